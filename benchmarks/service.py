@@ -14,7 +14,7 @@ import httpx2
 from tests.support.http_server import free_port
 from tests.support.patience import PATIENCE_S
 
-from foremask.service.jobs.database import Database, open_database
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.tokens import TokenLimits
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.run.serve import Member, environment, prepare
@@ -96,7 +96,7 @@ async def running(
     async with AsyncExitStack() as stack:
         stack.callback(postgres.stop)
         await prepare(settings, print)
-        database = await stack.enter_async_context(open_database(postgres.url, patience_s=60.0))
+        database = await stack.enter_async_context(Database(postgres.url, patience_s=60.0))
         environ = environment(settings, {**os.environ, "PYTHONPATH": str(ROOT)})
         command = (sys.executable, "-m", "benchmarks.member")
         service = Service(settings, postgres, database)

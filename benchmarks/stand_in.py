@@ -42,7 +42,7 @@ def mask(request: Mask, parent: Parent, masker: ImageMasker) -> Report:
     """As the service's own operation, by another masker."""
 
     def on_progress(progress: Progress) -> None:
-        parent.progress(progress.frames_done, progress.frames_total, progress.stage)
+        parent.progress(progress.frames_done)
 
     options = replace(request.options, model=None)
     return mask_video(

@@ -17,7 +17,7 @@ import psycopg
 import pytest
 import structlog
 
-from foremask.service.jobs.database import Database, open_database
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.schema import migrate
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from tests.support.patience import PATIENCE_S
@@ -97,5 +97,5 @@ def url_of(postgres: EmbeddedPostgres, name: str) -> str:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    async with open_database(database_url, connections=16, patience_s=PATIENCE_S) as opened:
+    async with Database(database_url, connections=16, patience_s=PATIENCE_S) as opened:
         yield opened

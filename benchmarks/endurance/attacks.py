@@ -105,27 +105,6 @@ async def previews(port: int, _: Path) -> object:
         return dict(Counter(each.status_code for each in await asyncio.gather(*asked)))
 
 
-async def forms(port: int, _: Path) -> object:
-    """Forms and what comes by them, 64 KiB each, from ten connections."""
-    told: Counter[int] = Counter()
-
-    async def flood() -> None:
-        async with caller_of(port) as attacker:
-            for _ in range(20):
-                answer = await attacker.post("/v2/video/upload", json={"media_type": "video/mp4"})
-                told[answer.status_code] += 1
-                if answer.is_success:
-                    sent = await attacker.post(
-                        "/v2/uploads",
-                        data=answer.json()["result"]["upload_fields"],
-                        files={"file": ("a.mp4", bytes(64 << 10), "video/mp4")},
-                    )
-                    told[sent.status_code] += 1
-
-    await asyncio.gather(*(flood() for _ in range(10)))
-    return dict(told)
-
-
 async def main(port: int, root: Path) -> None:
     async def again(attack: Callable[[int, Path], Awaitable[object]]) -> None:
         while True:
@@ -135,7 +114,7 @@ async def main(port: int, root: Path) -> None:
                 print(f"{attack.__name__}: {type(error).__name__}", flush=True)
                 await asyncio.sleep(0.1)
 
-    await asyncio.gather(*(again(each) for each in (slow, clips, previews, forms, bodies)))
+    await asyncio.gather(*(again(each) for each in (slow, clips, previews, bodies)))
 
 
 if __name__ == "__main__":

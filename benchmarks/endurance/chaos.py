@@ -28,14 +28,7 @@ from tests.support import synth
 from tests.support.http_server import serving_files
 
 from benchmarks.machine import options
-from benchmarks.service import (
-    MASK_PATH,
-    Service,
-    caller_of,
-    pid,
-    running,
-    workplace,
-)
+from benchmarks.service import MASK_PATH, Service, caller_of, pid, running, workplace
 from foremask.facts import SEGMENT_GRID
 from foremask.service.jobs import process_totals, records
 from foremask.service.jobs.database import Database
@@ -310,13 +303,6 @@ async def judge(kinds: dict[str, str], database: Database, objects: Path) -> dic
         """select id from jobs j where webhook_url is not null and 1 <> (
                select count(*) from deliveries d where d.job = j.id and d.status = 'delivered')"""
     )
-    long = [request_id for request_id in accepted if kinds[request_id] == "long"]
-    hit = await database.all(
-        """select job from attempts where stage = 'segment' and job = any(%s) group by job
-           having count(*) filter (where outcome in ('lost', 'crashed')) > 0
-               and count(distinct number) > 1""",
-        (long,),
-    )
     outcomes = await database.all("select outcome, count(*) as n from attempts group by outcome")
     return {
         "accepted": len(accepted),
@@ -327,7 +313,6 @@ async def judge(kinds: dict[str, str], database: Database, objects: Path) -> dic
         "results that do not decode to every frame": broken,
         "wrong reasons": wrong,
         "ends": dict(ends),
-        "cut clips of which a segment was lost or crashed": len(hit),
         "attempts": {str(row["outcome"]): row["n"] for row in outcomes},
     }
 

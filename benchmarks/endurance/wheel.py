@@ -2,9 +2,9 @@
 
     python -m benchmarks.endurance.wheel [--server]
 
-First without an extra: the file commands, `import foremask`, strict types of a user's program. With
-``--server`` also the service, in an environment with `foremask[server]`. Prints what was measured;
-ends with 1 where something fails. The weights are the machine's, pulled if need be.
+First the file commands, without an extra. With ``--server`` also the service, in an environment
+with `foremask[server]`. Prints what was measured; ends with 1 where something fails. The weights
+are the machine's, pulled if need be.
 """
 
 import json
@@ -34,17 +34,6 @@ PLAIN = {
     for name, text in os.environ.items()
     if name not in ("PYTHONPATH", "VIRTUAL_ENV") and not name.startswith("FOREMASK_")
 }
-USERS_PROGRAM = """import sys
-import foremask
-
-with foremask.Masker(quality="fast") as masker:
-    report = masker.mask_video(sys.argv[1], sys.argv[2], preset="webm_vp9")
-share: float = report.coverage
-for pts, alpha in foremask.read_masks(report.target):
-    share = min(share, float(alpha.max()))
-kept = [each.promise for each in foremask.verify(sys.argv[1], report.target)]
-print(report.frames_out, len(kept), share)
-"""
 
 
 def main() -> int:
@@ -60,10 +49,9 @@ def main() -> int:
         own = [each for each in files if not each.filename.startswith((SITE, SAMPLES))]
         size = sum(each.compress_size for each in own)
         strays = [f.filename for f in own if not f.filename.startswith(("foremask/", "foremask-"))]
+        assert any(each.filename == "foremask/py.typed" for each in files)  # noqa: S101
         print(f"wheel without documentation and samples: {size / 1e3:.0f} kB, strays: {strays}")
-        program = installed(uv, str(wheel), place / "plain")
-        mask_files(str(program), place)
-        be_a_library(program.with_name("python"), place)
+        mask_files(str(installed(uv, str(wheel), place / "plain")), place)
         if "--server" in sys.argv:
             serve(str(installed(uv, f"{wheel}[server,npm]", place / "server")), place)
         return 1 if strays or size > WHEEL_BYTES else 0
@@ -95,17 +83,6 @@ def mask_files(program: str, place: Path) -> None:
     refused = subprocess.run([program, "serve"], env=PLAIN, capture_output=True, text=True)  # noqa: S603
     if refused.returncode != 2 or "pip install 'foremask[server]'" not in refused.stderr:
         raise SystemExit(f"foremask serve: {refused}")
-
-
-def be_a_library(python: Path, place: Path) -> None:
-    """A user's program: its strict types, and what it prints."""
-    program = place / "program.py"
-    program.write_text(USERS_PROGRAM)
-    cache = f"--cache-dir={place / 'types'}"
-    strictly = ("-m", "mypy", "--strict", cache, f"--python-executable={python}", str(program))
-    print(f"mypy --strict: {output(sys.executable, *strictly).strip()}")
-    clip, target = place / "clip.mp4", place / "made.webm"
-    print(f"it prints: {output(str(python), str(program), str(clip), str(target)).strip()}")
 
 
 def serve(program: str, place: Path) -> None:

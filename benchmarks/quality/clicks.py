@@ -106,13 +106,7 @@ def masks_of(
     return resolved(images, alphas, tier)
 
 
-def curve(
-    clip: Clip,
-    session: Session,
-    quality: Quality,
-    clicks: int,
-    folder: Path,
-) -> list[float]:
+def curve(clip: Clip, session: Session, quality: Quality, clicks: int, folder: Path) -> list[float]:
     """J&F of a clip after each click, from none on; ``folder`` keeps what the network said."""
     images = [Numbered(frame, number) for number, frame in enumerate(clip.frames())]
     truths = clip.truths()

@@ -8,7 +8,6 @@ end to end: folds.json has which clips are in which fold, siblings together. ``-
 clips and writes verdict.json. Whatever changes a mask is chosen by the numbers printed here.
 """
 
-import argparse
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from benchmarks.clips import DATA, Clip, clips_in
+from benchmarks.machine import header, options, row
 from benchmarks.quality.scores import score
 from benchmarks.quality.tiers import Numbered, Remembering
 from foremask.options import Quality
@@ -161,7 +161,7 @@ def table_of(model: HistGradientBoostingClassifier, names: Sequence[str]) -> dic
     for nodes in trees:
         itself = np.arange(len(nodes))
         leaf = nodes["is_leaf"].astype(bool)
-        rows = {
+        made = {
             "feature": np.where(leaf, 0, nodes["feature_idx"]),
             "threshold": np.where(leaf, 0, nodes["num_threshold"]).astype(np.float32),
             "missing_left": nodes["missing_go_to_left"].astype(int),
@@ -169,19 +169,17 @@ def table_of(model: HistGradientBoostingClassifier, names: Sequence[str]) -> dic
             "right": np.where(leaf, itself, nodes["right"]),
             "value": np.where(leaf, nodes["value"], 0).round(5),
         }
-        for name, row in rows.items():
-            padded = [*row.tolist(), *[0] * (most - len(nodes))]
+        for name, column in made.items():
+            padded = [*column.tolist(), *[0] * (most - len(nodes))]
             columns[name].append([float(f"{each:.6g}") for each in padded])
     for name in ("feature", "missing_left", "left", "right"):
-        columns[name] = [[int(each) for each in row] for row in columns[name]]
+        columns[name] = [[int(each) for each in column] for column in columns[name]]
     return table | columns
 
 
 def main() -> None:
     """Print the table of clips left out; with ``--write`` fit on all of them."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true")
-    args = parser.parse_args()
+    args = options(__doc__, write=False)
     folds: list[list[str]] = json.loads((HERE / "folds.json").read_text())
     clips = {clip.name: clip for folder in ("davis", "more") for clip in clips_in(DATA / folder)}
     session = Session(model_path())
@@ -192,32 +190,26 @@ def main() -> None:
             each for tier in TIERS_TAUGHT for each in lessons_of(clips[name], network, tier)
         ]
         print(f"{name}: {sum(len(each.weights) for each in lessons[name])} regions", flush=True)
-    print("| clip |", *(f"{each}: J | F | dtSSD |" for each in QUALITIES))
-    print("|---" * (1 + 3 * len(QUALITIES)) + "|")
+    header("clip", *(f"{each}: {what}" for each in QUALITIES for what in ("J", "F", "dtSSD")))
     rows = []
     for fold in folds:
         others = [each for name, some in lessons.items() if name not in fold for each in some]
         by = partial(judge, trees=trees_of(fitted(others)))
         for name in fold:
             truths = clips[name].truths()[:FRAMES]
-            row: list[float] = []
+            found: list[float] = []
             for tier in TIERS_TAUGHT:
                 masks = masked(clips[name], session, tier, by)
                 height, columns = masks[0].shape
-                found = score(masks, [_on((columns, height), each) for each in truths])
-                row += [found.j, found.f, found.dtssd]
-            rows.append(row)
-            print_row(name, row)
-    print_row("mean", np.mean(rows, axis=0).tolist())
+                scores = score(masks, [_on((columns, height), each) for each in truths])
+                found += [scores.j, scores.f, scores.dtssd]
+            rows.append(found)
+            row(name, *(f"{each:.2f}" for each in found))
+    row("mean", *(f"{each:.2f}" for each in np.mean(rows, axis=0)))
     if args.write:
         table = fitted([each for some in lessons.values() for each in some])
         path = HERE.parents[1] / "src/foremask/vision/temporal/verdict.json"
         path.write_text(json.dumps(table, separators=(",", ":")) + "\n")
-
-
-def print_row(name: str, row: Sequence[float]) -> None:
-    """One line of the table."""
-    print(f"| {name} |", *(f"{each:.2f} |" for each in row), flush=True)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,13 @@
 """How good the masks are: every tier against the same network run frame by frame, on the same clips.
 
 ``python -m benchmarks.quality.tiers [--data FOLDER ...]`` prints the tables of docs/quality.md. A folder in DAVIS layout is scored against its truth and measured for steadiness;
-of a folder of videos, only steadiness is known. ``--rvm`` adds what Robust Video Matting, which
-knows people only, makes of the same clips.
+of a folder of videos, only steadiness is known.
 """
 
 import json
-import tempfile
 import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -19,7 +16,6 @@ from benchmarks.clips import DATA, Clip, clips_in
 from benchmarks.machine import facts, header, options, row
 from benchmarks.quality.scores import Scores, score
 from benchmarks.quality.steadiness import Steadiness, steadiness
-from benchmarks.speed.peers import Peers
 from foremask.options import Quality
 from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage, Box, Cropped, MirroredImage
@@ -150,16 +146,6 @@ def rows_of(clip: Clip, base: Session, fast: Session, tiers: list[Quality]) -> l
     return rows
 
 
-def rows_of_rvm(folder: Path) -> list[Row]:
-    """Robust Video Matting on every clip of a folder, at the clip's own size."""
-    with tempfile.TemporaryDirectory() as name, Peers(Path(name)) as peers:
-        clips = [(clip, clip.truths()) for clip in clips_in(folder)]
-        return [
-            Row(clip.name, "RVM", score(peers.rvm(clip, len(truths[0]))[0], truths), 1.0)
-            for clip, truths in clips
-        ]
-
-
 def summary(rows: list[Row]) -> None:
     """Tiers by measures, the mean over clips, and ratios to the base."""
     measures = ("J", "F", "J&F", "J recall", "MAD", "MSE", "dtSSD", "dtSSD ratio")
@@ -201,14 +187,13 @@ def steadiness_table(rows: list[Row]) -> None:
 def main() -> None:
     """Score the folders and print the tables."""
     data = [DATA / each for each in FOLDERS]
-    args = options(__doc__, data=data, tiers=list(Quality), rvm=False)
+    args = options(__doc__, data=data, tiers=list(Quality))
     model = model_path(None)
     base, fast = Session(model, precision=Precision.BF16), Session(model)
     for folder in args.data:
         rows = [each for clip in clips_in(folder) for each in rows_of(clip, base, fast, args.tiers)]
         print(f"\n### {folder.name}\n")
         if any(each.scores for each in rows):
-            rows += rows_of_rvm(folder) if args.rvm else []
             for table in (summary, by_clip):
                 table(rows)
                 print()

@@ -24,15 +24,7 @@ from tests.support import synth
 from tests.support.origin import Origin, Request, gives, head, listening
 
 from benchmarks.machine import facts, options
-from benchmarks.service import (
-    MASK_PATH,
-    PLENTY,
-    Service,
-    caller_of,
-    quantiles,
-    running,
-    workplace,
-)
+from benchmarks.service import MASK_PATH, PLENTY, Service, caller_of, quantiles, running, workplace
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.tokens import create_token
 
@@ -77,8 +69,7 @@ async def twenty(client: httpx2.AsyncClient, database: Database, video: str) -> 
             await asyncio.sleep(0.1)
     rows = await database.all(
         """select status || coalesce(' ' || (error ->> 'reason'), '') as ended,
-               extract(epoch from ended_at - created_at)::float8 as done_s,
-               extract(epoch from started_at - created_at)::float8 as started_s
+               extract(epoch from ended_at - created_at)::float8 as done_s
            from jobs where id = any(%s)""",
         (b.ids,),
     )
@@ -90,7 +81,6 @@ async def twenty(client: httpx2.AsyncClient, database: Database, video: str) -> 
             *quantiles(b.post_s, 0.5, 0.95, digits=3),
             round(max(b.post_s), 3),
         ],
-        "to its first step, median s": round(statistics.median(r["started_s"] for r in rows), 2),
         TO_MASK: round(statistics.median(done_s), 2),
         "to its mask, worst s": round(max(done_s), 2),
     }

@@ -32,7 +32,7 @@ from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentPlan, Written
 from foremask.fetch.client import Outbound
 from foremask.options import Limits, Preset
 from foremask.service.jobs.admission import NewJob, admit
-from foremask.service.jobs.database import Database, open_database
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import REPORT_EVERY_S, CountReporter, keep_reporting
 from foremask.service.jobs.schema import migrate
 from foremask.service.jobs.tokens import create_token
@@ -40,14 +40,10 @@ from foremask.service.run import bundled_postgres
 from foremask.service.sandbox.messages import Cut, Join, Mask, Plan, Probe, Progress, Request
 from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.objects import open_objects
+from foremask.service.worker.job_stages import WorkerContext
 from foremask.service.worker.maintenance import run_maintenance
-from foremask.service.worker.process import (
-    DATABASE_CONNECTIONS,
-    DATABASE_PATIENCE_S,
-    FILES_AT_ONCE,
-)
+from foremask.service.worker.process import DATABASE_CONNECTIONS, DATABASE_PATIENCE_S, FILES_AT_ONCE
 from foremask.service.worker.queues import serve_queues
-from foremask.service.worker.worker_context import WorkerContext
 
 CLIP_S = (5.0, 60.0)
 WORK_PER_CLIP_S = 4.5  # a second of 1080p at 30 fps in `balanced`, on two cores
@@ -112,7 +108,7 @@ class Sleeping:
             left_s -= BEAT_S
             frames += 1
             if on_progress is not None:
-                await on_progress(Progress(frames, None, "masking"))
+                await on_progress(Progress(frames))
         request.target.write_text("mask")
         return replace(REPORT, frames_in=frames, frames_out=frames)
 
@@ -125,7 +121,7 @@ async def play_workers(url: str, root: Path, first: int, count: int, slept: floa
         outbound = await stack.enter_async_context(Outbound())
         for number in range(first, first + count):
             database = await stack.enter_async_context(
-                open_database(url, connections=DATABASE_CONNECTIONS, patience_s=DATABASE_PATIENCE_S)
+                Database(url, connections=DATABASE_CONNECTIONS, patience_s=DATABASE_PATIENCE_S)
             )
             work = WorkerContext(
                 database=database,
@@ -181,12 +177,7 @@ def arrivals(jobs: int, workers: int, mean_work_s: float, rng: random.Random) ->
 
 
 async def measure(
-    workers: int,
-    jobs: int,
-    faster: float,
-    work_per_clip_s: float,
-    root: Path,
-    url: str,
+    workers: int, jobs: int, faster: float, work_per_clip_s: float, root: Path, url: str
 ) -> dict[str, Any]:
     """One number of workers: start them, watch them idle, send the jobs, wait for the last."""
     slept = work_per_clip_s / faster
@@ -198,7 +189,7 @@ async def measure(
         for first in range(0, workers, PER_PROCESS)
     ]
     try:
-        async with open_database(url, connections=8, patience_s=DATABASE_PATIENCE_S) as database:
+        async with Database(url, connections=8, patience_s=DATABASE_PATIENCE_S) as database:
             _, token = await create_token(database, f"queue {workers}", PLENTY)
             await _all_announced(database, workers)
             await asyncio.sleep(2 * REPORT_EVERY_S)  # until all know how many they are
@@ -228,12 +219,9 @@ async def measure(
         "segments a job": round(statistics.mean(row["segments"] for row in rows), 2),
         "to the first step, s, p50 and p99": quantiles(waits, 0.5, 0.99),
         "to the mask less its own work, s, p50 and p99": quantiles(added, 0.5, 0.99),
-        "hands idle": f"{1 - sum(sent.values()) / (workers * took_s):.0%}",
-        "jobs a second": round(jobs / took_s, 2),
         "connections": ended.connections,
         "idle statements a second a worker": round(idle_rate / workers, 2),
         "statements a job": round(of_jobs / jobs, 1),
-        "statements a second": round(ended.rate_since(begun)),
     }
 
 

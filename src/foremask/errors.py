@@ -252,13 +252,6 @@ class IdempotencyMismatch(BadRequest):
     remedy = "Use a new `Idempotency-Key` for a new body; the old key keeps its answer."
 
 
-class PreconditionFailed(BadRequest):
-    """``If-Match`` names another version of the file."""
-
-    status = 412
-    remedy = "Leave the condition out, or ask for the file's present `ETag` first."
-
-
 class HttpInvalid(BadRequest):
     """The bytes on the connection are not an HTTP/1.1 request."""
 

@@ -30,9 +30,9 @@ async def begun(
     number: int = 0,
 ) -> Step:
     """A step of the job, which a worker has begun, whoever's turn it is."""
-    row = await database.row_of("begin_step", job, stage, number, worker, lease_s)
-    assert row is not None
-    return msgspec.convert(row | {"job": job, "stage": stage, "number": number}, Step)
+    return msgspec.convert(
+        await database.value_of("begin_step", job, stage, number, worker, lease_s), Step
+    )
 
 
 async def done(database: Database, job: str, stage: str, result: StepDone) -> None:
@@ -40,7 +40,9 @@ async def done(database: Database, job: str, stage: str, result: StepDone) -> No
 
 
 async def cancel_all(database: Database) -> None:
-    await database.all("select cancel_job(token, id, null) from jobs where ended_at is null")
+    await database.all(
+        "select end_job(id, 'cancelled', null, null, null) from jobs where ended_at is null"
+    )
     await database.all("delete from procrastinate_jobs")
 
 

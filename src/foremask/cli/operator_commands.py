@@ -15,7 +15,7 @@ from foremask.cli.exits import Exit, note, print_json, say
 from foremask.cli.flags import AsJson, Switch
 from foremask.errors import SettingsInvalid
 from foremask.service.jobs import deliveries, records, tokens
-from foremask.service.jobs.database import Database, open_database
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Attempt, Record, Status
 from foremask.service.jobs.schema import check_schema
 from foremask.service.jobs.schema import migrate as bring_up
@@ -56,7 +56,7 @@ def ask[T](work: Callable[[Database], Awaitable[T]]) -> T:
     """
 
     async def opened(url: str) -> T:
-        async with open_database(url, connections=1) as database:
+        async with Database(url, connections=1) as database:
             await check_schema(database)
             return await work(database)
 
@@ -65,7 +65,7 @@ def ask[T](work: Callable[[Database], Awaitable[T]]) -> T:
 
 
 async def _answers(url: str) -> bool:
-    async with open_database(url, connections=1, patience_s=0.0) as database:
+    async with Database(url, connections=1, patience_s=0.0) as database:
         return await database.answers()
 
 

@@ -8,7 +8,7 @@ from foremask.cli.findings import BAD, GOOD, REMARK, Checks, Found
 from foremask.errors import ForemaskError, SettingsInvalid
 from foremask.machine.nvidia import nvidia_cards
 from foremask.options import Runtime
-from foremask.service.jobs.database import open_database
+from foremask.service.jobs.database import Database
 from foremask.service.run.bundled_postgres import bundled_binaries, server_version
 from foremask.service.sandbox import confine
 from foremask.service.sandbox.confine import check_device, check_level
@@ -59,7 +59,7 @@ def _of_version(server_text: str, found: tuple[int, int]) -> tuple[str, str]:
 
 async def _version_of(url: str) -> int | None:
     """The server's version number, 180006 for 18.6; None where it does not answer."""
-    async with open_database(url, connections=1, patience_s=0.0) as database:
+    async with Database(url, connections=1, patience_s=0.0) as database:
         if not await database.answers(5.0):
             return None
         row = await database.one("select current_setting('server_version_num')::int as number")

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 
 from foremask.service.api.application import run
-from foremask.service.jobs.database import Database, open_database
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.storage.objects import Objects, open_objects
 from foremask.settings import Networks, Settings
@@ -41,7 +41,7 @@ class Running:
 
     @asynccontextmanager
     async def database(self) -> AsyncGenerator[Database]:
-        async with open_database(self.database_url) as database:
+        async with Database(self.database_url) as database:
             yield database
 
     async def objects(self) -> Objects:
@@ -108,7 +108,7 @@ def running(
 def bootstrap(database_url: str) -> None:
 
     async def make() -> None:
-        async with open_database(database_url) as database:
+        async with Database(database_url) as database:
             await create_token(database, "tests", PLENTY, secret=TOKEN)
 
     apart(make())

@@ -160,20 +160,3 @@ def test_head_is_answered_wherever_get_is(service: Running, uploaded: str, drawn
         assert head.headers["content-type"] == get.headers["content-type"]
         if "metrics" not in url:
             assert head.headers["content-length"] == get.headers["content-length"]
-
-
-def test_a_version_may_be_demanded(mask_url: str) -> None:
-    head = http.head(mask_url).headers
-    for right in (
-        {"If-Match": head["etag"]},
-        {"If-Match": f'"other", {head["etag"]}'},
-        {"If-Match": "*"},
-    ):
-        assert http.get(mask_url, headers=right).status_code == 200, right
-    for wrong in (
-        {"If-Match": '"other"'},
-        {"If-Match": f"W/{head['etag']}"},
-        {"If-Match": '"other"', "If-None-Match": head["etag"]},
-    ):
-        assert_refused(http.get(mask_url, headers=wrong), 412, "precondition_failed", "If-Match")
-        assert http.head(mask_url, headers=wrong).status_code == 412

@@ -5,7 +5,6 @@ import dataclasses
 import socket
 import time
 from collections.abc import Generator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -13,9 +12,8 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
-from foremask.service.api.file_routes import sweep
 from foremask.service.jobs.tokens import token_hash
-from foremask.service.storage.signing import Upload
+from foremask.service.storage.objects import Upload
 from tests.service.api.conftest import Running, running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
@@ -324,18 +322,3 @@ def test_uploads_are_forms_of_the_right_type(service: Running) -> None:
         assert_refused(answer, 422, "field_invalid", "media_type")
     empty = http.post(f"{service.url}/v2/video/upload", headers=service.headers)
     assert empty.status_code == 200
-
-
-def test_old_uploads_are_deleted(service: Running) -> None:
-    async def uploaded() -> tuple[int, int]:
-        objects = await service.objects()
-        before = datetime.now(UTC)
-        there = len([each async for each in objects.list("uploads")])
-        assert await sweep(objects, before - timedelta(days=3)) == 0
-        return there, await sweep(objects, before + timedelta(minutes=1))
-
-    given = form(service)
-    assert send(given, b"a clip").status_code == 204
-    there, deleted = asyncio.run(uploaded())
-    assert 1 <= there == deleted
-    assert_refused(http.get(given["file_url"]), 404, "request_unknown")

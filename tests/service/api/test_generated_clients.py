@@ -117,9 +117,7 @@ def test_openapi_typescript_makes_one(
     assert int(size) == (drawn / "good.mp4").stat().st_size
 
 
-def test_unknown_fields_are_named_and_strict_callers_are_refused(
-    client: httpx.Client, clip_origin: str
-) -> None:
+def test_unknown_fields_are_named(client: httpx.Client, clip_origin: str) -> None:
     """Misspelt options are not silent; what the hosted service's SDK sends is known."""
     body = {"video": f"{clip_origin}/good.mp4", "sync": False}
     path = "/v2/video/segment/foreground_mask"
@@ -127,10 +125,3 @@ def test_unknown_fields_are_named_and_strict_callers_are_refused(
     answer = client.post(path, json=body | {"qualty": "best", "zoom\n": 1})
     assert answer.status_code == 202
     assert answer.headers["unknown-fields"] == r'"qualty", "zoom\n"'
-    strict = {"Prefer": "respond-async, handling=strict"}
-    answer = client.post(path, json=body | {"qualty": "best"}, headers=strict)
-    assert answer.status_code == 422
-    error = answer.json()["error"]
-    assert (error["reason"], error["param"]) == ("field_invalid", "qualty")
-    assert error["details"] == "There is no field 'qualty'; did you mean 'quality'?"
-    assert client.post(path, json=body, headers=strict).status_code == 202

@@ -166,6 +166,6 @@ async def test_a_childs_picture_is_bounded() -> None:
     advance = StepProgress()
     png = PNG_HEAD + bytes(100)
     for picture in (png, b"<svg>", PNG_HEAD + bytes(MAX_NEWEST_BYTES), b""):
-        await advance.note_frames(Progress(1, 2, "masking", picture))
+        await advance.note_frames(Progress(1, picture))
     assert advance.take_newest() == png
     assert advance.take_newest() is None

@@ -22,7 +22,7 @@ from foremask.options import Form, Limits, ResultKind
 from foremask.service.api.application import create_app
 from foremask.service.api.context import Service, Throttle
 from foremask.service.api.probing import Prober, Source
-from foremask.service.jobs.database import Database, open_database
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.schema import VERSION, migrate
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.sandbox import confine
@@ -76,7 +76,7 @@ async def test_a_database_without_our_tables_is_not_ready(
         assert (await checks())["database"] == (
             f"the database has no tables of foremask: run `foremask migrate` for version {VERSION}"
         )
-    async with open_database(database_url) as database, ready(database_url, tmp_path) as checks:
+    async with Database(database_url) as database, ready(database_url, tmp_path) as checks:
         assert (await checks())["database"] == "ok"
         await database.all("insert into schema_scripts (name) values ('foremask/1000')")
         assert (await checks())["database"] == (
@@ -135,7 +135,7 @@ async def ready(
     objects = objects or await open_objects((data_dir / "objects").as_uri(), settings.base_url)
     async with (
         Outbound() as outbound,
-        open_database(url, patience_s=0.0) as database,
+        Database(url, patience_s=0.0) as database,
         api_over(database, objects, outbound, data_dir) as client,
     ):
 

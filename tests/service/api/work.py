@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from foremask.service.jobs.steps import IngestDone, JobClip, JobReport, MaskDone, StepArgs
-from foremask.service.storage.signing import strip_key
+from foremask.service.storage.objects import STRIP, sibling_key
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 from tests.support.jobs import done
@@ -20,7 +20,7 @@ async def complete(service: Running, job: str, mask: Path) -> str:
     await objects.put(key, mask)
     strip = mask.with_suffix(".strip.json")
     strip.write_text("[[0.0, 0.25, 0.0]]")
-    await objects.put(strip_key(key), strip)
+    await objects.put(sibling_key(key, STRIP), strip)
     async with service.database() as database:
         found = IngestDone(JobClip(frames=25), f"sources/{job}/source", (StepArgs(),))
         await done(database, job, "ingest", found)

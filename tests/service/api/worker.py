@@ -12,11 +12,11 @@ from benchmarks.stand_in import OPERATIONS
 
 from foremask.errors import ForemaskError
 from foremask.fetch.client import Outbound
-from foremask.service.jobs.database import open_database
+from foremask.service.jobs.database import Database
 from foremask.service.sandbox.messages import CutOut, Mask, Progress, Refused, Request
 from foremask.service.sandbox.pool import MediaPool, OnProgress
+from foremask.service.worker.job_stages import WorkerContext
 from foremask.service.worker.queues import serve_queues
-from foremask.service.worker.worker_context import WorkerContext
 from tests.service.api.conftest import Running
 
 REQUESTS: list[Mask | CutOut] = []
@@ -43,7 +43,7 @@ class RedIsForeground:
         except ForemaskError as error:
             raise Refused.of(error).error() from error
         if on_progress is not None:
-            await on_progress(Progress(report.frames_out, report.frames_out, "masking"))
+            await on_progress(Progress(report.frames_out))
         return cast(R, report)
 
 
@@ -77,7 +77,7 @@ async def _work(
 ) -> None:
     async with (
         MediaPool(scratch / "files") as files,
-        open_database(service.database_url) as database,
+        Database(service.database_url) as database,
         Outbound(allow_private=allow_private) as outbound,
     ):
         work = WorkerContext(

@@ -201,7 +201,9 @@ async def test_a_clip_is_deleted_at_its_jobs_end_although_the_clock_was_set_back
 async def test_what_came_while_every_worker_was_away_waits_no_longer(service: Service) -> None:
     cancelled = await service.running("https://example.org/hook")
     await service.shift(HOUR_S)
-    await service.database.all("select cancel_job(%s, %s, null)", (cancelled.token, cancelled.job))
+    await service.database.all(
+        "select end_job(%s, 'cancelled', null, null, null)", (cancelled.job,)
+    )
     await admit(service.database, new_job(cancelled.token))
     await service.database.all("delete from procrastinate_jobs")  # as an upgrade does
     await service.shift(HOUR_S)

@@ -47,7 +47,7 @@ class Service(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.database = Database(self.url, connections=2, patience_s=5.0)
-        self.do(self.database.open())
+        self.do(self.database.__aenter__())
         self.secret, token = self.do(
             create_token(self.database, "any", TokenLimits(concurrent=10_000))
         )
@@ -235,7 +235,7 @@ class Service(RuleBasedStateMachine):
                     if a.outcome == "done"
                 }
                 assert record.result_key in done
-        self.do(self.database.close())
+        self.do(self.database.__aexit__())
         self.loop.close()
 
 

@@ -77,10 +77,10 @@ async def test_a_renewal_locks_in_order_however_it_is_asked(
 async def test_the_end_of_a_job_locks_in_order(
     database: Database, database_url: str, held: list[Step]
 ) -> None:
-    job, token = held[0].job, held[0].token
+    job = held[0].job
     of_job = [step for step in held if step.job == job]
     first = min(of_job, key=lambda step: step.number)
-    call = database.all("select cancel_job(%s, %s, null)", (token, job))
+    call = database.all("select end_job(%s, 'cancelled', null, null, null)", (job,))
     async with while_waiting(database, database_url, first, call) as other:
         for step in of_job:
             await lock(other, step)

@@ -29,10 +29,8 @@ class Forgetful(Database):
 
 @pytest.fixture
 async def forgetful(database_url: str) -> AsyncIterator[Forgetful]:
-    made = Forgetful(database_url, connections=1, patience_s=60.0)
-    await made.open()
-    yield made
-    await made.close()
+    async with Forgetful(database_url, connections=1, patience_s=60.0) as made:
+        yield made
 
 
 async def test_a_forms_file_is_taken_though_the_answer_was_lost(
@@ -57,7 +55,7 @@ async def test_a_webhook_is_sent_again_once_though_the_answer_was_lost(
     job = await admit(database, new)
     with pytest.raises(RequestUnknown):
         await deliveries.redeliver(forgetful, job)
-    await database.all("select cancel_job(%s, %s, null)", (token.id, job))
+    await database.all("select end_job(%s, 'cancelled', null, null, null)", (job,))
 
     async def number() -> int:
         return len(await database.all("select 1 from deliveries where job = %s", (job,)))

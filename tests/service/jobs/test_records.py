@@ -3,7 +3,6 @@
 import asyncio
 
 import pytest
-from msgspec import UNSET
 
 from foremask.service.jobs import records, steps
 from foremask.service.jobs.admission import admit
@@ -28,14 +27,12 @@ async def test_a_job_without_progress_for_a_minute_says_so_and_goes_on(database:
         record = await records.read_any(database, name)
         assert not record.status.ended
         said.append(status_body(record, lambda *_: "").idle_s)
-    assert said == [UNSET, pytest.approx(75, abs=5), UNSET]
+    assert said == [None, pytest.approx(75, abs=5), None]
 
 
 async def test_three_hundred_that_wait_ask_one_question_at_a_time(database_url: str) -> None:
     """Their jobs end together and all are woken; the database is asked as often as for one."""
-    database = CountingDatabase(database_url, connections=4, patience_s=5.0)
-    await database.open()
-    try:
+    async with CountingDatabase(database_url, connections=4, patience_s=5.0) as database:
         jobs = [await admitted(database) for _ in range(3)]
         ends, before = Ends(database), database.asked
         waiting = [asyncio.create_task(ends.wait(jobs[n % 3][1], 60.0)) for n in range(300)]
@@ -45,8 +42,6 @@ async def test_three_hundred_that_wait_ask_one_question_at_a_time(database_url: 
             await records.cancel(database, token_hash(secret), name)
         await asyncio.gather(*waiting)
         await ends.wait(jobs[0][1], 30.0)  # it has ended already
-    finally:
-        await database.close()
 
 
 async def test_who_waits_for_a_job_that_goes_on_is_answered_in_time(database: Database) -> None:

@@ -40,7 +40,7 @@ async def test_a_job_is_swept_once_and_only_after_its_end(database: Database) ->
     assert waiting[failed] is None
     ended = await retention.deleted(database, "sources", failed)
     assert ended is not None
-    assert (ended.status, ended.reason, ended.wait_s) == ("failed", "corrupt", 0)
+    assert (ended["status"], ended["reason"], ended["wait_s"]) == ("failed", "corrupt", 0)
     assert await retention.deleted(database, "sources", failed) is None
     assert failed not in dict(await retention.due(database, "sources"))
 

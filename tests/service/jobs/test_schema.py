@@ -14,7 +14,7 @@ from foremask.errors import ServiceUnavailable
 from foremask.options import ResultKind
 from foremask.service.jobs import deliveries, records, steps
 from foremask.service.jobs.admission import charge_rate
-from foremask.service.jobs.database import Database, open_database
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
 from foremask.service.jobs.schema import VERSION, check_schema, migrate
 from foremask.service.jobs.steps import JobReport, PartDone
@@ -80,7 +80,7 @@ async def test_a_database_that_is_not_in_utf_8_is_refused_with_the_command_for_o
 
 
 async def shape(url: str) -> list[tuple[object, ...]]:
-    async with open_database(url, connections=1) as database:
+    async with Database(url, connections=1) as database:
         rows = await database.all(
             """select table_name, column_name, data_type, is_nullable, column_default
                from information_schema.columns where table_schema = 'public'
@@ -109,7 +109,7 @@ async def test_tables_of_any_version_since_become_what_new_ones_are(
     old, new = new_database(), new_database()
     for url in (old, new):
         await migrate(url)
-    async with open_database(old, connections=1) as database:
+    async with Database(old, connections=1) as database:
         await database.all(
             "update schema_scripts set name = 'foremask/18' where name like 'fore%%'"
         )
@@ -124,7 +124,7 @@ async def test_tables_of_any_version_since_become_what_new_ones_are(
         )
     assert await migrate(old) == [f"foremask/{VERSION}"]
     assert await shape(old) == await shape(new)
-    async with open_database(old, connections=1) as database:
+    async with Database(old, connections=1) as database:
         found = await database.one("select result from jobs")
         assert found is not None
         assert found["result"]["hints"] == [{"time_s": 0.5}, {"frame": 1, "time_s": None}]
@@ -142,7 +142,7 @@ async def test_an_old_database_becomes_what_a_new_one_is(
 
 async def test_jobs_results_and_tokens_of_an_old_database_are_all_there(old_database: str) -> None:
     await migrate(old_database)
-    async with open_database(old_database, connections=2) as database:
+    async with Database(old_database, connections=2) as database:
         await check_schema(database)
         jobs = {number: await records.read_any(database, name(number)) for number in range(1, 8)}
         states = "completed failed cancelled queued running completed running"
@@ -169,7 +169,7 @@ async def test_jobs_results_and_tokens_of_an_old_database_are_all_there(old_data
 
 async def test_jobs_of_an_old_database_go_on_where_they_were(old_database: str) -> None:
     await migrate(old_database)
-    async with open_database(old_database, connections=2) as database:
+    async with Database(old_database, connections=2) as database:
         await database.all(
             "update steps set lease_until = now() - interval '1 minute',"
             " touched_at = now() - interval '1 minute',"

@@ -69,7 +69,7 @@ async def test_a_jobs_files_count_until_they_are_deleted(database: Database) -> 
     assert await bytes_of(database, token.id) == 307
     await retention.deleted(database, "result", unknown)
     assert await bytes_of(database, token.id) == 300
-    await database.all("select cancel_job(%s, %s, null)", (token.id, made))
+    await database.all("select end_job(%s, 'cancelled', null, null, null)", (made,))
     assert await bytes_of(database, token.id) == 200
     await retention.deleted(database, "sources", made)
     assert await bytes_of(database, token.id) == 0

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from foremask.service.jobs import records
-from foremask.service.jobs.database import open_database
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Attempt
 from tests.service.api import clip_server
 from tests.service.api.patient import http
@@ -70,7 +70,7 @@ def apis(hosts: Hosts) -> Iterator[list[httpx.Client]]:
 
 def _history(hosts: Hosts, request_id: str) -> list[Attempt]:
     async def ask() -> list[Attempt]:
-        async with open_database(hosts.database_url, connections=1) as database:
+        async with Database(hosts.database_url, connections=1) as database:
             return await records.history(database, request_id)
 
     return asyncio.run(ask())

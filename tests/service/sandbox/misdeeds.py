@@ -234,7 +234,7 @@ def _copy(request: Copy, parent: Parent) -> Copied:
     data = request.source.read_bytes()
     request.target.write_bytes(data)
     request.target.with_name("undeclared").write_bytes(data)
-    parent.progress(1, 2, "copying")
+    parent.progress(1)
     return Copied(request.source, request.target, len(data))
 
 
@@ -280,7 +280,7 @@ def _hang(_: Parent) -> None:
 def _dribble(parent: Parent) -> None:
     for done in range(100):
         time.sleep(0.25)
-        parent.progress(done, None, "dribbling")
+        parent.progress(done)
 
 
 def _grow(request: Grow, _: Parent) -> None:
@@ -307,7 +307,7 @@ def _litter(request: Litter, parent: Parent) -> None:
     for number in range(request.files):
         os.close(os.open(f"file-{number}", os.O_CREAT | os.O_WRONLY))
         if number % 1000 == 0:
-            parent.progress(number, None, "littering")
+            parent.progress(number)
     top = os.getcwd()  # noqa: PTH109
     for _ in range(request.depth):
         os.mkdir("deep", 0o700)  # noqa: PTH102

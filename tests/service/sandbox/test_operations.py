@@ -134,7 +134,6 @@ async def test_the_network_masks_in_the_sandbox_as_it_does_outside(
     assert (report.frames_in, report.frames_out) == (4, 4)
     assert report.sha256 == await _masked_by_the_command_line(clip, outside)
     assert reported
-    assert all(progress.frames_total == 4 for progress in reported)
     pictures = [progress.newest_png for progress in reported if progress.newest_png]
     newest = cv2.imdecode(np.frombuffer(pictures[-1], np.uint8), cv2.IMREAD_UNCHANGED)
     assert newest is not None

@@ -12,8 +12,7 @@ import httpx
 import pytest
 
 from foremask.errors import LinkInvalid, ObjectLost
-from foremask.service.storage.objects import Objects, open_objects
-from foremask.service.storage.signing import FILES_PATH
+from foremask.service.storage.objects import FILES_PATH, Objects, open_objects
 from tests.support.seaweed import s3_server
 
 pytestmark = pytest.mark.slow

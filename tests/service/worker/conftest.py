@@ -21,9 +21,9 @@ from foremask.service.jobs.records import JobError, Record
 from foremask.service.jobs.steps import JobResult
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
 from foremask.service.storage.objects import open_objects
+from foremask.service.worker.job_stages import Timing, WorkerContext
 from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import serve_queues
-from foremask.service.worker.worker_context import Timing, WorkerContext
 from tests.service.worker import stand_in
 from tests.service.worker.stand_in import TextMedia
 from tests.support.jobs import new_job

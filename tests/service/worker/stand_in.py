@@ -111,7 +111,7 @@ class TextMedia:
             else:
                 masked.append(f"mask {value}\n")
                 if on_progress is not None:
-                    await on_progress(Progress(len(masked), None, "masking", left_s=100.0))
+                    await on_progress(Progress(len(masked), left_s=100.0))
         for number, hint in enumerate(request.options.hints):
             if (hint.frame or 0) >= len(masked):
                 raise frame_beyond(request.options.hints, number, len(masked))

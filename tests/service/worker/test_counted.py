@@ -8,8 +8,8 @@ import pytest
 from foremask.service.jobs import process_totals
 from foremask.service.observability import metrics
 from foremask.service.observability.metrics import Series
-from foremask.service.worker.tasks import Leases
-from foremask.service.worker.worker_context import WorkerContext
+from foremask.service.worker.job_stages import WorkerContext
+from foremask.service.worker.queues import Leases
 from tests.service.worker.conftest import Caller, Site, working
 from tests.support.jobs import begun
 from tests.support.patience import PATIENCE_S, until
@@ -70,14 +70,14 @@ async def test_a_lost_step_is_a_rescue_and_its_late_result_a_fenced_write(
 
 async def _finish_late(work: WorkerContext, job: str) -> None:
     """As a worker does whose step has meanwhile been done by another."""
-    from foremask.service.worker import tasks
+    from foremask.service.worker import queues
 
     await work.database.all("update jobs set status = 'running' where id = %s", (job,))
     await work.database.all(
         "update steps set status = 'todo' where job = %s and stage = 'segment'", (job,)
     )
     step = await begun(work.database, job, "segment", worker=work.worker)
-    doing = asyncio.create_task(tasks.run_step(work, step, Leases()))
+    doing = asyncio.create_task(queues.run_step(work, step, Leases()))
     async with asyncio.timeout(PATIENCE_S):
         while not await work.database.one(  # noqa: ASYNC110
             "update steps set attempt = attempt + 1 where job = %s and status = 'running'"

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from foremask.service.jobs import records
-from foremask.service.jobs.database import open_database
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
-from foremask.service.worker.worker_context import WorkerContext
+from foremask.service.worker.job_stages import WorkerContext
 from tests.service.worker.conftest import Caller, Site, another, working
 from tests.service.worker.stand_in import TextMedia
 from tests.support.patience import PATIENCE_S, until
@@ -71,7 +71,7 @@ async def test_a_cut_off_host_loses_its_step_and_is_refused_when_it_returns(
     scratch.mkdir()
     held = TextMedia(pause=lambda _: frames.acquire())
     async with AsyncExitStack() as stack:
-        far = await stack.enter_async_context(open_database(url, patience_s=20.0))
+        far = await stack.enter_async_context(Database(url, patience_s=20.0))
         host = replace(another(work, "far"), database=far, scratch=scratch, masks=held)
         await stack.enter_async_context(working(host))
         await caller.masking(request_id, 2)

@@ -9,7 +9,6 @@ from typing import LiteralString, cast
 
 import msgspec
 import pytest
-from msgspec import UNSET
 from structlog.testing import capture_logs
 
 from foremask.facts import Report
@@ -24,10 +23,10 @@ from foremask.service.observability import metrics
 from foremask.service.sandbox.messages import Mask
 from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.objects import Objects
-from foremask.service.worker import maintenance, tasks
+from foremask.service.worker import maintenance, queues
+from foremask.service.worker.job_stages import WorkerContext
 from foremask.service.worker.maintenance import run_maintenance
-from foremask.service.worker.tasks import Leases, do_next
-from foremask.service.worker.worker_context import WorkerContext
+from foremask.service.worker.queues import Leases, do_next
 from tests.media.test_write_errors import disk_of
 from tests.service.worker import stand_in
 from tests.service.worker.conftest import (
@@ -53,7 +52,7 @@ async def outcomes(database: Database, request_id: str) -> list[tuple[str, str |
     return [(a.stage, a.outcome) for a in await records.history(database, request_id)]
 
 
-@pytest.mark.parametrize(("slots", "segments"), [(0, UNSET), (1, UNSET), (2, 2), (7, 4), (100, 12)])
+@pytest.mark.parametrize(("slots", "segments"), [(0, None), (1, None), (2, 2), (7, 4), (100, 12)])
 async def test_a_clip_is_cut_only_where_more_than_one_slot_is_free(
     work: WorkerContext, caller: Caller, site: Site, tmp_path: Path, slots: int, segments: object
 ) -> None:
@@ -64,7 +63,7 @@ async def test_a_clip_is_cut_only_where_more_than_one_slot_is_free(
     assert (record.report.frames_out, record.report.segments) == (117, segments)
     assert await result(work, record, tmp_path) == stand_in.mask(117)
     assert (record.progress, record.frames_done, record.frames_total) == (100, 117, 117)
-    if segments is UNSET:  # no cut and no join
+    if segments is None:  # no cut and no join
         whole = [("ingest", "done"), ("segment", "done")]
         assert await outcomes(work.database, record.request_id) == whole
 
@@ -96,7 +95,7 @@ async def test_a_disk_without_room_for_network_results_fails_no_job(
         record = await caller.served(work, site.clip(7))
     assert await result(work, record, tmp_path) == stand_in.mask(7)
     assert record.report is not None
-    assert record.report.network_bytes is UNSET
+    assert record.report.network_bytes is None
     history = await outcomes(work.database, record.request_id)
     assert history == [("ingest", "done"), ("segment", "done")]
     assert [line["event"] for line in logs].count("step.network_results_not_kept") == 1
@@ -313,7 +312,7 @@ async def test_a_webhook_is_retried_until_it_is_taken(
 async def test_one_tokens_receivers_that_hang_hold_up_no_other_tokens_webhooks(
     work: WorkerContext, caller: Caller, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks, "TIMEOUT_S", 2 * PATIENCE_S)
+    monkeypatch.setattr(queues, "WEBHOOK_S", 2 * PATIENCE_S)
     monkeypatch.setattr(deliveries, "HELD_S", 2 * PATIENCE_S)
     site.files["/a.mp4"] = stand_in.clip(3)
     site.hanging = {"/slow"}
@@ -376,7 +375,7 @@ async def test_dead_workers_are_found_while_a_store_is_slow_to_delete(
 ) -> None:
     """Who looks after the leases does not wait for the files of jobs that have ended."""
     job = await caller.submit("https://example.org/a.mp4")
-    await work.database.all("select cancel_job(%s, %s, null)", (caller.token_id, job))
+    await work.database.all("select end_job(%s, 'cancelled', null, null, null)", (job,))
     store = SlowToDelete()
     looking = asyncio.create_task(run_maintenance(replace(work, objects=cast(Objects, store))))
     await store.asked.wait()

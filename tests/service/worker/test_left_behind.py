@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,10 +15,10 @@ from foremask.service.jobs import retention
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
 from foremask.service.sandbox.messages import Join
-from foremask.service.sandbox.pool import OnProgress
-from foremask.service.sandbox.scratch import own_directory
-from foremask.service.storage.signing import mask_key
-from foremask.service.worker.worker_context import WorkerContext
+from foremask.service.sandbox.pool import OnProgress, own_directory
+from foremask.service.storage.objects import MASK, sibling_key
+from foremask.service.worker.job_stages import WorkerContext
+from foremask.service.worker.maintenance import sweep_uploads
 from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, working
 from tests.service.worker.stand_in import TextMedia
@@ -48,6 +49,21 @@ def files_below(top: Path) -> set[str]:
         for path in top.rglob("*")
         if not path.is_dir() or not any(path.iterdir())
     }
+
+
+async def test_uploads_are_deleted_after_three_days(work: WorkerContext, tmp_path: Path) -> None:
+    """Files that are left there by a process that was killed, too."""
+    old, new = tmp_path / "objects/uploads/old", tmp_path / "objects/uploads/new"
+    for each in (old, new):
+        each.mkdir(parents=True)
+        for name in ("clip.mp4", "half#1"):
+            (each / name).write_bytes(b"clip")
+    long_ago = time.time() - 3 * 86400 - 60
+    for path in (*old.iterdir(), old):
+        os.utime(path, (long_ago, long_ago))
+    await sweep_uploads(work)
+    assert not [path for path in old.rglob("*") if path.is_file()]
+    assert len(list(new.iterdir())) == 2
 
 
 async def only(top: Path, files: set[str]) -> bool:
@@ -112,7 +128,7 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
         kept = {each.result_key or "" for each in records_of}
         cut_out = [each for each in records_of if each.kind is ResultKind.CUTOUT]
         assert all(each.report and each.report.mask_bytes for each in cut_out)
-        kept |= {mask_key(each.result_key or "") for each in cut_out}
+        kept |= {sibling_key(each.result_key or "", MASK) for each in cut_out}
         await until(lambda: only(tmp_path / "objects", {"signing-key"} | kept))
         await until(lambda: only(work.scratch, set()))
     jobs = 5 * EACH + 4
@@ -141,7 +157,7 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
 def test_what_a_killed_worker_has_left_goes_when_the_next_one_starts(tmp_path: Path) -> None:
     program = (
         "import sys, time, pathlib\n"
-        "from foremask.service.sandbox.scratch import own_directory\n"
+        "from foremask.service.sandbox.pool import own_directory\n"
         "with own_directory(pathlib.Path(sys.argv[1]), 'steps-') as own:\n"
         "    (own / 'segment-x').mkdir(); (own / 'segment-x' / 'source').write_bytes(b'1')\n"
         "    print(own, flush=True); time.sleep(60)\n"

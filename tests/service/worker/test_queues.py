@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from foremask.service.jobs.database import Row, open_database
+from foremask.service.jobs.database import Database, Row
 from foremask.service.jobs.process_totals import Fleet
 from foremask.service.jobs.records import Status
 from foremask.service.worker import queues
+from foremask.service.worker.job_stages import Timing, WorkerContext
 from foremask.service.worker.process import DATABASE_CONNECTIONS
 from foremask.service.worker.queues import (
     LISTENERS,
@@ -21,7 +22,6 @@ from foremask.service.worker.queues import (
     poll_s,
     serve_queues,
 )
-from foremask.service.worker.worker_context import Timing, WorkerContext
 from tests.service.worker.conftest import Caller, Site
 from tests.support.jobs import CountingDatabase
 from tests.support.patience import until
@@ -54,10 +54,8 @@ def test_all_workers_together_poll_a_queue_a_bounded_number_of_times(
 async def counted(work: WorkerContext, database_url: str) -> AsyncIterator[WorkerContext]:
     """A worker with as many connections as a worker process has, whose statements are counted."""
     url = f"{database_url}&application_name=counted"
-    database = CountingDatabase(url, connections=DATABASE_CONNECTIONS, patience_s=20.0)
-    await database.open()
-    yield replace(work, database=database, timing=Timing(lease_s=2e6, renew_s=1e6))
-    await database.close()
+    async with CountingDatabase(url, connections=DATABASE_CONNECTIONS, patience_s=20.0) as database:
+        yield replace(work, database=database, timing=Timing(lease_s=2e6, renew_s=1e6))
 
 
 async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements(
@@ -71,7 +69,7 @@ async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements(
     assert isinstance(counted.database, CountingDatabase)
     serving = asyncio.create_task(serve_queues(counted, AT_ONCE, 0.0))
     try:
-        async with open_database(database_url, connections=1) as other:
+        async with Database(database_url, connections=1) as other:
 
             async def connections() -> list[Row]:
                 rows = await other.all(

@@ -1,4 +1,4 @@
-"""Builds the API's application, from its table of routes to its outermost layer, and runs it."""
+"""Builds the application from its routes, makes answers of all errors, and runs it."""
 
 import asyncio
 import json
@@ -9,40 +9,36 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache, partial
+from http import HTTPStatus
 from types import FrameType
+from typing import Any
 
 import msgspec
 import structlog
 import uvicorn
 import uvloop
-from litestar import Litestar
+from litestar import Litestar, Response
 from litestar.datastructures import State
 from litestar.enums import ScopeType
+from litestar.exceptions import HTTPException, InternalServerException
 from litestar.handlers import HTTPRouteHandler
 from litestar.response.base import ASGIResponse
 from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
-from foremask.errors import SettingsInvalid
+from foremask import errors
 from foremask.fetch.client import Outbound
 from foremask.machine import process_setup
 from foremask.machine.memory import share_of_memory
-from foremask.service.api import (
-    file_routes,
-    job_routes,
-    operator_routes,
-    pages,
-    problems,
-    status_routes,
-)
+from foremask.service.api import file_routes, job_routes, operator_routes, pages, status_routes
 from foremask.service.api.connection import Connection, Gate
-from foremask.service.api.context import FACTS, ApiRequest, RequestFacts, Service
+from foremask.service.api.context import FACTS, ApiRequest, RequestFacts, Service, answer_of
 from foremask.service.api.openapi import Operation, build
 from foremask.service.api.probing import PROBES_AT_ONCE, Previewer, Prober
-from foremask.service.jobs.database import open_database
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.jobs.schema import check_schema
 from foremask.service.observability import metrics
-from foremask.service.observability.metrics import answered
+from foremask.service.observability.metrics import answered, refused
 from foremask.service.sandbox.pool import MediaPool
 from foremask.service.storage.objects import open_objects
 from foremask.settings import Settings
@@ -135,13 +131,77 @@ HANDLERS = (
 """Every route of these modules, in the order in which the document has them."""
 
 
+def problem(request: ApiRequest, error: errors.ForemaskError) -> Response[bytes]:
+    """The answer of an error; a browser gets a page where there is no such path."""
+    headers, body = answer_of(error, request.id)
+    if isinstance(error, errors.PathUnknown) and "text/html" in request.headers.get("accept", ""):
+        page = pages.read_pages()["missing.html"]
+        headers = {"Content-Type": page.media_type, "Content-Security-Policy": page.policy}
+        body = page.content
+    return Response(body, status_code=error.status, headers=headers)
+
+
+def on_foremask_error(request: ApiRequest, error: errors.ForemaskError) -> Response[bytes]:
+    """An error of foremask."""
+    refused(error.reason)
+    if isinstance(
+        error, errors.ServiceUnavailable
+    ):  # of many calls: where it was raised says nothing
+        log.warning("http.unavailable", details=error.details)
+    elif error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, errors.Busy):
+        log.error("http.failed", reason=error.reason, exc_info=error)
+    return problem(request, error)
+
+
+_HOSTED_ONLY = {
+    "/v2/video/segment/mask_by_prompt": "foremask takes no text",
+    "/v2/video/edit/increase_resolution": "foremask does not enlarge videos",
+    "/v2/video/edit/erase": "foremask does not erase things",
+}
+"""Endpoints of the hosted service that its MCP server calls."""
+_INSTEAD = "POST /v2/video/segment/foreground_mask masks what `hints` point at"
+
+
+def on_framework(request: ApiRequest, error: HTTPException) -> Response[bytes]:
+    """An error of Litestar's router: no such path, or not this method."""
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        lacking = _HOSTED_ONLY.get(request.scope["path"])
+        lead = f"{lacking}: {_INSTEAD}" if lacking else "There is no such path"
+        return problem(
+            request, errors.PathUnknown(f"{lead}; /reference lists those that there are.")
+        )
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allow, method = (error.headers or {}).get("allow", ""), request.scope["method"]
+        wrong = errors.MethodNotAllowed(f"This path does not take {method[:16]}; it takes {allow}.")
+        wrong.allow = allow
+        return problem(request, wrong)
+    if isinstance(error, InternalServerException):  # so it calls a caller who hung up
+        return problem(request, errors.BadJson("The connection broke off inside the body."))
+    return on_crash(request, error)
+
+
+def on_crash(request: ApiRequest, error: Exception) -> Response[bytes]:
+    """An unforeseen error: the caller gets the request_id, the log the rest."""
+    own = request.id
+    log.error("http.crashed", request_id=own, exc_info=error)
+    crash = errors.Internal(f"Something went wrong here; when you report it, quote request {own}.")
+    return problem(request, crash)
+
+
+ERROR_HANDLERS: dict[int | type[Exception], Callable[..., Any]] = {
+    errors.ForemaskError: on_foremask_error,
+    HTTPException: on_framework,
+    Exception: on_crash,
+}
+
+
 def create_app(service: Service) -> ASGIApp:
     """The application over open parts."""
     app = Litestar(
         route_handlers=HANDLERS,
         request_class=ApiRequest,
         state=State({"service": service}, deep_copy=False),
-        exception_handlers=problems.HANDLERS,
+        exception_handlers=ERROR_HANDLERS,
         openapi_config=None,  # ours is exact: openapi.py
         request_max_body_size=None,  # calls.py counts, and says how many are allowed
         debug=False,
@@ -160,27 +220,25 @@ async def serve(settings: Settings) -> None:
     async with open_service(settings) as service:
         log.info("api.started", sandbox=service.sandbox, at=settings.base_url)
         reporter = CountReporter("api", 0, service.sandbox)
-        background_tasks = [
-            asyncio.create_task(file_routes.keep_sweeping(service.objects, service.database)),
-            asyncio.create_task(keep_reporting(service.database, reporter)),
-        ]
+        reporting = asyncio.create_task(keep_reporting(service.database, reporter))
         try:
             await Server(create_app(service), settings, service.ends.stop).serve()
         finally:
-            for task in background_tasks:
-                task.cancel()
-            await asyncio.wait(background_tasks)
+            reporting.cancel()
+            await asyncio.wait({reporting})
 
 
 @asynccontextmanager
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
     """The parts of one API process, open during the block."""
     if settings.database_url is None:
-        raise SettingsInvalid("The API needs the URL of a database.", param="FOREMASK_DATABASE_URL")
+        raise errors.SettingsInvalid(
+            "The API needs the URL of a database.", param="FOREMASK_DATABASE_URL"
+        )
     model = settings.model_file or settings.model_dir / ISNET.file_name
     preview_bytes = settings.job_memory or share_of_memory(1)
     async with (
-        open_database(
+        Database(
             settings.database_url, connections=DATABASE_CONNECTIONS, call_s=DATABASE_CALL_S
         ) as database,
         Outbound(

@@ -10,16 +10,7 @@ from msgspec import Meta, Struct
 
 from foremask.errors import FieldInvalid, PresetUnknown, VideoInvalid, VideoMissing, WebhookInvalid
 from foremask.facts import Clip
-from foremask.hints.kinds import (
-    MOST_HINTS,
-    MOST_PIXELS,
-    Box,
-    FrameNumber,
-    Hint,
-    Paint,
-    Point,
-    check_hints,
-)
+from foremask.hints import kinds
 from foremask.options import (
     COLOURS,
     AlphaFormat,
@@ -103,9 +94,9 @@ ResultForm = Annotated[
     ),
 ]
 HintList = Annotated[
-    tuple[Point | Box | Paint, ...],
+    tuple[kinds.Point | kinds.Box | kinds.Paint, ...],
     Meta(
-        max_length=MOST_HINTS,
+        max_length=kinds.MOST_HINTS,
         description="Which thing is the subject, on some frames: docs/hints.md.",
     ),
 ]
@@ -166,7 +157,7 @@ class JobBody(Matte, frozen=True, kw_only=True):
 
     def check_on(self, clip: Clip | None) -> None:
         """Raise FieldInvalid for a hint outside of the clip, as far as that is known."""
-        check_hints(self.hints, clip)
+        kinds.check_hints(self.hints, clip)
 
 
 class JobRequest(JobBody, frozen=True, kw_only=True):
@@ -177,15 +168,15 @@ class JobRequest(JobBody, frozen=True, kw_only=True):
     output_container_and_codec: MaskForm = Preset.MP4_H264
 
     def wanted(self) -> tuple[Form, JobResult]:
-        check_hints(self.hints)
+        kinds.check_hints(self.hints)
         return self.output_container_and_codec, _mask(self, self.hints)
 
 
 class KeyPoint(Struct, frozen=True):
     """A pixel of the upright picture."""
 
-    x: Annotated[int, Meta(ge=0, le=MOST_PIXELS - 1)]
-    y: Annotated[int, Meta(ge=0, le=MOST_PIXELS - 1)]
+    x: Annotated[int, Meta(ge=0, le=kinds.MOST_PIXELS - 1)]
+    y: Annotated[int, Meta(ge=0, le=kinds.MOST_PIXELS - 1)]
     type: Literal["positive", "negative"] = "positive"
 
 
@@ -196,27 +187,29 @@ class MaskByKeyPointsRequest(JobRequest, frozen=True, kw_only=True):
 
     key_points: Annotated[
         tuple[KeyPoint, ...],
-        Meta(min_length=1, max_length=MOST_HINTS, description="Pixels of the upright picture."),
+        Meta(
+            min_length=1, max_length=kinds.MOST_HINTS, description="Pixels of the upright picture."
+        ),
     ]
-    frame_index: Annotated[FrameNumber, Meta(description="The frame they are on.")] = 0
+    frame_index: Annotated[kinds.FrameNumber, Meta(description="The frame they are on.")] = 0
     auto_trim: Annotated[bool, Meta(description="Ignored: all of the clip is masked.")] = False
 
-    def _points(self) -> tuple[Point, ...]:
+    def _points(self) -> tuple[kinds.Point, ...]:
         return tuple(
-            Point(each.x, each.y, frame=self.frame_index, negative=each.type == "negative")
+            kinds.Point(each.x, each.y, frame=self.frame_index, negative=each.type == "negative")
             for each in self.key_points
         )
 
     def wanted(self) -> tuple[Form, JobResult]:
-        check_hints(self.hints)
+        kinds.check_hints(self.hints)
         together = (*self._points(), *self.hints)
-        check_hints(together)
+        kinds.check_hints(together)
         return self.output_container_and_codec, _mask(self, together, len(self.key_points))
 
     def check_on(self, clip: Clip | None) -> None:
         """As for any job, but errors name ``key_points`` instead of ``hints``."""
         try:
-            check_hints(self._points(), clip, "key_points")
+            kinds.check_hints(self._points(), clip, "key_points")
         except FieldInvalid as error:
             if error.param is not None and error.param.endswith(".frame"):
                 error.param = "frame_index"
@@ -335,10 +328,10 @@ class RefineRequest(Struct, frozen=True):
     """More hints on a job that has completed."""
 
     hints: Annotated[
-        tuple[Point | Box | Paint, ...],
+        tuple[kinds.Point | kinds.Box | kinds.Paint, ...],
         Meta(
             min_length=1,
-            max_length=MOST_HINTS,
+            max_length=kinds.MOST_HINTS,
             description="They come after those that the job had.",
         ),
     ]
@@ -360,7 +353,7 @@ class PreviewRequest(Struct, frozen=True):
         ),
     ]
     hints: Annotated[
-        tuple[Point | Box | Paint, ...],
+        tuple[kinds.Point | kinds.Box | kinds.Paint, ...],
         Meta(max_length=MOST_SHOWN_HINTS, description="On the picture, whatever their moment."),
     ] = ()
     quality: QualityField = Quality.BALANCED
@@ -411,7 +404,7 @@ def _matte(body: Matte) -> Matte:
     return Matte(*(getattr(body, name) for name in Matte.__struct_fields__))
 
 
-def _mask(body: Matte, hints: tuple[Hint, ...], key_points: int = 0) -> JobResult:
+def _mask(body: Matte, hints: tuple[kinds.Hint, ...], key_points: int = 0) -> JobResult:
     if body.despill is not Despill.NONE:
         raise FieldInvalid(
             "A mask has no colours: leave despill out, or ask for a cut-out.", param="despill"
@@ -424,7 +417,7 @@ def _cut_out(
 ) -> tuple[Form, JobResult]:
     name = body.output_container_and_codec or Preset.WEBM_VP9
     hints = body.hints if isinstance(body, CutOutBody) else ()
-    check_hints(hints)
+    kinds.check_hints(hints)
     is_transparent = background is None and url is None
     kind = ResultKind.CUTOUT if is_transparent else ResultKind.COMPOSITE
     form = with_alpha(name, ALPHA_FORMATS) if is_transparent else form_of(name, kind)

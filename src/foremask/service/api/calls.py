@@ -1,7 +1,6 @@
 """Reads a call: token and rate, Idempotency-Key, and its body: JSON, or a form with one file."""
 
 import asyncio
-import difflib
 import hashlib
 import json
 import re
@@ -146,19 +145,9 @@ async def read_body[B: Struct](
 def decoded[B: Struct](
     request: ApiRequest, fields: dict[str, Any], kind: type[B], *, strict: bool = True
 ) -> B:
-    """The fields as a ``kind``; the answer's header Unknown-Fields has those that it lacks.
-
-    Raises FieldInvalid for them where the request says ``Prefer: handling=strict`` (RFC 7240).
-    """
+    """The fields as a ``kind``; the answer's header Unknown-Fields has those that it lacks."""
     body = decode(fields, kind, strict=strict)
-    known = kind.__struct_encode_fields__
-    unknown = [name for name in fields if name not in known]
-    if unknown and "handling=strict" in request.headers.get("prefer", "").replace(" ", "").lower():
-        close = difflib.get_close_matches(unknown[0], known, 1)
-        meant = f"; did you mean {close[0]!r}?" if close else "."
-        raise errors.FieldInvalid(
-            f"There is no field {unknown[0][:64]!r}{meant}", param=unknown[0][:64]
-        )
+    unknown = [name for name in fields if name not in kind.__struct_encode_fields__]
     request.facts.unknown_fields = [name[:64] for name in unknown[:8]]
     return body
 

@@ -18,8 +18,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from foremask import errors
-from foremask.service.api.context import FACTS, RequestFacts
-from foremask.service.api.problems import answer_of
+from foremask.service.api.context import FACTS, RequestFacts, answer_of
 from foremask.service.observability.metrics import answered, refused
 
 MAX_TARGET_BYTES = 16 << 10

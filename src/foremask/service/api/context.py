@@ -1,6 +1,7 @@
-"""What all handlers share: the service's parts, the limit on reads, and JSON answers."""
+"""What all handlers share: the service's parts, the limit on reads, and answers in JSON."""
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -12,7 +13,7 @@ from litestar.datastructures import State
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive
 
-from foremask.errors import JobCancelled, RateLimited
+from foremask import errors
 from foremask.fetch.client import Outbound
 from foremask.options import Limits
 from foremask.service.api.probing import Previewer, Prober
@@ -45,7 +46,7 @@ class Throttle:
         early_s = max(self._due_at.get(key, now) - now, 0.0)
         wait_s = early_s - self._step_s * (self.burst - 1)
         if wait_s > 1e-9:
-            error = RateLimited(
+            error = errors.RateLimited(
                 f"Over {1 / self._step_s:.0f} reads a second; one for each job is enough.",
                 limit=self.burst,
             )
@@ -127,6 +128,30 @@ def json_answer(content: object, status_code: int = 200) -> ASGIResponse:
     )
 
 
+def answer_of(error: errors.ForemaskError, request_id: str) -> tuple[dict[str, str], bytes]:
+    """The headers and the body of an error's answer."""
+    headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
+    body: dict[str, object] = {"request_id": request_id, "error": error.facts()}
+    match error:
+        case errors.RateLimited():
+            headers["RateLimit-Limit"] = f"{error.limit or 0:.0f}"
+            headers["RateLimit-Remaining"] = "0"
+            headers["RateLimit-Reset"] = str(math.ceil(error.reset_s))
+        case errors.ServiceUnavailable():
+            headers["Retry-After"] = "1"
+        case errors.RangeInvalid():
+            headers["Content-Range"] = f"bytes */{error.limit:.0f}"
+        case errors.MethodNotAllowed():
+            headers["Allow"] = error.allow
+        case errors.RequestUnknown():
+            body["status"] = "NOT_FOUND"  # the hosted service's word, which its clients require
+        case _:
+            pass
+    if isinstance(error, errors.Busy):
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_s)))
+    return headers, msgspec.json.encode(body)
+
+
 async def while_heard[T](receive: Receive, work: Coroutine[Any, Any, T]) -> T:
     """The result of the work; JobCancelled, and the work is cancelled, once the caller hangs up."""
 
@@ -142,5 +167,5 @@ async def while_heard[T](receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         leaving.cancel()
         await asyncio.wait({working, leaving})
     if was_cancelled:
-        raise JobCancelled("The caller has hung up.")
+        raise errors.JobCancelled("The caller has hung up.")
     return working.result()

@@ -1,48 +1,33 @@
 """Files over HTTP: uploads by signed forms, downloads by signed links."""
 
-import asyncio
 import time
-from datetime import UTC, datetime, timedelta
 from typing import Annotated
 from urllib.parse import quote
 
-import structlog
 from litestar import HttpMethod
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import ASGIApp
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from foremask import errors
 from foremask.options import MEDIA_TYPES
 from foremask.service.api import calls
 from foremask.service.api.bodies import UploadRequest
-from foremask.service.api.calls import FILE_S, FORM, MAX_FORM_BYTES, read_call
+from foremask.service.api.calls import FILE_S, FORM, MAX_FORM_BYTES, MAX_NAME_LENGTH, read_call
 from foremask.service.api.context import ApiRequest, json_answer
 from foremask.service.api.openapi import ALWAYS, Json, Operation
 from foremask.service.api.pages import select_bytes
 from foremask.service.jobs import admission
-from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Answer
-from foremask.service.storage.objects import Objects
-from foremask.service.storage.signing import FILES_PATH, FORM_PATH, Upload, media_type
+from foremask.service.storage.objects import FILES_PATH, FORM_PATH, Upload, media_type
 
 _SIGNED = ("key", "expires", "max_bytes", "media_type", "signature")
-MAX_NAME_LENGTH = 200
-_FILE: Json = {
-    "video/*": {},
-    "image/gif": {},
-    "application/zip": {},
-    "application/octet-stream": {},
-}
+_FILE: Json = {"video/*": {}, "image/*": {}, "application/*": {}}
 
 FORM_S = 3600
-KEPT_S = 3 * FILE_S  # a job may be submitted in the last minute of the first day, and then wait
-SWEEP_S = 3600.0
 PICTURES = ("image/gif", "image/jpeg", "image/png", "image/webp")
-
-log = structlog.get_logger(__name__)
 
 
 class UploadForm(Struct):
@@ -93,13 +78,11 @@ async def start_upload(request: ApiRequest) -> ASGIResponse:
     "uploads",
     "Stored.",
     refused=(
-        *(
-            errors.LinkInvalid,
-            errors.ContentTypeWrong,
-            errors.FormInvalid,
-            errors.FieldInvalid,
-            errors.FileTooLarge,
-        ),
+        errors.LinkInvalid,
+        errors.ContentTypeWrong,
+        errors.FormInvalid,
+        errors.FieldInvalid,
+        errors.FileTooLarge,
         *ALWAYS,
     ),
     body={
@@ -142,58 +125,24 @@ async def receive_upload(request: ApiRequest) -> None:
     await calls.store(service, upload.key, form.content(), declared_bytes, upload.max_bytes)
 
 
-async def keep_sweeping(objects: Objects, database: Database) -> None:
-    """Delete expired uploads every hour, until cancelled."""
-    while True:
-        try:
-            before = datetime.now(UTC) - timedelta(seconds=KEPT_S)
-            await sweep(objects, before)
-            await objects.delete_half_written("uploads", before)
-            await admission.forget(database, before - timedelta(seconds=FORM_S))
-        except errors.ServiceUnavailable as error:
-            log.warning("uploads.not_swept", details=error.details)
-        await asyncio.sleep(SWEEP_S)
-
-
-async def sweep(objects: Objects, before: datetime) -> int:
-    """Delete every upload that is older than ``before``; how many there were."""
-    old = [each.key async for each in objects.list("uploads") if each.modified_at < before]
-    await objects.delete(*old)
-    return len(old)
-
-
 class FileQuery(Struct):
     """A signed link."""
 
     expires: str
     signature: str
-    name: (
-        Annotated[
-            str,
-            Meta(
-                description="What a browser saves the file as; its suffix must be the file's own."
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
+    name: Annotated[str, Meta(description="What a browser saves the file as.")] | None = None
 
 
 @Operation(
     "jobs",
     "The whole file.",
     _FILE,
-    (
-        errors.LinkInvalid,
-        errors.RequestUnknown,
-        errors.PreconditionFailed,
-        errors.RangeInvalid,
-        *ALWAYS,
-    ),
+    (errors.LinkInvalid, errors.RequestUnknown, errors.RangeInvalid, *ALWAYS),
     others={206: ("The bytes of the range.", _FILE), 304: ("The caller's copy is current.", {})},
     query=FileQuery,
     parameters=tuple(
         {"name": name, "in": "header", "schema": {"type": "string"}}
-        for name in ("Range", "If-Match", "If-None-Match", "If-Range")
+        for name in ("Range", "If-None-Match", "If-Range")
     ),
     needs_token=False,
 ).reads(FILES_PATH + "{key:path}")
@@ -238,13 +187,9 @@ def _disposition(stored: str, names: list[str]) -> str:
     form is for old clients, which know ASCII alone; RFC 6266 has both.
     """
     suffix = stored[stored.rfind(".") :]
-    good = [each for each in names if _is_name(each) and each.endswith(suffix)]
-    if not good:
-        return f'attachment; filename="{stored}"'
-    wanted = good[-1]
-    plain = wanted.encode("ascii", "replace").decode().replace("?", "_")
-    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(wanted, safe='')}"
-
-
-def _is_name(text: str) -> bool:
-    return len(text) <= MAX_NAME_LENGTH and text.isprintable() and not set(text) & set('/\\"')
+    for wanted in reversed(names):
+        is_name = wanted.isprintable() and not set(wanted) & set('/\\"')
+        if is_name and wanted.endswith(suffix) and len(wanted) <= MAX_NAME_LENGTH:
+            plain = wanted.encode("ascii", "replace").decode().replace("?", "_")
+            return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(wanted, safe='')}"
+    return f'attachment; filename="{stored}"'

@@ -25,8 +25,8 @@ from foremask.service.jobs import admission, records
 from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.records import Accepted, Answer, Record
 from foremask.service.jobs.steps import PLAIN_MASK, JobClip, JobResult
-from foremask.service.observability.traces import first_span, span, valid_traceparent
-from foremask.service.storage.signing import mask_key, network_key
+from foremask.service.observability.traces import span
+from foremask.service.storage.objects import MASK, NETWORK, sibling_key
 
 SHOWN_BYTES = 128 << 20
 _PICTURE_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
@@ -91,33 +91,32 @@ async def mask_by_key_points(request: ApiRequest) -> ASGIResponse:
 
 
 async def _start_from_clip(request: ApiRequest, kind: type[bodies.JobBody]) -> ASGIResponse:
+    return await _start(request, kind, kind.call, _job_of_clip)
 
-    async def make(call: Call[bodies.JobBody]) -> NewJob:
-        body, service = call.body, call.service
-        form, result = body.wanted()
-        prober = service.prober
-        if body.webhook_url is not None:
-            await service.outbound.check_url(body.webhook_url, "webhook_url", call.owner)
-        source = prober.locate(body.video)
-        with span("probe"):
-            clip = await prober.probe(source, form, result.options.kind, call.owner)
-        result, fetched_bytes = await prober.probe_background(result, call.owner)
-        body.check_on(clip)
-        service.objects.check_free(2 * (clip.size_bytes if clip else 0))
-        return NewJob(
-            request_id=call.request_id,
-            token_id=call.grant.token_id,
-            video_url=source.url,
-            source_key=source.key,
-            preset=form,
-            quality=body.quality,
-            result=None if result == PLAIN_MASK else result,
-            webhook_url=body.webhook_url,
-            clip=clip,
-            fetched_bytes=fetched_bytes,
-        )
 
-    return await _start(request, kind, kind.call, make)
+async def _job_of_clip(call: Call[bodies.JobBody], *, now: bool = False) -> NewJob:
+    """The job, its clip and background probed; ``now`` as for `Prober.probe`."""
+    body, service, prober = call.body, call.service, call.service.prober
+    form, result = body.wanted()
+    if body.webhook_url is not None:
+        await service.outbound.check_url(body.webhook_url, "webhook_url", call.owner)
+    source = prober.locate(body.video)
+    with span("probe"):
+        clip = await prober.probe(source, form, result.options.kind, call.owner, now=now)
+    result, fetched_bytes = await prober.probe_background(result, call.owner)
+    body.check_on(clip)
+    return NewJob(
+        request_id=call.request_id,
+        token_id=call.grant.token_id,
+        video_url=source.url,
+        source_key=source.key,
+        preset=form,
+        quality=body.quality,
+        result=None if result == PLAIN_MASK else result,
+        webhook_url=body.webhook_url,
+        clip=clip,
+        fetched_bytes=fetched_bytes,
+    )
 
 
 @starts(
@@ -173,7 +172,7 @@ def _stored_mask(record: Record) -> str:
             " the clip to /v2/video/segment/foreground_mask, and convert that.",
             param="request_id",
         )
-    return mask_key(result_key)
+    return sibling_key(result_key, MASK)
 
 
 async def _source_of(service: Service, record: Record, video: str | None) -> Source:
@@ -212,7 +211,7 @@ async def refine(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse
         source = await _source_of(service, record, call.body.video)
         clip = await service.prober.probe(source, record.form, record.kind, call.owner)
         check_hints(hints, clip)
-        known = network_key(record.result_key or "")
+        known = sibling_key(record.result_key or "", NETWORK)
         return NewJob(
             request_id=call.request_id,
             token_id=call.grant.token_id,
@@ -252,7 +251,7 @@ async def _start[B: Struct](
     """
     service, own = request.service, request.id
     header = request.headers.get("traceparent")
-    with first_span(own, f"POST {name.partition(' ')[0]}", header) as trace:
+    with span(f"POST {name.partition(' ')[0]}", header, is_first=True) as trace:
         try:
             call = await read_call(request, kind, name)
             hold_until = time.monotonic() + HOLD_S
@@ -262,9 +261,10 @@ async def _start[B: Struct](
                     await make(call),
                     idempotency_key=call.key,
                     body_hash=call.digest,
-                    traceparent=valid_traceparent(header),
+                    traceparent=trace.traceparent,
                 )
                 trace.note(preset=job.preset.value)
+                service.objects.check_free(2 * (job.clip.size_bytes if job.clip else 0))
                 with span("admit"):
                     made = await admission.admit(service.database, job, service.storage_limit)
         except errors.ServiceUnavailable:  # the job may exist
@@ -315,20 +315,13 @@ async def probe(request: ApiRequest) -> ASGIResponse:
     would get.
     """
     call = await read_call(request, bodies.JobRequest)
-    service = call.service
-    form, result = call.body.wanted()
-    if call.body.webhook_url is not None:
-        await service.outbound.check_url(call.body.webhook_url, "webhook_url", call.owner)
-    source = service.prober.locate(call.body.video)
-    kind = result.options.kind
-    clip = await service.prober.probe(source, form, kind, call.owner, now=True)
+    clip = (await _job_of_clip(call, now=True)).clip
     if clip is None:
         raise errors.UrlUnreachable(
             f"The origin gave too little of the clip in {BUDGET_S:.0f} s; a job would be accepted.",
             param="video",
             limit=BUDGET_S,
         )
-    call.body.check_on(clip)
     return json_answer(Answer(call.request_id, clip))
 
 

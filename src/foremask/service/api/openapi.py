@@ -5,7 +5,7 @@ A handler's name is the operation's id; its docstring has the summary and the de
 
 import copy
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from importlib.metadata import version
@@ -42,11 +42,6 @@ _TOKEN_HEADERS = {
     "api_token": {"type": "apiKey", "in": "header", "name": "api_token"},
     "bearer": {"type": "http", "scheme": "bearer"},
     "x_api_key": {"type": "apiKey", "in": "header", "name": "x-api-key"},
-}
-_RATE_HEADERS = {
-    "RateLimit-Limit": "Requests that may come at once.",
-    "RateLimit-Remaining": "How many of them are left.",
-    "RateLimit-Reset": "Seconds until all of them are back.",
 }
 _PATH_PARAMETER = re.compile(r"\{(\w+):\w+\}")
 
@@ -101,7 +96,7 @@ class Operation:
     answer: type[Struct] | Json = field(default_factory=dict)
     refused: Reasons = ()
     body: type[Struct] | Json | None = None
-    others: Mapping[int, tuple[str, type[Struct] | Json]] = field(default_factory=dict)
+    others: dict[int, tuple[str, type[Struct] | Json]] = field(default_factory=dict)
     body_required: bool = True
     has_clip: bool = False  # in the body: it may be a form, whose last part is the clip
     query: type[Struct] | None = None
@@ -128,16 +123,12 @@ class Operation:
         return route(list(paths), http_method=methods, status_code=status, opt=opt)
 
     @property
-    def is_rated(self) -> bool:
-        """Whether it takes from the token's rate, so that its answers have the rate's headers."""
-        return self.needs_token and self.body is not None and self.takes_rate
-
-    @property
     def reasons(self) -> Reasons:
         """All errors that it can answer with."""
         if not self.needs_token:
             return self.refused
-        counted = errors.QuotaExhausted if self.is_rated else errors.RequestUnknown
+        is_rated = self.body is not None and self.takes_rate
+        counted = errors.QuotaExhausted if is_rated else errors.RequestUnknown
         body = () if self.body is None else _BODY
         return (*_TOKEN, counted, *body, *self.refused, *ALWAYS)
 
@@ -201,9 +192,18 @@ def _shapes(operations: Iterable[Operation]) -> Json:
                 prose = {key: described.pop(key) for key in sorted(names)}
                 shape["properties"][name] = {"anyOf": [described, {"type": "null"}], **prose}
     _, answers = msgspec.json.schema_components(dict.fromkeys(answered), ref_template=_REF)
+    _without_null(answers)
     named: Json = answers | bodies | forms
     _simplify(named)
     return named
+
+
+def _without_null(shapes: Json) -> None:
+    """Of answers and queries: what is None is absent."""
+    for shape in shapes.values():
+        for name, described in shape.get("properties", {}).items():
+            if described.get("default", ...) is None:
+                shape["properties"][name], _ = described["anyOf"]
 
 
 def _form_name(body: type[Struct]) -> str:
@@ -253,9 +253,11 @@ def _described(operation: Operation, handler: HTTPRouteHandler, path: str) -> Js
     name = handler.handler_name
     if path != handler.opt["paths"][0]:
         name += f"_by_{path.strip('/').removeprefix('v2/video/').partition('/')[0]}"
-    responses = {str(handler.status_code): _answer(operation.says, operation.answer, operation)}
-    for status, (says, shape) in operation.others.items():
-        responses[str(status)] = _answer(says, shape, operation)
+    answers = {handler.status_code: (operation.says, operation.answer)} | operation.others
+    responses = {
+        str(status): {"description": says} | ({"content": _content(shape)} if shape else {})
+        for status, (says, shape) in answers.items()
+    }
     described: Json = {
         "operationId": name,
         "tags": [operation.tag],
@@ -285,6 +287,7 @@ def _parameters(path: str, query: type[Struct] | None) -> Iterator[Json]:
         yield {"name": name, "in": "path", "required": True, "schema": schema}
     if query is not None:
         _, shapes = msgspec.json.schema_components([query])
+        _without_null(shapes)
         shape = shapes[query.__name__]
         for name, schema in shape["properties"].items():
             described = {key: schema.pop(key) for key in ("description",) if key in schema}
@@ -297,26 +300,6 @@ def _content(shape: type[Struct] | Json) -> Json:
         return shape
     (named,), _ = msgspec.json.schema_components([shape], ref_template=_REF)
     return {"application/json": {"schema": named}}
-
-
-def _answer(says: str, shape: type[Struct] | Json, operation: Operation) -> Json:
-    answer: Json = {"description": says}
-    if shape:
-        answer["content"] = _content(shape)
-    if operation.is_rated:
-        answer["headers"] = _integer_headers(_RATE_HEADERS)
-    return answer
-
-
-def _integer_headers(descriptions: dict[str, str]) -> Json:
-    return {
-        name: {
-            "description": description,
-            "required": True,
-            "schema": {"type": "integer", "minimum": 0},
-        }
-        for name, description in descriptions.items()
-    }
 
 
 def _refusals(kinds: Iterable[type[ForemaskError]]) -> Json:
@@ -335,10 +318,7 @@ def _refusal(code: int, kinds: list[type[ForemaskError]]) -> Json:
         }
     }
     schema = {"allOf": [{"$ref": _REF.format(name="Problem")}, {"properties": {"error": error}}]}
-    answer: Json = {
+    return {
         "description": "\n".join([HTTPStatus(code).phrase, "", *lines]),
         "content": {"application/json": {"schema": schema}},
     }
-    if code in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE):
-        answer["headers"] = _integer_headers({"Retry-After": "Seconds to wait."})
-    return answer

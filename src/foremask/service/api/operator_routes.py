@@ -11,7 +11,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_l
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from foremask.errors import ServiceUnavailable
-from foremask.service.api.context import ApiRequest, Service, json_answer
+from foremask.service.api.context import ApiRequest, json_answer
 from foremask.service.api.openapi import ALWAYS, Operation
 from foremask.service.jobs import process_totals
 from foremask.service.jobs.process_totals import Now
@@ -84,12 +84,7 @@ async def _outcome(check: Awaitable[object]) -> str:
 ).reads("/metrics")
 async def metrics(request: ApiRequest) -> ASGIResponse:
     """Read the metrics for Prometheus, those of all processes; also without a database."""
-    text = await _metrics_page(request.service)
-    headers = {"Cache-Control": "no-store"}
-    return ASGIResponse(body=text, media_type=CONTENT_TYPE_LATEST, headers=headers)
-
-
-async def _metrics_page(service: Service) -> bytes:
+    service, page = request.service, m.LOCAL
     disk = service.objects.disk()
     m.DISK_FREE.set(math.nan if disk is None else disk[1])
     try:
@@ -97,9 +92,10 @@ async def _metrics_page(service: Service) -> bytes:
         page = Page(totals, await process_totals.now(service.database))
     except ServiceUnavailable:
         m.DATABASE_UP.set(0)
-        return generate_latest(m.LOCAL)
-    m.DATABASE_UP.set(1)
-    return generate_latest(page)
+    else:
+        m.DATABASE_UP.set(1)
+    headers = {"Cache-Control": "no-store"}
+    return ASGIResponse(body=generate_latest(page), media_type=CONTENT_TYPE_LATEST, headers=headers)
 
 
 class Page(CollectorRegistry):

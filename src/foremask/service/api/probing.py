@@ -20,13 +20,7 @@ from foremask.options import Form, Limits, MaskOptions, Quality, ResultKind
 from foremask.service.jobs.steps import JobResult
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import span
-from foremask.service.sandbox.messages import (
-    MaskPicture,
-    PictureMask,
-    Probe,
-    ProbeBackground,
-    Request,
-)
+from foremask.service.sandbox import messages
 from foremask.service.sandbox.pool import ChildDied, MediaPool
 from foremask.service.storage.objects import Objects
 
@@ -50,18 +44,18 @@ class Previewer:
     def __init__(self, pool: MediaPool, find_model: Callable[[], Path], memory_bytes: int) -> None:
         self._pool, self._find_model, self._memory_bytes = pool, find_model, memory_bytes
         self._places = FairSemaphore(1, 1, metrics.HELD_BACK.labels("preview").inc)
-        self._waiting: dict[str, asyncio.Task[None]] = {}
+        self._waiting: dict[str, asyncio.Timeout] = {}
 
     async def mask(
         self, picture: bytes, quality: Quality, hints: Sequence[Hint], owner: str
-    ) -> PictureMask:
+    ) -> messages.PictureMask:
         limits = Limits(memory_bytes=self._memory_bytes)
         options = MaskOptions(
             quality=quality, hints=tuple(hints), model=self._find_model(), limits=limits
         )
         await self._turn(owner)
         try:
-            request = MaskPicture(picture, options)
+            request = messages.MaskPicture(picture, options)
             return await self._pool.run(request, wall_clock_s=WALL_CLOCK_S, owner=owner)
         except (ChildDied, errors.TimedOut):
             raise errors.Overloaded(
@@ -71,29 +65,25 @@ class Previewer:
             self._places.release(owner)
 
     async def _turn(self, owner: str) -> None:
-        """Wait for the place; an older wait of the same owner is cancelled."""
+        """Wait for the place; an older wait of the same owner ends."""
         if older := self._waiting.get(owner):
-            older.cancel()
-        turn = self._waiting[owner] = asyncio.create_task(self._places.acquire(owner))
+            older.reschedule(asyncio.get_running_loop().time())
+        waiting = self._waiting[owner] = asyncio.timeout(PREVIEW_PLACE_S)
         try:
-            async with asyncio.timeout(PREVIEW_PLACE_S):
-                await turn
-        except (asyncio.CancelledError, TimeoutError) as ended:
-            if turn.done() and not turn.cancelled():  # its turn came at this very moment
-                self._places.release(owner)
-            if self._waiting.get(owner) is not turn:
+            async with waiting:
+                await self._places.acquire(owner)
+        except TimeoutError:
+            if self._waiting.get(owner) is not waiting:
                 raise errors.JobCancelled(
                     "A newer picture of this token is masked instead."
                 ) from None
-            if isinstance(ended, asyncio.CancelledError):  # the caller has gone
-                raise
             raise errors.Overloaded(
                 f"No picture could be masked within {PREVIEW_PLACE_S:g} s: others are."
                 " Send it again.",
                 limit=1,
             ) from None
         finally:
-            if self._waiting.get(owner) is turn:
+            if self._waiting.get(owner) is waiting:
                 del self._waiting[owner]
 
 
@@ -153,7 +143,9 @@ class Prober:
         Raises the error that refuses it, and with ``now`` Overloaded where others have all places.
         """
         try:
-            found = await self._ask(source, "video", owner, Probe(None, self.limits, form, kind))
+            found = await self._ask(
+                source, "video", owner, messages.Probe(None, self.limits, form, kind)
+            )
         except errors.Overloaded:
             if now:
                 raise
@@ -169,7 +161,7 @@ class Prober:
         if asked.background_url is None:
             return asked, 0
         source, found = self.locate(asked.background_url, "background_url"), None
-        request = ProbeBackground(None, self.limits)
+        request = messages.ProbeBackground(None, self.limits)
         try:
             with span("probe background"):
                 found = await self._ask(source, "background_url", owner, request)
@@ -191,7 +183,7 @@ class Prober:
                 async with asyncio.timeout(self.budget_s):
                     opened = self._opened(source, "video", owner, max_bytes)
                     file = await stack.enter_async_context(opened)
-                    await self._run(Probe(None, self.limits, form, kind), file, owner)
+                    await self._run(messages.Probe(None, self.limits, form, kind), file, owner)
             except (TimeoutError, RangeUnavailable, ChildDied):
                 raise errors.UrlUnreachable(
                     "The clip could not be read in time, or by ranges; a job would be accepted.",
@@ -201,7 +193,7 @@ class Prober:
             yield file
 
     async def _ask[R](
-        self, source: Source, param: str, owner: str, request: Request[R]
+        self, source: Source, param: str, owner: str, request: messages.Request[R]
     ) -> tuple[int, R] | None:
         """The file's size, and the child's answer; None where the time does not suffice."""
         try:
@@ -243,7 +235,7 @@ class Prober:
 
         yield OpenedFile(size, read_at, self.objects.stream(key))
 
-    async def _run[R](self, request: Request[R], file: OpenedFile, owner: str) -> R:
+    async def _run[R](self, request: messages.Request[R], file: OpenedFile, owner: str) -> R:
         async with self.places.place(owner, PLACE_S, "probed"):
             return await self.pool.run(
                 replace(request, size=file.size),

@@ -11,7 +11,7 @@ import structlog
 from litestar import Response, route
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from foremask.errors import FieldInvalid, Internal, ObjectLost, RequestUnknown
 from foremask.hints.decoding import decode
@@ -23,7 +23,7 @@ from foremask.service.api.openapi import Operation
 from foremask.service.jobs import records
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Answer, JobStatus, Record
-from foremask.service.storage.signing import is_kept_mask, strip_key
+from foremask.service.storage.objects import MASK, STRIP, sibling_key
 
 PAGE, MAX_PAGE = 20, 100
 LINK_S = 86_400
@@ -58,17 +58,10 @@ class ListedJob(JobStatus, kw_only=True):
 
     output_container_and_codec: Literal[FORMS]  # type: ignore[valid-type]
     created_at: datetime
-    ended_at: datetime | UnsetType = UNSET
-    name: (
-        Annotated[str, Meta(description="The clip's file name, where it is known.")] | UnsetType
-    ) = UNSET
-    quality: (
-        Annotated[Quality, Meta(description="Absent where only the encoding was asked for.")]
-        | UnsetType
-    ) = UNSET
-    source_url: Annotated[str, Meta(description="The clip, while it is stored.")] | UnsetType = (
-        UNSET
-    )
+    ended_at: datetime | None = None
+    name: Annotated[str, Meta(description="The clip's file name, where it is known.")] | None = None
+    quality: Annotated[Quality, Meta(description="Absent of a conversion.")] | None = None
+    source_url: Annotated[str, Meta(description="The clip, while it is stored.")] | None = None
 
 
 class JobPage(Struct):
@@ -84,16 +77,7 @@ class JobsQuery(Struct):
     """Which jobs to list."""
 
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = PAGE
-    before: (
-        Annotated[
-            str,
-            Meta(
-                min_length=1,
-                description="The next of the page before: jobs that are older than this one.",
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
+    before: Annotated[str, Meta(min_length=1, description="The page's next.")] | None = None
     conversions: Annotated[
         Literal["true", "false"],
         Meta(description="Whether to list jobs that only encoded a mask in another preset."),
@@ -147,7 +131,7 @@ async def list_jobs(request: ApiRequest) -> ASGIResponse:
         service.database,
         token,
         limit=query.limit + 1,
-        before=None if query.before is UNSET else _possible(query.before),
+        before=query.before and _possible(query.before),
         conversions=query.conversions == "true",
     )
     shown = [_entry(each, service.objects.link) for each in found[: query.limit]]
@@ -196,7 +180,7 @@ async def delete_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResp
 
 async def _whole_entry(service: Service, record: Record) -> ASGIResponse:
     entry = _entry(record, service.objects.signer.link)
-    if record.source_key is not None and not is_kept_mask(record.source_key):
+    if record.source_key is not None and not record.source_key.endswith(f"/{MASK}"):
         with suppress(ObjectLost):
             await service.objects.head(record.source_key)
             entry.source_url = service.objects.signer.link(record.source_key, LINK_S)
@@ -205,15 +189,15 @@ async def _whole_entry(service: Service, record: Record) -> ASGIResponse:
 
 def _entry(record: Record, link: Callable[[str, int, str], str]) -> ListedJob:
     status = records.status_body(record, link, LINK_S)
-    if status.result is not UNSET:
-        status.result.report = UNSET
+    if status.result is not None:
+        status.result.report = None
     return ListedJob(
         **msgspec.structs.asdict(status),
         output_container_and_codec=record.preset,
         created_at=record.created_at,
-        ended_at=UNSET if record.ended_at is None else record.ended_at,
-        name=UNSET if record.name is None else record.name,
-        quality=UNSET if record.quality == REENCODE_ONLY else Quality(record.quality),
+        ended_at=record.ended_at,
+        name=record.name,
+        quality=None if record.quality == REENCODE_ONLY else Quality(record.quality),
     )
 
 
@@ -227,7 +211,9 @@ async def read_strip(request: ApiRequest, request_id: FromPath[str]) -> ASGIResp
     service = request.service
     record = await completed(service, read_token(request), request_id)
     try:
-        rows = await service.objects.read(strip_key(record.result_key or ""), 0, MAX_STRIP_BYTES)
+        rows = await service.objects.read(
+            sibling_key(record.result_key or "", STRIP), 0, MAX_STRIP_BYTES
+        )
     except ObjectLost:
         raise RequestUnknown("This mask has no strip.", param="request_id") from None
     return json_answer(Answer(request_id, {"frames": msgspec.Raw(rows)}))

@@ -39,8 +39,8 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
     """A job as asked for; exactly one of ``video_url`` and ``source_key`` is set.
 
     ``source_key`` names an upload of ours. ``clip`` has the probe's facts, None when the origin was
-    too slow; its ``frames`` may be None. ``body_hash`` identifies the body. ``traceparent`` is the
-    caller's valid W3C header.
+    too slow; its ``frames`` may be None. ``body_hash`` identifies the body. ``traceparent``
+    names its first span.
     """
 
     request_id: str
@@ -192,7 +192,19 @@ async def forget(database: Database, before: datetime) -> int:
     """Forget all uploads of forms older than ``before``; how many they were."""
     count = 0
     while True:
-        gone: int = await database.value_of("forget_uploads", before, FORGOTTEN_AT_ONCE)
+        rows = await database.all(
+            """with gone as (
+                   delete from uploads where key in (
+                       select key from uploads where made_at < %s order by made_at limit %s)
+                   returning token, bytes),
+               freed as (
+                   update tokens t set stored = t.stored - g.bytes
+                   from (select token, sum(bytes)::bigint as bytes from gone group by 1) g
+                   where t.id = g.token)
+               select count(*) as n from gone""",
+            (before, FORGOTTEN_AT_ONCE),
+        )
+        gone: int = rows[0]["n"]
         count += gone
         if gone < FORGOTTEN_AT_ONCE:
             return count

@@ -1,9 +1,8 @@
 """Calls to PostgreSQL: short ones, each committed by itself."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, LiteralString
+from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
+from typing import Any, LiteralString, Self
 
 import msgspec
 import psycopg
@@ -36,15 +35,15 @@ class Refused(Exception):  # raised by a function; no error of ours
 
 
 class Database:
-    """A pool of connections that outlives a restart of the server.
+    """A pool of connections that outlives a restart of the server; use it with ``async with``.
 
     A call that meets a lost connection is made again for up to ``patience_s`` and then raises
-    ServiceUnavailable. Every call of this package is idempotent. No call leaves a transaction open,
-    so a process that is paused holds nobody up (docs/adr/0021).
+    ServiceUnavailable; none takes longer than ``call_s``. Every call of this package is idempotent.
+    No call leaves a transaction open, so a process that is paused holds nobody up (docs/adr/0021).
     """
 
     def __init__(
-        self, url: str, *, connections: int, patience_s: float, call_s: float = CALL_S
+        self, url: str, *, connections: int = 8, patience_s: float = 2.0, call_s: float = CALL_S
     ) -> None:
         self.url = make_conninfo("", **{**KEEPALIVE, **conninfo_to_dict(url)})
         self.patience_s = patience_s
@@ -61,10 +60,11 @@ class Database:
             reconnect_failed=AsyncConnectionPool.check,  # again, after a long absence of the server
         )
 
-    async def open(self) -> None:
+    async def __aenter__(self) -> Self:
         await self._pool.open()
+        return self
 
-    async def close(self) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._pool.close()
 
     async def one(self, statement: LiteralString, params: Params = ()) -> Row | None:
@@ -175,19 +175,6 @@ class Database:
         self._left.discard(asking)
         if not asking.cancelled():
             asking.exception()  # retrieved, since nobody may await it any more
-
-
-@asynccontextmanager
-async def open_database(
-    url: str, *, connections: int = 8, patience_s: float = 2.0, call_s: float = CALL_S
-) -> AsyncIterator[Database]:
-    """A database for the length of a block; no call takes longer than ``call_s``."""
-    database = Database(url, connections=connections, patience_s=patience_s, call_s=call_s)
-    await database.open()
-    try:
-        yield database
-    finally:
-        await database.close()
 
 
 async def on_disk(database: Database) -> None:

@@ -23,6 +23,7 @@ class Delivery:
     attempt: int
     payload: bytes | None
     webhook_key: bytes
+    traceparent: str | None
 
 
 def sign(key: bytes, request_id: str, timestamp: str, body: bytes) -> str:
@@ -63,12 +64,19 @@ async def record(database: Database, delivery: Delivery, http_status: int | None
     return status
 
 
-async def redeliver(database: Database, request_id: str) -> int:
+async def redeliver(database: Database, request_id: str) -> None:
     """Send the job's webhook again, with the same bytes. Raises RequestUnknown without one."""
-    last = await database.one("select max(id) as id from deliveries where job = %s", (request_id,))
-    delivery: int | None = await database.value_of("redeliver", request_id, last and last["id"])
-    if delivery is None:
+    row = await database.one("select max(id) as id from deliveries where job = %s", (request_id,))
+    if row is None or row["id"] is None:
         raise RequestUnknown(
             f"request {request_id!r} has no webhook to deliver", param="request_id"
         )
-    return delivery
+    await database.all(  # made again after a lost answer, it finds the new one
+        """with made as (
+               insert into deliveries (job, token, url, payload, next_at)
+               select job, token, url, payload, clock() from deliveries d where id = %s
+               and not exists (select from deliveries x where x.job = d.job and x.id > d.id)
+               returning id)
+           select send_ticket('webhooks') from made""",
+        (row["id"],),
+    )

@@ -1,7 +1,7 @@
 """Jobs as their callers see them: read, waited for, cancelled, renamed; and in the wire format.
 
 The API and the webhooks send the same bytes. Each answer is one Struct, which encodes it and
-documents it; what is unset is absent.
+documents it; what is None is absent.
 """
 
 import asyncio
@@ -13,15 +13,9 @@ from enum import StrEnum
 from typing import Annotated, Literal
 
 import msgspec
-from msgspec import UNSET, Meta, Struct, UnsetType, convert
+from msgspec import Meta, Struct, convert
 
-from foremask.errors import (
-    JobCancelled,
-    RequestUnknown,
-    ResultExpired,
-    ServiceUnavailable,
-    TokenInvalid,
-)
+from foremask import errors
 from foremask.options import REENCODE_ONLY, Form, ResultKind, form_of
 from foremask.service.jobs.database import Database, Row, json_value
 from foremask.service.jobs.steps import JobReport, JobResult
@@ -43,16 +37,16 @@ class Status(StrEnum):
         return self not in (Status.QUEUED, Status.RUNNING)
 
 
-class JobError(msgspec.Struct, frozen=True):
+class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
     """A job's error, as it is stored and shown."""
 
     code: Annotated[int, Meta(ge=400, le=599, description="The HTTP status.")]
     message: Annotated[str, Meta(description="The HTTP status in words.")]
     details: Annotated[str, Meta(description="One sentence with the numbers: what to do about it.")]
     reason: Annotated[str, Meta(description="One stable word for programs: docs/errors.md.")]
-    param: Annotated[str, Meta(description="The field or header at fault.")] | UnsetType = UNSET
-    limit: Annotated[int | float, Meta(description="What is allowed.")] | UnsetType = UNSET
-    actual: Annotated[int | float, Meta(description="What was found.")] | UnsetType = UNSET
+    param: Annotated[str, Meta(description="The field or header at fault.")] | None = None
+    limit: Annotated[int | float, Meta(description="What is allowed.")] | None = None
+    actual: Annotated[int | float, Meta(description="What was found.")] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +163,7 @@ async def read(database: Database, token_hash: bytes, request_id: str) -> Record
         (request_id, token_hash),
     )
     if row is None:
-        raise TokenInvalid("the token is unknown, revoked or expired")
+        raise errors.TokenInvalid("the token is unknown, revoked or expired")
     if row["request_id"] is None:
         raise _unknown(request_id)
     return _record(row)
@@ -194,9 +188,9 @@ async def of_token(
         (before, token_hash),
     )
     if token is None:
-        raise TokenInvalid("the token is unknown, revoked or expired")
+        raise errors.TokenInvalid("the token is unknown, revoked or expired")
     if before is not None and token["before"] is None:
-        raise RequestUnknown(
+        raise errors.RequestUnknown(
             f"no request {before[:64]!r} of this token to go on behind", param="before"
         )
     rows = await database.all(
@@ -238,19 +232,13 @@ async def newest_mask(database: Database, request_id: str) -> bytes | None:
     return None if row is None else row["png"]
 
 
-async def traceparent_of(database: Database, request_id: str) -> str | None:
-    """The traceparent of the job's caller; None without one, and for a deleted job."""
-    row = await database.one("select traceparent from jobs where id = %s", (request_id,))
-    return None if row is None else row["traceparent"]
-
-
 async def cancel(database: Database, token_hash: bytes, request_id: str) -> Record:
     """Cancel the job if it has not ended, and return it. Raises as ``read`` does."""
     record = await read(database, token_hash, request_id)
     if not record.status.ended:
-        error = JobCancelled("the job was cancelled by its owner")
+        error = errors.JobCancelled("the job was cancelled by its owner")
         facts = json_value(error.facts())
-        await database.value_of("cancel_job", record.token_id, request_id, facts)
+        await database.value_of("end_job", request_id, "cancelled", facts, None, None)
         record = await read(database, token_hash, request_id)
     return record
 
@@ -282,8 +270,8 @@ async def history(database: Database, request_id: str) -> list[Attempt]:
     return [Attempt(**row) for row in rows]
 
 
-def _unknown(request_id: str) -> RequestUnknown:
-    return RequestUnknown(
+def _unknown(request_id: str) -> errors.RequestUnknown:
+    return errors.RequestUnknown(
         f"this token has no request {request_id[:64]!r}: it never had, or its record has expired",
         param="request_id",
     )
@@ -365,7 +353,7 @@ class Ends:
                     "select id from jobs where id = any(%s) and ended_at is not null",
                     (list(self._waiting),),
                 )
-            except ServiceUnavailable:
+            except errors.ServiceUnavailable:
                 rows = []  # callers see that when they read the record
             for row in rows:
                 for ended in self._waiting.get(row["id"], ()):
@@ -403,47 +391,37 @@ class Answer[T](Struct):
     result: T
 
 
-class Problem(Struct):
+class Problem(Struct, omit_defaults=True):
     """The body of every answer that says no."""
 
     request_id: RequestId
     error: JobError
-    status: (
-        Annotated[Literal["NOT_FOUND"], Meta(description="With request_unknown.")] | UnsetType
-    ) = UNSET
+    status: Annotated[Literal["NOT_FOUND"], Meta(description="With request_unknown.")] | None = None
 
 
-class Result(Struct):
+class Result(Struct, omit_defaults=True):
     """What was made; once it is kept no longer, the status is ERROR with 410 result_expired."""
 
     video_url: Annotated[str, Meta(description="The video or the file, by a signed link.")]
     kind: Annotated[ResultKind, Meta(description="What it is.")]
-    mask_url: Annotated[str, Meta(description="Of a mask, the same URL.")] | UnsetType = UNSET
-    report: (
-        Annotated[JobReport, Meta(description="Frames in and out, drift, coverage, checksum.")]
-        | UnsetType
-    ) = UNSET
+    mask_url: Annotated[str, Meta(description="Of a mask, the same URL.")] | None = None
+    report: JobReport | None = None
 
 
-class JobStatus(Struct, kw_only=True):
+class JobStatus(Struct, kw_only=True, omit_defaults=True):
     """Where a job is. UNKNOWN: its record cannot be read."""
 
     request_id: RequestId
     status: Word
-    progress: Annotated[int, Meta(ge=0, le=100, description="Percent.")] | UnsetType = UNSET
-    stage: Annotated[str, Meta(description="What is being done.")] | UnsetType = UNSET
-    frames_done: Count | UnsetType = UNSET
-    frames_total: Count | UnsetType = UNSET
-    queue_position: Annotated[int, Meta(ge=1, description="1 is next.")] | UnsetType = UNSET
-    eta_s: (
-        Annotated[float, Meta(ge=0, description="Seconds until the mask is done.")] | UnsetType
-    ) = UNSET
-    idle_s: (
-        Annotated[float, Meta(ge=60, description="Seconds without progress, from a minute on.")]
-        | UnsetType
-    ) = UNSET
-    result: Result | UnsetType = UNSET
-    error: JobError | UnsetType = UNSET
+    progress: Annotated[int, Meta(ge=0, le=100, description="Percent.")] | None = None
+    stage: Annotated[str, Meta(description="What is being done.")] | None = None
+    frames_done: Count | None = None
+    frames_total: Count | None = None
+    queue_position: Annotated[int, Meta(ge=1, description="1 is next.")] | None = None
+    eta_s: Annotated[float, Meta(ge=0, description="Seconds until the mask is done.")] | None = None
+    idle_s: Annotated[float, Meta(ge=60, description="Seconds without progress.")] | None = None
+    result: Result | None = None
+    error: JobError | None = None
 
 
 def file_name(record: Record) -> str:
@@ -462,11 +440,13 @@ def status_body(
     the URL.
     """
     url = link(record.result_key, link_s, file_name(record)) if record.result_key else None
-    mask_url = url if url and record.kind is ResultKind.MASK else UNSET  # clients read either name
+    mask_url = url if url and record.kind is ResultKind.MASK else None  # clients read either name
     is_done = record.status is Status.COMPLETED
     error = record.error
     if is_done and url is None:
-        gone = ResultExpired("The result was kept for its time, and is deleted; submit it again.")
+        gone = errors.ResultExpired(
+            "The result was kept for its time, and is deleted; submit it again."
+        )
         error = convert(gone.facts(), JobError)
     return JobStatus(
         request_id=record.request_id,
@@ -474,14 +454,10 @@ def status_body(
         progress=record.progress,
         stage=record.stage,
         frames_done=record.frames_done,
-        frames_total=_set(record.frames_total),
-        queue_position=_set(record.queue_position),
-        eta_s=_set(record.eta_s),
-        idle_s=_set(record.idle_s),
-        result=UNSET if url is None else Result(url, record.kind, mask_url, _set(record.report)),
-        error=_set(error),
+        frames_total=record.frames_total,
+        queue_position=record.queue_position,
+        eta_s=record.eta_s,
+        idle_s=record.idle_s,
+        result=None if url is None else Result(url, record.kind, mask_url, record.report),
+        error=error,
     )
-
-
-def _set[T](value: T | None) -> T | UnsetType:
-    return UNSET if value is None else value

@@ -1,9 +1,8 @@
 """What is deleted: sources when a job ends, results after their time, records after theirs."""
 
-from dataclasses import dataclass
 from typing import Any, Final, Literal, LiteralString
 
-from foremask.service.jobs.database import Database
+from foremask.service.jobs.database import Database, Row
 
 RECORD_EXTRA_S = 7 * 86400  # a week in which a status read can still say that the result is gone
 FAILED_KEPT_S = 30 * 86400
@@ -39,26 +38,18 @@ async def due(database: Database, kind: Kind, kept_s: float = 0.0) -> list[tuple
     return [(row["id"], row["result_key"]) for row in rows]
 
 
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """How a job ended; ``reason`` is empty unless it failed, ``wait_s`` None if it never began."""
+async def deleted(database: Database, kind: Kind, request_id: str) -> Row | None:
+    """Note that these files are deleted; how the job ended, None the second time.
 
-    status: str
-    reason: str
-    wait_s: float | None
-    seconds: float
-
-
-async def deleted(database: Database, kind: Kind, request_id: str) -> Ended | None:
-    """Note that these files are deleted; how the job ended, None the second time."""
-    row = await database.one(
+    Its ``reason`` is empty unless it failed, its ``wait_s`` None if it never began.
+    """
+    return await database.one(
         f"""update jobs set {_NOTED[kind]} where id = %s and {_STORED[kind]}
             returning status, coalesce(error ->> 'reason', '') as reason,
                 extract(epoch from started_at - created_at)::float8 as wait_s,
                 extract(epoch from ended_at - created_at)::float8 as seconds""",  # noqa: S608
         (request_id,),
     )
-    return None if row is None else Ended(**row)
 
 
 async def forget_records(database: Database, result_ttl_s: float) -> list[str]:

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
-from msgspec import UNSET, UnsetType
 
 from foremask.errors import ForemaskError, TimedOut, WorkerCrashed
 from foremask.facts import Clip, SoundTrack, Span
@@ -35,34 +34,34 @@ type StoredClip = Clip | JobClip
 """What is written to a row; it is read as a `JobClip`."""
 
 
-class JobReport(msgspec.Struct, frozen=True, kw_only=True):
+class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The report of a job, as its caller reads it.
 
-    A field that nobody has set is absent from the JSON. ``strip`` is only in the reports of parts:
+    A field that is None is absent from the JSON. ``strip`` is only in the reports of parts:
     of each frame its time in seconds, its coverage, and its change since the previous frame.
     ``mask_bytes`` is the size of the mask that is stored beside a cut-out or a composite,
     ``network_bytes`` that of the network's results, for as long as it is kept.
     """
 
     frames_out: int
-    frames_in: int | UnsetType = UNSET
-    duration_s: float | UnsetType = UNSET
-    fps: float | UnsetType = UNSET
-    duration_drift_ms: float | UnsetType = UNSET
-    audio: tuple[SoundTrack, ...] | UnsetType = UNSET
-    sound_warnings: tuple[str, ...] | UnsetType = UNSET
-    warnings: tuple[str, ...] | UnsetType = UNSET
-    coverage: float | UnsetType = UNSET
-    flicker: float | UnsetType = UNSET
-    strip: tuple[tuple[float, float, float], ...] | UnsetType = UNSET
-    kind: str | UnsetType = UNSET
-    runtime: str | UnsetType = UNSET
-    stage_cpu_s: dict[str, float] | UnsetType = UNSET
-    segments: int | UnsetType = UNSET
-    sha256: str | UnsetType = UNSET
-    bytes: int | UnsetType = UNSET
-    mask_bytes: int | UnsetType = UNSET
-    network_bytes: int | UnsetType = UNSET
+    frames_in: int | None = None
+    duration_s: float | None = None
+    fps: float | None = None
+    duration_drift_ms: float | None = None
+    audio: tuple[SoundTrack, ...] | None = None
+    sound_warnings: tuple[str, ...] | None = None
+    warnings: tuple[str, ...] | None = None
+    coverage: float | None = None
+    flicker: float | None = None
+    strip: tuple[tuple[float, float, float], ...] | None = None
+    kind: str | None = None
+    runtime: str | None = None
+    stage_cpu_s: dict[str, float] | None = None
+    segments: int | None = None
+    sha256: str | None = None
+    bytes: int | None = None
+    mask_bytes: int | None = None
+    network_bytes: int | None = None
 
 
 class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -161,6 +160,7 @@ class Step:
     preset: str  # a Form's name
     quality: str  # a Quality, or options.REENCODE_ONLY
     clip: JobClip | None
+    traceparent: str | None  # of the job's first span
     used_s: float  # of the job's time, when the step was taken
     taken_at: float = field(default_factory=time.monotonic)  # stands still in a suspended machine
 
@@ -201,7 +201,7 @@ async def claim(
     if row is None:
         return None
     metrics.HELD_BACK.labels("files").inc(row["held"])
-    return None if row["job"] is None else msgspec.convert(row, Step)
+    return msgspec.convert(row["step"], Step | None)
 
 
 async def free_slots(database: Database) -> int:

@@ -6,48 +6,41 @@ They are what an operator looks at in an incident; a caller's own words never be
 from functools import partial
 from typing import Final
 
-from prometheus_client import (
-    REGISTRY,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    disable_created_metrics,
-)
+import prometheus_client as prometheus
 from prometheus_client.samples import Sample
 
 from foremask.options import Quality
 
-disable_created_metrics()  # type: ignore[no-untyped-call]
+prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 type Series = tuple[str, tuple[tuple[str, str], ...]]
 """The name of a sample, and its labels in the order of their names."""
 
-LOCAL: Final = REGISTRY
+LOCAL: Final = prometheus.REGISTRY
 """What one API process counts for itself."""
-SHARED: Final = CollectorRegistry()
+SHARED: Final = prometheus.CollectorRegistry()
 """What every process counts and service/jobs/process_totals.py adds up: docs/adr/0070."""
 
 _QUICK_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _SLOW_S = (0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
 
-_Together = partial(Counter, registry=SHARED)
-_TimeTogether = partial(Histogram, registry=SHARED, buckets=_SLOW_S)
+_Together = partial(prometheus.Counter, registry=SHARED)
+_TimeTogether = partial(prometheus.Histogram, registry=SHARED, buckets=_SLOW_S)
 
-HTTP_REQUESTS = Counter(
+HTTP_REQUESTS = prometheus.Counter(
     "foremask_http_requests_total", "HTTP requests answered", ("method", "route", "status")
 )
-HTTP_SECONDS = Histogram(
+HTTP_SECONDS = prometheus.Histogram(
     "foremask_http_request_seconds",
     "Time from request to the end of the answer",
     ("route",),
     buckets=_QUICK_S,
 )
-DATABASE_UP = Gauge(
+DATABASE_UP = prometheus.Gauge(
     "foremask_database_up",
     "1 when the database answered this reading; else what is read from it is left out",
 )
-DISK_FREE = Gauge(
+DISK_FREE = prometheus.Gauge(
     "foremask_disk_free_bytes", "Free space of the local store's disk; nothing with a bucket"
 )
 NOW: Final[dict[str, tuple[str, tuple[str, ...]]]] = {

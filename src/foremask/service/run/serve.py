@@ -13,7 +13,7 @@ import structlog
 
 from foremask.errors import ServiceUnavailable
 from foremask.machine.memory import share_of_memory
-from foremask.service.jobs.database import open_database
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.schema import migrate
 from foremask.service.jobs.tokens import any_token, create_token
 from foremask.service.run.bundled_postgres import EmbeddedPostgres, end_with_us
@@ -56,7 +56,7 @@ async def prepare(settings: Settings, say: Say) -> str:
     if settings.database_url is None:
         raise ServiceUnavailable("there is no database to prepare")
     await migrate(settings.database_url)
-    async with open_database(settings.database_url, connections=1) as database:
+    async with Database(settings.database_url, connections=1) as database:
         if settings.bootstrap_token is not None:
             await create_token(database, "bootstrap", secret=settings.bootstrap_token)
         elif not await any_token(database):

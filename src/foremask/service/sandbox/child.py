@@ -15,16 +15,6 @@ from typing import Final
 from foremask.errors import ForemaskError
 from foremask.machine import process_setup
 from foremask.service.sandbox import confine, messages
-from foremask.service.sandbox.messages import (
-    Broken,
-    FromChild,
-    Job,
-    Parent,
-    Ready,
-    Refused,
-    Result,
-    Setup,
-)
 from foremask.vision.network import compiled_networks
 
 _NICENESS: Final = 2  # heartbeats and HTTP answers have a little priority over frames
@@ -38,9 +28,9 @@ def main() -> None:
     channel = int(sys.argv[1])
     os.closerange(3, channel)  # close what the parent inherited: uvloop passes it on
     os.closerange(channel + 1, os.sysconf("SC_OPEN_MAX"))
-    parent = Parent(channel)
+    parent = messages.Parent(channel)
     setup = parent.receive()
-    if not isinstance(setup, Setup):
+    if not isinstance(setup, messages.Setup):
         return
     os.nice(_NICENESS)
     sys.path[:0] = map(str, setup.import_from)
@@ -53,17 +43,17 @@ def main() -> None:
     operations = import_module(setup.execution).OPERATIONS
     decoder = messages.decoder(reduce(or_, operations))
 
-    def executed(job: Job) -> FromChild:
+    def executed(job: messages.Job) -> messages.FromChild:
         try:
             request = decoder.decode(job.request)
-            return Result(messages.encoded(operations[type(request)](request, parent)))
+            return messages.Result(messages.encoded(operations[type(request)](request, parent)))
         except ForemaskError as error:
-            return Refused.of(error)
+            return messages.Refused.of(error)
         except Exception as error:  # noqa: BLE001  # the parent records it and ends this process
-            return Broken(type(error).__name__, traceback.format_exc(limit=-12)[-8000:])
+            return messages.Broken(type(error).__name__, traceback.format_exc(limit=-12)[-8000:])
 
-    parent.send(Ready(level))
-    while isinstance(job := parent.receive(), Job):
+    parent.send(messages.Ready(level))
+    while isinstance(job := parent.receive(), messages.Job):
         parent.send(executed(job))
 
 

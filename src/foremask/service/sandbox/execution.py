@@ -28,7 +28,7 @@ from foremask.options import (
     form_of,
 )
 from foremask.service.sandbox import messages
-from foremask.service.sandbox.messages import Operation, Parent, PictureMask, Request
+from foremask.service.sandbox.messages import Parent
 
 NEWEST_PX: Final = 320
 
@@ -78,14 +78,14 @@ def _cache(request: messages.Mask | messages.CutOut) -> Path | None:
     return kept
 
 
-def _mask_picture(request: messages.MaskPicture, _: Parent) -> PictureMask:
+def _mask_picture(request: messages.MaskPicture, _: Parent) -> messages.PictureMask:
     from foremask.masking.stills import last_picture, mask_frame
     from foremask.vision.drawing import grey_png
 
     picture = last_picture(request.picture, request.options)
     levels = mask_frame(picture.frame, request.options, picture)
     height, width = levels.shape
-    return PictureMask(grey_png(levels), width, height)
+    return messages.PictureMask(grey_png(levels), width, height)
 
 
 def _cut_out(request: messages.CutOut, parent: Parent) -> Report:
@@ -141,14 +141,14 @@ def _reporting(parent: Parent) -> "OnFrame":
 
     def on_progress(now: "Progress") -> None:
         draw = None if now.newest is None else partial(small_png, now.newest, NEWEST_PX)
-        parent.progress(now.frames_done, now.frames_total, now.stage, draw, now.left_s)
+        parent.progress(now.frames_done, draw, now.left_s)
 
     return on_progress
 
 
 def _recode(request: messages.Recode, parent: Parent) -> Written:
-    def on_frame(done: int, total: int | None) -> None:
-        parent.progress(done, total, "encoding")
+    def on_frame(done: int, _: int | None) -> None:
+        parent.progress(done)
 
     change = None
     if request.matte != Matte():
@@ -174,7 +174,7 @@ def _join(request: messages.Join, _: Parent) -> Written:
     return segments.join(parts, source, target, form, kind, keep_sound=request.keep_sound)
 
 
-OPERATIONS: Final[Mapping[type[Request[Any]], Operation]] = {
+OPERATIONS: Final[Mapping[type[messages.Request[Any]], messages.Operation]] = {
     messages.Probe: _probe,
     messages.ProbeBackground: _probe_background,
     messages.CutOut: _cut_out,

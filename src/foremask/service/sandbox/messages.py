@@ -243,14 +243,12 @@ class Job(msgspec.Struct, tag=True, frozen=True):
 
 
 class Progress(msgspec.Struct, tag=True, frozen=True):
-    """A frame is done; ``frames_total`` may be a guess, or None; so may be ``left_s``, seconds.
+    """A frame is done; ``left_s`` are the seconds to go, as far as is known.
 
     ``newest_png`` is, now and then, a small picture of the newest mask; else it is empty.
     """
 
     frames_done: int
-    frames_total: int | None
-    stage: str
     newest_png: bytes = b""
     left_s: Annotated[float, msgspec.Meta(ge=0, le=MAX_LEFT_S)] | None = None
 
@@ -374,8 +372,6 @@ class Parent:
     def progress(
         self,
         frames_done: int,
-        frames_total: int | None,
-        stage: str,
         draw_newest: Callable[[], bytes] | None = None,
         left_s: float | None = None,
     ) -> None:
@@ -389,7 +385,7 @@ class Parent:
             self._picture_sent_s = now_s
             png = draw_newest()
         left_s = None if left_s is None else min(left_s, MAX_LEFT_S)
-        self.send(Progress(frames_done, frames_total, stage, png, left_s))
+        self.send(Progress(frames_done, png, left_s))
 
     def read_at(self, offset: int, size: int) -> bytes:
         self.send(ReadAt(offset, size))

@@ -6,14 +6,19 @@ A slot has its own directory. The inputs of a job are links in ``in``; its outpu
 
 import asyncio
 import contextlib
+import fcntl
+import itertools
 import os
+import shutil
 import socket
+import stat
 import sys
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+import tempfile
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Final, Self
 
 import msgspec
 import structlog
@@ -23,7 +28,7 @@ from foremask.machine import process_setup
 from foremask.machine.memory import share_of_memory
 from foremask.service.sandbox import messages
 from foremask.service.sandbox.confine import Level, check_level, level_of
-from foremask.service.sandbox.scratch import MAX_FILES, JobDirectory, own_directory
+from foremask.service.sandbox.messages import Request, with_paths
 from foremask.settings import Sandbox
 
 log = structlog.get_logger(__name__)
@@ -35,6 +40,101 @@ FILE_BYTES = 32 << 30  # the longest file that a child may write
 
 OnProgress = Callable[[messages.Progress], Awaitable[object]]
 ReadRemote = Callable[[int, int], Awaitable[bytes]]
+
+
+MAX_FILES: Final = 64
+"""A child may have so many files in its slot: an operation writes one or two."""
+_LOCK: Final = "lock"
+
+
+@contextmanager
+def own_directory(parent: Path, prefix: str) -> Generator[Path]:
+    """A directory below ``parent`` during the block; those of ended processes are removed."""
+    parent.mkdir(parents=True, exist_ok=True)
+    with (parent / f".{prefix}").open("ab") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)  # nobody sweeps between another's mkdir and its lock
+        for left in parent.glob(f"{prefix}*/{_LOCK}"):
+            with (
+                contextlib.suppress(OSError),
+                left.open("r+b") as handle,
+            ):  # its process lives, or ends
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left.parent)
+        own = Path(tempfile.mkdtemp(prefix=prefix, dir=parent)).resolve()
+        lock = (own / _LOCK).open("ab")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    with lock:
+        try:
+            yield own
+        finally:
+            shutil.rmtree(own, ignore_errors=True)
+
+
+@dataclass(frozen=True, slots=True)
+class JobDirectory:
+    """What a child may read and what it may write, each a directory below ``parent``."""
+
+    parent: Path
+
+    def __post_init__(self) -> None:
+        self.readable.mkdir(parents=True)
+        self.writable.mkdir()
+
+    @property
+    def readable(self) -> Path:
+        return self.parent / "in"
+
+    @property
+    def writable(self) -> Path:
+        return self.parent / "out"
+
+    @property
+    def has_too_many_files(self) -> bool:
+        """Whether the child has made more files than `MAX_FILES`; looks at no more than that."""
+        try:
+            with os.scandir(self.writable) as entries:
+                return len(list(itertools.islice(entries, MAX_FILES + 1))) > MAX_FILES
+        except FileNotFoundError:  # the slot is being closed
+            return False
+
+    def clear(self) -> None:
+        """Empty both, but keep them: the child's rights are to these directories.
+
+        Where they have more than `MAX_FILES`, the child must have ended before.
+        """
+        for each in (*self.readable.iterdir(), *self.writable.iterdir()):
+            if each.is_dir() and not each.is_symlink():
+                shutil.rmtree(each)
+            else:
+                each.unlink()
+
+    def stage[Q: Request[Any]](self, request: Q) -> Q:
+        """The request with paths in here: inputs are links or copies, outputs are to be written."""
+        number = itertools.count()
+
+        def link(path: Path) -> Path:
+            inside = self.readable / f"{next(number)}-{path.name}"
+            try:
+                os.link(path.resolve(), inside)
+            except OSError:
+                shutil.copyfile(path, inside)
+            return inside
+
+        linked = with_paths(request, "input", link)
+        return with_paths(linked, "output", lambda path: self.writable / path.name)
+
+    def collect(self, request: Request[Any]) -> None:
+        """Move the outputs that exist to where the caller wants them; only plain files."""
+
+        def move(path: Path) -> Path:
+            written = self.writable / path.name
+            with contextlib.suppress(FileNotFoundError):
+                if stat.S_ISREG(written.lstat().st_mode):
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    shutil.move(written, path)
+            return path
+
+        with_paths(request, "output", move)
 
 
 class ChildDied(Exception):

@@ -2,30 +2,35 @@
 
 An address names the store: a local directory (``file:///var/lib/foremask/objects``),
 ``s3://bucket/prefix``, ``gs://`` or ``az://``, with the credentials of the cloud's own variables. A
-cloud signs the links to its objects itself; for a local directory signing.py does, and our API
-serves them. Uploads come through our API whatever the store (docs/adr/0030).
+cloud signs the links to its objects itself; for a local directory `Signer` does, and our API serves
+them. Uploads come through our API whatever the store (docs/adr/0030).
 """
 
 import asyncio
+import base64
+import fcntl
+import hashlib
+import hmac
 import os
 import re
 import secrets
 import shutil
+import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
-from foremask.errors import ObjectLost, ServiceUnavailable, StorageFull
+from foremask.errors import LinkInvalid, ObjectLost, ServiceUnavailable, StorageFull
+from foremask.options import MEDIA_TYPES
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import span
-from foremask.service.storage.signing import Signer, checked_key, media_type
 
 BLOCK_BYTES = 1 << 20
 PART_BYTES = 8 << 20  # 10 000 parts is S3's limit: files up to 80 GB
@@ -34,6 +39,101 @@ RESERVE_BYTES = 2 << 30
 RESERVE_SHARE = 0.05
 _SIGNING_KEY = "signing-key"
 _HALF_WRITTEN = re.compile(r"#\d+$")
+FILES_PATH = "/v2/files/"
+FORM_PATH = "/v2/uploads"
+STEP_S = 3600  # links made within the same hour are the same text
+NETWORK, STRIP, MASK = "network.zip", "strip.json", "mask"
+_KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
+
+
+def checked_key(key: str) -> str:
+    """The key; raises ValueError for text that is none."""
+    if not _KEY.fullmatch(key):
+        raise ValueError(f"not an object key: {key!r}")
+    return key
+
+
+def media_type(key: str) -> str:
+    """The media type of an object, by the suffix of its key."""
+    return MEDIA_TYPES.get(Path(key).suffix, "application/octet-stream")
+
+
+def sibling_key(result_key: str, name: str) -> str:
+    """The key of the file of this name in a result's directory: both are deleted together."""
+    return f"{result_key.rpartition('/')[0]}/{name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """What an upload form allows: key, size, type, expiry."""
+
+    key: str
+    max_bytes: int
+    media_type: str
+    expires_at: int
+
+
+@dataclass(frozen=True, slots=True)
+class Signer:
+    """``base_url`` is where callers reach our API; all its processes share the key."""
+
+    base_url: str
+    _signing_key: bytes
+
+    def link(self, key: str, expires_s: int, name: str = "") -> str:
+        """A URL that reads the object for at least ``expires_s`` seconds, as a file ``name``."""
+        expires_at = -(-(time.time() + expires_s) // STEP_S) * STEP_S
+        query = {"expires": f"{expires_at:.0f}"}
+        query["signature"] = self._signature("GET", key, query["expires"])
+        if name:
+            query["name"] = name
+        return f"{self.base_url}{FILES_PATH}{quote(checked_key(key))}?{urlencode(query)}"
+
+    def check_link(self, key: str, expires: str, signature: str) -> None:
+        """Raise LinkInvalid unless `link` made this link and it has not expired."""
+        self._check(signature, expires, "GET", key, expires)
+
+    def key_of(self, url: str) -> str | None:
+        """The key of one of our own links; None for any other URL.
+
+        Raises LinkInvalid when it looks like ours and its signature or age is wrong.
+        """
+        if not url.startswith(self.base_url + FILES_PATH):
+            return None
+        parts = urlsplit(url)
+        key = unquote(url.removeprefix(self.base_url + FILES_PATH).partition("?")[0])
+        query = dict(parse_qsl(parts.query))
+        self.check_link(key, query.get("expires", ""), query.get("signature", ""))
+        return key
+
+    def upload_form(self, upload: Upload) -> dict[str, str]:
+        fields = {
+            "key": checked_key(upload.key),
+            "expires": str(upload.expires_at),
+            "max_bytes": str(upload.max_bytes),
+            "media_type": upload.media_type,
+        }
+        return {**fields, "signature": self._signature("POST", *fields.values())}
+
+    def check_form(self, fields: dict[str, str]) -> Upload:
+        """What the form's fields allow.
+
+        Raises LinkInvalid unless `upload_form` made them and they have not expired.
+        """
+        values = [fields.get(name, "") for name in ("key", "expires", "max_bytes", "media_type")]
+        self._check(fields.get("signature", ""), values[1], "POST", *values)
+        return Upload(values[0], int(values[2]), values[3], int(values[1]))
+
+    def _signature(self, *parts: str) -> str:
+        message = "\n".join(("foremask-link-v1", *parts)).encode()
+        digest = hmac.digest(self._signing_key, message, hashlib.sha256)
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+    def _check(self, signature: str, expires: str, *parts: str) -> None:
+        if not hmac.compare_digest(self._signature(*parts).encode(), signature.encode()):
+            raise LinkInvalid("The link is not one that this service has signed.")
+        if int(expires) < time.time():  # signed by us, so it is a number
+            raise LinkInvalid("The link has expired; ask for a fresh one.")
 
 
 def check_free(directory: Path, size: int) -> None:
@@ -50,23 +150,13 @@ def check_free(directory: Path, size: int) -> None:
 
 def make_local_key(path: Path) -> None:
     """Make the signing key where there is none, readable by its owner only."""
-    if path.exists():
-        path.chmod(0o600)  # earlier versions left it as the umask would have it
-        return
-    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    try:
-        with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as opened:
-            opened.write(secrets.token_bytes(32))
-            opened.flush()
-            os.fsync(opened.fileno())
-        try:
-            os.link(part, path)
-        except FileExistsError:  # another process was first
-            return
-        except OSError:  # a file system without hard links
-            part.rename(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
+        os.fchmod(file.fileno(), 0o600)  # earlier versions left it as the umask would have it
+        fcntl.flock(file, fcntl.LOCK_EX)  # of processes that begin together, one writes it
+        if not file.tell():
+            file.write(secrets.token_bytes(32))
+            file.flush()
+            os.fsync(file.fileno())
 
 
 def flush(root: Path, key: str) -> None:

@@ -1,23 +1,28 @@
-"""The steps of a job: ingest, segment, join. Each stores objects and returns facts."""
+"""The steps of a job: ingest, segment, join; what they work with, and how long each may take."""
 
 import asyncio
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
+from uuid import UUID
 
 import msgspec
 import structlog
-from msgspec import UNSET, structs
+from msgspec import structs
 
 from foremask import errors
-from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentPlan, Span, Written
+from foremask.facts import Clip, Report, SegmentPlan, Span, Written
+from foremask.fetch.client import Outbound
 from foremask.media.colour_presets import KEPT_MASK
 from foremask.options import (
     REENCODE_ONLY,
+    Device,
+    Limits,
     MaskOptions,
     Preset,
     Quality,
@@ -26,24 +31,77 @@ from foremask.options import (
     is_joinable,
 )
 from foremask.service.jobs import admission, steps
+from foremask.service.jobs.database import Database
+from foremask.service.jobs.process_totals import Fleet
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import span
 from foremask.service.sandbox import messages
-from foremask.service.storage.objects import check_free
-from foremask.service.storage.signing import mask_key, network_key, strip_key
-from foremask.service.worker.worker_context import WorkerContext
+from foremask.service.sandbox.pool import OnProgress
+from foremask.service.storage.objects import MASK, NETWORK, STRIP, Objects, check_free, sibling_key
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 MAX_NEWEST_BYTES = 32 << 10
 NETWORK_BYTES = 256 << 20  # kept with each result for a day, so that `refine` is fast
-TRANSFERS_AT_ONCE = 3  # a store is far away more often than it is narrow
-
-type Move = Callable[[str, Path], Awaitable[object]]
-"""Puts a file into the store, or gets it from there."""
-type Begin = Callable[[Move, str, Path], Awaitable[None]]
-"""Begins to move a file, once fewer than `TRANSFERS_AT_ONCE` are on their way."""
+STALL_S = 360.0  # longer than the media pool waits for a frame: it also sees a stalled transfer
+WALL_CLOCK_S = 4 * 3600.0  # a minute of 4K in the best quality takes two cores an hour or two
 
 log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """The worker's leases, deadlines and intervals in seconds; tests use short ones."""
+
+    lease_s: float = steps.LEASE_S
+    renew_s: float = steps.RENEW_S
+    stall_s: float = STALL_S
+    wall_clock_s: float = WALL_CLOCK_S
+    download_s: float = 600.0
+    unavailable_retry_s: float = 5.0
+    unreachable_retry_s: float = 2.0
+    recover_every_s: float = 1.0
+    sweep_every_s: float = 5.0
+
+
+class MediaRunner(Protocol):
+    """Executes requests outside of this process: a `MediaPool`, or a stand-in in tests."""
+
+    async def run[R](
+        self,
+        request: messages.Request[R],
+        *,
+        on_progress: OnProgress | None = None,
+        wall_clock_s: float = 600.0,
+        owner: str = "",
+    ) -> R:
+        """Execute the request and return its result; its outputs are there then."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerContext:
+    """What the steps of one worker process use.
+
+    ``masks`` executes what needs the network, which is in the file ``model``; ``files`` executes
+    the rest, so a worker that masks still ingests.
+    """
+
+    database: Database
+    objects: Objects
+    outbound: Outbound
+    masks: MediaRunner
+    files: MediaRunner
+    scratch: Path
+    worker: str
+    result_ttl_s: float
+    model: Path | None = None
+    device: Device = field(default_factory=Device)
+    storage_limit: int = admission.NO_LIMIT
+    limits: Limits = field(default_factory=Limits)
+    timing: Timing = field(default_factory=Timing)
+    last_served: dict[str, UUID] = field(default_factory=dict)
+    """For each queue the token of the newest step: a child that has served it is there."""
+    fleet: Fleet = field(default_factory=Fleet)
 
 
 @dataclass(slots=True)
@@ -128,20 +186,17 @@ class RunningStep:
             messages.Probe(self.source, self.work.limits, step.preset, options.kind)
         )
         source_key = clip_key or f"sources/{step.job}/{step.attempt}/source"
-        async with transfers() as begin:
-            if clip_key is None:
-                await begin(self.work.objects.put, source_key, self.source)
-                if by_stored_mask:
-                    fetched_bytes += clip.size_bytes
-            background_key = await self._fetch_background(begin)
-            if background_key is not None and background_key != asked.background_key:
-                fetched_bytes += self.background.stat().st_size
+        if clip_key is None:
+            await self.work.objects.put(source_key, self.source)
             if by_stored_mask:
-                whole = steps.StepArgs(
-                    whole=True, source_key=source_key, background_key=background_key
-                )
-                return steps.IngestDone(step.clip, step.source_key, (whole,), fetched_bytes)
-            segments = await self._cut(await self._plan(clip), begin)
+                fetched_bytes += clip.size_bytes
+        background_key = await self._fetch_background()
+        if background_key is not None and background_key != asked.background_key:
+            fetched_bytes += self.background.stat().st_size
+        if by_stored_mask:
+            whole = steps.StepArgs(whole=True, source_key=source_key, background_key=background_key)
+            return steps.IngestDone(step.clip, step.source_key, (whole,), fetched_bytes)
+        segments = await self._cut(await self._plan(clip))
         self.progress.move()
         if options.kind is not ResultKind.MASK:
             start_s = float(clip.start_s)
@@ -177,7 +232,7 @@ class RunningStep:
                 owner=str(self.step.token),
             )
 
-    async def _fetch_background(self, begin: Begin) -> str | None:
+    async def _fetch_background(self) -> str | None:
         """The key of the background, which is stored; None where the job has no such file."""
         asked = self.step.args.result
         if asked.background_url is None and asked.background_key is None:
@@ -195,11 +250,11 @@ class RunningStep:
         if asked.background_key is not None:
             return asked.background_key
         key = f"sources/{self.step.job}/{self.step.attempt}/background"
-        await begin(self.work.objects.put, key, self.background)
+        await self.work.objects.put(key, self.background)
         return key
 
     async def _plan(self, clip: Clip) -> tuple[SegmentPlan, ...]:
-        """The spans to cut, on `SEGMENT_GRID`, no more than there are free slots.
+        """The spans to cut, no more than there are free slots.
 
         A clip stays whole with fewer than two free slots, where a cut gains no time, and with
         hints, which act on the whole clip.
@@ -211,18 +266,14 @@ class RunningStep:
         in_matroska = self.step.options.kind is ResultKind.CUTOUT
         if free < 2 or (in_matroska and clip.start_s < 0):
             return ()
-        spans = await self._run(messages.Plan(self.source, free, SEGMENT_GRID))
+        spans = await self._run(messages.Plan(self.source, free))
         left_over = len(spans) % steps.IN_FLIGHT
         if len(spans) > steps.IN_FLIGHT and left_over:  # a round of their own would take longer
-            spans = await self._run(
-                messages.Plan(self.source, len(spans) - left_over, SEGMENT_GRID)
-            )
+            spans = await self._run(messages.Plan(self.source, len(spans) - left_over))
         return spans
 
-    async def _cut(
-        self, spans: tuple[SegmentPlan, ...], begin: Begin
-    ) -> tuple[steps.StepArgs, ...]:
-        """Cut the spans into files of their own, which are stored in the background."""
+    async def _cut(self, spans: tuple[SegmentPlan, ...]) -> tuple[steps.StepArgs, ...]:
+        """Cut the spans into files of their own, which are stored."""
         if len(spans) < 2:
             return (steps.StepArgs(whole=True),)
         segments = []
@@ -230,14 +281,11 @@ class RunningStep:
             target = self.scratch / f"segment-{number}"
             await self._run(messages.Cut(self.source, part, target))
             key = f"segments/{self.step.job}/{self.step.attempt}/{number}"
-            await begin(self._store_and_remove, key, target)
+            await self.work.objects.put(key, target)
+            await asyncio.to_thread(target.unlink)
             shown = Span(part.first_pts, part.end_pts, part.shown_from_pts, part.shown_until_pts)
             segments.append(steps.StepArgs(span=shown, source_key=key))
         return tuple(segments)
-
-    async def _store_and_remove(self, key: str, path: Path) -> None:
-        await self.work.objects.put(key, path)
-        await asyncio.to_thread(path.unlink)
 
     async def segment(self) -> steps.PartDone | steps.MaskDone:
         """Mask a span, or all of a short clip, whose part is the result."""
@@ -345,15 +393,14 @@ class RunningStep:
         suffix = form_of(name, kind).suffix
         parts, mask_parts = [], []
         load = self.work.objects.get
-        async with transfers() as begin:
-            await begin(load, _known(step.source_key), self.source)
-            for number, result in enumerate(results):
-                parts.append(self.scratch / f"part-{number}{suffix}")
-                await begin(load, result.key, parts[-1])
-                if result.mask_key is not None:
-                    mask_parts.append(self.scratch / f"mask-{number}{self.mask.suffix}")
-                    await begin(load, result.mask_key, mask_parts[-1])
-                self.progress.move()
+        await load(_known(step.source_key), self.source)
+        for number, result in enumerate(results):
+            parts.append(self.scratch / f"part-{number}{suffix}")
+            await load(result.key, parts[-1])
+            if result.mask_key is not None:
+                mask_parts.append(self.scratch / f"mask-{number}{self.mask.suffix}")
+                await load(result.mask_key, mask_parts[-1])
+            self.progress.move()
         keep_sound = step.options.keep_sound or not in_parts
         joined = await self._run(
             messages.Join(tuple(parts), self.source, made, name, kind, keep_sound)
@@ -407,13 +454,13 @@ class RunningStep:
         if report.strip:
             strip_file = target.with_name("strip.json")
             strip_file.write_bytes(msgspec.json.encode(report.strip))
-            await objects.put(strip_key(key), strip_file)
+            await objects.put(sibling_key(key, STRIP), strip_file)
         if mask is not None and mask_bytes:
-            await objects.put(mask_key(key), mask)
+            await objects.put(sibling_key(key, MASK), mask)
             report = structs.replace(report, mask_bytes=mask_bytes)
         if kept is not None and kept_bytes and has_room:
             try:
-                await objects.put(network_key(key), kept)
+                await objects.put(sibling_key(key, NETWORK), kept)
                 report = structs.replace(report, network_bytes=kept_bytes)
             except (
                 errors.ObjectLost,
@@ -422,7 +469,7 @@ class RunningStep:
                 log.warning("step.network_results_not_kept", reason=str(error.__cause__))
         warnings = [*(step.clip.warnings if step.clip else ()), *(report.warnings or ())]
         report = structs.replace(
-            report, strip=UNSET, bytes=size, warnings=tuple(dict.fromkeys(warnings))
+            report, strip=None, bytes=size, warnings=tuple(dict.fromkeys(warnings))
         )
         return steps.MaskDone(key, report.frames_out, report)
 
@@ -467,31 +514,6 @@ def _known(key: str | None) -> str:
     return key
 
 
-@asynccontextmanager
-async def transfers() -> AsyncGenerator[Begin]:
-    """Move files to and from the store beside the block, which ends when all have arrived.
-
-    The first that fails cancels the others and the block, with its error.
-    """
-    free = asyncio.Semaphore(TRANSFERS_AT_ONCE)
-
-    async def do(move: Move, key: str, path: Path) -> None:
-        try:
-            await move(key, path)
-        finally:
-            free.release()
-
-    async def begin(move: Move, key: str, path: Path) -> None:
-        await free.acquire()
-        group.create_task(do(move, key, path))
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            yield begin
-    except ExceptionGroup as failed:
-        raise failed.exceptions[0] from failed
-
-
 def report_of(done: Report | Written) -> steps.JobReport:
     """What a child has reported, field by field."""
     return msgspec.convert(done, steps.JobReport, from_attributes=True)
@@ -505,7 +527,7 @@ def joined_report(parts: Sequence[steps.JobReport], joined: Written) -> steps.Jo
         cpu_s.update(part.stage_cpu_s or {})
     warnings = [each for part in parts for each in part.warnings or ()]
     written = structs.asdict(report_of(joined))
-    changes = {name: value for name, value in written.items() if value is not UNSET} | {
+    changes = {name: value for name, value in written.items() if value is not None} | {
         "frames_in": sum(part.frames_in or 0 for part in parts),
         "coverage": sum((part.coverage or 0.0) * part.frames_out for part in parts) / frames,
         "flicker": sum((part.flicker or 0.0) * part.frames_out for part in parts) / frames,

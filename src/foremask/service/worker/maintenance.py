@@ -3,17 +3,21 @@
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime, timedelta
 
 import structlog
 
 from foremask.errors import ServiceUnavailable
-from foremask.service.jobs import retention, steps
+from foremask.service.jobs import admission, retention, steps
 from foremask.service.jobs.retention import NETWORK_KEPT_S
 from foremask.service.observability import metrics
-from foremask.service.storage.signing import network_key
-from foremask.service.worker.worker_context import WorkerContext
+from foremask.service.storage.objects import NETWORK, sibling_key
+from foremask.service.worker.job_stages import WorkerContext
 
 ENGINE_S = 60.0
+UPLOADS_S = 3600.0
+FORM_KEPT = timedelta(hours=1)
+UPLOAD_KEPT = timedelta(days=3)  # a job may come in the last minute of the first, and then wait
 TENDING, SLOWEST = 4, 10.0  # of more than four workers each looks less often, down to a tenth
 KINDS = ("sources", "segments", "parts", "results")
 
@@ -31,6 +35,7 @@ async def run_maintenance(work: WorkerContext) -> None:
         tasks.create_task(_repeat(work, work.timing.recover_every_s, _recover))
         tasks.create_task(_repeat(work, work.timing.sweep_every_s, sweep))
         tasks.create_task(_repeat(work, ENGINE_S, _forget))
+        tasks.create_task(_repeat(work, UPLOADS_S, sweep_uploads))
 
 
 async def _repeat(
@@ -78,17 +83,26 @@ async def sweep(work: WorkerContext) -> None:
                     await work.objects.delete(stored.key)
         ended = await retention.deleted(work.database, "sources", request_id)
         if ended is not None:  # once for each job, so it is counted here
-            metrics.JOBS_ENDED.labels(ended.status, ended.reason).inc()
-            metrics.JOB_SECONDS.labels(ended.status).observe(ended.seconds)
-            if ended.wait_s is not None:
-                metrics.JOB_WAIT.observe(ended.wait_s)
+            metrics.JOBS_ENDED.labels(ended["status"], ended["reason"]).inc()
+            metrics.JOB_SECONDS.labels(ended["status"]).observe(ended["seconds"])
+            if ended["wait_s"] is not None:
+                metrics.JOB_WAIT.observe(ended["wait_s"])
     for request_id, result_key in await retention.due(work.database, "network", NETWORK_KEPT_S):
-        await work.objects.delete(network_key(result_key))
+        await work.objects.delete(sibling_key(result_key, NETWORK))
         await retention.deleted(work.database, "network", request_id)
     if work.result_ttl_s:
         for request_id, _ in await retention.due(work.database, "result", work.result_ttl_s):
             await _delete(work, request_id, KINDS)
             await retention.deleted(work.database, "result", request_id)
+
+
+async def sweep_uploads(work: WorkerContext) -> None:
+    """Delete uploads when their time is over, whether or not a job had them."""
+    before = datetime.now(UTC) - UPLOAD_KEPT
+    old = [each.key async for each in work.objects.list("uploads") if each.modified_at < before]
+    await work.objects.delete(*old)
+    await work.objects.delete_half_written("uploads", before)
+    await admission.forget(work.database, before - FORM_KEPT)
 
 
 async def _delete(work: WorkerContext, request_id: str, kinds: Sequence[str]) -> None:

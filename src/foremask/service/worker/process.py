@@ -17,19 +17,18 @@ from foremask.machine.memory import share_of_memory
 from foremask.machine.nvidia import nvidia_cards
 from foremask.options import Limits, Runtime
 from foremask.service.jobs import admission
-from foremask.service.jobs.database import open_database
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.jobs.schema import check_schema
 from foremask.service.observability import metrics
 from foremask.service.sandbox.confine import check_device, is_gpu
 from foremask.service.sandbox.messages import Load
-from foremask.service.sandbox.pool import MediaPool
-from foremask.service.sandbox.scratch import own_directory
+from foremask.service.sandbox.pool import MediaPool, own_directory
 from foremask.service.storage.objects import open_objects
 from foremask.service.worker.compilation import compile_ahead
+from foremask.service.worker.job_stages import MediaRunner, WorkerContext
 from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import serve_queues
-from foremask.service.worker.worker_context import MediaRunner, WorkerContext
 from foremask.settings import Sandbox, Settings
 from foremask.weights.catalogue import compiled_dir_of, model_path, side_car_of
 
@@ -113,7 +112,7 @@ async def open_work(
     if settings.database_url is None:
         raise SettingsInvalid("a worker needs the URL of a database", param="FOREMASK_DATABASE_URL")
     async with (
-        open_database(
+        Database(
             settings.database_url,
             connections=DATABASE_CONNECTIONS,
             patience_s=DATABASE_PATIENCE_S,

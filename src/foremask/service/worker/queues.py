@@ -1,11 +1,18 @@
-"""A worker's queues: one Procrastinate worker for each, so that none waits for another."""
+"""A worker's queues: what a ticket makes it do, and one Procrastinate worker for each.
+
+It takes the next step or webhook, holds it, and records how it ended; no queue waits for another.
+"""
 
 import asyncio
+import shutil
 import time
-from collections.abc import Iterable, Mapping
-from contextlib import aclosing
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
+from pathlib import Path
 from typing import Any, LiteralString
 
+import msgspec
 import structlog
 from procrastinate import App, PsycopgConnector, sql
 from procrastinate.connector import Notify
@@ -13,12 +20,19 @@ from procrastinate.exceptions import NoResult
 from procrastinate.manager import get_channel_for_queues
 from procrastinate.worker import Worker
 
-from foremask.errors import ServiceUnavailable
+from foremask import errors
+from foremask.service.jobs import deliveries, records, steps
 from foremask.service.jobs.database import Database, Refused
+from foremask.service.jobs.deliveries import sign
 from foremask.service.jobs.process_totals import Fleet
-from foremask.service.worker.tasks import Leases, make_app
-from foremask.service.worker.worker_context import WorkerContext
+from foremask.service.jobs.records import status_body
+from foremask.service.jobs.steps import Beat, Step, StepKey
+from foremask.service.observability import metrics
+from foremask.service.observability.traces import Span, span
+from foremask.service.sandbox.pool import ChildDied
+from foremask.service.worker.job_stages import RunningStep, StepProgress, WorkerContext
 
+WEBHOOK_S = 10.0
 RESTART_S = 1.0
 HEARTBEAT_S = 10.0  # leases are ours; the engine forgets a worker after 30 s
 LISTENERS = 2  # so many hear a notification: of more, most would ask in vain for its one ticket
@@ -31,6 +45,250 @@ EVERY_JOB = '{"type": "job_inserted", "job_id": 0}'
 """The notification that the engine gets for tickets that may have come before we listened."""
 
 log = structlog.get_logger(__name__)
+
+
+class Leases:
+    """The steps that this process holds, and how far each is."""
+
+    def __init__(self) -> None:
+        self._held: dict[StepKey, tuple[Step, StepProgress, asyncio.Future[None]]] = {}
+
+    @contextmanager
+    def held(self, step: Step, progress: StepProgress) -> Iterator[asyncio.Future[None]]:
+        """Hold the step during the block.
+
+        The future ends when the lease is lost, and with WorkerCrashed when nothing has advanced for
+        too long.
+        """
+        lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        attempt = step.key
+        self._held[attempt] = step, progress, lost
+        try:
+            yield lost
+        finally:
+            del self._held[attempt]
+            lost.cancel()
+
+    async def keep(self, work: WorkerContext) -> None:
+        """Renew what is held, in one statement for all, until cancelled."""
+        while True:
+            await asyncio.sleep(work.timing.renew_s)
+            for _, progress, lost in self._held.values():
+                if progress.idle_s > work.timing.stall_s and not lost.done():
+                    done, idle_s = progress.frames_done, progress.idle_s
+                    text = f"no frame was finished for {idle_s:.0f} s at frame {done}"
+                    limit = work.timing.stall_s
+                    lost.set_exception(errors.WorkerCrashed(text, limit=limit, actual=idle_s))
+            asked = {key: held for key, held in self._held.items() if not held[2].done()}
+            beats = [
+                Beat(step, now.frames_done, now.idle_s, now.left_s, now.take_newest())
+                for step, now, _ in asked.values()
+            ]
+            try:
+                kept = await steps.renew(work.database, beats, work.timing.lease_s)
+            except errors.ServiceUnavailable:
+                continue  # the database is away for everybody: docs/adr/0020
+            for attempt, (_, _, lost) in asked.items():
+                if attempt not in kept and not lost.done():
+                    lost.set_result(None)
+
+
+async def deliver_next(work: WorkerContext) -> None:
+    """Make the next attempt that is due, if there is one, and record its result."""
+    delivery = await deliveries.begin(work.database)
+    if delivery is None:
+        return
+    with (
+        structlog.contextvars.bound_contextvars(
+            request_id=delivery.request_id, attempt=delivery.attempt
+        ),
+        span("webhook", delivery.traceparent) as made,
+    ):
+        body = delivery.payload
+        if body is None:
+            record = await records.read_any(work.database, delivery.request_id)
+            body = msgspec.json.encode(status_body(record, work.objects.link))
+            body = await deliveries.freeze(work.database, delivery.id, body)
+        timestamp = str(int(time.time()))
+        headers = {
+            "Content-Type": "application/json",
+            "Bria-Webhook-Id": delivery.request_id,
+            "Bria-Webhook-Timestamp": timestamp,
+            "Bria-Webhook-Signature": sign(
+                delivery.webhook_key, delivery.request_id, timestamp, body
+            ),
+        }
+        status: int | None = None
+        problem: str | None = None
+        began = time.monotonic()
+        try:
+            status = await work.outbound.post(delivery.url, body, headers, timeout_s=WEBHOOK_S)
+        except (errors.UrlForbidden, errors.UrlStatus) as error:
+            status, problem = int(error.actual) if error.actual else None, error.details
+        except errors.ForemaskError as error:
+            problem = error.details
+        seconds = time.monotonic() - began
+        outcome = await deliveries.record(work.database, delivery, status)
+        metrics.WEBHOOK_ATTEMPTS.labels(outcome).inc()
+        made.note(**{"http.response.status_code": status, "outcome": outcome})
+        log.info(
+            "webhook.attempted", http_status=status, outcome=outcome, error=problem, seconds=seconds
+        )
+
+
+def make_app(work: WorkerContext, connector: "SharedConnector", leases: Leases) -> App:
+    """The Procrastinate application of one worker process: a task for each queue."""
+    app = App(connector=connector)
+
+    @app.task(name="files", queue="files")
+    async def files() -> None:
+        await do_next(work, "files", leases)
+
+    @app.task(name="masks", queue="masks")
+    async def masks() -> None:
+        await do_next(work, "masks", leases)
+
+    @app.task(name="webhooks", queue="webhooks")
+    async def webhooks() -> None:
+        await deliver_next(work)
+
+    return app
+
+
+async def do_next(work: WorkerContext, queue: str, leases: Leases) -> None:
+    """Run the next step of the queue, if there is one (docs/adr/0090)."""
+    step = await steps.claim(
+        work.database, queue, work.worker, work.timing.lease_s, work.last_served.get(queue)
+    )
+    if step is not None:
+        work.last_served[queue] = step.token
+        await run_step(work, step, leases)
+
+
+async def run_step(work: WorkerContext, step: Step, leases: Leases) -> None:
+    """Run the step and record its outcome."""
+    scratch = work.scratch / f"{step.stage}-{uuid.uuid4()}"
+    with (
+        structlog.contextvars.bound_contextvars(request_id=step.job, attempt=step.attempt),
+        span(step.stage, step.traceparent, number=step.number) as made,
+    ):
+        began = time.monotonic()
+        try:
+            outcome = await _run_with_lease(work, step, scratch, leases, made)
+            made.note(outcome=outcome)
+            if outcome in ("lost", "stale"):
+                await steps.charge_lost(work.database, step)
+            if outcome != "done":
+                await _tidy(work, step)
+            metrics.STEP_SECONDS.labels(step.stage, outcome).observe(time.monotonic() - began)
+        finally:
+            await asyncio.to_thread(shutil.rmtree, scratch, ignore_errors=True)
+
+
+async def _run_with_lease(
+    work: WorkerContext, step: Step, scratch: Path, leases: Leases, made: Span
+) -> str:
+    """Run the step while its lease is kept; whichever ends first stops the other."""
+    step_log = log.bind(step=step.name, attempt=step.attempt)
+    advance = StepProgress()
+    doing = asyncio.ensure_future(RunningStep(work, step, scratch, advance).run())
+    try:
+        with leases.held(step, advance) as lost:
+            either: set[asyncio.Future[Any]] = {doing, lost}
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            if not doing.done():
+                await _stop(doing)
+                step_log.info("step.lost", reason=lost.exception() or "taken away")
+                lost.result()  # raises when no frame came
+                return "lost"
+            if not await steps.finish(work.database, step, doing.result()):
+                metrics.FENCED.inc()
+                step_log.warning("step.stale")
+                return "stale"
+    except asyncio.CancelledError:
+        await asyncio.shield(_give_back(work, step))
+        raise
+    except Exception as error:  # noqa: BLE001  # the one catch-all: whatever it was is recorded
+        known, outcome, retry_s = _classified(work, step, error)
+        try:
+            kept = await steps.fail(work.database, step, known, outcome=outcome, retry_s=retry_s)
+        except errors.ServiceUnavailable:
+            # Nothing is recorded: the lease runs out.
+            step_log.warning("step.unrecorded", error=repr(error))
+            return "lost"
+        if not kept:
+            metrics.FENCED.inc()
+        metrics.refused(known.reason)
+        made.note(**{"error.type": known.reason})
+        step_log.warning(
+            "step.failed",
+            kept=kept,
+            error=repr(error),
+            notes=getattr(error, "__notes__", None),  # the child's own words
+            exc_info=not isinstance(error, errors.ForemaskError | ChildDied | OSError),
+        )
+        return outcome
+    else:
+        return "done"
+    finally:
+        await _stop(doing)
+
+
+async def _tidy(work: WorkerContext, step: Step) -> None:
+    """Delete what an unsuccessful attempt has stored: its job may have been swept already."""
+    places = {
+        "ingest": (f"sources/{step.job}/{step.attempt}", f"segments/{step.job}/{step.attempt}"),
+        "segment": (
+            f"parts/{step.job}/{step.number}/{step.attempt}",
+            f"results/{step.job}/segment-{step.attempt}",
+        ),
+        "join": (f"results/{step.job}/join-{step.attempt}",),
+    }
+    try:
+        # A call repeated after its answer was lost is refused as stale, so the record is read.
+        if not await steps.is_done(work.database, step):
+            for place in places[step.stage]:
+                await work.objects.delete_under(place)
+    except errors.ServiceUnavailable as error:
+        log.warning("step.not_tidied", step=step.name, details=error.details)
+
+
+def _classified(
+    work: WorkerContext, step: Step, error: Exception
+) -> tuple[errors.ForemaskError, str, float | None]:
+    timing = work.timing
+    match error:
+        # A store that is away or a disk that is full is nobody's fault here: until the wall clock.
+        case errors.ServiceUnavailable() | errors.Overloaded() | errors.StorageFull():
+            return error, "unavailable", timing.unavailable_retry_s
+        case OSError():
+            known = errors.ServiceUnavailable(f"the worker's disk says: {error}")
+            return known, "unavailable", timing.unavailable_retry_s
+        case errors.UrlUnreachable():
+            return error, "crashed", timing.unreachable_retry_s
+        case ChildDied():
+            died = errors.WorkerCrashed(f"the process that worked on this clip died: {error}")
+            return died, "crashed", 0.0
+        case errors.Failed() if not isinstance(error, errors.ObjectLost | errors.TimedOut):
+            return error, "crashed", 0.0
+        case errors.ForemaskError():
+            return error, "failed", None
+        case _:
+            unforeseen = f"an unforeseen error; quote the request id {step.job}"
+            return errors.Internal(unforeseen), "crashed", 0.0
+
+
+async def _give_back(work: WorkerContext, step: Step) -> None:
+    """Give the step back at a stop: another worker begins it, and no attempt is counted."""
+    leaving = errors.ServiceUnavailable("the worker was stopped")
+    await steps.fail(work.database, step, leaving, outcome="given back", retry_s=0.0)
+
+
+async def _stop(task: asyncio.Future[Any]) -> None:
+    """Cancel the task and wait until it is over; what it raises is known already."""
+    if not task.done():
+        task.cancel()
+        await asyncio.wait({task})
 
 
 async def serve_queues(work: WorkerContext, at_once: Mapping[str, int], drain_s: float) -> None:
@@ -113,7 +371,7 @@ class SharedConnector(PsycopgConnector):
             if is_listener(self._fleet, time.time()):
                 try:
                     await self._listen()
-                except ServiceUnavailable as error:
+                except errors.ServiceUnavailable as error:
                     log.info("queue.not_listening", error=error.details)
             await asyncio.sleep(RESTART_S)
 

@@ -1,4 +1,4 @@
--- All that the service knows: version 21 (jobs/schema.py). These tables are the truth; the engine's rows are tickets,
+-- All that the service knows: version 22 (jobs/schema.py). These tables are the truth; the engine's rows are tickets,
 -- each of which makes one worker look into one queue (docs/adr/0020). A change of this file needs a new version, and in
 -- upgrade.sql what changes older tables, and the names of functions whose arguments or answers have changed.
 
@@ -40,7 +40,7 @@ create table jobs (
     webhook_url     text,
     idempotency_key text,
     body_hash       bytea,
-    traceparent     text,                               -- the W3C header as it came
+    traceparent     text,                               -- the W3C header of its first span
     clip            jsonb,                              -- what the probe found
     frames_total    bigint,
     result_key      text,
@@ -209,10 +209,9 @@ create function pass_ticket(p_token uuid) returns void language sql as $$
     select send_ticket('files') from queues where queue = 'files' and files_of(p_token) >= per_token
 $$;
 
--- Take one request off the token's rate. GCRA, with one timestamp per token: the request is due at due_at and may come
--- burst - 1 steps early. Nobody can be earlier than burst steps, unless the clock was set back: then the token begins
--- anew. The same request again, by its Idempotency-Key, takes nothing: it must be answered also for a token that has
--- used up its rate or quota; request_id and body_hash are those of its job.
+-- Take one request off the token's rate. GCRA: the request is due at due_at and may come burst - 1 steps early. Nobody
+-- can be earlier than burst steps, unless the clock was set back: then the token begins anew. The same request again,
+-- by its Idempotency-Key, takes nothing, whatever is used up; request_id and body_hash are those of its job.
 create function charge_rate(p_hash bytea, p_key text)
 returns table (outcome text, token_id uuid, allowed bigint, remaining integer, wait_s float8, reset_s float8,
                request_id text, body_hash bytea)
@@ -224,21 +223,20 @@ begin
     v_step := interval '1 minute' / t.rate_per_minute;
     v_early := t.due_at - clock();
     if v_early not between interval '0' and v_step * t.burst then v_early := interval '0'; end if;
-    outcome := 'ok'; token_id := t.id; allowed := t.burst; remaining := 0; wait_s := 0;
-    if t.id is null or not is_good(t) then
-        outcome := 'invalid';
-    elsif request_id is null and t.used >= t.quota then
-        outcome := 'quota'; allowed := t.quota;
-    elsif request_id is null and v_early > v_step * (t.burst - 1) then
-        outcome := 'rate'; wait_s := extract(epoch from v_early - v_step * (t.burst - 1));
-    else
-        if request_id is null then
-            perform set_config('synchronous_commit', 'off', true);  -- a tick lost in a power cut harms nobody
-            v_early := v_early + v_step;
-            update tokens set due_at = clock() + v_early where id = t.id;
-        end if;
-        remaining := greatest(0, floor(t.burst - extract(epoch from v_early) / extract(epoch from v_step)));
+    outcome := case
+        when t.id is null or not is_good(t) then 'invalid'
+        when request_id is not null then 'ok'
+        when t.used >= t.quota then 'quota'
+        when v_early > v_step * (t.burst - 1) then 'rate' else 'ok' end;
+    token_id := t.id;
+    allowed := case outcome when 'quota' then t.quota else t.burst end;
+    wait_s := extract(epoch from v_early - v_step * (t.burst - 1));
+    if outcome = 'ok' and request_id is null then
+        perform set_config('synchronous_commit', 'off', true);  -- a tick lost in a power cut harms nobody
+        v_early := v_early + v_step;
+        update tokens set due_at = clock() + v_early where id = t.id;
     end if;
+    remaining := greatest(0, floor(t.burst - extract(epoch from v_early) / extract(epoch from v_step)));
     reset_s := extract(epoch from v_early);
     return next;
 end $$;
@@ -319,8 +317,7 @@ create trigger count_stored
     before insert or update of clip, source_key, report, result_key, ended_at, swept_at, expired_at, fetched, reserved
     on jobs for each row execute function count_stored();
 
--- Count what a step is about to store: its result in any case, for the job was accepted, and p_optional bytes more where
--- the quota has room for them; whether it has. A stale attempt counts nothing.
+-- Count what a step is about to store: its result, and p_optional bytes more where the quota has room; whether it has.
 create function reserve_result(p_job text, p_stage text, p_number integer, p_attempt integer, p_bytes bigint,
                                p_optional bigint, p_most bigint)
 returns boolean language plpgsql as $$
@@ -353,35 +350,9 @@ begin
     return next;
 end $$;
 
--- Forget the oldest uploads that are no longer stored, p_most of them in one go, whosever they are.
-create function forget_uploads(p_before timestamptz, p_most integer) returns bigint language sql as $$
-    with gone as (
-        delete from uploads where key in (
-            select key from uploads where made_at < p_before order by made_at limit p_most)
-        returning token, bytes),
-    freed as (
-        update tokens t set stored = t.stored - of_token.bytes
-        from (select token, sum(bytes)::bigint as bytes from gone group by token) of_token
-        where t.id = of_token.token)
-    select count(*) from gone
-$$;
+-- The life of a job. Every write of a worker names its attempt, and is refused where that has lost its lease.
 
--- The life of a job. Every function takes the job's row first, so that two of them never decide at once, and every
--- write of a worker names its attempt: what comes from an attempt that lost its lease is refused.
-
--- Send the job's webhook once more, with the same bytes; nothing where there is one after p_last already: a call whose
--- answer was lost is made again. Returns the newest.
-create function redeliver(p_job text, p_last bigint) returns bigint language plpgsql as $$
-begin
-    perform from jobs where id = p_job for update;
-    insert into deliveries (job, token, url, payload, next_at)
-    select job, token, url, payload, clock() from deliveries d
-    where d.id = p_last and not exists (select from deliveries x where x.job = p_job and x.id > p_last);
-    if found then perform send_ticket('webhooks'); end if;
-    return (select max(id) from deliveries where job = p_job);
-end $$;
-
--- The one place where a job ends. The caller holds the job's row; an ended job is left as it is.
+-- The one place where a job ends; an ended job is left as it is.
 create function end_job(p_job text, p_status text, p_error jsonb, p_result_key text, p_report jsonb)
 returns boolean language plpgsql as $$
 declare j jobs; v_files boolean;
@@ -404,31 +375,27 @@ begin
     return true;
 end $$;
 
--- Take this step; used_s is what of the job's time is used up. A clock that was just set forward, which nobody has seen
--- yet, uses up nothing (`recover`).
+-- Take this step, unless it is over or another's. A clock that was just set forward uses up nothing of the job's time.
 create function begin_step(p_job text, p_stage text, p_number integer, p_worker text, p_lease_s float8)
-returns table (token uuid, attempt integer, args jsonb, video_url text, source_key text, preset text, quality text,
-               clip jsonb, used_s float8)
-language plpgsql as $$
+returns jsonb language plpgsql as $$
 declare j jobs; s steps;
 begin
     select * into j from jobs where id = p_job for update;
-    if not found or j.status not in ('queued', 'running') then return; end if;  -- cancelled, or over
-    update steps set status = 'running', attempt = steps.attempt + 1, worker = p_worker, frames_done = 0, ends_at = null,
+    update steps set status = 'running', attempt = attempt + 1, worker = p_worker, frames_done = 0, ends_at = null,
         lease_until = clock() + make_interval(secs => p_lease_s), moved_at = clock(), touched_at = clock()
-    where job = p_job and stage = p_stage and number = p_number and status = 'todo' returning * into s;
-    if not found then return; end if;  -- somebody else has it
+    where job = p_job and stage = p_stage and number = p_number and status = 'todo'
+    and j.status in ('queued', 'running') returning * into s;
+    if not found then return null; end if;
     insert into attempts (job, stage, number, attempt, worker, started_at)
     values (p_job, p_stage, p_number, s.attempt, p_worker, clock());
     update jobs set status = 'running', stage = p_stage, started_at = coalesce(started_at, clock()),
         deadline_from = coalesce(deadline_from, clock()),
         masking_at = case when p_stage = 'segment' then coalesce(masking_at, clock()) else masking_at end
     where id = p_job and (status = 'queued' or stage <> p_stage);
-    return query select j.token, s.attempt,
-        s.args || case when j.result is null then '{}' else jsonb_build_object('result', j.result) end,
-        j.video_url, j.source_key, j.preset, j.quality, j.clip,
-        greatest(0, coalesce(extract(epoch from least(clock(), (select last_at + interval '10 seconds' from housekeeping))
-            - j.deadline_from), 0))::float8;
+    return to_jsonb(j) || to_jsonb(s) || jsonb_build_object(
+        'args', s.args || case when j.result is null then '{}' else jsonb_build_object('result', j.result) end,
+        'used_s', greatest(0, coalesce(extract(epoch from least(clock(),
+            (select last_at + interval '10 seconds' from housekeeping)) - j.deadline_from), 0)));
 end $$;
 
 -- Take the step whose turn it is; no row when there is none. It is the next step of the token that has had the least of
@@ -436,9 +403,7 @@ end $$;
 -- time ahead of the others; one that has had less comes first until it has p_arrears_s of what it missed. Tokens that
 -- have as much under way as the queue gives them are `held`.
 create function claim_step(p_queue text, p_worker text, p_lease_s float8, p_last uuid, p_stay_s float8, p_arrears_s float8)
-returns table (job text, stage text, number integer, token uuid, attempt integer, args jsonb, video_url text,
-               source_key text, preset text, quality text, clip jsonb, used_s float8, held integer)
-language plpgsql as $$
+returns table (step jsonb, held integer) language plpgsql as $$
 declare q queues; r record;
 begin
     held := 0;
@@ -463,13 +428,12 @@ begin
             held := held + 1;
             continue;
         end if;
-        return query
-            select r.job, r.stage, r.number, b.*, held
-            from begin_step(r.job, r.stage, r.number, p_worker, p_lease_s) b;
-        continue when not found;
+        step := begin_step(r.job, r.stage, r.number, p_worker, p_lease_s);
+        continue when step is null;
         update queues set clock = greatest(q.clock, r.begins) where queue = p_queue;
         insert into shares as h (token, queue, passed) values (r.token, p_queue, r.begins + 1.0 / r.share)
-        on conflict on constraint shares_pkey do update set passed = excluded.passed;
+        on conflict (token, queue) do update set passed = excluded.passed;
+        return next;
         return;
     end loop;
     if held > 0 then return next; end if;
@@ -505,7 +469,7 @@ $$;
 create function finish_step(p_job text, p_stage text, p_number integer, p_attempt integer, p_result jsonb,
                             p_in_flight integer, p_seconds float8)
 returns boolean language plpgsql as $$
-declare j jobs; v_next integer;
+declare j jobs;
 begin
     select * into j from jobs where id = p_job for update;
     update steps set status = 'done', result = p_result, lease_until = null,
@@ -531,8 +495,7 @@ begin
     else
         update steps set status = 'todo', touched_at = clock()
         where job = p_job and stage = 'segment' and number = (
-            select min(number) from steps where job = p_job and stage = 'segment' and status = 'waiting')
-        returning number into v_next;
+            select min(number) from steps where job = p_job and stage = 'segment' and status = 'waiting');
         if found then
             perform send_ticket('masks');
         elsif not exists (select from steps where job = p_job and stage = 'segment' and status <> 'done') then
@@ -545,8 +508,7 @@ begin
     return true;
 end $$;
 
--- An attempt that did not succeed: again after p_retry_s, or the end of the job when that is null or when it was a crash
--- and there were too many. A step that was given back counts for nothing.
+-- An attempt that did not succeed: again after p_retry_s, or the job's end when that is null or after too many crashes.
 create function fail_step(p_job text, p_stage text, p_number integer, p_attempt integer, p_outcome text, p_error jsonb,
                           p_retry_s float8, p_max_crashes integer, p_seconds float8)
 returns boolean language plpgsql as $$
@@ -572,16 +534,10 @@ begin
     return true;
 end $$;
 
-create function cancel_job(p_token uuid, p_job text, p_error jsonb) returns boolean language plpgsql as $$
-begin
-    perform from jobs where id = p_job and token = p_token for update;
-    return found and end_job(p_job, 'cancelled', p_error, null, null);
-end $$;
-
--- Take the next attempt at a webhook that is due; no row when there is none. Where all that are due are of tokens that
--- have as many attempts under way as they may, the row has no id; `delivery_ended` sends a ticket for them.
+-- Take the next attempt at a webhook that is due; a row without id where all their tokens have as many as they may.
 create function take_delivery(p_held_s float8)
-returns table (id bigint, request_id text, url text, attempt integer, payload bytea, webhook_key bytea)
+returns table (id bigint, request_id text, url text, attempt integer, payload bytea, webhook_key bytea,
+               traceparent text)
 language plpgsql as $$
 declare v_id bigint; v_held boolean;
 begin
@@ -597,12 +553,11 @@ begin
     return query
         update deliveries d set attempt = d.attempt + 1, next_at = clock() + make_interval(secs => p_held_s),
             held_until = clock() + make_interval(secs => p_held_s)
-        from tokens t where not v_held and d.id = v_id and t.id = d.token
-        returning d.id, d.job, d.url, d.attempt, d.payload, t.webhook_key;
+        from tokens t, jobs j where not v_held and d.id = v_id and t.id = d.token and j.id = d.job
+        returning d.id, d.job, d.url, d.attempt, d.payload, t.webhook_key, j.traceparent;
 end $$;
 
--- An attempt is over: the delivery is done, or wanted again after p_wait_s. An attempt that another has taken over
--- changes nothing.
+-- An attempt is over: the delivery is done, or wanted again after p_wait_s. One that was taken over changes nothing.
 create function delivery_ended(p_delivery bigint, p_attempt integer, p_status text, p_wait_s float8)
 returns void language plpgsql as $$
 declare v_token uuid;
@@ -687,18 +642,12 @@ begin
         perform fail_step(r.job, r.stage, r.number, r.attempt, 'lost', p_crashed, 0, p_max_crashes, p_lease_s);
         lost := lost + 1;
     end loop;
-    for r in
-        select id from jobs where status = 'running'
-        and deadline_from < v_over limit 200 for update skip locked
-    loop
-        perform end_job(r.id, 'failed', p_timed_out, null, null);
-        timed_out := timed_out + 1;
-    end loop;
+    select count(end_job(x.id, 'failed', p_timed_out, null, null)) into timed_out from (
+        select id from jobs where status = 'running' and deadline_from < v_over limit 200 for update skip locked) x;
     return next;
 end $$;
 
--- A process is alive, and has counted these since its last report. Returns how many workers are alive, and the place
--- of this one among them: the first few listen, all ask now and then.
+-- A process is alive, and has counted these since its last report. Returns how many workers are, and its place there.
 create function report_process(p_id uuid, p_kind text, p_slots integer, p_sandbox text, p_report bigint,
                                p_samples text[], p_labels jsonb[], p_values float8[])
 returns table (workers bigint, place bigint) language plpgsql as $$

@@ -9,10 +9,11 @@ begin
     for r in select oid::regprocedure as name from pg_proc
         where pronamespace = current_schema()::regnamespace and proname in (
             'admit', 'begin_delivery', 'begin_step', 'cancel_job', 'charge_rate', 'claim_step', 'count_stored',
-            'delivery_ended', 'early_by', 'end_job', 'fail_step', 'fill_delivery', 'fill_step', 'find_keyed', 'finish_step',
-            'forget_newest_mask', 'forget_uploads', 'forget_urls', 'lock_deliveries_of', 'name_job', 'new_delivery',
-            'note_fetched', 'recover', 'renew_steps', 'report_process', 'reserve_result', 'reserve_upload', 'step_ended', 'swap_wake_up',
-            'tell_counts', 'tend', 'wake_delivery', 'wake_step')
+            'delivery_ended', 'early_by', 'end_job', 'fail_step', 'fill_delivery', 'fill_step', 'find_keyed',
+            'finish_step', 'forget_newest_mask', 'forget_uploads', 'forget_urls', 'lock_deliveries_of', 'name_job',
+            'new_delivery', 'note_fetched', 'recover', 'redeliver', 'renew_steps', 'report_process', 'reserve_result',
+            'reserve_upload', 'step_ended', 'swap_wake_up', 'take_delivery', 'tell_counts', 'tend', 'wake_delivery',
+            'wake_step')
     loop
         execute 'drop function ' || r.name || ' cascade';
     end loop;
