@@ -18,7 +18,7 @@ import numpy as np
 from benchmarks.clips import DATA, Clip, clips_in
 from benchmarks.machine import options
 from benchmarks.quality.scores import FOREGROUND, Binary, region_similarity, score
-from benchmarks.quality.tiers import Numbered, Timed, resolved
+from benchmarks.quality.tiers import Numbered, resolved
 from foremask.options import Quality
 from foremask.types import Alpha, Image
 from foremask.vision.network.session import Network, Session
@@ -113,17 +113,16 @@ def curve(clip: Clip, session: Session, quality: Quality, clicks: int, folder: P
     made: list[Click] = []
     found: list[float] = []
     while True:
-        network = Timed(session)
         began = time.process_time()
-        identity = {"clip": clip.name, "quality": quality.value, "runtime": network.runtime}
+        identity = {"clip": clip.name, "quality": quality.value, "runtime": session.runtime}
         with open_file_store(folder / f"{clip.name}.zip", identity, MOST_BYTES) as store:
-            masks = masks_of(images, network, quality, made, NetworkCache(store))
+            masks = masks_of(images, session, quality, made, NetworkCache(store))
         scores = score(masks, truths)
         found.append(scores.jf)
         print(
             f"{clip.name:16} {len(made)} J {scores.j:6.2f} F {scores.f:6.2f} J&F {scores.jf:6.2f}"
-            f" worst {scores.j_worst:5.1f} {network.inferences} inferences"
-            f" {time.process_time() - began:.1f} cpu-s {made[-1] if made else ''}",
+            f" worst {scores.j_worst:5.1f} {time.process_time() - began:.1f} cpu-s"
+            f" {made[-1] if made else ''}",
             flush=True,
         )
         click = next_click(masks, truths, made) if len(made) < clicks else None
@@ -142,8 +141,9 @@ def main() -> None:
     curves = {}
     for clip in clips_in(args.data):
         if not args.clips or clip.name in args.clips:
-            most = max(args.clicks)
-            curves[clip.name] = curve(clip, session, args.quality, most, folder)
+            curves[clip.name] = curve(clip, session, args.quality, max(args.clicks), folder)
+    if not curves:
+        raise SystemExit(f"{args.data} has none of these clips: {' '.join(args.clips)}")
     for count in args.clicks:
         print(f"{count} clicks: {np.mean([each[count] for each in curves.values()]):.2f}")
 

@@ -5,7 +5,6 @@ of a folder of videos, only steadiness is known.
 """
 
 import json
-import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
@@ -38,24 +37,6 @@ class Numbered(ArrayImage):
     """A still with its number, by which kept network results are found."""
 
     number: int = 0
-
-
-class Timed:
-    """A network whose inferences are counted and timed; whole pictures must have features."""
-
-    def __init__(self, network: Network) -> None:
-        self.network, self.runtime, self.any_size = network, network.runtime, network.any_size
-        self.inferences, self.seconds = 0, 0.0
-
-    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """As the network."""
-        began = time.perf_counter()
-        output = self.network.infer(image, size)
-        self.seconds += time.perf_counter() - began
-        self.inferences += 1
-        if size is None and not output.features:
-            raise SystemExit(f"{self.runtime} has no features")
-        return output
 
 
 type Question = tuple[int, bool, Box | None, InputSize | None]

@@ -23,7 +23,6 @@ WIDTH, HEIGHT = 1920, 1080
 
 
 def measure(folder: Path) -> None:
-    """Errors of each preset, and its encode cost per frame."""
     spec = synth.Spec(WIDTH, HEIGHT, pts=synth.even(FRAMES, Fraction(30)))
     source = synth.write(folder / "a.mp4", spec)
     masks = [subject(WIDTH, HEIGHT, step) for step in range(FRAMES)]
@@ -45,10 +44,6 @@ def measure(folder: Path) -> None:
         row(preset.value, *shown)
 
 
-def main() -> None:
+if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as name:
         measure(Path(name))
-
-
-if __name__ == "__main__":
-    main()
