@@ -293,7 +293,6 @@ begin
 end $$;
 
 -- What a token has stored, and what it is about to (docs/adr/0091).
-
 -- A job's bytes follow from its row: its clip (twice where it is fetched: stored whole, and cut) and what is fetched
 -- besides until it is swept; what it will store until its end; then its result and what lies beside it.
 create function count_stored() returns trigger language plpgsql as $$
@@ -303,14 +302,10 @@ begin
                 * coalesce((new.clip ->> 'size_bytes')::bigint, 0) end
         + case when new.ended_at is null then new.reserved
             when new.expired_at is not null or new.result_key is null then 0
-            else coalesce((new.report ->> 'bytes')::bigint, 0)
-                + coalesce((new.report ->> 'mask_bytes')::bigint, 0)
-                + coalesce((new.report ->> 'network_bytes')::bigint, 0) end;
-    if tg_op = 'INSERT' then
-        update tokens set stored = stored + new.stored where id = new.token and new.stored <> 0;
-    elsif new.stored <> old.stored then
-        update tokens set stored = stored + new.stored - old.stored where id = new.token;
-    end if;
+            else coalesce((select sum(value::bigint) from jsonb_each_text(new.report)
+                where key in ('bytes', 'mask_bytes', 'network_bytes')), 0) end;
+    update tokens set stored = stored + new.stored - coalesce(old.stored, 0)
+    where id = new.token and new.stored <> coalesce(old.stored, 0);
     return new;
 end $$;
 create trigger count_stored
@@ -423,8 +418,7 @@ begin
       order by x.priority desc, begins_here, x.seq
     loop
         if q.per_token <= (select count(*) from steps x
-            where x.token = r.token and x.status = 'running' and queue_of(x.stage) = p_queue)
-        then
+            where x.token = r.token and x.status = 'running' and queue_of(x.stage) = p_queue) then
             held := held + 1;
             continue;
         end if;
@@ -565,9 +559,8 @@ begin
     update deliveries d set status = p_status, held_until = null, next_at = clock() + make_interval(secs => p_wait_s)
     where d.id = p_delivery and d.attempt = p_attempt and d.status = 'pending' returning token into v_token;
     if p_status = 'pending' and found then perform send_ticket('webhooks', p_wait_s); end if;
-    if exists (select from deliveries d where d.token = v_token and d.status = 'pending' and d.next_at <= clock()) then
-        perform send_ticket('webhooks');
-    end if;
+    perform send_ticket('webhooks') where exists (
+        select from deliveries d where d.token = v_token and d.status = 'pending' and d.next_at <= clock());
 end $$;
 
 -- What nobody looks after: a clock that was set, expired leases, lost tickets, jobs over their time. One caller at a
@@ -579,9 +572,7 @@ declare
     v_now timestamptz := clock();
     v_old timestamptz := v_now - make_interval(secs => p_patience_s);
     v_over timestamptz := v_now - make_interval(secs => p_wall_clock_s);
-    v_last timestamptz;
-    v_gap interval;
-    r record;
+    v_last timestamptz; v_gap interval; r record;
 begin
     lost := 0; woken := 0; timed_out := 0;
     select last_at, worker is not distinct from p_worker into v_last, alone from housekeeping for update skip locked;
@@ -631,16 +622,13 @@ begin
         union all select id from jobs where status = 'running' and deadline_from < v_over)
     order by s.job, s.stage, s.number for update;
     for r in
-        select s.job, s.stage, s.number, s.attempt, s.worker from steps s
+        select s.job, s.stage, s.number, s.attempt from steps s join jobs j on j.id = s.job
         where s.status = 'running' and s.lease_until < v_now order by s.lease_until limit 200
+        for update of j skip locked
     loop
-        perform from jobs where id = r.job for update skip locked;
-        continue when not found;
-        perform from steps where job = r.job and stage = r.stage and number = r.number
-            and attempt = r.attempt and status = 'running' and lease_until < v_now;
-        continue when not found;                         -- renewed in the meantime
-        perform fail_step(r.job, r.stage, r.number, r.attempt, 'lost', p_crashed, 0, p_max_crashes, p_lease_s);
-        lost := lost + 1;
+        if fail_step(r.job, r.stage, r.number, r.attempt, 'lost', p_crashed, 0, p_max_crashes, p_lease_s) then
+            lost := lost + 1;
+        end if;
     end loop;
     select count(end_job(x.id, 'failed', p_timed_out, null, null)) into timed_out from (
         select id from jobs where status = 'running' and deadline_from < v_over limit 200 for update skip locked) x;

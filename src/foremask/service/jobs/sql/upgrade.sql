@@ -37,9 +37,8 @@ alter table deliveries alter column token set not null;
 alter table queues add column if not exists per_token integer;
 insert into queues (queue) values ('webhooks') on conflict do nothing;
 update queues set per_token = 4 where queue in ('files', 'webhooks');
-alter table processes drop column if exists told, drop column if exists name,
-    add column if not exists report bigint not null default 0,
-    set (fillfactor = 50);
+alter table processes drop column if exists told, drop column if exists name, set (fillfactor = 50),
+    add column if not exists report bigint not null default 0;
 alter table uploads add column if not exists claim text;
 alter table housekeeping add column if not exists worker text;
 delete from procrastinate_jobs;
