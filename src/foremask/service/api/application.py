@@ -113,7 +113,7 @@ class RequestMiddleware:
     "The OpenAPI document.",
     {"application/json": {"schema": {"type": "object"}}},
     needs_token=False,
-).reads("/openapi.json")
+).at("GET", "/openapi.json")
 async def openapi(request: ApiRequest) -> ASGIResponse:
     """Read this document; /reference shows it to people."""
     return _document().answer(request)

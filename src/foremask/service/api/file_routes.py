@@ -50,7 +50,7 @@ class UploadForm(Struct):
     (errors.FieldInvalid,),
     UploadRequest,
     body_required=False,
-).takes("/v2/video/upload")
+).at("POST", "/v2/video/upload")
 async def start_upload(request: ApiRequest) -> ASGIResponse:
     """Get a form for an upload."""
     call = await read_call(request, UploadRequest, may_be_empty=True)
@@ -98,7 +98,7 @@ async def start_upload(request: ApiRequest) -> ASGIResponse:
         }
     },
     needs_token=False,
-).takes(FORM_PATH, status=204)
+).at("POST", FORM_PATH, status=204)
 async def receive_upload(request: ApiRequest) -> None:
     """Upload a file by its form.
 
@@ -145,7 +145,7 @@ class FileQuery(Struct):
         for name in ("Range", "If-None-Match", "If-Range")
     ),
     needs_token=False,
-).reads(FILES_PATH + "{key:path}")
+).at("GET", FILES_PATH + "{key:path}")
 async def get_file(request: ApiRequest, key: FromPath[str]) -> ASGIApp:
     """Fetch a result by its signed link."""
     service = request.service

@@ -305,8 +305,8 @@ class Preview(Struct):
     height: int
 
 
-@Operation("jobs", "The facts of the clip.", Answer[Clip], SUBMISSION, bodies.JobRequest).takes(
-    "/v2/video/probe"
+@Operation("jobs", "The facts of the clip.", Answer[Clip], SUBMISSION, bodies.JobRequest).at(
+    "POST", "/v2/video/probe"
 )
 async def probe(request: ApiRequest) -> ASGIResponse:
     """Check a clip without starting a job.
@@ -331,7 +331,7 @@ async def probe(request: ApiRequest) -> ASGIResponse:
     {"application/octet-stream": {}},
     SUBMISSION,
     bodies.JobRequest,
-).takes("/v2/playground/clip")
+).at("POST", "/v2/playground/clip")
 async def show_clip(request: ApiRequest) -> ASGIApp:
     """Download a clip through the service.
 
@@ -365,7 +365,7 @@ async def show_clip(request: ApiRequest) -> ASGIApp:
     Answer[Preview],
     (errors.FieldInvalid, errors.ModelUnavailable, errors.JobCancelled),
     bodies.PreviewRequest,
-).takes("/v2/video/segment/preview")
+).at("POST", "/v2/video/segment/preview")
 async def preview(request: ApiRequest) -> ASGIResponse:
     """The mask of one picture, at once.
 

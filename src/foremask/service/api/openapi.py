@@ -104,22 +104,10 @@ class Operation:
     needs_token: bool = True
     takes_rate: bool = True  # where it has a body
 
-    def reads(self, path: str) -> route:
-        """A route for GET and HEAD."""
-        return self._route("GET", (path,), [HttpMethod.GET, HttpMethod.HEAD], 200)
-
-    def takes(self, *paths: str, status: int = 200) -> route:
-        """A route for POST; further paths are aliases of the first."""
-        return self._route("POST", paths, [HttpMethod.POST], status)
-
-    def deletes(self, path: str) -> route:
-        """A route for DELETE."""
-        return self._route("DELETE", (path,), [HttpMethod.DELETE], 200)
-
-    def _route(
-        self, name: str, paths: tuple[str, ...], methods: list[HttpMethod], status: int
-    ) -> route:
-        opt = {"method": name, "paths": paths, "operation": self}
+    def at(self, method: str, *paths: str, status: int = 200) -> route:
+        """A route; one for GET answers HEAD too, and further paths are aliases of the first."""
+        methods = [HttpMethod(method)] + [HttpMethod.HEAD] * (method == "GET")
+        opt = {"method": method, "paths": paths, "operation": self}
         return route(list(paths), http_method=methods, status_code=status, opt=opt)
 
     @property
@@ -145,7 +133,7 @@ def starts(*paths: str, body: type[Struct], has_clip: bool = True, refused: Reas
         has_clip=has_clip,
         parameters=(_IDEMPOTENCY_KEY,),
     )
-    return operation.takes(*paths, status=202)
+    return operation.at("POST", *paths, status=202)
 
 
 def build(handlers: Iterable[HTTPRouteHandler]) -> Json:

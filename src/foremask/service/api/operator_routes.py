@@ -37,7 +37,7 @@ class Readiness(Struct):
     sandbox: str
 
 
-@Operation("operations", "The process answers.", Health, needs_token=False).reads("/healthz")
+@Operation("operations", "The process answers.", Health, needs_token=False).at("GET", "/healthz")
 async def healthz() -> ASGIResponse:
     """Check that the process answers."""
     return json_answer(Health())
@@ -49,7 +49,7 @@ async def healthz() -> ASGIResponse:
     Readiness,
     others={503: ("The service is not ready; the checks say why.", Readiness)},
     needs_token=False,
-).reads("/readyz")
+).at("GET", "/readyz")
 async def readyz(request: ApiRequest) -> ASGIResponse:
     """Check that the service can accept a job: database, tables and object store."""
     service = request.service
@@ -81,7 +81,7 @@ async def _outcome(check: Awaitable[object]) -> str:
     {"text/plain": {"schema": {"type": "string"}}},
     ALWAYS,
     needs_token=False,
-).reads("/metrics")
+).at("GET", "/metrics")
 async def metrics(request: ApiRequest) -> ASGIResponse:
     """Read the metrics for Prometheus, those of all processes; also without a database."""
     service, page = request.service, m.LOCAL

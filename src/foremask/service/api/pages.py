@@ -19,18 +19,10 @@ from litestar.response.base import ASGIResponse
 from foremask.errors import PathUnknown, RangeInvalid
 from foremask.service.api.context import ApiRequest
 
-POLICY = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'{hashes}",
-        "style-src 'self'{styles}",
-        "img-src 'self' data: blob:",
-        "media-src 'self' blob:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
+POLICY = (
+    "default-src 'none'; script-src 'self'{hashes}; style-src 'self'{styles};"
+    " img-src 'self' data: blob:; media-src 'self' blob:; connect-src 'self';"
+    " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 TYPES = {
     ".html": "text/html; charset=utf-8",

@@ -92,13 +92,13 @@ async def methods(request: ApiRequest, request_id: FromPath[str]) -> Response[No
     return Response(None, status_code=204, headers={"Allow": allowed})
 
 
-@Operation("jobs", "The job is known; it may have failed.", JobStatus).reads(STATUS_PATH)
+@Operation("jobs", "The job is known; it may have failed.", JobStatus).at("GET", STATUS_PATH)
 async def read_status(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Read the status of a job."""
     return await _status_after(records.read, request, request_id)
 
 
-@Operation("jobs", "The status of the job.", JobStatus).deletes(STATUS_PATH)
+@Operation("jobs", "The status of the job.", JobStatus).at("DELETE", STATUS_PATH)
 async def cancel(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Cancel a job.
 
@@ -119,8 +119,8 @@ async def _status_after(act: Act, request: ApiRequest, job: str) -> ASGIResponse
     return json_answer(records.status_body(record, service.objects.link))
 
 
-@Operation("jobs", "A page of jobs.", Answer[JobPage], (FieldInvalid,), query=JobsQuery).reads(
-    "/v2/jobs"
+@Operation("jobs", "A page of jobs.", Answer[JobPage], (FieldInvalid,), query=JobsQuery).at(
+    "GET", "/v2/jobs"
 )
 async def list_jobs(request: ApiRequest) -> ASGIResponse:
     """List the jobs of this token, the newest first."""
@@ -139,7 +139,7 @@ async def list_jobs(request: ApiRequest) -> ASGIResponse:
     return json_answer(Answer(request.id, JobPage(shown, following)))
 
 
-@Operation("jobs", "The job.", ListedJob).reads(JOB_PATH)
+@Operation("jobs", "The job.", ListedJob).at("GET", JOB_PATH)
 async def read_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Read one job of the list.
 
@@ -150,8 +150,8 @@ async def read_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespon
     return await _whole_entry(request.service, record)
 
 
-@Operation("jobs", "The job.", ListedJob, (FieldInvalid,), RenameRequest, takes_rate=False).takes(
-    JOB_PATH
+@Operation("jobs", "The job.", ListedJob, (FieldInvalid,), RenameRequest, takes_rate=False).at(
+    "POST", JOB_PATH
 )
 async def rename_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Rename a job."""
@@ -165,7 +165,7 @@ async def rename_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResp
     return await _whole_entry(service, record)
 
 
-@Operation("jobs", "The job as it was.", ListedJob).deletes(JOB_PATH)
+@Operation("jobs", "The job as it was.", ListedJob).at("DELETE", JOB_PATH)
 async def delete_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Delete a job.
 
@@ -201,7 +201,7 @@ def _entry(record: Record, link: Callable[[str, int, str], str]) -> ListedJob:
     )
 
 
-@Operation("jobs", "The strip.", Answer[Strip]).reads(f"{STATUS_PATH}/strip")
+@Operation("jobs", "The strip.", Answer[Strip]).at("GET", f"{STATUS_PATH}/strip")
 async def read_strip(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Read coverage and change of each frame.
 
@@ -219,7 +219,9 @@ async def read_strip(request: ApiRequest, request_id: FromPath[str]) -> ASGIResp
     return json_answer(Answer(request_id, {"frames": msgspec.Raw(rows)}))
 
 
-@Operation("jobs", "The picture, or null.", Answer[NewestMask]).reads(f"{STATUS_PATH}/newest_mask")
+@Operation("jobs", "The picture, or null.", Answer[NewestMask]).at(
+    "GET", f"{STATUS_PATH}/newest_mask"
+)
 async def read_newest_mask(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """See the newest mask of a job under way.
 
