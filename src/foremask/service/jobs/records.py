@@ -364,13 +364,6 @@ class Ends:
 LINK_S = 7 * 86400  # how long a result's link is good: the longest that every cloud signs for
 
 type Word = Literal["IN_PROGRESS", "COMPLETED", "ERROR", "UNKNOWN"]
-WORDS: dict[Status, Word] = {
-    Status.QUEUED: "IN_PROGRESS",
-    Status.RUNNING: "IN_PROGRESS",
-    Status.COMPLETED: "COMPLETED",
-    Status.FAILED: "ERROR",
-    Status.CANCELLED: "ERROR",
-}
 RequestId = Annotated[
     str, Meta(description="Names the job, or this very request; quote it when something is wrong.")
 ]
@@ -441,16 +434,18 @@ def status_body(
     """
     url = link(record.result_key, link_s, file_name(record)) if record.result_key else None
     mask_url = url if url and record.kind is ResultKind.MASK else None  # clients read either name
-    is_done = record.status is Status.COMPLETED
+    word: Word = "ERROR" if record.status.ended else "IN_PROGRESS"
     error = record.error
-    if is_done and url is None:
+    if record.status is Status.COMPLETED and url is not None:
+        word = "COMPLETED"
+    elif record.status is Status.COMPLETED:
         gone = errors.ResultExpired(
             "The result was kept for its time, and is deleted; submit it again."
         )
         error = convert(gone.facts(), JobError)
     return JobStatus(
         request_id=record.request_id,
-        status="ERROR" if is_done and url is None else WORDS[record.status],
+        status=word,
         progress=record.progress,
         stage=record.stage,
         frames_done=record.frames_done,

@@ -325,12 +325,7 @@ class RunningStep:
         return structs.replace(request, known=known, kept=self.scratch / "network.zip")
 
     def _masking(self, background: Path | None) -> messages.Mask | messages.CutOut:
-        step, form, result, whole = (
-            self.step,
-            self.step.form,
-            self.step.options,
-            self.step.args.whole,
-        )
+        step, form, result = self.step, self.step.form, self.step.options
         found = MaskOptions(
             quality=Quality(step.quality),
             device=self.work.device,
@@ -339,11 +334,11 @@ class RunningStep:
             hints=step.args.result.hints,
             cache_bytes=NETWORK_BYTES,
         )
-        shown = None if whole else step.args.span
+        shown = None if step.args.whole else step.args.span
         if result.kind is ResultKind.MASK and isinstance(form, Preset):
             options = replace(found, preset=form, matte=result.matte)
             return messages.Mask(self.source, self.target, options, shown)
-        if result.auto_zoom or not (whole or is_joinable(form)):
+        if result.auto_zoom or not (step.args.whole or is_joinable(form)):
             return messages.Mask(self.source, self.mask, replace(found, preset=KEPT_MASK), shown)
         return messages.CutOut(
             self.source,
