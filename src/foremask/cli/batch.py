@@ -50,9 +50,13 @@ def run_batch(
     )
     if asked.skip_existing and (asked.start or asked.end):
         raise Usage("--skip-existing checks whole masks: leave out --start and --end")
-    if isinstance(jobs, list) and any(job.is_sent for job in jobs):
-        standard_streams.check_standard_output(as_json=asked.as_json)
-    return Batch(jobs, product, asked, options, asked.rate, settings).run()
+    rate = asked.rate
+    if isinstance(jobs, list):
+        if asked.fps is not None and not any(job.source.pictures for job in jobs):
+            raise Usage("--fps is of pictures that are a clip: name a folder of them, or %04d.png")
+        if any(job.is_sent for job in jobs):
+            standard_streams.check_standard_output(as_json=asked.as_json)
+    return Batch(jobs, product, asked, options, rate, settings).run()
 
 
 def _jobs(

@@ -59,6 +59,8 @@ def _job(source: ClipSource, number_of_sources: int, output: str | None, product
                 " standard output"
             )
         target = Path(made) if source.is_url else path.with_name(made)
+    elif "://" in output:
+        raise Usage(f"OUTPUT is a file or a folder, and not {output}: upload it afterwards")
     elif output == STANDARD_OUTPUT and number_of_sources == 1:
         target = Path(STANDARD_OUTPUT)
     elif "{" in output or "}" in output:
