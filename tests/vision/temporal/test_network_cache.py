@@ -83,7 +83,7 @@ def test_masks_are_the_same_with_and_without_what_is_kept() -> None:
     assert not np.array_equal(hinted, plain)
     refined = Network()
     np.testing.assert_array_equal(hinted, masks(CLICK, refined, store))
-    assert refined.asked == 5  # the hinted frame in three views, and two crops round the point
+    assert refined.asked == 6  # the hinted frame in three views, and three crops round the point
     np.testing.assert_array_equal(masks(CLICKS, Network()), masks(CLICKS, Network(), store))
 
 
@@ -169,3 +169,18 @@ def test_a_file_that_is_no_store_is_refused_in_little_memory(
     assert tracemalloc.get_traced_memory()[1] < 16 << 20
     tracemalloc.stop()
     assert path.read_bytes() == before
+
+
+def test_of_two_processes_with_one_file_the_second_keeps_nothing(tmp_path: Path) -> None:
+    """Neither reads what the other has half written, and the first one's file is whole."""
+    path, identity = tmp_path / "kept", {"clip": 1}
+    ours, theirs = np.arange(5, dtype=np.uint8), np.arange(9, dtype=np.uint8)
+    with open_file_store(path, identity, 1 << 20) as first:
+        assert first.put("array", ours)
+        with open_file_store(path, identity, 1 << 20) as second:
+            assert not second.put("array", theirs)
+            assert second.get("array") is None
+        NetworkCache(first).finish()
+    with open_file_store(path, identity, 1 << 20) as again:
+        np.testing.assert_array_equal(again.get("array"), ours)
+    assert list(tmp_path.iterdir()) == [path]

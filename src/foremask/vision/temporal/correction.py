@@ -1,13 +1,17 @@
 """Which place a click means that corrects a mask.
 
-A person clicks in the middle of what is wrong. There the mask's border is as near as the true one,
-so a disc up to the mask's border is wrong for certain, unless what it shows changes before. The
-disc teaches what the wrong place looks like, and what lies round it what the rest does: pixels near
-it that are rather like the disc belong to it. Source: docs/adr/0050.
+Each cue gives candidates: an opinion, the network's answer to a crop round the click, colours, a
+disc. A candidate is the connected part round the click on which a cue is high and the mask may
+change. Fitted trees foresee how much of the wrong place each would mend, and the best is taken. A
+person clicks in the middle of what is wrong: how deep the click lies in a candidate says most.
+``benchmarks.quality.places`` fits the trees. Source: docs/adr/0050.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
+from importlib import resources
 
 import cv2
 import numpy as np
@@ -15,16 +19,28 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Rgb
 from foremask.vision.temporal.frame_hints import Correction, part_at
-from foremask.vision.temporal.regions import FOREGROUND, MOST_LOGIT
+from foremask.vision.temporal.regions import FOREGROUND, MOST_LOGIT, Features
+from foremask.vision.temporal.verdict import Trees, trees_of
 
-MOST_SHARE = 0.09  # of the diagonal: the largest disc; it goes half way to an opposite click
-MOST_TAKEN = 0.15  # of the mask: a click out takes no more
-FIRST_PX, GROWTH = 3.0, 1.4  # the disc's radius, and by how much it grows at once
-CHANGED = 3.0  # mean squared deviations of a ring from what is inside: the disc ends before it
-REACH = 2.0  # discs from the click, nothing is changed farther away; the rest is as far beyond
-CLEARLY = 1.0  # log ratio from which a pixel is rather like the disc
-LEAST_REST_PX = 20
+LEVELS = {
+    "all": (0.0,),
+    "opinion": (0.2, 0.5, 0.8),
+    "crop": (0.2, 0.5, 0.8),
+    "colour": (-0.25, -0.35, -0.5, -0.7, -1.0),
+    "likeness": (0.0, 1.0, 3.0),
+    "disc": (-0.35, -0.5, -0.7, -1.0, -1.4, -2.0),
+}
+"""A candidate is where its cue is above one of these levels; distances are negative."""
+LEAST_PX = 4
+MOST_TAKEN = 0.25  # of the mask
+SEED_PX = 3.0  # of the tracks' grid: what is nearer to a click has its colour
+COLOUR_UNIT = np.array([30, 20, 20], np.float32)  # of Lab: clearly another colour
+LIKENESS_UNIT = np.array([50, 50, 50], np.float32)  # of Lab: of the scale of an opinion
 LEAST_VARIANCE = 0.01
+_NEXT = np.ones((3, 3), np.uint8)
+_AROUND = np.ones((7, 7), np.uint8)
+
+type Place = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +49,25 @@ class Shown:
 
     rgb: Rgb
     mask: Alpha  # as it was decided
-    opinions: Alpha  # their mean
-    crops: Alpha  # the mean of those round hints, where there are some
+    opinions: Sequence[Alpha]
     logit: Alpha  # of the clip's classifier
     log_odds: Alpha  # of the decision
+
+    def mean(self) -> Alpha:
+        return np.asarray(np.mean(self.opinions, axis=0), np.float32)
+
+    def lab(self) -> NDArray[np.float32]:
+        blurred = cv2.GaussianBlur(np.ascontiguousarray(self.rgb), (0, 0), 0.8)
+        return cv2.cvtColor(blurred, cv2.COLOR_RGB2Lab).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A place that a click may mean: where a cue is above a level."""
+
+    cue: str
+    level: float
+    place: Place
 
 
 def corrected_sides(corrections: Sequence[Correction], shown: Shown) -> Alpha:
@@ -47,68 +78,160 @@ def corrected_sides(corrections: Sequence[Correction], shown: Shown) -> Alpha:
     sides = np.zeros(shown.mask.shape, np.float32)
     for each in corrections:
         mask = np.where(sides == 0, shown.mask, sides > 0).astype(np.float32)
-        apart = [
-            np.hypot(other.row - each.row, other.column - each.column)
-            for other in corrections
-            if other.positive != each.positive
-        ]
-        place = _place_of(each, replace(shown, mask=mask), min(apart, default=np.inf) / 2)
-        sides[place] = 1 if each.positive else -1
+        opposite = [other for other in corrections if other.positive != each.positive]
+        candidates, features = measured(each, replace(shown, mask=mask), opposite)
+        if candidates:
+            best = int(np.argmax(fitted_trees().log_odds(features)))
+            sides[candidates[best].place] = 1 if each.positive else -1
     return sides
 
 
-def _place_of(click: Correction, shown: Shown, most: float) -> NDArray[np.bool_]:
-    """The pixels round a click that change sides: none where the mask has it right already.
+@lru_cache(maxsize=1)
+def fitted_trees() -> Trees:
+    """The trees that ``python -m benchmarks.quality.places --write`` has fitted."""
+    file = resources.files("foremask.vision.temporal").joinpath("correction.json")
+    return trees_of(json.loads(file.read_text()))
 
-    The disc round it is as large as ``most``, at most.
+
+def measured(
+    click: Correction, shown: Shown, opposite: Sequence[Correction] = ()
+) -> tuple[list[Candidate], Features]:
+    """The candidates for a click, and what the trees weigh of each; none where the mask is right.
+
+    What is nearer to an ``opposite`` click, or as far away, is in none, and a click out takes no
+    more than `MOST_TAKEN`. Lengths are in discs that fill the room up to the mask's border.
     """
     wrong = (shown.mask > FOREGROUND) != click.positive
+    away = _distance(click, wrong.shape)
+    for other in opposite:
+        apart = _distance(other, wrong.shape)
+        wrong &= (away <= apart) & (away <= apart[click.row, click.column])
     if not wrong[click.row, click.column]:
-        return np.zeros(wrong.shape, bool)
-    rows, columns = np.indices(wrong.shape)
-    away = np.hypot(rows - click.row, columns - click.column)
-    room = cv2.distanceTransform(wrong.astype(np.uint8), cv2.DIST_L2, 5)[click.row, click.column]
-    most_taken = np.inf if click.positive else MOST_TAKEN * float(wrong.sum())
-    largest = MOST_SHARE * float(np.hypot(*wrong.shape))
-    largest = min(float(room), largest, most, float(np.sqrt(most_taken / np.pi)))
-    described = _described(shown)
-    radius = _radius(described, np.where(wrong, away, np.inf), largest)
-    disc = wrong & (away <= radius)
-    near = wrong & (away <= REACH * radius)
-    rest = wrong & ~near & (away <= 2 * REACH * radius)
-    if rest.sum() >= LEAST_REST_PX:
-        like = _likeness(described, disc) - _likeness(described, rest) > CLEARLY
-        place = part_at(disc | (near & like), click.row, click.column)
-        if place.sum() <= most_taken:
-            return place
-    return part_at(disc, click.row, click.column)
+        return [], {}
+    picked = int((shown.mask > FOREGROUND).sum())
+    room = max(1.0, float(_depth(wrong)[click.row, click.column]))
+    seed = wrong & (away <= min(SEED_PX, max(1.5, room / 2)))
+    cues = _cues(click, shown, away / np.float32(room), wrong, seed)
+    most_px = wrong.size if click.positive else MOST_TAKEN * picked
+    candidates = [
+        Candidate(name, level, place)
+        for name, plane in cues.items()
+        for level in LEVELS[_kind(name)]
+        if LEAST_PX <= (place := _part_round(click, wrong & (plane > level))).sum() <= most_px
+    ]
+    if not candidates:
+        return [], {}
+    return candidates, _features(click, shown, wrong, room, cues, candidates)
 
 
-def _radius(described: NDArray[np.float32], away: Alpha, largest: float) -> float:
-    """How large a disc shows one thing, of ``largest`` at most."""
-    radius = min(FIRST_PX, largest)
-    while radius < largest:
-        further = min(GROWTH * radius, largest)
-        inside, ring = described[away <= radius], described[(away > radius) & (away <= further)]
-        variance = inside.var(axis=0) + np.float32(LEAST_VARIANCE)
-        squares = np.square(ring - inside.mean(axis=0)) / variance
-        if len(ring) and squares.mean() > CHANGED:
-            break
-        radius = further
-    return radius
+def _cues(
+    click: Correction, shown: Shown, away: Alpha, wrong: Place, seed: Place
+) -> dict[str, Alpha]:
+    """Planes that are high on what a click may mean; ``seed`` surely belongs to it."""
+    cues = {"all": np.ones_like(away)}
+    views = {f"opinion {k}": each for k, each in enumerate([*shown.opinions, shown.mean()])}
+    crops = {f"crop {k}": each for k, each in enumerate(click.crops)}
+    if click.positive:
+        cues |= views
+    else:  # it may be a thing of its own in a crop, or a place that an opinion leaves out
+        cues |= {f"{name}, beside": 1 - each for name, each in {**views, **crops}.items()}
+    cues |= crops
+    lab = shown.lab()
+    cues["colour"] = -np.linalg.norm((lab - lab[seed].mean(axis=0)) / COLOUR_UNIT, axis=2)
+    cues["likeness"] = _likeness(click, shown, away, wrong)
+    cues["disc"] = -away
+    return cues
 
 
-def _described(shown: Shown) -> NDArray[np.float32]:
-    """Colours, opinions and likeness to the subject of each pixel, of about the same scale."""
-    blurred = cv2.GaussianBlur(np.ascontiguousarray(shown.rgb), (0, 0), 0.8)
-    lab = cv2.cvtColor(blurred, cv2.COLOR_RGB2Lab).astype(np.float32) / np.float32(50)
+def _likeness(click: Correction, shown: Shown, away: Alpha, wrong: Place) -> Alpha:
+    """How much rather each pixel is like the disc in the room than like what is beyond two discs.
+
+    A log ratio of normal distributions, on the second disc.
+    """
     logit = np.clip(shown.logit, -MOST_LOGIT, MOST_LOGIT) / np.float32(MOST_LOGIT)
-    return np.dstack([lab, shown.opinions, shown.crops, logit])
+    described = np.dstack([shown.lab() / LIKENESS_UNIT, shown.mean(), *click.crops, logit])
+    disc, rest = wrong & (away <= 1), wrong & (away > 2) & (away <= 4)
+    far, near = (
+        _misfit(described, described[place if place.any() else disc]) for place in (rest, disc)
+    )
+    beyond = np.where(away <= 2, (far - near) / 2, np.float32(-np.inf))
+    return np.where(away <= 1, np.float32(np.inf), beyond).astype(np.float32)
 
 
-def _likeness(described: NDArray[np.float32], place: NDArray[np.bool_]) -> NDArray[np.float32]:
-    """The log likelihood of each pixel under the normal distribution of those in a place."""
-    there = described[place]
-    variance = there.var(axis=0) + np.float32(LEAST_VARIANCE)
-    squares = np.square(described - there.mean(axis=0)) / variance
-    return np.asarray(-(squares + np.log(variance)).sum(axis=2) / 2, np.float32)
+def _misfit(described: NDArray[np.float32], known: NDArray[np.float32]) -> Alpha:
+    variance = known.var(axis=0) + np.float32(LEAST_VARIANCE)
+    squares = np.square(described - known.mean(axis=0)) / variance
+    return np.asarray((squares + np.log(variance)).sum(axis=2), np.float32)
+
+
+def _features(
+    click: Correction,
+    shown: Shown,
+    wrong: Place,
+    room: float,
+    cues: Mapping[str, Alpha],
+    candidates: Sequence[Candidate],
+) -> Features:
+    lab = shown.lab()
+    both = [np.abs(cv2.Sobel(lab, -1, *axis)).sum(axis=2) for axis in ((1, 0), (0, 1))]
+    slopes = np.asarray(both[0] + both[1], np.float32)
+    agreed = np.mean([each.place for each in candidates], axis=0, dtype=np.float32)
+    side = np.float32(1 if click.positive else -1)
+    crops = {f"crop {k}": each for k, each in enumerate(click.crops)}
+    compared = {"opinions": shown.mean(), "classifier": shown.logit, "decision": shown.log_odds}
+    compared = {name: side * plane for name, plane in (compared | crops).items()}
+    compared["colour"] = cues["colour"]
+    picked = max(1, int((shown.mask > FOREGROUND).sum()))
+    rows = []
+    for each in candidates:
+        place, size, depth = each.place, int(each.place.sum()), _depth(each.place)
+        as_bytes = place.astype(np.uint8)
+        outline = (cv2.dilate(as_bytes, _NEXT) > 0) & ~place
+        changed = outline & wrong  # the rest of it is the mask's border
+        around = (cv2.dilate(as_bytes, _AROUND) > 0) & ~place & wrong
+        row = {
+            "cue": list(LEVELS).index(_kind(each.cue)),
+            "level": each.level,
+            "in": click.positive,
+            "room": np.log(room / np.hypot(*wrong.shape)),
+            "size": np.log(size / picked),
+            "discs": np.log(size / room**2),
+            "middle": depth[click.row, click.column] / depth.max(),
+            "reach": -cues["disc"][place].min(),
+            "thin": size / depth.sum(),
+            "edge": _mean(slopes, outline),
+            "edge of change": _mean(slopes, changed),
+            "open": int(changed.sum()) / max(1, int(outline.sum())),
+            "agreed": _mean(agreed, place),
+        }
+        for name, plane in compared.items():
+            row |= {name: _mean(plane, place), f"{name}, around": _mean(plane, around)}
+        rows.append(row)
+    return {name: np.array([row[name] for row in rows], np.float32) for name in rows[0]}
+
+
+def _mean(plane: NDArray[np.float32], place: Place) -> float:
+    return float(plane[place].mean()) if place.any() else np.nan
+
+
+def _kind(cue: str) -> str:
+    """Its name without a number."""
+    return cue.split(",")[0].split()[0]
+
+
+def _part_round(click: Correction, places: Place) -> Place:
+    """The connected part round the click; empty where the click is on none."""
+    if not places[click.row, click.column]:
+        return np.zeros_like(places)
+    return part_at(places, click.row, click.column)
+
+
+def _distance(click: Correction, shape: tuple[int, ...]) -> Alpha:
+    rows, columns = np.indices(shape)
+    return np.asarray(np.hypot(rows - click.row, columns - click.column), np.float32)
+
+
+def _depth(place: Place) -> Alpha:
+    """Each pixel's distance from the border of a place, or of the picture."""
+    padded = np.pad(place.astype(np.uint8), 1)
+    return np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1], np.float32)

@@ -20,7 +20,7 @@ from foremask.vision.temporal.regions import FOREGROUND, Labels
 from foremask.vision.temporal.things import LEAST_SHARE
 
 CROP_PX = 512  # a window's side, as the network gets it
-CROP_SHARES = (0.2, 0.4)  # of the picture's larger side: windows round a point
+CROP_SHARES = (1 / 6, 1 / 3, 2 / 3)  # of the picture's smaller side: windows round a point
 BOX_MARGIN_SHARE = 0.15  # of the larger side of a box
 OTHER_SHARE = 0.25  # of the thing that a point lies on: smaller parts are no other things
 SEED_SHARE = 0.008  # of the diagonal: what surely belongs to a point, around it
@@ -61,6 +61,7 @@ class Correction:
     row: int
     column: int
     positive: bool
+    crops: Sequence[Alpha] = ()  # the network's opinion of windows round it, the smallest first
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,15 +122,15 @@ def settled(frames: Mapping[Hashable, "Claims"]) -> dict[Hashable, FrameHints]:
     }
 
 
-def _crops(mark: Mark, grid: tuple[int, int]) -> list[CropBox]:
-    """The crops to infer, on the masks' grid: two round a point, one round a box."""
+def crops_round(mark: Mark, grid: tuple[int, int]) -> list[CropBox]:
+    """The crops to infer, on the masks' grid: of several sizes round a point, one round a box."""
     columns, rows = grid
     width, height = mark.width * columns, mark.height * rows
     if mark.is_box:
         margin = 2 * BOX_MARGIN_SHARE * max(width, height)
         sizes = [(width + margin, height + margin)]
     else:
-        sizes = [(share * max(grid), share * max(grid)) for share in CROP_SHARES]
+        sizes = [(share * min(grid), share * min(grid)) for share in CROP_SHARES]
     x, y = mark.x * columns + width / 2, mark.y * rows + height / 2
     return [(_span(y, down, rows), _span(x, across, columns)) for across, down in sizes]
 
@@ -148,6 +149,7 @@ class Claim:
     row: int
     column: int
     seed: NDArray[np.bool_]
+    crops: list[Alpha]  # round it
 
 
 class Claims:
@@ -169,22 +171,25 @@ class Claims:
         masks = list(self._opinions.values())
         mean = np.mean([as_alpha(each) for each in masks], axis=0)
         self._cropped: list[Levels] = []
-        for box in (box for mark in marks if mark.levels is None for box in _crops(mark, grid)):
-            self._cropped.append(as_levels(mean.astype(np.float32)))
-            self._cropped[-1][box] = network.infer_part(image, grid[::-1], box, CROP_PX)
-        self._stack = [
-            resized(each, *small) * np.float32(1 / 255) for each in masks + self._cropped
-        ]
-        base = self._stack[: len(masks)]
+        self._stack = [resized(each, *small) * np.float32(1 / 255) for each in masks]
+        base = list(self._stack)
+        crops: list[list[Alpha]] = []
+        for mark in marks:
+            first = len(self._stack)
+            for box in [] if mark.levels is not None else crops_round(mark, grid):
+                self._cropped.append(as_levels(mean.astype(np.float32)))
+                self._cropped[-1][box] = network.infer_part(image, grid[::-1], box, CROP_PX)
+                self._stack.append(resized(self._cropped[-1], *small) * np.float32(1 / 255))
+            crops.append(self._stack[first:])
         self._picked = np.mean(base, axis=0, dtype=np.float32) > FOREGROUND
         self._least = np.min(base, axis=0)
         self._contradicted: list[tuple[int, int]] = []
         self.first_correction: int | None = None  # on any frame
         self.made: list[Claim] = []
-        for mark in marks:
-            self._add(mark)
+        for mark, around in zip(marks, crops, strict=True):
+            self._add(mark, around)
 
-    def _add(self, mark: Mark) -> None:
+    def _add(self, mark: Mark, crops: list[Alpha]) -> None:
         columns, rows = self._small
         row, column = min(rows - 1, int(mark.y * rows)), min(columns - 1, int(mark.x * columns))
         seed = self._seed(mark, row, column)
@@ -194,7 +199,7 @@ class Claims:
             shared = (other.seed & seed).sum() > 0.5 * min(seed.sum(), other.seed.sum())
             if other.mark.positive != mark.positive and shared and mark.levels is None:
                 self._contradicted.append((other.mark.number, mark.number))
-        self.made.append(Claim(mark, row, column, seed))
+        self.made.append(Claim(mark, row, column, seed, crops))
 
     def _seed(self, mark: Mark, row: int, column: int) -> NDArray[np.bool_]:
         columns, rows = self._small
@@ -247,7 +252,7 @@ class Claims:
             followed=self._followed(chooses=chooses),
             marked=marked,
             corrections=[
-                Correction(each.row, each.column, each.mark.positive)
+                Correction(each.row, each.column, each.mark.positive, each.crops)
                 for each in self.made
                 if self.corrects(each, chooses=chooses)
             ],

@@ -120,6 +120,7 @@ def with_hints(shown: Shown, hinted: Hinted) -> tuple[Alpha, NDArray[np.bool_]]:
 def _picked(shown: Shown) -> NDArray[np.bool_]:
     """What is in the mask, and things that the network has and no decision took for the subject."""
     inside = shown.mask > FOREGROUND
-    count, labels = cv2.connectedComponents((shown.opinions > FOREGROUND).astype(np.uint8))
+    found = np.mean(shown.opinions, axis=0) > FOREGROUND
+    count, labels = cv2.connectedComponents(found.astype(np.uint8))
     touches = np.bincount(np.ravel(labels[inside]), minlength=count) > 0
     return np.asarray(inside | ((labels > 0) & ~touches[labels]))

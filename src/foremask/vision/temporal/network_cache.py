@@ -5,6 +5,7 @@ features, and each crop. Those are read from here, so hints cost no inference
 where they change nothing. Masks are the same with and without it: docs/adr/0050.
 """
 
+import fcntl
 import io
 import json
 import logging
@@ -12,7 +13,7 @@ import shutil
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, Protocol
@@ -129,7 +130,7 @@ class FileStore:
             self._archive.writestr(name, written, how, compresslevel=1)
             self._file.flush()
         except OSError as error:
-            self._fail(error)
+            self.fail(error)
             with suppress(OSError):  # else what it refused would be written again at each read
                 self._file.close()
             self._archive.fp = self._file = Path(self._file.name).open("rb")  # noqa: SIM115
@@ -143,9 +144,10 @@ class FileStore:
         try:
             yield
         except OSError as error:
-            self._fail(error)
+            self.fail(error)
 
-    def _fail(self, error: OSError) -> None:
+    def fail(self, error: OSError) -> None:
+        """Keep nothing more; the first time that is logged."""
         if not self.has_failed:
             log.warning("the network results are not kept: %s", error.strerror)
         self.has_failed = True
@@ -169,24 +171,32 @@ def open_file_store(
     """The store in the file at ``path``, made anew where its identity is another one.
 
     The file is replaced when the block ends without an error, and only if everything has found
-    room in ``most_bytes`` and on the disk. Raises NotACacheError where there is a file that is no
-    such store.
+    room in ``most_bytes`` and on the disk. Where another process fills it, nothing is kept. Raises
+    NotACacheError where there is a file that is no such store.
     """
     wanted = json.dumps({"version": VERSION, **identity}, sort_keys=True, default=str)
     part = path.with_name(f".{path.name}.part")
     is_known = path.exists() and _identity_of(path) == wanted
     store = FileStore(most_bytes)
-    try:
-        store.open(part, wanted, path if is_known else None)
-        yield store
-        is_complete = store.get(_COMPLETE) is not None
-        store.close()
-        if is_complete and not store.has_failed:
-            part.replace(path)
-    finally:
-        store.close()
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+    with ExitStack() as held:
+        try:
+            lock = held.enter_context(part.open("ab"))
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            store.fail(error)
+            yield store
+            return
+        try:
+            store.open(part, wanted, path if is_known else None)
+            yield store
+            is_complete = store.get(_COMPLETE) is not None
+            store.close()
+            if is_complete and not store.has_failed:
+                part.replace(path)
+        finally:
+            store.close()
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
 
 
 def is_store(path: Path) -> bool:

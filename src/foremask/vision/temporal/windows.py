@@ -467,14 +467,12 @@ def _shown(
     anchor: Anchor, mask: Levels, logit: Alpha, log_odds: Alpha, grid: tuple[int, int]
 ) -> Shown:
     """What corrections go by, on the tracks' ``grid``."""
-    hints = anchor.hints
-    opinions = (anchor.opinions if hints is None else hints.opinions).values()
-    crops = [] if hints is None else hints.crops
-    small, found, closer = (
-        np.mean([resized(each, *grid) for each in some or [mask]], axis=0) * np.float32(1 / 255)
-        for some in ([mask], opinions, crops)
+    opinions = anchor.opinions if anchor.hints is None else anchor.hints.opinions
+    small, *found = (
+        resized(each, *grid) * np.float32(1 / 255)
+        for each in [mask, *(opinions.values() or [mask])]
     )
-    return Shown(ArrayImage(anchor.small).rgb(*grid), small, found, closer, logit, log_odds)
+    return Shown(ArrayImage(anchor.small).rgb(*grid), small, found, logit, log_odds)
 
 
 def _scene(
