@@ -172,42 +172,54 @@ def _features(
     cues: Mapping[str, Alpha],
     candidates: Sequence[Candidate],
 ) -> Features:
-    lab = shown.lab()
-    both = [np.abs(cv2.Sobel(lab, -1, *axis)).sum(axis=2) for axis in ((1, 0), (0, 1))]
-    slopes = np.asarray(both[0] + both[1], np.float32)
-    agreed = np.mean([each.place for each in candidates], axis=0, dtype=np.float32)
     side = np.float32(1 if click.positive else -1)
-    crops = {f"crop {k}": each for k, each in enumerate(click.crops)}
     compared = {"opinions": shown.mean(), "classifier": shown.logit, "decision": shown.log_odds}
-    compared = {name: side * plane for name, plane in (compared | crops).items()}
+    compared |= {f"crop {k}": each for k, each in enumerate(click.crops)}
+    compared = {name: side * plane for name, plane in compared.items()}
     compared["colour"] = cues["colour"]
+    agreed = np.mean([each.place for each in candidates], axis=0, dtype=np.float32)
     picked = max(1, int((shown.mask > FOREGROUND).sum()))
+    slopes = _slopes(shown.lab())
     rows = []
     for each in candidates:
-        place, size, depth = each.place, int(each.place.sum()), _depth(each.place)
-        as_bytes = place.astype(np.uint8)
-        outline = (cv2.dilate(as_bytes, _NEXT) > 0) & ~place
-        changed = outline & wrong  # the rest of it is the mask's border
-        around = (cv2.dilate(as_bytes, _AROUND) > 0) & ~place & wrong
         row = {
             "cue": list(LEVELS).index(_kind(each.cue)),
             "level": each.level,
             "in": click.positive,
             "room": np.log(room / np.hypot(*wrong.shape)),
-            "size": np.log(size / picked),
-            "discs": np.log(size / room**2),
-            "middle": depth[click.row, click.column] / depth.max(),
-            "reach": -cues["disc"][place].min(),
-            "thin": size / depth.sum(),
-            "edge": _mean(slopes, outline),
-            "edge of change": _mean(slopes, changed),
-            "open": int(changed.sum()) / max(1, int(outline.sum())),
-            "agreed": _mean(agreed, place),
+            "size": np.log(each.place.sum() / picked),
+            "discs": np.log(each.place.sum() / room**2),
+            "reach": -cues["disc"][each.place].min(),
+            "agreed": _mean(agreed, each.place),
         }
+        row |= _shape(click, each.place, wrong, slopes)
+        around = _grown(each.place, _AROUND) & wrong
         for name, plane in compared.items():
-            row |= {name: _mean(plane, place), f"{name}, around": _mean(plane, around)}
+            row |= {name: _mean(plane, each.place), f"{name}, around": _mean(plane, around)}
         rows.append(row)
     return {name: np.array([row[name] for row in rows], np.float32) for name in rows[0]}
+
+
+def _shape(click: Correction, place: Place, wrong: Place, slopes: Alpha) -> dict[str, float]:
+    depth, outline = _depth(place), _grown(place, _NEXT)
+    changed = outline & wrong  # the rest of it is the mask's border
+    return {
+        "middle": float(depth[click.row, click.column] / depth.max()),
+        "thin": float(place.sum() / depth.sum()),
+        "edge": _mean(slopes, outline),
+        "edge of change": _mean(slopes, changed),
+        "open": int(changed.sum()) / max(1, int(outline.sum())),
+    }
+
+
+def _slopes(lab: NDArray[np.float32]) -> Alpha:
+    both = [np.abs(cv2.Sobel(lab, -1, *axis)).sum(axis=2) for axis in ((1, 0), (0, 1))]
+    return np.asarray(both[0] + both[1], np.float32)
+
+
+def _grown(place: Place, by: NDArray[np.uint8]) -> Place:
+    """What growing a place adds to it."""
+    return np.asarray((cv2.dilate(place.astype(np.uint8), by) > 0) & ~place)
 
 
 def _mean(plane: NDArray[np.float32], place: Place) -> float:
