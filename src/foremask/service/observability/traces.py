@@ -44,7 +44,7 @@ class Span:
 
         headers: dict[str, str] = {}
         TraceContextTextMapPropagator().inject(headers, trace.set_span_in_context(self._real))
-        return headers["traceparent"]
+        return headers.get("traceparent")  # none under OTEL_SDK_DISABLED
 
 
 def open_traces(otlp_url: str | None, process: str) -> None:
