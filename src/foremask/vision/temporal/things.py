@@ -25,13 +25,13 @@ OVERLAP = 0.15  # share of a thing's pixels that the flow must bring into a part
 EXPECTED = 0.35  # share of a hidden thing's expected place that a part covers where it appears
 INSIDE = 0.6  # or of the part that is inside of the expected place
 TRUSTED = 0.35  # flow trust from which a pixel is the thing that it comes from
-NEITHER = 2  # a claim that names a thing and decides no side
+NEITHER = 2  # a claim: a thing, but neither in nor out
 STRANGER_SHARE = 0.25  # of the subject's area
-HIDDEN_ANCHORS = 20  # a thing that is not seen for longer is forgotten
-WHOLE = 0.92  # of a thing's last area: with less it is going behind something
-PARTLY_ANCHORS = 12  # after so many the smaller area counts as the whole thing
+HIDDEN_FRAMES = 80  # a thing that is not seen for longer is forgotten
+WHOLE = 0.99  # of a thing's area a frame ago: with less it is going behind something
+PARTLY_FRAMES = 48  # after which the smaller area is the thing's own
 APART_PX = 4  # of the tracks' grid: things that are nearer touch each other
-SPEED_KEPT = 0.6  # weight of a thing's speed so far; the rest is its newest motion
+SPEED_KEPT = 0.6  # of a thing's speed so far, against what it does now
 
 type Things = NDArray[np.int32]
 """(H, W): the number of the thing that each pixel belongs to; 0 is none."""
@@ -60,10 +60,10 @@ class _Thing:
     y: float
     shape_x: float
     shape_y: float
-    speed_x: float = 0.0
+    speed_x: float = 0.0  # a frame
     speed_y: float = 0.0
-    hidden: int = 0
-    partly: int = 0  # anchors for which less of it is seen than before
+    hidden: int = 0  # frames for which it is not seen
+    partly: int = 0  # frames for which less of it is seen than before
     alone: bool = True
 
     def expected(self) -> NDArray[np.bool_]:
@@ -73,9 +73,9 @@ class _Thing:
         moved = cv2.warpAffine(self.shape.astype(np.uint8), shift, size, flags=cv2.INTER_NEAREST)
         return np.asarray(moved > 0)
 
-    def moved(self) -> "_Thing":
-        """One anchor later, at its last motion."""
-        return replace(self, x=self.x + self.speed_x, y=self.y + self.speed_y)
+    def moved(self, frames: int) -> "_Thing":
+        """So many frames later, at its last motion."""
+        return replace(self, x=self.x + frames * self.speed_x, y=self.y + frames * self.speed_y)
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,7 +266,7 @@ def _nearer(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.bool
 def _step(picked: NDArray[np.bool_], before: _Placed, link: Link, fresh: Iterator[int]) -> _Placed:
     """The things one anchor further."""
     came = warp_labels(before.numbers, link.flow)
-    moved = {number: thing.moved() for number, thing in before.things.items()}
+    moved = {number: thing.moved(link.frames) for number, thing in before.things.items()}
     numbers = np.zeros(picked.shape, np.int32)
     alone: set[int] = set()
     nobodys = []
@@ -284,9 +284,10 @@ def _step(picked: NDArray[np.bool_], before: _Placed, link: Link, fresh: Iterato
         place = np.asarray(numbers == number)
         if int(place.sum()) > LEAST_SHARE * picked.size:
             old = before.things[number]
-            things[number] = _updated(old, thing, place, by_itself=number in alone)
-        elif thing.hidden < HIDDEN_ANCHORS:
-            things[number] = replace(thing, hidden=thing.hidden + 1, alone=False)
+            by_itself = number in alone
+            things[number] = _updated(old, thing, place, link.frames, by_itself=by_itself)
+        elif thing.hidden < HIDDEN_FRAMES:
+            things[number] = replace(thing, hidden=thing.hidden + link.frames, alone=False)
     for part in nobodys:
         number = next(fresh)
         things[number] = _new(part, 0)
@@ -314,24 +315,26 @@ def _owners(part: NDArray[np.bool_], moved: Mapping[int, _Thing], came: Things) 
     return there
 
 
-def _updated(before: _Thing, moved: _Thing, place: NDArray[np.bool_], *, by_itself: bool) -> _Thing:
+def _updated(
+    before: _Thing, moved: _Thing, place: NDArray[np.bool_], frames: int, *, by_itself: bool
+) -> _Thing:
     """A thing where it is now; among others, or half hidden, it keeps its motion."""
     kept_area = int(place.sum()) / max(1, int(moved.shape.sum()))
     if not by_itself:
         return replace(moved, hidden=0, partly=0, alone=False)
-    if kept_area <= WHOLE and moved.partly < PARTLY_ANCHORS:
-        return replace(moved, hidden=0, partly=moved.partly + 1, alone=False)
+    if kept_area <= WHOLE**frames and moved.partly < PARTLY_FRAMES:
+        return replace(moved, hidden=0, partly=moved.partly + frames, alone=False)
     x, y = _middle(place)
     now = replace(
         moved, x=x, y=y, shape=place, shape_x=x, shape_y=y, hidden=0, partly=0, alone=True
     )
-    if not before.alone:
+    if not before.alone or not frames:
         return now
     kept = 0.0 if before.speed_x == before.speed_y == 0 else SPEED_KEPT
     return replace(
         now,
-        speed_x=kept * before.speed_x + (1 - kept) * (x - before.x),
-        speed_y=kept * before.speed_y + (1 - kept) * (y - before.y),
+        speed_x=kept * before.speed_x + (1 - kept) * (x - before.x) / frames,
+        speed_y=kept * before.speed_y + (1 - kept) * (y - before.y) / frames,
     )
 
 
