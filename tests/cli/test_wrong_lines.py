@@ -41,7 +41,7 @@ LINES = [
     ("mask clip.mp4 --output=", 2, "'--output=' is empty"),
     ("mask clip.mp4 grey.mp4 -o one.mp4", 2, "let it be a folder, -o one.mp4/"),
     ("mask clip.mp4 -o out%04d.png", 2, "the preset does not follow"),
-    ("mask clip.mp4 -o out.avi", 2, "let OUTPUT end in .mp4, .webm, .mov, .mkv, .gif"),
+    ("mask clip.mp4 -o out.avi", 2, "let it end in .mp4, .webm, .mov, .mkv, .gif"),
     ("mask clip.mp4 -o no/such/out.mp4", 6, "there is no directory no/such"),
     ("mask clip.mp4 -o {stem", 2, "cannot be read: it knows {stem}"),
     ("mask photo.jpg -o mask.jpg", 2, "the mask of a picture is a PNG"),

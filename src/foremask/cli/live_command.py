@@ -27,7 +27,7 @@ def live(
 
     Args:
         source: A camera as /dev/video0, a clip, or - for a pipe.
-        output: - only: raw frames in NUT.
+        output: Only -, for raw frames in NUT.
         background: Show the subject over this (as cutout's).
         device: Where the network runs: auto, cpu...
     """
