@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from foremask.errors import PresetUnsuitable
 from foremask.media.probe import probe
 from foremask.media.reader import VideoReader
-from foremask.media.recode import recode
 from foremask.media.verify import verify
+from foremask.media.writer import recode
 from foremask.options import Preset
 from tests.support import synth
 from tests.support.synth import Spec, Tone

@@ -1,7 +1,6 @@
 """Reads the few boxes of an MP4 file that FFmpeg does not report."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
@@ -12,16 +11,8 @@ _PROTECTED: Final = {b"encv", b"enca", b"drms", b"drmi"}
 _MAX_BOXES: Final = 20_000
 
 
-@dataclass(frozen=True, slots=True)
-class Survey:
-    """Facts found in the boxes."""
-
-    has_header: bool
-    encrypted: bool
-
-
-def survey(read_at: ReadAt, size: int) -> Survey:
-    """Read the box headers down to the sample entries of the first moov box."""
+def survey(read_at: ReadAt, size: int) -> tuple[bool, bool]:
+    """Whether there is a moov box, and whether the sample entries of the first are encrypted."""
     has_header = encrypted = False
     for depth, kind, body in islice(_walk(read_at, 0, size, 0), _MAX_BOXES):
         if has_header and depth == 0:
@@ -29,7 +20,7 @@ def survey(read_at: ReadAt, size: int) -> Survey:
         has_header |= kind == b"moov"
         if kind == b"stsd":
             encrypted |= read_at(body + 8, 8)[4:8] in _PROTECTED
-    return Survey(has_header, encrypted)
+    return has_header, encrypted
 
 
 def _walk(read_at: ReadAt, start: int, end: int, depth: int) -> Iterator[tuple[int, bytes, int]]:

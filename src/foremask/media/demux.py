@@ -193,10 +193,10 @@ def recognise(window: Window, *, any_format: bool = False) -> Container:
             "The file is none of mp4, mov, webm, avi and gif, whatever its name says."
         )
     if container in (Container.MP4, Container.MOV):
-        found = boxes.survey(window.read_at, window.size)
-        if found.encrypted:
+        has_header, is_encrypted = boxes.survey(window.read_at, window.size)
+        if is_encrypted:
             raise EncryptedVideo("The video is protected by DRM; send it unprotected.")
-        if not found.has_header:
+        if not has_header:
             raise CorruptVideo(
                 "The file has no moov box: it was cut off, or never finished; send it whole."
             )

@@ -1,5 +1,6 @@
 """Encodes masks into a video that keeps every promise made about its source."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -7,11 +8,12 @@ import av
 import cv2
 import numpy as np
 
-from foremask.facts import Clip
+from foremask.facts import Clip, Written
 from foremask.media.colour import BT709, FULL_RANGE, LIMITED_RANGE
 from foremask.media.frames import Frame
 from foremask.media.planes import plane_of
-from foremask.media.presets import RECIPES
+from foremask.media.presets import RECIPES, check_preset
+from foremask.media.reader import VideoReader
 from foremask.media.video_writer import VideoWriter
 from foremask.options import Excerpt, Preset
 from foremask.types import Levels
@@ -46,6 +48,33 @@ class MaskWriter(VideoWriter):
             deep = picture.format.components[0].bits > 8
             cv2.LUT(framed, _TO_LIMITED_10 if deep else _TO_LIMITED, dst=luma)
         self.put(picture, frame)
+
+
+def recode(
+    mask: Path,
+    target: Path,
+    preset: Preset,
+    on_frame: Callable[[int, int | None], None],
+    memory_bytes: int | None = None,
+    change: Callable[[Levels], Levels] | None = None,
+) -> Written:
+    """Write ``mask`` to ``target`` in ``preset``.
+
+    ``on_frame`` gets the frames done and their total.
+
+    ``change`` works on each mask.
+
+    What the first encoding lost stays lost: a gif's times are hundredths of a second, and it has no
+    sound. Raises PresetUnsuitable before anything is written, and CorruptVideo.
+    """
+    with VideoReader(mask) as reader:
+        check_preset(reader.clip, preset, memory_bytes)
+        with MaskWriter(target, preset, reader.clip, mask) as writer:
+            for frame in reader:
+                levels = frame.luma()
+                writer.write(levels if change is None else change(levels), frame)
+                on_frame(frame.index + 1, reader.clip.expected_frames)
+            return writer.finish(reader.end_pts, reader.time_base)
 
 
 def _blank(width: int, height: int, pixel_format: str) -> av.VideoFrame:

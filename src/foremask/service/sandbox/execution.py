@@ -17,7 +17,7 @@ from foremask.media import segments
 from foremask.media.background_files import check_background
 from foremask.media.colour_presets import check_result
 from foremask.media.probe import probe
-from foremask.media.recode import recode
+from foremask.media.writer import recode
 from foremask.options import (
     Background,
     BackgroundKind,
