@@ -41,7 +41,6 @@ class Service:
         self.database, self.shift_s, self.secret = database, 0.0, ""
 
     async def shift(self, seconds: float) -> None:
-        """Set the clock: from now on it is so many seconds further than it was."""
         self.shift_s += seconds
         await self.database.all(
             f"""create or replace function clock() returns timestamptz language sql as
@@ -191,7 +190,6 @@ async def test_what_was_due_before_the_clock_was_set_back_is_due_afterwards(
 async def test_a_clip_is_deleted_at_its_jobs_end_although_the_clock_was_set_back_since(
     service: Service,
 ) -> None:
-    """Until then it would count against the token's storage."""
     step = await service.running()
     await steps.fail(service.database, step, CorruptVideo("broken"))
     await service.shift(-HOUR_S)

@@ -180,7 +180,6 @@ class Service(RuleBasedStateMachine):
     @precondition(lambda self: self.holder)
     @rule(pick=PICK)
     def expire(self, pick: int) -> None:
-        """The job has taken longer than any may."""
         job = list(self.holder.values())[pick % len(self.holder)].job
         self.ask(
             "update jobs set deadline_from = deadline_from - interval '2 days' where id = %s",

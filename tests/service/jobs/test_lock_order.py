@@ -55,7 +55,6 @@ async def while_waiting(
 
 
 async def lock(other: psycopg.AsyncConnection, step: Step) -> None:
-    """Raises LockNotAvailable where somebody has it."""
     await other.execute(
         "select from steps where job = %s and stage = %s and number = %s for update nowait",
         (step.job, step.stage, step.number),

@@ -31,7 +31,6 @@ async def test_a_job_without_progress_for_a_minute_says_so_and_goes_on(database:
 
 
 async def test_three_hundred_that_wait_ask_one_question_at_a_time(database_url: str) -> None:
-    """Their jobs end together and all are woken; the database is asked as often as for one."""
     async with CountingDatabase(database_url, connections=4, patience_s=5.0) as database:
         jobs = [await admitted(database) for _ in range(3)]
         ends, before = Ends(database), database.asked
@@ -42,11 +41,6 @@ async def test_three_hundred_that_wait_ask_one_question_at_a_time(database_url: 
             await records.cancel(database, token_hash(secret), name)
         await asyncio.gather(*waiting)
         await ends.wait(jobs[0][1], 30.0)  # it has ended already
-
-
-async def test_who_waits_for_a_job_that_goes_on_is_answered_in_time(database: Database) -> None:
-    _, name = await admitted(database)
-    await Ends(database).wait(name, 0.1)
 
 
 async def test_what_a_lost_attempt_says_counts_what_was_lost(database: Database) -> None:

@@ -105,7 +105,6 @@ async def shape(url: str) -> list[tuple[object, ...]]:
 async def test_tables_of_any_version_since_become_what_new_ones_are(
     new_database: Callable[[], str],
 ) -> None:
-    """A repeated upgrade changes nothing; hints with a time lose their frame."""
     old, new = new_database(), new_database()
     for url in (old, new):
         await migrate(url)

@@ -21,7 +21,6 @@ async def bytes_of(database: Database, token: uuid.UUID) -> int:
 
 
 def job(token: uuid.UUID, size: int | None) -> NewJob:
-    """A job whose clip has so many bytes; None: it was not probed."""
     return new_job(token, clip=None if size is None else JobClip(size_bytes=size))
 
 
@@ -106,7 +105,6 @@ async def test_what_is_kept_besides_is_stored_only_where_the_quota_has_room(
 async def test_what_a_worker_would_store_that_has_lost_its_step_counts_for_nothing(
     database: Database,
 ) -> None:
-    """It was paused past its lease, and the step is another's: that one has reserved 40 bytes."""
     _, token = await create_token(database, "a")
     made = await admit(database, job(token.id, 10))
     stale = await begun(database, made)
@@ -145,7 +143,6 @@ async def test_an_upload_is_not_counted_twice_when_a_job_reads_it(database: Data
 async def test_a_background_counts_when_it_is_known_and_exactly_once_it_is_here(
     database: Database,
 ) -> None:
-    """Three clips of 100 and 40 exceed 339; an unprobed background counts once it is stored."""
     _, token = await create_token(database, "a")
     new = replace(job(token.id, 100), fetched_bytes=40)
     with pytest.raises(StorageQuota) as caught:

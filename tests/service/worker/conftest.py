@@ -57,7 +57,6 @@ class Site:
         origin.answers = defaultdict(lambda: self._answer)
 
     def clip(self, frames: int, *, pause_s: float = 0.0, die_at: int | None = None) -> str:
-        """The URL of a clip of so many frames."""
         self.files["/a.mp4"] = stand_in.clip(frames, pause_s=pause_s, die_at=die_at)
         return self.url + "/a.mp4"
 
@@ -107,7 +106,6 @@ async def work(database: Database, tmp_path: Path) -> AsyncIterator[WorkerContex
 
 
 async def announce_slots(database: Database, slots: int) -> None:
-    """From now on the workers that are alive have so many slots together."""
     await database.all("delete from processes")
     await database.all(
         "insert into processes (id, kind, slots, sandbox, seen_at)"
@@ -169,7 +167,6 @@ class Caller:
 
 
 def error_of(record: Record) -> JobError:
-    """Why the job has failed."""
     assert record.error is not None
     return record.error
 

@@ -9,7 +9,6 @@ from structlog.testing import capture_logs
 from foremask.service.worker.compilation import compile_ahead
 from foremask.vision.network.compiled_networks import CompiledNetworks
 from foremask.weights.catalogue import ISNET, model_path
-from tests.support import networks
 
 pytestmark = pytest.mark.slow
 
@@ -42,15 +41,3 @@ async def test_weights_that_cannot_be_compiled_are_logged(tmp_path: Path) -> Non
         await compile_ahead(weights)
     assert [each["event"] for each in logs] == ["network.not_compiled"]
     assert "is no network that runs here" in logs[0]["error"]
-
-
-async def test_where_nothing_can_be_kept_nothing_is_compiled(tmp_path: Path) -> None:
-    weights = tmp_path / "models" / ISNET.file_name
-    weights.parent.mkdir()
-    weights.touch()
-    os.truncate(weights, ISNET.size_bytes)
-    (weights.parent / "compiled").write_text("not a directory")
-    with capture_logs() as logs:
-        await compile_ahead(networks.redness(tmp_path))
-        await compile_ahead(weights)
-    assert logs == []

@@ -69,8 +69,6 @@ async def test_a_clip_is_cut_only_where_more_than_one_slot_is_free(
 
 
 class KeepingMedia(stand_in.TextMedia):
-    """Keeps a megabyte of network results beside each mask."""
-
     def __init__(self, results: Path) -> None:
         super().__init__()
         self._results = results
@@ -87,7 +85,6 @@ async def test_a_disk_without_room_for_network_results_fails_no_job(
     site: Site,
     tmp_path: Path,
 ) -> None:
-    """They only save time: the first attempt ends well, without them, and the log says so."""
     results = tmp_path / "results"
     results.write_bytes(bytes(1 << 20))
     work = replace(work, masks=KeepingMedia(results))
@@ -158,7 +155,6 @@ async def test_progress_moves_and_the_queue_has_places(
 async def test_a_refusal_ends_the_job_with_its_own_words(
     work: WorkerContext, caller: Caller, site: Site
 ) -> None:
-    """The status has the error that POST would have given, after a single attempt."""
     site.files["/page.mp4"] = b"<html>"
     async with working(work):
         page = await caller.ended(await caller.submit(site.url + "/page.mp4"))
@@ -203,14 +199,6 @@ async def test_a_stale_attempt_is_refused(work: WorkerContext, caller: Caller, s
     assert record.result_key == "results/second"
     ends = [each[1] for each in await outcomes(work.database, request_id)]
     assert ends == ["done", "lost", "done"]
-
-
-async def test_a_lost_ticket_is_replaced(work: WorkerContext, caller: Caller, site: Site) -> None:
-    request_id = await caller.submit(site.clip(3))
-    await work.database.all("delete from procrastinate_jobs")
-    await work.database.all("update steps set touched_at = now() - interval '1 minute'")
-    async with working(work):
-        assert (await caller.ended(request_id)).status is Status.COMPLETED
 
 
 async def test_no_frame_for_too_long_loses_the_step(
@@ -282,7 +270,6 @@ async def test_a_stopped_worker_gives_its_step_back(
 async def test_a_webhook_is_retried_until_it_is_taken(
     work: WorkerContext, caller: Caller, site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Down for two attempts: the third is the same bytes under the same id, signed anew."""
     monkeypatch.setattr(deliveries, "SCHEDULE_S", (0, 1, 1, 1, 1, 1))
     site.statuses = [503, 302]
     async with working(work):
@@ -373,7 +360,6 @@ class SlowToDelete:
 async def test_dead_workers_are_found_while_a_store_is_slow_to_delete(
     work: WorkerContext, caller: Caller
 ) -> None:
-    """Who looks after the leases does not wait for the files of jobs that have ended."""
     job = await caller.submit("https://example.org/a.mp4")
     await work.database.all("select end_job(%s, 'cancelled', null, null, null)", (job,))
     store = SlowToDelete()

@@ -47,7 +47,6 @@ def tree(spans: list[Sent]) -> list[tuple[str, str]]:
 async def posted(
     work: WorkerContext, data_dir: Path, body: dict[str, str], headers: dict[str, str]
 ) -> str:
-    """The id of a job that an API of the worker's database has accepted."""
     async with api_over(work.database, work.objects, work.outbound, data_dir) as client:
         answer = await client.post(PATH, json=body, headers=headers)
     assert answer.status_code == 202, answer.text
@@ -108,7 +107,6 @@ async def test_a_job_is_one_trace_from_post_to_webhook(
 async def test_a_worker_s_lines_name_the_job_and_the_attempt(
     work: WorkerContext, caller: Caller, site: Site, lines: io.StringIO
 ) -> None:
-    """Lines of libraries do too: job and attempt are bound to the context during the step."""
     site.files["/page.mp4"] = b"<html>"
     job = await caller.submit(site.url + "/page.mp4", site.url + "/hook")
     before = metrics.counted()[DELIVERED]
