@@ -15,6 +15,7 @@ from litestar.types import HTTPDisconnectEvent
 from foremask.errors import JobCancelled
 from foremask.hints.kinds import Point
 from foremask.options import Quality
+from foremask.service.api import probing
 from foremask.service.api.context import while_heard
 from foremask.service.api.probing import Previewer
 from foremask.service.sandbox.messages import MaskPicture, PictureMask
@@ -198,6 +199,29 @@ async def test_tokens_take_turns_and_a_newer_picture_replaces_one_that_waits(
     made = await asyncio.gather(first, third, other)
     assert [each.png for each in made] == [b"1", b"3", b"4"]
     assert pool.begun == [("a", b"1"), ("b", b"4"), ("a", b"3")]
+
+
+async def test_a_picture_that_comes_as_the_one_before_gives_up_waits_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = OneAtATime()
+    previewer = Previewer(pool, lambda: tmp_path, 0)  # type: ignore[arg-type]
+
+    def ask(owner: str) -> "asyncio.Task[PictureMask]":
+        return asyncio.create_task(previewer.mask(b"", Quality.FAST, [], owner))
+
+    first = ask("a")
+    await pool.is_at_work.wait()
+    monkeypatch.setattr(probing, "PREVIEW_PLACE_S", 0)
+    second = ask("b")
+    await asyncio.sleep(0)  # its time is up when the next one looks
+    monkeypatch.undo()
+    third = ask("b")
+    with pytest.raises(JobCancelled):
+        await second
+    for _ in range(2):
+        pool.goes_on.release()
+    await asyncio.gather(first, third)
 
 
 async def test_a_preview_ends_when_its_caller_hangs_up(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from foremask.errors import ServiceUnavailable
-from foremask.options import ResultKind
+from foremask.options import AlphaFormat, ResultKind
 from foremask.service.jobs import deliveries, records, steps
 from foremask.service.jobs.admission import charge_rate
 from foremask.service.jobs.database import Database
@@ -118,8 +118,15 @@ async def test_tables_of_any_version_since_become_what_new_ones_are(
                        (id, name, prefix, hash, webhook_key, rate_per_minute, burst, concurrent)
                    values (gen_random_uuid(), 'a', 'fm_', '', '', 1, 1, 1) returning id)
                insert into jobs (id, token, priority, preset, quality, result)
-               select 'a', id, 0, 'mp4_h264', 'fast', %s from made""",
-            (json.dumps({"hints": [{"frame": 0, "time_s": 0.5}, {"frame": 1, "time_s": None}]}),),
+               select 'a', id, 0, 'apng', 'fast', %s from made""",
+            (
+                json.dumps(
+                    {
+                        "options": {"kind": "cutout"},
+                        "hints": [{"frame": 0, "time_s": 0.5}, {"frame": 1, "time_s": None}],
+                    }
+                ),
+            ),
         )
     assert await migrate(old) == [f"foremask/{VERSION}"]
     assert await shape(old) == await shape(new)
@@ -127,6 +134,7 @@ async def test_tables_of_any_version_since_become_what_new_ones_are(
         found = await database.one("select result from jobs")
         assert found is not None
         assert found["result"]["hints"] == [{"time_s": 0.5}, {"frame": 1, "time_s": None}]
+        assert (await records.read_any(database, "a")).form is AlphaFormat.PNG_ZIP
 
 
 async def test_an_old_database_becomes_what_a_new_one_is(

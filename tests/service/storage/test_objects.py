@@ -1,10 +1,12 @@
 """The object store, local and S3: what is put is what is got, all of it or nothing."""
 
 import asyncio
+import fcntl
 import os
 import resource
 import time
 from collections.abc import AsyncIterator, Generator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,7 +14,8 @@ import httpx
 import pytest
 
 from foremask.errors import LinkInvalid, ObjectLost
-from foremask.service.storage.objects import FILES_PATH, Objects, open_objects
+from foremask.service.storage.objects import FILES_PATH, Objects, make_local_key, open_objects
+from tests.support.patience import wait_until
 from tests.support.seaweed import s3_server
 
 pytestmark = pytest.mark.slow
@@ -145,6 +148,20 @@ async def test_the_signing_key_is_its_owners_alone(tmp_path: Path) -> None:
     key = made.read_bytes()
     await open_objects(made.parent.as_uri(), BASE_URL)
     assert (made.stat().st_mode & 0o777, made.read_bytes()) == (0o600, key)
+
+
+def test_a_signing_key_that_another_process_writes_meanwhile_stays_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "signing-key"
+    with path.open("ab") as first, ThreadPoolExecutor() as threads:
+        fcntl.flock(first, fcntl.LOCK_EX)
+        second = threads.submit(make_local_key, path)
+        waits = f":{path.stat().st_ino} "
+        wait_until(lambda: [each for each in Path("/proc/locks").read_text().splitlines()
+                            if "->" in each and waits in each])  # fmt: skip
+        first.write(b"k" * 32)
+        first.close()
+        second.result()
+    assert path.read_bytes() == b"k" * 32
 
 
 async def test_a_link_is_good_for_its_file_and_its_time(

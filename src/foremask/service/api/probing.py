@@ -66,7 +66,7 @@ class Previewer:
 
     async def _turn(self, owner: str) -> None:
         """Wait for the place; an older wait of the same owner ends."""
-        if older := self._waiting.get(owner):
+        if (older := self._waiting.get(owner)) and not older.expired():
             older.reschedule(asyncio.get_running_loop().time())
         waiting = self._waiting[owner] = asyncio.timeout(PREVIEW_PLACE_S)
         try:

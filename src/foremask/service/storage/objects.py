@@ -153,7 +153,7 @@ def make_local_key(path: Path) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
         os.fchmod(file.fileno(), 0o600)  # earlier versions left it as the umask would have it
         fcntl.flock(file, fcntl.LOCK_EX)  # of processes that begin together, one writes it
-        if not file.tell():
+        if not os.fstat(file.fileno()).st_size:
             file.write(secrets.token_bytes(32))
             file.flush()
             os.fsync(file.fileno())

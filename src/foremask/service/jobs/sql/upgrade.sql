@@ -28,6 +28,8 @@ update jobs set result = jsonb_set(result, '{hints}', (
     select jsonb_agg(case when jsonb_typeof(hint -> 'time_s') = 'number' then hint - 'frame' else hint end order by n)
     from jsonb_array_elements(result -> 'hints') with ordinality as h (hint, n)))
 where jsonb_array_length(result -> 'hints') > 0;
+-- APNG and WebP are written no more; PNGs are as exact, and are cut out in one go as well.
+update jobs set preset = 'png_zip' where preset in ('apng', 'webp');
 alter table steps add column if not exists moved_at timestamptz, add column if not exists ends_at timestamptz,
     alter column token set not null, alter column seq set not null;
 update steps set moved_at = now() where status = 'running' and moved_at is null;

@@ -77,8 +77,7 @@ function facts(report, id) {
 
 const keyOf = (body) => JSON.stringify(Object.entries(body).sort());
 
-const SUFFIXES = { png_zip: "zip", apng: "png" };
-const fileName = (kind, form) => `${job.base}.${kind}.${SUFFIXES[form] ?? form.split("_")[0]}`;
+const fileName = (kind, form) => `${job.base}.${kind}.${form === "png_zip" ? "zip" : form.split("_")[0]}`;
 
 // The service names a file as the link wants it; a cloud's store does not, and its links are signed as they are.
 const named = (url, name) => (url.startsWith("/v2/files/") && !url.includes("&name=") ? `${url}&name=${encodeURIComponent(name)}` : url);
