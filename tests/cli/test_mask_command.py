@@ -470,6 +470,9 @@ def test_a_folder_for_a_matting_tool_is_made_once_and_kept(
     (here / "for/clip 10/Input/000003.png").unlink()
     assert main([words[0], words[1], *words[3:], "--skip-existing"]) == Exit.OUTPUT_FAILED
     assert "no whole folder" in capsys.readouterr().err
+    Path("empty.zip").touch()
+    assert main(["cutout", words[1], "-o", "empty.zip", "--skip-existing"]) == Exit.OUTPUT_FAILED
+    assert "(it lacks frames.csv)" in capsys.readouterr().err
 
 
 def test_all_options_are_hints_the_file_first(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from foremask.cli.commands import main
 from foremask.cli.exits import Exit
 from foremask.masking.live import MOST_UNREAD, MOST_WAITING, LiveMasker, NewestFrames
 from foremask.media.frames import Frame, frame_of
+from foremask.media.live_writer import LiveWriter
 from foremask.types import Alpha, Image
 from foremask.vision.network.session import InputSize, NetworkOutput
 from tests.support import networks, synth
@@ -80,6 +81,17 @@ def test_a_subject_is_shown_over_a_colour(
     picture = frame.to_ndarray(format="rgb24").astype(int)
     assert np.abs(picture[5, 150] - (0, 0, 255)).max() < 32
     assert np.abs(picture[60, 30] - (220, 30, 30)).max() < 32
+
+
+def test_no_index_is_kept_of_a_stream_that_may_never_end(tmp_path: Path) -> None:
+    """Kept, it would grow with each frame, and be written at the end."""
+    with (tmp_path / "stream.nut").open("wb") as pipe:
+        writer = LiveWriter(pipe)
+        for index in range(3):
+            writer.write(np.zeros((2, 2), np.uint8), frame_of(np.zeros((2, 2, 3), np.uint8), index))
+        written = pipe.tell()
+        writer.close()
+        assert pipe.tell() == written
 
 
 def test_whoever_reads_too_slowly_gets_the_newest_frame_and_the_others_are_counted() -> None:

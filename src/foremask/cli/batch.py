@@ -22,7 +22,7 @@ from foremask.cli.targets import make_folder, plan_jobs
 from foremask.cli.watching import watched_jobs
 from foremask.errors import ForemaskError, Internal, OutputExists
 from foremask.facts import Report
-from foremask.options import MaskOptions
+from foremask.options import AlphaFormat, MaskOptions
 from foremask.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -196,12 +196,16 @@ class Batch:
     def _fault_of(self, clip: Path, job: Job) -> str | None:
         """Why the job's target is no complete output of ``clip``; None where it is one."""
         from foremask.masking.stills import verify_picture
+        from foremask.media.png_sequence import missing_from
         from foremask.media.verify import verify
 
         try:
             if job.form is None:
                 verify_picture(clip, job.target)
-            elif job.form.suffix not in (".zip", ".png"):  # PNGs appear when all are written
+            elif job.form in (AlphaFormat.PNG_ZIP, AlphaFormat.PNG_FILES):
+                missing = missing_from(job.target)
+                return missing and f"it lacks {missing}"
+            else:
                 verify(clip, job.target, self.product.kind)
         except ForemaskError as error:
             return error.details

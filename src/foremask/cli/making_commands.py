@@ -54,7 +54,7 @@ def mask(
     """Make mask videos: white is the foreground.
 
     Args:
-        inputs: Files, folders, globs, URLs; - is a clip or names by a pipe.
+        inputs: Files, folders, globs, URLs; - is a clip or a picture by a pipe.
         preset: mp4_h264, webm_vp9, mov_proresks, ... (docs/media.md).
         tool: Folders for corridorkey, matanyone or videomama.
     """
@@ -105,7 +105,7 @@ def cutout(
     """Cut the subject out: with a transparent background, or over another one.
 
     Args:
-        inputs: Files, folders, globs, URLs; - is a clip or names by a pipe.
+        inputs: Files, folders, globs, URLs; - is a clip or a picture by a pipe.
         background: A colour by name or #rrggbb; blur:RADIUS; original:BRIGHTNESS; or a file.
         mask: Cut out by this mask of INPUT; the network is not asked.
         preset: webm_vp9 mkv_vp9 mov_proresks gif png_zip png_files; see mask's, too.

@@ -20,7 +20,8 @@ class LiveWriter:
 
     def __init__(self, pipe: BinaryIO) -> None:
         self._pipe = pipe
-        self._output = av.open(pipe, "w", format="nut")
+        unindexed = {"write_index": "0"}  # an index grows with each frame
+        self._output = av.open(pipe, "w", format="nut", container_options=unindexed)
         self._stream: Any = self._output.add_stream("rawvideo", rate=_NOMINAL_FPS)
         self._first_pts: int | None = None
 

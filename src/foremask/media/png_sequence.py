@@ -44,6 +44,16 @@ def numbering(pattern: str) -> re.Pattern[str]:
     return re.compile(rf"{re.escape(before)}\d+{re.escape(after)}|{re.escape(TABLE)}")
 
 
+def missing_from(made: Path) -> str | None:
+    """The first file that a directory or a zip of PNGs lacks by its table; none is decoded."""
+    try:
+        place = zipfile.Path(made) if made.is_file() else made
+        rows = csv.DictReader((place / TABLE).read_text(encoding="utf-8").splitlines())
+        return next((row["file"] for row in rows if not (place / row["file"]).exists()), None)
+    except (OSError, ValueError, LookupError, TypeError, csv.Error, zipfile.BadZipFile):
+        return TABLE
+
+
 def colour_png(colours: Rgb | DeepRgb, levels: Levels | None) -> bytes:
     """A PNG, with straight alpha where there are ``levels``; of 16 bits where ``colours`` are."""
     red, green, blue = cv2.split(np.ascontiguousarray(colours))
