@@ -25,6 +25,12 @@ from tests.support import networks, synth
 
 WIDTH, HEIGHT, FRAMES = 160, 120, 12
 IN_STEP = {"fpsprobesize": "0"}  # a reader that would wait for more frames would wait for ever
+FOREMASK = """
+import signal, sys
+from foremask.cli.commands import main
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
+sys.exit(main(sys.argv[1:]))
+"""
 
 
 @pytest.fixture
@@ -38,7 +44,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.slow
 def test_a_disc_in_a_pipe_gives_a_mask_for_each_frame_until_ctrl_c(model: Path) -> None:
     """In step: no frame goes in before the mask of the last one has come out."""
-    command = [sys.executable, "-m", "foremask", "live", "-", "-o", "-"]
+    command = [sys.executable, "-c", FOREMASK, "live", "-", "-o", "-"]
     pipe = subprocess.PIPE
     with (
         subprocess.Popen(command, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe) as ran,  # noqa: S603

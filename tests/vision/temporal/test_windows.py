@@ -1,5 +1,6 @@
 """The temporal stage on drawn scenes, with a network that sees red."""
 
+import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -13,6 +14,7 @@ from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage, MirroredImage
 from foremask.vision.network.session import InputSize, NetworkOutput
 from foremask.vision.temporal import windows
+from foremask.vision.temporal.propagation import FrameFlow
 from foremask.vision.temporal.regions import Scene
 from foremask.vision.temporal.tier import TIERS, grid_of
 from foremask.vision.temporal.windows import LAG_FRAMES, WINDOW_FRAMES, mask_images
@@ -130,6 +132,22 @@ def test_the_look_that_is_left_goes_where_the_masks_disagree_most() -> None:
     tier = replace(TIERS[Quality.BALANCED], stride=4, anchors_per_frame=0.3)
     masks = list(mask_images(images, RedNetwork(), tier))
     assert min(overlap(masks[frame], truths[frame]) for frame in (16, 18, 20)) > 0.9
+
+
+def test_the_memory_of_a_shot_goes_when_it_ends_without_the_garbage_collector() -> None:
+    """The collector counts objects and not their bytes: it came after hundreds of megabytes."""
+    stills = [small(ArrayImage(background(seed))) for seed in range(8)]
+    images = [still for still in stills for _ in range(13)]
+    gc.collect()
+    gc.disable()
+    try:
+        most = 0
+        for _ in mask_images(images, RedNetwork(), TIERS[Quality.BALANCED]):
+            flows = sum(isinstance(each, FrameFlow) for each in gc.get_objects())
+            most = max(most, flows)
+    finally:
+        gc.enable()
+    assert most < 60
 
 
 @pytest.mark.slow

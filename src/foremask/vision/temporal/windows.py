@@ -152,8 +152,15 @@ class _Shot:
 
     def __init__(self, tools: "Tools", first: IncomingFrame) -> None:
         self._tools = tools
-        self._windows: list[_Window] = []
-        self._blocks = Blocks(tools, first, self._learn)
+        windows: list[_Window] = []
+        self._windows = windows
+
+        def learn(number: int, features: Features) -> None:
+            for window in windows:
+                window.learn(number, features)
+
+        # Not a method: shot and blocks would keep each other, and their memory, after the end.
+        self._blocks = Blocks(tools, first, learn)
         here = first.number // WINDOW_FRAMES
         self._open(here, self._blocks.start)
         if first.number >= (here + 1) * WINDOW_FRAMES - CONTEXT_FRAMES:
@@ -188,10 +195,6 @@ class _Shot:
             yield from window.masks(end)
         if is_last and self._tools.cache is not None:
             self._tools.cache.finish()
-
-    def _learn(self, number: int, features: Features) -> None:
-        for window in self._windows:
-            window.learn(number, features)
 
     def _take(self, block: Block) -> None:
         for window in self._windows:
