@@ -12,14 +12,14 @@ the first frame.
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from benchmarks.clips import DATA, Clip, clips_in
 from benchmarks.machine import options
-from benchmarks.quality.scores import FOREGROUND, Binary, Scores, region_similarity, score
+from benchmarks.quality.scores import FOREGROUND, Scores, region_similarity, score, wrong_places
 from benchmarks.quality.tiers import Numbered, resolved
 from foremask.options import Quality
 from foremask.types import Alpha, Image
@@ -27,17 +27,13 @@ from foremask.vision.image import Cropped
 from foremask.vision.network.session import InputSize, Network, NetworkOutput, Session
 from foremask.vision.temporal.frame_hints import Mark
 from foremask.vision.temporal.network_cache import NetworkCache, open_file_store
+from foremask.vision.temporal.things import middle_of
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import learn, mask_images
 from foremask.weights.catalogue import model_path
 
 CLICKS = (0, 1, 2, 4, 8)
 MOST_BYTES = 2 << 30
-
-
-def number_of(image: Image) -> int | None:
-    """Which frame of its clip an image is."""
-    return image.number if isinstance(image, Numbered) else None
 
 
 class Blind:
@@ -66,32 +62,14 @@ def next_click(
     masks: Sequence[Alpha], truths: Sequence[Alpha], earlier: Sequence[Click]
 ) -> Click | None:
     """The middle of the largest wrong place of the worst frame that was not clicked at before."""
-    worst, found = 2.0, None  # type: float, Click | None
-    for frame, (mask, truth) in enumerate(zip(masks, truths, strict=True)):
-        picked, right = mask >= FOREGROUND, truth >= FOREGROUND
-        j = region_similarity(picked, right)
-        if j >= worst:
-            continue
-        click = _click(frame, picked, right)
-        if click is not None and click not in earlier:
-            worst, found = j, click
-    return found
-
-
-def _click(frame: int, picked: Binary, right: Binary) -> Click | None:
-    best: tuple[int, Click] | None = None
-    for positive, wrong in ((True, right & ~picked), (False, picked & ~right)):
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(wrong.astype(np.uint8))
-        if count < 2:
-            continue
-        label = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
-        place = np.pad((labels == label).astype(np.uint8), 1)
-        depth = cv2.distanceTransform(place, cv2.DIST_L2, 5)[1:-1, 1:-1]
-        y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-        area = int(stats[label, cv2.CC_STAT_AREA])
-        if best is None or area > best[0]:
-            best = area, Click(frame, int(x), int(y), positive)
-    return None if best is None else best[1]
+    pairs = zip(masks, truths, strict=True)
+    binary = [(mask >= FOREGROUND, truth >= FOREGROUND) for mask, truth in pairs]
+    for frame in sorted(range(len(binary)), key=lambda k: region_similarity(*binary[k])):
+        for place, lacks in islice(wrong_places(*binary[frame]), 1):
+            y, x = middle_of(place)
+            if (click := Click(frame, x, y, lacks)) not in earlier:
+                return click
+    return None
 
 
 def anywhere_on(truth: Alpha) -> Click:
@@ -115,15 +93,8 @@ def masks_of(
     for number, each in enumerate(clicks):
         mark = Mark(number, each.positive, (each.x + 0.5) / width, (each.y + 0.5) / height)
         by_frame.setdefault(each.frame, []).append(mark)
-    guidance = None
-    if clicks:
-        guidance = learn(
-            ((frame, images[frame], marks) for frame, marks in by_frame.items()),
-            network,
-            tier,
-            number_of,
-            cache,
-        )
+    hinted = [(frame, images[frame], marks) for frame, marks in by_frame.items()]
+    guidance = learn(hinted, network, tier, lambda image: getattr(image, "number", None), cache)
     alphas = mask_images(images, network, tier, guidance=guidance, cache=cache)
     return resolved(images, alphas, tier)
 

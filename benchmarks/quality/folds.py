@@ -9,7 +9,7 @@ clips and writes verdict.json. Whatever changes a mask is chosen by the numbers 
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from hashlib import sha256
@@ -38,6 +38,7 @@ from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
 
 HERE = Path(__file__).parent
+FOLDS: list[list[str]] = json.loads((HERE / "folds.json").read_text())
 KEPT = HERE.parent / "results/folds"
 MOST_KEPT_BYTES = 1 << 30  # of one clip in one quality
 FRAMES = 25
@@ -46,9 +47,13 @@ QUALITIES = (Quality.FAST, Quality.BALANCED)
 TIERS_TAUGHT = [TIERS[each] for each in QUALITIES]
 LEAST_REGION_PX = 12  # smaller ones teach nothing
 LEAST_SUBJECT_PX = 50  # a smaller one, or none, counts as this large
-MORE_IS_FOREGROUND = {
-    *View,
-    *("mean", "most", "least", "classifier", "near", "near, least"),
+MORE_IS_FOREGROUND = {*View, "mean", "most", "least", "classifier", "near", "near, least"}
+FITTING: dict[str, Any] = {
+    "max_iter": 200,
+    "l2_regularization": 20.0,
+    "max_features": 0.5,
+    "early_stopping": False,
+    "random_state": 0,
 }
 
 
@@ -107,7 +112,7 @@ def lesson(scenes: Sequence[Scene], truths: Sequence[Alpha]) -> Lesson:
     frame = 0
     for scene, (regions, found) in zip(scenes, measure(scenes), strict=True):
         rows, columns = scene.motion.shape
-        truth = _on((columns, rows), truths[frame]) > FOREGROUND
+        truth = on_grid((columns, rows), truths[frame]) > FOREGROUND
         share = regions.mean(truth.astype(np.float32))
         kept = regions.sizes >= LEAST_REGION_PX
         subject = np.float32(max(LEAST_SUBJECT_PX, int(truth.sum())))
@@ -120,7 +125,8 @@ def lesson(scenes: Sequence[Scene], truths: Sequence[Alpha]) -> Lesson:
     return Lesson(list(found), np.concatenate(features), np.concatenate(foreground), each)
 
 
-def _on(grid: tuple[int, int], truth: Alpha) -> Alpha:
+def on_grid(grid: tuple[int, int], truth: Alpha) -> Alpha:
+    """A truth on a grid of columns, rows."""
     return np.asarray(cv2.resize(truth, grid, interpolation=cv2.INTER_AREA), np.float32)
 
 
@@ -130,14 +136,10 @@ def fitted(lessons: Sequence[Lesson]) -> dict[str, Any]:
     weights = np.concatenate([each.weights for each in lessons])
     model = HistGradientBoostingClassifier(
         learning_rate=0.08,
-        max_iter=200,
         max_leaf_nodes=8,
         min_samples_leaf=60,
-        l2_regularization=20.0,
-        max_features=0.5,
         monotonic_cst=[int(name in MORE_IS_FOREGROUND) for name in names],
-        early_stopping=False,
-        random_state=0,
+        **FITTING,
     ).fit(
         np.concatenate([each.features for each in lessons]),
         np.concatenate([each.foreground for each in lessons]),
@@ -177,39 +179,56 @@ def table_of(model: HistGradientBoostingClassifier, names: Sequence[str]) -> dic
     return table | columns
 
 
-def main() -> None:
-    """Print the table of clips left out; with ``--write`` fit on all of them."""
-    args = options(__doc__, write=False)
-    folds: list[list[str]] = json.loads((HERE / "folds.json").read_text())
-    clips = {clip.name: clip for folder in ("davis", "more") for clip in clips_in(DATA / folder)}
-    session = Session(model_path())
+def clips_by_name() -> dict[str, Clip]:
+    """The labelled clips."""
+    return {clip.name: clip for folder in ("davis", "more") for clip in clips_in(DATA / folder)}
+
+
+def lessons_by_clip(clips: Mapping[str, Clip], session: Session) -> dict[str, list[Lesson]]:
+    """The lessons of the clips in every fold, in each quality that is taught."""
     lessons = {}
-    for name in (name for fold in folds for name in fold):
+    for name in (name for fold in FOLDS for name in fold):
         network = Remembering(session)
         lessons[name] = [
             each for tier in TIERS_TAUGHT for each in lessons_of(clips[name], network, tier)
         ]
         print(f"{name}: {sum(len(each.weights) for each in lessons[name])} regions", flush=True)
+    return lessons
+
+
+def left_out[T](names: Collection[str], lessons: Mapping[str, Sequence[T]]) -> list[T]:
+    """The lessons of all other clips."""
+    return [each for name, some in lessons.items() if name not in names for each in some]
+
+
+def write(table: Mapping[str, Any], name: str) -> None:
+    """Fitted trees, as a file of the package."""
+    path = HERE.parents[1] / "src/foremask/vision/temporal" / name
+    path.write_text(json.dumps(table, separators=(",", ":")) + "\n")
+
+
+def main() -> None:
+    """Print the table of clips left out; with ``--write`` fit on all of them."""
+    args = options(__doc__, write=False)
+    clips, session = clips_by_name(), Session(model_path())
+    lessons = lessons_by_clip(clips, session)
     header("clip", *(f"{each}: {what}" for each in QUALITIES for what in ("J", "F", "dtSSD")))
     rows = []
-    for fold in folds:
-        others = [each for name, some in lessons.items() if name not in fold for each in some]
-        by = partial(judge, trees=trees_of(fitted(others)))
+    for fold in FOLDS:
+        by = partial(judge, trees=trees_of(fitted(left_out(fold, lessons))))
         for name in fold:
             truths = clips[name].truths()[:FRAMES]
             found: list[float] = []
             for tier in TIERS_TAUGHT:
                 masks = masked(clips[name], session, tier, by)
                 height, columns = masks[0].shape
-                scores = score(masks, [_on((columns, height), each) for each in truths])
+                scores = score(masks, [on_grid((columns, height), each) for each in truths])
                 found += [scores.j, scores.f, scores.dtssd]
             rows.append(found)
             row(name, *(f"{each:.2f}" for each in found))
     row("mean", *(f"{each:.2f}" for each in np.mean(rows, axis=0)))
     if args.write:
-        table = fitted([each for some in lessons.values() for each in some])
-        path = HERE.parents[1] / "src/foremask/vision/temporal/verdict.json"
-        path.write_text(json.dumps(table, separators=(",", ":")) + "\n")
+        write(fitted(left_out([], lessons)), "verdict.json")
 
 
 if __name__ == "__main__":

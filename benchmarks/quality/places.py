@@ -6,21 +6,19 @@ once exactly and once up to half as deep. Printed, of clips left out: how much o
 place of a frame a click mends, less what it spoils. ``--write`` writes correction.json.
 """
 
-import argparse
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 
-from benchmarks.clips import DATA, Clip, clips_in
+from benchmarks.clips import Clip
+from benchmarks.machine import options
 from benchmarks.quality import folds
-from benchmarks.quality.scores import Binary, region_similarity
+from benchmarks.quality.scores import Binary, region_similarity, wrong_places
 from benchmarks.quality.tiers import Numbered, Remembering
 from foremask.options import Quality
 from foremask.vision.network.opinions import infer_part
@@ -28,6 +26,7 @@ from foremask.vision.network.session import Network, Session
 from foremask.vision.temporal.correction import Shown, measured
 from foremask.vision.temporal.frame_hints import CROP_PX, Correction, Mark, crops_round
 from foremask.vision.temporal.regions import FOREGROUND, Features
+from foremask.vision.temporal.things import depth_of, middle_of
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.verdict import Trees, judge, trees_of
 from foremask.weights.catalogue import model_path
@@ -65,11 +64,13 @@ def lessons_of(clip: Clip, network: Network, trees: Trees) -> Iterator[Lesson]:
     for scene, log_odds in zip(scenes, judge(scenes, trees), strict=True):
         rows, columns = log_odds.shape
         size = columns, rows
-        truth = cv2.resize(truths[frame], size, interpolation=cv2.INTER_AREA) > FOREGROUND
+        truth = folds.on_grid(size, truths[frame]) > FOREGROUND
         mask, opinions = log_odds > 0, list(scene.opinions.values())
         shown = Shown(scene.rgb, mask.astype(np.float32), opinions, scene.logit, log_odds)
         subject = max(folds.LEAST_SUBJECT_PX, int(truth.sum()))
-        for number, (place, positive) in enumerate(wrong_places(mask, truth, subject)):
+        for number, (place, positive) in enumerate(wrong_places(mask, truth)):
+            if place.sum() < max(LEAST_PX, LEAST_SHARE * subject):
+                break
             for is_exact, (row, column) in enumerate(clicks_in(place)):
                 mark = Mark(0, positive, (column + 0.5) / columns, (row + 0.5) / rows)
                 crops = []
@@ -78,6 +79,8 @@ def lessons_of(clip: Clip, network: Network, trees: Trees) -> Iterator[Lesson]:
                     part = infer_part(network, images[frame], (rows, columns), box, CROP_PX)
                     crops[-1][box] = part
                 candidates, features = measured(Correction(row, column, positive, crops), shown)
+                if not candidates:
+                    continue
                 wrong, found = mask != truth, [each.place for each in candidates]
                 gains = [(2 * (each & wrong).sum() - each.sum()) / place.sum() for each in found]
                 likenesses = [region_similarity(each, place) for each in found]
@@ -91,25 +94,12 @@ def lessons_of(clip: Clip, network: Network, trees: Trees) -> Iterator[Lesson]:
         frame += scene.links[1].frames if 1 in scene.links else 0
 
 
-def wrong_places(mask: Binary, truth: Binary, subject: int) -> list[tuple[Binary, bool]]:
-    """The connected places that lack or are too much, the largest first; whether they lack."""
-    found = []
-    for positive, wrong in ((True, truth & ~mask), (False, mask & ~truth)):
-        count, labels = cv2.connectedComponents(wrong.astype(np.uint8))
-        found += [(np.asarray(labels == label), positive) for label in range(1, count)]
-    least = max(LEAST_PX, LEAST_SHARE * subject)
-    return sorted(
-        (each for each in found if each[0].sum() >= least), key=lambda each: -each[0].sum()
-    )
-
-
 def clicks_in(place: Binary) -> list[tuple[int, int]]:
     """Somewhere deep in a place, and in its middle."""
-    depth = cv2.distanceTransform(np.pad(place.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
-    deep = np.argwhere(place & (depth >= INEXACT_DEPTH * depth.max()))
-    anywhere = deep[np.random.default_rng(len(deep)).integers(len(deep))]
-    middle = np.unravel_index(int(depth.argmax()), depth.shape)
-    return [(int(row), int(column)) for row, column in (anywhere, middle)]
+    depth = depth_of(place)
+    deep = np.argwhere(depth >= INEXACT_DEPTH * depth.max())
+    row, column = deep[np.random.default_rng(len(deep)).integers(len(deep))]
+    return [(int(row), int(column)), middle_of(place)]
 
 
 def fitted(lessons: Sequence[Lesson]) -> dict[str, Any]:
@@ -118,74 +108,44 @@ def fitted(lessons: Sequence[Lesson]) -> dict[str, Any]:
     By the gain alone a click that is not understood would change as little as it can; by likeness
     alone it would spoil too much.
     """
-    names = list(lessons[0].features)
     gains = np.concatenate([each.gains for each in lessons]).clip(LEAST_GAIN, MOST_GAIN)
     weights = [np.full(len(each.gains), each.weight / len(each.gains)) for each in lessons]
     model = HistGradientBoostingRegressor(
-        learning_rate=0.1,
-        max_iter=200,
-        max_leaf_nodes=12,
-        min_samples_leaf=80,
-        l2_regularization=20.0,
-        max_features=0.5,
-        early_stopping=False,
-        random_state=0,
+        learning_rate=0.1, max_leaf_nodes=12, min_samples_leaf=80, **folds.FITTING
     ).fit(
         np.concatenate([np.stack(list(each.features.values()), axis=1) for each in lessons]),
         gains + np.concatenate([each.likenesses for each in lessons]),
         sample_weight=np.concatenate(weights),
     )
-    return folds.table_of(model, names)
+    return folds.table_of(model, list(lessons[0].features))
 
 
 def mended(lessons: Sequence[Lesson], trees: Trees) -> float:
     """The mean gain of the candidates that are chosen, on each frame's largest wrong place."""
-    return float(
-        np.mean(
-            [
-                max(-1.0, each.gains[int(np.argmax(trees.log_odds(each.features)))])
-                for each in lessons
-                if each.is_largest
-            ]
-        )
-    )
+    largest = [each for each in lessons if each.is_largest]
+    chosen = [each.gains[int(np.argmax(trees.log_odds(each.features)))] for each in largest]
+    return float(np.mean(np.maximum(chosen, -1))) if chosen else np.nan
 
 
 def main() -> None:
     """Print the gain on clips left out; with ``--write`` fit on all of them."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--write", action="store_true")
-    args = parser.parse_args()
-    by_fold: list[list[str]] = json.loads((folds.HERE / "folds.json").read_text())
-    clips = {clip.name: clip for folder in ("davis", "more") for clip in clips_in(DATA / folder)}
-    session = Session(model_path())
-    networks = {name: Remembering(session) for name in clips}
-    regions = {
-        name: [
-            each
-            for tier in folds.TIERS_TAUGHT
-            for each in folds.lessons_of(clip, networks[name], tier)
-        ]
-        for name, clip in clips.items()
-    }
+    args = options(__doc__, write=False)
+    clips, session = folds.clips_by_name(), Session(model_path())
+    regions = folds.lessons_by_clip(clips, session)
     lessons: dict[str, list[Lesson]] = {}
-    for fold in by_fold:
-        others = [each for name, some in regions.items() if name not in fold for each in some]
-        trees = trees_of(folds.fitted(others))
-        lessons |= {name: list(lessons_of(clips[name], networks[name], trees)) for name in fold}
-    found = []
-    for fold in by_fold:
-        trees = trees_of(
-            fitted([each for name in lessons if name not in fold for each in lessons[name]])
-        )
+    for fold in folds.FOLDS:
+        trees = trees_of(folds.fitted(folds.left_out(fold, regions)))
+        for name in fold:
+            lessons[name] = list(lessons_of(clips[name], Remembering(session), trees))
+    found: list[float] = []
+    for fold in folds.FOLDS:
+        trees = trees_of(fitted(folds.left_out(fold, lessons)))
         for name in fold:
             found.append(mended(lessons[name], trees))
             print(f"{name:16} {found[-1]:+.2f}", flush=True)
-    print(f"{'mean':16} {np.mean(found):+.2f}")
+    print(f"{'mean':16} {np.nanmean(found):+.2f}")
     if args.write:
-        table = fitted([each for some in lessons.values() for each in some])
-        path = folds.HERE.parents[1] / "src/foremask/vision/temporal/correction.json"
-        path.write_text(json.dumps(table, separators=(",", ":")) + "\n")
+        folds.write(fitted(folds.left_out([], lessons)), "correction.json")
 
 
 if __name__ == "__main__":

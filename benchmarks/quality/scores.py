@@ -6,7 +6,7 @@ published code): the first and the last frame of a sequence do not count, contou
 [0, 1]; all are x 100 or x 1000 as each docstring says.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -26,6 +26,17 @@ def region_similarity(mask: Binary, truth: Binary) -> float:
     """J: intersection over union; 1 where both are empty."""
     union = np.count_nonzero(mask | truth)
     return 1.0 if union == 0 else np.count_nonzero(mask & truth) / union
+
+
+def wrong_places(mask: Binary, truth: Binary) -> Iterator[tuple[Binary, bool]]:
+    """The connected places that lack or are too much, the largest first; whether they lack."""
+    found = []
+    for lacks, wrong in ((True, truth & ~mask), (False, mask & ~truth)):
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(wrong.astype(np.uint8))
+        areas = stats[:, cv2.CC_STAT_AREA]
+        found += [(int(areas[label]), lacks, labels, label) for label in range(1, count)]
+    for _, lacks, labels, label in sorted(found, key=lambda each: -each[0]):
+        yield np.asarray(labels == label), lacks
 
 
 def contour(mask: Binary) -> Binary:

@@ -251,6 +251,15 @@ def test_a_second_point_mends_its_place_and_nothing_else() -> None:
             assert (now & ~whole).sum() < (before & ~whole).sum() + 0.2 * head.sum()
 
 
+@pytest.mark.parametrize("positive", [True, False])
+def test_of_a_point_in_and_one_out_at_one_place_the_later_one_counts(positive: bool) -> None:
+    """Whoever has clicked wrongly clicks again: the head as if the first point were not there."""
+    there = 8, 150 + 8 + 84, 78
+    both = masks_of(horse, [(*there, not positive), (*there, positive)], 14)
+    for now, alone in zip(both, masks_of(horse, [(*there, positive)], 14), strict=True):
+        assert (now ^ alone).sum() < 0.005 * alone.sum()
+
+
 def test_who_has_begun_to_correct_chooses_no_more() -> None:
     """A point on one of two discs after a correction: the other disc stays in the mask."""
     clicks = [(4, 160, 30, True), (0, 80, 84, True)]

@@ -171,8 +171,10 @@ def test_a_file_that_is_no_store_is_refused_in_little_memory(
     assert path.read_bytes() == before
 
 
-def test_of_two_processes_with_one_file_the_second_keeps_nothing(tmp_path: Path) -> None:
-    """Neither reads what the other has half written, and the first one's file is whole."""
+def test_of_two_processes_with_one_file_the_second_keeps_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says why. Neither reads what the other has half written, and the first file is whole."""
     path, identity = tmp_path / "kept", {"clip": 1}
     ours, theirs = np.arange(5, dtype=np.uint8), np.arange(9, dtype=np.uint8)
     with open_file_store(path, identity, 1 << 20) as first:
@@ -180,6 +182,7 @@ def test_of_two_processes_with_one_file_the_second_keeps_nothing(tmp_path: Path)
         with open_file_store(path, identity, 1 << 20) as second:
             assert not second.put("array", theirs)
             assert second.get("array") is None
+        assert "another process writes to the file" in caplog.text
         NetworkCache(first).finish()
     with open_file_store(path, identity, 1 << 20) as again:
         np.testing.assert_array_equal(again.get("array"), ours)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from foremask.types import Alpha, Rgb
 from foremask.vision.temporal.frame_hints import Correction, part_at
 from foremask.vision.temporal.regions import FOREGROUND, MOST_LOGIT, Features
+from foremask.vision.temporal.things import depth_of
 from foremask.vision.temporal.verdict import Trees, trees_of
 
 LEVELS = {
@@ -109,7 +110,7 @@ def measured(
     if not wrong[click.row, click.column]:
         return [], {}
     picked = int((shown.mask > FOREGROUND).sum())
-    room = max(1.0, float(_depth(wrong)[click.row, click.column]))
+    room = max(1.0, float(depth_of(wrong)[click.row, click.column]))
     seed = wrong & (away <= min(SEED_PX, max(1.5, room / 2)))
     cues = _cues(click, shown, away / np.float32(room), wrong, seed)
     most_px = wrong.size if click.positive else MOST_TAKEN * picked
@@ -201,7 +202,7 @@ def _features(
 
 
 def _shape(click: Correction, place: Place, wrong: Place, slopes: Alpha) -> dict[str, float]:
-    depth, outline = _depth(place), _grown(place, _NEXT)
+    depth, outline = depth_of(place), _grown(place, _NEXT)
     changed = outline & wrong  # the rest of it is the mask's border
     return {
         "middle": float(depth[click.row, click.column] / depth.max()),
@@ -241,9 +242,3 @@ def _part_round(click: Correction, places: Place) -> Place:
 def _distance(click: Correction, shape: tuple[int, ...]) -> Alpha:
     rows, columns = np.indices(shape)
     return np.asarray(np.hypot(rows - click.row, columns - click.column), np.float32)
-
-
-def _depth(place: Place) -> Alpha:
-    """Each pixel's distance from the border of a place, or of the picture."""
-    padded = np.pad(place.astype(np.uint8), 1)
-    return np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1], np.float32)

@@ -17,7 +17,7 @@ from foremask.vision.network.opinions import CropBox, View
 from foremask.vision.resample import as_alpha, as_levels, resized
 from foremask.vision.temporal.network_cache import KeptAnswers
 from foremask.vision.temporal.regions import FOREGROUND, Labels
-from foremask.vision.temporal.things import LEAST_SHARE
+from foremask.vision.temporal.things import LEAST_SHARE, depth_of
 
 CROP_PX = 512  # a window's side, as the network gets it
 CROP_SHARES = (1 / 6, 1 / 3, 2 / 3)  # of the picture's smaller side: windows round a point
@@ -246,6 +246,8 @@ class Claims:
         for each in self.made:
             if each.mark.has_size:
                 marked[each.seed] = 1 if each.mark.positive else -1
+        points = {each.mark.number for each in self.made if not each.mark.has_size}
+        refuted = {earlier for earlier, later in self._contradicted if later in points}
         return FrameHints(
             opinions=self._opinions,
             crops=self._cropped,
@@ -254,7 +256,7 @@ class Claims:
             corrections=[
                 Correction(each.row, each.column, each.mark.positive, each.crops)
                 for each in self.made
-                if self.corrects(each, chooses=chooses)
+                if each.mark.number not in refuted and self.corrects(each, chooses=chooses)
             ],
             contradicted=self._contradicted,
         )
@@ -304,7 +306,7 @@ class Claims:
             return False
         if any((each.seed & part).any() for each in self.made if each.mark.positive):
             return False
-        depth = cv2.distanceTransform(np.pad(part.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
+        depth = depth_of(part)
         return bool(depth[claim.row, claim.column] > MIDDLE * depth.max())
 
     def _extent(self, claim: Claim) -> NDArray[np.bool_]:

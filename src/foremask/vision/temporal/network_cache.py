@@ -130,7 +130,7 @@ class FileStore:
             self._archive.writestr(name, written, how, compresslevel=1)
             self._file.flush()
         except OSError as error:
-            self.fail(error)
+            self.fail(error.strerror)
             with suppress(OSError):  # else what it refused would be written again at each read
                 self._file.close()
             self._archive.fp = self._file = Path(self._file.name).open("rb")  # noqa: SIM115
@@ -144,12 +144,12 @@ class FileStore:
         try:
             yield
         except OSError as error:
-            self.fail(error)
+            self.fail(error.strerror)
 
-    def fail(self, error: OSError) -> None:
+    def fail(self, why: str | None) -> None:
         """Keep nothing more; the first time that is logged."""
         if not self.has_failed:
-            log.warning("the network results are not kept: %s", error.strerror)
+            log.warning("the network results are not kept: %s", why)
         self.has_failed = True
 
 
@@ -183,7 +183,8 @@ def open_file_store(
             lock = held.enter_context(part.open("ab"))
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            store.fail(error)
+            is_locked = isinstance(error, BlockingIOError)
+            store.fail("another process writes to the file" if is_locked else error.strerror)
             yield store
             return
         try:

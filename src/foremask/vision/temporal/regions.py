@@ -190,8 +190,8 @@ class Scene:
 def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, Features]]:
     """The regions of each anchor of a window and their features, all that a `verdict` may use.
 
-    What is not known of a region is not a number. Motion and colours are relative to the window's
-    own, lengths to the picture's: nothing depends on its size or the speed of the camera.
+    What is not known of a region is not a number. Motion is relative to the window's, contrast and
+    lengths to the picture's: nothing depends on its size or the speed of the camera.
     """
     means = [scene.stack().mean(axis=0) for scene in scenes]
     usual = usual_motion([scene.motion for scene in scenes], means)

@@ -32,11 +32,10 @@ COARSE = 2  # pixels of the tracks' grid for one of this grid, in each direction
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """An anchor: what is found there, and the flow to the next one, with its trust."""
+    """An anchor: what is found there, and the flow to the next one."""
 
     picked: NDArray[np.bool_]
-    to_next: PackedFlow | None
-    trust: Levels | None
+    to_next: tuple[PackedFlow, Levels, int] | None  # with its trust and frames
 
     @classmethod
     def of(cls, anchor: PickedAnchor) -> "_Step":
@@ -45,15 +44,16 @@ class _Step:
         picked = np.asarray(resized(anchor.picked.astype(np.float32), *grid) > FOREGROUND)
         link = anchor.links.get(1)
         if link is None:
-            return cls(picked, None, None)
+            return cls(picked, None)
         flow = PackedFlow.of(resize_flow(link.flow, *grid))
-        return cls(picked, flow, as_levels(resized(link.trust, *grid)))
+        return cls(picked, (flow, as_levels(resized(link.trust, *grid)), link.frames))
 
     def link(self) -> Link | None:
-        if self.to_next is None or self.trust is None:
+        if self.to_next is None:
             return None
-        trust = as_alpha(self.trust)
-        return Link(self.to_next.flow, trust, trust, 1)
+        flow, levels, frames = self.to_next
+        trust = as_alpha(levels)
+        return Link(flow.flow, trust, trust, frames)
 
 
 class _Scout:

@@ -322,7 +322,7 @@ def _updated(
     kept_area = int(place.sum()) / max(1, int(moved.shape.sum()))
     if not by_itself:
         return replace(moved, hidden=0, partly=0, alone=False)
-    if kept_area <= WHOLE**frames and moved.partly < PARTLY_FRAMES:
+    if kept_area < WHOLE**frames and moved.partly < PARTLY_FRAMES:
         return replace(moved, hidden=0, partly=moved.partly + frames, alone=False)
     x, y = _middle(place)
     now = replace(
@@ -376,10 +376,14 @@ def box_of(place: NDArray[np.bool_]) -> tuple[int, int, int, int]:
 
 def middle_of(place: NDArray[np.bool_]) -> tuple[int, int]:
     """Row and column of the pixel that is farthest from its border."""
-    padded = np.pad(place.astype(np.uint8), 1)
-    depth = cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1]
-    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    row, column = np.unravel_index(int(depth_of(place).argmax()), place.shape)
     return int(row), int(column)
+
+
+def depth_of(place: NDArray[np.bool_]) -> Alpha:
+    """Each pixel's distance from the border of a place, or of the picture."""
+    padded = np.pad(place.astype(np.uint8), 1)
+    return np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1], np.float32)
 
 
 def is_apart(placed: Things, number: int) -> bool:
