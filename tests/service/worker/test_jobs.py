@@ -5,7 +5,7 @@ import base64
 import hmac
 from dataclasses import replace
 from pathlib import Path
-from typing import LiteralString, cast
+from typing import LiteralString
 
 import msgspec
 import pytest
@@ -345,10 +345,11 @@ async def test_what_the_limit_held_back_is_sent_when_a_worker_died_in_the_middle
     await allow_webhooks(work.database, 4)
 
 
-class SlowToDelete:
+class SlowToDelete(Objects):
     """A store whose deletions are done when the test says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, other: Objects) -> None:
+        super().__init__(other._store, other.signer)
         self.asked, self.may_end = asyncio.Event(), asyncio.Event()
 
     async def delete_under(self, prefix: str) -> int:
@@ -362,8 +363,8 @@ async def test_dead_workers_are_found_while_a_store_is_slow_to_delete(
 ) -> None:
     job = await caller.submit("https://example.org/a.mp4")
     await work.database.all("select end_job(%s, 'cancelled', null, null, null)", (job,))
-    store = SlowToDelete()
-    looking = asyncio.create_task(run_maintenance(replace(work, objects=cast(Objects, store))))
+    store = SlowToDelete(work.objects)
+    looking = asyncio.create_task(run_maintenance(replace(work, objects=store)))
     await store.asked.wait()
     began = await value(work.database, "select clock()")
 
