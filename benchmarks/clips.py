@@ -1,6 +1,7 @@
 """Reads clips and masks: a video, or a folder of pictures.
 
-A folder in DAVIS layout has ``frames/*.jpg`` and, where the truth is known, ``masks/*.png``.
+A folder in DAVIS layout has ``frames/*.jpg`` and, where the truth is known, ``masks/*.png``. The
+truth of a video is one whose name ends in `TRUTH`.
 """
 
 import os
@@ -18,6 +19,7 @@ from foremask.types import Alpha, Levels, Rgb
 DATA = Path(os.environ.get("FOREMASK_DATA", "../shared/data"))
 DEFAULT_FPS = 24.0  # of folders, which have no frame rate: that of DAVIS
 VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".gif", ".m4v", ".ts")
+TRUTH = ".alpha.webm"
 MOST_FRAMES = 300  # of a video, since all are held in memory
 
 
@@ -58,7 +60,7 @@ def _images(folder: Path, kind: str) -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A sequence in DAVIS layout, or a video, of which the truth is not known."""
+    """A sequence in DAVIS layout, or a video."""
 
     path: Path
 
@@ -73,16 +75,18 @@ class Clip:
         return found if self.path.is_dir() else islice(found, MOST_FRAMES)
 
     def truths(self) -> list[Alpha]:
-        """All true masks in order; none of a video."""
-        if not (self.path / "masks").is_dir():
+        """All true masks in order; none where they are not known."""
+        path = self.path if self.path.is_dir() else self.path.with_suffix(TRUTH)
+        if not (path / "masks").is_dir() and not path.is_file():
             return []
-        return [np.asarray(levels, np.float32) / np.float32(255) for levels in masks_of(self.path)]
+        return [np.asarray(levels, np.float32) / np.float32(255) for levels in masks_of(path)]
 
 
 def clips_in(folder: Path) -> list[Clip]:
     """All sequences and videos of a folder, by name; an error when there is none."""
     found = [Clip(path.parent) for path in folder.glob("*/frames")]
-    found += [Clip(path) for path in folder.glob("*.*") if path.suffix in VIDEOS]
+    videos = (each for each in folder.glob("*.*") if each.suffix in VIDEOS)
+    found += [Clip(path) for path in videos if not path.name.endswith(TRUTH)]
     if not found:
         raise SystemExit(f"{folder} has no <name>/frames and no video: set FOREMASK_DATA or --data")
     return sorted(found, key=lambda clip: clip.name)

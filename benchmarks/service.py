@@ -104,9 +104,8 @@ async def running(
             port = settings.port if number == 0 else free_port()
             own = {variable("port"): str(port), variable("data_dir"): str(root / f"api-{number}")}
             service.apis.append(Member(f"api-{number}", (*command, "api"), environ | own))
-        for number in range(workers):
-            words = (*command, "worker", str(slots))
-            service.workers.append(Member(f"worker-{number}", words, environ))
+        words = (*command, "worker", str(slots))
+        service.workers.extend(Member(f"worker-{n}", words, environ) for n in range(workers))
         watching = [asyncio.create_task(m.run()) for m in (*service.apis, *service.workers)]
         watching.append(asyncio.create_task(postgres.watch()))
         try:

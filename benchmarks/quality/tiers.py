@@ -1,7 +1,7 @@
 """How good the masks are: every tier against the same network run frame by frame, on the same clips.
 
-``python -m benchmarks.quality.tiers [--data FOLDER ...]`` prints the tables of docs/quality.md. A folder in DAVIS layout is scored against its truth and measured for steadiness;
-of a folder of videos, only steadiness is known.
+``python -m benchmarks.quality.tiers [--data FOLDER ...]`` prints the tables of docs/quality.md. Clips
+with a truth are scored against it and measured for steadiness; of others, only steadiness is known.
 """
 
 import json
