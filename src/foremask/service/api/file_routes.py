@@ -24,7 +24,12 @@ from foremask.service.jobs.records import Answer
 from foremask.service.storage.objects import FILES_PATH, FORM_PATH, Upload, media_type
 
 _SIGNED = ("key", "expires", "max_bytes", "media_type", "signature")
-_FILE: Json = {"video/*": {}, "image/*": {}, "application/*": {}}
+_FILE: Json = {
+    "video/*": {},
+    "image/*": {},
+    "application/zip": {},
+    "application/octet-stream": {},  # without a name of this kind some generators make nothing
+}
 
 FORM_S = 3600
 PICTURES = ("image/gif", "image/jpeg", "image/png", "image/webp")

@@ -17,7 +17,7 @@ from typing import Annotated, Any, ClassVar, Final, Self, get_args, get_type_hin
 import msgspec
 
 from foremask.errors import BY_REASON, ForemaskError, Internal
-from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentGrid, SegmentPlan, Span, Written
+from foremask.facts import Clip, Report, SegmentGrid, SegmentPlan, Span, Written
 from foremask.options import Device, Limits, MaskOptions, Matte, Preset, ResultKind, ResultOptions
 from foremask.service.sandbox.confine import Level
 
@@ -155,7 +155,7 @@ class Plan(Request[tuple[SegmentPlan, ...]], frozen=True):
 
     source: Input
     most: int
-    grid: SegmentGrid = SEGMENT_GRID
+    grid: SegmentGrid
 
 
 class Cut(Request[None], frozen=True):

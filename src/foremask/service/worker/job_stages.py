@@ -16,7 +16,7 @@ import structlog
 from msgspec import structs
 
 from foremask import errors
-from foremask.facts import Clip, Report, SegmentPlan, Span, Written
+from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentPlan, Span, Written
 from foremask.fetch.client import Outbound
 from foremask.media.colour_presets import KEPT_MASK
 from foremask.options import (
@@ -266,10 +266,12 @@ class RunningStep:
         in_matroska = self.step.options.kind is ResultKind.CUTOUT
         if free < 2 or (in_matroska and clip.start_s < 0):
             return ()
-        spans = await self._run(messages.Plan(self.source, free))
+        spans = await self._run(messages.Plan(self.source, free, SEGMENT_GRID))
         left_over = len(spans) % steps.IN_FLIGHT
         if len(spans) > steps.IN_FLIGHT and left_over:  # a round of their own would take longer
-            spans = await self._run(messages.Plan(self.source, len(spans) - left_over))
+            spans = await self._run(
+                messages.Plan(self.source, len(spans) - left_over, SEGMENT_GRID)
+            )
         return spans
 
     async def _cut(self, spans: tuple[SegmentPlan, ...]) -> tuple[steps.StepArgs, ...]:
