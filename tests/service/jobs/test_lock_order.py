@@ -43,15 +43,17 @@ async def while_waiting(
     async with await psycopg.AsyncConnection.connect(url) as other:
         await lock(other, first)
         calling = asyncio.ensure_future(call)
-        await until(
-            lambda: database.one(
-                "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
-                " and datname = current_database()"
-            )
-        )
+        await until(lambda: waiting(database))
         yield other
         await other.rollback()
         await calling
+
+
+async def waiting(database: Database) -> object:
+    return await database.one(
+        "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
+        " and datname = current_database()"
+    )
 
 
 async def lock(other: psycopg.AsyncConnection, step: Step) -> None:
@@ -103,3 +105,26 @@ async def test_a_rescue_locks_in_order(
     async with while_waiting(database, database_url, first, call) as other:
         for step in held:
             await lock(other, step)
+
+
+async def test_a_rescue_that_ends_a_job_locks_no_step_of_a_job_that_another_call_ends(
+    database: Database, database_url: str, held: list[Step]
+) -> None:
+    """Both end jobs of one token: the rescue waits for it, and the other call takes its steps."""
+    job = held[0].job
+    await database.all(
+        "update steps set lease_until = clock() - interval '1 minute', crashes = 2"
+        " where status = 'running' and job = any(%s)",
+        ([step.job for step in held],),
+    )
+    await database.all("update housekeeping set last_at = clock()")
+    async with await psycopg.AsyncConnection.connect(database_url) as other:
+        await other.execute("select from jobs where id = %s for update", (job,))
+        await other.execute("select from tokens where id = %s for update", (held[0].token,))
+        rescuing = asyncio.ensure_future(steps.recover(database, 1e6, 1000.0))
+        await until(lambda: waiting(database))
+        for step in held:
+            if step.job == job:
+                await lock(other, step)
+        await other.rollback()
+        assert (await rescuing).lost == 1

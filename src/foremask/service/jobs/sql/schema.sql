@@ -1,4 +1,4 @@
--- All that the service knows: version 22 (jobs/schema.py). These tables are the truth; the engine's rows are tickets,
+-- All that the service knows: version 23 (jobs/schema.py). These tables are the truth; the engine's rows are tickets,
 -- each of which makes one worker look into one queue (docs/adr/0020). A change of this file needs a new version, and in
 -- upgrade.sql what changes older tables, and the names of functions whose arguments or answers have changed.
 
@@ -180,7 +180,7 @@ create unlogged table newest_masks (
 
 -- Functions. Each is one question that the server decides and commits by itself, so a caller that is killed or paused
 -- half-way leaves nothing open (docs/adr/0021). All take a job's row before its token's, and both before steps, and
--- several steps in the order of their key. (`recover` takes steps first, and waits for no job's row.)
+-- several steps in the order of their key. (`recover` takes several jobs' rows, and waits for none.)
 
 -- The database's clock: the one that leases, rates and deadlines live on. Tests replace this function.
 create function clock() returns timestamptz language sql as $$ select clock_timestamp() $$;
@@ -572,7 +572,7 @@ declare
     v_now timestamptz := clock();
     v_old timestamptz := v_now - make_interval(secs => p_patience_s);
     v_over timestamptz := v_now - make_interval(secs => p_wall_clock_s);
-    v_last timestamptz; v_gap interval; r record;
+    v_last timestamptz; v_gap interval; v_jobs text[]; r record;
 begin
     lost := 0; woken := 0; timed_out := 0;
     select last_at, worker is not distinct from p_worker into v_last, alone from housekeeping for update skip locked;
@@ -617,21 +617,21 @@ begin
         perform send_ticket(r.queue) from generate_series(1, r.n);
         woken := woken + greatest(r.n, 0);
     end loop;
-    perform from steps s where s.status <> 'done' and s.job in (
-        select x.job from steps x where x.status = 'running' and x.lease_until < v_now
-        union all select id from jobs where status = 'running' and deadline_from < v_over)
-    order by s.job, s.stage, s.number for update;
+    -- A job whose row another call has waits for the next round: that call takes the job's token and steps.
+    select array_agg(id) into v_jobs from (
+        select id from jobs where status = 'running' and (deadline_from < v_over or id in (
+            select job from steps where status = 'running' and lease_until < v_now)) limit 200 for update skip locked) x;
+    perform from steps where job = any(v_jobs) and status <> 'done' order by job, stage, number for update;
     for r in
-        select s.job, s.stage, s.number, s.attempt from steps s join jobs j on j.id = s.job
-        where s.status = 'running' and s.lease_until < v_now order by s.lease_until limit 200
-        for update of j skip locked
+        select job, stage, number, attempt from steps
+        where job = any(v_jobs) and status = 'running' and lease_until < v_now order by lease_until
     loop
         if fail_step(r.job, r.stage, r.number, r.attempt, 'lost', p_crashed, 0, p_max_crashes, p_lease_s) then
             lost := lost + 1;
         end if;
     end loop;
-    select count(end_job(x.id, 'failed', p_timed_out, null, null)) into timed_out from (
-        select id from jobs where status = 'running' and deadline_from < v_over limit 200 for update skip locked) x;
+    select count(end_job(id, 'failed', p_timed_out, null, null)) into timed_out from jobs
+    where id = any(v_jobs) and status = 'running' and deadline_from < v_over;
     return next;
 end $$;
 
