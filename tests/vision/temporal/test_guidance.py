@@ -287,6 +287,21 @@ def test_a_point_out_after_a_correction_takes_away_no_whole_thing() -> None:
         assert (mask & whole).sum() > 0.5 * whole.sum()
 
 
+def test_a_choice_changes_no_bit_of_another_shot() -> None:
+    """In `fast`, where things are followed by more anchors than are inferred."""
+    tier = TIERS[Quality.FAST]
+    images = [ArrayImage(crossing(t)[0]) for t in range(30)]
+    images += [ArrayImage(np.ascontiguousarray(crossing(t)[0][::-1])) for t in range(20)]
+    hinted = images[35]
+    marks = [Mark(0, True, (50 + 15) / WIDTH, 1 - 84 / HEIGHT)]
+    guidance = learn([(True, hinted, marks)], RedNetwork(), tier, lambda image: image is hinted)
+    assert guidance.follows_things
+    plain = list(mask_images(images, RedNetwork(), tier))
+    chosen = list(mask_images(images, RedNetwork(), tier, guidance=guidance))
+    np.testing.assert_array_equal(plain[:30], chosen[:30])
+    assert chosen[35].sum() < 0.6 * plain[35].sum()
+
+
 def refused(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rgb = background(1)
     a, b = disc(60 + 3 * t, 60, RADIUS), disc(250, 130, 24)

@@ -283,6 +283,9 @@ class _Window:
         self._tools.on_decided(self._first + stop)
         if self._tools.on_picked is not None:
             self._tools.on_picked(self._picked(frames, plain.masks, masks))
+        if masks is plain.masks:  # as without hints, whose further anchors are of no use here
+            asked = [k for k, frame in enumerate(frames) if self._anchors[frame].opinions]
+            frames, masks = [frames[k] for k in asked], [masks[k] for k in asked]
         per_side = self._tier.anchors_per_side
         gaps = [
             gap
@@ -378,7 +381,7 @@ class _Window:
         return result
 
     def _with_hints(self, frames: list[int], plain: _Decided, guidance: Guidance) -> list[Levels]:
-        """The masks after hints; what none reaches stays as it is, to the byte."""
+        """The masks after hints, `plain`'s own where none reaches a pixel of the window."""
         rows, columns = plain.log_odds[0].shape
         grid = columns, rows
         anchors = [self._anchors[frame] for frame in frames]
@@ -387,17 +390,18 @@ class _Window:
         together = zip(anchors, plain.masks, plain.logits, plain.log_odds, strict=True)
         shown = [_shown(*each, grid) for each in together]
         links = self._links(frames, grid)
-        masks = []
+        masks, is_reached = [], False
         hinted = hinted_window(hints, anchors[0].hinted, brought, shown, links)
         for anchor, mask, known, changes in zip(anchors, plain.masks, shown, hinted, strict=True):
             anchor.hinted = changes
             log_odds, reached = with_hints(known, changes)
+            is_reached |= bool(reached.any())
             outlines = [mask, *anchor.opinions.values()]
             if anchor.hints is not None:
                 outlines = [mask, *anchor.hints.opinions.values(), *anchor.hints.crops]
             changed = resized(reached.astype(np.float32), *mask.shape[::-1]) > 0
             masks.append(np.where(changed, compose(outlines, log_odds), mask))
-        return masks
+        return masks if is_reached else plain.masks
 
     def _links(self, frames: list[int], grid: tuple[int, int]) -> list[Mapping[int, Link]]:
         """For each anchor the flows to the two before and the two after it, on the tracks' grid."""
