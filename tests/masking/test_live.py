@@ -1,5 +1,6 @@
 """Streams that are masked as they run: in order, in step, and without anything that piles up."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -72,6 +73,18 @@ def test_a_disc_in_a_pipe_gives_a_mask_for_each_frame_until_ctrl_c(model: Path) 
     assert said.endswith("interrupted\n")
     assert any(f"live: {count} frames" in said for count in (FRAMES - 1, FRAMES))  # the last one
     assert ", 0 dropped" in said  # may be written, and not yet counted
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_wait_for_a_pipe_that_says_nothing(model: Path) -> None:
+    os.mkfifo("camera")
+    command = [sys.executable, "-m", "foremask", "live", "camera"]
+    with (
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as ran,  # noqa: S603
+        Path("camera").open("wb"),  # which waits until it is read
+    ):
+        ran.send_signal(signal.SIGINT)
+        assert ran.wait(60) == Exit.INTERRUPTED
 
 
 def test_a_subject_is_shown_over_a_colour(

@@ -1,5 +1,7 @@
 """Opens a clip with the one demuxer that its first bytes select."""
 
+import os
+import select
 import sys
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -288,12 +290,14 @@ def open_clip(path: Path) -> OpenClip:
 def open_stream(path: Path) -> OpenClip:
     """Open a pipe, or a camera of Video4Linux, which cannot be read twice; as `open_clip`."""
     asked = {"format_whitelist": f"{_OUR_DEMUXERS},{_OTHER_DEMUXERS}", "fpsprobesize": "0"}
-    asked |= {"protocol_whitelist": "file", **_NO_OUTSIDE_FILES}
+    asked |= {"protocol_whitelist": "pipe", **_NO_OUTSIDE_FILES}
     try:
         if path.is_char_device():
             opened = av.open(str(path), "r", format="v4l2")
         else:
-            opened = av.open(f"file:{path}", "r", container_options=asked)
+            pipe = os.open(path, os.O_RDONLY)
+            select.select([pipe], [], [])  # Ctrl-C ends this wait, and not FFmpeg's
+            opened = av.open(f"pipe:{pipe}", "r", container_options=asked)
     except (av.FFmpegError, OSError) as error:
         raise ContainerUnsupported(f"{path} gives no video: {_reason(error)}.") from error
     return OpenClip(Container.OTHER, opened, 0)
