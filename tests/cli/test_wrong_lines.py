@@ -71,6 +71,7 @@ LINES = [
     ("mask clip.mp4 --watch folder", 2, "--watch takes neither INPUT"),
     ("mask --watch notes.txt", 2, "notes.txt is no folder that can be watched"),
     ("mask clip.mp4 --skip-existing --start 1", 2, "leave out --start and --end"),
+    ("mask clip.mp4 --skip-existing -o -", 2, "leave out --skip-existing"),
     ("mask clip.mp4 --cache no/such/cache", 2, "there is no directory no/such for --cache"),
     ("mask clip.mp4 --cache notes.txt", 2, "no file of kept network results"),
     # folders for other tools

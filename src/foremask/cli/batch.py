@@ -55,6 +55,8 @@ def run_batch(
         if asked.fps is not None and not any(job.source.pictures for job in jobs):
             raise Usage("--fps is of pictures that are a clip: name a folder of them, or %04d.png")
         if any(job.is_sent for job in jobs):
+            if asked.skip_existing:
+                raise Usage("-o - is always written: leave out --skip-existing")
             standard_streams.check_standard_output(as_json=asked.as_json)
     return Batch(jobs, product, asked, options, rate, settings).run()
 
