@@ -78,7 +78,7 @@ def test_a_disc_in_a_pipe_gives_a_mask_for_each_frame_until_ctrl_c(model: Path) 
 @pytest.mark.slow
 def test_ctrl_c_ends_the_wait_for_a_pipe_that_says_nothing(model: Path) -> None:
     os.mkfifo("camera")
-    command = [sys.executable, "-m", "foremask", "live", "camera"]
+    command = [sys.executable, "-c", FOREMASK, "live", "camera"]
     with (
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as ran,  # noqa: S603
         Path("camera").open("wb"),  # which waits until it is read
