@@ -23,7 +23,7 @@ PICTURE_SUFFIXES: Final = frozenset(f".{name}" for name in _PICTURES.split())
 """A named file is a clip unless it ends like a picture."""
 _TAKEN: Final = PICTURE_SUFFIXES | {f".{name}" for name in _CLIPS.split()}
 """The endings of files that are taken from a folder."""
-_MADE_STEM: Final = re.compile(r".+\.(mask|cutout|compare|sheet)$")
+_MADE_STEM: Final = re.compile(r".+\.(mask|cutout|sheet)$")
 """The names of our outputs, which folders and globs leave out."""
 _NUMBERED: Final = re.compile(r"(.*?)%0?(\d{0,3})d(.*)")
 

@@ -28,7 +28,7 @@ _FILE: Json = {
     "video/*": {},
     "image/*": {},
     "application/zip": {},
-    "application/octet-stream": {},  # without a name of this kind some generators make nothing
+    "application/octet-stream": {},  # some client generators can download only this kind
 }
 
 FORM_S = 3600
