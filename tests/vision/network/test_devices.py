@@ -26,7 +26,7 @@ from foremask.vision.network.session import (
 )
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import mask_images
-from foremask.weights.catalogue import ISNET, model_path
+from foremask.weights.catalogue import ModelSpec, model_path
 from tests.support import networks
 from tests.support.shots import HEIGHT, WIDTH, place, view
 
@@ -106,7 +106,7 @@ def small_isnet(size_px: int = 64) -> onnx.ModelProto:
 def test_the_adapted_network_takes_pictures_of_any_size_in_batches(precision: Precision) -> None:
     import onnxruntime
 
-    adapted_network = adapted(small_isnet(), ISNET.spec, precision)
+    adapted_network = adapted(small_isnet(), ModelSpec(), precision)
     session = onnxruntime.InferenceSession(
         adapted_network.SerializeToString(), providers=["CPUExecutionProvider"]
     )
