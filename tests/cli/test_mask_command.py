@@ -29,7 +29,6 @@ from foremask.types import Rgb
 from tests.cli.test_commands import at_a_terminal
 from tests.support import networks, synth
 from tests.support.http_server import serving_files
-from tests.support.patience import PATIENCE_S
 from tests.support.programs import shell
 
 THREE_FRAMES = synth.Spec(pts=(0, 1000, 2000))
@@ -130,9 +129,6 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("clip 9.mp4", "-o", "/proc/m.mp4"), 6, "/proc"),
     (("gaps/%d.png",), 2, "goes from 1 to 3, and 2 is missing"),
     (("frames", "-o", "frames/008.png", "--fps", "25", "--force"), 2, "the preset does not"),
-    (("--watch", "deep", "-o", "one.mp4"), 2, "2 clips are named, and one OUTPUT"),
-    (("--watch", "deep", "-o", "{dir}/{stem}-matte{ext}"), 2, "would be watched and masked itself"),
-    (("--watch", ".", "-r", "-o", "masks/{name}{ext}"), 2, "choose an OUTPUT outside"),
 ]
 
 
@@ -281,29 +277,6 @@ def _writes(pid: int, folder: Path) -> bool:
                 if path.is_relative_to(folder) and path.name.startswith("."):
                     return True
     return False
-
-
-@pytest.mark.slow
-def test_a_watched_folder_is_masked_as_clips_come_and_only_when_they_are_whole(here: Path) -> None:
-    (here / "in").mkdir()
-    shutil.copy("clip 10.mov", "in/first.mov")
-    clip = (here / "clip 9.mp4").read_bytes()
-    (here / "in" / "a link.mp4").symlink_to(here / "clip 9.mp4")  # is left alone
-    with at_a_terminal("mask", "--watch", "in", "-o", "out/") as process:
-        assert process.stdout is not None
-        assert process.stdout.readline().startswith("out/first.mask.mp4: 3 frames")
-        with (here / "in" / "second.mp4").open("wb") as growing:
-            for at in range(0, len(clip), 1 + len(clip) // 40):
-                growing.write(clip[at : at + 1 + len(clip) // 40])
-                growing.flush()
-                time.sleep(0.1)  # far below what counts as settled, also where it lasts longer
-                assert not list(here.glob("out/*second*"))
-        assert process.stdout.readline().startswith("out/second.mask.mp4: 3 frames")
-        process.send_signal(signal.SIGINT)
-        _, message = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == Exit.INTERRUPTED
-    assert message.splitlines()[-2:] == ["stopped: 2 masked", "interrupted"]
-    verify(here / "clip 9.mp4", here / "out" / "second.mask.mp4")
 
 
 def test_names_are_any_text(tmp_path: Path) -> None:

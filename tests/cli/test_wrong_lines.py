@@ -68,8 +68,6 @@ LINES = [
     ("mask clip.mp4 --fps 25", 2, "--fps is of pictures that are a clip"),
     ("mask clip.mp4 -o http://host/out.mp4", 2, "OUTPUT is a file or a folder, and not http:"),
     ("mask clip.mp4 -q -v", 2, "cannot both be"),
-    ("mask clip.mp4 --watch folder", 2, "--watch takes neither INPUT"),
-    ("mask --watch notes.txt", 2, "notes.txt is no folder that can be watched"),
     ("mask clip.mp4 --skip-existing --start 1", 2, "leave out --start and --end"),
     ("mask clip.mp4 --skip-existing -o -", 2, "leave out --skip-existing"),
     ("mask clip.mp4 --cache no/such/cache", 2, "there is no directory no/such for --cache"),

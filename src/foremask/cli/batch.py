@@ -3,7 +3,7 @@
 import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
@@ -19,7 +19,6 @@ from foremask.cli.products import PNG, Job, Product
 from foremask.cli.progress_bar import MASKED, progress_bar
 from foremask.cli.sources import find_sources
 from foremask.cli.targets import make_folder, plan_jobs
-from foremask.cli.watching import watched_jobs
 from foremask.errors import ForemaskError, Internal, OutputExists
 from foremask.facts import Report
 from foremask.options import AlphaFormat, MaskOptions
@@ -42,7 +41,7 @@ def run_batch(
         raise Usage("--quiet and --verbose cannot both be")
     jobs = _jobs(command, tuple(map(str, inputs)), asked, product)
     hints = asked.hinted.parsed()
-    is_one = isinstance(jobs, list) and len(jobs) == 1
+    is_one = len(jobs) == 1
     if hints and (asked.skip_existing or not is_one):
         raise Usage("hints are of one clip: name one INPUT, and leave out --skip-existing")
     options = replace(
@@ -51,25 +50,16 @@ def run_batch(
     if asked.skip_existing and (asked.start or asked.end):
         raise Usage("--skip-existing checks whole masks: leave out --start and --end")
     rate = asked.rate
-    if isinstance(jobs, list):
-        if asked.fps is not None and not any(job.source.pictures for job in jobs):
-            raise Usage("--fps is of pictures that are a clip: name a folder of them, or %04d.png")
-        if any(job.is_sent for job in jobs):
-            if asked.skip_existing:
-                raise Usage("-o - is always written: leave out --skip-existing")
-            standard_streams.check_standard_output(as_json=asked.as_json)
+    if asked.fps is not None and not any(job.source.pictures for job in jobs):
+        raise Usage("--fps is of pictures that are a clip: name a folder of them, or %04d.png")
+    if any(job.is_sent for job in jobs):
+        if asked.skip_existing:
+            raise Usage("-o - is always written: leave out --skip-existing")
+        standard_streams.check_standard_output(as_json=asked.as_json)
     return Batch(jobs, product, asked, options, rate, settings).run()
 
 
-def _jobs(
-    command: str, words: tuple[str, ...], asked: BatchOptions, product: Product
-) -> Iterable[Job]:
-    if asked.watch is not None:
-        if words or asked.fps or asked.skip_existing:
-            raise Usage("--watch takes neither INPUT nor --fps nor --skip-existing")
-        return watched_jobs(
-            asked.watch, asked.output, product, recursive=asked.recursive, replace=asked.force
-        )
+def _jobs(command: str, words: tuple[str, ...], asked: BatchOptions, product: Product) -> list[Job]:
     if not words:
         raise Usage(f"INPUT is missing: name a clip, a folder or a URL; foremask {command} --help")
     try:
@@ -100,11 +90,11 @@ type _Made = tuple[Report, float]  # and the seconds that it took
 class Batch:
     """Jobs that are done one after the other by one loaded network.
 
-    ``jobs`` of a folder that is watched have no end. ``fps`` is that of pictures which are a clip.
-    The weights are fetched just before the first mask, after all checks.
+    ``fps`` is that of pictures which are a clip. The weights are fetched just before the first
+    mask, after all checks.
     """
 
-    jobs: Iterable[Job]
+    jobs: list[Job]
     product: Product
     asked: BatchOptions
     options: MaskOptions
@@ -115,8 +105,8 @@ class Batch:
     _running: bool = False
 
     @property
-    def _total(self) -> int | None:
-        return len(self.jobs) if isinstance(self.jobs, Sequence) else None
+    def _total(self) -> int:
+        return len(self.jobs)
 
     def run(self) -> Exit:
         """Make all; gives the exit code: of the only job its own, of several 1 if one failed."""
@@ -136,9 +126,7 @@ class Batch:
 
     def _run_job(self, job: Job, number: int) -> None:
         name = job.source.path.name
-        label = f"{number}/{self._total} {name}" if self._total else name
-        if self._total == 1:
-            label = self.product.bar
+        label = self.product.bar if self._total == 1 else f"{number}/{self._total} {name}"
         try:
             made = self._outcome(job, label)
         except ForemaskError as error:
@@ -272,8 +260,7 @@ class Batch:
             return
         counts = dict(self.counts)
         broken_off = int(how == "stopped" and self._running)
-        if self._total is not None:
-            counts["not begun"] = max(0, self._total - sum(counts.values()) - broken_off)
+        counts["not begun"] = max(0, self._total - sum(counts.values()) - broken_off)
         counts["broken off"] = broken_off
         text = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         lines = [f"{how}: {text or 'nothing to do'}"]

@@ -113,7 +113,6 @@ class BatchOptions:
     Args:
         out: A file, a folder/, a template (docs/cli.md), or -.
         recursive: Look into the folders of a folder.
-        watch: Take what comes into this folder, until Ctrl-C.
         skip_existing: Skip a clip whose OUTPUT is there already and whole.
         fail_fast: Stop at the first clip that fails.
         start: Begin there: seconds from the first frame, or 1:02.5.
@@ -126,7 +125,6 @@ class BatchOptions:
 
     out: Annotated[str | Path | None, Shown, Parameter(name=("--output", "-o"))] = None
     recursive: Annotated[bool, Flag, Parameter(name=("--recursive", "-r"))] = False
-    watch: Annotated[Path | None, Shown] = None
     force: Annotated[Force, Parameter(name=("--force", "-f"))] = False
     skip_existing: Switch = False
     fail_fast: Switch = False

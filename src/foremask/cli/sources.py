@@ -141,44 +141,23 @@ def is_clip_name(word: str) -> bool:
     return "://" in word or path.suffix.lower() in _TAKEN or path.is_file()
 
 
-def is_made(path: Path) -> bool:
-    """Whether the name is that of an output (``*.mask.*``), which folders and globs leave out."""
-    return _MADE_STEM.match(path.stem) is not None
-
-
-def clips_in(folder: Path, *, recursive: bool) -> list[ClipSource]:
-    """The clips and single pictures that are in ``folder`` now, in order; there may be none.
-
-    Links are left out: whoever may write there need not be one who may read what they lead to.
-    """
-    found = _taken_of(folder, recursive=recursive)
-    return [source for source in found if not source.path.is_symlink()]
-
-
-def _taken_of(folder: Path, *, recursive: bool) -> list[ClipSource]:
-    paths = folder.rglob("*") if recursive else folder.iterdir()
-    wanted = (path for path in paths if path.suffix.lower() in _TAKEN and _is_wanted(path, folder))
-    return [
-        ClipSource(str(path), path, path.relative_to(folder).parent)
-        for path in sorted(wanted, key=_natural_order)
-    ]
-
-
 def _in_folder(folder: Path, *, recursive: bool, joined: bool) -> Iterator[ClipSource]:
-    found = _taken_of(folder, recursive=recursive)
     pictures: dict[Path, list[Path]] = {}
-    for source in found if joined else ():
-        if source.is_picture:
-            pictures.setdefault(source.path.parent, []).append(source.path)
-    found = [source for source in found if not (joined and source.is_picture)]
+    paths = folder.rglob("*") if recursive else folder.iterdir()
+    wanted = [path for path in paths if path.suffix.lower() in _TAKEN and _is_wanted(path, folder)]
+    if not wanted:
+        deeper = "" if recursive else "; --recursive looks into its folders"
+        raise Usage(f"there is no clip in {folder}{deeper}")
+    for path in sorted(wanted, key=_natural_order):
+        source = ClipSource(str(path), path, path.relative_to(folder).parent)
+        if joined and source.is_picture:
+            pictures.setdefault(path.parent, []).append(path)
+        else:
+            yield source
     for place, files in pictures.items():
         called = place if place.name else place.absolute()
         below = Path() if place == folder else place.relative_to(folder).parent
-        found.append(ClipSource(f"{place}/", called, below, tuple(files)))
-    if not found:
-        deeper = "" if recursive else "; --recursive looks into its folders"
-        raise Usage(f"there is no clip in {folder}{deeper}")
-    yield from found
+        yield ClipSource(f"{place}/", called, below, tuple(files))
 
 
 def _numbered(pattern: Path) -> ClipSource:
@@ -216,7 +195,7 @@ def _is_wanted(path: Path, folder: Path) -> bool:
     """Whether it is a file, not hidden, and no output of ours."""
     inside = path.relative_to(folder) if path.is_relative_to(folder) else path
     hidden = any(part.startswith(".") and part not in (".", "..") for part in inside.parts)
-    return path.is_file() and not hidden and not is_made(path)
+    return path.is_file() and not hidden and not _MADE_STEM.match(path.stem)
 
 
 def _natural_order(path: Path) -> list[tuple[int, str]]:
