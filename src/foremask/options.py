@@ -314,8 +314,8 @@ def form_of(name: str, kind: ResultKind) -> Form:
 
 
 def is_joinable(form: Form) -> bool:
-    """Whether parts of a cut-out or a composite can be joined packet by packet."""
-    return form.suffix not in (".gif", ".zip", ".png")
+    """Whether parts can be joined packet by packet; a gif is never made in parts."""
+    return form.suffix not in (".zip", ".png")
 
 
 def with_alpha(name: str, known: Sequence[AlphaFormat] = tuple(AlphaFormat)) -> AlphaFormat:

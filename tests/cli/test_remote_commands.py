@@ -85,6 +85,8 @@ def test_a_job_is_read_and_cancelled(clip_origin: str, capsys: pytest.CaptureFix
     assert main(["jobs", "--last", "1"]) == Exit.OK
     assert f"  {job}  cancelled  " in capsys.readouterr().out
     assert main(["job", "no-such-job"]) == Exit.USAGE
+    assert main(["status", "unknown", "--json"]) == Exit.USAGE
+    assert json.loads(capsys.readouterr().out)["error"]["reason"] == "request_unknown"
 
 
 def test_an_answer_that_is_lost_makes_no_second_job(
@@ -266,7 +268,7 @@ def test_a_server_writes_no_escapes_to_the_terminal(capsys: pytest.CaptureFixtur
     said = json.dumps({"error": {"details": "\x1b[2J\x9b1m\u202e", "reason": "\x07"}}).encode()
     with answering(403, said, {}) as url:
         assert main(["status", "job", "--server", url]) == Exit.INTERNAL
-    assert capsys.readouterr().err == "error: \\x1b[2J\\x9b1m\\u202e [\\x07]\n"
+    assert capsys.readouterr().err == "error: \\x1b[2J\\x9b1m\\u202e. [\\x07]\n"
     said = json.dumps({"status": "IN_PROGRESS", "stage": "\x1b[2J\x9b1m"}).encode()
     with answering(200, said, {}) as url:
         assert main(["status", "job", "--server", url]) == Exit.OK

@@ -86,8 +86,9 @@ class ServerUnreachable(errors.Failed):
 
 
 def exit_code(error: ForemaskError) -> Exit:
-    """The exit code that an error ends the process with."""
-    return next((code for kind, code in _BY_KIND if isinstance(error, kind)), Exit.INTERNAL)
+    """The exit code that an error ends the process with, by its reason: it may be a server's."""
+    kind = errors.BY_REASON.get(error.reason, ForemaskError)
+    return next((code for known, code in _BY_KIND if issubclass(kind, known)), Exit.INTERNAL)
 
 
 def print_json(value: object, indent: int | None = 2) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from msgspec import Struct
 
 from foremask.cli.exits import ServerUnreachable, Usage
-from foremask.errors import OutputFailed
+from foremask.errors import ForemaskError, OutputFailed
 from foremask.options import MEDIA_TYPES
 
 READ_S: Final = 60.0
@@ -76,12 +76,12 @@ class _Refusal(Struct):
     error: Problem
 
 
-class ServerRefused(Exception):
-    """The server refused, for this ``problem``."""
+class ServerRefused(ForemaskError):
+    """The server refused; details and reason are its own."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.details)
-        self.problem = problem
+        self.reason = problem.reason  # type: ignore[misc]
 
 
 class RemoteClient:

@@ -3,7 +3,7 @@
 import os
 import shlex
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,6 @@ from foremask.cli.progress_bar import MASKED, MEGABYTES, progress_bar
 from foremask.cli.remote_client import JobStatus, RemoteClient, ServerRefused
 from foremask.cli.sources import ClipSource, find_sources
 from foremask.cli.targets import make_folder, plan_jobs
-from foremask.errors import BY_REASON
 from foremask.masking.outputs import check_output, written_whole
 from foremask.options import Preset, Quality
 
@@ -42,20 +41,15 @@ class Server:
     server: Annotated[str | None, Shown] = None
     token: Annotated[str | None, Shown] = None
 
-    def called(self, work: Callable[[RemoteClient], Exit]) -> Exit:
-        """Do ``work`` with it. Raises Usage where neither options nor settings name it."""
+    def client(self) -> RemoteClient:
+        """Raises Usage where neither options nor settings name it."""
         server = self.server or os.environ.get("FOREMASK_SERVER")
         token = (self.token or os.environ.get("FOREMASK_TOKEN") or "").strip()
         if not server:
             raise Usage("no server is named: set FOREMASK_SERVER, or use --server URL")
         if not token:
             raise Usage("no token is there: set FOREMASK_TOKEN; the server's operator has it")
-        try:
-            with RemoteClient(server, token) as client:
-                return work(client)
-        except ServerRefused as error:
-            note(f"error: {error.problem.details} [{error.problem.reason}]")
-            return _code(error.problem.reason)
+        return RemoteClient(server, token)
 
 
 THE_SERVER: Final = Server()
@@ -90,23 +84,21 @@ def submit(
         make_folder(target, output)
         check_output(target, *clip.files, replace=force)
 
-    def work(client: RemoteClient) -> Exit:
+    with server.client() as client:
         url = source
         if file is not None:
             with progress_bar("upload", MEGABYTES) as show:
                 url = client.upload(file, show)
         fields = {"video": url, "output_container_and_codec": str(preset), "quality": str(quality)}
         job = client.submit(fields)
-        if not wait:
-            if as_json:
-                print_json({"request_id": job})
-            else:
-                say(job)
-            return Exit.OK
-        note(f"job {job}")
-        return _finish(client, job, target, replace=force, as_json=as_json)
-
-    return server.called(work)
+        if wait:
+            note(f"job {job}")
+            return _finish(client, job, target, replace=force, as_json=as_json)
+    if as_json:
+        print_json({"request_id": job})
+    else:
+        say(job)
+    return Exit.OK
 
 
 def status(
@@ -129,12 +121,10 @@ def status(
     if output is not None:
         check_output(output, replace=force)
 
-    def work(client: RemoteClient) -> Exit:
+    with server.client() as client:
         if wait or output is not None:
             return _finish(client, job, output, replace=force, as_json=as_json)
         return _answer(*client.status(job), as_json=as_json)
-
-    return server.called(work)
 
 
 def cancel(
@@ -149,19 +139,16 @@ def cancel(
     Args:
         job: Its ID, as `foremask submit` printed it.
     """
-
-    def work(client: RemoteClient) -> Exit:
+    with server.client() as client:
         status, body = client.cancel(job)
-        is_cancelled = status.problem.reason == "cancelled"
-        if as_json:
-            print_json(msgspec.json.decode(body))
-        elif is_cancelled:
-            say(f"{job} is cancelled")
-        else:
-            say(f"not cancelled, since it had ended: {_described(status)}")
-        return Exit.OK if is_cancelled else Exit.INTERNAL
-
-    return server.called(work)
+    is_cancelled = status.problem.reason == "cancelled"
+    if as_json:
+        print_json(msgspec.json.decode(body))
+    elif is_cancelled:
+        say(f"{job} is cancelled")
+    else:
+        say(f"not cancelled, since it had ended: {_described(status)}")
+    return Exit.OK if is_cancelled else Exit.INTERNAL
 
 
 def _planned(
@@ -204,7 +191,7 @@ def _wait(client: RemoteClient, job: str) -> tuple[JobStatus, bytes]:
                 status, body = client.status(job)
             except (ServerUnreachable, ServerRefused) as error:
                 silent_since_s = silent_since_s or time.monotonic()
-                known = isinstance(error, ServerUnreachable) or error.problem.reason in _PASSING
+                known = isinstance(error, ServerUnreachable) or error.reason in _PASSING
                 if not known or time.monotonic() - silent_since_s > PATIENCE_S:
                     raise
             else:
@@ -235,7 +222,7 @@ def _answer(status: JobStatus, body: bytes, *, as_json: bool) -> Exit:
         print_json(msgspec.json.decode(body))
     else:
         say(_described(status))
-    return _code(status.problem.reason) if has_failed else Exit.OK
+    return exit_code(ServerRefused(status.problem)) if has_failed else Exit.OK
 
 
 def _described(status: JobStatus) -> str:
@@ -251,8 +238,3 @@ def _described(status: JobStatus) -> str:
     if status.idle_s is not None:
         words.append(f"no progress for {status.idle_s:.0f} s")
     return ", ".join(words)
-
-
-def _code(reason: str) -> Exit:
-    kind = BY_REASON.get(reason)
-    return Exit.INTERNAL if kind is None else exit_code(kind(""))

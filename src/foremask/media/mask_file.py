@@ -42,13 +42,13 @@ class MaskFile:
         self.recipe = recipe
         self.clip = clip
         self.time_base = Fraction(*clip.time_base)
-        if self.recipe.time_base is not None and not part:
-            self.time_base = self.recipe.time_base
+        if recipe.time_base is not None:
+            self.time_base = recipe.time_base
         self.size = clip.width, clip.height
         self.aspect = Fraction(*clip.sample_aspect_ratio)
         self.turn = Orientation()
         self.matrix = clip.matrix
-        if recipe.is_gif and not part:
+        if recipe.is_gif:
             self.turn, self.matrix = Orientation.from_matrix(clip.matrix), None
             if self.turn.transposed:
                 self.size, self.aspect = self.size[::-1], 1 / self.aspect
@@ -131,7 +131,7 @@ class MaskFile:
         if end_pts is not None:
             wanted = end_pts * time_base
         end = max(last + 1, round(wanted / self.time_base))
-        if self.recipe.is_gif and not self.is_part:
+        if self.recipe.is_gif:
             late_s = float(end * self.time_base - wanted)
             check_late(self.clip, self._frames, late_s, is_end=True)
         self._held.duration = end - last

@@ -14,17 +14,14 @@ from av.container import OutputContainer
 from av.video.stream import VideoStream
 
 from foremask.errors import CorruptVideo
-from foremask.facts import SEGMENT_GRID, Clip, SegmentGrid, SegmentPlan, Written
+from foremask.facts import SEGMENT_GRID, SegmentGrid, SegmentPlan, Written
 from foremask.media.colour_presets import recipe_of
 from foremask.media.demux import Container, OpenClip, open_clip
-from foremask.media.frames import Frame
 from foremask.media.mask_file import MaskFile, movie_timescale
-from foremask.media.orientation import Orientation
 from foremask.media.presets import RECIPES
 from foremask.media.probe import ACCEPTED_CODECS, clip_of
 from foremask.media.reader import VideoReader
 from foremask.media.write_errors import writing
-from foremask.media.writer import MaskWriter
 from foremask.options import Form, Preset, ResultKind
 
 _CUTTABLE: Final = (Container.MP4, Container.MOV, Container.WEBM)
@@ -131,17 +128,11 @@ def join(
 ) -> Written:
     """Put the parts together in order, with the sound of the source.
 
-    Packet by packet, but for the gif of a mask: its parts are encoded again, without loss. Of
-    cut-outs and composites, ``form`` must be joinable: `options.is_joinable`.
+    They are copied packet by packet; ``form`` must be joinable: `options.is_joinable`.
     """
     with VideoReader(source) as reader:
         clip, end_pts, time_base = reader.clip, reader.declared_end_pts, reader.time_base
-    if kind is ResultKind.MASK and isinstance(form, Preset):
-        if form is Preset.GIF:
-            return _join_gif(parts, target, clip, end_pts)
-        recipe = RECIPES[form]
-    else:
-        recipe = recipe_of(form)
+    recipe = RECIPES[Preset(form)] if kind is ResultKind.MASK else recipe_of(form)
     file = MaskFile(target, recipe, clip, source if keep_sound else None, part=False)
     try:
         file.take(parts)
@@ -149,23 +140,6 @@ def join(
     except BaseException:
         file.abandon()
         raise
-
-
-def _join_gif(parts: Sequence[Path], target: Path, clip: Clip, end_pts: int | None) -> Written:
-    """FFmpeg's gif muxer mistimes the first packet of an encoder that was started again."""
-    time_base, index = Fraction(*clip.time_base), 0
-    orientation = Orientation.from_matrix(clip.matrix)
-    with MaskWriter(target, Preset.GIF, clip, None) as writer:
-        for part in parts:
-            with av.open(f"file:{part}", "r", format="nut") as opened:
-                for decoded in opened.decode(video=0):
-                    base = decoded.time_base
-                    moment = (decoded.pts or 0) * Fraction(base.numerator, base.denominator)
-                    pts = round(moment / time_base)
-                    frame = Frame(decoded, index, pts, None, time_base, orientation)
-                    writer.write(frame.luma(), frame)
-                    index += 1
-        return writer.finish(end_pts, time_base)
 
 
 def _timestamps(path: Path) -> tuple[bool, list[int], list[int]]:

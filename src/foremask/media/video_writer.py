@@ -46,7 +46,7 @@ class VideoWriter:
         self._encoder = self._file.recipe.encoder
         self.coded = presets.encoded_size(self._encoder, *self._file.size)
         self._whole: MaskFile | None = None
-        self._is_gif = recipe.is_gif and not part
+        self._is_gif = recipe.is_gif
         self._part = target.with_name(f".{target.name}.part")
         if self.coded != self._file.size and not part:
             # PyAV gives a rotation only to a stream that has a codec, and cropping needs one that

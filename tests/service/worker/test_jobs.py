@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from foremask.facts import Report
 from foremask.hints.kinds import Point
+from foremask.options import Preset
 from foremask.service.jobs import deliveries, records, steps
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database, Row
@@ -66,6 +67,15 @@ async def test_a_clip_is_cut_only_where_more_than_one_slot_is_free(
     if segments is None:  # no cut and no join
         whole = [("ingest", "done"), ("segment", "done")]
         assert await outcomes(work.database, record.request_id) == whole
+
+
+async def test_a_gif_is_made_in_one_piece(work: WorkerContext, caller: Caller, site: Site) -> None:
+    await announce_slots(work.database, 7)
+    new = new_job(caller.token_id, video_url=site.clip(117), preset=Preset.GIF)
+    async with working(work):
+        record = await caller.ended(await admit(work.database, new))
+    assert record.report is not None
+    assert (record.report.frames_out, record.report.segments) == (117, None)
 
 
 class KeepingMedia(stand_in.TextMedia):

@@ -256,10 +256,10 @@ class RunningStep:
     async def _plan(self, clip: Clip) -> tuple[SegmentPlan, ...]:
         """The spans to cut, no more than there are free slots.
 
-        A clip stays whole with fewer than two free slots, where a cut gains no time, and with
-        hints, which act on the whole clip.
+        A clip stays whole with fewer than two free slots, where a cut gains no time, with hints,
+        which act on the whole clip, and for a gif, whose muxer mistimes joined parts.
         """
-        if self.step.args.result.hints:
+        if self.step.args.result.hints or self.step.preset == Preset.GIF:
             return ()
         free = await steps.free_slots(self.work.database)
         # It counts from zero, and so do parts of VP9 with alpha.
