@@ -194,14 +194,6 @@ def test_probe_says_what_the_service_would_say(
     assert "[duration_too_long]" in message
 
 
-def test_verify_lists_what_is_kept(capsys: pytest.CaptureFixture[str], clip: Path) -> None:
-    whole = synth.Spec(sound=(synth.Tone(),))
-    copy = synth.write(clip.with_name("copy.mp4"), whole, synth.greys(whole))
-    assert main(["verify", str(clip), str(copy)]) == Exit.OK
-    kept = capsys.readouterr().out.splitlines()
-    assert {"kept: size: 64x48", "kept: audio language: track 1: none"} <= set(kept)
-
-
 def test_every_error_has_an_exit_code_of_its_kind() -> None:
     ours = {
         reason

@@ -13,6 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
 
 from foremask.cli.batch_options import HintOptions
@@ -21,7 +22,7 @@ from foremask.cli.exits import Exit
 from foremask.cli.products import Masks
 from foremask.cli.sources import find_sources
 from foremask.cli.targets import plan_jobs
-from foremask.hints.kinds import Box, Point
+from foremask.hints.kinds import Box, Paint, Point
 from foremask.masking.stills import verify_picture
 from foremask.media.probe import probe
 from foremask.media.verify import verify
@@ -192,6 +193,7 @@ OTHERS: list[tuple[tuple[str, ...], int, set[str]]] = [
     (("cutout", "frames/008.png", "--mask", "frames/009.png", "-o", "cut.png"), 0, {"cut.png"}),
     (("cutout", "deep", "-r", "--preset", "gif"), 0, {"deep/clip 9.cutout.gif"}),
     (("submit", "frames", "-o", "m.mp4"), 2, set()),
+    (("tracks", "clip 10.mov", "-o", "frames/008.png"), 6, set()),
 ]  # fmt: skip
 
 
@@ -322,15 +324,6 @@ def test_a_mask_that_is_not_whole_is_not_skipped(
     verify(here / "clip 9.mp4", made)
 
 
-def test_quiet_says_nothing_where_all_goes_well(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["mask", "clip 10.mov", "deep/clip 9.mp4", "-q"]) == Exit.OK
-    answer = capsys.readouterr()
-    assert (answer.out, answer.err) == ("", "")
-    assert (here / "clip 10.mask.mp4").exists()
-
-
 @pytest.mark.slow
 def test_ctrl_c_between_clips_keeps_what_is_done_and_says_so(here: Path) -> None:
     synth.write(here / "long.mp4", synth.Spec(pts=tuple(range(0, 600_000, 1_000))))
@@ -352,19 +345,6 @@ def test_a_part_of_a_clip_is_masked(here: Path) -> None:
     words = ("--start", "0:00.02", "--end", "0.05", "-o", "m.mp4", "-q")
     assert main(["mask", "clip 10.mov", *words]) == Exit.OK
     assert synth.shown_at(here / "m.mp4") == [Fraction(1, 30) - Fraction("0.02")]
-
-
-def test_a_sheet_finds_the_mask_and_stays_beside_the_clip(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    before = checksums(here)
-    assert main(["sheet", "clip 9.mp4"]) == Exit.OK
-    assert checksums(here).keys() - before.keys() == {"clip 9.sheet.png"}
-    assert main(["sheet", "clip 9.mp4"]) == Exit.OUTPUT_FAILED
-    assert main(["sheet", "clip 9.mp4", "-o", "clip 9.mp4", "--force"]) == Exit.OUTPUT_FAILED
-    assert main(["sheet", "clip 10.mov"]) == Exit.USAGE
-    assert "foremask mask clip 10.mov" in capsys.readouterr().err
-    assert len(find_sources(["."])) == 3
 
 
 def test_clips_of_a_folder_come_in_the_order_that_people_count(here: Path) -> None:
@@ -450,13 +430,22 @@ def test_a_folder_for_a_matting_tool_is_made_once_and_kept(
 
 def test_all_options_are_hints_the_file_first(tmp_path: Path) -> None:
     (tmp_path / "hints.json").write_text('[{"type": "point", "x": 1, "y": 2}]')
+    (tmp_path / "a@2.png").write_bytes(png := cv2.imencode(".png", np.zeros((48, 64)))[1].tobytes())
     options = HintOptions(
-        point=["640,360@12"], against=["9,8@0.5s"], box=["1,2,30,40"], hints=tmp_path / "hints.json"
+        point=["640,360@12", "640.5,360@00:01.5", "1,2@1:00:02"],
+        against=["9,8@0.5s"],
+        box=["1,2,30,40@2s"],
+        paint=[f"{tmp_path / 'a@2.png'}@7", f"{tmp_path / 'a@2.png'}"],
+        hints=tmp_path / "hints.json",
     )
     assert options.parsed() == (
         Point(1, 2),
-        Box(1, 2, 30, 40),
+        Paint(png, frame=7),
+        Paint(png),
+        Box(1, 2, 30, 40, time_s=2),
         Point(640, 360, frame=12),
+        Point(640.5, 360, time_s=1.5),
+        Point(1, 2, time_s=3602),
         Point(9, 8, time_s=0.5, negative=True),
     )
 

@@ -70,10 +70,3 @@ def test_two_discs_are_two_things_with_a_mask_each(
     for wrong in ("3@" + str(kept), "2", "x@y", f"1@{clip}"):
         with pytest.raises(Usage):
             HintOptions(thing=[wrong]).parsed()
-
-
-def test_nothing_that_is_there_is_replaced(clip: Path, model: Path, tmp_path: Path) -> None:
-    there = tmp_path / "tracks.png"
-    there.write_bytes(b"mine")
-    assert main(["tracks", str(clip), "-o", str(there), "--model", str(model)]) != 0
-    assert there.read_bytes() == b"mine"

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from foremask.cli.commands import app, main
-from foremask.errors import ERROR_TABLE
 from foremask.service.api.application import HANDLERS
 from foremask.settings import NOT_OURS, VARIABLES
 from tests.documentation.pages import DOCS, GENERATED
@@ -74,10 +73,6 @@ def links(page: Path) -> Iterator[str]:
 @pytest.mark.parametrize(("name", "page"), GENERATED.items(), ids=GENERATED)
 def test_a_generated_page_is_fresh(name: str, page: Callable[[], str]) -> None:
     assert (DOCS / name).read_text(encoding="utf-8") == page()
-
-
-def test_every_reason_has_its_anchor() -> None:
-    assert {kind.reason for kind in ERROR_TABLE} <= anchors(DOCS / "errors.md")
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from foremask.errors import FieldInvalid
 from foremask.hints.hint_json import hints_of_file, hints_of_json
-from foremask.hints.hint_words import parse_paint, parse_place
 from foremask.hints.kinds import MOST_HINTS, Box, Hint, Paint, Point, check_hints
 from foremask.media.probe import probe
 from tests.support import synth
@@ -20,36 +19,6 @@ from tests.support import synth
 PNG = cv2.imencode(".png", np.zeros((48, 64), np.uint8))[1].tobytes()
 POINT = {"type": "point", "x": 1, "y": 2}
 PNG_TEXT = base64.b64encode(PNG).decode()
-
-
-@pytest.mark.parametrize(
-    ("text", "hint"),
-    [
-        ("640,360", Point(640, 360)),
-        ("640,360@12", Point(640, 360, frame=12)),
-        ("640,360@0.5s", Point(640, 360, time_s=0.5)),
-        ("640.5,360@00:01.5", Point(640.5, 360, time_s=1.5)),
-        ("1,2@1:00:02", Point(1, 2, time_s=3602)),
-    ],
-)
-def test_a_point_is_written_as_a_place_and_a_moment(text: str, hint: Point) -> None:
-    assert parse_place(Point, text) == hint
-
-
-def test_boxes_and_paints_have_the_same_moments(tmp_path: Path) -> None:
-    path = tmp_path / "a@2.png"
-    path.write_bytes(PNG)
-    assert parse_place(Box, "1,2,30,40@2s", negative=True) == Box(
-        1, 2, 30, 40, time_s=2, negative=True
-    )
-    assert parse_paint(f"{path}@7") == Paint(PNG, frame=7)
-    assert parse_paint(str(path)) == Paint(PNG)
-
-
-@pytest.mark.parametrize("text", ["", "1", "1,2,3", "a,b", "1,2@", "1,2@x", "1,2@1.5", "1,2@-1"])
-def test_what_is_no_point_is_said_to_be_none(text: str) -> None:
-    with pytest.raises(FieldInvalid):
-        parse_place(Point, text)
 
 
 def test_json_has_the_same_words(tmp_path: Path) -> None:

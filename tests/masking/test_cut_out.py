@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from foremask import errors
 from foremask.facts import Report, SegmentGrid
 from foremask.masking.cut_out import cut_out, form_for
 from foremask.media import segments
@@ -70,23 +69,6 @@ def shown(path: Path) -> list[NDArray[np.uint8]]:
         return [frame.rgb(frame.width, frame.height) for frame in reader]
 
 
-@pytest.mark.parametrize(
-    ("background", "colour"),
-    [("#123456", (18, 52, 86)), ("broadcast_green", (0, 177, 64)), ("white", (255, 255, 255))],
-)
-def test_a_colour_is_behind_the_subject(
-    clip: Path, tmp_path: Path, background: str, colour: tuple[int, int, int]
-) -> None:
-    report = cut(clip, tmp_path / "made.mp4", background)
-    assert report.kind == "composite"
-    for number, picture in enumerate(shown(tmp_path / "made.mp4")):
-        assert np.abs(picture[2, 2].astype(int) - colour).max() <= 4
-        mask = synth.disc(64, 48, number / 9)[1]
-        inside = cv2.erode(mask, np.ones((5, 5), np.uint8)) > 0
-        assert np.abs(picture[inside].astype(int) - RED).mean() < 12
-    verify(clip, tmp_path / "made.mp4", ResultKind.COMPOSITE)
-
-
 def test_a_picture_covers_the_frame_about_its_centre(clip: Path, tmp_path: Path) -> None:
     picture = np.zeros((48, 128, 3), np.uint8)
     picture[:, 32:96] = (200, 100, 0)  # blue first
@@ -109,18 +91,6 @@ def test_a_video_loops_behind_the_subject(tmp_path: Path) -> None:
     assert [synth.number_of(each) for each in above] == seen[:10]
 
 
-def test_a_background_that_breaks_ends_it_and_leaves_nothing(tmp_path: Path) -> None:
-    spec = Spec(pts=synth.even(60, Fraction(30)), b_frames=2)
-    clip = synth.write(tmp_path / "clip.mp4", spec)
-    behind = synth.broken(tmp_path / "behind.mp4", clip)
-    with pytest.raises(
-        errors.CorruptVideo, match=r"background behind\.mp4: .* after frame \d+"
-    ) as refused:
-        cut(clip, tmp_path / "made.mp4", str(behind))
-    assert refused.value.param == "background"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["behind.mp4", "clip.mp4"]
-
-
 @pytest.mark.parametrize("background", ["blur", "blur:8", "original:0.5"])
 def test_the_clip_itself_may_be_behind(clip: Path, tmp_path: Path, background: str) -> None:
     cut(clip, tmp_path / "made.mp4", background)
@@ -130,13 +100,6 @@ def test_the_clip_itself_may_be_behind(clip: Path, tmp_path: Path, background: s
     else:
         assert np.ptp(corner.mean(axis=2)) < 96
         assert (corner[:, :, 0] - corner[:, :, 1]).max() < 12
-
-
-def test_inverted_the_background_is_kept(clip: Path, tmp_path: Path) -> None:
-    cut(clip, tmp_path / "pngs/%03d.png", matte=Matte(invert=True))
-    alpha = first_png(tmp_path / "pngs")[:, :, 3]
-    assert (alpha[2, 40:] == 255).all()
-    assert alpha[24, 12] == 0
 
 
 @pytest.mark.parametrize(
@@ -158,21 +121,6 @@ def test_the_ending_picks_the_preset(
     options = CutOutOptions(preset=chosen, background=Background.parse(background))
     found = form_for(Path(name), options)
     assert (found, type(found)) == (form, type(form))
-
-
-def test_no_directory_of_others_is_touched(clip: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "pngs"
-    folder.mkdir()
-    (folder / "holiday.jpg").touch()
-    with pytest.raises(errors.OutputFailed, match=r"holiday\.jpg"):
-        cut(clip, folder / "%03d.png")
-    (folder / "holiday.jpg").unlink()
-    cut(clip, folder / "%03d.png")
-    with pytest.raises(errors.OutputFailed, match="exists already"):
-        cut(clip, folder / "%03d.png")
-    names = [sorted(path.name for path in each.iterdir()) for each in (tmp_path, folder)]
-    assert names[0] == ["clip.mp4", "pngs"]
-    assert len(names[1]) == 11
 
 
 TURNED = Spec(

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import foremask
-from foremask import Box, FieldInvalid, Paint, Point
+from foremask import Box, Paint, Point
 from foremask.types import Rgb
 from tests.support import synth
 
@@ -93,17 +93,3 @@ def test_the_latest_of_two_contradicting_hints_counts_and_the_report_says_so(
     report = foremask.mask_video(clip, tmp_path / "mask.mp4", model=model, hints=hints)
     assert shares(report.target)[1] > 0.95
     assert "hints[1] contradicts hints[0]: the later one counts" in report.warnings
-
-
-def test_a_hint_beyond_the_end_is_refused_before_anything_is_written(
-    clip: Path, model: Path, tmp_path: Path
-) -> None:
-    for hint, param in ((Point(1, 1, frame=20), "hints[0].frame"), (Point(192, 1), "hints[0].x")):
-        with pytest.raises(FieldInvalid) as refused:
-            foremask.mask_video(clip, tmp_path / "mask.mp4", model=model, hints=[hint])
-        assert refused.value.param == param
-    with pytest.raises(FieldInvalid, match=r"hints\[0\].frame is 15, and the clip ends with frame"):
-        foremask.mask_video(
-            clip, tmp_path / "mask.mp4", model=model, end_s=0.3, hints=[Point(1, 1, frame=15)]
-        )
-    assert not list(tmp_path.iterdir())

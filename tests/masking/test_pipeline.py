@@ -257,23 +257,6 @@ def test_frames_that_may_wait_for_their_masks_are_decoded_once(
     verify(source, target)
 
 
-@pytest.mark.slow
-def test_a_masking_whose_frames_wait_can_be_cancelled(tmp_path: Path) -> None:
-
-    class CancelledError(Exception):
-        pass
-
-    def cancel(_: Progress) -> None:
-        raise CancelledError
-
-    target = tmp_path / "mask.mp4"
-    options = MaskOptions(quality=Quality.FAST, model=model_path())
-    with pytest.raises(CancelledError):
-        mask_video(long_clip(tmp_path), target, options, on_frame=cancel)
-    assert not target.exists()
-    assert not any(each.name.startswith("foremask") for each in threading.enumerate())
-
-
 def test_a_masker_that_needs_no_pictures_holds_nothing_up(tmp_path: Path) -> None:
 
     def known(_: Iterable[Image], /) -> Iterator[Alpha]:

@@ -118,10 +118,3 @@ def test_a_callers_picture_that_is_too_large_is_refused_before_it_is_decoded(
     with pytest.raises(errors.ClipRefused, match=r"16000|100000000"):
         read_picture(path, Limits())
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10
-
-
-@pytest.mark.parametrize("suffix", [".tif", ".bmp", ".avif"])
-def test_a_caller_sends_no_format_of_an_own_machine(tmp_path: Path, suffix: str) -> None:
-    path = save(tmp_path / f"a{suffix}", synth.disc(64, 48, 0)[0])
-    with pytest.raises(errors.CorruptVideo, match="no picture that is read here"):
-        read_picture(path, Limits())

@@ -154,15 +154,6 @@ def test_what_is_no_clip_is_refused_for_the_right_reason(tmp_path: Path, what: s
             probe(path)
 
 
-def test_sound_alone_and_protected_video_are_told_from_broken_video(tmp_path: Path) -> None:
-    with pytest.raises(errors.NoVideoStream):
-        probe(synth.sound_only(tmp_path / "sound.mp4"))
-    path = synth.write(tmp_path / "clip.mp4")
-    path.write_bytes(path.read_bytes().replace(b"avc1", b"encv"))
-    with pytest.raises(errors.EncryptedVideo):
-        probe(path)
-
-
 @pytest.mark.parametrize(
     ("limits", "error", "limit", "actual"),
     [

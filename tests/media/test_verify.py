@@ -53,13 +53,6 @@ def test_an_avi_is_no_mask(tmp_path: Path) -> None:
         verify(source, source)
 
 
-def test_a_mask_with_a_colour_is_none(tmp_path: Path) -> None:
-    source = synth.write(tmp_path / "source.mp4")
-    gif = synth.write(tmp_path / "mask.gif", Spec(codec="gif", pixel_format="rgb8"))
-    with pytest.raises(PromiseBroken, match="has a colour"):
-        verify(source, gif)
-
-
 def test_levels_beyond_black_and_white_are_named(tmp_path: Path) -> None:
     """Full-range levels that are tagged limited would come back crushed: luma 0 and 255."""
     source = synth.write(tmp_path / "source.mp4", WHOLE)

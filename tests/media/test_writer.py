@@ -93,25 +93,13 @@ def test_hevc_masks_of_one_column_of_blocks_come_back(
             assert np.abs(found.astype(int) - mask).max() <= 2
 
 
-@pytest.mark.parametrize("preset", Preset)
-def test_all_grey_levels_are_neutral(tmp_path: Path, preset: Preset) -> None:
-    target, _ = write(tmp_path, preset, [sheet(49, 31)])
-    with av.open(str(target)) as opened:
-        rgb = next(opened.decode(video=0)).to_ndarray(format="rgb24").astype(int)
-    assert (rgb.max(axis=2) - rgb.min(axis=2)).max() <= 2
-
-
 @pytest.mark.parametrize("preset", [p for p in Preset if p is not Preset.GIF])
-def test_masks_are_limited_range_and_say_so(tmp_path: Path, preset: Preset) -> None:
-    """Browsers read limited range exactly; the tags name BT.709."""
+def test_masks_say_that_they_are_bt709_of_limited_range(tmp_path: Path, preset: Preset) -> None:
+    """Browsers read that exactly; `verify` holds the levels."""
     target, _ = write(tmp_path, preset, [sheet()])
     with av.open(str(target)) as opened:
         frame = next(opened.decode(video=0))
-        assert (frame.color_range, frame.colorspace) == (1, 1)
-        step = 4 if frame.format.components[0].bits == 10 else 1
-        kind = np.uint16 if step == 4 else np.uint8
-        luma = np.frombuffer(frame.planes[0], kind)
-        assert abs(int(luma[8 * frame.planes[0].line_size // luma.itemsize + 20]) - 16 * step) <= 1
+    assert (frame.color_range, frame.colorspace) == (1, 1)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Waits for what a test has caused: it ends with the event, and has a cap that no machine needs."""
 
 import asyncio
+import inspect
 import time
 from collections.abc import Awaitable, Callable
 
@@ -8,12 +9,15 @@ PATIENCE_S = 150.0
 """How long a test waits for something that will come: fewer seconds are a test of the machine."""
 
 
-async def until[T](condition: Callable[[], Awaitable[T | None]]) -> T:
-    """The first answer that is something; TimeoutError when none comes."""
+async def until[T](ask: Callable[[], Awaitable[T] | T], is_so: Callable[[T], object] = bool) -> T:
+    """The first answer for which ``is_so``; TimeoutError when none comes."""
     async with asyncio.timeout(PATIENCE_S):
-        while not (found := await condition()):  # noqa: ASYNC110  # a database has no events
+        while True:
+            answer = ask()
+            found: T = await answer if inspect.isawaitable(answer) else answer
+            if is_so(found):
+                return found
             await asyncio.sleep(0.02)
-    return found
 
 
 def wait_until[T](condition: Callable[[], T | None]) -> T:

@@ -8,14 +8,14 @@ from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import httpx
 import msgspec
 import pytest
 
 from foremask.service.api.application import run
-from foremask.service.jobs.database import Database
+from foremask.service.jobs.database import Database, Row
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.storage.objects import Objects, open_objects
 from foremask.settings import Networks, Settings
@@ -43,6 +43,13 @@ class Running:
     async def database(self) -> AsyncGenerator[Database]:
         async with Database(self.database_url) as database:
             yield database
+
+    def sql(self, statement: LiteralString, *params: object) -> list[Row]:
+        async def ask() -> list[Row]:
+            async with self.database() as database:
+                return await database.all(statement, params)
+
+        return apart(ask())
 
     async def objects(self) -> Objects:
         return await open_objects(self.settings.store_url, self.settings.base_url)
@@ -114,10 +121,18 @@ def bootstrap(database_url: str) -> None:
     apart(make())
 
 
-@pytest.fixture(scope="module")
-def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
-    with running(database_url, tmp_path_factory.mktemp("data")) as service:
-        yield service
+def serves(constants: Mapping[str, float] | None = None, **changes: object) -> Any:  # noqa: ANN401
+    """A fixture: an API of the module's own, with these constants and settings."""
+
+    @pytest.fixture(scope="module")
+    def api(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
+        with running(database_url, tmp_path_factory.mktemp("data"), constants, **changes) as made:
+            yield made
+
+    return api
+
+
+service = serves()
 
 
 @pytest.fixture(scope="session")

@@ -16,17 +16,14 @@ from foremask.service.api.connection import BODY_WINDOW_S, GRACE_S, HEAD_S, leas
 from foremask.service.api.job_routes import HOLD_S
 from foremask.service.api.probing import BUDGET_S
 from tests.service.api.clip_server import SLOW_S
-from tests.service.api.conftest import Running, running
+from tests.service.api.conftest import Running, serves
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH
 
 LIMIT = 40
 
 
-@pytest.fixture(scope="module")
-def few(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
-    with running(database_url, tmp_path_factory.mktemp("few"), connections=LIMIT) as service:
-        yield service
+few = serves(connections=LIMIT)
 
 
 def dial(service: Running) -> socket.socket:
@@ -229,12 +226,8 @@ def test_an_upgrade_that_nobody_knows_is_ignored(few: Running, tmp_path: Path) -
 # How long the API waits, for callers and for origins: its own constants, made shorter.
 
 
-@pytest.fixture(scope="module")
-def hurried(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
-    waits = ("api.connection.HEAD_S", "api.connection.BODY_WINDOW_S", "api.job_routes.HOLD_S")
-    constants = dict.fromkeys((*waits, "api.probing.BUDGET_S"), 1.0)
-    with running(database_url, tmp_path_factory.mktemp("hurried"), constants) as service:
-        yield service
+WAITS = ("connection.HEAD_S", "connection.BODY_WINDOW_S", "job_routes.HOLD_S", "probing.BUDGET_S")
+hurried = serves({f"api.{name}": 1.0 for name in WAITS})
 
 
 def test_the_waits_are_shorter_than_a_client_s() -> None:

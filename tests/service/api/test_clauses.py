@@ -1,6 +1,5 @@
 """The clauses of the wire contract that clients of the hosted service silently rely on."""
 
-import asyncio
 import json
 from http.client import HTTPConnection
 from pathlib import Path
@@ -80,13 +79,7 @@ def test_a_result_that_is_gone_is_never_completed(
     body = http.get(made["status_url"], headers=service.headers).json()
     assert body["status"] == "COMPLETED"
     assert body["result"]["video_url"] == body["result"]["mask_url"]
-
-    async def expire() -> None:
-        expired = "update jobs set expired_at = now() where id = %s"
-        async with service.database() as database:
-            await database.all(expired, (made["request_id"],))
-
-    asyncio.run(expire())
+    service.sql("update jobs set expired_at = now() where id = %s", made["request_id"])
     answer = http.get(made["status_url"], headers=service.headers)
     body = answer.json()
     assert (answer.status_code, body["status"]) == (200, "ERROR")

@@ -5,7 +5,6 @@ import json
 import socket
 from http.client import HTTPResponse
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -32,16 +31,12 @@ def send(
 
 def stored(service: Running) -> dict[str, int]:
 
-    async def read() -> dict[str, int]:
-        async with service.database() as database:
-            rows = await database.all("select key, bytes from uploads where bytes > 0")
-        return {row["key"]: row["bytes"] for row in rows}
-
     async def kept() -> list[str]:
         objects = await service.objects()
         return [each.key async for each in objects.list("uploads")]
 
-    counted = asyncio.run(read())
+    rows = service.sql("select key, bytes from uploads where bytes > 0")
+    counted = {row["key"]: row["bytes"] for row in rows}
     assert set(counted) == set(asyncio.run(kept()))
     return counted
 
@@ -55,18 +50,9 @@ def test_one_call_uploads_the_clip_and_starts_its_job(service: Running, drawn: P
     job = answer.json()["request_id"]
     new = {key: size for key, size in stored(service).items() if key not in before}
     assert new == {f"uploads/{job}/{job}.mp4": (drawn / "good.mp4").stat().st_size}
-
-    async def row() -> tuple[Any, ...]:
-        async with service.database() as database:
-            found = await database.one(
-                "select quality, name, source_key, result from jobs where id = %s", (job,)
-            )
-        assert found is not None
-        return found["quality"], found["name"], found["source_key"], found["result"]["hints"]
-
-    quality, name, key, hints = asyncio.run(row())
-    assert (quality, name, [key]) == ("fast", "my dog.mp4", list(new))
-    assert [(each["x"], each["y"]) for each in hints] == [(3, 4)]
+    (row,) = service.sql("select quality, name, source_key, result from jobs where id = %s", job)
+    assert (row["quality"], row["name"], [row["source_key"]]) == ("fast", "my dog.mp4", list(new))
+    assert [(each["x"], each["y"]) for each in row["result"]["hints"]] == [(3, 4)]
     asyncio.run(complete(service, job, drawn / "good.mp4"))
     status = http.get(answer.json()["status_url"], headers=service.headers).json()
     assert status["status"] == "COMPLETED"

@@ -33,7 +33,6 @@ from tests.service.api.work import ended, upload
 from tests.service.api.worker import working
 from tests.service.worker.conftest import announce_slots
 from tests.support import synth
-from tests.support.jobs import value
 from tests.support.synth import Spec, Tone
 
 pytestmark = [pytest.mark.postgres, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
@@ -289,15 +288,9 @@ def test_a_background_that_breaks_ends_the_job_with_the_frame(
     error = status["error"]
     assert (error["code"], error["reason"], error["param"]) == (422, "corrupt", "background_url")
     assert "after frame" in error["details"]
-    assert asyncio.run(kept(worker, answer.json()["request_id"])) == "composite"
-
-
-async def kept(service: Running, job: str) -> str:
-    """The kind of a job that has ended, by its row, which has no background URL any more."""
-    async with service.database() as database:
-        result = await value(database, "select result from jobs where id = %s", (job,))
-    assert "background_url" not in result
-    return str(result["options"]["kind"])
+    (row,) = worker.sql("select result from jobs where id = %s", answer.json()["request_id"])
+    assert "background_url" not in row["result"]  # it has ended
+    assert row["result"]["options"]["kind"] == "composite"
 
 
 def test_zoomed_in_the_subject_fills_the_picture(

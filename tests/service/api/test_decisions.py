@@ -4,7 +4,7 @@ import asyncio
 import json
 from collections.abc import Generator
 from http import HTTPStatus
-from typing import Any, LiteralString
+from typing import Any
 
 import httpx
 import pytest
@@ -14,7 +14,7 @@ from foremask.options import Preset
 from foremask.service.api.calls import MAX_ITEMS, parse_object
 from foremask.service.jobs import steps
 from foremask.service.jobs.admission import QUEUE_LIMIT
-from foremask.service.jobs.tokens import TokenLimits, create_token, revoke_token
+from foremask.service.jobs.tokens import TokenLimits, create_token, revoke_token, token_hash
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 from tests.support.jobs import begun
@@ -370,19 +370,14 @@ def test_too_many_unfinished_jobs_are_429(service: Running, clip_origin: str) ->
     assert http.post(service.url + PATH, json=body, headers=headers).status_code == 202
 
 
-async def test_a_full_queue_is_429(service: Running, clip_origin: str) -> None:
-    async with service.database() as database, httpx.AsyncClient(timeout=120) as client:
-        _, token = await create_token(database, "filler")
-        count = "update tokens set unfinished = %s where id = %s"
-        await database.all(count, (QUEUE_LIMIT, token.id))
-        try:
-            answer = await client.post(
-                service.url + PATH,
-                json={"video": f"{clip_origin}/good.mp4"},
-                headers=service.headers,
-            )
-        finally:
-            await database.all(count, (0, token.id))
+def test_a_full_queue_is_429(service: Running, client: httpx.Client, clip_origin: str) -> None:
+    filler = token_hash(service.new_token()["api_token"])
+    count = "update tokens set unfinished = %s where hash = %s"
+    service.sql(count, QUEUE_LIMIT, filler)
+    try:
+        answer = client.post(PATH, json={"video": f"{clip_origin}/good.mp4"})
+    finally:
+        service.sql(count, 0, filler)
     assert assert_refused(answer, 429, "queue_full")["limit"] == QUEUE_LIMIT
 
 
@@ -423,14 +418,7 @@ def test_a_record_that_cannot_be_read_is_unknown(
     service: Running, client: httpx.Client, clip_origin: str
 ) -> None:
     made = client.post(PATH, json={"video": f"{clip_origin}/good.mp4"}).json()
-
-    async def spoil() -> None:
-        async with service.database() as database:
-            await database.all(
-                "update jobs set preset = 'none' where id = %s", (made["request_id"],)
-            )
-
-    asyncio.run(spoil())
+    service.sql("update jobs set preset = 'none' where id = %s", made["request_id"])
     answer = client.get(made["status_url"])
     assert (answer.status_code, answer.json()) == (
         200,
@@ -443,22 +431,14 @@ def test_a_record_that_cannot_be_read_is_unknown(
 def test_what_is_unforeseen_says_nothing_of_the_inside(
     service: Running, client: httpx.Client
 ) -> None:
-
-    async def run(*statements: LiteralString) -> None:
-        async with service.database() as database:
-            for statement in statements:
-                await database.all(statement)
-
-    away: LiteralString = "alter function charge_rate rename to charge_rate_away"
-    broken: LiteralString = (
-        "create function charge_rate(bytea, text) returns integer language sql as 'select 1 / 0'"
-    )
-    asyncio.run(run(away, broken))
+    broken = "create function charge_rate(bytea, text) returns int language sql as 'select 1 / 0'"
+    service.sql("alter function charge_rate rename to charge_rate_away")
+    service.sql(broken)
     try:
         answer = client.post(PATH, json={"video": "http://example.com/a.mp4"})
     finally:
-        back: LiteralString = "alter function charge_rate_away rename to charge_rate"
-        asyncio.run(run("drop function charge_rate", back))
+        service.sql("drop function charge_rate")
+        service.sql("alter function charge_rate_away rename to charge_rate")
     error = assert_refused(answer, 500, "internal")
     assert answer.json()["request_id"] in error["details"]
     assert "charge_rate" not in answer.text

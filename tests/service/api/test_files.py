@@ -18,7 +18,7 @@ from tests.service.api.conftest import Running, running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
 from tests.service.api.work import completed
-from tests.support.patience import until, wait_until
+from tests.support.patience import wait_until
 from tests.support.seaweed import s3_server
 
 BOUNDARY = "a-boundary"
@@ -229,28 +229,18 @@ def test_one_form_stores_one_file_and_only_while_its_token_is_good(uploads: Runn
                           files={"file": ("clip.mp4", b"the first", "video/mp4")})  # fmt: skip
     sent = whole.read()
     head = "".join(f"{name}: {value}\r\n" for name, value in whole.headers.items())
-
-    async def claimed() -> None:
-        async with uploads.database() as database:
-            asked = "select 1 from uploads where key = %s and bytes > 0"
-            await until(lambda: database.one(asked, (given["upload_fields"]["key"],)))
-
+    key, claimed = given["upload_fields"]["key"], "select from uploads where key = %s and bytes > 0"
     with socket.create_connection(("127.0.0.1", uploads.settings.port), timeout=120) as raw:
         raw.sendall(f"POST /v2/uploads HTTP/1.1\r\n{head}\r\n".encode() + sent[:-20])
-        asyncio.run(claimed())
+        wait_until(lambda: uploads.sql(claimed, key))
         assert_refused(send(given, b"x"), 403, "link_invalid")
         raw.sendall(sent[-20:])
         assert raw.recv(1000).startswith(b"HTTP/1.1 204")
     assert http.get(given["file_url"]).content == b"the first"
     secret = uploads.new_token()
     given = form(dataclasses.replace(uploads, token=secret["api_token"]))
-
-    async def revoke() -> None:
-        async with uploads.database() as database:
-            await database.all("update tokens set revoked_at = now() where hash = %s",
-                               (token_hash(secret["api_token"]),))  # fmt: skip
-
-    asyncio.run(revoke())
+    revoke = "update tokens set revoked_at = now() where hash = %s"
+    uploads.sql(revoke, token_hash(secret["api_token"]))
     assert_refused(send(given, b"x"), 403, "link_invalid")
 
 

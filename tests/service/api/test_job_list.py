@@ -14,7 +14,7 @@ from tests.service.api.conftest import Running
 from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
 from tests.service.api.work import complete, upload
-from tests.support.jobs import begun, value
+from tests.support.jobs import begun
 
 
 def test_the_jobs_of_a_token_come_newest_first_with_their_names(
@@ -152,13 +152,7 @@ def test_the_newest_mask_of_a_job_under_way_is_its_tokens(
     assert_refused(http.get(path, headers=service.new_token()), 404, "request_unknown")
     assert http.delete(f"{service.url}/v2/status/{job}", headers=headers).status_code == 200
     assert shown() is None
-
-    async def left() -> int:
-        async with service.database() as database:
-            count = "select count(*) from newest_masks where job = %s"
-            return int(await value(database, count, (job,)))
-
-    assert asyncio.run(left()) == 0
+    assert service.sql("select from newest_masks where job = %s", job) == []
 
 
 async def test_a_childs_picture_is_bounded() -> None:

@@ -1,7 +1,6 @@
 """What whoever runs the service asks of it."""
 
 import asyncio
-import json
 import os
 import signal
 import tempfile
@@ -33,19 +32,6 @@ from tests.service.api.patient import http
 from tests.service.api.test_decisions import PATH, assert_refused
 from tests.support.patience import wait_until
 from tests.support.postgres import started
-from tests.support.programs import fresh
-
-
-@pytest.mark.slow
-def test_the_api_process_loads_no_pixels() -> None:
-    heavy = ["numpy", "av", "cv2", "openvino", "onnxruntime", "opentelemetry", "requests"]
-    ours = [f"foremask.{name}" for name in ("masking", "vision", "media")]
-    code = (
-        "import sys, json, foremask.service.api.application; print(json.dumps(sorted(sys.modules)))"
-    )
-    loaded = set(json.loads(fresh(code).stdout))
-    assert "foremask.service.api.job_routes" in loaded
-    assert loaded.isdisjoint(heavy + ours)
 
 
 def test_it_says_whether_it_is_alive_and_ready(service: Running) -> None:
@@ -190,17 +176,10 @@ def test_a_stop_answers_those_who_wait(
 
         thread = threading.Thread(target=hold)
         thread.start()
-        asyncio.run(_on_record(other, "held"))
+        on_record = "select from jobs where idempotency_key = 'held'"
+        wait_until(lambda: other.sql(on_record))
     thread.join()
     assert answers[0].status_code == 202
-
-
-async def _on_record(service: Running, key: str) -> None:
-    async with service.database() as database:
-        while True:
-            if await database.all("select 1 from jobs where idempotency_key = %s", (key,)):
-                return
-            await asyncio.sleep(0.05)
 
 
 def test_reading_too_fast_is_429() -> None:

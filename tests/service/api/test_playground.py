@@ -30,10 +30,10 @@ from foremask.media.verify import verify
 from foremask.options import ResultKind
 from foremask.service.api.pages import read_pages
 from tests.service.api import clip_server, samples
-from tests.service.api.conftest import TOKEN, Running, running
+from tests.service.api.conftest import TOKEN, Running, serves
 from tests.service.api.patient import http
-from tests.service.api.test_decisions import PATH, assert_refused
-from tests.service.api.work import ended, upload
+from tests.service.api.test_decisions import assert_refused
+from tests.service.api.work import upload
 from tests.service.api.worker import REQUESTS, working
 from tests.support import synth
 from tests.support.browser import axe_source, browsing
@@ -50,17 +50,9 @@ CLIPPED = """[...document.querySelectorAll("button, summary, .tabs label")]
     .map((each) => each.textContent)"""
 
 
-@pytest.fixture(scope="module")
-def service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
-    """As ``make run`` starts it: no private network may be reached."""
-    with running(database_url, tmp_path_factory.mktemp("data"), allow_private=()) as service:
-        yield service
-
-
-@pytest.fixture(scope="module")
-def open_service(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
-    with running(database_url, tmp_path_factory.mktemp("open")) as service:
-        yield service
+service = serves(allow_private=())
+"""As ``make run`` starts it: no private network may be reached."""
+open_service = serves()
 
 
 @pytest.fixture(scope="module")
@@ -227,17 +219,6 @@ def test_the_programs_of_the_page_run_as_they_stand(
     assert verify(disc, path, kind)
     hints = REQUESTS[-1].options.hints
     assert [(hint.frame, hint.negative) for hint in hints] == [(2, True)]
-
-
-def submitted(service: Running, video: str) -> str:
-    answer = http.post(service.url + PATH, json={"video": video}, headers=service.headers)
-    return str(answer.json()["request_id"])
-
-
-def finished(service: Running, request_id: str) -> dict[str, Any]:
-    status = ended(service, request_id)
-    assert status["status"] == "COMPLETED", status
-    return status
 
 
 # A person's way through it
@@ -493,19 +474,6 @@ def come_back(page: Page, browser: Browser, service: Running) -> None:
     page.get_by_role("button", name="Delete").click()
     expect(page.locator("#samples")).to_be_visible()  # it was the one shown
     expect(page.get_by_text("sun.webm")).to_have_count(0)
-
-
-def test_a_cutout_of_ones_own_clip_takes_three_clicks(
-    page: Page, service: Running, disc: Path, tmp_path: Path
-) -> None:
-    page.evaluate(
-        "addEventListener('click', (event) => (window.clicks ??= []).push(event.isTrusted), true)"
-    )
-    with working(service, tmp_path):
-        mask(page, disc)
-        download(page, "Cut-out for the web", tmp_path / "cut.webm")
-    assert verify(disc, tmp_path / "cut.webm", ResultKind.CUTOUT)
-    assert page.evaluate("window.clicks.filter(Boolean).length") == 3
 
 
 SHIFTS = """() => new Promise((resolve) => new PerformanceObserver((list) =>

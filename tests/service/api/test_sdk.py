@@ -49,7 +49,7 @@ def sdk(service: Running) -> BriaSyncClient:
 
 async def finish_next(service: Running, mask: Path) -> None:
     await asyncio.sleep(0.7)
-    await complete(service, await newest_job(service), mask)
+    await complete(service, await asyncio.to_thread(newest_job, service), mask)
 
 
 def test_submit_and_poll(

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
-import pytest
 
 from foremask.service.api.probing import SHOWS_PER_OWNER
 from tests.service.api import clips
-from tests.service.api.conftest import Running, running
+from tests.service.api.conftest import Running, running, serves
 from tests.service.api.patient import http
 from tests.support.http_server import Handler, serving
 from tests.support.origin import Answer, Request, gives, listening
@@ -64,11 +63,7 @@ async def test_a_caller_who_hangs_up_gives_the_place_of_a_shown_clip_back(
                 assert await anext(answer.aiter_bytes())
 
 
-@pytest.fixture(scope="module")
-def patient(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
-    constants = {"api.probing.BUDGET_S": PATIENCE_S}
-    with running(database_url, tmp_path_factory.mktemp("patient"), constants) as service:
-        yield service
+patient = serves({"api.probing.BUDGET_S": PATIENCE_S})
 
 
 async def test_slow_ranged_origins_of_one_token_leave_probes_for_another(

@@ -37,16 +37,10 @@ def completed(service: Running, video: str, mask: Path, **headers: str) -> dict[
     return made
 
 
-async def newest_job(service: Running) -> str:
-    async with service.database() as database:
-        while True:
-            row = await database.one(
-                "select id from jobs where status = 'queued' order by seq desc limit 1"
-            )
-            if row is not None:
-                job: str = row["id"]
-                return job
-            await asyncio.sleep(0.02)
+def newest_job(service: Running) -> str:
+    newest = "select id from jobs where status = 'queued' order by seq desc limit 1"
+    (row,) = wait_until(lambda: service.sql(newest))
+    return str(row["id"])
 
 
 def upload(

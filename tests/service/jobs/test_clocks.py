@@ -5,7 +5,6 @@ Tests own the clock: `clock()` of the schema is the real one and a shift.
 
 import asyncio
 from collections.abc import AsyncIterator
-from functools import partial
 
 import psycopg
 import pytest
@@ -226,13 +225,9 @@ async def test_who_sees_that_the_clock_was_set_takes_jobs_before_steps(service: 
         await ending.execute("set deadlock_timeout = '10ms'")  # so it is this one that hears of it
         await ending.execute("select from jobs where id = %s for update", (step.job,))
         seeing = asyncio.create_task(service.recover())
-        await until(partial(waits_for_a_lock, service.database))
+        await until(lambda: service.database.all("select pid from pg_locks where not granted"))
         await ending.execute("update steps set result = '{}' where job = %s", (step.job,))
     assert await seeing == steps.Recovered()
-
-
-async def waits_for_a_lock(database: Database) -> bool:
-    return bool(await database.all("select pid from pg_locks where not granted"))
 
 
 async def test_processes_that_died_do_not_live_on_because_the_clock_was_set_back(

@@ -39,11 +39,7 @@ async def test_a_report_that_arrives_twice_counts_once(database: Database) -> No
 
 async def test_a_process_that_stops_tells_its_last(database: Database) -> None:
     reporting = asyncio.create_task(keep_reporting(database, CountReporter("api", 0, "none")))
-
-    async def is_shown() -> bool:
-        return SHOWN in await process_totals.now(database)
-
-    await until(is_shown)
+    await until(lambda: process_totals.now(database), lambda now: SHOWN in now)
     before = (await process_totals.totals(database))[RESCUES]
     metrics.RESCUES.inc()
     reporting.cancel()

@@ -96,14 +96,6 @@ async def test_long_steps_count_as_what_they_take(tokens: Tokens) -> None:
     assert abs(times["a"] - times["b"]) <= 11.0
 
 
-async def test_who_was_away_gets_no_arrears(tokens: Tokens) -> None:
-    a, b = await tokens.new("a"), await tokens.new("b")
-    await tokens.submit(a, 60)
-    await tokens.served(40)
-    await tokens.submit(b, 20)
-    assert (await tokens.served(20)).count("a") >= 9
-
-
 async def test_who_waited_while_another_was_served_comes_first_for_ten_seconds(
     tokens: Tokens,
 ) -> None:

@@ -63,9 +63,6 @@ class Site:
     def posts_to(self, path: str) -> list[Request]:
         return [each for each in self._posts if each.target == path]
 
-    async def posted(self, path: str, times: int) -> bool:
-        return len(self.posts_to(path)) >= times
-
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         if request.method == "POST":
             self._posts.append(request)
@@ -145,11 +142,7 @@ class Caller:
         return await records.read_any(self.database, request_id)
 
     async def ended(self, request_id: str) -> Record:
-        async def over() -> Record | None:
-            record = await self.record(request_id)
-            return record if record.status.ended else None
-
-        return await until(over)
+        return await until(lambda: self.record(request_id), lambda record: record.status.ended)
 
     async def served(self, work: WorkerContext, url: str, webhook_url: str | None = None) -> Record:
         """The job of this clip, once a worker of the test's has ended it."""
@@ -157,10 +150,7 @@ class Caller:
             return await self.ended(await self.submit(url, webhook_url))
 
     async def masking(self, request_id: str, frames: int = 1) -> None:
-        async def under_way() -> bool:
-            return (await self.record(request_id)).frames_done >= frames
-
-        await until(under_way)
+        await until(lambda: self.record(request_id), lambda record: record.frames_done >= frames)
 
     async def cancel(self, request_id: str) -> Record:
         return await records.cancel(self.database, token_hash(self.secret), request_id)

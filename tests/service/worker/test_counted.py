@@ -33,7 +33,7 @@ async def test_a_job_is_counted_once_in_every_part(
         record = await caller.ended(await caller.submit(site.clip(17), site.url + "/hook"))
         completed = sample("jobs_ended_total", status="completed", reason="")
         refused = sample("webhook_attempts_total", outcome="pending")
-        await until(lambda: _true(risen(completed) == risen(refused) == 1))
+        await until(lambda: risen(completed) == risen(refused) == 1)
     assert record.status.ended
     assert risen(sample("frames_masked_total", quality="balanced")) == 17
     for stage, times in (("ingest", 1), ("segment", 2), ("join", 1)):
@@ -50,7 +50,7 @@ async def test_a_failed_job_is_counted_by_its_reason(
     failed = sample("jobs_ended_total", status="failed", reason="not_a_video")
     async with working(work):
         await caller.ended(await caller.submit(site.url + "/page.mp4"))
-        await until(lambda: _true(risen(failed) == 1))
+        await until(lambda: risen(failed) == 1)
     assert risen(sample("step_seconds_count", stage="ingest", outcome="failed")) == 1
 
 
@@ -100,7 +100,3 @@ async def test_waiting_work_is_a_queue_with_a_length(
     assert now[queued] == before[queued] + 3
     assert now[depth] == before[depth] + 3
     assert now["foremask_queue_oldest_wait_seconds", ("files",)] >= 0.1
-
-
-async def _true(reported: bool) -> bool:
-    return reported

@@ -82,11 +82,7 @@ async def test_a_cut_off_host_loses_its_step_and_is_refused_when_it_returns(
         await work.database.all(expire, (request_id,))
         record = await caller.ended(request_id)
         wire.whole.set()
-
-        async def let_go() -> bool:
-            return not list(scratch.iterdir())
-
-        await until(let_go)
+        await until(lambda: not list(scratch.iterdir()))
     assert record.status is Status.COMPLETED
     assert await records.read_any(work.database, request_id) == record
     history = await records.history(work.database, request_id)
@@ -113,11 +109,7 @@ async def test_a_cut_off_worker_stops_when_it_is_told_to(
         stdout=asyncio.subprocess.DEVNULL,
     )
     try:
-
-        async def working() -> bool:
-            return len(wire.flows) >= 4  # it asks on one connection, and listens on another
-
-        await until(working)
+        await until(lambda: len(wire.flows) >= 4)  # it asks on one connection, listens on another
         await asyncio.sleep(1.0)
         wire.whole.clear()
         await asyncio.sleep(0.5)

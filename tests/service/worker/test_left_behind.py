@@ -1,6 +1,7 @@
 """After jobs of all endings only the files and rows are left that retention keeps."""
 
 import asyncio
+import operator
 import os
 import signal
 import subprocess
@@ -66,11 +67,6 @@ async def test_uploads_are_deleted_after_three_days(work: WorkerContext, tmp_pat
     assert len(list(new.iterdir())) == 2
 
 
-async def only(top: Path, files: set[str]) -> bool:
-    """Whether these are all; a stale attempt may still be tidying up."""
-    return files_below(top) == files
-
-
 async def rows(database: Database) -> dict[str, int]:
     tables = await database.all(
         "select table_name as name from information_schema.tables"
@@ -118,19 +114,16 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
             joined.add(job)
             assert (await caller.ended(job)).status is Status.CANCELLED
             joined.clear()
-
-        async def swept() -> bool:
-            return not await retention.due(work.database, "sources")
-
-        await until(swept)
+        await until(lambda: retention.due(work.database, "sources"), operator.not_)
         records_of = [await caller.record(job) for job in (*done, *lost)]
         assert {each.status for each in records_of} == {Status.COMPLETED}
         kept = {each.result_key or "" for each in records_of}
         cut_out = [each for each in records_of if each.kind is ResultKind.CUTOUT]
         assert all(each.report and each.report.mask_bytes for each in cut_out)
         kept |= {sibling_key(each.result_key or "", MASK) for each in cut_out}
-        await until(lambda: only(tmp_path / "objects", {"signing-key"} | kept))
-        await until(lambda: only(work.scratch, set()))
+        # A stale attempt may still be tidying up.
+        await until(lambda: files_below(tmp_path / "objects") == {"signing-key"} | kept)
+        await until(lambda: not files_below(work.scratch))
     jobs = 5 * EACH + 4
     found = await rows(work.database)
     assert found["jobs"] == jobs
@@ -138,12 +131,8 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
         assert found[table] == 0, table
     assert await value(work.database, "select sum(unfinished) from tokens") == 0
     async with working(replace(work, result_ttl_s=0.001)):
-
-        async def expired() -> bool:
-            return not await retention.due(work.database, "result", 0.001)
-
-        await until(expired)
-        await until(lambda: only(tmp_path / "objects", {"signing-key"}))
+        await until(lambda: retention.due(work.database, "result", 0.001), operator.not_)
+        await until(lambda: files_below(tmp_path / "objects") == {"signing-key"})
     await work.database.all(
         "update jobs set ended_at = ended_at - interval '90 d',"
         " expired_at = expired_at - interval '90 d'"

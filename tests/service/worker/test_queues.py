@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from foremask.service.jobs.database import Database, Row
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import Fleet
 from foremask.service.jobs.records import Status
 from foremask.service.worker import queues
@@ -23,7 +23,7 @@ from foremask.service.worker.queues import (
     serve_queues,
 )
 from tests.service.worker.conftest import Caller, Site
-from tests.support.jobs import CountingDatabase
+from tests.support.jobs import CountingDatabase, value
 from tests.support.patience import until
 
 AT_ONCE = {"files": 8, "masks": 1, "webhooks": 4}
@@ -70,23 +70,15 @@ async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements(
     serving = asyncio.create_task(serve_queues(counted, AT_ONCE, 0.0))
     try:
         async with Database(database_url, connections=1) as other:
-
-            async def connections() -> list[Row]:
-                rows = await other.all(
-                    "select pid from pg_stat_activity where application_name = 'counted'"
-                )
-                return rows if len(rows) >= 2 else []
-
-            async def all_queues() -> bool:
-                return len(await other.all("select id from procrastinate_workers")) == len(AT_ONCE)
-
-            await until(connections)
-            await until(all_queues)
+            open_ones = "select count(*) from pg_stat_activity where application_name = 'counted'"
+            queues_served = "select count(*) from procrastinate_workers"
+            await until(lambda: value(other, open_ones), lambda count: count >= 2)
+            await until(lambda: value(other, queues_served), lambda count: count == len(AT_ONCE))
             before, url = counted.database.asked, site.clip(7)
             record = await caller.ended(await caller.submit(url))
             assert record.status is Status.COMPLETED
             assert counted.database.asked - before <= 20
-            assert len(await connections()) == 2
+            assert await value(other, open_ones) == 2
     finally:
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from foremask.service.observability import metrics
-from foremask.service.observability.metrics import Series
 from foremask.service.observability.traces import close_traces, open_traces, span
 from foremask.service.worker.job_stages import WorkerContext
 from tests.service.api.test_decisions import PATH
@@ -65,7 +64,7 @@ async def test_a_job_is_one_trace_from_post_to_webhook(
     before = metrics.counted()[PENDING]
     async with working(work):
         await caller.ended(job)
-        await until(lambda: _more_than(before, PENDING))
+        await until(lambda: metrics.counted()[PENDING] > before)
     await asyncio.to_thread(close_traces)
 
     spans = collector.trace()
@@ -111,14 +110,10 @@ async def test_a_worker_s_lines_name_the_job_and_the_attempt(
     job = await caller.submit(site.url + "/page.mp4", site.url + "/hook")
     before = metrics.counted()[DELIVERED]
     async with working(work):
-        await until(lambda: _more_than(before, DELIVERED))
+        await until(lambda: metrics.counted()[DELIVERED] > before)
     logged = {line["event"]: line for line in map(json.loads, lines.getvalue().splitlines())}
     for event in ("step.failed", "webhook.attempted"):
         assert (logged[event]["request_id"], logged[event]["attempt"]) == (job, 1)
-
-
-async def _more_than(before: float, series: Series) -> bool:
-    return metrics.counted()[series] > before
 
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"

@@ -1,10 +1,7 @@
-from typing import Any
-
 import numpy as np
 import pytest
 
-from foremask.errors import FieldInvalid
-from foremask.options import Despill, Matte
+from foremask.options import Despill
 from foremask.types import Levels
 from foremask.vision.matting import matte
 
@@ -60,24 +57,3 @@ def test_despill_takes_only_the_surplus_of_one_colour() -> None:
     found = matte.despilled(colours, Despill.GREEN)[0].tolist()
     assert found == [[200, 200, 20], [80, 80, 80], [90, 90, 60]]
     assert matte.despilled(colours[:, :, ::-1].copy(), Despill.BLUE)[0].tolist()[1] == [80, 80, 80]
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "limit"),
-    [
-        ("grow_px", 50.5, 50),
-        ("grow_px", -51, -50),
-        ("feather_px", -1, 0),
-        ("gamma", 0, 0.1),
-        ("gamma", float("nan"), 0.1),
-        ("black", 1, 0.99),
-        ("min_part_px", -1, 0),
-    ],
-)
-def test_what_is_out_of_range_is_refused_with_the_range(
-    name: str, value: float, limit: float
-) -> None:
-    asked: dict[str, Any] = {name: value}
-    with pytest.raises(FieldInvalid, match=r"from .* to ") as refused:
-        Matte(**asked)
-    assert (refused.value.param, refused.value.limit) == (name, limit)

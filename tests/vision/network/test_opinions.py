@@ -1,11 +1,10 @@
 """What the network is asked of one picture, and how it is shown."""
 
 import numpy as np
-import pytest
 
 from foremask.types import Image
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.opinions import View, ask, uncertainty
+from foremask.vision.network.opinions import View, ask
 from foremask.vision.network.session import InputSize, NetworkOutput
 
 GRID = (64, 36)
@@ -52,10 +51,3 @@ def test_more_is_asked_only_where_the_first_answer_is_unsure() -> None:
         network = RedNetwork()
         ask(network, red_on_the_right(), GRID, *above)
         assert network.sizes == sizes
-
-
-def test_an_uncertainty_is_the_undecided_share_of_the_mask() -> None:
-    """Half of 100 pixels at 0.9 and the rest black: 50 x 0.1 of 50 x 0.9 (and 0.1)."""
-    alpha = np.zeros((10, 10), np.float32)
-    alpha[:5] = 0.9
-    assert uncertainty(alpha) == pytest.approx(5 / 45.1)
