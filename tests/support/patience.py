@@ -1,7 +1,6 @@
 """Waits for what a test has caused: it ends with the event, and has a cap that no machine needs."""
 
 import asyncio
-import inspect
 import time
 from collections.abc import Awaitable, Callable
 
@@ -9,14 +8,17 @@ PATIENCE_S = 150.0
 """How long a test waits for something that will come: fewer seconds are a test of the machine."""
 
 
-async def until[T](ask: Callable[[], Awaitable[T] | T], is_so: Callable[[T], object] = bool) -> T:
+async def until[T](ask: Callable[[], Awaitable[T]], is_so: Callable[[T], object] = bool) -> T:
     """The first answer for which ``is_so``; TimeoutError when none comes."""
     async with asyncio.timeout(PATIENCE_S):
-        while True:
-            answer = ask()
-            found: T = await answer if inspect.isawaitable(answer) else answer
-            if is_so(found):
-                return found
+        while not is_so(found := await ask()):
+            await asyncio.sleep(0.02)
+    return found
+
+
+async def until_so(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while not condition():  # noqa: ASYNC110  # of files and counters there are no events
             await asyncio.sleep(0.02)
 
 

@@ -12,7 +12,7 @@ from foremask.service.worker.job_stages import WorkerContext
 from foremask.service.worker.queues import Leases
 from tests.service.worker.conftest import Caller, Site, working
 from tests.support.jobs import begun
-from tests.support.patience import PATIENCE_S, until
+from tests.support.patience import PATIENCE_S, until_so
 
 
 def sample(name: str, **labels: str) -> Series:
@@ -33,7 +33,7 @@ async def test_a_job_is_counted_once_in_every_part(
         record = await caller.ended(await caller.submit(site.clip(17), site.url + "/hook"))
         completed = sample("jobs_ended_total", status="completed", reason="")
         refused = sample("webhook_attempts_total", outcome="pending")
-        await until(lambda: risen(completed) == risen(refused) == 1)
+        await until_so(lambda: risen(completed) == risen(refused) == 1)
     assert record.status.ended
     assert risen(sample("frames_masked_total", quality="balanced")) == 17
     for stage, times in (("ingest", 1), ("segment", 2), ("join", 1)):
@@ -50,7 +50,7 @@ async def test_a_failed_job_is_counted_by_its_reason(
     failed = sample("jobs_ended_total", status="failed", reason="not_a_video")
     async with working(work):
         await caller.ended(await caller.submit(site.url + "/page.mp4"))
-        await until(lambda: risen(failed) == 1)
+        await until_so(lambda: risen(failed) == 1)
     assert risen(sample("step_seconds_count", stage="ingest", outcome="failed")) == 1
 
 

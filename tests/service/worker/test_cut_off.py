@@ -17,7 +17,7 @@ from foremask.service.jobs.records import Status
 from foremask.service.worker.job_stages import WorkerContext
 from tests.service.worker.conftest import Caller, Site, another, working
 from tests.service.worker.stand_in import TextMedia
-from tests.support.patience import PATIENCE_S, until
+from tests.support.patience import PATIENCE_S, until_so
 
 
 class Cable:
@@ -82,7 +82,7 @@ async def test_a_cut_off_host_loses_its_step_and_is_refused_when_it_returns(
         await work.database.all(expire, (request_id,))
         record = await caller.ended(request_id)
         wire.whole.set()
-        await until(lambda: not list(scratch.iterdir()))
+        await until_so(lambda: not list(scratch.iterdir()))
     assert record.status is Status.COMPLETED
     assert await records.read_any(work.database, request_id) == record
     history = await records.history(work.database, request_id)
@@ -109,7 +109,9 @@ async def test_a_cut_off_worker_stops_when_it_is_told_to(
         stdout=asyncio.subprocess.DEVNULL,
     )
     try:
-        await until(lambda: len(wire.flows) >= 4)  # it asks on one connection, listens on another
+        await until_so(
+            lambda: len(wire.flows) >= 4
+        )  # it asks on one connection, listens on another
         await asyncio.sleep(1.0)
         wire.whole.clear()
         await asyncio.sleep(0.5)

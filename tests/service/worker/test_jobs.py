@@ -39,7 +39,7 @@ from tests.service.worker.conftest import (
     working,
 )
 from tests.support.jobs import begun, new_job, value
-from tests.support.patience import PATIENCE_S, until
+from tests.support.patience import PATIENCE_S, until, until_so
 
 
 async def result(work: WorkerContext, record: Record, tmp_path: Path) -> bytes:
@@ -193,14 +193,14 @@ async def test_a_job_can_be_cancelled_in_every_stage(
     slow = replace(work, masks=media, files=media)
     request_id = await caller.submit(site.url + "/a.mp4")
     async with working(slow, masks=1):
-        await until(lambda: operation in media.doing or not operation)
+        await until_so(lambda: operation in media.doing or not operation)
         record = await caller.cancel(request_id)
         assert (record.status, error_of(record).code) == (Status.CANCELLED, 410)
         media.slow = ""
         assert (await caller.ended(await caller.submit(site.url + "/a.mp4"))).error is None
         left = f"objects/*/{request_id}/**/*"
-        await until(lambda: not any(each.is_file() for each in tmp_path.glob(left)))
-        await until(lambda: not list(work.scratch.iterdir()))
+        await until_so(lambda: not any(each.is_file() for each in tmp_path.glob(left)))
+        await until_so(lambda: not list(work.scratch.iterdir()))
     assert await caller.record(request_id) == record
     assert None not in [each[1] for each in await outcomes(work.database, request_id)]
 
@@ -268,14 +268,14 @@ async def test_one_tokens_receivers_that_hang_hold_up_no_other_tokens_webhooks(
         hung = [await caller.submit(site.url + "/a.mp4", site.url + "/slow") for _ in range(8)]
         for request_id in hung:
             await caller.ended(request_id)
-        await until(lambda: len(site.posts_to("/slow")) == 2)
+        await until_so(lambda: len(site.posts_to("/slow")) == 2)
         request_id = await other.submit(site.url + "/a.mp4", site.url + "/quick")
         await other.ended(request_id)
-        await until(lambda: site.posts_to("/quick"))
+        await until_so(lambda: site.posts_to("/quick"))
         assert len(site.posts_to("/slow")) == 2
         await allow_webhooks(work.database, 4)
         site.released.set()
-        await until(lambda: len(site.posts_to("/slow")) == 8)
+        await until_so(lambda: len(site.posts_to("/slow")) == 8)
     sent = [post.headers["bria-webhook-id"] for post in site.posts_to("/slow")]
     assert sorted(sent) == sorted(hung)
 

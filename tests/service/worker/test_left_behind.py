@@ -24,7 +24,7 @@ from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, working
 from tests.service.worker.stand_in import TextMedia
 from tests.support.jobs import begun, value
-from tests.support.patience import until
+from tests.support.patience import until, until_so
 
 EACH = 5
 KINDS = ResultKind.MASK, ResultKind.CUTOUT
@@ -122,8 +122,8 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
         assert all(each.report and each.report.mask_bytes for each in cut_out)
         kept |= {sibling_key(each.result_key or "", MASK) for each in cut_out}
         # A stale attempt may still be tidying up.
-        await until(lambda: files_below(tmp_path / "objects") == {"signing-key"} | kept)
-        await until(lambda: not files_below(work.scratch))
+        await until_so(lambda: files_below(tmp_path / "objects") == {"signing-key"} | kept)
+        await until_so(lambda: not files_below(work.scratch))
     jobs = 5 * EACH + 4
     found = await rows(work.database)
     assert found["jobs"] == jobs
@@ -132,7 +132,7 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
     assert await value(work.database, "select sum(unfinished) from tokens") == 0
     async with working(replace(work, result_ttl_s=0.001)):
         await until(lambda: retention.due(work.database, "result", 0.001), operator.not_)
-        await until(lambda: files_below(tmp_path / "objects") == {"signing-key"})
+        await until_so(lambda: files_below(tmp_path / "objects") == {"signing-key"})
     await work.database.all(
         "update jobs set ended_at = ended_at - interval '90 d',"
         " expired_at = expired_at - interval '90 d'"

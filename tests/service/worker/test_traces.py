@@ -17,7 +17,7 @@ from tests.service.observability.test_logs import lines
 from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, working
 from tests.support.collector import Collector, Sent, collecting
-from tests.support.patience import until
+from tests.support.patience import until_so
 from tests.support.programs import fresh
 
 __all__ = ["lines"]  # a fixture
@@ -64,7 +64,7 @@ async def test_a_job_is_one_trace_from_post_to_webhook(
     before = metrics.counted()[PENDING]
     async with working(work):
         await caller.ended(job)
-        await until(lambda: metrics.counted()[PENDING] > before)
+        await until_so(lambda: metrics.counted()[PENDING] > before)
     await asyncio.to_thread(close_traces)
 
     spans = collector.trace()
@@ -110,7 +110,7 @@ async def test_a_worker_s_lines_name_the_job_and_the_attempt(
     job = await caller.submit(site.url + "/page.mp4", site.url + "/hook")
     before = metrics.counted()[DELIVERED]
     async with working(work):
-        await until(lambda: metrics.counted()[DELIVERED] > before)
+        await until_so(lambda: metrics.counted()[DELIVERED] > before)
     logged = {line["event"]: line for line in map(json.loads, lines.getvalue().splitlines())}
     for event in ("step.failed", "webhook.attempted"):
         assert (logged[event]["request_id"], logged[event]["attempt"]) == (job, 1)
