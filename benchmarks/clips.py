@@ -24,7 +24,6 @@ MOST_FRAMES = 300  # of a video, since all are held in memory
 
 
 def frames_of(path: Path) -> Iterator[Rgb]:
-    """The frames of a clip in order, in the coded orientation."""
     if path.is_dir():
         for image in _images(path, "frames"):
             yield np.asarray(cv2.imread(str(image), cv2.IMREAD_COLOR_RGB), np.uint8)
@@ -45,7 +44,6 @@ def masks_of(path: Path) -> Iterator[Levels]:
 
 
 def frames_per_second(path: Path) -> float:
-    """The average frame rate of a video; 24 for what has none."""
     if path.is_dir():
         return DEFAULT_FPS
     with av.open(str(path)) as container:
@@ -66,7 +64,6 @@ class Clip:
 
     @property
     def name(self) -> str:
-        """The folder's or the file's name without its ending."""
         return self.path.stem
 
     def frames(self) -> Iterator[Rgb]:

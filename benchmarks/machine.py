@@ -34,13 +34,11 @@ def options(about: str | None, *required: str, **defaults: Any) -> Namespace:  #
 
 
 def header(*columns: str) -> None:
-    """The first two lines of a Markdown table."""
     row(*columns)
     print("|---" * len(columns) + "|", flush=True)
 
 
 def row(*cells: object) -> None:
-    """A line of it."""
     print(f"| {' | '.join(map(str, cells))} |", flush=True)
 
 

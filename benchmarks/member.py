@@ -23,7 +23,6 @@ _real = socket.getaddrinfo
 
 
 def look_up(host: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as socket.getaddrinfo
-    """The stand-in for DNS."""
     if str(host).endswith(".dead.example"):
         time.sleep(SILENCE_S)
         raise socket.gaierror(socket.EAI_AGAIN, "no answer")

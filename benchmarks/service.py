@@ -38,18 +38,15 @@ class Service:
 
     @property
     def ports(self) -> list[int]:
-        """Of each API process."""
         return [int(api.environ[variable("port")]) for api in self.apis]
 
 
 def pid(member: Member) -> int | None:
-    """Its process, while it runs."""
     process = member.process
     return process.pid if process and process.returncode is None else None
 
 
 def caller_of(port: int, token: str = TOKEN, timeout_s: float = 120) -> httpx2.AsyncClient:
-    """A client of an API, with a token."""
     return httpx2.AsyncClient(
         base_url=f"http://127.0.0.1:{port}",
         headers={"api_token": token},
@@ -61,7 +58,6 @@ def caller_of(port: int, token: str = TOKEN, timeout_s: float = 120) -> httpx2.A
 
 @contextmanager
 def workplace() -> Iterator[Path]:
-    """A temporary directory that PostgreSQL's user gets to."""
     with tempfile.TemporaryDirectory(prefix="foremask-bench-", ignore_cleanup_errors=True) as name:
         root = Path(name)
         root.chmod(0o755)

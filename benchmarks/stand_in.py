@@ -39,8 +39,6 @@ def bright_is_foreground(images: Iterable[Image], /) -> Iterator[Alpha]:
 
 
 def mask(request: Mask, parent: Parent, masker: ImageMasker) -> Report:
-    """As the service's own operation, by another masker."""
-
     def on_progress(progress: Progress) -> None:
         parent.progress(progress.frames_done)
 
@@ -57,7 +55,6 @@ def mask(request: Mask, parent: Parent, masker: ImageMasker) -> Report:
 
 
 def cut_out_red(request: CutOut, parent: Parent) -> Report:
-    """As the service's own operation, by `red_is_foreground`."""
     return cut_out(
         request.source,
         request.target,

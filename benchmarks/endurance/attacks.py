@@ -44,7 +44,6 @@ async def bodies(port: int, _: Path) -> object:
 
 
 async def slow(port: int, _: Path) -> object:
-    """Slow bodies without a token."""
     head = (
         b"POST /v2/uploads HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000\r\n"
         b"Content-Type: multipart/form-data; boundary=b\r\n\r\n--b\r\n"

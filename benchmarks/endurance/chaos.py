@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, LiteralString
 
 import httpx2
 from PIL import Image
@@ -31,7 +31,7 @@ from benchmarks.machine import options
 from benchmarks.service import MASK_PATH, Service, caller_of, pid, running, workplace
 from foremask.facts import SEGMENT_GRID
 from foremask.service.jobs import process_totals, records
-from foremask.service.jobs.database import Database
+from foremask.service.jobs.database import Database, Row
 
 WORKERS, SLOTS = 3, 2
 RAGE_S = 900.0  # strikes go on until all jobs have ended, at most so long
@@ -77,7 +77,6 @@ class Monkey:
     hits: Counter[str] = field(default_factory=Counter)
 
     async def rage(self) -> None:
-        """Strike until cancelled."""
         while True:
             await asyncio.sleep(self.slow * self.chance.uniform(0.5, 2.0))
             (strike,) = self.chance.choices(list(STRIKES), list(STRIKES.values()))
@@ -100,7 +99,6 @@ class Monkey:
                 send(pids, signal.SIGCONT)
 
     def find(self, victim: str, deed: str) -> list[int]:
-        """The processes that are hit, the one that is killed first."""
         workers = [found for each in self.service.workers if (found := pid(each))]
         server = self.service.postgres.pid
         match victim:
@@ -119,7 +117,6 @@ class Monkey:
 
 
 def children(parent: int) -> list[int]:
-    """The processes that ``parent`` has started."""
     with suppress(OSError):  # it may be gone
         of_threads = Path(f"/proc/{parent}/task").glob("*/children")
         return [int(each) for found in of_threads for each in found.read_text().split()]
@@ -127,14 +124,12 @@ def children(parent: int) -> list[int]:
 
 
 def send(pids: Sequence[int], number: signal.Signals) -> None:
-    """Send a signal to processes of ours, which may be gone."""
     for each in pids:
         with suppress(ProcessLookupError):
             os.kill(each, number)
 
 
 async def set_clock(database: Database, shift_s: float) -> None:
-    """Have the database's clock go on from another time."""
     await database.all(
         "create or replace function clock() returns timestamptz language sql as"
         f" $$ select clock_timestamp() + interval '{shift_s} s' $$"
@@ -185,7 +180,6 @@ class Caller:
             await asyncio.sleep(0.3)
 
     async def completed(self, request_id: str) -> bool:
-        """Whether the job has ended well, once it has ended."""
         while True:
             with suppress(httpx2.HTTPError, ValueError):
                 answer = await self.client.get(f"/v2/status/{request_id}")
@@ -195,7 +189,6 @@ class Caller:
 
 
 def draw_clips(folder: Path) -> None:
-    """A short clip, a long one that is cut, one that breaks off, and a background."""
     folder.mkdir()
     Image.new("RGB", (64, 48), "blue").save(folder / "behind.png")
     step = round(1 / (FPS * synth.TIME_BASE))
@@ -207,7 +200,6 @@ def draw_clips(folder: Path) -> None:
 
 
 async def run(jobs: int, seed: int, slow: float, root: Path) -> dict[str, Any]:
-    """Send the jobs while the monkey rages, wait for the last, and judge."""
     chance = random.Random(seed)  # noqa: S311  # a repeatable run
     draw_clips(root / "clips")
     kinds = chance.choices(list(SHARES), list(SHARES.values()), k=jobs)
@@ -259,17 +251,15 @@ async def until_ended(
         await asyncio.sleep(1.0)
 
 
-async def until_delivered(database: Database) -> None:
-    """Wait until no webhook is owed: one that failed is sent again after 5 s, and after 30."""
+async def left_of(database: Database, waiting: LiteralString) -> list[Row]:
+    """What the query still finds once it finds nothing, or after `STUCK_S`."""
     until = time.monotonic() + STUCK_S
-    while time.monotonic() < until:
-        if not await database.all("select 1 from deliveries where status = 'pending' limit 1"):
-            return
+    while (rows := await database.all(waiting)) and time.monotonic() < until:  # noqa: ASYNC110
         await asyncio.sleep(1.0)
+    return rows
 
 
 async def judge(kinds: dict[str, str], database: Database, objects: Path) -> dict[str, Any]:
-    """What must never be, counted."""
     ends: Counter[str] = Counter()
     lost, wrong, broken = [], [], []
     accepted = [each for each in kinds if ":" not in each]
@@ -298,7 +288,7 @@ async def judge(kinds: dict[str, str], database: Database, objects: Path) -> dic
     unknown = await database.all(
         "select id from jobs where not id = any(%s) and idempotency_key is not null", (accepted,)
     )
-    await until_delivered(database)
+    await left_of(database, "select 1 from deliveries where status = 'pending' limit 1")
     silent = await database.all(
         """select id from jobs j where webhook_url is not null and 1 <> (
                select count(*) from deliveries d where d.job = j.id and d.status = 'delivered')"""
@@ -320,15 +310,11 @@ async def judge(kinds: dict[str, str], database: Database, objects: Path) -> dic
 async def expire(database: Database, objects: Path) -> dict[str, Any]:
     """Let all results be forty days old; what is still stored, and counted, then."""
     await database.all("update jobs set ended_at = ended_at - interval '40 days'")
-    until = time.monotonic() + STUCK_S
-    while True:
-        await asyncio.sleep(1.0)
-        rows = await database.all(
-            "select id from jobs where swept_at is null"
-            " or (result_key is not null and expired_at is null)"
-        )
-        if not rows or time.monotonic() > until:
-            break
+    rows = await left_of(
+        database,
+        "select id from jobs where swept_at is null"
+        " or (result_key is not null and expired_at is null)",
+    )
     left = await asyncio.to_thread(files_below, objects)
     counted = await database.one("select sum(stored)::bigint as n from tokens")
     return {

@@ -68,7 +68,6 @@ def examine(url: str, token: str, *, examples: int, seconds: int) -> Examined:
 
 
 async def ask(port: int, sent: bytes) -> bytes:
-    """What comes back within 5 s."""
     heard = b""
     with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(5.0):
@@ -103,7 +102,6 @@ async def try_raw(port: int, count: int) -> list[str]:
 
 
 def main() -> int:
-    """Both; 1 where anything was wrong."""
     asked = options(__doc__, "url", "token", seconds=600, examples=100, raw=5000)
     examined = examine(asked.url, asked.token, examples=asked.examples, seconds=asked.seconds)
     print(examined.report)

@@ -120,7 +120,6 @@ class Ending:
 
 
 def drawn(folder: Path) -> dict[str, bytes]:
-    """A valid file of each container and codec, of a few frames and kilobytes."""
     mjpeg = synth.Spec(codec="mjpeg", pixel_format="yuvj420p", full_range=True)
     specs = {
         "mp4 h264": ("a.mp4", synth.Spec(sound=(synth.Tone(),))),
@@ -138,7 +137,6 @@ def drawn(folder: Path) -> dict[str, bytes]:
 
 
 def shortened(source: Path, target: Path) -> Path:
-    """The first frames of a clip, as they are coded."""
     with av.open(str(source)) as opened, av.open(str(target), "w") as written:
         stream = written.add_stream_from_template(opened.streams.video[0], opaque=True)
         for packet in islice(opened.demux(video=0), 8):
@@ -148,7 +146,6 @@ def shortened(source: Path, target: Path) -> Path:
 
 
 def others(folder: Path, clip: Path) -> dict[str, bytes]:
-    """A valid file of each kind that is no clip, by ``kind: name``."""
     made = {"mask: mp4": folder / "mask.mp4"}
     mask_video(clip, folder / "mask.mp4", masker=bright_is_foreground, refiner=synth.stretched)
     for suffix in ("zip", "webm", "mov"):
@@ -270,7 +267,6 @@ def giants(good: dict[str, bytes]) -> Iterator[Case]:
 
 
 def truncated(good: dict[str, bytes], dice: random.Random) -> Iterator[Case]:
-    """Each good file, cut at 50 places."""
     for name, data in good.items():
         with av.open(io.BytesIO(data), "r") as whole:
             frames = sum(1 for _ in whole.decode(video=0))
@@ -369,7 +365,6 @@ async def run(cases: list[Case], good: bytes, seconds: float) -> tuple[str, list
 
 
 def main() -> int:
-    """Run everything, print the table and every wrong ending; exit with 1 where there is one."""
     asked = options(__doc__, mutations=2000, seed=1, seconds=1e9, only="")
     if not MEDIA.is_dir():
         raise SystemExit(f"{MEDIA} is not there: set FOREMASK_DATA")

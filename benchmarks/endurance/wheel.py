@@ -58,7 +58,6 @@ def main() -> int:
 
 
 def installed(uv: str, wheel: str, place: Path) -> Path:
-    """Install it as a tool below ``place``; the program."""
     where = {"UV_TOOL_DIR": str(place / "tools"), "UV_TOOL_BIN_DIR": str(place / "bin")}
     began = time.monotonic()
     output(uv, "tool", "install", "--quiet", "--python", sys.executable, wheel, **where)
@@ -86,7 +85,6 @@ def mask_files(program: str, place: Path) -> None:
 
 
 def serve(program: str, place: Path) -> None:
-    """Start the service, submit the sample that it serves itself, and fetch the mask."""
     port = free_port()
     site = f"http://127.0.0.1:{port}"
     settings = {
@@ -119,7 +117,6 @@ def serve(program: str, place: Path) -> None:
 
 
 def output(*words: str, **more: str) -> str:
-    """What a command prints; CalledProcessError where it fails."""
     return subprocess.run(  # noqa: S603  # our own words
         words, check=True, stdout=subprocess.PIPE, text=True, env=PLAIN | more, cwd="/", timeout=900
     ).stdout

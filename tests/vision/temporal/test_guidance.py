@@ -1,5 +1,6 @@
 """What a click decides: two equal things, drawn, of which a person points at one."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import cv2
@@ -19,6 +20,7 @@ from tests.vision.temporal.test_windows import HEIGHT, WIDTH, background, disc
 pytestmark = pytest.mark.slow
 
 type Scene = Callable[[int], tuple[np.ndarray, np.ndarray, np.ndarray]]
+type Shares = tuple[float, float]
 
 TIER = TIERS[Quality.BALANCED]
 FRAMES = 72
@@ -42,13 +44,20 @@ def painted(rgb: np.ndarray, truth: np.ndarray, shift: int) -> None:
     rgb[truth] = np.array([200, 30, 40], np.uint8) + np.roll(texture, shift, axis=1)[truth] // 2
 
 
-def crossing(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Two equal discs pass each other; the first is in front."""
+def discs(
+    front: tuple[float, float, float], back: tuple[float, float, float]
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two red discs by column, row and radius."""
     rgb = background(1)
-    a, b = disc(50 + 3 * t, 84, RADIUS), disc(270 - 3 * t, 98, RADIUS)
-    painted(rgb, b, 270 - 3 * t)
-    painted(rgb, a, 50 + 3 * t)
+    a, b = disc(*front), disc(*back)
+    painted(rgb, b, round(back[0]))
+    painted(rgb, a, round(front[0]))
     return rgb, a, b & ~a
+
+
+def crossing(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two equal discs pass each other."""
+    return discs((50 + 3 * t, 84, RADIUS), (270 - 3 * t, 98, RADIUS))
 
 
 def occlusion(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -113,16 +122,6 @@ def test_a_click_on_one_of_two_equal_things_takes_that_one_only(scene: Scene, fr
     assert other <= 3
 
 
-def apart(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Two equal discs sway, one on each side."""
-    rgb = background(1)
-    sway = round(12 * np.sin(t / 9))
-    a, b = disc(80 + sway, 84, RADIUS), disc(240 + sway, 98, RADIUS)
-    painted(rgb, a, 80 + sway)
-    painted(rgb, b, 240 + sway)
-    return rgb, a, b
-
-
 @pytest.mark.parametrize("scene", [crossing, occlusion])
 def test_a_point_out_on_one_of_two_equal_things_takes_all_of_it_away(scene: Scene) -> None:
     """Through a crossing and behind a post; the other one stays whole."""
@@ -136,32 +135,23 @@ def test_a_point_out_on_one_of_two_equal_things_takes_all_of_it_away(scene: Scen
     assert left <= 0.03 * gone
 
 
-def passing(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A disc stops where another one was until frame 6."""
-    rgb = background(1)
-    x = min(50 + 3 * t, 180)
-    a, b = disc(x, 84, RADIUS), disc(190, 90, 26) & (t < 6)
-    painted(rgb, b, 190)
-    painted(rgb, a, x)
-    return rgb, a, b
+def sway(t: int) -> int:
+    return round(12 * math.sin(t / 9))
 
 
-def test_a_chosen_thing_stays_whole_where_one_that_is_gone_was() -> None:
-    """What is not seen is not waited for where the flow brings the chosen thing."""
-    for t, mask in enumerate(masks_of(passing, [(0, 50, 84, True)], 60)):
-        _, a, b = passing(t)
-        assert (mask & a).sum() >= 0.95 * a.sum()
-        assert (mask & b).sum() <= 0.03 * b.sum()
+def apart(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two equal discs sway, one on each side."""
+    return discs((80 + sway(t), 84, RADIUS), (240 + sway(t), 98, RADIUS))
 
 
 def unequal(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A large disc and a small one sway."""
-    rgb = background(1)
-    sway = round(12 * np.sin(t / 9))
-    a, b = disc(100 + sway, 90, 46), disc(255 - sway, 100, 24)
-    painted(rgb, a, 100 + sway)
-    painted(rgb, b, 255 - sway)
-    return rgb, a, b
+    return discs((100 + sway(t), 90, 46), (255 - sway(t), 100, 24))
+
+
+def passing(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A disc stops where another one was until frame 6."""
+    return discs((min(50 + 3 * t, 180), 84, RADIUS), (190, 90, 26 if t < 6 else 0))
 
 
 def stuck(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -173,37 +163,6 @@ def stuck(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     painted(rgb, a, x)
     rgb[b] = np.array([220, 120, 20], np.uint8) + np.roll(background(78) // 4, x, axis=1)[b] // 2
     return rgb, a, b
-
-
-@pytest.mark.parametrize(
-    ("scene", "x", "y", "keeps_a", "keeps_b"),
-    [(unequal, 106, 90, False, True), (stuck, 160, 90, False, False)],
-)
-def test_a_point_out_in_the_middle_of_a_thing_means_all_of_it(
-    scene: Scene, x: float, y: float, keeps_a: bool, keeps_b: bool
-) -> None:
-    """The main thing of two, and the only one: no ring of it is left."""
-    for t, mask in enumerate(masks_of(scene, [(5, x, y, False)], 14)):
-        _, a, b = scene(t)
-        for there, keeps in ((a, keeps_a), (b, keeps_b)):
-            share = (mask & there).sum() / there.sum()
-            assert share >= 0.97 if keeps else share <= 0.01
-
-
-def test_a_point_out_on_what_clings_to_a_thing_takes_that_only() -> None:
-    """Of the blob more than half, and of the disc nothing."""
-    for t, mask in enumerate(masks_of(stuck, [(5, 160 + 54, 80, False)], 14)):
-        _, a, b = stuck(t)
-        assert (mask & a).sum() >= 0.98 * a.sum()
-        assert (mask & b).sum() <= 0.48 * b.sum()
-
-
-def test_a_point_out_after_a_point_in_on_the_same_thing_is_a_correction() -> None:
-    """Who has said that it is the subject does not mean all of it now."""
-    clicks = [(5, 160, 60, True), (5, 160, 90, False)]
-    for t, mask in enumerate(masks_of(stuck, clicks, 14)):
-        _, a, _ = stuck(t)
-        assert (mask & a).sum() >= 0.6 * a.sum()
 
 
 def test_a_hint_holds_beyond_its_window() -> None:
@@ -260,15 +219,6 @@ def test_of_a_point_in_and_one_out_at_one_place_the_later_one_counts(positive: b
         assert (now ^ alone).sum() < 0.005 * alone.sum()
 
 
-def test_who_has_begun_to_correct_chooses_no_more() -> None:
-    """A point on one of two discs after a correction: the other disc stays in the mask."""
-    clicks = [(4, 160, 30, True), (0, 80, 84, True)]
-    for t, mask in enumerate(masks_of(apart, clicks, 12)):
-        _, a, b = apart(t)
-        assert (mask & a).sum() > 0.95 * a.sum()
-        assert (mask & b).sum() > 0.95 * b.sum()
-
-
 def test_without_hints_no_bit_of_a_mask_changes() -> None:
     """Without a hint the masks equal those of a run without guidance."""
     images = [ArrayImage(crossing(t)[0]) for t in range(30)]
@@ -277,14 +227,6 @@ def test_without_hints_no_bit_of_a_mask_changes() -> None:
     told_nothing = mask_images(images, RedNetwork(), TIER, guidance=silent)
     for before, after in zip(plain, told_nothing, strict=True):
         np.testing.assert_array_equal(before, after)
-
-
-def test_a_point_out_after_a_correction_takes_away_no_whole_thing() -> None:
-    """In the middle of the body, after a point on the head: most of the body stays."""
-    clicks = [(8, 150 + 8 + 84, 78, True), (8, 158, 90, False)]
-    for t, mask in enumerate(masks_of(horse, clicks, 14)):
-        _, whole, _ = horse(t)
-        assert (mask & whole).sum() > 0.5 * whole.sum()
 
 
 def test_a_choice_changes_no_bit_of_another_shot() -> None:
@@ -356,11 +298,43 @@ def with_crumb(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return rgb, a, b
 
 
-def test_a_point_on_a_crumb_chooses_nothing() -> None:
-    """Nobody means it, and no other thing."""
-    for t, mask in enumerate(masks_of(with_crumb, [(5, 255, 100, True)], 14)):
-        _, a, _ = with_crumb(t)
-        assert (mask & a).sum() >= 0.97 * a.sum()
+ALL, SOME, NONE = (0.95, 1.0), (0.0, 1.0), (0.0, 0.03)
+DECIDED: dict[str, tuple[Scene, list[tuple[int, float, float, bool]], int, Shares, Shares]] = {
+    "a chosen thing stays whole where one that is gone was": (
+        passing, [(0, 50, 84, True)], 60, ALL, NONE,
+    ),
+    "a point out in the middle of the main thing means all of it": (
+        unequal, [(5, 106, 90, False)], 14, (0, 0.01), (0.97, 1),
+    ),
+    "and of the only thing, with what clings to it": (
+        stuck, [(5, 160, 90, False)], 14, (0, 0.01), (0, 0.01),
+    ),
+    "a point out on what clings to a thing takes that only": (
+        stuck, [(5, 160 + 54, 80, False)], 14, (0.98, 1), (0, 0.48),
+    ),
+    "a point out after a point in on the same thing is a correction": (
+        stuck, [(5, 160, 60, True), (5, 160, 90, False)], 14, (0.6, 1), SOME,
+    ),
+    "who has begun to correct chooses no more": (
+        apart, [(4, 160, 30, True), (0, 80, 84, True)], 12, ALL, ALL,
+    ),
+    "a point out after a correction takes away no whole thing": (
+        horse, [(8, 150 + 8 + 84, 78, True), (8, 158, 90, False)], 14, (0.5, 1), SOME,
+    ),
+    "a point on a crumb chooses nothing": (
+        with_crumb, [(5, 255, 100, True)], 14, (0.97, 1), SOME,
+    ),
+}  # fmt: skip
+"""The scene, the points, the frames, and the shares of both things that are in each mask."""
+
+
+@pytest.mark.parametrize("name", DECIDED)
+def test_what_points_decide(name: str) -> None:
+    scene, points, frames, of_a, of_b = DECIDED[name]
+    for t, mask in enumerate(masks_of(scene, points, frames)):
+        for there, (least, most) in zip(scene(t)[1:], (of_a, of_b), strict=True):
+            share = (mask & there).sum() / max(1, there.sum())
+            assert not there.any() or least <= share <= most, t
 
 
 class BlinkingNetwork(RedNetwork):
