@@ -324,6 +324,14 @@ def test_a_mask_that_is_not_whole_is_not_skipped(
     verify(here / "clip 9.mp4", made)
 
 
+def test_quiet_says_nothing_where_all_goes_well(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["mask", "clip 10.mov", "deep/clip 9.mp4", "-q"]) == Exit.OK
+    answer = capsys.readouterr()
+    assert (answer.out, answer.err) == ("", "")
+
+
 @pytest.mark.slow
 def test_ctrl_c_between_clips_keeps_what_is_done_and_says_so(here: Path) -> None:
     synth.write(here / "long.mp4", synth.Spec(pts=tuple(range(0, 600_000, 1_000))))
@@ -348,6 +356,7 @@ def test_a_part_of_a_clip_is_masked(here: Path) -> None:
 
 
 def test_clips_of_a_folder_come_in_the_order_that_people_count(here: Path) -> None:
+    (here / "clip 9.sheet.png").touch()  # ours, as the mask beside it
     found = find_sources(["."], recursive=True)
     assert [source.named for source in found] == [
         "clip 9.mp4",
@@ -358,7 +367,6 @@ def test_clips_of_a_folder_come_in_the_order_that_people_count(here: Path) -> No
         "text.webm",
     ]
     assert str(found[2].below) == "deep"
-    assert here.is_dir()
 
 
 def test_pictures_that_are_a_clip_have_its_rate(here: Path) -> None:

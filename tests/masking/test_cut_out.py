@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from foremask import errors
 from foremask.facts import Report, SegmentGrid
 from foremask.masking.cut_out import cut_out, form_for
 from foremask.media import segments
@@ -61,6 +62,8 @@ def test_the_subject_stands_alone_and_its_edge_has_its_own_colour(
     assert np.mean(np.abs(alpha.astype(int) - truth)) < 8
     assert np.abs(rgb - RED)[alpha > 128].mean() < 16
     assert (rgb[:, :, 0] >= rgb[:, :, 1])[alpha == 0].all()
+    with pytest.raises(errors.OutputFailed, match="exists already"):
+        cut(clip, tmp_path / "pngs/%03d.png")
     assert len(list((tmp_path / "pngs").iterdir())) == 11
 
 
