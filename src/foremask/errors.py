@@ -404,6 +404,15 @@ class ContainerUnsupported(ClipRefused):
     remedy = "Change it to mp4, mov, webm or avi: `ffmpeg -i clip.mkv -c copy clip.mp4`"
 
 
+class StreamUnsupported(ContainerUnsupported):
+    """A pipe or a camera gives no video that can be read as it comes."""
+
+    cli_remedy = (
+        "What comes by a pipe is read from its start, and an mp4's index may be at its end:"
+        " `ffmpeg -i clip.mp4 -c copy -f nut - | foremask live -`"
+    )
+
+
 class CodecUnsupported(ClipRefused):
     """The video codec is not supported."""
 

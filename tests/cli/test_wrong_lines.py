@@ -125,6 +125,10 @@ LINES = [
     ("cutout clip.mp4 --background original:x", 2, "from 0 to 1"),
     ("cutout clip.mp4 --background #12", 2, "#rrggbb"),
     # as it runs
+    ("submit folder", 2, "`submit` takes one INPUT: a file or a URL"),
+    ("submit -", 2, "`submit` takes one INPUT: a file or a URL"),
+    ("mask clip.mp4 -o mask.xyz", 2, "name a preset. `foremask mask --help` has the usage."),
+    ("cutout clip.mp4 --point 9,9@7", 2, "`foremask cutout --help` has the usage."),
     ("live", 2, "INPUT requires an argument"),
     ("live missing.mp4", 2, "there is no camera or file missing.mp4"),
     ("live /dev/video9", 2, "there is no camera or file /dev/video9"),
@@ -132,6 +136,7 @@ LINES = [
     ("live photo.jpg", 2, "is a picture"),
     ("live notes.txt", 3, "The file is text"),
     ("live /dev/null", 3, "/dev/null gives no video"),
+    ("live -", 2, "standard input is empty"),
     ("live rtsp://camera/stream", 2, "ffmpeg -i rtsp://camera/stream -f nut - | foremask live -"),
     ("live clip.mp4 -o out.mp4", 2, "| ffmpeg -i - out.mp4"),
     ("live clip.mp4 -o folder", 2, "live writes to a pipe, and not to folder"),

@@ -5,10 +5,13 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import suppress
+from fcntl import ioctl
 from fractions import Fraction
 from pathlib import Path
+from termios import FIONREAD
 from typing import Any
 
 import av
@@ -85,6 +88,43 @@ def test_ctrl_c_ends_the_wait_for_a_pipe_that_says_nothing(model: Path) -> None:
     ):
         ran.send_signal(signal.SIGINT)
         assert ran.wait(60) == Exit.INTERRUPTED
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_wait_for_a_camera_that_gives_no_frame(model: Path) -> None:
+    """FFmpeg itself waits for the rest of what has begun, as it does for a camera's first frame."""
+    os.mkfifo("camera")
+    command = [sys.executable, "-c", FOREMASK, "live", "camera"]
+    with (
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as ran,  # noqa: S603
+        Path("camera").open("wb", buffering=0) as sender,
+    ):
+        sender.write(b"nut/multimedia container")
+        while any(ioctl(sender, FIONREAD, bytes(4))):  # until it has been read
+            time.sleep(0.01)
+        ran.send_signal(signal.SIGINT)
+        try:
+            assert ran.wait(60) == Exit.INTERRUPTED
+        finally:
+            ran.kill()
+
+
+def test_a_pipe_that_cannot_be_read_is_refused_with_what_can(
+    model: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    synth.write(Path("clip.mp4"), synth.Spec(WIDTH, HEIGHT, pts=(0, 1000, 2000)))
+    clip = Path("clip.mp4").read_bytes()
+    at = clip.index(b"moov") - 4
+    late = clip[:at] + b"\0\4\0\0free" + bytes((4 << 16) - 8) + clip[at:]
+    for content, said in ((late, "ffmpeg -i clip.mp4 -c copy -f nut - |"), (b"", "has no bytes")):
+        os.mkfifo(f"pipe of {len(content)}")
+        sending = threading.Thread(
+            target=Path(f"pipe of {len(content)}").write_bytes, args=[content]
+        )
+        sending.start()
+        assert main(["live", f"pipe of {len(content)}"]) == Exit.CLIP_REFUSED
+        sending.join()
+        assert said in capsys.readouterr().err
 
 
 def test_a_subject_is_shown_over_a_colour(

@@ -56,7 +56,7 @@ def run_batch(
         if asked.skip_existing:
             raise Usage("-o - is always written: leave out --skip-existing")
         standard_streams.check_standard_output(as_json=asked.as_json)
-    return Batch(jobs, product, asked, options, rate, settings).run()
+    return Batch(command, jobs, product, asked, options, rate, settings).run()
 
 
 def _jobs(command: str, words: tuple[str, ...], asked: BatchOptions, product: Product) -> list[Job]:
@@ -94,6 +94,7 @@ class Batch:
     mask, after all checks.
     """
 
+    command: str
     jobs: list[Job]
     product: Product
     asked: BatchOptions
@@ -242,7 +243,7 @@ class Batch:
     def _failed(self, job: Job, error: ForemaskError) -> None:
         self.failures.append((job, error))
         self._count("failed")
-        show_error(error, of=None if self._total == 1 else job.source.named)
+        show_error(error, self.command, of=None if self._total == 1 else job.source.named)
         if self.asked.as_json:
             facts = {"reason": error.reason, "details": error.details}
             self._answer_json(job, {"outcome": "failed", "error": facts})

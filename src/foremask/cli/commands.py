@@ -150,24 +150,27 @@ def _answer(error: ForemaskError, words: Sequence[str]) -> Exit:
     if "--json" in words:
         facts = {"reason": error.reason, "details": error.details}
         print_json({"outcome": "failed", "error": facts}, indent=None)
-    show_error(error)
+    show_error(error, _command_of(words))
     return exit_code(error)
+
+
+def _command_of(words: Sequence[str]) -> str:
+    first = next((word for word in words if not word.startswith("-")), "")
+    return first if first in app else "COMMAND"
 
 
 def _misused(error: CycloptsError, words: Sequence[str]) -> Misused:
     """The error of a command line that cannot be parsed, in our own words for common mistakes."""
-    first = next((word for word in words if not word.startswith("-")), "")
-    command = first if first in app else "COMMAND"
     details = " ".join(str(error).split())
     if isinstance(error, cyclopts.UnusedCliTokensError):
-        details = f"`foremask {command}` takes no {' '.join(error.unused_tokens or ())}"
+        details = f"`foremask {_command_of(words)}` takes no {' '.join(error.unused_tokens or ())}"
     elif isinstance(error, cyclopts.UnknownOptionError):
         asked = next(filter(_USUAL_ELSEWHERE.get, (word.partition("=")[0] for word in words)), "")
         if f"option: {asked}" in details and asked:
             details = f"Unknown option: {asked}. Did you mean {_USUAL_ELSEWHERE[asked]}?"
     elif isinstance(error, cyclopts.UnknownCommandError) and is_clip_name(words[0]):
         details = f"there is no command {words[0]}; did you mean `foremask mask {words[0]}`?"
-    return Misused(details, command)
+    return Misused(details)
 
 
 _USUAL_ELSEWHERE = {
@@ -186,7 +189,7 @@ _USUAL_ELSEWHERE = {
 
 def _extra_missing(words: Sequence[str]) -> ExtraMissing | None:
     """The error of a command whose packages are not here; its help needs them too."""
-    command = next((word for word in words if not word.startswith("-")), "")
+    command = _command_of(words)
     package = missing_package() if command in SERVICE else None
     if package is None:
         return None

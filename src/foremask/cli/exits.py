@@ -48,11 +48,9 @@ class Usage(errors.BadRequest):
 
 
 class Misused(Usage):
-    """The command line cannot be read; ``command`` is the one whose usage would help."""
+    """The command line cannot be read."""
 
-    def __init__(self, details: str, command: str) -> None:
-        super().__init__(details)
-        self.cli_remedy = f"`foremask {command} --help` has the usage."  # type: ignore[misc]
+    cli_remedy = errors.BadRequest.cli_remedy
 
 
 class ExtraMissing(errors.BadRequest):
@@ -123,13 +121,12 @@ def printable(text: str) -> str:
 _NOT_FOR_TERMINALS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def show_error(error: ForemaskError, *, of: str | None = None) -> None:
+def show_error(error: ForemaskError, command: str = "COMMAND", *, of: str | None = None) -> None:
     """One line on standard error: what happened, what to do about it, and the reason.
 
-    ``of`` names the clip, where there are several.
+    ``command`` is the one that was run; ``of`` names the clip, where there are several.
     """
     named = f"{of}: " if of else ""
     details = error.details if error.details.endswith((".", "!", "?")) else f"{error.details}."
-    note(
-        " ".join(filter(None, (f"error: {named}{details}", error.cli_remedy, f"[{error.reason}]")))
-    )
+    remedy = error.cli_remedy.replace("COMMAND", command)
+    note(" ".join(filter(None, (f"error: {named}{details}", remedy, f"[{error.reason}]"))))

@@ -18,6 +18,7 @@ from foremask.cli.products import Masks
 from foremask.cli.progress_bar import MASKED, MEGABYTES, progress_bar
 from foremask.cli.remote_client import JobStatus, RemoteClient, ServerRefused
 from foremask.cli.sources import ClipSource, find_sources
+from foremask.cli.standard_streams import STANDARD_INPUT
 from foremask.cli.targets import make_folder, plan_jobs
 from foremask.masking.outputs import check_output, written_whole
 from foremask.options import Preset, Quality
@@ -154,7 +155,7 @@ def cancel(
 def _planned(
     source: str, output: str | None, preset: Preset | None
 ) -> tuple[ClipSource, Path, Preset]:
-    if source == "-":
+    if source == STANDARD_INPUT or Path(source).is_dir():
         raise Usage("`submit` takes one INPUT: a file or a URL")
     found = find_sources([source])
     if len(found) != 1 or found[0].pictures or found[0].is_picture:

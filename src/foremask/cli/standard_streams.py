@@ -14,6 +14,7 @@ from foremask.errors import OutputFailed
 
 STANDARD_INPUT: Final = "/dev/stdin"
 STANDARD_OUTPUT: Final = "/dev/stdout"
+EMPTY: Final = "standard input is empty: the program before the pipe sent nothing"
 MOST_SPOOLED_BYTES: Final = 64 << 30
 """A clip is read more than once, so one from a pipe is put into a file first."""
 _LEAST_FREE_BYTES: Final = 1 << 30
@@ -41,7 +42,7 @@ def read_head() -> bytes:
     check_standard_input()
     head = sys.stdin.buffer.read(_HEAD_BYTES)
     if not head:
-        raise Usage("standard input is empty: the program before the pipe sent nothing")
+        raise Usage(EMPTY)
     return head
 
 

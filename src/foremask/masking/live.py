@@ -172,6 +172,20 @@ def _certainty(mask: Alpha) -> Alpha:
     return np.abs(2 * mask - 1)
 
 
+def _opened(source: Path) -> VideoReader:
+    """In a thread, since FFmpeg itself waits for a camera's first frame whatever the signal."""
+    opened: Future[VideoReader] = Future()
+
+    def open_source() -> None:
+        try:
+            opened.set_result(VideoReader(source))
+        except Exception as error:  # noqa: BLE001  (raised in the caller)
+            opened.set_exception(error)
+
+    threading.Thread(target=open_source, name="foremask open", daemon=True).start()
+    return opened.result()
+
+
 def mask_live(
     source: Path, pipe: BinaryIO, network: Network, behind: Background | None, report: LiveReport
 ) -> None:
@@ -180,7 +194,7 @@ def mask_live(
     A file comes at its own pace. ``report`` is kept up meanwhile. Raises ClipRefused, and
     BrokenPipeError as `LiveWriter`.
     """
-    reader = VideoReader(source)
+    reader = _opened(source)
     with (
         opened_background(behind, reader.clip.start_s) as drawn,
         closing(LiveWriter(pipe)) as writer,

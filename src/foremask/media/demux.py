@@ -1,8 +1,10 @@
 """Opens a clip with the one demuxer that its first bytes select."""
 
+import fcntl
 import os
 import select
 import sys
+import termios
 from collections import OrderedDict
 from dataclasses import dataclass
 from enum import StrEnum
@@ -21,6 +23,7 @@ from foremask.errors import (
     EncryptedVideo,
     NotAVideo,
     NoVideoStream,
+    StreamUnsupported,
 )
 from foremask.media import boxes, ebml
 
@@ -296,8 +299,10 @@ def open_stream(path: Path) -> OpenClip:
             opened = av.open(str(path), "r", format="v4l2")
         else:
             pipe = os.open(path, os.O_RDONLY)
-            select.select([pipe], [], [])  # Ctrl-C ends this wait, and not FFmpeg's
+            select.select([pipe], [], [])
+            if not any(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))):
+                raise EmptyFile(f"{path} has no bytes.", actual=0)
             opened = av.open(f"pipe:{pipe}", "r", container_options=asked)
     except (av.FFmpegError, OSError) as error:
-        raise ContainerUnsupported(f"{path} gives no video: {_reason(error)}.") from error
+        raise StreamUnsupported(f"{path} gives no video: {_reason(error)}.") from error
     return OpenClip(Container.OTHER, opened, 0)

@@ -10,7 +10,7 @@ from typing import Final, Self
 import av
 from av.codec.context import ThreadType
 
-from foremask.errors import CorruptVideo, NoFrames
+from foremask.errors import CorruptVideo, NoFrames, StreamUnsupported
 from foremask.facts import Clip, Span
 from foremask.media.demux import Container, open_clip, open_stream
 from foremask.media.frames import Frame
@@ -32,7 +32,7 @@ class VideoReader:
     """
 
     def __init__(self, path: Path, excerpt: Excerpt | None = None) -> None:
-        is_stream = path.is_fifo() or path.is_char_device()
+        self._is_stream = is_stream = path.is_fifo() or path.is_char_device()
         self._opened = open_stream(path) if is_stream else open_clip(path)
         self._is_cut_off = False
         try:
@@ -164,6 +164,9 @@ class VideoReader:
                     yield decoded, last
                     done += 1
         except (av.FFmpegError, OSError) as error:
+            if self._is_stream and not done:
+                details = f"The stream breaks before its first frame: {error.strerror}."
+                raise StreamUnsupported(details) from error
             time_s = float((last or 0) * self.time_base)
             details = f"The video breaks after frame {done}, at {time_s:.3f} s: {error.strerror}."
             raise CorruptVideo(details, actual=done) from error
