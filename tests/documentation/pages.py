@@ -63,18 +63,23 @@ or read from the database at that moment (*now*: absent while `foremask_database
 """
 
 
-def metrics_page() -> str:
-    found = [(name, "gauge, now", *reversed(each)) for name, each in metrics.NOW.items()]
+def all_metrics() -> list[tuple[str, str, tuple[str, ...], str]]:
+    """Name, kind, labels and meaning of each."""
+    found = [(name, "gauge, now", labels, says) for name, (says, labels) in metrics.NOW.items()]
     for each in vars(metrics).values():
         if isinstance(each, MetricWrapperBase):
             (family,) = each.describe()
             ending = "_total" if family.type == "counter" else ""
             place = "together" if each in metrics.SHARED._collector_to_names else "here"
-            kind = f"{family.type}, {place}"
-            found.append((family.name + ending, kind, each._labelnames, family.documentation))
+            kind, labels = f"{family.type}, {place}", tuple(each._labelnames)
+            found.append((family.name + ending, kind, labels, family.documentation))
+    return found
+
+
+def metrics_page() -> str:
     rows = [
         f"| `{name}` | {kind} | {', '.join(f'`{label}`' for label in labels)} | {says} |"
-        for name, kind, labels, says in found
+        for name, kind, labels, says in all_metrics()
     ]
     rules = yaml.safe_load((DOCS.parent / "deploy/prometheus/alerts.yaml").read_text("utf-8"))
     alerts = [

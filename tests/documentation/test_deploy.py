@@ -10,12 +10,10 @@ from typing import Any
 
 import pytest
 import yaml
-from prometheus_client.metrics import MetricWrapperBase
 
 from foremask.cli.commands import app
-from foremask.service.observability import metrics
 from foremask.settings import VARIABLES, read_settings
-from tests.documentation.pages import DOCS
+from tests.documentation.pages import DOCS, all_metrics
 
 ROOT = DOCS.parent
 DEPLOY = ROOT / "deploy"
@@ -24,13 +22,7 @@ ALERTS = DEPLOY / "prometheus" / "alerts.yaml"
 PROMTOOL = shutil.which("promtool")
 
 
-def declared() -> dict[str, tuple[str, ...]]:
-    found = {name: labels for name, (_, labels) in metrics.NOW.items()}
-    for each in vars(metrics).values():
-        if isinstance(each, MetricWrapperBase):
-            (family,) = each.describe()
-            found[family.name + ("_total" if family.type == "counter" else "")] = each._labelnames
-    return found
+LABELS = {name: labels for name, _, labels, _ in all_metrics()}
 
 
 def named(text: str) -> set[str]:
@@ -50,7 +42,7 @@ def shown() -> list[str]:
 def test_the_dashboard_is_one_screen_of_every_metric_and_no_other() -> None:
     board = json.loads(DASHBOARD.read_text(encoding="utf-8"))
     panels = board["panels"]
-    assert named(" ".join(shown())) == declared().keys()
+    assert named(" ".join(shown())) == LABELS.keys()
     assert len({panel["id"] for panel in panels}) == len({p["title"] for p in panels}) == 14
     assert {panel["datasource"]["uid"] for panel in panels} == {"${datasource}"}
     assert max(p["gridPos"]["y"] + p["gridPos"]["h"] for p in panels) <= 25
@@ -76,7 +68,7 @@ if PROMTOOL is not None:  # Debian's package promtool; CI installs it
     "page", [ALERTS, DEPLOY / "prometheus/alerts_test.yaml", *DOCS.glob("*.md")]
 )
 def test_every_metric_that_is_named_exists(page: Path) -> None:
-    known = declared().keys() | {"foremask_mask", "foremask_http_"}
+    known = LABELS.keys() | {"foremask_mask", "foremask_http_"}
     assert named(page.read_text(encoding="utf-8")) <= known
 
 
@@ -84,7 +76,7 @@ def test_every_label_that_is_asked_for_exists() -> None:
     """A misspelt label matches nothing, and an alert on it never fires."""
     text = ALERTS.read_text(encoding="utf-8") + DASHBOARD.read_text(encoding="utf-8")
     for name, braces in re.findall(r"\b(foremask_[a-z_0-9]+)\{([^}]*)\}", text.replace('\\"', '"')):
-        (known,) = (declared()[each] for each in named(name))
+        (known,) = (LABELS[each] for each in named(name))
         labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", braces))
         assert labels <= set(known), (name, labels)
 

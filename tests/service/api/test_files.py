@@ -184,6 +184,20 @@ def send(
     )
 
 
+def packed(given: dict[str, Any], content: bytes) -> tuple[bytes, httpx.Headers]:
+    """The body of `send` and its headers."""
+    file = ("clip.mp4", content, "video/mp4")
+    request = httpx.Request(
+        "POST", given["upload_url"], data=given["upload_fields"], files={"file": file}
+    )
+    return request.read(), request.headers
+
+
+def head_of(headers: httpx.Headers) -> bytes:
+    lines = [f"{name}: {value}" for name, value in headers.items()]
+    return "\r\n".join(["POST /v2/uploads HTTP/1.1", *lines, "", ""]).encode()
+
+
 def test_an_upload_becomes_a_job(uploads: Running, drawn: Path) -> None:
     content = (drawn / "good.mp4").read_bytes()
     given = form(uploads, media_type="video/mp4")
@@ -225,13 +239,10 @@ def test_an_upload_keeps_to_its_form(uploads: Running) -> None:
 
 def test_one_form_stores_one_file_and_only_while_its_token_is_good(uploads: Running) -> None:
     given = form(uploads)
-    whole = httpx.Request("POST", given["upload_url"], data=given["upload_fields"],
-                          files={"file": ("clip.mp4", b"the first", "video/mp4")})  # fmt: skip
-    sent = whole.read()
-    head = "".join(f"{name}: {value}\r\n" for name, value in whole.headers.items())
+    sent, headers = packed(given, b"the first")
     key, claimed = given["upload_fields"]["key"], "select from uploads where key = %s and bytes > 0"
     with socket.create_connection(("127.0.0.1", uploads.settings.port), timeout=120) as raw:
-        raw.sendall(f"POST /v2/uploads HTTP/1.1\r\n{head}\r\n".encode() + sent[:-20])
+        raw.sendall(head_of(headers) + sent[:-20])
         wait_until(lambda: uploads.sql(claimed, key))
         assert_refused(send(given, b"x"), 403, "link_invalid")
         raw.sendall(sent[-20:])
@@ -271,32 +282,18 @@ def test_a_form_that_is_broken_is_told_so(service: Running, content: bytes, reas
 
 def test_a_file_that_breaks_off_is_not_stored(service: Running) -> None:
     given = form(service, media_type="video/mp4")
-    parts = [
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
-        for name, value in given["upload_fields"].items()
-    ]
-    parts.append(
-        f'--{BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="a.mp4"\r\n'
-        "Content-Type: video/mp4\r\n\r\nhalf of it"
-    )
-    headers = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY}"}
-    content = "".join(parts).encode()
-    assert_refused(
-        http.post(given["upload_url"], content=content, headers=headers), 400, "bad_form"
-    )
+    whole, headers = packed(given, b"half of it")
+    kind = {"Content-Type": headers["content-type"]}
+    half = http.post(given["upload_url"], content=whole[:-45], headers=kind)
+    assert_refused(half, 400, "bad_form")
     assert send(given, b"all of it").status_code == 204
 
 
 def test_a_caller_who_hangs_up_is_no_fault_of_ours(service: Running) -> None:
     given = form(service, media_type="video/mp4")
-    request = httpx.Request(
-        "POST", given["upload_url"], data=given["upload_fields"], files={"file": b"x" * 500_000}
-    )
-    content = request.read()
-    head = f"POST /v2/uploads HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(content)}\r\n"
-    head += f"Content-Type: {request.headers['content-type']}\r\n\r\n"
+    content, headers = packed(given, b"x" * 500_000)
     with socket.create_connection(("127.0.0.1", service.settings.port)) as caller:
-        caller.sendall(head.encode() + content[: len(content) // 2])
+        caller.sendall(head_of(headers) + content[: len(content) // 2])
     counted = 'route="/v2/uploads",status="400"'
     wait_until(lambda: counted in http.get(f"{service.url}/metrics").text)
     assert 'route="/v2/uploads",status="500"' not in http.get(f"{service.url}/metrics").text

@@ -13,6 +13,7 @@ from foremask.service.api.probing import SHOWS_PER_OWNER
 from tests.service.api import clips
 from tests.service.api.conftest import Running, running, serves
 from tests.service.api.patient import http
+from tests.service.api.test_files import packed
 from tests.support.http_server import Handler, serving
 from tests.support.origin import Answer, Request, gives, listening
 from tests.support.patience import PATIENCE_S
@@ -108,17 +109,10 @@ def test_uploads_stop_at_the_tokens_quota_and_at_the_disks_reserve(
 
         def upload(size: int, *, declared: bool) -> httpx.Response:
             form = http.post(f"{service.url}/v2/video/upload", headers=headers, json={}).json()
-            fields = form["result"]["upload_fields"]
-            sent = httpx.Request(
-                "POST", "http://x", data=fields, files={"file": ("a.mp4", b"x" * size, "video/mp4")}
-            )
-            body = sent.read()
-            kind = {"Content-Type": sent.headers["content-type"]}
-            return http.post(
-                form["result"]["upload_url"],
-                content=body if declared else iter([body]),
-                headers=kind,
-            )
+            body, own = packed(form["result"], b"x" * size)
+            content, kind = body if declared else iter([body]), own["content-type"]
+            url = form["result"]["upload_url"]
+            return http.post(url, content=content, headers={"Content-Type": kind})
 
         for declared in (True, False):
             answer = upload(5000, declared=declared)

@@ -74,21 +74,6 @@ async def test_a_jobs_files_count_until_they_are_deleted(database: Database) -> 
     assert await bytes_of(database, token.id) == 0
 
 
-async def test_what_a_job_will_store_counts_before_it_is_written(database: Database) -> None:
-    _, token = await create_token(database, "a")
-    jobs = [await admit(database, job(token.id, 10), storage_limit=700) for _ in range(6)]
-    assert await bytes_of(database, token.id) == 6 * 30
-    first = [await begun(database, each) for each in jobs]
-    for step in first:
-        assert await admission.reserve_result(database, step, 100, 0, 700)
-    assert await bytes_of(database, token.id) == 6 * 120
-    with pytest.raises(StorageQuota):
-        await admit(database, job(token.id, 1), storage_limit=700)
-    for step in first:
-        await masked(database, step.job, 10, JobReport(frames_out=1, bytes=100), step)
-    assert await bytes_of(database, token.id) == 6 * 120
-
-
 async def test_what_is_kept_besides_is_stored_only_where_the_quota_has_room(
     database: Database,
 ) -> None:
