@@ -9,9 +9,9 @@ import pytest
 
 from foremask.options import Quality
 from foremask.types import Image
-from foremask.vision.image import ArrayImage
+from foremask.vision.image import ArrayImage, Cropped
 from foremask.vision.network.session import InputSize, Network, NetworkOutput
-from foremask.vision.temporal.correction import Shown, corrected_sides
+from foremask.vision.temporal.correction import Shown, place_of
 from foremask.vision.temporal.frame_hints import Correction, Mark
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import learn, mask_images
@@ -276,6 +276,34 @@ def test_a_point_takes_a_thing_that_no_decision_has_taken() -> None:
         assert (now & a).sum() <= 0.01 * a.sum()
 
 
+class CloseNetwork(BlueNetwork):
+    """Has what is blue in crops only."""
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        network = BlueNetwork(1) if isinstance(image, Cropped) else RedNetwork()
+        return network.infer(image, size)
+
+
+def wandering(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A red disc goes to the right, a blue one to the left."""
+    rgb = background(1)
+    a, b = disc(60 + 3 * t, 60, RADIUS), disc(270 - 3 * t, 130, 24)
+    painted(rgb, a, 60 + 3 * t)
+    rgb[b] = np.array([20, 30, 150], np.uint8) + background(77)[b] // 8
+    return rgb, a, b
+
+
+@pytest.mark.parametrize("frame", [0, 23])
+def test_a_point_takes_a_thing_that_only_crops_have(frame: int) -> None:
+    """On each frame, from either end; what the network finds by itself stays."""
+    clicks = [(frame, 270 - 3 * frame, 130, True)]
+    for t, mask in enumerate(masks_of(wandering, clicks, 24, CloseNetwork(0))):
+        _, a, b = wandering(t)
+        assert (mask & b).sum() >= 0.95 * b.sum()
+        assert (mask & a).sum() >= 0.95 * a.sum()
+        assert (mask & ~(a | b)).sum() <= 0.05 * b.sum()
+
+
 def test_a_point_out_on_a_spot_takes_no_more_than_the_spot() -> None:
     """Inside a body the mask's border is far away: the point ends where the colours do."""
     body, spot = disc(160, 90, 60), disc(160, 90, 9)
@@ -284,9 +312,11 @@ def test_a_point_out_on_a_spot_takes_no_more_than_the_spot() -> None:
     rgb[spot] = (20, 30, 150)
     mask = body.astype(np.float32)
     frame = Shown(rgb, mask, [mask], mask, 6 * mask - 3)
-    sides = corrected_sides([Correction(90, 160, positive=False, crops=[mask] * 3)], frame)
-    assert (sides[spot] == -1).mean() >= 0.7
-    assert (sides[~spot] == 0).mean() >= 0.998
+    click = Correction(90, 160, positive=False, crops=[mask] * 4)
+    place = place_of(click, frame, [], lambda _: mask)
+    assert place is not None
+    assert place[spot].mean() >= 0.7
+    assert place[~spot].mean() <= 0.002
 
 
 def with_crumb(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

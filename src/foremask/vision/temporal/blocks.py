@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from foremask.types import Levels, Rgb
+from foremask.types import Image, Levels, Rgb
+from foremask.vision.image import ArrayImage
 from foremask.vision.network.opinions import CropBox, View, ask, disagreement
 from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_alpha, resized
@@ -27,7 +28,15 @@ from foremask.vision.temporal.verdict import Judge
 BLOCK_FRAMES = 12
 PROBED_FRAMES = 24  # the mirror image is asked more readily on every such frame,
 DIFFERING_SHARE = 0.3  # and as long as it differs from the picture by more than this
+KEPT_AREA_PX = 960 * 540
 FOLLOWED_STRIDE = 4  # at most: hinted things are followed from anchor to anchor
+
+
+def image_for(guidance: Guidance | None, image: Image) -> Image | None:
+    """What is kept of a picture, so that the network can be asked about parts of it later."""
+    if guidance is None or not guidance.corrects:
+        return None
+    return ArrayImage(image.rgb(*grid_of(image, KEPT_AREA_PX)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,12 +65,13 @@ class Anchor:
     """A frame whose mask others get theirs from.
 
     ``opinions`` are the network's, and their crop shows ``box``: none where it is an anchor for
-    hints only.
+    hints only. ``image`` is kept for hints, and then not larger than `KEPT_AREA_PX`.
     """
 
     opinions: dict[View, Levels]
     box: CropBox | None
     small: Rgb  # on the flow grid
+    image: Image | None = None
     hints: FrameHints | None = None
     hinted: Hinted | None = None  # by all hints of the window that decided it last
 
@@ -187,7 +197,9 @@ class Blocks:
                 ]
         for frame in further:
             incoming = self._waiting[frame]
-            anchor = self._block.anchors.setdefault(frame, Anchor({}, None, incoming.small))
+            image = image_for(guidance, incoming.image)
+            added = Anchor({}, None, incoming.small, image)
+            anchor = self._block.anchors.setdefault(frame, added)
             anchor.hints = guidance.on(incoming.image)
 
     def _queue_gap(self, gaps: list[tuple[float, int, int]], before: int, after: int) -> None:
@@ -225,7 +237,8 @@ class Blocks:
             self._learn(frame, asked.features)
             if self._tools.cache is not None:
                 self._tools.cache.keep_opinions(f"{frame}", opinions, box)
-        anchor = self._block.anchors[frame] = Anchor(opinions, box, incoming.small)
+        image = image_for(self._tools.guidance, incoming.image)
+        anchor = self._block.anchors[frame] = Anchor(opinions, box, incoming.small, image)
         self._compare(anchor)
         self._tools.on_anchor(anchor.mean())
         self._anchor_count += 1

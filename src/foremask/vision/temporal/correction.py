@@ -8,8 +8,8 @@ person clicks in the middle of what is wrong: how deep the click lies in a candi
 """
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Alpha, Rgb
-from foremask.vision.temporal.frame_hints import Correction, part_at
+from foremask.vision.temporal.frame_hints import OTHER_SHARE, Correction, part_at
 from foremask.vision.temporal.regions import FOREGROUND, MOST_LOGIT, Features
 from foremask.vision.temporal.things import depth_of
 from foremask.vision.temporal.verdict import Trees, trees_of
@@ -41,7 +41,12 @@ LEAST_VARIANCE = 0.01
 _NEXT = np.ones((3, 3), np.uint8)
 _AROUND = np.ones((7, 7), np.uint8)
 
+MOST_KNOWN = 0.02  # of a new thing: so much of it may be in the mask already
+LEAST_FOUND = 0.1  # a crop that has less at a click has nothing there
+
 type Place = NDArray[np.bool_]
+type AskRound = Callable[[Place], Alpha]
+"""The network's opinion of a crop round a place, 0 beyond the crop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,20 +76,35 @@ class Candidate:
     place: Place
 
 
-def corrected_sides(corrections: Sequence[Correction], shown: Shown) -> Alpha:
-    """1 on what corrections on a frame take in, -1 on what they take out, else 0.
+def place_of(
+    click: Correction, shown: Shown, opposite: Sequence[Correction], ask_round: AskRound
+) -> Place | None:
+    """The place that a point means, as long as the mask is wrong there; else None."""
+    if click.positive:
+        thing = _new_thing(click, shown, ask_round)
+        if thing is not None:
+            return thing
+    candidates, features = measured(click, shown, opposite)
+    if not candidates:
+        return None
+    return candidates[int(np.argmax(fitted_trees().log_odds(features)))].place
 
-    Each counts on what those before have left.
-    """
-    sides = np.zeros(shown.mask.shape, np.float32)
-    for each in corrections:
-        mask = np.where(sides == 0, shown.mask, sides > 0).astype(np.float32)
-        opposite = [other for other in corrections if other.positive != each.positive]
-        candidates, features = measured(each, replace(shown, mask=mask), opposite)
-        if candidates:
-            best = int(np.argmax(fitted_trees().log_odds(features)))
-            sides[candidates[best].place] = 1 if each.positive else -1
-    return sides
+
+def _new_thing(click: Correction, shown: Shown, ask_round: AskRound) -> Place | None:
+    """What the largest crops have round a click, and a crop round that, where no mask is near."""
+    large = np.float32(0.5) * (click.crops[-2] + click.crops[-1])
+    place = _found_round(click, large)
+    if place is None or (place & (shown.mask > FOREGROUND)).sum() > MOST_KNOWN * place.sum():
+        return None
+    return _found_round(click, np.float32(0.5) * (large + ask_round(place)))
+
+
+def _found_round(click: Correction, opinion: Alpha) -> Place | None:
+    """The part round a click; where the opinion there is unsure, what is half as sure at least."""
+    there = opinion[click.row, click.column]
+    if there < LEAST_FOUND:
+        return None
+    return part_at(opinion > min(FOREGROUND, there / 2), click.row, click.column)
 
 
 @lru_cache(maxsize=1)
@@ -104,6 +124,9 @@ def measured(
     """
     wrong = (shown.mask > FOREGROUND) != click.positive
     away = _distance(click, wrong.shape)
+    part = _part_round(click, wrong)
+    is_of_several = (wrong & ~part).sum() > OTHER_SHARE * part.sum()
+    is_of_several &= not any(part[each.row, each.column] for each in opposite)
     for other in opposite:
         apart = _distance(other, wrong.shape)
         wrong &= (away <= apart) & (away <= apart[click.row, click.column])
@@ -113,7 +136,7 @@ def measured(
     room = max(1.0, float(depth_of(wrong)[click.row, click.column]))
     seed = wrong & (away <= min(SEED_PX, max(1.5, room / 2)))
     cues = _cues(click, shown, away / np.float32(room), wrong, seed)
-    most_px = wrong.size if click.positive else MOST_TAKEN * picked
+    most_px = wrong.size if click.positive or is_of_several else MOST_TAKEN * picked
     candidates = [
         Candidate(name, level, place)
         for name, plane in cues.items()

@@ -20,7 +20,7 @@ from foremask.vision.temporal.regions import FOREGROUND, Labels
 from foremask.vision.temporal.things import LEAST_SHARE, depth_of
 
 CROP_PX = 512  # a window's side, as the network gets it
-CROP_SHARES = (1 / 6, 1 / 3, 2 / 3)  # of the picture's smaller side: windows round a point
+CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # of the picture's smaller side: windows round a point
 BOX_MARGIN_SHARE = 0.15  # of the larger side of a box
 OTHER_SHARE = 0.25  # of the thing that a point lies on: smaller parts are no other things
 SEED_SHARE = 0.008  # of the diagonal: what surely belongs to a point, around it
@@ -56,12 +56,17 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """A point that mends a mask, on the tracks' grid: how far it reaches depends on the mask."""
+    """A hint that mends a mask, on the tracks' grid.
+
+    A box and a paint have their ``place``; how far a point reaches depends on the mask.
+    """
 
     row: int
     column: int
     positive: bool
     crops: Sequence[Alpha] = ()  # the network's opinion of windows round it, the smallest first
+    number: int = 0
+    place: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +75,13 @@ class FrameHints:
 
     ``opinions`` are the network's in every view, ``crops`` those of windows round the hints.
     ``followed`` is 1 on things that are chosen, -1 on those that are out as a whole, and 0
-    elsewhere; None where there are none. ``marked`` is 1 in a box or a paint that takes in, -1 in
-    one that takes out. ``corrections`` are the points that choose nothing, and ``contradicted``
-    pairs of hints.
+    elsewhere; None where there are none. ``corrections`` are boxes, paints, and the points that
+    choose nothing; ``contradicted`` are pairs of hints.
     """
 
     opinions: dict[View, Levels]
     crops: list[Levels]
     followed: Alpha | None
-    marked: Alpha
     corrections: list[Correction]
     contradicted: list[tuple[int, int]] = field(default_factory=list)
 
@@ -242,21 +245,24 @@ class Claims:
 
     def hints(self, *, chooses: bool) -> FrameHints:
         """What the marks say; ``chooses``: positive ones choose among the things."""
-        marked = np.zeros(self._picked.shape, np.float32)
-        for each in self.made:
-            if each.mark.has_size:
-                marked[each.seed] = 1 if each.mark.positive else -1
         points = {each.mark.number for each in self.made if not each.mark.has_size}
         refuted = {earlier for earlier, later in self._contradicted if later in points}
         return FrameHints(
             opinions=self._opinions,
             crops=self._cropped,
             followed=self._followed(chooses=chooses),
-            marked=marked,
             corrections=[
-                Correction(each.row, each.column, each.mark.positive, each.crops)
+                Correction(
+                    each.row,
+                    each.column,
+                    each.mark.positive,
+                    each.crops,
+                    each.mark.number,
+                    each.seed if each.mark.has_size else None,
+                )
                 for each in self.made
-                if each.mark.number not in refuted and self.corrects(each, chooses=chooses)
+                if each.mark.has_size
+                or (each.mark.number not in refuted and self.corrects(each, chooses=chooses))
             ],
             contradicted=self._contradicted,
         )

@@ -5,24 +5,32 @@ places that hints correct are evidence that is passed on along the flow. Source:
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Alpha, Image, Levels
-from foremask.vision.temporal.correction import Shown, corrected_sides
-from foremask.vision.temporal.frame_hints import FrameHints
+from foremask.vision.temporal.correction import Place, Shown, place_of
+from foremask.vision.temporal.frame_hints import Correction, FrameHints
 from foremask.vision.temporal.regions import FOREGROUND, Link
 from foremask.vision.temporal.things import NEITHER, sides
-from foremask.vision.temporal.verdict import MOST_LOG_ODDS, along_flow
+from foremask.vision.temporal.verdict import MOST_LOG_ODDS, moved_on
 
 CLAIM = 14.0  # log odds on a hinted frame
 LEAVING = 0.002  # chance that a pixel leaves a claimed place between two anchors, with full trust
+SAME = 0.5  # shared by a place and what a crop round it has: that is a thing of its own
+PART = 0.3  # least share of a part, or of a place, that the other covers
+MOST_OPINION = 3.9  # log odds of an opinion that is sure
 SPOKEN = 0.05  # least log odds at which a correction counts
 LEAST_DECIDED = 2.0  # log odds of what was decided
 OUTLINE_PX = 2  # of the tracks' grid: how far the flow may be wrong at an outline
+
+
+type AskRound = Callable[[int, Place], Alpha]
+"""The network's opinion of a crop round a place on an anchor, 0 beyond the crop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +61,11 @@ class Guidance:
         return np.where(side == 0, np.float32(NEITHER), side)
 
     @property
+    def corrects(self) -> bool:
+        """Whether hints correct places."""
+        return any(each.corrections for each in self.frames.values())
+
+    @property
     def follows_things(self) -> bool:
         """Whether hints choose or ban things, rather than only correct places of a mask."""
         return any(each.followed is not None for each in self.frames.values())
@@ -76,6 +89,7 @@ def hinted_window(
     brought: Sequence[Alpha | None],
     shown: Sequence[Shown],
     links: Sequence[Mapping[int, Link]],
+    ask_round: AskRound,
 ) -> list[Hinted]:
     """What hints change on the anchors of a window.
 
@@ -85,22 +99,99 @@ def hinted_window(
     followed = [None if each is None else each.followed for each in frames]
     if not any(each is not None for each in followed):
         followed = list(brought)
-    nothing = np.zeros(shown[0].mask.shape, np.float32)
-    evidence = [nothing if each is None else each.marked for each in frames]
-    if first is not None:
-        followed[0] = first.side if followed[0] is None else followed[0]
-        passed_on = first.plane / np.float32(CLAIM)
-        evidence[0] = np.where(evidence[0] == 0, passed_on, evidence[0])
-    found = [nothing] * len(frames)
+    if first is not None and followed[0] is None:
+        followed[0] = first.side
+    found = [np.zeros(each.mask.shape, np.float32) for each in shown]
     if any(each is not None for each in followed):
         found = sides([_picked(each) for each in shown], followed, links)
-    for index, (hints, frame) in enumerate(zip(frames, shown, strict=True)):
-        if hints is not None:
-            corrected = corrected_sides(hints.corrections, frame)
-            evidence[index] = np.where(corrected == 0, evidence[index], corrected)
-    claims = [np.float32(CLAIM) * each for each in evidence]
-    planes = along_flow(claims, links, [each.logit for each in shown], LEAVING)
-    return [Hinted(*each) for each in zip(found, planes, strict=True)]
+    places = _Places(shown, links, ask_round)
+    if first is not None:
+        for side in (1, -1):
+            places.add(0, side * first.plane > SPOKEN, side)
+    hints = [(index, each.corrections) for index, each in enumerate(frames) if each is not None]
+    made = [(each.number, index, each) for index, some in hints for each in some]
+    for _, index, each in sorted(made, key=lambda item: item[:1]):
+        opposite = [o for _, k, o in made if k == index and o.positive != each.positive]
+        places.correct(index, each, opposite)
+    return [Hinted(*each) for each in zip(found, places.planes, strict=True)]
+
+
+class _Places:
+    """The places that hints correct on the anchors of a window, the later hint above the earlier.
+
+    The flow passes a place on. If the network, asked about a crop round it, has it as a thing of
+    its own, it is asked on the other anchors too, round the place as it has moved. No place goes
+    past a frame with an earlier hint: who clicked there saw that frame.
+    """
+
+    def __init__(
+        self, shown: Sequence[Shown], links: Sequence[Mapping[int, Link]], ask_round: AskRound
+    ) -> None:
+        self._shown, self._links, self._ask_round = shown, links, ask_round
+        self._hinted: list[int] = []
+        self.planes = [np.zeros(each.mask.shape, np.float32) for each in shown]
+
+    def correct(self, index: int, hint: Correction, opposite: Sequence[Correction]) -> None:
+        """Find the place of a hint on an anchor, as the mask is by the hints before it, and add it.
+
+        ``opposite`` are hints on the same anchor that say the opposite.
+        """
+        place, plane = hint.place, self.planes[index]
+        if place is None:
+            mask = np.where(plane == 0, self._shown[index].mask, plane > 0).astype(np.float32)
+            shown = replace(self._shown[index], mask=mask)
+            place = place_of(hint, shown, opposite, partial(self._ask_round, index))
+        if place is not None:
+            self.add(index, place, 1 if hint.positive else -1)
+
+    def add(self, start: int, place: Place, side: float) -> None:
+        """Add a place of an anchor, and where it is on the others."""
+        if not place.any():
+            return
+        before = max((k for k in self._hinted if k < start), default=-1)
+        after = min((k for k in self._hinted if k > start), default=len(self.planes))
+        self._hinted.append(start)
+        thing = _parts_on(self._ask_round(start, place) > FOREGROUND, place)
+        is_thing = (thing & place).sum() > SAME * (thing | place).sum()
+        there = np.where(place, np.float32(CLAIM), np.float32(-CLAIM))
+        self._write(start, there, side)
+        for order, offset in ((range(start + 1, after), -1), (range(start - 1, before, -1), 1)):
+            here = there
+            for index in order:
+                link = self._links[index].get(offset)
+                if link is None:
+                    break
+                logits = self._shown[index].logit, self._shown[index + offset].logit
+                here = moved_on(here, link, *logits, LEAVING)
+                inside = here > SPOKEN
+                if not inside.any():
+                    break
+                if is_thing:
+                    here = _with_opinion(here, inside, self._ask_round(index, inside))
+                self._write(index, here, side)
+
+    def _write(self, index: int, log_odds: Alpha, side: float) -> None:
+        spoken = np.float32(side) * log_odds
+        self.planes[index] = np.where(log_odds > 0, spoken, self.planes[index])
+
+
+def _with_opinion(here: Alpha, inside: Place, opinion: Alpha) -> Alpha:
+    """Log odds with what a crop has, as they were where it has nothing of the place."""
+    with np.errstate(divide="ignore"):
+        asked = np.clip(np.log(opinion / (1 - opinion)), -MOST_OPINION, MOST_OPINION)
+    both = np.clip(here, -MOST_OPINION, MOST_OPINION) + asked
+    ours = _parts_on(both > 0, inside)
+    if (ours & inside).sum() < PART * inside.sum():
+        return here
+    return np.where(ours, np.float32(CLAIM), np.minimum(both, -1)).astype(np.float32)
+
+
+def _parts_on(places: Place, place: Place) -> Place:
+    """The connected parts that lie on a place with so much of their area."""
+    count, labels = cv2.connectedComponents(places.astype(np.uint8), connectivity=4)
+    area = np.bincount(np.ravel(labels), minlength=count)
+    shared = np.bincount(np.ravel(labels[place]), minlength=count)
+    return np.asarray(places & (shared > PART * area)[labels])
 
 
 def with_hints(shown: Shown, hinted: Hinted) -> tuple[Alpha, NDArray[np.bool_]]:

@@ -21,6 +21,7 @@ from foremask.facts import SEGMENT_GRID
 from foremask.options import Quality
 from foremask.types import Alpha, Flow, Image, Levels
 from foremask.vision.image import ArrayImage
+from foremask.vision.network.opinions import CLOSER_PX, box_round_subject
 from foremask.vision.network.session import Features, Network
 from foremask.vision.prefetch import prefetch
 from foremask.vision.resample import as_levels, resized
@@ -391,17 +392,46 @@ class _Window:
         shown = [_shown(*each, grid) for each in together]
         links = self._links(frames, grid)
         masks, is_reached = [], False
-        hinted = hinted_window(hints, anchors[0].hinted, brought, shown, links)
-        for anchor, mask, known, changes in zip(anchors, plain.masks, shown, hinted, strict=True):
+        crops: list[list[Levels]] = [[] for _ in frames]
+
+        def ask_round(index: int, place: NDArray[np.bool_]) -> Alpha:
+            found, crop = self._asked_round(frames[index], place, plain.masks[index])
+            if crop is not None:
+                crops[index].append(crop)
+            return found
+
+        hinted = hinted_window(hints, anchors[0].hinted, brought, shown, links, ask_round)
+        for anchor, mask, known, changes, further in zip(
+            anchors, plain.masks, shown, hinted, crops, strict=True
+        ):
             anchor.hinted = changes
             log_odds, reached = with_hints(known, changes)
             is_reached |= bool(reached.any())
-            outlines = [mask, *anchor.opinions.values()]
+            outlines = [mask, *anchor.opinions.values(), *further]
             if anchor.hints is not None:
                 outlines = [mask, *anchor.hints.opinions.values(), *anchor.hints.crops]
+                outlines += further
             changed = resized(reached.astype(np.float32), *mask.shape[::-1]) > 0
             masks.append(np.where(changed, compose(outlines, log_odds), mask))
         return masks if is_reached else plain.masks
+
+    def _asked_round(
+        self, frame: int, place: NDArray[np.bool_], mask: Levels
+    ) -> tuple[Alpha, Levels | None]:
+        """The opinion of a crop round a place, 0 beyond it, and the mask with it."""
+        rows, columns = mask.shape
+        grid = place.shape[::-1]
+        around = as_levels(resized(place.astype(np.float32), columns, rows))
+        box = box_round_subject(around, around)
+        image = self._anchors[frame].image
+        if box is None or image is None:
+            return np.zeros(place.shape, np.float32), None
+        cache = self._tools.cache or NetworkCache(MemoryStore())
+        kept = KeptAnswers(cache, f"anchor {self._first + frame}", self._network)
+        part = kept.infer_part(image, (rows, columns), box, CLOSER_PX)
+        alone, over = np.zeros_like(mask), mask.copy()
+        alone[box] = over[box] = part
+        return resized(alone, *grid) * np.float32(1 / 255), over
 
     def _links(self, frames: list[int], grid: tuple[int, int]) -> list[Mapping[int, Link]]:
         """For each anchor the flows to the two before and the two after it, on the tracks' grid."""
