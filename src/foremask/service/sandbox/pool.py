@@ -277,20 +277,29 @@ async def start(setup: messages.Setup, directory: JobDirectory) -> Child:
     ours, theirs = socket.socketpair()
     with theirs, ExitStack() as on_error:
         on_error.callback(ours.close)  # where the start is cancelled before a transport owns it
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-I", "-B", "-X", "utf8", "-m", "foremask.service.sandbox.child"),
-            *(str(theirs.fileno()), str(os.getpid())),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.PIPE,
-            env=process_setup.numerics(os.environ),  # no connection string, no key
-            cwd=directory.writable,
-            pass_fds=[theirs.fileno()],
-            start_new_session=True,
+        spawning = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                sys.executable,
+                *("-I", "-B", "-X", "utf8", "-m", "foremask.service.sandbox.child"),
+                *(str(theirs.fileno()), str(os.getpid())),
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.DEVNULL,
+                stderr=asyncio.subprocess.PIPE,
+                env=process_setup.numerics(os.environ),  # no connection string, no key
+                cwd=directory.writable,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,
+            )
         )
-        on_error.pop_all()
-    reader, writer = await asyncio.open_unix_connection(sock=ours)
+        try:
+            process = await asyncio.shield(spawning)
+            on_error.pop_all()
+            reader, writer = await asyncio.open_unix_connection(sock=ours)
+        except asyncio.CancelledError:  # else the process that comes is nobody's
+            process = await spawning
+            process.kill()
+            await process.wait()
+            raise
     log = asyncio.create_task(_last_stderr(process))
     child = Child(process, reader, writer, directory, setup.memory_bytes, log)
     child.watch = asyncio.create_task(child.watch_limits())
