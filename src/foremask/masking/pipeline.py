@@ -1,21 +1,35 @@
-"""The one entry to masking: a clip goes in, a mask video comes out."""
+"""The one entry to masking: a clip goes in, a mask video comes out, through stages in threads."""
 
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
+from foremask.errors import Internal
 from foremask.facts import Report, Span, Written
+from foremask.masking.hinting import reduced
 from foremask.masking.outputs import check_output, written_whole
-from foremask.masking.plan import ImageMasker, MaskingPlan, Refiner, checked_clip, opened_plan
-from foremask.masking.report import OnFrame, Progress, report_of
-from foremask.masking.stages import Stages
+from foremask.masking.plan import (
+    WINDOW_BYTES,
+    ImageMasker,
+    MaskingPlan,
+    Refiner,
+    checked_clip,
+    opened_plan,
+)
+from foremask.masking.report import OnFrame, Progress, ProgressCounter, Statistics, report_of
 from foremask.media.frames import Frame
+from foremask.media.probe import frame_bytes
+from foremask.media.reader import VideoReader
 from foremask.media.writer import MaskWriter
 from foremask.options import MaskOptions
-from foremask.types import Levels
+from foremask.types import Alpha, Image, Levels
 from foremask.vision.matting.matte import adjusted
+from foremask.vision.prefetch import do_nothing, prefetch, tee
+from foremask.vision.resample import as_alpha
 
 
 class FrameWriter(Protocol):
@@ -65,7 +79,7 @@ def mask_video(
 
 def run_plan(plan: MaskingPlan, writers: Sequence[FrameWriter], on_frame: OnFrame) -> Report:
     """Mask the clip of ``plan`` into all ``writers``; the report is of the first."""
-    with Stages(plan, on_frame) as stages:
+    with _Stages(plan, on_frame) as stages:
         masked_frames = stages.masked_frames()
         started = time.thread_time()
         for frame, levels in masked_frames:
@@ -74,8 +88,97 @@ def run_plan(plan: MaskingPlan, writers: Sequence[FrameWriter], on_frame: OnFram
                 writer.write(mask, frame)
             plan.check_limits(frame)
             stages.progress.wrote()
-        written, *_ = [writer.finish(stages.end_pts, plan.time_base) for writer in writers]
-        stages.cpu_s["encode"] = time.thread_time() - started
-    return report_of(
-        plan.clip, plan.runtime, stages.statistics, written, stages.warnings, stages.cpu_s
-    )
+        end_pts, cpu_s = stages.end_pts, stages.cpu_s
+        written, *_ = [writer.finish(end_pts, plan.time_base) for writer in writers]
+        cpu_s["encode"] = time.thread_time() - started
+    warnings = stages.reader.warnings
+    return report_of(plan.clip, plan.runtime, stages.statistics, written, warnings, cpu_s)
+
+
+class _Stages:
+    """Decode, infer, pair and refine, each in its own thread; leaving the block ends them all."""
+
+    def __init__(self, plan: MaskingPlan, on_frame: OnFrame) -> None:
+        self._plan = plan
+        self._stop = threading.Event()
+        self._stack = ExitStack()
+        self.reader = self._stack.enter_context(self._opened())
+        self.cpu_s: dict[str, float] = {}
+        self.statistics = Statistics()
+        self.progress = ProgressCounter(plan.clip, plan.span, on_frame, self._newest, plan.work)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()  # all stages at once, before each is waited for
+        self._stack.close()
+
+    def _newest(self) -> Alpha | None:
+        newest = self._plan.work.newest
+        return self.statistics.last if newest is None else as_alpha(newest)
+
+    @property
+    def end_pts(self) -> int | None:
+        """Where the last frame of the span ends; known when all frames are read."""
+        span = self._plan.span
+        return span.end_pts if span and span.end_pts is not None else self.reader.end_pts
+
+    def masked_frames(self) -> Iterator[tuple[Frame, Levels]]:
+        """Each frame of the span with its mask, in full size and coded orientation, in order."""
+        plan, queue_frames = self._plan, self._plan.queue_frames
+        analysed, frames = self._decoded()
+        counted = self.progress.counting(analysed)
+        shown: Iterable[Image] = map(reduced, counted) if plan.is_huge else counted
+        images = self._ahead(shown, queue_frames, "decode for the network")
+        alphas = self._ahead(plan.masker(images), 2 * queue_frames, "infer")
+        pairs = _paired(frames, alphas, plan.span, self.statistics)
+        refined = plan.refiner(pairs)
+        return self._ahead(refined, min(2, queue_frames), "refine", self.progress.report)
+
+    def _decoded(self) -> tuple[Iterator[Frame], Iterator[Frame]]:
+        """The decoded frames twice: for the network, and to be paired with their masks."""
+        analysed = self._around_span(self.reader)
+        if self._plan.decodes_once:
+            return tee(analysed, self._stop, WINDOW_BYTES // frame_bytes(self._plan.clip))
+        again = self._stack.enter_context(self._opened())
+        return analysed, self._ahead(self._around_span(again), self._plan.queue_frames, "decode")
+
+    def _opened(self) -> VideoReader:
+        return VideoReader(self._plan.source, self._plan.options.excerpt)
+
+    def _around_span(self, frames: Iterable[Frame]) -> Iterator[Frame]:
+        """The frames of the span and its context on each side; later ones are not decoded."""
+        span = self._plan.span
+        for frame in frames:
+            if span is None or span.shows(frame.pts):
+                yield frame
+            elif frame.pts > span.first_pts:
+                break
+
+    def _ahead[T](
+        self, items: Iterable[T], size: int, stage: str, meanwhile: Callable[[], None] = do_nothing
+    ) -> Iterator[T]:
+        return self._stack.enter_context(
+            prefetch(items, size, stage, self.cpu_s, self._stop, meanwhile)
+        )
+
+
+def _paired(
+    frames: Iterator[Frame], alphas: Iterable[Alpha], span: Span | None, statistics: Statistics
+) -> Iterator[tuple[Frame, Alpha]]:
+    """Each frame of the span with its mask.
+
+    The loop is over masks: when the masker fails, its error surfaces here before the frames end.
+    """
+    for number, alpha in enumerate(alphas):
+        frame = next(frames, None)
+        if frame is None:
+            raise Internal(f"the masker answered mask {number}, and there are {number} frames")
+        if span is not None and not span.holds(frame.pts):
+            continue
+        statistics.note(alpha, frame.time_s)
+        yield frame, alpha
+    beyond = next(frames, None)
+    if beyond is not None:
+        raise Internal(f"the masker ended at frame {beyond.index}, before the video")

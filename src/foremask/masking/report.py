@@ -11,15 +11,12 @@ import numpy as np
 from foremask.facts import Clip, Report, Span, Written
 from foremask.media.frames import Frame
 from foremask.types import Alpha, Levels
-from foremask.vision.temporal.appearance import BASIS_ANCHORS
 from foremask.vision.temporal.blocks import BLOCK_FRAMES
-from foremask.vision.temporal.windows import CONTEXT_FRAMES, WINDOW_FRAMES
 
 ASKED_SHARE, DECIDED_SHARE, WRITTEN_SHARE = 0.8, 0.15, 0.05
 """Shares of a run's time: 0.75-0.82, 0.11-0.18 and 0.02-0.07 on six clips in all qualities."""
 LEAST_SHARE: Final = 0.05  # of the frames must be done before the time left is estimated
 EXPECTED_FRAMES: Final = 6  # an expected pace weighs as much as so many measured frames
-BASIS_WORTH: Final = 3  # a window's basis takes as long as so many anchors
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,33 +81,23 @@ class Work:
     decided: Stage = field(default_factory=Stage)
     written: Stage = field(default_factory=Stage)
     newest: Levels | None = field(default=None, repr=False)
-    _anchors: int = 0
-    _in_first_block: int = 0
     _in_block: int = 0
     _block_start: int = 0
     _at_s: float | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add_anchor(self, levels: Levels) -> None:
-        """Count an anchor; until its block is done, by how many a frame has."""
+        """Count an anchor; until its block is done, as if the block had all that are allowed."""
         self.newest = levels
-        self._anchors += 1
         self._in_block += 1
-        frames = self._in_block / self._anchors_a_frame()
-        self._add(self.asked, self._block_start + min(frames, BLOCK_FRAMES))
+        frames = min(self._in_block / (self.anchors_per_frame or 1), BLOCK_FRAMES)
+        self._add(self.asked, self._block_start + frames)
 
     def ask_to(self, frame: int) -> None:
         """All inferences before this frame are done."""
         if frame > self._block_start:
-            self._in_first_block = self._in_first_block or self._in_block
             self._block_start, self._in_block = frame, 0
             self.asked.frames = max(self.asked.frames, frame)
-
-    def _anchors_a_frame(self) -> float:
-        """Anchors for each frame to come, by what the quality allows and what past blocks had."""
-        allowed = EXPECTED_FRAMES * (self.anchors_per_frame or 1)
-        had = self._anchors - self._in_block - self._in_first_block
-        return (allowed + had) / (EXPECTED_FRAMES + max(0, self._block_start - BLOCK_FRAMES))
 
     def decide_to(self, frame: int) -> None:
         """The masks of all anchors before this frame are decided."""
@@ -142,27 +129,16 @@ class Work:
         """Seconds for what ``total`` frames still need, None where they cannot be said."""
         if self.anchors_per_frame is None:
             return self.written.left_s(total, None)
-        if self._anchors < 2 or not self.asked.spent_s:
+        if not self.asked.spent_s:  # the first event is not timed
             return None
-        bases = BASIS_WORTH * _windows(self._block_start) * (self._anchors >= BASIS_ANCHORS)
-        anchor_s = self.asked.spent_s / (self._anchors - 1 + bases)  # the first is not timed
-        ahead = self._anchors_a_frame() * (total - self._block_start) - self._in_block
-        if ahead > 0:
-            ahead += BASIS_WORTH * _windows(total) - bases
-        asked_left_s = anchor_s * max(0.0, ahead)
-        a_frame_s = (self.asked.spent_s + asked_left_s) / ASKED_SHARE / total
-        left_s = asked_left_s
+        a_frame_s = self.asked.pace_s / ASKED_SHARE
+        left_s = self.asked.left_s(total, None) or 0.0
         for stage, share in (self.decided, DECIDED_SHARE), (self.written, WRITTEN_SHARE):
             stage_s = stage.left_s(total, share * a_frame_s if self.asks else None)
             if stage_s is None:
                 return None
             left_s += stage_s
         return left_s
-
-
-def _windows(frames: int) -> int:
-    """How many windows have all anchors of their basis in so many frames."""
-    return max(1, -(-(frames - CONTEXT_FRAMES) // WINDOW_FRAMES))
 
 
 @dataclass(slots=True)
