@@ -42,7 +42,6 @@ from foremask.options import (
     CutOutOptions,
     Excerpt,
     Form,
-    MaskOptions,
     Matte,
     Preset,
     Quality,
@@ -142,7 +141,7 @@ def cut_out(
     sound, goes to ``mask_target``, where there is memory for one more encoder.
     """
     form = check_target(target, options, source, replace=replace)
-    asked = _mask_options(form, options.mask)
+    asked = dataclasses.replace(options.mask, preset=stand_in(form), matte=NO_MATTE)
     clip = checked_clip(source, asked)
     check_format(clip, form, asked.limits.memory_bytes)
     ahead, edges = ahead_frames(frame_bytes(clip), asked.quality), None
@@ -274,17 +273,17 @@ def opened_cutter(
     written = written_whole(target, replace=replace)
     if form is AlphaFormat.PNG_FILES:
         written = directory_written_whole(target.parent)
+    pngs = {AlphaFormat.PNG_ZIP: png_sequence.DEFAULT_PATTERN, AlphaFormat.PNG_FILES: target.name}
+    pattern = pngs.get(form) if isinstance(form, AlphaFormat) else None
     with (
         opened_background(options.background, clip_start_s) as drawn,
         written as made,
-        _picture_writer(made, target.name, form, clip, sound, part, excerpt) as writer,
+        ColourWriter(made, form, clip, sound, part=part, excerpt=excerpt)
+        if pattern is None
+        else PngSequenceWriter(made, clip, pattern, into_zip=form is AlphaFormat.PNG_ZIP) as writer,
     ):
-        deep = isinstance(writer, PngSequenceWriter)
-        yield CutOutWriter(writer, FrameCutter(options.mask.matte, drawn, edges, deep=deep), box)
-
-
-def _mask_options(form: Form, asked: MaskOptions) -> MaskOptions:
-    return dataclasses.replace(asked, preset=stand_in(form), matte=NO_MATTE)
+        cutter = FrameCutter(options.mask.matte, drawn, edges, deep=pattern is not None)
+        yield CutOutWriter(writer, cutter, box)
 
 
 def named(report: Report, kind: ResultKind, clip: Clip) -> Report:
@@ -294,23 +293,6 @@ def named(report: Report, kind: ResultKind, clip: Clip) -> Report:
         remark = f"the source is HDR ({clip.hdr}); the {kind} is tone-mapped to BT.709"
         warnings = (*(each for each in warnings if "HDR" not in each), remark)
     return dataclasses.replace(report, kind=kind.value, warnings=warnings)
-
-
-def _picture_writer(
-    target: Path,
-    name: str,
-    form: Form,
-    clip: Clip,
-    sound: Path | None,
-    part: bool,
-    excerpt: Excerpt | None,
-) -> ColourWriter | PngSequenceWriter:
-    """The writer of ``form``; ``name`` is that of a picture in a directory of them."""
-    if form == AlphaFormat.PNG_ZIP:
-        return PngSequenceWriter(target, clip, png_sequence.DEFAULT_PATTERN, into_zip=True)
-    if form == AlphaFormat.PNG_FILES:
-        return PngSequenceWriter(target, clip, name, into_zip=False)
-    return ColourWriter(target, form, clip, sound, part=part, excerpt=excerpt)
 
 
 class EdgeRefiner:

@@ -1,6 +1,5 @@
 """The network of a masking, and the cache of its results for a later run over the same clip."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -16,14 +15,18 @@ from foremask.facts import Span
 from foremask.options import MaskOptions
 from foremask.vision.network.devices import network_at
 from foremask.vision.network.session import Network
-from foremask.vision.temporal.network_cache import NetworkCache, NotACacheError, open_file_store
+from foremask.vision.temporal.network_cache import (
+    NetworkCache,
+    NotACacheError,
+    lock_of,
+    open_file_store,
+)
 from foremask.vision.temporal.tier import TIERS
 from foremask.weights.catalogue import model_path, spec_of
 
 _MOST_BYTES: Final = 4 << 30
 """Of all caches in a directory."""
 _SUFFIX: Final = ".cache"
-_LOCK: Final = ".lock"
 
 
 def network_for(options: MaskOptions) -> Network:
@@ -39,8 +42,7 @@ def opened_cache(
 
     In a file, results of another clip, part, quality, network or version of foremask are ignored
     and replaced; it takes ``options.cache_bytes`` at most. In a directory each has a file of its
-    own, and together they take 4 GiB: those that were not used for longest are removed. None, too,
-    where another process has that file, or where it cannot be written.
+    own, and together they take 4 GiB: those that were not used for longest are removed.
     Raises FieldInvalid where a file is something else, and ModelUnavailable.
     """
     path = options.cache
@@ -57,40 +59,26 @@ def opened_cache(
         "tier": repr(TIERS[options.quality]),
         "part": repr((options.excerpt, span)),
     }
+    in_folder = path.is_dir()
+    if in_folder:
+        name = hashlib.blake2b(json.dumps(identity).encode(), digest_size=16).hexdigest()
+        path /= f"{name}{_SUFFIX}"
     try:
-        if path.is_dir():
-            with _of_directory(path, identity, options.cache_bytes) as cache:
-                yield cache
-        else:
-            with open_file_store(path, identity, options.cache_bytes) as store:
-                yield NetworkCache(store)
+        with ExitStack() as held:
+            try:
+                store = held.enter_context(open_file_store(path, identity, options.cache_bytes))
+            except NotACacheError:
+                if not in_folder:
+                    raise
+                path.unlink()
+                store = held.enter_context(open_file_store(path, identity, options.cache_bytes))
+            yield NetworkCache(store)
     except NotACacheError as error:
         raise FieldInvalid(f"{error}; name another one", param="cache") from None
-
-
-@contextmanager
-def _of_directory(
-    directory: Path, identity: dict[str, str], most_bytes: int
-) -> Iterator[NetworkCache | None]:
-    name = hashlib.blake2b(json.dumps(identity).encode(), digest_size=16).hexdigest()
-    path = directory / f"{name}{_SUFFIX}"
-    with ExitStack() as stack:
-        try:
-            lock = stack.enter_context(path.with_suffix(_LOCK).open("w"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield None
-            return
-        try:
-            store = stack.enter_context(open_file_store(path, identity, most_bytes))
-        except NotACacheError:
-            path.unlink()
-            store = stack.enter_context(open_file_store(path, identity, most_bytes))
-        yield NetworkCache(store)
-        stack.pop_all().close()
-    with suppress(OSError):
-        os.utime(path)  # its time of use is now
-    _trim(directory)
+    if in_folder:
+        with suppress(OSError):
+            os.utime(path)  # its time of use is now
+        _trim(path.parent)
 
 
 def _trim(directory: Path) -> None:
@@ -100,10 +88,8 @@ def _trim(directory: Path) -> None:
     for status, path in sorted(caches, key=lambda each: each[0].st_mtime_ns):
         if total <= _MOST_BYTES:
             return
-        with suppress(OSError), path.with_suffix(_LOCK).open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with suppress(OSError), lock_of(path):
             path.unlink()
-            path.with_suffix(_LOCK).unlink()
             total -= status.st_size
 
 

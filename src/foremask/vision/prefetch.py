@@ -34,16 +34,33 @@ def prefetch[T](
     the stage; leaving the block sets it and waits for the thread. ``costs`` gets, under ``stage``,
     the processor time of this thread alone, without that of helpers that ``items`` starts.
     """
-    running = _Stage(items, size, stop or threading.Event())
-    thread = threading.Thread(
-        target=running.work, args=(stage, costs), name=f"foremask {stage}", daemon=True
-    )
+    stop = stop or threading.Event()
+    ready, begun = _Queue[T](size, stop), threading.Event()
+    failures: list[BaseException] = []
+
+    def work() -> None:
+        begun.set()
+        try:
+            for item in items:
+                ready.put(item)
+        except BaseException as error:  # noqa: BLE001  (raised in the reader)
+            failures.append(error)
+        if costs is not None:
+            costs[stage] = time.thread_time()
+        ready.end()
+
+    def read() -> Iterator[T]:
+        yield from ready.read(meanwhile)
+        for failure in failures:
+            raise failure
+
+    thread = threading.Thread(target=work, name=f"foremask {stage}", daemon=True)
     try:
-        _start(thread, running.begun)
-        yield running.read(meanwhile)
+        _start(thread, begun)
+        yield read()
     finally:
-        running.stop.set()
-        if running.begun.is_set():
+        stop.set()
+        if begun.is_set():
             thread.join()
 
 
@@ -60,33 +77,6 @@ def _start(thread: threading.Thread, begun: threading.Event) -> None:
         begun.wait()
         raise
     begun.wait()
-
-
-class _Stage[T]:
-    """A queue between a thread that draws from ``items`` and its reader."""
-
-    def __init__(self, items: Iterable[T], size: int, stop: threading.Event) -> None:
-        self.stop = stop
-        self.begun = threading.Event()
-        self._items = items
-        self._ready = _Queue[T](size, stop)
-        self._failure: BaseException | None = None
-
-    def work(self, stage: str, costs: dict[str, float] | None) -> None:
-        self.begun.set()
-        try:
-            for item in self._items:
-                self._ready.put(item)
-        except BaseException as error:  # noqa: BLE001  (raised in the reader)
-            self._failure = error
-        if costs is not None:
-            costs[stage] = time.thread_time()
-        self._ready.end()
-
-    def read(self, meanwhile: Callable[[], None]) -> Iterator[T]:
-        yield from self._ready.read(meanwhile)
-        if self._failure is not None:
-            raise self._failure
 
 
 def tee[T](items: Iterable[T], stop: threading.Event, size: int) -> tuple[Iterator[T], Iterator[T]]:

@@ -85,7 +85,7 @@ class Backdrop:
             misfit = fit[rows // SAMPLE_CELLS, columns // SAMPLE_CELLS]
             shown &= misfit < MAX_RESIDUAL
             found = wanted[shown]
-            colour[found] = _sampled(view.rgb, x[shown], y[shown])
+            colour[found] = sampled(view.rgb, x[shown], y[shown]) * np.float32(1 / 255)
             variance[found] = misfit[shown] + np.float32(CODING_VARIANCE)
             known[found] = True
             wanted = wanted[~shown]
@@ -216,9 +216,13 @@ def _residual(here: _Neighbour, there: _Neighbour, homography: Homography) -> ND
     )
 
 
-def _sampled(rgb: Rgb, x: NDArray[np.float32], y: NDArray[np.float32]) -> NDArray[np.float32]:
-    sampled = np.zeros((len(x), 3), np.float32)
+def sampled(plane: NDArray[Any], x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float32]:
+    """The channels of ``plane`` at places, linearly; what is outside has the border's."""
+    at_x, at_y = x.astype(np.float32), y.astype(np.float32)
+    found = np.empty((len(x), plane.shape[2]), np.float32)
     for start in range(0, len(x), REMAP_MAX_COLUMNS):
         some = slice(start, start + REMAP_MAX_COLUMNS)
-        sampled[some] = cv2.remap(rgb, x[some][None], y[some][None], cv2.INTER_LINEAR)[0]
-    return sampled * np.float32(1 / 255)
+        border = cv2.BORDER_REPLICATE
+        places = at_x[some][None], at_y[some][None]
+        found[some] = cv2.remap(plane, *places, cv2.INTER_LINEAR, borderMode=border)[0]
+    return found

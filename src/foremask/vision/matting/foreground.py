@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Alpha, Levels, Rgb
-from foremask.vision.matting.backdrop import REMAP_MAX_COLUMNS, Backdrop
+from foremask.vision.matting.backdrop import Backdrop, sampled
 
 type Colours = NDArray[np.float32]
 """(H, W, 3) float32, 0 to 255."""
@@ -89,8 +89,9 @@ def _solve_before(
     height, width = levels.shape
     rows, columns = np.nonzero(cv2.inRange(np.ascontiguousarray(levels[box]), 1, 254))
     rows, columns = rows + box[0].start, columns + box[1].start
-    x, y = ((columns + 0.5) / width, (rows + 0.5) / height)
-    there = _sampled(np.dstack([behind.colours, behind.known]), x, y)
+    grid_height, grid_width = behind.known.shape
+    x, y = (columns + 0.5) / width * grid_width - 0.5, (rows + 0.5) / height * grid_height - 0.5
+    there = sampled(np.dstack([behind.colours, behind.known]), x, y)
     known = there[:, 3] >= MIN_KNOWN
     colours = there[known, :3] * (255 / there[known, 3:])  # unknown cells are black
     band = (rows * width + columns)[known]
@@ -102,24 +103,6 @@ def _solve_before(
     residual = rgb.reshape(-1, 3).take(band, axis=0) - alpha * solved - (1 - alpha) * colours
     solved += residual * (alpha / (alpha * alpha + np.float32(DAMPING)))
     pixels[band] = cv2.convertScaleAbs(np.maximum(solved, 0)).reshape(solved.shape)
-
-
-def _sampled(plane: NDArray[Any], x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float32]:
-    """``plane`` sampled linearly at places given as shares of its width and height."""
-    rows, columns = plane.shape[:2]
-    map_x = (x * columns - 0.5).astype(np.float32)
-    map_y = (y * rows - 0.5).astype(np.float32)
-    found = np.empty((len(x), plane.shape[2]), np.float32)
-    for start in range(0, len(x), REMAP_MAX_COLUMNS):
-        some = slice(start, start + REMAP_MAX_COLUMNS)
-        found[some] = cv2.remap(
-            plane,
-            map_x[some][None],
-            map_y[some][None],
-            cv2.INTER_LINEAR,
-            borderMode=cv2.BORDER_REPLICATE,
-        )[0]
-    return found
 
 
 def _with_margin(start: int, length: int, whole: int) -> slice:

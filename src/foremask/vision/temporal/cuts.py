@@ -64,7 +64,7 @@ class CutFinder:
         """Add the next frame; ``back`` is the flow to the previous one, on any grid, or None."""
         view = _view(self._count, image)
         if view is not None and back is not None:
-            last = self._from_here[-1] if self._from_here else self._last_before()
+            last = next((each[-1] for each in (self._from_here, self._before) if each), None)
             if last is not None and last.number == view.number - 1:
                 rows, columns = view.grey.shape
                 similarity, weight = _structure(
@@ -107,9 +107,6 @@ class CutFinder:
                 if best >= enough * neighbours:
                     return best / neighbours
         return best / neighbours
-
-    def _last_before(self) -> _View | None:
-        return self._before[-1] if self._before else None
 
     def _continuity(self, views: list[_View]) -> float:
         """How well neighbours on one side of a boundary match, on average."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Final, Protocol
+from typing import IO, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,34 +47,24 @@ class NotACacheError(Exception):
     """The file is not a store."""
 
 
-class Store(Protocol):
-    """Arrays by name."""
-
-    def get(self, name: str) -> Planes | None:
-        """None where there is none of this name."""
-        ...
-
-    def put(self, name: str, planes: Planes) -> bool:
-        """Keep an array and return whether there was room. An array of that name stays as it is."""
-        ...
-
-
 class MemoryStore:
-    """Arrays in memory."""
+    """Arrays by name, in memory."""
 
     def __init__(self) -> None:
         self._arrays: dict[str, Planes] = {}
 
     def get(self, name: str) -> Planes | None:
+        """None where there is none of this name."""
         return self._arrays.get(name)
 
     def put(self, name: str, planes: Planes) -> bool:
+        """Keep an array and return whether there was room. An array of that name stays as it is."""
         self._arrays.setdefault(name, planes)
         return True
 
 
 class FileStore:
-    """Arrays in a ZIP file, which `open_file_store` opens.
+    """As `MemoryStore`, in a ZIP file, which `open_file_store` opens.
 
     It is optional: where the disk takes no more, that is logged once, and nothing more is kept.
     """
@@ -153,6 +143,9 @@ class FileStore:
         self.has_failed = True
 
 
+type Store = MemoryStore | FileStore
+
+
 def _array_of(data: bytes) -> Planes:
     """The array in an .npy file, whose header may lie; ValueError where it does."""
     if len(data) > MOST_ARRAY_BYTES:
@@ -175,13 +168,11 @@ def open_file_store(
     NotACacheError where there is a file that is no such store.
     """
     wanted = json.dumps({"version": VERSION, **identity}, sort_keys=True, default=str)
-    part = path.with_name(f".{path.name}.part")
     is_known = path.exists() and _identity_of(path) == wanted
     store = FileStore(most_bytes)
     with ExitStack() as held:
         try:
-            lock = held.enter_context(part.open("ab"))
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            part = held.enter_context(lock_of(path))
         except OSError as error:
             is_locked = isinstance(error, BlockingIOError)
             store.fail("another process writes to the file" if is_locked else error.strerror)
@@ -196,6 +187,17 @@ def open_file_store(
                 part.replace(path)
         finally:
             store.close()
+
+
+@contextmanager
+def lock_of(path: Path) -> Iterator[Path]:
+    """A hidden file beside the store's, by which one process writes; OSError where another does."""
+    part = path.with_name(f".{path.name}.part")
+    with part.open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        try:
+            yield part
+        finally:
             with suppress(OSError):
                 part.unlink(missing_ok=True)
 
