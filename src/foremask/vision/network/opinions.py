@@ -3,6 +3,7 @@
 docs/adr/0050 has what each is worth.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -34,14 +35,13 @@ class View(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Opinions:
-    """A mask on the tier's grid for each view of one image, and the features of the first.
+    """A mask on the tier's grid for each view of one image.
 
     ``box`` is the part that the crop shows; None where nothing is found to crop to.
     """
 
     masks: dict[View, Levels]
     box: CropBox | None
-    features: Features
 
 
 def ask(
@@ -50,14 +50,18 @@ def ask(
     grid: tuple[int, int],
     mirrored_above: float,
     cropped_above: float,
+    on_features: Callable[[Features], None] = lambda _: None,
 ) -> Opinions:
     """Infer the image, and its mirror image and its crop where its `uncertainty` is above these.
 
-    Masks are on ``grid``: columns, rows.
+    Masks are on ``grid``: columns, rows. ``on_features`` gets the features of the image itself
+    before the other views are inferred, so that their 27 MB do not wait meanwhile.
     """
     output = network.infer(image)
     undecided = uncertainty(output.alpha)
     stretched = as_levels(resized(output.alpha, *grid))
+    on_features(output.features)
+    del output
     masks = {View.STRETCHED: stretched}
     if undecided > mirrored_above:
         alpha = network.infer(MirroredImage(image)).alpha
@@ -65,7 +69,7 @@ def ask(
     box = box_round_subject(stretched, masks.get(View.MIRRORED, stretched))
     if box is not None and undecided > cropped_above:
         masks[View.CROPPED] = _over(stretched, network, image, box)
-    return Opinions(masks, box, output.features)
+    return Opinions(masks, box)
 
 
 def box_round_subject(stretched: Levels, second: Levels) -> CropBox | None:

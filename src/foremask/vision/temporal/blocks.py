@@ -5,6 +5,7 @@ import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -88,19 +89,13 @@ class Block:
     first: int
     frame_flows: list[FrameFlow]
     anchors: dict[int, Anchor]  # in the order in which they were inferred
-    features: dict[int, Features]  # of the last anchor, where it was inferred now
 
     @property
     def last(self) -> int:
         return self.first + len(self.frame_flows) - 1
 
     def end(self) -> "Block":
-        return Block(
-            self.last,
-            self.frame_flows[-1:],
-            {self.last: self.anchors[self.last]},
-            self.features if self.last in self.features else {},
-        )
+        return Block(self.last, self.frame_flows[-1:], {self.last: self.anchors[self.last]})
 
 
 class Blocks:
@@ -108,7 +103,7 @@ class Blocks:
 
     A block ends where `BLOCK_FRAMES` divides the frame's number, or with the shot. Which frames are
     anchors depends on nothing before the context of their window. ``on_features`` gets the features
-    of each anchor as it is inferred: 27 MB each, so only the last one's are kept.
+    of each anchor as it is inferred: 27 MB each, which are not kept here.
     """
 
     def __init__(
@@ -120,7 +115,7 @@ class Blocks:
         self._tools = tools
         self._on_features = on_features
         self._tier = tools.tier
-        self._block = Block(first.number, [first.frame_flow], {}, {})
+        self._block = Block(first.number, [first.frame_flow], {})
         self._waiting = {first.number: first}
         self._frame_count = 1
         self._anchor_count = 0
@@ -232,9 +227,9 @@ class Blocks:
             is_probed = frame % PROBED_FRAMES == 0 or self._mirror_differs
             mirrored = self._tier.probed_above if is_probed else self._tier.mirrored_above
             above = mirrored, self._tier.cropped_above
-            asked = ask(self._tools.network, incoming.image, grid, *above)
+            learn = partial(self._on_features, frame)
+            asked = ask(self._tools.network, incoming.image, grid, *above, learn)
             opinions, box = asked.masks, asked.box
-            self._learn(frame, asked.features)
             if self._tools.cache is not None:
                 self._tools.cache.keep_opinions(f"{frame}", opinions, box)
         image = image_for(self._tools.guidance, incoming.image)
@@ -247,8 +242,3 @@ class Blocks:
         if View.MIRRORED in anchor.opinions:
             both = (as_alpha(anchor.opinions[view]) for view in (View.STRETCHED, View.MIRRORED))
             self._mirror_differs = disagreement(*both) > DIFFERING_SHARE
-
-    def _learn(self, frame: int, features: Features) -> None:
-        if frame == self._block.last:
-            self._block.features = {frame: features}
-        self._on_features(frame, features)

@@ -154,11 +154,14 @@ class _Shot:
     def __init__(self, tools: "Tools", first: IncomingFrame) -> None:
         self._tools = tools
         windows: list[_Window] = []
-        self._windows = windows
+        at_opening: dict[int, Features] = {}  # of the anchor with which the next window opens
+        self._windows, self._at_opening = windows, at_opening
 
         def learn(number: int, features: Features) -> None:
             for window in windows:
                 window.learn(number, features)
+            if number == first.number or _opens_window(number):
+                at_opening[number] = features
 
         # Not a method: shot and blocks would keep each other, and their memory, after the end.
         self._blocks = Blocks(tools, first, learn)
@@ -166,6 +169,7 @@ class _Shot:
         self._open(here, self._blocks.start)
         if first.number >= (here + 1) * WINDOW_FRAMES - CONTEXT_FRAMES:
             self._open(here + 1, self._blocks.start)
+        at_opening.clear()
 
     def add(self, incoming: IncomingFrame, end: int | None) -> Iterator[Alpha]:
         """Add a frame; the masks of a window whose last frame it is, up to frame ``end``."""
@@ -176,8 +180,9 @@ class _Shot:
         at = block.last
         if at % WINDOW_FRAMES in (0, WINDOW_FRAMES - CONTEXT_FRAMES):
             self._blocks.restart_budget()  # every window gets the same
-        if at % WINDOW_FRAMES == WINDOW_FRAMES - CONTEXT_FRAMES:
+        if _opens_window(at):
             self._open(at // WINDOW_FRAMES + 1, block.end())
+            self._at_opening.clear()
         if self._windows and self._windows[0].own.stop + CONTEXT_FRAMES == at:
             yield from self._windows.pop(0).masks(end)
 
@@ -206,6 +211,12 @@ class _Shot:
             first = max(start.first, number * WINDOW_FRAMES)
             own = range(first, (number + 1) * WINDOW_FRAMES)
             self._windows.append(_Window(self._tools, own, start))
+            for frame, features in self._at_opening.items():
+                self._windows[-1].learn(frame, features)
+
+
+def _opens_window(number: int) -> bool:
+    return number % WINDOW_FRAMES == WINDOW_FRAMES - CONTEXT_FRAMES
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,8 +250,6 @@ class _Window:
         self._projected: dict[int, list[NDArray[np.float16]]] = {}
         self._basis: Basis | None = None
         self._take_anchors(start)
-        for number, features in start.features.items():
-            self.learn(number, features)
 
     def take(self, block: Block) -> None:
         """Add a block that begins with the last frame of this window."""
