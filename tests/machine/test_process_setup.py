@@ -31,6 +31,15 @@ def test_memory_of_frames_is_used_again_and_opencv_has_one_thread() -> None:
     assert threads == 1
 
 
+def test_openvino_brings_no_converter_of_models() -> None:
+    """It takes a sixth of the time of all that is imported."""
+    program = (
+        "import sys; from foremask.machine import process_setup; process_setup.prepare(); "
+        "import openvino; print('openvino.tools.ovc.convert' in sys.modules)"
+    )
+    assert fresh(program).stdout.split() == ["False"]
+
+
 def test_no_two_processes_have_the_same_name() -> None:
     """Two containers may share a host's name, and both be process 1."""
     program = (

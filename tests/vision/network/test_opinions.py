@@ -51,3 +51,14 @@ def test_more_is_asked_only_where_the_first_answer_is_unsure() -> None:
         network = RedNetwork()
         ask(network, red_on_the_right(), GRID, *above)
         assert network.sizes == sizes
+
+
+def test_features_do_not_wait_for_further_views() -> None:
+    network = RedNetwork()
+    asked_by_then: list[int] = []
+
+    def learn(_: object) -> None:
+        asked_by_then.append(len(network.sizes))
+
+    ask(network, red_on_the_right(), GRID, -1, -1, learn)
+    assert asked_by_then == [1]
