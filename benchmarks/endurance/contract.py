@@ -6,15 +6,17 @@ schemathesis tries the OpenAPI document, then come pieces of HTTP in any order. 
 create --rate-per-minute 1000000 --concurrent 1000000`).
 """
 
-import asyncio
-import contextlib
 import random
 import re
+import socket
 import subprocess
 import sys
 import tempfile
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -67,36 +69,28 @@ def examine(url: str, token: str, *, examples: int, seconds: int) -> Examined:
     return Examined(done.returncode == 0, cases, done.stdout + done.stderr)
 
 
-async def ask(port: int, sent: bytes) -> bytes:
+def ask(port: int, sent: bytes) -> bytes:
     heard = b""
-    with contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(5.0):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port)
-            try:
-                writer.write(sent)
-                writer.write_eof()
-                while block := await reader.read(65_536):
-                    heard += block
-            finally:
-                writer.close()
+    with suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=5) as raw:
+        raw.sendall(sent)
+        raw.shutdown(socket.SHUT_WR)
+        while block := raw.recv(65_536):
+            heard += block
     return heard
 
 
-async def try_raw(port: int, count: int) -> list[str]:
+def try_raw(port: int, count: int) -> list[str]:
     """Pieces of HTTP in any order; what was wrong."""
-    dice, wrong, gate = random.Random(SEED), list[str](), asyncio.Semaphore(AT_ONCE)  # noqa: S311
-    answers: Counter[bytes] = Counter()
-
-    async def one(sent: bytes) -> None:
-        async with gate:
-            heard = await ask(port, sent)
-        answers[heard[9:12]] += 1
-        if b"HTTP/1.1 500" in heard or b"Traceback" in heard:
-            wrong.append(f"{sent[:200]!r}: {heard[:300]!r}")
-
-    await asyncio.gather(
-        *(one(b"".join(dice.choices(PIECES, k=dice.randint(1, 12)))) for _ in range(count))
-    )
+    dice = random.Random(SEED)  # noqa: S311
+    sent = [b"".join(dice.choices(PIECES, k=dice.randint(1, 12))) for _ in range(count)]
+    with ThreadPoolExecutor(AT_ONCE) as threads:
+        heard = list(threads.map(partial(ask, port), sent))
+    wrong = [
+        f"{ours[:200]!r}: {theirs[:300]!r}"
+        for ours, theirs in zip(sent, heard, strict=True)
+        if b"HTTP/1.1 500" in theirs or b"Traceback" in theirs
+    ]
+    answers = Counter(each[9:12] for each in heard)
     print(f"{count} raw requests: {dict(sorted(answers.items()))}, {len(wrong)} wrong")
     return wrong
 
@@ -106,7 +100,7 @@ def main() -> int:
     examined = examine(asked.url, asked.token, examples=asked.examples, seconds=asked.seconds)
     print(examined.report)
     print(f"{examined.cases} cases, {'no failure' if examined.passed else 'FAILED'}")
-    wrong = asyncio.run(try_raw(urlsplit(asked.url).port or 80, asked.raw))
+    wrong = try_raw(urlsplit(asked.url).port or 80, asked.raw)
     print(*wrong[:10], sep="\n")
     return int(bool(wrong) or not examined.passed)
 
