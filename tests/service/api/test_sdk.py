@@ -1,8 +1,9 @@
-"""The hosted service's own SDK against ours: a client changes its base URL and goes on."""
+"""The hosted service's own SDK and MCP server against ours: clients change their base URL."""
 
 import asyncio
 import json
 import re
+import sys
 import threading
 from collections.abc import Callable, Coroutine
 from ipaddress import IPv4Network
@@ -17,13 +18,16 @@ from bria_client.toolkit.errors import BriaException
 from bria_client.toolkit.models import Status
 from bria_client.toolkit.webhook_verification import verify_webhook_signature
 from httpx_retries import Retry
+from mcp import Client, StdioServerParameters
+from mcp_types import CallToolResult, TextContent
 
-from foremask.options import Preset
+from foremask.media.verify import verify
+from foremask.options import Preset, ResultKind
 from foremask.service.jobs.deliveries import sign
 from foremask.service.jobs.tokens import TokenLimits, webhook_key
 from tests.service.api.conftest import Running
 from tests.service.api.patient import http
-from tests.service.api.work import complete, newest_job
+from tests.service.api.work import complete, newest_job, upload
 from tests.service.api.worker import working
 from tests.support.origin import gives, listening
 from tests.support.patience import PATIENCE_S, wait_until
@@ -196,3 +200,50 @@ def test_the_golden_vector() -> None:
     body = b'{"request_id":"req-9f8e7d6c","status":"COMPLETED"}'
     signature = sign(webhook_key("test-token-abc123"), "req-9f8e7d6c", "1723800000", body)
     assert signature == "v1=L49e/+aGg8Xr6F7PT9+bYWJ4ADPN73Pu5ooGltV5MUs="
+
+
+def called(service: Running, tool: str, **arguments: object) -> tuple[bool, str]:
+    """Whether a tool of `bria-mcp`, a process of its own, failed at our service, and its text."""
+    program = str(Path(sys.executable).with_name("bria-mcp"))
+    known = {"BRIA_BASE_URL": service.url, "BRIA_API_TOKEN": service.token}
+
+    async def call() -> CallToolResult:
+        async with Client(StdioServerParameters(command=program, env=known)) as server:
+            return await server.call_tool(tool, arguments)
+
+    answer = asyncio.run(call())
+    (text,) = answer.content
+    assert isinstance(text, TextContent)
+    return answer.is_error, text.text
+
+
+@pytest.mark.slow
+def test_remove_video_background_makes_a_cut_out(
+    service: Running, drawn: Path, tmp_path: Path
+) -> None:
+    clip = upload(service, drawn / "good.mp4")
+    with working(service, tmp_path):
+        failed, text = called(service, "remove_video_background", video=clip)
+    answer, _, url = text.partition(": ")
+    assert (failed, answer) == (False, "Video with background removed")
+    (tmp_path / "made.webm").write_bytes(http.get(url).content)
+    verify(drawn / "good.mp4", tmp_path / "made.webm", ResultKind.COMPOSITE)  # over black
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("tool", "more", "instead"),
+    [
+        ("video_mask_by_prompt", {"prompt": "the dog"}, "`hints`"),
+        ("increase_video_resolution", {}, "does not enlarge"),
+        ("erase_from_video", {"mask_video": "http://example.com/mask.mp4"}, "does not erase"),
+    ],
+)
+def test_a_tool_that_we_have_nothing_for_says_what_there_is(
+    service: Running, tool: str, more: dict[str, str], instead: str
+) -> None:
+    failed, text = called(service, tool, video="http://example.com/clip.mp4", **more)
+    assert failed
+    assert "Bria API error 404: " in text
+    assert instead in text
+    assert "POST /v2/video/segment/foreground_mask" in text

@@ -1,17 +1,52 @@
-"""A worker and the device that it is told to use."""
+"""Before its first claim a worker has the network compiled, by another process, and its device."""
 
+import os
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from foremask.errors import DeviceUnavailable, SettingsInvalid
 from foremask.machine.nvidia import nvidia_cards
 from foremask.service.run.serve import serve
+from foremask.service.worker.compilation import compile_ahead
 from foremask.service.worker.process import run_worker
 from foremask.settings import Settings, read_settings
+from foremask.vision.network.compiled_networks import CompiledNetworks
+from foremask.weights.catalogue import ISNET, model_path
 from tests.support import networks
 
 pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def isnet(tmp_path: Path) -> Path:
+    path = tmp_path / "models" / ISNET.file_name
+    path.parent.mkdir()
+    path.symlink_to(model_path())
+    return path
+
+
+@pytest.mark.weights
+async def test_what_is_missing_is_compiled_once(isnet: Path) -> None:
+    directory = isnet.parent / "compiled"
+    with capture_logs() as logs:
+        await compile_ahead(isnet)
+    assert [each["event"] for each in logs] == ["network.compiled"]
+    assert CompiledNetworks(directory, isnet).missing() == []
+    with capture_logs() as logs:
+        await compile_ahead(isnet)
+    assert logs == []
+
+
+async def test_weights_that_cannot_be_compiled_are_logged(tmp_path: Path) -> None:
+    weights = tmp_path / ISNET.file_name
+    weights.touch()
+    os.truncate(weights, ISNET.size_bytes)
+    with capture_logs() as logs:
+        await compile_ahead(weights)
+    assert [each["event"] for each in logs] == ["network.not_compiled"]
+    assert "is no network that runs here" in logs[0]["error"]
 
 
 def settings_for(folder: Path, device: str, sandbox: str, database_url: str) -> Settings:
