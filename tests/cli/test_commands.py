@@ -1,6 +1,5 @@
 """The command line: its answers, its exit codes, the files that it leaves."""
 
-import asyncio
 import io
 import json
 import os
@@ -14,10 +13,8 @@ import time
 import tomllib
 from collections.abc import Iterable
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 
-import numpy as np
 import psycopg
 import pytest
 from rich.console import Console
@@ -31,8 +28,7 @@ from foremask.machine.nvidia import nvidia_cards
 from foremask.service.run.bundled_postgres import bundled_binaries, server_version
 from foremask.weights import catalogue
 from tests.support import networks, synth
-from tests.support.origin import gives, listening
-from tests.support.patience import PATIENCE_S
+from tests.support.http_server import serving_files
 from tests.support.programs import fresh
 
 COMMANDS = (
@@ -160,26 +156,17 @@ def test_a_service_that_cannot_be_says_so_before_it_starts(
     assert (code, "set FOREMASK_DATA_DIR" in error) == (Exit.USAGE, True)
 
 
-@pytest.mark.slow
-async def test_a_url_is_probed_by_a_few_reads(
-    capsys: pytest.CaptureFixture[str], tmp_path: Path
+def test_a_url_is_probed_as_its_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rng = np.random.default_rng(0)
-    noise = (rng.integers(0, 255, (240, 320, 3)).astype(np.uint8) for _ in range(30))
-    spec = synth.Spec(320, 240, pts=synth.even(30, Fraction(30)))
-    large = synth.write(tmp_path / "clip.mp4", spec, noise)
-    async with listening() as origin:
-        origin.answers["/clip.mp4"] = gives(await asyncio.to_thread(large.read_bytes))
-        asked = [sys.executable, "-m", "foremask", "probe", origin.url(), "--json"]
-        opened = {**os.environ, "FOREMASK_ALLOW_PRIVATE": "127.0.0.0/8"}
-        run = partial(subprocess.run, asked, env=opened, capture_output=True, timeout=PATIENCE_S)
-        answer = await asyncio.to_thread(run)
-    assert answer.returncode == Exit.OK
-    assert 0 < len(origin.requests) <= 4
-    assert all("range" in request.headers for request in origin.requests)
-    assert main(["probe", str(large), "--json"]) == Exit.OK
-    assert (from_file := json.loads(capsys.readouterr().out)) == json.loads(answer.stdout)
-    assert from_file["service"] == "accepted"
+    monkeypatch.setenv("FOREMASK_ALLOW_PRIVATE", "127.0.0.0/8")
+    clip = synth.write(tmp_path / "clip.mp4", synth.Spec(pts=(0, 1000)))
+    with serving_files(tmp_path) as url:
+        for each in (str(clip), f"{url}/clip.mp4"):
+            assert main(["probe", each, "--json"]) == Exit.OK
+    from_file, from_url = capsys.readouterr().out.split("}\n{")
+    assert json.loads(from_file + "}") == (probed := json.loads("{" + from_url))
+    assert probed["service"] == "accepted"
 
 
 def test_probe_says_what_the_service_would_say(

@@ -107,12 +107,12 @@ def test_what_cannot_be_piped_is_said(
     assert said in capsys.readouterr().err
 
 
-def test_a_pipe_without_end_is_stopped_with_the_number(
+def test_a_pipe_without_end_is_stopped_before_the_disk_is_full(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What is read is kept on the disk, not in memory, and there is a most."""
-    monkeypatch.setattr(standard_streams, "MOST_SPOOLED_BYTES", 100_000)
+    """What is read is kept on the disk, not in memory."""
+    monkeypatch.setattr(standard_streams, "LEAST_FREE_BYTES", 1 << 60)
     pipe(monkeypatch, bytes(200_000))
     assert main(["mask", "-", "-o", "m.mp4"]) == Exit.OUTPUT_FAILED
-    assert "standard input has more than" in capsys.readouterr().err
+    assert "which is nearly full after 0 MB" in capsys.readouterr().err
     assert not list(here.glob("*m.mp4*"))

@@ -12,9 +12,8 @@ from cyclopts import Parameter
 
 from foremask.cli.exits import Usage, print_json, say
 from foremask.cli.flags import AsJson, Clip, Force, Output
-from foremask.cli.inputs import check_clip, check_there, inspect_clip
+from foremask.cli.inputs import check_clip, check_there, local_file
 from foremask.errors import ForemaskError
-from foremask.fetch.remote_file import RemoteFile
 from foremask.machine import paths
 from foremask.options import PRESET_OF_SUFFIX, Limits, ResultKind
 from foremask.settings import read_settings
@@ -28,20 +27,17 @@ def probe(source: Annotated[str, Parameter(name="INPUT")], /, *, as_json: AsJson
     """
     from foremask.media.probe import probe as probe_clip
 
-    def inspect(at: Path | RemoteFile) -> dict[str, Any]:
-        facts: dict[str, Any] = msgspec.to_builtins(probe_clip(at))
-        try:
-            probe_clip(at, Limits())
-        except ForemaskError as refused:
-            shown = ("code", "reason", "message", "details")
-            facts["service"] = {name: refused.facts()[name] for name in shown}
-        else:
-            facts["service"] = "accepted"
-        return facts
-
     if "://" not in source:
         check_clip(Path(source))
-    clip = inspect_clip(source, read_settings(os.environ), inspect)
+    with local_file(source, read_settings(os.environ)) as file:
+        clip: dict[str, Any] = msgspec.to_builtins(probe_clip(file))
+        try:
+            probe_clip(file, Limits())
+        except ForemaskError as refused:
+            shown = ("code", "reason", "message", "details")
+            clip["service"] = {name: refused.facts()[name] for name in shown}
+        else:
+            clip["service"] = "accepted"
     if as_json:
         print_json(clip)
         return

@@ -1,7 +1,7 @@
-"""Clips named on the command line: files, and URLs that are downloaded or read in ranges."""
+"""Clips named on the command line, as files: a URL is downloaded."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -11,27 +11,8 @@ from foremask.cli.progress_bar import MEGABYTES, PICTURES, progress_bar
 from foremask.cli.sources import ClipSource
 from foremask.cli.standard_streams import spooled_input
 from foremask.errors import OutputFailed
-from foremask.fetch.remote_file import RemoteFile
 from foremask.options import Limits
 from foremask.settings import Settings
-
-
-def inspect_clip[T](named: str, settings: Settings, inspect: Callable[[Path | RemoteFile], T]) -> T:
-    """Call ``inspect`` with the clip; a URL is read in ranges, and downloaded where that fails."""
-    if "://" in named:
-        from foremask.fetch.blocking import open_ranges
-        from foremask.fetch.range_reader import RangeUnavailable  # httpx2 takes its time to load
-
-        try:
-            with open_ranges(
-                named, max_bytes=Limits().max_bytes, allow_private=settings.allow_private
-            ) as remote:
-                if remote is not None:
-                    return inspect(remote)
-        except RangeUnavailable:  # a gif without ranges, or a header spread over the whole file
-            pass
-    with local_file(named, settings) as path:
-        return inspect(path)
 
 
 def check_there(path: Path) -> None:

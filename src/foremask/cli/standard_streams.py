@@ -15,9 +15,7 @@ from foremask.errors import OutputFailed
 STANDARD_INPUT: Final = "/dev/stdin"
 STANDARD_OUTPUT: Final = "/dev/stdout"
 EMPTY: Final = "standard input is empty: the program before the pipe sent nothing"
-MOST_SPOOLED_BYTES: Final = 64 << 30
-"""A clip is read more than once, so one from a pipe is put into a file first."""
-_LEAST_FREE_BYTES: Final = 1 << 30
+LEAST_FREE_BYTES: Final = 1 << 30
 _HEAD_BYTES: Final = 4096
 _PIECE_BYTES: Final = 1 << 20
 
@@ -50,19 +48,14 @@ def read_head() -> bytes:
 def spooled_input(head: bytes) -> Iterator[Path]:
     """Standard input, which began with ``head``, as a file for the length of a block.
 
-    Raises OutputFailed where it has more than `MOST_SPOOLED_BYTES`, or the disk less than 1 GiB.
+    A clip is read more than once. Raises OutputFailed where the disk has less than 1 GiB left.
     """
     with spool_folder() as folder:
         path = folder / "stdin"
         with path.open("wb") as file:
             piece, source = head, sys.stdin.buffer
             while piece:
-                if file.tell() + len(piece) > MOST_SPOOLED_BYTES:
-                    raise OutputFailed(
-                        f"standard input has more than {MOST_SPOOLED_BYTES >> 30} GiB: save it to"
-                        " a file, and name that"
-                    )
-                if shutil.disk_usage(folder).free < _LEAST_FREE_BYTES:
+                if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
                     raise OutputFailed(
                         f"standard input is kept in {folder.parent}, which is nearly full after"
                         f" {file.tell() / 1e6:.0f} MB; TMPDIR may name another directory"

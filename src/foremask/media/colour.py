@@ -143,20 +143,7 @@ def _sdr_to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
         rgb = cv2.transform(_yuv(frame, width, height), to_rgb)
         return np.asarray(rgb if bits == 8 else _to_8_bits(rgb, bits), np.uint8)
     if name in ("bgra", "bgr0", "rgba", "rgb0", "rgb24", "bgr24"):
-        swap = {
-            "bgra": cv2.COLOR_BGRA2RGB,
-            "bgr0": cv2.COLOR_BGRA2RGB,
-            "rgba": cv2.COLOR_RGBA2RGB,
-            "rgb0": cv2.COLOR_RGBA2RGB,
-            "bgr24": cv2.COLOR_BGR2RGB,
-            "rgb24": None,
-        }[name]
-        plane = frame.planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-        depth = 3 if name.endswith("24") else 4
-        packed = rows[:, : plane.width * depth].reshape(plane.height, plane.width, depth)
-        resized = resize(packed, width, height)
-        return np.asarray(resized if swap is None else cv2.cvtColor(resized, swap), np.uint8)
+        return resize(frame.to_ndarray(format="rgb24"), width, height)
     small = frame.reformat(
         width,
         height,

@@ -62,16 +62,11 @@ def recipe_of(form: Form) -> Recipe:
 
 
 _PICTURE_BYTES_PER_PIXEL: Final = 32  # of the picture, its colours, its alpha and its background
-_LIKE: Final = {
-    AlphaFormat.WEBM_VP9: Preset.WEBM_VP9,
-    AlphaFormat.MKV_VP9: Preset.MKV_VP9,
-    AlphaFormat.GIF: Preset.GIF,
-}
 
 
 def stand_in(form: Form) -> Preset:
     """The mask preset with the limits and the memory of ``form``."""
-    return form if isinstance(form, Preset) else _LIKE.get(form, Preset.MOV_PRORESKS)
+    return Preset(form) if form in list(Preset) else Preset.MOV_PRORESKS
 
 
 def check_format(clip: Clip, form: Form, memory_bytes: int | None = None) -> None:
