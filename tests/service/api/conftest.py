@@ -23,6 +23,8 @@ from tests.service.api import clip_server, clips
 from tests.support.http_server import answers, free_port
 from tests.support.patience import PATIENCE_S, wait_until
 
+http = httpx.Client(timeout=PATIENCE_S, limits=httpx.Limits(max_keepalive_connections=0))
+"""Waits for as long as the service may take, on slow machines too."""
 TOKEN = "a-known-token-for-tests"
 PLENTY = TokenLimits(rate_per_minute=600_000, burst=100_000, concurrent=100_000)
 PATIENT = {"sandbox.pool.START_S": PATIENCE_S}  # a busy machine takes minutes to start a child

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.service.api.conftest import Running
-from tests.service.api.work import completed
+from tests.service.api.worker import completed
 from tests.support.programs import shell
 
 DOCS = Path(__file__).parents[3] / "docs"

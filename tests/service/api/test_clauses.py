@@ -10,11 +10,10 @@ import pytest
 from foremask.service.api.job_routes import SUBMIT_PATHS
 from foremask.service.jobs.tokens import TokenLimits
 from foremask.settings import read_settings
-from tests.service.api.conftest import Running
-from tests.service.api.patient import http
+from tests.service.api.conftest import Running, http
 from tests.service.api.test_decisions import PATH, assert_refused
 from tests.service.api.test_files import form, mask_url, send
-from tests.service.api.work import completed, upload
+from tests.service.api.worker import completed, upload
 
 __all__ = ["mask_url"]  # a fixture
 

@@ -9,10 +9,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service.api.conftest import Running
-from tests.service.api.patient import http
+from tests.service.api.conftest import Running, http
 from tests.service.api.test_decisions import PATH, assert_refused
-from tests.service.api.work import complete
+from tests.service.api.worker import complete
 
 type Part = tuple[str | None, bytes | str, str]
 MARKS = [{"type": "point", "x": 3, "y": 4}]

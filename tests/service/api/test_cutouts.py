@@ -26,11 +26,9 @@ from foremask.options import COLOURS, ResultKind
 from foremask.service.api.bodies import BackgroundColor, GreenShade
 from foremask.service.worker import job_stages
 from tests.service.api import clip_server, clips
-from tests.service.api.conftest import Running
-from tests.service.api.patient import http
+from tests.service.api.conftest import Running, http
 from tests.service.api.test_decisions import assert_refused
-from tests.service.api.work import ended, upload
-from tests.service.api.worker import working
+from tests.service.api.worker import ended, upload, working
 from tests.service.worker.conftest import announce_slots
 from tests.support import synth
 from tests.support.synth import Spec, Tone

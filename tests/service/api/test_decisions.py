@@ -15,8 +15,7 @@ from foremask.service.api.calls import MAX_ITEMS, parse_object
 from foremask.service.jobs import steps
 from foremask.service.jobs.admission import QUEUE_LIMIT
 from foremask.service.jobs.tokens import TokenLimits, create_token, revoke_token, token_hash
-from tests.service.api.conftest import Running
-from tests.service.api.patient import http
+from tests.service.api.conftest import Running, http
 from tests.support.jobs import begun
 from tests.support.patience import PATIENCE_S
 

@@ -10,10 +10,9 @@ from foremask.service.jobs import retention, steps
 from foremask.service.jobs.steps import Beat
 from foremask.service.sandbox.messages import Progress
 from foremask.service.worker.job_stages import MAX_NEWEST_BYTES, PNG_HEAD, StepProgress
-from tests.service.api.conftest import Running
-from tests.service.api.patient import http
+from tests.service.api.conftest import Running, http
 from tests.service.api.test_decisions import PATH, assert_refused
-from tests.service.api.work import complete, upload
+from tests.service.api.worker import complete, upload
 from tests.support.jobs import begun
 
 

@@ -6,8 +6,7 @@ import pytest
 from playwright.sync_api import expect
 
 from foremask.service.api import pages
-from tests.service.api.conftest import Running
-from tests.service.api.patient import http
+from tests.service.api.conftest import Running, http
 from tests.service.api.test_playground import audit
 from tests.support.browser import browsing
 

@@ -25,10 +25,8 @@ from foremask.media.verify import verify
 from foremask.options import Preset, ResultKind
 from foremask.service.jobs.deliveries import sign
 from foremask.service.jobs.tokens import TokenLimits, webhook_key
-from tests.service.api.conftest import Running
-from tests.service.api.patient import http
-from tests.service.api.work import complete, newest_job, upload
-from tests.service.api.worker import working
+from tests.service.api.conftest import Running, http
+from tests.service.api.worker import complete, newest_job, upload, working
 from tests.support.origin import gives, listening
 from tests.support.patience import PATIENCE_S, wait_until
 

@@ -11,8 +11,7 @@ import httpx
 
 from foremask.service.api.probing import SHOWS_PER_OWNER
 from tests.service.api import clips
-from tests.service.api.conftest import Running, running, serves
-from tests.service.api.patient import http
+from tests.service.api.conftest import Running, http, running, serves
 from tests.service.api.test_files import packed
 from tests.support.http_server import Handler, serving
 from tests.support.origin import Answer, Request, gives, listening

@@ -18,7 +18,7 @@ from foremask.service.jobs import records
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Attempt
 from tests.service.api import clip_server
-from tests.service.api.patient import http
+from tests.service.api.conftest import http
 from tests.support import synth
 from tests.support.hosts import WORKER, Hosts, connected
 from tests.support.http_server import answers, free_port
