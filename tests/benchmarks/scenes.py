@@ -54,5 +54,5 @@ def walk(
     return scene
 
 
-def flickering(scene: Scene, every: int = 8) -> list[Levels]:
-    return [mask * (number % every != 0 or number == 0) for number, mask in enumerate(scene.masks)]
+def flickering(scene: Scene) -> list[Levels]:
+    return [mask * (number % 8 != 0 or number == 0) for number, mask in enumerate(scene.masks)]

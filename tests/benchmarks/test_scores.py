@@ -5,9 +5,9 @@ import pytest
 from benchmarks.quality import scores
 
 
-def square(x: int, size: int = 10, shape: tuple[int, int] = (40, 60)) -> np.ndarray:
-    mask = np.zeros(shape, bool)
-    mask[10 : 10 + size, x : x + size] = True
+def square(x: int) -> np.ndarray:
+    mask = np.zeros((40, 60), bool)
+    mask[10:20, x : x + 10] = True
     return mask
 
 

@@ -44,10 +44,10 @@ def loudness(path: Path, moments_s: Sequence[float]) -> list[bool]:
     return found
 
 
-def bursts(path: Path, starts_s: Sequence[float], codec: str = "pcm_s16le") -> Path:
+def bursts(path: Path, starts_s: Sequence[float]) -> Path:
     """A sound track of 0.4 s of tone from each start on, and no packet between them."""
     with av.open(str(path), "w", format="matroska") as out:
-        track: Any = out.add_stream(codec, rate=PCM_HZ)
+        track: Any = out.add_stream("pcm_s16le", rate=PCM_HZ)
         track.codec_context.layout = "mono"
         for start_s in starts_s:
             for at in range(0, round(0.4 * PCM_HZ), 320):

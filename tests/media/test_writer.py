@@ -16,7 +16,8 @@ from tests.support import synth
 from tests.support.synth import Spec
 
 
-def sheet(width: int = 320, height: int = 180) -> NDArray[np.uint8]:
+def sheet() -> NDArray[np.uint8]:
+    width, height = 320, 180
     mask = np.zeros((height, width), np.uint8)
     mask[: height // 3, width // 2 :] = 255
     mask[height // 3 : 2 * height // 3] = np.linspace(0, 255, width).astype(np.uint8)

@@ -100,8 +100,8 @@ def axe_source() -> str:
 
 
 @contextmanager
-def browsing(program: Program | None = None) -> Generator[Browser]:
-    program = program or find_chromium()
+def browsing() -> Generator[Browser]:
+    program = find_chromium()
     environ = dict(os.environ)
     if program.libraries is not None:
         environ["LD_LIBRARY_PATH"] = str(program.libraries)

@@ -56,10 +56,10 @@ class Origin:
 
 @asynccontextmanager
 async def listening(
-    host: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
+    host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
 ) -> AsyncGenerator[Origin]:
     origin = Origin(host, scheme="https" if tls else "http")
-    server = await asyncio.start_server(origin.serve, host, port, ssl=tls)
+    server = await asyncio.start_server(origin.serve, host, 0, ssl=tls)
     origin.port = server.sockets[0].getsockname()[1]
     try:
         yield origin
@@ -89,8 +89,8 @@ def says(*pieces: bytes, close: bool = True, pause_s: float = 0) -> Answer:
     return answer
 
 
-def redirects(target: str, status: str = "302 Found") -> Answer:
-    return says(head(status, Location=target, Content_Length=0))
+def redirects(target: str) -> Answer:
+    return says(head("302 Found", Location=target, Content_Length=0))
 
 
 def gives_whole(data: bytes, /, **headers: str) -> Answer:

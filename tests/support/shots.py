@@ -152,9 +152,9 @@ def dissolved(first: Sequence[Rgb], second: Sequence[Rgb], frames: int) -> Shot:
     return [*first[:-frames], *mixed, *second[frames:]]
 
 
-def confetti(shot: Sequence[Rgb], pieces: int, radius_px: int, fall_px: int, seed: int = 1) -> Shot:
+def confetti(shot: Sequence[Rgb], pieces: int, radius_px: int, fall_px: int) -> Shot:
     """Coloured pieces fall and tumble, more of them in each of the first six frames."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(1)
     places, colours = (
         rng.random((pieces, 2)) * (WIDTH, 2 * HEIGHT),
         rng.integers(0, 256, (pieces, 3)),
@@ -173,8 +173,8 @@ def confetti(shot: Sequence[Rgb], pieces: int, radius_px: int, fall_px: int, see
     return drawn
 
 
-def rain(shot: Sequence[Rgb], drops: int, deviation: float, seed: int = 3) -> Shot:
-    rng = np.random.default_rng(seed)
+def rain(shot: Sequence[Rgb], drops: int, deviation: float) -> Shot:
+    rng = np.random.default_rng(3)
     wet = []
     for picture in shot:
         seen = picture.copy()
@@ -182,12 +182,11 @@ def rain(shot: Sequence[Rgb], drops: int, deviation: float, seed: int = 3) -> Sh
             x, y, length = (int(value) for value in rng.integers((0, 0, 10), (WIDTH, HEIGHT, 40)))
             cv2.line(seen, (x, y), (x + length // 6, y + length), (200, 205, 215), 1)
         wet.append(seen)
-    return noisy(wet, deviation, seed)
+    return noisy(wet, deviation, 3)
 
 
-def shaken(still: Rgb, reach_px: float, frames: int = 30, seed: int = 1) -> Shot:
-    rng = np.random.default_rng(seed)
-    moved = rng.uniform(-1, 1, (frames, 3)) * (reach_px, reach_px, 3)
+def shaken(still: Rgb, reach_px: float) -> Shot:
+    moved = np.random.default_rng(1).uniform(-1, 1, (30, 3)) * (reach_px, reach_px, 3)
     return [view(still, 60 + x, 40 + y, 1, degrees) for x, y, degrees in moved]
 
 
@@ -195,8 +194,8 @@ def zoomed(still: Rgb, rate: float, frames: int = 30) -> Shot:
     return [view(still, 60, 40, rate**frame / 1.6) for frame in range(frames)]
 
 
-def turned(still: Rgb, degrees: float, frames: int = 30) -> Shot:
-    return [view(still, 60, 40, 1, degrees * frame) for frame in range(frames)]
+def turned(still: Rgb, degrees: float) -> Shot:
+    return [view(still, 60, 40, 1, degrees * frame) for frame in range(30)]
 
 
 def whip_pan(
@@ -215,41 +214,33 @@ def whip_pan(
     return shot
 
 
-def passed_by(
-    shot: Sequence[Rgb], thing: Rgb, speed_px: int, width_px: int, start: int = 10
-) -> Shot:
+def passed_by(shot: Sequence[Rgb], thing: Rgb, speed_px: int, width_px: int) -> Shot:
     """Something as high as the picture rushes through before it, from right to left."""
     wide = cv2.blur(cv2.resize(thing, (width_px, HEIGHT)), (max(1, speed_px // 3), 1))
     seen = []
     for frame, picture in enumerate(shot):
-        covered, left = picture.copy(), WIDTH - speed_px * max(0, frame - start)
+        covered, left = picture.copy(), WIDTH - speed_px * max(0, frame - 10)
         begin, end = max(0, left), min(WIDTH, left + width_px)
-        if begin < end and frame >= start:
+        if begin < end and frame >= 10:
             covered[:, begin:end] = wide[:, begin - left : end - left]
         seen.append(covered)
     return seen
 
 
-def broken(
-    shot: Sequence[Rgb], at: Sequence[int], share: float = 1.0, lasts: int = 1, seed: int = 1
-) -> Shot:
+def broken(shot: Sequence[Rgb], at: Sequence[int], lasts: int = 1) -> Shot:
     """From each frame of ``at`` on, blocks of 16 pixels have a colour that belongs elsewhere."""
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(1)
     seen = list(shot)
     for frame in [first + more for first in at for more in range(lasts)]:
         ruined = seen[frame].copy()
         for y in range(0, HEIGHT, 16):
             for x in range(0, WIDTH, 16):
-                if rng.random() < share:
-                    ruined[y : y + 16, x : x + 16] = ruined[
-                        rng.integers(HEIGHT), rng.integers(WIDTH)
-                    ]
+                there = rng.integers(HEIGHT), rng.integers(WIDTH)
+                ruined[y : y + 16, x : x + 16] = ruined[there]
         seen[frame] = ruined
     return seen
 
 
-def static(frames: int = 30, seed: int = 5) -> Shot:
-    levels = (
-        np.random.default_rng(seed).integers(0, 256, (frames, HEIGHT, WIDTH, 1)).astype(np.uint8)
-    )
+def static() -> Shot:
+    levels = np.random.default_rng(5).integers(0, 256, (30, HEIGHT, WIDTH, 1)).astype(np.uint8)
     return [np.repeat(picture, 3, axis=2) for picture in levels]

@@ -7,6 +7,7 @@ import multiprocessing
 from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -26,6 +27,7 @@ from tests.support.patience import PATIENCE_S, wait_until
 http = httpx.Client(timeout=PATIENCE_S, limits=httpx.Limits(max_keepalive_connections=0))
 """Waits for as long as the service may take, on slow machines too."""
 TOKEN = "a-known-token-for-tests"
+PATH = "/v2/video/segment/foreground_mask"
 PLENTY = TokenLimits(rate_per_minute=600_000, burst=100_000, concurrent=100_000)
 PATIENT = {"sandbox.pool.START_S": PATIENCE_S}  # a busy machine takes minutes to start a child
 
@@ -155,3 +157,24 @@ def clip_origin(drawn: Path) -> Generator[str]:
 def client(service: Running) -> Generator[httpx.Client]:
     with httpx.Client(base_url=service.url, headers=service.headers, timeout=PATIENCE_S) as client:
         yield client
+
+
+def assert_refused(
+    answer: httpx.Response, code: int, reason: str, param: str | None = None
+) -> dict[str, Any]:
+    """Check that the answer says no in the contract's form, and give its error."""
+    body = answer.json()
+    assert (answer.status_code, body["error"]["reason"]) == (code, reason), body
+    assert answer.headers["content-type"] == "application/json"
+    if reason == "request_unknown":
+        assert body.pop("status") == "NOT_FOUND"
+    assert set(body) == {"request_id", "error"}
+    assert body["request_id"] == answer.headers["x-request-id"]
+    error: dict[str, Any] = body["error"]
+    assert error["code"] == code
+    assert error["message"] == HTTPStatus(code).phrase
+    assert len(error["details"]) > 10
+    assert set(error) <= {"code", "message", "details", "reason", "param", "limit", "actual"}
+    if param is not None:
+        assert error["param"] == param
+    return error

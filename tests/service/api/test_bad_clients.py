@@ -16,8 +16,7 @@ from foremask.service.api.connection import BODY_WINDOW_S, GRACE_S, HEAD_S, leas
 from foremask.service.api.job_routes import HOLD_S
 from foremask.service.api.probing import BUDGET_S
 from tests.service.api.clip_server import SLOW_S
-from tests.service.api.conftest import Running, http, serves
-from tests.service.api.test_decisions import PATH
+from tests.service.api.conftest import PATH, Running, http, serves
 
 LIMIT = 40
 

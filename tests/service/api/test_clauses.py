@@ -10,8 +10,7 @@ import pytest
 from foremask.service.api.job_routes import SUBMIT_PATHS
 from foremask.service.jobs.tokens import TokenLimits
 from foremask.settings import read_settings
-from tests.service.api.conftest import Running, http
-from tests.service.api.test_decisions import PATH, assert_refused
+from tests.service.api.conftest import PATH, Running, assert_refused, http
 from tests.service.api.test_files import form, mask_url, send
 from tests.service.api.worker import completed, upload
 

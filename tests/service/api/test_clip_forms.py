@@ -9,8 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.service.api.conftest import Running, http
-from tests.service.api.test_decisions import PATH, assert_refused
+from tests.service.api.conftest import PATH, Running, assert_refused, http
 from tests.service.api.worker import complete
 
 type Part = tuple[str | None, bytes | str, str]

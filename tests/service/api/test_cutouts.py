@@ -26,8 +26,7 @@ from foremask.options import COLOURS, ResultKind
 from foremask.service.api.bodies import BackgroundColor, GreenShade
 from foremask.service.worker import job_stages
 from tests.service.api import clip_server, clips
-from tests.service.api.conftest import Running, http
-from tests.service.api.test_decisions import assert_refused
+from tests.service.api.conftest import Running, assert_refused, http
 from tests.service.api.worker import ended, upload, working
 from tests.service.worker.conftest import announce_slots
 from tests.support import synth

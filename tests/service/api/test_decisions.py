@@ -3,8 +3,6 @@
 import asyncio
 import json
 from collections.abc import Generator
-from http import HTTPStatus
-from typing import Any
 
 import httpx
 import pytest
@@ -15,33 +13,9 @@ from foremask.service.api.calls import MAX_ITEMS, parse_object
 from foremask.service.jobs import steps
 from foremask.service.jobs.admission import QUEUE_LIMIT
 from foremask.service.jobs.tokens import TokenLimits, create_token, revoke_token, token_hash
-from tests.service.api.conftest import Running, http
+from tests.service.api.conftest import PATH, Running, assert_refused, http
 from tests.support.jobs import begun
 from tests.support.patience import PATIENCE_S
-
-PATH = "/v2/video/segment/foreground_mask"
-
-
-def assert_refused(
-    answer: httpx.Response, code: int, reason: str, param: str | None = None
-) -> dict[str, Any]:
-    """Check that the answer says no in the contract's form, and give its error."""
-    body = answer.json()
-    assert (answer.status_code, body["error"]["reason"]) == (code, reason), body
-    assert answer.headers["content-type"] == "application/json"
-    if reason == "request_unknown":
-        assert body.pop("status") == "NOT_FOUND"
-    assert set(body) == {"request_id", "error"}
-    assert body["request_id"] == answer.headers["x-request-id"]
-    error: dict[str, Any] = body["error"]
-    assert error["code"] == code
-    assert error["message"] == HTTPStatus(code).phrase
-    assert len(error["details"]) > 10
-    assert set(error) <= {"code", "message", "details", "reason", "param", "limit", "actual"}
-    if param is not None:
-        assert error["param"] == param
-    return error
-
 
 # Each row: what is sent as ``video`` (a path at the origin, or a whole URL), and what is answered.
 CLIPS = [

@@ -14,8 +14,7 @@ import pytest
 
 from foremask.service.jobs.tokens import token_hash
 from foremask.service.storage.objects import Upload
-from tests.service.api.conftest import Running, http, running
-from tests.service.api.test_decisions import PATH, assert_refused
+from tests.service.api.conftest import PATH, Running, assert_refused, http, running
 from tests.service.api.worker import completed
 from tests.support.patience import wait_until
 from tests.support.seaweed import s3_server

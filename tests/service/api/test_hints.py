@@ -20,9 +20,8 @@ from foremask.service.api.context import while_heard
 from foremask.service.api.probing import Previewer
 from foremask.service.sandbox.messages import MaskPicture, PictureMask
 from tests.service.api import clip_server
-from tests.service.api.conftest import Running, http, running
+from tests.service.api.conftest import Running, assert_refused, http, running
 from tests.service.api.test_cutouts import LOOPBACK, finished
-from tests.service.api.test_decisions import assert_refused
 from tests.service.api.worker import KEPT, REQUESTS, working
 from tests.support import synth
 

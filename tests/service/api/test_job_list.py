@@ -10,8 +10,7 @@ from foremask.service.jobs import retention, steps
 from foremask.service.jobs.steps import Beat
 from foremask.service.sandbox.messages import Progress
 from foremask.service.worker.job_stages import MAX_NEWEST_BYTES, PNG_HEAD, StepProgress
-from tests.service.api.conftest import Running, http
-from tests.service.api.test_decisions import PATH, assert_refused
+from tests.service.api.conftest import PATH, Running, assert_refused, http
 from tests.service.api.worker import complete, upload
 from tests.support.jobs import begun
 

@@ -27,8 +27,7 @@ from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.sandbox import confine
 from foremask.service.storage.objects import Objects, open_objects
 from foremask.settings import Settings
-from tests.service.api.conftest import Running, http, running
-from tests.service.api.test_decisions import PATH, assert_refused
+from tests.service.api.conftest import PATH, Running, assert_refused, http, running
 from tests.support.patience import wait_until
 from tests.support.postgres import started
 

@@ -30,8 +30,7 @@ from foremask.media.verify import verify
 from foremask.options import ResultKind
 from foremask.service.api.pages import read_pages
 from tests.service.api import clip_server, samples
-from tests.service.api.conftest import TOKEN, Running, http, serves
-from tests.service.api.test_decisions import assert_refused
+from tests.service.api.conftest import TOKEN, Running, assert_refused, http, serves
 from tests.service.api.worker import REQUESTS, upload, working
 from tests.support import synth
 from tests.support.browser import axe_source, browsing

@@ -11,14 +11,11 @@ import httpx
 
 from foremask.service.api.probing import SHOWS_PER_OWNER
 from tests.service.api import clips
-from tests.service.api.conftest import Running, http, running, serves
+from tests.service.api.conftest import PATH, Running, http, running, serves
 from tests.service.api.test_files import packed
 from tests.support.http_server import Handler, serving
 from tests.support.origin import Answer, Request, gives, listening
 from tests.support.patience import PATIENCE_S
-
-PATH = "/v2/video/segment/foreground_mask"
-
 
 FULL_DISK = {  # it reserves more than there is
     "storage.objects.RESERVE_SHARE": 2,

@@ -144,10 +144,10 @@ class Caller:
     async def ended(self, request_id: str) -> Record:
         return await until(lambda: self.record(request_id), lambda record: record.status.ended)
 
-    async def served(self, work: WorkerContext, url: str, webhook_url: str | None = None) -> Record:
+    async def served(self, work: WorkerContext, url: str) -> Record:
         """The job of this clip, once a worker of the test's has ended it."""
         async with working(work):
-            return await self.ended(await self.submit(url, webhook_url))
+            return await self.ended(await self.submit(url))
 
     async def masking(self, request_id: str, frames: int = 1) -> None:
         await until(lambda: self.record(request_id), lambda record: record.frames_done >= frames)

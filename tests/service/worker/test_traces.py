@@ -11,7 +11,7 @@ import pytest
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import close_traces, open_traces, span
 from foremask.service.worker.job_stages import WorkerContext
-from tests.service.api.test_decisions import PATH
+from tests.service.api.conftest import PATH
 from tests.service.api.test_operations import api_over
 from tests.service.observability.test_logs import lines
 from tests.service.worker import stand_in

@@ -74,7 +74,7 @@ def test_openvino_chooses_and_the_report_says_what(tmp_path: Path) -> None:
     assert network.runtime.split()[1] in {"CPU", "GPU", "NPU"}
 
 
-def small_isnet(size_px: int = 64) -> onnx.ModelProto:
+def small_isnet() -> onnx.ModelProto:
     """Layers named as IS-Net's, of 16-bit floats, with a resize to a fixed size at the end."""
     weights = np.zeros((1, 3, 2, 2), np.float16)
     weights[0, 0] = 1
@@ -92,11 +92,11 @@ def small_isnet(size_px: int = 64) -> onnx.ModelProto:
             helper.make_node("Sigmoid", ["large"], ["output"]),
         ],
         "small",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, (1, 3, size_px, size_px))],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, (1, 1, size_px, size_px))],
+        [helper.make_tensor_value_info("input", TensorProto.FLOAT, (1, 3, 64, 64))],
+        [helper.make_tensor_value_info("output", TensorProto.FLOAT, (1, 1, 64, 64))],
         [
             helper.make_tensor("w", TensorProto.FLOAT16, weights.shape, weights.ravel()),
-            helper.make_tensor("size", TensorProto.INT64, (4,), (1, 1, size_px, size_px)),
+            helper.make_tensor("size", TensorProto.INT64, (4,), (1, 1, 64, 64)),
         ],
     )
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)

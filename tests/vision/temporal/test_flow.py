@@ -16,8 +16,8 @@ def grey(rgb: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def constant_flow(x: float, y: float, width: int = 160, height: int = 96) -> np.ndarray:
-    flow = np.empty((height, width, 2), np.float32)
+def constant_flow(x: float, y: float) -> np.ndarray:
+    flow = np.empty((96, 160, 2), np.float32)
     flow[...] = (x, y)
     return flow
 
