@@ -160,7 +160,7 @@ def _command_of(words: Sequence[str]) -> str:
 
 
 def _misused(error: CycloptsError, words: Sequence[str]) -> Misused:
-    """The error of a command line that cannot be parsed, in our own words for common mistakes."""
+    """What cyclopts says of a wrong command line; common mistakes have sentences of our own."""
     details = " ".join(str(error).split())
     if isinstance(error, cyclopts.UnusedCliTokensError):
         details = f"`foremask {_command_of(words)}` takes no {' '.join(error.unused_tokens or ())}"

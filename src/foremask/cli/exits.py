@@ -68,7 +68,7 @@ PACKAGES: Final = (
     *("prometheus_client", "psycopg", "psycopg_pool", "structlog", "uvicorn", "uvloop"),
     "httptools",
 )
-"""Of ``foremask[server]``."""
+"""The modules that ``foremask[server]`` adds."""
 
 
 def missing_package() -> str | None:
@@ -92,7 +92,9 @@ def exit_code(error: ForemaskError) -> Exit:
 def print_json(value: object, indent: int | None = 2) -> None:
     """Print the answer of ``--json`` on standard output; without ``indent``, on one line."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
-    text = _NOT_FOR_TERMINALS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)  # all in strings
+    text = _NOT_FOR_TERMINALS.sub(
+        lambda found: f"\\u{ord(found[0]):04x}", text
+    )  # json.dumps puts them inside strings only
     print(text, flush=True)  # noqa: T201
 
 

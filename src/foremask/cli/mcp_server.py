@@ -52,7 +52,7 @@ class BoxAt(PointAt):
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """The folders in which files are read and written; each is there, and without links."""
+    """The folders in which files are read and written: paths of directories, without links."""
 
     roots: tuple[Path, ...]
 
@@ -221,7 +221,7 @@ class Tools:
 
 @contextmanager
 def _for_the_model() -> Iterator[None]:
-    """An error of ours reaches the model as its sentence; of any other it learns nothing."""
+    """Give the model the sentence of an error of ours, and nothing of any other."""
     try:
         yield
     except ForemaskError as error:

@@ -1,4 +1,4 @@
-"""``foremask token``, ``jobs``, ``job``, ``webhook``, ``migrate``: what an operator asks of it."""
+"""``foremask token``, ``jobs``, ``job``, ``webhook``, ``migrate``: for the operator."""
 
 import asyncio
 import os

@@ -55,7 +55,7 @@ class Masks:
 
     @property
     def suffix(self) -> str:
-        """The ending of an output that nobody has named."""
+        """The ending of an OUTPUT that is not given."""
         return (self.preset or Preset.MP4_H264).suffix
 
     def form(self, target: Path) -> Preset:

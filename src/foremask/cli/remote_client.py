@@ -1,4 +1,4 @@
-"""The calls to a foremask on another machine; the client's home of httpx2."""
+"""HTTP calls to a foremask on another machine; of the commands, only they load httpx2."""
 
 import hashlib
 import io
@@ -77,7 +77,7 @@ class _Refusal(Struct):
 
 
 class ServerRefused(ForemaskError):
-    """The server refused; details and reason are its own."""
+    """The server refused; ``details`` and ``reason`` are what it answered."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.details)

@@ -86,10 +86,7 @@ def find_sources(
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of the file that ``path`` leads to, whatever the links.
-
-    None where there is none.
-    """
+    """Device and inode of the file that ``path`` leads to through any links; None without one."""
     try:
         status = path.stat()
     except OSError:

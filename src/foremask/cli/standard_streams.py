@@ -30,13 +30,13 @@ def named(words: Sequence[str]) -> list[str]:
 
 
 def check_standard_input() -> None:
-    """Raise Usage where nothing comes by standard input."""
+    """Raise Usage where standard input is a terminal."""
     if sys.stdin.isatty():
         raise Usage("standard input is a terminal: pipe a clip into it")
 
 
 def read_head() -> bytes:
-    """The first bytes of standard input. Raises Usage where nothing comes."""
+    """The first bytes of standard input. Raises Usage where there are none."""
     check_standard_input()
     head = sys.stdin.buffer.read(_HEAD_BYTES)
     if not head:

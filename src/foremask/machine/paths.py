@@ -8,7 +8,7 @@ _NO_HOME = Path("/nonexistent", _APP)  # a container's user without an entry in 
 
 def cache_dir() -> Path:
     """The directory of files that can be made again: the network and its compiled form."""
-    import platformdirs  # 15 ms that `import foremask` need not take
+    import platformdirs  # takes 15 ms to load, which `import foremask` saves
 
     try:
         return platformdirs.user_cache_path(_APP)
@@ -17,7 +17,7 @@ def cache_dir() -> Path:
 
 
 def data_dir() -> Path:
-    """The directory of files that cannot: the database and the results."""
+    """The directory of files that cannot be made again: the database and the results."""
     import platformdirs
 
     try:

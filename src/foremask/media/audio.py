@@ -184,7 +184,7 @@ class Sound:
         def write(packet: AnyPacket | None) -> None:
             if packet is None or not packet.size or packet.dts is packet.pts is None:
                 return
-            if packet.is_corrupt:  # the file was cut off within it, and players would stumble
+            if packet.is_corrupt:  # the file ends within it; players stumble over such packets
                 self._warn("a piece of sound was left out: it is cut off")
                 return
             packet.stream = out
@@ -196,7 +196,8 @@ class Sound:
     def _lengthen(self, packet: AnyPacket) -> None:
         """Give a packet at least a millisecond, the tick of Matroska.
 
-        FFmpeg gives a packet of no length the full one: the sound would end 20 ms late.
+        A last packet of 0 ms would get the length of a whole one from FFmpeg: the sound would end
+        20 ms late.
         """
         base = fraction(packet.time_base)
         if self._muxer in ("webm", "matroska") and packet.duration and base:

@@ -20,7 +20,7 @@ _X265: Final = _with_options(
     Preset.MP4_H265,
     "preset=ultrafast crf=17 x265-params=log-level=none:info=0:bframes=0:no-cutree=1",
 )
-# keyint_min: colours and alpha have their keyframes at the same frames.
+# keyint_min forces keyframes of colours and of alpha onto the same frames.
 _REALTIME: Final = (
     "deadline=realtime cpu-used=5 row-mt=1 b=0 lag-in-frames=0 auto-alt-ref=0 g=120 keyint_min=120"
 )
@@ -61,7 +61,7 @@ def recipe_of(form: Form) -> Recipe:
     return ALPHA[form] if isinstance(form, AlphaFormat) else OPAQUE[form]
 
 
-_PICTURE_BYTES_PER_PIXEL: Final = 32  # of the picture, its colours, its alpha and its background
+_PICTURE_BYTES_PER_PIXEL: Final = 32  # the picture, its foreground colours, alpha and background
 
 
 def stand_in(form: Form) -> Preset:

@@ -23,7 +23,7 @@ from foremask.types import DeepRgb, Levels, Rgb
 
 _TO_10_BITS: Final = np.rint(np.arange(256) * (1023 / 255)).astype(np.uint16)
 _BLOCK_ADDITIONAL: Final = "matroska_block_additional"
-_HALF: Final = 128  # of a gif's one bit: what is more opaque is opaque
+_HALF: Final = 128  # a gif has one bit of alpha: from this level on it is opaque
 
 
 class ColourWriter(VideoWriter):

@@ -42,7 +42,7 @@ class Container(StrEnum):
     AVI = "avi"
     GIF = "gif"
     OTHER = "other"
-    """Any other that FFmpeg tells by its content: on one's own machine only."""
+    """Any other that FFmpeg recognises; the service does not take it (docs/adr/0121)."""
 
 
 ACCEPTED: Final = (Container.MP4, Container.MOV, Container.WEBM, Container.AVI, Container.GIF)
@@ -67,10 +67,7 @@ _NO_OUTSIDE_FILES = {"enable_drefs": "0", "use_absolute_path": "0"}
 _MP4_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot", b"styp", b"moof"}
 _STILL_BRANDS = {b"heic", b"heix", b"mif1", b"avif", b"avis", b"crx "}
 _LISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<MPD", b"<?xml", b"[playlist]")
-"""How playlists, concat scripts and session descriptions begin.
-
-They only name other files.
-"""
+"""How playlists, concat scripts and session descriptions begin, which only name other files."""
 _Y4M: Final = b"YUV4MPEG2 "
 _BLOCK_BYTES = 1 << 16
 
@@ -209,7 +206,7 @@ def recognise(window: Window, *, any_format: bool = False) -> Container:
 
 
 def open_container(container: Container, source: Path | Window, **options: str) -> InputContainer:
-    """Open with that demuxer only; nothing but this very file is ever opened."""
+    """Open ``source`` with the demuxer of ``container``, which opens no other file."""
     is_other = container is Container.OTHER
     demuxer = None if is_other else _DEMUXER[container]
     asked = dict(options)

@@ -53,7 +53,7 @@ class Recipe:
         return self.muxer == "gif"
 
 
-# Profiles that hardware decodes have no lossless H.264: nearly so, it is off by 3 levels at most.
+# Hardware decoders know no lossless H.264. With a small quantiser it is off by 3 levels at most.
 # A fixed quantiser without CABAC makes files of the same size in half the time.
 _X264 = Encoder(
     "libx264",
@@ -111,13 +111,11 @@ RECIPES: Final = {
 
 
 def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
-    """The size that is encoded.
-
-    In HEVC, what is not wider than a block, or lower than one, is padded and cropped.
+    """The size that is encoded: HEVC of one column or less than one row of blocks is padded.
 
     x265 takes nothing under 16 pixels, and ruins pictures that are a single column of blocks:
-    docs/adr/0015. It is padded to whole blocks, or x265 would crop as well, and our crop would
-    replace its own.
+    docs/adr/0015. The padding is cropped in the bit stream. It fills whole blocks, since otherwise
+    x265 writes a crop of its own, which ours would replace.
     """
     block = _HEVC_BLOCK_PX
     if encoder.name != "libx265" or (width > block and height >= block):
@@ -130,7 +128,7 @@ def pixel_format(encoder: Encoder, width: int, height: int) -> str:
     if encoder.even_420 and (width % 2 or height % 2):
         return "yuv444p"
     if encoder.pixel_format == "yuv422p10le" and width % 16 == 1:
-        return "yuv444p10le"  # FFmpeg 9 colours the last column of 4:2:2 here
+        return "yuv444p10le"  # FFmpeg 9 tints the last column of 4:2:2 at such widths
     return encoder.pixel_format
 
 

@@ -20,7 +20,7 @@ from foremask.media.probe import clip_of, tagged_end_s
 from foremask.media.truncation import is_cut_off
 from foremask.options import Excerpt
 
-_SEEK_MARGIN_S: Final = 1  # a container's index may speak of decoding times, which are earlier
+_SEEK_MARGIN_S: Final = 1  # an index may hold decoding times, which are earlier
 _SEEKABLE: Final = (Container.MP4, Container.MOV, Container.WEBM, Container.MKV)
 
 
@@ -28,7 +28,7 @@ class VideoReader:
     """Iterates over the frames of a clip, once; two readers over one file yield the same frames.
 
     ``warnings`` grows while it reads; ``end_pts``, the end of the last frame, is known after it.
-    Of an ``excerpt``, it yields the frames, timed from zero. A pipe or a camera is read once.
+    With an ``excerpt``, it yields the frames of that part, timed from zero.
     """
 
     def __init__(self, path: Path, excerpt: Excerpt | None = None) -> None:
@@ -99,7 +99,7 @@ class VideoReader:
                     decoded, index, pts, decoded.duration or None, self.time_base, self.orientation
                 )
                 index += 1
-        finally:  # also when nobody reads on
+        finally:  # also where the caller stops early
             if damaged:
                 self.warnings.append(f"{damaged} damaged frames were repaired by the decoder")
         if span is not None:

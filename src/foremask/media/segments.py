@@ -57,8 +57,8 @@ def _segment(
 ) -> SegmentPlan:
     """The frames from number ``start`` up to ``end``, and the packets that their decoding needs.
 
-    A group of pictures may have frames that are shown before its keyframe: so the copy goes on to
-    the end of the group that begins after all that is shown.
+    An open group of pictures has frames that are shown before its keyframe. So one more group is
+    copied than the one in which the last shown frame lies.
     """
     shown_from = shown[max(0, start - context_frames)]
     before = [key for key in keys if key <= shown_from]

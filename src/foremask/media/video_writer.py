@@ -140,7 +140,7 @@ class VideoWriter:
             self._origin = moment if self._is_gif else Fraction(0)
         pts = round((moment - self._origin) / time_base)
         if self._last_pts is not None and pts <= self._last_pts:
-            pts = self._last_pts + 1  # where the container counts more coarsely
+            pts = self._last_pts + 1  # the container's clock may be coarser than the source's
         self._last_pts = pts
         if self._is_gif:
             late_s = float(pts * time_base - (moment - self._origin))
