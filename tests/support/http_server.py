@@ -59,9 +59,9 @@ def ask(url: str, token: str, body: dict[str, Any] | None = None) -> Any:  # noq
     return answer.raise_for_status().json()
 
 
-def free_port(address: str = "127.0.0.1") -> int:
+def free_port() -> int:
     with socket.socket() as taken:
-        taken.bind((address, 0))
+        taken.bind(("127.0.0.1", 0))
         port: int = taken.getsockname()[1]
         return port
 

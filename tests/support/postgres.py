@@ -11,6 +11,7 @@ import psycopg
 
 from foremask.service.run import bundled_postgres
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
+from tests.support.http_server import free_port
 
 
 @contextmanager
@@ -35,21 +36,17 @@ def installed() -> list[Path]:
 
 
 @contextmanager
-def tcp_server(root: Path, host: str, port: int) -> Iterator[tuple[EmbeddedPostgres, str]]:
-    """The server at ``host``, and the URL by which anybody who gets there connects."""
-    listening = {"listen_addresses": host, "port": str(port)}
+def tcp_server(root: Path) -> Iterator[str]:
+    """The URL by which anybody who gets there connects."""
+    password, port = secrets.token_urlsafe(16), free_port()
+    listening = {"listen_addresses": "127.0.0.1", "port": str(port)}
     with patch.dict(bundled_postgres.OPTIONS, listening), started(root) as server:
-        yield server, _opened(server, host, port)
-
-
-def _opened(server: EmbeddedPostgres, host: str, port: int) -> str:
-    password = secrets.token_urlsafe(16)
-    with psycopg.connect(f"{server.url}&port={port}", autocommit=True) as connection:
-        connection.execute(f"create role foremask login password '{password}'".encode())
-        connection.execute("create database foremask owner foremask")
-        reported = connection.execute("show hba_file").fetchone()
-        assert reported is not None
-        rules = Path(reported[0])
-        rules.write_text(f"host all all all scram-sha-256\n{rules.read_text()}")
-        connection.execute("select pg_reload_conf()")
-    return f"postgresql://foremask:{password}@{host}:{port}/foremask"
+        with psycopg.connect(f"{server.url}&port={port}", autocommit=True) as connection:
+            connection.execute(f"create role foremask login password '{password}'".encode())
+            connection.execute("create database foremask owner foremask")
+            reported = connection.execute("show hba_file").fetchone()
+            assert reported is not None
+            rules = Path(reported[0])
+            rules.write_text(f"host all all all scram-sha-256\n{rules.read_text()}")
+            connection.execute("select pg_reload_conf()")
+        yield f"postgresql://foremask:{password}@127.0.0.1:{port}/foremask"

@@ -29,3 +29,12 @@ def fresh(
     command = [sys.executable, "-c", code, *map(str, words)]
     usual = {"capture_output": True, "text": True, "check": True, "timeout": 120}
     return subprocess.run(command, **usual | more)  # noqa: S603
+
+
+def is_gone(process: int) -> bool:
+    """Whether it no longer runs; a zombie that its new parent has not buried does not."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return True
+    return stat.rpartition(")")[2].split()[0] in "ZX"

@@ -12,17 +12,18 @@ from pathlib import Path
 from tests.support.http_server import answers
 from tests.support.patience import wait_until
 
+HOST = "127.0.0.1"
 ACCESS_KEY, SECRET_KEY = "test-access-key", "test-secret-key"
 
 
-def _ports(host: str, count: int) -> list[int]:
+def _ports(count: int) -> list[int]:
     """Free ports whose gRPC neighbours, 10 000 further up, are free too."""
     found: list[int] = []
     for port in range(20_000 + os.getpid() % 20_000, 50_000, 7):
         try:
             for each in (port, port + 10_000):
                 with socket.socket() as probe:
-                    probe.bind((host, each))
+                    probe.bind((HOST, each))
         except OSError:
             continue
         found.append(port)
@@ -32,7 +33,7 @@ def _ports(host: str, count: int) -> list[int]:
 
 
 @contextmanager
-def s3_server(folder: Path, host: str = "127.0.0.1") -> Generator[dict[str, str]]:
+def s3_server(folder: Path) -> Generator[dict[str, str]]:
     identity = {
         "name": "tests",
         "credentials": [{"accessKey": ACCESS_KEY, "secretKey": SECRET_KEY}],
@@ -40,10 +41,10 @@ def s3_server(folder: Path, host: str = "127.0.0.1") -> Generator[dict[str, str]
     }
     config = folder / "s3.json"
     config.write_text(json.dumps({"identities": [identity]}))
-    master, volume, filer, s3 = _ports(host, 4)
+    master, volume, filer, s3 = _ports(4)
     command = [
         str(Path(sys.executable).parent / "weed"), "server", f"-dir={folder}",
-        f"-ip={host}", f"-ip.bind={host}", f"-master.port={master}", f"-volume.port={volume}",
+        f"-ip={HOST}", f"-ip.bind={HOST}", f"-master.port={master}", f"-volume.port={volume}",
         "-master.volumeSizeLimitMB=64", "-volume.max=8", "-filer", f"-filer.port={filer}",
         "-s3", f"-s3.port={s3}", f"-s3.config={config}",
         "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
@@ -54,11 +55,11 @@ def s3_server(folder: Path, host: str = "127.0.0.1") -> Generator[dict[str, str]
 
             def up() -> bool:
                 assert process.poll() is None, "the S3 server ended"
-                return answers(f"http://{host}:{s3}/", 403)  # it wants a signature: it is there
+                return answers(f"http://{HOST}:{s3}/", 403)  # it wants a signature: it is there
 
             wait_until(up)
             yield {
-                "AWS_ENDPOINT": f"http://{host}:{s3}",
+                "AWS_ENDPOINT": f"http://{HOST}:{s3}",
                 "AWS_ALLOW_HTTP": "true",
                 "AWS_ACCESS_KEY_ID": ACCESS_KEY,
                 "AWS_SECRET_ACCESS_KEY": SECRET_KEY,

@@ -1,11 +1,15 @@
 """Two API hosts and three workers share only a PostgreSQL over TCP and an S3 server."""
 
 import asyncio
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,14 +24,64 @@ from foremask.service.jobs.records import Attempt
 from tests.service.api import clip_server
 from tests.service.api.conftest import http
 from tests.support import synth
-from tests.support.hosts import WORKER, Hosts, connected
 from tests.support.http_server import answers, free_port
 from tests.support.patience import wait_until
+from tests.support.postgres import tcp_server
+from tests.support.seaweed import s3_server
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 SUBMIT = "/v2/video/segment/foreground_mask"
 FRAMES = {"short.mp4": 25, "long.mp4": 220}  # at 10 fps: the long one is cut
+
+
+WORKER = ("benchmarks.member", "worker")
+"""A worker with everything real but the network, which costs nothing."""
+
+
+@dataclass
+class Hosts:
+    root: Path
+    database_url: str
+    store: Mapping[str, str]
+    started: list[subprocess.Popen[bytes]] = field(default_factory=list)
+
+    def environ(self, host: str, **more: str) -> dict[str, str]:
+        kept = {name: text for name, text in os.environ.items() if not name.startswith("FOREMASK_")}
+        return kept | {
+            **self.store,
+            "FOREMASK_DATABASE_URL": self.database_url,
+            "FOREMASK_OBJECTS_URL": "s3://masks/foremask",
+            "FOREMASK_DATA_DIR": str(self.root / host),
+            "FOREMASK_ALLOW_PRIVATE": "127.0.0.0/8,10.0.0.0/8",
+            **more,
+        }
+
+    def run(self, *command: str) -> str:
+        return subprocess.run(  # noqa: S603
+            [sys.executable, "-m", "foremask", *command],
+            env=self.environ("operator"),
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+
+    def start(self, host: str, *module: str, **more: str) -> subprocess.Popen[bytes]:
+        with (self.root / f"{host}.log").open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603
+                [sys.executable, "-m", *module],
+                env=self.environ(host, **more),
+                stdout=log,
+                stderr=log,
+            )
+        self.started.append(process)
+        return process
+
+    def stop(self) -> None:
+        for process in self.started:
+            process.terminate()
+        for process in self.started:
+            process.wait(120)
 
 
 @pytest.fixture(scope="module")
@@ -41,15 +95,21 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def hosts() -> Iterator[Hosts]:
+    """PostgreSQL on TCP and S3, the tables made, and no host yet."""
     root = Path(tempfile.mkdtemp(prefix="foremask-test-"))
-    with connected(root) as made:
+    root.chmod(0o755)
+    for name in ("database", "store"):
+        (root / name).mkdir()
+    with tcp_server(root / "database") as url, s3_server(root / "store") as store:
+        made = Hosts(root, url, store)
+        made.run("migrate")
         yield made
+        made.stop()
     shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
 def apis(hosts: Hosts) -> Iterator[list[httpx.Client]]:
-    hosts.run("migrate")
     token = hosts.run("token", "create", "--burst", "1000").strip()
     ports = [free_port(), free_port()]
     public = f"http://127.0.0.1:{ports[0]}"

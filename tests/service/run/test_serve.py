@@ -14,9 +14,9 @@ import pytest
 
 from tests.service.api import clip_server
 from tests.support import synth
-from tests.support.hosts import is_gone
 from tests.support.http_server import answers, ask, free_port
 from tests.support.patience import wait_until
+from tests.support.programs import is_gone
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 

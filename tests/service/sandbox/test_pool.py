@@ -31,8 +31,8 @@ from tests.service.sandbox.misdeeds import (
     Remote,
     pool_of_misdeeds,
 )
-from tests.support.hosts import is_gone
 from tests.support.patience import wait_until
+from tests.support.programs import is_gone
 
 pytestmark = pytest.mark.slow
 

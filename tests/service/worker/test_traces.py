@@ -4,9 +4,12 @@ import asyncio
 import io
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import close_traces, open_traces, span
@@ -16,7 +19,7 @@ from tests.service.api.test_operations import api_over
 from tests.service.observability.test_logs import lines
 from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, working
-from tests.support.collector import Collector, Sent, collecting
+from tests.support.http_server import Handler, serving
 from tests.support.patience import until_so
 from tests.support.programs import fresh
 
@@ -27,9 +30,63 @@ PENDING = ("foremask_webhook_attempts_total", (("outcome", "pending"),))
 DELIVERED = ("foremask_webhook_attempts_total", (("outcome", "delivered"),))
 
 
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One span, in plain values; ``parent`` is the parent's id, empty for the first."""
+
+    trace: str
+    span: str
+    parent: str
+    name: str
+    start_ns: int
+    facts: dict[str, Any]
+    failed: bool
+
+
+@dataclass(slots=True)
+class Collector:
+    url: str
+    spans: list[Sent] = field(default_factory=list)
+    bodies: list[bytes] = field(default_factory=list)
+
+    def take(self, body: bytes) -> None:
+        self.bodies.append(body)
+        for group in ExportTraceServiceRequest.FromString(body).resource_spans:
+            for scope in group.scope_spans:
+                for each in scope.spans:
+                    facts = {one.key: _plain(one.value) for one in each.attributes}
+                    self.spans.append(
+                        Sent(
+                            trace=each.trace_id.hex(),
+                            span=each.span_id.hex(),
+                            parent=each.parent_span_id.hex(),
+                            name=each.name,
+                            start_ns=each.start_time_unix_nano,
+                            facts=facts,
+                            failed=each.status.code == each.status.STATUS_CODE_ERROR,
+                        )
+                    )
+
+    def trace(self) -> list[Sent]:
+        return sorted(self.spans, key=lambda each: each.start_ns)
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  # a protobuf message without types
+    return getattr(value, value.WhichOneof("value"))
+
+
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    with collecting() as made:
+    """A collector that takes OTLP over HTTP, on loopback; traces go there."""
+    made = Collector("")
+
+    class Take(Handler):
+        def do_POST(self) -> None:  # noqa: N802
+            made.take(self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.end_headers()
+
+    with serving(Take) as made.url:
         open_traces(made.url, "test")
         try:
             yield made
