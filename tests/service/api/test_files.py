@@ -238,7 +238,10 @@ def test_an_upload_keeps_to_its_form(uploads: Running) -> None:
 def test_one_form_stores_one_file_and_only_while_its_token_is_good(uploads: Running) -> None:
     given = form(uploads)
     sent, headers = packed(given, b"the first")
-    key, claimed = given["upload_fields"]["key"], "select from uploads where key = %s and bytes > 0"
+    key, claimed = (
+        given["upload_fields"]["key"],
+        "select 1 from uploads where key = %s and bytes > 0",
+    )
     with socket.create_connection(("127.0.0.1", uploads.settings.port), timeout=120) as raw:
         raw.sendall(head_of(headers) + sent[:-20])
         wait_until(lambda: uploads.sql(claimed, key))

@@ -150,7 +150,7 @@ def test_the_newest_mask_of_a_job_under_way_is_its_tokens(
     assert_refused(http.get(path, headers=service.new_token()), 404, "request_unknown")
     assert http.delete(f"{service.url}/v2/status/{job}", headers=headers).status_code == 200
     assert shown() is None
-    assert service.sql("select from newest_masks where job = %s", job) == []
+    assert service.sql("select 1 from newest_masks where job = %s", job) == []
 
 
 async def test_a_childs_picture_is_bounded() -> None:

@@ -174,7 +174,7 @@ def test_a_stop_answers_those_who_wait(
 
         thread = threading.Thread(target=hold)
         thread.start()
-        on_record = "select from jobs where idempotency_key = 'held'"
+        on_record = "select 1 from jobs where idempotency_key = 'held'"
         wait_until(lambda: other.sql(on_record))
     thread.join()
     assert answers[0].status_code == 202
