@@ -26,6 +26,7 @@ import httpx2
 from PIL import Image
 from tests.support import synth
 from tests.support.http_server import serving_files
+from tests.support.programs import children
 
 from benchmarks.machine import options
 from benchmarks.service import MASK_PATH, Service, caller_of, pid, running, workplace
@@ -111,16 +112,9 @@ class Monkey:
                 return [found for each in self.service.apis if (found := pid(each))]
             case "PostgreSQL" if server:
                 return [server, *(children(server) if deed == "pause" else [])]
-            case "backend" if server and (backends := children(server)):
+            case "backend" if server and (backends := sorted(children(server))):
                 return [self.chance.choice(backends)]
         return []
-
-
-def children(parent: int) -> list[int]:
-    with suppress(OSError):  # it may be gone
-        of_threads = Path(f"/proc/{parent}/task").glob("*/children")
-        return [int(each) for found in of_threads for each in found.read_text().split()]
-    return []
 
 
 def send(pids: Sequence[int], number: signal.Signals) -> None:

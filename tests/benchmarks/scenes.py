@@ -52,7 +52,3 @@ def walk(
         scene.frames.append(picture)
         scene.masks.append(mask)
     return scene
-
-
-def flickering(scene: Scene) -> list[Levels]:
-    return [mask * (number % 8 != 0 or number == 0) for number, mask in enumerate(scene.masks)]

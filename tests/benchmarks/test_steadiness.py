@@ -37,7 +37,8 @@ def test_a_cut_is_no_fault() -> None:
 
 def test_a_flicker_jumps_twice_each_time() -> None:
     scene = scenes.walk()
-    result = measured(scene, scenes.flickering(scene))
+    masks = [mask * (number % 8 != 0 or number == 0) for number, mask in enumerate(scene.masks)]
+    result = measured(scene, masks)
     assert result.jumps == 18
     assert result.vanish == pytest.approx(result.appear, rel=0.1)
     assert result.vanish == pytest.approx(100 * 9 / 79, rel=0.1)

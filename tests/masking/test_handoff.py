@@ -115,12 +115,9 @@ def test_matanyone_reads_a_folder_of_frames_alone_and_the_first_mask(tmp_path: P
     mask = opened(folder / "mask" / "shot.png", cv2.IMREAD_GRAYSCALE)
     known = (mask != 0) == (mask == 255)  # else dilation and erosion would not agree
     assert known.all()
-    check_pairs(frames[:1] * 6 + frames[-1:] * 6, [mask] * 6 + [last_mask(frames)] * 6)
-
-
-def last_mask(frames: list[Picture]) -> Picture:
     red = frames[-1][:, :, 2].astype(int) - frames[-1][:, :, 1] > 64
-    return np.where(red, 255, 0).astype(np.uint8)
+    last = np.where(red, 255, 0).astype(np.uint8)
+    check_pairs(frames[:1] * 6 + frames[-1:] * 6, [mask] * 6 + [last] * 6)
 
 
 def test_videomama_finds_the_mask_of_a_frame_by_its_stem(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,14 @@ def fresh(
     command = [sys.executable, "-c", code, *map(str, words)]
     usual = {"capture_output": True, "text": True, "check": True, "timeout": 120}
     return subprocess.run(command, **usual | more)  # noqa: S603
+
+
+def children(pid: int) -> set[int]:
+    """The processes that a process has started, by whichever thread."""
+    with suppress(OSError):  # it may be gone
+        of_threads = Path(f"/proc/{pid}/task").glob("*/children")
+        return {int(each) for found in of_threads for each in found.read_text().split()}
+    return set()
 
 
 def is_gone(process: int) -> bool:

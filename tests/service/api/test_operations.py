@@ -30,6 +30,7 @@ from foremask.settings import Settings
 from tests.service.api.conftest import PATH, Running, assert_refused, http, running
 from tests.support.patience import wait_until
 from tests.support.postgres import started
+from tests.support.programs import children
 
 
 def test_it_says_whether_it_is_alive_and_ready(service: Running) -> None:
@@ -207,14 +208,9 @@ def test_limits_that_nobody_meets_are_forgotten() -> None:
 # A database server that is stopped by SIGSTOP, as a hung disk or a frozen machine looks.
 
 
-def family(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *map(int, children)]
-
-
 @contextmanager
 def stopped(pid: int) -> Generator[None]:
-    halted = family(pid)
+    halted = [pid, *children(pid)]
     for each in halted:
         os.kill(each, signal.SIGSTOP)
     try:

@@ -122,23 +122,14 @@ def test_the_samples_are_small_and_name_their_source() -> None:
 
 
 def test_a_sample_comes_by_ranges_so_that_a_browser_can_seek_in_it(service: Running) -> None:
+    """By the rules of results, which test_files.py tries."""
     url = f"{service.url}/static/samples/bird.webm"
     whole = http.get(url)
     size = len(whole.content)
     assert whole.headers["accept-ranges"] == "bytes"
-    for asked, first, last in (("0-9", 0, 9), ("100-", 100, size - 1), ("5-99999999", 5, size - 1)):
-        part = http.get(url, headers={"Range": f"bytes={asked}", "If-Range": whole.headers["etag"]})
-        assert part.status_code == 206
-        assert part.headers["content-range"] == f"bytes {first}-{last}/{size}"
-        assert part.content == whole.content[first : last + 1]
-    for odd in ("9-3", "0-1,4-5"):
-        assert http.get(url, headers={"Range": f"bytes={odd}"}).content == whole.content
-    assert http.get(url, headers={"Range": f"bytes={size}-"}).status_code == 416
-    other = {"Range": "bytes=0-9", "If-Range": '"another"'}
-    assert (
-        http.get(url, headers=other).status_code,
-        len(http.get(url, headers=other).content),
-    ) == (200, size)
+    part = http.get(url, headers={"Range": "bytes=5-99999999", "If-Range": whole.headers["etag"]})
+    assert (part.status_code, part.content) == (206, whole.content[5:])
+    assert part.headers["content-range"] == f"bytes 5-{size - 1}/{size}"
 
 
 # What it may ask

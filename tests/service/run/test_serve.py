@@ -16,7 +16,7 @@ from tests.service.api import clip_server
 from tests.support import synth
 from tests.support.http_server import answers, ask, free_port
 from tests.support.patience import wait_until
-from tests.support.programs import is_gone
+from tests.support.programs import children, is_gone
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -87,15 +87,6 @@ class Served:
         self.process.stdout.close()
         self.process = None
         return status
-
-
-def children(pid: int) -> set[int]:
-    found = set()
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            if int(stat.read_text().rpartition(")")[2].split()[1]) == pid:
-                found.add(int(stat.parent.name))
-    return found
 
 
 def running(pids: set[int]) -> set[int]:
