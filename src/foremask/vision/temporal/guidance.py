@@ -17,7 +17,7 @@ from foremask.vision.temporal.correction import Place, Shown, place_of
 from foremask.vision.temporal.frame_hints import Correction, FrameHints
 from foremask.vision.temporal.regions import FOREGROUND, Link
 from foremask.vision.temporal.things import NEITHER, sides
-from foremask.vision.temporal.verdict import MOST_LOG_ODDS, moved_on
+from foremask.vision.temporal.verdict import moved_on
 
 CLAIM = 14.0  # log odds on a hinted frame
 LEAVING = 0.002  # chance that a pixel leaves a claimed place between two anchors, with full trust
@@ -25,7 +25,7 @@ SAME = 0.5  # shared by a place and what a crop round it has: that is a thing of
 PART = 0.3  # least share of a part, or of a place, that the other covers
 MOST_OPINION = 3.9  # log odds of an opinion that is sure
 SPOKEN = 0.05  # least log odds at which a correction counts
-LEAST_DECIDED = 2.0  # log odds of what was decided
+DECIDED = np.float32(2)  # log odds of what was decided, where a hint speaks
 OUTLINE_PX = 2  # of the tracks' grid: how far the flow may be wrong at an outline
 
 
@@ -138,7 +138,8 @@ class _Places:
         """
         place, plane = hint.place, self.planes[index]
         if place is None:
-            mask = np.where(plane == 0, self._shown[index].mask, plane > 0).astype(np.float32)
+            is_decided = np.abs(plane) < DECIDED
+            mask = np.where(is_decided, self._shown[index].mask, plane > 0).astype(np.float32)
             shown = replace(self._shown[index], mask=mask)
             place = place_of(hint, shown, opposite, partial(self._ask_round, index))
         if place is not None:
@@ -196,9 +197,7 @@ def _parts_on(places: Place, place: Place) -> Place:
 
 def with_hints(shown: Shown, hinted: Hinted) -> tuple[Alpha, NDArray[np.bool_]]:
     """The log odds of a mask after hints, and where they differ from it."""
-    inside = np.clip(shown.log_odds, LEAST_DECIDED, MOST_LOG_ODDS)
-    outside = np.clip(shown.log_odds, -MOST_LOG_ODDS, -LEAST_DECIDED)
-    decided = np.where(shown.mask > FOREGROUND, inside, outside)
+    decided = np.where(shown.mask > FOREGROUND, DECIDED, -DECIDED)
     banned = (hinted.side < 0).astype(np.uint8)
     reach = np.ones((2 * OUTLINE_PX + 1, 2 * OUTLINE_PX + 1), np.uint8)
     out = (cv2.dilate(banned, reach) > 0) & (hinted.side <= 0)
