@@ -24,11 +24,8 @@ MIN_INLIER_SHARE: Final = 0.5  # and where fewer of them move as one plane does
 CORNER_GAP_CELLS: Final = 8
 TRACKING_WINDOW_CELLS: Final = 15  # the side of the square around a corner that is looked for
 OUTLIER_CELLS: Final = 1.0
-SAMPLE_CELLS: Final = 5  # every fifth cell of every fifth row tells how well a neighbour fits,
-SAMPLE_WINDOW: Final = 5  # judged over squares of as many samples
+SAMPLE_CELLS: Final = 5  # every fifth cell of every fifth row tells how well a neighbour fits
 MAX_RESIDUAL: Final = 0.02  # squared, of colours in [0, 1]: a neighbour that fits worse is unused
-CODING_VARIANCE: Final = 3e-4  # squared, too: the error that coding adds to any colour
-PRIOR_WEIGHT: Final = 0.02  # of the picture's mean residual, against 1 of a sample
 REMAP_MAX_COLUMNS: Final = 32_000  # OpenCV's remap takes no longer row
 
 type Cells = tuple[NDArray[np.intp], ...]
@@ -68,7 +65,7 @@ class Backdrop:
         return self.views[self.here].rgb
 
     def background(self, cells: Cells) -> FoundBackground:
-        """The background at ``cells``, from the nearest frame that shows it and matches there."""
+        """The background at ``cells``, from the nearest frame that shows it and matches."""
         count = len(cells[0])
         colour = np.zeros((count, 3), np.float32)
         variance = np.zeros(count, np.float32)
@@ -81,12 +78,12 @@ class Backdrop:
             x, y, shown = _visible_in(view, homography, columns, rows)
             if np.count_nonzero(shown) <= MIN_NEW_SHARE * count:
                 continue
-            fit = _residual(self.views[self.here], view, homography)
-            misfit = fit[rows // SAMPLE_CELLS, columns // SAMPLE_CELLS]
-            shown &= misfit < MAX_RESIDUAL
+            residual = _residual(self.views[self.here], view, homography)
+            if residual > MAX_RESIDUAL:
+                continue
             found = wanted[shown]
             colour[found] = sampled(view.rgb, x[shown], y[shown]) * np.float32(1 / 255)
-            variance[found] = misfit[shown] + np.float32(CODING_VARIANCE)
+            variance[found] = residual
             known[found] = True
             wanted = wanted[~shown]
         return FoundBackground(colour, variance, known)
@@ -191,29 +188,20 @@ def _visible_in(
     return x, y, inside & is_background
 
 
-def _residual(here: _Neighbour, there: _Neighbour, homography: Homography) -> NDArray[np.float32]:
-    """Mean squared difference of both backgrounds around each sample, ``there`` warped here."""
+def _residual(here: _Neighbour, there: _Neighbour, homography: Homography) -> float:
+    """Mean squared difference of both backgrounds, ``there`` warped here; infinite without one."""
     step = np.diag([SAMPLE_CELLS, SAMPLE_CELLS, 1.0])
     colours_here = here.rgb[::SAMPLE_CELLS, ::SAMPLE_CELLS]
     size = colours_here.shape[1::-1]
     linear = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     nearest = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
     colours_there = cv2.warpPerspective(there.rgb, homography @ step, size, flags=linear)
-    outside = cv2.warpPerspective(
+    hidden = cv2.warpPerspective(
         there.hidden, homography @ step, size, flags=nearest, borderValue=1
     )
-    both = (
-        (np.asarray(outside, np.uint8) | here.hidden[::SAMPLE_CELLS, ::SAMPLE_CELLS]) == 0
-    ).astype(np.float32)
-    difference = cv2.absdiff(colours_here, colours_there) * np.float32(1 / 255)
-    squared = cv2.transform(difference * difference, np.ones((1, 3))) * both
-    window = (SAMPLE_WINDOW, SAMPLE_WINDOW)
-    overall = squared.sum() / max(1.0, float(both.sum()))
-    return np.asarray(
-        (cv2.blur(squared, window) + np.float32(PRIOR_WEIGHT * overall))
-        / (cv2.blur(both, window) + np.float32(PRIOR_WEIGHT)),
-        np.float32,
-    )
+    both = (np.asarray(hidden, np.uint8) | here.hidden[::SAMPLE_CELLS, ::SAMPLE_CELLS]) == 0
+    difference = cv2.absdiff(colours_here, colours_there)[both].astype(np.float32)
+    return float((difference * difference).sum(axis=1).mean()) / 255**2 if both.any() else np.inf
 
 
 def sampled(plane: NDArray[Any], x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float32]:

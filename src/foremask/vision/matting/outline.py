@@ -12,21 +12,13 @@ from foremask.types import Alpha, Image, Rgb
 from foremask.vision.matting.backdrop import Backdrop, FoundBackground, with_backdrops
 from foremask.vision.resample import resized
 
-SURE: Final = (
-    0.95  # alpha from which a cell shows what the foreground looks like; 0.05 for the background
-)
-WINDOW_CELLS: Final = (
-    14  # of the mask's grid: the square in which the colours of both sides are gathered
-)
-MIN_SURE_SHARE: Final = 0.02  # of that square: with fewer sure cells a side is not there
-# Against the squared distance of both sides' colours counts, this many times:
-SPREAD_WEIGHT: Final = 8.0  # the variance of the sides themselves
-OFF_LINE_WEIGHT: Final = (
-    16.0  # the squared distance from a cell's colour to the line between the two
-)
+SURE: Final = 0.95  # an alpha from which a cell shows the foreground's colours; 0.05: background
+WINDOW_CELLS: Final = 14  # of the grid: the square in which both sides' colours are gathered
+# Both sides' variance, and a cell's squared distance from the line between them, count so many
+# times against the squared distance of the sides.
+MISFIT_WEIGHT: Final = 12.0
 COLOUR_WEIGHT: Final = 2.0  # chroma tells more than brightness
 _COLOUR_WEIGHTS: Final = (COLOUR_WEIGHT * np.eye(3) + (1 - COLOUR_WEIGHT) / 3).astype(np.float32)
-MIN_DISTANCE: Final = 0.01  # squared, of colours in [0, 1]: sides nearer than 0.1 say little
 # An edge in the picture is a little softer than the subject's: colour is coded at half resolution.
 HARDENING: Final = 1.1  # motion blur becomes as much harder; docs/adr/0050
 
@@ -107,9 +99,9 @@ def _resolved(
     estimate = np.clip(0.5 + np.float32(HARDENING) * (estimate - 0.5), 0, 1)
     off_line = ((beyond - estimate[:, None] * across) ** 2).sum(axis=1)
     spread = inside.variance[near] + back_variance
-    against = np.float32(SPREAD_WEIGHT) * spread + np.float32(OFF_LINE_WEIGHT) * off_line
-    weight = distance / (distance + against + np.float32(MIN_DISTANCE))
-    weight[share < MIN_SURE_SHARE] = 0
+    misfit = np.float32(MISFIT_WEIGHT) * (spread + off_line)
+    weight = distance / (distance + misfit + np.float32(1e-6))
+    weight[share < 1e-6] = 0  # a side is not there
     result = alpha.copy()
     result[cells] += weight * (estimate - alpha[cells])
     return result

@@ -23,12 +23,8 @@ DELAY_FRAMES = SIDE_FRAMES - 1  # pictures that are drawn before a boundary is d
 GRID_AREA_PX = 96 * 54
 LEAST_SIDE_PX = 16  # the flow matches patches of 8 pixels
 WINDOW_PX = 7  # the window within which a place's structure is measured
-LEAST_CONTRAST = (
-    1.0  # mean deviation within a window, in levels: a darker or flatter picture shows nothing
-)
-CHROMA_FLOOR = (
-    24.0  # added to the brightness by which chroma is divided: dark pixels have no reliable colour
-)
+LEAST_CONTRAST = 1.0  # mean deviation in a window, in levels: darker or flatter shows nothing
+CHROMA_FLOOR = 24.0  # added to the brightness that chroma is divided by: dark pixels have none
 CHROMA_WINDOW_PX = 5
 CHROMA_SCALE = 0.25  # difference of relative chroma at which a place's weight falls to 1/e
 RETURN_PX2, RETURN_SHARE = 0.5, 0.05  # squared pixels, and a share of the squared displacement
