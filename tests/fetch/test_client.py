@@ -31,11 +31,9 @@ from foremask.errors import (
     VideoInvalid,
     WebhookInvalid,
 )
-from foremask.fetch import client, connections, range_reader, urls
-from foremask.fetch.client import Outbound
-from foremask.fetch.connections import Resolve
-from foremask.fetch.range_reader import RangeUnavailable
-from foremask.fetch.urls import is_public
+from foremask.fetch import client, connections
+from foremask.fetch.client import Outbound, RangeUnavailable
+from foremask.fetch.connections import Resolve, is_public
 from tests.support.origin import Origin, gives, gives_whole, head, listening, redirects, says
 from tests.support.patience import PATIENCE_S
 
@@ -109,7 +107,7 @@ async def test_a_file_is_sent_on_by_the_reader_that_has_probed_it(
     """A MiB at a time, whatever the budget; not at all where the origin gives no ranges of it."""
     origin.answers["/clip.mp4"] = gives(CLIP * 4)
     origin.answers["/whole.mp4"] = gives_whole(CLIP + b"more")
-    monkeypatch.setattr(range_reader, "BUDGET_BYTES", 150 << 10)
+    monkeypatch.setattr(client, "BUDGET_BYTES", 150 << 10)
     async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
         blocks = [block async for block in reader.stream()]
         assert b"".join(blocks) == CLIP * 4
@@ -135,7 +133,7 @@ async def test_the_budget_of_a_probe_is_kept(
     outbound: Outbound, origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     origin.answers["/clip.mp4"] = gives(CLIP)
-    monkeypatch.setattr(range_reader, "BUDGET_BYTES", 150 << 10)
+    monkeypatch.setattr(client, "BUDGET_BYTES", 150 << 10)
     async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
         await reader.read_at(500_000, 100)
         with pytest.raises(RangeUnavailable):
@@ -569,7 +567,7 @@ def no_packet() -> Iterator[None]:
 
 @pytest.fixture
 async def strict(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Outbound]:
-    monkeypatch.setattr(urls, "PORTS", (80, 443, origin.port))
+    monkeypatch.setattr(connections, "PORTS", (80, 443, origin.port))
 
     async def resolve(host: str, port: int) -> Sequence[str]:
         if host in NAMES:
@@ -662,7 +660,7 @@ async def test_a_redirect_is_a_new_address_to_check(
         listening("127.0.0.2") as origin,
         Outbound(allow_private=[here], resolve=resolve) as outbound,
     ):
-        monkeypatch.setattr(urls, "PORTS", (80, 443, secret.port))
+        monkeypatch.setattr(connections, "PORTS", (80, 443, secret.port))
         for hop in range(1, hops):
             origin.answers[f"/{hop}"] = redirects(f"/{hop + 1}")
         origin.answers[f"/{hops}"] = redirects(target.format(port=secret.port))

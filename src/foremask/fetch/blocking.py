@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from foremask.fetch.client import Outbound
-from foremask.fetch.urls import Network
+from foremask.fetch.connections import Network
 
 DOWNLOAD_S = 3600.0
 

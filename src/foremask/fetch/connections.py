@@ -1,8 +1,8 @@
-"""Requests over connections to checked addresses, and their answers; the only opener of sockets.
+"""Which URLs and addresses callers may name, and requests to them; the only opener of sockets.
 
-One function opens them, `PinnedBackend.connect_tcp`: it resolves a name once, checks every answer,
-and connects to a checked address. A redirect is a new connection, so it passes there too. Nothing
-is taken from the environment: no proxy, no netrc.
+`parse` is the one parser of URLs, and one function opens sockets, `PinnedBackend.connect_tcp`: it
+resolves a name once, checks every answer, and connects to a checked address. A redirect is a new
+connection, so it passes there too. Nothing is taken from the environment: no proxy, no netrc.
 """
 
 import ipaddress
@@ -16,11 +16,103 @@ import httpcore2
 import httpx2
 
 from foremask import errors
-from foremask.fetch import urls
-from foremask.fetch.urls import Network, is_public
 
+PORTS = (80, 443)
+MAX_URL_BYTES = 8 << 10
+MAX_REDIRECTS = 3
+RESOLVE_S = 5.0
+CONNECT_S = 5.0
 IDLE_S = 15.0  # nothing arrives for this long: the origin is gone
 
+type Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+"""Resolves a host name and a port to addresses, best first; raises OSError where there is none."""
+type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# Registered as public, and still refused to callers.
+_REFUSED: tuple[Network, ...] = (
+    ipaddress.IPv4Network("192.0.0.0/24"),  # protocol assignments: port control, Oracle's metadata
+    ipaddress.IPv4Network("192.88.99.0/24"),  # 6to4 relays
+    ipaddress.IPv4Network("168.63.129.16/32"),  # Azure's host agent
+    ipaddress.IPv6Network("2001::/23"),  # protocol assignments, Teredo among them
+    ipaddress.IPv6Network("2002::/16"),  # 6to4
+    ipaddress.IPv6Network("3fff::/20"),  # documentation
+)
+_UNICAST = ipaddress.IPv6Network("2000::/3")  # all assigned addresses; the rest is special
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+def is_public(address: Address) -> bool:
+    """Whether ``address`` is on the public internet; no v4-mapped, 6to4 or Teredo form is."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address in _NAT64:
+            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF))
+        if address not in _UNICAST:
+            return False
+    special = address.is_multicast or address.is_reserved
+    return address.is_global and not special and not any(address in net for net in _REFUSED)
+
+
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?")
+_AUTHORITY = re.compile(r"[^/?#]*//([^/?#]*)")
+
+
+def parse(url: str) -> httpx2.URL:
+    """The URL in its parts; raises errors.VideoInvalid, UrlScheme or UrlNotAllowed."""
+    authority = _AUTHORITY.match(url)
+    try:
+        long = len(url.encode()) > MAX_URL_BYTES
+        parsed = httpx2.URL(url)
+    except (httpx2.InvalidURL, ValueError) as error:  # a lone surrogate is a ValueError
+        raise errors.VideoInvalid("This is not a URL.") from error
+    if long:
+        raise errors.VideoInvalid(
+            "The URL is too long.", limit=MAX_URL_BYTES, actual=len(url.encode())
+        )
+    if parsed.scheme and parsed.scheme not in ("http", "https"):
+        raise errors.UrlScheme("Only http and https URLs are taken.")
+    host = parsed.raw_host.decode("ascii")
+    if not parsed.scheme or not host or authority is None or not 0 < port_of(parsed) < 1 << 16:
+        raise errors.VideoInvalid("This is not a URL with a scheme, a host and, at most, a port.")
+    if "@" in authority[1]:
+        raise errors.UrlNotAllowed(
+            "A URL with a user name or a password is not taken; use a signed URL."
+        )
+    if len(host) > 253 or not (_HOST.fullmatch(host) or _is_ipv6(host)):
+        raise errors.VideoInvalid("The URL has no valid host name.")
+    return parsed
+
+
+def redirected(url: httpx2.URL, target: str) -> httpx2.URL:
+    """The target of a redirect; raises UrlStatus where it is no URL, and the errors of `parse`."""
+    try:
+        return parse(str(url.join(target)))
+    except (httpx2.InvalidURL, ValueError, errors.VideoInvalid) as error:
+        raise errors.UrlStatus("The origin redirects to what is not a URL.") from error
+
+
+def _is_ipv6(host: str) -> bool:
+    try:
+        return ipaddress.IPv6Address(host).scope_id is None
+    except ValueError:
+        return False
+
+
+def port_of(url: httpx2.URL) -> int:
+    """The port to connect to: the URL's, or its scheme's usual one."""
+    return url.port if url.port is not None else (443 if url.scheme == "https" else 80)
+
+
+def port_refused(port: int) -> errors.UrlNotAllowed:
+    """The error for a port that is not allowed."""
+    return errors.UrlNotAllowed(
+        f"Port {port} is not 80 or 443; the operator can open addresses of other ports with"
+        " FOREMASK_ALLOW_PRIVATE.",
+        actual=port,
+    )
+
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _PAGE = re.compile(rb"<(!doctype html|html|head|body|script|title|!--)", re.IGNORECASE)
 _JSON = re.compile(rb"[{\[]\s*[\"{}\[\]\d]")
 _PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml", "application/json", "text/json"})
@@ -145,16 +237,6 @@ def check_size(size: int | None, max_bytes: int) -> None:
         )
 
 
-type Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Resolves a host name and a port to addresses, best first; raises OSError where there is none."""
-
-MAX_REDIRECTS = 3
-RESOLVE_S = 5.0
-CONNECT_S = 5.0
-
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
-
-
 class PinnedBackend(httpcore2.AnyIOBackend):
     """Opens sockets, to checked addresses only."""
 
@@ -164,8 +246,8 @@ class PinnedBackend(httpcore2.AnyIOBackend):
 
     async def checked_addresses(self, host: str, port: int) -> list[str]:
         """Resolve ``host`` once; raises unless all of its addresses are allowed."""
-        if port not in urls.PORTS and not self._allow_private:
-            raise urls.port_refused(port)
+        if port not in PORTS and not self._allow_private:
+            raise port_refused(port)
         try:
             texts = await self._resolve(host, port)
             addresses = [ipaddress.ip_address(text) for text in texts]
@@ -174,8 +256,8 @@ class PinnedBackend(httpcore2.AnyIOBackend):
         if not addresses:
             raise errors.UrlUnreachable("The host name has no address.")
         not_allowed = [a for a in addresses if not any(a in net for net in self._allow_private)]
-        if not_allowed and port not in urls.PORTS:
-            raise urls.port_refused(port)
+        if not_allowed and port not in PORTS:
+            raise port_refused(port)
         if not all(map(is_public, not_allowed)):
             raise errors.UrlPrivate(
                 "The host is not on the public internet. Use a URL that anyone can reach."
@@ -251,7 +333,7 @@ async def get(
                 check_type(answer)
                 yield answer
                 return
-            url = urls.redirected(url, target)
+            url = redirected(url, target)
     raise errors.UrlUnreachable(
         f"The origin redirects more than {MAX_REDIRECTS} times.", limit=MAX_REDIRECTS
     )

@@ -6,6 +6,7 @@ what it must be. Else the error is FieldInvalid, and the text follows from the t
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 import msgspec
@@ -17,6 +18,24 @@ _PLACE: Final = re.compile(r".* - at `\$(.*)`$", re.DOTALL)  # the last: a value
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 _STEP: Final = re.compile(r"\.(\w+)|\[(\d+)\]")
 _MOST_ACTUAL: Final = 1e18
+_MOST_WHOLE: Final = float(1 << 53)
+
+
+def without_nulls(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object in which null is absence, and a file no ``data:`` URL but its base64."""
+    return {
+        name: value.rpartition(",")[2]
+        if name in ("png", "picture") and isinstance(value, str)
+        else value
+        for name, value in pairs
+        if value is not None
+    }
+
+
+def number(text: str) -> float:
+    """A JSON number with a point or an exponent; a whole one as an int."""
+    value = float(text)
+    return int(value) if value.is_integer() and abs(value) < _MOST_WHOLE else value
 
 
 def decode[T](value: object, kind: type[T], name: str = "", *, strict: bool = True) -> T:

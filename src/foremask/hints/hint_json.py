@@ -2,18 +2,16 @@
 
 import base64
 import json
-from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 from msgspec import Meta
 
 from foremask.errors import FieldInvalid
-from foremask.hints.decoding import decode
+from foremask.hints.decoding import decode, number, without_nulls
 from foremask.hints.kinds import MOST_HINTS, Box, Hint, Paint, Point, check_hints
 
 Hints = Annotated[list[Point | Box | Paint], Meta(max_length=MOST_HINTS)]
-_MOST_WHOLE: Final = float(1 << 53)
 
 
 def hints_of_json(value: object) -> tuple[Hint, ...]:
@@ -24,23 +22,6 @@ def hints_of_json(value: object) -> tuple[Hint, ...]:
     hints = tuple(decode(value, Hints, "hints"))
     check_hints(hints)
     return hints
-
-
-def without_nulls(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object in which null is absence, and a file no ``data:`` URL but its base64."""
-    return {
-        name: value.rpartition(",")[2]
-        if name in ("png", "picture") and isinstance(value, str)
-        else value
-        for name, value in pairs
-        if value is not None
-    }
-
-
-def number(text: str) -> float:
-    """A JSON number with a point or an exponent; a whole one as an int."""
-    value = float(text)
-    return int(value) if value.is_integer() and abs(value) < _MOST_WHOLE else value
 
 
 def hints_of_file(path: Path) -> tuple[Hint, ...]:

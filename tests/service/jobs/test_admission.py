@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 
 from foremask.errors import RateLimited, TooManyJobs
-from foremask.service.jobs.admission import admit, charge_rate
+from foremask.service.jobs.admission import admit, charge_rate, token_hash
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.tokens import TokenLimits, create_token, list_tokens, token_hash
+from foremask.service.jobs.tokens import TokenLimits, create_token, list_tokens
 from tests.support.jobs import new_job, value
 
 

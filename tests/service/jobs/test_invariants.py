@@ -16,7 +16,7 @@ from hypothesis.stateful import (
 
 from foremask.errors import CorruptVideo, WorkerCrashed
 from foremask.service.jobs import records, steps
-from foremask.service.jobs.admission import admit
+from foremask.service.jobs.admission import admit, token_hash
 from foremask.service.jobs.database import Database, Params, Row
 from foremask.service.jobs.records import Status
 from foremask.service.jobs.steps import (
@@ -30,7 +30,7 @@ from foremask.service.jobs.steps import (
     StepArgs,
     StepDone,
 )
-from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
+from foremask.service.jobs.tokens import TokenLimits, create_token
 from tests.support.jobs import new_job
 
 LEASE_S = 1000.0  # only `pause` lets one run out

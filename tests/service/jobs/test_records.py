@@ -5,11 +5,11 @@ import asyncio
 import pytest
 
 from foremask.service.jobs import records, steps
-from foremask.service.jobs.admission import admit
+from foremask.service.jobs.admission import admit, token_hash
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import ASK_EVERY_S, Ends, status_body
 from foremask.service.jobs.steps import Beat
-from foremask.service.jobs.tokens import create_token, token_hash
+from foremask.service.jobs.tokens import create_token
 from tests.support.jobs import CountingDatabase, begun, new_job
 
 

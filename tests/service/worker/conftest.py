@@ -15,11 +15,11 @@ import pytest
 from foremask.fetch.client import Outbound
 from foremask.options import AlphaFormat, ResultKind, ResultOptions
 from foremask.service.jobs import records
-from foremask.service.jobs.admission import admit
+from foremask.service.jobs.admission import admit, token_hash
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import JobError, Record
 from foremask.service.jobs.steps import JobResult
-from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
+from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.storage.objects import open_objects
 from foremask.service.worker.job_stages import Timing, WorkerContext
 from foremask.service.worker.maintenance import run_maintenance

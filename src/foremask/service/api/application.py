@@ -34,6 +34,7 @@ from foremask.service.api.connection import Connection, Gate
 from foremask.service.api.context import FACTS, ApiRequest, RequestFacts, Service, answer_of
 from foremask.service.api.openapi import Operation, build
 from foremask.service.api.probing import PROBES_AT_ONCE, Previewer, Prober
+from foremask.service.jobs.admission import limit_of_token
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.jobs.schema import check_schema
@@ -270,7 +271,8 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             Prober(outbound, objects, pool, limits),
             limits,
             Previewer(preview_pool, find_model, preview_bytes),
-            sandbox=str(pool.level),
+            str(pool.level),
+            limit_of_token(settings.storage_per_token, objects.disk()),
         )
 
 

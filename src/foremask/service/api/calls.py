@@ -13,14 +13,12 @@ import multipart
 from msgspec import Struct
 
 from foremask import errors
-from foremask.hints.decoding import decode
-from foremask.hints.hint_json import number, without_nulls
+from foremask.hints.decoding import decode, number, without_nulls
 from foremask.options import MEDIA_TYPES
 from foremask.service.api.bodies import JobBody
 from foremask.service.api.context import ApiRequest, Service
 from foremask.service.jobs import admission
-from foremask.service.jobs.admission import NO_LIMIT, Grant
-from foremask.service.jobs.tokens import token_hash
+from foremask.service.jobs.admission import NO_LIMIT, Grant, token_hash
 
 MAX_TOKEN_LENGTH = 512
 MAX_KEY_LENGTH = 255

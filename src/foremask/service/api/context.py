@@ -9,9 +9,10 @@ from typing import Any
 
 import msgspec
 from litestar import Request
+from litestar.connection.base import empty_receive, empty_send
 from litestar.datastructures import State
 from litestar.response.base import ASGIResponse
-from litestar.types import Receive
+from litestar.types import Receive, Scope, Send
 
 from foremask import errors
 from foremask.fetch.client import Outbound
@@ -88,34 +89,24 @@ class Service:
     limits: Limits
     previewer: Previewer
     sandbox: str = "none"
+    storage_limit: int = admission.NO_LIMIT  # of each token
     reads: Throttle = field(default_factory=lambda: Throttle(READS_PER_SECOND, READS_BURST))
     ends: Ends = field(init=False)
 
     def __post_init__(self) -> None:
         self.ends = Ends(self.database)
 
-    @property
-    def storage_limit(self) -> int:
-        return admission.limit_of_token(self.settings.storage_per_token, self.objects.disk())
-
 
 class ApiRequest(Request[Any, Any, State]):
-    """A request, with the service's parts and its own id."""
+    """A request, with the service's parts and its own id, as in its answer and in the log."""
 
-    @property
-    def service(self) -> Service:
-        parts: Service = self.app.state.service
-        return parts
-
-    @property
-    def facts(self) -> RequestFacts:
-        found: RequestFacts = self.scope["state"][FACTS]
-        return found
-
-    @property
-    def id(self) -> str:
-        """As in its answer and in the log."""
-        return self.facts.id
+    def __init__(
+        self, scope: Scope, receive: Receive = empty_receive, send: Send = empty_send
+    ) -> None:
+        super().__init__(scope, receive, send)
+        self.service: Service = self.app.state.service
+        self.facts: RequestFacts = scope["state"][FACTS]
+        self.id = self.facts.id
 
 
 def json_answer(content: object, status_code: int = 200) -> ASGIResponse:

@@ -11,10 +11,9 @@ from msgspec.structs import replace
 
 from foremask import errors
 from foremask.facts import Clip
-from foremask.fetch.client import Outbound
+from foremask.fetch.client import MAX_READ_BYTES, Outbound, RangeUnavailable
 from foremask.fetch.connections import check_size
 from foremask.fetch.fairness import FairSemaphore
-from foremask.fetch.range_reader import MAX_READ_BYTES, RangeUnavailable
 from foremask.hints.kinds import Hint
 from foremask.options import Form, Limits, MaskOptions, Quality, ResultKind
 from foremask.service.jobs.steps import JobResult

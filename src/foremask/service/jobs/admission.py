@@ -1,5 +1,6 @@
 """Decides whether a request may start a job, and whether a token may store more."""
 
+import hashlib
 import uuid
 from dataclasses import dataclass
 from datetime import datetime
@@ -56,6 +57,11 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
     traceparent: str | None = None
     result: JobResult | None = None  # None is a plain mask
     fetched_bytes: int = 0  # as far as is known: a background, the clip of a stored mask
+
+
+def token_hash(secret: str) -> bytes:
+    """The stored hash by which a token is found."""
+    return hashlib.sha256(secret.encode()).digest()
 
 
 async def charge_rate(database: Database, token_hash: bytes, key: str | None = None) -> Grant:

@@ -1,6 +1,5 @@
 """API tokens: 256 random bits, shown once; only a hash is stored (docs/adr/0022)."""
 
-import hashlib
 import hmac
 import secrets
 import uuid
@@ -10,6 +9,7 @@ from datetime import datetime
 import msgspec
 
 from foremask.errors import RequestUnknown
+from foremask.service.jobs.admission import token_hash
 from foremask.service.jobs.database import Database, Row
 
 SIGNING = b"bria-webhook-signing-v1"  # the wire contract's label
@@ -40,11 +40,6 @@ class Token:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
-
-
-def token_hash(secret: str) -> bytes:
-    """The stored hash by which a token is found."""
-    return hashlib.sha256(secret.encode()).digest()
 
 
 def webhook_key(secret: str) -> bytes:
