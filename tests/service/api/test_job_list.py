@@ -15,6 +15,11 @@ from tests.service.api.worker import complete, upload
 from tests.support.jobs import begun
 
 
+async def spoil(service: Running, job: str) -> None:
+    async with service.database() as database:
+        await database.all("update jobs set quality = 'of old' where id = %s", (job,))
+
+
 def test_the_jobs_of_a_token_come_newest_first_with_their_names(
     service: Running, clip_origin: str, drawn: Path
 ) -> None:
@@ -65,6 +70,17 @@ def test_the_jobs_of_a_token_come_newest_first_with_their_names(
         assert http.get(link).content == (drawn / "good.mp4").read_bytes()
     gone = http.get(f"{service.url}/v2/jobs/{made[1]}", headers=headers).json()
     assert "source_url" not in gone
+
+    asyncio.run(spoil(service, made[2]))
+    shown, _ = page()
+    assert [each["status"] for each in shown] == ["IN_PROGRESS", "UNKNOWN", "ERROR", "COMPLETED"]
+    unreadable = shown[1]["error"]
+    assert isinstance(unreadable, dict)
+    assert unreadable["reason"] == "internal"
+    assert made[2] in unreadable["details"]
+    alone = f"{service.url}/v2/jobs/{made[2]}"
+    assert http.delete(alone, headers=headers).status_code == 200
+    assert_refused(http.get(alone, headers=headers), 404, "request_unknown")
 
     other = service.new_token()
     theirs = http.get(f"{service.url}/v2/jobs", headers=other).json()["result"]

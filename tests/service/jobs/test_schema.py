@@ -3,6 +3,8 @@
 import asyncio
 import gzip
 import json
+import os
+import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +15,15 @@ import pytest
 from foremask.errors import ServiceUnavailable
 from foremask.options import AlphaFormat, ResultKind
 from foremask.service.jobs import deliveries, records, steps
-from foremask.service.jobs.admission import charge_rate
+from foremask.service.jobs.admission import admit, charge_rate, token_hash
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
 from foremask.service.jobs.schema import VERSION, check_schema, migrate
 from foremask.service.jobs.steps import JobReport, PartDone
-from foremask.service.jobs.tokens import list_tokens, token_hash
+from foremask.service.jobs.tokens import create_token, list_tokens
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
+from tests.support.jobs import new_job
+from tests.support.patience import PATIENCE_S
 
 OLD = Path(__file__).with_name("database_of_427503c.sql.gz")
 """A dump of what that commit made: jobs 1 to 7 in every state, two tokens, an upload, webhooks."""
@@ -229,3 +233,40 @@ async def test_a_process_whose_tables_were_changed_says_so(database: Database) -
     for statement in ("select * from no_such_function()", "select no_such_column from jobs"):
         with pytest.raises(ServiceUnavailable, match="tables of another foremask"):
             await database.all(statement)
+
+
+async def test_a_worker_left_running_over_a_migration_claims_nothing_and_ends(
+    new_database: Callable[[], str], tmp_path: Path
+) -> None:
+    url = new_database()
+    await migrate(url)
+    reported = {
+        "FOREMASK_DATABASE_URL": url,
+        "FOREMASK_DATA_DIR": str(tmp_path),
+        "FOREMASK_SANDBOX": "off",
+    }
+    command = (sys.executable, "-m", "foremask", "worker", "--queues", "files")
+    worker = await asyncio.create_subprocess_exec(
+        *command, env=os.environ | reported, stderr=asyncio.subprocess.PIPE
+    )
+    assert worker.stderr is not None
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            while b"worker.started" not in await worker.stderr.readline():
+                pass
+            async with Database(url, connections=1) as database:
+                await database.all("insert into schema_scripts values ('foremask/1000')")
+                _, token = await create_token(database, "caller")
+                job = await admit(database, new_job(token.id))
+                with pytest.raises(ServiceUnavailable, match="tables of another foremask"):
+                    await steps.claim(database, "files", "by hand")
+                said = await worker.stderr.read()
+                record = await records.read_any(database, job)
+                assert await records.history(database, job) == []
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+        await worker.wait()
+    assert worker.returncode == 1
+    assert b"tables of version 1000, of a newer foremask; update this one" in said.splitlines()[-1]
+    assert record.status is Status.QUEUED

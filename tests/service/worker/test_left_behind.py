@@ -10,6 +10,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from structlog.testing import capture_logs
+
 from foremask.facts import Written
 from foremask.options import ResultKind
 from foremask.service.jobs import retention
@@ -165,3 +167,23 @@ def test_what_a_killed_worker_has_left_goes_when_the_next_one_starts(tmp_path: P
     with own_directory(tmp_path, "steps-") as own:
         assert [each.name for each in tmp_path.glob("steps-*")] == [own.name]
     assert not list(tmp_path.glob("steps-*"))
+
+
+async def test_what_one_sweep_did_not_foresee_stops_no_other(
+    work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
+) -> None:
+    foreign = tmp_path / "objects/uploads/a name with spaces"
+    foreign.parent.mkdir(parents=True)
+    foreign.write_bytes(b"nobody's")
+    os.utime(foreign, (0, 0))
+    with capture_logs() as lines:
+        await caller.served(work, site.clip(2))
+
+        async def swept() -> bool:
+            left = await value(work.database, "select count(*) from jobs where swept_at is null")
+            return left == 0  # type: ignore[no-any-return]
+
+        async with working(work):
+            await until(swept)
+    failed = [line for line in lines if line["event"] == "maintenance.failed"]
+    assert {line["sweep"] for line in failed} == {"sweep_uploads"}

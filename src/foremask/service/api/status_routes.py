@@ -7,13 +7,12 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
-import structlog
 from litestar import Response, route
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from msgspec import Meta, Struct
 
-from foremask.errors import FieldInvalid, Internal, ObjectLost, RequestUnknown
+from foremask.errors import FieldInvalid, ObjectLost, RequestUnknown
 from foremask.hints.decoding import decode
 from foremask.options import REENCODE_ONLY, Quality
 from foremask.service.api.bodies import FORMS, RenameRequest
@@ -32,8 +31,6 @@ STATUS_PATH = "/v2/status/{request_id:str}"
 JOB_PATH = "/v2/jobs/{request_id:str}"
 type Act = Callable[[Database, bytes, str], Awaitable[Record]]
 _REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
-
-log = structlog.get_logger(__name__)
 
 
 class Strip(Struct):
@@ -56,7 +53,7 @@ class NewestMask(Struct):
 class ListedJob(JobStatus, kw_only=True):
     """A job of a list: its status without the report, and what it was asked for."""
 
-    output_container_and_codec: Literal[FORMS]  # type: ignore[valid-type]
+    output_container_and_codec: Literal[FORMS] | None = None  # type: ignore[valid-type]
     created_at: datetime
     ended_at: datetime | None = None
     name: Annotated[str, Meta(description="The clip's file name, where it is known.")] | None = None
@@ -110,12 +107,7 @@ async def cancel(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse
 
 async def _status_after(act: Act, request: ApiRequest, job: str) -> ASGIResponse:
     service, token = request.service, read_token(request)
-    try:
-        record = await act(service.database, token, _possible(job))
-    except (ValueError, KeyError, TypeError):  # the row is there and makes no sense
-        log.exception("job.unreadable", job=job)
-        error = Internal(f"The record of this job cannot be read; report request {job}.")
-        return json_answer({"request_id": job, "status": "UNKNOWN", "error": error.facts()})
+    record = await act(service.database, token, _possible(job))
     return json_answer(records.status_body(record, service.objects.link))
 
 
@@ -193,7 +185,7 @@ def _entry(record: Record, link: Callable[[str, int, str], str]) -> ListedJob:
         status.result.report = None
     return ListedJob(
         **msgspec.structs.asdict(status),
-        output_container_and_codec=record.preset,
+        output_container_and_codec=record.preset or None,
         created_at=record.created_at,
         ended_at=record.ended_at,
         name=record.name,

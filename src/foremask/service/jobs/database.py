@@ -34,6 +34,10 @@ class Refused(Exception):  # raised by a function; no error of ours
     """A function of the schema has raised an exception."""
 
 
+class OtherTables(ServiceUnavailable):
+    """The database was migrated after this process began."""
+
+
 class Database:
     """A pool of connections that outlives a restart of the server; use it with ``async with``.
 
@@ -129,7 +133,7 @@ class Database:
                 psycopg.errors.UndefinedTable,
                 psycopg.errors.UndefinedColumn,
             ) as error:
-                raise ServiceUnavailable(
+                raise OtherTables(
                     "the database has tables of another foremask: run `foremask migrate`"
                 ) from error
             except (

@@ -7,18 +7,23 @@ documents it; what is None is absent.
 import asyncio
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Literal
+from weakref import WeakValueDictionary
 
 import msgspec
+import structlog
 from msgspec import Meta, Struct, convert
 
 from foremask import errors
-from foremask.options import REENCODE_ONLY, Form, ResultKind, form_of
+from foremask.options import REENCODE_ONLY, Form, Quality, ResultKind, form_of
 from foremask.service.jobs.database import Database, Row, json_value
 from foremask.service.jobs.steps import JobReport, JobResult
+
+log = structlog.get_logger(__name__)
 
 IDLE_S = 60.0  # a status says so after this long without a frame; one takes a second at most
 
@@ -31,10 +36,11 @@ class Status(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
+    UNREADABLE = "unreadable"  # the row makes no sense; its job may still end
 
     @property
     def ended(self) -> bool:
-        return self not in (Status.QUEUED, Status.RUNNING)
+        return self in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
 
 
 class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -80,9 +86,6 @@ class Record:
     quality: str
     name: str | None
     source_key: str | None
-
-    def __post_init__(self) -> None:
-        form_of(self.preset, self.kind)  # a row without one cannot be read
 
     @property
     def form(self) -> Form:
@@ -278,6 +281,23 @@ def _unknown(request_id: str) -> errors.RequestUnknown:
 
 
 def _record(row: Row) -> Record:
+    try:
+        return _readable(row)
+    except (ValueError, KeyError, TypeError):
+        job = row["request_id"]
+        log.exception("job.unreadable", job=job)
+        error = errors.Internal(f"The record of this job cannot be read; report request {job}.")
+        known = {name: row[name] for name in ("request_id", "token_id", "created_at", "name")}
+        unknown = {"status": "unreadable", "stage": "unreadable", "progress": 0, "frames_done": 0}
+        form = {"kind": ResultKind.MASK, "preset": "", "quality": REENCODE_ONLY}
+        row = dict.fromkeys(row) | known | unknown | form | {"error": error.facts()}
+        return msgspec.convert(row, Record)
+
+
+def _readable(row: Row) -> Record:
+    if row["quality"] != REENCODE_ONLY:
+        Quality(row["quality"])
+    form_of(row["preset"], ResultKind(row["kind"]))
     status, stage = Status(row["status"]), row["stage"]
     report = msgspec.convert(row["report"], JobReport | None)
     total: int | None = row["frames_total"]
@@ -318,33 +338,26 @@ class Ends:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting: dict[str, set[asyncio.Event]] = {}
+        self._waiting = WeakValueDictionary[str, asyncio.Event]()  # those who wait hold them
         self._asking: asyncio.Task[None] | None = None
         self.is_stopping = False
 
     def stop(self) -> None:
         """Hold nobody any more."""
         self.is_stopping = True
-        for ended in set().union(*self._waiting.values()):
+        for ended in self._waiting.values():
             ended.set()
 
     async def wait(self, request_id: str, seconds: float) -> None:
         """Return when the job has ended, or after this time; at once when the process stops."""
         if self.is_stopping:
             return
-        ended = asyncio.Event()
-        self._waiting.setdefault(request_id, set()).add(ended)
+        ended = self._waiting.setdefault(request_id, asyncio.Event())
         if self._asking is None or self._asking.done():
             self._asking = asyncio.create_task(self._ask())
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await ended.wait()
-        except TimeoutError:
-            pass
-        finally:
-            self._waiting[request_id].discard(ended)
-            if not self._waiting[request_id]:
-                del self._waiting[request_id]
 
     async def _ask(self) -> None:
         while self._waiting:
@@ -356,7 +369,7 @@ class Ends:
             except errors.ServiceUnavailable:
                 rows = []  # callers see that when they read the record
             for row in rows:
-                for ended in self._waiting.get(row["id"], ()):
+                if (ended := self._waiting.get(row["id"])) is not None:
                     ended.set()
             await asyncio.sleep(ASK_EVERY_S)
 
@@ -432,6 +445,8 @@ def status_body(
     A completed job whose result is gone reads as ERROR 410: a client that is told COMPLETED reads
     the URL.
     """
+    if record.status is Status.UNREADABLE:
+        return JobStatus(request_id=record.request_id, status="UNKNOWN", error=record.error)
     url = link(record.result_key, link_s, file_name(record)) if record.result_key else None
     mask_url = url if url and record.kind is ResultKind.MASK else None  # clients read either name
     word: Word = "ERROR" if record.status.ended else "IN_PROGRESS"

@@ -10,7 +10,7 @@ import psycopg
 from foremask.errors import ServiceUnavailable
 from foremask.service.jobs.database import Database
 
-VERSION = 23
+VERSION = 24
 OLDEST = 16
 """The oldest version that can be brought up to date: that of commit 427503c."""
 MIGRATING = 0x666F7265  # "fore": the advisory lock of whoever changes the schema

@@ -19,6 +19,7 @@ from foremask.hints.kinds import Hint
 from foremask.options import Form, ResultOptions, form_of
 from foremask.service.jobs.database import Database, json_value
 from foremask.service.jobs.process_totals import ALIVE_FOR_S
+from foremask.service.jobs.schema import VERSION
 from foremask.service.observability import metrics
 
 
@@ -195,9 +196,11 @@ async def claim(
     """Claim the next step of the queue ``files`` or ``masks``; None where there is none.
 
     Tokens take turns by the seconds that each has used, divided by its share; ``last``, which this
-    worker served last, keeps its turn for ``STAY_S``.
+    worker served last, keeps its turn for ``STAY_S``. Raises OtherTables after a migration.
     """
-    row = await database.row_of("claim_step", queue, worker, lease_s, last, STAY_S, ARREARS_S)
+    row = await database.row_of(
+        "claim_step", VERSION, queue, worker, lease_s, last, STAY_S, ARREARS_S
+    )
     if row is None:
         return None
     metrics.HELD_BACK.labels("files").inc(row["held"])
@@ -340,7 +343,7 @@ async def recover(
     )
     row = await database.row_of(
         "recover",
-        *(worker, lease_s, LOST_TICKET_S, wall_clock_s, MAX_CRASHES),
+        *(VERSION, worker, lease_s, LOST_TICKET_S, wall_clock_s, MAX_CRASHES),
         json_value(crashed.facts()),
         json_value(timed_out.facts()),
     )

@@ -9,6 +9,7 @@ import structlog
 
 from foremask.errors import ServiceUnavailable
 from foremask.service.jobs import admission, retention, steps
+from foremask.service.jobs.database import OtherTables
 from foremask.service.jobs.retention import NETWORK_KEPT_S
 from foremask.service.observability import metrics
 from foremask.service.storage.objects import NETWORK, sibling_key
@@ -27,13 +28,16 @@ log = structlog.get_logger(__name__)
 async def run_maintenance(work: WorkerContext) -> None:
     """Rescue leases, repair wake-ups and delete expired files, until cancelled.
 
+    Raises OtherTables, in a group, once another version has migrated the database.
+
     It runs in the worker's own loop and not as a task of the engine, so a worker whose slots are
     all taken still does it (docs/adr/0020). Leases wait for no store that is slow to delete: a
     round that comes late cannot tell a dead worker from a clock that was set.
     """
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_repeat(work, work.timing.recover_every_s, _recover))
-        tasks.create_task(_repeat(work, work.timing.sweep_every_s, sweep))
+        for sweep in (sweep_sources, sweep_results):
+            tasks.create_task(_repeat(work, work.timing.sweep_every_s, sweep))
         tasks.create_task(_repeat(work, ENGINE_S, _forget))
         tasks.create_task(_repeat(work, UPLOADS_S, sweep_uploads))
 
@@ -46,8 +50,12 @@ async def _repeat(
         is_alone = None
         try:
             is_alone = await do(work)
+        except OtherTables:
+            raise
         except ServiceUnavailable as error:
             log.warning("maintenance.unavailable", details=error.details)
+        except Exception:
+            log.exception("maintenance.failed", sweep=do.__name__)
         slower = 1.0 if is_alone else min(max(1.0, work.fleet.workers / TENDING), SLOWEST)
         await asyncio.sleep(every_s * slower * random.uniform(0.5, 1.5))  # noqa: S311
 
@@ -72,8 +80,8 @@ async def _forget(work: WorkerContext) -> None:
         await _delete(work, request_id, KINDS)
 
 
-async def sweep(work: WorkerContext) -> None:
-    """Delete what ended jobs no longer need: all but the result, and that when its time is over."""
+async def sweep_sources(work: WorkerContext) -> None:
+    """Delete what ended jobs no longer need: all but the result."""
     for request_id, result_key in await retention.due(work.database, "sources"):
         await _delete(work, request_id, KINDS[:3] if result_key else KINDS)
         if result_key:
@@ -87,6 +95,10 @@ async def sweep(work: WorkerContext) -> None:
             metrics.JOB_SECONDS.labels(ended["status"]).observe(ended["seconds"])
             if ended["wait_s"] is not None:
                 metrics.JOB_WAIT.observe(ended["wait_s"])
+
+
+async def sweep_results(work: WorkerContext) -> None:
+    """Delete results, and before them their network caches, when their time is over."""
     for request_id, result_key in await retention.due(work.database, "network", NETWORK_KEPT_S):
         await work.objects.delete(sibling_key(result_key, NETWORK))
         await retention.deleted(work.database, "network", request_id)

@@ -17,7 +17,7 @@ from foremask.machine.memory import share_of_memory
 from foremask.machine.nvidia import nvidia_cards
 from foremask.options import Limits, Runtime
 from foremask.service.jobs import admission
-from foremask.service.jobs.database import Database
+from foremask.service.jobs.database import Database, OtherTables
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.jobs.schema import check_schema
 from foremask.service.observability import metrics
@@ -144,7 +144,10 @@ async def open_work(
 async def work_until_stopped(
     work: WorkerContext, queues: Sequence[str], slots: int, sandbox: str
 ) -> None:
-    """Serve the queues until SIGTERM or SIGINT; then running steps end or are given back."""
+    """Serve the queues until SIGTERM or SIGINT; then running steps end or are given back.
+
+    Raises ServiceUnavailable once another version has migrated the database.
+    """
     at_once = {"files": FILES_AT_ONCE, "masks": slots, "webhooks": WEBHOOKS_AT_ONCE}
     stop_requested = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -159,6 +162,7 @@ async def work_until_stopped(
     log.info("worker.started", worker=work.worker, queues=list(queues), slots=slots)
     reporter = CountReporter("worker", slots if "masks" in queues else 0, sandbox)
     reporting = asyncio.create_task(keep_reporting(work.database, reporter, work.fleet))
+    is_outdated = False
     try:
         async with asyncio.TaskGroup() as tasks:
             serving = serve_queues(work, {queue: at_once[queue] for queue in queues}, DRAIN_S)
@@ -166,7 +170,11 @@ async def work_until_stopped(
             await stop_requested.wait()
             for task in running:
                 task.cancel()
+    except* OtherTables:
+        is_outdated = True
     finally:
         reporting.cancel()  # last, since it reports how the others ended
         await asyncio.wait({reporting})
         log.info("worker.stopped", worker=work.worker)
+    if is_outdated:
+        await check_schema(work.database)

@@ -22,7 +22,7 @@ from procrastinate.worker import Worker
 
 from foremask import errors
 from foremask.service.jobs import deliveries, records, steps
-from foremask.service.jobs.database import Database, Refused
+from foremask.service.jobs.database import Database, OtherTables, Refused
 from foremask.service.jobs.deliveries import sign
 from foremask.service.jobs.process_totals import Fleet
 from foremask.service.jobs.records import status_body
@@ -157,9 +157,12 @@ def make_app(work: WorkerContext, connector: "SharedConnector", leases: Leases) 
 
 async def do_next(work: WorkerContext, queue: str, leases: Leases) -> None:
     """Run the next step of the queue, if there is one (docs/adr/0090)."""
-    step = await steps.claim(
-        work.database, queue, work.worker, work.timing.lease_s, work.last_served.get(queue)
-    )
+    try:
+        step = await steps.claim(
+            work.database, queue, work.worker, work.timing.lease_s, work.last_served.get(queue)
+        )
+    except OtherTables:
+        return  # the housekeeping finds that, too, and ends this worker
     if step is not None:
         work.last_served[queue] = step.token
         await run_step(work, step, leases)

@@ -1,4 +1,4 @@
--- All that the service knows: version 23 (jobs/schema.py). These tables are the truth; the engine's rows are tickets,
+-- All that the service knows: version 24 (jobs/schema.py). These tables are the truth; the engine's rows are tickets,
 -- each of which makes one worker look into one queue (docs/adr/0020). A change of this file needs a new version, and in
 -- upgrade.sql what changes older tables, and the names of functions whose arguments or answers have changed.
 
@@ -188,6 +188,14 @@ create function clock() returns timestamptz language sql as $$ select clock_time
 create function is_good(t tokens) returns boolean language sql as $$
     select t.revoked_at is null and (t.expires_at is null or t.expires_at > clock())
 $$;
+
+-- Refuse a worker that was left running over a migration: it would fail jobs that it does not understand.
+create function check_version(p_version integer) returns void language plpgsql as $$
+begin
+    if p_version <> (select max(substr(name, 10)::integer) from schema_scripts where name like 'foremask/%') then
+        raise undefined_function;
+    end if;
+end $$;
 
 create function queue_of(p_stage text) returns text immutable language sql as $$
     select case p_stage when 'segment' then 'masks' else 'files' end
@@ -397,10 +405,12 @@ end $$;
 -- the queue. A worker stays with the token that it has just served (p_last) while that is at most p_stay_s of virtual
 -- time ahead of the others; one that has had less comes first until it has p_arrears_s of what it missed. Tokens that
 -- have as much under way as the queue gives them are `held`.
-create function claim_step(p_queue text, p_worker text, p_lease_s float8, p_last uuid, p_stay_s float8, p_arrears_s float8)
+create function claim_step(p_version integer, p_queue text, p_worker text, p_lease_s float8, p_last uuid, p_stay_s float8,
+                           p_arrears_s float8)
 returns table (step jsonb, held integer) language plpgsql as $$
 declare q queues; r record;
 begin
+    perform check_version(p_version);
     held := 0;
     select * into q from queues where queue = p_queue for update;
     for r in
@@ -565,8 +575,8 @@ end $$;
 
 -- What nobody looks after: a clock that was set, expired leases, lost tickets, jobs over their time. One caller at a
 -- time; the others return at once. p_worker is `alone` where nobody else came by lately.
-create function recover(p_worker text, p_lease_s float8, p_patience_s float8, p_wall_clock_s float8,
-                        p_max_crashes integer, p_crashed jsonb, p_timed_out jsonb)
+create function recover(p_version integer, p_worker text, p_lease_s float8, p_patience_s float8,
+                        p_wall_clock_s float8, p_max_crashes integer, p_crashed jsonb, p_timed_out jsonb)
 returns table (lost integer, woken integer, timed_out integer, alone boolean) language plpgsql as $$
 declare
     v_now timestamptz := clock();
@@ -574,6 +584,7 @@ declare
     v_over timestamptz := v_now - make_interval(secs => p_wall_clock_s);
     v_last timestamptz; v_gap interval; v_jobs text[]; r record;
 begin
+    perform check_version(p_version);
     lost := 0; woken := 0; timed_out := 0;
     select last_at, worker is not distinct from p_worker into v_last, alone from housekeeping for update skip locked;
     if not found then return; end if;
