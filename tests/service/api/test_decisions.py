@@ -11,8 +11,8 @@ from foremask.errors import BadJson, CorruptVideo, ForemaskError, NoFrames, Time
 from foremask.options import Preset
 from foremask.service.api.calls import MAX_ITEMS, parse_object
 from foremask.service.jobs import steps
-from foremask.service.jobs.admission import QUEUE_LIMIT
-from foremask.service.jobs.tokens import TokenLimits, create_token, revoke_token, token_hash
+from foremask.service.jobs.admission import QUEUE_LIMIT, token_hash
+from foremask.service.jobs.tokens import TokenLimits, create_token, revoke_token
 from tests.service.api.conftest import PATH, Running, assert_refused, http
 from tests.support.jobs import begun
 from tests.support.patience import PATIENCE_S

@@ -256,6 +256,9 @@ async def test_a_worker_left_running_over_a_migration_claims_nothing_and_ends(
                 pass
             async with Database(url, connections=1) as database:
                 await database.all("insert into schema_scripts values ('foremask/1000')")
+                for function in ("claim_step", "recover"):
+                    renamed = f"alter function {function}_{VERSION} rename to {function}_1000"
+                    await database.all(renamed)
                 _, token = await create_token(database, "caller")
                 job = await admit(database, new_job(token.id))
                 with pytest.raises(ServiceUnavailable, match="tables of another foremask"):

@@ -1,8 +1,10 @@
 """Whose turn it is: tokens share each queue by the time that each has had of it."""
 
+import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -54,8 +56,12 @@ class Tokens:
         for _ in range(count):
             step = await self.claimed()
             names += self.names[step.token]
-            await steps.fail(self.database, step, CorruptVideo("broken"), seconds=seconds)
+            await steps.fail(self.database, lasted(step, seconds), CorruptVideo("broken"))
         return names
+
+
+def lasted(step: Step, seconds: float) -> Step:
+    return replace(step, taken_at=time.monotonic() - seconds)
 
 
 @pytest.fixture
@@ -92,7 +98,7 @@ async def test_long_steps_count_as_what_they_take(tokens: Tokens) -> None:
         name = tokens.names[step.token]
         seconds = 10.0 if name == "a" else 1.0
         times[name] += seconds
-        await steps.fail(tokens.database, step, CorruptVideo("broken"), seconds=seconds)
+        await steps.fail(tokens.database, lasted(step, seconds), CorruptVideo("broken"))
     assert abs(times["a"] - times["b"]) <= 11.0
 
 
@@ -122,7 +128,7 @@ async def test_a_worker_stays_with_its_token_for_some_seconds(tokens: Tokens) ->
         changes += last[worker] not in (None, step.token)
         last[worker] = step.token
         served[tokens.names[step.token]] += 1
-        await steps.fail(tokens.database, step, CorruptVideo("broken"), seconds=1.0)
+        await steps.fail(tokens.database, lasted(step, 1.0), CorruptVideo("broken"))
     assert changes <= 8
     assert abs(served["a"] - served["b"]) <= 8
 
@@ -171,7 +177,7 @@ async def test_masks_are_shared_apart_from_files(tokens: Tokens) -> None:
         await tokens.submit(token)
         step = await tokens.claimed()
         found = IngestDone(JobClip(), "x", (StepArgs(whole=True),))
-        await steps.finish(tokens.database, step, found, seconds=5.0)
+        await steps.finish(tokens.database, lasted(step, 5.0), found)
     served = []
     for _ in range(2):
         step = await tokens.claimed("masks")

@@ -137,8 +137,6 @@ LEASE_S = 5.0  # two missed renewals; the next attempt begins 3 to 7 s after a w
 RENEW_S = 2.0
 LOST_TICKET_S = 10.0  # a step that nobody began this long after it could have been gets another
 MAX_CRASHES = 3
-STAY_S = 5.0  # a change of token costs half a second to start a child, and a network to load
-ARREARS_S = 10.0
 IN_FLIGHT = 4  # segments of one job at a time: a long clip leaves room for short ones
 
 
@@ -179,6 +177,7 @@ class Step:
 
     @property
     def seconds(self) -> float:
+        """Since the claim: they count against its token's share."""
         return time.monotonic() - self.taken_at
 
     @property
@@ -196,11 +195,9 @@ async def claim(
     """Claim the next step of the queue ``files`` or ``masks``; None where there is none.
 
     Tokens take turns by the seconds that each has used, divided by its share; ``last``, which this
-    worker served last, keeps its turn for ``STAY_S``. Raises OtherTables after a migration.
+    worker served last, keeps its turn for a while. Raises OtherTables after a migration.
     """
-    row = await database.row_of(
-        "claim_step", VERSION, queue, worker, lease_s, last, STAY_S, ARREARS_S
-    )
+    row = await database.row_of(f"claim_step_{VERSION}", queue, worker, lease_s, last)
     if row is None:
         return None
     metrics.HELD_BACK.labels("files").inc(row["held"])
@@ -245,17 +242,11 @@ async def renew(
     return {(row["job"], row["stage"], row["number"], row["attempt"]) for row in held}
 
 
-async def finish(
-    database: Database, step: Step, done: StepDone, seconds: float | None = None
-) -> bool:
-    """Record the step's result and wake what follows; False when the attempt is stale.
-
-    Its ``seconds``, or the time since the claim, count against its token's share.
-    """
-    took_s = step.seconds if seconds is None else seconds
-    return bool(
-        await database.value_of("finish_step", *step.key, json_value(done), IN_FLIGHT, took_s)
-    )
+async def finish(database: Database, step: Step, done: StepDone) -> bool:
+    """Record the step's result and wake what follows; False when the attempt is stale."""
+    result = json_value(done)
+    ended = await database.value_of("finish_step", *step.key, result, IN_FLIGHT, step.seconds)
+    return bool(ended)
 
 
 async def fail(
@@ -265,18 +256,16 @@ async def fail(
     *,
     outcome: str = "failed",
     retry_s: float | None = None,
-    seconds: float | None = None,
 ) -> bool:
-    """Record that the attempt did not succeed; False when it is stale. ``seconds`` as in `finish`.
+    """Record that the attempt did not succeed; False when it is stale.
 
     Without ``retry_s`` the job ends with ``error``. With it the step is retried after that time,
     unless ``outcome`` is "crashed" and it was the last of MAX_CRASHES.
     """
-    took_s = step.seconds if seconds is None else seconds
     facts = json_value(error.facts())
     return bool(
         await database.value_of(
-            "fail_step", *step.key, outcome, facts, retry_s, MAX_CRASHES, took_s
+            "fail_step", *step.key, outcome, facts, retry_s, MAX_CRASHES, step.seconds
         )
     )
 
@@ -342,8 +331,8 @@ async def recover(
         limit=wall_clock_s,
     )
     row = await database.row_of(
-        "recover",
-        *(VERSION, worker, lease_s, LOST_TICKET_S, wall_clock_s, MAX_CRASHES),
+        f"recover_{VERSION}",
+        *(worker, lease_s, LOST_TICKET_S, wall_clock_s, MAX_CRASHES),
         json_value(crashed.facts()),
         json_value(timed_out.facts()),
     )

@@ -28,6 +28,7 @@ from foremask.errors import ServiceUnavailable, SettingsInvalid
 
 STILL_LEAVING = ("might be running", "still in use")  # in the server's errors: files still held
 POLL_S = 0.02
+START_S = 60.0
 STOP_S = 30.0
 PR_SET_PDEATHSIG = 1
 SOCKET_NAME = ".s.PGSQL.5432"
@@ -80,7 +81,7 @@ class EmbeddedPostgres:
         running = self._process is not None and self._process.poll() is None
         return self._process.pid if running and self._process else None
 
-    def start(self, timeout_s: float = 60.0) -> None:
+    def start(self) -> None:
         """Make the database where there is none, and return when it answers.
 
         Raises SettingsInvalid when another foremask has the directory, or it is of another major
@@ -94,7 +95,7 @@ class EmbeddedPostgres:
             if not (self._home.data / "PG_VERSION").exists():
                 self._initialise()
             self._check_version()
-            self._launch(timeout_s)
+            self._launch()
         except BaseException:
             self.stop()
             raise
@@ -124,7 +125,7 @@ class EmbeddedPostgres:
             log.warning("postgres.died", status=self._process.returncode)
             try:
                 # From this thread: PDEATHSIG follows it. Recovery takes a fraction of a second.
-                self._launch(timeout_s=60.0)
+                self._launch()
             except ServiceUnavailable as error:
                 log.critical("postgres.not_restarted", details=error.details)
                 await asyncio.sleep(1.0)
@@ -182,9 +183,9 @@ class EmbeddedPostgres:
                 param="FOREMASK_DATA_DIR",
             )
 
-    def _launch(self, timeout_s: float) -> None:
+    def _launch(self) -> None:
         """Start the server; try again while a killed predecessor still holds its files."""
-        deadline = time.monotonic() + timeout_s
+        deadline = time.monotonic() + START_S
         log_path = self._home.root / "log"
         while True:
             with log_path.open("ab") as output:

@@ -1,6 +1,7 @@
 -- All that the service knows: version 24 (jobs/schema.py). These tables are the truth; the engine's rows are tickets,
--- each of which makes one worker look into one queue (docs/adr/0020). A change of this file needs a new version, and in
--- upgrade.sql what changes older tables, and the names of functions whose arguments or answers have changed.
+-- each of which makes one worker look into one queue (docs/adr/0020). A change of this file needs a new version, also in
+-- the names of two functions: so a worker that was left running over a migration claims nothing. In upgrade.sql is what
+-- changes older tables, and the names of functions whose arguments or answers have changed.
 
 create table tokens (
     id              uuid primary key,
@@ -188,14 +189,6 @@ create function clock() returns timestamptz language sql as $$ select clock_time
 create function is_good(t tokens) returns boolean language sql as $$
     select t.revoked_at is null and (t.expires_at is null or t.expires_at > clock())
 $$;
-
--- Refuse a worker that was left running over a migration: it would fail jobs that it does not understand.
-create function check_version(p_version integer) returns void language plpgsql as $$
-begin
-    if p_version <> (select max(substr(name, 10)::integer) from schema_scripts where name like 'foremask/%') then
-        raise undefined_function;
-    end if;
-end $$;
 
 create function queue_of(p_stage text) returns text immutable language sql as $$
     select case p_stage when 'segment' then 'masks' else 'files' end
@@ -402,21 +395,19 @@ begin
 end $$;
 
 -- Take the step whose turn it is; no row when there is none. It is the next step of the token that has had the least of
--- the queue. A worker stays with the token that it has just served (p_last) while that is at most p_stay_s of virtual
--- time ahead of the others; one that has had less comes first until it has p_arrears_s of what it missed. Tokens that
--- have as much under way as the queue gives them are `held`.
-create function claim_step(p_version integer, p_queue text, p_worker text, p_lease_s float8, p_last uuid, p_stay_s float8,
-                           p_arrears_s float8)
+-- the queue. A worker stays with the token that it has just served (p_last) while that is at most 5 s of virtual time
+-- ahead of the others: a change costs half a second to start a child, and a network to load. One that has had less comes
+-- first until it has 10 s of what it missed. Tokens that have as much under way as the queue gives them are `held`.
+create function claim_step_24(p_queue text, p_worker text, p_lease_s float8, p_last uuid)
 returns table (step jsonb, held integer) language plpgsql as $$
 declare q queues; r record;
 begin
-    perform check_version(p_version);
     held := 0;
     select * into q from queues where queue = p_queue for update;
     for r in
-      select *, begins - case when x.token = p_last then p_stay_s else 0 end as begins_here from (
+      select *, begins - case when x.token = p_last then 5.0 else 0 end as begins_here from (
         select s.job, s.stage, s.number, s.seq, t.priority, t.id as token, t.share,
-            case when h.token is null then q.clock else greatest(h.passed, q.clock - p_arrears_s) end as begins
+            case when h.token is null then q.clock else greatest(h.passed, q.clock - 10.0) end as begins
         from tokens t
         cross join lateral (
             select y.job, y.stage, y.number, y.seq from steps y
@@ -575,8 +566,8 @@ end $$;
 
 -- What nobody looks after: a clock that was set, expired leases, lost tickets, jobs over their time. One caller at a
 -- time; the others return at once. p_worker is `alone` where nobody else came by lately.
-create function recover(p_version integer, p_worker text, p_lease_s float8, p_patience_s float8,
-                        p_wall_clock_s float8, p_max_crashes integer, p_crashed jsonb, p_timed_out jsonb)
+create function recover_24(p_worker text, p_lease_s float8, p_patience_s float8, p_wall_clock_s float8,
+                           p_max_crashes integer, p_crashed jsonb, p_timed_out jsonb)
 returns table (lost integer, woken integer, timed_out integer, alone boolean) language plpgsql as $$
 declare
     v_now timestamptz := clock();
@@ -584,7 +575,6 @@ declare
     v_over timestamptz := v_now - make_interval(secs => p_wall_clock_s);
     v_last timestamptz; v_gap interval; v_jobs text[]; r record;
 begin
-    perform check_version(p_version);
     lost := 0; woken := 0; timed_out := 0;
     select last_at, worker is not distinct from p_worker into v_last, alone from housekeeping for update skip locked;
     if not found then return; end if;

@@ -7,7 +7,7 @@ declare
     r record;
 begin
     for r in select oid::regprocedure as name from pg_proc
-        where pronamespace = current_schema()::regnamespace and proname in (
+        where pronamespace = current_schema()::regnamespace and regexp_replace(proname, '_[0-9]+$', '') in (
             'admit', 'begin_delivery', 'begin_step', 'cancel_job', 'charge_rate', 'claim_step', 'count_stored',
             'delivery_ended', 'early_by', 'end_job', 'fail_step', 'fill_delivery', 'fill_step', 'find_keyed',
             'finish_step', 'forget_newest_mask', 'forget_uploads', 'forget_urls', 'lock_deliveries_of', 'name_job',
