@@ -65,7 +65,7 @@ def local_file(named: str, settings: Settings, *, shows: bool = True) -> Iterato
         check_there(path)
         yield path
         return
-    from foremask.fetch.blocking import download_file  # httpx2 takes its time to load
+    from foremask.fetch.client import download_file  # httpx2 takes its time to load
 
     with tempfile.TemporaryDirectory(prefix="foremask-") as folder:
         path = Path(folder) / "source"

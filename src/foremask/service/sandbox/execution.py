@@ -4,15 +4,15 @@ Only a child imports this module, after it is confined. What a child that only p
 OpenVINO above all, is loaded by the functions that need it.
 """
 
+import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from foremask.facts import Clip, Report, SegmentPlan, Written
-from foremask.fetch.remote_file import RemoteFile
 from foremask.media import segments
 from foremask.media.background_files import check_background
 from foremask.media.colour_presets import check_result
@@ -31,9 +31,32 @@ from foremask.service.sandbox import messages
 from foremask.service.sandbox.messages import Parent
 
 NEWEST_PX: Final = 320
+_READ_BYTES: Final = 256 << 10
 
 if TYPE_CHECKING:
     from foremask.masking.report import OnFrame, Progress
+
+
+class RemoteFile:
+    """Reads and seeks like a file, and never returns more than was asked for.
+
+    ``read_at`` takes an offset and a size, and returns no more bytes than that; none at the end.
+    """
+
+    def __init__(self, read_at: Callable[[int, int], bytes], size: int) -> None:
+        self._read_at, self._size, self._at = read_at, size, 0
+
+    def read(self, size: int = -1, /) -> bytes:
+        """At most ``size`` bytes, and none only at the end."""
+        left = max(0, self._size - self._at)
+        size = min(left if size < 0 else size, left, _READ_BYTES)
+        data = self._read_at(self._at, size) if size else b""
+        self._at += len(data)
+        return data
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET, /) -> int:
+        self._at = offset + (0, self._at, self._size)[whence]
+        return self._at
 
 
 def _probe(request: messages.Probe, parent: Parent) -> Clip:
