@@ -354,10 +354,11 @@ async def store(
     await admission.reserve(service.database, key, size, NO_LIMIT)
 
 
-async def discard(service: Service, key: str) -> None:
-    """Delete a stored file that no job has."""
-    await service.objects.delete(key)
-    await admission.reserve(service.database, key, 0, 0)
+async def discard_clip(request: ApiRequest) -> None:
+    """Delete the clip that came with the request, if one did."""
+    if (key := request.facts.clip) is not None:
+        await request.service.objects.delete(key)
+        await admission.reserve(request.service.database, key, 0, 0)
 
 
 async def open_form(request: ApiRequest, most_bytes: int) -> FileForm:

@@ -270,22 +270,16 @@ async def _start[B: Struct](
         except errors.ServiceUnavailable:  # the job may exist
             raise
         except errors.ForemaskError:
-            await _discard_clip(request)
+            await calls.discard_clip(request)
             raise
         if made != own:
-            await _discard_clip(request)
+            await calls.discard_clip(request)
             trace.note(job=made)
     if getattr(call.body, "sync", False):
         record = await _ended(service, call.token, made, hold_until)
         if record is not None:
             return json_answer(records.status_body(record, service.objects.link))
     return json_answer(Accepted(made, f"{service.settings.base_url}/v2/status/{made}"), 202)
-
-
-async def _discard_clip(request: ApiRequest) -> None:
-    """Delete the clip that came with the request, if one did."""
-    if (key := request.facts.clip) is not None:
-        await calls.discard(request.service, key)
 
 
 async def _ended(service: Service, token: bytes, job: str, hold_until: float) -> Record | None:

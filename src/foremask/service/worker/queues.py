@@ -9,6 +9,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, LiteralString
 
@@ -139,19 +140,9 @@ async def deliver_next(work: WorkerContext) -> None:
 def make_app(work: WorkerContext, connector: "SharedConnector", leases: Leases) -> App:
     """The Procrastinate application of one worker process: a task for each queue."""
     app = App(connector=connector)
-
-    @app.task(name="files", queue="files")
-    async def files() -> None:
-        await do_next(work, "files", leases)
-
-    @app.task(name="masks", queue="masks")
-    async def masks() -> None:
-        await do_next(work, "masks", leases)
-
-    @app.task(name="webhooks", queue="webhooks")
-    async def webhooks() -> None:
-        await deliver_next(work)
-
+    for queue in ("files", "masks"):
+        app.task(name=queue, queue=queue)(partial(do_next, work, queue, leases))
+    app.task(name="webhooks", queue="webhooks")(partial(deliver_next, work))
     return app
 
 
