@@ -108,9 +108,8 @@ SEGMENT_GRID: Final = SegmentGrid(
 class SegmentPlan(Span):
     """A span, and which packets its segment file needs.
 
-    They are those from the keyframe at ``copy_from_pts`` up to but without the keyframe at
-    ``copy_until_pts``. Without the first, the file is the whole clip; without the second, the copy
-    goes on to the end.
+    They are those from the keyframe at ``copy_from_pts`` (None: the file is a copy of the clip) up
+    to but without the keyframe at ``copy_until_pts`` (None: up to the end).
     """
 
     copy_from_pts: int | None = None

@@ -200,7 +200,7 @@ UNLIMITED = Limits(
 class Excerpt:
     """The part of a clip that is wanted, in seconds from its first frame, without ``end_s`` itself.
 
-    Times of what is made of it count from the start. ``end_s`` None is the end of the clip.
+    Times in the output count from ``start_s``. ``end_s`` None is the end of the clip.
     """
 
     start_s: float = 0.0
@@ -306,7 +306,7 @@ class ResultKind(AnyCase):
 
 
 def form_of(name: str, kind: ResultKind) -> Form:
-    """The form called ``name`` for a result of that kind; raises ValueError for none."""
+    """The form called ``name`` of a result of that kind; raises ValueError where it has none."""
     if kind is ResultKind.CUTOUT:
         return AlphaFormat(name)
     is_preset = kind is ResultKind.MASK or name in list(Preset)
@@ -362,9 +362,9 @@ class Background:
 
     @classmethod
     def parse(cls, text: str) -> "Background | None":
-        """Read what a user names a background by; None is none: transparent.
+        """The background that ``text`` names; None for ``transparent``.
 
-        ``transparent``, a colour by name or as ``#rrggbb``, ``blur`` or ``blur:RADIUS``,
+        It is ``transparent``, a colour by name or as ``#rrggbb``, ``blur`` or ``blur:RADIUS``,
         ``original`` or ``original:BRIGHTNESS``, or else the path of a file. Raises FieldInvalid.
         """
         word, _, amount = text.strip().lower().partition(":")

@@ -92,9 +92,8 @@ def exit_code(error: ForemaskError) -> Exit:
 def print_json(value: object, indent: int | None = 2) -> None:
     """Print the answer of ``--json`` on standard output; without ``indent``, on one line."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
-    text = _NOT_FOR_TERMINALS.sub(
-        lambda found: f"\\u{ord(found[0]):04x}", text
-    )  # json.dumps puts them inside strings only
+    # Such characters are inside of strings only.
+    text = _NOT_FOR_TERMINALS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     print(text, flush=True)  # noqa: T201
 
 
