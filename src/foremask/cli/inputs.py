@@ -1,6 +1,5 @@
 """Clips named on the command line, as files: a URL is downloaded."""
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
@@ -9,7 +8,7 @@ from pathlib import Path
 from foremask.cli.exits import Usage
 from foremask.cli.progress_bar import MEGABYTES, PICTURES, progress_bar
 from foremask.cli.sources import ClipSource
-from foremask.cli.standard_streams import spooled_input
+from foremask.cli.standard_streams import spool_folder, spooled_input
 from foremask.errors import OutputFailed
 from foremask.options import Limits
 from foremask.settings import Settings
@@ -49,8 +48,8 @@ def local_clip(
         return
     from foremask.media.pictures import pack_pictures  # av takes its time to load
 
-    with tempfile.TemporaryDirectory(prefix="foremask-") as folder:
-        path = Path(folder) / "source.mov"
+    with spool_folder() as folder:
+        path = folder / "source.mov"
         total = len(source.pictures)
         with progress_bar("read", PICTURES, shows=shows) as show:
             pack_pictures(source.pictures, fps, path, lambda done: show(done, total))
@@ -67,8 +66,8 @@ def local_file(named: str, settings: Settings, *, shows: bool = True) -> Iterato
         return
     from foremask.fetch.client import download_file  # httpx2 takes its time to load
 
-    with tempfile.TemporaryDirectory(prefix="foremask-") as folder:
-        path = Path(folder) / "source"
+    with spool_folder() as folder:
+        path = folder / "source"
         try:
             with progress_bar("download", MEGABYTES, shows=shows) as show:
                 download_file(

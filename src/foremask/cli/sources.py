@@ -96,8 +96,10 @@ def file_identity(path: Path) -> tuple[int, int] | None:
 
 def _expanded(word: str, *, recursive: bool, joined: bool) -> Iterator[ClipSource]:
     path = Path(word)
-    if "://" in word or path.is_file():
-        yield _named(word)
+    if "://" in word:
+        yield ClipSource(word, Path(name_of_url(word)))
+    elif path.is_file():
+        yield ClipSource(word, path)
     elif path.is_dir():
         yield from _in_folder(path, recursive=recursive, joined=joined)
     elif _NUMBERED.fullmatch(path.name):
@@ -105,16 +107,7 @@ def _expanded(word: str, *, recursive: bool, joined: bool) -> Iterator[ClipSourc
     elif glob.has_magic(word):
         yield from _matching(word, recursive=recursive)
     else:
-        yield _named(word)
-
-
-def _named(word: str) -> ClipSource:
-    if "://" in word:
-        return ClipSource(word, Path(name_of_url(word)))
-    path = Path(word)
-    if not path.is_file():
         raise Usage(f"{word} is not a file" if path.exists() else f"there is no file {word}")
-    return ClipSource(word, path)
 
 
 def name_of_url(url: str) -> str:

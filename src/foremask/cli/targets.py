@@ -58,7 +58,7 @@ def _job(source: ClipSource, number_of_sources: int, output: str | None, product
                 f"where does the {product.name} go? -o {made} makes a file, -o - writes it to"
                 " standard output"
             )
-        target = Path(made) if source.is_url else path.with_name(made)
+        target = path.with_name(made)
     elif "://" in output:
         raise Usage(f"OUTPUT is a file or a folder, and not {output}: upload it afterwards")
     elif output == STANDARD_OUTPUT and number_of_sources == 1:
@@ -85,9 +85,8 @@ def _job(source: ClipSource, number_of_sources: int, output: str | None, product
 
 def _filled(template: str, source: ClipSource, suffix: str) -> str:
     path = source.path
-    folder = "." if source.is_url else str(path.parent)
     # clip, clip.mov, the clip's folder, and the mask's ending with its dot
-    values = {"stem": path.stem, "name": path.name, "dir": folder, "ext": suffix}
+    values = {"stem": path.stem, "name": path.name, "dir": str(path.parent), "ext": suffix}
     try:
         return "".join(
             text + ("" if name is None else values[f"{name}{spec}{conversion or ''}"])

@@ -33,6 +33,13 @@ def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
     return _sdr_to_rgb(frame, width, height)
 
 
+def tagged[T: Any](coded: T) -> T:
+    """A frame or a codec whose colours are said to be BT.709 in limited range."""
+    coded.color_range = LIMITED_RANGE
+    coded.colorspace = coded.color_trc = coded.color_primaries = BT709
+    return coded
+
+
 def bits_of(frame: av.VideoFrame) -> int:
     """Bits a colour."""
     return frame.format.components[0].bits

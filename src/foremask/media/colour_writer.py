@@ -12,7 +12,7 @@ from av.packet import PacketSideData
 
 from foremask.errors import Internal
 from foremask.facts import Clip, Written
-from foremask.media.colour import BT709, FULL_RANGE, LIMITED_RANGE
+from foremask.media.colour import BT709, FULL_RANGE, LIMITED_RANGE, tagged
 from foremask.media.colour_presets import ALPHA_OF_VP9, recipe_of
 from foremask.media.frames import Frame
 from foremask.media.planes import plane_of
@@ -119,9 +119,7 @@ def _in_yuv(colours: Rgb, form: str) -> av.VideoFrame:
         dst_color_range=LIMITED_RANGE,
         interpolation="BICUBIC",
     )
-    picture.color_range = LIMITED_RANGE
-    picture.colorspace = picture.color_trc = picture.color_primaries = BT709
-    return picture
+    return tagged(picture)
 
 
 def _with_alpha_plane(opaque: av.VideoFrame, levels: Levels | None) -> av.VideoFrame:
@@ -132,9 +130,7 @@ def _with_alpha_plane(opaque: av.VideoFrame, levels: Levels | None) -> av.VideoF
         plane_of(picture, 3).fill(1023)
     else:
         cv2.LUT(levels, _TO_10_BITS, dst=plane_of(picture, 3))
-    picture.color_range = LIMITED_RANGE
-    picture.colorspace = picture.color_trc = picture.color_primaries = BT709
-    return picture
+    return tagged(picture)
 
 
 def _palette_graph(width: int, height: int) -> Graph:

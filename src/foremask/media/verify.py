@@ -65,7 +65,7 @@ def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list
         if form not in _TOLERANCE_S:
             raise PromiseBroken(f"No mask is a {form} file.", param="container")
         by_blocks = kind is ResultKind.CUTOUT and found.clip.codec == "vp9"
-        fault = _no_fault if by_blocks else _LEVEL_FAULTS[kind]
+        fault = None if by_blocks else _FAULTS.get(kind)
         checks = [PromiseKept("container", form), *_picture(wanted.clip, found.clip)]
         checks += _frames(found, wanted, fault, "levels" if kind is ResultKind.MASK else None)
         if by_blocks:
@@ -108,7 +108,7 @@ def _turned(degrees: int, mirrored: bool) -> str:
 def _frames(
     found: VideoReader,
     wanted: VideoReader,
-    fault: Callable[[av.VideoFrame], str | None],
+    fault: Callable[[av.VideoFrame], str | None] | None,
     promise: str | None,
 ) -> Iterator[PromiseKept]:
     """The frames, their times and the last one's end; a ``fault`` breaks ``promise``."""
@@ -129,7 +129,7 @@ def _frames(
         worst_s = max(worst_s, off_s)
         texts = [f"{each.time_s:.6f} s in frame {count}" for each in (ours, theirs)]
         _check("pts", off_s <= tolerance_s, *texts, limit=tolerance_s, actual=off_s)
-        if message := fault(ours.decoded):
+        if fault and (message := fault(ours.decoded)):
             raise PromiseBroken(f"Frame {count} {message}.", param=promise)
         count += 1
     yield PromiseKept("frames", str(count))
@@ -171,15 +171,7 @@ def _alpha_fault(decoded: av.VideoFrame) -> str | None:
     return None if has_alpha else f"has no alpha: it is {decoded.format.name}"
 
 
-def _no_fault(_: av.VideoFrame) -> None:
-    """Nothing is checked of the picture itself."""
-
-
-_LEVEL_FAULTS: Final[dict[ResultKind, Callable[[av.VideoFrame], str | None]]] = {
-    ResultKind.MASK: _level_fault,
-    ResultKind.CUTOUT: _alpha_fault,
-    ResultKind.COMPOSITE: _no_fault,
-}
+_FAULTS: Final = {ResultKind.MASK: _level_fault, ResultKind.CUTOUT: _alpha_fault}
 
 
 def _alpha_blocks(made: Path) -> PromiseKept:

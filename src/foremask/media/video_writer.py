@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from foremask.errors import Internal
 from foremask.facts import Clip, Written
 from foremask.media import presets
-from foremask.media.colour import BT709, FULL_RANGE, LIMITED_RANGE
+from foremask.media.colour import FULL_RANGE, tagged
 from foremask.media.frames import Frame
 from foremask.media.mask_file import MaskFile
 from foremask.media.presets import Recipe
@@ -96,8 +96,7 @@ class VideoWriter:
         if self.format == "gray":
             codec.color_range = FULL_RANGE
         elif self.format.startswith("yuv"):
-            codec.color_range = LIMITED_RANGE
-            codec.colorspace = codec.color_trc = codec.color_primaries = BT709
+            tagged(codec)
         if encoder.global_quality is not None:
             codec.qscale = True
             codec.global_quality = encoder.global_quality

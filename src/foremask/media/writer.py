@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from foremask.facts import Clip, Written
-from foremask.media.colour import BT709, FULL_RANGE, LIMITED_RANGE
+from foremask.media.colour import FULL_RANGE, tagged
 from foremask.media.frames import Frame
 from foremask.media.planes import plane_of
 from foremask.media.presets import RECIPES, check_preset
@@ -85,6 +85,4 @@ def _blank(width: int, height: int, pixel_format: str) -> av.VideoFrame:
         return picture
     for index in (1, 2):
         plane_of(picture, index).fill(512 if picture.format.components[0].bits > 8 else 128)
-    picture.color_range = LIMITED_RANGE
-    picture.colorspace = picture.color_trc = picture.color_primaries = BT709
-    return picture
+    return tagged(picture)
