@@ -319,6 +319,24 @@ def test_a_point_out_on_a_spot_takes_no_more_than_the_spot() -> None:
     assert place[~spot].mean() <= 0.002
 
 
+@pytest.mark.parametrize("picture", ["black", "a wall"])
+def test_a_point_on_what_no_crop_has_takes_a_compact_place(picture: str) -> None:
+    """No candidate has an end there: without a limit all of the picture were the subject."""
+    rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    if picture == "a wall":
+        noise = np.random.default_rng(0).normal(0, 3, rgb.shape)
+        rgb[:] = 150 + np.linspace(0, 25, WIDTH)[:, None] + noise
+    nothing = np.zeros((HEIGHT, WIDTH), np.float32)
+    frame = Shown(rgb, nothing, [nothing], nothing, nothing - 6)
+    click = Correction(90, 160, positive=True, crops=[nothing] * 4)
+    place = place_of(click, frame, [], lambda _: nothing)
+    assert place is not None
+    contours, _ = cv2.findContours(place.astype(np.uint8), 0, 2)
+    round_it = cv2.contourArea(cv2.convexHull(np.concatenate(contours)))
+    assert 0.001 * place.size < place.sum() < 0.02 * place.size
+    assert place.sum() > 0.9 * round_it
+
+
 def with_crumb(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A disc, and a crumb that the network has too."""
     rgb = background(1)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Alpha, Rgb
-from foremask.vision.temporal.frame_hints import OTHER_SHARE, Correction, part_at
+from foremask.vision.temporal.frame_hints import CROP_SHARES, OTHER_SHARE, Correction, part_at
 from foremask.vision.temporal.regions import FOREGROUND, MOST_LOGIT, Features
 from foremask.vision.temporal.things import depth_of
 from foremask.vision.temporal.verdict import Trees, trees_of
@@ -130,6 +130,9 @@ def measured(
     for other in opposite:
         apart = _distance(other, wrong.shape)
         wrong &= (away <= apart) & (away <= apart[click.row, click.column])
+    opinions = [*shown.opinions, *click.crops]
+    if click.positive and max(each[click.row, click.column] for each in opinions) < LEAST_FOUND:
+        wrong &= away < min(wrong.shape) * CROP_SHARES[0] / 2
     if not wrong[click.row, click.column]:
         return [], {}
     picked = int((shown.mask > FOREGROUND).sum())

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.temporal.correction import Place, Shown, place_of
+from foremask.vision.temporal.flow import warp
 from foremask.vision.temporal.frame_hints import Correction, FrameHints
 from foremask.vision.temporal.regions import FOREGROUND, Link
 from foremask.vision.temporal.things import NEITHER, sides
@@ -24,8 +25,7 @@ LEAVING = 0.002  # chance that a pixel leaves a claimed place between two anchor
 SAME = 0.5  # shared by a place and what a crop round it has: that is a thing of its own
 PART = 0.3  # least share of a part, or of a place, that the other covers
 MOST_OPINION = 3.9  # log odds of an opinion that is sure
-SPOKEN = 0.05  # least log odds at which a correction counts
-DECIDED = np.float32(2)  # log odds of what was decided, where a hint speaks
+LEAST_FOLLOWED = 2.0  # mean log odds of a place, below which it is lost
 OUTLINE_PX = 2  # of the tracks' grid: how far the flow may be wrong at an outline
 
 
@@ -75,8 +75,8 @@ class Guidance:
 class Hinted:
     """What hints have changed on an anchor.
 
-    ``side`` is 1 on things that they choose and -1 on those that they ban; ``plane`` has the log
-    odds of their corrections.
+    ``side`` is 1 on things that they choose and -1 on those that they ban, ``plane`` is so on the
+    places that they correct.
     """
 
     side: Alpha
@@ -107,7 +107,7 @@ def hinted_window(
     places = _Places(shown, links, ask_round)
     if first is not None:
         for side in (1, -1):
-            places.add(0, side * first.plane > SPOKEN, side)
+            places.add(0, first.plane == side, side)
     hints = [(index, each.corrections) for index, each in enumerate(frames) if each is not None]
     made = [(each.number, index, each) for index, some in hints for each in some]
     for _, index, each in sorted(made, key=lambda item: item[:1]):
@@ -138,8 +138,7 @@ class _Places:
         """
         place, plane = hint.place, self.planes[index]
         if place is None:
-            is_decided = np.abs(plane) < DECIDED
-            mask = np.where(is_decided, self._shown[index].mask, plane > 0).astype(np.float32)
+            mask = np.where(plane == 0, self._shown[index].mask, plane > 0).astype(np.float32)
             shown = replace(self._shown[index], mask=mask)
             place = place_of(hint, shown, opposite, partial(self._ask_round, index))
         if place is not None:
@@ -153,38 +152,42 @@ class _Places:
         after = min((k for k in self._hinted if k > start), default=len(self.planes))
         self._hinted.append(start)
         thing = _parts_on(self._ask_round(start, place) > FOREGROUND, place)
-        is_thing = (thing & place).sum() > SAME * (thing | place).sum()
-        there = np.where(place, np.float32(CLAIM), np.float32(-CLAIM))
-        self._write(start, there, side)
+        is_thing = bool((thing & place).sum() > SAME * (thing | place).sum())
+        self.planes[start] = np.where(place, np.float32(side), self.planes[start])
         for order, offset in ((range(start + 1, after), -1), (range(start - 1, before, -1), 1)):
-            here = there
+            here, log_odds = place, CLAIM
             for index in order:
-                link = self._links[index].get(offset)
-                if link is None:
+                here, log_odds = self._moved(here, log_odds, index, offset, is_thing=is_thing)
+                if not here.any():
                     break
-                logits = self._shown[index].logit, self._shown[index + offset].logit
-                here = moved_on(here, link, *logits, LEAVING)
-                inside = here > SPOKEN
-                if not inside.any():
-                    break
-                if is_thing:
-                    here = _with_opinion(here, inside, self._ask_round(index, inside))
-                self._write(index, here, side)
+                self.planes[index] = np.where(here, np.float32(side), self.planes[index])
 
-    def _write(self, index: int, log_odds: Alpha, side: float) -> None:
-        spoken = np.float32(side) * log_odds
-        self.planes[index] = np.where(log_odds > 0, spoken, self.planes[index])
+    def _moved(
+        self, place: Place, log_odds: float, index: int, offset: int, *, is_thing: bool
+    ) -> tuple[Place, float]:
+        """Where a place of the anchor ``offset`` away is, and the log odds of it; empty if lost."""
+        link = self._links[index].get(offset)
+        if link is None:
+            return np.zeros_like(place), 0.0
+        logits = self._shown[index].logit, self._shown[index + offset].logit
+        there = np.where(place, np.float32(log_odds), np.float32(-log_odds))
+        here = moved_on(there, link, *logits, LEAVING)
+        moved = np.asarray(warp(place.astype(np.float32), link.flow) > FOREGROUND)
+        if is_thing and moved.any():
+            found = _found(here, moved, self._ask_round(index, moved))
+            if found is not None:
+                return found, CLAIM
+        mean = float(here[moved].mean()) if moved.any() else 0.0
+        return (moved, mean) if mean > LEAST_FOLLOWED else (np.zeros_like(place), 0.0)
 
 
-def _with_opinion(here: Alpha, inside: Place, opinion: Alpha) -> Alpha:
-    """Log odds with what a crop has, as they were where it has nothing of the place."""
+def _found(here: Alpha, place: Place, opinion: Alpha) -> Place | None:
+    """What a crop has of a place, with the log odds that the flow brings; None if it has little."""
     with np.errstate(divide="ignore"):
         asked = np.clip(np.log(opinion / (1 - opinion)), -MOST_OPINION, MOST_OPINION)
     both = np.clip(here, -MOST_OPINION, MOST_OPINION) + asked
-    ours = _parts_on(both > 0, inside)
-    if (ours & inside).sum() < PART * inside.sum():
-        return here
-    return np.where(ours, np.float32(CLAIM), np.minimum(both, -1)).astype(np.float32)
+    found = _parts_on(both > 0, place)
+    return found if (found & place).sum() > PART * place.sum() else None
 
 
 def _parts_on(places: Place, place: Place) -> Place:
@@ -197,14 +200,13 @@ def _parts_on(places: Place, place: Place) -> Place:
 
 def with_hints(shown: Shown, hinted: Hinted) -> tuple[Alpha, NDArray[np.bool_]]:
     """The log odds of a mask after hints, and where they differ from it."""
-    decided = np.where(shown.mask > FOREGROUND, DECIDED, -DECIDED)
     banned = (hinted.side < 0).astype(np.uint8)
     reach = np.ones((2 * OUTLINE_PX + 1, 2 * OUTLINE_PX + 1), np.uint8)
     out = (cv2.dilate(banned, reach) > 0) & (hinted.side <= 0)
     taken = (hinted.side > 0) & (shown.mask <= FOREGROUND)
-    named = np.where(out, np.float32(-CLAIM), np.float32(CLAIM) * taken)
-    log_odds = np.where(named == 0, decided + hinted.plane, named).astype(np.float32)
-    return log_odds, (named != 0) | (np.abs(hinted.plane) > SPOKEN)
+    side = np.where(out, np.float32(-1), np.where(taken, np.float32(1), hinted.plane))
+    log_odds = np.where(side == 0, shown.mask - np.float32(FOREGROUND), side).astype(np.float32)
+    return log_odds, side != 0
 
 
 def _picked(shown: Shown) -> NDArray[np.bool_]:
