@@ -4,12 +4,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, SpinnerColumn, Task, TextColumn
+from typing import TYPE_CHECKING, Protocol
 
 from foremask.cli.exits import printable
+
+if TYPE_CHECKING:  # it takes a quarter of the start of a command, and few commands show progress
+    from rich.console import Console
+    from rich.progress import Task
 
 
 class OnStep(Protocol):
@@ -46,7 +47,7 @@ MEGABYTES = Unit("MB", "MB/s", 1e6, 1)
 def progress_bar(
     label: str,
     unit: Unit,
-    console: Console | None = None,
+    console: "Console | None" = None,
     *,
     shows: bool = True,
 ) -> Iterator[OnStep]:
@@ -54,6 +55,9 @@ def progress_bar(
     if not shows:
         yield lambda _done, _total, left_s=None: None
         return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
+
     label, console = printable(label), console or Console(stderr=True)
     progress = Progress(
         SpinnerColumn(),
@@ -82,7 +86,7 @@ def progress_bar(
         yield step
 
 
-def _described(task: Task, unit: Unit, left_s: float | None) -> str:
+def _described(task: "Task", unit: Unit, left_s: float | None) -> str:
     """Amount, rate and time left as text."""
     amount = f"{task.completed / unit.scale:.{unit.digits}f}"
     if task.total is not None:

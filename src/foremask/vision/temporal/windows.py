@@ -273,9 +273,8 @@ class _Window:
 
     def _fit_basis(self) -> None:
         basis = self._basis = Basis.fit(list(self._features.values()))
-        for frame, features in self._features.items():
-            self._projected[frame] = basis.project(features)
-        self._features.clear()
+        for frame in [*self._features]:
+            self._projected[frame] = basis.project(self._features.pop(frame))
 
     def masks(self, end: int | None) -> Iterator[Alpha]:
         """The masks of its own frames, up to frame ``end`` of the clip."""
