@@ -32,6 +32,7 @@ WINDOW_BYTES: Final = 200_000_000
 
 docs/adr/0057; the tee between the two readers of frames holds it.
 """
+_QUEUE_BYTES: Final = 16_000_000  # of frames between two stages
 _AHEAD_BYTES: Final = 100_000_000  # of these for the backdrop: its whole reach, up to 4 megapixels
 
 
@@ -82,7 +83,7 @@ class MaskingPlan:
 
     @property
     def queue_frames(self) -> int:
-        return 1 if self.is_huge else 4
+        return queue_frames(self.clip)
 
     @property
     def time_base(self) -> Fraction:
@@ -143,6 +144,7 @@ def opened_plan(
                 on_asked=work.ask_to,
                 on_decided=work.decide_to,
                 on_picked=on_picked,
+                flows_ahead=3 * queue_frames(clip),
             )
             if guidance is not None:
                 clip = replace(clip, warnings=(*clip.warnings, *remarks(guidance)))
@@ -168,6 +170,11 @@ def _frames_can_wait(clip: Clip, quality: Quality) -> bool:
     If it could not, both readers would wait for each other for ever.
     """
     return TIERS[quality].keeps_frames and LAG_FRAMES * frame_bytes(clip) <= WINDOW_BYTES
+
+
+def queue_frames(clip: Clip) -> int:
+    """How many frames may wait between two stages: 4, fewer above 1080p."""
+    return max(1, min(4, _QUEUE_BYTES // frame_bytes(clip)))
 
 
 def ahead_frames(bytes_per_frame: int, quality: Quality) -> int | None:

@@ -75,6 +75,7 @@ def mask_images(
     on_picked: Callable[[list[PickedAnchor]], None] | None = None,
     on_asked: Callable[[int], None] = lambda _: None,
     on_decided: Callable[[int], None] = lambda _: None,
+    flows_ahead: int = BLOCK_FRAMES,
 ) -> Iterator[Alpha]:
     """One mask for each image, in order, on the tier's grid, which is never larger than the image.
 
@@ -90,11 +91,12 @@ def mask_images(
     each anchor, long before the frame's own mask is decided. ``on_picked`` gets the anchors of each
     window, with what the network has picked besides the mask. ``on_asked`` and ``on_decided`` get
     a frame's number: all anchors from the first wanted frame up to it are inferred, or decided.
+    ``flows_ahead`` images wait with their flow, at most, while the network runs.
     """
     with (
         ThreadPoolExecutor(THREADS) as threads,
         prefetch(
-            with_shots(placed_images(images, is_wanted), tier, threads), BLOCK_FRAMES, "flow"
+            with_shots(placed_images(images, is_wanted), tier, threads), flows_ahead, "flow"
         ) as arriving,
     ):
         heard = on_anchor, on_picked, on_asked, on_decided
