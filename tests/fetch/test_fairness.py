@@ -7,7 +7,7 @@ from tests.support.patience import PATIENCE_S
 
 
 async def test_who_gives_up_waiting_takes_no_place_along() -> None:
-    fair, waits = FairSemaphore(1, 1), list[str]()
+    waits = list[str]()
     fair = FairSemaphore(1, 1, lambda: waits.append("waited"))
     for give_first in (False, True):
         await fair.acquire("x")
