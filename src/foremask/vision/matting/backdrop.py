@@ -19,8 +19,7 @@ MIN_NEW_SHARE: Final = 0.01  # of the cells in question: a frame that shows fewe
 MAYBE_SUBJECT: Final = 0.05  # an alpha from which a cell may show some of the subject,
 MARGIN_CELLS: Final = 3  # and so may those as near to it as this
 CORNERS: Final = 200
-MIN_CORNERS: Final = 12  # with fewer the motion to the next frame is unknown,
-MIN_INLIER_SHARE: Final = 0.5  # and where fewer of them move as one plane does
+MIN_CORNERS: Final = 12  # with fewer that move as one plane does, the camera's motion is unknown
 CORNER_GAP_CELLS: Final = 8
 TRACKING_WINDOW_CELLS: Final = 15  # the side of the square around a corner that is looked for
 OUTLIER_CELLS: Final = 1.0
@@ -162,15 +161,11 @@ def _background_homography(here: Luma, hidden: NDArray[np.uint8], there: Luma) -
         maxLevel=4,
     )
     followed = np.ravel(status) == 1
-    if np.count_nonzero(followed) < max(MIN_CORNERS, MIN_INLIER_SHARE * len(corners)):
+    if np.count_nonzero(followed) < MIN_CORNERS:
         return None
     ends = np.asarray(tracked)[followed]
     homography, inliers = cv2.findHomography(corners[followed], ends, cv2.RANSAC, OUTLIER_CELLS)
-    if (
-        homography is None
-        or np.mean(inliers) < MIN_INLIER_SHARE
-        or abs(np.linalg.det(homography)) < 1e-6
-    ):
+    if homography is None or np.sum(inliers) < MIN_CORNERS or abs(np.linalg.det(homography)) < 1e-6:
         return None
     return np.asarray(homography, np.float64)
 
