@@ -24,7 +24,7 @@ from foremask.options import Quality
 from foremask.vision.network.opinions import infer_part
 from foremask.vision.network.session import Network, Session
 from foremask.vision.temporal.correction import Shown, measured
-from foremask.vision.temporal.frame_hints import CROP_PX, Correction, Mark, crops_round
+from foremask.vision.temporal.frame_hints import CROP_PX, Claim, Mark, crops_round
 from foremask.vision.temporal.regions import FOREGROUND, Features
 from foremask.vision.temporal.things import depth_of, middle_of
 from foremask.vision.temporal.tier import TIERS
@@ -78,7 +78,8 @@ def lessons_of(clip: Clip, network: Network, trees: Trees) -> Iterator[Lesson]:
                     crops.append(shown.mean())
                     part = infer_part(network, images[frame], (rows, columns), box, CROP_PX)
                     crops[-1][box] = part
-                candidates, features = measured(Correction(row, column, positive, crops), shown)
+                click = Claim(0, positive, row, column, crops, mask & False)
+                candidates, features = measured(click, shown)
                 if not candidates:
                     continue
                 wrong, found = mask != truth, [each.place for each in candidates]

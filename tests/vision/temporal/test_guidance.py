@@ -12,7 +12,7 @@ from foremask.types import Image
 from foremask.vision.image import ArrayImage, Cropped
 from foremask.vision.network.session import InputSize, Network, NetworkOutput
 from foremask.vision.temporal.correction import Shown, place_of
-from foremask.vision.temporal.frame_hints import Correction, Mark
+from foremask.vision.temporal.frame_hints import Claim, Mark
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import learn, mask_images
 from tests.vision.temporal.test_windows import HEIGHT, WIDTH, background, disc
@@ -312,7 +312,7 @@ def test_a_point_out_on_a_spot_takes_no_more_than_the_spot() -> None:
     rgb[spot] = (20, 30, 150)
     mask = body.astype(np.float32)
     frame = Shown(rgb, mask, [mask], mask, 6 * mask - 3)
-    click = Correction(90, 160, positive=False, crops=[mask] * 4)
+    click = Claim(0, False, 90, 160, [mask] * 4, spot)
     place = place_of(click, frame, [], lambda _: mask)
     assert place is not None
     assert place[spot].mean() >= 0.7
@@ -328,7 +328,7 @@ def test_a_point_on_what_no_crop_has_takes_a_compact_place(picture: str) -> None
         rgb[:] = 150 + np.linspace(0, 25, WIDTH)[:, None] + noise
     nothing = np.zeros((HEIGHT, WIDTH), np.float32)
     frame = Shown(rgb, nothing, [nothing], nothing, nothing - 6)
-    click = Correction(90, 160, positive=True, crops=[nothing] * 4)
+    click = Claim(0, True, 90, 160, [nothing] * 4, nothing > 0)
     place = place_of(click, frame, [], lambda _: nothing)
     assert place is not None
     contours, _ = cv2.findContours(place.astype(np.uint8), 0, 2)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Alpha, Rgb
-from foremask.vision.temporal.frame_hints import CROP_SHARES, OTHER_SHARE, Correction, part_at
+from foremask.vision.temporal.frame_hints import CROP_SHARES, OTHER_SHARE, Claim, part_at
 from foremask.vision.temporal.regions import FOREGROUND, MOST_LOGIT, Features
 from foremask.vision.temporal.things import depth_of
 from foremask.vision.temporal.verdict import Trees, trees_of
@@ -77,7 +77,7 @@ class Candidate:
 
 
 def place_of(
-    click: Correction, shown: Shown, opposite: Sequence[Correction], ask_round: AskRound
+    click: Claim, shown: Shown, opposite: Sequence[Claim], ask_round: AskRound
 ) -> Place | None:
     """The place that a point means, as long as the mask is wrong there; else None."""
     if click.positive:
@@ -90,7 +90,7 @@ def place_of(
     return candidates[int(np.argmax(fitted_trees().log_odds(features)))].place
 
 
-def _new_thing(click: Correction, shown: Shown, ask_round: AskRound) -> Place | None:
+def _new_thing(click: Claim, shown: Shown, ask_round: AskRound) -> Place | None:
     """What the largest crops have round a click, and a crop round that, where no mask is near."""
     large = np.float32(0.5) * (click.crops[-2] + click.crops[-1])
     place = _found_round(click, large)
@@ -99,7 +99,7 @@ def _new_thing(click: Correction, shown: Shown, ask_round: AskRound) -> Place | 
     return _found_round(click, np.float32(0.5) * (large + ask_round(place)))
 
 
-def _found_round(click: Correction, opinion: Alpha) -> Place | None:
+def _found_round(click: Claim, opinion: Alpha) -> Place | None:
     """The part round a click; where the opinion there is unsure, what is half as sure at least."""
     there = opinion[click.row, click.column]
     if there < LEAST_FOUND:
@@ -115,7 +115,7 @@ def fitted_trees() -> Trees:
 
 
 def measured(
-    click: Correction, shown: Shown, opposite: Sequence[Correction] = ()
+    click: Claim, shown: Shown, opposite: Sequence[Claim] = ()
 ) -> tuple[list[Candidate], Features]:
     """The candidates for a click, and what the trees weigh of each; none where the mask is right.
 
@@ -151,9 +151,7 @@ def measured(
     return candidates, _features(click, shown, wrong, room, cues, candidates)
 
 
-def _cues(
-    click: Correction, shown: Shown, away: Alpha, wrong: Place, seed: Place
-) -> dict[str, Alpha]:
+def _cues(click: Claim, shown: Shown, away: Alpha, wrong: Place, seed: Place) -> dict[str, Alpha]:
     """Planes that are high on what a click may mean; ``seed`` surely belongs to it."""
     cues = {"all": np.ones_like(away)}
     views = {f"opinion {k}": each for k, each in enumerate([*shown.opinions, shown.mean()])}
@@ -170,7 +168,7 @@ def _cues(
     return cues
 
 
-def _likeness(click: Correction, shown: Shown, away: Alpha, wrong: Place) -> Alpha:
+def _likeness(click: Claim, shown: Shown, away: Alpha, wrong: Place) -> Alpha:
     """How much rather each pixel is like the disc in the room than like what is beyond two discs.
 
     A log ratio of normal distributions, on the second disc.
@@ -192,7 +190,7 @@ def _misfit(described: NDArray[np.float32], known: NDArray[np.float32]) -> Alpha
 
 
 def _features(
-    click: Correction,
+    click: Claim,
     shown: Shown,
     wrong: Place,
     room: float,
@@ -227,7 +225,7 @@ def _features(
     return {name: np.array([row[name] for row in rows], np.float32) for name in rows[0]}
 
 
-def _shape(click: Correction, place: Place, wrong: Place, slopes: Alpha) -> dict[str, float]:
+def _shape(click: Claim, place: Place, wrong: Place, slopes: Alpha) -> dict[str, float]:
     depth, outline = depth_of(place), _grown(place, _NEXT)
     changed = outline & wrong  # the rest of it is the mask's border
     return {
@@ -258,13 +256,13 @@ def _kind(cue: str) -> str:
     return cue.split(",")[0].split()[0]
 
 
-def _part_round(click: Correction, places: Place) -> Place:
+def _part_round(click: Claim, places: Place) -> Place:
     """The connected part round the click; empty where the click is on none."""
     if not places[click.row, click.column]:
         return np.zeros_like(places)
     return part_at(places, click.row, click.column)
 
 
-def _distance(click: Correction, shape: tuple[int, ...]) -> Alpha:
+def _distance(click: Claim, shape: tuple[int, ...]) -> Alpha:
     rows, columns = np.indices(shape)
     return np.asarray(np.hypot(rows - click.row, columns - click.column), np.float32)

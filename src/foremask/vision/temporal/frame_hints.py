@@ -55,18 +55,20 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Correction:
-    """A hint that mends a mask, on the tracks' grid.
+class Claim:
+    """A mark on the tracks' grid.
 
-    A box and a paint have their ``place``; how far a point reaches depends on the mask.
+    ``seed`` are the pixels that surely belong to it, all of a box or a paint; how far a point
+    reaches depends on the mask.
     """
 
+    number: int
+    positive: bool
     row: int
     column: int
-    positive: bool
-    crops: Sequence[Alpha] = ()  # the network's opinion of windows round it, the smallest first
-    number: int = 0
-    place: NDArray[np.bool_] | None = None
+    crops: Sequence[Alpha]  # the network's opinion of windows round it, the smallest first
+    seed: NDArray[np.bool_]
+    has_size: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class FrameHints:
     opinions: dict[View, Levels]
     crops: list[Levels]
     followed: Alpha | None
-    corrections: list[Correction]
+    corrections: list[Claim]
     contradicted: list[tuple[int, int]] = field(default_factory=list)
 
 
@@ -111,7 +113,7 @@ def settled(frames: Mapping[Hashable, "Claims"]) -> dict[Hashable, FrameHints]:
     After the first correction no point chooses or bans a thing: each later one corrects.
     """
     corrections = [
-        claim.mark.number
+        claim.number
         for each in frames.values()
         for claim in each.made
         if each.corrects(claim, chooses=each.chooses)
@@ -142,17 +144,6 @@ def _span(middle: float, length: float, most: int) -> slice:
     length = min(length, most)
     first = min(max(0.0, middle - length / 2), most - length)
     return slice(int(first), min(most, int(np.ceil(first + length))))
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A mark with the pixels that surely belong to it."""
-
-    mark: Mark
-    row: int
-    column: int
-    seed: NDArray[np.bool_]
-    crops: list[Alpha]  # round it
 
 
 class Claims:
@@ -200,9 +191,9 @@ class Claims:
             return
         for other in self.made:
             shared = (other.seed & seed).sum() > 0.5 * min(seed.sum(), other.seed.sum())
-            if other.mark.positive != mark.positive and shared and mark.levels is None:
-                self._contradicted.append((other.mark.number, mark.number))
-        self.made.append(Claim(mark, row, column, seed, crops))
+            if other.positive != mark.positive and shared and mark.levels is None:
+                self._contradicted.append((other.number, mark.number))
+        self.made.append(Claim(mark.number, mark.positive, row, column, crops, seed, mark.has_size))
 
     def _seed(self, mark: Mark, row: int, column: int) -> NDArray[np.bool_]:
         columns, rows = self._small
@@ -225,7 +216,7 @@ class Claims:
     @cached_property
     def chosen_by(self) -> int:
         """The first positive mark."""
-        return min((each.mark.number for each in self.made if each.mark.positive), default=0)
+        return min((each.number for each in self.made if each.positive), default=0)
 
     @cached_property
     def chooses(self) -> bool:
@@ -234,7 +225,7 @@ class Claims:
         A point is, where every opinion of the whole picture has the thing, and it is no crumb. A
         part smaller than a quarter of the marked thing is no other thing: it may belong to it.
         """
-        positive = [each for each in self.made if each.mark.positive]
+        positive = [each for each in self.made if each.positive]
         if not positive or not all(self._is_on_found(each) for each in positive):
             return False
         labels, areas = _parts(self._picked)
@@ -245,24 +236,17 @@ class Claims:
 
     def hints(self, *, chooses: bool) -> FrameHints:
         """What the marks say; ``chooses``: positive ones choose among the things."""
-        points = {each.mark.number for each in self.made if not each.mark.has_size}
+        points = {each.number for each in self.made if not each.has_size}
         refuted = {earlier for earlier, later in self._contradicted if later in points}
         return FrameHints(
             opinions=self._opinions,
             crops=self._cropped,
             followed=self._followed(chooses=chooses),
             corrections=[
-                Correction(
-                    each.row,
-                    each.column,
-                    each.mark.positive,
-                    each.crops,
-                    each.mark.number,
-                    each.seed if each.mark.has_size else None,
-                )
+                each
                 for each in self.made
-                if each.mark.has_size
-                or (each.mark.number not in refuted and self.corrects(each, chooses=chooses))
+                if each.has_size
+                or (each.number not in refuted and self.corrects(each, chooses=chooses))
             ],
             contradicted=self._contradicted,
         )
@@ -271,7 +255,7 @@ class Claims:
         """1 on what positive marks choose, -1 on all else that is found and on what is banned."""
         plane = np.zeros(self._picked.shape, np.float32)
         if chooses:
-            ours = [self._extent(each) for each in self.made if each.mark.positive]
+            ours = [self._extent(each) for each in self.made if each.positive]
             chosen = np.asarray(np.any(ours, axis=0))
             labels, _ = _parts(self._picked)
             plane[self._picked & ~np.isin(labels, labels[chosen])] = -1
@@ -283,17 +267,17 @@ class Claims:
 
     def corrects(self, claim: Claim, *, chooses: bool) -> bool:
         """Whether a mark corrects what is found, rather than choosing a thing of it."""
-        if claim.mark.has_size:
+        if claim.has_size:
             return False
         if self._is_late(claim):
             return True
-        return not (chooses if claim.mark.positive else self._bans(claim))
+        return not (chooses if claim.positive else self._bans(claim))
 
     def _is_late(self, claim: Claim) -> bool:
-        return self.first_correction is not None and claim.mark.number > self.first_correction
+        return self.first_correction is not None and claim.number > self.first_correction
 
     def _is_on_found(self, claim: Claim) -> bool:
-        if claim.mark.has_size:
+        if claim.has_size:
             return bool((claim.seed & self._picked).any())
         if self._least[claim.row, claim.column] <= FOREGROUND:
             return False
@@ -305,19 +289,19 @@ class Claims:
         It does in the middle of what the network is sure of, without a positive point on the same
         thing.
         """
-        if claim.mark.has_size or claim.mark.positive or self._is_late(claim):
+        if claim.has_size or claim.positive or self._is_late(claim):
             return False
         part = part_at(self._picked, claim.row, claim.column)
         if not part.any() or self._least[claim.row, claim.column] < CERTAIN:
             return False
-        if any((each.seed & part).any() for each in self.made if each.mark.positive):
+        if any((each.seed & part).any() for each in self.made if each.positive):
             return False
         depth = depth_of(part)
         return bool(depth[claim.row, claim.column] > MIDDLE * depth.max())
 
     def _extent(self, claim: Claim) -> NDArray[np.bool_]:
         """Of a point the part that holds it, as far as the opinions that have it agree."""
-        if claim.mark.has_size:
+        if claim.has_size:
             return claim.seed
         row, column = claim.row, claim.column
         holding = [

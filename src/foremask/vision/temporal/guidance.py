@@ -15,17 +15,14 @@ from numpy.typing import NDArray
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.temporal.correction import Place, Shown, place_of
 from foremask.vision.temporal.flow import warp
-from foremask.vision.temporal.frame_hints import Correction, FrameHints
+from foremask.vision.temporal.frame_hints import Claim, FrameHints
 from foremask.vision.temporal.regions import FOREGROUND, Link
 from foremask.vision.temporal.things import NEITHER, sides
-from foremask.vision.temporal.verdict import moved_on
+from foremask.vision.temporal.verdict import subject_continuity
 
-CLAIM = 14.0  # log odds on a hinted frame
-LEAVING = 0.002  # chance that a pixel leaves a claimed place between two anchors, with full trust
 SAME = 0.5  # shared by a place and what a crop round it has: that is a thing of its own
 PART = 0.3  # least share of a part, or of a place, that the other covers
-MOST_OPINION = 3.9  # log odds of an opinion that is sure
-LEAST_FOLLOWED = 2.0  # mean log odds of a place, below which it is lost
+LEAST_HELD = 0.5  # product of a place's mean continuities, below which it is lost
 OUTLINE_PX = 2  # of the tracks' grid: how far the flow may be wrong at an outline
 
 
@@ -131,12 +128,12 @@ class _Places:
         self._hinted: list[int] = []
         self.planes = [np.zeros(each.mask.shape, np.float32) for each in shown]
 
-    def correct(self, index: int, hint: Correction, opposite: Sequence[Correction]) -> None:
+    def correct(self, index: int, hint: Claim, opposite: Sequence[Claim]) -> None:
         """Find the place of a hint on an anchor, as the mask is by the hints before it, and add it.
 
         ``opposite`` are hints on the same anchor that say the opposite.
         """
-        place, plane = hint.place, self.planes[index]
+        place, plane = hint.seed if hint.has_size else None, self.planes[index]
         if place is None:
             mask = np.where(plane == 0, self._shown[index].mask, plane > 0).astype(np.float32)
             shown = replace(self._shown[index], mask=mask)
@@ -155,39 +152,32 @@ class _Places:
         is_thing = bool((thing & place).sum() > SAME * (thing | place).sum())
         self.planes[start] = np.where(place, np.float32(side), self.planes[start])
         for order, offset in ((range(start + 1, after), -1), (range(start - 1, before, -1), 1)):
-            here, log_odds = place, CLAIM
+            here, held = place, 1.0
             for index in order:
-                here, log_odds = self._moved(here, log_odds, index, offset, is_thing=is_thing)
-                if not here.any():
+                link = self._links[index].get(offset)
+                if link is None:
+                    break
+                logits = self._shown[index].logit, self._shown[index + offset].logit
+                trusted = subject_continuity(link, *logits)
+                came = warp(np.where(here, np.float32(1), np.float32(-1)), link.flow)
+                here = came > 0
+                found = self._found(index, came * trusted) if is_thing else None
+                if found is not None:
+                    here, held = found, 1.0
+                elif here.any():
+                    held *= float(trusted[here].mean())
+                if held < LEAST_HELD or not here.any():
                     break
                 self.planes[index] = np.where(here, np.float32(side), self.planes[index])
 
-    def _moved(
-        self, place: Place, log_odds: float, index: int, offset: int, *, is_thing: bool
-    ) -> tuple[Place, float]:
-        """Where a place of the anchor ``offset`` away is, and the log odds of it; empty if lost."""
-        link = self._links[index].get(offset)
-        if link is None:
-            return np.zeros_like(place), 0.0
-        logits = self._shown[index].logit, self._shown[index + offset].logit
-        there = np.where(place, np.float32(log_odds), np.float32(-log_odds))
-        here = moved_on(there, link, *logits, LEAVING)
-        moved = np.asarray(warp(place.astype(np.float32), link.flow) > FOREGROUND)
-        if is_thing and moved.any():
-            found = _found(here, moved, self._ask_round(index, moved))
-            if found is not None:
-                return found, CLAIM
-        mean = float(here[moved].mean()) if moved.any() else 0.0
-        return (moved, mean) if mean > LEAST_FOLLOWED else (np.zeros_like(place), 0.0)
+    def _found(self, index: int, came: Alpha) -> Place | None:
+        """What a crop has of a place; None if it has little of it.
 
-
-def _found(here: Alpha, place: Place, opinion: Alpha) -> Place | None:
-    """What a crop has of a place, with the log odds that the flow brings; None if it has little."""
-    with np.errstate(divide="ignore"):
-        asked = np.clip(np.log(opinion / (1 - opinion)), -MOST_OPINION, MOST_OPINION)
-    both = np.clip(here, -MOST_OPINION, MOST_OPINION) + asked
-    found = _parts_on(both > 0, place)
-    return found if (found & place).sum() > PART * place.sum() else None
+        ``came`` is above 0 on the place and below beyond it, up to 1 where the flow is trusted.
+        """
+        place = came > 0
+        found = _parts_on(self._ask_round(index, place) + came / 2 > FOREGROUND, place)
+        return found if (found & place).sum() > PART * place.sum() else None
 
 
 def _parts_on(places: Place, place: Place) -> Place:

@@ -140,16 +140,11 @@ def along_flow(
             if message is None or link is None:
                 message = planes[index]
                 continue
-            arrived = moved_on(message, link, logits[index], logits[index + offset], switch)
+            held = subject_continuity(link, logits[index], logits[index + offset])
+            arrived = _after_switch(warp(message, link.flow), held, switch)
             total[index] = total[index] + arrived
             message = planes[index] + arrived
     return total
-
-
-def moved_on(message: Alpha, link: Link, here: Alpha, there: Alpha, switch: float) -> Alpha:
-    """What log odds ``there`` say of the pixels here, by the logits of both ends."""
-    held = subject_continuity(link, here, there)
-    return _after_switch(warp(message, link.flow), held, switch)
 
 
 def subject_continuity(link: Link, here: Alpha, there: Alpha) -> Alpha:
