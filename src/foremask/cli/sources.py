@@ -153,20 +153,16 @@ def _in_folder(folder: Path, *, recursive: bool, joined: bool) -> Iterator[ClipS
 def _numbered(pattern: Path) -> ClipSource:
     """The pictures that a name with ``%04d`` stands for; none may be missing."""
     before, digits, after = _NUMBERED.findall(pattern.name)[0]
-    name = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
-    by_number: dict[int, Path] = {}
-    for path in pattern.parent.iterdir() if pattern.parent.is_dir() else ():
-        match = name.fullmatch(path.name)
-        if match and len(match[1]) >= int(digits or 1) and path.is_file():
-            by_number[int(match[1])] = path
+    name = re.compile(rf"{re.escape(before)}(\d{{{int(digits or 1)},}}){re.escape(after)}")
+    matches = ((path, name.fullmatch(path.name)) for path in pattern.parent.glob("*"))
+    by_number = {int(match[1]): path for path, match in matches if match and path.is_file()}
     if not by_number:
         raise Usage(f"no file matches {pattern}")
     first, last = min(by_number), max(by_number)
     gap = next((number for number in range(first, last) if number not in by_number), None)
     if gap is not None:
         raise Usage(f"{pattern} goes from {first} to {last}, and {gap} is missing")
-    parent = pattern.parent.name
-    called = before.rstrip("-_. ") or parent or "frames"
+    called = before.rstrip("-_. ") or pattern.parent.name or "frames"
     pictures = tuple(by_number[number] for number in sorted(by_number))
     return ClipSource(str(pattern), pattern.with_name(called), pictures=pictures)
 
