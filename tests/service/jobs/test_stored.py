@@ -10,7 +10,7 @@ from foremask.errors import StorageQuota, WorkerCrashed
 from foremask.service.jobs import admission, retention, steps
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.steps import IngestDone, JobClip, JobReport, MaskDone, StepArgs
+from foremask.service.jobs.steps import Beat, IngestDone, JobClip, JobReport, MaskDone, StepArgs
 from foremask.service.jobs.tokens import create_token
 from tests.support.jobs import begun, done, new_job, value
 
@@ -85,7 +85,7 @@ async def test_what_is_kept_besides_is_stored_only_where_the_quota_has_room(
     assert await bytes_of(database, token.id) == 3 * 30 + 2 * 50
 
 
-async def test_what_a_worker_would_store_that_has_lost_its_step_counts_for_nothing(
+async def test_a_worker_that_has_lost_its_step_is_refused_and_stores_nothing(
     database: Database,
 ) -> None:
     _, token = await create_token(database, "a")
@@ -96,6 +96,11 @@ async def test_what_a_worker_would_store_that_has_lost_its_step_counts_for_nothi
     assert await admission.reserve_result(database, current, 40, 0, 200)
     assert not await admission.reserve_result(database, stale, 100, 0, 200)
     assert await bytes_of(database, token.id) == 20 + 40
+    found = IngestDone(JobClip(size_bytes=10), "sources/x", (StepArgs(),))
+    assert not await steps.renew(database, [Beat(stale, 2)])
+    assert not await steps.finish(database, stale, found)
+    assert await steps.finish(database, current, found)
+    assert not await steps.finish(database, current, found)
 
 
 async def test_a_days_forms_are_forgotten_at_once_whosever_they_are(
