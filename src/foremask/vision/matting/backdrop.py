@@ -133,13 +133,10 @@ def _view_of(image: Image, alpha: Alpha, before: _Neighbour | None) -> _Neighbou
     rgb = image.rgb(columns, rows)
     grey = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
     size = 2 * MARGIN_CELLS + 1
-    hidden = cv2.dilate((alpha > MAYBE_SUBJECT).astype(np.uint8), np.ones((size, size), np.uint8))
-    homography = (
-        None
-        if before is None
-        else _background_homography(grey, np.asarray(hidden, np.uint8), before.grey)
-    )
-    return _Neighbour(rgb, grey, np.asarray(hidden, np.uint8), homography)
+    maybe = (alpha > MAYBE_SUBJECT).astype(np.uint8)
+    hidden = np.asarray(cv2.dilate(maybe, np.ones((size, size), np.uint8)), np.uint8)
+    homography = None if before is None else _background_homography(grey, hidden, before.grey)
+    return _Neighbour(rgb, grey, hidden, homography)
 
 
 def _background_homography(here: Luma, hidden: NDArray[np.uint8], there: Luma) -> Homography | None:
@@ -152,13 +149,9 @@ def _background_homography(here: Luma, hidden: NDArray[np.uint8], there: Luma) -
         return None
     corners = 2 * found + np.float32(0.5)
     nothing: Any = None
+    window = TRACKING_WINDOW_CELLS, TRACKING_WINDOW_CELLS
     tracked, status, _ = cv2.calcOpticalFlowPyrLK(
-        here,
-        there,
-        corners,
-        nothing,
-        winSize=(TRACKING_WINDOW_CELLS, TRACKING_WINDOW_CELLS),
-        maxLevel=4,
+        here, there, corners, nothing, winSize=window, maxLevel=4
     )
     followed = np.ravel(status) == 1
     if np.count_nonzero(followed) < MIN_CORNERS:
@@ -204,8 +197,7 @@ def sampled(plane: NDArray[Any], x: NDArray[Any], y: NDArray[Any]) -> NDArray[np
     at_x, at_y = x.astype(np.float32), y.astype(np.float32)
     found = np.empty((len(x), plane.shape[2]), np.float32)
     for start in range(0, len(x), REMAP_MAX_COLUMNS):
-        some = slice(start, start + REMAP_MAX_COLUMNS)
-        border = cv2.BORDER_REPLICATE
+        some, border = slice(start, start + REMAP_MAX_COLUMNS), cv2.BORDER_REPLICATE
         places = at_x[some][None], at_y[some][None]
         found[some] = cv2.remap(plane, *places, cv2.INTER_LINEAR, borderMode=border)[0]
     return found

@@ -64,12 +64,8 @@ def with_shots(
 ) -> Iterator[IncomingFrame]:
     """As `_with_flow`, without flow across cuts."""
     items = (
-        (
-            incoming,
-            incoming.small,
-            incoming.frame_flow.to_previous.flow if incoming.frame_flow.to_previous else None,
-        )
-        for incoming in _with_flow(images, tier, threads)
+        (each, each.small, back.flow if (back := each.frame_flow.to_previous) else None)
+        for each in _with_flow(images, tier, threads)
     )
     for incoming, starts in starts_of_shots(items):
         if starts:
