@@ -116,14 +116,12 @@ def quantize(network: ov.Model) -> None:
 
     Weights: symmetric, a scale for each output channel. Activations: one range for each tensor,
     measured by `benchmarks/quality/calibrate.py` of 427503c. OpenVINO turns the pairs into integer
-    kernels. Rows of nodes that the network does not have, as it was pruned, are skipped.
+    kernels.
     """
     nodes = {node.get_friendly_name(): node for node in network.get_ops()}
     table = resources.files("foremask.vision.network").joinpath("isnet_int8.json").read_text()
     for row in json.loads(table):
-        inputs = [_input(nodes, place) for place in row["into"] if _node_of(place) in nodes]
-        if not inputs:
-            continue
+        inputs = [_input(nodes, place) for place in row["into"]]
         source = inputs[0].get_source_output()
         number = (
             source.get_element_type().to_dtype().type
@@ -137,12 +135,9 @@ def quantize(network: ov.Model) -> None:
             _quantize_weights(node)
 
 
-def _node_of(place: str) -> str:
-    return place.rpartition(":")[0]
-
-
 def _input(nodes: dict[str, Any], place: str) -> Any:  # noqa: ANN401  OpenVINO ships no types
-    return nodes[_node_of(place)].input(int(place.rpartition(":")[2]))
+    name, _, port = place.rpartition(":")
+    return nodes[name].input(int(port))
 
 
 def _quantize_weights(convolution: Any) -> None:  # noqa: ANN401  OpenVINO ships no types
