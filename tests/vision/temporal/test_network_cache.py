@@ -83,7 +83,7 @@ def test_masks_are_the_same_with_and_without_what_is_kept() -> None:
     assert not np.array_equal(hinted, plain)
     refined = Network()
     np.testing.assert_array_equal(hinted, masks(CLICK, refined, store))
-    assert refined.asked == 6  # the hinted frame in three views, and three crops round the point
+    assert refined.asked == 7  # the hinted frame in three views, and four crops round the point
     np.testing.assert_array_equal(masks(CLICKS, Network()), masks(CLICKS, Network(), store))
 
 

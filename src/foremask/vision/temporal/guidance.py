@@ -1,7 +1,7 @@
 """Hints on some frames, and what they change in all frames of a clip.
 
 The masks are decided as without hints. Then things that hints choose or ban are followed, and the
-places that hints correct are evidence that is passed on along the flow. Source: docs/adr/0050.
+places that hints correct, along the flow and by crops round them. Source: docs/adr/0050.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
