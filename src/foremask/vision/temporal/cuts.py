@@ -24,9 +24,12 @@ GRID_AREA_PX = 96 * 54
 LEAST_SIDE_PX = 16  # the flow matches patches of 8 pixels
 WINDOW_PX = 7  # the window within which a place's structure is measured
 LEAST_CONTRAST = 1.0  # mean deviation in a window, in levels: darker or flatter shows nothing
+CHROMA_FLOOR = 24.0  # added to the brightness that chroma is divided by: dark pixels have none
+CHROMA_WINDOW_PX = 5
+CHROMA_SCALE = 0.25  # difference of relative chroma at which a place's weight falls to 1/e
 RETURN_PX2, RETURN_SHARE = 0.5, 0.05  # squared pixels, and a share of the squared displacement
 SAME_SHOT = 0.88  # share of common structure above which it is no cut; cuts have 0.75 at most
-CUT_RATIO = 0.65  # a cut matches less than this share of what neighbours do,
+CUT_RATIO = 0.56  # a cut matches less than this share of what neighbours do,
 CHANCE = 0.2  # after this much is taken off: docs/adr/0050
 
 
@@ -36,6 +39,7 @@ class _View:
 
     number: int
     grey: Luma
+    chroma: NDArray[np.float32]  # (H, W, 2): red and blue minus green, by brightness
     matches: dict[int, float] = field(default_factory=dict)  # by the number of an earlier picture
 
 
@@ -105,12 +109,13 @@ class CutFinder:
         return float(np.mean([self._match(*pair) for pair in itertools.pairwise(views)]))
 
     def _match(self, earlier: _View, later: _View) -> float:
-        """The share of structure that both show, along consistent flow."""
+        """The share of structure that both show in the same colours, along consistent flow."""
         known = later.matches.get(earlier.number)
         if known is None:
             back, ahead = self._flow(later, earlier), self._flow(earlier, later)
             similarity, weight = _structure(later.grey, warp(earlier.grey, back))
             similarity *= _agreement(back, ahead)
+            similarity *= _same_chroma(later.chroma, warp(earlier.chroma, back))
             known = later.matches[earlier.number] = _mean(similarity, weight)
         return known
 
@@ -149,7 +154,10 @@ def _view(number: int, image: Rgb) -> _View | None:
     grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
     if float(np.sqrt(_variance(grey.astype(np.float32))).mean()) < LEAST_CONTRAST:
         return None
-    return _View(number, grey)
+    red, green, blue = cv2.split(small.astype(np.float32))
+    brightness = (red + green + blue) * np.float32(1 / 3) + np.float32(CHROMA_FLOOR)
+    chroma = cv2.merge([(red - green) / brightness, (blue - green) / brightness])
+    return _View(number, grey, np.asarray(chroma, np.float32))
 
 
 def _blurred(plane: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -180,6 +188,11 @@ def _agreement(there: Flow, back: Flow) -> Alpha:
     moved = (there * there + returned * returned).sum(axis=-1)
     missed = there + returned
     return np.exp(-(missed * missed).sum(axis=-1) / (RETURN_SHARE * moved + RETURN_PX2))
+
+
+def _same_chroma(here: NDArray[np.float32], there: NDArray[np.float32]) -> Alpha:
+    difference = cv2.blur(here - there, (CHROMA_WINDOW_PX, CHROMA_WINDOW_PX))
+    return np.exp(np.abs(difference).sum(axis=-1) * np.float32(-1 / CHROMA_SCALE))
 
 
 def _mean(similarity: Alpha, weight: Alpha) -> float:
