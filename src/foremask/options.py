@@ -180,7 +180,7 @@ class Limits:
     max_bytes: int = 1 << 30
     max_side_px: int = 16_000
     max_duration_s: float = 60.0  # and one frame, counted at the nominal rate: 30 for 29.97
-    max_frames: int = 60 * 120  # and one frame: 60 s at 120 fps
+    max_frames: int = 60 * 120  # 60 s at 120 fps; one frame more is tolerated
     max_frame_pixels: int = 60 * 240 * 3840 * 2160  # frames x pixels: 60 s of 4K at 240 fps
     memory_bytes: int | None = None  # what one mask may take; None: what this machine has free
     any_format: bool = False  # every container and codec that FFmpeg reads here, not the contract's

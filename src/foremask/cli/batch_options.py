@@ -91,7 +91,7 @@ class HintOptions:
     hints: Annotated[Path | None, Shown] = None
 
     def parsed(self) -> tuple[Hint, ...]:
-        """All of them, those of the file first. Raises Usage."""
+        """The hints of all options, those of the file first. Raises Usage."""
         try:
             hints: list[Hint] = [] if self.hints is None else list(hints_of_file(self.hints))
             hints += [parse_paint(each) for each in self.paint or ()]

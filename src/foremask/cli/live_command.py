@@ -50,7 +50,7 @@ def _check(source: str, output: str) -> None:
     path = Path(source)
     if source == standard_streams.STANDARD_INPUT:
         standard_streams.check_standard_input()
-        if path.is_char_device():  # as /dev/null is; a camera has a name
+        if path.is_char_device():  # /dev/null is one; a camera is named by its path
             raise Usage(standard_streams.EMPTY)
     if "://" in source:
         raise Usage(f"live opens no URL: ffmpeg -i {source} -f nut - | foremask live -")

@@ -84,8 +84,8 @@ class ColourWriter(VideoWriter):
 class _AlphaEncoder:
     """Alpha as libvpx encodes it beside a picture: a VP9 stream of its own, without loss.
 
-    Encoded with the colours it would be as lossy as they are. So it is encoded beside grey, and its
-    part of each packet is taken.
+    Encoded with the colours it would be as lossy as they are. So it is encoded beside grey, and
+    only the alpha of each packet is used.
     """
 
     def __init__(self, width: int, height: int) -> None:

@@ -67,9 +67,9 @@ class Frame:
 
 
 def frame_of(pixels: Rgb, index: int, *, exact: bool = False) -> Frame:
-    """A frame that was never coded, as decoders give it: 4:2:0, full range.
+    """A frame of an array, in the form that decoders give: 4:2:0, full range. Its pts is ``index``.
 
-    An ``exact`` one keeps its colours, in twice the memory. Its pts is ``index``.
+    An ``exact`` one stays in RGB, which takes twice the memory.
     """
     drawn = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
     if exact:
