@@ -36,11 +36,11 @@ class Status(StrEnum):
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
-    UNREADABLE = "unreadable"  # the row makes no sense; its job may still end
+    UNREADABLE = "unreadable"  # the row makes no sense
 
     @property
     def ended(self) -> bool:
-        return self in (Status.COMPLETED, Status.FAILED, Status.CANCELLED)
+        return self not in (Status.QUEUED, Status.RUNNING)
 
 
 class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -238,7 +238,7 @@ async def newest_mask(database: Database, request_id: str) -> bytes | None:
 async def cancel(database: Database, token_hash: bytes, request_id: str) -> Record:
     """Cancel the job if it has not ended, and return it. Raises as ``read`` does."""
     record = await read(database, token_hash, request_id)
-    if not record.status.ended:
+    if record.ended_at is None:
         error = errors.JobCancelled("the job was cancelled by its owner")
         facts = json_value(error.facts())
         await database.value_of("end_job", request_id, "cancelled", facts, None, None)
@@ -287,7 +287,8 @@ def _record(row: Row) -> Record:
         job = row["request_id"]
         log.exception("job.unreadable", job=job)
         error = errors.Internal(f"The record of this job cannot be read; report request {job}.")
-        known = {name: row[name] for name in ("request_id", "token_id", "created_at", "name")}
+        kept = ("request_id", "token_id", "created_at", "ended_at", "name")
+        known = {name: row[name] for name in kept}
         unknown = {"status": "unreadable", "stage": "unreadable", "progress": 0, "frames_done": 0}
         form = {"kind": ResultKind.MASK, "preset": "", "quality": REENCODE_ONLY}
         row = dict.fromkeys(row) | known | unknown | form | {"error": error.facts()}
