@@ -111,6 +111,19 @@ async def test_a_step_of_the_clock_ends_no_job_and_takes_no_lease(
     assert await service.status(step) is Status.RUNNING
 
 
+async def test_a_job_that_began_on_a_clock_just_set_back_has_its_whole_time(
+    service: Service,
+) -> None:
+    """Nobody has come by since: only what the old clock has written moves with it."""
+    await service.shift(5 * HOUR_S)
+    await service.recover()
+    await service.shift(-5 * HOUR_S)
+    step = await service.running()
+    for _ in range(2):
+        assert (await service.recover()).timed_out == 0
+    assert await service.status(step) is Status.RUNNING
+
+
 @STEPS_OF_THE_CLOCK
 async def test_a_dead_workers_step_is_taken_one_lease_after_the_step_of_the_clock(
     service: Service, shift_s: float

@@ -385,7 +385,7 @@ begin
     insert into attempts (job, stage, number, attempt, worker, started_at)
     values (p_job, p_stage, p_number, s.attempt, p_worker, clock());
     update jobs set status = 'running', stage = p_stage, started_at = coalesce(started_at, clock()),
-        deadline_from = coalesce(deadline_from, clock()),
+        deadline_from = coalesce(deadline_from, greatest(clock(), (select last_at from housekeeping))),  -- set back?
         masking_at = case when p_stage = 'segment' then coalesce(masking_at, clock()) else masking_at end
     where id = p_job and (status = 'queued' or stage <> p_stage);
     return to_jsonb(j) || to_jsonb(s) || jsonb_build_object(
