@@ -21,7 +21,6 @@ from foremask.service.sandbox.confine import check_device, level_of
 from foremask.settings import Settings, variable
 
 STOP_S = 20.0  # more than the API and the workers take to drain
-READY_S = 60.0
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
 LIVED_S = 30.0  # a process that lived so long is restarted after a short pause again
@@ -92,8 +91,7 @@ async def _serve(settings: Settings, postgres: EmbeddedPostgres | None, say: Say
 
 async def _greet(settings: Settings, page: str, say: Say) -> None:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
-    deadline = time.monotonic() + READY_S
-    while time.monotonic() < deadline:
+    while True:
         try:
             _, writer = await asyncio.open_connection(host, settings.port)
         except OSError:
