@@ -13,7 +13,7 @@ from foremask.vision.image import ArrayImage, Cropped
 from foremask.vision.network.session import InputSize, Network, NetworkOutput
 from foremask.vision.temporal.correction import Shown, place_of
 from foremask.vision.temporal.frame_hints import Claim, Mark
-from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.tier import TIERS, Tier
 from foremask.vision.temporal.windows import learn, mask_images
 from tests.vision.temporal.test_windows import HEIGHT, WIDTH, background, disc
 
@@ -77,6 +77,7 @@ def masks_of(
     clicks: Sequence[tuple[int, float, float, bool]],
     frames: int,
     network: Network | None = None,
+    tier: Tier = TIER,
 ) -> list[np.ndarray]:
     network = network or RedNetwork()
     drawn = [scene(t) for t in range(frames)]
@@ -91,10 +92,10 @@ def masks_of(
         mark = Mark(number, positive, x / WIDTH, y / HEIGHT)
         by_frame.setdefault(frame, []).append(mark)
     hinted = [(frame, images[frame], marks) for frame, marks in by_frame.items()]
-    guidance = learn(hinted, network, TIER, key) if hinted else None
+    guidance = learn(hinted, network, tier, key) if hinted else None
     return [
         cv2.resize(alpha, (WIDTH, HEIGHT)) > 0.5
-        for alpha in mask_images(images, network, TIER, guidance=guidance)
+        for alpha in mask_images(images, network, tier, guidance=guidance)
     ]
 
 
@@ -265,10 +266,12 @@ class BlueNetwork(RedNetwork):
         return NetworkOutput(alpha.astype(np.float32), ())
 
 
-def test_a_point_takes_a_thing_that_no_decision_has_taken() -> None:
+@pytest.mark.parametrize("quality", [Quality.BALANCED, Quality.FAST])
+def test_a_point_takes_a_thing_that_no_decision_has_taken(quality: Quality) -> None:
     """The network has it on each anchor; without the point it is not the subject."""
-    plain = masks_of(refused, [], 24, BlueNetwork(0.7))
-    chosen = masks_of(refused, [(5, 250, 130, True)], 24, BlueNetwork(0.7))
+    seen = 24, BlueNetwork(0.7), TIERS[quality]
+    plain = masks_of(refused, [], *seen)
+    chosen = masks_of(refused, [(5, 250, 130, True)], *seen)
     for t, (before, now) in enumerate(zip(plain, chosen, strict=True)):
         _, a, b = refused(t)
         assert (before & b).sum() <= 0.05 * b.sum()

@@ -226,6 +226,7 @@ class _Decided:
     """The masks of a window's anchors, and what they were decided by."""
 
     masks: list[Levels]
+    opinions: list[list[Levels]]  # where the network was not asked, their mean beside it
     logits: list[Alpha]  # of the clip's classifier
     log_odds: list[Alpha]
 
@@ -368,25 +369,35 @@ class _Window:
         log_odds = self._tools.judge(scenes)
         opinions = [list(anchor.opinions.values()) for anchor in keys]
         masks = list(self._threads.map(compose, opinions, log_odds))
-        plain = _Decided(masks, [scene.logit for scene in scenes], log_odds)
+        plain = _Decided(masks, opinions, [scene.logit for scene in scenes], log_odds)
         return self._between(frames, inferred, plain) if len(inferred) < len(frames) else plain
 
     def _between(self, frames: list[int], inferred: list[int], plain: _Decided) -> _Decided:
         """What is decided, and what is propagated to the anchors that were not inferred."""
         rows, columns = plain.log_odds[0].shape
-        result = _Decided([], [], [])
+        result = _Decided([], [], [], [])
+        means = [self._anchors[frame].mean() for frame in inferred]
+        per_side = self._tier.anchors_per_side
         colours = {frame: chroma(self._anchors[frame].small) for frame in frames}
         for frame in frames:
             near = min(range(len(inferred)), key=lambda k: abs(inferred[k] - frame))
-            mask, logit, odds = plain.masks[near], plain.logits[near], plain.log_odds[near]
+            mask, opinions = plain.masks[near], plain.opinions[near]
+            logit, odds = plain.logits[near], plain.log_odds[near]
             if frame not in inferred:
                 gap = bisect(inferred, frame) - 1
-                per_side = self._tier.anchors_per_side
-                alphas = propagate(gap, self._frame_flows, inferred, plain.masks, per_side)
-                mask = as_levels(alphas[frame - inferred[gap]])
+                mask, mean = (
+                    as_levels(
+                        propagate(gap, self._frame_flows, inferred, of, per_side)[
+                            frame - inferred[gap]
+                        ]
+                    )
+                    for of in (plain.masks, means)
+                )
+                opinions = [mean]
                 flow = self._link(frame, inferred[near], colours, (columns, rows)).flow
                 logit, odds = warp(logit, flow), warp(odds, flow)
             result.masks.append(mask)
+            result.opinions.append(opinions)
             result.logits.append(logit)
             result.log_odds.append(odds)
         return result
@@ -398,7 +409,8 @@ class _Window:
         anchors = [self._anchors[frame] for frame in frames]
         hints = [anchor.hints for anchor in anchors]
         brought = [guidance.brought_to(self._first + frame, grid) for frame in frames]
-        together = zip(anchors, plain.masks, plain.logits, plain.log_odds, strict=True)
+        found = plain.masks, plain.opinions, plain.logits, plain.log_odds
+        together = zip(anchors, *found, strict=True)
         shown = [_shown(*each, grid) for each in together]
         links = self._links(frames, grid)
         masks, is_reached = [], False
@@ -411,13 +423,12 @@ class _Window:
             return found
 
         hinted = hinted_window(hints, anchors[0].hinted, brought, shown, links, ask_round)
-        for anchor, mask, known, changes, further in zip(
-            anchors, plain.masks, shown, hinted, crops, strict=True
-        ):
+        every = zip(anchors, plain.masks, plain.opinions, shown, hinted, crops, strict=True)
+        for anchor, mask, opinions, known, changes, further in every:
             anchor.hinted = changes
             log_odds, reached = with_hints(known, changes)
             is_reached |= bool(reached.any())
-            outlines = [mask, *anchor.opinions.values(), *further]
+            outlines = [mask, *opinions, *further]
             if anchor.hints is not None:
                 outlines = [mask, *anchor.hints.opinions.values(), *anchor.hints.crops]
                 outlines += further
@@ -511,14 +522,16 @@ class _Links(Mapping[int, Link]):
 
 
 def _shown(
-    anchor: Anchor, mask: Levels, logit: Alpha, log_odds: Alpha, grid: tuple[int, int]
+    anchor: Anchor,
+    mask: Levels,
+    opinions: Sequence[Levels],
+    logit: Alpha,
+    log_odds: Alpha,
+    grid: tuple[int, int],
 ) -> Shown:
     """What corrections go by, on the tracks' ``grid``."""
-    opinions = anchor.opinions if anchor.hints is None else anchor.hints.opinions
-    small, *found = (
-        resized(each, *grid) * np.float32(1 / 255)
-        for each in [mask, *(opinions.values() or [mask])]
-    )
+    answers = opinions if anchor.hints is None else anchor.hints.opinions.values()
+    small, *found = (resized(each, *grid) * np.float32(1 / 255) for each in [mask, *answers])
     return Shown(ArrayImage(anchor.small).rgb(*grid), small, found, logit, log_odds)
 
 
