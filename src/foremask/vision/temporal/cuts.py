@@ -154,7 +154,7 @@ def _view(number: int, image: Rgb) -> _View | None:
     grey = np.asarray(cv2.cvtColor(small, cv2.COLOR_RGB2GRAY), np.uint8)
     if float(np.sqrt(_variance(grey.astype(np.float32))).mean()) < LEAST_CONTRAST:
         return None
-    red, green, blue = cv2.split(small.astype(np.float32))
+    red, green, blue = np.moveaxis(small.astype(np.float32), 2, 0)
     brightness = (red + green + blue) * np.float32(1 / 3) + np.float32(CHROMA_FLOOR)
     chroma = cv2.merge([(red - green) / brightness, (blue - green) / brightness])
     return _View(number, grey, np.asarray(chroma, np.float32))
