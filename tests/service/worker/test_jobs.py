@@ -38,7 +38,7 @@ from tests.service.worker.conftest import (
     error_of,
     working,
 )
-from tests.support.jobs import begun, new_job, value
+from tests.support.jobs import begun, cancel_all, new_job, value
 from tests.support.patience import PATIENCE_S, until, until_so
 
 
@@ -366,6 +366,7 @@ async def test_the_last_of_many_workers_looks_after_leases_as_one_alone(
     finally:
         looking.cancel()
         await asyncio.wait({looking})
+        await cancel_all(work.database)
 
 
 async def test_a_lost_source_is_an_error_that_says_so(
