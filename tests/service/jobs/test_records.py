@@ -11,6 +11,7 @@ from foremask.service.jobs.records import ASK_EVERY_S, Ends, status_body
 from foremask.service.jobs.steps import Beat
 from foremask.service.jobs.tokens import create_token
 from tests.support.jobs import CountingDatabase, begun, new_job
+from tests.support.patience import PATIENCE_S
 
 
 async def admitted(database: Database) -> tuple[str, str]:
@@ -41,6 +42,15 @@ async def test_three_hundred_that_wait_ask_one_question_at_a_time(database_url: 
             await records.cancel(database, token_hash(secret), name)
         await asyncio.gather(*waiting)
         await ends.wait(jobs[0][1], 30.0)  # it has ended already
+
+
+async def test_nothing_is_asked_once_nobody_waits(database: Database) -> None:
+    secret, name = await admitted(database)
+    await records.cancel(database, token_hash(secret), name)
+    before = asyncio.all_tasks()
+    await Ends(database).wait(name, PATIENCE_S)
+    _, still_asking = await asyncio.wait(asyncio.all_tasks() - before, timeout=PATIENCE_S)
+    assert not still_asking
 
 
 async def test_what_a_lost_attempt_says_counts_what_was_lost(database: Database) -> None:

@@ -370,8 +370,8 @@ class Ends:
             except errors.ServiceUnavailable:
                 rows = []  # callers see that when they read the record
             for row in rows:
-                if (ended := self._waiting.get(row["id"])) is not None:
-                    ended.set()
+                with suppress(KeyError):
+                    self._waiting[row["id"]].set()  # a name for it would hold it, for ever
             await asyncio.sleep(ASK_EVERY_S)
 
 
