@@ -85,6 +85,18 @@ def test_the_inspector_lists_and_calls_the_tools(footage: Path) -> None:
     verify(footage / "clip.mp4", footage / "cut.mp4", ResultKind.COMPOSITE)
 
 
+async def test_a_point_out_counts_inside_a_box(footage: Path) -> None:
+    box = {"x": 0, "y": 0, "width": 64, "height": 48}
+    shares = []
+    async with in_process(footage) as server:
+        for points in ([], [{"x": 20, "y": 24, "negative": True}]):
+            asked = {"clip": "clip.mp4", "boxes": [box], "points": points, "replace": True}
+            made = await server.call_tool("mask", asked)
+            assert made.structured_content is not None
+            shares.append(made.structured_content["foreground_share"])
+    assert shares[1] < shares[0]
+
+
 def stamps(folder: Path) -> dict[Path, int]:
     return {each: each.lstat().st_mtime_ns for each in folder.rglob("*")}
 

@@ -192,7 +192,7 @@ class Tools:
                 self._output(output),
                 quality=quality,
                 model=model_commands.ready(read_settings(os.environ)),
-                hints=[*(Point(**each) for each in points), *(Box(**each) for each in boxes)],
+                hints=[*(Box(**each) for each in boxes), *(Point(**each) for each in points)],
                 on_progress=on_progress,
                 replace=replace,
             )

@@ -12,7 +12,9 @@ from foremask.types import Image
 from foremask.vision.image import ArrayImage, Cropped
 from foremask.vision.network.session import InputSize, Network, NetworkOutput
 from foremask.vision.temporal.correction import Shown, place_of
-from foremask.vision.temporal.frame_hints import Claim, Mark
+from foremask.vision.temporal.frame_hints import Claim, FrameHints, Mark
+from foremask.vision.temporal.guidance import hinted_window
+from foremask.vision.temporal.regions import Link
 from foremask.vision.temporal.tier import TIERS, Tier
 from foremask.vision.temporal.windows import learn, mask_images
 from tests.vision.temporal.test_windows import HEIGHT, WIDTH, background, disc
@@ -338,6 +340,44 @@ def test_a_point_on_what_no_crop_has_takes_a_compact_place(picture: str) -> None
     round_it = cv2.contourArea(cv2.convexHull(np.concatenate(contours)))
     assert 0.001 * place.size < place.sum() < 0.02 * place.size
     assert place.sum() > 0.9 * round_it
+
+
+def test_a_box_limits_no_point_that_is_near_its_corner() -> None:
+    """A box and a paint have no place of their own at which another hint could end."""
+    body, spot = disc(160, 90, 60), disc(160, 90, 9)
+    rgb = background(1)
+    painted(rgb, body, 0)
+    rgb[spot] = (20, 30, 150)
+    mask = body.astype(np.float32)
+    frame = Shown(rgb, mask, [mask], mask, 6 * mask - 3)
+    beyond = disc(220, 150, 9)
+    box = Claim(0, True, 86, 156, [mask], beyond, has_size=True)
+    click = Claim(1, False, 90, 160, [mask] * 4, spot)
+    hints = FrameHints({}, [], None, [box, click])
+    (hinted,) = hinted_window([hints], None, [None], [frame], [{}], lambda *_: mask)
+    assert (hinted.plane[beyond] > 0).all()
+    assert (hinted.plane[spot] < 0).mean() >= 0.7
+
+
+def test_two_places_of_the_window_before_are_followed_apart() -> None:
+    """A crop has each by itself only, and the flow alone loses both on the next anchor."""
+    nothing = np.zeros((HEIGHT, WIDTH), np.float32)
+    things = disc(60, 90, 20), disc(260, 90, 20)
+    weak = nothing + np.float32(0.1)
+    link = Link(np.zeros((HEIGHT, WIDTH, 2), np.float32), weak, weak, 4)
+
+    def ask_round(_: int, place: np.ndarray) -> np.ndarray:
+        found = [thing for thing in things if (place & thing).any()]
+        return (found[0] if len(found) == 1 else nothing).astype(np.float32)
+
+    frame = Shown(background(1), nothing, [nothing], nothing, nothing - 6)
+    boxes = [Claim(k, True, 0, 0, [], thing, has_size=True) for k, thing in enumerate(things)]
+    hints = [FrameHints({}, [], None, boxes), None, None]
+    window = [None] * 3, [frame] * 3, [{1: link}, {-1: link, 1: link}, {-1: link}], ask_round
+    before = hinted_window(hints, None, *window)
+    after = hinted_window([None] * 3, before[-1], *window)
+    for each in [*before, *after]:
+        np.testing.assert_array_equal(each.plane > 0, things[0] | things[1])
 
 
 def with_crumb(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -72,8 +72,8 @@ class Guidance:
 class Hinted:
     """What hints have changed on an anchor.
 
-    ``side`` is 1 on things that they choose and -1 on those that they ban, ``plane`` is so on the
-    places that they correct.
+    ``side`` is 1 on things that they choose and -1 on those that they ban. ``plane`` has another
+    number on each place that they correct: above 0 where it is taken in, below where it is out.
     """
 
     side: Alpha
@@ -103,12 +103,13 @@ def hinted_window(
         found = sides([_picked(each) for each in shown], followed, links)
     places = _Places(shown, links, ask_round)
     if first is not None:
-        for side in (1, -1):
-            places.add(0, first.plane == side, side)
+        for place in sorted(np.unique(first.plane[first.plane != 0]), key=abs):
+            places.add(0, first.plane == place, float(np.sign(place)))
     hints = [(index, each.corrections) for index, each in enumerate(frames) if each is not None]
     made = [(each.number, index, each) for index, some in hints for each in some]
     for _, index, each in sorted(made, key=lambda item: item[:1]):
-        opposite = [o for _, k, o in made if k == index and o.positive != each.positive]
+        points = [o for _, k, o in made if k == index and not o.has_size]
+        opposite = [other for other in points if other.positive != each.positive]
         places.correct(index, each, opposite)
     return [Hinted(*each) for each in zip(found, places.planes, strict=True)]
 
@@ -131,7 +132,7 @@ class _Places:
     def correct(self, index: int, hint: Claim, opposite: Sequence[Claim]) -> None:
         """Find the place of a hint on an anchor, as the mask is by the hints before it, and add it.
 
-        ``opposite`` are hints on the same anchor that say the opposite.
+        ``opposite`` are points on the same anchor that say the opposite.
         """
         place, plane = hint.seed if hint.has_size else None, self.planes[index]
         if place is None:
@@ -148,9 +149,10 @@ class _Places:
         before = max((k for k in self._hinted if k < start), default=-1)
         after = min((k for k in self._hinted if k > start), default=len(self.planes))
         self._hinted.append(start)
+        mark = np.float32(side * len(self._hinted))
         thing = _parts_on(self._ask_round(start, place) > FOREGROUND, place)
         is_thing = bool((thing & place).sum() > SAME * (thing | place).sum())
-        self.planes[start] = np.where(place, np.float32(side), self.planes[start])
+        self.planes[start] = np.where(place, mark, self.planes[start])
         for order, offset in ((range(start + 1, after), -1), (range(start - 1, before, -1), 1)):
             here, held = place, 1.0
             for index in order:
@@ -168,7 +170,7 @@ class _Places:
                     held *= float(trusted[here].mean())
                 if held < LEAST_HELD or not here.any():
                     break
-                self.planes[index] = np.where(here, np.float32(side), self.planes[index])
+                self.planes[index] = np.where(here, mark, self.planes[index])
 
     def _found(self, index: int, came: Alpha) -> Place | None:
         """What a crop has of a place; None if it has little of it.
