@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ import pytest
 from foremask.errors import CorruptVideo, Internal, TimedOut, UrlUnreachable
 from foremask.service.sandbox import messages
 from foremask.service.sandbox.messages import Progress
-from foremask.service.sandbox.pool import MAX_FILES, ChildDied, MediaPool
+from foremask.service.sandbox.pool import MAX_FILES, ChildDied, JobDirectory, MediaPool, start
 from foremask.settings import Sandbox
 from tests.service.sandbox.misdeeds import (
     ROOT,
@@ -32,7 +33,7 @@ from tests.service.sandbox.misdeeds import (
     pool_of_misdeeds,
 )
 from tests.support.patience import wait_until
-from tests.support.programs import is_gone
+from tests.support.programs import children, is_gone
 
 pytestmark = pytest.mark.slow
 
@@ -183,6 +184,26 @@ async def test_cancelling_kills_at_once(pool: MediaPool) -> None:
     with pytest.raises(asyncio.CancelledError):
         await job
     assert is_gone(victim)
+
+
+@pytest.mark.parametrize("turns", range(1, 12))
+async def test_a_start_that_is_cancelled_says_so_though_its_child_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turns: int
+) -> None:
+    monkeypatch.setattr(sys, "executable", shutil.which("true"))
+    directory = JobDirectory(tmp_path)
+    directory.writable.mkdir(parents=True, exist_ok=True)
+    starting = asyncio.create_task(
+        start(messages.Setup(False, 1 << 30, "", (), (), None), directory)
+    )
+    before = children(os.getpid())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    for child in children(os.getpid()) - before:
+        os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)  # noqa: ASYNC222  # the loop learns later
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
 
 
 @pytest.mark.parametrize("pause_s", [0.02, 0.0])

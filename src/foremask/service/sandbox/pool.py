@@ -296,9 +296,10 @@ async def start(setup: messages.Setup, directory: JobDirectory) -> Child:
             on_error.pop_all()
             reader, writer = await asyncio.open_unix_connection(sock=ours)
         except asyncio.CancelledError:  # else the process that comes is nobody's
-            process = await spawning
-            process.kill()
-            await process.wait()
+            with contextlib.suppress(OSError):  # none comes, or it has ended by itself
+                process = await spawning
+                process.kill()
+                await process.wait()
             raise
     log = asyncio.create_task(_last_stderr(process))
     child = Child(process, reader, writer, directory, setup.memory_bytes, log)
