@@ -1,3 +1,5 @@
+import tracemalloc
+
 import cv2
 import numpy as np
 import pytest
@@ -89,3 +91,12 @@ def test_any_size_and_any_alpha_will_do(size: tuple[int, int], level: int) -> No
     assert estimated.shape == picture.shape
     if level:
         assert np.abs(estimated.astype(int) - 90).max() <= 1
+
+
+def test_a_wholly_soft_picture_takes_no_more_than_20_bytes_a_pixel() -> None:
+    levels = np.full((1080, 1920), 128, np.uint8)
+    picture = np.zeros((*levels.shape, 3), np.uint8)
+    tracemalloc.start()
+    foreground_colours(picture, levels)
+    assert tracemalloc.get_traced_memory()[1] < 20 * levels.size
+    tracemalloc.stop()

@@ -204,7 +204,10 @@ def _solve(
     pairs = foreground.reshape(-1, 3), background.reshape(-1, 3)
     sides = np.ascontiguousarray(np.hstack(pairs).T)
     for _ in range(SWEEPS):
-        means = np.mean([sides.take(at, axis=1) for at in near], axis=0, dtype=np.float32)
+        means = sides.take(near[0], axis=1)
+        for at in near[1:]:  # one at a time: a stack of the four would be most of the memory
+            means += sides.take(at, axis=1)
+        means /= len(near)
         residual = (wanted - front * means[:3] - back * means[3:]) * step
         means[:3] += front * residual
         means[3:] += back * residual
