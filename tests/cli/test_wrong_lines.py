@@ -30,6 +30,7 @@ LINES = [
     ('mask " clip.mp4"', 2, "there is no file  clip.mp4"),
     ("mask -i clip.mp4", 2, "Unknown option: -i."),
     ("mask clip%02d.png", 2, "no file matches clip%02d.png"),
+    ("mask photo%00d.jpg", 2, "there is no file photo%00d.jpg"),
     ("mask ~nobody/clip.mp4", 2, "there is no file ~nobody/clip.mp4"),
     ("mask rtsp://camera/stream", 4, "Only http and https"),
     ("mask https://127.0.0.1/a.mp4", 4, "[url_private]"),

@@ -25,7 +25,7 @@ _TAKEN: Final = PICTURE_SUFFIXES | {f".{name}" for name in _CLIPS.split()}
 """The endings of files that are taken from a folder."""
 _MADE_STEM: Final = re.compile(r".+\.(mask|cutout|sheet)$")
 """The names of our outputs, which folders and globs leave out."""
-_NUMBERED: Final = re.compile(r"(.*?)%0?(\d{0,3})d(.*)")
+_NUMBERED: Final = re.compile(r"(.*?)%0?((?:[1-9]\d{0,2})?)d(.*)")
 
 
 @dataclass(frozen=True, slots=True)
