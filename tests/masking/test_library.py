@@ -327,3 +327,9 @@ def test_kept_results_are_read_again_and_are_bounded(
     foremask.mask_video(clip, tmp_path / "4.mp4", model=model, cache=kept, quality="fast")
     (left,) = kept.glob("*.cache")
     assert left != file
+    left.unlink()
+    left.mkdir()  # as one that may not be removed
+    with pytest.raises(
+        foremask.FieldInvalid, match="is damaged, or no file of kept network results"
+    ):
+        foremask.mask_video(clip, tmp_path / "5.mp4", model=model, cache=kept, quality="fast")

@@ -70,7 +70,8 @@ def opened_cache(
             except NotACacheError:
                 if not in_folder:
                     raise
-                path.unlink()
+                with suppress(OSError):
+                    path.unlink()
                 store = held.enter_context(open_file_store(path, identity, options.cache_bytes))
             yield NetworkCache(store)
     except NotACacheError as error:
