@@ -194,7 +194,7 @@ def _mask_by_service(
             client.cancel(job)
             raise
         if status.result is None:
-            raise ServerRefused(status.error)
+            raise ServerRefused(status.problem)
         report = status.result.report
         sha256 = None if report is None else report.sha256
         client.download(status.result.mask_url, mask, sha256, lambda *_: None)
