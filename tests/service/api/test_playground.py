@@ -584,6 +584,19 @@ def test_a_busy_service_takes_an_upload_without_a_verdict(
         expect(page.locator("#total")).to_have_text("of 24")
 
 
+def test_a_job_whose_record_cannot_be_read_has_ended(
+    page: Page, service: Running, disc: Path
+) -> None:
+    token = {"api_token": TOKEN}
+    body = {"video": upload(service, disc)}
+    made = http.post(f"{service.url}/foreground_mask", json=body, headers=token).json()
+    service.sql("update jobs set preset = 'none' where id = %s", made["request_id"])
+    page.goto(f"{service.url}/?job={made['request_id']}")
+    expect(page.locator("#job-error")).to_contain_text(f"report request {made['request_id']}")
+    expect(page.locator("#job-title")).to_have_text("Failed")
+    http.delete(f"{service.url}/v2/jobs/{made['request_id']}", headers=token)
+
+
 def test_a_wrong_token_is_told_at_once(page: Page) -> None:
     page.get_by_role("button", name="Token").click()
     page.get_by_role("button", name="Forget it").click()

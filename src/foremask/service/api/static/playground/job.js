@@ -107,7 +107,7 @@ function render(status, again) {
   if (waiting || (running && !total)) find("job-bar").removeAttribute("value");
   else find("job-bar").value = counted ? status.progress : Math.min(97, (100 * done) / total) || 0;
   if (status.status === "COMPLETED") end("Done", false);
-  else if (status.status === "ERROR") {
+  else if (!running) {
     end(ENDS[status.error?.reason] ?? "Failed", again);
     if (status.error) explain(find("job-error"), { ...status.error, message: status.error.details });
   } else say(STAGES[status.stage] ?? status.stage ?? "Working");
