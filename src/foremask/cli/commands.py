@@ -189,7 +189,7 @@ _USUAL_ELSEWHERE = {
 
 def _extra_missing(words: Sequence[str]) -> ExtraMissing | None:
     """The error of a command whose packages are not here; its help needs them too."""
-    command = _command_of(words)
+    command = next((word for word in words if not word.startswith("-")), "")
     package = missing_package() if command in SERVICE else None
     if package is None:
         return None

@@ -333,7 +333,7 @@ def test_a_stored_mask_becomes_all_kinds_without_the_network(
     [
         (REMOVE, {"grow_px": 2}, 1),
         (REMOVE, {}, 3),
-        (REMOVE, {"output_container_and_codec": "gif", "preserve_audio": False}, 3),
+        (REMOVE, {"output_container_and_codec": "gif", "preserve_audio": False}, 1),
         (REMOVE, {"auto_zoom": True}, 1),
         (SCREEN, {}, 3),
         (REPLACE, {"background": "blur"}, 1),

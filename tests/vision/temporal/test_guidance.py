@@ -309,6 +309,37 @@ def test_a_point_takes_a_thing_that_only_crops_have(frame: int) -> None:
         assert (mask & ~(a | b)).sum() <= 0.05 * b.sum()
 
 
+class CountingNetwork(CloseNetwork):
+    """Counts the crops that it is asked about."""
+
+    cropped = 0
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        self.cropped += isinstance(image, Cropped)
+        return super().infer(image, size)
+
+
+def spotted(_: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Many small blue discs, none of which the network finds but in a crop."""
+    rgb = background(1)
+    for x, y in SPOTS:
+        rgb[disc(x, y, 10)] = np.array([20, 30, 150], np.uint8)
+    return rgb, disc(0, 0, 1), disc(0, 0, 1)
+
+
+SPOTS = [(x, y) for y in (30, 75, 120, 165) for x in range(30, 310, 40)]
+
+
+def test_each_of_many_points_costs_no_more_than_its_own_crops() -> None:
+    """Without a limit each thing that is followed costs a crop on each anchor of its window."""
+    asked = []
+    for count in (8, 28):
+        network = CountingNetwork(0)
+        masks_of(spotted, [(0, *spot, True) for spot in SPOTS[:count]], 24, network)
+        asked.append(network.cropped)
+    assert asked[1] - asked[0] <= (28 - 8) * 5
+
+
 def test_a_point_out_on_a_spot_takes_no_more_than_the_spot() -> None:
     """Inside a body the mask's border is far away: the point ends where the colours do."""
     body, spot = disc(160, 90, 60), disc(160, 90, 9)

@@ -23,6 +23,7 @@ from foremask.vision.temporal.verdict import subject_continuity
 SAME = 0.5  # shared by a place and what a crop round it has: that is a thing of its own
 PART = 0.3  # least share of a part, or of a place, that the other covers
 LEAST_HELD = 0.5  # product of a place's mean continuities, below which it is lost
+MOST_ASKED = 8  # places of a window: the network is asked about each on every anchor
 OUTLINE_PX = 2  # of the tracks' grid: how far the flow may be wrong at an outline
 
 
@@ -118,8 +119,9 @@ class _Places:
     """The places that hints correct on the anchors of a window, the later hint above the earlier.
 
     The flow passes a place on. If the network, asked about a crop round it, has it as a thing of
-    its own, it is asked on the other anchors too, round the place as it has moved. No place goes
-    past a frame with an earlier hint: who clicked there saw that frame.
+    its own, it is asked on the other anchors too, round the place as it has moved; after
+    `MOST_ASKED` places of a window only the flow counts. No place goes past a frame with an earlier
+    hint: who clicked there saw that frame.
     """
 
     def __init__(
@@ -150,8 +152,7 @@ class _Places:
         after = min((k for k in self._hinted if k > start), default=len(self.planes))
         self._hinted.append(start)
         mark = np.float32(side * len(self._hinted))
-        thing = _parts_on(self._ask_round(start, place) > FOREGROUND, place)
-        is_thing = bool((thing & place).sum() > SAME * (thing | place).sum())
+        is_thing = len(self._hinted) <= MOST_ASKED and self._is_thing(start, place)
         self.planes[start] = np.where(place, mark, self.planes[start])
         for order, offset in ((range(start + 1, after), -1), (range(start - 1, before, -1), 1)):
             here, held = place, 1.0
@@ -172,6 +173,10 @@ class _Places:
                     break
                 self.planes[index] = np.where(here, mark, self.planes[index])
 
+    def _is_thing(self, index: int, place: Place) -> bool:
+        thing = _parts_on(self._ask_round(index, place) > FOREGROUND, place)
+        return bool((thing & place).sum() > SAME * (thing | place).sum())
+
     def _found(self, index: int, came: Alpha) -> Place | None:
         """What a crop has of a place; None if it has little of it.
 
@@ -190,11 +195,15 @@ def _parts_on(places: Place, place: Place) -> Place:
     return np.asarray(places & (shared > PART * area)[labels])
 
 
+def near(places: Place) -> Place:
+    """Places, and what is so near to them that the flow may take it for one of them."""
+    reach = np.ones((2 * OUTLINE_PX + 1, 2 * OUTLINE_PX + 1), np.uint8)
+    return np.asarray(cv2.dilate(places.astype(np.uint8), reach) > 0)
+
+
 def with_hints(shown: Shown, hinted: Hinted) -> tuple[Alpha, NDArray[np.bool_]]:
     """The log odds of a mask after hints, and where they differ from it."""
-    banned = (hinted.side < 0).astype(np.uint8)
-    reach = np.ones((2 * OUTLINE_PX + 1, 2 * OUTLINE_PX + 1), np.uint8)
-    out = (cv2.dilate(banned, reach) > 0) & (hinted.side <= 0)
+    out = near(hinted.side < 0) & (hinted.side <= 0)
     taken = (hinted.side > 0) & (shown.mask <= FOREGROUND)
     side = np.where(out, np.float32(-1), np.where(taken, np.float32(1), hinted.plane))
     log_odds = np.where(side == 0, shown.mask - np.float32(FOREGROUND), side).astype(np.float32)

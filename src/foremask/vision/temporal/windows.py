@@ -45,7 +45,7 @@ from foremask.vision.temporal.flow import (
     warp,
 )
 from foremask.vision.temporal.frame_hints import Claims, Mark, settled
-from foremask.vision.temporal.guidance import Guidance, hinted_window, with_hints
+from foremask.vision.temporal.guidance import Guidance, hinted_window, near, with_hints
 from foremask.vision.temporal.incoming import IncomingFrame, placed_images, with_shots
 from foremask.vision.temporal.network_cache import KeptAnswers, MemoryStore, NetworkCache
 from foremask.vision.temporal.propagation import flow_between, propagate
@@ -433,7 +433,9 @@ class _Window:
                 outlines = [mask, *anchor.hints.opinions.values(), *anchor.hints.crops]
                 outlines += further
             changed = resized(reached.astype(np.float32), *mask.shape[::-1]) > 0
-            masks.append(np.where(changed, compose(outlines, log_odds), mask))
+            inside = resized(near(log_odds > 0).astype(np.float32), *mask.shape[::-1]) > 0
+            composed = np.where(inside, compose(outlines, log_odds), np.uint8(0))
+            masks.append(np.where(changed, composed, mask))
         return masks if is_reached else plain.masks
 
     def _asked_round(
