@@ -9,7 +9,7 @@ import pytest
 
 from foremask.options import Quality
 from foremask.types import Image
-from foremask.vision.image import ArrayImage, Cropped
+from foremask.vision.image import ArrayImage, Cropped, MirroredImage
 from foremask.vision.network.session import InputSize, Network, NetworkOutput
 from foremask.vision.temporal.correction import Shown, place_of
 from foremask.vision.temporal.frame_hints import Claim, FrameHints, Mark
@@ -289,6 +289,19 @@ class CloseNetwork(BlueNetwork):
         return network.infer(image, size)
 
 
+class OnceNetwork(RedNetwork):
+    """Has what is blue weakly in one picture, and in crops of each."""
+
+    def __init__(self, picture: np.ndarray) -> None:
+        self._picture = picture
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        whole = image.image if isinstance(image, MirroredImage) else image
+        there = np.array_equal(whole.rgb(WIDTH, HEIGHT), self._picture)
+        alpha = 1 if isinstance(image, Cropped) else 0.7 * there
+        return BlueNetwork(alpha).infer(image, size)
+
+
 def wandering(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A red disc goes to the right, a blue one to the left."""
     rgb = background(1)
@@ -338,6 +351,15 @@ def test_each_of_many_points_costs_no_more_than_its_own_crops() -> None:
         masks_of(spotted, [(0, *spot, True) for spot in SPOTS[:count]], 24, network)
         asked.append(network.cropped)
     assert asked[1] - asked[0] <= (28 - 8) * 5
+
+
+def test_a_chosen_thing_that_the_network_finds_once_is_followed_by_crops() -> None:
+    """It is in no mask; the other thing that is found there is out."""
+    network = OnceNetwork(wandering(0)[0])
+    for t, mask in enumerate(masks_of(wandering, [(0, 270, 130, True)], 24, network)):
+        _, a, b = wandering(t)
+        assert (mask & b).sum() >= 0.95 * b.sum(), t
+        assert (mask & a).sum() <= 0.05 * a.sum(), t
 
 
 def test_a_point_out_on_a_spot_takes_no_more_than_the_spot() -> None:

@@ -41,7 +41,8 @@ LEAST_VARIANCE = 0.01
 _NEXT = np.ones((3, 3), np.uint8)
 _AROUND = np.ones((7, 7), np.uint8)
 
-MOST_KNOWN = 0.02  # of a new thing: so much of it may be in the mask already
+MOST_KNOWN = 0.02  # of a new thing: so much of it may be in the mask already,
+MOST_OF_CHOSEN = 0.5  # and so much of one that the click chooses
 LEAST_FOUND = 0.1  # a crop that has less at a click has nothing there
 
 type Place = NDArray[np.bool_]
@@ -82,7 +83,7 @@ def place_of(
     """The place that a point means, as long as the mask is wrong there; else None."""
     if click.positive:
         thing = _new_thing(click, shown, ask_round)
-        if thing is not None:
+        if thing is not None or click.chooses:
             return thing
     candidates, features = measured(click, shown, opposite)
     if not candidates:
@@ -94,7 +95,8 @@ def _new_thing(click: Claim, shown: Shown, ask_round: AskRound) -> Place | None:
     """What the largest crops have round a click, and a crop round that, where no mask is near."""
     large = np.float32(0.5) * (click.crops[-2] + click.crops[-1])
     place = _found_round(click, large)
-    if place is None or (place & (shown.mask > FOREGROUND)).sum() > MOST_KNOWN * place.sum():
+    known, most = shown.mask > FOREGROUND, MOST_OF_CHOSEN if click.chooses else MOST_KNOWN
+    if place is None or (place & known).sum() > most * place.sum():
         return None
     return _found_round(click, np.float32(0.5) * (large + ask_round(place)))
 

@@ -5,7 +5,7 @@ docs/adr/0050.
 """
 
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import cv2
@@ -59,7 +59,8 @@ class Claim:
     """A mark on the tracks' grid.
 
     ``seed`` are the pixels that surely belong to it, all of a box or a paint; how far a point
-    reaches depends on the mask.
+    reaches depends on the mask. One that ``chooses`` a thing corrects where the mask has nothing of
+    it.
     """
 
     number: int
@@ -69,6 +70,7 @@ class Claim:
     crops: Sequence[Alpha]  # the network's opinion of windows round it, the smallest first
     seed: NDArray[np.bool_]
     has_size: bool = False
+    chooses: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,8 @@ class FrameHints:
 
     ``opinions`` are the network's in every view, ``crops`` those of windows round the hints.
     ``followed`` is 1 on things that are chosen, -1 on those that are out as a whole, and 0
-    elsewhere; None where there are none. ``corrections`` are boxes, paints, and the points that
-    choose nothing; ``contradicted`` are pairs of hints.
+    elsewhere; None where there are none. ``corrections`` are boxes, paints, and points, except
+    those that ban a thing; ``contradicted`` are pairs of hints.
     """
 
     opinions: dict[View, Levels]
@@ -243,10 +245,9 @@ class Claims:
             crops=self._cropped,
             followed=self._followed(chooses=chooses),
             corrections=[
-                each
+                replace(each, chooses=not (each.has_size or self.corrects(each, chooses=chooses)))
                 for each in self.made
-                if each.has_size
-                or (each.number not in refuted and self.corrects(each, chooses=chooses))
+                if each.has_size or (each.number not in refuted and not self._bans(each))
             ],
             contradicted=self._contradicted,
         )

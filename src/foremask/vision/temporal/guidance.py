@@ -109,7 +109,7 @@ def hinted_window(
     hints = [(index, each.corrections) for index, each in enumerate(frames) if each is not None]
     made = [(each.number, index, each) for index, some in hints for each in some]
     for _, index, each in sorted(made, key=lambda item: item[:1]):
-        points = [o for _, k, o in made if k == index and not o.has_size]
+        points = [o for _, k, o in made if k == index and not (o.has_size or o.chooses)]
         opposite = [other for other in points if other.positive != each.positive]
         places.correct(index, each, opposite)
     return [Hinted(*each) for each in zip(found, places.planes, strict=True)]
@@ -134,7 +134,7 @@ class _Places:
     def correct(self, index: int, hint: Claim, opposite: Sequence[Claim]) -> None:
         """Find the place of a hint on an anchor, as the mask is by the hints before it, and add it.
 
-        ``opposite`` are points on the same anchor that say the opposite.
+        ``opposite`` are points on the same anchor that correct to the other side.
         """
         place, plane = hint.seed if hint.has_size else None, self.planes[index]
         if place is None:
