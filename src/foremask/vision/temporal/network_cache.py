@@ -109,11 +109,12 @@ class FileStore:
     def put(self, name: str, planes: Planes) -> bool:
         if name in self._names:
             return True
+        if self.has_failed or self._archive is None:
+            return False
         buffer = io.BytesIO()
         np.save(buffer, planes, allow_pickle=False)
         written = buffer.getvalue()
-        room_bytes = min(MOST_ARRAY_BYTES, self._most_bytes - self._bytes)
-        if self.has_failed or self._archive is None or len(written) > room_bytes:
+        if len(written) > min(MOST_ARRAY_BYTES, self._most_bytes - self._bytes):
             return False
         how = zipfile.ZIP_DEFLATED if planes.dtype == np.uint8 else zipfile.ZIP_STORED
         try:
