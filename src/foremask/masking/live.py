@@ -54,8 +54,8 @@ class LiveReport:
 class NewestFrames:
     """Reads frames in a thread; yields those that came last, each with the moment at which it came.
 
-    At most `MOST_UNREAD` wait for the loop that draws from this: the oldest is dropped and counted.
-    While there is none it yields None. With ``in_time`` frames come at their times, and not as fast
+    At most `MOST_UNREAD` frames wait; of more, the oldest is dropped and counted. It yields None
+    while none waits. With ``in_time`` frames come at their times, and not as fast
     as they are read.
     """
 

@@ -290,7 +290,7 @@ def prepare_home(data_dir: Path) -> Home:
 def _sockets(root: Path) -> Path:
     """The directory of the server's socket: the database's own, unless that path is too long."""
     sockets = root / "socket"
-    is_list = "," in str(sockets)  # the server and its clients would read two directories
+    is_list = "," in str(sockets)  # PostgreSQL takes a comma for two directories
     if is_list or len(os.fsencode(sockets / SOCKET_NAME)) > SOCKET_PATH_BYTES:
         return Path(f"/tmp/foremask-{_digest(root)}")  # noqa: S108  # owner and mode are checked
     return sockets

@@ -193,7 +193,7 @@ def _residual(here: _Neighbour, there: _Neighbour, homography: Homography) -> fl
 
 
 def sampled(plane: NDArray[Any], x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float32]:
-    """The channels of ``plane`` at places, linearly; what is outside has the border's."""
+    """The channels of ``plane`` at places between pixels; beyond it those of its border."""
     at_x, at_y = x.astype(np.float32), y.astype(np.float32)
     found = np.empty((len(x), plane.shape[2]), np.float32)
     for start in range(0, len(x), REMAP_MAX_COLUMNS):

@@ -118,10 +118,10 @@ def hinted_window(
 class _Places:
     """The places that hints correct on the anchors of a window, the later hint above the earlier.
 
-    The flow passes a place on. If the network, asked about a crop round it, has it as a thing of
-    its own, it is asked on the other anchors too, round the place as it has moved; after
-    `MOST_ASKED` places of a window only the flow counts. No place goes past a frame with an earlier
-    hint: who clicked there saw that frame.
+    The flow passes a place on. The network is asked about a crop round it: if it finds a thing of
+    its own there, it is asked again on each other anchor, round the place as it has moved. This is
+    done for `MOST_ASKED` places of a window; of further ones only the flow counts. No place goes
+    past a frame with an earlier hint: who clicked there saw that frame.
     """
 
     def __init__(

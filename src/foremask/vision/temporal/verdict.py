@@ -173,9 +173,8 @@ def _after_switch(log_odds: Alpha, trust: Alpha, least_switch: float) -> Alpha:
 def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
     """Keep the thin parts of each thing whose body is kept: lines, straps, legs.
 
-    A thing is a connected part of the opinions' ``mean``. Thin parts are too small for what a
-    region is measured by, and the flow loses them; where the trees refuse a part of the body too,
-    the opinions are wrong about the whole thing.
+    A thing is a connected part of the opinions' ``mean``. Trees judge thin parts badly, since there
+    is too little of them to measure. Where they refuse a part of the body too, they are believed.
     """
     found = mean > FOREGROUND
     narrow = np.ones((THIN_PX, THIN_PX), np.uint8)
