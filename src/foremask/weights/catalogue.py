@@ -55,7 +55,7 @@ ISNET = Model(
     file_name="isnet-general-fp16.onnx",
     size_bytes=88_188_479,
     sha256="b6e8497ba978a6f5fbb647e419d2696cd80df5a23cb6a8ea532021911bd76acb",
-    spec=ModelSpec(output="1890"),  # of the last stage but one: docs/adr/0050
+    spec=ModelSpec(),
     package=npm.Package(
         name="@imgly/background-removal-data",
         version="1.4.5",

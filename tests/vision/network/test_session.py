@@ -37,6 +37,12 @@ def test_a_network_of_ones_own_runs_as_its_side_car_says(redness: Path, runtime:
     assert session.runtime.startswith(runtime)
 
 
+def test_without_a_side_car_the_first_output_is_the_mask(redness: Path) -> None:
+    """IS-Net's own is not its first; a network that has no output of that name still runs."""
+    redness.with_name("redness.onnx.json").unlink()
+    assert Session(redness).infer(networks.half_red()).alpha[:, -1].max() == 0  # "against" red
+
+
 @pytest.fixture
 def half_size(tmp_path: Path) -> Path:
     """A network like IS-Net's end: a logit at half the size, enlarged linearly, and its sigmoid."""

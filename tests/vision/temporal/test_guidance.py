@@ -362,14 +362,20 @@ def test_a_chosen_thing_that_the_network_finds_once_is_followed_by_crops() -> No
         assert (mask & a).sum() <= 0.05 * a.sum(), t
 
 
-def test_a_point_out_on_a_spot_takes_no_more_than_the_spot() -> None:
-    """Inside a body the mask's border is far away: the point ends where the colours do."""
-    body, spot = disc(160, 90, 60), disc(160, 90, 9)
-    rgb = background(1)
+def with_spot(spot: np.ndarray) -> Shown:
+    """A body that is all in the mask, with a spot of another colour on it."""
+    body, rgb = disc(160, 90, 60), background(1)
     painted(rgb, body, 0)
     rgb[spot] = (20, 30, 150)
     mask = body.astype(np.float32)
-    frame = Shown(rgb, mask, [mask], mask, 6 * mask - 3)
+    return Shown(rgb, mask, [mask], mask, 6 * mask - 3)
+
+
+def test_a_point_out_on_a_spot_takes_no_more_than_the_spot() -> None:
+    """Inside a body the mask's border is far away: the point ends where the colours do."""
+    spot = disc(160, 90, 9)
+    frame = with_spot(spot)
+    mask = frame.mask
     click = Claim(0, False, 90, 160, [mask] * 4, spot)
     place = place_of(click, frame, [], lambda _: mask)
     assert place is not None
@@ -397,12 +403,9 @@ def test_a_point_on_what_no_crop_has_takes_a_compact_place(picture: str) -> None
 
 def test_a_box_limits_no_point_that_is_near_its_corner() -> None:
     """A box and a paint have no place of their own at which another hint could end."""
-    body, spot = disc(160, 90, 60), disc(160, 90, 9)
-    rgb = background(1)
-    painted(rgb, body, 0)
-    rgb[spot] = (20, 30, 150)
-    mask = body.astype(np.float32)
-    frame = Shown(rgb, mask, [mask], mask, 6 * mask - 3)
+    spot = disc(160, 90, 9)
+    frame = with_spot(spot)
+    mask = frame.mask
     beyond = disc(220, 150, 9)
     box = Claim(0, True, 86, 156, [mask], beyond, has_size=True)
     click = Claim(1, False, 90, 160, [mask] * 4, spot)

@@ -15,6 +15,8 @@ from foremask.weights.catalogue import ModelSpec
 # Outputs of IS-Net's encoder stages 3 to 5, at 1/8, 1/16 and 1/32 of its input, by their ONNX
 # names.
 ISNET_TAPS = ("/stage3/Add", "/stage4/Add", "/stage5/Add")
+# IS-Net's mask, of its last stage but one: docs/adr/0050
+ISNET_MASK = "1890"
 WEIGHT_LEVELS = 255  # symmetric 8 bit: -127 to 127
 ACTIVATION_LEVELS = 256
 
@@ -27,7 +29,9 @@ def is_isnet(network: ov.Model) -> bool:
 
 def pruned(network: ov.Model, spec: ModelSpec) -> ov.Model:
     """Drop all outputs but the mask and the encoder's features, and fix the input size."""
-    mask = network.output(spec.output) if spec.output else network.output(0)
+    names = [name for each in network.outputs for name in each.names]
+    own = ISNET_MASK if is_isnet(network) and ISNET_MASK in names else None
+    mask = network.output(spec.output or own or 0)
     nodes = {node.get_friendly_name(): node for node in network.get_ops()}
     taps = [nodes[name].output(0) for name in ISNET_TAPS if name in nodes]
     kept = ov.Model([mask, *taps], network.get_parameters())

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from foremask.errors import DeviceUnavailable, ModelUnavailable
 from foremask.options import Device, Runtime
 from foremask.types import Image
-from foremask.vision.network.graph import ISNET_TAPS
+from foremask.vision.network.graph import ISNET_MASK, ISNET_TAPS
 from foremask.vision.network.session import (
     InputSize,
     NetworkOutput,
@@ -166,7 +166,8 @@ def adapted(network: "ModelProto", spec: ModelSpec, precision: Precision) -> "Mo
     _scale_by_factors(network)
     if precision is Precision.F32:
         _widen(network)
-    mask = next(each for each in graph.output if spec.output in (None, each.name)).name
+    names = [each.name for each in graph.output]
+    mask = spec.output or (ISNET_MASK if ISNET_MASK in names else names[0])
     entry = graph.input[0].name
     before = [
         helper.make_node("Cast", [PICTURE], ["picture_f32"], to=TensorProto.FLOAT),
