@@ -166,14 +166,13 @@ def adapted(network: "ModelProto", spec: ModelSpec, precision: Precision) -> "Mo
     _scale_by_factors(network)
     if precision is Precision.F32:
         _widen(network)
-    names = [each.name for each in graph.output]
-    mask = spec.output or (ISNET_MASK if ISNET_MASK in names else names[0])
-    entry = graph.input[0].name
+    outputs = [each.name for each in graph.output]
+    mask = spec.output or (ISNET_MASK if ISNET_MASK in outputs else outputs[0])
     before = [
         helper.make_node("Cast", [PICTURE], ["picture_f32"], to=TensorProto.FLOAT),
         helper.make_node("Transpose", ["picture_f32"], ["picture_nchw"], perm=[0, 3, 1, 2]),
         helper.make_node("Sub", ["picture_nchw", "picture_mean"], ["picture_centred"]),
-        helper.make_node("Mul", ["picture_centred", "picture_scale"], [entry]),
+        helper.make_node("Mul", ["picture_centred", "picture_scale"], [graph.input[0].name]),
     ]
     nodes = {node.name: node for node in graph.node}
     after, names = [], []
