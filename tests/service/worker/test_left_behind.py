@@ -64,9 +64,13 @@ async def test_uploads_are_deleted_after_three_days(work: WorkerContext, tmp_pat
     long_ago = time.time() - 3 * 86400 - 60
     for path in (*old.iterdir(), old):
         os.utime(path, (long_ago, long_ago))
+    foreign = tmp_path / "objects/uploads/a name with spaces"
+    foreign.write_bytes(b"no upload of ours")
+    os.utime(foreign, (long_ago, long_ago))
     await sweep_uploads(work)
     assert not [path for path in old.rglob("*") if path.is_file()]
     assert len(list(new.iterdir())) == 2
+    assert foreign.exists()
 
 
 async def rows(database: Database) -> dict[str, int]:
@@ -170,12 +174,13 @@ def test_what_a_killed_worker_has_left_goes_when_the_next_one_starts(tmp_path: P
 
 
 async def test_what_one_sweep_did_not_foresee_stops_no_other(
-    work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
+    work: WorkerContext, caller: Caller, site: Site
 ) -> None:
-    foreign = tmp_path / "objects/uploads/a name with spaces"
-    foreign.parent.mkdir(parents=True)
-    foreign.write_bytes(b"nobody's")
-    os.utime(foreign, (0, 0))
+    await work.database.all(
+        """create function refuse() returns trigger language plpgsql as
+           $$ begin raise 'unforeseen'; end $$;
+           create trigger refuse before delete on uploads execute function refuse()"""
+    )
     with capture_logs() as lines:
         await caller.served(work, site.clip(2))
 
@@ -185,5 +190,6 @@ async def test_what_one_sweep_did_not_foresee_stops_no_other(
 
         async with working(work):
             await until(swept)
+    await work.database.all("drop function refuse cascade")
     failed = [line for line in lines if line["event"] == "maintenance.failed"]
     assert {line["sweep"] for line in failed} == {"sweep_uploads"}

@@ -315,11 +315,12 @@ class Objects:
             await asyncio.to_thread(sweep_tree, self._root / checked_key(prefix), before)
 
     async def list(self, prefix: str) -> AsyncIterator[Stored]:
-        """Every object below ``prefix``, in no order."""
+        """Every object of ours below ``prefix``, in no order; a foreign file is left alone."""
         with _translated(prefix):
             async for batch in obstore.list(self._store, prefix=checked_key(prefix)):
                 for meta in batch:
-                    yield _stored(meta)
+                    if _KEY.fullmatch(meta["path"]):
+                        yield _stored(meta)
 
     async def check(self) -> None:
         """Raise ServiceUnavailable unless the store answers and still has our signing key."""
