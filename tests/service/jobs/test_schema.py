@@ -23,7 +23,7 @@ from foremask.service.jobs.steps import JobReport, PartDone
 from foremask.service.jobs.tokens import create_token, list_tokens
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from tests.support.jobs import new_job
-from tests.support.patience import PATIENCE_S
+from tests.support.patience import PATIENCE_S, until
 
 OLD = Path(__file__).with_name("database_of_427503c.sql.gz")
 """A dump of what that commit made: jobs 1 to 7 in every state, two tokens, an upload, webhooks."""
@@ -202,6 +202,24 @@ async def test_jobs_of_an_old_database_go_on_where_they_were(old_database: str) 
         owed = await deliveries.begin(database)
         assert owed is not None
         assert owed.request_id == name(2)
+
+
+async def test_an_upgrade_gives_way_to_calls_that_take_the_tables_in_another_order(
+    old_database: str,
+) -> None:
+    async with (
+        await psycopg.AsyncConnection.connect(old_database) as caller,
+        Database(old_database, connections=1) as database,
+    ):
+        await caller.execute("select from steps limit 1")
+        migrating = asyncio.ensure_future(migrate(old_database))
+        await until(lambda: database.one(IN_THE_WAY))
+        await caller.execute("select from jobs limit 1 for update")
+        await caller.commit()
+    assert await migrating == [f"foremask/{VERSION}"]
+
+
+IN_THE_WAY = "select 1 from pg_locks where not granted and relation = 'steps'::regclass"
 
 
 async def tickets(database: Database) -> dict[str, int]:

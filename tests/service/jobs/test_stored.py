@@ -72,6 +72,25 @@ async def test_a_jobs_files_count_until_they_are_deleted(database: Database) -> 
     assert await bytes_of(database, token.id) == 0
 
 
+async def test_sizes_that_are_no_numbers_count_nothing_and_stop_no_sweep(
+    database: Database,
+) -> None:
+    _, token = await create_token(database, "a")
+    made = await admit(database, job(token.id, 100))
+    await masked(database, made, 30, JobReport(frames_out=1, bytes=7))
+    await database.all("alter table jobs disable trigger count_stored")
+    await database.all(
+        """update jobs set clip = '{"size_bytes": "many"}',
+           report = '{"bytes": "many", "mask_bytes": 1e400, "network_bytes": 5}' where id = %s""",
+        (made,),
+    )
+    await database.all("alter table jobs enable trigger count_stored")
+    assert await retention.deleted(database, "sources", made) is not None
+    await retention.deleted(database, "network", made)
+    await retention.deleted(database, "result", made)
+    assert await bytes_of(database, token.id) == 0
+
+
 async def test_what_is_kept_besides_is_stored_only_where_the_quota_has_room(
     database: Database,
 ) -> None:

@@ -1,6 +1,8 @@
 """The database's tables: made, brought up to date, and checked to be those of this foremask."""
 
+import asyncio
 import re
+import time
 from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
@@ -10,10 +12,12 @@ import psycopg
 from foremask.errors import ServiceUnavailable
 from foremask.service.jobs.database import Database
 
-VERSION = 24
+VERSION = 25
 OLDEST = 16
 """The oldest version that can be brought up to date: that of commit 427503c."""
 MIGRATING = 0x666F7265  # "fore": the advisory lock of whoever changes the schema
+WAIT_S = 0.2  # less than PostgreSQL waits before it looks for a deadlock
+PATIENCE_S = 120.0
 ENGINE = "procrastinate/"
 
 
@@ -22,7 +26,7 @@ async def migrate(url: str) -> list[str]:
 
     Each script commits with its name; callers on other machines wait for the first. Raises
     ServiceUnavailable for a database that cannot be reached, is not in UTF-8, of a newer foremask,
-    or too old.
+    or too old, and where other calls hold a table for two minutes.
     """
     try:
         connection = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=10)
@@ -44,12 +48,32 @@ async def migrate(url: str) -> list[str]:
         applied = {name for (name,) in await cursor.fetchall()}
         scripts = _engine_scripts(applied) | {f"foremask/{VERSION}": _script(_version(applied))}
         missing = {name: sql for name, sql in scripts.items() if name not in applied}
+        await connection.execute(f"set lock_timeout = '{WAIT_S}s'".encode())
         for name, sql in missing.items():
+            await _apply(connection, name, sql)
+    return [name for name, sql in missing.items() if sql]
+
+
+async def _apply(connection: psycopg.AsyncConnection, name: str, sql: str) -> None:
+    """Run the script; it begins anew where a call of a running process has a table that it needs.
+
+    Such calls take the tables in several orders, so a script that waited for one while it holds
+    another could wait for ever.
+    """
+    end = time.monotonic() + PATIENCE_S
+    while True:
+        try:
             async with connection.transaction():
                 if sql:
                     await connection.execute(sql.encode())
                 await connection.execute("insert into schema_scripts (name) values (%s)", (name,))
-    return [name for name, sql in missing.items() if sql]
+                return
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
+            if time.monotonic() > end:
+                raise ServiceUnavailable(
+                    f"the tables are in use for {PATIENCE_S:.0f} s: stop the API and the workers"
+                ) from error
+        await asyncio.sleep(WAIT_S)
 
 
 async def check_schema(database: Database) -> None:

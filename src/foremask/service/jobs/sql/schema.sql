@@ -1,4 +1,4 @@
--- All that the service knows: version 24 (jobs/schema.py). These tables are the truth; the engine's rows are tickets,
+-- All that the service knows: version 25 (jobs/schema.py). These tables are the truth; the engine's rows are tickets,
 -- each of which makes one worker look into one queue (docs/adr/0020). A change of this file needs a new version, also in
 -- the names of two functions: so a worker that was left running over a migration claims nothing. In upgrade.sql is what
 -- changes older tables, and the names of functions whose arguments or answers have changed.
@@ -79,7 +79,6 @@ create table steps (
     args        jsonb not null default '{}',
     result      jsonb,
     frames_done bigint not null default 0,
-    worker      text,
     lease_until timestamptz,
     moved_at    timestamptz,                            -- when the last frame, or byte, was done
     ends_at     timestamptz,                            -- as its worker estimates
@@ -190,6 +189,12 @@ create function is_good(t tokens) returns boolean language sql as $$
     select t.revoked_at is null and (t.expires_at is null or t.expires_at > clock())
 $$;
 
+-- The sum of these sizes in JSON; what is no number of bytes counts as nothing.
+create function bytes_of(p_facts jsonb, variadic p_names text[]) returns bigint immutable language sql as $$
+    select coalesce(sum((p_facts ->> name)::numeric) filter (where p_facts ->> name ~ '^[0-9]{1,15}$'), 0)::bigint
+    from unnest(p_names) name
+$$;
+
 create function queue_of(p_stage text) returns text immutable language sql as $$
     select case p_stage when 'segment' then 'masks' else 'files' end
 $$;
@@ -251,7 +256,7 @@ begin
     -- The same request again: by its key, or by its id when an answer was lost on its way here.
     select * into j from jobs
     where id = n.id or (token = n.token and idempotency_key = n.idempotency_key) limit 1;
-    n.reserved := coalesce((n.clip ->> 'size_bytes')::bigint, 0);  -- a result is about as large as its clip
+    n.reserved := bytes_of(n.clip, 'size_bytes');  -- a result is about as large as its clip
     v_bytes := t.stored + n.fetched + n.reserved * case when n.source_key like 'uploads/%' then 2 else 3 end;
     select sum(unfinished) into v_waiting from tokens;
     outcome := case
@@ -279,12 +284,9 @@ begin
     end if;
     -- The lock on the token ends with the commit and not with the disk: the caller waits for that (0021).
     perform set_config('synchronous_commit', 'off', true);
-    insert into jobs (id, token, priority, video_url, source_key, name, preset, quality, result, webhook_url,
-                      idempotency_key, body_hash, traceparent, clip, frames_total, fetched, reserved, created_at)
-    values (n.id, n.token, t.priority, n.video_url, n.source_key, n.name, n.preset, n.quality, n.result, n.webhook_url,
-            n.idempotency_key, n.body_hash, n.traceparent, n.clip, (n.clip ->> 'frames')::bigint, n.fetched, n.reserved,
-            clock())
-    returning seq into n.seq;
+    n.status := 'queued'; n.stage := 'queued'; n.priority := t.priority; n.created_at := clock();
+    n.frames_total := n.clip ->> 'frames';
+    insert into jobs overriding user value values (n.*) returning seq into n.seq;
     insert into steps (job, stage, token, seq, status, touched_at)
     values (n.id, 'ingest', n.token, n.seq, 'todo', clock());
     perform send_ticket('files') from queues where queue = 'files' and files_of(n.token) <= per_token;
@@ -298,13 +300,11 @@ end $$;
 -- besides until it is swept; what it will store until its end; then its result and what lies beside it.
 create function count_stored() returns trigger language plpgsql as $$
 begin
-    new.stored := case when new.swept_at is not null then 0
-            else new.fetched + case when new.source_key like 'uploads/%' then 1 else 2 end
-                * coalesce((new.clip ->> 'size_bytes')::bigint, 0) end
+    new.stored := case when new.swept_at is not null then 0 else new.fetched
+            + case when new.source_key like 'uploads/%' then 1 else 2 end * bytes_of(new.clip, 'size_bytes') end
         + case when new.ended_at is null then new.reserved
             when new.expired_at is not null or new.result_key is null then 0
-            else coalesce((select sum(value::bigint) from jsonb_each_text(new.report)
-                where key in ('bytes', 'mask_bytes', 'network_bytes')), 0) end;
+            else bytes_of(new.report, 'bytes', 'mask_bytes', 'network_bytes') end;
     update tokens set stored = stored + new.stored - coalesce(old.stored, 0)
     where id = new.token and new.stored <> coalesce(old.stored, 0);
     return new;
@@ -377,7 +377,7 @@ returns jsonb language plpgsql as $$
 declare j jobs; s steps;
 begin
     select * into j from jobs where id = p_job for update;
-    update steps set status = 'running', attempt = attempt + 1, worker = p_worker, frames_done = 0, ends_at = null,
+    update steps set status = 'running', attempt = attempt + 1, frames_done = 0, ends_at = null,
         lease_until = clock() + make_interval(secs => p_lease_s), moved_at = clock(), touched_at = clock()
     where job = p_job and stage = p_stage and number = p_number and status = 'todo'
     and j.status in ('queued', 'running') returning * into s;
@@ -398,25 +398,23 @@ end $$;
 -- the queue. A worker stays with the token that it has just served (p_last) while that is at most 5 s of virtual time
 -- ahead of the others: a change costs half a second to start a child, and a network to load. One that has had less comes
 -- first until it has 10 s of what it missed. Tokens that have as much under way as the queue gives them are `held`.
-create function claim_step_24(p_queue text, p_worker text, p_lease_s float8, p_last uuid)
+create function claim_step_25(p_queue text, p_worker text, p_lease_s float8, p_last uuid)
 returns table (step jsonb, held integer) language plpgsql as $$
 declare q queues; r record;
 begin
     held := 0;
     select * into q from queues where queue = p_queue for update;
     for r in
-      select *, begins - case when x.token = p_last then 5.0 else 0 end as begins_here from (
-        select s.job, s.stage, s.number, s.seq, t.priority, t.id as token, t.share,
-            case when h.token is null then q.clock else greatest(h.passed, q.clock - 10.0) end as begins
-        from tokens t
+        select s.job, s.stage, s.number, t.id as token, t.share, b.begins from tokens t
         cross join lateral (
             select y.job, y.stage, y.number, y.seq from steps y
             where y.token = t.id and y.status = 'todo' and (y.stage = 'segment') = (p_queue = 'masks')
             and y.ready_at <= clock()
             order by (y.attempt = 0), (y.stage <> 'join'), y.seq, y.number limit 1) s
         left join shares h on h.token = t.id and h.queue = p_queue
-        where t.unfinished > 0) x
-      order by x.priority desc, begins_here, x.seq
+        cross join lateral (select greatest(coalesce(h.passed, q.clock), q.clock - 10.0) as begins) b
+        where t.unfinished > 0
+        order by t.priority desc, b.begins - case when t.id = p_last then 5.0 else 0 end, s.seq
     loop
         if q.per_token <= (select count(*) from steps x
             where x.token = r.token and x.status = 'running' and queue_of(x.stage) = p_queue) then
@@ -428,8 +426,7 @@ begin
         update queues set clock = greatest(q.clock, r.begins) where queue = p_queue;
         insert into shares as h (token, queue, passed) values (r.token, p_queue, r.begins + 1.0 / r.share)
         on conflict (token, queue) do update set passed = excluded.passed;
-        return next;
-        return;
+        return next; return;
     end loop;
     if held > 0 then return next; end if;
 end $$;
@@ -444,13 +441,12 @@ $$;
 create function renew_steps(p_lease_s float8, p_jobs text[], p_stages text[], p_numbers integer[], p_attempts integer[],
                             p_frames bigint[], p_idle_s float8[], p_left_s float8[], p_pngs bytea[])
 returns table (job text, stage text, number integer, attempt integer) language sql as $$
-    with held as (
-        select * from unnest(p_jobs, p_stages, p_numbers, p_attempts, p_frames, p_idle_s, p_left_s, p_pngs)
-            as h (job, stage, number, attempt, frames, idle_s, left_s, png)),
-    ours as (
+    with ours as (
         update steps s set frames_done = h.frames, lease_until = clock() + make_interval(secs => p_lease_s),
             moved_at = clock() - make_interval(secs => h.idle_s), ends_at = clock() + make_interval(secs => h.left_s)
-        from (select h.* from held h join steps x using (job, stage, number, attempt) where x.status = 'running'
+        from (select h.* from unnest(p_jobs, p_stages, p_numbers, p_attempts, p_frames, p_idle_s, p_left_s, p_pngs)
+                as h (job, stage, number, attempt, frames, idle_s, left_s, png)
+            join steps x using (job, stage, number, attempt) where x.status = 'running'
             order by job, stage, number for update of x) h
         where s.job = h.job and s.stage = h.stage and s.number = h.number and s.status = 'running'
         returning s.job, s.stage, s.number, s.attempt, h.png),
@@ -521,7 +517,7 @@ begin
     if p_retry_s is null or s.crashes >= p_max_crashes then
         perform end_job(p_job, 'failed', p_error, null, null);
     else
-        update steps set status = 'todo', crashes = s.crashes, lease_until = null, frames_done = 0, worker = null,
+        update steps set status = 'todo', crashes = s.crashes, lease_until = null, frames_done = 0,
             touched_at = clock(), ready_at = clock() + make_interval(secs => p_retry_s)
         where job = p_job and stage = p_stage and number = p_number;
         perform send_ticket(queue_of(p_stage), p_retry_s);
@@ -566,7 +562,7 @@ end $$;
 
 -- What nobody looks after: a clock that was set, expired leases, lost tickets, jobs over their time. One caller at a
 -- time; the others return at once. p_worker is `alone` where nobody else came by lately.
-create function recover_24(p_worker text, p_lease_s float8, p_patience_s float8, p_wall_clock_s float8,
+create function recover_25(p_worker text, p_lease_s float8, p_patience_s float8, p_wall_clock_s float8,
                            p_max_crashes integer, p_crashed jsonb, p_timed_out jsonb)
 returns table (lost integer, woken integer, timed_out integer, alone boolean) language plpgsql as $$
 declare
@@ -596,8 +592,7 @@ begin
         update deliveries set next_at = next_at + v_gap, held_until = held_until + v_gap
         where status = 'pending' and next_at > least(v_last, v_now) and (v_gap < interval '0' or attempt > 0);
         update processes set seen_at = least(seen_at, v_now) where seen_at > v_now and v_gap < interval '0';
-        return next;
-        return;
+        return next; return;
     end if;
     -- What has waited for long has a ticket each, or as many as a handful of workers can use.
     for r in

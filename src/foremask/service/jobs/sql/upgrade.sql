@@ -31,7 +31,7 @@ where jsonb_array_length(result -> 'hints') > 0;
 -- APNG and WebP are written no more; PNGs are as exact, and are cut out in one go as well.
 update jobs set preset = 'png_zip' where preset in ('apng', 'webp');
 alter table steps add column if not exists moved_at timestamptz, add column if not exists ends_at timestamptz,
-    alter column token set not null, alter column seq set not null;
+    alter column token set not null, alter column seq set not null, drop column if exists worker;
 update steps set moved_at = now() where status = 'running' and moved_at is null;
 drop index if exists steps_files_running;
 create index if not exists steps_files on steps (token) where status in ('todo', 'running') and stage <> 'segment';
