@@ -1,36 +1,28 @@
 """What the programs share: their options, their tables, and where and with what they ran."""
 
-import argparse
 import datetime
 import os
 import platform
 import subprocess
-from argparse import Namespace
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from cyclopts import App, Parameter
+
 PACKAGES = ("av", "numpy", "opencv-python-headless", "openvino", "foremask")
 
 
-def options(about: str | None, *required: str, **defaults: Any) -> Namespace:  # noqa: ANN401
-    """The words of the command line: those that are required, and an option for each default.
+def run(main: Callable[..., object], about: str | None) -> None:
+    """Call ``main`` with the words of the command line, and exit with what it returns.
 
-    An option has its default's type; False is a switch, and a list takes several words.
+    Its keywords are options: False is a switch, and a sequence takes several words.
     """
-    plain = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=about, formatter_class=plain)
-    for name in required:
-        parser.add_argument(name.strip("."), nargs="+" if name.endswith("...") else None)
-    for name, default in defaults.items():
-        option = f"--{name.replace('_', '-')}"
-        if default is False:
-            parser.add_argument(option, action="store_true")
-        elif isinstance(default, list):
-            parser.add_argument(option, nargs="*", default=default, type=type([*default, ""][0]))
-        else:
-            parser.add_argument(option, default=default, type=type(default))
-    return parser.parse_args()
+    several = Parameter(consume_multiple=True, negative="")
+    app = App(help=about, help_format="plaintext", version_flags=[], default_parameter=several)
+    app.default(main)
+    app()
 
 
 def header(*columns: str) -> None:

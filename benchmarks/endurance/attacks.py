@@ -1,7 +1,7 @@
 """What one caller does to hold up the others, all at once, again and again, until it is killed.
 
-``python -m benchmarks.endurance.attacks PORT FOLDER``: a line says what each attack was answered.
-benchmarks.speed.fairness runs it beside another token's clips.
+``python -m benchmarks.speed.fairness --hostile`` runs it beside another token's clips; lines on
+standard error say what each attack was answered.
 """
 
 import asyncio
@@ -104,17 +104,17 @@ async def previews(port: int, _: Path) -> object:
         return dict(Counter(each.status_code for each in await asyncio.gather(*asked)))
 
 
-async def main(port: int, root: Path) -> None:
+def play(port: int, root: Path) -> None:
+    asyncio.run(_all(port, root))
+
+
+async def _all(port: int, root: Path) -> None:
     async def again(attack: Callable[[int, Path], Awaitable[object]]) -> None:
         while True:
             try:
-                print(f"{attack.__name__}: {await attack(port, root)}", flush=True)
+                print(f"{attack.__name__}: {await attack(port, root)}", file=sys.stderr)
             except (httpx2.TransportError, OSError, ValueError) as error:
-                print(f"{attack.__name__}: {type(error).__name__}", flush=True)
+                print(f"{attack.__name__}: {type(error).__name__}", file=sys.stderr)
                 await asyncio.sleep(0.1)
 
     await asyncio.gather(*(again(each) for each in (slow, clips, previews, bodies)))
-
-
-if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), Path(sys.argv[2])))

@@ -12,7 +12,6 @@ import json
 import os
 import random
 import signal
-import sys
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,7 @@ from tests.support import synth
 from tests.support.http_server import serving_files
 from tests.support.programs import children
 
-from benchmarks.machine import options
+from benchmarks.machine import run
 from benchmarks.service import MASK_PATH, Service, caller_of, pid, running, workplace
 from foremask.facts import SEGMENT_GRID
 from foremask.service.jobs import process_totals, records
@@ -44,7 +43,8 @@ SHARES = {"short": 44, "long": 24, "cut-out": 8, "composite": 6, "convert": 6, "
 SHARES |= {"gone": 3, "cut": 3}
 EXPECTED = {"gone": "url_status", "cut": "corrupt"}
 """Kinds of jobs: how many in a hundred, and the reason with which those must end that fail."""
-EDIT_PATH = "/v2/video/edit"
+EDIT = "/v2/video/edit"
+PATHS = {"cut-out": f"{EDIT}/remove_background", "composite": f"{EDIT}/replace_background"}
 HINTS: list[dict[str, Any]] = [{"type": "point", "x": 20, "y": 20, "frame": 0}]
 CONVERTED = {"output_container_and_codec": "mov_proresks"}
 SHIFTS_S = (-3600.0, 0.0, 0.0, 5 * 3600.0)  # of the database's clock
@@ -147,15 +147,10 @@ class Caller:
             clip = {"video": f"{self.site}/short.mp4"}  # its URL is forgotten when a job ends
             again = clip | ({"hints": HINTS} if kind == "refine" else CONVERTED)
             return [("short", first), (kind, await self.post(f"/v2/status/{first}/{kind}", again))]
-        body, path = {"video": f"{self.site}/short.mp4"}, MASK_PATH
-        match kind:
-            case "cut-out":
-                path = f"{EDIT_PATH}/remove_background"
-            case "composite":
-                path = f"{EDIT_PATH}/replace_background"
-                body["background_url"] = f"{self.site}/behind.png"
-            case _:
-                body["video"] = f"{self.site}/{kind}.mp4"
+        path = PATHS.get(kind, MASK_PATH)
+        body = {"video": f"{self.site}/{'short' if kind in PATHS else kind}.mp4"}
+        if kind == "composite":
+            body["background_url"] = f"{self.site}/behind.png"
         return [(kind, await self.post(path, body, key))]
 
     async def post(self, path: str, body: Mapping[str, Any], key: str | None = None) -> str:
@@ -193,7 +188,7 @@ def draw_clips(folder: Path) -> None:
     (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
 
 
-async def run(jobs: int, seed: int, slow: float, root: Path) -> dict[str, Any]:
+async def measure(jobs: int, seed: int, slow: float, root: Path) -> dict[str, Any]:
     chance = random.Random(seed)  # noqa: S311  # a repeatable run
     draw_clips(root / "clips")
     kinds = chance.choices(list(SHARES), list(SHARES.values()), k=jobs)
@@ -322,13 +317,12 @@ def files_below(folder: Path) -> list[str]:
     return [str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file()]
 
 
-def main() -> int:
-    asked = options(__doc__, jobs=200, seed=7, slow=1.0)
+def main(*, jobs: int = 200, seed: int = 7, slow: float = 1.0) -> int:
     with workplace() as root:
-        found = asyncio.run(run(asked.jobs, asked.seed, asked.slow, root))
+        found = asyncio.run(measure(jobs, seed, slow, root))
     print(json.dumps(found, indent=2))
     return int(any(found[each] for each in BAD) or not found["accepted"])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main, __doc__)

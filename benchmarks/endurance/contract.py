@@ -15,12 +15,11 @@ import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.machine import options
+from benchmarks.machine import run
 
 # An answer that says no is right too: a made-up URL leads to no video, a made-up id to no job.
 CONFIG = """
@@ -40,17 +39,8 @@ PIECES = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
-class Examined:
-    """What came of it; ``report`` is what schemathesis printed."""
-
-    passed: bool
-    cases: int
-    report: str
-
-
-def examine(url: str, token: str, *, examples: int, seconds: int) -> Examined:
-    """Every check of schemathesis, for at most about ``seconds``."""
+def examine(url: str, token: str, *, examples: int, seconds: int) -> tuple[int, str]:
+    """Every check of schemathesis, for about ``seconds``: how many cases, and what failed."""
     with tempfile.NamedTemporaryFile("w", suffix=".toml") as config:
         config.write(CONFIG)
         config.flush()
@@ -66,7 +56,7 @@ def examine(url: str, token: str, *, examples: int, seconds: int) -> Examined:
         done = subprocess.run(command, capture_output=True, text=True, cwd=tempfile.gettempdir())  # noqa: S603
     counted = re.search(r"(\d+) generated", done.stdout)
     cases = int(counted[1]) if counted else 0
-    return Examined(done.returncode == 0, cases, done.stdout + done.stderr)
+    return cases, done.stdout + done.stderr if done.returncode else ""
 
 
 def ask(port: int, sent: bytes) -> bytes:
@@ -95,15 +85,15 @@ def try_raw(port: int, count: int) -> list[str]:
     return wrong
 
 
-def main() -> int:
-    asked = options(__doc__, "url", "token", seconds=600, examples=100, raw=5000)
-    examined = examine(asked.url, asked.token, examples=asked.examples, seconds=asked.seconds)
-    print(examined.report)
-    print(f"{examined.cases} cases, {'no failure' if examined.passed else 'FAILED'}")
-    wrong = try_raw(urlsplit(asked.url).port or 80, asked.raw)
+def main(
+    url: str, token: str, /, *, seconds: int = 600, examples: int = 100, raw: int = 5000
+) -> int:
+    cases, failures = examine(url, token, examples=examples, seconds=seconds)
+    print(f"{cases} cases, {failures or 'no failure'}")
+    wrong = try_raw(urlsplit(url).port or 80, raw)
     print(*wrong[:10], sep="\n")
-    return int(bool(wrong) or not examined.passed)
+    return int(bool(wrong or failures))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main, __doc__)

@@ -29,7 +29,7 @@ from PIL import Image
 from tests.support import synth
 
 from benchmarks.clips import DATA
-from benchmarks.machine import header, options, row
+from benchmarks.machine import header, row, run
 from benchmarks.stand_in import bright_is_foreground, mask
 from foremask.errors import Failed, ForemaskError
 from foremask.facts import Clip, Report
@@ -190,13 +190,8 @@ TEXTS = {
     "postscript": f"%!PS\n{FORBIDDEN} (r) file\n",
     "shell": "#!/bin/sh\ntouch /tmp/taken\n",
 }
-MAGIC = {
-    "zip": "504b0304",
-    "gzip": "1f8b08",
-    "elf": "7f454c46",
-    "png": "89504e470d0a1a0a",
-    "pdf": "25504446",
-}
+MAGIC = {"zip": "504b0304", "gzip": "1f8b08", "elf": "7f454c46", "pdf": "25504446"}
+MAGIC["png"] = "89504e470d0a1a0a"
 
 
 def disguised(good: dict[str, bytes]) -> Iterator[Case]:
@@ -337,7 +332,7 @@ def untruth(case: Case, clip: Clip | None, report: Report, target: Path) -> str:
     return ""
 
 
-async def run(cases: list[Case], good: bytes, seconds: float) -> tuple[str, list[Ending]]:
+async def endings_of(cases: list[Case], good: bytes, seconds: float) -> tuple[str, list[Ending]]:
     """All cases, or as many as there is time for; the sandbox's level, and how each ended."""
     waiting, endings, until = iter(cases), list[Ending](), time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as name:
@@ -364,11 +359,10 @@ async def run(cases: list[Case], good: bytes, seconds: float) -> tuple[str, list
     return level, endings
 
 
-def main() -> int:
-    asked = options(__doc__, mutations=2000, seed=1, seconds=1e9, only="")
+def main(*, mutations: int = 2000, seed: int = 1, seconds: float = 1e9, only: str = "") -> int:
     if not MEDIA.is_dir():
         raise SystemExit(f"{MEDIA} is not there: set FOREMASK_DATA")
-    dice = random.Random(asked.seed)  # noqa: S311
+    dice = random.Random(seed)  # noqa: S311
     with tempfile.TemporaryDirectory() as name:
         good = drawn(Path(name))
         more = others(Path(name), Path(name) / "a.mp4")
@@ -378,10 +372,10 @@ def main() -> int:
         *bombs(),
         *giants(good),
         *truncated(good, dice),
-        *mutated(good | more, dice, asked.mutations),
+        *mutated(good | more, dice, mutations),
     ]
-    cases = [case for case in cases if case.row.startswith(asked.only)]
-    level, endings = asyncio.run(run(cases, good["mp4 h264"], asked.seconds))
+    cases = [case for case in cases if case.row.startswith(only)]
+    level, endings = asyncio.run(endings_of(cases, good["mp4 h264"], seconds))
     rows: dict[str, list[Ending]] = defaultdict(list)
     for each in endings:
         rows[each.case.row].append(each)
@@ -402,4 +396,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main, __doc__)

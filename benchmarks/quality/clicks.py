@@ -1,6 +1,6 @@
 """How much each click helps: a simulated person clicks where the mask is most wrong, then again.
 
-``python -m benchmarks.quality.clicks FOLDER [--data FOLDER] [--clips NAME ...] [--clicks 0 1 2 4 8] [--alone]``
+``python -m benchmarks.quality.clicks FOLDER [CLIP ...] [--data FOLDER] [--clicks 0 1 2 4 8] [--alone]``
 masks each clip without hints, takes the frame with the lowest J, in it the largest connected wrong place,
 and clicks at the point of it that is farthest from its border: in where the subject is missing, out
 where it is too much. The clip is masked again with all clicks so far. Printed: J&F after each
@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.clips import DATA, Clip, clips_in
-from benchmarks.machine import options
+from benchmarks.machine import run
 from benchmarks.quality.scores import FOREGROUND, Scores, region_similarity, score, wrong_places
 from benchmarks.quality.tiers import Numbered, resolved
 from foremask.options import Quality
@@ -32,7 +32,6 @@ from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import learn, mask_images
 from foremask.weights.catalogue import model_path
 
-CLICKS = (0, 1, 2, 4, 8)
 MOST_BYTES = 2 << 30
 
 
@@ -136,27 +135,30 @@ def curve(
         made.append(click)
 
 
-def main() -> None:
+def main(
+    folder: Path,
+    /,
+    *names: str,
+    data: Path = DATA / "davis",
+    clicks: Sequence[int] = (0, 1, 2, 4, 8),
+    quality: Quality = Quality.BALANCED,
+    alone: bool = False,
+) -> None:
     """Click, mask, print, for each clip."""
-    data, quality = DATA / "davis", Quality.BALANCED
-    args = options(
-        __doc__, "folder", data=data, clips=[], clicks=list(CLICKS), quality=quality, alone=False
-    )
-    folder = Path(args.folder)
     folder.mkdir(parents=True, exist_ok=True)
     session = Session(model_path(None))
-    clips = {clip.name: clip for clip in clips_in(args.data)}
-    missing = [name for name in args.clips if name not in clips]
+    clips = {clip.name: clip for clip in clips_in(data)}
+    missing = [name for name in names if name not in clips]
     if missing:
-        raise SystemExit(f"{args.data} has no {', '.join(missing)}: it has {', '.join(clips)}")
+        raise SystemExit(f"{data} has no {', '.join(missing)}: it has {', '.join(clips)}")
     curves = [
-        curve(clips[name], session, args.quality, max(args.clicks), folder, alone=args.alone)
-        for name in args.clips or clips
+        curve(clips[name], session, quality, max(clicks), folder, alone=alone)
+        for name in names or clips
     ]
-    for count in args.clicks:
+    for count in clicks:
         j, jf = (np.mean([getattr(each[count], of) for each in curves]) for of in ("j", "jf"))
         print(f"{count} clicks: J {j:.2f} J&F {jf:.2f}")
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

@@ -16,7 +16,7 @@ from tests.support import shots
 from tests.support.shots import HEIGHT, WIDTH, Shot
 
 from benchmarks.clips import DATA, Clip
-from benchmarks.machine import options
+from benchmarks.machine import run
 from foremask.media.reader import VideoReader
 from foremask.types import Luma, Rgb
 from foremask.vision.image import ArrayImage
@@ -237,24 +237,22 @@ def measure(case: Case) -> Result:
     before: Luma | None = None
     scores, cpu_s = list[float](), 0.0
     images = case.images()
-    for number, image in enumerate(images):
-        grey = np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), np.uint8)
-        back = None if before is None else find(grey, before)
-        before = grey
+    for number in range(len(images) + DELAY_FRAMES):
+        if number < len(images):
+            grey = np.asarray(cv2.cvtColor(images[number], cv2.COLOR_RGB2GRAY), np.uint8)
+            back = None if before is None else find(grey, before)
+            before = grey
         began = time.process_time()
-        finder.add(image, back)
+        if number < len(images):
+            finder.add(images[number], back)
         if number >= DELAY_FRAMES:
             scores.append(finder.score())
             finder.decide()
         cpu_s += time.process_time() - began
-    while len(scores) < len(images):
-        scores.append(finder.score())
-        finder.decide()
     return Result(case, tuple(scores), 1000 * cpu_s / len(images))
 
 
-def main() -> None:
-    only = options(__doc__, only="").only
+def main(*, only: str = "") -> None:
     results = []
     for case in (*joined(), *uncut()):
         if only in case.name:
@@ -273,4 +271,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from benchmarks.clips import DATA, Clip, clips_in
-from benchmarks.machine import header, options, row
+from benchmarks.machine import header, row, run
 from benchmarks.quality.scores import score
 from benchmarks.quality.tiers import Numbered, Remembering
 from foremask.options import Quality
@@ -94,13 +94,17 @@ def lessons_of(clip: Clip, network: Network, tier: Tier) -> list[Lesson]:
 
     Trees that have met all three do not depend on the limits of the tier.
     """
-    always = replace(tier, mirrored_above=ALWAYS, probed_above=ALWAYS, cropped_above=ALWAYS)
-    more = seen(clip, network, always)
+    more = seen(clip, network, always(tier))
     alone = [
         replace(each, opinions={View.STRETCHED: each.opinions[View.STRETCHED]}) for each in more
     ]
     truths = clip.truths()
     return [lesson(scenes, truths) for scenes in (seen(clip, network, tier), more, alone)]
+
+
+def always(tier: Tier) -> Tier:
+    """The tier, asking everything of each anchor."""
+    return replace(tier, mirrored_above=ALWAYS, probed_above=ALWAYS, cropped_above=ALWAYS)
 
 
 def lesson(scenes: Sequence[Scene], truths: Sequence[Alpha]) -> Lesson:
@@ -201,15 +205,14 @@ def left_out[T](names: Collection[str], lessons: Mapping[str, Sequence[T]]) -> l
     return [each for name, some in lessons.items() if name not in names for each in some]
 
 
-def write(table: Mapping[str, Any], name: str) -> None:
+def write_table(table: Mapping[str, Any], name: str) -> None:
     """Fitted trees, as a file of the package."""
     path = HERE.parents[1] / "src/foremask/vision/temporal" / name
     path.write_text(json.dumps(table, separators=(",", ":")) + "\n")
 
 
-def main() -> None:
+def main(*, write: bool = False) -> None:
     """Print the table of clips left out; with ``--write`` fit on all of them."""
-    args = options(__doc__, write=False)
     clips, session = clips_by_name(), Session(model_path())
     lessons = lessons_by_clip(clips, session)
     header("clip", *(f"{each}: {what}" for each in QUALITIES for what in ("J", "F", "dtSSD")))
@@ -227,9 +230,9 @@ def main() -> None:
             rows.append(found)
             row(name, *(f"{each:.2f}" for each in found))
     row("mean", *(f"{each:.2f}" for each in np.mean(rows, axis=0)))
-    if args.write:
-        write(fitted(left_out([], lessons)), "verdict.json")
+    if write:
+        write_table(fitted(left_out([], lessons)), "verdict.json")
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

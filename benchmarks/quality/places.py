@@ -7,7 +7,7 @@ place of a frame a click mends, less what it spoils. ``--write`` writes correcti
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from benchmarks.clips import Clip
-from benchmarks.machine import options
+from benchmarks.machine import run
 from benchmarks.quality import folds
 from benchmarks.quality.scores import Binary, region_similarity, wrong_places
 from benchmarks.quality.tiers import Numbered, Remembering
@@ -31,12 +31,7 @@ from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.verdict import Trees, judge, trees_of
 from foremask.weights.catalogue import model_path
 
-ALL_ASKED = replace(
-    TIERS[Quality.BALANCED],
-    mirrored_above=folds.ALWAYS,
-    probed_above=folds.ALWAYS,
-    cropped_above=folds.ALWAYS,
-)
+ALL_ASKED = folds.always(TIERS[Quality.BALANCED])
 LEAST_PX, LEAST_SHARE = 12, 0.003  # of the subject: smaller wrong places teach nothing
 INEXACT_DEPTH, INEXACT_WEIGHT = 0.5, 0.25
 LEAST_GAIN, MOST_GAIN = -0.5, 1.2  # what spoils more is just as wrong
@@ -128,9 +123,8 @@ def mended(lessons: Sequence[Lesson], trees: Trees) -> float:
     return float(np.mean(np.maximum(chosen, -1))) if chosen else np.nan
 
 
-def main() -> None:
+def main(*, write: bool = False) -> None:
     """Print the gain on clips left out; with ``--write`` fit on all of them."""
-    args = options(__doc__, write=False)
     clips, session = folds.clips_by_name(), Session(model_path())
     regions = folds.lessons_by_clip(clips, session)
     lessons: dict[str, list[Lesson]] = {}
@@ -145,9 +139,9 @@ def main() -> None:
             found.append(mended(lessons[name], trees))
             print(f"{name:16} {found[-1]:+.2f}", flush=True)
     print(f"{'mean':16} {np.nanmean(found):+.2f}")
-    if args.write:
-        folds.write(fitted(folds.left_out([], lessons)), "correction.json")
+    if write:
+        folds.write_table(fitted(folds.left_out([], lessons)), "correction.json")
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

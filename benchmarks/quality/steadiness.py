@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.clips import frames_of, masks_of
-from benchmarks.machine import options
+from benchmarks.machine import run
 from foremask.types import Flow, Levels, Luma, Rgb
 
 MAX_PIXELS = 640 * 360
@@ -136,14 +136,12 @@ def _mean(values: list[float]) -> float:
     return round(float(np.mean(values)), 2) if values else 0.0
 
 
-def main() -> None:
+def main(source: Path, /, *masks: Path) -> None:
     """Print one JSON line for each mask."""
-    args = options(__doc__, "source", "masks...")
-    masks = [Path(each) for each in args.masks]
-    results = steadiness(frames_of(Path(args.source)), *map(masks_of, masks))
+    results = steadiness(frames_of(source), *map(masks_of, masks))
     for path, result in zip(masks, results, strict=True):
         print(json.dumps({"mask": path.name, **asdict(result)}))
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

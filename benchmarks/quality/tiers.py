@@ -5,14 +5,15 @@ with a truth are scored against it and measured for steadiness; of others, only 
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import cv2
 import numpy as np
 
 from benchmarks.clips import DATA, Clip, clips_in
-from benchmarks.machine import facts, header, options, row
+from benchmarks.machine import facts, header, row, run
 from benchmarks.quality.scores import Scores, score
 from benchmarks.quality.steadiness import Steadiness, steadiness
 from foremask.options import Quality
@@ -28,7 +29,7 @@ from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
 
 BASE = "per frame"
-FOLDERS = ("davis", "alpha", "clips")
+FOLDERS = tuple(DATA / each for each in ("davis", "alpha", "clips"))
 TRUTH = "truth"  # measured like a mask: what it has is the error of the measure
 
 
@@ -104,7 +105,7 @@ def resolved(images: list[Numbered], alphas: Iterable[Alpha], tier: Tier) -> lis
     return [as_alpha(refine(alpha, np.asarray(luma, np.uint8))) for alpha, luma in grey]
 
 
-def rows_of(clip: Clip, base: Session, fast: Session, tiers: list[Quality]) -> list[Row]:
+def rows_of(clip: Clip, base: Session, fast: Session, tiers: Sequence[Quality]) -> list[Row]:
     """Every tier on one clip: what is right, where the truth is known, and what is steady."""
     images = [Numbered(frame, number) for number, frame in enumerate(clip.frames())]
     truths, network = clip.truths(), Remembering(fast)
@@ -165,14 +166,12 @@ def steadiness_table(rows: list[Row]) -> None:
             row(each.clip, each.tier, *shares, s.jumps, f"{s.followed:.0f}")
 
 
-def main() -> None:
+def main(*, data: Sequence[Path] = FOLDERS, tiers: Sequence[Quality] = tuple(Quality)) -> None:
     """Score the folders and print the tables."""
-    data = [DATA / each for each in FOLDERS]
-    args = options(__doc__, data=data, tiers=list(Quality))
     model = model_path(None)
     base, fast = Session(model, precision=Precision.BF16), Session(model)
-    for folder in args.data:
-        rows = [each for clip in clips_in(folder) for each in rows_of(clip, base, fast, args.tiers)]
+    for folder in data:
+        rows = [each for clip in clips_in(folder) for each in rows_of(clip, base, fast, tiers)]
         print(f"\n### {folder.name}\n")
         if any(each.scores for each in rows):
             for table in (summary, by_clip):
@@ -183,4 +182,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

@@ -12,8 +12,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Final
 
@@ -22,10 +24,12 @@ import cv2
 import numpy as np
 
 from benchmarks.clips import DATA, Clip, clips_in
-from benchmarks.machine import facts, header, options, row
+from benchmarks.machine import facts, header, row, run
 from foremask.machine import process_setup
 from foremask.machine.process_setup import ONE_THREAD
-from foremask.options import MaskOptions, Quality
+from foremask.masking.pipeline import mask_video
+from foremask.options import Device, MaskOptions, Quality
+from foremask.vision.network.devices import network_at
 from foremask.weights.catalogue import model_path
 
 PACKAGES: Final = ("rembg==2.0.86", "onnxruntime==1.32.0")
@@ -91,10 +95,7 @@ def encode(clip: Clip, path: Path, height: int) -> None:
 
 def one_run(source: Path, quality: Quality) -> list[float]:
     """Mask one file in this process, the network being there: ms and cpu-ms a frame, MiB beyond it."""
-    from foremask.masking.pipeline import mask_video
-    from foremask.options import Device
-    from foremask.vision.network.devices import network_at
-
+    process_setup.prepare()
     network_at(model_path(), Device())
     before_mib = peak_mib()
     started, cpu = time.monotonic(), time.process_time()
@@ -111,38 +112,25 @@ def peak_mib() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def in_process(source: Path, quality: Quality) -> list[float]:
-    """`one_run` in a process of its own."""
-    program = [sys.executable, "-m", "benchmarks.speed.end_to_end"]
-    words = [*program, "--one", str(source), quality.value]
-    environment = os.environ | ONE_THREAD  # NumPy is loaded before `prepare`
-    done = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)  # noqa: S603
-    found: list[float] = json.loads(done.stdout.splitlines()[-1])
-    return found
-
-
-def main() -> None:
-    """Run everything, or with ``--one`` a single masking."""
-    args = options(__doc__, one=[], clips=[], height=1080)
-    if args.one:
-        process_setup.prepare()
-        print(json.dumps(one_run(Path(args.one[0]), Quality(args.one[1]))))
-        return
-    clips = [c for c in clips_in(DATA / "davis") if not args.clips or c.name in args.clips]
+def main(*names: str, height: int = 1080) -> None:
+    """Run everything, or these clips."""
+    clips = [c for c in clips_in(DATA / "davis") if not names or c.name in names]
     header("clip", "tier", "ms a frame", "cpu-ms", "rembg ms", "ratio", "MiB beyond the model")
+    os.environ.update(ONE_THREAD)  # before a process loads NumPy
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         python = with_rembg(folder)
         for clip in clips:
             source = folder / f"{clip.name}.mp4"
-            encode(clip, source, args.height)
-            peer_ms = rembg_ms(python, clip, folder, args.height)
+            encode(clip, source, height)
+            peer_ms = rembg_ms(python, clip, folder, height)
             for quality in Quality:
-                wall_ms, cpu_ms, mib = in_process(source, quality)
+                with ProcessPoolExecutor(1, get_context("spawn")) as own:
+                    wall_ms, cpu_ms, mib = own.submit(one_run, source, quality).result()
                 costs = round(wall_ms), round(cpu_ms), round(peer_ms), f"{peer_ms / wall_ms:.1f}"
                 row(clip.name, quality, *costs, round(mib))
     print(json.dumps(facts()))
 
 
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

@@ -11,11 +11,11 @@ import asyncio
 import json
 import os
 import statistics
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
 from fractions import Fraction
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ import httpx2
 from tests.support import synth
 from tests.support.origin import Origin, Request, gives, head, listening
 
-from benchmarks.machine import facts, options
+from benchmarks.endurance import attacks
+from benchmarks.machine import facts, run
 from benchmarks.service import MASK_PATH, PLENTY, Service, caller_of, quantiles, running, workplace
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.tokens import create_token
@@ -115,25 +116,13 @@ async def again_and_again(a: Caller, url: str) -> None:
         await a.submit(url)
 
 
-async def attacking(port: int, root: Path, told: list[str]) -> None:
-    """The attacks, in a process of their own, until cancelled."""
-    words = (sys.executable, "-m", "benchmarks.endurance.attacks", str(port), str(root))
-    process = await asyncio.create_subprocess_exec(*words, stdout=asyncio.subprocess.PIPE)
-    try:
-        while process.stdout is not None and (line := await process.stdout.readline()):
-            told.append(line.decode().strip())
-    finally:
-        process.kill()
-        await process.wait()
-
-
 async def measure(service: Service, root: Path, *, hostile: bool) -> dict[str, Any]:
     """B alone, then B beside A."""
     database, port = service.database, service.ports[0]
     secret, _ = await create_token(database, "b", PLENTY)
     async with listening() as origin, caller_of(port) as of_a, caller_of(port, secret) as b:
         set_traps(origin, root)
-        a, told = Caller(of_a), list[str]()
+        a = Caller(of_a)
         video, slow, hanging = (
             origin.url(f"/{name}.mp4", host="origin.example")
             for name in ("clip", "slow", "hanging")
@@ -144,8 +133,10 @@ async def measure(service: Service, root: Path, *, hostile: bool) -> dict[str, A
         dead = [f"http://{n}.dead.example/clip.mp4" for n in range(DEAD)]
         asked = [again_and_again(a, hanging) for _ in range(HANGING)]
         asked += [a.submit(each) for each in dead]
-        asked += [attacking(port, root, told)] if hostile else []
         busy = [asyncio.create_task(each) for each in asked]
+        attacker = get_context("spawn").Process(target=attacks.play, args=(port, root), daemon=True)
+        if hostile:
+            attacker.start()
         await asyncio.sleep(10.0 if hostile else 1.0)
         beside = await twenty(b, database, video)
         left = await database.all(
@@ -155,26 +146,22 @@ async def measure(service: Service, root: Path, *, hostile: bool) -> dict[str, A
         for task in busy:
             task.cancel()
         await asyncio.gather(*busy, return_exceptions=True)
+        if hostile:
+            attacker.kill()
     return {
         "B alone": alone,
         "B beside A": beside,
         "ratio of medians": round(beside[TO_MASK] / alone[TO_MASK], 2),
         "A's answers so far": dict(a.answers),
-        "what A's attacks were told": told,
         "A's unfinished jobs when B was done": len(left),
     }
 
 
-async def run(root: Path, *, hostile: bool) -> dict[str, Any]:
-    connections = 200 if hostile else 2000
-    async with running(root, workers=2, connections=connections, plenty=not hostile) as service:
-        return await measure(service, root, hostile=hostile)
-
-
-def main() -> int:
-    asked = options(__doc__, hostile=False)
+async def main(*, hostile: bool = False) -> int:
+    connections, plenty = 200 if hostile else 2000, not hostile
     with workplace() as root:
-        found = asyncio.run(run(root, hostile=asked.hostile))
+        async with running(root, workers=2, connections=connections, plenty=plenty) as service:
+            found = await measure(service, root, hostile=hostile)
     load = [round(each, 1) for each in os.getloadavg()]
     print(json.dumps(found | {"machine": facts(), "load": load}, indent=2))
     clean = set(found["B beside A"]["answers"]) == {"202"}
@@ -183,4 +170,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run(main, __doc__)

@@ -15,7 +15,7 @@ from typing import Self
 from tests.support import synth
 from tests.support.origin import gives, listening
 
-from benchmarks.machine import options
+from benchmarks.machine import run
 from benchmarks.service import MASK_PATH, PLENTY, quantiles, running, workplace
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.tokens import TokenLimits, create_token
@@ -123,13 +123,10 @@ async def submit_many(ports: list[int], database: Database, body: bytes, count: 
         raise SystemExit("a job was lost or made twice")
 
 
-async def run(submissions: int, reads: int) -> None:
+async def main(*, submissions: int = 10_000, reads: int = 20_000) -> None:
     with workplace() as root:
         clip = synth.write(root / "clip.mp4", synth.Spec(64, 48)).read_bytes()
-        async with (
-            running(root, apis=2) as service,
-            listening() as origin,
-        ):
+        async with running(root, apis=2) as service, listening() as origin:
             database = service.database
             origin.answers["/clip.mp4"] = gives(clip)
             body = json.dumps({"video": origin.url()}).encode()
@@ -137,10 +134,5 @@ async def run(submissions: int, reads: int) -> None:
             await submit_many(service.ports, database, body, submissions)
 
 
-def main() -> None:
-    asked = options(__doc__, submissions=10_000, reads=20_000)
-    asyncio.run(run(asked.submissions, asked.reads))
-
-
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

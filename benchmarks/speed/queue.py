@@ -9,26 +9,25 @@ scaled. Half of the jobs come one by one, half in bursts of as many as there are
 import asyncio
 import json
 import math
-import os
 import random
 import statistics
-import subprocess
 import sys
 import time
-from argparse import Namespace
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
-from tests.service.worker.stand_in import CLIP, REPORT
+from tests.service.worker.stand_in import TextMedia, clip
 from tests.support.postgres import started
 
-from benchmarks.machine import facts, options
+from benchmarks.machine import facts, run
 from benchmarks.service import PLENTY, quantiles, workplace
-from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentPlan, Written
+from foremask.facts import SEGMENT_GRID, SegmentPlan
 from foremask.fetch.client import Outbound
 from foremask.options import Limits, Preset
 from foremask.service.jobs.admission import NewJob, admit
@@ -37,7 +36,7 @@ from foremask.service.jobs.process_totals import REPORT_EVERY_S, CountReporter, 
 from foremask.service.jobs.schema import migrate
 from foremask.service.jobs.tokens import create_token
 from foremask.service.run import bundled_postgres
-from foremask.service.sandbox.messages import Cut, Join, Mask, Plan, Probe, Progress, Request
+from foremask.service.sandbox.messages import Plan
 from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.objects import open_objects
 from foremask.service.worker.job_stages import WorkerContext
@@ -46,13 +45,10 @@ from foremask.service.worker.process import DATABASE_CONNECTIONS, DATABASE_PATIE
 from foremask.service.worker.queues import serve_queues
 
 CLIP_S = (5.0, 60.0)
-WORK_PER_CLIP_S = 4.5  # a second of 1080p at 30 fps in `balanced`, on two cores
 OFFERED = 0.6  # of the hands' time is asked for
 PER_PROCESS = 50  # simulated workers in one process
-TICKS = 1000  # a clip of the stand-in has so many pts a second
 CONNECTIONS = 2000
 IDLE_S = 5.0
-BEAT_S = 0.5
 TIMES = """select id, status,
        extract(epoch from started_at - created_at)::float8 as wait_s,
        extract(epoch from ended_at - created_at)::float8 as all_s,
@@ -60,63 +56,21 @@ TIMES = """select id, status,
    from jobs where id = any(%s)"""
 
 
-class Sleeping:
-    """A media runner whose clips are a number of seconds, and whose masks are slept."""
+class Sleeping(TextMedia):
+    """A media runner whose clips have a line a second, which says how long its mask is slept."""
 
-    def __init__(self, slept_per_clip_s: float) -> None:
-        self._slept_per_clip_s = slept_per_clip_s
-
-    async def run[R](
-        self, request: Request[R], *, on_progress: OnProgress | None = None, **_: object
-    ) -> R:
-        """As the real one."""
-        result: Any
-        match request:
-            case Probe():
-                result = self._clip(float((request.source or Path()).read_text()))
-            case Plan():
-                result = self._plan(float(request.source.read_text()), request.most)
-            case Cut():
-                ticks = (request.span.end_pts or 0) - request.span.first_pts
-                request.target.write_text(str(ticks / TICKS))
-                result = None
-            case Mask():
-                result = await self._mask(request, on_progress)
-            case Join():
-                request.target.write_text("joined")
-                result = Written(1, 1.0, 0.0, (), (), "", 6)
-            case _:
-                raise TypeError(type(request).__name__)
-        known: R = result
-        return known
-
-    def _clip(self, duration_s: float) -> Clip:
-        return replace(CLIP, frames=round(25 * duration_s), duration_s=duration_s, size_bytes=9)
-
-    def _plan(self, duration_s: float, most: int) -> tuple[SegmentPlan, ...]:
-        frames, grid = round(25 * duration_s), SEGMENT_GRID
-        pieces = min(most, frames // grid.least_frames, 1 + frames // grid.frames_per_cut)
-        pieces = max(1, pieces)
-        ends = [round(TICKS * duration_s * number / pieces) for number in range(pieces + 1)]
+    async def _plan(self, request: Plan, _: OnProgress | None) -> tuple[SegmentPlan, ...]:
+        seconds, grid = request.source.read_text().count("frame "), SEGMENT_GRID
+        frames = 25 * seconds
+        most = min(request.most, frames // grid.least_frames, 1 + frames // grid.frames_per_cut)
+        ends = [round(seconds * number / max(1, most)) for number in range(max(1, most) + 1)]
         return tuple(SegmentPlan(*pair) for pair in pairwise(ends))
 
-    async def _mask(self, request: Mask, on_progress: OnProgress | None) -> Report:
-        left_s = float(request.source.read_text()) * self._slept_per_clip_s
-        frames = 0
-        while left_s > 0:
-            await asyncio.sleep(min(BEAT_S, left_s))
-            left_s -= BEAT_S
-            frames += 1
-            if on_progress is not None:
-                await on_progress(Progress(frames))
-        request.target.write_text("mask")
-        return replace(REPORT, frames_in=frames, frames_out=frames)
 
-
-async def play_workers(url: str, root: Path, first: int, count: int, slept: float) -> None:
+async def _play(url: str, root: Path, first: int, count: int) -> None:
     """So many workers of one slot, each with connections of its own, until killed."""
     objects = await open_objects((root / "objects").absolute().as_uri(), "http://127.0.0.1:1")
-    media, team = Sleeping(slept), list[WorkerContext]()
+    media, team = Sleeping(), list[WorkerContext]()
     async with AsyncExitStack() as stack:
         outbound = await stack.enter_async_context(Outbound())
         for number in range(first, first + count):
@@ -141,6 +95,10 @@ async def play_workers(url: str, root: Path, first: int, count: int, slept: floa
                 tasks.create_task(run_maintenance(work))
                 reporter = CountReporter("worker", 1, "simulated")
                 tasks.create_task(keep_reporting(work.database, reporter, work.fleet))
+
+
+def play_workers(*args: Any) -> None:  # noqa: ANN401
+    asyncio.run(_play(*args))
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,13 +139,14 @@ async def measure(
 ) -> dict[str, Any]:
     """One number of workers: start them, watch them idle, send the jobs, wait for the last."""
     slept = work_per_clip_s / faster
-    command = [sys.executable, "-m", "benchmarks.speed.queue", "--play", url, str(root), str(slept)]
     players = [
-        subprocess.Popen(  # noqa: S603, ASYNC220
-            [*command, str(first), str(min(PER_PROCESS, workers - first))], env=os.environ
+        get_context("spawn").Process(
+            target=play_workers, args=(url, root, first, min(PER_PROCESS, workers - first))
         )
         for first in range(0, workers, PER_PROCESS)
     ]
+    for player in players:
+        player.start()
     try:
         async with Database(url, connections=8, patience_s=DATABASE_PATIENCE_S) as database:
             _, token = await create_token(database, f"queue {workers}", PLENTY)
@@ -206,7 +165,7 @@ async def measure(
     finally:
         for player in players:
             player.kill()
-            player.wait()
+            player.join()
     idle_rate = begun.rate_since(idle)
     took_s = ended.at_s - begun.at_s
     of_jobs = ended.transactions - begun.transactions - own - idle_rate * took_s
@@ -238,14 +197,14 @@ async def _send(
     """Admit the jobs at their moments; the seconds of work of each."""
     rng = random.Random(workers)  # noqa: S311
     objects = await open_objects((root / "objects").absolute().as_uri(), "http://127.0.0.1:1")
-    lengths_s = [math.exp(rng.uniform(*map(math.log, CLIP_S))) for _ in range(jobs)]
+    lengths_s = [round(math.exp(rng.uniform(*map(math.log, CLIP_S)))) for _ in range(jobs)]
     moments = arrivals(jobs, workers, slept * statistics.mean(lengths_s), rng)
     began, sent = time.monotonic(), {}
     source = root / f"clip-{workers}"
     for number, (moment_s, length_s) in enumerate(zip(moments, lengths_s, strict=True)):
         await asyncio.sleep(max(0.0, began + moment_s - time.monotonic()))
         key = f"uploads/{workers}-{number}/clip"
-        source.write_text(str(length_s))
+        source.write_bytes(clip(length_s, pause_s=slept))
         await objects.put(key, source)
         new = NewJob(
             request_id=str(uuid4()), token_id=token, preset=Preset.MP4_H264, source_key=key
@@ -254,32 +213,29 @@ async def _send(
     return sent
 
 
-async def run(asked: Namespace, root: Path) -> None:
-    """Each number of workers with a database of its own; prints JSON."""
+async def main(
+    *,
+    workers: Sequence[int] = (1, 10, 50, 200),
+    jobs: Sequence[int] = (12, 100, 300, 500),
+    faster: Sequence[float] = (40, 40, 20, 8),
+    work: float = 4.5,
+) -> None:
+    """Each number of workers with a database of its own; prints JSON.
+
+    Masking a second of a clip takes ``work`` seconds: of 1080p at 30 fps, on two cores.
+    """
+    bundled_postgres.OPTIONS["max_connections"] = str(CONNECTIONS)
     results = []
-    for place, workers in enumerate(asked.workers):
-        folder = root / str(workers)
-        folder.mkdir()
-        with started(folder) as server:
-            await migrate(server.url)
-            asked_for = asked.jobs[place], asked.faster[place], asked.work
-            results.append(await measure(workers, *asked_for, folder, server.url))
-            print(json.dumps(results[-1]), file=sys.stderr, flush=True)
+    with workplace() as root:
+        for load in zip(workers, jobs, faster, strict=False):
+            folder = root / str(load[0])
+            folder.mkdir()
+            with started(folder) as server:
+                await migrate(server.url)
+                results.append(await measure(*load, work, folder, server.url))
+                print(json.dumps(results[-1]), file=sys.stderr, flush=True)
     print(json.dumps({"runs": results, "machine": facts()}, indent=2))
 
 
-def main() -> None:
-    """Run it, or play workers for a run."""
-    if sys.argv[1:2] == ["--play"]:
-        url, folder, slept, first, count = sys.argv[2:]
-        asyncio.run(play_workers(url, Path(folder), int(first), int(count), float(slept)))
-        return
-    workers, jobs, faster = [1, 10, 50, 200], [12, 100, 300, 500], [40.0, 40.0, 20.0, 8.0]
-    asked = options(__doc__, workers=workers, jobs=jobs, faster=faster, work=WORK_PER_CLIP_S)
-    bundled_postgres.OPTIONS["max_connections"] = str(CONNECTIONS)
-    with workplace() as root:
-        asyncio.run(run(asked, root))
-
-
 if __name__ == "__main__":
-    main()
+    run(main, __doc__)

@@ -70,9 +70,9 @@ def test_the_document_knows_presets_and_reasons() -> None:
 
 def test_a_machine_that_tries_everything_finds_nothing(service: Running) -> None:
     """schemathesis, every check; ``python -m benchmarks.endurance.contract`` goes on for longer."""
-    examined = examine(service.url, service.token, examples=5, seconds=30)
-    assert examined.passed, examined.report[-6000:]
-    assert examined.cases > 20, examined.report[-3000:]  # 374 in 25 s on two busy cores
+    cases, failures = examine(service.url, service.token, examples=5, seconds=30)
+    assert not failures, failures[-6000:]
+    assert cases > 20  # 374 in 25 s on two busy cores
 
 
 def test_the_document_is_served(service: Running) -> None:
