@@ -313,11 +313,6 @@ def form_of(name: str, kind: ResultKind) -> Form:
     return Preset(name) if is_preset else AlphaFormat(name)
 
 
-def is_joinable(form: Form) -> bool:
-    """Whether parts can be joined packet by packet; a gif is never made in parts."""
-    return form.suffix not in (".zip", ".png")
-
-
 def with_alpha(name: str, known: Sequence[AlphaFormat] = tuple(AlphaFormat)) -> AlphaFormat:
     """The format of that name; raises PresetUnsuitable where it has no alpha, with the known."""
     if name in known:

@@ -128,7 +128,7 @@ def join(
 ) -> Written:
     """Put the parts together in order, with the sound of the source.
 
-    They are copied packet by packet; ``form`` must be joinable: `options.is_joinable`.
+    They are copied packet by packet, so ``form`` is neither a gif nor PNGs.
     """
     with VideoReader(source) as reader:
         clip, end_pts, time_base = reader.clip, reader.declared_end_pts, reader.time_base

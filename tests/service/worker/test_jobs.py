@@ -13,7 +13,8 @@ from structlog.testing import capture_logs
 
 from foremask.facts import Report
 from foremask.hints.kinds import Point
-from foremask.options import Preset
+from foremask.media.colour_presets import KEPT_MASK
+from foremask.options import AlphaFormat, Form, Preset, ResultKind, ResultOptions
 from foremask.service.jobs import deliveries, records, steps
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database, Row
@@ -69,13 +70,33 @@ async def test_a_clip_is_cut_only_where_more_than_one_slot_is_free(
         assert await outcomes(work.database, record.request_id) == whole
 
 
-async def test_a_gif_is_made_in_one_piece(work: WorkerContext, caller: Caller, site: Site) -> None:
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [
+        (Preset.GIF, ResultOptions()),
+        (AlphaFormat.PNG_ZIP, ResultOptions(ResultKind.CUTOUT)),
+    ],
+)
+async def test_a_gif_and_pngs_are_made_in_one_piece(
+    work: WorkerContext, caller: Caller, site: Site, form: Form, options: ResultOptions
+) -> None:
     await announce_slots(work.database, 7)
-    new = new_job(caller.token_id, video_url=site.clip(117), preset=Preset.GIF)
+    result = JobResult(options)
+    new = new_job(caller.token_id, video_url=site.clip(117), preset=form, result=result)
     async with working(work):
         record = await caller.ended(await admit(work.database, new))
     assert record.report is not None
     assert (record.report.frames_out, record.report.segments) == (117, None)
+
+
+async def test_a_mask_is_stored_once_in_whatever_preset(
+    work: WorkerContext, caller: Caller, site: Site
+) -> None:
+    new = new_job(caller.token_id, video_url=site.clip(3), preset=KEPT_MASK)
+    async with working(work):
+        record = await caller.ended(await admit(work.database, new))
+    assert record.report is not None
+    assert record.report.mask_bytes is None
 
 
 class KeepingMedia(stand_in.TextMedia):

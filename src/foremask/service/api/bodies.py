@@ -9,7 +9,6 @@ from typing import Annotated, ClassVar, Final, Literal
 from msgspec import Meta, Struct
 
 from foremask.errors import FieldInvalid, PresetUnknown, VideoInvalid, VideoMissing, WebhookInvalid
-from foremask.facts import Clip
 from foremask.hints import kinds
 from foremask.options import (
     COLOURS,
@@ -155,10 +154,6 @@ class JobBody(Matte, frozen=True, kw_only=True):
         """
         raise NotImplementedError
 
-    def check_on(self, clip: Clip | None) -> None:
-        """Raise FieldInvalid for a hint outside of the clip, as far as that is known."""
-        kinds.check_hints(self.hints, clip)
-
 
 class JobRequest(JobBody, frozen=True, kw_only=True):
     """A mask; fields that are not listed here are ignored."""
@@ -168,7 +163,6 @@ class JobRequest(JobBody, frozen=True, kw_only=True):
     output_container_and_codec: MaskForm = Preset.MP4_H264
 
     def wanted(self) -> tuple[Form, JobResult]:
-        kinds.check_hints(self.hints)
         return self.output_container_and_codec, _mask(self, self.hints)
 
 
@@ -194,27 +188,12 @@ class MaskByKeyPointsRequest(JobRequest, frozen=True, kw_only=True):
     frame_index: Annotated[kinds.FrameNumber, Meta(description="The frame they are on.")] = 0
     auto_trim: Annotated[bool, Meta(description="Ignored: all of the clip is masked.")] = False
 
-    def _points(self) -> tuple[kinds.Point, ...]:
-        return tuple(
+    def wanted(self) -> tuple[Form, JobResult]:
+        points = tuple(
             kinds.Point(each.x, each.y, frame=self.frame_index, negative=each.type == "negative")
             for each in self.key_points
         )
-
-    def wanted(self) -> tuple[Form, JobResult]:
-        kinds.check_hints(self.hints)
-        together = (*self._points(), *self.hints)
-        kinds.check_hints(together)
-        return self.output_container_and_codec, _mask(self, together, len(self.key_points))
-
-    def check_on(self, clip: Clip | None) -> None:
-        """As for any job, but errors name ``key_points`` instead of ``hints``."""
-        try:
-            kinds.check_hints(self._points(), clip, "key_points")
-        except FieldInvalid as error:
-            if error.param is not None and error.param.endswith(".frame"):
-                error.param = "frame_index"
-            raise
-        super().check_on(clip)
+        return self.output_container_and_codec, _mask(self, points + self.hints, len(points))
 
 
 class CutOutBody(JobBody, frozen=True, kw_only=True):
@@ -409,7 +388,9 @@ def _mask(body: Matte, hints: tuple[kinds.Hint, ...], key_points: int = 0) -> Jo
         raise FieldInvalid(
             "A mask has no colours: leave despill out, or ask for a cut-out.", param="despill"
         )
-    return JobResult(ResultOptions(matte=_matte(body)), hints=hints, key_points=key_points)
+    result = JobResult(ResultOptions(matte=_matte(body)), hints=hints, key_points=key_points)
+    result.check_hints()
+    return result
 
 
 def _cut_out(
@@ -417,7 +398,6 @@ def _cut_out(
 ) -> tuple[Form, JobResult]:
     name = body.output_container_and_codec or Preset.WEBM_VP9
     hints = body.hints if isinstance(body, CutOutBody) else ()
-    kinds.check_hints(hints)
     is_transparent = background is None and url is None
     kind = ResultKind.CUTOUT if is_transparent else ResultKind.COMPOSITE
     form = with_alpha(name, ALPHA_FORMATS) if is_transparent else form_of(name, kind)
@@ -428,7 +408,9 @@ def _cut_out(
         auto_zoom=body.auto_zoom,
         keep_sound=body.preserve_audio,
     )
-    return form, JobResult(options, background_url=url, hints=hints)
+    result = JobResult(options, background_url=url, hints=hints)
+    result.check_hints()
+    return form, result
 
 
 def _background(body: ReplaceBackgroundRequest | ConvertRequest) -> tuple[str | None, str | None]:

@@ -101,10 +101,7 @@ async def _job_of_clip(call: Call[bodies.JobBody], *, now: bool = False) -> NewJ
     if body.webhook_url is not None:
         await service.outbound.check_url(body.webhook_url, "webhook_url", call.owner)
     source = prober.locate(body.video)
-    with span("probe"):
-        clip = await prober.probe(source, form, result.options.kind, call.owner, now=now)
-    result, fetched_bytes = await prober.probe_background(result, call.owner)
-    body.check_on(clip)
+    clip, result, fetched_bytes = await prober.probe(source, form, result, call.owner, now=now)
     return NewJob(
         request_id=call.request_id,
         token_id=call.grant.token_id,
@@ -141,11 +138,12 @@ async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespons
         mask = _stored_mask(record)
         if result.options.kind is not ResultKind.MASK:
             source = await _source_of(service, record, call.body.video)
-            clip = await service.prober.probe(source, form, result.options.kind, call.owner)
-            clip_url, result = source.url, structs.replace(result, clip_key=source.key)
+            result = structs.replace(result, clip_key=source.key)
+            found = await service.prober.probe(source, form, result, call.owner)
+            clip, result, fetched_bytes = found
             if clip is not None and source.key is None:
-                fetched_bytes = clip.size_bytes
-        result, background_bytes = await service.prober.probe_background(result, call.owner)
+                fetched_bytes += clip.size_bytes
+            clip_url = source.url
         return NewJob(
             request_id=call.request_id,
             token_id=call.grant.token_id,
@@ -155,7 +153,7 @@ async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespons
             quality=REENCODE_ONLY,
             result=None if result == PLAIN_MASK else result,
             clip=JobClip(frames=record.frames_total),
-            fetched_bytes=fetched_bytes + background_bytes,
+            fetched_bytes=fetched_bytes,
         )
 
     return await _start(request, bodies.ConvertRequest, f"convert {request_id}", make)
@@ -206,12 +204,12 @@ async def refine(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse
         record = await completed(service, call.token, request_id)
         before = await records.result_of(service.database, request_id)
         _check_can_be_made_again(record.quality, before)
-        hints = (*before.hints, *call.body.hints)
-        check_hints(hints)
-        source = await _source_of(service, record, call.body.video)
-        clip = await service.prober.probe(source, record.form, record.kind, call.owner)
-        check_hints(hints, clip)
         known = sibling_key(record.result_key or "", NETWORK)
+        hints = (*before.hints, *call.body.hints)
+        asked = structs.replace(before, network_key=known, hints=hints)
+        asked.check_hints()
+        source = await _source_of(service, record, call.body.video)
+        clip, result, _ = await service.prober.probe(source, record.form, asked, call.owner)
         return NewJob(
             request_id=call.request_id,
             token_id=call.grant.token_id,
@@ -219,7 +217,7 @@ async def refine(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse
             source_key=source.key,
             preset=record.form,
             quality=Quality(record.quality),
-            result=structs.replace(before, network_key=known, hints=hints),
+            result=result,
             clip=clip,
         )
 

@@ -135,28 +135,27 @@ class Prober:
         return Source(url=url) if key is None else Source(key=key)
 
     async def probe(
-        self, source: Source, form: Form, kind: ResultKind, owner: str, *, now: bool = False
-    ) -> Clip | None:
-        """The clip's facts; None where the time does not suffice.
+        self, source: Source, form: Form, asked: JobResult, owner: str, *, now: bool = False
+    ) -> tuple[Clip | None, JobResult, int]:
+        """The clip's facts, ``asked`` with its background checked, and the bytes to fetch for that.
 
-        Raises the error that refuses it, and with ``now`` Overloaded where others have all places.
+        The facts are None where the time does not suffice. Raises the error that refuses the clip,
+        its hints or the background, and with ``now`` Overloaded where others have all places.
         """
+        found, request = None, messages.Probe(None, self.limits, form, asked.options.kind)
         try:
-            found = await self._ask(
-                source, "video", owner, messages.Probe(None, self.limits, form, kind)
-            )
+            with span("probe"):
+                found = await self._ask(source, "video", owner, request)
         except errors.Overloaded:
             if now:
                 raise
-            return None  # a worker probes it later
-        return None if found is None else found[1]
+        result, fetched_bytes = await self._background(asked, owner)
+        clip = None if found is None else found[1]
+        result.check_hints(clip)
+        return clip, result, fetched_bytes
 
-    async def probe_background(self, asked: JobResult, owner: str) -> tuple[JobResult, int]:
-        """``asked`` with its background checked, and the bytes to fetch for it.
-
-        These are 0 for an upload, whose key is set, and where the size is unknown. Raises
-        BackgroundInvalid or UrlRefused.
-        """
+    async def _background(self, asked: JobResult, owner: str) -> tuple[JobResult, int]:
+        """The bytes are 0 for an upload, whose key is set, and where the size is unknown."""
         if asked.background_url is None:
             return asked, 0
         source, found = self.locate(asked.background_url, "background_url"), None

@@ -5,17 +5,19 @@ Fields that the JSON of a row lacks keep their defaults, and fields that it has 
 so rows of other versions can be read.
 """
 
+import re
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
-from foremask.errors import ForemaskError, TimedOut, WorkerCrashed
+from foremask.errors import FieldInvalid, ForemaskError, TimedOut, WorkerCrashed
 from foremask.facts import Clip, SoundTrack, Span
-from foremask.hints.kinds import Hint
+from foremask.hints.kinds import Hint, check_hints
 from foremask.options import Form, ResultOptions, form_of
 from foremask.service.jobs.database import Database, json_value
 from foremask.service.jobs.process_totals import ALIVE_FOR_S
@@ -80,6 +82,29 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     hints: tuple[Hint, ...] = ()
     key_points: int = 0
     network_key: str | None = None
+
+    def check_hints(self, clip: Clip | None = None) -> None:
+        """Raise FieldInvalid for an impossible hint, or one outside of the clip if it is known."""
+        with self.hints_as_sent():
+            check_hints(self.hints, clip)
+
+    @contextmanager
+    def hints_as_sent(self) -> Iterator[None]:
+        """Errors number hints as their caller did, who sent key points in another field."""
+
+        def name(found: re.Match[str]) -> str:
+            number = int(found[1]) - self.key_points
+            if number >= 0:
+                return f"hints[{number}]{found[2]}"
+            return "frame_index" if found[2] else f"key_points[{found[1]}]"
+
+        try:
+            yield
+        except FieldInvalid as error:
+            place = r"hints\[(\d+)\]((?:\.frame\b)?)"
+            error.details = re.sub(place, name, error.details)
+            error.param = error.param and re.sub(place, name, error.param)
+            raise
 
 
 PLAIN_MASK: Final = JobResult()
@@ -294,16 +319,6 @@ async def segment_results(database: Database, request_id: str) -> list[PartDone]
         (request_id,),
     )
     return [msgspec.convert(row["result"], PartDone) for row in rows]
-
-
-async def background_key(database: Database, request_id: str) -> str | None:
-    """The key of the stored background; None where there is none."""
-    row = await database.one(
-        """select args ->> 'background_key' as key from steps
-           where job = %s and stage = 'segment' and number = 0""",
-        (request_id,),
-    )
-    return row["key"] if row else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,9 @@
 """The steps of a job: ingest, segment, join; what they work with, and how long each may take."""
 
 import asyncio
-import re
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -27,8 +25,6 @@ from foremask.options import (
     Preset,
     Quality,
     ResultKind,
-    form_of,
-    is_joinable,
 )
 from foremask.service.jobs import admission, steps
 from foremask.service.jobs.database import Database
@@ -167,7 +163,7 @@ class RunningStep:
     @property
     def mask(self) -> Path:
         """The mask that is stored beside a cut-out or a composite."""
-        return self.scratch / f"mask{KEPT_MASK.suffix}"
+        return self.scratch / f"beside{KEPT_MASK.suffix}"
 
     @property
     def target(self) -> Path:
@@ -256,15 +252,15 @@ class RunningStep:
     async def _plan(self, clip: Clip) -> tuple[SegmentPlan, ...]:
         """The spans to cut, no more than there are free slots.
 
-        A clip stays whole with fewer than two free slots, where a cut gains no time, with hints,
-        which act on the whole clip, and for a gif, whose muxer mistimes joined parts.
+        A clip stays whole with fewer than two free slots, where a cut gains no time. So it does
+        with hints and a zoom, which act on all of it, for a gif, whose muxer mistimes joined parts,
+        for PNGs, and where a cut-out begins before zero, where Matroska's parts cannot.
         """
-        if self.step.args.result.hints or self.step.preset == Preset.GIF:
+        options, form = self.step.options, self.step.form
+        if self.step.args.result.hints or options.auto_zoom or form.suffix in (".gif", ".zip"):
             return ()
         free = await steps.free_slots(self.work.database)
-        # It counts from zero, and so do parts of VP9 with alpha.
-        in_matroska = self.step.options.kind is ResultKind.CUTOUT
-        if free < 2 or (in_matroska and clip.start_s < 0):
+        if free < 2 or (options.kind is ResultKind.CUTOUT and clip.start_s < 0):
             return ()
         spans = await self._run(messages.Plan(self.source, free, SEGMENT_GRID))
         left_over = len(spans) % steps.IN_FLIGHT
@@ -291,7 +287,7 @@ class RunningStep:
 
     async def segment(self) -> steps.PartDone | steps.MaskDone:
         """Mask a span, or all of a short clip, whose part is the result."""
-        step, whole = self.step, self.step.args.whole
+        step, whole, mask = self.step, self.step.args.whole, self.mask
         key = step.source_key if whole else step.args.source_key
         await self.work.objects.get(_known(key), self.source)
         background = await self._load_background(step.args.background_key)
@@ -302,17 +298,17 @@ class RunningStep:
         if whole:
             request = await self._with_network(request)
         began = time.monotonic()
-        with _hints_as_sent(self.step.args.result.key_points):
+        with step.args.result.hints_as_sent():
             masked = await self._run(request)
         metrics.FRAMES.labels(step.quality).inc(max(0, masked.frames_out))
         metrics.MASKING_SECONDS.labels(step.quality).inc(time.monotonic() - began)
         report = report_of(masked)
         if not whole:
-            return await self._store_part(request.target, report)
-        if request.target != self.target:
-            made = await self._by_mask(self.source, request.target, background)
+            return await self._store_part(report)
+        if step.options.auto_zoom:
+            made = await self._by_mask(self.source, mask, background)
             report = structs.replace(made, stage_cpu_s=report.stage_cpu_s, runtime=report.runtime)
-        return await self._store_result(report, self.mask, request.kept)
+        return await self._store_result(report, mask, request.kept)
 
     async def _with_network(
         self, request: messages.Mask | messages.CutOut
@@ -340,8 +336,8 @@ class RunningStep:
         if result.kind is ResultKind.MASK and isinstance(form, Preset):
             options = replace(found, preset=form, matte=result.matte)
             return messages.Mask(self.source, self.target, options, shown)
-        if result.auto_zoom or not (step.args.whole or is_joinable(form)):
-            return messages.Mask(self.source, self.mask, replace(found, preset=KEPT_MASK), shown)
+        if result.auto_zoom:  # the crop follows from all of the mask
+            return messages.Mask(self.source, self.mask, replace(found, preset=KEPT_MASK))
         return messages.CutOut(
             self.source,
             self.target,
@@ -380,38 +376,24 @@ class RunningStep:
 
     async def join(self) -> steps.MaskDone:
         """Make one result of the segments' parts, with the sound of the source."""
-        step, database = self.step, self.work.database
-        results = await steps.segment_results(database, step.job)
-        kind, name, made = step.options.kind, step.preset, self.target
-        zooms = step.options.auto_zoom
-        in_parts = kind is ResultKind.MASK or (is_joinable(step.form) and not zooms)
-        if not in_parts:
-            kind, name, made = ResultKind.MASK, KEPT_MASK.value, self.mask
-        suffix = form_of(name, kind).suffix
-        parts, mask_parts = [], []
-        load = self.work.objects.get
+        step, options, load = self.step, self.step.options, self.work.objects.get
+        parts, masks = [], []
+        results = await steps.segment_results(self.work.database, step.job)
         await load(_known(step.source_key), self.source)
         for number, result in enumerate(results):
-            parts.append(self.scratch / f"part-{number}{suffix}")
+            parts.append(self.scratch / f"part-{number}{self.target.suffix}")
             await load(result.key, parts[-1])
             if result.mask_key is not None:
-                mask_parts.append(self.scratch / f"mask-{number}{self.mask.suffix}")
-                await load(result.mask_key, mask_parts[-1])
+                masks.append(self.scratch / f"mask-{number}{self.mask.suffix}")
+                await load(result.mask_key, masks[-1])
             self.progress.move()
-        keep_sound = step.options.keep_sound or not in_parts
+        source, target, made = self.source, self.target, tuple(parts)
         joined = await self._run(
-            messages.Join(tuple(parts), self.source, made, name, kind, keep_sound)
+            messages.Join(made, source, target, step.preset, options.kind, options.keep_sound)
         )
-        if len(mask_parts) == len(parts):
-            await self._run(messages.Join(tuple(mask_parts), self.source, self.mask, KEPT_MASK))
+        if len(masks) == len(parts):
+            await self._run(messages.Join(tuple(masks), source, self.mask, KEPT_MASK))
         report = joined_report([result.report for result in results], joined)
-        if not in_parts:
-            background = await self._load_background(await steps.background_key(database, step.job))
-            cut_out = await self._by_mask(self.source, made, background)
-            cpu_s, runtime = report.stage_cpu_s, report.runtime
-            report = structs.replace(
-                cut_out, segments=len(parts), stage_cpu_s=cpu_s, runtime=runtime
-            )
         return await self._store_result(report, self.mask)
 
     async def _run[R](self, request: messages.Request[R]) -> R:
@@ -426,11 +408,11 @@ class RunningStep:
         self.progress.move()
         return done
 
-    async def _store_part(self, part: Path, report: steps.JobReport) -> steps.PartDone:
+    async def _store_part(self, report: steps.JobReport) -> steps.PartDone:
         place = f"parts/{self.step.job}/{self.step.number}/{self.step.attempt}"
         key, mask_key = f"{place}/part", None
-        await self.work.objects.put(key, part)
-        if part != self.mask and self.mask.exists():
+        await self.work.objects.put(key, self.target)
+        if self.mask.exists():
             mask_key = f"{place}/mask"
             await self.work.objects.put(mask_key, self.mask)
         return steps.PartDone(key, report.frames_out, report, mask_key)
@@ -480,25 +462,6 @@ class RunningStep:
                 actual=used_s,
             )
         return limit_s - used_s
-
-
-@contextmanager
-def _hints_as_sent(key_points: int) -> Iterator[None]:
-    """Errors number hints as their caller did, who sent key points in another field."""
-
-    def name(found: re.Match[str]) -> str:
-        number = int(found[1])
-        if number < key_points:
-            return "frame_index" if found[2] else f"key_points[{number}]"
-        return f"hints[{number - key_points}]{found[2]}"
-
-    try:
-        yield
-    except errors.FieldInvalid as error:
-        place = r"hints\[(\d+)\]((?:\.frame\b)?)"
-        error.details = re.sub(place, name, error.details)
-        error.param = error.param and re.sub(place, name, error.param)
-        raise
 
 
 def _size_of(path: Path | None) -> int:
