@@ -20,6 +20,7 @@ import structlog
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.schema import migrate
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
+from tests.support.command_line import Run
 from tests.support.patience import PATIENCE_S
 from tests.support.postgres import started
 
@@ -54,6 +55,11 @@ def logging_is_put_back() -> Iterator[None]:
     root.handlers[:] = handlers
     root.setLevel(level)
     structlog.reset_defaults()
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    return Run(capsys)
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,3 @@
-"""Settings: read once, refused when wrong, documented by themselves."""
-
 import ipaddress
 import os
 import re

@@ -1,5 +1,3 @@
-"""The package's structure: rooms, file names, lengths of functions, the glossary's words."""
-
 import ast
 import re
 from collections import defaultdict

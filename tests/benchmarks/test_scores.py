@@ -1,5 +1,3 @@
-"""The scorer against answers worked out by hand."""
-
 import numpy as np
 import pytest
 from benchmarks.quality import scores

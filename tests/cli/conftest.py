@@ -1,5 +1,3 @@
-"""State that every test of the command line restores."""
-
 import os
 from collections.abc import Iterator
 

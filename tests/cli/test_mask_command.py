@@ -29,7 +29,9 @@ from foremask.media.verify import verify
 from foremask.types import Rgb
 from tests.cli.test_commands import at_a_terminal
 from tests.support import networks, synth
+from tests.support.command_line import Run
 from tests.support.http_server import serving_files
+from tests.support.patience import PATIENCE_S
 from tests.support.programs import shell
 
 THREE_FRAMES = synth.Spec(pts=(0, 1000, 2000))
@@ -152,20 +154,14 @@ def test_what_is_made_is_whole_and_nothing_else_changes(
 
 @pytest.mark.parametrize(("words", "code", "message"), REFUSED, ids=typed)
 def test_what_is_refused_says_why_and_changes_nothing(
-    here: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, ...], code: int, message: str
+    here: Path, run: Run, words: tuple[str, ...], code: int, message: str
 ) -> None:
     (here / "link.mov").symlink_to("clip 10.mov")
-    (here / "empty").mkdir()
     (here / "gaps").mkdir()
     for number in (1, 3):
         shutil.copy(here / "frames" / "008.png", here / "gaps" / f"{number}.png")
     before = checksums(here)
-    assert main(["mask", *words]) == code
-    answer = capsys.readouterr()
-    assert answer.out == ""
-    assert answer.err.startswith("error: ")
-    assert answer.err.count("\n") == 1
-    assert message in answer.err
+    assert message in run.refused("mask", *words, code=code)
     assert checksums(here) == before
 
 
@@ -293,43 +289,35 @@ def test_names_are_any_text(tmp_path: Path) -> None:
 
 
 def test_json_is_one_line_for_each_input_and_the_summary_names_the_failures(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    here: Path, run: Run
 ) -> None:
     words = ("clip 10.mov", "clip 9.mp4", "text.webm", "--skip-existing", "--json")
-    assert main(["mask", *words]) == Exit.INTERNAL
-    answer = capsys.readouterr()
-    lines = [json.loads(line) for line in answer.out.splitlines()]
+    out, err = run("mask", *words, code=Exit.INTERNAL)
+    lines = [json.loads(line) for line in out.splitlines()]
     assert [line["outcome"] for line in lines] == ["masked", "skipped", "failed"]
     assert [line["input"] for line in lines] == list(words[:3])
     assert (lines[0]["frames_out"], lines[0]["output"]) == (3, "clip 10.mask.mp4")
     assert lines[2]["error"]["reason"] == "not_a_video"
-    assert answer.err.splitlines()[-2:] == [
+    assert err.splitlines()[-2:] == [
         "done: 1 masked, 1 skipped, 1 failed",
         "  failed: text.webm [not_a_video]",
     ]
 
 
-def test_a_mask_that_is_not_whole_is_not_skipped(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_mask_that_is_not_whole_is_not_skipped(here: Path, run: Run) -> None:
     made = here / "clip 9.mask.mp4"
     synth.write(made, synth.Spec(pts=(0, 1000)), synth.greys(synth.Spec(pts=(0, 1000))))
     before = made.read_bytes()
-    assert main(["mask", "clip 9.mp4", "--skip-existing"]) == Exit.OUTPUT_FAILED
-    assert (
-        "no whole mask of clip 9.mp4 (The source goes on after frame 2.)" in capsys.readouterr().err
-    )
+    words = ("mask", "clip 9.mp4", "--skip-existing")
+    reason = "no whole mask of clip 9.mp4 (The source goes on after frame 2.)"
+    assert reason in run(*words, code=Exit.OUTPUT_FAILED).err
     assert made.read_bytes() == before
-    assert main(["mask", "clip 9.mp4", "--skip-existing", "--force"]) == Exit.OK
+    run(*words, "--force")
     verify(here / "clip 9.mp4", made)
 
 
-def test_quiet_says_nothing_where_all_goes_well(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["mask", "clip 10.mov", "deep/clip 9.mp4", "-q"]) == Exit.OK
-    answer = capsys.readouterr()
-    assert (answer.out, answer.err) == ("", "")
+def test_quiet_says_nothing_where_all_goes_well(here: Path, run: Run) -> None:
+    assert run("mask", "clip 10.mov", "deep/clip 9.mp4", "-q") == ("", "")
 
 
 @pytest.mark.slow
@@ -342,7 +330,7 @@ def test_ctrl_c_between_clips_keeps_what_is_done_and_says_so(here: Path) -> None
         while not any(part.stat().st_size for part in here.glob(".long.mask.*")):
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        _, message = process.communicate(timeout=120)
+        _, message = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == Exit.INTERRUPTED
     assert message.endswith("stopped: 1 masked, 1 not begun, 1 broken off\ninterrupted\n")
     assert checksums(here).keys() - before.keys() == {"clip 10.mask.mp4"}
@@ -401,12 +389,11 @@ def test_a_shell_completes_commands_options_choices_and_files(here: Path) -> Non
 
 
 def test_help_fits_one_screen_with_three_examples_on_top(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
-    main(["mask", "--help"])
-    shown = capsys.readouterr().out
+    shown = run("mask", "--help").out
     assert shown.count("\n") <= 40
     assert "\x1b" not in shown
     examples = [
@@ -415,25 +402,21 @@ def test_help_fits_one_screen_with_three_examples_on_top(
     assert len(examples) == 3
 
 
-def test_a_folder_for_a_matting_tool_is_made_once_and_kept(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_folder_for_a_matting_tool_is_made_once_and_kept(here: Path, run: Run) -> None:
     words = ["mask", "clip 10.mov", "frames/%03d.png", "--for", "corridorkey", "-o", "for/{stem}"]
-    assert main(words) == Exit.OK
-    assert "for/clip 10: 3 frames" in capsys.readouterr().out
+    assert "for/clip 10: 3 frames" in run(*words).out
     made = checksums(here / "for")
     assert {"clip 10/Input/000003.png", "clip 10/AlphaHint/000003.png"} < made.keys()
-    assert main([*words, "--force"]) == Exit.INTERNAL  # of several: one failed
-    assert "name a directory of its own" in capsys.readouterr().err
-    assert main([*words, "--skip-existing"]) == Exit.OK
-    assert "is there already, and whole" in capsys.readouterr().out
+    again = run(*words, "--force", code=Exit.INTERNAL)  # of several: one failed
+    assert "name a directory of its own" in again.err
+    assert "is there already, and whole" in run(*words, "--skip-existing").out
     assert checksums(here / "for") == made
     (here / "for/clip 10/Input/000003.png").unlink()
-    assert main([words[0], words[1], *words[3:], "--skip-existing"]) == Exit.OUTPUT_FAILED
-    assert "no whole folder" in capsys.readouterr().err
+    one = [words[0], words[1], *words[3:], "--skip-existing"]
+    assert "no whole folder" in run(*one, code=Exit.OUTPUT_FAILED).err
     Path("empty.zip").touch()
-    assert main(["cutout", words[1], "-o", "empty.zip", "--skip-existing"]) == Exit.OUTPUT_FAILED
-    assert "(it lacks frames.csv)" in capsys.readouterr().err
+    lacks = run("cutout", words[1], "-o", "empty.zip", "--skip-existing", code=Exit.OUTPUT_FAILED)
+    assert "(it lacks frames.csv)" in lacks.err
 
 
 def test_all_options_are_hints_the_file_first(tmp_path: Path) -> None:
@@ -458,18 +441,14 @@ def test_all_options_are_hints_the_file_first(tmp_path: Path) -> None:
     )
 
 
-def test_a_cut_out_is_described_verified_and_never_replaced(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(["cutout", "clip 10.mov", "--quality", "fast", "--json"]) == Exit.OK
-    answer = json.loads(capsys.readouterr().out)
+def test_a_cut_out_is_described_verified_and_never_replaced(here: Path, run: Run) -> None:
+    answer = json.loads(run("cutout", "clip 10.mov", "--quality", "fast", "--json").out)
     made = answer["output"], answer["kind"], answer["frames_out"]
     assert made == ("clip 10.cutout.webm", "cutout", 3)
-    assert main(["verify", "clip 10.mov", "clip 10.cutout.webm", "--kind", "cutout"]) == Exit.OK
-    assert "kept: alpha: 3 frames" in capsys.readouterr().out
+    verified = run("verify", "clip 10.mov", "clip 10.cutout.webm", "--kind", "cutout")
+    assert "kept: alpha: 3 frames" in verified.out
     before = checksums(here)
-    assert main(["cutout", "clip 10.mov"]) == Exit.OUTPUT_FAILED
+    run("cutout", "clip 10.mov", code=Exit.OUTPUT_FAILED)
     assert checksums(here) == before
     words = ["-o", "made.mp4", "--background", "white", "--feather", "2", "--quality", "best"]
-    assert main(["cutout", "clip 10.mov", *words]) == Exit.OK
-    assert "made.mp4: composite, 3 frames" in capsys.readouterr().out
+    assert "made.mp4: composite, 3 frames" in run("cutout", "clip 10.mov", *words).out

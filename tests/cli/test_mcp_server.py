@@ -12,13 +12,12 @@ import pytest
 from mcp import Client
 from mcp_types import TextContent
 
-from foremask.cli.commands import main
-from foremask.cli.exits import Exit
 from foremask.cli.mcp_server import Folders, mcp_server
 from foremask.machine import paths
 from foremask.media.verify import verify
 from foremask.options import ResultKind
 from tests.support import networks, synth
+from tests.support.command_line import Run
 from tests.support.javascript import NODE, packages
 
 INSPECTOR = "@modelcontextprotocol/inspector/clients/launcher/build/index.js"
@@ -149,9 +148,7 @@ async def test_what_cannot_be_is_a_sentence(footage: Path) -> None:
         assert "moments is 1 to 10" in await refusal(server, "contact_sheet", **sheet)
 
 
-async def test_a_second_folder_is_named_by_its_whole_path(
-    footage: Path,
-) -> None:
+async def test_a_second_folder_is_named_by_its_whole_path(footage: Path) -> None:
     more = footage.parent / "more"
     more.mkdir()
     synth.write(more / "clip.mp4")
@@ -184,10 +181,9 @@ async def test_a_call_that_is_cancelled_leaves_no_file(footage: Path) -> None:
 
 
 def test_without_a_folder_or_the_extra_it_says_what_to_do(
-    footage: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    footage: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert main(["mcp", "--folder", str(footage / "clip.mp4")]) == Exit.USAGE
-    assert "clip.mp4 is not a folder that is here" in capsys.readouterr().err
+    wrong = run.refused("mcp", "--folder", footage / "clip.mp4")
+    assert "clip.mp4 is not a folder that is here" in wrong
     monkeypatch.setitem(sys.modules, "mcp", None)
-    assert main(["mcp", "--folder", str(footage)]) == Exit.USAGE
-    assert "pip install 'foremask[mcp]'" in capsys.readouterr().err
+    assert "pip install 'foremask[mcp]'" in run.refused("mcp", "--folder", footage)

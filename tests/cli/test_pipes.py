@@ -1,5 +1,3 @@
-"""Clips that come by standard input, and masks that leave by standard output."""
-
 import io
 import subprocess
 import sys
@@ -16,6 +14,7 @@ from foremask.cli.exits import Exit
 from foremask.media.verify import verify
 from foremask.options import ResultKind
 from tests.support import networks, synth
+from tests.support.command_line import Run
 
 STREAMED = {
     "mp4": ("-c", "copy", "-f", "mp4", "-movflags", "frag_keyframe+empty_moov"),
@@ -95,24 +94,18 @@ def test_a_photo_is_cut_out_between_pipes(
     ],
 )
 def test_what_cannot_be_piped_is_said(
-    here: Path,
-    words: str,
-    content: bytes,
-    said: str,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    here: Path, words: str, content: bytes, said: str, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
     pipe(monkeypatch, content)
-    assert main(words.split()) == Exit.USAGE
-    assert said in capsys.readouterr().err
+    assert said in run(*words.split(), code=Exit.USAGE).err
 
 
 def test_a_pipe_without_end_is_stopped_before_the_disk_is_full(
-    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    here: Path, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
     """What is read is kept on the disk, not in memory."""
     monkeypatch.setattr(standard_streams, "LEAST_FREE_BYTES", 1 << 60)
     pipe(monkeypatch, bytes(200_000))
-    assert main(["mask", "-", "-o", "m.mp4"]) == Exit.OUTPUT_FAILED
-    assert "which is nearly full after 0 MB" in capsys.readouterr().err
+    stopped = run("mask", "-", "-o", "m.mp4", code=Exit.OUTPUT_FAILED)
+    assert "which is nearly full after 0 MB" in stopped.err
     assert not list(here.glob("*m.mp4*"))

@@ -1,5 +1,3 @@
-"""``foremask submit``, ``status`` and ``cancel`` against the real API."""
-
 import gzip
 import json
 import resource
@@ -12,10 +10,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from foremask.cli.commands import main
 from foremask.cli.exits import Exit
 from tests.service.api.conftest import Running, clip_origin, drawn, service
 from tests.service.api.worker import working
+from tests.support.command_line import Run
 from tests.support.http_server import Handler, free_port, serving
 from tests.support.patience import PATIENCE_S
 
@@ -32,74 +30,60 @@ def here(tmp_path: Path, service: Running, monkeypatch: pytest.MonkeyPatch) -> P
     return tmp_path / "here"
 
 
-def submitted(capsys: pytest.CaptureFixture[str], clip_origin: str) -> str:
-    assert main(["submit", f"{clip_origin}/good.mp4"]) == Exit.OK
-    return capsys.readouterr().out.strip()
-
-
 def test_a_file_is_uploaded_and_its_mask_comes_back(
-    service: Running, drawn: Path, here: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    service: Running, drawn: Path, here: Path, tmp_path: Path, run: Run
 ) -> None:
     clip = drawn / "good.mp4"
     with working(service, tmp_path):
-        assert main(["submit", str(clip), "-o", "mask.webm"]) == Exit.OK
-        told = capsys.readouterr()
-        job = told.err.splitlines()[0].removeprefix("job ")
-        assert told.out.endswith("mask.webm\n")  # after what the worker logs
-        assert service.token not in told.err
+        out, err = run("submit", clip, "-o", "mask.webm")
+        job = err.splitlines()[0].removeprefix("job ")
+        assert out.endswith("mask.webm\n")  # after what the worker logs
+        assert service.token not in err
         assert [path.name for path in here.iterdir()] == ["mask.webm"]
-        assert main(["verify", str(clip), "mask.webm"]) == Exit.OK
-        capsys.readouterr()
-        assert main(["status", job, "-o", "again.webm"]) == Exit.OK
+        run("verify", clip, "mask.webm")
+        run("status", job, "-o", "again.webm")
         mask = (here / "mask.webm").read_bytes()
         assert (here / "again.webm").read_bytes() == mask
-        capsys.readouterr()
-        assert main(["job", job, "--follow"]) == Exit.OK
-        lines = [line.partition("  ")[2] for line in capsys.readouterr().out.splitlines()]
+        lines = [line.partition("  ")[2] for line in run("job", job, "--follow").out.splitlines()]
         assert lines[0] == "created"
         assert lines[1] == "ingest 0, attempt 1: begun by test"
         assert any(line.startswith("segment 0, attempt 1: done after ") for line in lines)
         assert lines[-1] == f"{job}  completed  10 frames, webm_vp9"
         (stored,) = (service.settings.data_dir / "objects" / "results" / job).rglob("*.webm")
         stored.write_bytes(bytes([mask[0] ^ 1]) + mask[1:])
-        assert main(["status", job, "-o", "damaged.webm"]) == Exit.OUTPUT_FAILED
-        assert "the mask came damaged" in capsys.readouterr().err
+        damaged = run("status", job, "-o", "damaged.webm", code=Exit.OUTPUT_FAILED)
+        assert "the mask came damaged" in damaged.err
         assert not (here / "damaged.webm").exists()
-    nowhere = f"http://127.0.0.1:{free_port()}"
-    words = ["submit", str(clip), "-o", "mask.webm", "--server", nowhere]
-    assert main(words) == Exit.OUTPUT_FAILED  # and not that nobody answers
-    assert "exists already" in capsys.readouterr().err
+    words = ["submit", clip, "-o", "mask.webm", "--server", f"http://127.0.0.1:{free_port()}"]
+    there = run(*words, code=Exit.OUTPUT_FAILED)  # and not that nobody answers
+    assert "exists already" in there.err
     assert (here / "mask.webm").read_bytes() == mask
 
 
-def test_a_job_is_read_and_cancelled(clip_origin: str, capsys: pytest.CaptureFixture[str]) -> None:
-    job = submitted(capsys, clip_origin)
-    assert main(["status", job]) == Exit.OK
-    assert capsys.readouterr().out.startswith("IN_PROGRESS: ")
-    assert main(["cancel", job]) == Exit.OK
-    assert capsys.readouterr().out == f"{job} is cancelled\n"
-    assert main(["status", job, "--json"]) == Exit.INTERNAL
-    assert json.loads(capsys.readouterr().out)["error"]["reason"] == "cancelled"
-    assert main(["job", job, "--follow"]) == Exit.INTERNAL  # it has no mask
-    assert "[cancelled]" in capsys.readouterr().out
-    assert main(["jobs", "--last", "1"]) == Exit.OK
-    assert f"  {job}  cancelled  " in capsys.readouterr().out
-    assert main(["job", "no-such-job"]) == Exit.USAGE
-    assert main(["status", "unknown", "--json"]) == Exit.USAGE
-    assert json.loads(capsys.readouterr().out)["error"]["reason"] == "request_unknown"
+def test_a_job_is_read_and_cancelled(clip_origin: str, run: Run) -> None:
+    job = run("submit", f"{clip_origin}/good.mp4").out.strip()
+    assert run("status", job).out.startswith("IN_PROGRESS: ")
+    assert run("cancel", job).out == f"{job} is cancelled\n"
+    status = run("status", job, "--json", code=Exit.INTERNAL).out
+    assert json.loads(status)["error"]["reason"] == "cancelled"
+    assert "[cancelled]" in run("job", job, "--follow", code=Exit.INTERNAL).out  # it has no mask
+    assert f"  {job}  cancelled  " in run("jobs", "--last", "1").out
+    run("job", "no-such-job", code=Exit.USAGE)
+    unknown = run("status", "unknown", "--json", code=Exit.USAGE).out
+    assert json.loads(unknown)["error"]["reason"] == "request_unknown"
 
 
 def test_an_answer_that_is_lost_makes_no_second_job(
-    service: Running, clip_origin: str, capsys: pytest.CaptureFixture[str]
+    service: Running, clip_origin: str, run: Run
 ) -> None:
-    assert main(["jobs", "--json", "--last", "9999"]) == Exit.OK
-    before = {each["request_id"] for each in json.loads(capsys.readouterr().out)}
+    def known() -> set[str]:
+        listed = json.loads(run("jobs", "--json", "--last", "9999").out)
+        return {each["request_id"] for each in listed}
+
+    before = known()
     with losing_the_first_answer(service) as url:
-        assert main(["submit", f"{clip_origin}/good.mp4", "--server", url]) == Exit.OK
-    job = capsys.readouterr().out.strip()
-    assert main(["jobs", "--json", "--last", "9999"]) == Exit.OK
-    after = {each["request_id"] for each in json.loads(capsys.readouterr().out)}
-    assert after - before == {job}
+        job = run("submit", f"{clip_origin}/good.mp4", "--server", url).out.strip()
+    assert known() - before == {job}
 
 
 @contextmanager
@@ -128,33 +112,33 @@ def losing_the_first_answer(service: Running) -> Generator[str]:
 
 
 def test_a_job_that_fails_ends_the_waiting_with_its_sentence(
-    service: Running, clip_origin: str, here: Path, capsys: pytest.CaptureFixture[str]
+    service: Running, clip_origin: str, here: Path, run: Run
 ) -> None:
-    job = submitted(capsys, clip_origin)
+    job = run("submit", f"{clip_origin}/good.mp4").out.strip()
     url, headers = f"{service.url}/v2/status/{job}", service.headers
     ending = threading.Timer(0.5, lambda: httpx.delete(url, headers=headers, timeout=PATIENCE_S))
     ending.start()
-    assert main(["status", job, "-o", "mask.mp4"]) == Exit.INTERNAL
+    failed = run("status", job, "-o", "mask.mp4", code=Exit.INTERNAL)
     ending.join()
-    last = capsys.readouterr().err.splitlines()[-1]
+    last = failed.err.splitlines()[-1]
     assert last.startswith("error: ")
     assert last.endswith(" [cancelled]")
     assert list(here.iterdir()) == []
 
 
 def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(
-    clip_origin: str, here: Path, capsys: pytest.CaptureFixture[str]
+    clip_origin: str, here: Path, run: Run
 ) -> None:
-    job = submitted(capsys, clip_origin)
+    job = run("submit", f"{clip_origin}/good.mp4").out.strip()
     main_thread = threading.main_thread().ident or 0
     threading.Timer(0.5, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        assert main(["status", job, "-o", "my mask.mp4"]) == Exit.INTERRUPTED
+        left = run("status", job, "-o", "my mask.mp4", code=Exit.INTERRUPTED)
     finally:
         signal.signal(signal.SIGINT, before)
-    assert f"`foremask status {job} -o 'my mask.mp4'`" in capsys.readouterr().err
-    assert main(["status", job]) == Exit.OK
+    assert f"`foremask status {job} -o 'my mask.mp4'`" in left.err
+    run("status", job)
     assert list(here.iterdir()) == []
 
 
@@ -163,11 +147,7 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(
     [
         (["submit", "URL/long.mp4"], Exit.CLIP_REFUSED, "60 s"),
         (["submit", "URL/status/403"], Exit.URL_REFUSED, "[url_forbidden]"),
-        (
-            ["submit", "URL/good.mp4", "--token", "not-a-good-token"],
-            Exit.INTERNAL,
-            "[token_invalid]",
-        ),
+        (["submit", "URL/good.mp4", "--token", "not-a-good-one"], Exit.INTERNAL, "[token_invalid]"),
         (["submit", "URL/good.mp4", "--token", "not a good\ntoken"], Exit.USAGE, "printable ASCII"),
         (["status", "unknown"], Exit.USAGE, "[request_unknown]"),
         (["status", "../healthz"], Exit.USAGE, "is no job's ID"),
@@ -177,28 +157,24 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(
     ],
 )
 def test_what_cannot_be_is_one_line(
-    clip_origin: str, capsys: pytest.CaptureFixture[str], words: list[str], code: Exit, said: str
+    clip_origin: str, run: Run, words: list[str], code: Exit, said: str
 ) -> None:
-    assert main([word.replace("URL", clip_origin) for word in words]) == code
-    error = capsys.readouterr().err
+    error = run.refused(*(word.replace("URL", clip_origin) for word in words), code=code)
     assert said in error
-    assert error.count("\n") == 1
     assert "not-a-good" not in error
     assert "not a good" not in error
 
 
 def test_a_server_that_is_not_there(
-    clip_origin: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    clip_origin: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FOREMASK_SERVER", f"http://someone:hush@127.0.0.1:{free_port()}")
-    assert main(["submit", f"{clip_origin}/good.mp4"]) == Exit.INTERNAL
-    error = capsys.readouterr().err
+    error = run("submit", f"{clip_origin}/good.mp4", code=Exit.INTERNAL).err
     assert "http://127.0.0.1:" in error
     assert "Check FOREMASK_SERVER" in error
     assert "hush" not in error
     monkeypatch.delenv("FOREMASK_SERVER")
-    assert main(["cancel", "a-job"]) == Exit.USAGE
-    assert "set FOREMASK_SERVER" in capsys.readouterr().err
+    assert "set FOREMASK_SERVER" in run.refused("cancel", "a-job")
 
 
 @contextmanager
@@ -244,36 +220,29 @@ DONE = b'{"status": "COMPLETED", "result": {"mask_url": %s}}'
     ],
 )
 def test_a_hostile_server_is_named_and_nothing_else_happens(
-    here: Path,
-    capsys: pytest.CaptureFixture[str],
-    status: int,
-    body: bytes,
-    headers: dict[str, str],
+    here: Path, run: Run, status: int, body: bytes, headers: dict[str, str]
 ) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with answering(status, body, headers) as url:
-        ended = (
-            ["-o", "mask.mp4"] if b'"mask_url": "' in body else []
-        )  # else it would wait for the end
+        has_ended = b'"mask_url": "' in body  # else it would wait for the end
+        ended = ["-o", "mask.mp4"] if has_ended else []
         for words in (["status", "job", *ended], ["submit", "http://127.0.0.1/a.mp4"]):
-            assert main([*words, "--server", url]) == Exit.INTERNAL
-            error = capsys.readouterr().err
+            error = run(*words, "--server", url, code=Exit.INTERNAL).err
             assert "[server_unreachable]" in error.splitlines()[-1]
             assert "report it" not in error
     assert list(here.iterdir()) == []
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 40 << 10
 
 
-def test_a_server_writes_no_escapes_to_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_server_writes_no_escapes_to_the_terminal(run: Run) -> None:
     said = json.dumps({"error": {"details": "\x1b[2J\x9b1m\u202e", "reason": "\x07"}}).encode()
     with answering(403, said, {}) as url:
-        assert main(["status", "job", "--server", url]) == Exit.INTERNAL
-    assert capsys.readouterr().err == "error: \\x1b[2J\\x9b1m\\u202e. [\\x07]\n"
+        refused = run("status", "job", "--server", url, code=Exit.INTERNAL)
+    assert refused.err == "error: \\x1b[2J\\x9b1m\\u202e. [\\x07]\n"
     said = json.dumps({"status": "IN_PROGRESS", "stage": "\x1b[2J\x9b1m"}).encode()
     with answering(200, said, {}) as url:
-        assert main(["status", "job", "--server", url]) == Exit.OK
-        assert capsys.readouterr().out == "IN_PROGRESS: \\x1b[2J\\x9b1m, 0 %\n"
-        assert main(["status", "job", "--json", "--server", url]) == Exit.OK
-    printed = capsys.readouterr().out
+        shown = run("status", "job", "--server", url).out
+        printed = run("status", "job", "--json", "--server", url).out
+    assert shown == "IN_PROGRESS: \\x1b[2J\\x9b1m, 0 %\n"
     assert printed.replace("\n", "").isprintable()
     assert json.loads(printed) == json.loads(said)

@@ -1,5 +1,3 @@
-"""`foremask tracks`: two discs are two things, and each gets a mask of its own."""
-
 import json
 from pathlib import Path
 
@@ -9,10 +7,10 @@ import pytest
 
 import foremask
 from foremask.cli.batch_options import HintOptions
-from foremask.cli.commands import main
 from foremask.cli.exits import Usage
 from foremask.types import Rgb
 from tests.support import synth
+from tests.support.command_line import Run
 
 pytestmark = pytest.mark.slow
 
@@ -37,12 +35,11 @@ def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_two_discs_are_two_things_with_a_mask_each(
-    clip: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    clip: Path, model: Path, tmp_path: Path, run: Run
 ) -> None:
     shown, folder = tmp_path / "tracks.png", tmp_path / "things"
-    words = [str(clip), "--json", "-o", str(shown), "--masks", str(folder), "--model", str(model)]
-    assert main(["tracks", *words]) == 0
-    listed = json.loads(capsys.readouterr().out)
+    words = [clip, "--json", "-o", shown, "--masks", folder, "--model", model]
+    listed = json.loads(run("tracks", *words).out)
     things = listed["things"]
     assert [thing["number"] for thing in things] == [1, 2]
     for thing, disc in zip(things, (0, 1), strict=True):

@@ -1,14 +1,14 @@
 """What a new user types by mistake: each line ends in a sentence that says what would be right."""
 
-import hashlib
+import json
 import shlex
 from pathlib import Path
 
 import cv2
 import pytest
 
-from foremask.cli.commands import main
 from tests.support import networks, synth
+from tests.support.command_line import Run
 
 LINES = [
     # no command, or not ours
@@ -189,51 +189,35 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(("line", "code", "said"), LINES, ids=[line for line, *_ in LINES])
 def test_a_wrong_line_says_what_would_be_right(
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    line: str,
-    code: int,
-    said: str,
+    folder: Path, monkeypatch: pytest.MonkeyPatch, run: Run, line: str, code: int, said: str
 ) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("FOREMASK_MODEL_FILE", str(folder / "redness.onnx"))
-    before = {path: hashlib.sha256(path.read_bytes()).digest() for path in folder.glob("*.*")}
-    assert main(shlex.split(line)) == code
-    answer = capsys.readouterr()
-    assert answer.out == ""
-    assert answer.err.splitlines()[-1].startswith("error: ")
-    assert said in answer.err
-    assert "report it" not in answer.err
-    after = {path: hashlib.sha256(path.read_bytes()).digest() for path in folder.glob("*.*")}
-    assert after == before
+    before = {path: path.read_bytes() for path in folder.glob("*.*")}
+    out, err = run(*shlex.split(line), code=code)
+    assert out == ""
+    assert err.splitlines()[-1].startswith("error: ")
+    assert said in err
+    assert "report it" not in err
+    assert {path: path.read_bytes() for path in folder.glob("*.*")} == before
 
 
-def test_under_json_an_error_is_json_too(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["probe", "nothing.mp4", "--json"]) == 2
-    answer = capsys.readouterr()
-    assert answer.out == (
-        '{"outcome": "failed",'
-        ' "error": {"reason": "usage", "details": "there is no file nothing.mp4"}}\n'
-    )
-    assert answer.err == "error: there is no file nothing.mp4. [usage]\n"
+def test_under_json_an_error_is_json_too(run: Run) -> None:
+    out, err = run("probe", "nothing.mp4", "--json", code=2)
+    error = {"reason": "usage", "details": "there is no file nothing.mp4"}
+    assert json.loads(out) == {"outcome": "failed", "error": error}
+    assert err == "error: there is no file nothing.mp4. [usage]\n"
 
 
 @pytest.mark.parametrize("line", ["help", "help mask", "mask --help", "-h", "version", "-V"])
-def test_help_and_version_are_there_by_any_name(
-    line: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(line.split()) == 0
-    answer = capsys.readouterr()
-    assert answer.err == ""
-    assert ("Usage: foremask" in answer.out) != (answer.out == "0.1.0\n")
+def test_help_and_version_are_there_by_any_name(line: str, run: Run) -> None:
+    out, err = run(*line.split())
+    assert err == ""
+    assert ("Usage: foremask" in out) != (out == "0.1.0\n")
 
 
 def test_a_mask_is_opened_beside_its_clip(
-    folder: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    folder: Path, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
     monkeypatch.chdir(folder)
     asked: list[str] = []
@@ -243,8 +227,7 @@ def test_a_mask_is_opened_beside_its_clip(
         return False
 
     monkeypatch.setattr("webbrowser.open", no_browser)
-    assert main(["open", "clip.mp4", "grey.mp4"]) == 0
-    shown = capsys.readouterr().out
+    shown = run("open", "clip.mp4", "grey.mp4").out
     assert asked[0] in shown
     page = Path(asked[0].removeprefix("file://")).read_text(encoding="utf-8")
     assert page.count((folder / "clip.mp4").as_uri()) == 2

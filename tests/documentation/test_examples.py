@@ -1,5 +1,3 @@
-"""The examples of the README and of docs/python.md, taken as they stand, do what they say."""
-
 import ast
 import json
 import shutil

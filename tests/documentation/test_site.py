@@ -1,5 +1,3 @@
-"""The documentation as a site: it builds without a broken link, and a browser shows it offline."""
-
 import json
 import re
 from contextlib import suppress
@@ -11,7 +9,7 @@ from playwright.sync_api import Error
 from foremask.service.api.pages import read_folder
 from tests.documentation.pages import DOCS
 from tests.documentation.site import build
-from tests.support.browser import strict_page
+from tests.support.browser import browsing, strict_page
 from tests.support.http_server import Handler, serving
 from tests.support.patience import PATIENCE_S
 
@@ -56,7 +54,7 @@ def test_search_finds_a_page_under_the_strict_policy(site: Path) -> None:
             self.end_headers()
             self.wfile.write(page.content)
 
-    with serving(Pages) as address, strict_page(address) as page:
+    with serving(Pages) as address, browsing() as browser, strict_page(browser, address) as page:
         page.goto(f"{address}/index.html", wait_until="networkidle")
         words = page.get_by_role("combobox").or_(page.get_by_placeholder("Search")).first
         for _ in range(int(PATIENCE_S)):

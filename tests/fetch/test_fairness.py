@@ -1,5 +1,3 @@
-"""A semaphore of which nobody can hold all, and whose places are given in turns."""
-
 import asyncio
 
 from foremask.fetch.fairness import FairSemaphore

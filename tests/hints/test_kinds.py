@@ -1,5 +1,3 @@
-"""What a person may say of a subject: words of the shell, JSON, and what is refused."""
-
 import base64
 import json
 from pathlib import Path

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 import foremask
 from tests.cli.test_tracks_command import FRAMES, clip
+from tests.support.command_line import Run
 
 pytestmark = pytest.mark.slow
 __all__ = ["clip"]  # a fixture: two discs that cross
@@ -85,13 +86,10 @@ def test_colours_and_alpha_are_those_of_the_cut_out(
 
 
 def test_each_thing_has_a_layer(
-    written: Path, clip: Path, model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    written: Path, clip: Path, model: Path, tmp_path: Path, run: Run
 ) -> None:
-    from foremask.cli.commands import main
-
-    words = ["--masks", str(tmp_path), "--json", "--model", str(model)]
-    assert main(["tracks", str(clip), *words]) == 0
-    masks = json.loads(capsys.readouterr().out)["masks"]
+    printed = run("tracks", clip, "--masks", tmp_path, "--json", "--model", model)
+    masks = json.loads(printed.out)["masks"]
     first = channels_of(written / "shot.0001.exr")
     assert first.keys() == {*"RGBA", "thing1.A", "thing2.A"}
     for name, mask in zip(("thing1.A", "thing2.A"), masks, strict=True):

@@ -1,5 +1,3 @@
-"""How much memory a mask may take."""
-
 from msgspec.structs import replace
 
 from foremask.machine.memory import available_memory, share_of_memory

@@ -1,5 +1,3 @@
-"""What a process of ours sets for itself, seen in a fresh interpreter."""
-
 from tests.support.programs import fresh
 
 PROGRAM = """

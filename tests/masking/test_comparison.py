@@ -1,5 +1,3 @@
-"""Source, mask and cut-out, side by side: a sheet of some moments."""
-
 from pathlib import Path
 
 import cv2

@@ -1,5 +1,3 @@
-"""The package as a program imports it: quick, typed, and what each function promises."""
-
 import ast
 import json
 import pydoc

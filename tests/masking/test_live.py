@@ -26,15 +26,12 @@ from foremask.media.live_writer import LiveWriter
 from foremask.types import Alpha, Image
 from foremask.vision.network.session import InputSize, NetworkOutput
 from tests.support import networks, synth
+from tests.support.command_line import Run
+from tests.support.patience import PATIENCE_S
+from tests.support.programs import AT_A_TERMINAL
 
 WIDTH, HEIGHT, FRAMES = 160, 120, 12
 IN_STEP = {"fpsprobesize": "0"}  # a reader that would wait for more frames would wait for ever
-FOREMASK = """
-import signal, sys
-from foremask.cli.commands import main
-signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background ignores it
-sys.exit(main(sys.argv[1:]))
-"""
 
 
 @pytest.fixture
@@ -48,7 +45,7 @@ def model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.slow
 def test_a_disc_in_a_pipe_gives_a_mask_for_each_frame_until_ctrl_c(model: Path) -> None:
     """In step: no frame goes in before the mask of the last one has come out."""
-    command = [sys.executable, "-c", FOREMASK, "live", "-", "-o", "-"]
+    command = [sys.executable, "-c", AT_A_TERMINAL, "live", "-", "-o", "-"]
     pipe = subprocess.PIPE
     with (
         subprocess.Popen(command, bufsize=0, stdin=pipe, stdout=pipe, stderr=pipe) as ran,  # noqa: S603
@@ -79,39 +76,26 @@ def test_a_disc_in_a_pipe_gives_a_mask_for_each_frame_until_ctrl_c(model: Path) 
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_wait_for_a_pipe_that_says_nothing(model: Path) -> None:
+@pytest.mark.parametrize("begun", [b"", b"nut/multimedia container"])
+def test_ctrl_c_ends_the_wait_for_a_camera_that_gives_no_frame(model: Path, begun: bytes) -> None:
+    """FFmpeg itself waits for the rest of what has begun."""
     os.mkfifo("camera")
-    command = [sys.executable, "-c", FOREMASK, "live", "camera"]
+    command = [sys.executable, "-c", AT_A_TERMINAL, "live", "camera"]
     with (
         subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as ran,  # noqa: S603
-        Path("camera").open("wb"),  # which waits until it is read
+        Path("camera").open("wb", buffering=0) as sender,  # which waits until it is read
     ):
-        ran.send_signal(signal.SIGINT)
-        assert ran.wait(60) == Exit.INTERRUPTED
-
-
-@pytest.mark.slow
-def test_ctrl_c_ends_the_wait_for_a_camera_that_gives_no_frame(model: Path) -> None:
-    """FFmpeg itself waits for the rest of what has begun, as it does for a camera's first frame."""
-    os.mkfifo("camera")
-    command = [sys.executable, "-c", FOREMASK, "live", "camera"]
-    with (
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as ran,  # noqa: S603
-        Path("camera").open("wb", buffering=0) as sender,
-    ):
-        sender.write(b"nut/multimedia container")
+        sender.write(begun)
         while any(ioctl(sender, FIONREAD, bytes(4))):  # until it has been read
             time.sleep(0.01)
         ran.send_signal(signal.SIGINT)
         try:
-            assert ran.wait(60) == Exit.INTERRUPTED
+            assert ran.wait(PATIENCE_S) == Exit.INTERRUPTED
         finally:
             ran.kill()
 
 
-def test_a_pipe_that_cannot_be_read_is_refused_with_what_can(
-    model: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_pipe_that_cannot_be_read_is_refused_with_what_can(model: Path, run: Run) -> None:
     synth.write(Path("clip.mp4"), synth.Spec(WIDTH, HEIGHT, pts=(0, 1000, 2000)))
     clip = Path("clip.mp4").read_bytes()
     at = clip.index(b"moov") - 4
@@ -122,9 +106,8 @@ def test_a_pipe_that_cannot_be_read_is_refused_with_what_can(
             target=Path(f"pipe of {len(content)}").write_bytes, args=[content]
         )
         sending.start()
-        assert main(["live", f"pipe of {len(content)}"]) == Exit.CLIP_REFUSED
+        assert said in run("live", f"pipe of {len(content)}", code=Exit.CLIP_REFUSED).err
         sending.join()
-        assert said in capsys.readouterr().err
 
 
 def test_a_subject_is_shown_over_a_colour(
@@ -162,7 +145,7 @@ def test_whoever_reads_too_slowly_gets_the_newest_frame_and_the_others_are_count
         ended.set()
 
     frames = NewestFrames(camera(), in_time=False)
-    assert ended.wait(60)
+    assert ended.wait(PATIENCE_S)
     newest = [timed[0].index for timed in frames if timed]
     assert newest == list(range(1000 - MOST_UNREAD, 1000))
     assert frames.dropped == 1000 - MOST_UNREAD
@@ -192,7 +175,7 @@ class Waiting:
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
         assert isinstance(image, Frame)
         self.asked.append(image.index)
-        assert self.may.wait(60)
+        assert self.may.wait(PATIENCE_S)
         red = image.rgb(WIDTH, HEIGHT)[..., 0] > 190
         return NetworkOutput(red.astype(np.float32), ())
 

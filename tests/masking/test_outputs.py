@@ -1,5 +1,3 @@
-"""Outputs appear when they are complete and replace other files only when asked."""
-
 import os
 import signal
 import subprocess

@@ -1,5 +1,3 @@
-"""A part of a clip: its frames and its sound, from zero on, wherever keyframes are."""
-
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path

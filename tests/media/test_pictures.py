@@ -1,5 +1,3 @@
-"""Pictures: one by one as they are shown, and many as the frames of a clip."""
-
 import resource
 import zlib
 from fractions import Fraction

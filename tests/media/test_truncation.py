@@ -1,5 +1,3 @@
-"""A file that was cut off says so, whatever is left of it decodes."""
-
 import struct
 from pathlib import Path
 

@@ -1,5 +1,3 @@
-"""Every error has one answer of the API, and one hint for what ffmpeg can mend."""
-
 import re
 from http import HTTPStatus
 from pathlib import Path

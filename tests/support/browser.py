@@ -11,6 +11,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
@@ -117,21 +118,22 @@ def browsing() -> Generator[Browser]:
 
 
 @contextmanager
-def strict_page(origin: str) -> Generator[Page]:
-    """A page that may log no error, and may send requests to its origin only."""
+def strict_page(browser: Browser, origin: str, **context: Any) -> Generator[Page]:  # noqa: ANN401
+    """A page that may break no policy and no script, and may send requests to its origin only."""
     complaints: list[str] = []
     asked: list[str] = []
 
     def hear(message: ConsoleMessage) -> None:
-        if message.type == "error":
-            complaints.append(message.text)
+        if message.type == "error" and "Failed to load resource" not in message.text:
+            complaints.append(message.text)  # a refusal is an answer
 
-    with browsing() as browser:
-        page = browser.new_page()
-        page.on("console", hear)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: asked.append(request.url))
-        yield page
+    opened = browser.new_context(**context)
+    page = opened.new_page()
+    page.on("console", hear)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    page.on("request", lambda request: asked.append(request.url))
+    yield page
+    opened.close()
     assert not complaints
     assert asked
     assert all(url.startswith((origin, "data:", "blob:")) for url in asked)

@@ -8,6 +8,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from foremask.vision.image import ArrayImage
+from foremask.weights.catalogue import ISNET, model_path
 
 SIZE_PX = 64
 
@@ -39,4 +40,12 @@ def redness(folder: Path, bias: float = 0.0) -> Path:
     onnx.save(model, path)
     spec = {"size_px": SIZE_PX, "mean": [0] * 3, "std": [1] * 3, "output": "logit", "sigmoid": True}
     path.with_name("redness.onnx.json").write_text(json.dumps(spec))
+    return path
+
+
+def isnet(folder: Path) -> Path:
+    """The pulled weights in a new folder, in which nothing is compiled yet."""
+    folder.mkdir(exist_ok=True)
+    path = folder / ISNET.file_name
+    path.symlink_to(model_path())
     return path

@@ -7,6 +7,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+# A test run in the background hands an ignored Ctrl-C on; a terminal does not.
+AT_A_TERMINAL = """import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from foremask.__main__ import main
+sys.exit(main())
+"""
+
 
 def shell(script: str, folder: Path, environ: Mapping[str, str] | None = None) -> str:
     done = subprocess.run(  # noqa: S603
@@ -28,7 +35,7 @@ def fresh(
 ) -> subprocess.CompletedProcess[str]:
     """Run ``code`` with these arguments; raises CalledProcessError unless ``check`` is False."""
     command = [sys.executable, "-c", code, *map(str, words)]
-    usual = {"capture_output": True, "text": True, "check": True, "timeout": 120}
+    usual = {"capture_output": True, "text": True, "check": True, "timeout": 300}
     return subprocess.run(command, **usual | more)  # noqa: S603
 
 

@@ -19,15 +19,7 @@ import pytest
 
 from foremask.errors import ModelUnavailable
 from foremask.weights import npm
-from foremask.weights.catalogue import (
-    ISNET,
-    Model,
-    ModelSpec,
-    model_path,
-    pull,
-    sha256_of,
-    spec_of,
-)
+from foremask.weights.catalogue import ISNET, Model, ModelSpec, model_path, pull, sha256_of, spec_of
 
 WEIGHTS = b"".join(n.to_bytes(4, "big") for n in range(2560))
 CHUNKS = (WEIGHTS[:4096], WEIGHTS[4096:8192], WEIGHTS[8192:])

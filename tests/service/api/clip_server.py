@@ -10,6 +10,13 @@ from tests.support import http_server
 from tests.support.http_server import Handler
 
 SLOW_S = 12.0
+ANSWERS = {
+    "page.mp4": (b"<!doctype html><title>Sign in</title>", "text/html"),
+    "data.mp4": (b'{"error": "expired"}', "application/json"),
+    "playlist.m3u8": (b"#EXTM3U\n#EXT-X-TARGETDURATION:5\n/etc/passwd\n", "video/mp4"),
+    "inner": (b"\x00\x01the inner page's secret", "application/octet-stream"),
+}
+"""``two-faced.mp4`` is a clip to whoever asks for a range, and the inner page to others."""
 
 
 class _Files(Handler):
@@ -17,34 +24,28 @@ class _Files(Handler):
     folder: Path
 
     def do_GET(self) -> None:  # noqa: N802
-        name = self.path.lstrip("/")
-        if given := re.fullmatch(r"status/(\d+)", name):
-            self._send(int(given[1]), b"no", "text/plain")
-        elif name == "page.mp4":
-            self._send(200, b"<!doctype html><title>Sign in</title>", "text/html")
-        elif name == "data.mp4":
-            self._send(200, b'{"error": "expired"}', "application/json")
-        elif name.startswith("playlist"):
-            self._send(200, b"#EXTM3U\n#EXT-X-TARGETDURATION:5\n/etc/passwd\n", "video/mp4")
+        name, _, number = self.path.lstrip("/").partition("/")
+        if name in ANSWERS:
+            self._send(200, *ANSWERS[name])
+        elif name == "status":
+            self._send(int(number), b"no", "text/plain")
         elif name == "huge.mp4":
-            self._send(200, b"", "video/mp4", size=(1 << 30) + 1)
+            self._send(200, b"", "video/mp4", Content_Length=str((1 << 30) + 1))
+            self.close_connection = True
         elif name == "private":
-            self._send(302, b"", "text/plain", location="http://10.1.2.3/clip.mp4")
-        elif given := re.fullmatch(r"hop/(\d+)", name):
-            left = int(given[1])
-            self._send(302, b"", "text/plain", location=f"/hop/{left - 1}" if left else "/good.mp4")
-        elif name == "two-faced.mp4":  # a clip to whoever asks for a range, an inner page to others
-            if "Range" in self.headers:
-                self._file("good.mp4")
-            else:
-                self._send(302, b"", "text/plain", location="/inner")
-        elif name == "inner":
-            self._send(200, b"\x00\x01the inner page's secret", "application/octet-stream")
-        elif name.startswith("slow/"):
+            self._redirect("http://10.1.2.3/clip.mp4")
+        elif name == "hop":
+            self._redirect(f"/hop/{int(number) - 1}" if int(number) else "/good.mp4")
+        elif name == "two-faced.mp4" and "Range" not in self.headers:
+            self._redirect("/inner")
+        elif name == "slow":
             time.sleep(SLOW_S)
-            self._file(name.removeprefix("slow/"))
+            self._file(number)
         else:
-            self._file(name)
+            self._file("good.mp4" if name == "two-faced.mp4" else self.path.lstrip("/"))
+
+    def _redirect(self, location: str) -> None:
+        self._send(302, b"", "text/plain", Location=location)
 
     def _file(self, name: str) -> None:
         path = self.folder / name
@@ -57,28 +58,15 @@ class _Files(Handler):
             self._send(200, data, "video/mp4")
             return
         start, stop = int(asked[1]), min(int(asked[2] or len(data)) + 1, len(data))
-        self._send(206, data[start:stop], "video/mp4", span=f"bytes {start}-{stop - 1}/{len(data)}")
+        span = f"bytes {start}-{stop - 1}/{len(data)}"
+        self._send(206, data[start:stop], "video/mp4", Content_Range=span)
 
-    def _send(
-        self,
-        status: int,
-        body: bytes,
-        kind: str,
-        *,
-        size: int | None = None,
-        location: str = "",
-        span: str = "",
-    ) -> None:
+    def _send(self, status: int, body: bytes, kind: str, **more: str) -> None:
         self.send_response(status)
-        self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(body) if size is None else size))
-        if location:
-            self.send_header("Location", location)
-        if span:
-            self.send_header("Content-Range", span)
+        for name, text in ({"Content_Type": kind, "Content_Length": str(len(body))} | more).items():
+            self.send_header(name.replace("_", "-"), text)
         self.end_headers()
         self.wfile.write(body)
-        self.close_connection = size is not None
 
 
 @contextmanager

@@ -125,12 +125,18 @@ def bootstrap(database_url: str) -> None:
     apart(make())
 
 
-def serves(constants: Mapping[str, float] | None = None, **changes: object) -> Any:  # noqa: ANN401
+def serves(
+    constants: Mapping[str, float] | None = None, *, own_model: bool = False, **changes: object
+) -> Any:  # noqa: ANN401
     """A fixture: an API of the module's own, with these constants and settings."""
 
     @pytest.fixture(scope="module")
-    def api(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
-        with running(database_url, tmp_path_factory.mktemp("data"), constants, **changes) as made:
+    def api(
+        database_url: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+    ) -> Generator[Running]:
+        own = {"model_file": request.getfixturevalue("model")} if own_model else {}
+        data = tmp_path_factory.mktemp("data")
+        with running(database_url, data, constants, **changes, **own) as made:
             yield made
 
     return api

@@ -1,5 +1,3 @@
-"""docs/http-api.md and docs/webhooks.md, run as they stand."""
-
 import json
 import re
 import shutil

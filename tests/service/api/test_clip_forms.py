@@ -1,5 +1,3 @@
-"""A job and its clip in one call: a form whose last part is the clip."""
-
 import asyncio
 import json
 import socket

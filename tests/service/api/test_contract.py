@@ -82,11 +82,7 @@ def test_the_document_is_served(service: Running) -> None:
 
 @pytest.mark.slow
 def test_openapi_python_client_makes_one(
-    service: Running,
-    clip_origin: str,
-    drawn: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    service: Running, clip_origin: str, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "openapi.json").write_bytes(http.get(f"{service.url}/openapi.json").content)
     words = ["generate", "--path", "openapi.json", "--meta", "none", "--output-path", "made"]

@@ -1,13 +1,9 @@
-"""Cut-outs over HTTP, from the call to the file, with everything real but the network."""
-
-import asyncio
 import io
 import json
 import zipfile
 import zlib
 from collections.abc import Generator
 from fractions import Fraction
-from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +23,12 @@ from foremask.service.api.bodies import BackgroundColor, GreenShade
 from foremask.service.worker import job_stages
 from tests.service.api import clip_server, clips
 from tests.service.api.conftest import Running, assert_refused, http
-from tests.service.api.worker import ended, upload, working
-from tests.service.worker.conftest import announce_slots
+from tests.service.api.worker import ended, upload, worker
 from tests.support import synth
+from tests.support.patience import PATIENCE_S
 from tests.support.synth import Spec, Tone
 
+__all__ = ["worker"]  # a fixture
 pytestmark = [pytest.mark.postgres, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 REMOVE, SCREEN, REPLACE = (
@@ -41,7 +38,6 @@ MASK = "/v2/video/segment/foreground_mask"
 URL, INVALID, FORM = "background_url", "background_invalid", "output_container_and_codec"
 TRANSPARENT = {"background_color": "Transparent"}  # in a preset that has no alpha
 RED = (220, 30, 30)
-LOOPBACK = [IPv4Network("127.0.0.0/8")]
 
 
 @pytest.fixture(scope="module")
@@ -75,18 +71,6 @@ def _with_size(png: Path, width: int, height: int) -> bytes:
 def origin(files: Path) -> Generator[str]:
     with clip_server.serving(files) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def worker(service: Running, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
-
-    async def announce() -> None:
-        async with service.database() as database:
-            await announce_slots(database, 100)
-
-    asyncio.run(announce())
-    with working(service, tmp_path_factory.mktemp("scratch"), LOOPBACK):
-        yield service
 
 
 def finished(service: Running, answer: httpx.Response) -> dict[str, Any]:
@@ -170,7 +154,7 @@ def test_the_sdk_gets_each_colour_and_each_shade(
             for call, field, value in wanted
         }
         for (_, value), job in jobs.items():
-            done = client.poll(job, interval=0.2, timeout=120)
+            done = client.poll(job, interval=0.2, timeout=int(PATIENCE_S))
             assert done.status == Status.COMPLETED, done
             assert done.result is not None
             target = tmp_path / "made.mp4"

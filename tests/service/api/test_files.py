@@ -1,5 +1,3 @@
-"""Downloads and uploads: ranges, conditions, forms; over the local store and over S3."""
-
 import asyncio
 import dataclasses
 import socket
@@ -107,10 +105,7 @@ def test_conditions(mask_url: str) -> None:
         answer = http.get(mask_url, headers=condition)
         assert (answer.status_code, answer.content) == (304, b"")
         assert answer.headers["etag"] == head["etag"]
-    for condition in (
-        {"If-None-Match": '"other"'},
-        {"Range": "bytes=0-1", "If-Range": '"other"'},
-    ):
+    for condition in ({"If-None-Match": '"other"'}, {"Range": "bytes=0-1", "If-Range": '"other"'}):
         assert http.get(mask_url, headers=condition).status_code == 200
     part = http.get(mask_url, headers={"Range": "bytes=0-1", "If-Range": head["etag"]})
     assert part.status_code == 206

@@ -1,8 +1,5 @@
-"""Hints over HTTP: key points, hints on all masking calls, refine, a picture's mask at once."""
-
 import asyncio
 import base64
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +16,11 @@ from foremask.service.api import probing
 from foremask.service.api.context import while_heard
 from foremask.service.api.probing import Previewer
 from foremask.service.sandbox.messages import MaskPicture, PictureMask
-from tests.service.api import clip_server
-from tests.service.api.conftest import Running, assert_refused, http, running
-from tests.service.api.test_cutouts import LOOPBACK, finished
-from tests.service.api.worker import KEPT, REQUESTS, working
-from tests.support import synth
+from tests.service.api.conftest import Running, assert_refused, http, serves
+from tests.service.api.test_cutouts import finished
+from tests.service.api.worker import KEPT, REQUESTS, worker
 
+__all__ = ["worker"]  # a fixture
 pytestmark = [pytest.mark.postgres, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 MASK, POINTS = (f"/v2/video/segment/{name}" for name in ("foreground_mask", "mask_by_key_points"))
@@ -33,27 +29,13 @@ FIELD = (422, "field_invalid")
 TWO_MOMENTS = {"type": "point", "x": 0, "y": 0, "frame": 1, "time_s": 0.1}
 
 
-@pytest.fixture(scope="module")
-def service(
-    database_url: str, model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Generator[Running]:
-    """One API process, whose previews are by a network that takes red for foreground."""
-    with running(database_url, tmp_path_factory.mktemp("data"), model_file=model) as service:
-        yield service
+service = serves(own_model=True)
+"""Previews are by a network that takes red for foreground."""
 
 
 @pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Generator[str]:
-    folder = tmp_path_factory.mktemp("clips")
-    synth.write(folder / "clip.mp4")
-    with clip_server.serving(folder) as origin:
-        yield f"{origin}/clip.mp4"
-
-
-@pytest.fixture(scope="module")
-def worker(service: Running, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
-    with working(service, tmp_path_factory.mktemp("scratch"), LOOPBACK):
-        yield service
+def clip(clip_origin: str) -> str:
+    return f"{clip_origin}/good.mp4"
 
 
 def post(service: Running, path: str, **body: object) -> httpx.Response:

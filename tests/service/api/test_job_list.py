@@ -1,5 +1,3 @@
-"""The list of a token's jobs, and one job of it."""
-
 import asyncio
 import base64
 from pathlib import Path
@@ -13,11 +11,6 @@ from foremask.service.worker.job_stages import MAX_NEWEST_BYTES, PNG_HEAD, StepP
 from tests.service.api.conftest import PATH, Running, assert_refused, http
 from tests.service.api.worker import complete, upload
 from tests.support.jobs import begun
-
-
-async def spoil(service: Running, job: str) -> None:
-    async with service.database() as database:
-        await database.all("update jobs set quality = 'of old' where id = %s", (job,))
 
 
 def test_the_jobs_of_a_token_come_newest_first_with_their_names(
@@ -71,7 +64,7 @@ def test_the_jobs_of_a_token_come_newest_first_with_their_names(
     gone = http.get(f"{service.url}/v2/jobs/{made[1]}", headers=headers).json()
     assert "source_url" not in gone
 
-    asyncio.run(spoil(service, made[2]))
+    service.sql("update jobs set quality = 'of old' where id = %s", made[2])
     shown, _ = page()
     assert [each["status"] for each in shown] == ["IN_PROGRESS", "UNKNOWN", "ERROR", "COMPLETED"]
     unreadable = shown[1]["error"]

@@ -1,5 +1,3 @@
-"""What whoever runs the service asks of it."""
-
 import asyncio
 import os
 import signal

@@ -33,7 +33,7 @@ from tests.service.api import clip_server, samples
 from tests.service.api.conftest import TOKEN, Running, assert_refused, http, serves
 from tests.service.api.worker import REQUESTS, upload, working
 from tests.support import synth
-from tests.support.browser import axe_source, browsing
+from tests.support.browser import axe_source, browsing, strict_page
 from tests.support.javascript import NODE
 from tests.support.patience import PATIENCE_S
 
@@ -214,41 +214,20 @@ def test_the_programs_of_the_page_run_as_they_stand(
 
 @pytest.fixture(scope="module")
 def browser(service: Running) -> Generator[Browser]:
-    """One Chromium for the module.
-
-    After the service, whose start needs an event loop of its own.
-    """
+    """After the service, whose start needs an event loop of its own."""
     with browsing() as browser:
         yield browser
 
 
 @pytest.fixture
 def page(browser: Browser, service: Running) -> Generator[Page]:
-    """The playground as somebody opens it.
-
-    Nothing may go wrong in it, and nothing may leave its origin.
-    """
-    context = browser.new_context(
-        viewport={"width": 1280, "height": 800}, reduced_motion="reduce"
-    )  # nothing plays by itself: a busy machine draws what is asked for
-    context.set_default_timeout(WAIT_MS)
-    page = context.new_page()
-    asked: list[str] = []
-    wrong: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on(
-        "console", lambda line: wrong.append(line.text) if "Security Policy" in line.text else None
-    )
-    page.goto(f"{service.url}/#token={TOKEN}")
-    page.wait_for_selector("html[data-ready]")
-    yield page
-    away = [
-        url for url in asked if not url.startswith((service.url, "blob:" + service.url, "data:"))
-    ]
-    assert not away
-    assert not wrong
-    context.close()
+    """The playground as somebody opens it; nothing plays by itself: a busy machine draws slowly."""
+    size = {"width": 1280, "height": 800}
+    with strict_page(browser, service.url, viewport=size, reduced_motion="reduce") as page:
+        page.context.set_default_timeout(WAIT_MS)
+        page.goto(f"{service.url}/#token={TOKEN}")
+        page.wait_for_selector("html[data-ready]")
+        yield page
 
 
 def drop(page: Page, path: Path) -> None:

@@ -1,14 +1,10 @@
-"""Marks on the playground: by pointer and by keys, seen at once, then applied to the clip."""
-
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from playwright.sync_api import Page, Request, expect
 
 from foremask.hints.kinds import Box, Point
-from tests.service.api.conftest import Running, running
+from tests.service.api.conftest import Running, serves
 from tests.service.api.test_playground import (
     SPEC,
     WAIT_MS,
@@ -25,13 +21,7 @@ from tests.support import synth
 __all__ = ["browser", "page"]  # fixtures, over the service of this module
 
 
-@pytest.fixture(scope="module")
-def service(
-    database_url: str, model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Generator[Running]:
-    data = tmp_path_factory.mktemp("data")
-    with running(database_url, data, allow_private=(), model_file=model) as service:
-        yield service
+service = serves(allow_private=(), own_model=True)
 
 
 def at(page: Page, x: int, y: int) -> tuple[float, float]:

@@ -1,5 +1,3 @@
-"""One token's slow origins hold none of another's requests up."""
-
 import asyncio
 import threading
 from collections.abc import Generator

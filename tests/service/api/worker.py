@@ -2,12 +2,12 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any, cast
 
+import pytest
 from benchmarks.stand_in import OPERATIONS
 
 from foremask.errors import ForemaskError
@@ -20,6 +20,7 @@ from foremask.service.storage.objects import STRIP, sibling_key
 from foremask.service.worker.job_stages import WorkerContext
 from foremask.service.worker.queues import serve_queues
 from tests.service.api.conftest import Running, http
+from tests.service.worker.conftest import LOOPBACK, announce_slots
 from tests.support.jobs import done
 from tests.support.patience import wait_until
 
@@ -58,11 +59,9 @@ class NoParent:
 
 
 @contextmanager
-def working(
-    service: Running, scratch: Path, allow_private: Sequence[IPv4Network] = ()
-) -> Generator[None]:
+def working(service: Running, scratch: Path) -> Generator[None]:
     stop_requested = threading.Event()
-    work = _work(service, scratch, stop_requested, allow_private)
+    work = _work(service, scratch, stop_requested)
     thread = threading.Thread(target=asyncio.run, args=(work,))
     thread.start()
     try:
@@ -73,17 +72,19 @@ def working(
         assert not thread.is_alive()
 
 
-async def _work(
-    service: Running,
-    scratch: Path,
-    stop_requested: threading.Event,
-    allow_private: Sequence[IPv4Network],
-) -> None:
+@pytest.fixture(scope="module")
+def worker(service: Running, tmp_path_factory: pytest.TempPathFactory) -> Generator[Running]:
+    with working(service, tmp_path_factory.mktemp("scratch")):
+        yield service
+
+
+async def _work(service: Running, scratch: Path, stop_requested: threading.Event) -> None:
     async with (
         MediaPool(scratch / "files") as files,
         Database(service.database_url) as database,
-        Outbound(allow_private=allow_private) as outbound,
+        Outbound(allow_private=LOOPBACK) as outbound,
     ):
+        await announce_slots(database, 100)
         work = WorkerContext(
             database=database,
             objects=await service.objects(),

@@ -1,5 +1,3 @@
-"""Who may start a job: rates, caps and keys, decided by the database however many ask at once."""
-
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 

@@ -1,5 +1,3 @@
-"""Several steps are locked in one order, so no two calls wait for each other."""
-
 import asyncio
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager

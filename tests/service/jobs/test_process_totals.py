@@ -1,5 +1,3 @@
-"""What processes count is added up once, whoever tells it and however often."""
-
 import asyncio
 
 from prometheus_client import generate_latest

@@ -1,5 +1,3 @@
-"""What a caller is told of a job under way, and by how many questions."""
-
 import asyncio
 
 import pytest

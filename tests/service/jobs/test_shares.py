@@ -1,5 +1,3 @@
-"""Whose turn it is: tokens share each queue by the time that each has had of it."""
-
 import time
 import uuid
 from collections import Counter

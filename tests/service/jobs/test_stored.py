@@ -1,5 +1,3 @@
-"""How much one token may store, counted until it is deleted, and how long what is stored."""
-
 import uuid
 from datetime import UTC, datetime, timedelta
 

@@ -1,5 +1,3 @@
-"""Logs are one JSON line an event, whoever wrote it."""
-
 import io
 import json
 import logging

@@ -1,5 +1,3 @@
-"""The bundled PostgreSQL: it starts, survives kill -9, leaves nothing behind, has one owner."""
-
 import asyncio
 import os
 import shutil

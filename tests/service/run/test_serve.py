@@ -1,5 +1,3 @@
-"""The whole service as one command: it starts, stops or is killed, cleans up, and resumes."""
-
 import os
 import shutil
 import signal

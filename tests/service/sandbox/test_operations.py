@@ -41,8 +41,8 @@ from foremask.service.worker.process import readable_of
 from foremask.settings import Sandbox
 from foremask.vision.network.compiled_networks import CompiledNetworks
 from foremask.vision.network.session import Session
-from foremask.weights.catalogue import ISNET, compiled_dir_of, model_path, sha256_of
-from tests.support import synth
+from foremask.weights.catalogue import compiled_dir_of, model_path, sha256_of
+from tests.support import networks, synth
 
 pytestmark = pytest.mark.slow
 
@@ -189,8 +189,7 @@ FULL = (1024, 1024)
 
 @pytest.fixture(scope="module")
 def isnet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("models") / ISNET.file_name
-    path.symlink_to(model_path())
+    path = networks.isnet(tmp_path_factory.mktemp("models"))
     Session(path, kept_in=compiled_dir_of(path))
     return path
 
@@ -209,12 +208,8 @@ async def test_a_child_runs_what_is_kept(tmp_path: Path, isnet: Path) -> None:
 
 @pytest.mark.weights
 @pytest.mark.parametrize("sandbox", [Sandbox.REQUIRE, Sandbox.OFF])
-async def test_a_child_keeps_nothing_that_it_compiles(
-    tmp_path: Path, isnet: Path, sandbox: Sandbox
-) -> None:
-    weights = tmp_path / "models" / ISNET.file_name
-    weights.parent.mkdir()
-    weights.symlink_to(isnet)
+async def test_a_child_keeps_nothing_that_it_compiles(tmp_path: Path, sandbox: Sandbox) -> None:
+    weights = networks.isnet(tmp_path / "models")
     directory = tmp_path / "models" / "compiled"
     directory.mkdir()
     clip = synth.write(tmp_path / "short.mp4", synth.Spec(pts=synth.even(2, Fraction(30))))

@@ -1,5 +1,3 @@
-"""A job in a media child: what comes back, and what becomes of a child that does not."""
-
 import asyncio
 import contextlib
 import os

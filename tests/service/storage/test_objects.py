@@ -1,5 +1,3 @@
-"""The object store, local and S3: what is put is what is got, all of it or nothing."""
-
 import asyncio
 import fcntl
 import os

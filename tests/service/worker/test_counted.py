@@ -1,5 +1,3 @@
-"""What a worker does is counted, and what is counted is what happened."""
-
 import asyncio
 from collections.abc import Callable
 

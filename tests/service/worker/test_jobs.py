@@ -1,5 +1,3 @@
-"""Jobs from submission to result, over real parts; only the pictures are text."""
-
 import asyncio
 import base64
 import hmac
@@ -31,14 +29,7 @@ from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import Leases, do_next
 from tests.media.test_write_errors import disk_of
 from tests.service.worker import stand_in
-from tests.service.worker.conftest import (
-    Caller,
-    Site,
-    announce_slots,
-    another,
-    error_of,
-    working,
-)
+from tests.service.worker.conftest import Caller, Site, announce_slots, another, error_of, working
 from tests.support.jobs import begun, cancel_all, new_job, value
 from tests.support.patience import PATIENCE_S, until, until_so
 
@@ -111,10 +102,7 @@ class KeepingMedia(stand_in.TextMedia):
 
 
 async def test_a_disk_without_room_for_network_results_fails_no_job(
-    work: WorkerContext,
-    caller: Caller,
-    site: Site,
-    tmp_path: Path,
+    work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
 ) -> None:
     results = tmp_path / "results"
     results.write_bytes(bytes(1 << 20))

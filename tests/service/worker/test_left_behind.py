@@ -1,5 +1,3 @@
-"""After jobs of all endings only the files and rows are left that retention keeps."""
-
 import asyncio
 import operator
 import os

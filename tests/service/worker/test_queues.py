@@ -1,10 +1,7 @@
-"""How often workers ask the database, and over how many connections."""
-
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -79,19 +76,6 @@ async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements(
             assert record.status is Status.COMPLETED
             assert counted.database.asked - before <= 20
             assert await value(other, open_ones) == 2
-    finally:
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
-
-
-async def test_what_came_while_nobody_listened_is_found(
-    work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
-) -> None:
-    jobs = [await caller.submit(site.clip(3)) for _ in range(6)]
-    serving = asyncio.create_task(serve_queues(work, AT_ONCE, 0.0))
-    try:
-        for job in jobs:
-            assert (await caller.ended(job)).status is Status.COMPLETED
     finally:
         serving.cancel()
         await asyncio.gather(serving, return_exceptions=True)

@@ -1,5 +1,3 @@
-"""Before its first claim a worker has the network compiled, by another process, and its device."""
-
 import os
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from foremask.service.worker.compilation import compile_ahead
 from foremask.service.worker.process import run_worker
 from foremask.settings import Settings, read_settings
 from foremask.vision.network.compiled_networks import CompiledNetworks
-from foremask.weights.catalogue import ISNET, model_path
+from foremask.weights.catalogue import ISNET
 from tests.support import networks
 
 pytestmark = pytest.mark.slow
@@ -21,10 +19,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture
 def isnet(tmp_path: Path) -> Path:
-    path = tmp_path / "models" / ISNET.file_name
-    path.parent.mkdir()
-    path.symlink_to(model_path())
-    return path
+    return networks.isnet(tmp_path / "models")
 
 
 @pytest.mark.weights

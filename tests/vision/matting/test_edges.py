@@ -1,5 +1,3 @@
-"""Edges at full size, and flat areas that stay flat."""
-
 import cv2
 import numpy as np
 import pytest

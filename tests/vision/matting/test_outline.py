@@ -1,5 +1,3 @@
-"""Edges that colours decide, on discs whose exact alpha is known."""
-
 import numpy as np
 import pytest
 

@@ -1,5 +1,3 @@
-"""A compiled network on the disk: used when it is whole and of this machine, and never missed."""
-
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +12,7 @@ from foremask.vision.network.compiled_networks import KEPT_FILES, SIZES_PX, Comp
 from foremask.vision.network.devices import network_at
 from foremask.vision.network.opinions import CLOSER_PX
 from foremask.vision.network.session import NetworkOutput, Session
-from foremask.weights.catalogue import ISNET, compiled_dir_of, model_path
+from foremask.weights.catalogue import ISNET, compiled_dir_of
 from tests.support import networks
 
 pytestmark = pytest.mark.slow
@@ -149,11 +147,8 @@ def test_what_is_compiled_ahead_is_what_masking_runs() -> None:
 
 @pytest.fixture
 def isnet(tmp_path: Path) -> Iterator[Path]:
-    path = tmp_path / "models" / ISNET.file_name
-    path.parent.mkdir()
-    path.symlink_to(model_path())
     network_at.cache_clear()
-    yield path
+    yield networks.isnet(tmp_path / "models")
     network_at.cache_clear()
 
 

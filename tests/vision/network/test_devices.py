@@ -1,5 +1,3 @@
-"""Which devices there are, how they are named, and that the masks of all of them are the same."""
-
 from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path

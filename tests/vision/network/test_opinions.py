@@ -1,5 +1,3 @@
-"""What the network is asked of one picture, and how it is shown."""
-
 import numpy as np
 
 from foremask.types import Image

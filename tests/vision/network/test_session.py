@@ -1,5 +1,3 @@
-"""The network's door: a small network that the test makes, and the real one."""
-
 import json
 from pathlib import Path
 

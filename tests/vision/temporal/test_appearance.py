@@ -2,13 +2,7 @@
 
 import numpy as np
 
-from foremask.vision.temporal.appearance import (
-    GRID,
-    AnchorFeatures,
-    Basis,
-    colours,
-    subject_logits,
-)
+from foremask.vision.temporal.appearance import GRID, AnchorFeatures, Basis, colours, subject_logits
 
 ANCHORS = 10
 

@@ -268,8 +268,7 @@ def small(image: ArrayImage) -> ArrayImage:
 
 
 @pytest.mark.parametrize(
-    ("quality", "cut_at"),
-    [(Quality.FAST, 68), (Quality.BALANCED, None), (Quality.BEST, 31)],
+    ("quality", "cut_at"), [(Quality.FAST, 68), (Quality.BALANCED, None), (Quality.BEST, 31)]
 )
 @pytest.mark.slow
 def test_a_clip_that_is_cut_has_the_masks_of_the_whole_one(

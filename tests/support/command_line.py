@@ -1,0 +1,32 @@
+"""The command line, run in this process."""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pytest
+
+
+class Printed(NamedTuple):
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Run:
+    capsys: pytest.CaptureFixture[str]
+
+    def __call__(self, *words: object, code: int | None = 0) -> Printed:
+        """What a command prints that ends with this code; None stands for any."""
+        from foremask.cli.commands import main  # of few tests
+
+        self.capsys.readouterr()
+        ended = main([str(word) for word in words])
+        printed = Printed(*self.capsys.readouterr())
+        assert code in (None, ended), (ended, printed)
+        return printed
+
+    def refused(self, *words: object, code: int = 2) -> str:
+        """The one line of a command that is refused."""
+        out, err = self(*words, code=code)
+        assert (out, err.startswith("error: "), err.count("\n")) == ("", True, 1)
+        return err
