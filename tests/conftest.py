@@ -21,7 +21,7 @@ from foremask.service.jobs.database import Database
 from foremask.service.jobs.schema import migrate
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from tests.support.command_line import Run
-from tests.support.patience import PATIENCE_S
+from tests.support.patience import PATIENT
 from tests.support.postgres import started
 
 MARKED_BY_FIXTURE = {"postgres": "postgres", "browser": "browser"}
@@ -103,5 +103,5 @@ def url_of(postgres: EmbeddedPostgres, name: str) -> str:
 
 @pytest.fixture
 async def database(database_url: str) -> AsyncIterator[Database]:
-    async with Database(database_url, connections=16, patience_s=PATIENCE_S) as opened:
+    async with Database(database_url, connections=16, **PATIENT) as opened:
         yield opened

@@ -114,11 +114,6 @@ def test_the_extra_is_what_the_service_imports() -> None:
     assert set(PACKAGES) == named | {"psycopg_pool"}
 
 
-def test_an_unknown_setting_ends_with_2(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FOREMASK_SANDBOXX", "off")
-    assert "did you mean FOREMASK_SANDBOX?" in run.refused("models", "pull")
-
-
 def test_a_service_that_cannot_be_says_so_before_it_starts(
     run: Run, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from foremask.options import ResultKind
 from tests.support import networks, synth
 from tests.support.command_line import Run
 from tests.support.javascript import NODE, packages
+from tests.support.programs import ran
 
 INSPECTOR = "@modelcontextprotocol/inspector/clients/launcher/build/index.js"
 TOOLS = {"mask", "cutout", "probe", "contact_sheet"}
@@ -60,8 +60,7 @@ def test_the_inspector_lists_and_calls_the_tools(footage: Path) -> None:
     inspector += ["-e", env[0], "-e", env[1]]
 
     def asked(method: str, *more: str, code: int = 0) -> Any:  # noqa: ANN401
-        words = [*inspector, "--method", method, *more]
-        done = subprocess.run(words, capture_output=True, text=True, check=False)  # noqa: S603
+        done = ran(*inspector, "--method", method, *more, check=False)
         assert done.returncode == code, done.stdout + done.stderr
         return json.loads(done.stdout)
 

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import yaml
 from foremask.cli.commands import app
 from foremask.settings import VARIABLES, read_settings
 from tests.documentation.pages import DOCS, all_metrics
+from tests.support.programs import ran
 
 ROOT = DOCS.parent
 DEPLOY = ROOT / "deploy"
@@ -58,9 +58,7 @@ if PROMTOOL is not None:  # Debian's package promtool; CI installs it
         board.write_text(yaml.safe_dump({"groups": [{"name": "board", "rules": rules}]}))
         tests = DEPLOY / "prometheus" / "alerts_test.yaml"
         for words in (("check", "rules", ALERTS, board), ("test", "rules", tests)):
-            asked = subprocess.run(  # noqa: S603  # the machine's own promtool
-                (str(PROMTOOL), *words), capture_output=True, text=True, check=False
-            )
+            asked = ran(str(PROMTOOL), *words, check=False)
             assert asked.returncode == 0, asked.stdout + asked.stderr
 
 

@@ -19,6 +19,7 @@ from foremask.settings import NOT_OURS, VARIABLES
 from tests.documentation.pages import DOCS, GENERATED
 from tests.service.api.clip_server import serving
 from tests.support import synth
+from tests.support.programs import ran
 
 ROOT = DOCS.parent
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "llms.txt"])
@@ -160,15 +161,9 @@ def make(folder: Path, *words: str) -> list[str]:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     tell = "import sys; print('foremask', *map(repr, sys.argv[1:]))"
-    done = subprocess.run(  # noqa: S603
-        ["make", f'FOREMASK={sys.executable} -c "{tell}"', *words],  # noqa: S607
-        cwd=folder,
-        env={**os.environ, "MAKEFLAGS": "", "MAKELEVEL": "0"},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.splitlines()
+    command = ("make", f'FOREMASK={sys.executable} -c "{tell}"', *words)
+    environ = {**os.environ, "MAKEFLAGS": "", "MAKELEVEL": "0"}
+    return ran(*command, cwd=folder, env=environ).stdout.splitlines()
 
 
 @pytest.mark.slow

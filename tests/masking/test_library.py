@@ -1,7 +1,6 @@
 import ast
 import json
 import pydoc
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +16,7 @@ from foremask.masking import arrays, network_caching
 from foremask.vision.network import compiled_networks
 from foremask.vision.network.compiled_networks import digest_of_sources
 from tests.support import synth
-from tests.support.programs import fresh
+from tests.support.programs import fresh, ran
 
 SPEC = synth.Spec(width=128, height=96, pts=(0, 1000, 2000, 3000), turn=(90, False))
 
@@ -99,17 +98,17 @@ def test_the_first_programs_of_users_pass_strict_type_checks(tmp_path: Path, che
     )
     root = Path(__file__).parents[2]
     if checker == "mypy":
-        words = ["-m", "mypy", "--strict", "--no-error-summary", str(program)]
+        words = ["mypy", "--strict", "--no-error-summary", str(program)]
     else:
         settings = {"typeCheckingMode": "strict", "extraPaths": [str(root / "src")]}
         (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
-        words = ["-m", "basedpyright", "--pythonpath", sys.executable, "-p", str(tmp_path)]
-    ran = subprocess.run([sys.executable, *words], cwd=root, capture_output=True, text=True)  # noqa: S603
-    errors = [line for line in ran.stdout.splitlines() if "error:" in line]
+        words = ["basedpyright", "--pythonpath", sys.executable, "-p", str(tmp_path)]
+    checked = ran(sys.executable, "-m", *words, cwd=root, check=False)
+    errors = [line for line in checked.stdout.splitlines() if "error:" in line]
     last = program.read_text().count("\n")
-    assert errors, ran
-    assert all(f":{last}:" in line for line in errors), ran.stdout
-    assert "superb" in ran.stdout
+    assert errors, checked
+    assert all(f":{last}:" in line for line in errors), checked.stdout
+    assert "superb" in checked.stdout
 
 
 def test_a_clip_is_masked_beside_itself(clip: Path, model: Path) -> None:

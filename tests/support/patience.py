@@ -3,9 +3,19 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from typing import TypedDict
 
 PATIENCE_S = 150.0
 """How long a test waits for something that will come: fewer seconds are a test of the machine."""
+
+
+class OfDatabases(TypedDict):
+    patience_s: float
+    call_s: float
+
+
+PATIENT: OfDatabases = {"patience_s": PATIENCE_S, "call_s": 2 * PATIENCE_S}
+"""For a `Database` of a test: within its usual 2 s a busy machine may open no connection."""
 
 
 async def until[T](ask: Callable[[], Awaitable[T]], is_so: Callable[[T], object] = bool) -> T:

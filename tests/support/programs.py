@@ -1,4 +1,4 @@
-"""Programs of tests, each in an interpreter of its own."""
+"""Programs of tests, each in a process of its own."""
 
 import subprocess
 import sys
@@ -15,28 +15,24 @@ sys.exit(main())
 """
 
 
+def ran(
+    *command: str | Path,
+    **more: Any,  # noqa: ANN401  # subprocess.run's
+) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end; raises CalledProcessError unless ``check`` is False."""
+    usual = {"capture_output": True, "text": True, "check": True, "timeout": 300}
+    return subprocess.run([*map(str, command)], **usual | more)  # noqa: S603
+
+
 def shell(script: str, folder: Path, environ: Mapping[str, str] | None = None) -> str:
-    done = subprocess.run(  # noqa: S603
-        ["bash", "-euc", script],  # noqa: S607
-        cwd=folder,
-        env=environ,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = ran("bash", "-euc", script, cwd=folder, env=environ, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
-def fresh(
-    code: str,
-    *words: str | Path,
-    **more: Any,  # noqa: ANN401  # subprocess.run's
-) -> subprocess.CompletedProcess[str]:
-    """Run ``code`` with these arguments; raises CalledProcessError unless ``check`` is False."""
-    command = [sys.executable, "-c", code, *map(str, words)]
-    usual = {"capture_output": True, "text": True, "check": True, "timeout": 300}
-    return subprocess.run(command, **usual | more)  # noqa: S603
+def fresh(code: str, *words: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401
+    """Run ``code`` in an interpreter of its own."""
+    return ran(sys.executable, "-c", code, *words, **more)
 
 
 def children(pid: int) -> set[int]:

@@ -22,14 +22,14 @@ from foremask.service.storage.objects import Objects, open_objects
 from foremask.settings import Networks, Settings
 from tests.service.api import clip_server, clips
 from tests.support.http_server import answers, free_port
-from tests.support.patience import PATIENCE_S, wait_until
+from tests.support.patience import PATIENCE_S, PATIENT, wait_until
 
 http = httpx.Client(timeout=PATIENCE_S, limits=httpx.Limits(max_keepalive_connections=0))
 """Waits for as long as the service may take, on slow machines too."""
 TOKEN = "a-known-token-for-tests"
 PATH = "/v2/video/segment/foreground_mask"
 PLENTY = TokenLimits(rate_per_minute=600_000, burst=100_000, concurrent=100_000)
-PATIENT = {"sandbox.pool.START_S": PATIENCE_S}  # a busy machine takes minutes to start a child
+STARTS = {"sandbox.pool.START_S": PATIENCE_S}  # a busy machine takes minutes to start a child
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Running:
 
     @asynccontextmanager
     async def database(self) -> AsyncGenerator[Database]:
-        async with Database(self.database_url) as database:
+        async with Database(self.database_url, **PATIENT) as database:
             yield database
 
     def sql(self, statement: LiteralString, *params: object) -> list[Row]:
@@ -98,7 +98,7 @@ def running(
         **changes,
     )
     process = multiprocessing.get_context("spawn").Process(
-        target=run_with, args=(settings, PATIENT | dict(constants or {}))
+        target=run_with, args=(settings, STARTS | dict(constants or {}))
     )
     process.start()
     service = Running(settings.base_url, settings, database_url)
@@ -119,7 +119,7 @@ def running(
 def bootstrap(database_url: str) -> None:
 
     async def make() -> None:
-        async with Database(database_url) as database:
+        async with Database(database_url, **PATIENT) as database:
             await create_token(database, "tests", PLENTY, secret=TOKEN)
 
     apart(make())

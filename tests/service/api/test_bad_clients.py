@@ -17,11 +17,15 @@ from foremask.service.api.job_routes import HOLD_S
 from foremask.service.api.probing import BUDGET_S
 from tests.service.api.clip_server import SLOW_S
 from tests.service.api.conftest import PATH, Running, http, serves
+from tests.support.patience import PATIENCE_S
 
 LIMIT = 40
 
 
-few = serves(connections=LIMIT)
+few = serves(  # none of its waits ends by itself, however slow the machine
+    {"api.connection.HEAD_S": PATIENCE_S, "api.connection.BODY_WINDOW_S": PATIENCE_S},
+    connections=LIMIT,
+)
 
 
 def dial(service: Running) -> socket.socket:

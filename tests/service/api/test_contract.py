@@ -22,6 +22,7 @@ from foremask.service.api.openapi import build
 from tests.service.api.conftest import Running, http
 from tests.service.api.worker import complete
 from tests.support.javascript import NODE, packages
+from tests.support.programs import ran
 
 PAGES = {"/", "/reference", "/static/{name}", "/docs", "/docs/{name}"}
 
@@ -87,14 +88,9 @@ def test_openapi_python_client_makes_one(
     (tmp_path / "openapi.json").write_bytes(http.get(f"{service.url}/openapi.json").content)
     words = ["generate", "--path", "openapi.json", "--meta", "none", "--output-path", "made"]
     (tmp_path / "config.yaml").write_text("post_hooks: []\n")
-    ran = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "openapi_python_client", *words, "--config", "config.yaml"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "Warning" not in ran.stdout + ran.stderr
+    program = (sys.executable, "-m", "openapi_python_client")
+    generated = ran(*program, *words, "--config", "config.yaml", cwd=tmp_path)
+    assert "Warning" not in generated.stdout + generated.stderr
     monkeypatch.syspath_prepend(tmp_path)
     made = importlib.import_module("made")
     jobs = {
@@ -162,10 +158,8 @@ def test_openapi_typescript_makes_one(
         "typescript/bin/tsc --noEmit --strict --noUncheckedIndexedAccess --module nodenext"
         " --target es2023 --lib es2023,dom --allowImportingTsExtensions client.mts",
     ):
-        ran = subprocess.run(  # noqa: S603
-            [NODE, *f"node_modules/{words}".split()], cwd=tmp_path, capture_output=True, text=True
-        )
-        assert ran.returncode == 0, ran.stdout + ran.stderr
+        checked = ran(NODE, *f"node_modules/{words}".split(), cwd=tmp_path, check=False)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
     sent = [service.url, service.token, f"{clip_origin}/good.mp4"]
     with subprocess.Popen(  # noqa: S603
         [NODE, "client.mts", *sent], cwd=tmp_path, stdout=subprocess.PIPE, text=True

@@ -147,9 +147,12 @@ def test_the_cost_of_a_preview_is_bounded_before_it_starts(service: Running) -> 
 
 
 class OneAtATime:
-    def __init__(self) -> None:
+    """A pool, and the previewer over it."""
+
+    def __init__(self, scratch: Path) -> None:
         self.begun: list[tuple[str, bytes]] = []
         self.is_at_work, self.goes_on = asyncio.Event(), asyncio.Semaphore(0)
+        self.previewer = Previewer(self, lambda: scratch, 0)  # type: ignore[arg-type]
 
     async def run(self, request: MaskPicture, *, wall_clock_s: float, owner: str) -> PictureMask:
         self.begun.append((owner, request.picture))
@@ -157,21 +160,23 @@ class OneAtATime:
         await self.goes_on.acquire()
         return PictureMask(request.picture, 1, 1)
 
+    def ask(self, owner: str, picture: bytes = b"") -> "asyncio.Task[PictureMask]":
+        return asyncio.create_task(self.previewer.mask(picture, Quality.FAST, [], owner))
+
+
+@pytest.fixture
+async def pool(tmp_path: Path) -> OneAtATime:
+    return OneAtATime(tmp_path)
+
 
 async def test_tokens_take_turns_and_a_newer_picture_replaces_one_that_waits(
-    tmp_path: Path,
+    pool: OneAtATime,
 ) -> None:
-    pool = OneAtATime()
-    previewer = Previewer(pool, lambda: tmp_path, 0)  # type: ignore[arg-type]
-
-    def ask(owner: str, picture: bytes) -> "asyncio.Task[PictureMask]":
-        return asyncio.create_task(previewer.mask(picture, Quality.FAST, [], owner))
-
-    first = ask("a", b"1")
+    first = pool.ask("a", b"1")
     await pool.is_at_work.wait()
-    second = ask("a", b"2")
+    second = pool.ask("a", b"2")
     await asyncio.sleep(0)
-    third, other = ask("a", b"3"), ask("b", b"4")
+    third, other = pool.ask("a", b"3"), pool.ask("b", b"4")
     with pytest.raises(JobCancelled):
         await second
     for _ in range(3):
@@ -182,21 +187,15 @@ async def test_tokens_take_turns_and_a_newer_picture_replaces_one_that_waits(
 
 
 async def test_a_picture_that_comes_as_the_one_before_gives_up_waits_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    pool: OneAtATime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pool = OneAtATime()
-    previewer = Previewer(pool, lambda: tmp_path, 0)  # type: ignore[arg-type]
-
-    def ask(owner: str) -> "asyncio.Task[PictureMask]":
-        return asyncio.create_task(previewer.mask(b"", Quality.FAST, [], owner))
-
-    first = ask("a")
+    first = pool.ask("a")
     await pool.is_at_work.wait()
     monkeypatch.setattr(probing, "PREVIEW_PLACE_S", 0)
-    second = ask("b")
+    second = pool.ask("b")
     await asyncio.sleep(0)  # its time is up when the next one looks
     monkeypatch.undo()
-    third = ask("b")
+    third = pool.ask("b")
     with pytest.raises(JobCancelled):
         await second
     for _ in range(2):
@@ -204,19 +203,18 @@ async def test_a_picture_that_comes_as_the_one_before_gives_up_waits_itself(
     await asyncio.gather(first, third)
 
 
-async def test_a_preview_ends_when_its_caller_hangs_up(tmp_path: Path) -> None:
-    pool, hung_up = OneAtATime(), asyncio.Event()
-    previewer = Previewer(pool, lambda: tmp_path, 0)  # type: ignore[arg-type]
+async def test_a_preview_ends_when_its_caller_hangs_up(pool: OneAtATime) -> None:
+    hung_up = asyncio.Event()
 
     async def receive() -> HTTPDisconnectEvent:
         await hung_up.wait()
         return {"type": "http.disconnect"}
 
-    masking = previewer.mask(b"1", Quality.FAST, [], "a")
+    masking = pool.previewer.mask(b"1", Quality.FAST, [], "a")
     asking = asyncio.create_task(while_heard(receive, masking))
     await pool.is_at_work.wait()
     hung_up.set()
     with pytest.raises(JobCancelled):
         await asking
     pool.goes_on.release()
-    assert (await previewer.mask(b"2", Quality.FAST, [], "b")).png == b"2"
+    assert (await pool.ask("b", b"2")).png == b"2"

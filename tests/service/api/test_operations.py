@@ -24,7 +24,7 @@ from foremask.service.sandbox import confine
 from foremask.service.storage.objects import Objects, open_objects
 from foremask.settings import Settings
 from tests.service.api.conftest import PATH, Running, assert_refused, http, running
-from tests.support.patience import wait_until
+from tests.support.patience import PATIENT, wait_until
 from tests.support.postgres import started
 from tests.support.programs import children
 
@@ -57,7 +57,10 @@ async def test_a_database_without_our_tables_is_not_ready(
         assert (await checks())["database"] == (
             f"the database has no tables of foremask: run `foremask migrate` for version {VERSION}"
         )
-    async with Database(database_url) as database, ready(database_url, tmp_path) as checks:
+    async with (
+        Database(database_url, **PATIENT) as database,
+        ready(database_url, tmp_path) as checks,
+    ):
         assert (await checks())["database"] == "ok"
         await database.all("insert into schema_scripts (name) values ('foremask/1000')")
         assert (await checks())["database"] == (

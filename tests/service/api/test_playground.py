@@ -8,7 +8,6 @@ import dataclasses
 import json
 import os
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -36,6 +35,7 @@ from tests.support import synth
 from tests.support.browser import axe_source, browsing, strict_page
 from tests.support.javascript import NODE
 from tests.support.patience import PATIENCE_S
+from tests.support.programs import ran
 
 STATIC = Path(__file__).parents[3] / "src/foremask/service/api/static"
 SPEC = synth.Spec(320, 240, pts=synth.even(24, Fraction(24)), last_duration=1250, codec="vp9")
@@ -179,8 +179,7 @@ def test_the_programs_of_the_page_run_as_they_stand(
         f"{json.dumps(str(STATIC / 'playground/programs.js'))});"
         f"console.log(PROGRAMS.{language}({json.dumps(service.url)}, callOf({arguments})))"
     )
-    command = [NODE, "--no-warnings", "--input-type=module", "-e", script]
-    program = subprocess.run(command, capture_output=True, text=True, check=True).stdout  # noqa: S603
+    program = ran(NODE, "--no-warnings", "--input-type=module", "-e", script).stdout
     path = tmp_path / "job.mjs"
     path.write_text(program)
     commands = {
@@ -189,18 +188,10 @@ def test_the_programs_of_the_page_run_as_they_stand(
         "javascript": [NODE, str(path)],
     }
     with working(service, tmp_path):
-        ran = subprocess.run(  # noqa: S603
-            commands[language],
-            env={**os.environ, "TOKEN": TOKEN},
-            cwd=tmp_path,
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=PATIENCE_S,
-        )
+        said = ran(*commands[language], env={**os.environ, "TOKEN": TOKEN}, cwd=tmp_path).stdout
     path = tmp_path / made
     if language != "curl":
-        path.write_bytes(http.get(ran.stdout.strip()).content)
+        path.write_bytes(http.get(said.strip()).content)
     kind = {"mask": ResultKind.MASK, "cutout": ResultKind.CUTOUT}.get(
         path.stem, ResultKind.COMPOSITE
     )

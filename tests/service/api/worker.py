@@ -22,7 +22,7 @@ from foremask.service.worker.queues import serve_queues
 from tests.service.api.conftest import Running, http
 from tests.service.worker.conftest import LOOPBACK, announce_slots
 from tests.support.jobs import done
-from tests.support.patience import wait_until
+from tests.support.patience import PATIENT, wait_until
 
 REQUESTS: list[Mask | CutOut] = []
 """What the masker was asked, the latest last."""
@@ -81,7 +81,7 @@ def worker(service: Running, tmp_path_factory: pytest.TempPathFactory) -> Genera
 async def _work(service: Running, scratch: Path, stop_requested: threading.Event) -> None:
     async with (
         MediaPool(scratch / "files") as files,
-        Database(service.database_url) as database,
+        Database(service.database_url, **PATIENT) as database,
         Outbound(allow_private=LOOPBACK) as outbound,
     ):
         await announce_slots(database, 100)

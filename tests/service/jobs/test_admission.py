@@ -8,6 +8,7 @@ from foremask.service.jobs.admission import admit, charge_rate, token_hash
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.tokens import TokenLimits, create_token, list_tokens
 from tests.support.jobs import new_job, value
+from tests.support.patience import PATIENT
 
 
 async def test_a_repeated_call_admits_the_job_once(database: Database) -> None:
@@ -36,7 +37,7 @@ async def test_the_rate_is_exact_over_two_nodes(
     database: Database, database_url: str, stopped: Callable[[float], Awaitable[object]]
 ) -> None:
     secret, _ = await create_token(database, "rate", TokenLimits(rate_per_minute=6000, burst=30))
-    async with Database(database_url) as other:
+    async with Database(database_url, **PATIENT) as other:
         for at_s, due in ((0.0, 30), (0.1, 10), (0.15, 5), (9.0, 30)):
             await stopped(at_s)
             asked = (charge_rate(node, token_hash(secret)) for node in [database, other] * 20)

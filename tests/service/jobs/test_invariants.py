@@ -32,6 +32,7 @@ from foremask.service.jobs.steps import (
 )
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from tests.support.jobs import new_job
+from tests.support.patience import PATIENT
 
 LEASE_S = 1000.0  # only `pause` lets one run out
 DAY_S = 86400.0
@@ -46,7 +47,7 @@ class Service(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.database = Database(self.url, connections=2, patience_s=5.0)
+        self.database = Database(self.url, connections=2, **PATIENT)
         self.do(self.database.__aenter__())
         self.secret, token = self.do(
             create_token(self.database, "any", TokenLimits(concurrent=10_000))

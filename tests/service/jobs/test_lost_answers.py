@@ -12,6 +12,7 @@ from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database, Params, Row
 from foremask.service.jobs.tokens import create_token
 from tests.support.jobs import new_job
+from tests.support.patience import PATIENT
 
 
 class Forgetful(Database):
@@ -29,7 +30,7 @@ class Forgetful(Database):
 
 @pytest.fixture
 async def forgetful(database_url: str) -> AsyncIterator[Forgetful]:
-    async with Forgetful(database_url, connections=1, patience_s=60.0) as made:
+    async with Forgetful(database_url, connections=1, **PATIENT) as made:
         yield made
 
 

@@ -9,7 +9,7 @@ from foremask.service.jobs.records import ASK_EVERY_S, Ends, status_body
 from foremask.service.jobs.steps import Beat
 from foremask.service.jobs.tokens import create_token
 from tests.support.jobs import CountingDatabase, begun, new_job
-from tests.support.patience import PATIENCE_S
+from tests.support.patience import PATIENCE_S, PATIENT
 
 
 async def admitted(database: Database) -> tuple[str, str]:
@@ -30,7 +30,7 @@ async def test_a_job_without_progress_for_a_minute_says_so_and_goes_on(database:
 
 
 async def test_three_hundred_that_wait_ask_one_question_at_a_time(database_url: str) -> None:
-    async with CountingDatabase(database_url, connections=4, patience_s=5.0) as database:
+    async with CountingDatabase(database_url, connections=4, **PATIENT) as database:
         jobs = [await admitted(database) for _ in range(3)]
         ends, before = Ends(database), database.asked
         waiting = [asyncio.create_task(ends.wait(jobs[n % 3][1], 60.0)) for n in range(300)]

@@ -23,7 +23,7 @@ from foremask.service.jobs.steps import JobReport, PartDone
 from foremask.service.jobs.tokens import create_token, list_tokens
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from tests.support.jobs import new_job
-from tests.support.patience import PATIENCE_S, until
+from tests.support.patience import PATIENCE_S, PATIENT, until
 
 OLD = Path(__file__).with_name("database_of_427503c.sql.gz")
 """A dump of what that commit made: jobs 1 to 7 in every state, two tokens, an upload, webhooks."""
@@ -84,7 +84,7 @@ async def test_a_database_that_is_not_in_utf_8_is_refused_with_the_command_for_o
 
 
 async def shape(url: str) -> list[tuple[object, ...]]:
-    async with Database(url, connections=1) as database:
+    async with Database(url, connections=1, **PATIENT) as database:
         rows = await database.all(
             """select table_name, column_name, data_type, is_nullable, column_default
                from information_schema.columns where table_schema = 'public'
@@ -112,7 +112,7 @@ async def test_tables_of_any_version_since_become_what_new_ones_are(
     old, new = new_database(), new_database()
     for url in (old, new):
         await migrate(url)
-    async with Database(old, connections=1) as database:
+    async with Database(old, connections=1, **PATIENT) as database:
         await database.all(
             "update schema_scripts set name = 'foremask/18' where name like 'fore%%'"
         )
@@ -134,7 +134,7 @@ async def test_tables_of_any_version_since_become_what_new_ones_are(
         )
     assert await migrate(old) == [f"foremask/{VERSION}"]
     assert await shape(old) == await shape(new)
-    async with Database(old, connections=1) as database:
+    async with Database(old, connections=1, **PATIENT) as database:
         found = await database.one("select result from jobs")
         assert found is not None
         assert found["result"]["hints"] == [{"time_s": 0.5}, {"frame": 1, "time_s": None}]
@@ -153,7 +153,7 @@ async def test_an_old_database_becomes_what_a_new_one_is(
 
 async def test_jobs_results_and_tokens_of_an_old_database_are_all_there(old_database: str) -> None:
     await migrate(old_database)
-    async with Database(old_database, connections=2) as database:
+    async with Database(old_database, connections=2, **PATIENT) as database:
         await check_schema(database)
         jobs = {number: await records.read_any(database, name(number)) for number in range(1, 8)}
         states = "completed failed cancelled queued running completed running"
@@ -180,7 +180,7 @@ async def test_jobs_results_and_tokens_of_an_old_database_are_all_there(old_data
 
 async def test_jobs_of_an_old_database_go_on_where_they_were(old_database: str) -> None:
     await migrate(old_database)
-    async with Database(old_database, connections=2) as database:
+    async with Database(old_database, connections=2, **PATIENT) as database:
         await database.all(
             "update steps set lease_until = now() - interval '1 minute',"
             " touched_at = now() - interval '1 minute',"
@@ -272,7 +272,7 @@ async def test_a_worker_left_running_over_a_migration_claims_nothing_and_ends(
         async with asyncio.timeout(PATIENCE_S):
             while b"worker.started" not in await worker.stderr.readline():
                 pass
-            async with Database(url, connections=1) as database:
+            async with Database(url, connections=1, **PATIENT) as database:
                 await database.all("insert into schema_scripts values ('foremask/1000')")
                 for function in ("claim_step", "recover"):
                     renamed = f"alter function {function}_{VERSION} rename to {function}_1000"

@@ -16,6 +16,7 @@ from foremask.service.jobs.database import Database
 from foremask.service.jobs.schema import migrate
 from foremask.service.run import bundled_postgres
 from foremask.service.run.bundled_postgres import EmbeddedPostgres, bundled_binaries, server_version
+from tests.support.patience import PATIENT
 from tests.support.postgres import asked, installed, started
 from tests.support.programs import fresh
 
@@ -80,7 +81,7 @@ async def test_a_killed_server_is_back_at_once(data_dir: Path) -> None:
     server.start()
     watching = asyncio.create_task(server.watch())
     try:
-        async with Database(server.url, patience_s=20.0) as database:
+        async with Database(server.url, **PATIENT) as database:
             await database.all("create table kept as select 42 as answer")
             for _ in range(3):
                 first = server.pid

@@ -25,8 +25,9 @@ from tests.service.api import clip_server
 from tests.service.api.conftest import http
 from tests.support import synth
 from tests.support.http_server import answers, free_port
-from tests.support.patience import wait_until
+from tests.support.patience import PATIENT, wait_until
 from tests.support.postgres import tcp_server
+from tests.support.programs import ran
 from tests.support.seaweed import s3_server
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -58,13 +59,8 @@ class Hosts:
         }
 
     def run(self, *command: str) -> str:
-        return subprocess.run(  # noqa: S603
-            [sys.executable, "-m", "foremask", *command],
-            env=self.environ("operator"),
-            check=True,
-            capture_output=True,
-            text=True,
-        ).stdout
+        program = (sys.executable, "-m", "foremask")
+        return ran(*program, *command, env=self.environ("operator")).stdout
 
     def start(self, host: str, *module: str, **more: str) -> subprocess.Popen[bytes]:
         with (self.root / f"{host}.log").open("ab") as log:
@@ -130,7 +126,7 @@ def apis(hosts: Hosts) -> Iterator[list[httpx.Client]]:
 
 def _history(hosts: Hosts, request_id: str) -> list[Attempt]:
     async def ask() -> list[Attempt]:
-        async with Database(hosts.database_url, connections=1) as database:
+        async with Database(hosts.database_url, connections=1, **PATIENT) as database:
             return await records.history(database, request_id)
 
     return asyncio.run(ask())

@@ -21,7 +21,7 @@ from foremask.service.worker.queues import (
 )
 from tests.service.worker.conftest import Caller, Site
 from tests.support.jobs import CountingDatabase, value
-from tests.support.patience import until
+from tests.support.patience import PATIENT, until
 
 AT_ONCE = {"files": 8, "masks": 1, "webhooks": 4}
 
@@ -51,7 +51,7 @@ def test_all_workers_together_poll_a_queue_a_bounded_number_of_times(
 async def counted(work: WorkerContext, database_url: str) -> AsyncIterator[WorkerContext]:
     """A worker with as many connections as a worker process has, whose statements are counted."""
     url = f"{database_url}&application_name=counted"
-    async with CountingDatabase(url, connections=DATABASE_CONNECTIONS, patience_s=20.0) as database:
+    async with CountingDatabase(url, connections=DATABASE_CONNECTIONS, **PATIENT) as database:
         yield replace(work, database=database, timing=Timing(lease_s=2e6, renew_s=1e6))
 
 
@@ -66,7 +66,7 @@ async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements(
     assert isinstance(counted.database, CountingDatabase)
     serving = asyncio.create_task(serve_queues(counted, AT_ONCE, 0.0))
     try:
-        async with Database(database_url, connections=1) as other:
+        async with Database(database_url, connections=1, **PATIENT) as other:
             open_ones = "select count(*) from pg_stat_activity where application_name = 'counted'"
             queues_served = "select count(*) from procrastinate_workers"
             await until(lambda: value(other, open_ones), lambda count: count >= 2)
