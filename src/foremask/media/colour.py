@@ -24,13 +24,22 @@ _BT2020_TO_BT709 = np.array(
 
 
 def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
-    """The coded picture at that size; HDR is tone-mapped.
+    """The coded picture at that size; HDR is tone-mapped, for the network and not for the eye.
 
     Planes are resized before the colours are converted, so a large frame costs little.
     """
-    if frame.color_trc in (PQ, HLG) and _is_yuv(frame.format.name):
-        return _hdr_to_rgb(frame, width, height)
-    return _sdr_to_rgb(frame, width, height)
+    name, bits = frame.format.name, bits_of(frame)
+    if _is_hdr(frame):
+        return _gamma()[(_light(frame, width, height) * 4095).astype(np.uint16)]
+    if _has_planes(name):
+        rgb = _from_planes(frame, width, height)
+        if bits > 8:
+            top = (1 << bits) - 1
+            rgb = cv2.convertScaleAbs(np.minimum(rgb, top), alpha=255 / top)
+        return np.asarray(rgb, np.uint8)
+    if name in ("bgra", "bgr0", "rgba", "rgb0", "rgb24", "bgr24"):
+        return resize(frame.to_ndarray(format="rgb24"), width, height)
+    return np.asarray(_by_swscale(frame, "rgb24", width, height), np.uint8)
 
 
 def tagged[T: Any](coded: T) -> T:
@@ -47,41 +56,28 @@ def bits_of(frame: av.VideoFrame) -> int:
 
 def to_deep_rgb(frame: av.VideoFrame) -> DeepRgb:
     """As `to_rgb` at full size, in 16 bits."""
-    bits, name = bits_of(frame), frame.format.name
-    if frame.color_trc in (PQ, HLG) and _has_deep_planes(name, bits):
-        return _deep_gamma()[(_light(frame, frame.width, frame.height) * 65535).astype(np.uint16)]
-    if _has_planes(name):
-        scale = np.float32(65535 / ((1 << bits) - 1))
-        to_rgb = scale * _yuv_to_rgb(_matrix_of(frame), is_full(frame), bits)
-        planes = _yuv(frame, frame.width, frame.height).astype(np.uint16, copy=False)
-        return np.asarray(cv2.transform(planes, to_rgb), np.uint16)
-    deep = frame.reformat(
-        format="rgb48le",
-        src_colorspace=_matrix_of(frame) if _is_yuv(name) else None,
-        dst_color_range=FULL_RANGE,
-    )
-    return np.asarray(deep.to_ndarray(), np.uint16)
+    size = frame.width, frame.height
+    if _is_hdr(frame):
+        return _deep_gamma()[(_light(frame, *size) * 65535).astype(np.uint16)]
+    if _has_planes(frame.format.name):
+        return np.asarray(_from_planes(frame, *size, deep=True), np.uint16)
+    return np.asarray(_by_swscale(frame, "rgb48le", *size), np.uint16)
 
 
 def to_luma(frame: av.VideoFrame) -> Luma:
     """Full-size brightness in full range; may be the decoder's own memory."""
-    layout = frame.format
-    if not _is_yuv(layout.name):
-        rgb = _sdr_to_rgb(frame, frame.width, frame.height)
+    name, bits = frame.format.name, bits_of(frame)
+    if not _is_yuv(name):
+        rgb = to_rgb(frame, frame.width, frame.height)
         return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
-    bits = layout.components[0].bits
     plane = plane_of(frame, 0)
     if bits == 8:
-        full = is_full(frame) or layout.name == "gray"
-        return np.asarray(plane if full else cv2.LUT(plane, _stretch(8)), np.uint8)
-    scale = 255 / ((1 << bits) - 1) if is_full(frame) else 255 / (219 << (bits - 8))
-    offset = 0.0 if is_full(frame) else -(16 << (bits - 8)) * scale
-    # Positive by construction but for footroom, which the absolute value would fold: clip
-    # first.
-    floor = 0 if is_full(frame) else 16 << (bits - 8)
-    return np.asarray(
-        cv2.convertScaleAbs(np.maximum(plane, floor), alpha=scale, beta=offset), np.uint8
-    )
+        full = is_full(frame) or name == "gray"
+        return np.asarray(plane if full else cv2.LUT(plane, _stretch()), np.uint8)
+    low, high = (0, (1 << bits) - 1) if is_full(frame) else (16 << (bits - 8), 235 << (bits - 8))
+    scale = 255 / (high - low)
+    plane = np.maximum(plane, low)  # the absolute value would fold what is below
+    return np.asarray(cv2.convertScaleAbs(plane, alpha=scale, beta=-low * scale), np.uint8)
 
 
 def is_full(frame: av.VideoFrame) -> bool:
@@ -98,14 +94,15 @@ def _has_planes(name: str) -> bool:
     return name.startswith(("yuv4", "yuva4", "yuvj4")) and not name.endswith("be")
 
 
-def _has_deep_planes(name: str, bits: int) -> bool:
-    return name.startswith(("yuv4", "yuva4")) and bits >= 10
+def _is_hdr(frame: av.VideoFrame) -> bool:
+    is_deep = _has_planes(frame.format.name) and bits_of(frame) >= 10
+    return is_deep and frame.color_trc in (PQ, HLG)
 
 
 @cache
-def _stretch(bits: int) -> NDArray[np.uint8]:
-    low, high = 16 << (bits - 8), 235 << (bits - 8)
-    levels = (np.arange(1 << bits, dtype=np.float32) - low) * (255 / (high - low))
+def _stretch() -> NDArray[np.uint8]:
+    """Full range by limited range, of 8 bits."""
+    levels = (np.arange(256, dtype=np.float32) - 16) * (255 / 219)
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
@@ -136,37 +133,26 @@ def _matrix_of(frame: av.VideoFrame) -> int:
     return frame.colorspace
 
 
-def _yuv(frame: av.VideoFrame, width: int, height: int) -> Plane:
-    planes = [resize(plane_of(frame, index), width, height) for index in range(3)]
-    return cv2.merge(planes)
+def _from_planes(frame: av.VideoFrame, width: int, height: int, *, deep: bool = False) -> Plane:
+    """The picture at that size in the bits of the frame; in 16 where it is ``deep``."""
+    bits = bits_of(frame)
+    planes = cv2.merge([resize(plane_of(frame, index), width, height) for index in range(3)])
+    to_rgb = _yuv_to_rgb(_matrix_of(frame), is_full(frame), bits)
+    if deep:
+        to_rgb = np.float32(65535 / ((1 << bits) - 1)) * to_rgb
+        planes = planes.astype(np.uint16, copy=False)
+    return cv2.transform(planes, to_rgb)
 
 
-def _sdr_to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
-    layout = frame.format
-    name = layout.name
-    bits = layout.components[0].bits
-    if _has_planes(name):
-        to_rgb = _yuv_to_rgb(_matrix_of(frame), is_full(frame), bits)
-        rgb = cv2.transform(_yuv(frame, width, height), to_rgb)
-        return np.asarray(rgb if bits == 8 else _to_8_bits(rgb, bits), np.uint8)
-    if name in ("bgra", "bgr0", "rgba", "rgb0", "rgb24", "bgr24"):
-        return resize(frame.to_ndarray(format="rgb24"), width, height)
-    small = frame.reformat(
+def _by_swscale(frame: av.VideoFrame, form: str, width: int, height: int) -> NDArray[Any]:
+    return frame.reformat(
         width,
         height,
-        "rgb24",
-        src_colorspace=_matrix_of(frame) if _is_yuv(name) else None,
+        form,
+        src_colorspace=_matrix_of(frame) if _is_yuv(frame.format.name) else None,
         interpolation="AREA" if width < frame.width else "BILINEAR",
         dst_color_range=FULL_RANGE,
-    )
-    return np.asarray(small.to_ndarray(), np.uint8)
-
-
-def _to_8_bits(rgb: NDArray[Any], bits: int) -> Rgb:
-    return np.asarray(
-        cv2.convertScaleAbs(np.minimum(rgb, (1 << bits) - 1), alpha=255 / ((1 << bits) - 1)),
-        np.uint8,
-    )
+    ).to_ndarray()
 
 
 @cache
@@ -211,20 +197,9 @@ def _signal(steps: int) -> NDArray[np.float64]:
     return np.where(light < 0.018, 4.5 * light, 1.099 * light**0.45 - 0.099)
 
 
-def _hdr_to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
-    """PQ or HLG in BT.2020 to 8-bit BT.709, channel by channel.
-
-    For the network, not for the eye.
-    """
-    if not _has_deep_planes(frame.format.name, bits_of(frame)):
-        return _sdr_to_rgb(frame, width, height)
-    return _gamma()[(_light(frame, width, height) * 4095).astype(np.uint16)]
-
-
 def _light(frame: av.VideoFrame, width: int, height: int) -> NDArray[np.float32]:
-    """Linear light in BT.709, tone-mapped from PQ or HLG, 0 to 1."""
+    """Linear light in BT.709, tone-mapped channel by channel from PQ or HLG in BT.2020, 0 to 1."""
     bits = bits_of(frame)
-    to_rgb = _yuv_to_rgb(_matrix_of(frame), is_full(frame), bits)
-    signal = np.minimum(cv2.transform(_yuv(frame, width, height), to_rgb), (1 << bits) - 1)
-    light = _tone_curve(frame.color_trc)[np.asarray(signal) >> (bits - 10)]
+    signal = np.minimum(_from_planes(frame, width, height), (1 << bits) - 1)
+    light = _tone_curve(frame.color_trc)[signal >> (bits - 10)]
     return np.asarray(np.clip(cv2.transform(light, _BT2020_TO_BT709), 0, 1), np.float32)

@@ -56,8 +56,10 @@ ALPHA: Final = {
 """Files with alpha that FFmpeg writes; sequences of PNGs are in `png_sequence`."""
 
 
-def recipe_of(form: Form) -> Recipe:
-    """How ``form`` is written in colour; sequences of PNGs have none."""
+def recipe_of(form: Form, kind: ResultKind) -> Recipe:
+    """How a result of that kind is written as ``form``; sequences of PNGs have no recipe."""
+    if kind is ResultKind.MASK:
+        return RECIPES[Preset(form)]
     return ALPHA[form] if isinstance(form, AlphaFormat) else OPAQUE[form]
 
 

@@ -1,7 +1,7 @@
 """Encodes pictures in colour, opaque or with straight alpha, into a video."""
 
 from fractions import Fraction
-from pathlib import Path
+from functools import cached_property
 from typing import Any, Final
 
 import av
@@ -11,14 +11,14 @@ from av.filter import Graph
 from av.packet import PacketSideData
 
 from foremask.errors import Internal
-from foremask.facts import Clip, Written
+from foremask.facts import Written
 from foremask.media.colour import BT709, FULL_RANGE, LIMITED_RANGE, tagged
-from foremask.media.colour_presets import ALPHA_OF_VP9, recipe_of
+from foremask.media.colour_presets import ALPHA_OF_VP9
 from foremask.media.frames import Frame
 from foremask.media.planes import plane_of
 from foremask.media.transcoding import AnyPacket
 from foremask.media.video_writer import VideoWriter
-from foremask.options import AlphaFormat, Excerpt, Form, Preset
+from foremask.options import Preset, ResultKind
 from foremask.types import DeepRgb, Levels, Rgb
 
 _TO_10_BITS: Final = np.rint(np.arange(256) * (1023 / 255)).astype(np.uint16)
@@ -32,46 +32,38 @@ class ColourWriter(VideoWriter):
     Pictures are in the coded orientation of their frames.
     """
 
-    def __init__(
-        self,
-        target: Path,
-        form: Form,
-        clip: Clip,
-        source: Path | None,
-        *,
-        part: bool = False,
-        excerpt: Excerpt | None = None,
-    ) -> None:
-        recipe = recipe_of(form)
-        super().__init__(target, recipe, clip, source, part=part, excerpt=excerpt)
-        has_block = isinstance(form, AlphaFormat) and recipe.encoder.name == ALPHA_OF_VP9.name
-        self._is_opaque = isinstance(form, Preset)
-        self._blocks: list[PacketSideData] = []
-        self._alpha = _AlphaEncoder(*self.coded) if has_block else None
-        self._palette = _palette_graph(*self.coded) if recipe.is_gif else None
+    _kind = ResultKind.CUTOUT
+
+    @cached_property
+    def _alpha(self) -> "_AlphaEncoder | None":
+        return _AlphaEncoder(*self.coded) if self._recipe.metadata else None
+
+    @cached_property
+    def _palette(self) -> Graph:
+        return _palette_graph(*self.coded)
 
     def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
         """Encode a picture at the time of ``frame``; ``levels`` is its alpha, None if opaque."""
-        alpha = None if levels is None or self._is_opaque else self.framed(levels)
+        alpha = None if levels is None or isinstance(self._form, Preset) else self.framed(levels)
         if self._alpha is not None and alpha is not None:
-            self._blocks += self._alpha.encode(alpha)
+            self._alpha.encode(alpha)
         self.put(self._picture(self.framed(colours), alpha), frame)
 
     def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
         written = super().finish(end_pts, time_base)
-        if self._blocks:
-            raise Internal(f"{len(self._blocks)} frames of alpha have no picture")
+        if self._alpha is not None and self._alpha.blocks:
+            raise Internal(f"{len(self._alpha.blocks)} frames of alpha have no picture")
         return written
 
     def complete(self, packet: AnyPacket) -> None:
         if self._alpha is not None:
-            if not self._blocks:
+            if not self._alpha.blocks:
                 raise Internal("a picture has no alpha")
-            packet.set_sidedata(self._blocks.pop(0), True)
+            packet.set_sidedata(self._alpha.blocks.pop(0), True)
 
     def _picture(self, colours: Any, levels: Levels | None) -> av.VideoFrame:  # noqa: ANN401
         form = self.format
-        if self._palette is not None:
+        if self._recipe.is_gif:
             alpha = np.full(colours.shape[:2], 255, np.uint8) if levels is None else levels
             merged = np.asarray(cv2.merge([*cv2.split(colours), alpha]), np.uint8)
             self._palette.vpush(av.VideoFrame.from_ndarray(merged, "rgba"))
@@ -98,17 +90,17 @@ class _AlphaEncoder:
         for index in range(3):
             plane_of(self._canvas, index).fill(128)
         self._frames = 0
+        self.blocks: list[PacketSideData] = []
+        """The alpha of the pictures that are not written yet."""
 
-    def encode(self, levels: Levels) -> list[PacketSideData]:
+    def encode(self, levels: Levels) -> None:
         picture = self._canvas
         picture.make_writable()
         plane_of(picture, 3)[:] = levels
         picture.pts, picture.time_base = self._frames, self._codec.time_base
         self._frames += 1
-        return [
-            PacketSideData.from_packet(packet, _BLOCK_ADDITIONAL)
-            for packet in self._codec.encode(picture)
-        ]
+        for packet in self._codec.encode(picture):
+            self.blocks.append(PacketSideData.from_packet(packet, _BLOCK_ADDITIONAL))
 
 
 def _in_yuv(colours: Rgb, form: str) -> av.VideoFrame:

@@ -18,11 +18,10 @@ from foremask.facts import SEGMENT_GRID, SegmentGrid, SegmentPlan, Written
 from foremask.media.colour_presets import recipe_of
 from foremask.media.demux import Container, OpenClip, open_clip
 from foremask.media.mask_file import MaskFile, movie_timescale
-from foremask.media.presets import RECIPES
 from foremask.media.probe import ACCEPTED_CODECS, clip_of
 from foremask.media.reader import VideoReader
 from foremask.media.write_errors import writing
-from foremask.options import Form, Preset, ResultKind
+from foremask.options import Form, ResultKind
 
 _CUTTABLE: Final = (Container.MP4, Container.MOV, Container.WEBM)
 _MUXERS: Final = {"mjpeg": "mov"}  # all else goes into mp4; both keep every pts
@@ -132,8 +131,7 @@ def join(
     """
     with VideoReader(source) as reader:
         clip, end_pts, time_base = reader.clip, reader.declared_end_pts, reader.time_base
-    recipe = RECIPES[Preset(form)] if kind is ResultKind.MASK else recipe_of(form)
-    file = MaskFile(target, recipe, clip, source if keep_sound else None, part=False)
+    file = MaskFile(target, recipe_of(form, kind), clip, source if keep_sound else None, part=False)
     try:
         file.take(parts)
         return file.finish(end_pts, time_base)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 import av
 import cv2
@@ -16,11 +16,11 @@ from foremask.errors import Internal
 from foremask.facts import Clip, Written
 from foremask.media import presets
 from foremask.media.colour import FULL_RANGE, tagged
+from foremask.media.colour_presets import recipe_of
 from foremask.media.frames import Frame
 from foremask.media.mask_file import MaskFile
-from foremask.media.presets import Recipe
 from foremask.media.transcoding import AnyPacket
-from foremask.options import Excerpt
+from foremask.options import Excerpt, Form, ResultKind
 
 _FINE: Final = Fraction(1, 1_000_000)
 
@@ -32,27 +32,29 @@ class VideoWriter:
     silent, to be joined with others.
     """
 
+    _kind: ClassVar[ResultKind]
+
     def __init__(
         self,
         target: Path,
-        recipe: Recipe,
+        form: Form,
         clip: Clip,
         source: Path | None,
         *,
         part: bool = False,
         excerpt: Excerpt | None = None,
     ) -> None:
-        self._file = MaskFile(target, recipe, clip, source, part=part, excerpt=excerpt)
-        self._encoder = self._file.recipe.encoder
+        self._form, self._recipe = form, recipe_of(form, self._kind)
+        self._file = MaskFile(target, self._recipe, clip, source, part=part, excerpt=excerpt)
+        self._encoder = self._recipe.encoder
         self.coded = presets.encoded_size(self._encoder, *self._file.size)
         self._whole: MaskFile | None = None
-        self._is_gif = recipe.is_gif
         self._part = target.with_name(f".{target.name}.part")
         if self.coded != self._file.size and not part:
             # PyAV gives a rotation only to a stream that has a codec, and cropping needs one that
             # has none: encode a part first, then make the whole of it.
             self._whole = self._file
-            self._file = MaskFile(self._part, recipe, clip, None, part=True)
+            self._file = MaskFile(self._part, self._recipe, clip, None, part=True)
         self.format = presets.pixel_format(self._encoder, *self._file.size)
         self._crop: BitStreamFilterContext | None = None
         self._origin: Fraction | None = None
@@ -85,8 +87,8 @@ class VideoWriter:
         else:
             stream = file.output.add_stream(encoder.name, rate=rate)
             codec = stream.codec_context
-            if file.recipe.tag and not file.is_part:
-                codec.codec_tag = file.recipe.tag
+            if self._recipe.tag and not file.is_part:
+                codec.codec_tag = self._recipe.tag
         codec.width, codec.height = self.coded
         codec.pix_fmt = self.format
         codec.time_base = file.time_base
@@ -102,7 +104,7 @@ class VideoWriter:
             codec.global_quality = encoder.global_quality
         if clip.pixels > presets.HUGE_PIXELS:
             codec.thread_count = 1
-        stream.metadata.update(file.recipe.metadata)
+        stream.metadata.update(self._recipe.metadata)
         return codec, stream
 
     def __enter__(self) -> Self:
@@ -136,12 +138,12 @@ class VideoWriter:
         time_base = self._file.time_base
         moment = frame.pts * frame.time_base
         if self._origin is None:  # a gif begins at zero, whenever its source does
-            self._origin = moment if self._is_gif else Fraction(0)
+            self._origin = moment if self._recipe.is_gif else Fraction(0)
         pts = round((moment - self._origin) / time_base)
         if self._last_pts is not None and pts <= self._last_pts:
             pts = self._last_pts + 1  # the container's clock may be coarser than the source's
         self._last_pts = pts
-        if self._is_gif:
+        if self._recipe.is_gif:
             late_s = float(pts * time_base - (moment - self._origin))
             presets.check_late(self._file.clip, frame.index, late_s)
         picture.pts = pts

@@ -1,6 +1,7 @@
 """Encodes masks into a video that keeps every promise made about its source."""
 
 from collections.abc import Callable
+from functools import cached_property
 from pathlib import Path
 from typing import Final
 
@@ -8,14 +9,14 @@ import av
 import cv2
 import numpy as np
 
-from foremask.facts import Clip, Written
+from foremask.facts import Written
 from foremask.media.colour import FULL_RANGE, tagged
 from foremask.media.frames import Frame
 from foremask.media.planes import plane_of
-from foremask.media.presets import RECIPES, check_preset
+from foremask.media.presets import check_preset
 from foremask.media.reader import VideoReader
 from foremask.media.video_writer import VideoWriter
-from foremask.options import Excerpt, Preset
+from foremask.options import Preset, ResultKind
 from foremask.types import Levels
 
 _TO_LIMITED: Final = np.rint(16 + np.arange(256) * (219 / 255)).astype(np.uint8)
@@ -25,18 +26,11 @@ _TO_LIMITED_10: Final = np.rint(64 + np.arange(256) * (876 / 255)).astype(np.uin
 class MaskWriter(VideoWriter):
     """Writes one mask video; masks are in the coded orientation of their frames."""
 
-    def __init__(
-        self,
-        target: Path,
-        preset: Preset,
-        clip: Clip,
-        source: Path | None,
-        *,
-        part: bool = False,
-        excerpt: Excerpt | None = None,
-    ) -> None:
-        super().__init__(target, RECIPES[preset], clip, source, part=part, excerpt=excerpt)
-        self._canvas = _blank(*self.coded, self.format)
+    _kind = ResultKind.MASK
+
+    @cached_property
+    def _canvas(self) -> av.VideoFrame:
+        return _blank(*self.coded, self.format)
 
     def write(self, mask: Levels, frame: Frame) -> None:
         framed, picture = self.framed(mask), self._canvas
@@ -58,14 +52,11 @@ def recode(
     memory_bytes: int | None = None,
     change: Callable[[Levels], Levels] | None = None,
 ) -> Written:
-    """Write ``mask`` to ``target`` in ``preset``.
+    """Write ``mask`` to ``target`` in ``preset``, each frame after ``change``.
 
-    ``on_frame`` gets the frames done and their total.
-
-    ``change`` works on each mask.
-
-    What the first encoding lost stays lost: a gif's times are hundredths of a second, and it has no
-    sound. Raises PresetUnsuitable before anything is written, and CorruptVideo.
+    ``on_frame`` gets the frames done and their total. What the first encoding lost stays lost: a
+    gif's times are hundredths of a second, and it has no sound. Raises PresetUnsuitable before
+    anything is written, and CorruptVideo.
     """
     with VideoReader(mask) as reader:
         check_preset(reader.clip, preset, memory_bytes)
