@@ -34,8 +34,8 @@ type Write = Callable[[AnyPacket | None], None]
 class Sound:
     """The sound tracks of a source, muxed into an output step by step with the picture.
 
-    With an ``excerpt``, the packets that begin in it, timed from zero; ``origin_s`` is the time of
-    the picture's first frame in the source.
+    Of an ``excerpt``, the packets that begin in it are muxed, timed from zero; ``origin_s`` is the
+    time of the picture's first frame in the source.
     """
 
     def __init__(
@@ -52,7 +52,9 @@ class Sound:
         self._output = output
         self._muxer = muxer
         self._writers: dict[int, Write] = {}
-        self._written: dict[int, int] = {}  # place in `tracks`, index in the output
+        self._written: dict[
+            int, int
+        ] = {}  # from an index of `tracks` to that of the stream in the output
         self._muxed: set[int] = set()
         self.tracks: list[SoundTrack] = []
         self.warnings: list[str] = []
@@ -184,7 +186,7 @@ class Sound:
         def write(packet: AnyPacket | None) -> None:
             if packet is None or not packet.size or packet.dts is packet.pts is None:
                 return
-            if packet.is_corrupt:  # the file ends within it; players stumble over such packets
+            if packet.is_corrupt:  # the file ends within it, and players stop at such packets
                 self._warn("a piece of sound was left out: it is cut off")
                 return
             packet.stream = out

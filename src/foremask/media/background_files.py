@@ -17,7 +17,7 @@ from foremask.types import Rgb
 def check_background(file: Source, limits: Limits) -> None:
     """Raise BackgroundInvalid for what is neither a picture nor a video within ``limits``.
 
-    A picture is decoded, of a video the header is read.
+    A picture is decoded; only the header of a video is read.
     """
     file.seek(0)
     is_video = picture_demuxer(file.read(HEAD_BYTES)) is None
@@ -41,7 +41,7 @@ def read_background(path: Path) -> Rgb:
 
 
 class BackgroundVideo:
-    """A video background, read by elapsed time, to be closed."""
+    """A video as a background, which begins anew where it ends; close it after use."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -58,7 +58,7 @@ class BackgroundVideo:
         return self._shown[1]
 
     def _repeated(self) -> Generator[tuple[Fraction, Frame]]:
-        """Each frame and when it is shown, since the start, round after round."""
+        """Each frame, and the seconds from the start at which it is shown, round after round."""
         start = Fraction(0)
         try:
             while True:

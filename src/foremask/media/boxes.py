@@ -12,7 +12,7 @@ _MAX_BOXES: Final = 20_000
 
 
 def survey(read_at: ReadAt, size: int) -> tuple[bool, bool]:
-    """Whether there is a moov box, and whether the sample entries of the first are encrypted."""
+    """Whether there is a moov box, and whether the first one has encrypted sample entries."""
     has_header = encrypted = False
     for depth, kind, body in islice(_walk(read_at, 0, size, 0), _MAX_BOXES):
         if has_header and depth == 0:

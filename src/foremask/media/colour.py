@@ -43,14 +43,14 @@ def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
 
 
 def tagged[T: Any](coded: T) -> T:
-    """A frame or a codec whose colours are said to be BT.709 in limited range."""
+    """Tag a frame or a codec as BT.709 in limited range, and return it."""
     coded.color_range = LIMITED_RANGE
     coded.colorspace = coded.color_trc = coded.color_primaries = BT709
     return coded
 
 
 def bits_of(frame: av.VideoFrame) -> int:
-    """Bits a colour."""
+    """Bits of one component."""
     return frame.format.components[0].bits
 
 
@@ -76,7 +76,7 @@ def to_luma(frame: av.VideoFrame) -> Luma:
         return np.asarray(plane if full else cv2.LUT(plane, _stretch()), np.uint8)
     low, high = (0, (1 << bits) - 1) if is_full(frame) else (16 << (bits - 8), 235 << (bits - 8))
     scale = 255 / (high - low)
-    plane = np.maximum(plane, low)  # the absolute value would fold what is below
+    plane = np.maximum(plane, low)  # convertScaleAbs would make what is below bright
     return np.asarray(cv2.convertScaleAbs(plane, alpha=scale, beta=-low * scale), np.uint8)
 
 
@@ -101,14 +101,14 @@ def _is_hdr(frame: av.VideoFrame) -> bool:
 
 @cache
 def _stretch() -> NDArray[np.uint8]:
-    """Full range by limited range, of 8 bits."""
+    """A table from 8 bits of limited range to full range."""
     levels = (np.arange(256, dtype=np.float32) - 16) * (255 / 219)
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
 
 @cache
 def _yuv_to_rgb(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
-    """The 3 by 4 matrix that takes Y, Cb, Cr of ``bits`` bits to red, green, blue of as many."""
+    """The 3 by 4 matrix from Y, Cb, Cr to red, green, blue, both of ``bits`` bits."""
     kr, kb = _KR_KB.get(matrix, _KR_KB_601)
     kg = 1 - kr - kb
     top = (1 << bits) - 1
@@ -134,7 +134,7 @@ def _matrix_of(frame: av.VideoFrame) -> int:
 
 
 def _from_planes(frame: av.VideoFrame, width: int, height: int, *, deep: bool = False) -> Plane:
-    """The picture at that size in the bits of the frame; in 16 where it is ``deep``."""
+    """RGB of that size, of as many bits as the frame has; of 16 bits if ``deep``."""
     bits = bits_of(frame)
     planes = cv2.merge([resize(plane_of(frame, index), width, height) for index in range(3)])
     to_rgb = _yuv_to_rgb(_matrix_of(frame), is_full(frame), bits)

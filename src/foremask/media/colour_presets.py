@@ -36,7 +36,7 @@ _GIF: Final = replace(
     RECIPES[Preset.GIF].encoder, options={"gifflags": "-transdiff-offsetting"}, pixel_format="pal8"
 )
 ALPHA_OF_VP9: Final = _with_options(Preset.WEBM_VP9, f"{_REALTIME} lossless=1")
-"""The encoder of the alpha that accompanies VP9: its levels are exact."""
+"""The encoder of the alpha stream beside VP9 colours; it is lossless."""
 
 OPAQUE: Final = {
     preset: replace(recipe, encoder=colour)
@@ -67,7 +67,7 @@ _PICTURE_BYTES_PER_PIXEL: Final = 32  # the picture, its foreground colours, alp
 
 
 def stand_in(form: Form) -> Preset:
-    """The mask preset with the limits and the memory of ``form``."""
+    """The preset whose limits and memory are checked for ``form``."""
     return Preset(form) if form in list(Preset) else Preset.MOV_PRORESKS
 
 
@@ -90,7 +90,7 @@ def has_memory_for_mask(clip: Clip, form: Form, memory_bytes: int | None = None)
 
 
 def check_result(clip: Clip, form: Form, kind: ResultKind, memory_bytes: int | None) -> None:
-    """Raise PresetUnsuitable where ``form`` cannot carry a result of that kind of the clip."""
+    """Raise PresetUnsuitable where a result of that kind cannot be written as ``form``."""
     if kind is ResultKind.MASK:
         check_preset(clip, Preset(form), memory_bytes)
     else:

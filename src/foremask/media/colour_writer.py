@@ -76,8 +76,8 @@ class ColourWriter(VideoWriter):
 class _AlphaEncoder:
     """Alpha as libvpx encodes it beside a picture: a VP9 stream of its own, without loss.
 
-    Encoded with the colours it would be as lossy as they are. So it is encoded beside grey, and
-    only the alpha of each packet is used.
+    FFmpeg encodes colours and alpha with the same options, so alpha would be lossy too. Here it is
+    encoded beside a grey picture, and only the alpha of each packet is used.
     """
 
     def __init__(self, width: int, height: int) -> None:

@@ -67,7 +67,7 @@ _NO_OUTSIDE_FILES = {"enable_drefs": "0", "use_absolute_path": "0"}
 _MP4_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot", b"styp", b"moof"}
 _STILL_BRANDS = {b"heic", b"heix", b"mif1", b"avif", b"avis", b"crx "}
 _LISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<MPD", b"<?xml", b"[playlist]")
-"""How playlists, concat scripts and session descriptions begin, which only name other files."""
+"""First bytes of playlists, concat scripts and session descriptions, which name other files."""
 _Y4M: Final = b"YUV4MPEG2 "
 _BLOCK_BYTES = 1 << 16
 
@@ -83,7 +83,7 @@ class Source(Protocol):
 
 
 class Window:
-    """A source in aligned blocks, so that a header costs few reads.
+    """A source in aligned blocks, so that reading a header takes few requests.
 
     ``read`` never returns more than it was asked for: PyAV copies what it gets unchecked.
     ``bytes_read`` counts what was fetched; past ``max_bytes`` a read fails with OSError.
@@ -167,11 +167,13 @@ def _is_list(head: bytes) -> bool:
 
 
 def _is_prose(head: bytes) -> bool:
-    """Whether the file is text that is no list of other files."""
+    """Whether the file is text, and no list of other files."""
     if _is_list(head) or head.startswith(_Y4M):
         return False
     try:
-        text = head[: head.rfind(b" ") + 1 or len(head)].decode()  # cuts no character in two
+        text = head[
+            : head.rfind(b" ") + 1 or len(head)
+        ].decode()  # up to a space: the last character may be cut
     except UnicodeDecodeError:
         return False
     return all(each.isprintable() or each in "\t\n\r\f" for each in text)
@@ -279,7 +281,7 @@ class OpenClip:
 def open_clip(path: Path) -> OpenClip:
     """Open a file of any container that FFmpeg reads; raises as `open_container` does.
 
-    Whether it may be masked, `probe.probe` has checked before.
+    It may be a file that `probe.probe` would refuse.
     """
     with path.open("rb") as file:
         window = Window(file)

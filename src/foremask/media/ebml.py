@@ -46,7 +46,7 @@ def doc_type(head: bytes) -> bytes:
 
 
 def last_block_ticks(read_at: ReadAt, size: int) -> int | None:
-    """The timestamp of the latest block in the file's tail, in ticks (as a rule of 1 ms).
+    """The latest timestamp of a block in the file's tail, in ticks (of 1 ms, mostly).
 
     For live recordings, whose header has no duration. The tail grows until it holds a cluster.
     """
@@ -64,7 +64,7 @@ def last_block_ticks(read_at: ReadAt, size: int) -> int | None:
 
 
 def _cluster_ticks(data: bytes, at: int) -> Iterator[int]:
-    """Timestamps of the blocks of the cluster at this offset, as far as it is complete."""
+    """Timestamps of the blocks in the cluster at this offset, up to where the data ends."""
     base = None
     try:
         for kind, (body, end) in _elements(data, at + number(data, at)[1], len(data)):
@@ -84,8 +84,8 @@ def _cluster_ticks(data: bytes, at: int) -> Iterator[int]:
 def set_aspect(path: Path, aspect: Fraction) -> None:
     """Write the display size for a pixel ``aspect`` into a VP9 file that FFmpeg has finished.
 
-    FFmpeg takes it from a field that PyAV cannot set. The eleven bytes go where FFmpeg left a void
-    of just that size behind the video element: docs/adr/0010.
+    FFmpeg takes it from a field that PyAV cannot set. The eleven bytes go into the void element of
+    that size which FFmpeg leaves behind the video element: docs/adr/0010.
     """
     with path.open("r+b") as file:
         head = bytearray(file.read(_HEAD_BYTES))
@@ -127,7 +127,7 @@ def _elements(
 
 
 def _find(data: bytes | bytearray, kinds: tuple[bytes, ...]) -> tuple[int, int]:
-    """The body of the element at this path of kinds, by the first of each."""
+    """Where the body of the first element at this path of kinds starts and ends."""
     at, end = 0, len(data)
     for wanted in kinds:
         for kind, body in _elements(data, at, end):

@@ -15,8 +15,8 @@ from foremask.types import DeepRgb, Luma, Rgb
 class Frame:
     """One frame of a clip, and an upright `Image` of it.
 
-    ``index`` counts from 0; ``pts`` and ``duration`` are in ``time_base``; the pixels stay where
-    the decoder put them until somebody asks.
+    ``index`` counts from 0; ``pts`` and ``duration`` are in ``time_base``. Nothing is converted
+    before a method asks for it.
     """
 
     decoded: av.VideoFrame

@@ -42,5 +42,5 @@ class LiveWriter:
         self._pipe.flush()
 
     def close(self) -> None:
-        with suppress(av.FFmpegError, OSError):  # whoever read may be gone
+        with suppress(av.FFmpegError, OSError):  # the reader may be gone
             self._output.close()

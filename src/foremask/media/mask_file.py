@@ -101,7 +101,7 @@ class MaskFile:
         return copy
 
     def put(self, packet: AnyPacket) -> None:
-        """Write each packet when the next one gives its duration."""
+        """Take a packet; it is written when the next one has given its duration."""
         if self._held is not None:
             self._held.duration = _pts(packet) - _pts(self._held)
             self._mux(self._held)
@@ -122,7 +122,8 @@ class MaskFile:
     def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
         """Write the rest.
 
-        ``end_pts``, in ``time_base``, is the end of the last frame (None: as usual).
+        ``end_pts``, in ``time_base``, is the end of the last frame; with None, it is one nominal
+        frame after its start.
         """
         if self._held is None:
             raise Internal("no mask was written")
@@ -141,7 +142,7 @@ class MaskFile:
         try:
             with writing():
                 self.output.close()
-        except av.InvalidDataError as error:  # of the headers only the sound's is not our own
+        except av.InvalidDataError as error:  # the sound's header is the source's
             raise CorruptVideo(
                 "The sound's own header is broken, and the file cannot be finished with it."
             ) from error
@@ -187,7 +188,7 @@ def _pts(packet: AnyPacket) -> int:
 
 
 def muxer_options(recipe: Recipe, time_base: Fraction) -> dict[str, str]:
-    """The muxer's options; an mp4's movie clock must be as fine as its pictures' clock."""
+    """The muxer's options; the movie timescale of an mp4 must be as fine as the track's."""
     options = dict(recipe.muxer_options)
     if recipe.muxer in ("mp4", "mov"):
         options["movie_timescale"] = str(movie_timescale(time_base))
@@ -205,8 +206,8 @@ def movie_timescale(time_base: Fraction) -> int:
 def part_muxer(recipe: Recipe) -> str:
     """The muxer of a part: NUT keeps any time base exactly.
 
-    But it knows neither ProRes nor the alpha of VP9. Matroska counts in milliseconds, as the whole
-    file will do, too.
+    It holds neither ProRes nor the alpha of VP9. For that alpha Matroska takes its place: its
+    milliseconds are those of the finished file.
     """
     if recipe.encoder.name == "prores_ks":
         return "mov"

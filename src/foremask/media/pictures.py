@@ -32,7 +32,7 @@ _DEMUXER_OF_HEAD: Final = {
 }
 """By the first bytes. FFmpeg's own recognition may take image2, which reads other files too."""
 _AVIF_BRANDS: Final = (b"avif", b"avis")
-_COPIED: Final = ("png", "mjpeg", "tiff")  # what a mov holds as it is
+_COPIED: Final = ("png", "mjpeg", "tiff")  # a mov can hold these
 _FROM_CALLERS: Final = ("png_pipe", "jpeg_pipe", "webp_pipe")
 HEAD_BYTES: Final = 12
 MAX_PICTURE_BYTES: Final = 64 << 20
@@ -57,9 +57,9 @@ def is_picture(path: Path) -> bool:
 def read_picture(source: Path | Source, limits: Limits = UNLIMITED) -> Frame:
     """The picture, oriented as viewers show it.
 
-    Unless ``limits`` take any format, it is a PNG, a JPEG or a WebP of at most `MAX_PICTURE_BYTES`
-    and `MAX_PICTURE_PIXELS`, which are asked before it is decoded. Raises CorruptVideo where it is
-    none, FileTooLarge or ResolutionTooLarge.
+    Unless ``limits`` take any format, it must be a PNG, a JPEG or a WebP of at most
+    `MAX_PICTURE_BYTES` and `MAX_PICTURE_PIXELS`; both are checked before it is decoded. Raises
+    CorruptVideo for what is no such picture, FileTooLarge and ResolutionTooLarge.
     """
     if isinstance(source, Path):
         with source.open("rb") as file, _opened(file, source.name, limits) as opened:
@@ -73,8 +73,8 @@ def pack_pictures(
 ) -> None:
     """Make ``target``, a mov, whose frames are ``pictures`` in order.
 
-    They are copied where it can hold them, else coded as PNG. All must have the size of the first.
-    Raises CorruptVideo where one has not, or is no picture.
+    PNG, JPEG and TIFF are copied, all others coded as PNG. Raises CorruptVideo for what is no
+    picture, or has another size than the first one.
     """
     with pictures[0].open("rb") as head, _opened(head, str(pictures[0])) as first:
         track = first.streams.video[0]

@@ -26,8 +26,8 @@ def plane_of(frame: av.VideoFrame, index: int) -> Plane:
 def resize(plane: Plane, width: int, height: int) -> Plane:
     """Shrink without aliasing and grow linearly.
 
-    Linear sampling down to a power of two times the target, then averages over whole blocks: ten
-    times cheaper than an area average at a fractional ratio, and as free of aliasing.
+    To shrink, it samples linearly down to a power of two times the target, then averages whole
+    blocks. That is ten times cheaper than an area average at a fractional ratio.
     """
     rows, columns = plane.shape[:2]
     if (columns, rows) == (width, height):

@@ -45,7 +45,7 @@ def numbering(pattern: str) -> re.Pattern[str]:
 
 
 def missing_from(made: Path) -> str | None:
-    """The first file that a directory or a zip of PNGs lacks by its table; none is decoded."""
+    """The first file that a directory or a zip of PNGs lacks, by its table; None if it is whole."""
     try:
         place = zipfile.Path(made) if made.is_file() else made
         rows = csv.DictReader((place / TABLE).read_text(encoding="utf-8").splitlines())
@@ -70,7 +70,7 @@ def colour_png(colours: Rgb | DeepRgb, levels: Levels | None) -> bytes:
 class PngSequenceWriter:
     """Writes a sequence; as a context manager it leaves no open file behind.
 
-    ``target`` is a directory that is there, or a zip that is not, as ``into_zip`` says. Pictures
+    ``target`` is a directory that exists, or with ``into_zip`` a zip to be made. Pictures
     are numbered from 1 and stand upright: a PNG has no rotation. They have 16 bits where the
     colours have. ``frames.csv`` has the time and the duration of each.
     """

@@ -10,12 +10,12 @@ from foremask.machine.memory import available_memory
 from foremask.options import Preset
 
 HUGE_PIXELS: Final = 33_000_000
-"""Above it, pictures are coded one at a time: each copy in flight costs hundreds of megabytes."""
+"""Larger pictures are coded one at a time: each one that waits costs hundreds of megabytes."""
 _LARGEST_HEVC_PIXELS: Final = 35_651_584  # the most of level 6.2
 _HEVC_BLOCK_PX: Final = 64  # masks are mostly flat: large blocks cost a quarter less
 _GIF_FPS: Final = 100  # it counts in hundredths of a second
 _GIF_LATE_S: Final = 0.01
-_GIF_END_LATE_S: Final = 0.015  # a start and a length, each rounded
+_GIF_END_LATE_S: Final = 0.015  # start and length are each rounded
 
 
 def options(text: str) -> dict[str, str]:
@@ -53,7 +53,7 @@ class Recipe:
         return self.muxer == "gif"
 
 
-# Hardware decoders know no lossless H.264. With a small quantiser it is off by 3 levels at most.
+# Hardware decoders know no lossless H.264. With a small quantiser it is off by 4 levels at most.
 # A fixed quantiser without CABAC makes files of the same size in half the time.
 _X264 = Encoder(
     "libx264",
@@ -62,7 +62,7 @@ _X264 = Encoder(
     max_side_px=16384,
     even_420=True,
 )
-# Lossless costs half of what good quality does, and no more bytes where a subject moves:
+# Lossless takes half the time of good quality, and no more bytes where a subject moves:
 # docs/adr/0015.
 _X265 = Encoder(
     "libx265",
@@ -90,7 +90,8 @@ _PRORES = Encoder(
     pixel_format="yuv422p10le",
     global_quality=2,
 )
-# 256 greys leave no palette entry for unchanged pixels; searching for them costs an eighth.
+# All 256 palette entries are greys, so none can mean an unchanged pixel. Without the search for
+# unchanged pixels an eighth of the time is saved.
 _GIF = Encoder(
     "gif", {"gifflags": "-transdiff"}, bytes_per_pixel=18, max_side_px=65535, pixel_format="gray"
 )
@@ -154,7 +155,7 @@ def check_preset(clip: Clip, preset: Preset, memory_bytes: int | None = None) ->
 
 
 def check_late(clip: Clip, frame: int, late_s: float, *, is_end: bool = False) -> None:
-    """Raise PresetUnsuitable where a gif would show a frame, or end, so much too late.
+    """Raise PresetUnsuitable where ``late_s`` is too much for a gif's frame, or for its end.
 
     Checked for each frame, since headers do not say how close together frames are.
     """

@@ -76,7 +76,9 @@ def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:
     quick = {} if path else {"probesize": str(1 << 20), "analyzeduration": "0"}
     with open_container(container, path or window, **quick) as demuxer:
         clip = clip_of(OpenClip(container, demuxer, window.size))
-    if container is Container.GIF and not clip.pixels:  # FFmpeg gives no size that it cannot hold
+    if (
+        container is Container.GIF and not clip.pixels
+    ):  # FFmpeg says 0 for a size that it cannot hold
         size = window.read_at(6, 4)
         width, height = (int.from_bytes(size[at : at + 2], "little") for at in (0, 2))
         clip = replace(clip, width=width, height=height)
@@ -95,7 +97,7 @@ def _with_tail_duration(clip: Clip, window: Window) -> Clip:
 
 
 def frame_bytes(clip: Clip) -> int:
-    """Bytes of one decoded frame; of the largest pixel format where it is not known."""
+    """Bytes of one decoded frame, in the largest pixel format where the clip's is unknown."""
     if clip.pixel_format is None:
         return 8 * clip.pixels
     layout = av.VideoFormat(clip.pixel_format, clip.width, clip.height)
@@ -221,7 +223,7 @@ def _declared_frames(track: VideoStream, container: Container) -> int | None:
 def _duration_s(opened: InputContainer, track: VideoStream, time_base: Fraction) -> float | None:
     """How long the track lasts.
 
-    WebM has it in a tag or not at all; then the whole file's duration counts.
+    WebM has it in a tag, or not at all: then it is the whole file's duration.
     """
     if track.duration is not None and track.duration > 0:
         return float(track.duration * time_base)
@@ -243,7 +245,7 @@ def tagged_end_s(track: VideoStream) -> Fraction | None:
 
 
 def _is_variable(track: VideoStream) -> bool:
-    """Whether the frames are unevenly spaced, by the index where the header has one."""
+    """Whether the frames are unevenly spaced: by the index, or by the rates without one."""
     times = sorted(entry.timestamp for entry in track.index_entries)
     if len(times) > 3 and len(times) >= track.frames > 0:
         steps = [later - sooner for sooner, later in pairwise(times)]

@@ -27,8 +27,8 @@ _SEEKABLE: Final = (Container.MP4, Container.MOV, Container.WEBM, Container.MKV)
 class VideoReader:
     """Iterates over the frames of a clip, once; two readers over one file yield the same frames.
 
-    ``warnings`` grows while it reads; ``end_pts``, the end of the last frame, is known after it.
-    With an ``excerpt``, it yields the frames of that part, timed from zero.
+    ``warnings`` grows while it reads; ``end_pts``, the end of the last frame, is known when all are
+    read. With an ``excerpt``, it yields the frames of that part, timed from zero.
     """
 
     def __init__(self, path: Path, excerpt: Excerpt | None = None) -> None:
@@ -70,9 +70,9 @@ class VideoReader:
     def __iter__(self) -> Iterator[Frame]:
         """Yield each frame; raises CorruptVideo, with frame and time, where the file breaks.
 
-        A file that ends early without an error ends here too, with a warning. A pts that is missing
-        or does not rise is set one tick after the last; a frame of another size is scaled to the
-        clip's.
+        Where a file ends early without an error, the frames end with a warning. A missing pts is
+        set one nominal frame after the last one, a pts that does not rise one tick after it. A
+        frame of another size is scaled to the clip's.
         """
         index, last, damaged, shown = 0, None, 0, 0
         span = self._span
@@ -128,7 +128,7 @@ class VideoReader:
         self.end_pts = end - span.first_pts
 
     def _end(self, frames: int, last: int | None, shown: int) -> int:
-        """The declared end of a complete track, else the last frame's own end if that is sooner."""
+        """The declared end; of an incomplete track, the last frame's end if that is sooner."""
         last = last or 0
         declared = self.declared_end_pts
         if declared is None or declared <= last:
@@ -182,7 +182,7 @@ class VideoReader:
 
     @property
     def _track_s(self) -> float | None:
-        """The declared duration where it is that of the picture and not of a longer sound."""
+        """The declared duration; None where it may be that of a longer sound track."""
         sure = not self.clip.audio or "DURATION" in self._track.metadata
         return self.clip.duration_s if sure else None
 

@@ -30,9 +30,9 @@ _MUXERS: Final = {"mjpeg": "mov"}  # all else goes into mp4; both keep every pts
 def plan(path: Path, most: int, grid: SegmentGrid = SEGMENT_GRID) -> list[SegmentPlan]:
     """At most ``most`` spans of nearly equal length, in whole windows of ``grid``.
 
-    One span for a clip that cannot be cut exactly (AVI has no pts, gif, codecs beyond the
-    contract's), or whose keyframes are further apart than the shortest segment: decoding what comes
-    before would cost more than is gained.
+    One span for a clip that cannot be cut exactly: AVI (which has no pts), gif, and codecs beyond
+    the contract's. One also where keyframes are further apart than the shortest segment: decoding
+    what comes before a segment would cost more than is gained.
     """
     can_cut, shown, keys = _timestamps(path)
     groups = [bisect_left(shown, key) for key in keys]
@@ -56,8 +56,8 @@ def _segment(
 ) -> SegmentPlan:
     """The frames from number ``start`` up to ``end``, and the packets that their decoding needs.
 
-    An open group of pictures has frames that are shown before its keyframe. So one more group is
-    copied than the one in which the last shown frame lies.
+    An open group of pictures has frames that are shown before its keyframe. So the group after
+    the last shown frame's is copied too.
     """
     shown_from = shown[max(0, start - context_frames)]
     before = [key for key in keys if key <= shown_from]

@@ -31,10 +31,10 @@ _TERMINOLOGICAL: Final = (
     "hye=arm eus=baq mya=bur kat=geo mkd=mac msa=may fas=per bod=tib cym=wel mri=mao"
 )
 BIBLIOGRAPHIC: Final = dict(pair.split("=") for pair in _TERMINOLOGICAL.split())
-"""ISO 639-2: the bibliographic code of a language, for QuickTime, by its terminological one."""
+"""QuickTime's code of a language (bibliographic, ISO 639-2) by the terminological code."""
 
 _LAYOUTS: Final = ("mono", "stereo", "2.1", "quad", "5.0", "5.1", "6.1", "7.1")
-"""By the number of channels, from one."""
+"""Of one channel, of two, and so on."""
 _AAC_RATES_HZ: Final = (
     *(96000, 88200, 64000, 48000, 44100, 32000),
     *(24000, 22050, 16000, 12000, 11025, 8000),

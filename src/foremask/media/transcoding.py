@@ -20,8 +20,8 @@ _SILENCE_SAMPLES: Final = 4096
 class Transcoder:
     """Decodes the packets of a track, and gives ``mux`` the packets of ``out``.
 
-    A gap becomes silence, so that what follows it stays in its place. ``warn`` gets a message for
-    what cannot be decoded, which is left out.
+    A gap becomes silence, so that what follows it stays in its place. What cannot be decoded is
+    left out, and ``warn`` gets a message.
     """
 
     def __init__(
@@ -33,7 +33,7 @@ class Transcoder:
     ) -> None:
         self._codec = track.codec_context.codec.canonical_name
         self._out, self._mux, self._warn = out, mux, warn
-        self._next_sample: int | None = None  # counted from the track's zero
+        self._next_sample: int | None = None  # its number, counted from the track's time 0
 
     def write(self, packet: AnyPacket | None) -> None:
         """Transcode a packet; None empties the encoder."""
@@ -51,7 +51,7 @@ class Transcoder:
     def _place(self, frame: AudioFrame) -> None:
         """Encode a frame, with silence in front where the source has a gap.
 
-        Containers that count coarsely let neighbours overlap: an encoder takes them end to end.
+        Frames may overlap where a container's clock is coarse: they are encoded end to end.
         """
         at = _first_sample(frame)
         start = (at or 0) if self._next_sample is None else self._next_sample

@@ -32,7 +32,7 @@ _COPIED_S: Final = 0.001
 _COPIED_END_S: Final = 0.02  # Matroska rounds each packet
 _TRANSCODED_S: Final = 0.05  # an encoder's frame at either end
 _BLACK, _WHITE, _NEUTRAL = 16, 235, 128
-_BEYOND: Final = 14  # H.264 overshoots by 9 in small pictures; full range goes on by 16 below black
+_BEYOND: Final = 14  # H.264 overshoots by 9 in small pictures; black of full range is 16 lower
 _TINT: Final = 2
 
 
@@ -57,7 +57,7 @@ class _Sound:
 def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list[PromiseKept]:
     """Check size, aspect, rotation, frames, levels, every pts, the last duration and the sound.
 
-    Of a cut-out the alpha is checked instead of the levels: that each frame has one. Raises
+    For a cut-out the levels are not checked, but that each frame has alpha. Raises
     PromiseBroken for the first that is not kept, with its name as ``param``.
     """
     with VideoReader(source) as wanted, VideoReader(mask) as found:
@@ -111,7 +111,7 @@ def _frames(
     fault: Callable[[av.VideoFrame], str | None] | None,
     promise: str | None,
 ) -> Iterator[PromiseKept]:
-    """The frames, their times and the last one's end; a ``fault`` breaks ``promise``."""
+    """Check the frames, their times and the last end; what ``fault`` finds breaks ``promise``."""
     is_gif = found.clip.container == "gif"
     tolerance_s = _TOLERANCE_S[found.clip.container] + _ROUNDING_S
     count, worst_s = 0, 0.0
@@ -146,7 +146,7 @@ def _frames(
 def _level_fault(decoded: av.VideoFrame) -> str | None:
     """Why players would not show the frame as greys from black to white; None where they would.
 
-    Whether a grey should have been white, two files cannot tell.
+    It cannot know whether a grey should have been white.
     """
     if decoded.format.name == "bgra":  # of a gif
         blue, green, red = np.moveaxis(decoded.to_ndarray(), 2, 0)[:3]
@@ -175,7 +175,7 @@ _FAULTS: Final = {ResultKind.MASK: _level_fault, ResultKind.CUTOUT: _alpha_fault
 
 
 def _alpha_blocks(made: Path) -> PromiseKept:
-    """Each packet of a VP9 cut-out has alpha of its size, and each keyframe a keyframe of alpha."""
+    """Check that each packet of a VP9 cut-out has alpha, and each keyframe a keyframe of alpha."""
     decoder: Any = av.CodecContext.create("vp9", "r")
     count, lowest, highest = 0, 255, 0
     with open_clip(made) as opened:
@@ -246,7 +246,7 @@ def _sound_tracks(path: Path) -> Iterator[_Sound]:
                         starts[index] = start_s
                 if packet.pts is not None:
                     base = fraction(packet.time_base) or Fraction(1)
-                    # End to end, where stamps overlap (some AVI), as players hear it.
+                    # Stamps may overlap (some AVI): players then play packets end to end.
                     start = max(packet.pts * base, ends.get(index, packet.pts * base))
                     ends[index] = start + (packet.duration or 0) * base
         except av.FFmpegError:

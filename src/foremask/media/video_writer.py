@@ -28,8 +28,8 @@ _FINE: Final = Fraction(1, 1_000_000)
 class VideoWriter:
     """Writes one video; as a context manager it leaves no half-written file behind.
 
-    ``source`` is where the sound comes from, that of an ``excerpt`` from zero on. A ``part`` is
-    silent, to be joined with others.
+    The sound is that of ``source``, or of an ``excerpt`` of it. A ``part`` is silent, to be joined
+    with others.
     """
 
     _kind: ClassVar[ResultKind]
@@ -51,8 +51,8 @@ class VideoWriter:
         self._whole: MaskFile | None = None
         self._part = target.with_name(f".{target.name}.part")
         if self.coded != self._file.size and not part:
-            # PyAV gives a rotation only to a stream that has a codec, and cropping needs one that
-            # has none: encode a part first, then make the whole of it.
+            # PyAV can set a rotation only on a stream with a codec, and crop only on one without:
+            # write a cropped part first, then copy it into a file with a rotation.
             self._whole = self._file
             self._file = MaskFile(self._part, self._recipe, clip, None, part=True)
         self.format = presets.pixel_format(self._encoder, *self._file.size)
@@ -120,7 +120,7 @@ class VideoWriter:
         self._part.unlink(missing_ok=True)
 
     def framed[P: NDArray[Any]](self, picture: P) -> P:
-        """The picture as it is encoded: from the coded orientation to the file's, and padded."""
+        """The picture as it is encoded: turned as the file needs it, and padded."""
         turned: Any = np.ascontiguousarray(self._file.turn.to_upright(picture))
         height, width = turned.shape[:2]
         if (width, height) != self._file.size:
@@ -131,7 +131,7 @@ class VideoWriter:
         return turned  # type: ignore[no-any-return]
 
     def complete(self, packet: AnyPacket) -> None:
-        """Add to a packet before it is written."""
+        """For subclasses: change a packet before it is written."""
 
     def put(self, picture: av.VideoFrame, frame: Frame) -> None:
         """Encode a picture of the size ``coded`` and the pixel format ``format``."""

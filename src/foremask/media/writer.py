@@ -34,7 +34,7 @@ class MaskWriter(VideoWriter):
 
     def write(self, mask: Levels, frame: Frame) -> None:
         framed, picture = self.framed(mask), self._canvas
-        picture.make_writable()  # a copy, where the encoder still looks at the last one
+        picture.make_writable()  # copies it if the encoder still needs the last one
         luma = plane_of(picture, 0)
         if self.format == "gray":
             luma[:] = framed
@@ -54,8 +54,8 @@ def recode(
 ) -> Written:
     """Write ``mask`` to ``target`` in ``preset``, each frame after ``change``.
 
-    ``on_frame`` gets the frames done and their total. What the first encoding lost stays lost: a
-    gif's times are hundredths of a second, and it has no sound. Raises PresetUnsuitable before
+    ``on_frame`` gets the frames done and their total. What the first encoding lost stays lost: of a
+    gif, exact times and the sound. Raises PresetUnsuitable before
     anything is written, and CorruptVideo.
     """
     with VideoReader(mask) as reader:
@@ -69,7 +69,7 @@ def recode(
 
 
 def _blank(width: int, height: int, pixel_format: str) -> av.VideoFrame:
-    """A picture without colour, whose brightness is yet to be drawn."""
+    """A picture without colour; its luma is not set."""
     picture = av.VideoFrame(width, height, pixel_format)
     if pixel_format == "gray":
         picture.color_range = FULL_RANGE

@@ -37,7 +37,7 @@ class LabelledBox(NamedTuple):
 
 
 def boxed(rgb: Rgb, boxes: Sequence[LabelledBox]) -> Rgb:
-    """The picture with labelled boxes round things."""
+    """The picture with labelled boxes drawn on it."""
     picture = rgb.copy()
     for left, top, right, bottom, label, number in boxes:
         colour = COLOURS[(number - 1) % len(COLOURS)]

@@ -61,7 +61,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Cropped:
-    """A part of another picture, with no more detail than is asked for."""
+    """A part of another picture, which is resampled no larger than needed."""
 
     image: Image
     box: Box

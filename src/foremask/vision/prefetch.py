@@ -67,7 +67,7 @@ def prefetch[T](
 def _start(thread: threading.Thread, begun: threading.Event) -> None:
     """Start ``thread``, which sets ``begun``; where Ctrl-C comes meanwhile, wait until it runs.
 
-    The thread runs then all the same: before its input is closed it has to be joined.
+    The thread runs even then, and has to be joined before its input is closed.
     """
     try:
         thread.start()
@@ -82,7 +82,7 @@ def _start(thread: threading.Thread, begun: threading.Event) -> None:
 def tee[T](items: Iterable[T], stop: threading.Event, size: int) -> tuple[Iterator[T], Iterator[T]]:
     """The items for two threads: the second gets what the first has drawn.
 
-    At most ``size`` wait between them: then the first waits for the second before it draws more.
+    At most ``size`` items wait between them; the first reader waits while there are so many.
     When the first ends or fails, the second ends after what was drawn; setting ``stop`` ends both.
     """
     waiting = _Queue[T](size, stop)
@@ -99,7 +99,7 @@ def tee[T](items: Iterable[T], stop: threading.Event, size: int) -> tuple[Iterat
 
 
 class _Queue[T]:
-    """A bounded queue whose ends fail once it is stopped; its end mark always has room."""
+    """A bounded queue; once it is stopped, `put` and `read` raise StoppedError."""
 
     def __init__(self, size: int, stop: threading.Event) -> None:
         self._stop = stop

@@ -11,19 +11,18 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Image, Luma, Rgb
 
-# On each side; what the subject hides for longer stays unknown. Far ones differ little, so not all
-# are asked.
+# In frames, before and after. What the subject hides for longer stays unknown.
 NEIGHBOUR_OFFSETS: Final = (1, 2, 4, 8, 16)
 BACKDROP_REACH_FRAMES: Final = NEIGHBOUR_OFFSETS[-1]
-MIN_NEW_SHARE: Final = 0.01  # of the cells in question: a frame that shows fewer is passed over
-MAYBE_SUBJECT: Final = 0.05  # an alpha from which a cell may show some of the subject,
-MARGIN_CELLS: Final = 3  # and so may those as near to it as this
+MIN_NEW_SHARE: Final = 0.01  # of the cells: a frame that shows fewer of them is passed over
+MAYBE_SUBJECT: Final = 0.05  # cells of a higher alpha may show some of the subject,
+MARGIN_CELLS: Final = 3  # and so may cells up to so far from them
 CORNERS: Final = 200
-MIN_CORNERS: Final = 12  # with fewer that move as one plane does, the camera's motion is unknown
+MIN_CORNERS: Final = 12  # with fewer inliers the camera's motion is unknown
 CORNER_GAP_CELLS: Final = 8
 TRACKING_WINDOW_CELLS: Final = 15  # the side of the square around a corner that is looked for
 OUTLIER_CELLS: Final = 1.0
-SAMPLE_CELLS: Final = 5  # every fifth cell of every fifth row tells how well a neighbour fits
+SAMPLE_CELLS: Final = 5  # a neighbour's fit is measured on every fifth cell of every fifth row
 MAX_RESIDUAL: Final = 0.02  # squared, of colours in [0, 1]: a neighbour that fits worse is unused
 REMAP_MAX_COLUMNS: Final = 32_000  # OpenCV's remap takes no longer row
 
@@ -49,7 +48,7 @@ class _Neighbour:
     rgb: Rgb
     grey: Luma
     hidden: NDArray[np.uint8]  # 1 on the subject and near it
-    to_previous: Homography | None  # to the view before, where the background leads there
+    to_previous: Homography | None  # to the frame before; None where it is unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +111,10 @@ def with_backdrops[P: Image](
 ) -> Iterator[tuple[P, Alpha, Backdrop]]:
     """Each picture and its upright mask, in order, with its backdrop; reads ``ahead_frames`` ahead.
 
-    Beyond a cut, or where the camera's motion is lost, nothing is known. The motion is a homography
-    between corners of the background that are followed from frame to frame (Lucas and Kanade, IJCAI
-    1981), by random samples (Fischler and Bolles, 1981): right for a camera that turns and zooms,
-    and for one that moves in front of a plane.
+    Beyond a cut, or where the camera's motion is lost, nothing is known. The motion is a
+    homography: right for a camera that turns and zooms, or moves in front of a plane. It is fitted
+    by RANSAC (Fischler and Bolles, 1981) to corners of the background, which are followed from
+    frame to frame (Lucas and Kanade, IJCAI 1981).
     """
     views: deque[_Neighbour] = deque(maxlen=BACKDROP_REACH_FRAMES + 1 + ahead_frames)
     waiting: deque[tuple[P, Alpha]] = deque()
@@ -166,7 +165,7 @@ def _background_homography(here: Luma, hidden: NDArray[np.uint8], there: Luma) -
 def _visible_in(
     view: _Neighbour, homography: Homography, columns: NDArray[np.intp], rows: NDArray[np.intp]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-    """The places of this frame's cells in ``view``, and whether it shows background there."""
+    """Where this frame's cells are in ``view``, and whether ``view`` shows background there."""
     moved = homography @ np.stack([columns, rows, np.ones_like(rows)])
     x, y = (moved[axis] / moved[2] for axis in (0, 1))
     height, width = view.grey.shape
@@ -193,7 +192,7 @@ def _residual(here: _Neighbour, there: _Neighbour, homography: Homography) -> fl
 
 
 def sampled(plane: NDArray[Any], x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float32]:
-    """The channels of ``plane`` at places between pixels; beyond it those of its border."""
+    """``plane`` sampled linearly at x, y; outside of it, the nearest pixel of its border."""
     at_x, at_y = x.astype(np.float32), y.astype(np.float32)
     found = np.empty((len(x), plane.shape[2]), np.float32)
     for start in range(0, len(x), REMAP_MAX_COLUMNS):

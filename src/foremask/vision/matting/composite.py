@@ -1,4 +1,4 @@
-"""A subject over something else, and what that may be."""
+"""Puts a subject over a background, and makes backgrounds of pictures."""
 
 from typing import Final
 
@@ -12,7 +12,7 @@ _LEAST_WEIGHT: Final = 1e-3
 
 
 def over(colours: Rgb, background: Rgb, levels: Levels) -> Rgb:
-    """``colours`` of alpha ``levels`` over ``background``, mixed as players do, gamma-coded."""
+    """``colours`` of alpha ``levels`` over ``background``: gamma-coded, as players mix them."""
     front = cv2.multiply(colours, cv2.merge([levels] * 3), scale=1 / 255)
     back = cv2.multiply(background, cv2.merge([cv2.bitwise_not(levels)] * 3), scale=1 / 255)
     return np.asarray(cv2.add(front, back), np.uint8)
@@ -21,8 +21,8 @@ def over(colours: Rgb, background: Rgb, levels: Levels) -> Rgb:
 def deepened(colours: Rgb, picture: Rgb, deep: DeepRgb, share: Levels) -> DeepRgb:
     """``colours``, made of ``picture``, with the finer steps of ``deep``: the same in 16 bits.
 
-    ``share``, 0 to 255, is the weight of ``picture`` in ``colours``; where it is full, they are
-    those of ``deep``.
+    ``share``, 0 to 255, is the weight of ``picture`` in ``colours``. Where it is 255, the result is
+    ``deep`` itself.
     """
     finer = deep.astype(np.float32) - np.float32(257) * picture
     finer *= (share * np.float32(1 / 255))[..., None]
@@ -43,7 +43,7 @@ def covering(picture: Rgb, width: int, height: int) -> Rgb:
 
 
 def blurred_background(picture: Rgb, levels: Levels, radius_px: float) -> Rgb:
-    """``picture`` blurred without its subject, whose colours would glow around it."""
+    """``picture`` blurred; its subject does not count, so no halo of its colours appears."""
     height, width = levels.shape
     size = (max(1, width // _BLUR_GRID), max(1, height // _BLUR_GRID))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], 3)
@@ -59,5 +59,5 @@ def blurred_background(picture: Rgb, levels: Levels, radius_px: float) -> Rgb:
 
 
 def dimmed(picture: Rgb, brightness: float) -> Rgb:
-    """``picture`` with so much of its brightness left."""
+    """``picture`` with its brightness multiplied by ``brightness``, 0 to 1."""
     return np.asarray(cv2.convertScaleAbs(picture, alpha=brightness), np.uint8)

@@ -12,7 +12,7 @@ from foremask.vision.resample import resized
 RADIUS_PX = 1  # of the small grid; this and EPSILON by measurement: docs/adr/0050
 EPSILON = 1e-3  # of luma in [0, 1], squared: steps smaller than about 0.03 are no edge
 FLAT = 0.07  # an alpha this near to 0 or 1 is 0 or 1
-STRIP_CELLS = 40  # about so many rows of the small grid are enlarged at once
+STRIP_CELLS = 40  # rows of the small grid that are enlarged at once, about
 MAX_STRIP_PX = 4_000_000
 
 
@@ -31,7 +31,7 @@ def refine(alpha: Alpha, luma: Luma) -> Levels:
     slope = _slope(alpha, guide)
     offset = alpha - slope * guide
     stretch = np.float32(1 / (1 - 2 * FLAT))
-    slope *= stretch  # 255 for the levels, and 1 / 255 for the luma
+    slope *= stretch  # 255 for the levels cancels 1 / 255 for the luma
     offset = (offset - np.float32(FLAT)) * np.float32(255 * stretch)
     levels = np.empty((height, width), np.uint8)
     for pixels, slopes, offsets in _strips(slope, offset, height, width):
@@ -57,8 +57,8 @@ def _strips(
 ) -> Iterator[tuple[slice, Alpha, Alpha]]:
     """Rows of the frame, and both planes there, enlarged linearly.
 
-    Strips end where a row of cells and a row of pixels do. Where that would make them too large, in
-    a huge frame of an odd height, they are up to half a pixel off.
+    A strip ends where a row of cells and a row of pixels end together. In a huge frame of an odd
+    height such strips would be too large: there they end up to half a pixel off.
     """
     rows = len(slope)
     unit = rows // gcd(rows, height)

@@ -17,15 +17,15 @@ type Colours = NDArray[np.float32]
 # By measurement, docs/adr/0113. The small grid has a quarter of the frame's columns and rows.
 SMALL: Final = 4
 SURENESS: Final = 16  # a pixel's weight for its side is alpha to this power
-PRIOR_WEIGHT: Final = 0.03  # of the next coarser grid's colour, against 1 of a sure pixel
+PRIOR_WEIGHT: Final = 0.03  # weight of the next coarser grid's colour; a sure pixel has 1
 SWEEPS: Final = 4
 SOFT_ALPHA: Final = 0.004
-MIN_KNOWN: Final = 230  # of 255, between cells: there the background counts as known
-DAMPING: Final = 0.2  # regularises that solution: alpha and background are not exact
+MIN_KNOWN: Final = 230  # of 255, interpolated: from here on the background counts as known
+DAMPING: Final = 0.2  # of the solution there, since alpha and background are not exact
 AT_ONCE: Final = 16384  # pixels of the band: their numbers stay in a core's cache
 _PIXEL: Final = np.dtype("V3")  # red, green and blue as one item: gathered three times as fast
 ALIGN_PX: Final = 32
-MARGIN_PX: Final = 64  # around the subject: the background there estimates what is behind it
+MARGIN_PX: Final = 64  # around the subject: its background is estimated from there
 
 
 @cache
@@ -58,15 +58,15 @@ def behind_edges(alpha: Alpha, backdrop: Backdrop) -> Behind:
 def foreground_colours(rgb: Rgb, levels: Levels, behind: Behind | None = None) -> Rgb:
     """The colours of the foreground of ``rgb``, whose alpha is ``levels``; a new array.
 
-    Where alpha is 1 they are the picture's own. Where it is between 0 and 1, they are such that
-    with a likely background they mix to the picture. Where it is 0 they go on smoothly from the
-    nearest foreground, and are black far from it: nothing of the background is left in them.
+    Where alpha is 1 they are the picture's own. Where it is between 0 and 1, they and a likely
+    background mix to the picture. Where it is 0 they continue the nearest foreground smoothly, and
+    are black far from it: nothing of the background is left in them.
 
     Method: Germer et al., "Fast Multi-Level Foreground Estimation" (ICPR 2020), with four changes.
     Colours spread from sure pixels outwards, by push and pull over a pyramid. Foreground and
-    background are solved together. Neighbours pull alike, whether alpha changes between them or
-    not. At full size only the band of soft alpha is solved. Where ``behind`` knows the background,
-    only the foreground is solved for.
+    background are solved together. All neighbours have the same weight, also where alpha changes
+    between them. At full size only the band of soft alpha is solved. Where ``behind`` knows the
+    background, only the foreground is solved for.
     """
     colours = np.zeros_like(rgb)
     left, top, width, height = cv2.boundingRect(levels)
@@ -105,7 +105,7 @@ def _solve_before(
 
 
 def _with_margin(start: int, length: int, whole: int) -> slice:
-    """The box with the margin, aligned to `ALIGN_PX`, which shrinks quickly."""
+    """The box with the margin, aligned to `ALIGN_PX`: such sizes are shrunk quickly."""
     first = max(0, start - MARGIN_PX) // ALIGN_PX * ALIGN_PX
     last = min(whole, -(-(start + length + MARGIN_PX) // ALIGN_PX) * ALIGN_PX)
     return slice(first, last)
@@ -124,7 +124,7 @@ def _solve_box(rgb: Rgb, levels: Levels, target: Rgb) -> None:
 
 
 def _band(levels: NDArray[Any]) -> NDArray[np.intp]:
-    """Where alpha is neither 0 nor 1: 0 - 1 is 255 here."""
+    """Where alpha is neither 0 nor 1; in uint8, 0 - 1 is 255."""
     return np.flatnonzero(levels - np.uint8(1) < 254)
 
 
@@ -205,7 +205,7 @@ def _solve(
     sides = np.ascontiguousarray(np.hstack(pairs).T)
     for _ in range(SWEEPS):
         means = sides.take(near[0], axis=1)
-        for at in near[1:]:  # one at a time: a stack of the four would be most of the memory
+        for at in near[1:]:  # one at a time: four at once would take most of the memory
             means += sides.take(at, axis=1)
         means /= len(near)
         residual = (wanted - front * means[:3] - back * means[3:]) * step

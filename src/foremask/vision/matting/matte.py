@@ -1,4 +1,4 @@
-"""What a compositor does to a matte: points, gamma, small parts, growth, feather, despill."""
+"""A compositor's tools: black and white point, gamma, small parts, growth, feather, despill."""
 
 from math import floor
 from typing import Final
@@ -53,8 +53,8 @@ def without_small_parts(levels: Levels, min_part_px: int) -> Levels:
 def grown(levels: Levels, grow_px: float) -> Levels:
     """The outline moved outwards by ``grow_px``, or inwards where that is negative.
 
-    A soft edge keeps its softness. It is the greatest alpha within a disc of that radius; between
-    whole radii, the mixture of both.
+    A soft edge keeps its softness. Each pixel takes the greatest alpha within a disc of
+    that radius; between two whole radii, a mixture of both results.
     """
     if grow_px < 0:
         return inverted(grown(inverted(levels), -grow_px))

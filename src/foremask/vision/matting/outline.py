@@ -14,13 +14,13 @@ from foremask.vision.resample import resized
 
 SURE: Final = 0.95  # an alpha from which a cell shows the foreground's colours; 0.05: background
 WINDOW_CELLS: Final = 14  # of the grid: the square in which both sides' colours are gathered
-# Both sides' variance, and a cell's squared distance from the line between them, count so many
-# times against the squared distance of the sides.
+# Weight of the sides' variance, and of a cell's squared distance from the line between their means,
+# against the squared distance of these means.
 MISFIT_WEIGHT: Final = 12.0
-COLOUR_WEIGHT: Final = 2.0  # chroma tells more than brightness
+COLOUR_WEIGHT: Final = 2.0  # chroma separates more than brightness does
 _COLOUR_WEIGHTS: Final = (COLOUR_WEIGHT * np.eye(3) + (1 - COLOUR_WEIGHT) / 3).astype(np.float32)
 # An edge in the picture is a little softer than the subject's: colour is coded at half resolution.
-HARDENING: Final = 1.1  # motion blur becomes as much harder; docs/adr/0050
+HARDENING: Final = 1.1  # it hardens motion blur as much; docs/adr/0050
 
 
 def resolve_outlines[P: Image](
@@ -28,7 +28,7 @@ def resolve_outlines[P: Image](
 ) -> Iterator[tuple[P, Alpha]]:
     """Apply `resolve_outline` to each alpha, in order.
 
-    Backdrops read ``ahead_frames`` ahead; None resolves without a backdrop.
+    ``ahead_frames`` later frames are read for a backdrop; with None there is no backdrop.
     """
     if ahead_frames is None:
         for image, alpha in pairs:
@@ -74,7 +74,7 @@ def _around(cells: NDArray[np.bool_]) -> tuple[slice, slice]:
 def _resolved(
     alpha: Alpha, undecided: NDArray[np.bool_], rgb: Rgb, background: FoundBackground | None
 ) -> Alpha:
-    """``background`` is of the undecided cells, row by row."""
+    """``background`` has the undecided cells in the order of `numpy.nonzero`."""
     cells = np.nonzero(undecided)
     rows, columns = (max(1, length // 2) for length in alpha.shape)
     small = cv2.resize(rgb, (columns, rows), interpolation=cv2.INTER_AREA)
@@ -113,7 +113,7 @@ def _weighted_colours(colours: NDArray[Any]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """One side's mean colour in [0, 1] and share of the window, for each cell of half the grid."""
+    """Mean colour in [0, 1], variance and share of one side in the window round each cell."""
 
     mean: NDArray[np.float32]
     variance: NDArray[np.float32]
