@@ -32,7 +32,7 @@ _COPIED_S: Final = 0.001
 _COPIED_END_S: Final = 0.02  # Matroska rounds each packet
 _TRANSCODED_S: Final = 0.05  # an encoder's frame at either end
 _BLACK, _WHITE, _NEUTRAL = 16, 235, 128
-_BEYOND: Final = 14  # H.264 overshoots by 9 in small pictures; black of full range is 16 lower
+_BEYOND: Final = 14  # H.264 overshoots by 9 in small pictures; full-range black is 16 below
 _TINT: Final = 2
 
 

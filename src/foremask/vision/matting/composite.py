@@ -19,7 +19,7 @@ def over(colours: Rgb, background: Rgb, levels: Levels) -> Rgb:
 
 
 def deepened(colours: Rgb, picture: Rgb, deep: DeepRgb, share: Levels) -> DeepRgb:
-    """``colours``, made of ``picture``, with the finer steps of ``deep``: the same in 16 bits.
+    """``colours``, which were made of ``picture``, in 16 bits: with the finer steps of ``deep``.
 
     ``share``, 0 to 255, is the weight of ``picture`` in ``colours``. Where it is 255, the result is
     ``deep`` itself.

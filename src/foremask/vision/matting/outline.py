@@ -12,7 +12,7 @@ from foremask.types import Alpha, Image, Rgb
 from foremask.vision.matting.backdrop import Backdrop, FoundBackground, with_backdrops
 from foremask.vision.resample import resized
 
-SURE: Final = 0.95  # an alpha from which a cell shows the foreground's colours; 0.05: background
+SURE: Final = 0.95  # cells of a higher alpha are foreground, and below 0.05 background
 WINDOW_CELLS: Final = 14  # of the grid: the square in which both sides' colours are gathered
 # Weight of the sides' variance, and of a cell's squared distance from the line between their means,
 # against the squared distance of these means.
