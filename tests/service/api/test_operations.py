@@ -12,11 +12,10 @@ import httpx
 import pytest
 from obstore.store import S3Store
 
-from foremask.errors import RateLimited
 from foremask.fetch.client import Outbound
 from foremask.options import Limits
 from foremask.service.api.application import create_app
-from foremask.service.api.context import Service, Throttle
+from foremask.service.api.context import Service
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.schema import VERSION, migrate
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
@@ -163,30 +162,6 @@ def test_a_stop_answers_those_who_wait(
         wait_until(lambda: other.sql(on_record))
     thread.join()
     assert answers[0].status_code == 202
-
-
-def test_reading_too_fast_is_429() -> None:
-    now = 0.0
-    throttle = Throttle(per_second=10, burst=5, clock=lambda: now)
-    for _ in range(5):
-        throttle.take(b"a")
-    with pytest.raises(RateLimited, match="10 reads a second") as raised:
-        throttle.take(b"a")
-    assert raised.value.retry_after_s == pytest.approx(0.1)
-    throttle.take(b"b")
-    now = 0.1
-    throttle.take(b"a")
-    with pytest.raises(RateLimited):
-        throttle.take(b"a")
-
-
-def test_limits_that_nobody_meets_are_forgotten() -> None:
-    now = 0.0
-    throttle = Throttle(per_second=10, burst=5, clock=lambda: now)
-    for number in range(30_000):
-        now += 0.01
-        throttle.take(str(number).encode())
-    assert len(throttle._due_at) < 11_000
 
 
 # A database server that is stopped by SIGSTOP, as a hung disk or a frozen machine looks.

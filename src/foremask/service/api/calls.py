@@ -60,13 +60,11 @@ async def read_call[B: Struct](
     ``job`` names a call that starts one: with the Idempotency-Key of a job that exists it costs no
     rate. Raises the errors of token, rate, body and key, in this order.
     """
-    service, token = request.service, _token(request)
+    service, token = request.service, read_token(request)
     key = None if job is None else request.headers.get("idempotency-key")
     is_good = key is None or re.fullmatch(rf"[!-~]{{1,{MAX_KEY_LENGTH}}}", key) is not None
     grant = await admission.charge_rate(service.database, token, key if is_good else None)
     request.facts.grant, request.facts.owner = grant, str(grant.token_id)
-    if grant.request_id is not None:
-        service.reads.take(token)
     takes_clip = issubclass(kind, JobBody)
     if job is not None and takes_clip and _content_type(request)[0] == FORM:
         is_new = grant.request_id is None and is_good
@@ -87,17 +85,7 @@ async def read_call[B: Struct](
 
 
 def read_token(request: ApiRequest) -> bytes:
-    """The SHA-256 of the token of a GET, which is taken off the limit on reads.
-
-    Raises TokenMissing, TokenInvalid or RateLimited.
-    """
-    token = _token(request)
-    request.service.reads.take(token)
-    return token
-
-
-def _token(request: ApiRequest) -> bytes:
-    """The token's SHA-256, which is all that is stored.
+    """The token's SHA-256, which is all that is stored. Raises TokenMissing or TokenInvalid.
 
     How long the database takes to find a hash reveals nothing: nobody can choose a token's hash
     byte by byte.

@@ -1,9 +1,8 @@
-"""What all handlers share: the service's parts, the limit on reads, and answers in JSON."""
+"""What all handlers share: the service's parts, and answers in JSON."""
 
 import asyncio
 import math
-import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,39 +23,6 @@ from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Ends
 from foremask.service.storage.objects import Objects
 from foremask.settings import Settings
-
-READS_PER_SECOND = 2000  # for each token and process; what one API process can answer
-READS_BURST = 4000
-FORGET_ABOVE = 10_000
-
-
-class Throttle:
-    """GCRA: ``per_second`` on average, ``burst`` at once, for each key of its own."""
-
-    def __init__(
-        self, per_second: float, burst: int, clock: Callable[[], float] = time.monotonic
-    ) -> None:
-        self.burst = burst
-        self._step_s = 1 / per_second
-        self._clock = clock
-        self._due_at: dict[bytes, float] = {}
-
-    def take(self, key: bytes) -> None:
-        """Count one read. Raises RateLimited, with the wait, when there were too many."""
-        now = self._clock()
-        early_s = max(self._due_at.get(key, now) - now, 0.0)
-        wait_s = early_s - self._step_s * (self.burst - 1)
-        if wait_s > 1e-9:
-            error = errors.RateLimited(
-                f"Over {1 / self._step_s:.0f} reads a second; one for each job is enough.",
-                limit=self.burst,
-            )
-            error.retry_after_s, error.reset_s = wait_s, early_s
-            raise error
-        if len(self._due_at) > FORGET_ABOVE:
-            self._due_at = {each: due for each, due in self._due_at.items() if due > now}
-        self._due_at[key] = now + early_s + self._step_s
-
 
 FACTS = "foremask"
 """The key of a request's `RequestFacts` in its scope's state."""
@@ -90,7 +56,6 @@ class Service:
     previewer: Previewer
     sandbox: str = "none"
     storage_limit: int = admission.NO_LIMIT  # of each token
-    reads: Throttle = field(default_factory=lambda: Throttle(READS_PER_SECOND, READS_BURST))
     ends: Ends = field(init=False)
 
     def __post_init__(self) -> None:

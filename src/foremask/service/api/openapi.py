@@ -66,7 +66,8 @@ SUBMISSION: Final[Reasons] = (
     *errors.UrlRefused.__subclasses__(),
     *errors.ClipRefused.__subclasses__(),
 )
-_TOKEN: Final[Reasons] = (errors.TokenMissing, errors.TokenInvalid, errors.RateLimited)
+_TOKEN: Final[Reasons] = (errors.TokenMissing, errors.TokenInvalid)
+_RATE: Final[Reasons] = (errors.RateLimited, errors.QuotaExhausted)
 _BODY: Final[Reasons] = (errors.BodyTooLarge, errors.ContentTypeWrong, errors.BadJson)
 _ADMISSION: Final[Reasons] = (
     errors.IdempotencyMismatch,
@@ -116,9 +117,9 @@ class Operation:
         if not self.needs_token:
             return self.refused
         is_rated = self.body is not None and self.takes_rate
-        counted = errors.QuotaExhausted if is_rated else errors.RequestUnknown
+        counted = _RATE if is_rated else (errors.RequestUnknown,)
         body = () if self.body is None else _BODY
-        return (*_TOKEN, counted, *body, *self.refused, *ALWAYS)
+        return (*_TOKEN, *counted, *body, *self.refused, *ALWAYS)
 
 
 def starts(*paths: str, body: type[Struct], has_clip: bool = True, refused: Reasons = ()) -> route:
