@@ -50,7 +50,7 @@ class FairSemaphore:
                 await self.acquire(owner)
         except TimeoutError:
             raise Overloaded(
-                f"The clip could not be {done} within {seconds:g} s: others are. Send it again.",
+                f"It could not be {done} within {seconds:g} s: others are. Send it again.",
                 limit=self.per_owner,
             ) from None
         try:

@@ -12,10 +12,9 @@ from litestar.types import HTTPDisconnectEvent
 from foremask.errors import JobCancelled
 from foremask.hints.kinds import Point
 from foremask.options import Quality
-from foremask.service.api import probing
 from foremask.service.api.context import while_heard
 from foremask.service.api.probing import Previewer
-from foremask.service.sandbox.messages import MaskPicture, PictureMask
+from foremask.service.sandbox.messages import MaskPicture, Preview
 from tests.service.api.conftest import Running, assert_refused, http, serves
 from tests.service.api.test_cutouts import finished
 from tests.service.api.worker import KEPT, REQUESTS, worker
@@ -154,13 +153,13 @@ class OneAtATime:
         self.is_at_work, self.goes_on = asyncio.Event(), asyncio.Semaphore(0)
         self.previewer = Previewer(self, lambda: scratch, 0)  # type: ignore[arg-type]
 
-    async def run(self, request: MaskPicture, *, wall_clock_s: float, owner: str) -> PictureMask:
+    async def run(self, request: MaskPicture, *, wall_clock_s: float, owner: str) -> Preview:
         self.begun.append((owner, request.picture))
         self.is_at_work.set()
         await self.goes_on.acquire()
-        return PictureMask(request.picture, 1, 1)
+        return Preview(request.picture, 1, 1)
 
-    def ask(self, owner: str, picture: bytes = b"") -> "asyncio.Task[PictureMask]":
+    def ask(self, owner: str, picture: bytes = b"") -> "asyncio.Task[Preview]":
         return asyncio.create_task(self.previewer.mask(picture, Quality.FAST, [], owner))
 
 
@@ -169,38 +168,15 @@ async def pool(tmp_path: Path) -> OneAtATime:
     return OneAtATime(tmp_path)
 
 
-async def test_tokens_take_turns_and_a_newer_picture_replaces_one_that_waits(
-    pool: OneAtATime,
-) -> None:
+async def test_pictures_are_masked_in_turns_of_tokens(pool: OneAtATime) -> None:
     first = pool.ask("a", b"1")
     await pool.is_at_work.wait()
-    second = pool.ask("a", b"2")
-    await asyncio.sleep(0)
-    third, other = pool.ask("a", b"3"), pool.ask("b", b"4")
-    with pytest.raises(JobCancelled):
-        await second
+    second, other = pool.ask("a", b"2"), pool.ask("b", b"3")
     for _ in range(3):
         pool.goes_on.release()
-    made = await asyncio.gather(first, third, other)
-    assert [each.png for each in made] == [b"1", b"3", b"4"]
-    assert pool.begun == [("a", b"1"), ("b", b"4"), ("a", b"3")]
-
-
-async def test_a_picture_that_comes_as_the_one_before_gives_up_waits_itself(
-    pool: OneAtATime, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    first = pool.ask("a")
-    await pool.is_at_work.wait()
-    monkeypatch.setattr(probing, "PREVIEW_PLACE_S", 0)
-    second = pool.ask("b")
-    await asyncio.sleep(0)  # its time is up when the next one looks
-    monkeypatch.undo()
-    third = pool.ask("b")
-    with pytest.raises(JobCancelled):
-        await second
-    for _ in range(2):
-        pool.goes_on.release()
-    await asyncio.gather(first, third)
+    made = await asyncio.gather(first, second, other)
+    assert [each.mask for each in made] == [b"1", b"2", b"3"]
+    assert pool.begun == [("a", b"1"), ("b", b"3"), ("a", b"2")]
 
 
 async def test_a_preview_ends_when_its_caller_hangs_up(pool: OneAtATime) -> None:
@@ -217,4 +193,4 @@ async def test_a_preview_ends_when_its_caller_hangs_up(pool: OneAtATime) -> None
     with pytest.raises(JobCancelled):
         await asking
     pool.goes_on.release()
-    assert (await pool.ask("b", b"2")).png == b"2"
+    assert (await pool.ask("b", b"2")).mask == b"2"

@@ -3,13 +3,12 @@
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from typing import Annotated
 
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from litestar.response.streaming import ASGIStreamingResponse
 from litestar.types import ASGIApp, Receive, Scope, Send
-from msgspec import Meta, Struct, structs
+from msgspec import Struct, structs
 
 from foremask import errors
 from foremask.facts import Clip
@@ -26,6 +25,7 @@ from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.records import Accepted, Answer, Record
 from foremask.service.jobs.steps import PLAIN_MASK, JobClip, JobResult
 from foremask.service.observability.traces import span
+from foremask.service.sandbox.messages import Preview
 from foremask.service.storage.objects import MASK, NETWORK, sibling_key
 
 SHOWN_BYTES = 128 << 20
@@ -289,14 +289,6 @@ async def _ended(service: Service, token: bytes, job: str, hold_until: float) ->
     return record if record.status.ended else None
 
 
-class Preview(Struct):
-    """The mask of the picture."""
-
-    mask: Annotated[bytes, Meta(description="A grey PNG in base64; white is the foreground.")]
-    width: int
-    height: int
-
-
 @Operation("jobs", "The facts of the clip.", Answer[Clip], SUBMISSION, bodies.JobRequest).at(
     "POST", "/v2/video/probe"
 )
@@ -355,15 +347,14 @@ async def show_clip(request: ApiRequest) -> ASGIApp:
     "jobs",
     "The mask.",
     Answer[Preview],
-    (errors.FieldInvalid, errors.ModelUnavailable, errors.JobCancelled),
+    (errors.FieldInvalid, errors.ModelUnavailable),
     bodies.PreviewRequest,
 ).at("POST", "/v2/video/segment/preview")
 async def preview(request: ApiRequest) -> ASGIResponse:
     """The mask of one picture, at once.
 
     What hints do on their frame, before a job is started. All hints are on the picture, whatever
-    their moment, and at most 16. A token has one picture in work and one that waits; the newest
-    waits, and the older one is cancelled.
+    their moment, and at most 16. A token has one picture in work; the others wait.
     """
     call = await read_call(request, bodies.PreviewRequest)
     service = call.service
@@ -378,4 +369,4 @@ async def preview(request: ApiRequest) -> ASGIResponse:
         raise errors.FieldInvalid(
             error.details, param="picture", limit=error.limit, actual=error.actual
         ) from None
-    return json_answer(Answer(call.request_id, Preview(made.png, made.width, made.height)))
+    return json_answer(Answer(call.request_id, made))

@@ -35,55 +35,27 @@ log = structlog.get_logger(__name__)
 
 
 class Previewer:
-    """Masks single pictures, in the one child of a pool that may read the network.
-
-    A token's picture that waits makes way for its newer one.
-    """
+    """Masks single pictures, in the one child of a pool that may read the network."""
 
     def __init__(self, pool: MediaPool, find_model: Callable[[], Path], memory_bytes: int) -> None:
         self._pool, self._find_model, self._memory_bytes = pool, find_model, memory_bytes
         self._places = FairSemaphore(1, 1, metrics.HELD_BACK.labels("preview").inc)
-        self._waiting: dict[str, asyncio.Timeout] = {}
 
     async def mask(
         self, picture: bytes, quality: Quality, hints: Sequence[Hint], owner: str
-    ) -> messages.PictureMask:
+    ) -> messages.Preview:
         limits = Limits(memory_bytes=self._memory_bytes)
         options = MaskOptions(
             quality=quality, hints=tuple(hints), model=self._find_model(), limits=limits
         )
-        await self._turn(owner)
-        try:
-            request = messages.MaskPicture(picture, options)
-            return await self._pool.run(request, wall_clock_s=WALL_CLOCK_S, owner=owner)
-        except (ChildDied, errors.TimedOut):
-            raise errors.Overloaded(
-                "The picture could not be masked in time; send it again."
-            ) from None
-        finally:
-            self._places.release(owner)
-
-    async def _turn(self, owner: str) -> None:
-        """Wait for the place; an older wait of the same owner ends."""
-        if (older := self._waiting.get(owner)) and not older.expired():
-            older.reschedule(asyncio.get_running_loop().time())
-        waiting = self._waiting[owner] = asyncio.timeout(PREVIEW_PLACE_S)
-        try:
-            async with waiting:
-                await self._places.acquire(owner)
-        except TimeoutError:
-            if self._waiting.get(owner) is not waiting:
-                raise errors.JobCancelled(
-                    "A newer picture of this token is masked instead."
+        request = messages.MaskPicture(picture, options)
+        async with self._places.place(owner, PREVIEW_PLACE_S, "masked"):
+            try:
+                return await self._pool.run(request, wall_clock_s=WALL_CLOCK_S, owner=owner)
+            except (ChildDied, errors.TimedOut):
+                raise errors.Overloaded(
+                    "The picture could not be masked in time; send it again."
                 ) from None
-            raise errors.Overloaded(
-                f"No picture could be masked within {PREVIEW_PLACE_S:g} s: others are."
-                " Send it again.",
-                limit=1,
-            ) from None
-        finally:
-            if self._waiting.get(owner) is waiting:
-                del self._waiting[owner]
 
 
 @dataclass(frozen=True, slots=True)

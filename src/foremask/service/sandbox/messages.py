@@ -98,15 +98,17 @@ class Mask(Request[Report], frozen=True):
     kept: Output | None = None
 
 
-class PictureMask(msgspec.Struct, frozen=True):
-    """The mask of a picture, upright, as PNG."""
+class Preview(msgspec.Struct, frozen=True):
+    """The mask of the picture."""
 
-    png: bytes
+    mask: Annotated[
+        bytes, msgspec.Meta(description="A grey PNG in base64; white is the foreground.")
+    ]
     width: int
     height: int
 
 
-class MaskPicture(Request[PictureMask], frozen=True):
+class MaskPicture(Request[Preview], frozen=True):
     """Mask one picture, a file's bytes; all hints are on it."""
 
     needs_network = True
