@@ -116,9 +116,8 @@ class Service(RuleBasedStateMachine):
         mine = f"{step.name}/{step.attempt}"
         segments = self.jobs[step.job]
         if step.stage == "ingest":
-            args = [StepArgs(source_key=str(n)) for n in range(segments)]
-            whole = (StepArgs(whole=True),) if segments == 1 else tuple(args)
-            return IngestDone(JobClip(frames=segments), mine, whole)
+            args = tuple(StepArgs(source_key=str(n)) for n in range(segments))
+            return IngestDone(JobClip(frames=segments), mine, args)
         if step.stage == "segment" and segments > 1:
             return PartDone(mine, 1, JobReport(frames_out=1))
         return MaskDone(mine, segments, JobReport(frames_out=segments))

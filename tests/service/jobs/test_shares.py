@@ -174,7 +174,7 @@ async def test_masks_are_shared_apart_from_files(tokens: Tokens) -> None:
     for token in (a, a, a, b):
         await tokens.submit(token)
         step = await tokens.claimed()
-        found = IngestDone(JobClip(), "x", (StepArgs(whole=True),))
+        found = IngestDone(JobClip(), "x", (StepArgs(),))
         await steps.finish(tokens.database, lasted(step, 5.0), found)
     served = []
     for _ in range(2):

@@ -113,12 +113,11 @@ PLAIN_MASK: Final = JobResult()
 class StepArgs(msgspec.Struct, frozen=True, omit_defaults=True):
     """The arguments of a step.
 
-    A segment step masks the whole source, or a span that was cut into its own file, of a clip that
-    starts at ``clip_start_s``. ``background_key`` is the stored background. ``result`` is that of
-    the job.
+    A segment step masks the whole source, or the ``span`` that was cut into a file of its own, of a
+    clip that starts at ``clip_start_s``. ``background_key`` is the stored background. ``result`` is
+    that of the job.
     """
 
-    whole: bool = False
     span: Span | None = None
     source_key: str | None = None
     background_key: str | None = None

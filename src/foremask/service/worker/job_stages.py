@@ -14,7 +14,7 @@ import structlog
 from msgspec import structs
 
 from foremask import errors
-from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentPlan, Span, Written
+from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentPlan, Written
 from foremask.fetch.client import Outbound
 from foremask.media.colour_presets import KEPT_MASK
 from foremask.options import (
@@ -175,7 +175,7 @@ class RunningStep:
         by_stored_mask = step.quality == REENCODE_ONLY
         fetched_bytes = 0
         if by_stored_mask and options.kind is ResultKind.MASK:
-            return steps.IngestDone(step.clip, step.source_key, (steps.StepArgs(whole=True),))
+            return steps.IngestDone(step.clip, step.source_key, (steps.StepArgs(),))
         clip_key = asked.clip_key if by_stored_mask else step.source_key
         await self._fetch(clip_key)
         clip = await self._run(
@@ -190,7 +190,7 @@ class RunningStep:
         if background_key is not None and background_key != asked.background_key:
             fetched_bytes += self.background.stat().st_size
         if by_stored_mask:
-            whole = steps.StepArgs(whole=True, source_key=source_key, background_key=background_key)
+            whole = steps.StepArgs(source_key=source_key, background_key=background_key)
             return steps.IngestDone(step.clip, step.source_key, (whole,), fetched_bytes)
         segments = await self._cut(await self._plan(clip))
         self.progress.move()
@@ -273,7 +273,7 @@ class RunningStep:
     async def _cut(self, spans: tuple[SegmentPlan, ...]) -> tuple[steps.StepArgs, ...]:
         """Cut the spans into files of their own, which are stored."""
         if len(spans) < 2:
-            return (steps.StepArgs(whole=True),)
+            return (steps.StepArgs(),)
         segments = []
         for number, part in enumerate(spans):
             target = self.scratch / f"segment-{number}"
@@ -281,13 +281,12 @@ class RunningStep:
             key = f"segments/{self.step.job}/{self.step.attempt}/{number}"
             await self.work.objects.put(key, target)
             await asyncio.to_thread(target.unlink)
-            shown = Span(part.first_pts, part.end_pts, part.shown_from_pts, part.shown_until_pts)
-            segments.append(steps.StepArgs(span=shown, source_key=key))
+            segments.append(steps.StepArgs(span=part, source_key=key))
         return tuple(segments)
 
     async def segment(self) -> steps.PartDone | steps.MaskDone:
         """Mask a span, or all of a short clip, whose part is the result."""
-        step, whole, mask = self.step, self.step.args.whole, self.mask
+        step, mask, whole = self.step, self.mask, self.step.args.span is None
         key = step.source_key if whole else step.args.source_key
         await self.work.objects.get(_known(key), self.source)
         background = await self._load_background(step.args.background_key)
@@ -332,10 +331,9 @@ class RunningStep:
             hints=step.args.result.hints,
             cache_bytes=NETWORK_BYTES,
         )
-        shown = None if step.args.whole else step.args.span
         if result.kind is ResultKind.MASK and isinstance(form, Preset):
             options = replace(found, preset=form, matte=result.matte)
-            return messages.Mask(self.source, self.target, options, shown)
+            return messages.Mask(self.source, self.target, options, step.args.span)
         if result.auto_zoom:  # the crop follows from all of the mask
             return messages.Mask(self.source, self.mask, replace(found, preset=KEPT_MASK))
         return messages.CutOut(
@@ -345,7 +343,7 @@ class RunningStep:
             found,
             result,
             background,
-            shown,
+            step.args.span,
             step.args.clip_start_s,
             self.mask,
         )
