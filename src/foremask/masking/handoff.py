@@ -17,7 +17,7 @@ from foremask.media.frames import Frame
 from foremask.media.png_sequence import PngSequenceWriter, numbered
 from foremask.options import AlphaFormat, MaskOptions, MattingTool
 from foremask.types import Levels
-from foremask.vision.drawing import grey_png
+from foremask.vision.drawing import as_png
 
 _NUMBER: Final = "%06d.png"  # the tools sort by text: wide enough for eleven hours
 _FIRST_IS_EMPTY: Final = (
@@ -108,4 +108,4 @@ class _HandOffWriter:
     def _add(self, pattern: str, levels: Levels) -> None:
         name = numbered(pattern, self._written)
         if self._written == 1 or name != pattern:
-            self._pictures.add(name, grey_png(levels))
+            self._pictures.add(name, as_png(levels))

@@ -23,7 +23,7 @@ from foremask.media.png_sequence import colour_png
 from foremask.media.presets import HUGE_PIXELS
 from foremask.options import CutOutOptions, MaskOptions
 from foremask.types import DeepRgb, Image, Levels, Rgb
-from foremask.vision.drawing import grey_png
+from foremask.vision.drawing import as_png
 from foremask.vision.image import Box, Cropped, MirroredImage
 from foremask.vision.network.session import InputSize, Network, NetworkOutput
 from foremask.vision.temporal.network_cache import MemoryStore, NetworkCache
@@ -114,7 +114,7 @@ def mask_picture(
     started = time.thread_time()
     picture = OnePicture(read_picture(source), network_for(options))
     levels = mask_frame(picture.frame, options, picture)
-    return _written(grey_png(levels), levels, target, picture.runtime, started, replace=replace)
+    return _written(as_png(levels), levels, target, picture.runtime, started, replace=replace)
 
 
 def cut_out_picture(

@@ -5,9 +5,9 @@ import os
 import select
 import sys
 import termios
-from collections import OrderedDict
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, Protocol, Self
 
@@ -69,7 +69,7 @@ _STILL_BRANDS = {b"heic", b"heix", b"mif1", b"avif", b"avis", b"crx "}
 _LISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<MPD", b"<?xml", b"[playlist]")
 """First bytes of playlists, concat scripts and session descriptions, which name other files."""
 _Y4M: Final = b"YUV4MPEG2 "
-_BLOCK_BYTES = 1 << 16
+_BLOCK_BYTES, _MAX_BLOCKS = 1 << 16, 64
 
 
 class Source(Protocol):
@@ -91,29 +91,23 @@ class Window:
 
     def __init__(self, source: Source, *, max_bytes: int = sys.maxsize) -> None:
         self._source = source
-        self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._position = 0
         self.size = source.seek(0, 2)
         self.bytes_read = 0
         self.max_bytes = max_bytes
+        self._block = lru_cache(_MAX_BLOCKS)(self._fetched)
 
-    def _block(self, index: int) -> bytes:
-        block = self._blocks.get(index)
-        if block is None:
-            if self.bytes_read >= self.max_bytes:
-                raise OSError(f"more than {self.max_bytes} bytes were needed")
-            self._source.seek(index * _BLOCK_BYTES)
-            want = min(_BLOCK_BYTES, self.size - index * _BLOCK_BYTES)
-            pieces = []
-            while want > 0 and (piece := self._source.read(want)[:want]):
-                pieces.append(piece)
-                want -= len(piece)
-            block = b"".join(pieces)
-            self.bytes_read += len(block)
-            self._blocks[index] = block
-            if len(self._blocks) > 64:
-                self._blocks.popitem(last=False)
-        return block
+    def _fetched(self, index: int) -> bytes:
+        if self.bytes_read >= self.max_bytes:
+            raise OSError(f"more than {self.max_bytes} bytes were needed")
+        self._source.seek(index * _BLOCK_BYTES)
+        want = min(_BLOCK_BYTES, self.size - index * _BLOCK_BYTES)
+        pieces = []
+        while want > 0 and (piece := self._source.read(want)[:want]):
+            pieces.append(piece)
+            want -= len(piece)
+            self.bytes_read += len(piece)
+        return b"".join(pieces)
 
     def read(self, size: int = -1) -> bytes:
         """Up to ``size`` bytes, from one block; none at the end."""

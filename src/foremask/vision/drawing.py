@@ -76,9 +76,10 @@ def stacked(rows: list[Rgb]) -> Rgb:
     return np.vstack([part for row in rows for part in (row, gap)][:-1])
 
 
-def as_png(rgb: Rgb) -> bytes:
-    """The picture as a PNG file."""
-    _, encoded = cv2.imencode(".png", cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
+def as_png(picture: Rgb | Levels) -> bytes:
+    """A picture as a PNG file; a mask has one channel."""
+    bgr = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
+    _, encoded = cv2.imencode(".png", bgr)
     return encoded.tobytes()
 
 
@@ -87,10 +88,4 @@ def small_png(alpha: Alpha, most_px: int) -> bytes:
     rows, columns = alpha.shape
     scale = min(1.0, most_px / max(rows, columns))
     small = resized(alpha, max(1, round(columns * scale)), max(1, round(rows * scale)))
-    return grey_png(as_levels(small))
-
-
-def grey_png(levels: Levels) -> bytes:
-    """A mask as a PNG file of one channel."""
-    _, encoded = cv2.imencode(".png", levels)
-    return encoded.tobytes()
+    return as_png(as_levels(small))

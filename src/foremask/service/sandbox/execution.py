@@ -103,12 +103,12 @@ def _cache(request: messages.Mask | messages.CutOut) -> Path | None:
 
 def _mask_picture(request: messages.MaskPicture, _: Parent) -> messages.Preview:
     from foremask.masking.stills import last_picture, mask_frame
-    from foremask.vision.drawing import grey_png
+    from foremask.vision.drawing import as_png
 
     picture = last_picture(request.picture, request.options)
     levels = mask_frame(picture.frame, request.options, picture)
     height, width = levels.shape
-    return messages.Preview(grey_png(levels), width, height)
+    return messages.Preview(as_png(levels), width, height)
 
 
 def _cut_out(request: messages.CutOut, parent: Parent) -> Report:

@@ -94,14 +94,7 @@ def _solve_before(
     known = there[:, 3] >= MIN_KNOWN
     colours = there[known, :3] * (255 / there[known, 3:])  # unknown cells are black
     band = (rows * width + columns)[known]
-    if not band.size:
-        return
-    alpha = levels.ravel().take(band)[:, None] * np.float32(1 / 255)
-    pixels = target.reshape(-1, 3)
-    solved = pixels.take(band, axis=0).astype(np.float32)
-    residual = rgb.reshape(-1, 3).take(band, axis=0) - alpha * solved - (1 - alpha) * colours
-    solved += residual * (alpha / (alpha * alpha + np.float32(DAMPING)))
-    pixels[band] = cv2.convertScaleAbs(np.maximum(solved, 0)).reshape(solved.shape)
+    _solve_band(target, rgb, levels, band, colours, DAMPING)
 
 
 def _with_margin(start: int, length: int, whole: int) -> slice:
@@ -114,12 +107,12 @@ def _with_margin(start: int, length: int, whole: int) -> slice:
 def _solve_box(rgb: Rgb, levels: Levels, target: Rgb) -> None:
     height, width = levels.shape
     foreground, background = _small_sides(rgb, levels)
+    band = _band(levels)
+    behind = np.asarray(cv2.resize(_as_rgb(background), (width, height)), np.uint8)
+    behind = behind.view(_PIXEL).ravel().take(band).view(np.uint8).reshape(-1, 3)
     filled = np.asarray(cv2.resize(_as_rgb(foreground), (width, height)), np.uint8)
     cv2.copyTo(rgb, cv2.inRange(levels, 255, 255), filled)
-    band = _band(levels)
-    if band.size:
-        behind = np.asarray(cv2.resize(_as_rgb(background), (width, height)), np.uint8)
-        _solve_band(filled, behind, rgb, levels, band)
+    _solve_band(filled, rgb, levels, band, behind)
     target[:] = filled
 
 
@@ -129,20 +122,29 @@ def _band(levels: NDArray[Any]) -> NDArray[np.intp]:
 
 
 def _solve_band(
-    foreground: Rgb, background: Rgb, picture: Rgb, levels: Levels, band: NDArray[np.intp]
+    target: Rgb,
+    picture: Rgb,
+    levels: Levels,
+    band: NDArray[np.intp],
+    background: NDArray[Any],
+    damping: float | None = None,
 ) -> None:
-    pixels, behind, wanted = (
-        each.view(_PIXEL).ravel() for each in (foreground, background, picture)
-    )
+    """Change ``target`` in the band so that it and the band's ``background`` mix to ``picture``.
+
+    With ``damping`` they do so in part: where neither alpha nor the background is exact.
+    """
+    pixels, wanted = (each.view(_PIXEL).ravel() for each in (target, picture))
     for start in range(0, band.size, AT_ONCE):
-        some = band[start : start + AT_ONCE]
+        part = slice(start, start + AT_ONCE)
+        some = band[part]
         alpha = levels.ravel().take(some) * np.float32(1 / 255)
         beyond = 1 - alpha
-        gain = alpha / (alpha * alpha + beyond * beyond)
+        spare = beyond * beyond if damping is None else np.float32(damping)
+        gain = alpha / (alpha * alpha + spare)
         front, back, gains = (cv2.merge([each] * 3).ravel() for each in (alpha, beyond, gain))
         solved = pixels.take(some).view(np.uint8).astype(np.float32)
         residual = wanted.take(some).view(np.uint8) - front * solved
-        residual -= back * behind.take(some).view(np.uint8)
+        residual -= back * background[part].ravel()
         residual *= gains
         solved += residual
         rounded = cv2.convertScaleAbs(np.maximum(solved, 0, out=solved))  # and clipped to 255
