@@ -12,12 +12,15 @@ import httpx
 import pytest
 from obstore.store import S3Store
 
+from foremask.facts import Clip
 from foremask.fetch.client import Outbound
-from foremask.options import Limits
+from foremask.options import Form, Limits
 from foremask.service.api.application import create_app
 from foremask.service.api.context import Service
+from foremask.service.api.probing import Prober, Source
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.schema import VERSION, migrate
+from foremask.service.jobs.steps import JobResult
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.sandbox import confine
 from foremask.service.storage.objects import Objects, open_objects
@@ -103,7 +106,7 @@ async def api_over(
     database: Database, objects: Objects, outbound: Outbound, data_dir: Path
 ) -> AsyncIterator[httpx.AsyncClient]:
     settings = Settings(data_dir=data_dir)
-    parts = (settings, database, objects, outbound, None, Limits())  # it probes no clip
+    parts = (settings, database, objects, outbound, NoVerdict(), Limits())
     app = create_app(Service(*parts, None))  # type: ignore[arg-type]  # it masks no picture
     transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
     async with httpx.AsyncClient(transport=transport, base_url=settings.base_url) as client:
@@ -130,6 +133,21 @@ async def ready(
             return reported
 
         yield checks
+
+
+class NoVerdict(Prober):
+    """A prober that never knows."""
+
+    def __init__(self) -> None:
+        """It has nothing to probe with."""
+
+    def locate(self, url: str, param: str = "video") -> Source:
+        return Source(url=url)
+
+    async def probe(
+        self, source: Source, form: Form, asked: JobResult, owner: str, *, now: bool = False
+    ) -> tuple[Clip | None, JobResult, int]:
+        return None, asked, 0
 
 
 def test_the_metrics_count_answers_and_jobs(service: Running, clip_origin: str) -> None:
