@@ -101,7 +101,8 @@ async def _job_of_clip(call: Call[bodies.JobBody], *, now: bool = False) -> NewJ
     if body.webhook_url is not None:
         await service.outbound.check_url(body.webhook_url, "webhook_url", call.owner)
     source = prober.locate(body.video)
-    clip, result, fetched_bytes = await prober.probe(source, form, result, call.owner, now=now)
+    with span("probe"):
+        clip, result, fetched_bytes = await prober.probe(source, form, result, call.owner, now=now)
     return NewJob(
         request_id=call.request_id,
         token_id=call.grant.token_id,

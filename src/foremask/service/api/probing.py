@@ -116,8 +116,7 @@ class Prober:
         """
         found, request = None, messages.Probe(None, self.limits, form, asked.options.kind)
         try:
-            with span("probe"):
-                found = await self._ask(source, "video", owner, request)
+            found = await self._ask(source, "video", owner, request)
         except errors.Overloaded:
             if now:
                 raise
