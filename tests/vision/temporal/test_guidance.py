@@ -247,12 +247,22 @@ def test_a_choice_changes_no_bit_of_another_shot() -> None:
     assert chosen[35].sum() < 0.6 * plain[35].sum()
 
 
-def refused(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def with_blue(t: int, x: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A red disc goes to the right; a blue one is at column ``x``."""
     rgb = background(1)
-    a, b = disc(60 + 3 * t, 60, RADIUS), disc(250, 130, 24)
+    a, b = disc(60 + 3 * t, 60, RADIUS), disc(x, 130, 24)
     painted(rgb, a, 60 + 3 * t)
     rgb[b] = np.array([20, 30, 150], np.uint8) + background(77)[b] // 8
     return rgb, a, b
+
+
+def refused(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return with_blue(t, 250)
+
+
+def wandering(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The blue disc goes to the left."""
+    return with_blue(t, 270 - 3 * t)
 
 
 class BlueNetwork(RedNetwork):
@@ -300,15 +310,6 @@ class OnceNetwork(RedNetwork):
         there = np.array_equal(whole.rgb(WIDTH, HEIGHT), self._picture)
         alpha = 1 if isinstance(image, Cropped) else 0.7 * there
         return BlueNetwork(alpha).infer(image, size)
-
-
-def wandering(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """A red disc goes to the right, a blue one to the left."""
-    rgb = background(1)
-    a, b = disc(60 + 3 * t, 60, RADIUS), disc(270 - 3 * t, 130, 24)
-    painted(rgb, a, 60 + 3 * t)
-    rgb[b] = np.array([20, 30, 150], np.uint8) + background(77)[b] // 8
-    return rgb, a, b
 
 
 @pytest.mark.parametrize("frame", [0, 23])

@@ -89,32 +89,25 @@ class AnchorFeatures:
 
     features: list[NDArray[np.float16]]
     colours: NDArray[np.float16]
-    motion: Alpha
-
-    def motion_on_grid(self) -> Alpha:
-        """The motion as (GRID, GRID)."""
-        return resized(self.motion, GRID, GRID)
+    motion: Alpha  # (GRID, GRID), as the colours
 
     def levels(self) -> Maps:
         """All of it as maps (h, w, channels), each at its own size."""
-        motion = self.motion_on_grid()[..., None]
-        near = np.concatenate([self.colours.astype(np.float32), motion, _position()], axis=-1)
-        return [*(each.astype(np.float32) for each in self.features), near]
+        near = [self.colours.astype(np.float32), self.motion[..., None], _position()]
+        return [*(each.astype(np.float32) for each in self.features), np.concatenate(near, axis=-1)]
 
 
-def subject_logits(
-    anchors: Sequence[AnchorFeatures], masks: Sequence[Levels]
-) -> list[Alpha] | None:
+def subject_logits(anchors: Sequence[AnchorFeatures], masks: Sequence[Levels]) -> list[Alpha]:
     """A logit for each anchor on the classifier's grid, positive for the subject.
 
-    Trained on what ``masks`` (any size) are sure of, so a few wrong anchors are outvoted. None
+    Trained on what ``masks`` (any size) are sure of, so a few wrong anchors are outvoted. All are 0
     when the masks are sure of nothing, or of one side only.
     """
     rng = np.random.default_rng(SEED)
     small = [resized(mask, GRID, GRID) * np.float32(1 / 255) for mask in masks]
     samples = _training_samples(anchors, small, rng)
     if samples is None:
-        return None
+        return [np.zeros((GRID, GRID), np.float32)] * len(anchors)
     net = _train(*samples, rng)
     return [net.predict(anchor.levels()) for anchor in anchors]
 
@@ -128,13 +121,12 @@ def _training_samples(
     anchors: Sequence[AnchorFeatures], masks: Sequence[Alpha], rng: np.random.Generator
 ) -> _TrainingSamples | None:
     """Sampled pixels with labels, weights (each class sums to 1), and the width of each level."""
-    motions = [anchor.motion_on_grid() for anchor in anchors]
-    static_level = _static_level(motions, masks)
+    static_level = _static_level([anchor.motion for anchor in anchors], masks)
     rows, labels, widths = [], [], []
-    for anchor, motion, mask in zip(anchors, motions, masks, strict=True):
+    for anchor, mask in zip(anchors, masks, strict=True):
         maps = anchor.levels()
         widths = [each.shape[2] for each in maps]
-        moving = motion >= static_level
+        moving = anchor.motion >= static_level
         for label, sure in enumerate((mask < 1 - SURE, (mask > SURE) & moving)):
             there = np.flatnonzero(sure)
             if there.size:

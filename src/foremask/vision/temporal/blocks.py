@@ -4,7 +4,7 @@ import heapq
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -19,7 +19,7 @@ from foremask.vision.temporal.frame_hints import FrameHints
 from foremask.vision.temporal.guidance import Guidance, Hinted
 from foremask.vision.temporal.incoming import IncomingFrame
 from foremask.vision.temporal.network_cache import NetworkCache
-from foremask.vision.temporal.propagation import FrameFlow, flow_between
+from foremask.vision.temporal.propagation import flow_between
 from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import Tier, grid_of
 from foremask.vision.temporal.verdict import Judge
@@ -82,28 +82,14 @@ class Anchor:
         return np.asarray(np.rint(mean), np.uint8)
 
 
-@dataclass(slots=True)
-class Block:
-    """Frames that follow each other, from one anchor to another; the first ends a block too."""
-
-    first: int
-    frame_flows: list[FrameFlow]
-    anchors: dict[int, Anchor]  # in the order in which they were inferred
-
-    @property
-    def last(self) -> int:
-        return self.first + len(self.frame_flows) - 1
-
-    def end(self) -> "Block":
-        return Block(self.last, self.frame_flows[-1:], {self.last: self.anchors[self.last]})
-
-
 class Blocks:
     """Chooses and infers the anchors of a shot, a block at a time.
 
-    A block ends where `BLOCK_FRAMES` divides the frame's number, or with the shot. Which frames are
-    anchors depends on nothing before the context of their window. ``on_features`` gets the features
-    of each anchor as it is inferred: 27 MB each, which are not kept here.
+    A block goes from an anchor to where `BLOCK_FRAMES` divides the frame's number, or to the end of
+    the shot; the first frame ends a block too. Which frames are anchors depends on nothing before
+    the context of their window. ``on_features`` gets the features of each anchor as it is inferred:
+    27 MB each, which are not kept here. ``steps`` and ``anchors`` have what is not forgotten of the
+    shot, by frame; frames of a block that has not ended are in ``steps`` already.
     """
 
     def __init__(
@@ -115,48 +101,50 @@ class Blocks:
         self._tools = tools
         self._on_features = on_features
         self._tier = tools.tier
-        self._block = Block(first.number, [first.frame_flow], {})
+        self.steps = {first.number: first.frame_flow}
+        self.anchors: dict[int, Anchor] = {}
         self._waiting = {first.number: first}
+        self._first = self._last = first.number  # of the block
         self._frame_count = 1
         self._anchor_count = 0
         self._mirror_differs = True  # until it has been asked
         self._infer(first.number)
         self._add_for_hints()
+        self._waiting.clear()
 
-    @property
-    def start(self) -> Block:
-        return self._block.end()
-
-    def add(self, incoming: IncomingFrame) -> Block | None:
-        """Add a frame; the block that it ends."""
-        last = self._block.frame_flows[-1]
-        self._block.frame_flows[-1] = replace(last, to_next=incoming.flow_from_previous)
-        self._block.frame_flows.append(incoming.frame_flow)
+    def add(self, incoming: IncomingFrame) -> bool:
+        """Add a frame; whether it ends a block."""
+        self._last = incoming.number
+        self.steps[incoming.number] = incoming.frame_flow
         self._waiting[incoming.number] = incoming
         self._frame_count += 1
-        return None if incoming.number % BLOCK_FRAMES else self._finished()
+        return incoming.number % BLOCK_FRAMES == 0 and self.finish()
 
     def restart_budget(self) -> None:
         """Choose and ask as if the shot began with the last frame of the block."""
         self._frame_count = self._anchor_count = 1
         self._mirror_differs = True
-        self._compare(self._block.anchors[self._block.first])
+        self._compare(self.anchors[self._first])
 
-    def finish(self) -> Block | None:
-        """The frames that still wait, if any do: the shot ends here."""
-        return self._finished() if len(self._block.frame_flows) > 1 else None
-
-    def _finished(self) -> Block:
+    def finish(self) -> bool:
+        """Infer the frames that wait, and return whether any did: the block ends here."""
+        if not self._waiting:
+            return False
         self._infer_block()
-        block = self._block
-        self._block = block.end()
+        self._first = self._last
         self._waiting.clear()
-        self._tools.on_asked(block.last + 1)
-        return block
+        self._tools.on_asked(self._last + 1)
+        return True
+
+    def forget(self, before: int) -> None:
+        """Drop the frames before this one."""
+        for kept in (self.steps, self.anchors):
+            for frame in [each for each in kept if each < before]:
+                del kept[frame]
 
     def _infer_block(self) -> None:
         """Infer waiting frames: evenly spaced, then where masks disagree, as the tier allows."""
-        first, last = self._block.first, self._block.last
+        first, last = self._first, self._last
         intervals = -(-(last - first) // self._tier.stride)
         regular = [
             first + round(interval * (last - first) / intervals)
@@ -185,7 +173,9 @@ class Blocks:
             return
         further = [frame for frame, each in self._waiting.items() if guidance.on(each.image)]
         if guidance.follows_things:
-            for before, after in itertools.pairwise(sorted(self._block.anchors)):
+            for before, after in itertools.pairwise(
+                sorted(each for each in self.anchors if each >= self._first)
+            ):
                 steps = -(-(after - before) // FOLLOWED_STRIDE)
                 further += [
                     before + round(step * (after - before) / steps) for step in range(1, steps)
@@ -194,7 +184,7 @@ class Blocks:
             incoming = self._waiting[frame]
             image = image_for(guidance, incoming.image)
             added = Anchor({}, None, incoming.small, image)
-            anchor = self._block.anchors.setdefault(frame, added)
+            anchor = self.anchors.setdefault(frame, added)
             anchor.hints = guidance.on(incoming.image)
 
     def _queue_gap(self, gaps: list[tuple[float, int, int]], before: int, after: int) -> None:
@@ -207,14 +197,11 @@ class Blocks:
     def _disagreement(self, first: int, last: int) -> float:
         """The share of the subject on which two anchors disagree in the frame between them."""
         middle = (first + last) // 2
-        start = self._block.first
-        steps = self._block.frame_flows
-        height, width = steps[middle - start].grey.shape
+        height, width = self.steps[middle].grey.shape
         propagated = []
         for frame in (first, last):
-            mean = self._block.anchors[frame].mean()
-            mask = resized(as_alpha(mean), width, height)
-            propagated.append(warp(mask, flow_between(steps, middle - start, frame - start)))
+            mask = resized(as_alpha(self.anchors[frame].mean()), width, height)
+            propagated.append(warp(mask, flow_between(self.steps, middle, frame)))
         return disagreement(*propagated)
 
     def _infer(self, frame: int) -> None:
@@ -233,7 +220,7 @@ class Blocks:
             if self._tools.cache is not None:
                 self._tools.cache.keep_opinions(f"{frame}", opinions, box)
         image = image_for(self._tools.guidance, incoming.image)
-        anchor = self._block.anchors[frame] = Anchor(opinions, box, incoming.small, image)
+        anchor = self.anchors[frame] = Anchor(opinions, box, incoming.small, image)
         self._compare(anchor)
         self._tools.on_anchor(anchor.mean())
         self._anchor_count += 1

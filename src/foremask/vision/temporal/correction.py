@@ -7,11 +7,8 @@ person clicks in the middle of what is wrong: how deep the click lies in a candi
 ``benchmarks.quality.places`` fits the trees. Source: docs/adr/0050.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib import resources
 
 import cv2
 import numpy as np
@@ -21,7 +18,7 @@ from foremask.types import Alpha, Rgb
 from foremask.vision.temporal.frame_hints import CROP_SHARES, OTHER_SHARE, Claim, part_at
 from foremask.vision.temporal.regions import FOREGROUND, MOST_LOGIT, Features
 from foremask.vision.temporal.things import depth_of
-from foremask.vision.temporal.verdict import Trees, trees_of
+from foremask.vision.temporal.verdict import fitted_trees
 
 LEVELS = {
     "all": (0.0,),
@@ -88,7 +85,7 @@ def place_of(
     candidates, features = measured(click, shown, opposite)
     if not candidates:
         return None
-    return candidates[int(np.argmax(fitted_trees().log_odds(features)))].place
+    return candidates[int(np.argmax(fitted_trees("correction").log_odds(features)))].place
 
 
 def _new_thing(click: Claim, shown: Shown, ask_round: AskRound) -> Place | None:
@@ -109,13 +106,6 @@ def _found_round(click: Claim, opinion: Alpha) -> Place | None:
     return part_at(opinion > min(FOREGROUND, there / 2), click.row, click.column)
 
 
-@lru_cache(maxsize=1)
-def fitted_trees() -> Trees:
-    """The trees that ``python -m benchmarks.quality.places --write`` has fitted."""
-    file = resources.files("foremask.vision.temporal").joinpath("correction.json")
-    return trees_of(json.loads(file.read_text()))
-
-
 def measured(
     click: Claim, shown: Shown, opposite: Sequence[Claim] = ()
 ) -> tuple[list[Candidate], Features]:
@@ -126,7 +116,7 @@ def measured(
     """
     wrong = (shown.mask > FOREGROUND) != click.positive
     away = _distance(click, wrong.shape)
-    part = _part_round(click, wrong)
+    part = part_at(wrong, click.row, click.column)
     is_of_several = (wrong & ~part).sum() > OTHER_SHARE * part.sum()
     is_of_several &= not any(part[each.row, each.column] for each in opposite)
     for other in opposite:
@@ -142,12 +132,12 @@ def measured(
     seed = wrong & (away <= min(SEED_PX, max(1.5, room / 2)))
     cues = _cues(click, shown, away / np.float32(room), wrong, seed)
     most_px = wrong.size if click.positive or is_of_several else MOST_TAKEN * picked
-    candidates = [
-        Candidate(name, level, place)
-        for name, plane in cues.items()
-        for level in LEVELS[_kind(name)]
-        if LEAST_PX <= (place := _part_round(click, wrong & (plane > level))).sum() <= most_px
-    ]
+    candidates = []
+    for name, plane in cues.items():
+        for level in LEVELS[_kind(name)]:
+            place = part_at(wrong & (plane > level), click.row, click.column)
+            if LEAST_PX <= place.sum() <= most_px:
+                candidates.append(Candidate(name, level, place))
     if not candidates:
         return [], {}
     return candidates, _features(click, shown, wrong, room, cues, candidates)
@@ -256,13 +246,6 @@ def _mean(plane: NDArray[np.float32], place: Place) -> float:
 def _kind(cue: str) -> str:
     """Its name without a number."""
     return cue.split(",")[0].split()[0]
-
-
-def _part_round(click: Claim, places: Place) -> Place:
-    """The connected part round the click; empty where the click is on none."""
-    if not places[click.row, click.column]:
-        return np.zeros_like(places)
-    return part_at(places, click.row, click.column)
 
 
 def _distance(click: Claim, shape: tuple[int, ...]) -> Alpha:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Alpha, Flow, Luma, Rgb
-from foremask.vision.temporal.flow import resize_flow, warp
+from foremask.vision.temporal.flow import FlowEstimator, resize_flow, warp
 
 SIDE_FRAMES = 3  # compared on each side of a boundary
 DELAY_FRAMES = SIDE_FRAMES - 1  # pictures that are drawn before a boundary is decided
@@ -47,10 +47,7 @@ class CutFinder:
     """Decides on boundaries in order. Not for use by two threads at once."""
 
     def __init__(self) -> None:
-        self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        self._dis.setFinestScale(0)
-        self._dis.setPatchStride(4)
-        self._dis.setVariationalRefinementIterations(0)
+        self._flow = FlowEstimator(iterations=0)
         self._before: deque[_View] = deque(maxlen=SIDE_FRAMES)
         self._shared: dict[int, float] = {}  # structure with the picture before, by number
         self._from_here: deque[_View | None] = deque()  # None: shows nothing
@@ -112,16 +109,13 @@ class CutFinder:
         """The share of structure that both show in the same colours, along consistent flow."""
         known = later.matches.get(earlier.number)
         if known is None:
-            back, ahead = self._flow(later, earlier), self._flow(earlier, later)
+            back = self._flow(later.grey, earlier.grey)
+            ahead = self._flow(earlier.grey, later.grey)
             similarity, weight = _structure(later.grey, warp(earlier.grey, back))
             similarity *= _agreement(back, ahead)
             similarity *= _same_chroma(later.chroma, warp(earlier.chroma, back))
             known = later.matches[earlier.number] = _mean(similarity, weight)
         return known
-
-    def _flow(self, here: _View, there: _View) -> Flow:
-        nothing = np.zeros((*here.grey.shape, 2), np.float32)
-        return np.asarray(self._dis.calc(here.grey, there.grey, nothing), np.float32)
 
 
 def starts_of_shots[Item](

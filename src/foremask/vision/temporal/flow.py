@@ -29,11 +29,11 @@ class FlowEstimator:
     not (docs/adr/0050). Patches of 8 pixels are matched every `PATCH_STRIDE_PX`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, iterations: int = VARIATIONAL_ITERATIONS) -> None:
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._dis.setFinestScale(0)
         self._dis.setPatchStride(PATCH_STRIDE_PX)
-        self._dis.setVariationalRefinementIterations(VARIATIONAL_ITERATIONS)
+        self._dis.setVariationalRefinementIterations(iterations)
 
     def __call__(self, here: Luma, there: Luma) -> Flow:
         """For each pixel of ``here``, where it is in ``there``, relative, in pixels."""

@@ -1,7 +1,7 @@
 """The network's results on a clip, kept for a later run over the same clip.
 
-A run with hints starts from the results without them: which frames are anchors, their opinions and
-features, and each crop. Those are read from here, so hints cost no inference
+A run with hints starts from the results without them: which frames are anchors, their opinions,
+the classifier's logits, and each crop. Those are read from here, so hints cost no inference
 where they change nothing. Masks are the same with and without it: docs/adr/0050.
 """
 
@@ -12,7 +12,7 @@ import logging
 import shutil
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,9 +25,8 @@ from foremask.types import Image, Levels
 from foremask.vision.network.opinions import CropBox, View, ask, infer_part
 from foremask.vision.network.session import Network
 from foremask.vision.resample import as_levels
-from foremask.vision.temporal.appearance import COMPONENTS
 
-VERSION: Final = 3
+VERSION: Final = 4
 ALWAYS: Final = -1.0  # below every uncertainty
 _IDENTITY: Final = "identity.json"
 _COMPLETE: Final = "complete"
@@ -36,7 +35,7 @@ _UNREADABLE: Final = (
     *(zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, ValueError),
     RuntimeError,  # encrypted, or of a version or by a method that Python does not know
 )
-MOST_ARRAY_BYTES: Final = 64 << 20  # the largest, features of 512x512 in 64 planes, has 32 MiB
+MOST_ARRAY_BYTES: Final = 16 << 20  # the largest, logits of all anchors of a window, has 13 MiB
 
 log = logging.getLogger(__name__)
 
@@ -57,16 +56,16 @@ class MemoryStore:
         """None where there is none of this name."""
         return self._arrays.get(name)
 
-    def put(self, name: str, planes: Planes) -> bool:
-        """Keep an array and return whether there was room. An array of that name stays as it is."""
+    def put(self, name: str, planes: Planes) -> None:
+        """Keep an array; one of that name stays as it is."""
         self._arrays.setdefault(name, planes)
-        return True
 
 
 class FileStore:
     """As `MemoryStore`, in a ZIP file, which `open_file_store` opens.
 
-    It is optional: where the disk takes no more, that is logged once, and nothing more is kept.
+    It is optional: where the disk or ``most_bytes`` has no more room, that is logged once, and
+    nothing more is kept.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -106,16 +105,15 @@ class FileStore:
         except _UNREADABLE:
             raise NotACacheError(f"the kept network results are damaged at {name}") from None
 
-    def put(self, name: str, planes: Planes) -> bool:
-        if name in self._names:
-            return True
-        if self.has_failed or self._archive is None:
-            return False
+    def put(self, name: str, planes: Planes) -> None:
+        if name in self._names or self.has_failed or self._archive is None:
+            return
         buffer = io.BytesIO()
         np.save(buffer, planes, allow_pickle=False)
         written = buffer.getvalue()
         if len(written) > min(MOST_ARRAY_BYTES, self._most_bytes - self._bytes):
-            return False
+            self.fail(f"they take more than {self._most_bytes} bytes")
+            return
         how = zipfile.ZIP_DEFLATED if planes.dtype == np.uint8 else zipfile.ZIP_STORED
         try:
             self._archive.writestr(name, written, how, compresslevel=1)
@@ -125,10 +123,9 @@ class FileStore:
             with suppress(OSError):  # else what it refused would be written again at each read
                 self._file.close()
             self._archive.fp = self._file = Path(self._file.name).open("rb")  # noqa: SIM115
-            return False
+            return
         self._names.add(name)
         self._bytes += self._archive.getinfo(name).compress_size
-        return True
 
     @contextmanager
     def _left_out_where_it_fails(self) -> Iterator[None]:
@@ -235,7 +232,6 @@ class NetworkCache:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._is_full = False
 
     @property
     def is_complete(self) -> bool:
@@ -243,14 +239,13 @@ class NetworkCache:
         return self._store.get(_COMPLETE) is not None
 
     def finish(self) -> None:
-        if not self._is_full:
-            self._store.put(_COMPLETE, np.ones(1, np.uint8))
+        self._store.put(_COMPLETE, np.ones(1, np.uint8))
 
     def get(self, name: str) -> Planes | None:
         return self._store.get(name)
 
     def put(self, name: str, planes: Planes) -> None:
-        self._is_full = not self._store.put(name, planes) or self._is_full
+        self._store.put(name, planes)
 
     def opinions(self, group: str) -> tuple[dict[View, Levels], CropBox | None]:
         """The opinions of an image, and what its crops show; none where they were not kept."""
@@ -270,16 +265,6 @@ class NetworkCache:
             down, across = box
             ends = [down.start, down.stop, across.start, across.stop]
             self.put(f"{group}/box", np.array(ends, np.int32))
-
-    def levels(self, group: str, what: str) -> list[Planes]:
-        """An array for each level of features."""
-        found = [self.get(f"{group}/{what} {number}") for number in range(len(COMPONENTS))]
-        return [each for each in found if each is not None]
-
-    def keep_levels(self, group: str, what: str, levels: Sequence[Planes]) -> None:
-        """Keep an array for each level of features."""
-        for number, level in enumerate(levels):
-            self.put(f"{group}/{what} {number}", level)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Propagates the masks of anchors to every frame, as a mean that steadies them."""
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,74 +12,52 @@ from foremask.vision.resample import resized
 from foremask.vision.temporal.flow import compose, resize_flow, trust, warp
 
 MIN_TRUST = 1e-3  # where no anchor is trusted, all count equally
-FIXED_POINT_PER_PX = 32  # finer than flow is accurate; 16 bits hold 1024 pixels of these
-MAX_FIXED_POINT = 32767
 
-
-@dataclass(frozen=True, slots=True)
-class PackedFlow:
-    """The flow from a frame to another, small enough to keep a window of them."""
-
-    fixed_point: NDArray[np.int16]  # the flow in 1 / FIXED_POINT_PER_PX of a pixel
-
-    @classmethod
-    def of(cls, flow: Flow) -> "PackedFlow":
-        limit = MAX_FIXED_POINT
-        fixed_point = np.clip(np.rint(flow * np.float32(FIXED_POINT_PER_PX)), -limit, limit)
-        return cls(fixed_point.astype(np.int16))
-
-    @property
-    def flow(self) -> Flow:
-        """In pixels."""
-        return self.fixed_point * np.float32(1 / FIXED_POINT_PER_PX)
-
-    @property
-    def length(self) -> float:
-        """The mean length, in pixels."""
-        return float(np.linalg.norm(self.flow, axis=2).mean())
+type PackedFlow = NDArray[np.float16]
+"""A flow in half of its memory: a window keeps two a frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameFlow:
-    """One frame of a window: its luma and the flows to its neighbours, on the flow grid."""
+    """A frame's luma, and the flows to the frame before and from it, on the flow grid."""
 
     grey: Luma
-    to_previous: PackedFlow | None  # None on the first frame of a shot
-    to_next: PackedFlow | None  # None on the last frame of a shot
-
-    def towards(self, direction: int) -> PackedFlow | None:
-        """The flow to the frame before (-1) or after (1)."""
-        return self.to_previous if direction < 0 else self.to_next
+    to_previous: PackedFlow | None  # both None on the first frame of a shot
+    from_previous: PackedFlow | None
 
 
-def propagate(
-    gap: int,
-    steps: Sequence[FrameFlow],
-    anchors: Sequence[int],
-    masks: Sequence[Levels],
-    per_side: int,
-) -> list[Alpha]:
-    """The masks from anchor number ``gap`` up to the next one, or to the end of the window.
+type Steps = Mapping[int, FrameFlow]
+"""Frames that follow each other, by their numbers."""
+
+
+def step_from(steps: Steps, frame: int, direction: int) -> Flow | None:
+    """The flow from a frame to the one before (-1) or after (1); None across a cut or an end."""
+    other = steps.get(frame + direction)
+    if other is None:
+        return None
+    packed = steps[frame].to_previous if direction < 0 else other.from_previous
+    return None if packed is None else packed.astype(np.float32)
+
+
+def propagate(first: int, steps: Steps, masks: Mapping[int, Levels], per_side: int) -> list[Alpha]:
+    """The masks from the anchor ``first`` up to the next one, or to the end of ``steps``.
 
     Each is the mean of the masks of the ``per_side`` nearest anchors on each side, warped here and
-    weighted by trust; an anchor's own mask counts with full trust. ``masks[k]`` is that of frame
-    ``anchors[k]``, on the mask grid. Masks never cross a cut: no flow does.
+    weighted by trust; an anchor's own mask counts with full trust. ``masks`` has those of the
+    anchors by frame, on the mask grid. Masks never cross a cut: no flow does.
     """
-    first = anchors[gap]
-    end = anchors[gap + 1] if gap + 1 < len(anchors) else len(steps)
+    anchors = sorted(masks)
+    gap = anchors.index(first)
+    end = anchors[gap + 1] if gap + 1 < len(anchors) else max(steps) + 1
     earlier = _paths(steps, anchors, range(anchors[max(0, gap - per_side)], end), per_side)
     beyond = min(len(anchors) - 1, gap + per_side)
     later = _paths(steps, anchors, range(max(end - 1, anchors[beyond]), first - 1, -1), per_side)
     before, after = dict(earlier), dict(later)
-    anchor_masks = dict(zip(anchors, masks, strict=True))
-    return [
-        _mean(frame, anchor_masks, before[frame] | after[frame], steps)
-        for frame in range(first, end)
-    ]
+    return [_mean(frame, masks, before[frame] | after[frame], steps) for frame in range(first, end)]
 
 
 def _paths(
-    steps: Sequence[FrameFlow], anchors: Sequence[int], frames: range, per_side: int
+    steps: Steps, anchors: Sequence[int], frames: range, per_side: int
 ) -> Iterator[tuple[int, dict[int, Flow]]]:
     """For each of ``frames``, the flows to the ``per_side`` anchors passed last.
 
@@ -88,10 +66,9 @@ def _paths(
     """
     passed: dict[int, Flow | None] = {}  # None: this very frame
     for frame in frames:
-        flow_step = steps[frame].towards(-frames.step)
+        step = step_from(steps, frame, -frames.step)
         paths: dict[int, Flow] = {}
-        if frame != frames.start and flow_step is not None:
-            step = flow_step.flow
+        if frame != frames.start and step is not None:
             paths = {k: step if rest is None else compose(step, rest) for k, rest in passed.items()}
         yield frame, paths
         passed = dict(paths)
@@ -99,9 +76,7 @@ def _paths(
             passed = {frame: None} | dict(itertools.islice(paths.items(), per_side - 1))
 
 
-def _mean(
-    frame: int, masks: dict[int, Levels], paths: dict[int, Flow], steps: Sequence[FrameFlow]
-) -> Alpha:
+def _mean(frame: int, masks: Mapping[int, Levels], paths: dict[int, Flow], steps: Steps) -> Alpha:
     """The mean, by trust, of the masks propagated along ``paths`` and the frame's own mask."""
     height, width = next(iter(masks.values())).shape
     total = np.zeros((height, width), np.float32)
@@ -117,16 +92,15 @@ def _mean(
     return total / (255 * weight)
 
 
-def flow_between(steps: Sequence[FrameFlow], here: int, there: int) -> Flow:
+def flow_between(steps: Steps, here: int, there: int) -> Flow:
     """The flow from one frame to another of the same shot; all zero across a cut."""
     flow: Flow | None = None
     direction = -1 if there < here else 1
     for at in range(here, there, direction):
-        flow_step = steps[at].towards(direction)
-        if flow_step is None:
+        step = step_from(steps, at, direction)
+        if step is None:
             break
-        rest = flow_step.flow
-        flow = rest if flow is None else compose(flow, rest)
+        flow = step if flow is None else compose(flow, step)
     else:
         if flow is not None:
             return flow

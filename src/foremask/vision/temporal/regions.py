@@ -6,7 +6,7 @@ again, so that a body on which opinions are undecided is decided as a whole. Wha
 here is what `verdict` decides by.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,25 +121,21 @@ class Regions:
 
     def along_outline(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
         """The mean of ``plane`` along each region's border with others."""
+        return self._over_border(lambda here, there: np.maximum(plane[here], plane[there]))
+
+    def enclosed(self, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+        """Of each region's border with other regions, the share that borders on ``inside``."""
+        return self._over_border(lambda _, there: inside[there])
+
+    def _over_border(self, value: Callable[[Any, Any], NDArray[Any]]) -> NDArray[np.float32]:
+        """The mean over each region's border of a value of the pixels on both sides."""
         total, length = np.zeros(len(self.sizes)), np.zeros(len(self.sizes))
         for here, there in _NEIGHBOURS:
             differ = self.labels[here] != self.labels[there]
             mine = self.labels[here][differ]
-            across = np.maximum(plane[here], plane[there])[differ]
-            total += np.bincount(mine, across, minlength=len(total))
+            total += np.bincount(mine, value(here, there)[differ], minlength=len(total))
             length += np.bincount(mine, minlength=len(length))
         return np.asarray(total / length.clip(1), np.float32)
-
-    def enclosed(self, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
-        """Of each region's border with other regions, the share that borders on ``inside``."""
-        border = np.zeros(len(self.sizes))
-        shared = np.zeros(len(self.sizes))
-        for here, there in _NEIGHBOURS:
-            mine, theirs = self.labels[here], self.labels[there]
-            differ = mine != theirs
-            border += np.bincount(mine[differ], minlength=len(border))
-            shared += np.bincount(mine[differ & inside[there]], minlength=len(border))
-        return (shared / np.maximum(border, 1)).astype(np.float32)
 
 
 def _unique_pairs(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.intp]:
@@ -165,7 +161,7 @@ class Scene:
     """One anchor and what is known of it, on one grid.
 
     ``opinions`` by view; a crop's, which shows ``box``, has that of the whole picture elsewhere.
-    ``links`` lead to the anchors so many places before (negative) or after it.
+    ``links`` lead to the anchors before (-1) and after it (1).
     """
 
     rgb: Rgb
@@ -244,7 +240,7 @@ def _of_view(regions: Regions, scene: Scene, view: View) -> NDArray[np.float32]:
 
 
 def _of_neighbours(regions: Regions, scene: Scene, index: int, means: Sequence[Alpha]) -> Features:
-    """What the nearest anchors say of a region, where they show the same thing."""
+    """What the anchors beside it say of a region, where they show the same thing."""
     votes: list[NDArray[np.float32]] = []
     weights: list[NDArray[np.float32]] = []
     for offset, link in sorted(scene.links.items()):

@@ -14,28 +14,28 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.network.session import Network
-from foremask.vision.resample import as_alpha, as_levels, resized
+from foremask.vision.resample import as_levels, resized
 from foremask.vision.temporal.flow import resize_flow
 from foremask.vision.temporal.guidance import Guidance
 from foremask.vision.temporal.network_cache import NetworkCache
 from foremask.vision.temporal.propagation import PackedFlow
 from foremask.vision.temporal.regions import FOREGROUND, Link
-from foremask.vision.temporal.things import PickedAnchor, is_separate, traced_back
+from foremask.vision.temporal.things import PickedAnchor, followed, is_separate
 from foremask.vision.temporal.tier import Tier
 from foremask.vision.temporal.windows import CONTEXT_FRAMES, WINDOW_FRAMES, mask_images
 
 REACH_FRAMES = WINDOW_FRAMES + CONTEXT_FRAMES + 1
 """Hints on earlier frames are in the clip's first window, which needs no scout."""
-MOST_ANCHORS = 2000  # of a shot: 150 kB each; things are not followed beyond them
+MOST_ANCHORS = 2000  # of a shot: 180 kB each; things are not followed beyond them
 COARSE = 2  # pixels of the tracks' grid for one of this grid, in each direction
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """An anchor: what is found there, and the flow to the next one."""
+    """An anchor: what is found there, and the flow to the next one, in 16 bits a number."""
 
     picked: NDArray[np.bool_]
-    to_next: tuple[PackedFlow, Levels, int] | None  # with its trust and frames
+    to_next: tuple[PackedFlow, NDArray[np.float16], int] | None  # with its trust and frames
 
     @classmethod
     def of(cls, anchor: PickedAnchor) -> "_Step":
@@ -45,15 +45,14 @@ class _Step:
         link = anchor.links.get(1)
         if link is None:
             return cls(picked, None)
-        flow = PackedFlow.of(resize_flow(link.flow, *grid))
-        return cls(picked, (flow, as_levels(resized(link.trust, *grid)), link.frames))
+        flow, trust = resize_flow(link.flow, *grid), resized(link.trust, *grid)
+        return cls(picked, (flow.astype(np.float16), trust.astype(np.float16), link.frames))
 
     def link(self) -> Link | None:
         if self.to_next is None:
             return None
-        flow, levels, frames = self.to_next
-        trust = as_alpha(levels)
-        return Link(flow.flow, trust, trust, frames)
+        flow, trust = (each.astype(np.float32) for each in self.to_next[:2])
+        return Link(flow, trust, trust, self.to_next[2])
 
 
 class _Scout:
@@ -87,7 +86,8 @@ class _Scout:
         claims = [self._claim(number, step) for number, step in self._shot.items()]
         if any(claim is not None for claim in claims):
             picked = [step.picked for step in steps]
-            sides = traced_back(picked, claims, lambda index: steps[index].link())
+            order = range(len(steps))[::-1]
+            sides = followed(picked, claims, lambda index: steps[index].link(), order)
             self.found |= {
                 number: as_levels((side + np.float32(1)) / np.float32(2))
                 for number, step, side in zip(self._shot, steps, sides, strict=True)

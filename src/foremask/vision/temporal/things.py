@@ -97,8 +97,8 @@ def sides(
     follows the nearest one with claims before and after it, the nearer first.
     """
     count = len(picked)
-    forward = _followed(picked, claims, lambda k: links[k].get(-1), range(count))
-    backward = traced_back(picked, claims, lambda k: links[k].get(1))
+    forward = followed(picked, claims, lambda k: links[k].get(-1), range(count))
+    backward = followed(picked, claims, lambda k: links[k].get(1), range(count)[::-1])
     stated = [k for k, claim in enumerate(claims) if claim is not None]
     results = []
     for k in range(count):
@@ -109,13 +109,28 @@ def sides(
     return results
 
 
-def traced_back(
+def followed(
     picked: Sequence[NDArray[np.bool_]],
     claims: Sequence[Alpha | None],
     link_of: Callable[[int], Link | None],
+    order: range,
 ) -> list[Alpha]:
-    """As `sides`, of anchors before claims only; ``link_of(k)`` leads to the next anchor."""
-    return _followed(picked, claims, link_of, range(len(picked) - 1, -1, -1))
+    """As `sides`, of anchors after claims in ``order``; ``link_of(k)`` leads to the one before."""
+    planes = [np.zeros(each.shape, np.float32) for each in picked]
+    numbers = itertools.count(1)
+    known: _Placed | None = None
+    for k in order:
+        claim, link = claims[k], link_of(k)
+        if claim is not None:
+            known = _begun(picked[k], claim, known, link, numbers)
+        elif known is None or link is None or not known.things:
+            continue
+        else:
+            known = _step(picked[k], known, link, numbers)
+        for number, thing in known.things.items():
+            if thing.side:
+                planes[k][known.numbers == number] = thing.side
+    return planes
 
 
 def is_separate(picked: NDArray[np.bool_], side: Alpha) -> bool:
@@ -171,29 +186,6 @@ def _without_strangers(side: Alpha, picked: NDArray[np.bool_]) -> Alpha:
     return result
 
 
-def _followed(
-    picked: Sequence[NDArray[np.bool_]],
-    claims: Sequence[Alpha | None],
-    link_of: Callable[[int], Link | None],
-    order: range,
-) -> list[Alpha]:
-    planes = [np.zeros(each.shape, np.float32) for each in picked]
-    numbers = itertools.count(1)
-    known: _Placed | None = None
-    for k in order:
-        claim, link = claims[k], link_of(k)
-        if claim is not None:
-            known = _begun(picked[k], claim, known, link, numbers)
-        elif known is None or link is None or not known.things:
-            continue
-        else:
-            known = _step(picked[k], known, link, numbers)
-        for number, thing in known.things.items():
-            if thing.side:
-                planes[k][known.numbers == number] = thing.side
-    return planes
-
-
 def _begun(
     picked: NDArray[np.bool_],
     claim: Alpha,
@@ -211,7 +203,7 @@ def _begun(
         if len(sides_here) == 2:
             split = [part & (claim == side) for side in sides_here]
             rest = part & (claim == 0)
-            split[0] |= rest & _nearer(split[0], split[1])
+            split[0] |= rest & (_nearest(split) == 0)
             split[1] |= rest & ~split[0]
         for side, place in zip(sides_here, split, strict=True):
             thing = _new(place, side)
@@ -256,11 +248,15 @@ def _parts(picked: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
     ]
 
 
-def _nearer(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def _nearest(places: Sequence[NDArray[np.bool_]]) -> NDArray[np.intp]:
+    """Which of some places each pixel is nearest to."""
     distances = [
-        cv2.distanceTransform((~each).astype(np.uint8), cv2.DIST_L2, 3) for each in (one, other)
+        cv2.distanceTransform((~each).astype(np.uint8), cv2.DIST_L2, 3)
+        if each.any()
+        else np.full(each.shape, 1e9, np.float32)
+        for each in places
     ]
-    return np.asarray(distances[0] <= distances[1])
+    return np.argmin(distances, axis=0)
 
 
 def _step(picked: NDArray[np.bool_], before: _Placed, link: Link, fresh: Iterator[int]) -> _Placed:
@@ -355,16 +351,8 @@ def _divided(
     sure = brought & ((claimed != 1) | (numbers == came))
     numbers[sure] = came[sure]
     left = part & (numbers == 0)
-    if left.any():
-        distances = np.stack(
-            [
-                cv2.distanceTransform((numbers != n).astype(np.uint8), cv2.DIST_L2, 3)
-                if (numbers == n).any()
-                else np.full(part.shape, 1e9, np.float32)
-                for n in there
-            ]
-        )
-        numbers[left] = np.array(there, np.int32)[distances.argmin(axis=0)][left]
+    nearest = _nearest([np.asarray(numbers == number) for number in there])
+    numbers[left] = np.array(there, np.int32)[nearest][left]
     return np.where(part, numbers, 0).astype(np.int32)
 
 

@@ -65,11 +65,14 @@ TIERS = {
 
 def tracks_grid(columns: int, rows: int) -> tuple[int, int]:
     """The grid on which tracks and regions of such a mask are told apart."""
-    scale = min(1.0, (TRACK_AREA_PX / (rows * columns)) ** 0.5)
-    return max(1, round(columns * scale)), max(1, round(rows * scale))
+    return _reduced(columns, rows, TRACK_AREA_PX)
 
 
 def grid_of(image: Image, area_px: int) -> tuple[int, int]:
     """Columns and rows of about ``area_px`` in the image's aspect; never more than it has."""
-    scale = min(1.0, (area_px / (image.width * image.height)) ** 0.5)
-    return max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    return _reduced(image.width, image.height, area_px)
+
+
+def _reduced(columns: int, rows: int, area_px: int) -> tuple[int, int]:
+    scale = min(1.0, (area_px / (rows * columns)) ** 0.5)
+    return max(1, round(columns * scale)), max(1, round(rows * scale))

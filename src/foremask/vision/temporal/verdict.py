@@ -77,10 +77,10 @@ class Trees:
         return np.clip(total, -MOST_LOG_ODDS, MOST_LOG_ODDS).astype(np.float32)
 
 
-@lru_cache(maxsize=1)
-def fitted_trees() -> Trees:
-    """The trees that ``python -m benchmarks.quality.folds --write`` has fitted."""
-    file = resources.files("foremask.vision.temporal").joinpath("verdict.json")
+@lru_cache(maxsize=2)
+def fitted_trees(name: str) -> Trees:
+    """Those in a file: of a verdict, or of a correction (``benchmarks.quality.places``)."""
+    file = resources.files("foremask.vision.temporal").joinpath(f"{name}.json")
     return trees_of(json.loads(file.read_text()))
 
 
@@ -106,7 +106,7 @@ def judge(scenes: Sequence[Scene], trees: Trees | None = None) -> list[Alpha]:
     a pixel follows the flow, so a thing that every opinion misses for a while stays what it was.
     ``trees`` are those that ship, unless others are given.
     """
-    trees = trees or fitted_trees()
+    trees = trees or fitted_trees("verdict")
     planes = [regions.spread(trees.log_odds(features)) for regions, features in measure(scenes)]
     smoothed = along_flow(
         [EVIDENCE_SHARE * plane for plane in planes],

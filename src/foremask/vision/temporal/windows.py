@@ -9,10 +9,9 @@ whole one. docs/adr/0157
 """
 
 import itertools
-from bisect import bisect
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,12 +26,13 @@ from foremask.vision.prefetch import prefetch
 from foremask.vision.resample import as_levels, resized
 from foremask.vision.temporal.appearance import (
     BASIS_ANCHORS,
+    GRID,
     AnchorFeatures,
     Basis,
     colours,
     subject_logits,
 )
-from foremask.vision.temporal.blocks import BLOCK_FRAMES, Anchor, Block, Blocks, Tools
+from foremask.vision.temporal.blocks import BLOCK_FRAMES, Anchor, Blocks, Tools
 from foremask.vision.temporal.correction import Shown
 from foremask.vision.temporal.cuts import DELAY_FRAMES, SIDE_FRAMES
 from foremask.vision.temporal.flow import (
@@ -46,9 +46,9 @@ from foremask.vision.temporal.flow import (
 )
 from foremask.vision.temporal.frame_hints import Claims, Mark, settled
 from foremask.vision.temporal.guidance import Guidance, hinted_window, near, with_hints
-from foremask.vision.temporal.incoming import IncomingFrame, placed_images, with_shots
+from foremask.vision.temporal.incoming import IncomingFrame, incoming_frames
 from foremask.vision.temporal.network_cache import KeptAnswers, MemoryStore, NetworkCache
-from foremask.vision.temporal.propagation import flow_between, propagate
+from foremask.vision.temporal.propagation import FrameFlow, flow_between, propagate, step_from
 from foremask.vision.temporal.regions import Link, Scene
 from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import TIERS, Tier, grid_of, tracks_grid
@@ -96,7 +96,7 @@ def mask_images(
     with (
         ThreadPoolExecutor(THREADS) as threads,
         prefetch(
-            with_shots(placed_images(images, is_wanted), tier, threads), flows_ahead, "flow"
+            incoming_frames(images, is_wanted, tier, threads), flows_ahead, "flow"
         ) as arriving,
     ):
         heard = on_anchor, on_picked, on_asked, on_decided
@@ -156,121 +156,91 @@ class _Shot:
     def __init__(self, tools: "Tools", first: IncomingFrame) -> None:
         self._tools = tools
         windows: list[_Window] = []
-        at_opening: dict[int, Features] = {}  # of the anchor with which the next window opens
-        self._windows, self._at_opening = windows, at_opening
+        self._windows = windows
+        here = first.number // WINDOW_FRAMES
+        self._open(here, first.number)
+        if first.number >= (here + 1) * WINDOW_FRAMES - CONTEXT_FRAMES:
+            self._open(here + 1, first.number)
 
         def learn(number: int, features: Features) -> None:
             for window in windows:
                 window.learn(number, features)
-            if number == first.number or _opens_window(number):
-                at_opening[number] = features
 
         # Not a method: shot and blocks would keep each other, and their memory, after the end.
         self._blocks = Blocks(tools, first, learn)
-        here = first.number // WINDOW_FRAMES
-        self._open(here, self._blocks.start)
-        if first.number >= (here + 1) * WINDOW_FRAMES - CONTEXT_FRAMES:
-            self._open(here + 1, self._blocks.start)
-        at_opening.clear()
 
     def add(self, incoming: IncomingFrame, end: int | None) -> Iterator[Alpha]:
         """Add a frame; the masks of a window whose last frame it is, up to frame ``end``."""
-        block = self._blocks.add(incoming)
-        if block is None:
+        at = incoming.number
+        opens_window = at % WINDOW_FRAMES == WINDOW_FRAMES - CONTEXT_FRAMES
+        if opens_window:
+            self._open(at // WINDOW_FRAMES + 1, at)
+        if not self._blocks.add(incoming):
             return
-        self._take(block)
-        at = block.last
-        if at % WINDOW_FRAMES in (0, WINDOW_FRAMES - CONTEXT_FRAMES):
+        if opens_window or at % WINDOW_FRAMES == 0:
             self._blocks.restart_budget()  # every window gets the same
-        if _opens_window(at):
-            self._open(at // WINDOW_FRAMES + 1, block.end())
-            self._at_opening.clear()
-        if self._windows and self._windows[0].own.stop + CONTEXT_FRAMES == at:
-            yield from self._windows.pop(0).masks(end)
+        if self._windows[0].own.stop + CONTEXT_FRAMES == at:
+            yield from self._windows.pop(0).masks(self._blocks, end)
+            self._blocks.forget(self._windows[0].first)
 
     def finish(self, end: int | None, *, is_last: bool) -> Iterator[Alpha]:
         """The masks of all frames that are left, up to ``end``: the shot ends here.
 
         In the last shot the end of a window goes to the window before, which has seen all of it.
         """
-        block = self._blocks.finish()
-        if block is not None:
-            self._take(block)
+        self._blocks.finish()
         if is_last and len(self._windows) > 1:
             first = self._windows[0]
             first.own = range(first.own.start, self._windows.pop().own.stop)
         for window in self._windows:
-            yield from window.masks(end)
+            yield from window.masks(self._blocks, end)
         if is_last and self._tools.cache is not None:
             self._tools.cache.finish()
 
-    def _take(self, block: Block) -> None:
-        for window in self._windows:
-            window.take(block)
-
-    def _open(self, number: int, start: Block) -> None:
+    def _open(self, number: int, first: int) -> None:
         if number >= 0:
-            first = max(start.first, number * WINDOW_FRAMES)
-            own = range(first, (number + 1) * WINDOW_FRAMES)
-            self._windows.append(_Window(self._tools, own, start))
-            for frame, features in self._at_opening.items():
-                self._windows[-1].learn(frame, features)
-
-
-def _opens_window(number: int) -> bool:
-    return number % WINDOW_FRAMES == WINDOW_FRAMES - CONTEXT_FRAMES
+            own = range(max(first, number * WINDOW_FRAMES), (number + 1) * WINDOW_FRAMES)
+            self._windows.append(_Window(self._tools, first, own))
 
 
 @dataclass(frozen=True, slots=True)
-class _Decided:
-    """The masks of a window's anchors, and what they were decided by."""
+class _Decision:
+    """The mask of an anchor, and what it was decided by."""
 
-    masks: list[Levels]
-    opinions: list[list[Levels]]  # where the network was not asked, their mean beside it
-    logits: list[Alpha]  # of the clip's classifier
-    log_odds: list[Alpha]
+    mask: Levels
+    opinions: list[Levels]  # where the network was not asked, their mean beside it
+    logit: Alpha  # of the clip's classifier
+    log_odds: Alpha
 
 
 class _Window:
-    """Frames of one shot that are decided together, from these and from their context.
+    """Frames of one shot that are decided together: from ``first``, the start of their context.
 
-    ``own`` are the numbers of the frames that get their masks here. Within, frames are counted from
-    the start of the context.
+    ``own`` are the numbers of the frames that get their masks here.
     """
 
-    def __init__(self, tools: Tools, own: range, start: Block) -> None:
-        self.own = own
+    def __init__(self, tools: Tools, first: int, own: range) -> None:
+        self.first, self.own = first, own
         self._tools = tools
-        self._network = tools.network
         self._tier = tools.tier
         self._threads = tools.threads
-        self._guidance = tools.guidance
-        self._first = start.first
-        self._name = f"{start.first}:{own.start}"  # in the cache
-        self._frame_flows = [replace(start.frame_flows[0], to_previous=None)]
+        self._steps: dict[int, FrameFlow] = {}
         self._anchors: dict[int, Anchor] = {}
+        self._chroma: dict[int, Chroma] = {}
         self._features: dict[int, Features] = {}  # until there is a basis
         self._projected: dict[int, list[NDArray[np.float16]]] = {}
         self._basis: Basis | None = None
-        self._take_anchors(start)
-
-    def take(self, block: Block) -> None:
-        """Add a block that begins with the last frame of this window."""
-        first = replace(self._frame_flows[-1], to_next=block.frame_flows[0].to_next)
-        self._frame_flows[-1:] = [first, *block.frame_flows[1:]]
-        self._take_anchors(block)
-
-    def _take_anchors(self, block: Block) -> None:
-        for number, anchor in block.anchors.items():
-            self._anchors.setdefault(number - self._first, anchor)
+        self._name = f"{first}:{own.start}"  # in the cache
 
     def learn(self, number: int, features: Features) -> None:
-        """Add the features of an anchor, before its block."""
+        """Add the features of an anchor; those before this window are none of its own."""
+        if number < self.first:
+            return
         if self._basis is not None:
-            self._projected[number - self._first] = self._basis.project(features)
+            self._projected[number] = self._basis.project(features)
             return
         kept = tuple(each.astype(np.float16) for each in features)  # half of 27 MB
-        self._features[number - self._first] = kept
+        self._features[number] = kept
         if len(self._features) >= BASIS_ANCHORS:
             self._fit_basis()
 
@@ -279,35 +249,37 @@ class _Window:
         for frame in [*self._features]:
             self._projected[frame] = basis.project(self._features.pop(frame))
 
-    def masks(self, end: int | None) -> Iterator[Alpha]:
+    def masks(self, blocks: Blocks, end: int | None) -> Iterator[Alpha]:
         """The masks of its own frames, up to frame ``end`` of the clip."""
-        first = self.own.start - self._first
-        stop = min(self.own.stop if end is None else min(end, self.own.stop), self._last + 1)
-        stop -= self._first
+        self._steps = {at: each for at, each in blocks.steps.items() if at >= self.first}
+        self._anchors = {at: each for at, each in blocks.anchors.items() if at >= self.first}
+        self._chroma = {at: chroma(each.small) for at, each in self._anchors.items()}
+        first = self.own.start
+        stop = min(self.own.stop if end is None else min(end, self.own.stop), max(self._steps) + 1)
         if stop <= first:
             return
         frames = sorted(self._anchors)
-        self._complete_features()
         plain = self._decided(frames)
-        masks = plain.masks
-        if self._guidance is not None:
-            masks = self._with_hints(frames, plain, self._guidance)
-        self._tools.on_decided(self._first + stop)
+        masks = {frame: plain[frame].mask for frame in frames}
+        changed = None
+        if self._tools.guidance is not None:
+            changed = self._with_hints(frames, plain, self._tools.guidance)
+        self._tools.on_decided(stop)
         if self._tools.on_picked is not None:
-            self._tools.on_picked(self._picked(frames, plain.masks, masks))
-        if masks is plain.masks:  # as without hints, whose further anchors are of no use here
-            asked = [k for k, frame in enumerate(frames) if self._anchors[frame].opinions]
-            frames, masks = [frames[k] for k in asked], [masks[k] for k in asked]
-        per_side = self._tier.anchors_per_side
+            self._tools.on_picked(self._picked(masks, changed or masks))
+        if changed is None:  # as without hints, whose further anchors are of no use here
+            masks = {frame: masks[frame] for frame in frames if self._anchors[frame].opinions}
+        else:
+            masks = changed
         gaps = [
-            gap
-            for gap, (frame, after) in enumerate(itertools.pairwise([*frames, stop]))
+            frame
+            for frame, after in itertools.pairwise([*masks, stop])
             if frame < stop and after > first
         ]
-        at = frames[gaps[0]]
+        at = gaps[0]
         for batch in itertools.batched(gaps, 2 * THREADS):
             for some in self._threads.map(
-                lambda gap: propagate(gap, self._frame_flows, frames, masks, per_side), batch
+                lambda gap: propagate(gap, self._steps, masks, self._tier.anchors_per_side), batch
             ):
                 for alpha in some:
                     if first <= at < stop:
@@ -315,128 +287,108 @@ class _Window:
                     at += 1
 
     def _picked(
-        self, frames: list[int], plain: list[Levels], masks: list[Levels]
+        self, plain: Mapping[int, Levels], masks: Mapping[int, Levels]
     ) -> list[PickedAnchor]:
-        grid = tracks_grid(*masks[0].shape[::-1])
-        links = self._links(frames, grid)
+        frames = list(masks)
+        grid = tracks_grid(*masks[frames[0]].shape[::-1])
         result = []
-        for frame, before, mask, around in zip(frames, plain, masks, links, strict=True):
-            picked = resized(before, *grid) > 127
+        for frame, around in zip(frames, self._links(frames, grid), strict=True):
+            picked = resized(plain[frame], *grid) > 127
             if self._anchors[frame].opinions:
                 picked |= resized(self._anchors[frame].mean(), *grid) > 127
-            inside = resized(mask, *grid) > 127
-            result.append(PickedAnchor(self._first + frame, picked | inside, inside, around))
+            inside = resized(masks[frame], *grid) > 127
+            result.append(PickedAnchor(frame, picked | inside, inside, around))
         return result
 
-    def _complete_features(self) -> None:
-        """Set the projected features of all anchors: read from the cache, or computed and kept."""
-        inferred = [frame for frame, anchor in self._anchors.items() if anchor.opinions]
-        known, cache = self._tools.known, self._tools.cache
-        if known is not None:
-            self._projected = {
-                frame: known.levels(self._name, f"features {frame}") for frame in inferred
-            }
-            return
-        if self._basis is None:
-            self._fit_basis()
-        if cache is not None:
-            for frame, levels in self._projected.items():
-                cache.keep_levels(self._name, f"features {frame}", levels)
+    def _decided(self, frames: list[int]) -> dict[int, _Decision]:
+        """What is decided of the regions of anchors, as without hints.
 
-    @property
-    def _last(self) -> int:
-        return self._first + len(self._frame_flows) - 1
-
-    def _decided(self, frames: list[int]) -> _Decided:
-        """The masks of anchors by what is decided of their regions, as without hints.
-
-        Anchors for hints only get propagated ones.
+        Anchors for hints only get propagated masks.
         """
         inferred = [frame for frame in frames if self._anchors[frame].opinions]
         keys = [self._anchors[frame] for frame in inferred]
-        means = [anchor.mean() for anchor in keys]
         motions = list(self._threads.map(self._motion, inferred))
-        grid = tracks_grid(*means[0].shape[::-1])
-        anchor_features = [
-            AnchorFeatures(self._projected[frame], colours(anchor.small), motion)
-            for frame, anchor, motion in zip(inferred, keys, motions, strict=True)
-        ]
-        logits = subject_logits(anchor_features, means)
-        if logits is None:  # the network is sure of nothing, or has no features
-            logits = [np.zeros(grid[::-1], np.float32)] * len(keys)
+        means = {frame: self._anchors[frame].mean() for frame in inferred}
+        grid = tracks_grid(*means[inferred[0]].shape[::-1])
+        logits = self._logits(means, motions)
         links = self._links(inferred, grid)
         scenes = [_scene(*each, grid) for each in zip(keys, motions, logits, links, strict=True)]
         log_odds = self._tools.judge(scenes)
         opinions = [list(anchor.opinions.values()) for anchor in keys]
-        masks = list(self._threads.map(compose, opinions, log_odds))
-        plain = _Decided(masks, opinions, [scene.logit for scene in scenes], log_odds)
-        return self._between(frames, inferred, plain) if len(inferred) < len(frames) else plain
+        masks = self._threads.map(compose, opinions, log_odds)
+        made = map(_Decision, masks, opinions, [scene.logit for scene in scenes], log_odds)
+        plain = dict(zip(inferred, made, strict=True))
+        return {each: plain.get(each) or self._propagated(each, plain, means) for each in frames}
 
-    def _between(self, frames: list[int], inferred: list[int], plain: _Decided) -> _Decided:
-        """What is decided, and what is propagated to the anchors that were not inferred."""
-        rows, columns = plain.log_odds[0].shape
-        result = _Decided([], [], [], [])
-        means = [self._anchors[frame].mean() for frame in inferred]
-        per_side = self._tier.anchors_per_side
-        colours = {frame: chroma(self._anchors[frame].small) for frame in frames}
-        for frame in frames:
-            near = min(range(len(inferred)), key=lambda k: abs(inferred[k] - frame))
-            mask, opinions = plain.masks[near], plain.opinions[near]
-            logit, odds = plain.logits[near], plain.log_odds[near]
-            if frame not in inferred:
-                gap = bisect(inferred, frame) - 1
-                mask, mean = (
-                    as_levels(
-                        propagate(gap, self._frame_flows, inferred, of, per_side)[
-                            frame - inferred[gap]
-                        ]
-                    )
-                    for of in (plain.masks, means)
-                )
-                opinions = [mean]
-                flow = self._link(frame, inferred[near], colours, (columns, rows)).flow
-                logit, odds = warp(logit, flow), warp(odds, flow)
-            result.masks.append(mask)
-            result.opinions.append(opinions)
-            result.logits.append(logit)
-            result.log_odds.append(odds)
-        return result
+    def _logits(self, means: Mapping[int, Levels], motions: list[Alpha]) -> list[Alpha]:
+        """The classifier's answers: read from the cache, or computed and kept."""
+        name, known, cache = f"{self._name}/logits", self._tools.known, self._tools.cache
+        if known is not None and (found := known.get(name)) is not None:
+            return list(found)
+        if self._basis is None:
+            self._fit_basis()
+        anchors = [
+            AnchorFeatures(
+                self._projected[frame],
+                colours(self._anchors[frame].small),
+                resized(motion, GRID, GRID),
+            )
+            for frame, motion in zip(means, motions, strict=True)
+        ]
+        logits = subject_logits(anchors, list(means.values()))
+        if cache is not None:
+            cache.put(name, np.stack(logits))
+        return logits
 
-    def _with_hints(self, frames: list[int], plain: _Decided, guidance: Guidance) -> list[Levels]:
-        """The masks after hints, `plain`'s own where none reaches a pixel of the window."""
-        rows, columns = plain.log_odds[0].shape
+    def _propagated(
+        self, frame: int, plain: Mapping[int, _Decision], means: Mapping[int, Levels]
+    ) -> _Decision:
+        """What is decided, propagated to an anchor that was not inferred."""
+        gap = [each for each in plain if each < frame][-1]
+        near = min(plain, key=lambda each: abs(each - frame))
+        masks = {each: known.mask for each, known in plain.items()}
+        mask, mean = (
+            as_levels(propagate(gap, self._steps, of, self._tier.anchors_per_side)[frame - gap])
+            for of in (masks, means)
+        )
+        flow = self._link(frame, near, plain[near].log_odds.shape[::-1]).flow
+        logit, log_odds = (warp(each, flow) for each in (plain[near].logit, plain[near].log_odds))
+        return _Decision(mask, [mean], logit, log_odds)
+
+    def _with_hints(
+        self, frames: list[int], plain: Mapping[int, _Decision], guidance: Guidance
+    ) -> dict[int, Levels] | None:
+        """The masks after hints; None where no hint reaches a pixel of the window."""
+        rows, columns = plain[frames[0]].log_odds.shape
         grid = columns, rows
         anchors = [self._anchors[frame] for frame in frames]
-        hints = [anchor.hints for anchor in anchors]
-        brought = [guidance.brought_to(self._first + frame, grid) for frame in frames]
-        found = plain.masks, plain.opinions, plain.logits, plain.log_odds
-        together = zip(anchors, *found, strict=True)
-        shown = [_shown(*each, grid) for each in together]
-        links = self._links(frames, grid)
-        masks, is_reached = [], False
-        crops: list[list[Levels]] = [[] for _ in frames]
+        brought = [guidance.brought_to(frame, grid) for frame in frames]
+        shown = [_shown(self._anchors[frame], plain[frame], grid) for frame in frames]
+        crops: dict[int, list[Levels]] = {frame: [] for frame in frames}
 
         def ask_round(index: int, place: NDArray[np.bool_]) -> Alpha:
-            found, crop = self._asked_round(frames[index], place, plain.masks[index])
+            frame = frames[index]
+            found, crop = self._asked_round(frame, place, plain[frame].mask)
             if crop is not None:
-                crops[index].append(crop)
+                crops[frame].append(crop)
             return found
 
+        hints, links = [anchor.hints for anchor in anchors], self._links(frames, grid)
         hinted = hinted_window(hints, anchors[0].hinted, brought, shown, links, ask_round)
-        every = zip(anchors, plain.masks, plain.opinions, shown, hinted, crops, strict=True)
-        for anchor, mask, opinions, known, changes, further in every:
+        masks, is_reached = {}, False
+        for frame, anchor, known, changes in zip(frames, anchors, shown, hinted, strict=True):
             anchor.hinted = changes
             log_odds, reached = with_hints(known, changes)
             is_reached |= bool(reached.any())
-            outlines = [mask, *opinions, *further]
+            mask, outlines = plain[frame].mask, plain[frame].opinions
             if anchor.hints is not None:
-                outlines = [mask, *anchor.hints.opinions.values(), *anchor.hints.crops]
-                outlines += further
-            changed = resized(reached.astype(np.float32), *mask.shape[::-1]) > 0
-            inside = resized(near(log_odds > 0).astype(np.float32), *mask.shape[::-1]) > 0
-            composed = np.where(inside, compose(outlines, log_odds), np.uint8(0))
-            masks.append(np.where(changed, composed, mask))
-        return masks if is_reached else plain.masks
+                outlines = [*anchor.hints.opinions.values(), *anchor.hints.crops]
+            size = mask.shape[::-1]
+            changed = resized(reached.astype(np.float32), *size) > 0
+            inside = resized(near(log_odds > 0).astype(np.float32), *size) > 0
+            composed = compose([mask, *outlines, *crops[frame]], log_odds)
+            masks[frame] = np.where(changed, np.where(inside, composed, np.uint8(0)), mask)
+        return masks if is_reached else None
 
     def _asked_round(
         self, frame: int, place: NDArray[np.bool_], mask: Levels
@@ -450,91 +402,58 @@ class _Window:
         if box is None or image is None:
             return np.zeros(place.shape, np.float32), None
         cache = self._tools.cache or NetworkCache(MemoryStore())
-        kept = KeptAnswers(cache, f"anchor {self._first + frame}", self._network)
+        kept = KeptAnswers(cache, f"anchor {frame}", self._tools.network)
         part = kept.infer_part(image, (rows, columns), box, CLOSER_PX)
         alone, over = np.zeros_like(mask), mask.copy()
         alone[box] = over[box] = part
         return resized(alone, *grid) * np.float32(1 / 255), over
 
     def _links(self, frames: list[int], grid: tuple[int, int]) -> list[Mapping[int, Link]]:
-        """For each anchor the flows to the two before and the two after it, on the tracks' grid."""
-        colours = {frame: chroma(self._anchors[frame].small) for frame in frames}
+        """For each anchor the flows to those before and after it, on the tracks' grid."""
 
         def of(index: int) -> Mapping[int, Link]:
-            there = [o for o in (-2, -1, 1, 2) if 0 <= index + o < len(frames)]
-            return _Links(
-                there, lambda o: self._link(frames[index], frames[index + o], colours, grid)
-            )
+            there = {o: index + o for o in (-1, 1) if 0 <= index + o < len(frames)}
+            return {o: self._link(frames[index], frames[k], grid) for o, k in there.items()}
 
         return list(self._threads.map(of, range(len(frames))))
 
-    def _link(
-        self, here: int, there: int, colours: dict[int, Chroma], grid: tuple[int, int]
-    ) -> Link:
-        flow = flow_between(self._frame_flows, here, there)
-        trusted = trust(self._frame_flows[here].grey, self._frame_flows[there].grey, flow)
-        held = continuity(colours[here], colours[there], flow, trusted)
-        planes = resized(trusted, *grid), resized(held, *grid)
-        return Link(resize_flow(flow, *grid), *planes, abs(there - here))
+    def _link(self, here: int, there: int, grid: tuple[int, ...]) -> Link:
+        flow = flow_between(self._steps, here, there)
+        trusted = trust(self._steps[here].grey, self._steps[there].grey, flow)
+        held = continuity(self._chroma[here], self._chroma[there], flow, trusted)
+        columns, rows = grid
+        planes = resized(trusted, columns, rows), resized(held, columns, rows)
+        return Link(resize_flow(flow, columns, rows), *planes, abs(there - here))
 
     def _motion(self, frame: int) -> Alpha:
         """The smaller residual of both directions: in one of them, uncovered areas seem to move."""
         flows = [self._moved(frame, direction) for direction in (-1, 1)]
         known = [flow for flow in flows if flow is not None]
         if not known:
-            known = [np.zeros((*self._frame_flows[frame].grey.shape, 2), np.float32)]
+            known = [np.zeros((*self._steps[frame].grey.shape, 2), np.float32)]
         residuals = [residual(flow) for flow in known]
         return np.minimum(residuals[0], residuals[-1])
 
     def _moved(self, frame: int, direction: int) -> Flow | None:
         """The flow to the frame beside it, or past one that only repeats it, as telecine does."""
-        steps = self._frame_flows
-        near = steps[frame].towards(direction)
-        if near is None:
-            return None
-        beyond = steps[frame + direction].towards(direction)
-        if beyond is None or near.length >= REPEATED_SHARE * beyond.length:
-            return near.flow
-        return flow_between(steps, frame, frame + 2 * direction)
+        near = step_from(self._steps, frame, direction)
+        beyond = step_from(self._steps, frame + direction, direction)
+        if near is None or beyond is None:
+            return near
+        lengths = [float(np.linalg.norm(flow, axis=2).mean()) for flow in (near, beyond)]
+        if lengths[0] >= REPEATED_SHARE * lengths[1]:
+            return near
+        return flow_between(self._steps, frame, frame + 2 * direction)
 
 
-class _Links(Mapping[int, Link]):
-    """An anchor's links, by how many anchors away the other is.
-
-    Only those to its neighbours are kept, each in 16 bytes a pixel; others are made when asked for.
-    """
-
-    def __init__(self, there: Sequence[int], link: Callable[[int], Link]) -> None:
-        self._there, self._link = there, link
-        self._near = {offset: link(offset) for offset in there if abs(offset) == 1}
-
-    def __getitem__(self, offset: int) -> Link:
-        if offset not in self._there:
-            raise KeyError(offset)
-        return self._near.get(offset) or self._link(offset)
-
-    def __contains__(self, offset: object) -> bool:
-        return offset in self._there
-
-    def __iter__(self) -> Iterator[int]:
-        return iter(self._there)
-
-    def __len__(self) -> int:
-        return len(self._there)
-
-
-def _shown(
-    anchor: Anchor,
-    mask: Levels,
-    opinions: Sequence[Levels],
-    logit: Alpha,
-    log_odds: Alpha,
-    grid: tuple[int, int],
-) -> Shown:
+def _shown(anchor: Anchor, decision: _Decision, grid: tuple[int, int]) -> Shown:
     """What corrections go by, on the tracks' ``grid``."""
-    answers = opinions if anchor.hints is None else anchor.hints.opinions.values()
-    small, *found = (resized(each, *grid) * np.float32(1 / 255) for each in [mask, *answers])
-    return Shown(ArrayImage(anchor.small).rgb(*grid), small, found, logit, log_odds)
+    answers = decision.opinions if anchor.hints is None else anchor.hints.opinions.values()
+    small, *found = (
+        resized(each, *grid) * np.float32(1 / 255) for each in (decision.mask, *answers)
+    )
+    rgb = ArrayImage(anchor.small).rgb(*grid)
+    return Shown(rgb, small, found, decision.logit, decision.log_odds)
 
 
 def _scene(
