@@ -253,9 +253,9 @@ async def _read_clip[B: Struct](
 ) -> tuple[B, bytes]:
     """As `read_body`, of a form that has the job's clip as its file.
 
-    The body's ``video`` is a link to the clip, which is stored if it ``stores``: then the facts
-    have its key as ``clip``. The SHA-256 covers the clip, too. Fields before the clip are refused
-    before it is read.
+    The body's ``video`` is a link to the clip. With ``stores`` the clip is stored, and the
+    request's facts get its key. The SHA-256 covers the clip, too. Fields before the clip are
+    refused before it is read.
     """
     service, own, most = request.service, request.id, request.service.limits.max_bytes
     declared_bytes = declared_size(request, most + MAX_BODY_BYTES)

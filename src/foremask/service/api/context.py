@@ -30,7 +30,7 @@ FACTS = "foremask"
 
 @dataclass(slots=True)
 class RequestFacts:
-    """What is known of a request: its id, and once each has been checked, whose it is and so on.
+    """What is known of a request: its id, then what each check has found.
 
     ``unknown_fields`` are names in its body that mean nothing here, ``clip`` the key of a clip that
     came with it, once that is stored.

@@ -24,7 +24,7 @@ NO_LIMIT = 1 << 62
 class Grant:
     """A valid token, and what is left of its rate.
 
-    ``allowed`` may come at once, ``remaining`` are left, and all are back after ``reset_s``.
+    ``allowed`` requests may come at once, ``remaining`` are left, and all are after ``reset_s``.
     ``request_id`` is the job that the Idempotency-Key has made, of a body with ``body_hash``.
     """
 
@@ -188,8 +188,8 @@ async def reserve_result(
 ) -> bool:
     """Count what a step is about to store: ``size`` bytes in any case, and ``optional`` bytes.
 
-    False where the token's ``limit`` has no room for the optional bytes, which are then not
-    counted, and for a stale attempt, for which none are.
+    Returns False where the token's ``limit`` has no room for the optional bytes, which are not
+    counted then; and for a stale attempt, of which nothing is counted.
     """
     return bool(await database.value_of("reserve_result", *step.key, size, optional, limit))
 

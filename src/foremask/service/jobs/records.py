@@ -335,7 +335,7 @@ ASK_EVERY_S = 0.25
 
 
 class Ends:
-    """The ends of jobs; for one event loop."""
+    """Waits for jobs to end: one query for all who wait on this event loop."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

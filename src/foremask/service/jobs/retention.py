@@ -39,9 +39,9 @@ async def due(database: Database, kind: Kind, kept_s: float = 0.0) -> list[tuple
 
 
 async def deleted(database: Database, kind: Kind, request_id: str) -> Row | None:
-    """Note that these files are deleted; how the job ended, None the second time.
+    """Note that these files are deleted, and return how the job ended; None if it was noted before.
 
-    Its ``reason`` is empty unless it failed, its ``wait_s`` None if it never began.
+    ``reason`` is empty unless the job failed, ``wait_s`` None if it never began.
     """
     return await database.one(
         f"""update jobs set {_NOTED[kind]} where id = %s and {_STORED[kind]}

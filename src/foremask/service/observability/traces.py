@@ -92,8 +92,8 @@ def span(
 ) -> Iterator[Span]:
     """A span below the one that ``traceparent`` names, in whatever process, or the one open here.
 
-    Without either only a request's first span is one; an invalid header is ignored. The span has
-    the attributes that are bound to the logging context. Of an error it records only the reason.
+    Where there is neither, only a request's first span is recorded; an invalid header is ignored.
+    The span has the attributes of the logging context. Of an error it records only the reason.
     """
     if _provider is None:
         yield Span()

@@ -1,4 +1,4 @@
-"""Media children for an event loop: each slot has one that is warm and confined; a stop is a kill.
+"""Media children of one event loop: each slot keeps one, warm and confined, and stops it by a kill.
 
 A slot has its own directory. The inputs of a job are links in ``in``; its outputs are written to
 ``out`` and moved when the child is done. So a child sees only the files of its current job.

@@ -1,6 +1,6 @@
-"""The network is compiled before the children that mask start, by a process that opens no clips.
+"""Compiles the network before masking children start, in a process that opens no clips.
 
-They only read what it keeps: docs/adr/0171.
+The children only read what it has written: docs/adr/0171.
 """
 
 import asyncio

@@ -252,9 +252,9 @@ class RunningStep:
     async def _plan(self, clip: Clip) -> tuple[SegmentPlan, ...]:
         """The spans to cut, no more than there are free slots.
 
-        A clip stays whole with fewer than two free slots, where a cut gains no time. So it does
-        with hints and a zoom, which act on all of it, for a gif, whose muxer mistimes joined parts,
-        for PNGs, and where a cut-out begins before zero, where Matroska's parts cannot.
+        A clip stays whole with fewer than two free slots, since a cut gains no time. So it does
+        with hints or a zoom, which act on all of it, for a gif, whose muxer mistimes joined parts,
+        for PNGs, and for a cut-out that begins before zero, which Matroska's parts cannot.
         """
         options, form = self.step.options, self.step.form
         if self.step.args.result.hints or options.auto_zoom or form.suffix in (".gif", ".zip"):
