@@ -101,7 +101,7 @@ def resolved(images: list[Numbered], alphas: Iterable[Alpha], tier: Tier) -> lis
     """The masks with their outlines and edges, at full size."""
     ahead_frames = BACKDROP_REACH_FRAMES if tier.uses_backdrop else None
     pairs = resolve_outlines(zip(images, alphas, strict=True), ahead_frames)
-    grey = ((alpha, cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY)) for image, alpha in pairs)
+    grey = ((alpha, cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY)) for image, alpha, _ in pairs)
     return [as_alpha(refine(alpha, np.asarray(luma, np.uint8))) for alpha, luma in grey]
 
 

@@ -56,6 +56,15 @@ type Form = Preset | AlphaFormat
 """What a result is written as: a cut-out as an `AlphaFormat`, a mask as a `Preset`."""
 
 
+def form_named(name: str) -> Form:
+    """The preset of that name, or else the format of a cut-out. Raises FieldInvalid."""
+    for known in (Preset, AlphaFormat):
+        if name in list(known):
+            return known(name)
+    both = dict.fromkeys([*map(str, AlphaFormat), *map(str, Preset)])
+    raise FieldInvalid(f"there is no preset {name!r}; use one of {', '.join(both)}", param="preset")
+
+
 MEDIA_TYPES = {
     ".mp4": "video/mp4",
     ".webm": "video/webm",

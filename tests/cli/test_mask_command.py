@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -23,10 +24,10 @@ from foremask.cli.products import Masks
 from foremask.cli.sources import find_sources
 from foremask.cli.targets import plan_jobs
 from foremask.hints.kinds import Box, Paint, Point
-from foremask.masking.stills import verify_picture
 from foremask.media.probe import probe
 from foremask.media.verify import verify
 from foremask.types import Rgb
+from foremask.vision.temporal.network_cache import lock_of
 from tests.cli.test_commands import at_a_terminal
 from tests.support import networks, synth
 from tests.support.command_line import Run
@@ -147,7 +148,7 @@ def test_what_is_made_is_whole_and_nothing_else_changes(
     assert changed == ({"clip 9.mask.mp4"} if "--force" in words else set())
     for name in made:
         if name.endswith(".png"):
-            verify_picture(here / "frames/008.png", here / name)  # all pictures have one size
+            verify(here / "frames/008.png", here / name)  # all pictures have one size
         elif "frames" not in " ".join((*words, name)):
             verify(here / "clip 9.mp4", here / name)  # all clips are alike
 
@@ -316,8 +317,13 @@ def test_a_mask_that_is_not_whole_is_not_skipped(here: Path, run: Run) -> None:
     verify(here / "clip 9.mp4", made)
 
 
-def test_quiet_says_nothing_where_all_goes_well(here: Path, run: Run) -> None:
-    assert run("mask", "clip 10.mov", "deep/clip 9.mp4", "-q") == ("", "")
+def test_quiet_says_nothing_where_all_goes_well(
+    here: Path, run: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nor that another process has the clip's results, which only costs time later."""
+    with lock_of(here / "kept"):
+        assert run("mask", "clip 10.mov", "-q", "--cache", "kept") == ("", "")
+    assert caplog.text == ""
 
 
 @pytest.mark.slow
@@ -411,12 +417,16 @@ def test_a_folder_for_a_matting_tool_is_made_once_and_kept(here: Path, run: Run)
     assert "name a directory of its own" in again.err
     assert "is there already, and whole" in run(*words, "--skip-existing").out
     assert checksums(here / "for") == made
+    assert run("verify", words[1], "for/clip 10").out == "kept: files: all of frames.csv\n"
     (here / "for/clip 10/Input/000003.png").unlink()
     one = [words[0], words[1], *words[3:], "--skip-existing"]
     assert "no whole folder" in run(*one, code=Exit.OUTPUT_FAILED).err
-    Path("empty.zip").touch()
+    broken = run("verify", words[1], "for/clip 10", code=Exit.PROMISE_BROKEN)
+    assert "clip 10 lacks Input/000003.png" in broken.err
+    zipfile.ZipFile("empty.zip", "w").close()
+    run("verify", words[1], "empty.zip", "--kind", "cutout", code=Exit.PROMISE_BROKEN)
     lacks = run("cutout", words[1], "-o", "empty.zip", "--skip-existing", code=Exit.OUTPUT_FAILED)
-    assert "(it lacks frames.csv)" in lacks.err
+    assert "(empty.zip lacks frames.csv.)" in lacks.err
 
 
 def test_all_options_are_hints_the_file_first(tmp_path: Path) -> None:

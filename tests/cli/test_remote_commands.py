@@ -1,3 +1,4 @@
+import asyncio
 import gzip
 import json
 import resource
@@ -12,6 +13,7 @@ import pytest
 
 from foremask.cli.exits import Exit
 from tests.service.api.conftest import Running, clip_origin, drawn, service
+from tests.service.api.test_job_list import spoil
 from tests.service.api.worker import working
 from tests.support.command_line import Run
 from tests.support.http_server import Handler, free_port, serving
@@ -71,6 +73,15 @@ def test_a_job_is_read_and_cancelled(clip_origin: str, run: Run) -> None:
     run("job", "no-such-job", code=Exit.USAGE)
     unknown = run("status", "unknown", "--json", code=Exit.USAGE).out
     assert json.loads(unknown)["error"]["reason"] == "request_unknown"
+
+
+def test_of_a_job_that_cannot_be_read_nobody_says_that_it_had_ended(
+    service: Running, clip_origin: str, run: Run
+) -> None:
+    job = run("submit", f"{clip_origin}/good.mp4").out.strip()
+    asyncio.run(spoil(service, job))
+    answer = run("cancel", job, code=Exit.INTERNAL).out
+    assert answer.startswith("not cancelled: UNKNOWN: The record of this job")
 
 
 def test_an_answer_that_is_lost_makes_no_second_job(

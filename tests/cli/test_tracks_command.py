@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 import foremask
-from foremask.cli.batch_options import HintOptions
-from foremask.cli.exits import Usage
 from foremask.types import Rgb
 from tests.support import synth
 from tests.support.command_line import Run
@@ -59,11 +57,3 @@ def test_two_discs_are_two_things_with_a_mask_each(
     assert [thing.hint.x for thing in foremask.find_things(clip, model=model)] == [
         thing["hint"]["x"] for thing in things
     ]
-    kept = tmp_path / "tracks.json"
-    kept.write_text(json.dumps(listed))
-    (hint,) = HintOptions(thing=[f"2@{kept}"]).parsed()
-    assert isinstance(hint, foremask.Point)
-    assert {"x": hint.x, "y": hint.y, "frame": hint.frame}.items() <= things[1]["hint"].items()
-    for wrong in ("3@" + str(kept), "2", "x@y", f"1@{clip}"):
-        with pytest.raises(Usage):
-            HintOptions(thing=[wrong]).parsed()

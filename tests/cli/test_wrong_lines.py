@@ -90,9 +90,7 @@ LINES = [
     ("mask clip.mp4 --box 1,1,0,0", 2, "hints[0].width is 0"),
     ("mask clip.mp4 --paint notes.txt", 2, "no PNG picture"),
     ("mask clip.mp4 --hints folder", 2, "the hints folder cannot be read: Is a directory"),
-    ("mask clip.mp4 --thing 0", 2, "write NUMBER@tracks.json"),
     ("mask clip.mp4 --hints notes.txt", 2, "are not JSON"),
-    ("mask clip.mp4 --thing 1@notes.txt", 2, "not what foremask tracks --json prints"),
     # cut-outs
     ("cutout", 2, "INPUT is missing"),
     ("cutout clip.mp4 -o cut.mp4", 3, "mp4_h264 cannot be transparent"),

@@ -52,9 +52,9 @@ def shares(mask: Path) -> tuple[float, float]:
     return float(left), float(right)
 
 
-def paint() -> bytes:
+def paint(x: int, level: int) -> bytes:
     levels = np.full((HEIGHT, WIDTH), 128, np.uint8)
-    cv2.circle(levels, (40, 48), 18, 255, -1)
+    cv2.circle(levels, (x, 48), 24, level, -1)
     return cv2.imencode(".png", levels)[1].tobytes()
 
 
@@ -65,7 +65,9 @@ def paint() -> bytes:
         (Point(149, 48, frame=19), False, True),
         (Point(139, 48, time_s=0.31, negative=True), True, False),
         (Box(15, 20, 50, 60), True, False),
-        (Paint(paint()), True, False),
+        (Paint(paint(40, 255)), True, False),
+        (Paint(paint(130, 0)), True, False),
+        (Paint(paint(130, 255), negative=True), True, False),
     ],
 )
 def test_one_hint_decides_which_disc_it_is(

@@ -1,5 +1,6 @@
 """Runs the jobs of one `foremask mask` or `cutout`, and prints outcomes and the summary."""
 
+import logging
 import os
 import time
 from collections import Counter
@@ -21,7 +22,7 @@ from foremask.cli.sources import find_sources
 from foremask.cli.targets import make_folder, plan_jobs
 from foremask.errors import ForemaskError, Internal, OutputExists
 from foremask.facts import Report
-from foremask.options import AlphaFormat, MaskOptions
+from foremask.options import MaskOptions
 from foremask.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ class Batch:
     def run(self) -> Exit:
         """Make all; gives the exit code: of the only job its own, of several 1 if one failed."""
         how = "stopped"
+        logging.disable(logging.WARNING if self.asked.quiet else logging.NOTSET)
         try:
             for number, job in enumerate(self.jobs, 1):
                 self._running = True
@@ -120,6 +122,7 @@ class Batch:
                     break
             how = "done"
         finally:
+            logging.disable(logging.NOTSET)
             self._summarise(how)
         if not self.failures:
             return Exit.OK
@@ -186,18 +189,10 @@ class Batch:
 
     def _fault_of(self, clip: Path, job: Job) -> str | None:
         """Why the job's target is no complete output of ``clip``; None where it is one."""
-        from foremask.masking.stills import verify_picture
-        from foremask.media.png_sequence import missing_from
         from foremask.media.verify import verify
 
         try:
-            if job.form is None:
-                verify_picture(clip, job.target)
-            elif job.form in (AlphaFormat.PNG_ZIP, AlphaFormat.PNG_FILES):
-                missing = missing_from(job.target)
-                return missing and f"it lacks {missing}"
-            else:
-                verify(clip, job.target, self.product.kind)
+            verify(clip, job.target, self.product.kind)
         except ForemaskError as error:
             return error.details
         return None

@@ -11,7 +11,7 @@ from foremask.cli.exits import Usage
 from foremask.cli.flags import Flag, Force, Shown, Switch
 from foremask.errors import FieldInvalid
 from foremask.hints.hint_json import hints_of_file
-from foremask.hints.hint_words import parse_paint, parse_place, parse_thing, seconds_of
+from foremask.hints.hint_words import parse_paint, parse_place, seconds_of
 from foremask.hints.kinds import Box, Hint, Point, check_hints
 from foremask.machine import paths, process_setup
 from foremask.options import Device, Excerpt, MaskOptions, Quality
@@ -78,7 +78,6 @@ class HintOptions:
         point: This is the subject: x,y@MOMENT; a frame, or 0.5s.
         against: This is not the subject, written as --point.
         box: The subject is in this box: x,y,width,height@MOMENT.
-        thing: A thing of foremask tracks, NUMBER@FILE of its JSON.
         paint: A rough mask, mask.png@MOMENT (docs/hints.md).
         hints: A JSON file of hints.
     """
@@ -86,7 +85,6 @@ class HintOptions:
     point: Annotated[list[str] | None, Flag] = None
     against: Annotated[list[str] | None, Flag, Parameter(name="--not")] = None
     box: Annotated[list[str] | None, Flag] = None
-    thing: Annotated[list[str] | None, Flag] = None
     paint: Annotated[list[str] | None, Flag] = None
     hints: Annotated[Path | None, Shown] = None
 
@@ -96,7 +94,6 @@ class HintOptions:
             hints: list[Hint] = [] if self.hints is None else list(hints_of_file(self.hints))
             hints += [parse_paint(each) for each in self.paint or ()]
             hints += [parse_place(Box, each) for each in self.box or ()]
-            hints += [parse_thing(each) for each in self.thing or ()]
             hints += [parse_place(Point, each) for each in self.point or ()]
             hints += [parse_place(Point, each, negative=True) for each in self.against or ()]
             check_hints(hints)

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
-from foremask.cli.exits import Exit, missing_package, print_json, say
+from foremask.cli.exits import Exit, answer, missing_package
 from foremask.cli.findings import BAD, GOOD, REMARK, Checks, Found
 from foremask.cli.flags import AsJson
 from foremask.cli.model_commands import compiled_networks
@@ -26,11 +26,8 @@ def doctor(*, as_json: AsJson = False) -> Exit:
     """Say what is here: processor, model, database, disk, sandbox; exit with 1 if any is bad."""
     settings = read_settings(os.environ)
     checked = [(name, *each) for name, check in _checks().items() for each in check(settings)]
-    if as_json:
-        columns = ("name", "verdict", "found")
-        print_json([dict(zip(columns, row, strict=True)) for row in checked])
-    else:
-        say(*(f"{verdict:<5} {name:<10} {found}" for name, verdict, found in checked))
+    facts = [dict(zip(("name", "verdict", "found"), row, strict=True)) for row in checked]
+    answer(facts, map("{verdict:<5} {name:<10} {found}".format_map, facts), as_json=as_json)
     return Exit.INTERNAL if any(verdict == BAD for _, verdict, _ in checked) else Exit.OK
 
 

@@ -3,9 +3,12 @@
 import json
 import re
 import sys
+from collections.abc import Iterable
 from enum import IntEnum
 from importlib.util import find_spec
 from typing import Final
+
+import msgspec
 
 from foremask import errors
 from foremask.errors import ForemaskError
@@ -100,6 +103,14 @@ def print_json(value: object, indent: int | None = 2) -> None:
 def say(*lines: str) -> None:
     """Print an answer on standard output and flush it: `serve` runs on for months."""
     print(*map(printable, lines), sep="\n", flush=True)  # noqa: T201
+
+
+def answer(facts: object, lines: Iterable[str], *, as_json: bool) -> None:
+    """Answer with the facts as JSON, or with the lines for people."""
+    if as_json:
+        print_json(msgspec.to_builtins(facts))
+    elif shown := list(lines):
+        say(*shown)
 
 
 def note(*lines: str) -> None:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from cyclopts import Parameter
 
-from foremask.cli.exits import Usage, print_json, say
+from foremask.cli.exits import Usage, answer, say
 from foremask.cli.flags import AsJson, Clip, Force, Output
 from foremask.cli.inputs import check_clip, check_there, local_file
 from foremask.errors import ForemaskError
@@ -38,10 +38,7 @@ def probe(source: Annotated[str, Parameter(name="INPUT")], /, *, as_json: AsJson
             clip["service"] = {name: refused.facts()[name] for name in shown}
         else:
             clip["service"] = "accepted"
-    if as_json:
-        print_json(clip)
-        return
-    say(*_described(clip))
+    answer(clip, _described(clip), as_json=as_json)
 
 
 def verify(
@@ -56,25 +53,17 @@ def verify(
 
     Args:
         source: The clip.
-        made: The video that was made of it.
+        made: What was made of it: a video, a picture, or a zip or folder of PNGs.
         kind: What it is: a mask, a cut-out (each frame has alpha) or a composite.
     """
-    from foremask.masking.stills import verify_picture
-    from foremask.media.pictures import is_picture
-    from foremask.media.verify import PromiseKept
     from foremask.media.verify import verify as check
 
     check_there(source)
-    check_there(made)
-    if is_picture(source):
-        verify_picture(source, made)
-        kept = [PromiseKept("size", "that of the picture")]
-    else:
-        kept = check(source, made, kind)
-    if as_json:
-        print_json(msgspec.to_builtins(kept))
-    else:
-        say(*(f"kept: {each.promise}: {each.found}" for each in kept))
+    if not made.is_dir():  # one of PNGs
+        check_there(made)
+    kept = check(source, made, kind)
+    lines = (f"kept: {each.promise}: {each.found}" for each in kept)
+    answer(kept, lines, as_json=as_json)
 
 
 def sheet(

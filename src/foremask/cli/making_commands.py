@@ -5,25 +5,23 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Final
 
-import msgspec
 from cyclopts import Parameter
 
 from foremask.cli import model_commands
 from foremask.cli.batch import run_batch
 from foremask.cli.batch_options import BatchOptions, Input, NetworkOptions
-from foremask.cli.exits import Exit, Usage, print_json, say
+from foremask.cli.exits import Exit, Usage, answer
 from foremask.cli.flags import AsJson, ByPreset, Clip, Force, Output, Shown, Switch
 from foremask.cli.inputs import check_clip, check_there
 from foremask.cli.products import CutOuts, Folders, Masks
 from foremask.cli.standard_streams import STANDARD_OUTPUT
 from foremask.options import (
-    AlphaFormat,
     Background,
     CutOutOptions,
     Despill,
     Matte,
     MattingTool,
-    Preset,
+    form_named,
 )
 from foremask.settings import read_settings
 
@@ -114,19 +112,10 @@ def cutout(
         check_there(mask)
         if len(inputs) != 1:
             raise Usage("--mask is of one clip: name one INPUT")
-    options = CutOutOptions(preset=_preset(preset), background=Background.parse(background))
+    form = None if preset is None else form_named(preset)
+    options = CutOutOptions(preset=form, background=Background.parse(background))
     product = CutOuts(options, mask)
     return run_batch("cutout", inputs, asked, product, matte=edges.matte)
-
-
-def _preset(name: str | None) -> Preset | AlphaFormat | None:
-    if name is None:
-        return None
-    for known in (Preset, AlphaFormat):
-        if name in list(known):
-            return known(name)
-    both = dict.fromkeys([*map(str, AlphaFormat), *map(str, Preset)])
-    raise Usage(f"there is no preset {name!r}; use one of {', '.join(both)}")
 
 
 def tracks(
@@ -137,9 +126,7 @@ def tracks(
     masks: Annotated[Path | None, Shown] = None,
     network: NetworkOptions = NetworkOptions(),  # noqa: B008  (frozen)
     force: Annotated[Force, Parameter(name=("--force", "-f"))] = False,
-    as_json: Annotated[
-        AsJson, Parameter(help="Answer with JSON, which --thing of foremask mask reads.")
-    ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """List the things that are found in a clip, and the point that means each of them.
 
@@ -161,17 +148,16 @@ def tracks(
     things = thing_list.things_of(source, options)
     if output is not None:
         thing_list.things_picture(source, things, output, replace=force)
-    made = []
+    made: list[str] = []
     if masks is not None:
-        made = thing_list.masks_of_things(source, things, masks, options, replace=force)
-    if as_json:
-        print_json({"things": msgspec.to_builtins(things), "masks": [str(each) for each in made]})
-        return
-    for thing in things:
-        say(
-            f"{thing.number}: frames {thing.first_frame} to {thing.last_frame},"
-            f" {100 * thing.coverage:.1f} % of the picture,"
-            f" {'in' if thing.in_mask else 'not in'} the mask,"
-            f" --point {thing.hint.x:g},{thing.hint.y:g}@{thing.hint.frame}"
-        )
-    say(*(str(each) for each in (*([output] if output else ()), *made)))
+        paths = thing_list.masks_of_things(source, things, masks, options, replace=force)
+        made = list(map(str, paths))
+    lines = [
+        f"{thing.number}: frames {thing.first_frame} to {thing.last_frame},"
+        f" {100 * thing.coverage:.1f} % of the picture,"
+        f" {'in' if thing.in_mask else 'not in'} the mask,"
+        f" --point {thing.hint.x:g},{thing.hint.y:g}@{thing.hint.frame}"
+        for thing in things
+    ]
+    written = made if output is None else [str(output), *made]
+    answer({"things": things, "masks": made}, [*lines, *written], as_json=as_json)

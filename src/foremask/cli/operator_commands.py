@@ -11,7 +11,7 @@ import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
-from foremask.cli.exits import Exit, note, print_json, say
+from foremask.cli.exits import Exit, answer, note, print_json, say
 from foremask.cli.flags import AsJson, Switch
 from foremask.errors import SettingsInvalid
 from foremask.service.jobs import deliveries, records, tokens
@@ -82,11 +82,8 @@ def jobs(
         unfinished: Only jobs that wait or run.
     """
     found = ask(lambda database: records.latest(database, last, unfinished=unfinished))
-    if as_json:
-        print_json(msgspec.to_builtins(found))
-    else:
-        lines = [f"{_moment(each.created_at)}  {_line_of(each)}" for each in found]
-        say(*lines or ["no jobs"])
+    lines = [f"{_moment(each.created_at)}  {_line_of(each)}" for each in found]
+    answer(found, lines or ["no jobs"], as_json=as_json)
 
 
 def job(
@@ -217,18 +214,18 @@ def create(
 def list_(*, as_json: AsJson = False) -> None:
     """List tokens: the first characters, the limits, and the use of each."""
     known = ask(tokens.list_tokens)
-    if as_json:
-        print_json(msgspec.to_builtins(known))
-        return
     if not known:
         note("There is no token yet: foremask token create makes one.")
-    for token in known:
-        limits, quota = token.limits, token.limits.quota
-        say(
-            f"{token.prefix}…  {_state(token):<8}  {token.used}/{quota or 'any'} jobs, "
-            f"{limits.rate_per_minute} a minute, {limits.concurrent} at once, "
-            f"priority {limits.priority}, share {limits.share}  {token.name}"
-        )
+    answer(known, map(_described, known), as_json=as_json)
+
+
+def _described(token: Token) -> str:
+    limits, quota = token.limits, token.limits.quota
+    return (
+        f"{token.prefix}…  {_state(token):<8}  {token.used}/{quota or 'any'} jobs, "
+        f"{limits.rate_per_minute} a minute, {limits.concurrent} at once, "
+        f"priority {limits.priority}, share {limits.share}  {token.name}"
+    )
 
 
 @token.command

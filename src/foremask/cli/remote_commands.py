@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import msgspec
 from cyclopts import Parameter
 
-from foremask.cli.exits import Exit, ServerUnreachable, Usage, exit_code, note, print_json, say
+from foremask.cli.exits import Exit, ServerUnreachable, Usage, answer, exit_code, note, say
 from foremask.cli.flags import AsJson, ByPreset, Force, Output, Shown, Switch
 from foremask.cli.products import Masks
 from foremask.cli.progress_bar import MASKED, MEGABYTES, progress_bar
@@ -95,10 +95,7 @@ def submit(
         if wait:
             note(f"job {job}")
             return _finish(client, job, target, replace=force, as_json=as_json)
-    if as_json:
-        print_json({"request_id": job})
-    else:
-        say(job)
+    answer({"request_id": job}, [job], as_json=as_json)
     return Exit.OK
 
 
@@ -143,12 +140,10 @@ def cancel(
     with server.client() as client:
         status, body = client.cancel(job)
     is_cancelled = status.problem.reason == "cancelled"
-    if as_json:
-        print_json(msgspec.json.decode(body))
-    elif is_cancelled:
-        say(f"{job} is cancelled")
-    else:
-        say(f"not cancelled, since it had ended: {_described(status)}")
+    had_ended = ", since it had ended" * (status.status in ("COMPLETED", "ERROR"))
+    line = f"not cancelled{had_ended}: {_described(status)}"
+    line = f"{job} is cancelled" if is_cancelled else line
+    answer(msgspec.json.decode(body), [line], as_json=as_json)
     return Exit.OK if is_cancelled else Exit.INTERNAL
 
 
@@ -219,10 +214,7 @@ def _answer(status: JobStatus, body: bytes, *, as_json: bool) -> Exit:
     has_failed = status.status not in ("COMPLETED", "IN_PROGRESS")
     if has_failed and not as_json:
         raise ServerRefused(status.problem)
-    if as_json:
-        print_json(msgspec.json.decode(body))
-    else:
-        say(_described(status))
+    answer(msgspec.json.decode(body), [_described(status)], as_json=as_json)
     return exit_code(ServerRefused(status.problem)) if has_failed else Exit.OK
 
 

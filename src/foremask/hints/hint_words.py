@@ -36,36 +36,6 @@ def parse_paint(text: str) -> Paint:
     return msgspec.structs.replace(Paint.read(place), **moment)
 
 
-def parse_thing(text: str) -> Point:
-    """Read ``NUMBER@FILE``: a thing by its number in the output of ``foremask tracks --json``."""
-    number, at, name = text.partition("@")
-    if not at or not re.fullmatch(r"\d{1,9}", number):
-        raise FieldInvalid(f"{text!r} is no thing: write NUMBER@tracks.json", param="hints")
-    try:
-        listed = msgspec.json.decode(Path(name).read_bytes(), type=_TracksFile)
-    except OSError as error:
-        raise FieldInvalid(f"{name} cannot be read: {error.strerror}", param="hints") from None
-    except msgspec.MsgspecError:
-        raise FieldInvalid(
-            f"{name} is not what foremask tracks --json prints", param="hints"
-        ) from None
-    hints = {each.number: each.hint for each in listed.things}
-    if int(number) not in hints:
-        raise FieldInvalid(
-            f"{name} has no thing {number}; it has {len(hints)}", param="hints", limit=len(hints)
-        )
-    return hints[int(number)]
-
-
-class _TracksEntry(msgspec.Struct):
-    number: int
-    hint: Point
-
-
-class _TracksFile(msgspec.Struct):
-    things: list[_TracksEntry]
-
-
 def _parted(text: str) -> tuple[str, dict[str, Any]]:
     place, at, moment = text.rpartition("@")
     if not at:

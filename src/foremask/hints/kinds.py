@@ -61,7 +61,7 @@ class Box(_OnFrame, frozen=True, tag_field="type", tag="box"):
 
 
 class Paint(_OnFrame, frozen=True, tag_field="type", tag="paint"):
-    """A rough mask: a PNG of the picture's size, white on the subject and black beside it.
+    """A rough mask: a PNG of the picture's size; white is put into the mask, black taken out.
 
     Grey, and what is transparent, says nothing. ``negative`` exchanges white and black.
     """

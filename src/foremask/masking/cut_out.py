@@ -1,10 +1,11 @@
 """Cuts the subject out of a clip, by the network or a mask: onto nothing, or over a background."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Final
@@ -22,7 +23,14 @@ from foremask.masking.outputs import (
     written_whole,
 )
 from foremask.masking.pipeline import FrameWriter, no_progress, run_plan
-from foremask.masking.plan import ImageMasker, Refiner, ahead_frames, checked_clip, opened_plan
+from foremask.masking.plan import (
+    ImageMasker,
+    Refiner,
+    ahead_frames,
+    checked_clip,
+    opened_plan,
+    refine_edges,
+)
 from foremask.masking.report import OnFrame, Progress, Statistics, report_of
 from foremask.media import png_sequence
 from foremask.media.background_files import BackgroundVideo, read_background
@@ -36,6 +44,7 @@ from foremask.media.reader import VideoReader
 from foremask.media.writer import MaskWriter
 from foremask.options import (
     NO_MATTE,
+    PRESET_OF_SUFFIX,
     AlphaFormat,
     Background,
     BackgroundKind,
@@ -45,33 +54,18 @@ from foremask.options import (
     Matte,
     Preset,
     Quality,
-    ResultKind,
     checked_form,
     with_alpha,
 )
-from foremask.types import Alpha, DeepRgb, Levels, Rgb
+from foremask.types import DeepRgb, Levels, Rgb
 from foremask.vision.matting import matte as tools
-from foremask.vision.matting.backdrop import with_backdrops
 from foremask.vision.matting.composite import blurred_background, covering, deepened, dimmed, over
-from foremask.vision.matting.edges import refine
-from foremask.vision.matting.foreground import Behind, behind_edges, foreground_colours
-from foremask.vision.matting.outline import resolve_outline
+from foremask.vision.matting.foreground import Behind, foreground_colours
 
 DrawBackground = Callable[[Frame, Rgb, Levels], Rgb]
 """The background of an upright frame, from its own picture and alpha."""
 
-_BY_SUFFIX: Final[dict[str, tuple[Form, Form]]] = {
-    # the formats of a file ending: transparent, over a background
-    ".webm": (AlphaFormat.WEBM_VP9, Preset.WEBM_VP9),
-    ".mkv": (AlphaFormat.MKV_VP9, Preset.MKV_H264),
-    ".mov": (AlphaFormat.MOV_PRORESKS, Preset.MOV_H265),
-    ".gif": (AlphaFormat.GIF, Preset.GIF),
-    ".zip": (AlphaFormat.PNG_ZIP, AlphaFormat.PNG_ZIP),
-    ".png": (AlphaFormat.PNG_FILES, AlphaFormat.PNG_FILES),
-    ".mp4": (Preset.MP4_H264, Preset.MP4_H264),
-}
-
-
+_WITH_ALPHA: Final[dict[str, Form]] = {form.suffix: form for form in AlphaFormat}
 _SUBJECT: Final = 6  # of 255: fainter pixels do not count for auto_zoom
 
 type Box = tuple[slice, slice]
@@ -85,10 +79,9 @@ def form_for(target: Path, options: CutOutOptions) -> Form:
     neither the preset nor the name's ending tells, or where they contradict each other.
     """
     transparent, suffix = options.background is None, target.suffix.lower()
-    asked = options.preset
-    if asked is None and suffix in _BY_SUFFIX:
-        asked = _BY_SUFFIX[suffix][0 if transparent else 1]
-    asked = checked_form(target, asked, _BY_SUFFIX)
+    presets: dict[str, Form] = {**PRESET_OF_SUFFIX}
+    by_suffix = presets | _WITH_ALPHA if transparent else _WITH_ALPHA | presets
+    asked = checked_form(target, options.preset or by_suffix.get(suffix), by_suffix)
     is_opaque = not transparent and asked in list(Preset)
     form = Preset(asked) if is_opaque else with_alpha(asked)
     if form is AlphaFormat.PNG_FILES and not png_sequence.is_pattern(target.name):
@@ -144,14 +137,15 @@ def cut_out(
     asked = dataclasses.replace(options.mask, preset=stand_in(form), matte=NO_MATTE)
     clip = checked_clip(source, asked)
     check_format(clip, form, asked.limits.memory_bytes)
-    ahead, edges = ahead_frames(frame_bytes(clip), asked.quality), None
-    if refiner is None and ahead is not None and asked.quality is Quality.BEST:
-        edges = EdgeRefiner(ahead)  # it doubles the time that the colours take
+    behind: dict[int, Behind] = {}
+    if refiner is None and asked.quality is Quality.BEST:  # it doubles the time of the colours
+        ahead = ahead_frames(frame_bytes(clip), asked.quality)
+        refiner = partial(refine_edges, ahead_frames=ahead, behind=behind)
     is_part = span is not None
     with (
-        opened_plan(source, clip, asked, span, masker, refiner or edges) as plan,
+        opened_plan(source, clip, asked, span, masker, refiner) as plan,
         opened_cutter(
-            source, target, plan.clip, options, clip_start_s, edges, part=is_part, replace=replace
+            source, target, plan.clip, options, clip_start_s, behind, part=is_part, replace=replace
         ) as cutter,
         ExitStack() as stack,
     ):
@@ -160,8 +154,7 @@ def cut_out(
             whole = stack.enter_context(written_whole(mask_target))
             masks = MaskWriter(whole, KEPT_MASK, clip, source, part=is_part)
             writers.append(stack.enter_context(masks))
-        report = run_plan(plan, writers, on_frame)
-    return named(report, options.kind, clip)
+        return run_plan(plan, writers, on_frame, options.kind)
 
 
 def cut_out_by_mask(
@@ -191,8 +184,8 @@ def cut_out_by_mask(
                 cutter.write(levels, frame)
                 on_frame(Progress(frame.index + 1, clip.expected_frames, "encoding"))
             written = cutter.finish(reader.end_pts, reader.time_base)
-    report = report_of(clip, "stored mask", statistics, written, reader.warnings, {})
-    return named(report, options.kind, clip)
+    warnings = reader.warnings
+    return report_of(clip, "stored mask", statistics, written, warnings, {}, options.kind)
 
 
 def _masked_frames(
@@ -251,7 +244,7 @@ def opened_cutter(
     clip: Clip,
     options: CutOutOptions,
     clip_start_s: float | None = None,
-    edges: "EdgeRefiner | None" = None,
+    behind: dict[int, Behind] | None = None,  # as of `refine_edges`
     box: Box | None = None,
     *,
     part: bool = False,
@@ -282,52 +275,27 @@ def opened_cutter(
         if pattern is None
         else PngSequenceWriter(made, clip, pattern, into_zip=form is AlphaFormat.PNG_ZIP) as writer,
     ):
-        cutter = FrameCutter(options.mask.matte, drawn, edges, deep=pattern is not None)
+        cutter = FrameCutter(options.mask.matte, drawn, behind, deep=pattern is not None)
         yield CutOutWriter(writer, cutter, box)
-
-
-def named(report: Report, kind: ResultKind, clip: Clip) -> Report:
-    """The report with its kind, ``cutout`` or ``composite``."""
-    warnings = report.warnings
-    if clip.hdr:
-        remark = f"the source is HDR ({clip.hdr}); the {kind} is tone-mapped to BT.709"
-        warnings = (*(each for each in warnings if "HDR" not in each), remark)
-    return dataclasses.replace(report, kind=kind.value, warnings=warnings)
-
-
-class EdgeRefiner:
-    """`refine_edges` that also keeps the background behind each frame's soft edges until `take`."""
-
-    def __init__(self, ahead_frames: int) -> None:
-        self._ahead_frames = ahead_frames
-        self._found: dict[int, Behind] = {}
-
-    def __call__(self, pairs: Iterable[tuple[Frame, Alpha]], /) -> Iterator[tuple[Frame, Levels]]:
-        for frame, alpha, backdrop in with_backdrops(pairs, self._ahead_frames):
-            resolved = resolve_outline(alpha, frame, backdrop)
-            self._found[frame.index] = behind_edges(resolved, backdrop)
-            coded = np.ascontiguousarray(frame.orientation.to_coded(resolved))
-            yield frame, refine(coded, frame.luma())
-
-    def take(self, frame: Frame) -> Behind | None:
-        """The background behind the edges of ``frame``, which is then forgotten."""
-        return self._found.pop(frame.index, None)
 
 
 @dataclass(frozen=True, slots=True)
 class FrameCutter:
-    """Cuts frames out by their masks; ``deep`` gives 16 bits of frames that have more than 8."""
+    """Cuts frames out by their masks; ``deep`` gives 16 bits of frames that have more than 8.
+
+    Each is cut once: what `refine_edges` has found ``behind`` its edges is forgotten then.
+    """
 
     matte: Matte
     background: DrawBackground | None
-    edges: EdgeRefiner | None = None
+    behind: dict[int, Behind] | None = None
     deep: bool = False
 
     def cut(self, levels: Levels, frame: Frame) -> tuple[Rgb | DeepRgb, Levels | None]:
         """The picture and its alpha, None where it is opaque; all upright, ``levels`` too."""
         kept = tools.inverted(levels) if self.matte.invert else levels
         picture = frame.rgb(frame.width, frame.height)
-        behind = None if self.edges is None else self.edges.take(frame)
+        behind = None if self.behind is None else self.behind.pop(frame.index, None)
         colours = foreground_colours(picture, kept, None if self.matte.invert else behind)
         colours = tools.despilled(colours, self.matte.despill)
         shown: Levels | None = tools.adjusted(levels, self.matte)

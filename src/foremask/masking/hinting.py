@@ -1,6 +1,6 @@
 """Infers the frames that hints are on, before the clip is masked."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -103,8 +103,7 @@ def guidance_of_frame(
     frame: Frame, hints: Sequence[Hint], network: Network, quality: Quality
 ) -> Guidance:
     """The guidance of hints that are all taken to be on this frame."""
-    size_px = frame.width, frame.height
-    marks = [_mark(number, hint, size_px) for number, hint in enumerate(hints)]
+    marks = _marks(dict(enumerate(hints)), (frame.width, frame.height))
     return learn([(frame.pts, shown(frame), marks)], network, TIERS[quality], pts_of)
 
 
@@ -138,7 +137,7 @@ def _hinted_frames(
             if ((hint.frame or 0) == index if hint.time_s is None else hint.time_s < next_s)
         ]
         if here:
-            yield frame, [_mark(number, waiting.pop(number), size_px) for number in here]
+            yield frame, _marks({number: waiting.pop(number) for number in here}, size_px)
         if not waiting:
             return
     number = min(waiting)
@@ -160,21 +159,24 @@ def _with_ends(frames: Iterable[Frame]) -> Iterator[tuple[Frame, float, int]]:
         yield before, before.time_s - first_s + length_s + 1e-6, before.index
 
 
-def _mark(number: int, hint: Hint, size_px: tuple[int, int]) -> Mark:
+def _marks(hints: Mapping[int, Hint], size_px: tuple[int, int]) -> list[Mark]:
+    """A mark for each hint, and of a paint one for its white and one for its black."""
     width, height = size_px
-    if isinstance(hint, Paint):
-        levels = read_paint(hint.png)
-        if levels is None or levels.shape != (height, width):
-            details = f"hints[{number}].png is no picture of {width}x{height}."
-            raise FieldInvalid(details, param=f"hints[{number}].png")
-        return Mark(number, not hint.negative, levels=levels)
-    if isinstance(hint, Box):
-        return Mark(
-            number,
-            not hint.negative,
-            hint.x / width,
-            hint.y / height,
-            hint.width / width,
-            hint.height / height,
-        )
-    return Mark(number, not hint.negative, (hint.x + 0.5) / width, (hint.y + 0.5) / height)
+    marks = []
+    for number, hint in hints.items():
+        positive = not hint.negative
+        if isinstance(hint, Paint):
+            levels = read_paint(hint.png)
+            if levels is None or levels.shape != (height, width):
+                details = f"hints[{number}].png is no picture of {width}x{height}."
+                raise FieldInvalid(details, param=f"hints[{number}].png")
+            levels = 255 - levels if hint.negative else levels
+            marks += [Mark(number, white, levels=levels) for white in (True, False)]
+        elif isinstance(hint, Box):
+            x, y, across, down = hint.x, hint.y, hint.width, hint.height
+            shares = x / width, y / height, across / width, down / height
+            marks.append(Mark(number, positive, *shares))
+        else:
+            place = (hint.x + 0.5) / width, (hint.y + 0.5) / height
+            marks.append(Mark(number, positive, *place))
+    return marks

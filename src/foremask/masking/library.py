@@ -26,7 +26,6 @@ from foremask.media.reader import VideoReader
 from foremask.media.verify import PromiseKept
 from foremask.options import (
     NO_MATTE,
-    AlphaFormat,
     Background,
     CutOutOptions,
     Device,
@@ -36,6 +35,7 @@ from foremask.options import (
     Preset,
     Quality,
     ResultKind,
+    form_named,
     preset_for,
 )
 from foremask.types import Alpha, Rgb, Rgba
@@ -165,7 +165,8 @@ def cut_out(
         **network, matte=matte, excerpt=excerpt, hints=hints, cache=_path(cache)
     )
     behind = Background.parse(fspath(background))
-    options = CutOutOptions(masking, _form(preset), behind, keep_sound)
+    form = None if preset is None else form_named(preset)
+    options = CutOutOptions(masking, form, behind, keep_sound)
     on_frame = on_progress or pipeline.no_progress
     if is_picture(path):
         made = _target(path, target, f".cutout{stills.PICTURE_SUFFIX}")
@@ -373,20 +374,12 @@ def _target(source: Path, target: FilePath | None, ending: str) -> Path:
     return source.with_name(f"{source.stem}{ending}") if target is None else Path(target)
 
 
-def _form(name: str | None) -> Preset | AlphaFormat | None:
-    if name is None or name in list(Preset):
-        return None if name is None else Preset(name)
-    return _member(AlphaFormat, name, "preset")
-
-
 def _file_report(report: Report, target: Path) -> FileReport:
     facts = {each.name: getattr(report, each.name) for each in dataclasses.fields(report)}
     return FileReport(**facts, target=target)
 
 
-def _member[E: (Preset, AlphaFormat, Quality, ResultKind)](
-    kind: type[E], value: str, name: str
-) -> E:
+def _member[E: (Preset, Quality, ResultKind)](kind: type[E], value: str, name: str) -> E:
     try:
         return kind(value)
     except ValueError:

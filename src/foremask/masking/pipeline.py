@@ -25,7 +25,7 @@ from foremask.media.frames import Frame
 from foremask.media.probe import frame_bytes
 from foremask.media.reader import VideoReader
 from foremask.media.writer import MaskWriter
-from foremask.options import MaskOptions
+from foremask.options import MaskOptions, ResultKind
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.matting.matte import adjusted
 from foremask.vision.prefetch import do_nothing, prefetch, tee
@@ -77,7 +77,12 @@ def mask_video(
             return run_plan(plan, [writer], on_frame)
 
 
-def run_plan(plan: MaskingPlan, writers: Sequence[FrameWriter], on_frame: OnFrame) -> Report:
+def run_plan(
+    plan: MaskingPlan,
+    writers: Sequence[FrameWriter],
+    on_frame: OnFrame,
+    kind: ResultKind = ResultKind.MASK,
+) -> Report:
     """Mask the clip of ``plan`` into all ``writers``; the report is of the first."""
     with _Stages(plan, on_frame) as stages:
         masked_frames = stages.masked_frames()
@@ -91,8 +96,8 @@ def run_plan(plan: MaskingPlan, writers: Sequence[FrameWriter], on_frame: OnFram
         end_pts, cpu_s = stages.end_pts, stages.cpu_s
         written, *_ = [writer.finish(end_pts, plan.time_base) for writer in writers]
         cpu_s["encode"] = time.thread_time() - started
-    warnings = stages.reader.warnings
-    return report_of(plan.clip, plan.runtime, stages.statistics, written, warnings, cpu_s)
+    statistics, warnings = stages.statistics, stages.reader.warnings
+    return report_of(plan.clip, plan.runtime, statistics, written, warnings, cpu_s, kind)
 
 
 class _Stages:

@@ -22,6 +22,7 @@ from foremask.options import Excerpt, MaskOptions, Quality
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.matting.edges import refine
+from foremask.vision.matting.foreground import Behind, behind_edges
 from foremask.vision.matting.outline import resolve_outlines
 from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import TIERS
@@ -47,13 +48,18 @@ It may read ahead.
 
 
 def refine_edges(
-    pairs: Iterable[tuple[Frame, Alpha]], ahead_frames: int | None = None
+    pairs: Iterable[tuple[Frame, Alpha]],
+    ahead_frames: int | None = None,
+    behind: dict[int, Behind] | None = None,
 ) -> Iterator[tuple[Frame, Levels]]:
     """The standard `Refiner`: outlines follow the colour edges, then the full-size detail.
 
-    ``ahead_frames`` as in `resolve_outlines`.
+    ``ahead_frames`` as in `resolve_outlines`. By a frame's index, ``behind`` gets the background
+    behind its soft edges.
     """
-    for frame, alpha in resolve_outlines(pairs, ahead_frames):
+    for frame, alpha, backdrop in resolve_outlines(pairs, ahead_frames):
+        if behind is not None and backdrop is not None:
+            behind[frame.index] = behind_edges(alpha, backdrop)
         coded = np.ascontiguousarray(frame.orientation.to_coded(alpha))
         yield frame, refine(coded, frame.luma())
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from foremask.facts import Clip, Report, Span, Written
 from foremask.media.frames import Frame
+from foremask.options import ResultKind
 from foremask.types import Alpha, Levels
 from foremask.vision.temporal.blocks import BLOCK_FRAMES
 
@@ -209,9 +210,10 @@ def report_of(
     written: Written,
     warnings: Iterable[str],
     cpu_s: dict[str, float],
+    kind: ResultKind = ResultKind.MASK,
 ) -> Report:
     """The report of a finished masking; ``warnings`` are those of the reader."""
-    all_warnings = (*clip.warnings, *warnings, *written.sound_warnings, *_hdr_warning(clip))
+    all_warnings = (*clip.warnings, *warnings, *written.sound_warnings, *_hdr_warning(clip, kind))
     return Report(
         frames_in=statistics.frames,
         frames_out=written.frames_out,
@@ -227,9 +229,13 @@ def report_of(
         stage_cpu_s={stage: round(cost, 3) for stage, cost in cpu_s.items()},
         sha256=written.sha256,
         bytes=written.bytes,
+        kind=kind.value,
     )
 
 
-def _hdr_warning(clip: Clip) -> Iterator[str]:
+def _hdr_warning(clip: Clip, kind: ResultKind) -> Iterator[str]:
     if clip.hdr:
-        yield f"the source is HDR ({clip.hdr}); it was tone-mapped for the network only"
+        done = f"the {kind} is tone-mapped to BT.709"
+        if kind is ResultKind.MASK:
+            done = "it was tone-mapped for the network only"
+        yield f"the source is HDR ({clip.hdr}); {done}"

@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from foremask.errors import PromiseBroken, ResolutionTooLarge
+from foremask.errors import ResolutionTooLarge
 from foremask.facts import Report
 from foremask.hints.kinds import check_hints
 from foremask.masking.cut_out import FrameCutter, opened_background
@@ -21,6 +21,7 @@ from foremask.media.frames import Frame
 from foremask.media.pictures import read_picture
 from foremask.media.png_sequence import colour_png
 from foremask.media.presets import HUGE_PIXELS
+from foremask.media.verify import verify
 from foremask.options import CutOutOptions, MaskOptions
 from foremask.types import DeepRgb, Image, Levels, Rgb
 from foremask.vision.drawing import as_png
@@ -138,7 +139,7 @@ def cut_out_picture(
     if mask is None:
         levels, runtime = mask_frame(frame, options.mask), network_for(options.mask).runtime
     else:
-        verify_picture(source, mask)
+        verify(source, mask)
         known = read_picture(mask)
         levels = np.ascontiguousarray(known.orientation.to_upright(known.luma()))
         runtime = "stored mask"
@@ -171,17 +172,3 @@ def _written(
         sha256=hashlib.sha256(png).hexdigest(),
         bytes=len(png),
     )
-
-
-def verify_picture(source: Path, mask: Path) -> None:
-    """Raise PromiseBroken unless ``mask`` is a picture of the size of ``source``.
-
-    Raises CorruptVideo where one of them is none.
-    """
-    wanted, found = read_picture(source), read_picture(mask)
-    sizes = [(each.width, each.height) for each in (wanted, found)]
-    if sizes[0] != sizes[1]:
-        raise PromiseBroken(
-            f"The mask is {sizes[1][0]}x{sizes[1][1]}; the source is {sizes[0][0]}x{sizes[0][1]}.",
-            param="size",
-        )

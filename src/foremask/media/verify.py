@@ -6,6 +6,7 @@ from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
+from zipfile import is_zipfile
 
 import av
 import numpy as np
@@ -17,7 +18,9 @@ from foremask.facts import Clip
 from foremask.media.colour import is_full
 from foremask.media.demux import open_clip
 from foremask.media.orientation import Orientation
+from foremask.media.pictures import is_picture, read_picture
 from foremask.media.planes import plane_of
+from foremask.media.png_sequence import TABLE, missing_from
 from foremask.media.probe import fraction, language_of
 from foremask.media.reader import VideoReader
 from foremask.media.sound_codecs import BIBLIOGRAPHIC, HOLD_NO_EMPTY_TRACK
@@ -57,9 +60,18 @@ class _Sound:
 def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list[PromiseKept]:
     """Check size, aspect, rotation, frames, levels, every pts, the last duration and the sound.
 
-    For a cut-out the levels are not checked, but that each frame has alpha. Raises
+    For a cut-out the levels are not checked, but that each frame has alpha; for a picture the size
+    alone; for a directory or a zip of PNGs that all files of its table are there. Raises
     PromiseBroken for the first that is not kept, with its name as ``param``.
     """
+    if is_picture(source):
+        sizes = [(each.width, each.height) for each in map(read_picture, (mask, source))]
+        return [_same_size(*sizes)]
+    if mask.is_dir() or is_zipfile(mask):
+        missing = missing_from(mask)
+        if missing is not None:
+            raise PromiseBroken(f"{mask.name} lacks {missing}.", param="files")
+        return [PromiseKept("files", f"all of {TABLE}")]
     with VideoReader(source) as wanted, VideoReader(mask) as found:
         form = found.clip.container
         if form not in _TOLERANCE_S:
@@ -82,6 +94,11 @@ def _check(promise: str, kept: bool, found: str, wanted: str, **numbers: float) 
     return PromiseKept(promise, found)
 
 
+def _same_size(found: tuple[int, int], wanted: tuple[int, int]) -> PromiseKept:
+    texts = [f"{width}x{height}" for width, height in (found, wanted)]
+    return _check("size", found == wanted, *texts)
+
+
 def _picture(wanted: Clip, found: Clip) -> Iterator[PromiseKept]:
     size, aspect = (wanted.width, wanted.height), Fraction(*wanted.sample_aspect_ratio)
     orientation = Orientation.from_matrix(wanted.matrix)
@@ -91,7 +108,7 @@ def _picture(wanted: Clip, found: Clip) -> Iterator[PromiseKept]:
             size, aspect = size[::-1], 1 / aspect
         turn = 0, False
     got, got_turn = (found.width, found.height), (found.rotation, found.mirrored)
-    yield _check("size", got == size, f"{got[0]}x{got[1]}", f"{size[0]}x{size[1]}")
+    yield _same_size(got, size)
     yield _check("rotation", got_turn == turn, _turned(*got_turn), _turned(*turn))
     if found.container == "gif":
         return  # a gif has 8 bits for its aspect, and players ignore them

@@ -1,9 +1,11 @@
 """What the network said of a clip serves later runs over it, and changes no mask."""
 
+import fcntl
 import io
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from foremask.vision.temporal.network_cache import (
     NetworkCache,
     NotACacheError,
     Store,
+    lock_of,
     open_file_store,
 )
 from foremask.vision.temporal.tier import TIERS
@@ -187,3 +190,32 @@ def test_of_two_processes_with_one_file_the_second_keeps_nothing(
     with open_file_store(path, identity, 1 << 20) as again:
         np.testing.assert_array_equal(again.get("array"), ours)
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_lock_whose_file_its_holder_removes_while_we_take_it_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A third process makes a new file, and locks that."""
+    path, flock = tmp_path / "kept", fcntl.flock
+    with ExitStack() as first, ExitStack() as third:
+        first.enter_context(lock_of(path))
+
+        def first_ends_before(file: int, how: int) -> None:
+            monkeypatch.setattr("fcntl.flock", flock)
+            first.close()
+            third.enter_context(lock_of(path))
+            flock(file, how)
+
+        monkeypatch.setattr("fcntl.flock", first_ends_before)
+        for _ in range(2):
+            with pytest.raises(BlockingIOError), lock_of(path):
+                pass
+
+
+def test_a_file_that_is_complete_leaves_the_next_ones_lock(tmp_path: Path) -> None:
+    path = tmp_path / "kept"
+    with ExitStack() as first:
+        first.enter_context(lock_of(path)).rename(path)
+        with lock_of(path) as part:
+            first.close()
+            assert part.exists()

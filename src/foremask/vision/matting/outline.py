@@ -25,17 +25,17 @@ HARDENING: Final = 1.1  # it hardens motion blur as much; docs/adr/0050
 
 def resolve_outlines[P: Image](
     pairs: Iterable[tuple[P, Alpha]], ahead_frames: int | None
-) -> Iterator[tuple[P, Alpha]]:
-    """Apply `resolve_outline` to each alpha, in order.
+) -> Iterator[tuple[P, Alpha, Backdrop | None]]:
+    """Apply `resolve_outline` to each alpha, in order, by the backdrop, which is passed on.
 
     ``ahead_frames`` later frames are read for a backdrop; with None there is no backdrop.
     """
     if ahead_frames is None:
         for image, alpha in pairs:
-            yield image, resolve_outline(alpha, image)
+            yield image, resolve_outline(alpha, image), None
     else:
         for image, alpha, backdrop in with_backdrops(pairs, ahead_frames):
-            yield image, resolve_outline(alpha, image, backdrop)
+            yield image, resolve_outline(alpha, image, backdrop), backdrop
 
 
 def resolve_outline(alpha: Alpha, image: Image, backdrop: Backdrop | None = None) -> Alpha:

@@ -5,10 +5,12 @@ the classifier's logits, and each crop. Those are read from here, so hints cost 
 where they change nothing. Masks are the same with and without it: docs/adr/0050.
 """
 
+import errno
 import fcntl
 import io
 import json
 import logging
+import os
 import shutil
 import zipfile
 import zlib
@@ -193,11 +195,21 @@ def lock_of(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.part")
     with part.open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not _is_at(lock, part):  # another process ended between the two lines above
+            raise BlockingIOError(errno.EWOULDBLOCK, "another process has just written")
         try:
             yield part
         finally:
             with suppress(OSError):
-                part.unlink(missing_ok=True)
+                if _is_at(lock, part):  # renamed to the store, it may be followed by another's
+                    part.unlink()
+
+
+def _is_at(file: IO[bytes], path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def is_store(path: Path) -> bool:
