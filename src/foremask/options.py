@@ -441,9 +441,8 @@ def _amount(text: str, amount: str, usual: float, ends: tuple[float, float]) -> 
 class CutOutOptions:
     """One cut-out, as asked for: on nothing where ``background`` is None, else over it.
 
-    ``mask`` says how the mask is found and what is done to it; its preset has no part in it, and a
-    cut-out is of a whole clip in its own size. ``preset`` None is chosen by what the target's name
-    ends in.
+    ``mask`` says how the mask is found and what is done to it; its own preset does not count.
+    ``preset`` None is chosen by what the target's name ends in.
     """
 
     mask: MaskOptions = MaskOptions()

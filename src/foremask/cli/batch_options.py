@@ -27,7 +27,7 @@ class NetworkOptions:
     """How masks are found.
 
     Args:
-        quality: Its time: fast, balanced (the usual) or best.
+        quality: How much time a mask may take: fast, balanced or best.
         device: Where the network runs: auto, cpu...
         model: An ONNX model of your own (docs/models.md).
         threads: The most processor cores that are used.

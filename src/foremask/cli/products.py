@@ -147,15 +147,13 @@ class CutOuts:
     def make(
         self, job: Job, clip: Path, options: MaskOptions, on_frame: "OnFrame", *, replaces: bool
     ) -> Report:
-        from foremask.masking.cut_out import cut_out, cut_out_by_mask
+        from foremask.masking.cut_out import cut_out
         from foremask.masking.stills import cut_out_picture
 
         target, asked = job.target, replace(self.options, mask=options)
         if job.form is None:
             return cut_out_picture(clip, target, asked, self.mask, replace=replaces)
-        if self.mask is not None:
-            return cut_out_by_mask(clip, self.mask, target, asked, on_frame, replace=replaces)
-        return cut_out(clip, target, asked, on_frame, replace=replaces)
+        return cut_out(clip, target, asked, on_frame, mask=self.mask, replace=replaces)
 
 
 type Product = Masks | CutOuts | Folders

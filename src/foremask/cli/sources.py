@@ -32,9 +32,9 @@ _NUMBERED: Final = re.compile(r"(.*?)%0?((?:[1-9]\d{0,2})?)d(.*)")
 class ClipSource:
     """One thing to mask.
 
-    ``path`` is the file; for a URL its file name, for pictures that are a clip the name of such a
-    file. ``below`` is the folder where it was found, relative to the named one. ``head`` has the
-    first bytes of one that comes by standard input.
+    ``path`` is the file, or a name to call its output by: of a URL the last part, of pictures that
+    are a clip their folder or pattern. ``below`` is the folder where it was found, relative to the
+    named one. ``head`` has the first bytes of standard input.
     """
 
     named: str

@@ -14,7 +14,7 @@ from foremask.errors import OutputFailed
 def plan_jobs(
     sources: Sequence[ClipSource], output: str | None, product: Product
 ) -> tuple[list[Job], list[ClipSource]]:
-    """The jobs, and the sources that are left out because they are made of another.
+    """The jobs, and the sources that are left out: outputs of other sources.
 
     Raises Usage where OUTPUT does not fit, where two targets would have one name, or where a target
     would have the name of a source.

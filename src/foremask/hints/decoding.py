@@ -22,7 +22,7 @@ _MOST_WHOLE: Final = float(1 << 53)
 
 
 def without_nulls(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object in which null is absence, and a file no ``data:`` URL but its base64."""
+    """A JSON object without its nulls, and of a file's ``data:`` URL with the base64 alone."""
     return {
         name: value.rpartition(",")[2]
         if name in ("png", "picture") and isinstance(value, str)
@@ -39,7 +39,7 @@ def number(text: str) -> float:
 
 
 def decode[T](value: object, kind: type[T], name: str = "", *, strict: bool = True) -> T:
-    """``value`` as a ``kind``; ``name`` is its own path.
+    """``value`` as a ``kind``; ``name`` is the path of the value itself.
 
     Unless ``strict``, texts are numbers and booleans, as in a query.
 

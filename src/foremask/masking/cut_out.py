@@ -1,7 +1,7 @@
 """Cuts the subject out of a clip, by the network or a mask: onto nothing, or over a background."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -31,12 +31,13 @@ from foremask.masking.plan import (
     opened_plan,
     refine_edges,
 )
-from foremask.masking.report import OnFrame, Progress, Statistics, report_of
+from foremask.masking.report import OnFrame
 from foremask.media import png_sequence
 from foremask.media.background_files import BackgroundVideo, read_background
 from foremask.media.colour_presets import KEPT_MASK, check_format, has_memory_for_mask, stand_in
 from foremask.media.colour_writer import ColourWriter
 from foremask.media.frames import Frame
+from foremask.media.orientation import Orientation
 from foremask.media.pictures import is_picture
 from foremask.media.png_sequence import PngSequenceWriter
 from foremask.media.probe import frame_bytes
@@ -49,7 +50,6 @@ from foremask.options import (
     Background,
     BackgroundKind,
     CutOutOptions,
-    Excerpt,
     Form,
     Matte,
     Preset,
@@ -57,10 +57,11 @@ from foremask.options import (
     checked_form,
     with_alpha,
 )
-from foremask.types import DeepRgb, Levels, Rgb
+from foremask.types import Alpha, DeepRgb, Image, Levels, Rgb
 from foremask.vision.matting import matte as tools
 from foremask.vision.matting.composite import blurred_background, covering, deepened, dimmed, over
 from foremask.vision.matting.foreground import Behind, foreground_colours
+from foremask.vision.resample import as_alpha, as_levels
 
 DrawBackground = Callable[[Frame, Rgb, Levels], Rgb]
 """The background of an upright frame, from its own picture and alpha."""
@@ -116,6 +117,8 @@ def cut_out(
     masker: ImageMasker | None = None,
     refiner: Refiner | None = None,
     *,
+    mask: Path | None = None,
+    auto_zoom: bool = False,
     replace: bool = False,
     span: Span | None = None,
     clip_start_s: float | None = None,
@@ -129,107 +132,93 @@ def cut_out(
     PresetUnsuitable where the preset has no alpha and no background is named, and FieldInvalid for
     a background that cannot be read.
 
+    With ``mask``, a mask video of ``source`` in any preset, the network is not asked; FieldInvalid
+    where it has other frames. ``auto_zoom`` then crops all frames alike, as closely as the subject
+    allows. An excerpt is that of both.
+
     With a ``span``, ``source`` is what `segments.cut` made of a clip that starts at
     ``clip_start_s``, and ``target`` becomes a part for `segments.join`. The mask itself, with the
     sound, goes to ``mask_target``, where there is memory for one more encoder.
     """
-    form = check_target(target, options, source, replace=replace)
+    form = check_target(target, options, *filter(None, (source, mask)), replace=replace)
     asked = dataclasses.replace(options.mask, preset=stand_in(form), matte=NO_MATTE)
     clip = checked_clip(source, asked)
     check_format(clip, form, asked.limits.memory_bytes)
+    is_part, box = span is not None, None
     behind: dict[int, Behind] = {}
-    if refiner is None and asked.quality is Quality.BEST:  # it doubles the time of the colours
-        ahead = ahead_frames(frame_bytes(clip), asked.quality)
-        refiner = partial(refine_edges, ahead_frames=ahead, behind=behind)
-    is_part = span is not None
-    with (
-        opened_plan(source, clip, asked, span, masker, refiner) as plan,
-        opened_cutter(
-            source, target, plan.clip, options, clip_start_s, behind, part=is_part, replace=replace
-        ) as cutter,
-        ExitStack() as stack,
-    ):
-        writers: list[FrameWriter] = [cutter]
+    with ExitStack() as stack:
+        if mask is not None:
+            if auto_zoom:
+                box = _subject_box(mask, clip, options.mask.matte)
+            masks = stack.enter_context(VideoReader(mask, asked.excerpt))
+            masker, refiner = partial(_stored, masks), _at_full_size
+            asked = dataclasses.replace(asked, cache=None)
+        elif refiner is None and asked.quality is Quality.BEST:  # it doubles the time of colours
+            ahead = ahead_frames(frame_bytes(clip), asked.quality)
+            refiner = partial(refine_edges, ahead_frames=ahead, behind=behind)
+        plan = stack.enter_context(opened_plan(source, clip, asked, span, masker, refiner))
+        if mask is not None:
+            plan = dataclasses.replace(plan, runtime="stored mask", decodes_once=True)
+        cutter = opened_cutter(
+            source,
+            target,
+            plan.clip,
+            options,
+            clip_start_s,
+            behind,
+            box,
+            part=is_part,
+            replace=replace,
+        )
+        writers: list[FrameWriter] = [stack.enter_context(cutter)]
         if mask_target and has_memory_for_mask(clip, form, asked.limits.memory_bytes):
             whole = stack.enter_context(written_whole(mask_target))
-            masks = MaskWriter(whole, KEPT_MASK, clip, source, part=is_part)
-            writers.append(stack.enter_context(masks))
+            kept = MaskWriter(whole, KEPT_MASK, clip, source, part=is_part)
+            writers.append(stack.enter_context(kept))
         return run_plan(plan, writers, on_frame, options.kind)
 
 
-def cut_out_by_mask(
-    source: Path,
-    mask: Path,
-    target: Path,
-    options: CutOutOptions,
-    on_frame: OnFrame = no_progress,
-    *,
-    auto_zoom: bool = False,
-    replace: bool = False,
-) -> Report:
-    """As `cut_out`, but by ``mask``, a mask video of ``source`` in any preset.
-
-    ``auto_zoom`` crops all frames alike, as closely as the subject allows. Raises FieldInvalid
-    where ``mask`` has other frames than ``source``. An excerpt is that of both.
-    """
-    form = check_target(target, options, source, mask, replace=replace)
-    excerpt, statistics = options.mask.excerpt, Statistics()
-    with VideoReader(source, excerpt) as reader:
-        clip = reader.clip
-        check_format(clip, form, options.mask.limits.memory_bytes)
-        box = _subject_box(source, mask, options.mask.matte) if auto_zoom else None
-        with opened_cutter(source, target, clip, options, box=box, replace=replace) as cutter:
-            for frame, levels in _masked_frames(reader, mask, excerpt):
-                statistics.note(levels * np.float32(1 / 255), frame.time_s)
-                cutter.write(levels, frame)
-                on_frame(Progress(frame.index + 1, clip.expected_frames, "encoding"))
-            written = cutter.finish(reader.end_pts, reader.time_base)
-    warnings = reader.warnings
-    return report_of(clip, "stored mask", statistics, written, warnings, {}, options.kind)
+def _stored(masks: Iterable[Frame], images: Iterable[Image]) -> Iterator[Alpha]:
+    """The masks of a file, in place of those of the network."""
+    for image, found in zip_longest(images, masks):
+        if image is None or found is None:
+            longer, shorter = ("mask", "clip") if image is None else ("clip", "mask")
+            raise FieldInvalid(
+                f"The {longer} goes on after the last frame of the {shorter}:"
+                " they do not belong together.",
+                param="video",
+            )
+        if (found.width, found.height) != (image.width, image.height):
+            raise FieldInvalid(
+                f"The mask is {found.width}x{found.height} and the clip"
+                f" {image.width}x{image.height}: they do not belong together.",
+                param="video",
+            )
+        yield as_alpha(found.orientation.to_upright(found.luma()))
 
 
-def _masked_frames(
-    reader: VideoReader, mask: Path, excerpt: Excerpt | None = None
-) -> Iterator[tuple[Frame, Levels]]:
-    with VideoReader(mask, excerpt) as masks:
-        is_upright = masks.clip.container == "gif"
-        for frame, found in zip_longest(reader, masks):
-            if frame is None or found is None:
-                longer, shorter = ("mask", "clip") if frame is None else ("clip", "mask")
-                raise FieldInvalid(
-                    f"The {longer} goes on after the last frame of the {shorter}:"
-                    " they do not belong together.",
-                    param="video",
-                )
-            levels = found.luma()
-            if is_upright:
-                levels = np.ascontiguousarray(frame.orientation.to_coded(levels))
-            size = frame.decoded.width, frame.decoded.height
-            if levels.shape[::-1] != size:
-                raise FieldInvalid(
-                    f"The mask is {levels.shape[1]}x{levels.shape[0]} and the clip"
-                    f" {size[0]}x{size[1]}: they do not belong together.",
-                    param="video",
-                )
-            yield frame, levels
+def _at_full_size(pairs: Iterable[tuple[Frame, Alpha]]) -> Iterator[tuple[Frame, Levels]]:
+    for frame, alpha in pairs:
+        yield frame, np.ascontiguousarray(frame.orientation.to_coded(as_levels(alpha)))
 
 
-def _subject_box(source: Path, mask: Path, matte: Matte) -> Box | None:
+def _subject_box(mask: Path, clip: Clip, matte: Matte) -> Box | None:
     """The smallest box, with even numbers, that holds the subject on all frames.
 
     None without one.
     """
     rows, columns = np.zeros(0, np.intp), np.zeros(0, np.intp)
-    height = width = 0
-    with VideoReader(source) as reader:
-        for _, levels in _masked_frames(reader, mask):
+    turn = Orientation.from_matrix(clip.matrix)
+    with VideoReader(mask) as masks:
+        for found in masks:
+            upright = found.orientation.to_upright(found.luma())
+            levels = np.ascontiguousarray(turn.to_coded(upright))
             shown = tools.adjusted(levels, matte) >= _SUBJECT
             rows = np.union1d(rows, np.flatnonzero(shown.any(axis=1)))
             columns = np.union1d(columns, np.flatnonzero(shown.any(axis=0)))
-            height, width = levels.shape
     if not rows.size:
         return None
-    return _even(rows, height), _even(columns, width)
+    return _even(rows, clip.height), _even(columns, clip.width)
 
 
 def _even(places: NDArray[np.intp], length: int) -> slice:
@@ -252,8 +241,8 @@ def opened_cutter(
 ) -> Iterator["CutOutWriter"]:
     """The writer of the cut-out ``target``, which appears when the block has succeeded.
 
-    With a ``box``, that part of each picture. ``clip`` is what is written; its first frame is shown
-    at ``clip_start_s``, where that is not its own start.
+    With a ``box``, that part of each picture. ``clip`` is what is written; ``clip_start_s`` is when
+    its first frame is shown, None for its own start.
     """
     form, excerpt = form_for(target, options), options.mask.excerpt
     if clip_start_s is None:  # the times of an excerpt count from zero

@@ -173,10 +173,7 @@ def cut_out(
         report = stills.cut_out_picture(path, made, options, known, replace=replace)
         return _file_report(report, made)
     made = _target(path, target, f".cutout{options.suffix}")
-    if known is not None:
-        report = cutting.cut_out_by_mask(path, known, made, options, on_frame, replace=replace)
-    else:
-        report = cutting.cut_out(path, made, options, on_frame, replace=replace)
+    report = cutting.cut_out(path, made, options, on_frame, mask=known, replace=replace)
     return _file_report(report, made)
 
 

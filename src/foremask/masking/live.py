@@ -155,7 +155,10 @@ class LiveMasker:
     def _moved(
         self, waiting: list[tuple[TimedFrame, Flow | None]], answer: Future[Alpha] | None
     ) -> Iterator[tuple[TimedFrame, Alpha]]:
-        """The answer, then the same moved on; it keeps the old mask where that is more certain."""
+        """The answer on the first frame, moved along the flow to the others.
+
+        Where the last mask of before is more certain, that one stays.
+        """
         new = answer.result() if waiting and answer else None
         for frame, flow in waiting:
             if self._mask is not None and flow is not None:

@@ -145,7 +145,8 @@ class _Stages:
         """The decoded frames twice: for the network, and to be paired with their masks."""
         analysed = self._around_span(self.reader)
         if self._plan.decodes_once:
-            return tee(analysed, self._stop, WINDOW_BYTES // frame_bytes(self._plan.clip))
+            size = max(1, WINDOW_BYTES // frame_bytes(self._plan.clip))
+            return tee(analysed, self._stop, size)
         again = self._stack.enter_context(self._opened())
         return analysed, self._ahead(self._around_span(again), self._plan.queue_frames, "decode")
 

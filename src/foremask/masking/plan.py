@@ -33,8 +33,10 @@ WINDOW_BYTES: Final = 200_000_000
 
 docs/adr/0057; the tee between the two readers of frames holds it.
 """
-_QUEUE_BYTES: Final = 16_000_000  # of frames between two stages
-_AHEAD_BYTES: Final = 100_000_000  # of these for the backdrop: its whole reach, up to 4 megapixels
+_QUEUE_BYTES: Final = 16_000_000  # of frames that wait between two stages
+_AHEAD_BYTES: Final = (
+    100_000_000  # of frames that wait for a backdrop: its reach, up to 4 megapixels
+)
 
 
 type ImageMasker = Callable[[Iterable[Image]], Iterator[Alpha]]

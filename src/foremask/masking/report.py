@@ -24,13 +24,12 @@ EXPECTED_FRAMES: Final = 6  # an expected pace weighs as much as so many measure
 class Progress:
     """How far a masking is.
 
-    ``frames_done`` counts work: the anchors of a window, then its decisions, then the writing of
-    its masks are parts of a frame each. ``frames_total`` is what the header declares, or an
+    ``frames_done`` counts work in frames: what the network, the decision and the writing have done
+    of a frame are parts of it. ``frames_total`` is what the header declares, or an
     estimate until ``total_is_known``; None where there is neither. ``left_s`` is estimated from
     the seconds that each stage of this run took, and what a stage that has not begun usually takes
     beside the network; None where that cannot be said yet. ``newest`` is the network's mask of the
-    newest frame that it was asked of, upright and small, before the clip is decided; do not change
-    it.
+    last frame that it has inferred: upright, small and not decided yet; do not change it.
     """
 
     frames_done: int
@@ -71,7 +70,7 @@ class Work:
     """What the network, the decisions and the writing have done, in one clock.
 
     The time between two events belongs to the stage of the later one, so the stages' seconds add up
-    to those of the run though stages overlap. What comes before the first is no stage's pace.
+    to those of the run though stages overlap. The time before the first event counts for none.
     ``anchors_per_frame`` is how many the quality allows, None where a masker has no anchors;
     ``asks`` is False where the network's results are kept, and take no time.
     """
@@ -88,7 +87,7 @@ class Work:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add_anchor(self, levels: Levels) -> None:
-        """Count an anchor; until its block is done, as if the block had all that are allowed."""
+        """Count an anchor: until its block is done, for as many frames as the quality allows it."""
         self.newest = levels
         self._in_block += 1
         frames = min(self._in_block / (self.anchors_per_frame or 1), BLOCK_FRAMES)

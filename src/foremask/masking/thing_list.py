@@ -39,7 +39,7 @@ class ThingBox(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Thing(msgspec.Struct, frozen=True, kw_only=True):
-    """A thing; ``coverage`` is its mean share of the picture, ``hint`` the point that means it."""
+    """A thing; ``coverage`` is its mean share of the picture, and ``hint`` chooses it."""
 
     number: int
     first_frame: int
@@ -63,7 +63,7 @@ class _ThingTrack:
 
 @dataclass(slots=True)
 class _Found:
-    """All things so far; planes are kept of the last window only."""
+    """All things so far; only of the last window, the follower keeps where each is."""
 
     size: tuple[int, int]  # of the upright picture
     follower: Follower = field(default_factory=Follower)

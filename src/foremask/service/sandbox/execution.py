@@ -128,16 +128,16 @@ def _cut_out(request: messages.CutOut, parent: Parent) -> Report:
 
 
 def _cut_out_by_mask(request: messages.CutOutByMask, parent: Parent) -> Report:
-    from foremask.masking.cut_out import cut_out_by_mask
+    from foremask.masking.cut_out import cut_out
 
     masking = MaskOptions(limits=request.limits)
     options = options_of(request.preset, request.result, request.background, masking)
-    return cut_out_by_mask(
+    return cut_out(
         request.source,
-        request.mask,
         request.target,
         options,
         _reporting(parent),
+        mask=request.mask,
         auto_zoom=request.result.auto_zoom,
     )
 
