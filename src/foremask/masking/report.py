@@ -34,7 +34,6 @@ class Progress:
 
     frames_done: int
     frames_total: int | None
-    stage: str = "masking"
     newest: Alpha | None = field(default=None, repr=False, compare=False)
     total_is_known: bool = True
     left_s: float | None = field(default=None, compare=False)
