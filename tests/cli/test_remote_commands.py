@@ -1,4 +1,3 @@
-import asyncio
 import gzip
 import json
 import resource
@@ -13,7 +12,6 @@ import pytest
 
 from foremask.cli.exits import Exit
 from tests.service.api.conftest import Running, clip_origin, drawn, service
-from tests.service.api.test_job_list import spoil
 from tests.service.api.worker import working
 from tests.support.command_line import Run
 from tests.support.http_server import Handler, free_port, serving
@@ -79,7 +77,7 @@ def test_of_a_job_that_cannot_be_read_nobody_says_that_it_had_ended(
     service: Running, clip_origin: str, run: Run
 ) -> None:
     job = run("submit", f"{clip_origin}/good.mp4").out.strip()
-    asyncio.run(spoil(service, job))
+    service.sql("update jobs set quality = 'of old' where id = %s", job)
     answer = run("cancel", job, code=Exit.INTERNAL).out
     assert answer.startswith("not cancelled: UNKNOWN: The record of this job")
 
