@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -22,9 +22,10 @@ from foremask.masking.outputs import (
     is_same_file,
     written_whole,
 )
-from foremask.masking.pipeline import FrameWriter, no_progress, run_plan
+from foremask.masking.pipeline import no_progress, run_plan
 from foremask.masking.plan import (
     ImageMasker,
+    MaskingPlan,
     Refiner,
     ahead_frames,
     checked_clip,
@@ -51,6 +52,7 @@ from foremask.options import (
     BackgroundKind,
     CutOutOptions,
     Form,
+    MaskOptions,
     Matte,
     Preset,
     Quality,
@@ -144,22 +146,12 @@ def cut_out(
     asked = dataclasses.replace(options.mask, preset=stand_in(form), matte=NO_MATTE)
     clip = checked_clip(source, asked)
     check_format(clip, form, asked.limits.memory_bytes)
-    is_part, box = span is not None, None
+    box = _subject_box(mask, clip, options.mask.matte) if mask and auto_zoom else None
     behind: dict[int, Behind] = {}
-    with ExitStack() as stack:
-        if mask is not None:
-            if auto_zoom:
-                box = _subject_box(mask, clip, options.mask.matte)
-            masks = stack.enter_context(VideoReader(mask, asked.excerpt))
-            masker, refiner = partial(_stored, masks), _at_full_size
-            asked = dataclasses.replace(asked, cache=None)
-        elif refiner is None and asked.quality is Quality.BEST:  # it doubles the time of colours
-            ahead = ahead_frames(frame_bytes(clip), asked.quality)
-            refiner = partial(refine_edges, ahead_frames=ahead, behind=behind)
-        plan = stack.enter_context(opened_plan(source, clip, asked, span, masker, refiner))
-        if mask is not None:
-            plan = dataclasses.replace(plan, runtime="stored mask", decodes_once=True)
-        cutter = opened_cutter(
+    part = span is not None
+    with (
+        _opened_plan(source, clip, asked, span, masker, refiner, mask, behind) as plan,
+        opened_cutter(
             source,
             target,
             plan.clip,
@@ -167,15 +159,56 @@ def cut_out(
             clip_start_s,
             behind,
             box,
-            part=is_part,
+            part=part,
             replace=replace,
-        )
-        writers: list[FrameWriter] = [stack.enter_context(cutter)]
-        if mask_target and has_memory_for_mask(clip, form, asked.limits.memory_bytes):
-            whole = stack.enter_context(written_whole(mask_target))
-            kept = MaskWriter(whole, KEPT_MASK, clip, source, part=is_part)
-            writers.append(stack.enter_context(kept))
-        return run_plan(plan, writers, on_frame, options.kind)
+        ) as cutter,
+        _opened_mask(mask_target, form, plan, part=part) as masks,
+    ):
+        return run_plan(plan, [cutter, *masks], on_frame, options.kind)
+
+
+@contextmanager
+def _opened_mask(
+    target: Path | None, form: Form, plan: MaskingPlan, *, part: bool
+) -> Iterator[list[MaskWriter]]:
+    """A writer of the mask beside that of ``form``, where it is wanted and memory allows."""
+    if target is None or not has_memory_for_mask(plan.clip, form, plan.options.limits.memory_bytes):
+        yield []
+        return
+    with (
+        written_whole(target) as whole,
+        MaskWriter(whole, KEPT_MASK, plan.clip, plan.source, part=part) as writer,
+    ):
+        yield [writer]
+
+
+@contextmanager
+def _opened_plan(
+    source: Path,
+    clip: Clip,
+    options: MaskOptions,
+    span: Span | None,
+    masker: ImageMasker | None,
+    refiner: Refiner | None,
+    mask: Path | None,
+    behind: dict[int, Behind],
+) -> Iterator[MaskingPlan]:
+    """The plan by the network, which fills ``behind`` as `refine_edges`, or by a stored mask."""
+    if mask is not None:
+        options = dataclasses.replace(options, cache=None)
+        with (
+            VideoReader(mask, options.excerpt) as masks,
+            opened_plan(
+                source, clip, options, span, partial(_stored, masks), _at_full_size
+            ) as plan,
+        ):
+            yield dataclasses.replace(plan, runtime="stored mask", decodes_once=True)
+        return
+    if refiner is None and options.quality is Quality.BEST:  # it doubles the time of the colours
+        ahead = ahead_frames(frame_bytes(clip), options.quality)
+        refiner = partial(refine_edges, ahead_frames=ahead, behind=behind)
+    with opened_plan(source, clip, options, span, masker, refiner) as plan:
+        yield plan
 
 
 def _stored(masks: Iterable[Frame], images: Iterable[Image]) -> Iterator[Alpha]:
