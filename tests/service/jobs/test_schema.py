@@ -209,7 +209,7 @@ async def test_an_upgrade_gives_way_to_calls_that_take_the_tables_in_another_ord
 ) -> None:
     async with (
         await psycopg.AsyncConnection.connect(old_database) as caller,
-        Database(old_database, connections=1) as database,
+        Database(old_database, connections=1, **PATIENT) as database,
     ):
         await caller.execute("select from steps limit 1")
         migrating = asyncio.ensure_future(migrate(old_database))
