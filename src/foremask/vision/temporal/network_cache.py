@@ -173,20 +173,18 @@ def open_file_store(
     with ExitStack() as held:
         try:
             part = held.enter_context(lock_of(path))
+        except BlockingIOError:
+            store.fail("another process writes to the file")
         except OSError as error:
-            is_locked = isinstance(error, BlockingIOError)
-            store.fail("another process writes to the file" if is_locked else error.strerror)
-            yield store
-            return
-        try:
+            store.fail(error.strerror)
+        else:
+            held.callback(store.close)
             store.open(part, wanted, path if is_known else None)
-            yield store
-            is_complete = store.get(_COMPLETE) is not None
-            store.close()
-            if is_complete and not store.has_failed:
-                part.replace(path)
-        finally:
-            store.close()
+        yield store
+        is_complete = store.get(_COMPLETE) is not None
+        store.close()
+        if is_complete and not store.has_failed:
+            part.replace(path)
 
 
 @contextmanager
