@@ -27,7 +27,7 @@ from foremask.vision.image import Cropped
 from foremask.vision.network.session import InputSize, Network, NetworkOutput, Session
 from foremask.vision.temporal.frame_hints import Mark
 from foremask.vision.temporal.network_cache import NetworkCache, open_file_store
-from foremask.vision.temporal.things import middle_of
+from foremask.vision.temporal.places import middle_of
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import learn, mask_images
 from foremask.weights.catalogue import model_path

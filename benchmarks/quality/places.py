@@ -25,8 +25,8 @@ from foremask.vision.network.opinions import infer_part
 from foremask.vision.network.session import Network, Session
 from foremask.vision.temporal.correction import Shown, measured
 from foremask.vision.temporal.frame_hints import CROP_PX, Claim, Mark, crops_round
+from foremask.vision.temporal.places import depth_of, middle_of
 from foremask.vision.temporal.regions import FOREGROUND, Features
-from foremask.vision.temporal.things import depth_of, middle_of
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.verdict import Trees, judge, trees_of
 from foremask.weights.catalogue import model_path

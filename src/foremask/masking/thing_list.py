@@ -20,7 +20,8 @@ from foremask.media.reader import VideoReader
 from foremask.options import MaskOptions
 from foremask.types import Rgb
 from foremask.vision.drawing import LabelledBox, as_png, boxed, stacked
-from foremask.vision.temporal.things import Follower, PickedAnchor, box_of, is_apart, middle_of
+from foremask.vision.temporal.places import box_of, middle_of
+from foremask.vision.temporal.things import Follower, PickedAnchor, is_apart
 
 LEAST_ANCHORS: Final = 2  # a thing that is found on one frame only is none
 IN_MASK_SHARE: Final = 0.5  # of a thing's pixels

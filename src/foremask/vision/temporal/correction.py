@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Alpha, Rgb
-from foremask.vision.temporal.frame_hints import CROP_SHARES, OTHER_SHARE, Claim, part_at
-from foremask.vision.temporal.regions import FOREGROUND, MOST_LOGIT, Features
-from foremask.vision.temporal.things import depth_of
+from foremask.vision.temporal.frame_hints import CROP_SHARES, OTHER_SHARE, Claim
+from foremask.vision.temporal.places import Place, depth_of, grown, part_at
+from foremask.vision.temporal.regions import FOREGROUND, MOST_LOGIT, Features, slopes
 from foremask.vision.temporal.verdict import fitted_trees
 
 LEVELS = {
@@ -35,14 +35,11 @@ SEED_PX = 3.0  # of the tracks' grid: what is nearer to a click has its colour
 COLOUR_UNIT = np.array([30, 20, 20], np.float32)  # of Lab: clearly another colour
 LIKENESS_UNIT = np.array([50, 50, 50], np.float32)  # of Lab: of the scale of an opinion
 LEAST_VARIANCE = 0.01
-_NEXT = np.ones((3, 3), np.uint8)
-_AROUND = np.ones((7, 7), np.uint8)
-
+AROUND_PX = 3
 MOST_KNOWN = 0.02  # of a new thing: so much of it may be in the mask already,
 MOST_OF_CHOSEN = 0.5  # and so much of one that the click chooses
 LEAST_FOUND = 0.1  # a crop that has less at a click has nothing there
 
-type Place = NDArray[np.bool_]
 type AskRound = Callable[[Place], Alpha]
 """The network's opinion of a crop round a place, 0 beyond the crop."""
 
@@ -196,7 +193,7 @@ def _features(
     compared["colour"] = cues["colour"]
     agreed = np.mean([each.place for each in candidates], axis=0, dtype=np.float32)
     picked = max(1, int((shown.mask > FOREGROUND).sum()))
-    slopes = _slopes(shown.lab())
+    contrast = slopes(shown.lab())
     rows = []
     for each in candidates:
         row = {
@@ -209,34 +206,24 @@ def _features(
             "reach": -cues["disc"][each.place].min(),
             "agreed": _mean(agreed, each.place),
         }
-        row |= _shape(click, each.place, wrong, slopes)
-        around = _grown(each.place, _AROUND) & wrong
+        row |= _shape(click, each.place, wrong, contrast)
+        around = grown(each.place, AROUND_PX) & ~each.place & wrong
         for name, plane in compared.items():
             row |= {name: _mean(plane, each.place), f"{name}, around": _mean(plane, around)}
         rows.append(row)
     return {name: np.array([row[name] for row in rows], np.float32) for name in rows[0]}
 
 
-def _shape(click: Claim, place: Place, wrong: Place, slopes: Alpha) -> dict[str, float]:
-    depth, outline = depth_of(place), _grown(place, _NEXT)
+def _shape(click: Claim, place: Place, wrong: Place, contrast: Alpha) -> dict[str, float]:
+    depth, outline = depth_of(place), grown(place, 1) & ~place
     changed = outline & wrong  # the rest of it is the mask's border
     return {
         "middle": float(depth[click.row, click.column] / depth.max()),
         "thin": float(place.sum() / depth.sum()),
-        "edge": _mean(slopes, outline),
-        "edge of change": _mean(slopes, changed),
+        "edge": _mean(contrast, outline),
+        "edge of change": _mean(contrast, changed),
         "open": int(changed.sum()) / max(1, int(outline.sum())),
     }
-
-
-def _slopes(lab: NDArray[np.float32]) -> Alpha:
-    both = [np.abs(cv2.Sobel(lab, -1, *axis)).sum(axis=2) for axis in ((1, 0), (0, 1))]
-    return np.asarray(both[0] + both[1], np.float32)
-
-
-def _grown(place: Place, by: NDArray[np.uint8]) -> Place:
-    """What growing a place adds to it."""
-    return np.asarray((cv2.dilate(place.astype(np.uint8), by) > 0) & ~place)
 
 
 def _mean(plane: NDArray[np.float32], place: Place) -> float:

@@ -10,14 +10,14 @@ from functools import cached_property
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.network.opinions import CropBox, View
 from foremask.vision.resample import as_alpha, as_levels, resized
 from foremask.vision.temporal.network_cache import KeptAnswers
-from foremask.vision.temporal.regions import FOREGROUND, Labels
-from foremask.vision.temporal.things import LEAST_SHARE, depth_of
+from foremask.vision.temporal.places import Place, depth_of, labelled, part_at
+from foremask.vision.temporal.regions import FOREGROUND
+from foremask.vision.temporal.things import LEAST_SHARE
 
 CROP_PX = 512  # a window's side, as the network gets it
 CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # of the picture's smaller side: windows round a point
@@ -68,7 +68,7 @@ class Claim:
     row: int
     column: int
     crops: Sequence[Alpha]  # the network's opinion of windows round it, the smallest first
-    seed: NDArray[np.bool_]
+    seed: Place
     has_size: bool = False
     chooses: bool = False
 
@@ -197,7 +197,7 @@ class Claims:
                 self._contradicted.append((other.number, mark.number))
         self.made.append(Claim(mark.number, mark.positive, row, column, crops, seed, mark.has_size))
 
-    def _seed(self, mark: Mark, row: int, column: int) -> NDArray[np.bool_]:
+    def _seed(self, mark: Mark, row: int, column: int) -> Place:
         columns, rows = self._small
         if mark.levels is not None:
             painted = cv2.resize(mark.levels, self._small, interpolation=cv2.INTER_AREA)
@@ -230,7 +230,7 @@ class Claims:
         positive = [each for each in self.made if each.positive]
         if not positive or not all(self._is_on_found(each) for each in positive):
             return False
-        labels, areas = _parts(self._picked)
+        labels, areas = labelled(self._picked, connectivity=4)
         marked = np.unique(np.concatenate([labels[self._extent(each)] for each in positive]))
         marked = marked[marked > 0]
         others = np.setdiff1d(np.arange(1, len(areas)), marked)
@@ -258,7 +258,7 @@ class Claims:
         if chooses:
             ours = [self._extent(each) for each in self.made if each.positive]
             chosen = np.asarray(np.any(ours, axis=0))
-            labels, _ = _parts(self._picked)
+            labels, _ = labelled(self._picked, connectivity=4)
             plane[self._picked & ~np.isin(labels, labels[chosen])] = -1
             plane[chosen] = 1
         for each in self.made:
@@ -300,7 +300,7 @@ class Claims:
         depth = depth_of(part)
         return bool(depth[claim.row, claim.column] > MIDDLE * depth.max())
 
-    def _extent(self, claim: Claim) -> NDArray[np.bool_]:
+    def _extent(self, claim: Claim) -> Place:
         """Of a point the part that holds it, as far as the opinions that have it agree."""
         if claim.has_size:
             return claim.seed
@@ -311,15 +311,3 @@ class Claims:
             if each[row, column] > FOREGROUND
         ]
         return np.asarray(np.mean(holding, axis=0) >= 0.5)
-
-
-def _parts(places: NDArray[np.bool_]) -> tuple[Labels, NDArray[np.int32]]:
-    """The number of the connected part that each pixel is in, 0 for none, and their areas."""
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(places.astype(np.uint8), connectivity=4)
-    return np.asarray(labels, np.int32), np.asarray(stats[:, cv2.CC_STAT_AREA], np.int32)
-
-
-def part_at(places: NDArray[np.bool_], row: int, column: int) -> NDArray[np.bool_]:
-    """The connected part that this pixel is in; empty where it is in none."""
-    _, labels = cv2.connectedComponents(places.astype(np.uint8), connectivity=4)
-    return np.asarray(places & (labels == labels[row, column]))

@@ -10,12 +10,12 @@ from functools import partial
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from foremask.types import Alpha, Image, Levels
-from foremask.vision.temporal.correction import Place, Shown, place_of
+from foremask.vision.temporal.correction import Shown, place_of
 from foremask.vision.temporal.flow import warp
 from foremask.vision.temporal.frame_hints import Claim, FrameHints
+from foremask.vision.temporal.places import Place, grown, labelled
 from foremask.vision.temporal.regions import FOREGROUND, Link
 from foremask.vision.temporal.things import NEITHER, sides
 from foremask.vision.temporal.verdict import subject_continuity
@@ -189,31 +189,24 @@ class _Places:
 
 def _parts_on(places: Place, place: Place) -> Place:
     """The connected parts that lie on a place with so much of their area."""
-    count, labels = cv2.connectedComponents(places.astype(np.uint8), connectivity=4)
-    area = np.bincount(np.ravel(labels), minlength=count)
-    shared = np.bincount(np.ravel(labels[place]), minlength=count)
-    return np.asarray(places & (shared > PART * area)[labels])
+    labels, areas = labelled(places, connectivity=4)
+    shared = np.bincount(labels[place], minlength=len(areas))
+    return np.asarray(places & (shared > PART * areas)[labels])
 
 
-def near(places: Place) -> Place:
-    """Places, and what is so near to them that the flow may take it for one of them."""
-    reach = np.ones((2 * OUTLINE_PX + 1, 2 * OUTLINE_PX + 1), np.uint8)
-    return np.asarray(cv2.dilate(places.astype(np.uint8), reach) > 0)
-
-
-def with_hints(shown: Shown, hinted: Hinted) -> tuple[Alpha, NDArray[np.bool_]]:
+def with_hints(shown: Shown, hinted: Hinted) -> tuple[Alpha, Place]:
     """The log odds of a mask after hints, and where they differ from it."""
-    out = near(hinted.side < 0) & (hinted.side <= 0)
+    out = grown(hinted.side < 0, OUTLINE_PX) & (hinted.side <= 0)
     taken = (hinted.side > 0) & (shown.mask <= FOREGROUND)
     side = np.where(out, np.float32(-1), np.where(taken, np.float32(1), hinted.plane))
     log_odds = np.where(side == 0, shown.mask - np.float32(FOREGROUND), side).astype(np.float32)
     return log_odds, side != 0
 
 
-def _picked(shown: Shown) -> NDArray[np.bool_]:
+def _picked(shown: Shown) -> Place:
     """What is in the mask, and things that the network has and no decision took for the subject."""
     inside = shown.mask > FOREGROUND
     found = np.mean(shown.opinions, axis=0) > FOREGROUND
-    count, labels = cv2.connectedComponents(found.astype(np.uint8))
-    touches = np.bincount(np.ravel(labels[inside]), minlength=count) > 0
+    labels, areas = labelled(found)
+    touches = np.bincount(labels[inside], minlength=len(areas)) > 0
     return np.asarray(inside | ((labels > 0) & ~touches[labels]))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from foremask.types import Alpha, Flow, Rgb
 from foremask.vision.network.opinions import CropBox, View
 from foremask.vision.temporal.flow import warp
+from foremask.vision.temporal.places import Labels, Place, labelled
 
 FOREGROUND = 0.5  # alpha from which an opinion counts a pixel as foreground
 SURE = 0.8  # mean of the opinions, from which a part is solid
@@ -29,8 +30,6 @@ _ACROSS, _DOWN = (np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])
 _BORDERS = (_ACROSS, _DOWN)
 _NEIGHBOURS = (_ACROSS, _ACROSS[::-1], _DOWN, _DOWN[::-1])
 
-type Labels = NDArray[np.int32]
-"""(H, W): the number of the region that each pixel is in, from 0."""
 type Features = dict[str, NDArray[np.float32]]
 """For each feature a value a region."""
 
@@ -112,7 +111,7 @@ class Regions:
         np.maximum.at(result, self.labels.ravel(), plane.ravel())
         return result
 
-    def outlines(self) -> NDArray[np.bool_]:
+    def outlines(self) -> Place:
         """The pixels next to another region's."""
         edge = np.zeros(self.labels.shape, bool)
         for here, there in _NEIGHBOURS:
@@ -123,7 +122,7 @@ class Regions:
         """The mean of ``plane`` along each region's border with others."""
         return self._over_border(lambda here, there: np.maximum(plane[here], plane[there]))
 
-    def enclosed(self, inside: NDArray[np.bool_]) -> NDArray[np.float32]:
+    def enclosed(self, inside: Place) -> NDArray[np.float32]:
         """Of each region's border with other regions, the share that borders on ``inside``."""
         return self._over_border(lambda _, there: inside[there])
 
@@ -220,11 +219,10 @@ def _measured(
     return regions, features
 
 
-def _solid(mean: Alpha) -> NDArray[np.bool_]:
+def _solid(mean: Alpha) -> Place:
     """Parts on which the opinions are sure, without those that are too small."""
-    sure = (mean > SURE).astype(np.uint8)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(sure)
-    large = stats[:, cv2.CC_STAT_AREA] > LEAST_SOLID_SHARE * sure.size
+    labels, areas = labelled(mean > SURE)
+    large = areas > LEAST_SOLID_SHARE * mean.size
     large[0] = False
     return np.asarray(large[labels])
 
@@ -267,8 +265,7 @@ def _of_shape(regions: Regions, scene: Scene, mean: Alpha) -> Features:
     diagonal = np.float32(np.hypot(rows, columns))
     thickness = np.minimum(regions.most(depth) + 1, diagonal)
     lab = cv2.cvtColor(scene.rgb, cv2.COLOR_RGB2Lab).astype(np.float32)
-    slopes = [np.abs(cv2.Sobel(lab, -1, *axis)).sum(axis=2) for axis in ((1, 0), (0, 1))]
-    contrast = np.asarray(slopes[0] + slopes[1], np.float32)
+    contrast = slopes(lab)
     strength = regions.along_outline(contrast)
     return {
         "log size": np.log(regions.sizes / mean.size),
@@ -279,7 +276,13 @@ def _of_shape(regions: Regions, scene: Scene, mean: Alpha) -> Features:
     }
 
 
-def _of_surroundings(regions: Regions, solid: NDArray[np.bool_], most: Alpha) -> Features:
+def slopes(lab: NDArray[np.float32]) -> Alpha:
+    """How much a picture's Lab changes at each pixel."""
+    both = [np.abs(cv2.Sobel(lab, -1, *axis)).sum(axis=2) for axis in ((1, 0), (0, 1))]
+    return np.asarray(both[0] + both[1], np.float32)
+
+
+def _of_surroundings(regions: Regions, solid: Place, most: Alpha) -> Features:
     distance = np.full(len(regions.sizes), np.nan, np.float32)
     if solid.any():
         away = cv2.distanceTransform((~solid).astype(np.uint8), cv2.DIST_L2, 5)
@@ -290,17 +293,14 @@ def _of_surroundings(regions: Regions, solid: NDArray[np.bool_], most: Alpha) ->
     }
 
 
-def _of_part(
-    regions: Regions, name: str, picked: NDArray[np.bool_], mean: Alpha, motion: Alpha
-) -> Features:
+def _of_part(regions: Regions, name: str, picked: Place, mean: Alpha, motion: Alpha) -> Features:
     """The mean opinion and the motion of the connected part of the mask that holds a region."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(picked.astype(np.uint8))
-    areas = stats[:, cv2.CC_STAT_AREA].astype(np.float32)
+    labels, areas = labelled(picked)
     part = np.zeros(len(regions.sizes), np.intp)
     part[regions.labels.ravel()] = np.ravel(labels)
 
     def of(plane: Alpha) -> NDArray[np.float32]:
-        means = np.bincount(np.ravel(labels), plane.ravel(), minlength=count) / areas.clip(1)
+        means = np.bincount(np.ravel(labels), plane.ravel(), minlength=len(areas)) / areas.clip(1)
         return np.where(part > 0, means[part], np.nan).astype(np.float32)
 
     return {f"part of {name}, mean": of(mean), f"part of {name}, motion": of(motion)}

@@ -18,6 +18,7 @@ from foremask.vision.resample import as_levels, resized
 from foremask.vision.temporal.flow import resize_flow
 from foremask.vision.temporal.guidance import Guidance
 from foremask.vision.temporal.network_cache import NetworkCache
+from foremask.vision.temporal.places import Place
 from foremask.vision.temporal.propagation import PackedFlow
 from foremask.vision.temporal.regions import FOREGROUND, Link
 from foremask.vision.temporal.things import PickedAnchor, followed, is_separate
@@ -34,7 +35,7 @@ COARSE = 2  # pixels of the tracks' grid for one of this grid, in each direction
 class _Step:
     """An anchor: what is found there, and the flow to the next one, in 16 bits a number."""
 
-    picked: NDArray[np.bool_]
+    picked: Place
     to_next: tuple[PackedFlow, NDArray[np.float16], int] | None  # with its trust and frames
 
     @classmethod

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from foremask.facts import SEGMENT_GRID
 from foremask.types import Alpha
 from foremask.vision.temporal.flow import warp_labels
+from foremask.vision.temporal.places import Place, grown, labelled
 from foremask.vision.temporal.regions import Link
 
 LEAST_SHARE = 0.0004  # of the picture: smaller parts are not told apart
@@ -45,8 +46,8 @@ class PickedAnchor:
     """
 
     frame: int
-    picked: NDArray[np.bool_]
-    inside: NDArray[np.bool_]
+    picked: Place
+    inside: Place
     links: Mapping[int, Link]
 
 
@@ -55,7 +56,7 @@ class _Thing:
     """What is known of a thing at one anchor; ``shape`` was seen when it was last by itself."""
 
     side: int  # 1 the subject, -1 not, 0 unknown
-    shape: NDArray[np.bool_]
+    shape: Place
     x: float
     y: float
     shape_x: float
@@ -66,7 +67,7 @@ class _Thing:
     partly: int = 0  # frames for which less of it is seen than before
     alone: bool = True
 
-    def expected(self) -> NDArray[np.bool_]:
+    def expected(self) -> Place:
         """The shape where the thing should be now."""
         shift = np.array([[1, 0, self.x - self.shape_x], [0, 1, self.y - self.shape_y]], np.float32)
         size = self.shape.shape[::-1]
@@ -87,7 +88,7 @@ class _Placed:
 
 
 def sides(
-    picked: Sequence[NDArray[np.bool_]],
+    picked: Sequence[Place],
     claims: Sequence[Alpha | None],
     links: Sequence[Mapping[int, Link]],
 ) -> list[Alpha]:
@@ -110,7 +111,7 @@ def sides(
 
 
 def followed(
-    picked: Sequence[NDArray[np.bool_]],
+    picked: Sequence[Place],
     claims: Sequence[Alpha | None],
     link_of: Callable[[int], Link | None],
     order: range,
@@ -133,7 +134,7 @@ def followed(
     return planes
 
 
-def is_separate(picked: NDArray[np.bool_], side: Alpha) -> bool:
+def is_separate(picked: Place, side: Alpha) -> bool:
     """Whether something is on a side, and no part is on two."""
     if not side.any():
         return False
@@ -176,7 +177,7 @@ def _still(shape: tuple[int, ...]) -> Link:
     return Link(np.zeros((*shape, 2), np.float32), full, full, 0)
 
 
-def _without_strangers(side: Alpha, picked: NDArray[np.bool_]) -> Alpha:
+def _without_strangers(side: Alpha, picked: Place) -> Alpha:
     """Where the subject is visible, large parts that no known thing reaches are other things."""
     ours = int((side > 0).sum())
     result = side.astype(np.float32)
@@ -187,7 +188,7 @@ def _without_strangers(side: Alpha, picked: NDArray[np.bool_]) -> Alpha:
 
 
 def _begun(
-    picked: NDArray[np.bool_],
+    picked: Place,
     claim: Alpha,
     before: _Placed | None,
     link: Link | None,
@@ -215,9 +216,7 @@ def _begun(
     return _Placed(things, numbers)
 
 
-def _as_before(
-    thing: _Thing, came: Things, place: NDArray[np.bool_], before: dict[int, _Thing]
-) -> _Thing:
+def _as_before(thing: _Thing, came: Things, place: Place, before: dict[int, _Thing]) -> _Thing:
     """Take over the speed, and without a claim the side, of what the flow brings here."""
     found = np.bincount(came[place])
     if found.size > 1 and found[1:].max() > 0.3 * place.sum():
@@ -228,27 +227,23 @@ def _as_before(
     return thing
 
 
-def _new(place: NDArray[np.bool_], side: int) -> _Thing:
+def _new(place: Place, side: int) -> _Thing:
     x, y = _middle(place)
     return _Thing(side, place, x, y, x, y)
 
 
-def _middle(place: NDArray[np.bool_]) -> tuple[float, float]:
+def _middle(place: Place) -> tuple[float, float]:
     rows, columns = np.nonzero(place)
     return float(columns.mean()), float(rows.mean())
 
 
-def _parts(picked: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(picked.astype(np.uint8))
+def _parts(picked: Place) -> list[Place]:
+    labels, areas = labelled(picked)
     least = LEAST_SHARE * picked.size
-    return [
-        np.asarray(labels == label)
-        for label in range(1, count)
-        if stats[label, cv2.CC_STAT_AREA] >= least
-    ]
+    return [np.asarray(labels == k) for k in range(1, len(areas)) if areas[k] >= least]
 
 
-def _nearest(places: Sequence[NDArray[np.bool_]]) -> NDArray[np.intp]:
+def _nearest(places: Sequence[Place]) -> NDArray[np.intp]:
     """Which of some places each pixel is nearest to."""
     distances = [
         cv2.distanceTransform((~each).astype(np.uint8), cv2.DIST_L2, 3)
@@ -259,7 +254,7 @@ def _nearest(places: Sequence[NDArray[np.bool_]]) -> NDArray[np.intp]:
     return np.argmin(distances, axis=0)
 
 
-def _step(picked: NDArray[np.bool_], before: _Placed, link: Link, fresh: Iterator[int]) -> _Placed:
+def _step(picked: Place, before: _Placed, link: Link, fresh: Iterator[int]) -> _Placed:
     """The things one anchor further."""
     came = warp_labels(before.numbers, link.flow)
     moved = {number: thing.moved(link.frames) for number, thing in before.things.items()}
@@ -291,7 +286,7 @@ def _step(picked: NDArray[np.bool_], before: _Placed, link: Link, fresh: Iterato
     return _Placed(things, numbers)
 
 
-def _owners(part: NDArray[np.bool_], moved: Mapping[int, _Thing], came: Things) -> list[int]:
+def _owners(part: Place, moved: Mapping[int, _Thing], came: Things) -> list[int]:
     """The things that the flow brings into a part, and those that are expected there.
 
     One that is not seen appears only where the flow brings no other that hints have decided.
@@ -312,7 +307,7 @@ def _owners(part: NDArray[np.bool_], moved: Mapping[int, _Thing], came: Things) 
 
 
 def _updated(
-    before: _Thing, moved: _Thing, place: NDArray[np.bool_], frames: int, *, by_itself: bool
+    before: _Thing, moved: _Thing, place: Place, frames: int, *, by_itself: bool
 ) -> _Thing:
     """A thing where it is now; among others, or half hidden, it keeps its motion."""
     kept_area = int(place.sum()) / max(1, int(moved.shape.sum()))
@@ -335,7 +330,7 @@ def _updated(
 
 
 def _divided(
-    part: NDArray[np.bool_],
+    part: Place,
     there: list[int],
     moved: Mapping[int, _Thing],
     came: Things,
@@ -356,26 +351,7 @@ def _divided(
     return np.where(part, numbers, 0).astype(np.int32)
 
 
-def box_of(place: NDArray[np.bool_]) -> tuple[int, int, int, int]:
-    """Left, top, width and height."""
-    left, top, width, height = cv2.boundingRect(place.astype(np.uint8))
-    return int(left), int(top), int(width), int(height)
-
-
-def middle_of(place: NDArray[np.bool_]) -> tuple[int, int]:
-    """Row and column of the pixel that is farthest from its border."""
-    row, column = np.unravel_index(int(depth_of(place).argmax()), place.shape)
-    return int(row), int(column)
-
-
-def depth_of(place: NDArray[np.bool_]) -> Alpha:
-    """Each pixel's distance from the border of a place, or of the picture."""
-    padded = np.pad(place.astype(np.uint8), 1)
-    return np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1], np.float32)
-
-
 def is_apart(placed: Things, number: int) -> bool:
     """Whether a thing touches no other one."""
-    here = (placed == number).astype(np.uint8)
-    around = cv2.dilate(here, np.ones((2 * APART_PX + 1, 2 * APART_PX + 1), np.uint8)) > 0
+    around = grown(placed == number, APART_PX)
     return not bool((around & (placed > 0) & (placed != number)).any())

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from foremask.types import Alpha, Levels
 from foremask.vision.resample import as_levels, resized
 from foremask.vision.temporal.flow import warp
+from foremask.vision.temporal.places import grown, labelled
 from foremask.vision.temporal.regions import (
     FOREGROUND,
     MOST_LOGIT,
@@ -36,7 +37,6 @@ LEAST_CONTINUITY = 0.1  # nor where a place is not followed at all
 EVIDENCE_SHARE = np.float32(0.2)  # of an anchor's own: anchors repeat each other's mistakes
 THIN_PX = 5  # a part of a thing that is narrower, on the regions' grid, is thin
 LEAST_KEPT = 0.8  # the share of a thing's body that is foreground where its thin parts are kept
-_NEXT = np.ones((3, 3), np.uint8)
 SHARPNESS = 12.0  # an opinion that says the opposite of the verdict keeps e^-12 of its weight,
 BAND_SHARE = 0.007
 LEAST_WEIGHT = 1e-3  # and the verdict itself counts this much
@@ -179,14 +179,12 @@ def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
     found = mean > FOREGROUND
     narrow = np.ones((THIN_PX, THIN_PX), np.uint8)
     thick = cv2.morphologyEx(found.astype(np.uint8), cv2.MORPH_OPEN, narrow)
-    body = found & (cv2.dilate(thick, _NEXT) > 0)
-    count, labels = cv2.connectedComponents(found.astype(np.uint8))
-    things = np.asarray(labels, np.intp)
-    size = np.bincount(things[body], minlength=count)
-    kept = np.bincount(things[body & (log_odds > 0)], minlength=count)
+    body = found & grown(thick > 0, 1)
+    things, areas = labelled(found)
+    size = np.bincount(things[body], minlength=len(areas))
+    kept = np.bincount(things[body & (log_odds > 0)], minlength=len(areas))
     is_kept = (size > 0) & (kept >= LEAST_KEPT * size)
-    thin = is_kept[things] & found & ~body
-    to_body = found & (cv2.dilate(thin.astype(np.uint8), _NEXT) > 0)
+    to_body = found & grown(is_kept[things] & found & ~body, 1)
     return np.where(to_body, np.abs(log_odds), log_odds)
 
 

@@ -45,9 +45,10 @@ from foremask.vision.temporal.flow import (
     warp,
 )
 from foremask.vision.temporal.frame_hints import Claims, Mark, settled
-from foremask.vision.temporal.guidance import Guidance, hinted_window, near, with_hints
+from foremask.vision.temporal.guidance import OUTLINE_PX, Guidance, hinted_window, with_hints
 from foremask.vision.temporal.incoming import IncomingFrame, incoming_frames
 from foremask.vision.temporal.network_cache import KeptAnswers, MemoryStore, NetworkCache
+from foremask.vision.temporal.places import Place, grown
 from foremask.vision.temporal.propagation import FrameFlow, flow_between, propagate, step_from
 from foremask.vision.temporal.regions import Link, Scene
 from foremask.vision.temporal.things import PickedAnchor
@@ -366,7 +367,7 @@ class _Window:
         shown = [_shown(self._anchors[frame], plain[frame], grid) for frame in frames]
         crops: dict[int, list[Levels]] = {frame: [] for frame in frames}
 
-        def ask_round(index: int, place: NDArray[np.bool_]) -> Alpha:
+        def ask_round(index: int, place: Place) -> Alpha:
             frame = frames[index]
             found, crop = self._asked_round(frame, place, plain[frame].mask)
             if crop is not None:
@@ -385,14 +386,12 @@ class _Window:
                 outlines = [*anchor.hints.opinions.values(), *anchor.hints.crops]
             size = mask.shape[::-1]
             changed = resized(reached.astype(np.float32), *size) > 0
-            inside = resized(near(log_odds > 0).astype(np.float32), *size) > 0
+            inside = resized(grown(log_odds > 0, OUTLINE_PX).astype(np.float32), *size) > 0
             composed = compose([mask, *outlines, *crops[frame]], log_odds)
             masks[frame] = np.where(changed, np.where(inside, composed, np.uint8(0)), mask)
         return masks if is_reached else None
 
-    def _asked_round(
-        self, frame: int, place: NDArray[np.bool_], mask: Levels
-    ) -> tuple[Alpha, Levels | None]:
+    def _asked_round(self, frame: int, place: Place, mask: Levels) -> tuple[Alpha, Levels | None]:
         """The opinion of a crop round a place, 0 beyond it, and the mask with it."""
         rows, columns = mask.shape
         grid = place.shape[::-1]

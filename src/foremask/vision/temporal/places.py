@@ -1,0 +1,48 @@
+"""Places: sets of pixels, with their connected parts, borders and surroundings."""
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from foremask.types import Alpha
+
+type Place = NDArray[np.bool_]
+type Labels = NDArray[np.int32]
+"""(H, W): the number of the part that each pixel is in."""
+
+
+def labelled(place: Place, connectivity: int = 8) -> tuple[Labels, NDArray[np.int32]]:
+    """The number of the connected part that each pixel is in, 0 for none, and their areas."""
+    levels = place.astype(np.uint8)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(levels, connectivity=connectivity)
+    return np.asarray(labels, np.int32), np.asarray(stats[:, cv2.CC_STAT_AREA], np.int32)
+
+
+def part_at(place: Place, row: int, column: int) -> Place:
+    """The connected part that this pixel is in; empty where it is in none."""
+    _, labels = cv2.connectedComponents(place.astype(np.uint8), connectivity=4)
+    return np.asarray(place & (labels == labels[row, column]))
+
+
+def grown(place: Place, by_px: int) -> Place:
+    """A place with all that is at most so many pixels away in each direction."""
+    side = 2 * by_px + 1
+    return np.asarray(cv2.dilate(place.astype(np.uint8), np.ones((side, side), np.uint8)) > 0)
+
+
+def depth_of(place: Place) -> Alpha:
+    """Each pixel's distance from the border of a place, or of the picture."""
+    padded = np.pad(place.astype(np.uint8), 1)
+    return np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1], np.float32)
+
+
+def middle_of(place: Place) -> tuple[int, int]:
+    """Row and column of the pixel that is farthest from its border."""
+    row, column = np.unravel_index(int(depth_of(place).argmax()), place.shape)
+    return int(row), int(column)
+
+
+def box_of(place: Place) -> tuple[int, int, int, int]:
+    """Left, top, width and height."""
+    left, top, width, height = cv2.boundingRect(place.astype(np.uint8))
+    return int(left), int(top), int(width), int(height)
