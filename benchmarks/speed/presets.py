@@ -27,8 +27,7 @@ def measure(folder: Path) -> None:
     source = synth.write(folder / "a.mp4", spec)
     masks = [subject(WIDTH, HEIGHT, step) for step in range(FRAMES)]
     with VideoReader(source) as reader:
-        clip, frames = reader.clip, list(reader)
-        end_pts, time_base = reader.end_pts, reader.time_base
+        clip, frames, end = reader.clip, list(reader), reader.end
     header("preset", "cpu-ms a frame", "mean error", "worst", "over 2, ppm", "bytes a frame")
     for preset in Preset:
         target = folder / f"mask{preset.suffix}"
@@ -36,7 +35,7 @@ def measure(folder: Path) -> None:
             started = time.process_time()
             for frame, mask in zip(frames, masks, strict=True):
                 writer.write(mask, frame)
-            written = writer.finish(end_pts, time_base)
+            written = writer.finish(end)
             cost = 1000 * (time.process_time() - started) / FRAMES
         errors = np.abs(np.stack(list(synth.decode_grey(target))).astype(np.int16) - masks)
         ppm = f"{1e6 * (errors > 2).mean():.0f}"

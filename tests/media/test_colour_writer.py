@@ -47,7 +47,7 @@ def cut(
         for frame, levels in zip(reader, masks, strict=False):
             upright = frame.rgb(frame.width, frame.height)
             writer.write(frame.orientation.to_coded(upright), levels, frame)
-        writer.finish(reader.end_pts, reader.time_base)
+        writer.finish(reader.end)
     return target
 
 
@@ -165,7 +165,7 @@ def sequence(source: Path, target: Path, *, into_zip: bool) -> tuple[Written, li
         for frame, levels in zip(reader, ramps(64, 48), strict=True):
             pictures.append(frame.rgb(64, 48))
             writer.write(pictures[-1], levels, frame)
-        return writer.finish(reader.end_pts, reader.time_base), pictures
+        return writer.finish(reader.end), pictures
 
 
 def test_alpha_that_is_no_picture_is_refused(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def write(folder: Path, preset: Preset, masks: list[NDArray[np.uint8]]) -> tuple
     with VideoReader(source) as reader, MaskWriter(target, preset, reader.clip, None) as writer:
         for mask, frame in zip(masks, reader, strict=True):
             writer.write(mask, frame)
-        written = writer.finish(reader.end_pts, reader.time_base)
+        written = writer.finish(reader.end)
     return target, written
 
 
@@ -125,7 +125,7 @@ def black(source: Path, target: Path) -> None:
     with VideoReader(source) as reader, MaskWriter(target, Preset.GIF, reader.clip, None) as writer:
         for frame in reader:
             writer.write(np.zeros((reader.clip.height, reader.clip.width), np.uint8), frame)
-        writer.finish(reader.end_pts, reader.time_base)
+        writer.finish(reader.end)
 
 
 CROWDED = {

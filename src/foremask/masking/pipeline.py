@@ -33,10 +33,10 @@ from foremask.vision.resample import as_alpha
 
 
 class FrameWriter(Protocol):
-    """Takes frames with masks of their size and coded orientation, then the last one's end."""
+    """Takes frames with masks of their size and coded orientation, then the last one's end in s."""
 
     def write(self, mask: Levels, frame: Frame) -> None: ...
-    def finish(self, end_pts: int | None, time_base: Fraction) -> Written: ...
+    def finish(self, end: Fraction | None) -> Written: ...
 
 
 def no_progress(_: Progress) -> None:
@@ -93,8 +93,8 @@ def run_plan(
                 writer.write(mask, frame)
             plan.check_limits(frame)
             stages.progress.wrote()
-        end_pts, cpu_s = stages.end_pts, stages.cpu_s
-        written, *_ = [writer.finish(end_pts, plan.time_base) for writer in writers]
+        end, cpu_s = stages.end, stages.cpu_s
+        written, *_ = [writer.finish(end) for writer in writers]
         cpu_s["encode"] = time.thread_time() - started
     statistics, warnings = stages.statistics, stages.reader.warnings
     return report_of(plan.clip, plan.runtime, statistics, written, warnings, cpu_s, kind)
@@ -124,10 +124,12 @@ class _Stages:
         return self.statistics.last if newest is None else as_alpha(newest)
 
     @property
-    def end_pts(self) -> int | None:
-        """Where the last frame of the span ends; known when all frames are read."""
+    def end(self) -> Fraction | None:
+        """Where the last frame of the span ends, in seconds; known when all frames are read."""
         span = self._plan.span
-        return span.end_pts if span and span.end_pts is not None else self.reader.end_pts
+        if span is None or span.end_pts is None:
+            return self.reader.end
+        return span.end_pts * self.reader.time_base
 
     def masked_frames(self) -> Iterator[tuple[Frame, Levels]]:
         """Each frame of the span with its mask, in full size and coded orientation, in order."""

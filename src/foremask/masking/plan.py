@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from fractions import Fraction
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -92,10 +91,6 @@ class MaskingPlan:
     @property
     def queue_frames(self) -> int:
         return queue_frames(self.clip)
-
-    @property
-    def time_base(self) -> Fraction:
-        return Fraction(*self.clip.time_base)
 
     def check_limits(self, frame: Frame) -> None:
         """Raise TooManyFrames or DurationTooLong where the clip is longer than its header said."""

@@ -68,7 +68,7 @@ class BackgroundVideo:
                         first_pts = frame.pts if first_pts is None else first_pts
                         at = start + (frame.pts - first_pts) * reader.time_base
                         yield at, frame
-                    length = ((reader.end_pts or 0) - (first_pts or 0)) * reader.time_base
+                    length = (reader.end or 0) - (first_pts or 0) * reader.time_base
                     start = max(start + length, at + reader.time_base)
         except ClipRefused as error:
             details = f"The background {self._path.name}: {error.details}"

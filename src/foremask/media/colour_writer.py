@@ -49,8 +49,8 @@ class ColourWriter(VideoWriter):
             self._alpha.encode(alpha)
         self.put(self._picture(self.framed(colours), alpha), frame)
 
-    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
-        written = super().finish(end_pts, time_base)
+    def finish(self, end: Fraction | None) -> Written:
+        written = super().finish(end)
         if self._alpha is not None and self._alpha.blocks:
             raise Internal(f"{len(self._alpha.blocks)} frames of alpha have no picture")
         return written

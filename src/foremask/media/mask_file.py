@@ -119,23 +119,22 @@ class MaskFile:
         except (av.FFmpegError, OSError) as error:
             raise Internal(f"The mask cannot be written: {error.strerror}.") from error
 
-    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
+    def finish(self, end: Fraction | None) -> Written:
         """Write the rest.
 
-        ``end_pts``, in ``time_base``, is the end of the last frame; with None, it is one nominal
-        frame after its start.
+        ``end``, in seconds, is the end of the last frame; with None, it is one nominal frame after
+        its start.
         """
         if self._held is None:
             raise Internal("no mask was written")
         last = _pts(self._held)
-        wanted = (last * self.time_base) + 1 / Fraction(self.clip.fps or 25)
-        if end_pts is not None:
-            wanted = end_pts * time_base
-        end = max(last + 1, round(wanted / self.time_base))
+        if end is None:
+            end = last * self.time_base + 1 / Fraction(self.clip.fps or 25)
+        end_pts = max(last + 1, round(end / self.time_base))
+        drift_s = float(end_pts * self.time_base - end)
         if self.recipe.is_gif:
-            late_s = float(end * self.time_base - wanted)
-            check_late(self.clip, self._frames, late_s, is_end=True)
-        self._held.duration = end - last
+            check_late(self.clip, self._frames, drift_s, is_end=True)
+        self._held.duration = end_pts - last
         self._mux(self._held)
         if self._sound is not None:
             self._sound.finish()
@@ -154,8 +153,8 @@ class MaskFile:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return Written(
             frames_out=self._frames,
-            duration_s=float((end - (self._first_pts or 0)) * self.time_base),
-            duration_drift_ms=round(1000 * float(end * self.time_base - wanted), 3),
+            duration_s=float((end_pts - (self._first_pts or 0)) * self.time_base),
+            duration_drift_ms=round(1000 * drift_s, 3),
             audio=self._audio(),
             sound_warnings=tuple(self._sound.warnings) if self._sound else (),
             sha256=digest,

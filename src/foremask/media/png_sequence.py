@@ -98,13 +98,12 @@ class PngSequenceWriter:
         self._moments.append(frame.pts * frame.time_base)
         self.add(numbered(self._pattern, len(self._moments)), png)
 
-    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
+    def finish(self, end: Fraction | None) -> Written:
         """Write the table; else as `MaskFile.finish`."""
         if not self._moments:
             raise Internal("no picture was written")
-        end = self._moments[-1] + 1 / Fraction(self._clip.fps or 25)
-        if end_pts is not None:
-            end = end_pts * time_base
+        if end is None:
+            end = self._moments[-1] + 1 / Fraction(self._clip.fps or 25)
         self.add(TABLE, self._table(end))
         sha256 = self._digest.hexdigest()
         if self._zip is not None:

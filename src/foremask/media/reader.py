@@ -27,8 +27,8 @@ _SEEKABLE: Final = (Container.MP4, Container.MOV, Container.WEBM, Container.MKV)
 class VideoReader:
     """Iterates over the frames of a clip, once; two readers over one file yield the same frames.
 
-    ``warnings`` grows while it reads; ``end_pts``, the end of the last frame, is known when all are
-    read. With an ``excerpt``, it yields the frames of that part, timed from zero.
+    ``warnings`` grows while it reads; ``end``, the end of the last frame in seconds, is known when
+    all are read. With an ``excerpt``, it yields the frames of that part, timed from zero.
     """
 
     def __init__(self, path: Path, excerpt: Excerpt | None = None) -> None:
@@ -48,7 +48,7 @@ class VideoReader:
         self.orientation = Orientation.from_matrix(self.clip.matrix)
         self.time_base = Fraction(*self.clip.time_base)
         self.warnings: list[str] = []
-        self.end_pts: int | None = None
+        self.end: Fraction | None = None
         codec = self._track.codec_context
         if is_stream:
             codec.thread_type = ThreadType.SLICE  # the others hold frames back
@@ -108,7 +108,7 @@ class VideoReader:
         if not index:
             raise NoFrames("The video track has no frame that can be decoded.", actual=0)
         self._note_missing(index, last)
-        self.end_pts = self._end(index, last, shown or max(1, nominal))
+        self.end = self._end(index, last or 0, shown or max(1, nominal))
 
     def _seek(self, first_pts: int) -> None:
         """Seek to a keyframe well before ``first_pts``, if the container has a reliable index."""
@@ -117,33 +117,30 @@ class VideoReader:
             self._opened.demuxer.seek(before_pts, stream=self._track, backward=True)
 
     def _end_excerpt(self, span: Span, frames: int, last: int, shown: int) -> None:
+        begins = span.first_pts * self.time_base
         if not frames:
-            start_s = float(
-                (span.first_pts - round(self.clip.start_s / self.time_base)) * self.time_base
-            )
+            start_s = float(begins) - self.clip.start_s
             raise NoFrames(f"No frame is shown from {start_s:g} s on.", param="start", actual=0)
-        end = self.declared_end_pts or last + shown
+        end = self.declared_end or (last + shown) * self.time_base
         if span.end_pts is not None:
-            end = min(end, span.end_pts)
-        self.end_pts = end - span.first_pts
+            end = min(end, span.end_pts * self.time_base)
+        self.end = end - begins
 
-    def _end(self, frames: int, last: int | None, shown: int) -> int:
+    def _end(self, frames: int, last: int, shown: int) -> Fraction:
         """The declared end; of an incomplete track, the last frame's end if that is sooner."""
-        last = last or 0
-        declared = self.declared_end_pts
-        if declared is None or declared <= last:
-            return last + shown
-        whole = frames >= (self.clip.frames or 0)
-        return declared if whole else min(declared, last + shown)
+        declared, own = self.declared_end, (last + shown) * self.time_base
+        if declared is None or declared <= last * self.time_base:
+            return own
+        return declared if frames >= (self.clip.frames or 0) else min(declared, own)
 
     @property
-    def declared_end_pts(self) -> int | None:
-        """The end of the last frame by the header; None where it has no duration of the track."""
+    def declared_end(self) -> Fraction | None:
+        """The end of the last frame by the header, in s; None where it has none of the track."""
         track = self._track
         if self.clip.frames is not None and track.duration:
-            return (track.start_time or 0) + track.duration
+            return ((track.start_time or 0) + track.duration) * self.time_base
         tagged = tagged_end_s(track)
-        return None if tagged is None else round(tagged / self.time_base)
+        return None if tagged is None else round(tagged / self.time_base) * self.time_base
 
     def _decoded(self) -> Iterator[tuple[av.VideoFrame, int | None]]:
         """Frames and their pts.

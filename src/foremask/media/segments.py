@@ -130,11 +130,11 @@ def join(
     They are copied packet by packet, so ``form`` is neither a gif nor PNGs.
     """
     with VideoReader(source) as reader:
-        clip, end_pts, time_base = reader.clip, reader.declared_end_pts, reader.time_base
+        clip, end = reader.clip, reader.declared_end
     file = MaskFile(target, recipe_of(form, kind), clip, source if keep_sound else None, part=False)
     try:
         file.take(parts)
-        return file.finish(end_pts, time_base)
+        return file.finish(end)
     except BaseException:
         file.abandon()
         raise

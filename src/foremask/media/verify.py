@@ -153,8 +153,7 @@ def _frames(
     if promise is not None:
         yield PromiseKept(promise, "grey")
     yield PromiseKept("pts", f"within {1000 * worst_s:.3f} ms")
-    end_s = origin_s + float((found.end_pts or 0) * found.time_base)
-    wanted_end_s = float((wanted.end_pts or 0) * wanted.time_base)
+    end_s, wanted_end_s = origin_s + float(found.end or 0), float(wanted.end or 0)
     is_near = abs(end_s - wanted_end_s) <= 1.5 * tolerance_s  # a start and a length, rounded
     ends = f"ends at {end_s:.6f} s", f"ends at {wanted_end_s:.6f} s"
     yield _check("last duration", is_near, *ends)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Self
 
 import av
 import cv2
@@ -21,8 +21,6 @@ from foremask.media.frames import Frame
 from foremask.media.mask_file import MaskFile
 from foremask.media.transcoding import AnyPacket
 from foremask.options import Excerpt, Form, ResultKind
-
-_FINE: Final = Fraction(1, 1_000_000)
 
 
 class VideoWriter:
@@ -152,17 +150,17 @@ class VideoWriter:
         for packet in self._encode(picture):
             self._file.put(packet)
 
-    def finish(self, end_pts: int | None, time_base: Fraction) -> Written:
+    def finish(self, end: Fraction | None) -> Written:
         """As `MaskFile.finish`."""
         for packet in self._encode(None):
             self._file.put(packet)
-        if end_pts is not None and self._origin:
-            end_pts, time_base = round(end_pts * time_base / _FINE - self._origin / _FINE), _FINE
-        written = self._file.finish(end_pts, time_base)
+        if end is not None and self._origin:
+            end -= self._origin
+        written = self._file.finish(end)
         if self._whole is None:
             return written
         self._whole.take([self._part])
-        return self._whole.finish(end_pts, time_base)
+        return self._whole.finish(end)
 
     def _encode(self, picture: av.VideoFrame | None) -> Iterator[AnyPacket]:
         encoded = self._codec.encode(picture)

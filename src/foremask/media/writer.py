@@ -65,7 +65,7 @@ def recode(
                 levels = frame.luma()
                 writer.write(levels if change is None else change(levels), frame)
                 on_frame(frame.index + 1, reader.clip.expected_frames)
-            return writer.finish(reader.end_pts, reader.time_base)
+            return writer.finish(reader.end)
 
 
 def _blank(width: int, height: int, pixel_format: str) -> av.VideoFrame:
