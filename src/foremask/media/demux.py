@@ -27,8 +27,8 @@ from foremask.errors import (
 )
 from foremask.media import boxes, ebml
 
-# Any other level makes FFmpeg's threads wait for the GIL to log, and whoever frees a decoder while
-# holding the GIL waits for those threads: docs/adr/0010.
+# With another level, FFmpeg's threads take the GIL to log. Who frees a decoder holds the GIL and
+# waits for these threads, so both would wait for ever: docs/adr/0010.
 av.logging.set_level(None)
 
 

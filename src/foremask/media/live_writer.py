@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from foremask.media.colour import BT709, FULL_RANGE, LIMITED_RANGE
 from foremask.media.frames import Frame
 
-_NOMINAL_FPS = 30  # in the header; frames have their own times
+_NOMINAL_FPS = 30  # for the header; each frame has its own time
 
 
 class LiveWriter:
