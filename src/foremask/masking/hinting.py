@@ -3,17 +3,13 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Final
 
 from foremask.errors import FieldInvalid
-from foremask.facts import Clip
-from foremask.hints.kinds import Box, Hint, Paint, frame_beyond, upright_size
+from foremask.hints.kinds import Box, Hint, Paint, frame_beyond
 from foremask.media.frames import Frame
 from foremask.media.presets import HUGE_PIXELS
-from foremask.media.reader import VideoReader
-from foremask.options import MaskOptions, Quality
+from foremask.options import Quality
 from foremask.types import Image, Rgb
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.session import Network
@@ -40,31 +36,6 @@ class ReducedImage:
         return ArrayImage(self.pixels).rgb(width, height)
 
 
-def reduced(frame: Frame) -> ReducedImage:
-    """The frame with no side over 2048 pixels."""
-    scale = min(1.0, _SMALL_PX / max(frame.width, frame.height))
-    size = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
-    return ReducedImage(frame.width, frame.height, frame.pts, frame.rgb(*size))
-
-
-def guidance_for(
-    source: Path,
-    clip: Clip,
-    options: MaskOptions,
-    network: Network,
-    cache: NetworkCache | None = None,
-) -> Guidance | None:
-    """The guidance that the hints of ``options`` give; None without hints.
-
-    Raises FieldInvalid for a hint beyond the end of the clip, and the errors of `VideoReader`.
-    """
-    if not options.hints:
-        return None
-    opened = partial(VideoReader, source, options.excerpt)
-    size_px = upright_size(clip)
-    return guidance_of_frames(opened, options.hints, size_px, network, options.quality, cache)
-
-
 def guidance_of_frames(
     opened: Callable[[], AbstractContextManager[Iterable[Frame]]],
     hints: Sequence[Hint],
@@ -73,9 +44,10 @@ def guidance_of_frames(
     quality: Quality,
     cache: NetworkCache | None = None,
 ) -> Guidance:
-    """As `guidance_for`; ``opened`` returns the clip's frames, and is called twice at most.
+    """What the hints say; ``opened`` returns the clip's frames, and is called twice at most.
 
-    ``size_px`` are width and height of the upright pictures.
+    ``size_px`` are width and height of the upright pictures. Raises FieldInvalid for a hint beyond
+    the end of the clip, and the errors of ``opened``.
     """
     numbers: dict[int, int] = {}
 
@@ -122,8 +94,12 @@ def pts_of(image: object) -> int:
 
 
 def shown(frame: Frame) -> Image:
-    """The frame as the network gets it: reduced, where it is huge."""
-    return reduced(frame) if frame.width * frame.height > HUGE_PIXELS else frame
+    """The frame as the network gets it: a huge one reduced to 2048 pixels on its longer side."""
+    if frame.width * frame.height <= HUGE_PIXELS:
+        return frame
+    scale = _SMALL_PX / max(frame.width, frame.height)
+    size = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
+    return ReducedImage(frame.width, frame.height, frame.pts, frame.rgb(*size))
 
 
 def _hinted_frames(

@@ -10,7 +10,7 @@ from typing import Protocol, Self
 
 from foremask.errors import Internal
 from foremask.facts import Report, Span, Written
-from foremask.masking.hinting import reduced
+from foremask.masking.hinting import shown
 from foremask.masking.outputs import check_output, written_whole
 from foremask.masking.plan import (
     WINDOW_BYTES,
@@ -19,6 +19,7 @@ from foremask.masking.plan import (
     Refiner,
     checked_clip,
     opened_plan,
+    queue_frames,
 )
 from foremask.masking.report import OnFrame, Progress, ProgressCounter, Statistics, report_of
 from foremask.media.frames import Frame
@@ -26,7 +27,7 @@ from foremask.media.probe import frame_bytes
 from foremask.media.reader import VideoReader
 from foremask.media.writer import MaskWriter
 from foremask.options import MaskOptions, ResultKind
-from foremask.types import Alpha, Image, Levels
+from foremask.types import Alpha, Levels
 from foremask.vision.matting.matte import adjusted
 from foremask.vision.prefetch import do_nothing, prefetch, tee
 from foremask.vision.resample import as_alpha
@@ -133,15 +134,14 @@ class _Stages:
 
     def masked_frames(self) -> Iterator[tuple[Frame, Levels]]:
         """Each frame of the span with its mask, in full size and coded orientation, in order."""
-        plan, queue_frames = self._plan, self._plan.queue_frames
+        plan, ahead = self._plan, queue_frames(self._plan.clip)
         analysed, frames = self._decoded()
         counted = self.progress.counting(analysed)
-        shown: Iterable[Image] = map(reduced, counted) if plan.is_huge else counted
-        images = self._ahead(shown, queue_frames, "decode for the network")
-        alphas = self._ahead(plan.masker(images), 2 * queue_frames, "infer")
+        images = self._ahead(map(shown, counted), ahead, "decode for the network")
+        alphas = self._ahead(plan.masker(images), 2 * ahead, "infer")
         pairs = _paired(frames, alphas, plan.span, self.statistics)
         refined = plan.refiner(pairs)
-        return self._ahead(refined, min(2, queue_frames), "refine", self.progress.report)
+        return self._ahead(refined, min(2, ahead), "refine", self.progress.report)
 
     def _decoded(self) -> tuple[Iterator[Frame], Iterator[Frame]]:
         """The decoded frames twice: for the network, and to be paired with their masks."""
@@ -150,7 +150,9 @@ class _Stages:
             size = max(1, WINDOW_BYTES // frame_bytes(self._plan.clip))
             return tee(analysed, self._stop, size)
         again = self._stack.enter_context(self._opened())
-        return analysed, self._ahead(self._around_span(again), self._plan.queue_frames, "decode")
+        return analysed, self._ahead(
+            self._around_span(again), queue_frames(self._plan.clip), "decode"
+        )
 
     def _opened(self) -> VideoReader:
         return VideoReader(self._plan.source, self._plan.options.excerpt)

@@ -10,13 +10,14 @@ from typing import Final
 import numpy as np
 
 from foremask.facts import Clip, Span
-from foremask.hints.kinds import check_hints
-from foremask.masking.hinting import guidance_for, pts_of, remarks
+from foremask.hints.kinds import check_hints, upright_size
+from foremask.masking.hinting import guidance_of_frames, pts_of, remarks
 from foremask.masking.network_caching import network_for, opened_cache
 from foremask.masking.report import Work
 from foremask.media.frames import Frame
-from foremask.media.presets import HUGE_PIXELS, check_preset
+from foremask.media.presets import check_preset
 from foremask.media.probe import check_length, frame_bytes, probe
+from foremask.media.reader import VideoReader
 from foremask.options import Excerpt, MaskOptions, Quality
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
@@ -83,15 +84,6 @@ class MaskingPlan:
     decodes_once: bool
     work: Work
 
-    @property
-    def is_huge(self) -> bool:
-        """Whether frames are so large that few may wait, and the network gets them reduced."""
-        return self.clip.pixels > HUGE_PIXELS
-
-    @property
-    def queue_frames(self) -> int:
-        return queue_frames(self.clip)
-
     def check_limits(self, frame: Frame) -> None:
         """Raise TooManyFrames or DurationTooLong where the clip is longer than its header said."""
         clip, limits = self.clip, self.options.limits
@@ -127,15 +119,17 @@ def opened_plan(
     ``on_picked`` gets the anchors of each window. Raises ModelUnavailable and what `opened_cache`
     raises.
     """
-    runtime, work = "own masker", Work()
-    decodes_once = False  # the lag of a foreign masker is unknown
+    runtime, work, decodes_once = "own masker", Work(), False  # since the masker's lag is unknown
     with opened_cache(source, options, span) as cache:
         if masker is None:
             network, tier = network_for(options), TIERS[options.quality]
             runtime = network.runtime
-            work.anchors_per_frame = tier.anchors_per_frame
-            guidance = guidance_for(source, clip, options, network, cache)
-            work.asks = cache is None or not cache.is_complete
+            work = Work(tier.anchors_per_frame, asks=cache is None or not cache.is_complete)
+            guidance, hints, quality = None, options.hints, options.quality
+            if hints:
+                opened, size_px = partial(VideoReader, source, options.excerpt), upright_size(clip)
+                guidance = guidance_of_frames(opened, hints, size_px, network, quality, cache)
+                clip = replace(clip, warnings=(*clip.warnings, *remarks(guidance)))
             masker = partial(
                 mask_images,
                 network=network,
@@ -149,8 +143,6 @@ def opened_plan(
                 on_picked=on_picked,
                 flows_ahead=3 * queue_frames(clip),
             )
-            if guidance is not None:
-                clip = replace(clip, warnings=(*clip.warnings, *remarks(guidance)))
             decodes_once = _frames_can_wait(clip, options.quality)
         if refiner is None:
             ahead = ahead_frames(frame_bytes(clip), options.quality)
