@@ -10,8 +10,9 @@ from functools import partial
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from foremask.types import Alpha, Image, Levels
+from foremask.types import Alpha, Image
 from foremask.vision.temporal.correction import Shown, place_of
 from foremask.vision.temporal.flow import warp
 from foremask.vision.temporal.frame_hints import Claim, FrameHints
@@ -35,12 +36,12 @@ type AskRound = Callable[[int, Place], Alpha]
 class Guidance:
     """The hints on the frames of a clip; ``key_of`` identifies an image among them.
 
-    ``brought`` has, by the number of an earlier frame, 255 on what is chosen and 0 on what is out.
+    ``brought`` has, by the number of an earlier frame, 1 on what is chosen and -1 on what is out.
     """
 
     frames: Mapping[Hashable, FrameHints]
     key_of: Callable[[Image], Hashable]
-    brought: Mapping[int, Levels] = field(default_factory=dict)
+    brought: Mapping[int, NDArray[np.int8]] = field(default_factory=dict)
 
     def on(self, image: Image) -> FrameHints | None:
         """The hints on this image, if there are some."""
@@ -51,11 +52,10 @@ class Guidance:
 
         None where that is not known.
         """
-        levels = self.brought.get(frame)
-        if levels is None:
+        known = self.brought.get(frame)
+        if known is None:
             return None
-        large = cv2.resize(levels, grid, interpolation=cv2.INTER_NEAREST)
-        side = (large > 191).astype(np.float32) - (large < 64).astype(np.float32)
+        side = np.asarray(cv2.resize(known, grid, interpolation=cv2.INTER_NEAREST), np.float32)
         return np.where(side == 0, np.float32(NEITHER), side)
 
     @property

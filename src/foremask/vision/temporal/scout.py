@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foremask.types import Alpha, Image, Levels
+from foremask.types import Alpha, Image
 from foremask.vision.network.session import Network
-from foremask.vision.resample import as_levels, resized
+from foremask.vision.resample import resized
 from foremask.vision.temporal.flow import resize_flow
 from foremask.vision.temporal.guidance import Guidance
 from foremask.vision.temporal.network_cache import NetworkCache
@@ -62,7 +62,7 @@ class _Scout:
     def __init__(self, claims: Mapping[int, Alpha]) -> None:
         self._claims = claims
         self._shot: dict[int, _Step] = {}
-        self.found: dict[int, Levels] = {}
+        self.found: dict[int, NDArray[np.int8]] = {}
 
     def add(self, window: list[PickedAnchor]) -> None:
         if window[0].frame not in self._shot:
@@ -90,7 +90,7 @@ class _Scout:
             order = range(len(steps))[::-1]
             sides = followed(picked, claims, lambda index: steps[index].link(), order)
             self.found |= {
-                number: as_levels((side + np.float32(1)) / np.float32(2))
+                number: side.astype(np.int8)
                 for number, step, side in zip(self._shot, steps, sides, strict=True)
                 if number not in self._claims and is_separate(step.picked, side)
             }
