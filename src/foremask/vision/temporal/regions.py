@@ -309,8 +309,8 @@ def _of_part(regions: Regions, name: str, picked: Place, mean: Alpha, motion: Al
 def usual_motion(motions: Sequence[Alpha], means: Sequence[Alpha]) -> np.float32:
     """The median motion of what the opinions pick, over the window."""
     medians = [
-        np.median(motion[mean > SURE - 0.1])
+        np.median(motion[mean > SURE])
         for motion, mean in zip(motions, means, strict=True)
-        if (mean > SURE - 0.1).any()
+        if (mean > SURE).any()
     ]
     return np.float32(np.median(medians) if medians else 0)
