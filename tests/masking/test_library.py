@@ -338,7 +338,10 @@ def test_kept_results_are_read_again_and_are_bounded(
     size = file.stat().st_size
     assert size > 1000
     monkeypatch.setattr(network_caching, "_MOST_BYTES", size + size // 2)
+    gone = kept / "gone.cache"
+    gone.symlink_to("nowhere")  # as one that another process has just removed
     foremask.mask_video(clip, tmp_path / "4.mp4", model=model, cache=kept, quality="fast")
+    gone.unlink()
     (left,) = kept.glob("*.cache")
     assert left != file
     left.unlink()

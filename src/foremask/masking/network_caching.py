@@ -85,7 +85,10 @@ def opened_cache(
 
 def _trim(directory: Path) -> None:
     """Remove the caches that were not used for longest, until all fit; those in use stay."""
-    caches = [(each.stat(), each) for each in directory.glob(f"*{_SUFFIX}")]
+    caches = []
+    for each in directory.glob(f"*{_SUFFIX}"):
+        with suppress(FileNotFoundError):  # another process may remove some meanwhile
+            caches.append((each.stat(), each))
     total = sum(status.st_size for status, _ in caches)
     for status, path in sorted(caches, key=lambda each: each[0].st_mtime_ns):
         if total <= _MOST_BYTES:

@@ -2,6 +2,7 @@
 
 import fcntl
 import io
+import shutil
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
@@ -16,7 +17,7 @@ from foremask.options import Quality
 from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.session import InputSize, NetworkOutput
-from foremask.vision.temporal import appearance, windows
+from foremask.vision.temporal import appearance, network_cache, windows
 from foremask.vision.temporal.frame_hints import Mark
 from foremask.vision.temporal.network_cache import (
     MemoryStore,
@@ -172,6 +173,43 @@ def test_a_file_that_is_no_store_is_refused_in_little_memory(
     assert tracemalloc.get_traced_memory()[1] < 16 << 20
     tracemalloc.stop()
     assert path.read_bytes() == before
+
+
+class Lossy(MemoryStore):
+    """Loses one array."""
+
+    def __init__(self, lost: str) -> None:
+        super().__init__()
+        self._lost = lost
+
+    def get(self, name: str) -> np.ndarray | None:
+        return None if name == self._lost else super().get(name)
+
+
+@pytest.mark.parametrize("lost", ["0/stretched", "0:0/logits"])
+def test_kept_results_that_lack_one_are_refused(lost: str) -> None:
+    """Flow on another machine may choose another frame than was kept."""
+    store = Lossy(lost)
+    masks({}, Network(), store)
+    with pytest.raises(NotACacheError, match=f"the kept network results lack {lost}"):
+        masks({}, Network(), store)
+
+
+def test_what_other_code_has_kept_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A number of the classifier may change, and no version with it."""
+    path, code = tmp_path / "kept", tmp_path / "vision"
+    shutil.copytree(Path(appearance.__file__).parents[1], code)
+    monkeypatch.setattr(network_cache, "CODE", code, raising=False)
+    with open_file_store(path, {}, 1 << 20) as store:
+        NetworkCache(store).finish()
+    with open_file_store(path, {}, 1 << 20) as store:
+        assert NetworkCache(store).is_complete
+    with (code / "temporal" / "appearance.py").open("a") as file:
+        file.write("STEPS = 151\n")
+    with open_file_store(path, {}, 1 << 20) as store:
+        assert not NetworkCache(store).is_complete
 
 
 def test_of_two_processes_with_one_file_the_second_keeps_nothing(

@@ -208,6 +208,7 @@ class Blocks:
         incoming = self._waiting[frame]
         known = self._tools.known
         if known is not None:
+            known.kept(f"{frame}/{View.STRETCHED}")  # every anchor has it
             opinions, box = known.opinions(f"{frame}")
         else:
             grid = grid_of(incoming.image, self._tier.mask_area_px)

@@ -7,6 +7,7 @@ where they change nothing. Masks are the same with and without it: docs/adr/0050
 
 import errno
 import fcntl
+import hashlib
 import io
 import json
 import logging
@@ -20,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,7 +30,8 @@ from foremask.vision.network.opinions import CropBox, View, ask, infer_part
 from foremask.vision.network.session import Network
 from foremask.vision.resample import as_levels
 
-VERSION: Final = 4
+CODE: Final = Path(__file__).parents[1]
+"""It decides what is kept: which frames are anchors, and how the classifier learns."""
 ALWAYS: Final = -1.0  # below every uncertainty
 _IDENTITY: Final = "identity.json"
 _COMPLETE: Final = "complete"
@@ -161,13 +164,13 @@ def _array_of(data: bytes) -> Planes:
 def open_file_store(
     path: Path, identity: Mapping[str, object], most_bytes: int
 ) -> Iterator[FileStore]:
-    """The store in the file at ``path``, made anew where its identity is another one.
+    """The store in the file at ``path``, made anew where its identity or our code is another one.
 
     The file is replaced when the block ends without an error, and only if everything has found
     room in ``most_bytes`` and on the disk. Where another process fills it, nothing is kept. Raises
     NotACacheError where there is a file that is no such store.
     """
-    wanted = json.dumps({"version": VERSION, **identity}, sort_keys=True, default=str)
+    wanted = json.dumps({"code": _digest_of_code(), **identity}, sort_keys=True, default=str)
     is_known = path.exists() and _identity_of(path) == wanted
     store = FileStore(most_bytes)
     with ExitStack() as held:
@@ -185,6 +188,13 @@ def open_file_store(
         store.close()
         if is_complete and not store.has_failed:
             part.replace(path)
+
+
+def _digest_of_code() -> str:
+    code = hashlib.blake2b(f"{cv2.__version__} {np.__version__}".encode(), digest_size=16)
+    for file in sorted(CODE.rglob("*.py")):
+        code.update(file.read_bytes())
+    return code.hexdigest()
 
 
 @contextmanager
@@ -253,6 +263,13 @@ class NetworkCache:
 
     def get(self, name: str) -> Planes | None:
         return self._store.get(name)
+
+    def kept(self, name: str) -> Planes:
+        """An array of a complete cache; raises NotACacheError where it is missing."""
+        planes = self.get(name)
+        if planes is None:
+            raise NotACacheError(f"the kept network results lack {name}")
+        return planes
 
     def put(self, name: str, planes: Planes) -> None:
         self._store.put(name, planes)

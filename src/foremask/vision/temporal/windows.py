@@ -324,8 +324,8 @@ class _Window:
     def _logits(self, means: Mapping[int, Levels], motions: list[Alpha]) -> list[Alpha]:
         """The classifier's answers: read from the cache, or computed and kept."""
         name, known, cache = f"{self._name}/logits", self._tools.known, self._tools.cache
-        if known is not None and (found := known.get(name)) is not None:
-            return list(found)
+        if known is not None:
+            return list(known.kept(name))
         if self._basis is None:
             self._fit_basis()
         anchors = [
