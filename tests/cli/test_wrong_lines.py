@@ -147,6 +147,7 @@ LINES = [
     ("verify clip.mp4 clip.mp4", 7, "has a colour"),
     ("verify clip.mp4 grey.mp4 --kind cutout", 7, "has no alpha"),
     ("verify clip.mp4 folder", 7, "folder lacks frames.csv"),
+    ("verify photo.jpg folder", 7, "folder lacks frames.csv"),
     ("sheet clip.mp4 grey.mp4 --moments 0", 2, "1 to 100 can be shown"),
     ("sheet clip.mp4 grey.mp4 --moments 99999999", 2, "1 to 100 can be shown"),
     ("sheet clip.mp4 grey.mp4 -o sheet.jpg", 2, "let 'sheet.jpg' end in .png"),

@@ -139,8 +139,8 @@ def cut_out_picture(
     if mask is None:
         levels, runtime = mask_frame(frame, options.mask), network_for(options.mask).runtime
     else:
-        verify(source, mask)
         known = read_picture(mask)
+        verify(source, mask)
         levels = np.ascontiguousarray(known.orientation.to_upright(known.luma()))
         runtime = "stored mask"
     png = colour_png(*cut_out_frame(frame, options, levels, deep=True))

@@ -16,9 +16,9 @@ from av.packet import Packet
 from foremask.errors import PromiseBroken
 from foremask.facts import Clip
 from foremask.media.colour import is_full
-from foremask.media.demux import open_clip
+from foremask.media.demux import open_clip, sniff
 from foremask.media.orientation import Orientation
-from foremask.media.pictures import is_picture, read_picture
+from foremask.media.pictures import HEAD_BYTES, is_picture, read_picture
 from foremask.media.planes import plane_of
 from foremask.media.png_sequence import TABLE, missing_from
 from foremask.media.probe import fraction, language_of
@@ -64,14 +64,14 @@ def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list
     alone; for a directory or a zip of PNGs that all files of its table are there. Raises
     PromiseBroken for the first that is not kept, with its name as ``param``.
     """
-    if is_picture(source):
-        sizes = [(each.width, each.height) for each in map(read_picture, (mask, source))]
-        return [_same_size(*sizes)]
     if mask.is_dir() or is_zipfile(mask):
         missing = missing_from(mask)
         if missing is not None:
             raise PromiseBroken(f"{mask.name} lacks {missing}.", param="files")
         return [PromiseKept("files", f"all of {TABLE}")]
+    if is_picture(source) and not _is_video(mask):
+        sizes = [(each.width, each.height) for each in map(read_picture, (mask, source))]
+        return [_same_size(*sizes)]
     with VideoReader(source) as wanted, VideoReader(mask) as found:
         form = found.clip.container
         if form not in _TOLERANCE_S:
@@ -85,6 +85,12 @@ def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list
     if form != "gif":
         checks += _sounds(source, mask, wanted.clip.start_s, form)
     return checks
+
+
+def _is_video(mask: Path) -> bool:
+    """Whether it begins as our videos do: an animated PNG, which begins as a picture, has one."""
+    with mask.open("rb") as file:
+        return sniff(file.read(HEAD_BYTES)) is not None
 
 
 def _check(promise: str, kept: bool, found: str, wanted: str, **numbers: float) -> PromiseKept:
