@@ -43,11 +43,13 @@ def test_nothing_is_promised_that_is_not_there(site: Path) -> None:
 
 
 def test_search_finds_a_page_under_the_strict_policy(site: Path) -> None:
-    found = read_folder(site)
+    found, asked = read_folder(site), list[str]()
 
     class Pages(Handler):
         def do_GET(self) -> None:  # noqa: N802
-            page = found[self.path.lstrip("/").partition("?")[0]]
+            name = self.path.lstrip("/").partition("?")[0]
+            asked.append(name)
+            page = found[name]
             self.send_response(200)
             self.send_header("Content-Type", page.media_type)
             self.send_header("Content-Security-Policy", page.policy)
@@ -64,3 +66,4 @@ def test_search_finds_a_page_under_the_strict_policy(site: Path) -> None:
                 break
         words.fill("idempotency")
         page.get_by_text("Send a request again safely").first.wait_for(timeout=1000 * PATIENCE_S)
+    assert set(asked) <= found.keys()

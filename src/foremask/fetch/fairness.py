@@ -58,6 +58,9 @@ class FairSemaphore:
         finally:
             self.release(owner)
 
+    def waiting(self, owner: str) -> int:
+        return len(self._waiting.get(owner, ()))
+
     def release(self, owner: str) -> None:
         self._free += 1
         self._held[owner] -= 1

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from litestar.types import HTTPDisconnectEvent
 
-from foremask.errors import JobCancelled
+from foremask.errors import JobCancelled, Overloaded
 from foremask.hints.kinds import Point
 from foremask.options import Quality
 from foremask.service.api.context import while_heard
-from foremask.service.api.probing import Previewer
+from foremask.service.api.probing import PREVIEWS_WAITING, Previewer
 from foremask.service.sandbox.messages import MaskPicture, Preview
 from tests.service.api.conftest import Running, assert_refused, http, serves
 from tests.service.api.test_cutouts import finished
@@ -177,6 +177,18 @@ async def test_pictures_are_masked_in_turns_of_tokens(pool: OneAtATime) -> None:
     made = await asyncio.gather(first, second, other)
     assert [each.mask for each in made] == [b"1", b"2", b"3"]
     assert pool.begun == [("a", b"1"), ("b", b"3"), ("a", b"2")]
+
+
+async def test_of_one_token_few_pictures_wait(pool: OneAtATime) -> None:
+    flood = [pool.ask("a") for _ in range(PREVIEWS_WAITING + 2)]
+    await pool.is_at_work.wait()
+    other = pool.ask("b")
+    for _ in range(PREVIEWS_WAITING + 3):
+        pool.goes_on.release()
+    made = await asyncio.gather(*flood, return_exceptions=True)
+    assert [type(each) for each in made if not isinstance(each, Preview)] == [Overloaded]
+    assert await other
+    assert pool.begun[1][0] == "b"
 
 
 async def test_a_preview_ends_when_its_caller_hangs_up(pool: OneAtATime) -> None:

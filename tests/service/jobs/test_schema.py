@@ -19,7 +19,7 @@ from foremask.service.jobs.admission import admit, charge_rate, token_hash
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
 from foremask.service.jobs.schema import VERSION, check_schema, migrate
-from foremask.service.jobs.steps import JobReport, PartDone
+from foremask.service.jobs.steps import JobReport, MaskDone, PartDone
 from foremask.service.jobs.tokens import create_token, list_tokens
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from tests.support.jobs import new_job
@@ -202,6 +202,31 @@ async def test_jobs_of_an_old_database_go_on_where_they_were(old_database: str) 
         owed = await deliveries.begin(database)
         assert owed is not None
         assert owed.request_id == name(2)
+
+
+@pytest.mark.parametrize(
+    ("preset", "result"),
+    [
+        ("apng", {"options": {"kind": "cutout"}}),
+        ("webm_vp9", {"options": {"kind": "cutout", "auto_zoom": True}}),
+    ],
+)
+async def test_a_clip_that_was_cut_and_is_cut_no_more_is_masked_again_in_one_piece(
+    old_database: str, preset: str, result: dict[str, object]
+) -> None:
+    with psycopg.connect(old_database, autocommit=True) as connection:
+        connection.execute(
+            "update jobs set preset = %s, result = %s where id = %s",
+            (preset, json.dumps(result), name(5)),
+        )
+    await migrate(old_database)
+    async with Database(old_database, connections=2, **PATIENT) as database:
+        step = await steps.claim(database, "masks", "worker")
+        assert step is not None
+        assert (step.job, step.number, step.args.source_key) == (name(5), 0, None)
+        assert await steps.claim(database, "masks", "worker") is None
+        await steps.finish(database, step, MaskDone("results/x", 1, JobReport(frames_out=1)))
+        assert (await records.read_any(database, name(5))).status is Status.COMPLETED
 
 
 async def test_an_upgrade_gives_way_to_calls_that_take_the_tables_in_another_order(

@@ -29,6 +29,7 @@ PROBES_PER_OWNER = 2
 SHOWS_AT_ONCE, SHOWS_PER_OWNER = 64, 4  # each holds a MiB
 PLACE_S = 3.0
 PREVIEW_PLACE_S = 45.0  # for a turn among tokens, of which each has one picture in work
+PREVIEWS_WAITING = 16  # of a token: each holds a MiB and a connection
 WALL_CLOCK_S = 30.0
 
 log = structlog.get_logger(__name__)
@@ -49,6 +50,11 @@ class Previewer:
             quality=quality, hints=tuple(hints), model=self._find_model(), limits=limits
         )
         request = messages.MaskPicture(picture, options)
+        if self._places.waiting(owner) >= PREVIEWS_WAITING:
+            raise errors.Overloaded(
+                f"{PREVIEWS_WAITING} pictures of this token wait already. Send it again.",
+                limit=PREVIEWS_WAITING,
+            )
         async with self._places.place(owner, PREVIEW_PLACE_S, "masked"):
             try:
                 return await self._pool.run(request, wall_clock_s=WALL_CLOCK_S, owner=owner)

@@ -33,6 +33,13 @@ update jobs set preset = 'png_zip' where preset in ('apng', 'webp');
 alter table steps add column if not exists moved_at timestamptz, add column if not exists ends_at timestamptz,
     alter column token set not null, alter column seq set not null, drop column if exists worker;
 update steps set moved_at = now() where status = 'running' and moved_at is null;
+-- A clip is cut no more for a GIF, PNGs or a zoom: one that was, under way, is masked again in one piece.
+with cut as (
+    select id from jobs j where status = 'running' and exists (select from steps where job = j.id and number > 0)
+    and (preset in ('gif', 'png_zip') or result -> 'options' ->> 'auto_zoom' = 'true')),
+gone as (delete from steps using cut where job = id and (number > 0 or stage = 'join'))
+update steps set status = 'todo', args = args - 'span' - 'source_key', result = null, lease_until = null,
+    touched_at = now() from cut where job = id and stage = 'segment' and number = 0;
 drop index if exists steps_files_running;
 create index if not exists steps_files on steps (token) where status in ('todo', 'running') and stage <> 'segment';
 alter table deliveries alter column token set not null;
