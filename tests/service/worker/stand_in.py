@@ -16,6 +16,7 @@ from foremask.hints.kinds import frame_beyond
 from foremask.service.sandbox.messages import (
     Cut,
     CutOut,
+    CutOutByMask,
     Join,
     Mask,
     Plan,
@@ -123,6 +124,12 @@ class TextMedia:
         report = await self._mask(mask, on_progress)
         request.target.write_bytes(mask.target.read_bytes())
         return report
+
+    async def _cutoutbymask(self, request: CutOutByMask, _: OnProgress | None) -> Report:
+        text = request.mask.read_text()
+        request.target.write_text(text)
+        frames = text.count("mask ")
+        return replace(REPORT, frames_in=frames, frames_out=frames)
 
     async def _join(self, request: Join, _: OnProgress | None) -> Written:
         joined = "".join(part.read_text() for part in request.parts)

@@ -66,9 +66,10 @@ async def test_a_clip_is_cut_only_where_more_than_one_slot_is_free(
     [
         (Preset.GIF, ResultOptions()),
         (AlphaFormat.PNG_ZIP, ResultOptions(ResultKind.CUTOUT)),
+        (AlphaFormat.WEBM_VP9, ResultOptions(ResultKind.CUTOUT, auto_zoom=True)),
     ],
 )
-async def test_a_gif_and_pngs_are_made_in_one_piece(
+async def test_a_gif_pngs_and_a_zoom_are_made_in_one_piece(
     work: WorkerContext, caller: Caller, site: Site, form: Form, options: ResultOptions
 ) -> None:
     await announce_slots(work.database, 7)
