@@ -1,4 +1,4 @@
-"""Builds the application from its routes, makes answers of all errors, and runs it."""
+"""Builds the application from its routes, turns errors into answers, and runs the server."""
 
 import asyncio
 import json
@@ -49,18 +49,18 @@ _ROUTES = (job_routes, status_routes, file_routes, operator_routes, pages)
 
 log = structlog.get_logger(__name__)
 
-OWN_FILES = 256  # database, origins, store, children, the program itself
+OWN_FILES = 256  # open files of the database, origins, store, children and the program itself
 IDLE_S = 65.0  # a proxy in front must close first: nginx keeps a silent connection for 60 s
-STOP_S = 10  # a probe may take eight
+STOP_S = 10  # a probe may take 8 s
 DATABASE_CONNECTIONS = 16
-DATABASE_CALL_S = 4.0  # callers are answered within 5 s, also when the server has stopped
+DATABASE_CALL_S = 4.0  # callers get an answer within 5 s even if the database server has stopped
 
 _SLASHES = re.compile(r"//+")
 _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 
 
 class RequestMiddleware:
-    """Wraps the application."""
+    """Gives each request an id, adds headers to the answer, and records its status and time."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -129,11 +129,11 @@ HANDLERS = (
     *(h for each in _ROUTES for h in vars(each).values() if isinstance(h, HTTPRouteHandler)),
     openapi,
 )
-"""Every route of these modules, in the order in which the document has them."""
+"""Every route, in the order of the OpenAPI document."""
 
 
 def problem(request: ApiRequest, error: errors.ForemaskError) -> Response[bytes]:
-    """The answer of an error; a browser gets a page where there is no such path."""
+    """Make the answer to an error; for an unknown path, browsers get an HTML page."""
     headers, body = answer_of(error, request.id)
     if isinstance(error, errors.PathUnknown) and "text/html" in request.headers.get("accept", ""):
         page = pages.read_pages()["missing.html"]
@@ -143,11 +143,9 @@ def problem(request: ApiRequest, error: errors.ForemaskError) -> Response[bytes]
 
 
 def on_foremask_error(request: ApiRequest, error: errors.ForemaskError) -> Response[bytes]:
-    """An error of foremask."""
+    """Count and log an error of foremask, and answer with it."""
     refused(error.reason)
-    if isinstance(
-        error, errors.ServiceUnavailable
-    ):  # of many calls: where it was raised says nothing
+    if isinstance(error, errors.ServiceUnavailable):  # all calls get it: a traceback is no help
         log.warning("http.unavailable", details=error.details)
     elif error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, errors.Busy):
         log.error("http.failed", reason=error.reason, exc_info=error)
@@ -164,7 +162,7 @@ _INSTEAD = "POST /v2/video/segment/foreground_mask masks what `hints` point at"
 
 
 def on_framework(request: ApiRequest, error: HTTPException) -> Response[bytes]:
-    """An error of Litestar's router: no such path, or not this method."""
+    """Answer an error of Litestar: an unknown path, a wrong method, or a caller who hung up."""
     if error.status_code == HTTPStatus.NOT_FOUND:
         lacking = _HOSTED_ONLY.get(request.scope["path"])
         lead = f"{lacking}: {_INSTEAD}" if lacking else "There is no such path"
@@ -176,13 +174,13 @@ def on_framework(request: ApiRequest, error: HTTPException) -> Response[bytes]:
         wrong = errors.MethodNotAllowed(f"This path does not take {method[:16]}; it takes {allow}.")
         wrong.allow = allow
         return problem(request, wrong)
-    if isinstance(error, InternalServerException):  # so it calls a caller who hung up
+    if isinstance(error, InternalServerException):  # Litestar raises it when the caller hangs up
         return problem(request, errors.BadJson("The connection broke off inside the body."))
     return on_crash(request, error)
 
 
 def on_crash(request: ApiRequest, error: Exception) -> Response[bytes]:
-    """An unforeseen error: the caller gets the request_id, the log the rest."""
+    """Answer an unexpected error with the request_id; only the log has the details."""
     own = request.id
     log.error("http.crashed", request_id=own, exc_info=error)
     crash = errors.Internal(f"Something went wrong here; when you report it, quote request {own}.")
@@ -197,14 +195,14 @@ ERROR_HANDLERS: dict[int | type[Exception], Callable[..., Any]] = {
 
 
 def create_app(service: Service) -> ASGIApp:
-    """The application over open parts."""
+    """Make the ASGI application; the parts of ``service`` must be open."""
     app = Litestar(
         route_handlers=HANDLERS,
         request_class=ApiRequest,
         state=State({"service": service}, deep_copy=False),
         exception_handlers=ERROR_HANDLERS,
-        openapi_config=None,  # ours is exact: openapi.py
-        request_max_body_size=None,  # calls.py counts, and says how many are allowed
+        openapi_config=None,  # openapi.py builds ours
+        request_max_body_size=None,  # calls.py checks it; its error names the limit
         debug=False,
         logging_config=None,
     )
@@ -212,7 +210,7 @@ def create_app(service: Service) -> ASGIApp:
 
 
 def run(settings: Settings) -> None:
-    """Serve until a signal says stop, over a database that has the schema."""
+    """Serve until a signal stops the process. The database must have the schema."""
     uvloop.run(serve(settings))
 
 
@@ -231,7 +229,7 @@ async def serve(settings: Settings) -> None:
 
 @asynccontextmanager
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
-    """The parts of one API process, open during the block."""
+    """Open the parts of one API process, and close them after the block."""
     if settings.database_url is None:
         raise errors.SettingsInvalid(
             "The API needs the URL of a database.", param="FOREMASK_DATABASE_URL"
@@ -249,7 +247,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             settings.data_dir / "scratch" / "api",
             slots=PROBES_AT_ONCE,
             sandbox=settings.sandbox,
-            spares=True,  # they are small, and each token's probes begin in a new one
+            spares=True,  # children are small, and a new one starts whenever the token changes
         ) as pool,
         MediaPool(
             settings.data_dir / "scratch" / "api-preview",
@@ -277,12 +275,12 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server; a signal also ends the connections that wait for a job."""
+    """A uvicorn server; a stop signal also answers the calls that wait for a job's end."""
 
     def __init__(self, app: ASGIApp, settings: Settings, let_go: Callable[[], None]) -> None:
         downloads = process_setup.raise_open_files()
         backlog = min(2048, downloads // 8)
-        # Connections are counted after they are accepted: the backlog must fit under the limit too.
+        # Connections are counted after they are accepted: the backlog needs open files, too.
         limit = max(1, min(settings.connections, downloads - OWN_FILES - backlog))
         if limit < settings.connections:
             log.warning("api.few_files", open_files=downloads, connections=limit)

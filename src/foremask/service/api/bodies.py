@@ -1,7 +1,7 @@
-"""What callers may send: each body is one Struct, which decodes, validates and documents it.
+"""The bodies of requests: each is one Struct, which decodes, validates and documents it.
 
-Null is absence, and fields that are not listed are ignored. `wanted` gives what the job makes, as
-its row has it.
+A null field counts as absent, and unknown fields are ignored. ``wanted`` returns what the job
+makes, in the types of the job's row.
 """
 
 from typing import Annotated, ClassVar, Final, Literal
@@ -29,13 +29,11 @@ from foremask.service.api.openapi import SHOWN_PATTERN
 from foremask.service.jobs.steps import JobResult
 
 MAX_URL_BYTES: Final = 8 << 10
-MOST_SHOWN_HINTS: Final = (
-    16  # of a preview: a point is two windows for the network, 0.6 s of a core
-)
+MOST_SHOWN_HINTS: Final = 16  # in a preview: a point takes two network runs, 0.6 s of a core
 ALPHA_FORMATS: Final = tuple(form for form in AlphaFormat if form is not AlphaFormat.PNG_FILES)
-"""What a transparent result can be; numbered files come in a zip."""
+"""The formats of a transparent result; numbered PNG files come only in a zip."""
 FORMS: Final = tuple(dict.fromkeys([*map(str, Preset), *map(str, ALPHA_FORMATS)]))
-_CLEAN: Final = r"^[^\x00-\x20\x7f\ud800-\udfff]+\Z"  # the guarded client reads the rest
+_CLEAN: Final = r"^[^\x00-\x20\x7f\ud800-\udfff]+\Z"  # fetch.client checks the rest
 _HTTP: Final = r"^[Hh][Tt][Tt][Pp][Ss]?://[^\x00-\x20\x7f]+$"
 _URL: Final = f"an http(s) URL of at most {MAX_URL_BYTES} bytes"
 
@@ -109,7 +107,7 @@ ZoomField = Annotated[
 
 
 class BackgroundColor(AnyCase):
-    """The hosted service's names, in any case; each but the first is one of CSS."""
+    """Colour names of the hosted service, in any case; all but Transparent are CSS colours."""
 
     TRANSPARENT = "Transparent"
     BLACK = "Black"
@@ -125,7 +123,7 @@ class BackgroundColor(AnyCase):
 
 
 class GreenShade(AnyCase):
-    """#00B140, #00FF00 and #0000FF."""
+    """The screen's colours, in the order of the names: #00B140, #00FF00 and #0000FF."""
 
     BROADCAST_GREEN = "broadcast_green"
     CHROMA_GREEN = "chroma_green"
@@ -133,10 +131,10 @@ class GreenShade(AnyCase):
 
 
 class JobBody(Matte, frozen=True, kw_only=True):
-    """What every call that starts a job of a clip takes."""
+    """The fields of every call that starts a job from a clip."""
 
     call: ClassVar[str]
-    """The last part of its path: it tells equal bodies of two calls apart."""
+    """The last part of the call's path, which is hashed with the body for the Idempotency-Key."""
 
     video: Video
     quality: QualityField = Quality.BALANCED
@@ -148,15 +146,16 @@ class JobBody(Matte, frozen=True, kw_only=True):
     ] = False
 
     def wanted(self) -> tuple[Form, JobResult]:
-        """What the job makes, and its form. Raises FieldInvalid for fields that clash.
+        """Return the form of the result, and what the job makes.
 
-        Raises PresetUnsuitable for a transparent result in what has no alpha.
+        Raises FieldInvalid for fields that contradict each other, and PresetUnsuitable for a
+        transparent result in a form without alpha.
         """
         raise NotImplementedError
 
 
 class JobRequest(JobBody, frozen=True, kw_only=True):
-    """A mask; fields that are not listed here are ignored."""
+    """A request for a mask; fields that are not listed here are ignored."""
 
     call = "foreground_mask"
 
@@ -167,7 +166,7 @@ class JobRequest(JobBody, frozen=True, kw_only=True):
 
 
 class KeyPoint(Struct, frozen=True):
-    """A pixel of the upright picture."""
+    """A pixel of the picture after the clip's rotation is applied."""
 
     x: Annotated[int, Meta(ge=0, le=kinds.MOST_PIXELS - 1)]
     y: Annotated[int, Meta(ge=0, le=kinds.MOST_PIXELS - 1)]
@@ -175,7 +174,7 @@ class KeyPoint(Struct, frozen=True):
 
 
 class MaskByKeyPointsRequest(JobRequest, frozen=True, kw_only=True):
-    """A mask of the thing at some points; fields that are not listed here are ignored."""
+    """A request to mask the object at some points; fields that are not listed here are ignored."""
 
     call = "mask_by_key_points"
 
@@ -197,7 +196,7 @@ class MaskByKeyPointsRequest(JobRequest, frozen=True, kw_only=True):
 
 
 class CutOutBody(JobBody, frozen=True, kw_only=True):
-    """What the calls take that cut the subject out."""
+    """The fields of every call that cuts the subject out."""
 
     output_container_and_codec: ResultForm = "webm_vp9"
     auto_zoom: ZoomField = False
@@ -205,7 +204,7 @@ class CutOutBody(JobBody, frozen=True, kw_only=True):
 
 
 class RemoveBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
-    """A cut-out; fields that are not listed here are ignored."""
+    """A request for a cut-out; fields that are not listed here are ignored."""
 
     call = "remove_background"
 
@@ -215,7 +214,7 @@ class RemoveBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
     ] = None
 
     def wanted(self) -> tuple[Form, JobResult]:
-        """The subject on nothing where the preset has alpha, else on black; or on a colour."""
+        """A cut-out on ``background_color``; by default transparent, or black without alpha."""
         color = self.background_color
         if color is None:
             has_alpha = self.output_container_and_codec in ALPHA_FORMATS
@@ -225,7 +224,7 @@ class RemoveBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
 
 
 class GreenScreenRequest(CutOutBody, frozen=True, kw_only=True):
-    """The subject before a screen; fields that are not listed here are ignored."""
+    """A request for a green or blue screen; fields that are not listed here are ignored."""
 
     call = "green_screen"
 
@@ -237,7 +236,7 @@ class GreenScreenRequest(CutOutBody, frozen=True, kw_only=True):
 
 
 class ReplaceBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
-    """The subject before something else: either field says what."""
+    """A request for the subject in front of background_url or of background."""
 
     call = "replace_background"
 
@@ -245,7 +244,7 @@ class ReplaceBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
     background: BackgroundName | None = None
 
     def wanted(self) -> tuple[Form, JobResult]:
-        """The subject before a picture or a video, or before what ``background`` names."""
+        """The subject in front of a picture or a video, or of what ``background`` names."""
         if self.background_url is None and self.background is None:
             raise FieldInvalid(
                 f"The field 'background_url' is missing; it is {_URL}.", param="background_url"
@@ -260,7 +259,7 @@ class ReplaceBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
 
 
 class ConvertRequest(Matte, frozen=True, kw_only=True):
-    """What is made of a stored mask: another mask, or a cut-out or a composite of its clip."""
+    """What to make from a stored mask: another mask, or a cut-out or a composite of its clip."""
 
     kind: Annotated[ResultKind, Meta(description="What is made.")] = ResultKind.MASK
     output_container_and_codec: Annotated[
@@ -281,7 +280,7 @@ class ConvertRequest(Matte, frozen=True, kw_only=True):
     preserve_audio: SoundField = True
 
     def wanted(self) -> tuple[Form, JobResult]:
-        """A stored mask in another form, or what is made of its clip with it."""
+        """The stored mask in another form, or a cut-out or a composite of its clip."""
         if self.kind is ResultKind.MASK:
             name = self.output_container_and_codec or Preset.MP4_H264
             if name not in list(Preset):
@@ -304,7 +303,7 @@ class ConvertRequest(Matte, frozen=True, kw_only=True):
 
 
 class RefineRequest(Struct, frozen=True):
-    """More hints on a job that has completed."""
+    """More hints for a completed job."""
 
     hints: Annotated[
         tuple[kinds.Point | kinds.Box | kinds.Paint, ...],
@@ -321,7 +320,7 @@ class RefineRequest(Struct, frozen=True):
 
 
 class PreviewRequest(Struct, frozen=True):
-    """One picture, and what a person says of it."""
+    """One picture, and hints on it."""
 
     picture: Annotated[
         bytes,
@@ -339,7 +338,7 @@ class PreviewRequest(Struct, frozen=True):
 
 
 class RenameRequest(Struct, frozen=True):
-    """What a job's clip is called."""
+    """A new name for a job's clip."""
 
     name: Annotated[
         str,
@@ -353,7 +352,7 @@ class RenameRequest(Struct, frozen=True):
 
 
 class UploadRequest(Struct, frozen=True):
-    """An upload to come."""
+    """A file that will be uploaded."""
 
     media_type: Annotated[
         str,
@@ -372,9 +371,9 @@ class UploadRequest(Struct, frozen=True):
 
     @property
     def known_type(self) -> str:
-        """The type, empty where the body does not say.
+        """The media type in lower case; empty if the body has none.
 
-        ``video/`` alone, which clients send for an unknown ending, counts as absent.
+        ``video/`` alone, which clients send for an unknown file suffix, counts as none.
         """
         return self.media_type.lower().removesuffix("video/")
 
@@ -414,7 +413,7 @@ def _cut_out(
 
 
 def _background(body: ReplaceBackgroundRequest | ConvertRequest) -> tuple[str | None, str | None]:
-    """The named background, and the URL; at most one of them."""
+    """Return the named background and the URL; at least one of them is None."""
     text, url = body.background, body.background_url
     if text is not None and url is not None:
         raise FieldInvalid("Send 'background' or 'background_url', not both.", param="background")

@@ -1,4 +1,4 @@
-"""Reads a call: token and rate, Idempotency-Key, and its body: JSON, or a form with one file."""
+"""Reads a call: token, rate, Idempotency-Key, and the body (JSON, or a form with one file)."""
 
 import asyncio
 import hashlib
@@ -23,20 +23,20 @@ from foremask.service.jobs.admission import NO_LIMIT, Grant, token_hash
 MAX_TOKEN_LENGTH = 512
 MAX_KEY_LENGTH = 255
 MAX_BODY_BYTES = 1 << 20
-MAX_ITEMS = 20_000  # a body of 64 hints has 500; this many take some 10 ms of the event loop
+MAX_ITEMS = 20_000  # 64 hints have 500 fields and elements; 20 000 block the event loop for 10 ms
 FORM = "multipart/form-data"
-FILE_S = 86_400  # a link to an uploaded file
+FILE_S = 86_400  # lifetime of a link to an uploaded file
 MAX_FIELDS = 128
 MAX_FORM_BYTES = 64 << 10  # what the fields and boundaries of an upload may add to the file
 MAX_NAME_LENGTH = 200
-RESERVE_BYTES = 32 << 20  # where a body declares no length
+RESERVE_BYTES = 32 << 20  # reserved at a time for bytes beyond the Content-Length (0 if absent)
 
 type _Event = multipart.MultipartSegment | bytearray | bytes | None
 
 
 @dataclass(frozen=True, slots=True)
 class Call[B]:
-    """A POST with a good token: ``token`` is its SHA-256, ``digest`` that of the body's fields."""
+    """A POST with a valid token; ``token`` is its SHA-256, ``digest`` that of the body's fields."""
 
     service: Service
     request_id: str
@@ -48,17 +48,17 @@ class Call[B]:
 
     @property
     def owner(self) -> str:
-        """The owner, where tokens take turns."""
+        """The token's id; tokens take turns wherever calls must wait."""
         return str(self.grant.token_id)
 
 
 async def read_call[B: Struct](
     request: ApiRequest, kind: type[B], job: str | None = None, *, may_be_empty: bool = False
 ) -> Call[B]:
-    """Check the token, take the call off its rate, and decode the body.
+    """Check the token, count the call against its rate, and decode the body.
 
-    ``job`` names a call that starts one: with the Idempotency-Key of a job that exists it costs no
-    rate. Raises the errors of token, rate, body and key, in this order.
+    ``job`` names a call that starts a job. Such a call is not counted if its Idempotency-Key has
+    already made a job. Raises the errors of token, rate, body and key, in this order.
     """
     service, token = request.service, read_token(request)
     key = None if job is None else request.headers.get("idempotency-key")
@@ -85,13 +85,12 @@ async def read_call[B: Struct](
 
 
 def read_token(request: ApiRequest) -> bytes:
-    """The token's SHA-256, which is all that is stored. Raises TokenMissing or TokenInvalid.
+    """Return the token's SHA-256; only the hash is stored. Raises TokenMissing or TokenInvalid.
 
-    How long the database takes to find a hash reveals nothing: nobody can choose a token's hash
-    byte by byte.
+    Looking up the hash is safe from timing attacks: nobody can choose a hash byte by byte.
     """
     headers = request.headers
-    # Read from a file or pasted, a token often ends in a newline or a blank.
+    # A token that was pasted or read from a file often ends in a newline or a space.
     token = (headers.get("api_token") or headers.get("x-api-key") or "").strip()
     if not token:
         scheme, _, credentials = headers.get("authorization", "").partition(" ")
@@ -107,16 +106,16 @@ def read_token(request: ApiRequest) -> bytes:
     return token_hash(token)
 
 
-# A body of JSON
+# JSON bodies
 
 
 async def read_body[B: Struct](
     request: ApiRequest, kind: type[B], call: str | None = None, *, may_be_empty: bool = False
 ) -> tuple[B, bytes]:
-    """The body, one JSON object of at most 1 MiB, and the SHA-256 of its fields and of ``call``.
+    """Return the decoded body, and the SHA-256 of its fields without ``sync`` and of ``call``.
 
-    The latter is without ``sync``. Raises BodyTooLarge, ContentTypeWrong, BadJson or the fields'
-    errors, in this order.
+    The body is one JSON object of at most 1 MiB. Raises BodyTooLarge, ContentTypeWrong, BadJson or
+    the fields' errors, in this order.
     """
     raw = await _read(request)
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -131,7 +130,7 @@ async def read_body[B: Struct](
 def decoded[B: Struct](
     request: ApiRequest, fields: dict[str, Any], kind: type[B], *, strict: bool = True
 ) -> B:
-    """The fields as a ``kind``; the answer's header Unknown-Fields has those that it lacks."""
+    """Decode the fields as a ``kind``; the answer's header Unknown-Fields lists unknown ones."""
     body = decode(fields, kind, strict=strict)
     unknown = [name for name in fields if name not in kind.__struct_encode_fields__]
     request.facts.unknown_fields = [name[:64] for name in unknown[:8]]
@@ -145,7 +144,7 @@ def digest(fields: dict[str, Any], call: str | None) -> bytes:
 
 
 def content_length(request: ApiRequest) -> int:
-    """The body's declared bytes; 0 where they are not declared."""
+    """The Content-Length in bytes; 0 if it is absent or invalid."""
     declared = request.headers.get("content-length", "")
     return int(declared) if re.fullmatch(r"[0-9]{1,18}", declared) else 0
 
@@ -169,7 +168,7 @@ async def _read(request: ApiRequest) -> bytes:
 
 
 def parse_object(raw: bytes) -> dict[str, Any]:
-    """The object that ``raw`` is. Raises BadJson."""
+    """Parse ``raw`` as a JSON object. Raises BadJson."""
     value = parse(raw)
     if not isinstance(value, dict):
         raise errors.BadJson('The body must be one JSON object, such as {"video": "https://…"}.')
@@ -177,7 +176,7 @@ def parse_object(raw: bytes) -> dict[str, Any]:
 
 
 def parse(raw: bytes) -> object:
-    """The JSON with distinct keys that ``raw`` is, without its nulls. Raises BadJson."""
+    """Parse ``raw`` as JSON, without null fields. Raises BadJson, also for a repeated key."""
     if raw.count(b",") > MAX_ITEMS and _commas_outside_strings(raw) > MAX_ITEMS:
         raise errors.BadJson(
             f"The body has over {MAX_ITEMS} fields and array elements.", limit=MAX_ITEMS
@@ -222,12 +221,12 @@ def _no_number(word: str) -> NoReturn:
     raise errors.BadJson(f"The body is not JSON: {word} is no number.")
 
 
-# A form with one file, and where that is stored
+# Forms with one file
 
 
 @dataclass(frozen=True, slots=True)
 class FileForm:
-    """A form as far as the head of its file."""
+    """A form that has been read up to the content of its file."""
 
     fields: list[tuple[str, str]]
     file: multipart.MultipartSegment
@@ -235,11 +234,11 @@ class FileForm:
 
     @property
     def media_type(self) -> str:
-        """The media type that the part declares, or an empty text."""
+        """The media type that the file's part declares, or an empty string."""
         return (self.file.content_type or "").lower()
 
     async def content(self) -> AsyncGenerator[bytes]:
-        """The bytes of the file. Raises FormInvalid where the form breaks off."""
+        """Yield the bytes of the file. Raises FormInvalid if the form ends inside the file."""
         async for event in self.events:
             if event is None:
                 return
@@ -251,11 +250,11 @@ class FileForm:
 async def _read_clip[B: Struct](
     request: ApiRequest, kind: type[B], call: str, grant: Grant, *, stores: bool
 ) -> tuple[B, bytes]:
-    """As `read_body`, of a form that has the job's clip as its file.
+    """Like `read_body`, for a form whose file is the job's clip.
 
-    The body's ``video`` is a link to the clip. With ``stores`` the clip is stored, and the
-    request's facts get its key. The SHA-256 covers the clip, too. Fields before the clip are
-    refused before it is read.
+    The returned body's ``video`` is a link to the clip. ``stores`` says whether to store the clip
+    and to put its key in ``request.facts.clip``. The SHA-256 covers the clip, too. Invalid fields
+    before the clip are refused before the clip is read.
     """
     service, own, most = request.service, request.id, request.service.limits.max_bytes
     declared_bytes = declared_size(request, most + MAX_BODY_BYTES)
@@ -300,9 +299,9 @@ def _values(fields: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _value(texts: list[str]) -> object:
-    """A text, a JSON array, or the JSON objects of several parts, as OpenAPI has them.
+    """Decode a field: a text, a JSON array, or a JSON object in each of its parts (as in OpenAPI).
 
-    What is no JSON stays a text, which its field then refuses.
+    Invalid JSON stays a text, which a field of another type then refuses.
     """
     try:
         values = [parse(text.encode()) if text.startswith(("[", "{")) else text for text in texts]
@@ -314,7 +313,7 @@ def _value(texts: list[str]) -> object:
 async def store(
     service: Service, key: str, content: AsyncIterator[bytes], declared: int, most: int
 ) -> None:
-    """Store the whole file, within the token's quota and the disk's reserve, or nothing."""
+    """Store the file, or nothing if it exceeds ``most``, the token's quota or the free disk."""
     size = reserved = 0
 
     async def reserve(more: int) -> None:
@@ -350,7 +349,7 @@ async def discard_clip(request: ApiRequest) -> None:
 
 
 async def open_form(request: ApiRequest, most_bytes: int) -> FileForm:
-    """The form as far as its file; its fields have ``most_bytes`` together.
+    """Read the form up to its file's content; all fields together may have ``most_bytes``.
 
     Raises ContentTypeWrong or FormInvalid.
     """
@@ -367,7 +366,7 @@ async def open_form(request: ApiRequest, most_bytes: int) -> FileForm:
 async def _read_fields(
     events: AsyncGenerator[_Event], most_bytes: int
 ) -> tuple[list[tuple[str, str]], multipart.MultipartSegment | None]:
-    """The fields up to the next file, and its head; None at the form's end."""
+    """Read the fields up to the next file, and the file's headers (None if no file follows)."""
     fields: list[tuple[str, str]] = []
     name, value, size = "", bytearray(), 0
     async for event in events:
@@ -393,19 +392,19 @@ def _content_type(request: ApiRequest) -> tuple[str, dict[str, str]]:
 
 
 def file_name(sent: str | None) -> str | None:
-    """The file name without directories and control characters; None for no name."""
+    """The file name without directories and control characters; None if nothing is left."""
     last = re.split(r"[/\\]", sent or "")[-1]
     return "".join(each for each in last if each.isprintable())[:MAX_NAME_LENGTH] or None
 
 
 async def _events(request: ApiRequest, boundary: str) -> AsyncGenerator[_Event]:
-    """Yields each part's head, then its bytes, then None."""
+    """Yield the headers of each part, then its bytes in blocks, then None."""
     try:
         parser = multipart.PushMultipartParser(
             boundary, max_segment_count=MAX_FIELDS, max_segment_size=float("inf")
         )
         async for chunk in request.stream():
-            if chunk and not parser.closed:  # what comes behind the form's end is nothing to us
+            if chunk and not parser.closed:  # bytes after the form's end are ignored
                 for event in parser.parse(chunk):
                     yield event
         for event in parser.parse(b""):
@@ -416,7 +415,7 @@ async def _events(request: ApiRequest, boundary: str) -> AsyncGenerator[_Event]:
 
 
 def declared_size(request: ApiRequest, most: int) -> int:
-    """The body's declared bytes, 0 for none. Raises FileTooLarge if they are over ``most``."""
+    """Return the Content-Length or 0. Raises FileTooLarge if the file exceeds ``most`` bytes."""
     size = content_length(request)
     if size > most + MAX_FORM_BYTES:
         raise _too_large(most, size)

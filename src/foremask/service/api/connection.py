@@ -1,6 +1,6 @@
-"""Bounds what one HTTP connection costs in bytes and time, which uvicorn does not: docs/adr/0094.
+"""Limits the bytes and the time of each HTTP connection, which uvicorn does not: docs/adr/0094.
 
-What the parser refuses is answered with our own error.
+A request that the parser refuses gets one of our own errors.
 """
 
 import asyncio
@@ -24,17 +24,17 @@ from foremask.service.observability.metrics import answered, refused
 MAX_TARGET_BYTES = 16 << 10
 MAX_HEAD_BYTES = 64 << 10
 MAX_PIPELINED = 16
-FRAMING_PER_BYTE = 8  # a chunk of one byte costs five more
+FRAMING_PER_BYTE = 8  # framing bytes allowed per byte of a body; a chunk of one byte has five
 HEAD_S = 10.0
 BODY_WINDOW_S = 10.0
-BODY_BYTES_PER_S = 256  # in each window; over the whole body see `least_body_bytes`
+BODY_BYTES_PER_S = 256  # minimum in each window; for the whole body see `least_body_bytes`
 FIRST_BODY_BYTES = 40 << 10
 LASTING_BODY_BYTES_PER_S = 1 << 10
-STALLED_S = 60.0  # a reader of an answer who takes nothing for so long
-LINGER_S = 1.0  # unread bytes would reset the connection before the answer has arrived
+STALLED_S = 60.0  # a client that does not read its answer for this long is disconnected
+LINGER_S = 1.0  # delay of a close: unread bytes would reset the connection and lose the answer
 LINGER_BYTES = 1 << 20
-GRACE_S = 1.0  # before this a connection is not called silent: its request may be on its way
-RESERVE = 32  # connections over the limit, for whoever watches the service
+GRACE_S = 1.0  # a connection counts as silent only after this: its request may be on its way
+RESERVE = 32  # connections over the limit, for health checks and metrics
 HEALTH = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} [/*h]")
 
@@ -43,10 +43,10 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Gate:
-    """Counts connections: at most ``limit``, and ``burst`` more while none of them is silent.
+    """Limits connections to ``limit``, and to ``burst`` more while none is silent or slow.
 
-    ``waiting`` has the idle ones, the oldest first, with the time since when; ``sending`` those
-    that send a body, with its start.
+    ``waiting`` maps each idle connection to the time when it became idle, the oldest first;
+    ``sending`` maps each connection that sends a body to the time when the body began.
     """
 
     limit: int
@@ -56,7 +56,7 @@ class Gate:
     sending: dict["Connection", float] = field(default_factory=dict)
 
     def evicted(self, now: float, connections: int) -> "Connection | None":
-        """The connection to close for a new one, or None."""
+        """Return the connection to close for a new one, or None."""
         if connections <= self.limit:
             return None
         oldest = next(iter(self.waiting), None)
@@ -66,7 +66,11 @@ class Gate:
         return oldest if slowest is None and connections > self.limit + self.burst else slowest
 
     def _slowest_body(self, now: float) -> "Connection | None":
-        """The slowest body of callers without a token, else of a token with too many."""
+        """Return the connection with the slowest body.
+
+        Connections without a token come first, then those of the token with most bodies if these
+        are over a quarter of ``limit``. Return None if there are neither.
+        """
         by_owner: defaultdict[str | None, list[Connection]] = defaultdict(list)
         for each, began in self.sending.items():
             if each.owner is None or now - began >= GRACE_S:
@@ -81,12 +85,12 @@ class Gate:
 
 
 def least_body_bytes(seconds: float) -> float:
-    """The bytes due after this time: 4 KiB/s in 10 s, falling to 1 KiB/s after 40 s."""
+    """The least size of a body after ``seconds``: 40 KiB, and after 40 s 1 KiB for each second."""
     return max(FIRST_BODY_BYTES, LASTING_BODY_BYTES_PER_S * seconds)
 
 
 class Connection(HttpToolsProtocol):
-    """A uvicorn connection with our bounds; all share the gate."""
+    """A uvicorn connection with these limits; all connections share one `Gate`."""
 
     def __init__(
         self,
@@ -112,10 +116,10 @@ class Connection(HttpToolsProtocol):
         self._timer: asyncio.TimerHandle | None = None
         self._stall: asyncio.TimerHandle | None = None
 
-    # Connections come and go
+    # Opening and closing
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Accept it; over the limit, a silent connection or a slow body is closed."""
+        """Accept the connection; over the limit, close a silent one or one with a slow body."""
         super().connection_made(transport)  # type: ignore[arg-type]
         evicted = self._gate.evicted(self.loop.time(), len(self.connections))
         if evicted is not None:
@@ -134,9 +138,9 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def leave(self) -> None:
-        """Close the connection, whatever is under way on it."""
+        """Close the connection at once, even during a request."""
         self._forget()
-        self.connections.discard(self)  # its place is free at once; the descriptor follows
+        self.connections.discard(self)  # not counted from now on; its descriptor closes later
         self.transport.abort()
 
     def _forget(self) -> None:
@@ -145,7 +149,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def owner(self) -> str | None:
-        """The token of the current request, once it or the form has been checked."""
+        """The id of the current request's token; None until the token or the form is checked."""
         facts: RequestFacts | None = self.scope["state"].get(FACTS)
         return None if facts is None else facts.owner
 
@@ -178,7 +182,7 @@ class Connection(HttpToolsProtocol):
             self._set_timer(BODY_WINDOW_S)
 
     def _slowness(self) -> errors.RequestTooSlow | None:
-        """The fault of the body's rate at the end of a window, if any."""
+        """At a window's end, return an error if the body or its form's fields came too slowly."""
         self._body_s += BODY_WINDOW_S
         for came, least, seconds in (
             (self._window_bytes, BODY_BYTES_PER_S * BODY_WINDOW_S, BODY_WINDOW_S),
@@ -205,7 +209,7 @@ class Connection(HttpToolsProtocol):
         return last is not None and last.more_body
 
     def pause_writing(self) -> None:
-        """Start the timer of a reader that does not read the answer."""
+        """Start the timer that closes the connection if the client does not read the answer."""
         super().pause_writing()
         if self._stall is None:
             self._stall = self.loop.call_later(STALLED_S, self.transport.abort)
@@ -217,7 +221,7 @@ class Connection(HttpToolsProtocol):
         if self.flow is not None:
             super().resume_writing()
 
-    # Bytes come in
+    # Receiving
 
     def data_received(self, data: bytes) -> None:
         """Parse, and refuse invalid or oversized requests."""
@@ -237,7 +241,7 @@ class Connection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            if (last := self._last()) is not None:  # nothing follows an upgrade, which is ignored
+            if (last := self._last()) is not None:  # ignore the upgrade; parse no more requests
                 last.keep_alive = False
         except httptools.HttpParserError as error:
             first = data if self._requests == before else b""
@@ -319,7 +323,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Answer what the parser has refused behind the request, if anything."""
+        """After the last answer, refuse an invalid later request, or wait for the next one."""
         super().on_response_complete()
         if self.transport.is_closing():
             return
@@ -327,20 +331,20 @@ class Connection(HttpToolsProtocol):
             self._refuse(self._refusal)
         elif not self.pipeline:
             self._unset_keepalive_if_required()
-            # An answer that came before the end of the body: the rest must not take for ever.
+            # If the answer came before the end of the body, this also limits the time of the rest.
             self._await_request(self._gate.idle_s)
 
-    # Saying no
+    # Refusals
 
     def _refuse(self, error: errors.ForemaskError) -> None:
         """Answer with the error and close, after any answer that is under way."""
         cycle = self._last()
         if cycle is not None and not cycle.response_complete:
             if cycle.response_started:
-                self.transport.abort()  # half an answer is sent: only closing shows the error
+                self.transport.abort()  # part of an answer is sent: only closing can show the error
                 return
             if not cycle.more_body or self.pipeline:
-                self._refusal = error  # it comes after those that are under way
+                self._refusal = error  # sent after the answers that are under way
                 self._refused = True
                 return
             cycle.disconnected = True

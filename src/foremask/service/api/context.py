@@ -30,10 +30,10 @@ FACTS = "foremask"
 
 @dataclass(slots=True)
 class RequestFacts:
-    """What is known of a request: its id, then what each check has found.
+    """A request's id, and what its checks have found so far.
 
-    ``unknown_fields`` are names in its body that mean nothing here, ``clip`` the key of a clip that
-    came with it, once that is stored.
+    ``unknown_fields`` are the body's fields that the call does not know; ``clip`` is the key of the
+    clip that came in the request's form, once the clip is stored.
     """
 
     id: str
@@ -55,7 +55,7 @@ class Service:
     limits: Limits
     previewer: Previewer
     sandbox: str = "none"
-    storage_limit: int = admission.NO_LIMIT  # of each token
+    storage_limit: int = admission.NO_LIMIT  # bytes for each token
     ends: Ends = field(init=False)
 
     def __post_init__(self) -> None:
@@ -63,7 +63,7 @@ class Service:
 
 
 class ApiRequest(Request[Any, Any, State]):
-    """A request, with the service's parts and its own id, as in its answer and in the log."""
+    """A request with the service's parts, and with the id that its answer and the log have."""
 
     def __init__(
         self, scope: Scope, receive: Receive = empty_receive, send: Send = empty_send
@@ -109,7 +109,7 @@ def answer_of(error: errors.ForemaskError, request_id: str) -> tuple[dict[str, s
 
 
 async def while_heard[T](receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """The result of the work; JobCancelled, and the work is cancelled, once the caller hangs up."""
+    """Run ``work``; once the caller hangs up, cancel it and raise JobCancelled."""
 
     async def gone() -> None:
         while (await receive())["type"] != "http.disconnect":

@@ -28,7 +28,7 @@ _FILE: Json = {
     "video/*": {},
     "image/*": {},
     "application/zip": {},
-    "application/octet-stream": {},  # some client generators can download only this kind
+    "application/octet-stream": {},  # some generated clients can download only this type
 }
 
 FORM_S = 3600
@@ -36,7 +36,7 @@ PICTURES = ("image/gif", "image/jpeg", "image/png", "image/webp")
 
 
 class UploadForm(Struct):
-    """A form for one file."""
+    """The signed fields of a form, and the URLs, to upload one file."""
 
     upload_url: Annotated[str, Meta(description="Where to POST the form, within one hour.")]
     upload_fields: Annotated[
@@ -105,9 +105,9 @@ async def start_upload(request: ApiRequest) -> ASGIResponse:
     needs_token=False,
 ).at("POST", FORM_PATH, status=204)
 async def receive_upload(request: ApiRequest) -> None:
-    """Upload a file by its form.
+    """Upload a file with its form.
 
-    The form's signature is the permission: no token is needed. Send all fields before the file.
+    No token is needed, since the form is signed. Send all fields before the file.
     """
     service = request.service
     declared_bytes = calls.declared_size(request, service.limits.max_bytes)
@@ -131,7 +131,7 @@ async def receive_upload(request: ApiRequest) -> None:
 
 
 class FileQuery(Struct):
-    """A signed link."""
+    """The query of a signed link."""
 
     expires: str
     signature: str
@@ -186,10 +186,10 @@ async def get_file(request: ApiRequest, key: FromPath[str]) -> ASGIApp:
 
 
 def _disposition(stored: str, names: list[str]) -> str:
-    """The Content-Disposition.
+    """Make the header Content-Disposition (RFC 6266).
 
-    The last valid one of ``names``, with the stored file's suffix, else the stored name. The plain
-    form is for old clients, which know ASCII alone; RFC 6266 has both.
+    The file name is the last of ``names`` that is valid and ends in the stored file's suffix, else
+    ``stored``. The parameter ``filename`` is for old clients, which read only ASCII.
     """
     suffix = stored[stored.rfind(".") :]
     for wanted in reversed(names):

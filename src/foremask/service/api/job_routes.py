@@ -1,4 +1,4 @@
-"""Calls about a clip: those that start a job of it, and those that only look at it."""
+"""Calls that start a job from a clip or a stored mask, and calls that probe, show or preview."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -31,17 +31,17 @@ from foremask.service.storage.objects import MASK, NETWORK, sibling_key
 SHOWN_BYTES = 128 << 20
 _PICTURE_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
-HOLD_S = 25.0  # the vendor's SDK gives up reading after 30 s
+HOLD_S = 25.0  # the hosted service's SDK times out after 30 s
 SUBMIT_PATHS = (
     "/v2/video/segment/foreground_mask",
     "/v2/video/edit/foreground_mask",
     "/v2/video/generate/foreground_mask",
     "/foreground_mask",
 )
-"""Paths of the same call: the hosted service's SDK, collection and OpenAPI document differ."""
+"""Aliases: the hosted service's SDK, API collection and OpenAPI document use different paths."""
 
 type Make[B] = Callable[[Call[B]], Awaitable[NewJob]]
-"""Checks what a call asks for, and makes the job of it."""
+"""Checks what a call asks for, and makes its job."""
 
 
 @starts(*SUBMIT_PATHS, body=bodies.JobRequest)
@@ -49,8 +49,8 @@ async def submit(request: ApiRequest) -> ASGIResponse:
     """Start a job.
 
     The service probes the clip for up to 8 s before it answers, and refuses a clip that it cannot
-    mask. Where the origin is slower, the answer is 202, and the job's status reports the same error
-    later. Every call that takes a clip also takes it as a file: in a form, behind all fields.
+    mask. If the origin is too slow for that, the answer is 202, and the job's status reports the
+    error later. Every call that takes a clip also takes it as a file: in a form, after all fields.
     """
     return await _start_from_clip(request, bodies.JobRequest)
 
@@ -59,15 +59,15 @@ async def submit(request: ApiRequest) -> ASGIResponse:
 async def remove_background(request: ApiRequest) -> ASGIResponse:
     """Cut the subject out.
 
-    Onto nothing, with straight alpha, or onto a colour. Status, errors, webhooks and limits are
-    those of a mask's job.
+    The result is transparent, with straight alpha, or has a background colour. Status, errors,
+    webhooks and limits are those of a mask's job.
     """
     return await _start_from_clip(request, bodies.RemoveBackgroundRequest)
 
 
 @starts("/v2/video/edit/green_screen", body=bodies.GreenScreenRequest)
 async def green_screen(request: ApiRequest) -> ASGIResponse:
-    """Put the subject before a green or blue screen."""
+    """Put the subject in front of a green or blue screen."""
     return await _start_from_clip(request, bodies.GreenScreenRequest)
 
 
@@ -77,7 +77,7 @@ async def green_screen(request: ApiRequest) -> ASGIResponse:
     refused=(errors.BackgroundInvalid,),
 )
 async def replace_background(request: ApiRequest) -> ASGIResponse:
-    """Put the subject before a picture or a video.
+    """Put the subject in front of a picture or a video.
 
     One of background_url and background is required.
     """
@@ -86,7 +86,7 @@ async def replace_background(request: ApiRequest) -> ASGIResponse:
 
 @starts("/v2/video/segment/mask_by_key_points", body=bodies.MaskByKeyPointsRequest)
 async def mask_by_key_points(request: ApiRequest) -> ASGIResponse:
-    """Mask the thing at some points of one frame, in all frames."""
+    """Mask an object in all frames, given points on one frame."""
     return await _start_from_clip(request, bodies.MaskByKeyPointsRequest)
 
 
@@ -95,7 +95,7 @@ async def _start_from_clip(request: ApiRequest, kind: type[bodies.JobBody]) -> A
 
 
 async def _job_of_clip(call: Call[bodies.JobBody], *, now: bool = False) -> NewJob:
-    """The job, its clip and background probed; ``now`` as for `Prober.probe`."""
+    """Probe the clip and the background, and make the job; for ``now`` see `Prober.probe`."""
     body, service, prober = call.body, call.service, call.service.prober
     form, result = body.wanted()
     if body.webhook_url is not None:
@@ -124,11 +124,11 @@ async def _job_of_clip(call: Call[bodies.JobBody], *, now: bool = False) -> NewJ
     refused=(errors.BackgroundInvalid, errors.RequestUnknown),
 )
 async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
-    """Make something else of a mask or a cut-out.
+    """Make another result from a stored mask.
 
-    Starts a job that works on the stored mask and does not run the network: it takes seconds. A
-    mask in another preset, or worked on with the matte tools; or its clip cut out by it. The mask
-    of a cut-out is stored beside it, before any matte tool.
+    The job does not run the network, so it takes seconds. It makes the mask in another preset or
+    with the matte tools, or a cut-out or a composite of the mask's clip. A job that made a cut-out
+    or a composite has stored its mask, too, as it was before any matte tool.
     """
 
     async def make(call: Call[bodies.ConvertRequest]) -> NewJob:
@@ -161,7 +161,7 @@ async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespons
 
 
 def _stored_mask(record: Record) -> str:
-    """The key of the mask: the result's, or the one stored beside it."""
+    """Return the key of the job's mask: that of its result, or of the mask stored beside it."""
     result_key = record.result_key or ""
     if record.kind is ResultKind.MASK:
         return result_key
@@ -175,11 +175,11 @@ def _stored_mask(record: Record) -> str:
 
 
 async def _source_of(service: Service, record: Record, video: str | None) -> Source:
-    """The clip of a mask: at the URL in ``video``, or the upload that it was made from."""
+    """Return the clip of a mask: at the URL ``video``, else the upload that was masked."""
     if video is not None:
         return service.prober.locate(video)
     result = await records.result_of(service.database, record.request_id)
-    key = result.clip_key or record.source_key  # of a mask that was converted before
+    key = result.clip_key or record.source_key  # clip_key if the job was itself a conversion
     if key is not None and key.startswith("uploads/"):
         with suppress(errors.ObjectLost):
             await service.objects.head(key)
@@ -197,7 +197,7 @@ async def _source_of(service: Service, record: Record, video: str | None) -> Sou
     refused=(errors.RequestUnknown,),
 )
 async def refine(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
-    """Make the same of a completed job's clip again, with more hints."""
+    """Repeat a completed job with more hints."""
 
     async def make(call: Call[bodies.RefineRequest]) -> NewJob:
         service = call.service
@@ -243,10 +243,10 @@ def _check_can_be_made_again(quality: str, result: JobResult) -> None:
 async def _start[B: Struct](
     request: ApiRequest, kind: type[B], name: str, make: Make[B]
 ) -> ASGIResponse:
-    """Start a job, or say exactly why not; with ``sync``, wait for its end.
+    """Start a job, or raise the error that refuses it; with ``sync``, wait for its end.
 
-    The same request again under its Idempotency-Key costs neither rate nor quota, whatever has
-    become of the clip since. ``name`` is part of the body's hash.
+    A request that is sent again with its Idempotency-Key counts against neither rate nor quota, and
+    its clip is not probed again. ``name`` is part of the body's hash.
     """
     service, own = request.service, request.id
     header = request.headers.get("traceparent")
@@ -266,7 +266,7 @@ async def _start[B: Struct](
                 service.objects.check_free(2 * (job.clip.size_bytes if job.clip else 0))
                 with span("admit"):
                     made = await admission.admit(service.database, job, service.storage_limit)
-        except errors.ServiceUnavailable:  # the job may exist
+        except errors.ServiceUnavailable:  # the job may exist and need the clip
             raise
         except errors.ForemaskError:
             await calls.discard_clip(request)
@@ -282,7 +282,7 @@ async def _start[B: Struct](
 
 
 async def _ended(service: Service, token: bytes, job: str, hold_until: float) -> Record | None:
-    """The ended job; None where that takes longer than the connection is held."""
+    """Wait for the job's end until ``hold_until``; None if it has not ended then."""
     record = await records.read(service.database, token, job)
     if not record.status.ended:
         await service.ends.wait(job, hold_until - time.monotonic())
@@ -320,7 +320,8 @@ async def probe(request: ApiRequest) -> ASGIResponse:
 async def show_clip(request: ApiRequest) -> ASGIApp:
     """Download a clip through the service.
 
-    The playground shows clips with it. A job must accept the clip, which may have at most 128 MiB.
+    The playground shows clips this way. The clip must be one that a job would accept, and have at
+    most 128 MiB.
     """
     call = await read_call(request, bodies.JobRequest)
     service = call.service
@@ -352,10 +353,10 @@ async def show_clip(request: ApiRequest) -> ASGIApp:
     bodies.PreviewRequest,
 ).at("POST", "/v2/video/segment/preview")
 async def preview(request: ApiRequest) -> ASGIResponse:
-    """The mask of one picture, at once.
+    """Mask one picture at once.
 
-    What hints do on their frame, before a job is started. All hints are on the picture, whatever
-    their moment, and at most 16. A token has one picture in work; the others wait.
+    Shows what hints do before a job is started. Takes at most 16 hints, which all apply to this
+    picture: their frame and time are ignored. A token's pictures are masked one after the other.
     """
     call = await read_call(request, bodies.PreviewRequest)
     service = call.service

@@ -1,6 +1,6 @@
-"""The OpenAPI 3.1 document: every route whose handler has an `Operation` in its ``opt``.
+"""Builds the OpenAPI 3.1 document from the handlers that have an `Operation` in their ``opt``.
 
-A handler's name is the operation's id; its docstring has the summary and the description.
+A handler's name is the operation's id; its docstring is the summary and the description.
 """
 
 import copy
@@ -50,7 +50,7 @@ type Json = dict[str, Any]
 type Reasons = tuple[type[ForemaskError], ...]
 
 SHOWN_PATTERN: Final = "x-shown-pattern"
-"""In a field's ``extra_json_schema``: the pattern that the document shows."""
+"""The key in a field's ``extra_json_schema`` of the pattern to show in the document instead."""
 ALWAYS: Final[Reasons] = (
     errors.Internal,
     errors.ServiceUnavailable,
@@ -85,11 +85,11 @@ _IDEMPOTENCY_KEY: Final[Json] = {
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """``says`` describes the usual answer, whose shape is ``answer``, or a part of the document.
+    """One route in the document. A shape is a Struct, or a part of the document itself.
 
-    ``refused`` are errors beside those of its token and its body; ``others`` are its other answers
-    by status. ``body`` is a shape, or a part of the document; ``query`` a shape whose fields are
-    its parameters, which ``parameters`` adds to.
+    ``says`` and ``answer`` are the description and the shape of the usual answer; ``others`` has
+    the other answers by status. ``refused`` are the errors besides those of token and body. The
+    operation's parameters are the fields of ``query`` and ``parameters``.
     """
 
     tag: str
@@ -99,21 +99,21 @@ class Operation:
     body: type[Struct] | Json | None = None
     others: dict[int, tuple[str, type[Struct] | Json]] = field(default_factory=dict)
     body_required: bool = True
-    has_clip: bool = False  # in the body: it may be a form, whose last part is the clip
+    has_clip: bool = False  # the body may also be a form, whose last part is the clip
     query: type[Struct] | None = None
     parameters: tuple[Json, ...] = ()
     needs_token: bool = True
-    takes_rate: bool = True  # where it has a body
+    takes_rate: bool = True  # with a body, the call counts against the token's rate
 
     def at(self, method: str, *paths: str, status: int = 200) -> route:
-        """A route; one for GET answers HEAD too, and further paths are aliases of the first."""
+        """Make the route. A GET route answers HEAD, too. Further paths are aliases of the first."""
         methods = [HttpMethod(method)] + [HttpMethod.HEAD] * (method == "GET")
         opt = {"method": method, "paths": paths, "operation": self}
         return route(list(paths), http_method=methods, status_code=status, opt=opt)
 
     @property
     def reasons(self) -> Reasons:
-        """All errors that it can answer with."""
+        """All errors that the operation can answer with."""
         if not self.needs_token:
             return self.refused
         is_rated = self.body is not None and self.takes_rate
@@ -123,7 +123,7 @@ class Operation:
 
 
 def starts(*paths: str, body: type[Struct], has_clip: bool = True, refused: Reasons = ()) -> route:
-    """A route that starts a job; one that has a clip takes a form, and may wait for its end."""
+    """Make a route that starts a job; with ``has_clip`` it also takes a form and ``sync``."""
     operation = Operation(
         "jobs",
         "The job exists.",
@@ -138,7 +138,7 @@ def starts(*paths: str, body: type[Struct], has_clip: bool = True, refused: Reas
 
 
 def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
-    """The whole document; routes whose handlers say nothing are for people."""
+    """Build the whole document; handlers without an `Operation`, such as pages, are left out."""
     paths: Json = {}
     documented = [each for each in handlers if "operation" in each.opt]
     for handler in documented:
@@ -161,7 +161,7 @@ def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
 
 
 def _shapes(operations: Iterable[Operation]) -> Json:
-    """The schemas of all named shapes; optional fields of bodies may also be null."""
+    """The schemas of all Structs; optional fields of bodies may also be null."""
     sent: list[type[Struct]] = []
     with_clip: list[type[Struct]] = []
     answered: list[type[Struct]] = [Problem]
@@ -188,7 +188,7 @@ def _shapes(operations: Iterable[Operation]) -> Json:
 
 
 def _without_null(shapes: Json) -> None:
-    """Of answers and queries: what is None is absent."""
+    """Remove null from the types of optional fields: answers and queries leave them out instead."""
     for shape in shapes.values():
         for name, described in shape.get("properties", {}).items():
             if described.get("default", ...) is None:
@@ -200,7 +200,7 @@ def _form_name(body: type[Struct]) -> str:
 
 
 def _form(shape: Json) -> Json:
-    """The shape of a body as a form: the clip is a file, and comes last."""
+    """The schema of a body as a form: ``video`` is a file, and comes last."""
     fields = copy.deepcopy(shape["properties"])
     fields.pop("video")
     fields["video"] = {"type": "string", "format": "binary", "contentMediaType": "video/*"}
@@ -208,7 +208,7 @@ def _form(shape: Json) -> Json:
 
 
 def _simplify(part: object) -> None:
-    """Show the patterns that are meant, and tuples as arrays: few generators read prefixItems."""
+    """Use the patterns of SHOWN_PATTERN, and arrays for tuples: few generators read prefixItems."""
     if isinstance(part, dict):
         if SHOWN_PATTERN in part:
             part["pattern"] = part.pop(SHOWN_PATTERN)
@@ -222,7 +222,7 @@ def _simplify(part: object) -> None:
 
 
 def _errors() -> str:
-    """Every reason in a table that is folded; each has an anchor, to which the playground links."""
+    """Make a folded table of all reasons; the playground links to the anchor of each."""
     rows = [
         f'| <span id="reason-{kind.reason}">`{kind.reason}`</span> | {kind.status} '
         f"| {_one_line(kind.__doc__)} | {_one_line(kind.remedy)} |"
@@ -292,7 +292,7 @@ def _content(shape: type[Struct] | Json) -> Json:
 
 
 def _refusals(kinds: Iterable[type[ForemaskError]]) -> Json:
-    """An answer for each status among ``kinds``, with the reasons that it can have."""
+    """Make one answer for each status among ``kinds``, with its possible reasons."""
     ordered = sorted(set(kinds), key=lambda kind: (kind.status, ERROR_TABLE.index(kind)))
     by_status = groupby(ordered, lambda kind: kind.status)
     return {str(status): _refusal(status, list(same)) for status, same in by_status}
@@ -302,7 +302,7 @@ def _refusal(code: int, kinds: list[type[ForemaskError]]) -> Json:
     lines = [f"* `{kind.reason}`: {kind.__doc__}" for kind in kinds]
     error = {
         "properties": {
-            "code": {"enum": [code]},  # generators trip over a number as a const
+            "code": {"enum": [code]},  # some generators fail on a number as a const
             "reason": {"enum": [kind.reason for kind in kinds]},
         }
     }

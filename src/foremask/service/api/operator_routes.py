@@ -19,7 +19,7 @@ from foremask.service.jobs.schema import check_schema
 from foremask.service.observability import metrics as m
 from foremask.service.observability.metrics import Series
 
-ASK_S = 2.0  # a balancer that asks every few seconds wants to know by then
+ASK_S = 2.0  # load balancers check every few seconds and need the answer sooner
 OK = "ok"
 
 
@@ -30,7 +30,7 @@ class Health(Struct):
 
 
 class Readiness(Struct):
-    """Whether a job would be accepted, and what stands in the way."""
+    """Whether a job would be accepted, and the outcome of each check."""
 
     status: Literal["ready", "unready"]
     checks: dict[str, str]
@@ -83,7 +83,7 @@ async def _outcome(check: Awaitable[object]) -> str:
     needs_token=False,
 ).at("GET", "/metrics")
 async def metrics(request: ApiRequest) -> ASGIResponse:
-    """Read the metrics for Prometheus, those of all processes; also without a database."""
+    """Read the Prometheus metrics of all processes; without a database, of this process only."""
     service, page = request.service, m.LOCAL
     disk = service.objects.disk()
     m.DISK_FREE.set(math.nan if disk is None else disk[1])
@@ -99,7 +99,7 @@ async def metrics(request: ApiRequest) -> ASGIResponse:
 
 
 class Page(CollectorRegistry):
-    """This process's metrics, what the database has now, and the sums of all processes."""
+    """This process's own metrics, gauges read from the database, and sums over all processes."""
 
     def __init__(self, totals: dict[Series, float], now: Now) -> None:
         super().__init__()
@@ -117,7 +117,7 @@ class Page(CollectorRegistry):
             yield self._summed(family)
 
     def _summed(self, family: Metric) -> Metric:
-        """The family with the sums of all processes; 0 where none has counted."""
+        """Return the family with sums over all processes; a series that none has counted is 0."""
         known = {m.series(sample): 0.0 for sample in family.samples}
         names = {family.name + ending for ending in ("_total", "_bucket", "_sum", "_count")}
         known |= {series: value for series, value in self._totals.items() if series[0] in names}
@@ -128,7 +128,7 @@ class Page(CollectorRegistry):
 
 
 def _order(item: tuple[Series, float]) -> tuple[object, ...]:
-    """The order of samples: buckets from the smallest up."""
+    """Sort samples by name and labels, and buckets from the smallest up."""
     (name, labels), _ = item
     le = float(dict(labels).get("le", "inf"))
     return name, tuple(each for each in labels if each[0] != "le"), le

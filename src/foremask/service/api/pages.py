@@ -1,7 +1,7 @@
-"""The playground, the API reference, documentation, and the files they need.
+"""Serves the playground, the API reference, the documentation, and the files that they load.
 
-Nothing comes from another server. ``make site`` builds the documentation into ``site``; where it
-was not built, its address leads to the API reference.
+No page loads anything from another server. ``make site`` builds the documentation into ``site``;
+without that folder, ``/docs`` redirects to the API reference.
 """
 
 import base64
@@ -41,18 +41,18 @@ TYPES = {
 }
 SMALLER_BY_GZIP = frozenset({".html", ".css", ".js", ".svg", ".json", ".md", ".txt", ".xml"})
 STYLE_HASHES = "style-hashes.txt"
-"""Names the styles that the documentation's own script adds to a page: SHA-256 in base64."""
+"""The file with the SHA-256, in base64, of each style that the documentation's script adds."""
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")
 
 
 def select_bytes(headers: Mapping[str, str], size: int, etag: str) -> tuple[int, int, int]:
-    """Which bytes of a file a GET gets, by RFC 9110: 200, 206 or 304, from start up to stop.
+    """Return status (200, 206 or 304), start and stop of the bytes that a GET gets (RFC 9110).
 
-    Several ranges, an unknown unit, or a range of another version give all of them, as the RFC
-    allows; dates are ignored, for every file has an ETag. Raises RangeInvalid for a range behind
-    the end.
+    Several ranges, an unknown unit, or an If-Range of another version get the whole file, as the
+    RFC allows. Dates are ignored, since every file has an ETag. Raises RangeInvalid for a range
+    that begins after the file's end.
     """
     known = headers.get("if-none-match", "").split(",")
     if not {"*", etag}.isdisjoint(tag.strip().removeprefix("W/") for tag in known):
@@ -66,7 +66,7 @@ def select_bytes(headers: Mapping[str, str], size: int, etag: str) -> tuple[int,
     else:
         start, stop = int(first), min(int(last) + 1, size) if last else size
         if last and int(last) < start:
-            return 200, 0, size  # not a range at all
+            return 200, 0, size  # RFC 9110: ignore an invalid range
     if start >= stop:
         raise RangeInvalid(
             f"The file has {size} bytes, and the range begins behind them.",
@@ -79,9 +79,9 @@ def select_bytes(headers: Mapping[str, str], size: int, etag: str) -> tuple[int,
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One file, plain and compressed; ``packed`` is None where that would not help.
+    """One file; ``packed`` is its gzip, or None for types that are compressed already.
 
-    ``policy`` allows our own files, and the scripts that the file itself contains.
+    ``policy`` allows our own files, and the inline scripts of this file.
     """
 
     content: bytes
@@ -91,7 +91,7 @@ class Page:
     policy: str
 
     def answer(self, request: ApiRequest) -> ASGIResponse:
-        """The file, or a range of it: browsers seek only in files that are served by ranges."""
+        """Return the file or the requested range; browsers need ranges to seek in a video."""
         headers = {
             "Accept-Ranges": "bytes",
             "Cache-Control": "no-cache",
@@ -113,12 +113,12 @@ class Page:
 
 @cache
 def read_pages(folder: str = "static") -> dict[str, Page]:
-    """Every file below ``folder`` of this package; none where it is missing."""
+    """Read every file below ``folder`` of this package; empty if the folder is missing."""
     return read_folder(Path(__file__).with_name(folder))
 
 
 def read_folder(root: Path) -> dict[str, Page]:
-    """Every file below ``root`` by its path there, ready to be sent; none where it is missing."""
+    """Read every file below ``root``, by its relative path; empty if the folder is missing."""
     styles = root / STYLE_HASHES
     allowed = styles.read_text(encoding="utf-8").split() if styles.is_file() else []
     return {
@@ -129,7 +129,7 @@ def read_folder(root: Path) -> dict[str, Page]:
 
 
 def page_of(content: bytes, suffix: str, styles: Iterable[str] = ()) -> Page:
-    """The file with this suffix, whose scripts may add these styles, by their hashes."""
+    """Make the page of a file; its policy allows the inline styles with the hashes ``styles``."""
     packed = gzip.compress(content, mtime=0) if suffix in SMALLER_BY_GZIP else None
     etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
     scripts = _INLINE_SCRIPT.findall(content) if suffix == ".html" else []
@@ -148,7 +148,7 @@ def _allow(digests: Iterable[str]) -> str:
     status_code=200,
 )
 async def page(request: ApiRequest) -> ASGIResponse:
-    """The playground at ``/``, the API reference, the documentation, and files that they need."""
+    """Serve the playground at ``/``, the API reference, the documentation, and their files."""
     folder, _, name = request.scope["path"].strip("/").partition("/")
     has_site = bool(read_pages("site"))
     if folder == "docs" and not (has_site and name):

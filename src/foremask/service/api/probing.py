@@ -1,4 +1,4 @@
-"""Looks at clips and pictures before a job: ranged reads here, the parser in a confined child."""
+"""Probes clips and masks single pictures without a job; a confined child parses the bytes."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -26,17 +26,17 @@ from foremask.service.storage.objects import Objects
 BUDGET_S = 8.0
 PROBES_AT_ONCE = 4  # most of a probe is waiting for the origin; the child takes milliseconds
 PROBES_PER_OWNER = 2
-SHOWS_AT_ONCE, SHOWS_PER_OWNER = 64, 4  # each holds a MiB
+SHOWS_AT_ONCE, SHOWS_PER_OWNER = 64, 4  # each holds 1 MiB in memory
 PLACE_S = 3.0
-PREVIEW_PLACE_S = 45.0  # for a turn among tokens, of which each has one picture in work
-PREVIEWS_WAITING = 16  # of a token: each holds a MiB and a connection
+PREVIEW_PLACE_S = 45.0  # longest wait: one picture is masked at a time, and tokens take turns
+PREVIEWS_WAITING = 16  # for each token: each waiting preview holds 1 MiB and a connection
 WALL_CLOCK_S = 30.0
 
 log = structlog.get_logger(__name__)
 
 
 class Previewer:
-    """Masks single pictures, in the one child of a pool that may read the network."""
+    """Masks single pictures in a confined child that may read the model file."""
 
     def __init__(self, pool: MediaPool, find_model: Callable[[], Path], memory_bytes: int) -> None:
         self._pool, self._find_model, self._memory_bytes = pool, find_model, memory_bytes
@@ -74,7 +74,7 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class OpenedFile:
-    """A file of ``size`` bytes: ``read_at(offset, length)`` reads some, ``blocks`` are all."""
+    """A file of ``size`` bytes; ``read_at(offset, length)`` reads a part, ``blocks`` yields all."""
 
     size: int
     read_at: Callable[[int, int], Awaitable[bytes]]
@@ -85,7 +85,7 @@ class OpenedFile:
 class Prober:
     """Probes clips and backgrounds, in a confined child.
 
-    What it cannot find out within ``budget_s``, the worker reports later in the same words.
+    An error that is not found within ``budget_s`` is reported by the worker, in the same words.
     """
 
     outbound: Outbound
@@ -103,7 +103,7 @@ class Prober:
     )
 
     def locate(self, url: str, param: str = "video") -> Source:
-        """The source behind ``url``. Raises UrlForbidden for a link of ours that is not good."""
+        """Return the source at ``url``. Raises UrlForbidden for an invalid link of ours."""
         try:
             key = self.objects.signer.key_of(url)
         except errors.LinkInvalid as error:
@@ -115,10 +115,11 @@ class Prober:
     async def probe(
         self, source: Source, form: Form, asked: JobResult, owner: str, *, now: bool = False
     ) -> tuple[Clip | None, JobResult, int]:
-        """The clip's facts, ``asked`` with its background checked, and the bytes to fetch for that.
+        """Return the clip's facts, ``asked`` with a checked background, and the background's bytes.
 
-        The facts are None where the time does not suffice. Raises the error that refuses the clip,
-        its hints or the background, and with ``now`` Overloaded where others have all places.
+        The facts are None if the probe does not end within ``budget_s``, or all places are taken;
+        with ``now``, taken places raise Overloaded. Raises the error that refuses the clip, its
+        hints or its background.
         """
         found, request = None, messages.Probe(None, self.limits, form, asked.options.kind)
         try:
@@ -132,7 +133,10 @@ class Prober:
         return clip, result, fetched_bytes
 
     async def _background(self, asked: JobResult, owner: str) -> tuple[JobResult, int]:
-        """The bytes are 0 for an upload, whose key is set, and where the size is unknown."""
+        """Return ``asked`` with its background's source, and the bytes to fetch.
+
+        The bytes are 0 for an upload or an unknown size.
+        """
         if asked.background_url is None:
             return asked, 0
         source, found = self.locate(asked.background_url, "background_url"), None
@@ -151,7 +155,7 @@ class Prober:
     async def show(
         self, source: Source, form: Form, kind: ResultKind, owner: str, max_bytes: int
     ) -> AsyncGenerator[OpenedFile]:
-        """A clip of at most ``max_bytes`` that a job would take."""
+        """Open a clip of at most ``max_bytes``, once a probe shows that a job would accept it."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.shows.place(owner, PLACE_S, "shown"))
             try:
@@ -170,7 +174,7 @@ class Prober:
     async def _ask[R](
         self, source: Source, param: str, owner: str, request: messages.Request[R]
     ) -> tuple[int, R] | None:
-        """The file's size, and the child's answer; None where the time does not suffice."""
+        """Return the file's size and the child's answer; None if the probe does not succeed."""
         try:
             async with (
                 asyncio.timeout(self.budget_s),

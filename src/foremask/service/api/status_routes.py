@@ -1,4 +1,4 @@
-"""The jobs of a token: read one or a page of them, cancel, rename, delete."""
+"""Reads, lists, cancels, renames and deletes the jobs of a token."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -34,7 +34,7 @@ _REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
 class Strip(Struct):
-    """Every frame of a mask."""
+    """Coverage and change of each frame of a mask."""
 
     frames: Annotated[
         list[tuple[float, float, float]],
@@ -43,7 +43,7 @@ class Strip(Struct):
 
 
 class NewestMask(Struct):
-    """What a job under way has masked last."""
+    """The newest mask of a job under way."""
 
     mask: Annotated[
         bytes | None, Meta(description="A grey PNG in base64; white is the foreground.")
@@ -51,7 +51,7 @@ class NewestMask(Struct):
 
 
 class ListedJob(JobStatus, kw_only=True):
-    """A job of a list: its status without the report, and what it was asked for."""
+    """A job in a list: its status without the report, its times, and what was requested."""
 
     output_container_and_codec: Literal[FORMS] | None = None  # type: ignore[valid-type]
     created_at: datetime
@@ -62,7 +62,7 @@ class ListedJob(JobStatus, kw_only=True):
 
 
 class JobPage(Struct):
-    """Some jobs, the newest first."""
+    """One page of the list of jobs, the newest first."""
 
     jobs: list[ListedJob]
     next: Annotated[
@@ -83,7 +83,7 @@ class JobsQuery(Struct):
 
 @route([STATUS_PATH, JOB_PATH], http_method="OPTIONS", status_code=204)
 async def methods(request: ApiRequest, request_id: FromPath[str]) -> Response[None]:
-    """Name the methods of the path: Litestar's own answer has those of one handler only."""
+    """Answer with all methods of the path; Litestar's own answer lists those of one handler."""
     is_status = request.scope["path_template"].startswith("/v2/status")
     allowed = "DELETE, GET, HEAD, OPTIONS" if is_status else "DELETE, GET, HEAD, OPTIONS, POST"
     return Response(None, status_code=204, headers={"Allow": allowed})
@@ -135,8 +135,8 @@ async def list_jobs(request: ApiRequest) -> ASGIResponse:
 async def read_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Read one job of the list.
 
-    Returns the entry of the list, with source_url while the clip is stored. Both links lead to this
-    service and are good for a day.
+    Returns the job's entry in the list, and source_url while the clip is stored. The links to the
+    result and to the clip lead to this service and are valid for one day.
     """
     record = await job_of(request.service, read_token(request), request_id)
     return await _whole_entry(request.service, record)
@@ -161,8 +161,8 @@ async def rename_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResp
 async def delete_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Delete a job.
 
-    Its result and its record; a job under way is cancelled first. An uploaded clip goes with the
-    uploads of its day.
+    Deletes the job's result and its record; a job under way is cancelled first. An uploaded clip is
+    kept as long as any other upload.
     """
     service, token = request.service, read_token(request)
     record = await records.delete(service.database, token, _possible(request_id))
@@ -197,8 +197,8 @@ def _entry(record: Record, link: Callable[[str, int, str], str]) -> ListedJob:
 async def read_strip(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Read coverage and change of each frame.
 
-    For each frame of a completed job: its time in seconds, how much of it is foreground, and how
-    much the mask changed since the frame before, both from 0 to 1.
+    For each frame of a completed job: its time in seconds, its coverage (the share of the frame
+    that is foreground), and the change of the mask since the previous frame, both from 0 to 1.
     """
     service = request.service
     record = await completed(service, read_token(request), request_id)
@@ -217,8 +217,8 @@ async def read_strip(request: ApiRequest, request_id: FromPath[str]) -> ASGIResp
 async def read_newest_mask(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """See the newest mask of a job under way.
 
-    A small picture of the newest frame's mask, before its edges are refined; null before the first
-    one and when the job has ended. It is renewed every two seconds.
+    Returns a small picture of the newest frame's mask, before its edges are refined; null before
+    the first mask and after the job's end. A new picture comes about every two seconds.
     """
     service = request.service
     record = await job_of(service, read_token(request), request_id)
@@ -229,12 +229,12 @@ async def read_newest_mask(request: ApiRequest, request_id: FromPath[str]) -> AS
 
 
 async def job_of(service: Service, token: bytes, job: str) -> Record:
-    """The token's job of this id. Raises TokenInvalid or RequestUnknown."""
+    """Read the token's job with this id. Raises TokenInvalid or RequestUnknown."""
     return await records.read(service.database, token, _possible(job))
 
 
 async def completed(service: Service, token: bytes, job: str) -> Record:
-    """The completed job. Raises RequestUnknown."""
+    """Read a job. Raises RequestUnknown if it has not completed, or its result has been deleted."""
     record = await job_of(service, token, job)
     if record.result_key is None:
         raise RequestUnknown(
@@ -245,5 +245,5 @@ async def completed(service: Service, token: bytes, job: str) -> Record:
 
 
 def _possible(job: str) -> str:
-    """The id of a job, or one that no job has: PostgreSQL takes no text with a zero in it."""
+    """Return ``job`` if it can be an id, else "-", which no job has: PostgreSQL refuses NUL."""
     return job if _REQUEST_ID.fullmatch(job) else "-"
