@@ -180,19 +180,23 @@ def test_an_empty_scene_has_an_empty_mask() -> None:
 
 @pytest.mark.slow
 def test_a_long_shot_passes_through_windows_without_a_missing_frame() -> None:
+    """What is not needed of it any more is forgotten."""
     frames = int(2.5 * WINDOW_FRAMES)
     red = np.zeros((18, 32, 3), np.uint8)
     red[4:12, 8:20, 0] = 200
-    read: list[ArrayImage] = []
+    read, flows = list[ArrayImage](), list[int]()
 
     def images() -> Iterator[ArrayImage]:
         while len(read) < frames:
             read.append(ArrayImage(red))
             yield read[-1]
+        gc.collect()
+        flows.append(sum(isinstance(each, FrameFlow) for each in gc.get_objects()))
 
     lags = [len(read) - shown for shown, _ in enumerate(mask_images(images(), RedNetwork()), 1)]
     assert len(lags) == frames
     assert max(lags) <= LAG_FRAMES
+    assert flows[0] <= LAG_FRAMES
 
 
 @pytest.mark.parametrize(
