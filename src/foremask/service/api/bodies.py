@@ -29,7 +29,7 @@ from foremask.service.api.openapi import SHOWN_PATTERN
 from foremask.service.jobs.steps import JobResult
 
 MAX_URL_BYTES: Final = 8 << 10
-MOST_SHOWN_HINTS: Final = 16  # in a preview: a point takes two network runs, 0.6 s of a core
+MOST_SHOWN_HINTS: Final = 16  # in a preview: for each point the network masks four crops
 ALPHA_FORMATS: Final = tuple(form for form in AlphaFormat if form is not AlphaFormat.PNG_FILES)
 """The formats of a transparent result; numbered PNG files come only in a zip."""
 FORMS: Final = tuple(dict.fromkeys([*map(str, Preset), *map(str, ALPHA_FORMATS)]))
@@ -224,7 +224,7 @@ class RemoveBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
 
 
 class GreenScreenRequest(CutOutBody, frozen=True, kw_only=True):
-    """A request for a green or blue screen; fields that are not listed here are ignored."""
+    """A request for a green- or blue-screen result; fields that are not listed here are ignored."""
 
     call = "green_screen"
 

@@ -212,7 +212,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _commas_outside_strings(raw: bytes) -> int:
-    """Count the commas outside of strings: exact for JSON, in linear time."""
+    """Count the commas outside of strings, in linear time; the count is exact for valid JSON."""
     unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
     return b"".join(unescaped.split(b'"')[::2]).count(b",")
 

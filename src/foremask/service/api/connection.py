@@ -43,7 +43,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Gate:
-    """Limits connections to ``limit``, and to ``burst`` more while none is silent or slow.
+    """Allows ``limit`` connections, and ``burst`` more while none of them is silent or slow.
 
     ``waiting`` maps each idle connection to the time when it became idle, the oldest first;
     ``sending`` maps each connection that sends a body to the time when the body began.
@@ -224,7 +224,7 @@ class Connection(HttpToolsProtocol):
     # Receiving
 
     def data_received(self, data: bytes) -> None:
-        """Parse, and refuse invalid or oversized requests."""
+        """Parse the bytes, and refuse invalid or oversized requests."""
         if self._refused:
             self._lingered_bytes += len(data)
             if self._lingered_bytes > LINGER_BYTES:

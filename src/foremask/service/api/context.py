@@ -100,7 +100,7 @@ def answer_of(error: errors.ForemaskError, request_id: str) -> tuple[dict[str, s
         case errors.MethodNotAllowed():
             headers["Allow"] = error.allow
         case errors.RequestUnknown():
-            body["status"] = "NOT_FOUND"  # the hosted service's word, which its clients require
+            body["status"] = "NOT_FOUND"  # the hosted service's status, which its clients require
         case _:
             pass
     if isinstance(error, errors.Busy):

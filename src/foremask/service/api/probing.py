@@ -85,7 +85,7 @@ class OpenedFile:
 class Prober:
     """Probes clips and backgrounds, in a confined child.
 
-    An error that is not found within ``budget_s`` is reported by the worker, in the same words.
+    An error that is not found within ``budget_s`` is raised later by the worker, in the same words.
     """
 
     outbound: Outbound
