@@ -1,8 +1,8 @@
 """The subject's appearance: a small classifier, trained on the clip while it is masked.
 
-The network judges each anchor alone and sometimes picks another object, a part, or nothing. Pixels
-that it is sure of, over the whole window, train a classifier on its encoder features: what it says
-of a region is evidence.
+The network judges each anchor alone, and sometimes picks another object, a part of the subject, or
+nothing. The classifier learns from the pixels of a whole window that the network is sure of, by its
+encoder features. The classifier's logits are a feature of each region (`regions`).
 """
 
 from collections.abc import Sequence
@@ -20,10 +20,10 @@ from foremask.vision.resample import resized
 GRID = 128  # the classifier's square grid: the finest level of features that it reads
 COMPONENTS = (32, 64, 64)  # principal components kept of each level, finest first
 BASIS_ANCHORS = 4
-BASIS_PIXELS = 512  # pixels of each: twice the widest level's channels, over four anchors
-SURE = 0.9  # alpha above which a pixel teaches the subject; below 1 less this, the background
-STATIC_SHARE = 0.3  # a sure pixel that moves less than this share of the median teaches nothing
-SAMPLES = (500, 300)  # background and foreground pixels an anchor
+BASIS_PIXELS = 512  # from each anchor; from all, twice the channels of the widest level
+SURE = 0.9  # alpha above which a pixel is a sample of the subject; below 1 - SURE, of the rest
+STATIC_SHARE = 0.3  # subject pixels that move less than this share of their median are no samples
+SAMPLES = (500, 300)  # of background and foreground pixels, at most, from each anchor
 HIDDEN = 32
 STEPS = 150
 BATCH = 2048
@@ -44,7 +44,7 @@ class Basis:
 
     @classmethod
     def fit(cls, anchors: Sequence[Features]) -> "Basis":
-        """Fit to some anchors; a level with fewer channels than components keeps all of them."""
+        """Fit to some anchors; a level has no more components than channels."""
         means, axes = [], []
         for level, keep in zip(zip(*anchors, strict=True), COMPONENTS, strict=False):
             rows = np.concatenate([_rows(each) for each in level])
@@ -57,7 +57,7 @@ class Basis:
         return cls(means, axes)
 
     def project(self, features: Features) -> list[NDArray[np.float16]]:
-        """Each level as (h, w, components), a tenth of its size: a window keeps only these."""
+        """Return each level as (h, w, components), a tenth of its bytes. A window keeps these."""
         projected = []
         for level, mean, axes in zip(features, self.means, self.axes, strict=False):
             flat = level.reshape(-1, level.shape[2]).astype(np.float32, copy=False)
@@ -72,7 +72,7 @@ def _rows(level: NDArray[np.floating], most: int = BASIS_PIXELS) -> NDArray[np.f
 
 
 def colours(rgb: Rgb) -> NDArray[np.float16]:
-    """(GRID, GRID, 3) of CIE Lab, centred and scaled to about ±2, from a picture of any size."""
+    """Return a picture of any size as (GRID, GRID, 3) of CIE Lab, centred, scaled to about ±2."""
     square = ArrayImage(rgb).rgb(GRID, GRID)
     lab = cv2.cvtColor(square, cv2.COLOR_RGB2Lab).astype(np.float32) / 64 - 2
     return lab.astype(np.float16)
@@ -85,23 +85,23 @@ def _position() -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True)
 class AnchorFeatures:
-    """What a window remembers of one anchor: projected features, colours and motion."""
+    """What a window keeps of one anchor: projected features, colours and motion."""
 
     features: list[NDArray[np.float16]]
     colours: NDArray[np.float16]
     motion: Alpha  # (GRID, GRID), as the colours
 
     def levels(self) -> Maps:
-        """All of it as maps (h, w, channels), each at its own size."""
+        """The classifier's inputs as maps (h, w, channels), each at its own resolution."""
         near = [self.colours.astype(np.float32), self.motion[..., None], _position()]
         return [*(each.astype(np.float32) for each in self.features), np.concatenate(near, axis=-1)]
 
 
 def subject_logits(anchors: Sequence[AnchorFeatures], masks: Sequence[Levels]) -> list[Alpha]:
-    """A logit for each anchor on the classifier's grid, positive for the subject.
+    """For each anchor a plane of logits on the classifier's grid, positive on the subject.
 
-    Trained on what ``masks`` (any size) are sure of, so a few wrong anchors are outvoted. All are 0
-    when the masks are sure of nothing, or of one side only.
+    The classifier learns from the pixels that ``masks`` (any size) are sure of, so a few wrong
+    anchors are outvoted. All logits are 0 if the masks are sure of nothing, or of one side only.
     """
     rng = np.random.default_rng(SEED)
     small = [resized(mask, GRID, GRID) * np.float32(1 / 255) for mask in masks]
@@ -120,7 +120,7 @@ type _TrainingSamples = tuple[
 def _training_samples(
     anchors: Sequence[AnchorFeatures], masks: Sequence[Alpha], rng: np.random.Generator
 ) -> _TrainingSamples | None:
-    """Sampled pixels with labels, weights (each class sums to 1), and the width of each level."""
+    """Sampled pixels, labels, weights (sum 1 for each class), and each level's channel count."""
     static_level = _static_level([anchor.motion for anchor in anchors], masks)
     rows, labels, widths = [], [], []
     for anchor, mask in zip(anchors, masks, strict=True):
@@ -149,7 +149,7 @@ def _static_level(motions: Sequence[Alpha], masks: Sequence[Alpha]) -> float:
 
 
 def _gather(maps: Maps, pixels: NDArray[np.intp]) -> NDArray[np.float32]:
-    """The channels of all levels at pixels of the grid, coarser levels by their nearest cell."""
+    """All levels' channels at pixels of the grid; of a coarser level, those of the cell around."""
     y, x = pixels // GRID, pixels % GRID
     parts = [each[y * each.shape[0] // GRID, x * each.shape[1] // GRID] for each in maps]
     return np.concatenate(parts, axis=1)
@@ -157,7 +157,7 @@ def _gather(maps: Maps, pixels: NDArray[np.intp]) -> NDArray[np.float32]:
 
 @dataclass(slots=True)
 class _Classifier:
-    """One hidden layer of rectifiers; inputs are normalised inside."""
+    """A network with one hidden layer of rectifiers; `predict` normalises its inputs."""
 
     mean: NDArray[np.float32]
     deviation: NDArray[np.float32]
@@ -165,7 +165,7 @@ class _Classifier:
     weights: list[NDArray[np.float32]]
 
     def predict(self, maps: Maps) -> Alpha:
-        """Logits on the grid; each level passes the first, linear layer at its own resolution."""
+        """Return logits on the grid; the first layer is applied to each level at its resolution."""
         into, bias, out, last = self.weights
         scaled = into / self.deviation[:, None]
         hidden = np.zeros((GRID, GRID, HIDDEN), np.float32) + (bias - self.mean @ scaled)

@@ -1,4 +1,4 @@
-"""Chooses the anchors of a shot and runs the network on them, a block at a time."""
+"""Chooses the anchors of a shot and runs the network on them, a block of frames at a time."""
 
 import heapq
 import itertools
@@ -24,17 +24,17 @@ from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import Tier, grid_of
 from foremask.vision.temporal.verdict import Judge
 
-# Frames whose anchors are chosen together; flow of as many more is estimated meanwhile. Blocks lie
-# on a grid, of which windows and their context are multiples, as they are of `PROBED_FRAMES`.
+# Frames whose anchors are chosen together, while the flow of as many more is estimated. The window
+# and context lengths of windows.py are multiples of this and of `PROBED_FRAMES`.
 BLOCK_FRAMES = 12
-PROBED_FRAMES = 24  # the mirror image is asked more readily on every such frame,
-DIFFERING_SHARE = 0.3  # and as long as it differs from the picture by more than this
+PROBED_FRAMES = 24  # on multiples of this, `Tier.probed_above` decides about the mirror image,
+DIFFERING_SHARE = 0.3  # and as long as its opinion disagrees with the image's by more than this
 KEPT_AREA_PX = 960 * 540
-FOLLOWED_STRIDE = 4  # at most: hinted things are followed from anchor to anchor
+FOLLOWED_STRIDE = 4  # largest distance of anchors where hints choose or ban things
 
 
 def image_for(guidance: Guidance | None, image: Image) -> Image | None:
-    """What is kept of a picture, so that the network can be asked about parts of it later."""
+    """Return the picture to keep for later crops, or None if no hint corrects a place."""
     if guidance is None or not guidance.corrects:
         return None
     return ArrayImage(image.rgb(*grid_of(image, KEPT_AREA_PX)))
@@ -42,7 +42,7 @@ def image_for(guidance: Guidance | None, image: Image) -> Image | None:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What every window works with."""
+    """What all windows of a clip share."""
 
     network: Network
     tier: Tier
@@ -57,16 +57,16 @@ class Tools:
 
     @property
     def known(self) -> NetworkCache | None:
-        """The cache, where it has all the network's results on the clip; else they are put in."""
+        """The cache if it has all the network's results on the clip; else None, until it has."""
         return self.cache if self.cache is not None and self.cache.is_complete else None
 
 
 @dataclass(slots=True)
 class Anchor:
-    """A frame whose mask others get theirs from.
+    """A frame whose mask is propagated to the frames around it.
 
-    ``opinions`` are the network's, and their crop shows ``box``: none where it is an anchor for
-    hints only. ``image`` is kept for hints, and then not larger than `KEPT_AREA_PX`.
+    ``opinions`` are the network's; an anchor that was added for hints has none. The cropped view
+    shows ``box``. ``image`` is kept if hints correct places, at `KEPT_AREA_PX` or less.
     """
 
     opinions: dict[View, Levels]
@@ -74,7 +74,7 @@ class Anchor:
     small: Rgb  # on the flow grid
     image: Image | None = None
     hints: FrameHints | None = None
-    hinted: Hinted | None = None  # by all hints of the window that decided it last
+    hinted: Hinted | None = None  # what hints changed in the last window that decided it
 
     def mean(self) -> Levels:
         """The mean of the network's opinions: the classifier is trained on it."""
@@ -85,11 +85,12 @@ class Anchor:
 class Blocks:
     """Chooses and infers the anchors of a shot, a block at a time.
 
-    A block goes from an anchor to where `BLOCK_FRAMES` divides the frame's number, or to the end of
-    the shot; the first frame ends a block too. Which frames are anchors depends on nothing before
-    the context of their window. ``on_features`` gets the features of each anchor as it is inferred:
-    27 MB each, which are not kept here. ``steps`` and ``anchors`` have what is not forgotten of the
-    shot, by frame; frames of a block that has not ended are in ``steps`` already.
+    The first frame of the shot is a block by itself. Each other block goes from the anchor that
+    ends the last one to the next multiple of `BLOCK_FRAMES`, or to the end of the shot. Frames
+    earlier than a window and its leading context (`CONTEXT_FRAMES` of windows.py) do not affect
+    which of its frames become anchors, so a part of a clip gets the same anchors as the whole clip.
+    ``on_features`` gets the features of each inferred anchor: 27 MB, which are not kept here.
+    ``steps`` (the flows, with those of the current block) and ``anchors`` are by frame number.
     """
 
     def __init__(
@@ -113,7 +114,7 @@ class Blocks:
         self._waiting.clear()
 
     def add(self, incoming: IncomingFrame) -> bool:
-        """Add a frame; whether it ends a block."""
+        """Add a frame; return whether it ends a block."""
         self._last = incoming.number
         self.steps[incoming.number] = incoming.frame_flow
         self._waiting[incoming.number] = incoming
@@ -121,13 +122,13 @@ class Blocks:
         return incoming.number % BLOCK_FRAMES == 0 and self.finish()
 
     def restart_budget(self) -> None:
-        """Choose and ask as if the shot began with the last frame of the block."""
+        """Choose anchors and views as if the shot began with the last frame of the last block."""
         self._frame_count = self._anchor_count = 1
         self._mirror_differs = True
         self._compare(self.anchors[self._first])
 
     def finish(self) -> bool:
-        """Infer the frames that wait, and return whether any did: the block ends here."""
+        """End the block and infer its anchors; return whether it had any frame."""
         if not self._waiting:
             return False
         self._infer_block()
@@ -137,13 +138,13 @@ class Blocks:
         return True
 
     def forget(self, before: int) -> None:
-        """Drop the frames before this one."""
+        """Drop all frames earlier than the frame ``before``."""
         for kept in (self.steps, self.anchors):
             for frame in [each for each in kept if each < before]:
                 del kept[frame]
 
     def _infer_block(self) -> None:
-        """Infer waiting frames: evenly spaced, then where masks disagree, as the tier allows."""
+        """Infer evenly spaced frames, then those where masks disagree, within the tier's budget."""
         first, last = self._first, self._last
         intervals = -(-(last - first) // self._tier.stride)
         regular = [
@@ -164,9 +165,9 @@ class Blocks:
         self._add_for_hints()
 
     def _add_for_hints(self) -> None:
-        """Anchors besides those of a run without hints, of which the network is not asked.
+        """Add anchors that a run without hints does not have; they are not inferred.
 
-        These are hinted frames, and, where things are followed, frames in gaps that are too wide.
+        They are the hinted frames and, if hints choose or ban things, frames in wide gaps.
         """
         guidance = self._tools.guidance
         if guidance is None:
@@ -195,7 +196,7 @@ class Blocks:
                 heapq.heappush(gaps, (-disagreement, before, after))
 
     def _disagreement(self, first: int, last: int) -> float:
-        """The share of the subject on which two anchors disagree in the frame between them."""
+        """How much two anchors' masks disagree, propagated to the frame halfway between them."""
         middle = (first + last) // 2
         height, width = self.steps[middle].grey.shape
         propagated = []
@@ -208,7 +209,7 @@ class Blocks:
         incoming = self._waiting[frame]
         known = self._tools.known
         if known is not None:
-            known.kept(f"{frame}/{View.STRETCHED}")  # every anchor has it
+            known.kept(f"{frame}/{View.STRETCHED}")  # raises if the anchor is missing
             opinions, box = known.opinions(f"{frame}")
         else:
             grid = grid_of(incoming.image, self._tier.mask_area_px)

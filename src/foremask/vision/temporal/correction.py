@@ -1,9 +1,9 @@
-"""Which place a click means that corrects a mask.
+"""Finds the place that a click means if it corrects a mask.
 
 Each cue gives candidates: an opinion, the network's answer to a crop round the click, colours, a
-disc. A candidate is the connected part round the click on which a cue is high and the mask may
-change. Fitted trees foresee how much of the wrong place each would mend, and the best is taken. A
-person clicks in the middle of what is wrong: how deep the click lies in a candidate says most.
+disc. A candidate is the connected part round the click where a cue is above a level and the mask
+may change. Fitted trees predict how much of the error each would correct, and the best is taken.
+The strongest feature is the click's depth in a candidate: people click in the middle of errors.
 ``benchmarks.quality.places`` fits the trees. Source: docs/adr/0050.
 """
 
@@ -30,15 +30,15 @@ LEVELS = {
 }
 """A candidate is where its cue is above one of these levels; distances are negative."""
 LEAST_PX = 4
-MOST_TAKEN = 0.25  # of the mask
-SEED_PX = 3.0  # of the tracks' grid: what is nearer to a click has its colour
-COLOUR_UNIT = np.array([30, 20, 20], np.float32)  # of Lab: clearly another colour
-LIKENESS_UNIT = np.array([50, 50, 50], np.float32)  # of Lab: of the scale of an opinion
+MOST_TAKEN = 0.25  # of the mask's area: the most that a negative click removes
+SEED_PX = 3.0  # on the tracks' grid: nearer pixels give the click's colour
+COLOUR_UNIT = np.array([30, 20, 20], np.float32)  # in Lab: clearly another colour
+LIKENESS_UNIT = np.array([50, 50, 50], np.float32)  # in Lab: counts like 1 of alpha
 LEAST_VARIANCE = 0.01
 AROUND_PX = 3
-MOST_KNOWN = 0.02  # of a new thing: so much of it may be in the mask already,
-MOST_OF_CHOSEN = 0.5  # and so much of one that the click chooses
-LEAST_FOUND = 0.1  # a crop that has less at a click has nothing there
+MOST_KNOWN = 0.02  # share of a new thing that the mask may already have,
+MOST_OF_CHOSEN = 0.5  # and of a thing that the click chooses
+LEAST_FOUND = 0.1  # an opinion below this alpha at the clicked pixel has found nothing there
 
 type AskRound = Callable[[Place], Alpha]
 """The network's opinion of a crop round a place, 0 beyond the crop."""
@@ -49,7 +49,7 @@ class Shown:
     """What is known of a frame whose mask is corrected; all planes are on one grid."""
 
     rgb: Rgb
-    mask: Alpha  # as it was decided
+    mask: Alpha  # before this correction
     opinions: Sequence[Alpha]
     logit: Alpha  # of the clip's classifier
     log_odds: Alpha  # of the decision
@@ -74,7 +74,7 @@ class Candidate:
 def place_of(
     click: Claim, shown: Shown, opposite: Sequence[Claim], ask_round: AskRound
 ) -> Place | None:
-    """The place that a point means, as long as the mask is wrong there; else None."""
+    """The place that a point means; None where there is nothing to correct."""
     if click.positive:
         thing = _new_thing(click, shown, ask_round)
         if thing is not None or click.chooses:
@@ -86,7 +86,7 @@ def place_of(
 
 
 def _new_thing(click: Claim, shown: Shown, ask_round: AskRound) -> Place | None:
-    """What the largest crops have round a click, and a crop round that, where no mask is near."""
+    """The thing at a click, by the largest crops and one round it; None if the mask has it."""
     large = np.float32(0.5) * (click.crops[-2] + click.crops[-1])
     place = _found_round(click, large)
     known, most = shown.mask > FOREGROUND, MOST_OF_CHOSEN if click.chooses else MOST_KNOWN
@@ -96,7 +96,7 @@ def _new_thing(click: Claim, shown: Shown, ask_round: AskRound) -> Place | None:
 
 
 def _found_round(click: Claim, opinion: Alpha) -> Place | None:
-    """The part round a click; where the opinion there is unsure, what is half as sure at least."""
+    """The connected part round a click where the opinion exceeds half its value at the click."""
     there = opinion[click.row, click.column]
     if there < LEAST_FOUND:
         return None
@@ -106,10 +106,11 @@ def _found_round(click: Claim, opinion: Alpha) -> Place | None:
 def measured(
     click: Claim, shown: Shown, opposite: Sequence[Claim] = ()
 ) -> tuple[list[Candidate], Features]:
-    """The candidates for a click, and what the trees weigh of each; none where the mask is right.
+    """The candidates for a click, and the trees' features of each; none where the mask is right.
 
-    What is nearer to an ``opposite`` click, or as far away, is in none, and a click out takes no
-    more than `MOST_TAKEN`. Lengths are in discs that fill the room up to the mask's border.
+    No candidate has pixels that are nearer to an ``opposite`` click, or farther away than it. A
+    negative click takes at most `MOST_TAKEN` of a mask without other large parts. Lengths are in
+    radii of the largest disc round the click in which the mask may change.
     """
     wrong = (shown.mask > FOREGROUND) != click.positive
     away = _distance(click, wrong.shape)
@@ -141,13 +142,13 @@ def measured(
 
 
 def _cues(click: Claim, shown: Shown, away: Alpha, wrong: Place, seed: Place) -> dict[str, Alpha]:
-    """Planes that are high on what a click may mean; ``seed`` surely belongs to it."""
+    """Planes that are high where a pixel may belong to the place; those of ``seed`` surely do."""
     cues = {"all": np.ones_like(away)}
     views = {f"opinion {k}": each for k, each in enumerate([*shown.opinions, shown.mean()])}
     crops = {f"crop {k}": each for k, each in enumerate(click.crops)}
     if click.positive:
         cues |= views
-    else:  # it may be a thing of its own in a crop, or a place that an opinion leaves out
+    else:  # crops may show the place as a thing, or an opinion may leave it out
         cues |= {f"{name}, beside": 1 - each for name, each in {**views, **crops}.items()}
     cues |= crops
     lab = shown.lab()
@@ -158,9 +159,9 @@ def _cues(click: Claim, shown: Shown, away: Alpha, wrong: Place, seed: Place) ->
 
 
 def _likeness(click: Claim, shown: Shown, away: Alpha, wrong: Place) -> Alpha:
-    """How much rather each pixel is like the disc in the room than like what is beyond two discs.
+    """The log likelihood ratio of each pixel between the disc round the click and a ring round it.
 
-    A log ratio of normal distributions, on the second disc.
+    The ring is at 2 to 4 radii. The ratio is infinite on the disc, and -infinite beyond 2 radii.
     """
     logit = np.clip(shown.logit, -MOST_LOGIT, MOST_LOGIT) / np.float32(MOST_LOGIT)
     described = np.dstack([shown.lab() / LIKENESS_UNIT, shown.mean(), *click.crops, logit])
@@ -216,7 +217,7 @@ def _features(
 
 def _shape(click: Claim, place: Place, wrong: Place, contrast: Alpha) -> dict[str, float]:
     depth, outline = depth_of(place), grown(place, 1) & ~place
-    changed = outline & wrong  # the rest of it is the mask's border
+    changed = outline & wrong  # the mask may not change on the rest of the outline
     return {
         "middle": float(depth[click.row, click.column] / depth.max()),
         "thin": float(place.sum() / depth.sum()),
@@ -231,7 +232,7 @@ def _mean(plane: NDArray[np.float32], place: Place) -> float:
 
 
 def _kind(cue: str) -> str:
-    """Its name without a number."""
+    """The key of `LEVELS` that a cue's name begins with."""
     return cue.split(",")[0].split()[0]
 
 

@@ -1,9 +1,9 @@
-"""Where one shot ends and the next begins: changes that stay, on pictures of about 96 by 54 pixels.
+"""Finds cuts: changes of the picture that stay, compared at about 96 by 54 pixels.
 
-A boundary is a cut when no picture of the three before it matches any of the three from it on,
-while on both sides neighbours match each other. So a flash, a strobe or a broken frame is no cut
-(the pictures around it match), nor is a whip pan or confetti (neighbours match badly on both sides
-too). docs/adr/0050 has the reasons and the numbers.
+There is a cut between two pictures when none of the three before it matches any of the three after
+it, while neighbours match each other on both sides. So a flash, a strobe or a broken frame is no
+cut (the pictures around it match), nor is a whip pan or confetti (neighbours match badly, too).
+docs/adr/0050 has the reasons and the numbers.
 """
 
 import itertools
@@ -19,18 +19,18 @@ from foremask.types import Alpha, Flow, Luma, Rgb
 from foremask.vision.temporal.flow import FlowEstimator, resize_flow, warp
 
 SIDE_FRAMES = 3  # compared on each side of a boundary
-DELAY_FRAMES = SIDE_FRAMES - 1  # pictures that are drawn before a boundary is decided
+DELAY_FRAMES = SIDE_FRAMES - 1  # further pictures that are read before a boundary is decided
 GRID_AREA_PX = 96 * 54
 LEAST_SIDE_PX = 16  # the flow matches patches of 8 pixels
 WINDOW_PX = 7  # the window within which a place's structure is measured
-LEAST_CONTRAST = 1.0  # mean deviation in a window, in levels: darker or flatter shows nothing
-CHROMA_FLOOR = 24.0  # added to the brightness that chroma is divided by: dark pixels have none
+LEAST_CONTRAST = 1.0  # mean standard deviation in a window, of 255: less is too dark or flat
+CHROMA_FLOOR = 24.0  # added to the brightness that chroma is divided by: less chroma in the dark
 CHROMA_WINDOW_PX = 5
-CHROMA_SCALE = 0.25  # difference of relative chroma at which a place's weight falls to 1/e
-RETURN_PX2, RETURN_SHARE = 0.5, 0.05  # squared pixels, and a share of the squared displacement
-SAME_SHOT = 0.88  # share of common structure above which it is no cut; cuts have 0.75 at most
-CUT_RATIO = 0.56  # a cut matches less than this share of what neighbours do,
-CHANCE = 0.2  # after this much is taken off: docs/adr/0050
+CHROMA_SCALE = 0.25  # difference of relative chroma at which similarity falls to 1/e
+RETURN_PX2, RETURN_SHARE = 0.5, 0.05  # tolerance: pixels², and a share of displacement²
+SAME_SHOT = 0.88  # with this much of the previous structure there is no cut; cuts have 0.75 at most
+CUT_RATIO = 0.56  # at a cut, the match across is below this share of the neighbours' match,
+CHANCE = 0.2  # from which this is subtracted first: docs/adr/0050
 
 
 @dataclass(slots=True)
@@ -44,13 +44,13 @@ class _View:
 
 
 class CutFinder:
-    """Decides on boundaries in order. Not for use by two threads at once."""
+    """Decides for each frame, in order, whether a shot starts there. Not thread-safe."""
 
     def __init__(self) -> None:
         self._flow = FlowEstimator(iterations=0)
         self._before: deque[_View] = deque(maxlen=SIDE_FRAMES)
-        self._shared: dict[int, float] = {}  # structure with the picture before, by number
-        self._from_here: deque[_View | None] = deque()  # None: shows nothing
+        self._shared: dict[int, float] = {}  # structure shared with the last picture, by number
+        self._from_here: deque[_View | None] = deque()  # None: too dark or flat
         self._count = 0
 
     def add(self, image: Rgb, back: Flow | None) -> None:
@@ -79,9 +79,9 @@ class CutFinder:
     def score(self, enough: float = 1.0) -> float:
         """How well frames match across the boundary before the earliest undecided frame.
 
-        Below `CUT_RATIO` it is a cut. The score is the best match across, divided by the match of
-        neighbours on the worse side less `CHANCE`; infinite without frames to compare. The search
-        ends at a score of ``enough``.
+        Below `CUT_RATIO` there is a cut. The score is the best match across the boundary, divided
+        by (the neighbours' match on the worse side - `CHANCE`). It is infinite where frames cannot
+        be compared. The search ends at a score of ``enough``.
         """
         first = self._from_here[0]
         if first is None or self._shared.get(first.number, 0.0) >= SAME_SHOT:
@@ -121,10 +121,10 @@ class CutFinder:
 def starts_of_shots[Item](
     items: Iterable[tuple[Item, Rgb, Flow | None]],
 ) -> Iterator[tuple[Item, bool]]:
-    """Each item with whether its picture starts a shot; the first one does.
+    """Yield each item and whether its picture starts a shot; the first item's does.
 
-    An item comes with its picture and the flow back to the one before. It reads `DELAY_FRAMES`
-    items ahead.
+    An item comes with its picture and the flow to the previous picture. `DELAY_FRAMES` items are
+    read ahead.
     """
     finder, waiting = CutFinder(), deque[Item]()
     first = True
@@ -140,7 +140,7 @@ def starts_of_shots[Item](
 
 
 def _view(number: int, image: Rgb) -> _View | None:
-    """None where the picture is too dark or too flat to show anything."""
+    """Prepare a picture for comparison; None if it is too dark or too flat."""
     height, width = image.shape[:2]
     scale = float((GRID_AREA_PX / (height * width)) ** 0.5)
     columns, rows = (max(LEAST_SIDE_PX, round(side * scale)) for side in (width, height))
@@ -174,7 +174,7 @@ def _structure(here: Luma, there: Luma) -> tuple[Alpha, Alpha]:
 
 
 def _agreement(there: Flow, back: Flow) -> Alpha:
-    """How nearly two flows cancel out: 1 where they do exactly.
+    """How nearly two opposite flows cancel out: 1 where they do exactly.
 
     The test of Sundaram, Brox and Keutzer (ECCV 2010, equation 5), with a soft threshold.
     """

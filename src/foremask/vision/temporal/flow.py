@@ -1,4 +1,4 @@
-"""What moved between two frames, and what of it is not the camera."""
+"""Optical flow between frames, how far it is trusted, and motion other than the camera's."""
 
 from functools import lru_cache
 
@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Flow, Luma, Rgb
 
-PHOTOMETRIC_SCALE = 4.0  # levels of 255 at which trust falls to 1/e: docs/adr/0050
+PHOTOMETRIC_SCALE = 4.0  # difference of luma at which trust falls to 1/e: docs/adr/0050
 PHOTOMETRIC_WINDOW_PX = 3
-CHROMA_SCALE = 10.0  # levels of a and b of Lab, together, at which continuity falls to 1/e
+CHROMA_SCALE = 10.0  # summed difference of Lab's a and b at which continuity falls to 1/e
 CONTINUITY_EXPONENT = 0.25  # of trust: texture that moves by half a pixel has a trust of 0.1
 PATCH_STRIDE_PX, VARIATIONAL_ITERATIONS = 4, 1  # as good as 3 and 3: docs/adr/0050
 RESIDUAL_SIZE = (80, 45)  # columns, rows: camera motion is smooth, so a coarse grid suffices
@@ -22,11 +22,11 @@ type Chroma = NDArray[np.uint8]
 
 
 class FlowEstimator:
-    """Dense flow between grey pictures of one size. Not for use by two threads at once.
+    """Estimates dense flow between grey pictures of one size. Not thread-safe.
 
-    Method: DIS, Kroeger et al., ECCV 2016, at the preset ``medium``, refined down to the pictures'
-    own grid: a small grid that is searched to the end gives better masks than a large one that is
-    not (docs/adr/0050). Patches of 8 pixels are matched every `PATCH_STRIDE_PX`.
+    Method: DIS, Kroeger et al., ECCV 2016, at the preset ``medium``, but searched down to the
+    pictures' own resolution: small pictures with this give better masks than large ones without
+    (docs/adr/0050). Patches of 8 pixels are matched every `PATCH_STRIDE_PX`.
     """
 
     def __init__(self, iterations: int = VARIATIONAL_ITERATIONS) -> None:
@@ -36,7 +36,7 @@ class FlowEstimator:
         self._dis.setVariationalRefinementIterations(iterations)
 
     def __call__(self, here: Luma, there: Luma) -> Flow:
-        """For each pixel of ``here``, where it is in ``there``, relative, in pixels."""
+        """The displacement of each pixel of ``here`` to its position in ``there``, in pixels."""
         nothing = np.zeros((*here.shape, 2), np.float32)
         if min(here.shape) < 16:  # DIS matches patches of 8 pixels on a grid reduced by 4 or more
             return nothing
@@ -65,7 +65,7 @@ def warp[Plane: NDArray[np.float32] | NDArray[np.uint8]](plane: Plane, flow: Flo
 
 
 def warp_labels(labels: NDArray[np.int32], flow: Flow) -> NDArray[np.int32]:
-    """As `warp`, for whole numbers: the nearest one, and 0 beyond the edge."""
+    """As `warp`, for integers: by nearest neighbour, and with 0 from outside the picture."""
     moved = cv2.remap(
         labels.astype(np.float32),
         _absolute_coordinates(flow),
@@ -121,10 +121,10 @@ def _camera_terms() -> NDArray[np.float64]:
 
 
 def residual(flow: Flow) -> Alpha:
-    """How far each place's motion is from the camera's, on a (45, 80) grid, as log1p.
+    """How much each cell of a (45, 80) grid moves other than by the camera's motion, as log1p.
 
     The camera's motion is a quadratic field, fitted by iterated reweighting with a Cauchy weight,
-    so that the subject, where it is the smaller part, does not bend it.
+    so that a subject smaller than the background does not distort it.
     """
     width, height = RESIDUAL_SIZE
     terms = _camera_terms()

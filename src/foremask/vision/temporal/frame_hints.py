@@ -1,6 +1,6 @@
 """The hints on one frame: which things they choose, and which places they correct.
 
-A hinted frame is inferred as a whole, mirrored, and in crops round its hints. Source:
+The network is asked about a hinted frame in every view, and about crops round its hints. Source:
 docs/adr/0050.
 """
 
@@ -19,20 +19,20 @@ from foremask.vision.temporal.places import Place, depth_of, labelled, part_at
 from foremask.vision.temporal.regions import FOREGROUND
 from foremask.vision.temporal.things import LEAST_SHARE
 
-CROP_PX = 512  # a window's side, as the network gets it
-CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # of the picture's smaller side: windows round a point
-BOX_MARGIN_SHARE = 0.15  # of the larger side of a box
-OTHER_SHARE = 0.25  # of the thing that a point lies on: smaller parts are no other things
-SEED_SHARE = 0.008  # of the diagonal: what surely belongs to a point, around it
-CERTAIN = 0.95  # of both opinions of the picture, for a negative point to ban a whole thing
-MIDDLE = 0.65  # of a thing's largest distance from its border: a point this deep means all of it
+CROP_PX = 512  # the side of a crop, as the network gets it
+CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # of the picture's smaller side: crops round a point
+BOX_MARGIN_SHARE = 0.15  # of a box's larger side: the margin of its crop on each side
+OTHER_SHARE = 0.25  # of the area of the marked thing: smaller parts do not count as other things
+SEED_SHARE = 0.008  # of the diagonal: the radius of a point's seed
+CERTAIN = 0.95  # least alpha in every view at a negative point that bans a whole thing
+MIDDLE = 0.65  # of a thing's largest depth: a deeper negative point bans all of it
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
     """One hint on one frame, in shares of the picture's width and height.
 
-    A point has no size; ``levels`` is a paint, 0 to 255 with 128 for unmarked, in any size.
+    A point has no width or height. ``levels`` is a paint of any size: see `read_paint`.
     """
 
     number: int
@@ -58,16 +58,15 @@ class Mark:
 class Claim:
     """A mark on the tracks' grid.
 
-    ``seed`` are the pixels that surely belong to it, all of a box or a paint; how far a point
-    reaches depends on the mask. One that ``chooses`` a thing corrects where the mask has nothing of
-    it.
+    ``seed`` has the pixels that surely belong to it: of a box or paint those that it means, of a
+    point a small disc. A point that ``chooses`` a thing corrects only a mask that lacks it.
     """
 
     number: int
     positive: bool
     row: int
     column: int
-    crops: Sequence[Alpha]  # the network's opinion of windows round it, the smallest first
+    crops: Sequence[Alpha]  # the network's opinions of crops round it, the smallest first
     seed: Place
     has_size: bool = False
     chooses: bool = False
@@ -75,12 +74,12 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class FrameHints:
-    """What the hints on one frame say; planes are on the tracks' grid.
+    """What the hints on one frame do; planes are on the tracks' grid.
 
-    ``opinions`` are the network's in every view, ``crops`` those of windows round the hints.
-    ``followed`` is 1 on things that are chosen, -1 on those that are out as a whole, and 0
-    elsewhere; None where there are none. ``corrections`` are boxes, paints, and points, except
-    those that ban a thing; ``contradicted`` are pairs of hints.
+    ``opinions`` are the network's in every view, ``crops`` those of crops round the hints.
+    ``followed`` is 1 on chosen things, -1 on banned ones, and 0 elsewhere; None if there are none.
+    ``corrections`` are the boxes, the paints, and the points that neither ban a thing nor are
+    contradicted by a later point. ``contradicted`` has pairs of hints' numbers.
     """
 
     opinions: dict[View, Levels]
@@ -110,9 +109,9 @@ def read_paint(png: bytes) -> Levels | None:
 
 
 def settled(frames: Mapping[Hashable, "Claims"]) -> dict[Hashable, FrameHints]:
-    """What the hints of a clip say, by frame.
+    """What the hints of a clip do, by frame.
 
-    After the first correction no point chooses or bans a thing: each later one corrects.
+    All points after the first correction correct, too: they neither choose nor ban things.
     """
     corrections = [
         claim.number
@@ -151,7 +150,7 @@ def _span(middle: float, length: float, most: int) -> slice:
 class Claims:
     """The marks on one frame, which is inferred in every view.
 
-    ``grid`` is that of masks, ``small`` that of regions.
+    ``grid`` is the masks' grid, ``small`` the tracks'.
     """
 
     def __init__(
@@ -217,15 +216,15 @@ class Claims:
 
     @cached_property
     def chosen_by(self) -> int:
-        """The first positive mark."""
+        """The number of the first positive mark; 0 without one."""
         return min((each.number for each in self.made if each.positive), default=0)
 
     @cached_property
     def chooses(self) -> bool:
-        """Whether positive marks choose among several things: each is on one that is found.
+        """Whether positive marks choose among several things that the network finds.
 
-        A point is, where every opinion of the whole picture has the thing, and it is no crumb. A
-        part smaller than a quarter of the marked thing is no other thing: it may belong to it.
+        Each must be on such a thing; under a point, every view must find it, at `LEAST_SHARE`.
+        A part smaller than `OTHER_SHARE` of the marked things is no other thing: it may be theirs.
         """
         positive = [each for each in self.made if each.positive]
         if not positive or not all(self._is_on_found(each) for each in positive):
@@ -237,7 +236,7 @@ class Claims:
         return bool(others.size and areas[others].max() > OTHER_SHARE * areas[marked].sum())
 
     def hints(self, *, chooses: bool) -> FrameHints:
-        """What the marks say; ``chooses``: positive ones choose among the things."""
+        """What the marks do; with ``chooses``, positive ones choose among things."""
         points = {each.number for each in self.made if not each.has_size}
         refuted = {earlier for earlier, later in self._contradicted if later in points}
         return FrameHints(
@@ -253,7 +252,7 @@ class Claims:
         )
 
     def _followed(self, *, chooses: bool) -> Alpha | None:
-        """1 on what positive marks choose, -1 on all else that is found and on what is banned."""
+        """1 on chosen things, -1 on banned ones and, if any is chosen, on all others found."""
         plane = np.zeros(self._picked.shape, np.float32)
         if chooses:
             ours = [self._extent(each) for each in self.made if each.positive]
@@ -267,7 +266,7 @@ class Claims:
         return plane if plane.any() else None
 
     def corrects(self, claim: Claim, *, chooses: bool) -> bool:
-        """Whether a mark corrects what is found, rather than choosing a thing of it."""
+        """Whether a point corrects the mask, rather than choosing or banning a whole thing."""
         if claim.has_size:
             return False
         if self._is_late(claim):
@@ -287,8 +286,8 @@ class Claims:
     def _bans(self, claim: Claim) -> bool:
         """Whether a negative point bans the whole thing that it lies in, not a place of it.
 
-        It does in the middle of what the network is sure of, without a positive point on the same
-        thing.
+        It does in the middle of a thing of which the network is sure, unless a positive mark is on
+        the same thing.
         """
         if claim.has_size or claim.positive or self._is_late(claim):
             return False
@@ -301,7 +300,7 @@ class Claims:
         return bool(depth[claim.row, claim.column] > MIDDLE * depth.max())
 
     def _extent(self, claim: Claim) -> Place:
-        """Of a point the part that holds it, as far as the opinions that have it agree."""
+        """The seed of a box or paint; for a point the part round it, by majority of opinions."""
         if claim.has_size:
             return claim.seed
         row, column = claim.row, claim.column

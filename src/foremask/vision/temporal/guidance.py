@@ -1,7 +1,7 @@
-"""Hints on some frames, and what they change in all frames of a clip.
+"""Applies the hints on some frames to all frames of a clip.
 
-The masks are decided as without hints. Then things that hints choose or ban are followed, and the
-places that hints correct, along the flow and by crops round them. Source: docs/adr/0050.
+Masks are decided without hints first. Then the things that hints choose or ban and the places that
+hints correct are followed along the flow, places also by crops round them. Source: docs/adr/0050.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -21,11 +21,11 @@ from foremask.vision.temporal.regions import FOREGROUND, Link
 from foremask.vision.temporal.things import NEITHER, sides
 from foremask.vision.temporal.verdict import subject_continuity
 
-SAME = 0.5  # shared by a place and what a crop round it has: that is a thing of its own
-PART = 0.3  # least share of a part, or of a place, that the other covers
-LEAST_HELD = 0.5  # product of a place's mean continuities, below which it is lost
-MOST_ASKED = 8  # places of a window: the network is asked about each on every anchor
-OUTLINE_PX = 2  # of the tracks' grid: how far the flow may be wrong at an outline
+SAME = 0.5  # IoU of a place and what its crop shows, above which the place is a thing
+PART = 0.3  # share of a found part on a place, and of the place that is found, at least
+LEAST_HELD = 0.5  # product of a place's mean continuities, below which it is carried no further
+MOST_ASKED = 8  # places of a window for which the network is asked on other anchors
+OUTLINE_PX = 2  # on the tracks' grid: how far the flow may be wrong at an outline
 
 
 type AskRound = Callable[[int, Place], Alpha]
@@ -34,9 +34,9 @@ type AskRound = Callable[[int, Place], Alpha]
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
-    """The hints on the frames of a clip; ``key_of`` identifies an image among them.
+    """The hints on the frames of a clip; ``key_of`` gives an image's key in ``frames``.
 
-    ``brought`` has, by the number of an earlier frame, 1 on what is chosen and -1 on what is out.
+    ``brought`` has what later hints decide on earlier frames, by number: 1 is chosen, -1 is banned.
     """
 
     frames: Mapping[Hashable, FrameHints]
@@ -50,7 +50,7 @@ class Guidance:
     def brought_to(self, frame: int, grid: tuple[int, int]) -> Alpha | None:
         """1 on what hints on later frames choose, -1 on what they ban, else `NEITHER`.
 
-        None where that is not known.
+        None where `brought` has nothing for the frame.
         """
         known = self.brought.get(frame)
         if known is None:
@@ -60,7 +60,7 @@ class Guidance:
 
     @property
     def corrects(self) -> bool:
-        """Whether hints correct places."""
+        """Whether any hint corrects a place."""
         return any(each.corrections for each in self.frames.values())
 
     @property
@@ -73,8 +73,8 @@ class Guidance:
 class Hinted:
     """What hints have changed on an anchor.
 
-    ``side`` is 1 on things that they choose and -1 on those that they ban. ``plane`` has another
-    number on each place that they correct: above 0 where it is taken in, below where it is out.
+    ``side`` is 1 on chosen things and -1 on banned ones. ``plane`` has a different number on each
+    corrected place: positive if the place is added to the mask, negative if it is removed.
     """
 
     side: Alpha
@@ -91,8 +91,8 @@ def hinted_window(
 ) -> list[Hinted]:
     """What hints change on the anchors of a window.
 
-    ``first`` is how the window before decided this one's first anchor, and ``brought`` has for each
-    anchor what a hint in a later window says of it: so hints act on the whole shot.
+    ``first`` is what hints changed on the first anchor in the previous window, and ``brought`` has
+    for each anchor what hints in later windows decide there: so hints act on the whole shot.
     """
     followed = [None if each is None else each.followed for each in frames]
     if not any(each is not None for each in followed):
@@ -116,12 +116,12 @@ def hinted_window(
 
 
 class _Places:
-    """The places that hints correct on the anchors of a window, the later hint above the earlier.
+    """The corrected places on the anchors of a window; later hints override earlier ones.
 
-    The flow passes a place on. The network is asked about a crop round it: if it finds a thing of
-    its own there, it is asked again on each other anchor, round the place as it has moved. This is
-    done for `MOST_ASKED` places of a window; of further ones only the flow counts. No place goes
-    past a frame with an earlier hint: who clicked there saw that frame.
+    The flow carries a place to the other anchors. If a crop round the place shows it as a thing by
+    itself, crops round the carried place correct it there. This is done for the first `MOST_ASKED`
+    places of a window. A place is carried, in each direction, only up to the nearest frame with a
+    hint given earlier, and not onto that frame: its user has seen it and corrected it already.
     """
 
     def __init__(
@@ -132,9 +132,9 @@ class _Places:
         self.planes = [np.zeros(each.mask.shape, np.float32) for each in shown]
 
     def correct(self, index: int, hint: Claim, opposite: Sequence[Claim]) -> None:
-        """Find the place of a hint on an anchor, as the mask is by the hints before it, and add it.
+        """Add the place that a hint corrects in an anchor's mask after the earlier hints.
 
-        ``opposite`` are points on the same anchor that correct to the other side.
+        ``opposite`` are the correcting points of the opposite sign on the same anchor.
         """
         place, plane = hint.seed if hint.has_size else None, self.planes[index]
         if place is None:
@@ -145,7 +145,7 @@ class _Places:
             self.add(index, place, 1 if hint.positive else -1)
 
     def add(self, start: int, place: Place, side: float) -> None:
-        """Add a place of an anchor, and where it is on the others."""
+        """Add a place on an anchor, and carry it to the others."""
         if not place.any():
             return
         before = max((k for k in self._hinted if k < start), default=-1)
@@ -178,9 +178,9 @@ class _Places:
         return bool((thing & place).sum() > SAME * (thing | place).sum())
 
     def _found(self, index: int, came: Alpha) -> Place | None:
-        """What a crop has of a place; None if it has little of it.
+        """The parts on a carried place in a crop round it; None if they cover too little of it.
 
-        ``came`` is above 0 on the place and below beyond it, up to 1 where the flow is trusted.
+        ``came`` is positive on the place and negative outside it; its magnitude is flow trust.
         """
         place = came > 0
         found = _parts_on(self._ask_round(index, place) + came / 2 > FOREGROUND, place)
@@ -188,14 +188,14 @@ class _Places:
 
 
 def _parts_on(places: Place, place: Place) -> Place:
-    """The connected parts that lie on a place with so much of their area."""
+    """The connected parts of ``places`` with more than `PART` of their area on ``place``."""
     labels, areas = labelled(places, connectivity=4)
     shared = np.bincount(labels[place], minlength=len(areas))
     return np.asarray(places & (shared > PART * areas)[labels])
 
 
 def with_hints(shown: Shown, hinted: Hinted) -> tuple[Alpha, Place]:
-    """The log odds of a mask after hints, and where they differ from it."""
+    """The log odds of a mask after hints, and the pixels that hints decide."""
     out = grown(hinted.side < 0, OUTLINE_PX) & (hinted.side <= 0)
     taken = (hinted.side > 0) & (shown.mask <= FOREGROUND)
     side = np.where(out, np.float32(-1), np.where(taken, np.float32(1), hinted.plane))
@@ -204,7 +204,7 @@ def with_hints(shown: Shown, hinted: Hinted) -> tuple[Alpha, Place]:
 
 
 def _picked(shown: Shown) -> Place:
-    """What is in the mask, and things that the network has and no decision took for the subject."""
+    """The mask, and all parts that the network finds and the mask does not touch."""
     inside = shown.mask > FOREGROUND
     found = np.mean(shown.opinions, axis=0) > FOREGROUND
     labels, areas = labelled(found)

@@ -1,4 +1,4 @@
-"""The incoming images: numbered, with the flow to the previous one and back, and cut into shots."""
+"""Numbers the incoming images, estimates the flow between neighbours, and finds the shots."""
 
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ from foremask.vision.temporal.tier import Tier, grid_of
 
 @dataclass(frozen=True, slots=True)
 class IncomingFrame:
-    """An image, its number counted from the first wanted one, and its flow."""
+    """An image, its number (the first wanted image is 0), and its flow."""
 
     image: Image
     number: int
@@ -71,7 +71,7 @@ def _numbered(
 def _with_flow(
     numbered: Iterable[tuple[Image, int, bool]], tier: Tier, threads: ThreadPoolExecutor
 ) -> Iterator[IncomingFrame]:
-    """Flows between neighbours, across cuts too."""
+    """Add the flow between neighbours, across cuts too."""
     estimate_back, estimate_forward = FlowEstimator(), FlowEstimator()
     before: FrameFlow | None = None
     for image, number, is_wanted in numbered:

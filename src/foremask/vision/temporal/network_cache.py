@@ -1,8 +1,8 @@
 """The network's results on a clip, kept for a later run over the same clip.
 
-A run with hints starts from the results without them: which frames are anchors, their opinions,
-the classifier's logits, and each crop. Those are read from here, so hints cost no inference
-where they change nothing. Masks are the same with and without it: docs/adr/0050.
+A run with hints starts from the results of one without hints: which frames are anchors, their
+opinions and the classifier's logits. It reads these from here, and runs the network only on new
+hinted frames and crops. Masks are the same with and without a cache: docs/adr/0050.
 """
 
 import errno
@@ -31,16 +31,16 @@ from foremask.vision.network.session import Network
 from foremask.vision.resample import as_levels
 
 CODE: Final = Path(__file__).parents[1]
-"""It decides what is kept: which frames are anchors, and how the classifier learns."""
-ALWAYS: Final = -1.0  # below every uncertainty
+"""The code that results depend on: it chooses the anchors and trains the classifier."""
+ALWAYS: Final = -1.0  # below every uncertainty: asks for every view
 _IDENTITY: Final = "identity.json"
 _COMPLETE: Final = "complete"
 _MOST_IDENTITY_BYTES: Final = 64 << 10
 _UNREADABLE: Final = (
     *(zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, ValueError),
-    RuntimeError,  # encrypted, or of a version or by a method that Python does not know
+    RuntimeError,  # encrypted, or a ZIP version or compression that Python does not know
 )
-MOST_ARRAY_BYTES: Final = 16 << 20  # the largest, logits of all anchors of a window, has 13 MiB
+MOST_ARRAY_BYTES: Final = 16 << 20  # the largest, the logits of a window's anchors, has 13 MiB
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ type Planes = NDArray[Any]
 
 
 class NotACacheError(Exception):
-    """The file is not a store."""
+    """The file is no store of network results, or is damaged."""
 
 
 class MemoryStore:
@@ -58,19 +58,19 @@ class MemoryStore:
         self._arrays: dict[str, Planes] = {}
 
     def get(self, name: str) -> Planes | None:
-        """None where there is none of this name."""
+        """The array of this name, or None."""
         return self._arrays.get(name)
 
     def put(self, name: str, planes: Planes) -> None:
-        """Keep an array; one of that name stays as it is."""
+        """Keep an array, unless there is one of this name."""
         self._arrays.setdefault(name, planes)
 
 
 class FileStore:
     """As `MemoryStore`, in a ZIP file, which `open_file_store` opens.
 
-    It is optional: where the disk or ``most_bytes`` has no more room, that is logged once, and
-    nothing more is kept.
+    Keeping is optional: when the disk or ``most_bytes`` is full, one warning is logged and nothing
+    more is kept.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -82,7 +82,7 @@ class FileStore:
         self.has_failed = False
 
     def open(self, path: Path, identity: str, known: Path | None) -> None:
-        """Begin the file at ``path``, with all that is in the store ``known``."""
+        """Create the file at ``path``, with the arrays of the store ``known``."""
         with self._left_out_where_it_fails():
             if known is not None:
                 shutil.copyfile(known, path)
@@ -95,7 +95,7 @@ class FileStore:
             self._bytes = sum(each.compress_size for each in archive.infolist())
 
     def close(self) -> None:
-        """Write the directory of the file; later calls do nothing."""
+        """Write the ZIP directory and close the file; later calls do nothing."""
         if self._archive is not None:
             archive, self._archive = self._archive, None
             with self._left_out_where_it_fails(), self._file:
@@ -125,7 +125,7 @@ class FileStore:
             self._file.flush()
         except OSError as error:
             self.fail(error.strerror)
-            with suppress(OSError):  # else what it refused would be written again at each read
+            with suppress(OSError):  # or each read would retry the write that failed
                 self._file.close()
             self._archive.fp = self._file = Path(self._file.name).open("rb")  # noqa: SIM115
             return
@@ -140,7 +140,7 @@ class FileStore:
             self.fail(error.strerror)
 
     def fail(self, why: str | None) -> None:
-        """Keep nothing more; the first time that is logged."""
+        """Keep nothing more; only the first call logs why."""
         if not self.has_failed:
             log.warning("the network results are not kept: %s", why)
         self.has_failed = True
@@ -150,13 +150,13 @@ type Store = MemoryStore | FileStore
 
 
 def _array_of(data: bytes) -> Planes:
-    """The array in an .npy file, whose header may lie; ValueError where it does."""
+    """The array in an .npy file; ValueError if its header does not fit its data."""
     if len(data) > MOST_ARRAY_BYTES:
         raise ValueError(f"an array has more than {MOST_ARRAY_BYTES} bytes")
     file = io.BytesIO(data)
     np.lib.format.read_magic(file)
     shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
-    flat: Planes = np.frombuffer(bytearray(data), dtype, offset=file.tell())  # to be written to
+    flat: Planes = np.frombuffer(bytearray(data), dtype, offset=file.tell())  # writable
     return flat.reshape(shape, order="F" if is_fortran else "C")
 
 
@@ -164,11 +164,11 @@ def _array_of(data: bytes) -> Planes:
 def open_file_store(
     path: Path, identity: Mapping[str, object], most_bytes: int
 ) -> Iterator[FileStore]:
-    """The store in the file at ``path``, made anew where its identity or our code is another one.
+    """Open the store in the file at ``path``; it is empty if its identity or our code has changed.
 
-    The file is replaced when the block ends without an error, and only if everything has found
-    room in ``most_bytes`` and on the disk. Where another process fills it, nothing is kept. Raises
-    NotACacheError where there is a file that is no such store.
+    The file is replaced when the block ends without an error, and only if all results of the clip
+    fit into ``most_bytes`` and on the disk. If another process writes to it, nothing is kept.
+    Raises NotACacheError if the file is no such store.
     """
     wanted = json.dumps({"code": _digest_of_code(), **identity}, sort_keys=True, default=str)
     is_known = path.exists() and _identity_of(path) == wanted
@@ -199,17 +199,17 @@ def _digest_of_code() -> str:
 
 @contextmanager
 def lock_of(path: Path) -> Iterator[Path]:
-    """A hidden file beside the store's, by which one process writes; OSError where another does."""
+    """Lock the hidden file in which one process writes the store; OSError if another does."""
     part = path.with_name(f".{path.name}.part")
     with part.open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not _is_at(lock, part):  # another process ended between the two lines above
+        if not _is_at(lock, part):  # another process has just renamed or removed it
             raise BlockingIOError(errno.EWOULDBLOCK, "another process has just written")
         try:
             yield part
         finally:
             with suppress(OSError):
-                if _is_at(lock, part):  # renamed to the store, it may be followed by another's
+                if _is_at(lock, part):  # it may be another process's if ours was renamed
                     part.unlink()
 
 
@@ -230,7 +230,7 @@ def is_store(path: Path) -> bool:
 
 def _identity_of(path: Path) -> str:
     named = f"{path.name} is damaged, or no file of kept network results"
-    if not path.is_file():  # a FIFO would wait for ever
+    if not path.is_file():  # opening a FIFO would block
         raise NotACacheError(named)
     if path.stat().st_size == 0:
         return ""
@@ -247,7 +247,7 @@ def _identity_of(path: Path) -> str:
 class NetworkCache:
     """The network's results on a clip's images.
 
-    A name is ``group/what``: the group is the number of a frame, or a window.
+    Arrays are named ``group/array``: a group is a frame's number, a window, or a hinted image.
     """
 
     def __init__(self, store: Store) -> None:
@@ -255,7 +255,7 @@ class NetworkCache:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it has all results of a run over the whole clip, besides those of hints."""
+        """Whether it has all results of a run without hints over the whole clip."""
         return self._store.get(_COMPLETE) is not None
 
     def finish(self) -> None:
@@ -275,7 +275,7 @@ class NetworkCache:
         self._store.put(name, planes)
 
     def opinions(self, group: str) -> tuple[dict[View, Levels], CropBox | None]:
-        """The opinions of an image, and what its crops show; none where they were not kept."""
+        """An image's opinions (none if they were not kept), and the box that its crop shows."""
         found = {view: self.get(f"{group}/{view}") for view in View}
         ends = self.get(f"{group}/box")
         box = None
@@ -285,7 +285,7 @@ class NetworkCache:
         return {view: mask for view, mask in found.items() if mask is not None}, box
 
     def keep_opinions(self, group: str, opinions: dict[View, Levels], box: CropBox | None) -> None:
-        """Keep an image's opinions, and what its crops show."""
+        """Keep an image's opinions, and the box that its crop shows."""
         for view, mask in opinions.items():
             self.put(f"{group}/{view}", mask)
         if box is not None:
@@ -296,7 +296,7 @@ class NetworkCache:
 
 @dataclass(frozen=True, slots=True)
 class KeptAnswers:
-    """The network on one hinted image, which is inferred once for all runs."""
+    """Asks the network about one hinted image, and keeps its answers for later runs."""
 
     cache: NetworkCache
     key: str
@@ -312,7 +312,7 @@ class KeptAnswers:
         return masks
 
     def infer_part(self, image: Image, grid: tuple[int, int], box: CropBox, size_px: int) -> Levels:
-        """A part of the image, as `opinions.infer_part` cuts it out."""
+        """The network's mask of a part of the image, as `opinions.infer_part` gives it."""
         ends = "-".join(f"{end}" for each in box for end in (each.start, each.stop))
         name = f"hinted {self.key}/part {ends}"
         mask = self.cache.get(name)

@@ -1,4 +1,4 @@
-"""Places: sets of pixels, with their connected parts, borders and surroundings."""
+"""Places, which are sets of pixels: their connected parts, depths and surroundings."""
 
 import cv2
 import numpy as np
@@ -12,37 +12,37 @@ type Labels = NDArray[np.int32]
 
 
 def labelled(place: Place, connectivity: int = 8) -> tuple[Labels, NDArray[np.int32]]:
-    """The number of the connected part that each pixel is in, 0 for none, and their areas."""
+    """The number of each pixel's connected part (0 for none), and the area of each part."""
     levels = place.astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(levels, connectivity=connectivity)
     return np.asarray(labels, np.int32), np.asarray(stats[:, cv2.CC_STAT_AREA], np.int32)
 
 
 def part_at(place: Place, row: int, column: int) -> Place:
-    """The connected part that this pixel is in; empty where it is in none."""
+    """The connected part that a pixel is in; empty if it is in none."""
     _, labels = cv2.connectedComponents(place.astype(np.uint8), connectivity=4)
     return np.asarray(place & (labels == labels[row, column]))
 
 
 def grown(place: Place, by_px: int) -> Place:
-    """A place with all that is at most so many pixels away in each direction."""
+    """A place with all pixels at most ``by_px`` rows and columns away."""
     side = 2 * by_px + 1
     return np.asarray(cv2.dilate(place.astype(np.uint8), np.ones((side, side), np.uint8)) > 0)
 
 
 def depth_of(place: Place) -> Alpha:
-    """Each pixel's distance from the border of a place, or of the picture."""
+    """The distance of each pixel of a place from the place's border, or the picture's."""
     padded = np.pad(place.astype(np.uint8), 1)
     return np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1], np.float32)
 
 
 def middle_of(place: Place) -> tuple[int, int]:
-    """Row and column of the pixel that is farthest from its border."""
+    """Row and column of the pixel of a place that is farthest from the place's border."""
     row, column = np.unravel_index(int(depth_of(place).argmax()), place.shape)
     return int(row), int(column)
 
 
 def box_of(place: Place) -> tuple[int, int, int, int]:
-    """Left, top, width and height."""
+    """Left, top, width and height of a place's bounding box."""
     left, top, width, height = cv2.boundingRect(place.astype(np.uint8))
     return int(left), int(top), int(width), int(height)

@@ -14,12 +14,12 @@ from foremask.vision.temporal.flow import compose, resize_flow, trust, warp
 MIN_TRUST = 1e-3  # where no anchor is trusted, all count equally
 
 type PackedFlow = NDArray[np.float16]
-"""A flow in half of its memory: a window keeps two a frame."""
+"""A `Flow` in half the memory: a window keeps two for each frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class FrameFlow:
-    """A frame's luma, and the flows to the frame before and from it, on the flow grid."""
+    """A frame's luma, and the flows to the previous frame and from there, on the flow grid."""
 
     grey: Luma
     to_previous: PackedFlow | None  # both None on the first frame of a shot
@@ -27,7 +27,7 @@ class FrameFlow:
 
 
 type Steps = Mapping[int, FrameFlow]
-"""Frames that follow each other, by their numbers."""
+"""Consecutive frames, by number."""
 
 
 def step_from(steps: Steps, frame: int, direction: int) -> Flow | None:
@@ -40,11 +40,11 @@ def step_from(steps: Steps, frame: int, direction: int) -> Flow | None:
 
 
 def propagate(first: int, steps: Steps, masks: Mapping[int, Levels], per_side: int) -> list[Alpha]:
-    """The masks from the anchor ``first`` up to the next one, or to the end of ``steps``.
+    """The masks of the frames from the anchor ``first`` to before the next one, or to the end.
 
-    Each is the mean of the masks of the ``per_side`` nearest anchors on each side, warped here and
-    weighted by trust; an anchor's own mask counts with full trust. ``masks`` has those of the
-    anchors by frame, on the mask grid. Masks never cross a cut: no flow does.
+    Each is the mean of the masks of the ``per_side`` nearest anchors on each side, warped to the
+    frame and weighted by trust; an anchor's own mask counts with full trust. ``masks`` has the
+    anchors' masks by frame, on the mask grid. Masks never cross a cut: no flow does.
     """
     anchors = sorted(masks)
     gap = anchors.index(first)
@@ -59,12 +59,12 @@ def propagate(first: int, steps: Steps, masks: Mapping[int, Levels], per_side: i
 def _paths(
     steps: Steps, anchors: Sequence[int], frames: range, per_side: int
 ) -> Iterator[tuple[int, dict[int, Flow]]]:
-    """For each of ``frames``, the flows to the ``per_side`` anchors passed last.
+    """Yield each of ``frames`` with its flows to the last ``per_side`` anchors before it.
 
-    Each extends one of the previous frame by one step, so long gaps cost no more a frame than
-    short ones.
+    Each flow extends one of the previous frame by one step, so long gaps cost no more per frame
+    than short ones.
     """
-    passed: dict[int, Flow | None] = {}  # None: this very frame
+    passed: dict[int, Flow | None] = {}  # None: the frame is this anchor
     for frame in frames:
         step = step_from(steps, frame, -frames.step)
         paths: dict[int, Flow] = {}

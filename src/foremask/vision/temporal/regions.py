@@ -1,9 +1,9 @@
-"""Cut an anchor into regions that are right or wrong together, and measure each region.
+"""Cuts an anchor into regions, and measures the features by which `verdict` judges each region.
 
-A region ends where one of the `opinions` changes sides, and where the clip's classifier does or
-becomes sure: it may be right where all opinions are wrong. Neighbours that hardly differ are joined
-again, so that a body on which opinions are undecided is decided as a whole. What is measured
-here is what `verdict` decides by.
+A region ends where one of the `opinions` changes between foreground and background, or the logit of
+the clip's classifier crosses one of `LOGIT_LEVELS`: the classifier may be right where all opinions
+are wrong. Neighbouring regions that hardly differ are joined again, so that a body on which the
+opinions are undecided is judged as a whole.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,18 +20,18 @@ from foremask.vision.temporal.flow import warp
 from foremask.vision.temporal.places import Labels, Place, labelled
 
 FOREGROUND = 0.5  # alpha from which an opinion counts a pixel as foreground
-SURE = 0.8  # mean of the opinions, from which a part is solid
-LOGIT_LEVELS = (-2.0, 0.0, 2.0)  # of the clip's classifier: a region ends where it crosses one
-ALIKE = 0.2  # neighbours on which every opinion differs by less are one region,
-ALIKE_LOGIT = 1.2  # if the classifier's logit does too
-LEAST_SOLID_SHARE = 0.0005  # of the picture
-MOST_LOGIT = 5.0  # of the clip's classifier
+SURE = 0.8  # mean of the opinions above which a pixel is solid
+LOGIT_LEVELS = (-2.0, 0.0, 2.0)  # of the clip's classifier
+ALIKE = 0.2  # neighbouring regions are joined if every opinion differs by less,
+ALIKE_LOGIT = 1.2  # and the classifier's logit by less than this
+LEAST_SOLID_SHARE = 0.0005  # of the picture's area: a smaller part is not solid
+MOST_LOGIT = 5.0  # to which the logits of the clip's classifier are clipped
 _ACROSS, _DOWN = (np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])
 _BORDERS = (_ACROSS, _DOWN)
 _NEIGHBOURS = (_ACROSS, _ACROSS[::-1], _DOWN, _DOWN[::-1])
 
 type Features = dict[str, NDArray[np.float32]]
-"""For each feature a value a region."""
+"""By the name of each feature, an array with one value for each region."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,8 @@ class Regions:
     def joined(self, planes: Sequence[Alpha]) -> "Regions":
         """Join neighbours whose means differ by less than `ALIKE` on each plane.
 
-        Two are joined when each is the other's most alike, and the means of what they became decide
-        what follows: a slope is not followed from one end to the other.
+        Two are joined if each is the other's most similar neighbour, and their joint means are then
+        compared with their neighbours', so that a gradient is not joined from end to end.
         """
         sizes = self.sizes.astype(np.float64)
         sums = np.stack([self.mean(plane) * sizes for plane in planes])
@@ -112,7 +112,7 @@ class Regions:
         return result
 
     def outlines(self) -> Place:
-        """The pixels next to another region's."""
+        """The pixels next to a pixel of another region."""
         edge = np.zeros(self.labels.shape, bool)
         for here, there in _NEIGHBOURS:
             edge[here] |= self.labels[here] != self.labels[there]
@@ -127,7 +127,7 @@ class Regions:
         return self._over_border(lambda _, there: inside[there])
 
     def _over_border(self, value: Callable[[Any, Any], NDArray[Any]]) -> NDArray[np.float32]:
-        """The mean over each region's border of a value of the pixels on both sides."""
+        """The mean of ``value(pixels of the region, of the other)`` over each region's border."""
         total, length = np.zeros(len(self.sizes)), np.zeros(len(self.sizes))
         for here, there in _NEIGHBOURS:
             differ = self.labels[here] != self.labels[there]
@@ -152,14 +152,14 @@ class Link:
     flow: Flow
     trust: Alpha
     continuity: Alpha
-    frames: int  # from the one to the other
+    frames: int  # between the two anchors
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One anchor and what is known of it, on one grid.
+    """One anchor and what is known of it, all planes on the same grid.
 
-    ``opinions`` by view; a crop's, which shows ``box``, has that of the whole picture elsewhere.
+    ``opinions`` are by view; outside ``box``, the cropped view's equals the stretched view's.
     ``links`` lead to the anchors before (-1) and after it (1).
     """
 
@@ -175,7 +175,7 @@ class Scene:
         return np.stack(list(self.opinions.values()))
 
     def shown(self) -> Alpha:
-        """1 on what crops show, else 0."""
+        """1 in ``box``, else 0."""
         result = np.zeros(self.motion.shape, np.float32)
         if self.box is not None:
             result[self.box] = 1
@@ -183,10 +183,10 @@ class Scene:
 
 
 def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, Features]]:
-    """The regions of each anchor of a window and their features, all that a `verdict` may use.
+    """The regions of each anchor of a window, and the features that a `verdict` may use.
 
-    What is not known of a region is not a number. Motion is relative to the window's, contrast and
-    lengths to the picture's: nothing depends on its size or the speed of the camera.
+    Unknown features are NaN. Motion is relative to the camera's, contrast to the picture's, so that
+    the camera's speed and the picture's contrast hardly matter.
     """
     means = [scene.stack().mean(axis=0) for scene in scenes]
     usual = usual_motion([scene.motion for scene in scenes], means)
@@ -220,7 +220,7 @@ def _measured(
 
 
 def _solid(mean: Alpha) -> Place:
-    """Parts on which the opinions are sure, without those that are too small."""
+    """The parts whose mean opinion is above `SURE`, without very small ones."""
     labels, areas = labelled(mean > SURE)
     large = areas > LEAST_SOLID_SHARE * mean.size
     large[0] = False
@@ -228,7 +228,7 @@ def _solid(mean: Alpha) -> Place:
 
 
 def _of_view(regions: Regions, scene: Scene, view: View) -> NDArray[np.float32]:
-    """A view's opinion; not a number where it was not asked, or a crop does not show the region."""
+    """A view's mean opinion; NaN if it was not asked, or a crop does not show the region."""
     if view not in scene.opinions:
         return np.full(len(regions.sizes), np.nan, np.float32)
     opinion = regions.mean(scene.opinions[view])
@@ -238,7 +238,7 @@ def _of_view(regions: Regions, scene: Scene, view: View) -> NDArray[np.float32]:
 
 
 def _of_neighbours(regions: Regions, scene: Scene, index: int, means: Sequence[Alpha]) -> Features:
-    """What the anchors beside it say of a region, where they show the same thing."""
+    """The mean opinion of the anchors before and after, weighted by continuity."""
     votes: list[NDArray[np.float32]] = []
     weights: list[NDArray[np.float32]] = []
     for offset, link in sorted(scene.links.items()):
@@ -277,7 +277,7 @@ def _of_shape(regions: Regions, scene: Scene, mean: Alpha) -> Features:
 
 
 def slopes(lab: NDArray[np.float32]) -> Alpha:
-    """How much a picture's Lab changes at each pixel."""
+    """The summed absolute Sobel derivatives of a picture's Lab at each pixel."""
     both = [np.abs(cv2.Sobel(lab, -1, *axis)).sum(axis=2) for axis in ((1, 0), (0, 1))]
     return np.asarray(both[0] + both[1], np.float32)
 
@@ -294,7 +294,7 @@ def _of_surroundings(regions: Regions, solid: Place, most: Alpha) -> Features:
 
 
 def _of_part(regions: Regions, name: str, picked: Place, mean: Alpha, motion: Alpha) -> Features:
-    """The mean opinion and the motion of the connected part of the mask that holds a region."""
+    """The mean opinion and motion of the connected part of ``picked`` that a region is in."""
     labels, areas = labelled(picked)
     part = np.zeros(len(regions.sizes), np.intp)
     part[regions.labels.ravel()] = np.ravel(labels)
@@ -307,7 +307,7 @@ def _of_part(regions: Regions, name: str, picked: Place, mean: Alpha, motion: Al
 
 
 def usual_motion(motions: Sequence[Alpha], means: Sequence[Alpha]) -> np.float32:
-    """The median motion of what the opinions pick, over the window."""
+    """The median over a window's anchors of the median motion of sure foreground."""
     medians = [
         np.median(motion[mean > SURE])
         for motion, mean in zip(motions, means, strict=True)

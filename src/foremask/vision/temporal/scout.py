@@ -1,8 +1,8 @@
 """Follows chosen things back to the start of their shot.
 
-Windows are decided in order, each from the hints on its own frames and the window before. So what a
-later hint decides in earlier windows is found first, on a coarse grid, by the flow between anchors.
-Source: docs/adr/0050.
+Windows are decided in order, each by the hints on its own frames and in earlier windows. What hints
+decide in windows before theirs is therefore found in a run ahead, on a coarse grid, along the flow
+between anchors. Source: docs/adr/0050.
 """
 
 from collections.abc import Iterable, Mapping
@@ -26,17 +26,17 @@ from foremask.vision.temporal.tier import Tier
 from foremask.vision.temporal.windows import CONTEXT_FRAMES, WINDOW_FRAMES, mask_images
 
 REACH_FRAMES = WINDOW_FRAMES + CONTEXT_FRAMES + 1
-"""Hints on earlier frames are in the clip's first window, which needs no scout."""
-MOST_ANCHORS = 2000  # of a shot: 180 kB each; things are not followed beyond them
+"""Hints on frames before this one are in the clip's first window, which needs no scout."""
+MOST_ANCHORS = 2000  # kept of a shot, 180 kB each: things are followed no farther back
 COARSE = 2  # pixels of the tracks' grid for one of this grid, in each direction
 
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """An anchor: what is found there, and the flow to the next one, in 16 bits a number."""
+    """An anchor on the coarse grid: its picked pixels, and the flow to the next anchor."""
 
     picked: Place
-    to_next: tuple[PackedFlow, NDArray[np.float16], int] | None  # with its trust and frames
+    to_next: tuple[PackedFlow, NDArray[np.float16], int] | None  # flow, trust, frames
 
     @classmethod
     def of(cls, anchor: PickedAnchor) -> "_Step":
@@ -57,7 +57,7 @@ class _Step:
 
 
 class _Scout:
-    """The anchors of a shot in progress, and what was found of those before."""
+    """The anchors of the current shot, and what was found on those of earlier shots."""
 
     def __init__(self, claims: Mapping[int, Alpha]) -> None:
         self._claims = claims
@@ -82,7 +82,7 @@ class _Scout:
         return np.asarray(cv2.resize(claim, size, interpolation=cv2.INTER_NEAREST), np.float32)
 
     def end_shot(self) -> None:
-        """Follow what is chosen in the shot to its anchors before."""
+        """Follow the claimed things of the shot back to its earlier anchors."""
         steps = list(self._shot.values())
         claims = [self._claim(number, step) for number, step in self._shot.items()]
         if any(claim is not None for claim in claims):
@@ -107,8 +107,8 @@ def brought_back(
 ) -> Guidance:
     """``guidance`` with what ``claims`` decide on earlier anchors of the same shots.
 
-    ``claims`` has what is followed, by the number of its frame. The images are masked up to the
-    window that has the last of them; what ``cache`` has of them is not inferred again.
+    ``claims`` has `FrameHints.followed` by frame number. The images are masked up to the window of
+    the last claim; what a complete ``cache`` has is not inferred again.
     """
     known = cache if cache is not None and cache.is_complete else None
     scout = _Scout(claims)

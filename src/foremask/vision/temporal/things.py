@@ -1,10 +1,10 @@
-"""Which thing is which over a window: parts of masks, followed through crossings and occlusions.
+"""Tells the things in a clip apart, and follows them through crossings and occlusions.
 
-`verdict` decides what is picked; here two things that look alike stay two. A part that holds one
-thing is that thing. Where several are in one part, each pixel goes to the thing that the flow
-brings it from, and else to the thing that is expected there: things keep the motion that they had
-before they met. A thing that is not seen goes on as well, and takes the part that appears where it
-is expected.
+`verdict` picks pixels; here two things that look alike stay two. If a connected part of the picked
+pixels holds one thing, all of it is that thing. If it holds several, each pixel belongs to the
+thing that the flow brings it from, or else to the thing expected there: things are expected to keep
+the speed that they had before they met. A hidden thing is expected to move on, too, and becomes the
+part that appears where it is expected.
 """
 
 import itertools
@@ -21,18 +21,18 @@ from foremask.vision.temporal.flow import warp_labels
 from foremask.vision.temporal.places import Place, grown, labelled
 from foremask.vision.temporal.regions import Link
 
-LEAST_SHARE = 0.0004  # of the picture: smaller parts are not told apart
-OVERLAP = 0.15  # share of a thing's pixels that the flow must bring into a part, for it to be in it
+LEAST_SHARE = 0.0004  # of the picture's area: smaller parts are no things
+OVERLAP = 0.15  # least share of a thing's pixels that the flow brings into a part that holds it
 EXPECTED = 0.35  # share of a hidden thing's expected place that a part covers where it appears
-INSIDE = 0.6  # or of the part that is inside of the expected place
-TRUSTED = 0.35  # flow trust from which a pixel is the thing that it comes from
-NEITHER = 2  # a claim: a thing, but neither in nor out
-STRANGER_SHARE = 0.25  # of the subject's area
-HIDDEN_FRAMES = 80  # a thing that is not seen for longer is forgotten
-WHOLE = 0.99  # of a thing's area a frame ago: with less it is going behind something
-PARTLY_FRAMES = 48  # after which the smaller area is the thing's own
-APART_PX = 4  # of the tracks' grid: things that are nearer touch each other
-SPEED_KEPT = 0.6  # of a thing's speed so far, against what it does now
+INSIDE = 0.6  # or share of that part that is inside the expected place
+TRUSTED = 0.35  # flow trust above which a pixel is the thing that the flow brings
+NEITHER = 2  # a claim: neither chosen nor banned, and no side is taken over from before
+STRANGER_SHARE = 0.25  # of the subject's area: a larger part without a side is another thing
+HIDDEN_FRAMES = 80  # a thing that is hidden for longer is forgotten
+WHOLE = 0.99  # of a thing's area one frame ago: with less it is being occluded
+PARTLY_FRAMES = 48  # after which the visible area counts as the whole thing
+APART_PX = 4  # on the tracks' grid: nearer things count as touching
+SPEED_KEPT = 0.6  # weight of a thing's previous speed in the average with the current one
 
 type Things = NDArray[np.int32]
 """(H, W): the number of the thing that each pixel belongs to; 0 is none."""
@@ -40,9 +40,9 @@ type Things = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class PickedAnchor:
-    """What the network or the mask has on an anchor, and what is in the mask, on the tracks' grid.
+    """Of an anchor the pixels in the mask, and those that the mask or the network picks.
 
-    ``links`` lead to the anchors around it in the shot.
+    They are on the tracks' grid. ``links`` lead to the anchors before (-1) and after (1).
     """
 
     frame: int
@@ -53,7 +53,7 @@ class PickedAnchor:
 
 @dataclass(frozen=True, slots=True)
 class _Thing:
-    """What is known of a thing at one anchor; ``shape`` was seen when it was last by itself."""
+    """What is known of a thing at one anchor; ``shape`` is from when it was last alone."""
 
     side: int  # 1 the subject, -1 not, 0 unknown
     shape: Place
@@ -61,10 +61,10 @@ class _Thing:
     y: float
     shape_x: float
     shape_y: float
-    speed_x: float = 0.0  # a frame
+    speed_x: float = 0.0  # pixels per frame
     speed_y: float = 0.0
-    hidden: int = 0  # frames for which it is not seen
-    partly: int = 0  # frames for which less of it is seen than before
+    hidden: int = 0  # frames for which it has been hidden
+    partly: int = 0  # frames for which it has been partly occluded
     alone: bool = True
 
     def expected(self) -> Place:
@@ -75,13 +75,13 @@ class _Thing:
         return np.asarray(moved > 0)
 
     def moved(self, frames: int) -> "_Thing":
-        """So many frames later, at its last motion."""
+        """The thing ``frames`` later, at its last speed."""
         return replace(self, x=self.x + frames * self.speed_x, y=self.y + frames * self.speed_y)
 
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """The things at one anchor by number, and where they are."""
+    """The things at one anchor by number, and which one each pixel belongs to."""
 
     things: dict[int, _Thing]
     numbers: Things
@@ -92,10 +92,10 @@ def sides(
     claims: Sequence[Alpha | None],
     links: Sequence[Mapping[int, Link]],
 ) -> list[Alpha]:
-    """For each anchor 1 on claimed things, -1 on denied ones, else 0.
+    """For each anchor 1 on chosen things, -1 on banned ones, else 0.
 
-    ``claims[k]`` is 1, -1 or 0 a pixel, or `NEITHER`; None on an anchor without hints. An anchor
-    follows the nearest one with claims before and after it, the nearer first.
+    ``claims[k]`` has 1, -1, 0 or `NEITHER` for each pixel, and is None on an anchor without claims.
+    Things are followed from the claims before and after; where both decide, the nearer counts.
     """
     count = len(picked)
     forward = followed(picked, claims, lambda k: links[k].get(-1), range(count))
@@ -116,7 +116,7 @@ def followed(
     link_of: Callable[[int], Link | None],
     order: range,
 ) -> list[Alpha]:
-    """As `sides`, of anchors after claims in ``order``; ``link_of(k)`` leads to the one before."""
+    """As `sides`, in one direction: ``link_of(k)`` leads to the anchor before k in ``order``."""
     planes = [np.zeros(each.shape, np.float32) for each in picked]
     numbers = itertools.count(1)
     known: _Placed | None = None
@@ -135,17 +135,17 @@ def followed(
 
 
 def is_separate(picked: Place, side: Alpha) -> bool:
-    """Whether something is on a side, and no part is on two."""
+    """Whether some pixel has a side, and all pixels of each part have the same."""
     if not side.any():
         return False
     return all(side[part].min() == side[part].max() for part in _parts(picked))
 
 
 class Follower:
-    """Numbers the things of a clip, window by window: a number is one thing's for ever.
+    """Numbers the things of a clip, window by window; each number is used for one thing only.
 
-    Windows overlap: a window's things are those of the one before where it begins. Parts that are
-    too small to be told apart belong to none.
+    Windows overlap: a window begins with the things that the previous one has on its first anchor.
+    Parts smaller than `LEAST_SHARE` belong to no thing.
     """
 
     def __init__(self) -> None:
@@ -153,7 +153,7 @@ class Follower:
         self._last: dict[int, _Placed] = {}  # by frame, where the next window may begin
 
     def follow(self, window: Sequence[PickedAnchor]) -> list[Things]:
-        """For each anchor of a window which thing each picked pixel belongs to."""
+        """For each anchor of a window the number of the thing that each pixel belongs to."""
         first = window[0]
         known = self._last.get(first.frame)
         link = None if known is None else _still(first.picked.shape)
@@ -178,7 +178,7 @@ def _still(shape: tuple[int, ...]) -> Link:
 
 
 def _without_strangers(side: Alpha, picked: Place) -> Alpha:
-    """Where the subject is visible, large parts that no known thing reaches are other things."""
+    """Set large parts without a side to -1 if the subject is visible: they are other things."""
     ours = int((side > 0).sum())
     result = side.astype(np.float32)
     for part in _parts(picked & (side == 0)) if ours else ():
@@ -194,7 +194,7 @@ def _begun(
     link: Link | None,
     fresh: Iterator[int],
 ) -> _Placed:
-    """The things of an anchor with claims; a part that is claimed and denied is two things."""
+    """The things of an anchor with claims; a part that is chosen and banned is two things."""
     things: dict[int, _Thing] = {}
     numbers = np.zeros(picked.shape, np.int32)
     came = None if before is None or link is None else warp_labels(before.numbers, link.flow)
@@ -217,7 +217,7 @@ def _begun(
 
 
 def _as_before(thing: _Thing, came: Things, place: Place, before: dict[int, _Thing]) -> _Thing:
-    """Take over the speed, and without a claim the side, of what the flow brings here."""
+    """Take the speed, and without a claim the side, from the thing that the flow brings."""
     found = np.bincount(came[place])
     if found.size > 1 and found[1:].max() > 0.3 * place.sum():
         old = before.get(1 + int(found[1:].argmax()))
@@ -244,7 +244,7 @@ def _parts(picked: Place) -> list[Place]:
 
 
 def _nearest(places: Sequence[Place]) -> NDArray[np.intp]:
-    """Which of some places each pixel is nearest to."""
+    """The index of the place that each pixel is nearest to."""
     distances = [
         cv2.distanceTransform((~each).astype(np.uint8), cv2.DIST_L2, 3)
         if each.any()
@@ -255,7 +255,7 @@ def _nearest(places: Sequence[Place]) -> NDArray[np.intp]:
 
 
 def _step(picked: Place, before: _Placed, link: Link, fresh: Iterator[int]) -> _Placed:
-    """The things one anchor further."""
+    """Follow the things to the next anchor."""
     came = warp_labels(before.numbers, link.flow)
     moved = {number: thing.moved(link.frames) for number, thing in before.things.items()}
     numbers = np.zeros(picked.shape, np.int32)
@@ -289,7 +289,7 @@ def _step(picked: Place, before: _Placed, link: Link, fresh: Iterator[int]) -> _
 def _owners(part: Place, moved: Mapping[int, _Thing], came: Things) -> list[int]:
     """The things that the flow brings into a part, and those that are expected there.
 
-    One that is not seen appears only where the flow brings no other that hints have decided.
+    Hidden or joined things are expected only where the flow brings no other thing with a side.
     """
     there = []
     decided = np.isin(came, [number for number, thing in moved.items() if thing.side])
@@ -309,7 +309,7 @@ def _owners(part: Place, moved: Mapping[int, _Thing], came: Things) -> list[int]
 def _updated(
     before: _Thing, moved: _Thing, place: Place, frames: int, *, by_itself: bool
 ) -> _Thing:
-    """A thing where it is now; among others, or half hidden, it keeps its motion."""
+    """The thing with its current pixels; among others, or partly hidden, it keeps its speed."""
     kept_area = int(place.sum()) / max(1, int(moved.shape.sum()))
     if not by_itself:
         return replace(moved, hidden=0, partly=0, alone=False)

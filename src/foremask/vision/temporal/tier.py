@@ -1,4 +1,4 @@
-"""What each quality spends, and the grids that follow from a picture's size."""
+"""The settings of each quality, and the grids that follow from a picture's size."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ TRACK_AREA_PX = 427 * 240  # grids are given by their area, and have the picture
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """What a quality spends; docs/quality.md has what each setting gives.
+    """The settings of a quality; docs/quality.md has what each quality gives.
 
-    Anchors are at most ``stride`` apart; between two whose masks disagree by more than
-    ``disagreement`` another is inferred, up to ``anchors_per_frame`` on average. An anchor with an
-    uncertainty above ``mirrored_above`` is inferred in the mirror too, and one above
-    ``cropped_above`` is cropped and inferred again; ``probed_above`` is for the mirror image now
-    and then, and while it finds other things (`blocks`). Masks are propagated on a grid of
+    Anchors are at most ``stride`` frames apart; between two whose masks disagree by more than
+    ``disagreement`` another is inferred, up to ``anchors_per_frame`` on average. The mirror image
+    of an anchor with an uncertainty above ``mirrored_above`` is inferred too, and a crop of one
+    above ``cropped_above``. On the frames that `PROBED_FRAMES` and `DIFFERING_SHARE` (blocks.py)
+    select, ``probed_above`` replaces ``mirrored_above``. Masks are propagated on a grid of
     ``mask_area_px`` along flows estimated on one of ``flow_area_px``, from ``anchors_per_side``
     anchors on each side. ``uses_backdrop``: outlines use the background behind them (`backdrop`).
-    ``keeps_frames``: decoded frames may wait for their masks where memory allows.
+    ``keeps_frames``: decoded frames may be kept until their masks are ready, if memory allows.
     """
 
     stride: int
@@ -64,7 +64,7 @@ TIERS = {
 
 
 def tracks_grid(columns: int, rows: int) -> tuple[int, int]:
-    """The grid on which tracks and regions of such a mask are told apart."""
+    """Columns and rows of the grid for the tracks and regions of a mask of this size."""
     return _reduced(columns, rows, TRACK_AREA_PX)
 
 

@@ -1,4 +1,4 @@
-"""The one decision: a verdict for each region of an anchor, from fitted trees, steady over time.
+"""Decides whether each region of an anchor is foreground: by fitted trees, steady over time.
 
 The trees weigh what `regions` measures; ``benchmarks.quality.folds`` fits them. docs/adr/0050
 """
@@ -28,18 +28,18 @@ from foremask.vision.temporal.regions import (
 )
 
 type Judge = Callable[[Sequence[Scene]], list[Alpha]]
-"""What decides: see `judge`."""
+"""A function such as `judge`."""
 
 MOST_LOG_ODDS = 6.0  # of one region of one anchor
 SWITCH = 0.005  # chance that a pixel, followed with full trust, changes sides by the next anchor
-MOST_SURER_FRAMES = 4  # between anchors farther apart the classifier adds nothing,
-LEAST_CONTINUITY = 0.1  # nor where a place is not followed at all
-EVIDENCE_SHARE = np.float32(0.2)  # of an anchor's own: anchors repeat each other's mistakes
+MOST_SURER_FRAMES = 4  # between anchors farther apart the classifier does not raise continuity,
+LEAST_CONTINUITY = 0.1  # nor where it is at most this
+EVIDENCE_SHARE = np.float32(0.2)  # weight of an anchor's log odds: anchors repeat mistakes
 THIN_PX = 5  # a part of a thing that is narrower, on the regions' grid, is thin
-LEAST_KEPT = 0.8  # the share of a thing's body that is foreground where its thin parts are kept
-SHARPNESS = 12.0  # an opinion that says the opposite of the verdict keeps e^-12 of its weight,
+LEAST_KEPT = 0.8  # share of a thing's body that is foreground if its thin parts are kept
+SHARPNESS = 12.0  # an opinion opposite to the verdict keeps e^-12 of its weight
 BAND_SHARE = 0.007
-LEAST_WEIGHT = 1e-3  # and the verdict itself counts this much
+LEAST_WEIGHT = 1e-3  # weight of the verdict itself, beside the opinions
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class Trees:
     """Gradient-boosted decision trees over the features of a region, as tables.
 
     Each array is (trees, nodes). A node sends a region to ``left`` where its ``feature`` is at most
-    ``threshold``; ``missing_left`` decides where it is not a number. A leaf leads to itself.
+    ``threshold``; ``missing_left`` decides where it is NaN. A leaf leads to itself.
     """
 
     names: tuple[str, ...]
@@ -79,13 +79,13 @@ class Trees:
 
 @lru_cache(maxsize=2)
 def fitted_trees(name: str) -> Trees:
-    """Those in a file: of a verdict, or of a correction (``benchmarks.quality.places``)."""
+    """Load the trees of ``verdict.json`` or ``correction.json``."""
     file = resources.files("foremask.vision.temporal").joinpath(f"{name}.json")
     return trees_of(json.loads(file.read_text()))
 
 
 def trees_of(table: Mapping[str, Any]) -> Trees:
-    """From lists, as JSON has them."""
+    """Make trees of the lists in a JSON file."""
     return Trees(
         names=tuple(table["names"]),
         bias=table["bias"],
@@ -104,7 +104,7 @@ def judge(scenes: Sequence[Scene], trees: Trees | None = None) -> list[Alpha]:
 
     Each anchor's evidence is the same over a whole region; what neighbouring anchors contribute to
     a pixel follows the flow, so a thing that every opinion misses for a while stays what it was.
-    ``trees`` are those that ship, unless others are given.
+    The default ``trees`` are those of ``verdict.json``.
     """
     trees = trees or fitted_trees("verdict")
     planes = [regions.spread(trees.log_odds(features)) for regions, features in measure(scenes)]
@@ -148,7 +148,7 @@ def along_flow(
 
 
 def subject_continuity(link: Link, here: Alpha, there: Alpha) -> Alpha:
-    """The link's continuity, surer where the classifier's logits show the subject at both ends.
+    """The link's continuity, raised where the classifier finds the subject at both ends.
 
     A shining or turning body changes its colours; the classifier still says that it is the same.
     """
@@ -164,7 +164,7 @@ def _chance(logit: Alpha) -> Alpha:
 
 
 def _after_switch(log_odds: Alpha, trust: Alpha, least_switch: float) -> Alpha:
-    """Log odds after a chance to change sides: 0.5 without trust, ``least_switch`` with full."""
+    """Log odds after a chance to change sides: 0.5 without trust, ``least_switch`` at trust 1."""
     switch = np.float32(0.5) - np.float32(0.5 - least_switch) * trust
     odds = np.exp(np.clip(log_odds, -12, 12))
     return np.log(((1 - switch) * odds + switch) / (switch * odds + 1 - switch))
@@ -174,7 +174,7 @@ def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
     """Keep the thin parts of each thing whose body is kept: lines, straps, legs.
 
     A thing is a connected part of the opinions' ``mean``. Trees judge thin parts badly, since there
-    is too little of them to measure. Where they refuse a part of the body too, they are believed.
+    is too little of them to measure. If they reject part of the body too, their verdict stays.
     """
     found = mean > FOREGROUND
     narrow = np.ones((THIN_PX, THIN_PX), np.uint8)
@@ -189,10 +189,10 @@ def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
 
 
 def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
-    """The mask that follows the verdict, with the outlines of the opinions that agree with it.
+    """Make the mask of a verdict, with the outlines of the opinions that agree with it.
 
-    Opinions are on the mask's grid, ``log_odds`` on any. Where none agrees, the verdict itself is
-    the mask.
+    Opinions are on the mask's grid, ``log_odds`` on any. Where no opinion agrees, the verdict
+    itself is the mask.
     """
     rows, columns = opinions[0].shape
     verdict = resized((log_odds > 0).astype(np.float32), columns, rows)

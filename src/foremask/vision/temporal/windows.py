@@ -1,11 +1,11 @@
 """Steady masks for a stream of images: infer anchors, correct them, propagate them to all frames.
 
-Anchors are chosen and inferred block by block (`Blocks`). A window of a shot is decided together,
-from its own frames and `CONTEXT_FRAMES` on each side: the subject's appearance is learned
+Anchors are chosen and inferred block by block (`Blocks`). The anchors of a window are decided
+together, with those of `CONTEXT_FRAMES` on each side: the subject's appearance is learned
 (`appearance`), each region of each anchor gets its verdict (`verdict`), and each frame gets the
-mean of its nearest anchors, weighted by trust (`propagate`). Windows lie on a grid that counts
-from the clip's start, and share nothing else: so a clip that is cut at the grid is masked like the
-whole one. docs/adr/0157
+mean of its nearest anchors, weighted by trust (`propagate`). Windows begin at multiples of
+`WINDOW_FRAMES` in the clip, and only hints and context reach from one into another. So a clip that
+is cut there gets the masks of the whole clip. docs/adr/0157
 """
 
 import itertools
@@ -56,11 +56,11 @@ from foremask.vision.temporal.tier import TIERS, Tier, grid_of, tracks_grid
 from foremask.vision.temporal.verdict import Judge, compose, decided, judge
 
 WINDOW_FRAMES = SEGMENT_GRID.window_frames
-CONTEXT_FRAMES = SEGMENT_GRID.context_frames - SIDE_FRAMES  # by these cuts are found
+CONTEXT_FRAMES = SEGMENT_GRID.context_frames - SIDE_FRAMES  # `SIDE_FRAMES` serve only to find cuts
 LAG_FRAMES = (
     WINDOW_FRAMES + CONTEXT_FRAMES + 3 * BLOCK_FRAMES + DELAY_FRAMES
 )  # at most, between an image that is read and its mask
-REPEATED_SHARE = 0.3  # of the motion beyond: less, and the frame is a repeated one
+REPEATED_SHARE = 0.3  # of the motion one frame farther: with less, the neighbour repeats the frame
 THREADS = 2  # for flow and propagation; the network has its own
 
 
@@ -81,18 +81,19 @@ def mask_images(
     """One mask for each image, in order, on the tier's grid, which is never larger than the image.
 
     All images have one size. The first mask comes at most `LAG_FRAMES` after its image. Masks never
-    mix frames of two shots. ``guidance`` are the hints on some of the images.
+    mix frames of two shots. ``guidance`` has the hints on some of the images.
 
-    The images for which ``is_wanted`` follow each other. Those before and after them are context,
-    and their masks are empty. A span that begins and ends on `SEGMENT_GRID`, and is shown with the
-    context that it names, gets the masks that it has in the whole clip.
+    The images for which ``is_wanted`` is true follow each other. Those before and after them are
+    context, and their masks are empty. A span of a clip that begins and ends on `SEGMENT_GRID`,
+    given with ``context_frames`` around it, gets the same masks as in the whole clip.
 
-    ``cache`` has what the network said in an earlier run over the same images, or gets what it says
-    in this one; masks are the same with and without it. ``on_anchor`` gets the network's mask of
-    each anchor, long before the frame's own mask is decided. ``on_picked`` gets the anchors of each
-    window, with what the network has picked besides the mask. ``on_asked`` and ``on_decided`` get
-    a frame's number: all anchors from the first wanted frame up to it are inferred, or decided.
-    ``flows_ahead`` images wait with their flow, at most, while the network runs.
+    ``cache`` has the network's results of an earlier run over the same images, or gets those of
+    this run; masks are the same with and without it. ``on_anchor`` gets the network's mask of each
+    anchor, long before the frame's own mask is decided. ``on_picked`` is called once for each
+    window, with its anchors as `PickedAnchor`: for each, the pixels in its mask, and the pixels
+    that the mask or the network counts as foreground. ``on_asked`` and ``on_decided`` get a frame's
+    number: all anchors before that frame are inferred, or decided. At most ``flows_ahead`` images
+    wait with their flow while the network runs.
     """
     with (
         ThreadPoolExecutor(THREADS) as threads,
@@ -141,7 +142,7 @@ def learn(
     key_of: Callable[[Image], Hashable],
     cache: NetworkCache | None = None,
 ) -> Guidance:
-    """Infer the hinted images and settle what each mark claims; ``key_of`` identifies an image."""
+    """Infer the hinted images and settle what each mark does; ``key_of`` gives an image's key."""
     cache = cache or NetworkCache(MemoryStore())
     frames: dict[Hashable, Claims] = {}
     for key, image, marks in hinted:
@@ -152,7 +153,7 @@ def learn(
 
 
 class _Shot:
-    """The windows of one shot in progress: two, where one's end is the next one's context."""
+    """The current windows of one shot: two where the end of one is the next one's context."""
 
     def __init__(self, tools: "Tools", first: IncomingFrame) -> None:
         self._tools = tools
@@ -167,11 +168,11 @@ class _Shot:
             for window in windows:
                 window.learn(number, features)
 
-        # Not a method: shot and blocks would keep each other, and their memory, after the end.
+        # Not a method: a reference cycle of shot and blocks would keep their memory after the end.
         self._blocks = Blocks(tools, first, learn)
 
     def add(self, incoming: IncomingFrame, end: int | None) -> Iterator[Alpha]:
-        """Add a frame; the masks of a window whose last frame it is, up to frame ``end``."""
+        """Add a frame; yield the masks of the window that it completes, up to frame ``end``."""
         at = incoming.number
         opens_window = at % WINDOW_FRAMES == WINDOW_FRAMES - CONTEXT_FRAMES
         if opens_window:
@@ -179,15 +180,15 @@ class _Shot:
         if not self._blocks.add(incoming):
             return
         if opens_window or at % WINDOW_FRAMES == 0:
-            self._blocks.restart_budget()  # every window gets the same
+            self._blocks.restart_budget()  # every window gets the same budget
         if self._windows[0].own.stop + CONTEXT_FRAMES == at:
             yield from self._windows.pop(0).masks(self._blocks, end)
             self._blocks.forget(self._windows[0].first)
 
     def finish(self, end: int | None, *, is_last: bool) -> Iterator[Alpha]:
-        """The masks of all frames that are left, up to ``end``: the shot ends here.
+        """End the shot; yield the masks of all frames that are left, up to ``end``.
 
-        In the last shot the end of a window goes to the window before, which has seen all of it.
+        If the clip ends with two windows open, the first masks both's frames: it has seen them.
         """
         self._blocks.finish()
         if is_last and len(self._windows) > 1:
@@ -209,13 +210,13 @@ class _Decision:
     """The mask of an anchor, and what it was decided by."""
 
     mask: Levels
-    opinions: list[Levels]  # where the network was not asked, their mean beside it
+    opinions: list[Levels]  # if the anchor was not inferred, the mean of its neighbours'
     logit: Alpha  # of the clip's classifier
     log_odds: Alpha
 
 
 class _Window:
-    """Frames of one shot that are decided together: from ``first``, the start of their context.
+    """Frames of one shot that are decided together, from ``first``, where their context starts.
 
     ``own`` are the numbers of the frames that get their masks here.
     """
@@ -228,13 +229,13 @@ class _Window:
         self._steps: dict[int, FrameFlow] = {}
         self._anchors: dict[int, Anchor] = {}
         self._chroma: dict[int, Chroma] = {}
-        self._features: dict[int, Features] = {}  # until there is a basis
+        self._features: dict[int, Features] = {}  # until `_basis` is fitted
         self._projected: dict[int, list[NDArray[np.float16]]] = {}
         self._basis: Basis | None = None
         self._name = f"{first}:{own.start}"  # in the cache
 
     def learn(self, number: int, features: Features) -> None:
-        """Add the features of an anchor; those before this window are none of its own."""
+        """Add the features of an anchor; those of anchors before ``first`` are ignored."""
         if number < self.first:
             return
         if self._basis is not None:
@@ -251,7 +252,7 @@ class _Window:
             self._projected[frame] = basis.project(self._features.pop(frame))
 
     def masks(self, blocks: Blocks, end: int | None) -> Iterator[Alpha]:
-        """The masks of its own frames, up to frame ``end`` of the clip."""
+        """Decide the window, and yield the masks of its ``own`` frames, up to frame ``end``."""
         self._steps = {at: each for at, each in blocks.steps.items() if at >= self.first}
         self._anchors = {at: each for at, each in blocks.anchors.items() if at >= self.first}
         self._chroma = {at: chroma(each.small) for at, each in self._anchors.items()}
@@ -268,7 +269,7 @@ class _Window:
         self._tools.on_decided(stop)
         if self._tools.on_picked is not None:
             self._tools.on_picked(self._picked(masks, changed or masks))
-        if changed is None:  # as without hints, whose further anchors are of no use here
+        if changed is None:  # no hint acts here: the anchors added for hints are not needed
             masks = {frame: masks[frame] for frame in frames if self._anchors[frame].opinions}
         else:
             masks = changed
@@ -302,9 +303,9 @@ class _Window:
         return result
 
     def _decided(self, frames: list[int]) -> dict[int, _Decision]:
-        """What is decided of the regions of anchors, as without hints.
+        """Decide the anchors without hints.
 
-        Anchors for hints only get propagated masks.
+        Anchors that were added for hints get propagated masks.
         """
         inferred = [frame for frame in frames if self._anchors[frame].opinions]
         keys = [self._anchors[frame] for frame in inferred]
@@ -322,7 +323,7 @@ class _Window:
         return {each: plain.get(each) or self._propagated(each, plain, means) for each in frames}
 
     def _logits(self, means: Mapping[int, Levels], motions: list[Alpha]) -> list[Alpha]:
-        """The classifier's answers: read from the cache, or computed and kept."""
+        """The classifier's logits: read from the cache, or computed and kept."""
         name, known, cache = f"{self._name}/logits", self._tools.known, self._tools.cache
         if known is not None:
             return list(known.kept(name))
@@ -344,7 +345,7 @@ class _Window:
     def _propagated(
         self, frame: int, plain: Mapping[int, _Decision], means: Mapping[int, Levels]
     ) -> _Decision:
-        """What is decided, propagated to an anchor that was not inferred."""
+        """Propagate decisions to an anchor that was not inferred."""
         gap = [each for each in plain if each < frame][-1]
         near = min(plain, key=lambda each: abs(each - frame))
         masks = {each: known.mask for each, known in plain.items()}
@@ -392,7 +393,7 @@ class _Window:
         return masks if is_reached else None
 
     def _asked_round(self, frame: int, place: Place, mask: Levels) -> tuple[Alpha, Levels | None]:
-        """The opinion of a crop round a place, 0 beyond it, and the mask with it."""
+        """The opinion of a crop round a place, 0 outside; and the mask with that opinion inside."""
         rows, columns = mask.shape
         grid = place.shape[::-1]
         around = as_levels(resized(place.astype(np.float32), columns, rows))
@@ -434,7 +435,7 @@ class _Window:
         return np.minimum(residuals[0], residuals[-1])
 
     def _moved(self, frame: int, direction: int) -> Flow | None:
-        """The flow to the frame beside it, or past one that only repeats it, as telecine does."""
+        """The flow to the neighbour, or, if that repeats this frame (telecine), one farther."""
         near = step_from(self._steps, frame, direction)
         beyond = step_from(self._steps, frame + direction, direction)
         if near is None or beyond is None:
@@ -446,7 +447,7 @@ class _Window:
 
 
 def _shown(anchor: Anchor, decision: _Decision, grid: tuple[int, int]) -> Shown:
-    """What corrections go by, on the tracks' ``grid``."""
+    """What a place is corrected by, on the tracks' ``grid``."""
     answers = decision.opinions if anchor.hints is None else anchor.hints.opinions.values()
     small, *found = (
         resized(each, *grid) * np.float32(1 / 255) for each in (decision.mask, *answers)
