@@ -27,10 +27,10 @@ from foremask.vision.temporal.verdict import Judge
 # Frames whose anchors are chosen together, while the flow of as many more is estimated. The window
 # and context lengths of windows.py are multiples of this and of `PROBED_FRAMES`.
 BLOCK_FRAMES = 12
-PROBED_FRAMES = 24  # on multiples of this, `Tier.probed_above` decides about the mirror image,
-DIFFERING_SHARE = 0.3  # and as long as its opinion disagrees with the image's by more than this
+PROBED_FRAMES = 24  # on multiples of this, `Tier.probed_above` replaces `mirrored_above`,
+DIFFERING_SHARE = 0.3  # and while the mirror image's opinion disagrees with the image's by more
 KEPT_AREA_PX = 960 * 540
-FOLLOWED_STRIDE = 4  # largest distance of anchors where hints choose or ban things
+FOLLOWED_STRIDE = 4  # largest distance of anchors, in frames, where hints choose or ban things
 
 
 def image_for(guidance: Guidance | None, image: Image) -> Image | None:

@@ -39,7 +39,7 @@ class _View:
 
     number: int
     grey: Luma
-    chroma: NDArray[np.float32]  # (H, W, 2): red and blue minus green, by brightness
+    chroma: NDArray[np.float32]  # (H, W, 2): red and blue minus green, divided by brightness
     matches: dict[int, float] = field(default_factory=dict)  # by the number of an earlier picture
 
 

@@ -223,7 +223,7 @@ class Claims:
     def chooses(self) -> bool:
         """Whether positive marks choose among several things that the network finds.
 
-        Each must be on such a thing; under a point, every view must find it, at `LEAST_SHARE`.
+        Each must be on such a thing; a point's must be in every view, with `LEAST_SHARE` at least.
         A part smaller than `OTHER_SHARE` of the marked things is no other thing: it may be theirs.
         """
         positive = [each for each in self.made if each.positive]

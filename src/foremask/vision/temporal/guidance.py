@@ -22,7 +22,7 @@ from foremask.vision.temporal.things import NEITHER, sides
 from foremask.vision.temporal.verdict import subject_continuity
 
 SAME = 0.5  # IoU of a place and what its crop shows, above which the place is a thing
-PART = 0.3  # share of a found part on a place, and of the place that is found, at least
+PART = 0.3  # least share of a found part that is on the place, and of the place that is found
 LEAST_HELD = 0.5  # product of a place's mean continuities, below which it is carried no further
 MOST_ASKED = 8  # places of a window for which the network is asked on other anchors
 OUTLINE_PX = 2  # on the tracks' grid: how far the flow may be wrong at an outline
@@ -91,8 +91,8 @@ def hinted_window(
 ) -> list[Hinted]:
     """What hints change on the anchors of a window.
 
-    ``first`` is what hints changed on the first anchor in the previous window, and ``brought`` has
-    for each anchor what hints in later windows decide there: so hints act on the whole shot.
+    ``first`` is what hints changed on the first anchor when the previous window decided it, and
+    ``brought`` what hints in later windows decide on each anchor: so hints act on the whole shot.
     """
     followed = [None if each is None else each.followed for each in frames]
     if not any(each is not None for each in followed):
@@ -119,9 +119,10 @@ class _Places:
     """The corrected places on the anchors of a window; later hints override earlier ones.
 
     The flow carries a place to the other anchors. If a crop round the place shows it as a thing by
-    itself, crops round the carried place correct it there. This is done for the first `MOST_ASKED`
-    places of a window. A place is carried, in each direction, only up to the nearest frame with a
-    hint given earlier, and not onto that frame: its user has seen it and corrected it already.
+    itself, its shape on other anchors comes from crops round the carried place. This is done for
+    the first `MOST_ASKED` places of a window. A place is carried, in each direction, only up to the
+    nearest frame with a hint given earlier, and not onto that frame: its user has seen it and
+    corrected it already.
     """
 
     def __init__(

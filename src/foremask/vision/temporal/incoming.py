@@ -36,7 +36,7 @@ def incoming_frames(
     tier: Tier,
     threads: ThreadPoolExecutor,
 ) -> Iterator[IncomingFrame]:
-    """The images as frames; those before the first wanted one have negative numbers."""
+    """Yield the images as frames; those before the first wanted one have negative numbers."""
     items = (
         (each, each.small, None if back is None else back.astype(np.float32))
         for each in _with_flow(_numbered(images, is_wanted), tier, threads)

@@ -40,9 +40,9 @@ type Things = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class PickedAnchor:
-    """Of an anchor the pixels in the mask, and those that the mask or the network picks.
+    """The foreground of an anchor on the tracks' grid: ``inside`` by the mask that is output.
 
-    They are on the tracks' grid. ``links`` lead to the anchors before (-1) and after (1).
+    ``picked`` is by any mask or the network. ``links`` lead to the anchors before and after.
     """
 
     frame: int

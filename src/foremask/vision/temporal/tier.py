@@ -64,7 +64,7 @@ TIERS = {
 
 
 def tracks_grid(columns: int, rows: int) -> tuple[int, int]:
-    """Columns and rows of the grid for the tracks and regions of a mask of this size."""
+    """Columns and rows of the tracks' grid, that of regions and things, for a mask's grid."""
     return _reduced(columns, rows, TRACK_AREA_PX)
 
 

@@ -188,7 +188,7 @@ class _Shot:
     def finish(self, end: int | None, *, is_last: bool) -> Iterator[Alpha]:
         """End the shot; yield the masks of all frames that are left, up to ``end``.
 
-        If the clip ends with two windows open, the first masks both's frames: it has seen them.
+        If the clip ends with two windows open, the first also masks the second's frames.
         """
         self._blocks.finish()
         if is_last and len(self._windows) > 1:
@@ -303,7 +303,7 @@ class _Window:
         return result
 
     def _decided(self, frames: list[int]) -> dict[int, _Decision]:
-        """Decide the anchors without hints.
+        """Decide all anchors as without hints.
 
         Anchors that were added for hints get propagated masks.
         """
@@ -447,7 +447,7 @@ class _Window:
 
 
 def _shown(anchor: Anchor, decision: _Decision, grid: tuple[int, int]) -> Shown:
-    """What a place is corrected by, on the tracks' ``grid``."""
+    """The input of corrections, on the tracks' ``grid``."""
     answers = decision.opinions if anchor.hints is None else anchor.hints.opinions.values()
     small, *found = (
         resized(each, *grid) * np.float32(1 / 255) for each in (decision.mask, *answers)
