@@ -1,4 +1,4 @@
-"""Runs the jobs of one `foremask mask` or `cutout`, and prints outcomes and the summary."""
+"""Runs the jobs of one `foremask mask` or `cutout`, and prints their outcomes and a summary."""
 
 import logging
 import os
@@ -36,7 +36,7 @@ def run_batch(
     product: Product,
     **more: Any,  # noqa: ANN401  # fields of MaskOptions
 ) -> Exit:
-    """Make what the options ask for, of all inputs. Raises Usage before anything is made."""
+    """Make the ``product`` of each input. Raises Usage before any output is written."""
     settings = read_settings(os.environ)
     if asked.quiet and asked.verbose:
         raise Usage("--quiet and --verbose cannot both be")
@@ -77,22 +77,22 @@ def _jobs(command: str, words: tuple[str, ...], asked: BatchOptions, product: Pr
 
 
 def _with_hint(error: Usage, command: str, words: tuple[str, ...], output: str | None) -> Usage:
-    """A hint for the form ``mask IN OUT``, where OUT does not exist."""
+    """Suggest ``-o OUT`` for ``mask IN OUT`` where OUT does not exist."""
     is_old = len(words) == 2 and output is None and "://" not in words[1]
     if not is_old or Path(words[1]).exists() or not ("://" in words[0] or Path(words[0]).exists()):
         return error
     return Usage(f"{error.details}; to write it there: foremask {command} {words[0]} -o {words[1]}")
 
 
-type _Made = tuple[Report, float]  # and the seconds that it took
+type _Made = tuple[Report, float]  # the report, and how many seconds the making took
 
 
 @dataclass(slots=True)
 class Batch:
-    """Jobs that are done one after the other by one loaded network.
+    """The jobs of one command, done one after the other with one loaded network.
 
-    ``fps`` is that of pictures which are a clip. The weights are fetched just before the first
-    mask, after all checks.
+    ``fps`` is the frame rate of an image sequence. Missing weights are downloaded just before the
+    first mask is made.
     """
 
     command: str
@@ -111,7 +111,7 @@ class Batch:
         return len(self.jobs)
 
     def run(self) -> Exit:
-        """Make all; gives the exit code: of the only job its own, of several 1 if one failed."""
+        """Do all jobs; return the exit code: a single job's own, or 1 if any of several failed."""
         how = "stopped"
         logging.disable(logging.WARNING if self.asked.quiet else logging.NOTSET)
         try:
@@ -144,7 +144,7 @@ class Batch:
             self._answer(job, made)
 
     def _outcome(self, job: Job, label: str) -> _Made | None:
-        """The report of what was made; None where a complete file is there already."""
+        """Make the job's output; None where --skip-existing finds it complete."""
         asked = self.asked
         if not asked.skip_existing or not job.target.exists():
             self._check(job)
@@ -188,7 +188,7 @@ class Batch:
             return self.product.make(job, clip, self.options, on_frame, replaces=replaces)
 
     def _fault_of(self, clip: Path, job: Job) -> str | None:
-        """Why the job's target is no complete output of ``clip``; None where it is one."""
+        """Why the file at the job's target is no complete output of ``clip``; None where it is."""
         from foremask.media.verify import verify
 
         try:
@@ -199,7 +199,7 @@ class Batch:
 
     def _answer(self, job: Job, made: _Made | None) -> None:
         outcome = "skipped" if made is None else self.product.done
-        self._count(outcome)  # before a reader can stop the batch
+        self._count(outcome)  # before printing, which fails where the pipe is closed
         if self.asked.as_json:
             facts: dict[str, Any] = {"outcome": outcome}
             if made is not None:
@@ -251,7 +251,7 @@ class Batch:
         print_json({"input": job.source.named, "output": str(job.target)} | facts, indent=None)
 
     def _summarise(self, how: str) -> None:
-        """One line on standard error, and the failures again, where several clips were named."""
+        """For several jobs: count the outcomes and list the failed clips on standard error."""
         if self._total == 1 or (self.asked.quiet and not self.failures):
             return
         counts = dict(self.counts)

@@ -24,7 +24,7 @@ Input = Annotated[str | Path, Parameter(name="INPUT")]
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class NetworkOptions:
-    """How masks are found.
+    """Options of the network that finds masks.
 
     Args:
         quality: How much time a mask may take: fast, balanced or best.
@@ -32,7 +32,7 @@ class NetworkOptions:
         model: An ONNX model of your own (docs/models.md).
         threads: The most processor cores that are used.
         cache: Where the network's results are kept for a second run.
-        no_cache: Keep none.
+        no_cache: Keep no results.
     """
 
     quality: Annotated[Quality, Parameter(show_choices=False, show_default=False)] = (
@@ -45,7 +45,7 @@ class NetworkOptions:
     no_cache: Switch = False
 
     def mask_options(self, *, is_one: bool) -> MaskOptions:
-        """A single clip's results are kept in the user's cache, unless an option says otherwise."""
+        """As `MaskOptions`; by default, a single clip's results go to the user's cache."""
         if self.threads is not None:
             if self.threads < 1:
                 raise Usage(f"--threads is 1 or more, and not {self.threads}")
@@ -72,11 +72,11 @@ def _kept_results() -> Path | None:
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class HintOptions:
-    """What is the subject (docs/hints.md).
+    """Options that say what the subject is (docs/hints.md).
 
     Args:
-        point: This is the subject: x,y@MOMENT; a frame, or 0.5s.
-        against: This is not the subject, written as --point.
+        point: A point on the subject: x,y@MOMENT; a MOMENT is a frame number, or 0.5s.
+        against: A point on what is not the subject, written as for --point.
         box: The subject is in this box: x,y,width,height@MOMENT.
         paint: A rough mask, mask.png@MOMENT (docs/hints.md).
         hints: A JSON file of hints.
@@ -105,19 +105,19 @@ class HintOptions:
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class BatchOptions:
-    """What is made of which clips, and what is said of it.
+    """Options of inputs, outputs and messages.
 
     Args:
         out: A file, a folder/, a template (docs/cli.md), or -.
         recursive: Look into the folders of a folder.
         skip_existing: Skip a clip whose OUTPUT is there already and whole.
         fail_fast: Stop at the first clip that fails.
-        start: Begin there: seconds from the first frame, or 1:02.5.
-        end: End before there.
-        fps: Of pictures that are a clip: 25, 30000/1001.
+        start: Begin at this time: seconds from the first frame, or 1:02.5.
+        end: End before this time.
+        fps: The frame rate of pictures that are one clip: 25, 30000/1001.
         as_json: Answer with one line of JSON for each INPUT.
         quiet: Show errors only.
-        verbose: Show what each is made of and what it cost.
+        verbose: Show the statistics, processor time and checksum of each output.
     """
 
     out: Annotated[str | Path | None, Shown, Parameter(name=("--output", "-o"))] = None
@@ -136,12 +136,12 @@ class BatchOptions:
 
     @property
     def output(self) -> str | None:
-        """As text always, since a path would lose the slash of a folder."""
+        """OUTPUT as text, since a Path would lose the trailing slash of a folder."""
         return None if self.out is None else str(self.out)
 
     @property
     def excerpt(self) -> Excerpt | None:
-        """The part of the clip that is wanted. Raises Usage."""
+        """The part of the clip between --start and --end; None without either. Raises Usage."""
         if self.start is None and self.end is None:
             return None
         start_s = _seconds(self.start or "0")
@@ -152,7 +152,7 @@ class BatchOptions:
 
     @property
     def rate(self) -> Fraction:
-        """Frames a second of pictures that are a clip. Raises Usage."""
+        """The frame rate of an image sequence. Raises Usage."""
         text = self.fps or DEFAULT_FPS
         try:
             rate = Fraction(text)

@@ -50,7 +50,8 @@ app.command(file_commands.sheet)
 app.command(file_commands.open_, name="open")
 app.command(model_commands.app)
 _terminated = threading.Event()
-# Modules and help; loaded when they are called. SERVICE needs the packages of foremask[server].
+# The module and the help of each command; the module is imported when the command is called.
+# SERVICE needs the packages of foremask[server].
 SERVICE = {
     "serve": ("service_commands", "Run the whole service on this machine: API, workers, database."),
     "api": ("service_commands", "Run an API process only."),
@@ -113,7 +114,7 @@ def _launch(
     """Run one command.
 
     Args:
-        words: The command and what belongs to it.
+        words: The command and its arguments.
         debug: Show the traceback of an error.
     """
     try:
@@ -128,7 +129,7 @@ def _launch(
         sys.stderr.close()
         return Exit.OK
     except Exception as error:  # noqa: BLE001  # the outermost: a traceback is shown with --debug only
-        if _terminated.is_set():  # while a library loaded, which raised an error of its own instead
+        if _terminated.is_set():  # during an import that replaced our SystemExit by an error
             return Exit.TERMINATED
         if debug:
             traceback.print_exc()
@@ -139,14 +140,14 @@ def _launch(
 
 
 def _check_none_is_empty(words: Sequence[str]) -> None:
-    """An empty INPUT would stand for the current folder."""
+    """Raise Usage for an empty word: an empty INPUT would mean the current folder."""
     for word in words:
         if not word or (word.startswith("--") and word.endswith("=")):
             raise Usage(f"{word!r} is empty: is a variable of the shell not set?")
 
 
 def _answer(error: ForemaskError, words: Sequence[str]) -> Exit:
-    """Say what happened, on standard output too where that is read by a program."""
+    """Show the error, with --json on standard output too, and return its exit code."""
     if "--json" in words:
         facts = {"reason": error.reason, "details": error.details}
         print_json({"outcome": "failed", "error": facts}, indent=None)
@@ -160,7 +161,7 @@ def _command_of(words: Sequence[str]) -> str:
 
 
 def _misused(error: CycloptsError, words: Sequence[str]) -> Misused:
-    """What cyclopts says of a wrong command line; common mistakes have sentences of our own."""
+    """The error of cyclopts as ours; common mistakes get messages of our own."""
     details = " ".join(str(error).split())
     if isinstance(error, cyclopts.UnusedCliTokensError):
         details = f"`foremask {_command_of(words)}` takes no {' '.join(error.unused_tokens or ())}"
@@ -184,11 +185,11 @@ _USUAL_ELSEWHERE = {
     "--codec": "--preset",
     "--resume": "--skip-existing",
 }
-"""Options of other programs, and ours for the same."""
+"""Options of other programs, and our options that do the same."""
 
 
 def _extra_missing(words: Sequence[str]) -> ExtraMissing | None:
-    """The error of a command whose packages are not here; its help needs them too."""
+    """The error for a command whose packages are not installed; even its --help needs them."""
     command = next((word for word in words if not word.startswith("-")), "")
     package = missing_package() if command in SERVICE else None
     if package is None:

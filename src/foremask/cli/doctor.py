@@ -18,12 +18,12 @@ from foremask.settings import Settings, read_settings
 from foremask.weights import catalogue
 
 CPU_FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
-LEAST_FREE_BYTES = 5 << 30  # a few clips of the largest size that is taken, and their masks
+LEAST_FREE_BYTES = 5 << 30  # a few clips of the largest size that is accepted, and their masks
 LEAST_MEMORY_BYTES = 4 << 30
 
 
 def doctor(*, as_json: AsJson = False) -> Exit:
-    """Say what is here: processor, model, database, disk, sandbox; exit with 1 if any is bad."""
+    """Check processor, model, database, disk and sandbox; exit with 1 if any is bad."""
     settings = read_settings(os.environ)
     checked = [(name, *each) for name, check in _checks().items() for each in check(settings)]
     facts = [dict(zip(("name", "verdict", "found"), row, strict=True)) for row in checked]
@@ -72,7 +72,7 @@ def _model(settings: Settings) -> Found:
 
 
 def _compiled(settings: Settings) -> Found:
-    """Whether a process finds the network compiled, or needs several seconds to compile it."""
+    """Whether the compiled network is on disk; else each process compiles it, for seconds."""
     networks = compiled_networks(settings.model_dir / catalogue.ISNET.file_name)
     on_processor = settings.device.runtime in (Runtime.AUTO, Runtime.CPU)
     if settings.model_file is not None or networks is None or not on_processor:
@@ -90,13 +90,13 @@ def _compiled(settings: Settings) -> Found:
 
 
 def _devices(_: Settings) -> Found:
-    from foremask.vision.network.devices import devices  # OpenVINO takes a second
+    from foremask.vision.network.devices import devices  # importing OpenVINO takes a second
 
     yield GOOD, ", ".join(map(str, devices()))
 
 
 def _runtime(settings: Settings) -> Found:
-    """The device that runs: a GPU is tried, since nothing else shows whether its driver fits."""
+    """The network's device: a GPU is tried, since only that shows whether its driver fits."""
     from foremask.vision.network.devices import network_at
     from foremask.vision.network.session import best_precision
 
@@ -142,6 +142,6 @@ CHECKS: Final[Checks] = {
 def _checks() -> Checks:
     if missing_package() is not None:
         return CHECKS | {"service": _service_is_missing}
-    from foremask.cli.service_checks import SERVICE_CHECKS  # loads the packages of the extra
+    from foremask.cli.service_checks import SERVICE_CHECKS  # imports foremask[server]'s packages
 
     return CHECKS | SERVICE_CHECKS

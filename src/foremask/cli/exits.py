@@ -1,4 +1,4 @@
-"""The exit codes of docs/cli.md, and the two streams that a command writes to."""
+"""The exit codes (docs/cli.md), and printing to standard output and standard error."""
 
 import json
 import re
@@ -51,13 +51,13 @@ class Usage(errors.BadRequest):
 
 
 class Misused(Usage):
-    """The command line cannot be read."""
+    """The command line cannot be parsed."""
 
     cli_remedy = errors.BadRequest.cli_remedy
 
 
 class ExtraMissing(errors.BadRequest):
-    """The command needs the packages of an extra, which are not here."""
+    """The command needs the packages of an extra, which are not installed."""
 
     reason = "extra_missing"
 
@@ -77,14 +77,14 @@ def missing_package() -> str | None:
 
 
 class ServerUnreachable(errors.Failed):
-    """A server that was named does not answer, or what answers is no foremask."""
+    """The named server does not answer, or is no foremask."""
 
     reason = "server_unreachable"
     cli_remedy = "Check FOREMASK_SERVER or --server, and whether the service runs there."
 
 
 def exit_code(error: ForemaskError) -> Exit:
-    """The exit code that an error ends the process with, by its reason: it may be a server's."""
+    """The exit code for an error, by its ``reason``, since a server may have sent it."""
     kind = errors.BY_REASON.get(error.reason, ForemaskError)
     return next((code for known, code in _BY_KIND if issubclass(kind, known)), Exit.INTERNAL)
 
@@ -92,18 +92,18 @@ def exit_code(error: ForemaskError) -> Exit:
 def print_json(value: object, indent: int | None = 2) -> None:
     """Print the answer of ``--json`` on standard output; without ``indent``, on one line."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
-    # Such characters are inside of strings only.
+    # JSON has these characters only inside strings, where they may be escaped.
     text = _NOT_FOR_TERMINALS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
     print(text, flush=True)  # noqa: T201
 
 
 def say(*lines: str) -> None:
-    """Print an answer on standard output and flush it: `serve` runs on for months."""
+    """Print an answer on standard output and flush it, since `serve` runs for months."""
     print(*map(printable, lines), sep="\n", flush=True)  # noqa: T201
 
 
 def answer(facts: object, lines: Iterable[str], *, as_json: bool) -> None:
-    """Answer with the facts as JSON, or with the lines for people."""
+    """Print the facts as JSON, or the lines for people."""
     if as_json:
         print_json(msgspec.to_builtins(facts))
     elif shown := list(lines):
@@ -131,9 +131,9 @@ _NOT_FOR_TERMINALS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udf
 
 
 def show_error(error: ForemaskError, command: str = "COMMAND", *, of: str | None = None) -> None:
-    """One line on standard error: what happened, what to do about it, and the reason.
+    """Print one line on standard error: what happened, what to do about it, and the reason.
 
-    ``command`` is the one that was run; ``of`` names the clip, where there are several.
+    ``command`` is the command that was run; ``of`` names the clip, if there are several.
     """
     named = f"{of}: " if of else ""
     details = error.details if error.details.endswith((".", "!", "?")) else f"{error.details}."

@@ -1,4 +1,4 @@
-"""``foremask probe``, ``verify``, ``sheet``, ``open``: what clips and masks are."""
+"""``foremask probe``, ``verify``, ``sheet``, ``open``: show and check clips and masks."""
 
 import html
 import os
@@ -53,13 +53,13 @@ def verify(
 
     Args:
         source: The clip.
-        made: What was made of it: a video, a picture, or a zip or folder of PNGs.
+        made: The mask or cut-out: a video, a picture, or a zip or folder of PNGs.
         kind: What it is: a mask, a cut-out (each frame has alpha) or a composite.
     """
     from foremask.media.verify import verify as check
 
     check_there(source)
-    if not made.is_dir():  # one of PNGs
+    if not made.is_dir():  # a folder of PNGs
         check_there(made)
     kept = check(source, made, kind)
     lines = (f"kept: {each.promise}: {each.found}" for each in kept)
@@ -78,9 +78,9 @@ def sheet(
     """Draw a contact sheet: source, mask, overlay and cut-out, side by side, at several moments.
 
     Args:
-        made: Its mask video; without it, clip.mask.mp4 (or another ending) beside it.
+        made: Its mask video; without it, clip.mask.mp4 (or another ending) beside the clip.
         output: The PNG to write; without it, clip.sheet.png beside the clip.
-        moments: How many rows.
+        moments: How many moments, each a row.
     """
     from foremask.masking.comparison import contact_sheet
 
@@ -95,10 +95,10 @@ def open_(
     made: Annotated[Path | None, Parameter(name="MASK")] = None,
     /,
 ) -> None:
-    """Look at a mask beside its clip, and over it, in the browser.
+    """Show a clip, its mask, and the mask over the clip in the browser.
 
     Args:
-        made: Its mask video; without it, clip.mask.mp4 (or another ending) beside it.
+        made: Its mask video; without it, clip.mask.mp4 (or another ending) beside the clip.
     """
     from foremask.media.probe import probe as probe_clip
 

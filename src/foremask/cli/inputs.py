@@ -1,4 +1,4 @@
-"""Clips named on the command line, as files: a URL is downloaded."""
+"""Checks the clips that a command line names, and makes them local files."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from foremask.settings import Settings
 
 
 def check_there(path: Path) -> None:
-    """Raise Usage where there is no such file, or where it may not be read."""
+    """Raise Usage where ``path`` is no file, or may not be read."""
     try:
         if not path.is_file():
             raise Usage(f"{path} is not a file" if path.exists() else f"there is no file {path}")
@@ -25,8 +25,8 @@ def check_there(path: Path) -> None:
 
 
 def check_clip(path: Path) -> None:
-    """As `check_there`; a picture is refused, too."""
-    from foremask.media.pictures import is_picture  # av takes its time to load
+    """Raise Usage where ``path`` is no file, may not be read, or is a picture."""
+    from foremask.media.pictures import is_picture  # av is slow to import
 
     check_there(path)
     if is_picture(path):
@@ -37,7 +37,7 @@ def check_clip(path: Path) -> None:
 def local_clip(
     source: ClipSource, settings: Settings, fps: Fraction, *, shows: bool = True
 ) -> Iterator[Path]:
-    """As `local_file`; pictures that are a clip are put into one file, at ``fps``."""
+    """As `local_file`; also saves standard input, and packs an image sequence, at ``fps``."""
     if source.is_piped:
         with spooled_input(source.head) as path:
             yield path
@@ -46,7 +46,7 @@ def local_clip(
         with local_file(source.named, settings, shows=shows) as path:
             yield path
         return
-    from foremask.media.pictures import pack_pictures  # av takes its time to load
+    from foremask.media.pictures import pack_pictures  # av is slow to import
 
     with spool_folder() as folder:
         path = folder / "source.mov"
@@ -58,13 +58,13 @@ def local_clip(
 
 @contextmanager
 def local_file(named: str, settings: Settings, *, shows: bool = True) -> Iterator[Path]:
-    """The clip as a file for the length of a block; a URL may have 1 GiB, as in the service."""
+    """Give the clip as a local file during the block; a URL is downloaded, 1 GiB at most."""
     if "://" not in named:
         path = Path(named)
         check_there(path)
         yield path
         return
-    from foremask.fetch.client import download_file  # httpx2 takes its time to load
+    from foremask.fetch.client import download_file  # httpx2 is slow to import
 
     with spool_folder() as folder:
         path = folder / "source"

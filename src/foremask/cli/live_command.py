@@ -23,12 +23,12 @@ def live(
     background: str = "transparent",
     device: str = "auto",
 ) -> None:
-    """Mask a camera or a pipe as it runs, into a pipe; mask is better.
+    """Mask a camera or a pipe as it runs, into a pipe; `mask` is more accurate.
 
     Args:
         source: A camera as /dev/video0, a clip, or - for a pipe.
-        output: Only -, for raw frames in NUT.
-        background: Show the subject over this (as cutout's).
+        output: Only - (standard output), for raw frames in NUT.
+        background: Show the subject over this, written as for cutout.
         device: Where the network runs: auto, cpu...
     """
     behind, runs_on = Background.parse(background), Device.parse(device)
@@ -50,7 +50,7 @@ def _check(source: str, output: str) -> None:
     path = Path(source)
     if source == standard_streams.STANDARD_INPUT:
         standard_streams.check_standard_input()
-        if path.is_char_device():  # /dev/null is one; a camera is named by its path
+        if path.is_char_device():  # such as /dev/null; a camera is named by its path
             raise Usage(standard_streams.EMPTY)
     if "://" in source:
         raise Usage(f"live opens no URL: ffmpeg -i {source} -f nut - | foremask live -")

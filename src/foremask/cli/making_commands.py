@@ -1,4 +1,4 @@
-"""``foremask mask``, ``cutout`` and ``tracks``: what the network is asked for."""
+"""``foremask mask``, ``cutout`` and ``tracks``: make masks, cut-outs and lists of things."""
 
 import os
 from dataclasses import astuple, dataclass, replace
@@ -52,7 +52,7 @@ def mask(
     """Make mask videos: white is the foreground.
 
     Args:
-        inputs: Files, folders, globs, URLs; - is a clip or a picture by a pipe.
+        inputs: Files, folders, globs, URLs; - is a clip or a picture from standard input.
         preset: mp4_h264, webm_vp9, mov_proresks, ... (docs/media.md).
         tool: Folders for corridorkey, matanyone or videomama.
     """
@@ -65,14 +65,14 @@ def mask(
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class EdgeOptions:
-    """What is done to the mask, and then to the colours (docs/cutouts.md).
+    """Adjustments of the mask, and then of the colours (docs/cutouts.md).
 
     Args:
         invert: Keep the background and cut away the subject.
         black: Alpha up to this becomes 0; 0 to 0.99.
         white: Alpha from this on becomes 1; 0.01 to 1.
         gamma: Over 1, soft edges become more opaque; 0.1 to 10.
-        min_part: Parts of fewer pixels are left out.
+        min_part: Removes connected parts of fewer pixels.
         grow: Moves the outline outwards; -50 to 50 pixels.
         feather: Softens the outline; 0 to 100 pixels to each side.
         despill: Takes the colour of a screen out of the subject.
@@ -103,9 +103,9 @@ def cutout(
     """Cut the subject out: with a transparent background, or over another one.
 
     Args:
-        inputs: Files, folders, globs, URLs; - is a clip or a picture by a pipe.
+        inputs: Files, folders, globs, URLs; - is a clip or a picture from standard input.
         background: A colour by name or #rrggbb; blur:RADIUS; original:BRIGHTNESS; or a file.
-        mask: Cut out by this mask of INPUT; the network is not asked.
+        mask: Cut out by this mask of INPUT, without the network.
         preset: webm_vp9 mkv_vp9 mov_proresks gif png_zip png_files; see mask's, too.
     """
     if mask is not None:
@@ -128,7 +128,7 @@ def tracks(
     force: Annotated[Force, Parameter(name=("--force", "-f"))] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the things that are found in a clip, and the point that means each of them.
+    """List the things that are found in a clip, each with a point that selects it.
 
     Args:
         output: A PNG that shows them, each with its number.

@@ -13,7 +13,7 @@ def mcp(*, folder: Annotated[list[Path], Parameter(negative="")]) -> None:
     """Let a model mask clips: an MCP server, over standard input and output.
 
     Args:
-        folder: Clips are read, and masks written, in this one only; may be given several times.
+        folder: Read clips and write masks only in this folder; may be given several times.
     """
     if find_spec("mcp") is None:
         raise ExtraMissing("`foremask mcp` needs the package mcp", "mcp")

@@ -1,4 +1,4 @@
-"""The tools of ``foremask mcp`` and the folders that they may use; home of the MCP SDK."""
+"""The tools of ``foremask mcp`` and the folders that they may use, by the MCP SDK."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -35,7 +35,7 @@ type QualityName = Literal["fast", "balanced", "best"]
 
 
 class PointAt(TypedDict):
-    """The thing at this pixel; (0, 0) is the upper left. With ``negative`` it is no subject."""
+    """A point on the subject, or with ``negative`` on another thing; (0, 0) is the upper left."""
 
     x: float
     y: float
@@ -44,7 +44,7 @@ class PointAt(TypedDict):
 
 
 class BoxAt(PointAt):
-    """The thing in this rectangle; x and y are its upper left corner."""
+    """A rectangle around the thing; x and y are its upper left corner."""
 
     width: float
     height: float
@@ -52,7 +52,7 @@ class BoxAt(PointAt):
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """The folders in which files are read and written: paths of directories, without links."""
+    """The only folders in which files are read and written, with symbolic links resolved."""
 
     roots: tuple[Path, ...]
 
@@ -65,9 +65,9 @@ class Folders:
         return cls(tuple(folder.resolve() for folder in folders))
 
     def inside(self, named: str) -> Path:
-        """The path without links and ``..``; a relative one counts from the first folder.
+        """Resolve links and ``..`` in a path; a relative path starts in the first folder.
 
-        Raises Usage for one outside of the folders, whether or not there is such a file.
+        Raises Usage for a path outside the folders, whether or not that file exists.
         """
         try:
             path = (self.roots[0] / named).resolve()
@@ -118,7 +118,7 @@ class Tools:
 
         Without output, clip.mp4 is masked into clip.mask.mp4 beside it; output ends in .mp4, .mov,
         .webm, .mkv or .gif. The subject is found by itself; points or boxes, in pixels of the
-        clip, say which thing it is. replace allows output to be there already.
+        clip, say which thing it is. replace overwrites an output that exists.
         """
 
         def make(source: Path, target: Path | None, **more: Any) -> FileReport:  # noqa: ANN401
@@ -142,8 +142,8 @@ class Tools:
 
         Without output, clip.mp4 becomes clip.cutout.webm beside it, and photo.jpg
         photo.cutout.png. background is transparent, a colour by name or #rrggbb, blur, original:0.3
-        (dimmed), or the path of a picture or video. mask is a mask video made before, with which
-        this is quick. The rest is as for mask.
+        (dimmed), or the path of a picture or video. mask is an existing mask video of the clip,
+        which saves the time for masking. The rest is as for mask.
         """
 
         def make(source: Path, target: Path | None, **more: Any) -> FileReport:  # noqa: ANN401
@@ -221,7 +221,7 @@ class Tools:
 
 @contextmanager
 def _for_the_model() -> Iterator[None]:
-    """Give the model the sentence of an error of ours, and nothing of any other."""
+    """Turn an error of ours into a ToolError, whose text the model sees; others stay hidden."""
     try:
         yield
     except ForemaskError as error:

@@ -1,4 +1,4 @@
-"""``foremask models pull``: bringing the network here."""
+"""``foremask models pull``: downloads, checks and compiles the network's weights."""
 
 import os
 from pathlib import Path
@@ -19,13 +19,13 @@ app = App(name="models", help="The network's weights on this machine.")
 
 
 def ready(settings: Settings, own: Path | None = None) -> Path:
-    """The weights to run: the caller's own, or the catalogue's, which are pulled if missing."""
+    """The path of the weights: ``own``, the settings', or the catalogue's, pulled if missing."""
     chosen = own or settings.model_file
     return catalogue.model_path(settings.model_dir, chosen) if chosen else bring(settings.model_dir)
 
 
 def bring(model_dir: Path, tarball: Path | None = None) -> Path:
-    """Pull the weights and show the progress."""
+    """Pull the catalogue's weights and show the progress."""
     with progress_bar("model", MEGABYTES) as show:
         return catalogue.pull(model_dir, show, tarball=tarball)
 
@@ -50,7 +50,7 @@ def _compile(path: Path) -> None:
     networks = compiled_networks(path)
     if networks is None or not networks.missing() or not networks.can_keep():
         return
-    from foremask.vision.network.session import compile_ahead  # OpenVINO takes half a second
+    from foremask.vision.network.session import compile_ahead  # importing OpenVINO is slow
 
     try:
         compile_ahead(path, networks.directory)

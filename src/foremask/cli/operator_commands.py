@@ -1,4 +1,4 @@
-"""``foremask token``, ``jobs``, ``job``, ``webhook``, ``migrate``: for the operator."""
+"""``foremask token``, ``jobs``, ``job``, ``webhook``, ``migrate``: for the service's operator."""
 
 import asyncio
 import os
@@ -31,7 +31,7 @@ webhook = App(name="webhook", help="The callbacks that jobs owe.")
 
 @contextmanager
 def database_url(settings: Settings) -> Iterator[str]:
-    """Where the database is, for the length of a block."""
+    """The database's URL; during the block, a bundled server runs unless the settings name one."""
     if settings.database_url is not None:
         yield settings.database_url
         return
@@ -41,7 +41,7 @@ def database_url(settings: Settings) -> Iterator[str]:
     except SettingsInvalid:
         if not asyncio.run(_answers(server.url)):
             raise
-        yield server.url  # a running foremask has locked the database
+        yield server.url  # a running foremask holds the database's lock
         return
     try:
         yield server.url
@@ -50,9 +50,9 @@ def database_url(settings: Settings) -> Iterator[str]:
 
 
 def ask[T](work: Callable[[Database], Awaitable[T]]) -> T:
-    """Do ``work`` with the database that the environment names.
+    """Run ``work`` on the database that the environment names.
 
-    Raises ServiceUnavailable when its tables are of another foremask.
+    Raises ServiceUnavailable where its tables are of another version of foremask.
     """
 
     async def opened(url: str) -> T:
@@ -93,11 +93,11 @@ def job(
     follow: Switch = False,
     as_json: AsJson = False,
 ) -> Exit:
-    """Say what happened to a job: each attempt at each of its steps, by whom and how it ended.
+    """Show a job's history: each attempt at each of its stages, the worker and the outcome.
 
     Args:
         request_id: The job.
-        follow: Go on until it has ended; the exit code is 0 where it has a mask.
+        follow: Go on until the job has ended; the exit code is 0 if it has a mask.
     """
 
     async def show(database: Database) -> Record:
@@ -117,7 +117,7 @@ def job(
 
 
 async def _lines(database: Database, record: Record, *, follow: bool) -> AsyncIterator[str]:
-    """The job's events in order, then its present state, and again whenever that changes."""
+    """The job's events in order, then its state; with ``follow``, also all later changes."""
     yield f"{_moment(record.created_at)}  created"
     shown: set[str] = set()
     while True:
@@ -178,19 +178,19 @@ def create(
     quota: AtLeastOne | None = None,
     days: AtLeastOne | None = None,
 ) -> None:
-    """Make a token and print it: the only time that anyone sees it.
+    """Make a token and print it, the only time that it is shown.
 
-    A link to the page that carries the token goes to standard error.
+    A link to the web page, with the token in it, goes to standard error.
 
     Args:
         name: What it is for; shown by `foremask token list`.
         rate_per_minute: Submissions a minute.
-        burst: Submissions at once, before the rate counts.
+        burst: Submissions that may come at once, before the rate limits them.
         concurrent: Jobs that may be unfinished at the same time.
         priority: Jobs of a higher priority are taken first.
-        share: Its part of the workers while others of its priority wait too: 2 is twice that of 1.
+        share: Its share of the workers while tokens of equal priority wait: 2 is twice that of 1.
         quota: Jobs altogether; without it, any number.
-        days: The days that it is good for; without it, for ever.
+        days: Days until the token expires; without it, never.
     """
     limits = TokenLimits(
         rate_per_minute=rate_per_minute,

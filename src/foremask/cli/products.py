@@ -21,7 +21,7 @@ from foremask.options import (
     preset_for,
 )
 
-if TYPE_CHECKING:  # numpy, av and cv2 take half a second: they are loaded where they are used
+if TYPE_CHECKING:  # numpy, av and cv2 take half a second to import: only where they are used
     from foremask.masking.report import OnFrame
 
 PNG: Final = ".png"
@@ -29,7 +29,7 @@ PNG: Final = ".png"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One file to make; without a ``form`` the source is a picture and the file a PNG."""
+    """One output to make; ``form`` is None where a picture's output is a PNG."""
 
     source: ClipSource
     target: Path
@@ -55,11 +55,11 @@ class Masks:
 
     @property
     def suffix(self) -> str:
-        """The ending of an OUTPUT that is not given."""
+        """The file ending where no OUTPUT is given."""
         return (self.preset or Preset.MP4_H264).suffix
 
     def form(self, target: Path) -> Preset:
-        """The form in which ``target`` is written. Raises FieldInvalid."""
+        """The format in which ``target`` is written. Raises FieldInvalid."""
         return preset_for(target, self.preset)
 
     def check(self, job: Job, *, replace: bool) -> None:
@@ -69,7 +69,7 @@ class Masks:
     def make(
         self, job: Job, clip: Path, options: MaskOptions, on_frame: "OnFrame", *, replaces: bool
     ) -> Report:
-        """Make the job's target of the file ``clip``."""
+        """Write the job's target, made from the file ``clip``."""
         from foremask.masking.pipeline import mask_video
         from foremask.masking.stills import mask_picture
 
@@ -81,11 +81,11 @@ class Masks:
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Folders that a matting tool reads (docs/recipes.md); none is ever replaced."""
+    """Folders that a matting tool reads (docs/recipes.md); only an empty one is replaced."""
 
     tool: MattingTool
     name, bar, done, suffix = "folder", "mask", "masked", ""
-    kind, needs_model = ResultKind.COMPOSITE, True  # since its files are opaque pictures
+    kind, needs_model = ResultKind.COMPOSITE, True  # verified as opaque pictures
 
     @property
     def ending(self) -> str:
@@ -111,7 +111,7 @@ class Folders:
 
 @dataclass(frozen=True, slots=True)
 class CutOuts:
-    """Cut-outs; with ``mask``, by a mask that is there already."""
+    """Cut-outs by the network, or by the existing ``mask``."""
 
     options: CutOutOptions
     mask: Path | None = None

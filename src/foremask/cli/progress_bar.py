@@ -1,4 +1,4 @@
-"""Progress of a long step: a bar on a terminal, a line every 5 s elsewhere; home of rich."""
+"""Shows progress: a bar on a terminal, else a line every 5 s; only this imports rich."""
 
 import time
 from collections.abc import Iterator
@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Protocol
 
 from foremask.cli.exits import printable
 
-if TYPE_CHECKING:  # it takes a quarter of the start of a command, and few commands show progress
+if TYPE_CHECKING:  # rich takes a quarter of a command's start-up time, and few need it
     from rich.console import Console
     from rich.progress import Task
 
 
 class OnStep(Protocol):
-    """Called with the amount done and the total, or None where that is unknown."""
+    """Called with the amount done and the total, None where the total is unknown."""
 
     def __call__(self, done: int, total: int | None, /, left_s: float | None = None) -> None:
-        """``left_s`` are the seconds left, where there is a better estimate than by the rate."""
+        """``left_s``: the seconds left, where the caller has a better estimate than by the rate."""
         ...
 
 
@@ -27,9 +27,9 @@ RATE_OVER_S = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """A unit of progress: ``scale`` of the amount make one ``name``.
+    """A unit of progress: one ``name`` is ``scale`` of the reported amount.
 
-    ``rate`` names frames a second; without it only a given ``left_s`` is shown.
+    ``rate`` is the unit of speed; if empty, neither speed nor an estimate by it is shown.
     """
 
     name: str
@@ -51,7 +51,7 @@ def progress_bar(
     *,
     shows: bool = True,
 ) -> Iterator[OnStep]:
-    """Show the progress of a block on standard error, if it ``shows`` at all."""
+    """Show the progress of a block on standard error, unless ``shows`` is False."""
     if not shows:
         yield lambda _done, _total, left_s=None: None
         return
@@ -92,7 +92,7 @@ def _described(task: "Task", unit: Unit, left_s: float | None) -> str:
     if task.total is not None:
         amount += f"/{task.total / unit.scale:.{unit.digits}f}"
     words, rate = [f"{amount} {unit.name}"], (task.speed or 0.0) / unit.scale
-    if left_s is None and unit.rate and rate >= 0.05:  # less would be a guess of days
+    if left_s is None and unit.rate and rate >= 0.05:  # a lower rate would estimate days
         words.append(f"{rate:.1f} {unit.rate}")
         left_s = task.time_remaining or None
     if left_s is not None:

@@ -1,4 +1,4 @@
-"""HTTP calls to a foremask on another machine; of the commands, only they load httpx2."""
+"""HTTP client of a foremask on another machine; in cli/, only this imports httpx2."""
 
 import hashlib
 import io
@@ -18,7 +18,7 @@ from foremask.errors import ForemaskError, OutputFailed
 from foremask.options import MEDIA_TYPES
 
 READ_S: Final = 60.0
-MAX_ANSWER_BYTES: Final = 4 << 20  # a report of two hours is 2 MiB
+MAX_ANSWER_BYTES: Final = 4 << 20  # the report of a two-hour clip is 2 MiB
 MAX_MASK_BYTES: Final = 64 << 30
 OnBytes = Callable[[int, int | None], None]
 
@@ -40,7 +40,7 @@ class _Result(Struct):
 
 
 class JobStatus(Struct):
-    """What is read of a job's status; ``problem`` is why it has failed."""
+    """The fields of a job's status that are read; ``problem`` is why a failed job failed."""
 
     status: str
     stage: str = "queued"
@@ -77,7 +77,7 @@ class _Refusal(Struct):
 
 
 class ServerRefused(ForemaskError):
-    """The server refused; ``details`` and ``reason`` are what it answered."""
+    """The server answered with an error; ``details`` and ``reason`` are the server's."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.details)
@@ -87,10 +87,10 @@ class ServerRefused(ForemaskError):
 class RemoteClient:
     """One server, called with one token; a context manager.
 
-    The token goes to the server alone: neither with an upload's form nor with a download, whose
-    links are signed, and no redirect is followed. What the server says is not trusted: answers are
-    bounded, and read as they are documented. Each call raises ServerRefused where the server says
-    no, and ServerUnreachable where no answer can be read.
+    The token is sent with API calls only: the URLs of uploads and downloads are signed. Redirects
+    are not followed. Answers are not trusted: their size is limited and their types are checked.
+    Each call raises ServerRefused where the server answers with an error, and ServerUnreachable
+    where there is no valid answer.
     """
 
     def __init__(self, server: str, token: str) -> None:
@@ -102,9 +102,9 @@ class RemoteClient:
             raise Usage("the server's URL cannot be read") from None
         if url.scheme not in ("http", "https") or not url.host:
             raise Usage("the server's URL must start with http:// or https://")
-        self._headers = {"x-api-key": token}  # unlike api_token, every proxy lets it through
+        self._headers = {"x-api-key": token}  # some proxies drop api_token for its underscore
         self._base = str(url).rstrip("/")
-        # Compressed, a small answer could fill the memory.
+        # A small compressed answer could fill the memory.
         self._client = httpx2.Client(timeout=READ_S, headers={"accept-encoding": "identity"})
 
     def __enter__(self) -> Self:
@@ -114,7 +114,7 @@ class RemoteClient:
         self._client.close()
 
     def submit(self, fields: Mapping[str, str]) -> str:
-        """Make a job; its id. Where the answer is lost, it is asked for again: one job is made."""
+        """Submit a job and return its id; a retry has the same key, so that one job is made."""
         asked = "POST", "/v2/video/segment/foreground_mask", fields, str(uuid.uuid4())
         try:
             body = self._call(*asked)
@@ -123,11 +123,11 @@ class RemoteClient:
         return self._read(body, _Accepted).request_id
 
     def status(self, job: str) -> tuple[JobStatus, bytes]:
-        """A job's status, and the JSON that it came as."""
+        """A job's status, parsed and as the server's JSON."""
         return self._job("GET", job)
 
     def cancel(self, job: str) -> tuple[JobStatus, bytes]:
-        """Cancel a job, unless it has ended; its status then, as `status` gives it."""
+        """Cancel a job unless it has ended, and return its status as `status` does."""
         return self._job("DELETE", job)
 
     def _job(self, method: str, job: str) -> tuple[JobStatus, bytes]:
@@ -137,7 +137,7 @@ class RemoteClient:
         return self._read(body, JobStatus), body
 
     def upload(self, file: Path, on_bytes: OnBytes) -> str:
-        """Upload a file; the URL that a job finds it under."""
+        """Upload a file and return the URL to submit."""
         kind = MEDIA_TYPES.get(file.suffix.lower(), "video/mp4")  # the server looks at the content
         body = self._call("POST", "/v2/video/upload", {"media_type": kind})
         form = self._read(body, _Upload).result
@@ -156,9 +156,9 @@ class RemoteClient:
         return form.file_url
 
     def download(self, url: str, target: Path, sha256: str | None, on_bytes: OnBytes) -> None:
-        """Write what is at a result's link into ``target``.
+        """Download the result at ``url`` into ``target``.
 
-        Raises OutputFailed where its checksum is not ``sha256``; None is not compared.
+        Raises OutputFailed where the checksum is not ``sha256``; None skips this check.
         """
         done, digest = 0, hashlib.sha256()
         with _translated(url), self._client.stream("GET", url) as answer:
@@ -248,7 +248,7 @@ def _translated(url: str) -> Generator[None]:
 
 
 def _place(url: str) -> str:
-    """Scheme, host and port: no user, no password, no link."""
+    """The scheme, host and port of a URL, without its user, password, path and query."""
     try:
         parsed = httpx2.URL(url)
     except httpx2.InvalidURL:

@@ -25,17 +25,17 @@ from foremask.options import Preset, Quality
 
 POLL_S: Final = 1.0
 PATIENCE_S: Final = 60.0
-"""How long a server that does not answer is asked again while somebody waits for a job."""
+"""How long --wait goes on polling a server that does not answer."""
 _PASSING: Final = ("rate_limited", "overloaded", "unavailable")
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The other foremask.
+    """The foremask on another machine.
 
     Args:
-        server: Where it is; else FOREMASK_SERVER.
+        server: The URL of the server; else FOREMASK_SERVER.
         token: Its token; better in FOREMASK_TOKEN, since others can see a command line.
     """
 
@@ -43,7 +43,7 @@ class Server:
     token: Annotated[str | None, Shown] = None
 
     def client(self) -> RemoteClient:
-        """Raises Usage where neither options nor settings name it."""
+        """Raises Usage where neither options nor the environment give server and token."""
         server = self.server or os.environ.get("FOREMASK_SERVER")
         token = (self.token or os.environ.get("FOREMASK_TOKEN") or "").strip()
         if not server:

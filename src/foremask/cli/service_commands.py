@@ -58,7 +58,7 @@ def worker(*, queues: str = ",".join(QUEUES), workers: int | None = None) -> Non
     """Run a worker process only; FOREMASK_DATABASE_URL names a migrated database.
 
     Args:
-        queues: What it takes work from, by comma.
+        queues: The queues that it takes work from, separated by commas.
         workers: How many segments are masked at the same time; FOREMASK_WORKERS, else 1.
     """
     settings = read_settings(os.environ, workers=workers)
@@ -72,7 +72,7 @@ def worker(*, queues: str = ",".join(QUEUES), workers: int | None = None) -> Non
 
 
 def _check_address(settings: Settings) -> None:
-    """Fail where the API could not listen, since `serve` would restart it again and again."""
+    """Raise SettingsInvalid where the API cannot listen: `serve` would restart it for ever."""
     try:
         family, kind, _, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM

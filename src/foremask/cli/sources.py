@@ -20,21 +20,21 @@ _CLIPS: Final = (
 )
 _PICTURES: Final = "png jpg jpeg webp avif tif tiff bmp exr dpx jxl qoi"
 PICTURE_SUFFIXES: Final = frozenset(f".{name}" for name in _PICTURES.split())
-"""A named file is a clip unless it ends like a picture."""
+"""Endings of pictures; a named file with any other ending is taken for a clip."""
 _TAKEN: Final = PICTURE_SUFFIXES | {f".{name}" for name in _CLIPS.split()}
 """The endings of files that are taken from a folder."""
 _MADE_STEM: Final = re.compile(r".+\.(mask|cutout|sheet)$")
-"""The names of our outputs, which folders and globs leave out."""
+"""Stems of our own outputs; files so named are skipped when inputs come from a folder or a glob."""
 _NUMBERED: Final = re.compile(r"(.*?)%0?((?:[1-9]\d{0,2})?)d(.*)")
 
 
 @dataclass(frozen=True, slots=True)
 class ClipSource:
-    """One thing to mask.
+    """One input: a file, a URL, an image sequence, or standard input.
 
-    ``path`` is the file, or a name to call its output by: of a URL the last part, of pictures that
-    are a clip their folder or pattern. ``below`` is the folder where it was found, relative to the
-    named one. ``head`` has the first bytes of standard input.
+    ``path`` is the file, or a path that names the output: a URL's last part, an image sequence's
+    folder or pattern. ``below`` is the folder of a found file, relative to the folder that was
+    named. ``head`` has the first bytes of standard input.
     """
 
     named: str
@@ -66,10 +66,9 @@ class ClipSource:
 def find_sources(
     words: Sequence[str], *, recursive: bool = False, joined: bool = False
 ) -> list[ClipSource]:
-    """All that ``words`` name, each once, in order; `STANDARD_INPUT` is a clip or a picture.
+    """The inputs that ``words`` name, in order and without duplicates.
 
-    ``joined``: the pictures of a folder are one clip. Raises Usage where a word names nothing:
-    nothing has been masked then.
+    With ``joined``, the pictures of a folder are one clip. Raises Usage where a word names nothing.
     """
     sources: dict[object, ClipSource] = {}
     for word in words:
@@ -86,7 +85,7 @@ def find_sources(
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of the file that ``path`` leads to through any links; None without one."""
+    """Device and inode of the file at ``path``, links followed; None where there is none."""
     try:
         status = path.stat()
     except OSError:
@@ -111,7 +110,7 @@ def _expanded(word: str, *, recursive: bool, joined: bool) -> Iterator[ClipSourc
 
 
 def name_of_url(url: str) -> str:
-    """The file name at a URL's end; ``clip`` where there is none that a file may have."""
+    """The file name at the end of a URL's path; ``clip`` where there is none."""
     name = Path(unquote(urlsplit(url).path)).name.replace("\0", "")
     return "clip" if name in ("", "..") else name
 
@@ -119,7 +118,7 @@ def name_of_url(url: str) -> str:
 def _by_pipe(head: bytes, *, alone: bool) -> ClipSource:
     if not alone:
         raise Usage("a clip by standard input is the only INPUT: leave out the others")
-    from foremask.media.pictures import picture_demuxer  # av takes its time to load
+    from foremask.media.pictures import picture_demuxer  # av is slow to import
 
     suffix = ".mp4" if picture_demuxer(head) is None else ".png"
     return ClipSource("-", Path("stdin").with_suffix(suffix), head=head)
@@ -151,7 +150,7 @@ def _in_folder(folder: Path, *, recursive: bool, joined: bool) -> Iterator[ClipS
 
 
 def _numbered(pattern: Path) -> ClipSource:
-    """The pictures that a name with ``%04d`` stands for; none may be missing."""
+    """The image sequence of a pattern as ``%04d.png``; raises Usage where a number is missing."""
     before, digits, after = _NUMBERED.findall(pattern.name)[0]
     name = re.compile(rf"{re.escape(before)}(\d{{{int(digits or 1)},}}){re.escape(after)}")
     matches = ((path, name.fullmatch(path.name)) for path in pattern.parent.glob("*"))
@@ -178,14 +177,14 @@ def _matching(pattern: str, *, recursive: bool) -> Iterator[ClipSource]:
 
 
 def _is_wanted(path: Path, folder: Path) -> bool:
-    """Whether it is a file, not hidden, and no output of ours."""
+    """Whether ``path`` is a file, not hidden below ``folder``, and no output of ours."""
     inside = path.relative_to(folder) if path.is_relative_to(folder) else path
     hidden = any(part.startswith(".") and part not in (".", "..") for part in inside.parts)
     return path.is_file() and not hidden and not _MADE_STEM.match(path.stem)
 
 
 def _natural_order(path: Path) -> list[tuple[int, str]]:
-    """A key by which clip 9 comes before clip 10."""
+    """The sort key that puts clip 9 before clip 10."""
     return [
         (int(piece), "") if piece.isdecimal() else (-1, piece.casefold())
         for piece in re.split(r"(\d+)", str(path))

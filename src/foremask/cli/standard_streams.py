@@ -1,4 +1,4 @@
-"""Clips that come by standard input, and results that leave by standard output."""
+"""Reads clips from standard input, and writes results to standard output."""
 
 import os
 import shutil
@@ -21,7 +21,7 @@ _PIECE_BYTES: Final = 1 << 20
 
 
 def named(words: Sequence[str]) -> list[str]:
-    """The words with the two streams in place of each ``-``, which parsers take for an option."""
+    """Replace each ``-``, an option to cyclopts, by the path of the stream that it means."""
     before = ["", *words]
     return [
         word if word != "-" else (STANDARD_OUTPUT if last in ("-o", "--output") else STANDARD_INPUT)
@@ -46,7 +46,7 @@ def read_head() -> bytes:
 
 @contextmanager
 def spooled_input(head: bytes) -> Iterator[Path]:
-    """Standard input, which began with ``head``, as a file for the length of a block.
+    """Save standard input to a file for the block; ``head`` is what has been read of it already.
 
     A clip is read more than once. Raises OutputFailed where the disk has less than 1 GiB left.
     """
@@ -67,7 +67,7 @@ def spooled_input(head: bytes) -> Iterator[Path]:
 
 @contextmanager
 def spool_folder() -> Iterator[Path]:
-    """A folder for the length of a block: in TMPDIR, else in /var/tmp, which is on a disk."""
+    """A temporary folder for the block: in TMPDIR, else in /var/tmp, which is not in memory."""
     usual = "/var/tmp" if os.access("/var/tmp", os.W_OK) else None  # noqa: S108  # our own in it
     place = None if "TMPDIR" in os.environ else usual
     with tempfile.TemporaryDirectory(prefix="foremask-", dir=place) as folder:
@@ -75,7 +75,7 @@ def spool_folder() -> Iterator[Path]:
 
 
 def check_standard_output(*, as_json: bool) -> None:
-    """Raise Usage where no file may be written to standard output."""
+    """Raise Usage where standard output is a terminal, or taken by --json."""
     if as_json:
         raise Usage("--json and -o - both write to standard output: choose one")
     if sys.stdout.isatty():

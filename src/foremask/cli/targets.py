@@ -1,4 +1,4 @@
-"""Chooses the path and the format of each output, for all clips before the first is begun."""
+"""Chooses the path and the format of every output before the first is made."""
 
 import string
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from foremask.errors import OutputFailed
 def plan_jobs(
     sources: Sequence[ClipSource], output: str | None, product: Product
 ) -> tuple[list[Job], list[ClipSource]]:
-    """The jobs, and the sources that are left out: outputs of other sources.
+    """The jobs, and the sources that are left out because they are outputs of other sources.
 
-    Raises Usage where OUTPUT does not fit, where two targets would have one name, or where a target
-    would have the name of a source.
+    Raises Usage where OUTPUT cannot be used for the sources, where two jobs have one target, or
+    where OUTPUT would replace a source.
     """
     jobs = [_job(source, len(sources), output, product) for source in sources]
     by_target: dict[Path, Job] = {}
@@ -76,7 +76,7 @@ def _job(source: ClipSource, number_of_sources: int, output: str | None, product
     else:
         target = Path(output)
     named = Path(made) if target == Path(STANDARD_OUTPUT) else target
-    if not source.is_picture or not product.suffix:  # none is a folder's, which no picture becomes
+    if not source.is_picture or not product.suffix:  # a matting tool's folder has none
         return Job(source, target, product.form(named))
     if named.suffix.lower() != PNG:
         raise Usage(f"the {product.name} of a picture is a PNG: let {target.name!r} end in {PNG}")
@@ -85,7 +85,7 @@ def _job(source: ClipSource, number_of_sources: int, output: str | None, product
 
 def _filled(template: str, source: ClipSource, suffix: str) -> str:
     path = source.path
-    # clip, clip.mov, the clip's folder, and the mask's ending with its dot
+    # such as: clip, clip.mov, the clip's folder, and .mp4, the output's ending
     values = {"stem": path.stem, "name": path.name, "dir": str(path.parent), "ext": suffix}
     try:
         return "".join(
@@ -98,9 +98,9 @@ def _filled(template: str, source: ClipSource, suffix: str) -> str:
 
 
 def make_folder(target: Path, output: str | None) -> None:
-    """Make the folder that OUTPUT asks for, where it names one.
+    """Make the target's folder where OUTPUT is a folder or a template.
 
-    A plain file's folder must be there.
+    The folder of a plain file must exist.
     """
     if output is None or not (output.endswith("/") or "{" in output or Path(output).is_dir()):
         return
