@@ -1,4 +1,4 @@
-"""Masks and cut-outs of pictures that are arrays: streams in and out."""
+"""Masks and cut-outs of frames that are NumPy arrays: one iterator in, one out."""
 
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -22,15 +22,15 @@ from foremask.vision.prefetch import tee
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 
-MOST_WAITING: Final = 2 * LAG_FRAMES  # frames: more than are ever decided together
+MOST_WAITING: Final = 2 * LAG_FRAMES  # frames: more than a mask ever lags
 
 
 def mask_arrays(arrays: Iterable[ArrayLike], options: MaskOptions) -> Generator[Alpha, None, None]:
-    """One alpha for each array, in order, of its size.
+    """Yield one alpha for each array, in order and of the array's size.
 
-    Masks come up to `LAG_FRAMES` later than their arrays, which wait as 4:2:0: 1.5 bytes a pixel.
-    ``arrays`` is drawn from in another thread. Raises FieldInvalid where an array is no RGB
-    picture, or has another size than the first, or where a hint is not on one of the first
+    The network's mask comes up to `LAG_FRAMES` after its array; arrays that wait are kept as 4:2:0,
+    1.5 bytes a pixel. Another thread iterates over ``arrays``. Raises FieldInvalid where an array
+    is no RGB picture, or differs in size from the first, or where a hint is not on one of the first
     `MOST_WAITING` frames, and ModelUnavailable.
     """
     pictures = iter(arrays)
@@ -43,7 +43,7 @@ def mask_arrays(arrays: Iterable[ArrayLike], options: MaskOptions) -> Generator[
 def cut_out_arrays(
     arrays: Iterable[ArrayLike], options: CutOutOptions
 ) -> Generator[Rgba, None, None]:
-    """One picture with straight alpha for each array, as `mask_arrays`; opaque on a background."""
+    """As `mask_arrays`, but yield RGBA with straight alpha; over a background, alpha is 255."""
     pictures = iter(arrays)
     first = next(pictures, None)
     if first is not None:
@@ -54,7 +54,7 @@ def cut_out_arrays(
 
 
 def as_rgba(colours: NDArray[np.generic], levels: Levels | None) -> Rgba:
-    """The colours with their alpha; 255 where there is none."""
+    """Join colours and alpha; without ``levels``, alpha is 255."""
     alpha = np.full(colours.shape[:2], 255, np.uint8) if levels is None else levels
     return np.dstack([np.asarray(colours, np.uint8), alpha])
 
@@ -84,7 +84,7 @@ def _masked(
 
 
 def _hinted_until(hints: Sequence[Hint], size_px: tuple[int, int]) -> int:
-    """How many frames must be read before the first is masked."""
+    """The number of frames up to the last hint; all are read before the first is masked."""
     check_hints(hints, size_px=size_px)
     for number, hint in enumerate(hints):
         if hint.time_s is not None or (hint.frame or 0) >= MOST_WAITING:
@@ -104,7 +104,7 @@ def _frames(arrays: Iterable[ArrayLike], shape: tuple[int, int]) -> Iterator[Fra
 
 
 def checked_picture(array: ArrayLike, index: int, shape: tuple[int, int] | None) -> Rgb:
-    """The array as a picture, frame ``index``. Raises FieldInvalid where it is none."""
+    """The array as an RGB picture of ``shape``; else raises FieldInvalid, which names ``index``."""
     pixels = np.asarray(array)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise FieldInvalid(

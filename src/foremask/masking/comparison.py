@@ -1,4 +1,4 @@
-"""Source, mask and cut-out side by side at several moments, for people to judge by."""
+"""Draws contact sheets: source, mask, overlay and cut-out side by side at several moments."""
 
 from itertools import islice
 from pathlib import Path
@@ -17,10 +17,10 @@ SHEET_CELL_PX = 480  # the longer side of one picture on a sheet
 def contact_sheet(
     source: Path, mask: Path, target: Path, moments: int = 5, *, replace: bool = False
 ) -> None:
-    """Write the PNG ``target``, as `draw_sheet` draws it.
+    """Write the contact sheet of `draw_sheet` to the PNG ``target``.
 
-    Raises what that raises, and OutputFailed where ``target`` is one of the videos, or exists and
-    ``replace`` is not set.
+    Raises what `draw_sheet` raises, and OutputFailed where ``target`` is one of the videos, or
+    exists and ``replace`` is not set.
     """
     check_output(target, source, mask, replace=replace)
     check_png(target)
@@ -30,10 +30,10 @@ def contact_sheet(
 
 
 def draw_sheet(source: Path, mask: Path, moments: int) -> bytes:
-    """A PNG of moments that are spread evenly and begin with the first frame.
+    """Return a PNG with a row for each moment, evenly spread from the first frame on.
 
-    Raises what `probe` and `VideoReader` raise for either video, NoFrames where they have none in
-    common, and FieldInvalid for more than 100 moments.
+    Raises what `probe` and `VideoReader` raise for either video, NoFrames where they have no frame
+    in common, and FieldInvalid for more than 100 moments.
     """
     if not 1 <= moments <= MOST_MOMENTS:
         raise FieldInvalid(f"{moments} moments are asked for; 1 to {MOST_MOMENTS} can be shown")

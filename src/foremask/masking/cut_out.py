@@ -1,4 +1,4 @@
-"""Cuts the subject out of a clip, by the network or a mask: onto nothing, or over a background."""
+"""Cuts the subject out of a clip, by the network or a mask: with alpha or over a background."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
@@ -66,7 +66,7 @@ from foremask.vision.matting.foreground import Behind, foreground_colours
 from foremask.vision.resample import as_alpha, as_levels
 
 DrawBackground = Callable[[Frame, Rgb, Levels], Rgb]
-"""The background of an upright frame, from its own picture and alpha."""
+"""Returns the background for a frame, from its upright picture and mask."""
 
 _WITH_ALPHA: Final[dict[str, Form]] = {form.suffix: form for form in AlphaFormat}
 _SUBJECT: Final = 6  # of 255: fainter pixels do not count for auto_zoom
@@ -76,10 +76,10 @@ type Box = tuple[slice, slice]
 
 
 def form_for(target: Path, options: CutOutOptions) -> Form:
-    """What ``target`` is written as.
+    """The format in which ``target`` is written.
 
-    Raises PresetUnsuitable for a transparent cut-out in what has no alpha, FieldInvalid where
-    neither the preset nor the name's ending tells, or where they contradict each other.
+    Raises PresetUnsuitable for a transparent cut-out in a format without alpha, FieldInvalid where
+    neither preset nor file ending names a format, or where they contradict each other.
     """
     transparent, suffix = options.background is None, target.suffix.lower()
     presets: dict[str, Form] = {**PRESET_OF_SUFFIX}
@@ -96,7 +96,7 @@ def form_for(target: Path, options: CutOutOptions) -> Form:
 def check_target(
     target: Path, options: CutOutOptions, *sources: Path, replace: bool = False
 ) -> Form:
-    """Check the target and the options as `cut_out` does, and return its form."""
+    """Check the target and the options as `cut_out` does, and return the format."""
     form = form_for(target, options)
     behind = options.background.file if options.background is not None else None
     if behind is not None and is_same_file(target, behind):
@@ -126,21 +126,20 @@ def cut_out(
     clip_start_s: float | None = None,
     mask_target: Path | None = None,
 ) -> Report:
-    """Write to ``target`` the subject of ``source`` on nothing, or on ``options.background``.
+    """Write the subject of ``source`` to ``target``, transparent or over ``options.background``.
 
-    Alpha is straight. Size, frames, times and sound are those of the source, as for `mask_video`,
-    whose errors, hooks and rules for files that are there already hold here too. A ``target`` like
-    ``frames/%04d.png`` makes that directory, which must be empty or new. Besides, raises
-    PresetUnsuitable where the preset has no alpha and no background is named, and FieldInvalid for
-    a background that cannot be read.
+    Alpha is straight. Size, frames, times and sound are those of the source. Errors, hooks and
+    rules for existing files are those of `mask_video`. A ``target`` like ``frames/%04d.png`` makes
+    that directory, which must be empty or new. Also raises PresetUnsuitable where the preset has no
+    alpha and no background is named, and FieldInvalid for a background that cannot be read.
 
-    With ``mask``, a mask video of ``source`` in any preset, the network is not asked; FieldInvalid
-    where it has other frames. ``auto_zoom`` then crops all frames alike, as closely as the subject
-    allows. An excerpt is that of both.
+    With ``mask``, a mask video of ``source`` in any preset, the network is not run, and an excerpt
+    applies to both videos; raises FieldInvalid where the mask has other frames. ``auto_zoom`` then
+    crops all frames to the smallest box that holds the subject on every frame.
 
     With a ``span``, ``source`` is what `segments.cut` made of a clip that starts at
-    ``clip_start_s``, and ``target`` becomes a part for `segments.join`. The mask itself, with the
-    sound, goes to ``mask_target``, where there is memory for one more encoder.
+    ``clip_start_s``, and ``target`` becomes a part for `segments.join`. Where there is memory for
+    one more encoder, the mask itself, with the sound, is written to ``mask_target``.
     """
     form = check_target(target, options, *filter(None, (source, mask)), replace=replace)
     asked = dataclasses.replace(options.mask, preset=stand_in(form), matte=NO_MATTE)
@@ -171,7 +170,7 @@ def cut_out(
 def _opened_mask(
     target: Path | None, form: Form, plan: MaskingPlan, *, part: bool
 ) -> Iterator[list[MaskWriter]]:
-    """A writer of the mask beside that of ``form``, where it is wanted and memory allows."""
+    """A writer for the mask itself; none without ``target``, or where memory is short."""
     if target is None or not has_memory_for_mask(plan.clip, form, plan.options.limits.memory_bytes):
         yield []
         return
@@ -193,7 +192,7 @@ def _opened_plan(
     mask: Path | None,
     behind: dict[int, Behind],
 ) -> Iterator[MaskingPlan]:
-    """The plan by the network, which fills ``behind`` as `refine_edges`, or by a stored mask."""
+    """The plan by the stored ``mask``, or by the network: `refine_edges` then fills ``behind``."""
     if mask is not None:
         options = dataclasses.replace(options, cache=None)
         with (
@@ -204,7 +203,7 @@ def _opened_plan(
         ):
             yield dataclasses.replace(plan, runtime="stored mask", decodes_once=True)
         return
-    if refiner is None and options.quality is Quality.BEST:  # it doubles the time of the colours
+    if refiner is None and options.quality is Quality.BEST:  # it doubles the colours' time
         ahead = ahead_frames(frame_bytes(clip), options.quality)
         refiner = partial(refine_edges, ahead_frames=ahead, behind=behind)
     with opened_plan(source, clip, options, span, masker, refiner) as plan:
@@ -212,7 +211,7 @@ def _opened_plan(
 
 
 def _stored(masks: Iterable[Frame], images: Iterable[Image]) -> Iterator[Alpha]:
-    """The masks of a file, in place of those of the network."""
+    """The `ImageMasker` that reads stored masks instead of running the network."""
     for image, found in zip_longest(images, masks):
         if image is None or found is None:
             longer, shorter = ("mask", "clip") if image is None else ("clip", "mask")
@@ -236,9 +235,9 @@ def _at_full_size(pairs: Iterable[tuple[Frame, Alpha]]) -> Iterator[tuple[Frame,
 
 
 def _subject_box(mask: Path, clip: Clip, matte: Matte) -> Box | None:
-    """The smallest box, with even numbers, that holds the subject on all frames.
+    """The smallest box with even coordinates that holds the subject on all frames.
 
-    None without one.
+    None if there is no subject.
     """
     rows, columns = np.zeros(0, np.intp), np.zeros(0, np.intp)
     turn = Orientation.from_matrix(clip.matrix)
@@ -266,16 +265,16 @@ def opened_cutter(
     clip: Clip,
     options: CutOutOptions,
     clip_start_s: float | None = None,
-    behind: dict[int, Behind] | None = None,  # as of `refine_edges`
+    behind: dict[int, Behind] | None = None,  # filled by `refine_edges`
     box: Box | None = None,
     *,
     part: bool = False,
     replace: bool = False,
 ) -> Iterator["CutOutWriter"]:
-    """The writer of the cut-out ``target``, which appears when the block has succeeded.
+    """The writer of the cut-out; ``target`` appears when the block has succeeded.
 
-    With a ``box``, that part of each picture. ``clip`` is what is written; ``clip_start_s`` is when
-    its first frame is shown, None for its own start.
+    With a ``box``, only that part of each picture is written. ``clip`` describes the frames that
+    are written; ``clip_start_s`` is the start of the whole clip, None where ``clip`` is whole.
     """
     form, excerpt = form_for(target, options), options.mask.excerpt
     if clip_start_s is None:  # the times of an excerpt count from zero
@@ -303,9 +302,9 @@ def opened_cutter(
 
 @dataclass(frozen=True, slots=True)
 class FrameCutter:
-    """Cuts frames out by their masks; ``deep`` gives 16 bits of frames that have more than 8.
+    """Cuts frames out by their masks; with ``deep``, those of more than 8 bits are cut in 16 bits.
 
-    Each is cut once: what `refine_edges` has found ``behind`` its edges is forgotten then.
+    Each frame is cut only once: its entry in ``behind``, from `refine_edges`, is removed then.
     """
 
     matte: Matte
@@ -314,7 +313,7 @@ class FrameCutter:
     deep: bool = False
 
     def cut(self, levels: Levels, frame: Frame) -> tuple[Rgb | DeepRgb, Levels | None]:
-        """The picture and its alpha, None where it is opaque; all upright, ``levels`` too."""
+        """Cut by the upright mask ``levels``: upright picture, and its alpha, None if opaque."""
         kept = tools.inverted(levels) if self.matte.invert else levels
         picture = frame.rgb(frame.width, frame.height)
         behind = None if self.behind is None else self.behind.pop(frame.index, None)
@@ -327,7 +326,7 @@ class FrameCutter:
             share, colours, shown = shown, over(colours, drawn, shown), None
         if not self.deep or not frame.is_deep:
             return colours, shown
-        share = np.where(kept, share, 0)  # elsewhere nothing of the picture is left
+        share = np.where(kept, share, 0)  # where the mask is 0, the picture is not shown
         return deepened(colours, picture, frame.deep_rgb(), share), shown
 
 
@@ -352,7 +351,7 @@ class CutOutWriter:
 def opened_background(
     background: Background | None, clip_start_s: float
 ) -> Iterator[DrawBackground | None]:
-    """Opens what is drawn behind each frame; a video begins with the clip."""
+    """Open the background, None if transparent; a background video begins with the clip."""
     if background is None:
         yield None
     elif background.kind is BackgroundKind.COLOUR:

@@ -19,7 +19,7 @@ from foremask.options import AlphaFormat, MaskOptions, MattingTool
 from foremask.types import Levels
 from foremask.vision.drawing import as_png
 
-_NUMBER: Final = "%06d.png"  # the tools sort by text: wide enough for eleven hours
+_NUMBER: Final = "%06d.png"  # the tools sort names as text; six digits last eleven hours
 _FIRST_IS_EMPTY: Final = (
     "nothing is in the mask of the first frame, and the tool follows only what is there:"
     " begin where the subject is in the picture (--start)"
@@ -28,10 +28,10 @@ _FIRST_IS_EMPTY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Files below the folder, ``{clip}`` being its name; a mask without a number is the first's.
+    """Where a tool expects its files; ``{clip}`` stands for the name of the output folder.
 
-    ``soft`` masks have all levels. The others are black and white: their tools take the faintest
-    grey for the subject.
+    A mask without a number is written for the first frame only. ``soft`` masks have all levels;
+    ``hard`` ones are black and white, since the tools take the faintest grey for the subject.
     """
 
     frames: str
@@ -59,8 +59,8 @@ def hand_off(
 ) -> Report:
     """Make ``target`` the folder that ``tool`` reads: PNGs of 8 bits, upright, numbered from 1.
 
-    ``target`` is new or empty. ``frames.csv`` in it has the times of the frames. Else as
-    `mask_video`, whose hooks and errors hold here too. Docs: recipes.md.
+    ``target`` must be new or empty. Its ``frames.csv`` has the times of the frames. Hooks and
+    errors are those of `mask_video`. Docs: recipes.md.
     """
     check_directory(target)
     options = dataclasses.replace(options, preset=stand_in(AlphaFormat.PNG_FILES))
@@ -79,7 +79,7 @@ def hand_off(
 
 class _HandOffWriter:
     def __init__(self, folder: Path, clip: Clip, layout: _Layout, name: str) -> None:
-        safe = name.replace("%", "_")  # a % would be taken for the place of the number
+        safe = name.replace("%", "_")  # a % would be taken for the frame number
 
         def placed(pattern: str) -> str:
             below = pattern.format(clip=safe)

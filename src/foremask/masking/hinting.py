@@ -1,4 +1,4 @@
-"""Infers the frames that hints are on, before the clip is masked."""
+"""Runs the network on the frames that have hints, before the clip is masked."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -44,7 +44,7 @@ def guidance_of_frames(
     quality: Quality,
     cache: NetworkCache | None = None,
 ) -> Guidance:
-    """What the hints say; ``opened`` returns the clip's frames, and is called twice at most.
+    """The guidance by the hints; ``opened`` opens the clip's frames, and is called once or twice.
 
     ``size_px`` are width and height of the upright pictures. Raises FieldInvalid for a hint beyond
     the end of the clip, and the errors of ``opened``.
@@ -74,13 +74,13 @@ def guidance_of_frames(
 def guidance_of_frame(
     frame: Frame, hints: Sequence[Hint], network: Network, quality: Quality
 ) -> Guidance:
-    """The guidance of hints that are all taken to be on this frame."""
+    """The guidance by hints that all apply to this frame, whatever moment they name."""
     marks = _marks(dict(enumerate(hints)), (frame.width, frame.height))
     return learn([(frame.pts, shown(frame), marks)], network, TIERS[quality], pts_of)
 
 
 def remarks(guidance: Guidance) -> tuple[str, ...]:
-    """Warnings of the report about hints that contradict each other."""
+    """Warnings for the report about hints that contradict each other."""
     return tuple(
         f"hints[{later}] contradicts hints[{earlier}]: the later one counts"
         for each in guidance.frames.values()
@@ -121,7 +121,7 @@ def _hinted_frames(
 
 
 def _with_ends(frames: Iterable[Frame]) -> Iterator[tuple[Frame, float, int]]:
-    """Each frame, the time at which the next one is shown, and its number; times from zero."""
+    """Each frame, the time at which it ends, in s from the first frame, and its number."""
     before: Frame | None = None
     first_s = 0.0
     for frame in frames:
@@ -136,7 +136,7 @@ def _with_ends(frames: Iterable[Frame]) -> Iterator[tuple[Frame, float, int]]:
 
 
 def _marks(hints: Mapping[int, Hint], size_px: tuple[int, int]) -> list[Mark]:
-    """A mark for each hint, and of a paint one for its white and one for its black."""
+    """A mark for each point or box, and two for each paint: its white and its black."""
     width, height = size_px
     marks = []
     for number, hint in hints.items():

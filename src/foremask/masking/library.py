@@ -64,10 +64,10 @@ type OnProgress = Callable[[Progress], object]
 
 
 class NetworkOptions(TypedDict, total=False):
-    """Arguments that every function that finds masks takes.
+    """Arguments of every function that runs the network.
 
     ``quality`` is ``fast``, ``balanced`` (the default) or ``best``; ``device`` is where the network
-    runs, ``auto`` or as docs/cli.md has it; ``model`` is an ONNX file of one's own.
+    runs: ``auto``, or another name in docs/cli.md; ``model`` is an ONNX file of one's own.
     """
 
     quality: QualityName
@@ -104,12 +104,13 @@ def mask_video(
     """Write the mask video of a file; white is the foreground.
 
     Without ``target``, clip.mov is masked into clip.mask.mp4 beside it; the report has the name.
-    Without ``preset``, the target's ending decides: .mp4, .webm, .mov, .mkv or .gif. ``start_s``
-    and ``end_s``, in seconds from the first frame, ask for a part of it; times count from the
-    start. ``hints`` say which thing is the subject, or is not (docs/hints.md); their frames and
-    times count from the start too. ``cache`` is a file of the network's results, with which a later
-    call with more hints takes a fraction of the time, or a directory of such files. ``on_progress``
-    is called in the caller's thread, and cancels by raising. ``target`` appears when it is whole.
+    Without ``preset``, the target's ending decides: .mp4, .webm, .mov, .mkv or .gif. With
+    ``start_s`` and ``end_s``, in seconds from the first frame, only that part is masked, and its
+    times count from ``start_s``. ``hints`` say which thing is the subject, or is not
+    (docs/hints.md); their frames and times count from ``start_s`` too. ``cache`` is a file for the
+    network's results, or a directory of such files: with it, a later call with more hints takes a
+    fraction of the time. ``on_progress`` is called in the caller's thread, and cancels by raising.
+    ``target`` appears when it is complete.
 
     Raises FileNotFoundError; FieldInvalid for an invalid argument; ClipRefused for a clip
     that cannot be masked; ModelUnavailable where the weights are not here; OutputFailed where
@@ -147,14 +148,14 @@ def cut_out(
     replace: bool = False,
     **network: Unpack[NetworkOptions],
 ) -> FileReport:
-    """Write the subject of a clip or of a picture on nothing, or on a ``background``.
+    """Write the subject of a clip or of a picture, transparent or over a ``background``.
 
-    That is a colour by name or as ``#rrggbb``, ``blur`` or ``blur:RADIUS``, ``original`` or
+    A background is a colour by name or as ``#rrggbb``, ``blur`` or ``blur:RADIUS``, ``original`` or
     ``original:BRIGHTNESS``, or the path of a picture or of a video. Without ``target``, clip.mp4
     is cut out into clip.cutout.webm beside it, and photo.jpg into photo.cutout.png. Alpha is
     straight. Size, frames, times and sound are those of the source. A ``target`` like
-    ``frames/%04d.png`` makes that directory, which must be empty or new. With ``mask``, a mask that
-    is there already, the network is not asked. The rest is as for `mask_video`.
+    ``frames/%04d.png`` makes that directory, which must be empty or new. With ``mask``, an
+    existing mask, the network is not run. The rest is as for `mask_video`.
 
     Raises what `mask_video` raises, PresetUnsuitable where the preset has no alpha and no
     background is named, and FieldInvalid for a background that cannot be read.
@@ -180,13 +181,13 @@ def cut_out(
 def mask_frames(
     frames: Iterable[ArrayLike], *, hints: Sequence[Hint] = (), **network: Unpack[NetworkOptions]
 ) -> Generator[Alpha, None, None]:
-    """One float32 alpha for each frame of a clip that is no file, in order, of the frame's size.
+    """Yield one float32 alpha for each frame of a clip, in order and of the frame's size.
 
-    A frame is uint8 of shape (height, width, 3), red first; all have one size. Masks lag by
-    up to 220 frames, since a frame is decided together with what comes after it; those wait in
-    memory at 1.5 bytes a pixel. ``hints`` are on the first 412 frames, by number. ``frames`` is
-    drawn from in another thread, and never ends early: close the iterator to stop. Raises
-    FieldInvalid where a frame is none, and ModelUnavailable.
+    Frames are uint8 of shape (height, width, 3), red first, and all of one size. Masks lag by up
+    to 220 frames, since a mask depends on later frames too; the frames that wait take 1.5 bytes a
+    pixel of memory. ``hints`` are on the first 412 frames, by number. Another thread iterates over
+    ``frames``; close the iterator that is returned to stop it. Raises FieldInvalid for an invalid
+    frame, and ModelUnavailable.
     """
     return arrays.mask_arrays(frames, _mask_options(**network, hints=hints))
 
@@ -196,7 +197,7 @@ def mask_image(
 ) -> Alpha:
     """The float32 alpha of one picture: an array as for `mask_frames`, or a file.
 
-    A file is turned as viewers turn it. Raises what `mask_frames` raises, FileNotFoundError, and
+    A file's orientation tag is applied. Raises what `mask_frames` raises, FileNotFoundError, and
     ClipRefused where the file is no picture.
     """
     levels = stills.mask_frame(_frame(image), _mask_options(**network, hints=hints))
@@ -211,10 +212,10 @@ def cut_out_frames(
     hints: Sequence[Hint] = (),
     **network: Unpack[NetworkOptions],
 ) -> Generator[Rgba, None, None]:
-    """One uint8 array (height, width, 4) for each frame: its subject, with straight alpha.
+    """Yield one uint8 array (height, width, 4) for each frame: its subject, with straight alpha.
 
-    On a background, as `cut_out` has them, alpha is 255 everywhere. All else is as for
-    `mask_frames`; colours are those of 4:2:0 video.
+    Over a ``background``, given as for `cut_out`, alpha is 255 everywhere. Colours have the
+    resolution of 4:2:0 video. All else is as for `mask_frames`.
     """
     masking = _mask_options(**network, matte=matte, hints=hints)
     behind = Background.parse(fspath(background))
@@ -231,7 +232,7 @@ def cut_out_image(
 ) -> Rgba:
     """The subject of one picture, an array or a file: uint8 (height, width, 4), straight alpha.
 
-    On a background, as `cut_out` has them, alpha is 255 everywhere. Raises what `mask_image`
+    Over a ``background``, given as for `cut_out`, alpha is 255 everywhere. Raises what `mask_image`
     raises.
     """
     masking = _mask_options(**network, matte=matte, hints=hints)
@@ -242,7 +243,7 @@ def cut_out_image(
 
 
 def probe(source: FilePath) -> Clip:
-    """What a clip is, from its header; raises ClipRefused where it cannot be masked."""
+    """Read a clip's facts from its header; raises ClipRefused where it cannot be masked."""
     return probing.probe(Path(source))
 
 
@@ -257,10 +258,10 @@ def verify(
 
 
 def read_frames(source: FilePath) -> Iterator[tuple[int, Rgb]]:
-    """Each frame of a clip: its pts and its upright picture.
+    """Yield each frame of a clip: its pts and its upright picture.
 
     The pts count in ``probe(source).time_base`` seconds. HDR is tone-mapped. Raises ClipRefused,
-    also later, where the file breaks.
+    also during the iteration where the file is corrupt.
     """
     with VideoReader(Path(source)) as reader:
         for frame in reader:
@@ -268,7 +269,7 @@ def read_frames(source: FilePath) -> Iterator[tuple[int, Rgb]]:
 
 
 def read_masks(mask: FilePath) -> Iterator[tuple[int, Alpha]]:
-    """Each frame of a mask video: its pts, and its upright alpha, 1 where the mask is white."""
+    """Yield each frame of a mask video: its pts, and its upright alpha, 1 where it is white."""
     with VideoReader(Path(mask)) as reader:
         for frame in reader:
             levels = frame.orientation.to_upright(frame.luma())
@@ -278,9 +279,9 @@ def read_masks(mask: FilePath) -> Iterator[tuple[int, Alpha]]:
 def find_things(
     source: FilePath, *, cache: FilePath | None = None, **network: Unpack[NetworkOptions]
 ) -> list[Thing]:
-    """List the things of a clip, the largest first, with the point that means each as a hint.
+    """List the things of a clip, the largest first, each with a hint that selects it.
 
-    This masks the clip, and writes only the ``cache``, which later hints read. Raises what
+    The clip is masked, but only the ``cache`` is written, for later calls with hints. Raises what
     `mask_video` raises before it writes.
     """
     return things_of(Path(source), _mask_options(**network, cache=_path(cache)))
@@ -304,10 +305,10 @@ def _as_method[**P, R](function: Callable[P, R]) -> Callable[Concatenate["Masker
 
 
 class Masker:
-    """Masks with one quality and one network, which is loaded when the Masker is made.
+    """Masks with one quality and one network, loaded now unless ``preload`` is False.
 
-    Threads may share it: their inferences take turns. A process keeps one network at a time, so two
-    Maskers with different models load them in turn.
+    Threads may share a Masker: their inferences take turns. A process keeps one network at a time,
+    so two Maskers with different models reload them whenever they alternate.
     """
 
     def __init__(
@@ -330,7 +331,7 @@ class Masker:
         self.close()
 
     def close(self) -> None:
-        """Free the network's memory; a Masker that is used again loads it again."""
+        """Free the network's memory; the next use of the Masker loads it again."""
         network_at.cache_clear()
 
     mask_video = _as_method(mask_video)

@@ -1,4 +1,4 @@
-"""Masks a stream as it comes: the network is asked when it is free, and its masks are moved on."""
+"""Masks a live stream: the network infers some frames, and optical flow moves masks to others."""
 
 import threading
 import time
@@ -25,16 +25,16 @@ from foremask.vision.temporal.flow import FlowEstimator, resize_flow, warp
 from foremask.vision.temporal.tier import TIERS, grid_of
 
 MOST_UNREAD: Final = 4  # frames
-MOST_WAITING: Final = 16  # half a second
-POLL_S: Final = 0.01  # of the network's answer, while no frame comes
+MOST_WAITING: Final = 16  # frames, about half a second
+POLL_S: Final = 0.01  # between looks at the network's answer, while no frame comes
 
 type TimedFrame = tuple[Frame, float]
-"""A frame, and when it came, by the monotonic clock."""
+"""A frame, and its arrival time in s by the monotonic clock."""
 
 
 @dataclass(slots=True)
 class LiveReport:
-    """What was shown; a frame's lag is from when it came to when its mask was written."""
+    """Counts of a live masking; a frame's lag is from its arrival to its mask's writing."""
 
     frames: int = 0
     dropped: int = 0
@@ -52,11 +52,11 @@ class LiveReport:
 
 
 class NewestFrames:
-    """Reads frames in a thread; yields those that came last, each with the moment at which it came.
+    """Reads frames in a thread, drops old ones, and yields the others with their arrival times.
 
-    At most `MOST_UNREAD` frames wait; of more, the oldest is dropped and counted. It yields None
-    while none waits. With ``in_time`` frames come at their times, and not as fast
-    as they are read.
+    At most `MOST_UNREAD` frames wait; when another arrives, the oldest is dropped and counted. It
+    yields None while no frame waits. With ``in_time``, frames arrive at the pace of their times,
+    not as fast as they can be read.
     """
 
     def __init__(self, frames: Iterable[Frame], *, in_time: bool) -> None:
@@ -65,7 +65,7 @@ class NewestFrames:
         self._unread: deque[TimedFrame] = deque()
         self._ended: Exception | None = None  # StopIteration where nothing failed
         self._stop, self._changed = threading.Event(), threading.Condition()
-        # Not waited for at the end: it may be waiting for a pipe.
+        # A daemon that is never joined: it may block on a pipe.
         threading.Thread(target=self._read, name="foremask live", daemon=True).start()
 
     def close(self) -> None:
@@ -106,11 +106,11 @@ class NewestFrames:
 
 
 class LiveMasker:
-    """Masks frames by what came before them.
+    """Masks frames without looking at later ones.
 
-    The network is asked about the newest frame whenever it is free. Frames that come meanwhile wait
-    for its answer, which is moved along the flow to each: `MOST_WAITING` at most, the others are
-    counted in ``dropped``.
+    Whenever the network is free, it infers the newest frame. At most `MOST_WAITING` frames wait
+    meanwhile, and get the inferred mask, moved along the optical flow; further frames are dropped,
+    and counted in ``dropped``.
     """
 
     def __init__(self, network: Network) -> None:
@@ -119,15 +119,15 @@ class LiveMasker:
         self._threads = ThreadPoolExecutor(1, "foremask network")
         self._flow = FlowEstimator()
         self._grey: Luma | None = None
-        self._mask: Alpha | None = None  # of the last frame that was answered
+        self._mask: Alpha | None = None  # of the last frame yielded
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
 
     def masks(self, frames: Iterable[TimedFrame | None]) -> Iterator[tuple[TimedFrame, Alpha]]:
-        """Each frame that is not dropped, in order, with its upright mask on a small grid."""
+        """Yield each frame that is not dropped, in order, with its upright mask on a small grid."""
         answer: Future[Alpha] | None = None
-        waiting: list[tuple[TimedFrame, Flow | None]] = []  # the first is the one asked about
+        waiting: list[tuple[TimedFrame, Flow | None]] = []  # the network infers the first
         for newest in frames:
             answered, ready = (waiting, answer) if answer and answer.done() else ([], None)
             if newest is None:
@@ -155,9 +155,9 @@ class LiveMasker:
     def _moved(
         self, waiting: list[tuple[TimedFrame, Flow | None]], answer: Future[Alpha] | None
     ) -> Iterator[tuple[TimedFrame, Alpha]]:
-        """The answer on the first frame, moved along the flow to the others.
+        """Yield the first frame with the network's mask, the others with it moved along the flow.
 
-        Where the last mask of before is more certain, that one stays.
+        Where the previous mask, moved to the first frame, is more certain, it is blended in.
         """
         new = answer.result() if waiting and answer else None
         for frame, flow in waiting:
@@ -167,7 +167,7 @@ class LiveMasker:
                 old = new if self._mask is None else self._mask
                 self._mask = new + (old - new) * np.maximum(_certainty(old) - _certainty(new), 0)
                 new = None
-            assert self._mask is not None  # noqa: S101  # the first of all has an answer
+            assert self._mask is not None  # noqa: S101  # the very first frame has an answer
             yield frame, self._mask
 
 
@@ -176,7 +176,7 @@ def _certainty(mask: Alpha) -> Alpha:
 
 
 def _opened(source: Path) -> VideoReader:
-    """In a thread, since FFmpeg itself waits for a camera's first frame whatever the signal."""
+    """Open in a thread, since FFmpeg ignores signals while it waits for a camera's first frame."""
     opened: Future[VideoReader] = Future()
 
     def open_source() -> None:
@@ -192,10 +192,10 @@ def _opened(source: Path) -> VideoReader:
 def mask_live(
     source: Path, pipe: BinaryIO, network: Network, behind: Background | None, report: LiveReport
 ) -> None:
-    """Write the masks of a stream, or its subject over what is ``behind``, until it ends.
+    """Write the masks of a stream, or its subject over the background ``behind``, until it ends.
 
-    A file comes at its own pace. ``report`` is kept up meanwhile. Raises ClipRefused, and
-    BrokenPipeError as `LiveWriter`.
+    A file is read at its own frame rate. ``report`` is updated with each frame. Raises ClipRefused,
+    and BrokenPipeError as `LiveWriter`.
     """
     reader = _opened(source)
     with (

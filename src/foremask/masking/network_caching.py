@@ -26,7 +26,7 @@ from foremask.vision.temporal.tier import TIERS
 from foremask.weights.catalogue import model_path, spec_of
 
 _MOST_BYTES: Final = 4 << 30
-"""Of all caches in a directory."""
+"""Limit of all caches in a directory together."""
 _SUFFIX: Final = ".cache"
 
 
@@ -39,12 +39,12 @@ def network_for(options: MaskOptions) -> Network:
 def opened_cache(
     source: Path, options: MaskOptions, span: Span | None = None
 ) -> Iterator[NetworkCache | None]:
-    """The cache in ``options.cache``; None where none is asked for.
+    """Open the cache at ``options.cache``; None where that is None.
 
-    In a file, results of another clip, part, quality, network or version of foremask are ignored
-    and replaced; it takes ``options.cache_bytes`` at most. In a directory each has a file of its
-    own, and together they take 4 GiB: those that were not used for longest are removed.
-    Raises FieldInvalid where a file is something else, and ModelUnavailable.
+    A file holds results of one clip, part, quality, network and version of foremask, of
+    ``options.cache_bytes`` at most; those of any other are ignored and replaced. In a directory,
+    each combination has its own file; above 4 GiB together, the least recently used are removed.
+    Raises FieldInvalid where the file is no cache, and ModelUnavailable.
     """
     path = options.cache
     if path is None:
@@ -79,12 +79,12 @@ def opened_cache(
         raise FieldInvalid(f"{error}; name another one", param="cache") from None
     if in_folder:
         with suppress(OSError):
-            os.utime(path)  # its time of use is now
+            os.utime(path)  # the time of its last use
         _trim(path.parent)
 
 
 def _trim(directory: Path) -> None:
-    """Remove the caches that were not used for longest, until all fit; those in use stay."""
+    """Remove the least recently used caches until the rest fits; those in use stay."""
     caches = []
     for each in directory.glob(f"*{_SUFFIX}"):
         with suppress(FileNotFoundError):  # another process may remove some meanwhile

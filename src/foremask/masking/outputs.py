@@ -19,8 +19,8 @@ _NO_HARD_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLI
 def check_output(target: Path, *sources: Path, replace: bool = False) -> None:
     """Raise OutputFailed unless ``target`` may be written.
 
-    It must not be one of ``sources``, by any name, hard link or symbolic link. What is there
-    already must be a file, and is only replaced where ``replace`` says so.
+    It must not be one of ``sources``, nor a hard or symbolic link to one. If it exists, it must be
+    a file, and ``replace`` must be set.
     """
     for source in sources:
         if is_same_file(target, source):
@@ -60,14 +60,14 @@ def is_same_file(one: Path, other: Path) -> bool:
 def written_whole(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """A hidden file beside ``target``; it is renamed to ``target`` when the block succeeds.
 
-    Otherwise it is removed. The next writer of ``target`` removes those that killed processes left.
+    Otherwise it is removed. The next writer of ``target`` removes what killed writers have left.
     Raises OutputFailed when the file cannot be written, or when ``target`` has been made meanwhile
     and ``replace`` is not set.
     """
     part = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
     with _translated(target):
         _remove_abandoned(target)
-        held = part.open("xb")  # what cannot be written is found now, not after an hour
+        held = part.open("xb")  # an unwritable folder fails now, not after an hour
     try:
         with held:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -92,7 +92,7 @@ def _name(part: Path, target: Path, *, replace: bool) -> None:
         part.replace(target)
         return
     try:
-        os.link(part, target)  # unlike a rename, it never takes the place of a file
+        os.link(part, target)  # unlike a rename, a link never replaces a file
     except FileExistsError:
         raise _exists(target) from None
     except OSError as error:
@@ -110,11 +110,11 @@ def _remove_abandoned(target: Path) -> None:
         unique = left.name.removeprefix(begin).removesuffix(end)
         if left.name != f"{begin}{unique}{end}" or len(unique) != 8:
             continue
-        # What has such a name need not be ours: a FIFO would wait for a writer for ever.
+        # O_NONBLOCK, since a stranger's FIFO may have such a name.
         with suppress(OSError), os.fdopen(os.open(left, os.O_RDONLY | os.O_NONBLOCK)) as opened:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink()
-            left.with_name(f".{left.name}.part").unlink(missing_ok=True)  # media/writer.py's
+            left.with_name(f".{left.name}.part").unlink(missing_ok=True)  # of media/writer.py
 
 
 def _exists(target: Path) -> OutputExists:
@@ -132,8 +132,8 @@ def check_directory(
 ) -> None:
     """Raise OutputFailed unless ``target`` may become a directory of files.
 
-    It may be an empty one already; ``replace`` allows for one that has only files that are ``ours``
-    by their names.
+    An empty directory may be there already; with ``replace``, also one in which ``ours`` is true of
+    every file name.
     """
     try:
         names = [each.name for each in target.iterdir()]
@@ -157,7 +157,7 @@ def check_directory(
 def directory_written_whole(target: Path) -> Iterator[Path]:
     """A hidden directory beside ``target``, renamed to ``target`` when the block succeeds.
 
-    Otherwise it is removed. What `check_directory` allowed to be replaced is removed then.
+    Otherwise it is removed. Files in an existing ``target`` are deleted before the renaming.
     """
     target = target.absolute()
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")

@@ -34,7 +34,7 @@ from foremask.vision.resample import as_alpha
 
 
 class FrameWriter(Protocol):
-    """Takes frames with masks of their size and coded orientation, then the last one's end in s."""
+    """Writes frames and masks of their size and coded orientation; ``end`` is in seconds."""
 
     def write(self, mask: Levels, frame: Frame) -> None: ...
     def finish(self, end: Fraction | None) -> Written: ...
@@ -84,7 +84,7 @@ def run_plan(
     on_frame: OnFrame,
     kind: ResultKind = ResultKind.MASK,
 ) -> Report:
-    """Mask the clip of ``plan`` into all ``writers``; the report is of the first."""
+    """Mask the clip of ``plan`` with all ``writers``; the report is of the first one's file."""
     with _Stages(plan, on_frame) as stages:
         masked_frames = stages.masked_frames()
         started = time.thread_time()
@@ -102,7 +102,7 @@ def run_plan(
 
 
 class _Stages:
-    """Decode, infer, pair and refine, each in its own thread; leaving the block ends them all."""
+    """Decodes, infers and refines in threads of their own; leaving the block ends them all."""
 
     def __init__(self, plan: MaskingPlan, on_frame: OnFrame) -> None:
         self._plan = plan
@@ -117,7 +117,7 @@ class _Stages:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()  # all stages at once, before each is waited for
+        self._stop.set()  # ends all stages at once; the next line waits for them
         self._stack.close()
 
     def _newest(self) -> Alpha | None:
@@ -126,7 +126,7 @@ class _Stages:
 
     @property
     def end(self) -> Fraction | None:
-        """Where the last frame of the span ends, in seconds; known when all frames are read."""
+        """When the last frame to write ends, in seconds; known when all frames are read."""
         span = self._plan.span
         if span is None or span.end_pts is None:
             return self.reader.end
@@ -144,7 +144,7 @@ class _Stages:
         return self._ahead(refined, min(2, ahead), "refine", self.progress.report)
 
     def _decoded(self) -> tuple[Iterator[Frame], Iterator[Frame]]:
-        """The decoded frames twice: for the network, and to be paired with their masks."""
+        """Two iterators over the decoded frames: for the network, and to pair with the masks."""
         analysed = self._around_span(self.reader)
         if self._plan.decodes_once:
             size = max(1, WINDOW_BYTES // frame_bytes(self._plan.clip))
@@ -158,7 +158,7 @@ class _Stages:
         return VideoReader(self._plan.source, self._plan.options.excerpt)
 
     def _around_span(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """The frames of the span and its context on each side; later ones are not decoded."""
+        """The frames that the span shows to the masker; later ones are not decoded."""
         span = self._plan.span
         for frame in frames:
             if span is None or span.shows(frame.pts):
@@ -177,9 +177,9 @@ class _Stages:
 def _paired(
     frames: Iterator[Frame], alphas: Iterable[Alpha], span: Span | None, statistics: Statistics
 ) -> Iterator[tuple[Frame, Alpha]]:
-    """Each frame of the span with its mask.
+    """Pair each frame of the span with its mask.
 
-    The loop is over masks: when the masker fails, its error surfaces here before the frames end.
+    The loop is over masks, not frames, so that an error of the masker is raised at once.
     """
     for number, alpha in enumerate(alphas):
         frame = next(frames, None)

@@ -29,14 +29,12 @@ from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 
 WINDOW_BYTES: Final = 200_000_000
-"""How much decoded frames may take that wait for their masks: 8-bit 4:2:0 up to 960 by 540.
+"""Memory for decoded frames that wait for their masks: enough for 8-bit 4:2:0 up to 960 by 540.
 
-docs/adr/0057; the tee between the two readers of frames holds it.
+The tee in `pipeline` keeps to it; docs/adr/0057.
 """
 _QUEUE_BYTES: Final = 16_000_000  # of frames that wait between two stages
-_AHEAD_BYTES: Final = (
-    100_000_000  # of frames that wait for a backdrop: its reach, up to 4 megapixels
-)
+_AHEAD_BYTES: Final = 100_000_000  # of frames that wait for their backdrops: 16 of 4 megapixels
 
 
 type ImageMasker = Callable[[Iterable[Image]], Iterator[Alpha]]
@@ -54,10 +52,10 @@ def refine_edges(
     ahead_frames: int | None = None,
     behind: dict[int, Behind] | None = None,
 ) -> Iterator[tuple[Frame, Levels]]:
-    """The standard `Refiner`: outlines follow the colour edges, then the full-size detail.
+    """The standard `Refiner`: move outlines to the colour edges, then refine them at full size.
 
-    ``ahead_frames`` as in `resolve_outlines`. By a frame's index, ``behind`` gets the background
-    behind its soft edges.
+    ``ahead_frames`` is that of `resolve_outlines`. ``behind`` is filled, by frame index, with the
+    background behind soft edges.
     """
     for frame, alpha, backdrop in resolve_outlines(pairs, ahead_frames):
         if behind is not None and backdrop is not None:
@@ -70,8 +68,8 @@ def refine_edges(
 class MaskingPlan:
     """How one clip is masked.
 
-    With a ``span``, only its frames are written. ``decodes_once``: decoded frames wait in memory
-    for their masks; else a second reader decodes them again.
+    With a ``span``, only its frames are written. With ``decodes_once``, decoded frames wait in
+    memory for their masks; otherwise a second reader decodes them again.
     """
 
     source: Path
@@ -114,12 +112,12 @@ def opened_plan(
     refiner: Refiner | None = None,
     on_picked: Callable[[list[PickedAnchor]], None] | None = None,
 ) -> Iterator[MaskingPlan]:
-    """Load the network, open its cache, and decide how often frames are decoded, for a block.
+    """Load the network, open its cache, and decide how often frames are decoded.
 
-    ``on_picked`` gets the anchors of each window. Raises ModelUnavailable and what `opened_cache`
-    raises.
+    ``on_picked`` is called with the anchors of each window. Raises ModelUnavailable and what
+    `opened_cache` raises.
     """
-    runtime, work, decodes_once = "own masker", Work(), False  # since the masker's lag is unknown
+    runtime, work, decodes_once = "own masker", Work(), False  # since ``masker``'s lag is unknown
     with opened_cache(source, options, span) as cache:
         if masker is None:
             network, tier = network_for(options), TIERS[options.quality]
@@ -162,7 +160,7 @@ def _shortened(clip: Clip, excerpt: Excerpt) -> Clip:
 def _frames_can_wait(clip: Clip, quality: Quality) -> bool:
     """Whether the tee can hold all frames that the network needs before its first mask.
 
-    If it could not, both readers would wait for each other for ever.
+    If it could not, the tee's two consumers would wait for each other for ever.
     """
     return TIERS[quality].keeps_frames and LAG_FRAMES * frame_bytes(clip) <= WINDOW_BYTES
 
@@ -173,7 +171,7 @@ def queue_frames(clip: Clip) -> int:
 
 
 def ahead_frames(bytes_per_frame: int, quality: Quality) -> int | None:
-    """How many decoded frames may wait for later ones; None where no backdrop is estimated."""
+    """How many later frames a backdrop is estimated from; None where none is estimated."""
     if not TIERS[quality].uses_backdrop:
         return None
     return min(BACKDROP_REACH_FRAMES, _AHEAD_BYTES // bytes_per_frame)

@@ -15,21 +15,24 @@ from foremask.types import Alpha, Levels
 from foremask.vision.temporal.blocks import BLOCK_FRAMES
 
 ASKED_SHARE, DECIDED_SHARE, WRITTEN_SHARE = 0.8, 0.15, 0.05
-"""Shares of a run's time: 0.75-0.82, 0.11-0.18 and 0.02-0.07 on six clips in all qualities."""
+"""Inference, decision and writing took 0.75-0.82, 0.11-0.18 and 0.02-0.07 of the time of a run.
+
+Measured on six clips in all qualities.
+"""
 LEAST_SHARE: Final = 0.05  # of the frames must be done before the time left is estimated
-EXPECTED_FRAMES: Final = 6  # an expected pace weighs as much as so many measured frames
+EXPECTED_FRAMES: Final = 6  # weight of the expected pace, in measured frames
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
     """How far a masking is.
 
-    ``frames_done`` counts work in frames: what the network, the decision and the writing have done
-    of a frame are parts of it. ``frames_total`` is what the header declares, or an
-    estimate until ``total_is_known``; None where there is neither. ``left_s`` is estimated from
-    the seconds that each stage of this run took, and what a stage that has not begun usually takes
-    beside the network; None where that cannot be said yet. ``newest`` is the network's mask of the
-    last frame that it has inferred: upright, small and not decided yet; do not change it.
+    ``frames_done`` is the work done, in frames: inference, decision and writing each make a part of
+    a frame. ``frames_total`` is the header's number of frames, or an estimate until
+    ``total_is_known``; None where there is neither. ``left_s`` is estimated from the seconds that
+    each stage has taken, with its usual share of the time for a stage that has not begun; None
+    before that is possible. ``newest`` is the network's mask of the last frame that it has
+    inferred: upright, small and not decided yet; do not change it.
     """
 
     frames_done: int
@@ -44,7 +47,7 @@ OnFrame = Callable[[Progress], object]
 
 @dataclass(slots=True)
 class Stage:
-    """The frames that a stage is through with, and the seconds that they took."""
+    """The number of frames that a stage has finished, and the seconds that they took."""
 
     frames: float = 0
     spent_s: float = 0.0
@@ -55,7 +58,7 @@ class Stage:
         return self.spent_s / self.frames if self.frames else 0.0
 
     def left_s(self, total: int, expected_s: float | None) -> float | None:
-        """Seconds for the other frames of ``total``, each ``expected_s`` until one is measured."""
+        """Seconds for the rest of ``total`` frames, by the expected pace and the measured one."""
         if self.frames >= total:
             return 0.0
         pace_s = self.pace_s
@@ -66,12 +69,12 @@ class Stage:
 
 @dataclass(slots=True)
 class Work:
-    """What the network, the decisions and the writing have done, in one clock.
+    """The progress of inference, decision and writing, timed by one clock.
 
-    The time between two events belongs to the stage of the later one, so the stages' seconds add up
-    to those of the run though stages overlap. The time before the first event counts for none.
-    ``anchors_per_frame`` is how many the quality allows, None where a masker has no anchors;
-    ``asks`` is False where the network's results are kept, and take no time.
+    The time between two events is added to the later event's stage, so that the seconds of the
+    stages add up to those of the run though stages overlap. The time before the first event is not
+    counted. ``anchors_per_frame`` is the quality's limit, None where a masker has no anchors;
+    ``asks`` is False where the network's results are in the cache, and take no time.
     """
 
     anchors_per_frame: float | None = None
@@ -86,20 +89,20 @@ class Work:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add_anchor(self, levels: Levels) -> None:
-        """Count an anchor: until its block is done, for as many frames as the quality allows it."""
+        """Count an anchor as 1 / ``anchors_per_frame`` frames, up to the length of its block."""
         self.newest = levels
         self._in_block += 1
         frames = min(self._in_block / (self.anchors_per_frame or 1), BLOCK_FRAMES)
         self._add(self.asked, self._block_start + frames)
 
     def ask_to(self, frame: int) -> None:
-        """All inferences before this frame are done."""
+        """Note that all inferences before ``frame`` are done."""
         if frame > self._block_start:
             self._block_start, self._in_block = frame, 0
             self.asked.frames = max(self.asked.frames, frame)
 
     def decide_to(self, frame: int) -> None:
-        """The masks of all anchors before this frame are decided."""
+        """Note that the masks of all anchors before ``frame`` are decided."""
         self._add(self.decided, frame)
 
     def write(self) -> None:
@@ -125,7 +128,7 @@ class Work:
         return sum(share * count for share, count in zip(shares, counts, strict=True))
 
     def left_s(self, total: int) -> float | None:
-        """Seconds for what ``total`` frames still need, None where they cannot be said."""
+        """Seconds until ``total`` frames are done; None where they cannot be estimated."""
         if self.anchors_per_frame is None:
             return self.written.left_s(total, None)
         if not self.asked.spent_s:  # the first event is not timed
@@ -142,7 +145,7 @@ class Work:
 
 @dataclass(slots=True)
 class ProgressCounter:
-    """Counts frames that enter and leave the stages, and reports when more of the work is done."""
+    """Counts the frames that are read and written, and reports when more work is done."""
 
     clip: Clip
     span: Span | None

@@ -1,4 +1,4 @@
-"""The mask of a single picture, and its subject cut out: PNGs that stand upright."""
+"""Masks a single picture, or cuts its subject out, as an upright PNG."""
 
 import dataclasses
 import hashlib
@@ -36,7 +36,7 @@ PICTURE_SUFFIX: Final = ".png"
 
 
 class OnePicture:
-    """A network for one picture only, which infers each view of it once."""
+    """A `Network` for one picture, which infers each crop, mirroring and size of it once."""
 
     def __init__(self, frame: Frame, network: Network) -> None:
         self.frame, self._network = frame, network
@@ -62,7 +62,7 @@ class OnePicture:
 
 
 def mask_frame(frame: Frame, options: MaskOptions, picture: OnePicture | None = None) -> Levels:
-    """The upright mask of a frame that has no neighbours; all hints are on it.
+    """The upright mask of a single frame; all hints apply to it.
 
     ``picture`` holds earlier inferences of this frame. Raises ModelUnavailable.
     """
@@ -82,9 +82,9 @@ _LAST: Final[dict[tuple[str, str], OnePicture]] = {}
 
 
 def last_picture(file: bytes, options: MaskOptions) -> OnePicture:
-    """The picture of the file; with its inferences, where it is the same as the last one.
+    """The picture of ``file``, with its inferences if the last call had the same file and options.
 
-    Raises CorruptVideo where it is none, ResolutionTooLarge over 33 megapixels, and
+    Raises CorruptVideo where ``file`` is no picture, ResolutionTooLarge over 33 megapixels, and
     ModelUnavailable.
     """
     digest = hashlib.blake2b(file).hexdigest()
@@ -108,7 +108,7 @@ def mask_picture(
 ) -> Report:
     """Write to ``target`` a PNG in which white is the foreground of the picture ``source``.
 
-    It is turned as the camera's orientation tag says. Raises CorruptVideo where ``source`` is no
+    The source's orientation tag is applied. Raises CorruptVideo where ``source`` is no
     picture, ModelUnavailable, and OutputFailed as `mask_video`.
     """
     check_output(target, source, replace=replace)
@@ -126,10 +126,10 @@ def cut_out_picture(
     *,
     replace: bool = False,
 ) -> Report:
-    """Write to ``target``, a PNG, the subject of the picture ``source``.
+    """Write the subject of the picture ``source`` to ``target``, a PNG.
 
-    It has straight alpha, or none where there is a background. With ``mask``, a picture of the
-    same size, the network is not asked. Raises what `mask_picture` raises, FieldInvalid for
+    It has straight alpha, or no alpha where there is a background. With ``mask``, a picture of the
+    same size, the network is not run. Raises what `mask_picture` raises, FieldInvalid for
     another ending than .png, and PromiseBroken where ``mask`` has another size.
     """
     check_png(target)
@@ -151,7 +151,7 @@ def cut_out_picture(
 def cut_out_frame(
     frame: Frame, options: CutOutOptions, levels: Levels, *, deep: bool = False
 ) -> tuple[Rgb | DeepRgb, Levels | None]:
-    """Cut one frame out by its mask ``levels``: its upright picture and alpha, as `FrameCutter`."""
+    """Cut one frame out by its mask ``levels``; returns what `FrameCutter.cut` returns."""
     with opened_background(options.background, 0.0) as drawn:
         return FrameCutter(options.mask.matte, drawn, deep=deep).cut(levels, frame)
 

@@ -1,4 +1,4 @@
-"""The things of a clip: where each is on which frames, and whether it is in the mask."""
+"""Lists the things of a clip: the box of each on its frames, and whether it is in the mask."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -23,7 +23,7 @@ from foremask.vision.drawing import LabelledBox, as_png, boxed, stacked
 from foremask.vision.temporal.places import box_of, middle_of
 from foremask.vision.temporal.things import Follower, PickedAnchor, is_apart
 
-LEAST_ANCHORS: Final = 2  # a thing that is found on one frame only is none
+LEAST_ANCHORS: Final = 2  # things that are found on fewer frames are left out
 IN_MASK_SHARE: Final = 0.5  # of a thing's pixels
 CELL_PX: Final = 640
 MOST_ROWS: Final = 6
@@ -40,7 +40,7 @@ class ThingBox(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Thing(msgspec.Struct, frozen=True, kw_only=True):
-    """A thing; ``coverage`` is its mean share of the picture, and ``hint`` chooses it."""
+    """A thing; ``coverage`` is its mean share of the picture, and ``hint`` selects it."""
 
     number: int
     first_frame: int
@@ -53,20 +53,20 @@ class Thing(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class _ThingTrack:
-    """A thing while it is followed: its boxes, and the best frame to point at it."""
+    """A thing while it is tracked: its boxes so far, and the best hint on it."""
 
     boxes: list[ThingBox] = field(default_factory=list)
-    area: int = 0  # over all frames, on the tracks' grid
-    inside: int = 0  # of it, in the mask
-    best: tuple[bool, int] = (False, 0)  # whether no other thing touches it there, and its area
+    area: int = 0  # in grid cells, over all frames
+    inside: int = 0  # of ``area``, in the mask
+    best: tuple[bool, int] = (False, 0)  # of the hint: no other thing touches it, area
     hint: Point | None = None
 
 
 @dataclass(slots=True)
 class _Found:
-    """All things so far; only of the last window, the follower keeps where each is."""
+    """All things so far; ``follower`` keeps the places of those in the last window only."""
 
-    size: tuple[int, int]  # of the upright picture
+    size: tuple[int, int]  # width and height of the upright picture
     follower: Follower = field(default_factory=Follower)
     tracks: dict[int, _ThingTrack] = field(default_factory=dict)
     last_frame: int = -1
@@ -75,7 +75,7 @@ class _Found:
 
     def add(self, window: list[PickedAnchor]) -> None:
         for anchor, placed in zip(window, self.follower.follow(window), strict=True):
-            if anchor.frame > self.last_frame:  # the others were in the window before
+            if anchor.frame > self.last_frame:  # the previous window had the others too
                 self._count(anchor.frame, placed, anchor.inside)
                 self.last_frame = anchor.frame
 
@@ -110,7 +110,7 @@ class _Found:
 
 
 def things_of(source: Path, options: MaskOptions) -> list[Thing]:
-    """The things in the clip, the largest first; it is masked, and nothing is written.
+    """The things in the clip, the largest first. The clip is masked, but no mask is written.
 
     Raises what `mask_video` raises before it writes.
     """
@@ -130,7 +130,7 @@ def things_of(source: Path, options: MaskOptions) -> list[Thing]:
 def masks_of_things(
     source: Path, things: list[Thing], folder: Path, options: MaskOptions, *, replace: bool = False
 ) -> list[Path]:
-    """Write a mask video for each thing, ``thing-3.mp4``; the network is asked once for all.
+    """Write a mask video for each thing, ``thing-3.mp4``; the network runs once for all.
 
     Raises OutputFailed as `mask_video`.
     """
@@ -149,7 +149,7 @@ def masks_of_things(
                 for each in things
                 if each is not thing
             ]
-            hints = (thing.hint, *others[: MOST_HINTS - 1])  # first it is chosen
+            hints = (thing.hint, *others[: MOST_HINTS - 1])  # the first one selects
             alone = dataclasses.replace(options, hints=hints)
             mask_video(source, target, alone, replace=replace)
     return targets
@@ -195,7 +195,7 @@ def _drawn(rgb: Rgb, things: list[Thing], frame: int, scale: float) -> Rgb:
 
 
 def _listed(found: _Found) -> list[Thing]:
-    """The things that last, the largest total area first; their numbers are their places."""
+    """The things on enough frames, the largest total area first, numbered in this order."""
     least = min(LEAST_ANCHORS, found.frames)
     lasting = [track for track in found.tracks.values() if len(track.boxes) >= least]
     order = sorted(lasting, key=lambda track: -track.area)
