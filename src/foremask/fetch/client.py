@@ -19,13 +19,13 @@ from foremask.fetch import connections
 from foremask.fetch.connections import Answer, Network, PinnedBackend, Resolve, named
 from foremask.fetch.fairness import FairSemaphore
 
-MIN_BYTES_PER_S = 32 << 10  # 20 MB in ten minutes; a slower origin would only occupy a place
+MIN_BYTES_PER_S = 32 << 10  # 20 MB in ten minutes; a slower origin would only hold a connection
 SPEED_WINDOW_S = 10.0
 WRITE_BYTES = 1 << 20
-MAX_RESOLUTIONS = 32  # a name server that keeps silent holds a thread for up to half a minute
+MAX_RESOLUTIONS = 32  # a silent name server blocks a thread for up to half a minute
 MAX_RESOLUTIONS_PER_OWNER = 8
 PLACE_S = 2.0
-DOWNLOAD_S = 3600.0  # of a command
+DOWNLOAD_S = 3600.0  # for a download by the command line
 BLOCK_BYTES = 64 << 10
 MAX_READ_BYTES = 1 << 20
 BUDGET_BYTES = 16 << 20
@@ -36,9 +36,9 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)
 class Outbound:
     """The guarded client; close it with ``async with``.
 
-    ``allow_private`` names networks that are reached though they are not public, on any port: for
-    on-premise origins and for tests. ``resolve`` and ``tls`` replace the system's. ``on_wait`` is
-    called for each name look-up that has to wait for others.
+    ``allow_private`` names non-public networks that may be reached, on any port: for on-premise
+    origins and for tests. ``resolve`` and ``tls`` replace the system's resolver and TLS context.
+    ``on_wait`` is called for each name look-up that has to wait for others.
     """
 
     def __init__(
@@ -62,11 +62,12 @@ class Outbound:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def check_url(self, url: str, param: str = "video", owner: str = "") -> None:
-        """Refuse a URL early: by its form, its port, and the addresses of its host.
+        """Refuse a URL before it is requested, by its syntax and its port.
 
-        It is checked again when it is connected to, since a name may change its addresses. For
-        ``webhook_url`` every refusal is WebhookInvalid. Look-ups are shared fairly between owners:
-        raises Overloaded when this one gets no place in time, which says nothing of the URL.
+        The addresses of its host are checked now for a webhook or an unusual port, and for all URLs
+        on connection, since a name may change its addresses. For ``webhook_url`` every refusal is
+        WebhookInvalid. Owners share look-ups fairly: raises Overloaded when ``owner`` gets none in
+        time, which says nothing about the URL.
         """
         try:
             with named(param):
@@ -92,7 +93,7 @@ class Outbound:
         """Open a remote file for reading in pieces, `BUDGET_BYTES` of it at most.
 
         Where the origin ignores Range, only the first MiB can be read. Raises FileTooLarge when the
-        origin declares more than ``max_bytes``. Put a deadline around the whole of it.
+        origin declares more than ``max_bytes``. The caller sets the deadline.
         """
         async with self._connections(owner) as pool:
             with named(param):
@@ -113,10 +114,9 @@ class Outbound:
     ) -> None:
         """Call ``write`` with the file at ``url``, piece by piece, in other threads.
 
-        ``on_bytes(done, total or None)`` may raise.
-
-        Bytes are counted, whatever the origin declares. Raises UrlTooSlow when the origin is slower
-        than the least speed, and UrlUnreachable when it falls silent, breaks off, or is not done in
+        ``on_bytes(done, total or None)`` may raise to cancel. ``max_bytes`` limits the bytes that
+        arrive, whatever the origin declares. Raises UrlTooSlow when the origin is slower than
+        `MIN_BYTES_PER_S`, and UrlUnreachable when it falls silent, breaks off, or is not done in
         ``deadline_s``.
         """
         async with (
@@ -134,9 +134,9 @@ class Outbound:
         *,
         timeout_s: float = 10.0,
     ) -> int:
-        """Send ``body`` and give the status, a 2xx; no redirect is followed and no answer is read.
+        """POST ``body`` and return the status, a 2xx. Redirects are not followed.
 
-        Raises UrlForbidden or UrlStatus for any other status, and UrlUnreachable for none.
+        Raises UrlForbidden or UrlStatus for any other status, and UrlUnreachable without an answer.
         """
         lines = [(name.encode("ascii"), text.encode("latin-1")) for name, text in headers.items()]
         async with (
@@ -167,7 +167,7 @@ class Outbound:
         resolving = asyncio.ensure_future(self._resolve(host, port))
 
         def over(done: asyncio.Future[Sequence[str]]) -> None:
-            self._places.release(owner)  # only now: a thread cannot be cancelled
+            self._places.release(owner)  # only when it ends: its thread cannot be cancelled
             if not done.cancelled():
                 done.exception()  # retrieved after the timeout too, else asyncio would log it
 
@@ -258,7 +258,7 @@ async def deadline(param: str, seconds: float) -> AsyncGenerator[None]:
 
 
 class RangeUnavailable(Exception):
-    """The probe needs bytes that cannot be read in ranges: the downloaded file decides."""
+    """The bytes cannot be read by range requests: the caller has to download the file."""
 
 
 class RangeReader:
@@ -301,10 +301,10 @@ class RangeReader:
                 self.size = len(head)
 
     async def read_at(self, offset: int, n: int) -> bytes:
-        """At most ``n`` bytes from ``offset`` on, a MiB at most; fewer, or none, only at the end.
+        """Read ``n`` bytes from ``offset`` on, 1 MiB at most; fewer only at the end of the file.
 
-        Raises RangeUnavailable over the budget or where the origin ignores Range, and UrlStatus
-        when the file has changed since it was opened.
+        Raises RangeUnavailable over `BUDGET_BYTES`, or after the first MiB where the origin ignores
+        Range, and UrlStatus when the file has changed since it was opened.
         """
         n = min(n, MAX_READ_BYTES)
         if self.size is not None:
@@ -324,7 +324,7 @@ class RangeReader:
         return data[start : start + n]
 
     async def stream(self) -> AsyncGenerator[bytes]:
-        """The whole file, uncached; raises as `read_at`, and where the file's size is unknown."""
+        """Yield the whole file, uncached. Raises as `read_at`, and where its size is unknown."""
         if self.size is None or not self.ranged:
             if self.size != len(self._head):
                 raise RangeUnavailable
@@ -335,7 +335,7 @@ class RangeReader:
             yield await self._range(start, min(start + MAX_READ_BYTES, self.size))
 
     async def _fetch(self, start: int, stop: int) -> None:
-        """Fetch the blocks of [start, stop); sequential reads fetch twice as many each time."""
+        """Fetch the bytes [start, stop) into the cache; sequential reads double the read-ahead."""
         straight_on = start == self._read_until
         self._ahead_bytes = (
             min(2 * self._ahead_bytes, MAX_READ_BYTES) if straight_on else BLOCK_BYTES
@@ -374,7 +374,10 @@ class RangeReader:
 
 
 def _whole(answer: Answer, start: int) -> int:
-    """The size of the whole file, of which the answer is the range from ``start`` on."""
+    """The size of the whole file, by the Content-Range of an HTTP answer.
+
+    Raises UrlStatus unless the answer's range begins at ``start`` and it names a size.
+    """
     given = _CONTENT_RANGE.fullmatch(answer.header("content-range"))
     if given is None or int(given[1]) != start or given[3] == "*":
         raise errors.UrlStatus(

@@ -1,8 +1,8 @@
 """Which URLs and addresses callers may name, and requests to them; the only opener of sockets.
 
-`parse` is the one parser of URLs, and one function opens sockets, `PinnedBackend.connect_tcp`: it
-resolves a name once, checks every answer, and connects to a checked address. A redirect is a new
-connection, so it passes there too. Nothing is taken from the environment: no proxy, no netrc.
+Only `parse` parses URLs, and only `PinnedBackend.connect_tcp` opens sockets: it resolves a name
+once, checks every address, and connects to a checked one. The target of a redirect is checked like
+the first URL. Nothing is taken from the environment: no proxy, no netrc.
 """
 
 import ipaddress
@@ -22,14 +22,14 @@ MAX_URL_BYTES = 8 << 10
 MAX_REDIRECTS = 3
 RESOLVE_S = 5.0
 CONNECT_S = 5.0
-IDLE_S = 15.0  # nothing arrives for this long: the origin is gone
+IDLE_S = 15.0  # an origin that sends nothing for this long is gone
 
 type Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Resolves a host name and a port to addresses, best first; raises OSError where there is none."""
 type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Registered as public, and still refused to callers.
+# Networks that are registered as public, and refused nevertheless.
 _REFUSED: tuple[Network, ...] = (
     ipaddress.IPv4Network("192.0.0.0/24"),  # protocol assignments: port control, Oracle's metadata
     ipaddress.IPv4Network("192.88.99.0/24"),  # 6to4 relays
@@ -58,7 +58,7 @@ _AUTHORITY = re.compile(r"[^/?#]*//([^/?#]*)")
 
 
 def parse(url: str) -> httpx2.URL:
-    """The URL in its parts; raises errors.VideoInvalid, UrlScheme or UrlNotAllowed."""
+    """Parse a URL; raises errors.VideoInvalid, UrlScheme or UrlNotAllowed."""
     authority = _AUTHORITY.match(url)
     try:
         long = len(url.encode()) > MAX_URL_BYTES
@@ -121,7 +121,7 @@ _COMPRESSED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The head of a response, and its body as it comes."""
+    """The status and headers of a response, and its body as a stream."""
 
     url: httpx2.URL
     response: httpcore2.Response
@@ -148,7 +148,7 @@ class Answer:
                 yield chunk
 
     async def read(self, n: int) -> bytes:
-        """The first ``n`` bytes of the body; the end of a shorter one frees the connection."""
+        """The first ``n`` bytes of the body; reading it to its end frees the connection."""
         got = bytearray()
         async with aclosing(self.chunks()) as chunks:
             async for chunk in chunks:
@@ -179,7 +179,7 @@ def translated_errors() -> Generator[None]:
 
 @contextmanager
 def named(param: str) -> Generator[None]:
-    """Let an error of a clip or its URL name the field in which the caller sent it."""
+    """Set ``param``, the request field of the URL, on errors of the clip or its URL."""
     try:
         yield
     except (errors.ClipRefused, errors.UrlRefused, errors.VideoInvalid) as refused:
@@ -194,7 +194,7 @@ def _causes(error: BaseException | None) -> Generator[BaseException]:
 
 
 def check_status(answer: Answer) -> None:
-    """Raise UrlForbidden, UrlStatus or EmptyFile for all but a 2xx."""
+    """Raise UrlForbidden, UrlStatus or EmptyFile unless the status is a 2xx."""
     status = answer.status
     if 200 <= status < 300:
         return
@@ -205,7 +205,7 @@ def check_status(answer: Answer) -> None:
 
 
 def check_type(answer: Answer) -> None:
-    """Raise NotAVideo where the host itself calls it a page, data, or compressed."""
+    """Raise NotAVideo where the headers declare a web page, JSON, or a compressed body."""
     media_type = answer.header("content-type").partition(";")[0].strip().lower()
     if media_type in _PAGE_TYPES or media_type.endswith("+json"):
         raise errors.NotAVideo(f"The host sent {media_type}. Use the URL of the video file itself.")
@@ -272,7 +272,7 @@ class PinnedBackend(httpcore2.AnyIOBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Connect to the first of the host's two best addresses that answers."""
+        """Connect to the host's best address, or if that fails, to its second best."""
         failed: Exception = httpcore2.ConnectError()
         for address in (await self.checked_addresses(host, port))[:2]:
             try:
@@ -292,7 +292,7 @@ async def send(
     headers: Sequence[tuple[bytes, bytes]],
     content: bytes | None = None,
 ) -> AsyncGenerator[Answer]:
-    """One request to one address, without any header that was not asked for."""
+    """Send one request with ``headers`` and the four below only; redirects are not followed."""
     idle_s = IDLE_S
     request = httpcore2.Request(
         method,
@@ -324,7 +324,7 @@ async def get(
     url: httpx2.URL,
     headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> AsyncGenerator[Answer]:
-    """The answer to a GET after its redirects: a 2xx whose type may be a video."""
+    """GET a URL, following redirects; the answer is a 2xx whose type may be a video."""
     for _ in range(MAX_REDIRECTS + 1):
         async with send(pool, "GET", url, headers) as answer:
             target = answer.header("location")

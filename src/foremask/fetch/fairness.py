@@ -1,4 +1,4 @@
-"""A semaphore whose places tokens take in turns."""
+"""A semaphore whose places are shared fairly between owners, such as API tokens."""
 
 import asyncio
 from collections import Counter, deque
@@ -7,11 +7,11 @@ from contextlib import asynccontextmanager
 
 from foremask.errors import Overloaded
 
-MOST_OWNERS = 10_000  # whose last turns are remembered
+MOST_OWNERS = 10_000  # whose latest turns are remembered
 
 
 class FairSemaphore:
-    """``places`` in all, ``per_owner`` at most for one owner; for one event loop.
+    """A semaphore of ``places``, at most ``per_owner`` of them for one owner; for one event loop.
 
     A free place goes to the waiting owner that holds the fewest, and among those to the one that
     was given a place longest ago. ``on_wait`` is called for each caller that has to wait.
@@ -27,7 +27,7 @@ class FairSemaphore:
         self._last_turn: dict[str, int] = {}
 
     async def acquire(self, owner: str) -> None:
-        """Wait for a place; a cancelled wait holds none."""
+        """Wait for a place and take it; a cancelled wait takes none."""
         turn = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(owner, deque()).append(turn)
         self._hand_out()
@@ -44,7 +44,10 @@ class FairSemaphore:
 
     @asynccontextmanager
     async def place(self, owner: str, seconds: float, done: str) -> AsyncGenerator[None]:
-        """A place during the block; raises Overloaded, which says what cannot be ``done`` now."""
+        """Hold a place during the block.
+
+        Raises Overloaded, which says what could not be ``done``, when none is free in ``seconds``.
+        """
         try:
             async with asyncio.timeout(seconds):
                 await self.acquire(owner)
