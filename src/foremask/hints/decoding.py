@@ -1,7 +1,7 @@
 """Turns decoded JSON into a Struct, or raises an error that names the field and what it may be.
 
-A field's ``Meta(extra=…)`` may name the errors of its own: ``missing``, ``invalid``, and ``text``,
-what it must be. Else the error is FieldInvalid, and the text follows from the type.
+A field's ``Meta(extra=…)`` may set the error classes ``missing`` and ``invalid``, and ``text``:
+what the field must be. By default the class is FieldInvalid, and the text describes the type.
 """
 
 import json
@@ -14,7 +14,7 @@ from msgspec import inspect
 
 from foremask.errors import FieldInvalid, ForemaskError
 
-_PLACE: Final = re.compile(r".* - at `\$(.*)`$", re.DOTALL)  # the last: a value may have one too
+_PLACE: Final = re.compile(r".* - at `\$(.*)`$", re.DOTALL)  # the last: a value may look like one
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 _STEP: Final = re.compile(r"\.(\w+)|\[(\d+)\]")
 _MOST_ACTUAL: Final = 1e18
@@ -22,7 +22,7 @@ _MOST_WHOLE: Final = float(1 << 53)
 
 
 def without_nulls(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object without its nulls, and of a file's ``data:`` URL with the base64 alone."""
+    """A JSON object without its nulls; of the ``data:`` URL of a file, only the base64 is kept."""
     return {
         name: value.rpartition(",")[2]
         if name in ("png", "picture") and isinstance(value, str)
@@ -39,9 +39,9 @@ def number(text: str) -> float:
 
 
 def decode[T](value: object, kind: type[T], name: str = "", *, strict: bool = True) -> T:
-    """``value`` as a ``kind``; ``name`` is the path of the value itself.
+    """Convert ``value`` to ``kind``; ``name`` is its path, for errors.
 
-    Unless ``strict``, texts are numbers and booleans, as in a query.
+    Unless ``strict``, numbers and booleans may be strings, as in a query string.
 
     Raises the field's error, whose ``param`` is its path, as ``hints[3].x``.
     """
@@ -51,7 +51,7 @@ def decode[T](value: object, kind: type[T], name: str = "", *, strict: bool = Tr
         if isinstance(error.__cause__, ForemaskError):  # a Struct's own, which is a ValueError
             raise error.__cause__ from None
         raise _refusal(str(error), value, kind, name) from None
-    except UnicodeEncodeError:  # a lone surrogate in a name or in base64, which have no "?" either
+    except UnicodeEncodeError:  # a lone surrogate: "?" in its place is as invalid here
         plain = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
         return decode(json.loads(plain), kind, name, strict=strict)
 
@@ -98,7 +98,7 @@ def _item(value: Any, step: str | int) -> Any:  # noqa: ANN401
 
 
 def _chosen(info: inspect.Type, value: Any) -> inspect.Type:  # noqa: ANN401
-    """The type without its Meta and without None; of tagged Structs, the one of the value."""
+    """The type without Meta and None; of tagged Structs, the one that the value's tag names."""
     while isinstance(info, inspect.Metadata):
         info = info.type
     if not isinstance(info, inspect.UnionType):
@@ -151,7 +151,7 @@ def _described(info: inspect.Type) -> str:
 
 
 def _clash(info: inspect.Type, value: Any) -> tuple[float | None, float | None]:  # noqa: ANN401
-    """The limit that the value is beyond, and the value or its length; None where it has none."""
+    """The limit that the value breaks, and the value or its length; None where there is none."""
     if isinstance(info, inspect.IntType | inspect.FloatType):
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None, None

@@ -29,9 +29,9 @@ FrameNumber = Annotated[int, Meta(ge=0, le=MOST_FRAMES)]
 
 
 class _OnFrame(msgspec.Struct, frozen=True, kw_only=True):
-    """Where in time a hint is: ``frame``, or ``time_s``, or else the first frame.
+    """The frame of a hint: number ``frame``, or the one shown at ``time_s``; else the first.
 
-    A time means the frame that is shown then. ``negative``: this is not the subject.
+    With ``negative``, the hint marks what is not the subject.
     """
 
     frame: Annotated[
@@ -45,14 +45,14 @@ class _OnFrame(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Point(_OnFrame, frozen=True, tag_field="type", tag="point"):
-    """The thing at this pixel of the upright picture."""
+    """A hint on the thing at this pixel of the upright picture."""
 
     x: Pixel
     y: Pixel
 
 
 class Box(_OnFrame, frozen=True, tag_field="type", tag="box"):
-    """The thing inside this rectangle: ``x`` and ``y`` are its upper left corner."""
+    """A hint on the thing inside this rectangle, whose upper left corner is ``x`` and ``y``."""
 
     x: Pixel
     y: Pixel
@@ -102,9 +102,9 @@ def check_hints(
     name: str = "hints",
     size_px: tuple[int, int] | None = None,
 ) -> None:
-    """Raise FieldInvalid for an impossible value, with ``hints[3].x``, the value and its range.
+    """Raise FieldInvalid for an impossible value, with its path, as ``hints[3].x``, and the limit.
 
-    Without a ``clip``, or the ``size_px`` of a picture, only what holds for all is checked.
+    Without ``clip`` and ``size_px``, only the limits that hold for all pictures are checked.
     """
     if len(hints) > MOST_HINTS:
         details = f"{len(hints)} hints were given, and at most {MOST_HINTS} are taken."
@@ -147,7 +147,7 @@ def upright_size(clip: Clip) -> tuple[int, int]:
 
 
 def check_range(param: str, value: float, low: float, high: float) -> None:
-    """Raise FieldInvalid, naming ``param``, unless the value is between the two."""
+    """Raise FieldInvalid, naming ``param``, unless ``low`` <= ``value`` <= ``high``."""
     if not low <= value <= high:  # nan, too
         raise FieldInvalid(
             f"{param} is {value:g}; it may be from {low:g} to {high:g}.",
@@ -179,7 +179,7 @@ def _check_paint(where: str, paint: Paint, size: tuple[int, int] | None) -> None
 
 
 def frame_beyond(hints: Sequence[Hint], number: int, frames: int) -> FieldInvalid:
-    """The error for a hint whose frame the clip turned out not to have."""
+    """The error for a hint on a frame after the end of the clip."""
     hint = hints[number]
     is_time = hint.time_s is not None
     name, value = ("time_s", hint.time_s) if is_time else ("frame", hint.frame or 0)
