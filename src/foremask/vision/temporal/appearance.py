@@ -1,8 +1,8 @@
 """The subject's appearance: a small classifier, trained on the clip while it is masked.
 
 The network judges each anchor alone, and sometimes picks another object, a part of the subject, or
-nothing. The classifier learns from the pixels of a whole window that the network is sure of, by its
-encoder features. The classifier's logits are a feature of each region (`regions`).
+nothing. The classifier is trained on the network's encoder features, at the pixels of a window that
+the network is sure of. A region's mean logit is one of the features that `verdict` judges it by.
 """
 
 from collections.abc import Sequence

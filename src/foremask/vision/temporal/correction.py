@@ -142,7 +142,7 @@ def measured(
 
 
 def _cues(click: Claim, shown: Shown, away: Alpha, wrong: Place, seed: Place) -> dict[str, Alpha]:
-    """Planes that are high where a pixel may belong to the place; those of ``seed`` surely do."""
+    """Planes that are high where a pixel may belong to the place; ``seed`` surely does."""
     cues = {"all": np.ones_like(away)}
     views = {f"opinion {k}": each for k, each in enumerate([*shown.opinions, shown.mean()])}
     crops = {f"crop {k}": each for k, each in enumerate(click.crops)}

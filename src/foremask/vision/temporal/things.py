@@ -40,9 +40,10 @@ type Things = NDArray[np.int32]
 
 @dataclass(frozen=True, slots=True)
 class PickedAnchor:
-    """The foreground of an anchor on the tracks' grid: ``inside`` by the mask that is output.
+    """An anchor's foreground, on the tracks' grid.
 
-    ``picked`` is by any mask or the network. ``links`` lead to the anchors before and after.
+    ``inside`` has the pixels of its mask, ``picked`` those that the mask or the network counts as
+    foreground. ``links`` lead to the anchors before (-1) and after (1).
     """
 
     frame: int
