@@ -32,10 +32,10 @@ type Write = Callable[[AnyPacket | None], None]
 
 
 class Sound:
-    """The sound tracks of a source, muxed into an output step by step with the picture.
+    """Muxes the sound tracks of ``source`` into ``output``, in step with the video.
 
-    Of an ``excerpt``, the packets that begin in it are muxed, timed from zero; ``origin_s`` is the
-    time of the picture's first frame in the source.
+    With an ``excerpt``, only the packets that begin in it are muxed, timed from its start.
+    ``origin_s`` is the time of the source's first video frame.
     """
 
     def __init__(
@@ -54,7 +54,7 @@ class Sound:
         self._writers: dict[int, Write] = {}
         self._written: dict[
             int, int
-        ] = {}  # from an index of `tracks` to that of the stream in the output
+        ] = {}  # from the index in `tracks` to the index of the output stream
         self._muxed: set[int] = set()
         self.tracks: list[SoundTrack] = []
         self.warnings: list[str] = []
@@ -76,7 +76,7 @@ class Sound:
         self._opened.close()
 
     def mux_until(self, time_s: Fraction | None) -> None:
-        """Mux the packets before ``time_s``; None muxes the rest."""
+        """Mux the packets up to ``time_s``; None muxes all that are left."""
         while True:
             packet = self._next or self._read()
             if packet is None:
@@ -88,7 +88,7 @@ class Sound:
                 if stamp * Fraction(base.numerator, base.denominator) > time_s:
                     self._next = packet
                     return
-            self._writers[packet.stream.index](packet)  # a flush packet has nothing but its stream
+            self._writers[packet.stream.index](packet)  # a flush packet has only its stream
 
     def finish(self) -> None:
         """Mux the rest, flush the encoders, and report empty tracks that the container drops."""
@@ -196,9 +196,9 @@ class Sound:
         return write
 
     def _lengthen(self, packet: AnyPacket) -> None:
-        """Give a packet at least a millisecond, the tick of Matroska.
+        """Make a packet at least 1 ms long, Matroska's unit of time.
 
-        A last packet of 0 ms would get the length of a whole one from FFmpeg: the sound would end
+        FFmpeg would give a last packet of 0 ms the length of a full one, and the sound would end
         20 ms late.
         """
         base = fraction(packet.time_base)

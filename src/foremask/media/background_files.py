@@ -1,4 +1,4 @@
-"""Reads a background from a file: a picture, or a video that begins anew where it ends."""
+"""Reads a background from a file: a picture, or a video that is looped."""
 
 from collections.abc import Generator
 from fractions import Fraction
@@ -15,9 +15,9 @@ from foremask.types import Rgb
 
 
 def check_background(file: Source, limits: Limits) -> None:
-    """Raise BackgroundInvalid for what is neither a picture nor a video within ``limits``.
+    """Raise BackgroundInvalid unless ``file`` is a picture or a video within ``limits``.
 
-    A picture is decoded; only the header of a video is read.
+    A picture is decoded; of a video, only the header is read.
     """
     file.seek(0)
     is_video = picture_demuxer(file.read(HEAD_BYTES)) is None
@@ -31,7 +31,7 @@ def check_background(file: Source, limits: Limits) -> None:
 
 
 def read_background(path: Path) -> Rgb:
-    """The upright picture in a file; raises FieldInvalid where there is none."""
+    """Read a picture file, upright; raises FieldInvalid if it is no picture."""
     try:
         frame = read_picture(path)
     except ClipRefused as error:
@@ -41,7 +41,7 @@ def read_background(path: Path) -> Rgb:
 
 
 class BackgroundVideo:
-    """A video as a background, which begins anew where it ends; close it after use."""
+    """A background video, which is looped; close it after use."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -52,13 +52,13 @@ class BackgroundVideo:
         self._frames.close()
 
     def at(self, elapsed: Fraction) -> Frame:
-        """The frame that is shown ``elapsed`` seconds after the start; times must not go back."""
+        """The frame shown ``elapsed`` seconds after the start; ``elapsed`` must never decrease."""
         while elapsed >= self._ahead[0]:
             self._shown, self._ahead = self._ahead, next(self._frames)
         return self._shown[1]
 
     def _repeated(self) -> Generator[tuple[Fraction, Frame]]:
-        """Each frame, and the seconds from the start at which it is shown, round after round."""
+        """Yield each frame with its time in seconds from the start of the first loop, for ever."""
         start = Fraction(0)
         try:
             while True:

@@ -24,7 +24,7 @@ def survey(read_at: ReadAt, size: int) -> tuple[bool, bool]:
 
 
 def _walk(read_at: ReadAt, start: int, end: int, depth: int) -> Iterator[tuple[int, bytes, int]]:
-    """Each box between two offsets with its depth, its kind and where its body starts."""
+    """Each box between two offsets: its depth, its kind and the offset of its body."""
     while end - start >= 8:
         head = read_at(start, 16)
         if len(head) < 8:

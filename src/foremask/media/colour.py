@@ -24,8 +24,9 @@ _BT2020_TO_BT709 = np.array(
 
 
 def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
-    """The coded picture at that size; HDR is tone-mapped, for the network and not for the eye.
+    """The coded picture, not turned upright, at ``width`` by ``height``.
 
+    HDR is tone-mapped in a way that suits the network and not the eye.
     Planes are resized before the colours are converted, so a large frame costs little.
     """
     name, bits = frame.format.name, bits_of(frame)
@@ -50,12 +51,12 @@ def tagged[T: Any](coded: T) -> T:
 
 
 def bits_of(frame: av.VideoFrame) -> int:
-    """Bits of one component."""
+    """Bits per component."""
     return frame.format.components[0].bits
 
 
 def to_deep_rgb(frame: av.VideoFrame) -> DeepRgb:
-    """As `to_rgb` at full size, in 16 bits."""
+    """As `to_rgb`, at full size and with 16 bits per channel."""
     size = frame.width, frame.height
     if _is_hdr(frame):
         return _deep_gamma()[(_light(frame, *size) * 65535).astype(np.uint16)]
@@ -65,7 +66,7 @@ def to_deep_rgb(frame: av.VideoFrame) -> DeepRgb:
 
 
 def to_luma(frame: av.VideoFrame) -> Luma:
-    """Full-size brightness in full range; may be the decoder's own memory."""
+    """Full-size luma in full range; may be a view of the decoder's own memory."""
     name, bits = frame.format.name, bits_of(frame)
     if not _is_yuv(name):
         rgb = to_rgb(frame, frame.width, frame.height)
@@ -76,7 +77,7 @@ def to_luma(frame: av.VideoFrame) -> Luma:
         return np.asarray(plane if full else cv2.LUT(plane, _stretch()), np.uint8)
     low, high = (0, (1 << bits) - 1) if is_full(frame) else (16 << (bits - 8), 235 << (bits - 8))
     scale = 255 / (high - low)
-    plane = np.maximum(plane, low)  # convertScaleAbs would make what is below bright
+    plane = np.maximum(plane, low)  # convertScaleAbs would make negative results bright
     return np.asarray(cv2.convertScaleAbs(plane, alpha=scale, beta=-low * scale), np.uint8)
 
 
@@ -101,7 +102,7 @@ def _is_hdr(frame: av.VideoFrame) -> bool:
 
 @cache
 def _stretch() -> NDArray[np.uint8]:
-    """A table from 8 bits of limited range to full range."""
+    """A lookup table from 8-bit limited range to full range."""
     levels = (np.arange(256, dtype=np.float32) - 16) * (255 / 219)
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
@@ -134,7 +135,7 @@ def _matrix_of(frame: av.VideoFrame) -> int:
 
 
 def _from_planes(frame: av.VideoFrame, width: int, height: int, *, deep: bool = False) -> Plane:
-    """RGB of that size, of as many bits as the frame has; of 16 bits if ``deep``."""
+    """RGB at ``width`` by ``height``, with the frame's bits per channel, or 16 if ``deep``."""
     bits = bits_of(frame)
     planes = cv2.merge([resize(plane_of(frame, index), width, height) for index in range(3)])
     to_rgb = _yuv_to_rgb(_matrix_of(frame), is_full(frame), bits)
@@ -157,9 +158,9 @@ def _by_swscale(frame: av.VideoFrame, form: str, width: int, height: int) -> NDA
 
 @cache
 def _tone_curve(transfer: int) -> NDArray[np.float32]:
-    """10-bit PQ or HLG signal to scene-referred light.
+    """A table from 10-bit PQ or HLG signal to tone-mapped linear light, 0 to 1.
 
-    1 is reference white (203 cd/m², BT.2408).
+    Before the tone mapping, 1 is reference white (203 cd/m², BT.2408).
     """
     signal = np.arange(1024, dtype=np.float64) / 1023
     if transfer == PQ:  # SMPTE ST 2084
@@ -175,8 +176,8 @@ def _tone_curve(transfer: int) -> NDArray[np.float32]:
             (np.exp((signal - 0.55991073) / 0.17883277) + 0.28466892) / 12,
         )
         light = (light / 0.26496) ** 1.2
-    # Extended Reinhard: white stays near white and a highlight of 1000 cd/m² is still below
-    # clipping.
+    # Extended Reinhard, brightened by 1.55: reference white becomes 0.81, and light clips from
+    # about 315 cd/m² on.
     mapped = light * (1 + light / 4.926**2) / (1 + light) * 1.55
     return np.clip(mapped, 0, 1).astype(np.float32)
 
@@ -192,7 +193,7 @@ def _deep_gamma() -> NDArray[np.uint16]:
 
 
 def _signal(steps: int) -> NDArray[np.float64]:
-    """The transfer function of BT.709, 0 to 1."""
+    """The BT.709 signal, 0 to 1, of ``steps`` values of linear light from 0 to 1."""
     light = np.linspace(0, 1, steps)
     return np.where(light < 0.018, 4.5 * light, 1.099 * light**0.45 - 0.099)
 

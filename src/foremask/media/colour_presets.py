@@ -1,4 +1,4 @@
-"""How pictures in colour are encoded: with an alpha of their own, or opaque."""
+"""How colour pictures are encoded, with alpha or opaque."""
 
 from dataclasses import replace
 from typing import Final
@@ -53,7 +53,7 @@ ALPHA: Final = {
     ),
     AlphaFormat.GIF: OPAQUE[Preset.GIF],
 }
-"""Files with alpha that FFmpeg writes; sequences of PNGs are in `png_sequence`."""
+"""Recipes of the files with alpha that FFmpeg writes; `png_sequence` writes PNGs."""
 
 
 def recipe_of(form: Form, kind: ResultKind) -> Recipe:
@@ -67,7 +67,7 @@ _PICTURE_BYTES_PER_PIXEL: Final = 32  # the picture, its foreground colours, alp
 
 
 def stand_in(form: Form) -> Preset:
-    """The preset whose limits and memory are checked for ``form``."""
+    """The preset whose size limits and memory are checked in place of ``form``'s own."""
     return Preset(form) if form in list(Preset) else Preset.MOV_PRORESKS
 
 
@@ -78,11 +78,11 @@ def check_format(clip: Clip, form: Form, memory_bytes: int | None = None) -> Non
 
 
 KEPT_MASK: Final = Preset.MOV_H265
-"""The preset of a cut-out's kept mask: exact, so every other form can be made of it."""
+"""The preset of the mask that is kept beside a cut-out: lossless, so any form can be made of it."""
 
 
 def has_memory_for_mask(clip: Clip, form: Form, memory_bytes: int | None = None) -> bool:
-    """Whether the mask can be written beside pictures of ``form``."""
+    """Whether the mask can be encoded at the same time as pictures of ``form``."""
     there = available_memory() if memory_bytes is None else memory_bytes
     each = (RECIPES[stand_in(form)].encoder, RECIPES[KEPT_MASK].encoder)
     per_pixel = _PICTURE_BYTES_PER_PIXEL + sum(encoder.bytes_per_pixel for encoder in each)

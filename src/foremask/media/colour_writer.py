@@ -23,13 +23,13 @@ from foremask.types import DeepRgb, Levels, Rgb
 
 _TO_10_BITS: Final = np.rint(np.arange(256) * (1023 / 255)).astype(np.uint16)
 _BLOCK_ADDITIONAL: Final = "matroska_block_additional"
-_HALF: Final = 128  # a gif has one bit of alpha: from this level on it is opaque
+_HALF: Final = 128  # a gif has one bit of alpha: pixels of at least this level are opaque
 
 
 class ColourWriter(VideoWriter):
-    """Writes one video in colour: a cut-out where ``form`` has alpha, else an opaque one.
+    """Writes one colour video: with alpha if ``form`` is an `AlphaFormat`, else opaque.
 
-    Pictures are in the coded orientation of their frames.
+    Pictures are passed in the coded orientation of their frames.
     """
 
     _kind = ResultKind.CUTOUT
@@ -74,10 +74,10 @@ class ColourWriter(VideoWriter):
 
 
 class _AlphaEncoder:
-    """Alpha as libvpx encodes it beside a picture: a VP9 stream of its own, without loss.
+    """Encodes alpha losslessly, as the separate VP9 stream that WebM stores beside the colours.
 
-    FFmpeg encodes colours and alpha with the same options, so alpha would be lossy too. Here it is
-    encoded beside a grey picture, and only the alpha of each packet is used.
+    FFmpeg encodes colours and alpha with the same options, so alpha would be lossy too. Here alpha
+    is encoded together with a grey picture, and only the alpha of each packet is used.
     """
 
     def __init__(self, width: int, height: int) -> None:
@@ -91,7 +91,7 @@ class _AlphaEncoder:
             plane_of(self._canvas, index).fill(128)
         self._frames = 0
         self.blocks: list[PacketSideData] = []
-        """The alpha of the pictures that are not written yet."""
+        """Encoded alpha whose picture is not yet written, oldest first."""
 
     def encode(self, levels: Levels) -> None:
         picture = self._canvas
@@ -126,7 +126,7 @@ def _with_alpha_plane(opaque: av.VideoFrame, levels: Levels | None) -> av.VideoF
 
 
 def _palette_graph(width: int, height: int) -> Graph:
-    """A palette for each picture: 255 colours and one entry that is transparent."""
+    """A filter that gives each picture its own palette: 255 colours and one transparent entry."""
     graph = Graph()
     form, time_base = av.VideoFormat("rgba"), Fraction(1, 100)
     source = graph.add_buffer(width=width, height=height, format=form, time_base=time_base)

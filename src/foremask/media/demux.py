@@ -27,8 +27,8 @@ from foremask.errors import (
 )
 from foremask.media import boxes, ebml
 
-# With another level, FFmpeg's threads take the GIL to log. Who frees a decoder holds the GIL and
-# waits for these threads, so both would wait for ever: docs/adr/0010.
+# At any other level, FFmpeg's threads take the GIL to log. The thread that frees a decoder holds
+# the GIL and waits for FFmpeg's, so both would wait for ever: docs/adr/0010.
 av.logging.set_level(None)
 
 
@@ -42,7 +42,7 @@ class Container(StrEnum):
     AVI = "avi"
     GIF = "gif"
     OTHER = "other"
-    """Any other that FFmpeg recognises; the service does not take it (docs/adr/0121)."""
+    """Any other that FFmpeg recognises; by default the service refuses it (docs/adr/0121)."""
 
 
 ACCEPTED: Final = (Container.MP4, Container.MOV, Container.WEBM, Container.AVI, Container.GIF)
@@ -75,7 +75,7 @@ _BLOCK_BYTES, _MAX_BLOCKS = 1 << 16, 64
 class Source(Protocol):
     """An open file, local or remote.
 
-    ``read`` may return less than asked for, and none at the end.
+    ``read`` may return fewer bytes than asked for, and none at the end.
     """
 
     def read(self, size: int, /) -> bytes: ...
@@ -83,10 +83,10 @@ class Source(Protocol):
 
 
 class Window:
-    """A source in aligned blocks, so that reading a header takes few requests.
+    """A source that is read in aligned blocks and cached, so that a header takes few requests.
 
-    ``read`` never returns more than it was asked for: PyAV copies what it gets unchecked.
-    ``bytes_read`` counts what was fetched; past ``max_bytes`` a read fails with OSError.
+    ``read`` never returns more than was asked for, since PyAV copies the result unchecked.
+    ``bytes_read`` counts the bytes fetched; beyond ``max_bytes`` a read raises OSError.
     """
 
     def __init__(self, source: Source, *, max_bytes: int = sys.maxsize) -> None:
@@ -140,7 +140,7 @@ class Window:
 
 
 def sniff(head: bytes) -> Container | None:
-    """The container, by the first bytes of the file; None if it is none of these."""
+    """The container by the first bytes of the file; None if it is OTHER or no container."""
     if head[4:8] in _MP4_FIRST_BOXES:
         if head[4:8] != b"ftyp":
             return Container.MOV
@@ -161,7 +161,7 @@ def _is_list(head: bytes) -> bool:
 
 
 def _is_prose(head: bytes) -> bool:
-    """Whether the file is text, and no list of other files."""
+    """Whether the file is text, and neither a list of other files nor Y4M."""
     if _is_list(head) or head.startswith(_Y4M):
         return False
     try:
@@ -174,9 +174,9 @@ def _is_prose(head: bytes) -> bool:
 
 
 def recognise(window: Window, *, any_format: bool = False) -> Container:
-    """The container of the file; raises an error of the decision table where it has none.
+    """The container of the file, by its content; raises the matching ClipRefused if it has none.
 
-    With ``any_format``, others that FFmpeg recognises are `Container.OTHER`.
+    With ``any_format``, unknown content other than text and lists is `Container.OTHER`.
     """
     if not window.size:
         raise EmptyFile("The file has no bytes.", actual=0)
@@ -284,7 +284,7 @@ def open_clip(path: Path) -> OpenClip:
 
 
 def open_stream(path: Path) -> OpenClip:
-    """Open a pipe, or a camera of Video4Linux, which cannot be read twice; as `open_clip`."""
+    """Open a pipe or a Video4Linux camera, either of which can be read only once."""
     asked = {"format_whitelist": f"{_OUR_DEMUXERS},{_OTHER_DEMUXERS}", "fpsprobesize": "0"}
     asked |= {"protocol_whitelist": "pipe", **_NO_OUTSIDE_FILES}
     try:

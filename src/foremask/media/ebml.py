@@ -1,4 +1,4 @@
-"""Reads, and in one place writes, the few Matroska elements that FFmpeg leaves out."""
+"""Reads the few Matroska elements that FFmpeg does not report, and writes the display size."""
 
 import zlib
 from collections.abc import Callable, Iterator
@@ -23,7 +23,7 @@ _MAX_TAIL_BYTES: Final = 16 << 20
 
 
 def number(data: bytes | bytearray, at: int) -> tuple[int, int]:
-    """The size stored at an offset, and its length in bytes; ValueError where there is none."""
+    """The EBML number at an offset, and its length in bytes; ValueError if there is none."""
     if at >= len(data) or not data[at]:
         raise ValueError("no EBML number here")
     length = 9 - data[at].bit_length()
@@ -34,7 +34,7 @@ def number(data: bytes | bytearray, at: int) -> tuple[int, int]:
 
 
 def doc_type(head: bytes) -> bytes:
-    """``webm``, ``matroska``, or whatever the header says; empty where it says nothing."""
+    """The header's document type, such as ``webm`` or ``matroska``; empty if it has none."""
     at = head.find(_DOC_TYPE, 0, 128)
     if at < 0:
         return b""
@@ -48,7 +48,7 @@ def doc_type(head: bytes) -> bytes:
 def last_block_ticks(read_at: ReadAt, size: int) -> int | None:
     """The latest timestamp of a block in the file's tail, in ticks (of 1 ms, mostly).
 
-    For live recordings, whose header has no duration. The tail grows until it holds a cluster.
+    For live recordings, whose header has no duration. Reads back until a cluster is found.
     """
     tail, start = b"", size
     while start > 0 and len(tail) < _MAX_TAIL_BYTES:
@@ -73,7 +73,7 @@ def _cluster_ticks(data: bytes, at: int) -> Iterator[int]:
             elif base is None or kind in (_CLUSTER, _CUES):
                 return
             elif kind == _SIMPLE_BLOCK:
-                offset_at = body + number(data, body)[1]  # behind the number of the track
+                offset_at = body + number(data, body)[1]  # after the number of the track
                 yield base + int.from_bytes(data[offset_at : offset_at + 2], signed=True)
             elif kind == _BLOCK_GROUP:
                 yield base
@@ -84,8 +84,8 @@ def _cluster_ticks(data: bytes, at: int) -> Iterator[int]:
 def set_aspect(path: Path, aspect: Fraction) -> None:
     """Write the display size for a pixel ``aspect`` into a VP9 file that FFmpeg has finished.
 
-    FFmpeg takes it from a field that PyAV cannot set. The eleven bytes go into the void element of
-    that size which FFmpeg leaves behind the video element: docs/adr/0010.
+    FFmpeg itself takes the aspect from a field that PyAV cannot set. The eleven bytes replace the
+    void element of that size which FFmpeg leaves after the video element: docs/adr/0010.
     """
     with path.open("r+b") as file:
         head = bytearray(file.read(_HEAD_BYTES))

@@ -33,13 +33,13 @@ class Frame:
 
     @property
     def width(self) -> int:
-        """Of the upright picture, in pixels."""
+        """Width of the upright picture, in pixels."""
         coded = self.decoded
         return coded.height if self.orientation.transposed else coded.width
 
     @property
     def height(self) -> int:
-        """Of the upright picture, in pixels."""
+        """Height of the upright picture, in pixels."""
         coded = self.decoded
         return coded.width if self.orientation.transposed else coded.height
 
@@ -57,19 +57,20 @@ class Frame:
         return colour.bits_of(self.decoded) > 8
 
     def deep_rgb(self) -> DeepRgb:
-        """As `rgb` at full size, with all the bits that the frame has."""
+        """As `rgb`, at full size and with 16 bits per channel."""
         picture = colour.to_deep_rgb(self.decoded)
         return np.ascontiguousarray(self.orientation.to_upright(picture))
 
     def luma(self) -> Luma:
-        """Full-size brightness in the coded orientation; may be the decoder's own memory."""
+        """Full-size luma in the coded orientation; may be a view of the decoder's own memory."""
         return colour.to_luma(self.decoded)
 
 
 def frame_of(pixels: Rgb, index: int, *, exact: bool = False) -> Frame:
-    """A frame of an array, in the form that decoders give: 4:2:0, full range. Its pts is ``index``.
+    """Make a frame from an RGB array, converted to 4:2:0, as most decoded frames are.
 
-    An ``exact`` one stays in RGB, which takes twice the memory.
+    It is tagged full range, and its pts is ``index``. If ``exact``, it stays RGB, which takes
+    twice the memory.
     """
     drawn = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
     if exact:

@@ -1,4 +1,4 @@
-"""Raw frames for a pipe, each written when it comes."""
+"""Writes raw frames to a pipe, each as soon as it comes."""
 
 from contextlib import suppress
 from typing import Any, BinaryIO
@@ -15,7 +15,7 @@ _NOMINAL_FPS = 30  # for the header; each frame has its own time
 class LiveWriter:
     """Writes pictures as 4:2:0 in NUT, timed from zero.
 
-    Raises BrokenPipeError where nobody reads on.
+    Raises BrokenPipeError when the pipe's reader has closed it.
     """
 
     def __init__(self, pipe: BinaryIO) -> None:

@@ -21,11 +21,11 @@ from foremask.options import Excerpt
 
 
 class MaskFile:
-    """A file that takes packets in presentation order.
+    """The output file of a mask, which takes packets in presentation order.
 
     ``size``, ``aspect`` and ``matrix`` are those of the written picture; ``turn`` bakes in a
-    rotation that the container cannot hold. A ``part`` keeps the source's coding and times, without
-    sound or matrix. The sound of an ``excerpt`` is timed from zero.
+    rotation that the container cannot hold. A ``part`` keeps the source's coded orientation and
+    times, and has no sound or display matrix. The sound of an ``excerpt`` is timed from zero.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class MaskFile:
         self.is_finished = False
 
     def start(self, stream: VideoStream) -> None:
-        """Take the video stream, set its container fields, and add the sound streams."""
+        """Set the container fields of the video stream, and add the sound streams."""
         stream.time_base = self.time_base
         if self.matrix and not self.is_part:
             stream.set_display_matrix(self.matrix)
@@ -77,7 +77,7 @@ class MaskFile:
             )
 
     def take(self, parts: Iterable[Path]) -> None:
-        """Copy the packets of finished parts, in order; replaces `start` and `put`."""
+        """Copy the packets of finished parts, in order; call it instead of `start` and `put`."""
         stream: VideoStream | None = None
         for part in parts:
             with av.open(f"file:{part}", "r", format=part_muxer(self.recipe)) as opened:
@@ -101,7 +101,7 @@ class MaskFile:
         return copy
 
     def put(self, packet: AnyPacket) -> None:
-        """Take a packet; it is written when the next one has given its duration."""
+        """Queue a packet; it is written when the next packet's pts tells its duration."""
         if self._held is not None:
             self._held.duration = _pts(packet) - _pts(self._held)
             self._mux(self._held)
@@ -120,10 +120,9 @@ class MaskFile:
             raise Internal(f"The mask cannot be written: {error.strerror}.") from error
 
     def finish(self, end: Fraction | None) -> Written:
-        """Write the rest.
+        """Write the last packet and the rest of the sound, and close the file.
 
-        ``end``, in seconds, is the end of the last frame; with None, it is one nominal frame after
-        its start.
+        ``end`` is when the last frame ends, in seconds; None makes it one nominal frame long.
         """
         if self._held is None:
             raise Internal("no mask was written")
@@ -141,13 +140,13 @@ class MaskFile:
         try:
             with writing():
                 self.output.close()
-        except av.InvalidDataError as error:  # the sound's header is the source's
+        except av.InvalidDataError as error:  # from the sound's header, copied from the source
             raise CorruptVideo(
                 "The sound's own header is broken, and the file cannot be finished with it."
             ) from error
         self._close_sound()
         if self.recipe.encoder.name == "libvpx-vp9" and self.aspect != 1 and not self.is_part:
-            ebml.set_aspect(self._target, self.aspect)  # the others have it in their bit stream
+            ebml.set_aspect(self._target, self.aspect)  # other codecs hold it in their bit stream
         self.is_finished = True
         with self._target.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -162,7 +161,7 @@ class MaskFile:
         )
 
     def abandon(self) -> None:
-        """Close what is open and leave no half-written file behind."""
+        """Close and delete the unfinished file."""
         self._close_sound()
         with contextlib.suppress(av.FFmpegError, OSError):  # it is thrown away anyway
             self.output.close()
@@ -203,10 +202,10 @@ def movie_timescale(time_base: Fraction) -> int:
 
 
 def part_muxer(recipe: Recipe) -> str:
-    """The muxer of a part: NUT keeps any time base exactly.
+    """The muxer of a part: NUT, which keeps any time base exactly, for most codecs.
 
-    It holds neither ProRes nor the alpha of VP9. For that alpha Matroska takes its place: its
-    milliseconds are those of the finished file.
+    NUT holds neither ProRes (mov does) nor the alpha of VP9. That alpha goes into Matroska, whose
+    times in whole milliseconds are those of the finished file anyway.
     """
     if recipe.encoder.name == "prores_ks":
         return "mov"

@@ -17,7 +17,7 @@ class Orientation:
 
     @classmethod
     def from_matrix(cls, matrix: tuple[int, ...] | None) -> "Orientation":
-        """Read a display matrix (nine fixed-point numbers), as the nearest quarter turn."""
+        """The orientation in a display matrix (nine fixed-point numbers), to a quarter turn."""
         if matrix is None:
             return cls()
         a, b, _, c, d = matrix[:5]

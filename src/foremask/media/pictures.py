@@ -1,4 +1,4 @@
-"""Pictures as files: one of them as a frame, or many as the frames of a clip."""
+"""Reads a picture file as a frame, or packs many picture files into a clip."""
 
 import struct
 from collections.abc import Callable, Iterable, Sequence
@@ -30,7 +30,7 @@ _DEMUXER_OF_HEAD: Final = {
     b"\0\0\0\x0cJXL ": "jpegxl_pipe",
     b"qoif": "qoi_pipe",
 }
-"""By the first bytes. FFmpeg's own recognition may take image2, which reads other files too."""
+"""FFmpeg's demuxer by first bytes; its own choice may be image2, which opens other files too."""
 _AVIF_BRANDS: Final = (b"avif", b"avis")
 _COPIED: Final = ("png", "mjpeg", "tiff")  # a mov can hold these
 _FROM_CALLERS: Final = ("png_pipe", "jpeg_pipe", "webp_pipe")
@@ -40,7 +40,7 @@ MAX_PICTURE_PIXELS: Final = 100_000_000
 
 
 def picture_demuxer(head: bytes) -> str | None:
-    """FFmpeg's demuxer for a picture that begins with these `HEAD_BYTES`; None where it is none."""
+    """FFmpeg's demuxer for a picture file with these first `HEAD_BYTES`; None for other files."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp_pipe"
     if head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS:
@@ -49,17 +49,17 @@ def picture_demuxer(head: bytes) -> str | None:
 
 
 def is_picture(path: Path) -> bool:
-    """Whether the file begins as a picture does."""
+    """Whether the file is a picture, by its first bytes."""
     with path.open("rb") as file:
         return picture_demuxer(file.read(HEAD_BYTES)) is not None
 
 
 def read_picture(source: Path | Source, limits: Limits = UNLIMITED) -> Frame:
-    """The picture, oriented as viewers show it.
+    """Read a picture file as a frame, oriented as viewers show it.
 
     Unless ``limits`` take any format, it must be a PNG, a JPEG or a WebP of at most
-    `MAX_PICTURE_BYTES` and `MAX_PICTURE_PIXELS`; both are checked before it is decoded. Raises
-    CorruptVideo for what is no such picture, FileTooLarge and ResolutionTooLarge.
+    `MAX_PICTURE_BYTES` and `MAX_PICTURE_PIXELS`; both are checked before decoding. Raises
+    CorruptVideo if it is no such picture, FileTooLarge and ResolutionTooLarge.
     """
     if isinstance(source, Path):
         with source.open("rb") as file, _opened(file, source.name, limits) as opened:
@@ -71,10 +71,10 @@ def read_picture(source: Path | Source, limits: Limits = UNLIMITED) -> Frame:
 def pack_pictures(
     pictures: Sequence[Path], fps: Fraction, target: Path, on_picture: Callable[[int], None]
 ) -> None:
-    """Make ``target``, a mov, whose frames are ``pictures`` in order.
+    """Write ``pictures``, in order, as the frames of ``target``, a mov.
 
-    PNG, JPEG and TIFF are copied, all others coded as PNG. Raises CorruptVideo for what is no
-    picture, or has another size than the first one.
+    PNG, JPEG and TIFF are copied; other formats are encoded as PNG. Raises CorruptVideo for a
+    file that is no picture, or whose size (or format, if copied) differs from the first one's.
     """
     with pictures[0].open("rb") as head, _opened(head, str(pictures[0])) as first:
         track = first.streams.video[0]

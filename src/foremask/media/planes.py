@@ -1,4 +1,4 @@
-"""The planes of a decoded frame as arrays, at any size."""
+"""Gives the planes of a decoded frame as arrays, and resizes them."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ type Plane = NDArray[Any]
 
 
 def plane_of(frame: av.VideoFrame, index: int) -> Plane:
-    """A view of one plane without its padding; writable, where the frame is."""
+    """A view of one plane without its row padding; writable if the frame is."""
     plane = frame.planes[index]
     samples = np.frombuffer(plane, np.uint8).reshape(plane.height, abs(plane.line_size))
     if plane.line_size < 0:
@@ -24,10 +24,10 @@ def plane_of(frame: av.VideoFrame, index: int) -> Plane:
 
 
 def resize(plane: Plane, width: int, height: int) -> Plane:
-    """Shrink without aliasing and grow linearly.
+    """Shrink without aliasing, or enlarge linearly.
 
-    To shrink, it samples linearly down to a power of two times the target, then averages whole
-    blocks. That is ten times cheaper than an area average at a fractional ratio.
+    To shrink, the plane is scaled linearly to a power of two times the target size, then whole
+    blocks of pixels are averaged: ten times cheaper than an area average at a fractional ratio.
     """
     rows, columns = plane.shape[:2]
     if (columns, rows) == (width, height):

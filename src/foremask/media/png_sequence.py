@@ -25,12 +25,12 @@ _FAST: Final = (cv2.IMWRITE_PNG_COMPRESSION, 3)
 
 
 def is_pattern(name: str) -> bool:
-    """Whether a file name is numbered PNGs: ``%04d.png``, with one number."""
+    """Whether a file name is a pattern for numbered PNGs, such as ``%04d.png``: one number only."""
     return name.lower().endswith(".png") and len(_NUMBER.findall(name)) == 1
 
 
 def numbered(pattern: str, number: int) -> str:
-    """The name of one picture of a sequence."""
+    """The file name of picture ``number``."""
 
     def digits(found: re.Match[str]) -> str:
         return f"{number:0{int(found[1] or 0)}d}"
@@ -39,13 +39,13 @@ def numbered(pattern: str, number: int) -> str:
 
 
 def numbering(pattern: str) -> re.Pattern[str]:
-    """A pattern that matches the names of a sequence's pictures and of its table."""
+    """A regular expression that matches the names of a sequence's pictures and of its table."""
     before, after = _NUMBER.sub("\0", pattern, count=1).split("\0")
     return re.compile(rf"{re.escape(before)}\d+{re.escape(after)}|{re.escape(TABLE)}")
 
 
 def missing_from(made: Path) -> str | None:
-    """The first file that a directory or a zip of PNGs lacks, by its table; None if it is whole."""
+    """The first file in the table of ``made`` (a directory or zip) that is missing, or None."""
     try:
         place = zipfile.Path(made) if made.is_file() else made
         rows = csv.DictReader((place / TABLE).read_text(encoding="utf-8").splitlines())
@@ -55,7 +55,7 @@ def missing_from(made: Path) -> str | None:
 
 
 def colour_png(colours: Rgb | DeepRgb, levels: Levels | None) -> bytes:
-    """A PNG, with straight alpha where there are ``levels``; of 16 bits where ``colours`` are."""
+    """Encode a PNG, with straight alpha if there are ``levels``, in as many bits as ``colours``."""
     red, green, blue = cv2.split(np.ascontiguousarray(colours))
     channels = [blue, green, red]
     if levels is not None:
@@ -68,11 +68,11 @@ def colour_png(colours: Rgb | DeepRgb, levels: Levels | None) -> bytes:
 
 
 class PngSequenceWriter:
-    """Writes a sequence; as a context manager it leaves no open file behind.
+    """Writes a sequence of PNGs; as a context manager it closes the zip.
 
-    ``target`` is a directory that exists, or with ``into_zip`` a zip to be made. Pictures
-    are numbered from 1 and stand upright: a PNG has no rotation. They have 16 bits where the
-    colours have. ``frames.csv`` has the time and the duration of each.
+    ``target`` is an existing directory or, with ``into_zip``, the zip to create. Pictures are
+    numbered from 1 and written upright, since a PNG has no rotation. They have 16 bits if the
+    colours do. ``frames.csv`` lists the time and the duration of each.
     """
 
     def __init__(self, target: Path, clip: Clip, pattern: str, *, into_zip: bool) -> None:
@@ -99,7 +99,7 @@ class PngSequenceWriter:
         self.add(numbered(self._pattern, len(self._moments)), png)
 
     def finish(self, end: Fraction | None) -> Written:
-        """Write the table; else as `MaskFile.finish`."""
+        """Write the table and close the zip; ``end`` is as in `MaskFile.finish`."""
         if not self._moments:
             raise Internal("no picture was written")
         if end is None:
@@ -136,7 +136,7 @@ class PngSequenceWriter:
         return text.getvalue().encode()
 
     def add(self, name: str, data: bytes) -> None:
-        """Write one more file, which counts in the size and the hash."""
+        """Write one file and include it in the reported size and hash."""
         self._digest.update(data)
         self._bytes += len(data)
         with writing():

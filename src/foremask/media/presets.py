@@ -1,4 +1,4 @@
-"""The nine presets: what is encoded how, and how much memory a pixel costs."""
+"""The nine presets: their encoders and muxers, and how much memory each needs per pixel."""
 
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -10,16 +10,16 @@ from foremask.machine.memory import available_memory
 from foremask.options import Preset
 
 HUGE_PIXELS: Final = 33_000_000
-"""Larger pictures are coded one at a time: each one that waits costs hundreds of megabytes."""
-_LARGEST_HEVC_PIXELS: Final = 35_651_584  # the most of level 6.2
+"""Larger pictures are decoded and encoded one at a time: each queued one costs hundreds of MB."""
+_LARGEST_HEVC_PIXELS: Final = 35_651_584  # the limit of HEVC level 6.2
 _HEVC_BLOCK_PX: Final = 64  # masks are mostly flat: large blocks cost a quarter less
-_GIF_FPS: Final = 100  # it counts in hundredths of a second
+_GIF_FPS: Final = 100  # a gif counts in hundredths of a second
 _GIF_LATE_S: Final = 0.01
 _GIF_END_LATE_S: Final = 0.015  # start and length are each rounded
 
 
 def options(text: str) -> dict[str, str]:
-    """An encoder's options, written as ``name=value name=value``."""
+    """Parse an encoder's options from ``name=value name=value``."""
     return dict(each.split("=", 1) for each in text.split())
 
 
@@ -38,7 +38,7 @@ class Encoder:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How a preset is written."""
+    """How the files of a preset are encoded and muxed."""
 
     encoder: Encoder
     muxer: str
@@ -49,12 +49,12 @@ class Recipe:
 
     @property
     def is_gif(self) -> bool:
-        """Whether it begins at zero, has no sound, and has a rotation baked into the pixels."""
+        """Whether the file is a gif: timed from zero, silent, with any rotation in its pixels."""
         return self.muxer == "gif"
 
 
-# Hardware decoders know no lossless H.264. With a small quantiser it is off by 4 levels at most.
-# A fixed quantiser without CABAC makes files of the same size in half the time.
+# Hardware does not decode lossless H.264. At qp 6, levels are off by 4 at most. A fixed quantiser
+# without CABAC takes half the encoding time, for files of the same size.
 _X264 = Encoder(
     "libx264",
     options("preset=ultrafast qp=6 bf=0 x264-params=8x8dct=1"),
@@ -62,7 +62,7 @@ _X264 = Encoder(
     max_side_px=16384,
     even_420=True,
 )
-# Lossless takes half the time of good quality, and no more bytes where a subject moves:
+# Lossless takes half the time of good lossy quality, and no more bytes if the subject moves:
 # docs/adr/0015.
 _X265 = Encoder(
     "libx265",
@@ -90,8 +90,8 @@ _PRORES = Encoder(
     pixel_format="yuv422p10le",
     global_quality=2,
 )
-# All 256 palette entries are greys, so none can mean an unchanged pixel. Without the search for
-# unchanged pixels an eighth of the time is saved.
+# All 256 palette entries are greys, so none can mean an unchanged pixel. Not searching for
+# unchanged pixels saves an eighth of the time.
 _GIF = Encoder(
     "gif", {"gifflags": "-transdiff"}, bytes_per_pixel=18, max_side_px=65535, pixel_format="gray"
 )
@@ -112,10 +112,10 @@ RECIPES: Final = {
 
 
 def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
-    """The size that is encoded: HEVC of one column or less than one row of blocks is padded.
+    """The size to encode: HEVC pictures at most 64 pixels wide, or under 64 high, are padded.
 
-    x265 takes nothing under 16 pixels, and ruins pictures that are a single column of blocks:
-    docs/adr/0015. The padding is cropped in the bit stream. It fills whole blocks, since otherwise
+    x265 refuses sides under 16 pixels, and ruins pictures of a single column of blocks:
+    docs/adr/0015. The bit stream says to crop the padding. It fills whole blocks, since otherwise
     x265 writes a crop of its own, which ours would replace.
     """
     block = _HEVC_BLOCK_PX
@@ -134,7 +134,7 @@ def pixel_format(encoder: Encoder, width: int, height: int) -> str:
 
 
 def encoder_options(encoder: Encoder, width: int, height: int) -> dict[str, str]:
-    """The encoder's options for this size: the encoder queues no huge pictures."""
+    """The encoder's options for this size; with them it does not queue huge pictures."""
     chosen = dict(encoder.options)
     if encoder.name == "libx265" and width * height > _LARGEST_HEVC_PIXELS:
         chosen["x265-params"] += ":allow-non-conformance=1:rc-lookahead=0:frame-threads=1:ref=1"
@@ -144,9 +144,9 @@ def encoder_options(encoder: Encoder, width: int, height: int) -> dict[str, str]
 
 
 def check_preset(clip: Clip, preset: Preset, memory_bytes: int | None = None) -> None:
-    """Raise PresetUnsuitable, naming the presets that can, where this one cannot carry the clip.
+    """Raise PresetUnsuitable, naming the presets that fit, if ``preset`` does not fit the clip.
 
-    ``memory_bytes`` is what the mask may take while it is made; None is what this machine has free.
+    ``memory_bytes`` is the memory that making the mask may use; None: what this machine has free.
     """
     there = available_memory() if memory_bytes is None else memory_bytes
     obstacle = _obstacle(clip, preset, there)
@@ -155,7 +155,7 @@ def check_preset(clip: Clip, preset: Preset, memory_bytes: int | None = None) ->
 
 
 def check_late(clip: Clip, frame: int, late_s: float, *, is_end: bool = False) -> None:
-    """Raise PresetUnsuitable where ``late_s`` is too much for a gif's frame, or for its end.
+    """Raise PresetUnsuitable if a gif's frame, or its end, is too late: by ``late_s``.
 
     Checked for each frame, since headers do not say how close together frames are.
     """

@@ -49,11 +49,10 @@ _TAGGED_DURATION: Final = re.compile(r"(\d+):(\d\d):(\d\d\.\d+)\0?")
 
 
 def probe(source: Path | Source, limits: Limits = UNLIMITED) -> Clip:
-    """Read the header of a file, or of a `Source`, and refuse what cannot be masked.
+    """Read a clip's facts from its header, and refuse a clip that cannot be masked.
 
-    Raises the errors of the decision table: EmptyFile, FileTooLarge, ContainerUnsupported,
-    CorruptVideo, EncryptedVideo, NoVideoStream, CodecUnsupported, ResolutionTooLarge,
-    DurationTooLong, TooManyFrames, NoFrames.
+    Raises EmptyFile, FileTooLarge, NotAVideo, ContainerUnsupported, CorruptVideo, EncryptedVideo,
+    NoVideoStream, CodecUnsupported, ResolutionTooLarge, DurationTooLong, TooManyFrames or NoFrames.
     """
     if isinstance(source, Path):
         with source.open("rb") as file:
@@ -105,7 +104,7 @@ def frame_bytes(clip: Clip) -> int:
 
 
 def refuse(clip: Clip, limits: Limits) -> None:
-    """Raise the decision table's error for a clip that the limits refuse."""
+    """Raise the matching ClipRefused if the clip is beyond ``limits``."""
     is_ours = clip.codec in ACCEPTED_CODECS and (clip.codec == "gif") == (clip.container == "gif")
     if not is_ours and not limits.any_format:
         raise CodecUnsupported(
@@ -125,7 +124,7 @@ def refuse(clip: Clip, limits: Limits) -> None:
 
 
 def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: int | None) -> None:
-    """Raise DurationTooLong, TooManyFrames or ResolutionTooLarge for these numbers."""
+    """Raise DurationTooLong, TooManyFrames or ResolutionTooLarge if these are beyond ``limits``."""
     frame_s = 1 / clip.fps if clip.fps else 0.0
     longest_s = NTSC * limits.max_duration_s + frame_s + ROUNDING_S
     if duration_s is not None and duration_s > longest_s:
@@ -221,10 +220,7 @@ def _declared_frames(track: VideoStream, container: Container) -> int | None:
 
 
 def _duration_s(opened: InputContainer, track: VideoStream, time_base: Fraction) -> float | None:
-    """How long the track lasts.
-
-    WebM has it in a tag, or not at all: then it is the whole file's duration.
-    """
+    """The track's duration in seconds: its own, by its tag (WebM), or else the whole file's."""
     if track.duration is not None and track.duration > 0:
         return float(track.duration * time_base)
     end_s = tagged_end_s(track)
@@ -236,7 +232,7 @@ def _duration_s(opened: InputContainer, track: VideoStream, time_base: Fraction)
 
 
 def tagged_end_s(track: VideoStream) -> Fraction | None:
-    """Where a Matroska track ends, by the tag that FFmpeg and others write."""
+    """When a Matroska track ends, in seconds, by the DURATION tag that FFmpeg and others write."""
     tagged = _TAGGED_DURATION.fullmatch(track.metadata.get("DURATION", ""))
     if tagged is None:
         return None
@@ -245,7 +241,7 @@ def tagged_end_s(track: VideoStream) -> Fraction | None:
 
 
 def _is_variable(track: VideoStream) -> bool:
-    """Whether the frames are unevenly spaced: by the index, or by the rates without one."""
+    """Whether the frames are unevenly spaced, by the index or else by the declared rates."""
     times = sorted(entry.timestamp for entry in track.index_entries)
     if len(times) > 3 and len(times) >= track.frames > 0:
         steps = [later - sooner for sooner, later in pairwise(times)]
@@ -255,12 +251,12 @@ def _is_variable(track: VideoStream) -> bool:
 
 
 def language_of(sound: AudioStream) -> str | None:
-    """The language that a track declares; None for none and for ``und``."""
+    """The language that a track declares; None if it declares none or ``und``."""
     return None if sound.language == "und" else text_of(sound.language)
 
 
 def text_of(value: str | None) -> str | None:
-    """Text from a file's metadata, made valid and cut: FFmpeg passes on any bytes."""
+    """Text from a file's metadata as valid Unicode, shortened: FFmpeg passes on any bytes."""
     if value is None:
         return None
     return value[:MAX_TEXT].encode(errors="surrogateescape").decode(errors="replace")

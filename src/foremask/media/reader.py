@@ -20,15 +20,15 @@ from foremask.media.probe import clip_of, tagged_end_s
 from foremask.media.truncation import is_cut_off
 from foremask.options import Excerpt
 
-_SEEK_MARGIN_S: Final = 1  # an index may hold decoding times, which are earlier
+_SEEK_MARGIN_S: Final = 1  # an index may hold decoding times, which are earlier than the pts
 _SEEKABLE: Final = (Container.MP4, Container.MOV, Container.WEBM, Container.MKV)
 
 
 class VideoReader:
     """Iterates over the frames of a clip, once; two readers over one file yield the same frames.
 
-    ``warnings`` grows while it reads; ``end``, the end of the last frame in seconds, is known when
-    all are read. With an ``excerpt``, it yields the frames of that part, timed from zero.
+    ``warnings`` grows during the iteration; ``end``, when the last frame ends in seconds, is set
+    at its end. With an ``excerpt``, it yields the frames of that part, timed from zero.
     """
 
     def __init__(self, path: Path, excerpt: Excerpt | None = None) -> None:
@@ -51,7 +51,7 @@ class VideoReader:
         self.end: Fraction | None = None
         codec = self._track.codec_context
         if is_stream:
-            codec.thread_type = ThreadType.SLICE  # the others hold frames back
+            codec.thread_type = ThreadType.SLICE  # frame threads would delay each frame
         elif self.clip.pixels > HUGE_PIXELS:
             codec.thread_type = ThreadType.SLICE
             codec.thread_count = 1
@@ -68,11 +68,11 @@ class VideoReader:
         self._opened.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield each frame; raises CorruptVideo, with frame and time, where the file breaks.
+        """Yield each frame; raises CorruptVideo, with frame and time, where decoding fails.
 
-        Where a file ends early without an error, the frames end with a warning. A missing pts is
-        set one nominal frame after the last one, a pts that does not rise one tick after it. A
-        frame of another size is scaled to the clip's.
+        If a file ends early without an error, that is only a warning. A missing pts becomes the
+        previous pts plus one nominal frame, and a pts that does not rise becomes the previous pts
+        plus one tick. A frame of another size is scaled to the clip's.
         """
         index, last, damaged, shown = 0, None, 0, 0
         span = self._span
@@ -127,7 +127,7 @@ class VideoReader:
         self.end = end - begins
 
     def _end(self, frames: int, last: int, shown: int) -> Fraction:
-        """The declared end; of an incomplete track, the last frame's end if that is sooner."""
+        """When the last frame ends: as declared, or sooner where declared frames are missing."""
         declared, own = self.declared_end, (last + shown) * self.time_base
         if declared is None or declared <= last * self.time_base:
             return own
@@ -135,7 +135,10 @@ class VideoReader:
 
     @property
     def declared_end(self) -> Fraction | None:
-        """The end of the last frame by the header, in s; None where it has none of the track."""
+        """When the last frame ends, in seconds, as the file declares it; None if it does not.
+
+        It declares it by the track's duration, or by Matroska's DURATION tag.
+        """
         track = self._track
         if self.clip.frames is not None and track.duration:
             return ((track.start_time or 0) + track.duration) * self.time_base
@@ -143,10 +146,9 @@ class VideoReader:
         return None if tagged is None else round(tagged / self.time_base) * self.time_base
 
     def _decoded(self) -> Iterator[tuple[av.VideoFrame, int | None]]:
-        """Frames and their pts.
+        """Yield each decoded frame with its pts.
 
-        AVI stores the order of decoding only: there the n-th frame shown has the n-th smallest
-        stamp.
+        AVI stores no pts, only dts: there the n-th frame shown gets the n-th smallest dts.
         """
         done = 0
         waiting: list[int] = []
@@ -179,7 +181,7 @@ class VideoReader:
 
     @property
     def _track_s(self) -> float | None:
-        """The declared duration; None where it may be that of a longer sound track."""
+        """The declared duration of the video; None if it may be that of a longer sound track."""
         sure = not self.clip.audio or "DURATION" in self._track.metadata
         return self.clip.duration_s if sure else None
 

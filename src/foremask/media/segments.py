@@ -24,15 +24,16 @@ from foremask.media.write_errors import writing
 from foremask.options import Form, ResultKind
 
 _CUTTABLE: Final = (Container.MP4, Container.MOV, Container.WEBM)
-_MUXERS: Final = {"mjpeg": "mov"}  # all else goes into mp4; both keep every pts
+_MUXERS: Final = {"mjpeg": "mov"}  # all other codecs go into mp4; both keep every pts
 
 
 def plan(path: Path, most: int, grid: SegmentGrid = SEGMENT_GRID) -> list[SegmentPlan]:
-    """At most ``most`` spans of nearly equal length, in whole windows of ``grid``.
+    """Plan at most ``most`` segments of nearly equal length, in whole windows of ``grid``.
 
-    One span for a clip that cannot be cut exactly: AVI (which has no pts), gif, and codecs beyond
-    the contract's. One also where keyframes are further apart than the shortest segment: decoding
-    what comes before a segment would cost more than is gained.
+    A clip that cannot be cut exactly is one segment: containers other than mp4, mov and webm (AVI
+    has no pts), and codecs other than `ACCEPTED_CODECS`. So is a clip whose keyframes are further
+    apart than the shortest segment: decoding from the keyframe before a segment up to its start
+    would cost more time than is gained.
     """
     can_cut, shown, keys = _timestamps(path)
     groups = [bisect_left(shown, key) for key in keys]
@@ -54,10 +55,10 @@ def plan(path: Path, most: int, grid: SegmentGrid = SEGMENT_GRID) -> list[Segmen
 def _segment(
     start: int, end: int, shown: list[int], keys: list[int], context_frames: int
 ) -> SegmentPlan:
-    """The frames from number ``start`` up to ``end``, and the packets that their decoding needs.
+    """The frames from ``start`` up to, not including, ``end``, and the packets to decode them.
 
-    An open group of pictures has frames that are shown before its keyframe. So the group after
-    the last shown frame's is copied too.
+    An open group of pictures has frames that are shown before its keyframe. So one more group is
+    copied after that of the last frame.
     """
     shown_from = shown[max(0, start - context_frames)]
     before = [key for key in keys if key <= shown_from]
@@ -101,7 +102,7 @@ def cut(path: Path, segment: SegmentPlan, target: Path) -> None:
 
 @contextmanager
 def _copied(source: OpenClip, target: Path) -> Iterator[tuple[OutputContainer, VideoStream]]:
-    """A file with one track, coded as that of ``source`` and in the same time base."""
+    """Open ``target`` for writing, with one track of the codec and time base of ``source``."""
     clip = clip_of(source)
     options = {
         "movie_timescale": str(movie_timescale(Fraction(*clip.time_base))),
@@ -125,9 +126,9 @@ def join(
     *,
     keep_sound: bool = True,
 ) -> Written:
-    """Put the parts together in order, with the sound of the source.
+    """Join the parts, in order, with the sound of the source into ``target``.
 
-    They are copied packet by packet, so ``form`` is neither a gif nor PNGs.
+    Packets are copied, so ``form`` must be neither a gif nor PNGs.
     """
     with VideoReader(source) as reader:
         clip, end = reader.clip, reader.declared_end

@@ -31,10 +31,10 @@ _TERMINOLOGICAL: Final = (
     "hye=arm eus=baq mya=bur kat=geo mkd=mac msa=may fas=per bod=tib cym=wel mri=mao"
 )
 BIBLIOGRAPHIC: Final = dict(pair.split("=") for pair in _TERMINOLOGICAL.split())
-"""QuickTime's code of a language (bibliographic, ISO 639-2) by the terminological code."""
+"""From a language's terminological ISO 639-2 code to the bibliographic one, QuickTime's."""
 
 _LAYOUTS: Final = ("mono", "stereo", "2.1", "quad", "5.0", "5.1", "6.1", "7.1")
-"""Of one channel, of two, and so on."""
+"""FFmpeg's layouts of one channel, of two channels, and so on."""
 _AAC_RATES_HZ: Final = (
     *(96000, 88200, 64000, 48000, 44100, 32000),
     *(24000, 22050, 16000, 12000, 11025, 8000),
@@ -54,7 +54,7 @@ def encoder_for(muxer: str, codec: str, rate_hz: int) -> tuple[str, int]:
 
 
 def layout_of(track: AudioStream) -> str:
-    """A layout that encoders take: containers like AVI know the number of channels only."""
+    """The channel layout to encode; containers such as AVI declare only the number of channels."""
     codec = track.codec_context
     if codec.channels in range(1, len(_LAYOUTS) + 1):
         known = codec.layout.name in _LAYOUTS

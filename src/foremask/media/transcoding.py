@@ -18,10 +18,10 @@ _SILENCE_SAMPLES: Final = 4096
 
 
 class Transcoder:
-    """Decodes the packets of a track, and gives ``mux`` the packets of ``out``.
+    """Decodes the packets of ``track``, encodes them for ``out``, and passes the result to ``mux``.
 
-    A gap becomes silence, so that what follows it stays in its place. What cannot be decoded is
-    left out, and ``warn`` gets a message.
+    A gap becomes silence, so that the sound after it keeps its time. A packet that cannot be
+    decoded is left out, and ``warn`` gets a message.
     """
 
     def __init__(
@@ -33,10 +33,10 @@ class Transcoder:
     ) -> None:
         self._codec = track.codec_context.codec.canonical_name
         self._out, self._mux, self._warn = out, mux, warn
-        self._next_sample: int | None = None  # its number, counted from the track's time 0
+        self._next_sample: int | None = None  # counted from the track's time 0
 
     def write(self, packet: AnyPacket | None) -> None:
-        """Transcode a packet; None empties the encoder."""
+        """Transcode a packet; None flushes the encoder."""
         if packet is None:
             self._encode(None)
             return
@@ -49,9 +49,9 @@ class Transcoder:
             self._place(frame)
 
     def _place(self, frame: AudioFrame) -> None:
-        """Encode a frame, with silence in front where the source has a gap.
+        """Encode a frame, after silence if the source has a gap before it.
 
-        Frames may overlap where a container's clock is coarse: they are encoded end to end.
+        Frames that overlap, because a container's clock is coarse, are encoded end to end.
         """
         at = _first_sample(frame)
         start = (at or 0) if self._next_sample is None else self._next_sample

@@ -29,7 +29,7 @@ def is_cut_off(file: BinaryIO, container: Container) -> bool:
 
 
 def _boxes_end(file: BinaryIO, size: int) -> int:
-    """Where the last box says that it ends."""
+    """The offset at which the last box ends, by its declared size."""
     at = 0
     while at < size:
         file.seek(at)
@@ -44,7 +44,7 @@ def _boxes_end(file: BinaryIO, size: int) -> int:
 
 
 def _segment_end(file: BinaryIO) -> int:
-    """Where the segment says that it ends; 0 where it does not, as in a live recording."""
+    """The offset at which the segment ends, by its declared size; 0 if none (live recordings)."""
     file.seek(0)
     head = file.read(_HEAD_BYTES)
     try:

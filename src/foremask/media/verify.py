@@ -1,4 +1,4 @@
-"""Checks every promise that a mask makes about its source, from the two files alone."""
+"""Checks that a mask video matches its source in size, times and sound, from the two files."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -28,20 +28,20 @@ from foremask.media.transcoding import AnyPacket
 from foremask.options import ResultKind
 
 _TOLERANCE_S: Final = {"mp4": 0, "mov": 0, "webm": 0.001, "mkv": 0.001, "gif": 0.01}
-_VP9_INTER: Final = 0b100  # in the first byte of a frame of profile 0
+_VP9_INTER: Final = 0b100  # in a profile 0 frame's first byte: set unless it is a keyframe
 BLOCK_ADDITIONAL: Final = "matroska_block_additional"
 _ROUNDING_S: Final = 1e-6
 _COPIED_S: Final = 0.001
-_COPIED_END_S: Final = 0.02  # Matroska rounds each packet
-_TRANSCODED_S: Final = 0.05  # an encoder's frame at either end
+_COPIED_END_S: Final = 0.02  # Matroska rounds the time of each packet
+_TRANSCODED_S: Final = 0.05  # one frame of the encoder, at either end
 _BLACK, _WHITE, _NEUTRAL = 16, 235, 128
-_BEYOND: Final = 14  # H.264 overshoots by 9 in small pictures; full-range black is 16 below
+_BEYOND: Final = 14  # H.264 overshoots by up to 9 levels; full-range black is 16 too low
 _TINT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class PromiseKept:
-    """A promise that was checked, and what was found."""
+    """A check that passed: its name, and the value that was found."""
 
     promise: str
     found: str
@@ -60,9 +60,9 @@ class _Sound:
 def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list[PromiseKept]:
     """Check size, aspect, rotation, frames, levels, every pts, the last duration and the sound.
 
-    For a cut-out the levels are not checked, but that each frame has alpha; for a picture the size
-    alone; for a directory or a zip of PNGs that all files of its table are there. Raises
-    PromiseBroken for the first that is not kept, with its name as ``param``.
+    For a cut-out, check that each frame has alpha, and not the levels; for a picture, only the
+    size; for a directory or a zip of PNGs, only that no file in its table is missing. Raises
+    PromiseBroken for the first check that fails, with its name as ``param``.
     """
     if mask.is_dir() or is_zipfile(mask):
         missing = missing_from(mask)
@@ -88,7 +88,7 @@ def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list
 
 
 def _is_video(mask: Path) -> bool:
-    """Whether it begins as our videos do: an animated PNG, which begins as a picture, has one."""
+    """Whether ``mask`` is a video by its first bytes; an animated PNG's mask is, the PNG is not."""
     with mask.open("rb") as file:
         return sniff(file.read(HEAD_BYTES)) is not None
 
@@ -134,11 +134,11 @@ def _frames(
     fault: Callable[[av.VideoFrame], str | None] | None,
     promise: str | None,
 ) -> Iterator[PromiseKept]:
-    """Check the frames, their times and the last end; what ``fault`` finds breaks ``promise``."""
+    """Check number, sizes and times of the frames; ``fault`` says how one breaks ``promise``."""
     is_gif = found.clip.container == "gif"
     tolerance_s = _TOLERANCE_S[found.clip.container] + _ROUNDING_S
     count, worst_s = 0, 0.0
-    origin_s = 0.0  # a gif begins at zero, whenever its source did
+    origin_s = 0.0  # a gif begins at time zero, even if its source does not
     for ours, theirs in zip_longest(found, wanted):
         if ours is None or theirs is None:
             more = "source" if ours is None else "mask"
@@ -160,17 +160,17 @@ def _frames(
         yield PromiseKept(promise, "grey")
     yield PromiseKept("pts", f"within {1000 * worst_s:.3f} ms")
     end_s, wanted_end_s = origin_s + float(found.end or 0), float(wanted.end or 0)
-    is_near = abs(end_s - wanted_end_s) <= 1.5 * tolerance_s  # a start and a length, rounded
+    is_near = abs(end_s - wanted_end_s) <= 1.5 * tolerance_s  # start and length are each rounded
     ends = f"ends at {end_s:.6f} s", f"ends at {wanted_end_s:.6f} s"
     yield _check("last duration", is_near, *ends)
 
 
 def _level_fault(decoded: av.VideoFrame) -> str | None:
-    """Why players would not show the frame as greys from black to white; None where they would.
+    """What keeps players from showing the frame as greys from black to white; None if nothing.
 
-    It cannot know whether a grey should have been white.
+    Whether a grey should have been white is not checked.
     """
-    if decoded.format.name == "bgra":  # of a gif
+    if decoded.format.name == "bgra":  # FFmpeg decodes a gif to it
         blue, green, red = np.moveaxis(decoded.to_ndarray(), 2, 0)[:3]
         has_colour = not (np.array_equal(blue, green) and np.array_equal(green, red))
         return "has a colour" if has_colour else None
@@ -188,7 +188,7 @@ def _level_fault(decoded: av.VideoFrame) -> str | None:
 
 
 def _alpha_fault(decoded: av.VideoFrame) -> str | None:
-    """For VP9 see `_alpha_blocks`."""
+    """What is wrong with a frame's alpha, None if nothing; `_alpha_blocks` checks VP9's."""
     has_alpha = any(component.is_alpha for component in decoded.format.components)
     return None if has_alpha else f"has no alpha: it is {decoded.format.name}"
 
@@ -259,7 +259,7 @@ def _sound_tracks(path: Path) -> Iterator[_Sound]:
         ends: dict[int, Fraction] = {}
         try:
             for packet in clip.demuxer.demux(tracks) if tracks else ():
-                if packet.is_corrupt:  # cut off: it is left out of a mask
+                if packet.is_corrupt:  # cut off at the end of the file; masks leave it out
                     continue
                 index = packet.stream.index
                 if index not in starts:

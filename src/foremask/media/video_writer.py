@@ -24,10 +24,10 @@ from foremask.options import Excerpt, Form, ResultKind
 
 
 class VideoWriter:
-    """Writes one video; as a context manager it leaves no half-written file behind.
+    """Writes one video; as a context manager it deletes a file that was not finished.
 
-    The sound is that of ``source``, or of an ``excerpt`` of it. A ``part`` is silent, to be joined
-    with others.
+    The sound is that of ``source``, or of an ``excerpt`` of it. A ``part`` is silent, and is later
+    joined with other parts (`segments.join`).
     """
 
     _kind: ClassVar[ResultKind]
@@ -112,13 +112,13 @@ class VideoWriter:
         self.close()
 
     def close(self) -> None:
-        """Close the file, and remove it where it is not finished."""
+        """Close the file, and remove it if it is not finished."""
         if not (self._whole or self._file).is_finished:
             self._abandon()
         self._part.unlink(missing_ok=True)
 
     def framed[P: NDArray[Any]](self, picture: P) -> P:
-        """The picture as it is encoded: turned as the file needs it, and padded."""
+        """The picture as it is encoded: rotated by the file's ``turn``, and padded to ``coded``."""
         turned: Any = np.ascontiguousarray(self._file.turn.to_upright(picture))
         height, width = turned.shape[:2]
         if (width, height) != self._file.size:
@@ -132,10 +132,10 @@ class VideoWriter:
         """For subclasses: change a packet before it is written."""
 
     def put(self, picture: av.VideoFrame, frame: Frame) -> None:
-        """Encode a picture of the size ``coded`` and the pixel format ``format``."""
+        """Encode a picture, of size ``coded`` and pixel format ``format``, at ``frame``'s time."""
         time_base = self._file.time_base
         moment = frame.pts * frame.time_base
-        if self._origin is None:  # a gif begins at zero, whenever its source does
+        if self._origin is None:  # a gif begins at time zero, even if its source does not
             self._origin = moment if self._recipe.is_gif else Fraction(0)
         pts = round((moment - self._origin) / time_base)
         if self._last_pts is not None and pts <= self._last_pts:

@@ -14,9 +14,9 @@ _OF_THE_DISK: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Inside the block an error of the disk becomes OutputFailed.
+    """Turn disk errors inside the block into OutputFailed.
 
-    Do not write to that output afterwards: FFmpeg crashes in muxers whose header failed.
+    Do not write to that output afterwards: FFmpeg crashes if its muxer failed to write a header.
     """
     try:
         yield

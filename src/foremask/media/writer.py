@@ -1,4 +1,4 @@
-"""Encodes masks into a video that keeps every promise made about its source."""
+"""Encodes masks into a video that matches its source in size, times and sound."""
 
 from collections.abc import Callable
 from functools import cached_property
@@ -34,7 +34,7 @@ class MaskWriter(VideoWriter):
 
     def write(self, mask: Levels, frame: Frame) -> None:
         framed, picture = self.framed(mask), self._canvas
-        picture.make_writable()  # copies it if the encoder still needs the last one
+        picture.make_writable()  # copies the buffer if the encoder still uses it
         luma = plane_of(picture, 0)
         if self.format == "gray":
             luma[:] = framed
@@ -52,11 +52,11 @@ def recode(
     memory_bytes: int | None = None,
     change: Callable[[Levels], Levels] | None = None,
 ) -> Written:
-    """Write ``mask`` to ``target`` in ``preset``, each frame after ``change``.
+    """Re-encode ``mask`` to ``target`` in ``preset``, applying ``change`` to each frame.
 
-    ``on_frame`` gets the frames done and their total. What the first encoding lost stays lost: of a
-    gif, exact times and the sound. Raises PresetUnsuitable before
-    anything is written, and CorruptVideo.
+    ``on_frame`` gets the frames done and their total. What the first encoding lost stays lost: a
+    gif, for instance, has no exact times and no sound. Raises CorruptVideo, and PresetUnsuitable
+    before anything is written.
     """
     with VideoReader(mask) as reader:
         check_preset(reader.clip, preset, memory_bytes)
@@ -69,7 +69,7 @@ def recode(
 
 
 def _blank(width: int, height: int, pixel_format: str) -> av.VideoFrame:
-    """A picture without colour; its luma is not set."""
+    """A picture with neutral chroma; its luma is not set."""
     picture = av.VideoFrame(width, height, pixel_format)
     if pixel_format == "gray":
         picture.color_range = FULL_RANGE
