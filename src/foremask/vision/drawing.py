@@ -1,4 +1,4 @@
-"""Pictures that show people a mask: side by side, laid over, cut out."""
+"""Draws pictures that show a mask to people: an overlay, a cut-out, all side by side."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,7 +9,7 @@ import numpy as np
 from foremask.types import Alpha, Levels, Rgb
 from foremask.vision.resample import as_levels, resized
 
-TINT = (255, 64, 64)  # of the foreground in an overlay, red
+TINT = (255, 64, 64)  # red, of the foreground in an overlay
 CHECKER_PX = 12
 CHECKER = (120, 170)
 GAP_PX = 4
@@ -26,7 +26,7 @@ COLOURS = (
 
 
 class LabelledBox(NamedTuple):
-    """A rectangle of a picture; boxes of one ``number`` have one colour."""
+    """A rectangle in pixels; boxes with the same ``number`` are drawn in the same colour."""
 
     left: int
     top: int
@@ -63,7 +63,7 @@ def cut_out(rgb: Rgb, alpha: Alpha) -> Rgb:
 
 
 def row_of(rgb: Rgb, mask: Rgb) -> Rgb:
-    """Source, mask, overlay and cut-out of one moment, from left to right."""
+    """Source, mask, overlay and cut-out of one frame, from left to right."""
     alpha = resized(mask[..., 1], rgb.shape[1], rgb.shape[0]) / np.float32(255)
     cells = [rgb, mask, overlay(rgb, alpha), cut_out(rgb, alpha)]
     gap = np.full((rgb.shape[0], GAP_PX, 3), 255, np.uint8)
@@ -71,7 +71,7 @@ def row_of(rgb: Rgb, mask: Rgb) -> Rgb:
 
 
 def stacked(rows: list[Rgb]) -> Rgb:
-    """Rows of one size, below one another."""
+    """Stack rows of the same size from top to bottom."""
     gap = np.full((GAP_PX, rows[0].shape[1], 3), 255, np.uint8)
     return np.vstack([part for row in rows for part in (row, gap)][:-1])
 
@@ -84,7 +84,7 @@ def as_png(picture: Rgb | Levels) -> bytes:
 
 
 def small_png(alpha: Alpha, most_px: int) -> bytes:
-    """A mask as a PNG file of one channel whose sides have at most ``most_px``."""
+    """A mask as a one-channel PNG file, shrunk so that no side is longer than ``most_px``."""
     rows, columns = alpha.shape
     scale = min(1.0, most_px / max(rows, columns))
     small = resized(alpha, max(1, round(columns * scale)), max(1, round(rows * scale)))

@@ -1,4 +1,4 @@
-"""Images that are no frames of a clip: an array, a mirrored image, a crop."""
+"""Images other than the frames of a clip: an array, a mirrored image, a crop."""
 
 from dataclasses import dataclass
 
@@ -51,7 +51,7 @@ class MirroredImage:
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """A part of a picture, in shares of its width and height."""
+    """A rectangle of a picture, in fractions (0 to 1) of its width and height."""
 
     left: float
     top: float
@@ -61,7 +61,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Cropped:
-    """A part of another picture, which is resampled no larger than needed."""
+    """A part of another image; that image is resampled no larger than needed."""
 
     image: Image
     box: Box
@@ -75,7 +75,7 @@ class Cropped:
         return max(1, round(self.image.height * (self.box.bottom - self.box.top)))
 
     def rgb(self, width: int, height: int) -> Rgb:
-        """Resample the image and cut out the box; enlarge it where the image is too small."""
+        """Resample the image and cut out the box; enlarge the box if the image is too small."""
         scale = min(1.0, max(width / self.width, height / self.height))
         columns = max(1, round(self.image.width * scale))
         rows = max(1, round(self.image.height * scale))

@@ -1,4 +1,4 @@
-"""Stages in threads, and one stream for two threads; what waits between them is bounded."""
+"""Runs pipeline stages in threads, and tees a stream to two threads, with bounded queues."""
 
 import queue
 import threading
@@ -28,11 +28,11 @@ def prefetch[T](
     stop: threading.Event | None = None,
     meanwhile: Callable[[], None] = do_nothing,
 ) -> Iterator[Iterator[T]]:
-    """Draw from ``items`` in a thread, at most ``size`` ahead; its errors surface in the reader.
+    """Iterate over ``items`` in a thread, at most ``size`` ahead; its errors reach the reader.
 
     ``meanwhile`` is called about ten times a second while the reader waits. Setting ``stop`` ends
-    the stage; leaving the block sets it and waits for the thread. ``costs`` gets, under ``stage``,
-    the processor time of this thread alone, without that of helpers that ``items`` starts.
+    the stage; leaving the block sets it and waits for the thread. ``costs[stage]`` gets the
+    processor time of this thread in seconds, without that of threads that ``items`` starts.
     """
     stop = stop or threading.Event()
     ready, begun = _Queue[T](size, stop), threading.Event()
@@ -65,9 +65,9 @@ def prefetch[T](
 
 
 def _start(thread: threading.Thread, begun: threading.Event) -> None:
-    """Start ``thread``, which sets ``begun``; where Ctrl-C comes meanwhile, wait until it runs.
+    """Start ``thread``, and wait until it has set ``begun``, even if Ctrl-C interrupts the start.
 
-    The thread runs even then, and has to be joined before its input is closed.
+    The thread runs in that case too, and has to be joined before its input is closed.
     """
     try:
         thread.start()
@@ -80,10 +80,10 @@ def _start(thread: threading.Thread, begun: threading.Event) -> None:
 
 
 def tee[T](items: Iterable[T], stop: threading.Event, size: int) -> tuple[Iterator[T], Iterator[T]]:
-    """The items for two threads: the second gets what the first has drawn.
+    """Give the items to two threads: the second iterator yields what the first has yielded.
 
-    At most ``size`` items wait between them; the first reader waits while there are so many.
-    When the first ends or fails, the second ends after what was drawn; setting ``stop`` ends both.
+    The first is at most ``size`` items ahead, and then waits for the second. When the first ends
+    or fails, the second ends after the items read so far; setting ``stop`` ends both.
     """
     waiting = _Queue[T](size, stop)
 

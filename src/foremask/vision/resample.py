@@ -1,4 +1,4 @@
-"""Planes moved from one grid to another."""
+"""Resizes planes, and converts masks between levels and alphas."""
 
 import cv2
 import numpy as np

@@ -1,4 +1,4 @@
-"""Recovers the background behind the subject from nearby frames, along the camera's motion."""
+"""Recovers the background behind the subject from nearby frames, by the camera's motion."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Image, Luma, Rgb
 
-# In frames, before and after. What the subject hides for longer stays unknown.
+# In frames, before and after. Background that the subject hides for longer stays unknown.
 NEIGHBOUR_OFFSETS: Final = (1, 2, 4, 8, 16)
 BACKDROP_REACH_FRAMES: Final = NEIGHBOUR_OFFSETS[-1]
-MIN_NEW_SHARE: Final = 0.01  # of the cells: a frame that shows fewer of them is passed over
-MAYBE_SUBJECT: Final = 0.05  # cells of a higher alpha may show some of the subject,
-MARGIN_CELLS: Final = 3  # and so may cells up to so far from them
+MIN_NEW_SHARE: Final = 0.01  # of the cells: a frame that shows fewer new ones is skipped
+MAYBE_SUBJECT: Final = 0.05  # cells of a higher alpha may show some of the subject
+MARGIN_CELLS: Final = 3  # cells up to this distance from those may show it too
 CORNERS: Final = 200
 MIN_CORNERS: Final = 12  # with fewer inliers the camera's motion is unknown
 CORNER_GAP_CELLS: Final = 8
-TRACKING_WINDOW_CELLS: Final = 15  # the side of the square around a corner that is looked for
+TRACKING_WINDOW_CELLS: Final = 15  # the side of the square around a corner that is matched
 OUTLIER_CELLS: Final = 1.0
 SAMPLE_CELLS: Final = 5  # a neighbour's fit is measured on every fifth cell of every fifth row
-MAX_RESIDUAL: Final = 0.02  # squared, of colours in [0, 1]: a neighbour that fits worse is unused
+MAX_RESIDUAL: Final = 0.02  # mean square, colours in [0, 1]: worse neighbours are not used
 REMAP_MAX_COLUMNS: Final = 32_000  # OpenCV's remap takes no longer row
 
 type Cells = tuple[NDArray[np.intp], ...]
@@ -48,7 +48,7 @@ class _Neighbour:
     rgb: Rgb
     grey: Luma
     hidden: NDArray[np.uint8]  # 1 on the subject and near it
-    to_previous: Homography | None  # to the frame before; None where it is unknown
+    to_previous: Homography | None  # to the frame before; None if it is unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +111,8 @@ def with_backdrops[P: Image](
 ) -> Iterator[tuple[P, Alpha, Backdrop]]:
     """Each picture and its upright mask, in order, with its backdrop; reads ``ahead_frames`` ahead.
 
-    Beyond a cut, or where the camera's motion is lost, nothing is known. The motion is a
-    homography: right for a camera that turns and zooms, or moves in front of a plane. It is fitted
+    Frames beyond a cut, or beyond one with unknown camera motion, are not used. The motion is a
+    homography: exact if the camera turns and zooms, or moves in front of a plane. It is fitted
     by RANSAC (Fischler and Bolles, 1981) to corners of the background, which are followed from
     frame to frame (Lucas and Kanade, IJCAI 1981).
     """
@@ -144,7 +144,7 @@ def _background_homography(here: Luma, hidden: NDArray[np.uint8], there: Luma) -
     half = cv2.resize(here, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     allowed = 1 - cv2.resize(hidden, half.shape[::-1], interpolation=cv2.INTER_NEAREST)
     found: Any = cv2.goodFeaturesToTrack(half, CORNERS, 0.01, CORNER_GAP_CELLS / 2, mask=allowed)
-    if found is None:  # its types do not say so
+    if found is None:  # OpenCV's types do not say that it may be
         return None
     corners = 2 * found + np.float32(0.5)
     nothing: Any = None
@@ -176,7 +176,10 @@ def _visible_in(
 
 
 def _residual(here: _Neighbour, there: _Neighbour, homography: Homography) -> float:
-    """Mean squared difference of both backgrounds, ``there`` warped here; infinite without one."""
+    """Mean squared difference of the background that both frames show; infinite if there is none.
+
+    ``there`` is warped to ``here``.
+    """
     step = np.diag([SAMPLE_CELLS, SAMPLE_CELLS, 1.0])
     colours_here = here.rgb[::SAMPLE_CELLS, ::SAMPLE_CELLS]
     size = colours_here.shape[1::-1]

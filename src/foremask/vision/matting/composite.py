@@ -7,22 +7,22 @@ import numpy as np
 
 from foremask.types import DeepRgb, Levels, Rgb
 
-_BLUR_GRID: Final = 4  # a blurred background is computed on a grid of a quarter of the size
+_BLUR_GRID: Final = 4  # the blur is computed at a quarter of the width and height
 _LEAST_WEIGHT: Final = 1e-3
 
 
 def over(colours: Rgb, background: Rgb, levels: Levels) -> Rgb:
-    """``colours`` of alpha ``levels`` over ``background``: gamma-coded, as players mix them."""
+    """Blend ``colours`` over ``background`` by alpha ``levels``, gamma-coded as players do."""
     front = cv2.multiply(colours, cv2.merge([levels] * 3), scale=1 / 255)
     back = cv2.multiply(background, cv2.merge([cv2.bitwise_not(levels)] * 3), scale=1 / 255)
     return np.asarray(cv2.add(front, back), np.uint8)
 
 
 def deepened(colours: Rgb, picture: Rgb, deep: DeepRgb, share: Levels) -> DeepRgb:
-    """``colours``, which were made of ``picture``, in 16 bits: with the finer steps of ``deep``.
+    """``colours`` in 16 bits, with the finer steps of ``deep``, the 16-bit form of ``picture``.
 
-    ``share``, 0 to 255, is the weight of ``picture`` in ``colours``. Where it is 255, the result is
-    ``deep`` itself.
+    ``colours`` were made from ``picture``, with the weight ``share``, 0 to 255. Where it is 255,
+    the result is ``deep`` itself.
     """
     finer = deep.astype(np.float32) - np.float32(257) * picture
     finer *= (share * np.float32(1 / 255))[..., None]
@@ -43,7 +43,7 @@ def covering(picture: Rgb, width: int, height: int) -> Rgb:
 
 
 def blurred_background(picture: Rgb, levels: Levels, radius_px: float) -> Rgb:
-    """``picture`` blurred; its subject does not count, so no halo of its colours appears."""
+    """Blur ``picture``, leaving out its subject, whose colours would form a halo."""
     height, width = levels.shape
     size = (max(1, width // _BLUR_GRID), max(1, height // _BLUR_GRID))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], 3)

@@ -9,10 +9,10 @@ import numpy as np
 from foremask.types import Alpha, Levels, Luma
 from foremask.vision.resample import resized
 
-RADIUS_PX = 1  # of the small grid; this and EPSILON by measurement: docs/adr/0050
+RADIUS_PX = 1  # in cells of the small grid; measured, as EPSILON was: docs/adr/0050
 EPSILON = 1e-3  # of luma in [0, 1], squared: steps smaller than about 0.03 are no edge
-FLAT = 0.07  # an alpha this near to 0 or 1 is 0 or 1
-STRIP_CELLS = 40  # rows of the small grid that are enlarged at once, about
+FLAT = 0.07  # an alpha this near to 0 or 1 becomes 0 or 1
+STRIP_CELLS = 40  # about how many rows of the small grid are enlarged at once
 MAX_STRIP_PX = 4_000_000
 
 
@@ -55,10 +55,10 @@ def _slope(alpha: Alpha, guide: Alpha) -> Alpha:
 def _strips(
     slope: Alpha, offset: Alpha, height: int, width: int
 ) -> Iterator[tuple[slice, Alpha, Alpha]]:
-    """Rows of the frame, and both planes there, enlarged linearly.
+    """Yield strips: a range of the frame's rows, and both planes enlarged linearly to it.
 
     A strip ends where a row of cells and a row of pixels end together. In a huge frame of an odd
-    height such strips would be too large: there they end up to half a pixel off.
+    height such strips would be too large; its strips end up to half a pixel from the cells' edge.
     """
     rows = len(slope)
     unit = rows // gcd(rows, height)

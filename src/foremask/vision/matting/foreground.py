@@ -1,4 +1,4 @@
-"""The colours of the foreground, where the picture is a mixture of subject and background."""
+"""Estimates the colours of the foreground where pixels mix subject and background."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -16,16 +16,16 @@ type Colours = NDArray[np.float32]
 
 # By measurement, docs/adr/0113. The small grid has a quarter of the frame's columns and rows.
 SMALL: Final = 4
-SURENESS: Final = 16  # a pixel's weight for its side is alpha to this power
+SURENESS: Final = 16  # a pixel's weight as foreground is alpha to this power, as background 1-alpha
 PRIOR_WEIGHT: Final = 0.03  # weight of the next coarser grid's colour; a sure pixel has 1
 SWEEPS: Final = 4
 SOFT_ALPHA: Final = 0.004
-MIN_KNOWN: Final = 230  # of 255, interpolated: from here on the background counts as known
-DAMPING: Final = 0.2  # of the solution there, since alpha and background are not exact
-AT_ONCE: Final = 16384  # pixels of the band: few enough for a core's cache
+MIN_KNOWN: Final = 230  # of 255: the least interpolated `Behind.known` at which it is used
+DAMPING: Final = 0.2  # of the solution with that background, which, like alpha, is not exact
+AT_ONCE: Final = 16384  # pixels of soft alpha solved at once: few enough for a core's cache
 _PIXEL: Final = np.dtype("V3")  # red, green and blue as one item: gathered three times as fast
 ALIGN_PX: Final = 32
-MARGIN_PX: Final = 64  # around the subject: its background is estimated from there
+MARGIN_PX: Final = 64  # around the subject: the background is estimated from these pixels
 
 
 @cache
@@ -37,7 +37,7 @@ def _weights(surest: int) -> Levels:
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """What is behind the soft edges of a frame, on a smaller grid; ``known`` is 255 or 0."""
+    """The background behind a frame's soft edges, on a smaller grid; ``known`` is 255 or 0."""
 
     colours: Rgb
     known: Levels
@@ -84,7 +84,7 @@ def foreground_colours(rgb: Rgb, levels: Levels, behind: Behind | None = None) -
 def _solve_before(
     behind: Behind, rgb: Rgb, levels: Levels, box: tuple[slice, slice], target: Rgb
 ) -> None:
-    """Change ``target`` in the band, all of which is in ``box``, where the background is known."""
+    """Change ``target`` where alpha is soft, which is within ``box``, and ``behind`` is known."""
     height, width = levels.shape
     rows, columns = np.nonzero(cv2.inRange(np.ascontiguousarray(levels[box]), 1, 254))
     rows, columns = rows + box[0].start, columns + box[1].start
@@ -98,7 +98,7 @@ def _solve_before(
 
 
 def _with_margin(start: int, length: int, whole: int) -> slice:
-    """The box with the margin, aligned to `ALIGN_PX`: such sizes are shrunk quickly."""
+    """The range with a margin, aligned to `ALIGN_PX`: OpenCV shrinks such sizes quickly."""
     first = max(0, start - MARGIN_PX) // ALIGN_PX * ALIGN_PX
     last = min(whole, -(-(start + length + MARGIN_PX) // ALIGN_PX) * ALIGN_PX)
     return slice(first, last)
@@ -117,7 +117,7 @@ def _solve_box(rgb: Rgb, levels: Levels, target: Rgb) -> None:
 
 
 def _band(levels: NDArray[Any]) -> NDArray[np.intp]:
-    """Where alpha is neither 0 nor 1; in uint8, 0 - 1 is 255."""
+    """Flat indexes of the pixels with an alpha other than 0 and 1; in uint8, 0 - 1 is 255."""
     return np.flatnonzero(levels - np.uint8(1) < 254)
 
 
@@ -131,7 +131,7 @@ def _solve_band(
 ) -> None:
     """Change ``target`` in the band so that it and the band's ``background`` mix to ``picture``.
 
-    With ``damping`` they do so in part: where neither alpha nor the background is exact.
+    ``damping`` weakens the change, for an alpha and a background that are not exact.
     """
     pixels, wanted = (each.view(_PIXEL).ravel() for each in (target, picture))
     for start in range(0, band.size, AT_ONCE):
@@ -147,7 +147,7 @@ def _solve_band(
         residual -= back * background[part].ravel()
         residual *= gains
         solved += residual
-        rounded = cv2.convertScaleAbs(np.maximum(solved, 0, out=solved))  # and clipped to 255
+        rounded = cv2.convertScaleAbs(np.maximum(solved, 0, out=solved))  # clips to 255 too
         pixels[some] = np.asarray(rounded).ravel().view(_PIXEL)
 
 
@@ -169,7 +169,7 @@ def _shrunk(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
 
 
 def _spread(picture: NDArray[Any], weight: NDArray[Any], size: tuple[int, int]) -> Colours:
-    """The weighted mean colour of each cell; with little weight, of a wider neighbourhood."""
+    """The weighted mean colour of each cell or, if its weight is small, of its surroundings."""
     sums = cv2.multiply(picture, cv2.merge([weight] * 3), dtype=cv2.CV_16U)
     pyramid = [tuple(_shrunk(each, size).astype(np.float32) for each in (sums, weight))]
     while max(size) > 1:
@@ -190,7 +190,7 @@ def _spread(picture: NDArray[Any], weight: NDArray[Any], size: tuple[int, int]) 
 def _solve(
     foreground: Colours, background: Colours, picture: NDArray[Any], levels: NDArray[Any]
 ) -> None:
-    """Change both sides in the band so that they mix to ``picture`` and stay smooth."""
+    """Change both colours where alpha is soft, so that they mix to ``picture`` and stay smooth."""
     height, width = levels.shape
     band = _band(levels)
     rows, columns = np.divmod(band, width)

@@ -13,12 +13,12 @@ _WHITE: Final = 255
 
 
 def inverted(levels: Levels) -> Levels:
-    """Background becomes foreground."""
+    """Exchange foreground and background."""
     return np.asarray(cv2.bitwise_not(levels), np.uint8)
 
 
 def adjusted(levels: Levels, matte: Matte) -> Levels:
-    """``levels`` after the fields of ``matte`` in order, without despill."""
+    """Apply the fields of ``matte``, in order, to ``levels``: all but ``despill``."""
     if matte.invert:
         levels = inverted(levels)
     if (matte.black, matte.white, matte.gamma) != (0.0, 1.0, 1.0):
@@ -33,13 +33,13 @@ def adjusted(levels: Levels, matte: Matte) -> Levels:
 
 
 def with_points(levels: Levels, black: float, white: float, gamma: float) -> Levels:
-    """Alpha up to ``black`` becomes 0, from ``white`` on 1; between, it is raised to 1 / gamma."""
+    """Scale alpha so that ``black`` becomes 0 and ``white`` 1, and raise it to 1 / ``gamma``."""
     alpha = np.clip((np.arange(256) / _WHITE - black) / (white - black), 0, 1) ** (1 / gamma)
     return np.asarray(cv2.LUT(levels, np.rint(_WHITE * alpha).astype(np.uint8)), np.uint8)
 
 
 def without_small_parts(levels: Levels, min_part_px: int) -> Levels:
-    """Connected parts of less than ``min_part_px`` whole pixels of alpha become background."""
+    """Connected parts whose alpha sums to less than ``min_part_px`` pixels become background."""
     count, found = cv2.connectedComponents(cv2.inRange(levels, 1, 255))
     if count == 1:
         return levels
@@ -51,10 +51,10 @@ def without_small_parts(levels: Levels, min_part_px: int) -> Levels:
 
 
 def grown(levels: Levels, grow_px: float) -> Levels:
-    """The outline moved outwards by ``grow_px``, or inwards where that is negative.
+    """Move the outline outwards by ``grow_px``, or inwards if that is negative.
 
     A soft edge keeps its softness. Each pixel takes the greatest alpha within a disc of
-    that radius; between two whole radii, a mixture of both results.
+    that radius. For a fractional radius, the results of the two nearest whole ones are blended.
     """
     if grow_px < 0:
         return inverted(grown(inverted(levels), -grow_px))
@@ -76,14 +76,14 @@ def _greatest(levels: Levels, radius_px: int) -> Levels:
 
 
 def feathered(levels: Levels, feather_px: float) -> Levels:
-    """A hard edge becomes a ramp: within ``feather_px`` to each side it goes from 98 % to 2 %."""
+    """Blur: a hard edge becomes a ramp from 98 % to 2 % alpha, ``feather_px`` to each side."""
     sigma = feather_px / 2
     border = cv2.BORDER_REPLICATE
     return np.asarray(cv2.GaussianBlur(levels, (0, 0), sigma, borderType=border), np.uint8)
 
 
 def despilled(colours: Rgb, despill: Despill) -> Rgb:
-    """Limit green (blue) to the larger of the two other channels."""
+    """Limit the screen's channel, green or blue, to the larger of the two other channels."""
     if despill is Despill.NONE:
         return colours
     red, green, blue = cv2.split(colours)

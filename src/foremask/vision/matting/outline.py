@@ -1,4 +1,4 @@
-"""Places the subject's outline by the colours on both sides of a mask's edge."""
+"""Decides the undecided edge of a mask by the colours on both sides of it."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -13,22 +13,23 @@ from foremask.vision.matting.backdrop import Backdrop, FoundBackground, with_bac
 from foremask.vision.resample import resized
 
 SURE: Final = 0.95  # cells of a higher alpha are foreground, and below 0.05 background
-WINDOW_CELLS: Final = 14  # of the grid: the square in which both sides' colours are gathered
+WINDOW_CELLS: Final = 14  # the side of the square in which the colours of both sides are averaged
 # Weight of the sides' variance, and of a cell's squared distance from the line between their means,
 # against the squared distance of these means.
 MISFIT_WEIGHT: Final = 12.0
 COLOUR_WEIGHT: Final = 2.0  # chroma separates more than brightness does
 _COLOUR_WEIGHTS: Final = (COLOUR_WEIGHT * np.eye(3) + (1 - COLOUR_WEIGHT) / 3).astype(np.float32)
-# An edge in the picture is a little softer than the subject's: colour is coded at half resolution.
-HARDENING: Final = 1.1  # it hardens motion blur as much; docs/adr/0050
+# An edge in the picture is a little softer than the subject's, since colour is coded at half the
+# resolution; this makes it harder again, and motion blur too: docs/adr/0050.
+HARDENING: Final = 1.1
 
 
 def resolve_outlines[P: Image](
     pairs: Iterable[tuple[P, Alpha]], ahead_frames: int | None
 ) -> Iterator[tuple[P, Alpha, Backdrop | None]]:
-    """Apply `resolve_outline` to each alpha, in order, by the backdrop, which is passed on.
+    """Apply `resolve_outline` to each alpha, in order, and yield the backdrop that it used.
 
-    ``ahead_frames`` later frames are read for a backdrop; with None there is no backdrop.
+    A backdrop is made from ``ahead_frames`` later frames too; with None there is no backdrop.
     """
     if ahead_frames is None:
         for image, alpha in pairs:
@@ -39,14 +40,14 @@ def resolve_outlines[P: Image](
 
 
 def resolve_outline(alpha: Alpha, image: Image, backdrop: Backdrop | None = None) -> Alpha:
-    """Set undecided cells of ``alpha`` by their colour, between the colours of both sides.
+    """Set undecided cells of ``alpha`` by where their colour is between those of both sides.
 
     With F and B the mean colours of the sure cells around it, a cell of colour I has alpha
     (I - B)(F - B) / |F - B|², clipped: the estimate of sampling-based matting (Wang and Cohen,
-    CVPR 2007, section 3). Its weight grows with the distance of F and B, relative to their spread
-    and to the distance of I from any mixture of them. Without a distinct F and B nearby alpha stays
-    as it is; sure cells always do. Where the ``backdrop`` knows the colour behind a cell, B is that
-    colour. ``alpha`` is upright, as the image is. Measured: docs/adr/0050.
+    CVPR 2007, section 3). The estimate's weight grows with the distance of F and B, relative to
+    their spread and to the distance of I from any mixture of them. Where there is no distinct F and
+    B nearby, and in all sure cells, alpha is unchanged. Where the ``backdrop`` knows the colour
+    behind a cell, B is that colour. ``alpha`` is upright, as the image is. Measured: docs/adr/0050.
     """
     undecided = (alpha <= SURE) & (alpha >= 1 - SURE)
     if not undecided.any():
@@ -101,7 +102,7 @@ def _resolved(
     spread = inside.variance[near] + back_variance
     misfit = np.float32(MISFIT_WEIGHT) * (spread + off_line)
     weight = distance / (distance + misfit + np.float32(1e-6))
-    weight[share < 1e-6] = 0  # a side is not there
+    weight[share < 1e-6] = 0  # no sure cells of one side nearby
     result = alpha.copy()
     result[cells] += weight * (estimate - alpha[cells])
     return result

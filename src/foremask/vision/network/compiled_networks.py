@@ -1,7 +1,7 @@
-"""Compiled networks on disk, found by what they were made from.
+"""Keeps compiled networks on disk, named by a hash of what they were compiled from.
 
 Importing one takes a fifth of the time that compiling takes: docs/adr/0171. Nothing here loads
-OpenVINO, so a process can ask what is missing at no cost.
+OpenVINO, so a process can check cheaply what is missing.
 """
 
 import contextlib
@@ -28,11 +28,11 @@ KEPT_FILES: Final = 4  # 45 MB each: two sizes, of two versions or of two machin
 ABANDONED_AFTER_S: Final = 600
 _SOURCES: Final = ("session.py", "graph.py", "onnx_session.py", "isnet_int8.json")
 _HEADER_BYTES: Final = 64 << 10
-# Linux keeps in one piece what is written at once, and maps all of it where a byte of it is read:
-# 36 MB that count as the reader's.
+# Linux caches what one call writes as one piece, and maps all of it when a byte of it is read: 36
+# MB that count as the reading process's memory. So the file is written in small pieces.
 _WRITTEN_BYTES: Final = 16 << 10
-_ALIGNED_BYTES: Final = 64  # the network starts at a multiple, as its weights want to
-# Lines of /proc/cpuinfo that say which instructions there are; others change from core to core.
+_ALIGNED_BYTES: Final = 64  # the network starts at a multiple, so that its weights are aligned
+# The lines of /proc/cpuinfo that tell the instruction sets; other lines differ from core to core.
 _CPU_FACTS: Final = frozenset(
     [
         *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),
@@ -40,17 +40,17 @@ _CPU_FACTS: Final = frozenset(
     ]
 )
 _KERNEL_CHOICE: Final = ("ONEDNN_", "DNNL_")
-"""Variables that begin so decide which instructions OpenVINO uses."""
+"""Environment variables with these prefixes decide which instructions OpenVINO uses."""
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What a session knows of a network once it has read its weights."""
+    """What a session needs to know of a network besides its compiled form."""
 
     is_isnet: bool
     enlargement_is_cut: bool
     precision: str
     capabilities: tuple[str, ...]
-    """OpenVINO's, of the processor that the network was compiled for."""
+    """OpenVINO's list of capabilities of the processor that the network was compiled for."""
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -62,7 +62,7 @@ class _Header(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class CompiledNetworks:
-    """The compiled forms of one file of weights, for this machine and this version.
+    """The compiled forms of one file of weights, for this machine and this foremask version.
 
     Only processes that open no clips write anything: see `only_read`.
     """
@@ -73,9 +73,9 @@ class CompiledNetworks:
     threads: int = 0
 
     def read(self, size: tuple[int, int]) -> tuple[Facts, mmap.mmap, int] | None:
-        """Of the network compiled for this input size: facts, the file, and where it begins there.
+        """The network compiled for this input size: its facts, the file, and its offset therein.
 
-        None where it is missing or damaged.
+        None if the file is missing or damaged.
         """
         path = self._path(size)
         if path is None:
@@ -91,7 +91,7 @@ class CompiledNetworks:
         return (header.facts, mapped, start) if is_whole else None
 
     def keep(self, size: tuple[int, int], facts: Facts, blob: memoryview) -> None:
-        """Write the file and remove the oldest; where that cannot be done, nothing changes."""
+        """Write a compiled network and remove the oldest files; disk errors are ignored."""
         path = self._path(size)
         if path is None or not _may_keep:
             return
@@ -100,7 +100,7 @@ class CompiledNetworks:
             self.directory.mkdir(exist_ok=True)
             part = self.directory / f".{secrets.token_hex(8)}.part"
             try:
-                # Who may read the weights may read this: another user's service, for instance.
+                # All who may read the weights may read this, such as a service of another user.
                 created = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
                 with os.fdopen(created, "wb", buffering=0) as file:
                     line = msgspec.json.encode(header)
@@ -113,11 +113,11 @@ class CompiledNetworks:
             self._remove_oldest()
 
     def missing(self) -> list[int]:
-        """The sizes of `SIZES_PX` that are not here, or damaged."""
+        """The sizes in `SIZES_PX` whose file is missing or damaged."""
         return [size for size in SIZES_PX if self.read((size, size)) is None]
 
     def kept_bytes(self) -> int:
-        """How much of the disk all files here take: those of other versions and machines too."""
+        """The bytes of all files here, including those of other versions and machines."""
         with contextlib.suppress(OSError):
             return sum(path.stat().st_size for path in self.directory.glob("*.compiled"))
         return 0
@@ -128,7 +128,7 @@ class CompiledNetworks:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Wait until no other process is in this block; where nothing can be written, at once."""
+        """Let one process at a time into this block; without a writable lock file, do not wait."""
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):
                 self.directory.mkdir(exist_ok=True)
@@ -137,9 +137,9 @@ class CompiledNetworks:
             yield
 
     def _path(self, size: tuple[int, int]) -> Path | None:
-        """The file for this input size, named by the hash of all that decides what it is.
+        """The file for this input size, named by a hash of all that decides its content.
 
-        None where something of it cannot be known: then nothing is kept.
+        None if part of that cannot be read: then nothing is kept.
         """
         try:
             weights = self.weights.stat()
@@ -178,14 +178,14 @@ _may_keep = True
 
 
 def only_read() -> None:
-    """Write nothing from this process, which opens untrusted clips."""
+    """Keep this process, which opens untrusted clips, from writing compiled networks."""
     global _may_keep
     _may_keep = False
 
 
 @cache
 def digest_of_sources() -> str:
-    """Of the code and numbers that decide what the network answers for a picture."""
+    """The SHA-256 of the code and tables that decide the network's output for a picture."""
     here = resources.files("foremask.vision.network")
     return hashlib.sha256(
         b"".join(here.joinpath(each).read_bytes() for each in _SOURCES)
@@ -194,7 +194,7 @@ def digest_of_sources() -> str:
 
 @cache
 def _cpu() -> str:
-    """Which processor this is and what it can do, hashed where it is long."""
+    """A hash of the processor's model and instruction sets."""
     facts = []
     with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
@@ -207,6 +207,6 @@ def _cpu() -> str:
 
 
 def _variables() -> tuple[str, ...]:
-    """The environment that decides what is compiled; OpenVINO reads it without asking us."""
+    """The environment variables that OpenVINO itself reads and that change what it compiles."""
     chosen = [name for name in os.environ if name.startswith(_KERNEL_CHOICE)]
     return tuple(f"{name}={os.environ[name]}" for name in sorted(chosen))

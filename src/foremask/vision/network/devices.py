@@ -1,4 +1,4 @@
-"""Which devices are here, and the network on one of them."""
+"""Lists the devices of this machine, and loads the network on one of them."""
 
 from contextlib import suppress
 from functools import lru_cache
@@ -14,10 +14,10 @@ from foremask.weights.catalogue import compiled_dir_of
 
 @lru_cache(maxsize=1)
 def network_at(path: Path, device: Device) -> Network:
-    """The network in this file, cached until another is loaded: a `Session` or `OnnxSession`.
+    """Load the network in this file, as a `Session` or `OnnxSession`; the last one is cached.
 
-    Raises DeviceUnavailable where ``device`` is not here, and ModelUnavailable. ``auto`` takes the
-    processor where CUDA cannot be used.
+    Raises DeviceUnavailable if this machine has no ``device``, and ModelUnavailable. ``auto`` is
+    CUDA or, if that cannot be used, the processor.
     """
     try:
         match device.runtime:
@@ -38,10 +38,10 @@ def network_at(path: Path, device: Device) -> Network:
 
 def _fastest(path: Path) -> Network:
     cuda = Device(Runtime.CUDA)
-    # Without a card nothing is loaded to look for one: ONNX Runtime's import takes its time, and
-    # swallows a signal that arrives meanwhile.
+    # ONNX Runtime is imported only if there is a card: the import is slow, and swallows a signal
+    # that arrives meanwhile.
     if nvidia_cards() and cuda in devices():
-        with suppress(DeviceUnavailable):  # a card without a driver that fits
+        with suppress(DeviceUnavailable):  # a card without a suitable driver
             return OnnxSession(path, cuda)
     return _on_processor(path)
 
@@ -51,7 +51,7 @@ def _on_processor(path: Path) -> Session:
 
 
 def devices() -> list[Device]:
-    """All devices on which the network could run here, as far as that is known without trying."""
+    """All devices of this machine on which the network should run; none of them is tried."""
     found = [Device(Runtime.CPU)]
     names = [each for each in units() if each != "CPU" and "." not in each]
     found += [Device(Runtime.OPENVINO, each) for each in names]

@@ -15,14 +15,14 @@ from foremask.weights.catalogue import ModelSpec
 # Outputs of IS-Net's encoder stages 3 to 5, at 1/8, 1/16 and 1/32 of its input, by their ONNX
 # names.
 ISNET_TAPS = ("/stage3/Add", "/stage4/Add", "/stage5/Add")
-# IS-Net's mask, of its last stage but one: docs/adr/0050
+# The output of IS-Net's second-to-last decoder stage, which is used as its mask: docs/adr/0050
 ISNET_MASK = "1890"
 WEIGHT_LEVELS = 255  # symmetric 8 bit: -127 to 127
 ACTIVATION_LEVELS = 256
 
 
 def is_isnet(network: ov.Model) -> bool:
-    """Whether the network has outputs named as IS-Net's features."""
+    """Whether the network is IS-Net, by the names of its encoder's nodes."""
     there = {node.get_friendly_name() for node in network.get_ops()}
     return all(name in there for name in ISNET_TAPS)
 
@@ -40,10 +40,10 @@ def pruned(network: ov.Model, spec: ModelSpec) -> ov.Model:
 
 
 def scale_by_factors(network: ov.Model) -> None:
-    """Replace the fixed sizes in the network's resizes by factors.
+    """Replace the fixed sizes in the network's Interpolate nodes by scale factors, in place.
 
-    The network then runs at any input size that is a multiple of 32. The file's own size must be
-    set before.
+    The network then runs at any input size that is a multiple of 32. Before the call, its input
+    must have the file's own size.
     """
     axes = opset13.constant(np.array([2, 3], np.int64))
     for node in network.get_ops():
@@ -67,9 +67,10 @@ def scale_by_factors(network: ov.Model) -> None:
 
 
 def cut_before_enlargement(network: ov.Model) -> bool:
-    """Remove a final linear enlargement and sigmoid in place; whether the network had them.
+    """Remove a final linear enlargement and sigmoid in place; return whether there were any.
 
-    IS-Net's mask has a quarter of its input's size; OpenCV enlarges it in less time.
+    Before this enlargement IS-Net's mask has a quarter of its input's width and height; OpenCV
+    enlarges it faster than the network does.
     """
     last = network.get_results()[0]
     sigmoid = _producer_of(last.input(0))
@@ -95,10 +96,10 @@ def _producer_of(given: Any) -> Any:  # noqa: ANN401  OpenVINO ships no types
 
 
 def with_preprocessing(network: ov.Model, spec: ModelSpec) -> ov.Model:
-    """The same network with the preprocessing of session.as_input inside, from (1, H, W, 3) uint8.
+    """Put the preprocessing of session.as_input into the network, which takes (1, H, W, 3) uint8.
 
-    Features come out as the network has them, channels last: turning and copying them took 14 of
-    125 ms.
+    Features are returned channels last, as the network computes them: transposing and copying them
+    took 14 of an inference's 125 ms.
     """
     steps = PrePostProcessor(network)
     network_input = steps.input(0)
@@ -119,7 +120,7 @@ def quantize(network: ov.Model) -> None:
     """Quantize IS-Net to 8 bit in place, with the activation ranges that we ship.
 
     Weights: symmetric, a scale for each output channel. Activations: one range for each tensor,
-    measured by `benchmarks/quality/calibrate.py` of 427503c. OpenVINO turns the pairs into integer
+    measured by `benchmarks/quality/calibrate.py` at commit 427503c. OpenVINO then uses integer
     kernels.
     """
     nodes = {node.get_friendly_name(): node for node in network.get_ops()}

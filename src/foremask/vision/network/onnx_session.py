@@ -36,9 +36,9 @@ PICTURE = "picture"  # the name of the input that takes (batch, height, width, 3
 class OnnxSession:
     """A network in ONNX Runtime; threads may share it.
 
-    IS-Net gives the features that it gives in OpenVINO, and takes any input size. It computes in
-    16 bit on a GPU and in 32 bit on the processor. Raises DeviceUnavailable where ``device`` is
-    not here, ModelUnavailable when ONNX Runtime refuses the file.
+    IS-Net gives the same features as in OpenVINO, and takes any input size. It computes in 16 bit
+    on a GPU and in 32 bit on the processor. Raises DeviceUnavailable if this machine has no
+    ``device``, ModelUnavailable if ONNX Runtime refuses the file.
     """
 
     def __init__(self, path: Path, device: Device) -> None:
@@ -87,7 +87,7 @@ class OnnxSession:
         )
 
     def run(self, batch: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-        """The masks and the features, each (batch, ...), of a batch as the file takes it."""
+        """The masks and the features, each (batch, ...), of ``batch``: arrays by input name."""
         outputs: list[NDArray[np.float32]] = self._session.run(self._outputs, batch)
         return outputs
 
@@ -143,7 +143,7 @@ def _provider(device: Device) -> tuple[str, dict[str, Any]]:
         return "CPUExecutionProvider", {}
     return "CUDAExecutionProvider", {
         "device_id": int(device.unit or 0),
-        "cudnn_conv_algo_search": "HEURISTIC",  # each input size would search for seconds
+        "cudnn_conv_algo_search": "HEURISTIC",  # a search would take seconds for each input size
         "arena_extend_strategy": "kSameAsRequested",  # else memory grows by powers of two
     }
 
@@ -154,11 +154,11 @@ def _has_taps(network: "ModelProto") -> bool:
 
 
 def adapted(network: "ModelProto", spec: ModelSpec, precision: Precision) -> "ModelProto":
-    """IS-Net as the session runs it: pixels in, the mask and the encoder's features out.
+    """Make IS-Net take pixels, and return the mask and the encoder's features.
 
     It takes (batch, height, width, 3) uint8 whose sides are multiples of 64, and normalises them
-    itself. Features are (batch, h, w, channels) float32. ``precision`` is F16, as the file has it,
-    or F32. ``network`` is changed.
+    itself. Features are (batch, h, w, channels) float32. ``precision`` is F16, which is the file's
+    own, or F32. ``network`` is changed in place.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -202,7 +202,7 @@ def adapted(network: "ModelProto", spec: ModelSpec, precision: Precision) -> "Mo
 
 
 def _scale_by_factors(network: "ModelProto") -> None:
-    """Replace the fixed sizes in the network's resizes by factors, in place."""
+    """Replace the fixed sizes in the network's Resize nodes by scale factors, in place."""
     from onnx import numpy_helper, shape_inference
 
     known = shape_inference.infer_shapes(network, data_prop=True).graph

@@ -1,6 +1,6 @@
-"""Opinions: the network's answers to several versions of one image, each with other mistakes.
+"""Opinions: the network's masks of several views of one image, each with other mistakes.
 
-docs/adr/0050 has what each is worth.
+docs/adr/0050 has how much each improves the mask.
 """
 
 from collections.abc import Callable
@@ -17,8 +17,8 @@ from foremask.vision.resample import as_levels, resized
 
 CLOSER_PX = 768  # the side of a crop for the network; at 512 a crop adds little: docs/adr/0050
 MARGIN_SHARE = 0.4  # of the larger side of the subject's box, on each side
-MARGIN_OF_WIDTH = 0.02  # and this share of the picture's width
-AGREED_SHARE = 0.4  # of the mask: where the mirror agrees on more, the crop is round what both find
+MARGIN_OF_WIDTH = 0.02  # added to that: this share of the picture's width
+AGREED_SHARE = 0.4  # of the mask's area: if both masks share more, the crop is round that
 LEAST_SUBJECT_SHARE = 0.0003  # of the picture: a smaller subject gets no crop
 
 type CropBox = tuple[slice, slice]
@@ -30,14 +30,14 @@ class View(StrEnum):
 
     STRETCHED = "stretched"  # to a square
     MIRRORED = "mirrored"  # left and right exchanged, stretched
-    CROPPED = "cropped"  # round the subject, so larger; elsewhere as stretched
+    CROPPED = "cropped"  # enlarged round the subject; outside of the crop as stretched
 
 
 @dataclass(frozen=True, slots=True)
 class Opinions:
-    """A mask on the tier's grid for each view of one image.
+    """A mask for each view of one image, all on the same grid.
 
-    ``box`` is the part that the crop shows; None where nothing is found to crop to.
+    ``box`` is the part of the grid to crop to; None if no subject is found that is large enough.
     """
 
     masks: dict[View, Levels]
@@ -52,10 +52,10 @@ def ask(
     cropped_above: float,
     on_features: Callable[[Features], None] = lambda _: None,
 ) -> Opinions:
-    """Infer the image, and its mirror image and its crop where its `uncertainty` is above these.
+    """Infer the image and, if its `uncertainty` is above these values, its mirror image and crop.
 
     Masks are on ``grid``: columns, rows. ``on_features`` gets the features of the image itself
-    before the other views are inferred, so that their 27 MB do not wait meanwhile.
+    before the other views are inferred, so that their 27 MB can be freed.
     """
     output = network.infer(image)
     undecided = uncertainty(output.alpha)
@@ -73,7 +73,7 @@ def ask(
 
 
 def box_round_subject(stretched: Levels, second: Levels) -> CropBox | None:
-    """The box round what both opinions find, if that is large enough; else round what one finds."""
+    """The box round the area that both masks share, if large enough; else round one mask's area."""
     rows, columns = stretched.shape
     least = LEAST_SUBJECT_SHARE * stretched.size
     ours, theirs = stretched > 127, second > 127
@@ -92,7 +92,7 @@ def box_round_subject(stretched: Levels, second: Levels) -> CropBox | None:
 
 
 def _over(mask: Levels, network: Network, image: Image, box: CropBox) -> Levels:
-    """``mask`` with the network's answer to the crop inside of the box."""
+    """``mask`` with the network's mask of the crop pasted into the box."""
     joined = mask.copy()
     joined[box] = as_levels(infer_part(network, image, mask.shape, box, CLOSER_PX))
     return joined
@@ -101,9 +101,9 @@ def _over(mask: Levels, network: Network, image: Image, box: CropBox) -> Levels:
 def infer_part(
     network: Network, image: Image, grid: tuple[int, ...], box: CropBox, size_px: int
 ) -> Alpha:
-    """Infer the part of ``image`` in a box of a grid of rows, columns.
+    """Infer the part of ``image`` in ``box``, which is on ``grid`` (rows, columns).
 
-    It is shown at ``size_px`` squared; the mask has the part's size on the grid.
+    The network's input is ``size_px`` squared; the mask has the size of the box.
     """
     rows, columns = grid
     down, across = box

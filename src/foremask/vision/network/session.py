@@ -1,4 +1,4 @@
-"""The image network in OpenVINO, run on one picture at a time, and what every network offers."""
+"""The image network in OpenVINO, run on one picture at a time; the interface of all networks."""
 
 import mmap
 import threading
@@ -37,9 +37,9 @@ type InputSize = tuple[int, int]
 class Precision(StrEnum):
     """The network's arithmetic."""
 
-    INT8 = "int8"  # pays with VNNI or AMX
+    INT8 = "int8"  # faster with VNNI or AMX
     BF16 = "bf16"  # needs AVX512-BF16 or AMX
-    F16 = "f16"  # of GPUs
+    F16 = "f16"  # on GPUs and NPUs
     F32 = "f32"
 
 
@@ -52,7 +52,7 @@ class NetworkOutput:
 
 
 class Network(Protocol):
-    """The interface of a network: the session below, or a drawn one in tests."""
+    """The interface of a network: `Session`, `OnnxSession`, or a fake in tests."""
 
     @property
     def runtime(self) -> str:
@@ -61,13 +61,13 @@ class Network(Protocol):
 
     @property
     def any_size(self) -> bool:
-        """Whether its input may have another size than its own."""
+        """Whether `infer` takes other input sizes than the network's own."""
         ...
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
         """Segment one image, stretched to ``size`` or, without one, to the network's own size.
 
-        A network without `any_size` ignores ``size``. Features come with its own size only.
+        A network without `any_size` ignores ``size``. Only its own size is sure to give features.
         """
         ...
 
@@ -76,9 +76,10 @@ class Session:
     """A network in OpenVINO; threads take turns, inference by inference.
 
     ``unit`` is OpenVINO's name of the device, for instance ``CPU``, ``GPU.1`` or ``AUTO``.
-    ``precision`` None takes the fastest that it has and the network allows: int8 needs the table of
-    ranges that we ship for IS-Net, so another network runs in 16 bit or f32. ``kept_in`` is the
-    directory where the processor's compiled networks are kept, for the next process.
+    Where ``precision`` is None, the fastest that the unit supports is used: int8 for IS-Net only,
+    because it needs a table of ranges that we ship for that network; else f16 on a GPU or NPU, and
+    bf16 or f32 on a processor. ``kept_in`` is the directory where networks compiled for the
+    processor are kept, for later processes.
     Raises DeviceUnavailable, and ModelUnavailable when the file is no network that can be run.
     """
 
@@ -113,7 +114,7 @@ class Session:
         return self.spec.size_px, self.spec.size_px
 
     def _request(self, size: InputSize) -> Any:  # noqa: ANN401  OpenVINO ships no types
-        """The network compiled for inputs of this size: on first use, then kept."""
+        """The request for inputs of this size; the first use compiles the network for it."""
         if size not in self._requests:
             try:
                 compiled = self._imported(size) or self._compiled(size)
@@ -140,14 +141,14 @@ class Session:
         blob = ov.Tensor(np.frombuffer(mapped, np.uint8)[start:], shared_memory=True)
         try:
             compiled = self._core.import_model(blob, self._unit, how)
-        except (RuntimeError, ValueError):  # OpenVINO does not take it: compile as without it
+        except (RuntimeError, ValueError):  # OpenVINO refuses it: compile the network anew
             return None
         self._facts = facts
         self._mapped[size] = mapped
         return compiled
 
     def _compiled(self, size: InputSize) -> Any:  # noqa: ANN401  OpenVINO ships no types
-        """The network compiled here, from its weights; kept if it may be."""
+        """Compile the network from its weights; keep the result on disk if possible."""
         if self._network is None:
             self._network, self._facts = self._transformed()
         network = self._network.clone()
@@ -163,7 +164,7 @@ class Session:
         return compiled
 
     def _transformed(self) -> tuple[ov.Model, Facts]:
-        """The file's network with all changes but the input size."""
+        """The network in the file, with all our changes but the input size."""
         network = pruned(self._core.read_model(self._path), self.spec)
         of_isnet = is_isnet(network)
         precision = self._asked_precision or best_precision(self._unit, is_isnet=of_isnet)
@@ -188,7 +189,7 @@ class Session:
 
     @property
     def any_size(self) -> bool:
-        """True of IS-Net: its resizes are by factors, see `scale_by_factors`."""
+        """True for IS-Net, whose resizes are by factors: see `scale_by_factors`."""
         return self._facts.is_isnet
 
     @property
@@ -202,10 +203,10 @@ class Session:
         with self._busy:
             request = self._request(size)
             outputs = [np.empty(tuple(port.shape), np.float32) for port in request.model_outputs]
-            for number, each in enumerate(outputs):  # or it would keep 27 MB more of its own
+            for number, each in enumerate(outputs):  # else OpenVINO would hold 27 MB more
                 request.set_output_tensor(number, ov.Tensor(each, shared_memory=True))
             request.infer([pixels])
-            if size in self._mapped:  # OpenVINO has copied the weights: the file's memory may go
+            if size in self._mapped:  # OpenVINO has copied the weights: free the file's pages
                 self._mapped[size].madvise(mmap.MADV_DONTNEED)
         is_cut = self._facts.enlargement_is_cut
         mask = resized(outputs[0][0, 0], *size) if is_cut else outputs[0]
@@ -235,7 +236,7 @@ def as_alpha(output: NDArray[Any], *, sigmoid: bool) -> Alpha:
 def units() -> list[str]:
     """OpenVINO's names of the devices that are here; ``AUTO`` chooses among them."""
     found = [str(each) for each in ov.Core().available_devices]
-    # One device of a kind is named without its number, and has it all the same.
+    # OpenVINO lists a single device of a kind without its number, but accepts the number too.
     numbered = [f"{each}.0" for each in found if each in ("GPU", "NPU")]
     kinds = dict.fromkeys(each.partition(".")[0] for each in found)
     return [*dict.fromkeys([*kinds, *found, *numbered]), "AUTO"]
@@ -261,10 +262,10 @@ def _capabilities(unit: str) -> tuple[str, ...]:
 
 
 def compile_ahead(path: Path, kept_in: Path) -> None:
-    """Compile and keep what is missing, for processes that must not, or need not, do it.
+    """Compile and keep the networks that are missing, so that other processes only read them.
 
-    Processes that do this at the same time take turns, so that the work is done once. Raises as
-    `Session`.
+    Processes that do this at the same time take turns, so that the work is done once. Raises the
+    errors of `Session`.
     """
     networks = CompiledNetworks(kept_in, path)
     if not networks.can_keep():
