@@ -8,9 +8,9 @@ _GROUP = Path("/sys/fs/cgroup")
 
 
 def share_of_memory(slots: int) -> int:
-    """The most memory for one job.
+    """The most memory for one job, in bytes.
 
-    Three quarters of the machine's or container's, divided by the slots.
+    It is three quarters of the memory of the machine or container, divided by ``slots``.
     """
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, ValueError):  # no control group, or one that says "max"

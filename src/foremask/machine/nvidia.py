@@ -1,4 +1,4 @@
-"""NVIDIA's cards, found without their libraries."""
+"""Finds NVIDIA's cards without NVIDIA's libraries."""
 
 from pathlib import Path
 

