@@ -2,19 +2,19 @@
 
     mask_video(source, target)    the mask video of a file
     cut_out(source, target)       the subject of a clip or picture, on nothing or a background
-    mask_frames, mask_image       the same of arrays: float32 alphas
-    cut_out_frames, cut_out_image and uint8 RGBA pictures
+    mask_frames, mask_image       masks of RGB arrays, as float32 alphas
+    cut_out_frames, cut_out_image cut-outs of RGB arrays, as uint8 RGBA
     Masker                        all of these, with one quality and one network for many files
-    find_things                   the things in a clip; Point, Box and Paint are hints at them
+    find_things                   the things in a clip; Point, Box and Paint are hints to the masker
     read_frames, read_masks       pictures and alphas of files, with their times
-    probe, verify, contact_sheet  what a clip is; whether a mask is whole; both as a picture
+    probe, verify, contact_sheet  a clip's facts; checks of a mask; a picture of both
 
-All take quality="fast", "balanced" or "best", device="auto" and model=FILE (NetworkOptions);
-for quality= and preset=, Quality and Preset have the names.
-They return FileReport, Clip, Thing or PromiseKept; on_progress gets Progress; Matte has the edges.
+Those that run the network take quality="fast", "balanced" or "best", device="auto" and model=FILE
+(NetworkOptions); Quality and Preset list the values of quality= and preset=.
+They return FileReport, Clip, Thing or PromiseKept; on_progress gets Progress; Matte adjusts edges.
 They raise ForemaskError: ClipRefused, FieldInvalid (a ValueError too), OutputFailed,
-ModelUnavailable, DeviceUnavailable, PromiseBroken. `help(foremask.mask_video)` has more of each;
-docs/python.md has recipes. A name is loaded when it is first used: importing costs nothing.
+ModelUnavailable, DeviceUnavailable, PromiseBroken. `help(foremask.mask_video)` and so on have the
+details; docs/python.md has recipes. A name is loaded when it is first used: importing is fast.
 """
 
 from importlib import import_module

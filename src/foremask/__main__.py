@@ -1,4 +1,4 @@
-"""``foremask`` and ``python -m foremask``."""
+"""The entry point of ``foremask`` and ``python -m foremask``."""
 
 import os
 import sys
@@ -11,7 +11,7 @@ _DECODING: Final = frozenset(["mask", "cutout", "tracks", "sheet"])
 
 
 def main() -> int:
-    """The command line; gives the exit status."""
+    """Run the command line, and return the exit status."""
     try:
         process_setup.prepare()
         from foremask.cli.commands import main as command_line  # loads NumPy
@@ -30,8 +30,8 @@ def main() -> int:
 def _leave_at_once(status: int) -> None:
     """End the process without Python's own shutdown.
 
-    Files are closed and hidden ones removed by now; threads of decoders may still wait for each
-    other, and a shutdown would wait for them for ever.
+    By now, files are closed and temporary ones removed. Decoder threads may still wait for each
+    other, and Python's shutdown would wait for them for ever.
     """
     for stream in (sys.stdout, sys.stderr):
         try:

@@ -1,7 +1,7 @@
 """Every error of foremask: what happened, what it means to callers, and what to do about it.
 
-One class is one heading of docs/errors.md, in the same order. What a name, a status and a
-remedy are is said at `ForemaskError`. The command line has three more in cli/exits.py.
+Each class is one heading of docs/errors.md, in the same order. `ForemaskError` explains their
+attributes. The command line has three more errors in cli/exits.py.
 """
 
 import re
@@ -9,22 +9,22 @@ from http import HTTPStatus
 from typing import ClassVar, Final
 
 X264_OPTIONS: Final = "-c:v libx264 -crf 16"
-"""How ffmpeg encodes a clip anew without visible loss: in every hint, the playground's too."""
+"""ffmpeg's options to re-encode a clip without visible loss, for all hints that name some."""
 
 BY_REASON: Final[dict[str, type["ForemaskError"]]] = {}
-"""Every class that has a reason, by it, among those whose modules are loaded."""
+"""From a reason to its class, for all classes whose modules are loaded."""
 
 
 class ForemaskError(Exception):
     """Anything that foremask refuses or fails at.
 
-    ``details`` is a sentence with the numbers, ``param`` names what is at fault, where it has a
-    name; ``limit`` and ``actual`` are the two numbers that clash.
+    ``details`` is a sentence with the numbers; ``param`` is the name of the field at fault, if
+    any; ``limit`` and ``actual`` are the allowed and the actual number.
 
-    Of a class, ``reason`` is one stable word for programs: its own name, unless it sets another.
-    ``status`` is what the API answers, ``usual_param`` the field at fault where the error names
-    none, ``remedy`` a sentence or two of Markdown for its callers, and ``cli_remedy`` one for
-    people at a terminal.
+    Each class has a ``reason``, one stable word for programs: by default its name in snake case.
+    ``status`` is the HTTP status of the API's answer, ``usual_param`` the ``param`` of an error
+    that has none, ``remedy`` a sentence or two of Markdown for the API's callers, and
+    ``cli_remedy`` one for people at a terminal.
     """
 
     reason: ClassVar[str] = "internal"
@@ -59,7 +59,7 @@ class ForemaskError(Exception):
         self.actual = actual
 
     def facts(self) -> dict[str, object]:
-        """The error as the wire contract has it, and as the columns of a job keep it."""
+        """The fields of the error, as the API returns them and as a job's columns keep them."""
         extras = {
             "param": self.param or self.usual_param,
             "limit": self.limit,
@@ -108,7 +108,7 @@ class UrlRefused(ForemaskError):
 
 
 class Busy(ForemaskError):
-    """Try again after ``retry_after_s`` seconds; all is free again after ``reset_s``."""
+    """Try again after ``retry_after_s`` seconds; after ``reset_s`` the full limit is back."""
 
     status = 429
     cli_remedy = "Wait, and run it again."
@@ -186,7 +186,7 @@ class BodyTooLarge(BadRequest):
 
 
 class ContentTypeWrong(BadRequest):
-    """The body is not declared as what the path takes."""
+    """The body's ``Content-Type`` is not one that the path takes."""
 
     reason, status = "content_type", 415
     remedy = "Send `Content-Type: application/json`."
@@ -218,7 +218,7 @@ class PresetUnknown(BadRequest):
 
 
 class FieldInvalid(ForemaskError, ValueError):
-    """Another field, or an argument, has a value that it cannot have."""
+    """Another field, or an argument, has an invalid value."""
 
     status = 422
     remedy = "`param` names the field, `details` what it may be."
@@ -233,7 +233,7 @@ class FormInvalid(BadRequest):
 
 
 class RangeInvalid(BadRequest):
-    """The bytes asked for are behind the end of the file."""
+    """The requested bytes are past the end of the file."""
 
     status = 416
     remedy = "Ask for bytes inside the file: `Content-Range` in the answer has its size."
@@ -305,7 +305,7 @@ class UrlUnreachable(UrlRefused):
 
 
 class UrlTooSlow(UrlRefused):
-    """The origin sends fewer bytes a second than the least speed."""
+    """The origin sends fewer bytes per second than the minimum."""
 
     remedy = "Serve the clip from a faster host, or upload it with `POST /v2/video/upload`."
 
@@ -343,13 +343,13 @@ class BackgroundInvalid(ForemaskError):
 
 
 class NotAVideo(ClipRefused):
-    """A page or other text instead of a video."""
+    """The file is a web page or other text, and not a video."""
 
     remedy = "Name the video file itself, not a page that shows it."
 
 
 class FileTooLarge(ClipRefused):
-    """More bytes than the limit, declared or counted."""
+    """The file has more bytes than the limit, as declared or as counted."""
 
     status = 413
     remedy = "Lower the bitrate: it hardly changes the mask. The command line takes any file."
@@ -421,7 +421,7 @@ class CodecUnsupported(ClipRefused):
 
 
 class NoVideoStream(ClipRefused):
-    """Only sound, or cover art."""
+    """The file has only sound, or cover art."""
 
     remedy = "Name a file that has a video track."
 
@@ -468,7 +468,7 @@ class StorageQuota(Busy):
 
 
 class Overloaded(Busy):
-    """Every place for this work is taken; the request itself is not at fault."""
+    """The service handles as many such requests as it can; the request is not at fault."""
 
     status = 503
     remedy = "Wait for `Retry-After` seconds and send the same request again."
@@ -490,7 +490,7 @@ class JobCancelled(Ended):
 
 
 class ResultExpired(Ended):
-    """The mask was made, and has been deleted at the end of its time."""
+    """The mask was made, and has been deleted at the end of its retention time."""
 
     remedy = "Submit the clip again, or let the operator raise `FOREMASK_RESULT_TTL`."
 
@@ -528,7 +528,7 @@ class Internal(Failed):
 
 
 class ModelUnavailable(ForemaskError):
-    """The weights cannot be had; ``details`` has the remedy."""
+    """The network's weights are not available; ``details`` has the remedy."""
 
     status = 503
     remedy = "Do what `details` says; [models.md](models.md) has every way to the weights."
@@ -536,7 +536,7 @@ class ModelUnavailable(ForemaskError):
 
 
 class DeviceUnavailable(ForemaskError):
-    """The network was to run on a device that is not here; ``details`` names those that are."""
+    """The requested device is not on this machine; ``details`` names those that are."""
 
     status = 503
     remedy = "Use one that `details` names; [deployment.md](deployment.md#gpus) has the rest."
@@ -544,20 +544,20 @@ class DeviceUnavailable(ForemaskError):
 
 
 class OutputFailed(ForemaskError):
-    """The mask cannot be written: a full disk, a closed directory, a file that is there already."""
+    """The mask cannot be written: a full disk, no write permission, or an existing file."""
 
     remedy = "Free space, choose another directory or name, or say --force."
     cli_remedy = "Choose another OUTPUT, or make room for it."
 
 
 class OutputExists(OutputFailed):
-    """There is a file already, and it was not asked to be replaced."""
+    """The output file exists, and nobody asked to replace it."""
 
     cli_remedy = "Choose another OUTPUT; --force replaces the file."
 
 
 class SettingsInvalid(ForemaskError):
-    """A setting is unknown, or has a value that it cannot have."""
+    """A setting is unknown, or has an invalid value."""
 
     remedy = "[settings.md](settings.md) lists all names and their values."
     cli_remedy = "docs/settings.md lists all settings."
@@ -572,4 +572,4 @@ class PromiseBroken(ForemaskError):
 
 
 ERROR_TABLE: Final = tuple(BY_REASON.values())
-"""Those that the API answers with, in the order above."""
+"""The errors that the API answers with, in the order above."""

@@ -19,11 +19,11 @@ class AudioTrack:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """What a clip is.
+    """The properties of a clip, from its header.
 
     ``width`` and ``height`` are those of the coded picture; ``rotation`` degrees clockwise (after
     mirroring in x, where ``mirrored``) make it stand upright. ``frames`` and ``duration_s`` are
-    what the header declares, None where it is silent.
+    None if the header declares none.
     """
 
     container: str
@@ -63,10 +63,10 @@ class Clip:
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """The frames from ``first_pts`` up to but without ``end_pts``, in the source's time base.
+    """The frames from ``first_pts`` up to, not including, ``end_pts``, in the source's time base.
 
-    ``end_pts`` None is the end of the clip. ``shown_from_pts`` and ``shown_until_pts`` bound what
-    the masker sees in addition, on either side; None is all that there is.
+    ``end_pts`` None is the end of the clip. The masker also sees the frames before it from
+    ``shown_from_pts`` on, and those after it up to ``shown_until_pts``; None: all there are.
     """
 
     first_pts: int
@@ -87,9 +87,9 @@ class Span:
 class SegmentGrid:
     """Where a clip may be cut, in frames.
 
-    Segments begin at multiples of ``window_frames``, are at least ``least_frames`` long, and see
-    ``context_frames`` of their neighbours on each side. There is at most one cut for each
-    ``frames_per_cut``, so that context costs little.
+    Segments begin at multiples of ``window_frames`` and are at least ``least_frames`` long. To
+    mask one, ``context_frames`` more are read on each side. There is at most one cut for each
+    ``frames_per_cut`` frames, so that these extra frames cost little.
     """
 
     window_frames: int
@@ -106,10 +106,10 @@ SEGMENT_GRID: Final = SegmentGrid(
 
 @dataclass(frozen=True, slots=True)
 class SegmentPlan(Span):
-    """A span, and which packets its segment file needs.
+    """A span, and the packets that are copied into its segment file.
 
     They are those from the keyframe at ``copy_from_pts`` (None: the file is a copy of the clip) up
-    to but without the keyframe at ``copy_until_pts`` (None: up to the end).
+    to, not including, the keyframe at ``copy_until_pts`` (None: up to the end).
     """
 
     copy_from_pts: int | None = None
@@ -129,9 +129,9 @@ class SoundTrack:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What was written.
+    """The facts of a file that was written.
 
-    ``duration_drift_ms`` is the end of the last frame less the source's.
+    ``duration_drift_ms`` is how much later its last frame ends than the source's.
     """
 
     frames_out: int
@@ -145,12 +145,12 @@ class Written:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """What a masking did.
+    """The facts of a finished masking.
 
     ``stage_cpu_s`` has the processor time of each stage's own thread; decoders and encoders have
     more threads, whose time is not in it. ``flicker`` is the mean change of the masks from frame to
-    frame. ``strip`` has of each frame its time in seconds, its coverage, and its change since the
-    previous frame.
+    frame. ``strip`` has for each frame: its time in seconds, its mask's coverage, and the change
+    since the previous frame's mask.
     """
 
     frames_in: int

@@ -38,7 +38,7 @@ class Preset(StrEnum):
 
 
 class AlphaFormat(StrEnum):
-    """What a cut-out may be written as: each has straight alpha, GIF of one bit."""
+    """The file formats of a cut-out: all have straight alpha, which GIF holds in one bit."""
 
     WEBM_VP9 = "webm_vp9"
     MKV_VP9 = "mkv_vp9"
@@ -83,20 +83,20 @@ PRESET_OF_SUFFIX = {
     ".mkv": Preset.MKV_H264,
     ".gif": Preset.GIF,
 }
-"""The preset that a file name asks for by its ending."""
+"""The preset that a file name's suffix selects."""
 
 
 def preset_for(target: Path, preset: Preset | None) -> Preset:
-    """The preset of a mask that is written to ``target``: the given one, or by the ending.
+    """The preset of a mask that is written to ``target``: ``preset``, or else by the suffix.
 
-    Raises FieldInvalid where neither tells, or where they contradict each other.
+    Raises FieldInvalid if there is neither, or if they contradict each other.
     """
     implied = PRESET_OF_SUFFIX.get(target.suffix.lower())
     return Preset(checked_form(target, preset or implied, PRESET_OF_SUFFIX))
 
 
 def checked_form(target: Path, form: Form | None, known: Iterable[str]) -> Form:
-    """The form; raises FieldInvalid where there is none, or a known ending is that of another."""
+    """Return ``form``; raises FieldInvalid if it is None, or ``target`` has another's suffix."""
     suffix = target.suffix.lower()
     if form is None:
         raise FieldInvalid(
@@ -120,7 +120,7 @@ class MattingTool(StrEnum):
 
 
 class Quality(StrEnum):
-    """How much time a mask may take; docs/quality.md has what each gives."""
+    """How much time a mask may take; docs/quality.md compares the three."""
 
     FAST = "fast"
     BALANCED = "balanced"
@@ -128,11 +128,11 @@ class Quality(StrEnum):
 
 
 REENCODE_ONLY: Final = "kept"
-"""Stands in place of a quality in a job whose clip is a mask already: it is only encoded anew."""
+"""Replaces the quality in a job whose clip is already a mask, which is only re-encoded."""
 
 
 class Runtime(StrEnum):
-    """The runtime: the part of a device before the colon."""
+    """The runtime of the network: the part of a device's name before the colon."""
 
     AUTO = "auto"  # CUDA where there is a GPU, else the processor
     CPU = "cpu"  # OpenVINO on the processor
@@ -150,14 +150,14 @@ _UNITS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where the network runs: a runtime, and which of its units; ``""`` is its first."""
+    """Where the network runs: a runtime, and the name of its unit; ``""`` is its first unit."""
 
     runtime: Runtime = Runtime.AUTO
     unit: str = ""
 
     @classmethod
     def parse(cls, text: str) -> "Device":
-        """The device that ``text`` names by `DEVICE_GRAMMAR`, in any case; raises FieldInvalid."""
+        """The device that ``text`` names by `DEVICE_GRAMMAR`, ignoring case; or FieldInvalid."""
         name, colon, unit = text.strip().partition(":")
         try:
             runtime = Runtime(name.lower())
@@ -184,15 +184,15 @@ def _no_device(text: str) -> FieldInvalid:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a clip may be. The defaults are the service's; ``UNLIMITED`` is for one's own files."""
+    """Limits on a clip. The defaults are the service's; ``UNLIMITED`` is for one's own files."""
 
     max_bytes: int = 1 << 30
     max_side_px: int = 16_000
-    max_duration_s: float = 60.0  # and one frame, counted at the nominal rate: 30 for 29.97
+    max_duration_s: float = 60.0  # one frame more is tolerated; 29.97 fps counts as 30
     max_frames: int = 60 * 120  # 60 s at 120 fps; one frame more is tolerated
     max_frame_pixels: int = 60 * 240 * 3840 * 2160  # frames x pixels: 60 s of 4K at 240 fps
     memory_bytes: int | None = None  # what one mask may take; None: what this machine has free
-    any_format: bool = False  # every container and codec that FFmpeg reads here, not the contract's
+    any_format: bool = False  # every container and codec that FFmpeg reads here, too
 
 
 UNLIMITED = Limits(
@@ -207,7 +207,7 @@ UNLIMITED = Limits(
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """The part of a clip that is wanted, in seconds from its first frame, without ``end_s`` itself.
+    """A part of a clip, in seconds from its first frame: up to, not including, ``end_s``.
 
     Times in the output count from ``start_s``. ``end_s`` None is the end of the clip.
     """
@@ -217,7 +217,7 @@ class Excerpt:
 
 
 class AnyCase(StrEnum):
-    """Names that are read in any case."""
+    """Names that are parsed ignoring case."""
 
     @classmethod
     def _missing_(cls, value: object) -> "AnyCase | None":
@@ -233,12 +233,12 @@ class Despill(AnyCase):
 
 
 class Matte(msgspec.Struct, frozen=True):
-    """What is done to the alpha of a cut-out, in the order of the fields; then to its colours.
+    """Changes to a mask's alpha, in the order of the fields; ``despill`` changes the colours.
 
-    ``black`` and ``white`` are the alphas that become 0 and 1, ``gamma`` over 1 makes what lies
-    between them more opaque. Parts of fewer than ``min_part_px`` pixels go. ``grow_px`` moves the
-    outline outwards, and inwards where it is negative, by parts of a pixel too. ``feather_px``
-    softens it. Raises FieldInvalid, with the range, for a value outside of it.
+    ``black`` and ``white`` are the alphas that become 0 and 1; ``gamma`` over 1 makes alphas
+    between them more opaque. Parts of fewer than ``min_part_px`` pixels are removed. ``grow_px``
+    moves the outline outwards, or inwards if negative, also by fractions of a pixel.
+    ``feather_px`` softens it. Raises FieldInvalid, with the range, for a value out of range.
     """
 
     invert: Annotated[bool, Meta(description="Keep the background, and cut the subject away.")] = (
@@ -292,7 +292,7 @@ CACHE_BYTES: Final = 2 << 30
 
 @dataclass(frozen=True, slots=True)
 class MaskOptions:
-    """One masking, as asked for."""
+    """The options of one masking."""
 
     preset: Preset = Preset.MP4_H264
     quality: Quality = Quality.BALANCED
@@ -307,7 +307,7 @@ class MaskOptions:
 
 
 class ResultKind(AnyCase):
-    """The kind of a result: a mask, the subject on nothing, or on a background."""
+    """The kind of a result: a mask, the subject with alpha, or the subject on a background."""
 
     MASK = "mask"
     CUTOUT = "cutout"
@@ -315,7 +315,7 @@ class ResultKind(AnyCase):
 
 
 def form_of(name: str, kind: ResultKind) -> Form:
-    """The form called ``name`` of a result of that kind; raises ValueError where it has none."""
+    """The form called ``name`` of a result of that kind; raises ValueError if there is none."""
     if kind is ResultKind.CUTOUT:
         return AlphaFormat(name)
     is_preset = kind is ResultKind.MASK or name in list(Preset)
@@ -323,7 +323,7 @@ def form_of(name: str, kind: ResultKind) -> Form:
 
 
 def with_alpha(name: str, known: Sequence[AlphaFormat] = tuple(AlphaFormat)) -> AlphaFormat:
-    """The format of that name; raises PresetUnsuitable where it has no alpha, with the known."""
+    """The format of that name; if it has no alpha, raises PresetUnsuitable with those that do."""
     if name in known:
         return AlphaFormat(name)
     why = "FFmpeg's x265 writes no alpha" if name.endswith("h265") else "it carries no alpha"
@@ -347,8 +347,8 @@ class BackgroundKind(StrEnum):
 class Background:
     """What is put behind the subject.
 
-    ``amount`` is the radius of a blur in pixels, or the brightness that is left of the original, 0
-    to 1. A ``file`` is a picture or a video; it covers the frame, about its centre.
+    ``amount`` is the radius of a blur in pixels, or the factor, 0 to 1, for the brightness of the
+    original. A ``file`` is a picture or a video; its middle part is scaled to cover the frame.
     """
 
     kind: BackgroundKind
@@ -358,7 +358,7 @@ class Background:
 
     @staticmethod
     def is_named(text: str) -> bool:
-        """Whether ``text`` names a background that is no file."""
+        """Whether ``text`` names a background other than a file."""
         word, _, amount = text.strip().lower().partition(":")
         if word in COLOURS or word == "transparent":
             return not amount
@@ -439,10 +439,10 @@ def _amount(text: str, amount: str, usual: float, ends: tuple[float, float]) -> 
 
 @dataclass(frozen=True, slots=True)
 class CutOutOptions:
-    """One cut-out, as asked for: on nothing where ``background`` is None, else over it.
+    """The options of one cut-out: with alpha if ``background`` is None, else placed over it.
 
-    ``mask`` says how the mask is found and what is done to it; its own preset does not count.
-    ``preset`` None is chosen by what the target's name ends in.
+    ``mask`` has the options of the masking; its own preset is ignored. With ``preset`` None, the
+    suffix of the target decides.
     """
 
     mask: MaskOptions = MaskOptions()
@@ -456,7 +456,7 @@ class CutOutOptions:
 
     @property
     def suffix(self) -> str:
-        """Of a clip's file whose name is not given."""
+        """The suffix of a clip's output file, if its name is not given."""
         return ".webm" if self.preset is None else self.preset.suffix
 
 

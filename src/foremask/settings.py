@@ -20,13 +20,13 @@ from foremask.options import DEVICE_GRAMMAR, Device, Limits
 
 PREFIX: Final = "FOREMASK_"
 NOT_OURS: Final = frozenset({"FOREMASK_DATA", "FOREMASK_SERVER", "FOREMASK_TOKEN"})
-"""Known and left alone: the development clips, and what `foremask submit` reads."""
+"""Variables that are no settings: the development clips, and what `foremask submit` reads."""
 SECRETS: Final = frozenset({"database_url", "objects_url", "bootstrap_token", "otlp_url"})
 """Fields that are shown neither by ``repr`` nor in an error."""
 
 
 class Sandbox(StrEnum):
-    """The behaviour where the kernel cannot confine the media child; docs/security.md."""
+    """What to do where the kernel cannot sandbox the process that decodes: docs/security.md."""
 
     REQUIRE = "require"
     BEST_EFFORT = "best-effort"
@@ -51,7 +51,7 @@ class LogLevel(StrEnum):
 
 
 class Seconds(int):
-    """Written as ``45``, ``45s``, ``30m``, ``12h`` or ``30d``."""
+    """A duration, written as ``45``, ``45s``, ``30m``, ``12h`` or ``30d``."""
 
     @classmethod
     def parse(cls, text: str) -> "Seconds":
@@ -62,7 +62,7 @@ class Seconds(int):
 
 
 class ByteCount(int):
-    """Written as ``1000``, ``500M``, ``20G`` or ``2T``; 1K is 1024."""
+    """A number of bytes, written as ``1000``, ``500M``, ``20G`` or ``2T``; 1K is 1024."""
 
     @classmethod
     def parse(cls, text: str) -> "ByteCount":
@@ -73,7 +73,7 @@ class ByteCount(int):
 
 
 class Networks(tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]):
-    """Written as ``127.0.0.0/8,fd00::/8``."""
+    """IP networks, written as ``127.0.0.0/8,fd00::/8``."""
 
     __slots__ = ()
 
@@ -142,11 +142,11 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def store_url(self) -> str:
-        """Where objects are kept."""
+        """The URL of the object store."""
         return self.objects_url or (self.data_dir / "objects").absolute().as_uri()
 
     def limits(self, memory_bytes: int) -> Limits:
-        """What a clip may be; its job may use so much memory."""
+        """The limits on a clip whose job may use ``memory_bytes``."""
         return Limits(
             max_frames=self.max_frames,
             memory_bytes=memory_bytes,
@@ -162,10 +162,7 @@ FIELDS: Final = {each.name: each.type for each in msgspec.structs.fields(Setting
 
 
 def variable(name: str) -> str:
-    """The environment variable of a field.
-
-    The unit ``_s`` is not in its name.
-    """
+    """The environment variable of a field, whose name lacks the unit ``_s``."""
     return PREFIX + name.removesuffix("_s").upper()
 
 
@@ -175,7 +172,7 @@ VARIABLES: Final = {variable(name): name for name in FIELDS}
 def read_settings(environ: Mapping[str, str], **flags: object) -> Settings:
     """The settings that ``environ`` and ``flags`` make; a flag wins unless it is None.
 
-    An empty variable counts as not set; a flag must keep the rules of its variable.
+    An empty variable counts as not set; a flag's value is checked as its variable's is.
     Raises SettingsInvalid for an unknown ``FOREMASK_*`` name or an invalid value.
     """
     given: dict[str, object] = {}
@@ -191,7 +188,7 @@ def read_settings(environ: Mapping[str, str], **flags: object) -> Settings:
 def _converted(name: str, value: object) -> Any:  # noqa: ANN401  # as the field declares it
     kind = FIELDS[name]
     enum = kind if isinstance(kind, EnumType) else None
-    text = str(value).strip()  # the file that a token was read from ends in a newline
+    text = str(value).strip()  # a token that was read from a file ends in a newline
     try:
         if kind is Device:
             return Device.parse(text)

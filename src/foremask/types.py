@@ -1,4 +1,4 @@
-"""The shapes and ranges that frames and masks have between the steps."""
+"""The array shapes and value ranges of frames and masks inside the pipeline."""
 
 from typing import Protocol
 
