@@ -257,3 +257,25 @@ def test_a_file_that_is_complete_leaves_the_next_ones_lock(tmp_path: Path) -> No
         with lock_of(path) as part:
             first.close()
             assert part.exists()
+
+
+def test_a_file_that_becomes_another_clips_before_we_lock_it_is_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "kept"
+    opened: Callable[..., object] = Path.open
+
+    def keep(clip: str) -> None:
+        with open_file_store(path, {"clip": clip}, 1 << 20) as store:
+            NetworkCache(store).finish()
+
+    def theirs_before(file: Path, *how: str, **more: int) -> object:
+        if file.suffix == ".part":  # the lock
+            monkeypatch.setattr(Path, "open", opened)
+            keep("theirs")
+        return opened(file, *how, **more)
+
+    keep("ours")
+    monkeypatch.setattr(Path, "open", theirs_before)
+    with open_file_store(path, {"clip": "ours"}, 1 << 20) as store:
+        assert not NetworkCache(store).is_complete

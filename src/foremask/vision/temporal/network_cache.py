@@ -167,11 +167,10 @@ def open_file_store(
     """Open the store in the file at ``path``; it is empty if its identity or our code has changed.
 
     The file is replaced when the block ends without an error, and only if all results of the clip
-    fit into ``most_bytes`` and on the disk. If another process writes to it, nothing is kept.
-    Raises NotACacheError if the file is no such store.
+    fit into ``most_bytes`` and on the disk. If another process writes to it, nothing is read
+    or kept. Raises NotACacheError if the file is no such store.
     """
     wanted = json.dumps({"code": _digest_of_code(), **identity}, sort_keys=True, default=str)
-    is_known = path.exists() and _identity_of(path) == wanted
     store = FileStore(most_bytes)
     with ExitStack() as held:
         try:
@@ -181,6 +180,7 @@ def open_file_store(
         except OSError as error:
             store.fail(error.strerror)
         else:
+            is_known = path.exists() and _identity_of(path) == wanted
             held.callback(store.close)
             store.open(part, wanted, path if is_known else None)
         yield store
