@@ -14,18 +14,18 @@ from foremask.service.jobs.database import Database, json_value, on_disk
 from foremask.service.jobs.steps import JobResult, Step, StoredClip
 
 COLUMNS = {"request_id": "id", "token_id": "token", "fetched_bytes": "fetched"}
-FORGOTTEN_AT_ONCE = 10_000  # 0.1 s of the database
+FORGOTTEN_AT_ONCE = 10_000  # uploads in one statement: 0.1 s of the database
 
-QUEUE_LIMIT = 10_000  # a day of 60 s clips on the fastest machine we know
+QUEUE_LIMIT = 10_000  # unfinished jobs: a day of 60 s clips on the fastest machine we know
 NO_LIMIT = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A valid token, and what is left of its rate.
+    """A valid token, and how many requests its rate limit still allows.
 
-    ``allowed`` requests may come at once, ``remaining`` are left, and all are after ``reset_s``.
-    ``request_id`` is the job that the Idempotency-Key has made, of a body with ``body_hash``.
+    ``allowed`` is the burst, ``remaining`` what is left of it; it is whole again after ``reset_s``.
+    ``request_id`` is the job made with the same Idempotency-Key, ``body_hash`` that of its body.
     """
 
     token_id: uuid.UUID
@@ -37,11 +37,11 @@ class Grant:
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
-    """A job as asked for; exactly one of ``video_url`` and ``source_key`` is set.
+    """A requested job; exactly one of ``video_url`` and ``source_key`` is set.
 
-    ``source_key`` names an upload of ours. ``clip`` has the probe's facts, None when the origin was
-    too slow; its ``frames`` may be None. ``body_hash`` identifies the body. ``traceparent``
-    names its first span.
+    ``source_key`` names a stored file. ``clip`` is what the probe found, None if the origin was too
+    slow; its ``frames`` may be None. ``body_hash`` is the hash of the request's body,
+    ``traceparent`` the W3C header of its first span.
     """
 
     request_id: str
@@ -65,12 +65,12 @@ def token_hash(secret: str) -> bytes:
 
 
 async def charge_rate(database: Database, token_hash: bytes, key: str | None = None) -> Grant:
-    """Check the token and take one request off its rate, exactly, on however many API nodes.
+    """Check the token and count one request against its rate, exactly, across all API nodes.
 
-    Nothing is taken where the token's Idempotency-Key ``key`` has made a job.
+    A request whose Idempotency-Key ``key`` has already made a job is not counted.
 
-    Raises TokenInvalid, QuotaExhausted or RateLimited; the latter's ``limit``,
-    ``retry_after_s`` and ``reset_s`` are the facts of its headers (``remaining`` is 0).
+    Raises TokenInvalid, QuotaExhausted or RateLimited, whose ``limit``, ``retry_after_s`` and
+    ``reset_s`` are the values of the response's headers (``remaining`` is 0).
     """
     row = await database.row_of("charge_rate", token_hash, key)
     assert row is not None  # noqa: S101  # the function always answers
@@ -88,9 +88,9 @@ async def charge_rate(database: Database, token_hash: bytes, key: str | None = N
 
 
 async def admit(database: Database, job: NewJob, storage_limit: int = NO_LIMIT) -> str:
-    """Accept the job or say why not, in one transaction with its first task.
+    """Insert the job and its first step in one transaction, or raise why it is refused.
 
-    Returns its id, or that of the job that the Idempotency-Key has made in the meantime.
+    Returns its id, or the id of the job that the same Idempotency-Key made in the meantime.
     Raises TokenInvalid, QuotaExhausted, IdempotencyMismatch, TooManyJobs, StorageQuota or
     QueueFull.
     """
@@ -129,13 +129,13 @@ def _refusal(outcome: str, allowed: int, counted: int) -> errors.ForemaskError |
 
 
 def storage_quota(allowed: int, counted: int) -> errors.Busy:
-    """The token has so many bytes stored, or would have."""
+    """The error for a token that has stored, or would store, more bytes than ``allowed``."""
     details = f"the token's uploads and results would take {counted} bytes, of {allowed}"
     return errors.StorageQuota(details, limit=allowed, actual=counted)
 
 
 def mismatch() -> errors.IdempotencyMismatch:
-    """The Idempotency-Key was used for another body."""
+    """The error for an Idempotency-Key that was used with another body."""
     return errors.IdempotencyMismatch(
         "this Idempotency-Key was used before with another body; use a new key for a new request"
     )
@@ -144,7 +144,7 @@ def mismatch() -> errors.IdempotencyMismatch:
 async def new_upload(
     database: Database, key: str, token_id: uuid.UUID, name: str | None = None
 ) -> None:
-    """Record a form that was given out, or a file of this name that comes."""
+    """Record an upload of no bytes yet: an issued form, or a file that is about to be sent."""
     await database.all(
         "insert into uploads (key, token, name) values (%s, %s, %s) on conflict do nothing",
         (key, token_id, name),
@@ -152,10 +152,10 @@ async def new_upload(
 
 
 async def claim_upload(database: Database, key: str, claim: str, name: str | None) -> str:
-    """Mark the form as used and return the id of its token; `reserve` of 0 bytes frees it.
+    """Mark the form as used and return its token's id; `reserve` with 0 bytes undoes it.
 
-    ``claim`` is the id of the request that the file comes with, under this ``name``. Raises
-    LinkInvalid where another has used the form, or its token is no longer good.
+    ``claim`` is the id of the request that sends the file, ``name`` the file's name. Raises
+    LinkInvalid if another request has used the form, or if its token is revoked or expired.
     """
     row = await database.one(
         """with form as (
@@ -186,16 +186,16 @@ async def reserve(database: Database, key: str, size: int, limit: int) -> None:
 async def reserve_result(
     database: Database, step: Step, size: int, optional: int, limit: int
 ) -> bool:
-    """Count what a step is about to store: ``size`` bytes in any case, and ``optional`` bytes.
+    """Reserve storage for a step's result: ``size`` bytes, and ``optional`` more if they fit.
 
-    Returns False where the token's ``limit`` has no room for the optional bytes, which are not
-    counted then; and for a stale attempt, of which nothing is counted.
+    Returns False if the optional bytes exceed the token's ``limit``, so that only ``size`` is
+    reserved, and for a stale attempt, for which nothing is.
     """
     return bool(await database.value_of("reserve_result", *step.key, size, optional, limit))
 
 
 async def forget(database: Database, before: datetime) -> int:
-    """Forget all uploads of forms older than ``before``; how many they were."""
+    """Delete the records of uploads made before ``before``; return how many there were."""
     count = 0
     while True:
         rows = await database.all(
@@ -217,7 +217,7 @@ async def forget(database: Database, before: datetime) -> int:
 
 
 def limit_of_token(setting: int | None, disk: tuple[int, int] | None) -> int:
-    """The storage limit of a token: as set, else a quarter of the store's disk."""
+    """A token's storage limit in bytes: ``setting``, else a quarter of a local store's disk."""
     if setting is not None:
         return setting
     return NO_LIMIT if disk is None else disk[0] // 4

@@ -1,4 +1,4 @@
-"""Calls to PostgreSQL: short ones, each committed by itself."""
+"""Short calls to PostgreSQL, each a transaction of its own."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
@@ -30,8 +30,8 @@ CALL_S = 10.0  # longer than any call of ours takes on a server that works
 RETRY_EVERY_S = 0.1
 
 
-class Refused(Exception):  # raised by a function; no error of ours
-    """A function of the schema has raised an exception."""
+class Refused(Exception):  # internal, so no ForemaskError
+    """A function in the database has raised an exception."""
 
 
 class OtherTables(ServiceUnavailable):
@@ -39,11 +39,11 @@ class OtherTables(ServiceUnavailable):
 
 
 class Database:
-    """A pool of connections that outlives a restart of the server; use it with ``async with``.
+    """A pool of connections that survives a restart of the server; use it with ``async with``.
 
-    A call that meets a lost connection is made again for up to ``patience_s`` and then raises
+    A call whose connection is lost is repeated for up to ``patience_s``, and then raises
     ServiceUnavailable; none takes longer than ``call_s``. Every call of this package is idempotent.
-    No call leaves a transaction open, so a process that is paused holds nobody up (docs/adr/0021).
+    No call leaves a transaction open, so a paused process blocks no other (docs/adr/0021).
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Database:
             reconnect_timeout=5.0,
             open=False,
             kwargs={"autocommit": True, "row_factory": dict_row},
-            reconnect_failed=AsyncConnectionPool.check,  # again, after a long absence of the server
+            reconnect_failed=AsyncConnectionPool.check,  # keep trying while the server is away
         )
 
     async def __aenter__(self) -> Self:
@@ -76,16 +76,16 @@ class Database:
         return rows[0] if rows else None
 
     async def all(self, statement: LiteralString, params: Params = ()) -> list[Row]:
-        """Every row; none for a statement that returns none."""
+        """Run the statement and return its rows, if it has any."""
         return await self._call(statement, params, self.patience_s)
 
     async def notifications(
         self, channels: Iterable[str], quiet_s: float
     ) -> AsyncGenerator[tuple[str, str] | None]:
-        """Listen on a connection of its own: channels and payloads as they come.
+        """Listen on a connection of its own; yield the channel and payload of each notification.
 
-        None comes first, once it listens, and after each ``quiet_s`` in which the server has
-        answered. Raises ServiceUnavailable when the connection is lost.
+        Yields None once it listens, and then every ``quiet_s`` when the server has answered a
+        query. Raises ServiceUnavailable when the connection is lost.
         """
         try:
             async with await psycopg.AsyncConnection.connect(
@@ -102,12 +102,12 @@ class Database:
             raise ServiceUnavailable(f"the database is listened to no more: {error}") from error
 
     async def row_of(self, function: LiteralString, *args: object) -> Row | None:
-        """What a function of schema.sql returns: its row, None where it returns none."""
+        """Call a function of schema.sql and return its row, None if it returns none."""
         marks = ", ".join("%s" for _ in args)
         return await self.one(f"select * from {function}({marks})", args)  # noqa: S608  # literals
 
     async def value_of(self, function: LiteralString, *args: object) -> Any:  # noqa: ANN401
-        """What a function of schema.sql returns that has one value."""
+        """Call a function of schema.sql that returns one value, and return that."""
         row = await self.row_of(function, *args)
         return row and next(iter(row.values()))
 
@@ -152,9 +152,9 @@ class Database:
             await asyncio.sleep(RETRY_EVERY_S)
 
     async def _within(self, seconds: float, statement: LiteralString, params: Params) -> list[Row]:
-        """The rows; TimeoutError at once where they take longer.
+        """Return the rows, or raise TimeoutError after ``seconds``.
 
-        psycopg takes up to 10 s to give up a statement on a server that has stopped: the caller
+        psycopg takes up to 10 s to abandon a statement on a server that has stopped; the caller
         does not wait for that (docs/adr/0021).
         """
         asking = asyncio.create_task(self._ask(statement, params))
@@ -178,7 +178,7 @@ class Database:
     def _let_go(self, asking: asyncio.Task[list[Row]]) -> None:
         self._left.discard(asking)
         if not asking.cancelled():
-            asking.exception()  # retrieved, since nobody may await it any more
+            asking.exception()  # retrieved, or asyncio would log it: nobody may await it any more
 
 
 async def on_disk(database: Database) -> None:
@@ -187,5 +187,5 @@ async def on_disk(database: Database) -> None:
 
 
 def json_value(value: object) -> Jsonb | None:
-    """A value for a jsonb column: plain, a Struct or a dataclass; None is SQL's null."""
+    """Wrap a plain value, Struct or dataclass for a jsonb column; None becomes SQL's null."""
     return None if value is None else Jsonb(msgspec.to_builtins(value))

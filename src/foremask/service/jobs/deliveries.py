@@ -1,4 +1,4 @@
-"""Webhooks that are due: their times and bodies, and what comes of an attempt."""
+"""Webhook deliveries: when each attempt is due, its body and signature, and its outcome."""
 
 import base64
 import hmac
@@ -9,13 +9,13 @@ from foremask.service.jobs.database import Database
 from foremask.service.observability import metrics
 
 SCHEDULE_S = (0, 5, 30, 120, 600, 3600)
-"""When each attempt is due, in seconds after the one before; the first follows the job's end."""
-HELD_S = 30.0  # longer than an attempt takes: after this another worker may try
+"""The pause before each attempt: the first comes after the job's end, each other after the last."""
+HELD_S = 30.0  # longer than an attempt takes; then another worker may make the next one
 
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One attempt of this worker; the first has no ``payload`` yet and must freeze one."""
+    """One attempt to send a webhook; the first has no ``payload`` yet, and must `freeze` one."""
 
     id: int
     request_id: str
@@ -33,7 +33,7 @@ def sign(key: bytes, request_id: str, timestamp: str, body: bytes) -> str:
 
 
 async def begin(database: Database) -> Delivery | None:
-    """Take the next attempt that is due, of a token that has room for it."""
+    """Claim the next attempt that is due, of a token below its limit; None if there is none."""
     row = await database.row_of("take_delivery", HELD_S)
     if row is not None and row["id"] is None:  # one is due, and its token is at its limit
         metrics.HELD_BACK.labels("webhooks").inc()
@@ -42,7 +42,7 @@ async def begin(database: Database) -> Delivery | None:
 
 
 async def freeze(database: Database, delivery: int, payload: bytes) -> bytes:
-    """Store the body, so that every attempt sends the same; returns the one stored first."""
+    """Store the body unless one is stored, and return the stored one, which all attempts send."""
     row = await database.one(
         "update deliveries set payload = coalesce(payload, %s) where id = %s returning payload",
         (payload, delivery),
@@ -51,9 +51,10 @@ async def freeze(database: Database, delivery: int, payload: bytes) -> bytes:
 
 
 async def record(database: Database, delivery: Delivery, http_status: int | None) -> str:
-    """Record the attempt's result; wake the next attempt and what the token's limit held back.
+    """Record the attempt's result; queue its retry, and a webhook that the token's limit delayed.
 
-    Only 2xx is success. Returns the delivery's status: ``delivered``, ``pending`` or ``given_up``.
+    Only 2xx is success; None means no answer. Returns the delivery's new status:
+    ``delivered``, ``pending`` or ``given_up``.
     """
     delivered = http_status is not None and 200 <= http_status < 300
     last = delivery.attempt >= len(SCHEDULE_S)
@@ -65,13 +66,13 @@ async def record(database: Database, delivery: Delivery, http_status: int | None
 
 
 async def redeliver(database: Database, request_id: str) -> None:
-    """Send the job's webhook again, with the same bytes. Raises RequestUnknown without one."""
+    """Queue the job's webhook again, with the same bytes. Raises RequestUnknown if it has none."""
     row = await database.one("select max(id) as id from deliveries where job = %s", (request_id,))
     if row is None or row["id"] is None:
         raise RequestUnknown(
             f"request {request_id!r} has no webhook to deliver", param="request_id"
         )
-    await database.all(  # made again after a lost answer, it finds the new one
+    await database.all(  # repeated after a lost answer, it finds the new row and inserts no other
         """with made as (
                insert into deliveries (job, token, url, payload, next_at)
                select job, token, url, payload, clock() from deliveries d where id = %s

@@ -1,4 +1,4 @@
-"""Counters of all processes, lengths of the queues, and the processes that are alive."""
+"""Sums the counters of all processes, and reads the queues and which processes are alive."""
 
 import asyncio
 import uuid
@@ -13,14 +13,14 @@ from foremask.service.observability.metrics import Series
 
 REPORT_EVERY_S = 5.0
 ALIVE_FOR_S = 20.0  # as in schema.sql
-LAST_REPORT_S = 1.0  # a process that stops waits no longer for its last report
+LAST_REPORT_S = 1.0  # a process that stops waits at most this long for its last report
 
 log = structlog.get_logger(__name__)
 
 
 @dataclass(slots=True)
 class Fleet:
-    """The worker processes that are alive, and the place of this one among them, from 0."""
+    """The number of live worker processes, and the index of this one among them."""
 
     workers: int = 1
     place: int = 0
@@ -38,7 +38,7 @@ class CountReporter:
     _reported: dict[Series, float] = field(default_factory=dict)
 
     async def report(self, database: Database, fleet: Fleet | None = None) -> None:
-        """Add what was counted since the last report that came, and update ``fleet``."""
+        """Add the counts since the last successful report, and update ``fleet``."""
         counted = metrics.counted()
         fresh = {
             series: value - self._reported.get(series, 0.0)
@@ -61,7 +61,7 @@ class CountReporter:
 async def keep_reporting(
     database: Database, reporter: CountReporter, fleet: Fleet | None = None
 ) -> None:
-    """Report every few seconds, and once more when cancelled; runs until then."""
+    """Report every few seconds until cancelled, and then once more."""
     try:
         while True:
             try:
@@ -84,11 +84,11 @@ async def totals(database: Database) -> dict[Series, float]:
 
 
 type Now = dict[tuple[str, tuple[str, ...]], float]
-"""By a name of `metrics.NOW` and the values of its labels."""
+"""Values of the gauges in `metrics.NOW`, by name and the values of the labels."""
 
 
 async def now(database: Database) -> Now:
-    """The service at this moment. The cost grows with the queues, not with the records."""
+    """Read the gauges. The cost grows with the length of the queues, not with all records."""
     rows = await database.all(
         """with waiting as (
                select queue_of(stage) as queue, count(*) as n,

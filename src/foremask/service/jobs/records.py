@@ -1,7 +1,7 @@
-"""Jobs as their callers see them: read, waited for, cancelled, renamed; and in the wire format.
+"""Read, await, cancel, rename and delete jobs, and make the JSON in which callers see them.
 
-The API and the webhooks send the same bytes. Each answer is one Struct, which encodes it and
-documents it; what is None is absent.
+The API and the webhooks send the same bytes. Each answer is one msgspec Struct, from which both its
+JSON and its API documentation are made; a field that is None is left out of the JSON.
 """
 
 import asyncio
@@ -25,18 +25,18 @@ from foremask.service.jobs.steps import JobReport, JobResult
 
 log = structlog.get_logger(__name__)
 
-IDLE_S = 60.0  # a status says so after this long without a frame; one takes a second at most
+IDLE_S = 60.0  # after this long without a frame a status has ``idle_s``; a frame takes 1 s at most
 
 
 class Status(StrEnum):
-    """The state of a job; the wire format has other names."""
+    """The state of a job; the JSON of a status has the names of `Word` instead."""
 
     QUEUED = "queued"
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
-    UNREADABLE = "unreadable"  # the row makes no sense
+    UNREADABLE = "unreadable"  # the job's row cannot be decoded
 
     @property
     def ended(self) -> bool:
@@ -57,12 +57,12 @@ class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One job. ``progress`` is 0 to 100; ``queue_position`` 1 is the next, and None once it runs.
+    """One job. ``progress`` is in percent; ``queue_position`` is 1 for the next, None once it runs.
 
-    ``idle_s`` is set while it runs without progress for a minute or more. ``result_key`` names the
-    result in the object store, and is None until then and after its time. ``name`` is the file name
-    of the clip, where it is known; ``source_key`` is of the clip itself, which need not be stored
-    any more.
+    ``idle_s`` is the time since the last progress of a running job, None if under a minute.
+    ``result_key`` is the result's key in the object store; it is None before the job completes and
+    after the result has expired. ``name`` is the clip's file name, None if unknown. ``source_key``
+    is the key of the clip, which may have been deleted.
     """
 
     request_id: str
@@ -106,10 +106,10 @@ class Attempt:
     details: str | None
 
 
-# The time left assumes that a segment that has not begun takes as long as the shortest, and begins
-# when one that is masked now ends, or one that followed it; the job ends with the last of all.
-# A place in the queue is counted up to 1000 a token: reading a status stays cheap. Tokens take
-# turns, so before a token's n-th job come n of each other token.
+# eta_s assumes that a segment that has not begun takes as long as the shortest one (`usual`), and
+# begins as soon as a running segment ends. queue_position counts at most 1000 jobs of each token,
+# so that a status stays cheap to read. Tokens take turns: before a token's n-th job come n - 1 jobs
+# of each other token with the same priority, and all jobs of tokens with a higher one.
 _RECORD = """
     j.id as request_id, j.token as token_id, j.status, j.stage, j.frames_total, j.preset, j.report,
     j.error, coalesce(j.result -> 'options' ->> 'kind', 'mask') as kind,
@@ -155,9 +155,9 @@ _NOT_DELETED = "j.expired_at is distinct from 'epoch'"
 
 
 async def read(database: Database, token_hash: bytes, request_id: str) -> Record:
-    """The job, by one query that also checks the token.
+    """Check the token and read the job, in one query.
 
-    Raises TokenInvalid, or RequestUnknown for an unknown, expired or another token's job.
+    Raises TokenInvalid, or RequestUnknown for a job that is unknown, expired or another token's.
     """
     row = await database.one(
         f"""select {_RECORD} from tokens t
@@ -180,10 +180,10 @@ async def of_token(
     before: str | None = None,
     conversions: bool = True,
 ) -> list[Record]:
-    """The token's jobs, the newest first, at most ``limit``; older ones than the job ``before``.
+    """Return the token's ``limit`` newest jobs, or the newest that are older than job ``before``.
 
-    Without ``conversions`` only those that masked a clip. Raises TokenInvalid, or RequestUnknown
-    where the token has no job ``before``.
+    Without ``conversions``, jobs that reuse a stored mask are left out. Raises TokenInvalid, or
+    RequestUnknown if the token has no job ``before``.
     """
     token = await database.one(
         """select t.id, (select seq from jobs where id = %s and token = t.id) as before
@@ -206,7 +206,7 @@ async def of_token(
 
 
 async def read_any(database: Database, request_id: str) -> Record:
-    """The job of any token: for workers and the command line. Raises RequestUnknown."""
+    """Read a job without a token, for workers and the command line. Raises RequestUnknown."""
     row = await database.one(f"select {_RECORD} from jobs j where j.id = %s", (request_id,))  # noqa: S608
     if row is None:
         raise _unknown(request_id)
@@ -214,7 +214,7 @@ async def read_any(database: Database, request_id: str) -> Record:
 
 
 async def latest(database: Database, most: int, *, unfinished: bool) -> list[Record]:
-    """The newest jobs of all tokens, the newest first: for the command line."""
+    """Return the ``most`` newest jobs of all tokens, newest first, for the command line."""
     waiting = "where j.status in ('queued', 'running')" if unfinished else ""
     rows = await database.all(
         f"select {_RECORD} from jobs j {waiting} order by j.created_at desc limit %s",  # noqa: S608
@@ -224,13 +224,13 @@ async def latest(database: Database, most: int, *, unfinished: bool) -> list[Rec
 
 
 async def result_of(database: Database, request_id: str) -> JobResult:
-    """What a job makes of its clip; a background's URL is forgotten when the job has ended."""
+    """Read what a job makes of its clip; the background's URL is deleted when the job ends."""
     row = await database.one("select result from jobs where id = %s", (request_id,))
     return msgspec.convert((row or {}).get("result") or {}, JobResult)
 
 
 async def newest_mask(database: Database, request_id: str) -> bytes | None:
-    """A small PNG of the newest mask of a job under way; None where there is none yet."""
+    """Return a small PNG of a running job's newest mask, or None if there is none."""
     row = await database.one("select png from newest_masks where job = %s", (request_id,))
     return None if row is None else row["png"]
 
@@ -247,16 +247,16 @@ async def cancel(database: Database, token_hash: bytes, request_id: str) -> Reco
 
 
 async def rename(database: Database, token_hash: bytes, request_id: str, name: str) -> Record:
-    """Call the job's clip by another name. Raises as ``read`` does."""
+    """Change the name of the job's clip. Raises as ``read`` does."""
     record = await read(database, token_hash, request_id)
     await database.all("update jobs set name = %s where id = %s", (name, request_id))
     return replace(record, name=name)
 
 
 async def delete(database: Database, token_hash: bytes, request_id: str) -> Record:
-    """Cancel the job if it has not ended, and never show it again; return what it was.
+    """Cancel the job if it has not ended, hide it from its caller, and return its last record.
 
-    The housekeeping deletes its row and its files. Raises as ``read`` does.
+    worker/maintenance.py deletes its row and files later. Raises as ``read`` does.
     """
     record = await cancel(database, token_hash, request_id)
     await database.all("update jobs set expired_at = 'epoch' where id = %s", (request_id,))
@@ -335,22 +335,22 @@ ASK_EVERY_S = 0.25
 
 
 class Ends:
-    """Waits for jobs to end: one query for all who wait on this event loop."""
+    """Waits for jobs to end, with one query for all that are awaited on this event loop."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting = WeakValueDictionary[str, asyncio.Event]()  # those who wait hold them
+        self._waiting = WeakValueDictionary[str, asyncio.Event]()  # held by their waiters
         self._asking: asyncio.Task[None] | None = None
         self.is_stopping = False
 
     def stop(self) -> None:
-        """Hold nobody any more."""
+        """Make every `wait` return at once, from now on."""
         self.is_stopping = True
         for ended in self._waiting.values():
             ended.set()
 
     async def wait(self, request_id: str, seconds: float) -> None:
-        """Return when the job has ended, or after this time; at once when the process stops."""
+        """Return when the job has ended, or after ``seconds``; at once after `stop`."""
         if self.is_stopping:
             return
         ended = self._waiting.setdefault(request_id, asyncio.Event())
@@ -368,14 +368,14 @@ class Ends:
                     (list(self._waiting),),
                 )
             except errors.ServiceUnavailable:
-                rows = []  # callers see that when they read the record
+                rows = []  # callers get this error when they read the job
             for row in rows:
                 with suppress(KeyError):
-                    self._waiting[row["id"]].set()  # a name for it would hold it, for ever
+                    self._waiting[row["id"]].set()  # a variable would keep the event alive
             await asyncio.sleep(ASK_EVERY_S)
 
 
-LINK_S = 7 * 86400  # how long a result's link is good: the longest that every cloud signs for
+LINK_S = 7 * 86400  # lifetime of a result's link: the longest that every cloud signs
 
 type Word = Literal["IN_PROGRESS", "COMPLETED", "ERROR", "UNKNOWN"]
 RequestId = Annotated[
@@ -385,21 +385,21 @@ Count = Annotated[int, Meta(ge=0)]
 
 
 class Accepted(Struct):
-    """The job exists."""
+    """The job was accepted."""
 
     request_id: RequestId
     status_url: Annotated[str, Meta(description="Where to read how it is going; send the token.")]
 
 
 class Answer[T](Struct):
-    """What was asked for."""
+    """The answer to a request."""
 
     request_id: RequestId
     result: T
 
 
 class Problem(Struct, omit_defaults=True):
-    """The body of every answer that says no."""
+    """The body of every error response."""
 
     request_id: RequestId
     error: JobError
@@ -407,7 +407,7 @@ class Problem(Struct, omit_defaults=True):
 
 
 class Result(Struct, omit_defaults=True):
-    """What was made; once it is kept no longer, the status is ERROR with 410 result_expired."""
+    """The result of a job; after it has expired, the status is ERROR with 410 result_expired."""
 
     video_url: Annotated[str, Meta(description="The video or the file, by a signed link.")]
     kind: Annotated[ResultKind, Meta(description="What it is.")]
@@ -416,7 +416,7 @@ class Result(Struct, omit_defaults=True):
 
 
 class JobStatus(Struct, kw_only=True, omit_defaults=True):
-    """Where a job is. UNKNOWN: its record cannot be read."""
+    """The status of a job; UNKNOWN means that its record cannot be read."""
 
     request_id: RequestId
     status: Word
@@ -432,7 +432,7 @@ class JobStatus(Struct, kw_only=True, omit_defaults=True):
 
 
 def file_name(record: Record) -> str:
-    """The file name of the result: flower.mask.mp4 of flower.mp4, "" of a nameless clip."""
+    """The file name of the result: flower.mask.mp4 for flower.mp4, "" for an unnamed clip."""
     stem = (record.name or "").rpartition(".")[0] or record.name
     suffix = (record.result_key or "").rpartition(".")[2]
     return f"{stem}.{record.kind.value}.{suffix}" if stem else ""
@@ -441,15 +441,15 @@ def file_name(record: Record) -> str:
 def status_body(
     record: Record, link: Callable[[str, int, str], str], link_s: int = LINK_S
 ) -> JobStatus:
-    """The status; ``link`` makes a URL of a key, seconds and a file name.
+    """Make the status of a job; ``link`` makes a URL from a key, its lifetime and a file name.
 
-    A completed job whose result is gone reads as ERROR 410: a client that is told COMPLETED reads
-    the URL.
+    A completed job whose result has expired gets ERROR with 410, since a client that reads
+    COMPLETED opens the URL.
     """
     if record.status is Status.UNREADABLE:
         return JobStatus(request_id=record.request_id, status="UNKNOWN", error=record.error)
     url = link(record.result_key, link_s, file_name(record)) if record.result_key else None
-    mask_url = url if url and record.kind is ResultKind.MASK else None  # clients read either name
+    mask_url = url if url and record.kind is ResultKind.MASK else None  # clients read either field
     word: Word = "ERROR" if record.status.ended else "IN_PROGRESS"
     error = record.error
     if record.status is Status.COMPLETED and url is not None:

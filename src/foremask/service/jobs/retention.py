@@ -1,12 +1,12 @@
-"""What is deleted: sources when a job ends, results after their time, records after theirs."""
+"""Finds what to delete: sources when a job ends, then expired results and old records."""
 
 from typing import Any, Final, Literal, LiteralString
 
 from foremask.service.jobs.database import Database, Row
 
-RECORD_EXTRA_S = 7 * 86400  # a week in which a status read can still say that the result is gone
+RECORD_EXTRA_S = 7 * 86400  # a week in which the status still says that the result has expired
 FAILED_KEPT_S = 30 * 86400
-NETWORK_KEPT_S = 86400  # half a megabyte a frame; in a day a person has seen and corrected the mask
+NETWORK_KEPT_S = 86400  # a day to review and correct the mask; the cache is 0.5 MB a frame
 ENGINE_DEAD_S = 60.0
 AT_ONCE = 50
 
@@ -25,9 +25,9 @@ _NOTED: Final[dict[Kind, LiteralString]] = {
 
 
 async def due(database: Database, kind: Kind, kept_s: float = 0.0) -> list[tuple[str, Any]]:
-    """Jobs that ended over ``kept_s`` ago and still have such files, and their results.
+    """Ids and result keys of jobs that ended over ``kept_s`` ago and still have such files.
 
-    With 0 all jobs that have ended, also before the clock was set back.
+    With 0, of all ended jobs, even if ``ended_at`` is in the future since the clock was set back.
     """
     rows = await database.all(
         f"""select id, result_key from jobs where ended_at is not null and {_STORED[kind]}
@@ -39,9 +39,9 @@ async def due(database: Database, kind: Kind, kept_s: float = 0.0) -> list[tuple
 
 
 async def deleted(database: Database, kind: Kind, request_id: str) -> Row | None:
-    """Note that these files are deleted, and return how the job ended; None if it was noted before.
+    """Record that these files are deleted, and return how the job ended; None for a second call.
 
-    ``reason`` is empty unless the job failed, ``wait_s`` None if it never began.
+    ``reason`` is empty unless the job has an error, ``wait_s`` is None if it never began.
     """
     return await database.one(
         f"""update jobs set {_NOTED[kind]} where id = %s and {_STORED[kind]}
@@ -53,9 +53,9 @@ async def deleted(database: Database, kind: Kind, request_id: str) -> Row | None
 
 
 async def forget_records(database: Database, result_ttl_s: float) -> list[str]:
-    """Delete records a week after their result expired, or 30 days after they failed; their ids.
+    """Delete jobs a week after their result expired, or 30 days after they failed; return the ids.
 
-    Those that their callers deleted have expired at the epoch: they go at once.
+    Jobs that their callers deleted, whose ``expired_at`` is the epoch, are deleted at once.
     """
     rows = await database.all(
         """delete from jobs where swept_at is not null
@@ -70,7 +70,7 @@ async def forget_records(database: Database, result_ttl_s: float) -> list[str]:
 
 
 async def drop_dead_engine_rows(database: Database) -> int:
-    """Delete the engine's abandoned rows; our tables know what is left to do."""
+    """Delete Procrastinate's abandoned rows; our own tables say what is left to do."""
     rows = await database.all(
         """delete from procrastinate_jobs p where p.status <> 'todo' and (
                p.status <> 'doing' or not exists (

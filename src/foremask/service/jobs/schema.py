@@ -1,4 +1,4 @@
-"""The database's tables: made, brought up to date, and checked to be those of this foremask."""
+"""Makes and upgrades the database's tables, and checks that they are of this foremask's version."""
 
 import asyncio
 import re
@@ -15,18 +15,18 @@ from foremask.service.jobs.database import Database
 VERSION = 25
 OLDEST = 16
 """The oldest version that can be brought up to date: that of commit 427503c."""
-MIGRATING = 0x666F7265  # "fore": the advisory lock of whoever changes the schema
-WAIT_S = 0.2  # less than PostgreSQL waits before it looks for a deadlock
+MIGRATING = 0x666F7265  # "fore": the advisory lock held while the schema changes
+WAIT_S = 0.2  # lock timeout, and pause between attempts; PostgreSQL's deadlock_timeout is 1 s
 PATIENCE_S = 120.0
 ENGINE = "procrastinate/"
 
 
 async def migrate(url: str) -> list[str]:
-    """Bring the schema, Procrastinate's too, up to date; returns the names of what was applied.
+    """Bring our tables and Procrastinate's up to date; return the names of the applied scripts.
 
-    Each script commits with its name; callers on other machines wait for the first. Raises
-    ServiceUnavailable for a database that cannot be reached, is not in UTF-8, of a newer foremask,
-    or too old, and where other calls hold a table for two minutes.
+    Each script is committed together with its name; concurrent callers wait for each other. Raises
+    ServiceUnavailable if the database cannot be reached, is not in UTF-8, has tables of a newer
+    foremask or too old ones, or if other processes hold a table for two minutes.
     """
     try:
         connection = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=10)
@@ -55,10 +55,10 @@ async def migrate(url: str) -> list[str]:
 
 
 async def _apply(connection: psycopg.AsyncConnection, name: str, sql: str) -> None:
-    """Run the script; it begins anew where a call of a running process has a table that it needs.
+    """Run the script; start it over when a running process has locked a table that it needs.
 
-    Such calls take the tables in several orders, so a script that waited for one while it holds
-    another could wait for ever.
+    Those processes lock the tables in various orders, so a script that kept its own locks while it
+    waits could deadlock with them.
     """
     end = time.monotonic() + PATIENCE_S
     while True:
@@ -91,8 +91,8 @@ async def check_schema(database: Database) -> None:
 
 
 def _engine_scripts(applied: Iterable[str]) -> dict[str, str]:
-    """Procrastinate's releases name each change by a file; a new database has all of them."""
-    from procrastinate.schema import SchemaManager  # the API does without
+    """Procrastinate's SQL by script name: a new database gets the whole schema, others changes."""
+    from procrastinate.schema import SchemaManager  # not loaded by the API
 
     changes = sorted(Path(SchemaManager.get_migrations_path()).glob("*.sql"))
     if any(name.startswith(ENGINE) for name in applied):
@@ -102,7 +102,7 @@ def _engine_scripts(applied: Iterable[str]) -> dict[str, str]:
 
 
 def _script(found: int) -> str:
-    """What brings tables of version ``found`` up to date; 0 is none."""
+    """The SQL that upgrades tables of version ``found``, or makes them if it is 0."""
     whole = _read("schema.sql")
     if found > VERSION:
         raise _newer(found)
@@ -125,7 +125,7 @@ def _newer(found: int) -> ServiceUnavailable:
 
 
 def _version(names: Iterable[str]) -> int:
-    """Of the tables that these scripts have made; versions up to 16 were one script each."""
+    """The version of the tables that these scripts made; up to 16, each script was a version."""
     numbers = (re.match(r"(?:foremask/)?(\d+)", name) for name in names)
     return max((int(number[1]) for number in numbers if number), default=0)
 

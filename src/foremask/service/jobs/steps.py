@@ -1,8 +1,8 @@
-"""A worker's lease on a step of a job: claimed, renewed while frames advance, finished or failed.
+"""Claim a step of a job, renew its lease while frames advance, and finish or fail it.
 
 Every write names the attempt it belongs to and is refused when that attempt has lost its lease.
-Fields that the JSON of a row lacks keep their defaults, and fields that it has besides are ignored,
-so rows of other versions can be read.
+Rows of other versions can be read: a field missing from a row's JSON gets its default, and unknown
+fields are ignored.
 """
 
 import re
@@ -40,10 +40,10 @@ type StoredClip = Clip | JobClip
 class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The report of a job, as its caller reads it.
 
-    A field that is None is absent from the JSON. ``strip`` is only in the reports of parts:
-    of each frame its time in seconds, its coverage, and its change since the previous frame.
+    A field that is None is absent from the JSON. ``strip`` is only in the reports of segments:
+    for each frame, its time in seconds, its coverage, and its change since the previous frame.
     ``mask_bytes`` is the size of the mask that is stored beside a cut-out or a composite,
-    ``network_bytes`` that of the network's results, for as long as it is kept.
+    ``network_bytes`` the size of the network cache while that is stored.
     """
 
     frames_out: int
@@ -68,11 +68,11 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a job makes of its clip, and where the background comes from: a URL, or an upload.
+    """What a job makes of its clip; the background comes from a URL or is an upload.
 
-    ``clip_key`` is the clip of a job that works on a stored mask, where it is an upload. ``hints``
-    say what the subject is; the first ``key_points`` of them are key points. ``network_key`` is the
-    network cache of an earlier job.
+    ``clip_key`` is the stored clip of a job that reuses a stored mask. ``hints`` say what the
+    subject is; the first ``key_points`` of them came in the request's field of that name.
+    ``network_key`` is the network cache of an earlier job.
     """
 
     options: ResultOptions = ResultOptions()
@@ -84,13 +84,13 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     network_key: str | None = None
 
     def check_hints(self, clip: Clip | None = None) -> None:
-        """Raise FieldInvalid for an impossible hint, or one outside of the clip if it is known."""
+        """Raise FieldInvalid for an impossible hint, or for one outside ``clip``, if given."""
         with self.hints_as_sent():
             check_hints(self.hints, clip)
 
     @contextmanager
     def hints_as_sent(self) -> Iterator[None]:
-        """Errors number hints as their caller did, who sent key points in another field."""
+        """Number the hints in errors as the request did, which has key points in another field."""
 
         def name(found: re.Match[str]) -> str:
             number = int(found[1]) - self.key_points
@@ -113,9 +113,9 @@ PLAIN_MASK: Final = JobResult()
 class StepArgs(msgspec.Struct, frozen=True, omit_defaults=True):
     """The arguments of a step.
 
-    A segment step masks the whole source, or the ``span`` that was cut into a file of its own, of a
-    clip that starts at ``clip_start_s``. ``background_key`` is the stored background. ``result`` is
-    that of the job.
+    A segment step masks the whole source, or one ``span`` of it, which was cut into a file of its
+    own. ``clip_start_s`` is the start of the whole clip. ``background_key`` is the stored
+    background. ``result`` is what the job makes.
     """
 
     span: Span | None = None
@@ -128,7 +128,7 @@ class StepArgs(msgspec.Struct, frozen=True, omit_defaults=True):
 class IngestDone(msgspec.Struct, frozen=True):
     """Ingest's result: the stored clip, and the segments to mask.
 
-    ``fetched_bytes`` are stored besides: a background, and the clip of a stored mask.
+    ``fetched_bytes`` is the size of a stored background, and of the clip for a stored mask.
     """
 
     clip: StoredClip | None
@@ -138,7 +138,7 @@ class IngestDone(msgspec.Struct, frozen=True):
 
 
 class PartDone(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A segment's result: the stored part, and that of a cut-out's mask."""
+    """A segment's result: its stored part, and for a cut-out also the part of the mask."""
 
     key: str
     frames: int
@@ -147,7 +147,7 @@ class PartDone(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class MaskDone(msgspec.Struct, frozen=True):
-    """The whole mask is stored."""
+    """The job's result is stored."""
 
     result_key: str
     frames: int
@@ -159,13 +159,13 @@ type StepDone = IngestDone | PartDone | MaskDone
 
 LEASE_S = 5.0  # two missed renewals; the next attempt begins 3 to 7 s after a worker's death
 RENEW_S = 2.0
-LOST_TICKET_S = 10.0  # a step that nobody began this long after it could have been gets another
+LOST_TICKET_S = 10.0  # a step that is ready and not begun after this long gets another ticket
 MAX_CRASHES = 3
-IN_FLIGHT = 4  # segments of one job at a time: a long clip leaves room for short ones
+IN_FLIGHT = 4  # segments of one job at a time: so a long clip leaves room for short ones
 
 
 type StepKey = tuple[str, str, int, int]
-"""What a write names: job, stage, number, attempt."""
+"""Identifies an attempt at a step: job, stage, number, attempt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +184,8 @@ class Step:
     quality: str  # a Quality, or options.REENCODE_ONLY
     clip: JobClip | None
     traceparent: str | None  # of the job's first span
-    used_s: float  # of the job's time, when the step was taken
-    taken_at: float = field(default_factory=time.monotonic)  # stands still in a suspended machine
+    used_s: float  # of the job's time limit, when the step was claimed
+    taken_at: float = field(default_factory=time.monotonic)  # pauses while the machine is suspended
 
     @property
     def name(self) -> str:
@@ -201,7 +201,7 @@ class Step:
 
     @property
     def seconds(self) -> float:
-        """Since the claim: they count against its token's share."""
+        """Seconds since the claim, which count against the token's share."""
         return time.monotonic() - self.taken_at
 
     @property
@@ -216,10 +216,11 @@ async def claim(
     lease_s: float = LEASE_S,
     last: uuid.UUID | None = None,
 ) -> Step | None:
-    """Claim the next step of the queue ``files`` or ``masks``; None where there is none.
+    """Claim the next step of the queue ``files`` or ``masks``; None if there is none.
 
-    Tokens take turns by the seconds that each has used, divided by its share; ``last``, which this
-    worker served last, keeps its turn for a while. Raises OtherTables after a migration.
+    The token that has used the fewest seconds, divided by its share, comes first; but ``last``, the
+    token that this worker served last, keeps its turn for a while. Raises OtherTables after a
+    migration.
     """
     row = await database.row_of(f"claim_step_{VERSION}", queue, worker, lease_s, last)
     if row is None:
@@ -229,7 +230,7 @@ async def claim(
 
 
 async def free_slots(database: Database) -> int:
-    """The number of free slots of all living workers, less the segments that wait."""
+    """The slots of all live workers, minus the segments that run or are ready to; at least 0."""
     row = await database.one(
         """select (select coalesce(sum(slots), 0) from processes
                 where kind = 'worker' and seen_at > clock() - make_interval(secs => %s))
@@ -242,7 +243,7 @@ async def free_slots(database: Database) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """Progress of a step: frames done, seconds since the last one, seconds left, newest picture."""
+    """The progress of a step; ``idle_s`` is the time since the last frame was done."""
 
     step: Step
     frames_done: int
@@ -254,7 +255,7 @@ class Beat:
 async def renew(
     database: Database, beats: Sequence[Beat], lease_s: float = LEASE_S
 ) -> set[StepKey]:
-    """Report the progress of one worker's steps; returns those that it still holds."""
+    """Renew the leases of one worker's steps, with their progress; return those it still holds."""
     if not beats:
         return set()
     rows = [(*b.step.key, b.frames_done, b.idle_s, b.left_s, b.newest_png) for b in beats]
@@ -267,7 +268,7 @@ async def renew(
 
 
 async def finish(database: Database, step: Step, done: StepDone) -> bool:
-    """Record the step's result and wake what follows; False when the attempt is stale."""
+    """Record the step's result and queue the next steps; False if the attempt is stale."""
     result = json_value(done)
     ended = await database.value_of("finish_step", *step.key, result, IN_FLIGHT, step.seconds)
     return bool(ended)
@@ -281,10 +282,10 @@ async def fail(
     outcome: str = "failed",
     retry_s: float | None = None,
 ) -> bool:
-    """Record that the attempt did not succeed; False when it is stale.
+    """Record that the attempt did not succeed; False if it is stale.
 
     Without ``retry_s`` the job ends with ``error``. With it the step is retried after that time,
-    unless ``outcome`` is "crashed" and it was the last of MAX_CRASHES.
+    unless ``outcome`` is "crashed" for the MAX_CRASHES-th time.
     """
     facts = json_value(error.facts())
     return bool(
@@ -295,7 +296,7 @@ async def fail(
 
 
 async def charge_lost(database: Database, step: Step) -> None:
-    """Count the time of a step whose worker has lost it, for instance to a cancel."""
+    """Charge the token for the time of a step that was lost, for instance to a cancel."""
     await database.value_of("charge_share", step.stage, step.token, step.seconds)
 
 
@@ -322,9 +323,9 @@ async def segment_results(database: Database, request_id: str) -> list[PartDone]
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """The repairs of one round: expired leases, lost tickets, jobs over their time.
+    """How many expired leases, lost tickets and overdue jobs one `recover` has found.
 
-    ``alone``: no other worker came by lately.
+    ``alone``: no other worker has called it lately.
     """
 
     lost: int = 0
@@ -336,7 +337,7 @@ class Recovered:
 async def recover(
     database: Database, wall_clock_s: float, lease_s: float = LEASE_S, worker: str = ""
 ) -> Recovered:
-    """Free the steps of dead workers, replace lost tickets, end jobs over their time."""
+    """Retry steps of dead workers, replace lost tickets, end jobs older than ``wall_clock_s``."""
     crashed = WorkerCrashed(
         f"the worker process died or hung: crash {{crashes}} of the {MAX_CRASHES} that fail a job"
     )

@@ -12,8 +12,8 @@ from foremask.errors import RequestUnknown
 from foremask.service.jobs.admission import token_hash
 from foremask.service.jobs.database import Database, Row
 
-SIGNING = b"bria-webhook-signing-v1"  # the wire contract's label
-PREFIX_LENGTH = 9  # "fm_" and six characters: 36 of 256 bits, to tell tokens apart by
+SIGNING = b"bria-webhook-signing-v1"  # prescribed by the webhook contract
+PREFIX_LENGTH = 9  # "fm_" and six characters (36 of 256 bits), to identify a token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +55,7 @@ async def create_token(
     secret: str | None = None,
     expires_at: datetime | None = None,
 ) -> tuple[str, Token]:
-    """Make a token, or find that of ``secret``; the secret, which is not stored, and the token."""
+    """Make a token, or find the one with this ``secret``; return the secret and the token."""
     limits = limits or TokenLimits()
     secret = secret or "fm_" + secrets.token_urlsafe(32)
     row = await database.one(
@@ -76,7 +76,7 @@ async def create_token(
             token_hash(secret),
         ),
     )
-    assert row is not None  # noqa: S101  # inserted, or there before
+    assert row is not None  # noqa: S101  # inserted or found
     return secret, _token(row)
 
 
@@ -93,7 +93,7 @@ async def list_tokens(database: Database) -> list[Token]:
 
 
 async def revoke_token(database: Database, prefix_or_id: str) -> Token:
-    """Revoke a token at once. Raises RequestUnknown where not exactly one begins so."""
+    """Revoke the token with this prefix or id. Raises RequestUnknown unless there is just one."""
     rows = await database.all(
         """update tokens set revoked_at = coalesce(revoked_at, now())
            where id in (select id from tokens where prefix = %s or id::text = %s)

@@ -1,7 +1,6 @@
--- All that the service knows: version 25 (jobs/schema.py). These tables are the truth; the engine's rows are tickets,
--- each of which makes one worker look into one queue (docs/adr/0020). A change of this file needs a new version, also in
--- the names of two functions: so a worker that was left running over a migration claims nothing. In upgrade.sql is what
--- changes older tables, and the names of functions whose arguments or answers have changed.
+-- The service's tables and functions, version 25 (jobs/schema.py). A row of Procrastinate is only a ticket: it makes one
+-- worker look for work in one queue (docs/adr/0020). A changed statement needs a new version, also in two functions'
+-- names, so that a worker of an older version claims nothing. upgrade.sql changes older tables and drops old functions.
 
 create table tokens (
     id              uuid primary key,
@@ -14,10 +13,10 @@ create table tokens (
     concurrent      integer not null check (concurrent > 0),
     priority        smallint not null default 0,
     share           integer not null default 1 check (share > 0),
-    quota           bigint,                             -- jobs in all; null: no end
+    quota           bigint,                             -- jobs in all; null: unlimited
     used            bigint not null default 0,
     unfinished      bigint not null default 0,          -- jobs queued and running; counting them took milliseconds
-    stored          bigint not null default 0,          -- bytes: the sum of its jobs' and its uploads'
+    stored          bigint not null default 0,          -- bytes of its jobs and uploads
     due_at          timestamptz not null default 'epoch',  -- GCRA: when the next request is due
     created_at      timestamptz not null default now(),
     expires_at      timestamptz,
@@ -34,10 +33,10 @@ create table jobs (
     priority        smallint not null,
     video_url       text,                               -- forgotten when the job ends: it may hold a secret
     source_key      text,
-    name            text,                               -- what the caller knows the clip by
+    name            text,                               -- the clip's file name
     preset          text not null,
     quality         text not null,
-    result          jsonb,                              -- what the job makes besides a mask; null for a plain mask
+    result          jsonb,                              -- a JobResult (jobs/steps.py); null for a plain mask
     webhook_url     text,
     idempotency_key text,
     body_hash       bytea,
@@ -48,11 +47,11 @@ create table jobs (
     report          jsonb,
     error           jsonb,
     fetched         bigint not null default 0,          -- bytes stored besides the clip, until the job is swept
-    reserved        bigint not null default 0,          -- bytes of what it will store, until it has ended
-    stored          bigint not null default 0,          -- follows from the row: `count_stored`
+    reserved        bigint not null default 0,          -- bytes reserved for its result, until it has ended
+    stored          bigint not null default 0,          -- bytes, computed from the row by `count_stored`
     created_at      timestamptz not null default now(),
     started_at      timestamptz,
-    deadline_from   timestamptz,                        -- started_at, moved by what the clock was set: `recover`
+    deadline_from   timestamptz,                        -- started_at, shifted by `recover` when the clock was set
     masking_at      timestamptz,
     ended_at        timestamptz,
     swept_at        timestamptz,                        -- source and segments deleted
@@ -71,18 +70,18 @@ create table steps (
     job         text not null references jobs on delete cascade,
     stage       text not null check (stage in ('ingest', 'segment', 'join')),
     number      integer not null default 0,
-    token       uuid not null,                          -- as in the job's row, and its seq
+    token       uuid not null,                          -- token and seq are copies from the job's row
     seq         bigint not null,
     status      text not null check (status in ('waiting', 'todo', 'running', 'done', 'dropped')),
-    attempt     integer not null default 0,             -- the fence: a write names the attempt it belongs to
-    crashes     integer not null default 0,             -- attempts that nobody finished
+    attempt     integer not null default 0,             -- a write names its attempt, and is refused if it is stale
+    crashes     integer not null default 0,             -- attempts that crashed or were lost
     args        jsonb not null default '{}',
     result      jsonb,
     frames_done bigint not null default 0,
     lease_until timestamptz,
     moved_at    timestamptz,                            -- when the last frame, or byte, was done
-    ends_at     timestamptz,                            -- as its worker estimates
-    ready_at    timestamptz not null default 'epoch',   -- an attempt that failed is made again then
+    ends_at     timestamptz,                            -- when it will end, as its worker estimates
+    ready_at    timestamptz not null default 'epoch',   -- the time of the next attempt, after one that failed
     touched_at  timestamptz not null default now(),
     primary key (job, stage, number)
 ) with (fillfactor = 50);
@@ -114,7 +113,7 @@ create table deliveries (
     status     text not null default 'pending' check (status in ('pending', 'delivered', 'given_up')),
     attempt    integer not null default 0,
     next_at    timestamptz not null default now(),
-    held_until timestamptz,                             -- until then a worker is at it
+    held_until timestamptz,                             -- until then one worker makes the attempt
     payload    bytea                                    -- frozen by the first attempt: all attempts send the same bytes
 );
 create index deliveries_job on deliveries (job);
@@ -126,7 +125,7 @@ create index deliveries_turn on deliveries (token, next_at) where status = 'pend
 create table queues (
     queue     text primary key,
     clock     float8 not null default 0,                -- the virtual time at which the newest claim began
-    per_token integer                                   -- what one token may have under way; null: no limit
+    per_token integer                                   -- how many a token may have under way; null: no limit
 );
 insert into queues (queue, per_token) values ('files', 4), ('masks', null), ('webhooks', 4);
 
@@ -147,7 +146,7 @@ create table uploads (
 );
 create index uploads_made on uploads (made_at);
 
--- When a worker last looked after the leases, and which: one row.
+-- One row: when `recover` was last called, and by which worker.
 create table housekeeping (
     id      boolean primary key default true check (id),
     last_at timestamptz not null default now(),
@@ -155,7 +154,7 @@ create table housekeeping (
 );
 insert into housekeeping default values;
 
--- What all processes have counted, and which of them are alive (docs/adr/0070). Nothing is decided by the counts.
+-- What all processes have counted, and which of them are alive (docs/adr/0070). No function depends on the counts.
 create table counts (
     sample text not null,                               -- foremask_step_seconds_bucket
     labels jsonb not null,
@@ -164,11 +163,11 @@ create table counts (
 ) with (fillfactor = 50);
 
 create table processes (
-    id      uuid primary key,                           -- a name of this life only
+    id      uuid primary key,                           -- new at each start of the process
     kind    text not null,
     slots   integer not null,
     sandbox text not null,
-    report  bigint not null default 0,                  -- the newest; one that comes twice is added once
+    report  bigint not null default 0,                  -- number of the newest; a repeated one is not added
     seen_at timestamptz not null default now()
 ) with (fillfactor = 50);
 
@@ -178,18 +177,17 @@ create unlogged table newest_masks (
     png bytea not null check (length(png) <= 32768)
 );
 
--- Functions. Each is one question that the server decides and commits by itself, so a caller that is killed or paused
--- half-way leaves nothing open (docs/adr/0021). All take a job's row before its token's, and both before steps, and
--- several steps in the order of their key. (`recover` takes several jobs' rows, and waits for none.)
+-- Functions. Each call is its own transaction, so a caller that is killed or paused leaves none open (docs/adr/0021).
+-- All lock a job, then its token, then its steps in order of their key. (`recover` locks several jobs, waiting for none.)
 
--- The database's clock: the one that leases, rates and deadlines live on. Tests replace this function.
+-- The clock for leases, rates and deadlines. Tests replace this function.
 create function clock() returns timestamptz language sql as $$ select clock_timestamp() $$;
 
 create function is_good(t tokens) returns boolean language sql as $$
     select t.revoked_at is null and (t.expires_at is null or t.expires_at > clock())
 $$;
 
--- The sum of these sizes in JSON; what is no number of bytes counts as nothing.
+-- The sum of the named sizes in JSON; a value that is no number of bytes counts as 0.
 create function bytes_of(p_facts jsonb, variadic p_names text[]) returns bigint immutable language sql as $$
     select coalesce(sum((p_facts ->> name)::numeric) filter (where p_facts ->> name ~ '^[0-9]{1,15}$'), 0)::bigint
     from unnest(p_names) name
@@ -199,13 +197,13 @@ create function queue_of(p_stage text) returns text immutable language sql as $$
     select case p_stage when 'segment' then 'masks' else 'files' end
 $$;
 
--- An engine row that makes a worker look into the queue, once. One too many finds nothing and costs three statements.
+-- Insert a Procrastinate row that makes one worker look for work in the queue. One too many costs three statements.
 create function send_ticket(p_queue text, p_delay_s float8 default 0) returns void language sql as $$
     select procrastinate_defer_jobs_v1(array[row(p_queue, p_queue, 0, null, null, '{}',
         case when p_delay_s > 0 then now() + make_interval(secs => p_delay_s) end)::procrastinate_job_to_defer_v1])
 $$;
 
--- Of a token's steps in 'files' at most `per_token` have a ticket or a worker: the end of one passes its ticket on.
+-- At most `per_token` of a token's steps in 'files' have a ticket or a worker; one that ends passes its ticket on.
 create function files_of(p_token uuid) returns bigint language sql as $$
     select count(*) from (select from steps where token = p_token and status in ('todo', 'running')
         and stage <> 'segment' limit 1 + (select per_token from queues where queue = 'files')) few
@@ -215,9 +213,9 @@ create function pass_ticket(p_token uuid) returns void language sql as $$
     select send_ticket('files') from queues where queue = 'files' and files_of(p_token) >= per_token
 $$;
 
--- Take one request off the token's rate. GCRA: the request is due at due_at and may come burst - 1 steps early. Nobody
--- can be earlier than burst steps, unless the clock was set back: then the token begins anew. The same request again,
--- by its Idempotency-Key, takes nothing, whatever is used up; request_id and body_hash are those of its job.
+-- Count a request against the token's rate. GCRA: the request is due at due_at and may come burst - 1 steps early. A
+-- token that is over burst steps early, since the clock was set back, starts afresh. A repeated request (same
+-- Idempotency-Key) is not counted, and allowed by any rate or quota; request_id and body_hash are those of its job.
 create function charge_rate(p_hash bytea, p_key text)
 returns table (outcome text, token_id uuid, allowed bigint, remaining integer, wait_s float8, reset_s float8,
                request_id text, body_hash bytea)
@@ -238,7 +236,7 @@ begin
     allowed := case outcome when 'quota' then t.quota else t.burst end;
     wait_s := extract(epoch from v_early - v_step * (t.burst - 1));
     if outcome = 'ok' and request_id is null then
-        perform set_config('synchronous_commit', 'off', true);  -- a tick lost in a power cut harms nobody
+        perform set_config('synchronous_commit', 'off', true);  -- a power cut may lose one count
         v_early := v_early + v_step;
         update tokens set due_at = clock() + v_early where id = t.id;
     end if;
@@ -247,13 +245,13 @@ begin
     return next;
 end $$;
 
--- Make the job of the columns in p_job, and its first step; or say what is against it.
+-- Insert the job with the columns in p_job, and its first step; or return the reason for refusing it.
 create function admit(p_job jsonb, p_queue_limit integer, p_storage_limit bigint)
 returns table (outcome text, request_id text, allowed bigint, counted bigint) language plpgsql as $$
 declare n jobs := jsonb_populate_record(null::jobs, p_job); t tokens; j jobs; v_bytes bigint; v_waiting bigint;
 begin
     select * into t from tokens where id = n.token for no key update;
-    -- The same request again: by its key, or by its id when an answer was lost on its way here.
+    -- A repeated request has the same Idempotency-Key, or the same id if our caller has lost the answer.
     select * into j from jobs
     where id = n.id or (token = n.token and idempotency_key = n.idempotency_key) limit 1;
     n.reserved := bytes_of(n.clip, 'size_bytes');  -- a result is about as large as its clip
@@ -273,8 +271,8 @@ begin
     counted := case outcome when 'quota' then t.used when 'concurrent' then t.unfinished
         when 'storage' then v_bytes when 'queue' then v_waiting end;
     if outcome is not null then return next; return; end if;
-    -- The name of the uploaded file, or the last part of a URL's path where that is plainly a file's name: other URLs
-    -- may hold a secret there, and are forgotten with the job's end.
+    -- The name of the uploaded file, or the last part of a URL's path if that is plainly the name of a video file.
+    -- Otherwise it may be a secret, and a URL is deleted when the job ends.
     if n.source_key is not null then
         n.name := coalesce((select name from uploads where key = n.source_key),
                            (select name from jobs where id = split_part(n.source_key, '/', 2)));
@@ -282,7 +280,7 @@ begin
         n.name := substring(split_part(split_part(n.video_url, '#', 1), '?', 1)
                             from '/([^/%]{1,200}\.(?:mp4|m4v|mov|webm|mkv|avi|gif))$');
     end if;
-    -- The lock on the token ends with the commit and not with the disk: the caller waits for that (0021).
+    -- The token's lock ends before the commit is on the disk; the caller waits for the disk (docs/adr/0021).
     perform set_config('synchronous_commit', 'off', true);
     n.status := 'queued'; n.stage := 'queued'; n.priority := t.priority; n.created_at := clock();
     n.frames_total := n.clip ->> 'frames';
@@ -295,9 +293,8 @@ begin
     return next;
 end $$;
 
--- What a token has stored, and what it is about to (docs/adr/0091).
--- A job's bytes follow from its row: its clip (twice where it is fetched: stored whole, and cut) and what is fetched
--- besides until it is swept; what it will store until its end; then its result and what lies beside it.
+-- The bytes of a job (docs/adr/0091): until it is swept, its clip (twice if it was fetched, since it is stored whole and
+-- cut) and `fetched`; until it ends, `reserved`; then its result and the files beside that.
 create function count_stored() returns trigger language plpgsql as $$
 begin
     new.stored := case when new.swept_at is not null then 0 else new.fetched
@@ -313,7 +310,7 @@ create trigger count_stored
     before insert or update of clip, source_key, report, result_key, ended_at, swept_at, expired_at, fetched, reserved
     on jobs for each row execute function count_stored();
 
--- Count what a step is about to store: its result, and p_optional bytes more where the quota has room; whether it has.
+-- Reserve p_bytes for a step's result, and p_optional more if the quota allows; return whether it does.
 create function reserve_result(p_job text, p_stage text, p_number integer, p_attempt integer, p_bytes bigint,
                                p_optional bigint, p_most bigint)
 returns boolean language plpgsql as $$
@@ -330,13 +327,13 @@ begin
     return v_fits;
 end $$;
 
--- Set the bytes of an upload. Not ok when the token would have more than p_most; a key that nobody knows is not counted.
+-- Set the bytes of an upload. Not ok if the token would have more than p_most; an unknown key changes nothing.
 create function reserve_upload(p_key text, p_bytes bigint, p_most bigint)
 returns table (ok boolean, counted bigint) language plpgsql as $$
 declare t tokens; v_more bigint;
 begin
     select * into t from tokens where id = (select token from uploads where key = p_key) for no key update;
-    select p_bytes - bytes into v_more from uploads where key = p_key;  -- nobody changes it while the token is ours
+    select p_bytes - bytes into v_more from uploads where key = p_key;  -- nobody changes it while we lock the token
     ok := v_more is null or v_more <= 0 or t.stored + v_more <= p_most;
     counted := t.stored;
     if ok then
@@ -345,8 +342,6 @@ begin
     end if;
     return next;
 end $$;
-
--- The life of a job. Every write of a worker names its attempt, and is refused where that has lost its lease.
 
 -- The one place where a job ends; an ended job is left as it is.
 create function end_job(p_job text, p_status text, p_error jsonb, p_result_key text, p_report jsonb)
@@ -371,7 +366,7 @@ begin
     return true;
 end $$;
 
--- Take this step, unless it is over or another's. A clock that was just set forward uses up nothing of the job's time.
+-- Claim this step unless it has ended or is claimed. A clock that was just set forward uses up none of the job's time.
 create function begin_step(p_job text, p_stage text, p_number integer, p_worker text, p_lease_s float8)
 returns jsonb language plpgsql as $$
 declare j jobs; s steps;
@@ -394,10 +389,10 @@ begin
             (select last_at + interval '10 seconds' from housekeeping)) - j.deadline_from), 0)));
 end $$;
 
--- Take the step whose turn it is; no row when there is none. It is the next step of the token that has had the least of
--- the queue. A worker stays with the token that it has just served (p_last) while that is at most 5 s of virtual time
--- ahead of the others: a change costs half a second to start a child, and a network to load. One that has had less comes
--- first until it has 10 s of what it missed. Tokens that have as much under way as the queue gives them are `held`.
+-- Claim the next step of the token that this queue has served the least; no row if there is none. A worker stays with
+-- the token that it has just served (p_last) while that is at most 5 s of virtual time ahead of the others, since a
+-- change costs half a second to start a child, and a network to load. A token that has missed its turns catches up on
+-- at most 10 s. `held` counts the tokens that were skipped because they have `per_token` steps under way.
 create function claim_step_25(p_queue text, p_worker text, p_lease_s float8, p_last uuid)
 returns table (step jsonb, held integer) language plpgsql as $$
 declare q queues; r record;
@@ -431,13 +426,13 @@ begin
     if held > 0 then return next; end if;
 end $$;
 
--- What a step took counts against its token's share; the claim has counted one second.
+-- Charge a step's seconds to its token's share; the claim has already charged one second.
 create function charge_share(p_stage text, p_token uuid, p_seconds float8) returns void language sql as $$
     update shares h set passed = h.passed + (greatest(p_seconds, 0) - 1.0) / t.share
     from tokens t where t.id = p_token and h.token = p_token and h.queue = queue_of(p_stage)
 $$;
 
--- Frames advance in these steps: all that one worker holds. Returns those that are still its own.
+-- Renew the leases of all steps that one worker holds, with their progress. Returns those that it still holds.
 create function renew_steps(p_lease_s float8, p_jobs text[], p_stages text[], p_numbers integer[], p_attempts integer[],
                             p_frames bigint[], p_idle_s float8[], p_left_s float8[], p_pngs bytea[])
 returns table (job text, stage text, number integer, attempt integer) language sql as $$
@@ -499,7 +494,7 @@ begin
     return true;
 end $$;
 
--- An attempt that did not succeed: again after p_retry_s, or the job's end when that is null or after too many crashes.
+-- Record an unsuccessful attempt: retry after p_retry_s, or end the job if that is null or after too many crashes.
 create function fail_step(p_job text, p_stage text, p_number integer, p_attempt integer, p_outcome text, p_error jsonb,
                           p_retry_s float8, p_max_crashes integer, p_seconds float8)
 returns boolean language plpgsql as $$
@@ -525,7 +520,7 @@ begin
     return true;
 end $$;
 
--- Take the next attempt at a webhook that is due; a row without id where all their tokens have as many as they may.
+-- Claim the next webhook that is due; a row without id if all tokens that have one are at their limit.
 create function take_delivery(p_held_s float8)
 returns table (id bigint, request_id text, url text, attempt integer, payload bytea, webhook_key bytea,
                traceparent text)
@@ -548,7 +543,7 @@ begin
         returning d.id, d.job, d.url, d.attempt, d.payload, t.webhook_key, j.traceparent;
 end $$;
 
--- An attempt is over: the delivery is done, or wanted again after p_wait_s. One that was taken over changes nothing.
+-- Record the end of an attempt: the delivery has ended, or is tried again after p_wait_s. A stale one changes nothing.
 create function delivery_ended(p_delivery bigint, p_attempt integer, p_status text, p_wait_s float8)
 returns void language plpgsql as $$
 declare v_token uuid;
@@ -560,8 +555,8 @@ begin
         select from deliveries d where d.token = v_token and d.status = 'pending' and d.next_at <= clock());
 end $$;
 
--- What nobody looks after: a clock that was set, expired leases, lost tickets, jobs over their time. One caller at a
--- time; the others return at once. p_worker is `alone` where nobody else came by lately.
+-- Repair times after the clock was set, expired leases and lost tickets, and end jobs over their time. One caller at a
+-- time; the others return at once. `alone`: no worker but p_worker has called it lately.
 create function recover_25(p_worker text, p_lease_s float8, p_patience_s float8, p_wall_clock_s float8,
                            p_max_crashes integer, p_crashed jsonb, p_timed_out jsonb)
 returns table (lost integer, woken integer, timed_out integer, alone boolean) language plpgsql as $$
@@ -578,8 +573,8 @@ begin
     v_gap := v_now - v_last;
     alone := alone or v_gap > make_interval(secs => p_lease_s / 2);
     if v_gap not between interval '0' and make_interval(secs => p_lease_s / 2) then
-        -- The clock was set, or the database, the machine or every worker was away. A lease that ran out meanwhile
-        -- proves nothing, and what was to happen later happens as much later as before; what came meanwhile is due.
+        -- The clock was set, or the database, the machine or every worker was down. A lease that expired meanwhile
+        -- proves nothing, and times that were in the future at the last call are shifted by the gap.
         perform from jobs where status = 'running' order by id for update;
         perform from steps where status in ('todo', 'running') order by job, stage, number for update;
         update jobs set deadline_from = deadline_from + v_gap where status = 'running';
@@ -594,14 +589,14 @@ begin
         update processes set seen_at = least(seen_at, v_now) where seen_at > v_now and v_gap < interval '0';
         return next; return;
     end if;
-    -- What has waited for long has a ticket each, or as many as a handful of workers can use.
+    -- Make sure that what has waited for long has a ticket each, but at most 20 in each queue.
     for r in
         select waiting.queue, least(waiting.n, 20) - (select count(*) from procrastinate_jobs p
             where p.queue_name = waiting.queue and p.status = 'todo' and coalesce(p.scheduled_at <= now(), true)) as n
         from (
             select queue_of(s.stage) as queue, count(*) as n from steps s
             where s.status = 'todo' and s.touched_at < v_old and s.ready_at < v_old
-            and (s.stage = 'segment' or s.token not in (    -- where all it may have run, their ends pass tickets on
+            and (s.stage = 'segment' or s.token not in (    -- at that limit, steps that end pass tickets on
                 select x.token from steps x where x.status = 'running' and x.stage <> 'segment'
                 group by 1 having count(*) >= (select per_token from queues where queue = 'files')))
             group by 1
@@ -613,7 +608,7 @@ begin
         perform send_ticket(r.queue) from generate_series(1, r.n);
         woken := woken + greatest(r.n, 0);
     end loop;
-    -- A job whose row another call has waits for the next round: that call takes the job's token and steps.
+    -- Leave a job whose row another call has locked to the next round: that call locks its token and steps.
     select array_agg(id) into v_jobs from (
         select id from jobs where status = 'running' and (deadline_from < v_over or id in (
             select job from steps where status = 'running' and lease_until < v_now)) limit 200 for update skip locked) x;
@@ -631,7 +626,7 @@ begin
     return next;
 end $$;
 
--- A process is alive, and has counted these since its last report. Returns how many workers are, and its place there.
+-- Record that a process is alive, and add its new counts. Returns the number of live workers, and this one's index.
 create function report_process(p_id uuid, p_kind text, p_slots integer, p_sandbox text, p_report bigint,
                                p_samples text[], p_labels jsonb[], p_values float8[])
 returns table (workers bigint, place bigint) language plpgsql as $$
@@ -640,10 +635,10 @@ begin
     insert into processes (id, kind, slots, sandbox, report, seen_at)
     values (p_id, p_kind, p_slots, p_sandbox, p_report, clock())
     on conflict (id) do update set report = p_report, seen_at = clock() where processes.report < p_report;
-    if found then                                        -- else it came twice
+    if found then                                        -- else it is a repetition
         insert into counts (sample, labels, value)
         select * from unnest(p_samples, p_labels, p_values) as t (sample, labels, value)
-        order by sample, labels                          -- one order for all: no two wait for each other
+        order by sample, labels                          -- one order for all, so that no two deadlock
         on conflict (sample, labels) do update set value = counts.value + excluded.value;
         delete from processes where seen_at < clock() - interval '1 hour';
     end if;

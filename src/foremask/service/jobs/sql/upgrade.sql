@@ -1,6 +1,6 @@
--- From the tables of commit 427503c, version 16, or of any version since: a statement whose change is there already
--- changes nothing. The functions named here go, with the triggers that call them; those of schema.sql come afterwards.
--- The engine's rows go too: `recover` sends tickets for what waits.
+-- Upgrades the tables of version 16 (commit 427503c) or of any later one; a change that was made before is not made
+-- again. Drops the functions named here and the triggers that call them; schema.sql makes them anew. Deletes the rows
+-- of Procrastinate; `recover` sends tickets for steps that wait.
 
 do $$
 declare
@@ -23,12 +23,12 @@ drop table if exists received, delivery_attempts;
 alter table jobs add column if not exists deadline_from timestamptz,
     add column if not exists reserved bigint not null default 0;
 update jobs set deadline_from = started_at where status = 'running' and deadline_from is null;
--- A hint that has a time has no frame: it was written with frame 0.
+-- A hint that has a time has no frame; older versions wrote frame 0.
 update jobs set result = jsonb_set(result, '{hints}', (
     select jsonb_agg(case when jsonb_typeof(hint -> 'time_s') = 'number' then hint - 'frame' else hint end order by n)
     from jsonb_array_elements(result -> 'hints') with ordinality as h (hint, n)))
 where jsonb_array_length(result -> 'hints') > 0;
--- APNG and WebP are written no more; PNGs are as exact, and are cut out in one go as well.
+-- APNG and WebP can no longer be written; PNGs are as exact, and also cut out without segments.
 update jobs set preset = 'png_zip' where preset in ('apng', 'webp');
 alter table steps add column if not exists moved_at timestamptz, add column if not exists ends_at timestamptz,
     alter column token set not null, alter column seq set not null, drop column if exists worker;
