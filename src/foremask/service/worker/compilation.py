@@ -16,7 +16,7 @@ from foremask.service.sandbox import confine
 from foremask.vision.network.compiled_networks import CompiledNetworks
 from foremask.weights.catalogue import compiled_dir_of
 
-COMPILE_S = 120.0  # it takes 6 s on two cores; several workers take turns
+COMPILE_S = 120.0  # time limit: it takes 6 s on two cores, and several workers take turns
 
 log = structlog.get_logger(__name__)
 
@@ -52,7 +52,7 @@ async def compile_ahead(model: Path) -> None:
 
 
 def main() -> None:
-    """Compile the weights of the first argument into the directory of the second."""
+    """Compile the model of the first argument into the directory of the second."""
     confine.die_with(parent_pid=int(sys.argv[3]))
     process_setup.prepare()
     from foremask.vision.network.session import compile_ahead as compile_here  # loads OpenVINO

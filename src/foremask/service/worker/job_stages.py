@@ -1,4 +1,4 @@
-"""The steps of a job: ingest, segment, join; what they work with, and how long each may take."""
+"""Runs one step of a job: ingest, segment or join."""
 
 import asyncio
 import time
@@ -37,9 +37,9 @@ from foremask.service.storage.objects import MASK, NETWORK, STRIP, Objects, chec
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 MAX_NEWEST_BYTES = 32 << 10
-NETWORK_BYTES = 256 << 20  # kept with each result for a day, so that `refine` is fast
-STALL_S = 360.0  # longer than the media pool waits for a frame: it also sees a stalled transfer
-WALL_CLOCK_S = 4 * 3600.0  # a minute of 4K in the best quality takes two cores an hour or two
+NETWORK_BYTES = 256 << 20  # limit of the network cache, stored for a day to make `refine` fast
+STALL_S = 360.0  # for transfers too, and longer than the media pool waits for a frame
+WALL_CLOCK_S = 4 * 3600.0  # for a job: a minute of 4K in best quality takes two cores 1 to 2 hours
 
 log = structlog.get_logger(__name__)
 
@@ -70,7 +70,7 @@ class MediaRunner(Protocol):
         wall_clock_s: float = 600.0,
         owner: str = "",
     ) -> R:
-        """Execute the request and return its result; its outputs are there then."""
+        """Execute the request and return its result; its output files exist then."""
         ...
 
 
@@ -78,8 +78,8 @@ class MediaRunner(Protocol):
 class WorkerContext:
     """What the steps of one worker process use.
 
-    ``masks`` executes what needs the network, which is in the file ``model``; ``files`` executes
-    the rest, so a worker that masks still ingests.
+    ``masks`` executes requests that need the neural network, whose file is ``model``; ``files``
+    executes all others, so that ingesting does not wait for masking.
     """
 
     database: Database
@@ -96,13 +96,13 @@ class WorkerContext:
     limits: Limits = field(default_factory=Limits)
     timing: Timing = field(default_factory=Timing)
     last_served: dict[str, UUID] = field(default_factory=dict)
-    """For each queue the token of the newest step: a child that has served it is there."""
+    """By queue, the token of the last claimed step, whose child process is still warm."""
     fleet: Fleet = field(default_factory=Fleet)
 
 
 @dataclass(slots=True)
 class StepProgress:
-    """How far a step is; a lease is renewed only while it moves."""
+    """The progress of a step; without any for `Timing.stall_s` the attempt fails."""
 
     frames_done: int = 0
     moved_at: float = field(default_factory=time.monotonic)
@@ -114,7 +114,7 @@ class StepProgress:
 
     @property
     def idle_s(self) -> float:
-        """Seconds since work was last recorded, without time in which the machine was suspended."""
+        """Seconds since the last progress, without time in which the machine was suspended."""
         return time.monotonic() - self.moved_at
 
     async def note_frames(self, progress: messages.Progress) -> None:
@@ -129,7 +129,7 @@ class StepProgress:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds to go, at least 0."""
+        """The estimated seconds left, at least 0; None if unknown."""
         return None if self.ends_at is None else max(0.0, self.ends_at - time.monotonic())
 
     def take_newest(self) -> bytes | None:
@@ -147,7 +147,7 @@ class RunningStep:
     progress: StepProgress
 
     async def run(self) -> steps.StepDone:
-        # A full disk is an outcome of the attempt too.
+        # Made here, so that a full disk is recorded as the error of this attempt.
         await asyncio.to_thread(self.scratch.mkdir, 0o700)
         stages = {"ingest": self.ingest, "segment": self.segment, "join": self.join}
         return await stages[self.step.stage]()
@@ -170,7 +170,7 @@ class RunningStep:
         return self.scratch / f"{self.step.options.kind}{self.step.form.suffix}"
 
     async def ingest(self) -> steps.IngestDone:
-        """Fetch the clip, check all of it, store it, and cut it where some slots are free."""
+        """Fetch, check and store the clip and background; cut the clip if slots are free."""
         step, asked, options = self.step, self.step.args.result, self.step.options
         by_stored_mask = step.quality == REENCODE_ONLY
         fetched_bytes = 0
@@ -229,7 +229,7 @@ class RunningStep:
             )
 
     async def _fetch_background(self) -> str | None:
-        """The key of the background, which is stored; None where the job has no such file."""
+        """Fetch, check and store the background; return its key, None if the job has no file."""
         asked = self.step.args.result
         if asked.background_url is None and asked.background_key is None:
             return None
@@ -250,11 +250,11 @@ class RunningStep:
         return key
 
     async def _plan(self, clip: Clip) -> tuple[SegmentPlan, ...]:
-        """The spans to cut, no more than there are free slots.
+        """Return the spans to cut, at most one for each free slot; none keeps the clip whole.
 
-        A clip stays whole with fewer than two free slots, since a cut gains no time. So it does
-        with hints or a zoom, which act on all of it, for a gif, whose muxer mistimes joined parts,
-        for PNGs, and for a cut-out that begins before zero, which Matroska's parts cannot.
+        A clip stays whole with fewer than two free slots, since cutting it saves no time; with
+        hints or auto zoom, which need all of it; for GIF, whose muxer mistimes joined parts; for
+        PNGs; and for a cut-out that starts before time 0, which Matroska cannot store in parts.
         """
         options, form = self.step.options, self.step.form
         if self.step.args.result.hints or options.auto_zoom or form.suffix in (".gif", ".zip"):
@@ -264,14 +264,14 @@ class RunningStep:
             return ()
         spans = await self._run(messages.Plan(self.source, free, SEGMENT_GRID))
         left_over = len(spans) % steps.IN_FLIGHT
-        if len(spans) > steps.IN_FLIGHT and left_over:  # a round of their own would take longer
+        if len(spans) > steps.IN_FLIGHT and left_over:  # a round for these few takes longer
             spans = await self._run(
                 messages.Plan(self.source, len(spans) - left_over, SEGMENT_GRID)
             )
         return spans
 
     async def _cut(self, spans: tuple[SegmentPlan, ...]) -> tuple[steps.StepArgs, ...]:
-        """Cut the spans into files of their own, which are stored."""
+        """Cut each span into a file and store it; return the arguments of the segment steps."""
         if len(spans) < 2:
             return (steps.StepArgs(),)
         segments = []
@@ -285,7 +285,7 @@ class RunningStep:
         return tuple(segments)
 
     async def segment(self) -> steps.PartDone | steps.MaskDone:
-        """Mask a span, or all of a short clip, whose part is the result."""
+        """Mask a span, or the whole clip, whose mask is then the result of the job."""
         step, mask, whole = self.step, self.mask, self.step.args.span is None
         key = step.source_key if whole else step.args.source_key
         await self.work.objects.get(_known(key), self.source)
@@ -312,7 +312,7 @@ class RunningStep:
     async def _with_network(
         self, request: messages.Mask | messages.CutOut
     ) -> messages.Mask | messages.CutOut:
-        """The request with the network cache of an earlier job, where that is still stored."""
+        """Add the network cache of an earlier job to the request, if it is still stored."""
         known: Path | None = self.scratch / "known"
         try:
             key = _known(self.step.args.result.network_key)
@@ -334,7 +334,7 @@ class RunningStep:
         if result.kind is ResultKind.MASK and isinstance(form, Preset):
             options = replace(found, preset=form, matte=result.matte)
             return messages.Mask(self.source, self.target, options, step.args.span)
-        if result.auto_zoom:  # the crop follows from all of the mask
+        if result.auto_zoom:  # the crop is computed from the whole mask
             return messages.Mask(self.source, self.mask, replace(found, preset=KEPT_MASK))
         return messages.CutOut(
             self.source,
@@ -349,7 +349,7 @@ class RunningStep:
         )
 
     async def _of_stored_mask(self, background: Path | None) -> steps.MaskDone:
-        """Encode the stored mask again, or cut the clip out by it."""
+        """Encode the stored mask again, or cut the subject out of the clip with it."""
         step, mask = self.step, self.source
         if step.options.kind is ResultKind.MASK:
             preset, memory_bytes = Preset(step.preset), self.work.limits.memory_bytes
@@ -373,7 +373,7 @@ class RunningStep:
         return self.background
 
     async def join(self) -> steps.MaskDone:
-        """Make one result of the segments' parts, with the sound of the source."""
+        """Join the segments' parts into the result, with the sound of the source."""
         step, options, load = self.step, self.step.options, self.work.objects.get
         parts, masks = [], []
         results = await steps.segment_results(self.work.database, step.job)
@@ -473,12 +473,12 @@ def _known(key: str | None) -> str:
 
 
 def report_of(done: Report | Written) -> steps.JobReport:
-    """What a child has reported, field by field."""
+    """Convert the report of a child process."""
     return msgspec.convert(done, steps.JobReport, from_attributes=True)
 
 
 def joined_report(parts: Sequence[steps.JobReport], joined: Written) -> steps.JobReport:
-    """Sums and means over the parts' frames, and what was written."""
+    """Combine the parts' reports, by sums and means over their frames, with the joined file's."""
     frames = max(1, sum(part.frames_out for part in parts))
     cpu_s = Counter[str]()
     for part in parts:

@@ -1,4 +1,8 @@
-"""The housekeeping of every worker beside its steps: rescue, reconcile, sweep, expire."""
+"""Housekeeping that every worker does while it runs steps of jobs.
+
+It recovers expired leases, wakes jobs whose wake-up was lost, ends jobs over their time, and
+deletes expired files and records.
+"""
 
 import asyncio
 import random
@@ -18,21 +22,21 @@ from foremask.service.worker.job_stages import WorkerContext
 ENGINE_S = 60.0
 UPLOADS_S = 3600.0
 FORM_KEPT = timedelta(hours=1)
-UPLOAD_KEPT = timedelta(days=3)  # a job may come in the last minute of the first, and then wait
-TENDING, SLOWEST = 4, 10.0  # of more than four workers each looks less often, down to a tenth
+UPLOAD_KEPT = timedelta(days=3)  # a job may be posted late on the first day, and then wait
+TENDING, SLOWEST = 4, 10.0  # with more than 4 workers each does it less often, down to a tenth
 KINDS = ("sources", "segments", "parts", "results")
 
 log = structlog.get_logger(__name__)
 
 
 async def run_maintenance(work: WorkerContext) -> None:
-    """Rescue leases, repair wake-ups and delete expired files, until cancelled.
+    """Recover expired leases, replace lost tickets and delete old files, until cancelled.
 
-    Raises OtherTables, in a group, once another version has migrated the database.
+    Raises OtherTables, in an ExceptionGroup, once another version has migrated the database.
 
-    It runs in the worker's own loop and not as a task of the engine, so a worker whose slots are
-    all taken still does it (docs/adr/0020). Leases wait for no store that is slow to delete: a
-    round that comes late cannot tell a dead worker from a clock that was set.
+    It does not run as a task of Procrastinate, so that a worker without a free slot still does it
+    (docs/adr/0020). Leases are checked apart from the deletions, which a slow store delays: a late
+    check cannot tell a dead worker from a clock that was set.
     """
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_repeat(work, work.timing.recover_every_s, _recover))
@@ -45,7 +49,7 @@ async def run_maintenance(work: WorkerContext) -> None:
 async def _repeat(
     work: WorkerContext, every_s: float, do: Callable[[WorkerContext], Awaitable[bool | None]]
 ) -> None:
-    """``do`` returns whether this worker seems to be the last one, whatever the fleet's count."""
+    """Repeat ``do``; when it returns True, no other worker seems alive, so do not slow down."""
     while True:
         is_alone = None
         try:
@@ -81,13 +85,13 @@ async def _forget(work: WorkerContext) -> None:
 
 
 async def sweep_sources(work: WorkerContext) -> None:
-    """Delete what ended jobs no longer need: all but the result."""
+    """Delete all files of ended jobs except their results."""
     for request_id, result_key in await retention.due(work.database, "sources"):
         await _delete(work, request_id, KINDS[:3] if result_key else KINDS)
         if result_key:
             kept = result_key.rpartition("/")[0] + "/"
             async for stored in work.objects.list(f"results/{request_id}"):
-                if not stored.key.startswith(kept):  # of an attempt that was lost
+                if not stored.key.startswith(kept):  # of a stale attempt
                     await work.objects.delete(stored.key)
         ended = await retention.deleted(work.database, "sources", request_id)
         if ended is not None:  # once for each job, so it is counted here
@@ -98,7 +102,7 @@ async def sweep_sources(work: WorkerContext) -> None:
 
 
 async def sweep_results(work: WorkerContext) -> None:
-    """Delete results, and before them their network caches, when their time is over."""
+    """Delete expired network caches and expired results."""
     for request_id, result_key in await retention.due(work.database, "network", NETWORK_KEPT_S):
         await work.objects.delete(sibling_key(result_key, NETWORK))
         await retention.deleted(work.database, "network", request_id)
@@ -109,7 +113,7 @@ async def sweep_results(work: WorkerContext) -> None:
 
 
 async def sweep_uploads(work: WorkerContext) -> None:
-    """Delete uploads when their time is over, whether or not a job had them."""
+    """Delete expired uploads, whether or not a job has used them."""
     before = datetime.now(UTC) - UPLOAD_KEPT
     old = [each.key async for each in work.objects.list("uploads") if each.modified_at < before]
     await work.objects.delete(*old)

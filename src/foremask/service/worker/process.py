@@ -33,14 +33,14 @@ from foremask.settings import Sandbox, Settings
 from foremask.weights.catalogue import compiled_dir_of, model_path, side_car_of
 
 QUEUES = ("files", "masks", "webhooks")
-"""Fetching, cutting and joining; masking; calling back. A host may serve any of them."""
+"""To fetch, cut and join; to mask; to call back. A worker serves one or more of them."""
 FILES_AT_ONCE = 8  # most of an ingest is waiting for the origin
 FILE_CHILDREN = 1
-WEBHOOKS_AT_ONCE = 16  # a receiver that hangs holds one of these, and no more
+WEBHOOKS_AT_ONCE = 16  # a receiver that hangs blocks only its own attempt
 SPARE_FROM_BYTES = 4 << 30
-"""A slot with this share of memory has room for a second child that waits: docs/adr/0041."""
-DRAIN_S = 3.0  # for what is nearly done; the rest is given back, and begun at once elsewhere
-LEAVE_S = 10.0  # then whatever still waits for an answer is left behind, as after a kill -9
+"""With this much memory per slot, each slot has a second, waiting child: docs/adr/0041."""
+DRAIN_S = 3.0  # for steps to end at a stop; the others are given back to other workers
+LEAVE_S = 10.0  # after the stop signal the process exits, even if calls still wait
 DATABASE_PATIENCE_S = 60.0
 DATABASE_CONNECTIONS = 1  # every statement is short; some workers have one more, to listen
 GPU_ADDRESSES_BYTES = 1 << 42  # CUDA reserves addresses, not memory, for all that it may map
@@ -83,18 +83,18 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
         open_work(settings, scratch, masks, files, limits, model) as work,
     ):
         if load is not None and settings.device.runtime not in (Runtime.AUTO, Runtime.CPU):
-            await masks.run(load)  # a worker that cannot mask would claim every job, and fail it
+            await masks.run(load)  # fails here, for a worker that cannot mask would fail all jobs
         await work_until_stopped(work, queues, slots, sandbox=str(masks.level))
 
 
 def _may_use_gpu(settings: Settings) -> bool:
-    """Whether a masking child may use a GPU: with `auto`, one that no sandbox hides."""
+    """Whether a masking child may use a GPU; `auto` finds one only without a sandbox."""
     takes_card = settings.device.runtime is Runtime.AUTO and settings.sandbox is Sandbox.OFF
     return is_gpu(settings.device) or (takes_card and bool(nvidia_cards()))
 
 
 def readable_of(model: Path) -> list[Path]:
-    """What a masking child may read besides its job: the network, as a file and compiled."""
+    """What a masking child may read besides its inputs: the network, as a file and compiled."""
     compiled = compiled_dir_of(model)
     return [model, side_car_of(model), *([compiled] if compiled else [])]
 
@@ -154,7 +154,7 @@ async def work_until_stopped(
 
     def stop() -> None:
         stop_requested.set()
-        # The engine takes leave of its database, and waits for ever for one that has been cut off.
+        # Procrastinate unregisters its worker, and would wait for ever for a lost database.
         loop.call_later(LEAVE_S, os._exit, os.EX_TEMPFAIL)
 
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,6 +1,7 @@
-"""A worker's queues: what a ticket makes it do, and one Procrastinate worker for each.
+"""Serves a worker's queues, with one Procrastinate worker for each.
 
-It takes the next step or webhook, holds it, and records how it ended; no queue waits for another.
+A ticket is a row of Procrastinate's that announces work. For each one, the worker claims the next
+step or webhook of the queue, runs it, and records the outcome.
 """
 
 import asyncio
@@ -36,30 +37,30 @@ from foremask.service.worker.job_stages import RunningStep, StepProgress, Worker
 WEBHOOK_S = 10.0
 RESTART_S = 1.0
 HEARTBEAT_S = 10.0  # leases are ours; the engine forgets a worker after 30 s
-LISTENERS = 2  # so many hear a notification: of more, most would ask in vain for its one ticket
-TURN_S = 30.0  # then others listen, so that the same ones do not get all
-POLLS_PER_S = 20.0  # of all who do not listen, for each queue
-POLL_S = 1.0, 5.0  # at least and at most, between two polls of one worker
-LISTENERS_POLL_S = 2.0  # no notification is sent when a retry falls due
+LISTENERS = 2  # workers that get notifications; each one announces only one ticket
+TURN_S = 30.0  # then other workers listen, so that the same two do not get all steps
+POLLS_PER_S = 20.0  # of all workers that do not listen, for each queue
+POLL_S = 1.0, 5.0  # shortest and longest time between two polls of such a worker
+LISTENERS_POLL_S = 2.0  # listeners poll too: nothing announces that a retry is due
 NEVER_S = 1e9
 EVERY_JOB = '{"type": "job_inserted", "job_id": 0}'
-"""The notification that the engine gets for tickets that may have come before we listened."""
+"""Makes Procrastinate look for tickets that were sent before we listened."""
 
 log = structlog.get_logger(__name__)
 
 
 class Leases:
-    """The steps that this process holds, and how far each is."""
+    """Renews the leases of the steps that this process runs."""
 
     def __init__(self) -> None:
         self._held: dict[StepKey, tuple[Step, StepProgress, asyncio.Future[None]]] = {}
 
     @contextmanager
     def held(self, step: Step, progress: StepProgress) -> Iterator[asyncio.Future[None]]:
-        """Hold the step during the block.
+        """Have the step's lease renewed during the block.
 
-        The future ends when the lease is lost, and with WorkerCrashed when nothing has advanced for
-        too long.
+        The future gets a result when the lease is lost, and WorkerCrashed when the step has made no
+        progress for too long.
         """
         lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         attempt = step.key
@@ -71,7 +72,7 @@ class Leases:
             lost.cancel()
 
     async def keep(self, work: WorkerContext) -> None:
-        """Renew what is held, in one statement for all, until cancelled."""
+        """Renew all held leases, in one statement, until cancelled."""
         while True:
             await asyncio.sleep(work.timing.renew_s)
             for _, progress, lost in self._held.values():
@@ -88,14 +89,14 @@ class Leases:
             try:
                 kept = await steps.renew(work.database, beats, work.timing.lease_s)
             except errors.ServiceUnavailable:
-                continue  # the database is away for everybody: docs/adr/0020
+                continue  # without the database no other worker claims them: docs/adr/0020
             for attempt, (_, _, lost) in asked.items():
                 if attempt not in kept and not lost.done():
                     lost.set_result(None)
 
 
 async def deliver_next(work: WorkerContext) -> None:
-    """Make the next attempt that is due, if there is one, and record its result."""
+    """Send the next webhook that is due, if there is one, and record the outcome."""
     delivery = await deliveries.begin(work.database)
     if delivery is None:
         return
@@ -153,7 +154,7 @@ async def do_next(work: WorkerContext, queue: str, leases: Leases) -> None:
             work.database, queue, work.worker, work.timing.lease_s, work.last_served.get(queue)
         )
     except OtherTables:
-        return  # the housekeeping finds that, too, and ends this worker
+        return  # run_maintenance raises this, too, and ends the worker
     if step is not None:
         work.last_served[queue] = step.token
         await run_step(work, step, leases)
@@ -182,7 +183,7 @@ async def run_step(work: WorkerContext, step: Step, leases: Leases) -> None:
 async def _run_with_lease(
     work: WorkerContext, step: Step, scratch: Path, leases: Leases, made: Span
 ) -> str:
-    """Run the step while its lease is kept; whichever ends first stops the other."""
+    """Run the step until it ends or its lease is lost; return the outcome."""
     step_log = log.bind(step=step.name, attempt=step.attempt)
     advance = StepProgress()
     doing = asyncio.ensure_future(RunningStep(work, step, scratch, advance).run())
@@ -193,7 +194,7 @@ async def _run_with_lease(
             if not doing.done():
                 await _stop(doing)
                 step_log.info("step.lost", reason=lost.exception() or "taken away")
-                lost.result()  # raises when no frame came
+                lost.result()  # raises WorkerCrashed if the step made no progress
                 return "lost"
             if not await steps.finish(work.database, step, doing.result()):
                 metrics.FENCED.inc()
@@ -202,12 +203,12 @@ async def _run_with_lease(
     except asyncio.CancelledError:
         await asyncio.shield(_give_back(work, step))
         raise
-    except Exception as error:  # noqa: BLE001  # the one catch-all: whatever it was is recorded
+    except Exception as error:  # noqa: BLE001  # the one catch-all: every error is recorded
         known, outcome, retry_s = _classified(work, step, error)
         try:
             kept = await steps.fail(work.database, step, known, outcome=outcome, retry_s=retry_s)
         except errors.ServiceUnavailable:
-            # Nothing is recorded: the lease runs out.
+            # Nothing is recorded; the step is retried when its lease has expired.
             step_log.warning("step.unrecorded", error=repr(error))
             return "lost"
         if not kept:
@@ -218,7 +219,7 @@ async def _run_with_lease(
             "step.failed",
             kept=kept,
             error=repr(error),
-            notes=getattr(error, "__notes__", None),  # the child's own words
+            notes=getattr(error, "__notes__", None),  # the child's traceback or stderr
             exc_info=not isinstance(error, errors.ForemaskError | ChildDied | OSError),
         )
         return outcome
@@ -229,7 +230,7 @@ async def _run_with_lease(
 
 
 async def _tidy(work: WorkerContext, step: Step) -> None:
-    """Delete what an unsuccessful attempt has stored: its job may have been swept already."""
+    """Delete files of an unsuccessful attempt, for those of its job may be deleted already."""
     places = {
         "ingest": (f"sources/{step.job}/{step.attempt}", f"segments/{step.job}/{step.attempt}"),
         "segment": (
@@ -239,7 +240,7 @@ async def _tidy(work: WorkerContext, step: Step) -> None:
         "join": (f"results/{step.job}/join-{step.attempt}",),
     }
     try:
-        # A call repeated after its answer was lost is refused as stale, so the record is read.
+        # "Stale" may be the answer to a repeated `finish` that had succeeded: read the record.
         if not await steps.is_done(work.database, step):
             for place in places[step.stage]:
                 await work.objects.delete_under(place)
@@ -252,7 +253,7 @@ def _classified(
 ) -> tuple[errors.ForemaskError, str, float | None]:
     timing = work.timing
     match error:
-        # A store that is away or a disk that is full is nobody's fault here: until the wall clock.
+        # An unreachable store or a full disk is not the clip's fault: retry until the time limit.
         case errors.ServiceUnavailable() | errors.Overloaded() | errors.StorageFull():
             return error, "unavailable", timing.unavailable_retry_s
         case OSError():
@@ -273,20 +274,20 @@ def _classified(
 
 
 async def _give_back(work: WorkerContext, step: Step) -> None:
-    """Give the step back at a stop: another worker begins it, and no attempt is counted."""
+    """Release the step at a stop: another worker begins it, and no crash is counted."""
     leaving = errors.ServiceUnavailable("the worker was stopped")
     await steps.fail(work.database, step, leaving, outcome="given back", retry_s=0.0)
 
 
 async def _stop(task: asyncio.Future[Any]) -> None:
-    """Cancel the task and wait until it is over; what it raises is known already."""
+    """Cancel the task and wait for its end; ignore what it raises."""
     if not task.done():
         task.cancel()
         await asyncio.wait({task})
 
 
 async def serve_queues(work: WorkerContext, at_once: Mapping[str, int], drain_s: float) -> None:
-    """Serve each queue, so many tasks at once, until cancelled; they have ``drain_s`` to end."""
+    """Serve each queue until cancelled; then its running tasks have ``drain_s`` to end."""
     connector, leases = SharedConnector(work.database, work.fleet, at_once), Leases()
     app = make_app(work, connector, leases)
     async with asyncio.TaskGroup() as tasks:
@@ -297,7 +298,7 @@ async def serve_queues(work: WorkerContext, at_once: Mapping[str, int], drain_s:
 
 
 def is_listener(fleet: Fleet, now_s: float) -> bool:
-    """Whether this worker listens for new work now; workers take turns, and the others poll."""
+    """Whether it is this worker's turn to listen for notifications; the others only poll."""
     turn = int(now_s // TURN_S)
     return (fleet.place - turn * LISTENERS) % fleet.workers < LISTENERS
 
@@ -311,10 +312,10 @@ def poll_s(fleet: Fleet, now_s: float) -> float:
 
 
 class SharedConnector(PsycopgConnector):
-    """The engine on the worker's own pool of connections, with one more while it listens.
+    """Procrastinate on the worker's own pool of connections, with one more while it listens.
 
-    Like all others, its statements are repeated when a connection was lost. A ticket that was taken
-    while its answer was lost is missed, and replaced by `steps.recover`.
+    Its statements are repeated when a connection is lost. If the lost answer held a ticket, the
+    ticket is lost too, and `steps.recover` replaces it.
     """
 
     def __init__(self, database: Database, fleet: Fleet, queues: Iterable[str]) -> None:
@@ -341,7 +342,7 @@ class SharedConnector(PsycopgConnector):
         query: LiteralString,
         **arguments: Any,  # noqa: ANN401
     ) -> list[dict[str, Any]]:
-        """As documented there; a row that is gone already is as good as finished."""
+        """As in the base class, but finishing a Procrastinate job whose row is gone succeeds."""
         try:
             return await self._database.all(query, self._wrap_json(arguments))
         except Refused:
@@ -350,7 +351,7 @@ class SharedConnector(PsycopgConnector):
             return []
 
     async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
-        """Have ``on_notification`` called by `keep_listening`, until cancelled."""
+        """Let `keep_listening` call ``on_notification``, until cancelled."""
         mine = dict.fromkeys(channels, on_notification)
         self._heard |= mine
         try:
@@ -360,7 +361,7 @@ class SharedConnector(PsycopgConnector):
                 self._heard.pop(channel, None)
 
     async def keep_listening(self) -> None:
-        """Listen for all queues on one connection while it is our turn; until cancelled."""
+        """Listen for all queues on one connection whenever `is_listener`, until cancelled."""
         while True:
             if is_listener(self._fleet, time.time()):
                 try:
@@ -385,7 +386,7 @@ class SharedConnector(PsycopgConnector):
 
 
 async def _serve_queue(app: App, fleet: Fleet, queue: str, at_once: int, drain_s: float) -> None:
-    """Serve one queue; starts over whenever the engine loses its database."""
+    """Serve one queue; start over whenever Procrastinate loses the database."""
     while True:
         worker = Worker(
             app,
@@ -402,10 +403,10 @@ async def _serve_queue(app: App, fleet: Fleet, queue: str, at_once: int, drain_s
         pacing = asyncio.create_task(_pace(worker, fleet))
         try:
             await worker.run()  # type: ignore[no-untyped-call]
-        except Exception as error:  # noqa: BLE001  # the engine lets its driver's errors through
+        except Exception as error:  # noqa: BLE001  # Procrastinate passes on errors of its driver
             log.warning("queue.lost", queue=queue, error=repr(error))
             if (task := asyncio.current_task()) and task.cancelling():
-                return  # it was unregistering itself
+                return  # cancelled: the error came while it unregistered
         finally:
             pacing.cancel()
         await asyncio.sleep(RESTART_S)
