@@ -1,7 +1,7 @@
 """The process that reads untrusted files: confines itself, then executes one request after another.
 
-pool.py starts it with an environment that has only the variables of numerics. It imports no heavy
-library before it is confined.
+pool.py starts it with only those environment variables that decide how libraries compute. It
+imports no heavy library before it is confined.
 """
 
 import os
@@ -26,7 +26,7 @@ def main() -> None:
     confine.die_with(parent_pid=int(sys.argv[2]))
     process_setup.prepare()
     channel = int(sys.argv[1])
-    os.closerange(3, channel)  # close what the parent inherited: uvloop passes it on
+    os.closerange(3, channel)  # close inherited files: uvloop passes them on
     os.closerange(channel + 1, os.sysconf("SC_OPEN_MAX"))
     parent = messages.Parent(channel)
     setup = parent.receive()
@@ -39,7 +39,7 @@ def main() -> None:
     if setup.confined:
         readable = [*setup.read, *confine.python_paths()]
         level = confine.confine(readable, setup.write, setup.landlock_at_most)
-    compiled_networks.only_read()  # a clip may take this process over; the next one must not run it
+    compiled_networks.only_read()  # a clip that takes over this process must leave others no code
     operations = import_module(setup.execution).OPERATIONS
     decoder = messages.decoder(reduce(or_, operations))
 

@@ -1,8 +1,8 @@
 """Confines the calling process for good, and checks that this is enough.
 
 Landlock decides which files can be opened, seccomp which system calls can be made, rlimits how much
-can be used. None needs root or can be undone. Seccomp also denies what an old Landlock leaves open;
-libseccomp is called through ctypes, here alone (docs/adr/0042).
+memory and disk can be used. None needs root or can be undone. Seccomp also denies what old versions
+of Landlock allow. libseccomp is called through ctypes, only here (docs/adr/0042).
 """
 
 import ctypes
@@ -28,7 +28,7 @@ _NOT_EQUAL, _MASKED_EQUAL = 1, 7
 _UNKNOWN_CALL: Final = -1
 _INT: Final = 0xFFFF_FFFF
 
-# Calls that are younger than the libseccomp of distributions in use. From 424 on a call has the
+# System calls that the libseccomp of distributions in use does not know. From 424 on a call has the
 # same number on every architecture.
 _YOUNG_CALLS: Final = {
     "process_madvise": 440,
@@ -72,7 +72,7 @@ def bits_are(argument: int, mask: int, value: int) -> When:
 
 
 class Refusals:
-    """Rules to be loaded once; raises OSError where libseccomp is not installed."""
+    """A seccomp filter that refuses calls; raises OSError if libseccomp is not installed."""
 
     def __init__(self) -> None:
         self._library = library = ctypes.CDLL(_LIBRARY)
@@ -128,11 +128,10 @@ _FIOASYNC, _FIOSETOWN, _SIOCSPGRP = 0x5452, 0x8901, 0x8902
 _TIOCSCTTY, _TIOCSPGRP, _TIOCSTI, _TIOCLINUX = 0x540E, 0x5410, 0x5412, 0x541C
 _FS_SETFLAGS, _FS_SETFLAGS_32, _FS_SETXATTR = 0x4008_6602, 0x4004_6602, 0x401C_5820
 _FS_ENABLE_VERITY = 0x4080_6685
-_ACCESS_MODE = 0b11  # of open's flags; both bits: neither to read nor to write, for ioctl
+_ACCESS_MODE = 0b11  # of open's flags; a file opened with both bits is for ioctl only
 
-# What a decoder, a network and an encoder never call. A hostile clip that takes the process over
-# finds no way to talk, to start anything, to touch another process or to change what a file may be
-# used for.
+# What decoders, networks and encoders never call. A hostile clip that takes over the process cannot
+# communicate, start a process, touch another process, or change the attributes of a file.
 _DENIED = (
     *("socket", "socketpair", "connect", "bind", "listen", "accept", "accept4"),
     *("sendmsg", "sendmmsg"),
@@ -160,15 +159,15 @@ _DENIED = (
     *("mkdir", "mkdirat", "symlink", "symlinkat", "link", "linkat"),
 )
 _DENIED_CONTROLS: Final = {
-    # An owner and a signal: the kernel sends it to any process when the file is ready (Landlock
-    # below 6).
+    # With an owner and a signal set, the kernel sends that signal to any process when the file is
+    # ready. Landlock prevents this only from version 6 on.
     "fcntl": (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY),
     "ioctl": (
         *(_FIOASYNC, _FIOSETOWN, _SIOCSPGRP, _TIOCSCTTY, _TIOCSPGRP, _TIOCSTI, _TIOCLINUX),
         *(_FS_SETFLAGS, _FS_SETFLAGS_32, _FS_SETXATTR, _FS_ENABLE_VERITY),
     ),
 }
-"""By call, the requests in its second argument that are denied."""
+"""The denied values of the second argument, by call."""
 _DENIED_OPTIONS: Final = (
     *(_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_MM, _PR_SET_CHILD_SUBREAPER),
     *(_PR_SCHED_CORE, _PR_SET_PTRACER),
@@ -178,17 +177,17 @@ _OF_ITSELF: Final = (
     *("cgroup", "cmdline", "environ", "maps", "mountinfo", "mounts", "stat", "statm", "status"),
     *("fd", "limits", "smaps_rollup", "auxv"),
 )
-"""What may be read of /proc/self: task and net would show the machine's network."""
+"""Readable entries of /proc/self; not task and net, which show the machine's network."""
 
 _OPEN_FILES: Final = 256
 
 LEAST_LANDLOCK: Final = 1
-"""The oldest version with which no misdeed of tests/service/sandbox succeeds: Linux 5.13."""
+"""The oldest Landlock (Linux 5.13) with which all attacks of tests/service/sandbox fail."""
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """How far a process is confined: the Landlock version (0 is none) and whether seccomp holds."""
+    """How far a process is confined: the Landlock version (0 is none), and whether by seccomp."""
 
     landlock: int = 0
     seccomp: bool = False
@@ -213,7 +212,7 @@ def die_with(parent_pid: int) -> None:
     if sys.platform != "linux":
         return
     _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent_pid:  # it ended before we asked
+    if os.getppid() != parent_pid:  # the parent ended before the call
         os._exit(1)
 
 
@@ -233,18 +232,18 @@ def cap(address_space_bytes: int, file_bytes: int) -> None:
 def confine(
     read: Iterable[Path], write: Iterable[Path], landlock_at_most: int | None = None
 ) -> Level:
-    """Keep to the files below ``read`` and ``write``, and to system calls that compute.
+    """Deny this process all files except those below ``read`` and ``write``, and many calls.
 
-    In ``write`` files can be made, directories cannot. Paths that do not exist are left out. Uses
-    what the kernel offers, of Landlock at most version ``landlock_at_most``, and returns the level.
-    Call it before anything starts a thread, numpy's import included: Landlock holds for the calling
-    thread and for those that it starts, not for its elders.
+    Below ``write`` it can make files, but no directories. Missing paths are ignored. Uses what the
+    kernel offers, Landlock up to version ``landlock_at_most``, and returns the level. Call it
+    before anything starts a thread, as importing numpy does: Landlock holds for the calling thread
+    and those that it starts later, not for earlier ones.
     """
     if sys.platform != "linux":
         return Level()
     if len(list(Path("/proc/self/task").iterdir())) != 1:
         raise RuntimeError("a process with threads cannot be confined as a whole")
-    refusals = _refusals()  # it loads a library, which may lie where nothing can be read later
+    refusals = _refusals()  # loads libseccomp, which may be unreadable afterwards
     libc = _libc()
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return Level()
@@ -274,8 +273,8 @@ def _restrict_files(
     if version < 1:
         return 0
     known = (1 << _FILE_RIGHTS_BY_ABI.get(version, 16)) - 1
-    # Everything that is handled and not granted is denied: files; TCP from version 4 on; signals
-    # and abstract sockets across the border from version 6 on. The struct grows with the version.
+    # What the ruleset handles and does not grant is denied: files; TCP from version 4 on; signals
+    # and abstract sockets of processes outside from version 6 on. Each version adds to the struct.
     attributes = struct.pack("QQQ", known, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
     size = 8 if version < 4 else 16 if version < 6 else 24
     ruleset = libc.syscall(
@@ -314,16 +313,16 @@ def _restrict_calls(refusals: Refusals) -> bool:
 
     for call in _DENIED:
         refuse(call)
-    # A thread is a clone that says so. clone3 hides its flags behind a pointer, so it is "not
-    # there", and the C library falls back to clone; openat2 hides them too.
+    # Only clones that make a thread are allowed. clone3 and openat2 pass their flags by a pointer,
+    # which seccomp cannot read, so they seem not to exist, and the C library uses clone instead.
     refuse("clone", bits_are(0, _CLONE_THREAD, 0))
     for kind in (1 << bit for bit in range(32) if _CLONE_NEW >> bit & 1):
         refuse("clone", bits_are(0, kind, kind))
     for call in ("clone3", "openat2"):
         refusals.refuse(call, error=errno.ENOSYS)
-    refuse("tgkill", is_not(0, os.getpid()))  # abort() signals ourselves
+    refuse("tgkill", is_not(0, os.getpid()))  # abort() signals its own process
     refuse("prlimit64", is_not(0, 0))
-    # Threads that pin themselves name themselves by 0; any other number may be another process.
+    # Threads pin themselves to cores by the id 0; any other id may be that of another process.
     refuse("sched_setaffinity", is_not(0, 0))
     for call, requests in _DENIED_CONTROLS.items():
         for request in requests:
@@ -331,8 +330,8 @@ def _restrict_calls(refusals: Refusals) -> bool:
     refuse("fcntl", is_int(1, _F_SETFL), bits_are(2, os.O_ASYNC, os.O_ASYNC))
     for option in _DENIED_OPTIONS:
         refuse("prctl", is_int(0, option))
-    # Below version 3 Landlock lets O_TRUNC shorten whatever may be opened for reading, or with no
-    # access at all.
+    # Landlock before version 3 lets O_TRUNC empty a file that may only be opened for reading or for
+    # ioctl.
     for call, flags in (("open", 1), ("openat", 2)):
         refuse(call, bits_are(flags, _ACCESS_MODE | os.O_TRUNC, os.O_RDONLY | os.O_TRUNC))
         refuse(call, bits_are(flags, _ACCESS_MODE, _ACCESS_MODE))
@@ -341,7 +340,7 @@ def _restrict_calls(refusals: Refusals) -> bool:
 
 
 def _drop_capabilities(libc: ctypes.CDLL) -> None:
-    """Root without its powers is a user whose files happen to be root's."""
+    """Give up all privileges of root; access to the files that root owns remains."""
     header = struct.pack("Ii", 0x2008_0522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
     libc.capset(header, bytes(24))
 
@@ -354,7 +353,7 @@ def _landlock_version() -> int:
 
 
 def _refusals() -> Refusals | None:
-    """An empty filter, or None where libseccomp or the kernel's support is missing."""
+    """An empty filter, or None if libseccomp or seccomp in the kernel is missing."""
     if sys.platform != "linux" or _libc().prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
         return None
     try:
@@ -371,7 +370,7 @@ _NEEDS = f"Landlock v{LEAST_LANDLOCK} (Linux 5.13) and seccomp (libseccomp 2)"
 
 
 def check_level(wanted: Sandbox, level: Level, *, is_root: bool | None = None) -> None:
-    """Raise SettingsInvalid where ``level`` is less than ``wanted`` accepts."""
+    """Raise SettingsInvalid if ``level`` is less than ``wanted`` accepts."""
     is_root = os.geteuid() == 0 if is_root is None else is_root
     if wanted is Sandbox.REQUIRE and not level.full:
         files = level.landlock < LEAST_LANDLOCK
@@ -400,12 +399,12 @@ def level_of(wanted: Sandbox) -> Level:
 
 
 def is_gpu(device: Device) -> bool:
-    """Whether the device is a GPU by name; `auto` is not."""
+    """Whether the device is set to a GPU or NPU; `auto` does not count."""
     return device.on_gpu or device.unit.startswith(("GPU", "NPU"))
 
 
 def check_device(device: Device, wanted: Sandbox) -> None:
-    """Raise SettingsInvalid where the sandbox would keep the network from its device."""
+    """Raise SettingsInvalid if a sandboxed child could not open the device."""
     if is_gpu(device) and wanted is not Sandbox.OFF:
         raise SettingsInvalid(
             f"FOREMASK_DEVICE={device} needs FOREMASK_SANDBOX=off, for a confined child opens no"

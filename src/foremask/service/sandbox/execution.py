@@ -1,7 +1,7 @@
-"""How a child executes the requests of messages.py: with the library's functions.
+"""Executes the requests of messages.py with the library's functions.
 
-Only a child imports this module, after it is confined. What a child that only probes does not need,
-OpenVINO above all, is loaded by the functions that need it.
+Only a child imports this module, after it is confined. Modules that a child does not need to probe
+a clip, OpenVINO above all, are imported inside the functions that use them.
 """
 
 import os
@@ -38,9 +38,9 @@ if TYPE_CHECKING:
 
 
 class RemoteFile:
-    """Reads and seeks like a file, and never returns more than was asked for.
+    """A file that is read through ``read_at``.
 
-    ``read_at`` takes an offset and a size, and returns no more bytes than that; none at the end.
+    ``read_at`` takes an offset and a size; it returns at most that many bytes, none at the end.
     """
 
     def __init__(self, read_at: Callable[[int, int], bytes], size: int) -> None:
@@ -97,7 +97,7 @@ def _cache(request: messages.Mask | messages.CutOut) -> Path | None:
         try:
             shutil.copyfile(known, kept)
         except OSError:
-            kept.unlink(missing_ok=True)  # half a cache is useless, and a whole one only saves time
+            kept.unlink(missing_ok=True)  # half a cache is useless; without one the job is slower
     return kept
 
 

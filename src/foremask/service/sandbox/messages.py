@@ -1,8 +1,8 @@
-"""All that a media child and its parent say to each other, each message one frame on a socket pair.
+"""The messages between a media child and its parent, which are sent over a socket pair.
 
 A request is a Struct that names the type of its result; execution.py, which only a child imports,
-has the function that executes it. Both sides import this module, so it loads no library. The parent
-trusts nothing that the child sends: it decodes it into these types, and bounds its size.
+has the function that executes it. Both sides import this module, so it loads no media library. The
+parent does not trust the child: it limits a message's size, and decodes it into these types.
 """
 
 import os
@@ -28,29 +28,29 @@ _PROGRESS_EVERY_S: Final = 0.2
 _PICTURE_EVERY_S: Final = 1.5
 
 Input = Annotated[Path, "input"]
-"""A file that the child may read; the child sees a link of its own."""
+"""A file that the child may read, through a link or a copy in its directory."""
 Output = Annotated[Path, "output"]
-"""A file that the child writes; it is there when the operation has succeeded."""
+"""A file that the child writes; it exists after the operation has succeeded."""
 
 
 class Request[R](msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
     """One operation with its arguments; R is the type of its result.
 
-    Paths of files are `Input`, `Output`, or tuples of them. A field of type Path is passed as it
-    is: the pool's ``readable`` says which paths a child may read besides.
+    The fields for files are `Input`, `Output`, or tuples of them. A field of type Path is passed
+    unchanged; the child can read it if it is among the pool's ``readable`` paths.
     """
 
     needs_network: ClassVar[bool] = False
-    """Whether the child needs the network's file and its share of the memory."""
+    """Whether the child needs the neural network, and so its file and its share of memory."""
     outlives_refusal: ClassVar[bool] = False
-    """Whether the child goes on after it has refused: it has only read a header."""
+    """Whether the child is kept after it has refused a file of which it read only the header."""
 
 
 class Probe(Request[Clip], frozen=True):
-    """Read the header of a file; refuse what cannot be masked, or not into ``preset``.
+    """Read the header of a clip; refuse one that cannot be masked, or not as ``preset``.
 
-    ``preset`` names a form of results of that ``kind``. Without ``source`` the file has ``size``
-    bytes, which the parent reads.
+    ``preset`` is the name of a form of ``kind``. If ``source`` is None, the child reads the file
+    through its parent; it has ``size`` bytes.
     """
 
     outlives_refusal = True
@@ -63,7 +63,7 @@ class Probe(Request[Clip], frozen=True):
 
 
 class ProbeBackground(Request[None], frozen=True):
-    """Refuse what cannot be put behind a subject; ``source`` and ``size`` as in `Probe`."""
+    """Refuse a file that cannot be a background; ``source`` and ``size`` are as in `Probe`."""
 
     outlives_refusal = True
 
@@ -84,8 +84,8 @@ class Load(Request[None], frozen=True):
 class Mask(Request[Report], frozen=True):
     """Mask a clip, or a span of one.
 
-    ``known`` is the network cache of an earlier job; ``kept`` is written with it and this job's
-    results.
+    ``known`` is the network cache of an earlier job; ``kept`` gets a copy of it and what the
+    network computes in this job.
     """
 
     needs_network = True
@@ -109,7 +109,7 @@ class Preview(msgspec.Struct, frozen=True):
 
 
 class MaskPicture(Request[Preview], frozen=True):
-    """Mask one picture, a file's bytes; all hints are on it."""
+    """Mask one picture, given as the bytes of its file; all hints refer to it."""
 
     needs_network = True
 
@@ -120,9 +120,9 @@ class MaskPicture(Request[Preview], frozen=True):
 class CutOut(Request[Report], frozen=True):
     """Cut the subject out of a clip, or of a span of one; ``background`` is put behind it.
 
-    ``options`` are the mask's; their preset is ignored. ``clip_start_s`` is that of the whole clip.
-    The mask goes to ``mask_target``, where there is memory for another encoder. ``known`` and
-    ``kept`` as in `Mask`.
+    ``options`` are those of masking; their preset is ignored. ``clip_start_s`` is the start of the
+    whole clip. The mask is written to ``mask_target`` if there is memory for another encoder.
+    ``known`` and ``kept`` are as in `Mask`.
     """
 
     needs_network = True
@@ -153,7 +153,7 @@ class CutOutByMask(Request[Report], frozen=True):
 
 
 class Plan(Request[tuple[SegmentPlan, ...]], frozen=True):
-    """Where to cut a clip, into how many spans at most; one span is the whole clip."""
+    """Choose where to cut a clip into at most ``most`` spans; a single span is the whole clip."""
 
     source: Input
     most: int
@@ -161,7 +161,7 @@ class Plan(Request[tuple[SegmentPlan, ...]], frozen=True):
 
 
 class Cut(Request[None], frozen=True):
-    """Copy a span, and what its decoding needs, into a file of its own."""
+    """Copy a span, with the frames needed to decode it, into a file of its own."""
 
     source: Input
     span: SegmentPlan
@@ -169,7 +169,7 @@ class Cut(Request[None], frozen=True):
 
 
 class Join(Request[Written], frozen=True):
-    """One mask of the parts, or one cut-out, in order, with the sound of ``source``."""
+    """Join the parts of a mask or cut-out in order, with the sound of ``source``."""
 
     parts: tuple[Input, ...]
     source: Input
@@ -180,7 +180,7 @@ class Join(Request[Written], frozen=True):
 
 
 class Recode(Request[Written], frozen=True):
-    """Encode a finished mask in another preset, after ``matte``."""
+    """Adjust a finished mask by ``matte``, and encode it in another preset."""
 
     source: Input
     target: Output
@@ -196,7 +196,7 @@ def result_type[R](kind: type[Request[R]]) -> type[R]:
 
 
 def with_paths[Q: Request[Any]](request: Q, mark: str, move: Callable[[Path], Path]) -> Q:
-    """The request with each of its ``input`` or ``output`` paths moved."""
+    """The request after ``move`` of each path with this ``mark``: "input" or "output"."""
     changes: dict[str, Path | tuple[Path, ...]] = {}
     for name in _marked(type(request), mark):
         value: Path | tuple[Path, ...] | None = getattr(request, name)
@@ -219,7 +219,7 @@ def _marked(kind: type[Request[Any]], mark: str) -> tuple[str, ...]:
 class Setup(msgspec.Struct, tag=True, frozen=True):
     """The first message to a new child: its files, its limits, and the module of its operations.
 
-    ``landlock_at_most`` is to test what an older kernel gives.
+    ``landlock_at_most`` makes tests behave as on an older kernel.
     """
 
     confined: bool
@@ -233,7 +233,7 @@ class Setup(msgspec.Struct, tag=True, frozen=True):
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
-    """The child is confined this far, has loaded its libraries, and waits."""
+    """The child is confined to ``level``, has loaded its libraries, and waits for a job."""
 
     level: Level
 
@@ -245,9 +245,9 @@ class Job(msgspec.Struct, tag=True, frozen=True):
 
 
 class Progress(msgspec.Struct, tag=True, frozen=True):
-    """A frame is done; ``left_s`` are the seconds to go, as far as is known.
+    """A frame is done; ``left_s`` is the estimate of the seconds left, None if unknown.
 
-    ``newest_png`` is, now and then, a small picture of the newest mask; else it is empty.
+    ``newest_png`` is a small picture of the newest mask; most messages have none.
     """
 
     frames_done: int
@@ -263,7 +263,7 @@ class ReadAt(msgspec.Struct, tag=True, frozen=True):
 
 
 class Data(msgspec.Struct, tag=True, frozen=True):
-    """The bytes; none at the end of the file."""
+    """The bytes that `ReadAt` wants; none at the end of the file."""
 
     data: bytes
 
@@ -275,7 +275,7 @@ class Result(msgspec.Struct, tag=True, frozen=True):
 
 
 class Refused(msgspec.Struct, tag=True, frozen=True):
-    """The operation ended in an error of the error tree."""
+    """The operation raised a ForemaskError."""
 
     reason: str
     details: str
@@ -285,7 +285,7 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 
     @classmethod
     def of(cls, error: ForemaskError) -> Self:
-        # The library's background is in the caller's field of another name.
+        # The API's field for the library's `background` has another name.
         param = "background_url" if error.param == "background" else error.param
         return cls(error.reason, error.details, param, error.limit, error.actual)
 
@@ -297,7 +297,7 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 
 
 class Broken(msgspec.Struct, tag=True, frozen=True):
-    """The operation ended in an error that nobody foresaw, or for want of memory."""
+    """The operation raised any other exception, for instance MemoryError."""
 
     kind: str
     trace: str
@@ -310,7 +310,7 @@ type FromChild = Ready | Progress | ReadAt | Result | Refused | Broken
 def _plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, int):  # a setting's: a number of bytes
+    if isinstance(value, int):  # a subclass, such as a setting's number of bytes
         return int(value)
     raise NotImplementedError(f"a {type(value).__name__} does not cross to another process")
 
@@ -325,7 +325,7 @@ _encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
 
 
 def encoded(value: object) -> msgspec.Raw:
-    """A request or a result as it is part of a message."""
+    """Encode a request or a result as a part of a message."""
     return msgspec.Raw(_encoder.encode(value))
 
 
@@ -339,13 +339,13 @@ from_child: msgspec.msgpack.Decoder[FromChild] = decoder(FromChild.__value__)
 
 
 def framed(message: FromParent | FromChild) -> bytes:
-    """The message as it goes over the wire: its length in four bytes, then itself."""
+    """Encode a message: its length in four bytes, then its body."""
     body = _encoder.encode(message)
     return len(body).to_bytes(LENGTH_BYTES, "big") + body
 
 
 def body_bytes(length: bytes) -> int:
-    """How long the message after this length is; raises ValueError when that is too long."""
+    """Decode the length of a message; raises ValueError if it is over `MAX_FRAME_BYTES`."""
     size = int.from_bytes(length, "big")
     if size > MAX_FRAME_BYTES:
         raise ValueError(f"a message of {size} bytes; at most {MAX_FRAME_BYTES} are taken")
@@ -353,7 +353,7 @@ def body_bytes(length: bytes) -> int:
 
 
 class Parent:
-    """Sends and receives messages, and reads the files that only the parent can reach."""
+    """The child's end of the socket pair: messages, and files that only the parent can read."""
 
     def __init__(self, fd: int) -> None:
         self._received = os.fdopen(fd, "rb", closefd=False)

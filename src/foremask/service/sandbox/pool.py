@@ -1,4 +1,4 @@
-"""Media children of one event loop: each slot keeps one, warm and confined, and stops it by a kill.
+"""A pool of slots, each with a confined child process that executes requests of messages.py.
 
 A slot has its own directory. The inputs of a job are links in ``in``; its outputs are written to
 ``out`` and moved when the child is done. So a child sees only the files of its current job.
@@ -36,28 +36,28 @@ log = structlog.get_logger(__name__)
 START_S = 60.0  # interpreter and libraries on a cold, busy disk
 WATCH_S = 0.25
 LOG_BYTES = 8 << 10
-FILE_BYTES = 32 << 30  # the longest file that a child may write
+FILE_BYTES = 32 << 30  # the largest file that a child may write
 
 OnProgress = Callable[[messages.Progress], Awaitable[object]]
 ReadRemote = Callable[[int, int], Awaitable[bytes]]
 
 
 MAX_FILES: Final = 64
-"""A child may have so many files in its slot: an operation writes one or two."""
+"""The most files that a child may have in its slot; an operation writes one or two."""
 _LOCK: Final = "lock"
 
 
 @contextmanager
 def own_directory(parent: Path, prefix: str) -> Generator[Path]:
-    """A directory below ``parent`` during the block; those of ended processes are removed."""
+    """Make a directory below ``parent`` for the block, and remove those of ended processes."""
     parent.mkdir(parents=True, exist_ok=True)
     with (parent / f".{prefix}").open("ab") as gate:
-        fcntl.flock(gate, fcntl.LOCK_EX)  # nobody sweeps between another's mkdir and its lock
+        fcntl.flock(gate, fcntl.LOCK_EX)  # or another process could remove it before it is locked
         for left in parent.glob(f"{prefix}*/{_LOCK}"):
             with (
                 contextlib.suppress(OSError),
                 left.open("r+b") as handle,
-            ):  # its process lives, or ends
+            ):  # its process is alive, or removes it
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(left.parent)
         own = Path(tempfile.mkdtemp(prefix=prefix, dir=parent)).resolve()
@@ -72,7 +72,7 @@ def own_directory(parent: Path, prefix: str) -> Generator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class JobDirectory:
-    """What a child may read and what it may write, each a directory below ``parent``."""
+    """Two directories below ``parent``: the child may read one, and write the other."""
 
     parent: Path
 
@@ -98,9 +98,9 @@ class JobDirectory:
             return False
 
     def clear(self) -> None:
-        """Empty both, but keep them: the child's rights are to these directories.
+        """Empty both directories, but keep them: the child has its Landlock rights to them.
 
-        Where they have more than `MAX_FILES`, the child must have ended before.
+        End a child that `has_too_many_files` before.
         """
         for each in (*self.readable.iterdir(), *self.writable.iterdir()):
             if each.is_dir() and not each.is_symlink():
@@ -109,7 +109,7 @@ class JobDirectory:
                 each.unlink()
 
     def stage[Q: Request[Any]](self, request: Q) -> Q:
-        """The request with paths in here: inputs are links or copies, outputs are to be written."""
+        """Link or copy the inputs into this directory; return the request with paths inside it."""
         number = itertools.count()
 
         def link(path: Path) -> Path:
@@ -124,7 +124,7 @@ class JobDirectory:
         return with_paths(linked, "output", lambda path: self.writable / path.name)
 
     def collect(self, request: Request[Any]) -> None:
-        """Move the outputs that exist to where the caller wants them; only plain files."""
+        """Move the outputs that exist and are regular files to the paths that ``request`` names."""
 
         def move(path: Path) -> Path:
             written = self.writable / path.name
@@ -143,10 +143,10 @@ class ChildDied(Exception):
 
 @dataclass(slots=True)
 class Child:
-    """A started child; ``owner`` is the token that it has served, None nobody.
+    """A child process; ``owner`` is the token that it has served, None if it has served none.
 
-    It is killed when it uses more than ``memory_bytes`` or has too many files in its slot; the last
-    two fields say which.
+    It is killed when it uses more than ``memory_bytes`` or has too many files; the last two fields
+    tell which limit it was.
     """
 
     process: asyncio.subprocess.Process
@@ -169,10 +169,10 @@ class Child:
         on_progress: OnProgress | None = None,
         read_at: ReadRemote | None = None,
     ) -> R | messages.Refused:
-        """Send the request, answer the child until it is done, and return its result.
+        """Send the request, answer the child's messages until it is done, and return its result.
 
-        Returns a refusal that the child outlives. Raises as `MediaPool.run` does; the child is no
-        good after that.
+        Returns a refusal that the child outlives. Raises as `MediaPool.run` does; the child cannot
+        be used after that.
         """
         await self.send(messages.Job(messages.encoded(request)))
         while True:
@@ -218,7 +218,7 @@ class Child:
         return self.process.returncode is None
 
     def end(self) -> asyncio.Future[str]:
-        """Kill it at once; its exit status and the last lines of stderr, even if cancelled."""
+        """Kill the child now; the future gives its exit status and the last lines of stderr."""
         self._kill()
         return asyncio.shield(asyncio.ensure_future(self._ended()))
 
@@ -235,7 +235,7 @@ class Child:
         return f"{how}\n{(await self.log).decode(errors='replace')}".strip()
 
     async def watch_limits(self) -> None:
-        """Look at its memory and files from outside, all its life, and kill it over a limit."""
+        """Check the child's memory and files until it ends, and kill it over a limit."""
         statm, page = Path(f"/proc/{self.process.pid}/statm"), os.sysconf("SC_PAGE_SIZE")
         while self.is_alive:
             await asyncio.sleep(WATCH_S)
@@ -273,10 +273,10 @@ class Child:
 
 
 async def start(setup: messages.Setup, directory: JobDirectory) -> Child:
-    """A child that may read and write in its directory; raises ChildDied with its last words."""
+    """Start a child with access to ``directory``; raises ChildDied with the end of its stderr."""
     ours, theirs = socket.socketpair()
     with theirs, ExitStack() as on_error:
-        on_error.callback(ours.close)  # where the start is cancelled before a transport owns it
+        on_error.callback(ours.close)  # if the start is cancelled before a transport owns it
         spawning = asyncio.ensure_future(
             asyncio.create_subprocess_exec(
                 sys.executable,
@@ -295,8 +295,8 @@ async def start(setup: messages.Setup, directory: JobDirectory) -> Child:
             process = await asyncio.shield(spawning)
             on_error.pop_all()
             reader, writer = await asyncio.open_unix_connection(sock=ours)
-        except asyncio.CancelledError:  # else the process that comes is nobody's
-            with contextlib.suppress(OSError):  # none comes, or it has ended by itself
+        except asyncio.CancelledError:  # else nobody would end the process
+            with contextlib.suppress(OSError):  # it could not start, or has ended
                 process = await spawning
                 process.kill()
                 await process.wait()
@@ -351,13 +351,13 @@ class _ChildSlot:
 
 
 class MediaPool:
-    """``slots`` children at most, under ``scratch``; use it with ``async with``.
+    """At most ``slots`` children, with directories under ``scratch``; use it with ``async with``.
 
-    ``execution`` is the module whose OPERATIONS execute requests. ``readable`` is what every job
-    may read besides its inputs: the model. A child is replaced after ``jobs_per_child`` jobs, after
-    any error, and when the job's ``owner`` is not the last one. With ``spares`` the next child of
-    each slot is ready before it is needed, and has executed ``prepare``. Raises SettingsInvalid at
-    the start when ``sandbox`` requires what this machine lacks.
+    ``execution`` is the module whose OPERATIONS execute requests. ``readable`` are paths that every
+    job may read besides its inputs, such as the model. A child is replaced after ``jobs_per_child``
+    jobs, after any error but a refused probe, and when a job has another ``owner`` than the last.
+    With ``spares`` each slot has a second child, which has executed ``prepare`` and waits. Raises
+    SettingsInvalid on entry if ``sandbox`` requires what this machine lacks.
     """
 
     def __init__(
@@ -388,7 +388,7 @@ class MediaPool:
         )
         self._directory = own_directory(scratch, "slots-")
         self._places = asyncio.Semaphore(slots)
-        self._free: list[_ChildSlot] = []  # one for each place; the last is the one used last
+        self._free: list[_ChildSlot] = []  # the last one was used most recently
         self._all: tuple[_ChildSlot, ...] = ()
         self._clearing: set[asyncio.Task[None]] = set()
         self.level = Level()
@@ -427,13 +427,13 @@ class MediaPool:
         wall_clock_s: float = 600.0,
         owner: str = "",
     ) -> R:
-        """Execute the request in a child and return its result; then its outputs are there.
+        """Execute the request in a child and return its result; then its output files exist.
 
-        ``read_at`` reads a file that only this side can reach. Raises the ForemaskError that the
-        child raised (but ServiceUnavailable where our disk did not take what it wrote); TimedOut
-        after ``wall_clock_s``, or when no frame advanced for the pool's ``stall_s``; Internal over
-        the memory limit; ChildDied; and whatever ``on_progress`` or ``read_at`` raise. In all of
-        these, and when cancelled, the child is killed.
+        ``read_at`` reads a file that the child cannot. Raises the ForemaskError that the child
+        raised (but ServiceUnavailable if our disk did not take its output); TimedOut after
+        ``wall_clock_s``, or if no frame was done for the pool's ``stall_s``; Internal over the
+        memory limit; ChildDied; and whatever ``on_progress`` or ``read_at`` raise. In all cases but
+        a refused probe, and when cancelled, the child is killed.
         """
         await self._places.acquire()
         child_slot = self._take(owner)
@@ -452,7 +452,7 @@ class MediaPool:
         return result
 
     def _take(self, owner: str) -> _ChildSlot:
-        """A free slot, preferably one whose child has served this owner or nobody."""
+        """Take a free slot, preferably one whose child has served this owner, or else nobody."""
 
         def liking(child_slot: _ChildSlot) -> int:
             if child_slot.child is None:
@@ -464,7 +464,7 @@ class MediaPool:
         return chosen
 
     async def _give_back(self, child_slot: _ChildSlot) -> None:
-        """Empty the slot in a thread, for that may take long; then it is free again."""
+        """Empty the slot's directory in a thread, since that may take long, and free the slot."""
         directory = child_slot.directory
         try:
             if directory.has_too_many_files:
@@ -505,7 +505,7 @@ class MediaPool:
     async def _next(self, child_slot: _ChildSlot) -> Child:
         spare, child_slot.spare = child_slot.spare, None
         if spare is not None:
-            with contextlib.suppress(ChildDied, ForemaskError):  # the next start raises the reason
+            with contextlib.suppress(ChildDied, ForemaskError):  # `_start` raises the reason
                 child = await spare
                 if child.is_alive:
                     return child
