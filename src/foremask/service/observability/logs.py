@@ -1,4 +1,4 @@
-"""Structured logs, ours and the libraries': one line an event, JSON or for a terminal."""
+"""Structured logs of foremask and its libraries: a line per event, as JSON or for a terminal."""
 
 import logging
 import sys
@@ -12,16 +12,16 @@ from foremask.settings import LogLevel
 # Libraries whose lines at INFO repeat a line of ours.
 QUIETED = ("uvicorn.error", "uvicorn.access", "procrastinate", "psycopg.pool", "httpcore", "httpx")
 
-_TRACEBACK = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # tokens are locals
+_TRACEBACK = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # may hold tokens
 
 
 def configure_logs(
     level: LogLevel = LogLevel.INFO, process: str = "", stream: TextIO | None = None
 ) -> None:
-    """Send every log line of this process to ``stream``, standard error unless told otherwise.
+    """Send every log line of this process to ``stream``, by default standard error.
 
     Each line has ``timestamp`` (UTC), ``level``, ``event``, ``logger``, the ``process`` if it is
-    named, and what is bound to the context: ``request_id``, ``attempt``.
+    named, and what is bound to structlog's context: ``request_id``, ``attempt``.
     """
     stream = stream or sys.stderr
     number = logging.getLevelNamesMapping()[level.upper()]
@@ -56,7 +56,7 @@ def configure_logs(
 
 
 def _rendering(stream: TextIO) -> list[Processor]:
-    """For a terminal in colours, else as JSON."""
+    """Processors that render lines in colours for a terminal, else as JSON."""
     first = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if stream.isatty():
         plain = structlog.dev.plain_traceback

@@ -1,6 +1,6 @@
-"""Every metric by its name; prometheus_client keeps the numbers of this process.
+"""All metrics; prometheus_client holds their values in this process.
 
-They are what an operator looks at in an incident; a caller's own words never become a label.
+They are for operators who look into an incident; text from a caller never becomes a label.
 """
 
 from functools import partial
@@ -14,12 +14,12 @@ from foremask.options import Quality
 prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
 
 type Series = tuple[str, tuple[tuple[str, str], ...]]
-"""The name of a sample, and its labels in the order of their names."""
+"""The name of a sample, and its labels sorted by name."""
 
 LOCAL: Final = prometheus.REGISTRY
-"""What one API process counts for itself."""
+"""Metrics of one API process."""
 SHARED: Final = prometheus.CollectorRegistry()
-"""What every process counts and service/jobs/process_totals.py adds up: docs/adr/0070."""
+"""Metrics that service/jobs/process_totals.py sums over all processes: docs/adr/0070."""
 
 _QUICK_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _SLOW_S = (0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
@@ -63,7 +63,7 @@ NOW: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
         (),
     ),
 }
-"""Gauges that `process_totals.now` reads from the database: what each says, and its labels."""
+"""Gauges that `process_totals.now` reads from the database: help text and label names."""
 
 JOBS_ENDED = _Together(
     "foremask_jobs_ended_total", "Jobs that have ended and been tidied up", ("status", "reason")
@@ -108,10 +108,10 @@ HELD_BACK_BY: Final = (
     "too_many_frames",
     "url_too_slow",
 )
-"""The limits that tokens share: those with turns by their work, the others by error reason."""
+"""Limits that tokens share: first those where tokens take turns, then reasons of errors."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 
-# A series that is there from the start begins at 0: without that its first count is no increase.
+# Each series starts at 0, since Prometheus sees no increase in the first value of a series.
 for _outcome in ("delivered", "pending", "given_up"):
     WEBHOOK_ATTEMPTS.labels(_outcome)
 for _limit in HELD_BACK_BY:
@@ -134,10 +134,10 @@ def refused(reason: str) -> None:
 
 
 def counted() -> dict[Series, float]:
-    """The counters of this process since its start that all processes add up."""
+    """The values of the `SHARED` metrics of this process since its start."""
     return {series(each): each.value for family in SHARED.collect() for each in family.samples}
 
 
 def series(sample: Sample) -> Series:
-    """The name under which a sample is added up."""
+    """The key under which the values of a sample are summed."""
     return sample.name, tuple(sorted(sample.labels.items()))

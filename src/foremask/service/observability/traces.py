@@ -1,4 +1,4 @@
-"""One trace a job, from POST to webhook, sent by OTLP; the only home of OpenTelemetry.
+"""Sends one trace per job, from POST to webhook, by OTLP; only here is OpenTelemetry used.
 
 Traces are off, and OpenTelemetry is not loaded, until `open_traces` gets the address of a
 collector. The W3C ``traceparent`` of a job's first span is stored with the job (docs/adr/0070).
@@ -30,7 +30,7 @@ class Span:
         self._real = real
 
     def note(self, **facts: Fact) -> None:
-        """Add attributes; one that is None is left out."""
+        """Add attributes to the span, except those that are None."""
         if self._real is not None:
             self._real.set_attributes({k: v for k, v in facts.items() if v is not None})
 
@@ -53,7 +53,7 @@ def open_traces(otlp_url: str | None, process: str) -> None:
     OpenTelemetry reads its own variables: OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_SAMPLER,
     OTEL_SERVICE_NAME…. Raises SettingsInvalid when its libraries are not installed.
     """
-    global _provider  # as the log is: one for the process
+    global _provider  # one per process, like the log
     if otlp_url is None:
         return
     try:
@@ -90,10 +90,10 @@ def close_traces() -> None:
 def span(
     name: str, traceparent: str | None = None, *, is_first: bool = False, **facts: Fact
 ) -> Iterator[Span]:
-    """A span below the one that ``traceparent`` names, in whatever process, or the one open here.
+    """Open a span; its parent is that of ``traceparent``, or else the span open in this process.
 
-    Where there is neither, only a request's first span is recorded; an invalid header is ignored.
-    The span has the attributes of the logging context. Of an error it records only the reason.
+    Without a parent, only a request's first span is recorded; an invalid header is ignored. The
+    span gets the logging context as attributes. It records only the reason of an error.
     """
     if _provider is None:
         yield Span()
@@ -113,7 +113,7 @@ def span(
         name,
         above,
         trace.SpanKind.SERVER if is_first else trace.SpanKind.INTERNAL,
-        record_exception=False,  # its message may hold an address
+        record_exception=False,  # its message may hold a URL
         set_status_on_exception=False,
     ) as real:
         made = Span(real)

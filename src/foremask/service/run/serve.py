@@ -1,4 +1,4 @@
-"""The whole service on one machine: starts, watches and stops database, API and workers."""
+"""Starts, restarts and stops the database, API and workers of a service on one machine."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ from foremask.settings import Settings, variable
 STOP_S = 20.0  # more than the API and the workers take to drain
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
-LIVED_S = 30.0  # a process that lived so long is restarted after a short pause again
+LIVED_S = 30.0  # after a run of this length, the pause before a restart is short again
 
 Say = Callable[[str], None]
 
@@ -33,10 +33,10 @@ log = structlog.get_logger(__name__)
 def serve(settings: Settings, say: Say) -> None:
     """Run everything until SIGTERM or Ctrl-C; ``say`` prints the greeting once.
 
-    Nothing outlives this process, even when it is killed: whatever it starts ends with it. Call it
-    from the main thread.
+    All processes that it starts end with this one, even if it is killed. Call it from the main
+    thread.
     """
-    level_of(settings.sandbox)  # settings that every process would refuse are refused here
+    level_of(settings.sandbox)  # refuse here, once, settings that every process would refuse
     check_device(settings.device, settings.sandbox)
     postgres = None
     if settings.database_url is None:
@@ -105,7 +105,7 @@ async def _greet(settings: Settings, page: str, say: Say) -> None:
 
 
 def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables from which a child process reads the same settings, without the first token."""
+    """Environment variables with these settings for a child process, without the first token."""
     variables = dict(environ)
     for each in msgspec.structs.fields(settings):
         value = getattr(settings, each.name)
@@ -120,7 +120,7 @@ def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str
 
 
 def share_of_one(settings: Settings) -> dict[str, str]:
-    """The variables of one worker process: it masks one clip at a time, in its memory share."""
+    """Environment variables of a worker process: it masks one clip, in its share of memory."""
     job_memory = settings.job_memory or share_of_memory(settings.workers)
     return {variable("workers"): "1", variable("job_memory"): str(job_memory)}
 
@@ -135,7 +135,7 @@ class Member:
     process: asyncio.subprocess.Process | None = None
 
     async def run(self) -> None:
-        """Keep it running until cancelled, then stop it in good order."""
+        """Keep the process running until cancelled, then stop it by SIGTERM."""
         pause_s = FIRST_PAUSE_S
         try:
             while True:

@@ -1,9 +1,9 @@
 """Store, read, list and delete files by key; the one home of obstore.
 
 An address names the store: a local directory (``file:///var/lib/foremask/objects``),
-``s3://bucket/prefix``, ``gs://`` or ``az://``, with the credentials of the cloud's own variables. A
-cloud signs the links to its objects itself; for a local directory `Signer` does, and our API serves
-them. Uploads come through our API whatever the store (docs/adr/0030).
+``s3://bucket/prefix``, ``gs://`` or ``az://``, with credentials from the cloud's own environment
+variables. Links to a cloud's objects are signed by its client; links to a local directory are
+signed by `Signer` and served by our API. All uploads go through our API (docs/adr/0030).
 """
 
 import asyncio
@@ -41,13 +41,13 @@ _SIGNING_KEY = "signing-key"
 _HALF_WRITTEN = re.compile(r"#\d+$")
 FILES_PATH = "/v2/files/"
 FORM_PATH = "/v2/uploads"
-STEP_S = 3600  # links made within the same hour are the same text
+STEP_S = 3600  # expiry is rounded up to it: links made within the same hour are equal
 NETWORK, STRIP, MASK = "network.zip", "strip.json", "mask"
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
 
 def checked_key(key: str) -> str:
-    """The key; raises ValueError for text that is none."""
+    """Return the key; raises ValueError if it is not a valid one."""
     if not _KEY.fullmatch(key):
         raise ValueError(f"not an object key: {key!r}")
     return key
@@ -59,7 +59,7 @@ def media_type(key: str) -> str:
 
 
 def sibling_key(result_key: str, name: str) -> str:
-    """The key of the file of this name in a result's directory: both are deleted together."""
+    """The key of the file ``name`` beside a result; both are deleted together."""
     return f"{result_key.rpartition('/')[0]}/{name}"
 
 
@@ -75,13 +75,13 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """``base_url`` is where callers reach our API; all its processes share the key."""
+    """Signs and checks links to our API, which callers reach at ``base_url``."""
 
     base_url: str
     _signing_key: bytes
 
     def link(self, key: str, expires_s: int, name: str = "") -> str:
-        """A URL that reads the object for at least ``expires_s`` seconds, as a file ``name``."""
+        """A URL of the object, valid for at least ``expires_s`` seconds; saved as ``name``."""
         expires_at = -(-(time.time() + expires_s) // STEP_S) * STEP_S
         query = {"expires": f"{expires_at:.0f}"}
         query["signature"] = self._signature("GET", key, query["expires"])
@@ -149,10 +149,10 @@ def check_free(directory: Path, size: int) -> None:
 
 
 def make_local_key(path: Path) -> None:
-    """Make the signing key where there is none, readable by its owner only."""
+    """Make the signing key if there is none, readable by its owner only."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
-        os.fchmod(file.fileno(), 0o600)  # earlier versions left it as the umask would have it
-        fcntl.flock(file, fcntl.LOCK_EX)  # of processes that begin together, one writes it
+        os.fchmod(file.fileno(), 0o600)  # earlier versions left the mode to the umask
+        fcntl.flock(file, fcntl.LOCK_EX)  # only one of several starting processes writes it
         if not os.fstat(file.fileno()).st_size:
             file.write(secrets.token_bytes(32))
             file.flush()
@@ -160,7 +160,7 @@ def make_local_key(path: Path) -> None:
 
 
 def flush(root: Path, key: str) -> None:
-    """Flush the file and its two directories to disk: a finished job survives a power cut."""
+    """Flush the file and its two directories to disk, so a finished job survives a power cut."""
     path = root / key
     for each in (path, path.parent, path.parent.parent):
         fd = os.open(each, os.O_RDONLY)
@@ -171,14 +171,14 @@ def flush(root: Path, key: str) -> None:
 
 
 def sweep_tree(top: Path, before: datetime) -> None:
-    """Remove old files that obstore has not finished, and old empty directories."""
+    """Remove obstore's unfinished files and empty directories that are older than ``before``."""
     for directory, _, files in os.walk(top, topdown=False):
         for name in files:
             path = Path(directory, name)
             with suppress(OSError):
                 if _HALF_WRITTEN.search(name) and path.stat().st_mtime < before.timestamp():
                     path.unlink()
-        with suppress(OSError):  # there is something in it, or it is new
+        with suppress(OSError):  # it is not empty, or gone
             if Path(directory).stat().st_mtime < before.timestamp():
                 Path(directory).rmdir()
 
@@ -196,7 +196,7 @@ class Stored:
 async def open_objects(url: str, base_url: str) -> "Objects":
     """The store at ``url``; ``base_url`` is where callers reach our API, without a final slash.
 
-    The key that signs links is kept in the store, so all processes that share it share the key.
+    The key that signs links is kept in the store, so that all its processes use the same key.
     Raises ServiceUnavailable when the store does not answer.
     """
     store = _store(url)
@@ -225,7 +225,7 @@ class Objects:
         self.signer = signer
 
     async def put(self, key: str, content: Path | AsyncIterable[bytes]) -> None:
-        """Store a file, or what chunks give: all of it at once, or nothing."""
+        """Store a file or a stream of chunks, either all of it or nothing."""
         name = key.rpartition("/")[2]
         described = {
             "Content-Type": media_type(key),
@@ -296,9 +296,9 @@ class Objects:
                 await obstore.delete_async(self._store, checked_key(key))
 
     async def delete_under(self, prefix: str) -> int:
-        """Delete every object below ``prefix``; how many there were.
+        """Delete every object below ``prefix``; return how many there were.
 
-        In a local store the directory goes too, with what a killed process has half written there.
+        A local store deletes the directory too, with unfinished files of killed processes.
         """
         count = 0
         async for stored in self.list(prefix):
@@ -310,12 +310,12 @@ class Objects:
         return count
 
     async def delete_half_written(self, prefix: str, before: datetime) -> None:
-        """Delete what killed processes have half written; a bucket needs a lifecycle rule."""
+        """Delete unfinished files of killed processes; for a bucket, set a lifecycle rule."""
         if self._root is not None:
             await asyncio.to_thread(sweep_tree, self._root / checked_key(prefix), before)
 
     async def list(self, prefix: str) -> AsyncIterator[Stored]:
-        """Every object of ours below ``prefix``, in no order; a foreign file is left alone."""
+        """Every object below ``prefix``, in no order, except files whose name is no key."""
         with _translated(prefix):
             async for batch in obstore.list(self._store, prefix=checked_key(prefix)):
                 for meta in batch:
@@ -330,21 +330,21 @@ class Objects:
             raise ServiceUnavailable("The object store has lost its signing key.") from None
 
     def disk(self) -> tuple[int, int] | None:
-        """A local store's disk: bytes in all, and free."""
+        """The total and free bytes of a local store's disk; None for a bucket."""
         if self._root is None:
             return None
         total, _, free = shutil.disk_usage(self._root)
         return total, free
 
     def check_free(self, size: int) -> None:
-        """As `check_free`, of a local store's disk; a bucket is never full."""
+        """Raise StorageFull as `check_free` does, for a local store; a bucket is never full."""
         if self._root is not None:
             check_free(self._root, size)
 
     def link(self, key: str, expires_s: int, name: str = "") -> str:
-        """A URL that reads the object for at least ``expires_s`` seconds (a cloud allows a week).
+        """A URL of the object, valid for at least ``expires_s`` seconds (a cloud allows a week).
 
-        A cloud's link takes GET only and names no file; ours takes HEAD too.
+        A cloud's link allows GET only and ignores ``name``; ours allows HEAD too.
         """
         if isinstance(self._store, S3Store | GCSStore | AzureStore):
             return obstore.sign(self._store, "GET", checked_key(key), timedelta(seconds=expires_s))
@@ -359,7 +359,7 @@ def _store(url: str) -> ObjectStore:
     return from_url(
         url,
         client_options={
-            "allow_http": True,  # for an endpoint of the operator's own; the clouds' are https
+            "allow_http": True,  # for an operator's own endpoint; clouds have https
             "connect_timeout": timedelta(seconds=5),
             "timeout": timedelta(seconds=60),
         },
