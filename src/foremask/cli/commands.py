@@ -77,10 +77,10 @@ for _name, (_module, _help) in (LAZY | SERVICE).items():
 
 @app.command(name="help")
 def help_(*command: str) -> None:
-    """Show this, or the usage of a command.
+    """Show this help, or the help of a command.
 
     Args:
-        command: Which one.
+        command: The command.
     """
     if command and command[0] not in app:
         raise Usage(f"there is no command {command[0]}; `foremask help` lists them")
@@ -98,7 +98,7 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     """Print the completion script of a shell: eval "$(foremask completion bash)".
 
     Args:
-        shell: Which one; for zsh the script is a file `_foremask` below fpath.
+        shell: The shell; for zsh, save the script as `_foremask` in a folder of fpath.
     """
     if missing_package() is not None:
         for name in SERVICE:

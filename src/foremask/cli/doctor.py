@@ -72,7 +72,7 @@ def _model(settings: Settings) -> Found:
 
 
 def _compiled(settings: Settings) -> Found:
-    """Whether the compiled network is on disk; else each process compiles it, for seconds."""
+    """Whether the compiled network is on disk; else each process takes seconds to compile it."""
     networks = compiled_networks(settings.model_dir / catalogue.ISNET.file_name)
     on_processor = settings.device.runtime in (Runtime.AUTO, Runtime.CPU)
     if settings.model_file is not None or networks is None or not on_processor:

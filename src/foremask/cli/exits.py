@@ -121,7 +121,7 @@ def warn(line: str) -> None:
 
 
 def printable(text: str) -> str:
-    """The text with terminal control characters escaped: names and servers may contain any."""
+    """Escape terminal control characters, which file names and servers' answers may contain."""
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
     )

@@ -78,7 +78,7 @@ def sheet(
     """Draw a contact sheet: source, mask, overlay and cut-out, side by side, at several moments.
 
     Args:
-        made: Its mask video; without it, clip.mask.mp4 (or another ending) beside the clip.
+        made: The clip's mask video; without it, clip.mask.mp4 (or another ending) beside the clip.
         output: The PNG to write; without it, clip.sheet.png beside the clip.
         moments: How many moments, each a row.
     """
@@ -98,7 +98,7 @@ def open_(
     """Show a clip, its mask, and the mask over the clip in the browser.
 
     Args:
-        made: Its mask video; without it, clip.mask.mp4 (or another ending) beside the clip.
+        made: The clip's mask video; without it, clip.mask.mp4 (or another ending) beside the clip.
     """
     from foremask.media.probe import probe as probe_clip
 

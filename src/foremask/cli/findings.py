@@ -11,4 +11,4 @@ BAD: Final = "bad"
 
 type Found = Iterator[tuple[str, str]]
 type Checks = dict[str, Callable[[Settings], Found]]
-"""The checks by name; each yields its verdicts and what it found."""
+"""The checks by name; each yields pairs of a verdict and what it found."""

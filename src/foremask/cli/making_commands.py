@@ -54,7 +54,7 @@ def mask(
     Args:
         inputs: Files, folders, globs, URLs; - is a clip or a picture from standard input.
         preset: mp4_h264, webm_vp9, mov_proresks, ... (docs/media.md).
-        tool: Folders for corridorkey, matanyone or videomama.
+        tool: Make folders for a matting tool: corridorkey, matanyone or videomama.
     """
     product = Masks(preset) if tool is None else Folders(tool)
     if tool is not None and (preset is not None or asked.output == STANDARD_OUTPUT):
@@ -106,7 +106,7 @@ def cutout(
         inputs: Files, folders, globs, URLs; - is a clip or a picture from standard input.
         background: A colour by name or #rrggbb; blur:RADIUS; original:BRIGHTNESS; or a file.
         mask: Cut out by this mask of INPUT, without the network.
-        preset: webm_vp9 mkv_vp9 mov_proresks gif png_zip png_files; see mask's, too.
+        preset: webm_vp9 mkv_vp9 mov_proresks gif png_zip png_files; over a background, also mask's.
     """
     if mask is not None:
         check_there(mask)
@@ -131,7 +131,7 @@ def tracks(
     """List the things that are found in a clip, each with a point that selects it.
 
     Args:
-        output: A PNG that shows them, each with its number.
+        output: A PNG that shows the things, each with its number.
         masks: A folder for one mask video of each thing.
     """
     from foremask.masking import thing_list

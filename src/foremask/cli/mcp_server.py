@@ -114,7 +114,7 @@ class Tools:
         quality: QualityName = "balanced",
         replace: bool = False,
     ) -> dict[str, Any]:
-        """Write the mask video of a clip: white is the subject. Slower than playing the clip.
+        """Write the mask video of a clip: white is the subject. This takes longer than playing it.
 
         Without output, clip.mp4 is masked into clip.mask.mp4 beside it; output ends in .mp4, .mov,
         .webm, .mkv or .gif. The subject is found by itself; points or boxes, in pixels of the

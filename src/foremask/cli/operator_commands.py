@@ -78,7 +78,7 @@ def jobs(
     """List the service's jobs, the newest first.
 
     Args:
-        last: How many.
+        last: How many jobs.
         unfinished: Only jobs that wait or run.
     """
     found = ask(lambda database: records.latest(database, last, unfinished=unfinished))
@@ -183,12 +183,12 @@ def create(
     A link to the web page, with the token in it, goes to standard error.
 
     Args:
-        name: What it is for; shown by `foremask token list`.
+        name: What the token is for; shown by `foremask token list`.
         rate_per_minute: Submissions a minute.
         burst: Submissions that may come at once, before the rate limits them.
         concurrent: Jobs that may be unfinished at the same time.
         priority: Jobs of a higher priority are taken first.
-        share: Its share of the workers while tokens of equal priority wait: 2 is twice that of 1.
+        share: The share of the workers while tokens of equal priority wait: 2 is twice that of 1.
         quota: Jobs altogether; without it, any number.
         days: Days until the token expires; without it, never.
     """
@@ -233,7 +233,7 @@ def revoke(which: str, /) -> None:
     """Revoke a token at once, on every machine.
 
     Args:
-        which: Its first characters, or its id, as `foremask token list` shows them.
+        which: The token's first characters, or its id, as `foremask token list` shows them.
     """
     token = ask(lambda database: tokens.revoke_token(database, which.removesuffix("…")))
     say(f"{token.prefix}… is revoked")

@@ -36,7 +36,7 @@ class Server:
 
     Args:
         server: The URL of the server; else FOREMASK_SERVER.
-        token: Its token; better in FOREMASK_TOKEN, since others can see a command line.
+        token: A token of the server; better in FOREMASK_TOKEN: others can see a command line.
     """
 
     server: Annotated[str | None, Shown] = None
@@ -112,7 +112,7 @@ def status(
     """Say how far a job of another foremask is.
 
     Args:
-        job: Its ID, as `foremask submit` printed it.
+        job: The job's ID, as `foremask submit` printed it.
         output: Where the mask is downloaded to; implies --wait.
         wait: Wait until the job has ended.
     """
@@ -135,7 +135,7 @@ def cancel(
     """Cancel a job of another foremask.
 
     Args:
-        job: Its ID, as `foremask submit` printed it.
+        job: The job's ID, as `foremask submit` printed it.
     """
     with server.client() as client:
         status, body = client.cancel(job)

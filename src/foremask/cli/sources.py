@@ -150,7 +150,7 @@ def _in_folder(folder: Path, *, recursive: bool, joined: bool) -> Iterator[ClipS
 
 
 def _numbered(pattern: Path) -> ClipSource:
-    """The image sequence of a pattern as ``%04d.png``; raises Usage where a number is missing."""
+    """The image sequence of a pattern like ``%04d.png``; raises Usage if a number is missing."""
     before, digits, after = _NUMBERED.findall(pattern.name)[0]
     name = re.compile(rf"{re.escape(before)}(\d{{{int(digits or 1)},}}){re.escape(after)}")
     matches = ((path, name.fullmatch(path.name)) for path in pattern.parent.glob("*"))
