@@ -305,7 +305,7 @@ def _as_method[**P, R](function: Callable[P, R]) -> Callable[Concatenate["Masker
 
 
 class Masker:
-    """Masks with one quality and one network, loaded now unless ``preload`` is False.
+    """Masks with one quality and one network; with ``preload``, the constructor loads the network.
 
     Threads may share a Masker: their inferences take turns. A process keeps one network at a time,
     so two Maskers with different models reload them whenever they alternate.

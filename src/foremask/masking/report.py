@@ -58,7 +58,7 @@ class Stage:
         return self.spent_s / self.frames if self.frames else 0.0
 
     def left_s(self, total: int, expected_s: float | None) -> float | None:
-        """Seconds for the rest of ``total`` frames, by the expected pace and the measured one."""
+        """Seconds for the rest of ``total`` frames, by expected and measured pace; None without."""
         if self.frames >= total:
             return 0.0
         pace_s = self.pace_s

@@ -58,7 +58,7 @@ class _ThingTrack:
     boxes: list[ThingBox] = field(default_factory=list)
     area: int = 0  # in grid cells, over all frames
     inside: int = 0  # of ``area``, in the mask
-    best: tuple[bool, int] = (False, 0)  # of the hint: no other thing touches it, area
+    best: tuple[bool, int] = (False, 0)  # at the hint: is the thing apart, its area
     hint: Point | None = None
 
 
@@ -75,7 +75,7 @@ class _Found:
 
     def add(self, window: list[PickedAnchor]) -> None:
         for anchor, placed in zip(window, self.follower.follow(window), strict=True):
-            if anchor.frame > self.last_frame:  # the previous window had the others too
+            if anchor.frame > self.last_frame:  # earlier anchors came with the last window
                 self._count(anchor.frame, placed, anchor.inside)
                 self.last_frame = anchor.frame
 
@@ -149,7 +149,7 @@ def masks_of_things(
                 for each in things
                 if each is not thing
             ]
-            hints = (thing.hint, *others[: MOST_HINTS - 1])  # the first one selects
+            hints = (thing.hint, *others[: MOST_HINTS - 1])  # the thing's own hint first
             alone = dataclasses.replace(options, hints=hints)
             mask_video(source, target, alone, replace=replace)
     return targets
