@@ -324,7 +324,10 @@ class RangeReader:
         return data[start : start + n]
 
     async def stream(self) -> AsyncGenerator[bytes]:
-        """Yield the whole file, uncached. Raises as `read_at`, and where its size is unknown."""
+        """Yield the whole file, uncached.
+
+        Raises what `read_at` raises, and RangeUnavailable where the size is unknown.
+        """
         if self.size is None or not self.ranged:
             if self.size != len(self._head):
                 raise RangeUnavailable

@@ -1,4 +1,4 @@
-"""Which URLs and addresses callers may name, and requests to them; the only opener of sockets.
+"""Checks URLs and addresses, and sends requests to them; the only module that opens sockets.
 
 Only `parse` parses URLs, and only `PinnedBackend.connect_tcp` opens sockets: it resolves a name
 once, checks every address, and connects to a checked one. The target of a redirect is checked like
@@ -99,7 +99,7 @@ def _is_ipv6(host: str) -> bool:
 
 
 def port_of(url: httpx2.URL) -> int:
-    """The port to connect to: the URL's, or its scheme's usual one."""
+    """The port to connect to: the URL's, or its scheme's default."""
     return url.port if url.port is not None else (443 if url.scheme == "https" else 80)
 
 

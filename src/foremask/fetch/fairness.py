@@ -13,8 +13,8 @@ MOST_OWNERS = 10_000  # whose latest turns are remembered
 class FairSemaphore:
     """A semaphore of ``places``, at most ``per_owner`` of them for one owner; for one event loop.
 
-    A free place goes to the waiting owner that holds the fewest, and among those to the one that
-    was given a place longest ago. ``on_wait`` is called for each caller that has to wait.
+    A free place goes to the waiting owner that holds the fewest; if several do, to the one whose
+    last place was given longest ago. ``on_wait`` is called for each caller that has to wait.
     """
 
     def __init__(

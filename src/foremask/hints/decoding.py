@@ -48,10 +48,10 @@ def decode[T](value: object, kind: type[T], name: str = "", *, strict: bool = Tr
     try:
         return msgspec.convert(value, kind, strict=strict)
     except msgspec.ValidationError as error:
-        if isinstance(error.__cause__, ForemaskError):  # a Struct's own, which is a ValueError
+        if isinstance(error.__cause__, ForemaskError):  # raised by the Struct itself
             raise error.__cause__ from None
         raise _refusal(str(error), value, kind, name) from None
-    except UnicodeEncodeError:  # a lone surrogate: "?" in its place is as invalid here
+    except UnicodeEncodeError:  # a lone surrogate; a "?" in its place is invalid, too
         plain = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
         return decode(json.loads(plain), kind, name, strict=strict)
 

@@ -63,7 +63,7 @@ class Box(_OnFrame, frozen=True, tag_field="type", tag="box"):
 class Paint(_OnFrame, frozen=True, tag_field="type", tag="paint"):
     """A rough mask: a PNG of the picture's size; white is put into the mask, black taken out.
 
-    Grey, and what is transparent, says nothing. ``negative`` exchanges white and black.
+    Grey and transparent pixels change nothing. ``negative`` exchanges white and black.
     """
 
     png: Annotated[bytes, Meta(description="In base64.")]
@@ -148,7 +148,7 @@ def upright_size(clip: Clip) -> tuple[int, int]:
 
 def check_range(param: str, value: float, low: float, high: float) -> None:
     """Raise FieldInvalid, naming ``param``, unless ``low`` <= ``value`` <= ``high``."""
-    if not low <= value <= high:  # nan, too
+    if not low <= value <= high:  # nan fails, too
         raise FieldInvalid(
             f"{param} is {value:g}; it may be from {low:g} to {high:g}.",
             param=param,
