@@ -27,7 +27,7 @@ class NetworkOptions:
     """Options of the network that finds masks.
 
     Args:
-        quality: How much time a mask may take: fast, balanced or best.
+        quality: How much time a mask may take: fast, balanced (the usual) or best.
         device: Where the network runs: auto, cpu...
         model: An ONNX model of your own (docs/models.md).
         threads: The most processor cores that are used.
