@@ -56,7 +56,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
     clip: StoredClip | None = None
     traceparent: str | None = None
     result: JobResult | None = None  # None is a plain mask
-    fetched_bytes: int = 0  # as far as is known: a background, the clip of a stored mask
+    fetched_bytes: int = 0  # of a background, and of the clip for a stored mask, if known
 
 
 def token_hash(secret: str) -> bytes:

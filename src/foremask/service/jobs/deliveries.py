@@ -9,8 +9,8 @@ from foremask.service.jobs.database import Database
 from foremask.service.observability import metrics
 
 SCHEDULE_S = (0, 5, 30, 120, 600, 3600)
-"""The pause before each attempt: the first comes after the job's end, each other after the last."""
-HELD_S = 30.0  # longer than an attempt takes; then another worker may make the next one
+"""The pause before each attempt: after the job's end for the first, else after the one before."""
+HELD_S = 30.0  # longer than an attempt takes; after it another worker may make the next
 
 
 @dataclass(frozen=True, slots=True)

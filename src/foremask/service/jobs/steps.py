@@ -159,9 +159,9 @@ type StepDone = IngestDone | PartDone | MaskDone
 
 LEASE_S = 5.0  # two missed renewals; the next attempt begins 3 to 7 s after a worker's death
 RENEW_S = 2.0
-LOST_TICKET_S = 10.0  # a step that is ready and not begun after this long gets another ticket
+LOST_TICKET_S = 10.0  # a ready step not begun by then gets another ticket, a row of Procrastinate's
 MAX_CRASHES = 3
-IN_FLIGHT = 4  # segments of one job at a time: so a long clip leaves room for short ones
+IN_FLIGHT = 4  # segments of one job at a time, so that a long clip leaves room for short ones
 
 
 type StepKey = tuple[str, str, int, int]

@@ -202,7 +202,7 @@ class EmbeddedPostgres:
                     cwd="/",
                     env={"PATH": os.defpath, "LC_ALL": "C"},
                     preexec_fn=end_with_us(signal.SIGINT),  # a fast shutdown
-                    process_group=0,  # Ctrl-C is for us to pass on
+                    process_group=0,  # Ctrl-C does not reach it: we stop it
                     **self._home.run_as,
                 )
             while self._process.poll() is None and time.monotonic() < deadline:

@@ -144,7 +144,7 @@ class Member:
                     *self.command,
                     env=self.environ,
                     stdin=asyncio.subprocess.DEVNULL,
-                    process_group=0,  # Ctrl-C is for us to pass on
+                    process_group=0,  # Ctrl-C does not reach it: we stop it
                     preexec_fn=end_with_us(signal.SIGKILL),
                 )
                 status = await self.process.wait()

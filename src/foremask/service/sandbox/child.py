@@ -39,7 +39,7 @@ def main() -> None:
     if setup.confined:
         readable = [*setup.read, *confine.python_paths()]
         level = confine.confine(readable, setup.write, setup.landlock_at_most)
-    compiled_networks.only_read()  # a clip that takes over this process must leave others no code
+    compiled_networks.only_read()  # a hijacked child must not write what others execute
     operations = import_module(setup.execution).OPERATIONS
     decoder = messages.decoder(reduce(or_, operations))
 

@@ -187,7 +187,7 @@ LEAST_LANDLOCK: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """How far a process is confined: the Landlock version (0 is none), and whether by seccomp."""
+    """What confines a process: a Landlock version (0 is none), and perhaps seccomp."""
 
     landlock: int = 0
     seccomp: bool = False
@@ -232,7 +232,7 @@ def cap(address_space_bytes: int, file_bytes: int) -> None:
 def confine(
     read: Iterable[Path], write: Iterable[Path], landlock_at_most: int | None = None
 ) -> Level:
-    """Deny this process all files except those below ``read`` and ``write``, and many calls.
+    """Allow this process no files but those below ``read`` and ``write``, and no risky calls.
 
     Below ``write`` it can make files, but no directories. Missing paths are ignored. Uses what the
     kernel offers, Landlock up to version ``landlock_at_most``, and returns the level. Call it

@@ -196,7 +196,7 @@ def result_type[R](kind: type[Request[R]]) -> type[R]:
 
 
 def with_paths[Q: Request[Any]](request: Q, mark: str, move: Callable[[Path], Path]) -> Q:
-    """The request after ``move`` of each path with this ``mark``: "input" or "output"."""
+    """Apply ``move`` to the paths of the request with this ``mark``: "input" or "output"."""
     changes: dict[str, Path | tuple[Path, ...]] = {}
     for name in _marked(type(request), mark):
         value: Path | tuple[Path, ...] | None = getattr(request, name)

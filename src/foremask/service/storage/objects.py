@@ -213,10 +213,10 @@ async def open_objects(url: str, base_url: str) -> "Objects":
 
 
 class Objects:
-    """Immutable files under keys such as ``results/ID/1/ID.mp4``; none is ever held in memory.
+    """Immutable files under keys such as ``results/ID/join-1/ID.mp4``; none is held in memory.
 
-    Every method raises ObjectLost for a key that is not there, and ServiceUnavailable when the
-    store does not answer.
+    Reading a missing key raises ObjectLost; every call raises ServiceUnavailable if the store does
+    not answer.
     """
 
     def __init__(self, store: ObjectStore, signer: Signer) -> None:

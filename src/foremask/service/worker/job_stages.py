@@ -96,7 +96,7 @@ class WorkerContext:
     limits: Limits = field(default_factory=Limits)
     timing: Timing = field(default_factory=Timing)
     last_served: dict[str, UUID] = field(default_factory=dict)
-    """By queue, the token of the last claimed step, whose child process is still warm."""
+    """By queue, the token of the last claimed step: a child process may still be kept for it."""
     fleet: Fleet = field(default_factory=Fleet)
 
 

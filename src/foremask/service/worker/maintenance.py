@@ -23,7 +23,7 @@ ENGINE_S = 60.0
 UPLOADS_S = 3600.0
 FORM_KEPT = timedelta(hours=1)
 UPLOAD_KEPT = timedelta(days=3)  # a job may be posted late on the first day, and then wait
-TENDING, SLOWEST = 4, 10.0  # with more than 4 workers each does it less often, down to a tenth
+TENDING, SLOWEST = 4, 10.0  # over 4 workers repeat a task less often each, down to a tenth
 KINDS = ("sources", "segments", "parts", "results")
 
 log = structlog.get_logger(__name__)

@@ -33,14 +33,14 @@ from foremask.settings import Sandbox, Settings
 from foremask.weights.catalogue import compiled_dir_of, model_path, side_car_of
 
 QUEUES = ("files", "masks", "webhooks")
-"""To fetch, cut and join; to mask; to call back. A worker serves one or more of them."""
+"""files: fetch, cut, join; masks: mask; webhooks: call back. A worker serves any of these."""
 FILES_AT_ONCE = 8  # most of an ingest is waiting for the origin
 FILE_CHILDREN = 1
 WEBHOOKS_AT_ONCE = 16  # a receiver that hangs blocks only its own attempt
 SPARE_FROM_BYTES = 4 << 30
 """With this much memory per slot, each slot has a second, waiting child: docs/adr/0041."""
 DRAIN_S = 3.0  # for steps to end at a stop; the others are given back to other workers
-LEAVE_S = 10.0  # after the stop signal the process exits, even if calls still wait
+LEAVE_S = 10.0  # this long after the stop signal the process exits in any case
 DATABASE_PATIENCE_S = 60.0
 DATABASE_CONNECTIONS = 1  # every statement is short; some workers have one more, to listen
 GPU_ADDRESSES_BYTES = 1 << 42  # CUDA reserves addresses, not memory, for all that it may map

@@ -36,7 +36,7 @@ from foremask.service.worker.job_stages import RunningStep, StepProgress, Worker
 
 WEBHOOK_S = 10.0
 RESTART_S = 1.0
-HEARTBEAT_S = 10.0  # leases are ours; the engine forgets a worker after 30 s
+HEARTBEAT_S = 10.0  # Procrastinate forgets a silent worker after 30 s; not for leases
 LISTENERS = 2  # workers that get notifications; each one announces only one ticket
 TURN_S = 30.0  # then other workers listen, so that the same two do not get all steps
 POLLS_PER_S = 20.0  # of all workers that do not listen, for each queue

@@ -1,6 +1,6 @@
--- The service's tables and functions, version 25 (jobs/schema.py). A row of Procrastinate is only a ticket: it makes one
--- worker look for work in one queue (docs/adr/0020). A changed statement needs a new version, also in two functions'
--- names, so that a worker of an older version claims nothing. upgrade.sql changes older tables and drops old functions.
+-- The service's tables and functions, version 25 (jobs/schema.py). A row of Procrastinate is only a ticket: it makes
+-- one worker look for work in one queue (docs/adr/0020). A changed statement needs a new version, also in two
+-- functions' names, so an outdated worker claims nothing. upgrade.sql changes older tables and drops old functions.
 
 create table tokens (
     id              uuid primary key,
@@ -178,7 +178,7 @@ create unlogged table newest_masks (
 );
 
 -- Functions. Each call is its own transaction, so a caller that is killed or paused leaves none open (docs/adr/0021).
--- All lock a job, then its token, then its steps in order of their key. (`recover` locks several jobs, waiting for none.)
+-- All lock a job, then its token, then its steps in key order. (`recover` locks several jobs, but waits for none.)
 
 -- The clock for leases, rates and deadlines. Tests replace this function.
 create function clock() returns timestamptz language sql as $$ select clock_timestamp() $$;
@@ -293,7 +293,7 @@ begin
     return next;
 end $$;
 
--- The bytes of a job (docs/adr/0091): until it is swept, its clip (twice if it was fetched, since it is stored whole and
+-- The bytes of a job (docs/adr/0091): until it is swept, its clip (twice if it was fetched: it is stored whole and
 -- cut) and `fetched`; until it ends, `reserved`; then its result and the files beside that.
 create function count_stored() returns trigger language plpgsql as $$
 begin
