@@ -150,7 +150,7 @@ class QuotaExhausted(Denied):
 
 
 class LinkInvalid(Denied):
-    """A signed link to a file, or a form for an upload, is not ours or has expired."""
+    """A signed download link or an upload form is invalid or has expired."""
 
     remedy = "Read the job's status again: it has a fresh link."
 
@@ -274,7 +274,7 @@ class HeadersTooLarge(BadRequest):
 
 
 class RequestTooSlow(BadRequest):
-    """The request did not arrive in the time that it may take."""
+    """The request did not arrive within its time limit."""
 
     status = 408
     remedy = "Send the whole request without long pauses; a slow network can upload in a form."
@@ -405,7 +405,7 @@ class ContainerUnsupported(ClipRefused):
 
 
 class StreamUnsupported(ContainerUnsupported):
-    """A pipe or a camera gives no video that can be read as it comes."""
+    """A pipe or a camera gives no video that can be read as a stream."""
 
     cli_remedy = (
         "What comes by a pipe is read from its start, and an mp4's index may be at its end:"
@@ -496,7 +496,7 @@ class ResultExpired(Ended):
 
 
 class TimedOut(Failed):
-    """The job ran over its wall clock."""
+    """The job ran longer than its time limit."""
 
     remedy = "Try once more; if it happens again, send a shorter or smaller clip, or `fast`."
 
@@ -564,7 +564,7 @@ class SettingsInvalid(ForemaskError):
 
 
 class PromiseBroken(ForemaskError):
-    """A mask does not keep a promise to its source; ``param`` names the promise."""
+    """A mask differs from its source in a property that must match; ``param`` names it."""
 
     status = 422
     remedy = "Keep both files and [report it](../CONTRIBUTING.md), if foremask made the mask."

@@ -192,7 +192,7 @@ class Limits:
     max_frames: int = 60 * 120  # 60 s at 120 fps; one frame more is tolerated
     max_frame_pixels: int = 60 * 240 * 3840 * 2160  # frames x pixels: 60 s of 4K at 240 fps
     memory_bytes: int | None = None  # what one mask may take; None: what this machine has free
-    any_format: bool = False  # every container and codec that FFmpeg reads here, too
+    any_format: bool = False  # also all other containers and codecs that FFmpeg reads
 
 
 UNLIMITED = Limits(
@@ -464,7 +464,7 @@ class CutOutOptions:
 class ResultOptions:
     """What a job makes of a clip.
 
-    ``background`` is text for `Background.parse`; None is no background, or the one in a file.
+    ``background`` is text for `Background.parse`; None if there is none, or it is in a file.
     """
 
     kind: ResultKind = ResultKind.MASK

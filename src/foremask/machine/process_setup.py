@@ -17,7 +17,7 @@ ONE_THREAD: Final = {
     # NumPy's matrices here are small, and OpenBLAS's threads spin while they wait: on busy cores
     # one product took minutes. The network has threads of its own.
     "OPENBLAS_NUM_THREADS": "1",
-    # Every core has a stage of the pipeline already: OpenCV's threads would wait for each other
+    # The pipeline's stages use every core already: OpenCV's threads would wait for each other
     # (docs/adr/0050).
     "OPENCV_FOR_THREADS_NUM": "1",
 }
@@ -30,7 +30,7 @@ NUMERICS: Final = (
     *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS"),
     "GLIBC_TUNABLES",  # which versions of exp and sin the C library uses
 )
-"""Variables that decide a mask's last digit; a media child inherits no others (docs/adr/0041)."""
+"""Variables that decide a mask's last digit; decoders inherit no others (docs/adr/0041)."""
 # From <malloc.h>. Masks and frames are many megabytes, freed and allocated all the time. Were they
 # given back to the system, their pages would be cleared anew: a tenth of all processor time
 # (docs/adr/0057).

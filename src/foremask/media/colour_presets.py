@@ -72,7 +72,7 @@ def stand_in(form: Form) -> Preset:
 
 
 def check_format(clip: Clip, form: Form, memory_bytes: int | None = None) -> None:
-    """Raise PresetUnsuitable where ``form`` or the memory cannot carry the clip's pictures."""
+    """Raise PresetUnsuitable if ``form`` or the memory cannot hold the clip's pictures."""
     there = available_memory() if memory_bytes is None else memory_bytes
     check_preset(clip, stand_in(form), there - _PICTURE_BYTES_PER_PIXEL * clip.pixels)
 
@@ -90,7 +90,7 @@ def has_memory_for_mask(clip: Clip, form: Form, memory_bytes: int | None = None)
 
 
 def check_result(clip: Clip, form: Form, kind: ResultKind, memory_bytes: int | None) -> None:
-    """Raise PresetUnsuitable where a result of that kind cannot be written as ``form``."""
+    """Raise PresetUnsuitable if a result of that kind cannot be written as ``form``."""
     if kind is ResultKind.MASK:
         check_preset(clip, Preset(form), memory_bytes)
     else:

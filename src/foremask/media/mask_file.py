@@ -21,7 +21,7 @@ from foremask.options import Excerpt
 
 
 class MaskFile:
-    """The output file of a mask, which takes packets in presentation order.
+    """An output file, which takes packets in presentation order.
 
     ``size``, ``aspect`` and ``matrix`` are those of the written picture; ``turn`` bakes in a
     rotation that the container cannot hold. A ``part`` keeps the source's coded orientation and

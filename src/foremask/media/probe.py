@@ -41,7 +41,7 @@ from foremask.options import UNLIMITED, Limits
 
 ACCEPTED_CODECS: Final = ("h264", "hevc", "vp9", "av1", "mjpeg", "gif")
 _MAX_HEADER_BYTES: Final = 64 << 20
-NTSC: Final = 1.001  # 1800 frames at 30000/1001 a second are called a minute, and last 60.06 s
+NTSC: Final = 1.001  # 1800 frames at 30000/1001 fps count as a minute, and last 60.06 s
 ROUNDING_S: Final = 0.002  # a header counts in milliseconds
 _MAX_FPS: Final = 1000
 MAX_TEXT: Final = 256  # characters of a title or a language

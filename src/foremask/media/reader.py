@@ -28,7 +28,7 @@ class VideoReader:
     """Iterates over the frames of a clip, once; two readers over one file yield the same frames.
 
     ``warnings`` grows during the iteration; ``end``, when the last frame ends in seconds, is set
-    at its end. With an ``excerpt``, it yields the frames of that part, timed from zero.
+    after it. With an ``excerpt``, it yields the frames of that part, timed from zero.
     """
 
     def __init__(self, path: Path, excerpt: Excerpt | None = None) -> None:

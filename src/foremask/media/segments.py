@@ -28,7 +28,7 @@ _MUXERS: Final = {"mjpeg": "mov"}  # all other codecs go into mp4; both keep eve
 
 
 def plan(path: Path, most: int, grid: SegmentGrid = SEGMENT_GRID) -> list[SegmentPlan]:
-    """Plan at most ``most`` segments of nearly equal length, in whole windows of ``grid``.
+    """Plan at most ``most`` segments of nearly equal length, cut at whole windows of ``grid``.
 
     A clip that cannot be cut exactly is one segment: containers other than mp4, mov and webm (AVI
     has no pts), and codecs other than `ACCEPTED_CODECS`. So is a clip whose keyframes are further

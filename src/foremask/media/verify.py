@@ -272,7 +272,7 @@ def _sound_tracks(path: Path) -> Iterator[_Sound]:
                     start = max(packet.pts * base, ends.get(index, packet.pts * base))
                     ends[index] = start + (packet.duration or 0) * base
         except av.FFmpegError:
-            pass  # a broken sound ends here, in the source as in the mask
+            pass  # a broken track ends here, in the source as in the mask
         for track in tracks:
             yield _Sound(
                 track.codec_context.codec.canonical_name,

@@ -151,7 +151,7 @@ class VideoWriter:
             self._file.put(packet)
 
     def finish(self, end: Fraction | None) -> Written:
-        """As `MaskFile.finish`."""
+        """Flush the encoder and close the file; ``end`` is as in `MaskFile.finish`."""
         for packet in self._encode(None):
             self._file.put(packet)
         if end is not None and self._origin:

@@ -69,8 +69,8 @@ ISNET = Model(
 def model_path(model_dir: Path | None = None, model_file: Path | None = None) -> Path:
     """The path of the weights: ``model_file`` if given, else the pulled ones in ``model_dir``.
 
-    Checks only that they exist and the size of pulled ones. Raises ModelUnavailable, with the
-    remedy, if they do not.
+    Raises ModelUnavailable, with the remedy, if there is no such file, or a pulled one has the
+    wrong size.
     """
     if model_file is not None:
         if not model_file.is_file():
@@ -85,7 +85,7 @@ def model_path(model_dir: Path | None = None, model_file: Path | None = None) ->
 
 
 def side_car_of(path: Path) -> Path:
-    """The side-car file of a custom network, if it has one."""
+    """The path of a custom network's side-car file, which need not exist."""
     return path.with_name(path.name + ".json")
 
 

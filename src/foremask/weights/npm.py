@@ -51,8 +51,8 @@ def fetch(package: Package, folder: Path, on_bytes: OnBytes) -> Path:
     npm = find_npm()
     cache = folder / "npm-cache"
     with (folder / "npm.out").open("w+b") as out, (folder / "npm.err").open("w+b") as err:
-        # Scripts stay off, and npm's cache is ours alone; which registry, through which proxy and
-        # with which certificates is the user's own npm configuration.
+        # Scripts stay off, and npm's cache is ours alone. Registry, proxy and certificates are
+        # those of the user's own npm configuration.
         process = subprocess.Popen(  # noqa: S603  # fixed words, no shell
             [*npm, "pack", f"{package.name}@{package.version}", "--cache", str(cache), *_FLAGS],
             cwd=folder,
@@ -127,7 +127,7 @@ def _size_of(folder: Path) -> int:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)  # npm and its node: the session is theirs alone
+        os.killpg(process.pid, signal.SIGKILL)  # npm and its node have a session of their own
         process.wait()
 
 

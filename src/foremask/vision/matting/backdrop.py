@@ -63,7 +63,7 @@ class Backdrop:
         return self.views[self.here].rgb
 
     def background(self, cells: Cells) -> FoundBackground:
-        """The background at ``cells``, from the nearest frame that shows it and matches."""
+        """The background at ``cells``, from the nearest frame that shows it and fits."""
         count = len(cells[0])
         colour = np.zeros((count, 3), np.float32)
         variance = np.zeros(count, np.float32)

@@ -1,4 +1,4 @@
-"""Puts a subject over a background, and makes backgrounds of pictures."""
+"""Puts a subject over a background, and makes backgrounds from pictures."""
 
 from typing import Final
 

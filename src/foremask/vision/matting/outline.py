@@ -14,8 +14,8 @@ from foremask.vision.resample import resized
 
 SURE: Final = 0.95  # cells of a higher alpha are foreground, and below 0.05 background
 WINDOW_CELLS: Final = 14  # the side of the square in which the colours of both sides are averaged
-# Weight of the sides' variance, and of a cell's squared distance from the line between their means,
-# against the squared distance of these means.
+# Weight of two misfits, the variance of both sides' colours and a cell's squared distance from the
+# line between their means, against the squared distance of the means.
 MISFIT_WEIGHT: Final = 12.0
 COLOUR_WEIGHT: Final = 2.0  # chroma separates more than brightness does
 _COLOUR_WEIGHTS: Final = (COLOUR_WEIGHT * np.eye(3) + (1 - COLOUR_WEIGHT) / 3).astype(np.float32)
@@ -40,7 +40,7 @@ def resolve_outlines[P: Image](
 
 
 def resolve_outline(alpha: Alpha, image: Image, backdrop: Backdrop | None = None) -> Alpha:
-    """Set undecided cells of ``alpha`` by where their colour is between those of both sides.
+    """Set undecided cells of ``alpha`` by their colour, a mix of foreground and background nearby.
 
     With F and B the mean colours of the sure cells around it, a cell of colour I has alpha
     (I - B)(F - B) / |F - B|², clipped: the estimate of sampling-based matting (Wang and Cohen,

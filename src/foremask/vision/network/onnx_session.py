@@ -114,7 +114,7 @@ def _opened(
     import onnxruntime
 
     if device.on_gpu:
-        with redirect_stdout(sys.stderr):  # it prints what it does not find
+        with redirect_stdout(sys.stderr):  # it prints which libraries are missing
             onnxruntime.preload_dlls()  # CUDA and cuDNN from their wheels
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # it warns of each shape that it cannot infer
@@ -221,7 +221,7 @@ def _scale_by_factors(network: "ModelProto") -> None:
 
 
 def _widen(network: "ModelProto") -> None:
-    """Turn 16-bit floats into 32-bit ones, in place: the processor has no 16-bit kernels."""
+    """Turn 16-bit floats into 32-bit ones, in place: the CPU provider has no 16-bit kernels."""
     from onnx import TensorProto, numpy_helper
 
     for tensor in _tensors(network.graph):

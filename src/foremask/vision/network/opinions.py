@@ -52,7 +52,7 @@ def ask(
     cropped_above: float,
     on_features: Callable[[Features], None] = lambda _: None,
 ) -> Opinions:
-    """Infer the image and, if its `uncertainty` is above these values, its mirror image and crop.
+    """Infer the image, and its mirror image and crop if its `uncertainty` is above their limits.
 
     Masks are on ``grid``: columns, rows. ``on_features`` gets the features of the image itself
     before the other views are inferred, so that their 27 MB can be freed.

@@ -98,7 +98,7 @@ class Session:
         self._asked_precision = precision
         self._threads = threads
         self._core = ov.Core()
-        if unit != "CPU" and unit not in units():  # to list them loads the others' libraries
+        if unit != "CPU" and unit not in units():  # units() loads the libraries of all devices
             raise DeviceUnavailable(f"OpenVINO finds no {unit}")
         self._kept = None
         if kept_in is not None and unit == "CPU":
@@ -179,7 +179,7 @@ class Session:
         how: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if self._unit == "CPU":
             how["INFERENCE_NUM_THREADS"] = self._threads
-            how["ENABLE_CPU_PINNING"] = False  # pinned threads spin for cores that others use
+            how["ENABLE_CPU_PINNING"] = False  # pinned threads spin while others use their cores
             how["INFERENCE_PRECISION_HINT"] = "f32" if precision is Precision.F32 else cpu_float()
         return how
 
