@@ -184,7 +184,7 @@ def mask_frames(
     """Yield one float32 alpha for each frame of a clip, in order and of the frame's size.
 
     Frames are uint8 of shape (height, width, 3), red first, and all of one size. Masks lag by up
-    to 220 frames, since a mask depends on later frames too; the frames that wait take 1.5 bytes a
+    to 222 frames, since a mask depends on later frames too; the frames that wait take 1.5 bytes a
     pixel of memory. ``hints`` are on the first 412 frames, by number. Another thread iterates over
     ``frames``; close the iterator that is returned to stop it. Raises FieldInvalid for an invalid
     frame, and ModelUnavailable.
