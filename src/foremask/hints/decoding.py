@@ -33,7 +33,7 @@ def without_nulls(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def number(text: str) -> float:
-    """A JSON number with a point or an exponent; a whole one as an int."""
+    """Convert a JSON number that has a point or an exponent; ``2.0`` gives the int 2."""
     value = float(text)
     return int(value) if value.is_integer() and abs(value) < _MOST_WHOLE else value
 

@@ -230,10 +230,10 @@ def cut_out_image(
     hints: Sequence[Hint] = (),
     **network: Unpack[NetworkOptions],
 ) -> Rgba:
-    """The subject of one picture, an array or a file: uint8 (height, width, 4), straight alpha.
+    """Cut the subject out of one picture, an array or a file.
 
-    Over a ``background``, given as for `cut_out`, alpha is 255 everywhere. Raises what `mask_image`
-    raises.
+    Return uint8 of shape (height, width, 4) with straight alpha. Over a ``background``, given as
+    for `cut_out`, alpha is 255 everywhere. Raises what `mask_image` raises.
     """
     masking = _mask_options(**network, matte=matte, hints=hints)
     options = CutOutOptions(masking, background=Background.parse(fspath(background)))

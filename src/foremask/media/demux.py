@@ -176,7 +176,8 @@ def _is_prose(head: bytes) -> bool:
 def recognise(window: Window, *, any_format: bool = False) -> Container:
     """The container of the file, by its content; raises the matching ClipRefused if it has none.
 
-    With ``any_format``, unknown content other than text and lists is `Container.OTHER`.
+    With ``any_format``, content that is not recognised is `Container.OTHER`, unless it is text or
+    names other files, as a playlist does.
     """
     if not window.size:
         raise EmptyFile("The file has no bytes.", actual=0)

@@ -280,7 +280,7 @@ class ConvertRequest(Matte, frozen=True, kw_only=True):
     preserve_audio: SoundField = True
 
     def wanted(self) -> tuple[Form, JobResult]:
-        """The stored mask in another form, or a cut-out or a composite of its clip."""
+        """What is asked for: the stored mask in another form, or a cut-out or a composite."""
         if self.kind is ResultKind.MASK:
             name = self.output_container_and_codec or Preset.MP4_H264
             if name not in list(Preset):

@@ -138,7 +138,7 @@ def decoded[B: Struct](
 
 
 def digest(fields: dict[str, Any], call: str | None) -> bytes:
-    """The SHA-256 of the fields without ``sync``, and of ``call``."""
+    """One SHA-256 over ``call``, the endpoint's name, and all fields except ``sync``."""
     text = json.dumps({key: fields[key] for key in fields if key != "sync"}, sort_keys=True)
     return hashlib.sha256(f"{call} {text}".encode()).digest()
 

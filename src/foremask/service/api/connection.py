@@ -182,7 +182,10 @@ class Connection(HttpToolsProtocol):
             self._set_timer(BODY_WINDOW_S)
 
     def _slowness(self) -> errors.RequestTooSlow | None:
-        """At a window's end, return an error if the body or its form's fields came too slowly."""
+        """Every `BODY_WINDOW_S`, return an error if the body came too slowly, lately or in all.
+
+        Also if the form's fields, which come first, are not here yet.
+        """
         self._body_s += BODY_WINDOW_S
         for came, least, seconds in (
             (self._window_bytes, BODY_BYTES_PER_S * BODY_WINDOW_S, BODY_WINDOW_S),

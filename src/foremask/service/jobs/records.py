@@ -306,7 +306,7 @@ def _readable(row: Row) -> Record:
     if status is Status.COMPLETED:
         done = total = (report.frames_out if report else 0) or total or 0
     elif total is not None:
-        done = min(done, total)  # segments overlap a little
+        done = min(done, total)  # the header may count too few frames
     silent_s: float = row["idle_s"] or 0.0
     idle_s = round(silent_s) if silent_s >= IDLE_S else None
     left_s = row["eta_s"]

@@ -25,9 +25,10 @@ _NOTED: Final[dict[Kind, LiteralString]] = {
 
 
 async def due(database: Database, kind: Kind, kept_s: float = 0.0) -> list[tuple[str, Any]]:
-    """Ids and result keys of jobs that ended over ``kept_s`` ago and still have such files.
+    """Ids and result keys of jobs that ended over ``kept_s`` ago and still have files of ``kind``.
 
-    With 0, of all ended jobs, even if ``ended_at`` is in the future since the clock was set back.
+    If ``kept_s`` is 0, of all ended jobs, even if ``ended_at`` is in the future since the clock was
+    set back.
     """
     rows = await database.all(
         f"""select id, result_key from jobs where ended_at is not null and {_STORED[kind]}

@@ -314,7 +314,8 @@ def _restrict_calls(refusals: Refusals) -> bool:
     for call in _DENIED:
         refuse(call)
     # Only clones that make a thread are allowed. clone3 and openat2 pass their flags by a pointer,
-    # which seccomp cannot read, so they seem not to exist, and the C library uses clone instead.
+    # which seccomp cannot follow, so both get ENOSYS, as from a kernel that lacks them. The C
+    # library then uses clone instead of clone3.
     refuse("clone", bits_are(0, _CLONE_THREAD, 0))
     for kind in (1 << bit for bit in range(32) if _CLONE_NEW >> bit & 1):
         refuse("clone", bits_are(0, kind, kind))

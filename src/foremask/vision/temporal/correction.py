@@ -108,9 +108,10 @@ def measured(
 ) -> tuple[list[Candidate], Features]:
     """The candidates for a click, and the trees' features of each; none where the mask is right.
 
-    No candidate has pixels that are nearer to an ``opposite`` click, or farther away than it. A
-    negative click takes at most `MOST_TAKEN` of a mask without other large parts. Lengths are in
-    radii of the largest disc round the click in which the mask may change.
+    Each pixel of a candidate is at least as near to the click as to any ``opposite`` click, and no
+    farther from the click than the nearest ``opposite`` click is. A negative click takes at most
+    `MOST_TAKEN` of a mask without other large parts. Lengths are in radii of the largest disc round
+    the click in which the mask may change.
     """
     wrong = (shown.mask > FOREGROUND) != click.positive
     away = _distance(click, wrong.shape)

@@ -27,7 +27,9 @@ LEAST_CONTRAST = 1.0  # mean standard deviation in a window, of 255: less is too
 CHROMA_FLOOR = 24.0  # added to the brightness that chroma is divided by: less chroma in the dark
 CHROMA_WINDOW_PX = 5
 CHROMA_SCALE = 0.25  # difference of relative chroma at which similarity falls to 1/e
-RETURN_PX2, RETURN_SHARE = 0.5, 0.05  # tolerance: pixels², and a share of displacement²
+# Squared error of flow there and back at which agreement falls to 1/e: this many pixels², and this
+# share of the squared displacement.
+RETURN_PX2, RETURN_SHARE = 0.5, 0.05
 SAME_SHOT = 0.88  # with this much of the previous structure there is no cut; cuts have 0.75 at most
 CUT_RATIO = 0.56  # at a cut, the match across is below this share of the neighbours' match,
 CHANCE = 0.2  # from which this is subtracted first: docs/adr/0050
@@ -49,7 +51,8 @@ class CutFinder:
     def __init__(self) -> None:
         self._flow = FlowEstimator(iterations=0)
         self._before: deque[_View] = deque(maxlen=SIDE_FRAMES)
-        self._shared: dict[int, float] = {}  # structure shared with the last picture, by number
+        # By a picture's number: the structure that it shares with the picture directly before it.
+        self._shared: dict[int, float] = {}
         self._from_here: deque[_View | None] = deque()  # None: too dark or flat
         self._count = 0
 

@@ -125,7 +125,8 @@ class FileStore:
             self._file.flush()
         except OSError as error:
             self.fail(error.strerror)
-            with suppress(OSError):  # or each read would retry the write that failed
+            # Only read from now on: the old handle would retry the write that failed at each read.
+            with suppress(OSError):
                 self._file.close()
             self._archive.fp = self._file = Path(self._file.name).open("rb")  # noqa: SIM115
             return

@@ -90,10 +90,9 @@ def mask_images(
     ``cache`` has the network's results of an earlier run over the same images, or gets those of
     this run; masks are the same with and without it. ``on_anchor`` gets the network's mask of each
     anchor, long before the frame's own mask is decided. ``on_picked`` is called once for each
-    window, with its anchors as `PickedAnchor`: for each, the pixels in its mask, and the pixels
-    that the mask or the network counts as foreground. ``on_asked`` and ``on_decided`` get a frame's
-    number: all anchors before that frame are inferred, or decided. At most ``flows_ahead`` images
-    wait with their flow while the network runs.
+    window, with a `PickedAnchor` for each of its anchors. ``on_asked`` and ``on_decided`` get a
+    frame's number: all anchors before that frame are inferred, or decided. At most ``flows_ahead``
+    images wait with their flow while the network runs.
     """
     with (
         ThreadPoolExecutor(THREADS) as threads,
@@ -303,9 +302,10 @@ class _Window:
         return result
 
     def _decided(self, frames: list[int]) -> dict[int, _Decision]:
-        """Decide all anchors as without hints.
+        """Decide the masks of all anchors as if there were no hints.
 
-        Anchors that were added for hints get propagated masks.
+        The network was not asked about anchors that are there for hints only: their masks are
+        propagated from the others.
         """
         inferred = [frame for frame in frames if self._anchors[frame].opinions]
         keys = [self._anchors[frame] for frame in inferred]
