@@ -27,7 +27,7 @@ class NetworkOptions:
     """Options of the network that finds masks.
 
     Args:
-        quality: How much time a mask may take: fast, balanced (the usual) or best.
+        quality: How long it may take: fast, balanced (usual) or best.
         device: Where the network runs: auto, cpu...
         model: An ONNX model of your own (docs/models.md).
         threads: The most processor cores that are used.
@@ -75,8 +75,8 @@ class HintOptions:
     """Options that say what the subject is (docs/hints.md).
 
     Args:
-        point: A point on the subject: x,y@MOMENT; a MOMENT is a frame number, or 0.5s.
-        against: A point on what is not the subject, written as for --point.
+        point: A point on the subject, x,y@MOMENT: a frame, or 0.5s.
+        against: A point on what is not the subject, x,y@MOMENT.
         box: The subject is in this box: x,y,width,height@MOMENT.
         paint: A rough mask, mask.png@MOMENT (docs/hints.md).
         hints: A JSON file of hints.
@@ -112,12 +112,12 @@ class BatchOptions:
         recursive: Look into the folders of a folder.
         skip_existing: Skip a clip whose OUTPUT is there already and whole.
         fail_fast: Stop at the first clip that fails.
-        start: Begin at this time: seconds from the first frame, or 1:02.5.
+        start: Begin at these seconds of the clip, or at 1:02.5.
         end: End before this time.
         fps: The frame rate of pictures that are one clip: 25, 30000/1001.
         as_json: Answer with one line of JSON for each INPUT.
         quiet: Show errors only.
-        verbose: Show the statistics, processor time and checksum of each output.
+        verbose: Show statistics and checksum of each output.
     """
 
     out: Annotated[str | Path | None, Shown, Parameter(name=("--output", "-o"))] = None

@@ -52,7 +52,7 @@ def mask(
     """Make mask videos: white is the foreground.
 
     Args:
-        inputs: Files, folders, globs, URLs; - is a clip or a picture from standard input.
+        inputs: Files, folders, globs, URLs; - is standard input.
         preset: mp4_h264, webm_vp9, mov_proresks, ... (docs/media.md).
         tool: Make folders for a matting tool: corridorkey, matanyone or videomama.
     """
@@ -103,7 +103,7 @@ def cutout(
     """Cut the subject out: with a transparent background, or over another one.
 
     Args:
-        inputs: Files, folders, globs, URLs; - is a clip or a picture from standard input.
+        inputs: Files, folders, globs, URLs; - is standard input.
         background: A colour by name or #rrggbb; blur:RADIUS; original:BRIGHTNESS; or a file.
         mask: Cut out by this mask of INPUT, without the network.
         preset: webm_vp9 mkv_vp9 mov_proresks gif png_zip png_files; over a background, also mask's.
