@@ -13,8 +13,6 @@ import pytest
 
 import foremask
 from foremask.masking import arrays, network_caching
-from foremask.vision.network import compiled_networks
-from foremask.vision.network.compiled_networks import digest_of_sources
 from tests.support import synth
 from tests.support.programs import fresh, ran
 
@@ -303,21 +301,6 @@ def test_a_clip_is_cut_out_in_part_and_by_a_mask_that_is_there(clip: Path, model
     assert (whole.kind, whole.bytes > 0) == (by_mask.kind, by_mask.bytes > 0)
     pictures = foremask.cut_out(clip, clip.with_name("new") / "%d.png", mask=mask, model="no.onnx")
     assert pictures.frames_out == 4
-
-
-def test_results_that_other_code_kept_are_not_read(
-    tmp_path: Path, clip: Path, model: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Between two releases the network's answers can change and the version's name does not."""
-    kept = tmp_path / "kept"
-    kept.mkdir()
-    foremask.mask_video(clip, tmp_path / "1.mp4", model=model, cache=kept)
-    with monkeypatch.context() as other:
-        other.setattr(compiled_networks, "_SOURCES", ("graph.py",))
-        digest_of_sources.cache_clear()
-        foremask.mask_video(clip, tmp_path / "2.mp4", model=model, cache=kept)
-    digest_of_sources.cache_clear()
-    assert len(list(kept.glob("*.cache"))) == 2
 
 
 def test_kept_results_are_read_again_and_are_bounded(

@@ -13,7 +13,6 @@ import foremask
 from foremask.errors import FieldInvalid
 from foremask.facts import Span
 from foremask.options import MaskOptions
-from foremask.vision.network.compiled_networks import digest_of_sources
 from foremask.vision.network.devices import network_at
 from foremask.vision.network.session import Network
 from foremask.vision.temporal.network_cache import (
@@ -52,7 +51,7 @@ def opened_cache(
         return
     model = options.model or model_path()
     identity = {
-        "foremask": (foremask.__version__, digest_of_sources()),
+        "foremask": foremask.__version__,
         "source": _digest(source),
         "model": _model_digest(model, model.stat().st_mtime_ns),
         "spec": repr(spec_of(model)),

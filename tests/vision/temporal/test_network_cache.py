@@ -195,10 +195,11 @@ def test_kept_results_that_lack_one_are_refused(lost: str) -> None:
         masks({}, Network(), store)
 
 
+@pytest.mark.parametrize("changed", ["temporal/appearance.py", "network/isnet_int8.json"])
 def test_what_other_code_has_kept_is_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    changed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A number of the classifier may change, and no version with it."""
+    """A number of the classifier or of the network may change, and no version with it."""
     path, code = tmp_path / "kept", tmp_path / "vision"
     shutil.copytree(Path(appearance.__file__).parents[1], code)
     monkeypatch.setattr(network_cache, "CODE", code, raising=False)
@@ -206,8 +207,8 @@ def test_what_other_code_has_kept_is_not_read(
         NetworkCache(store).finish()
     with open_file_store(path, {}, 1 << 20) as store:
         assert NetworkCache(store).is_complete
-    with (code / "temporal" / "appearance.py").open("a") as file:
-        file.write("STEPS = 151\n")
+    with (code / changed).open("a") as file:
+        file.write("\n")
     with open_file_store(path, {}, 1 << 20) as store:
         assert not NetworkCache(store).is_complete
 

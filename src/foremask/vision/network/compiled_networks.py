@@ -26,7 +26,7 @@ from foremask.weights.catalogue import spec_of
 SIZES_PX: Final = (1024, 768)  # IS-Net's own input, and that of a crop
 KEPT_FILES: Final = 4  # 45 MB each: two sizes, of two versions or of two machines that share them
 ABANDONED_AFTER_S: Final = 600
-_SOURCES: Final = ("session.py", "graph.py", "onnx_session.py", "isnet_int8.json")
+_SOURCES: Final = ("session.py", "graph.py", "isnet_int8.json")
 _HEADER_BYTES: Final = 64 << 10
 # Linux caches what one call writes as one piece, and maps all of it when a byte of it is read: 36
 # MB that count as the reading process's memory. So the file is written in small pieces.
@@ -145,7 +145,7 @@ class CompiledNetworks:
             weights = self.weights.stat()
             origin = (
                 metadata.version("openvino"),
-                digest_of_sources(),
+                _digest_of_sources(),
                 (self.weights.name, weights.st_size, weights.st_mtime_ns),
                 repr(spec_of(self.weights)),
                 (self.precision, self.threads, size),
@@ -184,7 +184,7 @@ def only_read() -> None:
 
 
 @cache
-def digest_of_sources() -> str:
+def _digest_of_sources() -> str:
     """The SHA-256 of the code and tables that decide the network's output for a picture."""
     here = resources.files("foremask.vision.network")
     return hashlib.sha256(

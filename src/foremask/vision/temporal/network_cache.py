@@ -31,7 +31,7 @@ from foremask.vision.network.session import Network
 from foremask.vision.resample import as_levels
 
 CODE: Final = Path(__file__).parents[1]
-"""The code that results depend on: it chooses the anchors and trains the classifier."""
+"""The code and tables that results depend on: of the network, the anchors and the classifier."""
 ALWAYS: Final = -1.0  # below every uncertainty: asks for every view
 _IDENTITY: Final = "identity.json"
 _COMPLETE: Final = "complete"
@@ -193,7 +193,7 @@ def open_file_store(
 
 def _digest_of_code() -> str:
     code = hashlib.blake2b(f"{cv2.__version__} {np.__version__}".encode(), digest_size=16)
-    for file in sorted(CODE.rglob("*.py")):
+    for file in sorted(each for each in CODE.rglob("*") if each.suffix in (".py", ".json")):
         code.update(file.read_bytes())
     return code.hexdigest()
 
