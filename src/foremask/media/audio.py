@@ -5,7 +5,7 @@ from dataclasses import replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import Any, Final
+from typing import cast
 
 import av
 from av.audio.stream import AudioStream
@@ -26,16 +26,14 @@ from foremask.media.transcoding import AnyPacket, Transcoder
 from foremask.media.write_errors import writing
 from foremask.options import Excerpt
 
-_MATROSKA_TICK_S: Final = Fraction(1, 1000)
-
 type Write = Callable[[AnyPacket | None], None]
 
 
 class Sound:
-    """Muxes the sound tracks of ``source`` into ``output``, in step with the video.
+    """Muxes the sound tracks of ``source``, or of an ``excerpt`` of it, into ``output``.
 
-    With an ``excerpt``, only the packets that begin in it are muxed, timed from its start.
-    ``origin_s`` is the time of the source's first video frame.
+    Packets that begin in the excerpt are muxed, with times from its start. The excerpt's own times
+    count from ``origin_s``, the time of the source's first video frame.
     """
 
     def __init__(
@@ -52,9 +50,7 @@ class Sound:
         self._output = output
         self._muxer = muxer
         self._writers: dict[int, Write] = {}
-        self._written: dict[
-            int, int
-        ] = {}  # from the index in `tracks` to the index of the output stream
+        self._places: dict[int, int] = {}  # in `tracks`, by the index of the output stream
         self._muxed: set[int] = set()
         self.tracks: list[SoundTrack] = []
         self.warnings: list[str] = []
@@ -64,48 +60,43 @@ class Sound:
         except BaseException:
             self._opened.close()
             raise
-        chosen = [self._opened.streams[index] for index in self._writers]
         for stream in self._opened.streams.get():
             if stream.index not in self._writers:
                 stream.discard = Discard.all
-        packets = self._opened.demux(chosen) if chosen else iter(())
-        self._packets: Iterator[AnyPacket] = self._wanted(packets)
+        chosen = [self._opened.streams[index] for index in self._writers]
+        self._packets = self._wanted(self._opened.demux(chosen) if chosen else iter(()))
         self._next: AnyPacket | None = None
 
     def close(self) -> None:
         self._opened.close()
 
     def mux_until(self, time_s: Fraction | None) -> None:
-        """Mux the packets up to ``time_s``; None muxes all that are left."""
-        while True:
-            packet = self._next or self._read()
-            if packet is None:
+        """Mux the packets up to ``time_s``, or all that are left if it is None."""
+        while packet := self._next or self._read():
+            stamp = packet.dts if packet.dts is not None else packet.pts
+            base = fraction(packet.time_base)
+            if stamp is not None and time_s is not None and base and stamp * base > time_s:
+                self._next = packet
                 return
             self._next = None
-            stamp = packet.dts if packet.dts is not None else packet.pts
-            if stamp is not None and time_s is not None:
-                base = packet.time_base
-                if stamp * Fraction(base.numerator, base.denominator) > time_s:
-                    self._next = packet
-                    return
             self._writers[packet.stream.index](packet)  # a flush packet has only its stream
 
     def finish(self) -> None:
-        """Mux the rest, flush the encoders, and report empty tracks that the container drops."""
         self.mux_until(None)
         for write in self._writers.values():
             write(None)
         if self._muxer not in HOLD_NO_EMPTY_TRACK:
             return
-        for place, index in self._written.items():
-            if index not in self._muxed:
-                why = f"it is empty, and {self._muxer} holds no empty track"
-                track = self.tracks[place]
-                self.tracks[place] = replace(track, action="dropped", written_as=None, why=why)
-                self._warn(
-                    f"sound track {place + 1} of {len(self.tracks)} ({track.codec})"
-                    f" was left out: {why}; mkv and webm keep it"
-                )
+        why = f"it is empty, and {self._muxer} holds no empty track"
+        for index, place in self._places.items():
+            if index in self._muxed:
+                continue
+            track = self.tracks[place]
+            self.tracks[place] = replace(track, action="dropped", written_as=None, why=why)
+            self._warn(
+                f"sound track {place + 1} of {len(self.tracks)} ({track.codec})"
+                f" was left out: {why}; mkv and webm keep it"
+            )
 
     def _read(self) -> AnyPacket | None:
         try:
@@ -122,8 +113,8 @@ class Sound:
         start_s = self._origin_s + self._excerpt.start_s
         end_s = None if self._excerpt.end_s is None else self._origin_s + self._excerpt.end_s
         for packet in packets:
-            if packet.pts is not None:
-                base = Fraction(packet.time_base.numerator, packet.time_base.denominator)
+            base = fraction(packet.time_base)
+            if packet.pts is not None and base:
                 begins_s = float(packet.pts * base)
                 if begins_s < start_s or (end_s is not None and begins_s >= end_s):
                     continue
@@ -140,9 +131,8 @@ class Sound:
         codec = track.codec_context
         language = language_of(track)
         if not codec or not codec.sample_rate:
-            self.tracks.append(
-                SoundTrack("unknown", None, "dropped", "FFmpeg knows no decoder for it", language)
-            )
+            why = "FFmpeg knows no decoder for it"
+            self.tracks.append(SoundTrack("unknown", None, "dropped", why, language))
             return
         name = codec.codec.canonical_name
         if name in COPIES[self._muxer]:
@@ -151,11 +141,11 @@ class Sound:
             self.tracks.append(SoundTrack(name, name, "kept", "copied packet by packet", language))
         else:
             out = self._encoder(track)
-            self._writers[track.index] = Transcoder(track, out, self._mux, self._warn).write
+            self._writers[track.index] = Transcoder(out, self._mux, self._warn).write
             written = out.codec_context.codec.canonical_name
             why = f"{self._muxer} cannot carry {name}"
             self.tracks.append(SoundTrack(name, written, "transcoded", why, language))
-        self._written[len(self.tracks) - 1] = out.index
+        self._places[out.index] = len(self.tracks) - 1
         for key in ("language", "title", "handler_name"):
             if key in track.metadata:
                 out.metadata[key] = track.metadata[key][:MAX_TEXT]
@@ -166,16 +156,14 @@ class Sound:
     def _encoder(self, track: AudioStream) -> AudioStream:
         codec = track.codec_context
         name, rate_hz = encoder_for(self._muxer, codec.codec.canonical_name, codec.sample_rate)
-        out: Any = self._output.add_stream(name, rate=rate_hz)
-        out.codec_context.layout = layout_of(track)
-        out.codec_context.time_base = Fraction(1, rate_hz)
-        if name in ("aac", "libopus"):
-            out.codec_context.bit_rate = 96_000 * max(1, out.codec_context.channels)
-        return out  # type: ignore[no-any-return]
+        layout = layout_of(track)
+        bit_rate = 96_000 * layout.nb_channels if name in ("aac", "libopus") else 0
+        out = self._output.add_stream(name, rate_hz, layout=layout, bit_rate=bit_rate)
+        return cast("AudioStream", out)
 
     def _mux(self, packet: AnyPacket) -> None:
+        index = packet.stream.index
         try:
-            index = packet.stream.index
             with writing():
                 self._output.mux(packet)
             self._muxed.add(index)
@@ -190,17 +178,10 @@ class Sound:
                 self._warn("a piece of sound was left out: it is cut off")
                 return
             packet.stream = out
-            self._lengthen(packet)
+            base = fraction(packet.time_base)
+            if self._muxer in ("webm", "matroska") and packet.duration and base:
+                # FFmpeg would make a last packet of 0 ms 20 ms long; Matroska counts milliseconds.
+                packet.duration = max(packet.duration, ceil(Fraction(1, 1000) / base))
             self._mux(packet)
 
         return write
-
-    def _lengthen(self, packet: AnyPacket) -> None:
-        """Make a packet at least 1 ms long, Matroska's unit of time.
-
-        FFmpeg would give a last packet of 0 ms the length of a full one, and the sound would end
-        20 ms late.
-        """
-        base = fraction(packet.time_base)
-        if self._muxer in ("webm", "matroska") and packet.duration and base:
-            packet.duration = max(packet.duration, ceil(_MATROSKA_TICK_S / base))

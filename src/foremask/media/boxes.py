@@ -5,6 +5,7 @@ from itertools import islice
 from typing import Final
 
 ReadAt = Callable[[int, int], bytes]
+"""Returns as many bytes from an offset as asked for, or fewer at the end of the file."""
 
 _TO_THE_SAMPLE_ENTRIES: Final = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
 _PROTECTED: Final = {b"encv", b"enca", b"drms", b"drmi"}
@@ -14,7 +15,7 @@ _MAX_BOXES: Final = 20_000
 def survey(read_at: ReadAt, size: int) -> tuple[bool, bool]:
     """Whether there is a moov box, and whether the first one has encrypted sample entries."""
     has_header = encrypted = False
-    for depth, kind, body in islice(_walk(read_at, 0, size, 0), _MAX_BOXES):
+    for depth, kind, body, _ in islice(_walk(read_at, 0, size, 0), _MAX_BOXES):
         if has_header and depth == 0:
             break
         has_header |= kind == b"moov"
@@ -23,20 +24,25 @@ def survey(read_at: ReadAt, size: int) -> tuple[bool, bool]:
     return has_header, encrypted
 
 
-def _walk(read_at: ReadAt, start: int, end: int, depth: int) -> Iterator[tuple[int, bytes, int]]:
-    """Each box between two offsets: its depth, its kind and the offset of its body."""
-    while end - start >= 8:
+def declared_size(read_at: ReadAt, size: int) -> int:
+    """The offset at which the last box ends, by the declared lengths of the boxes."""
+    boxes = islice(_walk(read_at, 0, size, 0), _MAX_BOXES)
+    return max((end for depth, _, _, end in boxes if depth == 0), default=0)
+
+
+def _walk(
+    read_at: ReadAt, start: int, end: int, depth: int
+) -> Iterator[tuple[int, bytes, int, int]]:
+    """Yield each box between two offsets: its depth, kind, and where its body starts and ends."""
+    while start < end:
         head = read_at(start, 16)
-        if len(head) < 8:
-            return
         length, kind, body = int.from_bytes(head[:4]), head[4:8], start + 8
         if length == 1:
             length, body = int.from_bytes(head[8:16]), start + 16
-        elif length == 0:
+        elif length == 0:  # as long as the file
             length = end - start
-        if length < body - start:
-            return
-        yield depth, kind, body
+        box_end = max(body, start + length)
+        yield depth, kind, body, box_end
         if depth < len(_TO_THE_SAMPLE_ENTRIES) and kind == _TO_THE_SAMPLE_ENTRIES[depth]:
-            yield from _walk(read_at, body, min(start + length, end), depth + 1)
-        start += length
+            yield from _walk(read_at, body, min(box_end, end), depth + 1)
+        start = box_end

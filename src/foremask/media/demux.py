@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import select
 import sys
 import termios
@@ -25,16 +26,14 @@ from foremask.errors import (
     NoVideoStream,
     StreamUnsupported,
 )
-from foremask.media import boxes, ebml
+from foremask.media import boxes
 
-# At any other level, FFmpeg's threads take the GIL to log. The thread that frees a decoder holds
-# the GIL and waits for FFmpeg's, so both would wait for ever: docs/adr/0010.
+# At any other level, FFmpeg's threads take the GIL to log, and deadlock with a thread that holds
+# the GIL while it frees their decoder: docs/adr/0010.
 av.logging.set_level(None)
 
 
 class Container(StrEnum):
-    """The containers that are read, by their usual suffix."""
-
     MP4 = "mp4"
     MOV = "mov"
     WEBM = "webm"
@@ -42,7 +41,7 @@ class Container(StrEnum):
     AVI = "avi"
     GIF = "gif"
     OTHER = "other"
-    """Any other that FFmpeg recognises; by default the service refuses it (docs/adr/0121)."""
+    """Any other container that FFmpeg reads; the service refuses it by default (docs/adr/0121)."""
 
 
 ACCEPTED: Final = (Container.MP4, Container.MOV, Container.WEBM, Container.AVI, Container.GIF)
@@ -61,44 +60,42 @@ _OTHER_DEMUXERS: Final = ",".join(
         *("h264", "hevc", "vvc", "obu", "av1", "dirac", "dnxhd", "vc1"),
     ]
 )
-"""Demuxers that read one file and open no other: no playlists, no scripts, no patterns."""
+"""Demuxers of FFmpeg that open no second file, as those of playlists and patterns do."""
 _OUR_DEMUXERS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif"
 _NO_OUTSIDE_FILES = {"enable_drefs": "0", "use_absolute_path": "0"}
 _MP4_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot", b"styp", b"moof"}
 _STILL_BRANDS = {b"heic", b"heix", b"mif1", b"avif", b"avis", b"crx "}
 _LISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<MPD", b"<?xml", b"[playlist]")
 """First bytes of playlists, concat scripts and session descriptions, which name other files."""
+_WEBM: Final = re.compile(rb"\x42\x82[^w]{1,8}webm")  # the element DocType
 _Y4M: Final = b"YUV4MPEG2 "
 _BLOCK_BYTES, _MAX_BLOCKS = 1 << 16, 64
 
 
 class Source(Protocol):
-    """An open file, local or remote.
-
-    ``read`` may return fewer bytes than asked for, and none at the end.
-    """
+    """An open file, local or remote; ``read`` may return fewer bytes than asked for."""
 
     def read(self, size: int, /) -> bytes: ...
     def seek(self, offset: int, whence: int = 0, /) -> int: ...
 
 
 class Window:
-    """A source that is read in aligned blocks and cached, so that a header takes few requests.
+    """Reads a source in aligned blocks, and caches them, so that a header takes few requests.
 
-    ``read`` never returns more than was asked for, since PyAV copies the result unchecked.
-    ``bytes_read`` counts the bytes fetched; beyond ``max_bytes`` a read raises OSError.
+    ``read`` never returns more bytes than asked for, since PyAV copies them without a check.
+    Once ``max_bytes`` have been fetched, reading more raises OSError.
     """
 
     def __init__(self, source: Source, *, max_bytes: int = sys.maxsize) -> None:
         self._source = source
         self._position = 0
         self.size = source.seek(0, 2)
-        self.bytes_read = 0
+        self._bytes_read = 0
         self.max_bytes = max_bytes
         self._block = lru_cache(_MAX_BLOCKS)(self._fetched)
 
     def _fetched(self, index: int) -> bytes:
-        if self.bytes_read >= self.max_bytes:
+        if self._bytes_read >= self.max_bytes:
             raise OSError(f"more than {self.max_bytes} bytes were needed")
         self._source.seek(index * _BLOCK_BYTES)
         want = min(_BLOCK_BYTES, self.size - index * _BLOCK_BYTES)
@@ -106,11 +103,10 @@ class Window:
         while want > 0 and (piece := self._source.read(want)[:want]):
             pieces.append(piece)
             want -= len(piece)
-            self.bytes_read += len(piece)
+            self._bytes_read += len(piece)
         return b"".join(pieces)
 
     def read(self, size: int = -1) -> bytes:
-        """Up to ``size`` bytes, from one block; none at the end."""
         left = max(0, self.size - self._position)
         size = left if size < 0 else min(size, left)
         index, offset = divmod(self._position, _BLOCK_BYTES)
@@ -119,7 +115,7 @@ class Window:
         return piece
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Exactly ``size`` bytes, or as many as there are; the position stays."""
+        """Read ``size`` bytes, or fewer at the end of the file; the position stays."""
         keep, self._position = self._position, offset
         pieces = []
         while size > 0 and (piece := self.read(size)):
@@ -140,7 +136,7 @@ class Window:
 
 
 def sniff(head: bytes) -> Container | None:
-    """The container by the first bytes of the file; None if it is OTHER or no container."""
+    """The container by the first bytes of a file; None for OTHER and for what is no container."""
     if head[4:8] in _MP4_FIRST_BOXES:
         if head[4:8] != b"ftyp":
             return Container.MOV
@@ -148,7 +144,7 @@ def sniff(head: bytes) -> Container | None:
             return None
         return Container.MOV if head[8:12] == b"qt  " else Container.MP4
     if head[:4] == b"\x1aE\xdf\xa3":
-        return Container.WEBM if ebml.doc_type(head) == b"webm" else Container.MKV
+        return Container.WEBM if _WEBM.search(head[:128]) else Container.MKV
     if head[:4] == b"RIFF" and head[8:12] in (b"AVI ", b"AVIX"):
         return Container.AVI
     if head[:6] in (b"GIF87a", b"GIF89a"):
@@ -156,38 +152,31 @@ def sniff(head: bytes) -> Container | None:
     return None
 
 
-def _is_list(head: bytes) -> bool:
-    return head.lstrip().startswith(_LISTS)
-
-
-def _is_prose(head: bytes) -> bool:
-    """Whether the file is text, and neither a list of other files nor Y4M."""
-    if _is_list(head) or head.startswith(_Y4M):
-        return False
+def _is_text(head: bytes) -> bool:
+    end = head.rfind(b" ") + 1 or len(head)  # the last character may be cut
     try:
-        text = head[
-            : head.rfind(b" ") + 1 or len(head)
-        ].decode()  # up to a space: the last character may be cut
+        text = head[:end].decode()
     except UnicodeDecodeError:
         return False
     return all(each.isprintable() or each in "\t\n\r\f" for each in text)
 
 
 def recognise(window: Window, *, any_format: bool = False) -> Container:
-    """The container of the file, by its content; raises the matching ClipRefused if it has none.
+    """The container of a file, by its content; raises a ClipRefused if there is none.
 
-    With ``any_format``, content that is not recognised is `Container.OTHER`, unless it is text or
-    names other files, as a playlist does.
+    With ``any_format``, any other content is `Container.OTHER`, unless it is text or names other
+    files, as a playlist does.
     """
     if not window.size:
         raise EmptyFile("The file has no bytes.", actual=0)
     head = window.read_at(0, 4096)
     container = sniff(head)
     if container is None:
-        if any_format and not (_is_prose(head) or _is_list(head)):
-            return Container.OTHER
-        if _is_prose(head):
+        is_list = head.lstrip().startswith(_LISTS)
+        if not is_list and not head.startswith(_Y4M) and _is_text(head):
             raise NotAVideo("The file is text, whatever its name says.")
+        if any_format and not is_list:
+            return Container.OTHER
         raise ContainerUnsupported(
             "The file is none of mp4, mov, webm, avi and gif, whatever its name says."
         )
@@ -203,29 +192,26 @@ def recognise(window: Window, *, any_format: bool = False) -> Container:
 
 
 def open_container(container: Container, source: Path | Window, **options: str) -> InputContainer:
-    """Open ``source`` with the demuxer of ``container``, which opens no other file."""
+    """Open ``source`` with the demuxer of ``container``, which opens no second file."""
     is_other = container is Container.OTHER
-    demuxer = None if is_other else _DEMUXER[container]
-    asked = dict(options)
-    asked["format_whitelist"] = _OTHER_DEMUXERS if is_other else _OUR_DEMUXERS
+    demuxer = _DEMUXER.get(container)
+    options["format_whitelist"] = _OTHER_DEMUXERS if is_other else _OUR_DEMUXERS
     if demuxer == "mov":
-        asked |= _NO_OUTSIDE_FILES
+        options |= _NO_OUTSIDE_FILES
     target: Any = source
     if isinstance(source, Path):
-        asked["protocol_whitelist"] = "file"
+        options["protocol_whitelist"] = "file"
         target = f"file:{source}"
     try:
         opened: InputContainer = av.open(
-            target, "r", format=demuxer, container_options=asked, buffer_size=_BLOCK_BYTES
+            target, "r", format=demuxer, container_options=options, buffer_size=_BLOCK_BYTES
         )
     except (av.FFmpegError, OSError, ValueError) as error:
         if is_other:
-            raise ContainerUnsupported(
-                "The file is no video that FFmpeg reads here, whatever its name says."
-            ) from error
-        raise CorruptVideo(
-            f"The file looks like {container} but cannot be read: {_reason(error)}."
-        ) from error
+            details = "The file is no video that FFmpeg reads here, whatever its name says."
+            raise ContainerUnsupported(details) from error
+        details = f"The file looks like {container} but cannot be read: {_reason(error)}."
+        raise CorruptVideo(details) from error
     return opened
 
 
@@ -234,21 +220,17 @@ def _reason(error: Exception) -> str:
 
 
 def video_stream(opened: InputContainer) -> VideoStream:
-    """The video track that players show: the default one, leaving out cover pictures."""
+    """The default video track, or else the first; cover pictures do not count."""
     stills = Disposition.attached_pic | Disposition.timed_thumbnails
     tracks = [track for track in opened.streams.video if not track.disposition & stills]
-    for track in tracks:
-        if track.disposition & Disposition.default:
-            return track
     if not tracks:
         raise NoVideoStream("The file has no video track: only sound, or a cover picture.")
-    return tracks[0]
+    defaults = (track for track in tracks if track.disposition & Disposition.default)
+    return next(defaults, tracks[0])
 
 
 @dataclass(frozen=True, slots=True)
 class OpenClip:
-    """A clip that is open for demuxing; close it, or use it in a ``with``."""
-
     container: Container
     demuxer: InputContainer
     size_bytes: int
@@ -274,10 +256,7 @@ class OpenClip:
 
 
 def open_clip(path: Path) -> OpenClip:
-    """Open a file of any container that FFmpeg reads; raises as `open_container` does.
-
-    It may be a file that `probe.probe` would refuse.
-    """
+    """Open a file of any container that FFmpeg reads, also one that `probe.probe` refuses."""
     with path.open("rb") as file:
         window = Window(file)
         container = recognise(window, any_format=True)
@@ -285,7 +264,7 @@ def open_clip(path: Path) -> OpenClip:
 
 
 def open_stream(path: Path) -> OpenClip:
-    """Open a pipe or a Video4Linux camera, either of which can be read only once."""
+    """Open a pipe or a Video4Linux camera."""
     asked = {"format_whitelist": f"{_OUR_DEMUXERS},{_OTHER_DEMUXERS}", "fpsprobesize": "0"}
     asked |= {"protocol_whitelist": "pipe", **_NO_OUTSIDE_FILES}
     try:

@@ -1,16 +1,14 @@
 """Reads the few Matroska elements that FFmpeg does not report, and writes the display size."""
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Final
 
 from foremask.errors import Internal
+from foremask.media.boxes import ReadAt
 
-ReadAt = Callable[[int, int], bytes]
-
-_DOC_TYPE: Final = b"\x42\x82"
 _CLUSTER: Final = b"\x1f\x43\xb6\x75"
 _CUES: Final = b"\x1c\x53\xbb\x6b"
 _SEGMENT, _TRACKS, _TRACK, _VIDEO = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0"
@@ -22,7 +20,22 @@ _TAIL_BYTES: Final = 1 << 20
 _MAX_TAIL_BYTES: Final = 16 << 20
 
 
-def number(data: bytes | bytearray, at: int) -> tuple[int, int]:
+def declared_size(head: bytes) -> int:
+    """The offset at which the file's segment ends; 0 if ``head`` does not declare one.
+
+    Live recordings do not.
+    """
+    try:
+        length, width = _number(head, 4)
+        at = 4 + width + length + 4  # after the header's body, and the segment's kind
+        length, width = _number(head, at)
+    except ValueError:
+        return 0
+    is_unknown = length == (1 << 7 * width) - 1
+    return 0 if is_unknown else at + width + length
+
+
+def _number(data: bytes | bytearray, at: int) -> tuple[int, int]:
     """The EBML number at an offset, and its length in bytes; ValueError if there is none."""
     if at >= len(data) or not data[at]:
         raise ValueError("no EBML number here")
@@ -33,22 +46,10 @@ def number(data: bytes | bytearray, at: int) -> tuple[int, int]:
     return int.from_bytes(bytes((value,)) + data[at + 1 : at + length]), length
 
 
-def doc_type(head: bytes) -> bytes:
-    """The header's document type, such as ``webm`` or ``matroska``; empty if it has none."""
-    at = head.find(_DOC_TYPE, 0, 128)
-    if at < 0:
-        return b""
-    try:
-        size, length = number(head, at + 2)
-    except ValueError:
-        return b""
-    return head[at + 2 + length : at + 2 + length + size].rstrip(b"\0")
-
-
 def last_block_ticks(read_at: ReadAt, size: int) -> int | None:
-    """The latest timestamp of a block in the file's tail, in ticks (of 1 ms, mostly).
+    """The latest timestamp of a block in the file's tail, in ticks (1 ms in most files).
 
-    For live recordings, whose header has no duration. Reads back until a cluster is found.
+    Live recordings need it: their header has no duration.
     """
     tail, start = b"", size
     while start > 0 and len(tail) < _MAX_TAIL_BYTES:
@@ -64,16 +65,15 @@ def last_block_ticks(read_at: ReadAt, size: int) -> int | None:
 
 
 def _cluster_ticks(data: bytes, at: int) -> Iterator[int]:
-    """Timestamps of the blocks in the cluster at this offset, up to where the data ends."""
     base = None
     try:
-        for kind, (body, end) in _elements(data, at + number(data, at)[1], len(data)):
+        for kind, (body, end) in _elements(data, at + _number(data, at)[1], len(data)):
             if kind == _TIMESTAMP:
                 base = int.from_bytes(data[body:end])
             elif base is None or kind in (_CLUSTER, _CUES):
                 return
             elif kind == _SIMPLE_BLOCK:
-                offset_at = body + number(data, body)[1]  # after the number of the track
+                offset_at = body + _number(data, body)[1]  # after the number of the track
                 yield base + int.from_bytes(data[offset_at : offset_at + 2], signed=True)
             elif kind == _BLOCK_GROUP:
                 yield base
@@ -82,10 +82,9 @@ def _cluster_ticks(data: bytes, at: int) -> Iterator[int]:
 
 
 def set_aspect(path: Path, aspect: Fraction) -> None:
-    """Write the display size for a pixel ``aspect`` into a VP9 file that FFmpeg has finished.
+    """Write the display size for a pixel ``aspect`` into a finished WebM or Matroska file.
 
-    FFmpeg itself takes the aspect from a field that PyAV cannot set. The eleven bytes replace the
-    void element of that size which FFmpeg leaves after the video element: docs/adr/0010.
+    It replaces a void element of eleven bytes that FFmpeg leaves: docs/adr/0010.
     """
     with path.open("r+b") as file:
         head = bytearray(file.read(_HEAD_BYTES))
@@ -116,18 +115,18 @@ def set_aspect(path: Path, aspect: Fraction) -> None:
 def _elements(
     data: bytes | bytearray, at: int, end: int
 ) -> Iterator[tuple[bytes, tuple[int, int]]]:
-    """The elements between two offsets: kind, and where its body starts and ends."""
+    """Yield the kind of each element between two offsets, and where its body starts and ends."""
     while at < end:
         width = 9 - data[at].bit_length()
         kind = bytes(data[at : at + width])
-        size, length = number(data, at + width)
+        size, length = _number(data, at + width)
         body = at + width + length
         yield kind, (body, body + size)
         at = body + size
 
 
 def _find(data: bytes | bytearray, kinds: tuple[bytes, ...]) -> tuple[int, int]:
-    """Where the body of the first element at this path of kinds starts and ends."""
+    """Where the body of an element starts and ends; ``kinds`` is the path to the element."""
     at, end = 0, len(data)
     for wanted in kinds:
         for kind, body in _elements(data, at, end):

@@ -1,6 +1,7 @@
 """Decodes a clip into frames in presentation order, each with its exact pts."""
 
 import heapq
+import os
 from collections.abc import Iterator
 from fractions import Fraction
 from math import ceil
@@ -12,33 +13,30 @@ from av.codec.context import ThreadType
 
 from foremask.errors import CorruptVideo, NoFrames, StreamUnsupported
 from foremask.facts import Clip, Span
+from foremask.media import boxes, ebml
 from foremask.media.demux import Container, open_clip, open_stream
 from foremask.media.frames import Frame
 from foremask.media.orientation import Orientation
 from foremask.media.presets import HUGE_PIXELS
 from foremask.media.probe import clip_of, tagged_end_s
-from foremask.media.truncation import is_cut_off
 from foremask.options import Excerpt
 
-_SEEK_MARGIN_S: Final = 1  # an index may hold decoding times, which are earlier than the pts
+_SEEK_MARGIN_S: Final = 1  # an index may hold dts, which are smaller than the pts
 _SEEKABLE: Final = (Container.MP4, Container.MOV, Container.WEBM, Container.MKV)
 
 
 class VideoReader:
-    """Iterates over the frames of a clip, once; two readers over one file yield the same frames.
+    """Iterates once over the frames of a clip, or of an ``excerpt``, whose pts begin at zero.
 
-    ``warnings`` grows during the iteration; ``end``, when the last frame ends in seconds, is set
-    after it. With an ``excerpt``, it yields the frames of that part, timed from zero.
+    After the iteration, ``warnings`` is complete, and ``end`` is the time in seconds at which the
+    last frame ends.
     """
 
     def __init__(self, path: Path, excerpt: Excerpt | None = None) -> None:
         self._is_stream = is_stream = path.is_fifo() or path.is_char_device()
         self._opened = open_stream(path) if is_stream else open_clip(path)
-        self._is_cut_off = False
         try:
-            if not is_stream:
-                with path.open("rb") as file:
-                    self._is_cut_off = is_cut_off(file, self._opened.container)
+            self._is_cut_off = not is_stream and _is_cut_off(path, self._opened.container)
             self._track = self._opened.track
             self.clip: Clip = clip_of(self._opened)
         except BaseException:
@@ -68,11 +66,11 @@ class VideoReader:
         self._opened.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield each frame; raises CorruptVideo, with frame and time, where decoding fails.
+        """Yield the frames; raises CorruptVideo, with frame and time, if decoding fails.
 
-        If a file ends early without an error, that is only a warning. A missing pts becomes the
-        previous pts plus one nominal frame, and a pts that does not rise becomes the previous pts
-        plus one tick. A frame of another size is scaled to the clip's.
+        A file that ends early only gives a warning. A missing pts becomes the previous pts plus
+        one nominal frame, and a pts that does not rise becomes the previous pts plus one tick. A
+        frame of another size is scaled to the clip's.
         """
         index, last, damaged, shown = 0, None, 0, 0
         span = self._span
@@ -107,11 +105,10 @@ class VideoReader:
             return
         if not index:
             raise NoFrames("The video track has no frame that can be decoded.", actual=0)
-        self._note_missing(index, last)
+        self._note_missing(index, last or 0)
         self.end = self._end(index, last or 0, shown or max(1, nominal))
 
     def _seek(self, first_pts: int) -> None:
-        """Seek to a keyframe well before ``first_pts``, if the container has a reliable index."""
         before_pts = first_pts - round(_SEEK_MARGIN_S / self.time_base)
         if self._opened.container in _SEEKABLE and before_pts > (self._track.start_time or 0):
             self._opened.demuxer.seek(before_pts, stream=self._track, backward=True)
@@ -127,7 +124,6 @@ class VideoReader:
         self.end = end - begins
 
     def _end(self, frames: int, last: int, shown: int) -> Fraction:
-        """When the last frame ends: as declared, or sooner where declared frames are missing."""
         declared, own = self.declared_end, (last + shown) * self.time_base
         if declared is None or declared <= last * self.time_base:
             return own
@@ -135,9 +131,9 @@ class VideoReader:
 
     @property
     def declared_end(self) -> Fraction | None:
-        """When the last frame ends, in seconds, as the file declares it; None if it does not.
+        """The declared time, in seconds, at which the last frame ends; None without one.
 
-        It declares it by the track's duration, or by Matroska's DURATION tag.
+        The track's duration declares it, or Matroska's DURATION tag.
         """
         track = self._track
         if self.clip.frames is not None and track.duration:
@@ -148,7 +144,7 @@ class VideoReader:
     def _decoded(self) -> Iterator[tuple[av.VideoFrame, int | None]]:
         """Yield each decoded frame with its pts.
 
-        AVI stores no pts, only dts: there the n-th frame shown gets the n-th smallest dts.
+        AVI stores no pts. There, the n-th decoded frame gets the n-th smallest dts.
         """
         done = 0
         waiting: list[int] = []
@@ -179,22 +175,19 @@ class VideoReader:
         scaled.duration = decoded.duration
         return scaled
 
-    @property
-    def _track_s(self) -> float | None:
-        """The declared duration of the video; None if it may be that of a longer sound track."""
-        sure = not self.clip.audio or "DURATION" in self._track.metadata
-        return self.clip.duration_s if sure else None
-
-    def _note_missing(self, frames: int, last: int | None) -> None:
+    def _note_missing(self, frames: int, last: int) -> None:
         declared = self.clip.frames
+        # The declared duration may otherwise be that of a longer sound track.
+        is_videos = not self.clip.audio or "DURATION" in self._track.metadata
+        lasts_s = self.clip.duration_s if is_videos else None
         if declared is not None and frames < declared:
             self.warnings.append(f"the file declares {declared} frames and holds {frames}")
-        elif declared is None and self._track_s and self.clip.fps and last is not None:
+        elif declared is None and lasts_s and self.clip.fps:
             end_s = float(last * self.time_base) + 1 / self.clip.fps
-            missing_s = self.clip.start_s + self._track_s - end_s
+            missing_s = self.clip.start_s + lasts_s - end_s
             if missing_s > max(0.5, 2 / self.clip.fps):
                 self.warnings.append(
-                    f"the file declares {self._track_s:.2f} s and ends {missing_s:.2f} s sooner"
+                    f"the file declares {lasts_s:.2f} s and ends {missing_s:.2f} s sooner"
                 )
         if self._is_cut_off and not self.warnings:
             self.warnings.append("the file was cut off: it ends before its container does")
@@ -209,3 +202,25 @@ def _span_of(excerpt: Excerpt, clip: Clip) -> Span:
 
     end_s = excerpt.end_s
     return Span(first_from(excerpt.start_s), None if end_s is None else first_from(end_s))
+
+
+def _is_cut_off(path: Path, container: Container) -> bool:
+    """Whether a file ends before its container does, which FFmpeg does not report.
+
+    AVI is not checked: its sizes are often wrong, and its header counts frames.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+
+        def read_at(offset: int, length: int) -> bytes:
+            return os.pread(file.fileno(), length, offset)
+
+        match container:
+            case Container.MP4 | Container.MOV:
+                return boxes.declared_size(read_at, size) > size
+            case Container.WEBM | Container.MKV:
+                return ebml.declared_size(read_at(0, 64)) > size
+            case Container.GIF:
+                return not read_at(max(0, size - 64), 64).rstrip(b"\0").endswith(b";")
+            case Container.AVI | Container.OTHER:
+                return False

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+import av
 from av.audio.stream import AudioStream
 
 _MP4_COPIES: Final = {"aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "flac"}
@@ -19,11 +20,8 @@ COPIES: Final = {
     "webm": {"opus", "vorbis"},
     "matroska": _MKV_COPIES,
 }
-"""The codecs that each muxer takes without transcoding."""
-
 TRANSCODES_TO: Final = {"mp4": "aac", "mov": "aac", "webm": "libopus", "matroska": "flac"}
 HOLD_NO_EMPTY_TRACK: Final = {"mp4", "mov"}
-"""Muxers of FFmpeg that leave out a track without a packet."""
 _LOSSLESS_IN_MOV: Final = {"flac": "alac"}
 
 _TERMINOLOGICAL: Final = (
@@ -31,10 +29,10 @@ _TERMINOLOGICAL: Final = (
     "hye=arm eus=baq mya=bur kat=geo mkd=mac msa=may fas=per bod=tib cym=wel mri=mao"
 )
 BIBLIOGRAPHIC: Final = dict(pair.split("=") for pair in _TERMINOLOGICAL.split())
-"""From a language's terminological ISO 639-2 code to the bibliographic one, QuickTime's."""
+"""From a language's terminological ISO 639-2 code to the bibliographic one, as in QuickTime."""
 
 _LAYOUTS: Final = ("mono", "stereo", "2.1", "quad", "5.0", "5.1", "6.1", "7.1")
-"""FFmpeg's layouts of one channel, of two channels, and so on."""
+"""FFmpeg's names for 1 to 8 channels."""
 _AAC_RATES_HZ: Final = (
     *(96000, 88200, 64000, 48000, 44100, 32000),
     *(24000, 22050, 16000, 12000, 11025, 8000),
@@ -42,7 +40,7 @@ _AAC_RATES_HZ: Final = (
 
 
 def encoder_for(muxer: str, codec: str, rate_hz: int) -> tuple[str, int]:
-    """FFmpeg's encoder for sound that ``muxer`` cannot copy, and the sample rate that it takes."""
+    """FFmpeg's encoder for sound that ``muxer`` cannot copy, and the sample rate to encode."""
     name = TRANSCODES_TO[muxer]
     if muxer == "mov":
         name = _LOSSLESS_IN_MOV.get(codec, name)
@@ -53,10 +51,13 @@ def encoder_for(muxer: str, codec: str, rate_hz: int) -> tuple[str, int]:
     return name, rate_hz
 
 
-def layout_of(track: AudioStream) -> str:
-    """The channel layout to encode; containers such as AVI declare only the number of channels."""
-    codec = track.codec_context
-    if codec.channels in range(1, len(_LAYOUTS) + 1):
-        known = codec.layout.name in _LAYOUTS
-        return codec.layout.name if known else _LAYOUTS[codec.channels - 1]
-    return "stereo"
+def layout_of(track: AudioStream) -> av.AudioLayout:
+    """The channel layout to encode: stereo for more than eight channels.
+
+    AVI, for instance, declares only the number of channels.
+    """
+    layout = track.codec_context.layout
+    if layout.name in _LAYOUTS:
+        return layout
+    known = layout.nb_channels in range(1, len(_LAYOUTS) + 1)
+    return av.AudioLayout(_LAYOUTS[layout.nb_channels - 1] if known else "stereo")
