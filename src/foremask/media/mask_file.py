@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
+from typing import Self
 
 import av
 from av.video.stream import VideoStream
@@ -21,11 +22,11 @@ from foremask.options import Excerpt
 
 
 class MaskFile:
-    """An output file, which takes packets in presentation order.
+    """An output file for packets in presentation order.
 
-    ``size``, ``aspect`` and ``matrix`` are those of the written picture; ``turn`` bakes in a
-    rotation that the container cannot hold. A ``part`` keeps the source's coded orientation and
-    times, and has no sound or display matrix. The sound of an ``excerpt`` is timed from zero.
+    Leaving its ``with`` block deletes the file if it is not finished. Pictures must be turned by
+    ``turn``, since a gif holds no rotation; ``size`` and ``aspect`` are those of turned pictures.
+    A ``part`` has no sound and no display matrix.
     """
 
     def __init__(
@@ -41,49 +42,60 @@ class MaskFile:
         self._target = target
         self.recipe = recipe
         self.clip = clip
-        self.time_base = Fraction(*clip.time_base)
-        if recipe.time_base is not None:
-            self.time_base = recipe.time_base
+        self.time_base = recipe.time_base or Fraction(*clip.time_base)
         self.size = clip.width, clip.height
         self.aspect = Fraction(*clip.sample_aspect_ratio)
         self.turn = Orientation()
-        self.matrix = clip.matrix
         if recipe.is_gif:
-            self.turn, self.matrix = Orientation.from_matrix(clip.matrix), None
+            self.turn = Orientation.from_matrix(clip.matrix)
             if self.turn.transposed:
                 self.size, self.aspect = self.size[::-1], 1 / self.aspect
-        self.is_part = part
-        muxer = part_muxer(self.recipe) if part else self.recipe.muxer
-        plain = muxer in ("nut", "matroska") and part
-        options = {} if plain else muxer_options(self.recipe, self.time_base)
+        self._is_part = part
+        muxer = _part_muxer(recipe) if part else recipe.muxer
+        options = {} if part else dict(recipe.muxer_options)
+        if muxer in ("mp4", "mov"):
+            options["movie_timescale"] = str(movie_timescale(self.time_base))
         self.output = av.open(f"file:{target}", "w", format=muxer, container_options=options)
         self._source = None if part or recipe.is_gif else source
-        self._silenced = clip.audio if self._source is None and not part else ()
         self._sound: Sound | None = None
         self._excerpt = excerpt
         self._held: AnyPacket | None = None
         self._first_pts: int | None = None
         self._frames = 0
-        self.is_finished = False
+        self._is_finished = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._is_finished:
+            self._close_sound()
+            with contextlib.suppress(av.FFmpegError, OSError):  # it is thrown away anyway
+                self.output.close()
+            self._target.unlink(missing_ok=True)
 
     def start(self, stream: VideoStream) -> None:
-        """Set the container fields of the video stream, and add the sound streams."""
+        """Set the container's fields of the video stream, and add the sound streams."""
         stream.time_base = self.time_base
-        if self.matrix and not self.is_part:
-            stream.set_display_matrix(self.matrix)
+        stream.metadata.update(self.recipe.metadata)
+        if self.recipe.tag and not self._is_part:
+            stream.codec_context.codec_tag = self.recipe.tag
+        if not self._is_part and not self.recipe.is_gif:
+            stream.set_display_matrix(self.clip.matrix)
         if self._source is not None:
             self._sound = Sound(
                 self._source, self.output, self.recipe.muxer, self._excerpt, self.clip.start_s
             )
 
     def take(self, parts: Iterable[Path]) -> None:
-        """Copy the packets of finished parts, in order; call it instead of `start` and `put`."""
+        """Copy the packets of finished parts, instead of `start` and `put`."""
         stream: VideoStream | None = None
         for part in parts:
-            with av.open(f"file:{part}", "r", format=part_muxer(self.recipe)) as opened:
+            with av.open(f"file:{part}", "r", format=_part_muxer(self.recipe)) as opened:
                 track = opened.streams.video[0]
                 if stream is None:
-                    stream = self._copy_of(track)
+                    stream = self.output.add_stream_from_template(track, opaque=True)
+                    stream.codec_context.sample_aspect_ratio = self.aspect
                     self.start(stream)
                 for packet in opened.demux(track):
                     if packet.pts is not None and packet.size:
@@ -92,16 +104,8 @@ class MaskFile:
                         packet.time_base, packet.stream = self.time_base, stream
                         self.put(packet)
 
-    def _copy_of(self, track: VideoStream) -> VideoStream:
-        copy = self.output.add_stream_from_template(track, opaque=True)
-        copy.codec_context.sample_aspect_ratio = self.aspect
-        if self.recipe.tag:
-            copy.codec_context.codec_tag = self.recipe.tag
-        copy.metadata.update(self.recipe.metadata)
-        return copy
-
     def put(self, packet: AnyPacket) -> None:
-        """Queue a packet; it is written when the next packet's pts tells its duration."""
+        """Queue a packet; the next packet's pts ends it."""
         if self._held is not None:
             self._held.duration = _pts(packet) - _pts(self._held)
             self._mux(self._held)
@@ -122,7 +126,8 @@ class MaskFile:
     def finish(self, end: Fraction | None) -> Written:
         """Write the last packet and the rest of the sound, and close the file.
 
-        ``end`` is when the last frame ends, in seconds; None makes it one nominal frame long.
+        ``end`` is the time in seconds at which the last frame ends; without it, that frame lasts
+        one nominal frame.
         """
         if self._held is None:
             raise Internal("no mask was written")
@@ -145,9 +150,9 @@ class MaskFile:
                 "The sound's own header is broken, and the file cannot be finished with it."
             ) from error
         self._close_sound()
-        if self.recipe.encoder.name == "libvpx-vp9" and self.aspect != 1 and not self.is_part:
+        if self.recipe.encoder.name == "libvpx-vp9" and self.aspect != 1 and not self._is_part:
             ebml.set_aspect(self._target, self.aspect)  # other codecs hold it in their bit stream
-        self.is_finished = True
+        self._is_finished = True
         with self._target.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
         return Written(
@@ -160,13 +165,6 @@ class MaskFile:
             bytes=self._target.stat().st_size,
         )
 
-    def abandon(self) -> None:
-        """Close and delete the unfinished file."""
-        self._close_sound()
-        with contextlib.suppress(av.FFmpegError, OSError):  # it is thrown away anyway
-            self.output.close()
-        self._target.unlink(missing_ok=True)
-
     def _close_sound(self) -> None:
         if self._sound is not None:
             self._sound.close()
@@ -174,38 +172,34 @@ class MaskFile:
     def _audio(self) -> tuple[SoundTrack, ...]:
         if self._sound is not None:
             return tuple(self._sound.tracks)
-        why = "gif has no sound" if self.recipe.is_gif else "it was asked for without"
-        return tuple(
-            SoundTrack(track.codec, None, "dropped", why, track.language)
-            for track in self._silenced
+        if self._is_part:
+            return ()
+        return left_out(
+            self.clip, "gif has no sound" if self.recipe.is_gif else "it was asked for without"
         )
+
+
+def left_out(clip: Clip, why: str) -> tuple[SoundTrack, ...]:
+    """The report of sound tracks that are all dropped."""
+    return tuple(SoundTrack(each.codec, None, "dropped", why, each.language) for each in clip.audio)
 
 
 def _pts(packet: AnyPacket) -> int:
     return packet.pts or 0
 
 
-def muxer_options(recipe: Recipe, time_base: Fraction) -> dict[str, str]:
-    """The muxer's options; the movie timescale of an mp4 must be as fine as the track's."""
-    options = dict(recipe.muxer_options)
-    if recipe.muxer in ("mp4", "mov"):
-        options["movie_timescale"] = str(movie_timescale(time_base))
-    return options
-
-
 def movie_timescale(time_base: Fraction) -> int:
-    """A movie timescale in which edit lists can state times of ``time_base`` exactly."""
+    """The movie timescale of an mp4 or mov whose edit lists keep times in ``time_base`` exact."""
     scale = time_base.denominator
     while scale < 10_000:
         scale *= 2
     return scale
 
 
-def part_muxer(recipe: Recipe) -> str:
-    """The muxer of a part: NUT, which keeps any time base exactly, for most codecs.
+def _part_muxer(recipe: Recipe) -> str:
+    """The muxer of a part: NUT keeps any time base, but holds no ProRes and no alpha of VP9.
 
-    NUT holds neither ProRes (mov does) nor the alpha of VP9. That alpha goes into Matroska, whose
-    times in whole milliseconds are those of the finished file anyway.
+    For that alpha, Matroska's milliseconds are exact enough: the finished file has no others.
     """
     if recipe.encoder.name == "prores_ks":
         return "mov"

@@ -13,8 +13,9 @@ import cv2
 import numpy as np
 
 from foremask.errors import Internal
-from foremask.facts import Clip, SoundTrack, Written
+from foremask.facts import Clip, Written
 from foremask.media.frames import Frame
+from foremask.media.mask_file import left_out
 from foremask.media.write_errors import writing
 from foremask.types import DeepRgb, Levels, Rgb
 
@@ -116,10 +117,7 @@ class PngSequenceWriter:
             frames_out=len(self._moments),
             duration_s=float(end - self._moments[0]),
             duration_drift_ms=0.0,
-            audio=tuple(
-                SoundTrack(track.codec, None, "dropped", "pictures have no sound", track.language)
-                for track in self._clip.audio
-            ),
+            audio=left_out(self._clip, "pictures have no sound"),
             sound_warnings=(),
             sha256=sha256,
             bytes=self._bytes,

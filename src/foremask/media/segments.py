@@ -126,19 +126,16 @@ def join(
     *,
     keep_sound: bool = True,
 ) -> Written:
-    """Join the parts, in order, with the sound of the source into ``target``.
+    """Join the parts with the sound of the source into ``target``, by copying their packets.
 
-    Packets are copied, so ``form`` must be neither a gif nor PNGs.
+    ``form`` must be neither a gif nor PNGs.
     """
     with VideoReader(source) as reader:
         clip, end = reader.clip, reader.declared_end
-    file = MaskFile(target, recipe_of(form, kind), clip, source if keep_sound else None, part=False)
-    try:
+    sound = source if keep_sound else None
+    with MaskFile(target, recipe_of(form, kind), clip, sound, part=False) as file:
         file.take(parts)
         return file.finish(end)
-    except BaseException:
-        file.abandon()
-        raise
 
 
 def _timestamps(path: Path) -> tuple[bool, list[int], list[int]]:

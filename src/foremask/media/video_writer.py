@@ -1,6 +1,8 @@
 """Encodes pictures into a video with the size, the times and the sound of its source."""
 
+import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, ClassVar, Self
@@ -10,6 +12,8 @@ import cv2
 import numpy as np
 from av.bitstream import BitStreamFilterContext
 from av.codec.context import Flags
+from av.container import OutputContainer
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from foremask.errors import Internal
@@ -24,10 +28,10 @@ from foremask.options import Excerpt, Form, ResultKind
 
 
 class VideoWriter:
-    """Writes one video; as a context manager it deletes a file that was not finished.
+    """Writes one video; leaving its ``with`` block deletes the file if it is not finished.
 
-    The sound is that of ``source``, or of an ``excerpt`` of it. A ``part`` is silent, and is later
-    joined with other parts (`segments.join`).
+    The sound is that of ``source``, or of an ``excerpt`` of it. A ``part`` is silent, and
+    `segments.join` joins it with other parts.
     """
 
     _kind: ClassVar[ResultKind]
@@ -44,49 +48,26 @@ class VideoWriter:
     ) -> None:
         self._form, self._recipe = form, recipe_of(form, self._kind)
         self._file = MaskFile(target, self._recipe, clip, source, part=part, excerpt=excerpt)
-        self._encoder = self._recipe.encoder
-        self.coded = presets.encoded_size(self._encoder, *self._file.size)
-        self._whole: MaskFile | None = None
-        self._part = target.with_name(f".{target.name}.part")
-        if self.coded != self._file.size and not part:
-            # PyAV can set a rotation only on a stream with a codec, and crop only on one without:
-            # write a cropped part first, then copy it into a file with a rotation.
-            self._whole = self._file
-            self._file = MaskFile(self._part, self._recipe, clip, None, part=True)
-        self.format = presets.pixel_format(self._encoder, *self._file.size)
+        self.coded = presets.encoded_size(self._recipe.encoder, *self._file.size)
+        self.format = presets.pixel_format(self._recipe.encoder, *self._file.size)
         self._crop: BitStreamFilterContext | None = None
         self._origin: Fraction | None = None
         self._last_pts: int | None = None
-        try:
+        with ExitStack() as unfinished:
+            unfinished.enter_context(self._file)
             self._codec, self._stream = self._open(clip)
             self._file.start(self._stream)
-        except BaseException:
-            self._abandon()
-            raise
-
-    def _abandon(self) -> None:
-        self._file.abandon()
-        if self._whole is not None:
-            self._whole.abandon()
+            unfinished.pop_all()
 
     def _open(self, clip: Clip) -> tuple[Any, Any]:
-        file, encoder = self._file, self._encoder
+        """The codec context of the encoder, and the output stream."""
+        file, encoder = self._file, self._recipe.encoder
+        is_padded = self.coded != file.size
+        # The header of the file has the cropped size: the encoder of a padded one is elsewhere.
+        home = av.open(os.devnull, "w", format="null") if is_padded else file.output
         rate = Fraction(clip.fps).limit_denominator(1001) or Fraction(25)
-        padded = self.coded != file.size
-        if padded:
-            codec: Any = av.CodecContext.create(encoder.name, "w")
-            codec.framerate = rate
-            width, height = file.size
-            stream: Any = file.output.add_mux_stream("hevc", rate=rate, width=width, height=height)
-            right, bottom = self.coded[0] - width, self.coded[1] - height
-            self._crop = BitStreamFilterContext(
-                f"hevc_metadata=crop_right={right}:crop_bottom={bottom}", in_stream=stream
-            )
-        else:
-            stream = file.output.add_stream(encoder.name, rate=rate)
-            codec = stream.codec_context
-            if self._recipe.tag and not file.is_part:
-                codec.codec_tag = self._recipe.tag
+        stream: Any = home.add_stream(encoder.name, rate=rate)
+        codec = stream.codec_context
         codec.width, codec.height = self.coded
         codec.pix_fmt = self.format
         codec.time_base = file.time_base
@@ -102,23 +83,29 @@ class VideoWriter:
             codec.global_quality = encoder.global_quality
         if clip.pixels > presets.HUGE_PIXELS:
             codec.thread_count = 1
-        stream.metadata.update(self._recipe.metadata)
-        return codec, stream
+        return codec, self._cropped(home, stream) if is_padded else stream
+
+    def _cropped(self, home: OutputContainer, padded: VideoStream) -> VideoStream:
+        """An output stream whose header, like its packets, says to crop the padding."""
+        padded.codec_context.flags |= Flags.global_header
+        home.start_encoding()
+        cropped = self._file.output.add_stream_from_template(padded, opaque=True)
+        width, height = self._file.size
+        right, bottom = self.coded[0] - width, self.coded[1] - height
+        self._crop = BitStreamFilterContext(
+            f"hevc_metadata=crop_right={right}:crop_bottom={bottom}", padded, cropped
+        )
+        cropped.codec_context.width, cropped.codec_context.height = width, height
+        return cropped
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the file, and remove it if it is not finished."""
-        if not (self._whole or self._file).is_finished:
-            self._abandon()
-        self._part.unlink(missing_ok=True)
+    def __exit__(self, *error: object) -> None:
+        self._file.__exit__(*error)
 
     def framed[P: NDArray[Any]](self, picture: P) -> P:
-        """The picture as it is encoded: rotated by the file's ``turn``, and padded to ``coded``."""
+        """The picture as it is encoded: turned if a gif needs it, and padded to ``coded``."""
         turned: Any = np.ascontiguousarray(self._file.turn.to_upright(picture))
         height, width = turned.shape[:2]
         if (width, height) != self._file.size:
@@ -129,10 +116,10 @@ class VideoWriter:
         return turned  # type: ignore[no-any-return]
 
     def complete(self, packet: AnyPacket) -> None:
-        """For subclasses: change a packet before it is written."""
+        """Change a packet before it is written, if a subclass has to."""
 
     def put(self, picture: av.VideoFrame, frame: Frame) -> None:
-        """Encode a picture, of size ``coded`` and pixel format ``format``, at ``frame``'s time."""
+        """Encode a picture of size ``coded`` and pixel format ``format`` at ``frame``'s time."""
         time_base = self._file.time_base
         moment = frame.pts * frame.time_base
         if self._origin is None:  # a gif begins at time zero, even if its source does not
@@ -151,16 +138,12 @@ class VideoWriter:
             self._file.put(packet)
 
     def finish(self, end: Fraction | None) -> Written:
-        """Flush the encoder and close the file; ``end`` is as in `MaskFile.finish`."""
+        """Finish the file; ``end`` is the time, in seconds, at which the last frame ends."""
         for packet in self._encode(None):
             self._file.put(packet)
         if end is not None and self._origin:
             end -= self._origin
-        written = self._file.finish(end)
-        if self._whole is None:
-            return written
-        self._whole.take([self._part])
-        return self._whole.finish(end)
+        return self._file.finish(end)
 
     def _encode(self, picture: av.VideoFrame | None) -> Iterator[AnyPacket]:
         encoded = self._codec.encode(picture)
