@@ -1,7 +1,4 @@
-"""The settings of an operator, read once from ``FOREMASK_*`` and flags when a process starts.
-
-One msgspec Struct reads and checks them; docs/settings.md explains each.
-"""
+"""The operator's settings, read from ``FOREMASK_*`` variables and flags when a process starts."""
 
 import difflib
 import ipaddress
@@ -20,14 +17,12 @@ from foremask.options import DEVICE_GRAMMAR, Device, Limits
 
 PREFIX: Final = "FOREMASK_"
 NOT_OURS: Final = frozenset({"FOREMASK_DATA", "FOREMASK_SERVER", "FOREMASK_TOKEN"})
-"""Variables that are no settings: the development clips, and what `foremask submit` reads."""
+"""Variables that are not settings: tests and benchmarks read the first, `foremask submit` two."""
 SECRETS: Final = frozenset({"database_url", "objects_url", "bootstrap_token", "otlp_url"})
-"""Fields that are shown neither by ``repr`` nor in an error."""
+"""Fields whose values appear neither in ``repr`` nor in an error."""
 
 
 class Sandbox(StrEnum):
-    """What to do where the kernel cannot sandbox the process that decodes: docs/security.md."""
-
     REQUIRE = "require"
     BEST_EFFORT = "best-effort"
     EVEN_ROOT = "even-root"
@@ -35,15 +30,11 @@ class Sandbox(StrEnum):
 
 
 class Inputs(StrEnum):
-    """Which containers and codecs the API takes; docs/media.md."""
-
     CONTRACT = "contract"
     ALL = "all"
 
 
 class LogLevel(StrEnum):
-    """The lowest level that is logged."""
-
     DEBUG = "debug"
     INFO = "info"
     WARNING = "warning"
@@ -75,8 +66,6 @@ class ByteCount(int):
 class Networks(tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]):
     """IP networks, written as ``127.0.0.0/8,fd00::/8``."""
 
-    __slots__ = ()
-
     @classmethod
     def parse(cls, text: str) -> "Networks":
         try:
@@ -104,9 +93,9 @@ def _whole(least: int, most: int) -> Meta:
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """One process's settings; ``FOREMASK_DATA_DIR`` is ``data_dir``, and so on.
+    """The settings of one process; docs/settings.md explains each. `variable` names its variable.
 
-    What each does is in docs/settings.md. None means that the process computes it.
+    None means that the process computes the value.
     """
 
     data_dir: Path = field(default_factory=paths.data_dir)
@@ -134,7 +123,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def base_url(self) -> str:
-        """The start of every URL that we hand out, without a final slash."""
+        """The start of every URL in our answers, without a final slash."""
         if self.public_url is not None:
             return self.public_url.rstrip("/")
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -142,16 +131,11 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def store_url(self) -> str:
-        """The URL of the object store."""
         return self.objects_url or (self.data_dir / "objects").absolute().as_uri()
 
     def limits(self, memory_bytes: int) -> Limits:
-        """The limits on a clip whose job may use ``memory_bytes``."""
-        return Limits(
-            max_frames=self.max_frames,
-            memory_bytes=memory_bytes,
-            any_format=self.inputs is Inputs.ALL,
-        )
+        any_format = self.inputs is Inputs.ALL
+        return Limits(max_frames=self.max_frames, memory_bytes=memory_bytes, any_format=any_format)
 
     def __repr__(self) -> str:
         shown = (f"{name}={getattr(self, name)!r}" for name in FIELDS if name not in SECRETS)
@@ -162,7 +146,7 @@ FIELDS: Final = {each.name: each.type for each in msgspec.structs.fields(Setting
 
 
 def variable(name: str) -> str:
-    """The environment variable of a field, whose name lacks the unit ``_s``."""
+    """Return the environment variable of a field: FOREMASK_RESULT_TTL for ``result_ttl_s``."""
     return PREFIX + name.removesuffix("_s").upper()
 
 
@@ -170,10 +154,10 @@ VARIABLES: Final = {variable(name): name for name in FIELDS}
 
 
 def read_settings(environ: Mapping[str, str], **flags: object) -> Settings:
-    """The settings that ``environ`` and ``flags`` make; a flag wins unless it is None.
+    """Make the settings from ``environ`` and ``flags``; a flag replaces its variable.
 
-    An empty variable counts as not set; a flag's value is checked as its variable's is.
-    Raises SettingsInvalid for an unknown ``FOREMASK_*`` name or an invalid value.
+    Flags that are None and empty variables are ignored. Raises SettingsInvalid for an unknown
+    ``FOREMASK_*`` variable, and for an invalid value of a variable or a flag.
     """
     given: dict[str, object] = {}
     for name, text in sorted(environ.items()):
@@ -195,12 +179,8 @@ def _converted(name: str, value: object) -> Any:  # noqa: ANN401  # as the field
         given = text.lower() if enum else text
         return msgspec.convert(given, kind, strict=False, dec_hook=_parse)
     except (msgspec.ValidationError, FieldInvalid) as error:
-        titles = [
-            meta.title
-            for meta in get_args(kind) + sum(map(get_args, get_args(kind)), ())
-            if isinstance(meta, Meta)
-        ]
-        expected = next(iter(titles), str(error))
+        metas = get_args(kind) + sum(map(get_args, get_args(kind)), ())
+        expected = next((meta.title for meta in metas if isinstance(meta, Meta)), str(error))
         if enum:
             expected = "one of " + ", ".join(enum)
         if kind is Device:

@@ -1,4 +1,4 @@
-"""Files over HTTP: uploads by signed forms, downloads by signed links."""
+"""Uploads by signed forms, and downloads by signed links."""
 
 import time
 from typing import Annotated
@@ -40,11 +40,11 @@ class UploadForm(Struct):
 
     upload_url: Annotated[str, Meta(description="Where to POST the form, within one hour.")]
     upload_fields: Annotated[
-        dict[str, str], Meta(description="To be sent as they are, before the file.")
+        dict[str, str], Meta(description="Form fields to send unchanged, before the file.")
     ]
     file_url: Annotated[
         str,
-        Meta(description="What to send as 'video' afterwards, for one day. Treat it as a secret."),
+        Meta(description="The URL to send as 'video', valid for one day. Keep it secret."),
     ]
 
 
@@ -107,7 +107,7 @@ async def start_upload(request: ApiRequest) -> ASGIResponse:
 async def receive_upload(request: ApiRequest) -> None:
     """Upload a file with its form.
 
-    No token is needed, since the form is signed. Send all fields before the file.
+    The form is signed and needs no token. Send all fields before the file.
     """
     service = request.service
     declared_bytes = calls.declared_size(request, service.limits.max_bytes)
@@ -131,11 +131,11 @@ async def receive_upload(request: ApiRequest) -> None:
 
 
 class FileQuery(Struct):
-    """The query of a signed link."""
-
     expires: str
     signature: str
-    name: Annotated[str, Meta(description="What a browser saves the file as.")] | None = None
+    name: (
+        Annotated[str, Meta(description="The name under which browsers save the file.")] | None
+    ) = None
 
 
 @Operation(
@@ -188,8 +188,8 @@ async def get_file(request: ApiRequest, key: FromPath[str]) -> ASGIApp:
 def _disposition(stored: str, names: list[str]) -> str:
     """Make the header Content-Disposition (RFC 6266).
 
-    The file name is the last of ``names`` that is valid and ends in the stored file's suffix, else
-    ``stored``. The parameter ``filename`` is for old clients, which read only ASCII.
+    It has the last of ``names`` that is a valid file name with the suffix of ``stored``, or else
+    the name ``stored``. Old clients read only the parameter ``filename``, which is ASCII.
     """
     suffix = stored[stored.rfind(".") :]
     for wanted in reversed(names):

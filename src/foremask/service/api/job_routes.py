@@ -1,4 +1,4 @@
-"""Calls that start a job from a clip or a stored mask, and calls that probe, show or preview."""
+"""Calls that start a job, probe or download a clip, or preview a mask."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -41,16 +41,15 @@ SUBMIT_PATHS = (
 """Aliases: the hosted service's SDK, API collection and OpenAPI document use different paths."""
 
 type Make[B] = Callable[[Call[B]], Awaitable[NewJob]]
-"""Checks what a call asks for, and makes its job."""
 
 
 @starts(*SUBMIT_PATHS, body=bodies.JobRequest)
 async def submit(request: ApiRequest) -> ASGIResponse:
     """Start a job.
 
-    The service probes the clip for up to 8 s before it answers, and refuses a clip that it cannot
-    mask. If the origin is too slow for that, the answer is 202, and the job's status reports the
-    error later. Every call that takes a clip also takes it as a file: in a form, after all fields.
+    The service probes the clip for up to 8 s and refuses a clip that it cannot mask. If the origin
+    is slower, the service answers 202, and the job's status reports a later error. To send the clip
+    as a file, send a form with the file after all fields.
     """
     return await _start_from_clip(request, bodies.JobRequest)
 
@@ -59,8 +58,8 @@ async def submit(request: ApiRequest) -> ASGIResponse:
 async def remove_background(request: ApiRequest) -> ASGIResponse:
     """Cut the subject out.
 
-    The result is transparent, with straight alpha, or has a background colour. Status, errors,
-    webhooks and limits are those of a mask's job.
+    The result has straight alpha or a background colour. Status, errors, webhooks and limits are
+    those of foreground_mask.
     """
     return await _start_from_clip(request, bodies.RemoveBackgroundRequest)
 
@@ -79,14 +78,14 @@ async def green_screen(request: ApiRequest) -> ASGIResponse:
 async def replace_background(request: ApiRequest) -> ASGIResponse:
     """Put the subject in front of a picture or a video.
 
-    One of background_url and background is required.
+    Either background_url or background is required.
     """
     return await _start_from_clip(request, bodies.ReplaceBackgroundRequest)
 
 
 @starts("/v2/video/segment/mask_by_key_points", body=bodies.MaskByKeyPointsRequest)
 async def mask_by_key_points(request: ApiRequest) -> ASGIResponse:
-    """Mask an object in all frames, given points on one frame."""
+    """Mask an object in all frames from points on one frame."""
     return await _start_from_clip(request, bodies.MaskByKeyPointsRequest)
 
 
@@ -95,7 +94,6 @@ async def _start_from_clip(request: ApiRequest, kind: type[bodies.JobBody]) -> A
 
 
 async def _job_of_clip(call: Call[bodies.JobBody], *, now: bool = False) -> NewJob:
-    """Probe the clip and the background, and make the job; for ``now`` see `Prober.probe`."""
     body, service, prober = call.body, call.service, call.service.prober
     form, result = body.wanted()
     if body.webhook_url is not None:
@@ -126,9 +124,9 @@ async def _job_of_clip(call: Call[bodies.JobBody], *, now: bool = False) -> NewJ
 async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Make another result from a stored mask.
 
-    The job does not run the network, so it takes seconds. It makes the mask in another preset or
-    with the matte tools, or a cut-out or a composite of the mask's clip. A job that made a cut-out
-    or a composite has stored its mask, too, as it was before any matte tool.
+    The result is the mask in another preset or with matte tools, or a cut-out or composite of its
+    clip. The job does not run the network and takes seconds. Cut-out and composite jobs can be
+    converted too: each has stored its mask without matte tools.
     """
 
     async def make(call: Call[bodies.ConvertRequest]) -> NewJob:
@@ -161,7 +159,7 @@ async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespons
 
 
 def _stored_mask(record: Record) -> str:
-    """Return the key of the job's mask: that of its result, or of the mask stored beside it."""
+    """Return the key of the job's mask, which is its result or stored beside a cut-out."""
     result_key = record.result_key or ""
     if record.kind is ResultKind.MASK:
         return result_key
@@ -175,7 +173,7 @@ def _stored_mask(record: Record) -> str:
 
 
 async def _source_of(service: Service, record: Record, video: str | None) -> Source:
-    """Return the clip of a mask: at the URL ``video``, else the upload that was masked."""
+    """Return the clip at the URL ``video``, or for None the upload that the job masked."""
     if video is not None:
         return service.prober.locate(video)
     result = await records.result_of(service.database, record.request_id)
@@ -243,10 +241,9 @@ def _check_can_be_made_again(quality: str, result: JobResult) -> None:
 async def _start[B: Struct](
     request: ApiRequest, kind: type[B], name: str, make: Make[B]
 ) -> ASGIResponse:
-    """Start a job, or raise the error that refuses it; with ``sync``, wait for its end.
+    """Start a job; with ``sync``, wait for its end. ``name`` is part of the body's hash.
 
-    A request that is sent again with its Idempotency-Key counts against neither rate nor quota, and
-    its clip is not probed again. ``name`` is part of the body's hash.
+    A repeated Idempotency-Key returns the first job: nothing is counted, and no clip is probed.
     """
     service, own = request.service, request.id
     header = request.headers.get("traceparent")
@@ -282,7 +279,7 @@ async def _start[B: Struct](
 
 
 async def _ended(service: Service, token: bytes, job: str, hold_until: float) -> Record | None:
-    """Wait for the job's end until ``hold_until``; None if it has not ended then."""
+    """Wait for the job's end until ``hold_until`` of the monotonic clock; None if it still runs."""
     record = await records.read(service.database, token, job)
     if not record.status.ended:
         await service.ends.wait(job, hold_until - time.monotonic())
@@ -296,7 +293,7 @@ async def _ended(service: Service, token: bytes, job: str, hold_until: float) ->
 async def probe(request: ApiRequest) -> ASGIResponse:
     """Check a clip without starting a job.
 
-    Takes the same body as a job. The answer has the facts of the clip, or the error that a job
+    Takes the body of a job. Answers with the facts of the clip, or with the error that the job
     would get.
     """
     call = await read_call(request, bodies.JobRequest)
@@ -320,8 +317,8 @@ async def probe(request: ApiRequest) -> ASGIResponse:
 async def show_clip(request: ApiRequest) -> ASGIApp:
     """Download a clip through the service.
 
-    The playground shows clips this way. The clip must be one that a job would accept, and have at
-    most 128 MiB.
+    The clip must be one that a job accepts, and have at most 128 MiB. The playground shows clips
+    this way.
     """
     call = await read_call(request, bodies.JobRequest)
     service = call.service
@@ -355,8 +352,8 @@ async def show_clip(request: ApiRequest) -> ASGIApp:
 async def preview(request: ApiRequest) -> ASGIResponse:
     """Mask one picture at once.
 
-    Shows what hints do before a job is started. Takes at most 16 hints, which all apply to this
-    picture: their frame and time are ignored. A token's pictures are masked one after the other.
+    Shows the effect of hints before a job is started. At most 16 hints, which all apply to this
+    picture; their frame and time are ignored. The pictures of one token are masked one by one.
     """
     call = await read_call(request, bodies.PreviewRequest)
     service = call.service

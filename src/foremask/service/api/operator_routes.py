@@ -3,11 +3,12 @@
 import asyncio
 import math
 from collections.abc import Awaitable, Iterator
+from dataclasses import dataclass
 from typing import Literal
 
 from litestar.response.base import ASGIResponse
 from msgspec import Struct
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from foremask.errors import ServiceUnavailable
@@ -24,14 +25,10 @@ OK = "ok"
 
 
 class Health(Struct):
-    """The process answers."""
-
     status: Literal["ok"] = "ok"
 
 
 class Readiness(Struct):
-    """Whether a job would be accepted, and the outcome of each check."""
-
     status: Literal["ready", "unready"]
     checks: dict[str, str]
     sandbox: str
@@ -51,7 +48,7 @@ async def healthz() -> ASGIResponse:
     needs_token=False,
 ).at("GET", "/readyz")
 async def readyz(request: ApiRequest) -> ASGIResponse:
-    """Check that the service can accept a job: database, tables and object store."""
+    """Check that the service can accept a job: its database, tables and object store."""
     service = request.service
     database, objects = await asyncio.gather(
         _outcome(check_schema(service.database)), _outcome(service.objects.check())
@@ -83,33 +80,36 @@ async def _outcome(check: Awaitable[object]) -> str:
     needs_token=False,
 ).at("GET", "/metrics")
 async def metrics(request: ApiRequest) -> ASGIResponse:
-    """Read the Prometheus metrics of all processes; without a database, of this process only."""
-    service, page = request.service, m.LOCAL
+    """Read the Prometheus metrics.
+
+    Without a database, those of the API process that answers; otherwise those of all processes.
+    """
+    service, shown = request.service, m.LOCAL
     disk = service.objects.disk()
     m.DISK_FREE.set(math.nan if disk is None else disk[1])
     try:
         totals = await process_totals.totals(service.database)
-        page = Page(totals, await process_totals.now(service.database))
+        shown = OfAllProcesses(totals, await process_totals.now(service.database))
     except ServiceUnavailable:
         m.DATABASE_UP.set(0)
     else:
         m.DATABASE_UP.set(1)
     headers = {"Cache-Control": "no-store"}
-    return ASGIResponse(body=generate_latest(page), media_type=CONTENT_TYPE_LATEST, headers=headers)
+    return ASGIResponse(
+        body=generate_latest(shown), media_type=CONTENT_TYPE_LATEST, headers=headers
+    )
 
 
-class Page(CollectorRegistry):
-    """This process's own metrics, gauges read from the database, and sums over all processes."""
-
-    def __init__(self, totals: dict[Series, float], now: Now) -> None:
-        super().__init__()
-        self._totals, self._now = totals, now
+@dataclass(frozen=True, slots=True)
+class OfAllProcesses:
+    totals: dict[Series, float]
+    now: Now
 
     def collect(self) -> Iterator[Metric]:
         yield from m.LOCAL.collect()
         for name, (says, labels) in m.NOW.items():
             gauge = GaugeMetricFamily(name, says, labels=labels)
-            for (of, values), number in self._now.items():
+            for (of, values), number in self.now.items():
                 if of == name:
                     gauge.add_metric(values, number)
             yield gauge
@@ -117,10 +117,10 @@ class Page(CollectorRegistry):
             yield self._summed(family)
 
     def _summed(self, family: Metric) -> Metric:
-        """Return the family with sums over all processes; a series that none has counted is 0."""
+        """Return ``family`` with sums over all processes; a series without a count is 0."""
         known = {m.series(sample): 0.0 for sample in family.samples}
         names = {family.name + ending for ending in ("_total", "_bucket", "_sum", "_count")}
-        known |= {series: value for series, value in self._totals.items() if series[0] in names}
+        known |= {series: value for series, value in self.totals.items() if series[0] in names}
         shown = Metric(family.name, family.documentation, family.type)
         for (name, labels), value in sorted(known.items(), key=_order):
             shown.add_sample(name, dict(labels), value)
@@ -128,7 +128,7 @@ class Page(CollectorRegistry):
 
 
 def _order(item: tuple[Series, float]) -> tuple[object, ...]:
-    """Sort samples by name and labels, and buckets from the smallest up."""
+    """Return the sort key: the name, the labels without ``le``, and ``le`` as a number."""
     (name, labels), _ = item
     le = float(dict(labels).get("le", "inf"))
     return name, tuple(each for each in labels if each[0] != "le"), le

@@ -1,7 +1,7 @@
 """Serves the playground, the API reference, the documentation, and the files that they load.
 
-No page loads anything from another server. ``make site`` builds the documentation into ``site``;
-without that folder, ``/docs`` redirects to the API reference.
+``make site`` builds the documentation into ``site``; without it, ``/docs`` redirects to the
+API reference.
 """
 
 import base64
@@ -48,11 +48,10 @@ _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")
 
 
 def select_bytes(headers: Mapping[str, str], size: int, etag: str) -> tuple[int, int, int]:
-    """Return status (200, 206 or 304), start and stop of the bytes that a GET gets (RFC 9110).
+    """Return the status of a GET (200, 206 or 304), and start and stop of its bytes (RFC 9110).
 
-    Several ranges, an unknown unit, or an If-Range of another version get the whole file, as the
-    RFC allows. Dates are ignored, since every file has an ETag. Raises RangeInvalid for a range
-    that begins after the file's end.
+    A header that names several ranges, another unit or another version selects the whole file.
+    Dates are ignored. Raises RangeInvalid for a range that begins after the file's end.
     """
     known = headers.get("if-none-match", "").split(",")
     if not {"*", etag}.isdisjoint(tag.strip().removeprefix("W/") for tag in known):
@@ -79,19 +78,15 @@ def select_bytes(headers: Mapping[str, str], size: int, etag: str) -> tuple[int,
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One file; ``packed`` is its gzip, or None for types that are compressed already.
-
-    ``policy`` allows our own files, and the inline scripts of this file.
-    """
-
     content: bytes
     packed: bytes | None
+    """The content in gzip; None for types that are compressed already."""
     media_type: str
     etag: str
     policy: str
 
     def answer(self, request: ApiRequest) -> ASGIResponse:
-        """Return the file or the requested range; browsers need ranges to seek in a video."""
+        """Answer with the file or the requested range, which browsers need to seek in a video."""
         headers = {
             "Accept-Ranges": "bytes",
             "Cache-Control": "no-cache",
@@ -113,12 +108,11 @@ class Page:
 
 @cache
 def read_pages(folder: str = "static") -> dict[str, Page]:
-    """Read every file below ``folder`` of this package; empty if the folder is missing."""
     return read_folder(Path(__file__).with_name(folder))
 
 
 def read_folder(root: Path) -> dict[str, Page]:
-    """Read every file below ``root``, by its relative path; empty if the folder is missing."""
+    """Return the files below ``root`` by their relative paths; empty if ``root`` is missing."""
     styles = root / STYLE_HASHES
     allowed = styles.read_text(encoding="utf-8").split() if styles.is_file() else []
     return {
@@ -129,7 +123,7 @@ def read_folder(root: Path) -> dict[str, Page]:
 
 
 def page_of(content: bytes, suffix: str, styles: Iterable[str] = ()) -> Page:
-    """Make the page of a file; its policy allows the inline styles with the hashes ``styles``."""
+    """Make the page of a file. Its policy allows its own scripts, and styles of these hashes."""
     packed = gzip.compress(content, mtime=0) if suffix in SMALLER_BY_GZIP else None
     etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
     scripts = _INLINE_SCRIPT.findall(content) if suffix == ".html" else []
@@ -148,7 +142,6 @@ def _allow(digests: Iterable[str]) -> str:
     status_code=200,
 )
 async def page(request: ApiRequest) -> ASGIResponse:
-    """Serve the playground at ``/``, the API reference, the documentation, and their files."""
     folder, _, name = request.scope["path"].strip("/").partition("/")
     has_site = bool(read_pages("site"))
     if folder == "docs" and not (has_site and name):

@@ -1,4 +1,4 @@
-"""Reads, lists, cancels, renames and deletes the jobs of a token."""
+"""Calls that read, list, cancel, rename and delete the jobs of a token."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -29,61 +29,54 @@ LINK_S = 86_400
 MAX_STRIP_BYTES = 4 << 20
 STATUS_PATH = "/v2/status/{request_id:str}"
 JOB_PATH = "/v2/jobs/{request_id:str}"
-type Act = Callable[[Database, bytes, str], Awaitable[Record]]
 _REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 
 
 class Strip(Struct):
-    """Coverage and change of each frame of a mask."""
-
     frames: Annotated[
         list[tuple[float, float, float]],
-        Meta(description="Time in seconds, coverage, change since the frame before."),
+        Meta(description="For each frame: time in seconds, coverage, change."),
     ]
 
 
 class NewestMask(Struct):
-    """The newest mask of a job under way."""
-
     mask: Annotated[
         bytes | None, Meta(description="A grey PNG in base64; white is the foreground.")
     ]
 
 
 class ListedJob(JobStatus, kw_only=True):
-    """A job in a list: its status without the report, its times, and what was requested."""
+    """A job's status without the report, its times, and what was requested."""
 
     output_container_and_codec: Literal[FORMS] | None = None  # type: ignore[valid-type]
     created_at: datetime
     ended_at: datetime | None = None
-    name: Annotated[str, Meta(description="The clip's file name, where it is known.")] | None = None
-    quality: Annotated[Quality, Meta(description="Absent of a conversion.")] | None = None
-    source_url: Annotated[str, Meta(description="The clip, while it is stored.")] | None = None
+    name: Annotated[str, Meta(description="The clip's file name, if known.")] | None = None
+    quality: Annotated[Quality, Meta(description="Absent for a conversion.")] | None = None
+    source_url: (
+        Annotated[str, Meta(description="A link to the clip while it is stored.")] | None
+    ) = None
 
 
 class JobPage(Struct):
-    """One page of the list of jobs, the newest first."""
-
     jobs: list[ListedJob]
     next: Annotated[
-        str | None, Meta(description="What to send as before for the page that follows.")
+        str | None, Meta(description="The value of 'before' for the next page; null on the last.")
     ]
 
 
 class JobsQuery(Struct):
-    """Which jobs to list."""
-
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = PAGE
-    before: Annotated[str, Meta(min_length=1, description="The page's next.")] | None = None
+    before: Annotated[str, Meta(min_length=1, description="The 'next' of a page.")] | None = None
     conversions: Annotated[
         Literal["true", "false"],
-        Meta(description="Whether to list jobs that only encoded a mask in another preset."),
+        Meta(description="Whether to list the jobs of /convert."),
     ] = "true"
 
 
 @route([STATUS_PATH, JOB_PATH], http_method="OPTIONS", status_code=204)
 async def methods(request: ApiRequest, request_id: FromPath[str]) -> Response[None]:
-    """Answer with all methods of the path; Litestar's own answer lists those of one handler."""
+    """Answer with all methods of the path; Litestar's own answer lists only one handler's."""
     is_status = request.scope["path_template"].startswith("/v2/status")
     allowed = "DELETE, GET, HEAD, OPTIONS" if is_status else "DELETE, GET, HEAD, OPTIONS, POST"
     return Response(None, status_code=204, headers={"Allow": allowed})
@@ -99,13 +92,15 @@ async def read_status(request: ApiRequest, request_id: FromPath[str]) -> ASGIRes
 async def cancel(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Cancel a job.
 
-    The job's status becomes ERROR with code 410 and reason cancelled. A job that has ended stays as
-    it is.
+    Its status becomes ERROR with code 410 and reason cancelled. A job that has ended does not
+    change.
     """
     return await _status_after(records.cancel, request, request_id)
 
 
-async def _status_after(act: Act, request: ApiRequest, job: str) -> ASGIResponse:
+async def _status_after(
+    act: Callable[[Database, bytes, str], Awaitable[Record]], request: ApiRequest, job: str
+) -> ASGIResponse:
     service, token = request.service, read_token(request)
     record = await act(service.database, token, _possible(job))
     return json_answer(records.status_body(record, service.objects.link))
@@ -135,8 +130,8 @@ async def list_jobs(request: ApiRequest) -> ASGIResponse:
 async def read_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Read one job of the list.
 
-    Returns the job's entry in the list, and source_url while the clip is stored. The links to the
-    result and to the clip lead to this service and are valid for one day.
+    The answer also has source_url while the clip is stored. Links to the result and the clip lead
+    to this service and are valid for one day.
     """
     record = await job_of(request.service, read_token(request), request_id)
     return await _whole_entry(request.service, record)
@@ -161,8 +156,8 @@ async def rename_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResp
 async def delete_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Delete a job.
 
-    Deletes the job's result and its record; a job under way is cancelled first. An uploaded clip is
-    kept as long as any other upload.
+    Cancels a job under way, and deletes its result and record. An uploaded clip is kept as long as
+    other uploads.
     """
     service, token = request.service, read_token(request)
     record = await records.delete(service.database, token, _possible(request_id))
@@ -197,15 +192,14 @@ def _entry(record: Record, link: Callable[[str, int, str], str]) -> ListedJob:
 async def read_strip(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Read coverage and change of each frame.
 
-    For each frame of a completed job: its time in seconds, its coverage (the share of the frame
-    that is foreground), and the change of the mask since the previous frame, both from 0 to 1.
+    Coverage is the share of a frame that is foreground; change is the difference of its mask from
+    the previous frame's mask. Both are from 0 to 1. The job must have completed.
     """
     service = request.service
     record = await completed(service, read_token(request), request_id)
+    key = sibling_key(record.result_key or "", STRIP)
     try:
-        rows = await service.objects.read(
-            sibling_key(record.result_key or "", STRIP), 0, MAX_STRIP_BYTES
-        )
+        rows = await service.objects.read(key, 0, MAX_STRIP_BYTES)
     except ObjectLost:
         raise RequestUnknown("This mask has no strip.", param="request_id") from None
     return json_answer(Answer(request_id, {"frames": msgspec.Raw(rows)}))
@@ -217,8 +211,8 @@ async def read_strip(request: ApiRequest, request_id: FromPath[str]) -> ASGIResp
 async def read_newest_mask(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """See the newest mask of a job under way.
 
-    Returns a small picture of the newest frame's mask, before its edges are refined; null before
-    the first mask and after the job's end. A new picture comes about every two seconds.
+    Returns a small picture of the newest frame's mask before its edges are refined. Returns null
+    before the first mask and after the job's end. The picture changes about every two seconds.
     """
     service = request.service
     record = await job_of(service, read_token(request), request_id)
@@ -229,12 +223,12 @@ async def read_newest_mask(request: ApiRequest, request_id: FromPath[str]) -> AS
 
 
 async def job_of(service: Service, token: bytes, job: str) -> Record:
-    """Read the token's job with this id. Raises TokenInvalid or RequestUnknown."""
+    """Read the token's job with the id ``job``. Raises TokenInvalid or RequestUnknown."""
     return await records.read(service.database, token, _possible(job))
 
 
 async def completed(service: Service, token: bytes, job: str) -> Record:
-    """Read a job. Raises RequestUnknown if it has not completed, or its result has been deleted."""
+    """Read a completed job. Raises RequestUnknown also if its result has been deleted."""
     record = await job_of(service, token, job)
     if record.result_key is None:
         raise RequestUnknown(
@@ -245,5 +239,5 @@ async def completed(service: Service, token: bytes, job: str) -> Record:
 
 
 def _possible(job: str) -> str:
-    """Return ``job`` if it can be an id, else "-", which no job has: PostgreSQL refuses NUL."""
+    """Return ``job`` if it can be an id, else "-", which no job has. PostgreSQL refuses NUL."""
     return job if _REQUEST_ID.fullmatch(job) else "-"

@@ -1,4 +1,4 @@
-"""Structured logs of foremask and its libraries: a line per event, as JSON or for a terminal."""
+"""Structured logs of foremask and its libraries, as JSON or for a terminal."""
 
 import logging
 import sys
@@ -20,8 +20,8 @@ def configure_logs(
 ) -> None:
     """Send every log line of this process to ``stream``, by default standard error.
 
-    Each line has ``timestamp`` (UTC), ``level``, ``event``, ``logger``, the ``process`` if it is
-    named, and what is bound to structlog's context: ``request_id``, ``attempt``.
+    Each line has ``timestamp`` (UTC), ``level``, ``event``, ``logger``, ``process`` unless empty,
+    and structlog's context, such as ``request_id``.
     """
     stream = stream or sys.stderr
     number = logging.getLevelNamesMapping()[level.upper()]
@@ -56,7 +56,6 @@ def configure_logs(
 
 
 def _rendering(stream: TextIO) -> list[Processor]:
-    """Processors that render lines in colours for a terminal, else as JSON."""
     first = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     if stream.isatty():
         plain = structlog.dev.plain_traceback

@@ -1,12 +1,10 @@
-"""All metrics; prometheus_client holds their values in this process.
-
-They are for operators who look into an incident; text from a caller never becomes a label.
-"""
+"""All metrics. No text from a caller becomes a label."""
 
 from functools import partial
 from typing import Final
 
 import prometheus_client as prometheus
+from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from foremask.options import Quality
@@ -16,10 +14,10 @@ prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
 type Series = tuple[str, tuple[tuple[str, str], ...]]
 """The name of a sample, and its labels sorted by name."""
 
-LOCAL: Final = prometheus.REGISTRY
+LOCAL: Final[Collector] = prometheus.REGISTRY
 """Metrics of one API process."""
 SHARED: Final = prometheus.CollectorRegistry()
-"""Metrics that service/jobs/process_totals.py sums over all processes: docs/adr/0070."""
+"""Metrics that `CountReporter` sums over all processes: docs/adr/0070."""
 
 _QUICK_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _SLOW_S = (0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600, 7200, 14400)
@@ -38,30 +36,18 @@ HTTP_SECONDS = prometheus.Histogram(
 )
 DATABASE_UP = prometheus.Gauge(
     "foremask_database_up",
-    "1 when the database answered this reading; else what is read from it is left out",
+    "1 if the database answered; else metrics that are read from it are absent",
 )
 DISK_FREE = prometheus.Gauge(
-    "foremask_disk_free_bytes", "Free space of the local store's disk; nothing with a bucket"
+    "foremask_disk_free_bytes", "Free space of the local store's disk; NaN with a bucket"
 )
 NOW: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "foremask_jobs": ("Jobs that have not ended", ("status",)),
     "foremask_queue_depth": ("Steps that wait for a worker", ("queue",)),
-    "foremask_queue_oldest_wait_seconds": (
-        "How long the one that has waited longest has waited",
-        ("queue",),
-    ),
-    "foremask_stored_bytes": (
-        "Bytes that count against the tokens' storage quotas: uploads, sources, results",
-        (),
-    ),
-    "foremask_processes": (
-        "Processes that were seen in the last 20 s, by what confines their media children",
-        ("kind", "sandbox"),
-    ),
-    "foremask_mask_slots": (
-        "Segments that the workers seen in the last 20 s mask at once",
-        (),
-    ),
+    "foremask_queue_oldest_wait_seconds": ("Wait of the oldest entry in the queue", ("queue",)),
+    "foremask_stored_bytes": ("Bytes of uploads, sources and results that quotas count", ()),
+    "foremask_processes": ("Processes seen in the last 20 s, by sandbox", ("kind", "sandbox")),
+    "foremask_mask_slots": ("Segments that workers seen in the last 20 s mask at once", ()),
 }
 """Gauges that `process_totals.now` reads from the database: help text and label names."""
 
@@ -79,23 +65,21 @@ FRAMES = _Together("foremask_frames_masked_total", "Frames that were masked", ("
 MASKING_SECONDS = _Together(
     "foremask_masking_seconds_total", "Time that masking took", ("quality",)
 )
-RESCUES = _Together("foremask_rescues_total", "Steps taken back from a worker that was lost")
+RESCUES = _Together("foremask_rescues_total", "Steps taken back from a lost worker")
 FENCED = _Together(
-    "foremask_fenced_writes_total", "Results refused because their worker had lost the step"
+    "foremask_fenced_writes_total", "Results refused from workers that had lost the step"
 )
 WEBHOOK_ATTEMPTS = _Together(
     "foremask_webhook_attempts_total", "Webhooks sent, by outcome", ("outcome",)
 )
 HELD_BACK = _Together(
-    "foremask_held_back_total",
-    "Times a limit that shares the service between tokens held one back, by limit",
-    ("limit",),
+    "foremask_held_back_total", "Calls delayed or refused by a limit of a token", ("limit",)
 )
 DATABASE_ERRORS = _Together(
-    "foremask_database_errors_total", "Calls that met a database that did not answer"
+    "foremask_database_errors_total", "Calls that the database did not answer"
 )
 OBJECT_ERRORS = _Together(
-    "foremask_object_store_errors_total", "Calls that met an object store that did not answer"
+    "foremask_object_store_errors_total", "Calls that the object store did not answer"
 )
 
 HELD_BACK_BY: Final = (
@@ -108,10 +92,10 @@ HELD_BACK_BY: Final = (
     "too_many_frames",
     "url_too_slow",
 )
-"""Limits that tokens share: first those where tokens take turns, then reasons of errors."""
+"""Limits that tokens share: four where tokens take turns, and four reasons of errors."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 
-# Each series starts at 0, since Prometheus sees no increase in the first value of a series.
+# Each series starts at 0: Prometheus counts no increase for the first value of a series.
 for _outcome in ("delivered", "pending", "given_up"):
     WEBHOOK_ATTEMPTS.labels(_outcome)
 for _limit in HELD_BACK_BY:
@@ -122,22 +106,21 @@ for _quality in Quality:
 
 
 def answered(method: str, route: str, status: int, seconds: float) -> None:
-    """Count one HTTP answer; ``route`` is the pattern, not the path that was asked for."""
+    """Count an HTTP answer; ``route`` is the pattern of the path, with parameter names."""
     HTTP_REQUESTS.labels(method if method in _METHODS else "other", route, str(status)).inc()
     HTTP_SECONDS.labels(route).observe(seconds)
 
 
 def refused(reason: str) -> None:
-    """Count an error of a limit that tokens share; ignore every other reason."""
+    """Count an error of a limit in `HELD_BACK_BY`; ignore other reasons."""
     if reason in HELD_BACK_BY:
         HELD_BACK.labels(reason).inc()
 
 
 def counted() -> dict[Series, float]:
-    """The values of the `SHARED` metrics of this process since its start."""
+    """Return the values of the `SHARED` metrics since this process started."""
     return {series(each): each.value for family in SHARED.collect() for each in family.samples}
 
 
 def series(sample: Sample) -> Series:
-    """The key under which the values of a sample are summed."""
     return sample.name, tuple(sorted(sample.labels.items()))

@@ -1,7 +1,6 @@
-"""Sends one trace per job, from POST to webhook, by OTLP; only here is OpenTelemetry used.
+"""Sends one trace per job, from POST to webhook, by OTLP (docs/adr/0070).
 
-Traces are off, and OpenTelemetry is not loaded, until `open_traces` gets the address of a
-collector. The W3C ``traceparent`` of a job's first span is stored with the job (docs/adr/0070).
+OpenTelemetry is used only here, and is not loaded until `open_traces` gets a collector's address.
 """
 
 from collections.abc import Iterator
@@ -24,19 +23,17 @@ _provider: "TracerProvider | None" = None
 
 
 class Span:
-    """A span to which facts can be added; it ignores them while traces are off."""
-
     def __init__(self, real: "trace.Span | None" = None) -> None:
         self._real = real
 
     def note(self, **facts: Fact) -> None:
-        """Add attributes to the span, except those that are None."""
+        """Add attributes that are not None; do nothing while traces are off."""
         if self._real is not None:
             self._real.set_attributes({k: v for k, v in facts.items() if v is not None})
 
     @property
     def traceparent(self) -> str | None:
-        """The W3C header that names the span; None while traces are off."""
+        """The W3C header ``traceparent`` of the span; None while traces are off."""
         if self._real is None:
             return None
         from opentelemetry import trace
@@ -50,8 +47,8 @@ class Span:
 def open_traces(otlp_url: str | None, process: str) -> None:
     """Send this process's spans to the collector at ``otlp_url``; None leaves traces off.
 
-    OpenTelemetry reads its own variables: OTEL_EXPORTER_OTLP_HEADERS, OTEL_TRACES_SAMPLER,
-    OTEL_SERVICE_NAME…. Raises SettingsInvalid when its libraries are not installed.
+    OpenTelemetry's own variables, such as OTEL_TRACES_SAMPLER, apply too. Raises SettingsInvalid if
+    OpenTelemetry is not installed.
     """
     global _provider  # one per process, like the log
     if otlp_url is None:
@@ -79,7 +76,7 @@ def open_traces(otlp_url: str | None, process: str) -> None:
 
 
 def close_traces() -> None:
-    """Send what has not been sent, and turn traces off."""
+    """Send the remaining spans, and turn traces off."""
     global _provider
     if _provider is not None:
         _provider.shutdown()
@@ -90,10 +87,11 @@ def close_traces() -> None:
 def span(
     name: str, traceparent: str | None = None, *, is_first: bool = False, **facts: Fact
 ) -> Iterator[Span]:
-    """Open a span; its parent is that of ``traceparent``, or else the span open in this process.
+    """Open a span below the span that ``traceparent`` names, or else below the current span.
 
-    Without a parent, only a request's first span is recorded; an invalid header is ignored. The
-    span gets the logging context as attributes. It records only the reason of an error.
+    A span without a parent is recorded only with ``is_first``, for an HTTP request. An invalid
+    ``traceparent`` is ignored. Attributes are ``facts`` and structlog's context. Of an error, the
+    span records the reason, not the message.
     """
     if _provider is None:
         yield Span()

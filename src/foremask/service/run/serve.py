@@ -6,6 +6,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 import msgspec
@@ -25,33 +26,32 @@ FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
 LIVED_S = 30.0  # after a run of this length, the pause before a restart is short again
 
-Say = Callable[[str], None]
+type Say = Callable[[str], None]
 
 log = structlog.get_logger(__name__)
 
 
 def serve(settings: Settings, say: Say) -> None:
-    """Run everything until SIGTERM or Ctrl-C; ``say`` prints the greeting once.
+    """Run database, API and workers until SIGTERM or Ctrl-C; call it from the main thread.
 
-    All processes that it starts end with this one, even if it is killed. Call it from the main
-    thread.
+    All processes that it starts end with this one, even by kill -9.
     """
-    level_of(settings.sandbox)  # refuse here, once, settings that every process would refuse
+    level_of(settings.sandbox)  # refuse here, once, what every process would refuse
     check_device(settings.device, settings.sandbox)
-    postgres = None
-    if settings.database_url is None:
-        postgres = EmbeddedPostgres(settings.data_dir, settings.postgres_bin)
-        postgres.start()
-        settings = msgspec.structs.replace(settings, database_url=postgres.url)
+    if settings.database_url is not None:
+        asyncio.run(_serve(settings, None, say))
+        return
+    postgres = EmbeddedPostgres(settings.data_dir, settings.postgres_bin)
+    postgres.start()
     try:
+        settings = msgspec.structs.replace(settings, database_url=postgres.url)
         asyncio.run(_serve(settings, postgres, say))
     finally:
-        if postgres is not None:
-            postgres.stop()
+        postgres.stop()
 
 
 async def prepare(settings: Settings, say: Say) -> str:
-    """Bring the schema up to date, make the first token, and return the address for a browser."""
+    """Migrate the database, make the first token, and return the playground's address."""
     if settings.database_url is None:
         raise ServiceUnavailable("there is no database to prepare")
     await migrate(settings.database_url)
@@ -74,38 +74,34 @@ async def _serve(settings: Settings, postgres: EmbeddedPostgres | None, say: Say
     page = await prepare(settings, say)
     environ = environment(settings, os.environ)
     command = (sys.executable, "-m", "foremask")
-    members = [Member("api", (*command, "api"), environ)]
-    members += [
-        Member(f"worker-{number}", (*command, "worker"), environ | share_of_one(settings))
-        for number in range(1, settings.workers + 1)
-    ]
+    work = [Member("api", (*command, "api"), environ).run(), _greet(settings, page, say)]
+    for index in range(1, settings.workers + 1):
+        own = environ | share_of_one(settings)
+        work.append(Member(f"worker-{index}", (*command, "worker"), own).run())
+    if postgres is not None:
+        work.append(postgres.watch())
     async with asyncio.TaskGroup() as tasks:
-        watching = [tasks.create_task(member.run()) for member in members]
-        if postgres is not None:
-            watching.append(tasks.create_task(postgres.watch()))
-        watching.append(tasks.create_task(_greet(settings, page, say)))
+        running = [tasks.create_task(each) for each in work]
         await stop_requested.wait()
-        for task in watching:
+        for task in running:
             task.cancel()
 
 
 async def _greet(settings: Settings, page: str, say: Say) -> None:
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
-    while True:
-        try:
+    writer = None
+    while writer is None:
+        with suppress(OSError):
             _, writer = await asyncio.open_connection(host, settings.port)
-        except OSError:
-            await asyncio.sleep(0.05)
-            continue
-        writer.close()
-        say(f"Clips are decoded in a sandbox: {level_of(settings.sandbox)}")
-        say(f"Try it in a browser: {page}")
-        say(f"foremask listens on {settings.base_url}; stop it with Ctrl-C")
-        return
+        await asyncio.sleep(0.05)
+    writer.close()
+    say(f"Clips are decoded in a sandbox: {level_of(settings.sandbox)}")
+    say(f"Try it in a browser: {page}")
+    say(f"foremask listens on {settings.base_url}; stop it with Ctrl-C")
 
 
 def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Environment variables with these settings for a child process, without the first token."""
+    """Return ``environ`` with ``settings`` as variables for a child, without the first token."""
     variables = dict(environ)
     for each in msgspec.structs.fields(settings):
         value = getattr(settings, each.name)
@@ -113,21 +109,19 @@ def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str
             value = ",".join(str(part) for part in value) or None
         if value is not None:
             variables[variable(each.name)] = str(value)
-    variables.pop(
-        variable("bootstrap_token"), None
-    )  # the token is in the database; readers of our environment need not see it
+    variables.pop(variable("bootstrap_token"), None)  # other processes can read an environment
     return variables
 
 
 def share_of_one(settings: Settings) -> dict[str, str]:
-    """Environment variables of a worker process: it masks one clip, in its share of memory."""
+    """Return the variables of a worker that masks one clip in its share of the memory."""
     job_memory = settings.job_memory or share_of_memory(settings.workers)
     return {variable("workers"): "1", variable("job_memory"): str(job_memory)}
 
 
 @dataclass(slots=True)
 class Member:
-    """One process of the service; it is restarted, after a growing pause, whenever it ends."""
+    """A process of the service, restarted after a growing pause whenever it ends."""
 
     name: str
     command: tuple[str, ...]
@@ -135,7 +129,6 @@ class Member:
     process: asyncio.subprocess.Process | None = None
 
     async def run(self) -> None:
-        """Keep the process running until cancelled, then stop it by SIGTERM."""
         pause_s = FIRST_PAUSE_S
         try:
             while True:
@@ -157,14 +150,12 @@ class Member:
             await self._stop()
 
     async def _stop(self) -> None:
-        process = self.process
-        if process is None or process.returncode is not None:
+        if self.process is None or self.process.returncode is not None:
             return
-        process.terminate()
+        self.process.terminate()
         try:
-            async with asyncio.timeout(STOP_S):
-                await process.wait()
+            await asyncio.wait_for(self.process.wait(), STOP_S)
         except TimeoutError:
             log.warning("member.killed", name=self.name)
-            process.kill()
-            await process.wait()
+            self.process.kill()
+            await self.process.wait()
