@@ -54,7 +54,7 @@ async def test_the_page_shows_the_sums_in_order(database: Database) -> None:
         " on conflict do nothing"
     )
     totals, now = await process_totals.totals(database), await process_totals.now(database)
-    text = generate_latest(operator_routes.Page(totals, now)).decode()
+    text = generate_latest(operator_routes.OfAllProcesses(totals, now)).decode()
     buckets = [
         float(line.rpartition(" ")[2])
         for line in text.splitlines()
