@@ -1,48 +1,43 @@
-"""Every error of foremask: what happened, what it means to callers, and what to do about it.
-
-Each class is one heading of docs/errors.md, in the same order. `ForemaskError` explains their
-attributes. The command line has three more errors in cli/exits.py.
-"""
+"""Every error of the library and the service; docs/errors.md lists them in the same order."""
 
 import re
 from http import HTTPStatus
 from typing import ClassVar, Final
 
-X264_OPTIONS: Final = "-c:v libx264 -crf 16"
-"""ffmpeg's options to re-encode a clip without visible loss, for all hints that name some."""
-
 BY_REASON: Final[dict[str, type["ForemaskError"]]] = {}
-"""From a reason to its class, for all classes whose modules are loaded."""
+"""The class of each reason; a module adds its classes when it is loaded."""
 
 
 class ForemaskError(Exception):
-    """Anything that foremask refuses or fails at.
+    """The base class of all errors.
 
-    ``details`` is a sentence with the numbers; ``param`` is the name of the field at fault, if
-    any; ``limit`` and ``actual`` are the allowed and the actual number.
+    ``details`` is a sentence with the numbers. ``param`` names the field or argument at fault.
+    ``limit`` and ``actual`` are the allowed and the actual number. Each of the
+    three may be None.
 
-    Each class has a ``reason``, one stable word for programs: by default its name in snake case.
-    ``status`` is the HTTP status of the API's answer, ``usual_param`` the ``param`` of an error
-    that has none, ``remedy`` a sentence or two of Markdown for the API's callers, and
-    ``cli_remedy`` one for people at a terminal.
+    ``reason`` is a stable word for programs, by default the class's name in snake case.
+    ``status`` is the HTTP status of the API's answer. ``usual_param`` replaces an absent
+    ``param``. ``means`` and ``remedy`` are Markdown for the API's callers; ``cli_remedy`` is for
+    people at a terminal.
     """
 
     reason: ClassVar[str] = "internal"
     status: ClassVar[int] = 500
     usual_param: ClassVar[str | None] = None
+    means: ClassVar[str] = ""
     remedy: ClassVar[str] = ""
     cli_remedy: ClassVar[str] = ""
 
     def __init_subclass__(cls) -> None:
+        if "means" in vars(cls):
+            cls.__doc__ = cls.means
         if not {"reason", "remedy"} & vars(cls).keys():
             return
         if "reason" not in vars(cls):
             cls.reason = re.sub(r"\B[A-Z]", r"_\g<0>", cls.__name__).lower()
         if not cls.cli_remedy:
             cls.cli_remedy = cls.remedy
-        known = BY_REASON.setdefault(cls.reason, cls)
-        if known is not cls:
-            raise TypeError(f"{cls.__name__} and {known.__name__} have one reason: {cls.reason}")
+        BY_REASON[cls.reason] = cls
 
     def __init__(
         self,
@@ -59,7 +54,7 @@ class ForemaskError(Exception):
         self.actual = actual
 
     def facts(self) -> dict[str, object]:
-        """The fields of the error, as the API returns them and as a job's columns keep them."""
+        """The error as JSON: in the API's answers, and in a job's row."""
         extras = {
             "param": self.param or self.usual_param,
             "limit": self.limit,
@@ -81,7 +76,7 @@ class ClipRefused(ForemaskError):
 
 
 class Failed(ForemaskError):
-    """Our fault, not the caller's."""
+    """The service or the machine is at fault, not the caller."""
 
     cli_remedy = "`foremask doctor` shows what is wrong."
 
@@ -101,14 +96,14 @@ class BadRequest(ForemaskError):
 
 
 class UrlRefused(ForemaskError):
-    """An address that the caller chose cannot be used."""
+    """A URL in the request cannot be used."""
 
     status = 422
     cli_remedy = "Check the URL, or download the clip and name the file."
 
 
 class Busy(ForemaskError):
-    """Try again after ``retry_after_s`` seconds; after ``reset_s`` the full limit is back."""
+    """A retry after ``retry_after_s`` seconds may succeed; after ``reset_s``, all limits reset."""
 
     status = 429
     cli_remedy = "Wait, and run it again."
@@ -117,7 +112,7 @@ class Busy(ForemaskError):
 
 
 class Ended(ForemaskError):
-    """The job ended on request."""
+    """The job was cancelled, or its result is deleted."""
 
     status = 410
     cli_remedy = "Submit the clip again."
@@ -127,8 +122,7 @@ class Ended(ForemaskError):
 
 
 class TokenMissing(Denied):
-    """The request carries no token."""
-
+    means = "The request carries no token."
     usual_param = "api_token"
     remedy = (
         "Send the header `api_token: YOUR_TOKEN`. Behind nginx or gunicorn, which drop headers "
@@ -137,194 +131,165 @@ class TokenMissing(Denied):
 
 
 class TokenInvalid(Denied):
-    """The token is unknown, revoked or expired."""
-
+    means = "The token is unknown, revoked or expired."
     usual_param = "api_token"
-    remedy = "`foremask token list` shows which are good, `foremask token create` makes one."
+    remedy = "`foremask token list` shows the valid tokens; `foremask token create` makes one."
 
 
 class QuotaExhausted(Denied):
-    """The token has used up its quota."""
-
+    means = "The token has used up its quota."
     remedy = "Ask the operator for a token with a larger `--quota`."
 
 
 class LinkInvalid(Denied):
-    """A signed download link or an upload form is invalid or has expired."""
-
-    remedy = "Read the job's status again: it has a fresh link."
+    means = "A signed download link or an upload form is invalid or has expired."
+    remedy = "Read the job's status again, which has a new link, or ask for a new form."
 
 
 class PathUnknown(BadRequest):
-    """No such path."""
-
+    means = "No such path."
     status = 404
     remedy = "Check the path and the version in it: `POST /v2/video/segment/foreground_mask`."
 
 
 class RequestUnknown(BadRequest):
-    """No such job for this token, or its record has expired."""
-
+    means = "No such job for this token, or its record has expired."
     status = 404
-    remedy = "Use the token that submitted the job; records go a week after their results."
+    remedy = "Use the token that submitted the job. Records are deleted a week after their results."
 
 
 class MethodNotAllowed(BadRequest):
-    """The path exists, but not for this method."""
-
-    allow: str = "GET, HEAD, POST, DELETE, OPTIONS"  # the header of the answer
+    means = "The path exists, but not for this method."
+    allow: str = "GET, HEAD, POST, DELETE, OPTIONS"  # the answer's header Allow
 
     status = 405
     remedy = "The `Allow` header of the answer names the methods."
 
 
 class BodyTooLarge(BadRequest):
-    """The request body is over its limit."""
-
+    means = "The request body is over its limit."
     status = 413
     remedy = "Send the video's URL, not the video; files go through `POST /v2/video/upload`."
 
 
 class ContentTypeWrong(BadRequest):
-    """The body's ``Content-Type`` is not one that the path takes."""
-
+    means = "The body's `Content-Type` is not one that the path takes."
     reason, status = "content_type", 415
     remedy = "Send `Content-Type: application/json`."
 
 
 class BadJson(BadRequest):
-    """The body is empty, or not one JSON object with distinct keys in UTF-8."""
-
+    means = "The body is empty, or not one JSON object with distinct keys in UTF-8."
     status = 400
     remedy = "Send one JSON object in UTF-8, each key once."
 
 
 class VideoMissing(BadRequest):
-    """The field ``video`` is missing or null."""
-
+    means = "The field `video` is missing or null."
     remedy = "Add the field `video` with the clip's URL."
 
 
 class VideoInvalid(BadRequest):
-    """The field ``video`` is not a URL of at most 8 KiB."""
-
+    means = "The field `video` is not a URL of at most 8 KiB."
     remedy = "Give `video` one absolute URL, percent-encoded, of at most 8 KiB."
 
 
 class PresetUnknown(BadRequest):
-    """``output_container_and_codec`` is none of the nine names."""
-
-    remedy = "Use one of the nine names; leave the field out for `mp4_h264`."
+    means = "`output_container_and_codec` does not name a preset."
+    remedy = "Use one of the names in `details`, or leave the field out."
 
 
 class FieldInvalid(ForemaskError, ValueError):
-    """Another field, or an argument, has an invalid value."""
-
+    means = "Another field, or an argument, has an invalid value."
     status = 422
-    remedy = "`param` names the field, `details` what it may be."
+    remedy = "`param` names the field; `details` says which values are valid."
     cli_remedy = "`foremask COMMAND --help` has the usage."
 
 
 class FormInvalid(BadRequest):
-    """An upload's multipart form cannot be read, or has no file after its fields."""
-
+    means = "An upload's multipart form cannot be read, or has no file after its fields."
     reason, status = "bad_form", 400
     remedy = "Send multipart/form-data: all fields first (the `upload_fields`), the file last."
 
 
 class RangeInvalid(BadRequest):
-    """The requested bytes are past the end of the file."""
-
+    means = "The requested bytes are past the end of the file."
     status = 416
-    remedy = "Ask for bytes inside the file: `Content-Range` in the answer has its size."
+    remedy = "Ask for bytes inside the file; the answer's `Content-Range` has the file's size."
 
 
 class WebhookInvalid(BadRequest):
-    """``webhook_url`` is no public http(s) URL."""
-
+    means = "`webhook_url` is no public http(s) URL."
     remedy = "Use a public http(s) URL, or let the operator set `FOREMASK_ALLOW_PRIVATE`."
 
 
 class IdempotencyMismatch(BadRequest):
-    """The Idempotency-Key was used before with another body."""
-
+    means = "The Idempotency-Key was used before with another body."
     usual_param = "Idempotency-Key"
-    remedy = "Use a new `Idempotency-Key` for a new body; the old key keeps its answer."
+    remedy = "Use a new `Idempotency-Key` for each new body."
 
 
 class HttpInvalid(BadRequest):
-    """The bytes on the connection are not an HTTP/1.1 request."""
-
+    means = "The bytes on the connection are not an HTTP/1.1 request."
     reason, status = "bad_http", 400
     remedy = "`details` says what cannot be read; the connection is closed after the answer."
 
 
 class TargetTooLong(BadRequest):
-    """The request line is over its limit."""
-
+    means = "The request line is over its limit."
     status = 414
     remedy = "Shorten path and query; a clip's URL belongs into the JSON body."
 
 
 class HeadersTooLarge(BadRequest):
-    """The request's headers are over their limit."""
-
+    means = "The request's headers are over their limit."
     status = 431
     remedy = "Send fewer headers: cookies of other sites on the same host are the usual reason."
 
 
 class RequestTooSlow(BadRequest):
-    """The request did not arrive within its time limit."""
-
+    means = "The request did not arrive within its time limit."
     status = 408
-    remedy = "Send the whole request without long pauses; a slow network can upload in a form."
+    remedy = "Send the whole request without long pauses."
 
 
 class UrlScheme(UrlRefused):
-    """The URL is neither http nor https."""
-
+    means = "The URL is neither http nor https."
     remedy = "Use an http or https URL."
 
 
 class UrlNotAllowed(UrlRefused):
-    """The URL carries user info, or a port that is not allowed."""
-
+    means = "The URL carries user info, or a port that is not allowed."
     remedy = "Use port 80 or 443, and a signed URL instead of a user name and a password."
 
 
 class UrlPrivate(UrlRefused):
-    """The host resolves to an address that is not public."""
-
+    means = "The host resolves to an address that is not public."
     remedy = "Upload the clip, or let the operator open your network: `FOREMASK_ALLOW_PRIVATE`."
 
 
 class UrlUnreachable(UrlRefused):
-    """No answer: DNS, refused, TLS, timeout, or too many redirects."""
-
+    means = "The origin does not answer (DNS, refused, TLS, timeout), or redirects too often."
     remedy = "Open the URL from another network; `details` says what failed."
 
 
 class UrlTooSlow(UrlRefused):
-    """The origin sends fewer bytes per second than the minimum."""
-
+    means = "The origin sends fewer bytes per second than the minimum."
     remedy = "Serve the clip from a faster host, or upload it with `POST /v2/video/upload`."
 
 
 class UrlForbidden(UrlRefused):
-    """The origin answered 401 or 403."""
-
+    means = "The origin answered 401 or 403."
     remedy = "Make the file public, or use a signed URL that is valid for long enough."
 
 
 class UrlStatus(UrlRefused):
-    """The origin answered another 4xx or 5xx."""
-
-    remedy = "Open the URL in a browser without cookies: the origin does not have the file there."
+    means = "The origin answered with another 4xx status, or with 5xx."
+    remedy = "Open the URL in a private browser window: the origin does not serve the file there."
 
 
 class BackgroundInvalid(ForemaskError):
-    """The background is neither a picture nor a video that is supported."""
-
+    means = "The background is neither a picture nor a video that is supported."
     status = 422
     usual_param = "background_url"
     remedy = "Send a jpg, png, webp, gif, mp4, mov, webm or avi; `details` says what is wrong."
@@ -332,7 +297,6 @@ class BackgroundInvalid(ForemaskError):
 
     @classmethod
     def of(cls, error: ForemaskError) -> "BackgroundInvalid":
-        """The clip's error, reworded for the background."""
         return cls(
             f"The background cannot be used: {error.details}"
             " Send jpg, png, webp, gif, mp4, mov, webm or avi.",
@@ -343,28 +307,24 @@ class BackgroundInvalid(ForemaskError):
 
 
 class NotAVideo(ClipRefused):
-    """The file is a web page or other text, and not a video."""
-
+    means = "The file is a web page or other text, and not a video."
     remedy = "Name the video file itself, not a page that shows it."
 
 
 class FileTooLarge(ClipRefused):
-    """The file has more bytes than the limit, as declared or as counted."""
-
+    means = "The file has more bytes than the limit."
     status = 413
-    remedy = "Lower the bitrate: it hardly changes the mask. The command line takes any file."
+    remedy = "Lower the bitrate: it hardly changes the mask. The command line has no limit."
 
 
 class ResolutionTooLarge(ClipRefused):
-    """A side is longer than the limit."""
-
+    means = "A side is longer than the limit."
     status = 413
     remedy = "Scale it down: `ffmpeg -i clip.mp4 -vf scale=3840:-2 small.mp4`"
 
 
 class PresetUnsuitable(ClipRefused):
-    """The preset cannot carry this clip; ``details`` names those that can."""
-
+    means = "The preset cannot carry this clip; `details` names those that can."
     reason = "preset_cannot"
     usual_param = "output_container_and_codec"
     remedy = "Use one of the presets that `details` names."
@@ -372,41 +332,35 @@ class PresetUnsuitable(ClipRefused):
 
 
 class DurationTooLong(ClipRefused):
-    """The clip is longer than the limit."""
-
+    means = "The clip is longer than the limit."
     status = 400
     remedy = "Cut it: `ffmpeg -i clip.mp4 -t 60 -c copy short.mp4`"
 
 
 class TooManyFrames(ClipRefused):
-    """The clip has more frames than the limit."""
-
+    means = "The clip has more frames than the limit."
     status = 400
     remedy = "Lower the frame rate: `ffmpeg -i clip.mp4 -r 60 new.mp4`"
 
 
 class EmptyFile(ClipRefused):
-    """The file has no bytes."""
-
+    means = "The file has no bytes."
     remedy = "Check the export, upload or download that made the file."
 
 
 class NoFrames(ClipRefused):
-    """The video track has no frame."""
-
-    remedy = "Begin sooner, or check the export that made the file."
+    means = "The video track has no frame."
+    remedy = "Check the export that made the file, or choose an earlier --start."
 
 
 class ContainerUnsupported(ClipRefused):
-    """The container, recognised by content, is not supported."""
-
+    means = "The container, recognised by content, is not supported."
     status = 415
     remedy = "Change it to mp4, mov, webm or avi: `ffmpeg -i clip.mkv -c copy clip.mp4`"
 
 
 class StreamUnsupported(ContainerUnsupported):
-    """A pipe or a camera gives no video that can be read as a stream."""
-
+    means = "A pipe or a camera gives no video that can be read as a stream."
     cli_remedy = (
         "What comes by a pipe is read from its start, and an mp4's index may be at its end:"
         " `ffmpeg -i clip.mp4 -c copy -f nut - | foremask live -`"
@@ -414,162 +368,141 @@ class StreamUnsupported(ContainerUnsupported):
 
 
 class CodecUnsupported(ClipRefused):
-    """The video codec is not supported."""
-
+    means = "The video codec is not supported."
     status = 415
-    remedy = f"Encode it anew: `ffmpeg -i clip.mov {X264_OPTIONS} clip.mp4`"
+    remedy = "Encode it anew: `ffmpeg -i clip.mov -c:v libx264 -crf 16 clip.mp4`"
 
 
 class NoVideoStream(ClipRefused):
-    """The file has only sound, or cover art."""
-
+    means = "The file has only sound, or cover art."
     remedy = "Name a file that has a video track."
 
 
 class CorruptVideo(ClipRefused):
-    """The file cannot be read, from the start or from a named frame on."""
-
+    means = "The file cannot be read, from the start or from a named frame on."
     reason = "corrupt"
-    remedy = "Many are mended by: `ffmpeg -i clip.mp4 -c copy new.mp4`"
+    remedy = "This mends many files: `ffmpeg -i clip.mp4 -c copy new.mp4`"
 
 
 class EncryptedVideo(ClipRefused):
-    """The video is protected by DRM."""
-
+    means = "The video is protected by DRM."
     reason = "encrypted"
     remedy = "Use a copy without DRM."
 
 
 class RateLimited(Busy):
-    """The token's request rate is used up for now."""
-
+    means = "The token's request rate is used up for now."
     remedy = "Wait for `Retry-After` seconds; the `RateLimit-` headers say how much is left."
 
 
 class TooManyJobs(Busy):
-    """The token has as many unfinished jobs as it may."""
-
+    means = "The token has as many unfinished jobs as it may have."
     retry_after_s = 10.0
     remedy = "Wait until one of your jobs has ended, or cancel one."
 
 
 class QueueFull(Busy):
-    """The service has as many waiting jobs as it takes."""
-
+    means = "The service has as many waiting jobs as it takes."
     retry_after_s = 10.0
     remedy = "Wait for `Retry-After` seconds; the operator may add workers."
 
 
 class StorageQuota(Busy):
-    """The token's files take as many bytes as it may store."""
-
+    means = "The token's files take as many bytes as it may store."
     retry_after_s = 60.0
     remedy = "Wait until jobs have ended; the operator sets `FOREMASK_STORAGE_PER_TOKEN`."
 
 
 class Overloaded(Busy):
-    """The service handles as many such requests as it can; the request is not at fault."""
-
+    means = "The service handles as many such requests as it can; the request is not at fault."
     status = 503
     remedy = "Wait for `Retry-After` seconds and send the same request again."
 
 
 class StorageFull(Busy):
-    """The disk has no more free space than the service keeps in reserve."""
-
+    means = "The disk has no more free space than the service keeps in reserve."
     status = 503
     retry_after_s = 60.0
     remedy = "Wait for `Retry-After` seconds; the operator makes room, or adds disk space."
 
 
 class JobCancelled(Ended):
-    """The caller cancelled the job."""
-
+    means = "The caller cancelled the job."
     reason = "cancelled"
-    remedy = "Nothing: somebody with your token asked for it."
+    remedy = "Nothing to do: a caller with your token cancelled the job."
 
 
 class ResultExpired(Ended):
-    """The mask was made, and has been deleted at the end of its retention time."""
-
+    means = "The mask was made, and has been deleted at the end of its retention time."
     remedy = "Submit the clip again, or let the operator raise `FOREMASK_RESULT_TTL`."
 
 
 class TimedOut(Failed):
-    """The job ran longer than its time limit."""
-
-    remedy = "Try once more; if it happens again, send a shorter or smaller clip, or `fast`."
+    means = "The job ran longer than its time limit."
+    remedy = "Try once more; if it fails again, send a shorter or smaller clip, or ask for `fast`."
 
 
 class WorkerCrashed(Failed):
-    """The process that worked on the job died too often."""
-
+    means = "The process that worked on the job died too often."
     remedy = "Tell the operator the `request_id`: this clip ends the process that works on it."
 
 
 class ObjectLost(Failed):
-    """A stored file is no longer there."""
-
-    remedy = "Submit the job again; the operator should look after the object store."
+    means = "A stored file is no longer there."
+    remedy = "Submit the job again; the operator should check the object store."
 
 
 class ServiceUnavailable(Failed):
-    """The database or the object store does not answer."""
-
+    means = "The database or the object store does not answer."
     reason, status = "unavailable", 503
     remedy = "Try again in a moment: the database or the object store does not answer."
 
 
 class Internal(Failed):
-    """Anything unforeseen."""
-
+    means = "An unforeseen error."
     remedy = "Tell the operator the `request_id`; the log has the rest."
     cli_remedy = "--debug shows where; please report it."
 
 
 class ModelUnavailable(ForemaskError):
-    """The network's weights are not available; ``details`` has the remedy."""
-
+    means = "The network's weights are not available; `details` has the remedy."
     status = 503
-    remedy = "Do what `details` says; [models.md](models.md) has every way to the weights."
+    remedy = "Do what `details` says; [models.md](models.md) lists all ways to get the weights."
     cli_remedy = "docs/models.md has the ways to get the weights."
 
 
 class DeviceUnavailable(ForemaskError):
-    """The requested device is not on this machine; ``details`` names those that are."""
-
+    means = "The requested device is not on this machine; `details` names those that are."
     status = 503
-    remedy = "Use one that `details` names; [deployment.md](deployment.md#gpus) has the rest."
+    remedy = "Use a device that `details` names; [deployment.md](deployment.md#gpus) explains them."
     cli_remedy = "`foremask doctor` lists the devices."
 
 
 class OutputFailed(ForemaskError):
-    """The mask cannot be written: a full disk, no write permission, or an existing file."""
-
+    means = "The mask cannot be written: a full disk, no write permission, or an existing file."
     remedy = "Free space, choose another directory or name, or say --force."
     cli_remedy = "Choose another OUTPUT, or make room for it."
 
 
 class OutputExists(OutputFailed):
-    """The output file exists, and nobody asked to replace it."""
-
+    means = "The output file exists, and nobody asked to replace it."
     cli_remedy = "Choose another OUTPUT; --force replaces the file."
 
 
 class SettingsInvalid(ForemaskError):
-    """A setting is unknown, or has an invalid value."""
-
+    means = "A setting is unknown, or has an invalid value."
     remedy = "[settings.md](settings.md) lists all names and their values."
     cli_remedy = "docs/settings.md lists all settings."
 
 
 class PromiseBroken(ForemaskError):
-    """A mask differs from its source in a property that must match; ``param`` names it."""
-
+    means = "A mask differs from its source in a property that must match; `param` names it."
     status = 422
     remedy = "Keep both files and [report it](../CONTRIBUTING.md), if foremask made the mask."
-    cli_remedy = "Make the mask anew; one of a part (--start, --end) is no whole mask."
+    cli_remedy = (
+        "Make the mask again; a mask of a part (--start, --end) does not match the whole clip."
+    )
 
 
 ERROR_TABLE: Final = tuple(BY_REASON.values())
-"""The errors that the API answers with, in the order above."""
+"""All errors with a reason, in the order above."""

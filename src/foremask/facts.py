@@ -1,4 +1,4 @@
-"""Facts of a clip, a span and a mask: plain values that are passed between processes."""
+"""Facts of a clip, a span and a mask, which are passed between processes."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -6,8 +6,6 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class AudioTrack:
-    """One sound track, as the header declares it."""
-
     codec: str
     channels: int
     sample_rate_hz: int
@@ -21,9 +19,9 @@ class AudioTrack:
 class Clip:
     """The properties of a clip, from its header.
 
-    ``width`` and ``height`` are those of the coded picture; ``rotation`` degrees clockwise (after
-    mirroring in x, where ``mirrored``) make it stand upright. ``frames`` and ``duration_s`` are
-    None if the header declares none.
+    ``width`` and ``height`` are those of the coded picture. To stand upright, that picture is
+    mirrored in x (if ``mirrored``) and then turned clockwise by ``rotation`` degrees. ``frames``
+    and ``duration_s`` are None if the header does not have them.
     """
 
     container: str
@@ -51,7 +49,7 @@ class Clip:
 
     @property
     def expected_frames(self) -> int | None:
-        """The declared number of frames, or else a guess from duration and rate."""
+        """``frames`` if known, else an estimate from ``duration_s`` and ``fps``."""
         if self.frames is not None or self.duration_s is None or not self.fps:
             return self.frames
         return max(1, round(self.duration_s * self.fps))
@@ -65,8 +63,8 @@ class Clip:
 class Span:
     """The frames from ``first_pts`` up to, not including, ``end_pts``, in the source's time base.
 
-    ``end_pts`` None is the end of the clip. The masker also sees the frames before it from
-    ``shown_from_pts`` on, and those after it up to ``shown_until_pts``; None: all there are.
+    ``end_pts`` None is the end of the clip. The masker also reads the frames around the span, from
+    ``shown_from_pts`` up to, not including, ``shown_until_pts``; None is the start or the end.
     """
 
     first_pts: int
@@ -78,7 +76,6 @@ class Span:
         return pts >= self.first_pts and (self.end_pts is None or pts < self.end_pts)
 
     def shows(self, pts: int) -> bool:
-        """Whether the masker sees a frame at ``pts``."""
         begun = self.shown_from_pts is None or pts >= self.shown_from_pts
         return begun and (self.shown_until_pts is None or pts < self.shown_until_pts)
 
@@ -87,9 +84,9 @@ class Span:
 class SegmentGrid:
     """Where a clip may be cut, in frames.
 
-    Segments begin at multiples of ``window_frames`` and are at least ``least_frames`` long. To
-    mask one, ``context_frames`` more are read on each side. There is at most one cut for each
-    ``frames_per_cut`` frames, so that these extra frames cost little.
+    Segments begin at multiples of ``window_frames`` and have at least ``least_frames`` frames. To
+    mask a segment, ``context_frames`` more frames are read on each side; at most one cut in
+    ``frames_per_cut`` frames limits their cost.
     """
 
     window_frames: int
@@ -106,10 +103,10 @@ SEGMENT_GRID: Final = SegmentGrid(
 
 @dataclass(frozen=True, slots=True)
 class SegmentPlan(Span):
-    """A span, and the packets that are copied into its segment file.
+    """A span, and the packets of its segment file.
 
-    They are those from the keyframe at ``copy_from_pts`` (None: the file is a copy of the clip) up
-    to, not including, the keyframe at ``copy_until_pts`` (None: up to the end).
+    The packets start at the keyframe at ``copy_from_pts`` and end before the keyframe at
+    ``copy_until_pts`` (None: with the clip). ``copy_from_pts`` None copies the whole file.
     """
 
     copy_from_pts: int | None = None
@@ -118,7 +115,7 @@ class SegmentPlan(Span):
 
 @dataclass(frozen=True, slots=True)
 class SoundTrack:
-    """What became of one sound track: ``kept``, ``transcoded`` or ``dropped``, and why."""
+    """A sound track of a result; ``action`` is ``kept``, ``transcoded`` or ``dropped``."""
 
     codec: str
     written_as: str | None
@@ -129,10 +126,7 @@ class SoundTrack:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """The facts of a file that was written.
-
-    ``duration_drift_ms`` is how much later its last frame ends than the source's.
-    """
+    """A written file; its last frame ends ``duration_drift_ms`` later than the source's."""
 
     frames_out: int
     duration_s: float
@@ -147,10 +141,10 @@ class Written:
 class Report:
     """The facts of a finished masking.
 
-    ``stage_cpu_s`` has the processor time of each stage's own thread; decoders and encoders have
-    more threads, whose time is not in it. ``flicker`` is the mean change of the masks from frame to
-    frame. ``strip`` has for each frame: its time in seconds, its mask's coverage, and the change
-    since the previous frame's mask.
+    ``stage_cpu_s`` has the processor time of each stage's own thread, without the other threads of
+    decoders and encoders. ``coverage`` and ``flicker`` are means over all frames: the share of the
+    frame that is foreground, and the change of the mask since the previous frame. ``strip`` has
+    both for each frame, after its time in seconds.
     """
 
     frames_in: int

@@ -1,4 +1,4 @@
-"""What a caller may ask for: presets, quality, and the limits on clips."""
+"""What a caller may ask for, and the limits on clips."""
 
 import math
 import re
@@ -16,7 +16,7 @@ from foremask.hints.kinds import Hint, check_range
 
 
 class Preset(StrEnum):
-    """Container and codec of the mask video; the nine names of the wire contract."""
+    """Container and codec of the mask video."""
 
     MP4_H264 = "mp4_h264"
     MP4_H265 = "mp4_h265"
@@ -32,13 +32,9 @@ class Preset(StrEnum):
     def suffix(self) -> str:
         return "." + self.value.split("_", maxsplit=1)[0]
 
-    @property
-    def media_type(self) -> str:
-        return MEDIA_TYPES[self.suffix]
-
 
 class AlphaFormat(StrEnum):
-    """The file formats of a cut-out: all have straight alpha, which GIF holds in one bit."""
+    """The file formats of a cut-out; all have straight alpha, GIF has one bit of it."""
 
     WEBM_VP9 = "webm_vp9"
     MKV_VP9 = "mkv_vp9"
@@ -53,16 +49,16 @@ class AlphaFormat(StrEnum):
 
 
 type Form = Preset | AlphaFormat
-"""What a result is written as: a cut-out as an `AlphaFormat`, a mask as a `Preset`."""
+"""A mask is written as a `Preset`, a cut-out as an `AlphaFormat`, a composite as either."""
 
 
 def form_named(name: str) -> Form:
-    """The preset of that name, or else the format of a cut-out. Raises FieldInvalid."""
-    for known in (Preset, AlphaFormat):
-        if name in list(known):
-            return known(name)
-    both = dict.fromkeys([*map(str, AlphaFormat), *map(str, Preset)])
-    raise FieldInvalid(f"there is no preset {name!r}; use one of {', '.join(both)}", param="preset")
+    """Return a `Preset` if there is one of that name. Raises FieldInvalid."""
+    by_name: dict[str, Form] = {str(form): form for form in (*AlphaFormat, *Preset)}
+    if name in by_name:
+        return by_name[name]
+    details = f"there is no preset {name!r}; use one of {', '.join(by_name)}"
+    raise FieldInvalid(details, param="preset")
 
 
 MEDIA_TYPES = {
@@ -74,8 +70,6 @@ MEDIA_TYPES = {
     ".avi": "video/x-msvideo",
     ".zip": "application/zip",
 }
-
-
 PRESET_OF_SUFFIX = {
     ".mp4": Preset.MP4_H264,
     ".webm": Preset.WEBM_VP9,
@@ -83,20 +77,19 @@ PRESET_OF_SUFFIX = {
     ".mkv": Preset.MKV_H264,
     ".gif": Preset.GIF,
 }
-"""The preset that a file name's suffix selects."""
 
 
 def preset_for(target: Path, preset: Preset | None) -> Preset:
-    """The preset of a mask that is written to ``target``: ``preset``, or else by the suffix.
-
-    Raises FieldInvalid if there is neither, or if they contradict each other.
-    """
+    """Return ``preset``, by default that of the suffix. Raises FieldInvalid as `checked_form`."""
     implied = PRESET_OF_SUFFIX.get(target.suffix.lower())
     return Preset(checked_form(target, preset or implied, PRESET_OF_SUFFIX))
 
 
 def checked_form(target: Path, form: Form | None, known: Iterable[str]) -> Form:
-    """Return ``form``; raises FieldInvalid if it is None, or ``target`` has another's suffix."""
+    """Return ``form``. Raises FieldInvalid if it is None, or if ``target`` has another suffix.
+
+    Suffixes that are not ``known`` are allowed.
+    """
     suffix = target.suffix.lower()
     if form is None:
         raise FieldInvalid(
@@ -112,7 +105,7 @@ def checked_form(target: Path, form: Form | None, known: Iterable[str]) -> Form:
 
 
 class MattingTool(StrEnum):
-    """Tools that make fine mattes of rough masks on a GPU; docs/recipes.md has their folders."""
+    """Programs that refine rough masks on a GPU; docs/recipes.md shows their folders."""
 
     CORRIDORKEY = "corridorkey"
     MATANYONE = "matanyone"
@@ -120,7 +113,7 @@ class MattingTool(StrEnum):
 
 
 class Quality(StrEnum):
-    """How much time a mask may take; docs/quality.md compares the three."""
+    """How much time the mask may take: docs/quality.md."""
 
     FAST = "fast"
     BALANCED = "balanced"
@@ -128,12 +121,10 @@ class Quality(StrEnum):
 
 
 REENCODE_ONLY: Final = "kept"
-"""Replaces the quality in a job whose clip is already a mask, which is only re-encoded."""
+"""The quality of a job that only encodes a stored mask."""
 
 
 class Runtime(StrEnum):
-    """The runtime of the network: the part of a device's name before the colon."""
-
     AUTO = "auto"  # CUDA where there is a GPU, else the processor
     CPU = "cpu"  # OpenVINO on the processor
     OPENVINO = "openvino"
@@ -150,14 +141,17 @@ _UNITS: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where the network runs: a runtime, and the name of its unit; ``""`` is its first unit."""
+    """Where the network runs; an empty ``unit`` is the runtime's first unit."""
 
     runtime: Runtime = Runtime.AUTO
     unit: str = ""
 
     @classmethod
     def parse(cls, text: str) -> "Device":
-        """The device that ``text`` names by `DEVICE_GRAMMAR`, ignoring case; or FieldInvalid."""
+        """Parse ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``openvino:GPU`` and so on, in any case.
+
+        Raises FieldInvalid, which lists all forms.
+        """
         name, colon, unit = text.strip().partition(":")
         try:
             runtime = Runtime(name.lower())
@@ -184,15 +178,15 @@ def _no_device(text: str) -> FieldInvalid:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits on a clip. The defaults are the service's; ``UNLIMITED`` is for one's own files."""
+    """Limits on a clip; the defaults are the service's."""
 
     max_bytes: int = 1 << 30
     max_side_px: int = 16_000
     max_duration_s: float = 60.0  # one frame more is tolerated; 29.97 fps counts as 30
     max_frames: int = 60 * 120  # 60 s at 120 fps; one frame more is tolerated
     max_frame_pixels: int = 60 * 240 * 3840 * 2160  # frames x pixels: 60 s of 4K at 240 fps
-    memory_bytes: int | None = None  # what one mask may take; None: what this machine has free
-    any_format: bool = False  # also all other containers and codecs that FFmpeg reads
+    memory_bytes: int | None = None  # for one mask; None: all that is free
+    any_format: bool = False  # also accept other containers and codecs that FFmpeg reads
 
 
 UNLIMITED = Limits(
@@ -207,9 +201,9 @@ UNLIMITED = Limits(
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
-    """A part of a clip, in seconds from its first frame: up to, not including, ``end_s``.
+    """A part of a clip, in seconds from its first frame; ``end_s`` is exclusive.
 
-    Times in the output count from ``start_s``. ``end_s`` None is the end of the clip.
+    ``end_s`` None is the end of the clip. Times in the output count from ``start_s``.
     """
 
     start_s: float = 0.0
@@ -217,15 +211,13 @@ class Excerpt:
 
 
 class AnyCase(StrEnum):
-    """Names that are parsed ignoring case."""
-
     @classmethod
     def _missing_(cls, value: object) -> "AnyCase | None":
         return next((each for each in cls if each.lower() == str(value).lower()), None)
 
 
 class Despill(AnyCase):
-    """The screen colour that is removed from the subject."""
+    """The colour of a screen that is removed from the subject."""
 
     NONE = "none"
     GREEN = "green"
@@ -233,37 +225,31 @@ class Despill(AnyCase):
 
 
 class Matte(msgspec.Struct, frozen=True):
-    """Changes to a mask's alpha, in the order of the fields; ``despill`` changes the colours.
+    """Changes to a mask's alpha, made in the order of the fields; ``despill`` changes colours.
 
-    ``black`` and ``white`` are the alphas that become 0 and 1; ``gamma`` over 1 makes alphas
-    between them more opaque. Parts of fewer than ``min_part_px`` pixels are removed. ``grow_px``
-    moves the outline outwards, or inwards if negative, also by fractions of a pixel.
-    ``feather_px`` softens it. Raises FieldInvalid, with the range, for a value out of range.
+    Alphas up to ``black`` become 0, and alphas from ``white`` on become 1. A ``gamma`` over 1
+    makes the alphas between them more opaque. Parts of fewer than ``min_part_px`` pixels are
+    removed. ``grow_px`` moves the outline outwards, or inwards if negative, also by fractions of a
+    pixel. ``feather_px`` softens the outline. Raises FieldInvalid for a value out of range.
     """
 
-    invert: Annotated[bool, Meta(description="Keep the background, and cut the subject away.")] = (
-        False
-    )
-    black: Annotated[float, Meta(ge=0, le=0.99, description="Alpha up to this becomes 0.")] = 0.0
-    white: Annotated[
-        float, Meta(ge=0.01, le=1, description="Alpha from this on becomes 1; more than black.")
-    ] = 1.0
+    invert: Annotated[bool, Meta(description="Swap foreground and background.")] = False
+    black: Annotated[float, Meta(ge=0, le=0.99, description="Lower alphas become 0.")] = 0.0
+    white: Annotated[float, Meta(ge=0.01, le=1, description="Higher alphas become 1.")] = 1.0
     gamma: Annotated[
         float, Meta(ge=0.1, le=10, description="Over 1, soft edges become more opaque.")
     ] = 1.0
     min_part_px: Annotated[
-        int, Meta(ge=0, le=1_000_000_000, description="Parts of fewer pixels are left out.")
+        int, Meta(ge=0, le=1_000_000_000, description="Remove parts of fewer pixels.")
     ] = 0
     grow_px: Annotated[
-        float,
-        Meta(ge=-50, le=50, description="Moves the outline outwards, and inwards below 0."),
+        float, Meta(ge=-50, le=50, description="Move the outline outwards; below 0, inwards.")
     ] = 0.0
     feather_px: Annotated[
-        float,
-        Meta(ge=0, le=100, description="Softens the outline over so many pixels to each side."),
+        float, Meta(ge=0, le=100, description="Soften the outline by this radius.")
     ] = 0.0
     despill: Annotated[
-        Despill, Meta(description="Takes the green or the blue of a screen out of the subject.")
+        Despill, Meta(description="Remove this screen's colour from the subject.")
     ] = Despill.NONE
 
     def __post_init__(self) -> None:
@@ -287,27 +273,24 @@ _MATTE_RANGES: Final = {
 
 
 NO_MATTE: Final = Matte()
-CACHE_BYTES: Final = 2 << 30
 
 
 @dataclass(frozen=True, slots=True)
 class MaskOptions:
-    """The options of one masking."""
-
     preset: Preset = Preset.MP4_H264
     quality: Quality = Quality.BALANCED
     device: Device = Device()
     limits: Limits = UNLIMITED
-    model: Path | None = None  # an ONNX file; None is the pulled one in the user's cache
-    excerpt: Excerpt | None = None  # the part of the clip that is wanted; None is all of it
-    matte: Matte = NO_MATTE  # what is done to the finished mask; it has no colours to despill
-    hints: tuple[Hint, ...] = ()  # what a person says of the subject
-    cache: Path | None = None  # keeps the network's results, for a later run with more hints
-    cache_bytes: int = CACHE_BYTES  # the most that the cache may take
+    model: Path | None = None  # an ONNX file; None is the downloaded one in the user's cache
+    excerpt: Excerpt | None = None  # None is the whole clip
+    matte: Matte = NO_MATTE  # a mask ignores despill
+    hints: tuple[Hint, ...] = ()
+    cache: Path | None = None  # stores the network's results for a later run with more hints
+    cache_bytes: int = 2 << 30  # the largest size of the cache
 
 
 class ResultKind(AnyCase):
-    """The kind of a result: a mask, the subject with alpha, or the subject on a background."""
+    """A mask, a cut-out with alpha, or the subject on a background."""
 
     MASK = "mask"
     CUTOUT = "cutout"
@@ -315,7 +298,7 @@ class ResultKind(AnyCase):
 
 
 def form_of(name: str, kind: ResultKind) -> Form:
-    """The form called ``name`` of a result of that kind; raises ValueError if there is none."""
+    """Return the form of that name. Raises ValueError if results of ``kind`` have none such."""
     if kind is ResultKind.CUTOUT:
         return AlphaFormat(name)
     is_preset = kind is ResultKind.MASK or name in list(Preset)
@@ -323,7 +306,7 @@ def form_of(name: str, kind: ResultKind) -> Form:
 
 
 def with_alpha(name: str, known: Sequence[AlphaFormat] = tuple(AlphaFormat)) -> AlphaFormat:
-    """The format of that name; if it has no alpha, raises PresetUnsuitable with those that do."""
+    """Return the format of that name. Raises PresetUnsuitable if ``known`` lacks it."""
     if name in known:
         return AlphaFormat(name)
     why = "FFmpeg's x265 writes no alpha" if name.endswith("h265") else "it carries no alpha"
@@ -335,8 +318,6 @@ def with_alpha(name: str, known: Sequence[AlphaFormat] = tuple(AlphaFormat)) -> 
 
 
 class BackgroundKind(StrEnum):
-    """What is behind the subject."""
-
     COLOUR = "colour"
     FILE = "file"
     BLUR = "blur"
@@ -347,8 +328,8 @@ class BackgroundKind(StrEnum):
 class Background:
     """What is put behind the subject.
 
-    ``amount`` is the radius of a blur in pixels, or the factor, 0 to 1, for the brightness of the
-    original. A ``file`` is a picture or a video; its middle part is scaled to cover the frame.
+    ``amount`` is the radius of a blur in pixels, or the factor (0 to 1) that darkens the original.
+    ``file`` is a picture or a video, which is centred and scaled to cover the frame.
     """
 
     kind: BackgroundKind
@@ -358,7 +339,7 @@ class Background:
 
     @staticmethod
     def is_named(text: str) -> bool:
-        """Whether ``text`` names a background other than a file."""
+        """Whether `parse` takes ``text`` for something else than a file's path."""
         word, _, amount = text.strip().lower().partition(":")
         if word in COLOURS or word == "transparent":
             return not amount
@@ -366,31 +347,28 @@ class Background:
 
     @classmethod
     def parse(cls, text: str) -> "Background | None":
-        """The background that ``text`` names; None for ``transparent``.
+        """Return the background that ``text`` names; None for ``transparent``.
 
-        It is ``transparent``, a colour by name or as ``#rrggbb``, ``blur`` or ``blur:RADIUS``,
-        ``original`` or ``original:BRIGHTNESS``, or else the path of a file. Raises FieldInvalid.
+        Other texts are a colour's name, ``#rrggbb``, ``blur``, ``blur:RADIUS_PX``, ``original``,
+        ``original:BRIGHTNESS``, and the path of a file. Raises FieldInvalid.
         """
         word, _, amount = text.strip().lower().partition(":")
-        if word == "transparent" and not amount:
+        if not cls.is_named(text):
+            if not Path(text).is_file():
+                raise FieldInvalid(
+                    f"The background {text!r} is no file, and none of transparent,"
+                    f" {', '.join(COLOURS)}, #rrggbb, blur, blur:RADIUS_PX,"
+                    " original and original:BRIGHTNESS.",
+                    param="background",
+                )
+            return cls(BackgroundKind.FILE, file=Path(text))
+        if word == "transparent":
             return None
-        if word in COLOURS and not amount:
-            return cls(BackgroundKind.COLOUR, COLOURS[word])
-        if word.startswith("#"):
-            return cls(BackgroundKind.COLOUR, _colour(text.strip()))
         if word == "blur":
             return cls(BackgroundKind.BLUR, amount=_amount(text, amount, 24.0, (1.0, 200.0)))
         if word == "original":
             return cls(BackgroundKind.ORIGINAL, amount=_amount(text, amount, 0.35, (0.0, 1.0)))
-        path = Path(text)
-        if cls.is_named(text) or not path.is_file():
-            raise FieldInvalid(
-                f"The background {text!r} is no file, and none of transparent,"
-                f" {', '.join(COLOURS)}, #rrggbb, blur, blur:RADIUS_PX,"
-                " original and original:BRIGHTNESS.",
-                param="background",
-            )
-        return cls(BackgroundKind.FILE, file=path)
+        return cls(BackgroundKind.COLOUR, COLOURS.get(word) or _colour(text.strip()))
 
 
 COLOURS: Final = {
@@ -409,7 +387,7 @@ COLOURS: Final = {
     "chroma_green": (0, 255, 0),
     "blue_screen": (0, 0, 255),
 }
-"""Backgrounds by name: CSS's colours, and the three usual screens."""
+"""The colours of CSS, and the three usual screens."""
 
 
 def _colour(text: str) -> tuple[int, int, int]:
@@ -439,10 +417,9 @@ def _amount(text: str, amount: str, usual: float, ends: tuple[float, float]) -> 
 
 @dataclass(frozen=True, slots=True)
 class CutOutOptions:
-    """The options of one cut-out: with alpha if ``background`` is None, else placed over it.
+    """Without a ``background``, the result is transparent. ``mask.preset`` is ignored.
 
-    ``mask`` has the options of the masking; its own preset is ignored. With ``preset`` None, the
-    suffix of the target decides.
+    ``preset`` None: the target's suffix decides.
     """
 
     mask: MaskOptions = MaskOptions()
@@ -456,16 +433,12 @@ class CutOutOptions:
 
     @property
     def suffix(self) -> str:
-        """The suffix of a clip's output file, if its name is not given."""
         return ".webm" if self.preset is None else self.preset.suffix
 
 
 @dataclass(frozen=True, slots=True)
 class ResultOptions:
-    """What a job makes of a clip.
-
-    ``background`` is text for `Background.parse`; None if there is none, or it is in a file.
-    """
+    """What a job makes; ``background`` is text for `Background.parse`, None for a file."""
 
     kind: ResultKind = ResultKind.MASK
     background: str | None = None

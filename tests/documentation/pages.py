@@ -33,7 +33,7 @@ def _wrapped(paragraph: str) -> str:
 
 def errors_page() -> str:
     entries = [
-        f"## {kind.reason}\n\n{_wrapped(f'**{kind.status}.** {kind.__doc__}'.replace('``', '`'))}"
+        f"## {kind.reason}\n\n{_wrapped(f'**{kind.status}.** {kind.means}')}"
         f"\n\n{_wrapped(kind.remedy)}\n"
         for kind in ERROR_TABLE
     ]

@@ -14,7 +14,7 @@ import pytest
 from benchmarks.endurance.contract import examine
 from litestar import Litestar
 
-from foremask.errors import ERROR_TABLE
+from foremask.errors import BY_REASON, ERROR_TABLE
 from foremask.options import Preset
 from foremask.service.api.application import HANDLERS
 from foremask.service.api.context import ApiRequest
@@ -65,6 +65,8 @@ def test_the_document_knows_presets_and_reasons() -> None:
     elsewhere = {"settings_invalid", "promise_broken", "model_unavailable", "output_failed"}
     elsewhere |= {"device_unavailable"}
     statuses = {kind.reason: kind.status for kind in ERROR_TABLE}
+    answered = {kind for kind in BY_REASON.values() if "cli" not in kind.__module__}
+    assert set(ERROR_TABLE) == answered
     assert reported.keys() >= statuses.keys() - anywhere - later - elsewhere
     assert reported.items() <= statuses.items()
 

@@ -21,7 +21,7 @@ from mcp import Client, StdioServerParameters
 from mcp_types import CallToolResult, TextContent
 
 from foremask.media.verify import verify
-from foremask.options import Preset, ResultKind
+from foremask.options import MEDIA_TYPES, Preset, ResultKind
 from foremask.service.jobs.deliveries import sign
 from foremask.service.jobs.tokens import TokenLimits, webhook_key
 from tests.service.api.conftest import Running, http
@@ -105,7 +105,7 @@ def test_nine_presets(service: Running, drawn: Path, tmp_path: Path) -> None:
             assert done.result.video_url == done.result.mask_url
             assert done.result.report["frames_out"] == 10
             answer = http.get(done.result.video_url)
-            assert answer.headers["content-type"] == preset.media_type
+            assert answer.headers["content-type"] == MEDIA_TYPES[preset.suffix]
 
 
 async def test_a_webhook_has_the_bytes_of_the_status_and_its_links_live_as_long(

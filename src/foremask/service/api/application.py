@@ -45,22 +45,19 @@ from foremask.service.storage.objects import open_objects
 from foremask.settings import Settings
 from foremask.weights.catalogue import ISNET, model_path, side_car_of
 
-_ROUTES = (job_routes, status_routes, file_routes, operator_routes, pages)
-
 log = structlog.get_logger(__name__)
 
 OWN_FILES = 256  # open files of the database, origins, store, children and the program itself
 IDLE_S = 65.0  # a proxy in front must close first: nginx keeps a silent connection for 60 s
 STOP_S = 10  # a probe may take 8 s
-DATABASE_CONNECTIONS = 16
-DATABASE_CALL_S = 4.0  # callers get an answer within 5 s even if the database server has stopped
+DATABASE_CALL_S = 4.0  # callers get an answer within 5 s, even if the database server has stopped
 
 _SLASHES = re.compile(r"//+")
 _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
 
 
 class RequestMiddleware:
-    """Gives each request an id, adds headers to the answer, and records its status and time."""
+    """Gives each request an id, adds headers to its answer, and counts and logs the answer."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -126,14 +123,18 @@ def _document() -> pages.Page:
 
 
 HANDLERS = (
-    *(h for each in _ROUTES for h in vars(each).values() if isinstance(h, HTTPRouteHandler)),
+    *(
+        handler
+        for routes in (job_routes, status_routes, file_routes, operator_routes, pages)
+        for handler in vars(routes).values()
+        if isinstance(handler, HTTPRouteHandler)
+    ),
     openapi,
 )
-"""Every route, in the order of the OpenAPI document."""
 
 
 def problem(request: ApiRequest, error: errors.ForemaskError) -> Response[bytes]:
-    """Make the answer to an error; for an unknown path, browsers get an HTML page."""
+    """Answer with the error; a browser gets an HTML page for an unknown path."""
     headers, body = answer_of(error, request.id)
     if isinstance(error, errors.PathUnknown) and "text/html" in request.headers.get("accept", ""):
         page = pages.read_pages()["missing.html"]
@@ -143,9 +144,8 @@ def problem(request: ApiRequest, error: errors.ForemaskError) -> Response[bytes]
 
 
 def on_foremask_error(request: ApiRequest, error: errors.ForemaskError) -> Response[bytes]:
-    """Count and log an error of foremask, and answer with it."""
     refused(error.reason)
-    if isinstance(error, errors.ServiceUnavailable):  # all calls get it: a traceback is no help
+    if isinstance(error, errors.ServiceUnavailable):  # all calls get this: no traceback
         log.warning("http.unavailable", details=error.details)
     elif error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, errors.Busy):
         log.error("http.failed", reason=error.reason, exc_info=error)
@@ -158,17 +158,16 @@ _HOSTED_ONLY = {
     "/v2/video/edit/erase": "foremask does not erase things",
 }
 """Endpoints of the hosted service that its MCP server calls."""
-_INSTEAD = "POST /v2/video/segment/foreground_mask masks what `hints` point at"
 
 
 def on_framework(request: ApiRequest, error: HTTPException) -> Response[bytes]:
-    """Answer an error of Litestar: an unknown path, a wrong method, or a caller who hung up."""
     if error.status_code == HTTPStatus.NOT_FOUND:
-        lacking = _HOSTED_ONLY.get(request.scope["path"])
-        lead = f"{lacking}: {_INSTEAD}" if lacking else "There is no such path"
-        return problem(
-            request, errors.PathUnknown(f"{lead}; /reference lists those that there are.")
-        )
+        lead = "There is no such path"
+        if (lacking := _HOSTED_ONLY.get(request.scope["path"])) is not None:
+            instead = "POST /v2/video/segment/foreground_mask masks what `hints` point at"
+            lead = f"{lacking}: {instead}"
+        details = f"{lead}; /reference lists those that there are."
+        return problem(request, errors.PathUnknown(details))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         allow, method = (error.headers or {}).get("allow", ""), request.scope["method"]
         wrong = errors.MethodNotAllowed(f"This path does not take {method[:16]}; it takes {allow}.")
@@ -180,27 +179,24 @@ def on_framework(request: ApiRequest, error: HTTPException) -> Response[bytes]:
 
 
 def on_crash(request: ApiRequest, error: Exception) -> Response[bytes]:
-    """Answer an unexpected error with the request_id; only the log has the details."""
     own = request.id
     log.error("http.crashed", request_id=own, exc_info=error)
     crash = errors.Internal(f"Something went wrong here; when you report it, quote request {own}.")
     return problem(request, crash)
 
 
-ERROR_HANDLERS: dict[int | type[Exception], Callable[..., Any]] = {
-    errors.ForemaskError: on_foremask_error,
-    HTTPException: on_framework,
-    Exception: on_crash,
-}
-
-
 def create_app(service: Service) -> ASGIApp:
     """Make the ASGI application; the parts of ``service`` must be open."""
+    error_handlers: dict[int | type[Exception], Callable[..., Any]] = {
+        errors.ForemaskError: on_foremask_error,
+        HTTPException: on_framework,
+        Exception: on_crash,
+    }
     app = Litestar(
         route_handlers=HANDLERS,
         request_class=ApiRequest,
         state=State({"service": service}, deep_copy=False),
-        exception_handlers=ERROR_HANDLERS,
+        exception_handlers=error_handlers,
         openapi_config=None,  # openapi.py builds ours
         request_max_body_size=None,  # calls.py checks it; its error names the limit
         debug=False,
@@ -211,11 +207,10 @@ def create_app(service: Service) -> ASGIApp:
 
 def run(settings: Settings) -> None:
     """Serve until a signal stops the process. The database must have the schema."""
-    uvloop.run(serve(settings))
+    uvloop.run(_serve(settings))
 
 
-async def serve(settings: Settings) -> None:
-    """Open the database, the store and the pools, and serve."""
+async def _serve(settings: Settings) -> None:
     async with open_service(settings) as service:
         log.info("api.started", sandbox=service.sandbox, at=settings.base_url)
         reporter = CountReporter("api", 0, service.sandbox)
@@ -229,7 +224,6 @@ async def serve(settings: Settings) -> None:
 
 @asynccontextmanager
 async def open_service(settings: Settings) -> AsyncIterator[Service]:
-    """Open the parts of one API process, and close them after the block."""
     if settings.database_url is None:
         raise errors.SettingsInvalid(
             "The API needs the URL of a database.", param="FOREMASK_DATABASE_URL"
@@ -237,9 +231,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
     model = settings.model_file or settings.model_dir / ISNET.file_name
     preview_bytes = settings.job_memory or share_of_memory(1)
     async with (
-        Database(
-            settings.database_url, connections=DATABASE_CONNECTIONS, call_s=DATABASE_CALL_S
-        ) as database,
+        Database(settings.database_url, connections=16, call_s=DATABASE_CALL_S) as database,
         Outbound(
             allow_private=settings.allow_private, on_wait=metrics.HELD_BACK.labels("resolver").inc
         ) as outbound,
@@ -247,7 +239,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             settings.data_dir / "scratch" / "api",
             slots=PROBES_AT_ONCE,
             sandbox=settings.sandbox,
-            spares=True,  # children are small, and a new one starts whenever the token changes
+            spares=True,  # a new child starts whenever the token changes
         ) as pool,
         MediaPool(
             settings.data_dir / "scratch" / "api-preview",
@@ -256,7 +248,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             memory_bytes=preview_bytes,
         ) as preview_pool,
     ):
-        if await database.answers():  # else `/readyz` says what is wrong
+        if await database.answers():  # if not, /readyz says so
             await check_schema(database)
         objects = await open_objects(settings.store_url, settings.base_url)
         limits = settings.limits(settings.job_memory or share_of_memory(settings.workers))
@@ -275,7 +267,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
 
 
 class Server(uvicorn.Server):
-    """A uvicorn server; a stop signal also answers the calls that wait for a job's end."""
+    """On a stop signal, ``let_go`` answers the calls that wait for a job's end."""
 
     def __init__(self, app: ASGIApp, settings: Settings, let_go: Callable[[], None]) -> None:
         downloads = process_setup.raise_open_files()

@@ -1,14 +1,11 @@
-"""The bodies of requests: each is one Struct, which decodes, validates and documents it.
-
-A null field counts as absent, and unknown fields are ignored. ``wanted`` returns what the job
-makes, in the types of the job's row.
-"""
+"""The bodies of requests: each is one Struct, which decodes, validates and documents it."""
 
 from typing import Annotated, ClassVar, Final, Literal
 
 from msgspec import Meta, Struct
 
 from foremask.errors import FieldInvalid, PresetUnknown, VideoInvalid, VideoMissing, WebhookInvalid
+from foremask.fetch.connections import MAX_URL_BYTES
 from foremask.hints import kinds
 from foremask.options import (
     COLOURS,
@@ -28,12 +25,11 @@ from foremask.options import (
 from foremask.service.api.openapi import SHOWN_PATTERN
 from foremask.service.jobs.steps import JobResult
 
-MAX_URL_BYTES: Final = 8 << 10
-MOST_SHOWN_HINTS: Final = 16  # in a preview: for each point the network masks four crops
+MOST_SHOWN_HINTS: Final = 16  # in a preview; the network masks four crops for each point
 ALPHA_FORMATS: Final = tuple(form for form in AlphaFormat if form is not AlphaFormat.PNG_FILES)
-"""The formats of a transparent result; numbered PNG files come only in a zip."""
+"""The formats of a transparent result; PNG files only come in a zip."""
 FORMS: Final = tuple(dict.fromkeys([*map(str, Preset), *map(str, ALPHA_FORMATS)]))
-_CLEAN: Final = r"^[^\x00-\x20\x7f\ud800-\udfff]+\Z"  # fetch.client checks the rest
+_CLEAN: Final = r"^[^\x00-\x20\x7f\ud800-\udfff]+\Z"  # foremask.fetch checks the rest
 _HTTP: Final = r"^[Hh][Tt][Tt][Pp][Ss]?://[^\x00-\x20\x7f]+$"
 _URL: Final = f"an http(s) URL of at most {MAX_URL_BYTES} bytes"
 
@@ -58,23 +54,21 @@ Video = Annotated[
 ]
 WebhookUrl = Annotated[
     str,
-    _url(
-        "Where the finished status is POSTed to, signed: docs/webhooks.md.", invalid=WebhookInvalid
-    ),
+    _url("Gets a signed POST with the final status: docs/webhooks.md.", invalid=WebhookInvalid),
 ]
 BackgroundUrl = Annotated[
     str,
     _url(
         "A picture (jpg, png, webp) or a video (mp4, mov, webm, avi, gif; 60 s at most): an http(s)"
-        " URL, or the file_url of an upload. It covers the frame about its centre; a video begins"
-        " anew where it ends."
+        " URL, or the file_url of an upload. It is centred and scaled to cover the frame. A video"
+        " loops."
     ),
 ]
 BackgroundName = Annotated[
     str,
     Meta(
-        description="Instead of a file: a colour as in CSS or as #rrggbb, broadcast_green,"
-        " chroma_green, blue_screen, blur, blur:RADIUS_PX, original or original:BRIGHTNESS."
+        description="A colour by its CSS name or as #rrggbb, broadcast_green, chroma_green,"
+        " blue_screen, blur, blur:RADIUS_PX, original or original:BRIGHTNESS."
     ),
 ]
 MaskForm = Annotated[
@@ -84,17 +78,17 @@ MaskForm = Annotated[
 ResultForm = Annotated[
     Literal[FORMS],  # type: ignore[valid-type]
     Meta(
-        description="Container and codec of the result. Transparent are "
-        + ", ".join(ALPHA_FORMATS)
-        + ".",
+        description=f"Container and codec. {', '.join(ALPHA_FORMATS)} can be transparent.",
         extra={"invalid": PresetUnknown},
     ),
 ]
+Hints = tuple[kinds.Point | kinds.Box | kinds.Paint, ...]
 HintList = Annotated[
-    tuple[kinds.Point | kinds.Box | kinds.Paint, ...],
+    Hints,
     Meta(
         max_length=kinds.MOST_HINTS,
-        description="Which thing is the subject, on some frames: docs/hints.md.",
+        description="They mark the subject, or what is not the subject, on some frames:"
+        " docs/hints.md.",
     ),
 ]
 QualityField = Annotated[
@@ -102,13 +96,11 @@ QualityField = Annotated[
 ]
 SoundField = Annotated[bool, Meta(description="Whether the result has the clip's sound.")]
 ZoomField = Annotated[
-    bool, Meta(description="Crop all frames alike, as closely as the subject allows.")
+    bool, Meta(description="Crop all frames to the one rectangle that the subject stays inside.")
 ]
 
 
 class BackgroundColor(AnyCase):
-    """Colour names of the hosted service, in any case; all but Transparent are CSS colours."""
-
     TRANSPARENT = "Transparent"
     BLACK = "Black"
     WHITE = "White"
@@ -123,8 +115,6 @@ class BackgroundColor(AnyCase):
 
 
 class GreenShade(AnyCase):
-    """The screen's colours, in the order of the names: #00B140, #00FF00 and #0000FF."""
-
     BROADCAST_GREEN = "broadcast_green"
     CHROMA_GREEN = "chroma_green"
     BLUE_SCREEN = "blue_screen"
@@ -133,8 +123,7 @@ class GreenShade(AnyCase):
 class JobBody(Matte, frozen=True, kw_only=True):
     """The fields of every call that starts a job from a clip."""
 
-    call: ClassVar[str]
-    """The last part of the call's path, which is hashed with the body for the Idempotency-Key."""
+    call: ClassVar[str]  # the last part of the call's path
 
     video: Video
     quality: QualityField = Quality.BALANCED
@@ -142,11 +131,11 @@ class JobBody(Matte, frozen=True, kw_only=True):
     webhook_url: WebhookUrl | None = None
     sync: Annotated[
         bool,
-        Meta(description="Wait up to 25 s for the end: 200 with the finished status, else 202."),
+        Meta(description="Wait up to 25 s for the job's end, and answer 200 with its status."),
     ] = False
 
     def wanted(self) -> tuple[Form, JobResult]:
-        """Return the form of the result, and what the job makes.
+        """Return what the job's row has of the body.
 
         Raises FieldInvalid for fields that contradict each other, and PresetUnsuitable for a
         transparent result in a form without alpha.
@@ -155,7 +144,7 @@ class JobBody(Matte, frozen=True, kw_only=True):
 
 
 class JobRequest(JobBody, frozen=True, kw_only=True):
-    """A request for a mask; fields that are not listed here are ignored."""
+    """Make a mask."""
 
     call = "foreground_mask"
 
@@ -166,7 +155,7 @@ class JobRequest(JobBody, frozen=True, kw_only=True):
 
 
 class KeyPoint(Struct, frozen=True):
-    """A pixel of the picture after the clip's rotation is applied."""
+    """A pixel of the upright picture."""
 
     x: Annotated[int, Meta(ge=0, le=kinds.MOST_PIXELS - 1)]
     y: Annotated[int, Meta(ge=0, le=kinds.MOST_PIXELS - 1)]
@@ -174,18 +163,13 @@ class KeyPoint(Struct, frozen=True):
 
 
 class MaskByKeyPointsRequest(JobRequest, frozen=True, kw_only=True):
-    """A request to mask the object at some points; fields that are not listed here are ignored."""
+    """Mask the object at some points."""
 
     call = "mask_by_key_points"
 
-    key_points: Annotated[
-        tuple[KeyPoint, ...],
-        Meta(
-            min_length=1, max_length=kinds.MOST_HINTS, description="Pixels of the upright picture."
-        ),
-    ]
-    frame_index: Annotated[kinds.FrameNumber, Meta(description="The frame they are on.")] = 0
-    auto_trim: Annotated[bool, Meta(description="Ignored: all of the clip is masked.")] = False
+    key_points: Annotated[tuple[KeyPoint, ...], Meta(min_length=1, max_length=kinds.MOST_HINTS)]
+    frame_index: Annotated[kinds.FrameNumber, Meta(description="The points' frame.")] = 0
+    auto_trim: Annotated[bool, Meta(description="Ignored; the whole clip is masked.")] = False
 
     def wanted(self) -> tuple[Form, JobResult]:
         points = tuple(
@@ -204,17 +188,16 @@ class CutOutBody(JobBody, frozen=True, kw_only=True):
 
 
 class RemoveBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
-    """A request for a cut-out; fields that are not listed here are ignored."""
+    """Cut the subject out."""
 
     call = "remove_background"
 
     background_color: Annotated[
         BackgroundColor | None,
-        Meta(description="Without it, Transparent where the preset has alpha, else Black."),
+        Meta(description="By default Transparent if the preset has alpha, else Black."),
     ] = None
 
     def wanted(self) -> tuple[Form, JobResult]:
-        """A cut-out on ``background_color``; by default transparent, or black without alpha."""
         color = self.background_color
         if color is None:
             has_alpha = self.output_container_and_codec in ALPHA_FORMATS
@@ -224,7 +207,7 @@ class RemoveBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
 
 
 class GreenScreenRequest(CutOutBody, frozen=True, kw_only=True):
-    """A request for a green- or blue-screen result; fields that are not listed here are ignored."""
+    """Put the subject in front of a green or blue screen."""
 
     call = "green_screen"
 
@@ -236,7 +219,7 @@ class GreenScreenRequest(CutOutBody, frozen=True, kw_only=True):
 
 
 class ReplaceBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
-    """A request for the subject in front of background_url or of background."""
+    """Put the subject in front of background_url or of background."""
 
     call = "replace_background"
 
@@ -244,7 +227,6 @@ class ReplaceBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
     background: BackgroundName | None = None
 
     def wanted(self) -> tuple[Form, JobResult]:
-        """The subject in front of a picture or a video, or of what ``background`` names."""
         if self.background_url is None and self.background is None:
             raise FieldInvalid(
                 f"The field 'background_url' is missing; it is {_URL}.", param="background_url"
@@ -259,20 +241,20 @@ class ReplaceBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
 
 
 class ConvertRequest(Matte, frozen=True, kw_only=True):
-    """What to make from a stored mask: another mask, or a cut-out or a composite of its clip."""
+    """Make another mask, a cut-out or a composite from a stored mask."""
 
-    kind: Annotated[ResultKind, Meta(description="What is made.")] = ResultKind.MASK
+    kind: ResultKind = ResultKind.MASK
     output_container_and_codec: Annotated[
         Literal[FORMS] | None,  # type: ignore[valid-type]
         Meta(
-            description="Container and codec. Without it, mp4_h264 for a mask, else webm_vp9."
-            " A cutout can be " + ", ".join(ALPHA_FORMATS) + "; a mask, one of the nine presets.",
+            description="Container and codec; by default mp4_h264 for a mask, else webm_vp9."
+            f" A cutout takes {', '.join(ALPHA_FORMATS)}; a mask, all but png_zip.",
             extra={"invalid": PresetUnknown},
         ),
     ] = None
     video: Annotated[
         Video | None,
-        Meta(description="The clip, for a cutout or a composite; not where its upload is kept."),
+        Meta(description="The clip of a cutout or a composite, unless its upload is stored."),
     ] = None
     background_url: BackgroundUrl | None = None
     background: BackgroundName | None = None
@@ -280,7 +262,6 @@ class ConvertRequest(Matte, frozen=True, kw_only=True):
     preserve_audio: SoundField = True
 
     def wanted(self) -> tuple[Form, JobResult]:
-        """What is asked for: the stored mask in another form, or a cut-out or a composite."""
         if self.kind is ResultKind.MASK:
             name = self.output_container_and_codec or Preset.MP4_H264
             if name not in list(Preset):
@@ -303,24 +284,23 @@ class ConvertRequest(Matte, frozen=True, kw_only=True):
 
 
 class RefineRequest(Struct, frozen=True):
-    """More hints for a completed job."""
+    """Repeat a completed job with more hints."""
 
     hints: Annotated[
-        tuple[kinds.Point | kinds.Box | kinds.Paint, ...],
+        Hints,
         Meta(
             min_length=1,
             max_length=kinds.MOST_HINTS,
-            description="They come after those that the job had.",
+            description="They follow the hints of the job.",
         ),
     ]
-    video: Annotated[
-        Video | None,
-        Meta(description="The clip, where it was no upload or is no longer stored: its URL."),
-    ] = None
+    video: Annotated[Video | None, Meta(description="The clip, unless its upload is stored.")] = (
+        None
+    )
 
 
 class PreviewRequest(Struct, frozen=True):
-    """One picture, and hints on it."""
+    """Mask one picture."""
 
     picture: Annotated[
         bytes,
@@ -331,34 +311,33 @@ class PreviewRequest(Struct, frozen=True):
         ),
     ]
     hints: Annotated[
-        tuple[kinds.Point | kinds.Box | kinds.Paint, ...],
-        Meta(max_length=MOST_SHOWN_HINTS, description="On the picture, whatever their moment."),
+        Hints, Meta(max_length=MOST_SHOWN_HINTS, description="Their frame and time are ignored.")
     ] = ()
     quality: QualityField = Quality.BALANCED
 
 
 class RenameRequest(Struct, frozen=True):
-    """A new name for a job's clip."""
+    """Rename a job's clip."""
 
     name: Annotated[
         str,
         Meta(
             min_length=1,
             max_length=200,
-            description="Files that are downloaded are named after it.",
+            description="Downloaded files are named after the clip.",
             extra={"text": "from 1 to 200 characters"},
         ),
     ]
 
 
 class UploadRequest(Struct, frozen=True):
-    """A file that will be uploaded."""
+    """Announce the upload of a file."""
 
     media_type: Annotated[
         str,
         Meta(
             pattern=r"(?ai)^(video/([a-z0-9][a-z0-9.+-]{0,63})?|image/(gif|jpeg|png|webp))\Z",
-            description="The type that the file will be sent as.",
+            description="The file's media type.",
             extra={
                 "text": "a video type, such as video/mp4, or image/gif; for a background,"
                 " image/jpeg, image/png or image/webp"
@@ -371,10 +350,7 @@ class UploadRequest(Struct, frozen=True):
 
     @property
     def known_type(self) -> str:
-        """The media type in lower case; empty if the body has none.
-
-        ``video/`` alone, which clients send for an unknown file suffix, counts as none.
-        """
+        """In lower case; empty for ``video/``, which clients send for an unknown file suffix."""
         return self.media_type.lower().removesuffix("video/")
 
 
@@ -387,9 +363,7 @@ def _mask(body: Matte, hints: tuple[kinds.Hint, ...], key_points: int = 0) -> Jo
         raise FieldInvalid(
             "A mask has no colours: leave despill out, or ask for a cut-out.", param="despill"
         )
-    result = JobResult(ResultOptions(matte=_matte(body)), hints=hints, key_points=key_points)
-    result.check_hints()
-    return result
+    return JobResult(ResultOptions(matte=_matte(body)), hints=hints, key_points=key_points)
 
 
 def _cut_out(
@@ -407,13 +381,11 @@ def _cut_out(
         auto_zoom=body.auto_zoom,
         keep_sound=body.preserve_audio,
     )
-    result = JobResult(options, background_url=url, hints=hints)
-    result.check_hints()
-    return form, result
+    return form, JobResult(options, background_url=url, hints=hints)
 
 
 def _background(body: ReplaceBackgroundRequest | ConvertRequest) -> tuple[str | None, str | None]:
-    """Return the named background and the URL; at least one of them is None."""
+    """Return the named background, or the URL, or neither for ``transparent`` or no background."""
     text, url = body.background, body.background_url
     if text is not None and url is not None:
         raise FieldInvalid("Send 'background' or 'background_url', not both.", param="background")

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import json
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -27,7 +27,7 @@ MAX_ITEMS = 20_000  # 64 hints have 500 fields and elements; 20 000 block the ev
 FORM = "multipart/form-data"
 FILE_S = 86_400  # lifetime of a link to an uploaded file
 MAX_FIELDS = 128
-MAX_FORM_BYTES = 64 << 10  # what the fields and boundaries of an upload may add to the file
+MAX_FORM_BYTES = 64 << 10  # of an upload's fields and boundaries
 MAX_NAME_LENGTH = 200
 RESERVE_BYTES = 32 << 20  # reserved at a time for bytes beyond the Content-Length (0 if absent)
 
@@ -36,26 +36,26 @@ type _Event = multipart.MultipartSegment | bytearray | bytes | None
 
 @dataclass(frozen=True, slots=True)
 class Call[B]:
-    """A POST with a valid token; ``token`` is its SHA-256, ``digest`` that of the body's fields."""
+    """A POST with a valid token.
+
+    ``token`` and ``digest`` are the SHA-256 of the token and of the body's fields. ``owner`` is the
+    token's id; tokens take turns wherever calls must wait.
+    """
 
     service: Service
     request_id: str
     token: bytes
     grant: Grant
+    owner: str
     body: B
     digest: bytes
     key: str | None
-
-    @property
-    def owner(self) -> str:
-        """The token's id; tokens take turns wherever calls must wait."""
-        return str(self.grant.token_id)
 
 
 async def read_call[B: Struct](
     request: ApiRequest, kind: type[B], job: str | None = None, *, may_be_empty: bool = False
 ) -> Call[B]:
-    """Check the token, count the call against its rate, and decode the body.
+    """Check the token, count the call against the token's rate, and decode the body.
 
     ``job`` names a call that starts a job. Such a call is not counted if its Idempotency-Key has
     already made a job. Raises the errors of token, rate, body and key, in this order.
@@ -64,9 +64,9 @@ async def read_call[B: Struct](
     key = None if job is None else request.headers.get("idempotency-key")
     is_good = key is None or re.fullmatch(rf"[!-~]{{1,{MAX_KEY_LENGTH}}}", key) is not None
     grant = await admission.charge_rate(service.database, token, key if is_good else None)
-    request.facts.grant, request.facts.owner = grant, str(grant.token_id)
-    takes_clip = issubclass(kind, JobBody)
-    if job is not None and takes_clip and _content_type(request)[0] == FORM:
+    request.facts.grant, request.facts.owner = grant, (owner := str(grant.token_id))
+    takes_clip = job is not None and issubclass(kind, JobBody)
+    if takes_clip and _content_type(request)[0] == FORM:
         is_new = grant.request_id is None and is_good
         body, digest = await _read_clip(request, kind, job, grant, stores=is_new)
     else:
@@ -81,13 +81,13 @@ async def read_call[B: Struct](
             limit=MAX_KEY_LENGTH,
             actual=len(key),
         )
-    return Call(service, request.id, token, grant, body, digest, key)
+    return Call(service, request.id, token, grant, owner, body, digest, key)
 
 
 def read_token(request: ApiRequest) -> bytes:
-    """Return the token's SHA-256; only the hash is stored. Raises TokenMissing or TokenInvalid.
+    """Return the token's SHA-256. Raises TokenMissing or TokenInvalid.
 
-    Looking up the hash is safe from timing attacks: nobody can choose a hash byte by byte.
+    A look-up of the hash is safe from timing attacks: callers cannot choose a hash byte by byte.
     """
     headers = request.headers
     # A token that was pasted or read from a file often ends in a newline or a space.
@@ -112,46 +112,43 @@ def read_token(request: ApiRequest) -> bytes:
 async def read_body[B: Struct](
     request: ApiRequest, kind: type[B], call: str | None = None, *, may_be_empty: bool = False
 ) -> tuple[B, bytes]:
-    """Return the decoded body, and the SHA-256 of its fields without ``sync`` and of ``call``.
+    """Decode a JSON object of at most 1 MiB, and return it with its SHA-256 (see `_digest`).
 
-    The body is one JSON object of at most 1 MiB. Raises BodyTooLarge, ContentTypeWrong, BadJson or
-    the fields' errors, in this order.
+    Raises BodyTooLarge, ContentTypeWrong, BadJson or the fields' errors, in this order.
     """
     raw = await _read(request)
-    declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    declared, _ = _content_type(request)
     if declared != "application/json" and (raw or not may_be_empty):
         raise errors.ContentTypeWrong(
             f"The body is declared as {declared[:100] or 'nothing'}; send application/json."
         )
-    fields = parse_object(raw) if raw or not may_be_empty else {}
-    return decoded(request, fields, kind), digest(fields, call)
+    fields = _parse(raw) if raw or not may_be_empty else {}
+    if not isinstance(fields, dict):
+        raise errors.BadJson('The body must be one JSON object, such as {"video": "https://…"}.')
+    body = decode(fields, kind)
+    _note_unknown(request, fields, kind)
+    return body, _digest(fields, call)
 
 
-def decoded[B: Struct](
-    request: ApiRequest, fields: dict[str, Any], kind: type[B], *, strict: bool = True
-) -> B:
-    """Decode the fields as a ``kind``; the answer's header Unknown-Fields lists unknown ones."""
-    body = decode(fields, kind, strict=strict)
+def _note_unknown(request: ApiRequest, fields: dict[str, Any], kind: type[Struct]) -> None:
     unknown = [name for name in fields if name not in kind.__struct_encode_fields__]
     request.facts.unknown_fields = [name[:64] for name in unknown[:8]]
-    return body
 
 
-def digest(fields: dict[str, Any], call: str | None) -> bytes:
-    """One SHA-256 over ``call``, the endpoint's name, and all fields except ``sync``."""
+def _digest(fields: dict[str, Any], call: str | None) -> bytes:
+    """Return one SHA-256 over the call's name and all fields except ``sync``."""
     text = json.dumps({key: fields[key] for key in fields if key != "sync"}, sort_keys=True)
     return hashlib.sha256(f"{call} {text}".encode()).digest()
 
 
-def content_length(request: ApiRequest) -> int:
-    """The Content-Length in bytes; 0 if it is absent or invalid."""
+def _content_length(request: ApiRequest) -> int:
+    """Return the declared size in bytes; 0 if it is absent or invalid."""
     declared = request.headers.get("content-length", "")
     return int(declared) if re.fullmatch(r"[0-9]{1,18}", declared) else 0
 
 
 async def _read(request: ApiRequest) -> bytes:
-    size = content_length(request)
-    body = bytearray()
+    size, body = _content_length(request), bytearray()
     if size <= MAX_BODY_BYTES:
         async for chunk in request.stream():
             body += chunk
@@ -167,16 +164,8 @@ async def _read(request: ApiRequest) -> bytes:
     return bytes(body)
 
 
-def parse_object(raw: bytes) -> dict[str, Any]:
-    """Parse ``raw`` as a JSON object. Raises BadJson."""
-    value = parse(raw)
-    if not isinstance(value, dict):
-        raise errors.BadJson('The body must be one JSON object, such as {"video": "https://…"}.')
-    return value
-
-
-def parse(raw: bytes) -> object:
-    """Parse ``raw`` as JSON, without null fields. Raises BadJson, also for a repeated key."""
+def _parse(raw: bytes) -> object:
+    """Parse JSON and leave out null fields. Raises BadJson, also for a repeated key."""
     if raw.count(b",") > MAX_ITEMS and _commas_outside_strings(raw) > MAX_ITEMS:
         raise errors.BadJson(
             f"The body has over {MAX_ITEMS} fields and array elements.", limit=MAX_ITEMS
@@ -189,9 +178,8 @@ def parse(raw: bytes) -> object:
             parse_constant=_no_number,
         )
     except UnicodeDecodeError as error:
-        raise errors.BadJson(
-            f"The body is not UTF-8: byte {error.start} cannot be decoded."
-        ) from None
+        details = f"The body is not UTF-8: byte {error.start} cannot be decoded."
+        raise errors.BadJson(details) from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise errors.BadJson(f"The body is not JSON: {error.msg} at {where}.") from None
@@ -202,17 +190,15 @@ def parse(raw: bytes) -> object:
 
 
 def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) < len(pairs):
-        known: set[str] = set()
-        for name, _ in pairs:
-            if name in known:
-                raise errors.BadJson(f"The body has the key {name[:64]!r} twice.")
-            known.add(name)
+    counts = Counter(name for name, _ in pairs)
+    if len(counts) < len(pairs):
+        ((name, _),) = counts.most_common(1)
+        raise errors.BadJson(f"The body has the key {name[:64]!r} twice.")
     return without_nulls(pairs)
 
 
 def _commas_outside_strings(raw: bytes) -> int:
-    """Count the commas outside of strings, in linear time; the count is exact for valid JSON."""
+    """Count the commas outside of strings; for invalid JSON, the count may be wrong."""
     unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
     return b"".join(unescaped.split(b'"')[::2]).count(b",")
 
@@ -226,7 +212,7 @@ def _no_number(word: str) -> NoReturn:
 
 @dataclass(frozen=True, slots=True)
 class FileForm:
-    """A form that has been read up to the content of its file."""
+    """A form that is read up to the content of its file."""
 
     fields: list[tuple[str, str]]
     file: multipart.MultipartSegment
@@ -234,11 +220,10 @@ class FileForm:
 
     @property
     def media_type(self) -> str:
-        """The media type that the file's part declares, or an empty string."""
         return (self.file.content_type or "").lower()
 
     async def content(self) -> AsyncGenerator[bytes]:
-        """Yield the bytes of the file. Raises FormInvalid if the form ends inside the file."""
+        """Yield the file's bytes. Raises FormInvalid if the form ends inside the file."""
         async for event in self.events:
             if event is None:
                 return
@@ -248,13 +233,13 @@ class FileForm:
 
 
 async def _read_clip[B: Struct](
-    request: ApiRequest, kind: type[B], call: str, grant: Grant, *, stores: bool
+    request: ApiRequest, kind: type[B], call: str | None, grant: Grant, *, stores: bool
 ) -> tuple[B, bytes]:
     """Like `read_body`, for a form whose file is the job's clip.
 
-    The returned body's ``video`` is a link to the clip. ``stores`` says whether to store the clip
-    and to put its key in ``request.facts.clip``. The SHA-256 covers the clip, too. Invalid fields
-    before the clip are refused before the clip is read.
+    The body's ``video`` is a link to the clip, which the SHA-256 covers. ``stores`` says whether to
+    store the clip and to put its key in ``request.facts.clip``. Invalid fields before the clip are
+    refused before the clip is read.
     """
     service, own, most = request.service, request.id, request.service.limits.max_bytes
     declared_bytes = declared_size(request, most + MAX_BODY_BYTES)
@@ -267,7 +252,7 @@ async def _read_clip[B: Struct](
     key = f"uploads/{own}/{own}{suffix}"
     link = service.objects.signer.link(key, FILE_S)
     if form.fields:
-        decoded(request, _values(form.fields) | {"video": link}, kind, strict=False)
+        decode(_values(form.fields) | {"video": link}, kind, strict=False)
     hashed = hashlib.sha256()
 
     async def content() -> AsyncGenerator[bytes]:
@@ -287,8 +272,9 @@ async def _read_clip[B: Struct](
     if second is not None:
         raise errors.FormInvalid("The form has a second file; a job has one clip.")
     fields = _values(form.fields + behind)
-    body = decoded(request, fields | {"video": link}, kind, strict=False)
-    return body, digest(fields | {"video": hashed.hexdigest()}, call)
+    body = decode(fields | {"video": link}, kind, strict=False)
+    _note_unknown(request, fields, kind)
+    return body, _digest(fields | {"video": hashed.hexdigest()}, call)
 
 
 def _values(fields: list[tuple[str, str]]) -> dict[str, Any]:
@@ -299,12 +285,12 @@ def _values(fields: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _value(texts: list[str]) -> object:
-    """Decode a field: a text, a JSON array, or a JSON object in each of its parts (as in OpenAPI).
+    """Decode a field: a text, a JSON array, or one JSON object in each part of that name.
 
-    Invalid JSON stays a text, which a field of another type then refuses.
+    Invalid JSON stays a text; a field that is no string then refuses the text.
     """
     try:
-        values = [parse(text.encode()) if text.startswith(("[", "{")) else text for text in texts]
+        values = [_parse(text.encode()) if text.startswith(("[", "{")) else text for text in texts]
     except errors.BadJson:
         return texts[0]
     return values[0] if len(values) == 1 and not isinstance(values[0], dict) else values
@@ -313,7 +299,10 @@ def _value(texts: list[str]) -> object:
 async def store(
     service: Service, key: str, content: AsyncIterator[bytes], declared: int, most: int
 ) -> None:
-    """Store the file, or nothing if it exceeds ``most``, the token's quota or the free disk."""
+    """Store the file; nothing stays stored if an error is raised.
+
+    Raises FileTooLarge over ``most`` bytes, StorageQuota or StorageFull.
+    """
     size = reserved = 0
 
     async def reserve(more: int) -> None:
@@ -342,16 +331,15 @@ async def store(
 
 
 async def discard_clip(request: ApiRequest) -> None:
-    """Delete the clip that came with the request, if one did."""
     if (key := request.facts.clip) is not None:
         await request.service.objects.delete(key)
         await admission.reserve(request.service.database, key, 0, 0)
 
 
 async def open_form(request: ApiRequest, most_bytes: int) -> FileForm:
-    """Read the form up to its file's content; all fields together may have ``most_bytes``.
+    """Read up to the file's content. Raises ContentTypeWrong or FormInvalid.
 
-    Raises ContentTypeWrong or FormInvalid.
+    ``most_bytes`` is the limit on all fields together.
     """
     kind, options = _content_type(request)
     if kind != FORM or not options.get("boundary"):
@@ -366,7 +354,7 @@ async def open_form(request: ApiRequest, most_bytes: int) -> FileForm:
 async def _read_fields(
     events: AsyncGenerator[_Event], most_bytes: int
 ) -> tuple[list[tuple[str, str]], multipart.MultipartSegment | None]:
-    """Read the fields up to the next file, and the file's headers (None if no file follows)."""
+    """Read the fields up to the next file, and the file's headers (None at the form's end)."""
     fields: list[tuple[str, str]] = []
     name, value, size = "", bytearray(), 0
     async for event in events:
@@ -387,18 +375,19 @@ async def _read_fields(
 
 
 def _content_type(request: ApiRequest) -> tuple[str, dict[str, str]]:
+    """Return the media type in lower case, and its parameters."""
     kind, options = multipart.parse_options_header(request.headers.get("content-type", ""))
     return kind, options
 
 
 def file_name(sent: str | None) -> str | None:
-    """The file name without directories and control characters; None if nothing is left."""
+    """Remove directories and control characters; None if nothing is left."""
     last = re.split(r"[/\\]", sent or "")[-1]
     return "".join(each for each in last if each.isprintable())[:MAX_NAME_LENGTH] or None
 
 
 async def _events(request: ApiRequest, boundary: str) -> AsyncGenerator[_Event]:
-    """Yield the headers of each part, then its bytes in blocks, then None."""
+    """Yield the headers of each part, then the part's bytes in blocks, then None."""
     try:
         parser = multipart.PushMultipartParser(
             boundary, max_segment_count=MAX_FIELDS, max_segment_size=float("inf")
@@ -416,7 +405,7 @@ async def _events(request: ApiRequest, boundary: str) -> AsyncGenerator[_Event]:
 
 def declared_size(request: ApiRequest, most: int) -> int:
     """Return the Content-Length or 0. Raises FileTooLarge if the file exceeds ``most`` bytes."""
-    size = content_length(request)
+    size = _content_length(request)
     if size > most + MAX_FORM_BYTES:
         raise _too_large(most, size)
     return size

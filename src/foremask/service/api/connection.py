@@ -1,7 +1,4 @@
-"""Limits the bytes and the time of each HTTP connection, which uvicorn does not: docs/adr/0094.
-
-A request that the parser refuses gets one of our own errors.
-"""
+"""Limits the bytes and the time of each HTTP connection, which uvicorn does not: docs/adr/0094."""
 
 import asyncio
 import re
@@ -27,13 +24,13 @@ MAX_PIPELINED = 16
 FRAMING_PER_BYTE = 8  # framing bytes allowed per byte of a body; a chunk of one byte has five
 HEAD_S = 10.0
 BODY_WINDOW_S = 10.0
-BODY_BYTES_PER_S = 256  # minimum in each window; for the whole body see `least_body_bytes`
+BODY_BYTES_PER_S = 256  # least rate in each window; `least_body_bytes` is for the whole body
 FIRST_BODY_BYTES = 40 << 10
 LASTING_BODY_BYTES_PER_S = 1 << 10
-STALLED_S = 60.0  # a client that does not read its answer for this long is disconnected
-LINGER_S = 1.0  # delay of a close: unread bytes would reset the connection and lose the answer
+STALLED_S = 60.0  # a client that does not read its answer for so long is disconnected
+LINGER_S = 1.0  # delay of a close; unread bytes would reset the connection and lose the answer
 LINGER_BYTES = 1 << 20
-GRACE_S = 1.0  # a connection counts as silent only after this: its request may be on its way
+GRACE_S = 1.0  # a new connection is not closed before: its request may be under way
 RESERVE = 32  # connections over the limit, for health checks and metrics
 HEALTH = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} [/*h]")
@@ -45,8 +42,8 @@ log = structlog.get_logger(__name__)
 class Gate:
     """Allows ``limit`` connections, and ``burst`` more while none of them is silent or slow.
 
-    ``waiting`` maps each idle connection to the time when it became idle, the oldest first;
-    ``sending`` maps each connection that sends a body to the time when the body began.
+    ``waiting`` maps each idle connection to the time when it became idle, the oldest first.
+    ``sending`` maps each connection that receives a body to the time when the body began.
     """
 
     limit: int
@@ -66,10 +63,10 @@ class Gate:
         return oldest if slowest is None and connections > self.limit + self.burst else slowest
 
     def _slowest_body(self, now: float) -> "Connection | None":
-        """Return the connection with the slowest body.
+        """Return the connection with the slowest body among those that may be closed.
 
-        Connections without a token come first, then those of the token with most bodies if these
-        are over a quarter of ``limit``. Return None if there are neither.
+        These are the connections without a token; if there are none, those of the token with most
+        connections, if it has over a quarter of ``limit``.
         """
         by_owner: defaultdict[str | None, list[Connection]] = defaultdict(list)
         for each, began in self.sending.items():
@@ -85,12 +82,12 @@ class Gate:
 
 
 def least_body_bytes(seconds: float) -> float:
-    """The least size of a body after ``seconds``: 40 KiB, and after 40 s 1 KiB for each second."""
+    """Return 40 KiB up to 40 s, and then 1 KiB for each second."""
     return max(FIRST_BODY_BYTES, LASTING_BODY_BYTES_PER_S * seconds)
 
 
 class Connection(HttpToolsProtocol):
-    """A uvicorn connection with these limits; all connections share one `Gate`."""
+    """All connections share one `Gate`."""
 
     def __init__(
         self,
@@ -119,7 +116,6 @@ class Connection(HttpToolsProtocol):
     # Opening and closing
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Accept the connection; over the limit, close a silent one or one with a slow body."""
         super().connection_made(transport)  # type: ignore[arg-type]
         evicted = self._gate.evicted(self.loop.time(), len(self.connections))
         if evicted is not None:
@@ -138,7 +134,6 @@ class Connection(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def leave(self) -> None:
-        """Close the connection at once, even during a request."""
         self._forget()
         self.connections.discard(self)  # not counted from now on; its descriptor closes later
         self.transport.abort()
@@ -149,7 +144,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def owner(self) -> str | None:
-        """The id of the current request's token; None until the token or the form is checked."""
+        """The id of the request's token; None before the token or the signed form is checked."""
         facts: RequestFacts | None = self.scope["state"].get(FACTS)
         return None if facts is None else facts.owner
 
@@ -159,7 +154,7 @@ class Connection(HttpToolsProtocol):
         self._set_timer(seconds)
 
     def _set_timer(self, seconds: float) -> None:
-        """Close the connection unless the awaited bytes arrive in time; 0 stops the timer."""
+        """Call `_late` after ``seconds``; 0 stops the timer."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.loop.call_later(seconds, self._late) if seconds else None
@@ -182,9 +177,9 @@ class Connection(HttpToolsProtocol):
             self._set_timer(BODY_WINDOW_S)
 
     def _slowness(self) -> errors.RequestTooSlow | None:
-        """Every `BODY_WINDOW_S`, return an error if the body came too slowly, lately or in all.
+        """Return an error if the body came too slowly in the last window, or since its start.
 
-        Also if the form's fields, which come first, are not here yet.
+        Also if a form's fields, which must come first, have not come in the first window.
         """
         self._body_s += BODY_WINDOW_S
         for came, least, seconds in (
@@ -204,15 +199,11 @@ class Connection(HttpToolsProtocol):
             )
         return None
 
-    def _last(self) -> RequestResponseCycle | None:
-        return self.cycle
-
     def _owes_body(self) -> bool:
-        last = self._last()
-        return last is not None and last.more_body
+        cycle: RequestResponseCycle | None = self.cycle
+        return cycle is not None and cycle.more_body
 
     def pause_writing(self) -> None:
-        """Start the timer that closes the connection if the client does not read the answer."""
         super().pause_writing()
         if self._stall is None:
             self._stall = self.loop.call_later(STALLED_S, self.transport.abort)
@@ -227,7 +218,6 @@ class Connection(HttpToolsProtocol):
     # Receiving
 
     def data_received(self, data: bytes) -> None:
-        """Parse the bytes, and refuse invalid or oversized requests."""
         if self._refused:
             self._lingered_bytes += len(data)
             if self._lingered_bytes > LINGER_BYTES:
@@ -244,8 +234,8 @@ class Connection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            if (last := self._last()) is not None:  # ignore the upgrade; parse no more requests
-                last.keep_alive = False
+            if self.cycle is not None:  # ignore the upgrade; parse no more requests
+                self.cycle.keep_alive = False
         except httptools.HttpParserError as error:
             first = data if self._requests == before else b""
             self._refuse(self._refusal or self._described(error, first))
@@ -326,7 +316,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """After the last answer, refuse an invalid later request, or wait for the next one."""
+        """After the last answer, refuse an invalid next request, or wait for the next one."""
         super().on_response_complete()
         if self.transport.is_closing():
             return
@@ -334,17 +324,17 @@ class Connection(HttpToolsProtocol):
             self._refuse(self._refusal)
         elif not self.pipeline:
             self._unset_keepalive_if_required()
-            # If the answer came before the end of the body, this also limits the time of the rest.
+            # If the answer came before the end of the body, this timer also limits the rest.
             self._await_request(self._gate.idle_s)
 
     # Refusals
 
     def _refuse(self, error: errors.ForemaskError) -> None:
-        """Answer with the error and close, after any answer that is under way."""
-        cycle = self._last()
+        """Answer with the error and close; answers that are under way come first."""
+        cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_complete:
             if cycle.response_started:
-                self.transport.abort()  # part of an answer is sent: only closing can show the error
+                self.transport.abort()  # part of an answer is sent; only a close can show the error
                 return
             if not cycle.more_body or self.pipeline:
                 self._refusal = error  # sent after the answers that are under way

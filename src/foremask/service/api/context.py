@@ -1,4 +1,4 @@
-"""What all handlers share: the service's parts, and answers in JSON."""
+"""What all handlers share: the request, the parts of the service, and answers in JSON."""
 
 import asyncio
 import math
@@ -30,10 +30,10 @@ FACTS = "foremask"
 
 @dataclass(slots=True)
 class RequestFacts:
-    """A request's id, and what its checks have found so far.
+    """A request's id, and what is known of the request so far.
 
-    ``unknown_fields`` are the body's fields that the call does not know; ``clip`` is the key of the
-    clip that came in the request's form, once the clip is stored.
+    ``unknown_fields`` are the body's fields that the call ignores. ``clip`` is the key of the
+    stored clip that came in the request's form.
     """
 
     id: str
@@ -45,8 +45,6 @@ class RequestFacts:
 
 @dataclass(slots=True)
 class Service:
-    """The parts that handlers use; one for each process."""
-
     settings: Settings
     database: Database
     objects: Objects
@@ -63,8 +61,6 @@ class Service:
 
 
 class ApiRequest(Request[Any, Any, State]):
-    """A request with the service's parts, and with the id that its answer and the log have."""
-
     def __init__(
         self, scope: Scope, receive: Receive = empty_receive, send: Send = empty_send
     ) -> None:
@@ -75,7 +71,6 @@ class ApiRequest(Request[Any, Any, State]):
 
 
 def json_answer(content: object, status_code: int = 200) -> ASGIResponse:
-    """A JSON answer that caches must not store."""
     return ASGIResponse(
         body=msgspec.json.encode(content),
         status_code=status_code,
@@ -85,7 +80,7 @@ def json_answer(content: object, status_code: int = 200) -> ASGIResponse:
 
 
 def answer_of(error: errors.ForemaskError, request_id: str) -> tuple[dict[str, str], bytes]:
-    """The headers and the body of an error's answer."""
+    """Return the headers and the body of the error's answer."""
     headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
     body: dict[str, object] = {"request_id": request_id, "error": error.facts()}
     match error:

@@ -98,8 +98,8 @@ async def _job_of_clip(call: Call[bodies.JobBody], *, now: bool = False) -> NewJ
     form, result = body.wanted()
     if body.webhook_url is not None:
         await service.outbound.check_url(body.webhook_url, "webhook_url", call.owner)
-    source = prober.locate(body.video)
     with span("probe"):
+        source = prober.locate(body.video)
         clip, result, fetched_bytes = await prober.probe(source, form, result, call.owner, now=now)
     return NewJob(
         request_id=call.request_id,
@@ -206,7 +206,6 @@ async def refine(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse
         known = sibling_key(record.result_key or "", NETWORK)
         hints = (*before.hints, *call.body.hints)
         asked = structs.replace(before, network_key=known, hints=hints)
-        asked.check_hints()
         source = await _source_of(service, record, call.body.video)
         clip, result, _ = await service.prober.probe(source, record.form, asked, call.owner)
         return NewJob(

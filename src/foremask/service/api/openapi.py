@@ -1,7 +1,4 @@
-"""Builds the OpenAPI 3.1 document from the handlers that have an `Operation` in their ``opt``.
-
-A handler's name is the operation's id; its docstring is the summary and the description.
-"""
+"""Builds the OpenAPI 3.1 document from the routes that are made by `Operation.at`."""
 
 import copy
 import re
@@ -22,21 +19,16 @@ from foremask.errors import ERROR_TABLE, ForemaskError
 from foremask.service.jobs.records import Accepted, JobStatus, Problem
 
 _REF = "#/components/schemas/{name}"
-_INFO = {
-    "title": "foremask",
-    "version": version("foremask"),
-    "summary": "Foreground masks for video.",
-    "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-}
 _ABOUT = """Send the URL of a clip. The service makes a video of the same size, frames, timing
 and sound, in which white is the foreground.
 
-A refused request has the same body everywhere. `reason` is a stable word for programs."""
+Unknown fields of a body are ignored; the answer's header `Unknown-Fields` lists them. All errors
+have the body of `Problem`, whose `reason` is a stable word for programs."""
 _TAGS = {
-    "jobs": "Submit a clip, follow the job, fetch the mask.",
-    "uploads": "For a clip that no server has.",
-    "playground": "What the page at / needs besides.",
-    "operations": "For whoever runs the service.",
+    "jobs": "Submit a clip, follow its job, fetch the mask.",
+    "uploads": "Send a clip that has no URL.",
+    "playground": "Used by the page at /.",
+    "operations": "For the operator of the service.",
 }
 _TOKEN_HEADERS = {
     "api_token": {"type": "apiKey", "in": "header", "name": "api_token"},
@@ -46,11 +38,12 @@ _TOKEN_HEADERS = {
 _PATH_PARAMETER = re.compile(r"\{(\w+):\w+\}")
 
 type Json = dict[str, Any]
-"""A part of the document: a JSON object."""
+type Shape = type[Struct] | Json
+"""A Struct, or a part of the document."""
 type Reasons = tuple[type[ForemaskError], ...]
 
 SHOWN_PATTERN: Final = "x-shown-pattern"
-"""The key in a field's ``extra_json_schema`` of the pattern to show in the document instead."""
+"""The key, in a field's ``extra_json_schema``, of the pattern that the document shows."""
 ALWAYS: Final[Reasons] = (
     errors.Internal,
     errors.ServiceUnavailable,
@@ -78,42 +71,41 @@ _ADMISSION: Final[Reasons] = (
 _IDEMPOTENCY_KEY: Final[Json] = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "Makes the request safe to send again: same key and body, same job.",
+    "description": "A repeated request with the same key and body gets the same job.",
     "schema": {"type": "string", "pattern": "^[!-~]{1,255}$"},
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One route in the document. A shape is a Struct, or a part of the document itself.
+    """One route in the document; the handler's docstring is its summary and description.
 
-    ``says`` and ``answer`` are the description and the shape of the usual answer; ``others`` has
-    the other answers by status. ``refused`` are the errors besides those of token and body. The
-    operation's parameters are the fields of ``query`` and ``parameters``.
+    ``says`` and ``answer`` are the description and the schema of the usual answer. ``others`` has
+    the other answers by status. ``refused`` are the errors other than those of token, rate and
+    body. The fields of ``query`` and ``parameters`` are the operation's parameters.
     """
 
     tag: str
     says: str
-    answer: type[Struct] | Json = field(default_factory=dict)
+    answer: Shape = field(default_factory=dict)
     refused: Reasons = ()
-    body: type[Struct] | Json | None = None
-    others: dict[int, tuple[str, type[Struct] | Json]] = field(default_factory=dict)
+    body: Shape | None = None
+    others: dict[int, tuple[str, Shape]] = field(default_factory=dict)
     body_required: bool = True
-    has_clip: bool = False  # the body may also be a form, whose last part is the clip
+    has_clip: bool = False  # the body may also be a form with the clip
     query: type[Struct] | None = None
     parameters: tuple[Json, ...] = ()
     needs_token: bool = True
     takes_rate: bool = True  # with a body, the call counts against the token's rate
 
     def at(self, method: str, *paths: str, status: int = 200) -> route:
-        """Make the route. A GET route answers HEAD, too. Further paths are aliases of the first."""
+        """Make the route; a GET route answers HEAD, too. The paths are aliases."""
         methods = [HttpMethod(method)] + [HttpMethod.HEAD] * (method == "GET")
         opt = {"method": method, "paths": paths, "operation": self}
         return route(list(paths), http_method=methods, status_code=status, opt=opt)
 
     @property
     def reasons(self) -> Reasons:
-        """All errors that the operation can answer with."""
         if not self.needs_token:
             return self.refused
         is_rated = self.body is not None and self.takes_rate
@@ -123,7 +115,7 @@ class Operation:
 
 
 def starts(*paths: str, body: type[Struct], has_clip: bool = True, refused: Reasons = ()) -> route:
-    """Make a route that starts a job; with ``has_clip`` it also takes a form and ``sync``."""
+    """Make a route that starts a job; with ``has_clip`` it takes a form and ``sync``, too."""
     operation = Operation(
         "jobs",
         "The job exists.",
@@ -138,7 +130,7 @@ def starts(*paths: str, body: type[Struct], has_clip: bool = True, refused: Reas
 
 
 def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
-    """Build the whole document; handlers without an `Operation`, such as pages, are left out."""
+    """Build the document of the handlers that have an `Operation`."""
     paths: Json = {}
     documented = [each for each in handlers if "operation" in each.opt]
     for handler in documented:
@@ -148,7 +140,13 @@ def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
             paths.setdefault(_PATH_PARAMETER.sub(r"{\1}", path), {})[method] = described
     return {
         "openapi": "3.1.0",
-        "info": _INFO | {"description": f"{_ABOUT}\n\n{_errors()}"},
+        "info": {
+            "title": "foremask",
+            "version": version("foremask"),
+            "summary": "Foreground masks for video.",
+            "description": f"{_ABOUT}\n\n{_errors()}",
+            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        },
         "servers": [{"url": "/", "description": "Where this document comes from."}],
         "security": [{name: []} for name in _TOKEN_HEADERS],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
@@ -161,7 +159,7 @@ def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
 
 
 def _shapes(operations: Iterable[Operation]) -> Json:
-    """The schemas of all Structs; optional fields of bodies may also be null."""
+    """Return the schemas of all Structs; a body's optional fields may also be null."""
     sent: list[type[Struct]] = []
     with_clip: list[type[Struct]] = []
     answered: list[type[Struct]] = [Problem]
@@ -188,7 +186,7 @@ def _shapes(operations: Iterable[Operation]) -> Json:
 
 
 def _without_null(shapes: Json) -> None:
-    """Remove null from the types of optional fields: answers and queries leave them out instead."""
+    """Remove null from the types of optional fields, which are absent instead of null."""
     for shape in shapes.values():
         for name, described in shape.get("properties", {}).items():
             if described.get("default", ...) is None:
@@ -200,7 +198,7 @@ def _form_name(body: type[Struct]) -> str:
 
 
 def _form(shape: Json) -> Json:
-    """The schema of a body as a form: ``video`` is a file, and comes last."""
+    """Return the schema of the body as a form; its last field ``video`` is a file."""
     fields = copy.deepcopy(shape["properties"])
     fields.pop("video")
     fields["video"] = {"type": "string", "format": "binary", "contentMediaType": "video/*"}
@@ -208,7 +206,7 @@ def _form(shape: Json) -> Json:
 
 
 def _simplify(part: object) -> None:
-    """Use the patterns of SHOWN_PATTERN, and arrays for tuples: few generators read prefixItems."""
+    """Apply SHOWN_PATTERN, and replace prefixItems, which few generators read, by items."""
     if isinstance(part, dict):
         if SHOWN_PATTERN in part:
             part["pattern"] = part.pop(SHOWN_PATTERN)
@@ -222,19 +220,15 @@ def _simplify(part: object) -> None:
 
 
 def _errors() -> str:
-    """Make a folded table of all reasons; the playground links to the anchor of each."""
+    """Return a table of all reasons; the playground links to the anchor of each."""
     rows = [
         f'| <span id="reason-{kind.reason}">`{kind.reason}`</span> | {kind.status} '
-        f"| {_one_line(kind.__doc__)} | {_one_line(kind.remedy)} |"
+        f"| {kind.means} | {kind.remedy} |"
         for kind in ERROR_TABLE
     ]
     head = "| reason | status | what it means | what to do |\n|---|---|---|---|"
     fold = '<details id="errors"><summary>All errors</summary>\n'
     return "\n".join([fold, head, *rows, "\n</details>"])
-
-
-def _one_line(prose: str | None) -> str:
-    return " ".join((prose or "").split()).replace("|", "\\|")
 
 
 def _described(operation: Operation, handler: HTTPRouteHandler, path: str) -> Json:
@@ -253,7 +247,7 @@ def _described(operation: Operation, handler: HTTPRouteHandler, path: str) -> Js
         "summary": summary.rstrip("."),
         "responses": responses | _refusals(operation.reasons),
     }
-    if description := _one_line(more):
+    if description := " ".join(more.split()):
         described["description"] = description
     if parameters := [*_parameters(path, operation.query), *operation.parameters]:
         described["parameters"] = parameters
@@ -284,7 +278,7 @@ def _parameters(path: str, query: type[Struct] | None) -> Iterator[Json]:
             yield {"name": name, "in": "query", "required": required, "schema": schema} | described
 
 
-def _content(shape: type[Struct] | Json) -> Json:
+def _content(shape: Shape) -> Json:
     if isinstance(shape, dict):
         return shape
     (named,), _ = msgspec.json.schema_components([shape], ref_template=_REF)
@@ -292,14 +286,14 @@ def _content(shape: type[Struct] | Json) -> Json:
 
 
 def _refusals(kinds: Iterable[type[ForemaskError]]) -> Json:
-    """Make one answer for each status among ``kinds``, with its possible reasons."""
+    """Return one answer for each status among ``kinds``, with the possible reasons."""
     ordered = sorted(set(kinds), key=lambda kind: (kind.status, ERROR_TABLE.index(kind)))
     by_status = groupby(ordered, lambda kind: kind.status)
     return {str(status): _refusal(status, list(same)) for status, same in by_status}
 
 
 def _refusal(code: int, kinds: list[type[ForemaskError]]) -> Json:
-    lines = [f"* `{kind.reason}`: {kind.__doc__}" for kind in kinds]
+    lines = [f"* `{kind.reason}`: {kind.means}" for kind in kinds]
     error = {
         "properties": {
             "code": {"enum": [code]},  # some generators fail on a number as a const

@@ -1,4 +1,4 @@
-"""Probes clips and masks single pictures without a job; a confined child parses the bytes."""
+"""Probes clips and masks single pictures without a job, in confined children."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -24,20 +24,18 @@ from foremask.service.sandbox.pool import ChildDied, MediaPool
 from foremask.service.storage.objects import Objects
 
 BUDGET_S = 8.0
-PROBES_AT_ONCE = 4  # most of a probe is waiting for the origin; the child takes milliseconds
+PROBES_AT_ONCE = 4  # a probe mostly waits for the origin; the child takes milliseconds
 PROBES_PER_OWNER = 2
 SHOWS_AT_ONCE, SHOWS_PER_OWNER = 64, 4  # each holds 1 MiB in memory
 PLACE_S = 3.0
-PREVIEW_PLACE_S = 45.0  # longest wait: one picture is masked at a time, and tokens take turns
-PREVIEWS_WAITING = 16  # for each token: each waiting preview holds 1 MiB and a connection
+PREVIEW_PLACE_S = 45.0  # one picture is masked at a time, and tokens take turns
+PREVIEWS_WAITING = 16  # for each token; each holds 1 MiB and a connection
 WALL_CLOCK_S = 30.0
 
 log = structlog.get_logger(__name__)
 
 
 class Previewer:
-    """Masks single pictures in a confined child that may read the model file."""
-
     def __init__(self, pool: MediaPool, find_model: Callable[[], Path], memory_bytes: int) -> None:
         self._pool, self._find_model, self._memory_bytes = pool, find_model, memory_bytes
         self._places = FairSemaphore(1, 1, metrics.HELD_BACK.labels("preview").inc)
@@ -66,7 +64,7 @@ class Previewer:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a file is: at a caller's URL, or under a key of our own store."""
+    """A file at a caller's ``url``, or in our store under ``key``."""
 
     url: str | None = None
     key: str | None = None
@@ -74,25 +72,22 @@ class Source:
 
 @dataclass(frozen=True, slots=True)
 class OpenedFile:
-    """A file of ``size`` bytes; ``read_at(offset, length)`` reads a part, ``blocks`` yields all."""
-
     size: int
-    read_at: Callable[[int, int], Awaitable[bytes]]
-    blocks: AsyncGenerator[bytes]
+    read_at: Callable[[int, int], Awaitable[bytes]]  # takes offset and length
+    blocks: AsyncGenerator[bytes]  # the whole file
 
 
 @dataclass(frozen=True, slots=True)
 class Prober:
-    """Probes clips and backgrounds, in a confined child.
+    """Probes clips and backgrounds.
 
-    An error that is not found within ``budget_s`` is raised later by the worker, in the same words.
+    A worker later repeats each probe that did not end within `BUDGET_S`, with the same errors.
     """
 
     outbound: Outbound
     objects: Objects
     pool: MediaPool
     limits: Limits
-    budget_s: float = BUDGET_S
     places: FairSemaphore = field(
         default_factory=lambda: FairSemaphore(
             PROBES_AT_ONCE, PROBES_PER_OWNER, metrics.HELD_BACK.labels("probe").inc
@@ -103,7 +98,7 @@ class Prober:
     )
 
     def locate(self, url: str, param: str = "video") -> Source:
-        """Return the source at ``url``. Raises UrlForbidden for an invalid link of ours."""
+        """Return the source at ``url``. Raises UrlForbidden for an invalid or expired own link."""
         try:
             key = self.objects.signer.key_of(url)
         except errors.LinkInvalid as error:
@@ -115,12 +110,13 @@ class Prober:
     async def probe(
         self, source: Source, form: Form, asked: JobResult, owner: str, *, now: bool = False
     ) -> tuple[Clip | None, JobResult, int]:
-        """Return the clip's facts, ``asked`` with a checked background, and the background's bytes.
+        """Return the clip's facts, ``asked`` with its background's source, and the bytes to fetch.
 
-        The facts are None if the probe does not end within ``budget_s``, or all places are taken;
-        with ``now``, taken places raise Overloaded. Raises the error that refuses the clip, its
-        hints or its background.
+        The facts are None if the probe does not end within `BUDGET_S`, or if all places are taken;
+        with ``now``, taken places raise Overloaded. The bytes are the background's, 0 for an upload
+        or an unknown size. Raises the error that refuses the hints, the clip or the background.
         """
+        asked.check_hints()
         found, request = None, messages.Probe(None, self.limits, form, asked.options.kind)
         try:
             found = await self._ask(source, "video", owner, request)
@@ -133,10 +129,6 @@ class Prober:
         return clip, result, fetched_bytes
 
     async def _background(self, asked: JobResult, owner: str) -> tuple[JobResult, int]:
-        """Return ``asked`` with its background's source, and the bytes to fetch.
-
-        The bytes are 0 for an upload or an unknown size.
-        """
         if asked.background_url is None:
             return asked, 0
         source, found = self.locate(asked.background_url, "background_url"), None
@@ -147,7 +139,7 @@ class Prober:
         except (errors.ClipRefused, errors.VideoInvalid) as error:
             raise errors.BackgroundInvalid.of(error) from error
         except errors.Overloaded:
-            pass  # a worker probes it later
+            pass  # a worker probes the background later
         result = replace(asked, background_url=source.url, background_key=source.key)
         return result, 0 if found is None or source.key is not None else found[0]
 
@@ -155,11 +147,11 @@ class Prober:
     async def show(
         self, source: Source, form: Form, kind: ResultKind, owner: str, max_bytes: int
     ) -> AsyncGenerator[OpenedFile]:
-        """Open a clip of at most ``max_bytes``, once a probe shows that a job would accept it."""
+        """Probe and open a clip of at most ``max_bytes``. Raises the errors of a job's probe."""
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.shows.place(owner, PLACE_S, "shown"))
             try:
-                async with asyncio.timeout(self.budget_s):
+                async with asyncio.timeout(BUDGET_S):
                     opened = self._opened(source, "video", owner, max_bytes)
                     file = await stack.enter_async_context(opened)
                     await self._run(messages.Probe(None, self.limits, form, kind), file, owner)
@@ -174,10 +166,10 @@ class Prober:
     async def _ask[R](
         self, source: Source, param: str, owner: str, request: messages.Request[R]
     ) -> tuple[int, R] | None:
-        """Return the file's size and the child's answer; None if the probe does not succeed."""
+        """Return the file's size and the child's answer; None if the time is over or it died."""
         try:
             async with (
-                asyncio.timeout(self.budget_s),
+                asyncio.timeout(BUDGET_S),
                 self._opened(source, param, owner, self.limits.max_bytes) as file,
             ):
                 return file.size, await self._run(request, file, owner)
@@ -219,6 +211,6 @@ class Prober:
             return await self.pool.run(
                 replace(request, size=file.size),
                 read_at=file.read_at,
-                wall_clock_s=2 * self.budget_s,
+                wall_clock_s=2 * BUDGET_S,
                 owner=owner,
             )
