@@ -11,7 +11,6 @@ _DECODING: Final = frozenset(["mask", "cutout", "tracks", "sheet"])
 
 
 def main() -> int:
-    """Run the command line, and return the exit status."""
     try:
         process_setup.prepare()
         from foremask.cli.commands import main as command_line  # loads NumPy
@@ -23,16 +22,12 @@ def main() -> int:
     except SystemExit as left:
         status = left.code if isinstance(left.code, int) else 1
     if status in _INTERRUPTED and _DECODING & set(sys.argv):
-        _leave_at_once(status)
+        _exit_without_joining_threads(status)
     return status
 
 
-def _leave_at_once(status: int) -> None:
-    """End the process without Python's own shutdown.
-
-    By now, files are closed and temporary ones removed. Decoder threads may still wait for each
-    other, and Python's shutdown would wait for them for ever.
-    """
+def _exit_without_joining_threads(status: int) -> None:
+    # Decoder threads may wait for each other for ever; Python's shutdown would wait for them.
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

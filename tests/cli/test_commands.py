@@ -18,7 +18,7 @@ import pytest
 from rich.console import Console
 
 from foremask.cli.exits import Exit, Usage, exit_code, show_error
-from foremask.cli.progress_bar import MASKED, MEGABYTES, PICTURES, Unit, progress_bar
+from foremask.cli.progress_bar import Unit, progress_bar
 from foremask.cli.service_checks import NEWEST_MINOR
 from foremask.errors import BY_REASON, Busy, CodecUnsupported, Denied, Ended, Failed
 from foremask.machine.nvidia import nvidia_cards
@@ -286,11 +286,11 @@ def printed(
 
 def test_away_from_a_terminal_progress_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert printed(
-        monkeypatch, PICTURES, ((frame * 0.5, frame, 90, None) for frame in range(31))
+        monkeypatch, "pictures", ((frame * 0.5, frame, 90, None) for frame in range(31))
     ) == [
-        "it: 10/90 pictures, 2.0 a second, 0:40 left",
-        "it: 20/90 pictures, 2.0 a second, 0:35 left",
-        "it: 30/90 pictures, 2.0 a second, 0:30 left",
+        "it: 10/90 pictures, 2.0 pictures/s, 0:40 left",
+        "it: 20/90 pictures, 2.0 pictures/s, 0:35 left",
+        "it: 30/90 pictures, 2.0 pictures/s, 0:30 left",
     ]
 
 
@@ -298,17 +298,17 @@ def test_the_rate_is_of_late_and_none_is_guessed_from_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     late = ((float(second), 2 * (second - 30), 1000, None) for second in range(30, 61))
-    lines = printed(monkeypatch, PICTURES, [(0.0, 0, 1000, None), *late])
-    assert lines[-1] == "it: 60/1000 pictures, 2.0 a second, 7:50 left"
+    lines = printed(monkeypatch, "pictures", [(0.0, 0, 1000, None), *late])
+    assert lines[-1] == "it: 60/1000 pictures, 2.0 pictures/s, 7:50 left"
     begun = [(0.0, 0, 136_000_000, None), (6.0, 1000, 136_000_000, None)]
-    assert printed(monkeypatch, MEGABYTES, begun) == ["it: 0.0/136.0 MB"]
+    assert printed(monkeypatch, "MB", begun) == ["it: 0.0/136.0 MB"]
 
 
 def test_of_a_mask_the_time_left_is_the_masking_s_own_and_no_rate_is_guessed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     shown = [(6.0, 6, None, None), (12.0, 12, 80, None), (18.0, 18, 80, 42.0), (24.0, 24, 80, 36.0)]
-    assert printed(monkeypatch, MASKED, shown) == [
+    assert printed(monkeypatch, "frames", shown) == [
         "it: 6 frames",
         "it: 12/80 frames",
         "it: 18/80 frames, 0:42 left",
@@ -319,9 +319,7 @@ def test_of_a_mask_the_time_left_is_the_masking_s_own_and_no_rate_is_guessed(
 def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     stream = io.StringIO()
-    with progress_bar(
-        "model", MEGABYTES, Console(file=stream, force_terminal=True, width=80)
-    ) as show:
+    with progress_bar("model", "MB", Console(file=stream, force_terminal=True, width=80)) as show:
         show(0, 2_000_000)
         show(3_000_000, 2_000_000)
     assert "3.0/3.0 MB" in stream.getvalue()

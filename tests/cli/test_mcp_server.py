@@ -11,7 +11,7 @@ import pytest
 from mcp import Client
 from mcp_types import TextContent
 
-from foremask.cli.mcp_server import Folders, mcp_server
+from foremask.cli.mcp_server import Tools
 from foremask.machine import paths
 from foremask.media.verify import verify
 from foremask.options import ResultKind
@@ -40,7 +40,7 @@ def footage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def in_process(folder: Path) -> Client:
-    return Client(mcp_server(Folders.named([folder])))
+    return Client(Tools([folder]).server())
 
 
 async def refusal(server: Client, tool: str, **arguments: object) -> str:
@@ -157,7 +157,7 @@ async def test_a_second_folder_is_named_by_its_whole_path(footage: Path) -> None
         done.append(progress)
 
     clip = {"clip": str(more / "clip.mp4")}
-    async with Client(mcp_server(Folders.named([footage, more]))) as server:
+    async with Client(Tools([footage, more]).server()) as server:
         made = await server.call_tool("mask", clip, progress_callback=on_progress)
     assert done == sorted(set(done))
     assert done[-1] == 10

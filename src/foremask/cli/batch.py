@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +16,7 @@ from foremask.cli.batch_options import BatchOptions
 from foremask.cli.exits import Exit, Usage, exit_code, note, print_json, say, show_error, warn
 from foremask.cli.inputs import local_clip
 from foremask.cli.products import PNG, Job, Product
-from foremask.cli.progress_bar import MASKED, progress_bar
+from foremask.cli.progress_bar import progress_bar
 from foremask.cli.sources import find_sources
 from foremask.cli.targets import make_folder, plan_jobs
 from foremask.errors import ForemaskError, Internal, OutputExists
@@ -36,7 +35,6 @@ def run_batch(
     product: Product,
     **more: Any,  # noqa: ANN401  # fields of MaskOptions
 ) -> Exit:
-    """Make the ``product`` of each input. Raises Usage before any output is written."""
     settings = read_settings(os.environ)
     if asked.quiet and asked.verbose:
         raise Usage("--quiet and --verbose cannot both be")
@@ -50,14 +48,13 @@ def run_batch(
     )
     if asked.skip_existing and (asked.start or asked.end):
         raise Usage("--skip-existing checks whole masks: leave out --start and --end")
-    rate = asked.rate
     if asked.fps is not None and not any(job.source.pictures for job in jobs):
         raise Usage("--fps is of pictures that are a clip: name a folder of them, or %04d.png")
     if any(job.is_sent for job in jobs):
         if asked.skip_existing:
             raise Usage("-o - is always written: leave out --skip-existing")
         standard_streams.check_standard_output(as_json=asked.as_json)
-    return Batch(command, jobs, product, asked, options, rate, settings).run()
+    return Batch(command, jobs, product, asked, options, settings).run()
 
 
 def _jobs(command: str, words: tuple[str, ...], asked: BatchOptions, product: Product) -> list[Job]:
@@ -77,9 +74,12 @@ def _jobs(command: str, words: tuple[str, ...], asked: BatchOptions, product: Pr
 
 
 def _with_hint(error: Usage, command: str, words: tuple[str, ...], output: str | None) -> Usage:
-    """Suggest ``-o OUT`` for ``mask IN OUT`` where OUT does not exist."""
-    is_old = len(words) == 2 and output is None and "://" not in words[1]
-    if not is_old or Path(words[1]).exists() or not ("://" in words[0] or Path(words[0]).exists()):
+    is_in_out = len(words) == 2 and output is None and "://" not in words[1]
+    if (
+        not is_in_out
+        or Path(words[1]).exists()
+        or not ("://" in words[0] or Path(words[0]).exists())
+    ):
         return error
     return Usage(f"{error.details}; to write it there: foremask {command} {words[0]} -o {words[1]}")
 
@@ -89,18 +89,11 @@ type _Made = tuple[Report, float]  # the report, and how many seconds the making
 
 @dataclass(slots=True)
 class Batch:
-    """The jobs of one command, done one after the other with one loaded network.
-
-    ``fps`` is the frame rate of an image sequence. Missing weights are downloaded just before the
-    first mask is made.
-    """
-
     command: str
     jobs: list[Job]
     product: Product
     asked: BatchOptions
     options: MaskOptions
-    fps: Fraction
     settings: Settings
     failures: list[tuple[Job, ForemaskError]] = field(default_factory=list)
     counts: Counter[str] = field(default_factory=Counter)
@@ -111,7 +104,6 @@ class Batch:
         return len(self.jobs)
 
     def run(self) -> Exit:
-        """Do all jobs; return the exit code: a single job's own, or 1 if any of several failed."""
         how = "stopped"
         logging.disable(logging.WARNING if self.asked.quiet else logging.NOTSET)
         try:
@@ -144,11 +136,11 @@ class Batch:
             self._answer(job, made)
 
     def _outcome(self, job: Job, label: str) -> _Made | None:
-        """Make the job's output; None where --skip-existing finds it complete."""
+        """Return None where --skip-existing finds the output complete."""
         asked = self.asked
         if not asked.skip_existing or not job.target.exists():
             self._check(job)
-        with local_clip(job.source, self.settings, self.fps, shows=not asked.quiet) as clip:
+        with local_clip(job.source, self.settings, asked.rate, shows=not asked.quiet) as clip:
             if asked.skip_existing and job.target.exists():
                 fault = self._fault_of(clip, job)
                 if fault is None:
@@ -159,7 +151,7 @@ class Batch:
                         f" {job.source.named} ({fault})"
                     )
                 self._check(job)
-            if self.product.needs_model and self.options.model is None:
+            if self.product.needs_model and self.options.model is None:  # pulled when first needed
                 model = model_commands.ready(self.settings, asked.network.model)
                 self.options = replace(self.options, model=model)
             started_s = time.monotonic()
@@ -178,17 +170,16 @@ class Batch:
             self.product.check(job, replace=self.asked.force)
 
     def _made(self, job: Job, clip: Path, label: str) -> Report:
-        with progress_bar(label, MASKED, shows=not self.asked.quiet) as show:
+        with progress_bar(label, "frames", shows=not self.asked.quiet) as show:
 
             def on_frame(progress: "Progress") -> None:
                 total = progress.frames_total if progress.total_is_known else None
                 show(progress.frames_done, total, progress.left_s)
 
-            replaces = self.asked.force
-            return self.product.make(job, clip, self.options, on_frame, replaces=replaces)
+            make = self.product.make
+            return make(job, clip, self.options, on_frame, replaces=self.asked.force)
 
     def _fault_of(self, clip: Path, job: Job) -> str | None:
-        """Why the file at the job's target is no complete output of ``clip``; None where it is."""
         from foremask.media.verify import verify
 
         try:
@@ -215,15 +206,15 @@ class Batch:
             self._describe(job, *made)
 
     def _describe(self, job: Job, report: Report, took_s: float) -> None:
-        tell = note if job.is_sent else say
+        tell, target = (note, "standard output") if job.is_sent else (say, job.target)
         for remark in report.warnings:
             warn(remark if self._total == 1 else f"{job.source.named}: {remark}")
         if job.form is None:
-            tell(f"{job.shown_target}: a picture; made in {took_s:.1f} s")
+            tell(f"{target}: a picture; made in {took_s:.1f} s")
         else:
             kind = "" if report.kind == "mask" else f"{report.kind}, "
             tell(
-                f"{job.shown_target}: {kind}{report.frames_out} frames, {report.duration_s:.2f} s,"
+                f"{target}: {kind}{report.frames_out} frames, {report.duration_s:.2f} s,"
                 f" {job.form}; made in {took_s:.1f} s ({report.frames_out / took_s:.1f} fps)"
             )
         if self.asked.verbose:
@@ -238,7 +229,7 @@ class Batch:
     def _failed(self, job: Job, error: ForemaskError) -> None:
         self.failures.append((job, error))
         self._count("failed")
-        show_error(error, self.command, of=None if self._total == 1 else job.source.named)
+        show_error(error, self.command, "" if self._total == 1 else job.source.named)
         if self.asked.as_json:
             facts = {"reason": error.reason, "details": error.details}
             self._answer_json(job, {"outcome": "failed", "error": facts})
@@ -251,7 +242,6 @@ class Batch:
         print_json({"input": job.source.named, "output": str(job.target)} | facts, indent=None)
 
     def _summarise(self, how: str) -> None:
-        """For several jobs: count the outcomes and list the failed clips on standard error."""
         if self._total == 1 or (self.asked.quiet and not self.failures):
             return
         counts = dict(self.counts)

@@ -1,5 +1,6 @@
 """The options that `foremask mask` and `foremask cutout` have in common."""
 
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -16,7 +17,6 @@ from foremask.hints.kinds import Box, Hint, Point, check_hints
 from foremask.machine import paths, process_setup
 from foremask.options import Device, Excerpt, MaskOptions, Quality
 
-DEFAULT_FPS: Final = "25"
 MAX_FPS: Final = 1000
 Input = Annotated[str | Path, Parameter(name="INPUT")]
 
@@ -27,12 +27,12 @@ class NetworkOptions:
     """Options of the network that finds masks.
 
     Args:
-        quality: How long it may take: fast, balanced (usual) or best.
+        quality: The time for masking: fast, balanced (usual) or best.
         device: Where the network runs: auto, cpu...
         model: An ONNX model of your own (docs/models.md).
-        threads: The most processor cores that are used.
-        cache: Where the network's results are kept for a second run.
-        no_cache: Keep no results.
+        threads: Use at most this many processor cores.
+        cache: Keep the network's results in this file for later runs.
+        no_cache: Keep none of the network's results.
     """
 
     quality: Annotated[Quality, Parameter(show_choices=False, show_default=False)] = (
@@ -45,7 +45,7 @@ class NetworkOptions:
     no_cache: Switch = False
 
     def mask_options(self, *, is_one: bool) -> MaskOptions:
-        """As `MaskOptions`; by default, a single clip's results go to the user's cache."""
+        """By default, a single clip's network results go to the user's cache."""
         if self.threads is not None:
             if self.threads < 1:
                 raise Usage(f"--threads is 1 or more, and not {self.threads}")
@@ -72,13 +72,13 @@ def _kept_results() -> Path | None:
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class HintOptions:
-    """Options that say what the subject is (docs/hints.md).
+    """Options that select the subject (docs/hints.md).
 
     Args:
-        point: A point on the subject, x,y@MOMENT: a frame, or 0.5s.
-        against: A point on what is not the subject, x,y@MOMENT.
-        box: The subject is in this box: x,y,width,height@MOMENT.
-        paint: A rough mask, mask.png@MOMENT (docs/hints.md).
+        point: A point on the subject: x,y@FRAME or x,y@0.5s.
+        against: A point outside the subject: x,y@FRAME.
+        box: A box around the subject: x,y,width,height@FRAME.
+        paint: A rough mask: mask.png@FRAME (docs/hints.md).
         hints: A JSON file of hints.
     """
 
@@ -89,7 +89,7 @@ class HintOptions:
     hints: Annotated[Path | None, Shown] = None
 
     def parsed(self) -> tuple[Hint, ...]:
-        """The hints of all options, those of the file first. Raises Usage."""
+        """The hints of the file come first. Raises Usage."""
         try:
             hints: list[Hint] = [] if self.hints is None else list(hints_of_file(self.hints))
             hints += [parse_paint(each) for each in self.paint or ()]
@@ -112,9 +112,9 @@ class BatchOptions:
         recursive: Look into the folders of a folder.
         skip_existing: Skip a clip whose OUTPUT is there already and whole.
         fail_fast: Stop at the first clip that fails.
-        start: Begin at these seconds of the clip, or at 1:02.5.
-        end: End before this time.
-        fps: The frame rate of pictures that are one clip: 25, 30000/1001.
+        start: Begin at this time of the clip: 62.5 or 1:02.5.
+        end: End before this time of the clip.
+        fps: Frame rate of pictures that are one clip: 24000/1001.
         as_json: Answer with one line of JSON for each INPUT.
         quiet: Show errors only.
         verbose: Show statistics and checksum of each output.
@@ -136,12 +136,12 @@ class BatchOptions:
 
     @property
     def output(self) -> str | None:
-        """OUTPUT as text, since a Path would lose the trailing slash of a folder."""
+        # `out` takes a Path so that shells complete file names; a Path loses a trailing slash.
         return None if self.out is None else str(self.out)
 
     @property
     def excerpt(self) -> Excerpt | None:
-        """The part of the clip between --start and --end; None without either. Raises Usage."""
+        """Raises Usage."""
         if self.start is None and self.end is None:
             return None
         start_s = _seconds(self.start or "0")
@@ -152,17 +152,13 @@ class BatchOptions:
 
     @property
     def rate(self) -> Fraction:
-        """The frame rate of an image sequence. Raises Usage."""
-        text = self.fps or DEFAULT_FPS
-        try:
-            rate = Fraction(text)
-        except (ValueError, ZeroDivisionError):
-            rate = Fraction(0)
-        if not 0 < rate <= MAX_FPS:
-            raise Usage(
-                f"--fps is a rate up to {MAX_FPS}, as 25, 23.976 or 30000/1001, and not {text!r}"
-            )
-        return rate.limit_denominator(1_000_000)
+        """The frames a second of an image sequence. Raises Usage."""
+        with suppress(ValueError, ZeroDivisionError):
+            if 0 < (rate := Fraction(self.fps or "25")) <= MAX_FPS:
+                return rate.limit_denominator(1_000_000)
+        raise Usage(
+            f"--fps is a rate up to {MAX_FPS}, as 25, 23.976 or 30000/1001, and not {self.fps!r}"
+        )
 
 
 def _seconds(text: str) -> float:

@@ -6,18 +6,15 @@ import threading
 import traceback
 from collections.abc import Sequence
 from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Literal, NoReturn
 
 import cyclopts
 from cyclopts import App, CycloptsError, Parameter
 
-from foremask.cli import (
-    file_commands,
-    making_commands,
-    model_commands,
-    standard_streams,
-)
+from foremask.cli import file_commands, making_commands, model_commands, standard_streams
 from foremask.cli.exits import (
     Exit,
     ExtraMissing,
@@ -41,8 +38,8 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-app.command(making_commands.mask, help=making_commands.MASK_EXAMPLES, help_format="plaintext")
-app.command(making_commands.cutout, help=making_commands.CUTOUT_EXAMPLES, help_format="plaintext")
+app.command(making_commands.mask, help_format="plaintext")
+app.command(making_commands.cutout, help_format="plaintext")
 app.command(making_commands.tracks)
 app.command(file_commands.probe)
 app.command(file_commands.verify)
@@ -50,25 +47,29 @@ app.command(file_commands.sheet)
 app.command(file_commands.open_, name="open")
 app.command(model_commands.app)
 _terminated = threading.Event()
-# The module and the help of each command; the module is imported when the command is called.
-# SERVICE needs the packages of foremask[server].
+# A module is imported when its command is called; those of SERVICE need foremask[server].
 SERVICE = {
-    "serve": ("service_commands", "Run the whole service on this machine: API, workers, database."),
-    "api": ("service_commands", "Run an API process only."),
-    "worker": ("service_commands", "Run a worker process only."),
-    "token": ("operator_commands", "Who may call the API, and how much."),
+    "serve": ("service_commands", "Run the whole service on this machine until Ctrl-C."),
+    "api": (
+        "service_commands",
+        "Run only an API process; FOREMASK_DATABASE_URL names its database.",
+    ),
+    "worker": ("service_commands", "Run only a worker; FOREMASK_DATABASE_URL names its database."),
+    "token": ("operator_commands", "Make, list and revoke API tokens."),
     "jobs": ("operator_commands", "List the service's jobs, the newest first."),
-    "job": ("operator_commands", "Say what happened to a job, or follow it until it has ended."),
-    "webhook": ("operator_commands", "The callbacks that jobs owe."),
+    "job": ("operator_commands", "Show each attempt at a job, its worker and its outcome."),
+    "webhook": ("operator_commands", "Send a job's webhook once more."),
     "migrate": ("operator_commands", "Bring the database's tables up to date."),
 }
 LAZY = {
-    "submit": ("remote_commands", "Have a clip masked by a foremask on another machine."),
-    "status": ("remote_commands", "Say how far a job of another foremask is."),
-    "cancel": ("remote_commands", "Cancel a job of another foremask."),
-    "live": ("live_command", "Mask a camera or a pipe as it runs, at the cost of quality."),
-    "mcp": ("mcp_command", "Let a model mask clips in some folders: an MCP server."),
-    "doctor": ("doctor", "Say what is here: processor, model, database, disk, sandbox."),
+    "submit": ("remote_commands", "Have a foremask on another machine mask a clip."),
+    "status": ("remote_commands", "Show the progress of a job of a foremask on another machine."),
+    "cancel": ("remote_commands", "Cancel a job of a foremask on another machine."),
+    "live": ("live_command", "Mask a camera or a pipe as it runs; `mask` is more accurate."),
+    "doctor": (
+        "doctor",
+        "Check what masking and serving need here; 1 is the exit code if any is bad.",
+    ),
 }
 for _name, (_module, _help) in (LAZY | SERVICE).items():
     _group = SERVICE_GROUP if _name in SERVICE else None
@@ -94,6 +95,20 @@ def version_() -> None:
 
 
 @app.command
+def mcp(*, folder: Annotated[list[Path], Parameter(negative="")]) -> None:
+    """Let a model mask clips: an MCP server over standard input and output.
+
+    Args:
+        folder: Read clips and write masks only in this folder; may be given several times.
+    """
+    if find_spec("mcp") is None:
+        raise ExtraMissing("`foremask mcp` needs the package mcp", "mcp")
+    from foremask.cli.mcp_server import Tools
+
+    Tools(folder).server().run()
+
+
+@app.command
 def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     """Print the completion script of a shell: eval "$(foremask completion bash)".
 
@@ -111,14 +126,7 @@ def _launch(
     *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
     debug: Annotated[bool, Parameter(negative="", show=False)] = False,
 ) -> Exit:
-    """Run one command.
-
-    Args:
-        words: The command and its arguments.
-        debug: Show the traceback of an error.
-    """
     try:
-        _check_none_is_empty(words)
         result = app(standard_streams.named(words), print_error=False, exit_on_error=False)
     except CycloptsError as error:
         return _answer(_misused(error, words), words)
@@ -139,41 +147,33 @@ def _launch(
     return result if isinstance(result, Exit) else Exit.OK
 
 
-def _check_none_is_empty(words: Sequence[str]) -> None:
-    """Raise Usage for an empty word: an empty INPUT would mean the current folder."""
-    for word in words:
-        if not word or (word.startswith("--") and word.endswith("=")):
-            raise Usage(f"{word!r} is empty: is a variable of the shell not set?")
-
-
 def _answer(error: ForemaskError, words: Sequence[str]) -> Exit:
-    """Show the error, with --json on standard output too, and return its exit code."""
     if "--json" in words:
         facts = {"reason": error.reason, "details": error.details}
         print_json({"outcome": "failed", "error": facts}, indent=None)
-    show_error(error, _command_of(words))
+    command = _command_of(words)
+    show_error(error, command if command in app else "COMMAND")
     return exit_code(error)
 
 
 def _command_of(words: Sequence[str]) -> str:
-    first = next((word for word in words if not word.startswith("-")), "")
-    return first if first in app else "COMMAND"
+    return next((word for word in words if not word.startswith("-")), "")
 
 
 def _misused(error: CycloptsError, words: Sequence[str]) -> Misused:
-    """The error of cyclopts as ours; common mistakes get messages of our own."""
     details = " ".join(str(error).split())
     if isinstance(error, cyclopts.UnusedCliTokensError):
         details = f"`foremask {_command_of(words)}` takes no {' '.join(error.unused_tokens or ())}"
     elif isinstance(error, cyclopts.UnknownOptionError):
-        asked = next(filter(_USUAL_ELSEWHERE.get, (word.partition("=")[0] for word in words)), "")
-        if f"option: {asked}" in details and asked:
+        asked = error.token.keyword or error.token.value
+        if asked in _USUAL_ELSEWHERE:
             details = f"Unknown option: {asked}. Did you mean {_USUAL_ELSEWHERE[asked]}?"
     elif isinstance(error, cyclopts.UnknownCommandError) and is_clip_name(words[0]):
         details = f"there is no command {words[0]}; did you mean `foremask mask {words[0]}`?"
     return Misused(details)
 
 
+# Options of other programs, and our options that do the same.
 _USUAL_ELSEWHERE = {
     "--out": "--output",
     "--overwrite": "--force",
@@ -185,24 +185,15 @@ _USUAL_ELSEWHERE = {
     "--codec": "--preset",
     "--resume": "--skip-existing",
 }
-"""Options of other programs, and our options that do the same."""
-
-
-def _extra_missing(words: Sequence[str]) -> ExtraMissing | None:
-    """The error for a command whose packages are not installed; even its --help needs them."""
-    command = next((word for word in words if not word.startswith("-")), "")
-    package = missing_package() if command in SERVICE else None
-    if package is None:
-        return None
-    return ExtraMissing(f"`foremask {command}` is of the service, which needs {package}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; SIGTERM cleans up as Ctrl-C does."""
     words = sys.argv[1:] if arguments is None else arguments
-    if (missing := _extra_missing(words)) is not None:
-        show_error(missing)
-        return exit_code(missing)
+    command = _command_of(words)
+    if command in SERVICE and (package := missing_package()):  # even its --help imports it
+        show_error(ExtraMissing(f"`foremask {command}` is of the service, which needs {package}"))
+        return Exit.USAGE
     _terminated.clear()
     before = signal.signal(signal.SIGTERM, _leave)
     try:

@@ -15,8 +15,6 @@ from foremask.errors import ForemaskError
 
 
 class Exit(IntEnum):
-    """The exit codes; a script may rely on them."""
-
     OK = 0
     INTERNAL = 1
     USAGE = 2
@@ -44,21 +42,15 @@ _BY_KIND: tuple[tuple[type[ForemaskError], Exit], ...] = (
 
 
 class Usage(errors.BadRequest):
-    """The command line asks for something impossible; the message says what is possible."""
-
     reason = "usage"
     cli_remedy = ""
 
 
 class Misused(Usage):
-    """The command line cannot be parsed."""
-
     cli_remedy = errors.BadRequest.cli_remedy
 
 
 class ExtraMissing(errors.BadRequest):
-    """The command needs the packages of an extra, which are not installed."""
-
     reason = "extra_missing"
 
     def __init__(self, details: str, extra: str = "server") -> None:
@@ -68,7 +60,7 @@ class ExtraMissing(errors.BadRequest):
 
 def missing_package() -> str | None:
     """The first package of ``foremask[server]`` that is not installed; None where all are."""
-    for line in requires("foremask") or ():  # as "litestar<3,>=2.25; extra == 'server'"
+    for line in requires("foremask") or ():  # such as "litestar<3,>=2.25; extra == 'server'"
         requirement, _, condition = line.partition(";")
         name = re.split(r"[^\w-]", requirement)[0]
         if "server" in condition and find_spec(name.replace("-", "_")) is None:
@@ -77,20 +69,17 @@ def missing_package() -> str | None:
 
 
 class ServerUnreachable(errors.Failed):
-    """The named server does not answer, or is no foremask."""
-
     reason = "server_unreachable"
     cli_remedy = "Check FOREMASK_SERVER or --server, and whether the service runs there."
 
 
 def exit_code(error: ForemaskError) -> Exit:
-    """The exit code for an error, by its ``reason``, since a server may have sent it."""
+    # A server may have sent the error: its class says less than its reason.
     kind = errors.BY_REASON.get(error.reason, ForemaskError)
     return next((code for known, code in _BY_KIND if issubclass(kind, known)), Exit.INTERNAL)
 
 
 def print_json(value: object, indent: int | None = 2) -> None:
-    """Print the answer of ``--json`` on standard output; without ``indent``, on one line."""
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     # JSON has these characters only inside strings, where they may be escaped.
     text = _NOT_FOR_TERMINALS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
@@ -98,12 +87,10 @@ def print_json(value: object, indent: int | None = 2) -> None:
 
 
 def say(*lines: str) -> None:
-    """Print an answer on standard output and flush it, since `serve` runs for months."""
     print(*map(printable, lines), sep="\n", flush=True)  # noqa: T201
 
 
 def answer(facts: object, lines: Iterable[str], *, as_json: bool) -> None:
-    """Print the facts as JSON, or the lines for people."""
     if as_json:
         print_json(msgspec.to_builtins(facts))
     elif shown := list(lines):
@@ -111,17 +98,15 @@ def answer(facts: object, lines: Iterable[str], *, as_json: bool) -> None:
 
 
 def note(*lines: str) -> None:
-    """Print a note on standard error."""
     print(*map(printable, lines), sep="\n", file=sys.stderr)  # noqa: T201
 
 
 def warn(line: str) -> None:
-    """Print a warning on standard error."""
     note(f"warning: {line}")
 
 
 def printable(text: str) -> str:
-    """Escape terminal control characters, which file names and servers' answers may contain."""
+    """Escape control characters, by which a file's name or a server could steer the terminal."""
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
     )
@@ -130,12 +115,8 @@ def printable(text: str) -> str:
 _NOT_FOR_TERMINALS = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
-def show_error(error: ForemaskError, command: str = "COMMAND", *, of: str | None = None) -> None:
-    """Print one line on standard error: what happened, what to do about it, and the reason.
-
-    ``command`` is the command that was run; ``of`` names the clip, if there are several.
-    """
-    named = f"{of}: " if of else ""
+def show_error(error: ForemaskError, command: str = "COMMAND", clip: str = "") -> None:
+    named = f"{clip}: " if clip else ""
     details = error.details if error.details.endswith((".", "!", "?")) else f"{error.details}."
     remedy = error.cli_remedy.replace("COMMAND", command)
     note(" ".join(filter(None, (f"error: {named}{details}", remedy, f"[{error.reason}]"))))

@@ -18,9 +18,14 @@ from foremask.machine import paths
 from foremask.options import PRESET_OF_SUFFIX, Limits, ResultKind
 from foremask.settings import read_settings
 
+Mask = Annotated[
+    Path | None,
+    Parameter(name="MASK", help="The clip's mask; else clip.mask.mp4, .mov, ... beside the clip."),
+]
+
 
 def probe(source: Annotated[str, Parameter(name="INPUT")], /, *, as_json: AsJson = False) -> None:
-    """Show a clip's facts, and whether the service would take it.
+    """Show a clip's facts, and whether the service would accept it.
 
     Args:
         source: The clip: a file, or an http(s) URL.
@@ -49,12 +54,12 @@ def verify(
     kind: ResultKind = ResultKind.MASK,
     as_json: AsJson = False,
 ) -> None:
-    """Check every promise that a mask makes to its source, from the two files alone.
+    """Check every promise that foremask makes for a mask or cut-out, from the two files alone.
 
     Args:
         source: The clip.
         made: The mask or cut-out: a video, a picture, or a zip or folder of PNGs.
-        kind: What it is: a mask, a cut-out (each frame has alpha) or a composite.
+        kind: mask, cutout (each frame has alpha) or composite (over a background).
     """
     from foremask.media.verify import verify as check
 
@@ -62,25 +67,23 @@ def verify(
     if not made.is_dir():  # a folder of PNGs
         check_there(made)
     kept = check(source, made, kind)
-    lines = (f"kept: {each.promise}: {each.found}" for each in kept)
-    answer(kept, lines, as_json=as_json)
+    answer(kept, (f"kept: {each.promise}: {each.found}" for each in kept), as_json=as_json)
 
 
 def sheet(
     source: Clip,
-    made: Annotated[Path | None, Parameter(name="MASK")] = None,
+    made: Mask = None,
     /,
     *,
     output: Output = None,
     moments: int = 5,
     force: Force = False,
 ) -> None:
-    """Draw a contact sheet: source, mask, overlay and cut-out, side by side, at several moments.
+    """Draw source, mask, overlay and cut-out side by side at several moments: a contact sheet.
 
     Args:
-        made: The clip's mask video; without it, clip.mask.mp4 (or another ending) beside the clip.
         output: The PNG to write; without it, clip.sheet.png beside the clip.
-        moments: How many moments, each a row.
+        moments: The number of moments; each is a row.
     """
     from foremask.masking.comparison import contact_sheet
 
@@ -90,16 +93,8 @@ def sheet(
     say(str(target))
 
 
-def open_(
-    source: Clip,
-    made: Annotated[Path | None, Parameter(name="MASK")] = None,
-    /,
-) -> None:
-    """Show a clip, its mask, and the mask over the clip in the browser.
-
-    Args:
-        made: The clip's mask video; without it, clip.mask.mp4 (or another ending) beside the clip.
-    """
+def open_(source: Clip, made: Mask = None, /) -> None:
+    """Show a clip, its mask, and the mask over the clip in the browser."""
     from foremask.media.probe import probe as probe_clip
 
     made = _mask_of(source, made)

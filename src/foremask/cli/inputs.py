@@ -6,7 +6,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from foremask.cli.exits import Usage
-from foremask.cli.progress_bar import MEGABYTES, PICTURES, progress_bar
+from foremask.cli.progress_bar import progress_bar
 from foremask.cli.sources import ClipSource
 from foremask.cli.standard_streams import spool_folder, spooled_input
 from foremask.errors import OutputFailed
@@ -37,7 +37,7 @@ def check_clip(path: Path) -> None:
 def local_clip(
     source: ClipSource, settings: Settings, fps: Fraction, *, shows: bool = True
 ) -> Iterator[Path]:
-    """As `local_file`; also saves standard input, and packs an image sequence, at ``fps``."""
+    """As `local_file`; saves standard input to a file, and packs pictures, shown at ``fps``."""
     if source.is_piped:
         with spooled_input(source.head) as path:
             yield path
@@ -51,14 +51,14 @@ def local_clip(
     with spool_folder() as folder:
         path = folder / "source.mov"
         total = len(source.pictures)
-        with progress_bar("read", PICTURES, shows=shows) as show:
+        with progress_bar("read", "pictures", shows=shows) as show:
             pack_pictures(source.pictures, fps, path, lambda done: show(done, total))
         yield path
 
 
 @contextmanager
 def local_file(named: str, settings: Settings, *, shows: bool = True) -> Iterator[Path]:
-    """Give the clip as a local file during the block; a URL is downloaded, 1 GiB at most."""
+    """Yield the file's path; a URL is downloaded, 1 GiB at most, and kept during the block."""
     if "://" not in named:
         path = Path(named)
         check_there(path)
@@ -69,7 +69,7 @@ def local_file(named: str, settings: Settings, *, shows: bool = True) -> Iterato
     with spool_folder() as folder:
         path = folder / "source"
         try:
-            with progress_bar("download", MEGABYTES, shows=shows) as show:
+            with progress_bar("download", "MB", shows=shows) as show:
                 download_file(
                     named,
                     path,

@@ -23,12 +23,12 @@ def live(
     background: str = "transparent",
     device: str = "auto",
 ) -> None:
-    """Mask a camera or a pipe as it runs, into a pipe; `mask` is more accurate.
+    """Mask a live source.
 
     Args:
-        source: A camera as /dev/video0, a clip, or - for a pipe.
-        output: Only - (standard output), for raw frames in NUT.
-        background: Show the subject over this, written as for cutout.
+        source: A camera such as /dev/video0, a clip, or - for standard input.
+        output: Only - (standard output), which gets uncompressed frames in NUT.
+        background: What the subject is shown over, written as for cutout.
         device: Where the network runs: auto, cpu...
     """
     behind, runs_on = Background.parse(background), Device.parse(device)

@@ -3,7 +3,7 @@
 import os
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated
 
 from cyclopts import Parameter
 
@@ -25,21 +25,6 @@ from foremask.options import (
 )
 from foremask.settings import read_settings
 
-MASK_EXAMPLES: Final = """Make mask videos: white is the foreground.
-
-  foremask mask clip.mp4                            clip.mask.mp4 beside it
-  foremask mask clip.mov -o mask.webm --point 640,360@12
-  foremask mask footage/ -r -o masks/ --skip-existing
-"""
-
-
-CUTOUT_EXAMPLES: Final = """Cut the subject out: with a transparent background, or over another one.
-
-  foremask cutout clip.mp4                          clip.cutout.webm beside it
-  foremask cutout photo.jpg -o cut.png
-  foremask cutout clip.mp4 -o beach.mp4 --background beach.jpg
-"""
-
 
 def mask(
     *inputs: Input,
@@ -50,6 +35,10 @@ def mask(
     asked: BatchOptions = BatchOptions(),  # noqa: B008  (frozen)
 ) -> Exit:
     """Make mask videos: white is the foreground.
+
+    foremask mask clip.mp4                            clip.mask.mp4 beside it
+    foremask mask clip.mov -o mask.webm --point 640,360@12
+    foremask mask footage/ -r -o masks/ --skip-existing
 
     Args:
         inputs: Files, folders, globs, URLs; - is standard input.
@@ -65,17 +54,17 @@ def mask(
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class EdgeOptions:
-    """Adjustments of the mask, and then of the colours (docs/cutouts.md).
+    """Adjustments of the mask and of the colours (docs/cutouts.md).
 
     Args:
         invert: Keep the background and cut away the subject.
-        black: Alpha up to this becomes 0; 0 to 0.99.
-        white: Alpha from this on becomes 1; 0.01 to 1.
-        gamma: Over 1, soft edges become more opaque; 0.1 to 10.
-        min_part: Removes connected parts of fewer pixels.
-        grow: Moves the outline outwards; -50 to 50 pixels.
-        feather: Softens the outline; 0 to 100 pixels to each side.
-        despill: Takes the colour of a screen out of the subject.
+        black: The largest alpha that becomes 0; 0 to 0.99.
+        white: The smallest alpha that becomes 1; 0.01 to 1.
+        gamma: Above 1, make soft edges more opaque; 0.1 to 10.
+        min_part: Remove connected parts of fewer pixels than this.
+        grow: Move the outline outwards; -50 to 50 pixels.
+        feather: Soften the outline by 0 to 100 pixels to each side.
+        despill: Remove the colour of a green or blue screen from the subject.
     """
 
     invert: Switch = False
@@ -102,10 +91,14 @@ def cutout(
 ) -> Exit:
     """Cut the subject out: with a transparent background, or over another one.
 
+    foremask cutout clip.mp4                          clip.cutout.webm beside it
+    foremask cutout photo.jpg -o cut.png
+    foremask cutout clip.mp4 -o beach.mp4 --background beach.jpg
+
     Args:
         inputs: Files, folders, globs, URLs; - is standard input.
         background: A colour by name or #rrggbb; blur:RADIUS; original:BRIGHTNESS; or a file.
-        mask: Cut out by this mask of INPUT, without the network.
+        mask: Cut out by this existing mask of INPUT, without the network.
         preset: webm_vp9 mkv_vp9 mov_proresks gif png_zip png_files; over a background, also mask's.
     """
     if mask is not None:
@@ -128,11 +121,11 @@ def tracks(
     force: Annotated[Force, Parameter(name=("--force", "-f"))] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the things that are found in a clip, each with a point that selects it.
+    """List the things in a clip, each with a point that selects it.
 
     Args:
         output: A PNG that shows the things, each with its number.
-        masks: A folder for one mask video of each thing.
+        masks: A folder for a mask video of each thing.
     """
     from foremask.masking import thing_list
     from foremask.masking.outputs import check_output, check_png

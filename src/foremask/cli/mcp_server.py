@@ -1,12 +1,11 @@
-"""The tools of ``foremask mcp`` and the folders that they may use, by the MCP SDK."""
+"""The tools of ``foremask mcp``, which use files in some folders only; only this imports mcp."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NotRequired, Self, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import msgspec
 from anyio import CapacityLimiter, from_thread, to_thread
@@ -35,7 +34,7 @@ type QualityName = Literal["fast", "balanced", "best"]
 
 
 class PointAt(TypedDict):
-    """A point on the subject, or with ``negative`` on another thing; (0, 0) is the upper left."""
+    """A point on the subject; with ``negative``, on another thing. (0, 0) is the upper left."""
 
     x: float
     y: float
@@ -44,63 +43,35 @@ class PointAt(TypedDict):
 
 
 class BoxAt(PointAt):
-    """A rectangle around the thing; x and y are its upper left corner."""
+    """A rectangle around the subject; x and y are its upper left corner."""
 
     width: float
     height: float
 
 
-@dataclass(frozen=True, slots=True)
-class Folders:
-    """The only folders in which files are read and written, with symbolic links resolved."""
+class Tools:
+    """The tools of a model: they read and write only in ``folders``, and mask one clip at a time.
 
-    roots: tuple[Path, ...]
+    Raises Usage for a path that is no folder.
+    """
 
-    @classmethod
-    def named(cls, folders: list[Path]) -> Self:
-        """Raises Usage for a path that is no folder."""
+    def __init__(self, folders: Sequence[Path]) -> None:
         for folder in folders:
             if not folder.is_dir():
                 raise Usage(f"--folder {folder} is not a folder that is here")
-        return cls(tuple(folder.resolve() for folder in folders))
-
-    def inside(self, named: str) -> Path:
-        """Resolve links and ``..`` in a path; a relative path starts in the first folder.
-
-        Raises Usage for a path outside the folders, whether or not that file exists.
-        """
-        try:
-            path = (self.roots[0] / named).resolve()
-        except (OSError, RuntimeError, ValueError):  # links in a circle, a NUL, a name too long
-            raise Usage(f"{named!r} cannot be the path of a file") from None
-        if not any(path.is_relative_to(root) for root in self.roots):
-            allowed = ", ".join(map(str, self.roots))
-            raise Usage(
-                f"{named} is outside the folders that may be used: {allowed}. Name a file in one."
-            )
-        return path
-
-
-def mcp_server(folders: Folders) -> MCPServer:
-    """A server whose tools read and write in ``folders`` only."""
-    server: MCPServer = MCPServer(
-        "foremask",
-        version=version("foremask"),
-        instructions=INSTRUCTIONS.format(root=folders.roots[0]),
-        log_level="WARNING",
-    )
-    tools = Tools(folders)
-    for tool in (tools.mask, tools.cutout, tools.probe, tools.contact_sheet):
-        server.add_tool(tool)
-    return server
-
-
-class Tools:
-    """What a model may call. One clip is masked at a time."""
-
-    def __init__(self, folders: Folders) -> None:
-        self._folders = folders
+        self._roots = [folder.resolve() for folder in folders]
         self._one_at_a_time = CapacityLimiter(1)
+
+    def server(self) -> MCPServer:
+        server: MCPServer = MCPServer(
+            "foremask",
+            version=version("foremask"),
+            instructions=INSTRUCTIONS.format(root=self._roots[0]),
+            log_level="WARNING",
+        )
+        for tool in (self.mask, self.cutout, self.probe, self.contact_sheet):
+            server.add_tool(tool)
+        return server
 
     async def mask(
         self,
@@ -114,11 +85,11 @@ class Tools:
         quality: QualityName = "balanced",
         replace: bool = False,
     ) -> dict[str, Any]:
-        """Write the mask video of a clip: white is the subject. This takes longer than playing it.
+        """Write the mask video of a clip: white is the subject. Masking is slower than playing.
 
         Without output, clip.mp4 is masked into clip.mask.mp4 beside it; output ends in .mp4, .mov,
-        .webm, .mkv or .gif. The subject is found by itself; points or boxes, in pixels of the
-        clip, say which thing it is. replace overwrites an output that exists.
+        .webm, .mkv or .gif. The subject is found automatically; points or boxes, in pixels of the
+        clip, select another one. replace overwrites an output that exists.
         """
 
         def make(source: Path, target: Path | None, **more: Any) -> FileReport:  # noqa: ANN401
@@ -140,10 +111,10 @@ class Tools:
     ) -> dict[str, Any]:
         """Cut the subject of a clip or picture out.
 
-        Without output, clip.mp4 becomes clip.cutout.webm beside it, and photo.jpg
+        Without output, clip.mp4 becomes clip.cutout.webm beside it, and photo.jpg becomes
         photo.cutout.png. background is transparent, a colour by name or #rrggbb, blur, original:0.3
-        (dimmed), or the path of a picture or video. mask is an existing mask video of the clip,
-        which saves the time for masking. The rest is as for mask.
+        (dimmed), or the path of a picture or video. mask is an existing mask video of the clip; it
+        saves the time for masking. The other arguments are those of mask.
         """
 
         def make(source: Path, target: Path | None, **more: Any) -> FileReport:  # noqa: ANN401
@@ -154,13 +125,13 @@ class Tools:
         return await self._made(ctx, make, clip, output, quality, points, boxes, replace)
 
     def probe(self, clip: str) -> dict[str, Any]:
-        """Say what a clip is: size, frames, rate, length, codecs, sound."""
+        """Show a clip's size, frames, frame rate, length, codecs and sound."""
         with _for_the_model():
             facts: dict[str, Any] = msgspec.to_builtins(probing.probe(self._clip(clip)))
         return facts
 
     def contact_sheet(self, clip: str, mask: str, moments: int = 4) -> Image:
-        """Show a mask: a picture of source, mask, overlay and cut-out, a row for each moment."""
+        """Show source, mask, overlay and cut-out in one picture, with a row for each moment."""
         with _for_the_model():
             if not 1 <= moments <= MOST_MOMENTS:
                 raise Usage(f"moments is 1 to {MOST_MOMENTS}, and not {moments}")
@@ -208,20 +179,36 @@ class Tools:
         }
 
     def _clip(self, named: str) -> Path:
-        path = self._folders.inside(named)
+        path = self._inside(named)
         check_there(path)
         return path
 
     def _output(self, named: str | None) -> Path | None:
-        path = None if named is None else self._folders.inside(named)
+        path = None if named is None else self._inside(named)
         if path is not None and "%" in path.name:  # numbered files replace their folder
             raise Usage(f"{named} would be many files: name one file, without %")
+        return path
+
+    def _inside(self, named: str) -> Path:
+        """Resolve links and ``..`` in a path; a relative path starts in the first folder.
+
+        Raises Usage for a path outside the folders, whether or not that file exists.
+        """
+        try:
+            path = (self._roots[0] / named).resolve()
+        except (OSError, RuntimeError, ValueError):  # links in a circle, a NUL, a name too long
+            raise Usage(f"{named!r} cannot be the path of a file") from None
+        if not any(path.is_relative_to(root) for root in self._roots):
+            allowed = ", ".join(map(str, self._roots))
+            raise Usage(
+                f"{named} is outside the folders that may be used: {allowed}. Name a file in one."
+            )
         return path
 
 
 @contextmanager
 def _for_the_model() -> Iterator[None]:
-    """Turn an error of ours into a ToolError, whose text the model sees; others stay hidden."""
+    # A model sees the text of a ToolError only.
     try:
         yield
     except ForemaskError as error:

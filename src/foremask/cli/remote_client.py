@@ -24,8 +24,6 @@ OnBytes = Callable[[int, int | None], None]
 
 
 class Problem(Struct):
-    """The server's error."""
-
     details: str = "The job's record cannot be read."
     reason: str = ""
 
@@ -40,8 +38,6 @@ class _Result(Struct):
 
 
 class JobStatus(Struct):
-    """The fields of a job's status that are read; ``problem`` is why a failed job failed."""
-
     status: str
     stage: str = "queued"
     progress: float = 0
@@ -77,20 +73,17 @@ class _Refusal(Struct):
 
 
 class ServerRefused(ForemaskError):
-    """The server answered with an error; ``details`` and ``reason`` are the server's."""
-
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.details)
         self.reason = problem.reason  # type: ignore[misc]
 
 
 class RemoteClient:
-    """One server, called with one token; a context manager.
+    """A client of one server, with one token.
 
-    The token is sent with API calls only: the URLs of uploads and downloads are signed. Redirects
-    are not followed. Answers are not trusted: their size is limited and their types are checked.
+    Uploads and downloads go to signed URLs, without the token. Redirects are not followed.
     Each call raises ServerRefused where the server answers with an error, and ServerUnreachable
-    where there is no valid answer.
+    where there is no valid answer; answers over 4 MiB and of other types are not valid.
     """
 
     def __init__(self, server: str, token: str) -> None:
@@ -114,7 +107,7 @@ class RemoteClient:
         self._client.close()
 
     def submit(self, fields: Mapping[str, str]) -> str:
-        """Submit a job and return its id; a retry has the same key, so that one job is made."""
+        """Return the job's id. A call without an answer is repeated, and makes no second job."""
         asked = "POST", "/v2/video/segment/foreground_mask", fields, str(uuid.uuid4())
         try:
             body = self._call(*asked)
@@ -123,11 +116,11 @@ class RemoteClient:
         return self._read(body, _Accepted).request_id
 
     def status(self, job: str) -> tuple[JobStatus, bytes]:
-        """A job's status, parsed and as the server's JSON."""
+        """Return a job's status, decoded and as the server's JSON."""
         return self._job("GET", job)
 
     def cancel(self, job: str) -> tuple[JobStatus, bytes]:
-        """Cancel a job unless it has ended, and return its status as `status` does."""
+        """Cancel a job unless it has ended; return what `status` returns."""
         return self._job("DELETE", job)
 
     def _job(self, method: str, job: str) -> tuple[JobStatus, bytes]:
@@ -137,7 +130,7 @@ class RemoteClient:
         return self._read(body, JobStatus), body
 
     def upload(self, file: Path, on_bytes: OnBytes) -> str:
-        """Upload a file and return the URL to submit."""
+        """Return the URL to submit."""
         kind = MEDIA_TYPES.get(file.suffix.lower(), "video/mp4")  # the server looks at the content
         body = self._call("POST", "/v2/video/upload", {"media_type": kind})
         form = self._read(body, _Upload).result
@@ -156,10 +149,7 @@ class RemoteClient:
         return form.file_url
 
     def download(self, url: str, target: Path, sha256: str | None, on_bytes: OnBytes) -> None:
-        """Download the result at ``url`` into ``target``.
-
-        Raises OutputFailed where the checksum is not ``sha256``; None skips this check.
-        """
+        """Raises OutputFailed where the SHA-256 is not ``sha256``; None skips this check."""
         done, digest = 0, hashlib.sha256()
         with _translated(url), self._client.stream("GET", url) as answer:
             if answer.status_code != 200:
@@ -221,8 +211,6 @@ class RemoteClient:
 
 
 class _Counted(io.FileIO):
-    """A file that reports how much of it has been read."""
-
     def __init__(self, path: Path, on_bytes: OnBytes) -> None:
         try:
             super().__init__(path)
@@ -239,7 +227,7 @@ class _Counted(io.FileIO):
 
 @contextmanager
 def _translated(url: str) -> Generator[None]:
-    """Turn network errors into ours, without the secrets that a URL may contain."""
+    # A URL may contain secrets, which errors must not show.
     try:
         yield
     except (httpx2.HTTPError, httpx2.InvalidURL, UnicodeError) as error:
@@ -248,7 +236,6 @@ def _translated(url: str) -> Generator[None]:
 
 
 def _place(url: str) -> str:
-    """The scheme, host and port of a URL, without its user, password, path and query."""
     try:
         parsed = httpx2.URL(url)
     except httpx2.InvalidURL:

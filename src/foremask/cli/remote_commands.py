@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from foremask.cli.exits import Exit, ServerUnreachable, Usage, answer, exit_code, note, say
 from foremask.cli.flags import AsJson, ByPreset, Force, Output, Shown, Switch
 from foremask.cli.products import Masks
-from foremask.cli.progress_bar import MASKED, MEGABYTES, progress_bar
+from foremask.cli.progress_bar import progress_bar
 from foremask.cli.remote_client import JobStatus, RemoteClient, ServerRefused
 from foremask.cli.sources import ClipSource, find_sources
 from foremask.cli.standard_streams import STANDARD_INPUT
@@ -24,8 +24,7 @@ from foremask.masking.outputs import check_output, written_whole
 from foremask.options import Preset, Quality
 
 POLL_S: Final = 1.0
-PATIENCE_S: Final = 60.0
-"""How long --wait goes on polling a server that does not answer."""
+PATIENCE_S: Final = 60.0  # --wait goes on asking a silent server for this long
 _PASSING: Final = ("rate_limited", "overloaded", "unavailable")
 
 
@@ -35,15 +34,15 @@ class Server:
     """The foremask on another machine.
 
     Args:
-        server: The URL of the server; else FOREMASK_SERVER.
-        token: A token of the server; better in FOREMASK_TOKEN: others can see a command line.
+        server: The server's URL; else FOREMASK_SERVER.
+        token: A token of the server. Others can see it here, but not in FOREMASK_TOKEN.
     """
 
     server: Annotated[str | None, Shown] = None
     token: Annotated[str | None, Shown] = None
 
     def client(self) -> RemoteClient:
-        """Raises Usage where neither options nor the environment give server and token."""
+        """Raises Usage where the server or the token is missing."""
         server = self.server or os.environ.get("FOREMASK_SERVER")
         token = (self.token or os.environ.get("FOREMASK_TOKEN") or "").strip()
         if not server:
@@ -68,15 +67,14 @@ def submit(
     as_json: AsJson = False,
     server: Server = THE_SERVER,
 ) -> Exit:
-    """Have a clip masked by a foremask on another machine; prints the job's ID.
+    """Submit a job and print its ID.
 
     Args:
-        source: A URL that the server can fetch, or a file, which is uploaded.
-        output: A file, a folder/ or a template, as of `foremask mask`; implies --wait.
-        preset: Container and codec (docs/media.md); else by OUTPUT's ending, or mp4_h264.
-        quality: How much time a mask may take.
-        wait: Wait for the mask and download it: without OUTPUT, into clip.mask.mp4 beside the
-            file, or in this directory for a URL.
+        source: A file, which is uploaded, or a URL that the server can fetch.
+        output: A file, a folder/ or a template, as for `foremask mask`; implies --wait.
+        preset: Container and codec (docs/media.md); else OUTPUT's ending decides, or mp4_h264.
+        quality: The time for masking.
+        wait: Wait for the mask and download it. Without OUTPUT, it is named as by `foremask mask`.
     """
     clip, target, preset = _planned(source, output, preset)
     file = None if clip.is_url else clip.path
@@ -88,7 +86,7 @@ def submit(
     with server.client() as client:
         url = source
         if file is not None:
-            with progress_bar("upload", MEGABYTES) as show:
+            with progress_bar("upload", "MB") as show:
                 url = client.upload(file, show)
         fields = {"video": url, "output_container_and_codec": str(preset), "quality": str(quality)}
         job = client.submit(fields)
@@ -109,11 +107,11 @@ def status(
     as_json: AsJson = False,
     server: Server = THE_SERVER,
 ) -> Exit:
-    """Say how far a job of another foremask is.
+    """Show a job's progress.
 
     Args:
         job: The job's ID, as `foremask submit` printed it.
-        output: Where the mask is downloaded to; implies --wait.
+        output: The file to download the mask into; implies --wait.
         wait: Wait until the job has ended.
     """
     if output is not None:
@@ -132,7 +130,7 @@ def cancel(
     as_json: AsJson = False,
     server: Server = THE_SERVER,
 ) -> Exit:
-    """Cancel a job of another foremask.
+    """Cancel a job.
 
     Args:
         job: The job's ID, as `foremask submit` printed it.
@@ -169,7 +167,7 @@ def _finish(
         mask = status.result
         with (
             written_whole(target, replace=replace) as part,
-            progress_bar("download", MEGABYTES) as show,
+            progress_bar("download", "MB") as show,
         ):
             sha256 = mask.report.sha256 if mask.report else None
             client.download(mask.mask_url, part, sha256, show)
@@ -181,7 +179,7 @@ def _finish(
 
 def _wait(client: RemoteClient, job: str) -> tuple[JobStatus, bytes]:
     silent_since_s: float | None = None
-    with progress_bar("mask", MASKED) as show:
+    with progress_bar("mask", "frames") as show:
         while True:
             try:
                 status, body = client.status(job)
@@ -210,7 +208,6 @@ def _goes_on(job: str, target: Path | None) -> Generator[None]:
 
 
 def _answer(status: JobStatus, body: bytes, *, as_json: bool) -> Exit:
-    """Print a status and return its exit code. Raises ServerRefused where the job has failed."""
     has_failed = status.status not in ("COMPLETED", "IN_PROGRESS")
     if has_failed and not as_json:
         raise ServerRefused(status.problem)

@@ -4,6 +4,9 @@ import os
 import socket
 import tempfile
 from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from foremask.cli import model_commands
 from foremask.cli.exits import say
@@ -15,21 +18,26 @@ from foremask.service.run.serve import serve as run_all
 from foremask.service.worker.process import QUEUES, run_worker
 from foremask.settings import Settings, read_settings
 
+Host = Annotated[
+    str | None, Parameter(help="The address to listen on; FOREMASK_HOST, else 127.0.0.1.")
+]
+Port = Annotated[int | None, Parameter(help="The port to listen on; FOREMASK_PORT, else 8000.")]
+Workers = Annotated[
+    int | None, Parameter(help="Segments masked at the same time; FOREMASK_WORKERS, else 1.")
+]
+
 
 def serve(
     *,
-    host: str | None = None,
-    port: int | None = None,
+    host: Host = None,
+    port: Port = None,
     data_dir: Path | None = None,
-    workers: int | None = None,
+    workers: Workers = None,
 ) -> None:
-    """Run the whole service on this machine until Ctrl-C: API, workers and database.
+    """Run the service.
 
     Args:
-        host: The address to listen on; FOREMASK_HOST, else 127.0.0.1.
-        port: The port to listen on; FOREMASK_PORT, else 8000.
-        data_dir: Where the database and the results are; FOREMASK_DATA_DIR.
-        workers: How many segments are masked at the same time; FOREMASK_WORKERS, else 1.
+        data_dir: The folder of the database and the results; FOREMASK_DATA_DIR.
     """
     settings = read_settings(os.environ, host=host, port=port, data_dir=data_dir, workers=workers)
     _check_address(settings)
@@ -39,13 +47,7 @@ def serve(
     run_all(settings, say)
 
 
-def api(*, host: str | None = None, port: int | None = None) -> None:
-    """Run an API process only; FOREMASK_DATABASE_URL names a migrated database.
-
-    Args:
-        host: The address to listen on; FOREMASK_HOST, else 127.0.0.1.
-        port: The port to listen on; FOREMASK_PORT, else 8000.
-    """
+def api(*, host: Host = None, port: Port = None) -> None:
     settings = read_settings(os.environ, host=host, port=port)
     _check_address(settings)
     configure_logs(settings.log_level, "api")
@@ -54,12 +56,11 @@ def api(*, host: str | None = None, port: int | None = None) -> None:
     close_traces()
 
 
-def worker(*, queues: str = ",".join(QUEUES), workers: int | None = None) -> None:
-    """Run a worker process only; FOREMASK_DATABASE_URL names a migrated database.
+def worker(*, queues: str = ",".join(QUEUES), workers: Workers = None) -> None:
+    """Run a worker.
 
     Args:
-        queues: The queues that it takes work from, separated by commas.
-        workers: How many segments are masked at the same time; FOREMASK_WORKERS, else 1.
+        queues: The queues that the worker takes work from, separated by commas.
     """
     settings = read_settings(os.environ, workers=workers)
     configure_logs(settings.log_level, "worker")
@@ -72,7 +73,7 @@ def worker(*, queues: str = ",".join(QUEUES), workers: int | None = None) -> Non
 
 
 def _check_address(settings: Settings) -> None:
-    """Raise SettingsInvalid where the API cannot listen: `serve` would restart it for ever."""
+    # Otherwise `serve` would restart an API that cannot listen for ever.
     try:
         family, kind, _, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM

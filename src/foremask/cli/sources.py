@@ -1,7 +1,4 @@
-"""Clips, pictures and URLs named on the command line.
-
-Words are files, folders, globs, and ``-`` for a clip or a picture on standard input.
-"""
+"""Finds the clips, pictures and URLs that the words of a command line name."""
 
 import glob
 import re
@@ -20,11 +17,8 @@ _CLIPS: Final = (
 )
 _PICTURES: Final = "png jpg jpeg webp avif tif tiff bmp exr dpx jxl qoi"
 PICTURE_SUFFIXES: Final = frozenset(f".{name}" for name in _PICTURES.split())
-"""Endings of pictures; a named file with any other ending is taken for a clip."""
-_TAKEN: Final = PICTURE_SUFFIXES | {f".{name}" for name in _CLIPS.split()}
-"""The endings of files that are taken from a folder."""
-_MADE_STEM: Final = re.compile(r".+\.(mask|cutout|sheet)$")
-"""Stems of our own outputs; files so named are skipped when inputs come from a folder or a glob."""
+_TAKEN: Final = PICTURE_SUFFIXES | {f".{name}" for name in _CLIPS.split()}  # from a folder
+_MADE_STEM: Final = re.compile(r".+\.(mask|cutout|sheet)$")  # our outputs: a glob leaves them out
 _NUMBERED: Final = re.compile(r"(.*?)%0?((?:[1-9]\d{0,2})?)d(.*)")
 
 
@@ -32,9 +26,9 @@ _NUMBERED: Final = re.compile(r"(.*?)%0?((?:[1-9]\d{0,2})?)d(.*)")
 class ClipSource:
     """One input: a file, a URL, an image sequence, or standard input.
 
-    ``path`` is the file, or a path that names the output: a URL's last part, an image sequence's
-    folder or pattern. ``below`` is the folder of a found file, relative to the folder that was
-    named. ``head`` has the first bytes of standard input.
+    ``path`` is the file; for other inputs, the path from which the output's name is made.
+    ``below`` is the folder of a file, relative to the folder that was named on the command line.
+    ``head`` has the first bytes of standard input.
     """
 
     named: str
@@ -53,7 +47,6 @@ class ClipSource:
 
     @property
     def is_picture(self) -> bool:
-        """Whether it is a single picture, whose mask is a picture too."""
         return not self.pictures and self.path.suffix.lower() in PICTURE_SUFFIXES
 
     @property
@@ -66,26 +59,24 @@ class ClipSource:
 def find_sources(
     words: Sequence[str], *, recursive: bool = False, joined: bool = False
 ) -> list[ClipSource]:
-    """The inputs that ``words`` name, in order and without duplicates.
+    """List the inputs in the order of ``words``, without duplicates.
 
     With ``joined``, the pictures of a folder are one clip. Raises Usage where a word names nothing.
     """
     sources: dict[object, ClipSource] = {}
     for word in words:
         if word == STANDARD_INPUT:
-            found = [_by_pipe(read_head(), alone=len(words) == 1)]
+            found = [_piped(alone=len(words) == 1)]
         else:
             found = list(_expanded(word, recursive=recursive, joined=joined))
         for source in found:
             files = tuple(file_identity(path) for path in source.files)
             sources.setdefault(files or source.named, source)
-    if not sources:
-        raise Usage("no INPUT is named; `foremask mask --help` has examples")
     return list(sources.values())
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:
-    """Device and inode of the file at ``path``, links followed; None where there is none."""
+    """The device and inode of a file, links followed; None where there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -96,7 +87,8 @@ def file_identity(path: Path) -> tuple[int, int] | None:
 def _expanded(word: str, *, recursive: bool, joined: bool) -> Iterator[ClipSource]:
     path = Path(word)
     if "://" in word:
-        yield ClipSource(word, Path(name_of_url(word)))
+        name = Path(unquote(urlsplit(word).path)).name.replace("\0", "")
+        yield ClipSource(word, Path("clip" if name in ("", "..") else name))
     elif path.is_file():
         yield ClipSource(word, path)
     elif path.is_dir():
@@ -109,23 +101,17 @@ def _expanded(word: str, *, recursive: bool, joined: bool) -> Iterator[ClipSourc
         raise Usage(f"{word} is not a file" if path.exists() else f"there is no file {word}")
 
 
-def name_of_url(url: str) -> str:
-    """The file name at the end of a URL's path; ``clip`` where there is none."""
-    name = Path(unquote(urlsplit(url).path)).name.replace("\0", "")
-    return "clip" if name in ("", "..") else name
-
-
-def _by_pipe(head: bytes, *, alone: bool) -> ClipSource:
+def _piped(*, alone: bool) -> ClipSource:
     if not alone:
         raise Usage("a clip by standard input is the only INPUT: leave out the others")
     from foremask.media.pictures import picture_demuxer  # av is slow to import
 
+    head = read_head()
     suffix = ".mp4" if picture_demuxer(head) is None else ".png"
-    return ClipSource("-", Path("stdin").with_suffix(suffix), head=head)
+    return ClipSource("-", Path(f"stdin{suffix}"), head=head)
 
 
 def is_clip_name(word: str) -> bool:
-    """Whether a word looks like a clip, a picture or a URL."""
     path = Path(word)
     return "://" in word or path.suffix.lower() in _TAKEN or path.is_file()
 
@@ -150,7 +136,7 @@ def _in_folder(folder: Path, *, recursive: bool, joined: bool) -> Iterator[ClipS
 
 
 def _numbered(pattern: Path) -> ClipSource:
-    """The image sequence of a pattern like ``%04d.png``; raises Usage if a number is missing."""
+    """Find the files of a pattern like ``%04d.png``; raises Usage if a number is missing."""
     before, digits, after = _NUMBERED.findall(pattern.name)[0]
     name = re.compile(rf"{re.escape(before)}(\d{{{int(digits or 1)},}}){re.escape(after)}")
     matches = ((path, name.fullmatch(path.name)) for path in pattern.parent.glob("*"))
@@ -177,14 +163,13 @@ def _matching(pattern: str, *, recursive: bool) -> Iterator[ClipSource]:
 
 
 def _is_wanted(path: Path, folder: Path) -> bool:
-    """Whether ``path`` is a file, not hidden below ``folder``, and no output of ours."""
     inside = path.relative_to(folder) if path.is_relative_to(folder) else path
     hidden = any(part.startswith(".") and part not in (".", "..") for part in inside.parts)
     return path.is_file() and not hidden and not _MADE_STEM.match(path.stem)
 
 
 def _natural_order(path: Path) -> list[tuple[int, str]]:
-    """The sort key that puts clip 9 before clip 10."""
+    # clip 9 comes before clip 10
     return [
         (int(piece), "") if piece.isdecimal() else (-1, piece.casefold())
         for piece in re.split(r"(\d+)", str(path))

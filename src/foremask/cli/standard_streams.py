@@ -21,7 +21,13 @@ _PIECE_BYTES: Final = 1 << 20
 
 
 def named(words: Sequence[str]) -> list[str]:
-    """Replace each ``-``, an option to cyclopts, by the path of the stream that it means."""
+    """Replace each ``-``, which cyclopts takes for an option, by the path of its stream.
+
+    Raises Usage for an empty word.
+    """
+    for word in words:  # an empty INPUT would mean the current folder
+        if not word or (word.startswith("--") and word.endswith("=")):
+            raise Usage(f"{word!r} is empty: is a variable of the shell not set?")
     before = ["", *words]
     return [
         word if word != "-" else (STANDARD_OUTPUT if last in ("-o", "--output") else STANDARD_INPUT)
@@ -30,13 +36,11 @@ def named(words: Sequence[str]) -> list[str]:
 
 
 def check_standard_input() -> None:
-    """Raise Usage where standard input is a terminal."""
     if sys.stdin.isatty():
         raise Usage("standard input is a terminal: pipe a clip into it")
 
 
 def read_head() -> bytes:
-    """The first bytes of standard input. Raises Usage where there are none."""
     check_standard_input()
     head = sys.stdin.buffer.read(_HEAD_BYTES)
     if not head:
@@ -46,9 +50,9 @@ def read_head() -> bytes:
 
 @contextmanager
 def spooled_input(head: bytes) -> Iterator[Path]:
-    """Save standard input to a file for the block; ``head`` is what has been read of it already.
+    """Save ``head``, which has been read already, and the rest of standard input to a file.
 
-    A clip is read more than once. Raises OutputFailed where the disk has less than 1 GiB left.
+    Raises OutputFailed where the disk has less than 1 GiB left.
     """
     with spool_folder() as folder:
         path = folder / "stdin"
@@ -67,7 +71,7 @@ def spooled_input(head: bytes) -> Iterator[Path]:
 
 @contextmanager
 def spool_folder() -> Iterator[Path]:
-    """A temporary folder for the block: in TMPDIR, else in /var/tmp, which is not in memory."""
+    # /tmp may be in memory, and a clip may be large.
     usual = "/var/tmp" if os.access("/var/tmp", os.W_OK) else None  # noqa: S108  # our own in it
     place = None if "TMPDIR" in os.environ else usual
     with tempfile.TemporaryDirectory(prefix="foremask-", dir=place) as folder:
@@ -75,7 +79,6 @@ def spool_folder() -> Iterator[Path]:
 
 
 def check_standard_output(*, as_json: bool) -> None:
-    """Raise Usage where standard output is a terminal, or taken by --json."""
     if as_json:
         raise Usage("--json and -o - both write to standard output: choose one")
     if sys.stdout.isatty():
@@ -83,7 +86,6 @@ def check_standard_output(*, as_json: bool) -> None:
 
 
 def send(path: Path) -> None:
-    """Write a file to standard output."""
     with path.open("rb") as file:
         shutil.copyfileobj(file, sys.stdout.buffer, _PIECE_BYTES)
     sys.stdout.buffer.flush()

@@ -14,10 +14,10 @@ from foremask.errors import OutputFailed
 def plan_jobs(
     sources: Sequence[ClipSource], output: str | None, product: Product
 ) -> tuple[list[Job], list[ClipSource]]:
-    """The jobs, and the sources that are left out because they are outputs of other sources.
+    """Return the jobs, and the sources left out because a job's usual output has their name.
 
-    Raises Usage where OUTPUT cannot be used for the sources, where two jobs have one target, or
-    where OUTPUT would replace a source.
+    Raises Usage where OUTPUT is unfit, where two jobs have one target, or where a job would
+    replace a source.
     """
     jobs = [_job(source, len(sources), output, product) for source in sources]
     by_target: dict[Path, Job] = {}
@@ -85,7 +85,6 @@ def _job(source: ClipSource, number_of_sources: int, output: str | None, product
 
 def _filled(template: str, source: ClipSource, suffix: str) -> str:
     path = source.path
-    # such as: clip, clip.mov, the clip's folder, and .mp4, the output's ending
     values = {"stem": path.stem, "name": path.name, "dir": str(path.parent), "ext": suffix}
     try:
         return "".join(
@@ -98,10 +97,7 @@ def _filled(template: str, source: ClipSource, suffix: str) -> str:
 
 
 def make_folder(target: Path, output: str | None) -> None:
-    """Make the target's folder where OUTPUT is a folder or a template.
-
-    The folder of a plain file must exist.
-    """
+    # The folder of an OUTPUT that is one file must exist.
     if output is None or not (output.endswith("/") or "{" in output or Path(output).is_dir()):
         return
     try:
