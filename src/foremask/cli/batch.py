@@ -63,7 +63,11 @@ def _jobs(command: str, words: tuple[str, ...], asked: BatchOptions, product: Pr
     try:
         sources = find_sources(words, recursive=asked.recursive, joined=asked.fps is not None)
     except Usage as error:
-        raise _with_hint(error, command, words, asked.output) from None
+        is_pair = len(words) == 2 and asked.output is None
+        if not is_pair or not _is_there(words[0]) or _is_there(words[1]):
+            raise
+        usual = f"foremask {command} {words[0]} -o {words[1]}"
+        raise Usage(f"{error.details}; to write it there: {usual}") from None
     picture = next((each for each in sources if each.is_picture), None)
     if picture is not None and asked.excerpt is not None:
         raise Usage(f"{picture.named} is a picture: leave out --start and --end")
@@ -73,18 +77,8 @@ def _jobs(command: str, words: tuple[str, ...], asked: BatchOptions, product: Pr
     return jobs
 
 
-def _with_hint(error: Usage, command: str, words: tuple[str, ...], output: str | None) -> Usage:
-    is_in_out = len(words) == 2 and output is None and "://" not in words[1]
-    if (
-        not is_in_out
-        or Path(words[1]).exists()
-        or not ("://" in words[0] or Path(words[0]).exists())
-    ):
-        return error
-    return Usage(f"{error.details}; to write it there: foremask {command} {words[0]} -o {words[1]}")
-
-
-type _Made = tuple[Report, float]  # the report, and how many seconds the making took
+def _is_there(word: str) -> bool:
+    return "://" in word or Path(word).exists()
 
 
 @dataclass(slots=True)
@@ -96,20 +90,17 @@ class Batch:
     options: MaskOptions
     settings: Settings
     failures: list[tuple[Job, ForemaskError]] = field(default_factory=list)
-    counts: Counter[str] = field(default_factory=Counter)
-    _running: bool = False
-
-    @property
-    def _total(self) -> int:
-        return len(self.jobs)
+    outcomes: list[str] = field(default_factory=list)
+    begun: int = 0
+    took_s: float = 0.0  # to make the newest output, without downloads
 
     def run(self) -> Exit:
         how = "stopped"
         logging.disable(logging.WARNING if self.asked.quiet else logging.NOTSET)
         try:
-            for number, job in enumerate(self.jobs, 1):
-                self._running = True
-                self._run_job(job, number)
+            for job in self.jobs:
+                self.begun += 1
+                self._run_job(job)
                 if self.failures and self.asked.fail_fast:
                     break
             how = "done"
@@ -118,24 +109,26 @@ class Batch:
             self._summarise(how)
         if not self.failures:
             return Exit.OK
-        return exit_code(self.failures[0][1]) if self._total == 1 else Exit.INTERNAL
+        return exit_code(self.failures[0][1]) if self.is_one else Exit.INTERNAL
 
-    def _run_job(self, job: Job, number: int) -> None:
-        name = job.source.path.name
-        label = self.product.bar if self._total == 1 else f"{number}/{self._total} {name}"
+    @property
+    def is_one(self) -> bool:
+        return len(self.jobs) == 1
+
+    def _run_job(self, job: Job) -> None:
         try:
-            made = self._outcome(job, label)
+            report = self._outcome(job)
         except ForemaskError as error:
             self._failed(job, error)
         except Exception as error:
-            if self._total == 1:
+            if self.is_one:
                 raise
             # One clip's bug must not end a night's batch.
             self._failed(job, Internal(f"{type(error).__name__}: {error}"))
         else:
-            self._answer(job, made)
+            self._answer(job, report)
 
-    def _outcome(self, job: Job, label: str) -> _Made | None:
+    def _outcome(self, job: Job) -> Report | None:
         """Return None where --skip-existing finds the output complete."""
         asked = self.asked
         if not asked.skip_existing or not job.target.exists():
@@ -154,22 +147,23 @@ class Batch:
             if self.product.needs_model and self.options.model is None:  # pulled when first needed
                 model = model_commands.ready(self.settings, asked.network.model)
                 self.options = replace(self.options, model=model)
-            started_s = time.monotonic()
             if not job.is_sent:
-                report = self._made(job, clip, label)
-            else:
-                with standard_streams.spool_folder() as folder:
-                    made = folder / f"made{PNG if job.form is None else job.form.suffix}"
-                    report = self._made(replace(job, target=made), clip, label)
-                    standard_streams.send(made)
-            return report, time.monotonic() - started_s
+                return self._made(job, clip)
+            with standard_streams.spool_folder() as folder:
+                made = folder / f"made{PNG if job.form is None else job.form.suffix}"
+                report = self._made(replace(job, target=made), clip)
+                standard_streams.send(made)
+                return report
 
     def _check(self, job: Job) -> None:
         if not job.is_sent:
             make_folder(job.target, self.asked.output)
             self.product.check(job, replace=self.asked.force)
 
-    def _made(self, job: Job, clip: Path, label: str) -> Report:
+    def _made(self, job: Job, clip: Path) -> Report:
+        number = f"{self.begun}/{len(self.jobs)} {job.source.path.name}"
+        label = self.product.bar if self.is_one else number
+        started_s = time.monotonic()
         with progress_bar(label, "frames", shows=not self.asked.quiet) as show:
 
             def on_frame(progress: "Progress") -> None:
@@ -177,7 +171,9 @@ class Batch:
                 show(progress.frames_done, total, progress.left_s)
 
             make = self.product.make
-            return make(job, clip, self.options, on_frame, replaces=self.asked.force)
+            report = make(job, clip, self.options, on_frame, replaces=self.asked.force)
+        self.took_s = time.monotonic() - started_s
+        return report
 
     def _fault_of(self, clip: Path, job: Job) -> str | None:
         from foremask.media.verify import verify
@@ -188,27 +184,27 @@ class Batch:
             return error.details
         return None
 
-    def _answer(self, job: Job, made: _Made | None) -> None:
-        outcome = "skipped" if made is None else self.product.done
-        self._count(outcome)  # before printing, which fails where the pipe is closed
+    def _answer(self, job: Job, report: Report | None) -> None:
+        outcome = "skipped" if report is None else self.product.done
+        self.outcomes.append(outcome)  # before printing, which fails where the pipe is closed
         if self.asked.as_json:
             facts: dict[str, Any] = {"outcome": outcome}
-            if made is not None:
-                report, took_s = made
-                facts |= {"seconds": round(took_s, 2)} | msgspec.to_builtins(report)
+            if report is not None:
+                facts |= {"seconds": round(self.took_s, 2)} | msgspec.to_builtins(report)
                 del facts["strip"]  # a row for each frame
             self._answer_json(job, facts)
         elif self.asked.quiet:
             return
-        elif made is None:
+        elif report is None:
             say(f"{job.target}: is there already, and whole")
         else:
-            self._describe(job, *made)
+            self._describe(job, report)
 
-    def _describe(self, job: Job, report: Report, took_s: float) -> None:
+    def _describe(self, job: Job, report: Report) -> None:
+        took_s = self.took_s
         tell, target = (note, "standard output") if job.is_sent else (say, job.target)
         for remark in report.warnings:
-            warn(remark if self._total == 1 else f"{job.source.named}: {remark}")
+            warn(remark if self.is_one else f"{job.source.named}: {remark}")
         if job.form is None:
             tell(f"{target}: a picture; made in {took_s:.1f} s")
         else:
@@ -228,27 +224,22 @@ class Batch:
 
     def _failed(self, job: Job, error: ForemaskError) -> None:
         self.failures.append((job, error))
-        self._count("failed")
-        show_error(error, self.command, "" if self._total == 1 else job.source.named)
+        self.outcomes.append("failed")
+        show_error(error, self.command, "" if self.is_one else job.source.named)
         if self.asked.as_json:
             facts = {"reason": error.reason, "details": error.details}
             self._answer_json(job, {"outcome": "failed", "error": facts})
-
-    def _count(self, outcome: str) -> None:
-        self.counts[outcome] += 1
-        self._running = False
 
     def _answer_json(self, job: Job, facts: dict[str, Any]) -> None:
         print_json({"input": job.source.named, "output": str(job.target)} | facts, indent=None)
 
     def _summarise(self, how: str) -> None:
-        if self._total == 1 or (self.asked.quiet and not self.failures):
+        if self.is_one or (self.asked.quiet and not self.failures):
             return
-        counts = dict(self.counts)
-        broken_off = int(how == "stopped" and self._running)
-        counts["not begun"] = max(0, self._total - sum(counts.values()) - broken_off)
-        counts["broken off"] = broken_off
+        counts = Counter(self.outcomes)
+        counts["not begun"] = len(self.jobs) - self.begun
+        counts["broken off"] = self.begun - len(self.outcomes)
         text = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        lines = [f"{how}: {text or 'nothing to do'}"]
+        lines = [f"{how}: {text}"]
         lines += [f"  failed: {job.source.named} [{error.reason}]" for job, error in self.failures]
         note(*lines)
