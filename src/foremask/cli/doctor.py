@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from foremask.cli.exits import Exit, answer, missing_package
 from foremask.cli.flags import AsJson
@@ -21,24 +21,28 @@ CPU_FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "am
 LEAST_FREE_BYTES = 5 << 30  # a few clips of the largest size that is accepted, and their masks
 LEAST_MEMORY_BYTES = 4 << 30
 type Found = tuple[Literal["ok", "note", "bad"], str] | None
-type Checks = dict[str, Callable[[Settings], Found]]
-"""By name; a check that raises ForemaskError found something bad, and None is not shown."""
+type Checks = list[Callable[[Settings], Found]]
+"""A check that raises ForemaskError found something bad; None is not shown."""
 
 
 def doctor(*, as_json: AsJson = False) -> Exit:
     settings = read_settings(os.environ)
-    checks = FILE_CHECKS | {"service": _service_is_missing}
+    checks: Checks = [_versions, _cpu, _memory, _model, _compiled, _devices, _runtime]
+    checks += [_data, _models]
     if missing_package() is None:
         from foremask.cli.service_checks import SERVICE_CHECKS  # needs foremask[server]
 
-        checks = FILE_CHECKS | SERVICE_CHECKS
+        checks += SERVICE_CHECKS
+    else:
+        checks.append(_service)
     facts = []
-    for name, check in checks.items():
+    for check in checks:
         try:
             found = check(settings)
         except ForemaskError as error:
             found = "bad", error.details
         if found is not None:
+            name = check.__name__.removeprefix("_")
             facts.append({"name": name, "verdict": found[0], "found": found[1]})
     answer(facts, map("{verdict:<5} {name:<10} {found}".format_map, facts), as_json=as_json)
     return Exit.INTERNAL if any(each["verdict"] == "bad" for each in facts) else Exit.OK
@@ -112,19 +116,14 @@ def _disk(folder: Path) -> Found:
     return "ok" if free >= LEAST_FREE_BYTES else "note", f"{free / 1e9:.1f} GB free at {folder}"
 
 
-def _service_is_missing(_: Settings) -> Found:
+def _service(_: Settings) -> Found:
     missing = f"not installed, for {missing_package()} is not here"
     return "note", f"{missing}: pip install 'foremask[server]' adds it"
 
 
-FILE_CHECKS: Final[Checks] = {
-    "versions": _versions,
-    "cpu": _cpu,
-    "memory": _memory,
-    "model": _model,
-    "compiled": _compiled,
-    "devices": _devices,
-    "runtime": _runtime,
-    "data": lambda settings: _disk(settings.data_dir),
-    "models": lambda settings: _disk(settings.model_dir),
-}
+def _data(settings: Settings) -> Found:
+    return _disk(settings.data_dir)
+
+
+def _models(settings: Settings) -> Found:
+    return _disk(settings.model_dir)

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
@@ -25,6 +25,7 @@ from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.settings import Settings, read_settings
 
 FOLLOW_S: Final = 0.5
+JobId = Annotated[str, Parameter(name="ID", help="The job's ID.")]
 AtLeastOne = Annotated[int, Parameter(validator=Number(gte=1))]
 token = App(name="token")
 webhook = App(name="webhook")
@@ -79,17 +80,10 @@ def jobs(
     answer(found, lines or ["no jobs"], as_json=as_json)
 
 
-def job(
-    request_id: Annotated[str, Parameter(name="ID")],
-    /,
-    *,
-    follow: Switch = False,
-    as_json: AsJson = False,
-) -> Exit:
+def job(request_id: JobId, /, *, follow: Switch = False, as_json: AsJson = False) -> Exit:
     """Show a job's history.
 
     Args:
-        request_id: The job's ID.
         follow: Show changes until the job has ended; the exit code is 0 if it has a result.
     """
 
@@ -100,43 +94,34 @@ def job(
             facts: dict[str, Any] = msgspec.to_builtins(record)
             print_json(facts | {"attempts": msgspec.to_builtins(attempts)})
             return record
-        async for line in _lines(database, record, follow=follow):
-            say(line)
-        return await records.read_any(database, request_id)
+        say(f"{_moment(record.created_at)}  created")
+        shown: set[str] = set()
+        while True:
+            attempts = await records.history(database, request_id)
+            now = record.ended_at or datetime.now(UTC)
+            events = sorted(event for each in attempts for event in _events_of(each))
+            for moment, event in (*events, (now, _line_of(record))):
+                if event not in shown:
+                    shown.add(event)
+                    say(f"{_moment(moment)}  {event}")
+            if record.status.ended or not follow:
+                return record
+            await asyncio.sleep(FOLLOW_S)
+            record = await records.read_any(database, request_id)
 
     record = ask(show)
     lost = follow and record.status is not Status.COMPLETED
     return Exit.INTERNAL if lost else Exit.OK
 
 
-async def _lines(database: Database, record: Record, *, follow: bool) -> AsyncIterator[str]:
-    yield f"{_moment(record.created_at)}  created"
-    shown: set[str] = set()
-    while True:
-        attempts = await records.history(database, record.request_id)
-        for line in sorted(line for each in attempts for line in _events_of(each)):
-            if line not in shown:
-                shown.add(line)
-                yield line
-        now = record.ended_at or datetime.now(record.created_at.tzinfo)
-        state = _line_of(record)
-        if state not in shown:
-            shown.add(state)
-            yield f"{_moment(now)}  {state}"
-        if record.status.ended or not follow:
-            return
-        await asyncio.sleep(FOLLOW_S)
-        record = await records.read_any(database, record.request_id)
-
-
-def _events_of(attempt: Attempt) -> Iterator[str]:
+def _events_of(attempt: Attempt) -> Iterator[tuple[datetime, str]]:
     name = f"{attempt.stage} {attempt.number}, attempt {attempt.attempt}"
-    yield f"{_moment(attempt.started_at)}  {name}: begun by {attempt.worker}"
+    yield attempt.started_at, f"{name}: begun by {attempt.worker}"
     if attempt.ended_at is not None:
         took_s = (attempt.ended_at - attempt.started_at).total_seconds()
         outcome = f"{attempt.outcome} after {took_s:.1f} s"
         outcome += f" ({attempt.details})" if attempt.details else ""
-        yield f"{_moment(attempt.ended_at)}  {name}: {outcome}"
+        yield attempt.ended_at, f"{name}: {outcome}"
 
 
 def _line_of(record: Record) -> str:
@@ -243,11 +228,7 @@ def migrate() -> None:
 
 
 @webhook.command
-def redeliver(request_id: str, /) -> None:
-    """Send a job's webhook once more, with the same id and bytes.
-
-    Args:
-        request_id: The job's ID.
-    """
+def redeliver(request_id: JobId, /) -> None:
+    """Send a job's webhook once more, with the same id and bytes."""
     ask(lambda database: deliveries.redeliver(database, request_id))
     say(f"{request_id}: its webhook is on its way")

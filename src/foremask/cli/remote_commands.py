@@ -52,7 +52,7 @@ class Server:
         return RemoteClient(server, token)
 
 
-THE_SERVER: Final = Server()
+JobId = Annotated[str, Parameter(name="ID", help="The ID that `foremask submit` printed.")]
 
 
 def submit(
@@ -65,7 +65,7 @@ def submit(
     wait: Switch = False,
     force: Force = False,
     as_json: AsJson = False,
-    server: Server = THE_SERVER,
+    server: Server = Server(),
 ) -> Exit:
     """Submit a job and print its ID.
 
@@ -98,19 +98,18 @@ def submit(
 
 
 def status(
-    job: Annotated[str, Parameter(name="ID")],
+    job: JobId,
     /,
     *,
     output: Output = None,
     wait: Switch = False,
     force: Force = False,
     as_json: AsJson = False,
-    server: Server = THE_SERVER,
+    server: Server = Server(),
 ) -> Exit:
     """Show a job's progress.
 
     Args:
-        job: The job's ID, as `foremask submit` printed it.
         output: The file to download the mask into; implies --wait.
         wait: Wait until the job has ended.
     """
@@ -123,24 +122,13 @@ def status(
         return _answer(*client.status(job), as_json=as_json)
 
 
-def cancel(
-    job: Annotated[str, Parameter(name="ID")],
-    /,
-    *,
-    as_json: AsJson = False,
-    server: Server = THE_SERVER,
-) -> Exit:
-    """Cancel a job.
-
-    Args:
-        job: The job's ID, as `foremask submit` printed it.
-    """
+def cancel(job: JobId, /, *, as_json: AsJson = False, server: Server = Server()) -> Exit:
     with server.client() as client:
         status, body = client.cancel(job)
     is_cancelled = status.problem.reason == "cancelled"
     had_ended = ", since it had ended" * (status.status in ("COMPLETED", "ERROR"))
-    line = f"not cancelled{had_ended}: {_described(status)}"
-    line = f"{job} is cancelled" if is_cancelled else line
+    remains = f"not cancelled{had_ended}: {_described(status)}"
+    line = f"{job} is cancelled" if is_cancelled else remains
     answer(msgspec.json.decode(body), [line], as_json=as_json)
     return Exit.OK if is_cancelled else Exit.INTERNAL
 

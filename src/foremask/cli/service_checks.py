@@ -89,10 +89,4 @@ def _device(settings: Settings) -> "Found":
     return "note", f"{hidden}: docs/deployment.md has how a worker gets one"
 
 
-SERVICE_CHECKS: Final["Checks"] = {
-    "database": _database,
-    "address": _address,
-    "files": _files,
-    "sandbox": _sandbox,
-    "device": _device,
-}
+SERVICE_CHECKS: Final["Checks"] = [_database, _address, _files, _sandbox, _device]
