@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,13 +49,14 @@ def run_batch(
     )
     if asked.skip_existing and (asked.start or asked.end):
         raise Usage("--skip-existing checks whole masks: leave out --start and --end")
+    rate = asked.rate
     if asked.fps is not None and not any(job.source.pictures for job in jobs):
         raise Usage("--fps is of pictures that are a clip: name a folder of them, or %04d.png")
     if any(job.is_sent for job in jobs):
         if asked.skip_existing:
             raise Usage("-o - is always written: leave out --skip-existing")
         standard_streams.check_standard_output(as_json=asked.as_json)
-    return Batch(command, jobs, product, asked, options, settings).run()
+    return Batch(command, jobs, product, asked, options, rate, settings).run()
 
 
 def _jobs(command: str, words: tuple[str, ...], asked: BatchOptions, product: Product) -> list[Job]:
@@ -88,6 +90,7 @@ class Batch:
     product: Product
     asked: BatchOptions
     options: MaskOptions
+    rate: Fraction  # the frames a second of an image sequence
     settings: Settings
     failures: list[tuple[Job, ForemaskError]] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
@@ -133,7 +136,7 @@ class Batch:
         asked = self.asked
         if not asked.skip_existing or not job.target.exists():
             self._check(job)
-        with local_clip(job.source, self.settings, asked.rate, shows=not asked.quiet) as clip:
+        with local_clip(job.source, self.settings, self.rate, shows=not asked.quiet) as clip:
             if asked.skip_existing and job.target.exists():
                 fault = self._fault_of(clip, job)
                 if fault is None:

@@ -31,7 +31,7 @@ class NetworkOptions:
         device: Where the network runs: auto, cpu...
         model: An ONNX model of your own (docs/models.md).
         threads: Use at most this many processor cores.
-        cache: Keep the network's results in this file for later runs.
+        cache: Keep the network's results here for later runs.
         no_cache: Keep none of the network's results.
     """
 
