@@ -58,7 +58,7 @@ def cut_out_red(request: CutOut, parent: Parent) -> Report:
     return cut_out(
         request.source,
         request.target,
-        execution.options_of(request.preset, request.result, request.background, request.options),
+        execution.options_of(request, request.options),
         span=request.span,
         clip_start_s=request.clip_start_s,
         mask_target=request.mask_target,

@@ -8,10 +8,7 @@ _GROUP = Path("/sys/fs/cgroup")
 
 
 def share_of_memory(slots: int) -> int:
-    """The most memory for one job, in bytes.
-
-    It is three quarters of the memory of the machine or container, divided by ``slots``.
-    """
+    """Three quarters of the memory of the machine or container, divided by ``slots``, in bytes."""
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, ValueError):  # no control group, or one that says "max"
         most = min(most, int((_GROUP / "memory.max").read_text()))
@@ -19,7 +16,7 @@ def share_of_memory(slots: int) -> int:
 
 
 def available_memory() -> int:
-    """Bytes that a new process can have now without swapping, as the kernel estimates it."""
+    """The bytes that a new process can use without swapping, by the kernel's estimate."""
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

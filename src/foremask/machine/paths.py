@@ -3,11 +3,11 @@
 from pathlib import Path
 
 _APP = "foremask"
-_NO_HOME = Path("/nonexistent", _APP)  # a container's user without an entry in passwd
+_NO_HOME = Path("/nonexistent", _APP)  # for a user without an entry in passwd, as in containers
 
 
 def cache_dir() -> Path:
-    """The directory of files that can be made again: the network and its compiled form."""
+    """The directory of the network and its compiled form, which can both be made again."""
     import platformdirs  # takes 15 ms to load, which `import foremask` saves
 
     try:
@@ -17,7 +17,7 @@ def cache_dir() -> Path:
 
 
 def data_dir() -> Path:
-    """The directory of files that cannot be made again: the database and the results."""
+    """The directory of the database and the results."""
     import platformdirs
 
     try:

@@ -1,7 +1,4 @@
-"""Settings that each of our processes makes before it loads NumPy and OpenCV.
-
-A program that uses foremask as a library keeps its own settings.
-"""
+"""Settings of our own processes; a program that uses foremask as a library keeps its settings."""
 
 import ctypes
 import os
@@ -14,7 +11,7 @@ from functools import cache
 from typing import Final
 
 ONE_THREAD: Final = {
-    # NumPy's matrices here are small, and OpenBLAS's threads spin while they wait: on busy cores
+    # NumPy's matrices here are small, and OpenBLAS's threads spin while they wait. On busy cores,
     # one product took minutes. The network has threads of its own.
     "OPENBLAS_NUM_THREADS": "1",
     # The pipeline's stages use every core already: OpenCV's threads would wait for each other
@@ -22,7 +19,7 @@ ONE_THREAD: Final = {
     "OPENCV_FOR_THREADS_NUM": "1",
 }
 NUMERICS: Final = (
-    # Which kernels are used, and how work is divided among threads: both decide a sum's last digit.
+    # The last digit of a sum depends on the kernel and on how threads divide the work.
     *("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS"),
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
     *("NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES"),
@@ -30,19 +27,18 @@ NUMERICS: Final = (
     *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS"),
     "GLIBC_TUNABLES",  # which versions of exp and sin the C library uses
 )
-"""Variables that decide a mask's last digit; decoders inherit no others (docs/adr/0041)."""
-# From <malloc.h>. Masks and frames are many megabytes, freed and allocated all the time. Were they
-# given back to the system, their pages would be cleared anew: a tenth of all processor time
-# (docs/adr/0057).
+"""Variables on which a mask's last digit depends; children inherit no others (docs/adr/0041)."""
+# From <malloc.h>. The system would clear the pages of freed masks and frames for their next use,
+# which took a tenth of all processor time (docs/adr/0057).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _KEPT_BYTES: Final = 1 << 30
 _LARGEST_KEPT_BYTES: Final = 32 << 20  # the most that every glibc takes
 
 
 def prepare() -> None:
-    """Give each library one thread, and keep freed memory until the process ends.
+    """Give each library one thread, and, with glibc, keep freed memory until the process ends.
 
-    Call it before NumPy is first imported. Without glibc, memory settings are left alone.
+    Call it before NumPy is first imported.
     """
     # OpenVINO imports its model converter, which we never use: a sixth of all our imports.
     sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]
@@ -56,10 +52,9 @@ def prepare() -> None:
 
 
 def limit_cores(most: int) -> None:
-    """Run on ``most`` of the cores that this process may use, and let libraries see no others.
+    """Use only ``most`` of the cores that this process may use.
 
-    Call it before the libraries are loaded. Processes that start one after the other take different
-    cores.
+    Call it before NumPy, OpenCV and OpenVINO are loaded, which count the cores then.
     """
     allowed = sorted(os.sched_getaffinity(0))
     first = os.getpid() * most % len(allowed)
@@ -67,13 +62,12 @@ def limit_cores(most: int) -> None:
 
 
 def numerics(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables of ``environ`` that decide numeric results, for children to inherit."""
     return {name: environ[name] for name in NUMERICS if name in environ}
 
 
 @cache
 def name() -> str:
-    """A name for this process that no other has, although host names and process ids may repeat."""
+    """A unique name for this process: in containers, host names and process ids may repeat."""
     return f"{socket.gethostname()}/{os.getpid()}-{secrets.token_hex(3)}"
 
 

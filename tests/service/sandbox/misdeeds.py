@@ -33,7 +33,8 @@ AT_FDCWD = -100
 
 
 def pool_of_misdeeds(scratch: Path, **settings: Any) -> MediaPool:  # noqa: ANN401
-    return MediaPool(scratch, execution=__name__, import_from=[ROOT], **settings)
+    usual = {"memory_bytes": 1 << 30, "stall_s": 20.0}
+    return MediaPool(scratch, execution=__name__, import_from=[ROOT], **usual | settings)
 
 
 class TryAll(Request[dict[str, str]], frozen=True):
@@ -66,6 +67,7 @@ class Remote(Request[bytes], frozen=True):
 
 class ProcessFacts(msgspec.Struct, frozen=True):
     pid: int
+    calls: int
     environ: dict[str, str]
     files: list[str]
     start: str
@@ -73,17 +75,11 @@ class ProcessFacts(msgspec.Struct, frozen=True):
 
 
 class Facts(Request[ProcessFacts], frozen=True):
-    """Say what the child is and has."""
+    """Say what the child is and has, and how often it was asked."""
 
 
 class Do(Request[None], frozen=True):
-    """Do one of `DEEDS`."""
-
     deed: str
-
-
-class Count(Request[int], frozen=True):
-    """The number of the request in its child."""
 
 
 class Grow(Request[None], frozen=True):
@@ -238,13 +234,10 @@ def _copy(request: Copy, parent: Parent) -> Copied:
     return Copied(request.source, request.target, len(data))
 
 
-def _remote(request: Remote, parent: Parent) -> bytes:
-    return parent.read_at(request.offset, request.size)
-
-
 def _facts(_: Facts, __: Parent) -> ProcessFacts:
     return ProcessFacts(
         pid=os.getpid(),
+        calls=next(_calls),
         environ=dict(os.environ),
         files=sorted(os.listdir("../in")),  # noqa: PTH208
         start=Path("/proc/self/environ").read_bytes().decode(),
@@ -255,32 +248,24 @@ def _facts(_: Facts, __: Parent) -> ProcessFacts:
 _calls = iter(range(1, 1000))
 
 
-def _count(_: Count, __: Parent) -> int:
-    return next(_calls)
-
-
-def _prepare(_: Parent) -> None:
-    next(_calls)
-
-
-def _refuse(_: Parent) -> None:
-    raise CorruptVideo("The video breaks at frame 7.", param="video", limit=9, actual=7)
-
-
-def _die(_: Parent) -> None:
-    os.write(2, b"about to die")
-    os.abort()
-
-
-def _hang(_: Parent) -> None:
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
-    time.sleep(60)
-
-
-def _dribble(parent: Parent) -> None:
-    for done in range(100):
-        time.sleep(0.25)
-        parent.progress(done)
+def _do(request: Do, parent: Parent) -> None:
+    match request.deed:
+        case "prepare":
+            next(_calls)
+        case "refuse":
+            raise CorruptVideo("The video breaks at frame 7.", param="video", limit=9, actual=7)
+        case "die":
+            os.write(2, b"about to die")
+            os.abort()
+        case "hang":
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
+            time.sleep(60)
+        case "dribble":
+            for done in range(100):
+                time.sleep(0.25)
+                parent.progress(done)
+        case _:
+            raise ZeroDivisionError("a blunder of ours")
 
 
 def _grow(request: Grow, _: Parent) -> None:
@@ -288,14 +273,6 @@ def _grow(request: Grow, _: Parent) -> None:
     while True:
         kept.append(b"x" * (8 << 20))
         time.sleep(request.pause_s)
-
-
-def _blunder(_: Parent) -> None:
-    raise ZeroDivisionError("a blunder of ours")
-
-
-def _lie(_: Lie, __: Parent) -> str:
-    return "three"
 
 
 def _fill_disk(request: FillDisk, _: Parent) -> None:
@@ -320,24 +297,15 @@ def _garble(request: Garble, _: Parent) -> None:
     time.sleep(60)
 
 
-DEEDS: dict[str, Callable[[Parent], None]] = {
-    "prepare": _prepare,
-    "refuse": _refuse,
-    "die": _die,
-    "hang": _hang,
-    "dribble": _dribble,
-    "blunder": _blunder,
-}
 OPERATIONS: dict[type[Request[Any]], Operation] = {
     TryAll: _try_all,
     InAThread: _in_a_thread,
     Copy: _copy,
-    Remote: _remote,
+    Remote: lambda request, parent: parent.read_at(request.offset, request.size),
     Facts: _facts,
-    Do: lambda request, parent: DEEDS[request.deed](parent),
-    Count: _count,
+    Do: _do,
     Grow: _grow,
-    Lie: _lie,
+    Lie: lambda _, __: "three",
     FillDisk: _fill_disk,
     Litter: _litter,
     Garble: _garble,

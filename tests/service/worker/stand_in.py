@@ -16,7 +16,6 @@ from foremask.hints.kinds import frame_beyond
 from foremask.service.sandbox.messages import (
     Cut,
     CutOut,
-    CutOutByMask,
     Join,
     Mask,
     Plan,
@@ -120,16 +119,15 @@ class TextMedia:
         return replace(REPORT, frames_in=len(masked), frames_out=len(masked))
 
     async def _cutout(self, request: CutOut, on_progress: OnProgress | None) -> Report:
+        if request.mask is not None:
+            text = request.mask.read_text()
+            request.target.write_text(text)
+            frames = text.count("mask ")
+            return replace(REPORT, frames_in=frames, frames_out=frames)
         mask = Mask(request.source, request.mask_target or request.target, request.options)
         report = await self._mask(mask, on_progress)
         request.target.write_bytes(mask.target.read_bytes())
         return report
-
-    async def _cutoutbymask(self, request: CutOutByMask, _: OnProgress | None) -> Report:
-        text = request.mask.read_text()
-        request.target.write_text(text)
-        frames = text.count("mask ")
-        return replace(REPORT, frames_in=frames, frames_out=frames)
 
     async def _join(self, request: Join, _: OnProgress | None) -> Written:
         joined = "".join(part.read_text() for part in request.parts)

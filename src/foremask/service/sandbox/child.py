@@ -1,7 +1,6 @@
 """The process that reads untrusted files: confines itself, then executes one request after another.
 
-pool.py starts it with only those environment variables that decide how libraries compute. It
-imports no heavy library before it is confined.
+It imports no heavy library before it is confined.
 """
 
 import os
@@ -22,7 +21,6 @@ _BEYOND_MEMORY_BYTES: Final = 32 << 30  # stacks, arenas and mapped files take a
 
 
 def main() -> None:
-    """Serve the parent until it closes the socket."""
     confine.die_with(parent_pid=int(sys.argv[2]))
     process_setup.prepare()
     channel = int(sys.argv[1])

@@ -1,8 +1,6 @@
-"""Confines the calling process for good, and checks that this is enough.
+"""Confines the calling process for good: files by Landlock, system calls by seccomp, and rlimits.
 
-Landlock decides which files can be opened, seccomp which system calls can be made, rlimits how much
-memory and disk can be used. None needs root or can be undone. Seccomp also denies what old versions
-of Landlock allow. libseccomp is called through ctypes, only here (docs/adr/0042).
+None of them needs root, and none can be undone. Only this module calls libseccomp (docs/adr/0042).
 """
 
 import ctypes
@@ -21,7 +19,7 @@ from foremask.errors import SettingsInvalid
 from foremask.options import Device
 from foremask.settings import Sandbox
 
-_LIBRARY: Final = "libseccomp.so.2"  # its ABI since 2012
+_LIBRARY: Final = "libseccomp.so.2"  # with the same ABI since 2012
 _ALLOW: Final = 0x7FFF_0000
 _ERRNO: Final = 0x0005_0000
 _NOT_EQUAL, _MASKED_EQUAL = 1, 7
@@ -46,8 +44,6 @@ _YOUNG_CALLS: Final = {
 
 
 class When(ctypes.Structure):
-    """A condition on one argument of a call; a rule holds when all of its conditions do."""
-
     _fields_ = (
         ("argument", ctypes.c_uint),
         ("operator", ctypes.c_int),
@@ -57,22 +53,20 @@ class When(ctypes.Structure):
 
 
 def is_int(argument: int, value: int) -> When:
-    """The lower 32 bits of the argument are ``value``; the kernel ignores the upper 32."""
+    """The lower 32 bits of the argument are ``value``: the kernel ignores the upper 32."""
     return When(argument, _MASKED_EQUAL, _INT, value & _INT)
 
 
 def is_not(argument: int, value: int) -> When:
-    """All 64 bits of the argument differ from ``value``."""
     return When(argument, _NOT_EQUAL, value)
 
 
 def bits_are(argument: int, mask: int, value: int) -> When:
-    """The argument's bits in ``mask`` equal those of ``value``."""
     return When(argument, _MASKED_EQUAL, mask, value)
 
 
 class Refusals:
-    """A seccomp filter that refuses calls; raises OSError if libseccomp is not installed."""
+    """A seccomp filter; raises OSError if libseccomp is not installed."""
 
     def __init__(self) -> None:
         self._library = library = ctypes.CDLL(_LIBRARY)
@@ -87,8 +81,8 @@ class Refusals:
         if self._rules is None:
             raise OSError("libseccomp cannot begin a filter")
 
-    def refuse(self, call: str, *conditions: When, error: int) -> None:
-        """Let ``call`` fail with ``error`` when all conditions hold; ignore a call unknown here."""
+    def refuse(self, call: str, *conditions: When, error: int = errno.EPERM) -> None:
+        """Let ``call`` fail with ``error`` if all conditions hold; an unknown call is ignored."""
         number = self._library.seccomp_syscall_resolve_name(call.encode())
         if number == _UNKNOWN_CALL:
             number = _YOUNG_CALLS.get(call, _UNKNOWN_CALL)
@@ -102,8 +96,7 @@ class Refusals:
             raise OSError(-failed, f"no seccomp rule for {call}: {os.strerror(-failed)}")
 
     def load(self) -> None:
-        failed = self._library.seccomp_load(self._rules)
-        if failed:
+        if failed := self._library.seccomp_load(self._rules):
             raise OSError(-failed, f"seccomp filter not loaded: {os.strerror(-failed)}")
 
 
@@ -130,8 +123,8 @@ _FS_SETFLAGS, _FS_SETFLAGS_32, _FS_SETXATTR = 0x4008_6602, 0x4004_6602, 0x401C_5
 _FS_ENABLE_VERITY = 0x4080_6685
 _ACCESS_MODE = 0b11  # of open's flags; a file opened with both bits is for ioctl only
 
-# What decoders, networks and encoders never call. A hostile clip that takes over the process cannot
-# communicate, start a process, touch another process, or change the attributes of a file.
+# Calls that decoders, networks and encoders never make. Without them, a hostile clip that has taken
+# over the process cannot communicate, start or touch a process, or change a file's attributes.
 _DENIED = (
     *("socket", "socketpair", "connect", "bind", "listen", "accept", "accept4"),
     *("sendmsg", "sendmmsg"),
@@ -158,43 +151,39 @@ _DENIED = (
     *("sched_setscheduler", "sched_setparam", "sched_setattr"),
     *("mkdir", "mkdirat", "symlink", "symlinkat", "link", "linkat"),
 )
-_DENIED_CONTROLS: Final = {
-    # With an owner and a signal set, the kernel sends that signal to any process when the file is
-    # ready. Landlock prevents this only from version 6 on.
+_DENIED_CONTROLS: Final = {  # the denied values of the second argument, by call
+    # The kernel sends the signal of a file to the owner of the file when it is ready, and any
+    # process can be that owner. Landlock prevents this only from version 6 on.
     "fcntl": (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY),
     "ioctl": (
         *(_FIOASYNC, _FIOSETOWN, _SIOCSPGRP, _TIOCSCTTY, _TIOCSPGRP, _TIOCSTI, _TIOCLINUX),
         *(_FS_SETFLAGS, _FS_SETFLAGS_32, _FS_SETXATTR, _FS_ENABLE_VERITY),
     ),
 }
-"""The denied values of the second argument, by call."""
-_DENIED_OPTIONS: Final = (
+_DENIED_OPTIONS: Final = (  # of prctl: to outlive the parent, be traced, or share a core
     *(_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_MM, _PR_SET_CHILD_SUBREAPER),
     *(_PR_SCHED_CORE, _PR_SET_PTRACER),
 )
-"""Denied options of prctl: to outlive the parent, to be traced, to group with others on a core."""
 _OF_ITSELF: Final = (
     *("cgroup", "cmdline", "environ", "maps", "mountinfo", "mounts", "stat", "statm", "status"),
     *("fd", "limits", "smaps_rollup", "auxv"),
 )
-"""Readable entries of /proc/self; not task and net, which show the machine's network."""
+"""The readable entries of /proc/self; its task and net would show the machine's network."""
 
 _OPEN_FILES: Final = 256
-
-LEAST_LANDLOCK: Final = 1
-"""The oldest Landlock (Linux 5.13) with which all attacks of tests/service/sandbox fail."""
+LEAST_LANDLOCK: Final = 1  # since Linux 5.13; all attacks of tests/service/sandbox fail with it
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """What confines a process: a Landlock version (0 is none), and perhaps seccomp."""
+    """The version of Landlock (0 is none) that confines a process, and whether seccomp does."""
 
     landlock: int = 0
     seccomp: bool = False
 
     @property
     def full(self) -> bool:
-        """Whether files, network and other processes are all out of reach."""
+        """Whether files, the network and other processes are all out of reach."""
         return self.landlock >= LEAST_LANDLOCK and self.seccomp
 
     def __str__(self) -> str:
@@ -203,8 +192,8 @@ class Level:
 
 
 def available() -> Level:
-    """The level that this machine offers, without confining anything."""
-    return Level(max(_landlock_version(), 0), _refusals() is not None)
+    """The level to which this machine can confine a process."""
+    return Level(_landlock_version(), _refusals() is not None)
 
 
 def die_with(parent_pid: int) -> None:
@@ -217,7 +206,7 @@ def die_with(parent_pid: int) -> None:
 
 
 def cap(address_space_bytes: int, file_bytes: int) -> None:
-    """Set the rlimits; a lower limit that is already there stays."""
+    """Limit memory, file size, open files and core dumps; an existing lower limit stays."""
     for kind, wanted in (
         (resource.RLIMIT_AS, address_space_bytes),
         (resource.RLIMIT_FSIZE, file_bytes),
@@ -232,12 +221,11 @@ def cap(address_space_bytes: int, file_bytes: int) -> None:
 def confine(
     read: Iterable[Path], write: Iterable[Path], landlock_at_most: int | None = None
 ) -> Level:
-    """Allow this process no files but those below ``read`` and ``write``, and no risky calls.
+    """Allow this process no files outside ``read`` and ``write``, and no calls in `_DENIED`.
 
-    Below ``write`` it can make files, but no directories. Missing paths are ignored. Uses what the
-    kernel offers, Landlock up to version ``landlock_at_most``, and returns the level. Call it
-    before anything starts a thread, as importing numpy does: Landlock holds for the calling thread
-    and those that it starts later, not for earlier ones.
+    It can make files below ``write``, but no directories. Missing paths are ignored. Returns the
+    level that the kernel supports, with Landlock up to ``landlock_at_most``. Raises RuntimeError if
+    the process has threads, which Landlock would not confine; importing NumPy starts some.
     """
     if sys.platform != "linux":
         return Level()
@@ -250,11 +238,13 @@ def confine(
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     version = _restrict_files(libc, read, write, landlock_at_most)
     _drop_capabilities(libc)
-    return Level(version, refusals is not None and _restrict_calls(refusals))
+    if refusals is not None:
+        _restrict_calls(refusals)
+    return Level(version, refusals is not None)
 
 
 def python_paths() -> list[Path]:
-    """Paths that the interpreter and its libraries read after their start."""
+    """Paths that the interpreter and its libraries still read after they have started."""
     named = [sys.prefix, sys.base_prefix, sys.exec_prefix, *filter(os.path.isabs, sys.path)]
     system = ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache"]
     itself = [f"/proc/self/{name}" for name in _OF_ITSELF]
@@ -267,10 +257,9 @@ def python_paths() -> list[Path]:
 def _restrict_files(
     libc: ctypes.CDLL, read: Iterable[Path], write: Iterable[Path], at_most: int | None
 ) -> int:
-    version = _landlock_version()
-    if at_most is not None:
-        version = min(version, at_most)
-    if version < 1:
+    there = _landlock_version()
+    version = there if at_most is None else min(there, at_most)
+    if version == 0:
         return 0
     known = (1 << _FILE_RIGHTS_BY_ABI.get(version, 16)) - 1
     # What the ruleset handles and does not grant is denied: files; TCP from version 4 on; signals
@@ -307,10 +296,8 @@ def _allow(libc: ctypes.CDLL, ruleset: int, path: Path, rights: int) -> None:
         os.close(there)
 
 
-def _restrict_calls(refusals: Refusals) -> bool:
-    def refuse(call: str, *conditions: When) -> None:
-        refusals.refuse(call, *conditions, error=errno.EPERM)
-
+def _restrict_calls(refusals: Refusals) -> None:
+    refuse = refusals.refuse
     for call in _DENIED:
         refuse(call)
     # Only clones that make a thread are allowed. clone3 and openat2 pass their flags by a pointer,
@@ -320,7 +307,7 @@ def _restrict_calls(refusals: Refusals) -> bool:
     for kind in (1 << bit for bit in range(32) if _CLONE_NEW >> bit & 1):
         refuse("clone", bits_are(0, kind, kind))
     for call in ("clone3", "openat2"):
-        refusals.refuse(call, error=errno.ENOSYS)
+        refuse(call, error=errno.ENOSYS)
     refuse("tgkill", is_not(0, os.getpid()))  # abort() signals its own process
     refuse("prlimit64", is_not(0, 0))
     # Threads pin themselves to cores by the id 0; any other id may be that of another process.
@@ -337,11 +324,10 @@ def _restrict_calls(refusals: Refusals) -> bool:
         refuse(call, bits_are(flags, _ACCESS_MODE | os.O_TRUNC, os.O_RDONLY | os.O_TRUNC))
         refuse(call, bits_are(flags, _ACCESS_MODE, _ACCESS_MODE))
     refusals.load()
-    return True
 
 
 def _drop_capabilities(libc: ctypes.CDLL) -> None:
-    """Give up all privileges of root; access to the files that root owns remains."""
+    # Root keeps its access to the files that it owns.
     header = struct.pack("Ii", 0x2008_0522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
     libc.capset(header, bytes(24))
 
@@ -350,16 +336,15 @@ def _landlock_version() -> int:
     if sys.platform != "linux":
         return 0
     ask = None, ctypes.c_size_t(0), ctypes.c_uint32(_RULESET_VERSION)
-    return int(_libc().syscall(_LANDLOCK_CREATE_RULESET, *ask))
+    return max(0, int(_libc().syscall(_LANDLOCK_CREATE_RULESET, *ask)))
 
 
 def _refusals() -> Refusals | None:
-    """An empty filter, or None if libseccomp or seccomp in the kernel is missing."""
     if sys.platform != "linux" or _libc().prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
         return None
     try:
         return Refusals()
-    except (OSError, AttributeError):  # the library is missing, or is not what its name says
+    except (OSError, AttributeError):  # the library is missing, or lacks a function
         return None
 
 
@@ -370,9 +355,8 @@ def _libc() -> ctypes.CDLL:
 _NEEDS = f"Landlock v{LEAST_LANDLOCK} (Linux 5.13) and seccomp (libseccomp 2)"
 
 
-def check_level(wanted: Sandbox, level: Level, *, is_root: bool | None = None) -> None:
-    """Raise SettingsInvalid if ``level`` is less than ``wanted`` accepts."""
-    is_root = os.geteuid() == 0 if is_root is None else is_root
+def check_level(wanted: Sandbox, level: Level) -> None:
+    """Raise SettingsInvalid if ``wanted`` does not accept ``level`` for this user."""
     if wanted is Sandbox.REQUIRE and not level.full:
         files = level.landlock < LEAST_LANDLOCK
         could = ["read and change every file that this user can"] * files
@@ -383,7 +367,8 @@ def check_level(wanted: Sandbox, level: Level, *, is_root: bool | None = None) -
             " FOREMASK_SANDBOX=best-effort accepts that.",
             param="FOREMASK_SANDBOX",
         )
-    if wanted is Sandbox.BEST_EFFORT and is_root and level.landlock < LEAST_LANDLOCK:
+    is_at_risk = level.landlock < LEAST_LANDLOCK and os.geteuid() == 0
+    if wanted is Sandbox.BEST_EFFORT and is_at_risk:
         raise SettingsInvalid(
             f"As root without Landlock (there is {level}), a clip that takes over its decoder could"
             " change every file. Run foremask as another user, enable Landlock (Linux 5.13), or"
@@ -393,19 +378,19 @@ def check_level(wanted: Sandbox, level: Level, *, is_root: bool | None = None) -
 
 
 def level_of(wanted: Sandbox) -> Level:
-    """The level that children get on this machine; raises SettingsInvalid as `check_level` does."""
+    """The level of children on this machine. Raises SettingsInvalid as `check_level` does."""
     level = Level() if wanted is Sandbox.OFF else available()
     check_level(wanted, level)
     return level
 
 
 def is_gpu(device: Device) -> bool:
-    """Whether the device is set to a GPU or NPU; `auto` does not count."""
+    """Whether the setting names a GPU or NPU, which ``auto`` does not."""
     return device.on_gpu or device.unit.startswith(("GPU", "NPU"))
 
 
 def check_device(device: Device, wanted: Sandbox) -> None:
-    """Raise SettingsInvalid if a sandboxed child could not open the device."""
+    """Raise SettingsInvalid if a confined child could not open the device."""
     if is_gpu(device) and wanted is not Sandbox.OFF:
         raise SettingsInvalid(
             f"FOREMASK_DEVICE={device} needs FOREMASK_SANDBOX=off, for a confined child opens no"

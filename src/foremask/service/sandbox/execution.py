@@ -1,7 +1,6 @@
-"""Executes the requests of messages.py with the library's functions.
+"""Executes the requests of messages.py with the library's functions, inside a confined child.
 
-Only a child imports this module, after it is confined. Modules that a child does not need to probe
-a clip, OpenVINO above all, are imported inside the functions that use them.
+Functions import here the modules that probing a clip does not need, OpenVINO above all.
 """
 
 import os
@@ -9,7 +8,6 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from foremask.facts import Clip, Report, SegmentPlan, Written
@@ -18,15 +16,7 @@ from foremask.media.background_files import check_background
 from foremask.media.colour_presets import check_result
 from foremask.media.probe import probe
 from foremask.media.writer import recode
-from foremask.options import (
-    Background,
-    BackgroundKind,
-    CutOutOptions,
-    MaskOptions,
-    Matte,
-    ResultOptions,
-    form_of,
-)
+from foremask.options import Background, BackgroundKind, CutOutOptions, MaskOptions, Matte, form_of
 from foremask.service.sandbox import messages
 from foremask.service.sandbox.messages import Parent
 
@@ -38,16 +28,13 @@ if TYPE_CHECKING:
 
 
 class RemoteFile:
-    """A file that is read through ``read_at``.
-
-    ``read_at`` takes an offset and a size; it returns at most that many bytes, none at the end.
-    """
+    """A file whose bytes ``read_at(offset, size)`` returns: at most ``size``, none at the end."""
 
     def __init__(self, read_at: Callable[[int, int], bytes], size: int) -> None:
         self._read_at, self._size, self._at = read_at, size, 0
 
     def read(self, size: int = -1, /) -> bytes:
-        """At most ``size`` bytes, and none only at the end."""
+        """Return at most ``size`` bytes, perhaps fewer, and none only at the end."""
         left = max(0, self._size - self._at)
         size = min(left if size < 0 else size, left, _READ_BYTES)
         data = self._read_at(self._at, size) if size else b""
@@ -84,21 +71,21 @@ def _load(request: messages.Load, _: Parent) -> None:
 def _mask(request: messages.Mask, parent: Parent) -> Report:
     from foremask.masking.pipeline import mask_video
 
-    on_progress = _reporting(parent)
-    options = replace(request.options, cache=_cache(request))
+    options, on_progress = _with_cache(request), _reporting(parent)
     return mask_video(request.source, request.target, options, on_progress, request.span)
 
 
-def _cache(request: messages.Mask | messages.CutOut) -> Path | None:
-    from foremask.vision.temporal.network_cache import is_store
-
+def _with_cache(request: messages.Mask | messages.CutOut) -> MaskOptions:
     known, kept = request.known, request.kept
-    if known is not None and kept is not None and is_store(known):
+    if known is not None and kept is not None:
+        from foremask.vision.temporal.network_cache import is_store
+
         try:
-            shutil.copyfile(known, kept)
+            if is_store(known):
+                shutil.copyfile(known, kept)
         except OSError:
             kept.unlink(missing_ok=True)  # half a cache is useless; without one the job is slower
-    return kept
+    return replace(request.options, cache=kept)
 
 
 def _mask_picture(request: messages.MaskPicture, _: Parent) -> messages.Preview:
@@ -114,49 +101,27 @@ def _mask_picture(request: messages.MaskPicture, _: Parent) -> messages.Preview:
 def _cut_out(request: messages.CutOut, parent: Parent) -> Report:
     from foremask.masking.cut_out import cut_out
 
-    masking = replace(request.options, cache=_cache(request))
-    options = options_of(request.preset, request.result, request.background, masking)
     return cut_out(
         request.source,
         request.target,
-        options,
+        options_of(request, _with_cache(request)),
         _reporting(parent),
+        mask=request.mask,
+        auto_zoom=request.result.auto_zoom,
         span=request.span,
         clip_start_s=request.clip_start_s,
         mask_target=request.mask_target,
     )
 
 
-def _cut_out_by_mask(request: messages.CutOutByMask, parent: Parent) -> Report:
-    from foremask.masking.cut_out import cut_out
-
-    masking = MaskOptions(limits=request.limits)
-    options = options_of(request.preset, request.result, request.background, masking)
-    return cut_out(
-        request.source,
-        request.target,
-        options,
-        _reporting(parent),
-        mask=request.mask,
-        auto_zoom=request.result.auto_zoom,
-    )
-
-
-def options_of(
-    preset: str, result: ResultOptions, file: Path | None, masking: MaskOptions
-) -> CutOutOptions:
-    """The library's options for a request; ``file`` is the background."""
-    behind = None
-    if file is not None:
-        behind = Background(BackgroundKind.FILE, file=file)
+def options_of(request: messages.CutOut, masking: MaskOptions) -> CutOutOptions:
+    result, behind = request.result, None
+    if request.background is not None:
+        behind = Background(BackgroundKind.FILE, file=request.background)
     elif result.background is not None:
         behind = Background.parse(result.background)
-    return CutOutOptions(
-        replace(masking, matte=result.matte),
-        form_of(preset, result.kind),
-        behind,
-        result.keep_sound,
-    )
+    masking, form = replace(masking, matte=result.matte), form_of(request.preset, result.kind)
+    return CutOutOptions(masking, form, behind, result.keep_sound)
 
 
 def _reporting(parent: Parent) -> "OnFrame":
@@ -170,16 +135,14 @@ def _reporting(parent: Parent) -> "OnFrame":
 
 
 def _recode(request: messages.Recode, parent: Parent) -> Written:
-    def on_frame(done: int, _: int | None) -> None:
-        parent.progress(done)
-
     change = None
     if request.matte != Matte():
         from foremask.vision.matting.matte import adjusted
 
         change = partial(adjusted, matte=request.matte)
+    source, target, memory_bytes = request.source, request.target, request.memory_bytes
     return recode(
-        request.source, request.target, request.preset, on_frame, request.memory_bytes, change
+        source, target, request.preset, lambda done, _: parent.progress(done), memory_bytes, change
     )
 
 
@@ -201,7 +164,6 @@ OPERATIONS: Final[Mapping[type[messages.Request[Any]], messages.Operation]] = {
     messages.Probe: _probe,
     messages.ProbeBackground: _probe_background,
     messages.CutOut: _cut_out,
-    messages.CutOutByMask: _cut_out_by_mask,
     messages.Load: _load,
     messages.Mask: _mask,
     messages.MaskPicture: _mask_picture,

@@ -1,8 +1,7 @@
-"""The messages between a media child and its parent, which are sent over a socket pair.
+"""The messages between a media child and its parent, and the socket that carries them.
 
-A request is a Struct that names the type of its result; execution.py, which only a child imports,
-has the function that executes it. Both sides import this module, so it loads no media library. The
-parent does not trust the child: it limits a message's size, and decodes it into these types.
+The parent imports this module too, so it loads no media library. The parent does not trust the
+child: it limits the size of each message and checks the types of its fields.
 """
 
 import os
@@ -34,23 +33,21 @@ Output = Annotated[Path, "output"]
 
 
 class Request[R](msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """One operation with its arguments; R is the type of its result.
+    """An operation with its arguments; R is the type of its result.
 
-    The fields for files are `Input`, `Output`, or tuples of them. A field of type Path is passed
-    unchanged; the child can read it if it is among the pool's ``readable`` paths.
+    A file is an `Input`, an `Output`, or a tuple of them. Any other Path stays unchanged; the child
+    can read it only if it is in the pool's ``readable``.
     """
 
-    needs_network: ClassVar[bool] = False
-    """Whether the child needs the neural network, and so its file and its share of memory."""
     outlives_refusal: ClassVar[bool] = False
-    """Whether the child is kept after it has refused a file of which it read only the header."""
+    """Whether the pool keeps a child that has refused this request with a ForemaskError."""
 
 
 class Probe(Request[Clip], frozen=True):
-    """Read the header of a clip; refuse one that cannot be masked, or not as ``preset``.
+    """Read the header of a clip; refuse a clip that cannot be masked or written as ``preset``.
 
-    ``preset`` is the name of a form of ``kind``. If ``source`` is None, the child reads the file
-    through its parent; it has ``size`` bytes.
+    ``preset`` names a Form of a result of that ``kind``. If ``source`` is None, the child reads a
+    file of ``size`` bytes through its parent.
     """
 
     outlives_refusal = True
@@ -63,7 +60,7 @@ class Probe(Request[Clip], frozen=True):
 
 
 class ProbeBackground(Request[None], frozen=True):
-    """Refuse a file that cannot be a background; ``source`` and ``size`` are as in `Probe`."""
+    """Refuse a file that cannot be a background; `Probe` explains ``source`` and ``size``."""
 
     outlives_refusal = True
 
@@ -73,22 +70,16 @@ class ProbeBackground(Request[None], frozen=True):
 
 
 class Load(Request[None], frozen=True):
-    """Load the network, so that the first mask does not wait for it."""
-
-    needs_network = True
-
     model: Path
     device: Device = Device()
 
 
 class Mask(Request[Report], frozen=True):
-    """Mask a clip, or a span of one.
+    """Mask a clip, or a span of it.
 
-    ``known`` is the network cache of an earlier job; ``kept`` gets a copy of it and what the
-    network computes in this job.
+    ``known`` is the network cache of an earlier job. ``kept`` becomes the cache of this job: a copy
+    of ``known`` with the network's new results.
     """
-
-    needs_network = True
 
     source: Input
     target: Output
@@ -111,21 +102,16 @@ class Preview(msgspec.Struct, frozen=True):
 class MaskPicture(Request[Preview], frozen=True):
     """Mask one picture, given as the bytes of its file; all hints refer to it."""
 
-    needs_network = True
-
     picture: bytes
     options: MaskOptions
 
 
 class CutOut(Request[Report], frozen=True):
-    """Cut the subject out of a clip, or of a span of one; ``background`` is put behind it.
+    """Cut the subject out of a clip, or of a span of it, as `masking.cut_out` does.
 
-    ``options`` are those of masking; their preset is ignored. ``clip_start_s`` is the start of the
-    whole clip. The mask is written to ``mask_target`` if there is memory for another encoder.
-    ``known`` and ``kept`` are as in `Mask`.
+    With ``mask``, a mask of the clip, the network does not run. The preset of ``options`` is
+    ignored. `Mask` explains ``known`` and ``kept``.
     """
-
-    needs_network = True
 
     source: Input
     target: Output
@@ -133,6 +119,7 @@ class CutOut(Request[Report], frozen=True):
     options: MaskOptions
     result: ResultOptions
     background: Input | None = None
+    mask: Input | None = None
     span: Span | None = None
     clip_start_s: float | None = None
     mask_target: Output | None = None
@@ -140,20 +127,8 @@ class CutOut(Request[Report], frozen=True):
     kept: Output | None = None
 
 
-class CutOutByMask(Request[Report], frozen=True):
-    """Cut the subject out of a clip by a mask of it."""
-
-    source: Input
-    mask: Input
-    target: Output
-    preset: str
-    limits: Limits
-    result: ResultOptions
-    background: Input | None = None
-
-
 class Plan(Request[tuple[SegmentPlan, ...]], frozen=True):
-    """Choose where to cut a clip into at most ``most`` spans; a single span is the whole clip."""
+    """Divide a clip into at most ``most`` spans; a single span is the whole clip."""
 
     source: Input
     most: int
@@ -161,7 +136,7 @@ class Plan(Request[tuple[SegmentPlan, ...]], frozen=True):
 
 
 class Cut(Request[None], frozen=True):
-    """Copy a span, with the frames needed to decode it, into a file of its own."""
+    """Copy a span into its own file, with the other frames that a decoder needs for it."""
 
     source: Input
     span: SegmentPlan
@@ -169,7 +144,7 @@ class Cut(Request[None], frozen=True):
 
 
 class Join(Request[Written], frozen=True):
-    """Join the parts of a mask or cut-out in order, with the sound of ``source``."""
+    """Join the parts of a result in order; the sound comes from ``source``."""
 
     parts: tuple[Input, ...]
     source: Input
@@ -180,7 +155,7 @@ class Join(Request[Written], frozen=True):
 
 
 class Recode(Request[Written], frozen=True):
-    """Adjust a finished mask by ``matte``, and encode it in another preset."""
+    """Encode a finished mask again, in another preset and changed by ``matte``."""
 
     source: Input
     target: Output
@@ -190,13 +165,12 @@ class Recode(Request[Written], frozen=True):
 
 
 def result_type[R](kind: type[Request[R]]) -> type[R]:
-    """The result type of a request."""
     found: type[R] = get_args(get_original_bases(kind)[0])[0]
     return found
 
 
 def with_paths[Q: Request[Any]](request: Q, mark: str, move: Callable[[Path], Path]) -> Q:
-    """Apply ``move`` to the paths of the request with this ``mark``: "input" or "output"."""
+    """Apply ``move`` to the request's `Input` paths (``mark`` "input") or `Output` paths."""
     changes: dict[str, Path | tuple[Path, ...]] = {}
     for name in _marked(type(request), mark):
         value: Path | tuple[Path, ...] | None = getattr(request, name)
@@ -217,37 +191,32 @@ def _marked(kind: type[Request[Any]], mark: str) -> tuple[str, ...]:
 
 
 class Setup(msgspec.Struct, tag=True, frozen=True):
-    """The first message to a new child: its files, its limits, and the module of its operations.
-
-    ``landlock_at_most`` makes tests behave as on an older kernel.
-    """
+    """The first message to a new child: its files, its limits, and the module of its operations."""
 
     confined: bool
     memory_bytes: int
     execution: str
     read: tuple[Path, ...]
     import_from: tuple[Path, ...] = ()
-    landlock_at_most: int | None = None
+    landlock_at_most: int | None = None  # with this, a test behaves as on an older kernel
     write: tuple[Path, ...] = ()
     file_bytes: int = 0
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
-    """The child is confined to ``level``, has loaded its libraries, and waits for a job."""
+    """The child is confined, has loaded its libraries, and waits for a `Job`."""
 
     level: Level
 
 
 class Job(msgspec.Struct, tag=True, frozen=True):
-    """Execute a request; it is encoded separately, since only the child knows all request types."""
-
-    request: msgspec.Raw
+    request: msgspec.Raw  # encoded separately, since only the child knows all types of requests
 
 
 class Progress(msgspec.Struct, tag=True, frozen=True):
-    """A frame is done; ``left_s`` is the estimate of the seconds left, None if unknown.
+    """A frame is done; ``left_s`` is the estimated number of seconds left, None if unknown.
 
-    ``newest_png`` is a small picture of the newest mask; most messages have none.
+    ``newest_png`` is a small picture of the newest mask, and empty in most messages.
     """
 
     frames_done: int
@@ -256,27 +225,23 @@ class Progress(msgspec.Struct, tag=True, frozen=True):
 
 
 class ReadAt(msgspec.Struct, tag=True, frozen=True):
-    """The child wants bytes of a file that only the parent can reach."""
+    """The child asks for bytes of a file that only the parent can read."""
 
     offset: int
     size: int
 
 
 class Data(msgspec.Struct, tag=True, frozen=True):
-    """The bytes that `ReadAt` wants; none at the end of the file."""
+    """The answer to `ReadAt`: at most ``size`` bytes, and none only at the end of the file."""
 
     data: bytes
 
 
 class Result(msgspec.Struct, tag=True, frozen=True):
-    """The operation is done; ``value`` is of the request's result type."""
-
-    value: msgspec.Raw
+    value: msgspec.Raw  # of the request's result type
 
 
 class Refused(msgspec.Struct, tag=True, frozen=True):
-    """The operation raised a ForemaskError."""
-
     reason: str
     details: str
     param: str | None
@@ -297,7 +262,7 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 
 
 class Broken(msgspec.Struct, tag=True, frozen=True):
-    """The operation raised any other exception, for instance MemoryError."""
+    """The operation raised an exception that is no ForemaskError, for instance MemoryError."""
 
     kind: str
     trace: str
@@ -325,12 +290,11 @@ _encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
 
 
 def encoded(value: object) -> msgspec.Raw:
-    """Encode a request or a result as a part of a message."""
     return msgspec.Raw(_encoder.encode(value))
 
 
 def decoder[T](kind: type[T]) -> msgspec.msgpack.Decoder[T]:
-    """Decodes what `encoded` has encoded; raises ValueError for anything else."""
+    """A decoder of what `encoded` returns; it raises ValueError for anything else."""
     return msgspec.msgpack.Decoder(kind, dec_hook=_path)
 
 
@@ -339,13 +303,13 @@ from_child: msgspec.msgpack.Decoder[FromChild] = decoder(FromChild.__value__)
 
 
 def framed(message: FromParent | FromChild) -> bytes:
-    """Encode a message: its length in four bytes, then its body."""
+    """The message's bytes on the socket: the body's length in four bytes, then the body."""
     body = _encoder.encode(message)
     return len(body).to_bytes(LENGTH_BYTES, "big") + body
 
 
 def body_bytes(length: bytes) -> int:
-    """Decode the length of a message; raises ValueError if it is over `MAX_FRAME_BYTES`."""
+    """Decode the length of a message's body; raises ValueError over `MAX_FRAME_BYTES`."""
     size = int.from_bytes(length, "big")
     if size > MAX_FRAME_BYTES:
         raise ValueError(f"a message of {size} bytes; at most {MAX_FRAME_BYTES} are taken")
@@ -353,15 +317,13 @@ def body_bytes(length: bytes) -> int:
 
 
 class Parent:
-    """The child's end of the socket pair: messages, and files that only the parent can read."""
-
     def __init__(self, fd: int) -> None:
         self._received = os.fdopen(fd, "rb", closefd=False)
         self._sent = os.fdopen(fd, "wb", closefd=False)
         self._progress_sent_s = self._picture_sent_s = 0.0
 
     def receive(self) -> FromParent | None:
-        """The next message; None when the parent is gone."""
+        """Wait for the next message; None when the parent has closed the socket."""
         length = self._received.read(LENGTH_BYTES)
         if len(length) < LENGTH_BYTES:
             return None
@@ -377,7 +339,7 @@ class Parent:
         draw_newest: Callable[[], bytes] | None = None,
         left_s: float | None = None,
     ) -> None:
-        """Report the progress, a few times a second at most; less often with a picture."""
+        """Send a `Progress` if the last one is 0.2 s old, with a picture every 1.5 s."""
         now_s = time.monotonic()
         if now_s - self._progress_sent_s < _PROGRESS_EVERY_S:
             return
@@ -398,4 +360,4 @@ class Parent:
 
 
 type Operation = Callable[[Any, Parent], object]
-"""Executes one kind of request; returns its result, or raises a ForemaskError."""
+"""Executes a request and returns its result, or raises a ForemaskError."""

@@ -1,8 +1,4 @@
-"""A pool of slots, each with a confined child process that executes requests of messages.py.
-
-A slot has its own directory. The inputs of a job are links in ``in``; its outputs are written to
-``out`` and moved when the child is done. So a child sees only the files of its current job.
-"""
+"""A pool of slots, each with a confined child process and the files of that child's current job."""
 
 import asyncio
 import contextlib
@@ -38,26 +34,22 @@ WATCH_S = 0.25
 LOG_BYTES = 8 << 10
 FILE_BYTES = 32 << 30  # the largest file that a child may write
 
+MAX_FILES: Final = 64  # that a child may write; an operation needs one or two
+_LOCK: Final = "lock"
+
 OnProgress = Callable[[messages.Progress], Awaitable[object]]
 ReadRemote = Callable[[int, int], Awaitable[bytes]]
 
 
-MAX_FILES: Final = 64
-"""The most files that a child may have in its slot; an operation writes one or two."""
-_LOCK: Final = "lock"
-
-
 @contextmanager
 def own_directory(parent: Path, prefix: str) -> Generator[Path]:
-    """Make a directory below ``parent`` for the block, and remove those of ended processes."""
+    """Make a directory below ``parent`` for the block; remove those that killed processes left."""
     parent.mkdir(parents=True, exist_ok=True)
     with (parent / f".{prefix}").open("ab") as gate:
         fcntl.flock(gate, fcntl.LOCK_EX)  # or another process could remove it before it is locked
         for left in parent.glob(f"{prefix}*/{_LOCK}"):
-            with (
-                contextlib.suppress(OSError),
-                left.open("r+b") as handle,
-            ):  # its process is alive, or removes it
+            # An OSError means that its process is alive, or is removing it.
+            with contextlib.suppress(OSError), left.open("r+b") as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(left.parent)
         own = Path(tempfile.mkdtemp(prefix=prefix, dir=parent)).resolve()
@@ -72,7 +64,7 @@ def own_directory(parent: Path, prefix: str) -> Generator[Path]:
 
 @dataclass(frozen=True, slots=True)
 class JobDirectory:
-    """Two directories below ``parent``: the child may read one, and write the other."""
+    """Two directories for the files of a job: the child may read one, and write the other."""
 
     parent: Path
 
@@ -90,7 +82,6 @@ class JobDirectory:
 
     @property
     def has_too_many_files(self) -> bool:
-        """Whether the child has made more files than `MAX_FILES`; looks at no more than that."""
         try:
             with os.scandir(self.writable) as entries:
                 return len(list(itertools.islice(entries, MAX_FILES + 1))) > MAX_FILES
@@ -98,9 +89,9 @@ class JobDirectory:
             return False
 
     def clear(self) -> None:
-        """Empty both directories, but keep them: the child has its Landlock rights to them.
+        """Empty both directories, and keep them, since the Landlock rights of the child need them.
 
-        End a child that `has_too_many_files` before.
+        The child must have ended if it `has_too_many_files`.
         """
         for each in (*self.readable.iterdir(), *self.writable.iterdir()):
             if each.is_dir() and not each.is_symlink():
@@ -109,7 +100,7 @@ class JobDirectory:
                 each.unlink()
 
     def stage[Q: Request[Any]](self, request: Q) -> Q:
-        """Link or copy the inputs into this directory; return the request with paths inside it."""
+        """Link or copy the inputs into the directory; return the request with paths inside it."""
         number = itertools.count()
 
         def link(path: Path) -> Path:
@@ -124,7 +115,7 @@ class JobDirectory:
         return with_paths(linked, "output", lambda path: self.writable / path.name)
 
     def collect(self, request: Request[Any]) -> None:
-        """Move the outputs that exist and are regular files to the paths that ``request`` names."""
+        """Move those outputs that are regular files to the paths in ``request``."""
 
         def move(path: Path) -> Path:
             written = self.writable / path.name
@@ -138,16 +129,12 @@ class JobDirectory:
 
 
 class ChildDied(Exception):
-    """The media child ended during a job; another attempt may succeed."""
+    """The media child ended or sent nonsense during a job; another attempt may succeed."""
 
 
 @dataclass(slots=True)
 class Child:
-    """A child process; ``owner`` is the token that it has served, None if it has served none.
-
-    It is killed when it uses more than ``memory_bytes`` or has too many files; the last two fields
-    tell which limit it was.
-    """
+    """A child process, which is killed when it uses over ``memory_bytes`` or has too many files."""
 
     process: asyncio.subprocess.Process
     reader: asyncio.StreamReader
@@ -155,11 +142,11 @@ class Child:
     directory: JobDirectory
     memory_bytes: int
     log: asyncio.Task[bytes]
-    owner: str | None = None
+    owner: str | None = None  # the token that the child has served; None before its first job
     level: Level = field(default_factory=Level)
     jobs: int = 0
     watch: asyncio.Task[None] | None = None
-    over_memory_bytes: int = 0
+    over_memory_bytes: int = 0  # what the child used when it was killed for its memory
     over_files: bool = False
 
     async def ask[R](
@@ -169,10 +156,9 @@ class Child:
         on_progress: OnProgress | None = None,
         read_at: ReadRemote | None = None,
     ) -> R | messages.Refused:
-        """Send the request, answer the child's messages until it is done, and return its result.
+        """Return the request's result, or a refusal that the child outlives.
 
-        Returns a refusal that the child outlives. Raises as `MediaPool.run` does; the child cannot
-        be used after that.
+        Raises as `MediaPool.run` does; then the child cannot be used any more.
         """
         await self.send(messages.Job(messages.encoded(request)))
         while True:
@@ -185,10 +171,8 @@ class Child:
                 case messages.Result(value):
                     with self._translated():
                         return messages.decoder(messages.result_type(type(request))).decode(value)
-                case (
-                    messages.Refused(reason=OutputFailed.reason) as refused
-                ):  # our disk did not take it
-                    raise ServiceUnavailable(refused.details)
+                case messages.Refused(reason=OutputFailed.reason, details=details):
+                    raise ServiceUnavailable(details)  # our disk did not take it
                 case messages.Refused() as refused:
                     if request.outlives_refusal:
                         return refused
@@ -218,7 +202,7 @@ class Child:
         return self.process.returncode is None
 
     def end(self) -> asyncio.Future[str]:
-        """Kill the child now; the future gives its exit status and the last lines of stderr."""
+        """Kill the child; the future has its exit status and the end of its stderr."""
         self._kill()
         return asyncio.shield(asyncio.ensure_future(self._ended()))
 
@@ -235,7 +219,7 @@ class Child:
         return f"{how}\n{(await self.log).decode(errors='replace')}".strip()
 
     async def watch_limits(self) -> None:
-        """Check the child's memory and files until it ends, and kill it over a limit."""
+        """Check the child's memory and files until it ends; kill it over a limit."""
         statm, page = Path(f"/proc/{self.process.pid}/statm"), os.sysconf("SC_PAGE_SIZE")
         while self.is_alive:
             await asyncio.sleep(WATCH_S)
@@ -273,7 +257,10 @@ class Child:
 
 
 async def start(setup: messages.Setup, directory: JobDirectory) -> Child:
-    """Start a child with access to ``directory``; raises ChildDied with the end of its stderr."""
+    """Start a child that works in ``directory``.
+
+    Raises ChildDied, with a note of the end of its stderr.
+    """
     ours, theirs = socket.socketpair()
     with theirs, ExitStack() as on_error:
         on_error.callback(ours.close)  # if the start is cancelled before a transport owns it
@@ -325,7 +312,7 @@ async def start(setup: messages.Setup, directory: JobDirectory) -> Child:
 
 @asynccontextmanager
 async def within(seconds: float, problem: str) -> AsyncGenerator[None]:
-    """Raise TimedOut, which names the problem, when the block takes longer."""
+    """Raise TimedOut, with ``problem`` in its details, when the block takes longer."""
     clock = asyncio.timeout(seconds)
     try:
         async with clock:
@@ -353,11 +340,12 @@ class _ChildSlot:
 class MediaPool:
     """At most ``slots`` children, with directories under ``scratch``; use it with ``async with``.
 
-    ``execution`` is the module whose OPERATIONS execute requests. ``readable`` are paths that every
-    job may read besides its inputs, such as the model. A child is replaced after ``jobs_per_child``
-    jobs, after any error but a refused probe, and when a job has another ``owner`` than the last.
-    With ``spares`` each slot has a second child, which has executed ``prepare`` and waits. Raises
-    SettingsInvalid on entry if ``sandbox`` requires what this machine lacks.
+    ``execution`` is the module whose OPERATIONS execute requests. Every job may read the paths
+    ``readable`` besides its inputs. A child is replaced after ``jobs_per_child`` jobs, after an
+    error other than a refused probe, and before a job of another ``owner``. With ``spares`` each
+    slot has a second child, which has executed ``prepare`` and waits for its first job.
+
+    Entering the pool raises SettingsInvalid if this machine lacks what ``sandbox`` requires.
     """
 
     def __init__(
@@ -427,13 +415,13 @@ class MediaPool:
         wall_clock_s: float = 600.0,
         owner: str = "",
     ) -> R:
-        """Execute the request in a child and return its result; then its output files exist.
+        """Execute the request in a child, store its output files, and return its result.
 
-        ``read_at`` reads a file that the child cannot. Raises the ForemaskError that the child
-        raised (but ServiceUnavailable if our disk did not take its output); TimedOut after
-        ``wall_clock_s``, or if no frame was done for the pool's ``stall_s``; Internal over the
-        memory limit; ChildDied; and whatever ``on_progress`` or ``read_at`` raise. In all cases but
-        a refused probe, and when cancelled, the child is killed.
+        ``read_at`` reads the file that a `Probe` without source is about. Raises TimedOut after
+        ``wall_clock_s``, or if no frame is done for ``stall_s``; Internal over the memory limit;
+        ServiceUnavailable if the disk does not take an output; ChildDied; the ForemaskError that
+        the child raised; and what ``on_progress`` or ``read_at`` raise. After all of these except a
+        refused probe, and after a cancellation, the child is killed.
         """
         await self._places.acquire()
         child_slot = self._take(owner)
@@ -452,28 +440,27 @@ class MediaPool:
         return result
 
     def _take(self, owner: str) -> _ChildSlot:
-        """Take a free slot, preferably one whose child has served this owner, or else nobody."""
+        """Take a free slot: one whose child has served this owner, or else one that is unused."""
 
-        def liking(child_slot: _ChildSlot) -> int:
+        def preference(child_slot: _ChildSlot) -> int:
             if child_slot.child is None:
                 return 1
             return {owner: 3, None: 2}.get(child_slot.child.owner, 0)
 
-        chosen = max(reversed(self._free), key=liking)
+        chosen = max(reversed(self._free), key=preference)
         self._free.remove(chosen)
         return chosen
 
     async def _give_back(self, child_slot: _ChildSlot) -> None:
-        """Empty the slot's directory in a thread, since that may take long, and free the slot."""
+        """Empty the slot's directory, in a thread since that may take long, and free the slot."""
         directory = child_slot.directory
         try:
             if directory.has_too_many_files:
                 await self._end(child_slot)
             await asyncio.to_thread(directory.clear)
         except OSError as error:
-            log.warning(
-                "sandbox.not_cleared", job_directory=str(directory.parent), error=str(error)
-            )
+            where = str(directory.parent)
+            log.warning("sandbox.not_cleared", job_directory=where, error=str(error))
         finally:
             self._get_spare(child_slot)
             self._free.append(child_slot)
@@ -485,7 +472,7 @@ class MediaPool:
 
     @asynccontextmanager
     async def _borrowed(self, child_slot: _ChildSlot, owner: str) -> AsyncGenerator[Child]:
-        """The slot's child; replaced if it ended or served another owner, killed on an error."""
+        """The slot's child, new if the last one ended or had another owner; an error kills it."""
         child = child_slot.child
         if child is not None and not (child.is_alive and child.owner in (None, owner)):
             await self._end(child_slot)

@@ -1,6 +1,6 @@
-"""Compiles the network before masking children start, in a process that opens no clips.
+"""Compiles the network in a process that opens no clips, before masking children start.
 
-The children only read what it has written: docs/adr/0171.
+The children only read its files: docs/adr/0171.
 """
 
 import asyncio
@@ -16,13 +16,13 @@ from foremask.service.sandbox import confine
 from foremask.vision.network.compiled_networks import CompiledNetworks
 from foremask.weights.catalogue import compiled_dir_of
 
-COMPILE_S = 120.0  # time limit: it takes 6 s on two cores, and several workers take turns
+COMPILE_S = 120.0  # compiling takes 6 s on two cores, and several workers take turns
 
 log = structlog.get_logger(__name__)
 
 
 async def compile_ahead(model: Path) -> None:
-    """Compile missing networks in another process; a failure is only logged."""
+    """Compile what is missing in another process; only log a failure."""
     directory = compiled_dir_of(model)
     if directory is None:
         return
@@ -52,7 +52,6 @@ async def compile_ahead(model: Path) -> None:
 
 
 def main() -> None:
-    """Compile the model of the first argument into the directory of the second."""
     confine.die_with(parent_pid=int(sys.argv[3]))
     process_setup.prepare()
     from foremask.vision.network.session import compile_ahead as compile_here  # loads OpenVINO

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -46,7 +47,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """The worker's leases, deadlines and intervals in seconds; tests use short ones."""
+    """The worker's leases, deadlines and intervals, in seconds."""
 
     lease_s: float = steps.LEASE_S
     renew_s: float = steps.RENEW_S
@@ -60,7 +61,7 @@ class Timing:
 
 
 class MediaRunner(Protocol):
-    """Executes requests outside of this process: a `MediaPool`, or a stand-in in tests."""
+    """Executes requests outside this process: a `MediaPool`, or a stand-in in tests."""
 
     async def run[R](
         self,
@@ -69,17 +70,15 @@ class MediaRunner(Protocol):
         on_progress: OnProgress | None = None,
         wall_clock_s: float = 600.0,
         owner: str = "",
-    ) -> R:
-        """Execute the request and return its result; its output files exist then."""
-        ...
+    ) -> R: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerContext:
     """What the steps of one worker process use.
 
-    ``masks`` executes requests that need the neural network, whose file is ``model``; ``files``
-    executes all others, so that ingesting does not wait for masking.
+    ``masks`` executes the requests that run the neural network. ``files`` executes all others, so
+    that ingesting does not wait for masking.
     """
 
     database: Database
@@ -96,25 +95,25 @@ class WorkerContext:
     limits: Limits = field(default_factory=Limits)
     timing: Timing = field(default_factory=Timing)
     last_served: dict[str, UUID] = field(default_factory=dict)
-    """By queue, the token of the last claimed step: a child process may still be kept for it."""
+    """By queue, the token of the last claimed step. A child process may still be kept for it."""
     fleet: Fleet = field(default_factory=Fleet)
 
 
 @dataclass(slots=True)
 class StepProgress:
-    """The progress of a step; without any for `Timing.stall_s` the attempt fails."""
+    """The progress of a step. An attempt that makes none for `Timing.stall_s` fails."""
 
     frames_done: int = 0
     moved_at: float = field(default_factory=time.monotonic)
     newest_png: bytes | None = None
-    ends_at: float | None = None  # as the child estimates
+    ends_at: float | None = None  # on the monotonic clock, as the child estimates it
 
     def move(self) -> None:
         self.moved_at = time.monotonic()
 
     @property
     def idle_s(self) -> float:
-        """Seconds since the last progress, without time in which the machine was suspended."""
+        """Seconds since the last progress, without those in which the machine was suspended."""
         return time.monotonic() - self.moved_at
 
     async def note_frames(self, progress: messages.Progress) -> None:
@@ -129,7 +128,6 @@ class StepProgress:
 
     @property
     def left_s(self) -> float | None:
-        """The estimated seconds left, at least 0; None if unknown."""
         return None if self.ends_at is None else max(0.0, self.ends_at - time.monotonic())
 
     def take_newest(self) -> bytes | None:
@@ -139,8 +137,6 @@ class StepProgress:
 
 @dataclass(frozen=True, slots=True)
 class RunningStep:
-    """A step that this worker holds; its files are in ``scratch``."""
-
     work: WorkerContext
     step: steps.Step
     scratch: Path
@@ -162,7 +158,7 @@ class RunningStep:
 
     @property
     def mask(self) -> Path:
-        """The mask that is stored beside a cut-out or a composite."""
+        """The mask that is stored with a cut-out or a composite."""
         return self.scratch / f"beside{KEPT_MASK.suffix}"
 
     @property
@@ -170,14 +166,15 @@ class RunningStep:
         return self.scratch / f"{self.step.options.kind}{self.step.form.suffix}"
 
     async def ingest(self) -> steps.IngestDone:
-        """Fetch, check and store the clip and background; cut the clip if slots are free."""
+        """Fetch, check and store the clip and its background; cut the clip if slots are free."""
         step, asked, options = self.step, self.step.args.result, self.step.options
         by_stored_mask = step.quality == REENCODE_ONLY
         fetched_bytes = 0
         if by_stored_mask and options.kind is ResultKind.MASK:
             return steps.IngestDone(step.clip, step.source_key, (steps.StepArgs(),))
         clip_key = asked.clip_key if by_stored_mask else step.source_key
-        await self._fetch(clip_key)
+        size_bytes = step.clip.size_bytes if step.clip else 0
+        await self._fetch(clip_key, step.video_url, "video", self.source, 2 * size_bytes)
         clip = await self._run(
             messages.Probe(self.source, self.work.limits, step.preset, options.kind)
         )
@@ -202,59 +199,53 @@ class RunningStep:
             )
         return steps.IngestDone(clip, source_key, segments, fetched_bytes)
 
-    async def _fetch(self, key: str | None) -> None:
-        self._check_free(2 * (self.step.clip.size_bytes if self.step.clip else 0))
-        if key is not None:
-            await self.work.objects.get(key, self.source)
-        elif self.step.video_url is not None:
-            await self._download(self.step.video_url, "video", self.source)
-        else:
-            raise errors.ObjectLost("the job's source is no longer known")
-        self.progress.move()
-
-    def _check_free(self, needed_bytes: int) -> None:
+    async def _fetch(
+        self, key: str | None, url: str | None, param: str, target: Path, needed_bytes: int = 0
+    ) -> None:
         check_free(self.scratch, needed_bytes)
         self.work.objects.check_free(needed_bytes)
+        if key is not None or url is None:
+            await self._load(key, target)
+        else:
+            with span("fetch"), target.open("wb") as file:
+                await self.work.outbound.download(
+                    url,
+                    file.write,
+                    max_bytes=self.work.limits.max_bytes,
+                    deadline_s=min(self.work.timing.download_s, self._left_s()),
+                    param=param,
+                    on_bytes=lambda _done, _total: self.progress.move(),
+                    owner=str(self.step.token),
+                )
+        self.progress.move()
 
-    async def _download(self, url: str, param: str, target: Path) -> None:
-        with span("fetch"), target.open("wb") as file:
-            await self.work.outbound.download(
-                url,
-                file.write,
-                max_bytes=self.work.limits.max_bytes,
-                deadline_s=min(self.work.timing.download_s, self._left_s()),
-                param=param,
-                on_bytes=lambda _done, _total: self.progress.move(),
-                owner=str(self.step.token),
-            )
+    async def _load(self, key: str | None, target: Path) -> Path:
+        if key is None:
+            raise errors.ObjectLost("the job's source is no longer stored")
+        await self.work.objects.get(key, target)
+        return target
 
     async def _fetch_background(self) -> str | None:
-        """Fetch, check and store the background; return its key, None if the job has no file."""
-        asked = self.step.args.result
-        if asked.background_url is None and asked.background_key is None:
+        """Return the key of the checked and stored background; None if the job has no file."""
+        key, url = self.step.args.result.background_key, self.step.args.result.background_url
+        if url is None and key is None:
             return None
-        self._check_free(0)
-        if asked.background_key is not None:
-            await self.work.objects.get(asked.background_key, self.background)
-        elif asked.background_url is not None:
-            try:
-                await self._download(asked.background_url, "background_url", self.background)
-            except errors.ClipRefused as error:
-                raise errors.BackgroundInvalid.of(error) from error
-        self.progress.move()
+        try:
+            await self._fetch(key, url, "background_url", self.background)
+        except errors.ClipRefused as error:
+            raise errors.BackgroundInvalid.of(error) from error
         await self._run(messages.ProbeBackground(self.background, self.work.limits))
-        if asked.background_key is not None:
-            return asked.background_key
-        key = f"sources/{self.step.job}/{self.step.attempt}/background"
-        await self.work.objects.put(key, self.background)
+        if key is None:
+            key = f"sources/{self.step.job}/{self.step.attempt}/background"
+            await self.work.objects.put(key, self.background)
         return key
 
     async def _plan(self, clip: Clip) -> tuple[SegmentPlan, ...]:
-        """Return the spans to cut, at most one for each free slot; none keeps the clip whole.
+        """Return the spans to cut, at most one for each free slot; none if the clip stays whole.
 
-        A clip stays whole with fewer than two free slots, since cutting it saves no time; with
-        hints or auto zoom, which need all of it; for GIF, whose muxer mistimes joined parts; for
-        PNGs; and for a cut-out that starts before time 0, which Matroska cannot store in parts.
+        With fewer than two free slots, cutting saves no time. Hints and auto zoom need the whole
+        clip. A GIF muxer mistimes joined parts, and PNGs are not joined. Matroska cannot store
+        parts of a cut-out that starts before time 0.
         """
         options, form = self.step.options, self.step.form
         if self.step.args.result.hints or options.auto_zoom or form.suffix in (".gif", ".zip"):
@@ -271,7 +262,6 @@ class RunningStep:
         return spans
 
     async def _cut(self, spans: tuple[SegmentPlan, ...]) -> tuple[steps.StepArgs, ...]:
-        """Cut each span into a file and store it; return the arguments of the segment steps."""
         if len(spans) < 2:
             return (steps.StepArgs(),)
         segments = []
@@ -285,11 +275,11 @@ class RunningStep:
         return tuple(segments)
 
     async def segment(self) -> steps.PartDone | steps.MaskDone:
-        """Mask a span, or the whole clip, whose mask is then the result of the job."""
-        step, mask, whole = self.step, self.mask, self.step.args.span is None
-        key = step.source_key if whole else step.args.source_key
-        await self.work.objects.get(_known(key), self.source)
-        background = await self._load_background(step.args.background_key)
+        """Make a part of the result from a span, or the whole result from the whole clip."""
+        step, mask, whole, background = self.step, self.mask, self.step.args.span is None, None
+        await self._load(step.source_key if whole else step.args.source_key, self.source)
+        if step.args.background_key is not None:
+            background = await self._load(step.args.background_key, self.background)
         self.progress.move()
         if step.quality == REENCODE_ONLY:
             return await self._of_stored_mask(background)
@@ -298,7 +288,7 @@ class RunningStep:
             request = await self._with_network(request)
         began = time.monotonic()
         with step.args.result.hints_as_sent():
-            masked = await self._run(request)
+            masked = await self._run(request, self.work.masks)
         metrics.FRAMES.labels(step.quality).inc(max(0, masked.frames_out))
         metrics.MASKING_SECONDS.labels(step.quality).inc(time.monotonic() - began)
         report = report_of(masked)
@@ -313,16 +303,13 @@ class RunningStep:
         self, request: messages.Mask | messages.CutOut
     ) -> messages.Mask | messages.CutOut:
         """Add the network cache of an earlier job to the request, if it is still stored."""
-        known: Path | None = self.scratch / "known"
-        try:
-            key = _known(self.step.args.result.network_key)
-            await self.work.objects.get(key, self.scratch / "known")
-        except (errors.ObjectLost, errors.ServiceUnavailable, OSError):  # the cache only saves time
-            known = None
+        known = None
+        with suppress(errors.ObjectLost, errors.ServiceUnavailable, OSError):  # it only saves time
+            known = await self._load(self.step.args.result.network_key, self.scratch / "known")
         return structs.replace(request, known=known, kept=self.scratch / "network.zip")
 
     def _masking(self, background: Path | None) -> messages.Mask | messages.CutOut:
-        step, form, result = self.step, self.step.form, self.step.options
+        step, result = self.step, self.step.options
         found = MaskOptions(
             quality=Quality(step.quality),
             device=self.work.device,
@@ -331,8 +318,8 @@ class RunningStep:
             hints=step.args.result.hints,
             cache_bytes=NETWORK_BYTES,
         )
-        if result.kind is ResultKind.MASK and isinstance(form, Preset):
-            options = replace(found, preset=form, matte=result.matte)
+        if result.kind is ResultKind.MASK:
+            options = replace(found, preset=Preset(step.preset), matte=result.matte)
             return messages.Mask(self.source, self.target, options, step.args.span)
         if result.auto_zoom:  # the crop is computed from the whole mask
             return messages.Mask(self.source, self.mask, replace(found, preset=KEPT_MASK))
@@ -343,9 +330,9 @@ class RunningStep:
             found,
             result,
             background,
-            step.args.span,
-            step.args.clip_start_s,
-            self.mask,
+            span=step.args.span,
+            clip_start_s=step.args.clip_start_s,
+            mask_target=self.mask,
         )
 
     async def _of_stored_mask(self, background: Path | None) -> steps.MaskDone:
@@ -355,49 +342,39 @@ class RunningStep:
             preset, memory_bytes = Preset(step.preset), self.work.limits.memory_bytes
             recode = messages.Recode(mask, self.target, preset, memory_bytes, step.options.matte)
             return await self._store_result(report_of(await self._run(recode)))
-        clip = self.scratch / "clip"
-        await self.work.objects.get(_known(step.args.source_key), clip)
+        clip = await self._load(step.args.source_key, self.scratch / "clip")
         return await self._store_result(await self._by_mask(clip, mask, background), mask)
 
     async def _by_mask(self, source: Path, mask: Path, background: Path | None) -> steps.JobReport:
-        preset, limits, options = self.step.preset, self.work.limits, self.step.options
-        request = messages.CutOutByMask(
-            source, mask, self.target, preset, limits, options, background
+        preset, masking = self.step.preset, MaskOptions(limits=self.work.limits)
+        request = messages.CutOut(
+            source, self.target, preset, masking, self.step.options, background, mask
         )
         return report_of(await self._run(request))
 
-    async def _load_background(self, key: str | None) -> Path | None:
-        if key is None:
-            return None
-        await self.work.objects.get(key, self.background)
-        return self.background
-
     async def join(self) -> steps.MaskDone:
-        """Join the segments' parts into the result, with the sound of the source."""
-        step, options, load = self.step, self.step.options, self.work.objects.get
-        parts, masks = [], []
+        step, options, parts, masks = self.step, self.step.options, list[Path](), list[Path]()
         results = await steps.segment_results(self.work.database, step.job)
-        await load(_known(step.source_key), self.source)
+        source = await self._load(step.source_key, self.source)
         for number, result in enumerate(results):
-            parts.append(self.scratch / f"part-{number}{self.target.suffix}")
-            await load(result.key, parts[-1])
+            part = self.scratch / f"part-{number}{self.target.suffix}"
+            parts.append(await self._load(result.key, part))
             if result.mask_key is not None:
-                masks.append(self.scratch / f"mask-{number}{self.mask.suffix}")
-                await load(result.mask_key, masks[-1])
+                mask = self.scratch / f"mask-{number}{self.mask.suffix}"
+                masks.append(await self._load(result.mask_key, mask))
             self.progress.move()
-        source, target, made = self.source, self.target, tuple(parts)
+        made, target, has_sound = tuple(parts), self.target, options.keep_sound
         joined = await self._run(
-            messages.Join(made, source, target, step.preset, options.kind, options.keep_sound)
+            messages.Join(made, source, target, step.preset, options.kind, has_sound)
         )
         if len(masks) == len(parts):
             await self._run(messages.Join(tuple(masks), source, self.mask, KEPT_MASK))
         report = joined_report([result.report for result in results], joined)
         return await self._store_result(report, self.mask)
 
-    async def _run[R](self, request: messages.Request[R]) -> R:
-        runner = self.work.masks if request.needs_network else self.work.files
+    async def _run[R](self, request: messages.Request[R], runner: MediaRunner | None = None) -> R:
         with span(type(request).__name__.lower()):
-            done = await runner.run(
+            done = await (runner or self.work.files).run(
                 request,
                 on_progress=self.progress.note_frames,
                 wall_clock_s=self._left_s(),
@@ -418,7 +395,7 @@ class RunningStep:
     async def _store_result(
         self, report: steps.JobReport, mask: Path | None = None, kept: Path | None = None
     ) -> steps.MaskDone:
-        # The attempt is in the key: a stale worker never overwrites the result of another attempt.
+        # The key names the attempt, so that no attempt overwrites the result of another one.
         step, objects, target = self.step, self.work.objects, self.target
         attempt = f"{step.stage}-{step.attempt}"
         key = f"results/{step.job}/{attempt}/{step.job}{target.suffix}"
@@ -442,7 +419,7 @@ class RunningStep:
             except (
                 errors.ObjectLost,
                 errors.ServiceUnavailable,
-            ) as error:  # too large, or no room on a disk
+            ) as error:  # for instance, disk full
                 log.warning("step.network_results_not_kept", reason=str(error.__cause__))
         warnings = [*(step.clip.warnings if step.clip else ()), *(report.warnings or ())]
         report = structs.replace(
@@ -466,19 +443,12 @@ def _size_of(path: Path | None) -> int:
     return path.stat().st_size if path is not None and path.exists() else 0
 
 
-def _known(key: str | None) -> str:
-    if key is None:
-        raise errors.ObjectLost("the job's source is no longer stored")
-    return key
-
-
 def report_of(done: Report | Written) -> steps.JobReport:
-    """Convert the report of a child process."""
     return msgspec.convert(done, steps.JobReport, from_attributes=True)
 
 
 def joined_report(parts: Sequence[steps.JobReport], joined: Written) -> steps.JobReport:
-    """Combine the parts' reports, by sums and means over their frames, with the joined file's."""
+    """Combine the reports of the parts and of the joined file; ``coverage`` is a mean by frame."""
     frames = max(1, sum(part.frames_out for part in parts))
     cpu_s = Counter[str]()
     for part in parts:

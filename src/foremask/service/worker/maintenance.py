@@ -1,8 +1,4 @@
-"""Housekeeping that every worker does while it runs steps of jobs.
-
-It recovers expired leases, wakes jobs whose wake-up was lost, ends jobs over their time, and
-deletes expired files and records.
-"""
+"""Recovers lost steps, ends jobs over their time, and deletes expired files, in every worker."""
 
 import asyncio
 import random
@@ -23,21 +19,20 @@ ENGINE_S = 60.0
 UPLOADS_S = 3600.0
 FORM_KEPT = timedelta(hours=1)
 UPLOAD_KEPT = timedelta(days=3)  # a job may be posted late on the first day, and then wait
-TENDING, SLOWEST = 4, 10.0  # over 4 workers repeat a task less often each, down to a tenth
+TENDING, SLOWEST = 4, 10.0  # with over 4 workers, each waits longer, at most ten times as long
 KINDS = ("sources", "segments", "parts", "results")
 
 log = structlog.get_logger(__name__)
 
 
 async def run_maintenance(work: WorkerContext) -> None:
-    """Recover expired leases, replace lost tickets and delete old files, until cancelled.
+    """Repeat all maintenance tasks until cancelled.
 
     Raises OtherTables, in an ExceptionGroup, once another version has migrated the database.
-
-    It does not run as a task of Procrastinate, so that a worker without a free slot still does it
-    (docs/adr/0020). Leases are checked apart from the deletions, which a slow store delays: a late
-    check cannot tell a dead worker from a clock that was set.
     """
+    # Not as tasks of Procrastinate, which wait for a free slot (docs/adr/0020). Deletions, which a
+    # slow store delays, never delay `_recover`: a late one cannot tell a dead worker from a clock
+    # that was set.
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_repeat(work, work.timing.recover_every_s, _recover))
         for sweep in (sweep_sources, sweep_results):
@@ -49,7 +44,7 @@ async def run_maintenance(work: WorkerContext) -> None:
 async def _repeat(
     work: WorkerContext, every_s: float, do: Callable[[WorkerContext], Awaitable[bool | None]]
 ) -> None:
-    """Repeat ``do``; when it returns True, no other worker seems alive, so do not slow down."""
+    """Repeat ``do``, less often the more workers there are unless it returns True."""
     while True:
         is_alone = None
         try:
@@ -85,7 +80,6 @@ async def _forget(work: WorkerContext) -> None:
 
 
 async def sweep_sources(work: WorkerContext) -> None:
-    """Delete all files of ended jobs except their results."""
     for request_id, result_key in await retention.due(work.database, "sources"):
         await _delete(work, request_id, KINDS[:3] if result_key else KINDS)
         if result_key:
@@ -102,7 +96,6 @@ async def sweep_sources(work: WorkerContext) -> None:
 
 
 async def sweep_results(work: WorkerContext) -> None:
-    """Delete expired network caches and expired results."""
     for request_id, result_key in await retention.due(work.database, "network", NETWORK_KEPT_S):
         await work.objects.delete(sibling_key(result_key, NETWORK))
         await retention.deleted(work.database, "network", request_id)
@@ -113,7 +106,6 @@ async def sweep_results(work: WorkerContext) -> None:
 
 
 async def sweep_uploads(work: WorkerContext) -> None:
-    """Delete expired uploads, whether or not a job has used them."""
     before = datetime.now(UTC) - UPLOAD_KEPT
     old = [each.key async for each in work.objects.list("uploads") if each.modified_at < before]
     await work.objects.delete(*old)

@@ -32,15 +32,13 @@ from foremask.service.worker.queues import serve_queues
 from foremask.settings import Sandbox, Settings
 from foremask.weights.catalogue import compiled_dir_of, model_path, side_car_of
 
-QUEUES = ("files", "masks", "webhooks")
-"""files: fetch, cut, join; masks: mask; webhooks: call back. A worker serves any of these."""
+QUEUES = ("files", "masks", "webhooks")  # of ingests and joins, of masking, of callbacks
 FILES_AT_ONCE = 8  # most of an ingest is waiting for the origin
 FILE_CHILDREN = 1
 WEBHOOKS_AT_ONCE = 16  # a receiver that hangs blocks only its own attempt
-SPARE_FROM_BYTES = 4 << 30
-"""With this much memory per slot, each slot has a second, waiting child: docs/adr/0041."""
-DRAIN_S = 3.0  # for steps to end at a stop; the others are given back to other workers
-LEAVE_S = 10.0  # this long after the stop signal the process exits in any case
+SPARE_FROM_BYTES = 4 << 30  # of memory for a slot; it then has a second child: docs/adr/0041
+DRAIN_S = 3.0  # for running steps to end at a stop; then other workers begin them again
+LEAVE_S = 10.0  # after a stop signal, the process exits by then in any case
 DATABASE_PATIENCE_S = 60.0
 DATABASE_CONNECTIONS = 1  # every statement is short; some workers have one more, to listen
 GPU_ADDRESSES_BYTES = 1 << 42  # CUDA reserves addresses, not memory, for all that it may map
@@ -49,7 +47,7 @@ log = structlog.get_logger(__name__)
 
 
 def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, slots: int = 1) -> None:
-    """Work until a signal says stop; ``slots`` is how many segments are masked at a time."""
+    """Serve the queues until a stop signal; mask ``slots`` segments at a time."""
     unknown = [queue for queue in queues if queue not in QUEUES]
     if unknown or not queues:
         raise SettingsInvalid(
@@ -88,13 +86,12 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
 
 
 def _may_use_gpu(settings: Settings) -> bool:
-    """Whether a masking child may use a GPU; `auto` finds one only without a sandbox."""
     takes_card = settings.device.runtime is Runtime.AUTO and settings.sandbox is Sandbox.OFF
     return is_gpu(settings.device) or (takes_card and bool(nvidia_cards()))
 
 
 def readable_of(model: Path) -> list[Path]:
-    """What a masking child may read besides its inputs: the network, as a file and compiled."""
+    """The paths of the network, which a masking child reads besides its inputs."""
     compiled = compiled_dir_of(model)
     return [model, side_car_of(model), *([compiled] if compiled else [])]
 
@@ -108,7 +105,6 @@ async def open_work(
     limits: Limits,
     model: Path | None = None,
 ) -> AsyncIterator[WorkerContext]:
-    """The worker's database, store and pools, open during the block."""
     if settings.database_url is None:
         raise SettingsInvalid("a worker needs the URL of a database", param="FOREMASK_DATABASE_URL")
     async with (
@@ -144,7 +140,7 @@ async def open_work(
 async def work_until_stopped(
     work: WorkerContext, queues: Sequence[str], slots: int, sandbox: str
 ) -> None:
-    """Serve the queues until SIGTERM or SIGINT; then running steps end or are given back.
+    """Serve the queues until SIGTERM or SIGINT.
 
     Raises ServiceUnavailable once another version has migrated the database.
     """
@@ -154,7 +150,7 @@ async def work_until_stopped(
 
     def stop() -> None:
         stop_requested.set()
-        # Procrastinate unregisters its worker, and would wait for ever for a lost database.
+        # To unregister its worker, Procrastinate would wait for ever for a lost database.
         loop.call_later(LEAVE_S, os._exit, os.EX_TEMPFAIL)
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -173,7 +169,7 @@ async def work_until_stopped(
     except* OtherTables:
         is_outdated = True
     finally:
-        reporting.cancel()  # last, since it reports how the others ended
+        reporting.cancel()  # last, since it reports the outcomes of the others
         await asyncio.wait({reporting})
         log.info("worker.stopped", worker=work.worker)
     if is_outdated:

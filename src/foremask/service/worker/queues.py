@@ -1,7 +1,7 @@
 """Serves a worker's queues, with one Procrastinate worker for each.
 
-A ticket is a row of Procrastinate's that announces work. For each one, the worker claims the next
-step or webhook of the queue, runs it, and records the outcome.
+A ticket is a row of Procrastinate's. For each ticket of a queue, the worker claims and runs the
+next step of that queue, or sends the next webhook.
 """
 
 import asyncio
@@ -36,15 +36,16 @@ from foremask.service.worker.job_stages import RunningStep, StepProgress, Worker
 
 WEBHOOK_S = 10.0
 RESTART_S = 1.0
-HEARTBEAT_S = 10.0  # Procrastinate forgets a silent worker after 30 s; not for leases
-LISTENERS = 2  # workers that get notifications; each one announces only one ticket
+HEARTBEAT_S = 10.0  # Procrastinate forgets a silent worker after 30 s; leases do not depend on it
+LISTENERS = 2  # workers that get notifications; a notification announces only one ticket
 TURN_S = 30.0  # then other workers listen, so that the same two do not get all steps
 POLLS_PER_S = 20.0  # of all workers that do not listen, for each queue
 POLL_S = 1.0, 5.0  # shortest and longest time between two polls of such a worker
-LISTENERS_POLL_S = 2.0  # listeners poll too: nothing announces that a retry is due
+LISTENERS_POLL_S = 2.0  # listeners poll too, since no notification says that a retry is due
 NEVER_S = 1e9
-EVERY_JOB = '{"type": "job_inserted", "job_id": 0}'
-"""Makes Procrastinate look for tickets that were sent before we listened."""
+EVERY_JOB = (
+    '{"type": "job_inserted", "job_id": 0}'  # Procrastinate then fetches all waiting tickets
+)
 
 log = structlog.get_logger(__name__)
 
@@ -57,10 +58,9 @@ class Leases:
 
     @contextmanager
     def held(self, step: Step, progress: StepProgress) -> Iterator[asyncio.Future[None]]:
-        """Have the step's lease renewed during the block.
+        """Let `keep` renew the step's lease during the block.
 
-        The future gets a result when the lease is lost, and WorkerCrashed when the step has made no
-        progress for too long.
+        The future gets None when the lease is lost, and WorkerCrashed when the step stalls.
         """
         lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         attempt = step.key
@@ -72,7 +72,6 @@ class Leases:
             lost.cancel()
 
     async def keep(self, work: WorkerContext) -> None:
-        """Renew all held leases, in one statement, until cancelled."""
         while True:
             await asyncio.sleep(work.timing.renew_s)
             for _, progress, lost in self._held.values():
@@ -96,7 +95,6 @@ class Leases:
 
 
 async def deliver_next(work: WorkerContext) -> None:
-    """Send the next webhook that is due, if there is one, and record the outcome."""
     delivery = await deliveries.begin(work.database)
     if delivery is None:
         return
@@ -138,30 +136,20 @@ async def deliver_next(work: WorkerContext) -> None:
         )
 
 
-def make_app(work: WorkerContext, connector: "SharedConnector", leases: Leases) -> App:
-    """The Procrastinate application of one worker process: a task for each queue."""
-    app = App(connector=connector)
-    for queue in ("files", "masks"):
-        app.task(name=queue, queue=queue)(partial(do_next, work, queue, leases))
-    app.task(name="webhooks", queue="webhooks")(partial(deliver_next, work))
-    return app
-
-
 async def do_next(work: WorkerContext, queue: str, leases: Leases) -> None:
-    """Run the next step of the queue, if there is one (docs/adr/0090)."""
+    """Claim and run the next step of the queue, if there is one (docs/adr/0090)."""
     try:
         step = await steps.claim(
             work.database, queue, work.worker, work.timing.lease_s, work.last_served.get(queue)
         )
     except OtherTables:
-        return  # run_maintenance raises this, too, and ends the worker
+        return  # run_maintenance raises it too, which ends the worker
     if step is not None:
         work.last_served[queue] = step.token
         await run_step(work, step, leases)
 
 
 async def run_step(work: WorkerContext, step: Step, leases: Leases) -> None:
-    """Run the step and record its outcome."""
     scratch = work.scratch / f"{step.stage}-{uuid.uuid4()}"
     with (
         structlog.contextvars.bound_contextvars(request_id=step.job, attempt=step.attempt),
@@ -183,7 +171,7 @@ async def run_step(work: WorkerContext, step: Step, leases: Leases) -> None:
 async def _run_with_lease(
     work: WorkerContext, step: Step, scratch: Path, leases: Leases, made: Span
 ) -> str:
-    """Run the step until it ends or its lease is lost; return the outcome."""
+    """Run the step until it ends or its lease is lost; record and return the outcome."""
     step_log = log.bind(step=step.name, attempt=step.attempt)
     advance = StepProgress()
     doing = asyncio.ensure_future(RunningStep(work, step, scratch, advance).run())
@@ -201,7 +189,10 @@ async def _run_with_lease(
                 step_log.warning("step.stale")
                 return "stale"
     except asyncio.CancelledError:
-        await asyncio.shield(_give_back(work, step))
+        # Another worker begins the step again, and no crash is counted.
+        leaving = errors.ServiceUnavailable("the worker was stopped")
+        giving_back = steps.fail(work.database, step, leaving, outcome="given back", retry_s=0.0)
+        await asyncio.shield(giving_back)
         raise
     except Exception as error:  # noqa: BLE001  # the one catch-all: every error is recorded
         known, outcome, retry_s = _classified(work, step, error)
@@ -230,7 +221,7 @@ async def _run_with_lease(
 
 
 async def _tidy(work: WorkerContext, step: Step) -> None:
-    """Delete files of an unsuccessful attempt, for those of its job may be deleted already."""
+    """Delete what an unsuccessful attempt has stored: the sweep of its job may be over."""
     places = {
         "ingest": (f"sources/{step.job}/{step.attempt}", f"segments/{step.job}/{step.attempt}"),
         "segment": (
@@ -273,23 +264,20 @@ def _classified(
             return errors.Internal(unforeseen), "crashed", 0.0
 
 
-async def _give_back(work: WorkerContext, step: Step) -> None:
-    """Release the step at a stop: another worker begins it, and no crash is counted."""
-    leaving = errors.ServiceUnavailable("the worker was stopped")
-    await steps.fail(work.database, step, leaving, outcome="given back", retry_s=0.0)
-
-
 async def _stop(task: asyncio.Future[Any]) -> None:
-    """Cancel the task and wait for its end; ignore what it raises."""
+    """Cancel the task and wait for its end, whatever it raises."""
     if not task.done():
         task.cancel()
         await asyncio.wait({task})
 
 
 async def serve_queues(work: WorkerContext, at_once: Mapping[str, int], drain_s: float) -> None:
-    """Serve each queue until cancelled; then its running tasks have ``drain_s`` to end."""
+    """Run ``at_once`` tasks of each queue until cancelled; then they have ``drain_s`` to end."""
     connector, leases = SharedConnector(work.database, work.fleet, at_once), Leases()
-    app = make_app(work, connector, leases)
+    app = App(connector=connector)
+    for name in ("files", "masks"):
+        app.task(name=name, queue=name)(partial(do_next, work, name, leases))
+    app.task(name="webhooks", queue="webhooks")(partial(deliver_next, work))
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(leases.keep(work))
         tasks.create_task(connector.keep_listening())
@@ -298,13 +286,11 @@ async def serve_queues(work: WorkerContext, at_once: Mapping[str, int], drain_s:
 
 
 def is_listener(fleet: Fleet, now_s: float) -> bool:
-    """Whether it is this worker's turn to listen for notifications; the others only poll."""
     turn = int(now_s // TURN_S)
     return (fleet.place - turn * LISTENERS) % fleet.workers < LISTENERS
 
 
 def poll_s(fleet: Fleet, now_s: float) -> float:
-    """Seconds between this worker's polls for work that no notification has announced."""
     if is_listener(fleet, now_s):
         return LISTENERS_POLL_S
     shortest, longest = POLL_S
@@ -312,10 +298,10 @@ def poll_s(fleet: Fleet, now_s: float) -> float:
 
 
 class SharedConnector(PsycopgConnector):
-    """Procrastinate on the worker's own pool of connections, with one more while it listens.
+    """Procrastinate on the worker's own connections, with one more while the worker listens.
 
-    Its statements are repeated when a connection is lost. If the lost answer held a ticket, the
-    ticket is lost too, and `steps.recover` replaces it.
+    Statements are repeated after a connection is lost. A ticket in a lost answer is lost, too;
+    `steps.recover` replaces it.
     """
 
     def __init__(self, database: Database, fleet: Fleet, queues: Iterable[str]) -> None:
@@ -342,16 +328,15 @@ class SharedConnector(PsycopgConnector):
         query: LiteralString,
         **arguments: Any,  # noqa: ANN401
     ) -> list[dict[str, Any]]:
-        """As in the base class, but finishing a Procrastinate job whose row is gone succeeds."""
         try:
             return await self._database.all(query, self._wrap_json(arguments))
         except Refused:
-            if query != sql.queries["finish_job"]:
+            if query != sql.queries["finish_job"]:  # which the database refuses if its row is gone
                 raise
             return []
 
     async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
-        """Let `keep_listening` call ``on_notification``, until cancelled."""
+        """Let `keep_listening` call ``on_notification`` for the channels, until cancelled."""
         mine = dict.fromkeys(channels, on_notification)
         self._heard |= mine
         try:
@@ -361,7 +346,6 @@ class SharedConnector(PsycopgConnector):
                 self._heard.pop(channel, None)
 
     async def keep_listening(self) -> None:
-        """Listen for all queues on one connection whenever `is_listener`, until cancelled."""
         while True:
             if is_listener(self._fleet, time.time()):
                 try:
@@ -386,7 +370,7 @@ class SharedConnector(PsycopgConnector):
 
 
 async def _serve_queue(app: App, fleet: Fleet, queue: str, at_once: int, drain_s: float) -> None:
-    """Serve one queue; start over whenever Procrastinate loses the database."""
+    """Serve one queue until cancelled; begin again when Procrastinate loses the database."""
     while True:
         worker = Worker(
             app,
@@ -406,7 +390,7 @@ async def _serve_queue(app: App, fleet: Fleet, queue: str, at_once: int, drain_s
         except Exception as error:  # noqa: BLE001  # Procrastinate passes on errors of its driver
             log.warning("queue.lost", queue=queue, error=repr(error))
             if (task := asyncio.current_task()) and task.cancelling():
-                return  # cancelled: the error came while it unregistered
+                return  # the error came at the end, while Procrastinate unregistered the worker
         finally:
             pacing.cancel()
         await asyncio.sleep(RESTART_S)
