@@ -20,18 +20,15 @@ def check_background(file: Source, limits: Limits) -> None:
     A picture is decoded; of a video, only the header is read.
     """
     file.seek(0)
-    is_video = picture_demuxer(file.read(HEAD_BYTES)) is None
+    check = probe if picture_demuxer(file.read(HEAD_BYTES)) is None else read_picture
     try:
-        if is_video:
-            probe(file, limits)
-        else:
-            read_picture(file, limits)
+        check(file, limits)
     except ClipRefused as error:
         raise BackgroundInvalid.of(error) from error
 
 
 def read_background(path: Path) -> Rgb:
-    """Read a picture file, upright; raises FieldInvalid if it is no picture."""
+    """Read a picture file, upright; raises FieldInvalid if it is not a picture."""
     try:
         frame = read_picture(path)
     except ClipRefused as error:
@@ -41,7 +38,7 @@ def read_background(path: Path) -> Rgb:
 
 
 class BackgroundVideo:
-    """A background video, which is looped; close it after use."""
+    """A background video that is looped; close it after use."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -52,13 +49,13 @@ class BackgroundVideo:
         self._frames.close()
 
     def at(self, elapsed: Fraction) -> Frame:
-        """The frame shown ``elapsed`` seconds after the start; ``elapsed`` must never decrease."""
+        """The frame shown ``elapsed`` seconds after the start; call it in order of time."""
         while elapsed >= self._ahead[0]:
             self._shown, self._ahead = self._ahead, next(self._frames)
         return self._shown[1]
 
     def _repeated(self) -> Generator[tuple[Fraction, Frame]]:
-        """Yield each frame with its time in seconds from the start of the first loop, for ever."""
+        """Yield each frame, for ever, with its time in seconds since the first loop began."""
         start = Fraction(0)
         try:
             while True:
@@ -72,6 +69,5 @@ class BackgroundVideo:
                     start = max(start + length, at + reader.time_base)
         except ClipRefused as error:
             details = f"The background {self._path.name}: {error.details}"
-            raise type(error)(
-                details, param="background", limit=error.limit, actual=error.actual
-            ) from error
+            numbers = {"limit": error.limit, "actual": error.actual}
+            raise type(error)(details, param="background", **numbers) from error

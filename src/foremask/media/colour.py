@@ -24,10 +24,9 @@ _BT2020_TO_BT709 = np.array(
 
 
 def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
-    """The coded picture, not turned upright, at ``width`` by ``height``.
+    """The picture at ``width`` by ``height``, in the coded orientation.
 
-    HDR is tone-mapped in a way that suits the network and not the eye.
-    Planes are resized before the colours are converted, so a large frame costs little.
+    HDR is tone-mapped for the network, not for viewers.
     """
     name, bits = frame.format.name, bits_of(frame)
     if _is_hdr(frame):
@@ -44,19 +43,17 @@ def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
 
 
 def tagged[T: Any](coded: T) -> T:
-    """Tag a frame or a codec as BT.709 in limited range, and return it."""
+    """Tag a frame or a codec context as BT.709 in limited range, and return it."""
     coded.color_range = LIMITED_RANGE
     coded.colorspace = coded.color_trc = coded.color_primaries = BT709
     return coded
 
 
 def bits_of(frame: av.VideoFrame) -> int:
-    """Bits per component."""
     return frame.format.components[0].bits
 
 
 def to_deep_rgb(frame: av.VideoFrame) -> DeepRgb:
-    """As `to_rgb`, at full size and with 16 bits per channel."""
     size = frame.width, frame.height
     if _is_hdr(frame):
         return _deep_gamma()[(_light(frame, *size) * 65535).astype(np.uint16)]
@@ -66,7 +63,7 @@ def to_deep_rgb(frame: av.VideoFrame) -> DeepRgb:
 
 
 def to_luma(frame: av.VideoFrame) -> Luma:
-    """Full-size luma in full range; may be a view of the decoder's own memory."""
+    """Full-size luma in the coded orientation, perhaps as a view of the decoder's memory."""
     name, bits = frame.format.name, bits_of(frame)
     if not _is_yuv(name):
         rgb = to_rgb(frame, frame.width, frame.height)
@@ -82,7 +79,7 @@ def to_luma(frame: av.VideoFrame) -> Luma:
 
 
 def is_full(frame: av.VideoFrame) -> bool:
-    """Whether the frame is tagged as full range; untagged is limited."""
+    """Whether the frame is tagged as full range; an untagged frame is of limited range."""
     return frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
 
 
@@ -91,7 +88,7 @@ def _is_yuv(name: str) -> bool:
 
 
 def _has_planes(name: str) -> bool:
-    """Whether Y, Cb and Cr are separate planes that NumPy can read."""
+    """Whether Y, Cb and Cr are separate planes of 8-bit or little-endian samples."""
     return name.startswith(("yuv4", "yuva4", "yuvj4")) and not name.endswith("be")
 
 
@@ -102,7 +99,6 @@ def _is_hdr(frame: av.VideoFrame) -> bool:
 
 @cache
 def _stretch() -> NDArray[np.uint8]:
-    """A lookup table from 8-bit limited range to full range."""
     levels = (np.arange(256, dtype=np.float32) - 16) * (255 / 219)
     return np.clip(np.rint(levels), 0, 255).astype(np.uint8)
 
@@ -128,14 +124,14 @@ def _yuv_to_rgb(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
 
 
 def _matrix_of(frame: av.VideoFrame) -> int:
-    """The frame's colour matrix; an untagged one is judged by its size, as players do."""
+    """The frame's colour matrix; players, too, guess that of an untagged frame from its size."""
     if frame.colorspace == UNKNOWN:
         return BT709 if frame.height >= 720 or frame.width >= 1280 else BT601
     return frame.colorspace
 
 
 def _from_planes(frame: av.VideoFrame, width: int, height: int, *, deep: bool = False) -> Plane:
-    """RGB at ``width`` by ``height``, with the frame's bits per channel, or 16 if ``deep``."""
+    """RGB at ``width`` by ``height``, of as many bits as the frame, or of 16 if ``deep``."""
     bits = bits_of(frame)
     planes = cv2.merge([resize(plane_of(frame, index), width, height) for index in range(3)])
     to_rgb = _yuv_to_rgb(_matrix_of(frame), is_full(frame), bits)
@@ -158,11 +154,9 @@ def _by_swscale(frame: av.VideoFrame, form: str, width: int, height: int) -> NDA
 
 @cache
 def _tone_curve(transfer: int) -> NDArray[np.float32]:
-    """A table from 10-bit PQ or HLG signal to tone-mapped linear light, 0 to 1.
-
-    Before the tone mapping, 1 is reference white (203 cd/m², BT.2408).
-    """
+    """A table from 10-bit PQ or HLG signal to tone-mapped linear light, 0 to 1."""
     signal = np.arange(1024, dtype=np.float64) / 1023
+    # Until it is tone-mapped, light of 1 is reference white (203 cd/m², BT.2408).
     if transfer == PQ:  # SMPTE ST 2084
         power = signal ** (1 / 78.84375)
         light = (np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)) ** (
@@ -193,13 +187,13 @@ def _deep_gamma() -> NDArray[np.uint16]:
 
 
 def _signal(steps: int) -> NDArray[np.float64]:
-    """The BT.709 signal, 0 to 1, of ``steps`` values of linear light from 0 to 1."""
+    """The BT.709 signal, 0 to 1, for ``steps`` evenly spaced values of linear light, 0 to 1."""
     light = np.linspace(0, 1, steps)
     return np.where(light < 0.018, 4.5 * light, 1.099 * light**0.45 - 0.099)
 
 
 def _light(frame: av.VideoFrame, width: int, height: int) -> NDArray[np.float32]:
-    """Linear light in BT.709, tone-mapped channel by channel from PQ or HLG in BT.2020, 0 to 1."""
+    """Tone-mapped linear light, 0 to 1, in BT.709, of a frame in PQ or HLG and BT.2020."""
     bits = bits_of(frame)
     signal = np.minimum(_from_planes(frame, width, height), (1 << bits) - 1)
     light = _tone_curve(frame.color_trc)[signal >> (bits - 10)]

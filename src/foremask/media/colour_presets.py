@@ -20,7 +20,7 @@ _X265: Final = _with_options(
     Preset.MP4_H265,
     "preset=ultrafast crf=17 x265-params=log-level=none:info=0:bframes=0:no-cutree=1",
 )
-# keyint_min forces keyframes of colours and of alpha onto the same frames.
+# keyint_min puts the keyframes of colours and of alpha onto the same frames.
 _REALTIME: Final = (
     "deadline=realtime cpu-used=5 row-mt=1 b=0 lag-in-frames=0 auto-alt-ref=0 g=120 keyint_min=120"
 )
@@ -36,7 +36,6 @@ _GIF: Final = replace(
     RECIPES[Preset.GIF].encoder, options={"gifflags": "-transdiff-offsetting"}, pixel_format="pal8"
 )
 ALPHA_OF_VP9: Final = _with_options(Preset.WEBM_VP9, f"{_REALTIME} lossless=1")
-"""The encoder of the alpha stream beside VP9 colours; it is lossless."""
 
 OPAQUE: Final = {
     preset: replace(recipe, encoder=colour)
@@ -53,11 +52,10 @@ ALPHA: Final = {
     ),
     AlphaFormat.GIF: OPAQUE[Preset.GIF],
 }
-"""Recipes of the files with alpha that FFmpeg writes; `png_sequence` writes PNGs."""
 
 
 def recipe_of(form: Form, kind: ResultKind) -> Recipe:
-    """How a result of that kind is written as ``form``; sequences of PNGs have no recipe."""
+    """The recipe of a result; raises KeyError for sequences of PNGs, which have none."""
     if kind is ResultKind.MASK:
         return RECIPES[Preset(form)]
     return ALPHA[form] if isinstance(form, AlphaFormat) else OPAQUE[form]
@@ -67,22 +65,22 @@ _PICTURE_BYTES_PER_PIXEL: Final = 32  # the picture, its foreground colours, alp
 
 
 def stand_in(form: Form) -> Preset:
-    """The preset whose size limits and memory are checked in place of ``form``'s own."""
+    """``form``, or a preset with the same limits of size and memory if it is not a preset."""
     return Preset(form) if form in list(Preset) else Preset.MOV_PRORESKS
 
 
 def check_format(clip: Clip, form: Form, memory_bytes: int | None = None) -> None:
-    """Raise PresetUnsuitable if ``form`` or the memory cannot hold the clip's pictures."""
+    """Raise PresetUnsuitable if pictures of the clip are too large for ``form`` or the memory."""
     there = available_memory() if memory_bytes is None else memory_bytes
     check_preset(clip, stand_in(form), there - _PICTURE_BYTES_PER_PIXEL * clip.pixels)
 
 
 KEPT_MASK: Final = Preset.MOV_H265
-"""The preset of the mask that is kept beside a cut-out: lossless, so any form can be made of it."""
+"""The preset of the mask that is kept beside a cut-out: it is lossless, for later recoding."""
 
 
 def has_memory_for_mask(clip: Clip, form: Form, memory_bytes: int | None = None) -> bool:
-    """Whether the mask can be encoded at the same time as pictures of ``form``."""
+    """Whether the mask can be encoded while pictures of ``form`` are encoded."""
     there = available_memory() if memory_bytes is None else memory_bytes
     each = (RECIPES[stand_in(form)].encoder, RECIPES[KEPT_MASK].encoder)
     per_pixel = _PICTURE_BYTES_PER_PIXEL + sum(encoder.bytes_per_pixel for encoder in each)
@@ -90,7 +88,6 @@ def has_memory_for_mask(clip: Clip, form: Form, memory_bytes: int | None = None)
 
 
 def check_result(clip: Clip, form: Form, kind: ResultKind, memory_bytes: int | None) -> None:
-    """Raise PresetUnsuitable if a result of that kind cannot be written as ``form``."""
     if kind is ResultKind.MASK:
         check_preset(clip, Preset(form), memory_bytes)
     else:

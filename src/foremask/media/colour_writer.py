@@ -27,9 +27,9 @@ _HALF: Final = 128  # a gif has one bit of alpha: pixels of at least this level 
 
 
 class ColourWriter(VideoWriter):
-    """Writes one colour video: with alpha if ``form`` is an `AlphaFormat`, else opaque.
+    """Writes a colour video, with alpha if ``form`` is an `AlphaFormat`.
 
-    Pictures are passed in the coded orientation of their frames.
+    Pictures must have the coded orientation of their frames.
     """
 
     _kind = ResultKind.CUTOUT
@@ -43,7 +43,7 @@ class ColourWriter(VideoWriter):
         return _palette_graph(*self.coded)
 
     def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
-        """Encode a picture at the time of ``frame``; ``levels`` is its alpha, None if opaque."""
+        """Encode a picture at the time of ``frame``; ``levels`` is its alpha."""
         alpha = None if levels is None or isinstance(self._form, Preset) else self.framed(levels)
         if self._alpha is not None and alpha is not None:
             self._alpha.encode(alpha)
@@ -74,10 +74,10 @@ class ColourWriter(VideoWriter):
 
 
 class _AlphaEncoder:
-    """Encodes alpha losslessly, as the separate VP9 stream that WebM stores beside the colours.
+    """Encodes alpha without loss as the VP9 stream that WebM stores beside the colours.
 
-    FFmpeg encodes colours and alpha with the same options, so alpha would be lossy too. Here alpha
-    is encoded together with a grey picture, and only the alpha of each packet is used.
+    FFmpeg encodes colours and alpha with the same options, so alpha would be lossy too. So a grey
+    picture is encoded with the alpha, and of each packet only the alpha is used.
     """
 
     def __init__(self, width: int, height: int) -> None:
@@ -90,8 +90,7 @@ class _AlphaEncoder:
         for index in range(3):
             plane_of(self._canvas, index).fill(128)
         self._frames = 0
-        self.blocks: list[PacketSideData] = []
-        """Encoded alpha whose picture is not yet written, oldest first."""
+        self.blocks: list[PacketSideData] = []  # of pictures not yet written, oldest first
 
     def encode(self, levels: Levels) -> None:
         picture = self._canvas
@@ -126,7 +125,7 @@ def _with_alpha_plane(opaque: av.VideoFrame, levels: Levels | None) -> av.VideoF
 
 
 def _palette_graph(width: int, height: int) -> Graph:
-    """A filter that gives each picture its own palette: 255 colours and one transparent entry."""
+    """A filter that maps each picture to a palette of its own, with 255 colours."""
     graph = Graph()
     form, time_base = av.VideoFormat("rgba"), Fraction(1, 100)
     source = graph.add_buffer(width=width, height=height, format=form, time_base=time_base)

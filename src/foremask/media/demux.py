@@ -44,7 +44,6 @@ class Container(StrEnum):
     """Any other container that FFmpeg reads; the service refuses it by default (docs/adr/0121)."""
 
 
-ACCEPTED: Final = (Container.MP4, Container.MOV, Container.WEBM, Container.AVI, Container.GIF)
 _DEMUXER = {
     Container.MP4: "mov",
     Container.MOV: "mov",

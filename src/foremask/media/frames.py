@@ -13,10 +13,9 @@ from foremask.types import DeepRgb, Luma, Rgb
 
 @dataclass(slots=True, eq=False)
 class Frame:
-    """One frame of a clip, and an upright `Image` of it.
+    """One frame of a clip, as an upright `Image` whose methods convert the decoded pixels.
 
-    ``index`` counts from 0; ``pts`` and ``duration`` are in ``time_base``. Nothing is converted
-    before a method asks for it.
+    ``index`` counts from 0; ``pts`` and ``duration`` are in ``time_base``.
     """
 
     decoded: av.VideoFrame
@@ -28,26 +27,20 @@ class Frame:
 
     @property
     def time_s(self) -> float:
-        """The time of the frame in seconds, for messages."""
         return float(self.pts * self.time_base)
 
     @property
     def width(self) -> int:
-        """Width of the upright picture, in pixels."""
         coded = self.decoded
         return coded.height if self.orientation.transposed else coded.width
 
     @property
     def height(self) -> int:
-        """Height of the upright picture, in pixels."""
         coded = self.decoded
         return coded.width if self.orientation.transposed else coded.height
 
     def rgb(self, width: int, height: int) -> Rgb:
-        """The upright picture at ``width`` by ``height``; HDR is tone-mapped to BT.709.
-
-        Planes are resized before the colours are converted, so a large frame costs little.
-        """
+        """The upright picture at ``width`` by ``height``; HDR is tone-mapped to BT.709."""
         coded = (height, width) if self.orientation.transposed else (width, height)
         picture = colour.to_rgb(self.decoded, *coded)
         return np.ascontiguousarray(self.orientation.to_upright(picture))
@@ -57,20 +50,18 @@ class Frame:
         return colour.bits_of(self.decoded) > 8
 
     def deep_rgb(self) -> DeepRgb:
-        """As `rgb`, at full size and with 16 bits per channel."""
         picture = colour.to_deep_rgb(self.decoded)
         return np.ascontiguousarray(self.orientation.to_upright(picture))
 
     def luma(self) -> Luma:
-        """Full-size luma in the coded orientation; may be a view of the decoder's own memory."""
+        """Full-size luma in the coded orientation, perhaps as a view of the decoder's memory."""
         return colour.to_luma(self.decoded)
 
 
 def frame_of(pixels: Rgb, index: int, *, exact: bool = False) -> Frame:
-    """Make a frame from an RGB array, converted to 4:2:0, as most decoded frames are.
+    """Make a frame whose pts is ``index`` from an RGB array.
 
-    It is tagged full range, and its pts is ``index``. If ``exact``, it stays RGB, which takes
-    twice the memory.
+    It is converted to 4:2:0 in full range, or stays RGB if ``exact``, in twice the memory.
     """
     drawn = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
     if exact:

@@ -15,7 +15,7 @@ _NOMINAL_FPS = 30  # for the header; each frame has its own time
 class LiveWriter:
     """Writes pictures as 4:2:0 in NUT, timed from zero.
 
-    Raises BrokenPipeError when the pipe's reader has closed it.
+    Raises BrokenPipeError once the reader has closed the pipe.
     """
 
     def __init__(self, pipe: BinaryIO) -> None:
@@ -26,7 +26,7 @@ class LiveWriter:
         self._first_pts: int | None = None
 
     def write(self, pixels: NDArray[Any], frame: Frame) -> None:
-        """Write a mask's levels or an RGB picture, upright, at the time of ``frame``."""
+        """Write an upright mask or RGB picture at the time of ``frame``."""
         if self._first_pts is None:
             self._first_pts = frame.pts
             self._stream.height, self._stream.width = pixels.shape[:2]

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """How the coded picture is turned to stand upright: transpose, then flip in x, then in y."""
+    """Transposes a coded picture, then flips it in x, then in y, so that it stands upright."""
 
     transposed: bool = False
     flipped_x: bool = False
@@ -17,7 +17,7 @@ class Orientation:
 
     @classmethod
     def from_matrix(cls, matrix: tuple[int, ...] | None) -> "Orientation":
-        """The orientation in a display matrix (nine fixed-point numbers), to a quarter turn."""
+        """Read FFmpeg's display matrix of nine integers, rounded to a quarter turn."""
         if matrix is None:
             return cls()
         a, b, _, c, d = matrix[:5]
@@ -31,17 +31,17 @@ class Orientation:
 
     @property
     def rotation(self) -> int:
-        """Degrees clockwise, after the mirroring in x if there is one: 0, 90, 180 or 270."""
+        """Degrees to turn clockwise after any mirroring in x: 0, 90, 180 or 270."""
         if self.transposed:
             return 90 if self.flipped_x else 270
         return 180 if self.flipped_y else 0
 
     def to_upright(self, coded: NDArray[Any]) -> NDArray[Any]:
-        """Turn an array from the coded to the upright orientation (a view)."""
+        """Return an upright view of an array in the coded orientation."""
         turned = coded.swapaxes(0, 1) if self.transposed else coded
         return turned[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1]
 
     def to_coded(self, upright: NDArray[Any]) -> NDArray[Any]:
-        """Turn an array from the upright to the coded orientation (a view)."""
+        """Return a view, in the coded orientation, of an upright array."""
         turned = upright[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1]
         return turned.swapaxes(0, 1) if self.transposed else turned

@@ -26,27 +26,22 @@ _FAST: Final = (cv2.IMWRITE_PNG_COMPRESSION, 3)
 
 
 def is_pattern(name: str) -> bool:
-    """Whether a file name is a pattern for numbered PNGs, such as ``%04d.png``: one number only."""
+    """Whether a file name is a pattern for numbered PNGs, such as ``%04d.png``."""
     return name.lower().endswith(".png") and len(_NUMBER.findall(name)) == 1
 
 
 def numbered(pattern: str, number: int) -> str:
-    """The file name of picture ``number``."""
-
-    def digits(found: re.Match[str]) -> str:
-        return f"{number:0{int(found[1] or 0)}d}"
-
-    return _NUMBER.sub(digits, pattern, count=1)
+    return _NUMBER.sub(lambda found: f"{number:0{int(found[1] or 0)}d}", pattern, count=1)
 
 
 def numbering(pattern: str) -> re.Pattern[str]:
-    """A regular expression that matches the names of a sequence's pictures and of its table."""
+    """A regular expression for the names of a sequence's pictures and of its table."""
     before, after = _NUMBER.sub("\0", pattern, count=1).split("\0")
     return re.compile(rf"{re.escape(before)}\d+{re.escape(after)}|{re.escape(TABLE)}")
 
 
 def missing_from(made: Path) -> str | None:
-    """The first file in the table of ``made`` (a directory or zip) that is missing, or None."""
+    """The first file that the table of a directory or zip lists and that is missing, if any."""
     try:
         place = zipfile.Path(made) if made.is_file() else made
         rows = csv.DictReader((place / TABLE).read_text(encoding="utf-8").splitlines())
@@ -56,7 +51,7 @@ def missing_from(made: Path) -> str | None:
 
 
 def colour_png(colours: Rgb | DeepRgb, levels: Levels | None) -> bytes:
-    """Encode a PNG, with straight alpha if there are ``levels``, in as many bits as ``colours``."""
+    """Encode a PNG of as many bits as ``colours``; ``levels`` become its straight alpha."""
     red, green, blue = cv2.split(np.ascontiguousarray(colours))
     channels = [blue, green, red]
     if levels is not None:
@@ -69,11 +64,10 @@ def colour_png(colours: Rgb | DeepRgb, levels: Levels | None) -> bytes:
 
 
 class PngSequenceWriter:
-    """Writes a sequence of PNGs; as a context manager it closes the zip.
+    """Writes a sequence of upright PNGs, numbered from 1, and a table of their times.
 
-    ``target`` is an existing directory or, with ``into_zip``, the zip to create. Pictures are
-    numbered from 1 and written upright, since a PNG has no rotation. They have 16 bits if the
-    colours do. ``frames.csv`` lists the time and the duration of each.
+    ``target`` is an existing directory or, with ``into_zip``, the zip to create. The PNGs have 16
+    bits if the colours do.
     """
 
     def __init__(self, target: Path, clip: Clip, pattern: str, *, into_zip: bool) -> None:
@@ -100,7 +94,7 @@ class PngSequenceWriter:
         self.add(numbered(self._pattern, len(self._moments)), png)
 
     def finish(self, end: Fraction | None) -> Written:
-        """Write the table and close the zip; ``end`` is as in `MaskFile.finish`."""
+        """Write the table and close the zip; ``end`` is as in `VideoWriter.finish`."""
         if not self._moments:
             raise Internal("no picture was written")
         if end is None:
@@ -134,7 +128,7 @@ class PngSequenceWriter:
         return text.getvalue().encode()
 
     def add(self, name: str, data: bytes) -> None:
-        """Write one file and include it in the reported size and hash."""
+        """Write one file, and count it in the reported size and hash."""
         self._digest.update(data)
         self._bytes += len(data)
         with writing():

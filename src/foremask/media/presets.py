@@ -10,27 +10,24 @@ from foremask.machine.memory import available_memory
 from foremask.options import Preset
 
 HUGE_PIXELS: Final = 33_000_000
-"""Larger pictures are decoded and encoded one at a time: each queued one costs hundreds of MB."""
+"""Larger pictures are decoded and encoded one at a time, since each takes hundreds of MB."""
 _LARGEST_HEVC_PIXELS: Final = 35_651_584  # the limit of HEVC level 6.2
-_HEVC_BLOCK_PX: Final = 64  # masks are mostly flat: large blocks cost a quarter less
+_HEVC_BLOCK_PX: Final = 64  # x265 encodes a mask a quarter faster than in blocks of 32
 _GIF_FPS: Final = 100  # a gif counts in hundredths of a second
 _GIF_LATE_S: Final = 0.01
 _GIF_END_LATE_S: Final = 0.015  # start and length are each rounded
 
 
 def options(text: str) -> dict[str, str]:
-    """Parse an encoder's options from ``name=value name=value``."""
     return dict(each.split("=", 1) for each in text.split())
 
 
 @dataclass(frozen=True, slots=True)
 class Encoder:
-    """One encoder with the options that make masks exact: docs/media.md has the measurements."""
-
     name: str
     options: dict[str, str]
-    bytes_per_pixel: int  # of resident memory at 16000 x 16000, both decoders included
-    max_side_px: int  # the encoder's own limit
+    bytes_per_pixel: int  # peak memory of masking a 16000x16000 clip, decoding included
+    max_side_px: int  # FFmpeg's or the encoder's limit
     even_420: bool = False  # 4:2:0 for even sizes, 4:4:4 for odd ones
     pixel_format: str = "yuv420p"
     global_quality: int | None = None
@@ -38,18 +35,15 @@ class Encoder:
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How the files of a preset are encoded and muxed."""
-
     encoder: Encoder
     muxer: str
-    tag: str | None = None
+    tag: str | None = None  # four characters that name the codec in mp4 and mov
     muxer_options: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)  # of the video track
     time_base: Fraction | None = None  # None: that of the source
 
     @property
     def is_gif(self) -> bool:
-        """Whether the file is a gif: timed from zero, silent, with any rotation in its pixels."""
         return self.muxer == "gif"
 
 
@@ -115,9 +109,9 @@ def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
     """The size to encode: HEVC pictures at most 64 pixels wide, or under 64 high, are padded.
 
     x265 refuses sides under 16 pixels, and ruins pictures of a single column of blocks:
-    docs/adr/0015. The bit stream says to crop the padding. It fills whole blocks, since otherwise
-    x265 writes a crop of its own, which ours would replace.
+    docs/adr/0015.
     """
+    # Padding fills whole blocks: otherwise x265 writes a crop of its own, which ours would replace.
     block = _HEVC_BLOCK_PX
     if encoder.name != "libx265" or (width > block and height >= block):
         return width, height
@@ -125,7 +119,6 @@ def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
 
 
 def pixel_format(encoder: Encoder, width: int, height: int) -> str:
-    """The pixel format that carries this size exactly."""
     if encoder.even_420 and (width % 2 or height % 2):
         return "yuv444p"
     if encoder.pixel_format == "yuv422p10le" and width % 16 == 1:
@@ -134,7 +127,7 @@ def pixel_format(encoder: Encoder, width: int, height: int) -> str:
 
 
 def encoder_options(encoder: Encoder, width: int, height: int) -> dict[str, str]:
-    """The encoder's options for this size; with them it does not queue huge pictures."""
+    """The encoder's options for this size; they keep an encoder from queuing huge pictures."""
     chosen = dict(encoder.options)
     if encoder.name == "libx265" and width * height > _LARGEST_HEVC_PIXELS:
         chosen["x265-params"] += ":allow-non-conformance=1:rc-lookahead=0:frame-threads=1:ref=1"
@@ -146,7 +139,7 @@ def encoder_options(encoder: Encoder, width: int, height: int) -> dict[str, str]
 def check_preset(clip: Clip, preset: Preset, memory_bytes: int | None = None) -> None:
     """Raise PresetUnsuitable, naming the presets that fit, if ``preset`` does not fit the clip.
 
-    ``memory_bytes`` is the memory that making the mask may use; None: what this machine has free.
+    Masking may use ``memory_bytes`` of memory; None stands for all that this machine has free.
     """
     there = available_memory() if memory_bytes is None else memory_bytes
     obstacle = _obstacle(clip, preset, there)
@@ -155,9 +148,9 @@ def check_preset(clip: Clip, preset: Preset, memory_bytes: int | None = None) ->
 
 
 def check_late(clip: Clip, frame: int, late_s: float, *, is_end: bool = False) -> None:
-    """Raise PresetUnsuitable if a gif's frame, or its end, is too late: by ``late_s``.
+    """Raise PresetUnsuitable if ``late_s`` is too much for a gif's frame, or for its end.
 
-    Checked for each frame, since headers do not say how close together frames are.
+    It is checked for each frame, since headers do not say how close together frames are.
     """
     most_s = _GIF_END_LATE_S if is_end else _GIF_LATE_S
     if late_s > most_s:

@@ -28,7 +28,6 @@ from foremask.facts import AudioTrack, Clip
 from foremask.media import ebml
 from foremask.media.colour import FULL_RANGE, HLG, PQ
 from foremask.media.demux import (
-    ACCEPTED,
     Container,
     OpenClip,
     Source,
@@ -41,15 +40,15 @@ from foremask.options import UNLIMITED, Limits
 
 ACCEPTED_CODECS: Final = ("h264", "hevc", "vp9", "av1", "mjpeg", "gif")
 _MAX_HEADER_BYTES: Final = 64 << 20
-NTSC: Final = 1.001  # 1800 frames at 30000/1001 fps count as a minute, and last 60.06 s
-ROUNDING_S: Final = 0.002  # a header counts in milliseconds
+_NTSC: Final = 1.001  # 1800 frames at 30000/1001 fps count as a minute, and last 60.06 s
+_ROUNDING_S: Final = 0.002  # a header counts in milliseconds
 _MAX_FPS: Final = 1000
 MAX_TEXT: Final = 256  # characters of a title or a language
 _TAGGED_DURATION: Final = re.compile(r"(\d+):(\d\d):(\d\d\.\d+)\0?")
 
 
 def probe(source: Path | Source, limits: Limits = UNLIMITED) -> Clip:
-    """Read a clip's facts from its header, and refuse a clip that cannot be masked.
+    """Read a clip's facts from its header.
 
     Raises EmptyFile, FileTooLarge, NotAVideo, ContainerUnsupported, CorruptVideo, EncryptedVideo,
     NoVideoStream, CodecUnsupported, ResolutionTooLarge, DurationTooLong, TooManyFrames or NoFrames.
@@ -66,58 +65,44 @@ def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:
         details = f"The file has {window.size} bytes; at most {limits.max_bytes} are taken."
         raise FileTooLarge(details, limit=limits.max_bytes, actual=window.size)
     container = recognise(window, any_format=limits.any_format)
-    if container not in ACCEPTED and not limits.any_format:
-        raise ContainerUnsupported(
-            f"The file is Matroska ({container}); send mp4, mov, webm, avi or gif."
-        )
+    if container is Container.MKV and not limits.any_format:
+        raise ContainerUnsupported("The file is Matroska (mkv); send mp4, mov, webm, avi or gif.")
     if container is Container.GIF:
         window.max_bytes = max(_MAX_HEADER_BYTES, limits.max_bytes)
     quick = {} if path else {"probesize": str(1 << 20), "analyzeduration": "0"}
     with open_container(container, path or window, **quick) as demuxer:
         clip = clip_of(OpenClip(container, demuxer, window.size))
-    if (
-        container is Container.GIF and not clip.pixels
-    ):  # FFmpeg says 0 for a size that it cannot hold
-        size = window.read_at(6, 4)
-        width, height = (int.from_bytes(size[at : at + 2], "little") for at in (0, 2))
+    if container is Container.GIF and not clip.pixels:  # FFmpeg gives no size that it cannot hold
+        width, height = struct.unpack("<HH", window.read_at(6, 4))
         clip = replace(clip, width=width, height=height)
     if clip.duration_s is None and container is Container.WEBM:
-        clip = _with_tail_duration(clip, window)
-    refuse(clip, limits)
+        ticks = ebml.last_block_ticks(window.read_at, window.size)
+        if ticks is not None:
+            end_s = ticks / 1000 + (1 / clip.fps if clip.fps else 0.0)
+            clip = replace(clip, duration_s=end_s - clip.start_s)
+    _refuse(clip, limits)
     return clip
 
 
-def _with_tail_duration(clip: Clip, window: Window) -> Clip:
-    ticks = ebml.last_block_ticks(window.read_at, window.size)
-    if ticks is None:
-        return clip
-    frame_s = 1 / clip.fps if clip.fps else 0.0
-    return replace(clip, duration_s=ticks / 1000 + frame_s - clip.start_s)
-
-
 def frame_bytes(clip: Clip) -> int:
-    """Bytes of one decoded frame, in the largest pixel format where the clip's is unknown."""
+    """Bytes of one decoded frame: 8 a pixel if the pixel format is unknown."""
     if clip.pixel_format is None:
         return 8 * clip.pixels
     layout = av.VideoFormat(clip.pixel_format, clip.width, clip.height)
     return clip.pixels * layout.padded_bits_per_pixel // 8
 
 
-def refuse(clip: Clip, limits: Limits) -> None:
-    """Raise the matching ClipRefused if the clip is beyond ``limits``."""
+def _refuse(clip: Clip, limits: Limits) -> None:
     is_ours = clip.codec in ACCEPTED_CODECS and (clip.codec == "gif") == (clip.container == "gif")
     if not is_ours and not limits.any_format:
         raise CodecUnsupported(
             f"The video is {clip.codec} in {clip.container};"
             " send H.264, HEVC, VP9, AV1 or Photo-JPEG (or an animated gif)."
         )
-    if max(clip.width, clip.height) > limits.max_side_px:
-        raise ResolutionTooLarge(
-            f"The video is {clip.width}x{clip.height};"
-            f" a side may have {limits.max_side_px} pixels.",
-            limit=limits.max_side_px,
-            actual=max(clip.width, clip.height),
-        )
+    side_px, most_px = max(clip.width, clip.height), limits.max_side_px
+    if side_px > most_px:
+        details = f"The video is {clip.width}x{clip.height}; a side may have {most_px} pixels."
+        raise ResolutionTooLarge(details, limit=most_px, actual=side_px)
     if not clip.width or not clip.height or clip.frames == 0:
         raise NoFrames("The video track has no frame.", actual=0)
     check_length(clip, limits, clip.duration_s, clip.expected_frames)
@@ -126,7 +111,7 @@ def refuse(clip: Clip, limits: Limits) -> None:
 def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: int | None) -> None:
     """Raise DurationTooLong, TooManyFrames or ResolutionTooLarge if these are beyond ``limits``."""
     frame_s = 1 / clip.fps if clip.fps else 0.0
-    longest_s = NTSC * limits.max_duration_s + frame_s + ROUNDING_S
+    longest_s = _NTSC * limits.max_duration_s + frame_s + _ROUNDING_S
     if duration_s is not None and duration_s > longest_s:
         raise DurationTooLong(
             f"The video lasts {duration_s:.2f} s; at most {limits.max_duration_s:g} s are taken.",
@@ -146,14 +131,13 @@ def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: i
 
 
 def fraction(value: AVRational | Fraction | None) -> Fraction | None:
-    """A rational of FFmpeg as a Fraction; None for 0/0 and n/0."""
+    """An AVRational as a Fraction; None if its denominator is 0."""
     if value is None or not value.denominator:
         return None
     return Fraction(value.numerator, value.denominator)
 
 
 def clip_of(opened: OpenClip) -> Clip:
-    """The facts of an open file."""
     track = opened.track
     codec = track.codec_context
     if codec is None:
@@ -161,14 +145,14 @@ def clip_of(opened: OpenClip) -> Clip:
     if "encryption_init_info" in codec.coded_side_data:
         raise EncryptedVideo("The video is protected by DRM; send it unprotected.")
     time_base = fraction(track.time_base) or Fraction(1, 1000)
-    rate = _rate(track)
-    orientation = Orientation.from_matrix(matrix_of(track))
-    aspect = fraction(track.sample_aspect_ratio) or Fraction(1)
-    if aspect <= 0:
+    rates = fraction(track.average_rate), fraction(track.guessed_rate)
+    matrix = codec.coded_side_data.get("display_matrix")
+    orientation = Orientation.from_matrix(struct.unpack("<9i", matrix[:36]) if matrix else None)
+    aspect = fraction(track.sample_aspect_ratio)
+    if aspect is None or aspect <= 0:
         aspect = Fraction(1)
-    layout = codec.format
-    start = track.start_time or 0
-    duration_s = _duration_s(opened.demuxer, track, time_base)
+    parts = codec.format.components if codec.format else ()
+    alpha_modes = track.metadata.get("ALPHA_MODE"), track.metadata.get("alpha_mode")
     return Clip(
         container=opened.container_name,
         codec=codec.codec.canonical_name,
@@ -179,36 +163,20 @@ def clip_of(opened: OpenClip) -> Clip:
         mirrored=orientation.mirrored,
         matrix=orientation.matrix,
         sample_aspect_ratio=(aspect.numerator, aspect.denominator),
-        fps=float(rate or 0),
+        fps=next((float(rate) for rate in rates if rate and 0 < rate <= _MAX_FPS), 0.0),
         vfr=_is_variable(track),
         frames=_declared_frames(track, opened.container),
-        start_s=float(start * time_base),
-        duration_s=duration_s,
+        start_s=float((track.start_time or 0) * time_base),
+        duration_s=_duration_s(opened.demuxer, track, time_base),
         time_base=(time_base.numerator, time_base.denominator),
         hdr={PQ: "pq", HLG: "hlg"}.get(codec.color_trc),
         full_range=codec.color_range == FULL_RANGE or (codec.pix_fmt or "").startswith("yuvj"),
         interlaced=codec.field_order > 1,
-        alpha=bool(layout and any(part.is_alpha for part in layout.components))
-        or "1" in (track.metadata.get("ALPHA_MODE"), track.metadata.get("alpha_mode")),
+        alpha=any(part.is_alpha for part in parts) or "1" in alpha_modes,
         audio=tuple(_audio(sound) for sound in opened.demuxer.streams.audio if sound.codec_context),
         size_bytes=opened.size_bytes,
         warnings=_remarks(opened.demuxer, track),
     )
-
-
-def matrix_of(track: VideoStream) -> tuple[int, ...] | None:
-    """The display matrix of a track, as nine integers."""
-    data = track.codec_context.coded_side_data.get("display_matrix")
-    if not data:
-        return None
-    return struct.unpack("<9i", data[:36])
-
-
-def _rate(track: VideoStream) -> Fraction | None:
-    for rate in (fraction(track.average_rate), fraction(track.guessed_rate)):
-        if rate and 0 < rate <= _MAX_FPS:
-            return rate
-    return None
 
 
 def _declared_frames(track: VideoStream, container: Container) -> int | None:
@@ -220,7 +188,6 @@ def _declared_frames(track: VideoStream, container: Container) -> int | None:
 
 
 def _duration_s(opened: InputContainer, track: VideoStream, time_base: Fraction) -> float | None:
-    """The track's duration in seconds: its own, by its tag (WebM), or else the whole file's."""
     if track.duration is not None and track.duration > 0:
         return float(track.duration * time_base)
     end_s = tagged_end_s(track)
@@ -232,7 +199,7 @@ def _duration_s(opened: InputContainer, track: VideoStream, time_base: Fraction)
 
 
 def tagged_end_s(track: VideoStream) -> Fraction | None:
-    """When a Matroska track ends, in seconds, by the DURATION tag that FFmpeg and others write."""
+    """When a Matroska track ends, in seconds, by its DURATION tag; None without the tag."""
     tagged = _TAGGED_DURATION.fullmatch(track.metadata.get("DURATION", ""))
     if tagged is None:
         return None
@@ -241,7 +208,6 @@ def tagged_end_s(track: VideoStream) -> Fraction | None:
 
 
 def _is_variable(track: VideoStream) -> bool:
-    """Whether the frames are unevenly spaced, by the index or else by the declared rates."""
     times = sorted(entry.timestamp for entry in track.index_entries)
     if len(times) > 3 and len(times) >= track.frames > 0:
         steps = [later - sooner for sooner, later in pairwise(times)]
@@ -252,11 +218,11 @@ def _is_variable(track: VideoStream) -> bool:
 
 def language_of(sound: AudioStream) -> str | None:
     """The language that a track declares; None if it declares none or ``und``."""
-    return None if sound.language == "und" else text_of(sound.language)
+    return None if sound.language == "und" else _text_of(sound.language)
 
 
-def text_of(value: str | None) -> str | None:
-    """Text from a file's metadata as valid Unicode, shortened: FFmpeg passes on any bytes."""
+def _text_of(value: str | None) -> str | None:
+    """Text from a file's metadata as valid Unicode of at most `MAX_TEXT` characters."""
     if value is None:
         return None
     return value[:MAX_TEXT].encode(errors="surrogateescape").decode(errors="replace")
@@ -270,20 +236,17 @@ def _audio(sound: AudioStream) -> AudioTrack:
         channels=codec.channels,
         sample_rate_hz=codec.sample_rate,
         language=language_of(sound),
-        title=text_of(sound.metadata.get("title")),
+        title=_text_of(sound.metadata.get("title")),
         start_s=float((sound.start_time or 0) * time_base),
         duration_s=float(sound.duration * time_base) if sound.duration else None,
     )
 
 
 def _remarks(opened: InputContainer, track: VideoStream) -> tuple[str, ...]:
-    remarks = []
     tracks = len(opened.streams.video)
-    if tracks > 1:
-        remarks.append(
-            f"the file has {tracks} video tracks; number {track.index} is the default one"
-        )
     others = len(opened.streams.get()) - tracks - len(opened.streams.audio)
-    if others:
-        remarks.append(f"{others} track(s) of data or subtitles are not carried over")
-    return tuple(remarks)
+    remarks = {
+        f"the file has {tracks} video tracks; number {track.index} is the default one": tracks > 1,
+        f"{others} track(s) of data or subtitles are not carried over": others > 0,
+    }
+    return tuple(remark for remark, applies in remarks.items() if applies)

@@ -30,10 +30,8 @@ _MUXERS: Final = {"mjpeg": "mov"}  # all other codecs go into mp4; both keep eve
 def plan(path: Path, most: int, grid: SegmentGrid = SEGMENT_GRID) -> list[SegmentPlan]:
     """Plan at most ``most`` segments of nearly equal length, cut at whole windows of ``grid``.
 
-    A clip that cannot be cut exactly is one segment: containers other than mp4, mov and webm (AVI
-    has no pts), and codecs other than `ACCEPTED_CODECS`. So is a clip whose keyframes are further
-    apart than the shortest segment: decoding from the keyframe before a segment up to its start
-    would cost more time than is gained.
+    There is one segment if the clip cannot be cut exactly: only `ACCEPTED_CODECS` in mp4, mov and
+    webm can. There is one, too, if keyframes are further apart than the shortest segment.
     """
     can_cut, shown, keys = _timestamps(path)
     groups = [bisect_left(shown, key) for key in keys]
@@ -55,15 +53,12 @@ def plan(path: Path, most: int, grid: SegmentGrid = SEGMENT_GRID) -> list[Segmen
 def _segment(
     start: int, end: int, shown: list[int], keys: list[int], context_frames: int
 ) -> SegmentPlan:
-    """The frames from ``start`` up to, not including, ``end``, and the packets to decode them.
-
-    An open group of pictures has frames that are shown before its keyframe. So one more group is
-    copied after that of the last frame.
-    """
+    """The frames from ``start`` up to, not including, ``end``, and the packets to decode them."""
     shown_from = shown[max(0, start - context_frames)]
     before = [key for key in keys if key <= shown_from]
     limits = [None if k >= len(shown) else shown[k] for k in (end, end + context_frames)]
     end_pts, shown_until = limits
+    # In an open group of pictures, frames are shown before its keyframe: copy one group more.
     after = [] if shown_until is None else [key for key in keys if key >= shown_until]
     return SegmentPlan(
         shown[start] if start else min(0, shown[0]),
@@ -76,7 +71,7 @@ def _segment(
 
 
 def cut(path: Path, segment: SegmentPlan, target: Path) -> None:
-    """Copy the packets of a segment, with their timestamps, into a file of its own."""
+    """Copy the packets of a segment, with their timestamps, into ``target``."""
     start, stop = segment.copy_from_pts, segment.copy_until_pts
     if start is None:
         with writing():
@@ -102,7 +97,7 @@ def cut(path: Path, segment: SegmentPlan, target: Path) -> None:
 
 @contextmanager
 def _copied(source: OpenClip, target: Path) -> Iterator[tuple[OutputContainer, VideoStream]]:
-    """Open ``target`` for writing, with one track of the codec and time base of ``source``."""
+    """Open ``target`` for writing, and add a track for copies of the source's packets."""
     clip = clip_of(source)
     options = {
         "movie_timescale": str(movie_timescale(Fraction(*clip.time_base))),
@@ -139,10 +134,10 @@ def join(
 
 
 def _timestamps(path: Path) -> tuple[bool, list[int], list[int]]:
-    """Whether the clip can be cut exactly; the pts of its frames, and those of keyframes."""
+    """Whether the clip can be cut exactly; the pts of all its frames; the pts of keyframes."""
+    shown, keys = list[int](), list[int]()
     with open_clip(path) as opened:
         track = opened.track
-        shown, keys = list[int](), list[int]()
         for packet in opened.demuxer.demux(track):
             if packet.pts is not None and packet.size:
                 if not packet.is_discard:

@@ -1,6 +1,6 @@
 """Checks that a mask video matches its source in size, times and sound, from the two files."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import zip_longest
@@ -10,7 +10,6 @@ from zipfile import is_zipfile
 
 import av
 import numpy as np
-from av.audio.stream import AudioStream
 from av.packet import Packet
 
 from foremask.errors import PromiseBroken
@@ -41,7 +40,7 @@ _TINT: Final = 2
 
 @dataclass(frozen=True, slots=True)
 class PromiseKept:
-    """A check that passed: its name, and the value that was found."""
+    """A check that passed: its name, and what was found."""
 
     promise: str
     found: str
@@ -60,8 +59,8 @@ class _Sound:
 def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list[PromiseKept]:
     """Check size, aspect, rotation, frames, levels, every pts, the last duration and the sound.
 
-    For a cut-out, check that each frame has alpha, and not the levels; for a picture, only the
-    size; for a directory or a zip of PNGs, only that no file in its table is missing. Raises
+    A cut-out must have alpha in each frame, in place of levels. Of a picture, only the size is
+    checked; of a directory or zip of PNGs, only that no file in its table is missing. Raises
     PromiseBroken for the first check that fails, with its name as ``param``.
     """
     if mask.is_dir() or is_zipfile(mask):
@@ -69,18 +68,17 @@ def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list
         if missing is not None:
             raise PromiseBroken(f"{mask.name} lacks {missing}.", param="files")
         return [PromiseKept("files", f"all of {TABLE}")]
-    if is_picture(source) and not _is_video(mask):
+    if is_picture(source) and not _is_video(mask):  # the mask of an animated PNG is a video
         sizes = [(each.width, each.height) for each in map(read_picture, (mask, source))]
         return [_same_size(*sizes)]
     with VideoReader(source) as wanted, VideoReader(mask) as found:
         form = found.clip.container
         if form not in _TOLERANCE_S:
             raise PromiseBroken(f"No mask is a {form} file.", param="container")
-        by_blocks = kind is ResultKind.CUTOUT and found.clip.codec == "vp9"
-        fault = None if by_blocks else _FAULTS.get(kind)
+        has_alpha_blocks = kind is ResultKind.CUTOUT and found.clip.codec == "vp9"
         checks = [PromiseKept("container", form), *_picture(wanted.clip, found.clip)]
-        checks += _frames(found, wanted, fault, "levels" if kind is ResultKind.MASK else None)
-        if by_blocks:
+        checks += _frames(found, wanted, None if has_alpha_blocks else kind)
+        if has_alpha_blocks:
             checks.append(_alpha_blocks(mask))
     if form != "gif":
         checks += _sounds(source, mask, wanted.clip.start_s, form)
@@ -88,7 +86,6 @@ def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list
 
 
 def _is_video(mask: Path) -> bool:
-    """Whether ``mask`` is a video by its first bytes; an animated PNG's mask is, the PNG is not."""
     with mask.open("rb") as file:
         return sniff(file.read(HEAD_BYTES)) is not None
 
@@ -129,12 +126,10 @@ def _turned(degrees: int, mirrored: bool) -> str:
 
 
 def _frames(
-    found: VideoReader,
-    wanted: VideoReader,
-    fault: Callable[[av.VideoFrame], str | None] | None,
-    promise: str | None,
+    found: VideoReader, wanted: VideoReader, kind: ResultKind | None
 ) -> Iterator[PromiseKept]:
-    """Check number, sizes and times of the frames; ``fault`` says how one breaks ``promise``."""
+    """Check number, sizes and times of the frames, and the levels or alpha of this ``kind``."""
+    promise, fault = _FAULTS.get(kind, (None, None)) if kind else (None, None)
     is_gif = found.clip.container == "gif"
     tolerance_s = _TOLERANCE_S[found.clip.container] + _ROUNDING_S
     count, worst_s = 0, 0.0
@@ -156,8 +151,8 @@ def _frames(
             raise PromiseBroken(f"Frame {count} {message}.", param=promise)
         count += 1
     yield PromiseKept("frames", str(count))
-    if promise is not None:
-        yield PromiseKept(promise, "grey")
+    if kind is ResultKind.MASK:
+        yield PromiseKept("levels", "grey")
     yield PromiseKept("pts", f"within {1000 * worst_s:.3f} ms")
     end_s, wanted_end_s = origin_s + float(found.end or 0), float(wanted.end or 0)
     is_near = abs(end_s - wanted_end_s) <= 1.5 * tolerance_s  # start and length are each rounded
@@ -166,10 +161,7 @@ def _frames(
 
 
 def _level_fault(decoded: av.VideoFrame) -> str | None:
-    """What keeps players from showing the frame as greys from black to white; None if nothing.
-
-    Whether a grey should have been white is not checked.
-    """
+    """Why players would not show a frame as greys from black to white; None if they would."""
     if decoded.format.name == "bgra":  # FFmpeg decodes a gif to it
         blue, green, red = np.moveaxis(decoded.to_ndarray(), 2, 0)[:3]
         has_colour = not (np.array_equal(blue, green) and np.array_equal(green, red))
@@ -188,12 +180,14 @@ def _level_fault(decoded: av.VideoFrame) -> str | None:
 
 
 def _alpha_fault(decoded: av.VideoFrame) -> str | None:
-    """What is wrong with a frame's alpha, None if nothing; `_alpha_blocks` checks VP9's."""
     has_alpha = any(component.is_alpha for component in decoded.format.components)
     return None if has_alpha else f"has no alpha: it is {decoded.format.name}"
 
 
-_FAULTS: Final = {ResultKind.MASK: _level_fault, ResultKind.CUTOUT: _alpha_fault}
+_FAULTS: Final = {
+    ResultKind.MASK: ("levels", _level_fault),
+    ResultKind.CUTOUT: ("alpha", _alpha_fault),
+}
 
 
 def _alpha_blocks(made: Path) -> PromiseKept:
@@ -205,16 +199,19 @@ def _alpha_blocks(made: Path) -> PromiseKept:
         for packet in opened.demuxer.demux(opened.track):
             if not packet.size:
                 continue
-            data = b""
-            if packet.has_sidedata(BLOCK_ADDITIONAL):
-                data = bytes(packet.get_sidedata(BLOCK_ADDITIONAL))[8:]
+            has_alpha = packet.has_sidedata(BLOCK_ADDITIONAL)
+            data = bytes(packet.get_sidedata(BLOCK_ADDITIONAL))[8:] if has_alpha else b""
             if not data:
                 raise PromiseBroken(f"Frame {count} has no alpha.", param="alpha")
             if packet.is_keyframe and data[0] & _VP9_INTER:
-                raise PromiseBroken(
-                    f"Frame {count} is a keyframe, and its alpha is not.", param="alpha"
-                )
-            for alpha in _decoded(decoder, data, count):
+                details = f"Frame {count} is a keyframe, and its alpha is not."
+                raise PromiseBroken(details, param="alpha")
+            try:
+                alphas = decoder.decode(Packet(data))
+            except av.FFmpegError as error:
+                details = f"The alpha of frame {count} cannot be decoded: {error.strerror}."
+                raise PromiseBroken(details, param="alpha") from error
+            for alpha in alphas:
                 if (alpha.width, alpha.height) != size:
                     details = f"The alpha of frame {count} is {alpha.width}x{alpha.height}."
                     raise PromiseBroken(details, param="alpha")
@@ -222,15 +219,6 @@ def _alpha_blocks(made: Path) -> PromiseKept:
                 lowest, highest = min(lowest, int(plane.min())), max(highest, int(plane.max()))
             count += 1
     return PromiseKept("alpha", f"{count} frames, from {lowest} to {highest}")
-
-
-def _decoded(decoder: Any, data: bytes, number: int) -> list[av.VideoFrame]:  # noqa: ANN401
-    try:
-        return list(decoder.decode(Packet(data)))
-    except av.FFmpegError as error:
-        raise PromiseBroken(
-            f"The alpha of frame {number} cannot be decoded: {error.strerror}.", param="alpha"
-        ) from error
 
 
 def _sounds(source: Path, mask: Path, start_s: float, container: str) -> Iterator[PromiseKept]:
@@ -252,7 +240,7 @@ def _sounds(source: Path, mask: Path, start_s: float, container: str) -> Iterato
 
 
 def _sound_tracks(path: Path) -> Iterator[_Sound]:
-    """Each sound track with the time of its first decoded sample and the end of its last packet."""
+    """Yield each sound track; it starts with its first decodable packet."""
     with open_clip(path) as clip:
         tracks = [track for track in clip.demuxer.streams.audio if track.codec_context]
         starts: dict[int, float] = {}
@@ -262,21 +250,20 @@ def _sound_tracks(path: Path) -> Iterator[_Sound]:
                 if packet.is_corrupt:  # cut off at the end of the file; masks leave it out
                     continue
                 index = packet.stream.index
-                if index not in starts:
-                    start_s = _first_sample_s(packet)
-                    if start_s is not None:
-                        starts[index] = start_s
+                if index not in starts and (start_s := _first_sample_s(packet)) is not None:
+                    starts[index] = start_s
                 if packet.pts is not None:
                     base = fraction(packet.time_base) or Fraction(1)
                     # Stamps may overlap (some AVI): players then play packets end to end.
-                    start = max(packet.pts * base, ends.get(index, packet.pts * base))
-                    ends[index] = start + (packet.duration or 0) * base
+                    start = packet.pts * base
+                    ends[index] = max(start, ends.get(index, start)) + (packet.duration or 0) * base
         except av.FFmpegError:
             pass  # a broken track ends here, in the source as in the mask
         for track in tracks:
+            language = language_of(track) or ""
             yield _Sound(
                 track.codec_context.codec.canonical_name,
-                _language(track),
+                BIBLIOGRAPHIC.get(language, language) or None,
                 float(fraction(track.time_base) or 0),
                 starts.get(track.index, 0.0),
                 float(ends.get(track.index, 0)),
@@ -289,14 +276,4 @@ def _first_sample_s(packet: AnyPacket) -> float | None:
         frames = packet.decode()
     except av.FFmpegError:
         return None
-    for frame in frames:
-        if frame.pts is not None and frame.time_base:
-            return float(
-                frame.pts * Fraction(frame.time_base.numerator, frame.time_base.denominator)
-            )
-    return None
-
-
-def _language(track: AudioStream) -> str | None:
-    language = language_of(track)
-    return None if language is None else BIBLIOGRAPHIC.get(language, language)
+    return next((frame.time for frame in frames if frame.pts is not None), None)

@@ -14,9 +14,9 @@ _OF_THE_DISK: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Turn disk errors inside the block into OutputFailed.
+    """Turn errors of the disk into OutputFailed.
 
-    Do not write to that output afterwards: FFmpeg crashes if its muxer failed to write a header.
+    Afterwards, nothing may be written to that output: FFmpeg crashes without a header.
     """
     try:
         yield

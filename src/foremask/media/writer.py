@@ -24,7 +24,7 @@ _TO_LIMITED_10: Final = np.rint(64 + np.arange(256) * (876 / 255)).astype(np.uin
 
 
 class MaskWriter(VideoWriter):
-    """Writes one mask video; masks are in the coded orientation of their frames."""
+    """Writes one mask video; masks must have the coded orientation of their frames."""
 
     _kind = ResultKind.MASK
 
@@ -54,9 +54,8 @@ def recode(
 ) -> Written:
     """Re-encode ``mask`` to ``target`` in ``preset``, applying ``change`` to each frame.
 
-    ``on_frame`` gets the frames done and their total. What the first encoding lost stays lost: a
-    gif, for instance, has no exact times and no sound. Raises CorruptVideo, and PresetUnsuitable
-    before anything is written.
+    ``on_frame`` gets the number of frames done and the total, if known. What ``mask`` has lost
+    stays lost: a gif, for instance, has no sound. Raises CorruptVideo or PresetUnsuitable.
     """
     with VideoReader(mask) as reader:
         check_preset(reader.clip, preset, memory_bytes)
@@ -69,7 +68,7 @@ def recode(
 
 
 def _blank(width: int, height: int, pixel_format: str) -> av.VideoFrame:
-    """A picture with neutral chroma; its luma is not set."""
+    """A picture of neutral chroma whose luma is not set."""
     picture = av.VideoFrame(width, height, pixel_format)
     if pixel_format == "gray":
         picture.color_range = FULL_RANGE

