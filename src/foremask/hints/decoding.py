@@ -22,7 +22,7 @@ _MOST_WHOLE: Final = float(1 << 53)
 
 
 def without_nulls(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object without its nulls; of the ``data:`` URL of a file, only the base64 is kept."""
+    """Make a JSON object without its nulls, and with the base64 alone of a ``data:`` URL."""
     return {
         name: value.rpartition(",")[2]
         if name in ("png", "picture") and isinstance(value, str)
@@ -41,9 +41,8 @@ def number(text: str) -> float:
 def decode[T](value: object, kind: type[T], name: str = "", *, strict: bool = True) -> T:
     """Convert ``value`` to ``kind``; ``name`` is its path, for errors.
 
-    Unless ``strict``, numbers and booleans may be strings, as in a query string.
-
-    Raises the field's error, whose ``param`` is its path, as ``hints[3].x``.
+    Unless ``strict``, numbers and booleans may be strings, as in a query string. Raises the error
+    class of the field that is wrong; ``param`` is the field's path, as ``hints[3].x``.
     """
     try:
         return msgspec.convert(value, kind, strict=strict)
@@ -80,7 +79,6 @@ def _refusal(problem: str, value: Any, kind: Any, name: str) -> ForemaskError:  
 
 
 def _extra(info: inspect.Type) -> dict[str, Any]:
-    """The ``extra`` of a field's Meta, also of an optional field."""
     match info:
         case inspect.Metadata():
             return _extra(info.type) | (info.extra or {})
@@ -151,7 +149,7 @@ def _described(info: inspect.Type) -> str:
 
 
 def _clash(info: inspect.Type, value: Any) -> tuple[float | None, float | None]:  # noqa: ANN401
-    """The limit that the value breaks, and the value or its length; None where there is none."""
+    """Return the limit that the value breaks, and the value or its length; else None twice."""
     if isinstance(info, inspect.IntType | inspect.FloatType):
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None, None

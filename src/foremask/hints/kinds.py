@@ -142,12 +142,10 @@ def _check_moment(where: str, hint: Hint, frames: int, duration_s: float) -> Non
 
 
 def upright_size(clip: Clip) -> tuple[int, int]:
-    """Width and height of the clip's upright pictures."""
     return (clip.height, clip.width) if clip.rotation % 180 else (clip.width, clip.height)
 
 
 def check_range(param: str, value: float, low: float, high: float) -> None:
-    """Raise FieldInvalid, naming ``param``, unless ``low`` <= ``value`` <= ``high``."""
     if not low <= value <= high:  # nan fails, too
         raise FieldInvalid(
             f"{param} is {value:g}; it may be from {low:g} to {high:g}.",
@@ -179,7 +177,7 @@ def _check_paint(where: str, paint: Paint, size: tuple[int, int] | None) -> None
 
 
 def frame_beyond(hints: Sequence[Hint], number: int, frames: int) -> FieldInvalid:
-    """The error for a hint on a frame after the end of the clip."""
+    """Return the error for a hint on a frame after the end of the clip."""
     hint = hints[number]
     is_time = hint.time_s is not None
     name, value = ("time_s", hint.time_s) if is_time else ("frame", hint.frame or 0)

@@ -26,13 +26,6 @@ MOST_WAITING: Final = 2 * LAG_FRAMES  # frames: more than a mask ever lags
 
 
 def mask_arrays(arrays: Iterable[ArrayLike], options: MaskOptions) -> Generator[Alpha, None, None]:
-    """Yield one alpha for each array, in order and of the array's size.
-
-    The network's mask comes up to `LAG_FRAMES` after its array; arrays that wait are kept as 4:2:0,
-    1.5 bytes a pixel. Another thread iterates over ``arrays``. Raises FieldInvalid where an array
-    is no RGB picture, or differs in size from the first, or where a hint is not on one of the first
-    `MOST_WAITING` frames, and ModelUnavailable.
-    """
     pictures = iter(arrays)
     first = next(pictures, None)
     if first is not None:
@@ -43,7 +36,6 @@ def mask_arrays(arrays: Iterable[ArrayLike], options: MaskOptions) -> Generator[
 def cut_out_arrays(
     arrays: Iterable[ArrayLike], options: CutOutOptions
 ) -> Generator[Rgba, None, None]:
-    """As `mask_arrays`, but yield RGBA with straight alpha; over a background, alpha is 255."""
     pictures = iter(arrays)
     first = next(pictures, None)
     if first is not None:
@@ -54,7 +46,7 @@ def cut_out_arrays(
 
 
 def as_rgba(colours: NDArray[np.generic], levels: Levels | None) -> Rgba:
-    """Join colours and alpha; without ``levels``, alpha is 255."""
+    """Without ``levels``, alpha is 255."""
     alpha = np.full(colours.shape[:2], 255, np.uint8) if levels is None else levels
     return np.dstack([np.asarray(colours, np.uint8), alpha])
 
@@ -84,7 +76,7 @@ def _masked(
 
 
 def _hinted_until(hints: Sequence[Hint], size_px: tuple[int, int]) -> int:
-    """The number of frames up to the last hint; all are read before the first is masked."""
+    """Return the number of frames up to the last hint; all are read before the first is masked."""
     check_hints(hints, size_px=size_px)
     for number, hint in enumerate(hints):
         if hint.time_s is not None or (hint.frame or 0) >= MOST_WAITING:
@@ -104,7 +96,7 @@ def _frames(arrays: Iterable[ArrayLike], shape: tuple[int, int]) -> Iterator[Fra
 
 
 def checked_picture(array: ArrayLike, index: int, shape: tuple[int, int] | None) -> Rgb:
-    """The array as an RGB picture of ``shape``; else raises FieldInvalid, which names ``index``."""
+    """Raise FieldInvalid, which names frame ``index``, unless ``array`` is RGB of ``shape``."""
     pixels = np.asarray(array)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise FieldInvalid(

@@ -1,4 +1,4 @@
-"""Draws contact sheets: source, mask, overlay and cut-out side by side at several moments."""
+"""Draws contact sheets: source, mask, overlay and cut-out of several moments of a clip."""
 
 from itertools import islice
 from pathlib import Path
@@ -19,8 +19,7 @@ def contact_sheet(
 ) -> None:
     """Write the contact sheet of `draw_sheet` to the PNG ``target``.
 
-    Raises what `draw_sheet` raises, and OutputFailed where ``target`` is one of the videos, or
-    exists and ``replace`` is not set.
+    Raises what `draw_sheet` and `check_output` raise.
     """
     check_output(target, source, mask, replace=replace)
     check_png(target)
@@ -30,7 +29,7 @@ def contact_sheet(
 
 
 def draw_sheet(source: Path, mask: Path, moments: int) -> bytes:
-    """Return a PNG with a row for each moment, evenly spread from the first frame on.
+    """Return a PNG with a row for each moment; moments are evenly spread, and the first is frame 0.
 
     Raises what `probe` and `VideoReader` raise for either video, NoFrames where they have no frame
     in common, and FieldInvalid for more than 100 moments.

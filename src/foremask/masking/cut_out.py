@@ -1,4 +1,4 @@
-"""Cuts the subject out of a clip, by the network or a mask: with alpha or over a background."""
+"""Cuts the subject out of a clip, by the network or by a stored mask."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
@@ -76,10 +76,11 @@ type Box = tuple[slice, slice]
 
 
 def form_for(target: Path, options: CutOutOptions) -> Form:
-    """The format in which ``target`` is written.
+    """Return the format in which ``target`` is written.
 
-    Raises PresetUnsuitable for a transparent cut-out in a format without alpha, FieldInvalid where
-    neither preset nor file ending names a format, or where they contradict each other.
+    Raises PresetUnsuitable for a transparent cut-out in a format without alpha, and FieldInvalid
+    where neither the preset nor the file ending names a format, or where they contradict each
+    other.
     """
     transparent, suffix = options.background is None, target.suffix.lower()
     presets: dict[str, Form] = {**PRESET_OF_SUFFIX}
@@ -96,7 +97,6 @@ def form_for(target: Path, options: CutOutOptions) -> Form:
 def check_target(
     target: Path, options: CutOutOptions, *sources: Path, replace: bool = False
 ) -> Form:
-    """Check the target and the options as `cut_out` does, and return the format."""
     form = form_for(target, options)
     behind = options.background.file if options.background is not None else None
     if behind is not None and is_same_file(target, behind):
@@ -128,14 +128,15 @@ def cut_out(
 ) -> Report:
     """Write the subject of ``source`` to ``target``, transparent or over ``options.background``.
 
-    Alpha is straight. Size, frames, times and sound are those of the source. Errors, hooks and
+    Alpha is straight. Size, frames, times and sound are those of the source. Errors, hooks and the
     rules for existing files are those of `mask_video`. A ``target`` like ``frames/%04d.png`` makes
     that directory, which must be empty or new. Also raises PresetUnsuitable where the preset has no
     alpha and no background is named, and FieldInvalid for a background that cannot be read.
 
-    With ``mask``, a mask video of ``source`` in any preset, the network is not run, and an excerpt
-    applies to both videos; raises FieldInvalid where the mask has other frames. ``auto_zoom`` then
-    crops all frames to the smallest box that holds the subject on every frame.
+    ``mask`` is a mask video of ``source``, in any preset. With it, the network is not run, and an
+    excerpt applies to both videos. Raises FieldInvalid where the two videos differ in size or in
+    their number of frames. With ``auto_zoom`` too, all frames are cropped to the smallest box that
+    holds the subject on every frame.
 
     With a ``span``, ``source`` is what `segments.cut` made of a clip that starts at
     ``clip_start_s``, and ``target`` becomes a part for `segments.join`. Where there is memory for
@@ -170,7 +171,6 @@ def cut_out(
 def _opened_mask(
     target: Path | None, form: Form, plan: MaskingPlan, *, part: bool
 ) -> Iterator[list[MaskWriter]]:
-    """A writer for the mask itself; none without ``target``, or where memory is short."""
     if target is None or not has_memory_for_mask(plan.clip, form, plan.options.limits.memory_bytes):
         yield []
         return
@@ -192,7 +192,7 @@ def _opened_plan(
     mask: Path | None,
     behind: dict[int, Behind],
 ) -> Iterator[MaskingPlan]:
-    """The plan by the stored ``mask``, or by the network: `refine_edges` then fills ``behind``."""
+    """Open the plan by the stored ``mask`` or the network; ``behind`` is that of `refine_edges`."""
     if mask is not None:
         options = dataclasses.replace(options, cache=None)
         with (
@@ -211,7 +211,6 @@ def _opened_plan(
 
 
 def _stored(masks: Iterable[Frame], images: Iterable[Image]) -> Iterator[Alpha]:
-    """The `ImageMasker` that reads stored masks instead of running the network."""
     for image, found in zip_longest(images, masks):
         if image is None or found is None:
             longer, shorter = ("mask", "clip") if image is None else ("clip", "mask")
@@ -235,9 +234,9 @@ def _at_full_size(pairs: Iterable[tuple[Frame, Alpha]]) -> Iterator[tuple[Frame,
 
 
 def _subject_box(mask: Path, clip: Clip, matte: Matte) -> Box | None:
-    """The smallest box with even coordinates that holds the subject on all frames.
+    """Return the smallest box with even coordinates that holds the subject on all frames.
 
-    None if there is no subject.
+    Returns None if no frame has a subject.
     """
     rows, columns = np.zeros(0, np.intp), np.zeros(0, np.intp)
     turn = Orientation.from_matrix(clip.matrix)
@@ -271,10 +270,10 @@ def opened_cutter(
     part: bool = False,
     replace: bool = False,
 ) -> Iterator["CutOutWriter"]:
-    """The writer of the cut-out; ``target`` appears when the block has succeeded.
+    """Open the writer of the cut-out; ``target`` appears when the block has succeeded.
 
-    With a ``box``, only that part of each picture is written. ``clip`` describes the frames that
-    are written; ``clip_start_s`` is the start of the whole clip, None where ``clip`` is whole.
+    ``clip_start_s`` is the start of the whole clip, None where ``clip`` is whole. ``box`` is the
+    part of each picture that is written.
     """
     form, excerpt = form_for(target, options), options.mask.excerpt
     if clip_start_s is None:  # the times of an excerpt count from zero
@@ -302,9 +301,9 @@ def opened_cutter(
 
 @dataclass(frozen=True, slots=True)
 class FrameCutter:
-    """Cuts frames out by their masks; with ``deep``, those of more than 8 bits are cut in 16 bits.
+    """Cuts frames out by their masks, each frame once.
 
-    Each frame is cut only once: its entry in ``behind``, from `refine_edges`, is removed then.
+    With ``deep``, a frame with more than 8 bits a channel is cut in 16 bits.
     """
 
     matte: Matte
@@ -313,7 +312,10 @@ class FrameCutter:
     deep: bool = False
 
     def cut(self, levels: Levels, frame: Frame) -> tuple[Rgb | DeepRgb, Levels | None]:
-        """Cut by the upright mask ``levels``: upright picture, and its alpha, None if opaque."""
+        """Return the upright cut-out and its alpha, which is None over a background.
+
+        ``levels`` is the upright mask.
+        """
         kept = tools.inverted(levels) if self.matte.invert else levels
         picture = frame.rgb(frame.width, frame.height)
         behind = None if self.behind is None else self.behind.pop(frame.index, None)
@@ -331,8 +333,6 @@ class FrameCutter:
 
 
 class CutOutWriter:
-    """A `FrameWriter` that cuts each frame out and passes it, or a ``box`` of it, to a writer."""
-
     def __init__(
         self, writer: ColourWriter | PngSequenceWriter, cutter: FrameCutter, box: Box | None
     ) -> None:
@@ -351,7 +351,7 @@ class CutOutWriter:
 def opened_background(
     background: Background | None, clip_start_s: float
 ) -> Iterator[DrawBackground | None]:
-    """Open the background, None if transparent; a background video begins with the clip."""
+    """Open the background; None is transparent. A background video begins with the clip."""
     if background is None:
         yield None
     elif background.kind is BackgroundKind.COLOUR:

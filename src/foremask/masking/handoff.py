@@ -1,4 +1,4 @@
-"""Writes a clip's frames and rough masks into the folders that matting tools on a GPU read."""
+"""Writes a clip's frames and rough masks as the folders that matting tools on a GPU read."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -28,10 +28,11 @@ _FIRST_IS_EMPTY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """Where a tool expects its files; ``{clip}`` stands for the name of the output folder.
+    """The files that a tool reads; ``{clip}`` stands for the name of the output folder.
 
-    A mask without a number is written for the first frame only. ``soft`` masks have all levels;
-    ``hard`` ones are black and white, since the tools take the faintest grey for the subject.
+    Where a mask's name has no number, only the first frame's mask is written. ``soft`` masks have
+    all levels. ``hard`` masks are black and white, since the tools take the faintest grey for the
+    subject.
     """
 
     frames: str
@@ -57,7 +58,7 @@ def hand_off(
     masker: ImageMasker | None = None,
     refiner: Refiner | None = None,
 ) -> Report:
-    """Make ``target`` the folder that ``tool`` reads: PNGs of 8 bits, upright, numbered from 1.
+    """Make ``target`` the folder that ``tool`` reads: upright 8-bit PNGs, numbered from 1.
 
     ``target`` must be new or empty. Its ``frames.csv`` has the times of the frames. Hooks and
     errors are those of `mask_video`. Docs: recipes.md.

@@ -25,8 +25,6 @@ _SMALL_PX: Final = 2048
 
 @dataclass(frozen=True, slots=True)
 class ReducedImage:
-    """A huge frame reduced for the network, so that many can wait in memory."""
-
     width: int
     height: int
     pts: int
@@ -44,10 +42,10 @@ def guidance_of_frames(
     quality: Quality,
     cache: NetworkCache | None = None,
 ) -> Guidance:
-    """The guidance by the hints; ``opened`` opens the clip's frames, and is called once or twice.
+    """Infer the hinted frames; ``opened`` opens the clip's frames, and is called once or twice.
 
-    ``size_px`` are width and height of the upright pictures. Raises FieldInvalid for a hint beyond
-    the end of the clip, and the errors of ``opened``.
+    ``size_px`` is the width and height of the upright pictures. Raises FieldInvalid for a hint
+    beyond the end of the clip, and the errors of ``opened``.
     """
     numbers: dict[int, int] = {}
 
@@ -74,13 +72,12 @@ def guidance_of_frames(
 def guidance_of_frame(
     frame: Frame, hints: Sequence[Hint], network: Network, quality: Quality
 ) -> Guidance:
-    """The guidance by hints that all apply to this frame, whatever moment they name."""
+    """Apply all hints to this frame, whatever moments they name."""
     marks = _marks(dict(enumerate(hints)), (frame.width, frame.height))
     return learn([(frame.pts, shown(frame), marks)], network, TIERS[quality], pts_of)
 
 
 def remarks(guidance: Guidance) -> tuple[str, ...]:
-    """Warnings for the report about hints that contradict each other."""
     return tuple(
         f"hints[{later}] contradicts hints[{earlier}]: the later one counts"
         for each in guidance.frames.values()
@@ -89,12 +86,14 @@ def remarks(guidance: Guidance) -> tuple[str, ...]:
 
 
 def pts_of(image: object) -> int:
-    """The pts of a frame; 0 for an image that has none."""
     return getattr(image, "pts", 0)
 
 
 def shown(frame: Frame) -> Image:
-    """The frame as the network gets it: a huge one reduced to 2048 pixels on its longer side."""
+    """Return the frame as the network gets it.
+
+    Above `HUGE_PIXELS`, it is reduced to 2048 pixels on its longer side.
+    """
     if frame.width * frame.height <= HUGE_PIXELS:
         return frame
     scale = _SMALL_PX / max(frame.width, frame.height)
@@ -121,7 +120,7 @@ def _hinted_frames(
 
 
 def _with_ends(frames: Iterable[Frame]) -> Iterator[tuple[Frame, float, int]]:
-    """Each frame, the time at which it ends, in s from the first frame, and its number."""
+    """Yield each frame, its end in seconds after the first frame, and its number."""
     before: Frame | None = None
     first_s = 0.0
     for frame in frames:
@@ -136,7 +135,7 @@ def _with_ends(frames: Iterable[Frame]) -> Iterator[tuple[Frame, float, int]]:
 
 
 def _marks(hints: Mapping[int, Hint], size_px: tuple[int, int]) -> list[Mark]:
-    """A mark for each point or box, and two for each paint: its white and its black."""
+    """Return a mark for each point or box, and two for each paint: its white and its black."""
     width, height = size_px
     marks = []
     for number, hint in hints.items():

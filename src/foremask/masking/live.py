@@ -34,12 +34,10 @@ type TimedFrame = tuple[Frame, float]
 
 @dataclass(slots=True)
 class LiveReport:
-    """Counts of a live masking; a frame's lag is from its arrival to its mask's writing."""
-
     frames: int = 0
     dropped: int = 0
     seconds: float = 0.0
-    lags_ms: Counter[int] = field(default_factory=Counter)
+    lags_ms: Counter[int] = field(default_factory=Counter)  # from a frame's arrival to its mask
 
     def __str__(self) -> str:
         lags = sorted(self.lags_ms.elements()) or [0]
@@ -54,9 +52,9 @@ class LiveReport:
 class NewestFrames:
     """Reads frames in a thread, drops old ones, and yields the others with their arrival times.
 
-    At most `MOST_UNREAD` frames wait; when another arrives, the oldest is dropped and counted. It
-    yields None while no frame waits. With ``in_time``, frames arrive at the pace of their times,
-    not as fast as they can be read.
+    At most `MOST_UNREAD` frames wait; when another arrives, the oldest is dropped and counted. The
+    iterator yields None while no frame waits. With ``in_time``, frames arrive at the pace of their
+    times instead of as fast as they can be read.
     """
 
     def __init__(self, frames: Iterable[Frame], *, in_time: bool) -> None:
@@ -106,11 +104,11 @@ class NewestFrames:
 
 
 class LiveMasker:
-    """Masks frames without looking at later ones.
+    """Masks each frame without later ones.
 
-    Whenever the network is free, it infers the newest frame. At most `MOST_WAITING` frames wait
-    meanwhile, and get the inferred mask, moved along the optical flow; further frames are dropped,
-    and counted in ``dropped``.
+    Whenever the network is free, it infers the newest frame. Up to `MOST_WAITING` frames wait
+    meanwhile; each of them gets the inferred mask, moved along the optical flow. Further frames are
+    dropped, and counted in ``dropped``.
     """
 
     def __init__(self, network: Network) -> None:
@@ -155,9 +153,9 @@ class LiveMasker:
     def _moved(
         self, waiting: list[tuple[TimedFrame, Flow | None]], answer: Future[Alpha] | None
     ) -> Iterator[tuple[TimedFrame, Alpha]]:
-        """Yield the first frame with the network's mask, the others with it moved along the flow.
+        """Yield the first frame with the network's mask, later ones with the mask moved along.
 
-        Where the previous mask, moved to the first frame, is more certain, it is blended in.
+        The previous mask is blended into the network's mask where it is more certain.
         """
         new = answer.result() if waiting and answer else None
         for frame, flow in waiting:
@@ -194,8 +192,8 @@ def mask_live(
 ) -> None:
     """Write the masks of a stream, or its subject over the background ``behind``, until it ends.
 
-    A file is read at its own frame rate. ``report`` is updated with each frame. Raises ClipRefused,
-    and BrokenPipeError as `LiveWriter`.
+    A file is read at its own frame rate. ``report`` is updated after each frame. Raises
+    ClipRefused, and BrokenPipeError as `LiveWriter` does.
     """
     reader = _opened(source)
     with (

@@ -1,4 +1,4 @@
-"""The network of a masking, and the cache of its results for a later run over the same clip."""
+"""Loads the network of a masking, and keeps the network's results for a later run over the clip."""
 
 import hashlib
 import json
@@ -30,7 +30,6 @@ _SUFFIX: Final = ".cache"
 
 
 def network_for(options: MaskOptions) -> Network:
-    """The loaded network that ``options`` ask for. Raises ModelUnavailable."""
     return network_at(options.model or model_path(), options.device)
 
 
@@ -40,10 +39,10 @@ def opened_cache(
 ) -> Iterator[NetworkCache | None]:
     """Open the cache at ``options.cache``; None where that is None.
 
-    A file holds results of one clip, part, quality, network and version of foremask, of
-    ``options.cache_bytes`` at most; those of any other are ignored and replaced. In a directory,
-    each combination has its own file; above 4 GiB together, the least recently used are removed.
-    Raises FieldInvalid where the file is no cache, and ModelUnavailable.
+    A file holds at most ``options.cache_bytes`` of the results of one clip, part, quality, network
+    and version of foremask; a file with other results is replaced. In a directory, each combination
+    has its own file; above 4 GiB together, the least recently used files are removed. Raises
+    FieldInvalid where the file is no cache, and ModelUnavailable.
     """
     path = options.cache
     if path is None:
@@ -83,7 +82,7 @@ def opened_cache(
 
 
 def _trim(directory: Path) -> None:
-    """Remove the least recently used caches until the rest fits; those in use stay."""
+    """Remove the least recently used caches until the rest fits; caches in use stay."""
     caches = []
     for each in directory.glob(f"*{_SUFFIX}"):
         with suppress(FileNotFoundError):  # another process may remove some meanwhile

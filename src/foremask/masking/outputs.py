@@ -1,4 +1,4 @@
-"""Output files: written under a hidden name, renamed when complete; none is replaced unasked."""
+"""Output files are written under a hidden name, and renamed when complete."""
 
 import errno
 import fcntl
@@ -19,8 +19,8 @@ _NO_HARD_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLI
 def check_output(target: Path, *sources: Path, replace: bool = False) -> None:
     """Raise OutputFailed unless ``target`` may be written.
 
-    It must not be one of ``sources``, nor a hard or symbolic link to one. If it exists, it must be
-    a file, and ``replace`` must be set.
+    It may not be one of ``sources``, nor a link to one. An existing ``target`` must be a file, and
+    is refused without ``replace``.
     """
     for source in sources:
         if is_same_file(target, source):
@@ -49,7 +49,6 @@ def _check_parent(folder: Path) -> None:
 
 
 def is_same_file(one: Path, other: Path) -> bool:
-    """Whether both exist and are one file, through any links."""
     try:
         return one.samefile(other)
     except OSError:
@@ -58,11 +57,11 @@ def is_same_file(one: Path, other: Path) -> bool:
 
 @contextmanager
 def written_whole(target: Path, *, replace: bool = False) -> Iterator[Path]:
-    """A hidden file beside ``target``; it is renamed to ``target`` when the block succeeds.
+    """Yield a hidden path beside ``target``; the file is renamed to ``target`` on success.
 
-    Otherwise it is removed. The next writer of ``target`` removes what killed writers have left.
-    Raises OutputFailed when the file cannot be written, or when ``target`` has been made meanwhile
-    and ``replace`` is not set.
+    After an error it is removed. A killed process leaves it; the next writer of ``target`` removes
+    it. Raises OutputFailed when the file cannot be written, or when another process has made
+    ``target`` meanwhile and ``replace`` is not set.
     """
     part = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
     with _translated(target):
@@ -122,7 +121,6 @@ def _exists(target: Path) -> OutputExists:
 
 
 def check_png(target: Path) -> None:
-    """Raise FieldInvalid unless the name is that of a PNG."""
     if target.suffix.lower() != ".png":
         raise FieldInvalid(f"a PNG is written: let {target.name!r} end in .png", param="target")
 
@@ -132,7 +130,7 @@ def check_directory(
 ) -> None:
     """Raise OutputFailed unless ``target`` may become a directory of files.
 
-    An empty directory may be there already; with ``replace``, also one in which ``ours`` is true of
+    ``target`` must be new or empty. With ``replace``, it may hold files, if ``ours`` is true of
     every file name.
     """
     try:
@@ -155,9 +153,9 @@ def check_directory(
 
 @contextmanager
 def directory_written_whole(target: Path) -> Iterator[Path]:
-    """A hidden directory beside ``target``, renamed to ``target`` when the block succeeds.
+    """Yield a hidden directory beside ``target``; on success it is renamed to ``target``.
 
-    Otherwise it is removed. Files in an existing ``target`` are deleted before the renaming.
+    After an error it is removed. Files in an existing ``target`` are deleted before the renaming.
     """
     target = target.absolute()
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")

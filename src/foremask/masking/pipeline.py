@@ -1,4 +1,4 @@
-"""The one entry to masking: a clip goes in, a mask video comes out, through stages in threads."""
+"""Masks a clip from file to file, in stages that run in threads."""
 
 import threading
 import time
@@ -34,7 +34,7 @@ from foremask.vision.resample import as_alpha
 
 
 class FrameWriter(Protocol):
-    """Writes frames and masks of their size and coded orientation; ``end`` is in seconds."""
+    """Writes frames and masks of equal size and coded orientation; ``end`` is in seconds."""
 
     def write(self, mask: Levels, frame: Frame) -> None: ...
     def finish(self, end: Fraction | None) -> Written: ...
@@ -57,13 +57,14 @@ def mask_video(
 ) -> Report:
     """Write to ``target`` a video in which white is the foreground of ``source``.
 
-    ``on_frame`` is called whenever there is progress, in this thread, and cancels by raising. With
-    a ``span``, ``source`` is what `segments.cut` made for it, and ``target`` becomes a part for
-    `segments.join`. ``masker`` and ``refiner`` replace the network and the refinement of edges.
+    ``on_frame`` is called whenever there is progress, in the caller's thread, and cancels by
+    raising. With a ``span``, ``source`` is what `segments.cut` made for it, and ``target`` becomes
+    a part for `segments.join`. ``masker`` and ``refiner`` replace the network and the refinement of
+    edges.
 
     Raises the errors of `probe` before anything is written, PresetUnsuitable where the preset
     cannot carry the clip, ModelUnavailable without weights, CorruptVideo where the source breaks
-    later, OutputFailed where ``target`` is ``source``, or exists and ``replace`` is not set.
+    later, and OutputFailed where ``target`` is ``source``, or exists and ``replace`` is not set.
     ``target`` appears when it is complete: until then, and after any error, it is unchanged.
     """
     check_output(target, source, replace=replace)
@@ -84,7 +85,7 @@ def run_plan(
     on_frame: OnFrame,
     kind: ResultKind = ResultKind.MASK,
 ) -> Report:
-    """Mask the clip of ``plan`` with all ``writers``; the report is of the first one's file."""
+    """Mask the clip of ``plan`` with all ``writers``; the report is of the first writer's file."""
     with _Stages(plan, on_frame) as stages:
         masked_frames = stages.masked_frames()
         started = time.thread_time()
@@ -102,7 +103,7 @@ def run_plan(
 
 
 class _Stages:
-    """Decodes, infers and refines in threads of their own; leaving the block ends them all."""
+    """Decodes, infers and refines in one thread each; leaving the block ends the threads."""
 
     def __init__(self, plan: MaskingPlan, on_frame: OnFrame) -> None:
         self._plan = plan
@@ -126,14 +127,14 @@ class _Stages:
 
     @property
     def end(self) -> Fraction | None:
-        """When the last frame to write ends, in seconds; known when all frames are read."""
+        """The time in seconds at which the last written frame ends; known when all are read."""
         span = self._plan.span
         if span is None or span.end_pts is None:
             return self.reader.end
         return span.end_pts * self.reader.time_base
 
     def masked_frames(self) -> Iterator[tuple[Frame, Levels]]:
-        """Each frame of the span with its mask, in full size and coded orientation, in order."""
+        """Yield each frame of the span with its mask, in full size and coded orientation."""
         plan, ahead = self._plan, queue_frames(self._plan.clip)
         analysed, frames = self._decoded()
         counted = self.progress.counting(analysed)
@@ -144,7 +145,6 @@ class _Stages:
         return self._ahead(refined, min(2, ahead), "refine", self.progress.report)
 
     def _decoded(self) -> tuple[Iterator[Frame], Iterator[Frame]]:
-        """Two iterators over the decoded frames: for the network, and to pair with the masks."""
         analysed = self._around_span(self.reader)
         if self._plan.decodes_once:
             size = max(1, WINDOW_BYTES // frame_bytes(self._plan.clip))
@@ -158,7 +158,7 @@ class _Stages:
         return VideoReader(self._plan.source, self._plan.options.excerpt)
 
     def _around_span(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """The frames that the span shows to the masker; later ones are not decoded."""
+        """Yield the frames that the span gives to the masker; later ones are not decoded."""
         span = self._plan.span
         for frame in frames:
             if span is None or span.shows(frame.pts):

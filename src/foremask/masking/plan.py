@@ -54,8 +54,8 @@ def refine_edges(
 ) -> Iterator[tuple[Frame, Levels]]:
     """The standard `Refiner`: move outlines to the colour edges, then refine them at full size.
 
-    ``ahead_frames`` is that of `resolve_outlines`. ``behind`` is filled, by frame index, with the
-    background behind soft edges.
+    ``ahead_frames`` is that of `resolve_outlines`. For each frame, by its index, ``behind`` gets
+    the background behind the soft edges.
     """
     for frame, alpha, backdrop in resolve_outlines(pairs, ahead_frames):
         if behind is not None and backdrop is not None:
@@ -92,7 +92,7 @@ class MaskingPlan:
 
 
 def checked_clip(source: Path, options: MaskOptions) -> Clip:
-    """Probe ``source`` and check it against the limits and the preset.
+    """Probe ``source`` and check it against the limits, the preset and the hints.
 
     Raises the errors of `probe`, PresetUnsuitable, and FieldInvalid for an invalid hint.
     """
@@ -151,7 +151,6 @@ def opened_plan(
 
 
 def _shortened(clip: Clip, excerpt: Excerpt) -> Clip:
-    """The clip with the length of its excerpt, where the header declares a length."""
     ends_s = [end for end in (clip.duration_s, excerpt.end_s) if end is not None]
     duration_s = max(0.0, min(ends_s) - excerpt.start_s) if ends_s else None
     return replace(clip, frames=None, duration_s=duration_s)
@@ -166,12 +165,12 @@ def _frames_can_wait(clip: Clip, quality: Quality) -> bool:
 
 
 def queue_frames(clip: Clip) -> int:
-    """How many frames may wait between two stages: 4, fewer above 1080p."""
+    """Return how many frames may wait between two stages: 4, or fewer above 1080p."""
     return max(1, min(4, _QUEUE_BYTES // frame_bytes(clip)))
 
 
 def ahead_frames(bytes_per_frame: int, quality: Quality) -> int | None:
-    """How many later frames a backdrop is estimated from; None where none is estimated."""
+    """Return how many later frames a backdrop is estimated from; None where none is estimated."""
     if not TIERS[quality].uses_backdrop:
         return None
     return min(BACKDROP_REACH_FRAMES, _AHEAD_BYTES // bytes_per_frame)

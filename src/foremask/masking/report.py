@@ -1,4 +1,4 @@
-"""Progress of a masking while it runs, and its report when it is done."""
+"""Measures the progress of a masking while it runs, and reports on it when it is done."""
 
 import threading
 import time
@@ -27,12 +27,11 @@ EXPECTED_FRAMES: Final = 6  # weight of the expected pace, in measured frames
 class Progress:
     """How far a masking is.
 
-    ``frames_done`` is the work done, in frames: inference, decision and writing each make a part of
-    a frame. ``frames_total`` is the header's number of frames, or an estimate until
-    ``total_is_known``; None where there is neither. ``left_s`` is estimated from the seconds that
-    each stage has taken, with its usual share of the time for a stage that has not begun; None
-    before that is possible. ``newest`` is the network's mask of the last frame that it has
-    inferred: upright, small and not decided yet; do not change it.
+    ``frames_done`` is the work done, in frames; inference, decision and writing are each a part of
+    a frame's work. ``frames_total`` is the number of frames in the header, or an estimate while
+    ``total_is_known`` is False; None where there is neither. ``left_s`` is the estimated time left
+    in seconds, None while it cannot be estimated. ``newest`` is the network's mask of the frame
+    that it inferred last: upright, small, and not the final mask; do not change it.
     """
 
     frames_done: int
@@ -47,18 +46,15 @@ OnFrame = Callable[[Progress], object]
 
 @dataclass(slots=True)
 class Stage:
-    """The number of frames that a stage has finished, and the seconds that they took."""
-
     frames: float = 0
     spent_s: float = 0.0
 
     @property
     def pace_s(self) -> float:
-        """Seconds a frame; 0 before any is measured."""
         return self.spent_s / self.frames if self.frames else 0.0
 
     def left_s(self, total: int, expected_s: float | None) -> float | None:
-        """Seconds for the rest of ``total`` frames, by expected and measured pace; None without."""
+        """Seconds for the rest of ``total`` frames; None without an expected or measured pace."""
         if self.frames >= total:
             return 0.0
         pace_s = self.pace_s
@@ -71,10 +67,10 @@ class Stage:
 class Work:
     """The progress of inference, decision and writing, timed by one clock.
 
-    The time between two events is added to the later event's stage, so that the seconds of the
-    stages add up to those of the run though stages overlap. The time before the first event is not
-    counted. ``anchors_per_frame`` is the quality's limit, None where a masker has no anchors;
-    ``asks`` is False where the network's results are in the cache, and take no time.
+    The time between two events is added to the later event's stage, so that the stages' seconds add
+    up to those of the run, though stages overlap. Time before the first event is not counted.
+    ``anchors_per_frame`` is the quality's limit, None where a masker has no anchors. ``asks`` is
+    False where the cache has the network's results, so that inference takes no time.
     """
 
     anchors_per_frame: float | None = None
@@ -116,7 +112,7 @@ class Work:
             self._at_s = now_s
 
     def done(self, read: int) -> float:
-        """The work that is done, in frames, once ``read`` frames are read."""
+        """The work done, in frames, when ``read`` frames are read."""
         if self.anchors_per_frame is None:
             return (1 - WRITTEN_SHARE) * read + WRITTEN_SHARE * self.written.frames
         stages = self.asked, self.decided, self.written
@@ -145,8 +141,6 @@ class Work:
 
 @dataclass(slots=True)
 class ProgressCounter:
-    """Counts the frames that are read and written, and reports when more work is done."""
-
     clip: Clip
     span: Span | None
     on_frame: OnFrame
@@ -157,19 +151,16 @@ class ProgressCounter:
     ended: bool = False
 
     def counting(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Pass ``frames`` on; those of the span are counted."""
         for frame in frames:
             self.read += self.span is None or self.span.holds(frame.pts)
             yield frame
         self.ended = True
 
     def wrote(self) -> None:
-        """Count a frame whose mask is written, and report."""
         self.work.write()
         self.report()
 
     def report(self) -> None:
-        """Call ``on_frame`` if work has been done since the last time."""
         total = self.read if self.ended else self.clip.expected_frames
         is_known = self.ended or self.clip.frames is not None
         done = int(self.work.done(self.read) + 1e-6)
@@ -185,8 +176,6 @@ class ProgressCounter:
 
 @dataclass(slots=True)
 class Statistics:
-    """Running sums over the masks."""
-
     frames: int = 0
     coverage: float = 0.0
     flicker: float = 0.0
@@ -213,7 +202,6 @@ def report_of(
     cpu_s: dict[str, float],
     kind: ResultKind = ResultKind.MASK,
 ) -> Report:
-    """The report of a finished masking; ``warnings`` are those of the reader."""
     all_warnings = (*clip.warnings, *warnings, *written.sound_warnings, *_hdr_warning(clip, kind))
     return Report(
         frames_in=statistics.frames,

@@ -36,7 +36,7 @@ PICTURE_SUFFIX: Final = ".png"
 
 
 class OnePicture:
-    """A `Network` for one picture, which infers each crop, mirroring and size of it once."""
+    """A `Network` for one picture: it infers each crop, mirroring and size of the picture once."""
 
     def __init__(self, frame: Frame, network: Network) -> None:
         self.frame, self._network = frame, network
@@ -62,7 +62,7 @@ class OnePicture:
 
 
 def mask_frame(frame: Frame, options: MaskOptions, picture: OnePicture | None = None) -> Levels:
-    """The upright mask of a single frame; all hints apply to it.
+    """Return the upright mask of a single frame; all hints apply to it.
 
     ``picture`` holds earlier inferences of this frame. Raises ModelUnavailable.
     """
@@ -82,9 +82,9 @@ _LAST: Final[dict[tuple[str, str], OnePicture]] = {}
 
 
 def last_picture(file: bytes, options: MaskOptions) -> OnePicture:
-    """The picture of ``file``, with its inferences if the last call had the same file and options.
+    """Return the picture of ``file``; the picture of the last call is kept.
 
-    Raises CorruptVideo where ``file`` is no picture, ResolutionTooLarge over 33 megapixels, and
+    Raises CorruptVideo where ``file`` is no picture, ResolutionTooLarge above 33 megapixels, and
     ModelUnavailable.
     """
     digest = hashlib.blake2b(file).hexdigest()
@@ -108,8 +108,8 @@ def mask_picture(
 ) -> Report:
     """Write to ``target`` a PNG in which white is the foreground of the picture ``source``.
 
-    The source's orientation tag is applied. Raises CorruptVideo where ``source`` is no
-    picture, ModelUnavailable, and OutputFailed as `mask_video`.
+    The source's orientation tag is applied. Raises CorruptVideo where ``source`` is no picture,
+    ModelUnavailable, and OutputFailed as `mask_video` does.
     """
     check_output(target, source, replace=replace)
     started = time.thread_time()
@@ -128,9 +128,9 @@ def cut_out_picture(
 ) -> Report:
     """Write the subject of the picture ``source`` to ``target``, a PNG.
 
-    It has straight alpha, or no alpha where there is a background. With ``mask``, a picture of the
-    same size, the network is not run. Raises what `mask_picture` raises, FieldInvalid for
-    another ending than .png, and PromiseBroken where ``mask`` has another size.
+    The PNG has straight alpha, or no alpha where there is a background. With ``mask``, a picture of
+    the same size, the network is not run. Raises what `mask_picture` raises, FieldInvalid where
+    ``target`` does not end in .png, and PromiseBroken where ``mask`` has another size.
     """
     check_png(target)
     check_output(target, *filter(None, (source, mask)), replace=replace)
@@ -151,7 +151,6 @@ def cut_out_picture(
 def cut_out_frame(
     frame: Frame, options: CutOutOptions, levels: Levels, *, deep: bool = False
 ) -> tuple[Rgb | DeepRgb, Levels | None]:
-    """Cut one frame out by its mask ``levels``; returns what `FrameCutter.cut` returns."""
     with opened_background(options.background, 0.0) as drawn:
         return FrameCutter(options.mask.matte, drawn, deep=deep).cut(levels, frame)
 

@@ -53,8 +53,6 @@ class Thing(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(slots=True)
 class _ThingTrack:
-    """A thing while it is tracked: its boxes so far, and the best hint on it."""
-
     boxes: list[ThingBox] = field(default_factory=list)
     area: int = 0  # in grid cells, over all frames
     inside: int = 0  # of ``area``, in the mask
@@ -64,8 +62,6 @@ class _ThingTrack:
 
 @dataclass(slots=True)
 class _Found:
-    """All things so far; ``follower`` keeps the places of those in the last window only."""
-
     size: tuple[int, int]  # width and height of the upright picture
     follower: Follower = field(default_factory=Follower)
     tracks: dict[int, _ThingTrack] = field(default_factory=dict)
@@ -110,7 +106,7 @@ class _Found:
 
 
 def things_of(source: Path, options: MaskOptions) -> list[Thing]:
-    """The things in the clip, the largest first. The clip is masked, but no mask is written.
+    """Return the things in the clip, the largest first. The clip is masked, but no mask is written.
 
     Raises what `mask_video` raises before it writes.
     """
@@ -130,9 +126,9 @@ def things_of(source: Path, options: MaskOptions) -> list[Thing]:
 def masks_of_things(
     source: Path, things: list[Thing], folder: Path, options: MaskOptions, *, replace: bool = False
 ) -> list[Path]:
-    """Write a mask video for each thing, ``thing-3.mp4``; the network runs once for all.
+    """Write a mask video for each thing, as ``thing-3.mp4``; the network runs once for all.
 
-    Raises OutputFailed as `mask_video`.
+    Raises OutputFailed as `mask_video` does.
     """
     targets = [folder / f"thing-{thing.number}{options.preset.suffix}" for thing in things]
     try:
@@ -158,9 +154,9 @@ def masks_of_things(
 def things_picture(
     source: Path, things: list[Thing], target: Path, *, replace: bool = False
 ) -> None:
-    """Write a PNG of the frames on which things are largest, each in a box with its number.
+    """Write a PNG of the frames on which things are largest, each thing in a box with its number.
 
-    A number in brackets is a thing that is not in the mask.
+    The number of a thing that is not in the mask is in brackets.
     """
     check_output(target, source, replace=replace)
     wanted = {thing.hint.frame or 0 for thing in things[:MOST_ROWS]}
@@ -195,7 +191,7 @@ def _drawn(rgb: Rgb, things: list[Thing], frame: int, scale: float) -> Rgb:
 
 
 def _listed(found: _Found) -> list[Thing]:
-    """The things on enough frames, the largest total area first, numbered in this order."""
+    """Number the things on `LEAST_ANCHORS` frames or more, the largest total area first."""
     least = min(LEAST_ANCHORS, found.frames)
     lasting = [track for track in found.tracks.values() if len(track.boxes) >= least]
     order = sorted(lasting, key=lambda track: -track.area)

@@ -26,7 +26,7 @@ COLOURS = (
 
 
 class LabelledBox(NamedTuple):
-    """A rectangle in pixels; boxes with the same ``number`` are drawn in the same colour."""
+    """A rectangle in pixels; boxes with the same ``number`` have the same colour."""
 
     left: int
     top: int
@@ -37,7 +37,6 @@ class LabelledBox(NamedTuple):
 
 
 def boxed(rgb: Rgb, boxes: Sequence[LabelledBox]) -> Rgb:
-    """The picture with labelled boxes drawn on it."""
     picture = rgb.copy()
     for left, top, right, bottom, label, number in boxes:
         colour = COLOURS[(number - 1) % len(COLOURS)]
@@ -49,13 +48,11 @@ def boxed(rgb: Rgb, boxes: Sequence[LabelledBox]) -> Rgb:
 
 
 def overlay(rgb: Rgb, alpha: Alpha) -> Rgb:
-    """The picture with its foreground tinted."""
     weight = (0.5 * alpha)[..., None]
     return np.asarray(np.rint(rgb * (1 - weight) + np.array(TINT) * weight), np.uint8)
 
 
 def cut_out(rgb: Rgb, alpha: Alpha) -> Rgb:
-    """The foreground on a checkerboard."""
     rows, columns = alpha.shape
     y, x = np.mgrid[:rows, :columns] // CHECKER_PX
     board = np.where((x + y) % 2 == 0, *CHECKER)[..., None]
@@ -63,7 +60,6 @@ def cut_out(rgb: Rgb, alpha: Alpha) -> Rgb:
 
 
 def row_of(rgb: Rgb, mask: Rgb) -> Rgb:
-    """Source, mask, overlay and cut-out of one frame, from left to right."""
     alpha = resized(mask[..., 1], rgb.shape[1], rgb.shape[0]) / np.float32(255)
     cells = [rgb, mask, overlay(rgb, alpha), cut_out(rgb, alpha)]
     gap = np.full((rgb.shape[0], GAP_PX, 3), 255, np.uint8)
@@ -71,20 +67,17 @@ def row_of(rgb: Rgb, mask: Rgb) -> Rgb:
 
 
 def stacked(rows: list[Rgb]) -> Rgb:
-    """Stack rows of the same size from top to bottom."""
     gap = np.full((GAP_PX, rows[0].shape[1], 3), 255, np.uint8)
     return np.vstack([part for row in rows for part in (row, gap)][:-1])
 
 
 def as_png(picture: Rgb | Levels) -> bytes:
-    """A picture as a PNG file; a mask has one channel."""
     bgr = picture if picture.ndim == 2 else cv2.cvtColor(picture, cv2.COLOR_RGB2BGR)
     _, encoded = cv2.imencode(".png", bgr)
     return encoded.tobytes()
 
 
 def small_png(alpha: Alpha, most_px: int) -> bytes:
-    """A mask as a one-channel PNG file, shrunk so that no side is longer than ``most_px``."""
     rows, columns = alpha.shape
     scale = min(1.0, most_px / max(rows, columns))
     small = resized(alpha, max(1, round(columns * scale)), max(1, round(rows * scale)))

@@ -10,8 +10,6 @@ from foremask.types import Image, Rgb
 
 @dataclass(frozen=True, slots=True)
 class ArrayImage:
-    """An array as an `Image`."""
-
     pixels: Rgb
 
     @property
@@ -23,7 +21,6 @@ class ArrayImage:
         return int(self.pixels.shape[0])
 
     def rgb(self, width: int, height: int) -> Rgb:
-        """Resampled by area when it shrinks and linearly when it grows."""
         if (width, height) == (self.width, self.height):
             return self.pixels
         shrinks = width <= self.width and height <= self.height
@@ -33,8 +30,6 @@ class ArrayImage:
 
 @dataclass(frozen=True, slots=True)
 class MirroredImage:
-    """Another picture with left and right exchanged."""
-
     image: Image
 
     @property
@@ -61,7 +56,7 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Cropped:
-    """A part of another image; that image is resampled no larger than needed."""
+    """The part of another image in ``box``; the other image is resampled no larger than needed."""
 
     image: Image
     box: Box

@@ -1,4 +1,4 @@
-"""Runs pipeline stages in threads, and tees a stream to two threads, with bounded queues."""
+"""Runs pipeline stages in threads, with bounded queues between them."""
 
 import queue
 import threading
@@ -7,16 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 
-class _End:
-    """Marks the end of a queue."""
+class _End: ...
 
 
 class StoppedError(Exception):
     """Raised in a reader whose stage was stopped, and in a tee whose other reader has stopped."""
 
 
-def do_nothing() -> None:
-    """Do nothing while a reader waits."""
+def do_nothing() -> None: ...
 
 
 @contextmanager
@@ -32,7 +30,7 @@ def prefetch[T](
 
     ``meanwhile`` is called about ten times a second while the reader waits. Setting ``stop`` ends
     the stage; leaving the block sets it and waits for the thread. ``costs[stage]`` gets the
-    processor time of this thread in seconds, without that of threads that ``items`` starts.
+    processor time of the thread in seconds, without that of threads that ``items`` starts.
     """
     stop = stop or threading.Event()
     ready, begun = _Queue[T](size, stop), threading.Event()
@@ -67,7 +65,7 @@ def prefetch[T](
 def _start(thread: threading.Thread, begun: threading.Event) -> None:
     """Start ``thread``, and wait until it has set ``begun``, even if Ctrl-C interrupts the start.
 
-    The thread runs in that case too, and has to be joined before its input is closed.
+    After Ctrl-C too, the thread must be joined before its input is closed.
     """
     try:
         thread.start()
@@ -82,8 +80,8 @@ def _start(thread: threading.Thread, begun: threading.Event) -> None:
 def tee[T](items: Iterable[T], stop: threading.Event, size: int) -> tuple[Iterator[T], Iterator[T]]:
     """Give the items to two threads: the second iterator yields what the first has yielded.
 
-    The first is at most ``size`` items ahead, and then waits for the second. When the first ends
-    or fails, the second ends after the items read so far; setting ``stop`` ends both.
+    The first iterator is at most ``size`` items ahead, and then waits for the second. When the
+    first ends or fails, the second ends after the items read so far; setting ``stop`` ends both.
     """
     waiting = _Queue[T](size, stop)
 

@@ -1,4 +1,4 @@
-"""Recovers the background behind the subject from nearby frames, by the camera's motion."""
+"""Recovers the background behind the subject from nearby frames that show it."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -53,8 +53,6 @@ class _Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class Backdrop:
-    """A frame and its neighbours, from which its background is taken."""
-
     views: Sequence[_Neighbour]
     here: int
 
@@ -63,7 +61,7 @@ class Backdrop:
         return self.views[self.here].rgb
 
     def background(self, cells: Cells) -> FoundBackground:
-        """The background at ``cells``, from the nearest frame that shows it and fits."""
+        """Return the background at ``cells``, from the nearest frame that shows it and fits."""
         count = len(cells[0])
         colour = np.zeros((count, 3), np.float32)
         variance = np.zeros(count, np.float32)
@@ -87,7 +85,7 @@ class Backdrop:
         return FoundBackground(colour, variance, known)
 
     def _neighbours(self) -> Iterator[tuple[_Neighbour, Homography]]:
-        """Neighbouring frames, the nearest first, as far as the camera's motion is known."""
+        """Yield neighbouring frames, the nearest first, as far as the camera's motion is known."""
         back, ahead = np.eye(3), np.eye(3)
         ends = {-1: False, 1: False}
         for distance in range(1, 1 + BACKDROP_REACH_FRAMES):
@@ -109,12 +107,12 @@ class Backdrop:
 def with_backdrops[P: Image](
     pairs: Iterable[tuple[P, Alpha]], ahead_frames: int = BACKDROP_REACH_FRAMES
 ) -> Iterator[tuple[P, Alpha, Backdrop]]:
-    """Each picture and its upright mask, in order, with its backdrop; reads ``ahead_frames`` ahead.
+    """Yield each picture, its upright mask and its backdrop, in order; read ``ahead_frames`` ahead.
 
-    Frames beyond a cut, or beyond one with unknown camera motion, are not used. The motion is a
-    homography: exact if the camera turns and zooms, or moves in front of a plane. It is fitted
-    by RANSAC (Fischler and Bolles, 1981) to corners of the background, which are followed from
-    frame to frame (Lucas and Kanade, IJCAI 1981).
+    Frames beyond a cut, or beyond a frame with unknown camera motion, are not used. The motion is a
+    homography: exact if the camera turns and zooms, or moves in front of a plane. It is fitted by
+    RANSAC (Fischler and Bolles, 1981) to corners of the background, which are tracked from frame to
+    frame (Lucas and Kanade, IJCAI 1981).
     """
     views: deque[_Neighbour] = deque(maxlen=BACKDROP_REACH_FRAMES + 1 + ahead_frames)
     waiting: deque[tuple[P, Alpha]] = deque()
@@ -165,7 +163,7 @@ def _background_homography(here: Luma, hidden: NDArray[np.uint8], there: Luma) -
 def _visible_in(
     view: _Neighbour, homography: Homography, columns: NDArray[np.intp], rows: NDArray[np.intp]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-    """Where this frame's cells are in ``view``, and whether ``view`` shows background there."""
+    """Return the cells' places in ``view``, and whether ``view`` shows background there."""
     moved = homography @ np.stack([columns, rows, np.ones_like(rows)])
     x, y = (moved[axis] / moved[2] for axis in (0, 1))
     height, width = view.grey.shape
@@ -176,10 +174,7 @@ def _visible_in(
 
 
 def _residual(here: _Neighbour, there: _Neighbour, homography: Homography) -> float:
-    """Mean squared difference of the background that both frames show; infinite if there is none.
-
-    ``there`` is warped to ``here``.
-    """
+    """Mean squared difference of the background that both frames show; inf if there is none."""
     step = np.diag([SAMPLE_CELLS, SAMPLE_CELLS, 1.0])
     colours_here = here.rgb[::SAMPLE_CELLS, ::SAMPLE_CELLS]
     size = colours_here.shape[1::-1]
@@ -195,7 +190,7 @@ def _residual(here: _Neighbour, there: _Neighbour, homography: Homography) -> fl
 
 
 def sampled(plane: NDArray[Any], x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float32]:
-    """``plane`` sampled linearly at x, y; outside of it, the nearest pixel of its border."""
+    """Sample ``plane`` linearly at x, y; outside of it, take the nearest pixel of its border."""
     at_x, at_y = x.astype(np.float32), y.astype(np.float32)
     found = np.empty((len(x), plane.shape[2]), np.float32)
     for start in range(0, len(x), REMAP_MAX_COLUMNS):

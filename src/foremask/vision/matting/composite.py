@@ -19,10 +19,10 @@ def over(colours: Rgb, background: Rgb, levels: Levels) -> Rgb:
 
 
 def deepened(colours: Rgb, picture: Rgb, deep: DeepRgb, share: Levels) -> DeepRgb:
-    """``colours`` in 16 bits, with the finer steps of ``deep``, the 16-bit form of ``picture``.
+    """Return ``colours`` in 16 bits, with the finer steps of ``deep``, the 16-bit ``picture``.
 
-    ``colours`` were made from ``picture``, with the weight ``share``, 0 to 255. Where it is 255,
-    the result is ``deep`` itself.
+    ``share`` is the weight of ``picture`` in ``colours``, 0 to 255. Where it is 255, the result is
+    ``deep`` itself.
     """
     finer = deep.astype(np.float32) - np.float32(257) * picture
     finer *= (share * np.float32(1 / 255))[..., None]
@@ -31,7 +31,7 @@ def deepened(colours: Rgb, picture: Rgb, deep: DeepRgb, share: Levels) -> DeepRg
 
 
 def covering(picture: Rgb, width: int, height: int) -> Rgb:
-    """The middle of ``picture``, scaled until it covers ``width`` by ``height``."""
+    """Return the middle of ``picture``, scaled until it covers ``width`` by ``height``."""
     rows, columns = picture.shape[:2]
     scale = max(width / columns, height / rows)
     shown_columns = max(1, min(columns, round(width / scale)))
@@ -43,7 +43,7 @@ def covering(picture: Rgb, width: int, height: int) -> Rgb:
 
 
 def blurred_background(picture: Rgb, levels: Levels, radius_px: float) -> Rgb:
-    """Blur ``picture``, leaving out its subject, whose colours would form a halo."""
+    """Blur ``picture`` without its subject, whose colours would form a halo."""
     height, width = levels.shape
     size = (max(1, width // _BLUR_GRID), max(1, height // _BLUR_GRID))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], 3)
@@ -59,5 +59,4 @@ def blurred_background(picture: Rgb, levels: Levels, radius_px: float) -> Rgb:
 
 
 def dimmed(picture: Rgb, brightness: float) -> Rgb:
-    """``picture`` with its brightness multiplied by ``brightness``, 0 to 1."""
     return np.asarray(cv2.convertScaleAbs(picture, alpha=brightness), np.uint8)

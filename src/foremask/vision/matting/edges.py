@@ -17,13 +17,13 @@ MAX_STRIP_PX = 4_000_000
 
 
 def refine(alpha: Alpha, luma: Luma) -> Levels:
-    """Levels at the size of ``luma`` from ``alpha`` on a smaller grid, in the same orientation.
+    """Enlarge ``alpha`` to the size of ``luma``, along the edges of ``luma``.
 
-    Method: where luma and alpha change together on the small grid, the luma's detail at full size
-    is transferred: mask = alpha + a * (luma - luma of the small grid), with the slope a of the
-    guided filter (He and Sun, 2015, arXiv:1505.00996). Unlike the filter itself this never blurs
-    the alpha, and where the alpha is constant it stays so, whatever the texture. Needs memory for
-    one strip beside the result.
+    Both have the same orientation. Method: where luma and alpha change together on the small grid,
+    the luma's detail at full size is transferred: mask = alpha + a * (luma - luma of the small
+    grid), with the slope a of the guided filter (He and Sun, 2015, arXiv:1505.00996). Unlike the
+    filter, this never blurs the alpha; where the alpha is constant it stays constant, whatever the
+    texture.
     """
     height, width = luma.shape
     rows, columns = alpha.shape
@@ -55,7 +55,7 @@ def _slope(alpha: Alpha, guide: Alpha) -> Alpha:
 def _strips(
     slope: Alpha, offset: Alpha, height: int, width: int
 ) -> Iterator[tuple[slice, Alpha, Alpha]]:
-    """Yield strips: a range of the frame's rows, and both planes enlarged linearly to it.
+    """Yield a range of the frame's rows, and both planes enlarged linearly to it.
 
     A strip ends where a row of cells and a row of pixels end together. In a huge frame of an odd
     height such strips would be too large; its strips end up to half a pixel from the cells' edge.

@@ -30,7 +30,7 @@ MARGIN_PX: Final = 64  # around the subject: the background is estimated from th
 
 @cache
 def _weights(surest: int) -> Levels:
-    """The weight of each level as foreground, as a table; ``surest`` is the highest level."""
+    """Return a table of each level's weight as foreground; ``surest`` is the highest level."""
     share = np.minimum(np.arange(256) / max(1, surest), 1)
     return np.rint(255 * share**SURENESS).astype(np.uint8)
 
@@ -44,7 +44,7 @@ class Behind:
 
 
 def behind_edges(alpha: Alpha, backdrop: Backdrop) -> Behind:
-    """The background that other frames show at and beside the soft cells of ``alpha``."""
+    """Return the background that other frames show at and beside the soft cells of ``alpha``."""
     soft = ((alpha > SOFT_ALPHA) & (alpha < 1 - SOFT_ALPHA)).astype(np.uint8)
     cells = np.nonzero(cv2.dilate(soft, np.ones((3, 3), np.uint8)))
     found = backdrop.background(cells)
@@ -56,11 +56,11 @@ def behind_edges(alpha: Alpha, backdrop: Backdrop) -> Behind:
 
 
 def foreground_colours(rgb: Rgb, levels: Levels, behind: Behind | None = None) -> Rgb:
-    """The colours of the foreground of ``rgb``, whose alpha is ``levels``; a new array.
+    """Estimate the colours of the foreground of ``rgb``, whose alpha is ``levels``.
 
     Where alpha is 1 they are the picture's own. Where it is between 0 and 1, they and a likely
     background mix to the picture. Where it is 0 they continue the nearest foreground smoothly, and
-    are black far from it: nothing of the background is left in them.
+    are black far from it.
 
     Method: Germer et al., "Fast Multi-Level Foreground Estimation" (ICPR 2020), with four changes.
     Colours spread from sure pixels outwards, by push and pull over a pyramid. Foreground and
@@ -84,7 +84,6 @@ def foreground_colours(rgb: Rgb, levels: Levels, behind: Behind | None = None) -
 def _solve_before(
     behind: Behind, rgb: Rgb, levels: Levels, box: tuple[slice, slice], target: Rgb
 ) -> None:
-    """Change ``target`` where alpha is soft, which is within ``box``, and ``behind`` is known."""
     height, width = levels.shape
     rows, columns = np.nonzero(cv2.inRange(np.ascontiguousarray(levels[box]), 1, 254))
     rows, columns = rows + box[0].start, columns + box[1].start
@@ -98,7 +97,7 @@ def _solve_before(
 
 
 def _with_margin(start: int, length: int, whole: int) -> slice:
-    """The range with a margin, aligned to `ALIGN_PX`: OpenCV shrinks such sizes quickly."""
+    """Add a margin, and align the range to `ALIGN_PX`: OpenCV shrinks such sizes quickly."""
     first = max(0, start - MARGIN_PX) // ALIGN_PX * ALIGN_PX
     last = min(whole, -(-(start + length + MARGIN_PX) // ALIGN_PX) * ALIGN_PX)
     return slice(first, last)
@@ -163,13 +162,13 @@ def _small_sides(rgb: Rgb, levels: Levels) -> tuple[Colours, Colours]:
 
 
 def _shrunk(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """Shrunk by area; keeps an axis of length 1, which OpenCV drops."""
+    """Shrink by area, and keep an axis of length 1, which OpenCV drops."""
     shrunk = cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
     return shrunk.reshape(size[1], size[0], *plane.shape[2:])
 
 
 def _spread(picture: NDArray[Any], weight: NDArray[Any], size: tuple[int, int]) -> Colours:
-    """The weighted mean colour of each cell or, if its weight is small, of its surroundings."""
+    """Return the weighted mean colour of each cell; a small weight adds the cell's surroundings."""
     sums = cv2.multiply(picture, cv2.merge([weight] * 3), dtype=cv2.CV_16U)
     pyramid = [tuple(_shrunk(each, size).astype(np.float32) for each in (sums, weight))]
     while max(size) > 1:

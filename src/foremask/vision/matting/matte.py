@@ -13,12 +13,11 @@ _WHITE: Final = 255
 
 
 def inverted(levels: Levels) -> Levels:
-    """Exchange foreground and background."""
     return np.asarray(cv2.bitwise_not(levels), np.uint8)
 
 
 def adjusted(levels: Levels, matte: Matte) -> Levels:
-    """Apply the fields of ``matte``, in order, to ``levels``: all but ``despill``."""
+    """Apply all fields of ``matte`` but ``despill``, in their order."""
     if matte.invert:
         levels = inverted(levels)
     if (matte.black, matte.white, matte.gamma) != (0.0, 1.0, 1.0):
@@ -39,7 +38,7 @@ def with_points(levels: Levels, black: float, white: float, gamma: float) -> Lev
 
 
 def without_small_parts(levels: Levels, min_part_px: int) -> Levels:
-    """Connected parts whose alpha sums to less than ``min_part_px`` pixels become background."""
+    """Remove connected parts whose alpha sums to less than ``min_part_px`` pixels."""
     count, found = cv2.connectedComponents(cv2.inRange(levels, 1, 255))
     if count == 1:
         return levels
@@ -53,8 +52,8 @@ def without_small_parts(levels: Levels, min_part_px: int) -> Levels:
 def grown(levels: Levels, grow_px: float) -> Levels:
     """Move the outline outwards by ``grow_px``, or inwards if that is negative.
 
-    A soft edge keeps its softness. Each pixel takes the greatest alpha within a disc of
-    that radius. For a fractional radius, the results of the two nearest whole ones are blended.
+    Each pixel takes the greatest alpha within a disc of that radius, so that a soft edge stays
+    soft. For a fractional radius, the results of the two nearest whole radii are blended.
     """
     if grow_px < 0:
         return inverted(grown(inverted(levels), -grow_px))

@@ -1,4 +1,4 @@
-"""Decides the undecided edge of a mask by the colours on both sides of it."""
+"""Decides soft cells of a mask's edge by the colours on both sides of the edge."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ def resolve_outlines[P: Image](
 ) -> Iterator[tuple[P, Alpha, Backdrop | None]]:
     """Apply `resolve_outline` to each alpha, in order, and yield the backdrop that it used.
 
-    A backdrop is made from ``ahead_frames`` later frames too; with None there is no backdrop.
+    A backdrop also uses ``ahead_frames`` later frames; with None there is no backdrop.
     """
     if ahead_frames is None:
         for image, alpha in pairs:
@@ -42,12 +42,12 @@ def resolve_outlines[P: Image](
 def resolve_outline(alpha: Alpha, image: Image, backdrop: Backdrop | None = None) -> Alpha:
     """Set undecided cells of ``alpha`` by their colour, a mix of foreground and background nearby.
 
-    With F and B the mean colours of the sure cells around it, a cell of colour I has alpha
-    (I - B)(F - B) / |F - B|², clipped: the estimate of sampling-based matting (Wang and Cohen,
-    CVPR 2007, section 3). The estimate's weight grows with the distance of F and B, relative to
-    their spread and to the distance of I from any mixture of them. Where there is no distinct F and
-    B nearby, and in all sure cells, alpha is unchanged. Where the ``backdrop`` knows the colour
-    behind a cell, B is that colour. ``alpha`` is upright, as the image is. Measured: docs/adr/0050.
+    With F and B the mean colours of the sure cells around it, a cell of colour I has alpha (I -
+    B)(F - B) / |F - B|², clipped: the estimate of sampling-based matting (Wang and Cohen, CVPR
+    2007, section 3). The estimate's weight grows with the distance of F and B, relative to their
+    spread and to the distance of I from any mixture of them. Where F and B are not distinct, and in
+    all sure cells, alpha is unchanged. Where the ``backdrop`` knows the colour behind a cell, B is
+    that colour. ``alpha`` is upright, as the image is. Measured: docs/adr/0050.
     """
     undecided = (alpha <= SURE) & (alpha >= 1 - SURE)
     if not undecided.any():
@@ -62,7 +62,7 @@ def resolve_outline(alpha: Alpha, image: Image, backdrop: Backdrop | None = None
 
 
 def _around(cells: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The box of all cells that influence ``cells``, aligned to half the grid."""
+    """Return the box of all cells that influence ``cells``, aligned to half the grid."""
     left, top, width, height = cv2.boundingRect(cells.astype(np.uint8))
 
     def grown(start: int, length: int) -> slice:

@@ -1,6 +1,6 @@
 """Keeps compiled networks on disk, named by a hash of what they were compiled from.
 
-Importing one takes a fifth of the time that compiling takes: docs/adr/0171. Nothing here loads
+Importing one takes a fifth of the time that compiling takes: docs/adr/0171. This module never loads
 OpenVINO, so a process can check cheaply what is missing.
 """
 
@@ -44,8 +44,6 @@ _KERNEL_CHOICE: Final = ("ONEDNN_", "DNNL_")
 
 
 class Facts(msgspec.Struct, frozen=True):
-    """What a session needs to know of a network besides its compiled form."""
-
     is_isnet: bool
     enlargement_is_cut: bool
     precision: str
@@ -64,7 +62,7 @@ class _Header(msgspec.Struct, frozen=True):
 class CompiledNetworks:
     """The compiled forms of one file of weights, for this machine and this foremask version.
 
-    Only processes that open no clips write anything: see `only_read`.
+    After `only_read`, nothing is written.
     """
 
     directory: Path
@@ -73,7 +71,7 @@ class CompiledNetworks:
     threads: int = 0
 
     def read(self, size: tuple[int, int]) -> tuple[Facts, mmap.mmap, int] | None:
-        """The network compiled for this input size: its facts, the file, and its offset therein.
+        """Return the network's facts, the mapped file, and the network's offset in the file.
 
         None if the file is missing or damaged.
         """
@@ -113,11 +111,10 @@ class CompiledNetworks:
             self._remove_oldest()
 
     def missing(self) -> list[int]:
-        """The sizes in `SIZES_PX` whose file is missing or damaged."""
         return [size for size in SIZES_PX if self.read((size, size)) is None]
 
     def kept_bytes(self) -> int:
-        """The bytes of all files here, including those of other versions and machines."""
+        """Return the bytes of all files here, including those of other versions and machines."""
         with contextlib.suppress(OSError):
             return sum(path.stat().st_size for path in self.directory.glob("*.compiled"))
         return 0
@@ -137,7 +134,7 @@ class CompiledNetworks:
             yield
 
     def _path(self, size: tuple[int, int]) -> Path | None:
-        """The file for this input size, named by a hash of all that decides its content.
+        """Return the file for this input size, named by a hash of all that decides its content.
 
         None if part of that cannot be read: then nothing is kept.
         """
@@ -185,7 +182,6 @@ def only_read() -> None:
 
 @cache
 def _digest_of_sources() -> str:
-    """The SHA-256 of the code and tables that decide the network's output for a picture."""
     here = resources.files("foremask.vision.network")
     return hashlib.sha256(
         b"".join(here.joinpath(each).read_bytes() for each in _SOURCES)
@@ -194,7 +190,6 @@ def _digest_of_sources() -> str:
 
 @cache
 def _cpu() -> str:
-    """A hash of the processor's model and instruction sets."""
     facts = []
     with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
@@ -207,6 +202,5 @@ def _cpu() -> str:
 
 
 def _variables() -> tuple[str, ...]:
-    """The environment variables that OpenVINO itself reads and that change what it compiles."""
     chosen = [name for name in os.environ if name.startswith(_KERNEL_CHOICE)]
     return tuple(f"{name}={os.environ[name]}" for name in sorted(chosen))

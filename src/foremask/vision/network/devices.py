@@ -14,10 +14,10 @@ from foremask.weights.catalogue import compiled_dir_of
 
 @lru_cache(maxsize=1)
 def network_at(path: Path, device: Device) -> Network:
-    """Load the network in this file, as a `Session` or `OnnxSession`; the last one is cached.
+    """Load the network in this file; the last one is cached.
 
-    Raises DeviceUnavailable if this machine has no ``device``, and ModelUnavailable. ``auto`` is
-    CUDA or, if that cannot be used, the processor.
+    ``auto`` is CUDA or, if that cannot be used, the processor. Raises DeviceUnavailable if this
+    machine has no ``device``, and ModelUnavailable.
     """
     try:
         match device.runtime:
@@ -51,7 +51,7 @@ def _on_processor(path: Path) -> Session:
 
 
 def devices() -> list[Device]:
-    """All devices of this machine on which the network should run; none of them is tried."""
+    """List the devices on which the network should run; none of them is tried."""
     found = [Device(Runtime.CPU)]
     names = [each for each in units() if each != "CPU" and "." not in each]
     found += [Device(Runtime.OPENVINO, each) for each in names]

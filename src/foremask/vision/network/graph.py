@@ -22,7 +22,6 @@ ACTIVATION_LEVELS = 256
 
 
 def is_isnet(network: ov.Model) -> bool:
-    """Whether the network is IS-Net, by the names of its encoder's nodes."""
     there = {node.get_friendly_name() for node in network.get_ops()}
     return all(name in there for name in ISNET_TAPS)
 
@@ -42,8 +41,8 @@ def pruned(network: ov.Model, spec: ModelSpec) -> ov.Model:
 def scale_by_factors(network: ov.Model) -> None:
     """Replace the fixed sizes in the network's Interpolate nodes by scale factors, in place.
 
-    The network then runs at any input size that is a multiple of 32. Before the call, its input
-    must have the file's own size.
+    The network then runs at any input size that is a multiple of 32. Its input must have the file's
+    own size before.
     """
     axes = opset13.constant(np.array([2, 3], np.int64))
     for node in network.get_ops():
@@ -69,8 +68,7 @@ def scale_by_factors(network: ov.Model) -> None:
 def cut_before_enlargement(network: ov.Model) -> bool:
     """Remove a final linear enlargement and sigmoid in place; return whether there were any.
 
-    Before this enlargement IS-Net's mask has a quarter of its input's width and height; OpenCV
-    enlarges it faster than the network does.
+    IS-Net's mask is enlarged four times at the end; OpenCV does that faster than the network.
     """
     last = network.get_results()[0]
     sigmoid = _producer_of(last.input(0))
@@ -96,7 +94,7 @@ def _producer_of(given: Any) -> Any:  # noqa: ANN401  OpenVINO ships no types
 
 
 def with_preprocessing(network: ov.Model, spec: ModelSpec) -> ov.Model:
-    """Put the preprocessing of session.as_input into the network, which takes (1, H, W, 3) uint8.
+    """Put the preprocessing of `session.as_input` into the network, which takes (1, H, W, 3) uint8.
 
     Features are returned channels last, as the network computes them: transposing and copying them
     took 14 of an inference's 125 ms.
@@ -120,8 +118,7 @@ def quantize(network: ov.Model) -> None:
     """Quantize IS-Net to 8 bit in place, with the activation ranges that we ship.
 
     Weights: symmetric, a scale for each output channel. Activations: one range for each tensor,
-    measured by `benchmarks/quality/calibrate.py` at commit 427503c. OpenVINO then uses integer
-    kernels.
+    measured by `benchmarks/quality/calibrate.py` at commit 427503c.
     """
     nodes = {node.get_friendly_name(): node for node in network.get_ops()}
     table = resources.files("foremask.vision.network").joinpath("isnet_int8.json").read_text()

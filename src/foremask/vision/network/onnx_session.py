@@ -38,7 +38,7 @@ class OnnxSession:
 
     IS-Net gives the same features as in OpenVINO, and takes any input size. It computes in 16 bit
     on a GPU and in 32 bit on the processor. Raises DeviceUnavailable if this machine has no
-    ``device``, ModelUnavailable if ONNX Runtime refuses the file.
+    ``device``, and ModelUnavailable if ONNX Runtime refuses the file.
     """
 
     def __init__(self, path: Path, device: Device) -> None:
@@ -87,13 +87,11 @@ class OnnxSession:
         )
 
     def run(self, batch: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-        """The masks and the features, each (batch, ...), of ``batch``: arrays by input name."""
         outputs: list[NDArray[np.float32]] = self._session.run(self._outputs, batch)
         return outputs
 
 
 def _check_provider(device: Device, wanted: str) -> None:
-    """Raise DeviceUnavailable where ONNX Runtime is not installed, or has no such provider."""
     try:
         import onnx  # noqa: F401  # both are extras: most machines have no GPU
         import onnxruntime
@@ -138,7 +136,6 @@ def _reason(error: Exception) -> str:
 
 
 def _provider(device: Device) -> tuple[str, dict[str, Any]]:
-    """ONNX Runtime's provider for this device, with its options."""
     if not device.on_gpu:
         return "CPUExecutionProvider", {}
     return "CUDAExecutionProvider", {
@@ -154,11 +151,11 @@ def _has_taps(network: "ModelProto") -> bool:
 
 
 def adapted(network: "ModelProto", spec: ModelSpec, precision: Precision) -> "ModelProto":
-    """Make IS-Net take pixels, and return the mask and the encoder's features.
+    """Make IS-Net take pixels, and return the mask and the encoder's features, in place.
 
-    It takes (batch, height, width, 3) uint8 whose sides are multiples of 64, and normalises them
-    itself. Features are (batch, h, w, channels) float32. ``precision`` is F16, which is the file's
-    own, or F32. ``network`` is changed in place.
+    It then takes (batch, height, width, 3) uint8 whose sides are multiples of 64, and normalises
+    the pixels itself. Features are (batch, h, w, channels) float32. ``precision`` is F16, which is
+    the file's own, or F32.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -221,7 +218,7 @@ def _scale_by_factors(network: "ModelProto") -> None:
 
 
 def _widen(network: "ModelProto") -> None:
-    """Turn 16-bit floats into 32-bit ones, in place: the CPU provider has no 16-bit kernels."""
+    """Turn 16-bit floats into 32-bit floats, in place: the CPU provider has no 16-bit kernels."""
     from onnx import TensorProto, numpy_helper
 
     for tensor in _tensors(network.graph):

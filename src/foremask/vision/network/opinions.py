@@ -1,6 +1,6 @@
 """Opinions: the network's masks of several views of one image, each with other mistakes.
 
-docs/adr/0050 has how much each improves the mask.
+By how much each view improves the mask: docs/adr/0050.
 """
 
 from collections.abc import Callable
@@ -26,8 +26,6 @@ type CropBox = tuple[slice, slice]
 
 
 class View(StrEnum):
-    """How the picture was shown to the network."""
-
     STRETCHED = "stretched"  # to a square
     MIRRORED = "mirrored"  # left and right exchanged, stretched
     CROPPED = "cropped"  # enlarged round the subject; outside of the crop as stretched
@@ -37,7 +35,7 @@ class View(StrEnum):
 class Opinions:
     """A mask for each view of one image, all on the same grid.
 
-    ``box`` is the part of the grid to crop to; None if no subject is found that is large enough.
+    ``box`` is the part of the grid that the crop shows; None if no large enough subject is found.
     """
 
     masks: dict[View, Levels]
@@ -73,7 +71,7 @@ def ask(
 
 
 def box_round_subject(stretched: Levels, second: Levels) -> CropBox | None:
-    """The box round the area that both masks share, if large enough; else round one mask's area."""
+    """Return the box round the area that both masks share, or, if that is small, round one mask."""
     rows, columns = stretched.shape
     least = LEAST_SUBJECT_SHARE * stretched.size
     ours, theirs = stretched > 127, second > 127
@@ -92,7 +90,6 @@ def box_round_subject(stretched: Levels, second: Levels) -> CropBox | None:
 
 
 def _over(mask: Levels, network: Network, image: Image, box: CropBox) -> Levels:
-    """``mask`` with the network's mask of the crop pasted into the box."""
     joined = mask.copy()
     joined[box] = as_levels(infer_part(network, image, mask.shape, box, CLOSER_PX))
     return joined
@@ -119,6 +116,6 @@ def uncertainty(alpha: Alpha) -> float:
 
 
 def disagreement(one: Alpha, other: Alpha) -> float:
-    """The share of what either finds that the other does not: 0 for equal masks, 1 at most."""
+    """The difference of two masks, relative to their union: 0 for equal masks, 1 at most."""
     either = np.maximum(one, other).sum() + 0.001 * one.size
     return float(np.abs(one - other).sum() / either)

@@ -35,8 +35,6 @@ type InputSize = tuple[int, int]
 
 
 class Precision(StrEnum):
-    """The network's arithmetic."""
-
     INT8 = "int8"  # faster with VNNI or AMX
     BF16 = "bf16"  # needs AVX512-BF16 or AMX
     F16 = "f16"  # on GPUs and NPUs
@@ -45,15 +43,11 @@ class Precision(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class NetworkOutput:
-    """The network's output for one picture: its mask at the network's size, and its features."""
-
     alpha: Alpha
     features: Features
 
 
 class Network(Protocol):
-    """The interface of a network: `Session`, `OnnxSession`, or a fake in tests."""
-
     @property
     def runtime(self) -> str:
         """Runtime, device and precision, for the report: for instance ``openvino CPU int8``."""
@@ -75,12 +69,11 @@ class Network(Protocol):
 class Session:
     """A network in OpenVINO; threads take turns, inference by inference.
 
-    ``unit`` is OpenVINO's name of the device, for instance ``CPU``, ``GPU.1`` or ``AUTO``.
-    Where ``precision`` is None, the fastest that the unit supports is used: int8 for IS-Net only,
-    because it needs a table of ranges that we ship for that network; else f16 on a GPU or NPU, and
-    bf16 or f32 on a processor. ``kept_in`` is the directory where networks compiled for the
-    processor are kept, for later processes.
-    Raises DeviceUnavailable, and ModelUnavailable when the file is no network that can be run.
+    ``unit`` is OpenVINO's name of the device, for instance ``CPU``, ``GPU.1`` or ``AUTO``. Without
+    ``precision``, the fastest that the unit supports is used: int8 for IS-Net only, because int8
+    needs a table of ranges that we ship for that network; else f16 on a GPU or NPU, and bf16 or f32
+    on a processor. ``kept_in`` is the directory of compiled networks, for later processes. Raises
+    DeviceUnavailable, and ModelUnavailable when the file is no network that can be run.
     """
 
     def __init__(
@@ -114,7 +107,6 @@ class Session:
         return self.spec.size_px, self.spec.size_px
 
     def _request(self, size: InputSize) -> Any:  # noqa: ANN401  OpenVINO ships no types
-        """The request for inputs of this size; the first use compiles the network for it."""
         if size not in self._requests:
             try:
                 compiled = self._imported(size) or self._compiled(size)
@@ -130,7 +122,6 @@ class Session:
         return self._requests[size]
 
     def _imported(self, size: InputSize) -> Any:  # noqa: ANN401  OpenVINO ships no types
-        """The compiled network that another process has kept, or None."""
         kept = self._kept.read(size) if self._kept else None
         if kept is None:
             return None
@@ -148,7 +139,6 @@ class Session:
         return compiled
 
     def _compiled(self, size: InputSize) -> Any:  # noqa: ANN401  OpenVINO ships no types
-        """Compile the network from its weights; keep the result on disk if possible."""
         if self._network is None:
             self._network, self._facts = self._transformed()
         network = self._network.clone()
@@ -164,7 +154,6 @@ class Session:
         return compiled
 
     def _transformed(self) -> tuple[ov.Model, Facts]:
-        """The network in the file, with all our changes but the input size."""
         network = pruned(self._core.read_model(self._path), self.spec)
         of_isnet = is_isnet(network)
         precision = self._asked_precision or best_precision(self._unit, is_isnet=of_isnet)
@@ -215,7 +204,7 @@ class Session:
 
 
 def as_input(rgb: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
-    """The image as (1, 3, H, W), normalised by ``spec``."""
+    """Return the image as (1, 3, H, W), normalised by ``spec``."""
     mean = np.asarray(spec.mean, np.float32)
     scale = 1 / np.asarray(spec.std, np.float32)
     scaled = (rgb.astype(np.float32) / 255 - mean) * scale
@@ -223,7 +212,7 @@ def as_input(rgb: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
 
 
 def as_alpha(output: NDArray[Any], *, sigmoid: bool) -> Alpha:
-    """The first channel as (H, W), clipped to [0, 1].
+    """Return the first channel as (H, W), clipped to [0, 1].
 
     It is never normalised to the full range: on noise that would invent a subject.
     """
@@ -234,7 +223,7 @@ def as_alpha(output: NDArray[Any], *, sigmoid: bool) -> Alpha:
 
 
 def units() -> list[str]:
-    """OpenVINO's names of the devices that are here; ``AUTO`` chooses among them."""
+    """Return OpenVINO's names of the devices that are here; ``AUTO`` chooses among them."""
     found = [str(each) for each in ov.Core().available_devices]
     # OpenVINO lists a single device of a kind without its number, but accepts the number too.
     numbered = [f"{each}.0" for each in found if each in ("GPU", "NPU")]
@@ -243,12 +232,11 @@ def units() -> list[str]:
 
 
 def cpu_float() -> str:
-    """``bf16`` where the CPU multiplies it natively, else ``f32``."""
     return "bf16" if "BF16" in _capabilities("CPU") else "f32"
 
 
 def best_precision(unit: str = "CPU", *, is_isnet: bool) -> Precision:
-    """The fastest arithmetic of this unit whose masks are good enough: docs/adr/0050."""
+    """Return the fastest arithmetic of this unit whose masks are good enough: docs/adr/0050."""
     capabilities = _capabilities(unit)
     if is_isnet and "INT8" in capabilities:
         return Precision.INT8
