@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foremask.errors import FieldInvalid
-from foremask.hints.hint_json import hints_of_file, hints_of_json
+from foremask.hints.hint_parsing import hints_of_file, hints_of_json
 from foremask.hints.kinds import MOST_HINTS, Box, Hint, Paint, Point, check_hints
 from foremask.media.probe import probe
 from tests.support import synth

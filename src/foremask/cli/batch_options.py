@@ -11,8 +11,7 @@ from cyclopts import Parameter
 from foremask.cli.exits import Usage
 from foremask.cli.flags import Flag, Force, Shown, Switch
 from foremask.errors import FieldInvalid
-from foremask.hints.hint_json import hints_of_file
-from foremask.hints.hint_words import parse_paint, parse_place, seconds_of
+from foremask.hints.hint_parsing import hints_of_file, parse_paint, parse_place, seconds_of
 from foremask.hints.kinds import Box, Hint, Point, check_hints
 from foremask.machine import paths, process_setup
 from foremask.options import Device, Excerpt, MaskOptions, Quality

@@ -26,23 +26,17 @@ MOST_WAITING: Final = 2 * LAG_FRAMES  # frames: more than a mask ever lags
 
 
 def mask_arrays(arrays: Iterable[ArrayLike], options: MaskOptions) -> Generator[Alpha, None, None]:
-    pictures = iter(arrays)
-    first = next(pictures, None)
-    if first is not None:
-        for _, levels in _masked(first, pictures, options):
-            yield levels.astype(np.float32) / np.float32(255)
+    for _, levels in _masked(iter(arrays), options):
+        yield levels.astype(np.float32) / np.float32(255)
 
 
 def cut_out_arrays(
     arrays: Iterable[ArrayLike], options: CutOutOptions
 ) -> Generator[Rgba, None, None]:
-    pictures = iter(arrays)
-    first = next(pictures, None)
-    if first is not None:
-        with opened_background(options.background, 0.0) as drawn:
-            cutter = FrameCutter(options.mask.matte, drawn)
-            for frame, levels in _masked(first, pictures, options.mask):
-                yield as_rgba(*cutter.cut(levels, frame))
+    with opened_background(options.background, 0.0) as drawn:
+        cutter = FrameCutter(options.mask.matte, drawn)
+        for frame, levels in _masked(iter(arrays), options.mask):
+            yield as_rgba(*cutter.cut(levels, frame))
 
 
 def as_rgba(colours: NDArray[np.generic], levels: Levels | None) -> Rgba:
@@ -51,12 +45,13 @@ def as_rgba(colours: NDArray[np.generic], levels: Levels | None) -> Rgba:
     return np.dstack([np.asarray(colours, np.uint8), alpha])
 
 
-def _masked(
-    first: ArrayLike, others: Iterator[ArrayLike], options: MaskOptions
-) -> Iterator[tuple[Frame, Levels]]:
+def _masked(arrays: Iterator[ArrayLike], options: MaskOptions) -> Iterator[tuple[Frame, Levels]]:
+    first = next(arrays, None)
+    if first is None:
+        return
     height, width = checked_picture(first, 0, None).shape[:2]
     network = network_for(options)
-    frames = _frames(chain([first], others), (height, width))
+    frames = _frames(chain([first], arrays), (height, width))
     guidance = None
     if options.hints:
         begin = list(islice(frames, _hinted_until(options.hints, (width, height))))

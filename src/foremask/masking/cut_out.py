@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import partial
+from functools import cache, partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Final
@@ -59,16 +59,16 @@ from foremask.options import (
     checked_form,
     with_alpha,
 )
-from foremask.types import Alpha, DeepRgb, Image, Levels, Rgb
+from foremask.types import DeepRgb, Image, Levels, Rgb
 from foremask.vision.matting import matte as tools
 from foremask.vision.matting.composite import blurred_background, covering, deepened, dimmed, over
 from foremask.vision.matting.foreground import Behind, foreground_colours
-from foremask.vision.resample import as_alpha, as_levels
 
 DrawBackground = Callable[[Frame, Rgb, Levels], Rgb]
 """Returns the background for a frame, from its upright picture and mask."""
 
 _WITH_ALPHA: Final[dict[str, Form]] = {form.suffix: form for form in AlphaFormat}
+_PNGS: Final = (AlphaFormat.PNG_ZIP, AlphaFormat.PNG_FILES)
 _SUBJECT: Final = 6  # of 255: fainter pixels do not count for auto_zoom
 
 type Box = tuple[slice, slice]
@@ -128,10 +128,7 @@ def cut_out(
 ) -> Report:
     """Write the subject of ``source`` to ``target``, transparent or over ``options.background``.
 
-    Alpha is straight. Size, frames, times and sound are those of the source. Errors, hooks and the
-    rules for existing files are those of `mask_video`. A ``target`` like ``frames/%04d.png`` makes
-    that directory, which must be empty or new. Also raises PresetUnsuitable where the preset has no
-    alpha and no background is named, and FieldInvalid for a background that cannot be read.
+    What is written and raised is that of `foremask.cut_out`; hooks are those of `mask_video`.
 
     ``mask`` is a mask video of ``source``, in any preset. With it, the network is not run, and an
     excerpt applies to both videos. Raises FieldInvalid where the two videos differ in size or in
@@ -147,24 +144,51 @@ def cut_out(
     clip = checked_clip(source, asked)
     check_format(clip, form, asked.limits.memory_bytes)
     box = _subject_box(mask, clip, options.mask.matte) if mask and auto_zoom else None
+    if clip_start_s is None:  # the times of an excerpt count from zero
+        clip_start_s = clip.start_s if asked.excerpt is None else 0.0
     behind: dict[int, Behind] = {}
     part = span is not None
     with (
         _opened_plan(source, clip, asked, span, masker, refiner, mask, behind) as plan,
-        opened_cutter(
-            source,
-            target,
-            plan.clip,
-            options,
-            clip_start_s,
-            behind,
-            box,
-            part=part,
-            replace=replace,
-        ) as cutter,
+        opened_background(options.background, clip_start_s) as drawn,
+        _opened_writer(target, form, plan, box, options, part=part, replace=replace) as writer,
         _opened_mask(mask_target, form, plan, part=part) as masks,
     ):
-        return run_plan(plan, [cutter, *masks], on_frame, options.kind)
+        cutter = FrameCutter(options.mask.matte, drawn, behind, deep=form in _PNGS)
+        cut_outs = CutOutWriter(writer, cutter, box)
+        return run_plan(plan, [cut_outs, *masks], on_frame, options.kind)
+
+
+@contextmanager
+def _opened_writer(
+    target: Path,
+    form: Form,
+    plan: MaskingPlan,
+    box: Box | None,
+    options: CutOutOptions,
+    *,
+    part: bool,
+    replace: bool,
+) -> Iterator[ColourWriter | PngSequenceWriter]:
+    """Open the writer of the cut-out; ``target`` appears when the block has succeeded."""
+    clip, sound = plan.clip, plan.source if options.keep_sound else None
+    if box is not None:
+        height, width = (each.stop - each.start for each in box)
+        clip = dataclasses.replace(clip, width=width, height=height)
+    into_folder = form is AlphaFormat.PNG_FILES
+    written = written_whole(target, replace=replace)
+    if into_folder:
+        written = directory_written_whole(target.parent)
+    with written as made:
+        writer: ColourWriter | PngSequenceWriter
+        if form in _PNGS:
+            pattern = target.name if into_folder else png_sequence.DEFAULT_PATTERN
+            writer = PngSequenceWriter(made, clip, pattern, into_zip=not into_folder)
+        else:
+            excerpt = plan.options.excerpt
+            writer = ColourWriter(made, form, clip, sound, part=part, excerpt=excerpt)
+        with writer:
+            yield writer
 
 
 @contextmanager
@@ -192,14 +216,11 @@ def _opened_plan(
     mask: Path | None,
     behind: dict[int, Behind],
 ) -> Iterator[MaskingPlan]:
-    """Open the plan by the stored ``mask`` or the network; ``behind`` is that of `refine_edges`."""
     if mask is not None:
         options = dataclasses.replace(options, cache=None)
         with (
             VideoReader(mask, options.excerpt) as masks,
-            opened_plan(
-                source, clip, options, span, partial(_stored, masks), _at_full_size
-            ) as plan,
+            opened_plan(source, clip, options, span, partial(_stored, masks), _coded) as plan,
         ):
             yield dataclasses.replace(plan, runtime="stored mask", decodes_once=True)
         return
@@ -210,7 +231,7 @@ def _opened_plan(
         yield plan
 
 
-def _stored(masks: Iterable[Frame], images: Iterable[Image]) -> Iterator[Alpha]:
+def _stored(masks: Iterable[Frame], images: Iterable[Image]) -> Iterator[Levels]:
     for image, found in zip_longest(images, masks):
         if image is None or found is None:
             longer, shorter = ("mask", "clip") if image is None else ("clip", "mask")
@@ -225,18 +246,18 @@ def _stored(masks: Iterable[Frame], images: Iterable[Image]) -> Iterator[Alpha]:
                 f" {image.width}x{image.height}: they do not belong together.",
                 param="video",
             )
-        yield as_alpha(found.orientation.to_upright(found.luma()))
+        yield np.array(found.orientation.to_upright(found.luma()))  # a view would keep the frame
 
 
-def _at_full_size(pairs: Iterable[tuple[Frame, Alpha]]) -> Iterator[tuple[Frame, Levels]]:
-    for frame, alpha in pairs:
-        yield frame, np.ascontiguousarray(frame.orientation.to_coded(as_levels(alpha)))
+def _coded(pairs: Iterable[tuple[Frame, Levels]]) -> Iterator[tuple[Frame, Levels]]:
+    for frame, levels in pairs:
+        yield frame, np.ascontiguousarray(frame.orientation.to_coded(levels))
 
 
 def _subject_box(mask: Path, clip: Clip, matte: Matte) -> Box | None:
     """Return the smallest box with even coordinates that holds the subject on all frames.
 
-    Returns None if no frame has a subject.
+    None if no frame has a subject.
     """
     rows, columns = np.zeros(0, np.intp), np.zeros(0, np.intp)
     turn = Orientation.from_matrix(clip.matrix)
@@ -255,48 +276,6 @@ def _subject_box(mask: Path, clip: Clip, matte: Matte) -> Box | None:
 def _even(places: NDArray[np.intp], length: int) -> slice:
     first = int(places[0]) // 2 * 2
     return slice(first, min(length, first + -(-(int(places[-1]) + 1 - first) // 2) * 2))
-
-
-@contextmanager
-def opened_cutter(
-    source: Path,
-    target: Path,
-    clip: Clip,
-    options: CutOutOptions,
-    clip_start_s: float | None = None,
-    behind: dict[int, Behind] | None = None,  # filled by `refine_edges`
-    box: Box | None = None,
-    *,
-    part: bool = False,
-    replace: bool = False,
-) -> Iterator["CutOutWriter"]:
-    """Open the writer of the cut-out; ``target`` appears when the block has succeeded.
-
-    ``clip_start_s`` is the start of the whole clip, None where ``clip`` is whole. ``box`` is the
-    part of each picture that is written.
-    """
-    form, excerpt = form_for(target, options), options.mask.excerpt
-    if clip_start_s is None:  # the times of an excerpt count from zero
-        clip_start_s = clip.start_s if excerpt is None else 0.0
-    sound = source if options.keep_sound else None
-    if box is not None:
-        rows, columns = box
-        size = {"width": columns.stop - columns.start, "height": rows.stop - rows.start}
-        clip = dataclasses.replace(clip, **size)
-    written = written_whole(target, replace=replace)
-    if form is AlphaFormat.PNG_FILES:
-        written = directory_written_whole(target.parent)
-    pngs = {AlphaFormat.PNG_ZIP: png_sequence.DEFAULT_PATTERN, AlphaFormat.PNG_FILES: target.name}
-    pattern = pngs.get(form) if isinstance(form, AlphaFormat) else None
-    with (
-        opened_background(options.background, clip_start_s) as drawn,
-        written as made,
-        ColourWriter(made, form, clip, sound, part=part, excerpt=excerpt)
-        if pattern is None
-        else PngSequenceWriter(made, clip, pattern, into_zip=form is AlphaFormat.PNG_ZIP) as writer,
-    ):
-        cutter = FrameCutter(options.mask.matte, drawn, behind, deep=pattern is not None)
-        yield CutOutWriter(writer, cutter, box)
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,7 +342,8 @@ def opened_background(
     elif background.file is None:
         raise Internal("a background from a file has no file")
     elif is_picture(background.file):
-        yield _still(read_background(background.file))
+        fitted = cache(partial(covering, read_background(background.file)))
+        yield lambda _, picture, __: fitted(picture.shape[1], picture.shape[0])
     else:
         with closing(BackgroundVideo(background.file)) as video:
 
@@ -374,14 +354,3 @@ def opened_background(
                 return covering(shown.rgb(shown.width, shown.height), width, height)
 
             yield moving
-
-
-def _still(background: Rgb) -> DrawBackground:
-    fitted: list[Rgb] = []
-
-    def behind(_: Frame, picture: Rgb, __: Levels) -> Rgb:
-        height, width = picture.shape[:2]
-        fitted[:] = fitted or [covering(background, width, height)]
-        return fitted[0]
-
-    return behind

@@ -46,17 +46,8 @@ type FilePath = str | PathLike[str]
 type QualityName = Quality | Literal["fast", "balanced", "best"]
 type PresetName = (
     Preset
-    | Literal[
-        "mp4_h264",
-        "mp4_h265",
-        "webm_vp9",
-        "mov_h265",
-        "mov_proresks",
-        "mkv_h264",
-        "mkv_h265",
-        "mkv_vp9",
-        "gif",
-    ]
+    | Literal["mp4_h264", "mp4_h265", "webm_vp9", "mov_h265", "mov_proresks"]
+    | Literal["mkv_h264", "mkv_h265", "mkv_vp9", "gif"]
 )
 type FormName = PresetName | Literal["png_zip", "png_files"]
 type KindName = Literal["mask", "cutout", "composite"]

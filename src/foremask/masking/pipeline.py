@@ -8,6 +8,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Protocol, Self
 
+import numpy as np
+
 from foremask.errors import Internal
 from foremask.facts import Report, Span, Written
 from foremask.masking.hinting import shown
@@ -15,6 +17,7 @@ from foremask.masking.outputs import check_output, written_whole
 from foremask.masking.plan import (
     WINDOW_BYTES,
     ImageMasker,
+    Mask,
     MaskingPlan,
     Refiner,
     checked_clip,
@@ -122,8 +125,10 @@ class _Stages:
         self._stack.close()
 
     def _newest(self) -> Alpha | None:
-        newest = self._plan.work.newest
-        return self.statistics.last if newest is None else as_alpha(newest)
+        newest, last = self._plan.work.newest, self.statistics.last
+        if newest is not None:
+            return as_alpha(newest)
+        return last if last is None or last.dtype == np.float32 else as_alpha(last[::8, ::8])
 
     @property
     def end(self) -> Fraction | None:
@@ -139,8 +144,8 @@ class _Stages:
         analysed, frames = self._decoded()
         counted = self.progress.counting(analysed)
         images = self._ahead(map(shown, counted), ahead, "decode for the network")
-        alphas = self._ahead(plan.masker(images), 2 * ahead, "infer")
-        pairs = _paired(frames, alphas, plan.span, self.statistics)
+        masks = self._ahead(plan.masker(images), 2 * ahead, "infer")
+        pairs = _paired(frames, masks, plan.span, self.statistics)
         refined = plan.refiner(pairs)
         return self._ahead(refined, min(2, ahead), "refine", self.progress.report)
 
@@ -175,20 +180,20 @@ class _Stages:
 
 
 def _paired(
-    frames: Iterator[Frame], alphas: Iterable[Alpha], span: Span | None, statistics: Statistics
-) -> Iterator[tuple[Frame, Alpha]]:
+    frames: Iterator[Frame], masks: Iterable[Mask], span: Span | None, statistics: Statistics
+) -> Iterator[tuple[Frame, Mask]]:
     """Pair each frame of the span with its mask.
 
     The loop is over masks, not frames, so that an error of the masker is raised at once.
     """
-    for number, alpha in enumerate(alphas):
+    for number, mask in enumerate(masks):
         frame = next(frames, None)
         if frame is None:
             raise Internal(f"the masker answered mask {number}, and there are {number} frames")
         if span is not None and not span.holds(frame.pts):
             continue
-        statistics.note(alpha, frame.time_s)
-        yield frame, alpha
+        statistics.note(mask, frame.time_s)
+        yield frame, mask
     beyond = next(frames, None)
     if beyond is not None:
         raise Internal(f"the masker ended at frame {beyond.index}, before the video")

@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foremask.facts import Clip, Span
 from foremask.hints.kinds import check_hints, upright_size
@@ -37,14 +38,14 @@ _QUEUE_BYTES: Final = 16_000_000  # of frames that wait between two stages
 _AHEAD_BYTES: Final = 100_000_000  # of frames that wait for their backdrops: 16 of 4 megapixels
 
 
-type ImageMasker = Callable[[Iterable[Image]], Iterator[Alpha]]
-"""Turns images into upright alphas of any size, one for each, in order; it may read ahead."""
+type Mask = NDArray[Any]
+"""An upright mask of any size: `Alpha` or, where it was stored as a file, `Levels`."""
 
-type Refiner = Callable[[Iterable[tuple[Frame, Alpha]]], Iterator[tuple[Frame, Levels]]]
-"""Turns upright alphas into levels of the size and coded orientation of their frames, in order.
+type ImageMasker = Callable[[Iterable[Image]], Iterator[Mask]]
+"""Yields a mask for each image, in order; it may read ahead."""
 
-It may read ahead.
-"""
+type Refiner = Callable[[Iterable[tuple[Frame, Mask]]], Iterator[tuple[Frame, Levels]]]
+"""Yields masks of the size and coded orientation of their frames, in order; it may read ahead."""
 
 
 def refine_edges(

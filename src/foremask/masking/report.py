@@ -4,9 +4,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from foremask.facts import Clip, Report, Span, Written
 from foremask.media.frames import Frame
@@ -180,17 +181,20 @@ class Statistics:
     coverage: float = 0.0
     flicker: float = 0.0
     strip: list[tuple[float, float, float]] = field(default_factory=list)
-    last: Alpha | None = field(default=None, repr=False)
+    last: NDArray[Any] | None = field(default=None, repr=False)
 
-    def note(self, alpha: Alpha, time_s: float) -> None:
-        coverage, change = float(alpha.mean()), 0.0
-        if self.last is not None and self.last.shape == alpha.shape:
-            change = float(np.abs(alpha - self.last).mean())
+    def note(self, mask: NDArray[Any], time_s: float) -> None:
+        """``mask`` is an `Alpha` or `Levels`; all masks of a clip are of one type."""
+        kind, white = (np.int16, 255) if mask.dtype == np.uint8 else (np.float32, 1)
+        coverage, change = float(mask.mean()) / white, 0.0
+        if self.last is not None and self.last.shape == mask.shape:
+            difference = np.subtract(mask, self.last, dtype=kind)
+            change = float(np.abs(difference, out=difference).mean()) / white
         self.frames += 1
         self.coverage += coverage
         self.flicker += change
         self.strip.append((round(time_s, 4), round(coverage, 4), round(change, 4)))
-        self.last = alpha
+        self.last = mask
 
 
 def report_of(

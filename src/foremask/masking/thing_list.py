@@ -19,7 +19,7 @@ from foremask.masking.plan import checked_clip, opened_plan
 from foremask.media.reader import VideoReader
 from foremask.options import MaskOptions
 from foremask.types import Rgb
-from foremask.vision.drawing import LabelledBox, as_png, boxed, stacked
+from foremask.vision.drawing import as_png, draw_box, stacked
 from foremask.vision.temporal.places import box_of, middle_of
 from foremask.vision.temporal.things import Follower, PickedAnchor, is_apart
 
@@ -166,28 +166,22 @@ def things_picture(
             if frame.index in wanted or not rows:
                 scale = CELL_PX / max(frame.width, frame.height)
                 size = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
-                rows.append(_drawn(frame.rgb(*size), things, frame.index, scale))
+                rows.append(frame.rgb(*size).copy())
+                _draw_boxes(rows[-1], things, frame.index, scale)
             if frame.index >= max(wanted, default=0):
                 break
     with written_whole(target, replace=replace) as part:
         part.write_bytes(as_png(stacked(rows)))
 
 
-def _drawn(rgb: Rgb, things: list[Thing], frame: int, scale: float) -> Rgb:
-    boxes = [
-        LabelledBox(
-            round(box.x * scale),
-            round(box.y * scale),
-            round((box.x + box.width) * scale),
-            round((box.y + box.height) * scale),
-            f"{thing.number}" if thing.in_mask else f"({thing.number})",
-            thing.number,
-        )
-        for thing in things
-        for box in thing.boxes
-        if box.frame == frame
-    ]
-    return boxed(rgb, boxes)
+def _draw_boxes(picture: Rgb, things: list[Thing], frame: int, scale: float) -> None:
+    for thing in things:
+        label = f"{thing.number}" if thing.in_mask else f"({thing.number})"
+        for box in thing.boxes:
+            if box.frame == frame:
+                corner = round(box.x * scale), round(box.y * scale)
+                opposite = round((box.x + box.width) * scale), round((box.y + box.height) * scale)
+                draw_box(picture, corner, opposite, label, thing.number)
 
 
 def _listed(found: _Found) -> list[Thing]:

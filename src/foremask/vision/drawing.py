@@ -1,8 +1,5 @@
 """Draws pictures that show a mask to people: an overlay, a cut-out, all side by side."""
 
-from collections.abc import Sequence
-from typing import NamedTuple
-
 import cv2
 import numpy as np
 
@@ -25,26 +22,15 @@ COLOURS = (
 )
 
 
-class LabelledBox(NamedTuple):
-    """A rectangle in pixels; boxes with the same ``number`` have the same colour."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-    label: str
-    number: int
-
-
-def boxed(rgb: Rgb, boxes: Sequence[LabelledBox]) -> Rgb:
-    picture = rgb.copy()
-    for left, top, right, bottom, label, number in boxes:
-        colour = COLOURS[(number - 1) % len(COLOURS)]
-        cv2.rectangle(picture, (left, top), (right, bottom), colour, 2)
-        place = left + 4, max(16, top + 18)
-        cv2.putText(picture, label, place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, (0, 0, 0), 4)
-        cv2.putText(picture, label, place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, colour, 2)
-    return picture
+def draw_box(
+    picture: Rgb, corner: tuple[int, int], opposite: tuple[int, int], label: str, number: int
+) -> None:
+    """Draw a rectangle in the colour of ``number`` on ``picture``; corners are columns and rows."""
+    colour = COLOURS[(number - 1) % len(COLOURS)]
+    cv2.rectangle(picture, corner, opposite, colour, 2)
+    place = corner[0] + 4, max(16, corner[1] + 18)
+    for ink, thickness_px in (((0, 0, 0), 4), (colour, 2)):
+        cv2.putText(picture, label, place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, ink, thickness_px)
 
 
 def overlay(rgb: Rgb, alpha: Alpha) -> Rgb:
