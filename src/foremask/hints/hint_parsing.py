@@ -54,7 +54,7 @@ def hints_of_file(path: Path) -> tuple[Hint, ...]:
 
 
 def parse_place[H: (Point, Box)](kind: type[H], text: str, *, negative: bool = False) -> H:
-    """Read ``x,y`` or ``x,y,width,height``; ``@12`` (a frame), ``@0.5s`` or ``@0:01`` may follow."""
+    """Read ``x,y`` or ``x,y,width,height``; ``@12``, ``@0.5s`` or ``@0:01`` may follow."""
     place, moment = _parted(text)
     try:
         return kind(*map(float, place.split(",")), negative=negative, **moment)
