@@ -301,7 +301,7 @@ async def test_an_origin_that_gives_another_range_is_noticed(
 async def test_a_webhook_is_not_redirected(outbound: Outbound, origin: Origin) -> None:
     origin.answers["/hook"] = redirects("/other")
     with pytest.raises(UrlStatus) as caught:
-        await outbound.post(origin.url("/hook"), b"{}", {})
+        await outbound.post(origin.url("/hook"), b"{}", {}, timeout_s=PATIENCE_S)
     assert (caught.value.actual, caught.value.param) == (302, "webhook_url")
     assert len(origin.requests) == 1
 
@@ -360,7 +360,7 @@ async def test_a_name_may_not_move_between_two_look_ups(origin: Origin) -> None:
     async with Outbound(resolve=resolving(["93.184.215.14"], ["127.0.0.1"])) as outbound:
         await outbound.check_url("http://moving.example/hook", "webhook_url")
         with pytest.raises(UrlPrivate):
-            await outbound.post("http://moving.example/hook", b"{}", {})
+            await outbound.post("http://moving.example/hook", b"{}", {}, timeout_s=PATIENCE_S)
         with pytest.raises(UrlPrivate):
             await fetched(outbound, "http://moving.example/clip.mp4")
     assert origin.connections == 0
@@ -592,7 +592,7 @@ async def refusals(outbound: Outbound, url: str) -> list[ForemaskError]:
     for attempt in (
         probe,
         lambda: fetched(outbound, url),
-        lambda: outbound.post(url, b"{}", {}),
+        lambda: outbound.post(url, b"{}", {}, timeout_s=PATIENCE_S),
         lambda: outbound.check_url(url, "webhook_url"),
     ):
         with pytest.raises(ForemaskError) as caught:

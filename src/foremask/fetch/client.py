@@ -19,13 +19,13 @@ from foremask.fetch import connections
 from foremask.fetch.connections import Answer, Network, PinnedBackend, Resolve, named
 from foremask.fetch.fairness import FairSemaphore
 
-MIN_BYTES_PER_S = 32 << 10  # 20 MB in ten minutes; a slower origin would only hold a connection
+MIN_BYTES_PER_S = 32 << 10  # 20 MB in ten minutes
 SPEED_WINDOW_S = 10.0
 WRITE_BYTES = 1 << 20
-MAX_RESOLUTIONS = 32  # a silent name server blocks a thread for up to half a minute
+MAX_RESOLUTIONS = 32  # at once; a silent name server blocks a thread for up to half a minute
 MAX_RESOLUTIONS_PER_OWNER = 8
 PLACE_S = 2.0
-DOWNLOAD_S = 3600.0  # for a download by the command line
+DOWNLOAD_S = 3600.0  # deadline of a download by the command line
 BLOCK_BYTES = 64 << 10
 MAX_READ_BYTES = 1 << 20
 BUDGET_BYTES = 16 << 20
@@ -34,11 +34,11 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)
 
 
 class Outbound:
-    """The guarded client; close it with ``async with``.
+    """The guarded client; use it with ``async with``.
 
-    ``allow_private`` names non-public networks that may be reached, on any port: for on-premise
-    origins and for tests. ``resolve`` and ``tls`` replace the system's resolver and TLS context.
-    ``on_wait`` is called for each name look-up that has to wait for others.
+    Addresses in ``allow_private`` are allowed on any port, although they are not public.
+    ``resolve`` and ``tls`` replace the system's resolver and TLS context. ``on_wait`` is called for
+    each name look-up that has to wait for others.
     """
 
     def __init__(
@@ -62,12 +62,11 @@ class Outbound:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def check_url(self, url: str, param: str = "video", owner: str = "") -> None:
-        """Refuse a URL before it is requested, by its syntax and its port.
+        """Raise the error that refuses the URL; send no request.
 
-        The addresses of its host are checked now for a webhook or an unusual port, and for all URLs
-        on connection, since a name may change its addresses. For ``webhook_url`` every refusal is
-        WebhookInvalid. Owners share look-ups fairly: raises Overloaded when ``owner`` gets none in
-        time, which says nothing about the URL.
+        The host's addresses are checked here only for a ``webhook_url`` or a port other than 80 and
+        443, and always again on connection. For ``webhook_url`` each refusal is WebhookInvalid.
+        Raises Overloaded if ``owner`` gets no name look-up in time.
         """
         try:
             with named(param):
@@ -90,10 +89,9 @@ class Outbound:
         param: str = "video",
         owner: str = "",
     ) -> AsyncGenerator["RangeReader"]:
-        """Open a remote file for reading in pieces, `BUDGET_BYTES` of it at most.
+        """Open a remote file for reads at any offset. The caller sets the deadline.
 
-        Where the origin ignores Range, only the first MiB can be read. Raises FileTooLarge when the
-        origin declares more than ``max_bytes``. The caller sets the deadline.
+        Raises FileTooLarge if the origin declares more than ``max_bytes``.
         """
         async with self._connections(owner) as pool:
             with named(param):
@@ -112,15 +110,15 @@ class Outbound:
         on_bytes: Callable[[int, int | None], None] | None = None,
         owner: str = "",
     ) -> None:
-        """Call ``write`` with the file at ``url``, piece by piece, in other threads.
+        """Call ``write`` with each piece of the file at ``url``, in another thread.
 
-        ``on_bytes(done, total or None)`` may raise to cancel. ``max_bytes`` limits the bytes that
-        arrive, whatever the origin declares. Raises UrlTooSlow when the origin is slower than
-        `MIN_BYTES_PER_S`, and UrlUnreachable when it falls silent, breaks off, or is not done in
-        ``deadline_s``.
+        ``on_bytes(done, total)`` gets byte counts, and None for an unknown total; it may raise to
+        cancel. Raises FileTooLarge for more than ``max_bytes``, declared or sent; UrlTooSlow below
+        `MIN_BYTES_PER_S`; UrlUnreachable if the origin falls silent, breaks off, or takes longer
+        than ``deadline_s``.
         """
         async with (
-            deadline(param, deadline_s),
+            _deadline(param, deadline_s),
             self._connections(owner) as pool,
             connections.get(pool, connections.parse(url)) as answer,
         ):
@@ -132,15 +130,15 @@ class Outbound:
         body: bytes,
         headers: Mapping[str, str],
         *,
-        timeout_s: float = 10.0,
+        timeout_s: float,
     ) -> int:
-        """POST ``body`` and return the status, a 2xx. Redirects are not followed.
+        """POST ``body``, follow no redirect, and return the response's 2xx status.
 
-        Raises UrlForbidden or UrlStatus for any other status, and UrlUnreachable without an answer.
+        Raises UrlForbidden or UrlStatus for another status, UrlUnreachable without a response.
         """
         lines = [(name.encode("ascii"), text.encode("latin-1")) for name, text in headers.items()]
         async with (
-            deadline("webhook_url", timeout_s),
+            _deadline("webhook_url", timeout_s),
             self._connections("") as pool,
             connections.send(pool, "POST", connections.parse(url), lines, content=body) as answer,
         ):
@@ -245,8 +243,7 @@ async def _write_body(
 
 
 @asynccontextmanager
-async def deadline(param: str, seconds: float) -> AsyncGenerator[None]:
-    """As `named`, and raise UrlUnreachable where the block takes longer."""
+async def _deadline(param: str, seconds: float) -> AsyncGenerator[None]:
     try:
         async with asyncio.timeout(seconds):
             with named(param):
@@ -258,21 +255,20 @@ async def deadline(param: str, seconds: float) -> AsyncGenerator[None]:
 
 
 class RangeUnavailable(Exception):
-    """The bytes cannot be read by range requests: the caller has to download the file."""
+    """The bytes cannot be read by range requests, but the file may still be downloaded."""
 
 
 class RangeReader:
-    """A remote file, read in blocks that are cached; made by `Outbound.open_range_reader`.
+    """A remote file whose blocks are cached; made by `Outbound.open_range_reader`.
 
-    ``size`` is None where the origin does not say; ``ranged`` is whether it honours Range.
+    ``size`` is None if the origin does not declare it. ``ranged`` says whether the origin answers
+    range requests; if not, only the first MiB can be read.
     """
 
     def __init__(self, pool: httpcore2.AsyncConnectionPool, url: httpx2.URL, param: str) -> None:
         self._pool, self._url, self._param = pool, url, param
         self._blocks: dict[int, bytes] = {}
-        self._head = b""
-        self._read_until = 0
-        self._ahead_bytes = BLOCK_BYTES
+        self._read_until = self._ahead_bytes = BLOCK_BYTES
         self._version = b""
         self.size: int | None = None
         self.ranged = False
@@ -291,30 +287,21 @@ class RangeReader:
             connections.check_size(self.size, max_bytes)
             head = await answer.read(BLOCK_BYTES if self.ranged else MAX_READ_BYTES)
         connections.check_content(head)
-        self.bytes_read += len(head)
-        if self.ranged:
-            self._blocks[0] = head
-            self._read_until = BLOCK_BYTES
-        else:
-            self._head = head
-            if len(head) < MAX_READ_BYTES:
-                self.size = len(head)
+        self._keep(0, head)
+        if not self.ranged and len(head) < MAX_READ_BYTES:
+            self.size = len(head)
 
     async def read_at(self, offset: int, n: int) -> bytes:
-        """Read ``n`` bytes from ``offset`` on, 1 MiB at most; fewer only at the end of the file.
+        """Read at most ``n`` bytes and 1 MiB from ``offset`` on.
 
-        Raises RangeUnavailable over `BUDGET_BYTES`, or after the first MiB where the origin ignores
-        Range, and UrlStatus when the file has changed since it was opened.
+        Raises RangeUnavailable if the bytes are beyond the first MiB of an origin without ranges,
+        or would exceed `BUDGET_BYTES` in all; UrlStatus if the file has changed since `open`.
         """
         n = min(n, MAX_READ_BYTES)
         if self.size is not None:
             n = min(n, self.size - offset)
         if n <= 0 or offset < 0:
             return b""
-        if not self.ranged:
-            if self.size != len(self._head) and offset + n > len(self._head):
-                raise RangeUnavailable
-            return self._head[offset : offset + n]
         first, last = offset // BLOCK_BYTES, (offset + n - 1) // BLOCK_BYTES
         missing = [index for index in range(first, last + 1) if index not in self._blocks]
         if missing:
@@ -324,14 +311,11 @@ class RangeReader:
         return data[start : start + n]
 
     async def stream(self) -> AsyncGenerator[bytes]:
-        """Yield the whole file, uncached.
-
-        Raises what `read_at` raises, and RangeUnavailable where the size is unknown.
-        """
+        """Yield the whole file without caching it. Raises the errors of `read_at`."""
         if self.size is None or not self.ranged:
-            if self.size != len(self._head):
+            if self.size != self.bytes_read:
                 raise RangeUnavailable
-            yield self._head
+            yield b"".join(self._blocks.values())
             return
         self._blocks.clear()
         for start in range(0, self.size, MAX_READ_BYTES):
@@ -339,18 +323,20 @@ class RangeReader:
 
     async def _fetch(self, start: int, stop: int) -> None:
         """Fetch the bytes [start, stop) into the cache; sequential reads double the read-ahead."""
-        straight_on = start == self._read_until
-        self._ahead_bytes = (
-            min(2 * self._ahead_bytes, MAX_READ_BYTES) if straight_on else BLOCK_BYTES
-        )
-        if straight_on:
+        if self.size is None or not self.ranged:
+            raise RangeUnavailable
+        if start == self._read_until:
+            self._ahead_bytes = min(2 * self._ahead_bytes, MAX_READ_BYTES)
             stop = max(stop, start + self._ahead_bytes)
+        else:
+            self._ahead_bytes = BLOCK_BYTES
         self._read_until = stop
-        if self.size is not None:
-            stop = min(stop, self.size)
+        stop = min(stop, self.size)
         if self.bytes_read + stop - start > BUDGET_BYTES:
             raise RangeUnavailable
-        data = await self._range(start, stop)
+        self._keep(start, await self._range(start, stop))
+
+    def _keep(self, start: int, data: bytes) -> None:
         self.bytes_read += len(data)
         for at in range(0, len(data), BLOCK_BYTES):
             self._blocks[(start + at) // BLOCK_BYTES] = data[at : at + BLOCK_BYTES]
@@ -377,10 +363,7 @@ class RangeReader:
 
 
 def _whole(answer: Answer, start: int) -> int:
-    """The size of the whole file, by the Content-Range of an HTTP answer.
-
-    Raises UrlStatus unless the answer's range begins at ``start`` and it names a size.
-    """
+    """Return the size of the whole file from a Content-Range that begins at ``start``."""
     given = _CONTENT_RANGE.fullmatch(answer.header("content-range"))
     if given is None or int(given[1]) != start or given[3] == "*":
         raise errors.UrlStatus(

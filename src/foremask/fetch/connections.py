@@ -1,8 +1,7 @@
-"""Checks URLs and addresses, and sends requests to them; the only module that opens sockets.
+"""Checks URLs and their addresses, and sends requests; the only module that opens sockets.
 
-Only `parse` parses URLs, and only `PinnedBackend.connect_tcp` opens sockets: it resolves a name
-once, checks every address, and connects to a checked one. The target of a redirect is checked like
-the first URL. Nothing is taken from the environment: no proxy, no netrc.
+`PinnedBackend` resolves each host name once and connects only to an address that it has checked,
+also after a redirect. Proxies and netrc files of the environment are ignored.
 """
 
 import ipaddress
@@ -25,7 +24,7 @@ CONNECT_S = 5.0
 IDLE_S = 15.0  # an origin that sends nothing for this long is gone
 
 type Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
-"""Resolves a host name and a port to addresses, best first; raises OSError where there is none."""
+"""Returns the addresses of a host name and port, best first; raises OSError if it finds none."""
 type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -43,7 +42,7 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: Address) -> bool:
-    """Whether ``address`` is on the public internet; no v4-mapped, 6to4 or Teredo form is."""
+    """Return whether ``address`` is public; IPv4-mapped, 6to4 and Teredo addresses are not."""
     if isinstance(address, ipaddress.IPv6Address):
         if address in _NAT64:
             return is_public(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF))
@@ -58,7 +57,7 @@ _AUTHORITY = re.compile(r"[^/?#]*//([^/?#]*)")
 
 
 def parse(url: str) -> httpx2.URL:
-    """Parse a URL; raises errors.VideoInvalid, UrlScheme or UrlNotAllowed."""
+    """Parse an absolute URL. Raises VideoInvalid, UrlScheme or UrlNotAllowed."""
     authority = _AUTHORITY.match(url)
     try:
         long = len(url.encode()) > MAX_URL_BYTES
@@ -83,14 +82,6 @@ def parse(url: str) -> httpx2.URL:
     return parsed
 
 
-def redirected(url: httpx2.URL, target: str) -> httpx2.URL:
-    """The target of a redirect; raises UrlStatus where it is no URL, and the errors of `parse`."""
-    try:
-        return parse(str(url.join(target)))
-    except (httpx2.InvalidURL, ValueError, errors.VideoInvalid) as error:
-        raise errors.UrlStatus("The origin redirects to what is not a URL.") from error
-
-
 def _is_ipv6(host: str) -> bool:
     try:
         return ipaddress.IPv6Address(host).scope_id is None
@@ -99,12 +90,10 @@ def _is_ipv6(host: str) -> bool:
 
 
 def port_of(url: httpx2.URL) -> int:
-    """The port to connect to: the URL's, or its scheme's default."""
     return url.port if url.port is not None else (443 if url.scheme == "https" else 80)
 
 
-def port_refused(port: int) -> errors.UrlNotAllowed:
-    """The error for a port that is not allowed."""
+def _port_refused(port: int) -> errors.UrlNotAllowed:
     return errors.UrlNotAllowed(
         f"Port {port} is not 80 or 443; the operator can open addresses of other ports with"
         " FOREMASK_ALLOW_PRIVATE.",
@@ -121,8 +110,6 @@ _COMPRESSED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The status and headers of a response, and its body as a stream."""
-
     url: httpx2.URL
     response: httpcore2.Response
 
@@ -142,25 +129,25 @@ class Answer:
         return int(declared) if re.fullmatch(r"[0-9]{1,18}", declared) else None
 
     async def chunks(self) -> AsyncGenerator[bytes]:
-        """The body in pieces of at most 64 KiB; raises UrlUnreachable when it breaks off."""
+        """Yield the body in pieces of at most 64 KiB. Raises UrlUnreachable if it breaks off."""
         with translated_errors():
             async for chunk in self.response.aiter_stream():
                 yield chunk
 
     async def read(self, n: int) -> bytes:
-        """The first ``n`` bytes of the body; reading it to its end frees the connection."""
+        """Read at most ``n`` bytes of the body."""
         got = bytearray()
         async with aclosing(self.chunks()) as chunks:
             async for chunk in chunks:
                 got += chunk
-                if len(got) > n:
+                if len(got) > n:  # a body that is read to its end leaves its connection reusable
                     break
         return bytes(got[:n])
 
 
 @contextmanager
 def translated_errors() -> Generator[None]:
-    """Turn network errors into ours, without their text, which has addresses in it."""
+    """Raise network errors as UrlUnreachable, without their texts, which contain addresses."""
     try:
         yield
     except (httpcore2.ConnectTimeout, httpcore2.ConnectError) as error:
@@ -179,7 +166,7 @@ def translated_errors() -> Generator[None]:
 
 @contextmanager
 def named(param: str) -> Generator[None]:
-    """Set ``param``, the request field of the URL, on errors of the clip or its URL."""
+    """Set ``param`` of raised errors to this name of the request's field that has the URL."""
     try:
         yield
     except (errors.ClipRefused, errors.UrlRefused, errors.VideoInvalid) as refused:
@@ -194,7 +181,7 @@ def _causes(error: BaseException | None) -> Generator[BaseException]:
 
 
 def check_status(answer: Answer) -> None:
-    """Raise UrlForbidden, UrlStatus or EmptyFile unless the status is a 2xx."""
+    """Raise UrlForbidden, UrlStatus or EmptyFile unless the status is 2xx."""
     status = answer.status
     if 200 <= status < 300:
         return
@@ -205,7 +192,7 @@ def check_status(answer: Answer) -> None:
 
 
 def check_type(answer: Answer) -> None:
-    """Raise NotAVideo where the headers declare a web page, JSON, or a compressed body."""
+    """Raise NotAVideo if the headers declare a web page, JSON or a compressed body."""
     media_type = answer.header("content-type").partition(";")[0].strip().lower()
     if media_type in _PAGE_TYPES or media_type.endswith("+json"):
         raise errors.NotAVideo(f"The host sent {media_type}. Use the URL of the video file itself.")
@@ -217,7 +204,7 @@ def check_type(answer: Answer) -> None:
 
 
 def check_content(head: bytes) -> None:
-    """Raise NotAVideo where the first bytes are HTML or JSON, EmptyFile where there are none."""
+    """Raise NotAVideo if the first bytes are HTML or JSON, EmptyFile if there are none."""
     if not head:
         raise errors.EmptyFile("The file has no bytes.")
     text = head[:512].removeprefix(b"\xef\xbb\xbf").lstrip()
@@ -228,7 +215,6 @@ def check_content(head: bytes) -> None:
 
 
 def check_size(size: int | None, max_bytes: int) -> None:
-    """Raise FileTooLarge for more than ``max_bytes``; an unknown size passes."""
     if size is not None and size > max_bytes:
         raise errors.FileTooLarge(
             f"The file has {size} bytes or more; the limit is {max_bytes}.",
@@ -238,16 +224,14 @@ def check_size(size: int | None, max_bytes: int) -> None:
 
 
 class PinnedBackend(httpcore2.AnyIOBackend):
-    """Opens sockets, to checked addresses only."""
-
     def __init__(self, allow_private: tuple[Network, ...], resolve: Resolve) -> None:
         self._allow_private = allow_private
         self._resolve = resolve
 
     async def checked_addresses(self, host: str, port: int) -> list[str]:
-        """Resolve ``host`` once; raises unless all of its addresses are allowed."""
+        """Resolve ``host`` once. Raises UrlPrivate, UrlNotAllowed or UrlUnreachable."""
         if port not in PORTS and not self._allow_private:
-            raise port_refused(port)
+            raise _port_refused(port)
         try:
             texts = await self._resolve(host, port)
             addresses = [ipaddress.ip_address(text) for text in texts]
@@ -257,7 +241,7 @@ class PinnedBackend(httpcore2.AnyIOBackend):
             raise errors.UrlUnreachable("The host name has no address.")
         not_allowed = [a for a in addresses if not any(a in net for net in self._allow_private)]
         if not_allowed and port not in PORTS:
-            raise port_refused(port)
+            raise _port_refused(port)
         if not all(map(is_public, not_allowed)):
             raise errors.UrlPrivate(
                 "The host is not on the public internet. Use a URL that anyone can reach."
@@ -272,9 +256,8 @@ class PinnedBackend(httpcore2.AnyIOBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
-        """Connect to the host's best address, or if that fails, to its second best."""
         failed: Exception = httpcore2.ConnectError()
-        for address in (await self.checked_addresses(host, port))[:2]:
+        for address in (await self.checked_addresses(host, port))[:2]:  # best first
             try:
                 return await super().connect_tcp(
                     address, port, timeout, local_address, socket_options
@@ -292,8 +275,7 @@ async def send(
     headers: Sequence[tuple[bytes, bytes]],
     content: bytes | None = None,
 ) -> AsyncGenerator[Answer]:
-    """Send one request with ``headers`` and the four below only; redirects are not followed."""
-    idle_s = IDLE_S
+    """Send one request; do not follow a redirect."""
     request = httpcore2.Request(
         method,
         httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
@@ -306,7 +288,7 @@ async def send(
         ],
         content=content,
         extensions={
-            "timeout": {"connect": CONNECT_S, "read": idle_s, "write": idle_s, "pool": CONNECT_S},
+            "timeout": {"connect": CONNECT_S, "read": IDLE_S, "write": IDLE_S, "pool": CONNECT_S},
             "sni_hostname": url.raw_host.decode("ascii").rstrip("."),
         },
     )
@@ -324,7 +306,11 @@ async def get(
     url: httpx2.URL,
     headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> AsyncGenerator[Answer]:
-    """GET a URL, following redirects; the answer is a 2xx whose type may be a video."""
+    """GET a URL and follow redirects.
+
+    Raises the errors of `parse` for a redirect's target, and those of `check_status` and
+    `check_type` for the final response.
+    """
     for _ in range(MAX_REDIRECTS + 1):
         async with send(pool, "GET", url, headers) as answer:
             target = answer.header("location")
@@ -333,7 +319,10 @@ async def get(
                 check_type(answer)
                 yield answer
                 return
-            url = redirected(url, target)
+            try:
+                url = parse(str(url.join(target)))
+            except (httpx2.InvalidURL, ValueError, errors.VideoInvalid) as error:
+                raise errors.UrlStatus("The origin redirects to what is not a URL.") from error
     raise errors.UrlUnreachable(
         f"The origin redirects more than {MAX_REDIRECTS} times.", limit=MAX_REDIRECTS
     )

@@ -14,18 +14,18 @@ from foremask.service.jobs.database import Database, json_value, on_disk
 from foremask.service.jobs.steps import JobResult, Step, StoredClip
 
 COLUMNS = {"request_id": "id", "token_id": "token", "fetched_bytes": "fetched"}
-FORGOTTEN_AT_ONCE = 10_000  # uploads in one statement: 0.1 s of the database
-
+FORGOTTEN_AT_ONCE = 10_000  # uploads in one statement, which takes 0.1 s
 QUEUE_LIMIT = 10_000  # unfinished jobs: a day of 60 s clips on the fastest machine we know
 NO_LIMIT = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """A valid token, and how many requests its rate limit still allows.
+    """What a valid token's rate limit still allows.
 
-    ``allowed`` is the burst, ``remaining`` what is left of it; it is whole again after ``reset_s``.
-    ``request_id`` is the job made with the same Idempotency-Key, ``body_hash`` that of its body.
+    ``allowed`` is the burst and ``remaining`` the requests left of it; the burst is full again in
+    ``reset_s``. ``request_id`` names the job that an earlier request with the same Idempotency-Key
+    made, and ``body_hash`` is the hash of that request's body.
     """
 
     token_id: uuid.UUID
@@ -37,11 +37,9 @@ class Grant:
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
-    """A requested job; exactly one of ``video_url`` and ``source_key`` is set.
+    """A requested job; exactly one of ``video_url`` and ``source_key``, a stored file, is set.
 
-    ``source_key`` names a stored file. ``clip`` is what the probe found, None if the origin was too
-    slow; its ``frames`` may be None. ``body_hash`` is the hash of the request's body,
-    ``traceparent`` the W3C header of its first span.
+    ``clip`` is the result of the probe, None if the origin was too slow.
     """
 
     request_id: str
@@ -54,23 +52,20 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
     idempotency_key: str | None = None
     body_hash: bytes | None = None
     clip: StoredClip | None = None
-    traceparent: str | None = None
+    traceparent: str | None = None  # the W3C header of the request's first span
     result: JobResult | None = None  # None is a plain mask
-    fetched_bytes: int = 0  # of a background, and of the clip for a stored mask, if known
+    fetched_bytes: int = 0  # known bytes of a background, and of the clip of a stored mask
 
 
 def token_hash(secret: str) -> bytes:
-    """The stored hash by which a token is found."""
     return hashlib.sha256(secret.encode()).digest()
 
 
 async def charge_rate(database: Database, token_hash: bytes, key: str | None = None) -> Grant:
-    """Check the token and count one request against its rate, exactly, across all API nodes.
+    """Check the token and count one request against its rate limit, which all API nodes share.
 
-    A request whose Idempotency-Key ``key`` has already made a job is not counted.
-
-    Raises TokenInvalid, QuotaExhausted or RateLimited, whose ``limit``, ``retry_after_s`` and
-    ``reset_s`` are the values of the response's headers (``remaining`` is 0).
+    A request whose Idempotency-Key ``key`` has already made a job is not counted. Raises
+    TokenInvalid, QuotaExhausted or RateLimited.
     """
     row = await database.row_of("charge_rate", token_hash, key)
     assert row is not None  # noqa: S101  # the function always answers
@@ -88,11 +83,10 @@ async def charge_rate(database: Database, token_hash: bytes, key: str | None = N
 
 
 async def admit(database: Database, job: NewJob, storage_limit: int = NO_LIMIT) -> str:
-    """Insert the job and its first step in one transaction, or raise why it is refused.
+    """Insert the job and its first step, and return its id once they are on the disk.
 
-    Returns its id, or the id of the job that the same Idempotency-Key made in the meantime.
-    Raises TokenInvalid, QuotaExhausted, IdempotencyMismatch, TooManyJobs, StorageQuota or
-    QueueFull.
+    Returns instead the id of a job that the same Idempotency-Key and body have made before. Raises
+    TokenInvalid, QuotaExhausted, IdempotencyMismatch, TooManyJobs, StorageQuota or QueueFull.
     """
     columns = msgspec.to_builtins(job)
     if job.body_hash is not None:
@@ -129,13 +123,11 @@ def _refusal(outcome: str, allowed: int, counted: int) -> errors.ForemaskError |
 
 
 def storage_quota(allowed: int, counted: int) -> errors.Busy:
-    """The error for a token that has stored, or would store, more bytes than ``allowed``."""
     details = f"the token's uploads and results would take {counted} bytes, of {allowed}"
     return errors.StorageQuota(details, limit=allowed, actual=counted)
 
 
 def mismatch() -> errors.IdempotencyMismatch:
-    """The error for an Idempotency-Key that was used with another body."""
     return errors.IdempotencyMismatch(
         "this Idempotency-Key was used before with another body; use a new key for a new request"
     )
@@ -144,7 +136,7 @@ def mismatch() -> errors.IdempotencyMismatch:
 async def new_upload(
     database: Database, key: str, token_id: uuid.UUID, name: str | None = None
 ) -> None:
-    """Record an upload of no bytes yet: an issued form, or a file that is about to be sent."""
+    """Record an issued form, or a file that is about to be sent, with 0 bytes."""
     await database.all(
         "insert into uploads (key, token, name) values (%s, %s, %s) on conflict do nothing",
         (key, token_id, name),
@@ -152,10 +144,10 @@ async def new_upload(
 
 
 async def claim_upload(database: Database, key: str, claim: str, name: str | None) -> str:
-    """Mark the form as used and return its token's id; `reserve` with 0 bytes undoes it.
+    """Mark the form as used by the request ``claim``, and return the id of the form's token.
 
-    ``claim`` is the id of the request that sends the file, ``name`` the file's name. Raises
-    LinkInvalid if another request has used the form, or if its token is revoked or expired.
+    `reserve` with 0 bytes makes the form usable again. Raises LinkInvalid if another request has
+    used the form, or if its token is revoked or has expired.
     """
     row = await database.one(
         """with form as (
@@ -177,7 +169,7 @@ async def claim_upload(database: Database, key: str, claim: str, name: str | Non
 
 
 async def reserve(database: Database, key: str, size: int, limit: int) -> None:
-    """Count ``size`` bytes for the upload. Raises StorageQuota over the token's ``limit``."""
+    """Set the upload's bytes. Raises StorageQuota if its token would exceed ``limit`` bytes."""
     row = await database.row_of("reserve_upload", key, size, limit)
     if row is not None and not row["ok"]:
         raise storage_quota(limit, row["counted"] + size)
@@ -186,16 +178,16 @@ async def reserve(database: Database, key: str, size: int, limit: int) -> None:
 async def reserve_result(
     database: Database, step: Step, size: int, optional: int, limit: int
 ) -> bool:
-    """Reserve storage for a step's result: ``size`` bytes, and ``optional`` more if they fit.
+    """Reserve ``size`` bytes for the step's result, and ``optional`` more within ``limit``.
 
-    Returns False if the optional bytes exceed the token's ``limit``, so that only ``size`` is
-    reserved, and for a stale attempt, for which nothing is.
+    Returns whether the ``optional`` bytes fit; False also for a stale attempt, which reserves
+    nothing.
     """
     return bool(await database.value_of("reserve_result", *step.key, size, optional, limit))
 
 
 async def forget(database: Database, before: datetime) -> int:
-    """Delete the records of uploads made before ``before``; return how many there were."""
+    """Delete the records of uploads made before ``before``; return their number."""
     count = 0
     while True:
         rows = await database.all(
@@ -217,7 +209,7 @@ async def forget(database: Database, before: datetime) -> int:
 
 
 def limit_of_token(setting: int | None, disk: tuple[int, int] | None) -> int:
-    """A token's storage limit in bytes: ``setting``, else a quarter of a local store's disk."""
+    """Return ``setting``, by default a quarter of the bytes of the local store's disk."""
     if setting is not None:
         return setting
     return NO_LIMIT if disk is None else disk[0] // 4

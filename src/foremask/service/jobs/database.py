@@ -1,4 +1,4 @@
-"""Short calls to PostgreSQL, each a transaction of its own."""
+"""Calls PostgreSQL; each call is a transaction of its own."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
@@ -18,32 +18,31 @@ from foremask.service.observability import metrics
 type Row = dict[str, Any]
 type Params = Sequence[object] | Mapping[str, object]
 
-KEEPALIVE: dict[str, int] = {
+KEEPALIVE: dict[str, int] = {  # TCP's defaults take two hours to notice a cut cable
     "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,  # milliseconds
 }
-"""Without these a connection whose cable was cut is believed alive for two hours."""
 CALL_S = 10.0  # longer than any call of ours takes on a server that works
 RETRY_EVERY_S = 0.1
 
 
 class Refused(Exception):  # internal, so no ForemaskError
-    """A function in the database has raised an exception."""
+    """A function in the database has raised an exception; only Procrastinate's functions do."""
 
 
 class OtherTables(ServiceUnavailable):
-    """The database was migrated after this process began."""
+    """Another version of foremask migrated the database after this process began."""
 
 
 class Database:
     """A pool of connections that survives a restart of the server; use it with ``async with``.
 
-    A call whose connection is lost is repeated for up to ``patience_s``, and then raises
-    ServiceUnavailable; none takes longer than ``call_s``. Every call of this package is idempotent.
-    No call leaves a transaction open, so a paused process blocks no other (docs/adr/0021).
+    A call whose connection is lost is repeated, so its statement must be idempotent. It raises
+    ServiceUnavailable after ``patience_s`` without a connection, or after ``call_s``. No call
+    leaves a transaction open, so a paused process blocks no other (docs/adr/0021).
     """
 
     def __init__(
@@ -76,16 +75,15 @@ class Database:
         return rows[0] if rows else None
 
     async def all(self, statement: LiteralString, params: Params = ()) -> list[Row]:
-        """Run the statement and return its rows, if it has any."""
         return await self._call(statement, params, self.patience_s)
 
     async def notifications(
         self, channels: Iterable[str], quiet_s: float
     ) -> AsyncGenerator[tuple[str, str] | None]:
-        """Listen on a connection of its own; yield the channel and payload of each notification.
+        """Yield the channel and payload of each notification, received on an extra connection.
 
-        Yields None once it listens, and then every ``quiet_s`` when the server has answered a
-        query. Raises ServiceUnavailable when the connection is lost.
+        Also yields None: once the connection listens, and after each ``quiet_s``, when the server
+        has answered a query. Raises ServiceUnavailable if the connection is lost.
         """
         try:
             async with await psycopg.AsyncConnection.connect(
@@ -102,12 +100,12 @@ class Database:
             raise ServiceUnavailable(f"the database is listened to no more: {error}") from error
 
     async def row_of(self, function: LiteralString, *args: object) -> Row | None:
-        """Call a function of schema.sql and return its row, None if it returns none."""
+        """Call a function of schema.sql that returns at most one row."""
         marks = ", ".join("%s" for _ in args)
         return await self.one(f"select * from {function}({marks})", args)  # noqa: S608  # literals
 
     async def value_of(self, function: LiteralString, *args: object) -> Any:  # noqa: ANN401
-        """Call a function of schema.sql that returns one value, and return that."""
+        """Call a function of schema.sql that returns one value."""
         row = await self.row_of(function, *args)
         return row and next(iter(row.values()))
 
@@ -152,11 +150,8 @@ class Database:
             await asyncio.sleep(RETRY_EVERY_S)
 
     async def _within(self, seconds: float, statement: LiteralString, params: Params) -> list[Row]:
-        """Return the rows, or raise TimeoutError after ``seconds``.
-
-        psycopg takes up to 10 s to abandon a statement on a server that has stopped; the caller
-        does not wait for that (docs/adr/0021).
-        """
+        # psycopg takes up to 10 s to abandon a statement on a server that has stopped. The caller
+        # does not wait for that (docs/adr/0021).
         asking = asyncio.create_task(self._ask(statement, params))
         self._left.add(asking)
         asking.add_done_callback(self._let_go)
@@ -182,10 +177,10 @@ class Database:
 
 
 async def on_disk(database: Database) -> None:
-    """Return when all earlier commits are on the disk; many callers share one wait."""
+    """Wait until all earlier commits are on the disk; concurrent callers share one flush."""
     await database.all("select pg_logical_emit_message(true, 'foremask', '')")
 
 
 def json_value(value: object) -> Jsonb | None:
-    """Wrap a plain value, Struct or dataclass for a jsonb column; None becomes SQL's null."""
+    """Wrap a plain value, Struct or dataclass for a jsonb column; None stays SQL's null."""
     return None if value is None else Jsonb(msgspec.to_builtins(value))

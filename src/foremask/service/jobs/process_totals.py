@@ -1,4 +1,4 @@
-"""Sums the counters of all processes, and reads the queues and which processes are alive."""
+"""Sums the counters of all processes, and reads the gauges of queues and live processes."""
 
 import asyncio
 import uuid
@@ -28,7 +28,7 @@ class Fleet:
 
 @dataclass(slots=True)
 class CountReporter:
-    """Reports one process's counts; ``slots`` is how many clips it masks at once."""
+    """Reports the counts of one process, which masks at most ``slots`` clips at once."""
 
     kind: str
     slots: int
@@ -38,7 +38,7 @@ class CountReporter:
     _reported: dict[Series, float] = field(default_factory=dict)
 
     async def report(self, database: Database, fleet: Fleet | None = None) -> None:
-        """Add the counts since the last successful report, and update ``fleet``."""
+        """Add the counts since the last successful report to the database; update ``fleet``."""
         counted = metrics.counted()
         fresh = {
             series: value - self._reported.get(series, 0.0)
@@ -61,7 +61,6 @@ class CountReporter:
 async def keep_reporting(
     database: Database, reporter: CountReporter, fleet: Fleet | None = None
 ) -> None:
-    """Report every few seconds until cancelled, and then once more."""
     try:
         while True:
             try:
@@ -78,17 +77,15 @@ async def keep_reporting(
 
 
 async def totals(database: Database) -> dict[Series, float]:
-    """The sums of all processes' counters, up to their last reports."""
     rows = await database.all("select sample, labels, value from counts")
     return {(row["sample"], tuple(sorted(row["labels"].items()))): row["value"] for row in rows}
 
 
-type Now = dict[tuple[str, tuple[str, ...]], float]
-"""Values of the gauges in `metrics.NOW`, by name and the values of the labels."""
+type Now = dict[tuple[str, tuple[str, ...]], float]  # name and label values to the gauge's value
 
 
 async def now(database: Database) -> Now:
-    """Read the gauges. The cost grows with the length of the queues, not with all records."""
+    """Read the gauges of `metrics.NOW`, at a cost that grows with the queues, not the records."""
     rows = await database.all(
         """with waiting as (
                select queue_of(stage) as queue, count(*) as n,

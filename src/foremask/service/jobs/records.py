@@ -1,7 +1,7 @@
-"""Read, await, cancel, rename and delete jobs, and make the JSON in which callers see them.
+"""Reads, awaits, cancels, renames and deletes jobs, and makes the JSON that callers get.
 
-The API and the webhooks send the same bytes. Each answer is one msgspec Struct, from which both its
-JSON and its API documentation are made; a field that is None is left out of the JSON.
+The API and the webhooks send the same JSON. The msgspec Structs are also its documentation; a field
+that is None is absent from the JSON.
 """
 
 import asyncio
@@ -25,12 +25,10 @@ from foremask.service.jobs.steps import JobReport, JobResult
 
 log = structlog.get_logger(__name__)
 
-IDLE_S = 60.0  # after this long without a frame a status has ``idle_s``; a frame takes 1 s at most
+IDLE_S = 60.0  # a shorter time without a new frame is not reported; a frame takes 1 s at most
 
 
 class Status(StrEnum):
-    """The state of a job; the JSON of a status has the names of `Word` instead."""
-
     QUEUED = "queued"
     RUNNING = "running"
     COMPLETED = "completed"
@@ -44,7 +42,7 @@ class Status(StrEnum):
 
 
 class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A job's error, as it is stored and shown."""
+    """The error of a request or a job."""
 
     code: Annotated[int, Meta(ge=400, le=599, description="The HTTP status.")]
     message: Annotated[str, Meta(description="The HTTP status in words.")]
@@ -57,35 +55,27 @@ class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One job. ``progress`` is in percent; ``queue_position`` is 1 for the next, None once it runs.
-
-    ``idle_s`` is the time since the last progress of a running job, None if under a minute.
-    ``result_key`` is the result's key in the object store; it is None before the job completes and
-    after the result has expired. ``name`` is the clip's file name, None if unknown. ``source_key``
-    is the key of the clip, which may have been deleted.
-    """
-
     request_id: str
     token_id: uuid.UUID
     status: Status
     stage: str
-    progress: int
+    progress: int  # percent
     frames_done: int
     frames_total: int | None
-    queue_position: int | None
+    queue_position: int | None  # 1 is next; None unless queued
     eta_s: float | None
-    idle_s: float | None
+    idle_s: float | None  # since the last progress of a running job; None if less than IDLE_S
     kind: ResultKind
     preset: str  # a Form's name
-    result_key: str | None
+    result_key: str | None  # None before the job completes, and after its result has expired
     report: JobReport | None
     error: JobError | None
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
     quality: str
-    name: str | None
-    source_key: str | None
+    name: str | None  # the clip's file name
+    source_key: str | None  # the clip's key; the clip may be deleted
 
     @property
     def form(self) -> Form:
@@ -94,8 +84,6 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One attempt at a step; ``outcome`` is None while it lasts."""
-
     stage: str
     number: int
     attempt: int
@@ -155,10 +143,7 @@ _NOT_DELETED = "j.expired_at is distinct from 'epoch'"
 
 
 async def read(database: Database, token_hash: bytes, request_id: str) -> Record:
-    """Check the token and read the job, in one query.
-
-    Raises TokenInvalid, or RequestUnknown for a job that is unknown, expired or another token's.
-    """
+    """Raises TokenInvalid, or RequestUnknown for a job that is unknown, expired or another's."""
     row = await database.one(
         f"""select {_RECORD} from tokens t
             left join jobs j on j.id = %s and j.token = t.id and {_NOT_DELETED}
@@ -180,9 +165,9 @@ async def of_token(
     before: str | None = None,
     conversions: bool = True,
 ) -> list[Record]:
-    """Return the token's ``limit`` newest jobs, or the newest that are older than job ``before``.
+    """Return the token's ``limit`` newest jobs that are older than job ``before``, if given.
 
-    Without ``conversions``, jobs that reuse a stored mask are left out. Raises TokenInvalid, or
+    Jobs that reuse a stored mask are left out unless ``conversions``. Raises TokenInvalid, or
     RequestUnknown if the token has no job ``before``.
     """
     token = await database.one(
@@ -206,7 +191,7 @@ async def of_token(
 
 
 async def read_any(database: Database, request_id: str) -> Record:
-    """Read a job without a token, for workers and the command line. Raises RequestUnknown."""
+    """Read a job of any token. Raises RequestUnknown."""
     row = await database.one(f"select {_RECORD} from jobs j where j.id = %s", (request_id,))  # noqa: S608
     if row is None:
         raise _unknown(request_id)
@@ -214,7 +199,7 @@ async def read_any(database: Database, request_id: str) -> Record:
 
 
 async def latest(database: Database, most: int, *, unfinished: bool) -> list[Record]:
-    """Return the ``most`` newest jobs of all tokens, newest first, for the command line."""
+    """Return the ``most`` newest jobs of all tokens, newest first."""
     waiting = "where j.status in ('queued', 'running')" if unfinished else ""
     rows = await database.all(
         f"select {_RECORD} from jobs j {waiting} order by j.created_at desc limit %s",  # noqa: S608
@@ -224,19 +209,19 @@ async def latest(database: Database, most: int, *, unfinished: bool) -> list[Rec
 
 
 async def result_of(database: Database, request_id: str) -> JobResult:
-    """Read what a job makes of its clip; the background's URL is deleted when the job ends."""
+    """Read what a job makes of its clip; ``background_url`` is deleted when the job ends."""
     row = await database.one("select result from jobs where id = %s", (request_id,))
     return msgspec.convert((row or {}).get("result") or {}, JobResult)
 
 
 async def newest_mask(database: Database, request_id: str) -> bytes | None:
-    """Return a small PNG of a running job's newest mask, or None if there is none."""
+    """Return a small PNG of a running job's newest mask."""
     row = await database.one("select png from newest_masks where job = %s", (request_id,))
     return None if row is None else row["png"]
 
 
 async def cancel(database: Database, token_hash: bytes, request_id: str) -> Record:
-    """Cancel the job if it has not ended, and return it. Raises as ``read`` does."""
+    """Cancel the job unless it has ended. Raises the errors of `read`."""
     record = await read(database, token_hash, request_id)
     if record.ended_at is None:
         error = errors.JobCancelled("the job was cancelled by its owner")
@@ -247,16 +232,16 @@ async def cancel(database: Database, token_hash: bytes, request_id: str) -> Reco
 
 
 async def rename(database: Database, token_hash: bytes, request_id: str, name: str) -> Record:
-    """Change the name of the job's clip. Raises as ``read`` does."""
+    """Change the name of the job's clip. Raises the errors of `read`."""
     record = await read(database, token_hash, request_id)
     await database.all("update jobs set name = %s where id = %s", (name, request_id))
     return replace(record, name=name)
 
 
 async def delete(database: Database, token_hash: bytes, request_id: str) -> Record:
-    """Cancel the job if it has not ended, hide it from its caller, and return its last record.
+    """Cancel the job unless it has ended, and hide it from its caller.
 
-    worker/maintenance.py deletes its row and files later. Raises as ``read`` does.
+    A worker's maintenance deletes its row and files later. Raises the errors of `read`.
     """
     record = await cancel(database, token_hash, request_id)
     await database.all("update jobs set expired_at = 'epoch' where id = %s", (request_id,))
@@ -264,7 +249,7 @@ async def delete(database: Database, token_hash: bytes, request_id: str) -> Reco
 
 
 async def history(database: Database, request_id: str) -> list[Attempt]:
-    """Every attempt at every step of the job, in the order in which they began."""
+    """Return every attempt at every step of the job, in the order in which they began."""
     rows = await database.all(
         """select stage, number, attempt, worker, started_at, ended_at, outcome, details
            from attempts where job = %s order by started_at, stage, number, attempt""",
@@ -288,10 +273,9 @@ def _record(row: Row) -> Record:
         log.exception("job.unreadable", job=job)
         error = errors.Internal(f"The record of this job cannot be read; report request {job}.")
         kept = ("request_id", "token_id", "created_at", "ended_at", "name")
-        known = {name: row[name] for name in kept}
         unknown = {"status": "unreadable", "stage": "unreadable", "progress": 0, "frames_done": 0}
-        form = {"kind": ResultKind.MASK, "preset": "", "quality": REENCODE_ONLY}
-        row = dict.fromkeys(row) | known | unknown | form | {"error": error.facts()}
+        form = {"kind": "mask", "preset": "", "quality": REENCODE_ONLY, "error": error.facts()}
+        row = dict.fromkeys(row) | unknown | form | {name: row[name] for name in kept}
         return msgspec.convert(row, Record)
 
 
@@ -321,13 +305,12 @@ def _readable(row: Row) -> Record:
 
 
 def _progress(status: Status, stage: str, done: int, total: int | None) -> int:
-    """Percent: masking is from 2 to 97, the steps before and after share the rest."""
     if status is Status.COMPLETED:
         return 100
     if status is not Status.RUNNING:
         return 0
     if stage == "segment":
-        return 2 + int(95 * done / total) if total else 2
+        return 2 + int(95 * done / total) if total else 2  # ingest and join share the other 5 %
     return 98 if stage == "join" else 1
 
 
@@ -335,7 +318,7 @@ ASK_EVERY_S = 0.25
 
 
 class Ends:
-    """Waits for jobs to end, with one query for all that are awaited on this event loop."""
+    """Waits for jobs to end, with one repeated query for all jobs that are awaited."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -344,13 +327,13 @@ class Ends:
         self.is_stopping = False
 
     def stop(self) -> None:
-        """Make every `wait` return at once, from now on."""
+        """Make each present and later `wait` return at once."""
         self.is_stopping = True
         for ended in self._waiting.values():
             ended.set()
 
     async def wait(self, request_id: str, seconds: float) -> None:
-        """Return when the job has ended, or after ``seconds``; at once after `stop`."""
+        """Return when the job has ended, after ``seconds``, or on `stop`."""
         if self.is_stopping:
             return
         ended = self._waiting.setdefault(request_id, asyncio.Event())
@@ -375,7 +358,7 @@ class Ends:
             await asyncio.sleep(ASK_EVERY_S)
 
 
-LINK_S = 7 * 86400  # lifetime of a result's link: the longest that every cloud signs
+LINK_S = 7 * 86400  # lifetime of a result's link; no cloud signs a longer one
 
 type Word = Literal["IN_PROGRESS", "COMPLETED", "ERROR", "UNKNOWN"]
 RequestId = Annotated[
@@ -432,7 +415,7 @@ class JobStatus(Struct, kw_only=True, omit_defaults=True):
 
 
 def file_name(record: Record) -> str:
-    """The file name of the result: flower.mask.mp4 for flower.mp4, "" for an unnamed clip."""
+    """Name the result: flower.mask.mp4 for flower.mp4, "" for an unnamed clip."""
     stem = (record.name or "").rpartition(".")[0] or record.name
     suffix = (record.result_key or "").rpartition(".")[2]
     return f"{stem}.{record.kind.value}.{suffix}" if stem else ""
@@ -443,8 +426,7 @@ def status_body(
 ) -> JobStatus:
     """Make the status of a job; ``link`` makes a URL from a key, its lifetime and a file name.
 
-    A completed job whose result has expired gets ERROR with 410, since a client that reads
-    COMPLETED opens the URL.
+    The status of a completed job whose result has expired is ERROR with code 410.
     """
     if record.status is Status.UNREADABLE:
         return JobStatus(request_id=record.request_id, status="UNKNOWN", error=record.error)

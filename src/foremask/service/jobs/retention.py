@@ -1,17 +1,17 @@
-"""Finds what to delete: sources when a job ends, then expired results and old records."""
+"""Finds files and records to delete: sources of ended jobs, expired results, old records."""
 
 from typing import Any, Final, Literal, LiteralString
 
 from foremask.service.jobs.database import Database, Row
 
-RECORD_EXTRA_S = 7 * 86400  # a week in which the status still says that the result has expired
+RECORD_EXTRA_S = 7 * 86400  # in which the status still says that the result has expired
 FAILED_KEPT_S = 30 * 86400
-NETWORK_KEPT_S = 86400  # a day to review and correct the mask; the cache is 0.5 MB a frame
+NETWORK_KEPT_S = 86400  # to review and correct the mask; the cache takes 0.5 MB for each frame
 ENGINE_DEAD_S = 60.0
 AT_ONCE = 50
 
 type Kind = Literal["sources", "network", "result"]
-"""Files of an ended job: its source and segments, its network cache, its result."""
+"""Files of an ended job: source and segments, network cache, or result."""
 _STORED: Final[dict[Kind, LiteralString]] = {
     "sources": "swept_at is null",
     "network": "report ? 'network_bytes' and expired_at is null",
@@ -25,10 +25,10 @@ _NOTED: Final[dict[Kind, LiteralString]] = {
 
 
 async def due(database: Database, kind: Kind, kept_s: float = 0.0) -> list[tuple[str, Any]]:
-    """Ids and result keys of jobs that ended over ``kept_s`` ago and still have files of ``kind``.
+    """Return ids and result keys of `AT_ONCE` jobs that still have files of ``kind``.
 
-    If ``kept_s`` is 0, of all ended jobs, even if ``ended_at`` is in the future since the clock was
-    set back.
+    The jobs ended more than ``kept_s`` seconds ago; 0 stands for all ended jobs, whatever the clock
+    says.
     """
     rows = await database.all(
         f"""select id, result_key from jobs where ended_at is not null and {_STORED[kind]}
@@ -40,9 +40,10 @@ async def due(database: Database, kind: Kind, kept_s: float = 0.0) -> list[tuple
 
 
 async def deleted(database: Database, kind: Kind, request_id: str) -> Row | None:
-    """Record that these files are deleted, and return how the job ended; None for a second call.
+    """Record that the files are deleted.
 
-    ``reason`` is empty unless the job has an error, ``wait_s`` is None if it never began.
+    Returns the job's ``status``, ``reason`` ("" without an error), ``wait_s`` before its first step
+    (None without one) and ``seconds`` until its end; None for a second call.
     """
     return await database.one(
         f"""update jobs set {_NOTED[kind]} where id = %s and {_STORED[kind]}
@@ -54,9 +55,11 @@ async def deleted(database: Database, kind: Kind, request_id: str) -> Row | None
 
 
 async def forget_records(database: Database, result_ttl_s: float) -> list[str]:
-    """Delete jobs a week after their result expired, or 30 days after they failed; return the ids.
+    """Delete old jobs without a pending webhook, and return their ids.
 
-    Jobs that their callers deleted, whose ``expired_at`` is the epoch, are deleted at once.
+    A completed job is old `RECORD_EXTRA_S` after its result expired; a failed or cancelled job
+    `FAILED_KEPT_S` or ``result_ttl_s``, whichever is longer, after its end; a job that its caller
+    has deleted (``expired_at`` is the epoch) at once.
     """
     rows = await database.all(
         """delete from jobs where swept_at is not null
@@ -71,7 +74,7 @@ async def forget_records(database: Database, result_ttl_s: float) -> list[str]:
 
 
 async def drop_dead_engine_rows(database: Database) -> int:
-    """Delete Procrastinate's abandoned rows; our own tables say what is left to do."""
+    """Delete Procrastinate's ended and abandoned rows; return their number."""
     rows = await database.all(
         """delete from procrastinate_jobs p where p.status <> 'todo' and (
                p.status <> 'doing' or not exists (

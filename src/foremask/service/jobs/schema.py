@@ -1,4 +1,4 @@
-"""Makes and upgrades the database's tables, and checks that they are of this foremask's version."""
+"""Creates and upgrades the database's tables, and checks their version."""
 
 import asyncio
 import re
@@ -13,8 +13,7 @@ from foremask.errors import ServiceUnavailable
 from foremask.service.jobs.database import Database
 
 VERSION = 25
-OLDEST = 16
-"""The oldest version that can be brought up to date: that of commit 427503c."""
+OLDEST = 16  # that can be upgraded; of commit 427503c
 MIGRATING = 0x666F7265  # "fore": the advisory lock held while the schema changes
 WAIT_S = 0.2  # lock timeout, and pause between attempts; PostgreSQL's deadlock_timeout is 1 s
 PATIENCE_S = 120.0
@@ -22,11 +21,11 @@ ENGINE = "procrastinate/"
 
 
 async def migrate(url: str) -> list[str]:
-    """Bring our tables and Procrastinate's up to date; return the names of the applied scripts.
+    """Create or upgrade our tables and Procrastinate's; return the names of the applied scripts.
 
-    Each script is committed together with its name; concurrent callers wait for each other. Raises
-    ServiceUnavailable if the database cannot be reached, is not in UTF-8, has tables of a newer
-    foremask or too old ones, or if other processes hold a table for two minutes.
+    Each script is one transaction; concurrent callers wait for each other. Raises
+    ServiceUnavailable if the database cannot be reached, is not in UTF-8, or has tables of a newer
+    version or of one before `OLDEST`, or if other processes lock a table for `PATIENCE_S`.
     """
     try:
         connection = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=10)
@@ -55,10 +54,9 @@ async def migrate(url: str) -> list[str]:
 
 
 async def _apply(connection: psycopg.AsyncConnection, name: str, sql: str) -> None:
-    """Run the script; start it over when a running process has locked a table that it needs.
+    """Run the script; roll it back and start over while another process locks its tables.
 
-    Those processes lock the tables in various orders, so a script that kept its own locks while it
-    waits could deadlock with them.
+    A script that waited and kept its locks could deadlock with that process.
     """
     end = time.monotonic() + PATIENCE_S
     while True:
@@ -77,7 +75,7 @@ async def _apply(connection: psycopg.AsyncConnection, name: str, sql: str) -> No
 
 
 async def check_schema(database: Database) -> None:
-    """Raise ServiceUnavailable unless the tables are those of this version."""
+    """Raise ServiceUnavailable unless the tables are of version `VERSION`."""
     known = await database.one("select to_regclass('schema_scripts') is not null as there")
     rows = await database.all("select name from schema_scripts") if known and known["there"] else []
     found = _version(row["name"] for row in rows)
@@ -91,7 +89,7 @@ async def check_schema(database: Database) -> None:
 
 
 def _engine_scripts(applied: Iterable[str]) -> dict[str, str]:
-    """Procrastinate's SQL by script name: a new database gets the whole schema, others changes."""
+    """Return Procrastinate's SQL by script name: the schema if none is applied, else changes."""
     from procrastinate.schema import SchemaManager  # not loaded by the API
 
     changes = sorted(Path(SchemaManager.get_migrations_path()).glob("*.sql"))
@@ -102,8 +100,7 @@ def _engine_scripts(applied: Iterable[str]) -> dict[str, str]:
 
 
 def _script(found: int) -> str:
-    """The SQL that upgrades tables of version ``found``, or makes them if it is 0."""
-    whole = _read("schema.sql")
+    """Return the SQL that upgrades tables of version ``found``, or creates them if it is 0."""
     if found > VERSION:
         raise _newer(found)
     if 0 < found < OLDEST:
@@ -111,11 +108,13 @@ def _script(found: int) -> str:
             f"the database has tables of version {found}, older than {OLDEST}:"
             " run the `foremask migrate` of commit 427503c first"
         )
-    if found:
-        functions = whole[whole.index("\n-- Functions.") :]
-        functions = re.sub(r"(?m)^create (function|trigger)", r"create or replace \1", functions)
-        whole = _read("upgrade.sql") + functions
-    return whole
+    sql = resources.files(__package__) / "sql"
+    whole = (sql / "schema.sql").read_text(encoding="utf-8")
+    if not found:
+        return whole
+    functions = whole[whole.index("\n-- Functions.") :]
+    functions = re.sub(r"(?m)^create (function|trigger)", r"create or replace \1", functions)
+    return (sql / "upgrade.sql").read_text(encoding="utf-8") + functions
 
 
 def _newer(found: int) -> ServiceUnavailable:
@@ -125,10 +124,7 @@ def _newer(found: int) -> ServiceUnavailable:
 
 
 def _version(names: Iterable[str]) -> int:
-    """The version of the tables that these scripts made; up to 16, each script was a version."""
+    """Return the version of the tables that these scripts made, 0 for none."""
+    # Up to version 16 a script's name is its number and a title.
     numbers = (re.match(r"(?:foremask/)?(\d+)", name) for name in names)
     return max((int(number[1]) for number in numbers if number), default=0)
-
-
-def _read(name: str) -> str:
-    return (resources.files(__package__) / "sql" / name).read_text(encoding="utf-8")

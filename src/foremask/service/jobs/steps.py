@@ -1,8 +1,7 @@
-"""Claim a step of a job, renew its lease while frames advance, and finish or fail it.
+"""Claims a step of a job, renews its lease while frames advance, and finishes or fails it.
 
-Every write names the attempt it belongs to and is refused when that attempt has lost its lease.
-Rows of other versions can be read: a field missing from a row's JSON gets its default, and unknown
-fields are ignored.
+Each write names its attempt, and is refused once that attempt has lost its lease. Other versions'
+rows can be read: a field missing from the JSON gets its default, an unknown field is ignored.
 """
 
 import re
@@ -26,24 +25,20 @@ from foremask.service.observability import metrics
 
 
 class JobClip(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
-    """Facts of a job's clip for its steps."""
-
     frames: int | None = None
     size_bytes: int = 0
     warnings: tuple[str, ...] = ()
 
 
-type StoredClip = Clip | JobClip
-"""What is written to a row; it is read as a `JobClip`."""
+type StoredClip = Clip | JobClip  # in a row; each is read as a JobClip
 
 
 class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The report of a job, as its caller reads it.
+    """The report of a job, as its caller reads it; a field that is None is absent from the JSON.
 
-    A field that is None is absent from the JSON. ``strip`` is only in the reports of segments:
-    for each frame, its time in seconds, its coverage, and its change since the previous frame.
-    ``mask_bytes`` is the size of the mask that is stored beside a cut-out or a composite,
-    ``network_bytes`` the size of the network cache while that is stored.
+    Only reports of segments have a ``strip``: the time in seconds, the coverage, and the change
+    since the previous frame, of each frame. ``mask_bytes`` is the size of the mask that is stored
+    with a cut-out or composite, ``network_bytes`` that of the network cache while it is stored.
     """
 
     frames_out: int
@@ -68,11 +63,11 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a job makes of its clip; the background comes from a URL or is an upload.
+    """What a job makes of its clip.
 
-    ``clip_key`` is the stored clip of a job that reuses a stored mask. ``hints`` say what the
-    subject is; the first ``key_points`` of them came in the request's field of that name.
-    ``network_key`` is the network cache of an earlier job.
+    ``clip_key`` is the stored clip of a job that reuses a stored mask. The first ``key_points`` of
+    the ``hints`` came in the request's field of that name. ``network_key`` is the network cache of
+    an earlier job.
     """
 
     options: ResultOptions = ResultOptions()
@@ -84,13 +79,13 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     network_key: str | None = None
 
     def check_hints(self, clip: Clip | None = None) -> None:
-        """Raise FieldInvalid for an impossible hint, or for one outside ``clip``, if given."""
+        """Raise FieldInvalid for an impossible hint, or for a hint outside of ``clip``."""
         with self.hints_as_sent():
             check_hints(self.hints, clip)
 
     @contextmanager
     def hints_as_sent(self) -> Iterator[None]:
-        """Number the hints in errors as the request did, which has key points in another field."""
+        """Name hints in errors as the request did, where key points are in a field of their own."""
 
         def name(found: re.Match[str]) -> str:
             number = int(found[1]) - self.key_points
@@ -113,9 +108,8 @@ PLAIN_MASK: Final = JobResult()
 class StepArgs(msgspec.Struct, frozen=True, omit_defaults=True):
     """The arguments of a step.
 
-    A segment step masks the whole source, or one ``span`` of it, which was cut into a file of its
-    own. ``clip_start_s`` is the start of the whole clip. ``background_key`` is the stored
-    background. ``result`` is what the job makes.
+    A segment step masks the whole clip, or the file ``source_key``, which has one ``span`` of it.
+    ``clip_start_s`` is the first timestamp of the whole clip.
     """
 
     span: Span | None = None
@@ -126,9 +120,10 @@ class StepArgs(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class IngestDone(msgspec.Struct, frozen=True):
-    """Ingest's result: the stored clip, and the segments to mask.
+    """The result of the ingest step: the stored clip, and the segments to mask.
 
-    ``fetched_bytes`` is the size of a stored background, and of the clip for a stored mask.
+    ``fetched_bytes`` is the size of other files that were stored: a background, and the clip of a
+    job that reuses a stored mask.
     """
 
     clip: StoredClip | None
@@ -138,7 +133,7 @@ class IngestDone(msgspec.Struct, frozen=True):
 
 
 class PartDone(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A segment's result: its stored part, and for a cut-out also the part of the mask."""
+    """The result of a segment step: its stored part, and a cut-out's part of the mask."""
 
     key: str
     frames: int
@@ -147,8 +142,6 @@ class PartDone(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class MaskDone(msgspec.Struct, frozen=True):
-    """The job's result is stored."""
-
     result_key: str
     frames: int
     report: JobReport
@@ -159,18 +152,17 @@ type StepDone = IngestDone | PartDone | MaskDone
 
 LEASE_S = 5.0  # two missed renewals; the next attempt begins 3 to 7 s after a worker's death
 RENEW_S = 2.0
-LOST_TICKET_S = 10.0  # a ready step not begun by then gets another ticket, a row of Procrastinate's
+LOST_TICKET_S = 10.0  # a step that is ready for so long gets another ticket (Procrastinate's row)
 MAX_CRASHES = 3
 IN_FLIGHT = 4  # segments of one job at a time, so that a long clip leaves room for short ones
 
 
-type StepKey = tuple[str, str, int, int]
-"""Identifies an attempt at a step: job, stage, number, attempt."""
+type StepKey = tuple[str, str, int, int]  # job, stage, number, attempt
 
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step that this worker holds until its lease runs out, with its arguments."""
+    """An attempt at a step, which this worker holds until its lease expires."""
 
     job: str
     stage: str
@@ -201,7 +193,7 @@ class Step:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the claim, which count against the token's share."""
+        """Seconds since the claim; they count against the token's share."""
         return time.monotonic() - self.taken_at
 
     @property
@@ -218,9 +210,9 @@ async def claim(
 ) -> Step | None:
     """Claim the next step of the queue ``files`` or ``masks``; None if there is none.
 
-    The token that has used the fewest seconds, divided by its share, comes first; but ``last``, the
-    token that this worker served last, keeps its turn for a while. Raises OtherTables after a
-    migration.
+    The token that has used the fewest seconds, divided by its share, comes first. The token
+    ``last``, which this worker served before, is preferred for some seconds. Raises OtherTables
+    after a migration.
     """
     row = await database.row_of(f"claim_step_{VERSION}", queue, worker, lease_s, last)
     if row is None:
@@ -230,7 +222,7 @@ async def claim(
 
 
 async def free_slots(database: Database) -> int:
-    """The slots of all live workers, minus the segments that run or are ready to; at least 0."""
+    """Return the slots of all live workers minus the segments that run or are ready, at least 0."""
     row = await database.one(
         """select (select coalesce(sum(slots), 0) from processes
                 where kind = 'worker' and seen_at > clock() - make_interval(secs => %s))
@@ -243,19 +235,19 @@ async def free_slots(database: Database) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The progress of a step; ``idle_s`` is the time since the last frame was done."""
+    """The progress of a step."""
 
     step: Step
     frames_done: int
-    idle_s: float = 0.0
-    left_s: float | None = None
+    idle_s: float = 0.0  # since the last frame was done
+    left_s: float | None = None  # estimated time to the step's end
     newest_png: bytes | None = None
 
 
 async def renew(
     database: Database, beats: Sequence[Beat], lease_s: float = LEASE_S
 ) -> set[StepKey]:
-    """Renew the leases of one worker's steps, with their progress; return those it still holds."""
+    """Renew leases and record progress; return the keys of the steps whose leases were renewed."""
     if not beats:
         return set()
     rows = [(*b.step.key, b.frames_done, b.idle_s, b.left_s, b.newest_png) for b in beats]
@@ -268,7 +260,7 @@ async def renew(
 
 
 async def finish(database: Database, step: Step, done: StepDone) -> bool:
-    """Record the step's result and queue the next steps; False if the attempt is stale."""
+    """Record the step's result and queue the next steps; return False for a stale attempt."""
     result = json_value(done)
     ended = await database.value_of("finish_step", *step.key, result, IN_FLIGHT, step.seconds)
     return bool(ended)
@@ -282,10 +274,10 @@ async def fail(
     outcome: str = "failed",
     retry_s: float | None = None,
 ) -> bool:
-    """Record that the attempt did not succeed; False if it is stale.
+    """Record a failed attempt; return False if it is stale.
 
-    Without ``retry_s`` the job ends with ``error``. With it the step is retried after that time,
-    unless ``outcome`` is "crashed" for the MAX_CRASHES-th time.
+    The step is retried after ``retry_s``. If that is None, or ``outcome`` is "crashed" for the
+    MAX_CRASHES-th time, the job ends with ``error``.
     """
     facts = json_value(error.facts())
     return bool(
@@ -296,23 +288,22 @@ async def fail(
 
 
 async def charge_lost(database: Database, step: Step) -> None:
-    """Charge the token for the time of a step that was lost, for instance to a cancel."""
+    """Charge the token for the seconds of an attempt that was lost, for example to a cancel."""
     await database.value_of("charge_share", step.stage, step.token, step.seconds)
 
 
 async def is_done(database: Database, step: Step) -> bool:
-    """Whether this attempt is recorded as the one that did the step."""
+    """Return whether the database has recorded this attempt's result."""
     row = await database.one(
         """select 1 as n from attempts where job = %s and stage = %s and number = %s
-           and attempt = %s
-           and outcome = 'done'""",
+           and attempt = %s and outcome = 'done'""",
         step.key,
     )
     return row is not None
 
 
 async def segment_results(database: Database, request_id: str) -> list[PartDone]:
-    """The results of all segments, in the order of the clip."""
+    """Return the results of all segments, in the order of the clip."""
     rows = await database.all(
         """select result from steps
            where job = %s and stage = 'segment' and status = 'done' order by number""",
@@ -323,21 +314,18 @@ async def segment_results(database: Database, request_id: str) -> list[PartDone]
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """How many expired leases, lost tickets and overdue jobs one `recover` has found.
+    """What one `recover` has done."""
 
-    ``alone``: no other worker has called it lately.
-    """
-
-    lost: int = 0
-    woken: int = 0
-    timed_out: int = 0
-    alone: bool = field(default=False, compare=False)
+    lost: int = 0  # attempts whose lease had expired
+    woken: int = 0  # tickets that were replaced
+    timed_out: int = 0  # jobs that were ended
+    alone: bool = field(default=False, compare=False)  # no other worker has called it lately
 
 
 async def recover(
     database: Database, wall_clock_s: float, lease_s: float = LEASE_S, worker: str = ""
 ) -> Recovered:
-    """Retry steps of dead workers, replace lost tickets, end jobs older than ``wall_clock_s``."""
+    """Retry steps of dead workers, replace lost tickets, end jobs that ran for ``wall_clock_s``."""
     crashed = WorkerCrashed(
         f"the worker process died or hung: crash {{crashes}} of the {MAX_CRASHES} that fail a job"
     )

@@ -1,4 +1,4 @@
-"""API tokens: 256 random bits, shown once; only a hash is stored (docs/adr/0022)."""
+"""Makes, lists and revokes API tokens: 256 random bits, of which a hash is stored (ADR 0022)."""
 
 import hmac
 import secrets
@@ -18,20 +18,16 @@ PREFIX_LENGTH = 9  # "fm_" and six characters (36 of 256 bits), to identify a to
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenLimits:
-    """What one token may do."""
-
     rate_per_minute: int = 600
     burst: int = 60
     concurrent: int = 100
     priority: int = 0
     share: int = 1
-    quota: int | None = None
+    quota: int | None = None  # jobs in all
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token's record, without its secret."""
-
     id: uuid.UUID
     name: str
     prefix: str
@@ -43,7 +39,7 @@ class Token:
 
 
 def webhook_key(secret: str) -> bytes:
-    """The key that signs the token's webhooks, from which the token cannot be computed."""
+    """Return the key that signs the token's webhooks; the token cannot be computed from it."""
     return hmac.digest(secret.encode(), SIGNING, "sha256")
 
 
@@ -55,7 +51,7 @@ async def create_token(
     secret: str | None = None,
     expires_at: datetime | None = None,
 ) -> tuple[str, Token]:
-    """Make a token, or find the one with this ``secret``; return the secret and the token."""
+    """Make a token, or find the token with this ``secret``; return the secret and the token."""
     limits = limits or TokenLimits()
     secret = secret or "fm_" + secrets.token_urlsafe(32)
     row = await database.one(
@@ -81,19 +77,17 @@ async def create_token(
 
 
 async def any_token(database: Database) -> bool:
-    """Whether a token was ever made."""
     return await database.one("select 1 from tokens limit 1") is not None
 
 
 async def list_tokens(database: Database) -> list[Token]:
-    """Every token, the oldest first; revoked ones too."""
-    return [
-        _token(row) for row in await database.all("select * from tokens order by created_at, id")
-    ]
+    """Return all tokens, revoked ones too, the oldest first."""
+    rows = await database.all("select * from tokens order by created_at, id")
+    return [_token(row) for row in rows]
 
 
 async def revoke_token(database: Database, prefix_or_id: str) -> Token:
-    """Revoke the token with this prefix or id. Raises RequestUnknown unless there is just one."""
+    """Revoke the token with this prefix or id. Raises RequestUnknown unless exactly one has it."""
     rows = await database.all(
         """update tokens set revoked_at = coalesce(revoked_at, now())
            where id in (select id from tokens where prefix = %s or id::text = %s)

@@ -1,9 +1,7 @@
-"""Store, read, list and delete files by key; the one home of obstore.
+"""Stores files by key in a local directory or a cloud's bucket; the only module that uses obstore.
 
-An address names the store: a local directory (``file:///var/lib/foremask/objects``),
-``s3://bucket/prefix``, ``gs://`` or ``az://``, with credentials from the cloud's own environment
-variables. Links to a cloud's objects are signed by its client; links to a local directory are
-signed by `Signer` and served by our API. All uploads go through our API (docs/adr/0030).
+A cloud signs the links to its objects. `Signer` signs links to a local directory's files, which our
+API serves, and all upload forms (docs/adr/0030).
 """
 
 import asyncio
@@ -41,47 +39,48 @@ _SIGNING_KEY = "signing-key"
 _HALF_WRITTEN = re.compile(r"#\d+$")
 FILES_PATH = "/v2/files/"
 FORM_PATH = "/v2/uploads"
-STEP_S = 3600  # expiry is rounded up to it: links made within the same hour are equal
+STEP_S = 3600  # expiry is rounded up to a multiple: links made within the same hour are equal
 NETWORK, STRIP, MASK = "network.zip", "strip.json", "mask"
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
 
 def checked_key(key: str) -> str:
-    """Return the key; raises ValueError if it is not a valid one."""
     if not _KEY.fullmatch(key):
         raise ValueError(f"not an object key: {key!r}")
     return key
 
 
 def media_type(key: str) -> str:
-    """The media type of an object, by the suffix of its key."""
     return MEDIA_TYPES.get(Path(key).suffix, "application/octet-stream")
 
 
 def sibling_key(result_key: str, name: str) -> str:
-    """The key of the file ``name`` beside a result; both are deleted together."""
+    """Return the key of the file ``name`` that is stored, and deleted, with a result."""
     return f"{result_key.rpartition('/')[0]}/{name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What an upload form allows: key, size, type, expiry."""
+    """What an upload form allows; an empty ``media_type`` allows any."""
 
     key: str
     max_bytes: int
     media_type: str
-    expires_at: int
+    expires_at: int  # Unix time
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Signs and checks links to our API, which callers reach at ``base_url``."""
+    """Signs and checks links to our API at ``base_url``."""
 
     base_url: str
     _signing_key: bytes
 
     def link(self, key: str, expires_s: int, name: str = "") -> str:
-        """A URL of the object, valid for at least ``expires_s`` seconds; saved as ``name``."""
+        """Make a URL of the object that is valid for ``expires_s`` to ``expires_s + STEP_S``.
+
+        Browsers save the file as ``name``.
+        """
         expires_at = -(-(time.time() + expires_s) // STEP_S) * STEP_S
         query = {"expires": f"{expires_at:.0f}"}
         query["signature"] = self._signature("GET", key, query["expires"])
@@ -90,13 +89,13 @@ class Signer:
         return f"{self.base_url}{FILES_PATH}{quote(checked_key(key))}?{urlencode(query)}"
 
     def check_link(self, key: str, expires: str, signature: str) -> None:
-        """Raise LinkInvalid unless `link` made this link and it has not expired."""
+        """Raise LinkInvalid if `link` did not make this link or it has expired."""
         self._check(signature, expires, "GET", key, expires)
 
     def key_of(self, url: str) -> str | None:
-        """The key of one of our own links; None for any other URL.
+        """Return the key in a link of ours, None for any other URL.
 
-        Raises LinkInvalid when it looks like ours and its signature or age is wrong.
+        Raises LinkInvalid for a link to our API that is forged or has expired.
         """
         if not url.startswith(self.base_url + FILES_PATH):
             return None
@@ -116,10 +115,7 @@ class Signer:
         return {**fields, "signature": self._signature("POST", *fields.values())}
 
     def check_form(self, fields: dict[str, str]) -> Upload:
-        """What the form's fields allow.
-
-        Raises LinkInvalid unless `upload_form` made them and they have not expired.
-        """
+        """Raise LinkInvalid if `upload_form` did not make these fields or they have expired."""
         values = [fields.get(name, "") for name in ("key", "expires", "max_bytes", "media_type")]
         self._check(fields.get("signature", ""), values[1], "POST", *values)
         return Upload(values[0], int(values[2]), values[3], int(values[1]))
@@ -137,7 +133,10 @@ class Signer:
 
 
 def check_free(directory: Path, size: int) -> None:
-    """Raise StorageFull unless the disk has ``size`` bytes more than the reserve."""
+    """Raise StorageFull if ``size`` more bytes would leave the disk less than its reserve.
+
+    The reserve is `RESERVE_SHARE` of the disk, at most `RESERVE_BYTES`.
+    """
     usage = shutil.disk_usage(directory)
     kept = min(int(RESERVE_SHARE * usage.total), RESERVE_BYTES)
     if usage.free - size < kept:
@@ -149,7 +148,6 @@ def check_free(directory: Path, size: int) -> None:
 
 
 def make_local_key(path: Path) -> None:
-    """Make the signing key if there is none, readable by its owner only."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
         os.fchmod(file.fileno(), 0o600)  # earlier versions left the mode to the umask
         fcntl.flock(file, fcntl.LOCK_EX)  # only one of several starting processes writes it
@@ -160,7 +158,7 @@ def make_local_key(path: Path) -> None:
 
 
 def flush(root: Path, key: str) -> None:
-    """Flush the file and its two directories to disk, so a finished job survives a power cut."""
+    """Flush the file and its two parent directories, so that it survives a power cut."""
     path = root / key
     for each in (path, path.parent, path.parent.parent):
         fd = os.open(each, os.O_RDONLY)
@@ -171,7 +169,7 @@ def flush(root: Path, key: str) -> None:
 
 
 def sweep_tree(top: Path, before: datetime) -> None:
-    """Remove obstore's unfinished files and empty directories that are older than ``before``."""
+    """Delete obstore's unfinished files and empty directories last changed before ``before``."""
     for directory, _, files in os.walk(top, topdown=False):
         for name in files:
             path = Path(directory, name)
@@ -185,24 +183,22 @@ def sweep_tree(top: Path, before: datetime) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """Size, ETag (with its quotes) and age of an object."""
-
     key: str
     size: int
-    etag: str
+    etag: str  # with its quotes
     modified_at: datetime
 
 
 async def open_objects(url: str, base_url: str) -> "Objects":
-    """The store at ``url``; ``base_url`` is where callers reach our API, without a final slash.
+    """Open the store at ``url``, for example ``file:///var/objects`` or ``s3://bucket/prefix``.
 
-    The key that signs links is kept in the store, so that all its processes use the same key.
-    Raises ServiceUnavailable when the store does not answer.
+    ``base_url`` is our API's URL without a final slash. The signing key is kept in the store, so
+    that all processes have the same key. Raises ServiceUnavailable if the store does not answer.
     """
     store = _store(url)
     with _translated(_SIGNING_KEY):
-        if isinstance(store, LocalStore):
-            await asyncio.to_thread(make_local_key, _root(store) / _SIGNING_KEY)
+        if (root := _root(store)) is not None:
+            await asyncio.to_thread(make_local_key, root / _SIGNING_KEY)
         try:
             secret = await obstore.get_async(store, _SIGNING_KEY)
         except FileNotFoundError:
@@ -213,19 +209,19 @@ async def open_objects(url: str, base_url: str) -> "Objects":
 
 
 class Objects:
-    """Immutable files under keys such as ``results/ID/join-1/ID.mp4``; none is held in memory.
+    """Files under keys such as ``results/ID/join-1/ID.mp4``; none is held in memory.
 
-    Reading a missing key raises ObjectLost; every call raises ServiceUnavailable if the store does
-    not answer.
+    Each read of a missing key raises ObjectLost. Each call raises ServiceUnavailable if the store
+    does not answer, and ValueError for an invalid key.
     """
 
     def __init__(self, store: ObjectStore, signer: Signer) -> None:
         self._store = store
-        self._root = _root(store) if isinstance(store, LocalStore) else None
+        self._root = _root(store)
         self.signer = signer
 
     async def put(self, key: str, content: Path | AsyncIterable[bytes]) -> None:
-        """Store a file or a stream of chunks, either all of it or nothing."""
+        """Store all of a file or stream; after an error, nothing is stored."""
         name = key.rpartition("/")[2]
         described = {
             "Content-Type": media_type(key),
@@ -244,7 +240,7 @@ class Objects:
             await asyncio.to_thread(flush, self._root, key)
 
     async def get(self, key: str, path: Path) -> None:
-        """Write the object to ``path``, which appears when it is complete."""
+        """Copy the object to the file ``path``, which appears once it is complete."""
         part = path.with_name(path.name + ".part")
         try:
             with span("load"), part.open("wb") as file:
@@ -262,9 +258,9 @@ class Objects:
         length: int | None = None,
         block_bytes: int = BLOCK_BYTES,
     ) -> AsyncGenerator[bytes]:
-        """The object's bytes from ``offset`` on, ``length`` of them or all, in blocks.
+        """Yield ``length`` bytes from ``offset``, by default all the rest, in blocks.
 
-        Each block is a request of its own: a slow reader costs the store no open connection.
+        Each block is a request of its own, so a slow reader holds no connection to the store.
         """
         size = (await self.head(key)).size
         stop = size if length is None else min(offset + length, size)
@@ -277,7 +273,7 @@ class Objects:
             offset += asked
 
     async def read(self, key: str, offset: int, length: int) -> bytes:
-        """``length`` bytes from ``offset``, which lies inside the object; fewer at its end."""
+        """Read ``length`` bytes, or up to the end, from an ``offset`` inside the object."""
         with _translated(key):
             block = await obstore.get_range_async(
                 self._store, checked_key(key), start=offset, length=length
@@ -290,15 +286,14 @@ class Objects:
         return _stored(meta)
 
     async def delete(self, *keys: str) -> None:
-        """Delete these objects; one that is not there is as good as deleted."""
         for key in keys:
             with _translated(key), suppress(FileNotFoundError):
                 await obstore.delete_async(self._store, checked_key(key))
 
     async def delete_under(self, prefix: str) -> int:
-        """Delete every object below ``prefix``; return how many there were.
+        """Delete the objects whose keys begin with ``prefix/``; return their number.
 
-        A local store deletes the directory too, with unfinished files of killed processes.
+        A local store also deletes the directory, with the unfinished files of killed processes.
         """
         count = 0
         async for stored in self.list(prefix):
@@ -310,12 +305,15 @@ class Objects:
         return count
 
     async def delete_half_written(self, prefix: str, before: datetime) -> None:
-        """Delete unfinished files of killed processes; for a bucket, set a lifecycle rule."""
+        """Delete unfinished files of killed processes; does nothing for a bucket."""
         if self._root is not None:
             await asyncio.to_thread(sweep_tree, self._root / checked_key(prefix), before)
 
     async def list(self, prefix: str) -> AsyncIterator[Stored]:
-        """Every object below ``prefix``, in no order, except files whose name is no key."""
+        """Yield the objects whose keys begin with ``prefix/``, in no order.
+
+        Files whose paths are not valid keys are skipped.
+        """
         with _translated(prefix):
             async for batch in obstore.list(self._store, prefix=checked_key(prefix)):
                 for meta in batch:
@@ -323,28 +321,28 @@ class Objects:
                         yield _stored(meta)
 
     async def check(self) -> None:
-        """Raise ServiceUnavailable unless the store answers and still has our signing key."""
+        """Raise ServiceUnavailable if the store does not answer or has lost our signing key."""
         try:
             await self.head(_SIGNING_KEY)
         except ObjectLost:
             raise ServiceUnavailable("The object store has lost its signing key.") from None
 
     def disk(self) -> tuple[int, int] | None:
-        """The total and free bytes of a local store's disk; None for a bucket."""
+        """Return the total and free bytes of a local store's disk, None for a bucket."""
         if self._root is None:
             return None
         total, _, free = shutil.disk_usage(self._root)
         return total, free
 
     def check_free(self, size: int) -> None:
-        """Raise StorageFull as `check_free` does, for a local store; a bucket is never full."""
+        """Call `check_free` for a local store's disk; a bucket is never full."""
         if self._root is not None:
             check_free(self._root, size)
 
     def link(self, key: str, expires_s: int, name: str = "") -> str:
-        """A URL of the object, valid for at least ``expires_s`` seconds (a cloud allows a week).
+        """Make a URL of the object that is valid for at least ``expires_s`` seconds.
 
-        A cloud's link allows GET only and ignores ``name``; ours allows HEAD too.
+        A cloud's URL is valid for at most 7 days, allows GET but not HEAD, and ignores ``name``.
         """
         if isinstance(self._store, S3Store | GCSStore | AzureStore):
             return obstore.sign(self._store, "GET", checked_key(key), timedelta(seconds=expires_s))
@@ -367,10 +365,8 @@ def _store(url: str) -> ObjectStore:
     )
 
 
-def _root(store: LocalStore) -> Path:
-    if store.prefix is None:
-        raise ServiceUnavailable("The local store has no directory.")
-    return Path(store.prefix)
+def _root(store: ObjectStore) -> Path | None:
+    return Path(store.prefix) if isinstance(store, LocalStore) and store.prefix else None
 
 
 def _stored(meta: "obstore.ObjectMeta") -> Stored:
@@ -379,7 +375,7 @@ def _stored(meta: "obstore.ObjectMeta") -> Stored:
 
 @contextmanager
 def _translated(key: str) -> Generator[None]:
-    """Turn the store's errors into ours; addresses and credentials stay in the cause."""
+    """Raise the store's errors as ours, without their texts, which may contain credentials."""
     try:
         yield
     except FileNotFoundError as error:
