@@ -61,33 +61,21 @@ class Outbound:
     async def __aexit__(self, *_: object) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
-    async def check_url(self, url: str, param: str = "video", owner: str = "") -> None:
-        """Raise the error that refuses the URL; send no request.
+    async def check_webhook(self, url: str, owner: str = "") -> None:
+        """Raise WebhookInvalid if `post` would refuse the URL or its host's present addresses.
 
-        The host's addresses are checked here only for a ``webhook_url`` or a port other than 80 and
-        443, and always again on connection. For ``webhook_url`` each refusal is WebhookInvalid.
-        Raises Overloaded if ``owner`` gets no name look-up in time.
+        Sends no request. Raises Overloaded if ``owner`` gets no name look-up in time.
         """
         try:
-            with named(param):
-                parsed = connections.parse(url)
-                if param == "webhook_url" or connections.port_of(parsed) not in connections.PORTS:
-                    await self._backend(owner).checked_addresses(
-                        parsed.raw_host.decode("ascii"), connections.port_of(parsed)
-                    )
+            parsed = connections.parse(url)
+            host, port = parsed.raw_host.decode("ascii"), connections.port_of(parsed)
+            await self._backend(owner).checked_addresses(host, port)
         except (errors.UrlRefused, errors.VideoInvalid) as refused:
-            if param == "webhook_url":
-                raise errors.WebhookInvalid(refused.details, param=param) from refused
-            raise
+            raise errors.WebhookInvalid(refused.details, param="webhook_url") from refused
 
     @asynccontextmanager
     async def open_range_reader(
-        self,
-        url: str,
-        *,
-        max_bytes: int,
-        param: str = "video",
-        owner: str = "",
+        self, url: str, *, max_bytes: int, param: str = "video", owner: str = ""
     ) -> AsyncGenerator["RangeReader"]:
         """Open a remote file for reads at any offset. The caller sets the deadline.
 
@@ -117,20 +105,46 @@ class Outbound:
         `MIN_BYTES_PER_S`; UrlUnreachable if the origin falls silent, breaks off, or takes longer
         than ``deadline_s``.
         """
+        size, waited_s, window, held = 0, 0.0, (0.0, 0), bytearray()
+
+        async def write_held() -> None:
+            if size == len(held):  # the first piece
+                connections.check_content(bytes(held[:512]))
+            await asyncio.to_thread(write, bytes(held))
+            held.clear()
+            if on_bytes is not None:
+                on_bytes(size, answer.length)
+
         async with (
             _deadline(param, deadline_s),
             self._connections(owner) as pool,
             connections.get(pool, connections.parse(url)) as answer,
+            aclosing(answer.chunks()) as chunks,
         ):
-            await _write_body(answer, write, max_bytes, on_bytes)
+            connections.check_size(answer.length, max_bytes)
+            asked_s = time.monotonic()
+            async for chunk in chunks:
+                waited_s += time.monotonic() - asked_s
+                size += len(chunk)
+                held += chunk
+                connections.check_size(size, max_bytes)
+                seconds, came = waited_s - window[0], size - window[1]
+                if seconds >= SPEED_WINDOW_S:
+                    if came < MIN_BYTES_PER_S * seconds:
+                        raise errors.UrlTooSlow(
+                            f"The host sent {came / seconds:.0f} bytes a second over {seconds:.0f}"
+                            f" s; at least {MIN_BYTES_PER_S} are needed.",
+                            limit=MIN_BYTES_PER_S,
+                            actual=round(came / seconds),
+                        )
+                    window = (waited_s, size)
+                if len(held) >= WRITE_BYTES:
+                    await write_held()
+                asked_s = time.monotonic()
+            await write_held()
 
     async def post(
-        self,
-        url: str,
-        body: bytes,
-        headers: Mapping[str, str],
-        *,
-        timeout_s: float,
+        self, url: str, body: bytes, headers: Mapping[str, str], *, timeout_s: float
     ) -> int:
         """POST ``body``, follow no redirect, and return the response's 2xx status.
 
@@ -199,47 +213,6 @@ def download_file(
 
     with path.open("wb") as file:
         asyncio.run(fetch())
-
-
-async def _write_body(
-    answer: Answer,
-    write: Callable[[bytes], object],
-    max_bytes: int,
-    on_bytes: Callable[[int, int | None], None] | None,
-) -> None:
-    connections.check_size(answer.length, max_bytes)
-    size, waited_s, window = 0, 0.0, (0.0, 0)
-    held = bytearray()
-
-    async def write_held() -> None:
-        if size == len(held):  # the first piece
-            connections.check_content(bytes(held[:512]))
-        await asyncio.to_thread(write, bytes(held))
-        held.clear()
-        if on_bytes is not None:
-            on_bytes(size, answer.length)
-
-    async with aclosing(answer.chunks()) as chunks:
-        asked_s = time.monotonic()
-        async for chunk in chunks:
-            waited_s += time.monotonic() - asked_s
-            size += len(chunk)
-            held += chunk
-            connections.check_size(size, max_bytes)
-            seconds, came = waited_s - window[0], size - window[1]
-            if seconds >= SPEED_WINDOW_S:
-                if came < MIN_BYTES_PER_S * seconds:
-                    raise errors.UrlTooSlow(
-                        f"The host sent {came / seconds:.0f} bytes a second over {seconds:.0f} s; "
-                        f"at least {MIN_BYTES_PER_S} are needed.",
-                        limit=MIN_BYTES_PER_S,
-                        actual=round(came / seconds),
-                    )
-                window = (waited_s, size)
-            if len(held) >= WRITE_BYTES:
-                await write_held()
-            asked_s = time.monotonic()
-    await write_held()
 
 
 @asynccontextmanager
@@ -363,7 +336,7 @@ class RangeReader:
 
 
 def _whole(answer: Answer, start: int) -> int:
-    """Return the size of the whole file from a Content-Range that begins at ``start``."""
+    """Return the size of the whole file from the header of a range that begins at ``start``."""
     given = _CONTENT_RANGE.fullmatch(answer.header("content-range"))
     if given is None or int(given[1]) != start or given[3] == "*":
         raise errors.UrlStatus(

@@ -129,13 +129,11 @@ class Answer:
         return int(declared) if re.fullmatch(r"[0-9]{1,18}", declared) else None
 
     async def chunks(self) -> AsyncGenerator[bytes]:
-        """Yield the body in pieces of at most 64 KiB. Raises UrlUnreachable if it breaks off."""
         with translated_errors():
             async for chunk in self.response.aiter_stream():
                 yield chunk
 
     async def read(self, n: int) -> bytes:
-        """Read at most ``n`` bytes of the body."""
         got = bytearray()
         async with aclosing(self.chunks()) as chunks:
             async for chunk in chunks:
@@ -275,7 +273,6 @@ async def send(
     headers: Sequence[tuple[bytes, bytes]],
     content: bytes | None = None,
 ) -> AsyncGenerator[Answer]:
-    """Send one request; do not follow a redirect."""
     request = httpcore2.Request(
         method,
         httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),

@@ -72,7 +72,7 @@ async def read_call[B: Struct](
     else:
         body, digest = await read_body(request, kind, job, may_be_empty=may_be_empty)
     if grant.request_id is not None and grant.body_hash != digest:
-        raise admission.mismatch()
+        admission.refuse("mismatch")
     if key is not None and not is_good:
         raise errors.FieldInvalid(
             f"Idempotency-Key must be 1 to {MAX_KEY_LENGTH} printable ASCII characters "

@@ -97,7 +97,7 @@ async def _job_of_clip(call: Call[bodies.JobBody], *, now: bool = False) -> NewJ
     body, service, prober = call.body, call.service, call.service.prober
     form, result = body.wanted()
     if body.webhook_url is not None:
-        await service.outbound.check_url(body.webhook_url, "webhook_url", call.owner)
+        await service.outbound.check_webhook(body.webhook_url, call.owner)
     with span("probe"):
         source = prober.locate(body.video)
         clip, result, fetched_bytes = await prober.probe(source, form, result, call.owner, now=now)

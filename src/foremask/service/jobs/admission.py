@@ -21,26 +21,16 @@ NO_LIMIT = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a valid token's rate limit still allows.
-
-    ``allowed`` is the burst and ``remaining`` the requests left of it; the burst is full again in
-    ``reset_s``. ``request_id`` names the job that an earlier request with the same Idempotency-Key
-    made, and ``body_hash`` is the hash of that request's body.
-    """
-
     token_id: uuid.UUID
-    allowed: int
-    remaining: int
-    reset_s: float
-    request_id: str | None = None
-    body_hash: bytes | None = None
+    allowed: int  # requests of a full burst
+    remaining: int  # requests left of the burst
+    reset_s: float  # until the burst is full again
+    request_id: str | None = None  # the job that the same Idempotency-Key has made before
+    body_hash: bytes | None = None  # of the request that made that job
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
-    """A requested job; exactly one of ``video_url`` and ``source_key``, a stored file, is set.
-
-    ``clip`` is the result of the probe, None if the origin was too slow.
-    """
+    """A requested job; exactly one of ``video_url`` and ``source_key``, a stored file, is set."""
 
     request_id: str
     token_id: uuid.UUID
@@ -51,7 +41,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
     webhook_url: str | None = None
     idempotency_key: str | None = None
     body_hash: bytes | None = None
-    clip: StoredClip | None = None
+    clip: StoredClip | None = None  # None if the origin was too slow to probe
     traceparent: str | None = None  # the W3C header of the request's first span
     result: JobResult | None = None  # None is a plain mask
     fetched_bytes: int = 0  # known bytes of a background, and of the clip of a stored mask
@@ -69,9 +59,7 @@ async def charge_rate(database: Database, token_hash: bytes, key: str | None = N
     """
     row = await database.row_of("charge_rate", token_hash, key)
     assert row is not None  # noqa: S101  # the function always answers
-    refusal = _refusal(row["outcome"], row["allowed"], 0)
-    if refusal is not None:
-        raise refusal
+    refuse(row["outcome"], row["allowed"])
     if row["outcome"] == "rate":
         error = errors.RateLimited(
             f"more requests than the token's rate allows; try again in {row['wait_s']:.1f} s",
@@ -93,50 +81,41 @@ async def admit(database: Database, job: NewJob, storage_limit: int = NO_LIMIT) 
         columns["body_hash"] = f"\\x{job.body_hash.hex()}"
     row = await database.row_of("admit", json_value(columns), QUEUE_LIMIT, storage_limit)
     assert row is not None  # noqa: S101  # the function always answers
-    refusal = _refusal(row["outcome"], row["allowed"], row["counted"])
-    if refusal is not None:
-        raise refusal
+    refuse(row["outcome"], row["allowed"], row["counted"])
     await on_disk(database)
     made: str = row["request_id"]
     return made
 
 
-def _refusal(outcome: str, allowed: int, counted: int) -> errors.ForemaskError | None:
+def refuse(outcome: str, allowed: int | None = None, counted: int | None = None) -> None:
+    """Raise the error of an outcome that is a refusal."""
     match outcome:
         case "invalid":
-            return errors.TokenInvalid("the token is unknown, revoked or expired")
+            raise errors.TokenInvalid("the token is unknown, revoked or expired")
         case "quota":
             details = f"the token's quota of {allowed} jobs is used up"
-            return errors.QuotaExhausted(details, limit=allowed)
+            raise errors.QuotaExhausted(details, limit=allowed)
         case "mismatch":
-            return mismatch()
+            raise errors.IdempotencyMismatch(
+                "this Idempotency-Key was used before with another body;"
+                " use a new key for a new request"
+            )
         case "concurrent":
             details = f"{counted} jobs of this token are unfinished, of {allowed} that it may have"
-            return errors.TooManyJobs(details, limit=allowed, actual=counted)
+            raise errors.TooManyJobs(details, limit=allowed, actual=counted)
         case "storage":
-            return storage_quota(allowed, counted)
+            details = f"the token's uploads and results would take {counted} bytes, of {allowed}"
+            raise errors.StorageQuota(details, limit=allowed, actual=counted)
         case "queue":
             details = f"{counted} jobs are unfinished, of {allowed} that the service takes"
-            return errors.QueueFull(details, limit=allowed, actual=counted)
+            raise errors.QueueFull(details, limit=allowed, actual=counted)
         case _:
-            return None
-
-
-def storage_quota(allowed: int, counted: int) -> errors.Busy:
-    details = f"the token's uploads and results would take {counted} bytes, of {allowed}"
-    return errors.StorageQuota(details, limit=allowed, actual=counted)
-
-
-def mismatch() -> errors.IdempotencyMismatch:
-    return errors.IdempotencyMismatch(
-        "this Idempotency-Key was used before with another body; use a new key for a new request"
-    )
+            pass
 
 
 async def new_upload(
     database: Database, key: str, token_id: uuid.UUID, name: str | None = None
 ) -> None:
-    """Record an issued form, or a file that is about to be sent, with 0 bytes."""
     await database.all(
         "insert into uploads (key, token, name) values (%s, %s, %s) on conflict do nothing",
         (key, token_id, name),
@@ -172,16 +151,15 @@ async def reserve(database: Database, key: str, size: int, limit: int) -> None:
     """Set the upload's bytes. Raises StorageQuota if its token would exceed ``limit`` bytes."""
     row = await database.row_of("reserve_upload", key, size, limit)
     if row is not None and not row["ok"]:
-        raise storage_quota(limit, row["counted"] + size)
+        refuse("storage", limit, row["counted"] + size)
 
 
 async def reserve_result(
     database: Database, step: Step, size: int, optional: int, limit: int
 ) -> bool:
-    """Reserve ``size`` bytes for the step's result, and ``optional`` more within ``limit``.
+    """Reserve ``size`` bytes for the step's result, and ``optional`` more if ``limit`` allows.
 
-    Returns whether the ``optional`` bytes fit; False also for a stale attempt, which reserves
-    nothing.
+    Returns whether it does; False, too, for a stale attempt, which reserves nothing.
     """
     return bool(await database.value_of("reserve_result", *step.key, size, optional, limit))
 

@@ -100,12 +100,10 @@ class Database:
             raise ServiceUnavailable(f"the database is listened to no more: {error}") from error
 
     async def row_of(self, function: LiteralString, *args: object) -> Row | None:
-        """Call a function of schema.sql that returns at most one row."""
         marks = ", ".join("%s" for _ in args)
         return await self.one(f"select * from {function}({marks})", args)  # noqa: S608  # literals
 
     async def value_of(self, function: LiteralString, *args: object) -> Any:  # noqa: ANN401
-        """Call a function of schema.sql that returns one value."""
         row = await self.row_of(function, *args)
         return row and next(iter(row.values()))
 
@@ -182,5 +180,4 @@ async def on_disk(database: Database) -> None:
 
 
 def json_value(value: object) -> Jsonb | None:
-    """Wrap a plain value, Struct or dataclass for a jsonb column; None stays SQL's null."""
     return None if value is None else Jsonb(msgspec.to_builtins(value))

@@ -26,7 +26,6 @@ class Delivery:
 
 
 def sign(key: bytes, request_id: str, timestamp: str, body: bytes) -> str:
-    """Return the value of the header ``Bria-Webhook-Signature``."""
     signed = f"{request_id}.{timestamp}.".encode() + body
     return "v1=" + base64.b64encode(hmac.digest(key, signed, "sha256")).decode()
 

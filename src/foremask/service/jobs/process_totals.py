@@ -20,18 +20,14 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Fleet:
-    """The number of live worker processes, and the index of this one among them."""
-
-    workers: int = 1
-    place: int = 0
+    workers: int = 1  # live worker processes
+    place: int = 0  # the index of this process among them
 
 
 @dataclass(slots=True)
 class CountReporter:
-    """Reports the counts of one process, which masks at most ``slots`` clips at once."""
-
     kind: str
-    slots: int
+    slots: int  # clips that this process can mask at once
     sandbox: str
     _id: uuid.UUID = field(default_factory=uuid.uuid4)
     _number: int = 0

@@ -1,8 +1,4 @@
-"""Reads, awaits, cancels, renames and deletes jobs, and makes the JSON that callers get.
-
-The API and the webhooks send the same JSON. The msgspec Structs are also its documentation; a field
-that is None is absent from the JSON.
-"""
+"""Reads, awaits, cancels, renames and deletes jobs, and makes the JSON of answers and webhooks."""
 
 import asyncio
 import uuid
@@ -199,7 +195,6 @@ async def read_any(database: Database, request_id: str) -> Record:
 
 
 async def latest(database: Database, most: int, *, unfinished: bool) -> list[Record]:
-    """Return the ``most`` newest jobs of all tokens, newest first."""
     waiting = "where j.status in ('queued', 'running')" if unfinished else ""
     rows = await database.all(
         f"select {_RECORD} from jobs j {waiting} order by j.created_at desc limit %s",  # noqa: S608
@@ -215,7 +210,6 @@ async def result_of(database: Database, request_id: str) -> JobResult:
 
 
 async def newest_mask(database: Database, request_id: str) -> bytes | None:
-    """Return a small PNG of a running job's newest mask."""
     row = await database.one("select png from newest_masks where job = %s", (request_id,))
     return None if row is None else row["png"]
 
@@ -232,24 +226,19 @@ async def cancel(database: Database, token_hash: bytes, request_id: str) -> Reco
 
 
 async def rename(database: Database, token_hash: bytes, request_id: str, name: str) -> Record:
-    """Change the name of the job's clip. Raises the errors of `read`."""
     record = await read(database, token_hash, request_id)
     await database.all("update jobs set name = %s where id = %s", (name, request_id))
     return replace(record, name=name)
 
 
 async def delete(database: Database, token_hash: bytes, request_id: str) -> Record:
-    """Cancel the job unless it has ended, and hide it from its caller.
-
-    A worker's maintenance deletes its row and files later. Raises the errors of `read`.
-    """
+    """Cancel the job unless it has ended, and hide it; maintenance deletes its row and files."""
     record = await cancel(database, token_hash, request_id)
     await database.all("update jobs set expired_at = 'epoch' where id = %s", (request_id,))
     return replace(record, result_key=None)
 
 
 async def history(database: Database, request_id: str) -> list[Attempt]:
-    """Return every attempt at every step of the job, in the order in which they began."""
     rows = await database.all(
         """select stage, number, attempt, worker, started_at, ended_at, outcome, details
            from attempts where job = %s order by started_at, stage, number, attempt""",
@@ -318,8 +307,6 @@ ASK_EVERY_S = 0.25
 
 
 class Ends:
-    """Waits for jobs to end, with one repeated query for all jobs that are awaited."""
-
     def __init__(self, database: Database) -> None:
         self._database = database
         self._waiting = WeakValueDictionary[str, asyncio.Event]()  # held by their waiters
@@ -327,7 +314,6 @@ class Ends:
         self.is_stopping = False
 
     def stop(self) -> None:
-        """Make each present and later `wait` return at once."""
         self.is_stopping = True
         for ended in self._waiting.values():
             ended.set()
@@ -424,10 +410,7 @@ def file_name(record: Record) -> str:
 def status_body(
     record: Record, link: Callable[[str, int, str], str], link_s: int = LINK_S
 ) -> JobStatus:
-    """Make the status of a job; ``link`` makes a URL from a key, its lifetime and a file name.
-
-    The status of a completed job whose result has expired is ERROR with code 410.
-    """
+    """Make the status of a job; ``link`` makes a URL from a key, its lifetime and a file name."""
     if record.status is Status.UNREADABLE:
         return JobStatus(request_id=record.request_id, status="UNKNOWN", error=record.error)
     url = link(record.result_key, link_s, file_name(record)) if record.result_key else None
@@ -436,7 +419,7 @@ def status_body(
     error = record.error
     if record.status is Status.COMPLETED and url is not None:
         word = "COMPLETED"
-    elif record.status is Status.COMPLETED:
+    elif record.status is Status.COMPLETED:  # not "COMPLETED": a client would open the URL
         gone = errors.ResultExpired(
             "The result was kept for its time, and is deleted; submit it again."
         )

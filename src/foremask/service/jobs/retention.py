@@ -25,11 +25,8 @@ _NOTED: Final[dict[Kind, LiteralString]] = {
 
 
 async def due(database: Database, kind: Kind, kept_s: float = 0.0) -> list[tuple[str, Any]]:
-    """Return ids and result keys of `AT_ONCE` jobs that still have files of ``kind``.
-
-    The jobs ended more than ``kept_s`` seconds ago; 0 stands for all ended jobs, whatever the clock
-    says.
-    """
+    """Return ids and result keys of jobs that ended ``kept_s`` ago and have files of ``kind``."""
+    # Without kept_s, ended_at may be in the future: the clock may have been set back since.
     rows = await database.all(
         f"""select id, result_key from jobs where ended_at is not null and {_STORED[kind]}
             and (%s = 0 or ended_at < clock() - make_interval(secs => %s))
@@ -74,7 +71,6 @@ async def forget_records(database: Database, result_ttl_s: float) -> list[str]:
 
 
 async def drop_dead_engine_rows(database: Database) -> int:
-    """Delete Procrastinate's ended and abandoned rows; return their number."""
     rows = await database.all(
         """delete from procrastinate_jobs p where p.status <> 'todo' and (
                p.status <> 'doing' or not exists (

@@ -54,10 +54,8 @@ async def migrate(url: str) -> list[str]:
 
 
 async def _apply(connection: psycopg.AsyncConnection, name: str, sql: str) -> None:
-    """Run the script; roll it back and start over while another process locks its tables.
-
-    A script that waited and kept its locks could deadlock with that process.
-    """
+    # While another process locks a table, the script is rolled back and started over: a script that
+    # kept its own locks could deadlock with that process.
     end = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -89,7 +87,6 @@ async def check_schema(database: Database) -> None:
 
 
 def _engine_scripts(applied: Iterable[str]) -> dict[str, str]:
-    """Return Procrastinate's SQL by script name: the schema if none is applied, else changes."""
     from procrastinate.schema import SchemaManager  # not loaded by the API
 
     changes = sorted(Path(SchemaManager.get_migrations_path()).glob("*.sql"))
@@ -100,7 +97,6 @@ def _engine_scripts(applied: Iterable[str]) -> dict[str, str]:
 
 
 def _script(found: int) -> str:
-    """Return the SQL that upgrades tables of version ``found``, or creates them if it is 0."""
     if found > VERSION:
         raise _newer(found)
     if 0 < found < OLDEST:

@@ -1,7 +1,6 @@
 """Claims a step of a job, renews its lease while frames advance, and finishes or fails it.
 
-Each write names its attempt, and is refused once that attempt has lost its lease. Other versions'
-rows can be read: a field missing from the JSON gets its default, an unknown field is ignored.
+Each write names its attempt, and is refused once that attempt has lost its lease.
 """
 
 import re
@@ -34,11 +33,10 @@ type StoredClip = Clip | JobClip  # in a row; each is read as a JobClip
 
 
 class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The report of a job, as its caller reads it; a field that is None is absent from the JSON.
+    """The report of a job.
 
-    Only reports of segments have a ``strip``: the time in seconds, the coverage, and the change
-    since the previous frame, of each frame. ``mask_bytes`` is the size of the mask that is stored
-    with a cut-out or composite, ``network_bytes`` that of the network cache while it is stored.
+    ``mask_bytes`` is the size of the mask that is stored with a cut-out or composite,
+    ``network_bytes`` that of the network cache while it is stored.
     """
 
     frames_out: int
@@ -51,7 +49,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     warnings: tuple[str, ...] | None = None
     coverage: float | None = None
     flicker: float | None = None
-    strip: tuple[tuple[float, float, float], ...] | None = None
+    strip: tuple[tuple[float, float, float], ...] | None = None  # see Strip; of a segment only
     kind: str | None = None
     runtime: str | None = None
     stage_cpu_s: dict[str, float] | None = None
@@ -63,20 +61,13 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a job makes of its clip.
-
-    ``clip_key`` is the stored clip of a job that reuses a stored mask. The first ``key_points`` of
-    the ``hints`` came in the request's field of that name. ``network_key`` is the network cache of
-    an earlier job.
-    """
-
     options: ResultOptions = ResultOptions()
     background_url: str | None = None
     background_key: str | None = None
-    clip_key: str | None = None
+    clip_key: str | None = None  # the stored clip of a job that reuses a stored mask
     hints: tuple[Hint, ...] = ()
-    key_points: int = 0
-    network_key: str | None = None
+    key_points: int = 0  # so many hints, the first ones, came in the request's field of this name
+    network_key: str | None = None  # the network cache of an earlier job
 
     def check_hints(self, clip: Clip | None = None) -> None:
         """Raise FieldInvalid for an impossible hint, or for a hint outside of ``clip``."""
@@ -106,39 +97,25 @@ PLAIN_MASK: Final = JobResult()
 
 
 class StepArgs(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The arguments of a step.
-
-    A segment step masks the whole clip, or the file ``source_key``, which has one ``span`` of it.
-    ``clip_start_s`` is the first timestamp of the whole clip.
-    """
-
-    span: Span | None = None
-    source_key: str | None = None
+    span: Span | None = None  # None: the whole clip is masked
+    source_key: str | None = None  # the file that has just the span
     background_key: str | None = None
-    clip_start_s: float | None = None
+    clip_start_s: float | None = None  # the first timestamp of the whole clip
     result: JobResult = PLAIN_MASK
 
 
 class IngestDone(msgspec.Struct, frozen=True):
-    """The result of the ingest step: the stored clip, and the segments to mask.
-
-    ``fetched_bytes`` is the size of other files that were stored: a background, and the clip of a
-    job that reuses a stored mask.
-    """
-
     clip: StoredClip | None
     source_key: str | None
     segments: tuple[StepArgs, ...]
-    fetched_bytes: int = 0
+    fetched_bytes: int = 0  # of a stored background, and of the clip to a stored mask
 
 
 class PartDone(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The result of a segment step: its stored part, and a cut-out's part of the mask."""
-
     key: str
     frames: int
     report: JobReport
-    mask_key: str | None = None
+    mask_key: str | None = None  # a cut-out's part of the mask
 
 
 class MaskDone(msgspec.Struct, frozen=True):
@@ -177,7 +154,7 @@ class Step:
     clip: JobClip | None
     traceparent: str | None  # of the job's first span
     used_s: float  # of the job's time limit, when the step was claimed
-    taken_at: float = field(default_factory=time.monotonic)  # pauses while the machine is suspended
+    taken_at: float = field(default_factory=time.monotonic)  # stands still in a suspended machine
 
     @property
     def name(self) -> str:
@@ -193,7 +170,6 @@ class Step:
 
     @property
     def seconds(self) -> float:
-        """Seconds since the claim; they count against the token's share."""
         return time.monotonic() - self.taken_at
 
     @property
@@ -235,8 +211,6 @@ async def free_slots(database: Database) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Beat:
-    """The progress of a step."""
-
     step: Step
     frames_done: int
     idle_s: float = 0.0  # since the last frame was done
@@ -293,7 +267,6 @@ async def charge_lost(database: Database, step: Step) -> None:
 
 
 async def is_done(database: Database, step: Step) -> bool:
-    """Return whether the database has recorded this attempt's result."""
     row = await database.one(
         """select 1 as n from attempts where job = %s and stage = %s and number = %s
            and attempt = %s and outcome = 'done'""",
@@ -303,7 +276,6 @@ async def is_done(database: Database, step: Step) -> bool:
 
 
 async def segment_results(database: Database, request_id: str) -> list[PartDone]:
-    """Return the results of all segments, in the order of the clip."""
     rows = await database.all(
         """select result from steps
            where job = %s and stage = 'segment' and status = 'done' order by number""",
@@ -314,8 +286,6 @@ async def segment_results(database: Database, request_id: str) -> list[PartDone]
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What one `recover` has done."""
-
     lost: int = 0  # attempts whose lease had expired
     woken: int = 0  # tickets that were replaced
     timed_out: int = 0  # jobs that were ended

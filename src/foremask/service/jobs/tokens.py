@@ -81,7 +81,6 @@ async def any_token(database: Database) -> bool:
 
 
 async def list_tokens(database: Database) -> list[Token]:
-    """Return all tokens, revoked ones too, the oldest first."""
     rows = await database.all("select * from tokens order by created_at, id")
     return [_token(row) for row in rows]
 

@@ -61,18 +61,14 @@ def sibling_key(result_key: str, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What an upload form allows; an empty ``media_type`` allows any."""
-
     key: str
     max_bytes: int
-    media_type: str
+    media_type: str  # "" allows any
     expires_at: int  # Unix time
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """Signs and checks links to our API at ``base_url``."""
-
     base_url: str
     _signing_key: bytes
 
@@ -133,10 +129,7 @@ class Signer:
 
 
 def check_free(directory: Path, size: int) -> None:
-    """Raise StorageFull if ``size`` more bytes would leave the disk less than its reserve.
-
-    The reserve is `RESERVE_SHARE` of the disk, at most `RESERVE_BYTES`.
-    """
+    """Raise StorageFull if ``size`` more bytes would leave less than the disk's reserve."""
     usage = shutil.disk_usage(directory)
     kept = min(int(RESERVE_SHARE * usage.total), RESERVE_BYTES)
     if usage.free - size < kept:
@@ -258,10 +251,8 @@ class Objects:
         length: int | None = None,
         block_bytes: int = BLOCK_BYTES,
     ) -> AsyncGenerator[bytes]:
-        """Yield ``length`` bytes from ``offset``, by default all the rest, in blocks.
-
-        Each block is a request of its own, so a slow reader holds no connection to the store.
-        """
+        """Yield ``length`` bytes from ``offset``, by default all the rest, in blocks."""
+        # Each block is a request of its own, so a slow reader holds no connection to the store.
         size = (await self.head(key)).size
         stop = size if length is None else min(offset + length, size)
         while offset < stop:
@@ -310,18 +301,14 @@ class Objects:
             await asyncio.to_thread(sweep_tree, self._root / checked_key(prefix), before)
 
     async def list(self, prefix: str) -> AsyncIterator[Stored]:
-        """Yield the objects whose keys begin with ``prefix/``, in no order.
-
-        Files whose paths are not valid keys are skipped.
-        """
+        """Yield the objects whose keys begin with ``prefix/``, in no order."""
         with _translated(prefix):
             async for batch in obstore.list(self._store, prefix=checked_key(prefix)):
                 for meta in batch:
-                    if _KEY.fullmatch(meta["path"]):
+                    if _KEY.fullmatch(meta["path"]):  # else a file of somebody else
                         yield _stored(meta)
 
     async def check(self) -> None:
-        """Raise ServiceUnavailable if the store does not answer or has lost our signing key."""
         try:
             await self.head(_SIGNING_KEY)
         except ObjectLost:
@@ -335,7 +322,6 @@ class Objects:
         return total, free
 
     def check_free(self, size: int) -> None:
-        """Call `check_free` for a local store's disk; a bucket is never full."""
         if self._root is not None:
             check_free(self._root, size)
 
