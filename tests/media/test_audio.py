@@ -1,3 +1,4 @@
+from collections import defaultdict
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -30,18 +31,14 @@ def packets(path: Path) -> list[bytes]:
         return [bytes(packet) for packet in opened.demux(audio=0) if packet.size]
 
 
-def loudness(path: Path, moments_s: Sequence[float]) -> list[bool]:
-    heard: list[tuple[float, np.ndarray]] = []
+def loud_tenths(path: Path) -> set[int]:
+    """The tenths of a second in which a track is loud."""
+    heard = defaultdict[int, list[float]](list)
     with av.open(str(path)) as opened:
         for frame in opened.decode(audio=0):
-            samples = frame.to_ndarray().astype(np.float64)
-            full = 1.0 if np.abs(samples).max() <= 2 else 32768.0
-            heard.append((float(frame.time or 0), np.abs(samples / full)))
-    found = []
-    for moment in moments_s:
-        _, near = max(each for each in ((t, s) for t, s in heard) if each[0] <= moment)
-        found.append(bool(near.mean() > 0.02))
-    return found
+            heard[int(10 * (frame.time or 0))].append(float(np.abs(frame.to_ndarray()).mean()))
+    loudest = max(map(max, heard.values()))
+    return {tenth for tenth, levels in heard.items() if np.mean(levels) > loudest / 2}
 
 
 def bursts(path: Path, starts_s: Sequence[float]) -> Path:
@@ -92,9 +89,7 @@ def test_a_gap_becomes_silence_of_the_same_length(tmp_path: Path) -> None:
     source = bursts(tmp_path / "a.mkv", (0.0, 0.9))
     target = tmp_path / "sound.webm"
     muxed(source, target, "webm")
-    moments_s = (0.2, 0.6, 0.75, 1.1)
-    assert loudness(source, (0.2, 1.1)) == [True, True]
-    assert loudness(target, moments_s) == [True, False, False, True]
+    assert loud_tenths(source) == loud_tenths(target) == {0, 1, 2, 3, 9, 10, 11, 12}
 
 
 def test_only_what_sounds_before_a_moment_is_muxed(tmp_path: Path) -> None:
@@ -104,16 +99,11 @@ def test_only_what_sounds_before_a_moment_is_muxed(tmp_path: Path) -> None:
         sound = Sound(source, out, "mp4")
         sound.mux_until(Fraction(1))
         sound.close()
-    with av.open(str(target)) as opened:
-        last = max(packet.pts or 0 for packet in opened.demux(audio=0) if packet.size)
-        assert last * opened.streams.audio[0].time_base == pytest.approx(1, abs=0.03)
+    assert loud_tenths(target) - {10} == set(range(10))
 
 
 @pytest.mark.parametrize(("muxer", "code"), [("mov", "ger"), ("matroska", "deu"), ("mp4", "deu")])
-def test_a_language_is_written_as_the_container_spells_it(
-    tmp_path: Path, muxer: str, code: str
-) -> None:
-    """QuickTime knows the bibliographic codes of ISO 639-2."""
+def test_a_language_has_the_code_of_the_container(tmp_path: Path, muxer: str, code: str) -> None:
     source = synth.write(tmp_path / "a.mp4", Spec(sound=(Tone(language="deu"),)))
     target = tmp_path / f"sound{SUFFIX[muxer]}"
     (track,) = muxed(source, target, muxer).tracks

@@ -34,9 +34,6 @@ CODECS = {
     "h264": "libx264",
     "hevc": "libx265",
     "vp9": "libvpx-vp9",
-    "mpeg4": "mpeg4",
-    "mjpeg": "mjpeg",
-    "gif": "gif",
     "prores": "prores_ks",
 }
 QUIET = {
@@ -145,7 +142,7 @@ def number_of(picture: NDArray[np.uint8]) -> int:
 def write(path: Path, spec: Spec = Spec(), pictures: Iterable[Rgb] | None = None) -> Path:
     if pictures is None:
         pictures = (picture for picture, _ in draw(spec))
-    encoder = CODECS[spec.codec]
+    encoder = CODECS.get(spec.codec, spec.codec)
     with av.open(str(path), "w", container_options=dict(spec.muxer_options)) as out:
         rate = Fraction(len(spec.pts), 1) / max(
             Fraction(1, 1000), (spec.pts[-1] - spec.pts[0] + spec.last_duration) * spec.time_base
