@@ -28,20 +28,6 @@ CLIPS: dict[str, tuple[str, Spec]] = {
 }
 
 
-def fan_out(folder: Path, source: Path, preset: Preset) -> tuple[Path, int]:
-    parts = []
-    spans = plan(source, 4, GRID)
-    for number, span in enumerate(spans):
-        piece, part = folder / f"piece{number}", folder / f"part{number}"
-        cut(source, span, piece)
-        synth.mask(piece, part, preset, synth.bright_is_foreground, span=span)
-        parts.append(part)
-    target = folder / f"mask{preset.suffix}"
-    written = join(parts, source, target, preset)
-    assert written.frames_out == FRAMES
-    return target, len(spans)
-
-
 @pytest.mark.parametrize(
     ("kind", "preset"),
     [
@@ -53,8 +39,15 @@ def fan_out(folder: Path, source: Path, preset: Preset) -> tuple[Path, int]:
 def test_parts_join_to_the_mask_of_the_whole(tmp_path: Path, kind: str, preset: Preset) -> None:
     name, spec = CLIPS[kind]
     source = synth.write(tmp_path / name, spec, (synth.numbered(i) for i in range(FRAMES)))
-    target, spans = fan_out(tmp_path, source, preset)
-    assert spans > 2
+    parts = []
+    for number, span in enumerate(plan(source, 4, GRID)):
+        piece, part = tmp_path / f"piece{number}", tmp_path / f"part{number}"
+        cut(source, span, piece)
+        synth.mask(piece, part, preset, synth.bright_is_foreground, span=span)
+        parts.append(part)
+    assert len(parts) > 2
+    target = tmp_path / f"mask{preset.suffix}"
+    join(parts, source, target, preset)
     verify(source, target)
     found = [synth.number_of(grey) for grey in synth.decode_grey(target)]
     assert found == list(range(FRAMES))

@@ -30,12 +30,11 @@ def test_the_reader_warns_of_a_cut(tmp_path: Path, kind: str) -> None:
 
 
 def test_a_frame_lasts_no_longer_than_its_file(tmp_path: Path) -> None:
-    source = synth.write(tmp_path / "a.mp4")
+    source, target = synth.write(tmp_path / "a.mp4"), tmp_path / "mask.mp4"
     data = source.read_bytes()
     times = struct.pack(">II", 10, 1_000)  # ten frames of a thousand ticks
     assert data.count(times) == 1
     source.write_bytes(data.replace(times, struct.pack(">II", 10, 0x7FFF_0000)))
-    target = tmp_path / "mask.mp4"
     report = synth.mask(source, target)
     verify(source, target)
     assert report.frames_out == 1
