@@ -16,7 +16,7 @@ from tests.support.synth import Spec, Tone
 
 @contextmanager
 def disk_of(size_bytes: int) -> Iterator[None]:
-    """No file grows longer than so many bytes; the kernel says so as it does of a full disk."""
+    """The kernel lets no file grow beyond ``size_bytes``."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
     try:
@@ -31,8 +31,7 @@ def test_a_disk_that_fills_up_leaves_no_mask(tmp_path: Path, preset: Preset, asp
     spec = Spec(aspect=Fraction(aspect), sound=(Tone(seconds=0.4),))
     source = synth.write(tmp_path / "a.mp4", spec)
     target = tmp_path / f"mask{preset.suffix}"
-    synth.mask(source, target, preset)
-    size_bytes = target.stat().st_size
+    size_bytes = synth.mask(source, target, preset).bytes
     target.unlink()
     for left in (0, size_bytes // 3, size_bytes - 300, size_bytes - 1):
         with disk_of(left), pytest.raises(OutputFailed, match="cannot be written"):
