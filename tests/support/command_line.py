@@ -16,7 +16,7 @@ class Run:
     capsys: pytest.CaptureFixture[str]
 
     def __call__(self, *words: object, code: int | None = 0) -> Printed:
-        """What a command prints that ends with this code; None stands for any."""
+        """Run a command that must exit with ``code`` (None: any), and return its output."""
         from foremask.cli.commands import main  # of few tests
 
         self.capsys.readouterr()
@@ -26,7 +26,7 @@ class Run:
         return printed
 
     def refused(self, *words: object, code: int = 2) -> str:
-        """The one line of a command that is refused."""
+        """Run a command that must fail with one line, and return the line."""
         out, err = self(*words, code=code)
         assert (out, err.startswith("error: "), err.count("\n")) == ("", True, 1)
         return err

@@ -1,4 +1,4 @@
-"""Web servers of tests, on loopback, each in a thread of its own."""
+"""Web servers on loopback, each in a thread of its own."""
 
 import socket
 import threading
@@ -53,7 +53,7 @@ def serving_files(folder: Path) -> Generator[str]:
 
 
 def ask(url: str, token: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401
-    """The JSON that a service answers; a body is posted. Raises HTTPStatusError for a refusal."""
+    """GET, or POST ``body``, and return the answer's JSON. Raises HTTPStatusError."""
     method, headers = "GET" if body is None else "POST", {"api_token": token}
     answer = httpx.request(method, url, json=body, headers=headers, timeout=PATIENCE_S)
     return answer.raise_for_status().json()

@@ -1,4 +1,4 @@
-"""Node, which a wheel of the dev group brings, and the packages that tools/js pins."""
+"""Node from a wheel of the dev group, and the packages that tools/js pins."""
 
 import fcntl
 import subprocess
@@ -12,7 +12,7 @@ _ROOT: Final = Path(__file__).parents[2]
 
 
 def packages() -> Path:
-    """The folder node_modules of tools/js, installed by the first test that needs it."""
+    """Install the packages once, and return their folder node_modules."""
     folder = _ROOT / "tools/js/node_modules"
     with (_ROOT / "tools/js/package.json").open() as one_at_a_time:
         fcntl.flock(one_at_a_time, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""Jobs of tests, made and moved on by the functions that the API and the workers call."""
+"""Jobs that tests make and advance by the functions of the API and the workers."""
 
 from typing import Any, LiteralString
 from uuid import UUID, uuid4
@@ -29,7 +29,7 @@ async def begun(
     worker: str = "any",
     number: int = 0,
 ) -> Step:
-    """A step of the job, which a worker has begun, whoever's turn it is."""
+    """Begin a step of the job, although another step may be next in the queue."""
     return msgspec.convert(
         await database.value_of("begin_step", job, stage, number, worker, lease_s), Step
     )

@@ -1,4 +1,4 @@
-"""Small networks of our own, as files: what they answer is known, and they cost nothing."""
+"""Small networks whose answers are known."""
 
 import json
 from pathlib import Path
@@ -20,9 +20,9 @@ def half_red() -> ArrayImage:
 
 
 def redness(folder: Path, bias: float = 0.0) -> Path:
-    """A network of one convolution: the logit of red minus half of green and blue, and ``bias``.
+    """Write a network of one convolution: red minus half of green and blue, plus ``bias``.
 
-    With a bias of -5 what is grey is background; without one it is undecided.
+    Grey is background with a bias of -5, and undecided (0.5) without a bias.
     """
     weights = helper.make_tensor("w", TensorProto.FLOAT, (1, 3, 1, 1), [20.0, -10.0, -10.0])
 

@@ -1,4 +1,4 @@
-"""A web server on loopback that follows a test byte by byte, and counts connections."""
+"""A web server on loopback that sends the bytes that a test wants, and counts connections."""
 
 import asyncio
 import ssl
@@ -11,7 +11,7 @@ type Answer = Callable[["Request", asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a client sent; header names in lower case."""
+    """A client's request; header names are in lower case."""
 
     method: str
     target: str
@@ -71,13 +71,12 @@ async def listening(
 
 
 def head(status: str = "200 OK", /, **headers: str | int) -> bytes:
-    """A response head; ``content_length`` is Content-Length."""
+    """Make a response's head; the argument ``Content_Length`` is the header Content-Length."""
     lines = [f"{name.replace('_', '-')}: {text}" for name, text in headers.items()]
     return "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode("latin-1")
 
 
 def says(*pieces: bytes, close: bool = True, pause_s: float = 0) -> Answer:
-
     async def answer(_: Request, writer: asyncio.StreamWriter) -> None:
         for piece in pieces:
             writer.write(piece)
@@ -98,7 +97,6 @@ def gives_whole(data: bytes, /, **headers: str) -> Answer:
 
 
 def gives(data: bytes, /, **headers: str) -> Answer:
-
     async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
         wanted = request.headers.get("range")
         old = "if-range" in request.headers and request.headers["if-range"] not in (

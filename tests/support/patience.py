@@ -1,4 +1,4 @@
-"""Waits for what a test has caused: it ends with the event, and has a cap that no machine needs."""
+"""Waits of tests, which end with an event, or with an error after a time that no machine needs."""
 
 import asyncio
 import time
@@ -6,7 +6,6 @@ from collections.abc import Awaitable, Callable
 from typing import TypedDict
 
 PATIENCE_S = 150.0
-"""How long a test waits for something that will come: fewer seconds are a test of the machine."""
 
 
 class OfDatabases(TypedDict):
@@ -15,11 +14,11 @@ class OfDatabases(TypedDict):
 
 
 PATIENT: OfDatabases = {"patience_s": PATIENCE_S, "call_s": 2 * PATIENCE_S}
-"""For a `Database` of a test: within its usual 2 s a busy machine may open no connection."""
+"""Arguments for `Database`: a busy machine may not open a connection within the usual 2 s."""
 
 
 async def until[T](ask: Callable[[], Awaitable[T]], is_so: Callable[[T], object] = bool) -> T:
-    """The first answer for which ``is_so``; TimeoutError when none comes."""
+    """Return the first answer for which ``is_so`` is true. Raises TimeoutError."""
     async with asyncio.timeout(PATIENCE_S):
         while not is_so(found := await ask()):  # noqa: ASYNC110  # a database has no events
             await asyncio.sleep(0.02)

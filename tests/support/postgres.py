@@ -1,4 +1,4 @@
-"""A real PostgreSQL server that listens on TCP and wants a password, as an operator's own does."""
+"""Real PostgreSQL servers; `tcp_server` wants a password, as an operator's own server does."""
 
 import secrets
 from collections.abc import Iterator
@@ -31,13 +31,12 @@ def asked(server: EmbeddedPostgres, statement: LiteralString = "select 42") -> o
 
 
 def installed() -> list[Path]:
-    """The programs of every PostgreSQL that this machine has besides the bundled one."""
+    """Return the program directories of the PostgreSQL versions that this machine has."""
     return [each.parent for each in Path("/usr/lib/postgresql").glob("*/bin/postgres")]
 
 
 @contextmanager
 def tcp_server(root: Path) -> Iterator[str]:
-    """The URL by which anybody who gets there connects."""
     password, port = secrets.token_urlsafe(16), free_port()
     listening = {"listen_addresses": "127.0.0.1", "port": str(port)}
     with patch.dict(bundled_postgres.OPTIONS, listening), started(root) as server:

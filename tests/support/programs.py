@@ -1,4 +1,4 @@
-"""Programs of tests, each in a process of its own."""
+"""Programs that tests run, each in a process of its own."""
 
 import subprocess
 import sys
@@ -36,7 +36,7 @@ def fresh(code: str, *words: str | Path, **more: Any) -> subprocess.CompletedPro
 
 
 def children(pid: int) -> set[int]:
-    """The processes that a process has started, by whichever thread."""
+    """Return the child processes of all threads of ``pid``."""
     with suppress(OSError):  # it may be gone
         of_threads = Path(f"/proc/{pid}/task").glob("*/children")
         return {int(each) for found in of_threads for each in found.read_text().split()}
@@ -44,7 +44,7 @@ def children(pid: int) -> set[int]:
 
 
 def is_gone(process: int) -> bool:
-    """Whether it no longer runs; a zombie that its new parent has not buried does not."""
+    """Whether ``process`` has ended; it may still be a zombie."""
     try:
         stat = Path(f"/proc/{process}/stat").read_text()
     except FileNotFoundError:

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from tests.support.http_server import answers
@@ -17,18 +17,16 @@ ACCESS_KEY, SECRET_KEY = "test-access-key", "test-secret-key"
 
 
 def _ports(count: int) -> list[int]:
-    """Free ports whose gRPC neighbours, 10 000 further up, are free too."""
+    """Return free ports; the ports for gRPC, 10 000 higher, are free too."""
     found: list[int] = []
-    for port in range(20_000 + os.getpid() % 20_000, 50_000, 7):
-        try:
+    candidates = iter(range(20_000 + os.getpid() % 20_000, 50_000, 7))
+    while len(found) < count:
+        port = next(candidates)
+        with suppress(OSError):
             for each in (port, port + 10_000):
                 with socket.socket() as probe:
                     probe.bind((HOST, each))
-        except OSError:
-            continue
-        found.append(port)
-        if len(found) == count:
-            break
+            found.append(port)
     return found
 
 

@@ -1,7 +1,4 @@
-"""Shots drawn by code, and what happens in real ones that is no cut: flashes, fades, whip pans.
-
-A shot is a list of pictures of one size; whatever changes one gives a new list.
-"""
+"""Shots drawn by code, with flashes, fades, whip pans and other changes that are no cuts."""
 
 from collections.abc import Sequence
 
@@ -36,7 +33,6 @@ def leaves(
     cell_px: int = 1,
     colour: tuple[int, int, int] = (70, 105, 40),
 ) -> Rgb:
-    """A still of foliage: strong contrast from pixel to pixel, soft light over it."""
     rng = np.random.default_rng(seed)
     fine = _noise(rng, width, height, cell_px, 0.7)
     light = _noise(rng, width, height, 8, 1)
@@ -48,7 +44,6 @@ def leaves(
 
 
 def place(seed: int, width: int = 560, height: int = 340) -> Rgb:
-    """Ground and sky in their own colours, forms before them, texture on all."""
     rng = np.random.default_rng(seed)
     picture = np.empty((height, width, 3), np.uint8)
     horizon = int(height * rng.uniform(0.3, 0.7))
@@ -68,7 +63,6 @@ def place(seed: int, width: int = 560, height: int = 340) -> Rgb:
 
 
 def view(still: Rgb, x: float, y: float, zoom: float = 1.0, degrees: float = 0.0) -> Rgb:
-    """What a camera at ``x``, ``y`` sees of a larger still, turned and enlarged in its middle."""
     matrix = cv2.invertAffineTransform(
         cv2.getRotationMatrix2D((WIDTH / 2, HEIGHT / 2), degrees, zoom)
     )
@@ -84,7 +78,7 @@ def noisy(shot: Sequence[Rgb], deviation: float, seed: int = 0) -> Shot:
 
 
 def walk(seed: int, frames: int = 30) -> Shot:
-    """An ordinary shot: the camera drifts over a place, and a thing moves before it."""
+    """Draw a camera that drifts over a place, and an object that moves in front of it."""
     still, thing = place(seed), leaves(seed + 1, 90, 120, 4, (190, 60, 50))
     shot = []
     for frame in range(frames):
@@ -95,13 +89,11 @@ def walk(seed: int, frames: int = 30) -> Shot:
     return noisy(shot, 2, seed)
 
 
-def foliage_pan(
-    seed: int, speed_px: float, frames: int = 40, cell_px: int = 1, deviation: float = 5
-) -> Shot:
-    """A pan over leaves, half of which are nearer and pass half as fast again."""
+def foliage_pan(seed: int, speed_px: float, frames: int = 40, deviation: float = 5) -> Shot:
+    """Draw a pan over leaves; half of them are nearer and 1.5 times as fast."""
     width = int(WIDTH + 1.6 * speed_px * frames + 60)
-    far = leaves(seed, width, HEIGHT + 60, cell_px)
-    near = leaves(seed + 1, width, HEIGHT + 60, cell_px, (95, 120, 50))
+    far = leaves(seed, width, HEIGHT + 60)
+    near = leaves(seed + 1, width, HEIGHT + 60, colour=(95, 120, 50))
     is_near = _noise(np.random.default_rng(seed), width, HEIGHT + 60, 1, 9) > 0.6
     where = np.repeat(is_near[..., None], 3, axis=2).astype(np.uint8) * 255
     shot = []
@@ -115,7 +107,7 @@ def foliage_pan(
 
 
 def flash(shot: Sequence[Rgb], at: Sequence[int], strengths: Sequence[float]) -> Shot:
-    """From each frame of ``at`` on, one frame for each of the strengths: 1 is white."""
+    """Light one frame for each strength (1 is white), from each frame in ``at`` on."""
     lit = list(shot)
     for first in at:
         for frame, strength in enumerate(strengths, first):
@@ -131,12 +123,9 @@ def strobe(shot: Sequence[Rgb], period: int, dark: float = 0.02) -> Shot:
 
 
 def faded(shot: Sequence[Rgb], first: int, frames: int, hold: int, to: int = 0) -> Shot:
-    """Out to one level within ``frames``, there for ``hold``, and back within as many."""
-    gains = np.interp(
-        np.arange(len(shot)),
-        [first - 1, first + frames - 1, first + frames - 1 + hold, first + 2 * frames + hold - 1],
-        [1, 0, 0, 1],
-    )
+    """Fade to the level ``to`` within ``frames``, hold it, and fade back."""
+    corners = np.cumsum([first - 1, frames, hold, frames])
+    gains = np.interp(np.arange(len(shot)), corners, [1, 0, 0, 1])
     return [
         _as_rgb(picture * gain + to * (1 - gain)) for picture, gain in zip(shot, gains, strict=True)
     ]
@@ -153,12 +142,9 @@ def dissolved(first: Sequence[Rgb], second: Sequence[Rgb], frames: int) -> Shot:
 
 
 def confetti(shot: Sequence[Rgb], pieces: int, radius_px: int, fall_px: int) -> Shot:
-    """Coloured pieces fall and tumble, more of them in each of the first six frames."""
     rng = np.random.default_rng(1)
-    places, colours = (
-        rng.random((pieces, 2)) * (WIDTH, 2 * HEIGHT),
-        rng.integers(0, 256, (pieces, 3)),
-    )
+    places = rng.random((pieces, 2)) * (WIDTH, 2 * HEIGHT)
+    colours = rng.integers(0, 256, (pieces, 3))
     drawn = []
     for frame, picture in enumerate(shot):
         strewn = picture.copy()
@@ -198,15 +184,11 @@ def turned(still: Rgb, degrees: float) -> Shot:
     return [view(still, 60, 40, 1, degrees * frame) for frame in range(30)]
 
 
-def whip_pan(
-    still: Rgb, peak_px: float, frames: int = 40, lasts: int = 12, blurred: bool = True
-) -> Shot:
-    """Still, then swept to elsewhere, ``peak_px`` a frame at most, then still again."""
+def whip_pan(still: Rgb, peak_px: float, lasts: int = 12, blurred: bool = True) -> Shot:
     x, shot = 0.0, []
-    for frame in range(frames):
-        speed = (
-            peak_px * max(0.0, np.sin(np.pi * (frame - 12) / lasts)) * (12 <= frame < 12 + lasts)
-        )
+    for frame in range(40):
+        moves = 12 <= frame < 12 + lasts
+        speed = peak_px * np.sin(np.pi * (frame - 12) / lasts) if moves else 0.0
         seen = view(still, 20 + x, 20)
         width = max(1, int(0.8 * speed)) if blurred else 1
         shot.append(np.asarray(cv2.blur(seen, (width, 1)), np.uint8))
@@ -215,7 +197,6 @@ def whip_pan(
 
 
 def passed_by(shot: Sequence[Rgb], thing: Rgb, speed_px: int, width_px: int) -> Shot:
-    """Something as high as the picture rushes through before it, from right to left."""
     wide = cv2.blur(cv2.resize(thing, (width_px, HEIGHT)), (max(1, speed_px // 3), 1))
     seen = []
     for frame, picture in enumerate(shot):
@@ -228,7 +209,7 @@ def passed_by(shot: Sequence[Rgb], thing: Rgb, speed_px: int, width_px: int) -> 
 
 
 def broken(shot: Sequence[Rgb], at: Sequence[int], lasts: int = 1) -> Shot:
-    """From each frame of ``at`` on, blocks of 16 pixels have a colour that belongs elsewhere."""
+    """Fill blocks of 16 pixels with colours of other places, from each frame in ``at`` on."""
     rng = np.random.default_rng(1)
     seen = list(shot)
     for frame in [first + more for first in at for more in range(lasts)]:

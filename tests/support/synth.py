@@ -1,7 +1,4 @@
-"""Clips drawn by code, whose right mask is known to the pixel: a red disc moves over a grey board.
-
-`draw` gives frames and masks as arrays; `write` makes a file of them, as odd as a test wants it.
-"""
+"""Clips of a red disc that moves over a grey board; the right mask is known to the pixel."""
 
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
@@ -65,7 +62,7 @@ class Tone:
 
 @dataclass(frozen=True, slots=True)
 class Spec:
-    """A clip: ``pts`` are in ``time_base``, ``turn`` is what players apply, clockwise."""
+    """A clip; ``turn`` is the clockwise rotation that players apply, and whether they mirror."""
 
     width: int = 64
     height: int = 48
@@ -86,7 +83,7 @@ class Spec:
 
 
 def disc(width: int, height: int, moment: float) -> tuple[Rgb, Levels]:
-    """The frame at ``moment`` (0 to 1) and its mask: 255 in the disc, 0 outside it."""
+    """Return the frame at ``moment`` (0 to 1) and its mask."""
     rows, columns = np.mgrid[:height, :width]
     radius = max(0.5, min(width, height) / 4)
     x = radius + moment * max(0.0, width - 2 * radius) - 0.5
@@ -99,7 +96,7 @@ def disc(width: int, height: int, moment: float) -> tuple[Rgb, Levels]:
 
 
 def discs(width: int, height: int, *discs: tuple[int, int, int]) -> Rgb:
-    """Red discs on grey lines, each given by the column and row of its middle and its radius."""
+    """Draw red discs on grey lines; a disc is the column and row of its centre, and its radius."""
     picture = np.full((height, width, 3), 90, np.uint8)
     picture[::7] = 130
     for x, y, radius in discs:
@@ -122,14 +119,14 @@ def even(frames: int, fps: Fraction, start: int = 0) -> tuple[int, ...]:
 
 
 def numbered(index: int, width: int = 96, height: int = 32) -> Rgb:
-    """A frame that shows its own number as eight blocks, black for 0 and white for 1."""
+    """Draw the number in eight blocks, black for 0 and white for 1."""
     bits = np.array([index >> bit & 1 for bit in range(8)], np.uint8)
     row = np.repeat(bits * 255, width // 8)
     return np.repeat(np.repeat(row[None, :, None], height, axis=0), 3, axis=2)
 
 
 def number_of(picture: NDArray[np.uint8]) -> int:
-    """The number that a frame by `numbered` shows; takes a grey or a coloured picture."""
+    """Return the number that `numbered` drew into a grey or a coloured picture."""
     grey = picture if picture.ndim == 2 else picture[:, :, 1]
     height, width = grey.shape
     blocks = [
@@ -196,7 +193,6 @@ def _options(encoder: str, spec: Spec) -> dict[str, str]:
 def _encode(
     video: VideoStream, spec: Spec, time_base: Fraction, pictures: Iterable[Rgb]
 ) -> Iterator[Any]:
-    """Packets with exact pts; each lasts until the next one shown, the last ``last_duration``."""
     last = spec.pts[-1] + spec.last_duration
     scale = spec.time_base / time_base
     shown = [round(pts * scale) for pts in (*spec.pts, last)]
@@ -220,7 +216,7 @@ def _encode(
 
 
 class _Tone:
-    """A sine that is muxed as far as it is asked for."""
+    """A sine; `play_until` muxes the part before a time."""
 
     def __init__(self, out: OutputContainer, tone: Tone) -> None:
         names = {"opus": "libopus", "mp3": "libmp3lame", "vorbis": "libopus"}
@@ -258,7 +254,6 @@ class _Tone:
 
 
 def red_is_foreground(pictures: Iterable[Image], /) -> Iterator[Alpha]:
-    """What is red is foreground, at a quarter of the size or more, as `disc` draws it."""
     for picture in pictures:
         rgb = picture.rgb(picture.width, picture.height).astype(np.float32)
         yield np.clip((rgb[:, :, 0] - rgb[:, :, 1]) / 128, 0, 1)
@@ -270,7 +265,7 @@ def bright_is_foreground(pictures: Iterable[Image], /) -> Iterator[Alpha]:
 
 
 def stretched(pairs: Iterable[tuple[Frame, Alpha]], /) -> Iterator[tuple[Frame, Levels]]:
-    """A refiner that only brings masks to their size."""
+    """A refiner that only resizes masks."""
     for frame, alpha in pairs:
         size = frame.decoded.width, frame.decoded.height
         levels = np.rint(255 * frame.orientation.to_coded(alpha)).astype(np.uint8)
@@ -296,7 +291,7 @@ def sound_only(path: Path) -> Path:
 
 
 def broken(path: Path, source: Path) -> Path:
-    """A copy whose packets are noise for 6000 bytes; the header is as it was."""
+    """Copy ``source``, with 6000 bytes of noise in its packets and an intact header."""
     data = bytearray(source.read_bytes())
     start = data.index(b"mdat") + 2000
     data[start : start + 6000] = b"\xff" * 6000
@@ -305,14 +300,11 @@ def broken(path: Path, source: Path) -> Path:
 
 
 def decode_grey(path: Path) -> list[NDArray[np.uint8]]:
-    """Every frame of a mask as full-range grey levels, in the coded orientation.
-
-    FFmpeg converts, but for 10 bits: its way from there to RGB is off by a level.
-    """
+    """Return the frames of a mask as full-range grey levels, in the coded orientation."""
     found = []
     with av.open(str(path)) as opened:
         for frame in opened.decode(video=0):
-            if frame.format.components[0].bits == 10:
+            if frame.format.components[0].bits == 10:  # FFmpeg's conversion is off by a level
                 plane = frame.planes[0]
                 rows = np.frombuffer(plane, np.uint16).reshape(plane.height, -1)[:, : plane.width]
                 levels = np.clip(np.rint((rows.astype(np.float32) - 64) * (255 / 876)), 0, 255)
@@ -324,7 +316,7 @@ def decode_grey(path: Path) -> list[NDArray[np.uint8]]:
 
 
 def shown_at(path: Path) -> list[Fraction]:
-    """The time of every frame, by FFmpeg's own hand."""
+    """Return the time of every frame, as FFmpeg decodes it."""
     with av.open(str(path)) as opened:
         base = opened.streams.video[0].time_base
         scale = Fraction(base.numerator, base.denominator)
@@ -332,15 +324,13 @@ def shown_at(path: Path) -> list[Fraction]:
 
 
 def spread(frames: int, steps: Sequence[int]) -> tuple[int, ...]:
-    """A variable frame rate: pts whose steps repeat."""
-    pts = [0]
-    for index in range(frames - 1):
-        pts.append(pts[-1] + steps[index % len(steps)])
-    return tuple(pts)
+    """Return the pts of a variable frame rate, whose ``steps`` repeat."""
+    repeated = itertools.islice(itertools.cycle(steps), frames - 1)
+    return tuple(itertools.accumulate(repeated, initial=0))
 
 
 def cropped(path: Path, source: Path, right: int, bottom: int) -> Path:
-    """An HEVC clip less columns and rows, by its header: encoders take 16 at least."""
+    """Crop an HEVC clip by its header: encoders refuse fewer than 16 columns or rows."""
     with av.open(str(source)) as opened, av.open(str(path), "w") as out:
         track: Any = opened.streams.video[0]
         width, height = track.width - right, track.height - bottom
@@ -358,7 +348,7 @@ def cropped(path: Path, source: Path, right: int, bottom: int) -> Path:
 
 
 def without_rate(path: Path, source: Path) -> Path:
-    """A WebM whose header says nothing of a frame rate, as browsers record it."""
+    """Copy a WebM without the frame rate in its header, as browsers record it."""
     data = source.read_bytes()
     at = data.index(b"\x23\xe3\x83")  # the default duration
     length = data[at + 3] & 0x7F
@@ -368,7 +358,7 @@ def without_rate(path: Path, source: Path) -> Path:
 
 
 def concat(path: Path, parts: Sequence[Path]) -> Path:
-    """One file with the packets of several, one after the other, whatever their sizes."""
+    """Join the packets of several files, whatever the sizes of their frames."""
     with av.open(str(path), "w") as out:
         copy: VideoStream | None = None
         at = 0

@@ -17,8 +17,6 @@ from tests.service.api.worker import completed
 from tests.support.patience import wait_until
 from tests.support.seaweed import s3_server
 
-BOUNDARY = "a-boundary"
-
 
 @pytest.fixture(scope="module")
 def mask_url(service: Running, clip_origin: str, drawn: Path) -> str:
@@ -79,14 +77,6 @@ def test_a_range_is_answered_with_these_bytes(
     assert answer.headers["content-range"] == f"bytes {first}-{last}/{len(content)}"
 
 
-@pytest.mark.parametrize(
-    "asked", ["bytes=1-2,4-5", "bytes=9-1", "lines=1-2", "bytes=x-", "bytes=-"]
-)
-def test_a_range_that_is_none_is_ignored(mask_url: str, asked: str) -> None:
-    """The whole file, as RFC 9110 says."""
-    assert http.get(mask_url, headers={"Range": asked}).status_code == 200
-
-
 def test_a_range_behind_the_end_is_416(mask_url: str) -> None:
     size = int(http.head(mask_url).headers["content-length"])
     for asked in (f"bytes={size}-", "bytes=-0"):
@@ -95,20 +85,27 @@ def test_a_range_behind_the_end_is_416(mask_url: str) -> None:
         assert answer.headers["content-range"] == f"bytes */{size}"
 
 
-def test_conditions(mask_url: str) -> None:
-    head = http.head(mask_url).headers
-    for condition in (
-        {"If-None-Match": head["etag"]},
-        {"If-None-Match": f'"other", W/{head["etag"]}'},
-        {"If-None-Match": "*"},
-    ):
-        answer = http.get(mask_url, headers=condition)
-        assert (answer.status_code, answer.content) == (304, b"")
-        assert answer.headers["etag"] == head["etag"]
-    for condition in ({"If-None-Match": '"other"'}, {"Range": "bytes=0-1", "If-Range": '"other"'}):
-        assert http.get(mask_url, headers=condition).status_code == 200
-    part = http.get(mask_url, headers={"Range": "bytes=0-1", "If-Range": head["etag"]})
-    assert part.status_code == 206
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        *((200, {"Range": each}) for each in
+          ("bytes=1-2,4-5", "bytes=9-1", "lines=1-2", "bytes=x-", "bytes=-")),
+        (304, {"If-None-Match": "ETAG"}),
+        (304, {"If-None-Match": '"other", W/ETAG'}),
+        (304, {"If-None-Match": "*"}),
+        (200, {"If-None-Match": '"other"'}),
+        (200, {"Range": "bytes=0-1", "If-Range": '"other"'}),
+        (206, {"Range": "bytes=0-1", "If-Range": "ETAG"}),
+    ],
+)  # fmt: skip
+def test_conditions_and_odd_ranges_are_those_of_rfc_9110(
+    mask_url: str, status: int, headers: dict[str, str]
+) -> None:
+    etag = http.head(mask_url).headers["etag"]
+    asked = {name: text.replace("ETAG", etag) for name, text in headers.items()}
+    answer = http.get(mask_url, headers=asked)
+    assert (answer.status_code, answer.headers["etag"]) == (status, etag)
+    assert bool(answer.content) == (status != 304)
 
 
 def test_a_link_that_was_changed_is_refused(mask_url: str) -> None:
@@ -125,17 +122,12 @@ def test_a_link_that_was_changed_is_refused(mask_url: str) -> None:
         f"{path}/../../signing-key?{query}",
         path.rsplit("/results", 1)[0] + f"/signing-key?{query}",
     ):
-        answer = http.get(changed)
-        assert answer.status_code in (403, 404)
-        assert answer.json()["error"]["reason"] in ("link_invalid", "path_unknown")
+        assert http.get(changed).json()["error"]["reason"] in ("link_invalid", "path_unknown")
 
 
-def test_a_file_that_is_gone_is_404(service: Running, mask_url: str) -> None:
+def test_a_file_that_is_gone_is_404(service: Running) -> None:
     link = asyncio.run(service.objects()).link("results/none/1/none.mp4", 60)
     assert_refused(http.get(link), 404, "request_unknown")
-
-
-# Uploads, against each store.
 
 
 @pytest.fixture(scope="module", params=["local", "s3"])
@@ -145,6 +137,7 @@ def uploads(
     database_url: str,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Generator[Running]:
+    """A service with each store."""
     if request.param == "local":
         yield service
         return
@@ -178,11 +171,9 @@ def send(
 
 
 def packed(given: dict[str, Any], content: bytes) -> tuple[bytes, httpx.Headers]:
-    """The body of `send` and its headers."""
-    file = ("clip.mp4", content, "video/mp4")
-    request = httpx.Request(
-        "POST", given["upload_url"], data=given["upload_fields"], files={"file": file}
-    )
+    """Return the body and the headers of an upload."""
+    files = {"file": ("clip.mp4", content, "video/mp4")}
+    request = httpx.Request("POST", given["upload_url"], data=given["upload_fields"], files=files)
     return request.read(), request.headers
 
 
@@ -233,10 +224,8 @@ def test_an_upload_keeps_to_its_form(uploads: Running) -> None:
 def test_one_form_stores_one_file_and_only_while_its_token_is_good(uploads: Running) -> None:
     given = form(uploads)
     sent, headers = packed(given, b"the first")
-    key, claimed = (
-        given["upload_fields"]["key"],
-        "select 1 from uploads where key = %s and bytes > 0",
-    )
+    key = given["upload_fields"]["key"]
+    claimed = "select 1 from uploads where key = %s and bytes > 0"
     with socket.create_connection(("127.0.0.1", uploads.settings.port), timeout=120) as raw:
         raw.sendall(head_of(headers) + sent[:-20])
         wait_until(lambda: uploads.sql(claimed, key))
@@ -251,6 +240,7 @@ def test_one_form_stores_one_file_and_only_while_its_token_is_good(uploads: Runn
     assert_refused(send(given, b"x"), 403, "link_invalid")
 
 
+BOUNDARY = "a-boundary"
 END = b"x\r\n--a-boundary--\r\n"
 FIELD = b'--a-boundary\r\nContent-Disposition: form-data; name="key"\r\n\r\n'
 

@@ -1,6 +1,7 @@
 import asyncio
 import base64
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,23 +31,19 @@ def test_the_jobs_of_a_token_come_newest_first_with_their_names(
         f"{service.url}/v2/status/{made[0]}/convert", json={}, headers=headers
     ).json()["request_id"]
 
-    def page(query: str = "") -> tuple[list[dict[str, object]], str | None]:
-        answer = http.get(f"{service.url}/v2/jobs{query}", headers=headers)
-        assert answer.status_code == 200, answer.text
-        result = answer.json()["result"]
+    def page(query: str = "") -> tuple[list[dict[str, Any]], str | None]:
+        result = http.get(f"{service.url}/v2/jobs{query}", headers=headers).json()["result"]
         return result["jobs"], result["next"]
 
     jobs, following = page()
     assert following is None
     assert [each["request_id"] for each in jobs] == [converted, *reversed(made)]
-    assert [each.get("name") for each in jobs] == ["Zo\u00eb's cat.mp4"] * 2 + [
-        "good.mp4",
-        "Zo\u00eb's cat.mp4",
-    ]
+    cat = "Zo\u00eb's cat.mp4"
+    assert [each.get("name") for each in jobs] == [cat, cat, "good.mp4", cat]
     assert [each["status"] for each in jobs] == ["IN_PROGRESS"] * 2 + ["ERROR", "COMPLETED"]
     assert [each.get("quality") for each in jobs] == [None, "fast", "fast", "fast"]
     assert jobs[3]["output_container_and_codec"] == "webm_vp9"
-    assert jobs[2]["error"]["reason"] == "cancelled"  # type: ignore[index]
+    assert jobs[2]["error"]["reason"] == "cancelled"
     assert "secret" not in str(jobs)
 
     first, following = page("?limit=2&conversions=false")
@@ -67,10 +64,8 @@ def test_the_jobs_of_a_token_come_newest_first_with_their_names(
     service.sql("update jobs set quality = 'of old' where id = %s", made[2])
     shown, _ = page()
     assert [each["status"] for each in shown] == ["IN_PROGRESS", "UNKNOWN", "ERROR", "COMPLETED"]
-    unreadable = shown[1]["error"]
-    assert isinstance(unreadable, dict)
-    assert unreadable["reason"] == "internal"
-    assert made[2] in unreadable["details"]
+    assert shown[1]["error"]["reason"] == "internal"
+    assert made[2] in shown[1]["error"]["details"]
     alone = f"{service.url}/v2/jobs/{made[2]}"
     assert http.delete(alone, headers=headers).status_code == 200
     assert_refused(http.get(alone, headers=headers), 404, "request_unknown")
@@ -115,8 +110,8 @@ def test_a_job_is_renamed_and_deleted_by_its_token(
         assert (gone.status_code, "result" in gone.json()) == (200, False)
     assert http.get(link).status_code in (404, 410)
     assert http.get(f"{service.url}/v2/jobs", headers=headers).json()["result"]["jobs"] == []
-    for path in (f"/v2/jobs/{ended}", f"/v2/status/{waiting}", f"/v2/status/{ended}/strip"):
-        answer = http.get(service.url + path, headers=headers)
+    for path in (f"jobs/{ended}", f"status/{waiting}", f"status/{ended}/strip"):
+        answer = http.get(f"{service.url}/v2/{path}", headers=headers)
         assert_refused(answer, 404, "request_unknown")
 
     async def forgotten() -> list[str]:
@@ -131,8 +126,7 @@ def test_a_job_is_renamed_and_deleted_by_its_token(
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "limit=", "conversions=1"])
 def test_a_page_that_cannot_be_is_refused(service: Running, query: str) -> None:
     answer = http.get(f"{service.url}/v2/jobs?{query}", headers=service.headers)
-    assert_refused(answer, 422, "field_invalid")
-    assert answer.json()["error"]["param"] == query.partition("=")[0]
+    assert_refused(answer, 422, "field_invalid", query.partition("=")[0])
     assert_refused(http.get(f"{service.url}/v2/jobs"), 403, "token_missing")
 
 

@@ -1,8 +1,3 @@
-"""The playground at ``/``.
-
-What it is made of, what it may ask of the API, and a person's way through it.
-"""
-
 import base64
 import dataclasses
 import json
@@ -41,11 +36,9 @@ STATIC = Path(__file__).parents[3] / "src/foremask/service/api/static"
 SPEC = synth.Spec(320, 240, pts=synth.even(24, Fraction(24)), last_duration=1250, codec="vp9")
 WAIT_MS = 120_000
 expect.set_options(timeout=WAIT_MS)
-PATIENCE = 20
 CLIPPED = """[...document.querySelectorAll("button, summary, .tabs label")]
     .filter((each) => each.offsetParent && each.scrollWidth > each.clientWidth + 1)
     .map((each) => each.textContent)"""
-
 
 service = serves(allow_private=())
 """As ``make run`` starts it: no private network may be reached."""
@@ -66,21 +59,14 @@ def test_the_page_comes_from_here_and_goes_nowhere_else(service: Running) -> Non
     assert "unsafe" not in page.headers["content-security-policy"]
     assert not re.search(r"<style|\sstyle=|\son\w+=|<script(?![^>]*\ssrc=)", page.text)
     named = set(re.findall(r'(?:src|href)="(/static/[^"]+)"', page.text))
-    assert len(named) > 10
     for name in named:
         assert http.get(service.url + name).status_code == 200, name
     playground = STATIC / "playground"
+    modules = {f"/static/playground/{path.name}" for path in playground.glob("*.js")}
+    assert {each for each in named if each.endswith(".js")} == modules  # all at once
     for path in [STATIC / "index.html", *playground.glob("*.js"), *playground.glob("*.css")]:
         found = re.findall(r"https?://[^\s\"'`$)]+", path.read_text(encoding="utf-8"))
         assert {each.split("/")[2] for each in found} <= {"example.com"}, path
-
-
-def test_every_module_is_fetched_at_once(service: Running) -> None:
-    page = http.get(service.url).text
-    modules = {path.name for path in (STATIC / "playground").glob("*.js")}
-    assert {
-        re.sub(r".*/", "", each) for each in re.findall(r'"(/static/[^"]+\.js)"', page)
-    } == modules
 
 
 def test_it_is_light_and_travels_packed_and_once(service: Running) -> None:
@@ -102,7 +88,7 @@ def test_it_is_light_and_travels_packed_and_once(service: Running) -> None:
 
 @pytest.mark.weights
 def test_a_samples_mask_is_made_by_this_version() -> None:
-    """Frame by frame as ``python -m tests.service.api.samples`` writes it, with all others."""
+    """If not: ``python -m tests.service.api.samples`` writes all of them anew."""
     name = next(iter(samples.BEHIND))
     shipped = list(masks_of(samples.SAMPLES / f"{name}-mask.webm"))
     for number, (ours, now) in enumerate(zip(shipped, samples.mask(name), strict=True)):
@@ -117,19 +103,15 @@ def test_the_samples_are_small_and_name_their_source() -> None:
         assert f'name: "{name}"' in page
         assert f'behind: "#{colour:06x}"' in page
         assert f"{name}.webm" in notice
-    files = [*samples.SAMPLES.iterdir(), samples.HERO]
-    assert sum(path.stat().st_size for path in files) < 1_200_000
+    assert sum(path.stat().st_size for path in samples.SAMPLES.iterdir()) < 450_000
 
 
-def test_a_sample_comes_by_ranges_so_that_a_browser_can_seek_in_it(service: Running) -> None:
-    """By the rules of results, which test_files.py tries."""
+def test_a_browser_can_seek_in_a_sample(service: Running) -> None:
     url = f"{service.url}/static/samples/bird.webm"
-    whole = http.get(url)
-    size = len(whole.content)
-    assert whole.headers["accept-ranges"] == "bytes"
-    part = http.get(url, headers={"Range": "bytes=5-99999999", "If-Range": whole.headers["etag"]})
-    assert (part.status_code, part.content) == (206, whole.content[5:])
-    assert part.headers["content-range"] == f"bytes 5-{size - 1}/{size}"
+    whole = http.get(url).content
+    part = http.get(url, headers={"Range": "bytes=5-99999999"})
+    assert (part.status_code, part.content) == (206, whole[5:])
+    assert part.headers["content-range"] == f"bytes 5-{len(whole) - 1}/{len(whole)}"
 
 
 # What it may ask
@@ -192,10 +174,7 @@ def test_the_programs_of_the_page_run_as_they_stand(
     path = tmp_path / made
     if language != "curl":
         path.write_bytes(http.get(said.strip()).content)
-    kind = {"mask": ResultKind.MASK, "cutout": ResultKind.CUTOUT}.get(
-        path.stem, ResultKind.COMPOSITE
-    )
-    assert verify(disc, path, kind)
+    assert verify(disc, path, ResultKind(path.stem))
     hints = REQUESTS[-1].options.hints
     assert [(hint.frame, hint.negative) for hint in hints] == [(2, True)]
 
@@ -205,14 +184,14 @@ def test_the_programs_of_the_page_run_as_they_stand(
 
 @pytest.fixture(scope="module")
 def browser(service: Running) -> Generator[Browser]:
-    """After the service, whose start needs an event loop of its own."""
+    """Started after the service, whose start needs an event loop of its own."""
     with browsing() as browser:
         yield browser
 
 
 @pytest.fixture
 def page(browser: Browser, service: Running) -> Generator[Page]:
-    """The playground as somebody opens it; nothing plays by itself: a busy machine draws slowly."""
+    """Without motion nothing plays by itself: a busy machine draws slowly."""
     size = {"width": 1280, "height": 800}
     with strict_page(browser, service.url, viewport=size, reduced_motion="reduce") as page:
         page.context.set_default_timeout(WAIT_MS)
@@ -290,7 +269,6 @@ def test_from_a_dropped_clip_to_a_link_that_opens_elsewhere(
         page.get_by_role("button", name="Make the mask").click()
         expect(page.locator("#result-title")).to_have_text(re.compile("Done"))
         expect(page.locator("#result-name")).to_have_text("disc.webm · 24 frames · 1.0 s")
-        expect(page.locator("#strip-legend")).to_be_visible()
         expect(page.locator("#wipe")).to_be_visible()
         page.locator("#number").fill("1")
         page.locator("#number").press("Enter")
@@ -311,10 +289,6 @@ def test_from_a_dropped_clip_to_a_link_that_opens_elsewhere(
         handle.press("End")  # all source
         shows(page, (60, 120), red)
         handle.press("Home")
-        for _ in range(3):
-            handle.press("PageUp")  # the left third is the source
-        shows(page, (60, 120), red)
-        shows(page, (250, 120), black)
 
         page.get_by_text("Edges", exact=True).click()
         grow = page.get_by_role("slider", name="Grow")
@@ -354,9 +328,7 @@ def test_from_a_dropped_clip_to_a_link_that_opens_elsewhere(
         page.locator("#play").focus()
         page.keyboard.press(",")
         expect(page.locator("#number")).to_have_value("22")
-        page.evaluate(
-            "document.activeElement.blur()"
-        )  # the keys are the page's, where no field has them
+        page.evaluate("document.activeElement.blur()")  # the keys are the page's again
         page.keyboard.press(".")
         expect(page.locator("#number")).to_have_value("23")
 
@@ -480,7 +452,7 @@ def test_source_and_mask_are_of_the_same_moment(
         page.locator("#number").fill(str(number))
         page.locator("#number").press("Enter")
         expected = pytest.approx(60 + 200 * (number - 1) / 23, abs=3)
-        for _ in range(PATIENCE):  # a busy machine shows the frame late
+        for _ in range(20):  # a busy machine shows the frame late
             page.wait_for_timeout(100)
             handle.press("Home")
             page.wait_for_timeout(100)

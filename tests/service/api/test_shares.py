@@ -9,24 +9,23 @@ import httpx
 
 from foremask.service.api.probing import SHOWS_PER_OWNER
 from tests.service.api import clips
-from tests.service.api.conftest import PATH, Running, http, running, serves
+from tests.service.api.conftest import PATH, Running, assert_refused, http, running, serves
 from tests.service.api.test_files import packed
 from tests.support.http_server import Handler, serving
 from tests.support.origin import Answer, Request, gives, listening
 from tests.support.patience import PATIENCE_S
 
-FULL_DISK = {  # it reserves more than there is
-    "storage.objects.RESERVE_SHARE": 2,
-    "storage.objects.RESERVE_BYTES": 1 << 60,
-}
+# A disk whose reserve is larger than the disk.
+FULL_DISK = {"storage.objects.RESERVE_SHARE": 2, "storage.objects.RESERVE_BYTES": 1 << 60}
 
 
-def slow_after_the_first_block(data: bytes, released: asyncio.Event) -> Answer:
-    """An origin whose clip's header is at its end, and whose second range comes when released."""
+def waits(data: bytes, released: asyncio.Event, quick_start: int) -> Answer:
+    """Serve ``data``; ranges that start after ``quick_start`` wait until ``released``."""
     quick = gives(data)
 
     async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
-        if not request.headers.get("range", "").startswith("bytes=0-"):
+        wanted = request.headers.get("range", "bytes=0-").removeprefix("bytes=")
+        if int(wanted.partition("-")[0]) > quick_start:
             await released.wait()
         await quick(request, writer)
 
@@ -39,18 +38,11 @@ async def test_a_caller_who_hangs_up_gives_the_place_of_a_shown_clip_back(
     token = await asyncio.to_thread(service.new_token)
     small = clips.write(tmp_path / "small.mp4").read_bytes()
     data = small + (2 << 20).to_bytes(4) + b"free" + bytes((2 << 20) - 8)
-    quick, never = gives(data), asyncio.Event()
-
-    async def half(request: Request, writer: asyncio.StreamWriter) -> None:
-        if request.headers.get("range", "").startswith(f"bytes={1 << 20}-"):
-            await never.wait()
-        await quick(request, writer)
-
     async with (
         listening() as origin,
         httpx.AsyncClient(base_url=service.url, timeout=PATIENCE_S, headers=token) as client,
     ):
-        origin.answers["/half.mp4"] = half
+        origin.answers["/half.mp4"] = waits(data, asyncio.Event(), (1 << 20) - 1)
         body = {"video": origin.url("/half.mp4")}
         for _ in range(SHOWS_PER_OWNER + 1):
             async with client.stream("POST", "/v2/playground/clip", json=body) as answer:
@@ -74,7 +66,7 @@ async def test_slow_ranged_origins_of_one_token_leave_probes_for_another(
         listening() as origin,
         httpx.AsyncClient(base_url=patient.url, timeout=PATIENCE_S) as client,
     ):
-        origin.answers["/slow.mp4"] = slow_after_the_first_block(large, released)
+        origin.answers["/slow.mp4"] = waits(large, released, 0)
         origin.answers["/good.mp4"] = gives(large)
         slow = {"video": origin.url("/slow.mp4")}
         asked = [asyncio.create_task(client.post(PATH, json=slow, headers=a)) for _ in range(8)]
@@ -91,7 +83,7 @@ async def test_slow_ranged_origins_of_one_token_leave_probes_for_another(
         reported = await now
         assert reported.status_code in (200, 503)
         if reported.status_code == 503:
-            assert reported.json()["error"]["reason"] == "overloaded"
+            assert_refused(reported, 503, "overloaded")
             assert int(reported.headers["retry-after"]) >= 1
 
 
@@ -110,15 +102,12 @@ def test_uploads_stop_at_the_tokens_quota_and_at_the_disks_reserve(
 
         for declared in (True, False):
             answer = upload(5000, declared=declared)
-            assert answer.status_code == 429, answer.text
-            assert answer.json()["error"]["reason"] == "storage_quota"
-            assert answer.json()["error"]["limit"] == 1000
+            assert assert_refused(answer, 429, "storage_quota")["limit"] == 1000
             assert int(answer.headers["retry-after"]) >= 1
         assert not list((tmp_path / "a").rglob("uploads/*/*"))
     with running(database_url, tmp_path / "b", FULL_DISK) as service:
         answer = http.post(f"{service.url}/v2/video/upload", headers=headers, json={})
-        assert answer.status_code == 503
-        assert answer.json()["error"]["reason"] == "storage_full"
+        assert_refused(answer, 503, "storage_full")
         assert int(answer.headers["retry-after"]) >= 1
 
 
@@ -139,7 +128,6 @@ def hanging() -> Generator[tuple[str, threading.Semaphore]]:
 def test_clips_of_hosts_that_hang_hold_up_no_other_tokens_clip(
     service: Running, clip_origin: str
 ) -> None:
-
     def show(url: str, headers: dict[str, str]) -> httpx.Response:
         body = {"video": f"{url}/good.mp4"}
         return http.post(f"{service.url}/v2/playground/clip", json=body, headers=headers)

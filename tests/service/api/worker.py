@@ -1,4 +1,4 @@
-"""A worker with everything real but the network: red is the foreground; and its part by hand."""
+"""A worker in which everything is real but the network: red is the foreground."""
 
 import asyncio
 import threading
@@ -25,14 +25,12 @@ from tests.support.jobs import done
 from tests.support.patience import PATIENT, wait_until
 
 REQUESTS: list[Mask | CutOut] = []
-"""What the masker was asked, the latest last."""
+"""The requests that the masker got, oldest first."""
 KEPT: list[bytes] = []
-"""What it has kept for later jobs."""
+"""The masker's files for later jobs, oldest first."""
 
 
 class RedIsForeground:
-    """Masks in this process."""
-
     async def run[R](
         self, request: Request[R], *, on_progress: OnProgress | None = None, **_: object
     ) -> R:
@@ -53,8 +51,6 @@ class RedIsForeground:
 
 
 class NoParent:
-    """The masker is in this process."""
-
     def progress(self, *_: object) -> None: ...
 
 

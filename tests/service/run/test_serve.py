@@ -30,8 +30,6 @@ def clip_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 class Served:
-    """A service under a directory that any user gets to, started by the command line."""
-
     def __init__(self, root: Path) -> None:
         self.root, self.port = root, free_port()
         self.process: subprocess.Popen[str] | None = None
