@@ -1,7 +1,6 @@
-"""The pack of nodes for ComfyUI, by the interfaces that it publishes: it is in no package index.
+"""The nodes for ComfyUI. No package index has ComfyUI: its interfaces and nodes are written anew.
 
-Its own nodes in the workflow are written anew here, on NumPy: with PyTorch installed, all tensors
-are PyTorch's.
+Tensors are PyTorch's where it is installed, else NumPy arrays.
 """
 
 import importlib.util
@@ -9,7 +8,7 @@ import json
 import sys
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -45,7 +44,7 @@ class Cancelled(Exception):
 
 
 class ProgressBar:
-    """As `comfy.utils` has it: the place where ComfyUI cancels a node."""
+    """Stands for ComfyUI's, which raises the exception above to cancel a node."""
 
     done: list[int]
     cancel_at: float
@@ -60,6 +59,9 @@ class ProgressBar:
             raise Cancelled
 
 
+type Nodes = dict[str, Any]
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("cache") / "foremask"
@@ -71,7 +73,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def nodes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path) -> dict[str, Any]:
+def nodes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path) -> Nodes:
     """The pack's nodes by name, loaded as ComfyUI's `load_custom_node` does (nodes.py, 02217e3)."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
@@ -112,29 +114,25 @@ def video(images: Any) -> SimpleNamespace:  # noqa: ANN401
     return SimpleNamespace(get_components=lambda: components)
 
 
-def composite(destination: Any, source: Any, mask: Any, **_: object) -> Any:  # noqa: ANN401
-    return destination * (1 - mask[..., None]) + source[:, :1, :1] * mask[..., None]
+def composite(destination: Any, source: Any, mask: Any, **_: object) -> tuple[Any]:  # noqa: ANN401
+    return (destination * (1 - mask[..., None]) + source[:, :1, :1] * mask[..., None],)
 
 
 def core_nodes(images: Any) -> dict[str, Callable[..., tuple[Any, ...]]]:  # noqa: ANN401
     beach = tensor(np.full((1, 480, 640, 3), BLUE) / np.float32(255))
     return {
-        "LoadVideo": lambda file, **_: (video(images),),
-        "GetVideoComponents": lambda video: (
-            video.get_components().images,
-            video.get_components().audio,
-            float(video.get_components().frame_rate),
-        ),
+        "LoadVideo": lambda **_: (images,),
+        "GetVideoComponents": lambda video: (video, "sound", 30.0),
         "InvertMask": lambda mask: (1 - mask,),
-        "LoadImage": lambda image, **_: (beach, None),
-        "ImageCompositeMasked": lambda **inputs: (composite(**inputs),),
+        "LoadImage": lambda **_: (beach, None),
+        "ImageCompositeMasked": composite,
         "CreateVideo": lambda **inputs: (inputs,),
         "SaveVideo": lambda video, **_: (video,),
     }
 
 
 def runs(workflow: Path, functions: dict[str, Callable[..., tuple[Any, ...]]]) -> Any:  # noqa: ANN401
-    """The inputs of a workflow's last node; the workflow is as ComfyUI's page saves it."""
+    """Run a workflow that ComfyUI's page has saved, and return the inputs of its last node."""
     graph = json.loads(workflow.read_text(encoding="utf-8"))
     links = {number: (node, slot) for number, node, slot, *_ in graph["links"]}
     outputs: dict[int, tuple[Any, ...]] = {}
@@ -161,10 +159,7 @@ def test_the_pack_is_laid_out_as_the_registry_wants() -> None:
         assert facts["project"][same] == house["project"][same]
 
 
-def test_the_workflow_puts_the_subject_over_a_picture(
-    nodes: dict[str, Any],
-    images: Any,  # noqa: ANN401
-) -> None:
+def test_the_workflow_puts_the_subject_over_a_picture(nodes: Nodes, images: Any) -> None:  # noqa: ANN401
     ours = {name: node().run for name, node in nodes.items()}
     made = runs(WORKFLOW, core_nodes(images) | ours)
     assert (made["fps"], made["audio"]) == (30.0, "sound")
@@ -176,7 +171,7 @@ def test_the_workflow_puts_the_subject_over_a_picture(
     assert ProgressBar.done[-1] == len(shown)
 
 
-def test_a_mask_of_a_video_is_that_of_its_images(nodes: dict[str, Any], images: Any) -> None:  # noqa: ANN401
+def test_a_mask_of_a_video_is_that_of_its_images(nodes: Nodes, images: Any) -> None:  # noqa: ANN401
     node = nodes["ForemaskMask"]()
     (mask,) = node.run(images, "fast")
     (again,) = node.run(video(images), "fast")
@@ -185,7 +180,7 @@ def test_a_mask_of_a_video_is_that_of_its_images(nodes: dict[str, Any], images: 
     assert np.abs(np.asarray(mask) - drawn).mean() < 0.04  # the network's own outline
 
 
-def test_points_say_what_the_subject_is(nodes: dict[str, Any], images: Any) -> None:  # noqa: ANN401
+def test_points_say_what_the_subject_is(nodes: Nodes, images: Any) -> None:  # noqa: ANN401
     node = nodes["ForemaskMask"]()
     center = '[{"x": 208, "y": 96}]'
     (without,) = node.run(images, "fast", coordinates_negative=center, frame_index=5)
@@ -198,9 +193,7 @@ def test_points_say_what_the_subject_is(nodes: dict[str, Any], images: Any) -> N
 
 
 def test_cancel_ends_a_node_and_leaves_no_file(
-    nodes: dict[str, Any],
-    images: Any,  # noqa: ANN401
-    tmp_path: Path,
+    nodes: Nodes, images: np.ndarray, tmp_path: Path
 ) -> None:
     ProgressBar.cancel_at = 1
     with pytest.raises(Cancelled):
@@ -208,24 +201,19 @@ def test_cancel_ends_a_node_and_leaves_no_file(
     assert not list(tmp_path.glob("foremask-*"))
 
 
-@pytest.fixture
-def there(service: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Running]:
-    monkeypatch.setenv("FOREMASK_TOKEN", service.token)
-    with working(service, tmp_path):
-        yield service
-
-
 def test_a_service_masks_instead(
-    nodes: dict[str, Any],
-    images: Any,  # noqa: ANN401
-    there: Running,
+    nodes: Nodes,
+    images: np.ndarray,
+    service: Running,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setenv("FOREMASK_TOKEN", service.token)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "none"))
-    image, alpha = nodes["ForemaskCutOut"]().run(
-        images, "fast", server=there.url, coordinates_positive='[{"x": 36, "y": 96}]'
-    )
+    with working(service, tmp_path):
+        image, alpha = nodes["ForemaskCutOut"]().run(
+            images, "fast", server=service.url, coordinates_positive='[{"x": 36, "y": 96}]'
+        )
     assert REQUESTS[-1].options.hints == (foremask.Point(36, 96, frame=0),)
     drawn = np.stack([mask for _, mask in synth.draw(SPEC)]) > 0
     assert np.array_equal(np.asarray(alpha) > 0.5, drawn)
