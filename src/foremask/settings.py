@@ -17,7 +17,7 @@ from foremask.options import DEVICE_GRAMMAR, Device, Limits
 
 PREFIX: Final = "FOREMASK_"
 NOT_OURS: Final = frozenset({"FOREMASK_DATA", "FOREMASK_SERVER", "FOREMASK_TOKEN"})
-"""Variables that are not settings: tests and benchmarks read the first, `foremask submit` two."""
+"""Variables of tests and of `foremask submit`, which are not settings."""
 SECRETS: Final = frozenset({"database_url", "objects_url", "bootstrap_token", "otlp_url"})
 """Fields whose values appear neither in ``repr`` nor in an error."""
 
@@ -93,10 +93,7 @@ def _whole(least: int, most: int) -> Meta:
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """The settings of one process; docs/settings.md explains each. `variable` names its variable.
-
-    None means that the process computes the value.
-    """
+    """The settings of one process, as in docs/settings.md; the process computes those of None."""
 
     data_dir: Path = field(default_factory=paths.data_dir)
     database_url: PostgresUrl | None = None

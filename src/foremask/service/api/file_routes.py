@@ -36,8 +36,6 @@ PICTURES = ("image/gif", "image/jpeg", "image/png", "image/webp")
 
 
 class UploadForm(Struct):
-    """The signed fields of a form, and the URLs, to upload one file."""
-
     upload_url: Annotated[str, Meta(description="Where to POST the form, within one hour.")]
     upload_fields: Annotated[
         dict[str, str], Meta(description="Form fields to send unchanged, before the file.")

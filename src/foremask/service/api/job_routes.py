@@ -159,7 +159,7 @@ async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespons
 
 
 def _stored_mask(record: Record) -> str:
-    """Return the key of the job's mask, which is its result or stored beside a cut-out."""
+    """Return the key of the job's mask. For a cut-out, the mask is stored beside the result."""
     result_key = record.result_key or ""
     if record.kind is ResultKind.MASK:
         return result_key
@@ -242,7 +242,7 @@ async def _start[B: Struct](
 ) -> ASGIResponse:
     """Start a job; with ``sync``, wait for its end. ``name`` is part of the body's hash.
 
-    A repeated Idempotency-Key returns the first job: nothing is counted, and no clip is probed.
+    A request with a known Idempotency-Key gets the first job again, and counts against no limit.
     """
     service, own = request.service, request.id
     header = request.headers.get("traceparent")
@@ -351,8 +351,8 @@ async def show_clip(request: ApiRequest) -> ASGIApp:
 async def preview(request: ApiRequest) -> ASGIResponse:
     """Mask one picture at once.
 
-    Shows the effect of hints before a job is started. At most 16 hints, which all apply to this
-    picture; their frame and time are ignored. The pictures of one token are masked one by one.
+    Shows the effect of hints before a job is started. Takes at most 16 hints. All of them apply to
+    this picture; their frame and time are ignored. A token's pictures are masked one by one.
     """
     call = await read_call(request, bodies.PreviewRequest)
     service = call.service

@@ -82,7 +82,7 @@ async def _outcome(check: Awaitable[object]) -> str:
 async def metrics(request: ApiRequest) -> ASGIResponse:
     """Read the Prometheus metrics.
 
-    Without a database, those of the API process that answers; otherwise those of all processes.
+    Returns the metrics of all processes, or without a database those of the answering process.
     """
     service, shown = request.service, m.LOCAL
     disk = service.objects.disk()

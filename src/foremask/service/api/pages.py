@@ -123,7 +123,7 @@ def read_folder(root: Path) -> dict[str, Page]:
 
 
 def page_of(content: bytes, suffix: str, styles: Iterable[str] = ()) -> Page:
-    """Make the page of a file. Its policy allows its own scripts, and styles of these hashes."""
+    """Make the page of a file. Its policy allows its inline scripts and the hashes ``styles``."""
     packed = gzip.compress(content, mtime=0) if suffix in SMALLER_BY_GZIP else None
     etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
     scripts = _INLINE_SCRIPT.findall(content) if suffix == ".html" else []

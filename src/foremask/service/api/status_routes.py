@@ -46,7 +46,7 @@ class NewestMask(Struct):
 
 
 class ListedJob(JobStatus, kw_only=True):
-    """A job's status without the report, its times, and what was requested."""
+    """A job in the list: its status without the report, its times, and its request."""
 
     output_container_and_codec: Literal[FORMS] | None = None  # type: ignore[valid-type]
     created_at: datetime

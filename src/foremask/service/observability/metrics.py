@@ -1,4 +1,4 @@
-"""All metrics. No text from a caller becomes a label."""
+"""The service's Prometheus metrics. No text from a caller becomes a label."""
 
 from functools import partial
 from typing import Final

@@ -90,8 +90,8 @@ def span(
     """Open a span below the span that ``traceparent`` names, or else below the current span.
 
     A span without a parent is recorded only with ``is_first``, for an HTTP request. An invalid
-    ``traceparent`` is ignored. Attributes are ``facts`` and structlog's context. Of an error, the
-    span records the reason, not the message.
+    ``traceparent`` is ignored. Attributes are ``facts`` and structlog's context. The span records
+    the reason of an error, not the message.
     """
     if _provider is None:
         yield Span()

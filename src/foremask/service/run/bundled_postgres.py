@@ -51,7 +51,7 @@ log = structlog.get_logger(__name__)
 class EmbeddedPostgres:
     """A server with its database under ``data_dir`` and a Unix socket that only its user can open.
 
-    Start it from the main thread: it stops when the thread that started it ends, even by kill -9.
+    Start it from the main thread: the server stops when the thread that started it ends.
     For root it runs as an unprivileged user. If that user cannot reach ``data_dir``, the database
     is in /var/lib/foremask, and ``data_dir`` has a link to it. ``binaries`` is the directory of
     ``postgres`` and ``initdb``; None selects the wheel's.
@@ -245,7 +245,7 @@ class Home:
 
 
 def prepare_home(data_dir: Path) -> Home:
-    """Make the directories and give them to the server's user. Raises SettingsInvalid."""
+    """Make the directories. Raises SettingsInvalid if one belongs to another user."""
     root = data_dir / "postgres"
     root.parent.mkdir(parents=True, exist_ok=True)
     uid, gid, run_as = os.geteuid(), os.getegid(), RunAs()

@@ -21,7 +21,7 @@ from foremask.service.run.bundled_postgres import EmbeddedPostgres, end_with_us
 from foremask.service.sandbox.confine import check_device, level_of
 from foremask.settings import Settings, variable
 
-STOP_S = 20.0  # more than the API and the workers take to drain
+STOP_S = 20.0  # longer than the API and the workers take to finish their requests
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
 LIVED_S = 30.0  # after a run of this length, the pause before a restart is short again
@@ -34,7 +34,7 @@ log = structlog.get_logger(__name__)
 def serve(settings: Settings, say: Say) -> None:
     """Run database, API and workers until SIGTERM or Ctrl-C; call it from the main thread.
 
-    All processes that it starts end with this one, even by kill -9.
+    All processes that it starts end with this one, even after SIGKILL.
     """
     level_of(settings.sandbox)  # refuse here, once, what every process would refuse
     check_device(settings.device, settings.sandbox)
