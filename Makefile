@@ -58,7 +58,7 @@ wheel: .venv/.dev $(SITE_BUILT) ## install the wheel where nothing else is, and 
 	@PATH="$(CURDIR)/.uv/bin:$$PATH" .venv/bin/python -m benchmarks.endurance.wheel $(if $(SERVER),--server)
 
 starts: .venv/.dev ## make run and make mask in fresh clones: root, a user, odd paths, no HOME, a small /tmp
-	.venv/bin/python -m tests.starts $(if $(ALL),--all) $(if $(filter command environment,$(origin PYTHON)),--python '$(PYTHON)') $(ONLY)
+	.venv/bin/python -m tests.starts $(if $(filter command environment,$(origin PYTHON)),--python '$(PYTHON)') $(ONLY)
 
 lint: .venv/.dev $(JS)/.ready ## format, lint, types, import contracts and Kubernetes' schemas, changing nothing
 	.venv/bin/ruff format --check
