@@ -1,5 +1,6 @@
 """Clips of a red disc that moves over a grey board; the right mask is known to the pixel."""
 
+import heapq
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from foremask.options import MaskOptions, Preset
 from foremask.types import Alpha, Image, Levels, Rgb
 
 TIME_BASE = Fraction(1, 30_000)
+RATE_HZ = 48_000
 CODECS = {
     "h264": "libx264",
     "hevc": "libx265",
@@ -56,7 +58,6 @@ class Tone:
     start_s: float = 0.0
     language: str | None = None
     title: str | None = None
-    rate_hz: int = 48_000
     layout: str = "stereo"
 
 
@@ -156,14 +157,10 @@ def write(path: Path, spec: Spec = Spec(), pictures: Iterable[Rgb] | None = None
         degrees, mirrored = spec.turn
         if degrees or mirrored:
             video.set_display_matrix(matrix(degrees, mirrored))
-        tones = [_Tone(out, tone) for tone in spec.sound]
-        packets = _encode(video, spec, time_base, pictures)
-        for packet in packets:
-            for tone in tones:
-                tone.play_until(float((packet.dts or 0) * packet.time_base), out)
+        tracks = [_tone(out, tone) for tone in spec.sound]
+        tracks.append(_encode(video, spec, time_base, pictures))
+        for packet in heapq.merge(*tracks, key=lambda each: (each.dts or 0) * each.time_base):
             out.mux(packet)
-        for tone in tones:
-            tone.play_until(float("inf"), out)
     return path
 
 
@@ -177,16 +174,14 @@ def matrix(degrees: int, mirrored: bool) -> list[int]:
 
 def _options(encoder: str, spec: Spec) -> dict[str, str]:
     options = dict(QUIET.get(encoder, {}))
+    group = (
+        f"keyint={spec.keyframe_every}:min-keyint={spec.keyframe_every}"
+        f":open-gop={int(spec.open_gop)}:bframes={spec.b_frames}:scenecut=0"
+    )
     if encoder == "libx265":
-        options["x265-params"] += (
-            f":keyint={spec.keyframe_every}:min-keyint={spec.keyframe_every}"
-            f":open-gop={int(spec.open_gop)}:bframes={spec.b_frames}:scenecut=0"
-        )
+        options["x265-params"] += f":{group}"
     if encoder == "libx264":
-        options["x264-params"] = (
-            f"keyint={spec.keyframe_every}:min-keyint={spec.keyframe_every}"
-            f":open-gop={int(spec.open_gop)}:bframes={spec.b_frames}:scenecut=0:b-pyramid=none"
-        )
+        options["x264-params"] = f"{group}:b-pyramid=none"
     return options | spec.options
 
 
@@ -215,42 +210,31 @@ def _encode(
     yield from timed(video.encode(None))
 
 
-class _Tone:
-    """A sine; `play_until` muxes the part before a time."""
+def _tone(out: OutputContainer, tone: Tone) -> Iterator[Any]:
+    """Add a track, and return the packets of its sine."""
+    name = {"opus": "libopus", "mp3": "libmp3lame"}.get(tone.codec, tone.codec)
+    stream = cast("AudioStream", out.add_stream(name, rate=RATE_HZ))
+    stream.codec_context.layout = tone.layout
+    stream.codec_context.time_base = Fraction(1, RATE_HZ)
+    if tone.language:
+        stream.metadata["language"] = tone.language
+    if tone.title:
+        stream.metadata["title"] = tone.title
+    return _play(stream, tone)
 
-    def __init__(self, out: OutputContainer, tone: Tone) -> None:
-        names = {"opus": "libopus", "mp3": "libmp3lame", "vorbis": "libopus"}
-        name = names.get(tone.codec, tone.codec)
-        self._stream = cast("AudioStream", out.add_stream(name, rate=tone.rate_hz))
-        self._stream.codec_context.layout = tone.layout
-        self._stream.codec_context.time_base = Fraction(1, tone.rate_hz)
-        if tone.language:
-            self._stream.metadata["language"] = tone.language
-        if tone.title:
-            self._stream.metadata["title"] = tone.title
-        self._packets = self._play(tone)
-        self._next: Any = None
 
-    def _play(self, tone: Tone) -> Iterator[Any]:
-        total, first = round(tone.seconds * tone.rate_hz), round(tone.start_s * tone.rate_hz)
-        channels = len(av.AudioLayout(tone.layout).channels)
-        for at in range(0, total, 1024):
-            samples = np.arange(at, min(at + 1024, total))
-            wave = (8_000 * np.sin(2 * np.pi * 440 * samples / tone.rate_hz)).astype(np.int16)
-            interleaved = np.repeat(wave, channels)[None]
-            frame = av.AudioFrame.from_ndarray(interleaved, "s16", tone.layout)
-            frame.sample_rate, frame.pts = tone.rate_hz, first + at
-            frame.time_base = Fraction(1, tone.rate_hz)
-            yield from self._stream.encode(frame)
-        yield from self._stream.encode(None)
-
-    def play_until(self, time_s: float, out: OutputContainer) -> None:
-        while (packet := self._next or next(self._packets, None)) is not None:
-            self._next = None
-            if float((packet.dts or 0) * packet.time_base) > time_s:
-                self._next = packet
-                return
-            out.mux(packet)
+def _play(stream: AudioStream, tone: Tone) -> Iterator[Any]:
+    total, first = round(tone.seconds * RATE_HZ), round(tone.start_s * RATE_HZ)
+    channels = len(av.AudioLayout(tone.layout).channels)
+    for at in range(0, total, 1024):
+        samples = np.arange(at, min(at + 1024, total))
+        wave = (8_000 * np.sin(2 * np.pi * 440 * samples / RATE_HZ)).astype(np.int16)
+        interleaved = np.repeat(wave, channels)[None]
+        frame = av.AudioFrame.from_ndarray(interleaved, "s16", tone.layout)
+        frame.sample_rate, frame.pts = RATE_HZ, first + at
+        frame.time_base = Fraction(1, RATE_HZ)
+        yield from stream.encode(frame)
+    yield from stream.encode(None)
 
 
 def red_is_foreground(pictures: Iterable[Image], /) -> Iterator[Alpha]:
@@ -286,7 +270,8 @@ def mask(
 
 def sound_only(path: Path) -> Path:
     with av.open(str(path), "w") as out:
-        _Tone(out, Tone()).play_until(float("inf"), out)
+        for packet in _tone(out, Tone()):
+            out.mux(packet)
     return path
 
 
