@@ -33,31 +33,26 @@ def test_directories_are_those_of_xdg(
     assert (settings.data_dir, settings.model_dir) == (Path(data_dir), Path(cache_dir))
 
 
-def test_every_setting_is_read_from_its_variable() -> None:
-    settings = read_settings(
-        {
-            "FOREMASK_DATA_DIR": "/srv/foremask",
-            "FOREMASK_DATABASE_URL": "postgresql://someone:hush@db/foremask",
-            "FOREMASK_PUBLIC_URL": "https://masks.example.com/",
-            "FOREMASK_ALLOW_PRIVATE": "127.0.0.0/8, fd00::/8",
-            "FOREMASK_RESULT_TTL": "12h",
-            "FOREMASK_SANDBOX": "require",
-            "FOREMASK_PORT": "80",
-            "FOREMASK_MODEL_FILE": "",
-            "FOREMASK_DEVICE": "openvino:gpu.1",
-        }
-    )
-    assert settings.data_dir == Path("/srv/foremask")
-    assert settings.base_url == "https://masks.example.com"
-    assert settings.allow_private == (
-        ipaddress.ip_network("127.0.0.0/8"),
-        ipaddress.ip_network("fd00::/8"),
-    )
-    assert settings.result_ttl_s == 12 * 3600
-    assert settings.sandbox is Sandbox.REQUIRE
-    assert settings.port == 80
-    assert settings.model_file is None
-    assert settings.device == Device(Runtime.OPENVINO, "GPU.1")
+NETWORKS = tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "fd00::/8")))
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "field", "value"),
+    [
+        ("DATA_DIR", "/srv/foremask", "data_dir", Path("/srv/foremask")),
+        ("PUBLIC_URL", "https://masks.example.com/", "base_url", "https://masks.example.com"),
+        ("ALLOW_PRIVATE", "127.0.0.0/8, fd00::/8", "allow_private", NETWORKS),
+        ("RESULT_TTL", "12h", "result_ttl_s", 12 * 3600),
+        ("SANDBOX", "require", "sandbox", Sandbox.REQUIRE),
+        ("PORT", "80", "port", 80),
+        ("MODEL_FILE", "", "model_file", None),
+        ("DEVICE", "openvino:gpu.1", "device", Device(Runtime.OPENVINO, "GPU.1")),
+    ],
+)
+def test_a_setting_is_read_from_its_variable(
+    variable: str, text: str, field: str, value: object
+) -> None:
+    assert getattr(read_settings({f"FOREMASK_{variable}": text}), field) == value
 
 
 def test_a_flag_wins_over_the_environment_unless_it_is_none() -> None:

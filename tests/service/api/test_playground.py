@@ -246,14 +246,22 @@ def shows(page: Page, at: tuple[int, int], colour: tuple[int, int, int]) -> None
 
 
 def at_rest(page: Page) -> np.ndarray:
-    before, until = pixels(page), time.monotonic() + PATIENCE_S
-    while True:
+    seen = [pixels(page)]
+
+    def is_still() -> bool:
         page.wait_for_timeout(300)
-        now = pixels(page)
-        if np.array_equal(before, now):
-            return np.asarray(now)
-        assert time.monotonic() < until, "the stage goes on changing"
-        before = now
+        seen.append(pixels(page))
+        return np.array_equal(seen[-2], seen[-1])
+
+    wait_for(page, is_still, "the stage goes on changing")
+    return seen[-1]
+
+
+def refuses(page: Page, path: str, code: int, reason: str, details: str) -> None:
+    """Let the service refuse the requests to ``path``."""
+    error = {"code": code, "message": "", "details": details, "reason": reason}
+    answer = {"request_id": "x", "error": error}
+    page.route(f"**/{path}", lambda route: route.fulfill(status=code, json=answer))
 
 
 def test_from_a_dropped_clip_to_a_link_that_opens_elsewhere(
@@ -516,11 +524,7 @@ def test_an_error_stands_beside_its_field_with_a_way_out(
 def test_a_busy_service_takes_an_upload_without_a_verdict(
     page: Page, service: Running, disc: Path, tmp_path: Path
 ) -> None:
-    refusal = {
-        "request_id": "x",
-        "error": {"code": 422, "message": "", "details": "too slow", "reason": "url_unreachable"},
-    }
-    page.route("**/v2/video/probe", lambda route: route.fulfill(status=422, json=refusal))
+    refuses(page, "v2/video/probe", 422, "url_unreachable", "too slow")
     with working(service, tmp_path):
         mask(page, disc, "busy")
         expect(page.locator("#total")).to_have_text("of 24")

@@ -14,6 +14,7 @@ from tests.service.api.test_playground import (
     mask,
     page,
     pixels,
+    refuses,
 )
 from tests.service.api.worker import REQUESTS, working
 from tests.support import synth
@@ -136,11 +137,7 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
 
 def test_marks_before_the_mask_go_with_it(page: Page, service: Running, tmp_path: Path) -> None:
     clip = synth.write(tmp_path / "disc.webm", SPEC)
-    refusal = {
-        "request_id": "x",
-        "error": {"code": 503, "message": "", "details": "others are", "reason": "overloaded"},
-    }
-    page.route("**/preview", lambda route: route.fulfill(status=503, json=refusal))
+    refuses(page, "preview", 503, "overloaded", "others are")
     with working(service, tmp_path):
         with page.expect_request("**/preview", timeout=WAIT_MS):  # before anything is marked
             drop(page, clip)

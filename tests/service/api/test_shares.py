@@ -1,8 +1,5 @@
 import asyncio
-import threading
-from collections.abc import Generator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -11,7 +8,6 @@ from foremask.service.api.probing import SHOWS_PER_OWNER
 from tests.service.api import clips
 from tests.service.api.conftest import PATH, Running, assert_refused, http, running, serves
 from tests.service.api.test_files import packed
-from tests.support.http_server import Handler, serving
 from tests.support.origin import Answer, Request, gives, listening
 from tests.support.patience import PATIENCE_S
 
@@ -111,31 +107,29 @@ def test_uploads_stop_at_the_tokens_quota_and_at_the_disks_reserve(
         assert int(answer.headers["retry-after"]) >= 1
 
 
-@contextmanager
-def hanging() -> Generator[tuple[str, threading.Semaphore]]:
-    asked, ended = threading.Semaphore(0), threading.Event()
-
-    class Hanging(Handler):
-        def do_GET(self) -> None:  # noqa: N802
-            asked.release()
-            ended.wait()
-
-    with serving(Hanging) as url:
-        yield url, asked
-        ended.set()
-
-
-def test_clips_of_hosts_that_hang_hold_up_no_other_tokens_clip(
+async def test_clips_of_hosts_that_hang_hold_up_no_other_tokens_clip(
     service: Running, clip_origin: str
 ) -> None:
-    def show(url: str, headers: dict[str, str]) -> httpx.Response:
-        body = {"video": f"{url}/good.mp4"}
-        return http.post(f"{service.url}/v2/playground/clip", json=body, headers=headers)
+    stranger = await asyncio.to_thread(service.new_token)
+    asked, ended = asyncio.Semaphore(0), asyncio.Event()
 
-    stranger = service.new_token()
-    with hanging() as (origin, asked), ThreadPoolExecutor() as threads:
-        hung = [threads.submit(show, origin, stranger) for _ in range(4)]
+    async def hang(_: Request, writer: asyncio.StreamWriter) -> None:
+        asked.release()
+        await ended.wait()
+        writer.close()
+
+    async with (
+        listening() as origin,
+        httpx.AsyncClient(base_url=f"{service.url}/v2", timeout=PATIENCE_S) as client,
+    ):
+        origin.answers["/clip.mp4"] = hang
+        shown = partial(client.post, "/playground/clip")
+        body = {"video": origin.url()}
+        hung = [asyncio.create_task(shown(json=body, headers=stranger)) for _ in range(4)]
         for _ in hung:
-            asked.acquire()
-        assert show(clip_origin, service.headers).status_code == 200
+            await asked.acquire()
+        body = {"video": f"{clip_origin}/good.mp4"}
+        assert (await shown(json=body, headers=service.headers)).status_code == 200
         assert not any(each.done() for each in hung)
+        ended.set()
+        await asyncio.wait(hung)
