@@ -257,6 +257,11 @@ def at_rest(page: Page) -> np.ndarray:
     return seen[-1]
 
 
+def go_to(page: Page, number: int) -> None:
+    page.locator("#number").fill(str(number))
+    page.locator("#number").press("Enter")
+
+
 def refuses(page: Page, path: str, code: int, reason: str, details: str) -> None:
     """Let the service refuse the requests to ``path``."""
     error = {"code": code, "message": "", "details": details, "reason": reason}
@@ -278,8 +283,7 @@ def test_from_a_dropped_clip_to_a_link_that_opens_elsewhere(
         expect(page.locator("#result-title")).to_have_text(re.compile("Done"))
         expect(page.locator("#result-name")).to_have_text("disc.webm · 24 frames · 1.0 s")
         expect(page.locator("#wipe")).to_be_visible()
-        page.locator("#number").fill("1")
-        page.locator("#number").press("Enter")
+        go_to(page, 1)
         expect(page.get_by_role("slider", name="Frame")).to_have_attribute(
             "aria-valuetext", re.compile("frame 1 of 24, 15 percent")
         )
@@ -424,8 +428,7 @@ def test_the_first_screen_stays_in_place_and_goes_to_any_frame(page: Page) -> No
     assert page.evaluate(SHIFTS) < 0.02
     page.get_by_role("radio", name="Source").check()
     first = pixels(page)
-    page.locator("#number").fill("5")
-    page.locator("#number").press("Enter")
+    go_to(page, 5)
     wait_for(page, lambda: np.abs(pixels(page).astype(int) - first).mean() > 2, "the same frame")
 
 
@@ -457,8 +460,7 @@ def test_source_and_mask_are_of_the_same_moment(
     handle = page.get_by_role("slider", name="Wipe between source and mask")
     numbers = (1, 2, 9, 16, 23 if name == "late.mp4" else 24)  # Chromium ends a late one too soon
     for number in numbers:
-        page.locator("#number").fill(str(number))
-        page.locator("#number").press("Enter")
+        go_to(page, number)
         expected = pytest.approx(60 + 200 * (number - 1) / 23, abs=3)
         for _ in range(20):  # a busy machine shows the frame late
             page.wait_for_timeout(100)

@@ -11,6 +11,7 @@ from tests.service.api.test_playground import (
     audit,
     browser,
     drop,
+    go_to,
     mask,
     page,
     pixels,
@@ -30,11 +31,6 @@ def at(page: Page, x: int, y: int) -> tuple[float, float]:
     assert box is not None
     scale = box["width"] / SPEC.width
     return box["x"] + (x + 0.5) * scale, box["y"] + (y + 0.5) * scale
-
-
-def go_to(page: Page, number: int) -> None:
-    page.locator("#number").fill(str(number))
-    page.locator("#number").press("Enter")
 
 
 def apply(page: Page) -> None:
