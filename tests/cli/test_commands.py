@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,14 +25,8 @@ from foremask.service.run.bundled_postgres import bundled_binaries, server_versi
 from foremask.weights import catalogue
 from tests.support import networks, synth
 from tests.support.command_line import Run
-from tests.support.http_server import serving_files
 from tests.support.patience import PATIENCE_S
 from tests.support.programs import AT_A_TERMINAL, fresh
-
-COMMANDS = (
-    *("mask", "probe", "verify", "models", "token", "webhook", "migrate", "doctor", "serve"),
-    *("submit", "status", "cancel"),
-)
 
 WITHOUT_THE_EXTRA = """import json, sys
 hidden = json.loads(sys.argv[2])
@@ -64,7 +57,6 @@ def clip(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def homes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A data directory of the test's own; the pulled model stays where it is."""
     monkeypatch.setenv("FOREMASK_DATA_DIR", str(tmp_path / "data"))
 
 
@@ -72,24 +64,18 @@ def doctor(run: Run) -> dict[str, dict[str, str]]:
     return {each["name"]: each for each in json.loads(run("doctor", "--json", code=None).out)}
 
 
-@pytest.mark.slow
-def test_help_names_every_command_and_loads_nothing_heavy() -> None:
-    program = (
+def test_help_loads_nothing_heavy() -> None:
+    ran = fresh(
         "import sys; from foremask.cli.commands import main; main(['--help'])\n"
-        "print([name for name in ('numpy', 'av', 'cv2', 'openvino', 'psycopg', "
-        "'litestar', 'httpx2')"
-        " if name in sys.modules])"
+        "print({'numpy', 'av', 'cv2', 'openvino', 'psycopg', 'httpx2'} & {*sys.modules})"
     )
-    ran = fresh(program)
-    assert all(re.search(rf"^│ {command} ", ran.stdout, re.MULTILINE) for command in COMMANDS)
-    assert ran.stdout.endswith("[]\n")
+    assert ran.stdout.endswith("set()\n")
 
 
 @pytest.mark.slow
 def test_without_the_server_extra_files_are_masked_and_the_service_says_what_is_missing(
     clip: Path,
 ) -> None:
-    """As `pip install foremask` leaves it: none of the extra's packages can be found."""
     networks.redness(clip.parent, bias=-5.0)
     words = [["mask", str(clip)], ["verify", str(clip), str(clip.with_suffix(".mask.mp4"))]]
     words += [["probe", str(clip)], ["completion", "bash"], ["doctor"], ["submit", str(clip)]]
@@ -121,14 +107,6 @@ def test_a_service_that_cannot_be_says_so_before_it_starts(
             assert f"port {port}" in run.refused(command, "--port", port)
     monkeypatch.setenv("FOREMASK_DATA_DIR", str(clip / "data"))
     assert "set FOREMASK_DATA_DIR" in run.refused("serve", "--port", port)
-
-
-def test_a_url_is_probed_as_its_file(run: Run, clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("FOREMASK_ALLOW_PRIVATE", "127.0.0.0/8")
-    with serving_files(clip.parent) as url:
-        printed = [run("probe", each, "--json").out for each in (clip, f"{url}/clip.mp4")]
-    assert json.loads(printed[0]) == json.loads(printed[1])
-    assert json.loads(printed[0])["service"] == "accepted"
 
 
 def test_probe_says_what_the_service_would_say(run: Run, tmp_path: Path) -> None:
@@ -230,14 +208,10 @@ def test_doctor_says_which_postgresql_and_what_it_lacks(
 
 
 def test_doctor_warns_of_links_that_lead_nowhere(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    for settings, verdict in (
-        ({}, "ok"),
-        ({"FOREMASK_HOST": "0.0.0.0"}, "note"),  # noqa: S104  # nothing listens
-        ({"FOREMASK_PUBLIC_URL": "https://masks.example.org"}, "ok"),
-    ):
-        for name, value in settings.items():
-            monkeypatch.setenv(name, value)
-        assert doctor(run)["address"]["verdict"] == verdict, settings
+    monkeypatch.setenv("FOREMASK_HOST", "0.0.0.0")  # noqa: S104  # nothing listens
+    assert doctor(run)["address"]["verdict"] == "note"
+    monkeypatch.setenv("FOREMASK_PUBLIC_URL", "https://masks.example.org")
+    assert doctor(run)["address"]["verdict"] == "ok"
 
 
 @pytest.mark.postgres
@@ -268,52 +242,49 @@ def test_a_token_is_shown_once_listed_and_revoked(
         connection.execute("delete from schema_scripts where name = 'foremask/1000'")
 
 
-def printed(
+@pytest.mark.parametrize(
+    ("unit", "shown", "lines"),
+    [
+        (
+            "pictures",
+            [(frame * 0.5, frame, 90, None) for frame in range(21)],
+            [
+                "it: 10/90 pictures, 2.0 pictures/s, 0:40 left",
+                "it: 20/90 pictures, 2.0 pictures/s, 0:35 left",
+            ],
+        ),
+        # the rate is of the last 20 s, and none is guessed from nothing
+        (
+            "pictures",
+            [(30.0, 0, 9000, None), (40.0, 20, 9000, None), (55.0, 50, 9000, None)],
+            [
+                "it: 0/9000 pictures",
+                "it: 20/9000 pictures",
+                "it: 50/9000 pictures, 2.0 pictures/s, 1:14:35 left",
+            ],
+        ),
+        ("MB", [(0.0, 0, 136_000_000, None), (6.0, 1000, 136_000_000, None)], ["it: 0.0/136.0 MB"]),
+        # of a mask, only the masking's own estimate is shown
+        (
+            "frames",
+            [(6.0, 6, None, None), (12.0, 12, 80, None), (18.0, 18, 80, 42.0)],
+            ["it: 6 frames", "it: 12/80 frames", "it: 18/80 frames, 0:42 left"],
+        ),
+    ],
+)
+def test_away_from_a_terminal_progress_is_plain_lines(
     monkeypatch: pytest.MonkeyPatch,
     unit: Unit,
-    shown: Iterable[tuple[float, int, int | None, float | None]],
-) -> list[str]:
-    """The lines, away from a terminal; shown are a moment, what is done, the whole and the rest."""
+    shown: list[tuple[float, int, int | None, float | None]],
+    lines: list[str],
+) -> None:
     now_s = 0.0
     monkeypatch.setattr(time, "monotonic", lambda: now_s)
     stream = io.StringIO()
     with progress_bar("it", unit, Console(file=stream)) as show:
-        for at_s, done, total, left_s in shown:
-            now_s = at_s
+        for now_s, done, total, left_s in shown:  # noqa: B007  # read by the clock
             show(done, total, left_s=left_s)
-    return stream.getvalue().splitlines()
-
-
-def test_away_from_a_terminal_progress_is_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert printed(
-        monkeypatch, "pictures", ((frame * 0.5, frame, 90, None) for frame in range(31))
-    ) == [
-        "it: 10/90 pictures, 2.0 pictures/s, 0:40 left",
-        "it: 20/90 pictures, 2.0 pictures/s, 0:35 left",
-        "it: 30/90 pictures, 2.0 pictures/s, 0:30 left",
-    ]
-
-
-def test_the_rate_is_of_late_and_none_is_guessed_from_nothing(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    late = ((float(second), 2 * (second - 30), 1000, None) for second in range(30, 61))
-    lines = printed(monkeypatch, "pictures", [(0.0, 0, 1000, None), *late])
-    assert lines[-1] == "it: 60/1000 pictures, 2.0 pictures/s, 7:50 left"
-    begun = [(0.0, 0, 136_000_000, None), (6.0, 1000, 136_000_000, None)]
-    assert printed(monkeypatch, "MB", begun) == ["it: 0.0/136.0 MB"]
-
-
-def test_of_a_mask_the_time_left_is_the_masking_s_own_and_no_rate_is_guessed(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    shown = [(6.0, 6, None, None), (12.0, 12, 80, None), (18.0, 18, 80, 42.0), (24.0, 24, 80, 36.0)]
-    assert printed(monkeypatch, "frames", shown) == [
-        "it: 6 frames",
-        "it: 12/80 frames",
-        "it: 18/80 frames, 0:42 left",
-        "it: 24/80 frames, 0:36 left",
-    ]
+    assert stream.getvalue().splitlines() == lines
 
 
 def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

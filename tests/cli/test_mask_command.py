@@ -370,13 +370,15 @@ def test_pictures_that_are_a_clip_have_its_rate(here: Path) -> None:
     assert clip.duration_s == pytest.approx(4 * 1001 / 24000)
 
 
-def test_a_url_is_masked_into_the_current_directory(
-    here: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_url_is_probed_and_masked_into_the_current_directory(
+    here: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FOREMASK_ALLOW_PRIVATE", "127.0.0.0/8")
     monkeypatch.chdir(here / "deep")
     with serving_files(here) as url:
-        assert main(["mask", f"{url}/clip%209.mp4?v=1", "-q"]) == Exit.OK
+        probed = run("probe", f"{url}/clip%209.mp4", "--json").out
+        assert run("mask", f"{url}/clip%209.mp4?v=1", "-q") == ("", "")
+    assert probed == run("probe", here / "clip 9.mp4", "--json").out
     (made,) = (here / "deep").glob("*.mask.mp4")
     verify(here / "clip 9.mp4", made)
 
