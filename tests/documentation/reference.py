@@ -3,9 +3,9 @@
 import enum
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from textwrap import dedent, fill
-from typing import Annotated, get_args, get_origin, is_typeddict
+from typing import Annotated, get_args, get_origin
 
 import foremask
 from foremask.cli.commands import app
@@ -32,7 +32,6 @@ def commands_page() -> str:
     text = re.sub(r"^#(#+)", r"\1", text, flags=re.MULTILINE)
     text = re.sub(r"^# ", "## ", text, flags=re.MULTILINE)
     text = re.sub(r"^```console\n[^\n]*\n```\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^\* `--debug`: Show the traceback of an error.*\n", "", text, flags=re.M)
     text = re.sub(r"^\*\*(Parameters|Arguments)\*\*:\n\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^((?:foremask [^\n]*\n)+)", r"```text\n\1```\n", text, flags=re.MULTILINE)
     text = re.sub(r" *\*\*\[required\]\*\*| *\*\[default: False\]\*", "", text)
@@ -102,14 +101,14 @@ def _entries(text: str) -> Iterator[str]:
 
 def python_page() -> str:
     """docs/python-reference.md, from the docstrings of `dir(foremask)`."""
-    public = [name for name in dir(foremask) if not name.startswith("__")]
-    functions = [name for name in public if inspect.isfunction(getattr(foremask, name))]
-    others = [name for name in public if inspect.isclass(getattr(foremask, name))]
-    failures = [name for name in others if issubclass(getattr(foremask, name), Exception)]
-    classes = [name for name in others if name not in failures]
-    parts = ["## Functions\n", *map(_function, functions)]
-    parts += ["## Classes\n", *map(_class, classes), "## Errors\n", _class("ForemaskError")]
-    kinds = ", ".join(f"`{name}`" for name in failures if name != "ForemaskError")
+    public = {name: getattr(foremask, name) for name in dir(foremask) if name[0] != "_"}
+    classes = {name: each for name, each in public.items() if inspect.isclass(each)}
+    errors = [name for name, kind in classes.items() if issubclass(kind, Exception)]
+    parts = ["## Functions\n"]
+    parts += [_function(name) for name, each in public.items() if inspect.isfunction(each)]
+    parts += ["## Classes\n", *(_class(name) for name in classes if name not in errors)]
+    kinds = ", ".join(f"`{name}`" for name in errors if name != "ForemaskError")
+    parts += ["## Errors\n", _class("ForemaskError")]
     parts.append(fill(f"Of its kinds, {kinds} are public: [what each means](errors.md).", _WIDTH))
     return PYTHON + "\n".join(parts).rstrip() + "\n"
 
@@ -121,41 +120,27 @@ def _function(name: str) -> str:
 
 def _class(name: str) -> str:
     kind = getattr(foremask, name)
-    text = f"### {name}\n\n"
     if issubclass(kind, enum.Enum):
         values = ", ".join(f"`{each.value}`" for each in kind)
-        return f"{text}{_prose(kind)}\n\n{fill(f'Values: {values}.', _WIDTH)}\n"
-    if is_typeddict(kind):
-        return f"{text}{_prose(kind)}\n"
-    fields = inspect.signature(kind).parameters
-    if fields and not issubclass(kind, Exception):
-        required = [each.default is inspect.Parameter.empty for each in fields.values()]
-        if required.count(True) > 4:  # what our functions answer: nobody writes the call
-            inherited = inspect.signature(kind.__base__).parameters if kind.__base__ else {}
-            own = [f"those of `{kind.__base__.__name__}`"] if inherited else []
-            own += [f"`{each}`" for each in fields if each not in inherited]
-            listed = fill(f"Fields: {', '.join(own)}.", _WIDTH)
-            text += f"{_prose(kind)}\n\n{listed}\n"
-        else:
-            text += f"{_signature(name, kind)}\n\n{_prose(kind)}\n"
-    else:
-        text += f"{_prose(kind)}\n"
+        return f"### {name}\n\n{_prose(kind)}\n\n{fill(f'Values: {values}.', _WIDTH)}\n"
+    signature = "" if issubclass(kind, Exception | dict) else f"{_signature(name, kind)}\n\n"
+    text = f"### {name}\n\n{signature}{_prose(kind)}\n"
     for member, value in vars(kind).items():
-        if member.startswith("_") or not (doc := inspect.getdoc(value)):
-            continue
-        if inspect.isfunction(value) or isinstance(value, property | classmethod):
+        is_shown = inspect.isfunction(value) or isinstance(value, property | classmethod)
+        if is_shown and not member.startswith("_") and (doc := inspect.getdoc(value)):
             line = f"`{name}.{member}`: {_code(doc)}"
             text += f"\n{fill(line, _WIDTH, break_on_hyphens=False)}\n"
     return text
 
 
-def _signature(name: str, called: object) -> str:
-    """The call as a block of code, one parameter a line where it is long."""
-    assert callable(called)
+def _signature(name: str, called: Callable[..., object]) -> str:
+    """The call as a block of code; of an answer's class, only the names of its fields."""
     found = inspect.signature(called)
-    shown = [_parameter(each) for each in found.parameters.values() if each.name != "self"]
-    kinds = [each.kind for each in found.parameters.values() if each.name != "self"]
-    if inspect.Parameter.KEYWORD_ONLY in kinds:
+    parameters = [each for each in found.parameters.values() if each.name != "self"]
+    is_answer = [each.default for each in parameters].count(inspect.Parameter.empty) > 4
+    shown = [each.name if is_answer else _parameter(each) for each in parameters]
+    kinds = [each.kind for each in parameters]
+    if inspect.Parameter.KEYWORD_ONLY in kinds and not is_answer:
         shown.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
     returned = found.return_annotation
     arrow = f" -> {_plain(returned)}" if returned not in (inspect.Signature.empty, None) else ""
@@ -164,21 +149,19 @@ def _signature(name: str, called: object) -> str:
 
 
 def _parameter(parameter: inspect.Parameter) -> str:
+    default = parameter.default
     if parameter.kind is inspect.Parameter.VAR_KEYWORD:
         return f"**{parameter.name}"
-    text = parameter.name
-    if parameter.annotation is not inspect.Parameter.empty:
-        text += f": {_plain(parameter.annotation)}"
-    default = parameter.default
     if default is inspect.Parameter.empty:
-        return text
-    text = parameter.name  # the default shows the type
-    if isinstance(default, enum.Enum):
-        return f"{text}={type(default).__name__}.{default.name}"
-    plain = isinstance(default, str | int | float | bool | tuple | None)
-    if plain:
-        return f"{text}={default!r}"
-    return f"{text}=..." if inspect.isfunction(default) else f"{text}={type(default).__name__}()"
+        return f"{parameter.name}: {_plain(parameter.annotation)}"
+    if isinstance(default, enum.Enum):  # the default shows the type
+        return f"{parameter.name}={type(default).__name__}.{default.name}"
+    is_plain = isinstance(default, str | int | float | bool | tuple | None)
+    return (
+        f"{parameter.name}={default!r}"
+        if is_plain
+        else f"{parameter.name}={type(default).__name__}()"
+    )
 
 
 def _plain(annotation: object) -> str:
