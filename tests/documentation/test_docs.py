@@ -1,4 +1,4 @@
-"""The documentation keeps up with the code: pages are fresh, links lead somewhere, examples run."""
+"""Checks that pages are fresh, links lead somewhere, and examples run."""
 
 import importlib.util
 import json
@@ -8,7 +8,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -16,12 +16,13 @@ import pytest
 from foremask.cli.commands import app, main
 from foremask.service.api.application import HANDLERS
 from foremask.settings import NOT_OURS, VARIABLES
-from tests.documentation.pages import DOCS, GENERATED
+from tests.documentation.pages import DOCS, GENERATED, all_metrics
 from tests.service.api.clip_server import serving
 from tests.support import synth
 from tests.support.programs import ran
 
 ROOT = DOCS.parent
+METRICS = {name for name, *_ in all_metrics()}
 PAGES = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), ROOT / "llms.txt"])
 MARKDOWN = sorted(
     {*PAGES, ROOT / "benchmarks" / "README.md", *(ROOT / ".github").rglob("*.md")}
@@ -57,18 +58,24 @@ def all_blocks(page: Path) -> list[tuple[str, str, bool]]:
     return [(each[2], each[3], bool(NOT_RUN.fullmatch(each[1] or ""))) for each in found]
 
 
+def prose(page: Path) -> str:
+    return re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
+
+
+def metrics_of(text: str) -> set[str]:
+    names = re.findall(r"\bforemask_[a-z_0-9]+", text)
+    return {re.sub(r"_seconds_(bucket|count|sum)$", "_seconds", name) for name in names}
+
+
 def anchors(page: Path) -> set[str]:
     """What can follow a page's name after ``#``, as GitHub makes it of the headings."""
-    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
-    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", each.lower()).strip().replace(" ", "-") for each in headings}
 
 
-def links(page: Path) -> Iterator[str]:
-    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
-    for link in re.findall(r"\]\(([^)\s]+)\)", text):
-        if not re.match(r"[a-z]+:", link):
-            yield link
+def links(page: Path) -> list[str]:
+    found = re.findall(r"\]\(([^)\s]+)\)", prose(page))
+    return [link for link in found if not re.match(r"[a-z]+:", link)]
 
 
 @pytest.mark.parametrize(("name", "page"), GENERATED.items(), ids=GENERATED)
@@ -86,16 +93,9 @@ def test_every_link_leads_somewhere(page: Path) -> None:
 
 
 @pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(ROOT)))
-def test_lines_of_prose_are_under_120_columns(page: Path) -> None:
-    text = re.sub(r"^```.*?^```$", "", page.read_text(encoding="utf-8"), flags=re.M | re.S)
-    long = [line for line in text.splitlines() if len(line) >= 120 and not line.startswith("|")]
-    assert not long
-
-
-@pytest.mark.parametrize("page", MARKDOWN, ids=lambda page: str(page.relative_to(ROOT)))
-def test_no_table_is_torn_by_an_empty_line(page: Path) -> None:
-    """What follows it would be shown as text: only a header begins a table."""
-    text = page.read_text(encoding="utf-8")
+def test_lines_are_under_120_columns_and_no_empty_line_tears_a_table(page: Path) -> None:
+    text = prose(page)
+    assert not [line for line in text.splitlines() if len(line) >= 120 and line[0] != "|"]
     assert not re.search(r"^\|.*\n\n+\|.*\n(?!\|-)", text, re.MULTILINE)
 
 
@@ -140,11 +140,9 @@ def test_the_lines_that_call_foremask_work(
     (tmp_path / "footage").mkdir()
     for name in ("clip.mp4", "clip.mov", "footage/clip.mp4"):
         synth.write(tmp_path / name, synth.Spec(pts=(0, 1000, 2000)))  # three looks at most
-    lines = [
-        line for kind in ("", "sh") for text in blocks(page, kind) for line in text.splitlines()
-    ]
+    text = "".join(blocks(page, "") + blocks(page, "sh"))
     with serving(tmp_path) as site:
-        called = [shlex.split(line)[1:] for line in lines if line.startswith("foremask ")]
+        called = [shlex.split(line) for line in re.findall(r"^foremask (.*)", text, re.MULTILINE)]
         assert called
         for words in called:
             words = [word.replace("https://example.com", site) for word in words]
@@ -153,11 +151,12 @@ def test_the_lines_that_call_foremask_work(
 
 def make(folder: Path, *words: str) -> list[str]:
     shutil.copy(ROOT / "Makefile", folder)
-    sources = ("zensical.toml", "llms.txt", "CHANGELOG.md", "CONTRIBUTING.md")
-    site = ("tests/documentation/site.py", "src/foremask/service/api/site/index.html")
-    (folder / ".venv" / "bin").mkdir(parents=True, exist_ok=True)
     # In this order nothing is out of date.
-    for name in ("pyproject.toml", "uv.lock", ".venv/.ready", *sources, *site):
+    for name in (
+        *("pyproject.toml", "uv.lock", ".venv/.ready", "zensical.toml", "llms.txt", "CHANGELOG.md"),
+        *("CONTRIBUTING.md", "tests/documentation/site.py", ".venv/.dev"),
+        "src/foremask/service/api/site/index.html",
+    ):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).touch()
     tell = "import sys; print('foremask', *map(repr, sys.argv[1:]))"
@@ -169,36 +168,26 @@ def make(folder: Path, *words: str) -> list[str]:
 @pytest.mark.slow
 def test_the_lines_that_call_make_do_what_they_say(tmp_path: Path) -> None:
     """They call the command lines that the other tests run; CI makes the environment."""
-    texts = [
-        text
-        for page in (ROOT / "README.md", DOCS / "quickstart.md")
-        for kind in ("", "sh")
-        for text in blocks(page, kind)
-    ]
-    lines = [line for text in texts for line in text.splitlines()]
-    called = {line.partition("make ")[2] for line in lines if "make " in line}
-    assert called == {"mask VIDEO=clip.mp4", "run", "test"}
+    pages = (ROOT / "README.md", DOCS / "quickstart.md")
+    texts = [text for page in pages for kind in ("", "sh") for text in blocks(page, kind)]
+    called = re.findall(r"make (.+)", "".join(texts))
+    assert {*called} == {"mask VIDEO=clip.mp4", "run", "test"}
     (tmp_path / "clip.mp4").touch()
     assert make(tmp_path, "mask", "VIDEO=clip.mp4") == ["foremask 'mask' 'clip.mp4'"]
     assert make(tmp_path, "run") == ["foremask 'serve'"]
-    (tmp_path / ".venv" / ".dev").touch()
     assert " -m pytest " in make(tmp_path, "--dry-run", "test")[-1]
 
 
 @pytest.mark.slow
-def test_make_masks_a_file_of_any_name(tmp_path: Path) -> None:
-    (tmp_path / "a b").mkdir()
-    (tmp_path / "a b" / "it's.mp4").touch()
-    words = ("VIDEO=a b/it's.mp4", 'OUT=the "mask".mov')
-    (reported,) = make(tmp_path, "mask", *words)
-    assert reported == """foremask 'mask' "a b/it's.mp4" '-o' 'the "mask".mov'"""
-
-
-@pytest.mark.slow
-def test_make_says_at_once_that_a_file_is_not_there(tmp_path: Path) -> None:
+def test_make_masks_a_file_of_any_name_and_says_at_once_that_it_is_not_there(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "it's.mp4").touch()
+    (reported,) = make(tmp_path, "mask", "VIDEO=it's.mp4", 'OUT=the "mask".mov')
+    assert reported == """foremask 'mask' "it's.mp4" '-o' 'the "mask".mov'"""
     with pytest.raises(subprocess.CalledProcessError) as refused:
-        make(tmp_path, "mask", "VIDEO=typo.mp4")
-    assert refused.value.stderr.startswith("There is no file typo.mp4\n")
+        make(tmp_path, "mask", "VIDEO=a typo.mp4")
+    assert refused.value.stderr.startswith("There is no file a typo.mp4\n")
     assert refused.value.stdout == ""
 
 
@@ -207,6 +196,7 @@ def test_make_keeps_to_the_interpreter_that_the_environment_has(tmp_path: Path) 
     """With another, `make run` would remake it without what `make test` had installed."""
     wanted = ("--eval=print: ; @echo $(PYTHON)", "print")
     assert make(tmp_path, *wanted) != [".venv/bin/python"]
+    (tmp_path / ".venv" / "bin").mkdir()
     (tmp_path / ".venv" / "bin" / "python").symlink_to(sys.executable)
     assert make(tmp_path, *wanted) == [".venv/bin/python"]
     assert make(tmp_path, *wanted, "PYTHON=another") == ["another"]
@@ -219,8 +209,9 @@ def test_what_a_page_names_exists(page: Path) -> None:
         assert (ROOT / path).exists() or list(ROOT.glob(f"{path}-*.md")), path
     for name in re.findall(r"python -m\s+(benchmarks[\w.]*)", text):
         assert importlib.util.find_spec(name), name
-    for name in re.findall(r"\bFOREMASK_[A-Z_]*[A-Z]", text):
-        assert name in VARIABLES or name in NOT_OURS, name
+    assert {*re.findall(r"\bFOREMASK_[A-Z_]*[A-Z]", text)} <= {*VARIABLES, *NOT_OURS}
+    if page.parent == DOCS:
+        assert metrics_of(text) <= METRICS | {"foremask_mask", "foremask_http_"}
     for _, block, marked in all_blocks(page):
         for line in block.splitlines():
             if marked and line.startswith("foremask "):
