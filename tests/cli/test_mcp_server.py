@@ -1,5 +1,3 @@
-"""``foremask mcp``: a model masks and shows clips, and gets no further than the named folders."""
-
 import base64
 import json
 import sys
@@ -21,12 +19,10 @@ from tests.support.javascript import NODE, packages
 from tests.support.programs import ran
 
 INSPECTOR = "@modelcontextprotocol/inspector/clients/launcher/build/index.js"
-TOOLS = {"mask", "cutout", "probe", "contact_sheet"}
 
 
 @pytest.fixture
 def footage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a clip, a file outside it, and links that lead there."""
     model = networks.redness(tmp_path, bias=-5.0)
     monkeypatch.setenv("FOREMASK_MODEL_FILE", str(model))
     folder = tmp_path / "footage"
@@ -53,11 +49,10 @@ async def refusal(server: Client, tool: str, **arguments: object) -> str:
 
 @pytest.mark.slow
 def test_the_inspector_lists_and_calls_the_tools(footage: Path) -> None:
-    ours = [sys.executable, "-m", "foremask", "mcp", "--folder", str(footage)]
-    env = [f"FOREMASK_MODEL_FILE={footage.parent / 'redness.onnx'}"]
-    env += [f"XDG_CACHE_HOME={paths.cache_dir().parent}"]
-    inspector = [NODE, str(packages() / INSPECTOR), "--cli", *ours, "--connect-timeout", "0"]
-    inspector += ["-e", env[0], "-e", env[1]]
+    inspector = [NODE, packages() / INSPECTOR, "--cli", sys.executable, "-m", "foremask", "mcp"]
+    inspector += ["--folder", footage, "--connect-timeout", "0"]
+    inspector += ["-e", f"FOREMASK_MODEL_FILE={footage.parent / 'redness.onnx'}"]
+    inspector += ["-e", f"XDG_CACHE_HOME={paths.cache_dir().parent}"]
 
     def asked(method: str, *more: str, code: int = 0) -> Any:  # noqa: ANN401
         done = ran(*inspector, "--method", method, *more, check=False)
@@ -68,7 +63,8 @@ def test_the_inspector_lists_and_calls_the_tools(footage: Path) -> None:
         given = [part for word in words for part in ("--tool-arg", word)]
         return asked("tools/call", "--tool-name", tool, *given, code=code)
 
-    assert {tool["name"] for tool in asked("tools/list", "--strict")["tools"]} == TOOLS
+    tools = [tool["name"] for tool in asked("tools/list", "--strict")["tools"]]
+    assert tools == ["mask", "cutout", "probe", "contact_sheet"]
     made = called("mask", "clip=clip.mp4", 'points=[{"x": 20, "y": 24}]')
     assert made["structuredContent"]["frames"] == 10
     box = 'boxes=[{"x": 2, "y": 2, "width": 60, "height": 44}]'
@@ -150,19 +146,17 @@ async def test_what_cannot_be_is_a_sentence(footage: Path) -> None:
 async def test_a_second_folder_is_named_by_its_whole_path(footage: Path) -> None:
     more = footage.parent / "more"
     more.mkdir()
-    synth.write(more / "clip.mp4")
+    clip = synth.write(more / "clip.mp4")
     done: list[float] = []
 
     async def on_progress(progress: float, total: float | None, message: str | None) -> None:
         done.append(progress)
 
-    clip = {"clip": str(more / "clip.mp4")}
     async with Client(Tools([footage, more]).server()) as server:
-        made = await server.call_tool("mask", clip, progress_callback=on_progress)
+        made = await server.call_tool("mask", {"clip": str(clip)}, progress_callback=on_progress)
     assert done == sorted(set(done))
     assert done[-1] == 10
-    assert made.structured_content is not None, made
-    assert made.structured_content["file"] == str(more / "clip.mask.mp4")
+    assert (made.structured_content or {})["file"] == str(more / "clip.mask.mp4")
 
 
 async def test_a_call_that_is_cancelled_leaves_no_file(footage: Path) -> None:

@@ -1,5 +1,6 @@
 import gzip
 import json
+import re
 import resource
 import signal
 import threading
@@ -86,14 +87,10 @@ def test_of_a_job_that_cannot_be_read_nobody_says_that_it_had_ended(
 def test_an_answer_that_is_lost_makes_no_second_job(
     service: Running, clip_origin: str, run: Run
 ) -> None:
-    def known() -> set[str]:
-        listed = json.loads(run("jobs", "--json", "--last", "9999").out)
-        return {each["request_id"] for each in listed}
-
-    before = known()
+    before = service.sql("select id from jobs")
     with losing_the_first_answer(service) as url:
-        job = run("submit", f"{clip_origin}/good.mp4", "--server", url).out.strip()
-    assert known() - before == {job}
+        run("submit", f"{clip_origin}/good.mp4", "--server", url)
+    assert len(service.sql("select id from jobs")) == len(before) + 1
 
 
 @contextmanager
@@ -131,8 +128,7 @@ def test_a_job_that_fails_ends_the_waiting_with_its_sentence(
     failed = run("status", job, "-o", "mask.mp4", code=Exit.INTERNAL)
     ending.join()
     last = failed.err.splitlines()[-1]
-    assert last.startswith("error: ")
-    assert last.endswith(" [cancelled]")
+    assert re.fullmatch(r"error: .* \[cancelled\]", last)
     assert list(here.iterdir()) == []
 
 
