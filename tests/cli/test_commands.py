@@ -4,8 +4,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 import tomllib
@@ -25,8 +23,7 @@ from foremask.service.run.bundled_postgres import bundled_binaries, server_versi
 from foremask.weights import catalogue
 from tests.support import networks, synth
 from tests.support.command_line import Run
-from tests.support.patience import PATIENCE_S
-from tests.support.programs import AT_A_TERMINAL, fresh
+from tests.support.programs import fresh
 
 WITHOUT_THE_EXTRA = """import json, sys
 hidden = json.loads(sys.argv[2])
@@ -43,11 +40,6 @@ sys.meta_path = [Hiding(finder) for finder in sys.meta_path]
 from foremask.cli.commands import main
 print([int(main(words)) for words in json.loads(sys.argv[1])])
 """
-
-
-def at_a_terminal(*words: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", AT_A_TERMINAL, *words]
-    return subprocess.Popen(command, stdout=-1, stderr=-1, text=True)  # noqa: S603
 
 
 @pytest.fixture
@@ -290,29 +282,6 @@ def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> Non
         show(0, 2_000_000)
         show(3_000_000, 2_000_000)
     assert "3.0/3.0 MB" in stream.getvalue()
-
-
-@pytest.mark.weights
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, Exit.INTERRUPTED), (signal.SIGTERM, Exit.TERMINATED)]
-)
-def test_an_interrupted_mask_leaves_nothing(
-    tmp_path: Path, number: signal.Signals, code: Exit
-) -> None:
-    long = synth.write(tmp_path / "long.mp4", synth.Spec(pts=tuple(range(0, 300_000, 1_000))))
-    target = tmp_path / "out.mp4"
-    target.write_text("the old one")
-    with at_a_terminal("mask", str(long), "-o", str(target), "--force") as process:
-        maps = Path("/proc", str(process.pid), "maps")
-        while "openvino_intel_cpu_plugin" not in maps.read_text():  # the network is being made
-            assert process.poll() is None
-            time.sleep(0.05)
-        process.send_signal(number)
-        _, message = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == code
-    assert "Traceback" not in message
-    assert target.read_text() == "the old one"
-    assert sorted(each.name for each in tmp_path.iterdir()) == ["long.mp4", "out.mp4"]
 
 
 def test_an_unforeseen_error_is_one_line(

@@ -28,12 +28,11 @@ from foremask.media.probe import probe
 from foremask.media.verify import verify
 from foremask.types import Rgb
 from foremask.vision.temporal.network_cache import lock_of
-from tests.cli.test_commands import at_a_terminal
 from tests.support import networks, synth
 from tests.support.command_line import Run
 from tests.support.http_server import serving_files
 from tests.support.patience import PATIENCE_S
-from tests.support.programs import shell
+from tests.support.programs import AT_A_TERMINAL, shell
 
 THREE_FRAMES = synth.Spec(pts=(0, 1000, 2000))
 
@@ -314,18 +313,26 @@ def test_quiet_says_nothing_where_all_goes_well(
 
 
 @pytest.mark.slow
-def test_ctrl_c_between_clips_keeps_what_is_done_and_says_so(here: Path) -> None:
+@pytest.mark.parametrize(
+    ("number", "code", "said"),
+    [(signal.SIGINT, Exit.INTERRUPTED, "interrupted\n"), (signal.SIGTERM, Exit.TERMINATED, "")],
+)
+def test_an_interrupted_batch_keeps_what_is_done_and_says_so(
+    here: Path, number: signal.Signals, code: Exit, said: str
+) -> None:
     synth.write(here / "long.mp4", synth.Spec(pts=tuple(range(0, 600_000, 1_000))))
     before = checksums(here)
-    with at_a_terminal("mask", "clip 10.mov", "long.mp4", "deep/clip 9.mp4") as process:
+    words = ["mask", "clip 10.mov", "long.mp4", "deep/clip 9.mp4"]
+    command = [sys.executable, "-c", AT_A_TERMINAL, *words]
+    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as process:  # noqa: S603
         assert process.stdout is not None
         assert process.stdout.readline().startswith("clip 10.mask.mp4: 3 frames")
         while not any(part.stat().st_size for part in here.glob(".long.mask.*")):
             assert process.poll() is None
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         _, message = process.communicate(timeout=PATIENCE_S)
-    assert process.returncode == Exit.INTERRUPTED
-    assert message.endswith("stopped: 1 masked, 1 not begun, 1 broken off\ninterrupted\n")
+    assert process.returncode == code
+    assert message.endswith("stopped: 1 masked, 1 not begun, 1 broken off\n" + said)
     assert checksums(here).keys() - before.keys() == {"clip 10.mask.mp4"}
     verify(here / "clip 10.mov", here / "clip 10.mask.mp4")
 

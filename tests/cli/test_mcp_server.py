@@ -49,7 +49,15 @@ async def refusal(server: Client, tool: str, **arguments: object) -> str:
 
 @pytest.mark.slow
 def test_the_inspector_lists_and_calls_the_tools(footage: Path) -> None:
-    inspector = [NODE, packages() / INSPECTOR, "--cli", sys.executable, "-m", "foremask", "mcp"]
+    inspector: list[str | Path] = [
+        NODE,
+        packages() / INSPECTOR,
+        "--cli",
+        sys.executable,
+        "-m",
+        "foremask",
+        "mcp",
+    ]
     inspector += ["--folder", footage, "--connect-timeout", "0"]
     inspector += ["-e", f"FOREMASK_MODEL_FILE={footage.parent / 'redness.onnx'}"]
     inspector += ["-e", f"XDG_CACHE_HOME={paths.cache_dir().parent}"]
