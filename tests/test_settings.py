@@ -102,9 +102,10 @@ def test_secrets_show_neither_in_repr_nor_in_errors() -> None:
     settings = read_settings(
         {
             "FOREMASK_DATABASE_URL": "postgresql://someone:hush@db/foremask",
-            "FOREMASK_BOOTSTRAP_TOKEN": "hush-hush-hush-hush",
+            "FOREMASK_BOOTSTRAP_TOKEN": "hush-hush-hush-hush\n",
         }
     )
+    assert settings.bootstrap_token == "hush-hush-hush-hush"
     assert "hush" not in repr(settings)
     with pytest.raises(SettingsInvalid) as refused:
         read_settings({"FOREMASK_BOOTSTRAP_TOKEN": "hush hush"})

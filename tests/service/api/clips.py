@@ -4,7 +4,6 @@ from collections.abc import Callable
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from tests.support import synth
 
@@ -20,7 +19,6 @@ def write(
     sound: bool = False,
     **muxer_options: str,
 ) -> Path:
-    """A disc that moves to the right, ``frames`` frames of it; with a tone where asked."""
     spec = synth.Spec(
         *size,
         pts=tuple(range(frames)),
@@ -35,7 +33,6 @@ def write(
 
 
 def encrypted(path: Path) -> Path:
-    """An mp4 of which every sample is encrypted (Common Encryption)."""
     key = "0123456789abcdef0123456789abcdef"
     scheme = "cenc-aes-ctr"
     return write(path, encryption_scheme=scheme, encryption_key=key, encryption_kid=key)
@@ -53,19 +50,13 @@ def empty(path: Path) -> Path:
     return path
 
 
-WIDE: dict[str, Any] = {
-    "codec": "mjpeg",
-    "frames": 1,
-    "size": (16_016, 16),
-    "pixel_format": "yuvj420p",
-}
 DRAWN: dict[str, Callable[[Path], Path]] = {
     "good.mp4": partial(write, sound=True),
     "one-frame.mp4": partial(write, frames=1),
     "long.mp4": partial(write, frames=61 * 2, rate=2),
     "many.mp4": partial(write, frames=7202, size=(16, 16), rate=1000),
     "just-60-s.mp4": partial(write, frames=60 * 2, rate=2),
-    "wide.mp4": partial(write, **WIDE),
+    "wide.mp4": partial(write, codec="mjpeg", frames=1, size=(16_016, 16), pixel_format="yuvj420p"),
     "matroska.mkv": write,
     "named-mp4.mp4": lambda path: write(path.with_suffix(".mkv")).rename(path),
     "flash.flv": write,
@@ -76,4 +67,3 @@ DRAWN: dict[str, Callable[[Path], Path]] = {
     "no-moov.mp4": without_moov,
     "empty.mp4": empty,
 }
-"""Every clip that the origin serves, by its name there."""

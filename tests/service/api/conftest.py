@@ -58,22 +58,22 @@ class Running:
     async def objects(self) -> Objects:
         return await open_objects(self.settings.store_url, self.settings.base_url)
 
-    def new_token(self, limits: TokenLimits = PLENTY) -> dict[str, str]:
+    def new_token(self, limits: TokenLimits = PLENTY, secret: str | None = None) -> dict[str, str]:
         async def make() -> str:
             async with self.database() as database:
-                return (await create_token(database, "test", limits))[0]
+                return (await create_token(database, "test", limits, secret=secret))[0]
 
         return {"api_token": apart(make())}
 
 
 def apart[T](work: Coroutine[Any, Any, T]) -> T:
-    """Run it in a thread: the test's own has a loop already while a browser is open."""
+    """Run it in a new thread: while a browser is open, the test's thread has a loop."""
     with ThreadPoolExecutor(1) as thread:
         return thread.submit(asyncio.run, work).result()
 
 
 def run_with(settings: Settings, constants: Mapping[str, float]) -> None:
-    """In a process of its own: the API, with these constants of ``module.NAME`` changed."""
+    """Run the API with other values of the constants ``module.NAME``."""
     for name, number in constants.items():
         module, _, constant = name.rpartition(".")
         setattr(importlib.import_module(f"foremask.service.{module}"), constant, number)
@@ -87,7 +87,6 @@ def running(
     constants: Mapping[str, float] | None = None,
     **changes: object,
 ) -> Generator[Running]:
-    bootstrap(database_url)
     settings = msgspec.structs.replace(
         Settings(
             data_dir=data_dir,
@@ -103,6 +102,7 @@ def running(
     process.start()
     service = Running(settings.base_url, settings, database_url)
     try:
+        service.new_token(secret=TOKEN)
 
         def ready() -> bool:
             assert process.is_alive(), "the API ended"
@@ -116,19 +116,10 @@ def running(
         assert process.exitcode is not None, "the API did not stop"
 
 
-def bootstrap(database_url: str) -> None:
-
-    async def make() -> None:
-        async with Database(database_url, **PATIENT) as database:
-            await create_token(database, "tests", PLENTY, secret=TOKEN)
-
-    apart(make())
-
-
 def serves(
     constants: Mapping[str, float] | None = None, *, own_model: bool = False, **changes: object
 ) -> Any:  # noqa: ANN401
-    """A fixture: an API of the module's own, with these constants and settings."""
+    """Make a fixture: an API of the module's own."""
 
     @pytest.fixture(scope="module")
     def api(
@@ -165,10 +156,25 @@ def client(service: Running) -> Generator[httpx.Client]:
         yield client
 
 
+@pytest.fixture(scope="session")
+def good(clip_origin: str) -> str:
+    return f"{clip_origin}/good.mp4"
+
+
+@pytest.fixture
+def job(client: httpx.Client, good: str) -> dict[str, str]:
+    made: dict[str, str] = client.post(PATH, json={"video": good}).json()
+    return made
+
+
+def post(service: Running, path: str, **body: object) -> httpx.Response:
+    return http.post(service.url + path, json=body, headers=service.headers)
+
+
 def assert_refused(
     answer: httpx.Response, code: int, reason: str, param: str | None = None
 ) -> dict[str, Any]:
-    """Check that the answer says no in the contract's form, and give its error."""
+    """Check the form of the error, and return it."""
     body = answer.json()
     assert (answer.status_code, body["error"]["reason"]) == (code, reason), body
     assert answer.headers["content-type"] == "application/json"

@@ -1,7 +1,6 @@
 import asyncio
 import json
-import socket
-from http.client import HTTPResponse
+from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
@@ -71,24 +70,21 @@ def test_the_key_makes_it_safe_to_send_again(service: Running, drawn: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("path", "fields", "code", "reason", "param"),
+    ("path", "fields", "param"),
     [
-        (PATH, {"quality": "good"}, 422, "field_invalid", "quality"),
-        (PATH, {"hints": "[{"}, 422, "field_invalid", "hints"),
-        (PATH, {"hints": '[{"type": "point", "x": -1, "y": 0}]'}, 422, "field_invalid", None),
-        (PATH, {"output_container_and_codec": "mp5"}, 422, "preset_unknown", None),
-        (PATH, {"webhook_url": "ftp://x"}, 422, "webhook_invalid", "webhook_url"),
-        ("/v2/video/segment/mask_by_key_points", {}, 422, "field_invalid", "key_points"),
-        ("/v2/video/edit/remove_background", {"auto_zoom": "maybe"}, 422, "field_invalid", None),
+        (PATH, {"quality": "good"}, "quality"),
+        (PATH, {"hints": "[{"}, "hints"),
+        (PATH, {"hints": '[{"type": "point", "x": -1, "y": 0}]'}, "hints[0].x"),
+        ("/v2/video/segment/mask_by_key_points", {}, "key_points"),
+        ("/v2/video/edit/remove_background", {"auto_zoom": "maybe"}, "auto_zoom"),
     ],
-)  # fmt: skip
+)
 def test_a_field_is_refused_as_in_json(
-    service: Running, drawn: Path, path: str, fields: dict[str, str], code: int, reason: str,
-    param: str | None,
-) -> None:  # fmt: skip
+    service: Running, drawn: Path, path: str, fields: dict[str, str], param: str
+) -> None:
     before = stored(service)
-    error = assert_refused(send(service, drawn / "good.mp4", path, **fields), code, reason)
-    assert param in (None, error["param"])
+    answer = send(service, drawn / "good.mp4", path, **fields)
+    assert_refused(answer, 422, "field_invalid", param)
     assert stored(service) == before
 
 
@@ -106,7 +102,7 @@ def test_a_clip_that_is_none_is_refused_and_not_kept(service: Running, drawn: Pa
 
 
 def test_fields_may_come_behind_the_clip(service: Running, drawn: Path) -> None:
-    """Generated clients send them in an order of their own; several objects are parts each."""
+    """Generated clients send fields in any order, and each object of a list as a part."""
     clip: Part = ("good.mp4", (drawn / "good.mp4").read_bytes(), "video/mp4")
     point: Part = (None, json.dumps(MARKS[0]), "application/json")
     parts: list[tuple[str, Part]] = [("video", clip), ("quality", (None, "best", "text/plain"))]
@@ -122,18 +118,12 @@ def test_fields_may_come_behind_the_clip(service: Running, drawn: Path) -> None:
 
 
 def test_a_clip_is_too_large_before_it_is_read(service: Running) -> None:
-    head = {
-        "Host": "localhost",
-        "Content-Type": "multipart/form-data; boundary=x",
-        "Content-Length": str(2 << 30),
-        **service.headers,
-    }
-    lines = [f"POST {PATH} HTTP/1.1", *(f"{name}: {value}" for name, value in head.items())]
-    with socket.create_connection(("127.0.0.1", service.settings.port)) as caller:
-        caller.sendall("\r\n".join([*lines, "", ""]).encode())
-        with HTTPResponse(caller) as answer:
-            answer.begin()
-            assert (answer.status, b'"file_too_large"' in answer.read()) == (413, True)
+    caller = HTTPConnection("127.0.0.1", service.settings.port)
+    head = {"Content-Type": "multipart/form-data; boundary=x", "Content-Length": str(2 << 30)}
+    caller.request("POST", PATH, headers=head | service.headers)
+    answer = caller.getresponse()
+    assert (answer.status, b'"file_too_large"' in answer.read()) == (413, True)
+    caller.close()
 
 
 def test_only_calls_of_a_clip_take_a_form(service: Running, drawn: Path) -> None:

@@ -3,11 +3,12 @@
 import asyncio
 import json
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
-from foremask.errors import CorruptVideo, ForemaskError, NoFrames, TimedOut
+from foremask.errors import CorruptVideo
 from foremask.options import Preset
 from foremask.service.api.calls import MAX_ITEMS
 from foremask.service.jobs import steps
@@ -15,9 +16,8 @@ from foremask.service.jobs.admission import QUEUE_LIMIT, token_hash
 from foremask.service.jobs.tokens import TokenLimits, create_token, revoke_token
 from tests.service.api.conftest import PATH, Running, assert_refused, http
 from tests.support.jobs import begun
-from tests.support.patience import PATIENCE_S
 
-# Each row: what is sent as ``video`` (a path at the origin, or a whole URL), and what is answered.
+JSON = {"Content-Type": "application/json"}
 CLIPS = [
     ("http://{origin}/status/401", 422, "url_forbidden"),
     ("http://{origin}/status/403", 422, "url_forbidden"),
@@ -71,16 +71,14 @@ def test_a_clip_that_can_be_masked_is_accepted(
 ) -> None:
     answer = client.post(PATH, json={"video": f"{clip_origin}/{name}", "unknown": [1, {"a": None}]})
     assert answer.status_code == 202, answer.text
-    body = answer.json()
-    assert body == {
-        "request_id": answer.headers["x-request-id"],
-        "status_url": f"{service.url}/v2/status/{body['request_id']}",
-    }
-    status = client.get(body["status_url"])
-    assert (status.status_code, status.json()["status"]) == (200, "IN_PROGRESS")
-    assert status.json()["request_id"] == body["request_id"]
+    job, url = answer.headers["x-request-id"], answer.json()["status_url"]
+    assert answer.json() == {"request_id": job, "status_url": url}
+    assert url == f"{service.url}/v2/status/{job}"
+    status = client.get(url).json()
+    assert (status["request_id"], status["status"]) == (job, "IN_PROGRESS")
 
 
+DEEP = b"[" * 9900 + b"]" * 9900
 BODIES: list[tuple[bytes, int, str]] = [
     (b"", 400, "bad_json"),
     (b"{", 400, "bad_json"),
@@ -121,11 +119,7 @@ BODIES: list[tuple[bytes, int, str]] = [
     (b'{"video": "GOOD", "sync": "yes"}', 422, "field_invalid"),
     (b'{"video": "GOOD", "quality": "\\ud800"}', 422, "field_invalid"),
     (b'{"video": "GOOD", "quality": "x - at `$.no`"}', 422, "field_invalid"),
-    (
-        b'{"video": "GOOD", "quality": "\\ud800", "x": ' + b"[" * 9900 + b"]" * 9900 + b"}",
-        422,
-        "field_invalid",
-    ),
+    (b'{"video": "GOOD", "quality": "\\ud800", "x": ' + DEEP + b"}", 422, "field_invalid"),
 ]
 
 
@@ -137,7 +131,7 @@ def test_a_body_that_is_wrong_is_told_what_is_wrong(
     client: httpx.Client, clip_origin: str, path: str, body: bytes, code: int, reason: str
 ) -> None:
     content = body.replace(b"GOOD", f"{clip_origin}/good.mp4".encode())
-    answer = client.post(path, content=content, headers={"Content-Type": "application/json"})
+    answer = client.post(path, content=content, headers=JSON)
     error = assert_refused(answer, code, reason)
     if reason == "preset_unknown":
         assert all(preset.value in error["details"] for preset in Preset)
@@ -166,11 +160,9 @@ def test_a_long_body_is_refused_before_its_type_is_looked_at(client: httpx.Clien
         for _ in range(20):
             yield b" " * 65_536
 
-    counted = client.post(PATH, content=chunks(), headers={"Content-Type": "application/json"})
+    counted = client.post(PATH, content=chunks(), headers=JSON)
     assert assert_refused(counted, 413, "body_too_large")["actual"] > 1 << 20
-    at_most = client.post(
-        PATH, content=b"{}" + b" " * ((1 << 20) - 2), headers={"Content-Type": "application/json"}
-    )
+    at_most = client.post(PATH, content=b"{}" + b" " * ((1 << 20) - 2), headers=JSON)
     assert_refused(at_most, 422, "video_missing")
 
 
@@ -212,38 +204,16 @@ def test_a_wrong_method_comes_before_the_token(
     assert {each.strip() for each in answer.headers["allow"].split(",")} - {"OPTIONS"} == allowed
 
 
-TOKEN_PATHS = [
-    ("POST", PATH),
-    ("POST", "/foreground_mask"),
-    ("POST", "/v2/video/probe"),
-    ("POST", "/v2/video/upload"),
-    ("GET", "/v2/status/any"),
-    ("DELETE", "/v2/status/any"),
-]
-
-
-@pytest.mark.parametrize(("method", "path"), TOKEN_PATHS)
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", PATH), ("POST", "/v2/video/upload"), ("GET", "/v2/status/a"), ("GET", "/v2/jobs")],
+)
 def test_the_token_comes_before_the_body(service: Running, method: str, path: str) -> None:
     url = service.url + path
     assert_refused(http.request(method, url, content=b"{"), 403, "token_missing", "api_token")
-    for wrong in ("unknown", "x" * 10_000, "\u00e9"):
-        headers = {b"api_token": wrong.encode()}
-        assert_refused(
-            http.request(method, url, content=b"{", headers=headers), 403, "token_invalid"
-        )
-
-
-def test_a_token_may_come_in_three_headers(service: Running) -> None:
-    """Underscores are lost in some proxies, so there are two other ways."""
-    url = f"{service.url}/v2/status/unknown"
-    for headers in (
-        {"api_token": service.token},
-        {"Authorization": f"Bearer {service.token}"},
-        {"Authorization": f"bearer  {service.token}"},
-        {"x-api-key": service.token},
-    ):
-        assert_refused(http.get(url, headers=headers), 404, "request_unknown")
-    assert_refused(http.get(url, headers={"Authorization": "Basic dDp0"}), 403, "token_missing")
+    for wrong in (b"unknown", b"x" * 10_000, b"\xe9"):
+        answer = http.request(method, url, content=b"{", headers={b"api_token": wrong})
+        assert_refused(answer, 403, "token_invalid")
 
 
 async def test_a_revoked_token_is_shut_out_at_once(service: Running) -> None:
@@ -256,14 +226,6 @@ async def test_a_revoked_token_is_shut_out_at_once(service: Running) -> None:
         assert_refused(await client.post(PATH, headers=headers), 403, "token_invalid")
 
 
-def test_a_token_over_its_quota_is_told_so(service: Running, clip_origin: str) -> None:
-    headers = service.new_token(TokenLimits(quota=1))
-    body = {"video": f"{clip_origin}/good.mp4"}
-    assert http.post(service.url + PATH, json=body, headers=headers).status_code == 202
-    answer = http.post(service.url + PATH, json=body, headers=headers)
-    assert assert_refused(answer, 403, "quota_exhausted")["limit"] == 1
-
-
 @pytest.mark.parametrize(
     "job",
     ["unknown", "7a2e48c4-0000-4000-8000-b8bda88c031f", "a" * 500, "%00", "%F0%9F%98%80", "a%2Fb"],
@@ -274,26 +236,23 @@ def test_an_unknown_request_is_404(client: httpx.Client, job: str) -> None:
     assert answer.json()["error"]["reason"] in ("request_unknown", "path_unknown")
 
 
-def test_the_job_of_another_token_is_unknown(
-    service: Running, client: httpx.Client, clip_origin: str
-) -> None:
-    made = client.post(PATH, json={"video": f"{clip_origin}/good.mp4"}).json()
+def test_the_job_of_another_token_is_unknown(service: Running, job: dict[str, str]) -> None:
     other = service.new_token()
-    assert_refused(http.get(made["status_url"], headers=other), 404, "request_unknown")
-    assert_refused(http.delete(made["status_url"], headers=other), 404, "request_unknown")
+    assert_refused(http.get(job["status_url"], headers=other), 404, "request_unknown")
+    assert_refused(http.delete(job["status_url"], headers=other), 404, "request_unknown")
 
 
-def test_a_key_used_for_another_body_is_refused(client: httpx.Client, clip_origin: str) -> None:
-    headers = {"Idempotency-Key": "order-17"}
-    body = {"video": f"{clip_origin}/good.mp4"}
+def test_a_key_used_for_another_body_is_refused(client: httpx.Client, good: str) -> None:
+    headers = {"Idempotency-Key": "order-17", **JSON}
+    body = {"video": good}
     first = client.post(PATH, json=body, headers=headers).json()["request_id"]
     spelled = json.dumps({"sync": False, **body}, indent=3)
-    again = client.post(
-        "/foreground_mask", content=spelled, headers={**headers, "Content-Type": "application/json"}
-    )
+    again = client.post("/foreground_mask", content=spelled, headers=headers)
     assert again.json()["request_id"] == first
     other = client.post(PATH, json={**body, "output_container_and_codec": "gif"}, headers=headers)
     assert_refused(other, 422, "idempotency_mismatch", "Idempotency-Key")
+    another_call = client.post("/v2/video/edit/green_screen", json=body, headers=headers)
+    assert_refused(another_call, 422, "idempotency_mismatch", "Idempotency-Key")
     for wrong in ("", "a b", "x" * 300):
         answer = client.post(PATH, json=body, headers={"Idempotency-Key": wrong})
         assert_refused(answer, 422, "field_invalid", "Idempotency-Key")
@@ -315,73 +274,49 @@ def test_the_rate_is_told_and_kept(service: Running) -> None:
     assert 60 <= int(answer.headers["ratelimit-reset"]) <= 120
 
 
-def test_too_many_unfinished_jobs_are_429(service: Running, clip_origin: str) -> None:
-    headers = service.new_token(TokenLimits(concurrent=1))
-    body = {"video": f"{clip_origin}/good.mp4"}
-    first = http.post(service.url + PATH, json=body, headers=headers).json()
-    answer = http.post(service.url + PATH, json=body, headers=headers)
-    assert assert_refused(answer, 429, "too_many_jobs")["limit"] == 1
-    assert int(answer.headers["retry-after"]) >= 1
-    assert http.delete(first["status_url"], headers=headers).status_code == 200
-    assert http.post(service.url + PATH, json=body, headers=headers).status_code == 202
-
-
-def test_a_full_queue_is_429(service: Running, client: httpx.Client, clip_origin: str) -> None:
+def test_a_full_queue_is_429(service: Running, client: httpx.Client, good: str) -> None:
     filler = token_hash(service.new_token()["api_token"])
     count = "update tokens set unfinished = %s where hash = %s"
     service.sql(count, QUEUE_LIMIT, filler)
     try:
-        answer = client.post(PATH, json={"video": f"{clip_origin}/good.mp4"})
+        answer = client.post(PATH, json={"video": good})
     finally:
         service.sql(count, 0, filler)
     assert assert_refused(answer, 429, "queue_full")["limit"] == QUEUE_LIMIT
 
 
 def test_a_clip_that_breaks_mid_way_is_an_error_of_its_job(
-    service: Running, client: httpx.Client, clip_origin: str
+    service: Running, client: httpx.Client, job: dict[str, str]
 ) -> None:
-    for error in (
-        CorruptVideo("The video breaks off at frame 7 (0.28 s).", param="video", actual=7),
-        NoFrames("The video track has no frame that can be decoded.", actual=0),
-        TimedOut("The job was not done after 3600 s.", limit=3600),
-    ):
-        made = client.post(PATH, json={"video": f"{clip_origin}/good.mp4"}).json()
-        asyncio.run(_fail(service, made["request_id"], error))
-        body = client.get(made["status_url"]).json()
-        assert body["status"] == "ERROR"
-        facts = error.facts()
-        assert body["error"]["code"] == facts["code"]
-        assert body["error"]["reason"] == error.reason
-        assert body["error"]["details"] == error.details
-        assert body["error"]["message"] == facts["message"]
+    error = CorruptVideo("The video breaks off at frame 7 (0.28 s).", param="video", actual=7)
+
+    async def fail() -> None:
+        async with service.database() as database:
+            await steps.fail(database, await begun(database, job["request_id"]), error)
+
+    asyncio.run(fail())
+    body = client.get(job["status_url"]).json()
+    assert (body["status"], body["error"]) == ("ERROR", error.facts())
 
 
-async def _fail(service: Running, job: str, error: ForemaskError) -> None:
-    async with service.database() as database:
-        await steps.fail(database, await begun(database, job), error)
-
-
-def test_a_cancelled_job_reads_410(client: httpx.Client, clip_origin: str) -> None:
-    made = client.post(PATH, json={"video": f"{clip_origin}/good.mp4"}).json()
-    for answer in (client.delete(made["status_url"]), client.delete(made["status_url"])):
+def test_a_cancelled_job_reads_410(client: httpx.Client, job: dict[str, str]) -> None:
+    for method in ("DELETE", "DELETE", "GET"):
+        answer = client.request(method, job["status_url"])
         body = answer.json()
         assert (answer.status_code, body["status"]) == (200, "ERROR")
         assert (body["error"]["code"], body["error"]["reason"]) == (410, "cancelled")
-    assert client.get(made["status_url"]).json() == body
 
 
 def test_a_record_that_cannot_be_read_is_unknown(
-    service: Running, client: httpx.Client, clip_origin: str
+    service: Running, client: httpx.Client, job: dict[str, str]
 ) -> None:
-    made = client.post(PATH, json={"video": f"{clip_origin}/good.mp4"}).json()
-    service.sql("update jobs set preset = 'none' where id = %s", made["request_id"])
-    answer = client.get(made["status_url"])
-    assert (answer.status_code, answer.json()) == (
-        200,
-        {"request_id": made["request_id"], "status": "UNKNOWN", "error": answer.json()["error"]},
-    )
-    assert answer.json()["error"]["reason"] == "internal"
-    assert made["request_id"] in answer.json()["error"]["details"]
+    service.sql("update jobs set preset = 'none' where id = %s", job["request_id"])
+    answer = client.get(job["status_url"])
+    body = answer.json()
+    error = body.pop("error")
+    assert (answer.status_code, error["reason"]) == (200, "internal")
+    assert body == {"request_id": job["request_id"], "status": "UNKNOWN"}
+    assert job["request_id"] in error["details"]
 
 
 def test_what_is_unforeseen_says_nothing_of_the_inside(
@@ -401,26 +336,13 @@ def test_what_is_unforeseen_says_nothing_of_the_inside(
     assert "Traceback" not in answer.text
 
 
-def test_duplicate_slashes_are_one(
-    client: httpx.Client, service: Running, clip_origin: str
-) -> None:
-    """The SDK asks for //v2/… when its base URL ends in a slash, and follows no redirect."""
-    path = "//v2//video/segment/foreground_mask"
-    answer = client.post(service.url + path, json={"video": f"{clip_origin}/good.mp4"})
-    assert answer.status_code == 202
-    assert_refused(client.get(f"{service.url}//v2//status//nothing"), 404, "request_unknown")
-
-
-def test_fifty_identical_posts_make_one_job(service: Running, clip_origin: str) -> None:
-    body = {"video": f"{clip_origin}/good.mp4"}
+def test_fifty_identical_posts_make_one_job(service: Running, good: str) -> None:
     headers = {**service.headers, "Idempotency-Key": "fifty"}
 
-    async def all_at_once() -> list[httpx.Response]:
-        limits = httpx.Limits(max_connections=50)
-        async with httpx.AsyncClient(timeout=PATIENCE_S, limits=limits) as client:
-            posts = [client.post(service.url + PATH, json=body, headers=headers) for _ in range(50)]
-            return await asyncio.gather(*posts)
+    def post(_: int) -> httpx.Response:
+        return http.post(service.url + PATH, json={"video": good}, headers=headers)
 
-    answers = asyncio.run(all_at_once())
+    with ThreadPoolExecutor(50) as threads:
+        answers = list(threads.map(post, range(50)))
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["request_id"] for answer in answers}) == 1
