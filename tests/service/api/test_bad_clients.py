@@ -42,6 +42,14 @@ def hear(raw: socket.socket) -> bytes:
     return heard
 
 
+def reply_to(service: Running, *sent: bytes) -> bytes:
+    with dial(service) as raw:
+        for each in sent:
+            raw.sendall(each)
+            time.sleep(0.1)
+        return hear(raw)
+
+
 def refused(answer: bytes, code: int, reason: str) -> None:
     head, _, body = answer.partition(b"\r\n\r\n")
     status, *lines = head.decode().split("\r\n")
@@ -51,6 +59,7 @@ def refused(answer: bytes, code: int, reason: str) -> None:
     assert_refused(parsed, code, reason)
 
 
+HEALTH, CLOSE = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", b"Connection: close\r\n\r\n"
 SENT = b"POST /v2/video/probe HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n"
 NONSENSE = {
     "zeros": (b"\0" * 64, 400, "bad_http"),
@@ -72,9 +81,7 @@ NONSENSE = {
 def test_what_the_parser_refuses_is_answered_as_everything_else(
     few: Running, sent: bytes, code: int, reason: str
 ) -> None:
-    with dial(few) as raw:
-        raw.sendall(sent)
-        refused(hear(raw), code, reason)
+    refused(reply_to(few, sent), code, reason)
     assert http.get(f"{few.url}/healthz").status_code == 200
 
 
@@ -83,22 +90,14 @@ def test_a_bad_chunk_is_the_answer_to_its_own_request(few: Running) -> None:
         f"POST /v2/video/probe HTTP/1.1\r\nHost: a\r\napi_token: {few.token}\r\n"
         "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
     )
-    with dial(few) as raw:
-        raw.sendall(head.encode() + b"1\r\n{\r\n")
-        time.sleep(0.3)
-        raw.sendall(b"zz\r\n}\r\n")
-        refused(hear(raw), 400, "bad_http")
+    refused(reply_to(few, head.encode() + b"1\r\n{\r\n", b"zz\r\n}\r\n"), 400, "bad_http")
 
 
 def test_nonsense_behind_a_request_is_answered_behind_its_answer(few: Running) -> None:
-    with dial(few) as raw:
-        raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n\0\0\0\0")
-        first, _, rest = hear(raw).partition(b'{"status":"ok"}')
-        assert first.startswith(b"HTTP/1.1 200 OK")
-        refused(rest, 400, "bad_http")
-    with dial(few) as raw:
-        raw.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n" * 100)
-        heard = hear(raw)
+    first, _, rest = reply_to(few, HEALTH + b"\0\0\0\0").partition(b'{"status":"ok"}')
+    assert first.startswith(b"HTTP/1.1 200 OK")
+    refused(rest, 400, "bad_http")
+    heard = reply_to(few, HEALTH * 100)
     assert 1 <= heard.count(b"HTTP/1.1 200 OK") <= 20
     refused(heard[heard.rindex(b"HTTP/1.1 ") :], 400, "bad_http")
 
@@ -106,10 +105,8 @@ def test_nonsense_behind_a_request_is_answered_behind_its_answer(few: Running) -
 def test_headers_that_fit_are_taken(few: Running) -> None:
     path = "/healthz?" + "a" * ((16 << 10) - 9)
     assert http.get(few.url + path, headers={"cookie": "b" * 48_000}).status_code == 200
-    with dial(few) as raw:
-        one = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
-        raw.sendall(one + one + one.replace(b"Host: a", b"Host: a\r\nConnection: close"))
-        assert hear(raw).count(b'{"status":"ok"}') == 3
+    heard = reply_to(few, HEALTH * 2 + HEALTH[:-2] + CLOSE)
+    assert heard.count(b'{"status":"ok"}') == 3
 
 
 @pytest.mark.parametrize(
@@ -142,7 +139,7 @@ def test_the_silent_make_room(few: Running) -> None:
 
 def test_a_request_that_is_on_its_way_is_not_taken_for_silence(few: Running) -> None:
     with crowd_of(few, LIMIT + LIMIT // 2) as (first, *_):
-        first.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        first.sendall(HEALTH[:-2] + CLOSE)
         assert hear(first).startswith(b"HTTP/1.1 200 OK")
 
 
@@ -193,12 +190,8 @@ def test_the_least_rate_of_a_whole_body_falls_with_its_time() -> None:
 
 def test_an_upgrade_that_nobody_knows_is_ignored(few: Running) -> None:
     """curl --http2 asks for one: the answer is the usual one, and the connection ends."""
-    with dial(few) as raw:
-        raw.sendall(
-            b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\n"
-            b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n"
-        )
-        heard = hear(raw)
+    upgrade = b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQCAAAAAAIAAAAA\r\n\r\n"
+    heard = reply_to(few, HEALTH[:-2] + b"Connection: Upgrade, HTTP2-Settings\r\n" + upgrade)
     assert heard.startswith(b"HTTP/1.1 200 OK")
     assert heard.endswith(b'{"status":"ok"}')
 

@@ -1,6 +1,6 @@
 """The bodies of requests: each is one Struct, which decodes, validates and documents it."""
 
-from typing import Annotated, ClassVar, Final, Literal
+from typing import Annotated, Final, Literal
 
 from msgspec import Meta, Struct
 
@@ -46,11 +46,7 @@ def _url(description: str, **errors: type[Exception]) -> Meta:
 
 Video = Annotated[
     str,
-    _url(
-        "The clip: an http(s) URL, or the file_url of an upload.",
-        missing=VideoMissing,
-        invalid=VideoInvalid,
-    ),
+    _url("An http(s) URL, or an upload's file_url.", missing=VideoMissing, invalid=VideoInvalid),
 ]
 WebhookUrl = Annotated[
     str,
@@ -59,9 +55,8 @@ WebhookUrl = Annotated[
 BackgroundUrl = Annotated[
     str,
     _url(
-        "A picture (jpg, png, webp) or a video (mp4, mov, webm, avi, gif; 60 s at most): an http(s)"
-        " URL, or the file_url of an upload. It is centred and scaled to cover the frame. A video"
-        " loops."
+        "A picture (jpg, png, webp) or a video (mp4, mov, webm, avi, gif; 60 s at most), which is"
+        " centred and scaled to cover the frame. A video loops."
     ),
 ]
 BackgroundName = Annotated[
@@ -85,15 +80,9 @@ ResultForm = Annotated[
 Hints = tuple[kinds.Point | kinds.Box | kinds.Paint, ...]
 HintList = Annotated[
     Hints,
-    Meta(
-        max_length=kinds.MOST_HINTS,
-        description="They mark the subject, or what is not the subject, on some frames:"
-        " docs/hints.md.",
-    ),
+    Meta(max_length=kinds.MOST_HINTS, description="What the subject is, or is not: docs/hints.md."),
 ]
-QualityField = Annotated[
-    Quality, Meta(description="How much time the mask may take: docs/quality.md.")
-]
+QualityField = Annotated[Quality, Meta(description="Speed or precision: docs/quality.md.")]
 SoundField = Annotated[bool, Meta(description="Whether the result has the clip's sound.")]
 ZoomField = Annotated[
     bool, Meta(description="Crop all frames to the one rectangle that the subject stays inside.")
@@ -123,8 +112,6 @@ class GreenShade(AnyCase):
 class JobBody(Matte, frozen=True, kw_only=True):
     """The fields of every call that starts a job from a clip."""
 
-    call: ClassVar[str]  # the last part of the call's path
-
     video: Video
     quality: QualityField = Quality.BALANCED
     hints: HintList = ()
@@ -146,8 +133,6 @@ class JobBody(Matte, frozen=True, kw_only=True):
 class JobRequest(JobBody, frozen=True, kw_only=True):
     """Make a mask."""
 
-    call = "foreground_mask"
-
     output_container_and_codec: MaskForm = Preset.MP4_H264
 
     def wanted(self) -> tuple[Form, JobResult]:
@@ -164,8 +149,6 @@ class KeyPoint(Struct, frozen=True):
 
 class MaskByKeyPointsRequest(JobRequest, frozen=True, kw_only=True):
     """Mask the object at some points."""
-
-    call = "mask_by_key_points"
 
     key_points: Annotated[tuple[KeyPoint, ...], Meta(min_length=1, max_length=kinds.MOST_HINTS)]
     frame_index: Annotated[kinds.FrameNumber, Meta(description="The points' frame.")] = 0
@@ -190,8 +173,6 @@ class CutOutBody(JobBody, frozen=True, kw_only=True):
 class RemoveBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
     """Cut the subject out."""
 
-    call = "remove_background"
-
     background_color: Annotated[
         BackgroundColor | None,
         Meta(description="By default Transparent if the preset has alpha, else Black."),
@@ -209,8 +190,6 @@ class RemoveBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
 class GreenScreenRequest(CutOutBody, frozen=True, kw_only=True):
     """Put the subject in front of a green or blue screen."""
 
-    call = "green_screen"
-
     green_shade: GreenShade = GreenShade.BROADCAST_GREEN
     output_container_and_codec: ResultForm = "mp4_h264"
 
@@ -220,8 +199,6 @@ class GreenScreenRequest(CutOutBody, frozen=True, kw_only=True):
 
 class ReplaceBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
     """Put the subject in front of background_url or of background."""
-
-    call = "replace_background"
 
     background_url: BackgroundUrl | None = None
     background: BackgroundName | None = None
@@ -347,11 +324,6 @@ class UploadRequest(Struct, frozen=True):
             },
         ),
     ] = ""
-
-    @property
-    def known_type(self) -> str:
-        """In lower case; empty for ``video/``, which clients send for an unknown file suffix."""
-        return self.media_type.lower().removesuffix("video/")
 
 
 def _matte(body: Matte) -> Matte:

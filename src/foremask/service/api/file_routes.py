@@ -59,7 +59,7 @@ async def start_upload(request: ApiRequest) -> ASGIResponse:
     call = await read_call(request, UploadRequest, may_be_empty=True)
     service = call.service
     service.objects.check_free(0)
-    kind = call.body.known_type
+    kind = call.body.media_type.lower().removesuffix("video/")  # clients send this for any suffix
     suffixes = [suffix for suffix, known in MEDIA_TYPES.items() if known == kind]
     own = call.request_id
     upload = Upload(

@@ -90,7 +90,8 @@ async def mask_by_key_points(request: ApiRequest) -> ASGIResponse:
 
 
 async def _start_from_clip(request: ApiRequest, kind: type[bodies.JobBody]) -> ASGIResponse:
-    return await _start(request, kind, kind.call, _job_of_clip)
+    call = request.scope["path_template"].rpartition("/")[2]  # the same for all aliases
+    return await _start(request, kind, call, _job_of_clip)
 
 
 async def _job_of_clip(call: Call[bodies.JobBody], *, now: bool = False) -> NewJob:
