@@ -133,10 +133,10 @@ class Runtime(StrEnum):
 
 
 DEVICE_GRAMMAR: Final = "auto, cpu, cuda[:N], openvino:GPU|NPU|AUTO or onnxruntime"
-_UNITS: Final = {
-    Runtime.OPENVINO: r"(CPU|AUTO|(GPU|NPU)(\.\d{1,2})?)",
-    Runtime.CUDA: r"\d{1,2}",
-}
+_DEVICE: Final = re.compile(
+    r"(auto|cpu|onnxruntime|cuda(?::(\d{1,2}))?|openvino(?::(cpu|auto|[gn]pu(?:\.\d{1,2})?))?)",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,16 +152,13 @@ class Device:
 
         Raises FieldInvalid, which lists all forms.
         """
-        name, colon, unit = text.strip().partition(":")
-        try:
-            runtime = Runtime(name.lower())
-        except ValueError:
-            raise _no_device(text) from None
-        unit = unit.upper()
-        if colon and not re.fullmatch(_UNITS.get(runtime, "(?!)"), unit):
-            raise _no_device(text)
+        found = _DEVICE.fullmatch(text.strip())
+        if found is None:
+            raise FieldInvalid(f"device is one of {DEVICE_GRAMMAR}, not {text!r}", param="device")
+        runtime = Runtime(found[1].lower().partition(":")[0])
+        unit = (found[2] or found[3] or "").upper()
         if runtime is Runtime.OPENVINO and unit in ("", "CPU"):
-            runtime, unit = Runtime.CPU, ""
+            return cls(Runtime.CPU)
         return cls(runtime, unit)
 
     @property
@@ -170,10 +167,6 @@ class Device:
 
     def __str__(self) -> str:
         return f"{self.runtime}:{self.unit}" if self.unit else str(self.runtime)
-
-
-def _no_device(text: str) -> FieldInvalid:
-    return FieldInvalid(f"device is one of {DEVICE_GRAMMAR}, not {text!r}", param="device")
 
 
 @dataclass(frozen=True, slots=True)

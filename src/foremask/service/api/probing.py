@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -77,30 +77,24 @@ class OpenedFile:
     blocks: AsyncGenerator[bytes]  # the whole file
 
 
-@dataclass(frozen=True, slots=True)
 class Prober:
     """Probes clips and backgrounds.
 
     A worker later repeats each probe that did not end within `BUDGET_S`, with the same errors.
     """
 
-    outbound: Outbound
-    objects: Objects
-    pool: MediaPool
-    limits: Limits
-    places: FairSemaphore = field(
-        default_factory=lambda: FairSemaphore(
-            PROBES_AT_ONCE, PROBES_PER_OWNER, metrics.HELD_BACK.labels("probe").inc
-        )
-    )
-    shows: FairSemaphore = field(
-        default_factory=lambda: FairSemaphore(SHOWS_AT_ONCE, SHOWS_PER_OWNER)
-    )
+    def __init__(
+        self, outbound: Outbound, objects: Objects, pool: MediaPool, limits: Limits
+    ) -> None:
+        self._outbound, self._objects, self._pool, self._limits = outbound, objects, pool, limits
+        held_back = metrics.HELD_BACK.labels("probe").inc
+        self._places = FairSemaphore(PROBES_AT_ONCE, PROBES_PER_OWNER, held_back)
+        self._shows = FairSemaphore(SHOWS_AT_ONCE, SHOWS_PER_OWNER)
 
     def locate(self, url: str, param: str = "video") -> Source:
         """Return the source at ``url``. Raises UrlForbidden for an invalid or expired own link."""
         try:
-            key = self.objects.signer.key_of(url)
+            key = self._objects.signer.key_of(url)
         except errors.LinkInvalid as error:
             raise errors.UrlForbidden(
                 f"{error.details} An upload's file_url is good for one day.", param=param
@@ -117,7 +111,7 @@ class Prober:
         or an unknown size. Raises the error that refuses the hints, the clip or the background.
         """
         asked.check_hints()
-        found, request = None, messages.Probe(None, self.limits, form, asked.options.kind)
+        found, request = None, messages.Probe(None, self._limits, form, asked.options.kind)
         try:
             found = await self._ask(source, "video", owner, request)
         except errors.Overloaded:
@@ -132,7 +126,7 @@ class Prober:
         if asked.background_url is None:
             return asked, 0
         source, found = self.locate(asked.background_url, "background_url"), None
-        request = messages.ProbeBackground(None, self.limits)
+        request = messages.ProbeBackground(None, self._limits)
         try:
             with span("probe background"):
                 found = await self._ask(source, "background_url", owner, request)
@@ -149,12 +143,12 @@ class Prober:
     ) -> AsyncGenerator[OpenedFile]:
         """Probe and open a clip of at most ``max_bytes``. Raises the errors of a job's probe."""
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self.shows.place(owner, PLACE_S, "shown"))
+            await stack.enter_async_context(self._shows.place(owner, PLACE_S, "shown"))
             try:
                 async with asyncio.timeout(BUDGET_S):
                     opened = self._opened(source, "video", owner, max_bytes)
                     file = await stack.enter_async_context(opened)
-                    await self._run(messages.Probe(None, self.limits, form, kind), file, owner)
+                    await self._run(messages.Probe(None, self._limits, form, kind), file, owner)
             except (TimeoutError, RangeUnavailable, ChildDied):
                 raise errors.UrlUnreachable(
                     "The clip could not be read in time, or by ranges; a job would be accepted.",
@@ -170,7 +164,7 @@ class Prober:
         try:
             async with (
                 asyncio.timeout(BUDGET_S),
-                self._opened(source, param, owner, self.limits.max_bytes) as file,
+                self._opened(source, param, owner, self._limits.max_bytes) as file,
             ):
                 return file.size, await self._run(request, file, owner)
         except (TimeoutError, RangeUnavailable):
@@ -184,7 +178,7 @@ class Prober:
         self, source: Source, param: str, owner: str, max_bytes: int
     ) -> AsyncGenerator[OpenedFile]:
         if (key := source.key) is None:
-            async with self.outbound.open_range_reader(
+            async with self._outbound.open_range_reader(
                 source.url or "", max_bytes=max_bytes, param=param, owner=owner
             ) as reader:
                 if reader.size is None:
@@ -192,7 +186,7 @@ class Prober:
                 yield OpenedFile(reader.size, reader.read_at, reader.stream())
             return
         try:
-            size = (await self.objects.head(key)).size
+            size = (await self._objects.head(key)).size
         except errors.ObjectLost:
             raise errors.UrlStatus(
                 "Nothing is stored at this URL, or no longer; upload it again.",
@@ -202,13 +196,13 @@ class Prober:
 
         async def read_at(offset: int, length: int) -> bytes:
             length = min(length, MAX_READ_BYTES, size - offset)
-            return await self.objects.read(key, offset, length) if length > 0 <= offset else b""
+            return await self._objects.read(key, offset, length) if length > 0 <= offset else b""
 
-        yield OpenedFile(size, read_at, self.objects.stream(key))
+        yield OpenedFile(size, read_at, self._objects.stream(key))
 
     async def _run[R](self, request: messages.Request[R], file: OpenedFile, owner: str) -> R:
-        async with self.places.place(owner, PLACE_S, "probed"):
-            return await self.pool.run(
+        async with self._places.place(owner, PLACE_S, "probed"):
+            return await self._pool.run(
                 replace(request, size=file.size),
                 read_at=file.read_at,
                 wall_clock_s=2 * BUDGET_S,
