@@ -12,8 +12,7 @@ class ForemaskError(Exception):
     """The base class of all errors.
 
     ``details`` is a sentence with the numbers. ``param`` names the field or argument at fault.
-    ``limit`` and ``actual`` are the allowed and the actual number. Each of the
-    three may be None.
+    ``limit`` and ``actual`` are the allowed and the actual number. All three may be None.
 
     ``reason`` is a stable word for programs, by default the class's name in snake case.
     ``status`` is the HTTP status of the API's answer. ``usual_param`` replaces an absent
@@ -69,7 +68,7 @@ class ForemaskError(Exception):
 
 
 class ClipRefused(ForemaskError):
-    """The clip is not one that can be masked."""
+    """The clip cannot be masked."""
 
     status = 422
     usual_param = "video"
@@ -103,7 +102,7 @@ class UrlRefused(ForemaskError):
 
 
 class Busy(ForemaskError):
-    """A retry after ``retry_after_s`` seconds may succeed; after ``reset_s``, all limits reset."""
+    """A retry may succeed after ``retry_after_s``; the rate limit is whole after ``reset_s``."""
 
     status = 429
     cli_remedy = "Wait, and run it again."

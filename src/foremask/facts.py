@@ -85,8 +85,8 @@ class SegmentGrid:
     """Where a clip may be cut, in frames.
 
     Segments begin at multiples of ``window_frames`` and have at least ``least_frames`` frames. To
-    mask a segment, ``context_frames`` more frames are read on each side; at most one cut in
-    ``frames_per_cut`` frames limits their cost.
+    mask a segment, ``context_frames`` more frames are read on each side. To limit the cost of that,
+    there is at most one cut for each ``frames_per_cut`` frames.
     """
 
     window_frames: int

@@ -53,7 +53,7 @@ type Form = Preset | AlphaFormat
 
 
 def form_named(name: str) -> Form:
-    """Return a `Preset` if there is one of that name. Raises FieldInvalid."""
+    """Prefer a `Preset` to an `AlphaFormat` of the same name. Raises FieldInvalid."""
     by_name: dict[str, Form] = {str(form): form for form in (*AlphaFormat, *Preset)}
     if name in by_name:
         return by_name[name]
@@ -80,16 +80,13 @@ PRESET_OF_SUFFIX = {
 
 
 def preset_for(target: Path, preset: Preset | None) -> Preset:
-    """Return ``preset``, by default that of the suffix. Raises FieldInvalid as `checked_form`."""
+    """Return ``preset``, by default the preset of the suffix. Raises FieldInvalid, as `checked_form`."""
     implied = PRESET_OF_SUFFIX.get(target.suffix.lower())
     return Preset(checked_form(target, preset or implied, PRESET_OF_SUFFIX))
 
 
 def checked_form(target: Path, form: Form | None, known: Iterable[str]) -> Form:
-    """Return ``form``. Raises FieldInvalid if it is None, or if ``target`` has another suffix.
-
-    Suffixes that are not ``known`` are allowed.
-    """
+    """Return ``form``. Raises FieldInvalid for None, or if a ``known`` suffix is another form's."""
     suffix = target.suffix.lower()
     if form is None:
         raise FieldInvalid(
@@ -210,7 +207,7 @@ class AnyCase(StrEnum):
 
 
 class Despill(AnyCase):
-    """The colour of a screen that is removed from the subject."""
+    """The screen colour that is removed from the subject."""
 
     NONE = "none"
     GREEN = "green"
@@ -291,7 +288,7 @@ class ResultKind(AnyCase):
 
 
 def form_of(name: str, kind: ResultKind) -> Form:
-    """Return the form of that name. Raises ValueError if results of ``kind`` have none such."""
+    """Return the form ``name`` of a ``kind``. Raises ValueError if the kind has no such form."""
     if kind is ResultKind.CUTOUT:
         return AlphaFormat(name)
     is_preset = kind is ResultKind.MASK or name in list(Preset)
@@ -412,7 +409,7 @@ def _amount(text: str, amount: str, usual: float, ends: tuple[float, float]) -> 
 class CutOutOptions:
     """Without a ``background``, the result is transparent. ``mask.preset`` is ignored.
 
-    ``preset`` None: the target's suffix decides.
+    By default, the target's suffix decides the preset.
     """
 
     mask: MaskOptions = MaskOptions()
@@ -431,7 +428,7 @@ class CutOutOptions:
 
 @dataclass(frozen=True, slots=True)
 class ResultOptions:
-    """What a job makes; ``background`` is text for `Background.parse`, None for a file."""
+    """What a job makes; ``background`` is text for `Background.parse`, None for none or a file."""
 
     kind: ResultKind = ResultKind.MASK
     background: str | None = None

@@ -47,9 +47,9 @@ from foremask.weights.catalogue import ISNET, model_path, side_car_of
 
 log = structlog.get_logger(__name__)
 
-OWN_FILES = 256  # open files of the database, origins, store, children and the program itself
+OWN_FILES = 256  # descriptors for everything but the connections of callers
 IDLE_S = 65.0  # a proxy in front must close first: nginx keeps a silent connection for 60 s
-STOP_S = 10  # a probe may take 8 s
+STOP_S = 10  # longer than a probe, which takes at most 8 s
 DATABASE_CALL_S = 4.0  # callers get an answer within 5 s, even if the database server has stopped
 
 _SLASHES = re.compile(r"//+")
@@ -145,7 +145,7 @@ def problem(request: ApiRequest, error: errors.ForemaskError) -> Response[bytes]
 
 def on_foremask_error(request: ApiRequest, error: errors.ForemaskError) -> Response[bytes]:
     refused(error.reason)
-    if isinstance(error, errors.ServiceUnavailable):  # all calls get this: no traceback
+    if isinstance(error, errors.ServiceUnavailable):  # a traceback would not help
         log.warning("http.unavailable", details=error.details)
     elif error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, errors.Busy):
         log.error("http.failed", reason=error.reason, exc_info=error)
@@ -248,7 +248,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             memory_bytes=preview_bytes,
         ) as preview_pool,
     ):
-        if await database.answers():  # if not, /readyz says so
+        if await database.answers():  # otherwise /readyz reports it
             await check_schema(database)
         objects = await open_objects(settings.store_url, settings.base_url)
         limits = settings.limits(settings.job_memory or share_of_memory(settings.workers))
@@ -272,7 +272,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, settings: Settings, let_go: Callable[[], None]) -> None:
         downloads = process_setup.raise_open_files()
         backlog = min(2048, downloads // 8)
-        # Connections are counted after they are accepted: the backlog needs open files, too.
+        # uvicorn counts a connection after it is accepted: the backlog needs descriptors, too.
         limit = max(1, min(settings.connections, downloads - OWN_FILES - backlog))
         if limit < settings.connections:
             log.warning("api.few_files", open_files=downloads, connections=limit)

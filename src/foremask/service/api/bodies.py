@@ -1,4 +1,4 @@
-"""The bodies of requests: each is one Struct, which decodes, validates and documents it."""
+"""The bodies of requests; each Struct decodes, validates and documents one kind of body."""
 
 from typing import Annotated, Final, Literal
 
@@ -29,7 +29,7 @@ MOST_SHOWN_HINTS: Final = 16  # in a preview; the network masks four crops for e
 ALPHA_FORMATS: Final = tuple(form for form in AlphaFormat if form is not AlphaFormat.PNG_FILES)
 """The formats of a transparent result; PNG files only come in a zip."""
 FORMS: Final = tuple(dict.fromkeys([*map(str, Preset), *map(str, ALPHA_FORMATS)]))
-_CLEAN: Final = r"^[^\x00-\x20\x7f\ud800-\udfff]+\Z"  # foremask.fetch checks the rest
+_CLEAN: Final = r"^[^\x00-\x20\x7f\ud800-\udfff]+\Z"  # fetch.connections checks the rest
 _HTTP: Final = r"^[Hh][Tt][Tt][Pp][Ss]?://[^\x00-\x20\x7f]+$"
 _URL: Final = f"an http(s) URL of at most {MAX_URL_BYTES} bytes"
 
@@ -122,7 +122,7 @@ class JobBody(Matte, frozen=True, kw_only=True):
     ] = False
 
     def wanted(self) -> tuple[Form, JobResult]:
-        """Return what the job's row has of the body.
+        """Return the form of the result, and what the job makes.
 
         Raises FieldInvalid for fields that contradict each other, and PresetUnsuitable for a
         transparent result in a form without alpha.
@@ -357,7 +357,7 @@ def _cut_out(
 
 
 def _background(body: ReplaceBackgroundRequest | ConvertRequest) -> tuple[str | None, str | None]:
-    """Return the named background, or the URL, or neither for ``transparent`` or no background."""
+    """Return the background's name and URL; at least one of them is None."""
     text, url = body.background, body.background_url
     if text is not None and url is not None:
         raise FieldInvalid("Send 'background' or 'background_url', not both.", param="background")

@@ -23,13 +23,13 @@ from foremask.service.jobs.admission import NO_LIMIT, Grant, token_hash
 MAX_TOKEN_LENGTH = 512
 MAX_KEY_LENGTH = 255
 MAX_BODY_BYTES = 1 << 20
-MAX_ITEMS = 20_000  # 64 hints have 500 fields and elements; 20 000 block the event loop for 10 ms
+MAX_ITEMS = 20_000  # 64 hints have 500; parsing 20 000 blocks the event loop for 10 ms
 FORM = "multipart/form-data"
 FILE_S = 86_400  # lifetime of a link to an uploaded file
 MAX_FIELDS = 128
 MAX_FORM_BYTES = 64 << 10  # of an upload's fields and boundaries
 MAX_NAME_LENGTH = 200
-RESERVE_BYTES = 32 << 20  # reserved at a time for bytes beyond the Content-Length (0 if absent)
+RESERVE_BYTES = 32 << 20  # one step of a reservation if Content-Length is absent or too small
 
 type _Event = multipart.MultipartSegment | bytearray | bytes | None
 
@@ -39,7 +39,7 @@ class Call[B]:
     """A POST with a valid token.
 
     ``token`` and ``digest`` are the SHA-256 of the token and of the body's fields. ``owner`` is the
-    token's id; tokens take turns wherever calls must wait.
+    token's id: tokens take turns in every queue.
     """
 
     service: Service
@@ -212,7 +212,7 @@ def _no_number(word: str) -> NoReturn:
 
 @dataclass(frozen=True, slots=True)
 class FileForm:
-    """A form that is read up to the content of its file."""
+    """A form, read up to the content of its file."""
 
     fields: list[tuple[str, str]]
     file: multipart.MultipartSegment
@@ -285,9 +285,9 @@ def _values(fields: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _value(texts: list[str]) -> object:
-    """Decode a field: a text, a JSON array, or one JSON object in each part of that name.
+    """Decode the parts of one field: a text, a JSON array, or one JSON object in each part.
 
-    Invalid JSON stays a text; a field that is no string then refuses the text.
+    Invalid JSON stays a text, which only fields of type string accept.
     """
     try:
         values = [_parse(text.encode()) if text.startswith(("[", "{")) else text for text in texts]
@@ -404,7 +404,7 @@ async def _events(request: ApiRequest, boundary: str) -> AsyncGenerator[_Event]:
 
 
 def declared_size(request: ApiRequest, most: int) -> int:
-    """Return the Content-Length or 0. Raises FileTooLarge if the file exceeds ``most`` bytes."""
+    """Return the Content-Length, or 0. Raises FileTooLarge for a file of over ``most`` bytes."""
     size = _content_length(request)
     if size > most + MAX_FORM_BYTES:
         raise _too_large(most, size)

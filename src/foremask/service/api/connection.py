@@ -30,7 +30,7 @@ LASTING_BODY_BYTES_PER_S = 1 << 10
 STALLED_S = 60.0  # a client that does not read its answer for so long is disconnected
 LINGER_S = 1.0  # delay of a close; unread bytes would reset the connection and lose the answer
 LINGER_BYTES = 1 << 20
-GRACE_S = 1.0  # a new connection is not closed before: its request may be under way
+GRACE_S = 1.0  # a silent connection stays open so long: its request may be under way
 RESERVE = 32  # connections over the limit, for health checks and metrics
 HEALTH = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} [/*h]")
@@ -82,12 +82,12 @@ class Gate:
 
 
 def least_body_bytes(seconds: float) -> float:
-    """Return 40 KiB up to 40 s, and then 1 KiB for each second."""
+    """Return the least size of a body of that age: 40 KiB up to 40 s, then 1 KiB a second."""
     return max(FIRST_BODY_BYTES, LASTING_BODY_BYTES_PER_S * seconds)
 
 
 class Connection(HttpToolsProtocol):
-    """All connections share one `Gate`."""
+    """Closes or refuses what exceeds a limit; all connections share one `Gate`."""
 
     def __init__(
         self,
@@ -316,7 +316,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """After the last answer, refuse an invalid next request, or wait for the next one."""
+        """Once all answers are sent, refuse an invalid request behind them, or wait for one."""
         super().on_response_complete()
         if self.transport.is_closing():
             return

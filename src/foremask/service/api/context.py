@@ -104,7 +104,7 @@ def answer_of(error: errors.ForemaskError, request_id: str) -> tuple[dict[str, s
 
 
 async def while_heard[T](receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work``; once the caller hangs up, cancel it and raise JobCancelled."""
+    """Run ``work``. If the caller hangs up before its end, cancel it and raise JobCancelled."""
 
     async def gone() -> None:
         while (await receive())["type"] != "http.disconnect":

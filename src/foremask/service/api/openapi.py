@@ -186,7 +186,7 @@ def _shapes(operations: Iterable[Operation]) -> Json:
 
 
 def _without_null(shapes: Json) -> None:
-    """Remove null from the types of optional fields, which are absent instead of null."""
+    """Remove null from the types of optional fields: a field without a value is left out."""
     for shape in shapes.values():
         for name, described in shape.get("properties", {}).items():
             if described.get("default", ...) is None:

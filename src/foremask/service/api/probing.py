@@ -29,7 +29,7 @@ PROBES_PER_OWNER = 2
 SHOWS_AT_ONCE, SHOWS_PER_OWNER = 64, 4  # each holds 1 MiB in memory
 PLACE_S = 3.0
 PREVIEW_PLACE_S = 45.0  # one picture is masked at a time, and tokens take turns
-PREVIEWS_WAITING = 16  # for each token; each holds 1 MiB and a connection
+PREVIEWS_WAITING = 16  # per token; each waiting picture holds 1 MiB and a connection
 WALL_CLOCK_S = 30.0
 
 log = structlog.get_logger(__name__)
@@ -160,7 +160,7 @@ class Prober:
     async def _ask[R](
         self, source: Source, param: str, owner: str, request: messages.Request[R]
     ) -> tuple[int, R] | None:
-        """Return the file's size and the child's answer; None if the time is over or it died."""
+        """Return the file's size and the child's answer; None if there is no answer in time."""
         try:
             async with (
                 asyncio.timeout(BUDGET_S),
