@@ -80,7 +80,7 @@ PRESET_OF_SUFFIX = {
 
 
 def preset_for(target: Path, preset: Preset | None) -> Preset:
-    """Return ``preset``, by default the preset of the suffix. Raises FieldInvalid, as `checked_form`."""
+    """Return ``preset``, by default that of the suffix. Raises the errors of `checked_form`."""
     implied = PRESET_OF_SUFFIX.get(target.suffix.lower())
     return Preset(checked_form(target, preset or implied, PRESET_OF_SUFFIX))
 

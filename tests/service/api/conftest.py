@@ -167,8 +167,10 @@ def job(client: httpx.Client, good: str) -> dict[str, str]:
     return made
 
 
-def post(service: Running, path: str, **body: object) -> httpx.Response:
-    return http.post(service.url + path, json=body, headers=service.headers)
+def post(
+    service: Running, path: str, headers: Mapping[str, str] | None = None, **body: object
+) -> httpx.Response:
+    return http.post(service.url + path, json=body, headers=headers or service.headers)
 
 
 def assert_refused(

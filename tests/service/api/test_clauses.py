@@ -9,7 +9,7 @@ import pytest
 
 from foremask.service.api.job_routes import SUBMIT_PATHS
 from foremask.service.jobs.tokens import TokenLimits
-from tests.service.api.conftest import PATH, Running, assert_refused, http
+from tests.service.api.conftest import PATH, Running, assert_refused, http, post
 from tests.service.api.test_files import form, mask_url, send
 from tests.service.api.worker import completed, upload
 
@@ -27,9 +27,7 @@ def test_every_path_of_the_call_is_the_same_call(service: Running, uploaded: str
     paths = {f"{each}/foreground_mask" for each in collections}
     assert paths == set(SUBMIT_PATHS)
     headers = {**service.headers, "Idempotency-Key": "any-path"}
-    answers = [
-        http.post(service.url + path, json={"video": uploaded}, headers=headers) for path in paths
-    ]
+    answers = [post(service, path, headers, video=uploaded) for path in paths]
     assert {each.status_code for each in answers} == {202}
     assert len({each.json()["request_id"] for each in answers}) == 1
 
@@ -46,28 +44,24 @@ def test_the_same_request_again_is_answered_by_a_token_that_has_nothing_left(
     service: Running, uploaded: str, limits: TokenLimits, code: int, reason: str
 ) -> None:
     headers = {**service.new_token(limits), "Idempotency-Key": "once"}
-    first = http.post(service.url + PATH, json={"video": uploaded}, headers=headers)
+    first = post(service, PATH, headers, video=uploaded)
     assert first.status_code == 202
     for _ in range(3):
-        again = http.post(service.url + PATH, json={"video": uploaded}, headers=headers)
+        again = post(service, PATH, headers, video=uploaded)
         assert (again.status_code, again.json()) == (202, first.json())
         assert int(again.headers["ratelimit-remaining"]) >= 0
-    other = http.post(service.url + PATH, json={"video": "http://a.invalid"}, headers=headers)
+    other = post(service, PATH, headers, video="http://a.invalid")
     assert_refused(other, 422, "idempotency_mismatch", "Idempotency-Key")
-    new = http.post(
-        service.url + PATH, json={"video": uploaded}, headers={**headers, "Idempotency-Key": "2"}
-    )
+    new = post(service, PATH, headers | {"Idempotency-Key": "2"}, video=uploaded)
     assert assert_refused(new, code, reason)["limit"] == 1
 
 
 def test_null_is_absence(service: Running, uploaded: str) -> None:
     headers = {**service.headers, "Idempotency-Key": "null"}
     names = ("output_container_and_codec", "quality", "webhook_url", "sync", "unknown")
-    nulls = {"video": uploaded, **dict.fromkeys(names)}
-    made = http.post(service.url + PATH, json=nulls, headers=headers)
+    made = post(service, PATH, headers, video=uploaded, **dict.fromkeys(names))
     assert made.status_code == 202
-    bare = http.post(service.url + PATH, json={"video": uploaded}, headers=headers)
-    assert bare.json() == made.json()
+    assert post(service, PATH, headers, video=uploaded).json() == made.json()
     form(service, media_type=None)  # type: ignore[arg-type]
 
 

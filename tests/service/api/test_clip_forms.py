@@ -17,9 +17,8 @@ def send(
     service: Running, clip: Path | bytes, path: str = PATH, part: str = "video", **fields: str
 ) -> httpx.Response:
     content = clip.read_bytes() if isinstance(clip, Path) else clip
-    headers = dict(service.headers)
-    if key := fields.pop("key", None):
-        headers["Idempotency-Key"] = key
+    key = fields.pop("key", None)
+    headers = service.headers | ({} if key is None else {"Idempotency-Key": key})
     files = {part: ("my dog.mp4", content, "video/mp4")}
     return http.post(service.url + path, data=fields, files=files, headers=headers)
 

@@ -103,7 +103,7 @@ def test_a_cut_out_is_transparent_in_each_preset_with_alpha(
     origin: str,
     files: Path,
     tmp_path: Path,
-    asked: dict[str, str],
+    asked: dict[str, Any],
     media_type: str,
 ) -> None:
     result = finished(worker, post(worker, REMOVE, video=f"{origin}/clip.mp4", **asked))["result"]
@@ -145,7 +145,7 @@ def test_the_subject_is_in_front_of_what_was_asked_for(
     files: Path,
     tmp_path: Path,
     path: str,
-    body: dict[str, str],
+    body: dict[str, Any],
     colour: tuple[int, int, int],
 ) -> None:
     given = {name: value.replace("ORIGIN", origin) for name, value in body.items()}
@@ -159,7 +159,7 @@ def test_the_subject_is_in_front_of_what_was_asked_for(
 def test_an_uploaded_picture_may_be_behind_and_the_sound_left_out(
     worker: Running, files: Path, origin: str, tmp_path: Path
 ) -> None:
-    picture = {URL: upload(worker, files / "behind.png", "image/png")}
+    picture: dict[str, Any] = {URL: upload(worker, files / "behind.png", "image/png")}
     answer = post(worker, REPLACE, video=f"{origin}/clip.mp4", preserve_audio=False, **picture)
     target = made(worker, answer, tmp_path / "made.webm")
     assert np.abs(corner(target) - BLUE).max() <= 6

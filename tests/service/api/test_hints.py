@@ -15,7 +15,7 @@ from foremask.options import Quality
 from foremask.service.api.context import while_heard
 from foremask.service.api.probing import PREVIEWS_WAITING, Previewer
 from foremask.service.sandbox.messages import MaskPicture, Preview
-from tests.service.api.conftest import Running, assert_refused, http, post, serves
+from tests.service.api.conftest import Running, assert_refused, post, serves
 from tests.service.api.test_cutouts import finished
 from tests.service.api.worker import KEPT, REQUESTS, worker
 
@@ -59,18 +59,16 @@ def test_a_job_by_key_points_is_refined_with_more_hints(worker: Running, clip: s
 
 def test_a_refinement_and_a_conversion_are_safe_to_send_again(worker: Running, clip: str) -> None:
     first = finished(worker, post(worker, MASK, video=clip))
-    headers = dict(worker.headers)
     hints = [{"type": "point", "x": 5, "y": 24}]
     for call, body, other in (
         ("refine", {"video": clip, "hints": hints}, {"video": clip, "hints": 2 * hints}),
         ("convert", {"feather_px": 2}, {"feather_px": 3}),
     ):
-        url = f"{worker.url}/v2/status/{first['request_id']}/{call}"
-        headers["Idempotency-Key"] = call
-        made, again = (http.post(url, json=body, headers=headers) for _ in range(2))
+        path, key = f"/v2/status/{first['request_id']}/{call}", {"Idempotency-Key": call}
+        made, again = (post(worker, path, worker.headers | key, **body) for _ in range(2))
         assert made.status_code == 202, made.text
         assert made.json() == again.json()
-        changed = http.post(url, json=other, headers=headers)
+        changed = post(worker, path, worker.headers | key, **other)
         assert_refused(changed, 422, "idempotency_mismatch", "Idempotency-Key")
 
 
