@@ -80,9 +80,12 @@ ResultForm = Annotated[
 Hints = tuple[kinds.Point | kinds.Box | kinds.Paint, ...]
 HintList = Annotated[
     Hints,
-    Meta(max_length=kinds.MOST_HINTS, description="What the subject is, or is not: docs/hints.md."),
+    Meta(
+        max_length=kinds.MOST_HINTS,
+        description="Marks of the subject, or of the rest: docs/hints.md.",
+    ),
 ]
-QualityField = Annotated[Quality, Meta(description="Speed or precision: docs/quality.md.")]
+QualityField = Annotated[Quality, Meta(description="Slower is more precise: docs/quality.md.")]
 SoundField = Annotated[bool, Meta(description="Whether the result has the clip's sound.")]
 ZoomField = Annotated[
     bool, Meta(description="Crop all frames to the one rectangle that the subject stays inside.")
@@ -118,7 +121,9 @@ class JobBody(Matte, frozen=True, kw_only=True):
     webhook_url: WebhookUrl | None = None
     sync: Annotated[
         bool,
-        Meta(description="Wait up to 25 s for the job's end, and answer 200 with its status."),
+        Meta(
+            description="Wait for the job's end, and answer 200 with its status; after 25 s, 202."
+        ),
     ] = False
 
     def wanted(self) -> tuple[Form, JobResult]:
