@@ -12,9 +12,9 @@ from foremask.masking.outputs import check_directory, directory_written_whole
 from foremask.masking.pipeline import no_progress, run_plan
 from foremask.masking.plan import ImageMasker, Refiner, checked_clip, opened_plan
 from foremask.masking.report import OnFrame
-from foremask.media.colour_presets import check_format, stand_in
 from foremask.media.frames import Frame
 from foremask.media.png_sequence import PngSequenceWriter, numbered
+from foremask.media.presets import check_format, stand_in
 from foremask.options import AlphaFormat, MaskOptions, MattingTool
 from foremask.types import Levels
 from foremask.vision.drawing import as_png

@@ -38,8 +38,6 @@ def read_background(path: Path) -> Rgb:
 
 
 class BackgroundVideo:
-    """A background video that is looped; close it after use."""
-
     def __init__(self, path: Path) -> None:
         self._path = path
         self._frames = self._repeated()

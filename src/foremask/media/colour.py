@@ -30,7 +30,8 @@ def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
     """
     name, bits = frame.format.name, bits_of(frame)
     if _is_hdr(frame):
-        return _gamma()[(_light(frame, width, height) * 4095).astype(np.uint16)]
+        light = _light(frame, width, height)
+        return np.asarray(_gamma(4096, 255)[(light * 4095).astype(np.uint16)], np.uint8)
     if _has_planes(name):
         rgb = _from_planes(frame, width, height)
         if bits > 8:
@@ -56,7 +57,7 @@ def bits_of(frame: av.VideoFrame) -> int:
 def to_deep_rgb(frame: av.VideoFrame) -> DeepRgb:
     size = frame.width, frame.height
     if _is_hdr(frame):
-        return _deep_gamma()[(_light(frame, *size) * 65535).astype(np.uint16)]
+        return _gamma(65536, 65535)[(_light(frame, *size) * 65535).astype(np.uint16)]
     if _has_planes(frame.format.name):
         return np.asarray(_from_planes(frame, *size, deep=True), np.uint16)
     return np.asarray(_by_swscale(frame, "rgb48le", *size), np.uint16)
@@ -124,8 +125,7 @@ def _yuv_to_rgb(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
 
 
 def _matrix_of(frame: av.VideoFrame) -> int:
-    """The frame's colour matrix; players, too, guess that of an untagged frame from its size."""
-    if frame.colorspace == UNKNOWN:
+    if frame.colorspace == UNKNOWN:  # players guess it from the size, too
         return BT709 if frame.height >= 720 or frame.width >= 1280 else BT601
     return frame.colorspace
 
@@ -177,19 +177,11 @@ def _tone_curve(transfer: int) -> NDArray[np.float32]:
 
 
 @cache
-def _gamma() -> NDArray[np.uint8]:
-    return np.rint(255 * _signal(4096)).astype(np.uint8)
-
-
-@cache
-def _deep_gamma() -> NDArray[np.uint16]:
-    return np.rint(65535 * _signal(65536)).astype(np.uint16)
-
-
-def _signal(steps: int) -> NDArray[np.float64]:
-    """The BT.709 signal, 0 to 1, for ``steps`` evenly spaced values of linear light, 0 to 1."""
+def _gamma(steps: int, white: int) -> NDArray[np.uint16]:
+    """A table from linear light in so many steps to the BT.709 signal, 0 to ``white``."""
     light = np.linspace(0, 1, steps)
-    return np.where(light < 0.018, 4.5 * light, 1.099 * light**0.45 - 0.099)
+    signal = np.where(light < 0.018, 4.5 * light, 1.099 * light**0.45 - 0.099)
+    return np.rint(white * signal).astype(np.uint16)
 
 
 def _light(frame: av.VideoFrame, width: int, height: int) -> NDArray[np.float32]:

@@ -10,19 +10,16 @@ import numpy as np
 from av.filter import Graph
 from av.packet import PacketSideData
 
-from foremask.errors import Internal
-from foremask.facts import Written
 from foremask.media.colour import BT709, FULL_RANGE, LIMITED_RANGE, tagged
-from foremask.media.colour_presets import ALPHA_OF_VP9
 from foremask.media.frames import Frame
 from foremask.media.planes import plane_of
+from foremask.media.presets import ALPHA_OF_VP9, BLOCK_ADDITIONAL
 from foremask.media.transcoding import AnyPacket
 from foremask.media.video_writer import VideoWriter
 from foremask.options import Preset, ResultKind
 from foremask.types import DeepRgb, Levels, Rgb
 
 _TO_10_BITS: Final = np.rint(np.arange(256) * (1023 / 255)).astype(np.uint16)
-_BLOCK_ADDITIONAL: Final = "matroska_block_additional"
 _HALF: Final = 128  # a gif has one bit of alpha: pixels of at least this level are opaque
 
 
@@ -49,16 +46,8 @@ class ColourWriter(VideoWriter):
             self._alpha.encode(alpha)
         self.put(self._picture(self.framed(colours), alpha), frame)
 
-    def finish(self, end: Fraction | None) -> Written:
-        written = super().finish(end)
-        if self._alpha is not None and self._alpha.blocks:
-            raise Internal(f"{len(self._alpha.blocks)} frames of alpha have no picture")
-        return written
-
     def complete(self, packet: AnyPacket) -> None:
         if self._alpha is not None:
-            if not self._alpha.blocks:
-                raise Internal("a picture has no alpha")
             packet.set_sidedata(self._alpha.blocks.pop(0), True)
 
     def _picture(self, colours: Any, levels: Levels | None) -> av.VideoFrame:  # noqa: ANN401
@@ -83,23 +72,20 @@ class _AlphaEncoder:
     def __init__(self, width: int, height: int) -> None:
         codec: Any = av.CodecContext.create(ALPHA_OF_VP9.name, "w")
         codec.width, codec.height, codec.pix_fmt = width, height, "yuva420p"
-        codec.time_base = Fraction(1, 25)
-        codec.options = ALPHA_OF_VP9.options
+        codec.time_base, codec.options = Fraction(1, 25), ALPHA_OF_VP9.options
         self._codec = codec
         self._canvas = av.VideoFrame(width, height, "yuva420p")
         for index in range(3):
             plane_of(self._canvas, index).fill(128)
-        self._frames = 0
         self.blocks: list[PacketSideData] = []  # of pictures not yet written, oldest first
 
     def encode(self, levels: Levels) -> None:
         picture = self._canvas
         picture.make_writable()
         plane_of(picture, 3)[:] = levels
-        picture.pts, picture.time_base = self._frames, self._codec.time_base
-        self._frames += 1
+        picture.pts = (picture.pts or 0) + 1
         for packet in self._codec.encode(picture):
-            self.blocks.append(PacketSideData.from_packet(packet, _BLOCK_ADDITIONAL))
+            self.blocks.append(PacketSideData.from_packet(packet, BLOCK_ADDITIONAL))
 
 
 def _in_yuv(colours: Rgb, form: str) -> av.VideoFrame:

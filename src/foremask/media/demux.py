@@ -130,9 +130,6 @@ class Window:
     def tell(self) -> int:
         return self._position
 
-    def seekable(self) -> bool:
-        return True
-
 
 def sniff(head: bytes) -> Container | None:
     """The container by the first bytes of a file; None for OTHER and for what is no container."""
@@ -176,17 +173,15 @@ def recognise(window: Window, *, any_format: bool = False) -> Container:
             raise NotAVideo("The file is text, whatever its name says.")
         if any_format and not is_list:
             return Container.OTHER
-        raise ContainerUnsupported(
-            "The file is none of mp4, mov, webm, avi and gif, whatever its name says."
-        )
+        details = "The file is none of mp4, mov, webm, avi and gif, whatever its name says."
+        raise ContainerUnsupported(details)
     if container in (Container.MP4, Container.MOV):
         has_header, is_encrypted = boxes.survey(window.read_at, window.size)
         if is_encrypted:
             raise EncryptedVideo("The video is protected by DRM; send it unprotected.")
         if not has_header:
-            raise CorruptVideo(
-                "The file has no moov box: it was cut off, or never finished; send it whole."
-            )
+            details = "The file has no moov box: it was cut off, or never finished; send it whole."
+            raise CorruptVideo(details)
     return container
 
 
@@ -263,7 +258,6 @@ def open_clip(path: Path) -> OpenClip:
 
 
 def open_stream(path: Path) -> OpenClip:
-    """Open a pipe or a Video4Linux camera."""
     asked = {"format_whitelist": f"{_OUR_DEMUXERS},{_OTHER_DEMUXERS}", "fpsprobesize": "0"}
     asked |= {"protocol_whitelist": "pipe", **_NO_OUTSIDE_FILES}
     try:

@@ -126,7 +126,6 @@ def _elements(
 
 
 def _find(data: bytes | bytearray, kinds: tuple[bytes, ...]) -> tuple[int, int]:
-    """Where the body of an element starts and ends; ``kinds`` is the path to the element."""
     at, end = 0, len(data)
     for wanted in kinds:
         for kind, body in _elements(data, at, end):

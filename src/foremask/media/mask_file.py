@@ -75,7 +75,6 @@ class MaskFile:
             self._target.unlink(missing_ok=True)
 
     def start(self, stream: VideoStream) -> None:
-        """Set the container's fields of the video stream, and add the sound streams."""
         stream.time_base = self.time_base
         stream.metadata.update(self.recipe.metadata)
         if self.recipe.tag and not self._is_part:
@@ -180,7 +179,6 @@ class MaskFile:
 
 
 def left_out(clip: Clip, why: str) -> tuple[SoundTrack, ...]:
-    """The report of sound tracks that are all dropped."""
     return tuple(SoundTrack(each.codec, None, "dropped", why, each.language) for each in clip.audio)
 
 

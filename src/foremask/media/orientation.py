@@ -37,11 +37,9 @@ class Orientation:
         return 180 if self.flipped_y else 0
 
     def to_upright(self, coded: NDArray[Any]) -> NDArray[Any]:
-        """Return an upright view of an array in the coded orientation."""
         turned = coded.swapaxes(0, 1) if self.transposed else coded
         return turned[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1]
 
     def to_coded(self, upright: NDArray[Any]) -> NDArray[Any]:
-        """Return a view, in the coded orientation, of an upright array."""
         turned = upright[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1]
         return turned.swapaxes(0, 1) if self.transposed else turned

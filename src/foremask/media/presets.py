@@ -1,16 +1,19 @@
-"""The nine presets: their encoders and muxers, and how much memory each needs per pixel."""
+"""How each preset encodes masks and colour pictures, and what it needs."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Final
 
 from foremask.errors import PresetUnsuitable
 from foremask.facts import Clip
 from foremask.machine.memory import available_memory
-from foremask.options import Preset
+from foremask.options import AlphaFormat, Form, Preset, ResultKind
 
+KEPT_MASK: Final = Preset.MOV_H265
+"""The preset of the mask that is kept beside a cut-out: it is lossless, for later recoding."""
 HUGE_PIXELS: Final = 33_000_000
 """Larger pictures are decoded and encoded one at a time, since each takes hundreds of MB."""
+_PICTURE_BYTES_PER_PIXEL: Final = 32  # a picture, its foreground colours, alpha, background
 _LARGEST_HEVC_PIXELS: Final = 35_651_584  # the limit of HEVC level 6.2
 _HEVC_BLOCK_PX: Final = 64  # x265 encodes a mask a quarter faster than in blocks of 32
 _GIF_FPS: Final = 100  # a gif counts in hundredths of a second
@@ -68,13 +71,9 @@ _X265 = Encoder(
     max_side_px=65535,
     even_420=True,
 )
+_REALTIME = "deadline=realtime cpu-used=5 row-mt=1 b=0 lag-in-frames=0 auto-alt-ref=0 g=120"
 _VP9 = Encoder(
-    "libvpx-vp9",
-    options(
-        "deadline=realtime cpu-used=5 row-mt=1 lossless=1 b=0 lag-in-frames=0 auto-alt-ref=0 g=120"
-    ),
-    bytes_per_pixel=80,
-    max_side_px=65535,
+    "libvpx-vp9", options(f"{_REALTIME} lossless=1"), bytes_per_pixel=80, max_side_px=65535
 )
 _PRORES = Encoder(
     "prores_ks",
@@ -103,6 +102,45 @@ RECIPES: Final = {
     Preset.MKV_VP9: Recipe(_VP9, "matroska", None, _CUES),
     Preset.GIF: Recipe(_GIF, "gif", None, {"loop": "0"}, time_base=Fraction(1, 100)),
 }
+
+
+BLOCK_ADDITIONAL: Final = "matroska_block_additional"
+"""FFmpeg's name for the side data of a packet that holds its alpha in WebM and Matroska."""
+# keyint_min puts the keyframes of colours and of alpha onto the same frames.
+ALPHA_OF_VP9: Final = replace(_VP9, options=options(f"{_REALTIME} keyint_min=120 lossless=1"))
+_X264_COLOURS = "preset=veryfast crf=17 bf=0 x264-params=cabac=1:8x8dct=1"
+_X265_COLOURS = "preset=ultrafast crf=17 x265-params=log-level=none:info=0:bframes=0:no-cutree=1"
+_COLOUR_ENCODERS: Final = {
+    "libx264": replace(_X264, options=options(_X264_COLOURS)),
+    "libx265": replace(_X265, options=options(_X265_COLOURS)),
+    "libvpx-vp9": replace(_VP9, options=options(f"{_REALTIME} keyint_min=120 crf=18")),
+    "prores_ks": _PRORES,
+    "gif": replace(_GIF, options={"gifflags": "-transdiff-offsetting"}, pixel_format="pal8"),
+}
+_OPAQUE: Final = {
+    preset: replace(recipe, encoder=_COLOUR_ENCODERS[recipe.encoder.name])
+    for preset, recipe in RECIPES.items()
+}
+_PRORES_4444: Final = replace(
+    _PRORES,
+    options={"vendor": "apl0", "profile": "4444", "alpha_bits": "16"},
+    pixel_format="yuva444p10le",
+    bytes_per_pixel=48,
+)
+_ALPHA_MODE: Final = {"alpha_mode": "1"}
+_ALPHA: Final = {
+    AlphaFormat.WEBM_VP9: replace(_OPAQUE[Preset.WEBM_VP9], metadata=_ALPHA_MODE),
+    AlphaFormat.MKV_VP9: replace(_OPAQUE[Preset.MKV_VP9], metadata=_ALPHA_MODE),
+    AlphaFormat.MOV_PRORESKS: replace(_OPAQUE[Preset.MOV_PRORESKS], encoder=_PRORES_4444),
+    AlphaFormat.GIF: _OPAQUE[Preset.GIF],
+}
+
+
+def recipe_of(form: Form, kind: ResultKind) -> Recipe:
+    """The recipe of a result; raises KeyError for sequences of PNGs, which have none."""
+    if kind is ResultKind.MASK:
+        return RECIPES[Preset(form)]
+    return _ALPHA[form] if isinstance(form, AlphaFormat) else _OPAQUE[form]
 
 
 def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
@@ -147,11 +185,34 @@ def check_preset(clip: Clip, preset: Preset, memory_bytes: int | None = None) ->
         raise _cannot(clip, preset, there, *obstacle)
 
 
-def check_late(clip: Clip, frame: int, late_s: float, *, is_end: bool = False) -> None:
-    """Raise PresetUnsuitable if ``late_s`` is too much for a gif's frame, or for its end.
+def stand_in(form: Form) -> Preset:
+    """``form``, or a preset with the same limits of size and memory if it is not a preset."""
+    return Preset(form) if form in list(Preset) else Preset.MOV_PRORESKS
 
-    It is checked for each frame, since headers do not say how close together frames are.
-    """
+
+def check_format(clip: Clip, form: Form, memory_bytes: int | None = None) -> None:
+    """As `check_preset`, for colour pictures."""
+    there = available_memory() if memory_bytes is None else memory_bytes
+    check_preset(clip, stand_in(form), there - _PICTURE_BYTES_PER_PIXEL * clip.pixels)
+
+
+def check_result(clip: Clip, form: Form, kind: ResultKind, memory_bytes: int | None) -> None:
+    if kind is ResultKind.MASK:
+        check_preset(clip, Preset(form), memory_bytes)
+    else:
+        check_format(clip, form, memory_bytes)
+
+
+def has_memory_for_mask(clip: Clip, form: Form, memory_bytes: int | None = None) -> bool:
+    """Whether the kept mask can be encoded while pictures of ``form`` are encoded."""
+    there = available_memory() if memory_bytes is None else memory_bytes
+    pictures, mask = RECIPES[stand_in(form)].encoder, RECIPES[KEPT_MASK].encoder
+    per_pixel = _PICTURE_BYTES_PER_PIXEL + pictures.bytes_per_pixel + mask.bytes_per_pixel
+    return per_pixel * clip.pixels <= there and max(clip.width, clip.height) <= mask.max_side_px
+
+
+def check_late(clip: Clip, frame: int, late_s: float, *, is_end: bool = False) -> None:
+    """Raise PresetUnsuitable if a gif's frame, or its end, comes too late by ``late_s``."""
     most_s = _GIF_END_LATE_S if is_end else _GIF_LATE_S
     if late_s > most_s:
         reason = (

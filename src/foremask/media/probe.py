@@ -109,7 +109,7 @@ def _refuse(clip: Clip, limits: Limits) -> None:
 
 
 def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: int | None) -> None:
-    """Raise DurationTooLong, TooManyFrames or ResolutionTooLarge if these are beyond ``limits``."""
+    """Raise DurationTooLong, TooManyFrames or ResolutionTooLarge where ``limits`` are exceeded."""
     frame_s = 1 / clip.fps if clip.fps else 0.0
     longest_s = _NTSC * limits.max_duration_s + frame_s + _ROUNDING_S
     if duration_s is not None and duration_s > longest_s:

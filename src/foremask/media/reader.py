@@ -131,10 +131,7 @@ class VideoReader:
 
     @property
     def declared_end(self) -> Fraction | None:
-        """The declared time, in seconds, at which the last frame ends; None without one.
-
-        The track's duration declares it, or Matroska's DURATION tag.
-        """
+        """The time in seconds at which the last frame ends, if the file declares it."""
         track = self._track
         if self.clip.frames is not None and track.duration:
             return ((track.start_time or 0) + track.duration) * self.time_base

@@ -15,9 +15,9 @@ from av.video.stream import VideoStream
 
 from foremask.errors import CorruptVideo
 from foremask.facts import SEGMENT_GRID, SegmentGrid, SegmentPlan, Written
-from foremask.media.colour_presets import recipe_of
 from foremask.media.demux import Container, OpenClip, open_clip
 from foremask.media.mask_file import MaskFile, movie_timescale
+from foremask.media.presets import recipe_of
 from foremask.media.probe import ACCEPTED_CODECS, clip_of
 from foremask.media.reader import VideoReader
 from foremask.media.write_errors import writing
@@ -53,7 +53,6 @@ def plan(path: Path, most: int, grid: SegmentGrid = SEGMENT_GRID) -> list[Segmen
 def _segment(
     start: int, end: int, shown: list[int], keys: list[int], context_frames: int
 ) -> SegmentPlan:
-    """The frames from ``start`` up to, not including, ``end``, and the packets to decode them."""
     shown_from = shown[max(0, start - context_frames)]
     before = [key for key in keys if key <= shown_from]
     limits = [None if k >= len(shown) else shown[k] for k in (end, end + context_frames)]
@@ -71,7 +70,6 @@ def _segment(
 
 
 def cut(path: Path, segment: SegmentPlan, target: Path) -> None:
-    """Copy the packets of a segment, with their timestamps, into ``target``."""
     start, stop = segment.copy_from_pts, segment.copy_until_pts
     if start is None:
         with writing():
@@ -97,7 +95,6 @@ def cut(path: Path, segment: SegmentPlan, target: Path) -> None:
 
 @contextmanager
 def _copied(source: OpenClip, target: Path) -> Iterator[tuple[OutputContainer, VideoStream]]:
-    """Open ``target`` for writing, and add a track for copies of the source's packets."""
     clip = clip_of(source)
     options = {
         "movie_timescale": str(movie_timescale(Fraction(*clip.time_base))),

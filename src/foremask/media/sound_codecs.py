@@ -40,7 +40,6 @@ _AAC_RATES_HZ: Final = (
 
 
 def encoder_for(muxer: str, codec: str, rate_hz: int) -> tuple[str, int]:
-    """FFmpeg's encoder for sound that ``muxer`` cannot copy, and the sample rate to encode."""
     name = TRANSCODES_TO[muxer]
     if muxer == "mov":
         name = _LOSSLESS_IN_MOV.get(codec, name)
@@ -52,10 +51,7 @@ def encoder_for(muxer: str, codec: str, rate_hz: int) -> tuple[str, int]:
 
 
 def layout_of(track: AudioStream) -> av.AudioLayout:
-    """The channel layout to encode: stereo for more than eight channels.
-
-    AVI, for instance, declares only the number of channels.
-    """
+    """The layout to encode: AVI declares only a number of channels, and over 8 become stereo."""
     layout = track.codec_context.layout
     if layout.name in _LAYOUTS:
         return layout

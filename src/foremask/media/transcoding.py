@@ -33,7 +33,6 @@ class Transcoder:
         )
 
     def write(self, packet: AnyPacket | None) -> None:
-        """Transcode a packet; None flushes the encoder."""
         frames: list[AudioFrame | None] = [None]
         if packet is not None:
             try:

@@ -20,6 +20,7 @@ from foremask.media.orientation import Orientation
 from foremask.media.pictures import HEAD_BYTES, is_picture, read_picture
 from foremask.media.planes import plane_of
 from foremask.media.png_sequence import TABLE, missing_from
+from foremask.media.presets import BLOCK_ADDITIONAL
 from foremask.media.probe import fraction, language_of
 from foremask.media.reader import VideoReader
 from foremask.media.sound_codecs import BIBLIOGRAPHIC, HOLD_NO_EMPTY_TRACK
@@ -28,7 +29,6 @@ from foremask.options import ResultKind
 
 _TOLERANCE_S: Final = {"mp4": 0, "mov": 0, "webm": 0.001, "mkv": 0.001, "gif": 0.01}
 _VP9_INTER: Final = 0b100  # in a profile 0 frame's first byte: set unless it is a keyframe
-BLOCK_ADDITIONAL: Final = "matroska_block_additional"
 _ROUNDING_S: Final = 1e-6
 _COPIED_S: Final = 0.001
 _COPIED_END_S: Final = 0.02  # Matroska rounds the time of each packet

@@ -20,7 +20,6 @@ from foremask.errors import Internal
 from foremask.facts import Clip, Written
 from foremask.media import presets
 from foremask.media.colour import FULL_RANGE, tagged
-from foremask.media.colour_presets import recipe_of
 from foremask.media.frames import Frame
 from foremask.media.mask_file import MaskFile
 from foremask.media.transcoding import AnyPacket
@@ -46,7 +45,7 @@ class VideoWriter:
         part: bool = False,
         excerpt: Excerpt | None = None,
     ) -> None:
-        self._form, self._recipe = form, recipe_of(form, self._kind)
+        self._form, self._recipe = form, presets.recipe_of(form, self._kind)
         self._file = MaskFile(target, self._recipe, clip, source, part=part, excerpt=excerpt)
         self.coded = presets.encoded_size(self._recipe.encoder, *self._file.size)
         self.format = presets.pixel_format(self._recipe.encoder, *self._file.size)
@@ -60,7 +59,6 @@ class VideoWriter:
             unfinished.pop_all()
 
     def _open(self, clip: Clip) -> tuple[Any, Any]:
-        """The codec context of the encoder, and the output stream."""
         file, encoder = self._file, self._recipe.encoder
         is_padded = self.coded != file.size
         # The header of the file has the cropped size: the encoder of a padded one is elsewhere.

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from foremask.facts import Report
 from foremask.hints.kinds import Point
-from foremask.media.colour_presets import KEPT_MASK
+from foremask.media.presets import KEPT_MASK
 from foremask.options import AlphaFormat, Form, Preset, ResultKind, ResultOptions
 from foremask.service.jobs import deliveries, records, steps
 from foremask.service.jobs.admission import admit

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from foremask.facts import Clip, Report, SegmentPlan, Written
 from foremask.media import segments
 from foremask.media.background_files import check_background
-from foremask.media.colour_presets import check_result
+from foremask.media.presets import check_result
 from foremask.media.probe import probe
 from foremask.media.writer import recode
 from foremask.options import Background, BackgroundKind, CutOutOptions, MaskOptions, Matte, form_of

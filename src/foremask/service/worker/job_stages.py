@@ -17,7 +17,7 @@ from msgspec import structs
 from foremask import errors
 from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentPlan, Written
 from foremask.fetch.client import Outbound
-from foremask.media.colour_presets import KEPT_MASK
+from foremask.media.presets import KEPT_MASK
 from foremask.options import (
     REENCODE_ONLY,
     Device,
