@@ -1,4 +1,4 @@
-"""The command line: which commands there are, and how each of them ends."""
+"""Declares the commands, runs one, and turns its end into an exit code."""
 
 import signal
 import sys
@@ -81,7 +81,7 @@ def help_(*command: str) -> None:
     """Show this help, or the help of a command.
 
     Args:
-        command: The command.
+        command: The command, such as `mask`, or `token create`.
     """
     if command and command[0] not in app:
         raise Usage(f"there is no command {command[0]}; `foremask help` lists them")

@@ -74,7 +74,7 @@ class ServerUnreachable(errors.Failed):
 
 
 def exit_code(error: ForemaskError) -> Exit:
-    # A server may have sent the error: its class says less than its reason.
+    # By the reason, since each error that a server sent has the class ServerRefused.
     kind = errors.BY_REASON.get(error.reason, ForemaskError)
     return next((code for known, code in _BY_KIND if issubclass(kind, known)), Exit.INTERNAL)
 
@@ -106,7 +106,7 @@ def warn(line: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Escape control characters, by which a file's name or a server could steer the terminal."""
+    """Escape control characters, with which file names and servers could steer the terminal."""
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
     )

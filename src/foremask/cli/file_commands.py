@@ -79,11 +79,11 @@ def sheet(
     moments: int = 5,
     force: Force = False,
 ) -> None:
-    """Draw source, mask, overlay and cut-out side by side at several moments: a contact sheet.
+    """Draw a contact sheet: rows of source, mask, overlay and cut-out.
 
     Args:
         output: The PNG to write; without it, clip.sheet.png beside the clip.
-        moments: The number of moments; each is a row.
+        moments: The number of rows, each of another moment of the clip.
     """
     from foremask.masking.comparison import contact_sheet
 

@@ -37,7 +37,7 @@ def check_clip(path: Path) -> None:
 def local_clip(
     source: ClipSource, settings: Settings, fps: Fraction, *, shows: bool = True
 ) -> Iterator[Path]:
-    """As `local_file`; saves standard input to a file, and packs pictures, shown at ``fps``."""
+    """As `local_file`; standard input is saved, and pictures are packed into a clip of ``fps``."""
     if source.is_piped:
         with spooled_input(source.head) as path:
             yield path

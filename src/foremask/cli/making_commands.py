@@ -99,7 +99,7 @@ def cutout(
         inputs: Files, folders, globs, URLs; - is standard input.
         background: A colour by name or #rrggbb; blur:RADIUS; original:BRIGHTNESS; or a file.
         mask: Cut out by this existing mask of INPUT, without the network.
-        preset: webm_vp9 mkv_vp9 mov_proresks gif png_zip png_files; over a background, also mask's.
+        preset: webm_vp9 mkv_vp9 mov_proresks gif png_zip png_files; with --background, mask's too.
     """
     if mask is not None:
         check_there(mask)
@@ -125,7 +125,7 @@ def tracks(
 
     Args:
         output: A PNG that shows the things, each with its number.
-        masks: A folder for a mask video of each thing.
+        masks: A folder that gets a mask video of each thing.
     """
     from foremask.masking import thing_list
     from foremask.masking.outputs import check_output, check_png

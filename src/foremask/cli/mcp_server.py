@@ -50,7 +50,7 @@ class BoxAt(PointAt):
 
 
 class Tools:
-    """The tools of a model: they read and write only in ``folders``, and mask one clip at a time.
+    """Tools for a model: they read and write only in ``folders``, and mask one clip at a time.
 
     Raises Usage for a path that is no folder.
     """
@@ -85,7 +85,7 @@ class Tools:
         quality: QualityName = "balanced",
         replace: bool = False,
     ) -> dict[str, Any]:
-        """Write the mask video of a clip: white is the subject. Masking is slower than playing.
+        """Write the mask video of a clip: white is the subject. This takes longer than playing it.
 
         Without output, clip.mp4 is masked into clip.mask.mp4 beside it; output ends in .mp4, .mov,
         .webm, .mkv or .gif. The subject is found automatically; points or boxes, in pixels of the

@@ -58,6 +58,6 @@ def _compile(path: Path) -> None:
 
 
 def compiled_networks(path: Path) -> CompiledNetworks | None:
-    """None without weights, or for a model of one's own."""
+    """None if the weights are missing, or are not the catalogue's."""
     directory = catalogue.compiled_dir_of(path)
     return CompiledNetworks(directory, path) if directory else None

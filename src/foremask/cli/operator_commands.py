@@ -33,7 +33,7 @@ webhook = App(name="webhook")
 
 @contextmanager
 def database_url(settings: Settings) -> Iterator[str]:
-    """The database's URL; a bundled server runs during the block unless the settings name one."""
+    """Yield the database's URL; unless the settings name one, run the bundled server meanwhile."""
     if settings.database_url is not None:
         yield settings.database_url
         return
@@ -72,7 +72,7 @@ def jobs(
     """List jobs.
 
     Args:
-        last: How many jobs.
+        last: The most jobs to list.
         unfinished: Only jobs that wait or run.
     """
     found = ask(lambda database: records.latest(database, last, unfinished=unfinished))
@@ -162,11 +162,11 @@ def create(
     Args:
         name: What the token is for; shown by `foremask token list`.
         rate_per_minute: Submissions a minute.
-        burst: Submissions that may come at once, before the rate limits them.
+        burst: Submissions that may come at once before the rate limits them.
         concurrent: Jobs that may be unfinished at the same time.
         priority: Jobs of a higher priority are taken first.
-        share: The share of the workers among waiting tokens of one priority; 2 is twice 1.
-        quota: Jobs altogether; without it, any number.
+        share: Among tokens of one priority, 2 gets twice as many workers as 1.
+        quota: The most jobs in all; without it, any number.
         days: Days until the token expires; without it, never.
     """
     limits = TokenLimits(

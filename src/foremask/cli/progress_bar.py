@@ -17,9 +17,9 @@ type Unit = Literal["frames", "pictures", "MB"]
 
 
 class OnStep(Protocol):
-    """Takes the amount done and the total: bytes for MB; None for an unknown total.
+    """Takes the amount done and the total, in frames, pictures or bytes; None if unknown.
 
-    ``left_s`` is the time left; for frames, no other estimate is shown.
+    Without ``left_s``, the time left is estimated from the rate, except for frames.
     """
 
     def __call__(self, done: int, total: int | None, /, left_s: float | None = None) -> None: ...

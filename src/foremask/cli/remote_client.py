@@ -83,7 +83,7 @@ class RemoteClient:
 
     Uploads and downloads go to signed URLs, without the token. Redirects are not followed.
     Each call raises ServerRefused where the server answers with an error, and ServerUnreachable
-    where there is no valid answer; answers over 4 MiB and of other types are not valid.
+    where the answer is missing, over 4 MiB, or not of the expected types.
     """
 
     def __init__(self, server: str, token: str) -> None:
@@ -107,7 +107,7 @@ class RemoteClient:
         self._client.close()
 
     def submit(self, fields: Mapping[str, str]) -> str:
-        """Return the job's id. A call without an answer is repeated, and makes no second job."""
+        """Return the job's id; the retry after a lost answer makes no second job."""
         asked = "POST", "/v2/video/segment/foreground_mask", fields, str(uuid.uuid4())
         try:
             body = self._call(*asked)
@@ -130,7 +130,7 @@ class RemoteClient:
         return self._read(body, JobStatus), body
 
     def upload(self, file: Path, on_bytes: OnBytes) -> str:
-        """Return the URL to submit."""
+        """Return the URL under which `submit` takes the file."""
         kind = MEDIA_TYPES.get(file.suffix.lower(), "video/mp4")  # the server looks at the content
         body = self._call("POST", "/v2/video/upload", {"media_type": kind})
         form = self._read(body, _Upload).result

@@ -35,7 +35,7 @@ class Server:
 
     Args:
         server: The server's URL; else FOREMASK_SERVER.
-        token: A token of the server. Others can see it here, but not in FOREMASK_TOKEN.
+        token: The API token. Prefer FOREMASK_TOKEN: other users can read a command line.
     """
 
     server: Annotated[str | None, Shown] = None
@@ -74,7 +74,7 @@ def submit(
         output: A file, a folder/ or a template, as for `foremask mask`; implies --wait.
         preset: Container and codec (docs/media.md); else OUTPUT's ending decides, or mp4_h264.
         quality: The time for masking.
-        wait: Wait for the mask and download it. Without OUTPUT, it is named as by `foremask mask`.
+        wait: Wait for the mask and download it, by default to where `foremask mask` would write.
     """
     clip, target, preset = _planned(source, output, preset)
     file = None if clip.is_url else clip.path

@@ -14,7 +14,7 @@ from foremask.errors import OutputFailed
 def plan_jobs(
     sources: Sequence[ClipSource], output: str | None, product: Product
 ) -> tuple[list[Job], list[ClipSource]]:
-    """Return the jobs, and the sources left out because a job's usual output has their name.
+    """Return the jobs, and the sources that are left out: usual outputs of other sources.
 
     Raises Usage where OUTPUT is unfit, where two jobs have one target, or where a job would
     replace a source.
