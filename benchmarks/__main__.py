@@ -1,4 +1,4 @@
-"""``make bench``: quality, then speed beside a peer."""
+"""``make bench``: measures quality, then speed next to rembg."""
 
 from benchmarks.quality import tiers
 from benchmarks.speed import end_to_end

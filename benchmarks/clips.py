@@ -1,7 +1,7 @@
-"""Reads clips and masks: a video, or a folder of pictures.
+"""Reads clips and masks from videos and from folders of pictures.
 
-A folder in DAVIS layout has ``frames/*.jpg`` and, where the truth is known, ``masks/*.png``. The
-truth of a video is one whose name ends in `TRUTH`.
+A folder in DAVIS layout has ``frames/*.jpg`` and may have true masks, ``masks/*.png``. The true
+masks of clip.mp4 are in clip.alpha.webm.
 """
 
 import os
@@ -34,7 +34,7 @@ def frames_of(path: Path) -> Iterator[Rgb]:
 
 
 def masks_of(path: Path) -> Iterator[Levels]:
-    """The masks of a clip in order; of a video its green plane."""
+    """Yield a clip's masks; a frame of a video gives its green plane."""
     if path.is_dir():
         for image in _images(path, "masks"):
             yield np.asarray(cv2.imread(str(image), cv2.IMREAD_GRAYSCALE), np.uint8)
@@ -58,8 +58,6 @@ def _images(folder: Path, kind: str) -> list[Path]:
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A sequence in DAVIS layout, or a video."""
-
     path: Path
 
     @property
@@ -67,12 +65,12 @@ class Clip:
         return self.path.stem
 
     def frames(self) -> Iterator[Rgb]:
-        """All frames in order; of a video the first `MOST_FRAMES`."""
+        """Yield all frames of a folder, or the first `MOST_FRAMES` of a video."""
         found = frames_of(self.path)
         return found if self.path.is_dir() else islice(found, MOST_FRAMES)
 
     def truths(self) -> list[Alpha]:
-        """All true masks in order; none where they are not known."""
+        """Return the true masks, or an empty list where they are not known."""
         path = self.path if self.path.is_dir() else self.path.with_suffix(TRUTH)
         if not (path / "masks").is_dir() and not path.is_file():
             return []
@@ -80,7 +78,6 @@ class Clip:
 
 
 def clips_in(folder: Path) -> list[Clip]:
-    """All sequences and videos of a folder, by name; an error when there is none."""
     found = [Clip(path.parent) for path in folder.glob("*/frames")]
     videos = (each for each in folder.glob("*.*") if each.suffix in VIDEOS)
     found += [Clip(path) for path in videos if not path.name.endswith(TRUTH)]

@@ -1,4 +1,4 @@
-"""What the programs share: their options, their tables, and where and with what they ran."""
+"""Options, tables, and facts about the machine, for all benchmarks."""
 
 import datetime
 import os
@@ -15,9 +15,9 @@ PACKAGES = ("av", "numpy", "opencv-python-headless", "openvino", "foremask")
 
 
 def run(main: Callable[..., object], about: str | None) -> None:
-    """Call ``main`` with the words of the command line, and exit with what it returns.
+    """Call ``main`` with the words of the command line, and exit with its result.
 
-    Its keywords are options: False is a switch, and a sequence takes several words.
+    Keyword arguments are options: False makes a switch, and a sequence takes several words.
     """
     several = Parameter(consume_multiple=True, negative="")
     app = App(help=about, help_format="plaintext", version_flags=[], default_parameter=several)
@@ -35,7 +35,6 @@ def row(*cells: object) -> None:
 
 
 def facts() -> dict[str, Any]:
-    """Processor, cores, versions, commit and date, for the JSON of every benchmark."""
     cpu = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"],  # noqa: S607

@@ -1,7 +1,7 @@
-"""A process of a measured service: ``python -m benchmarks.member api``, or ``worker [SLOTS]``.
+"""One process of a measured service: ``python -m benchmarks.member api``, or ``worker [SLOTS]``.
 
-Everything is real but the network (`benchmarks.stand_in`) and two domains: names that end in
-``.dead.example`` have a name server that keeps silent, and ``origin.example`` is this machine.
+Only the network (`benchmarks.stand_in`) and two domains are not real: the name server of
+``.dead.example`` does not answer, and ``origin.example`` is this machine.
 """
 
 import os
@@ -30,7 +30,7 @@ def look_up(host: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as 
 
 
 async def work(settings: Settings, slots: int = 1) -> None:
-    """As worker.run_worker, with a network that costs nothing in a real, confined child."""
+    """As worker.run_worker; a confined child masks without the network."""
     scratch = settings.data_dir / "scratch" / "worker"
     async with (
         MediaPool(scratch, sandbox=settings.sandbox) as files,

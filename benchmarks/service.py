@@ -1,4 +1,4 @@
-"""Starts the real service on loopback for a measurement, and serves it clips."""
+"""Starts the real service on loopback for a measurement, and serves clips to it."""
 
 import asyncio
 import os
@@ -28,8 +28,6 @@ PLENTY = TokenLimits(rate_per_minute=6_000_000, burst=1_000_000, concurrent=1_00
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """What runs: each process is started again when it dies."""
-
     settings: Settings
     postgres: EmbeddedPostgres
     database: Database
@@ -74,9 +72,9 @@ async def running(
     connections: int = 2000,
     plenty: bool = True,
 ) -> AsyncIterator[Service]:
-    """A database below ``root``, API processes and workers, the APIs ready.
+    """Yield a service below ``root`` whose APIs are ready; a process that dies is started again.
 
-    With ``plenty`` no token has limits: what is measured is something else.
+    With ``plenty``, no token has limits.
     """
     postgres = EmbeddedPostgres(root)
     postgres.start()
@@ -128,7 +126,6 @@ async def _ready(port: int) -> None:
 
 
 def quantiles(values: Sequence[float], *shares: float, digits: int = 2) -> list[float]:
-    """The values below which these shares of all lie; nothing where there are fewer than two."""
     if len(values) < 2:
         return []
     cuts = statistics.quantiles(values, n=100, method="inclusive")

@@ -1,4 +1,4 @@
-"""What a confined child executes in a measurement: everything real but the network.
+"""The operations of a confined child in a measurement: all are real but the network.
 
 ``OPERATIONS`` masks what is red, at a fixed pace; `bright_is_foreground` masks at no cost.
 """
@@ -25,14 +25,13 @@ FRAME_S = 0.005
 
 
 def red_is_foreground(images: Iterable[Image], /) -> Iterator[Alpha]:
-    """One where there is more red than green; 5 ms a frame."""
+    """1 where red is over green; takes 5 ms a frame."""
     for alpha in synth.red_is_foreground(images):
         time.sleep(FRAME_S)
         yield alpha
 
 
 def bright_is_foreground(images: Iterable[Image], /) -> Iterator[Alpha]:
-    """Any mask will do; this one costs nothing."""
     for image in images:
         rgb = image.rgb(min(256, image.width), min(256, image.height))
         yield np.divide(rgb[:, :, 1], 255, dtype=np.float32)

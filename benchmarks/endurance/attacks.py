@@ -1,7 +1,7 @@
-"""What one caller does to hold up the others, all at once, again and again, until it is killed.
+"""Sends the requests of a hostile caller, all kinds at once, until the process is killed.
 
-``python -m benchmarks.speed.fairness --hostile`` runs it beside another token's clips; lines on
-standard error say what each attack was answered.
+``python -m benchmarks.speed.fairness --hostile`` runs it while another token submits clips.
+Standard error gets a line with the answers to each kind of attack.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ PADDING_BYTES = 100 << 20
 
 
 async def bodies(port: int, _: Path) -> object:
-    """Bodies that are dear to decode: 32,000 keys, a MiB of zeros, a MiB of one string."""
+    """Send JSON that is slow to decode: 32,000 keys, 1 MiB of zeros, one string of 1 MiB."""
     keys = [b'"%d":0' % number for number in range(32_000)]
     sent = [
         b"{" + b",".join([*keys, keys[-1]]) + b"}",
@@ -71,7 +71,7 @@ async def slow(port: int, _: Path) -> object:
 
 
 async def clips(port: int, root: Path) -> object:
-    """Eight clips of 100 MiB that are fetched and not read."""
+    """Request eight clips of 100 MiB at once, and do not read them."""
     folder = root / "clips"
     folder.mkdir(exist_ok=True)
     clip = synth.write(folder / "small.mp4")
@@ -94,7 +94,7 @@ async def clips(port: int, root: Path) -> object:
 
 
 async def previews(port: int, _: Path) -> object:
-    """Previews of as many points as are legal, six at once."""
+    """Ask for six previews at once, each with as many points as are allowed."""
     picture = np.random.default_rng(7).integers(0, 255, (144, 192, 3), np.uint8)
     text = base64.b64encode(cv2.imencode(".png", picture)[1].tobytes()).decode()
     hints = [{"type": "point", "x": 3 * number, "y": number} for number in range(16)]

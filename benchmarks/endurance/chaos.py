@@ -1,10 +1,10 @@
-"""Kill and pause everything while jobs run, and count what was lost: ``make chaos``.
+"""``make chaos``: kills and pauses processes while jobs run, and counts lost jobs.
 
-The API, three workers, their media children and PostgreSQL are real, and so are the clips; only the
-network costs nothing. Masks, cut clips, cut-outs, composites, conversions and refined masks come
-with webhooks, the database's clock is set now and then, and in the end everything expires. The seed
-decides what is hit and when; ``--slow`` makes all times so much longer. Ends with 1 where a job was
-lost, done twice, ended for a wrong reason or had no webhook, or where a file stays stored.
+The API, three workers, their media children and PostgreSQL are real; only the network is replaced
+by a cheap masker. Jobs of all kinds have webhooks, the database's clock is changed at times, and
+at the end all results expire. ``--seed`` determines what is hit and when; ``--slow`` multiplies
+all times. The exit code is 1 if a job was lost, was done twice, failed for a wrong reason or sent
+no webhook, or if a file remains in the store.
 """
 
 import asyncio
@@ -70,8 +70,6 @@ BAD = (
 
 @dataclass
 class Monkey:
-    """Does one thing after another to the service; the generator decides what."""
-
     service: Service
     chance: random.Random
     slow: float
@@ -132,14 +130,12 @@ async def set_clock(database: Database, shift_s: float) -> None:
 
 @dataclass
 class Caller:
-    """A caller who behaves: each job is sent until it is accepted."""
-
     client: httpx2.AsyncClient
     site: str
     again: Counter[str] = field(default_factory=Counter)
 
     async def submit(self, kind: str, key: str) -> list[tuple[str, str]]:
-        """Send the job, and the mask that it is made of before; kinds, and ids or refusals."""
+        """Submit a job, after the mask that it needs; return the kinds with ids or refusals."""
         if kind in ("convert", "refine"):
             first = await self.post(MASK_PATH, {"video": f"{self.site}/short.mp4"}, key)
             if not await self.completed(first):
@@ -154,7 +150,7 @@ class Caller:
         return [(kind, await self.post(path, body, key))]
 
     async def post(self, path: str, body: Mapping[str, Any], key: str | None = None) -> str:
-        """Send one request until it is accepted; its id, or why it was refused."""
+        """Repeat a request until it is accepted; return the id, or why it was refused."""
         headers = {"Idempotency-Key": key} if key else {}
         if key:
             body = {**body, "webhook_url": f"{self.site}/hook"}
@@ -228,7 +224,10 @@ async def measure(jobs: int, seed: int, slow: float, root: Path) -> dict[str, An
 async def until_ended(
     database: Database, patience_s: float, *, while_they_end: bool = False
 ) -> None:
-    """Wait until no job runs, for ``patience_s``, from each end anew with ``while_they_end``."""
+    """Wait at most ``patience_s`` until no job runs.
+
+    With ``while_they_end``, the time starts again whenever a job ends.
+    """
     since, before = time.monotonic(), -1.0
     while time.monotonic() - since < patience_s:
         now = await process_totals.now(database)
@@ -241,7 +240,7 @@ async def until_ended(
 
 
 async def left_of(database: Database, waiting: LiteralString) -> list[Row]:
-    """What the query still finds once it finds nothing, or after `STUCK_S`."""
+    """Return the rows that the query finds after `STUCK_S`; none as soon as it finds none."""
     until = time.monotonic() + STUCK_S
     while (rows := await database.all(waiting)) and time.monotonic() < until:  # noqa: ASYNC110
         await asyncio.sleep(1.0)
@@ -297,7 +296,7 @@ async def judge(kinds: dict[str, str], database: Database, objects: Path) -> dic
 
 
 async def expire(database: Database, objects: Path) -> dict[str, Any]:
-    """Let all results be forty days old; what is still stored, and counted, then."""
+    """Let all results be forty days old; return what remains stored and counted."""
     await database.all("update jobs set ended_at = ended_at - interval '40 days'")
     rows = await left_of(
         database,

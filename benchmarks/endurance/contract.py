@@ -1,9 +1,9 @@
-"""Send a running service everything that its document allows, and much that it does not.
+"""Sends a running service all requests that its OpenAPI document allows, and malformed HTTP.
 
-``python -m benchmarks.endurance.contract URL TOKEN [--seconds 600] [--examples 100] [--raw 5000]``:
-schemathesis tries the OpenAPI document, then come pieces of HTTP in any order. No answer may be a
-500, hold a trace, or be outside the document. Give it a token with high limits (`foremask token
-create --rate-per-minute 1000000 --concurrent 1000000`).
+``python -m benchmarks.endurance.contract URL TOKEN [--seconds 600] [--examples 100] [--raw 5000]``
+runs schemathesis, then sends pieces of HTTP in random order. An answer fails if it is a 500,
+contains a traceback, or is not in the document. The token needs high limits: `foremask token
+create --rate-per-minute 1000000 --concurrent 1000000`.
 """
 
 import random
@@ -40,7 +40,7 @@ PIECES = (
 
 
 def examine(url: str, token: str, *, examples: int, seconds: int) -> tuple[int, str]:
-    """Every check of schemathesis, for about ``seconds``: how many cases, and what failed."""
+    """Run all checks of schemathesis for about ``seconds``; return the cases and the failures."""
     with tempfile.NamedTemporaryFile("w", suffix=".toml") as config:
         config.write(CONFIG)
         config.flush()
@@ -70,7 +70,7 @@ def ask(port: int, sent: bytes) -> bytes:
 
 
 def try_raw(port: int, count: int) -> list[str]:
-    """Pieces of HTTP in any order; what was wrong."""
+    """Send pieces of HTTP in random order; return the wrong answers."""
     dice = random.Random(SEED)  # noqa: S311
     sent = [b"".join(dice.choices(PIECES, k=dice.randint(1, 12))) for _ in range(count)]
     with ThreadPoolExecutor(AT_ONCE) as threads:

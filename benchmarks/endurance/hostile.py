@@ -1,10 +1,10 @@
-"""Feeds bad and made-up files to the sandboxed probe and masker, and counts how each ends.
+"""Gives broken and malicious files to the sandboxed probe and masker, and counts the outcomes.
 
 ``python -m benchmarks.endurance.hostile [--mutations 2000] [--seed 1] [--only ROW]`` prints a
-table. A long count is made in pieces: ``--only mutated --seconds 600``, one seed after another.
-Nothing may end in a dead parent, a hang, or a mask whose report is not true: a file ends refused,
-with a reason of the error tree, or masked, with every frame of it. Mutated are also pictures for
-backgrounds, masks for ``verify``, and kept network results. The network has no part in it.
+table; ``--only mutated --seconds 600`` with several seeds makes a long run in parts. A file must
+be refused with an error of foremask, or masked with all of its frames. No file may end the parent
+process, make it hang, or give a mask whose report is false. Backgrounds, masks for ``verify`` and
+kept network results are mutated too. A cheap masker replaces the network.
 """
 
 import asyncio
@@ -57,9 +57,9 @@ FRAGMENTS = "frag_keyframe+empty_moov+default_base_moof"
 
 
 class Read(Request[str], frozen=True):
-    """Read a file of this ``kind``, a mask of the clip ``good``; the answer is how it ended.
+    """Read a file of this ``kind``, which may be a mask of the clip ``good``; return the outcome.
 
-    A file of kept network results is read at ``kept``.
+    A file of kept network results is copied to ``kept`` and read there.
     """
 
     kind: str
@@ -101,8 +101,6 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """One file, and the row of the table that it counts in."""
-
     row: str
     name: str
     data: bytes
@@ -111,7 +109,7 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a case ended, in a few words, and what is wrong with that, if anything."""
+    """How a case ended; ``wrong`` says what is wrong with that."""
 
     case: Case
     how: str
@@ -163,7 +161,6 @@ def others(folder: Path, clip: Path) -> dict[str, bytes]:
 
 
 def collected() -> Iterator[Case]:
-    """The development files that are broken, and those of kinds that are not taken."""
     broken = ("bad_", "invalid", "cursed", "clearkey", "result.webm")
     for path in sorted(MEDIA.rglob("*")):
         if path.is_file() and path.stat().st_size < 4 << 20:
@@ -195,7 +192,7 @@ MAGIC["png"] = "89504e470d0a1a0a"
 
 
 def disguised(good: dict[str, bytes]) -> Iterator[Case]:
-    """Lists of other files, documents, archives and clips with their data elsewhere."""
+    """Playlists, documents and archives, and clips whose data are in another file."""
     mp4 = good["mp4 h264"]
     files = {name: text.encode() + b"\n" * 2000 for name, text in TEXTS.items()}
     for name, text in TEXTS.items():
@@ -215,7 +212,7 @@ def disguised(good: dict[str, bytes]) -> Iterator[Case]:
 
 
 def grown(data: bytes, mark: bytes, box: bytes) -> bytes:
-    """``data`` with the box around ``mark`` replaced; the sizes of its parent boxes stay right."""
+    """Replace the box around ``mark``, and adapt the sizes of its parent boxes."""
     at = data.find(mark) - 4
     if at < 0:
         return data
@@ -230,7 +227,7 @@ def grown(data: bytes, mark: bytes, box: bytes) -> bytes:
 
 
 def bombs() -> Iterator[Case]:
-    """Small gifs that declare a great deal: 16000 px squared 2000 times, and 65535 px squared."""
+    """Small GIFs that declare up to 60,000 frames, or 65535 x 65535 px."""
     for side, frames in ((16000, 2000), (16000, 1), (65535, 1), (65535, 2000), (4000, 60_000)):
         head = b"GIF89a" + struct.pack("<HHBBB", side, side, 0x80, 0, 0) + b"\0\0\0\xff\xff\xff"
         control = b"\x21\xf9\4\4\2\0\0\0"
@@ -241,7 +238,7 @@ def bombs() -> Iterator[Case]:
 
 
 def giants(good: dict[str, bytes]) -> Iterator[Case]:
-    """Headers that say 65535, or as much as their field takes, in both directions."""
+    """Headers that declare 65535 px, or the largest value of their field, in both directions."""
     width, height = synth.Spec().width, synth.Spec().height
     files: dict[str, bytes] = {}
     for name, data in good.items():
@@ -270,7 +267,7 @@ def truncated(good: dict[str, bytes], dice: random.Random) -> Iterator[Case]:
 
 
 def mutated(good: dict[str, bytes], dice: random.Random, count: int) -> Iterator[Case]:
-    """Bytes flipped: anywhere, or where the header is, a few or many; every 64th stays whole."""
+    """Change 1 to 64 random bytes of the whole file or of a header; every 64th file stays whole."""
     names = list(good)
     for number in range(count):
         name = names[number % len(names)]
@@ -283,7 +280,7 @@ def mutated(good: dict[str, bytes], dice: random.Random, count: int) -> Iterator
 
 
 async def end_of(case: Case, pool: MediaPool, folder: Path) -> Ending:
-    """Probe the bytes as the API does, and mask what passes as a worker does; read other files."""
+    """Probe the bytes as the API does, then mask them as a worker does; only read other files."""
     began_s = time.monotonic()
 
     async def read_at(offset: int, size: int) -> bytes:
@@ -322,7 +319,7 @@ async def end_of(case: Case, pool: MediaPool, folder: Path) -> Ending:
 
 
 def untruth(case: Case, clip: Clip | None, report: Report, target: Path) -> str:
-    """What the report says and the mask does not hold; nothing when all is true."""
+    """Say how the mask differs from its report; an empty string if it does not."""
     shown = len(synth.shown_at(target))
     if shown != report.frames_out or report.frames_in != report.frames_out:
         return f"{report.frames_in} in, {report.frames_out} out, {shown} in the file"
@@ -333,7 +330,7 @@ def untruth(case: Case, clip: Clip | None, report: Report, target: Path) -> str:
 
 
 async def endings_of(cases: list[Case], good: bytes, seconds: float) -> tuple[str, list[Ending]]:
-    """All cases, or as many as there is time for; the sandbox's level, and how each ended."""
+    """Run the cases for at most ``seconds``; return the level of the sandbox and all endings."""
     waiting, endings, until = iter(cases), list[Ending](), time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

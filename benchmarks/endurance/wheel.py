@@ -1,10 +1,10 @@
-"""Builds the wheel and checks what an empty environment with it can do.
+"""Builds the wheel, and tests it in a new environment.
 
     python -m benchmarks.endurance.wheel [--server]
 
-First the file commands, without an extra. With ``--server`` also the service, in an environment
-with `foremask[server]`. Prints what was measured; ends with 1 where something fails. The weights
-are the machine's, pulled if need be.
+Tests the commands on files without an extra; with ``--server`` also the service, in an environment
+with `foremask[server]`. Prints the measurements; the exit code is 1 if something fails. The
+weights are those of this machine, pulled if they are missing.
 """
 
 import json
@@ -68,7 +68,6 @@ def installed(uv: str, wheel: str, place: Path) -> Path:
 
 
 def mask_files(program: str, place: Path) -> None:
-    """A drawn clip, by the commands of files; those of the service say what is missing."""
     clip = synth.write(place / "clip.mp4", synth.Spec(160, 96))
     for words in (("--help",), ("models", "list"), ("doctor", "--json"), ("completion", "bash")):
         began = time.monotonic()

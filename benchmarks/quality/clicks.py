@@ -1,12 +1,11 @@
-"""How much each click helps: a simulated person clicks where the mask is most wrong, then again.
+"""Measures what each click gains: a simulated person clicks where the mask is most wrong.
 
 ``python -m benchmarks.quality.clicks FOLDER [CLIP ...] [--data FOLDER] [--clicks 0 1 2 4 8] [--alone]``
-masks each clip without hints, takes the frame with the lowest J, in it the largest connected wrong place,
-and clicks at the point of it that is farthest from its border: in where the subject is missing, out
-where it is too much. The clip is masked again with all clicks so far. Printed: J&F after each
-number of clicks. The first folder keeps the network's outputs, for a second call. ``--alone``: the
-network's answer to the whole picture is ignored, and the first click is at random on the subject of
-the first frame.
+masks each clip without hints. It takes the frame with the lowest J and the largest connected wrong place in it,
+and clicks at the point of that place that is farthest from its border: a positive click where the subject is
+missing, else a negative one. The clip is masked again with all clicks so far. Prints J&F after each number of
+clicks. FOLDER keeps the network's results for later calls. With ``--alone``, the network finds nothing in whole
+pictures, and the first click is at a random point of the subject in the first frame.
 """
 
 import time
@@ -36,21 +35,16 @@ MOST_BYTES = 2 << 30
 
 
 class Blind:
-    """A network that finds nothing in a whole picture, only in crops."""
-
     def __init__(self, network: Network) -> None:
         self._network, self.runtime, self.any_size = network, network.runtime, network.any_size
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """As the network, of crops."""
         output = self._network.infer(image, size)
         return output if isinstance(image, Cropped) else replace(output, alpha=0 * output.alpha)
 
 
 @dataclass(frozen=True, slots=True)
 class Click:
-    """Where the person clicks, on which frame, and whether in or out."""
-
     frame: int
     x: int
     y: int
@@ -60,7 +54,7 @@ class Click:
 def next_click(
     masks: Sequence[Alpha], truths: Sequence[Alpha], earlier: Sequence[Click]
 ) -> Click | None:
-    """The middle of the largest wrong place of the worst frame that was not clicked at before."""
+    """The middle of the largest wrong place in the worst frame without a click."""
     pairs = zip(masks, truths, strict=True)
     binary = [(mask >= FOREGROUND, truth >= FOREGROUND) for mask, truth in pairs]
     for frame in sorted(range(len(binary)), key=lambda k: region_similarity(*binary[k])):
@@ -72,7 +66,7 @@ def next_click(
 
 
 def anywhere_on(truth: Alpha) -> Click:
-    """A point of the subject of the first frame, the same in each run."""
+    """A random point of the subject in the first frame, the same in each run."""
     points = np.argwhere(truth >= FOREGROUND)
     y, x = points[np.random.default_rng(0).integers(len(points))]
     return Click(0, int(x), int(y), positive=True)
@@ -85,7 +79,7 @@ def masks_of(
     clicks: Sequence[Click],
     cache: NetworkCache | None = None,
 ) -> list[Alpha]:
-    """What foremask gives with these clicks, before encoding."""
+    """The masks with these clicks, before encoding."""
     tier = TIERS[quality]
     width, height = images[0].width, images[0].height
     by_frame: dict[int, list[Mark]] = {}
@@ -107,7 +101,7 @@ def curve(
     *,
     alone: bool,
 ) -> list[Scores]:
-    """How good a clip is after each click, from none on; ``folder`` keeps what the network said."""
+    """The scores after each number of clicks; ``folder`` keeps the network's results."""
     images = [Numbered(frame, number) for number, frame in enumerate(clip.frames())]
     truths = clip.truths()
     made: list[Click] = []
@@ -144,7 +138,6 @@ def main(
     quality: Quality = Quality.BALANCED,
     alone: bool = False,
 ) -> None:
-    """Click, mask, print, for each clip."""
     folder.mkdir(parents=True, exist_ok=True)
     session = Session(model_path(None))
     clips = {clip.name: clip for clip in clips_in(data)}

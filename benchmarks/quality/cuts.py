@@ -1,7 +1,7 @@
-"""Cuts found and missed: ``python -m benchmarks.quality.cuts [--only WORD]`` (needs FOREMASK_DATA).
+"""Counts found and missed cuts: ``python -m benchmarks.quality.cuts [--only WORD]`` (needs FOREMASK_DATA).
 
-Shots without a cut (drawn ones, real ones, and real ones with flashes, fades and the like), and pairs of real shots
-joined, hard ones among them.
+Shots without a cut are drawn, real, or real with effects such as flashes and fades. Shots with a cut are pairs
+of real shots, some of them alike.
 """
 
 import functools
@@ -68,8 +68,6 @@ REAL = (
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A clip and the frames at which it is cut."""
-
     name: str
     images: Callable[[], Shot]
     cuts: tuple[int, ...] = ()
@@ -81,7 +79,7 @@ def table(text: str) -> list[str]:
 
 @functools.lru_cache(maxsize=8)
 def pictures_of(name: str) -> tuple[Rgb, ...]:
-    """A given clip on the flow's grid, in its own aspect."""
+    """A clip of FOREMASK_DATA, scaled to the flow's grid."""
     if file := dict(map(str.split, table(FILES))).get(name):
         with VideoReader(DATA / "media" / file) as reader:
             frames = itertools.islice(reader, MOST_FRAMES)
@@ -96,18 +94,17 @@ def pictures_of(name: str) -> tuple[Rgb, ...]:
 def part(
     name: str, first: int = 0, frames: int = MADE_FRAMES, step: int = 1, *place: float
 ) -> Shot:
-    """Some frames of a given clip, cropped to one aspect at this place."""
+    """Every ``step``-th frame of a clip from ``first`` on, cropped to 16:9 at ``place``."""
     shown = pictures_of(name)[first : first + frames * step : step]
     return [cropped(each, *place) for each in shown]
 
 
 def side(name: str, first: str, *place: float) -> Callable[[], Shot]:
-    """What is shown on one side of a cut."""
     return functools.partial(part, name, int(first), JOINED_FRAMES, 1, *place)
 
 
 def cropped(image: Rgb, x: float = 0.5, y: float = 0.5, size: float = 1.0) -> Rgb:
-    """The largest 16:9 part times ``size``; ``x`` and ``y`` (0 to 1) say which."""
+    """The largest 16:9 part times ``size``, at ``x`` and ``y`` (0 to 1) of the space around it."""
     height, width = image.shape[:2]
     scale = size * min(width / WIDTH, height / HEIGHT)
     columns, rows = int(WIDTH * scale), int(HEIGHT * scale)
@@ -116,7 +113,6 @@ def cropped(image: Rgb, x: float = 0.5, y: float = 0.5, size: float = 1.0) -> Rg
 
 
 def joined() -> Iterator[Case]:
-    """Pairs of shots, one cut each, and files that are cut."""
     for line in table(JOINED):
         one, start, other, begin = line.split()
         yield _join(line, side(one, start), side(other, begin))
@@ -150,7 +146,6 @@ def _join(name: str, one: Callable[[], Shot], other: Callable[[], Shot]) -> Case
 
 
 def uncut() -> Iterator[Case]:
-    """Shots that nothing cuts."""
     for number, speed in enumerate((0.7, 2.3, 5.4, 9.5)):
         yield Case(f"leaves, {speed} px", functools.partial(shots.foliage_pan, number + 1, speed))
     yield Case("leaves, noisy", functools.partial(shots.foliage_pan, 7, 4.4, deviation=14))
@@ -214,7 +209,7 @@ CHANGED: dict[str, Callable[[], Shot]] = {
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One clip's scores, a boundary each; under `CUT_RATIO` is a cut."""
+    """The score of each boundary between frames; a score under `CUT_RATIO` is a cut."""
 
     case: Case
     scores: tuple[float, ...]
@@ -222,17 +217,17 @@ class Result:
 
     @property
     def of_cuts(self) -> float:
-        """The highest score of a true cut; 0 where there is none."""
+        """The highest score of a true cut; 0 without one."""
         return max((self.scores[cut] for cut in self.case.cuts), default=0.0)
 
     @property
     def of_others(self) -> float:
-        """The lowest score where there is none."""
+        """The lowest score of a boundary that is no cut."""
         return min(score for at, score in enumerate(self.scores) if at not in self.case.cuts)
 
 
 def measure(case: Case) -> Result:
-    """As the masks' own stage runs it: with the flow to the frame before."""
+    """Find cuts as masking does, with the flow to the previous frame."""
     finder, find = CutFinder(), FlowEstimator()
     before: Luma | None = None
     scores, cpu_s = list[float](), 0.0

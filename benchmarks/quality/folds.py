@@ -1,11 +1,11 @@
-"""Fit the trees of `foremask.vision.temporal.verdict`, and say how good they are on clips left out.
+"""Fits the trees of `foremask.vision.temporal.verdict`, and scores them on clips left out.
 
 ``uv run --group fit python -m benchmarks.quality.folds [--write]`` masks the first `FRAMES` frames
-of the 29 labelled clips of FOREMASK_DATA in each quality of `QUALITIES`. What the network says is
-kept under ``benchmarks/results/folds``: only the first run asks it. Trees are fitted on the anchors
-of five folds of six, as the qualities see them, and the clips of the sixth are masked with them,
-end to end: folds.json has which clips are in which fold, siblings together. ``--write`` fits on all
-clips and writes verdict.json. Whatever changes a mask is chosen by the numbers printed here.
+of the 29 labelled clips of FOREMASK_DATA in each quality of `QUALITIES`. The network's results are
+kept below ``benchmarks/results/folds`` for later runs. Trees are fitted on the anchors of five of
+six folds, and mask the clips of the sixth end to end; folds.json has the folds, with similar clips
+in one. ``--write`` fits on all clips and writes verdict.json. Changes to masks are chosen by these
+scores.
 """
 
 import json
@@ -59,7 +59,7 @@ FITTING: dict[str, Any] = {
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """The regions of one clip: features, whether each is foreground, and how much it counts."""
+    """Regions of one clip: their features, whether each is foreground, and their weights."""
 
     names: list[str]
     features: NDArray[np.float32]
@@ -68,7 +68,7 @@ class Lesson:
 
 
 def masked(clip: Clip, network: Network, tier: Tier, by: Judge) -> list[Alpha]:
-    """The masks of a clip's first frames, decided by ``by``; the network is asked once for all."""
+    """The masks of a clip's first frames, decided by ``by``; the network's results are kept."""
     images = [Numbered(frame, at) for at, frame in enumerate(islice(clip.frames(), FRAMES))]
     identity = {"tier": repr(tier)}
     path = KEPT / f"{clip.name} {sha256(repr(tier).encode()).hexdigest()[:8]}"
@@ -78,7 +78,6 @@ def masked(clip: Clip, network: Network, tier: Tier, by: Judge) -> list[Alpha]:
 
 
 def seen(clip: Clip, network: Network, tier: Tier) -> list[Scene]:
-    """The anchors of a clip's first frames."""
     scenes: list[Scene] = []
 
     def note(them: Sequence[Scene]) -> list[Alpha]:
@@ -90,9 +89,9 @@ def seen(clip: Clip, network: Network, tier: Tier) -> list[Scene]:
 
 
 def lessons_of(clip: Clip, network: Network, tier: Tier) -> list[Lesson]:
-    """A clip as the tier asks, asked everything, and by the whole picture alone.
+    """Regions of a clip from three kinds of anchors: as the tier infers, with all views, with one.
 
-    Trees that have met all three do not depend on the limits of the tier.
+    Trees fitted on all three do not depend on the limits of the tier.
     """
     more = seen(clip, network, always(tier))
     alone = [
@@ -103,14 +102,14 @@ def lessons_of(clip: Clip, network: Network, tier: Tier) -> list[Lesson]:
 
 
 def always(tier: Tier) -> Tier:
-    """The tier, asking everything of each anchor."""
+    """The tier with every view of every anchor."""
     return replace(tier, mirrored_above=ALWAYS, probed_above=ALWAYS, cropped_above=ALWAYS)
 
 
 def lesson(scenes: Sequence[Scene], truths: Sequence[Alpha]) -> Lesson:
-    """Each frame of a clip counts the same: a region by the root of its share of the subject.
+    """Weigh a region by the root of its share of the subject, less where its pixels disagree.
 
-    As far as it is all one side. By the share itself, thin things would count for nothing.
+    With the share itself, thin regions would have no weight. Each frame of a clip weighs the same.
     """
     features, foreground, weights = [], [], []
     frame = 0
@@ -130,12 +129,11 @@ def lesson(scenes: Sequence[Scene], truths: Sequence[Alpha]) -> Lesson:
 
 
 def on_grid(grid: tuple[int, int], truth: Alpha) -> Alpha:
-    """A truth on a grid of columns, rows."""
     return np.asarray(cv2.resize(truth, grid, interpolation=cv2.INTER_AREA), np.float32)
 
 
 def fitted(lessons: Sequence[Lesson]) -> dict[str, Any]:
-    """Gradient-boosted trees as a table; evidence for the foreground never counts against it."""
+    """Fit gradient-boosted trees; a feature of `MORE_IS_FOREGROUND` never lowers the result."""
     names = lessons[0].names
     weights = np.concatenate([each.weights for each in lessons])
     model = HistGradientBoostingClassifier(
@@ -153,7 +151,7 @@ def fitted(lessons: Sequence[Lesson]) -> dict[str, Any]:
 
 
 def table_of(model: HistGradientBoostingClassifier, names: Sequence[str]) -> dict[str, Any]:
-    """The fitted trees as lists; a leaf leads to itself."""
+    """The trees as lists; a leaf leads to itself."""
     trees = [each[0].nodes for each in model._predictors]
     most = max(len(nodes) for nodes in trees)
     table: dict[str, Any] = {
@@ -184,12 +182,10 @@ def table_of(model: HistGradientBoostingClassifier, names: Sequence[str]) -> dic
 
 
 def clips_by_name() -> dict[str, Clip]:
-    """The labelled clips."""
     return {clip.name: clip for folder in ("davis", "more") for clip in clips_in(DATA / folder)}
 
 
 def lessons_by_clip(clips: Mapping[str, Clip], session: Session) -> dict[str, list[Lesson]]:
-    """The lessons of the clips in every fold, in each quality that is taught."""
     lessons = {}
     for name in (name for fold in FOLDS for name in fold):
         network = Remembering(session)
@@ -201,18 +197,15 @@ def lessons_by_clip(clips: Mapping[str, Clip], session: Session) -> dict[str, li
 
 
 def left_out[T](names: Collection[str], lessons: Mapping[str, Sequence[T]]) -> list[T]:
-    """The lessons of all other clips."""
     return [each for name, some in lessons.items() if name not in names for each in some]
 
 
 def write_table(table: Mapping[str, Any], name: str) -> None:
-    """Fitted trees, as a file of the package."""
     path = HERE.parents[1] / "src/foremask/vision/temporal" / name
     path.write_text(json.dumps(table, separators=(",", ":")) + "\n")
 
 
 def main(*, write: bool = False) -> None:
-    """Print the table of clips left out; with ``--write`` fit on all of them."""
     clips, session = clips_by_name(), Session(model_path())
     lessons = lessons_by_clip(clips, session)
     header("clip", *(f"{each}: {what}" for each in QUALITIES for what in ("J", "F", "dtSSD")))

@@ -1,9 +1,9 @@
-"""Fit the trees of `foremask.vision.temporal.correction`, and say how well they find a wrong place.
+"""Fits the trees of `foremask.vision.temporal.correction`, and scores them on clips left out.
 
 ``uv run --group fit python -m benchmarks.quality.places [--write]`` decides the anchors of the 29
-clips of `folds` by trees that have not met the clip, and clicks in the middle of every wrong place,
-once exactly and once up to half as deep. Printed, of clips left out: how much of the largest wrong
-place of a frame a click mends, less what it spoils. ``--write`` writes correction.json.
+clips of `folds` by trees fitted on other clips. It clicks on every wrong place twice: in the
+middle, and at a random point at least half as deep. Prints the share of a frame's largest wrong
+place that a click corrects, less the share that it spoils. ``--write`` writes correction.json.
 """
 
 from collections.abc import Iterator, Sequence
@@ -41,7 +41,8 @@ LEAST_GAIN, MOST_GAIN = -0.5, 1.2  # what spoils more is just as wrong
 class Lesson:
     """The candidates for one click.
 
-    ``gains``: what each mends less what it spoils, in wrong places; ``likenesses``: its J with it.
+    ``gains`` are the corrected less the spoiled pixels, in sizes of the wrong place; ``likenesses`` are
+    each candidate's J with it.
     """
 
     features: Features
@@ -52,7 +53,6 @@ class Lesson:
 
 
 def lessons_of(clip: Clip, network: Network, trees: Trees) -> Iterator[Lesson]:
-    """Every wrong place of the anchors of a clip's first frames."""
     images = [Numbered(each, at) for at, each in enumerate(islice(clip.frames(), folds.FRAMES))]
     truths, frame = clip.truths(), 0
     scenes = folds.seen(clip, network, ALL_ASKED)
@@ -91,7 +91,7 @@ def lessons_of(clip: Clip, network: Network, trees: Trees) -> Iterator[Lesson]:
 
 
 def clicks_in(place: Binary) -> list[tuple[int, int]]:
-    """Somewhere deep in a place, and in its middle."""
+    """A random point of at least half the greatest depth, and the middle."""
     depth = depth_of(place)
     deep = np.argwhere(depth >= INEXACT_DEPTH * depth.max())
     row, column = deep[np.random.default_rng(len(deep)).integers(len(deep))]
@@ -99,10 +99,10 @@ def clicks_in(place: Binary) -> list[tuple[int, int]]:
 
 
 def fitted(lessons: Sequence[Lesson]) -> dict[str, Any]:
-    """Gradient-boosted trees that foresee a candidate's gain and likeness, as a table.
+    """Fit gradient-boosted trees that predict the sum of a candidate's gain and likeness.
 
-    By the gain alone a click that is not understood would change as little as it can; by likeness
-    alone it would spoil too much.
+    For the gain alone, a click that is not understood would change too little; for the likeness alone, it
+    would spoil too much.
     """
     gains = np.concatenate([each.gains for each in lessons]).clip(LEAST_GAIN, MOST_GAIN)
     weights = [np.full(len(each.gains), each.weight / len(each.gains)) for each in lessons]
@@ -117,14 +117,13 @@ def fitted(lessons: Sequence[Lesson]) -> dict[str, Any]:
 
 
 def mended(lessons: Sequence[Lesson], trees: Trees) -> float:
-    """The mean gain of the candidates that are chosen, on each frame's largest wrong place."""
+    """The mean gain of the chosen candidates, over the frames' largest wrong places."""
     largest = [each for each in lessons if each.is_largest]
     chosen = [each.gains[int(np.argmax(trees.log_odds(each.features)))] for each in largest]
     return float(np.mean(np.maximum(chosen, -1))) if chosen else np.nan
 
 
 def main(*, write: bool = False) -> None:
-    """Print the gain on clips left out; with ``--write`` fit on all of them."""
     clips, session = folds.clips_by_name(), Session(model_path())
     regions = folds.lessons_by_clip(clips, session)
     lessons: dict[str, list[Lesson]] = {}

@@ -1,9 +1,9 @@
-"""How good a mask is: the field's measures, each a function of arrays with known answers.
+"""Measures of a mask against the truth.
 
 J and F follow the DAVIS evaluation (Perazzi et al., CVPR 2016, sections 5.1 and 5.2, and its
-published code): the first and the last frame of a sequence do not count, contours match within
+published code): the first and the last frame of a sequence do not count, and contours match within
 0.008 of the diagonal. dtSSD, MAD and MSE follow Erofeev et al., BMVC 2015, section 3, on alpha in
-[0, 1]; all are x 100 or x 1000 as each docstring says.
+[0, 1].
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ def region_similarity(mask: Binary, truth: Binary) -> float:
 
 
 def wrong_places(mask: Binary, truth: Binary) -> Iterator[tuple[Binary, bool]]:
-    """The connected places that lack or are too much, the largest first; whether they lack."""
+    """Each connected wrong place, the largest first, and whether the mask lacks it."""
     found = []
     for lacks, wrong in ((True, truth & ~mask), (False, mask & ~truth)):
         count, labels, stats, _ = cv2.connectedComponentsWithStats(wrong.astype(np.uint8))
@@ -40,7 +40,7 @@ def wrong_places(mask: Binary, truth: Binary) -> Iterator[tuple[Binary, bool]]:
 
 
 def contour(mask: Binary) -> Binary:
-    """Pixels that differ from their right, lower or lower right neighbour: one pixel thin contours."""
+    """Pixels that differ from their right, lower or lower right neighbour."""
     edge = np.zeros_like(mask)
     edge[:, :-1] |= mask[:, :-1] ^ mask[:, 1:]
     edge[:-1] |= mask[:-1] ^ mask[1:]
@@ -72,7 +72,7 @@ def contour_accuracy(mask: Binary, truth: Binary) -> float:
 
 
 def temporal_error(masks: Sequence[Alpha], truths: Sequence[Alpha]) -> float:
-    """dtSSD x 100: how much the error changes from frame to frame, root mean square, mean over pairs."""
+    """dtSSD x 100: the root mean square change of the error between frames, averaged over pairs."""
     errors = [mask - truth for mask, truth in zip(masks, truths, strict=True)]
     steps = [np.sqrt(np.mean((b - a) ** 2)) for a, b in pairwise(errors)]
     return 100 * float(np.mean(steps)) if steps else 0.0
@@ -80,7 +80,7 @@ def temporal_error(masks: Sequence[Alpha], truths: Sequence[Alpha]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """One sequence. J, F, their mean, J's recall (share of frames over one half) and J's decay in percent.
+    """J, F, their mean, the share of frames with J over 0.5, and the decay of J; in percent.
 
     ``mae`` and ``mse`` are x 1000 (MAE is the matting field's MAD); ``dtssd`` is x 100.
     """
@@ -96,10 +96,9 @@ class Scores:
 
 
 def score(masks: Sequence[Alpha], truths: Sequence[Alpha]) -> Scores:
-    """Score a whole sequence; both have the same frames and sizes.
+    """Score a sequence; masks and truths have the same frames and sizes.
 
-    J and F leave the first and the last frame out, as DAVIS does, unless there are fewer than
-    three.
+    J and F leave out the first and the last frame, as DAVIS does, unless there are fewer than three.
     """
     pairs = list(zip(masks, truths, strict=True))
     judged = pairs[1:-1] if len(pairs) > 2 else pairs

@@ -1,17 +1,13 @@
-"""How steady and how decided masks are, without a truth to compare them with.
+"""Measures how steady and how decided masks are, without a truth.
 
-``python -m benchmarks.quality.steadiness SOURCE MASK [MASK ...]`` prints one JSON line for each
-mask; both are videos or folders in DAVIS layout. Measured on at most 640 x 360, from one frame to
-the next:
+``python -m benchmarks.quality.steadiness SOURCE MASK [MASK ...]`` prints a JSON line for each
+mask; both are videos or folders in DAVIS layout. Masks are scaled to at most 640 x 360 pixels.
 
-- ``ghost``: 100 x area that is neither black nor white and far from the outline, over the white
-  area;
-- ``vanish``: 100 x subject of one frame that is background in the next, where optical flow there
-  and back agrees and the colours match, over what could be followed; ``appear`` is the same
-  backwards in time;
-- ``jumps``: pairs of frames in which either is over 5;
-- ``followed``: the share of the subject that can be followed, in percent; where it is low, a low
-  number means little.
+- ``ghost``: 100 x the grey area far from the outline, over the white area;
+- ``vanish``: percent of a frame's subject that is background in the next frame, of the pixels that
+  optical flow can follow there and back; ``appear`` is the same backwards in time;
+- ``jumps``: the pairs of frames in which ``vanish`` or ``appear`` is over 5;
+- ``followed``: percent of the subject that can be followed; where it is low, the others mean little.
 """
 
 import json
@@ -52,7 +48,7 @@ class Steadiness:
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """From each place of one frame to another frame: where it goes, and where that is believed."""
+    """The position of each pixel in another frame, and whether it can be trusted."""
 
     x: NDArray[np.float32]
     y: NDArray[np.float32]
@@ -93,7 +89,7 @@ def _scaled(image: Rgb | Levels) -> Rgb | Levels:
 
 
 def steadiness(source: Iterable[Rgb], *masks: Iterable[Levels]) -> list[Steadiness]:
-    """Measure one or more masks of a clip in one pass; it ends with the shortest of them."""
+    """Measure masks of one clip in one pass, which ends with the shortest of them."""
     flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     ghosts, followed = [list[float]() for _ in masks], [list[float]() for _ in masks]
     pairs = [list[tuple[float, float]]() for _ in masks]  # vanish and appear
@@ -137,7 +133,6 @@ def _mean(values: list[float]) -> float:
 
 
 def main(source: Path, /, *masks: Path) -> None:
-    """Print one JSON line for each mask."""
     results = steadiness(frames_of(source), *map(masks_of, masks))
     for path, result in zip(masks, results, strict=True):
         print(json.dumps({"mask": path.name, **asdict(result)}))

@@ -1,7 +1,7 @@
-"""How good the masks are: every tier against the same network run frame by frame, on the same clips.
+"""Scores the masks of every tier, and those of the same network run on each frame alone.
 
-``python -m benchmarks.quality.tiers [--data FOLDER ...]`` prints the tables of docs/quality.md. Clips
-with a truth are scored against it and measured for steadiness; of others, only steadiness is known.
+``python -m benchmarks.quality.tiers [--data FOLDER ...]`` prints the tables of docs/quality.md.
+Clips with a truth are scored against it; all clips are measured for steadiness.
 """
 
 import json
@@ -35,7 +35,7 @@ TRUTH = "truth"  # measured like a mask: what it has is the error of the measure
 
 @dataclass(frozen=True, slots=True)
 class Numbered(ArrayImage):
-    """A still with its number, by which kept network results are found."""
+    """A still with a number, under which network results are kept."""
 
     number: int = 0
 
@@ -44,10 +44,9 @@ type Question = tuple[int, bool, Box | None, InputSize | None]
 
 
 class Remembering:
-    """A session that infers each view of a picture once, however many tiers ask.
+    """A session that infers each view of a picture once, and keeps the result for other tiers.
 
-    ``asked`` counts inferences at the network's own size: one at half of its columns and rows
-    counts a quarter.
+    ``asked`` counts inferences; one at half the columns and rows counts as a quarter.
     """
 
     def __init__(self, session: Session) -> None:
@@ -56,7 +55,6 @@ class Remembering:
         self.asked = 0.0
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """As the session's, from memory the second time."""
         own_px = self._session.spec.size_px
         columns, rows = size or (own_px, own_px)
         self.asked += columns * rows / own_px**2
@@ -77,7 +75,7 @@ class Remembering:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One tier on one clip; of the truth there are no scores."""
+    """One tier on one clip; the scores are missing without a truth."""
 
     clip: str
     tier: str
@@ -87,18 +85,17 @@ class Row:
 
 
 def per_frame(images: list[Numbered], session: Session) -> list[Alpha]:
-    """What an image tool gives: each frame by itself, enlarged linearly."""
+    """The masks of an image tool: each frame alone, enlarged linearly."""
     size = (images[0].width, images[0].height)
     return [np.asarray(cv2.resize(session.infer(each).alpha, size), np.float32) for each in images]
 
 
 def by_tier(images: list[Numbered], network: Network, tier: Quality) -> list[Alpha]:
-    """What foremask gives, before encoding."""
+    """The masks of foremask, before encoding."""
     return resolved(images, mask_images(images, network, TIERS[tier]), TIERS[tier])
 
 
 def resolved(images: list[Numbered], alphas: Iterable[Alpha], tier: Tier) -> list[Alpha]:
-    """The masks with their outlines and edges, at full size."""
     ahead_frames = BACKDROP_REACH_FRAMES if tier.uses_backdrop else None
     pairs = resolve_outlines(zip(images, alphas, strict=True), ahead_frames)
     grey = ((alpha, cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY)) for image, alpha, _ in pairs)
@@ -106,7 +103,6 @@ def resolved(images: list[Numbered], alphas: Iterable[Alpha], tier: Tier) -> lis
 
 
 def rows_of(clip: Clip, base: Session, fast: Session, tiers: Sequence[Quality]) -> list[Row]:
-    """Every tier on one clip: what is right, where the truth is known, and what is steady."""
     images = [Numbered(frame, number) for number, frame in enumerate(clip.frames())]
     truths, network = clip.truths(), Remembering(fast)
     masks: dict[str, list[Alpha]] = {}
@@ -129,7 +125,7 @@ def rows_of(clip: Clip, base: Session, fast: Session, tiers: Sequence[Quality]) 
 
 
 def summary(rows: list[Row]) -> None:
-    """Tiers by measures, the mean over clips, and ratios to the base."""
+    """The mean of each measure over clips, and its ratio to that of the base, for each tier."""
     measures = ("J", "F", "J&F", "J recall", "MAD", "MSE", "dtSSD", "dtSSD ratio")
     header("", *measures, "inferences a frame")
 
@@ -147,7 +143,7 @@ def summary(rows: list[Row]) -> None:
 
 
 def by_clip(rows: list[Row]) -> None:
-    """The change of J and F against the base, clip by clip."""
+    """The change of J and F against the base, for each clip."""
     at = {(each.clip, each.tier): each.scores for each in rows if each.scores}
     tiers = [tier for tier in dict.fromkeys(tier for _, tier in at) if tier != BASE]
     header("clip", "per frame J / F", *(f"{tier} J / F" for tier in tiers))
@@ -158,7 +154,6 @@ def by_clip(rows: list[Row]) -> None:
 
 
 def steadiness_table(rows: list[Row]) -> None:
-    """Clip by clip; all but jumps are in percent."""
     header("clip", "", "ghost", "vanish", "appear", "jumps", "followed")
     for each in rows:
         if s := each.steady:
@@ -167,7 +162,6 @@ def steadiness_table(rows: list[Row]) -> None:
 
 
 def main(*, data: Sequence[Path] = FOLDERS, tiers: Sequence[Quality] = tuple(Quality)) -> None:
-    """Score the folders and print the tables."""
     model = model_path(None)
     base, fast = Session(model, precision=Precision.BF16), Session(model)
     for folder in data:

@@ -1,8 +1,8 @@
-"""How fast it is, end to end, beside rembg, which runs the same network on each frame by itself.
+"""Measures the speed of masking files next to rembg, which runs the same network on each frame.
 
 ``python -m benchmarks.speed.end_to_end`` scales the development sequences to ``--height`` rows
-(1080), masks each with every tier, H.264 in and mp4_h264 out, and runs rembg on the same frames in
-between. Each run is a process of its own, so that its memory is its own. Prints a table.
+(1080) and masks each with every tier, from H.264 to mp4_h264; between the tiers, rembg masks the
+same frames. Each run is a process of its own, so that its memory can be measured. Prints a table.
 """
 
 import json
@@ -49,7 +49,7 @@ print((time.monotonic() - started) / len(frames))
 
 
 def with_rembg(folder: Path) -> Path:
-    """The Python of a throw-away environment below ``folder``, with rembg and our weights."""
+    """Return the Python of a temporary environment with rembg and our weights."""
     python = folder / "env/bin/python"
     uv = shutil.which("uv") or str(Path(".uv/bin/uv").resolve())
     make = [uv, "venv", "-q", "--python", sys.executable, str(folder / "env")]
@@ -61,7 +61,6 @@ def with_rembg(folder: Path) -> Path:
 
 
 def rembg_ms(python: Path, clip: Clip, folder: Path, height: int) -> float:
-    """Wall clock of one frame at ``height`` rows, without any video."""
     paths = []
     for number, frame in enumerate(islice(clip.frames(), REMBG_FRAMES)):
         width = round(frame.shape[1] * height / frame.shape[0])
@@ -79,7 +78,6 @@ def rembg_ms(python: Path, clip: Clip, folder: Path, height: int) -> float:
 
 
 def encode(clip: Clip, path: Path, height: int) -> None:
-    """The sequence as H.264 at ``height`` rows and 24 frames a second."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=24, options={"preset": "fast", "crf": "18"})
         for number, frame in enumerate(clip.frames()):
@@ -94,7 +92,7 @@ def encode(clip: Clip, path: Path, height: int) -> None:
 
 
 def one_run(source: Path, quality: Quality) -> list[float]:
-    """Mask one file in this process, the network being there: ms and cpu-ms a frame, MiB beyond it."""
+    """Mask a file in this process with a loaded network; return ms and cpu-ms a frame, and MiB."""
     process_setup.prepare()
     network_at(model_path(), Device())
     before_mib = peak_mib()
@@ -107,13 +105,12 @@ def one_run(source: Path, quality: Quality) -> list[float]:
 
 
 def peak_mib() -> float:
-    """The most memory that this program has had; getrusage would count what its parent had before."""
+    """The most memory of this program; getrusage would count its parent's too."""
     status = Path("/proc/self/status").read_text()
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def main(*names: str, height: int = 1080) -> None:
-    """Run everything, or these clips."""
     clips = [c for c in clips_in(DATA / "davis") if not names or c.name in names]
     header("clip", "tier", "ms a frame", "cpu-ms", "rembg ms", "ratio", "MiB beyond the model")
     os.environ.update(ONE_THREAD)  # before a process loads NumPy

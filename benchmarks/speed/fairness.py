@@ -1,10 +1,10 @@
-"""Does one token wait for another? ``python -m benchmarks.speed.fairness [--hostile]``.
+"""Measures how long one token waits for another: ``python -m benchmarks.speed.fairness [--hostile]``.
 
-B submits 20 clips, first alone and then while A has 40 jobs and 4 slow origins under way, asks for
-clips at 200 names of a dead zone, and has 6 probes at origins that hang; with ``--hostile`` A, who
-has a token's usual limits then, also goes on with the attacks of benchmarks.endurance.attacks, all
-at once. Loopback; all is real but the network (benchmarks.member). Ends with 1 where B's median
-more than doubles, or one of its clips fails.
+B submits 20 clips, first alone and then while A keeps the service busy: A has 40 jobs and 4 slow
+origins, submits clips at 200 names of a dead zone, and has 6 probes at origins that hang. With
+``--hostile``, A has a token's usual limits and also runs benchmarks.endurance.attacks. All is real
+but the network (benchmarks.member). The exit code is 1 if B's median wait more than doubles, or if
+one of B's clips fails.
 """
 
 import asyncio
@@ -37,15 +37,12 @@ TO_MASK = "to its mask, median s"
 
 @dataclass
 class Caller:
-    """One token, and what it has been answered."""
-
     client: httpx2.AsyncClient
     answers: Counter[str] = field(default_factory=Counter)
     post_s: list[float] = field(default_factory=list)
     ids: list[str] = field(default_factory=list)
 
     async def submit(self, video: str) -> None:
-        """One POST."""
         began = time.monotonic()
         try:
             answer = await self.client.post(MASK_PATH, json={"video": video})
@@ -60,7 +57,7 @@ class Caller:
 
 
 async def twenty(client: httpx2.AsyncClient, database: Database, video: str) -> dict[str, Any]:
-    """B's clips, all at once; how long each waited."""
+    """Submit B's 20 clips at once; return each one's wait."""
     b = Caller(client)
     await asyncio.gather(*(b.submit(video) for _ in range(CLIPS)))
     async with asyncio.timeout(DEADLINE_S):
@@ -88,7 +85,7 @@ async def twenty(client: httpx2.AsyncClient, database: Database, video: str) -> 
 
 
 def set_traps(origin: Origin, root: Path) -> None:
-    """A clip that needs two reads to probe, one that drips, and one whose second read hangs."""
+    """Serve a clip that needs two reads to probe, one that drips, and one whose second read hangs."""
     spec = synth.Spec(pts=synth.even(FRAMES, Fraction(25)))
     clip = synth.write(root / "clip.mp4", spec).read_bytes()
 
@@ -117,7 +114,6 @@ async def again_and_again(a: Caller, url: str) -> None:
 
 
 async def measure(service: Service, root: Path, *, hostile: bool) -> dict[str, Any]:
-    """B alone, then B beside A."""
     database, port = service.database, service.ports[0]
     secret, _ = await create_token(database, "b", PLENTY)
     async with listening() as origin, caller_of(port) as of_a, caller_of(port, secret) as b:

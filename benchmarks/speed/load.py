@@ -1,8 +1,7 @@
-"""How many callers the API serves: status reads, and submissions against limits.
+"""Measures status reads a second of the API, and submissions against the limits of tokens.
 
 ``python -m benchmarks.speed.load`` starts a database, two API processes and an origin on loopback.
-The client is a few lines over plain sockets: it shares the cores with what it measures, so every
-number is a lower bound.
+The clients share the cores with the service, so every number is a lower bound.
 """
 
 import asyncio
@@ -24,8 +23,6 @@ CLIENTS = 64
 
 
 class Caller:
-    """One client: a connection that is kept, one request at a time."""
-
     def __init__(self, port: int, token: str) -> None:
         self._port = port
         self._head = f"Host: 127.0.0.1\r\napi_token: {token}\r\n"
@@ -38,7 +35,7 @@ class Caller:
         self._writer.close()
 
     async def ask(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes, float]:
-        """Status, body and seconds of one exchange."""
+        """Return the status, the body and the seconds of one request."""
         head = f"{method} {path} HTTP/1.1\r\n{self._head}"
         if body:
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n"
@@ -53,7 +50,7 @@ class Caller:
 async def spread(
     ports: Sequence[int], token: str, count: int, one: Callable[[Caller], Awaitable[None]]
 ) -> float:
-    """Let all clients call ``one`` until it was called ``count`` times; the seconds that took."""
+    """Call ``one`` ``count`` times, spread over all clients; return the seconds."""
     left = iter(range(count))
 
     async def client(port: int) -> None:
@@ -72,7 +69,7 @@ def times(name: str, times_s: list[float]) -> str:
 
 
 async def read_many(ports: list[int], database: Database, body: bytes, count: int) -> None:
-    """The clients read the status of jobs of their own from one process, then from two."""
+    """Read the status of jobs from one API process, then from two."""
     token, _ = await create_token(database, "reads", PLENTY)
     paths: list[str] = []
     async with Caller(ports[0], token) as caller:
@@ -96,7 +93,7 @@ async def read_many(ports: list[int], database: Database, body: bytes, count: in
 
 
 async def submit_many(ports: list[int], database: Database, body: bytes, count: int) -> None:
-    """Submissions against real limits: accepted and refused are all sent, and all on record."""
+    """Submit more than the limits allow; check that each accepted job is stored."""
     limits = TokenLimits(rate_per_minute=600, burst=300, concurrent=400)
     token, record = await create_token(database, "load", limits)
     outcomes: Counter[str] = Counter()

@@ -1,7 +1,7 @@
-"""What each preset costs and how exact it is, on a drawn 1080p body that moves and whose edge is soft.
+"""Measures the cost and the error of each preset, on a drawn moving 1080p body with a soft edge.
 
-``python -m benchmarks.speed.presets`` prints a table. Costs are processor time, so other work on
-the machine matters little.
+``python -m benchmarks.speed.presets`` prints a table. Costs are processor time, which other work on
+the machine changes little.
 """
 
 import tempfile

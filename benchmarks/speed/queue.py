@@ -1,9 +1,8 @@
-"""What the queue does with many workers: ``python -m benchmarks.speed.queue [--workers 1 10 50 200]``.
+"""Measures the queue with many workers: ``python -m benchmarks.speed.queue [--workers 1 10 50 200]``.
 
-PostgreSQL, the engine, claims, leases, segments, joins and the object store are real. The media
-child is replaced by a sleep of the length that was measured (``--work`` seconds for a second of
-clip), divided by ``--faster``: a clip of 5 to 60 s then takes seconds. What the queue adds is not
-scaled. Half of the jobs come one by one, half in bursts of as many as there are workers.
+All is real but the media child: it sleeps ``--work`` seconds for a second of clip, divided by
+``--faster``, so that a clip of 5 to 60 s takes seconds. Waits in the queue are not divided. Half
+of the jobs arrive one by one, half in bursts of as many jobs as there are workers.
 """
 
 import asyncio
@@ -57,7 +56,7 @@ TIMES = """select id, status,
 
 
 class Sleeping(TextMedia):
-    """A media runner whose clips have a line a second, which says how long its mask is slept."""
+    """A media runner; a clip has a line for each second, with the time to sleep."""
 
     async def _plan(self, request: Plan, _: OnProgress | None) -> tuple[SegmentPlan, ...]:
         seconds, grid = request.source.read_text().count("frame "), SEGMENT_GRID
@@ -68,7 +67,6 @@ class Sleeping(TextMedia):
 
 
 async def _play(url: str, root: Path, first: int, count: int) -> None:
-    """So many workers of one slot, each with connections of its own, until killed."""
     objects = await open_objects((root / "objects").absolute().as_uri(), "http://127.0.0.1:1")
     media, team = Sleeping(), list[WorkerContext]()
     async with AsyncExitStack() as stack:
@@ -103,7 +101,7 @@ def play_workers(*args: Any) -> None:  # noqa: ANN401
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """How PostgreSQL is used at a moment: each of our statements is a transaction."""
+    """Counts of PostgreSQL at one moment; each of our statements is a transaction."""
 
     transactions: int
     connections: int
@@ -121,12 +119,10 @@ class Load:
         return cls(row["transactions"], row["connections"], time.monotonic())
 
     def rate_since(self, before: "Load") -> float:
-        """Transactions a second."""
         return (self.transactions - before.transactions) / (self.at_s - before.at_s)
 
 
 def arrivals(jobs: int, workers: int, mean_work_s: float, rng: random.Random) -> list[float]:
-    """When each job comes: half as a Poisson process, half in bursts of as many as workers."""
     span_s = jobs * mean_work_s / (OFFERED * workers)
     single = sorted(rng.uniform(0, span_s) for _ in range(jobs - jobs // 2))
     bursts = [rng.uniform(0, span_s) for _ in range(math.ceil(jobs // 2 / workers))]
@@ -137,7 +133,7 @@ def arrivals(jobs: int, workers: int, mean_work_s: float, rng: random.Random) ->
 async def measure(
     workers: int, jobs: int, faster: float, work_per_clip_s: float, root: Path, url: str
 ) -> dict[str, Any]:
-    """One number of workers: start them, watch them idle, send the jobs, wait for the last."""
+    """Start the workers, measure them idle, send the jobs, and wait for the last one."""
     slept = work_per_clip_s / faster
     players = [
         get_context("spawn").Process(
@@ -185,7 +181,6 @@ async def measure(
 
 
 async def _all_announced(database: Database, workers: int) -> None:
-    """Wait until every worker has said that it is there."""
     there = "select 1 from processes where kind = 'worker' and seen_at > now() - interval '30 s'"
     while len(await database.all(there)) < workers:  # noqa: ASYNC110
         await asyncio.sleep(0.2)
@@ -194,7 +189,7 @@ async def _all_announced(database: Database, workers: int) -> None:
 async def _send(
     database: Database, root: Path, token: UUID, workers: int, jobs: int, slept: float
 ) -> dict[str, float]:
-    """Admit the jobs at their moments; the seconds of work of each."""
+    """Submit the jobs at their moments; return the seconds of work of each."""
     rng = random.Random(workers)  # noqa: S311
     objects = await open_objects((root / "objects").absolute().as_uri(), "http://127.0.0.1:1")
     lengths_s = [round(math.exp(rng.uniform(*map(math.log, CLIP_S)))) for _ in range(jobs)]
@@ -220,9 +215,9 @@ async def main(
     faster: Sequence[float] = (40, 40, 20, 8),
     work: float = 4.5,
 ) -> None:
-    """Each number of workers with a database of its own; prints JSON.
+    """Use a new database for each number of workers; print JSON.
 
-    Masking a second of a clip takes ``work`` seconds: of 1080p at 30 fps, on two cores.
+    Masking a second of a clip takes ``work`` seconds: measured at 1080p and 30 fps on two cores.
     """
     bundled_postgres.OPTIONS["max_connections"] = str(CONNECTIONS)
     results = []
