@@ -22,7 +22,7 @@ from foremask.cli.commands import main
 from foremask.cli.exits import Exit
 from foremask.masking.live import MOST_UNREAD, MOST_WAITING, LiveMasker, NewestFrames
 from foremask.media.frames import Frame, frame_of
-from foremask.media.live_writer import LiveWriter
+from foremask.media.writer import LiveWriter
 from foremask.types import Alpha, Image
 from foremask.vision.network.session import InputSize, NetworkOutput
 from tests.support import networks, synth

@@ -15,8 +15,8 @@ import numpy as np
 from foremask.masking.cut_out import FrameCutter, opened_background
 from foremask.masking.plan import refine_edges
 from foremask.media.frames import Frame
-from foremask.media.live_writer import LiveWriter
 from foremask.media.reader import VideoReader
+from foremask.media.writer import LiveWriter
 from foremask.options import NO_MATTE, Background, Quality
 from foremask.types import Alpha, Flow, Image, Luma
 from foremask.vision.network.session import Network

@@ -57,9 +57,18 @@ class ColourWriter(VideoWriter):
             merged = np.asarray(cv2.merge([*cv2.split(colours), alpha]), np.uint8)
             self._palette.vpush(av.VideoFrame.from_ndarray(merged, "rgba"))
             return self._palette.vpull()
-        if form == "yuva444p10le":
-            return _with_alpha_plane(_in_yuv(colours, "yuv444p10le"), levels)
-        return _in_yuv(colours, form)
+        picture = tagged(
+            av.VideoFrame.from_ndarray(colours, "rgb24").reformat(
+                format=form,
+                dst_colorspace=BT709,
+                src_color_range=FULL_RANGE,
+                dst_color_range=LIMITED_RANGE,
+                interpolation="BICUBIC",
+            )
+        )
+        if form == "yuva444p10le" and levels is not None:
+            cv2.LUT(levels, _TO_10_BITS, dst=plane_of(picture, 3))
+        return picture
 
 
 class _AlphaEncoder:
@@ -86,28 +95,6 @@ class _AlphaEncoder:
         picture.pts = (picture.pts or 0) + 1
         for packet in self._codec.encode(picture):
             self.blocks.append(PacketSideData.from_packet(packet, BLOCK_ADDITIONAL))
-
-
-def _in_yuv(colours: Rgb, form: str) -> av.VideoFrame:
-    picture = av.VideoFrame.from_ndarray(colours, "rgb24").reformat(
-        format=form,
-        dst_colorspace=BT709,
-        src_color_range=FULL_RANGE,
-        dst_color_range=LIMITED_RANGE,
-        interpolation="BICUBIC",
-    )
-    return tagged(picture)
-
-
-def _with_alpha_plane(opaque: av.VideoFrame, levels: Levels | None) -> av.VideoFrame:
-    picture = av.VideoFrame(opaque.width, opaque.height, "yuva444p10le")
-    for index in range(3):
-        plane_of(picture, index)[:] = plane_of(opaque, index)
-    if levels is None:
-        plane_of(picture, 3).fill(1023)
-    else:
-        cv2.LUT(levels, _TO_10_BITS, dst=plane_of(picture, 3))
-    return tagged(picture)
 
 
 def _palette_graph(width: int, height: int) -> Graph:

@@ -213,16 +213,6 @@ def _reason(error: Exception) -> str:
     return str(getattr(error, "strerror", None) or error).rstrip(".")
 
 
-def video_stream(opened: InputContainer) -> VideoStream:
-    """The default video track, or else the first; cover pictures do not count."""
-    stills = Disposition.attached_pic | Disposition.timed_thumbnails
-    tracks = [track for track in opened.streams.video if not track.disposition & stills]
-    if not tracks:
-        raise NoVideoStream("The file has no video track: only sound, or a cover picture.")
-    defaults = (track for track in tracks if track.disposition & Disposition.default)
-    return next(defaults, tracks[0])
-
-
 @dataclass(frozen=True, slots=True)
 class OpenClip:
     container: Container
@@ -237,16 +227,19 @@ class OpenClip:
 
     @property
     def track(self) -> VideoStream:
-        return video_stream(self.demuxer)
-
-    def close(self) -> None:
-        self.demuxer.close()
+        """The default video track, or else the first; cover pictures do not count."""
+        stills = Disposition.attached_pic | Disposition.timed_thumbnails
+        tracks = [each for each in self.demuxer.streams.video if not each.disposition & stills]
+        if not tracks:
+            raise NoVideoStream("The file has no video track: only sound, or a cover picture.")
+        defaults = (track for track in tracks if track.disposition & Disposition.default)
+        return next(defaults, tracks[0])
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
+        self.demuxer.close()
 
 
 def open_clip(path: Path) -> OpenClip:

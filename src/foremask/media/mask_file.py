@@ -82,9 +82,8 @@ class MaskFile:
         if not self._is_part and not self.recipe.is_gif:
             stream.set_display_matrix(self.clip.matrix)
         if self._source is not None:
-            self._sound = Sound(
-                self._source, self.output, self.recipe.muxer, self._excerpt, self.clip.start_s
-            )
+            muxer, start_s = self.recipe.muxer, self.clip.start_s
+            self._sound = Sound(self._source, self.output, muxer, self._excerpt, start_s)
 
     def take(self, parts: Iterable[Path]) -> None:
         """Copy the packets of finished parts, instead of `start` and `put`."""
@@ -145,9 +144,8 @@ class MaskFile:
             with writing():
                 self.output.close()
         except av.InvalidDataError as error:  # from the sound's header, copied from the source
-            raise CorruptVideo(
-                "The sound's own header is broken, and the file cannot be finished with it."
-            ) from error
+            details = "The sound's own header is broken, and the file cannot be finished with it."
+            raise CorruptVideo(details) from error
         self._close_sound()
         if self.recipe.encoder.name == "libvpx-vp9" and self.aspect != 1 and not self._is_part:
             ebml.set_aspect(self._target, self.aspect)  # other codecs hold it in their bit stream

@@ -13,7 +13,6 @@ class Orientation:
     transposed: bool = False
     flipped_x: bool = False
     flipped_y: bool = False
-    matrix: tuple[int, ...] | None = None
 
     @classmethod
     def from_matrix(cls, matrix: tuple[int, ...] | None) -> "Orientation":
@@ -22,8 +21,8 @@ class Orientation:
             return cls()
         a, b, _, c, d = matrix[:5]
         if abs(a) + abs(d) >= abs(b) + abs(c):
-            return cls(False, a < 0, d < 0, matrix)
-        return cls(True, c < 0, b < 0, matrix)
+            return cls(False, a < 0, d < 0)
+        return cls(True, c < 0, b < 0)
 
     @property
     def mirrored(self) -> bool:

@@ -146,8 +146,9 @@ def clip_of(opened: OpenClip) -> Clip:
         raise EncryptedVideo("The video is protected by DRM; send it unprotected.")
     time_base = fraction(track.time_base) or Fraction(1, 1000)
     rates = fraction(track.average_rate), fraction(track.guessed_rate)
-    matrix = codec.coded_side_data.get("display_matrix")
-    orientation = Orientation.from_matrix(struct.unpack("<9i", matrix[:36]) if matrix else None)
+    display = codec.coded_side_data.get("display_matrix")
+    matrix = struct.unpack("<9i", display[:36]) if display else None
+    orientation = Orientation.from_matrix(matrix)
     aspect = fraction(track.sample_aspect_ratio)
     if aspect is None or aspect <= 0:
         aspect = Fraction(1)
@@ -161,7 +162,7 @@ def clip_of(opened: OpenClip) -> Clip:
         height=codec.height,
         rotation=orientation.rotation,
         mirrored=orientation.mirrored,
-        matrix=orientation.matrix,
+        matrix=matrix,
         sample_aspect_ratio=(aspect.numerator, aspect.denominator),
         fps=next((float(rate) for rate in rates if rate and 0 < rate <= _MAX_FPS), 0.0),
         vfr=_is_variable(track),

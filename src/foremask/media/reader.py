@@ -3,6 +3,7 @@
 import heapq
 import os
 from collections.abc import Iterator
+from contextlib import ExitStack
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -35,13 +36,12 @@ class VideoReader:
     def __init__(self, path: Path, excerpt: Excerpt | None = None) -> None:
         self._is_stream = is_stream = path.is_fifo() or path.is_char_device()
         self._opened = open_stream(path) if is_stream else open_clip(path)
-        try:
+        with ExitStack() as refused:
+            refused.enter_context(self._opened)
             self._is_cut_off = not is_stream and _is_cut_off(path, self._opened.container)
             self._track = self._opened.track
             self.clip: Clip = clip_of(self._opened)
-        except BaseException:
-            self._opened.close()
-            raise
+            refused.pop_all()
         self._span = None if excerpt is None else _span_of(excerpt, self.clip)
         self.orientation = Orientation.from_matrix(self.clip.matrix)
         self.time_base = Fraction(*self.clip.time_base)
@@ -60,10 +60,7 @@ class VideoReader:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        self._opened.close()
+        self._opened.demuxer.close()
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames; raises CorruptVideo, with frame and time, if decoding fails.

