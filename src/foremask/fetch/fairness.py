@@ -7,15 +7,13 @@ from contextlib import asynccontextmanager
 
 from foremask.errors import Overloaded
 
-MOST_OWNERS = 10_000  # owners whose latest turns are remembered
-
 
 class FairSemaphore:
     """A semaphore for one event loop; each owner holds at most ``per_owner`` of its ``places``.
 
     A free place goes to the waiting owner that holds the fewest places. Among equals it goes to the
-    owner that has waited longest since its last place. ``on_wait`` is called for each caller that
-    has to wait.
+    owner that was given its last place longest ago. ``on_wait`` is called for each caller that has
+    to wait.
     """
 
     def __init__(
@@ -86,5 +84,3 @@ class FairSemaphore:
                 self._turns += 1
                 self._last_turn[owner] = self._turns
                 turn.set_result(None)
-        if len(self._last_turn) > MOST_OWNERS:
-            self._last_turn = {}

@@ -20,7 +20,7 @@ async def test_a_repeated_call_admits_the_job_once(database: Database) -> None:
 
 @pytest.fixture
 async def stopped(database: Database) -> AsyncIterator[Callable[[float], Awaitable[object]]]:
-    """The database's clock stands still; set it to so many seconds after it was stopped."""
+    """Stop the database's clock; the function sets it to so many seconds after its stop."""
     stopped_at = await value(database, "select clock_timestamp()")
     clock = "create or replace function clock() returns timestamptz language sql as $$ select {} $$"
 

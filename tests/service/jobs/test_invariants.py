@@ -1,5 +1,3 @@
-"""Whatever happens to workers, in whatever order: an accepted job ends exactly once."""
-
 import asyncio
 from collections.abc import Coroutine
 from typing import Any, LiteralString
@@ -19,17 +17,6 @@ from foremask.service.jobs import records, steps
 from foremask.service.jobs.admission import admit, token_hash
 from foremask.service.jobs.database import Database, Params, Row
 from foremask.service.jobs.records import Status
-from foremask.service.jobs.steps import (
-    Beat,
-    IngestDone,
-    JobClip,
-    JobReport,
-    MaskDone,
-    PartDone,
-    Step,
-    StepArgs,
-    StepDone,
-)
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from tests.support.jobs import new_job
 from tests.support.patience import PATIENT
@@ -40,8 +27,6 @@ PICK = st.integers(0, 1 << 16)
 
 
 class Service(RuleBasedStateMachine):
-    """Jobs, workers that hold steps or only believe so, and a housekeeper."""
-
     url = ""
 
     def __init__(self) -> None:
@@ -54,8 +39,8 @@ class Service(RuleBasedStateMachine):
         )
         self.token_id = token.id
         self.jobs: dict[str, int] = {}
-        self.began: list[Step] = []
-        self.holder: dict[str, Step] = {}
+        self.began: list[steps.Step] = []
+        self.holder: dict[str, steps.Step] = {}
         self.paused: set[str] = set()
         self.ended: dict[str, records.Record] = {}
 
@@ -68,7 +53,7 @@ class Service(RuleBasedStateMachine):
     def record(self, job: str) -> records.Record:
         return self.do(records.read(self.database, token_hash(self.secret), job))
 
-    def holds(self, step: Step) -> bool:
+    def holds(self, step: steps.Step) -> bool:
         held = self.holder.get(step.name)
         return held is not None and held.key == step.key
 
@@ -106,28 +91,28 @@ class Service(RuleBasedStateMachine):
         step = self.began[pick % len(self.began)]
         self.let_go(step, self.do(steps.finish(self.database, step, self.result(step))))
 
-    def let_go(self, step: Step, taken: bool) -> None:
+    def let_go(self, step: steps.Step, taken: bool) -> None:
         assert taken == self.holds(step)
         if taken:
             del self.holder[step.name]
             self.paused.discard(step.name)
 
-    def result(self, step: Step) -> StepDone:
+    def result(self, step: steps.Step) -> steps.StepDone:
         mine = f"{step.name}/{step.attempt}"
         segments = self.jobs[step.job]
         if step.stage == "ingest":
-            args = tuple(StepArgs(source_key=str(n)) for n in range(segments))
-            return IngestDone(JobClip(frames=segments), mine, args)
+            args = tuple(steps.StepArgs(source_key=str(n)) for n in range(segments))
+            return steps.IngestDone(steps.JobClip(frames=segments), mine, args)
         if step.stage == "segment" and segments > 1:
-            return PartDone(mine, 1, JobReport(frames_out=1))
-        return MaskDone(mine, segments, JobReport(frames_out=segments))
+            return steps.PartDone(mine, 1, steps.JobReport(frames_out=1))
+        return steps.MaskDone(mine, segments, steps.JobReport(frames_out=segments))
 
     @precondition(lambda self: self.began)
     @rule(pick=PICK)
     def renew(self, pick: int) -> None:
         step = self.began[pick % len(self.began)]
         held = self.holds(step)
-        kept = self.do(steps.renew(self.database, [Beat(step, 1)], LEASE_S))
+        kept = self.do(steps.renew(self.database, [steps.Beat(step, 1)], LEASE_S))
         assert bool(kept) == held
         if held:
             self.paused.discard(step.name)
@@ -192,7 +177,6 @@ class Service(RuleBasedStateMachine):
 
     @invariant()
     def an_end_is_an_end(self) -> None:
-        """A job that has ended stays as it is, and its result is of an attempt that was done."""
         for job in self.jobs.keys() - self.ended.keys():
             record = self.record(job)
             if record.status.ended:
@@ -200,7 +184,6 @@ class Service(RuleBasedStateMachine):
                 self.forget(job)
 
     def teardown(self) -> None:
-        """Let everything end: nothing may be left over, and nothing is done twice."""
         for _ in range(100):
             self.an_end_is_an_end()
             if len(self.ended) == len(self.jobs):

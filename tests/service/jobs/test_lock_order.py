@@ -1,6 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 import psycopg
 import pytest
@@ -19,7 +18,7 @@ LEASE_S = 1e6
 
 @pytest.fixture
 async def held(database: Database) -> list[Step]:
-    """The segments of two jobs, all begun; those that come first were written last."""
+    """The begun segments of two jobs; those that are first in the locking order were begun last."""
     _, token = await create_token(database, "a")
     found = []
     for _ in range(2):
@@ -31,20 +30,6 @@ async def held(database: Database) -> list[Step]:
             for number in reversed(range(SEGMENTS))
         ]
     return sorted(found, key=lambda step: (step.job, -step.number))
-
-
-@asynccontextmanager
-async def while_waiting(
-    database: Database, url: str, first: Step, call: Awaitable[object]
-) -> AsyncIterator[psycopg.AsyncConnection]:
-    """``first`` is locked, and the call waits for it during the block; then it ends."""
-    async with await psycopg.AsyncConnection.connect(url) as other:
-        await lock(other, first)
-        calling = asyncio.ensure_future(call)
-        await until(lambda: waiting(database))
-        yield other
-        await other.rollback()
-        await calling
 
 
 async def waiting(database: Database) -> object:
@@ -61,36 +46,17 @@ async def lock(other: psycopg.AsyncConnection, step: Step) -> None:
     )
 
 
-async def test_a_renewal_locks_in_order_however_it_is_asked(
-    database: Database, database_url: str, held: list[Step]
-) -> None:
-    first = min(held, key=lambda step: (step.job, step.number))
-    beats = [Beat(step, 1) for step in reversed(held)]
-    call = steps.renew(database, beats, LEASE_S)
-    async with while_waiting(database, database_url, first, call) as other:
-        for step in held:
-            await lock(other, step)
-    assert len(await steps.renew(database, beats, LEASE_S)) == len(held)
+async def renewal(database: Database, held: list[Step]) -> None:
+    kept = await steps.renew(database, [Beat(step, 1) for step in reversed(held)], LEASE_S)
+    assert len(kept) == len(held)
 
 
-async def test_the_end_of_a_job_locks_in_order(
-    database: Database, database_url: str, held: list[Step]
-) -> None:
-    job = held[0].job
-    of_job = [step for step in held if step.job == job]
-    first = min(of_job, key=lambda step: step.number)
-    call = database.all("select end_job(%s, 'cancelled', null, null, null)", (job,))
-    async with while_waiting(database, database_url, first, call) as other:
-        for step in of_job:
-            await lock(other, step)
+async def end_of_a_job(database: Database, held: list[Step]) -> None:
+    await database.all("select end_job(%s, 'cancelled', null, null, null)", (held[0].job,))
 
 
-@pytest.mark.parametrize("away_s", [0.0, 3600.0])
-async def test_a_rescue_locks_in_order(
-    database: Database, database_url: str, held: list[Step], away_s: float
-) -> None:
-    first = min(held, key=lambda step: (step.job, step.number))
-    for job, seconds in zip(sorted({step.job for step in held}), (1, 2), strict=True):
+async def rescue(database: Database, held: list[Step], away_s: float = 0.0) -> None:
+    for job, seconds in {held[0].job: 1, held[-1].job: 2}.items():
         await database.all(
             "update steps set lease_until = clock() - make_interval(secs => %s) where job = %s"
             " and status = 'running'",
@@ -99,16 +65,34 @@ async def test_a_rescue_locks_in_order(
     await database.all(
         "update housekeeping set last_at = clock() - make_interval(secs => %s)", (away_s,)
     )
-    call = steps.recover(database, 1e6, 1000.0)
-    async with while_waiting(database, database_url, first, call) as other:
+    await steps.recover(database, 1e6, 1000.0)
+
+
+async def rescue_after_an_hour(database: Database, held: list[Step]) -> None:
+    await rescue(database, held, 3600.0)
+
+
+@pytest.mark.parametrize("call", [renewal, end_of_a_job, rescue, rescue_after_an_hour])
+async def test_steps_are_locked_in_order(
+    database: Database,
+    database_url: str,
+    held: list[Step],
+    call: Callable[[Database, list[Step]], Awaitable[None]],
+) -> None:
+    """A call that waits for the first step has locked no other."""
+    async with await psycopg.AsyncConnection.connect(database_url) as other:
+        await lock(other, min(held, key=lambda step: (step.job, step.number)))
+        calling = asyncio.ensure_future(call(database, held))
+        await until(lambda: waiting(database))
         for step in held:
             await lock(other, step)
+        await other.rollback()
+        await calling
 
 
 async def test_a_rescue_that_ends_a_job_locks_no_step_of_a_job_that_another_call_ends(
     database: Database, database_url: str, held: list[Step]
 ) -> None:
-    """Both end jobs of one token: the rescue waits for it, and the other call takes its steps."""
     job = held[0].job
     await database.all(
         "update steps set lease_until = clock() - interval '1 minute', crashes = 2"

@@ -1,5 +1,3 @@
-"""The server did what it was asked, and its answer was lost: the call is made again, by itself."""
-
 from collections.abc import AsyncIterator
 from typing import LiteralString
 
@@ -16,7 +14,7 @@ from tests.support.patience import PATIENT
 
 
 class Forgetful(Database):
-    """A connection that breaks once, behind each statement and before its answer."""
+    """Loses the answer to each statement once, so that the statement is repeated."""
 
     is_lost = False
 

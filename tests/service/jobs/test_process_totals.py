@@ -49,10 +49,7 @@ async def test_a_process_that_stops_tells_its_last(database: Database) -> None:
 
 async def test_the_page_shows_the_sums_in_order(database: Database) -> None:
     await CountReporter("worker", 1, "none").report(database)
-    await database.all(
-        "insert into counts values ('foremask_of_another_version_total', '{}', 7)"
-        " on conflict do nothing"
-    )
+    await database.all("insert into counts values ('foremask_of_another_version_total', '{}', 7)")
     totals, now = await process_totals.totals(database), await process_totals.now(database)
     text = generate_latest(operator_routes.OfAllProcesses(totals, now)).decode()
     buckets = [

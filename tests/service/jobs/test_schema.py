@@ -1,5 +1,3 @@
-"""One schema, upgrades to it since commit 427503c, and an error where there is none."""
-
 import asyncio
 import gzip
 import json
@@ -31,40 +29,33 @@ ALPHA = token_hash("fm_alpha-of-427503c")
 
 
 @pytest.fixture
-def new_database(postgres: EmbeddedPostgres) -> Callable[[], str]:
-    def make() -> str:
+def new_database(postgres: EmbeddedPostgres) -> Callable[..., str]:
+    def make(options: str = "") -> str:
         name = f"test_{uuid.uuid4().hex}"
         with psycopg.connect(postgres.url, autocommit=True) as connection:
-            connection.execute(f"create database {name}".encode())
+            connection.execute(f"create database {name} {options}".encode())
         return postgres.url.replace("/postgres?", f"/{name}?")
 
     return make
 
 
 @pytest.fixture
-def old_database(postgres: EmbeddedPostgres, new_database: Callable[[], str]) -> str:
+def old_database(new_database: Callable[..., str]) -> str:
+    """A database with the dump, which has the rows of a table behind each COPY."""
     url = new_database()
+    statements, lines = b"", iter(gzip.decompress(OLD.read_bytes()).splitlines(keepends=True))
     with psycopg.connect(url, autocommit=True) as connection:
-        load(connection, gzip.decompress(OLD.read_bytes()).decode())
+        for line in lines:
+            if not line.startswith(b"COPY "):
+                statements += line
+                continue
+            connection.execute(statements)
+            statements = b""
+            with connection.cursor().copy(line) as copy:
+                for row in iter(lines.__next__, b"\\.\n"):
+                    copy.write(row)
+        connection.execute(statements)
     return url
-
-
-def load(connection: psycopg.Connection, dump: str) -> None:
-    """What `psql -f` does: statements, and the rows that follow each COPY."""
-    statements, lines = "", iter(dump.splitlines(keepends=True))
-    for line in lines:
-        if not line.startswith("COPY "):
-            statements += line
-            continue
-        connection.execute(statements.encode())
-        statements = ""
-        with connection.cursor().copy(line.encode()) as copy:
-            for row in lines:
-                if row == "\\.\n":
-                    break
-                copy.write(row)
-    connection.execute(statements.encode())
-    connection.execute("set search_path = public")
 
 
 def name(number: int) -> str:
@@ -72,15 +63,11 @@ def name(number: int) -> str:
 
 
 async def test_a_database_that_is_not_in_utf_8_is_refused_with_the_command_for_one_that_is(
-    postgres: EmbeddedPostgres,
+    new_database: Callable[..., str],
 ) -> None:
-    name = f"test_{uuid.uuid4().hex}"
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(
-            f"create database {name} encoding 'SQL_ASCII' locale 'C' template template0".encode()
-        )
+    url = new_database("encoding 'SQL_ASCII' locale 'C' template template0")
     with pytest.raises(ServiceUnavailable, match=r"encoding is SQL_ASCII, .* encoding 'UTF8'"):
-        await migrate(postgres.url.replace("/postgres?", f"/{name}?"))
+        await migrate(url)
 
 
 async def shape(url: str) -> list[tuple[object, ...]]:
@@ -107,9 +94,10 @@ async def shape(url: str) -> list[tuple[object, ...]]:
 
 
 async def test_tables_of_any_version_since_become_what_new_ones_are(
-    new_database: Callable[[], str],
+    new_database: Callable[..., str],
 ) -> None:
     old, new = new_database(), new_database()
+    hints = [{"frame": 0, "time_s": 0.5}, {"frame": 1, "time_s": None}]
     for url in (old, new):
         await migrate(url)
     async with Database(old, connections=1, **PATIENT) as database:
@@ -123,14 +111,7 @@ async def test_tables_of_any_version_since_become_what_new_ones_are(
                    values (gen_random_uuid(), 'a', 'fm_', '', '', 1, 1, 1) returning id)
                insert into jobs (id, token, priority, preset, quality, result)
                select 'a', id, 0, 'apng', 'fast', %s from made""",
-            (
-                json.dumps(
-                    {
-                        "options": {"kind": "cutout"},
-                        "hints": [{"frame": 0, "time_s": 0.5}, {"frame": 1, "time_s": None}],
-                    }
-                ),
-            ),
+            (json.dumps({"options": {"kind": "cutout"}, "hints": hints}),),
         )
     assert await migrate(old) == [f"foremask/{VERSION}"]
     assert await shape(old) == await shape(new)
@@ -141,18 +122,14 @@ async def test_tables_of_any_version_since_become_what_new_ones_are(
         assert (await records.read_any(database, "a")).form is AlphaFormat.PNG_ZIP
 
 
-async def test_an_old_database_becomes_what_a_new_one_is(
-    old_database: str, new_database: Callable[[], str]
+async def test_jobs_results_and_tokens_of_an_old_database_are_all_there(
+    old_database: str, new_database: Callable[..., str]
 ) -> None:
     new = new_database()
     await migrate(new)
     assert await migrate(old_database) == [f"foremask/{VERSION}"]
     assert await shape(old_database) == await shape(new)
     assert await migrate(old_database) == []
-
-
-async def test_jobs_results_and_tokens_of_an_old_database_are_all_there(old_database: str) -> None:
-    await migrate(old_database)
     async with Database(old_database, connections=2, **PATIENT) as database:
         await check_schema(database)
         jobs = {number: await records.read_any(database, name(number)) for number in range(1, 8)}
@@ -163,9 +140,8 @@ async def test_jobs_results_and_tokens_of_an_old_database_are_all_there(old_data
         assert first.report is not None
         assert (first.report.bytes, first.report.coverage, first.name) == (700, 0.25, "clip.mp4")
         assert (jobs[6].kind, jobs[6].name) == (ResultKind.CUTOUT, "holiday.mp4")
-        error = jobs[2].error
-        assert error is not None
-        assert (error.reason, error.details) == ("corrupt", "broken at frame 7")
+        assert jobs[2].error is not None
+        assert (jobs[2].error.reason, jobs[2].error.details) == ("corrupt", "broken at frame 7")
         keyed = await charge_rate(database, ALPHA, "first")
         assert keyed.request_id == name(1)
         tokens = {token.name: token for token in await list_tokens(database)}
@@ -189,8 +165,11 @@ async def test_jobs_of_an_old_database_go_on_where_they_were(old_database: str) 
         await database.all("update housekeeping set last_at = clock()")
         recovered = await steps.recover(database, 1e6, 10.0)
         assert (recovered.lost, recovered.timed_out) == (1, 0)
-        queued = await tickets(database)
-        assert queued == {"files": 2, "masks": 4, "webhooks": 1}
+        tickets = await database.all(
+            "select queue_name, count(*) as n from procrastinate_jobs group by 1 order by 1"
+        )
+        found = [tuple(row.values()) for row in tickets]
+        assert found == [("files", 2), ("masks", 4), ("webhooks", 1)]
         taken = []
         while (step := await steps.claim(database, "masks", "worker")) is not None:
             taken.append(step.number)
@@ -238,20 +217,11 @@ async def test_an_upgrade_gives_way_to_calls_that_take_the_tables_in_another_ord
     ):
         await caller.execute("select from steps limit 1")
         migrating = asyncio.ensure_future(migrate(old_database))
-        await until(lambda: database.one(IN_THE_WAY))
+        in_the_way = "select 1 from pg_locks where not granted and relation = 'steps'::regclass"
+        await until(lambda: database.one(in_the_way))
         await caller.execute("select from jobs limit 1 for update")
         await caller.commit()
     assert await migrating == [f"foremask/{VERSION}"]
-
-
-IN_THE_WAY = "select 1 from pg_locks where not granted and relation = 'steps'::regclass"
-
-
-async def tickets(database: Database) -> dict[str, int]:
-    rows = await database.all(
-        "select queue_name, count(*) as n from procrastinate_jobs where status = 'todo' group by 1"
-    )
-    return {row["queue_name"]: row["n"] for row in rows}
 
 
 @pytest.mark.parametrize(
@@ -259,7 +229,7 @@ async def tickets(database: Database) -> dict[str, int]:
     [("foremask/1000", "of a newer foremask"), ("0009_webhook_shares.sql", "commit 427503c first")],
 )
 def test_tables_that_are_too_new_or_too_old_are_refused_with_a_sentence(
-    new_database: Callable[[], str], found: str, sentence: str
+    new_database: Callable[..., str], found: str, sentence: str
 ) -> None:
     url = new_database()
     with psycopg.connect(url, autocommit=True) as connection:
@@ -272,14 +242,13 @@ def test_tables_that_are_too_new_or_too_old_are_refused_with_a_sentence(
 
 
 async def test_a_process_whose_tables_were_changed_says_so(database: Database) -> None:
-    """An API that goes on while a newer foremask migrates answers 503 with a sentence, not 500."""
     for statement in ("select * from no_such_function()", "select no_such_column from jobs"):
         with pytest.raises(ServiceUnavailable, match="tables of another foremask"):
             await database.all(statement)
 
 
 async def test_a_worker_left_running_over_a_migration_claims_nothing_and_ends(
-    new_database: Callable[[], str], tmp_path: Path
+    new_database: Callable[..., str], tmp_path: Path
 ) -> None:
     url = new_database()
     await migrate(url)
@@ -295,8 +264,7 @@ async def test_a_worker_left_running_over_a_migration_claims_nothing_and_ends(
     assert worker.stderr is not None
     try:
         async with asyncio.timeout(PATIENCE_S):
-            while b"worker.started" not in await worker.stderr.readline():
-                pass
+            await worker.stderr.readuntil(b"worker.started")
             async with Database(url, connections=1, **PATIENT) as database:
                 await database.all("insert into schema_scripts values ('foremask/1000')")
                 for function in ("claim_step", "recover"):

@@ -1,6 +1,7 @@
 import asyncio
 import fcntl
 import os
+import re
 import resource
 import time
 from collections.abc import AsyncIterator, Generator
@@ -12,7 +13,7 @@ import httpx
 import pytest
 
 from foremask.errors import LinkInvalid, ObjectLost
-from foremask.service.storage.objects import FILES_PATH, Objects, make_local_key, open_objects
+from foremask.service.storage.objects import Objects, make_local_key, open_objects
 from tests.support.patience import wait_until
 from tests.support.seaweed import s3_server
 
@@ -117,7 +118,6 @@ async def test_what_is_deleted_is_lost(store: Objects, tmp_path: Path) -> None:
     "key", ["", "/etc/passwd", "../secret", "a/../b", "a//b", "a/", ".hidden", "a\nb", "ä"]
 )
 async def test_a_key_that_could_lead_elsewhere_is_refused(tmp_path: Path, key: str) -> None:
-    """Keys are ours to make; this is for the day on which one is not."""
     store = await open_objects((tmp_path / "objects").as_uri(), BASE_URL)
     with pytest.raises(ValueError, match="not an object key"):
         await store.head(key)
@@ -154,29 +154,23 @@ def test_a_signing_key_that_another_process_writes_meanwhile_stays_as_it_is(tmp_
         fcntl.flock(first, fcntl.LOCK_EX)
         second = threads.submit(make_local_key, path)
         waits = f":{path.stat().st_ino} "
-        wait_until(lambda: [each for each in Path("/proc/locks").read_text().splitlines()
-                            if "->" in each and waits in each])  # fmt: skip
+        wait_until(lambda: re.search(f"->.*{waits}", Path("/proc/locks").read_text()))
         first.write(b"k" * 32)
         first.close()
         second.result()
     assert path.read_bytes() == b"k" * 32
 
 
-async def test_a_link_is_good_for_its_file_and_its_time(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_link_is_good_for_its_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = await open_objects((tmp_path / "objects").as_uri(), BASE_URL)
     link = store.link("results/1/mask.mp4", 3600)
     assert link == store.link("results/1/mask.mp4", 3600), "the same within the hour"
-    assert link.startswith(f"{BASE_URL}{FILES_PATH}results/1/mask.mp4?")
     assert store.signer.key_of(link) == "results/1/mask.mp4"
-    assert store.signer.key_of("http://example.com/v2/files/results/1/mask.mp4") is None
-    query = {name: values[0] for name, values in parse_qs(urlsplit(link).query).items()}
-    assert 3600 <= int(query["expires"]) - time.time() <= 7200
-    store.signer.check_link("results/1/mask.mp4", **query)
-    monkeypatch.setattr(time, "time", lambda: float(query["expires"]) + 1)
+    expires = int(parse_qs(urlsplit(link).query)["expires"][0])
+    assert 3600 <= expires - time.time() <= 7200
+    monkeypatch.setattr(time, "time", lambda: expires + 1.0)
     with pytest.raises(LinkInvalid, match="expired"):
-        store.signer.check_link("results/1/mask.mp4", **query)
+        store.signer.key_of(link)
 
 
 async def test_s3_signs_its_own_links(s3: str) -> None:

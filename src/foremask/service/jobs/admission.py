@@ -88,7 +88,7 @@ async def admit(database: Database, job: NewJob, storage_limit: int = NO_LIMIT) 
 
 
 def refuse(outcome: str, allowed: int | None = None, counted: int | None = None) -> None:
-    """Raise the error of an outcome that is a refusal."""
+    """Raise the error of ``outcome``, unless the request was accepted."""
     match outcome:
         case "invalid":
             raise errors.TokenInvalid("the token is unknown, revoked or expired")
@@ -148,7 +148,7 @@ async def claim_upload(database: Database, key: str, claim: str, name: str | Non
 
 
 async def reserve(database: Database, key: str, size: int, limit: int) -> None:
-    """Set the upload's bytes. Raises StorageQuota if its token would exceed ``limit`` bytes."""
+    """Set the upload's size. Raises StorageQuota if its token would exceed ``limit`` bytes."""
     row = await database.row_of("reserve_upload", key, size, limit)
     if row is not None and not row["ok"]:
         refuse("storage", limit, row["counted"] + size)

@@ -139,7 +139,7 @@ _NOT_DELETED = "j.expired_at is distinct from 'epoch'"
 
 
 async def read(database: Database, token_hash: bytes, request_id: str) -> Record:
-    """Raises TokenInvalid, or RequestUnknown for a job that is unknown, expired or another's."""
+    """Raises TokenInvalid, or RequestUnknown if the token has no such job, or none any more."""
     row = await database.one(
         f"""select {_RECORD} from tokens t
             left join jobs j on j.id = %s and j.token = t.id and {_NOT_DELETED}
@@ -154,12 +154,7 @@ async def read(database: Database, token_hash: bytes, request_id: str) -> Record
 
 
 async def of_token(
-    database: Database,
-    token_hash: bytes,
-    *,
-    limit: int,
-    before: str | None = None,
-    conversions: bool = True,
+    database: Database, token_hash: bytes, *, limit: int, before: str | None, conversions: bool
 ) -> list[Record]:
     """Return the token's ``limit`` newest jobs that are older than job ``before``, if given.
 

@@ -25,8 +25,8 @@ _NOTED: Final[dict[Kind, LiteralString]] = {
 
 
 async def due(database: Database, kind: Kind, kept_s: float = 0.0) -> list[tuple[str, Any]]:
-    """Return ids and result keys of jobs that ended ``kept_s`` ago and have files of ``kind``."""
-    # Without kept_s, ended_at may be in the future: the clock may have been set back since.
+    """Return ids and result keys of jobs with files of ``kind`` that ended over ``kept_s`` ago."""
+    # If kept_s is 0, ended_at may be in the future, since the clock was set back.
     rows = await database.all(
         f"""select id, result_key from jobs where ended_at is not null and {_STORED[kind]}
             and (%s = 0 or ended_at < clock() - make_interval(secs => %s))

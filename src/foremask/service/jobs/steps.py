@@ -49,7 +49,9 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     warnings: tuple[str, ...] | None = None
     coverage: float | None = None
     flicker: float | None = None
-    strip: tuple[tuple[float, float, float], ...] | None = None  # see Strip; of a segment only
+    strip: tuple[tuple[float, float, float], ...] | None = (
+        None  # of a segment only; as in api.Strip
+    )
     kind: str | None = None
     runtime: str | None = None
     stage_cpu_s: dict[str, float] | None = None
@@ -66,7 +68,7 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     background_key: str | None = None
     clip_key: str | None = None  # the stored clip of a job that reuses a stored mask
     hints: tuple[Hint, ...] = ()
-    key_points: int = 0  # so many hints, the first ones, came in the request's field of this name
+    key_points: int = 0  # number of leading hints that came in the request's field of this name
     network_key: str | None = None  # the network cache of an earlier job
 
     def check_hints(self, clip: Clip | None = None) -> None:

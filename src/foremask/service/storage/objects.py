@@ -245,11 +245,7 @@ class Objects:
             part.unlink(missing_ok=True)
 
     async def stream(
-        self,
-        key: str,
-        offset: int = 0,
-        length: int | None = None,
-        block_bytes: int = BLOCK_BYTES,
+        self, key: str, offset: int = 0, length: int | None = None, block_bytes: int = BLOCK_BYTES
     ) -> AsyncGenerator[bytes]:
         """Yield ``length`` bytes from ``offset``, by default all the rest, in blocks."""
         # Each block is a request of its own, so a slow reader holds no connection to the store.
