@@ -55,7 +55,21 @@ async def end_of_a_job(database: Database, held: list[Step]) -> None:
     await database.all("select end_job(%s, 'cancelled', null, null, null)", (held[0].job,))
 
 
-async def rescue(database: Database, held: list[Step], away_s: float = 0.0) -> None:
+async def rescue(database: Database, _: list[Step]) -> None:
+    await steps.recover(database, 1e6, 1000.0)
+
+
+@pytest.mark.parametrize(
+    ("call", "away_s"), [(renewal, 0.0), (end_of_a_job, 0.0), (rescue, 0.0), (rescue, 3600.0)]
+)
+async def test_steps_are_locked_in_order(
+    database: Database,
+    database_url: str,
+    held: list[Step],
+    call: Callable[[Database, list[Step]], Awaitable[None]],
+    away_s: float,
+) -> None:
+    """A call that waits for the first step has locked no other."""
     for job, seconds in {held[0].job: 1, held[-1].job: 2}.items():
         await database.all(
             "update steps set lease_until = clock() - make_interval(secs => %s) where job = %s"
@@ -65,21 +79,6 @@ async def rescue(database: Database, held: list[Step], away_s: float = 0.0) -> N
     await database.all(
         "update housekeeping set last_at = clock() - make_interval(secs => %s)", (away_s,)
     )
-    await steps.recover(database, 1e6, 1000.0)
-
-
-async def rescue_after_an_hour(database: Database, held: list[Step]) -> None:
-    await rescue(database, held, 3600.0)
-
-
-@pytest.mark.parametrize("call", [renewal, end_of_a_job, rescue, rescue_after_an_hour])
-async def test_steps_are_locked_in_order(
-    database: Database,
-    database_url: str,
-    held: list[Step],
-    call: Callable[[Database, list[Step]], Awaitable[None]],
-) -> None:
-    """A call that waits for the first step has locked no other."""
     async with await psycopg.AsyncConnection.connect(database_url) as other:
         await lock(other, min(held, key=lambda step: (step.job, step.number)))
         calling = asyncio.ensure_future(call(database, held))

@@ -173,20 +173,6 @@ async def ended_job(database: Database, ended_s_ago: int | None, status: str = "
     return made
 
 
-async def test_a_job_is_swept_once_and_only_after_its_end(database: Database) -> None:
-    running, failed = await ended_job(database, None), await ended_job(database, 60, "failed")
-    done = await ended_job(database, 50)
-    waiting = dict(await retention.due(database, "sources"))
-    assert running not in waiting
-    assert waiting[done] == f"results/{done}/a.mp4"
-    assert waiting[failed] is None
-    ended = await retention.deleted(database, "sources", failed)
-    assert ended is not None
-    assert (ended["status"], ended["reason"], ended["wait_s"]) == ("failed", "corrupt", 0)
-    assert await retention.deleted(database, "sources", failed) is None
-    assert failed not in dict(await retention.due(database, "sources"))
-
-
 async def test_a_network_cache_goes_after_a_day(database: Database) -> None:
     old, young = await ended_job(database, 2 * DAY_S), await ended_job(database, 3600)
     without = await ended_job(database, 2 * DAY_S)
