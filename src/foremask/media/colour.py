@@ -24,10 +24,7 @@ _BT2020_TO_BT709 = np.array(
 
 
 def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
-    """The picture at ``width`` by ``height``, in the coded orientation.
-
-    HDR is tone-mapped for the network, not for viewers.
-    """
+    """The picture in the coded orientation; HDR is tone-mapped for the network, not for eyes."""
     name, bits = frame.format.name, bits_of(frame)
     if _is_hdr(frame):
         light = _light(frame, width, height)
@@ -185,7 +182,7 @@ def _gamma(steps: int, white: int) -> NDArray[np.uint16]:
 
 
 def _light(frame: av.VideoFrame, width: int, height: int) -> NDArray[np.float32]:
-    """Tone-mapped linear light, 0 to 1, in BT.709, of a frame in PQ or HLG and BT.2020."""
+    """The tone-mapped linear light, 0 to 1, of an HDR frame, with the primaries of BT.709."""
     bits = bits_of(frame)
     signal = np.minimum(_from_planes(frame, width, height), (1 << bits) - 1)
     light = _tone_curve(frame.color_trc)[signal >> (bits - 10)]

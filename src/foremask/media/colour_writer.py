@@ -24,10 +24,7 @@ _HALF: Final = 128  # a gif has one bit of alpha: pixels of at least this level 
 
 
 class ColourWriter(VideoWriter):
-    """Writes a colour video, with alpha if ``form`` is an `AlphaFormat`.
-
-    Pictures must have the coded orientation of their frames.
-    """
+    """Writes a colour video from pictures in the coded orientation of their frames."""
 
     _kind = ResultKind.CUTOUT
 
@@ -40,7 +37,7 @@ class ColourWriter(VideoWriter):
         return _palette_graph(*self.coded)
 
     def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
-        """Encode a picture at the time of ``frame``; ``levels`` is its alpha."""
+        """Encode a picture at the time of ``frame``; only an `AlphaFormat` keeps its ``levels``."""
         alpha = None if levels is None or isinstance(self._form, Preset) else self.framed(levels)
         if self._alpha is not None and alpha is not None:
             self._alpha.encode(alpha)

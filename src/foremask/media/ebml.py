@@ -21,10 +21,7 @@ _MAX_TAIL_BYTES: Final = 16 << 20
 
 
 def declared_size(head: bytes) -> int:
-    """The offset at which the file's segment ends; 0 if ``head`` does not declare one.
-
-    Live recordings do not.
-    """
+    """The offset at which the file's segment ends; 0 if it is not declared (live recordings)."""
     try:
         length, width = _number(head, 4)
         at = 4 + width + length + 4  # after the header's body, and the segment's kind
@@ -37,20 +34,15 @@ def declared_size(head: bytes) -> int:
 
 def _number(data: bytes | bytearray, at: int) -> tuple[int, int]:
     """The EBML number at an offset, and its length in bytes; ValueError if there is none."""
-    if at >= len(data) or not data[at]:
+    length = 9 - data[at].bit_length() if at < len(data) else 9
+    if length > 8 or at + length > len(data):
         raise ValueError("no EBML number here")
-    length = 9 - data[at].bit_length()
-    if at + length > len(data):
-        raise ValueError("the EBML number is cut off")
     value = data[at] & (0xFF >> length)
     return int.from_bytes(bytes((value,)) + data[at + 1 : at + length]), length
 
 
 def last_block_ticks(read_at: ReadAt, size: int) -> int | None:
-    """The latest timestamp of a block in the file's tail, in ticks (1 ms in most files).
-
-    Live recordings need it: their header has no duration.
-    """
+    """The latest timestamp of a block in the file's last 16 MiB, in ticks of mostly 1 ms."""
     tail, start = b"", size
     while start > 0 and len(tail) < _MAX_TAIL_BYTES:
         step = min(_TAIL_BYTES, start)
@@ -82,10 +74,7 @@ def _cluster_ticks(data: bytes, at: int) -> Iterator[int]:
 
 
 def set_aspect(path: Path, aspect: Fraction) -> None:
-    """Write the display size for a pixel ``aspect`` into a finished WebM or Matroska file.
-
-    It replaces a void element of eleven bytes that FFmpeg leaves: docs/adr/0010.
-    """
+    """Write the display size into a finished file, in place of FFmpeg's void: docs/adr/0010."""
     with path.open("r+b") as file:
         head = bytearray(file.read(_HEAD_BYTES))
         tracks_at, tracks_end = _find(head, (_SEGMENT, _TRACKS))

@@ -13,10 +13,7 @@ from foremask.types import DeepRgb, Luma, Rgb
 
 @dataclass(slots=True, eq=False)
 class Frame:
-    """One frame of a clip, as an upright `Image` whose methods convert the decoded pixels.
-
-    ``index`` counts from 0; ``pts`` and ``duration`` are in ``time_base``.
-    """
+    """One frame of a clip, as an upright `Image`; ``index`` counts from 0."""
 
     decoded: av.VideoFrame
     index: int

@@ -193,10 +193,7 @@ def movie_timescale(time_base: Fraction) -> int:
 
 
 def _part_muxer(recipe: Recipe) -> str:
-    """The muxer of a part: NUT keeps any time base, but holds no ProRes and no alpha of VP9.
-
-    For that alpha, Matroska's milliseconds are exact enough: the finished file has no others.
-    """
+    """The muxer of a part: NUT keeps any time base, but holds no ProRes and no alpha of VP9."""
     if recipe.encoder.name == "prores_ks":
         return "mov"
     return "matroska" if recipe.metadata.get("alpha_mode") else "nut"

@@ -52,8 +52,7 @@ def missing_from(made: Path) -> str | None:
 
 def colour_png(colours: Rgb | DeepRgb, levels: Levels | None) -> bytes:
     """Encode a PNG of as many bits as ``colours``; ``levels`` become its straight alpha."""
-    red, green, blue = cv2.split(np.ascontiguousarray(colours))
-    channels = [blue, green, red]
+    channels = list(cv2.split(np.ascontiguousarray(colours[:, :, ::-1])))
     if levels is not None:
         alpha = np.ascontiguousarray(levels)
         channels.append(alpha if colours.dtype == np.uint8 else alpha * np.uint16(257))
@@ -64,10 +63,9 @@ def colour_png(colours: Rgb | DeepRgb, levels: Levels | None) -> bytes:
 
 
 class PngSequenceWriter:
-    """Writes a sequence of upright PNGs, numbered from 1, and a table of their times.
+    """Writes upright PNGs, numbered from 1, and a table of their times.
 
-    ``target`` is an existing directory or, with ``into_zip``, the zip to create. The PNGs have 16
-    bits if the colours do.
+    ``target`` is an existing directory or, with ``into_zip``, the zip to create.
     """
 
     def __init__(self, target: Path, clip: Clip, pattern: str, *, into_zip: bool) -> None:

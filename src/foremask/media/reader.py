@@ -136,13 +136,9 @@ class VideoReader:
         return None if tagged is None else round(tagged / self.time_base) * self.time_base
 
     def _decoded(self) -> Iterator[tuple[av.VideoFrame, int | None]]:
-        """Yield each decoded frame with its pts.
-
-        AVI stores no pts. There, the n-th decoded frame gets the n-th smallest dts.
-        """
         done = 0
         waiting: list[int] = []
-        sorts = self._opened.container is Container.AVI
+        sorts = self._opened.container is Container.AVI  # no pts: the n-th frame gets the n-th dts
         last: int | None = None
         try:
             for packet in self._opened.demuxer.demux(self._track):
@@ -199,10 +195,7 @@ def _span_of(excerpt: Excerpt, clip: Clip) -> Span:
 
 
 def _is_cut_off(path: Path, container: Container) -> bool:
-    """Whether a file ends before its container does, which FFmpeg does not report.
-
-    AVI is not checked: its sizes are often wrong, and its header counts frames.
-    """
+    """Whether a file ends before its container does; FFmpeg does not report it."""
     size = path.stat().st_size
     with path.open("rb") as file:
 
@@ -216,5 +209,5 @@ def _is_cut_off(path: Path, container: Container) -> bool:
                 return ebml.declared_size(read_at(0, 64)) > size
             case Container.GIF:
                 return not read_at(max(0, size - 64), 64).rstrip(b"\0").endswith(b";")
-            case Container.AVI | Container.OTHER:
+            case Container.AVI | Container.OTHER:  # the sizes in AVI are often wrong
                 return False

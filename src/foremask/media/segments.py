@@ -113,10 +113,7 @@ def join(
     *,
     keep_sound: bool = True,
 ) -> Written:
-    """Join the parts with the sound of the source into ``target``, by copying their packets.
-
-    ``form`` must be neither a gif nor PNGs.
-    """
+    """Copy the packets of parts, and the sound of ``source``; gifs and PNGs have no parts."""
     with VideoReader(source) as reader:
         clip, end = reader.clip, reader.declared_end
     sound = source if keep_sound else None

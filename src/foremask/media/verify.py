@@ -98,8 +98,7 @@ def _check(promise: str, kept: bool, found: str, wanted: str, **numbers: float) 
 
 
 def _same_size(found: tuple[int, int], wanted: tuple[int, int]) -> PromiseKept:
-    texts = [f"{width}x{height}" for width, height in (found, wanted)]
-    return _check("size", found == wanted, *texts)
+    return _check("size", found == wanted, *[f"{each[0]}x{each[1]}" for each in (found, wanted)])
 
 
 def _picture(wanted: Clip, found: Clip) -> Iterator[PromiseKept]:
@@ -128,7 +127,6 @@ def _turned(degrees: int, mirrored: bool) -> str:
 def _frames(
     found: VideoReader, wanted: VideoReader, kind: ResultKind | None
 ) -> Iterator[PromiseKept]:
-    """Check number, sizes and times of the frames, and the levels or alpha of this ``kind``."""
     promise, fault = _FAULTS.get(kind, (None, None)) if kind else (None, None)
     is_gif = found.clip.container == "gif"
     tolerance_s = _TOLERANCE_S[found.clip.container] + _ROUNDING_S
@@ -240,7 +238,6 @@ def _sounds(source: Path, mask: Path, start_s: float, container: str) -> Iterato
 
 
 def _sound_tracks(path: Path) -> Iterator[_Sound]:
-    """Yield each sound track; it starts with its first decodable packet."""
     with open_clip(path) as clip:
         tracks = [track for track in clip.demuxer.streams.audio if track.codec_context]
         starts: dict[int, float] = {}

@@ -114,7 +114,7 @@ class VideoWriter:
         return turned  # type: ignore[no-any-return]
 
     def complete(self, packet: AnyPacket) -> None:
-        """Change a packet before it is written, if a subclass has to."""
+        """Change a packet before it is written."""
 
     def put(self, picture: av.VideoFrame, frame: Frame) -> None:
         """Encode a picture of size ``coded`` and pixel format ``format`` at ``frame``'s time."""

@@ -47,10 +47,7 @@ class MaskWriter(VideoWriter):
 
 
 class LiveWriter:
-    """Writes pictures as 4:2:0 in NUT, timed from zero.
-
-    Raises BrokenPipeError once the reader has closed the pipe.
-    """
+    """Writes 4:2:0 in NUT, timed from zero; raises BrokenPipeError if the pipe has no reader."""
 
     def __init__(self, pipe: BinaryIO) -> None:
         self._pipe = pipe
