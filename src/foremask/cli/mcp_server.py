@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
@@ -91,11 +92,8 @@ class Tools:
         .webm, .mkv or .gif. The subject is found automatically; points or boxes, in pixels of the
         clip, select another one. replace overwrites an output that exists.
         """
-
-        def make(source: Path, target: Path | None, **more: Any) -> FileReport:  # noqa: ANN401
-            return mask_video(source, target, start_s=start_s, end_s=end_s, **more)
-
-        return await self._made(ctx, make, clip, output, quality, points, boxes, replace)
+        make = partial(mask_video, start_s=start_s, end_s=end_s, quality=quality, replace=replace)
+        return await self._made(ctx, make, clip, output, points, boxes)
 
     async def cutout(
         self,
@@ -120,9 +118,10 @@ class Tools:
         def make(source: Path, target: Path | None, **more: Any) -> FileReport:  # noqa: ANN401
             behind = background if Background.is_named(background) else self._clip(background)
             known = None if mask is None else self._clip(mask)
+            more |= {"quality": quality, "replace": replace}
             return cut_out(source, target, background=behind, mask=known, **more)
 
-        return await self._made(ctx, make, clip, output, quality, points, boxes, replace)
+        return await self._made(ctx, make, clip, output, points, boxes)
 
     def probe(self, clip: str) -> dict[str, Any]:
         """Show a clip's size, frames, frame rate, length, codecs and sound."""
@@ -143,10 +142,8 @@ class Tools:
         make: Callable[..., FileReport],
         clip: str,
         output: str | None,
-        quality: QualityName,
         points: Sequence[PointAt],
         boxes: Sequence[BoxAt],
-        replace: bool,
     ) -> dict[str, Any]:
         sent = 0
 
@@ -161,11 +158,9 @@ class Tools:
             return make(
                 self._clip(clip),
                 self._output(output),
-                quality=quality,
                 model=model_commands.ready(read_settings(os.environ)),
                 hints=[*(Box(**each) for each in boxes), *(Point(**each) for each in points)],
                 on_progress=on_progress,
-                replace=replace,
             )
 
         with _for_the_model():
