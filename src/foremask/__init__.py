@@ -1,7 +1,7 @@
 """Foreground masks for video: white is the foreground, whatever it is.
 
     mask_video(source, target)    the mask video of a file
-    cut_out(source, target)       the subject of a clip or picture, on nothing or a background
+    cut_out(source, target)       the subject of a clip or picture, transparent or on a background
     mask_frames, mask_image       masks of RGB arrays, as float32 alphas
     cut_out_frames, cut_out_image cut-outs of RGB arrays, as uint8 RGBA
     Masker                        all of these, with one quality and one network for many files
@@ -9,12 +9,12 @@
     read_frames, read_masks       pictures and alphas of files, with their times
     probe, verify, contact_sheet  a clip's facts; checks of a mask; a picture of both
 
-Those that run the network take quality="fast", "balanced" or "best", device="auto" and model=FILE
-(NetworkOptions); Quality and Preset list the values of quality= and preset=.
-They return FileReport, Clip, Thing or PromiseKept; on_progress gets Progress; Matte adjusts edges.
-They raise ForemaskError: ClipRefused, FieldInvalid (a ValueError too), OutputFailed,
-ModelUnavailable, DeviceUnavailable, PromiseBroken. `help(foremask.mask_video)` and so on have the
-details; docs/python.md has recipes. A name is loaded when it is first used: importing is fast.
+Functions that run the network take quality="fast", "balanced" or "best", device="auto" and
+model=FILE (NetworkOptions). Quality and Preset list the values of quality= and preset=; Matte
+adjusts edges; on_progress is called with a Progress. Results are a FileReport, Clip, Thing or
+PromiseKept. All errors are kinds of ForemaskError: ClipRefused, FieldInvalid (a ValueError too),
+OutputFailed, ModelUnavailable, DeviceUnavailable, PromiseBroken. `help(foremask.mask_video)` shows
+one function; docs/python.md has recipes. A name is loaded when it is first used.
 """
 
 from importlib import import_module
@@ -60,32 +60,29 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
-    name: home
-    for home, names in {
-        "errors": "ClipRefused DeviceUnavailable FieldInvalid ForemaskError ModelUnavailable"
-        " OutputFailed PromiseBroken",
-        "facts": "Clip Report",
-        "hints.kinds": "Box Hint Paint Point",
-        "masking.library": "FileReport Masker NetworkOptions contact_sheet cut_out cut_out_frames"
-        " cut_out_image find_things mask_frames mask_image mask_video probe read_frames read_masks"
-        " verify",
-        "masking.report": "Progress",
-        "masking.thing_list": "Thing",
-        "media.verify": "PromiseKept",
-        "options": "Device Matte Preset Quality",
-    }.items()
-    for name in names.split()
+    "errors": "ClipRefused DeviceUnavailable FieldInvalid ForemaskError ModelUnavailable"
+    " OutputFailed PromiseBroken",
+    "facts": "Clip Report",
+    "hints.kinds": "Box Hint Paint Point",
+    "masking.library": "FileReport Masker NetworkOptions contact_sheet cut_out cut_out_frames"
+    " cut_out_image find_things mask_frames mask_image mask_video probe read_frames read_masks"
+    " verify",
+    "masking.report": "Progress",
+    "masking.thing_list": "Thing",
+    "media.verify": "PromiseKept",
+    "options": "Device Matte Preset Quality",
 }
 
 
 def __getattr__(name: str) -> object:
     value: object
+    home = next((home for home, names in _HOMES.items() if name in names.split()), None)
     if name == "__version__":
         from importlib.metadata import version  # loads the email package
 
         value = version("foremask")
-    elif name in _HOMES:
-        value = getattr(import_module(f"foremask.{_HOMES[name]}"), name)
+    elif home is not None:
+        value = getattr(import_module(f"foremask.{home}"), name)
     else:
         raise AttributeError(f"module 'foremask' has no attribute {name!r}")
     globals()[name] = value
@@ -93,4 +90,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted([*_HOMES, "__version__"])
+    return sorted(["__version__", *" ".join(_HOMES.values()).split()])
