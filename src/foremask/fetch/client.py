@@ -179,7 +179,7 @@ class Outbound:
         resolving = asyncio.ensure_future(self._resolve(host, port))
 
         def over(done: asyncio.Future[Sequence[str]]) -> None:
-            self._places.release(owner)  # only when it ends: its thread cannot be cancelled
+            self._places.release(owner)  # not earlier: its thread cannot be cancelled
             if not done.cancelled():
                 done.exception()  # retrieved after the timeout too, else asyncio would log it
 

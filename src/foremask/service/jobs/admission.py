@@ -37,14 +37,14 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
     preset: Form
     video_url: str | None = None
     source_key: str | None = None
-    quality: Quality | Literal["kept"] = Quality.BALANCED  # options.KEPT
+    quality: Quality | Literal["kept"] = Quality.BALANCED  # options.REENCODE_ONLY
     webhook_url: str | None = None
     idempotency_key: str | None = None
     body_hash: bytes | None = None
     clip: StoredClip | None = None  # None if the origin was too slow to probe
     traceparent: str | None = None  # the W3C header of the request's first span
     result: JobResult | None = None  # None is a plain mask
-    fetched_bytes: int = 0  # known bytes of a background, and of the clip of a stored mask
+    fetched_bytes: int = 0  # bytes, if known, of a background and of a stored mask's clip
 
 
 def token_hash(secret: str) -> bytes:

@@ -8,7 +8,7 @@ from foremask.errors import RequestUnknown
 from foremask.service.jobs.database import Database
 from foremask.service.observability import metrics
 
-SCHEDULE_S = (0, 5, 30, 120, 600, 3600)  # pauses before the attempts; the first follows the job
+SCHEDULE_S = (0, 5, 30, 120, 600, 3600)  # pauses before attempts; the first is after the job's end
 HELD_S = 30.0  # longer than an attempt takes; afterwards another worker may make the next attempt
 
 

@@ -304,7 +304,7 @@ ASK_EVERY_S = 0.25
 class Ends:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting = WeakValueDictionary[str, asyncio.Event]()  # held by their waiters
+        self._waiting = WeakValueDictionary[str, asyncio.Event]()  # waiters hold the events
         self._asking: asyncio.Task[None] | None = None
         self.is_stopping = False
 

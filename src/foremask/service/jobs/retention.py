@@ -4,7 +4,7 @@ from typing import Any, Final, Literal, LiteralString
 
 from foremask.service.jobs.database import Database, Row
 
-RECORD_EXTRA_S = 7 * 86400  # in which the status still says that the result has expired
+RECORD_EXTRA_S = 7 * 86400  # for so long a status says that the result has expired
 FAILED_KEPT_S = 30 * 86400
 NETWORK_KEPT_S = 86400  # to review and correct the mask; the cache takes 0.5 MB for each frame
 ENGINE_DEAD_S = 60.0

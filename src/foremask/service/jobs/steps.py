@@ -29,7 +29,7 @@ class JobClip(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
-type StoredClip = Clip | JobClip  # in a row; each is read as a JobClip
+type StoredClip = Clip | JobClip  # a row has either; both are read as a JobClip
 
 
 class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -49,9 +49,8 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     warnings: tuple[str, ...] | None = None
     coverage: float | None = None
     flicker: float | None = None
-    strip: tuple[tuple[float, float, float], ...] | None = (
-        None  # of a segment only; as in api.Strip
-    )
+    # Only in a segment's report: the time in seconds, coverage and change of each frame.
+    strip: tuple[tuple[float, float, float], ...] | None = None
     kind: str | None = None
     runtime: str | None = None
     stage_cpu_s: dict[str, float] | None = None
@@ -110,7 +109,7 @@ class IngestDone(msgspec.Struct, frozen=True):
     clip: StoredClip | None
     source_key: str | None
     segments: tuple[StepArgs, ...]
-    fetched_bytes: int = 0  # of a stored background, and of the clip to a stored mask
+    fetched_bytes: int = 0  # bytes of a stored background and of a stored mask's clip
 
 
 class PartDone(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -131,7 +130,7 @@ type StepDone = IngestDone | PartDone | MaskDone
 
 LEASE_S = 5.0  # two missed renewals; the next attempt begins 3 to 7 s after a worker's death
 RENEW_S = 2.0
-LOST_TICKET_S = 10.0  # a step that is ready for so long gets another ticket (Procrastinate's row)
+LOST_TICKET_S = 10.0  # a step that is ready for longer gets a new ticket (a row of Procrastinate)
 MAX_CRASHES = 3
 IN_FLIGHT = 4  # segments of one job at a time, so that a long clip leaves room for short ones
 
@@ -156,7 +155,7 @@ class Step:
     clip: JobClip | None
     traceparent: str | None  # of the job's first span
     used_s: float  # of the job's time limit, when the step was claimed
-    taken_at: float = field(default_factory=time.monotonic)  # stands still in a suspended machine
+    taken_at: float = field(default_factory=time.monotonic)  # the clock stops during a suspend
 
     @property
     def name(self) -> str:

@@ -301,7 +301,7 @@ class Objects:
         with _translated(prefix):
             async for batch in obstore.list(self._store, prefix=checked_key(prefix)):
                 for meta in batch:
-                    if _KEY.fullmatch(meta["path"]):  # else a file of somebody else
+                    if _KEY.fullmatch(meta["path"]):  # else another program's file
                         yield _stored(meta)
 
     async def check(self) -> None:
