@@ -77,10 +77,7 @@ class Outbound:
     async def open_range_reader(
         self, url: str, *, max_bytes: int, param: str = "video", owner: str = ""
     ) -> AsyncGenerator["RangeReader"]:
-        """Open a remote file for reads at any offset. The caller sets the deadline.
-
-        Raises FileTooLarge if the origin declares more than ``max_bytes``.
-        """
+        """Open a remote file that declares at most ``max_bytes``. The caller sets the deadline."""
         async with self._connections(owner) as pool:
             with named(param):
                 reader = RangeReader(pool, connections.parse(url), param)
@@ -232,19 +229,15 @@ class RangeUnavailable(Exception):
 
 
 class RangeReader:
-    """A remote file whose blocks are cached; made by `Outbound.open_range_reader`.
-
-    ``size`` is None if the origin does not declare it. ``ranged`` says whether the origin answers
-    range requests; if not, only the first MiB can be read.
-    """
+    """A remote file whose blocks are cached; made by `Outbound.open_range_reader`."""
 
     def __init__(self, pool: httpcore2.AsyncConnectionPool, url: httpx2.URL, param: str) -> None:
         self._pool, self._url, self._param = pool, url, param
         self._blocks: dict[int, bytes] = {}
         self._read_until = self._ahead_bytes = BLOCK_BYTES
         self._version = b""
-        self.size: int | None = None
-        self.ranged = False
+        self.size: int | None = None  # None if the origin does not declare it
+        self.ranged = False  # if the origin ignores Range, only the first MiB can be read
         self.etag = ""
         self.bytes_read = 0
 

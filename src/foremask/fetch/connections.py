@@ -303,11 +303,7 @@ async def get(
     url: httpx2.URL,
     headers: Sequence[tuple[bytes, bytes]] = (),
 ) -> AsyncGenerator[Answer]:
-    """GET a URL and follow redirects.
-
-    Raises the errors of `parse` for a redirect's target, and those of `check_status` and
-    `check_type` for the final response.
-    """
+    """GET a URL, follow redirects, and check the final response's status and type."""
     for _ in range(MAX_REDIRECTS + 1):
         async with send(pool, "GET", url, headers) as answer:
             target = answer.header("location")

@@ -42,11 +42,7 @@ class FairSemaphore:
 
     @asynccontextmanager
     async def place(self, owner: str, seconds: float, done: str) -> AsyncGenerator[None]:
-        """Hold a place during the block.
-
-        Raises Overloaded if no place is free within ``seconds``. ``done`` is the participle in the
-        error's sentence, such as "probed".
-        """
+        """Hold a place during the block. Raises Overloaded if none is free within ``seconds``."""
         try:
             async with asyncio.timeout(seconds):
                 await self.acquire(owner)

@@ -73,10 +73,7 @@ class Signer:
     _signing_key: bytes
 
     def link(self, key: str, expires_s: int, name: str = "") -> str:
-        """Make a URL of the object that is valid for ``expires_s`` to ``expires_s + STEP_S``.
-
-        Browsers save the file as ``name``.
-        """
+        """Make a URL that is valid for ``expires_s`` to ``expires_s + STEP_S`` seconds."""
         expires_at = -(-(time.time() + expires_s) // STEP_S) * STEP_S
         query = {"expires": f"{expires_at:.0f}"}
         query["signature"] = self._signature("GET", key, query["expires"])
@@ -89,10 +86,7 @@ class Signer:
         self._check(signature, expires, "GET", key, expires)
 
     def key_of(self, url: str) -> str | None:
-        """Return the key in a link of ours, None for any other URL.
-
-        Raises LinkInvalid for a link to our API that is forged or has expired.
-        """
+        """Return the key in a link to our API, else None. Raises LinkInvalid as `check_link`."""
         if not url.startswith(self.base_url + FILES_PATH):
             return None
         parts = urlsplit(url)
@@ -278,16 +272,13 @@ class Objects:
                 await obstore.delete_async(self._store, checked_key(key))
 
     async def delete_under(self, prefix: str) -> int:
-        """Delete the objects whose keys begin with ``prefix/``; return their number.
-
-        A local store also deletes the directory, with the unfinished files of killed processes.
-        """
+        """Delete the objects whose keys begin with ``prefix/``; return their number."""
         count = 0
         async for stored in self.list(prefix):
             await self.delete(stored.key)
             count += 1
         if self._root is not None:
-            left = self._root / checked_key(prefix)
+            left = self._root / checked_key(prefix)  # unfinished files of killed processes
             await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
         return count
 
