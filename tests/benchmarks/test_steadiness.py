@@ -1,4 +1,4 @@
-"""Checks the measures without a truth on drawn clips: a square on a ground, both with texture."""
+"""Tests measures without a truth on drawn clips of a square, all with texture."""
 
 import cv2
 import numpy as np
@@ -23,7 +23,6 @@ def texture(seed: int, height: int, width: int, low: int, high: int) -> Rgb:
 def walk(
     start: int = 40, step: int = 1, pan: int = 0, pillar: bool = False, seed: int = 1
 ) -> Scene:
-    """The square moves by ``step`` pixels a frame and the camera by ``pan``."""
     ground = texture(seed, HEIGHT, WIDTH + pan * FRAMES + 1, 0, 130)
     square = texture(seed + 1, SIDE, SIDE, 120, 255)
     post = texture(seed + 2, HEIGHT, PILLAR.stop - PILLAR.start, 0, 130)

@@ -10,14 +10,13 @@ from foremask.machine import paths
 def _kept_results(
     tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The network's results are kept in the test's own place; the pulled model stays."""
+    """Keep the network's results in a folder of the test; use the model that was pulled."""
     monkeypatch.setenv("FOREMASK_MODEL_DIR", str(paths.cache_dir()))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
 
 
 @pytest.fixture(autouse=True)
 def _all_cores_again() -> Iterator[None]:
-    """``--threads`` keeps a process on few cores, and tests share theirs."""
     allowed = os.sched_getaffinity(0)
     yield
     os.sched_setaffinity(0, allowed)

@@ -294,7 +294,7 @@ def test_exit_codes_are_the_documented_ones() -> None:
 def test_a_signal_that_an_import_swallows_still_ends_with_143(
     run: Run, clip: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Libraries in C turn whatever happens while they load into an ImportError."""
+    """A library in C turns an exception during its import into an ImportError."""
 
     def load(*_: object) -> None:
         try:
@@ -321,7 +321,7 @@ def test_a_file_that_may_not_be_read_is_named(run: Run) -> None:
 
 
 def test_an_interrupted_masking_waits_for_no_thread_that_never_ends(tmp_path: Path) -> None:
-    """As decoders' threads did once, on a busy machine, in the interpreter's shutdown."""
+    """Threads of decoders once blocked the interpreter's shutdown on a busy machine."""
     program = (
         "import sys, threading\n"
         "import foremask.cli.commands as commands\n"

@@ -1,4 +1,4 @@
-"""``foremask mask`` over a folder: what it makes and says, and that it destroys nothing."""
+"""What `foremask mask` makes and says, and that it damages no file."""
 
 import contextlib
 import hashlib
@@ -222,10 +222,9 @@ print(json.dumps([os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) for each in 
 
 @pytest.mark.slow
 def test_ten_commands_that_are_broken_off_leave_the_footage_as_it_was(here: Path) -> None:
-    """Ctrl-C for one half, kill -9 for the other, while each writes; all run at the same time.
+    """While they write, one half gets Ctrl-C, which leaves nothing, and one half kill -9.
 
-    What kill -9 leaves is hidden, and no OUTPUT: of each command a file, or two where a QuickTime
-    file is finished from another; Ctrl-C leaves nothing.
+    kill -9 leaves one hidden file of a command, or two where a QuickTime file is made from another.
     """
     synth.write(here / "long.mp4", synth.Spec(pts=tuple(range(0, 900_000, 1_000))))
     before = checksums(here)
@@ -254,7 +253,7 @@ def test_ten_commands_that_are_broken_off_leave_the_footage_as_it_was(here: Path
 
 
 def _writes(pid: int, folder: Path) -> bool:
-    """Whether a process has a hidden file below ``folder`` open, in which its output grows."""
+    """Whether a process has opened a hidden file below ``folder``."""
     with contextlib.suppress(OSError):
         for opened in Path(f"/proc/{pid}/fd").iterdir():
             with contextlib.suppress(OSError):
@@ -306,7 +305,7 @@ def test_a_mask_that_is_not_whole_is_not_skipped(here: Path, run: Run) -> None:
 def test_quiet_says_nothing_where_all_goes_well(
     here: Path, run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nor that another process has the clip's results, which only costs time later."""
+    """It does not say either that another process has locked the kept results."""
     with lock_of(here / "kept"):
         assert run("mask", "clip 10.mov", "-q", "--cache", "kept") == ("", "")
     assert caplog.text == ""

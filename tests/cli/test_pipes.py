@@ -28,7 +28,6 @@ RAW = ("-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "gray", "-")
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a clip of three frames and a tone, and a small network of our own."""
     synth.write(tmp_path / "clip.mp4", synth.Spec(pts=(0, 1000, 2000), sound=(synth.Tone(),)))
     monkeypatch.setenv("FOREMASK_MODEL_FILE", str(networks.redness(tmp_path, bias=-5.0)))
     monkeypatch.chdir(tmp_path)
@@ -103,7 +102,6 @@ def test_what_cannot_be_piped_is_said(
 def test_a_pipe_without_end_is_stopped_before_the_disk_is_full(
     here: Path, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
-    """What is read is kept on the disk, not in memory."""
     monkeypatch.setattr(standard_streams, "LEAST_FREE_BYTES", 1 << 60)
     pipe(monkeypatch, bytes(200_000))
     stopped = run("mask", "-", "-o", "m.mp4", code=Exit.OUTPUT_FAILED)

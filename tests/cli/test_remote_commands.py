@@ -95,7 +95,7 @@ def test_an_answer_that_is_lost_makes_no_second_job(
 
 @contextmanager
 def losing_the_first_answer(service: Running) -> Generator[str]:
-    """A proxy that hangs up on its first caller, after the service has answered."""
+    """A proxy that drops the first answer of the service."""
     keys: list[str] = []
 
     class Proxy(Handler):

@@ -17,7 +17,7 @@ SPEC = synth.Spec(WIDTH, HEIGHT, pts=tuple(range(0, 1000 * FRAMES, 1000)))
 
 
 def places(moment: int) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The middle of the large disc, which goes to the right, and of the small one."""
+    """The centres of the large disc, which moves right, and of the small one, which moves left."""
     return (40 + moment, 40), (150 - moment, 54)
 
 

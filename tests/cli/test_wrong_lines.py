@@ -1,4 +1,4 @@
-"""What a new user types by mistake: each line ends in a sentence that says what would be right."""
+"""Mistakes of new users: each ends in a sentence that says what would be right."""
 
 import json
 import shlex

@@ -1,7 +1,4 @@
-"""The pages of docs/ that are generated.
-
-``make docs`` writes them, test_docs.py holds them fresh.
-"""
+"""The generated pages of docs/: ``make docs`` writes them, and test_docs.py checks them."""
 
 from pathlib import Path
 from textwrap import fill
@@ -64,7 +61,7 @@ or read from the database at that moment (*now*: absent while `foremask_database
 
 
 def all_metrics() -> list[tuple[str, str, tuple[str, ...], str]]:
-    """Name, kind, labels and meaning of each."""
+    """The name, kind, labels and meaning of each metric."""
     found = [(name, "gauge, now", labels, says) for name, (says, labels) in metrics.NOW.items()]
     for each in vars(metrics).values():
         if isinstance(each, MetricWrapperBase):

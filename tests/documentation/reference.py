@@ -1,4 +1,4 @@
-"""The reference pages that are made from the program: commands, and the public names of Python."""
+"""The generated pages of the commands and of the public names of Python."""
 
 import enum
 import inspect
@@ -26,7 +26,6 @@ _WIDTH = 100
 
 
 def commands_page() -> str:
-    """docs/cli-reference.md, from the command line's own help."""
     text = app.generate_docs()
     text = re.sub(r" -m [\w.]+", "", text[text.index("## foremask mask") :])
     text = re.sub(r"^#(#+)", r"\1", text, flags=re.MULTILINE)
@@ -40,7 +39,6 @@ def commands_page() -> str:
 
 
 def man_page() -> str:
-    """docs/foremask.1: the page of the commands, for `man foremask`."""
     lines = ['.TH FOREMASK 1 "" "foremask" "User Commands"', ".SH NAME"]
     lines += [r"foremask \- foreground masks for video: white is the foreground"]
     in_code = False
@@ -63,7 +61,7 @@ def man_page() -> str:
 
 
 def _once(text: str) -> str:
-    """The page, with options that several commands share explained once, at its top."""
+    """Explain options that several commands share once, at the top of the page."""
     entries = re.findall(r"^\* .*\n(?:  .*\n)*", text, flags=re.MULTILINE)
     options = [each for each in dict.fromkeys(entries) if each.startswith("* `--")]
     shared = [each for each in options if entries.count(each) > 1]
@@ -80,7 +78,7 @@ def _once(text: str) -> str:
 
 
 def _entries(text: str) -> Iterator[str]:
-    """Lines of the page; entries of lists are one paragraph each, wrapped, and in code are kept."""
+    """Wrap each entry of a list as one paragraph; code stays as it is."""
     entry: list[str] = []
     in_code = False
     for line in [*text.splitlines(), ""]:
@@ -100,7 +98,6 @@ def _entries(text: str) -> Iterator[str]:
 
 
 def python_page() -> str:
-    """docs/python-reference.md, from the docstrings of `dir(foremask)`."""
     public = {name: getattr(foremask, name) for name in dir(foremask) if name[0] != "_"}
     classes = {name: each for name, each in public.items() if inspect.isclass(each)}
     errors = [name for name, kind in classes.items() if issubclass(kind, Exception)]
@@ -134,7 +131,7 @@ def _class(name: str) -> str:
 
 
 def _signature(name: str, called: Callable[..., object]) -> str:
-    """The call as a block of code; of an answer's class, only the names of its fields."""
+    """The call as a block of code; for a class of results, only the names of its fields."""
     found = inspect.signature(called)
     parameters = [each for each in found.parameters.values() if each.name != "self"]
     is_answer = [each.default for each in parameters].count(inspect.Parameter.empty) > 4

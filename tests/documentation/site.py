@@ -1,7 +1,4 @@
-"""The documentation as a web site, and as plain Markdown: ``make site``, and before ``make run``.
-
-Zensical builds the pages of docs/ and reports each link that leads nowhere.
-"""
+"""Builds the web site of the documentation by Zensical: ``make site``, and before ``make run``."""
 
 import base64
 import hashlib
@@ -75,7 +72,7 @@ def with_cards(markdown: str) -> str:
 
 
 def build(target: Path) -> None:
-    """Build the site into ``target``, with a Markdown copy of every page beside it and llms.txt.
+    """Build the site into ``target``, with llms.txt and a Markdown copy of every page.
 
     Raises subprocess.CalledProcessError where a link leads nowhere.
     """
@@ -111,7 +108,7 @@ def build(target: Path) -> None:
 
 
 def _mend(site: Path) -> None:
-    """What a screen reader stumbles over: headers of nothing, a landmark for each copy button."""
+    """Remove empty headers of tables and the landmark of each copy button, for screen readers."""
     for name, before, after in (
         ("*.html", "<th></th>", "<td></td>"),
         ("*.js", '("nav",{class:"md-code__nav"})', '("div",{class:"md-code__nav"})'),
@@ -121,7 +118,7 @@ def _mend(site: Path) -> None:
 
 
 def _name_styles(site: Path) -> None:
-    """Write down the style that the search dialog adds, so that the content policy can allow it."""
+    """List the hash of the search dialog's style, which the content policy must allow."""
     scripts = "".join(each.read_text("utf-8") for each in (site / "assets").rglob("*.js"))
     styles = [each.encode() for each in _STYLE_IN_A_SCRIPT.findall(scripts)]
     digests = [base64.b64encode(hashlib.sha256(each).digest()).decode() for each in styles]

@@ -121,7 +121,6 @@ def test_composes_services_are_confined_and_start_what_there_is() -> None:
 
 
 def test_the_clusters_pods_are_confined_and_start_what_there_is() -> None:
-    """`make lint` validates the file by Kubernetes' own schemas."""
     text = (DEPLOY / "kubernetes.yaml").read_text(encoding="utf-8")
     config, job, service, *deployments = yaml.safe_load_all(text)
     settings = ours(config["data"])

@@ -68,7 +68,7 @@ def metrics_of(text: str) -> set[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """What can follow a page's name after ``#``, as GitHub makes it of the headings."""
+    """The anchors that GitHub makes of the headings."""
     headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", each.lower()).strip().replace(" ", "-") for each in headings}
 
@@ -167,7 +167,6 @@ def make(folder: Path, *words: str) -> list[str]:
 
 @pytest.mark.slow
 def test_the_lines_that_call_make_do_what_they_say(tmp_path: Path) -> None:
-    """They call the command lines that the other tests run; CI makes the environment."""
     pages = (ROOT / "README.md", DOCS / "quickstart.md")
     texts = [text for page in pages for kind in ("", "sh") for text in blocks(page, kind)]
     called = re.findall(r"make (.+)", "".join(texts))
@@ -193,7 +192,7 @@ def test_make_masks_a_file_of_any_name_and_says_at_once_that_it_is_not_there(
 
 @pytest.mark.slow
 def test_make_keeps_to_the_interpreter_that_the_environment_has(tmp_path: Path) -> None:
-    """With another, `make run` would remake it without what `make test` had installed."""
+    """With another one, `make run` would remove what `make test` had installed."""
     wanted = ("--eval=print: ; @echo $(PYTHON)", "print")
     assert make(tmp_path, *wanted) != [".venv/bin/python"]
     (tmp_path / ".venv" / "bin").mkdir()

@@ -1,4 +1,4 @@
-"""The commands and pages of docs/recipes.md, run as they stand on a clip whose mask is known."""
+"""Runs the commands and pages of docs/recipes.md on a clip whose mask is known."""
 
 import os
 from collections.abc import Generator
