@@ -35,6 +35,7 @@ LINES = [
     # options
     ("mask clip.mp4 --quality high", 2, 'Choose from: "fast", "balanced", "best"'),
     ("mask clip.mp4 --qualty best", 2, "Did you mean --quality?"),
+    ("mask clip.mp4 --gpu", 2, "Did you mean --device cuda?"),
     ("mask clip.mp4 --device gpu", 2, "device is one of auto, cpu, cuda[:N]"),
     ("mask clip.mp4 --model missing.onnx", 5, "missing.onnx"),
     ("mask clip.mp4 --start 1:2:3:4", 2, "a time is written as 12.5"),
@@ -49,7 +50,6 @@ LINES = [
     ("mask clip.mp4 -q -v", 2, "cannot both be"),
     ("mask clip.mp4 --cache no/such/cache", 2, "there is no directory no/such for --cache"),
     ("mask clip.mp4 --for matanyone -o -", 2, "leave out --preset and -o -"),
-    ("sheet clip.mp4", 2, "foremask mask clip.mp4"),
     ("mask clip.mp4 --skip-existing -o -", 2, "leave out --skip-existing"),
     ("mask clip.mp4 --cache notes.txt", 2, "no file of kept network results"),
     # folders for other tools
@@ -74,7 +74,7 @@ LINES = [
     ("cutout clip.mp4 -o clip.mp4 --background white --force", 2, "OUTPUT is INPUT"),
     ("cutout clip.mp4 -o %04d.png", 6, "name a directory of its own"),
     ("cutout clip.mp4 --background blur:0", 2, "from 1 to 200"),
-    # as it runs
+    # live, and jobs elsewhere
     ("submit folder", 2, "`submit` takes one INPUT: a file or a URL"),
     ("live", 2, "INPUT requires an argument"),
     ("live /dev/video9", 2, "there is no camera or file /dev/video9"),
@@ -90,6 +90,7 @@ LINES = [
     ("verify clip.mp4 clip.mp4", 7, "has a colour"),
     ("verify clip.mp4 grey.mp4 --kind cutout", 7, "has no alpha"),
     ("verify clip.mp4 folder", 7, "folder lacks frames.csv"),
+    ("sheet clip.mp4", 2, "foremask mask clip.mp4"),
     ("sheet clip.mp4 grey.mp4 --moments 0", 2, "1 to 100 can be shown"),
     ("sheet clip.mp4 grey.mp4 -o sheet.jpg", 2, "let 'sheet.jpg' end in .png"),
     ("open clip.mp4 notes.txt", 3, "The file is text"),
