@@ -21,7 +21,7 @@ from foremask.cli.exits import (
     Misused,
     Usage,
     exit_code,
-    missing_package,
+    has_server_extra,
     note,
     print_json,
     show_error,
@@ -115,7 +115,7 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     Args:
         shell: The shell; for zsh, save the script as `_foremask` in a folder of fpath.
     """
-    if missing_package() is not None:
+    if not has_server_extra():
         for name in SERVICE:
             del app[name]
     print(app.generate_completion(prog_name="foremask", shell=shell))  # noqa: T201  # as it is
@@ -191,8 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; SIGTERM cleans up as Ctrl-C does."""
     words = sys.argv[1:] if arguments is None else arguments
     command = _command_of(words)
-    if command in SERVICE and (package := missing_package()):  # even its --help imports it
-        show_error(ExtraMissing(f"`foremask {command}` is of the service, which needs {package}"))
+    if command in SERVICE and not has_server_extra():  # even the command's --help imports it
+        show_error(ExtraMissing(f"`foremask {command}` is of the service, which is not installed"))
         return Exit.USAGE
     _terminated.clear()
     before = signal.signal(signal.SIGTERM, _leave)

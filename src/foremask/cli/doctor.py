@@ -8,7 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
-from foremask.cli.exits import Exit, answer, missing_package
+from foremask.cli.exits import Exit, answer, has_server_extra
 from foremask.cli.flags import AsJson
 from foremask.cli.model_commands import compiled_networks
 from foremask.errors import ForemaskError
@@ -29,7 +29,7 @@ def doctor(*, as_json: AsJson = False) -> Exit:
     settings = read_settings(os.environ)
     checks: Checks = [_versions, _cpu, _memory, _model, _compiled, _devices, _runtime]
     checks += [_data, _models]
-    if missing_package() is None:
+    if has_server_extra():
         from foremask.cli.service_checks import SERVICE_CHECKS  # needs foremask[server]
 
         checks += SERVICE_CHECKS
@@ -117,8 +117,7 @@ def _disk(folder: Path) -> Found:
 
 
 def _service(_: Settings) -> Found:
-    missing = f"not installed, for {missing_package()} is not here"
-    return "note", f"{missing}: pip install 'foremask[server]' adds it"
+    return "note", "not installed: pip install 'foremask[server]' adds it"
 
 
 def _data(settings: Settings) -> Found:

@@ -5,7 +5,6 @@ import re
 import sys
 from collections.abc import Iterable
 from enum import IntEnum
-from importlib.metadata import requires
 from importlib.util import find_spec
 
 import msgspec
@@ -58,14 +57,8 @@ class ExtraMissing(errors.BadRequest):
         self.cli_remedy = f"Install it: pip install 'foremask[{extra}]'"  # type: ignore[misc]
 
 
-def missing_package() -> str | None:
-    """The first package of ``foremask[server]`` that is not installed; None where all are."""
-    for line in requires("foremask") or ():  # such as "litestar<3,>=2.25; extra == 'server'"
-        requirement, _, condition = line.partition(";")
-        name = re.split(r"[^\w-]", requirement)[0]
-        if "server" in condition and find_spec(name.replace("-", "_")) is None:
-            return name
-    return None
+def has_server_extra() -> bool:
+    return find_spec("procrastinate") is not None  # few have this package without the extra
 
 
 class ServerUnreachable(errors.Failed):
