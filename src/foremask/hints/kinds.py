@@ -177,7 +177,6 @@ def _check_paint(where: str, paint: Paint, size: tuple[int, int] | None) -> None
 
 
 def frame_beyond(hints: Sequence[Hint], number: int, frames: int) -> FieldInvalid:
-    """Return the error for a hint on a frame after the end of the clip."""
     hint = hints[number]
     is_time = hint.time_s is not None
     name, value = ("time_s", hint.time_s) if is_time else ("frame", hint.frame or 0)

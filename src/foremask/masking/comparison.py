@@ -17,10 +17,6 @@ SHEET_CELL_PX = 480  # the longer side of one picture on a sheet
 def contact_sheet(
     source: Path, mask: Path, target: Path, moments: int = 5, *, replace: bool = False
 ) -> None:
-    """Write the contact sheet of `draw_sheet` to the PNG ``target``.
-
-    Raises what `draw_sheet` and `check_output` raise.
-    """
     check_output(target, source, mask, replace=replace)
     check_png(target)
     png = draw_sheet(source, mask, moments)
@@ -29,11 +25,7 @@ def contact_sheet(
 
 
 def draw_sheet(source: Path, mask: Path, moments: int) -> bytes:
-    """Return a PNG with a row for each moment; moments are evenly spread, and the first is frame 0.
-
-    Raises what `probe` and `VideoReader` raise for either video, NoFrames where they have no frame
-    in common, and FieldInvalid for more than 100 moments.
-    """
+    """Draw a row for each moment, as a PNG; moments are evenly spread, and the first is frame 0."""
     if not 1 <= moments <= MOST_MOMENTS:
         raise FieldInvalid(f"{moments} moments are asked for; 1 to {MOST_MOMENTS} can be shown")
     frames = probe(source).expected_frames or 1

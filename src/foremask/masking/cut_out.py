@@ -76,12 +76,7 @@ type Box = tuple[slice, slice]
 
 
 def form_for(target: Path, options: CutOutOptions) -> Form:
-    """Return the format in which ``target`` is written.
-
-    Raises PresetUnsuitable for a transparent cut-out in a format without alpha, and FieldInvalid
-    where neither the preset nor the file ending names a format, or where they contradict each
-    other.
-    """
+    """Raise PresetUnsuitable for a cut-out without background in a format without alpha."""
     transparent, suffix = options.background is None, target.suffix.lower()
     presets: dict[str, Form] = {**PRESET_OF_SUFFIX}
     by_suffix = presets | _WITH_ALPHA if transparent else _WITH_ALPHA | presets
@@ -255,10 +250,7 @@ def _coded(pairs: Iterable[tuple[Frame, Levels]]) -> Iterator[tuple[Frame, Level
 
 
 def _subject_box(mask: Path, clip: Clip, matte: Matte) -> Box | None:
-    """Return the smallest box with even coordinates that holds the subject on all frames.
-
-    None if no frame has a subject.
-    """
+    """The smallest box with even coordinates that holds the subject of all frames."""
     rows, columns = np.zeros(0, np.intp), np.zeros(0, np.intp)
     turn = Orientation.from_matrix(clip.matrix)
     with VideoReader(mask) as masks:
@@ -280,10 +272,7 @@ def _even(places: NDArray[np.intp], length: int) -> slice:
 
 @dataclass(frozen=True, slots=True)
 class FrameCutter:
-    """Cuts frames out by their masks, each frame once.
-
-    With ``deep``, a frame with more than 8 bits a channel is cut in 16 bits.
-    """
+    """Cuts each frame once; with ``deep``, frames of more than 8 bits a channel in 16 bits."""
 
     matte: Matte
     background: DrawBackground | None
@@ -291,10 +280,7 @@ class FrameCutter:
     deep: bool = False
 
     def cut(self, levels: Levels, frame: Frame) -> tuple[Rgb | DeepRgb, Levels | None]:
-        """Return the upright cut-out and its alpha, which is None over a background.
-
-        ``levels`` is the upright mask.
-        """
+        """Return the upright cut-out by upright ``levels``; its alpha is None over a background."""
         kept = tools.inverted(levels) if self.matte.invert else levels
         picture = frame.rgb(frame.width, frame.height)
         behind = None if self.behind is None else self.behind.pop(frame.index, None)

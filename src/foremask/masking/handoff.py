@@ -28,11 +28,10 @@ _FIRST_IS_EMPTY: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Layout:
-    """The files that a tool reads; ``{clip}`` stands for the name of the output folder.
+    """File names of a tool; ``{clip}`` stands for the name of the output folder.
 
-    Where a mask's name has no number, only the first frame's mask is written. ``soft`` masks have
-    all levels. ``hard`` masks are black and white, since the tools take the faintest grey for the
-    subject.
+    A mask without a number is the first frame's. ``hard`` masks are black and white, since the
+    tools take the faintest grey for the subject.
     """
 
     frames: str

@@ -42,11 +42,7 @@ def guidance_of_frames(
     quality: Quality,
     cache: NetworkCache | None = None,
 ) -> Guidance:
-    """Infer the hinted frames; ``opened`` opens the clip's frames, and is called once or twice.
-
-    ``size_px`` is the width and height of the upright pictures. Raises FieldInvalid for a hint
-    beyond the end of the clip, and the errors of ``opened``.
-    """
+    """Call ``opened`` once or twice; raise FieldInvalid for a hint beyond the end of the clip."""
     numbers: dict[int, int] = {}
 
     def hinted() -> Iterator[tuple[int, Image, list[Mark]]]:
@@ -90,10 +86,7 @@ def pts_of(image: object) -> int:
 
 
 def shown(frame: Frame) -> Image:
-    """Return the frame as the network gets it.
-
-    Above `HUGE_PIXELS`, it is reduced to 2048 pixels on its longer side.
-    """
+    """Reduce a frame above `HUGE_PIXELS` to 2048 pixels on its longer side, for the network."""
     if frame.width * frame.height <= HUGE_PIXELS:
         return frame
     scale = _SMALL_PX / max(frame.width, frame.height)

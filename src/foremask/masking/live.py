@@ -153,10 +153,7 @@ class LiveMasker:
     def _moved(
         self, waiting: list[tuple[TimedFrame, Flow | None]], answer: Future[Alpha] | None
     ) -> Iterator[tuple[TimedFrame, Alpha]]:
-        """Yield the first frame with the network's mask, later ones with the mask moved along.
-
-        The previous mask is blended into the network's mask where it is more certain.
-        """
+        """Mix the answer with the previous mask where that is surer, and move it along the flow."""
         new = answer.result() if waiting and answer else None
         for frame, flow in waiting:
             if self._mask is not None and flow is not None:
@@ -192,8 +189,7 @@ def mask_live(
 ) -> None:
     """Write the masks of a stream, or its subject over the background ``behind``, until it ends.
 
-    A file is read at its own frame rate. ``report`` is updated after each frame. Raises
-    ClipRefused, and BrokenPipeError as `LiveWriter` does.
+    A file is read at its own frame rate. Raises ClipRefused, and BrokenPipeError as `LiveWriter`.
     """
     reader = _opened(source)
     with (

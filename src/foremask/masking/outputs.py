@@ -17,10 +17,9 @@ _NO_HARD_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLI
 
 
 def check_output(target: Path, *sources: Path, replace: bool = False) -> None:
-    """Raise OutputFailed unless ``target`` may be written.
+    """Raise OutputFailed where ``target`` is one of ``sources`` or a link to one, or is no file.
 
-    It may not be one of ``sources``, nor a link to one. An existing ``target`` must be a file, and
-    is refused without ``replace``.
+    Without ``replace``, an existing file is refused too.
     """
     for source in sources:
         if is_same_file(target, source):
@@ -60,8 +59,7 @@ def written_whole(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield a hidden path beside ``target``; the file is renamed to ``target`` on success.
 
     After an error it is removed. A killed process leaves it; the next writer of ``target`` removes
-    it. Raises OutputFailed when the file cannot be written, or when another process has made
-    ``target`` meanwhile and ``replace`` is not set.
+    it. Raises OutputFailed also where another process has made ``target`` meanwhile.
     """
     part = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
     with _translated(target):
@@ -128,11 +126,7 @@ def check_png(target: Path) -> None:
 def check_directory(
     target: Path, ours: Callable[[str], object] = lambda _: False, *, replace: bool = False
 ) -> None:
-    """Raise OutputFailed unless ``target`` may become a directory of files.
-
-    ``target`` must be new or empty. With ``replace``, it may hold files, if ``ours`` is true of
-    every file name.
-    """
+    """Refuse a ``target`` with files, unless ``replace`` is set and ``ours`` is true of every name."""
     try:
         names = [each.name for each in target.iterdir()]
     except FileNotFoundError:
@@ -153,10 +147,7 @@ def check_directory(
 
 @contextmanager
 def directory_written_whole(target: Path) -> Iterator[Path]:
-    """Yield a hidden directory beside ``target``; on success it is renamed to ``target``.
-
-    After an error it is removed. Files in an existing ``target`` are deleted before the renaming.
-    """
+    """As `written_whole`; files in an existing ``target`` are deleted before the renaming."""
     target = target.absolute()
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     with _translated(target):

@@ -43,8 +43,7 @@ class FrameWriter(Protocol):
     def finish(self, end: Fraction | None) -> Written: ...
 
 
-def no_progress(_: Progress) -> None:
-    """Show no progress."""
+def no_progress(_: Progress) -> None: ...
 
 
 def mask_video(
@@ -60,15 +59,9 @@ def mask_video(
 ) -> Report:
     """Write to ``target`` a video in which white is the foreground of ``source``.
 
-    ``on_frame`` is called whenever there is progress, in the caller's thread, and cancels by
-    raising. With a ``span``, ``source`` is what `segments.cut` made for it, and ``target`` becomes
-    a part for `segments.join`. ``masker`` and ``refiner`` replace the network and the refinement of
-    edges.
-
-    Raises the errors of `probe` before anything is written, PresetUnsuitable where the preset
-    cannot carry the clip, ModelUnavailable without weights, CorruptVideo where the source breaks
-    later, and OutputFailed where ``target`` is ``source``, or exists and ``replace`` is not set.
-    ``target`` appears when it is complete: until then, and after any error, it is unchanged.
+    Errors and ``on_frame`` are those of `foremask.mask_video`. With a ``span``, ``source`` is what
+    `segments.cut` made for it, and ``target`` becomes a part for `segments.join`. ``masker`` and
+    ``refiner`` replace the network and the refinement of edges.
     """
     check_output(target, source, replace=replace)
     clip = checked_clip(source, options)
@@ -182,10 +175,7 @@ class _Stages:
 def _paired(
     frames: Iterator[Frame], masks: Iterable[Mask], span: Span | None, statistics: Statistics
 ) -> Iterator[tuple[Frame, Mask]]:
-    """Pair each frame of the span with its mask.
-
-    The loop is over masks, not frames, so that an error of the masker is raised at once.
-    """
+    """Loop over masks, not frames, so that an error of the masker is raised at once."""
     for number, mask in enumerate(masks):
         frame = next(frames, None)
         if frame is None:

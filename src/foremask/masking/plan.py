@@ -55,8 +55,7 @@ def refine_edges(
 ) -> Iterator[tuple[Frame, Levels]]:
     """The standard `Refiner`: move outlines to the colour edges, then refine them at full size.
 
-    ``ahead_frames`` is that of `resolve_outlines`. For each frame, by its index, ``behind`` gets
-    the background behind the soft edges.
+    ``behind`` gets, by frame index, the background behind the soft edges.
     """
     for frame, alpha, backdrop in resolve_outlines(pairs, ahead_frames):
         if behind is not None and backdrop is not None:
@@ -67,11 +66,7 @@ def refine_edges(
 
 @dataclass(frozen=True, slots=True)
 class MaskingPlan:
-    """How one clip is masked.
-
-    With a ``span``, only its frames are written. With ``decodes_once``, decoded frames wait in
-    memory for their masks; otherwise a second reader decodes them again.
-    """
+    """With ``decodes_once``, frames wait for their masks; else a second reader decodes them."""
 
     source: Path
     clip: Clip
@@ -93,10 +88,7 @@ class MaskingPlan:
 
 
 def checked_clip(source: Path, options: MaskOptions) -> Clip:
-    """Probe ``source`` and check it against the limits, the preset and the hints.
-
-    Raises the errors of `probe`, PresetUnsuitable, and FieldInvalid for an invalid hint.
-    """
+    """Raise the errors of `probe`, PresetUnsuitable, and FieldInvalid for an invalid hint."""
     clip = probe(source, options.limits)
     check_preset(clip, options.preset, options.limits.memory_bytes)
     check_hints(options.hints, clip)
@@ -113,11 +105,7 @@ def opened_plan(
     refiner: Refiner | None = None,
     on_picked: Callable[[list[PickedAnchor]], None] | None = None,
 ) -> Iterator[MaskingPlan]:
-    """Load the network, open its cache, and decide how often frames are decoded.
-
-    ``on_picked`` is called with the anchors of each window. Raises ModelUnavailable and what
-    `opened_cache` raises.
-    """
+    """Raise what `opened_cache` raises; ``on_picked`` is that of `mask_images`."""
     runtime, work, decodes_once = "own masker", Work(), False  # since ``masker``'s lag is unknown
     with opened_cache(source, options, span) as cache:
         if masker is None:
@@ -158,20 +146,17 @@ def _shortened(clip: Clip, excerpt: Excerpt) -> Clip:
 
 
 def _frames_can_wait(clip: Clip, quality: Quality) -> bool:
-    """Whether the tee can hold all frames that the network needs before its first mask.
-
-    If it could not, the tee's two consumers would wait for each other for ever.
-    """
+    """Whether the tee can hold the frames before the first mask; else it would wait for ever."""
     return TIERS[quality].keeps_frames and LAG_FRAMES * frame_bytes(clip) <= WINDOW_BYTES
 
 
 def queue_frames(clip: Clip) -> int:
-    """Return how many frames may wait between two stages: 4, or fewer above 1080p."""
+    """4 frames, or fewer above 1080p."""
     return max(1, min(4, _QUEUE_BYTES // frame_bytes(clip)))
 
 
 def ahead_frames(bytes_per_frame: int, quality: Quality) -> int | None:
-    """Return how many later frames a backdrop is estimated from; None where none is estimated."""
+    """The later frames that a backdrop is estimated from; None where none is estimated."""
     if not TIERS[quality].uses_backdrop:
         return None
     return min(BACKDROP_REACH_FRAMES, _AHEAD_BYTES // bytes_per_frame)

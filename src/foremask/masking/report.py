@@ -125,7 +125,6 @@ class Work:
         return sum(share * count for share, count in zip(shares, counts, strict=True))
 
     def left_s(self, total: int) -> float | None:
-        """Seconds until ``total`` frames are done; None where they cannot be estimated."""
         if self.anchors_per_frame is None:
             return self.written.left_s(total, None)
         if not self.asked.spent_s:  # the first event is not timed

@@ -62,10 +62,7 @@ class OnePicture:
 
 
 def mask_frame(frame: Frame, options: MaskOptions, picture: OnePicture | None = None) -> Levels:
-    """Return the upright mask of a single frame; all hints apply to it.
-
-    ``picture`` holds earlier inferences of this frame. Raises ModelUnavailable.
-    """
+    """Apply all hints to the frame; ``picture`` has earlier inferences of it."""
     network = picture or OnePicture(frame, network_for(options))
     guidance = None
     if options.hints:
@@ -106,11 +103,7 @@ def last_picture(file: bytes, options: MaskOptions) -> OnePicture:
 def mask_picture(
     source: Path, target: Path, options: MaskOptions, *, replace: bool = False
 ) -> Report:
-    """Write to ``target`` a PNG in which white is the foreground of the picture ``source``.
-
-    The source's orientation tag is applied. Raises CorruptVideo where ``source`` is no picture,
-    ModelUnavailable, and OutputFailed as `mask_video` does.
-    """
+    """Write an upright PNG in which white is the foreground; raises CorruptVideo for no picture."""
     check_output(target, source, replace=replace)
     started = time.thread_time()
     picture = OnePicture(read_picture(source), network_for(options))
@@ -126,11 +119,10 @@ def cut_out_picture(
     *,
     replace: bool = False,
 ) -> Report:
-    """Write the subject of the picture ``source`` to ``target``, a PNG.
+    """Write an upright PNG with straight alpha, or without alpha where there is a background.
 
-    The PNG has straight alpha, or no alpha where there is a background. With ``mask``, a picture of
-    the same size, the network is not run. Raises what `mask_picture` raises, FieldInvalid where
-    ``target`` does not end in .png, and PromiseBroken where ``mask`` has another size.
+    With ``mask``, a picture of the same size, the network is not run. Raises PromiseBroken where
+    ``mask`` has another size.
     """
     check_png(target)
     check_output(target, *filter(None, (source, mask)), replace=replace)

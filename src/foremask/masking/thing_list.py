@@ -106,10 +106,7 @@ class _Found:
 
 
 def things_of(source: Path, options: MaskOptions) -> list[Thing]:
-    """Return the things in the clip, the largest first. The clip is masked, but no mask is written.
-
-    Raises what `mask_video` raises before it writes.
-    """
+    """Return the largest first. The clip is masked, but no mask is written."""
     clip = checked_clip(source, options)
     found = _Found(upright_size(clip))
     with (
@@ -126,10 +123,7 @@ def things_of(source: Path, options: MaskOptions) -> list[Thing]:
 def masks_of_things(
     source: Path, things: list[Thing], folder: Path, options: MaskOptions, *, replace: bool = False
 ) -> list[Path]:
-    """Write a mask video for each thing, as ``thing-3.mp4``; the network runs once for all.
-
-    Raises OutputFailed as `mask_video` does.
-    """
+    """Write a mask video for each thing, as ``thing-3.mp4``; the network runs once for all."""
     targets = [folder / f"thing-{thing.number}{options.preset.suffix}" for thing in things]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -154,10 +148,7 @@ def masks_of_things(
 def things_picture(
     source: Path, things: list[Thing], target: Path, *, replace: bool = False
 ) -> None:
-    """Write a PNG of the frames on which things are largest, each thing in a box with its number.
-
-    The number of a thing that is not in the mask is in brackets.
-    """
+    """Draw the frames on which things are largest; a number in brackets is not in the mask."""
     check_output(target, source, replace=replace)
     wanted = {thing.hint.frame or 0 for thing in things[:MOST_ROWS]}
     rows: list[Rgb] = []

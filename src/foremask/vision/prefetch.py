@@ -63,10 +63,7 @@ def prefetch[T](
 
 
 def _start(thread: threading.Thread, begun: threading.Event) -> None:
-    """Start ``thread``, and wait until it has set ``begun``, even if Ctrl-C interrupts the start.
-
-    After Ctrl-C too, the thread must be joined before its input is closed.
-    """
+    """Wait for ``begun`` even if Ctrl-C interrupts the start: the thread must be joined then too."""
     try:
         thread.start()
     except Exception:

@@ -85,7 +85,6 @@ class Backdrop:
         return FoundBackground(colour, variance, known)
 
     def _neighbours(self) -> Iterator[tuple[_Neighbour, Homography]]:
-        """Yield neighbouring frames, the nearest first, as far as the camera's motion is known."""
         back, ahead = np.eye(3), np.eye(3)
         ends = {-1: False, 1: False}
         for distance in range(1, 1 + BACKDROP_REACH_FRAMES):

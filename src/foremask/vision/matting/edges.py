@@ -19,11 +19,10 @@ MAX_STRIP_PX = 4_000_000
 def refine(alpha: Alpha, luma: Luma) -> Levels:
     """Enlarge ``alpha`` to the size of ``luma``, along the edges of ``luma``.
 
-    Both have the same orientation. Method: where luma and alpha change together on the small grid,
-    the luma's detail at full size is transferred: mask = alpha + a * (luma - luma of the small
-    grid), with the slope a of the guided filter (He and Sun, 2015, arXiv:1505.00996). Unlike the
-    filter, this never blurs the alpha; where the alpha is constant it stays constant, whatever the
-    texture.
+    Where luma and alpha change together on the small grid, the luma's detail at full size is
+    transferred: mask = alpha + a * (luma - luma of the small grid), with the slope a of the guided
+    filter (He and Sun, 2015, arXiv:1505.00996). Unlike the filter, this never blurs the alpha; a
+    constant alpha stays constant, whatever the texture.
     """
     height, width = luma.shape
     rows, columns = alpha.shape
@@ -57,8 +56,8 @@ def _strips(
 ) -> Iterator[tuple[slice, Alpha, Alpha]]:
     """Yield a range of the frame's rows, and both planes enlarged linearly to it.
 
-    A strip ends where a row of cells and a row of pixels end together. In a huge frame of an odd
-    height such strips would be too large; its strips end up to half a pixel from the cells' edge.
+    A strip ends where a row of cells and a row of pixels end together, unless such strips would be
+    too large, as in a huge frame of an odd height.
     """
     rows = len(slope)
     unit = rows // gcd(rows, height)

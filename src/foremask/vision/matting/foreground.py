@@ -128,10 +128,7 @@ def _solve_band(
     background: NDArray[Any],
     damping: float | None = None,
 ) -> None:
-    """Change ``target`` in the band so that it and the band's ``background`` mix to ``picture``.
-
-    ``damping`` weakens the change, for an alpha and a background that are not exact.
-    """
+    """Change ``target`` in the band so that it and the band's ``background`` mix to ``picture``."""
     pixels, wanted = (each.view(_PIXEL).ravel() for each in (target, picture))
     for start in range(0, band.size, AT_ONCE):
         part = slice(start, start + AT_ONCE)

@@ -27,10 +27,7 @@ HARDENING: Final = 1.1
 def resolve_outlines[P: Image](
     pairs: Iterable[tuple[P, Alpha]], ahead_frames: int | None
 ) -> Iterator[tuple[P, Alpha, Backdrop | None]]:
-    """Apply `resolve_outline` to each alpha, in order, and yield the backdrop that it used.
-
-    A backdrop also uses ``ahead_frames`` later frames; with None there is no backdrop.
-    """
+    """Apply `resolve_outline` to each alpha; without ``ahead_frames`` there is no backdrop."""
     if ahead_frames is None:
         for image, alpha in pairs:
             yield image, resolve_outline(alpha, image), None

@@ -1,7 +1,6 @@
 """Keeps compiled networks on disk, named by a hash of what they were compiled from.
 
-Importing one takes a fifth of the time that compiling takes: docs/adr/0171. This module never loads
-OpenVINO, so a process can check cheaply what is missing.
+Nothing here loads OpenVINO, so a process can check cheaply what is missing. docs/adr/0171
 """
 
 import contextlib
@@ -60,10 +59,7 @@ class _Header(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class CompiledNetworks:
-    """The compiled forms of one file of weights, for this machine and this foremask version.
-
-    After `only_read`, nothing is written.
-    """
+    """The compiled forms of one file of weights, for this machine and this foremask version."""
 
     directory: Path
     weights: Path
@@ -71,10 +67,7 @@ class CompiledNetworks:
     threads: int = 0
 
     def read(self, size: tuple[int, int]) -> tuple[Facts, mmap.mmap, int] | None:
-        """Return the network's facts, the mapped file, and the network's offset in the file.
-
-        None if the file is missing or damaged.
-        """
+        """Return facts, mapped file and offset of the network; None if missing or damaged."""
         path = self._path(size)
         if path is None:
             return None
@@ -134,10 +127,7 @@ class CompiledNetworks:
             yield
 
     def _path(self, size: tuple[int, int]) -> Path | None:
-        """Return the file for this input size, named by a hash of all that decides its content.
-
-        None if part of that cannot be read: then nothing is kept.
-        """
+        """None if something that decides the file's content cannot be read."""
         try:
             weights = self.weights.stat()
             origin = (

@@ -14,10 +14,9 @@ from foremask.weights.catalogue import compiled_dir_of
 
 @lru_cache(maxsize=1)
 def network_at(path: Path, device: Device) -> Network:
-    """Load the network in this file; the last one is cached.
+    """Load the network; the last one is cached. Raises ModelUnavailable, and DeviceUnavailable.
 
-    ``auto`` is CUDA or, if that cannot be used, the processor. Raises DeviceUnavailable if this
-    machine has no ``device``, and ModelUnavailable.
+    ``auto`` is CUDA or, if that cannot be used, the processor.
     """
     try:
         match device.runtime:

@@ -39,10 +39,9 @@ def pruned(network: ov.Model, spec: ModelSpec) -> ov.Model:
 
 
 def scale_by_factors(network: ov.Model) -> None:
-    """Replace the fixed sizes in the network's Interpolate nodes by scale factors, in place.
+    """Replace the fixed sizes in Interpolate nodes by scale factors, in place.
 
-    The network then runs at any input size that is a multiple of 32. Its input must have the file's
-    own size before.
+    The network then runs at any input size that is a multiple of 32.
     """
     axes = opset13.constant(np.array([2, 3], np.int64))
     for node in network.get_ops():
@@ -94,10 +93,9 @@ def _producer_of(given: Any) -> Any:  # noqa: ANN401  OpenVINO ships no types
 
 
 def with_preprocessing(network: ov.Model, spec: ModelSpec) -> ov.Model:
-    """Put the preprocessing of `session.as_input` into the network, which takes (1, H, W, 3) uint8.
+    """Let the network take (1, H, W, 3) uint8, and return features channels last, as it has them.
 
-    Features are returned channels last, as the network computes them: transposing and copying them
-    took 14 of an inference's 125 ms.
+    Transposing and copying the features took 14 of an inference's 125 ms.
     """
     steps = PrePostProcessor(network)
     network_input = steps.input(0)

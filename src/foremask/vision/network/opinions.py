@@ -1,7 +1,4 @@
-"""Opinions: the network's masks of several views of one image, each with other mistakes.
-
-By how much each view improves the mask: docs/adr/0050.
-"""
+"""Opinions: the network's masks of several views of one image (docs/adr/0050)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -33,10 +30,7 @@ class View(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Opinions:
-    """A mask for each view of one image, all on the same grid.
-
-    ``box`` is the part of the grid that the crop shows; None if no large enough subject is found.
-    """
+    """A mask for each view, on one grid; ``box`` is what a crop shows, None without a subject."""
 
     masks: dict[View, Levels]
     box: CropBox | None

@@ -72,8 +72,8 @@ class Session:
     ``unit`` is OpenVINO's name of the device, for instance ``CPU``, ``GPU.1`` or ``AUTO``. Without
     ``precision``, the fastest that the unit supports is used: int8 for IS-Net only, because int8
     needs a table of ranges that we ship for that network; else f16 on a GPU or NPU, and bf16 or f32
-    on a processor. ``kept_in`` is the directory of compiled networks, for later processes. Raises
-    DeviceUnavailable, and ModelUnavailable when the file is no network that can be run.
+    on a processor. ``kept_in`` is the directory of compiled networks. Raises DeviceUnavailable, and
+    ModelUnavailable when the file is no network that can be run.
     """
 
     def __init__(
@@ -212,7 +212,7 @@ def as_input(rgb: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
 
 
 def as_alpha(output: NDArray[Any], *, sigmoid: bool) -> Alpha:
-    """Return the first channel as (H, W), clipped to [0, 1].
+    """Return the first channel, clipped to [0, 1].
 
     It is never normalised to the full range: on noise that would invent a subject.
     """
@@ -250,11 +250,7 @@ def _capabilities(unit: str) -> tuple[str, ...]:
 
 
 def compile_ahead(path: Path, kept_in: Path) -> None:
-    """Compile and keep the networks that are missing, so that other processes only read them.
-
-    Processes that do this at the same time take turns, so that the work is done once. Raises the
-    errors of `Session`.
-    """
+    """Compile and keep the missing networks; processes take turns, so that one does the work."""
     networks = CompiledNetworks(kept_in, path)
     if not networks.can_keep():
         return
