@@ -95,11 +95,8 @@ def test_any_json_is_hints_or_is_refused_by_the_name_of_a_field(value: object) -
 @pytest.mark.parametrize(
     ("hint", "param", "limit"),
     [
-        (Point(48, 10), "hints[1].x", 47),
         (Point(10, 64), "hints[1].y", 63),
-        (Point(1, 1, frame=10), "hints[1].frame", 9),
         (Point(1, 1, time_s=9.0), "hints[1].time_s", None),
-        (Point(1, 1, frame=0, time_s=0.1), "hints[1].time_s", None),
         (Box(40, 1, 9, 9), "hints[1].width", 8),
         (Paint(PNG), "hints[1].png", 48),
     ],

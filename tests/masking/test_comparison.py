@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from foremask.masking.comparison import SHEET_CELL_PX, contact_sheet
-from foremask.vision.drawing import GAP_PX, overlay
+from foremask.vision.drawing import GAP_PX
 from tests.support import synth
 
 
@@ -17,11 +17,3 @@ def test_a_sheet_has_a_row_for_each_moment_and_four_pictures_in_each(tmp_path: P
     height = (drawn.shape[0] - GAP_PX) // 2
     assert max(width, height) == SHEET_CELL_PX
     np.testing.assert_array_equal(drawn[:, :width], drawn[:, width + GAP_PX : 2 * width + GAP_PX])
-
-
-def test_an_overlay_tints_the_foreground_only() -> None:
-    alpha = np.zeros((4, 4), np.float32)
-    alpha[0] = 1
-    drawn = overlay(np.zeros((4, 4, 3), np.uint8), alpha)
-    assert drawn[0, 0].tolist() == [128, 32, 32]
-    assert not drawn[1:].any()

@@ -5,26 +5,35 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 import foremask
 from foremask import Box, Paint, Point
+from foremask.masking.library import FileReport
 from foremask.types import Rgb
 from tests.support import synth
 
 pytestmark = pytest.mark.slow
 
-WIDTH, HEIGHT, FRAMES = 192, 96, 20
-SPEC = synth.Spec(WIDTH, HEIGHT, pts=tuple(range(0, 1000 * FRAMES, 1000)))
+WIDTH, HEIGHT = 192, 96
 
 
 def picture(moment: int) -> Rgb:
     return synth.discs(WIDTH, HEIGHT, (40 + moment, 48, 22), (130 + moment, 48, 22))
 
 
-@pytest.fixture(scope="module")
-def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("hints") / "clip.mp4"
-    return synth.write(path, SPEC, (picture(moment) for moment in range(FRAMES)))
+def masked(
+    folder: Path, model: Path, moments: list[int], *hints: foremask.Hint
+) -> tuple[FileReport, NDArray[np.float32]]:
+    """The report, and the white share of both discs on each frame."""
+    spec = synth.Spec(WIDTH, HEIGHT, pts=tuple(range(0, 1000 * len(moments), 1000)))
+    clip = synth.write(folder / "clip.mp4", spec, (picture(moment) for moment in moments))
+    report = foremask.mask_video(clip, folder / "mask.mp4", model=model, hints=hints)
+    shares = [
+        [alpha[30:66, x - 15 : x + 15].mean() for x in (40 + moment, 130 + moment)]
+        for moment, (_, alpha) in zip(moments, foremask.read_masks(report.target), strict=True)
+    ]
+    return report, np.array(shares)
 
 
 @pytest.mark.parametrize(("frame", "negative"), [(179, False), (179, True), (169, False)])
@@ -32,24 +41,11 @@ def test_a_choice_late_in_a_long_clip_holds_from_its_first_frame(
     model: Path, tmp_path: Path, frame: int, negative: bool
 ) -> None:
     """The first frames are decided in a window that ends before the hint: the last has 168."""
-    frames = 180
-    spec = synth.Spec(WIDTH, HEIGHT, pts=tuple(range(0, 1000 * frames, 1000)))
-    moments = [round(10 + 10 * np.sin(number / 15)) for number in range(frames)]
-    clip = synth.write(tmp_path / "clip.mp4", spec, (picture(moment) for moment in moments))
+    moments = [round(10 + 10 * np.sin(number / 15)) for number in range(180)]
     hint = Point(40 + moments[frame], 48, frame=frame, negative=negative)
-    report = foremask.mask_video(clip, tmp_path / "mask.mp4", model=model, hints=[hint])
-    for moment, (_, alpha) in zip(moments, foremask.read_masks(report.target), strict=True):
-        left, right = (alpha[30:66, x - 15 : x + 15].mean() for x in (40 + moment, 130 + moment))
-        assert (left < 0.1) == negative
-        assert (right > 0.9) == negative
-
-
-def shares(mask: Path) -> tuple[float, float]:
-    found = []
-    for moment, alpha in enumerate(alpha for _, alpha in foremask.read_masks(mask)):
-        found.append([alpha[30:66, x - 15 : x + 15].mean() for x in (40 + moment, 130 + moment)])
-    left, right = np.mean(found, axis=0)
-    return float(left), float(right)
+    _, shares = masked(tmp_path, model, moments, hint)
+    assert ((shares < 0.1) == (negative, not negative)).all()
+    assert ((shares > 0.9) == (not negative, negative)).all()
 
 
 def paint(x: int, level: int) -> bytes:
@@ -59,39 +55,31 @@ def paint(x: int, level: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("hint", "left", "right"),
+    ("hints", "kept"),
     [
-        (Point(40, 48), True, False),
-        (Point(149, 48, frame=19), False, True),
-        (Point(139, 48, time_s=0.31, negative=True), True, False),
-        (Box(15, 20, 50, 60), True, False),
-        (Paint(paint(40, 255)), True, False),
-        (Paint(paint(130, 0)), True, False),
-        (Paint(paint(130, 255), negative=True), True, False),
+        ([Point(40, 48)], (True, False)),
+        ([Point(149, 48, frame=19)], (False, True)),
+        ([Point(139, 48, time_s=0.31, negative=True)], (True, False)),
+        ([Box(15, 20, 50, 60)], (True, False)),
+        ([Paint(paint(40, 255))], (True, False)),
+        ([Paint(paint(130, 0))], (True, False)),
+        ([Paint(paint(130, 255), negative=True)], (True, False)),
+        ([Point(130, 48, negative=True), Point(59, 48, frame=19, negative=True)], (False, False)),
     ],
 )
-def test_one_hint_decides_which_disc_it_is(
-    clip: Path, model: Path, tmp_path: Path, hint: foremask.Hint, left: bool, right: bool
+def test_hints_decide_which_disc_it_is(
+    model: Path, tmp_path: Path, hints: list[foremask.Hint], kept: tuple[bool, bool]
 ) -> None:
-    report = foremask.mask_video(clip, tmp_path / "mask.mp4", model=model, hints=[hint])
-    found = shares(report.target)
-    assert [share > 0.95 for share in found] == [left, right], found
-    assert [share < 0.03 for share in found] == [not left, not right], found
-    foremask.verify(clip, report.target)
-
-
-def test_points_out_on_two_frames_each_take_a_thing_out_of_all_frames(
-    clip: Path, model: Path, tmp_path: Path
-) -> None:
-    hints = [Point(130, 48, negative=True), Point(59, 48, frame=19, negative=True)]
-    report = foremask.mask_video(clip, tmp_path / "mask.mp4", model=model, hints=hints)
-    assert max(shares(report.target)) < 0.03
+    _, shares = masked(tmp_path, model, list(range(20)), *hints)
+    found = shares.mean(axis=0)
+    assert [share > 0.95 for share in found] == [*kept], found
+    assert [share < 0.03 for share in found] == [not each for each in kept], found
 
 
 def test_the_latest_of_two_contradicting_hints_counts_and_the_report_says_so(
-    clip: Path, model: Path, tmp_path: Path
+    model: Path, tmp_path: Path
 ) -> None:
     hints = [Point(130, 48, negative=True), Point(130, 48)]
-    report = foremask.mask_video(clip, tmp_path / "mask.mp4", model=model, hints=hints)
-    assert shares(report.target)[1] > 0.95
+    report, shares = masked(tmp_path, model, list(range(20)), *hints)
+    assert shares[:, 1].mean() > 0.95
     assert "hints[1] contradicts hints[0]: the later one counts" in report.warnings

@@ -3,7 +3,7 @@
 import itertools
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,18 +12,11 @@ from tests.support.patience import wait_until
 
 
 class Counted:
-    def __init__(self, end: int = 1 << 60) -> None:
-        self.drawn, self.end = 0, end
+    drawn = 0
 
     def __iter__(self) -> Iterator[int]:
-        for number in range(self.end):
-            self.drawn = number + 1
-            yield number
-
-
-def broken() -> Iterator[int]:
-    yield from (1, 2)
-    raise OSError("the disk is gone")
+        for self.drawn in range(1, 1001):
+            yield self.drawn - 1
 
 
 def test_ctrl_c_while_a_thread_starts_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,15 +54,9 @@ def test_a_stage_that_is_stopped_tells_its_reader() -> None:
             next(numbers)
 
 
-def tee_numbers(
-    numbers: Iterable[int], stop: threading.Event | None = None, size: int = 100
-) -> tuple[Iterator[int], Iterator[int]]:
-    return tee(numbers, stop or threading.Event(), size)
-
-
 def test_what_waits_between_two_readers_is_bounded() -> None:
-    counted = Counted(1000)
-    first, second = tee_numbers(counted, size=4)
+    counted = Counted()
+    first, second = tee(counted, threading.Event(), 4)
     with prefetch(first, 1000, "first") as numbers:
         wait_until(lambda: counted.drawn == 5)
         time.sleep(0.3)
@@ -83,7 +70,7 @@ def test_what_waits_between_two_readers_is_bounded() -> None:
 def test_a_first_reader_that_waits_for_room_can_be_stopped() -> None:
     """The second reader is gone: its thread must not be waited for."""
     stop = threading.Event()
-    first, _second = tee_numbers(itertools.count(), stop, size=1)
+    first, _second = tee(itertools.count(), stop, 1)
     assert next(first) == 0
     threading.Timer(0.05, stop.set).start()
     with pytest.raises(StoppedError):
@@ -91,7 +78,11 @@ def test_a_first_reader_that_waits_for_room_can_be_stopped() -> None:
 
 
 def test_when_the_first_fails_the_second_ends_after_what_was_drawn() -> None:
-    first, second = tee_numbers(broken())
+    def broken() -> Iterator[int]:
+        yield from (1, 2)
+        raise OSError("the disk is gone")
+
+    first, second = tee(broken(), threading.Event(), 9)
     with pytest.raises(OSError, match="the disk is gone"):
         list(first)
     assert list(second) == [1, 2]
@@ -100,7 +91,7 @@ def test_when_the_first_fails_the_second_ends_after_what_was_drawn() -> None:
 def test_stopping_ends_a_second_reader_that_waits() -> None:
     """The first reader draws no more: waiting would be for ever."""
     stop = threading.Event()
-    _first, second = tee_numbers(itertools.count(), stop)
+    _first, second = tee(itertools.count(), stop, 1)
     stop.set()
     with pytest.raises(StoppedError):
         next(second)

@@ -126,7 +126,7 @@ def check_png(target: Path) -> None:
 def check_directory(
     target: Path, ours: Callable[[str], object] = lambda _: False, *, replace: bool = False
 ) -> None:
-    """Refuse a ``target`` with files, unless ``replace`` is set and ``ours`` is true of every name."""
+    """Refuse a ``target`` with files, unless ``replace`` is set and all names are ``ours``."""
     try:
         names = [each.name for each in target.iterdir()]
     except FileNotFoundError:

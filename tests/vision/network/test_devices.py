@@ -1,4 +1,3 @@
-from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
@@ -9,15 +8,11 @@ from onnx import TensorProto, helper
 
 from foremask.errors import DeviceUnavailable, FieldInvalid
 from foremask.options import Device, Quality, Runtime
-from foremask.types import Image
-from foremask.vision.image import ArrayImage
 from foremask.vision.network.devices import devices, network_at
 from foremask.vision.network.graph import ISNET_TAPS
 from foremask.vision.network.onnx_session import PICTURE, OnnxSession, adapted
 from foremask.vision.network.session import (
-    InputSize,
     Network,
-    NetworkOutput,
     Precision,
     Session,
     cpu_float,
@@ -26,9 +21,7 @@ from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import ModelSpec, model_path
 from tests.support import networks
-from tests.support.shots import HEIGHT, WIDTH, place, view
-
-LEAST_J = 0.97
+from tests.vision.temporal.test_windows import moving_disc
 
 
 @pytest.mark.parametrize(
@@ -119,51 +112,22 @@ def test_the_adapted_network_takes_pictures_of_any_size_in_batches(precision: Pr
     np.testing.assert_allclose(mask[1:], alone, atol=1e-3)
 
 
-class Noting:
-    any_size = True
-
-    def __init__(self, network: Network) -> None:
-        self._network = network
-        self.runtime = network.runtime
-        self.features: list[list[tuple[int, ...]]] = []
-
-    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        output = self._network.infer(image, size)
-        if size is None:  # of other sizes there are none
-            self.features.append([each.shape for each in output.features])
-        return output
-
-
-def ball_over_a_place(frames: int) -> Iterator[ArrayImage]:
-    still = place(4)
-    rows, columns = np.mgrid[:HEIGHT, :WIDTH]
-    for t in range(frames):
-        rgb = view(still, 20 + 2 * t, 10)
-        x, y = 90 + 9 * t, 120 - 2 * t
-        ball = np.hypot(columns - x, rows - y) < 46
-        shade = np.clip(255 - 2.2 * np.hypot(columns - x + 14, rows - y + 14), 60, 255)
-        rgb[ball] = np.stack([shade, shade * 0.35, shade * 0.15], -1)[ball].astype(np.uint8)
-        yield ArrayImage(rgb)
-
-
 @pytest.mark.weights
 def test_all_runtimes_make_the_same_masks_with_the_same_memory() -> None:
-    path = model_path()
+    path, scene = model_path(), [image for image, _ in moving_disc(2)]
     sessions: list[Network] = [
         Session(path, precision=Precision.INT8),
         Session(path, precision=Precision(cpu_float())),
         OnnxSession(path, Device(Runtime.ONNXRUNTIME)),
     ]
-    scene, masks = list(ball_over_a_place(2)), {}
+    masks = {}
     for session in sessions:
-        network = Noting(session)
-        alphas = mask_images(scene, network, TIERS[Quality.FAST])
-        masks[network.runtime] = np.stack([alpha > 0.5 for alpha in alphas])
-        assert network.features
-        for shapes in network.features:
-            assert shapes == [(128, 128, 256), (64, 64, 512), (32, 32, 512)]
+        features = session.infer(scene[0]).features
+        assert [each.shape for each in features] == [(128, 128, 256), (64, 64, 512), (32, 32, 512)]
+        alphas = mask_images(scene, session, TIERS[Quality.FAST])
+        masks[session.runtime] = np.stack([alpha > 0.5 for alpha in alphas])
     for one, other in combinations(masks, 2):
         both = (masks[one] & masks[other]).sum(axis=(1, 2))
         either = (masks[one] | masks[other]).sum(axis=(1, 2))
         assert both.min() > 0
-        assert (both / either).min() >= LEAST_J, (one, other)
+        assert (both / either).min() >= 0.97, (one, other)
