@@ -82,15 +82,19 @@ def test_a_picture_covers_the_frame_about_its_centre(clip: Path, tmp_path: Path)
     assert np.abs(corners.astype(int) - (0, 100, 200)).max() <= 4
 
 
+def numbers_behind(folder: Path, width: int, height: int) -> Path:
+    numbers = (synth.numbered(number, width, height) for number in (1, 2, 4))
+    spec = Spec(width, height, pts=synth.even(3, Fraction(15)), last_duration=2_000)
+    return synth.write(folder / "behind.mp4", spec, numbers)
+
+
 def test_a_video_loops_behind_the_subject(tmp_path: Path) -> None:
     clip = synth.write(tmp_path / "clip.mp4", Spec(96, 32, pts=synth.even(10, Fraction(30))))
-    numbers = [synth.numbered(number) for number in (1, 2, 4)]
-    behind = Spec(96, 32, pts=synth.even(3, Fraction(15)), last_duration=2_000)
-    synth.write(tmp_path / "behind.mp4", behind, numbers)
-    with closing(BackgroundVideo(tmp_path / "behind.mp4")) as video:
+    behind = numbers_behind(tmp_path, 96, 32)
+    with closing(BackgroundVideo(behind)) as video:
         seen = [synth.number_of(video.at(Fraction(number, 30)).rgb(96, 32)) for number in range(14)]
     assert seen == [1, 1, 2, 2, 4, 4, 1, 1, 2, 2, 4, 4, 1, 1]
-    cut(clip, tmp_path / "made.mp4", str(tmp_path / "behind.mp4"))
+    cut(clip, tmp_path / "made.mp4", str(behind))
     above = [picture[:6] for picture in shown(tmp_path / "made.mp4")]  # the disc is lower
     assert [synth.number_of(each) for each in above] == seen[:10]
 
@@ -152,10 +156,8 @@ def test_parts_of_a_clip_join_to_what_the_whole_would_be(
     tmp_path: Path, form: AlphaFormat | Preset, background: str | None
 ) -> None:
     clip = synth.write(tmp_path / "clip.mp4", TURNED)
-    if background == "behind.mp4":  # three frames that loop behind those of the clip
-        numbers = (synth.numbered(number, 160, 96) for number in (1, 2, 4))
-        spec = Spec(160, 96, pts=synth.even(3, Fraction(15)), last_duration=2_000)
-        background = str(synth.write(tmp_path / "behind.mp4", spec, numbers))
+    if background == "behind.mp4":
+        background = str(numbers_behind(tmp_path, 160, 96))
     kind = ResultKind.CUTOUT if background is None else ResultKind.COMPOSITE
     behind = None if background is None else Background.parse(background)
     options = CutOutOptions(preset=form, background=behind)

@@ -4,11 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from foremask import errors
-from foremask.masking.comparison import contact_sheet
+from foremask.masking.comparison import SHEET_CELL_PX, contact_sheet
 from foremask.masking.outputs import check_output, written_whole
+from foremask.vision.drawing import GAP_PX
 from tests.support import synth
 
 WRITE_AND_HANG = """
@@ -74,7 +77,6 @@ def test_a_file_that_came_meanwhile_is_not_lost(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_masking_left_is_removed_by_the_next(tmp_path: Path) -> None:
-    """kill -9 leaves a hidden file, which nobody holds; one that is being written is left alone."""
     target = tmp_path / "mask.mp4"
     target.write_text("the old one")
     with subprocess.Popen(  # noqa: S603  # our own code
@@ -114,3 +116,14 @@ def test_what_has_the_name_of_a_hidden_file_of_ours_is_not_waited_for(
     os.mkfifo(tmp_path / ".mask.12345678.part.mp4")
     synth.mask(clip, tmp_path / "mask.mp4")
     assert (tmp_path / "mask.mp4").is_file()
+
+
+def test_a_sheet_has_a_row_for_each_moment_and_four_pictures_in_each(tmp_path: Path) -> None:
+    """Here a clip serves as its own mask: the first and the second cell are the same picture."""
+    clip = synth.write(tmp_path / "clip.mp4")
+    contact_sheet(clip, clip, tmp_path / "sheet.png", moments=2)
+    drawn = np.asarray(cv2.imread(str(tmp_path / "sheet.png")))
+    width = (drawn.shape[1] - 3 * GAP_PX) // 4
+    height = (drawn.shape[0] - GAP_PX) // 2
+    assert max(width, height) == SHEET_CELL_PX
+    np.testing.assert_array_equal(drawn[:, :width], drawn[:, width + GAP_PX : 2 * width + GAP_PX])

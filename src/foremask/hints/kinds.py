@@ -97,10 +97,7 @@ type Hint = Point | Box | Paint
 
 
 def check_hints(
-    hints: Sequence[Hint],
-    clip: Clip | None = None,
-    name: str = "hints",
-    size_px: tuple[int, int] | None = None,
+    hints: Sequence[Hint], clip: Clip | None = None, size_px: tuple[int, int] | None = None
 ) -> None:
     """Raise FieldInvalid for an impossible value, with its path, as ``hints[3].x``, and the limit.
 
@@ -108,13 +105,13 @@ def check_hints(
     """
     if len(hints) > MOST_HINTS:
         details = f"{len(hints)} hints were given, and at most {MOST_HINTS} are taken."
-        raise FieldInvalid(details, param=name, limit=MOST_HINTS, actual=len(hints))
+        raise FieldInvalid(details, param="hints", limit=MOST_HINTS, actual=len(hints))
     size_px = size_px if clip is None else upright_size(clip)
     width, height = size_px or (MOST_PIXELS, MOST_PIXELS)
     frames = (MOST_FRAMES if clip is None else clip.frames) or MOST_FRAMES
     duration_s = (None if clip is None else clip.duration_s) or MOST_SECONDS
     for number, hint in enumerate(hints):
-        where = f"{name}[{number}]"
+        where = f"hints[{number}]"
         given: object = hint
         if not isinstance(given, Point | Box | Paint):
             details = f"{where} is a {type(given).__name__}; write foremask.Point(x=640, y=360)"

@@ -51,16 +51,18 @@ def _masked(arrays: Iterator[ArrayLike], options: MaskOptions) -> Iterator[tuple
         return
     height, width = checked_picture(first, 0, None).shape[:2]
     network = network_for(options)
-    frames = _frames(chain([first], arrays), (height, width))
-    guidance = None
+    frames = (
+        frame_of(checked_picture(array, index, (height, width)), index)
+        for index, array in enumerate(chain([first], arrays))
+    )
+    guidance, begin = None, list[Frame]()
     if options.hints:
         begin = list(islice(frames, _hinted_until(options.hints, (width, height))))
         guidance = guidance_of_frames(
             lambda: nullcontext(begin), options.hints, (width, height), network, options.quality
         )
-        frames = chain(begin, frames)
     stop = threading.Event()
-    shown, waiting = tee(frames, stop, MOST_WAITING)
+    shown, waiting = tee(chain(begin, frames), stop, MOST_WAITING)
     masks = mask_images(shown, network, TIERS[options.quality], guidance=guidance)
     pairs = ((next(waiting), alpha) for alpha in masks)
     ahead = ahead_frames(3 * height * width // 2, options.quality)
@@ -83,11 +85,6 @@ def _hinted_until(hints: Sequence[Hint], size_px: tuple[int, int]) -> int:
                 actual=hint.frame,
             )
     return 1 + max(hint.frame or 0 for hint in hints)
-
-
-def _frames(arrays: Iterable[ArrayLike], shape: tuple[int, int]) -> Iterator[Frame]:
-    for index, array in enumerate(arrays):
-        yield frame_of(checked_picture(array, index, shape), index)
 
 
 def checked_picture(array: ArrayLike, index: int, shape: tuple[int, int] | None) -> Rgb:

@@ -29,11 +29,8 @@ from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 
+# Of decoded frames that wait for their masks: 8-bit 4:2:0 up to 960 by 540. docs/adr/0057
 WINDOW_BYTES: Final = 200_000_000
-"""Memory for decoded frames that wait for their masks: enough for 8-bit 4:2:0 up to 960 by 540.
-
-The tee in `pipeline` keeps to it; docs/adr/0057.
-"""
 _QUEUE_BYTES: Final = 16_000_000  # of frames that wait between two stages
 _AHEAD_BYTES: Final = 100_000_000  # of frames that wait for their backdrops: 16 of 4 megapixels
 

@@ -40,16 +40,9 @@ class OnePicture:
 
     def __init__(self, frame: Frame, network: Network) -> None:
         self.frame, self._network = frame, network
+        self.runtime, self.any_size = network.runtime, network.any_size
         self.cache = NetworkCache(MemoryStore())
         self._outputs: dict[tuple[type[Image], Box | None, InputSize | None], NetworkOutput] = {}
-
-    @property
-    def runtime(self) -> str:
-        return self._network.runtime
-
-    @property
-    def any_size(self) -> bool:
-        return self._network.any_size
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
         box = image.box if isinstance(image, Cropped) else None

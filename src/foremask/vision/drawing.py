@@ -6,7 +6,7 @@ import numpy as np
 from foremask.types import Alpha, Levels, Rgb
 from foremask.vision.resample import as_levels, resized
 
-TINT = (255, 64, 64)  # red, of the foreground in an overlay
+TINT = (255, 64, 64)  # of the foreground
 CHECKER_PX = 12
 CHECKER = (120, 170)
 GAP_PX = 4
@@ -33,23 +33,17 @@ def draw_box(
         cv2.putText(picture, label, place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, ink, thickness_px)
 
 
-def overlay(rgb: Rgb, alpha: Alpha) -> Rgb:
-    weight = (0.5 * alpha)[..., None]
-    return np.asarray(np.rint(rgb * (1 - weight) + np.array(TINT) * weight), np.uint8)
-
-
-def cut_out(rgb: Rgb, alpha: Alpha) -> Rgb:
-    rows, columns = alpha.shape
+def row_of(rgb: Rgb, mask: Rgb) -> Rgb:
+    """Source, mask, tinted foreground, and foreground on a checkerboard, from left to right."""
+    rows, columns = rgb.shape[:2]
+    alpha = resized(mask[..., 1], columns, rows)[..., None] / np.float32(255)
     y, x = np.mgrid[:rows, :columns] // CHECKER_PX
     board = np.where((x + y) % 2 == 0, *CHECKER)[..., None]
-    return np.rint(rgb * alpha[..., None] + board * (1 - alpha[..., None])).astype(np.uint8)
-
-
-def row_of(rgb: Rgb, mask: Rgb) -> Rgb:
-    alpha = resized(mask[..., 1], rgb.shape[1], rgb.shape[0]) / np.float32(255)
-    cells = [rgb, mask, overlay(rgb, alpha), cut_out(rgb, alpha)]
-    gap = np.full((rgb.shape[0], GAP_PX, 3), 255, np.uint8)
-    return np.hstack([part for cell in cells for part in (cell, gap)][:-1])
+    tinted = rgb * (1 - 0.5 * alpha) + np.array(TINT) * (0.5 * alpha)
+    cells = [rgb, mask, tinted, rgb * alpha + board * (1 - alpha)]
+    gap = np.full((rows, GAP_PX, 3), 255, np.uint8)
+    parts = [np.asarray(np.rint(part), np.uint8) for cell in cells for part in (cell, gap)]
+    return np.hstack(parts[:-1])
 
 
 def stacked(rows: list[Rgb]) -> Rgb:

@@ -7,6 +7,9 @@ import numpy as np
 
 from foremask.types import Image, Rgb
 
+type Box = tuple[float, float, float, float]
+"""Left, top, right and bottom, in fractions (0 to 1) of a picture's width and height."""
+
 
 @dataclass(frozen=True, slots=True)
 class ArrayImage:
@@ -45,16 +48,6 @@ class MirroredImage:
 
 
 @dataclass(frozen=True, slots=True)
-class Box:
-    """A rectangle of a picture, in fractions (0 to 1) of its width and height."""
-
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-
-@dataclass(frozen=True, slots=True)
 class Cropped:
     """The part of another image in ``box``; the other image is resampled no larger than needed."""
 
@@ -63,19 +56,21 @@ class Cropped:
 
     @property
     def width(self) -> int:
-        return max(1, round(self.image.width * (self.box.right - self.box.left)))
+        left, _, right, _ = self.box
+        return max(1, round(self.image.width * (right - left)))
 
     @property
     def height(self) -> int:
-        return max(1, round(self.image.height * (self.box.bottom - self.box.top)))
+        _, top, _, bottom = self.box
+        return max(1, round(self.image.height * (bottom - top)))
 
     def rgb(self, width: int, height: int) -> Rgb:
         """Resample the image and cut out the box; enlarge the box if the image is too small."""
         scale = min(1.0, max(width / self.width, height / self.height))
         columns = max(1, round(self.image.width * scale))
         rows = max(1, round(self.image.height * scale))
-        whole = self.image.rgb(columns, rows)
-        left, top = int(self.box.left * columns), int(self.box.top * rows)
-        right = max(left + 1, round(self.box.right * columns))
-        bottom = max(top + 1, round(self.box.bottom * rows))
-        return ArrayImage(np.ascontiguousarray(whole[top:bottom, left:right])).rgb(width, height)
+        left, top = int(self.box[0] * columns), int(self.box[1] * rows)
+        right = max(left + 1, round(self.box[2] * columns))
+        bottom = max(top + 1, round(self.box[3] * rows))
+        part = self.image.rgb(columns, rows)[top:bottom, left:right]
+        return ArrayImage(np.ascontiguousarray(part)).rgb(width, height)

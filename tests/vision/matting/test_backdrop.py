@@ -62,9 +62,7 @@ def test_what_the_subject_hides_is_taken_from_frames_that_show_it() -> None:
 
 def test_a_subject_that_never_leaves_hides_what_is_behind_it() -> None:
     pairs = ((ArrayImage(shown(0)), disc(0)) for _ in range(6))
-    background = backdrops(pairs)[3].background(np.nonzero(disc(0) > 0.9))
-    assert not background.known.any()
-    assert not background.colour.any()
+    assert not backdrops(pairs)[3].background(np.nonzero(disc(0) > 0.9)).known.any()
 
 
 def test_nothing_is_seen_across_a_cut() -> None:
@@ -84,8 +82,7 @@ def test_a_ground_that_is_another_in_each_frame_is_not_believed() -> None:
         (ArrayImage(rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)), disc(number))
         for number in range(6)
     )
-    background = backdrops(pairs)[3].background(np.nonzero(disc(3) > 0.5))
-    assert not background.known.any()
+    assert not backdrops(pairs)[3].background(np.nonzero(disc(3) > 0.5)).known.any()
 
 
 def test_an_outline_over_a_colourful_ground_is_found_by_what_is_behind_it() -> None:
@@ -113,13 +110,8 @@ def test_it_reads_as_far_ahead_as_it_may_and_keeps_order(ahead_frames: int) -> N
 
     for number, (image, _, backdrop) in enumerate(with_backdrops(counted(), ahead_frames)):
         assert read == min(10, number + 1 + ahead_frames)
-        np.testing.assert_array_equal(image.pixels, shown(number))
         assert backdrop.rgb is image.pixels
-
-
-def test_what_is_past_reach_is_forgotten() -> None:
-    last = backdrops(clip(2 * BACKDROP_REACH_FRAMES + 8))[-1]
-    assert len(last.views) <= 2 * BACKDROP_REACH_FRAMES + 1
+        assert len(backdrop.views) <= BACKDROP_REACH_FRAMES + 1 + ahead_frames
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(1, 1), (2, 3), (17, 16)])
@@ -127,5 +119,4 @@ def test_pictures_of_a_few_pixels_have_no_backdrop(rows: int, columns: int) -> N
     alpha = np.full((rows, columns), 0.5, np.float32)
     image = ArrayImage(np.full((rows, columns, 3), 77, np.uint8))
     for backdrop in backdrops(iter([(image, alpha)] * 3)):
-        background = backdrop.background(np.nonzero(alpha > 0))
-        assert not background.known.any()
+        assert not backdrop.background(np.nonzero(alpha > 0)).known.any()

@@ -9,14 +9,13 @@ from onnx import TensorProto, helper
 from foremask.errors import ModelUnavailable
 from foremask.options import Device, Runtime
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.devices import network_at
 from foremask.vision.network.onnx_session import OnnxSession
 from foremask.vision.network.session import Precision, Session
 from tests.support import networks
 from tests.support.networks import SIZE_PX
 from tests.support.programs import fresh
 
-CPU, ONNX_CPU = Device(Runtime.CPU), Device(Runtime.ONNXRUNTIME)
+ONNX_CPU = Device(Runtime.ONNXRUNTIME)
 
 
 @pytest.fixture
@@ -87,13 +86,7 @@ def test_where_the_sigmoid_is_ours_by_the_side_car_nothing_is_cut_off(half_size:
 
 
 def test_a_network_that_is_no_isnet_never_runs_in_8_bits(redness: Path) -> None:
-    """The ranges that we ship are IS-Net's."""
     assert Session(redness).precision in {Precision.BF16, Precision.F32}
-
-
-def test_the_same_file_is_opened_once(redness: Path) -> None:
-    """A warm worker keeps its network."""
-    assert network_at(redness, CPU) is network_at(redness, CPU)
 
 
 def test_a_file_that_is_no_network_is_named(tmp_path: Path) -> None:

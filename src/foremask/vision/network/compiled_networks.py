@@ -38,16 +38,14 @@ _CPU_FACTS: Final = frozenset(
         *("Features", "CPU implementer", "CPU architecture", "CPU variant", "CPU part"),
     ]
 )
-_KERNEL_CHOICE: Final = ("ONEDNN_", "DNNL_")
-"""Environment variables with these prefixes decide which instructions OpenVINO uses."""
+_KERNEL_CHOICE: Final = ("ONEDNN_", "DNNL_")  # variables: which instructions OpenVINO uses
 
 
 class Facts(msgspec.Struct, frozen=True):
     is_isnet: bool
     enlargement_is_cut: bool
     precision: str
-    capabilities: tuple[str, ...]
-    """OpenVINO's list of capabilities of the processor that the network was compiled for."""
+    capabilities: tuple[str, ...]  # of the processor, by OpenVINO
 
 
 class _Header(msgspec.Struct, frozen=True):

@@ -4,7 +4,6 @@ import json
 from importlib import resources
 from typing import Any
 
-import foremask.vision.network.telemetry_off  # noqa: F401  # isort: skip  # before OpenVINO: docs/adr/0040
 import numpy as np
 import openvino as ov
 from openvino import opset13
@@ -121,11 +120,10 @@ def quantize(network: ov.Model) -> None:
     nodes = {node.get_friendly_name(): node for node in network.get_ops()}
     table = resources.files("foremask.vision.network").joinpath("isnet_int8.json").read_text()
     for row in json.loads(table):
-        inputs = [_input(nodes, place) for place in row["into"]]
+        places = [place.rpartition(":") for place in row["into"]]
+        inputs = [nodes[name].input(int(port)) for name, _, port in places]
         source = inputs[0].get_source_output()
-        number = (
-            source.get_element_type().to_dtype().type
-        )  # the file's own: IS-Net comes in float16
+        number = source.get_element_type().to_dtype().type  # IS-Net's file has float16
         ends = [number(row["low"]), number(row["high"])]
         quantized = opset13.fake_quantize(source, *ends, *ends, ACTIVATION_LEVELS)
         for each in inputs:
@@ -133,11 +131,6 @@ def quantize(network: ov.Model) -> None:
     for node in nodes.values():
         if node.get_type_name() == "Convolution":
             _quantize_weights(node)
-
-
-def _input(nodes: dict[str, Any], place: str) -> Any:  # noqa: ANN401  OpenVINO ships no types
-    name, _, port = place.rpartition(":")
-    return nodes[name].input(int(port))
 
 
 def _quantize_weights(convolution: Any) -> None:  # noqa: ANN401  OpenVINO ships no types

@@ -6,7 +6,6 @@ from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import foremask.vision.network.telemetry_off  # noqa: F401  # isort: skip  # before ONNX Runtime: docs/adr/0040
 import numpy as np
 from numpy.typing import NDArray
 

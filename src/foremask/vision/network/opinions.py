@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from foremask.types import Alpha, Image, Levels
-from foremask.vision.image import Box, Cropped, MirroredImage
+from foremask.vision.image import Cropped, MirroredImage
 from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_levels, resized
 
@@ -98,7 +98,7 @@ def infer_part(
     """
     rows, columns = grid
     down, across = box
-    part = Box(across.start / columns, down.start / rows, across.stop / columns, down.stop / rows)
+    part = across.start / columns, down.start / rows, across.stop / columns, down.stop / rows
     alpha = network.infer(Cropped(image, part), (size_px, size_px)).alpha
     return resized(alpha, across.stop - across.start, down.stop - down.start)
 

@@ -8,7 +8,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
-import foremask.vision.network.telemetry_off  # noqa: F401  # isort: skip  # before OpenVINO: docs/adr/0040
 import numpy as np
 import openvino as ov
 from numpy.typing import NDArray
@@ -86,10 +85,9 @@ class Session:
         kept_in: Path | None = None,
     ) -> None:
         self.spec = spec_of(path)
-        self._path = path
-        self._unit = unit
+        self._own_size = self.spec.size_px, self.spec.size_px
+        self._path, self._unit, self._threads = path, unit, threads
         self._asked_precision = precision
-        self._threads = threads
         self._core = ov.Core()
         if unit != "CPU" and unit not in units():  # units() loads the libraries of all devices
             raise DeviceUnavailable(f"OpenVINO finds no {unit}")
@@ -101,10 +99,6 @@ class Session:
         self._mapped: dict[InputSize, mmap.mmap] = {}  # OpenVINO reads but does not own them
         self._busy = threading.Lock()
         self._request(self._own_size)
-
-    @property
-    def _own_size(self) -> InputSize:
-        return self.spec.size_px, self.spec.size_px
 
     def _request(self, size: InputSize) -> Any:  # noqa: ANN401  OpenVINO ships no types
         if size not in self._requests:
