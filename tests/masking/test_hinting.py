@@ -25,7 +25,6 @@ def picture(moment: int) -> Rgb:
 def masked(
     folder: Path, model: Path, moments: list[int], *hints: foremask.Hint
 ) -> tuple[FileReport, NDArray[np.float32]]:
-    """The report, and the white share of both discs on each frame."""
     spec = synth.Spec(WIDTH, HEIGHT, pts=tuple(range(0, 1000 * len(moments), 1000)))
     clip = synth.write(folder / "clip.mp4", spec, (picture(moment) for moment in moments))
     report = foremask.mask_video(clip, folder / "mask.mp4", model=model, hints=hints)

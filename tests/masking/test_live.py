@@ -78,7 +78,6 @@ def test_a_disc_in_a_pipe_gives_a_mask_for_each_frame_until_ctrl_c(model: Path) 
 @pytest.mark.slow
 @pytest.mark.parametrize("begun", [b"", b"nut/multimedia container"])
 def test_ctrl_c_ends_the_wait_for_a_camera_that_gives_no_frame(model: Path, begun: bytes) -> None:
-    """FFmpeg itself waits for the rest of what has begun."""
     os.mkfifo("camera")
     command = [sys.executable, "-c", AT_A_TERMINAL, "live", "camera"]
     with (
@@ -126,7 +125,6 @@ def test_a_subject_is_shown_over_a_colour(
 
 
 def test_no_index_is_kept_of_a_stream_that_may_never_end(tmp_path: Path) -> None:
-    """Kept, it would grow with each frame, and be written at the end."""
     with (tmp_path / "stream.nut").open("wb") as pipe:
         writer = LiveWriter(pipe)
         for index in range(3):
@@ -164,8 +162,6 @@ def test_a_stream_that_breaks_says_so_after_its_last_frame() -> None:
 
 
 class Waiting:
-    """Finds what is red, when it may."""
-
     runtime, any_size = "drawn", False
 
     def __init__(self) -> None:

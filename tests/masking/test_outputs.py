@@ -112,7 +112,6 @@ def test_only_a_file_is_replaced(tmp_path: Path) -> None:
 def test_what_has_the_name_of_a_hidden_file_of_ours_is_not_waited_for(
     clip: Path, tmp_path: Path
 ) -> None:
-    """A FIFO would never open."""
     os.mkfifo(tmp_path / ".mask.12345678.part.mp4")
     synth.mask(clip, tmp_path / "mask.mp4")
     assert (tmp_path / "mask.mp4").is_file()

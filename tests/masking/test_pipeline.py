@@ -76,7 +76,6 @@ def test_the_time_left_is_within_a_fifth_from_the_first_tenth_on(
 
 
 def test_no_time_left_is_told_while_the_stages_to_come_are_unknown() -> None:
-    """The network's results are kept: their reading says nothing of the deciding."""
     work = Work(anchors_per_frame=0.25, asks=False)
     for _ in range(3):
         work.add_anchor(np.zeros((2, 2), np.uint8))
@@ -208,7 +207,6 @@ def test_a_size_that_changes_on_the_way_is_scaled_to_the_first(tmp_path: Path) -
 def test_frames_that_may_wait_for_their_masks_are_decoded_once(
     tmp_path: Path, quality: Quality, decodes: int
 ) -> None:
-    """The real network: `best` needs the memory for anchors; both keep every promise."""
     source = long_clip(tmp_path, 4)
     target = tmp_path / "mask.mp4"
     options = MaskOptions(quality=quality, model=model_path())
@@ -228,7 +226,6 @@ def test_a_masker_that_needs_no_pictures_holds_nothing_up(tmp_path: Path) -> Non
 
 @pytest.mark.weights
 def test_the_network_finds_the_disc_and_its_newest_mask_comes_first(tmp_path: Path) -> None:
-    """In the tier that runs it least: J 0.98, where 0.989 was measured."""
     scene = list(moving_disc(30))
     spec = Spec(WIDTH, HEIGHT, pts=synth.even(30, Fraction(25)))
     source = synth.write(tmp_path / "clip.mp4", spec, (image.pixels for image, _ in scene))

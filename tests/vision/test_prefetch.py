@@ -46,7 +46,6 @@ def test_a_stage_is_never_more_than_its_queue_ahead() -> None:
 
 
 def test_a_stage_that_is_stopped_tells_its_reader() -> None:
-    """What is read from another thread must not look like the end."""
     stop = threading.Event()
     with prefetch(iter([1]), 2, "stopped", stop=stop) as numbers:
         stop.set()
@@ -68,7 +67,6 @@ def test_what_waits_between_two_readers_is_bounded() -> None:
 
 
 def test_a_first_reader_that_waits_for_room_can_be_stopped() -> None:
-    """The second reader is gone: its thread must not be waited for."""
     stop = threading.Event()
     first, _second = tee(itertools.count(), stop, 1)
     assert next(first) == 0
@@ -89,7 +87,6 @@ def test_when_the_first_fails_the_second_ends_after_what_was_drawn() -> None:
 
 
 def test_stopping_ends_a_second_reader_that_waits() -> None:
-    """The first reader draws no more: waiting would be for ever."""
     stop = threading.Event()
     _first, second = tee(itertools.count(), stop, 1)
     stop.set()

@@ -44,7 +44,6 @@ def test_points_and_gamma_stretch_what_lies_between() -> None:
 
 
 def test_parts_that_are_too_small_go_whole_and_others_stay_as_they_are() -> None:
-    """A part is as large as its alpha adds up to."""
     levels = square()
     levels[5:8, 5:8] = 100  # nine cells, three and a half pixels
     assert matte.without_small_parts(levels, 3).tolist() == levels.tolist()

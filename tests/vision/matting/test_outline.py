@@ -49,7 +49,6 @@ def test_colours_that_are_on_both_sides_decide_nothing() -> None:
 
 
 def test_what_the_mask_is_sure_of_never_changes() -> None:
-    """A picture that says the opposite: red where the mask is black, and the other way round."""
     blurred = disc(8)
     resolved = resolve_outline(
         blurred, painted(1 - disc(1), plain(200, 60, 40), plain(30, 90, 120))

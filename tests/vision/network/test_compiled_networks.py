@@ -90,7 +90,6 @@ def test_changed_weights_are_another_network(redness: Path, kept_in: Path) -> No
 def test_other_instructions_are_another_network(
     redness: Path, kept_in: Path, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    """OpenVINO reads these variables when it compiles."""
     answer(redness, kept_in)
     size = networks.SIZE_PX, networks.SIZE_PX
     assert CompiledNetworks(kept_in, redness).read(size) is not None
@@ -133,7 +132,6 @@ def test_a_network_of_ones_own_has_no_directory_beside_it(redness: Path) -> None
 
 
 def test_what_is_compiled_ahead_is_what_masking_runs() -> None:
-    """The network's own input size, and that of a crop."""
     assert (ISNET.spec.size_px, CLOSER_PX) == SIZES_PX
 
 
