@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from foremask.errors import PresetUnsuitable
+from foremask import errors
 from foremask.media.probe import probe
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
 from foremask.media.writer import recode
-from foremask.options import Preset
+from foremask.options import Limits, Preset
 from tests.support import synth
 from tests.support.synth import Spec, Tone
 
@@ -80,6 +81,41 @@ def test_odd_clips_keep_every_promise(tmp_path: Path, what: str, preset: Preset)
     assert len(report.audio) == len(probe(source).audio)
 
 
+HD = {"width": 1280, "height": 720}
+REFUSED: dict[str, dict[str, Any]] = {
+    "h264.ts": {},
+    "mpeg2.mpg": {"codec": "mpeg2video"},
+    "mpeg2.mxf": {"codec": "mpeg2video", "pixel_format": "yuv422p"},
+    "flv1.flv": {"codec": "flv"},
+    "raw.y4m": {"codec": "rawvideo"},
+    "wmv2.wmv": {"codec": "wmv2"},
+    "huffyuv.nut": {"codec": "huffyuv", "pixel_format": "yuv422p"},
+    "h264.mkv": {},
+    "ffv1.mkv": {"codec": "ffv1", "pixel_format": "yuv444p10le"},
+    "prores.mov": {"codec": "prores", "pixel_format": "yuv422p10le"},
+    "dnxhd.mov": {"codec": "dnxhd", "pixel_format": "yuv422p", "options": {"b": "75M"}} | HD,
+    "vp8.webm": {"codec": "libvpx"},
+    "mpeg4.avi": {"codec": "mpeg4"},
+    "drawn.apng": {"codec": "apng", "pixel_format": "rgba"},
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_other_formats_are_masked_but_not_by_the_service(tmp_path: Path, name: str) -> None:
+    even = Spec(128, 96, tuple(range(6)), Fraction(1, 25), last_duration=1)
+    source = synth.write(tmp_path / name, replace(even, **REFUSED[name]))
+    target = tmp_path / "mask.mkv"
+    report = synth.mask(source, target, Preset.MKV_H264)
+    assert report.frames_out == 6
+    assert report.coverage > 0.05
+    verify(source, target)
+    with pytest.raises((errors.ContainerUnsupported, errors.CodecUnsupported)):
+        probe(source, Limits())
+    with source.open("rb") as file:
+        opened, whole = probe(file, Limits(any_format=True)), probe(source)
+    assert (opened.codec, opened.width, opened.fps) == (whole.codec, whole.width, whole.fps)
+
+
 @pytest.mark.parametrize("preset", Preset)
 @pytest.mark.parametrize("turn", synth.TURNS.values(), ids=synth.TURNS)
 def test_the_mask_lies_where_the_subject_is(
@@ -132,39 +168,36 @@ def test_sound_that_is_cut_off_plays_to_its_end(tmp_path: Path) -> None:
 
 @st.composite
 def clips(draw: Any) -> tuple[str, Spec]:  # noqa: ANN401  (hypothesis has no public type for it)
-    name = draw(st.sampled_from(["a.mp4", "a.mov", "a.webm"]))
-    codec = "vp9" if name == "a.webm" else draw(st.sampled_from(["h264", "hevc"]))
-    smallest = 16 if codec == "hevc" else 1
-    size = st.integers(smallest, 70)
+    files = [*product(["mp4", "mov"], ["h264", "hevc"]), ("webm", "vp9")]
+    suffix, codec = draw(st.sampled_from(files))
+    size = st.integers(16 if codec == "hevc" else 1, 70)
     width, height = draw(size), draw(size)
     is_odd = codec != "vp9" and (width % 2 or height % 2)
     steps = draw(st.lists(st.integers(30, 4000), min_size=1, max_size=4))
-    if name == "a.webm":
+    if codec == "vp9":
         steps = [max(30, step // 30 * 30) for step in steps]
     start = draw(st.sampled_from([0, 0, 1001, 30_000]))
-    frames = draw(st.integers(1, 10))
     tones = st.builds(
         Tone,
-        codec=st.just("opus") if name == "a.webm" else st.sampled_from(["aac", "mp3", "opus"]),
+        codec=st.just("opus") if codec == "vp9" else st.sampled_from(["aac", "mp3", "opus"]),
         seconds=st.floats(0.1, 0.6),
         start_s=st.sampled_from([0.0, 0.25]),
         language=st.sampled_from([None, "eng", "deu", "jpn"]),
         layout=st.sampled_from(["mono", "stereo"]),
     )
-    sound = draw(st.lists(tones, max_size=2)) if name != "a.mov" else ()
     spec = Spec(
         width,
         height,
-        pts=tuple(start + pts for pts in synth.spread(frames, steps)),
+        pts=tuple(start + pts for pts in synth.spread(draw(st.integers(1, 10)), steps)),
         last_duration=steps[0],
         codec=codec,
         pixel_format="yuv444p" if is_odd else "yuv420p",
-        turn=draw(st.sampled_from(list(synth.TURNS.values()))) if name != "a.webm" else (0, False),
+        turn=draw(st.sampled_from(list(synth.TURNS.values()))) if codec != "vp9" else (0, False),
         aspect=draw(st.sampled_from([Fraction(1), Fraction(4, 3), Fraction(8, 9)])),
         b_frames=draw(st.sampled_from([0, 0, 2])) if codec == "h264" else 0,
-        sound=tuple(sound),
+        sound=tuple(draw(st.lists(tones, max_size=2))) if suffix != "mov" else (),
     )
-    return name, spec
+    return f"a.{suffix}", spec
 
 
 @pytest.mark.slow
@@ -178,7 +211,7 @@ def test_random_clips_keep_every_promise(
     target = folder / f"mask{preset.suffix}"
     try:
         synth.mask(source, target, preset)
-    except PresetUnsuitable:
+    except errors.PresetUnsuitable:
         assert not target.exists()
         assert preset is Preset.GIF
     else:

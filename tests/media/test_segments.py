@@ -84,15 +84,12 @@ def test_a_span_costs_a_masker_little_more_than_its_own_frames(tmp_path: Path) -
     source = synth.write(tmp_path / "a.mp4", spec, (synth.numbered(i) for i in range(90)))
     spans = plan(source, 3, SegmentGrid(10, 12, 30))
     cut(source, spans[1], tmp_path / "piece")
-    observed = 0
+    observed: list[Image] = []
 
     def counting(pictures: Iterable[Image], /) -> Iterator[Alpha]:
-        nonlocal observed
-        for alpha in synth.bright_is_foreground(pictures):
-            observed += 1
-            yield alpha
+        for picture in pictures:
+            observed.append(picture)
+            yield from synth.bright_is_foreground([picture])
 
-    report = synth.mask(
-        tmp_path / "piece", tmp_path / "part", Preset.MP4_H264, counting, span=spans[1]
-    )
-    assert (len(spans), report.frames_out, observed) == (3, 30, 54)
+    report = synth.mask(tmp_path / "piece", tmp_path / "part", masker=counting, span=spans[1])
+    assert (len(spans), report.frames_out, len(observed)) == (3, 30, 54)

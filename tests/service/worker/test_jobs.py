@@ -27,7 +27,7 @@ from foremask.service.worker import maintenance, queues
 from foremask.service.worker.job_stages import WorkerContext
 from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import Leases, do_next
-from tests.media.test_write_errors import disk_of
+from tests.media.test_writer import disk_of
 from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Site, announce_slots, another, error_of, working
 from tests.support.jobs import begun, cancel_all, new_job, value

@@ -29,7 +29,7 @@ from foremask.vision.temporal.network_cache import (
 )
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import learn, mask_images
-from tests.media.test_write_errors import disk_of
+from tests.media.test_writer import disk_of
 from tests.vision.temporal.test_guidance import apart
 
 TIER = replace(

@@ -1,12 +1,13 @@
+import struct
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import av
 import pytest
 
 from foremask.media.reader import VideoReader
+from foremask.media.verify import verify
 from foremask.options import Excerpt, MaskOptions, Preset
 from tests.support import synth
 from tests.support.synth import Spec, Tone
@@ -14,9 +15,10 @@ from tests.support.synth import Spec, Tone
 FRAMES = 90
 
 
-def numbered_clip(path: Path, **more: Any) -> Path:  # noqa: ANN401
-    """Three seconds at 30 a second; each frame shows its number, and a tone plays."""
-    spec = Spec(96, 32, pts=synth.even(FRAMES, Fraction(30)), sound=(Tone(seconds=3),), **more)
+EVEN = Spec(96, 32, tuple(range(FRAMES)), Fraction(1, 30), last_duration=1, keyframe_every=40)
+
+
+def numbered_clip(path: Path, spec: Spec) -> Path:
     return synth.write(path, spec, (synth.numbered(index) for index in range(FRAMES)))
 
 
@@ -30,7 +32,7 @@ def numbered_clip(path: Path, **more: Any) -> Path:  # noqa: ANN401
 def test_an_excerpt_has_its_frames_and_begins_at_zero(
     tmp_path: Path, preset: Preset, start_s: float, end_s: float | None, first: int, end: int
 ) -> None:
-    source = numbered_clip(tmp_path / "a.mp4", b_frames=2, keyframe_every=40)
+    source = numbered_clip(tmp_path / "a.mp4", replace(EVEN, b_frames=2))
     target = tmp_path / f"mask{preset.suffix}"
     options = MaskOptions(preset=preset, excerpt=Excerpt(start_s, end_s))
     report = synth.mask(source, target, options, synth.bright_is_foreground)
@@ -45,7 +47,7 @@ def test_an_excerpt_has_its_frames_and_begins_at_zero(
 
 @pytest.mark.parametrize("preset", [Preset.MP4_H264, Preset.MKV_H264, Preset.WEBM_VP9])
 def test_the_sound_of_an_excerpt_is_what_is_heard_in_it(tmp_path: Path, preset: Preset) -> None:
-    source = numbered_clip(tmp_path / "a.mp4")
+    source = numbered_clip(tmp_path / "a.mp4", replace(EVEN, sound=(Tone(seconds=3),)))
     target = tmp_path / f"mask{preset.suffix}"
     options = MaskOptions(preset=preset, excerpt=Excerpt(1.0, 2.0))
     synth.mask(source, target, options, synth.bright_is_foreground)
@@ -57,10 +59,43 @@ def test_the_sound_of_an_excerpt_is_what_is_heard_in_it(tmp_path: Path, preset: 
 
 @pytest.mark.parametrize("suffix", [".webm", ".mkv", ".avi", ".ts"])
 def test_every_container_is_read_from_where_an_excerpt_begins(tmp_path: Path, suffix: str) -> None:
-    spec = Spec(96, 32, tuple(range(FRAMES)), Fraction(1, 30), last_duration=1)
-    spec = replace(spec, codec="vp9" if suffix == ".webm" else "h264")
-    pictures = (synth.numbered(index) for index in range(FRAMES))
-    source = synth.write(tmp_path / f"a{suffix}", spec, pictures)
+    codec = "vp9" if suffix == ".webm" else "h264"
+    source = numbered_clip(tmp_path / f"a{suffix}", replace(EVEN, codec=codec))
     with VideoReader(source, Excerpt(2.0, 2.2)) as reader:
         found = [synth.number_of(frame.luma()) for frame in reader]
     assert found == [60, 61, 62, 63, 64, 65]
+
+
+CUT_OFF = {
+    "mp4": Spec(muxer_options={"movflags": "+faststart"}),
+    "mov": Spec(muxer_options={"movflags": "frag_keyframe+empty_moov"}, keyframe_every=2),
+    "webm": Spec(codec="vp9"),
+    "gif": Spec(codec="gif", pixel_format="rgb8"),
+}
+
+
+@pytest.mark.parametrize("kind", CUT_OFF)
+def test_the_reader_warns_of_a_cut(tmp_path: Path, kind: str) -> None:
+    path = synth.write(tmp_path / f"clip.{kind}", CUT_OFF[kind])
+    with VideoReader(path) as reader:
+        assert sum(1 for _ in reader) == 10
+        assert reader.warnings == []
+    data = path.read_bytes()
+    for left in (len(data) - 1, len(data) * 3 // 4):
+        path.write_bytes(data[:left])
+        with VideoReader(path) as reader:
+            assert sum(1 for _ in reader) <= 10
+            assert len(reader.warnings) == 1
+
+
+def test_a_frame_lasts_no_longer_than_its_file(tmp_path: Path) -> None:
+    source, target = synth.write(tmp_path / "a.mp4"), tmp_path / "mask.mp4"
+    data = source.read_bytes()
+    times = struct.pack(">II", 10, 1_000)  # ten frames of a thousand ticks
+    assert data.count(times) == 1
+    source.write_bytes(data.replace(times, struct.pack(">II", 10, 0x7FFF_0000)))
+    report = synth.mask(source, target)
+    verify(source, target)
+    assert report.frames_out == 1
+    assert report.duration_s == pytest.approx(1 / 3)
+    assert report.warnings == ("the file declares 10 frames and holds 1",)
