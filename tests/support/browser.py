@@ -40,17 +40,10 @@ FLAGS = (
     "--disable-component-update",
 )
 _UNPACK = """
-const { createReadStream, createWriteStream } = require("node:fs");
-const { createBrotliDecompress } = require("node:zlib");
-const { pipeline } = require("node:stream/promises");
-(async () => {
-  for (const name of process.argv.slice(1))
-    await pipeline(
-      createReadStream(name), createBrotliDecompress(), createWriteStream(name.slice(0, -3)));
-})();
+const fs = require("node:fs"), { brotliDecompressSync } = require("node:zlib");
+for (const name of process.argv.slice(1))
+  fs.writeFileSync(name.slice(0, -3), brotliDecompressSync(fs.readFileSync(name)));
 """
-
-
 _FONTS = """<?xml version="1.0"?>
 <fontconfig><dir>{folder}</dir><dir>/usr/share/fonts</dir><cachedir>{folder}/cache</cachedir></fontconfig>
 """

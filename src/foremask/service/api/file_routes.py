@@ -162,19 +162,14 @@ async def get_file(request: ApiRequest, key: FromPath[str]) -> ASGIApp:
             "This file is not stored, or no longer: results and uploads are kept for a time."
         ) from None
     headers = {
-        "Accept-Ranges": "bytes",
         "Cache-Control": "private, max-age=3600",
         "Content-Disposition": _disposition(key.rpartition("/")[2], query.getall("name", [])),
         "Content-Security-Policy": "sandbox; default-src 'none'",
-        "ETag": stored.etag,
     }
-    status, start, stop = select_bytes(request.headers, stored.size, stored.etag)
+    status, start, stop = select_bytes(request.headers, stored.size, stored.etag, headers)
     if status == 304:
         return ASGIResponse(status_code=304, headers=headers)
-    headers["Content-Type"] = media_type(key)
-    headers["Content-Length"] = str(stop - start)
-    if status == 206:
-        headers["Content-Range"] = f"bytes {start}-{stop - 1}/{stored.size}"
+    headers |= {"Content-Type": media_type(key), "Content-Length": str(stop - start)}
     return ASGIStreamingResponse(
         iterator=service.objects.stream(key, start, stop - start),
         status_code=status,

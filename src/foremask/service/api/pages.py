@@ -47,19 +47,23 @@ _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")
 
 
-def select_bytes(headers: Mapping[str, str], size: int, etag: str) -> tuple[int, int, int]:
+def select_bytes(
+    asked: Mapping[str, str], size: int, etag: str, answer: dict[str, str]
+) -> tuple[int, int, int]:
     """Return the status of a GET (200, 206 or 304), and start and stop of its bytes (RFC 9110).
 
-    A header that names several ranges, another unit or another version selects the whole file.
-    Dates are ignored. Raises RangeInvalid for a range that begins after the file's end.
+    ``asked`` are the headers of the request; those of ``answer`` are completed. Several ranges,
+    another unit or another version select the whole file. Dates are ignored. Raises RangeInvalid
+    for a range that begins after the file's end.
     """
-    known = headers.get("if-none-match", "").split(",")
+    answer |= {"Accept-Ranges": "bytes", "ETag": etag}
+    known = asked.get("if-none-match", "").split(",")
     if not {"*", etag}.isdisjoint(tag.strip().removeprefix("W/") for tag in known):
         return 304, 0, 0
-    asked = _RANGE.fullmatch(headers.get("range", ""))
-    if asked is None or headers.get("if-range", etag) != etag:
+    wanted = _RANGE.fullmatch(asked.get("range", ""))
+    if wanted is None or asked.get("if-range", etag) != etag:
         return 200, 0, size
-    first, last, suffix = asked.groups()
+    first, last, suffix = wanted.groups()
     if suffix is not None:
         start, stop = max(0, size - int(suffix)), size
     else:
@@ -73,6 +77,7 @@ def select_bytes(headers: Mapping[str, str], size: int, etag: str) -> tuple[int,
             limit=size,
             actual=start,
         )
+    answer["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     return 206, start, stop
 
 
@@ -88,20 +93,16 @@ class Page:
     def answer(self, request: ApiRequest) -> ASGIResponse:
         """Answer with the file or the requested range, which browsers need to seek in a video."""
         headers = {
-            "Accept-Ranges": "bytes",
             "Cache-Control": "no-cache",
             "Content-Security-Policy": self.policy,
             "Content-Type": self.media_type,
             "Cross-Origin-Opener-Policy": "same-origin",
-            "ETag": self.etag,
             "Vary": "Accept-Encoding",
         }
-        size = len(self.content)
-        status, start, stop = select_bytes(request.headers, size, self.etag)
+        asked, size = request.headers, len(self.content)
+        status, start, stop = select_bytes(asked, size, self.etag, headers)
         body = self.content[start:stop]
-        if status == 206:
-            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-        elif status == 200 and self.packed and "gzip" in request.headers.get("accept-encoding", ""):
+        if status == 200 and self.packed and "gzip" in asked.get("accept-encoding", ""):
             body, headers["Content-Encoding"] = self.packed, "gzip"
         return ASGIResponse(body=body, status_code=status, headers=headers)
 

@@ -1,4 +1,4 @@
-// What plays before there is a clip: three clips and the masks that foremask makes of them, by tests/service/api/samples.py.
+// What plays before there is a clip: three clips, and the masks that foremask makes of them (../samples/NOTICE).
 import { setColour } from "./backing.js";
 import { find, make, radios, show } from "./dom.js";
 import { describe, moves, showMask, showSource, sweep } from "./stage.js";
