@@ -17,7 +17,6 @@ import numpy as np
 from foremask.types import Alpha, Levels, Rgb
 
 DATA = Path(os.environ.get("FOREMASK_DATA", "../shared/data"))
-DEFAULT_FPS = 24.0  # of folders, which have no frame rate: that of DAVIS
 VIDEOS = (".mp4", ".mkv", ".mov", ".webm", ".avi", ".gif", ".m4v", ".ts")
 TRUTH = ".alpha.webm"
 MOST_FRAMES = 300  # of a video, since all are held in memory
@@ -41,14 +40,6 @@ def masks_of(path: Path) -> Iterator[Levels]:
     else:
         for rgb in frames_of(path):
             yield np.ascontiguousarray(rgb[..., 1])
-
-
-def frames_per_second(path: Path) -> float:
-    if path.is_dir():
-        return DEFAULT_FPS
-    with av.open(str(path)) as container:
-        rate = container.streams.video[0].average_rate
-    return float(rate) if rate else DEFAULT_FPS
 
 
 def _images(folder: Path, kind: str) -> list[Path]:
