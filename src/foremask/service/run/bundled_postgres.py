@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypedDict
+from typing import Any
 from urllib.parse import quote
 
 import structlog
@@ -96,13 +96,12 @@ class EmbeddedPostgres:
 
     def stop(self) -> None:
         if self._process is not None:
-            if self._process.poll() is None:
-                self._process.send_signal(signal.SIGINT)
-                try:
-                    self._process.wait(STOP_S)
-                except subprocess.TimeoutExpired:
-                    self._process.send_signal(signal.SIGQUIT)
-                    self._process.wait(STOP_S)
+            self._process.send_signal(signal.SIGINT)
+            try:
+                self._process.wait(STOP_S)
+            except subprocess.TimeoutExpired:
+                self._process.send_signal(signal.SIGQUIT)
+                self._process.wait(STOP_S)
             self._process = None
         if self._lock is not None:
             shutil.rmtree(self._home.programs, ignore_errors=True)
@@ -145,12 +144,9 @@ class EmbeddedPostgres:
         """Make the database in data.new and rename it once complete: initdb may be killed."""
         fresh = self._home.root / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
+        options = ("-U", "postgres", "-E", "UTF8", "--auth=trust", "--no-locale")
         made = subprocess.run(  # noqa: S603  # our own binary, our own arguments
-            [
-                self._binaries / "initdb",
-                *("-D", fresh, "-U", "postgres", "-E", "UTF8"),
-                *("--auth=trust", "--no-locale", "--no-instructions"),
-            ],
+            [self._binaries / "initdb", "-D", fresh, *options, "--no-instructions"],
             check=False,
             capture_output=True,
             cwd="/",
@@ -181,12 +177,10 @@ class EmbeddedPostgres:
         while True:
             with log_path.open("ab") as output:
                 begun = output.tell()
+                options = [f"--{name}={value}" for name, value in OPTIONS.items()]
+                place = ("-D", self._home.data, "-k", self._home.sockets)
                 self._process = subprocess.Popen(  # noqa: S603  # our own binary, our own arguments
-                    [
-                        self._binaries / "postgres",
-                        *("-D", self._home.data, "-k", self._home.sockets),
-                        *(f"--{name}={value}" for name, value in OPTIONS.items()),
-                    ],
+                    [self._binaries / "postgres", *place, *options],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
                     stderr=subprocess.STDOUT,
@@ -217,19 +211,12 @@ class EmbeddedPostgres:
         return ours and len(lines) > 7 and lines[7].strip() == "ready"
 
 
-class RunAs(TypedDict, total=False):
-    """Arguments of subprocess; empty if the server runs as this process's user."""
-
-    user: int
-    group: int
-    extra_groups: list[int]
-
-
 @dataclass(frozen=True, slots=True)
 class Home:
     root: Path
     sockets: Path
-    run_as: RunAs = field(default_factory=RunAs)
+    run_as: dict[str, Any] = field(default_factory=dict)
+    """Arguments of subprocess; empty if the server runs as this process's user."""
 
     @property
     def data(self) -> Path:
@@ -248,11 +235,11 @@ def prepare_home(data_dir: Path) -> Home:
     """Make the directories. Raises SettingsInvalid if one belongs to another user."""
     root = data_dir / "postgres"
     root.parent.mkdir(parents=True, exist_ok=True)
-    uid, gid, run_as = os.geteuid(), os.getegid(), RunAs()
+    uid, gid, run_as = os.geteuid(), os.getegid(), dict[str, Any]()
     if uid == 0:
         user = _unprivileged()
         uid, gid = user.pw_uid, user.pw_gid
-        run_as = RunAs(user=uid, group=gid, extra_groups=[])
+        run_as = {"user": uid, "group": gid, "extra_groups": []}
         above = (root.parent.resolve(), *root.parent.resolve().parents)
         is_reachable = all(each.stat().st_mode & stat.S_IXOTH for each in above)
         if not root.is_symlink() and not is_reachable:
@@ -342,7 +329,7 @@ def bundled_binaries() -> Path:
     return Path(spec.submodule_search_locations[0]) / "pginstall18" / "bin"
 
 
-def server_version(binaries: Path, run_as: RunAs | None = None) -> tuple[int, int]:
+def server_version(binaries: Path, run_as: dict[str, Any] | None = None) -> tuple[int, int]:
     """Return the major and minor version. Raises ServiceUnavailable with the missing file."""
     instead = "set FOREMASK_POSTGRES_BIN or FOREMASK_DATABASE_URL"
     for program in (binaries / "initdb", binaries / "postgres"):
@@ -353,7 +340,7 @@ def server_version(binaries: Path, run_as: RunAs | None = None) -> tuple[int, in
                 capture_output=True,
                 cwd="/",
                 env={"LC_ALL": "C"},
-                **(run_as or RunAs()),
+                **(run_as or {}),
             )
         except OSError as error:
             raise ServiceUnavailable(
