@@ -42,7 +42,7 @@ async def test_uploads_over_the_quota_of_their_token_are_refused(database: Datab
     await admission.reserve(database, "uploads/3", 100, 100)
     await admission.reserve(database, "uploads/1", 10, 100)  # less came than was declared
     assert await bytes_of(database, a.id) == 50
-    assert await admission.forget(database, datetime.now(UTC) + timedelta(days=1)) >= 3
+    await admission.forget(database, datetime.now(UTC) + timedelta(days=1))
     assert await bytes_of(database, a.id) == 0
 
 
@@ -126,7 +126,7 @@ async def test_a_days_forms_are_forgotten_at_once_whosever_they_are(
     await database.all("update tokens set stored = 5000 where id = %s", (a.id,))
     await admission.new_upload(database, "uploads/late", b.id)
     await admission.reserve(database, "uploads/late", 70, 100)
-    assert await admission.forget(database, datetime.now(UTC) + timedelta(minutes=1)) >= 2501
+    await admission.forget(database, datetime.now(UTC) + timedelta(minutes=1))
     assert (await bytes_of(database, a.id), await bytes_of(database, b.id)) == (0, 0)
 
 
@@ -211,6 +211,6 @@ async def test_records_stay_a_week_after_their_result_or_30_days_after_a_failure
 async def test_rows_of_the_queue_that_nobody_will_finish_are_dropped(database: Database) -> None:
     await ended_job(database, None)
     await database.all("update procrastinate_jobs set status = 'succeeded'")
-    assert await retention.drop_dead_engine_rows(database) >= 1
     await ended_job(database, None)
-    assert await retention.drop_dead_engine_rows(database) == 0
+    await retention.drop_dead_engine_rows(database)
+    assert await value(database, "select bool_and(status = 'todo') from procrastinate_jobs")

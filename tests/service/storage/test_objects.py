@@ -101,10 +101,10 @@ async def test_a_file_that_is_shortened_while_it_is_read_is_lost(store: Objects)
 async def test_what_is_deleted_is_lost(store: Objects, tmp_path: Path) -> None:
     for key in ("jobs/1/a", "jobs/1/b/c", "jobs/10/a"):
         await store.put(key, chunks(1))
-    assert await store.delete_under("jobs/1") == 2
-    assert await store.delete_under("jobs/1") == 0
+    for _ in range(2):
+        await store.delete_under("jobs/1")
+        assert [each.key async for each in store.list("jobs")] == ["jobs/10/a"]
     await store.delete("jobs/1/a", "jobs/never")
-    assert (await store.head("jobs/10/a")).size == 1
     gone = "jobs/1/a"
     for read in (store.head(gone), store.get(gone, tmp_path / "x"), store.read(gone, 0, 1)):
         with pytest.raises(ObjectLost, match="jobs/1/a is no longer there"):

@@ -317,10 +317,9 @@ class SlowToDelete(Objects):
         super().__init__(other._store, other.signer)
         self.asked, self.may_end = asyncio.Event(), asyncio.Event()
 
-    async def delete_under(self, prefix: str) -> int:
+    async def delete_under(self, prefix: str) -> None:
         self.asked.set()
         await self.may_end.wait()
-        return 0
 
 
 async def test_dead_workers_are_found_while_a_store_is_slow_to_delete(

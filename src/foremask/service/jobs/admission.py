@@ -164,10 +164,10 @@ async def reserve_result(
     return bool(await database.value_of("reserve_result", *step.key, size, optional, limit))
 
 
-async def forget(database: Database, before: datetime) -> int:
-    """Delete the records of uploads made before ``before``; return their number."""
-    count = 0
-    while True:
+async def forget(database: Database, before: datetime) -> None:
+    """Delete the records of uploads made before ``before``."""
+    gone = FORGOTTEN_AT_ONCE
+    while gone == FORGOTTEN_AT_ONCE:
         rows = await database.all(
             """with gone as (
                    delete from uploads where key in (
@@ -180,10 +180,7 @@ async def forget(database: Database, before: datetime) -> int:
                select count(*) as n from gone""",
             (before, FORGOTTEN_AT_ONCE),
         )
-        gone: int = rows[0]["n"]
-        count += gone
-        if gone < FORGOTTEN_AT_ONCE:
-            return count
+        gone = rows[0]["n"]
 
 
 def limit_of_token(setting: int | None, disk: tuple[int, int] | None) -> int:

@@ -10,7 +10,7 @@ from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 from psycopg.types.json import Jsonb
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 from foremask.errors import ServiceUnavailable
 from foremask.service.observability import metrics
@@ -132,12 +132,7 @@ class Database:
                 raise OtherTables(
                     "the database has tables of another foremask: run `foremask migrate`"
                 ) from error
-            except (
-                psycopg.OperationalError,
-                psycopg.InterfaceError,
-                PoolTimeout,
-                TimeoutError,
-            ) as error:
+            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
                 if not is_counted:
                     metrics.DATABASE_ERRORS.inc()
                 is_counted = True

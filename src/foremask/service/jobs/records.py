@@ -161,24 +161,23 @@ async def of_token(
     Jobs that reuse a stored mask are left out unless ``conversions``. Raises TokenInvalid, or
     RequestUnknown if the token has no job ``before``.
     """
-    token = await database.one(
-        """select t.id, (select seq from jobs where id = %s and token = t.id) as before
-           from tokens t where t.hash = %s and is_good(t)""",
-        (before, token_hash),
+    rows = await database.all(
+        f"""select b.seq as before, {_RECORD} from tokens t
+            left join jobs b on b.id = %s and b.token = t.id
+            left join lateral (
+                select j.* from jobs j where j.token = t.id and {_NOT_DELETED}
+                and j.seq < coalesce(b.seq, 1::bigint << 62) and (%s or j.quality <> %s)
+                order by j.seq desc limit %s) j on true
+            where t.hash = %s and is_good(t) order by j.seq desc""",  # noqa: S608  # constants
+        (before, conversions, REENCODE_ONLY, limit, token_hash),
     )
-    if token is None:
+    if not rows:
         raise errors.TokenInvalid("the token is unknown, revoked or expired")
-    if before is not None and token["before"] is None:
+    if before is not None and rows[0]["before"] is None:
         raise errors.RequestUnknown(
             f"no request {before[:64]!r} of this token to go on behind", param="before"
         )
-    rows = await database.all(
-        f"""select {_RECORD} from jobs j where j.token = %s and {_NOT_DELETED}
-            and j.seq < coalesce(%s, 1::bigint << 62) and (%s or j.quality <> %s)
-            order by j.seq desc limit %s""",  # noqa: S608  # a constant
-        (token["id"], token["before"], conversions, REENCODE_ONLY, limit),
-    )
-    return [_record(row) for row in rows]
+    return [_record(row) for row in rows if row["request_id"] is not None]
 
 
 async def read_any(database: Database, request_id: str) -> Record:

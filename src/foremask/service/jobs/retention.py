@@ -70,13 +70,11 @@ async def forget_records(database: Database, result_ttl_s: float) -> list[str]:
     return [row["id"] for row in rows]
 
 
-async def drop_dead_engine_rows(database: Database) -> int:
-    rows = await database.all(
+async def drop_dead_engine_rows(database: Database) -> None:
+    await database.all(
         """delete from procrastinate_jobs p where p.status <> 'todo' and (
                p.status <> 'doing' or not exists (
                    select from procrastinate_workers w where w.id = p.worker_id
-                   and w.last_heartbeat > now() - make_interval(secs => %s)))
-           returning id""",
+                   and w.last_heartbeat > now() - make_interval(secs => %s)))""",
         (ENGINE_DEAD_S,),
     )
-    return len(rows)

@@ -271,16 +271,13 @@ class Objects:
             with _translated(key), suppress(FileNotFoundError):
                 await obstore.delete_async(self._store, checked_key(key))
 
-    async def delete_under(self, prefix: str) -> int:
-        """Delete the objects whose keys begin with ``prefix/``; return their number."""
-        count = 0
+    async def delete_under(self, prefix: str) -> None:
+        """Delete the objects whose keys begin with ``prefix/``."""
         async for stored in self.list(prefix):
             await self.delete(stored.key)
-            count += 1
         if self._root is not None:
             left = self._root / checked_key(prefix)  # unfinished files of killed processes
             await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
-        return count
 
     async def delete_half_written(self, prefix: str, before: datetime) -> None:
         """Delete unfinished files of killed processes; does nothing for a bucket."""
