@@ -155,7 +155,7 @@ def others(folder: Path, clip: Path) -> dict[str, bytes]:
     made["kept results: zip"] = folder / "kept"
     with open_file_store(folder / "kept", {}, LIMITS.max_bytes) as store:
         for name in ARRAYS:
-            store.put(name, np.zeros((16, 12), np.uint8 if name == "plain" else np.float16))
+            store.setdefault(name, np.zeros((16, 12), np.uint8 if name == "plain" else np.float16))
         NetworkCache(store).finish()
     return {name: path.read_bytes() for name, path in made.items()}
 

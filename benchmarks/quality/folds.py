@@ -33,7 +33,7 @@ from foremask.vision.network.session import Network, Session
 from foremask.vision.temporal.network_cache import NetworkCache, open_file_store
 from foremask.vision.temporal.regions import FOREGROUND, Scene, measure
 from foremask.vision.temporal.tier import TIERS, Tier
-from foremask.vision.temporal.verdict import Judge, judge, trees_of
+from foremask.vision.temporal.verdict import Judge, Trees, judge
 from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
 
@@ -211,7 +211,7 @@ def main(*, write: bool = False) -> None:
     header("clip", *(f"{each}: {what}" for each in QUALITIES for what in ("J", "F", "dtSSD")))
     rows = []
     for fold in FOLDS:
-        by = partial(judge, trees=trees_of(fitted(left_out(fold, lessons))))
+        by = partial(judge, trees=Trees(fitted(left_out(fold, lessons))))
         for name in fold:
             truths = clips[name].truths()[:FRAMES]
             found: list[float] = []

@@ -28,7 +28,7 @@ from foremask.vision.temporal.frame_hints import CROP_PX, Claim, Mark, crops_rou
 from foremask.vision.temporal.places import depth_of, middle_of
 from foremask.vision.temporal.regions import FOREGROUND, Features
 from foremask.vision.temporal.tier import TIERS
-from foremask.vision.temporal.verdict import Trees, judge, trees_of
+from foremask.vision.temporal.verdict import Trees, judge
 from foremask.weights.catalogue import model_path
 
 ALL_ASKED = folds.always(TIERS[Quality.BALANCED])
@@ -128,12 +128,12 @@ def main(*, write: bool = False) -> None:
     regions = folds.lessons_by_clip(clips, session)
     lessons: dict[str, list[Lesson]] = {}
     for fold in folds.FOLDS:
-        trees = trees_of(folds.fitted(folds.left_out(fold, regions)))
+        trees = Trees(folds.fitted(folds.left_out(fold, regions)))
         for name in fold:
             lessons[name] = list(lessons_of(clips[name], Remembering(session), trees))
     found: list[float] = []
     for fold in folds.FOLDS:
-        trees = trees_of(fitted(folds.left_out(fold, lessons)))
+        trees = Trees(fitted(folds.left_out(fold, lessons)))
         for name in fold:
             found.append(mended(lessons[name], trees))
             print(f"{name:16} {found[-1]:+.2f}", flush=True)

@@ -27,7 +27,7 @@ from foremask.types import DeepRgb, Image, Levels, Rgb
 from foremask.vision.drawing import as_png
 from foremask.vision.image import Box, Cropped, MirroredImage
 from foremask.vision.network.session import InputSize, Network, NetworkOutput
-from foremask.vision.temporal.network_cache import MemoryStore, NetworkCache
+from foremask.vision.temporal.network_cache import NetworkCache
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
@@ -41,7 +41,7 @@ class OnePicture:
     def __init__(self, frame: Frame, network: Network) -> None:
         self.frame, self._network = frame, network
         self.runtime, self.any_size = network.runtime, network.any_size
-        self.cache = NetworkCache(MemoryStore())
+        self.cache = NetworkCache({})
         self._outputs: dict[tuple[type[Image], Box | None, InputSize | None], NetworkOutput] = {}
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:

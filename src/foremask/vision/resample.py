@@ -20,3 +20,8 @@ def as_alpha(levels: Levels) -> Alpha:
 def as_levels(alpha: Alpha) -> Levels:
     """Round to the nearest level."""
     return np.rint(alpha * np.float32(255)).astype(np.uint8)
+
+
+def alpha_on(levels: Levels, columns: int, rows: int) -> Alpha:
+    """Levels as alphas on another grid, resized as by `resized`."""
+    return resized(levels, columns, rows) * np.float32(1 / 255)

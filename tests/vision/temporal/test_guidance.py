@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -12,7 +13,7 @@ from foremask.types import Image
 from foremask.vision.image import ArrayImage, Cropped, MirroredImage
 from foremask.vision.network.session import InputSize, Network, NetworkOutput
 from foremask.vision.temporal.correction import Shown, place_of
-from foremask.vision.temporal.frame_hints import Claim, FrameHints, Mark
+from foremask.vision.temporal.frame_hints import Claim, Mark
 from foremask.vision.temporal.guidance import hinted_window
 from foremask.vision.temporal.regions import Link
 from foremask.vision.temporal.tier import TIERS, Tier
@@ -222,16 +223,6 @@ def test_of_a_point_in_and_one_out_at_one_place_the_later_one_counts(positive: b
         assert (now ^ alone).sum() < 0.005 * alone.sum()
 
 
-def test_without_hints_no_bit_of_a_mask_changes() -> None:
-    """Without a hint the masks equal those of a run without guidance."""
-    images = [ArrayImage(crossing(t)[0]) for t in range(30)]
-    silent = learn([], RedNetwork(), TIER, id)
-    plain = mask_images(images, RedNetwork(), TIER)
-    told_nothing = mask_images(images, RedNetwork(), TIER, guidance=silent)
-    for before, after in zip(plain, told_nothing, strict=True):
-        np.testing.assert_array_equal(before, after)
-
-
 def test_a_choice_changes_no_bit_of_another_shot() -> None:
     """In `fast`, where things are followed by more anchors than are inferred."""
     tier = TIERS[Quality.FAST]
@@ -410,8 +401,7 @@ def test_a_box_limits_no_point_that_is_near_its_corner() -> None:
     beyond = disc(220, 150, 9)
     box = Claim(0, True, 86, 156, [mask], beyond, has_size=True)
     click = Claim(1, False, 90, 160, [mask] * 4, spot)
-    hints = FrameHints({}, [], None, [box, click])
-    (hinted,) = hinted_window([hints], None, [None], [frame], [{}], lambda *_: mask)
+    (hinted,) = hinted_window([None], [[box, click]], None, [frame], lambda *_: mask)
     assert (hinted.plane[beyond] > 0).all()
     assert (hinted.plane[spot] < 0).mean() >= 0.7
 
@@ -429,10 +419,10 @@ def test_two_places_of_the_window_before_are_followed_apart() -> None:
 
     frame = Shown(background(1), nothing, [nothing], nothing, nothing - 6)
     boxes = [Claim(k, True, 0, 0, [], thing, has_size=True) for k, thing in enumerate(things)]
-    hints = [FrameHints({}, [], None, boxes), None, None]
-    window = [None] * 3, [frame] * 3, [{1: link}, {-1: link, 1: link}, {-1: link}], ask_round
-    before = hinted_window(hints, None, *window)
-    after = hinted_window([None] * 3, before[-1], *window)
+    links = {1: link}, {-1: link, 1: link}, {-1: link}
+    window = [replace(frame, links=each) for each in links], ask_round
+    before = hinted_window([None] * 3, [boxes, [], []], None, *window)
+    after = hinted_window([None] * 3, [[]] * 3, before[-1], *window)
     for each in [*before, *after]:
         np.testing.assert_array_equal(each.plane > 0, things[0] | things[1])
 

@@ -20,7 +20,6 @@ from foremask.vision.network.session import InputSize, NetworkOutput
 from foremask.vision.temporal import appearance, network_cache, windows
 from foremask.vision.temporal.frame_hints import Mark
 from foremask.vision.temporal.network_cache import (
-    MemoryStore,
     NetworkCache,
     NotACacheError,
     Store,
@@ -80,7 +79,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.slow
 def test_masks_are_the_same_with_and_without_what_is_kept() -> None:
-    store, first = MemoryStore(), Network()
+    store, first = dict[str, np.ndarray](), Network()
     plain = masks({}, first, store)
     np.testing.assert_array_equal(plain, masks({}, Network()))
     hinted = masks(CLICK, Network())
@@ -175,22 +174,12 @@ def test_a_file_that_is_no_store_is_refused_in_little_memory(
     assert path.read_bytes() == before
 
 
-class Lossy(MemoryStore):
-    """Loses one array."""
-
-    def __init__(self, lost: str) -> None:
-        super().__init__()
-        self._lost = lost
-
-    def get(self, name: str) -> np.ndarray | None:
-        return None if name == self._lost else super().get(name)
-
-
 @pytest.mark.parametrize("lost", ["0/stretched", "0:0/logits"])
 def test_kept_results_that_lack_one_are_refused(lost: str) -> None:
     """Flow on another machine may choose another frame than was kept."""
-    store = Lossy(lost)
+    store = dict[str, np.ndarray]()
     masks({}, Network(), store)
+    del store[lost]
     with pytest.raises(NotACacheError, match=f"the kept network results lack {lost}"):
         masks({}, Network(), store)
 
@@ -220,9 +209,9 @@ def test_of_two_processes_with_one_file_the_second_keeps_nothing(
     path, identity = tmp_path / "kept", {"clip": 1}
     ours, theirs = np.arange(5, dtype=np.uint8), np.arange(9, dtype=np.uint8)
     with open_file_store(path, identity, 1 << 20) as first:
-        first.put("array", ours)
+        first.setdefault("array", ours)
         with open_file_store(path, identity, 1 << 20) as second:
-            second.put("array", theirs)
+            second.setdefault("array", theirs)
             assert second.get("array") is None
         assert "another process writes to the file" in caplog.text
         NetworkCache(first).finish()

@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from foremask.vision.temporal.regions import Link
-from foremask.vision.temporal.scout import _Scout
+from foremask.vision.temporal.scout import Scout
 from foremask.vision.temporal.things import Follower, PickedAnchor
 
 SHAPE = 60, 160
@@ -46,7 +46,7 @@ def test_a_choice_is_brought_back_by_frames_past_where_the_thing_is_hidden() -> 
     frames = [4, 8, *HIDDEN, 12, 16, 20]
     around = zip(frames, [0, *frames], [*frames[1:], 24], strict=False)
     whole = anchor(20, 16).picked.astype(np.float32)
-    scout = _Scout({20: np.round(cv2.resize(whole, None, fx=0.5, fy=0.5))})
+    scout = Scout({20: np.round(cv2.resize(whole, None, fx=0.5, fy=0.5))})
     scout.add([anchor(*each) for each in around])
     scout.end_shot()
     assert {4, 8, 12, 16} <= set(scout.found)

@@ -6,14 +6,12 @@ import pytest
 from foremask.vision.network.opinions import View
 from foremask.vision.temporal.regions import Link, Scene
 from foremask.vision.temporal.verdict import (
-    EVIDENCE_SHARE,
     MOST_LOG_ODDS,
-    SWITCH,
+    Trees,
     along_flow,
     compose,
     decided,
     judge,
-    trees_of,
     with_thin_parts,
 )
 
@@ -33,11 +31,6 @@ def chain(count: int, continuity: float) -> list[dict[int, Link]]:
     ]
 
 
-def smoothed(planes: list[np.ndarray], links: list[dict[int, Link]]) -> list[np.ndarray]:
-    scaled = [EVIDENCE_SHARE * each for each in planes]
-    return along_flow(scaled, links, [plane(-5)] * len(planes), SWITCH)
-
-
 def test_trees_add_up_what_their_leaves_say_and_stay_within_their_bound() -> None:
     """One split at 0.5, and where a value is missing: 1 or -2, and the bias; never beyond 6."""
     split = {
@@ -52,11 +45,9 @@ def test_trees_add_up_what_their_leaves_say_and_stay_within_their_bound() -> Non
         "value": [[0, -2, 1]],
     }
     half = np.full(3, 0.5, np.float32)
-    odds = trees_of(split).log_odds(
-        {"colour": np.array([0.5, 0.6, np.nan], np.float32), "mean": half}
-    )
+    odds = Trees(split).log_odds({"colour": np.array([0.5, 0.6, np.nan], np.float32), "mean": half})
     np.testing.assert_allclose(odds, [-1.75, 1.25, -1.75])
-    sure = trees_of(split | {"value": [[0, -20, 10]]})
+    sure = Trees(split | {"value": [[0, -20, 10]]})
     odds = sure.log_odds({"colour": np.array([0.0, 1.0, 1.0], np.float32), "mean": half})
     np.testing.assert_allclose(odds, [-MOST_LOG_ODDS, MOST_LOG_ODDS, MOST_LOG_ODDS])
 
@@ -81,39 +72,35 @@ def test_whatever_was_asked_a_clear_subject_is_decided(views: tuple[View, ...]) 
     np.testing.assert_array_equal(odds > 0, subject > 0)
 
 
-def test_one_anchor_that_says_otherwise_is_outvoted_by_those_around_it() -> None:
-    planes = [plane(5)] * 4 + [plane(-5)] + [plane(5)] * 4
-    assert min(each.min() for each in smoothed(planes, chain(9, 1.0))) > 0
+@pytest.mark.parametrize(
+    ("evidence", "continuity", "expected"),
+    [
+        ([5] * 4 + [-5] + [5] * 4, 1.0, [True] * 9),
+        ([5] * 4 + [-5] + [5] * 4, 0.0, [True] * 4 + [False] + [True] * 4),
+        ([6] * 12 + [-6] * 12, 1.0, [True] * 12 + [False] * 12),
+    ],
+    ids=["one anchor is outvoted", "other things decide alone", "a lasting change is believed"],
+)
+def test_verdicts_are_smoothed_along_the_flow(
+    evidence: list[int], continuity: float, expected: list[bool]
+) -> None:
+    planes = [plane(each) for each in evidence]
+    totals = along_flow(planes, chain(len(planes), continuity), [plane(-5)] * len(planes))
+    assert [bool(each.min() > 0) for each in totals] == expected
+    assert [bool(each.max() > 0) for each in totals] == expected
 
 
-def test_where_anchors_show_different_things_each_decides_alone() -> None:
-    planes = [plane(5)] * 4 + [plane(-5)] + [plane(5)] * 4
-    totals = smoothed(planes, chain(9, 0.0))
-    assert totals[4].max() < 0 < totals[3].min()
-
-
-def test_a_thing_that_has_truly_changed_is_believed_in_the_end() -> None:
-    planes = [plane(6)] * 12 + [plane(-6)] * 12
-    signs = [bool(each.min() > 0) for each in smoothed(planes, chain(24, 1.0))]
-    assert signs == [True] * 12 + [False] * 12
-
-
-def test_the_mask_takes_the_outline_of_the_opinion_that_agrees() -> None:
+def test_the_mask_takes_the_outline_of_the_opinion_that_agrees_or_else_the_verdicts() -> None:
     soft = np.zeros(SHAPE, np.uint8)
     soft[6:18, 8:24] = 255
     soft[6:18, 24] = 180
     verdict = np.where(soft > 127, 4, -4).astype(np.float32)
-    mask = compose([soft, np.zeros(SHAPE, np.uint8)], verdict)
+    nothing = np.zeros(SHAPE, np.uint8)
+    mask = compose([soft, nothing], verdict)
     assert mask[10, 10] > 250
     assert abs(int(mask[10, 24]) - 180) < 12
     assert mask[2, 2] == 0
-
-
-def test_where_no_opinion_agrees_the_verdict_is_the_mask() -> None:
-    nothing = np.zeros(SHAPE, np.uint8)
-    mask = compose([nothing, nothing], np.where(np.arange(32) < 16, 4, -4) * plane(1))
-    assert mask[:, :15].min() > 220
-    assert mask[:, 17:].max() < 20
+    assert compose([nothing, nothing], verdict)[10, 10] > 220
 
 
 def test_nothing_is_half_there_far_from_an_outline() -> None:
@@ -150,12 +137,6 @@ def test_the_thin_parts_of_a_kept_body_are_kept_and_those_of_another_are_not() -
     refused[8:18, 2:12] = 2
     expected = refused > 0
     expected[0:8, 6:8] = True
+    refused[14:18, 20:24] = 2  # less than 0.8 of the other body
+    expected[14:18, 20:24] = True
     np.testing.assert_array_equal(with_thin_parts(refused, mean) > 0, expected)
-
-
-def test_what_the_trees_refuse_of_a_body_is_no_thin_part() -> None:
-    mean = plane(0)
-    mean[4:20, 2:18] = mean[6:18, 18:24] = 0.9
-    refused = plane(-2)
-    refused[4:20, 2:18] = 2
-    np.testing.assert_array_equal(with_thin_parts(refused, mean) > 0, refused > 0)

@@ -162,12 +162,6 @@ def test_nothing_of_one_shot_shows_in_the_next() -> None:
     assert overlap(masks[13], disc(250, 90)) > 0.9
 
 
-def test_one_frame_is_a_clip() -> None:
-    ((image, truth),) = moving_disc(1)
-    (mask,) = mask_images([image], RedNetwork())
-    assert overlap(mask, truth) > 0.9
-
-
 def test_no_frame_is_no_mask() -> None:
     """An empty iterable is no error here; the reader raises one before."""
     assert list(mask_images([], RedNetwork())) == []
@@ -180,7 +174,6 @@ def test_an_empty_scene_has_an_empty_mask() -> None:
 
 @pytest.mark.slow
 def test_a_long_shot_passes_through_windows_without_a_missing_frame() -> None:
-    """What is not needed of it any more is forgotten."""
     frames = int(2.5 * WINDOW_FRAMES)
     red = np.zeros((18, 32, 3), np.uint8)
     red[4:12, 8:20, 0] = 200
@@ -225,9 +218,12 @@ def resting_disc(x: float) -> ArrayImage:
 
 
 @pytest.mark.parametrize("quality", list(Quality))
-def test_what_the_network_is_sure_of_costs_one_inference(quality: Quality) -> None:
+def test_one_frame_is_a_clip_and_costs_one_inference_where_the_network_is_sure(
+    quality: Quality,
+) -> None:
     network = RedNetwork()
-    list(mask_images([resting_disc(80)], network, TIERS[quality]))
+    (mask,) = mask_images([resting_disc(80)], network, TIERS[quality])
+    assert overlap(mask, disc(80, 90)) > 0.9
     assert network.calls == 1
 
 

@@ -1,8 +1,7 @@
 """The subject's appearance: a small classifier, trained on the clip while it is masked.
 
-The network judges each anchor alone, and sometimes picks another object, a part of the subject, or
-nothing. The classifier is trained on the network's encoder features, at the pixels of a window that
-the network is sure of. A region's mean logit is one of the features that `verdict` judges it by.
+It is trained on the network's encoder features, at the pixels of a window that the network is sure
+of. A region's mean logit is one of the features that `verdict` judges it by.
 """
 
 from collections.abc import Sequence
@@ -32,22 +31,24 @@ LABEL_SMOOTHING = 0.04
 POSITION_WEIGHT = 0.3
 SEED = 20260
 
+type Samples = NDArray[np.float32]
 type Maps = list[NDArray[np.float32]]
 
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """Principal components of each feature level, fitted on a few anchors of a window."""
+    """Principal components of each feature level; none has more than it has channels."""
 
     means: list[NDArray[np.float32]]
     axes: list[NDArray[np.float32]]
 
     @classmethod
     def fit(cls, anchors: Sequence[Features]) -> "Basis":
-        """Fit to some anchors; a level has no more components than channels."""
         means, axes = [], []
         for level, keep in zip(zip(*anchors, strict=True), COMPONENTS, strict=False):
-            rows = np.concatenate([_rows(each) for each in level])
+            flat = [each.reshape(-1, each.shape[2]) for each in level]
+            few = [each[:: max(1, len(each) // BASIS_PIXELS)] for each in flat]
+            rows = np.concatenate(few).astype(np.float32)
             mean = rows.mean(axis=0)
             spread = rows - mean
             power, vectors = np.linalg.eigh(spread.T @ spread / len(rows))
@@ -66,11 +67,6 @@ class Basis:
         return projected
 
 
-def _rows(level: NDArray[np.floating], most: int = BASIS_PIXELS) -> NDArray[np.float32]:
-    flat = level.reshape(-1, level.shape[2])
-    return flat[:: max(1, len(flat) // most)].astype(np.float32)
-
-
 def colours(rgb: Rgb) -> NDArray[np.float16]:
     """Return a picture of any size as (GRID, GRID, 3) of CIE Lab, centred, scaled to about ±2."""
     square = ArrayImage(rgb).rgb(GRID, GRID)
@@ -78,22 +74,17 @@ def colours(rgb: Rgb) -> NDArray[np.float16]:
     return lab.astype(np.float16)
 
 
-def _position() -> NDArray[np.float32]:
-    x, y = np.meshgrid(np.linspace(-1, 1, GRID), np.linspace(-1, 1, GRID))
-    return (np.stack([x, y], axis=-1) * POSITION_WEIGHT).astype(np.float32)
-
-
 @dataclass(frozen=True, slots=True)
 class AnchorFeatures:
-    """What a window keeps of one anchor: projected features, colours and motion."""
-
     features: list[NDArray[np.float16]]
     colours: NDArray[np.float16]
     motion: Alpha  # (GRID, GRID), as the colours
 
     def levels(self) -> Maps:
         """The classifier's inputs as maps (h, w, channels), each at its own resolution."""
-        near = [self.colours.astype(np.float32), self.motion[..., None], _position()]
+        x, y = np.meshgrid(np.linspace(-1, 1, GRID), np.linspace(-1, 1, GRID))
+        position = (np.stack([x, y], axis=-1) * POSITION_WEIGHT).astype(np.float32)
+        near = [self.colours.astype(np.float32), self.motion[..., None], position]
         return [*(each.astype(np.float32) for each in self.features), np.concatenate(near, axis=-1)]
 
 
@@ -108,27 +99,23 @@ def subject_logits(anchors: Sequence[AnchorFeatures], masks: Sequence[Levels]) -
     samples = _training_samples(anchors, small, rng)
     if samples is None:
         return [np.zeros((GRID, GRID), np.float32)] * len(anchors)
-    net = _train(*samples, rng)
-    return [net.predict(anchor.levels()) for anchor in anchors]
-
-
-type _TrainingSamples = tuple[
-    NDArray[np.float32], NDArray[np.float32], NDArray[np.float32], list[int]
-]
+    trained = _train(*samples, rng)
+    return [_predicted(anchor.levels(), *trained) for anchor in anchors]
 
 
 def _training_samples(
     anchors: Sequence[AnchorFeatures], masks: Sequence[Alpha], rng: np.random.Generator
-) -> _TrainingSamples | None:
-    """Sampled pixels, labels, weights (sum 1 for each class), and each level's channel count."""
-    static_level = _static_level([anchor.motion for anchor in anchors], masks)
-    rows, labels, widths = [], [], []
+) -> tuple[Samples, Samples, Samples] | None:
+    """Sampled pixels, labels, and weights (sum 1 for each class); None without both classes."""
+    sure = [each.motion[mask > SURE] for each, mask in zip(anchors, masks, strict=True)]
+    together = np.concatenate(sure)
+    static_level = STATIC_SHARE * float(np.median(together)) if together.size else 0.0
+    rows, labels = [], []
     for anchor, mask in zip(anchors, masks, strict=True):
         maps = anchor.levels()
-        widths = [each.shape[2] for each in maps]
         moving = anchor.motion >= static_level
-        for label, sure in enumerate((mask < 1 - SURE, (mask > SURE) & moving)):
-            there = np.flatnonzero(sure)
+        for label, known in enumerate((mask < 1 - SURE, (mask > SURE) & moving)):
+            there = np.flatnonzero(known)
             if there.size:
                 picked = rng.choice(there, min(there.size, SAMPLES[label]), replace=False)
                 rows.append(_gather(maps, picked))
@@ -139,13 +126,7 @@ def _training_samples(
     if y.min() == y.max():
         return None
     w = np.where(y > 0, 1 / (y > 0).sum(), 1 / (y < 1).sum()).astype(np.float32)
-    return np.concatenate(rows), y, w, widths
-
-
-def _static_level(motions: Sequence[Alpha], masks: Sequence[Alpha]) -> float:
-    moved = [motion[mask > SURE] for motion, mask in zip(motions, masks, strict=True)]
-    together = np.concatenate(moved)
-    return STATIC_SHARE * float(np.median(together)) if together.size else 0.0
+    return np.concatenate(rows), y, w
 
 
 def _gather(maps: Maps, pixels: NDArray[np.intp]) -> NDArray[np.float32]:
@@ -155,36 +136,29 @@ def _gather(maps: Maps, pixels: NDArray[np.intp]) -> NDArray[np.float32]:
     return np.concatenate(parts, axis=1)
 
 
-@dataclass(slots=True)
-class _Classifier:
-    """A network with one hidden layer of rectifiers; `predict` normalises its inputs."""
+def _predicted(maps: Maps, mean: Samples, deviation: Samples, weights: Maps) -> Alpha:
+    """Logits on the grid, of a network with one hidden layer of rectifiers on normalised inputs.
 
-    mean: NDArray[np.float32]
-    deviation: NDArray[np.float32]
-    widths: list[int]
-    weights: list[NDArray[np.float32]]
-
-    def predict(self, maps: Maps) -> Alpha:
-        """Return logits on the grid; the first layer is applied to each level at its resolution."""
-        into, bias, out, last = self.weights
-        scaled = into / self.deviation[:, None]
-        hidden = np.zeros((GRID, GRID, HIDDEN), np.float32) + (bias - self.mean @ scaled)
-        start = 0
-        for each, width in zip(maps, self.widths, strict=True):
-            part = each @ scaled[start : start + width]
-            hidden += part if part.shape[0] == GRID else cv2.resize(part, (GRID, GRID))
-            start += width
-        return np.asarray((np.maximum(hidden, 0) @ out + last)[..., 0], np.float32)
+    Its first layer is applied to each level at the level's own resolution.
+    """
+    into, bias, out, last = weights
+    scaled = into / deviation[:, None]
+    hidden = np.zeros((GRID, GRID, HIDDEN), np.float32) + (bias - mean @ scaled)
+    start = 0
+    for each in maps:
+        part = each @ scaled[start : start + each.shape[2]]
+        hidden += part if part.shape[0] == GRID else cv2.resize(part, (GRID, GRID))
+        start += each.shape[2]
+    return np.asarray((np.maximum(hidden, 0) @ out + last)[..., 0], np.float32)
 
 
 def _train(
-    x: NDArray[np.float32],
-    y: NDArray[np.float32],
-    weight: NDArray[np.float32],
-    widths: list[int],
-    rng: np.random.Generator,
-) -> _Classifier:
-    """Adam (Kingma and Ba, 2015) on the weighted cross entropy of random batches."""
+    x: Samples, y: Samples, weight: Samples, rng: np.random.Generator
+) -> tuple[Samples, Samples, Maps]:
+    """The inputs' mean and deviation, and the weights of the network.
+
+    Adam (Kingma and Ba, 2015) on the weighted cross entropy of random batches.
+    """
     mean, deviation = x.mean(axis=0), x.std(axis=0) + np.float32(0.3)
     x = (x - mean) / deviation
     target = y * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / 2
@@ -205,15 +179,10 @@ def _train(
             unbiased = first[i] / np.float32(1 - 0.9**step)
             size = np.sqrt(second[i] / np.float32(1 - 0.999**step)) + np.float32(1e-8)
             weights[i] -= np.float32(LEARNING_RATE) * unbiased / size
-    return _Classifier(mean, deviation, widths, weights)
+    return mean, deviation, weights
 
 
-def _gradients(
-    weights: list[NDArray[np.float32]],
-    x: NDArray[np.float32],
-    target: NDArray[np.float32],
-    weight: NDArray[np.float32],
-) -> list[NDArray[np.float32]]:
+def _gradients(weights: Maps, x: Samples, target: Samples, weight: Samples) -> Maps:
     into, bias, out, last = weights
     before = x @ into + bias
     hidden = np.maximum(before, 0)

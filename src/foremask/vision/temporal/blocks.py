@@ -34,7 +34,7 @@ FOLLOWED_STRIDE = 4  # largest distance of anchors, in frames, where hints choos
 
 
 def image_for(guidance: Guidance | None, image: Image) -> Image | None:
-    """Return the picture to keep for later crops, or None if no hint corrects a place."""
+    """The picture to keep for later crops; None if no hint corrects a place."""
     if guidance is None or not guidance.corrects:
         return None
     return ArrayImage(image.rgb(*grid_of(image, KEPT_AREA_PX)))
@@ -42,23 +42,21 @@ def image_for(guidance: Guidance | None, image: Image) -> Image | None:
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What all windows of a clip share."""
-
     network: Network
     tier: Tier
     threads: ThreadPoolExecutor
     judge: Judge
     guidance: Guidance | None
-    cache: NetworkCache | None
+    cache: NetworkCache
     on_anchor: Callable[[Levels], None]
-    on_picked: Callable[[list[PickedAnchor]], None] | None = None
-    on_asked: Callable[[int], None] = lambda _: None
-    on_decided: Callable[[int], None] = lambda _: None
+    on_picked: Callable[[list[PickedAnchor]], None] | None
+    on_asked: Callable[[int], None]
+    on_decided: Callable[[int], None]
 
     @property
     def known(self) -> NetworkCache | None:
         """The cache if it has all the network's results on the clip; else None, until it has."""
-        return self.cache if self.cache is not None and self.cache.is_complete else None
+        return self.cache if self.cache.is_complete else None
 
 
 @dataclass(slots=True)
@@ -77,7 +75,6 @@ class Anchor:
     hinted: Hinted | None = None  # what hints changed in the last window that decided it
 
     def mean(self) -> Levels:
-        """The mean of the network's opinions: the classifier is trained on it."""
         mean = np.mean(list(self.opinions.values()), axis=0, dtype=np.float32)
         return np.asarray(np.rint(mean), np.uint8)
 
@@ -86,22 +83,16 @@ class Blocks:
     """Chooses and infers the anchors of a shot, a block at a time.
 
     The first frame of the shot is a block by itself. Each other block goes from the anchor that
-    ends the last one to the next multiple of `BLOCK_FRAMES`, or to the end of the shot. Frames
-    earlier than a window and its leading context (`CONTEXT_FRAMES` of windows.py) do not affect
-    which of its frames become anchors, so a part of a clip gets the same anchors as the whole clip.
+    ends the last one to the next multiple of `BLOCK_FRAMES`, or to the end of the shot.
     ``on_features`` gets the features of each inferred anchor: 27 MB, which are not kept here.
-    ``steps`` (the flows, with those of the current block) and ``anchors`` are by frame number.
+    ``steps`` (the flows) and ``anchors`` are by frame number.
     """
 
     def __init__(
-        self,
-        tools: "Tools",
-        first: IncomingFrame,
-        on_features: Callable[[int, Features], None] = lambda *_: None,
+        self, tools: Tools, first: IncomingFrame, on_features: Callable[[int, Features], None]
     ) -> None:
         self._tools = tools
         self._on_features = on_features
-        self._tier = tools.tier
         self.steps = {first.number: first.frame_flow}
         self.anchors: dict[int, Anchor] = {}
         self._waiting = {first.number: first}
@@ -138,25 +129,19 @@ class Blocks:
         return True
 
     def forget(self, before: int) -> None:
-        """Drop all frames earlier than the frame ``before``."""
         for kept in (self.steps, self.anchors):
             for frame in [each for each in kept if each < before]:
                 del kept[frame]
 
     def _infer_block(self) -> None:
         """Infer evenly spaced frames, then those where masks disagree, within the tier's budget."""
-        first, last = self._first, self._last
-        intervals = -(-(last - first) // self._tier.stride)
-        regular = [
-            first + round(interval * (last - first) / intervals)
-            for interval in range(intervals + 1)
-        ]
-        for frame in (last, *regular[1:-1]):
+        between = _spaced(self._first, self._last, self._tools.tier.stride)
+        for frame in (self._last, *between):
             self._infer(frame)
         gaps: list[tuple[float, int, int]] = []
-        for gap in itertools.pairwise(regular):
+        for gap in itertools.pairwise([self._first, *between, self._last]):
             self._queue_gap(gaps, *gap)
-        while gaps and self._anchor_count < self._tier.anchors_per_frame * self._frame_count:
+        while gaps and self._anchor_count < self._tools.tier.anchors_per_frame * self._frame_count:
             _, before, after = heapq.heappop(gaps)
             middle = (before + after) // 2
             self._infer(middle)
@@ -165,62 +150,50 @@ class Blocks:
         self._add_for_hints()
 
     def _add_for_hints(self) -> None:
-        """Add anchors that a run without hints does not have; they are not inferred.
+        """Make hinted frames anchors, and if hints choose or ban things, frames in wide gaps.
 
-        They are the hinted frames and, if hints choose or ban things, frames in wide gaps.
+        They are not inferred: a run without hints does not have them.
         """
         guidance = self._tools.guidance
         if guidance is None:
             return
         further = [frame for frame, each in self._waiting.items() if guidance.on(each.image)]
         if guidance.follows_things:
-            for before, after in itertools.pairwise(
-                sorted(each for each in self.anchors if each >= self._first)
-            ):
-                steps = -(-(after - before) // FOLLOWED_STRIDE)
-                further += [
-                    before + round(step * (after - before) / steps) for step in range(1, steps)
-                ]
+            anchors = sorted(each for each in self.anchors if each >= self._first)
+            for gap in itertools.pairwise(anchors):
+                further += _spaced(*gap, FOLLOWED_STRIDE)
         for frame in further:
             incoming = self._waiting[frame]
-            image = image_for(guidance, incoming.image)
-            added = Anchor({}, None, incoming.small, image)
-            anchor = self.anchors.setdefault(frame, added)
-            anchor.hints = guidance.on(incoming.image)
+            added = Anchor({}, None, incoming.small, image_for(guidance, incoming.image))
+            self.anchors.setdefault(frame, added).hints = guidance.on(incoming.image)
 
-    def _queue_gap(self, gaps: list[tuple[float, int, int]], before: int, after: int) -> None:
-        """Queue the gap between two anchors for inference, largest disagreement first."""
-        if after - before >= 2:
-            disagreement = self._disagreement(before, after)
-            if disagreement > self._tier.disagreement:
-                heapq.heappush(gaps, (-disagreement, before, after))
-
-    def _disagreement(self, first: int, last: int) -> float:
-        """How much two anchors' masks disagree, propagated to the frame halfway between them."""
+    def _queue_gap(self, gaps: list[tuple[float, int, int]], first: int, last: int) -> None:
+        """Queue the gap between two anchors if their masks, propagated to its middle, disagree."""
+        if last - first < 2:
+            return
         middle = (first + last) // 2
         height, width = self.steps[middle].grey.shape
         propagated = []
         for frame in (first, last):
             mask = resized(as_alpha(self.anchors[frame].mean()), width, height)
             propagated.append(warp(mask, flow_between(self.steps, middle, frame)))
-        return disagreement(*propagated)
+        disagree = disagreement(*propagated)
+        if disagree > self._tools.tier.disagreement:
+            heapq.heappush(gaps, (-disagree, first, last))
 
     def _infer(self, frame: int) -> None:
-        incoming = self._waiting[frame]
-        known = self._tools.known
+        incoming, tier, known = self._waiting[frame], self._tools.tier, self._tools.known
         if known is not None:
             known.kept(f"{frame}/{View.STRETCHED}")  # raises if the anchor is missing
             opinions, box = known.opinions(f"{frame}")
         else:
-            grid = grid_of(incoming.image, self._tier.mask_area_px)
+            grid = grid_of(incoming.image, tier.mask_area_px)
             is_probed = frame % PROBED_FRAMES == 0 or self._mirror_differs
-            mirrored = self._tier.probed_above if is_probed else self._tier.mirrored_above
-            above = mirrored, self._tier.cropped_above
+            above = tier.probed_above if is_probed else tier.mirrored_above, tier.cropped_above
             learn = partial(self._on_features, frame)
             asked = ask(self._tools.network, incoming.image, grid, *above, learn)
             opinions, box = asked.masks, asked.box
-            if self._tools.cache is not None:
-                self._tools.cache.keep_opinions(f"{frame}", opinions, box)
+            self._tools.cache.keep_opinions(f"{frame}", opinions, box)
         image = image_for(self._tools.guidance, incoming.image)
         anchor = self.anchors[frame] = Anchor(opinions, box, incoming.small, image)
         self._compare(anchor)
@@ -231,3 +204,9 @@ class Blocks:
         if View.MIRRORED in anchor.opinions:
             both = (as_alpha(anchor.opinions[view]) for view in (View.STRETCHED, View.MIRRORED))
             self._mirror_differs = disagreement(*both) > DIFFERING_SHARE
+
+
+def _spaced(first: int, last: int, stride: int) -> list[int]:
+    """Evenly spaced frames between two frames, ``stride`` apart at most."""
+    steps = -(-(last - first) // stride)
+    return [first + round(step * (last - first) / steps) for step in range(1, steps)]

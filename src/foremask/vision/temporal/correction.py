@@ -1,23 +1,23 @@
 """Finds the place that a click means if it corrects a mask.
 
-Each cue gives candidates: an opinion, the network's answer to a crop round the click, colours, a
-disc. A candidate is the connected part round the click where a cue is above a level and the mask
-may change. Fitted trees predict how much of the error each would correct, and the best is taken.
-The strongest feature is the click's depth in a candidate: people click in the middle of errors.
-``benchmarks.quality.places`` fits the trees. Source: docs/adr/0050.
+A candidate is the connected part round the click where a cue (an opinion, colours, a disc) is above
+a level and the mask may change. Fitted trees predict how much of the error each candidate would
+correct; the best is taken. ``benchmarks.quality.places`` fits the trees. docs/adr/0050
 """
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Alpha, Rgb
-from foremask.vision.temporal.frame_hints import CROP_SHARES, OTHER_SHARE, Claim
+from foremask.vision.temporal.frame_hints import CROP_SHARES, Claim
 from foremask.vision.temporal.places import Place, depth_of, grown, part_at
-from foremask.vision.temporal.regions import FOREGROUND, MOST_LOGIT, Features, slopes
+from foremask.vision.temporal.regions import FOREGROUND, MOST_LOGIT, Features, Link, slopes
+from foremask.vision.temporal.things import OTHER_SHARE
 from foremask.vision.temporal.verdict import fitted_trees
 
 LEVELS = {
@@ -53,6 +53,7 @@ class Shown:
     opinions: Sequence[Alpha]
     logit: Alpha  # of the clip's classifier
     log_odds: Alpha  # of the decision
+    links: Mapping[int, Link] = field(default_factory=dict)  # to the anchors before and after
 
     def mean(self) -> Alpha:
         return np.asarray(np.mean(self.opinions, axis=0), np.float32)
@@ -64,7 +65,7 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A place that a click may mean: where a cue is above a level."""
+    """A place that a click may mean: where a cue of `LEVELS` is above a level."""
 
     cue: str
     level: float
@@ -98,9 +99,7 @@ def _new_thing(click: Claim, shown: Shown, ask_round: AskRound) -> Place | None:
 def _found_round(click: Claim, opinion: Alpha) -> Place | None:
     """The connected part round a click where the opinion exceeds half its value at the click."""
     there = opinion[click.row, click.column]
-    if there < LEAST_FOUND:
-        return None
-    return part_at(opinion > min(FOREGROUND, there / 2), click.row, click.column)
+    return part_at(opinion > there / 2, click.row, click.column) if there >= LEAST_FOUND else None
 
 
 def measured(
@@ -127,36 +126,36 @@ def measured(
     if not wrong[click.row, click.column]:
         return [], {}
     picked = int((shown.mask > FOREGROUND).sum())
-    room = max(1.0, float(depth_of(wrong)[click.row, click.column]))
+    room = float(depth_of(wrong)[click.row, click.column])
     seed = wrong & (away <= min(SEED_PX, max(1.5, room / 2)))
     cues = _cues(click, shown, away / np.float32(room), wrong, seed)
     most_px = wrong.size if click.positive or is_of_several else MOST_TAKEN * picked
     candidates = []
-    for name, plane in cues.items():
-        for level in LEVELS[_kind(name)]:
+    for cue, planes in cues.items():
+        for plane, level in itertools.product(planes, LEVELS[cue]):
             place = part_at(wrong & (plane > level), click.row, click.column)
             if LEAST_PX <= place.sum() <= most_px:
-                candidates.append(Candidate(name, level, place))
+                candidates.append(Candidate(cue, level, place))
     if not candidates:
         return [], {}
     return candidates, _features(click, shown, wrong, room, cues, candidates)
 
 
-def _cues(click: Claim, shown: Shown, away: Alpha, wrong: Place, seed: Place) -> dict[str, Alpha]:
+def _cues(
+    click: Claim, shown: Shown, away: Alpha, wrong: Place, seed: Place
+) -> dict[str, list[Alpha]]:
     """Planes that are high where a pixel may belong to the place; ``seed`` surely does."""
-    cues = {"all": np.ones_like(away)}
-    views = {f"opinion {k}": each for k, each in enumerate([*shown.opinions, shown.mean()])}
-    crops = {f"crop {k}": each for k, each in enumerate(click.crops)}
-    if click.positive:
-        cues |= views
-    else:  # crops may show the place as a thing, or an opinion may leave it out
-        cues |= {f"{name}, beside": 1 - each for name, each in {**views, **crops}.items()}
-    cues |= crops
-    lab = shown.lab()
-    cues["colour"] = -np.linalg.norm((lab - lab[seed].mean(axis=0)) / COLOUR_UNIT, axis=2)
-    cues["likeness"] = _likeness(click, shown, away, wrong)
-    cues["disc"] = -away
-    return cues
+    views, crops, lab = [*shown.opinions, shown.mean()], list(click.crops), shown.lab()
+    if not click.positive:  # crops may show the place as a thing, or leave it out
+        views, crops = [1 - each for each in views], [1 - each for each in crops] + crops
+    return {
+        "all": [np.ones_like(away)],
+        "opinion": views,
+        "crop": crops,
+        "colour": [-np.linalg.norm((lab - lab[seed].mean(axis=0)) / COLOUR_UNIT, axis=2)],
+        "likeness": [_likeness(click, shown, away, wrong)],
+        "disc": [-away],
+    }
 
 
 def _likeness(click: Claim, shown: Shown, away: Alpha, wrong: Place) -> Alpha:
@@ -185,27 +184,27 @@ def _features(
     shown: Shown,
     wrong: Place,
     room: float,
-    cues: Mapping[str, Alpha],
+    cues: Mapping[str, Sequence[Alpha]],
     candidates: Sequence[Candidate],
 ) -> Features:
     side = np.float32(1 if click.positive else -1)
     compared = {"opinions": shown.mean(), "classifier": shown.logit, "decision": shown.log_odds}
     compared |= {f"crop {k}": each for k, each in enumerate(click.crops)}
     compared = {name: side * plane for name, plane in compared.items()}
-    compared["colour"] = cues["colour"]
+    (compared["colour"],), (disc,) = cues["colour"], cues["disc"]
     agreed = np.mean([each.place for each in candidates], axis=0, dtype=np.float32)
     picked = max(1, int((shown.mask > FOREGROUND).sum()))
     contrast = slopes(shown.lab())
     rows = []
     for each in candidates:
         row = {
-            "cue": list(LEVELS).index(_kind(each.cue)),
+            "cue": list(LEVELS).index(each.cue),
             "level": each.level,
             "in": click.positive,
             "room": np.log(room / np.hypot(*wrong.shape)),
             "size": np.log(each.place.sum() / picked),
             "discs": np.log(each.place.sum() / room**2),
-            "reach": -cues["disc"][each.place].min(),
+            "reach": -disc[each.place].min(),
             "agreed": _mean(agreed, each.place),
         }
         row |= _shape(click, each.place, wrong, contrast)
@@ -230,11 +229,6 @@ def _shape(click: Claim, place: Place, wrong: Place, contrast: Alpha) -> dict[st
 
 def _mean(plane: NDArray[np.float32], place: Place) -> float:
     return float(plane[place].mean()) if place.any() else np.nan
-
-
-def _kind(cue: str) -> str:
-    """The key of `LEVELS` that a cue's name begins with."""
-    return cue.split(",")[0].split()[0]
 
 
 def _distance(click: Claim, shape: tuple[int, ...]) -> Alpha:

@@ -37,11 +37,10 @@ CHANCE = 0.2  # from which this is subtracted first: docs/adr/0050
 
 @dataclass(slots=True)
 class _View:
-    """What is kept of a picture to compare it with others."""
-
     number: int
     grey: Luma
     chroma: NDArray[np.float32]  # (H, W, 2): red and blue minus green, divided by brightness
+    shared: float = 0.0  # the structure that it shares with the picture directly before it
     matches: dict[int, float] = field(default_factory=dict)  # by the number of an earlier picture
 
 
@@ -51,31 +50,23 @@ class CutFinder:
     def __init__(self) -> None:
         self._flow = FlowEstimator(iterations=0)
         self._before: deque[_View] = deque(maxlen=SIDE_FRAMES)
-        # By a picture's number: the structure that it shares with the picture directly before it.
-        self._shared: dict[int, float] = {}
         self._from_here: deque[_View | None] = deque()  # None: too dark or flat
         self._count = 0
 
     def add(self, image: Rgb, back: Flow | None) -> None:
         """Add the next frame; ``back`` is the flow to the previous one, on any grid, or None."""
         view = _view(self._count, image)
-        if view is not None and back is not None:
-            last = next((each[-1] for each in (self._from_here, self._before) if each), None)
-            if last is not None and last.number == view.number - 1:
-                rows, columns = view.grey.shape
-                similarity, weight = _structure(
-                    view.grey, warp(last.grey, resize_flow(back, columns, rows))
-                )
-                self._shared[view.number] = _mean(similarity, weight)
+        last = next((each[-1] for each in (self._from_here, self._before) if each), None)
+        if view and last and back is not None and last.number == view.number - 1:
+            flow = resize_flow(back, *view.grey.shape[::-1])
+            view.shared = _mean(*_structure(view.grey, warp(last.grey, flow)))
         self._from_here.append(view)
         self._count += 1
 
     def decide(self) -> bool:
-        """Whether a shot starts at the earliest undecided frame, by the frames added so far."""
         score = self.score(enough=CUT_RATIO)
         view = self._from_here.popleft()
         if view is not None:
-            self._shared.pop(view.number, None)
             self._before.append(view)
         return score < CUT_RATIO
 
@@ -87,7 +78,7 @@ class CutFinder:
         be compared. The search ends at a score of ``enough``.
         """
         first = self._from_here[0]
-        if first is None or self._shared.get(first.number, 0.0) >= SAME_SHOT:
+        if first is None or first.shared >= SAME_SHOT:
             return np.inf
         after = [view for view in list(self._from_here)[:SIDE_FRAMES] if view is not None]
         before = list(self._before)
@@ -97,15 +88,13 @@ class CutFinder:
         if neighbours <= 0:
             return np.inf
         best = 0.0
-        for later in after:
-            for earlier in reversed(before):
-                best = max(best, self._match(earlier, later))
-                if best >= enough * neighbours:
-                    return best / neighbours
+        for later, earlier in itertools.product(after, reversed(before)):
+            best = max(best, self._match(earlier, later))
+            if best >= enough * neighbours:
+                break
         return best / neighbours
 
     def _continuity(self, views: list[_View]) -> float:
-        """How well neighbours on one side of a boundary match, on average."""
         return float(np.mean([self._match(*pair) for pair in itertools.pairwise(views)]))
 
     def _match(self, earlier: _View, later: _View) -> float:
@@ -126,20 +115,18 @@ def starts_of_shots[Item](
 ) -> Iterator[tuple[Item, bool]]:
     """Yield each item and whether its picture starts a shot; the first item's does.
 
-    An item comes with its picture and the flow to the previous picture. `DELAY_FRAMES` items are
+    An item comes with its picture, and with the flow to the previous one. `DELAY_FRAMES` items are
     read ahead.
     """
-    finder, waiting = CutFinder(), deque[Item]()
-    first = True
-    for item, image, back in items:
+    finder, waiting = CutFinder(), deque[tuple[Item, bool]]()
+    for number, (item, image, back) in enumerate(items):
         finder.add(image, back)
-        waiting.append(item)
+        waiting.append((item, number == 0))
         if len(waiting) > DELAY_FRAMES:
-            yield waiting.popleft(), finder.decide() or first
-            first = False
-    for item in waiting:
-        yield item, finder.decide() or first
-        first = False
+            item, is_first = waiting.popleft()
+            yield item, finder.decide() or is_first
+    for item, is_first in waiting:
+        yield item, finder.decide() or is_first
 
 
 def _view(number: int, image: Rgb) -> _View | None:
@@ -157,7 +144,7 @@ def _view(number: int, image: Rgb) -> _View | None:
     return _View(number, grey, np.asarray(chroma, np.float32))
 
 
-def _blurred(plane: NDArray[np.float32]) -> NDArray[np.float32]:
+def _blurred(plane: Alpha) -> Alpha:
     return np.asarray(cv2.blur(plane, (WINDOW_PX, WINDOW_PX)), np.float32)
 
 

@@ -24,9 +24,8 @@ type Chroma = NDArray[np.uint8]
 class FlowEstimator:
     """Estimates dense flow between grey pictures of one size. Not thread-safe.
 
-    Method: DIS, Kroeger et al., ECCV 2016, at the preset ``medium``, but searched down to the
-    pictures' own resolution: small pictures with this give better masks than large ones without
-    (docs/adr/0050). Patches of 8 pixels are matched every `PATCH_STRIDE_PX`.
+    Method: DIS, Kroeger et al., ECCV 2016, preset ``medium``, but searched down to the pictures'
+    own resolution (docs/adr/0050).
     """
 
     def __init__(self, iterations: int = VARIATIONAL_ITERATIONS) -> None:
@@ -49,30 +48,17 @@ def _pixel_coordinates(width: int, height: int) -> Flow:
     return np.stack([x, y], axis=-1)
 
 
-def _absolute_coordinates(flow: Flow) -> Flow:
-    return flow + _pixel_coordinates(flow.shape[1], flow.shape[0])
-
-
-def warp[Plane: NDArray[np.float32] | NDArray[np.uint8]](plane: Plane, flow: Flow) -> Plane:
+def warp[Plane: NDArray[np.float32] | NDArray[np.uint8]](
+    plane: Plane, flow: Flow, how: int = cv2.INTER_LINEAR, border: int = cv2.BORDER_REPLICATE
+) -> Plane:
     """Move ``plane`` from there to here; ``flow`` is here → there. Edges are replicated."""
-    return cv2.remap(  # type: ignore[no-any-return]
-        plane,
-        _absolute_coordinates(flow),
-        None,  # type: ignore[call-overload]
-        cv2.INTER_LINEAR,
-        borderMode=cv2.BORDER_REPLICATE,
-    )
+    places = flow + _pixel_coordinates(flow.shape[1], flow.shape[0])
+    return cv2.remap(plane, places, None, how, borderMode=border)  # type: ignore[call-overload, no-any-return]
 
 
 def warp_labels(labels: NDArray[np.int32], flow: Flow) -> NDArray[np.int32]:
     """As `warp`, for integers: by nearest neighbour, and with 0 from outside the picture."""
-    moved = cv2.remap(
-        labels.astype(np.float32),
-        _absolute_coordinates(flow),
-        None,  # type: ignore[call-overload]
-        cv2.INTER_NEAREST,
-        borderMode=cv2.BORDER_CONSTANT,
-    )
+    moved = warp(labels.astype(np.float32), flow, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT)
     return np.asarray(moved, np.int32)
 
 
@@ -82,7 +68,7 @@ def compose(first: Flow, then: Flow) -> Flow:
 
 
 def resize_flow(flow: Flow, width: int, height: int) -> Flow:
-    """The same motion on another grid, in that grid's pixels."""
+    """The motion on another grid, in that grid's pixels."""
     scale = np.diag([width / flow.shape[1], height / flow.shape[0]])
     return np.asarray(cv2.resize(cv2.transform(flow, scale), (width, height)), np.float32)
 
@@ -99,7 +85,7 @@ def continuity(here: Chroma, there: Chroma, flow: Flow, trusted: Alpha) -> Alpha
     """How likely ``there``, warped along ``flow``, shows the same thing as ``here``.
 
     ``trusted`` is `trust` of the same pictures. Texture that moves by less than a pixel changes in
-    luma and hardly in colour; another thing mostly has other colours. docs/adr/0050
+    luma and hardly in colour (docs/adr/0050).
     """
     difference = cv2.absdiff(here, warp(there, flow))
     window = (PHOTOMETRIC_WINDOW_PX, PHOTOMETRIC_WINDOW_PX)
@@ -109,7 +95,6 @@ def continuity(here: Chroma, there: Chroma, flow: Flow, trusted: Alpha) -> Alpha
 
 
 def chroma(rgb: Rgb) -> Chroma:
-    """The a and b of a picture's Lab."""
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab)[..., 1:], np.uint8, order="C")
 
 

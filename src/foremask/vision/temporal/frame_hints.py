@@ -1,28 +1,25 @@
-"""The hints on one frame: which things they choose, and which places they correct.
+"""The hints on one frame: the things that they choose, and the places that they correct."""
 
-The network is asked about a hinted frame in every view, and about crops round its hints. Source:
-docs/adr/0050.
-"""
-
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import cv2
 import numpy as np
 
 from foremask.types import Alpha, Image, Levels
-from foremask.vision.network.opinions import CropBox, View
-from foremask.vision.resample import as_alpha, as_levels, resized
+from foremask.vision.network.opinions import CropBox
+from foremask.vision.resample import alpha_on, as_alpha, as_levels
 from foremask.vision.temporal.network_cache import KeptAnswers
 from foremask.vision.temporal.places import Place, depth_of, labelled, part_at
 from foremask.vision.temporal.regions import FOREGROUND
-from foremask.vision.temporal.things import LEAST_SHARE
+from foremask.vision.temporal.things import LEAST_SHARE, OTHER_SHARE
+from foremask.vision.temporal.tier import tracks_grid
 
 CROP_PX = 512  # the side of a crop, as the network gets it
 CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # of the picture's smaller side: crops round a point
 BOX_MARGIN_SHARE = 0.15  # of a box's larger side: the margin of its crop on each side
-OTHER_SHARE = 0.25  # of the area of the marked thing: smaller parts do not count as other things
 SEED_SHARE = 0.008  # of the diagonal: the radius of a point's seed
 CERTAIN = 0.95  # least alpha in every view at a negative point that bans a whole thing
 MIDDLE = 0.65  # of a thing's largest depth: a deeper negative point bans all of it
@@ -44,13 +41,7 @@ class Mark:
     levels: Levels | None = None
 
     @property
-    def has_size(self) -> bool:
-        """Whether it is more than a point."""
-        return self.is_box or self.levels is not None
-
-    @property
     def is_box(self) -> bool:
-        """Whether it is a rectangle."""
         return self.width > 0
 
 
@@ -72,23 +63,6 @@ class Claim:
     chooses: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class FrameHints:
-    """What the hints on one frame do; planes are on the tracks' grid.
-
-    ``opinions`` are the network's in every view, ``crops`` those of crops round the hints.
-    ``followed`` is 1 on chosen things, -1 on banned ones, and 0 elsewhere; None if there are none.
-    ``corrections`` are the boxes, the paints, and the points that neither ban a thing nor are
-    contradicted by a later point. ``contradicted`` has pairs of hints' numbers.
-    """
-
-    opinions: dict[View, Levels]
-    crops: list[Levels]
-    followed: Alpha | None
-    corrections: list[Claim]
-    contradicted: list[tuple[int, int]] = field(default_factory=list)
-
-
 def read_paint(png: bytes) -> Levels | None:
     """The levels of a paint: 255 on the subject, 0 beside it, 128 where it is unmarked.
 
@@ -108,28 +82,17 @@ def read_paint(png: bytes) -> Levels | None:
     return grey
 
 
-def settled(frames: Mapping[Hashable, "Claims"]) -> dict[Hashable, FrameHints]:
-    """What the hints of a clip do, by frame.
-
-    All points after the first correction correct, too: they neither choose nor ban things.
-    """
-    corrections = [
-        claim.number
-        for each in frames.values()
-        for claim in each.made
-        if each.corrects(claim, chooses=each.chooses)
-    ]
-    first = min(corrections, default=None)
-    for each in frames.values():
-        each.first_correction = first
-    return {
-        key: each.hints(chooses=each.chooses and (first is None or first > each.chosen_by))
-        for key, each in frames.items()
-    }
+def settle(frames: Collection["FrameHints"]) -> None:
+    """Make all points after the clip's first correction correct, too, not choose or ban things."""
+    corrections = [claim.number for each in frames for claim in each.claims if each.corrects(claim)]
+    for each in frames:
+        each.first_correction = min(corrections, default=math.inf)
 
 
 def crops_round(mark: Mark, grid: tuple[int, int]) -> list[CropBox]:
-    """The crops to infer, on the masks' grid: of several sizes round a point, one round a box."""
+    """Crops on the masks' grid: several round a point, one round a box, none round a paint."""
+    if mark.levels is not None:
+        return []
     columns, rows = grid
     width, height = mark.width * columns, mark.height * rows
     if mark.is_box:
@@ -147,63 +110,60 @@ def _span(middle: float, length: float, most: int) -> slice:
     return slice(int(first), min(most, int(np.ceil(first + length))))
 
 
-class Claims:
-    """The marks on one frame, which is inferred in every view.
+class FrameHints:
+    """What the hints on one frame do, after `settle`; ``grid`` is the masks' grid.
 
-    ``grid`` is the masks' grid, ``small`` the tracks'.
+    ``opinions`` are the network's in every view, ``crops`` those of crops round the hints.
+    ``contradicted`` has pairs of hints' numbers: the earlier, the later.
     """
 
     def __init__(
-        self,
-        image: Image,
-        marks: Sequence[Mark],
-        network: KeptAnswers,
-        grid: tuple[int, int],
-        small: tuple[int, int],
+        self, image: Image, marks: Sequence[Mark], network: KeptAnswers, grid: tuple[int, int]
     ) -> None:
-        self._small = small
-        self._opinions = network.ask(image, grid)
-        masks = list(self._opinions.values())
+        self._grid = tracks_grid(*grid)
+        self.opinions = network.ask(image, grid)
+        masks = list(self.opinions.values())
         mean = np.mean([as_alpha(each) for each in masks], axis=0)
-        self._cropped: list[Levels] = []
-        self._stack = [resized(each, *small) * np.float32(1 / 255) for each in masks]
-        base = list(self._stack)
-        crops: list[list[Alpha]] = []
-        for mark in marks:
-            first = len(self._stack)
-            for box in [] if mark.levels is not None else crops_round(mark, grid):
-                self._cropped.append(as_levels(mean.astype(np.float32)))
-                self._cropped[-1][box] = network.infer_part(image, grid[::-1], box, CROP_PX)
-                self._stack.append(resized(self._cropped[-1], *small) * np.float32(1 / 255))
-            crops.append(self._stack[first:])
+        base = [alpha_on(each, *self._grid) for each in masks]
         self._picked = np.mean(base, axis=0, dtype=np.float32) > FOREGROUND
         self._least = np.min(base, axis=0)
-        self._contradicted: list[tuple[int, int]] = []
-        self.first_correction: int | None = None  # on any frame
-        self.made: list[Claim] = []
-        for mark, around in zip(marks, crops, strict=True):
-            self._add(mark, around)
+        self._stack = base  # of all opinions
+        self.crops: list[Levels] = []
+        around: list[list[Alpha]] = []
+        for mark in marks:
+            first = len(self._stack)
+            for box in crops_round(mark, grid):
+                self.crops.append(as_levels(mean.astype(np.float32)))
+                self.crops[-1][box] = network.infer_part(image, grid[::-1], box, CROP_PX)
+                self._stack.append(alpha_on(self.crops[-1], *self._grid))
+            around.append(self._stack[first:])
+        self.contradicted: list[tuple[int, int]] = []
+        self.first_correction = math.inf  # the number of the clip's first
+        self.claims: list[Claim] = []
+        for mark, crops in zip(marks, around, strict=True):
+            self._add(mark, crops)
 
     def _add(self, mark: Mark, crops: list[Alpha]) -> None:
-        columns, rows = self._small
+        columns, rows = self._grid
         row, column = min(rows - 1, int(mark.y * rows)), min(columns - 1, int(mark.x * columns))
         seed = self._seed(mark, row, column)
         if not seed.any():
             return
-        for other in self.made:
+        for other in self.claims:
             shared = (other.seed & seed).sum() > 0.5 * min(seed.sum(), other.seed.sum())
             if other.positive != mark.positive and shared and mark.levels is None:
-                self._contradicted.append((other.number, mark.number))
-        self.made.append(Claim(mark.number, mark.positive, row, column, crops, seed, mark.has_size))
+                self.contradicted.append((other.number, mark.number))
+        has_size = mark.is_box or mark.levels is not None
+        self.claims.append(Claim(mark.number, mark.positive, row, column, crops, seed, has_size))
 
     def _seed(self, mark: Mark, row: int, column: int) -> Place:
-        columns, rows = self._small
+        columns, rows = self._grid
         if mark.levels is not None:
-            painted = cv2.resize(mark.levels, self._small, interpolation=cv2.INTER_AREA)
+            painted = cv2.resize(mark.levels, self._grid, interpolation=cv2.INTER_AREA)
             return np.asarray(painted > 191 if mark.positive else painted < 64)
         seed = np.zeros((rows, columns), np.uint8)
         if not mark.is_box:
-            radius = max(1, round(SEED_SHARE * float(np.hypot(*self._small))))
+            radius = max(1, round(SEED_SHARE * float(np.hypot(*self._grid))))
             cv2.circle(seed, (column, row), radius, 1, -1)
             return np.asarray(seed > 0)
         left, top = round(mark.x * columns), round(mark.y * rows)
@@ -214,19 +174,19 @@ class Claims:
         narrowed = (seed > 0) & votes
         return np.asarray(narrowed if mark.positive and narrowed.any() else seed > 0)
 
-    @cached_property
-    def chosen_by(self) -> int:
-        """The number of the first positive mark; 0 without one."""
-        return min((each.number for each in self.made if each.positive), default=0)
+    @property
+    def _chooses(self) -> bool:
+        first = min((each.number for each in self.claims if each.positive), default=0)
+        return first <= self.first_correction and self._finds_several
 
     @cached_property
-    def chooses(self) -> bool:
-        """Whether positive marks choose among several things that the network finds.
+    def _finds_several(self) -> bool:
+        """Whether each positive mark is on a thing that is found, and there are others.
 
-        Each must be on such a thing; a point's must be in every view, with `LEAST_SHARE` at least.
-        A part smaller than `OTHER_SHARE` of the marked things is no other thing: it may be theirs.
+        A point's must be in every view, with `LEAST_SHARE` at least. A part smaller than
+        `OTHER_SHARE` of the marked things is no other thing: it may be theirs.
         """
-        positive = [each for each in self.made if each.positive]
+        positive = [each for each in self.claims if each.positive]
         if not positive or not all(self._is_on_found(each) for each in positive):
             return False
         labels, areas = labelled(self._picked, connectivity=4)
@@ -235,46 +195,37 @@ class Claims:
         others = np.setdiff1d(np.arange(1, len(areas)), marked)
         return bool(others.size and areas[others].max() > OTHER_SHARE * areas[marked].sum())
 
-    def hints(self, *, chooses: bool) -> FrameHints:
-        """What the marks do; with ``chooses``, positive ones choose among things."""
-        points = {each.number for each in self.made if not each.has_size}
-        refuted = {earlier for earlier, later in self._contradicted if later in points}
-        return FrameHints(
-            opinions=self._opinions,
-            crops=self._cropped,
-            followed=self._followed(chooses=chooses),
-            corrections=[
-                replace(each, chooses=not (each.has_size or self.corrects(each, chooses=chooses)))
-                for each in self.made
-                if each.has_size or (each.number not in refuted and not self._bans(each))
-            ],
-            contradicted=self._contradicted,
-        )
+    @cached_property
+    def corrections(self) -> list[Claim]:
+        """Boxes, paints, and points that neither ban a thing nor are contradicted by later ones."""
+        points = {each.number for each in self.claims if not each.has_size}
+        refuted = {earlier for earlier, later in self.contradicted if later in points}
+        return [
+            replace(each, chooses=not (each.has_size or self.corrects(each)))
+            for each in self.claims
+            if each.has_size or (each.number not in refuted and not self._bans(each))
+        ]
 
-    def _followed(self, *, chooses: bool) -> Alpha | None:
-        """1 on chosen things, -1 on banned ones and, if any is chosen, on all others found."""
+    @cached_property
+    def followed(self) -> Alpha | None:
+        """1 on chosen things, -1 on banned ones and, if any is chosen, on all others; else None."""
         plane = np.zeros(self._picked.shape, np.float32)
-        if chooses:
-            ours = [self._extent(each) for each in self.made if each.positive]
+        if self._chooses:
+            ours = [self._extent(each) for each in self.claims if each.positive]
             chosen = np.asarray(np.any(ours, axis=0))
             labels, _ = labelled(self._picked, connectivity=4)
             plane[self._picked & ~np.isin(labels, labels[chosen])] = -1
             plane[chosen] = 1
-        for each in self.made:
+        for each in self.claims:
             if self._bans(each):
                 plane[self._extent(each)] = -1
         return plane if plane.any() else None
 
-    def corrects(self, claim: Claim, *, chooses: bool) -> bool:
+    def corrects(self, claim: Claim) -> bool:
         """Whether a point corrects the mask, rather than choosing or banning a whole thing."""
-        if claim.has_size:
-            return False
-        if self._is_late(claim):
-            return True
-        return not (chooses if claim.positive else self._bans(claim))
-
-    def _is_late(self, claim: Claim) -> bool:
-        return self.first_correction is not None and claim.number > self.first_correction
+        if claim.has_size or claim.number > self.first_correction:
+            return not claim.has_size
+        return not (self._chooses if claim.positive else self._bans(claim))
 
     def _is_on_found(self, claim: Claim) -> bool:
         if claim.has_size:
@@ -289,12 +240,12 @@ class Claims:
         It does in the middle of a thing of which the network is sure, unless a positive mark is on
         the same thing.
         """
-        if claim.has_size or claim.positive or self._is_late(claim):
+        if claim.has_size or claim.positive or claim.number > self.first_correction:
             return False
         part = part_at(self._picked, claim.row, claim.column)
         if not part.any() or self._least[claim.row, claim.column] < CERTAIN:
             return False
-        if any((each.seed & part).any() for each in self.made if each.positive):
+        if any((each.seed & part).any() for each in self.claims if each.positive):
             return False
         depth = depth_of(part)
         return bool(depth[claim.row, claim.column] > MIDDLE * depth.max())

@@ -1,7 +1,7 @@
-"""Applies the hints on some frames to all frames of a clip.
+"""Applies the hints on some frames to all frames of a clip (docs/adr/0050).
 
 Masks are decided without hints first. Then the things that hints choose or ban and the places that
-hints correct are followed along the flow, places also by crops round them. Source: docs/adr/0050.
+hints correct are followed along the flow, places also by crops round them.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -17,8 +17,8 @@ from foremask.vision.temporal.correction import Shown, place_of
 from foremask.vision.temporal.flow import warp
 from foremask.vision.temporal.frame_hints import Claim, FrameHints
 from foremask.vision.temporal.places import Place, grown, labelled
-from foremask.vision.temporal.regions import FOREGROUND, Link
-from foremask.vision.temporal.things import NEITHER, sides
+from foremask.vision.temporal.regions import FOREGROUND
+from foremask.vision.temporal.things import NEITHER, PickedAnchor, sides
 from foremask.vision.temporal.verdict import subject_continuity
 
 SAME = 0.5  # IoU of a place and what its crop shows, above which the place is a thing
@@ -44,14 +44,10 @@ class Guidance:
     brought: Mapping[int, NDArray[np.int8]] = field(default_factory=dict)
 
     def on(self, image: Image) -> FrameHints | None:
-        """The hints on this image, if there are some."""
         return self.frames.get(self.key_of(image))
 
     def brought_to(self, frame: int, grid: tuple[int, int]) -> Alpha | None:
-        """1 on what hints on later frames choose, -1 on what they ban, else `NEITHER`.
-
-        None where `brought` has nothing for the frame.
-        """
+        """What `brought` has for the frame, on ``grid``, with `NEITHER` instead of 0."""
         known = self.brought.get(frame)
         if known is None:
             return None
@@ -60,12 +56,10 @@ class Guidance:
 
     @property
     def corrects(self) -> bool:
-        """Whether any hint corrects a place."""
         return any(each.corrections for each in self.frames.values())
 
     @property
     def follows_things(self) -> bool:
-        """Whether hints choose or ban things, rather than only correct places of a mask."""
         return any(each.followed is not None for each in self.frames.values())
 
 
@@ -82,36 +76,31 @@ class Hinted:
 
 
 def hinted_window(
-    frames: Sequence[FrameHints | None],
+    followed: Sequence[Alpha | None],
+    corrections: Sequence[Sequence[Claim]],
     first: Hinted | None,
-    brought: Sequence[Alpha | None],
     shown: Sequence[Shown],
-    links: Sequence[Mapping[int, Link]],
     ask_round: AskRound,
 ) -> list[Hinted]:
     """What hints change on the anchors of a window.
 
-    ``first`` is what hints changed on the first anchor when the previous window decided it, and
-    ``brought`` what hints in later windows decide on each anchor: so hints act on the whole shot.
+    ``followed`` is 1 on what hints choose on each anchor, -1 on what they ban, and ``first`` what
+    hints changed on the first anchor when the previous window decided it.
     """
-    followed = [None if each is None else each.followed for each in frames]
-    if not any(each is not None for each in followed):
-        followed = list(brought)
+    followed = list(followed)
     if first is not None and followed[0] is None:
         followed[0] = first.side
     found = [np.zeros(each.mask.shape, np.float32) for each in shown]
     if any(each is not None for each in followed):
-        found = sides([_picked(each) for each in shown], followed, links)
-    places = _Places(shown, links, ask_round)
+        found = sides([_picked(*each) for each in enumerate(shown)], followed)
+    places = _Places(shown, ask_round)
     if first is not None:
         for place in sorted(np.unique(first.plane[first.plane != 0]), key=abs):
             places.add(0, first.plane == place, float(np.sign(place)))
-    hints = [(index, each.corrections) for index, each in enumerate(frames) if each is not None]
-    made = [(each.number, index, each) for index, some in hints for each in some]
+    made = [(each.number, index, each) for index, some in enumerate(corrections) for each in some]
     for _, index, each in sorted(made, key=lambda item: item[:1]):
-        points = [o for _, k, o in made if k == index and not (o.has_size or o.chooses)]
-        opposite = [other for other in points if other.positive != each.positive]
-        places.correct(index, each, opposite)
+        points = [o for o in corrections[index] if not (o.has_size or o.chooses)]
+        places.correct(index, each, [o for o in points if o.positive != each.positive])
     return [Hinted(*each) for each in zip(found, places.planes, strict=True)]
 
 
@@ -119,16 +108,13 @@ class _Places:
     """The corrected places on the anchors of a window; later hints override earlier ones.
 
     The flow carries a place to the other anchors. If a crop round the place shows it as a thing by
-    itself, its shape on other anchors comes from crops round the carried place. This is done for
-    the first `MOST_ASKED` places of a window. A place is carried, in each direction, only up to the
-    nearest frame with a hint given earlier, and not onto that frame: its user has seen it and
-    corrected it already.
+    itself, its shape on other anchors comes from crops round the carried place; so for the first
+    `MOST_ASKED` places of a window. A place is not carried onto or past a frame with an earlier
+    hint: the user has corrected that frame already.
     """
 
-    def __init__(
-        self, shown: Sequence[Shown], links: Sequence[Mapping[int, Link]], ask_round: AskRound
-    ) -> None:
-        self._shown, self._links, self._ask_round = shown, links, ask_round
+    def __init__(self, shown: Sequence[Shown], ask_round: AskRound) -> None:
+        self._shown, self._ask_round = shown, ask_round
         self._hinted: list[int] = []
         self.planes = [np.zeros(each.mask.shape, np.float32) for each in shown]
 
@@ -137,16 +123,16 @@ class _Places:
 
         ``opposite`` are the correcting points of the opposite sign on the same anchor.
         """
-        place, plane = hint.seed if hint.has_size else None, self.planes[index]
-        if place is None:
-            mask = np.where(plane == 0, self._shown[index].mask, plane > 0).astype(np.float32)
-            shown = replace(self._shown[index], mask=mask)
-            place = place_of(hint, shown, opposite, partial(self._ask_round, index))
+        place: Place | None = hint.seed
+        if not hint.has_size:
+            plane, shown = self.planes[index], self._shown[index]
+            mask = np.where(plane == 0, shown.mask, plane > 0).astype(np.float32)
+            ask_round = partial(self._ask_round, index)
+            place = place_of(hint, replace(shown, mask=mask), opposite, ask_round)
         if place is not None:
             self.add(index, place, 1 if hint.positive else -1)
 
     def add(self, start: int, place: Place, side: float) -> None:
-        """Add a place on an anchor, and carry it to the others."""
         if not place.any():
             return
         before = max((k for k in self._hinted if k < start), default=-1)
@@ -158,7 +144,7 @@ class _Places:
         for order, offset in ((range(start + 1, after), -1), (range(start - 1, before, -1), 1)):
             here, held = place, 1.0
             for index in order:
-                link = self._links[index].get(offset)
+                link = self._shown[index].links.get(offset)
                 if link is None:
                     break
                 logits = self._shown[index].logit, self._shown[index + offset].logit
@@ -204,10 +190,10 @@ def with_hints(shown: Shown, hinted: Hinted) -> tuple[Alpha, Place]:
     return log_odds, side != 0
 
 
-def _picked(shown: Shown) -> Place:
-    """The mask, and all parts that the network finds and the mask does not touch."""
+def _picked(frame: int, shown: Shown) -> PickedAnchor:
+    """As picked the mask, and all parts that the network finds and the mask does not touch."""
     inside = shown.mask > FOREGROUND
-    found = np.mean(shown.opinions, axis=0) > FOREGROUND
-    labels, areas = labelled(found)
+    labels, areas = labelled(np.mean(shown.opinions, axis=0) > FOREGROUND)
     touches = np.bincount(labels[inside], minlength=len(areas)) > 0
-    return np.asarray(inside | ((labels > 0) & ~touches[labels]))
+    picked = np.asarray(inside | ((labels > 0) & ~touches[labels]))
+    return PickedAnchor(frame, picked, inside, shown.links)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import cv2
 import numpy as np
 
-from foremask.types import Image, Rgb
+from foremask.types import Flow, Image, Rgb
 from foremask.vision.temporal.cuts import starts_of_shots
 from foremask.vision.temporal.flow import FlowEstimator
 from foremask.vision.temporal.propagation import FrameFlow
@@ -26,7 +26,6 @@ class IncomingFrame:
 
     @property
     def starts_shot(self) -> bool:
-        """Whether no flow leads to the frame before."""
         return self.frame_flow.to_previous is None
 
 
@@ -37,17 +36,11 @@ def incoming_frames(
     threads: ThreadPoolExecutor,
 ) -> Iterator[IncomingFrame]:
     """Yield the images as frames; those before the first wanted one have negative numbers."""
-    items = (
-        (each, each.small, None if back is None else back.astype(np.float32))
-        for each in _with_flow(_numbered(images, is_wanted), tier, threads)
-        for back in [each.frame_flow.to_previous]
-    )
-    for incoming, starts in starts_of_shots(items):
-        if starts:
-            alone = FrameFlow(incoming.frame_flow.grey, None, None)
-            yield replace(incoming, frame_flow=alone)
-        else:
-            yield incoming
+    for incoming, starts in starts_of_shots(
+        _with_flow(_numbered(images, is_wanted), tier, threads)
+    ):
+        alone = FrameFlow(incoming.frame_flow.grey, None, None)
+        yield replace(incoming, frame_flow=alone) if starts else incoming
 
 
 def _numbered(
@@ -70,8 +63,8 @@ def _numbered(
 
 def _with_flow(
     numbered: Iterable[tuple[Image, int, bool]], tier: Tier, threads: ThreadPoolExecutor
-) -> Iterator[IncomingFrame]:
-    """Add the flow between neighbours, across cuts too."""
+) -> Iterator[tuple[IncomingFrame, Rgb, Flow | None]]:
+    """Yield each frame with its small picture and its flow to the frame before, across cuts too."""
     estimate_back, estimate_forward = FlowEstimator(), FlowEstimator()
     before: FrameFlow | None = None
     for image, number, is_wanted in numbered:
@@ -83,4 +76,5 @@ def _with_flow(
             back = estimate_back(grey, before.grey).astype(np.float16)
             ahead = forward_later.result().astype(np.float16)
         before = FrameFlow(grey, back, ahead)
-        yield IncomingFrame(image, number, is_wanted, small, before)
+        incoming = IncomingFrame(image, number, is_wanted, small, before)
+        yield incoming, small, None if back is None else back.astype(np.float32)

@@ -1,8 +1,7 @@
 """The network's results on a clip, kept for a later run over the same clip.
 
-A run with hints starts from the results of one without hints: which frames are anchors, their
-opinions and the classifier's logits. It reads these from here, and runs the network only on new
-hinted frames and crops. Masks are the same with and without a cache: docs/adr/0050.
+A run with hints reads the results of one without hints, and runs the network only on new hinted
+frames and crops. Masks are the same with and without a cache (docs/adr/0050).
 """
 
 import errno
@@ -51,26 +50,10 @@ class NotACacheError(Exception):
     """The file is no store of network results, or is damaged."""
 
 
-class MemoryStore:
-    """Arrays by name, in memory."""
-
-    def __init__(self) -> None:
-        self._arrays: dict[str, Planes] = {}
-
-    def get(self, name: str) -> Planes | None:
-        """The array of this name, or None."""
-        return self._arrays.get(name)
-
-    def put(self, name: str, planes: Planes) -> None:
-        """Keep an array, unless there is one of this name."""
-        self._arrays.setdefault(name, planes)
-
-
 class FileStore:
-    """As `MemoryStore`, in a ZIP file, which `open_file_store` opens.
+    """Arrays by name in a ZIP file, which `open_file_store` opens.
 
-    Keeping is optional: when the disk or ``most_bytes`` is full, one warning is logged and nothing
-    more is kept.
+    When the disk or ``most_bytes`` is full, one warning is logged and nothing more is kept.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -83,23 +66,28 @@ class FileStore:
 
     def open(self, path: Path, identity: str, known: Path | None) -> None:
         """Create the file at ``path``, with the arrays of the store ``known``."""
-        with self._left_out_where_it_fails():
+        try:
             if known is not None:
                 shutil.copyfile(known, path)
             self._file = path.open("w+b" if known is None else "r+b")
-            archive = zipfile.ZipFile(self._file, "w" if known is None else "a")
-            self._archive = archive
+            self._archive = archive = zipfile.ZipFile(self._file, "w" if known is None else "a")
             if known is None:
                 archive.writestr(_IDENTITY, identity)
             self._names = set(archive.namelist())
             self._bytes = sum(each.compress_size for each in archive.infolist())
+        except OSError as error:
+            self.fail(error.strerror)
 
     def close(self) -> None:
         """Write the ZIP directory and close the file; later calls do nothing."""
-        if self._archive is not None:
-            archive, self._archive = self._archive, None
-            with self._left_out_where_it_fails(), self._file:
+        if self._archive is None:
+            return
+        archive, self._archive = self._archive, None
+        try:
+            with self._file:
                 archive.close()
+        except OSError as error:
+            self.fail(error.strerror)
 
     def get(self, name: str) -> Planes | None:
         if name not in self._names or self._archive is None:
@@ -110,7 +98,8 @@ class FileStore:
         except _UNREADABLE:
             raise NotACacheError(f"the kept network results are damaged at {name}") from None
 
-    def put(self, name: str, planes: Planes) -> None:
+    def setdefault(self, name: str, planes: Planes) -> None:
+        """Keep an array, unless there is one of this name."""
         if name in self._names or self.has_failed or self._archive is None:
             return
         buffer = io.BytesIO()
@@ -133,13 +122,6 @@ class FileStore:
         self._names.add(name)
         self._bytes += self._archive.getinfo(name).compress_size
 
-    @contextmanager
-    def _left_out_where_it_fails(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            self.fail(error.strerror)
-
     def fail(self, why: str | None) -> None:
         """Keep nothing more; only the first call logs why."""
         if not self.has_failed:
@@ -147,7 +129,7 @@ class FileStore:
         self.has_failed = True
 
 
-type Store = MemoryStore | FileStore
+type Store = dict[str, Planes] | FileStore
 
 
 def _array_of(data: bytes) -> Planes:
@@ -246,24 +228,24 @@ def _identity_of(path: Path) -> str:
 
 
 class NetworkCache:
-    """The network's results on a clip's images.
+    """The network's results on a clip's images; without a store, it keeps nothing.
 
     Arrays are named ``group/array``: a group is a frame's number, a window, or a hinted image.
     """
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store | None = None) -> None:
         self._store = store
 
     @property
     def is_complete(self) -> bool:
         """Whether it has all results of a run without hints over the whole clip."""
-        return self._store.get(_COMPLETE) is not None
+        return self.get(_COMPLETE) is not None
 
     def finish(self) -> None:
-        self._store.put(_COMPLETE, np.ones(1, np.uint8))
+        self.put(_COMPLETE, np.ones(1, np.uint8))
 
     def get(self, name: str) -> Planes | None:
-        return self._store.get(name)
+        return None if self._store is None else self._store.get(name)
 
     def kept(self, name: str) -> Planes:
         """An array of a complete cache; raises NotACacheError where it is missing."""
@@ -273,10 +255,10 @@ class NetworkCache:
         return planes
 
     def put(self, name: str, planes: Planes) -> None:
-        self._store.put(name, planes)
+        if self._store is not None:
+            self._store.setdefault(name, planes)
 
     def opinions(self, group: str) -> tuple[dict[View, Levels], CropBox | None]:
-        """An image's opinions (none if they were not kept), and the box that its crop shows."""
         found = {view: self.get(f"{group}/{view}") for view in View}
         ends = self.get(f"{group}/box")
         box = None
@@ -286,25 +268,23 @@ class NetworkCache:
         return {view: mask for view, mask in found.items() if mask is not None}, box
 
     def keep_opinions(self, group: str, opinions: dict[View, Levels], box: CropBox | None) -> None:
-        """Keep an image's opinions, and the box that its crop shows."""
         for view, mask in opinions.items():
             self.put(f"{group}/{view}", mask)
         if box is not None:
-            down, across = box
-            ends = [down.start, down.stop, across.start, across.stop]
+            ends = [end for each in box for end in (each.start, each.stop)]
             self.put(f"{group}/box", np.array(ends, np.int32))
 
 
 @dataclass(frozen=True, slots=True)
 class KeptAnswers:
-    """Asks the network about one hinted image, and keeps its answers for later runs."""
+    """Asks the network about one image, and keeps its answers for later runs."""
 
     cache: NetworkCache
     key: str
     network: Network
 
     def ask(self, image: Image, grid: tuple[int, int]) -> dict[View, Levels]:
-        """All opinions of the image."""
+        """The opinions of all views, on ``grid``: columns, rows."""
         group = f"hinted {self.key}"
         masks, _ = self.cache.opinions(group)
         if not masks:
@@ -313,7 +293,7 @@ class KeptAnswers:
         return masks
 
     def infer_part(self, image: Image, grid: tuple[int, int], box: CropBox, size_px: int) -> Levels:
-        """The network's mask of a part of the image, as `opinions.infer_part` gives it."""
+        """As `opinions.infer_part`, in levels."""
         ends = "-".join(f"{end}" for each in box for end in (each.start, each.stop))
         name = f"hinted {self.key}/part {ends}"
         mask = self.cache.get(name)

@@ -12,20 +12,18 @@ type Labels = NDArray[np.int32]
 
 
 def labelled(place: Place, connectivity: int = 8) -> tuple[Labels, NDArray[np.int32]]:
-    """The number of each pixel's connected part (0 for none), and the area of each part."""
     levels = place.astype(np.uint8)
     _, labels, stats, _ = cv2.connectedComponentsWithStats(levels, connectivity=connectivity)
     return np.asarray(labels, np.int32), np.asarray(stats[:, cv2.CC_STAT_AREA], np.int32)
 
 
 def part_at(place: Place, row: int, column: int) -> Place:
-    """The connected part that a pixel is in; empty if it is in none."""
+    """The connected part that a pixel is in; empty if it is in none. Diagonals do not connect."""
     _, labels = cv2.connectedComponents(place.astype(np.uint8), connectivity=4)
     return np.asarray(place & (labels == labels[row, column]))
 
 
 def grown(place: Place, by_px: int) -> Place:
-    """A place with all pixels at most ``by_px`` rows and columns away."""
     side = 2 * by_px + 1
     return np.asarray(cv2.dilate(place.astype(np.uint8), np.ones((side, side), np.uint8)) > 0)
 

@@ -1,7 +1,7 @@
 """Propagates the masks of anchors to every frame, as a mean that steadies them."""
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,34 +50,32 @@ def propagate(first: int, steps: Steps, masks: Mapping[int, Levels], per_side: i
     gap = anchors.index(first)
     end = anchors[gap + 1] if gap + 1 < len(anchors) else max(steps) + 1
     earlier = _paths(steps, anchors, range(anchors[max(0, gap - per_side)], end), per_side)
-    beyond = min(len(anchors) - 1, gap + per_side)
-    later = _paths(steps, anchors, range(max(end - 1, anchors[beyond]), first - 1, -1), per_side)
-    before, after = dict(earlier), dict(later)
-    return [_mean(frame, masks, before[frame] | after[frame], steps) for frame in range(first, end)]
+    beyond = anchors[min(len(anchors) - 1, gap + per_side)]
+    later = _paths(steps, anchors, range(max(end - 1, beyond), first - 1, -1), per_side)
+    return [_mean(each, masks, earlier[each] | later[each], steps) for each in range(first, end)]
 
 
 def _paths(
     steps: Steps, anchors: Sequence[int], frames: range, per_side: int
-) -> Iterator[tuple[int, dict[int, Flow]]]:
-    """Yield each of ``frames`` with its flows to the last ``per_side`` anchors before it.
+) -> dict[int, dict[int, Flow]]:
+    """For each of ``frames`` its flows to the last ``per_side`` anchors before it in that order.
 
-    Each flow extends one of the previous frame by one step, so long gaps cost no more per frame
-    than short ones.
+    Each flow extends one of the previous frame by one step.
     """
-    passed: dict[int, Flow | None] = {}  # None: the frame is this anchor
+    result = {}
+    passed: Mapping[int, Flow | None] = {}  # None: the frame is this anchor
     for frame in frames:
         step = step_from(steps, frame, -frames.step)
         paths: dict[int, Flow] = {}
         if frame != frames.start and step is not None:
             paths = {k: step if rest is None else compose(step, rest) for k, rest in passed.items()}
-        yield frame, paths
-        passed = dict(paths)
+        result[frame] = passed = paths
         if frame in anchors:
             passed = {frame: None} | dict(itertools.islice(paths.items(), per_side - 1))
+    return result
 
 
 def _mean(frame: int, masks: Mapping[int, Levels], paths: dict[int, Flow], steps: Steps) -> Alpha:
-    """The mean, by trust, of the masks propagated along ``paths`` and the frame's own mask."""
     height, width = next(iter(masks.values())).shape
     total = np.zeros((height, width), np.float32)
     weight = np.full((height, width), 1e-6, np.float32)

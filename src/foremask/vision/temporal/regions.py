@@ -26,9 +26,8 @@ ALIKE = 0.2  # neighbouring regions are joined if every opinion differs by less,
 ALIKE_LOGIT = 1.2  # and the classifier's logit by less than this
 LEAST_SOLID_SHARE = 0.0005  # of the picture's area: a smaller part is not solid
 MOST_LOGIT = 5.0  # to which the logits of the clip's classifier are clipped
-_ACROSS, _DOWN = (np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:])
-_BORDERS = (_ACROSS, _DOWN)
-_NEIGHBOURS = (_ACROSS, _ACROSS[::-1], _DOWN, _DOWN[::-1])
+_BORDERS = ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]))
+_NEIGHBOURS = (*_BORDERS, *(each[::-1] for each in _BORDERS))
 
 type Features = dict[str, NDArray[np.float32]]
 """By the name of each feature, an array with one value for each region."""
@@ -36,8 +35,6 @@ type Features = dict[str, NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Regions:
-    """The regions of one anchor."""
-
     labels: Labels
     sizes: NDArray[np.float32]  # pixels
 
@@ -97,36 +94,28 @@ class Regions:
         return _unique_pairs(first, second)
 
     def mean(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The mean of ``plane`` over each region."""
         sums = np.bincount(self.labels.ravel(), plane.ravel(), minlength=len(self.sizes))
         return (sums / self.sizes).astype(np.float32)
 
     def spread(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """A plane with each region's value on its pixels."""
         return np.asarray(values[self.labels], np.float32)
 
     def most(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The largest value of ``plane`` in each region."""
         result = np.full(len(self.sizes), -np.inf, np.float32)
         np.maximum.at(result, self.labels.ravel(), plane.ravel())
         return result
 
     def outlines(self) -> Place:
-        """The pixels next to a pixel of another region."""
         edge = np.zeros(self.labels.shape, bool)
         for here, there in _NEIGHBOURS:
             edge[here] |= self.labels[here] != self.labels[there]
         return edge
 
-    def along_outline(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The mean of ``plane`` along each region's border with others."""
-        return self._over_border(lambda here, there: np.maximum(plane[here], plane[there]))
-
     def enclosed(self, inside: Place) -> NDArray[np.float32]:
         """Of each region's border with other regions, the share that borders on ``inside``."""
-        return self._over_border(lambda _, there: inside[there])
+        return self.over_border(lambda _, there: inside[there])
 
-    def _over_border(self, value: Callable[[Any, Any], NDArray[Any]]) -> NDArray[np.float32]:
+    def over_border(self, value: Callable[[Any, Any], NDArray[Any]]) -> NDArray[np.float32]:
         """The mean of ``value(pixels of the region, of the other)`` over each region's border."""
         total, length = np.zeros(len(self.sizes)), np.zeros(len(self.sizes))
         for here, there in _NEIGHBOURS:
@@ -170,61 +159,58 @@ class Scene:
     logit: Alpha  # of the clip's classifier
     links: Mapping[int, Link]
 
-    def stack(self) -> NDArray[np.float32]:
-        """All opinions as one array, in their order."""
-        return np.stack(list(self.opinions.values()))
-
-    def shown(self) -> Alpha:
-        """1 in ``box``, else 0."""
-        result = np.zeros(self.motion.shape, np.float32)
-        if self.box is not None:
-            result[self.box] = 1
-        return result
+    def mean(self) -> Alpha:
+        return np.asarray(np.mean(list(self.opinions.values()), axis=0), np.float32)
 
 
 def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, Features]]:
     """The regions of each anchor of a window, and the features that a `verdict` may use.
 
-    Unknown features are NaN. Motion is relative to the camera's, contrast to the picture's, so that
-    the camera's speed and the picture's contrast hardly matter.
+    Unknown features are NaN. Motion is relative to the camera's, contrast to the picture's mean.
     """
-    means = [scene.stack().mean(axis=0) for scene in scenes]
-    usual = usual_motion([scene.motion for scene in scenes], means)
+    means = [scene.mean() for scene in scenes]
+    sure = [s.motion[m > SURE] for s, m in zip(scenes, means, strict=True) if (m > SURE).any()]
+    usual = np.float32(np.median([np.median(moved) for moved in sure]) if sure else 0)
     return [_measured(index, scene, means, usual) for index, scene in enumerate(scenes)]
 
 
 def _measured(
     index: int, scene: Scene, means: Sequence[Alpha], usual: np.float32
 ) -> tuple[Regions, Features]:
+    """``usual`` is the median motion of the window's sure foreground."""
+    opinions, mean = list(scene.opinions.values()), means[index]
     levels = [np.asarray(scene.logit > level, np.float32) for level in LOGIT_LEVELS]
-    cut = Regions.of([*scene.opinions.values(), *levels])
+    cut = Regions.of([*opinions, *levels])
     logit = np.clip(scene.logit, -MOST_LOGIT, MOST_LOGIT)
-    regions = cut.joined([*scene.opinions.values(), logit * np.float32(ALIKE / ALIKE_LOGIT)])
-    stack, mean = scene.stack(), means[index]
-    moved = regions.mean(scene.motion)
+    regions = cut.joined([*opinions, logit * np.float32(ALIKE / ALIKE_LOGIT)])
+    moved, most = regions.mean(scene.motion), np.max(opinions, axis=0)
     features: Features = {view: _of_view(regions, scene, view) for view in View}
     features |= {
         "mean": regions.mean(mean),
-        "most": regions.mean(stack.max(axis=0)),
-        "least": regions.mean(stack.min(axis=0)),
+        "most": regions.mean(most),
+        "least": regions.mean(np.min(opinions, axis=0)),
         "classifier": regions.mean(logit),
         "motion": moved,
         "motion, relative": moved - usual,
+        "enclosed by any": regions.enclosed(most > FOREGROUND),
+        "to solid": _to_solid(regions, mean),
     }
     features |= _of_neighbours(regions, scene, index, means)
     features |= _of_shape(regions, scene, mean)
-    features |= _of_surroundings(regions, _solid(mean), stack.max(axis=0))
-    for name, plane in {"any": stack.max(axis=0), "mean": mean}.items():
+    for name, plane in {"any": most, "mean": mean}.items():
         features |= _of_part(regions, name, plane > FOREGROUND, mean, scene.motion - usual)
     return regions, features
 
 
-def _solid(mean: Alpha) -> Place:
-    """The parts whose mean opinion is above `SURE`, without very small ones."""
+def _to_solid(regions: Regions, mean: Alpha) -> NDArray[np.float32]:
+    """The distance from large parts whose mean opinion is above `SURE`; NaN if there are none."""
     labels, areas = labelled(mean > SURE)
     large = areas > LEAST_SOLID_SHARE * mean.size
     large[0] = False
-    return np.asarray(large[labels])
+    if not large.any():
+        return np.full(len(regions.sizes), np.nan, np.float32)
+    away = cv2.distanceTransform((~large[labels]).astype(np.uint8), cv2.DIST_L2, 5)
+    return np.log1p(-regions.most(np.asarray(-away, np.float32)))
 
 
 def _of_view(regions: Regions, scene: Scene, view: View) -> NDArray[np.float32]:
@@ -232,8 +218,10 @@ def _of_view(regions: Regions, scene: Scene, view: View) -> NDArray[np.float32]:
     if view not in scene.opinions:
         return np.full(len(regions.sizes), np.nan, np.float32)
     opinion = regions.mean(scene.opinions[view])
-    if view is View.CROPPED:
-        opinion[regions.mean(scene.shown()) < 0.5] = np.nan
+    if view is View.CROPPED and scene.box is not None:
+        shown = np.zeros(scene.motion.shape, np.float32)
+        shown[scene.box] = 1
+        opinion[regions.mean(shown) < 0.5] = np.nan
     return opinion
 
 
@@ -266,7 +254,7 @@ def _of_shape(regions: Regions, scene: Scene, mean: Alpha) -> Features:
     thickness = np.minimum(regions.most(depth) + 1, diagonal)
     lab = cv2.cvtColor(scene.rgb, cv2.COLOR_RGB2Lab).astype(np.float32)
     contrast = slopes(lab)
-    strength = regions.along_outline(contrast)
+    strength = regions.over_border(lambda one, other: np.maximum(contrast[one], contrast[other]))
     return {
         "log size": np.log(regions.sizes / mean.size),
         "log share": np.log(regions.sizes / (mean.sum() + 1) + np.float32(1e-4)),
@@ -282,17 +270,6 @@ def slopes(lab: NDArray[np.float32]) -> Alpha:
     return np.asarray(both[0] + both[1], np.float32)
 
 
-def _of_surroundings(regions: Regions, solid: Place, most: Alpha) -> Features:
-    distance = np.full(len(regions.sizes), np.nan, np.float32)
-    if solid.any():
-        away = cv2.distanceTransform((~solid).astype(np.uint8), cv2.DIST_L2, 5)
-        distance = np.log1p(-regions.most(np.asarray(-away, np.float32)))
-    return {
-        "enclosed by any": regions.enclosed(most > FOREGROUND),
-        "to solid": distance,
-    }
-
-
 def _of_part(regions: Regions, name: str, picked: Place, mean: Alpha, motion: Alpha) -> Features:
     """The mean opinion and motion of the connected part of ``picked`` that a region is in."""
     labels, areas = labelled(picked)
@@ -304,13 +281,3 @@ def _of_part(regions: Regions, name: str, picked: Place, mean: Alpha, motion: Al
         return np.where(part > 0, means[part], np.nan).astype(np.float32)
 
     return {f"part of {name}, mean": of(mean), f"part of {name}, motion": of(motion)}
-
-
-def usual_motion(motions: Sequence[Alpha], means: Sequence[Alpha]) -> np.float32:
-    """The median over a window's anchors of the median motion of sure foreground."""
-    medians = [
-        np.median(motion[mean > SURE])
-        for motion, mean in zip(motions, means, strict=True)
-        if (mean > SURE).any()
-    ]
-    return np.float32(np.median(medians) if medians else 0)

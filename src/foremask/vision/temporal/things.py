@@ -1,15 +1,13 @@
 """Tells the things in a clip apart, and follows them through crossings and occlusions.
 
-`verdict` picks pixels; here two things that look alike stay two. If a connected part of the picked
-pixels holds one thing, all of it is that thing. If it holds several, each pixel belongs to the
-thing that the flow brings it from, or else to the thing expected there: things are expected to keep
-the speed that they had before they met. A hidden thing is expected to move on, too, and becomes the
-part that appears where it is expected.
+A connected part that holds one thing belongs to it as a whole. If it holds several, each pixel
+belongs to the thing that the flow brings there, or else to the thing expected there. A thing that
+is hidden or joined to others is expected to keep its last speed.
 """
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -22,12 +20,12 @@ from foremask.vision.temporal.places import Place, grown, labelled
 from foremask.vision.temporal.regions import Link
 
 LEAST_SHARE = 0.0004  # of the picture's area: smaller parts are no things
+OTHER_SHARE = 0.25  # of the subject's area: a larger part may be another thing, no smaller one is
 OVERLAP = 0.15  # least share of a thing's pixels that the flow brings into a part that holds it
 EXPECTED = 0.35  # share of a hidden thing's expected place that a part covers where it appears
 INSIDE = 0.6  # or share of that part that is inside the expected place
-TRUSTED = 0.35  # flow trust above which a pixel is the thing that the flow brings
+TRUSTED = np.float32(0.35)  # flow trust above which a pixel is the thing that the flow brings
 NEITHER = 2  # a claim: neither chosen nor banned, and no side is taken over from before
-STRANGER_SHARE = 0.25  # of the subject's area: a larger part without a side is another thing
 HIDDEN_FRAMES = 80  # a thing that is hidden for longer is forgotten
 WHOLE = 0.99  # of a thing's area one frame ago: with less it is being occluded
 PARTLY_FRAMES = 48  # after which the visible area counts as the whole thing
@@ -36,6 +34,8 @@ SPEED_KEPT = 0.6  # weight of a thing's previous speed in the average with the c
 
 type Things = NDArray[np.int32]
 """(H, W): the number of the thing that each pixel belongs to; 0 is none."""
+type Position = NDArray[np.float64]
+"""Column and row, in pixels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,81 +58,82 @@ class _Thing:
 
     side: int  # 1 the subject, -1 not, 0 unknown
     shape: Place
-    x: float
-    y: float
-    shape_x: float
-    shape_y: float
-    speed_x: float = 0.0  # pixels per frame
-    speed_y: float = 0.0
+    at: Position
+    shape_at: Position
+    speed: Position = field(default_factory=lambda: np.zeros(2))  # pixels per frame
     hidden: int = 0  # frames for which it has been hidden
     partly: int = 0  # frames for which it has been partly occluded
     alone: bool = True
 
     def expected(self) -> Place:
-        """The shape where the thing should be now."""
-        shift = np.array([[1, 0, self.x - self.shape_x], [0, 1, self.y - self.shape_y]], np.float32)
+        shift = np.column_stack([np.eye(2), self.at - self.shape_at]).astype(np.float32)
         size = self.shape.shape[::-1]
         moved = cv2.warpAffine(self.shape.astype(np.uint8), shift, size, flags=cv2.INTER_NEAREST)
         return np.asarray(moved > 0)
 
     def moved(self, frames: int) -> "_Thing":
-        """The thing ``frames`` later, at its last speed."""
-        return replace(self, x=self.x + frames * self.speed_x, y=self.y + frames * self.speed_y)
+        return replace(self, at=self.at + frames * self.speed)
 
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """The things at one anchor by number, and which one each pixel belongs to."""
-
     things: dict[int, _Thing]
-    numbers: Things
+    numbers: Things  # of the thing that each pixel belongs to
+
+    def add(self, number: int, thing: _Thing, place: Place) -> None:
+        self.things[number] = thing
+        self.numbers[place] = number
 
 
-def sides(
-    picked: Sequence[Place],
-    claims: Sequence[Alpha | None],
-    links: Sequence[Mapping[int, Link]],
-) -> list[Alpha]:
+def sides(anchors: Sequence[PickedAnchor], claims: Sequence[Alpha | None]) -> list[Alpha]:
     """For each anchor 1 on chosen things, -1 on banned ones, else 0.
 
     ``claims[k]`` has 1, -1, 0 or `NEITHER` for each pixel, and is None on an anchor without claims.
     Things are followed from the claims before and after; where both decide, the nearer counts.
     """
-    count = len(picked)
-    forward = followed(picked, claims, lambda k: links[k].get(-1), range(count))
-    backward = followed(picked, claims, lambda k: links[k].get(1), range(count)[::-1])
+    count = len(anchors)
+    forward, backward = (followed(anchors, claims, offset) for offset in (-1, 1))
     stated = [k for k, claim in enumerate(claims) if claim is not None]
     results = []
     for k in range(count):
         before = min((k - each for each in stated if each <= k), default=count)
         after = min((each - k for each in stated if each >= k), default=count)
         near, far = (forward[k], backward[k]) if before <= after else (backward[k], forward[k])
-        results.append(_without_strangers(np.where(near == 0, far, near), picked[k]))
+        results.append(_without_strangers(np.where(near == 0, far, near), anchors[k].picked))
     return results
 
 
 def followed(
-    picked: Sequence[Place],
-    claims: Sequence[Alpha | None],
-    link_of: Callable[[int], Link | None],
-    order: range,
+    anchors: Sequence[PickedAnchor], claims: Sequence[Alpha | None], offset: int
 ) -> list[Alpha]:
-    """As `sides`, in one direction: ``link_of(k)`` leads to the anchor before k in ``order``."""
-    planes = [np.zeros(each.shape, np.float32) for each in picked]
-    numbers = itertools.count(1)
-    known: _Placed | None = None
-    for k in order:
-        claim, link = claims[k], link_of(k)
-        if claim is not None:
-            known = _begun(picked[k], claim, known, link, numbers)
-        elif known is None or link is None or not known.things:
-            continue
-        else:
-            known = _step(picked[k], known, link, numbers)
+    """As `sides`, in one direction: an offset of -1 follows things forward in time, 1 backward."""
+    planes = [np.zeros(each.picked.shape, np.float32) for each in anchors]
+    for index, known in _placed(anchors, claims, offset, itertools.count(1)):
         for number, thing in known.things.items():
-            if thing.side:
-                planes[k][known.numbers == number] = thing.side
+            planes[index][known.numbers == number] = thing.side
     return planes
+
+
+def _placed(
+    anchors: Sequence[PickedAnchor],
+    claims: Sequence[Alpha | None],
+    offset: int,
+    fresh: Iterator[int],
+    known: _Placed | None = None,
+) -> Iterator[tuple[int, _Placed]]:
+    """Yield the things at each anchor from the first claim on, by the anchor's index.
+
+    Link ``offset`` leads to the anchor before it in the order of following; ``known`` are the
+    things there, for the first anchor.
+    """
+    for index in range(len(anchors))[::-offset]:
+        picked, claim, link = anchors[index].picked, claims[index], anchors[index].links.get(offset)
+        if claim is not None:
+            known = _begun(picked, claim, known, link, fresh)
+        elif known is not None and link is not None:
+            known = _step(picked, known, link, fresh)
+        if known is not None:
+            yield index, known
 
 
 def is_separate(picked: Place, side: Alpha) -> bool:
@@ -154,23 +155,18 @@ class Follower:
         self._last: dict[int, _Placed] = {}  # by frame, where the next window may begin
 
     def follow(self, window: Sequence[PickedAnchor]) -> list[Things]:
-        """For each anchor of a window the number of the thing that each pixel belongs to."""
-        first = window[0]
+        first, last = window[0], window[-1].frame
+        claims: list[Alpha | None] = [None] * len(window)
         known = self._last.get(first.frame)
-        link = None if known is None else _still(first.picked.shape)
-        self._last = {}
-        found = []
-        for anchor in window:
-            link = link if anchor is first else anchor.links.get(-1)
-            if known is None or link is None:
-                nothing = np.zeros(anchor.picked.shape, np.float32)
-                known = _begun(anchor.picked, nothing, None, None, self._numbers)
-            else:
-                known = _step(anchor.picked, known, link, self._numbers)
-            found.append(known.numbers)
-            if window[-1].frame - anchor.frame <= 2 * SEGMENT_GRID.context_frames:
-                self._last[anchor.frame] = known
-        return found
+        if known is None:
+            claims[0] = np.zeros(first.picked.shape, np.float32)
+        anchors = [replace(first, links={-1: _still(first.picked.shape)}), *window[1:]]
+        found = [each for _, each in _placed(anchors, claims, -1, self._numbers, known)]
+        nearly = last - 2 * SEGMENT_GRID.context_frames
+        self._last = {
+            a.frame: each for a, each in zip(window, found, strict=True) if a.frame >= nearly
+        }
+        return [each.numbers for each in found]
 
 
 def _still(shape: tuple[int, ...]) -> Link:
@@ -183,7 +179,7 @@ def _without_strangers(side: Alpha, picked: Place) -> Alpha:
     ours = int((side > 0).sum())
     result = side.astype(np.float32)
     for part in _parts(picked & (side == 0)) if ours else ():
-        if part.sum() > STRANGER_SHARE * ours:
+        if part.sum() > OTHER_SHARE * ours:
             result[part] = -1
     return result
 
@@ -196,9 +192,9 @@ def _begun(
     fresh: Iterator[int],
 ) -> _Placed:
     """The things of an anchor with claims; a part that is chosen and banned is two things."""
-    things: dict[int, _Thing] = {}
-    numbers = np.zeros(picked.shape, np.int32)
-    came = None if before is None or link is None else warp_labels(before.numbers, link.flow)
+    placed = _Placed({}, np.zeros(picked.shape, np.int32))
+    known = before.things if before else {}
+    came = warp_labels(before.numbers, link.flow) if before and link else placed.numbers.copy()
     for part in _parts(picked | (claim == 1)):
         sides_here = [side for side in (1, -1) if (part & (claim == side)).sum() > 8] or [0]
         split = [part]
@@ -209,33 +205,25 @@ def _begun(
             split[1] |= rest & ~split[0]
         for side, place in zip(sides_here, split, strict=True):
             thing = _new(place, side)
-            if before is not None and came is not None and not (claim[place] == NEITHER).any():
-                thing = _as_before(thing, came, place, before.things)
-            number = next(fresh)
-            things[number] = thing
-            numbers[place] = number
-    return _Placed(things, numbers)
+            if not (claim[place] == NEITHER).any():
+                thing = _as_before(thing, came[place], known)
+            placed.add(next(fresh), thing, place)
+    return placed
 
 
-def _as_before(thing: _Thing, came: Things, place: Place, before: dict[int, _Thing]) -> _Thing:
-    """Take the speed, and without a claim the side, from the thing that the flow brings."""
-    found = np.bincount(came[place])
-    if found.size > 1 and found[1:].max() > 0.3 * place.sum():
+def _as_before(thing: _Thing, came: NDArray[np.int32], before: dict[int, _Thing]) -> _Thing:
+    """Take the speed, and without a claim the side, from the thing that the flow brings there."""
+    found = np.bincount(came)
+    if found.size > 1 and found[1:].max() > 0.3 * came.size:
         old = before.get(1 + int(found[1:].argmax()))
         if old is not None:
-            side = thing.side or old.side
-            return replace(thing, side=side, speed_x=old.speed_x, speed_y=old.speed_y)
+            return replace(thing, side=thing.side or old.side, speed=old.speed)
     return thing
 
 
 def _new(place: Place, side: int) -> _Thing:
-    x, y = _middle(place)
-    return _Thing(side, place, x, y, x, y)
-
-
-def _middle(place: Place) -> tuple[float, float]:
-    rows, columns = np.nonzero(place)
-    return float(columns.mean()), float(rows.mean())
+    middle = np.argwhere(place).mean(axis=0)[::-1]
+    return _Thing(side, place, middle, middle)
 
 
 def _parts(picked: Place) -> list[Place]:
@@ -245,7 +233,6 @@ def _parts(picked: Place) -> list[Place]:
 
 
 def _nearest(places: Sequence[Place]) -> NDArray[np.intp]:
-    """The index of the place that each pixel is nearest to."""
     distances = [
         cv2.distanceTransform((~each).astype(np.uint8), cv2.DIST_L2, 3)
         if each.any()
@@ -256,35 +243,29 @@ def _nearest(places: Sequence[Place]) -> NDArray[np.intp]:
 
 
 def _step(picked: Place, before: _Placed, link: Link, fresh: Iterator[int]) -> _Placed:
-    """Follow the things to the next anchor."""
     came = warp_labels(before.numbers, link.flow)
     moved = {number: thing.moved(link.frames) for number, thing in before.things.items()}
-    numbers = np.zeros(picked.shape, np.int32)
+    placed = _Placed({}, np.zeros(picked.shape, np.int32))
     alone: set[int] = set()
     nobodys = []
     for part in _parts(picked):
         there = _owners(part, moved, came)
-        if len(there) == 1:
-            numbers[part] = there[0]
-            alone.add(there[0])
-        elif there:
-            numbers[part] = _divided(part, there, moved, came, link)[part]
+        if there:
+            placed.numbers[part] = _divided(part, there, moved, came, link)[part]
+            alone |= set(there) if len(there) == 1 else set()
         else:
             nobodys.append(part)
-    things: dict[int, _Thing] = {}
     for number, thing in moved.items():
-        place = np.asarray(numbers == number)
+        place = np.asarray(placed.numbers == number)
         if int(place.sum()) > LEAST_SHARE * picked.size:
-            old = before.things[number]
-            by_itself = number in alone
-            things[number] = _updated(old, thing, place, link.frames, by_itself=by_itself)
+            now = _updated(before.things[number], place, link.frames, by_itself=number in alone)
+            placed.things[number] = now
         elif thing.hidden < HIDDEN_FRAMES:
-            things[number] = replace(thing, hidden=thing.hidden + link.frames, alone=False)
+            hidden = thing.hidden + link.frames
+            placed.things[number] = replace(thing, hidden=hidden, alone=False)
     for part in nobodys:
-        number = next(fresh)
-        things[number] = _new(part, 0)
-        numbers[part] = number
-    return _Placed(things, numbers)
+        placed.add(next(fresh), _new(part, 0), part)
+    return placed
 
 
 def _owners(part: Place, moved: Mapping[int, _Thing], came: Things) -> list[int]:
@@ -295,39 +276,28 @@ def _owners(part: Place, moved: Mapping[int, _Thing], came: Things) -> list[int]
     there = []
     decided = np.isin(came, [number for number, thing in moved.items() if thing.side])
     for number, thing in moved.items():
-        size = max(1, int((came == number).sum()))
-        if (came[part] == number).sum() > OVERLAP * size:
+        if (came[part] == number).sum() > OVERLAP * (came == number).sum():
             there.append(number)
         elif thing.hidden or not thing.alone:
             place = thing.expected()
             free = part & (~decided | (came == number))
-            shared = int((place & free).sum())
-            if shared > min(EXPECTED * max(1, int(place.sum())), INSIDE * int(part.sum())):
+            if (place & free).sum() > min(EXPECTED * place.sum(), INSIDE * part.sum()):
                 there.append(number)
     return there
 
 
-def _updated(
-    before: _Thing, moved: _Thing, place: Place, frames: int, *, by_itself: bool
-) -> _Thing:
+def _updated(before: _Thing, place: Place, frames: int, *, by_itself: bool) -> _Thing:
     """The thing with its current pixels; among others, or partly hidden, it keeps its speed."""
-    kept_area = int(place.sum()) / max(1, int(moved.shape.sum()))
     if not by_itself:
-        return replace(moved, hidden=0, partly=0, alone=False)
-    if kept_area < WHOLE**frames and moved.partly < PARTLY_FRAMES:
-        return replace(moved, hidden=0, partly=moved.partly + frames, alone=False)
-    x, y = _middle(place)
-    now = replace(
-        moved, x=x, y=y, shape=place, shape_x=x, shape_y=y, hidden=0, partly=0, alone=True
-    )
+        return replace(before.moved(frames), hidden=0, partly=0, alone=False)
+    if place.sum() / before.shape.sum() < WHOLE**frames and before.partly < PARTLY_FRAMES:
+        partly = before.partly + frames
+        return replace(before.moved(frames), hidden=0, partly=partly, alone=False)
+    now = replace(_new(place, before.side), speed=before.speed)
     if not before.alone or not frames:
         return now
-    kept = 0.0 if before.speed_x == before.speed_y == 0 else SPEED_KEPT
-    return replace(
-        now,
-        speed_x=kept * before.speed_x + (1 - kept) * (x - before.x) / frames,
-        speed_y=kept * before.speed_y + (1 - kept) * (y - before.y) / frames,
-    )
+    kept = SPEED_KEPT if before.speed.any() else 0.0
+    return replace(now, speed=kept * before.speed + (1 - kept) * (now.at - before.at) / frames)
 
 
 def _divided(
@@ -353,6 +323,5 @@ def _divided(
 
 
 def is_apart(placed: Things, number: int) -> bool:
-    """Whether a thing touches no other one."""
     around = grown(placed == number, APART_PX)
     return not bool((around & (placed > 0) & (placed != number)).any())

@@ -15,11 +15,11 @@ class Tier:
     Anchors are at most ``stride`` frames apart; between two whose masks disagree by more than
     ``disagreement`` another is inferred, up to ``anchors_per_frame`` on average. The mirror image
     of an anchor with an uncertainty above ``mirrored_above`` is inferred too, and a crop of one
-    above ``cropped_above``. On the frames that `PROBED_FRAMES` and `DIFFERING_SHARE` (blocks.py)
-    select, ``probed_above`` replaces ``mirrored_above``. Masks are propagated on a grid of
-    ``mask_area_px`` along flows estimated on one of ``flow_area_px``, from ``anchors_per_side``
-    anchors on each side. ``uses_backdrop``: outlines use the background behind them (`backdrop`).
-    ``keeps_frames``: decoded frames may be kept until their masks are ready, if memory allows.
+    above ``cropped_above``. ``probed_above`` replaces ``mirrored_above`` on multiples of
+    `blocks.PROBED_FRAMES`, and while the mirror image finds other things than the image. Masks are
+    propagated on a grid of ``mask_area_px``, along flows on one of ``flow_area_px``, from
+    ``anchors_per_side`` anchors on each side. With ``uses_backdrop``, outlines use the background
+    behind them. With ``keeps_frames``, decoded frames may wait in memory for their masks.
     """
 
     stride: int

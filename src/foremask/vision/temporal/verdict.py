@@ -5,7 +5,6 @@ The trees weigh what `regions` measures; ``benchmarks.quality.folds`` fits them.
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
 from typing import Any
@@ -42,96 +41,71 @@ BAND_SHARE = 0.007
 LEAST_WEIGHT = 1e-3  # weight of the verdict itself, beside the opinions
 
 
-@dataclass(frozen=True, slots=True)
 class Trees:
-    """Gradient-boosted decision trees over the features of a region, as tables.
+    """Gradient-boosted decision trees over the features of a region, from the lists of a JSON file.
 
-    Each array is (trees, nodes). A node sends a region to ``left`` where its ``feature`` is at most
+    Each list is (trees, nodes). A node sends a region to ``left`` where its ``feature`` is at most
     ``threshold``; ``missing_left`` decides where it is NaN. A leaf leads to itself.
     """
 
-    names: tuple[str, ...]
-    bias: float
-    feature: NDArray[np.int32]
-    threshold: NDArray[np.float32]
-    missing_left: NDArray[np.bool_]
-    left: NDArray[np.int32]
-    right: NDArray[np.int32]
-    value: NDArray[np.float32]
-    depth: int
+    def __init__(self, table: Mapping[str, Any]) -> None:
+        self._names: list[str] = table["names"]
+        self._bias: float = table["bias"]
+        self._depth: int = table["depth"]
+        self._missing_left = np.array(table["missing_left"], bool)
+        self._threshold, self._value = (
+            np.array(table[name], np.float32) for name in ("threshold", "value")
+        )
+        self._feature, self._left, self._right = (
+            np.array(table[name], np.int32) for name in ("feature", "left", "right")
+        )
 
     def log_odds(self, features: Features) -> NDArray[np.float32]:
-        """For each region the log odds that it is foreground."""
-        table = np.stack([features[name] for name in self.names], axis=1)
-        width = self.left.shape[1]
-        roots = np.arange(len(self.left))[None] * width
-        row = np.arange(len(table))[:, None] * len(self.names)
-        left, right = (np.ravel(roots.T + each) for each in (self.left, self.right))
+        table = np.stack([features[name] for name in self._names], axis=1)
+        width = self._left.shape[1]
+        roots = np.arange(len(self._left))[None] * width
+        row = np.arange(len(table))[:, None] * len(self._names)
+        left, right = (np.ravel(roots.T + each) for each in (self._left, self._right))
         node = np.repeat(roots, len(table), axis=0)
-        for _ in range(self.depth):
-            found = table.take(row + self.feature.take(node))
-            goes_left = found <= self.threshold.take(node)
-            goes_left |= np.isnan(found) & self.missing_left.take(node)
+        for _ in range(self._depth):
+            found = table.take(row + self._feature.take(node))
+            goes_left = found <= self._threshold.take(node)
+            goes_left |= np.isnan(found) & self._missing_left.take(node)
             node = np.where(goes_left, left.take(node), right.take(node))
-        total = self.value.take(node).sum(axis=1, dtype=np.float64) + self.bias
+        total = self._value.take(node).sum(axis=1, dtype=np.float64) + self._bias
         return np.clip(total, -MOST_LOG_ODDS, MOST_LOG_ODDS).astype(np.float32)
 
 
 @lru_cache(maxsize=2)
 def fitted_trees(name: str) -> Trees:
-    """Load the trees of ``verdict.json`` or ``correction.json``."""
     file = resources.files("foremask.vision.temporal").joinpath(f"{name}.json")
-    return trees_of(json.loads(file.read_text()))
-
-
-def trees_of(table: Mapping[str, Any]) -> Trees:
-    """Make trees of the lists in a JSON file."""
-    return Trees(
-        names=tuple(table["names"]),
-        bias=table["bias"],
-        feature=np.array(table["feature"], np.int32),
-        threshold=np.array(table["threshold"], np.float32),
-        missing_left=np.array(table["missing_left"], bool),
-        left=np.array(table["left"], np.int32),
-        right=np.array(table["right"], np.int32),
-        value=np.array(table["value"], np.float32),
-        depth=table["depth"],
-    )
+    return Trees(json.loads(file.read_text()))
 
 
 def judge(scenes: Sequence[Scene], trees: Trees | None = None) -> list[Alpha]:
     """For each anchor of a window the log odds of the foreground, on the scenes' grid.
 
-    Each anchor's evidence is the same over a whole region; what neighbouring anchors contribute to
-    a pixel follows the flow, so a thing that every opinion misses for a while stays what it was.
     The default ``trees`` are those of ``verdict.json``.
     """
     trees = trees or fitted_trees("verdict")
     planes = [regions.spread(trees.log_odds(features)) for regions, features in measure(scenes)]
-    smoothed = along_flow(
-        [EVIDENCE_SHARE * plane for plane in planes],
-        [scene.links for scene in scenes],
-        [scene.logit for scene in scenes],
-        SWITCH,
-    )
+    links, logits = [scene.links for scene in scenes], [scene.logit for scene in scenes]
     return [
-        with_thin_parts(plane, scene.stack().mean(axis=0))
-        for plane, scene in zip(smoothed, scenes, strict=True)
+        with_thin_parts(plane, scene.mean())
+        for plane, scene in zip(along_flow(planes, links, logits), scenes, strict=True)
     ]
 
 
 def along_flow(
-    planes: Sequence[Alpha],
-    links: Sequence[Mapping[int, Link]],
-    logits: Sequence[Alpha],
-    switch: float,
+    evidence: Sequence[Alpha], links: Sequence[Mapping[int, Link]], logits: Sequence[Alpha]
 ) -> list[Alpha]:
     """Log odds given all anchors, by the forward-backward algorithm (Rabiner, 1989, section III).
 
-    ``links[k]`` leads from anchor k to those before (-1) and after (1); ``logits`` are the
-    classifier's. Where both anchors show the same thing, by `subject_continuity`, a pixel changes
-    sides with probability ``switch``; elsewhere its neighbour is no evidence.
+    ``evidence`` are the log odds of each anchor by itself, ``logits`` the classifier's. A pixel
+    changes sides with probability `SWITCH` where both anchors show the same thing, and with 0.5
+    where they do not, by `subject_continuity`.
     """
+    planes = [EVIDENCE_SHARE * plane for plane in evidence]
     total = list(planes)
     for order, offset in ((range(len(planes)), -1), (range(len(planes) - 1, -1, -1), 1)):
         message: Alpha | None = None
@@ -141,7 +115,9 @@ def along_flow(
                 message = planes[index]
                 continue
             held = subject_continuity(link, logits[index], logits[index + offset])
-            arrived = _after_switch(warp(message, link.flow), held, switch)
+            switch = np.float32(0.5) - np.float32(0.5 - SWITCH) * held
+            odds = np.exp(warp(message, link.flow))
+            arrived = np.log(((1 - switch) * odds + switch) / (switch * odds + 1 - switch))
             total[index] = total[index] + arrived
             message = planes[index] + arrived
     return total
@@ -163,18 +139,11 @@ def _chance(logit: Alpha) -> Alpha:
     return np.asarray(1 / (1 + np.exp(-np.clip(logit, -MOST_LOGIT, MOST_LOGIT))), np.float32)
 
 
-def _after_switch(log_odds: Alpha, trust: Alpha, least_switch: float) -> Alpha:
-    """Log odds after a chance to change sides: 0.5 without trust, ``least_switch`` at trust 1."""
-    switch = np.float32(0.5) - np.float32(0.5 - least_switch) * trust
-    odds = np.exp(np.clip(log_odds, -12, 12))
-    return np.log(((1 - switch) * odds + switch) / (switch * odds + 1 - switch))
-
-
 def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
-    """Keep the thin parts of each thing whose body is kept: lines, straps, legs.
+    """Keep the thin parts of each thing of which `LEAST_KEPT` of the body is kept.
 
-    A thing is a connected part of the opinions' ``mean``. Trees judge thin parts badly, since there
-    is too little of them to measure. If they reject part of the body too, their verdict stays.
+    A thing is a connected part of the opinions' ``mean``. Trees judge thin parts badly: there are
+    too few pixels to measure.
     """
     found = mean > FOREGROUND
     narrow = np.ones((THIN_PX, THIN_PX), np.uint8)
@@ -209,8 +178,7 @@ def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
 def decided(alpha: Alpha) -> Alpha:
     """Round ``alpha`` to 0 or 1, except in a band along the outline, where it may be soft.
 
-    The band is `BAND_SHARE` of the diagonal wide on each side; ``alpha`` counts in full in its
-    inner half.
+    The band is `BAND_SHARE` of the diagonal wide on each side; in its inner half, ``alpha`` stays.
     """
     rows, columns = alpha.shape
     radius = max(2, round(BAND_SHARE * float(np.hypot(rows, columns))))

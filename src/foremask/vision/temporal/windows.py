@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,7 @@ from foremask.vision.image import ArrayImage
 from foremask.vision.network.opinions import CLOSER_PX, box_round_subject
 from foremask.vision.network.session import Features, Network
 from foremask.vision.prefetch import prefetch
-from foremask.vision.resample import as_levels, resized
+from foremask.vision.resample import alpha_on, as_levels, resized
 from foremask.vision.temporal.appearance import (
     BASIS_ANCHORS,
     GRID,
@@ -36,7 +37,6 @@ from foremask.vision.temporal.blocks import BLOCK_FRAMES, Anchor, Blocks, Tools
 from foremask.vision.temporal.correction import Shown
 from foremask.vision.temporal.cuts import DELAY_FRAMES, SIDE_FRAMES
 from foremask.vision.temporal.flow import (
-    Chroma,
     chroma,
     continuity,
     residual,
@@ -44,12 +44,12 @@ from foremask.vision.temporal.flow import (
     trust,
     warp,
 )
-from foremask.vision.temporal.frame_hints import Claims, Mark, settled
+from foremask.vision.temporal.frame_hints import FrameHints, Mark, settle
 from foremask.vision.temporal.guidance import OUTLINE_PX, Guidance, hinted_window, with_hints
 from foremask.vision.temporal.incoming import IncomingFrame, incoming_frames
-from foremask.vision.temporal.network_cache import KeptAnswers, MemoryStore, NetworkCache
+from foremask.vision.temporal.network_cache import KeptAnswers, NetworkCache
 from foremask.vision.temporal.places import Place, grown
-from foremask.vision.temporal.propagation import FrameFlow, flow_between, propagate, step_from
+from foremask.vision.temporal.propagation import flow_between, propagate, step_from
 from foremask.vision.temporal.regions import Link, Scene
 from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import TIERS, Tier, grid_of, tracks_grid
@@ -100,12 +100,12 @@ def mask_images(
             incoming_frames(images, is_wanted, tier, threads), flows_ahead, "flow"
         ) as arriving,
     ):
-        heard = on_anchor, on_picked, on_asked, on_decided
-        tools = Tools(network, tier, threads, judge, guidance, cache, *heard)
+        kept, heard = cache or NetworkCache(), (on_anchor, on_picked, on_asked, on_decided)
+        tools = Tools(network, tier, threads, judge, guidance, kept, *heard)
         yield from _masks_of_shots(arriving, tools)
 
 
-def _masks_of_shots(arriving: Iterable["IncomingFrame"], tools: "Tools") -> Iterator[Alpha]:
+def _masks_of_shots(arriving: Iterable[IncomingFrame], tools: Tools) -> Iterator[Alpha]:
     shot: _Shot | None = None
     end: int | None = None  # of the wanted images
     after = 0
@@ -142,19 +142,23 @@ def learn(
     cache: NetworkCache | None = None,
 ) -> Guidance:
     """Infer the hinted images and settle what each mark does; ``key_of`` gives an image's key."""
-    cache = cache or NetworkCache(MemoryStore())
-    frames: dict[Hashable, Claims] = {}
-    for key, image, marks in hinted:
-        grid = grid_of(image, tier.mask_area_px)
-        kept = KeptAnswers(cache, f"{key}", network)
-        frames[key] = Claims(image, marks, kept, grid, tracks_grid(*grid))
-    return Guidance(settled(frames), key_of)
+    frames = {
+        key: FrameHints(
+            image,
+            marks,
+            KeptAnswers(cache or NetworkCache(), f"{key}", network),
+            grid_of(image, tier.mask_area_px),
+        )
+        for key, image, marks in hinted
+    }
+    settle(frames.values())
+    return Guidance(frames, key_of)
 
 
 class _Shot:
     """The current windows of one shot: two where the end of one is the next one's context."""
 
-    def __init__(self, tools: "Tools", first: IncomingFrame) -> None:
+    def __init__(self, tools: Tools, first: IncomingFrame) -> None:
         self._tools = tools
         windows: list[_Window] = []
         self._windows = windows
@@ -195,7 +199,7 @@ class _Shot:
             first.own = range(first.own.start, self._windows.pop().own.stop)
         for window in self._windows:
             yield from window.masks(self._blocks, end)
-        if is_last and self._tools.cache is not None:
+        if is_last:
             self._tools.cache.finish()
 
     def _open(self, number: int, first: int) -> None:
@@ -206,8 +210,6 @@ class _Shot:
 
 @dataclass(frozen=True, slots=True)
 class _Decision:
-    """The mask of an anchor, and what it was decided by."""
-
     mask: Levels
     opinions: list[Levels]  # if the anchor was not inferred, the mean of its neighbours'
     logit: Alpha  # of the clip's classifier
@@ -223,35 +225,26 @@ class _Window:
     def __init__(self, tools: Tools, first: int, own: range) -> None:
         self.first, self.own = first, own
         self._tools = tools
-        self._tier = tools.tier
-        self._threads = tools.threads
-        self._steps: dict[int, FrameFlow] = {}
-        self._anchors: dict[int, Anchor] = {}
-        self._chroma: dict[int, Chroma] = {}
         self._features: dict[int, Features] = {}  # until `_basis` is fitted
         self._projected: dict[int, list[NDArray[np.float16]]] = {}
         self._basis: Basis | None = None
-        self._name = f"{first}:{own.start}"  # in the cache
 
     def learn(self, number: int, features: Features) -> None:
-        """Add the features of an anchor; those of anchors before ``first`` are ignored."""
         if number < self.first:
             return
         if self._basis is not None:
             self._projected[number] = self._basis.project(features)
             return
-        kept = tuple(each.astype(np.float16) for each in features)  # half of 27 MB
-        self._features[number] = kept
+        self._features[number] = tuple(each.astype(np.float16) for each in features)
         if len(self._features) >= BASIS_ANCHORS:
             self._fit_basis()
 
     def _fit_basis(self) -> None:
-        basis = self._basis = Basis.fit(list(self._features.values()))
-        for frame in [*self._features]:
-            self._projected[frame] = basis.project(self._features.pop(frame))
+        self._basis = basis = Basis.fit(list(self._features.values()))
+        self._projected = {frame: basis.project(each) for frame, each in self._features.items()}
+        self._features = {}
 
     def masks(self, blocks: Blocks, end: int | None) -> Iterator[Alpha]:
-        """Decide the window, and yield the masks of its ``own`` frames, up to frame ``end``."""
         self._steps = {at: each for at, each in blocks.steps.items() if at >= self.first}
         self._anchors = {at: each for at, each in blocks.anchors.items() if at >= self.first}
         self._chroma = {at: chroma(each.small) for at, each in self._anchors.items()}
@@ -269,36 +262,30 @@ class _Window:
         if self._tools.on_picked is not None:
             self._tools.on_picked(self._picked(masks, changed or masks))
         if changed is None:  # no hint acts here: the anchors added for hints are not needed
-            masks = {frame: masks[frame] for frame in frames if self._anchors[frame].opinions}
-        else:
-            masks = changed
-        gaps = [
-            frame
-            for frame, after in itertools.pairwise([*masks, stop])
-            if frame < stop and after > first
-        ]
+            changed = {frame: masks[frame] for frame in frames if self._anchors[frame].opinions}
+        ends = itertools.pairwise([*changed, stop])
+        gaps = [frame for frame, after in ends if frame < stop and after > first]
         at = gaps[0]
         for batch in itertools.batched(gaps, 2 * THREADS):
-            for some in self._threads.map(
-                lambda gap: propagate(gap, self._steps, masks, self._tier.anchors_per_side), batch
-            ):
+            for some in self._tools.threads.map(partial(self._between, changed), batch):
                 for alpha in some:
                     if first <= at < stop:
                         yield decided(alpha)
                     at += 1
 
+    def _between(self, masks: Mapping[int, Levels], first: int) -> list[Alpha]:
+        return propagate(first, self._steps, masks, self._tools.tier.anchors_per_side)
+
     def _picked(
         self, plain: Mapping[int, Levels], masks: Mapping[int, Levels]
     ) -> list[PickedAnchor]:
-        frames = list(masks)
-        grid = tracks_grid(*masks[frames[0]].shape[::-1])
         result = []
-        for frame, around in zip(frames, self._links(frames, grid), strict=True):
-            picked = resized(plain[frame], *grid) > 127
+        for frame, links in zip(masks, self._links(list(masks)), strict=True):
+            found = [plain[frame], masks[frame]]
             if self._anchors[frame].opinions:
-                picked |= resized(self._anchors[frame].mean(), *grid) > 127
-            inside = resized(masks[frame], *grid) > 127
-            result.append(PickedAnchor(frame, picked | inside, inside, around))
+                found.append(self._anchors[frame].mean())
+            places = [resized(each, *self._grid) > 127 for each in found]
+            result.append(PickedAnchor(frame, np.any(places, axis=0), places[1], links))
         return result
 
     def _decided(self, frames: list[int]) -> dict[int, _Decision]:
@@ -308,25 +295,23 @@ class _Window:
         propagated from the others.
         """
         inferred = [frame for frame in frames if self._anchors[frame].opinions]
-        keys = [self._anchors[frame] for frame in inferred]
-        motions = list(self._threads.map(self._motion, inferred))
+        anchors = [self._anchors[frame] for frame in inferred]
+        motions = list(self._tools.threads.map(self._motion, inferred))
         means = {frame: self._anchors[frame].mean() for frame in inferred}
-        grid = tracks_grid(*means[inferred[0]].shape[::-1])
-        logits = self._logits(means, motions)
-        links = self._links(inferred, grid)
-        scenes = [_scene(*each, grid) for each in zip(keys, motions, logits, links, strict=True)]
+        self._grid = tracks_grid(*means[inferred[0]].shape[::-1])
+        logits, links = self._logits(means, motions), self._links(inferred)
+        scenes = list(map(self._scene, anchors, motions, logits, links))
         log_odds = self._tools.judge(scenes)
-        opinions = [list(anchor.opinions.values()) for anchor in keys]
-        masks = self._threads.map(compose, opinions, log_odds)
+        opinions = [list(anchor.opinions.values()) for anchor in anchors]
+        masks = self._tools.threads.map(compose, opinions, log_odds)
         made = map(_Decision, masks, opinions, [scene.logit for scene in scenes], log_odds)
         plain = dict(zip(inferred, made, strict=True))
         return {each: plain.get(each) or self._propagated(each, plain, means) for each in frames}
 
     def _logits(self, means: Mapping[int, Levels], motions: list[Alpha]) -> list[Alpha]:
-        """The classifier's logits: read from the cache, or computed and kept."""
-        name, known, cache = f"{self._name}/logits", self._tools.known, self._tools.cache
-        if known is not None:
-            return list(known.kept(name))
+        name = f"{self.first}:{self.own.start}/logits"
+        if self._tools.known is not None:
+            return list(self._tools.known.kept(name))
         if self._basis is None:
             self._fit_basis()
         anchors = [
@@ -338,22 +323,17 @@ class _Window:
             for frame, motion in zip(means, motions, strict=True)
         ]
         logits = subject_logits(anchors, list(means.values()))
-        if cache is not None:
-            cache.put(name, np.stack(logits))
+        self._tools.cache.put(name, np.stack(logits))
         return logits
 
     def _propagated(
         self, frame: int, plain: Mapping[int, _Decision], means: Mapping[int, Levels]
     ) -> _Decision:
-        """Propagate decisions to an anchor that was not inferred."""
         gap = [each for each in plain if each < frame][-1]
         near = min(plain, key=lambda each: abs(each - frame))
         masks = {each: known.mask for each, known in plain.items()}
-        mask, mean = (
-            as_levels(propagate(gap, self._steps, of, self._tier.anchors_per_side)[frame - gap])
-            for of in (masks, means)
-        )
-        flow = self._link(frame, near, plain[near].log_odds.shape[::-1]).flow
+        mask, mean = (as_levels(self._between(of, gap)[frame - gap]) for of in (masks, means))
+        flow = self._link(frame, near).flow
         logit, log_odds = (warp(each, flow) for each in (plain[near].logit, plain[near].log_odds))
         return _Decision(mask, [mean], logit, log_odds)
 
@@ -361,22 +341,21 @@ class _Window:
         self, frames: list[int], plain: Mapping[int, _Decision], guidance: Guidance
     ) -> dict[int, Levels] | None:
         """The masks after hints; None where no hint reaches a pixel of the window."""
-        rows, columns = plain[frames[0]].log_odds.shape
-        grid = columns, rows
         anchors = [self._anchors[frame] for frame in frames]
-        brought = [guidance.brought_to(frame, grid) for frame in frames]
-        shown = [_shown(self._anchors[frame], plain[frame], grid) for frame in frames]
+        shown = list(map(self._shown, anchors, plain.values(), self._links(frames)))
         crops: dict[int, list[Levels]] = {frame: [] for frame in frames}
 
         def ask_round(index: int, place: Place) -> Alpha:
             frame = frames[index]
             found, crop = self._asked_round(frame, place, plain[frame].mask)
-            if crop is not None:
-                crops[frame].append(crop)
+            crops[frame] += crop
             return found
 
-        hints, links = [anchor.hints for anchor in anchors], self._links(frames, grid)
-        hinted = hinted_window(hints, anchors[0].hinted, brought, shown, links, ask_round)
+        followed = [each.hints.followed if each.hints else None for each in anchors]
+        if all(each is None for each in followed):
+            followed = [guidance.brought_to(frame, self._grid) for frame in frames]
+        places = [each.hints.corrections if each.hints else [] for each in anchors]
+        hinted = hinted_window(followed, places, anchors[0].hinted, shown, ask_round)
         masks, is_reached = {}, False
         for frame, anchor, known, changes in zip(frames, anchors, shown, hinted, strict=True):
             anchor.hinted = changes
@@ -392,47 +371,68 @@ class _Window:
             masks[frame] = np.where(changed, np.where(inside, composed, np.uint8(0)), mask)
         return masks if is_reached else None
 
-    def _asked_round(self, frame: int, place: Place, mask: Levels) -> tuple[Alpha, Levels | None]:
-        """The opinion of a crop round a place, 0 outside; and the mask with that opinion inside."""
+    def _asked_round(self, frame: int, place: Place, mask: Levels) -> tuple[Alpha, list[Levels]]:
+        """The opinion of a crop round a place, 0 outside; and the mask with it inside, if any."""
         rows, columns = mask.shape
-        grid = place.shape[::-1]
         around = as_levels(resized(place.astype(np.float32), columns, rows))
         box = box_round_subject(around, around)
         image = self._anchors[frame].image
         if box is None or image is None:
-            return np.zeros(place.shape, np.float32), None
-        cache = self._tools.cache or NetworkCache(MemoryStore())
-        kept = KeptAnswers(cache, f"anchor {frame}", self._tools.network)
+            return np.zeros(place.shape, np.float32), []
+        kept = KeptAnswers(self._tools.cache, f"anchor {frame}", self._tools.network)
         part = kept.infer_part(image, (rows, columns), box, CLOSER_PX)
         alone, over = np.zeros_like(mask), mask.copy()
         alone[box] = over[box] = part
-        return resized(alone, *grid) * np.float32(1 / 255), over
+        return alpha_on(alone, *self._grid), [over]
 
-    def _links(self, frames: list[int], grid: tuple[int, int]) -> list[Mapping[int, Link]]:
-        """For each anchor the flows to those before and after it, on the tracks' grid."""
+    def _shown(self, anchor: Anchor, decision: _Decision, links: Mapping[int, Link]) -> Shown:
+        opinions = decision.opinions if anchor.hints is None else anchor.hints.opinions.values()
+        rgb = ArrayImage(anchor.small).rgb(*self._grid)
+        mask, *found = (alpha_on(each, *self._grid) for each in (decision.mask, *opinions))
+        return Shown(rgb, mask, found, decision.logit, decision.log_odds, links)
+
+    def _scene(
+        self, anchor: Anchor, motion: Alpha, logit: Alpha, links: Mapping[int, Link]
+    ) -> Scene:
+        box = None
+        if anchor.box is not None:
+            shape = next(iter(anchor.opinions.values())).shape
+            scales = [new / old for new, old in zip(self._grid[::-1], shape, strict=True)]
+            down, across = (
+                slice(round(each.start * scale), round(each.stop * scale))
+                for each, scale in zip(anchor.box, scales, strict=True)
+            )
+            box = down, across
+        return Scene(
+            rgb=ArrayImage(anchor.small).rgb(*self._grid),
+            opinions={view: alpha_on(mask, *self._grid) for view, mask in anchor.opinions.items()},
+            box=box,
+            motion=resized(motion, *self._grid),
+            logit=resized(logit, *self._grid),
+            links=links,
+        )
+
+    def _links(self, frames: list[int]) -> list[Mapping[int, Link]]:
 
         def of(index: int) -> Mapping[int, Link]:
             there = {o: index + o for o in (-1, 1) if 0 <= index + o < len(frames)}
-            return {o: self._link(frames[index], frames[k], grid) for o, k in there.items()}
+            return {o: self._link(frames[index], frames[k]) for o, k in there.items()}
 
-        return list(self._threads.map(of, range(len(frames))))
+        return list(self._tools.threads.map(of, range(len(frames))))
 
-    def _link(self, here: int, there: int, grid: tuple[int, ...]) -> Link:
+    def _link(self, here: int, there: int) -> Link:
         flow = flow_between(self._steps, here, there)
         trusted = trust(self._steps[here].grey, self._steps[there].grey, flow)
         held = continuity(self._chroma[here], self._chroma[there], flow, trusted)
-        columns, rows = grid
-        planes = resized(trusted, columns, rows), resized(held, columns, rows)
-        return Link(resize_flow(flow, columns, rows), *planes, abs(there - here))
+        planes = resized(trusted, *self._grid), resized(held, *self._grid)
+        return Link(resize_flow(flow, *self._grid), *planes, abs(there - here))
 
     def _motion(self, frame: int) -> Alpha:
         """The smaller residual of both directions: in one of them, uncovered areas seem to move."""
         flows = [self._moved(frame, direction) for direction in (-1, 1)]
-        known = [flow for flow in flows if flow is not None]
-        if not known:
-            known = [np.zeros((*self._steps[frame].grey.shape, 2), np.float32)]
-        residuals = [residual(flow) for flow in known]
-        return np.minimum(residuals[0], residuals[-1])
+        nothing = np.zeros((*self._steps[frame].grey.shape, 2), np.float32)
+        known = [flow for flow in flows if flow is not None] or [nothing]
+        return np.asarray(np.min([residual(flow) for flow in known], axis=0), np.float32)
 
     def _moved(self, frame: int, direction: int) -> Flow | None:
         """The flow to the neighbour, or, if that repeats this frame (telecine), one farther."""
@@ -444,39 +444,3 @@ class _Window:
         if lengths[0] >= REPEATED_SHARE * lengths[1]:
             return near
         return flow_between(self._steps, frame, frame + 2 * direction)
-
-
-def _shown(anchor: Anchor, decision: _Decision, grid: tuple[int, int]) -> Shown:
-    """The input of corrections, on the tracks' ``grid``."""
-    answers = decision.opinions if anchor.hints is None else anchor.hints.opinions.values()
-    small, *found = (
-        resized(each, *grid) * np.float32(1 / 255) for each in (decision.mask, *answers)
-    )
-    rgb = ArrayImage(anchor.small).rgb(*grid)
-    return Shown(rgb, small, found, decision.logit, decision.log_odds)
-
-
-def _scene(
-    anchor: Anchor, motion: Alpha, logit: Alpha, links: Mapping[int, Link], grid: tuple[int, int]
-) -> Scene:
-    """An anchor with its opinions, motion, appearance and links, on the tracks' ``grid``."""
-    opinions = anchor.opinions
-    columns, rows = grid
-    box = None
-    if anchor.box is not None:
-        height, width = next(iter(opinions.values())).shape
-        down, across = anchor.box
-        box = (
-            slice(round(down.start * rows / height), round(down.stop * rows / height)),
-            slice(round(across.start * columns / width), round(across.stop * columns / width)),
-        )
-    return Scene(
-        rgb=ArrayImage(anchor.small).rgb(*grid),
-        opinions={
-            view: resized(mask, *grid) * np.float32(1 / 255) for view, mask in opinions.items()
-        },
-        box=box,
-        motion=resized(motion, *grid),
-        logit=resized(logit, *grid),
-        links=links,
-    )
