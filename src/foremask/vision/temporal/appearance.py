@@ -58,7 +58,7 @@ class Basis:
         return cls(means, axes)
 
     def project(self, features: Features) -> list[NDArray[np.float16]]:
-        """Return each level as (h, w, components), a tenth of its bytes. A window keeps these."""
+        """Each level as (h, w, components), in a tenth of its bytes."""
         projected = []
         for level, mean, axes in zip(features, self.means, self.axes, strict=False):
             flat = level.reshape(-1, level.shape[2]).astype(np.float32, copy=False)
@@ -68,7 +68,7 @@ class Basis:
 
 
 def colours(rgb: Rgb) -> NDArray[np.float16]:
-    """Return a picture of any size as (GRID, GRID, 3) of CIE Lab, centred, scaled to about ±2."""
+    """A picture of any size as (GRID, GRID, 3) of CIE Lab, centred, scaled to about ±2."""
     square = ArrayImage(rgb).rgb(GRID, GRID)
     lab = cv2.cvtColor(square, cv2.COLOR_RGB2Lab).astype(np.float32) / 64 - 2
     return lab.astype(np.float16)

@@ -150,10 +150,7 @@ class Blocks:
         self._add_for_hints()
 
     def _add_for_hints(self) -> None:
-        """Make hinted frames anchors, and if hints choose or ban things, frames in wide gaps.
-
-        They are not inferred: a run without hints does not have them.
-        """
+        """Add hinted frames and, if hints choose or ban things, frames in wide gaps; infer none."""
         guidance = self._tools.guidance
         if guidance is None:
             return

@@ -1,9 +1,8 @@
 """Finds cuts: changes of the picture that stay, compared at about 96 by 54 pixels.
 
-There is a cut between two pictures when none of the three before it matches any of the three after
-it, while neighbours match each other on both sides. So a flash, a strobe or a broken frame is no
-cut (the pictures around it match), nor is a whip pan or confetti (neighbours match badly, too).
-docs/adr/0050 has the reasons and the numbers.
+There is a cut where none of the three pictures before it matches any of the three after it, while
+neighbours match each other on both sides. So a flash, a strobe or a broken frame is no cut, nor is
+a whip pan or confetti (docs/adr/0050).
 """
 
 import itertools
@@ -164,10 +163,7 @@ def _structure(here: Luma, there: Luma) -> tuple[Alpha, Alpha]:
 
 
 def _agreement(there: Flow, back: Flow) -> Alpha:
-    """How nearly two opposite flows cancel out: 1 where they do exactly.
-
-    The test of Sundaram, Brox and Keutzer (ECCV 2010, equation 5), with a soft threshold.
-    """
+    """How nearly two flows cancel out, as Sundaram, Brox and Keutzer (ECCV 2010, equation 5)."""
     returned = warp(back, there)
     moved = (there * there + returned * returned).sum(axis=-1)
     missed = there + returned

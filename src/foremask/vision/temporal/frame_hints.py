@@ -183,8 +183,8 @@ class FrameHints:
     def _finds_several(self) -> bool:
         """Whether each positive mark is on a thing that is found, and there are others.
 
-        A point's must be in every view, with `LEAST_SHARE` at least. A part smaller than
-        `OTHER_SHARE` of the marked things is no other thing: it may be theirs.
+        A point must be on one in every view. Another thing has at least `OTHER_SHARE` of the area
+        of the marked ones: a smaller part may be theirs.
         """
         positive = [each for each in self.claims if each.positive]
         if not positive or not all(self._is_on_found(each) for each in positive):
@@ -237,8 +237,7 @@ class FrameHints:
     def _bans(self, claim: Claim) -> bool:
         """Whether a negative point bans the whole thing that it lies in, not a place of it.
 
-        It does in the middle of a thing of which the network is sure, unless a positive mark is on
-        the same thing.
+        It does in the middle of a thing that the network is sure of, without a positive mark.
         """
         if claim.has_size or claim.positive or claim.number > self.first_correction:
             return False

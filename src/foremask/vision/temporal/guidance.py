@@ -84,8 +84,8 @@ def hinted_window(
 ) -> list[Hinted]:
     """What hints change on the anchors of a window.
 
-    ``followed`` is 1 on what hints choose on each anchor, -1 on what they ban, and ``first`` what
-    hints changed on the first anchor when the previous window decided it.
+    ``followed`` and ``corrections`` are those of each anchor's `FrameHints`; ``first`` is what
+    hints changed on the first anchor in the previous window.
     """
     followed = list(followed)
     if first is not None and followed[0] is None:
@@ -165,9 +165,9 @@ class _Places:
         return bool((thing & place).sum() > SAME * (thing | place).sum())
 
     def _found(self, index: int, came: Alpha) -> Place | None:
-        """The parts on a carried place in a crop round it; None if they cover too little of it.
+        """The parts on a place in a crop round it; None if they cover too little of it.
 
-        ``came`` is positive on the place and negative outside it; its magnitude is flow trust.
+        ``came`` is the trust of the flow, positive on the place and negative outside it.
         """
         place = came > 0
         found = _parts_on(self._ask_round(index, place) + came / 2 > FOREGROUND, place)

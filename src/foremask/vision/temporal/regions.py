@@ -1,9 +1,7 @@
 """Cuts an anchor into regions, and measures the features by which `verdict` judges each region.
 
-A region ends where one of the `opinions` changes between foreground and background, or the logit of
-the clip's classifier crosses one of `LOGIT_LEVELS`: the classifier may be right where all opinions
-are wrong. Neighbouring regions that hardly differ are joined again, so that a body on which the
-opinions are undecided is judged as a whole.
+A region ends where an opinion changes between foreground and background, or the logit of the clip's
+classifier crosses one of `LOGIT_LEVELS`. Neighbouring regions that hardly differ are joined again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -57,8 +55,8 @@ class Regions:
     def joined(self, planes: Sequence[Alpha]) -> "Regions":
         """Join neighbours whose means differ by less than `ALIKE` on each plane.
 
-        Two are joined if each is the other's most similar neighbour, and their joint means are then
-        compared with their neighbours', so that a gradient is not joined from end to end.
+        Each time, those join that are each other's most similar neighbour; the means of the joined
+        regions are compared next, so that a gradient is not joined from end to end.
         """
         sizes = self.sizes.astype(np.float64)
         sums = np.stack([self.mean(plane) * sizes for plane in planes])

@@ -1,8 +1,7 @@
 """Follows chosen things back to the start of their shot (docs/adr/0050).
 
-Windows are decided in order, each by the hints on its own frames and in earlier windows. What hints
-decide in earlier windows is found here, in a run ahead, on a coarse grid along the flow between
-anchors.
+A window is decided by the hints on its own frames and in earlier windows. What hints decide in
+windows before theirs is found here, in a run ahead, on a coarse grid.
 """
 
 from collections.abc import Iterable, Mapping

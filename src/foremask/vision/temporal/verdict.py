@@ -124,10 +124,7 @@ def along_flow(
 
 
 def subject_continuity(link: Link, here: Alpha, there: Alpha) -> Alpha:
-    """The link's continuity, raised where the classifier finds the subject at both ends.
-
-    A shining or turning body changes its colours; the classifier still says that it is the same.
-    """
+    """The link's continuity, raised where the classifier finds the subject at both ends."""
     held = link.continuity
     if link.frames > MOST_SURER_FRAMES:
         return held

@@ -1,11 +1,8 @@
 """Steady masks for a stream of images: infer anchors, correct them, propagate them to all frames.
 
-Anchors are chosen and inferred block by block (`Blocks`). The anchors of a window are decided
-together, with those of `CONTEXT_FRAMES` on each side: the subject's appearance is learned
-(`appearance`), each region of each anchor gets its verdict (`verdict`), and each frame gets the
-mean of its nearest anchors, weighted by trust (`propagate`). Windows begin at multiples of
-`WINDOW_FRAMES` in the clip, and only hints and context reach from one into another. So a clip that
-is cut there gets the masks of the whole clip. docs/adr/0157
+The anchors of a window are decided together, with those of `CONTEXT_FRAMES` on each side. Windows
+begin at multiples of `WINDOW_FRAMES`, and only hints and context reach from one into another: a
+clip that is cut there gets the masks of the whole clip (docs/adr/0157).
 """
 
 import itertools
@@ -80,19 +77,17 @@ def mask_images(
 ) -> Iterator[Alpha]:
     """One mask for each image, in order, on the tier's grid, which is never larger than the image.
 
-    All images have one size. The first mask comes at most `LAG_FRAMES` after its image. Masks never
-    mix frames of two shots. ``guidance`` has the hints on some of the images.
+    All images have one size. A mask comes at most `LAG_FRAMES` after its image.
 
     The images for which ``is_wanted`` is true follow each other. Those before and after them are
     context, and their masks are empty. A span of a clip that begins and ends on `SEGMENT_GRID`,
     given with ``context_frames`` around it, gets the same masks as in the whole clip.
 
     ``cache`` has the network's results of an earlier run over the same images, or gets those of
-    this run; masks are the same with and without it. ``on_anchor`` gets the network's mask of each
-    anchor, long before the frame's own mask is decided. ``on_picked`` is called once for each
-    window, with a `PickedAnchor` for each of its anchors. ``on_asked`` and ``on_decided`` get a
-    frame's number: all anchors before that frame are inferred, or decided. At most ``flows_ahead``
-    images wait with their flow while the network runs.
+    this run; masks are the same without it. ``on_anchor`` gets the mean opinion of each anchor,
+    ``on_picked`` the anchors of each window. ``on_asked`` and ``on_decided`` get a frame's number:
+    all anchors before that frame are inferred, or decided. At most ``flows_ahead`` images wait with
+    their flow while the network runs.
     """
     with (
         ThreadPoolExecutor(THREADS) as threads,
@@ -289,11 +284,7 @@ class _Window:
         return result
 
     def _decided(self, frames: list[int]) -> dict[int, _Decision]:
-        """Decide the masks of all anchors as if there were no hints.
-
-        The network was not asked about anchors that are there for hints only: their masks are
-        propagated from the others.
-        """
+        """Decide all anchors without hints; those that were not inferred are propagated to."""
         inferred = [frame for frame in frames if self._anchors[frame].opinions]
         anchors = [self._anchors[frame] for frame in inferred]
         motions = list(self._tools.threads.map(self._motion, inferred))
