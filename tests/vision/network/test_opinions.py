@@ -31,10 +31,10 @@ def red_on_the_right() -> ArrayImage:
 def test_every_view_finds_the_thing_where_it_is() -> None:
     network = RedNetwork()
     opinions = ask(network, red_on_the_right(), GRID, mirrored_above=-1, cropped_above=-1)
-    assert set(opinions.masks) == set(View)
+    assert set(opinions) == set(View)
     truth = np.zeros((36, 64), np.bool_)
     truth[12:24, 44:56] = True
-    for mask in opinions.masks.values():
+    for mask in opinions.values():
         assert mask.shape == (36, 64)
         assert ((mask > 127) != truth).sum() <= 24  # less than half of the outline
 

@@ -1,7 +1,6 @@
 """Opinions: the network's masks of several views of one image (docs/adr/0050)."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 
 import cv2
@@ -28,14 +27,6 @@ class View(StrEnum):
     CROPPED = "cropped"  # enlarged round the subject; outside of the crop as stretched
 
 
-@dataclass(frozen=True, slots=True)
-class Opinions:
-    """A mask for each view, on one grid; ``box`` is what a crop shows, None without a subject."""
-
-    masks: dict[View, Levels]
-    box: CropBox | None
-
-
 def ask(
     network: Network,
     image: Image,
@@ -43,11 +34,12 @@ def ask(
     mirrored_above: float,
     cropped_above: float,
     on_features: Callable[[Features], None] = lambda _: None,
-) -> Opinions:
+) -> dict[View, Levels]:
     """Infer the image, and its mirror image and crop if its `uncertainty` is above their limits.
 
-    Masks are on ``grid``: columns, rows. ``on_features`` gets the features of the image itself
-    before the other views are inferred, so that their 27 MB can be freed.
+    Masks are on ``grid``: columns, rows. The crop shows `cropped_box`. ``on_features`` gets the
+    features of the image itself before the other views are inferred, so that their 27 MB can be
+    freed.
     """
     output = network.infer(image)
     undecided = uncertainty(output.alpha)
@@ -58,10 +50,15 @@ def ask(
     if undecided > mirrored_above:
         alpha = network.infer(MirroredImage(image)).alpha
         masks[View.MIRRORED] = as_levels(resized(np.ascontiguousarray(alpha[:, ::-1]), *grid))
-    box = box_round_subject(stretched, masks.get(View.MIRRORED, stretched))
+    box = cropped_box(masks)
     if box is not None and undecided > cropped_above:
         masks[View.CROPPED] = _over(stretched, network, image, box)
-    return Opinions(masks, box)
+    return masks
+
+
+def cropped_box(opinions: Mapping[View, Levels]) -> CropBox | None:
+    stretched = opinions[View.STRETCHED]
+    return box_round_subject(stretched, opinions.get(View.MIRRORED, stretched))
 
 
 def box_round_subject(stretched: Levels, second: Levels) -> CropBox | None:

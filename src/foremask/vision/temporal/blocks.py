@@ -11,7 +11,7 @@ import numpy as np
 
 from foremask.types import Image, Levels, Rgb
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.opinions import CropBox, View, ask, disagreement
+from foremask.vision.network.opinions import View, ask, disagreement
 from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_alpha, resized
 from foremask.vision.temporal.flow import warp
@@ -63,12 +63,11 @@ class Tools:
 class Anchor:
     """A frame whose mask is propagated to the frames around it.
 
-    ``opinions`` are the network's; an anchor that was added for hints has none. The cropped view
-    shows ``box``. ``image`` is kept if hints correct places, at `KEPT_AREA_PX` or less.
+    ``opinions`` are the network's; an anchor that was added for hints has none. ``image`` is kept
+    if hints correct places, at `KEPT_AREA_PX` or less.
     """
 
     opinions: dict[View, Levels]
-    box: CropBox | None
     small: Rgb  # on the flow grid
     image: Image | None = None
     hints: FrameHints | None = None
@@ -161,7 +160,7 @@ class Blocks:
                 further += _spaced(*gap, FOLLOWED_STRIDE)
         for frame in further:
             incoming = self._waiting[frame]
-            added = Anchor({}, None, incoming.small, image_for(guidance, incoming.image))
+            added = Anchor({}, incoming.small, image_for(guidance, incoming.image))
             self.anchors.setdefault(frame, added).hints = guidance.on(incoming.image)
 
     def _queue_gap(self, gaps: list[tuple[float, int, int]], first: int, last: int) -> None:
@@ -182,17 +181,16 @@ class Blocks:
         incoming, tier, known = self._waiting[frame], self._tools.tier, self._tools.known
         if known is not None:
             known.kept(f"{frame}/{View.STRETCHED}")  # raises if the anchor is missing
-            opinions, box = known.opinions(f"{frame}")
+            opinions = known.opinions(f"{frame}")
         else:
             grid = grid_of(incoming.image, tier.mask_area_px)
             is_probed = frame % PROBED_FRAMES == 0 or self._mirror_differs
             above = tier.probed_above if is_probed else tier.mirrored_above, tier.cropped_above
             learn = partial(self._on_features, frame)
-            asked = ask(self._tools.network, incoming.image, grid, *above, learn)
-            opinions, box = asked.masks, asked.box
-            self._tools.cache.keep_opinions(f"{frame}", opinions, box)
+            opinions = ask(self._tools.network, incoming.image, grid, *above, learn)
+            self._tools.cache.keep_opinions(f"{frame}", opinions)
         image = image_for(self._tools.guidance, incoming.image)
-        anchor = self.anchors[frame] = Anchor(opinions, box, incoming.small, image)
+        anchor = self.anchors[frame] = Anchor(opinions, incoming.small, image)
         self._compare(anchor)
         self._tools.on_anchor(anchor.mean())
         self._anchor_count += 1

@@ -258,21 +258,13 @@ class NetworkCache:
         if self._store is not None:
             self._store.setdefault(name, planes)
 
-    def opinions(self, group: str) -> tuple[dict[View, Levels], CropBox | None]:
+    def opinions(self, group: str) -> dict[View, Levels]:
         found = {view: self.get(f"{group}/{view}") for view in View}
-        ends = self.get(f"{group}/box")
-        box = None
-        if ends is not None:
-            top, bottom, left, right = (int(end) for end in ends)
-            box = slice(top, bottom), slice(left, right)
-        return {view: mask for view, mask in found.items() if mask is not None}, box
+        return {view: mask for view, mask in found.items() if mask is not None}
 
-    def keep_opinions(self, group: str, opinions: dict[View, Levels], box: CropBox | None) -> None:
+    def keep_opinions(self, group: str, opinions: Mapping[View, Levels]) -> None:
         for view, mask in opinions.items():
             self.put(f"{group}/{view}", mask)
-        if box is not None:
-            ends = [end for each in box for end in (each.start, each.stop)]
-            self.put(f"{group}/box", np.array(ends, np.int32))
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,10 +278,10 @@ class KeptAnswers:
     def ask(self, image: Image, grid: tuple[int, int]) -> dict[View, Levels]:
         """The opinions of all views, on ``grid``: columns, rows."""
         group = f"hinted {self.key}"
-        masks, _ = self.cache.opinions(group)
+        masks = self.cache.opinions(group)
         if not masks:
-            masks = ask(self.network, image, grid, ALWAYS, ALWAYS).masks
-            self.cache.keep_opinions(group, masks, None)
+            masks = ask(self.network, image, grid, ALWAYS, ALWAYS)
+            self.cache.keep_opinions(group, masks)
         return masks
 
     def infer_part(self, image: Image, grid: tuple[int, int], box: CropBox, size_px: int) -> Levels:

@@ -18,7 +18,7 @@ from foremask.facts import SEGMENT_GRID
 from foremask.options import Quality
 from foremask.types import Alpha, Flow, Image, Levels
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.opinions import CLOSER_PX, box_round_subject
+from foremask.vision.network.opinions import CLOSER_PX, View, box_round_subject, cropped_box
 from foremask.vision.network.session import Features, Network
 from foremask.vision.prefetch import prefetch
 from foremask.vision.resample import alpha_on, as_levels, resized
@@ -385,13 +385,13 @@ class _Window:
     def _scene(
         self, anchor: Anchor, motion: Alpha, logit: Alpha, links: Mapping[int, Link]
     ) -> Scene:
-        box = None
-        if anchor.box is not None:
-            shape = next(iter(anchor.opinions.values())).shape
+        box = cropped_box(anchor.opinions)
+        if box is not None:
+            shape = anchor.opinions[View.STRETCHED].shape
             scales = [new / old for new, old in zip(self._grid[::-1], shape, strict=True)]
             down, across = (
                 slice(round(each.start * scale), round(each.stop * scale))
-                for each, scale in zip(anchor.box, scales, strict=True)
+                for each, scale in zip(box, scales, strict=True)
             )
             box = down, across
         return Scene(
