@@ -7,11 +7,8 @@ import numpy as np
 import pytest
 
 from foremask.types import Rgb
-from foremask.vision.image import ArrayImage
 from foremask.vision.temporal.cuts import DELAY_FRAMES, starts_of_shots
-from foremask.vision.temporal.windows import mask_images
 from tests.support import shots
-from tests.vision.temporal.test_windows import RedNetwork
 
 
 def starts(images: Sequence[Rgb]) -> list[int]:
@@ -115,12 +112,3 @@ def test_any_size_is_taken(size: tuple[int, int]) -> None:
     rng = np.random.default_rng(1)
     images = [rng.integers(0, 256, (height, width, 3)).astype(np.uint8) for _ in range(5)]
     assert 0 in starts(images)
-
-
-@pytest.mark.slow
-def test_a_pan_over_leaves_does_not_ask_the_network_at_every_frame() -> None:
-    """No flow explains leaves well; still the frames share keyframes."""
-    network = RedNetwork()
-    images = [ArrayImage(image) for image in shots.foliage_pan(2, 2.3, 25)]
-    assert len(list(mask_images(images, network))) == 25
-    assert network.calls <= 8
