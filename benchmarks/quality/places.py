@@ -77,7 +77,7 @@ def lessons_of(clip: Clip, network: Network, trees: Trees) -> Iterator[Lesson]:
                 candidates, features = measured(click, shown)
                 if not candidates:
                     continue
-                wrong, found = mask != truth, [each.place for each in candidates]
+                wrong, found = mask != truth, [each for *_, each in candidates]
                 gains = [(2 * (each & wrong).sum() - each.sum()) / place.sum() for each in found]
                 likenesses = [region_similarity(each, place) for each in found]
                 yield Lesson(

@@ -118,7 +118,9 @@ def _training_samples(
             there = np.flatnonzero(known)
             if there.size:
                 picked = rng.choice(there, min(there.size, SAMPLES[label]), replace=False)
-                rows.append(_gather(maps, picked))
+                y, x = picked // GRID, picked % GRID
+                parts = [m[y * m.shape[0] // GRID, x * m.shape[1] // GRID] for m in maps]
+                rows.append(np.concatenate(parts, axis=1))
                 labels.append(np.full(picked.size, label, np.float32))
     if not labels:
         return None
@@ -127,13 +129,6 @@ def _training_samples(
         return None
     w = np.where(y > 0, 1 / (y > 0).sum(), 1 / (y < 1).sum()).astype(np.float32)
     return np.concatenate(rows), y, w
-
-
-def _gather(maps: Maps, pixels: NDArray[np.intp]) -> NDArray[np.float32]:
-    """All levels' channels at pixels of the grid; of a coarser level, those of the cell around."""
-    y, x = pixels // GRID, pixels % GRID
-    parts = [each[y * each.shape[0] // GRID, x * each.shape[1] // GRID] for each in maps]
-    return np.concatenate(parts, axis=1)
 
 
 def _predicted(maps: Maps, mean: Samples, deviation: Samples, weights: Maps) -> Alpha:

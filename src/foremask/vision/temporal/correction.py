@@ -40,6 +40,8 @@ MOST_KNOWN = 0.02  # share of a new thing that the mask may already have,
 MOST_OF_CHOSEN = 0.5  # and of a thing that the click chooses
 LEAST_FOUND = 0.1  # an opinion below this alpha at the clicked pixel has found nothing there
 
+type Candidate = tuple[str, float, Place]
+"""A cue of `LEVELS`, a level, and the place round the click where the cue is above it."""
 type AskRound = Callable[[Place], Alpha]
 """The network's opinion of a crop round a place, 0 beyond the crop."""
 
@@ -63,15 +65,6 @@ class Shown:
         return cv2.cvtColor(blurred, cv2.COLOR_RGB2Lab).astype(np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A place that a click may mean: where a cue of `LEVELS` is above a level."""
-
-    cue: str
-    level: float
-    place: Place
-
-
 def place_of(
     click: Claim, shown: Shown, opposite: Sequence[Claim], ask_round: AskRound
 ) -> Place | None:
@@ -83,7 +76,7 @@ def place_of(
     candidates, features = measured(click, shown, opposite)
     if not candidates:
         return None
-    return candidates[int(np.argmax(fitted_trees("correction").log_odds(features)))].place
+    return candidates[int(np.argmax(fitted_trees("correction").log_odds(features)))][-1]
 
 
 def _new_thing(click: Claim, shown: Shown, ask_round: AskRound) -> Place | None:
@@ -130,12 +123,12 @@ def measured(
     seed = wrong & (away <= min(SEED_PX, max(1.5, room / 2)))
     cues = _cues(click, shown, away / np.float32(room), wrong, seed)
     most_px = wrong.size if click.positive or is_of_several else MOST_TAKEN * picked
-    candidates = []
+    candidates: list[Candidate] = []
     for cue, planes in cues.items():
         for plane, level in itertools.product(planes, LEVELS[cue]):
             place = part_at(wrong & (plane > level), click.row, click.column)
             if LEAST_PX <= place.sum() <= most_px:
-                candidates.append(Candidate(cue, level, place))
+                candidates.append((cue, level, place))
     if not candidates:
         return [], {}
     return candidates, _features(click, shown, wrong, room, cues, candidates)
@@ -192,25 +185,25 @@ def _features(
     compared |= {f"crop {k}": each for k, each in enumerate(click.crops)}
     compared = {name: side * plane for name, plane in compared.items()}
     (compared["colour"],), (disc,) = cues["colour"], cues["disc"]
-    agreed = np.mean([each.place for each in candidates], axis=0, dtype=np.float32)
+    agreed = np.mean([place for *_, place in candidates], axis=0, dtype=np.float32)
     picked = max(1, int((shown.mask > FOREGROUND).sum()))
     contrast = slopes(shown.lab())
     rows = []
-    for each in candidates:
+    for cue, level, place in candidates:
         row = {
-            "cue": list(LEVELS).index(each.cue),
-            "level": each.level,
+            "cue": list(LEVELS).index(cue),
+            "level": level,
             "in": click.positive,
             "room": np.log(room / np.hypot(*wrong.shape)),
-            "size": np.log(each.place.sum() / picked),
-            "discs": np.log(each.place.sum() / room**2),
-            "reach": -disc[each.place].min(),
-            "agreed": _mean(agreed, each.place),
+            "size": np.log(place.sum() / picked),
+            "discs": np.log(place.sum() / room**2),
+            "reach": -disc[place].min(),
+            "agreed": _mean(agreed, place),
         }
-        row |= _shape(click, each.place, wrong, contrast)
-        around = grown(each.place, AROUND_PX) & ~each.place & wrong
+        row |= _shape(click, place, wrong, contrast)
+        around = grown(place, AROUND_PX) & ~place & wrong
         for name, plane in compared.items():
-            row |= {name: _mean(plane, each.place), f"{name}, around": _mean(plane, around)}
+            row |= {name: _mean(plane, place), f"{name}, around": _mean(plane, around)}
         rows.append(row)
     return {name: np.array([row[name] for row in rows], np.float32) for name in rows[0]}
 

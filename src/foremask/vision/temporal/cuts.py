@@ -104,7 +104,9 @@ class CutFinder:
             ahead = self._flow(earlier.grey, later.grey)
             similarity, weight = _structure(later.grey, warp(earlier.grey, back))
             similarity *= _agreement(back, ahead)
-            similarity *= _same_chroma(later.chroma, warp(earlier.chroma, back))
+            window = CHROMA_WINDOW_PX, CHROMA_WINDOW_PX
+            differ = cv2.blur(later.chroma - warp(earlier.chroma, back), window)
+            similarity *= np.exp(np.abs(differ).sum(axis=-1) * np.float32(-1 / CHROMA_SCALE))
             known = later.matches[earlier.number] = _mean(similarity, weight)
         return known
 
@@ -168,11 +170,6 @@ def _agreement(there: Flow, back: Flow) -> Alpha:
     moved = (there * there + returned * returned).sum(axis=-1)
     missed = there + returned
     return np.exp(-(missed * missed).sum(axis=-1) / (RETURN_SHARE * moved + RETURN_PX2))
-
-
-def _same_chroma(here: NDArray[np.float32], there: NDArray[np.float32]) -> Alpha:
-    difference = cv2.blur(here - there, (CHROMA_WINDOW_PX, CHROMA_WINDOW_PX))
-    return np.exp(np.abs(difference).sum(axis=-1) * np.float32(-1 / CHROMA_SCALE))
 
 
 def _mean(similarity: Alpha, weight: Alpha) -> float:

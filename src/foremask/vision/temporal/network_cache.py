@@ -153,7 +153,10 @@ def open_file_store(
     fit into ``most_bytes`` and on the disk. If another process writes to it, nothing is read
     or kept. Raises NotACacheError if the file is no such store.
     """
-    wanted = json.dumps({"code": _digest_of_code(), **identity}, sort_keys=True, default=str)
+    code = hashlib.blake2b(f"{cv2.__version__} {np.__version__}".encode(), digest_size=16)
+    for file in sorted(each for each in CODE.rglob("*") if each.suffix in (".py", ".json")):
+        code.update(file.read_bytes())
+    wanted = json.dumps({"code": code.hexdigest(), **identity}, sort_keys=True, default=str)
     store = FileStore(most_bytes)
     with ExitStack() as held:
         try:
@@ -171,13 +174,6 @@ def open_file_store(
         store.close()
         if is_complete and not store.has_failed:
             part.replace(path)
-
-
-def _digest_of_code() -> str:
-    code = hashlib.blake2b(f"{cv2.__version__} {np.__version__}".encode(), digest_size=16)
-    for file in sorted(each for each in CODE.rglob("*") if each.suffix in (".py", ".json")):
-        code.update(file.read_bytes())
-    return code.hexdigest()
 
 
 @contextmanager

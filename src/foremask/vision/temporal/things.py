@@ -156,22 +156,18 @@ class Follower:
 
     def follow(self, window: Sequence[PickedAnchor]) -> list[Things]:
         first, last = window[0], window[-1].frame
-        claims: list[Alpha | None] = [None] * len(window)
+        nothing = np.zeros(first.picked.shape, np.float32)
         known = self._last.get(first.frame)
-        if known is None:
-            claims[0] = np.zeros(first.picked.shape, np.float32)
-        anchors = [replace(first, links={-1: _still(first.picked.shape)}), *window[1:]]
+        claims: list[Alpha | None] = [None] * len(window)
+        claims[0] = nothing if known is None else None
+        still = Link(np.dstack([nothing, nothing]), nothing + 1, nothing + 1, 0)
+        anchors = [replace(first, links={-1: still}), *window[1:]]
         found = [each for _, each in _placed(anchors, claims, -1, self._numbers, known)]
         nearly = last - 2 * SEGMENT_GRID.context_frames
         self._last = {
             a.frame: each for a, each in zip(window, found, strict=True) if a.frame >= nearly
         }
         return [each.numbers for each in found]
-
-
-def _still(shape: tuple[int, ...]) -> Link:
-    full = np.ones(shape, np.float32)
-    return Link(np.zeros((*shape, 2), np.float32), full, full, 0)
 
 
 def _without_strangers(side: Alpha, picked: Place) -> Alpha:

@@ -137,15 +137,10 @@ def learn(
     cache: NetworkCache | None = None,
 ) -> Guidance:
     """Infer the hinted images and settle what each mark does; ``key_of`` gives an image's key."""
-    frames = {
-        key: FrameHints(
-            image,
-            marks,
-            KeptAnswers(cache or NetworkCache(), f"{key}", network),
-            grid_of(image, tier.mask_area_px),
-        )
-        for key, image, marks in hinted
-    }
+    kept, frames = cache or NetworkCache(), {}
+    for key, image, marks in hinted:
+        network_once = KeptAnswers(kept, f"{key}", network)
+        frames[key] = FrameHints(image, marks, network_once, grid_of(image, tier.mask_area_px))
     settle(frames.values())
     return Guidance(frames, key_of)
 
