@@ -1,7 +1,7 @@
 """The subject's appearance: a small classifier, trained on the clip while it is masked.
 
-It is trained on the network's encoder features, at the pixels of a window that the network is sure
-of. A region's mean logit is one of the features that `verdict` judges it by.
+Its inputs are the network's encoder features, colours, motion and position. `verdict` uses the
+logits.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ type Maps = list[NDArray[np.float32]]
 
 @dataclass(frozen=True, slots=True)
 class Basis:
-    """Principal components of each feature level; none has more than it has channels."""
+    """The principal components of each level of features."""
 
     means: list[NDArray[np.float32]]
     axes: list[NDArray[np.float32]]
@@ -58,7 +58,6 @@ class Basis:
         return cls(means, axes)
 
     def project(self, features: Features) -> list[NDArray[np.float16]]:
-        """Each level as (h, w, components), in a tenth of its bytes."""
         projected = []
         for level, mean, axes in zip(features, self.means, self.axes, strict=False):
             flat = level.reshape(-1, level.shape[2]).astype(np.float32, copy=False)
@@ -91,8 +90,8 @@ class AnchorFeatures:
 def subject_logits(anchors: Sequence[AnchorFeatures], masks: Sequence[Levels]) -> list[Alpha]:
     """For each anchor a plane of logits on the classifier's grid, positive on the subject.
 
-    The classifier learns from the pixels that ``masks`` (any size) are sure of, so a few wrong
-    anchors are outvoted. All logits are 0 if the masks are sure of nothing, or of one side only.
+    The classifier is trained on the pixels that ``masks`` (of any size) are sure of. All logits are
+    0 where no pixel is surely foreground, or none is surely background.
     """
     rng = np.random.default_rng(SEED)
     small = [resized(mask, GRID, GRID) * np.float32(1 / 255) for mask in masks]
@@ -106,7 +105,7 @@ def subject_logits(anchors: Sequence[AnchorFeatures], masks: Sequence[Levels]) -
 def _training_samples(
     anchors: Sequence[AnchorFeatures], masks: Sequence[Alpha], rng: np.random.Generator
 ) -> tuple[Samples, Samples, Samples] | None:
-    """Sampled pixels, labels, and weights (sum 1 for each class); None without both classes."""
+    """Samples, labels and weights (sum 1 for each class); None where a class has no sample."""
     sure = [each.motion[mask > SURE] for each, mask in zip(anchors, masks, strict=True)]
     together = np.concatenate(sure)
     static_level = STATIC_SHARE * float(np.median(together)) if together.size else 0.0
@@ -132,10 +131,7 @@ def _training_samples(
 
 
 def _predicted(maps: Maps, mean: Samples, deviation: Samples, weights: Maps) -> Alpha:
-    """Logits on the grid, of a network with one hidden layer of rectifiers on normalised inputs.
-
-    Its first layer is applied to each level at the level's own resolution.
-    """
+    """Logits of the trained network; its first layer runs on each level's own resolution."""
     into, bias, out, last = weights
     scaled = into / deviation[:, None]
     hidden = np.zeros((GRID, GRID, HIDDEN), np.float32) + (bias - mean @ scaled)
@@ -150,9 +146,9 @@ def _predicted(maps: Maps, mean: Samples, deviation: Samples, weights: Maps) -> 
 def _train(
     x: Samples, y: Samples, weight: Samples, rng: np.random.Generator
 ) -> tuple[Samples, Samples, Maps]:
-    """The inputs' mean and deviation, and the weights of the network.
+    """Return the inputs' mean and deviation, and the weights of one hidden layer and the output.
 
-    Adam (Kingma and Ba, 2015) on the weighted cross entropy of random batches.
+    Method: Adam (Kingma and Ba, 2015) on the weighted cross entropy of random batches.
     """
     mean, deviation = x.mean(axis=0), x.std(axis=0) + np.float32(0.3)
     x = (x - mean) / deviation

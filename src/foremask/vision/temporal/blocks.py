@@ -34,7 +34,7 @@ FOLLOWED_STRIDE = 4  # largest distance of anchors, in frames, where hints choos
 
 
 def image_for(guidance: Guidance | None, image: Image) -> Image | None:
-    """The picture to keep for later crops; None if no hint corrects a place."""
+    """Reduce the image to `KEPT_AREA_PX` for later crops; None if no hint corrects a place."""
     if guidance is None or not guidance.corrects:
         return None
     return ArrayImage(image.rgb(*grid_of(image, KEPT_AREA_PX)))
@@ -63,8 +63,8 @@ class Tools:
 class Anchor:
     """A frame whose mask is propagated to the frames around it.
 
-    ``opinions`` are the network's; an anchor that was added for hints has none. ``image`` is kept
-    if hints correct places, at `KEPT_AREA_PX` or less.
+    ``opinions`` are the network's masks; an anchor that was added for hints has none. ``image`` is
+    that of `image_for`.
     """
 
     opinions: dict[View, Levels]
@@ -84,7 +84,7 @@ class Blocks:
     The first frame of the shot is a block by itself. Each other block goes from the anchor that
     ends the last one to the next multiple of `BLOCK_FRAMES`, or to the end of the shot.
     ``on_features`` gets the features of each inferred anchor: 27 MB, which are not kept here.
-    ``steps`` (the flows) and ``anchors`` are by frame number.
+    ``steps`` has the flow of each frame, by number; ``anchors`` likewise.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Blocks:
         return incoming.number % BLOCK_FRAMES == 0 and self.finish()
 
     def restart_budget(self) -> None:
-        """Choose anchors and views as if the shot began with the last frame of the last block."""
+        """Choose later anchors as if the shot began with the last frame of the last block."""
         self._frame_count = self._anchor_count = 1
         self._mirror_differs = True
         self._compare(self.anchors[self._first])
@@ -133,7 +133,7 @@ class Blocks:
                 del kept[frame]
 
     def _infer_block(self) -> None:
-        """Infer evenly spaced frames, then those where masks disagree, within the tier's budget."""
+        """Infer evenly spaced frames, then those between masks that disagree, up to the budget."""
         between = _spaced(self._first, self._last, self._tools.tier.stride)
         for frame in (self._last, *between):
             self._infer(frame)

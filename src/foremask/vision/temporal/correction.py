@@ -1,8 +1,8 @@
 """Finds the place that a click means if it corrects a mask.
 
-A candidate is the connected part round the click where a cue (an opinion, colours, a disc) is above
-a level and the mask may change. Fitted trees predict how much of the error each candidate would
-correct; the best is taken. ``benchmarks.quality.places`` fits the trees. docs/adr/0050
+A candidate is the connected part round the click in which a cue exceeds a level. Cues are the
+network's masks, colours and the distance. Fitted trees predict how much of the error each candidate
+would correct. ``benchmarks.quality.places`` fits the trees (docs/adr/0050).
 """
 
 import itertools
@@ -48,7 +48,7 @@ type AskRound = Callable[[Place], Alpha]
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What is known of a frame whose mask is corrected; all planes are on one grid."""
+    """A frame whose mask is corrected, with what decided the mask; all planes are on one grid."""
 
     rgb: Rgb
     mask: Alpha  # before this correction
@@ -80,7 +80,7 @@ def place_of(
 
 
 def _new_thing(click: Claim, shown: Shown, ask_round: AskRound) -> Place | None:
-    """The thing at a click, by the largest crops and one round it; None if the mask has it."""
+    """The thing that the network finds at a click in crops; None if the mask has it already."""
     large = np.float32(0.5) * (click.crops[-2] + click.crops[-1])
     place = _found_round(click, large)
     known, most = shown.mask > FOREGROUND, MOST_OF_CHOSEN if click.chooses else MOST_KNOWN
@@ -102,8 +102,8 @@ def measured(
 
     Each pixel of a candidate is at least as near to the click as to any ``opposite`` click, and no
     farther from the click than the nearest ``opposite`` click is. A negative click takes at most
-    `MOST_TAKEN` of a mask without other large parts. Lengths are in radii of the largest disc round
-    the click in which the mask may change.
+    `MOST_TAKEN` of a mask without other large parts. The unit of lengths is the distance from the
+    click to the border of the wrong place.
     """
     wrong = (shown.mask > FOREGROUND) != click.positive
     away = _distance(click, wrong.shape)
@@ -137,7 +137,7 @@ def measured(
 def _cues(
     click: Claim, shown: Shown, away: Alpha, wrong: Place, seed: Place
 ) -> dict[str, list[Alpha]]:
-    """Planes that are high where a pixel may belong to the place; ``seed`` surely does."""
+    """For each cue, planes that are high where a pixel looks like those of ``seed``."""
     views, crops, lab = [*shown.opinions, shown.mean()], list(click.crops), shown.lab()
     if not click.positive:  # crops may show the place as a thing, or leave it out
         views, crops = [1 - each for each in views], [1 - each for each in crops] + crops
@@ -152,9 +152,10 @@ def _cues(
 
 
 def _likeness(click: Claim, shown: Shown, away: Alpha, wrong: Place) -> Alpha:
-    """The log likelihood ratio of each pixel between the disc round the click and a ring round it.
+    """The log likelihood ratio of each pixel: normal distributions of a disc and of a ring.
 
-    The ring is at 2 to 4 radii. The ratio is infinite on the disc, and -infinite beyond 2 radii.
+    The disc is up to 1 from the click, the ring from 2 to 4. The ratio is infinite on the disc, and
+    -infinite beyond 2.
     """
     logit = np.clip(shown.logit, -MOST_LOGIT, MOST_LOGIT) / np.float32(MOST_LOGIT)
     described = np.dstack([shown.lab() / LIKENESS_UNIT, shown.mean(), *click.crops, logit])

@@ -97,7 +97,7 @@ class CutFinder:
         return float(np.mean([self._match(*pair) for pair in itertools.pairwise(views)]))
 
     def _match(self, earlier: _View, later: _View) -> float:
-        """The share of structure that both show in the same colours, along consistent flow."""
+        """The share of structure that both pictures show, in the same colours, by sure flow."""
         known = later.matches.get(earlier.number)
         if known is None:
             back = self._flow(later.grey, earlier.grey)
@@ -114,10 +114,10 @@ class CutFinder:
 def starts_of_shots[Item](
     items: Iterable[tuple[Item, Rgb, Flow | None]],
 ) -> Iterator[tuple[Item, bool]]:
-    """Yield each item and whether its picture starts a shot; the first item's does.
+    """Yield each item and whether its picture starts a shot; the first one does.
 
-    An item comes with its picture, and with the flow to the previous one. `DELAY_FRAMES` items are
-    read ahead.
+    ``items`` has the picture of each item, and the flow to the previous picture. `DELAY_FRAMES`
+    items are read ahead.
     """
     finder, waiting = CutFinder(), deque[tuple[Item, bool]]()
     for number, (item, image, back) in enumerate(items):
@@ -155,7 +155,7 @@ def _variance(plane: Alpha) -> Alpha:
 
 
 def _structure(here: Luma, there: Luma) -> tuple[Alpha, Alpha]:
-    """Windowed correlation (0 to 1), invariant to brightness and contrast, and its weight."""
+    """The correlation in a window round each pixel (0 to 1), and its weight."""
     one, other = here.astype(np.float32), there.astype(np.float32)
     variances = _variance(one), _variance(other)
     shared = _blurred(one * other) - _blurred(one) * _blurred(other)

@@ -74,7 +74,7 @@ def resize_flow(flow: Flow, width: int, height: int) -> Flow:
 
 
 def trust(here: Luma, there: Luma, flow: Flow) -> Alpha:
-    """How well ``there``, warped along ``flow``, explains ``here``: exp(-blurred difference)."""
+    """How well ``there``, warped along ``flow``, matches ``here``: exp(-blurred difference)."""
     difference = cv2.absdiff(here, warp(there, flow))
     window = (PHOTOMETRIC_WINDOW_PX, PHOTOMETRIC_WINDOW_PX)
     blurred = cv2.blur(difference, window).astype(np.float32)
@@ -84,8 +84,8 @@ def trust(here: Luma, there: Luma, flow: Flow) -> Alpha:
 def continuity(here: Chroma, there: Chroma, flow: Flow, trusted: Alpha) -> Alpha:
     """How likely ``there``, warped along ``flow``, shows the same thing as ``here``.
 
-    ``trusted`` is `trust` of the same pictures. Texture that moves by less than a pixel changes in
-    luma and hardly in colour (docs/adr/0050).
+    ``trusted`` is `trust` of the same pictures. Colours count more than luma, which changes where
+    texture moves by less than a pixel.
     """
     difference = cv2.absdiff(here, warp(there, flow))
     window = (PHOTOMETRIC_WINDOW_PX, PHOTOMETRIC_WINDOW_PX)

@@ -49,8 +49,8 @@ class Mark:
 class Claim:
     """A mark on the tracks' grid.
 
-    ``seed`` has the pixels that surely belong to it: of a box or paint those that it means, of a
-    point a small disc. A point that ``chooses`` a thing corrects only a mask that lacks it.
+    ``seed`` has the pixels that a box or paint means; for a point it is a small disc. A point that
+    ``chooses`` a thing corrects the mask only where the thing is missing.
     """
 
     number: int
@@ -66,7 +66,7 @@ class Claim:
 def read_paint(png: bytes) -> Levels | None:
     """The levels of a paint: 255 on the subject, 0 beside it, 128 where it is unmarked.
 
-    None where the bytes are no picture that can be read.
+    None if the bytes are no picture with 8 bits a channel.
     """
     try:
         pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -83,14 +83,14 @@ def read_paint(png: bytes) -> Levels | None:
 
 
 def settle(frames: Collection["FrameHints"]) -> None:
-    """Make all points after the clip's first correction correct, too, not choose or ban things."""
+    """Let no point after the clip's first correction choose or ban a thing: it corrects, too."""
     corrections = [claim.number for each in frames for claim in each.claims if each.corrects(claim)]
     for each in frames:
         each.first_correction = min(corrections, default=math.inf)
 
 
 def crops_round(mark: Mark, grid: tuple[int, int]) -> list[CropBox]:
-    """Crops on the masks' grid: several round a point, one round a box, none round a paint."""
+    """Several crops round a point, one round a box, none round a paint; on the masks' grid."""
     if mark.levels is not None:
         return []
     columns, rows = grid
@@ -113,8 +113,8 @@ def _span(middle: float, length: float, most: int) -> slice:
 class FrameHints:
     """What the hints on one frame do, after `settle`; ``grid`` is the masks' grid.
 
-    ``opinions`` are the network's in every view, ``crops`` those of crops round the hints.
-    ``contradicted`` has pairs of hints' numbers: the earlier, the later.
+    ``opinions`` are the network's masks of the frame in every view, ``crops`` those of crops round
+    the hints. ``contradicted`` has pairs of hints' numbers: the earlier one, the later one.
     """
 
     def __init__(
@@ -181,10 +181,10 @@ class FrameHints:
 
     @cached_property
     def _finds_several(self) -> bool:
-        """Whether each positive mark is on a thing that is found, and there are others.
+        """Whether the network finds the thing at each positive mark, and another thing besides.
 
-        A point must be on one in every view. Another thing has at least `OTHER_SHARE` of the area
-        of the marked ones: a smaller part may be theirs.
+        It must find a point's thing in every view. Another thing has more than `OTHER_SHARE` of the
+        area of the marked ones.
         """
         positive = [each for each in self.claims if each.positive]
         if not positive or not all(self._is_on_found(each) for each in positive):
@@ -208,7 +208,7 @@ class FrameHints:
 
     @cached_property
     def followed(self) -> Alpha | None:
-        """1 on chosen things, -1 on banned ones and, if any is chosen, on all others; else None."""
+        """1 on chosen things, -1 on banned ones, and on all others if any is chosen; else None."""
         plane = np.zeros(self._picked.shape, np.float32)
         if self._chooses:
             ours = [self._extent(each) for each in self.claims if each.positive]
@@ -235,9 +235,9 @@ class FrameHints:
         return bool(self._extent(claim).sum() >= LEAST_SHARE * self._picked.size)
 
     def _bans(self, claim: Claim) -> bool:
-        """Whether a negative point bans the whole thing that it lies in, not a place of it.
+        """Whether a negative point bans the whole thing that it lies in.
 
-        It does in the middle of a thing that the network is sure of, without a positive mark.
+        It does in the middle of a thing without a positive mark, if all views surely have it.
         """
         if claim.has_size or claim.positive or claim.number > self.first_correction:
             return False
@@ -250,7 +250,7 @@ class FrameHints:
         return bool(depth[claim.row, claim.column] > MIDDLE * depth.max())
 
     def _extent(self, claim: Claim) -> Place:
-        """The seed of a box or paint; for a point the part round it, by majority of opinions."""
+        """The seed of a box or paint; for a point the part round it, by a majority of the masks."""
         if claim.has_size:
             return claim.seed
         row, column = claim.row, claim.column

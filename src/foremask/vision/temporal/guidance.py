@@ -1,7 +1,7 @@
 """Applies the hints on some frames to all frames of a clip (docs/adr/0050).
 
-Masks are decided without hints first. Then the things that hints choose or ban and the places that
-hints correct are followed along the flow, places also by crops round them.
+Masks are decided without hints first. Then the flow carries what hints choose, ban or correct to
+the other frames.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -36,7 +36,7 @@ type AskRound = Callable[[int, Place], Alpha]
 class Guidance:
     """The hints on the frames of a clip; ``key_of`` gives an image's key in ``frames``.
 
-    ``brought`` has what later hints decide on earlier frames, by number: 1 is chosen, -1 is banned.
+    ``brought`` has what hints decide on frames before them, by number: 1 is chosen, -1 is banned.
     """
 
     frames: Mapping[Hashable, FrameHints]
@@ -65,7 +65,7 @@ class Guidance:
 
 @dataclass(frozen=True, slots=True)
 class Hinted:
-    """What hints have changed on an anchor.
+    """What hints change on an anchor.
 
     ``side`` is 1 on chosen things and -1 on banned ones. ``plane`` has a different number on each
     corrected place: positive if the place is added to the mask, negative if it is removed.
@@ -107,10 +107,10 @@ def hinted_window(
 class _Places:
     """The corrected places on the anchors of a window; later hints override earlier ones.
 
-    The flow carries a place to the other anchors. If a crop round the place shows it as a thing by
-    itself, its shape on other anchors comes from crops round the carried place; so for the first
-    `MOST_ASKED` places of a window. A place is not carried onto or past a frame with an earlier
-    hint: the user has corrected that frame already.
+    The flow carries a place to the other anchors. If the network finds the place as a thing in a
+    crop round it, crops give its shape on the other anchors, too: so for `MOST_ASKED` places of a
+    window. No place is carried onto or past a frame with an earlier hint: the user has corrected
+    that frame already.
     """
 
     def __init__(self, shown: Sequence[Shown], ask_round: AskRound) -> None:
@@ -191,7 +191,7 @@ def with_hints(shown: Shown, hinted: Hinted) -> tuple[Alpha, Place]:
 
 
 def _picked(frame: int, shown: Shown) -> PickedAnchor:
-    """As picked the mask, and all parts that the network finds and the mask does not touch."""
+    """The mask, and all parts that the network finds and the mask does not touch."""
     inside = shown.mask > FOREGROUND
     labels, areas = labelled(np.mean(shown.opinions, axis=0) > FOREGROUND)
     touches = np.bincount(labels[inside], minlength=len(areas)) > 0

@@ -224,7 +224,7 @@ def _identity_of(path: Path) -> str:
 
 
 class NetworkCache:
-    """The network's results on a clip's images; without a store, it keeps nothing.
+    """The network's results on a clip's images; without a store, none is kept.
 
     Arrays are named ``group/array``: a group is a frame's number, a window, or a hinted image.
     """
@@ -244,7 +244,7 @@ class NetworkCache:
         return None if self._store is None else self._store.get(name)
 
     def kept(self, name: str) -> Planes:
-        """An array of a complete cache; raises NotACacheError where it is missing."""
+        """The array of this name; raises NotACacheError if it is missing."""
         planes = self.get(name)
         if planes is None:
             raise NotACacheError(f"the kept network results lack {name}")

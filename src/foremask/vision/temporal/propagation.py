@@ -1,4 +1,4 @@
-"""Propagates the masks of anchors to every frame, as a mean that steadies them."""
+"""Propagates the masks of anchors to every frame, along the optical flow."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -44,7 +44,7 @@ def propagate(first: int, steps: Steps, masks: Mapping[int, Levels], per_side: i
 
     Each is the mean of the masks of the ``per_side`` nearest anchors on each side, warped to the
     frame and weighted by trust; an anchor's own mask counts with full trust. ``masks`` has the
-    anchors' masks by frame, on the mask grid. Masks never cross a cut: no flow does.
+    anchors' masks by frame. No mask crosses a cut.
     """
     anchors = sorted(masks)
     gap = anchors.index(first)

@@ -110,7 +110,7 @@ class Regions:
         return edge
 
     def enclosed(self, inside: Place) -> NDArray[np.float32]:
-        """Of each region's border with other regions, the share that borders on ``inside``."""
+        """The share of each region's border at which the other side is ``inside``."""
         return self.over_border(lambda _, there: inside[there])
 
     def over_border(self, value: Callable[[Any, Any], NDArray[Any]]) -> NDArray[np.float32]:
@@ -146,8 +146,8 @@ class Link:
 class Scene:
     """One anchor and what is known of it, all planes on the same grid.
 
-    ``opinions`` are by view; outside ``box``, the cropped view's equals the stretched view's.
-    ``links`` lead to the anchors before (-1) and after it (1).
+    ``opinions`` has the network's mask of each view; outside ``box``, the cropped view's equals the
+    stretched view's. ``links`` lead to the anchors before (-1) and after it (1).
     """
 
     rgb: Rgb
@@ -162,7 +162,7 @@ class Scene:
 
 
 def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, Features]]:
-    """The regions of each anchor of a window, and the features that a `verdict` may use.
+    """The regions of each anchor of a window, and their features.
 
     Unknown features are NaN. Motion is relative to the camera's, contrast to the picture's mean.
     """

@@ -1,7 +1,7 @@
 """Follows chosen things back to the start of their shot (docs/adr/0050).
 
-A window is decided by the hints on its own frames and in earlier windows. What hints decide in
-windows before theirs is found here, in a run ahead, on a coarse grid.
+Windows are decided in order, so a hint in a later window would come too late for an earlier one.
+A first run over the clip, up to the last hint, finds what such hints decide before their windows.
 """
 
 from collections.abc import Iterable, Mapping

@@ -54,7 +54,7 @@ class PickedAnchor:
 
 @dataclass(frozen=True, slots=True)
 class _Thing:
-    """What is known of a thing at one anchor; ``shape`` is from when it was last alone."""
+    """A thing at one anchor; ``shape`` is from the last anchor where it touched no other thing."""
 
     side: int  # 1 the subject, -1 not, 0 unknown
     shape: Place
@@ -123,8 +123,8 @@ def _placed(
 ) -> Iterator[tuple[int, _Placed]]:
     """Yield the things at each anchor from the first claim on, by the anchor's index.
 
-    Link ``offset`` leads to the anchor before it in the order of following; ``known`` are the
-    things there, for the first anchor.
+    The link ``offset`` of an anchor leads to the anchor followed before it, and that of the first
+    anchor to ``known``.
     """
     for index in range(len(anchors))[::-offset]:
         picked, claim, link = anchors[index].picked, claims[index], anchors[index].links.get(offset)
@@ -146,8 +146,7 @@ def is_separate(picked: Place, side: Alpha) -> bool:
 class Follower:
     """Numbers the things of a clip, window by window; each number is used for one thing only.
 
-    Windows overlap: a window begins with the things that the previous one has on its first anchor.
-    Parts smaller than `LEAST_SHARE` belong to no thing.
+    Windows overlap: the first anchor of a window is an anchor of the previous one, too.
     """
 
     def __init__(self) -> None:
@@ -171,7 +170,7 @@ class Follower:
 
 
 def _without_strangers(side: Alpha, picked: Place) -> Alpha:
-    """Set large parts without a side to -1 if the subject is visible: they are other things."""
+    """Set large parts without a side to -1, unless no part is chosen: they are other things."""
     ours = int((side > 0).sum())
     result = side.astype(np.float32)
     for part in _parts(picked & (side == 0)) if ours else ():
@@ -283,7 +282,7 @@ def _owners(part: Place, moved: Mapping[int, _Thing], came: Things) -> list[int]
 
 
 def _updated(before: _Thing, place: Place, frames: int, *, by_itself: bool) -> _Thing:
-    """The thing with its current pixels; among others, or partly hidden, it keeps its speed."""
+    """The thing with its current pixels; it keeps its speed where it touches others or shrinks."""
     if not by_itself:
         return replace(before.moved(frames), hidden=0, partly=0, alone=False)
     if place.sum() / before.shape.sum() < WHOLE**frames and before.partly < PARTLY_FRAMES:

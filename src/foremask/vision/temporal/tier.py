@@ -10,7 +10,7 @@ TRACK_AREA_PX = 427 * 240  # grids are given by their area, and have the picture
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """The settings of a quality; docs/quality.md has what each quality gives.
+    """The settings of a quality.
 
     Anchors are at most ``stride`` frames apart; between two whose masks disagree by more than
     ``disagreement`` another is inferred, up to ``anchors_per_frame`` on average. The mirror image

@@ -1,6 +1,6 @@
-"""Decides whether each region of an anchor is foreground: by fitted trees, steady over time.
+"""Decides whether each region of an anchor is foreground, and smooths that over time.
 
-The trees weigh what `regions` measures; ``benchmarks.quality.folds`` fits them. docs/adr/0050
+Decision trees judge the features of `regions`; ``benchmarks.quality.folds`` fits them.
 """
 
 import json
@@ -42,7 +42,7 @@ LEAST_WEIGHT = 1e-3  # weight of the verdict itself, beside the opinions
 
 
 class Trees:
-    """Gradient-boosted decision trees over the features of a region, from the lists of a JSON file.
+    """Gradient-boosted decision trees over the features of a region, from a JSON file's lists.
 
     Each list is (trees, nodes). A node sends a region to ``left`` where its ``feature`` is at most
     ``threshold``; ``missing_left`` decides where it is NaN. A leaf leads to itself.
@@ -101,9 +101,8 @@ def along_flow(
 ) -> list[Alpha]:
     """Log odds given all anchors, by the forward-backward algorithm (Rabiner, 1989, section III).
 
-    ``evidence`` are the log odds of each anchor by itself, ``logits`` the classifier's. A pixel
-    changes sides with probability `SWITCH` where both anchors show the same thing, and with 0.5
-    where they do not, by `subject_continuity`.
+    ``evidence`` has the log odds of each anchor by itself. The probability that a pixel changes
+    sides is `SWITCH` where `subject_continuity` is 1, and 0.5 where it is 0.
     """
     planes = [EVIDENCE_SHARE * plane for plane in evidence]
     total = list(planes)
@@ -137,10 +136,9 @@ def _chance(logit: Alpha) -> Alpha:
 
 
 def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
-    """Keep the thin parts of each thing of which `LEAST_KEPT` of the body is kept.
+    """Make the thin parts of a thing foreground if `LEAST_KEPT` of its thick part is.
 
-    A thing is a connected part of the opinions' ``mean``. Trees judge thin parts badly: there are
-    too few pixels to measure.
+    A thing is a connected part of the opinions' ``mean``. Thin parts have too few pixels for trees.
     """
     found = mean > FOREGROUND
     narrow = np.ones((THIN_PX, THIN_PX), np.uint8)
@@ -155,10 +153,10 @@ def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
 
 
 def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
-    """Make the mask of a verdict, with the outlines of the opinions that agree with it.
+    """Make a mask that is foreground where ``log_odds`` are positive, with soft outlines.
 
-    Opinions are on the mask's grid, ``log_odds`` on any. Where no opinion agrees, the verdict
-    itself is the mask.
+    Outlines are those of the opinions that agree. Where none agrees, the mask is 0 or 255.
+    ``log_odds`` may be on another grid than the opinions.
     """
     rows, columns = opinions[0].shape
     verdict = resized((log_odds > 0).astype(np.float32), columns, rows)

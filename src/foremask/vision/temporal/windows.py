@@ -146,7 +146,7 @@ def learn(
 
 
 class _Shot:
-    """The current windows of one shot: two where the end of one is the next one's context."""
+    """The undecided windows of a shot: two where the end of one is the next one's context."""
 
     def __init__(self, tools: Tools, first: IncomingFrame) -> None:
         self._tools = tools
@@ -279,7 +279,7 @@ class _Window:
         return result
 
     def _decided(self, frames: list[int]) -> dict[int, _Decision]:
-        """Decide all anchors without hints; those that were not inferred are propagated to."""
+        """Decide inferred anchors without hints, and propagate their decisions to the others."""
         inferred = [frame for frame in frames if self._anchors[frame].opinions]
         anchors = [self._anchors[frame] for frame in inferred]
         motions = list(self._tools.threads.map(self._motion, inferred))
