@@ -117,8 +117,8 @@ def _training_samples(
             there = np.flatnonzero(known)
             if there.size:
                 picked = rng.choice(there, min(there.size, SAMPLES[label]), replace=False)
-                y, x = picked // GRID, picked % GRID
-                parts = [m[y * m.shape[0] // GRID, x * m.shape[1] // GRID] for m in maps]
+                row, column = picked // GRID, picked % GRID
+                parts = [m[row * len(m) // GRID, column * m.shape[1] // GRID] for m in maps]
                 rows.append(np.concatenate(parts, axis=1))
                 labels.append(np.full(picked.size, label, np.float32))
     if not labels:
