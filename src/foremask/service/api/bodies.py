@@ -1,6 +1,6 @@
 """The bodies of requests; each Struct decodes, validates and documents one kind of body."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct
 
@@ -30,8 +30,14 @@ ALPHA_FORMATS: Final = tuple(form for form in AlphaFormat if form is not AlphaFo
 """The formats of a transparent result; PNG files only come in a zip."""
 FORMS: Final = tuple(dict.fromkeys([*map(str, Preset), *map(str, ALPHA_FORMATS)]))
 _CLEAN: Final = r"^[^\x00-\x20\x7f\ud800-\udfff]+\Z"  # fetch.connections checks the rest
+_MEDIA_TYPE: Final = r"(video/([a-z0-9][a-z0-9.+-]{0,63})?|image/(gif|jpeg|png|webp))"
 _HTTP: Final = r"^[Hh][Tt][Tt][Pp][Ss]?://[^\x00-\x20\x7f]+$"
 _URL: Final = f"an http(s) URL of at most {MAX_URL_BYTES} bytes"
+
+
+def _says(text: str, **limits: Any) -> Meta:  # noqa: ANN401
+    """Describe the field by ``text``, in the document and in its errors."""
+    return Meta(description=f"{text[0].upper()}{text[1:]}.", extra={"text": text}, **limits)
 
 
 def _url(description: str, **errors: type[Exception]) -> Meta:
@@ -120,10 +126,7 @@ class JobBody(Matte, frozen=True, kw_only=True):
     hints: HintList = ()
     webhook_url: WebhookUrl | None = None
     sync: Annotated[
-        bool,
-        Meta(
-            description="Wait for the job's end, and answer 200 with its status; after 25 s, 202."
-        ),
+        bool, Meta(description="Answer 200 with the status at the job's end; after 25 s, 202.")
     ] = False
 
     def wanted(self) -> tuple[Form, JobResult]:
@@ -227,16 +230,12 @@ class ConvertRequest(Matte, frozen=True, kw_only=True):
 
     kind: ResultKind = ResultKind.MASK
     output_container_and_codec: Annotated[
-        Literal[FORMS] | None,  # type: ignore[valid-type]
-        Meta(
-            description="Container and codec; by default mp4_h264 for a mask, else webm_vp9."
-            f" A cutout takes {', '.join(ALPHA_FORMATS)}; a mask, all but png_zip.",
-            extra={"invalid": PresetUnknown},
-        ),
+        ResultForm | None,
+        Meta(description="Default: mp4_h264 for a mask, else webm_vp9. A mask cannot be png_zip."),
     ] = None
     video: Annotated[
         Video | None,
-        Meta(description="The clip of a cutout or a composite, unless its upload is stored."),
+        Meta(description="Needed for a cutout or composite unless the upload is stored."),
     ] = None
     background_url: BackgroundUrl | None = None
     background: BackgroundName | None = None
@@ -268,30 +267,14 @@ class ConvertRequest(Matte, frozen=True, kw_only=True):
 class RefineRequest(Struct, frozen=True):
     """Repeat a completed job with more hints."""
 
-    hints: Annotated[
-        Hints,
-        Meta(
-            min_length=1,
-            max_length=kinds.MOST_HINTS,
-            description="They follow the hints of the job.",
-        ),
-    ]
-    video: Annotated[Video | None, Meta(description="The clip, unless its upload is stored.")] = (
-        None
-    )
+    hints: Annotated[HintList, Meta(min_length=1, description="They follow the job's hints.")]
+    video: Annotated[Video | None, Meta(description="Needed unless the upload is stored.")] = None
 
 
 class PreviewRequest(Struct, frozen=True):
     """Mask one picture."""
 
-    picture: Annotated[
-        bytes,
-        Meta(
-            min_length=1,
-            description="A JPEG or PNG in base64.",
-            extra={"text": "a JPEG or PNG in base64"},
-        ),
-    ]
+    picture: Annotated[bytes, _says("a JPEG or PNG in base64", min_length=1)]
     hints: Annotated[
         Hints, Meta(max_length=MOST_SHOWN_HINTS, description="Their frame and time are ignored.")
     ] = ()
@@ -301,15 +284,7 @@ class PreviewRequest(Struct, frozen=True):
 class RenameRequest(Struct, frozen=True):
     """Rename a job's clip."""
 
-    name: Annotated[
-        str,
-        Meta(
-            min_length=1,
-            max_length=200,
-            description="Downloaded files are named after the clip.",
-            extra={"text": "from 1 to 200 characters"},
-        ),
-    ]
+    name: Annotated[str, _says("from 1 to 200 characters", min_length=1, max_length=200)]
 
 
 class UploadRequest(Struct, frozen=True):
@@ -317,16 +292,11 @@ class UploadRequest(Struct, frozen=True):
 
     media_type: Annotated[
         str,
-        Meta(
-            pattern=r"(?ai)^(video/([a-z0-9][a-z0-9.+-]{0,63})?|image/(gif|jpeg|png|webp))\Z",
-            description="The file's media type.",
-            extra={
-                "text": "a video type, such as video/mp4, or image/gif; for a background,"
-                " image/jpeg, image/png or image/webp"
-            },
-            extra_json_schema={
-                SHOWN_PATTERN: r"^(video/([a-z0-9][a-z0-9.+-]{0,63})?|image/(gif|jpeg|png|webp))$"
-            },
+        _says(
+            "a video type, such as video/mp4, or image/gif; for a background,"
+            " image/jpeg, image/png or image/webp",
+            pattern=rf"(?ai)^{_MEDIA_TYPE}\Z",
+            extra_json_schema={SHOWN_PATTERN: f"^{_MEDIA_TYPE}$"},
         ),
     ] = ""
 
