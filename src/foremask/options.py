@@ -426,8 +426,7 @@ class CutOutOptions:
         return ".webm" if self.preset is None else self.preset.suffix
 
 
-@dataclass(frozen=True, slots=True)
-class ResultOptions:
+class ResultOptions(msgspec.Struct, frozen=True):
     """What a job makes; ``background`` is text for `Background.parse`, None for none or a file."""
 
     kind: ResultKind = ResultKind.MASK
