@@ -10,9 +10,7 @@ from typing import Any
 
 import httptools
 import structlog
-import uvicorn
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
-from uvicorn.server import ServerState
 
 from foremask import errors
 from foremask.service.api.context import FACTS, RequestFacts, answer_of
@@ -89,29 +87,17 @@ def least_body_bytes(seconds: float) -> float:
 class Connection(HttpToolsProtocol):
     """Closes or refuses what exceeds a limit; all connections share one `Gate`."""
 
-    def __init__(
-        self,
-        gate: Gate,
-        config: uvicorn.Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+    body_bytes = 0
+    _head_bytes = _framing_bytes = _window_bytes = _lingered_bytes = _requests = 0
+    _body_s = 0.0
+    _over_limit = _refused = _heard = False
+    _refusal: errors.ForemaskError | None = None
+    _timer: asyncio.TimerHandle | None = None
+    _stall: asyncio.TimerHandle | None = None
+
+    def __init__(self, gate: Gate, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+        super().__init__(*args, **kwargs)
         self._gate = gate
-        self._over_limit = False
-        self._refusal: errors.ForemaskError | None = None
-        self._refused = False
-        self._heard = False
-        self._head_bytes = 0
-        self._framing_bytes = 0
-        self.body_bytes = 0
-        self._body_s = 0.0
-        self._window_bytes = 0
-        self._lingered_bytes = 0
-        self._requests = 0
-        self._timer: asyncio.TimerHandle | None = None
-        self._stall: asyncio.TimerHandle | None = None
 
     # Opening and closing
 

@@ -152,23 +152,19 @@ def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": _shapes(each.opt["operation"] for each in documented),
+            "schemas": _shapes([each.opt["operation"] for each in documented]),
             "securitySchemes": _TOKEN_HEADERS,
         },
     }
 
 
-def _shapes(operations: Iterable[Operation]) -> Json:
+def _shapes(operations: list[Operation]) -> Json:
     """Return the schemas of all Structs; a body's optional fields may also be null."""
-    sent: list[type[Struct]] = []
-    with_clip: list[type[Struct]] = []
-    answered: list[type[Struct]] = [Problem]
-    for each in operations:
-        shapes = [each.answer, *(shape for _, shape in each.others.values())]
-        answered += [shape for shape in shapes if not isinstance(shape, dict)]
-        if each.body is not None and not isinstance(each.body, dict):
-            sent.append(each.body)
-            with_clip += [each.body] if each.has_clip else []
+    sent = [each.body for each in operations if isinstance(each.body, type)]
+    with_clip = [each.body for each in operations if each.has_clip and isinstance(each.body, type)]
+    answered = [Problem, *(each.answer for each in operations)]
+    answered += [shape for each in operations for _, shape in each.others.values()]
+    shapes = [each for each in answered if not isinstance(each, dict)]
     _, bodies = msgspec.json.schema_components(dict.fromkeys(sent), ref_template=_REF)
     forms = {_form_name(each): _form(bodies[each.__name__]) for each in with_clip}
     for shape in bodies.values():
@@ -178,7 +174,7 @@ def _shapes(operations: Iterable[Operation]) -> Json:
                 names = described.keys() & {"default", "description"}
                 prose = {key: described.pop(key) for key in sorted(names)}
                 shape["properties"][name] = {"anyOf": [described, {"type": "null"}], **prose}
-    _, answers = msgspec.json.schema_components(dict.fromkeys(answered), ref_template=_REF)
+    _, answers = msgspec.json.schema_components(dict.fromkeys(shapes), ref_template=_REF)
     _without_null(answers)
     named: Json = answers | bodies | forms
     _simplify(named)
