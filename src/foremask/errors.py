@@ -68,51 +68,44 @@ class ForemaskError(Exception):
 
 
 class ClipRefused(ForemaskError):
-    """The clip cannot be masked."""
-
+    means = "The clip cannot be masked."
     status = 422
     usual_param = "video"
 
 
 class Failed(ForemaskError):
-    """The service or the machine is at fault, not the caller."""
-
+    means = "The service or the machine is at fault, not the caller."
     cli_remedy = "`foremask doctor` shows what is wrong."
 
 
 class Denied(ForemaskError):
-    """The token is refused."""
-
+    means = "The token is refused."
     status = 403
     cli_remedy = "`foremask token list` shows the tokens."
 
 
 class BadRequest(ForemaskError):
-    """The request itself is wrong."""
-
+    means = "The request itself is wrong."
     status = 422
     cli_remedy = "`foremask COMMAND --help` has the usage."
 
 
 class UrlRefused(ForemaskError):
-    """A URL in the request cannot be used."""
-
+    means = "A URL in the request cannot be used."
     status = 422
     cli_remedy = "Check the URL, or download the clip and name the file."
 
 
 class Busy(ForemaskError):
-    """A retry may succeed after ``retry_after_s``; the rate limit is whole after ``reset_s``."""
-
+    means = "A retry may succeed after `retry_after_s` seconds."
     status = 429
     cli_remedy = "Wait, and run it again."
     retry_after_s: float = 1.0
-    reset_s: float = 1.0
+    reset_s: float = 1.0  # until the rate limit is whole again
 
 
 class Ended(ForemaskError):
-    """The job was cancelled, or its result is deleted."""
-
+    means = "The job was cancelled, or its result is deleted."
     status = 410
     cli_remedy = "Submit the clip again."
 
