@@ -37,18 +37,16 @@ def test_every_curl_line_works(
     names = re.findall(r"^(\w+)=", first, re.MULTILINE)
     assert names == ["API", "TOKEN", "VIDEO"]
     lines = [line for block in rest for line in block.splitlines()]
-    numbered = []
-    for number, line in enumerate(lines):
-        if line.startswith("curl"):  # told apart by what is written between them
-            line += f' -w "\\n%{{http_code}} {number}\\n"'
-        numbered.append(line)
+    numbered = [
+        line + (f' -w "\\n%{{http_code}} {number}\\n"' if line.startswith("curl") else "")
+        for number, line in enumerate(lines)
+    ]
     environ = {"API": service.url, "TOKEN": service.token, "VIDEO": f"{clip_origin}/good.mp4"}
     environ |= {"PATH": "/usr/local/bin:/usr/bin:/bin", "DONE": made["request_id"]}
     shown = shell("\n".join(numbered), tmp_path, environ)
     answers = {int(n): int(c) for c, n in re.findall(r"^(\d{3}) (\d+)$", shown, re.MULTILINE)}
-    asked = {number: line for number, line in enumerate(lines) if line.startswith("curl")}
-    assert answers.keys() == asked.keys()
-    for number, line in asked.items():
+    assert answers.keys() == {at for at, line in enumerate(lines) if line.startswith("curl")}
+    for number, line in ((at, lines[at]) for at in answers):
         expected = (
             404 if "no-such" in line
             else 206 if " -r " in line
@@ -61,7 +59,9 @@ def test_every_curl_line_works(
     assert (tmp_path / "part.bin").stat().st_size == 100
 
 
-def test_the_python_verification_works() -> None:
+def test_the_python_verification_takes_the_vector_of_the_page() -> None:
+    page = (DOCS / "webhooks.md").read_text(encoding="utf-8")
+    assert all(f"`{each}`" in page for each in (TOKEN, JOB, AT, BODY.decode(), SIGNATURE))
     space: dict[str, Callable[..., bool]] = {}
     source, _receiver = code("webhooks.md", "python")
     exec(source, space)  # noqa: S102  # it is the documentation that is tested
@@ -92,8 +92,3 @@ def test_the_javascript_verification_works(tmp_path: Path) -> None:
     )
     done = node([str(tmp_path / "try.mjs")], return_completed_process=True, capture_output=True)
     assert json.loads(done.stdout) == [True, False, False, False, False]
-
-
-def test_the_vector_in_the_page_is_the_contracts() -> None:
-    page = (DOCS / "webhooks.md").read_text(encoding="utf-8")
-    assert all(f"`{each}`" in page for each in (TOKEN, JOB, AT, BODY.decode(), SIGNATURE))
