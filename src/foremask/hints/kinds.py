@@ -34,14 +34,14 @@ class _OnFrame(msgspec.Struct, frozen=True, kw_only=True):
     With ``negative``, the hint marks what is not the subject.
     """
 
-    frame: Annotated[
-        FrameNumber | None, Meta(description="The frame that it is on; else the first.")
-    ] = None
+    frame: Annotated[FrameNumber | None, Meta(description="The number of its frame, from 0.")] = (
+        None
+    )
     time_s: Annotated[
         Annotated[float, Meta(ge=0)] | None,
-        Meta(description="Instead of a frame: seconds from the first one."),
+        Meta(description="Instead of a frame: seconds from the first."),
     ] = None
-    negative: Annotated[bool, Meta(description="This is not the subject.")] = False
+    negative: Annotated[bool, Meta(description="It marks what is not the subject.")] = False
 
 
 class Point(_OnFrame, frozen=True, tag_field="type", tag="point"):

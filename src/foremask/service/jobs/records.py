@@ -42,11 +42,11 @@ class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
 
     code: Annotated[int, Meta(ge=400, le=599, description="The HTTP status.")]
     message: Annotated[str, Meta(description="The HTTP status in words.")]
-    details: Annotated[str, Meta(description="One sentence with the numbers: what to do about it.")]
+    details: Annotated[str, Meta(description="What happened, with numbers, and what to do.")]
     reason: Annotated[str, Meta(description="One stable word for programs: docs/errors.md.")]
     param: Annotated[str, Meta(description="The field or header at fault.")] | None = None
-    limit: Annotated[int | float, Meta(description="What is allowed.")] | None = None
-    actual: Annotated[int | float, Meta(description="What was found.")] | None = None
+    limit: Annotated[int | float, Meta(description="The allowed number.")] | None = None
+    actual: Annotated[int | float, Meta(description="The number that was found.")] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,9 +341,7 @@ class Ends:
 LINK_S = 7 * 86400  # lifetime of a result's link; no cloud signs a longer one
 
 type Word = Literal["IN_PROGRESS", "COMPLETED", "ERROR", "UNKNOWN"]
-RequestId = Annotated[
-    str, Meta(description="Names the job, or this very request; quote it when something is wrong.")
-]
+RequestId = Annotated[str, Meta(description="The id of the job, or else of the request.")]
 Count = Annotated[int, Meta(ge=0)]
 
 
@@ -351,7 +349,9 @@ class Accepted(Struct):
     """The job was accepted."""
 
     request_id: RequestId
-    status_url: Annotated[str, Meta(description="Where to read how it is going; send the token.")]
+    status_url: Annotated[
+        str, Meta(description="The URL of the job's status, which needs the token.")
+    ]
 
 
 class Answer[T](Struct):
@@ -366,15 +366,15 @@ class Problem(Struct, omit_defaults=True):
 
     request_id: RequestId
     error: JobError
-    status: Annotated[Literal["NOT_FOUND"], Meta(description="With request_unknown.")] | None = None
+    status: Annotated[Literal["NOT_FOUND"], Meta(description="For request_unknown.")] | None = None
 
 
 class Result(Struct, omit_defaults=True):
     """The result of a job; after it has expired, the status is ERROR with 410 result_expired."""
 
-    video_url: Annotated[str, Meta(description="The video or the file, by a signed link.")]
-    kind: Annotated[ResultKind, Meta(description="What it is.")]
-    mask_url: Annotated[str, Meta(description="Of a mask, the same URL.")] | None = None
+    video_url: Annotated[str, Meta(description="A signed link to the result.")]
+    kind: ResultKind
+    mask_url: Annotated[str, Meta(description="For a mask, the same link.")] | None = None
     report: JobReport | None = None
 
 
@@ -384,7 +384,7 @@ class JobStatus(Struct, kw_only=True, omit_defaults=True):
     request_id: RequestId
     status: Word
     progress: Annotated[int, Meta(ge=0, le=100, description="Percent.")] | None = None
-    stage: Annotated[str, Meta(description="What is being done.")] | None = None
+    stage: Annotated[str, Meta(description="The current step.")] | None = None
     frames_done: Count | None = None
     frames_total: Count | None = None
     queue_position: Annotated[int, Meta(ge=1, description="1 is next.")] | None = None
