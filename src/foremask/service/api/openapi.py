@@ -44,12 +44,7 @@ type Reasons = tuple[type[ForemaskError], ...]
 
 SHOWN_PATTERN: Final = "x-shown-pattern"
 """The key, in a field's ``extra_json_schema``, of the pattern that the document shows."""
-ALWAYS: Final[Reasons] = (
-    errors.Internal,
-    errors.ServiceUnavailable,
-    errors.Overloaded,
-    errors.StorageFull,
-)
+ALWAYS = (errors.Internal, errors.ServiceUnavailable, errors.Overloaded, errors.StorageFull)
 SUBMISSION: Final[Reasons] = (
     errors.VideoMissing,
     errors.VideoInvalid,
@@ -59,15 +54,10 @@ SUBMISSION: Final[Reasons] = (
     *errors.UrlRefused.__subclasses__(),
     *errors.ClipRefused.__subclasses__(),
 )
-_TOKEN: Final[Reasons] = (errors.TokenMissing, errors.TokenInvalid)
-_RATE: Final[Reasons] = (errors.RateLimited, errors.QuotaExhausted)
-_BODY: Final[Reasons] = (errors.BodyTooLarge, errors.ContentTypeWrong, errors.BadJson)
-_ADMISSION: Final[Reasons] = (
-    errors.IdempotencyMismatch,
-    errors.TooManyJobs,
-    errors.QueueFull,
-    errors.StorageQuota,
-)
+_TOKEN = (errors.TokenMissing, errors.TokenInvalid)
+_RATE = (errors.RateLimited, errors.QuotaExhausted)
+_BODY = (errors.BodyTooLarge, errors.ContentTypeWrong, errors.BadJson)
+_ADMISSION = (errors.IdempotencyMismatch, errors.TooManyJobs, errors.QueueFull, errors.StorageQuota)
 _IDEMPOTENCY_KEY: Final[Json] = {
     "name": "Idempotency-Key",
     "in": "header",
