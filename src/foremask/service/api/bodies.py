@@ -119,8 +119,6 @@ class GreenShade(AnyCase):
 
 
 class JobBody(Matte, frozen=True, kw_only=True):
-    """The fields of every call that starts a job from a clip."""
-
     video: Video
     quality: QualityField = Quality.BALANCED
     hints: HintList = ()
@@ -171,8 +169,6 @@ class MaskByKeyPointsRequest(JobRequest, frozen=True, kw_only=True):
 
 
 class CutOutBody(JobBody, frozen=True, kw_only=True):
-    """The fields of every call that cuts the subject out."""
-
     output_container_and_codec: ResultForm = "webm_vp9"
     auto_zoom: ZoomField = False
     preserve_audio: SoundField = True

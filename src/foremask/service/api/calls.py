@@ -165,7 +165,6 @@ async def _read(request: ApiRequest) -> bytes:
 
 
 def _parse(raw: bytes) -> object:
-    """Parse JSON and leave out null fields. Raises BadJson, also for a repeated key."""
     if raw.count(b",") > MAX_ITEMS and _commas_outside_strings(raw) > MAX_ITEMS:
         raise errors.BadJson(
             f"The body has over {MAX_ITEMS} fields and array elements.", limit=MAX_ITEMS

@@ -80,7 +80,6 @@ def json_answer(content: object, status_code: int = 200) -> ASGIResponse:
 
 
 def answer_of(error: errors.ForemaskError, request_id: str) -> tuple[dict[str, str], bytes]:
-    """Return the headers and the body of the error's answer."""
     headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
     body: dict[str, object] = {"request_id": request_id, "error": error.facts()}
     match error:

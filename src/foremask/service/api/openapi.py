@@ -120,7 +120,6 @@ def starts(*paths: str, body: type[Struct], has_clip: bool = True, refused: Reas
 
 
 def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
-    """Build the document of the handlers that have an `Operation`."""
     paths: Json = {}
     documented = [each for each in handlers if "operation" in each.opt]
     for handler in documented:
@@ -272,7 +271,6 @@ def _content(shape: Shape) -> Json:
 
 
 def _refusals(kinds: Iterable[type[ForemaskError]]) -> Json:
-    """Return one answer for each status among ``kinds``, with the possible reasons."""
     ordered = sorted(set(kinds), key=lambda kind: (kind.status, ERROR_TABLE.index(kind)))
     by_status = groupby(ordered, lambda kind: kind.status)
     return {str(status): _refusal(status, list(same)) for status, same in by_status}
