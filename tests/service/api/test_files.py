@@ -207,12 +207,12 @@ def test_an_upload_keeps_to_its_form(uploads: Running) -> None:
         assert_refused(send(given, b"x", **{name: value}), 403, "link_invalid")
     objects = asyncio.run(uploads.objects())
     key = form(uploads)["upload_fields"]["key"]
-    small = Upload(key, 100_000, "", int(time.time()) + 60)
+    small = Upload(key, int(time.time()) + 60, 100_000, "")
     url = f"{uploads.url}/v2/uploads"
     fitted = {"upload_url": url, "upload_fields": objects.signer.upload_form(small)}
     assert assert_refused(send(fitted, b"x" * 100_001), 413, "file_too_large")["limit"] == 100_000
     assert_refused(send(fitted, b"x" * 300_000), 413, "file_too_large")
-    late = dataclasses.replace(small, expires_at=int(time.time()) - 1)
+    late = dataclasses.replace(small, expires=int(time.time()) - 1)
     expired = {"upload_url": url, "upload_fields": objects.signer.upload_form(late)}
     assert_refused(send(expired, b"x"), 403, "link_invalid")
     body = {"video": given["file_url"]}

@@ -64,9 +64,9 @@ async def start_upload(request: ApiRequest) -> ASGIResponse:
     own = call.request_id
     upload = Upload(
         key=f"uploads/{own}/{own}{suffixes[0] if suffixes else ''}",
+        expires=int(time.time()) + FORM_S,
         max_bytes=service.limits.max_bytes,
         media_type=kind,
-        expires_at=int(time.time()) + FORM_S,
     )
     await admission.new_upload(service.database, upload.key, call.grant.token_id)
     form = UploadForm(

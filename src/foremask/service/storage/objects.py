@@ -16,7 +16,7 @@ import shutil
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Generator
 from contextlib import aclosing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
@@ -61,10 +61,12 @@ def sibling_key(result_key: str, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
+    """What an upload form allows, in the order in which the form's fields are signed."""
+
     key: str
+    expires: int  # Unix time
     max_bytes: int
     media_type: str  # "" allows any
-    expires_at: int  # Unix time
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,19 +98,14 @@ class Signer:
         return key
 
     def upload_form(self, upload: Upload) -> dict[str, str]:
-        fields = {
-            "key": checked_key(upload.key),
-            "expires": str(upload.expires_at),
-            "max_bytes": str(upload.max_bytes),
-            "media_type": upload.media_type,
-        }
+        fields = {name: str(value) for name, value in asdict(upload).items()}
         return {**fields, "signature": self._signature("POST", *fields.values())}
 
     def check_form(self, fields: dict[str, str]) -> Upload:
         """Raise LinkInvalid if `upload_form` did not make these fields or they have expired."""
-        values = [fields.get(name, "") for name in ("key", "expires", "max_bytes", "media_type")]
-        self._check(fields.get("signature", ""), values[1], "POST", *values)
-        return Upload(values[0], int(values[2]), values[3], int(values[1]))
+        key, expires, *rest = (fields.get(name, "") for name in Upload.__slots__)
+        self._check(fields.get("signature", ""), expires, "POST", key, expires, *rest)
+        return Upload(key, int(expires), int(rest[0]), rest[1])
 
     def _signature(self, *parts: str) -> str:
         message = "\n".join(("foremask-link-v1", *parts)).encode()
