@@ -69,8 +69,7 @@ class JobsQuery(Struct):
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = PAGE
     before: Annotated[str, Meta(min_length=1, description="The 'next' of a page.")] | None = None
     conversions: Annotated[
-        Literal["true", "false"],
-        Meta(description="Whether to list the jobs of /convert."),
+        Literal["true", "false"], Meta(description="Whether to list the jobs of /convert.")
     ] = "true"
 
 
