@@ -58,19 +58,15 @@ def test_help_of_the_package_fits_two_screens_and_names_everything() -> None:
 PROGRAMS = """
 report = foremask.mask_video("clip.mp4", quality="fast", preset="webm_vp9")
 target: Path = report.target
-
 with foremask.Masker(quality=foremask.Quality.BEST) as masker:
     frames = (rgb for _, rgb in foremask.read_frames(target))
     total: float = sum(float(alpha.mean()) for alpha in masker.mask_frames(frames))
-
 picture = np.zeros((9, 9, 3), np.uint8)
 level = float(foremask.mask_image(picture, hints=[foremask.Point(3, 4)])[0, 0])
 rgba: np.ndarray = foremask.cut_out_image("photo.jpg", background="blur:8")
-
 def show(progress: foremask.Progress) -> None:
     print(progress.frames_done, progress.frames_total)
 foremask.cut_out("clip.mp4", "cut.webm", matte=foremask.Matte(grow_px=-0.5), on_progress=show)
-
 try:
     clip: foremask.Clip = foremask.probe(Path("clip.mp4"))
 except foremask.FieldInvalid as error:
@@ -79,7 +75,6 @@ except foremask.FieldInvalid as error:
 things = foremask.find_things("clip.mp4", device="cpu")
 foremask.mask_video("clip.mp4", hints=[thing.hint for thing in things], start_s=0.5, model=None)
 """
-"""The first programs of five users; with a wrong choice at the end, which is an error."""
 
 
 @pytest.mark.slow

@@ -37,14 +37,6 @@ def test_ctrl_c_while_a_thread_starts_leaves_no_thread(monkeypatch: pytest.Monke
     assert not any(thread.name == "foremask slow" for thread in threading.enumerate())
 
 
-def test_a_stage_is_never_more_than_its_queue_ahead() -> None:
-    numbers = Counted()
-    with prefetch(numbers, 3, "count"):
-        wait_until(lambda: numbers.drawn == 4)
-        time.sleep(0.3)
-        assert numbers.drawn == 4
-
-
 def test_a_stage_that_is_stopped_tells_its_reader() -> None:
     stop = threading.Event()
     with prefetch(iter([1]), 2, "stopped", stop=stop) as numbers:
@@ -84,11 +76,3 @@ def test_when_the_first_fails_the_second_ends_after_what_was_drawn() -> None:
     with pytest.raises(OSError, match="the disk is gone"):
         list(first)
     assert list(second) == [1, 2]
-
-
-def test_stopping_ends_a_second_reader_that_waits() -> None:
-    stop = threading.Event()
-    _first, second = tee(itertools.count(), stop, 1)
-    stop.set()
-    with pytest.raises(StoppedError):
-        next(second)

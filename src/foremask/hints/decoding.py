@@ -22,7 +22,7 @@ _MOST_WHOLE: Final = float(1 << 53)
 
 
 def without_nulls(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a JSON object without its nulls, and with the base64 alone of a ``data:`` URL."""
+    """Make a JSON object; leave out nulls and, of a picture's ``data:`` URL, all but the base64."""
     return {
         name: value.rpartition(",")[2]
         if name in ("png", "picture") and isinstance(value, str)
@@ -41,8 +41,8 @@ def number(text: str) -> float:
 def decode[T](value: object, kind: type[T], name: str = "", *, strict: bool = True) -> T:
     """Convert ``value`` to ``kind``; ``name`` is its path, for errors.
 
-    Unless ``strict``, numbers and booleans may be strings, as in a query string. Raises the error
-    class of the field that is wrong; ``param`` is the field's path, as ``hints[3].x``.
+    Unless ``strict``, numbers and booleans may be strings, as in a query string. Raises
+    FieldInvalid or the field's own error; ``param`` is the field's path, as ``hints[3].x``.
     """
     try:
         return msgspec.convert(value, kind, strict=strict)
@@ -96,7 +96,7 @@ def _item(value: Any, step: str | int) -> Any:  # noqa: ANN401
 
 
 def _chosen(info: inspect.Type, value: Any) -> inspect.Type:  # noqa: ANN401
-    """The type without Meta and None; of tagged Structs, the one that the value's tag names."""
+    """Strip Meta and None; of tagged Structs, choose the one that the value's tag names."""
     while isinstance(info, inspect.Metadata):
         info = info.type
     if not isinstance(info, inspect.UnionType):

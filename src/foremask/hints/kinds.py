@@ -29,7 +29,7 @@ FrameNumber = Annotated[int, Meta(ge=0, le=MOST_FRAMES)]
 
 
 class _OnFrame(msgspec.Struct, frozen=True, kw_only=True):
-    """The frame of a hint: number ``frame``, or the one shown at ``time_s``; else the first.
+    """A hint is on frame ``frame`` or on the frame at ``time_s``; without both, on the first.
 
     With ``negative``, the hint marks what is not the subject.
     """

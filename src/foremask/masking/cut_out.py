@@ -123,7 +123,7 @@ def cut_out(
 ) -> Report:
     """Write the subject of ``source`` to ``target``, transparent or over ``options.background``.
 
-    What is written and raised is that of `foremask.cut_out`; hooks are those of `mask_video`.
+    `foremask.cut_out` describes what is written and raised; hooks are those of `mask_video`.
 
     ``mask`` is a mask video of ``source``, in any preset. With it, the network is not run, and an
     excerpt applies to both videos. Raises FieldInvalid where the two videos differ in size or in
@@ -272,7 +272,7 @@ def _even(places: NDArray[np.intp], length: int) -> slice:
 
 @dataclass(frozen=True, slots=True)
 class FrameCutter:
-    """Cuts each frame once; with ``deep``, frames of more than 8 bits a channel in 16 bits."""
+    """Cuts out each frame once. With ``deep``, it returns 16 bits for frames of more than 8."""
 
     matte: Matte
     background: DrawBackground | None
@@ -280,7 +280,7 @@ class FrameCutter:
     deep: bool = False
 
     def cut(self, levels: Levels, frame: Frame) -> tuple[Rgb | DeepRgb, Levels | None]:
-        """Return the upright cut-out by upright ``levels``; its alpha is None over a background."""
+        """Return the upright cut-out and its alpha, which is None over a background."""
         kept = tools.inverted(levels) if self.matte.invert else levels
         picture = frame.rgb(frame.width, frame.height)
         behind = None if self.behind is None else self.behind.pop(frame.index, None)
@@ -316,7 +316,7 @@ class CutOutWriter:
 def opened_background(
     background: Background | None, clip_start_s: float
 ) -> Iterator[DrawBackground | None]:
-    """Open the background; None is transparent. A background video begins with the clip."""
+    """Yield None without a background. A background video starts with the clip."""
     if background is None:
         yield None
     elif background.kind is BackgroundKind.COLOUR:

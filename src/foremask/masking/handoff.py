@@ -30,8 +30,8 @@ _FIRST_IS_EMPTY: Final = (
 class _Layout:
     """File names of a tool; ``{clip}`` stands for the name of the output folder.
 
-    A mask without a number is the first frame's. ``hard`` masks are black and white, since the
-    tools take the faintest grey for the subject.
+    Where a mask's name has no number, only the first frame's mask is written. ``hard`` masks are
+    black and white, since the tools take the faintest grey for the subject.
     """
 
     frames: str

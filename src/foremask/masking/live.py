@@ -104,7 +104,7 @@ class NewestFrames:
 
 
 class LiveMasker:
-    """Masks each frame without later ones.
+    """Masks each frame without knowing later frames.
 
     Whenever the network is free, it infers the newest frame. Up to `MOST_WAITING` frames wait
     meanwhile; each of them gets the inferred mask, moved along the optical flow. Further frames are
@@ -153,7 +153,7 @@ class LiveMasker:
     def _moved(
         self, waiting: list[tuple[TimedFrame, Flow | None]], answer: Future[Alpha] | None
     ) -> Iterator[tuple[TimedFrame, Alpha]]:
-        """Mix the answer with the previous mask where that is surer, and move it along the flow."""
+        """Blend the network's mask with the previous mask, and move the result along the flow."""
         new = answer.result() if waiting and answer else None
         for frame, flow in waiting:
             if self._mask is not None and flow is not None:

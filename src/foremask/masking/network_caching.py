@@ -39,9 +39,10 @@ def opened_cache(
 ) -> Iterator[NetworkCache | None]:
     """Open the cache at ``options.cache``; None where that is None.
 
-    A file has the results of one clip, part, quality, network and version; others are replaced. In
-    a directory, each combination has its own file; above 4 GiB together, the least recently used
-    files are removed. Raises FieldInvalid where the file is no cache, and ModelUnavailable.
+    A file holds the results of one clip, part, quality, network and version of foremask; a file
+    with other results is replaced. In a directory, each combination has its own file; above 4 GiB
+    together, the least recently used files are removed. Raises FieldInvalid where the file is no
+    cache, and ModelUnavailable.
     """
     path = options.cache
     if path is None:

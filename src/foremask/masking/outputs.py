@@ -17,9 +17,9 @@ _NO_HARD_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLI
 
 
 def check_output(target: Path, *sources: Path, replace: bool = False) -> None:
-    """Raise OutputFailed where ``target`` is one of ``sources`` or a link to one, or is no file.
+    """Raise OutputFailed where ``target`` is a source, or a link to one, or exists and is no file.
 
-    Without ``replace``, an existing file is refused too.
+    An existing file is refused too, unless ``replace`` is set.
     """
     for source in sources:
         if is_same_file(target, source):
@@ -56,10 +56,11 @@ def is_same_file(one: Path, other: Path) -> bool:
 
 @contextmanager
 def written_whole(target: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield a hidden path beside ``target``; the file is renamed to ``target`` on success.
+    """Yield a hidden path in the folder of ``target``; its file becomes ``target`` on success.
 
-    After an error it is removed. A killed process leaves it; the next writer of ``target`` removes
-    it. Raises OutputFailed also where another process has made ``target`` meanwhile.
+    After an error, the hidden file is removed. A killed process leaves it, and the next writer of
+    ``target`` removes it. Raises OutputFailed also where another process has made ``target``
+    meanwhile and ``replace`` is not set.
     """
     part = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
     with _translated(target):
@@ -126,7 +127,7 @@ def check_png(target: Path) -> None:
 def check_directory(
     target: Path, ours: Callable[[str], object] = lambda _: False, *, replace: bool = False
 ) -> None:
-    """Refuse a ``target`` with files, unless ``replace`` is set and all names are ``ours``."""
+    """Raise OutputFailed where ``target`` has files, except with ``replace`` and only ``ours``."""
     try:
         names = [each.name for each in target.iterdir()]
     except FileNotFoundError:

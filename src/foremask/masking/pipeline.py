@@ -125,7 +125,7 @@ class _Stages:
 
     @property
     def end(self) -> Fraction | None:
-        """The time in seconds at which the last written frame ends; known when all are read."""
+        """The time in seconds at which the last written frame ends; known once all are read."""
         span = self._plan.span
         if span is None or span.end_pts is None:
             return self.reader.end

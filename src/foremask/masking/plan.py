@@ -52,7 +52,7 @@ def refine_edges(
 ) -> Iterator[tuple[Frame, Levels]]:
     """The standard `Refiner`: move outlines to the colour edges, then refine them at full size.
 
-    ``behind`` gets, by frame index, the background behind the soft edges.
+    ``behind`` gets the background behind each frame's soft edges, by frame index.
     """
     for frame, alpha, backdrop in resolve_outlines(pairs, ahead_frames):
         if behind is not None and backdrop is not None:
@@ -63,7 +63,7 @@ def refine_edges(
 
 @dataclass(frozen=True, slots=True)
 class MaskingPlan:
-    """With ``decodes_once``, frames wait for their masks; else a second reader decodes them."""
+    """Without ``decodes_once``, a second reader decodes the frames again for the writers."""
 
     source: Path
     clip: Clip
@@ -143,17 +143,16 @@ def _shortened(clip: Clip, excerpt: Excerpt) -> Clip:
 
 
 def _frames_can_wait(clip: Clip, quality: Quality) -> bool:
-    """Whether the tee can hold the frames before the first mask; else it would wait for ever."""
+    """Whether the tee can hold all frames before the first mask; if not, it would wait for ever."""
     return TIERS[quality].keeps_frames and LAG_FRAMES * frame_bytes(clip) <= WINDOW_BYTES
 
 
 def queue_frames(clip: Clip) -> int:
-    """4 frames, or fewer above 1080p."""
     return max(1, min(4, _QUEUE_BYTES // frame_bytes(clip)))
 
 
 def ahead_frames(bytes_per_frame: int, quality: Quality) -> int | None:
-    """The later frames that a backdrop is estimated from; None where none is estimated."""
+    """Return how many later frames make a backdrop; None where the quality uses none."""
     if not TIERS[quality].uses_backdrop:
         return None
     return min(BACKDROP_REACH_FRAMES, _AHEAD_BYTES // bytes_per_frame)

@@ -173,10 +173,7 @@ class ProgressCounter:
 
 @dataclass(slots=True)
 class Statistics:
-    frames: int = 0
-    coverage: float = 0.0
-    flicker: float = 0.0
-    strip: list[tuple[float, float, float]] = field(default_factory=list)
+    strip: list[tuple[float, float, float]] = field(default_factory=list)  # as `Report.strip`
     last: NDArray[Any] | None = field(default=None, repr=False)
 
     def note(self, mask: NDArray[Any], time_s: float) -> None:
@@ -186,10 +183,7 @@ class Statistics:
         if self.last is not None and self.last.shape == mask.shape:
             difference = np.subtract(mask, self.last, dtype=kind)
             change = float(np.abs(difference, out=difference).mean()) / white
-        self.frames += 1
-        self.coverage += coverage
-        self.flicker += change
-        self.strip.append((round(time_s, 4), round(coverage, 4), round(change, 4)))
+        self.strip.append((time_s, coverage, change))
         self.last = mask
 
 
@@ -202,18 +196,19 @@ def report_of(
     cpu_s: dict[str, float],
     kind: ResultKind = ResultKind.MASK,
 ) -> Report:
+    frames = len(statistics.strip)
     all_warnings = (*clip.warnings, *warnings, *written.sound_warnings, *_hdr_warning(clip, kind))
     return Report(
-        frames_in=statistics.frames,
+        frames_in=frames,
         frames_out=written.frames_out,
         duration_s=written.duration_s,
         fps=clip.fps,
         duration_drift_ms=written.duration_drift_ms,
         audio=written.audio,
         warnings=tuple(dict.fromkeys(all_warnings)),
-        coverage=statistics.coverage / max(1, statistics.frames),
-        flicker=statistics.flicker / max(1, statistics.frames - 1),
-        strip=tuple(statistics.strip),
+        coverage=sum(coverage for _, coverage, _ in statistics.strip) / max(1, frames),
+        flicker=sum(change for _, _, change in statistics.strip) / max(1, frames - 1),
+        strip=tuple((round(t, 4), round(c, 4), round(d, 4)) for t, c, d in statistics.strip),
         runtime=runtime,
         stage_cpu_s={stage: round(cost, 3) for stage, cost in cpu_s.items()},
         sha256=written.sha256,

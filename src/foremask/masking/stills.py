@@ -72,7 +72,7 @@ _LAST: Final[dict[tuple[str, str], OnePicture]] = {}
 
 
 def last_picture(file: bytes, options: MaskOptions) -> OnePicture:
-    """Return the picture of ``file``; the picture of the last call is kept.
+    """Return the picture in ``file``; calls with the same file and options share its inferences.
 
     Raises CorruptVideo where ``file`` is no picture, ResolutionTooLarge above 33 megapixels, and
     ModelUnavailable.

@@ -106,7 +106,7 @@ class _Found:
 
 
 def things_of(source: Path, options: MaskOptions) -> list[Thing]:
-    """Return the largest first. The clip is masked, but no mask is written."""
+    """List the largest first; the clip is masked, but no mask is written."""
     clip = checked_clip(source, options)
     found = _Found(upright_size(clip))
     with (
@@ -148,7 +148,7 @@ def masks_of_things(
 def things_picture(
     source: Path, things: list[Thing], target: Path, *, replace: bool = False
 ) -> None:
-    """Draw the frames on which things are largest; a number in brackets is not in the mask."""
+    """Draw the frames on which things are largest; brackets mark things outside the mask."""
     check_output(target, source, replace=replace)
     wanted = {thing.hint.frame or 0 for thing in things[:MOST_ROWS]}
     rows: list[Rgb] = []

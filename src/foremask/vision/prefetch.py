@@ -63,7 +63,7 @@ def prefetch[T](
 
 
 def _start(thread: threading.Thread, begun: threading.Event) -> None:
-    """Wait for ``begun`` even if Ctrl-C interrupts the start: the thread must be joined then."""
+    """Return once ``begun`` is set, even if Ctrl-C interrupts: the thread must be joined then."""
     try:
         thread.start()
     except Exception:

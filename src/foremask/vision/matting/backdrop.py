@@ -61,7 +61,7 @@ class Backdrop:
         return self.views[self.here].rgb
 
     def background(self, cells: Cells) -> FoundBackground:
-        """Return the background at ``cells``, from the nearest frame that shows it and fits."""
+        """Return the background at ``cells``, each from the nearest frame that shows it."""
         count = len(cells[0])
         colour = np.zeros((count, 3), np.float32)
         variance = np.zeros(count, np.float32)

@@ -19,10 +19,9 @@ def over(colours: Rgb, background: Rgb, levels: Levels) -> Rgb:
 
 
 def deepened(colours: Rgb, picture: Rgb, deep: DeepRgb, share: Levels) -> DeepRgb:
-    """Return ``colours`` in 16 bits, with the finer steps of ``deep``, the 16-bit ``picture``.
+    """Return ``colours`` in 16 bits, with the fine steps that ``deep`` adds to ``picture``.
 
-    ``share`` is the weight of ``picture`` in ``colours``, 0 to 255. Where it is 255, the result is
-    ``deep`` itself.
+    ``share``, 0 to 255, is the weight of ``picture`` in ``colours``; at 255 the result is ``deep``.
     """
     finer = deep.astype(np.float32) - np.float32(257) * picture
     finer *= (share * np.float32(1 / 255))[..., None]

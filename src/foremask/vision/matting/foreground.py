@@ -116,7 +116,7 @@ def _solve_box(rgb: Rgb, levels: Levels, target: Rgb) -> None:
 
 
 def _band(levels: NDArray[Any]) -> NDArray[np.intp]:
-    """Flat indexes of the pixels with an alpha other than 0 and 1; in uint8, 0 - 1 is 255."""
+    """Return the flat indexes of levels 1 to 254: in uint8, 0 - 1 is 255."""
     return np.flatnonzero(levels - np.uint8(1) < 254)
 
 
@@ -165,7 +165,7 @@ def _shrunk(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
 
 
 def _spread(picture: NDArray[Any], weight: NDArray[Any], size: tuple[int, int]) -> Colours:
-    """Return the weighted mean colour of each cell; a small weight adds the cell's surroundings."""
+    """Return the weighted mean colour of each cell or, where its weight is small, of its region."""
     sums = cv2.multiply(picture, cv2.merge([weight] * 3), dtype=cv2.CV_16U)
     pyramid = [tuple(_shrunk(each, size).astype(np.float32) for each in (sums, weight))]
     while max(size) > 1:

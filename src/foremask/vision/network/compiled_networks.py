@@ -65,7 +65,7 @@ class CompiledNetworks:
     threads: int = 0
 
     def read(self, size: tuple[int, int]) -> tuple[Facts, mmap.mmap, int] | None:
-        """Return facts, mapped file and offset of the network; None if missing or damaged."""
+        """Return the network's facts, its file and its offset; None if missing or damaged."""
         path = self._path(size)
         if path is None:
             return None

@@ -66,7 +66,7 @@ def scale_by_factors(network: ov.Model) -> None:
 def cut_before_enlargement(network: ov.Model) -> bool:
     """Remove a final linear enlargement and sigmoid in place; return whether there were any.
 
-    IS-Net's mask is enlarged four times at the end; OpenCV does that faster than the network.
+    IS-Net's mask is enlarged fourfold at the end; OpenCV does that faster.
     """
     last = network.get_results()[0]
     sigmoid = _producer_of(last.input(0))
@@ -92,7 +92,7 @@ def _producer_of(given: Any) -> Any:  # noqa: ANN401  OpenVINO ships no types
 
 
 def with_preprocessing(network: ov.Model, spec: ModelSpec) -> ov.Model:
-    """Let the network take (1, H, W, 3) uint8, and return features channels last, as it has them.
+    """Let the network take (1, H, W, 3) uint8, and return its features with channels last.
 
     Transposing and copying the features took 14 of an inference's 125 ms.
     """
