@@ -14,7 +14,7 @@ import msgspec
 
 from foremask.cli import model_commands, standard_streams
 from foremask.cli.batch_options import BatchOptions
-from foremask.cli.exits import Exit, Usage, exit_code, note, print_json, say, show_error, warn
+from foremask.cli.exits import Exit, Usage, exit_code, note, print_json, say, show_error
 from foremask.cli.inputs import local_clip
 from foremask.cli.products import PNG, Job, Product
 from foremask.cli.progress_bar import progress_bar
@@ -75,7 +75,7 @@ def _jobs(command: str, words: tuple[str, ...], asked: BatchOptions, product: Pr
         raise Usage(f"{picture.named} is a picture: leave out --start and --end")
     jobs, left_out = plan_jobs(sources, asked.output, product)
     for source in left_out if not asked.quiet else ():
-        warn(f"{source.named} is the {product.name} of another INPUT and is left out")
+        note(f"warning: {source.named} is the {product.name} of another INPUT and is left out")
     return jobs
 
 
@@ -207,7 +207,7 @@ class Batch:
         took_s = self.took_s
         tell, target = (note, "standard output") if job.is_sent else (say, job.target)
         for remark in report.warnings:
-            warn(remark if self.is_one else f"{job.source.named}: {remark}")
+            note(f"warning: {remark if self.is_one else f'{job.source.named}: {remark}'}")
         if job.form is None:
             tell(f"{target}: a picture; made in {took_s:.1f} s")
         else:

@@ -94,10 +94,6 @@ def note(*lines: str) -> None:
     print(*map(printable, lines), sep="\n", file=sys.stderr)  # noqa: T201
 
 
-def warn(line: str) -> None:
-    note(f"warning: {line}")
-
-
 def printable(text: str) -> str:
     """Escape control characters, with which file names and servers could steer the terminal."""
     return "".join(

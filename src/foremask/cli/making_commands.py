@@ -76,10 +76,6 @@ class EdgeOptions:
     feather: float = 0.0
     despill: Despill = Despill.NONE
 
-    @property
-    def matte(self) -> Matte:
-        return Matte(*astuple(self))
-
 
 def cutout(
     *inputs: Input,
@@ -108,7 +104,7 @@ def cutout(
     form = None if preset is None else form_named(preset)
     options = CutOutOptions(preset=form, background=Background.parse(background))
     product = CutOuts(options, mask)
-    return run_batch("cutout", inputs, asked, product, matte=edges.matte)
+    return run_batch("cutout", inputs, asked, product, matte=Matte(*astuple(edges)))
 
 
 def tracks(

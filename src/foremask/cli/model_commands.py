@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from foremask.cli.exits import say, warn
+from foremask.cli.exits import note, say
 from foremask.cli.inputs import check_there
 from foremask.cli.progress_bar import progress_bar
 from foremask.errors import ForemaskError
@@ -54,7 +54,7 @@ def _compile(path: Path) -> None:
     try:
         compile_ahead(path, networks.directory)
     except ForemaskError as error:
-        warn(f"the weights are here and cannot be compiled: {error.details}")
+        note(f"warning: the weights are here and cannot be compiled: {error.details}")
 
 
 def compiled_networks(path: Path) -> CompiledNetworks | None:

@@ -115,19 +115,16 @@ class RemoteClient:
             body = self._call(*asked)
         return self._read(body, _Accepted).request_id
 
-    def status(self, job: str) -> tuple[JobStatus, bytes]:
+    def status(self, job: str, method: str = "GET") -> tuple[JobStatus, bytes]:
         """Return a job's status, decoded and as the server's JSON."""
-        return self._job("GET", job)
-
-    def cancel(self, job: str) -> tuple[JobStatus, bytes]:
-        """Cancel a job unless it has ended; return what `status` returns."""
-        return self._job("DELETE", job)
-
-    def _job(self, method: str, job: str) -> tuple[JobStatus, bytes]:
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", job):
             raise Usage(f"{job!r} is no job's ID: `foremask submit` prints it")
         body = self._call(method, f"/v2/status/{job}")
         return self._read(body, JobStatus), body
+
+    def cancel(self, job: str) -> tuple[JobStatus, bytes]:
+        """Cancel a job unless it has ended; return what `status` returns."""
+        return self.status(job, "DELETE")
 
     def upload(self, file: Path, on_bytes: OnBytes) -> str:
         """Return the URL under which `submit` takes the file."""
