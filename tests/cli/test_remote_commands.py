@@ -155,10 +155,7 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(
         (["submit", "URL/status/403"], Exit.URL_REFUSED, "[url_forbidden]"),
         (["submit", "URL/good.mp4", "--token", "not-a-good-one"], Exit.INTERNAL, "[token_invalid]"),
         (["submit", "URL/good.mp4", "--token", "not a good\ntoken"], Exit.USAGE, "printable ASCII"),
-        (["status", "unknown"], Exit.USAGE, "[request_unknown]"),
         (["status", "../healthz"], Exit.USAGE, "is no job's ID"),
-        (["submit", "no-such.mp4"], Exit.USAGE, "there is no file no-such.mp4"),
-        (["status", "unknown", "--server", "ftp://host"], Exit.USAGE, "http:// or https://"),
         (["status", "unknown", "--server", "URL"], Exit.INTERNAL, "not as a foremask does"),
     ],
 )

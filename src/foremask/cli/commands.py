@@ -68,7 +68,7 @@ LAZY = {
     "live": ("live_command", "Mask a camera or a pipe as it runs; `mask` is more accurate."),
     "doctor": (
         "doctor",
-        "Check what masking and serving need here; 1 is the exit code if any is bad.",
+        "Check whether this machine can mask and serve; exit with 1 if a check fails.",
     ),
 }
 for _name, (_module, _help) in (LAZY | SERVICE).items():
@@ -99,7 +99,7 @@ def mcp(*, folder: Annotated[list[Path], Parameter(negative="")]) -> None:
     """Let a model mask clips: an MCP server over standard input and output.
 
     Args:
-        folder: Read clips and write masks only in this folder; may be given several times.
+        folder: A folder in which clips are read and masks written; may be given several times.
     """
     if find_spec("mcp") is None:
         raise ExtraMissing("`foremask mcp` needs the package mcp", "mcp")

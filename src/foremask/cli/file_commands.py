@@ -20,7 +20,9 @@ from foremask.settings import read_settings
 
 Mask = Annotated[
     Path | None,
-    Parameter(name="MASK", help="The clip's mask; else clip.mask.mp4, .mov, ... beside the clip."),
+    Parameter(
+        name="MASK", help="The clip's mask, by default clip.mask.mp4 (or .mov, ...) beside it."
+    ),
 ]
 
 
@@ -82,7 +84,7 @@ def sheet(
     """Draw a contact sheet: rows of source, mask, overlay and cut-out.
 
     Args:
-        output: The PNG to write; without it, clip.sheet.png beside the clip.
+        output: The PNG to write, by default clip.sheet.png beside the clip.
         moments: The number of rows, each of another moment of the clip.
     """
     from foremask.masking.comparison import contact_sheet

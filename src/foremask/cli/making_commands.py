@@ -95,7 +95,7 @@ def cutout(
         inputs: Files, folders, globs, URLs; - is standard input.
         background: A colour by name or #rrggbb; blur:RADIUS; original:BRIGHTNESS; or a file.
         mask: Cut out by this existing mask of INPUT, without the network.
-        preset: webm_vp9 mkv_vp9 mov_proresks gif png_zip png_files; with --background, mask's too.
+        preset: webm_vp9 mkv_vp9 mov_proresks gif png_zip png_files; with --background, also mask's.
     """
     if mask is not None:
         check_there(mask)

@@ -34,7 +34,7 @@ class Server:
     """The foremask on another machine.
 
     Args:
-        server: The server's URL; else FOREMASK_SERVER.
+        server: The server's URL, by default FOREMASK_SERVER.
         token: The API token. Prefer FOREMASK_TOKEN: other users can read a command line.
     """
 
@@ -72,7 +72,7 @@ def submit(
     Args:
         source: A file, which is uploaded, or a URL that the server can fetch.
         output: A file, a folder/ or a template, as for `foremask mask`; implies --wait.
-        preset: Container and codec (docs/media.md); else OUTPUT's ending decides, or mp4_h264.
+        preset: Container and codec (docs/media.md), by default by OUTPUT's ending, or mp4_h264.
         quality: The time for masking.
         wait: Wait for the mask and download it, by default to where `foremask mask` would write.
     """

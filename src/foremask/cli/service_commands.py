@@ -19,11 +19,14 @@ from foremask.service.worker.process import QUEUES, run_worker
 from foremask.settings import Settings, read_settings
 
 Host = Annotated[
-    str | None, Parameter(help="The address to listen on; FOREMASK_HOST, else 127.0.0.1.")
+    str | None, Parameter(help="The address to listen on, by default FOREMASK_HOST or 127.0.0.1.")
 ]
-Port = Annotated[int | None, Parameter(help="The port to listen on; FOREMASK_PORT, else 8000.")]
+Port = Annotated[
+    int | None, Parameter(help="The port to listen on, by default FOREMASK_PORT or 8000.")
+]
 Workers = Annotated[
-    int | None, Parameter(help="Segments masked at the same time; FOREMASK_WORKERS, else 1.")
+    int | None,
+    Parameter(help="Segments masked at the same time, by default FOREMASK_WORKERS or 1."),
 ]
 
 
@@ -37,7 +40,7 @@ def serve(
     """Run the service.
 
     Args:
-        data_dir: The folder of the database and the results; FOREMASK_DATA_DIR.
+        data_dir: The folder of the database and the results, by default FOREMASK_DATA_DIR.
     """
     settings = read_settings(os.environ, host=host, port=port, data_dir=data_dir, workers=workers)
     _check_address(settings)
