@@ -6,7 +6,6 @@ from typing import Final
 
 from foremask.machine import process_setup
 
-_INTERRUPTED: Final = (130, 143)
 _DECODING: Final = frozenset(["mask", "cutout", "tracks", "sheet"])
 
 
@@ -21,7 +20,7 @@ def main() -> int:
         status = 130
     except SystemExit as left:
         status = left.code if isinstance(left.code, int) else 1
-    if status in _INTERRUPTED and _DECODING & set(sys.argv):
+    if status in (130, 143) and _DECODING & set(sys.argv):
         _exit_without_joining_threads(status)
     return status
 
