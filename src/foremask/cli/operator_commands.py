@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Final
 
@@ -38,17 +38,14 @@ def database_url(settings: Settings) -> Iterator[str]:
         yield settings.database_url
         return
     server = EmbeddedPostgres(settings.data_dir, settings.postgres_bin)
-    try:
-        server.start()
-    except SettingsInvalid:
-        if asyncio.run(version_of(server.url)) is None:
-            raise
-        yield server.url  # a running foremask holds the database's lock
-        return
-    try:
+    with ExitStack() as stack:
+        try:
+            server.start()
+            stack.callback(server.stop)
+        except SettingsInvalid:  # a running foremask holds the database's lock
+            if asyncio.run(version_of(server.url)) is None:
+                raise
         yield server.url
-    finally:
-        server.stop()
 
 
 def ask[T](work: Callable[[Database], Awaitable[T]]) -> T:

@@ -1,6 +1,5 @@
 """Chooses the path and the format of every output before the first is made."""
 
-import string
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -87,11 +86,8 @@ def _filled(template: str, source: ClipSource, suffix: str) -> str:
     path = source.path
     values = {"stem": path.stem, "name": path.name, "dir": str(path.parent), "ext": suffix}
     try:
-        return "".join(
-            text + ("" if name is None else values[f"{name}{spec}{conversion or ''}"])
-            for text, name, spec, conversion in string.Formatter().parse(template)
-        )
-    except (KeyError, ValueError):
+        return template.format(**values)
+    except (LookupError, ValueError, AttributeError, TypeError):
         known = ", ".join(f"{{{name}}}" for name in values)
         raise Usage(f"the OUTPUT template {template!r} cannot be read: it knows {known}") from None
 
