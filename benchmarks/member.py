@@ -13,7 +13,6 @@ from typing import Any
 
 import uvloop
 
-from foremask.options import Limits
 from foremask.service.sandbox.pool import MediaPool
 from foremask.service.worker.process import QUEUES, open_work, work_until_stopped
 from foremask.settings import Settings, read_settings
@@ -41,7 +40,7 @@ async def work(settings: Settings, slots: int = 1) -> None:
             execution="benchmarks.stand_in",
             import_from=[Path(__file__).parents[1]],
         ) as masks,
-        open_work(settings, scratch, masks, files, Limits()) as means,
+        open_work(settings, scratch, masks, files) as means,
     ):
         await work_until_stopped(means, QUEUES, slots, sandbox=str(masks.level))
 

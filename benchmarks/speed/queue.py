@@ -28,7 +28,7 @@ from benchmarks.machine import facts, run
 from benchmarks.service import PLENTY, quantiles, workplace
 from foremask.facts import SEGMENT_GRID, SegmentPlan
 from foremask.fetch.client import Outbound
-from foremask.options import Limits, Preset
+from foremask.options import Preset
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import REPORT_EVERY_S, CountReporter, keep_reporting
@@ -84,7 +84,6 @@ async def _play(url: str, root: Path, first: int, count: int) -> None:
                 scratch=root,
                 worker=f"worker-{number}",
                 result_ttl_s=3600,
-                limits=Limits(),
             )
             team.append(work)
         async with asyncio.TaskGroup() as tasks:  # after all contexts: it waits for ever

@@ -17,7 +17,6 @@ def cache_dir() -> Path:
 
 
 def data_dir() -> Path:
-    """The directory of the database and the results."""
     import platformdirs
 
     try:

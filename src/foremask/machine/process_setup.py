@@ -36,10 +36,7 @@ _LARGEST_KEPT_BYTES: Final = 32 << 20  # the most that every glibc takes
 
 
 def prepare() -> None:
-    """Give each library one thread, and, with glibc, keep freed memory until the process ends.
-
-    Call it before NumPy is first imported.
-    """
+    """Give each library one thread, and keep freed memory; call it before NumPy is imported."""
     # OpenVINO imports its model converter, which we never use: a sixth of all our imports.
     sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]
     for name, value in ONE_THREAD.items():
@@ -72,7 +69,6 @@ def name() -> str:
 
 
 def raise_open_files() -> int:
-    """Raise the soft limit of open files to the hard limit, and return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

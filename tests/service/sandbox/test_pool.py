@@ -163,11 +163,8 @@ async def test_a_start_that_is_cancelled_says_so_though_its_child_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
     monkeypatch.setattr(sys, "executable", shutil.which("true"))
-    directory = JobDirectory(tmp_path)
-    directory.writable.mkdir(parents=True, exist_ok=True)
-    starting = asyncio.create_task(
-        start(messages.Setup(False, 1 << 30, "", (), (), None), directory)
-    )
+    setup = messages.Setup(False, 1 << 30, 1 << 30, "", (), (), None)
+    starting = asyncio.create_task(start(setup, JobDirectory(tmp_path)))
     before = children(os.getpid())
     for _ in range(turns):
         await asyncio.sleep(0)
@@ -264,22 +261,21 @@ async def test_slots_work_side_by_side(tmp_path: Path) -> None:
             await hung
 
 
-def test_no_child_outlives_a_parent_that_is_killed(tmp_path: Path) -> None:
+def test_of_a_worker_that_is_killed_the_next_one_leaves_nothing(tmp_path: Path) -> None:
+    async def open_and_close() -> None:
+        async with pool_of_misdeeds(tmp_path):
+            pass
+
     worker = subprocess.Popen(  # noqa: S603
         [sys.executable, "-c", WORKER, str(tmp_path), str(ROOT)], stderr=subprocess.PIPE, text=True
     )
     with worker:
         assert worker.stderr is not None
         child = int(worker.stderr.readline())
-        time.sleep(0.3)  # into the job
+        asyncio.run(open_and_close())  # while the other one is at work
         worker.kill()
     wait_until(lambda: is_gone(child))
-    assert len(list(tmp_path.glob("slots-*"))) == 1
-
-    async def open_and_close() -> None:
-        async with pool_of_misdeeds(tmp_path):
-            pass
-
+    assert len(list(tmp_path.glob("slots-*/0/in"))) == 1
     asyncio.run(open_and_close())
     assert list(tmp_path.glob("slots-*")) == []
 

@@ -1,11 +1,9 @@
-"""A worker's context over real parts: PostgreSQL, a local object store, a web server of ours."""
-
 import asyncio
 import uuid
 from collections import defaultdict
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -13,12 +11,10 @@ from typing import Any
 import pytest
 
 from foremask.fetch.client import Outbound
-from foremask.options import AlphaFormat, ResultKind, ResultOptions
 from foremask.service.jobs import records
 from foremask.service.jobs.admission import admit, token_hash
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.records import JobError, Record
-from foremask.service.jobs.steps import JobResult
+from foremask.service.jobs.records import JobError, Record, Status
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.storage.objects import open_objects
 from foremask.service.worker.job_stages import Timing, WorkerContext
@@ -43,17 +39,14 @@ HURRY = Timing(  # all is done often; no deadline is one that a slow machine cou
 
 
 class Site:
-    """A small web server: ``files`` by path, and every POST that it got."""
+    """A small web server: it has ``files`` by their path, and takes POSTs."""
 
     def __init__(self, origin: Origin) -> None:
-        self.url = origin.url("")
+        self.url, self._requests = origin.url(""), origin.requests
         self.files: dict[str, bytes] = {}
-        self.statuses: list[int] = []
-        """What the next POSTs are answered; 204 once these are used up."""
-        self.hanging = set[str]()
-        """Paths whose POSTs are answered once ``released`` is set."""
+        self.statuses: list[int] = []  # of the answers to the next POSTs, which else are 204
+        self.hanging = set[str]()  # paths whose POSTs are answered once ``released`` is set
         self.released = asyncio.Event()
-        self._posts: list[Request] = []
         origin.answers = defaultdict(lambda: self._answer)
 
     def clip(self, frames: int, *, pause_s: float = 0.0, die_at: int | None = None) -> str:
@@ -61,11 +54,10 @@ class Site:
         return self.url + "/a.mp4"
 
     def posts_to(self, path: str) -> list[Request]:
-        return [each for each in self._posts if each.target == path]
+        return [each for each in self._requests if (each.method, each.target) == ("POST", path)]
 
     async def _answer(self, request: Request, writer: asyncio.StreamWriter) -> None:
         if request.method == "POST":
-            self._posts.append(request)
             if request.target in self.hanging:
                 await self.released.wait()
             status = self.statuses.pop(0) if self.statuses else 204
@@ -114,29 +106,39 @@ async def announce_slots(database: Database, slots: int) -> None:
 @asynccontextmanager
 async def working(work: WorkerContext, masks: int = 4) -> AsyncIterator[None]:
     at_once = {"files": 4, "masks": masks, "webhooks": 4}
-    running = [
-        asyncio.create_task(serve_queues(work, at_once, 0.0)),
-        asyncio.create_task(run_maintenance(work)),
-    ]
+    serving = asyncio.create_task(serve_queues(work, at_once, 0.0))
+    async with maintained(work):
+        try:
+            yield
+        finally:
+            serving.cancel()
+            await asyncio.wait({serving})
+
+
+@asynccontextmanager
+async def maintained(work: WorkerContext) -> AsyncIterator[None]:
+    running = asyncio.create_task(run_maintenance(work))
     try:
         yield
     finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
+        running.cancel()
+        await asyncio.wait({running})
 
 
+@dataclass(frozen=True, slots=True)
 class Caller:
-    def __init__(self, database: Database, secret: str, token_id: uuid.UUID) -> None:
-        self.database, self.secret, self.token_id = database, secret, token_id
+    work: WorkerContext
+    site: Site
+    secret: str
+    token_id: uuid.UUID
 
-    async def submit(
-        self, url: str, webhook_url: str | None = None, kind: ResultKind = ResultKind.MASK
-    ) -> str:
-        facts: dict[str, Any] = {"video_url": url, "webhook_url": webhook_url}
-        if kind is not ResultKind.MASK:
-            facts |= {"preset": AlphaFormat.WEBM_VP9, "result": JobResult(ResultOptions(kind))}
-        return await admit(self.database, new_job(self.token_id, **facts))
+    @property
+    def database(self) -> Database:
+        return self.work.database
+
+    async def submit(self, url: str, webhook_url: str | None = None, **facts: Any) -> str:  # noqa: ANN401
+        new = new_job(self.token_id, video_url=url, webhook_url=webhook_url, **facts)
+        return await admit(self.database, new)
 
     async def record(self, request_id: str) -> Record:
         return await records.read_any(self.database, request_id)
@@ -144,10 +146,21 @@ class Caller:
     async def ended(self, request_id: str) -> Record:
         return await until(lambda: self.record(request_id), lambda record: record.status.ended)
 
-    async def served(self, work: WorkerContext, url: str) -> Record:
-        """The job of this clip, once a worker of the test's has ended it."""
-        async with working(work):
-            return await self.ended(await self.submit(url))
+    async def served(self, url: str, work: WorkerContext | None = None, **facts: Any) -> Record:  # noqa: ANN401
+        """Submit a job, let a worker end it, and return its record."""
+        async with working(work or self.work):
+            return await self.ended(await self.submit(url, **facts))
+
+    async def result(self, record: Record) -> bytes:
+        assert record.status is Status.COMPLETED, record.error
+        assert record.result_key is not None
+        path = self.work.scratch.with_name("result")
+        await self.work.objects.get(record.result_key, path)
+        return path.read_bytes()
+
+    async def outcomes(self, request_id: str) -> list[tuple[str, str | None]]:
+        history = await records.history(self.database, request_id)
+        return [(each.stage, each.outcome) for each in history]
 
     async def masking(self, request_id: str, frames: int = 1) -> None:
         await until(lambda: self.record(request_id), lambda record: record.frames_done >= frames)
@@ -162,10 +175,6 @@ def error_of(record: Record) -> JobError:
 
 
 @pytest.fixture
-async def caller(database: Database) -> Caller:
-    secret, token = await create_token(database, "caller", TokenLimits(concurrent=1000))
-    return Caller(database, secret, token.id)
-
-
-def another(work: WorkerContext, name: str) -> WorkerContext:
-    return replace(work, worker=name)
+async def caller(work: WorkerContext, site: Site) -> Caller:
+    secret, token = await create_token(work.database, "caller", TokenLimits(concurrent=1000))
+    return Caller(work, site, secret, token.id)

@@ -6,11 +6,10 @@ import pytest
 from foremask.service.jobs import process_totals
 from foremask.service.observability import metrics
 from foremask.service.observability.metrics import Series
-from foremask.service.worker.job_stages import WorkerContext
-from foremask.service.worker.queues import Leases
-from tests.service.worker.conftest import Caller, Site, working
+from foremask.service.worker.queues import Leases, run_step
+from tests.service.worker.conftest import Caller, working
 from tests.support.jobs import begun
-from tests.support.patience import PATIENCE_S, until_so
+from tests.support.patience import until_so
 
 
 def sample(name: str, **labels: str) -> Series:
@@ -24,11 +23,13 @@ def risen() -> Callable[[Series], float]:
 
 
 async def test_a_job_is_counted_once_in_every_part(
-    work: WorkerContext, caller: Caller, site: Site, risen: Callable[[Series], float]
+    caller: Caller, risen: Callable[[Series], float]
 ) -> None:
-    site.statuses[:] = [500]
-    async with working(work):
-        record = await caller.ended(await caller.submit(site.clip(17), site.url + "/hook"))
+    caller.site.statuses[:] = [500]
+    async with working(caller.work):
+        record = await caller.ended(
+            await caller.submit(caller.site.clip(17), caller.site.url + "/hook")
+        )
         completed = sample("jobs_ended_total", status="completed", reason="")
         refused = sample("webhook_attempts_total", outcome="pending")
         await until_so(lambda: risen(completed) == risen(refused) == 1)
@@ -42,58 +43,44 @@ async def test_a_job_is_counted_once_in_every_part(
 
 
 async def test_a_failed_job_is_counted_by_its_reason(
-    work: WorkerContext, caller: Caller, site: Site, risen: Callable[[Series], float]
+    caller: Caller, risen: Callable[[Series], float]
 ) -> None:
-    site.files["/page.mp4"] = b"<html>"
+    caller.site.files["/page.mp4"] = b"<html>"
     failed = sample("jobs_ended_total", status="failed", reason="not_a_video")
-    async with working(work):
-        await caller.ended(await caller.submit(site.url + "/page.mp4"))
+    async with working(caller.work):
+        await caller.ended(await caller.submit(caller.site.url + "/page.mp4"))
         await until_so(lambda: risen(failed) == 1)
     assert risen(sample("step_seconds_count", stage="ingest", outcome="failed")) == 1
 
 
 async def test_a_lost_step_is_a_rescue_and_its_late_result_a_fenced_write(
-    work: WorkerContext, caller: Caller, site: Site, risen: Callable[[Series], float]
+    caller: Caller, risen: Callable[[Series], float]
 ) -> None:
-    job = await caller.submit(site.clip(3))
-    await begun(work.database, job, lease_s=0.05)
+    job = await caller.submit(caller.site.clip(3))
+    await begun(caller.database, job, lease_s=0.05)
     await asyncio.sleep(0.1)
-    async with working(work):
+    async with working(caller.work):
         await caller.ended(job)
     assert risen(sample("rescues_total")) == 1
     assert risen(sample("fenced_writes_total")) == 0
-    await _finish_late(work, job)
+    await caller.database.all("update jobs set status = 'running' where id = %s", (job,))
+    await caller.database.all(
+        "update steps set status = 'todo' where job = %s and stage = 'segment'", (job,)
+    )
+    step = await begun(caller.database, job, "segment", worker=caller.work.worker)
+    await caller.database.all(
+        "update steps set attempt = attempt + 1 where job = %s and stage = 'segment'", (job,)
+    )
+    await run_step(caller.work, step, Leases())
     assert risen(sample("fenced_writes_total")) == 1
 
 
-async def _finish_late(work: WorkerContext, job: str) -> None:
-    """As a worker does whose step has meanwhile been done by another."""
-    from foremask.service.worker import queues
-
-    await work.database.all("update jobs set status = 'running' where id = %s", (job,))
-    await work.database.all(
-        "update steps set status = 'todo' where job = %s and stage = 'segment'", (job,)
-    )
-    step = await begun(work.database, job, "segment", worker=work.worker)
-    doing = asyncio.create_task(queues.run_step(work, step, Leases()))
-    async with asyncio.timeout(PATIENCE_S):
-        while not await work.database.one(  # noqa: ASYNC110
-            "update steps set attempt = attempt + 1 where job = %s and status = 'running'"
-            " returning true",
-            (job,),
-        ):
-            await asyncio.sleep(0)
-    await doing
-
-
-async def test_waiting_work_is_a_queue_with_a_length(
-    work: WorkerContext, caller: Caller, site: Site
-) -> None:
-    before = await process_totals.now(work.database)
+async def test_waiting_work_is_a_queue_with_a_length(caller: Caller) -> None:
+    before = await process_totals.now(caller.database)
     for _ in range(3):
-        await caller.submit(site.clip(3))
+        await caller.submit(caller.site.clip(3))
     await asyncio.sleep(0.1)
-    now = await process_totals.now(work.database)
+    now = await process_totals.now(caller.database)
     queued, depth = ("foremask_jobs", ("queued",)), ("foremask_queue_depth", ("files",))
     assert now[queued] == before[queued] + 3
     assert now[depth] == before[depth] + 3

@@ -1,5 +1,3 @@
-"""A worker host loses its network: its job ends elsewhere, and its late result is refused."""
-
 import asyncio
 import os
 import sys
@@ -14,14 +12,13 @@ import pytest
 from foremask.service.jobs import records
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
-from foremask.service.worker.job_stages import WorkerContext
-from tests.service.worker.conftest import Caller, Site, another, working
+from tests.service.worker.conftest import Caller, working
 from tests.service.worker.stand_in import TextMedia
 from tests.support.patience import PATIENCE_S, until_so
 
 
 class Cable:
-    """Carries a host's connections to PostgreSQL; cut, it drops nothing and delivers nothing."""
+    """Carries a host's connections to PostgreSQL; what is sent while it is cut arrives later."""
 
     def __init__(self, real: Path) -> None:
         self.real, self.whole = real, asyncio.Event()
@@ -63,29 +60,31 @@ async def cable(database_url: str) -> AsyncIterator[tuple[Cable, str]]:
 
 
 async def test_a_cut_off_host_loses_its_step_and_is_refused_when_it_returns(
-    work: WorkerContext, caller: Caller, site: Site, cable: tuple[Cable, str], tmp_path: Path
+    caller: Caller, cable: tuple[Cable, str], tmp_path: Path
 ) -> None:
     wire, url = cable
-    request_id = await caller.submit(site.clip(8, pause_s=1))
+    request_id = await caller.submit(caller.site.clip(8, pause_s=1))
     frames, scratch = asyncio.Semaphore(2), tmp_path / "far"
     scratch.mkdir()
     held = TextMedia(pause=lambda _: frames.acquire())
     async with AsyncExitStack() as stack:
         far = await stack.enter_async_context(Database(url, patience_s=20.0))
-        host = replace(another(work, "far"), database=far, scratch=scratch, masks=held)
+        host = replace(caller.work, worker="far", database=far, scratch=scratch, masks=held)
         await stack.enter_async_context(working(host))
         await caller.masking(request_id, 2)
         wire.whole.clear()
-        near = replace(another(work, "near"), masks=TextMedia(pause=lambda _: asyncio.sleep(0)))
+        near = replace(
+            caller.work, worker="near", masks=TextMedia(pause=lambda _: asyncio.sleep(0))
+        )
         await stack.enter_async_context(working(near))
         expire = "update steps set lease_until = clock() - interval '1 s' where job = %s"
-        await work.database.all(expire, (request_id,))
+        await caller.database.all(expire, (request_id,))
         record = await caller.ended(request_id)
         wire.whole.set()
         await until_so(lambda: not list(scratch.iterdir()))
     assert record.status is Status.COMPLETED
-    assert await records.read_any(work.database, request_id) == record
-    history = await records.history(work.database, request_id)
+    assert await records.read_any(caller.database, request_id) == record
+    history = await records.history(caller.database, request_id)
     assert [(a.worker, a.outcome) for a in history if a.stage == "segment"] == [
         ("far", "lost"),
         ("near", "done"),
@@ -96,22 +95,15 @@ async def test_a_cut_off_worker_stops_when_it_is_told_to(
     cable: tuple[Cable, str], tmp_path: Path
 ) -> None:
     wire, url = cable
-    reported = {
-        "FOREMASK_DATABASE_URL": url,
-        "FOREMASK_DATA_DIR": str(tmp_path / "data"),
-        "PYTHONPATH": str(Path.cwd()),
-    }
+    settings = {"FOREMASK_DATABASE_URL": url, "FOREMASK_DATA_DIR": str(tmp_path / "data")}
     worker = await asyncio.create_subprocess_exec(
-        sys.executable,
-        *("-m", "benchmarks.member", "worker"),
-        env=os.environ | reported,
+        *(sys.executable, "-m", "benchmarks.member", "worker"),
+        env=os.environ | settings | {"PYTHONPATH": str(Path.cwd())},
         stderr=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
     )
     try:
-        await until_so(
-            lambda: len(wire.flows) >= 4
-        )  # it asks on one connection, listens on another
+        await until_so(lambda: len(wire.flows) >= 4)  # of two connections: it asks, and it listens
         await asyncio.sleep(1.0)
         wire.whole.clear()
         await asyncio.sleep(0.5)

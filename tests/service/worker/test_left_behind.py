@@ -1,37 +1,40 @@
 import asyncio
 import operator
 import os
-import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from structlog.testing import capture_logs
 
 from foremask.facts import Written
-from foremask.options import ResultKind
+from foremask.options import AlphaFormat, ResultKind, ResultOptions
 from foremask.service.jobs import retention
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
+from foremask.service.jobs.steps import JobResult
 from foremask.service.sandbox.messages import Join
-from foremask.service.sandbox.pool import OnProgress, own_directory
+from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.objects import MASK, sibling_key
 from foremask.service.worker.job_stages import WorkerContext
 from foremask.service.worker.maintenance import sweep_uploads
 from tests.service.worker import stand_in
-from tests.service.worker.conftest import Caller, Site, working
+from tests.service.worker.conftest import Caller, working
 from tests.service.worker.stand_in import TextMedia
 from tests.support.jobs import begun, value
 from tests.support.patience import until, until_so
 
 EACH = 5
-KINDS = ResultKind.MASK, ResultKind.CUTOUT
+CUTOUT: dict[str, Any] = {
+    "preset": AlphaFormat.WEBM_VP9,
+    "result": JobResult(ResultOptions(ResultKind.CUTOUT)),
+}
+KINDS: tuple[dict[str, Any], ...] = {}, CUTOUT
 
 
 class CancelledWhileJoined(TextMedia):
-    """Its callers cancel at the worst moment: the mask is whole, and not yet stored."""
+    """Jobs are cancelled when their mask is whole, and not yet stored."""
 
     def __init__(self, caller: Caller, jobs: set[str]) -> None:
         super().__init__()
@@ -53,7 +56,6 @@ def files_below(top: Path) -> set[str]:
 
 
 async def test_uploads_are_deleted_after_three_days(work: WorkerContext, tmp_path: Path) -> None:
-    """Files that are left there by a process that was killed, too."""
     old, new = tmp_path / "objects/uploads/old", tmp_path / "objects/uploads/new"
     for each in (old, new):
         each.mkdir(parents=True)
@@ -71,54 +73,47 @@ async def test_uploads_are_deleted_after_three_days(work: WorkerContext, tmp_pat
     assert foreign.exists()
 
 
-async def rows(database: Database) -> dict[str, int]:
-    tables = await database.all(
-        "select table_name as name from information_schema.tables"
-        " where table_schema = 'public' and table_type = 'BASE TABLE'"
-    )
-    counted = {}
-    for table in tables:
-        asked = f"select count(*) from {table['name']}"  # noqa: S608
-        counted[table["name"]] = await value(database, asked)
-    return counted
+async def rows(database: Database, *tables: str) -> list[int]:
+    counts = [f"select count(*) from {table}" for table in tables]  # noqa: S608
+    return [await value(database, each) for each in counts]
 
 
 async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothing_else(
-    work: WorkerContext, caller: Caller, site: Site, tmp_path: Path
+    caller: Caller, tmp_path: Path
 ) -> None:
-    site.files |= {
+    caller.site.files |= {
         "/short.mp4": stand_in.clip(5),
         "/long.mp4": stand_in.clip(25),
         "/page.mp4": b"<html>",
     }
-    short, long, page = (f"{site.url}/{name}.mp4" for name in ("short", "long", "page"))
+    short, long, page = (f"{caller.site.url}/{name}.mp4" for name in ("short", "long", "page"))
     cancelled = [await caller.submit(short) for _ in range(EACH)]
     for job in cancelled:
         await caller.cancel(job)
-    lost = [await caller.submit(short, kind=KINDS[n % 2]) for n in range(EACH)]
+    lost = [await caller.submit(short, **KINDS[n % 2]) for n in range(EACH)]
     for job in lost:  # the worker has stored something, half of something else, and is killed
-        await begun(work.database, job, lease_s=0.05)
+        await begun(caller.database, job, lease_s=0.05)
         (tmp_path / "stray").write_bytes(b"stray")
-        await work.objects.put(f"sources/{job}/1/source", tmp_path / "stray")
-        await work.objects.put(f"results/{job}/segment-9/{job}.mp4", tmp_path / "stray")
+        await caller.work.objects.put(f"sources/{job}/1/source", tmp_path / "stray")
+        await caller.work.objects.put(f"results/{job}/segment-9/{job}.mp4", tmp_path / "stray")
         (tmp_path / f"objects/sources/{job}/1/half#1").write_bytes(b"half")
     (tmp_path / "stray").unlink()
     await asyncio.sleep(0.1)
     joined: set[str] = set()
     media = CancelledWhileJoined(caller, joined)
-    kept_for_good = replace(work, masks=media, files=media)
+    kept_for_good = replace(caller.work, masks=media, files=media)
     async with working(kept_for_good):
         done = [await caller.submit(each) for each in [short] * EACH + [long] * EACH]
-        done += [await caller.submit(each, kind=ResultKind.CUTOUT) for each in (short, long)]
+        done += [await caller.submit(each, **CUTOUT) for each in (short, long)]
         failed = [await caller.submit(page) for _ in range(EACH)]
         for job in (*done, *failed, *lost):
             await caller.ended(job)
         for kind in KINDS:
-            job = await caller.submit(long, kind=kind)
+            job = await caller.submit(long, **kind)
             joined.add(job)
             assert (await caller.ended(job)).status is Status.CANCELLED
             joined.clear()
-        await until(lambda: retention.due(work.database, "sources"), operator.not_)
+        await until(lambda: retention.due(caller.database, "sources"), operator.not_)
         records_of = [await caller.record(job) for job in (*done, *lost)]
         assert {each.status for each in records_of} == {Status.COMPLETED}
         kept = {each.result_key or "" for each in records_of}
@@ -127,67 +122,33 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
         kept |= {sibling_key(each.result_key or "", MASK) for each in cut_out}
         # A stale attempt may still be tidying up.
         await until_so(lambda: files_below(tmp_path / "objects") == {"signing-key"} | kept)
-        await until_so(lambda: not files_below(work.scratch))
+        await until_so(lambda: not files_below(caller.work.scratch))
     jobs = 5 * EACH + 4
-    found = await rows(work.database)
-    assert found["jobs"] == jobs
-    for table in ("procrastinate_jobs", "procrastinate_workers", "deliveries", "uploads"):
-        assert found[table] == 0, table
-    assert await value(work.database, "select sum(unfinished) from tokens") == 0
-    async with working(replace(work, result_ttl_s=0.001)):
-        await until(lambda: retention.due(work.database, "result", 0.001), operator.not_)
+    emptied = "procrastinate_jobs", "procrastinate_workers", "deliveries", "uploads"
+    assert await rows(caller.database, "jobs", *emptied) == [jobs, 0, 0, 0, 0]
+    assert await value(caller.database, "select sum(unfinished) from tokens") == 0
+    async with working(replace(caller.work, result_ttl_s=0.001)):
+        await until(lambda: retention.due(caller.database, "result", 0.001), operator.not_)
         await until_so(lambda: files_below(tmp_path / "objects") == {"signing-key"})
-    await work.database.all(
+    await caller.database.all(
         "update jobs set ended_at = ended_at - interval '90 d',"
         " expired_at = expired_at - interval '90 d'"
     )
-    assert len(await retention.forget_records(work.database, 0.001)) == jobs
-    found = await rows(work.database)
-    for table in ("jobs", "steps", "attempts", "deliveries"):
-        assert found[table] == 0, table
+    assert len(await retention.forget_records(caller.database, 0.001)) == jobs
+    assert await rows(caller.database, "jobs", "steps", "attempts", "deliveries") == [0] * 4
 
 
-def test_what_a_killed_worker_has_left_goes_when_the_next_one_starts(tmp_path: Path) -> None:
-    program = (
-        "import sys, time, pathlib\n"
-        "from foremask.service.sandbox.pool import own_directory\n"
-        "with own_directory(pathlib.Path(sys.argv[1]), 'steps-') as own:\n"
-        "    (own / 'segment-x').mkdir(); (own / 'segment-x' / 'source').write_bytes(b'1')\n"
-        "    print(own, flush=True); time.sleep(60)\n"
-    )
-    process = subprocess.Popen(  # noqa: S603  # a program of ours
-        (sys.executable, "-c", program, str(tmp_path)), stdout=subprocess.PIPE, text=True
-    )
-    assert process.stdout is not None
-    left = Path(process.stdout.readline().strip())
-    with own_directory(tmp_path, "steps-") as own:
-        assert {each.name for each in tmp_path.glob("steps-*")} == {own.name, left.name}
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    assert (left / "segment-x" / "source").exists()
-    with own_directory(tmp_path, "steps-") as own:
-        assert [each.name for each in tmp_path.glob("steps-*")] == [own.name]
-    assert not list(tmp_path.glob("steps-*"))
-
-
-async def test_what_one_sweep_did_not_foresee_stops_no_other(
-    work: WorkerContext, caller: Caller, site: Site
-) -> None:
-    await work.database.all(
+async def test_what_one_sweep_did_not_foresee_stops_no_other(caller: Caller) -> None:
+    await caller.database.all(
         """create function refuse() returns trigger language plpgsql as
            $$ begin raise 'unforeseen'; end $$;
            create trigger refuse before delete on uploads execute function refuse()"""
     )
+    left = "select count(*) from jobs where swept_at is null"
     with capture_logs() as lines:
-        await caller.served(work, site.clip(2))
-
-        async def swept() -> bool:
-            left = await value(work.database, "select count(*) from jobs where swept_at is null")
-            return left == 0  # type: ignore[no-any-return]
-
-        async with working(work):
-            await until(swept)
-    await work.database.all("drop function refuse cascade")
+        async with working(caller.work):
+            await caller.ended(await caller.submit(caller.site.clip(2)))
+            await until(lambda: value(caller.database, left), operator.not_)
+    await caller.database.all("drop function refuse cascade")
     failed = [line for line in lines if line["event"] == "maintenance.failed"]
     assert {line["sweep"] for line in failed} == {"sweep_uploads"}

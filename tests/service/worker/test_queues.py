@@ -28,7 +28,7 @@ AT_ONCE = {"files": 8, "masks": 1, "webhooks": 4}
 
 @pytest.mark.parametrize("workers", [1, 2, 3, 50, 200])
 def test_two_workers_listen_at_a_time_and_each_in_its_turn(workers: int) -> None:
-    """More would be woken in vain; if the same two always listened, they would get all the work."""
+    """If the same two always listened, they would get all the work."""
     turns = Counter[int]()
     for turn in range(workers):
         listening = [n for n in range(workers) if is_listener(Fleet(workers, n), turn * TURN_S)]
@@ -49,7 +49,6 @@ def test_all_workers_together_poll_a_queue_a_bounded_number_of_times(
 
 @pytest.fixture
 async def counted(work: WorkerContext, database_url: str) -> AsyncIterator[WorkerContext]:
-    """A worker with as many connections as a worker process has, whose statements are counted."""
     url = f"{database_url}&application_name=counted"
     async with CountingDatabase(url, connections=DATABASE_CONNECTIONS, **PATIENT) as database:
         yield replace(work, database=database, timing=Timing(lease_s=2e6, renew_s=1e6))

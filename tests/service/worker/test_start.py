@@ -1,4 +1,6 @@
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,18 +19,13 @@ from tests.support import networks
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture
-def isnet(tmp_path: Path) -> Path:
-    return networks.isnet(tmp_path / "models")
-
-
 @pytest.mark.weights
-async def test_what_is_missing_is_compiled_once(isnet: Path) -> None:
-    directory = isnet.parent / "compiled"
+async def test_what_is_missing_is_compiled_once(tmp_path: Path) -> None:
+    isnet = networks.isnet(tmp_path / "models")
     with capture_logs() as logs:
         await compile_ahead(isnet)
     assert [each["event"] for each in logs] == ["network.compiled"]
-    assert CompiledNetworks(directory, isnet).missing() == []
+    assert CompiledNetworks(isnet.parent / "compiled", isnet).missing() == []
     with capture_logs() as logs:
         await compile_ahead(isnet)
     assert logs == []
@@ -44,33 +41,32 @@ async def test_weights_that_cannot_be_compiled_are_logged(tmp_path: Path) -> Non
     assert "is no network that runs here" in logs[0]["error"]
 
 
-def settings_for(folder: Path, device: str, sandbox: str, database_url: str) -> Settings:
-    return read_settings(
-        {
-            "FOREMASK_DATA_DIR": str(folder),
-            "FOREMASK_DATABASE_URL": database_url,
-            "FOREMASK_MODEL_FILE": str(networks.redness(folder)),
-            "FOREMASK_DEVICE": device,
-            "FOREMASK_SANDBOX": sandbox,
-        }
-    )
-
-
-@pytest.mark.parametrize("device", ["cuda:1", "openvino:GPU"])
-def test_a_confined_worker_does_not_start_for_a_gpu(tmp_path: Path, device: str) -> None:
-    """The sandbox has no device files: it says so at once, and does not mask on the processor."""
-    nowhere = "postgresql://nobody@127.0.0.1:1/none"
-    settings = settings_for(tmp_path, device, "best-effort", nowhere)
-    for start in (run_worker, lambda of_all: serve(of_all, print)):
-        with pytest.raises(SettingsInvalid, match=f"{device} needs FOREMASK_SANDBOX=off"):
-            start(settings)
-
-
-def test_a_worker_whose_device_is_not_there_claims_nothing(
-    tmp_path: Path, database_url: str
+@pytest.mark.parametrize(
+    ("start", "device", "sandbox", "problem"),
+    [
+        (run_worker, "cuda:1", "best-effort", "cuda:1 needs FOREMASK_SANDBOX=off"),
+        (partial(serve, say=print), "openvino:GPU", "require", "GPU needs FOREMASK_SANDBOX=off"),
+        pytest.param(
+            *(run_worker, "cuda", "off", "Here are: cpu"),
+            marks=pytest.mark.skipif(bool(nvidia_cards()), reason="this machine has a card"),
+        ),
+    ],
+)
+def test_without_its_device_a_worker_does_not_start(
+    tmp_path: Path,
+    database_url: str,
+    start: Callable[[Settings], None],
+    device: str,
+    sandbox: str,
+    problem: str,
 ) -> None:
-    """It ends before its first claim: it would fail every job that it could get."""
-    if nvidia_cards():
-        pytest.skip("this machine has a card")
-    with pytest.raises(DeviceUnavailable, match="Here are: cpu"):
-        run_worker(settings_for(tmp_path, "cuda", "off", database_url))
+    """It would fail every job that it could get, or mask on the processor."""
+    environ = {
+        "FOREMASK_DATA_DIR": str(tmp_path),
+        "FOREMASK_DATABASE_URL": database_url,
+        "FOREMASK_MODEL_FILE": str(networks.redness(tmp_path)),
+        "FOREMASK_DEVICE": device,
+        "FOREMASK_SANDBOX": sandbox,
+    }
+    with pytest.raises((SettingsInvalid, DeviceUnavailable), match=problem):
+        start(read_settings(environ))

@@ -9,6 +9,7 @@ import traceback
 from functools import reduce
 from importlib import import_module
 from operator import or_
+from pathlib import Path
 from typing import Final
 
 from foremask.errors import ForemaskError
@@ -35,8 +36,9 @@ def main() -> None:
     confine.cap(setup.memory_bytes + _BEYOND_MEMORY_BYTES, setup.file_bytes)
     level = confine.Level()
     if setup.confined:
-        readable = [*setup.read, *confine.python_paths()]
-        level = confine.confine(readable, setup.write, setup.landlock_at_most)
+        inputs, own = Path("../in").resolve(), Path.cwd()
+        readable = [inputs, *setup.read, *setup.import_from, *confine.python_paths()]
+        level = confine.confine(readable, [own], setup.landlock_at_most)
     compiled_networks.only_read()  # a hijacked child must not write what others execute
     operations = import_module(setup.execution).OPERATIONS
     decoder = messages.decoder(reduce(or_, operations))

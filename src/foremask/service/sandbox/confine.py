@@ -57,47 +57,8 @@ def is_int(argument: int, value: int) -> When:
     return When(argument, _MASKED_EQUAL, _INT, value & _INT)
 
 
-def is_not(argument: int, value: int) -> When:
-    return When(argument, _NOT_EQUAL, value)
-
-
 def bits_are(argument: int, mask: int, value: int) -> When:
     return When(argument, _MASKED_EQUAL, mask, value)
-
-
-class Refusals:
-    """A seccomp filter; raises OSError if libseccomp is not installed."""
-
-    def __init__(self) -> None:
-        self._library = library = ctypes.CDLL(_LIBRARY)
-        library.seccomp_init.argtypes = (ctypes.c_uint32,)
-        library.seccomp_init.restype = ctypes.c_void_p
-        library.seccomp_syscall_resolve_name.argtypes = (ctypes.c_char_p,)
-        library.seccomp_rule_add_array.argtypes = (
-            *(ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p),
-        )
-        library.seccomp_load.argtypes = (ctypes.c_void_p,)
-        self._rules = library.seccomp_init(_ALLOW)
-        if self._rules is None:
-            raise OSError("libseccomp cannot begin a filter")
-
-    def refuse(self, call: str, *conditions: When, error: int = errno.EPERM) -> None:
-        """Let ``call`` fail with ``error`` if all conditions hold; an unknown call is ignored."""
-        number = self._library.seccomp_syscall_resolve_name(call.encode())
-        if number == _UNKNOWN_CALL:
-            number = _YOUNG_CALLS.get(call, _UNKNOWN_CALL)
-        if number < 0:  # another architecture's, or unknown
-            return
-        compared = (When * len(conditions))(*conditions)
-        failed = self._library.seccomp_rule_add_array(
-            self._rules, _ERRNO | error, number, len(conditions), compared
-        )
-        if failed:
-            raise OSError(-failed, f"no seccomp rule for {call}: {os.strerror(-failed)}")
-
-    def load(self) -> None:
-        if failed := self._library.seccomp_load(self._rules):
-            raise OSError(-failed, f"seccomp filter not loaded: {os.strerror(-failed)}")
 
 
 # From linux/landlock.h, linux/prctl.h, linux/sched.h; the numbers are the same on every
@@ -192,8 +153,7 @@ class Level:
 
 
 def available() -> Level:
-    """The level to which this machine can confine a process."""
-    return Level(_landlock_version(), _refusals() is not None)
+    return Level(_landlock_version(), _seccomp() is not None)
 
 
 def die_with(parent_pid: int) -> None:
@@ -231,16 +191,16 @@ def confine(
         return Level()
     if len(list(Path("/proc/self/task").iterdir())) != 1:
         raise RuntimeError("a process with threads cannot be confined as a whole")
-    refusals = _refusals()  # loads libseccomp, which may be unreadable afterwards
+    seccomp = _seccomp()  # loads libseccomp, which may be unreadable afterwards
     libc = _libc()
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return Level()
     libc.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
     version = _restrict_files(libc, read, write, landlock_at_most)
     _drop_capabilities(libc)
-    if refusals is not None:
-        _restrict_calls(refusals)
-    return Level(version, refusals is not None)
+    if seccomp is not None:
+        _restrict_calls(seccomp)
+    return Level(version, seccomp is not None)
 
 
 def python_paths() -> list[Path]:
@@ -296,8 +256,41 @@ def _allow(libc: ctypes.CDLL, ruleset: int, path: Path, rights: int) -> None:
         os.close(there)
 
 
-def _restrict_calls(refusals: Refusals) -> None:
-    refuse = refusals.refuse
+def _seccomp() -> ctypes.CDLL | None:
+    """libseccomp; None if it is not installed, or the kernel has no seccomp."""
+    if sys.platform != "linux" or _libc().prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
+        return None
+    try:
+        library = ctypes.CDLL(_LIBRARY)
+        library.seccomp_init.argtypes = (ctypes.c_uint32,)
+        library.seccomp_init.restype = ctypes.c_void_p
+        library.seccomp_syscall_resolve_name.argtypes = (ctypes.c_char_p,)
+        library.seccomp_rule_add_array.argtypes = (
+            *(ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p),
+        )
+        library.seccomp_load.argtypes = (ctypes.c_void_p,)
+    except (OSError, AttributeError):  # AttributeError if another library has its name
+        return None
+    return library
+
+
+def _restrict_calls(library: ctypes.CDLL) -> None:
+    rules = library.seccomp_init(_ALLOW)
+    if rules is None:
+        raise OSError("libseccomp cannot begin a filter")
+
+    def refuse(call: str, *conditions: When, error: int = errno.EPERM) -> None:
+        """Let ``call`` fail if all conditions hold; ignore a call that this machine lacks."""
+        number = library.seccomp_syscall_resolve_name(call.encode())
+        if number == _UNKNOWN_CALL:
+            number = _YOUNG_CALLS.get(call, _UNKNOWN_CALL)
+        if number < 0:  # of another architecture, or unknown
+            return
+        compared = (When * len(conditions))(*conditions)
+        action, count = _ERRNO | error, len(conditions)
+        if failed := library.seccomp_rule_add_array(rules, action, number, count, compared):
+            raise OSError(-failed, f"no seccomp rule for {call}: {os.strerror(-failed)}")
+
     for call in _DENIED:
         refuse(call)
     # Only clones that make a thread are allowed. clone3 and openat2 pass their flags by a pointer,
@@ -308,10 +301,10 @@ def _restrict_calls(refusals: Refusals) -> None:
         refuse("clone", bits_are(0, kind, kind))
     for call in ("clone3", "openat2"):
         refuse(call, error=errno.ENOSYS)
-    refuse("tgkill", is_not(0, os.getpid()))  # abort() signals its own process
-    refuse("prlimit64", is_not(0, 0))
+    refuse("tgkill", When(0, _NOT_EQUAL, os.getpid()))  # abort() signals its own process
+    refuse("prlimit64", When(0, _NOT_EQUAL, 0))
     # Threads pin themselves to cores by the id 0; any other id may be that of another process.
-    refuse("sched_setaffinity", is_not(0, 0))
+    refuse("sched_setaffinity", When(0, _NOT_EQUAL, 0))
     for call, requests in _DENIED_CONTROLS.items():
         for request in requests:
             refuse(call, is_int(1, request))
@@ -323,7 +316,8 @@ def _restrict_calls(refusals: Refusals) -> None:
     for call, flags in (("open", 1), ("openat", 2)):
         refuse(call, bits_are(flags, _ACCESS_MODE | os.O_TRUNC, os.O_RDONLY | os.O_TRUNC))
         refuse(call, bits_are(flags, _ACCESS_MODE, _ACCESS_MODE))
-    refusals.load()
+    if failed := library.seccomp_load(rules):
+        raise OSError(-failed, f"seccomp filter not loaded: {os.strerror(-failed)}")
 
 
 def _drop_capabilities(libc: ctypes.CDLL) -> None:
@@ -337,15 +331,6 @@ def _landlock_version() -> int:
         return 0
     ask = None, ctypes.c_size_t(0), ctypes.c_uint32(_RULESET_VERSION)
     return max(0, int(_libc().syscall(_LANDLOCK_CREATE_RULESET, *ask)))
-
-
-def _refusals() -> Refusals | None:
-    if sys.platform != "linux" or _libc().prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
-        return None
-    try:
-        return Refusals()
-    except (OSError, AttributeError):  # the library is missing, or lacks a function
-        return None
 
 
 def _libc() -> ctypes.CDLL:

@@ -6,11 +6,12 @@ Functions import here the modules that probing a clip does not need, OpenVINO ab
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from foremask.facts import Clip, Report, SegmentPlan, Written
+from foremask.facts import Clip, Report, Written
 from foremask.media import segments
 from foremask.media.background_files import check_background
 from foremask.media.presets import check_result
@@ -20,7 +21,7 @@ from foremask.options import Background, BackgroundKind, CutOutOptions, MaskOpti
 from foremask.service.sandbox import messages
 from foremask.service.sandbox.messages import Parent
 
-NEWEST_PX: Final = 320
+_NEWEST_PX: Final = 320
 _READ_BYTES: Final = 256 << 10
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ class RemoteFile:
         self._read_at, self._size, self._at = read_at, size, 0
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return at most ``size`` bytes, perhaps fewer, and none only at the end."""
         left = max(0, self._size - self._at)
         size = min(left if size < 0 else size, left, _READ_BYTES)
         data = self._read_at(self._at, size) if size else b""
@@ -55,11 +55,9 @@ def _probe(request: messages.Probe, parent: Parent) -> Clip:
 
 
 def _probe_background(request: messages.ProbeBackground, parent: Parent) -> None:
-    if request.source is None:
-        check_background(RemoteFile(parent.read_at, request.size), request.limits)
-    else:
-        with request.source.open("rb") as file:
-            check_background(file, request.limits)
+    remote = RemoteFile(parent.read_at, request.size)
+    with nullcontext(remote) if request.source is None else request.source.open("rb") as file:
+        check_background(file, request.limits)
 
 
 def _load(request: messages.Load, _: Parent) -> None:
@@ -128,7 +126,7 @@ def _reporting(parent: Parent) -> "OnFrame":
     from foremask.vision.drawing import small_png
 
     def on_progress(now: "Progress") -> None:
-        draw = None if now.newest is None else partial(small_png, now.newest, NEWEST_PX)
+        draw = None if now.newest is None else partial(small_png, now.newest, _NEWEST_PX)
         parent.progress(now.frames_done, draw, now.left_s)
 
     return on_progress
@@ -146,14 +144,6 @@ def _recode(request: messages.Recode, parent: Parent) -> Written:
     )
 
 
-def _plan(request: messages.Plan, _: Parent) -> tuple[SegmentPlan, ...]:
-    return tuple(segments.plan(request.source, request.most, request.grid))
-
-
-def _cut(request: messages.Cut, _: Parent) -> None:
-    segments.cut(request.source, request.span, request.target)
-
-
 def _join(request: messages.Join, _: Parent) -> Written:
     form = form_of(request.preset, request.kind)
     parts, source, target, kind = request.parts, request.source, request.target, request.kind
@@ -167,8 +157,8 @@ OPERATIONS: Final[Mapping[type[messages.Request[Any]], messages.Operation]] = {
     messages.Load: _load,
     messages.Mask: _mask,
     messages.MaskPicture: _mask_picture,
-    messages.Plan: _plan,
-    messages.Cut: _cut,
+    messages.Plan: lambda asked, _: tuple(segments.plan(asked.source, asked.most, asked.grid)),
+    messages.Cut: lambda asked, _: segments.cut(asked.source, asked.span, asked.target),
     messages.Join: _join,
     messages.Recode: _recode,
 }

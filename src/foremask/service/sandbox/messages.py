@@ -136,16 +136,12 @@ class Plan(Request[tuple[SegmentPlan, ...]], frozen=True):
 
 
 class Cut(Request[None], frozen=True):
-    """Copy a span into its own file, with the other frames that a decoder needs for it."""
-
     source: Input
     span: SegmentPlan
     target: Output
 
 
 class Join(Request[Written], frozen=True):
-    """Join the parts of a result in order; the sound comes from ``source``."""
-
     parts: tuple[Input, ...]
     source: Input
     target: Output
@@ -155,8 +151,6 @@ class Join(Request[Written], frozen=True):
 
 
 class Recode(Request[Written], frozen=True):
-    """Encode a finished mask again, in another preset and changed by ``matte``."""
-
     source: Input
     target: Output
     preset: Preset
@@ -191,21 +185,16 @@ def _marked(kind: type[Request[Any]], mark: str) -> tuple[str, ...]:
 
 
 class Setup(msgspec.Struct, tag=True, frozen=True):
-    """The first message to a new child: its files, its limits, and the module of its operations."""
-
     confined: bool
     memory_bytes: int
+    file_bytes: int
     execution: str
     read: tuple[Path, ...]
-    import_from: tuple[Path, ...] = ()
-    landlock_at_most: int | None = None  # with this, a test behaves as on an older kernel
-    write: tuple[Path, ...] = ()
-    file_bytes: int = 0
+    import_from: tuple[Path, ...]
+    landlock_at_most: int | None  # with this, a test behaves as on an older kernel
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
-    """The child is confined, has loaded its libraries, and waits for a `Job`."""
-
     level: Level
 
 
@@ -225,16 +214,14 @@ class Progress(msgspec.Struct, tag=True, frozen=True):
 
 
 class ReadAt(msgspec.Struct, tag=True, frozen=True):
-    """The child asks for bytes of a file that only the parent can read."""
+    """Asks for bytes of a file that only the parent can read."""
 
     offset: int
     size: int
 
 
 class Data(msgspec.Struct, tag=True, frozen=True):
-    """The answer to `ReadAt`: at most ``size`` bytes, and none only at the end of the file."""
-
-    data: bytes
+    data: bytes  # the answer to `ReadAt`: at most ``size`` bytes, none only at the end of the file
 
 
 class Result(msgspec.Struct, tag=True, frozen=True):
@@ -277,7 +264,7 @@ def _plain(value: object) -> object:
         return str(value)
     if isinstance(value, int):  # a subclass, such as a setting's number of bytes
         return int(value)
-    raise NotImplementedError(f"a {type(value).__name__} does not cross to another process")
+    raise NotImplementedError(f"a {type(value).__name__} cannot be sent to another process")
 
 
 def _path(kind: type, value: object) -> object:
@@ -303,7 +290,6 @@ from_child: msgspec.msgpack.Decoder[FromChild] = decoder(FromChild.__value__)
 
 
 def framed(message: FromParent | FromChild) -> bytes:
-    """The message's bytes on the socket: the body's length in four bytes, then the body."""
     body = _encoder.encode(message)
     return len(body).to_bytes(LENGTH_BYTES, "big") + body
 

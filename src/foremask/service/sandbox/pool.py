@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-import msgspec
 import structlog
 
 from foremask.errors import ForemaskError, Internal, OutputFailed, ServiceUnavailable, TimedOut
@@ -62,23 +61,13 @@ def own_directory(parent: Path, prefix: str) -> Generator[Path]:
             shutil.rmtree(own, ignore_errors=True)
 
 
-@dataclass(frozen=True, slots=True)
 class JobDirectory:
-    """Two directories for the files of a job: the child may read one, and write the other."""
+    """Two directories for the files of a job: the child reads one, and works in the other."""
 
-    parent: Path
-
-    def __post_init__(self) -> None:
+    def __init__(self, parent: Path) -> None:
+        self.readable, self.writable = parent / "in", parent / "out"
         self.readable.mkdir(parents=True)
         self.writable.mkdir()
-
-    @property
-    def readable(self) -> Path:
-        return self.parent / "in"
-
-    @property
-    def writable(self) -> Path:
-        return self.parent / "out"
 
     @property
     def has_too_many_files(self) -> bool:
@@ -141,13 +130,16 @@ class Child:
     writer: asyncio.StreamWriter
     directory: JobDirectory
     memory_bytes: int
-    log: asyncio.Task[bytes]
     owner: str | None = None  # the token that the child has served; None before its first job
     level: Level = field(default_factory=Level)
     jobs: int = 0
-    watch: asyncio.Task[None] | None = None
-    over_memory_bytes: int = 0  # what the child used when it was killed for its memory
-    over_files: bool = False
+    over_limit: Internal | None = None  # why the child was killed
+    log: asyncio.Task[bytes] = field(init=False)
+    watch: asyncio.Task[None] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.log = asyncio.create_task(_last_stderr(self.process))
+        self.watch = asyncio.create_task(self.watch_limits())
 
     async def ask[R](
         self,
@@ -178,7 +170,7 @@ class Child:
                         return refused
                     raise refused.error()
                 case messages.Broken(kind="MemoryError"):
-                    raise self._out_of_memory()
+                    raise self._out_of_memory(None)
                 case messages.Broken(kind, trace):
                     unforeseen = Internal(f"Something unforeseen happened ({kind[:80]}).")
                     unforeseen.add_note(trace)
@@ -211,56 +203,43 @@ class Child:
             self.process.kill()
 
     async def _ended(self) -> str:
-        if self.watch is not None:
-            self.watch.cancel()
+        self.watch.cancel()
         self.writer.close()
         status = await self.process.wait()
         how = f"signal {-status}" if status < 0 else f"exit status {status}"
         return f"{how}\n{(await self.log).decode(errors='replace')}".strip()
 
     async def watch_limits(self) -> None:
-        """Check the child's memory and files until it ends; kill it over a limit."""
         statm, page = Path(f"/proc/{self.process.pid}/statm"), os.sysconf("SC_PAGE_SIZE")
-        while self.is_alive:
+        while self.is_alive and self.over_limit is None:
             await asyncio.sleep(WATCH_S)
-            try:
+            with contextlib.suppress(OSError, IndexError):  # it ended, or this system has no /proc
                 resident = int(statm.read_text().split()[1]) * page  # noqa: ASYNC240  # /proc is no disk
-            except (OSError, IndexError):  # it ended, or this system has no /proc
-                resident = 0
-            if resident > self.memory_bytes:
-                self.over_memory_bytes = resident
-            self.over_files = self.directory.has_too_many_files
-            if self.over_memory_bytes or self.over_files:
-                self._kill()
-                return
+                if resident > self.memory_bytes:
+                    self.over_limit = self._out_of_memory(resident)
+            if self.directory.has_too_many_files:
+                details = f"The clip made its process write more than {MAX_FILES} files."
+                self.over_limit = Internal(details, limit=MAX_FILES)
+        self._kill()
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
         try:
             yield
         except (EOFError, ConnectionError, ValueError) as error:  # DecodeError is a ValueError
-            if self.over_memory_bytes:
-                raise self._out_of_memory() from error
-            if self.over_files:
-                raise Internal(
-                    f"The clip made its process write more than {MAX_FILES} files.", limit=MAX_FILES
-                ) from error
-            raise ChildDied("the media child died, or broke off the conversation") from error
+            died = ChildDied("the media child died, or broke off the conversation")
+            raise self.over_limit or died from error
 
-    def _out_of_memory(self) -> Internal:
-        gib = self.memory_bytes / (1 << 30)
-        return Internal(
-            f"The clip needs over {gib:.1f} GiB of memory: send it smaller, or ask for mp4_h264.",
-            limit=self.memory_bytes,
-            actual=self.over_memory_bytes or None,
+    def _out_of_memory(self, actual: int | None) -> Internal:
+        gib, limit = self.memory_bytes / (1 << 30), self.memory_bytes
+        details = (
+            f"The clip needs over {gib:.1f} GiB of memory: send it smaller, or ask for mp4_h264."
         )
+        return Internal(details, limit=limit, actual=actual)
 
 
 async def start(setup: messages.Setup, directory: JobDirectory) -> Child:
-    """Start a child that works in ``directory``.
-
-    Raises ChildDied, with a note of the end of its stderr.
-    """
+    """Start a child in ``directory``; raises ChildDied, with the end of its stderr as a note."""
     ours, theirs = socket.socketpair()
     with theirs, ExitStack() as on_error:
         on_error.callback(ours.close)  # if the start is cancelled before a transport owns it
@@ -288,13 +267,7 @@ async def start(setup: messages.Setup, directory: JobDirectory) -> Child:
                 process.kill()
                 await process.wait()
             raise
-    log = asyncio.create_task(_last_stderr(process))
-    child = Child(process, reader, writer, directory, setup.memory_bytes, log)
-    child.watch = asyncio.create_task(child.watch_limits())
-    read = (directory.readable, *setup.read, *setup.import_from)
-    setup = msgspec.structs.replace(
-        setup, read=read, write=(directory.writable,), file_bytes=FILE_BYTES
-    )
+    child = Child(process, reader, writer, directory, setup.memory_bytes)
     try:
         await child.send(setup)
         ready = await child.receive(START_S, "The media child did not start")
@@ -369,6 +342,7 @@ class MediaPool:
         self._setup = messages.Setup(
             sandbox is not Sandbox.OFF,
             memory_bytes or share_of_memory(slots),
+            FILE_BYTES,
             execution,
             tuple(readable),
             tuple(import_from),
@@ -459,7 +433,7 @@ class MediaPool:
                 await self._end(child_slot)
             await asyncio.to_thread(directory.clear)
         except OSError as error:
-            where = str(directory.parent)
+            where = str(directory.readable.parent)
             log.warning("sandbox.not_cleared", job_directory=where, error=str(error))
         finally:
             self._get_spare(child_slot)

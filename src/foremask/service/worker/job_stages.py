@@ -20,7 +20,6 @@ from foremask.fetch.client import Outbound
 from foremask.media.presets import KEPT_MASK
 from foremask.options import (
     REENCODE_ONLY,
-    Device,
     Limits,
     MaskOptions,
     Preset,
@@ -38,7 +37,8 @@ from foremask.service.storage.objects import MASK, NETWORK, STRIP, Objects, chec
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 MAX_NEWEST_BYTES = 32 << 10
-NETWORK_BYTES = 256 << 20  # limit of the network cache, stored for a day to make `refine` fast
+# The network cache, which is stored for a day, makes `refine` fast.
+SERVICE_MASKING = MaskOptions(limits=Limits(), cache_bytes=256 << 20)
 STALL_S = 360.0  # for transfers too, and longer than the media pool waits for a frame
 WALL_CLOCK_S = 4 * 3600.0  # for a job: a minute of 4K in best quality takes two cores 1 to 2 hours
 
@@ -47,8 +47,6 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """The worker's leases, deadlines and intervals, in seconds."""
-
     lease_s: float = steps.LEASE_S
     renew_s: float = steps.RENEW_S
     stall_s: float = STALL_S
@@ -78,7 +76,8 @@ class WorkerContext:
     """What the steps of one worker process use.
 
     ``masks`` executes the requests that run the neural network. ``files`` executes all others, so
-    that ingesting does not wait for masking.
+    that ingesting does not wait for masking. A step sets the quality, preset, matte and hints of
+    ``masking``.
     """
 
     database: Database
@@ -89,13 +88,11 @@ class WorkerContext:
     scratch: Path
     worker: str
     result_ttl_s: float
-    model: Path | None = None
-    device: Device = field(default_factory=Device)
+    masking: MaskOptions = SERVICE_MASKING
     storage_limit: int = admission.NO_LIMIT
-    limits: Limits = field(default_factory=Limits)
     timing: Timing = field(default_factory=Timing)
     last_served: dict[str, UUID] = field(default_factory=dict)
-    """By queue, the token of the last claimed step. A child process may still be kept for it."""
+    """The token of the last claimed step, by queue; a child process may still be kept for it."""
     fleet: Fleet = field(default_factory=Fleet)
 
 
@@ -135,12 +132,14 @@ class StepProgress:
         return png
 
 
-@dataclass(frozen=True, slots=True)
 class RunningStep:
-    work: WorkerContext
-    step: steps.Step
-    scratch: Path
-    progress: StepProgress
+    def __init__(
+        self, work: WorkerContext, step: steps.Step, scratch: Path, progress: StepProgress
+    ) -> None:
+        self.work, self.step, self.scratch, self.progress = work, step, scratch, progress
+        self.limits = work.masking.limits
+        self.source, self.background = scratch / "source", scratch / "background"
+        self.mask = scratch / f"beside{KEPT_MASK.suffix}"  # stored with a cut-out or a composite
 
     async def run(self) -> steps.StepDone:
         # Made here, so that a full disk is recorded as the error of this attempt.
@@ -149,24 +148,10 @@ class RunningStep:
         return await stages[self.step.stage]()
 
     @property
-    def source(self) -> Path:
-        return self.scratch / "source"
-
-    @property
-    def background(self) -> Path:
-        return self.scratch / "background"
-
-    @property
-    def mask(self) -> Path:
-        """The mask that is stored with a cut-out or a composite."""
-        return self.scratch / f"beside{KEPT_MASK.suffix}"
-
-    @property
     def target(self) -> Path:
         return self.scratch / f"{self.step.options.kind}{self.step.form.suffix}"
 
     async def ingest(self) -> steps.IngestDone:
-        """Fetch, check and store the clip and its background; cut the clip if slots are free."""
         step, asked, options = self.step, self.step.args.result, self.step.options
         by_stored_mask = step.quality == REENCODE_ONLY
         fetched_bytes = 0
@@ -175,9 +160,7 @@ class RunningStep:
         clip_key = asked.clip_key if by_stored_mask else step.source_key
         size_bytes = step.clip.size_bytes if step.clip else 0
         await self._fetch(clip_key, step.video_url, "video", self.source, 2 * size_bytes)
-        clip = await self._run(
-            messages.Probe(self.source, self.work.limits, step.preset, options.kind)
-        )
+        clip = await self._run(messages.Probe(self.source, self.limits, step.preset, options.kind))
         source_key = clip_key or f"sources/{step.job}/{step.attempt}/source"
         if clip_key is None:
             await self.work.objects.put(source_key, self.source)
@@ -211,7 +194,7 @@ class RunningStep:
                 await self.work.outbound.download(
                     url,
                     file.write,
-                    max_bytes=self.work.limits.max_bytes,
+                    max_bytes=self.limits.max_bytes,
                     deadline_s=min(self.work.timing.download_s, self._left_s()),
                     param=param,
                     on_bytes=lambda _done, _total: self.progress.move(),
@@ -234,7 +217,7 @@ class RunningStep:
             await self._fetch(key, url, "background_url", self.background)
         except errors.ClipRefused as error:
             raise errors.BackgroundInvalid.of(error) from error
-        await self._run(messages.ProbeBackground(self.background, self.work.limits))
+        await self._run(messages.ProbeBackground(self.background, self.limits))
         if key is None:
             key = f"sources/{self.step.job}/{self.step.attempt}/background"
             await self.work.objects.put(key, self.background)
@@ -309,15 +292,8 @@ class RunningStep:
         return structs.replace(request, known=known, kept=self.scratch / "network.zip")
 
     def _masking(self, background: Path | None) -> messages.Mask | messages.CutOut:
-        step, result = self.step, self.step.options
-        found = MaskOptions(
-            quality=Quality(step.quality),
-            device=self.work.device,
-            limits=self.work.limits,
-            model=self.work.model,
-            hints=step.args.result.hints,
-            cache_bytes=NETWORK_BYTES,
-        )
+        step, result, hints = self.step, self.step.options, self.step.args.result.hints
+        found = replace(self.work.masking, quality=Quality(step.quality), hints=hints)
         if result.kind is ResultKind.MASK:
             options = replace(found, preset=Preset(step.preset), matte=result.matte)
             return messages.Mask(self.source, self.target, options, step.args.span)
@@ -336,19 +312,18 @@ class RunningStep:
         )
 
     async def _of_stored_mask(self, background: Path | None) -> steps.MaskDone:
-        """Encode the stored mask again, or cut the subject out of the clip with it."""
         step, mask = self.step, self.source
         if step.options.kind is ResultKind.MASK:
-            preset, memory_bytes = Preset(step.preset), self.work.limits.memory_bytes
+            preset, memory_bytes = Preset(step.preset), self.limits.memory_bytes
             recode = messages.Recode(mask, self.target, preset, memory_bytes, step.options.matte)
             return await self._store_result(report_of(await self._run(recode)))
         clip = await self._load(step.args.source_key, self.scratch / "clip")
         return await self._store_result(await self._by_mask(clip, mask, background), mask)
 
     async def _by_mask(self, source: Path, mask: Path, background: Path | None) -> steps.JobReport:
-        preset, masking = self.step.preset, MaskOptions(limits=self.work.limits)
+        step, masking = self.step, MaskOptions(limits=self.limits)
         request = messages.CutOut(
-            source, self.target, preset, masking, self.step.options, background, mask
+            source, self.target, step.preset, masking, step.options, background, mask
         )
         return report_of(await self._run(request))
 

@@ -5,6 +5,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import structlog
@@ -15,7 +16,7 @@ from foremask.fetch.client import Outbound
 from foremask.machine import process_setup
 from foremask.machine.memory import share_of_memory
 from foremask.machine.nvidia import nvidia_cards
-from foremask.options import Limits, Runtime
+from foremask.options import MaskOptions, Runtime
 from foremask.service.jobs import admission
 from foremask.service.jobs.database import Database, OtherTables
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
@@ -26,7 +27,7 @@ from foremask.service.sandbox.messages import Load
 from foremask.service.sandbox.pool import MediaPool, own_directory
 from foremask.service.storage.objects import open_objects
 from foremask.service.worker.compilation import compile_ahead
-from foremask.service.worker.job_stages import MediaRunner, WorkerContext
+from foremask.service.worker.job_stages import SERVICE_MASKING, MediaRunner, WorkerContext
 from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import serve_queues
 from foremask.settings import Sandbox, Settings
@@ -67,6 +68,7 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
         await compile_ahead(model)
     job_memory = settings.job_memory or share_of_memory(slots)
     limits = settings.limits(job_memory)
+    masking = replace(SERVICE_MASKING, device=settings.device, limits=limits, model=model)
     async with (
         MediaPool(scratch, slots=FILE_CHILDREN, sandbox=settings.sandbox) as files,
         MediaPool(
@@ -78,7 +80,7 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
             spares=load is not None and job_memory >= SPARE_FROM_BYTES,
             prepare=load,
         ) as masks,
-        open_work(settings, scratch, masks, files, limits, model) as work,
+        open_work(settings, scratch, masks, files, masking) as work,
     ):
         if load is not None and settings.device.runtime not in (Runtime.AUTO, Runtime.CPU):
             await masks.run(load)  # fails here, for a worker that cannot mask would fail all jobs
@@ -102,8 +104,7 @@ async def open_work(
     scratch: Path,
     masks: MediaRunner,
     files: MediaRunner,
-    limits: Limits,
-    model: Path | None = None,
+    masking: MaskOptions = SERVICE_MASKING,
 ) -> AsyncIterator[WorkerContext]:
     if settings.database_url is None:
         raise SettingsInvalid("a worker needs the URL of a database", param="FOREMASK_DATABASE_URL")
@@ -127,9 +128,7 @@ async def open_work(
                 outbound=outbound,
                 masks=masks,
                 files=files,
-                limits=limits,
-                model=model,
-                device=settings.device,
+                masking=masking,
                 scratch=steps,
                 worker=process_setup.name(),
                 result_ttl_s=settings.result_ttl_s,

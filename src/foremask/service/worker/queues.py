@@ -51,8 +51,6 @@ log = structlog.get_logger(__name__)
 
 
 class Leases:
-    """Renews the leases of the steps that this process runs."""
-
     def __init__(self) -> None:
         self._held: dict[StepKey, tuple[Step, StepProgress, asyncio.Future[None]]] = {}
 
