@@ -1,7 +1,7 @@
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -16,6 +16,7 @@ from foremask.service.jobs.admission import admit, token_hash
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import JobError, Record, Status
 from foremask.service.jobs.tokens import TokenLimits, create_token
+from foremask.service.observability import metrics
 from foremask.service.storage.objects import open_objects
 from foremask.service.worker.job_stages import Timing, WorkerContext
 from foremask.service.worker.maintenance import run_maintenance
@@ -42,7 +43,7 @@ class Site:
     """A small web server: it has ``files`` by their path, and takes POSTs."""
 
     def __init__(self, origin: Origin) -> None:
-        self.url, self._requests = origin.url(""), origin.requests
+        self.url, self.hook, self._requests = origin.url(""), origin.url("/hook"), origin.requests
         self.files: dict[str, bytes] = {}
         self.statuses: list[int] = []  # of the answers to the next POSTs, which else are 204
         self.hanging = set[str]()  # paths whose POSTs are answered once ``released`` is set
@@ -52,6 +53,10 @@ class Site:
     def clip(self, frames: int, *, pause_s: float = 0.0, die_at: int | None = None) -> str:
         self.files["/a.mp4"] = stand_in.clip(frames, pause_s=pause_s, die_at=die_at)
         return self.url + "/a.mp4"
+
+    def page(self) -> str:
+        self.files["/page.mp4"] = b"<html>"
+        return self.url + "/page.mp4"
 
     def posts_to(self, path: str) -> list[Request]:
         return [each for each in self._requests if (each.method, each.target) == ("POST", path)]
@@ -113,6 +118,21 @@ async def working(work: WorkerContext, masks: int = 4) -> AsyncIterator[None]:
         finally:
             serving.cancel()
             await asyncio.wait({serving})
+
+
+type Risen = Callable[..., float]
+
+
+@pytest.fixture
+def risen() -> Risen:
+    """By how much a counter, named with its labels, has risen in the test."""
+    before = metrics.counted()
+
+    def since(name: str, **labels: str) -> float:
+        series = f"foremask_{name}", tuple(sorted(labels.items()))
+        return metrics.counted().get(series, 0.0) - before.get(series, 0.0)
+
+    return since
 
 
 @asynccontextmanager

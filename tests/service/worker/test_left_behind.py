@@ -81,12 +81,9 @@ async def rows(database: Database, *tables: str) -> list[int]:
 async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothing_else(
     caller: Caller, tmp_path: Path
 ) -> None:
-    caller.site.files |= {
-        "/short.mp4": stand_in.clip(5),
-        "/long.mp4": stand_in.clip(25),
-        "/page.mp4": b"<html>",
-    }
-    short, long, page = (f"{caller.site.url}/{name}.mp4" for name in ("short", "long", "page"))
+    work, site, page = caller.work, caller.site, caller.site.page()
+    site.files |= {"/short": stand_in.clip(5), "/long": stand_in.clip(25)}
+    short, long = f"{site.url}/short", f"{site.url}/long"
     cancelled = [await caller.submit(short) for _ in range(EACH)]
     for job in cancelled:
         await caller.cancel(job)
@@ -94,14 +91,14 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
     for job in lost:  # the worker has stored something, half of something else, and is killed
         await begun(caller.database, job, lease_s=0.05)
         (tmp_path / "stray").write_bytes(b"stray")
-        await caller.work.objects.put(f"sources/{job}/1/source", tmp_path / "stray")
-        await caller.work.objects.put(f"results/{job}/segment-9/{job}.mp4", tmp_path / "stray")
+        await work.objects.put(f"sources/{job}/1/source", tmp_path / "stray")
+        await work.objects.put(f"results/{job}/segment-9/{job}.mp4", tmp_path / "stray")
         (tmp_path / f"objects/sources/{job}/1/half#1").write_bytes(b"half")
     (tmp_path / "stray").unlink()
     await asyncio.sleep(0.1)
     joined: set[str] = set()
     media = CancelledWhileJoined(caller, joined)
-    kept_for_good = replace(caller.work, masks=media, files=media)
+    kept_for_good = replace(work, masks=media, files=media)
     async with working(kept_for_good):
         done = [await caller.submit(each) for each in [short] * EACH + [long] * EACH]
         done += [await caller.submit(each, **CUTOUT) for each in (short, long)]
@@ -122,12 +119,12 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
         kept |= {sibling_key(each.result_key or "", MASK) for each in cut_out}
         # A stale attempt may still be tidying up.
         await until_so(lambda: files_below(tmp_path / "objects") == {"signing-key"} | kept)
-        await until_so(lambda: not files_below(caller.work.scratch))
+        await until_so(lambda: not files_below(work.scratch))
     jobs = 5 * EACH + 4
     emptied = "procrastinate_jobs", "procrastinate_workers", "deliveries", "uploads"
     assert await rows(caller.database, "jobs", *emptied) == [jobs, 0, 0, 0, 0]
     assert await value(caller.database, "select sum(unfinished) from tokens") == 0
-    async with working(replace(caller.work, result_ttl_s=0.001)):
+    async with working(replace(work, result_ttl_s=0.001)):
         await until(lambda: retention.due(caller.database, "result", 0.001), operator.not_)
         await until_so(lambda: files_below(tmp_path / "objects") == {"signing-key"})
     await caller.database.all(

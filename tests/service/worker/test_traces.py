@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from foremask.service.observability import metrics
 from foremask.service.observability.traces import close_traces, open_traces, span
 from tests.service.api.conftest import PATH
 from tests.service.api.test_operations import api_over
 from tests.service.observability.test_logs import lines
 from tests.service.worker import stand_in
-from tests.service.worker.conftest import Caller, working
+from tests.service.worker.conftest import Caller, Risen, working
 from tests.support.http_server import Handler, serving
 from tests.support.patience import until_so
 from tests.support.programs import fresh
@@ -27,8 +26,6 @@ __all__ = ["lines"]  # a fixture
 
 SECRET = "hush-this-is-a-secret"
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
-PENDING = ("foremask_webhook_attempts_total", (("outcome", "pending"),))
-DELIVERED = ("foremask_webhook_attempts_total", (("outcome", "delivered"),))
 
 
 @dataclass(slots=True)
@@ -71,7 +68,7 @@ def facts_of(sent: Any) -> dict[str, Any]:  # noqa: ANN401
 
 
 async def test_a_job_is_one_trace_from_its_callers_span_to_the_webhook(
-    caller: Caller, tmp_path: Path, collector: Collector
+    caller: Caller, risen: Risen, tmp_path: Path, collector: Collector
 ) -> None:
     work, site = caller.work, caller.site
     site.files[f"/a.mp4?signature={SECRET}"] = stand_in.clip(17)
@@ -82,10 +79,8 @@ async def test_a_job_is_one_trace_from_its_callers_span_to_the_webhook(
     async with api_over(work.database, work.objects, work.outbound, tmp_path) as client:
         answer = await client.post(PATH, json=body, headers=headers)
     job = answer.json()["request_id"]
-    before = metrics.counted()[PENDING]
-    async with working(caller.work):
-        await caller.ended(job)
-        await until_so(lambda: metrics.counted()[PENDING] > before)
+    async with working(work):
+        await until_so(lambda: risen("webhook_attempts_total", outcome="pending"))
     await asyncio.to_thread(close_traces)
 
     spans = sorted(collector.spans, key=lambda each: each.start_time_unix_nano)
@@ -121,14 +116,11 @@ async def test_a_job_is_one_trace_from_its_callers_span_to_the_webhook(
 
 
 async def test_a_workers_lines_name_the_job_and_the_attempt(
-    caller: Caller, lines: io.StringIO
+    caller: Caller, risen: Risen, lines: io.StringIO
 ) -> None:
-    site = caller.site
-    site.files["/page.mp4"] = b"<html>"
-    job = await caller.submit(site.url + "/page.mp4", site.url + "/hook")
-    before = metrics.counted()[DELIVERED]
+    job = await caller.submit(caller.site.page(), caller.site.hook)
     async with working(caller.work):
-        await until_so(lambda: metrics.counted()[DELIVERED] > before)
+        await until_so(lambda: risen("webhook_attempts_total", outcome="delivered"))
     logged = {line["event"]: line for line in map(json.loads, lines.getvalue().splitlines())}
     for event in ("step.failed", "webhook.attempted"):
         assert (logged[event]["request_id"], logged[event]["attempt"]) == (job, 1)

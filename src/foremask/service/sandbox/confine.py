@@ -34,7 +34,6 @@ _YOUNG_CALLS: Final = {
     "quotactl_fd": 443,
     "memfd_secret": 447,
     "process_mrelease": 448,
-    "set_mempolicy_home_node": 450,
     "fchmodat2": 452,
     "setxattrat": 463,
     "removexattrat": 466,

@@ -165,13 +165,13 @@ def result_type[R](kind: type[Request[R]]) -> type[R]:
 
 def with_paths[Q: Request[Any]](request: Q, mark: str, move: Callable[[Path], Path]) -> Q:
     """Apply ``move`` to the request's `Input` paths (``mark`` "input") or `Output` paths."""
-    changes: dict[str, Path | tuple[Path, ...]] = {}
-    for name in _marked(type(request), mark):
-        value: Path | tuple[Path, ...] | None = getattr(request, name)
+
+    def moved(value: Path | tuple[Path, ...] | None) -> Path | tuple[Path, ...] | None:
         if isinstance(value, tuple):
-            changes[name] = tuple(move(path) for path in value)
-        elif value is not None:
-            changes[name] = move(value)
+            return tuple(map(move, value))
+        return None if value is None else move(value)
+
+    changes = {name: moved(getattr(request, name)) for name in _marked(type(request), mark)}
     return msgspec.structs.replace(request, **changes)
 
 

@@ -415,13 +415,11 @@ class MediaPool:
 
     def _take(self, owner: str) -> _ChildSlot:
         """Take a free slot: one whose child has served this owner, or else one that is unused."""
-
-        def preference(child_slot: _ChildSlot) -> int:
-            if child_slot.child is None:
-                return 1
-            return {owner: 3, None: 2}.get(child_slot.child.owner, 0)
-
-        chosen = max(reversed(self._free), key=preference)
+        preference = {owner: 3, None: 2}
+        chosen = max(
+            reversed(self._free),
+            key=lambda each: 1 if each.child is None else preference.get(each.child.owner, 0),
+        )
         self._free.remove(chosen)
         return chosen
 

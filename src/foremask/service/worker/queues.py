@@ -108,23 +108,22 @@ async def deliver_next(work: WorkerContext) -> None:
             body = msgspec.json.encode(status_body(record, work.objects.link))
             body = await deliveries.freeze(work.database, delivery.id, body)
         timestamp = str(int(time.time()))
+        signature = sign(delivery.webhook_key, delivery.request_id, timestamp, body)
         headers = {
             "Content-Type": "application/json",
             "Bria-Webhook-Id": delivery.request_id,
             "Bria-Webhook-Timestamp": timestamp,
-            "Bria-Webhook-Signature": sign(
-                delivery.webhook_key, delivery.request_id, timestamp, body
-            ),
+            "Bria-Webhook-Signature": signature,
         }
         status: int | None = None
         problem: str | None = None
         began = time.monotonic()
         try:
             status = await work.outbound.post(delivery.url, body, headers, timeout_s=WEBHOOK_S)
-        except (errors.UrlForbidden, errors.UrlStatus) as error:
-            status, problem = int(error.actual) if error.actual else None, error.details
         except errors.ForemaskError as error:
             problem = error.details
+            if isinstance(error, errors.UrlForbidden | errors.UrlStatus) and error.actual:
+                status = int(error.actual)
         seconds = time.monotonic() - began
         outcome = await deliveries.record(work.database, delivery, status)
         metrics.WEBHOOK_ATTEMPTS.labels(outcome).inc()
