@@ -49,10 +49,7 @@ def prepare() -> None:
 
 
 def limit_cores(most: int) -> None:
-    """Use only ``most`` of the cores that this process may use.
-
-    Call it before NumPy, OpenCV and OpenVINO are loaded, which count the cores then.
-    """
+    """Use ``most`` of this process's cores; call it before NumPy, OpenCV or OpenVINO is loaded."""
     allowed = sorted(os.sched_getaffinity(0))
     first = os.getpid() * most % len(allowed)
     os.sched_setaffinity(0, (allowed[first:] + allowed[:first])[:most])

@@ -13,16 +13,7 @@ from dataclasses import replace
 from foremask.errors import CorruptVideo, NotAVideo
 from foremask.facts import Clip, Report, SegmentPlan, Written
 from foremask.hints.kinds import frame_beyond
-from foremask.service.sandbox.messages import (
-    Cut,
-    CutOut,
-    Join,
-    Mask,
-    Plan,
-    Probe,
-    Progress,
-    Request,
-)
+from foremask.service.sandbox import messages
 from foremask.service.sandbox.pool import ChildDied, OnProgress
 
 SEGMENT_FRAMES, SEGMENT_S = 10, 8.0
@@ -63,7 +54,7 @@ class TextMedia:
         self.slow, self.pause, self.doing = slow, pause, set[str]()
 
     async def run[R](
-        self, request: Request[R], *, on_progress: OnProgress | None = None, **_: object
+        self, request: messages.Request[R], *, on_progress: OnProgress | None = None, **_: object
     ) -> R:
         kind = type(request).__name__.lower()
         self.doing.add(kind)
@@ -72,7 +63,7 @@ class TextMedia:
         result: R = await getattr(self, f"_{kind}")(request, on_progress)
         return result
 
-    async def _probe(self, request: Probe, _: OnProgress | None) -> Clip:
+    async def _probe(self, request: messages.Probe, _: OnProgress | None) -> Clip:
         text = request.source.read_text() if request.source else ""
         if not text.startswith("clip "):
             raise NotAVideo("this is no clip", param="video")
@@ -82,14 +73,14 @@ class TextMedia:
         duration_s = frames * SEGMENT_S / SEGMENT_FRAMES
         return replace(CLIP, frames=frames, duration_s=duration_s, size_bytes=len(text))
 
-    async def _plan(self, request: Plan, _: OnProgress | None) -> tuple[SegmentPlan, ...]:
+    async def _plan(self, request: messages.Plan, _: OnProgress | None) -> tuple[SegmentPlan, ...]:
         frames = request.source.read_text().count("frame ")
         length = max(SEGMENT_FRAMES, math.ceil(frames / request.most))
         return tuple(
             SegmentPlan(start, min(frames, start + length)) for start in range(0, frames, length)
         )
 
-    async def _cut(self, request: Cut, _: OnProgress | None) -> None:
+    async def _cut(self, request: messages.Cut, _: OnProgress | None) -> None:
         kept: list[str] = []
         pending: list[str] = []
         for line in request.source.read_text().splitlines()[1:]:
@@ -100,7 +91,7 @@ class TextMedia:
                 pending = []
         request.target.write_text("\n".join(["clip 0", *kept]) + "\n")
 
-    async def _mask(self, request: Mask, on_progress: OnProgress | None) -> Report:
+    async def _mask(self, request: messages.Mask, on_progress: OnProgress | None) -> Report:
         masked: list[str] = []
         for line in request.source.read_text().splitlines()[1:]:
             word, _, value = line.partition(" ")
@@ -111,25 +102,25 @@ class TextMedia:
             else:
                 masked.append(f"mask {value}\n")
                 if on_progress is not None:
-                    await on_progress(Progress(len(masked), left_s=100.0))
+                    await on_progress(messages.Progress(len(masked), left_s=100.0))
         for number, hint in enumerate(request.options.hints):
             if (hint.frame or 0) >= len(masked):
                 raise frame_beyond(request.options.hints, number, len(masked))
         request.target.write_text("".join(masked))
         return replace(REPORT, frames_in=len(masked), frames_out=len(masked))
 
-    async def _cutout(self, request: CutOut, on_progress: OnProgress | None) -> Report:
+    async def _cutout(self, request: messages.CutOut, on_progress: OnProgress | None) -> Report:
         if request.mask is not None:
             text = request.mask.read_text()
             request.target.write_text(text)
             frames = text.count("mask ")
             return replace(REPORT, frames_in=frames, frames_out=frames)
-        mask = Mask(request.source, request.mask_target or request.target, request.options)
+        mask = messages.Mask(request.source, request.mask_target or request.target, request.options)
         report = await self._mask(mask, on_progress)
         request.target.write_bytes(mask.target.read_bytes())
         return report
 
-    async def _join(self, request: Join, _: OnProgress | None) -> Written:
+    async def _join(self, request: messages.Join, _: OnProgress | None) -> Written:
         joined = "".join(part.read_text() for part in request.parts)
         request.target.write_text(joined)
         frames = joined.count("mask ")

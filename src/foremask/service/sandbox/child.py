@@ -1,7 +1,4 @@
-"""The process that reads untrusted files: confines itself, then executes one request after another.
-
-It imports no heavy library before it is confined.
-"""
+"""The process that reads untrusted files; it confines itself before it imports a heavy library."""
 
 import os
 import sys

@@ -1,7 +1,4 @@
-"""Confines the calling process for good: files by Landlock, system calls by seccomp, and rlimits.
-
-None of them needs root, and none can be undone. Only this module calls libseccomp (docs/adr/0042).
-"""
+"""Confines the calling process for good, without root; only this module calls libseccomp."""
 
 import ctypes
 import errno
@@ -19,7 +16,7 @@ from foremask.errors import SettingsInvalid
 from foremask.options import Device
 from foremask.settings import Sandbox
 
-_LIBRARY: Final = "libseccomp.so.2"  # with the same ABI since 2012
+_LIBRARY: Final = "libseccomp.so.2"  # with the same ABI since 2012: docs/adr/0042
 _ALLOW: Final = 0x7FFF_0000
 _ERRNO: Final = 0x0005_0000
 _NOT_EQUAL, _MASKED_EQUAL = 1, 7

@@ -1,7 +1,4 @@
-"""Executes the requests of messages.py with the library's functions, inside a confined child.
-
-Functions import here the modules that probing a clip does not need, OpenVINO above all.
-"""
+"""Executes the requests of messages.py inside a confined child, with the library's functions."""
 
 import os
 import shutil

@@ -203,19 +203,13 @@ class Job(msgspec.Struct, tag=True, frozen=True):
 
 
 class Progress(msgspec.Struct, tag=True, frozen=True):
-    """A frame is done; ``left_s`` is the estimated number of seconds left, None if unknown.
-
-    ``newest_png`` is a small picture of the newest mask, and empty in most messages.
-    """
-
     frames_done: int
-    newest_png: bytes = b""
+    newest_png: bytes = b""  # a small picture of the newest mask, in few of the messages
+    # The estimated number of seconds left; None if unknown.
     left_s: Annotated[float, msgspec.Meta(ge=0, le=MAX_LEFT_S)] | None = None
 
 
 class ReadAt(msgspec.Struct, tag=True, frozen=True):
-    """Asks for bytes of a file that only the parent can read."""
-
     offset: int
     size: int
 
@@ -249,9 +243,7 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 
 
 class Broken(msgspec.Struct, tag=True, frozen=True):
-    """The operation raised an exception that is no ForemaskError, for instance MemoryError."""
-
-    kind: str
+    kind: str  # the name of an exception that is no ForemaskError, for instance MemoryError
     trace: str
 
 

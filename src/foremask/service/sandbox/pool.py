@@ -78,10 +78,7 @@ class JobDirectory:
             return False
 
     def clear(self) -> None:
-        """Empty both directories, and keep them, since the Landlock rights of the child need them.
-
-        The child must have ended if it `has_too_many_files`.
-        """
+        """Empty both directories; they stay, since the rights of the child depend on them."""
         for each in (*self.readable.iterdir(), *self.writable.iterdir()):
             if each.is_dir() and not each.is_symlink():
                 shutil.rmtree(each)
@@ -431,8 +428,9 @@ class MediaPool:
                 await self._end(child_slot)
             await asyncio.to_thread(directory.clear)
         except OSError as error:
-            where = str(directory.readable.parent)
-            log.warning("sandbox.not_cleared", job_directory=where, error=str(error))
+            log.warning(
+                "sandbox.not_cleared", job_directory=str(directory.writable), error=str(error)
+            )
         finally:
             self._get_spare(child_slot)
             self._free.append(child_slot)

@@ -1,7 +1,4 @@
-"""Compiles the network in a process that opens no clips, before masking children start.
-
-The children only read its files: docs/adr/0171.
-"""
+"""Compiles the network in a process that opens no clips, for children to read (docs/adr/0171)."""
 
 import asyncio
 import os

@@ -18,14 +18,7 @@ from foremask import errors
 from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentPlan, Written
 from foremask.fetch.client import Outbound
 from foremask.media.presets import KEPT_MASK
-from foremask.options import (
-    REENCODE_ONLY,
-    Limits,
-    MaskOptions,
-    Preset,
-    Quality,
-    ResultKind,
-)
+from foremask.options import REENCODE_ONLY, Limits, MaskOptions, Preset, Quality, ResultKind
 from foremask.service.jobs import admission, steps
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import Fleet
@@ -39,8 +32,6 @@ PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 MAX_NEWEST_BYTES = 32 << 10
 # The network cache, which is stored for a day, makes `refine` fast.
 SERVICE_MASKING = MaskOptions(limits=Limits(), cache_bytes=256 << 20)
-STALL_S = 360.0  # for transfers too, and longer than the media pool waits for a frame
-WALL_CLOCK_S = 4 * 3600.0  # for a job: a minute of 4K in best quality takes two cores 1 to 2 hours
 
 log = structlog.get_logger(__name__)
 
@@ -49,8 +40,8 @@ log = structlog.get_logger(__name__)
 class Timing:
     lease_s: float = steps.LEASE_S
     renew_s: float = steps.RENEW_S
-    stall_s: float = STALL_S
-    wall_clock_s: float = WALL_CLOCK_S
+    stall_s: float = 360.0  # for transfers too, and longer than the pool waits for a frame
+    wall_clock_s: float = 4 * 3600.0  # a minute of 4K in best quality takes two cores 1 to 2 hours
     download_s: float = 600.0
     unavailable_retry_s: float = 5.0
     unreachable_retry_s: float = 2.0
@@ -73,26 +64,21 @@ class MediaRunner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerContext:
-    """What the steps of one worker process use.
-
-    ``masks`` executes the requests that run the neural network. ``files`` executes all others, so
-    that ingesting does not wait for masking. A step sets the quality, preset, matte and hints of
-    ``masking``.
-    """
+    """What the steps of one worker process use."""
 
     database: Database
     objects: Objects
     outbound: Outbound
-    masks: MediaRunner
-    files: MediaRunner
+    masks: MediaRunner  # executes what runs the neural network
+    files: MediaRunner  # executes all else, so that ingesting does not wait for masking
     scratch: Path
     worker: str
     result_ttl_s: float
-    masking: MaskOptions = SERVICE_MASKING
+    masking: MaskOptions = SERVICE_MASKING  # a step sets its quality, preset, matte and hints
     storage_limit: int = admission.NO_LIMIT
     timing: Timing = field(default_factory=Timing)
+    # The token of the last claimed step, by queue; a child may still be kept for it.
     last_served: dict[str, UUID] = field(default_factory=dict)
-    """The token of the last claimed step, by queue; a child process may still be kept for it."""
     fleet: Fleet = field(default_factory=Fleet)
 
 
@@ -239,9 +225,8 @@ class RunningStep:
         spans = await self._run(messages.Plan(self.source, free, SEGMENT_GRID))
         left_over = len(spans) % steps.IN_FLIGHT
         if len(spans) > steps.IN_FLIGHT and left_over:  # a round for these few takes longer
-            spans = await self._run(
-                messages.Plan(self.source, len(spans) - left_over, SEGMENT_GRID)
-            )
+            most = len(spans) - left_over
+            spans = await self._run(messages.Plan(self.source, most, SEGMENT_GRID))
         return spans
 
     async def _cut(self, spans: tuple[SegmentPlan, ...]) -> tuple[steps.StepArgs, ...]:

@@ -26,10 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 async def run_maintenance(work: WorkerContext) -> None:
-    """Repeat all maintenance tasks until cancelled.
-
-    Raises OtherTables, in an ExceptionGroup, once another version has migrated the database.
-    """
+    """Run until cancelled; raises OtherTables, in a group, once the database was migrated."""
     # Not as tasks of Procrastinate, which wait for a free slot (docs/adr/0020). Deletions, which a
     # slow store delays, never delay `_recover`: a late one cannot tell a dead worker from a clock
     # that was set.

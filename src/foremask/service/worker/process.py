@@ -35,7 +35,6 @@ from foremask.weights.catalogue import compiled_dir_of, model_path, side_car_of
 
 QUEUES = ("files", "masks", "webhooks")  # of ingests and joins, of masking, of callbacks
 FILES_AT_ONCE = 8  # most of an ingest is waiting for the origin
-FILE_CHILDREN = 1
 WEBHOOKS_AT_ONCE = 16  # a receiver that hangs blocks only its own attempt
 SPARE_FROM_BYTES = 4 << 30  # of memory for a slot; it then has a second child: docs/adr/0041
 DRAIN_S = 3.0  # for running steps to end at a stop; then other workers begin them again
@@ -52,8 +51,7 @@ def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, slots: int = 
     unknown = [queue for queue in queues if queue not in QUEUES]
     if unknown or not queues:
         raise SettingsInvalid(
-            f"no such queue: {', '.join(unknown)}; there are {', '.join(QUEUES)}",
-            param="queues",
+            f"no such queue: {', '.join(unknown)}; there are {', '.join(QUEUES)}", param="queues"
         )
     uvloop.run(_work(settings, queues, slots))
 
@@ -70,7 +68,7 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
     limits = settings.limits(job_memory)
     masking = replace(SERVICE_MASKING, device=settings.device, limits=limits, model=model)
     async with (
-        MediaPool(scratch, slots=FILE_CHILDREN, sandbox=settings.sandbox) as files,
+        MediaPool(scratch, sandbox=settings.sandbox) as files,
         MediaPool(
             scratch,
             slots=slots,
@@ -110,13 +108,10 @@ async def open_work(
         raise SettingsInvalid("a worker needs the URL of a database", param="FOREMASK_DATABASE_URL")
     async with (
         Database(
-            settings.database_url,
-            connections=DATABASE_CONNECTIONS,
-            patience_s=DATABASE_PATIENCE_S,
+            settings.database_url, connections=DATABASE_CONNECTIONS, patience_s=DATABASE_PATIENCE_S
         ) as database,
         Outbound(
-            allow_private=settings.allow_private,
-            on_wait=metrics.HELD_BACK.labels("resolver").inc,
+            allow_private=settings.allow_private, on_wait=metrics.HELD_BACK.labels("resolver").inc
         ) as outbound,
     ):
         await check_schema(database)
@@ -139,10 +134,7 @@ async def open_work(
 async def work_until_stopped(
     work: WorkerContext, queues: Sequence[str], slots: int, sandbox: str
 ) -> None:
-    """Serve the queues until SIGTERM or SIGINT.
-
-    Raises ServiceUnavailable once another version has migrated the database.
-    """
+    """Serve until SIGTERM or SIGINT; raises ServiceUnavailable once the database was migrated."""
     at_once = {"files": FILES_AT_ONCE, "masks": slots, "webhooks": WEBHOOKS_AT_ONCE}
     stop_requested = asyncio.Event()
     loop = asyncio.get_running_loop()

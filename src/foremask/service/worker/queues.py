@@ -1,8 +1,4 @@
-"""Serves a worker's queues, with one Procrastinate worker for each.
-
-A ticket is a row of Procrastinate's. For each ticket of a queue, the worker claims and runs the
-next step of that queue, or sends the next webhook.
-"""
+"""Serves a worker's queues by Procrastinate, whose rows are called tickets here."""
 
 import asyncio
 import shutil
