@@ -2,9 +2,9 @@ import asyncio
 import os
 import random
 import sys
-from collections.abc import AsyncGenerator
 from contextlib import suppress
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -13,18 +13,8 @@ import pytest
 
 from foremask.errors import ClipRefused, ModelUnavailable, ServiceUnavailable
 from foremask.facts import SegmentPlan
-from foremask.media.probe import probe
 from foremask.media.verify import verify
-from foremask.options import (
-    Device,
-    Limits,
-    MaskOptions,
-    Matte,
-    Preset,
-    Quality,
-    ResultKind,
-    ResultOptions,
-)
+from foremask.options import Device, Limits, MaskOptions, Matte, Quality, ResultKind, ResultOptions
 from foremask.service.sandbox.messages import (
     Cut,
     CutOut,
@@ -34,7 +24,7 @@ from foremask.service.sandbox.messages import (
     ProbeBackground,
     Progress,
 )
-from foremask.service.sandbox.pool import MediaPool, ReadRemote
+from foremask.service.sandbox.pool import MediaPool
 from foremask.service.worker.process import readable_of
 from foremask.settings import Sandbox
 from foremask.vision.network.session import Session
@@ -47,32 +37,12 @@ pytestmark = pytest.mark.slow
 LIMITS = Limits()
 
 
-@pytest.fixture
-async def pool(tmp_path: Path) -> AsyncGenerator[MediaPool]:
-    async with MediaPool(tmp_path / "slots", sandbox=Sandbox.REQUIRE) as opened:
-        yield opened
+confined = partial(MediaPool, sandbox=Sandbox.REQUIRE)
 
 
 @pytest.fixture
 def clip(tmp_path: Path) -> Path:
-    return synth.write(
-        tmp_path / "clip.mp4",
-        synth.Spec(pts=tuple(range(0, 90_000, 3_000)), last_duration=3_000, keyframe_every=10),
-    )
-
-
-def reader_of(data: bytes) -> ReadRemote:
-    async def read_at(offset: int, size: int) -> bytes:
-        return data[offset : offset + size]
-
-    return read_at
-
-
-async def test_a_remote_file_is_probed_as_a_local_one(pool: MediaPool, clip: Path) -> None:
-    data = await asyncio.to_thread(clip.read_bytes)
-    near = await pool.run(Probe(clip, LIMITS, Preset.GIF))
-    assert near == probe(clip)
-    assert near == await pool.run(Probe(None, LIMITS, size=len(data)), read_at=reader_of(data))
+    return synth.write(tmp_path / "clip.mp4", synth.Spec(pts=synth.even(4, Fraction(30))))
 
 
 async def test_a_full_disk_is_a_store_that_is_away(
@@ -80,7 +50,7 @@ async def test_a_full_disk_is_a_store_that_is_away(
 ) -> None:
     monkeypatch.setattr("foremask.service.sandbox.pool.FILE_BYTES", 1000)
     request = Cut(clip, SegmentPlan(0, None), tmp_path / "job" / "cut.mov")
-    async with MediaPool(tmp_path / "slots", sandbox=Sandbox.REQUIRE) as pool:
+    async with confined(tmp_path / "slots") as pool:
         with pytest.raises(ServiceUnavailable, match="File too large"):
             await pool.run(request)
 
@@ -88,25 +58,20 @@ async def test_a_full_disk_is_a_store_that_is_away(
 @pytest.mark.weights
 @pytest.mark.parametrize("variables", [(), ("OPENBLAS_L2_SIZE", "2048")])
 async def test_the_network_masks_in_the_sandbox_as_it_does_outside(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: tuple[str, ...]
+    clip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variables: tuple[str, ...]
 ) -> None:
     """To the byte, whatever kernels the environment asks for (docs/adr/0041)."""
     if variables:
         monkeypatch.setenv(*variables)
-    clip = synth.write(tmp_path / "short.mp4", synth.Spec(pts=synth.even(4, Fraction(30))))
     model, outside, inside = model_path(), tmp_path / "outside.mp4", tmp_path / "job" / "inside.mp4"
     reported: list[Progress] = []
 
     async def note(progress: Progress) -> None:
         reported.append(progress)
 
-    async with MediaPool(
-        tmp_path / "slots", sandbox=Sandbox.REQUIRE, readable=[model.parent]
-    ) as pool:
-        report = await pool.run(
-            Mask(clip, inside, MaskOptions(quality=Quality.FAST, model=model, limits=LIMITS)),
-            on_progress=note,
-        )
+    options = MaskOptions(quality=Quality.FAST, model=model, limits=LIMITS)
+    async with confined(tmp_path / "slots", readable=[model.parent]) as pool:
+        report = await pool.run(Mask(clip, inside, options), on_progress=note)
     assert (report.frames_in, report.frames_out) == (4, 4)
     words = "-m", "foremask", "mask", clip, "-o", outside, "--quality", "fast"
     environ = {name: text for name, text in os.environ.items() if not name.startswith("FOREMASK_")}
@@ -121,32 +86,33 @@ async def test_the_network_masks_in_the_sandbox_as_it_does_outside(
 
 
 @pytest.mark.weights
-async def test_a_cut_out_over_a_video_is_made_in_the_sandbox(tmp_path: Path) -> None:
-    clip = synth.write(tmp_path / "short.mp4", synth.Spec(pts=synth.even(4, Fraction(30))))
+async def test_a_cut_out_over_a_video_is_made_in_the_sandbox(clip: Path, tmp_path: Path) -> None:
     behind = synth.write(tmp_path / "behind.mp4", synth.Spec(pts=synth.even(2, Fraction(15))))
     model, target = model_path(), tmp_path / "job" / "made.webm"
     result = ResultOptions(kind=ResultKind.COMPOSITE, matte=Matte(feather_px=2.0))
     options = MaskOptions(quality=Quality.BEST, model=model, limits=LIMITS)
-    async with MediaPool(
-        tmp_path / "slots", sandbox=Sandbox.REQUIRE, readable=[model.parent]
-    ) as pool:
+    async with confined(tmp_path / "slots", readable=[model.parent]) as pool:
         await pool.run(ProbeBackground(behind, LIMITS))
         report = await pool.run(CutOut(clip, target, "webm_vp9", options, result, behind))
     assert (report.kind, report.frames_out) == ("composite", 4)
     verify(clip, target, ResultKind.COMPOSITE)
 
 
-async def test_mutated_clips_are_taken_or_refused(pool: MediaPool, tmp_path: Path) -> None:
+async def test_mutated_clips_are_taken_or_refused(clip: Path, tmp_path: Path) -> None:
     """benchmarks/endurance/hostile.py has thousands."""
     dice = random.Random(7)  # noqa: S311
-    whole = synth.write(tmp_path / "clip.mp4").read_bytes()
-    for _ in range(12):
-        data = bytearray(whole)
-        for _ in range(dice.choice((1, 4, 64))):
-            data[dice.randrange(len(data) - 900, len(data))] = dice.randrange(256)
-        probe_of_it = Probe(None, LIMITS, size=len(data))
-        with suppress(ClipRefused):
-            await pool.run(probe_of_it, read_at=reader_of(bytes(data)), wall_clock_s=60)
+    whole = await asyncio.to_thread(clip.read_bytes)
+    async with confined(tmp_path / "slots") as pool:
+        for _ in range(12):
+            data = bytearray(whole)
+            for _ in range(dice.choice((1, 4, 64))):
+                data[dice.randrange(len(data) - 900, len(data))] = dice.randrange(256)
+
+            async def read_at(offset: int, size: int, data: bytes = bytes(data)) -> bytes:
+                return data[offset : offset + size]
+
+            with suppress(ClipRefused):
+                await pool.run(Probe(None, LIMITS, size=len(data)), read_at=read_at)
 
 
 @pytest.mark.weights
@@ -154,24 +120,23 @@ async def test_a_child_runs_the_compiled_network_without_the_weights(tmp_path: P
     isnet = networks.isnet(tmp_path / "models")
     Session(isnet, kept_in=compiled_dir_of(isnet))
     kept = [isnet.parent / "compiled"]
-    async with MediaPool(tmp_path / "kept", sandbox=Sandbox.REQUIRE, readable=kept) as pool:
+    async with confined(tmp_path / "kept", readable=kept) as pool:
         await pool.run(Load(isnet, Device()))
-    async with MediaPool(tmp_path / "none", sandbox=Sandbox.REQUIRE) as pool:
+    async with confined(tmp_path / "none") as pool:
         with pytest.raises(ModelUnavailable):
             await pool.run(Load(isnet, Device()))
 
 
 @pytest.mark.weights
 @pytest.mark.parametrize("sandbox", [Sandbox.REQUIRE, Sandbox.OFF])
-async def test_a_child_keeps_nothing_that_it_compiles(tmp_path: Path, sandbox: Sandbox) -> None:
+async def test_a_child_keeps_nothing_that_it_compiles(
+    clip: Path, tmp_path: Path, sandbox: Sandbox
+) -> None:
     weights = networks.isnet(tmp_path / "models")
     directory = tmp_path / "models" / "compiled"
     directory.mkdir()
-    clip = synth.write(tmp_path / "short.mp4", synth.Spec(pts=synth.even(2, Fraction(30))))
-    options = MaskOptions(quality=Quality.FAST, model=weights)
-    async with MediaPool(
-        tmp_path / "slots", sandbox=sandbox, readable=readable_of(weights)
-    ) as pool:
+    options, readable = MaskOptions(quality=Quality.FAST, model=weights), readable_of(weights)
+    async with confined(tmp_path / "slots", sandbox=sandbox, readable=readable) as pool:
         report = await pool.run(Mask(clip, tmp_path / "job" / "mask.mp4", options))
-    assert report.frames_out == 2
+    assert report.frames_out == 4
     assert list(directory.iterdir()) == []

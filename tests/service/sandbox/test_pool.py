@@ -185,9 +185,7 @@ async def test_memory_has_an_end(tmp_path: Path, pause_s: float) -> None:
 
 
 @pytest.mark.parametrize(("files", "depth"), [(50_000, 0), (0, 100)])
-async def test_what_a_child_leaves_does_not_stall_the_loop(
-    tmp_path: Path, files: int, depth: int
-) -> None:
+async def test_files_left_by_a_child_do_not_stall(tmp_path: Path, files: int, depth: int) -> None:
     longest_s = 0.0  # of the loop's thread at work without a pause
 
     async def tick() -> None:
@@ -224,9 +222,7 @@ async def test_a_file_has_a_longest_length(pool: MediaPool, tmp_path: Path) -> N
     assert not (tmp_path / "job").exists()
 
 
-async def test_an_unforeseen_error_is_internal_and_its_trace_is_kept_for_us(
-    pool: MediaPool,
-) -> None:
+async def test_an_unforeseen_error_is_internal_with_its_trace_as_a_note(pool: MediaPool) -> None:
     with pytest.raises(Internal) as caught:
         await pool.run(Do("blunder"))
     assert "misdeeds" not in caught.value.details
@@ -234,7 +230,7 @@ async def test_an_unforeseen_error_is_internal_and_its_trace_is_kept_for_us(
 
 
 @pytest.mark.parametrize(
-    "request_of_nonsense",
+    "nonsense",
     [
         pytest.param(Garble(bytes.fromhex("ffffffff")), id="a message of 4 GiB"),
         pytest.param(Garble(bytes.fromhex("00000003c1c1c1")), id="no msgpack"),
@@ -243,11 +239,9 @@ async def test_an_unforeseen_error_is_internal_and_its_trace_is_kept_for_us(
         pytest.param(Lie(), id="a result of another type"),
     ],
 )
-async def test_nonsense_from_a_child_is_its_end(
-    pool: MediaPool, request_of_nonsense: messages.Request[object]
-) -> None:
+async def test_nonsense_ends_its_child(pool: MediaPool, nonsense: messages.Request[object]) -> None:
     with pytest.raises(ChildDied):
-        await pool.run(request_of_nonsense)
+        await pool.run(nonsense)
 
 
 async def test_slots_work_side_by_side(tmp_path: Path) -> None:

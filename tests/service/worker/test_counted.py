@@ -31,9 +31,7 @@ async def test_a_failed_job_is_counted_by_its_reason(caller: Caller, risen: Rise
     assert risen("step_seconds_count", stage="ingest", outcome="failed") == 1
 
 
-async def test_a_lost_step_is_a_rescue_and_its_late_result_a_fenced_write(
-    caller: Caller, risen: Risen
-) -> None:
+async def test_a_late_result_of_a_lost_step_is_a_fenced_write(caller: Caller, risen: Risen) -> None:
     job = await caller.submit(caller.site.clip(3))
     await do_next(caller.work, "files", Leases())
     step = await begun(caller.database, job, "segment", lease_s=0.05)

@@ -91,9 +91,7 @@ async def test_a_cut_off_host_loses_its_step_and_is_refused_when_it_returns(
     ]
 
 
-async def test_a_cut_off_worker_stops_when_it_is_told_to(
-    cable: tuple[Cable, str], tmp_path: Path
-) -> None:
+async def test_a_cut_off_worker_stops_on_sigterm(cable: tuple[Cable, str], tmp_path: Path) -> None:
     wire, url = cable
     settings = {"FOREMASK_DATABASE_URL": url, "FOREMASK_DATA_DIR": str(tmp_path / "data")}
     worker = await asyncio.create_subprocess_exec(

@@ -38,7 +38,7 @@ from tests.support.patience import PATIENCE_S, until, until_so
 
 
 @pytest.mark.parametrize(("slots", "segments"), [(0, None), (1, None), (2, 2), (7, 4), (100, 12)])
-async def test_a_clip_is_cut_only_where_more_than_one_slot_is_free(
+async def test_a_clip_is_cut_for_two_free_slots(
     caller: Caller, slots: int, segments: object
 ) -> None:
     """Seven segments, of which four are in flight at a time, take as long as four larger ones."""
@@ -61,7 +61,7 @@ async def test_a_clip_is_cut_only_where_more_than_one_slot_is_free(
         (AlphaFormat.WEBM_VP9, ResultOptions(ResultKind.CUTOUT, auto_zoom=True)),
     ],
 )
-async def test_a_gif_pngs_and_a_zoom_are_made_in_one_piece(
+async def test_gif_pngs_and_zoom_stay_whole(
     caller: Caller, form: Form, options: ResultOptions
 ) -> None:
     await announce_slots(caller.database, 7)
@@ -85,9 +85,7 @@ class KeepingMedia(stand_in.TextMedia):
         return await super()._mask(request, on_progress)
 
 
-async def test_a_disk_without_room_for_network_results_fails_no_job(
-    caller: Caller, tmp_path: Path
-) -> None:
+async def test_a_network_cache_without_room_fails_no_job(caller: Caller, tmp_path: Path) -> None:
     media = KeepingMedia()
     media.cache = tmp_path / "cache"
     media.cache.write_bytes(bytes(1 << 20))
@@ -172,9 +170,7 @@ async def test_a_job_without_a_frame_for_too_long_and_one_over_its_time_end(
 
 
 @pytest.mark.parametrize("operation", ["", "probe", "plan", "cut", "mask", "join"])
-async def test_a_job_can_be_cancelled_in_every_stage(
-    caller: Caller, tmp_path: Path, operation: str
-) -> None:
+async def test_any_stage_can_be_cancelled(caller: Caller, tmp_path: Path, operation: str) -> None:
     caller.site.files["/a.mp4"] = stand_in.clip(35)
     media = stand_in.TextMedia(slow=operation)
     slow = replace(caller.work, masks=media, files=media)
@@ -208,9 +204,7 @@ async def test_a_stopped_worker_gives_its_step_back(caller: Caller) -> None:
     assert await value(caller.database, crashes, (request_id,)) == 0
 
 
-async def test_a_webhook_is_retried_until_it_is_taken(
-    caller: Caller, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_webhook_is_retried(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deliveries, "SCHEDULE_S", (0, 1, 1, 1, 1, 1))
     caller.site.statuses = [503, 302]
     async with working(caller.work):
@@ -303,7 +297,7 @@ async def test_dead_workers_are_found_while_a_store_is_slow_to_delete(caller: Ca
 
 
 @pytest.mark.parametrize(("frames", "param"), [((9, 0), "frame_index"), ((0, 9), "hints[0].frame")])
-async def test_a_hint_beyond_the_end_is_named_as_its_caller_named_it(
+async def test_a_late_hint_has_its_callers_name(
     caller: Caller, frames: tuple[int, int], param: str
 ) -> None:
     """A key point comes first, in a field of its own."""
@@ -364,8 +358,6 @@ async def test_a_worker_without_a_scratch_directory_only_delays(caller: Caller) 
     assert await caller.outcomes(request_id) == [("ingest", "unavailable")]
 
 
-async def test_of_a_clip_that_changed_after_the_probe_what_was_fetched_counts(
-    caller: Caller,
-) -> None:
+async def test_a_clip_that_changed_after_the_probe_counts_as_fetched(caller: Caller) -> None:
     record = await caller.served(caller.site.clip(3), clip=JobClip(frames=10))
     assert (record.frames_done, record.frames_total) == (3, 3)

@@ -19,7 +19,7 @@ from foremask.service.worker.queues import (
     poll_s,
     serve_queues,
 )
-from tests.service.worker.conftest import Caller, Site
+from tests.service.worker.conftest import Caller
 from tests.support.jobs import CountingDatabase, value
 from tests.support.patience import PATIENT, until
 
@@ -38,9 +38,7 @@ def test_two_workers_listen_at_a_time_and_each_in_its_turn(workers: int) -> None
 
 
 @pytest.mark.parametrize(("workers", "at_most_per_s"), [(3, 4), (20, 24), (50, 24), (200, 44)])
-def test_all_workers_together_poll_a_queue_a_bounded_number_of_times(
-    workers: int, at_most_per_s: float
-) -> None:
+def test_all_polls_of_a_queue_are_bounded(workers: int, at_most_per_s: float) -> None:
     intervals_s = [poll_s(Fleet(workers, n), 0.0) for n in range(workers)]
     assert max(intervals_s) <= 5.0
     assert sum(1 / each for each in intervals_s) <= at_most_per_s
@@ -55,11 +53,7 @@ async def counted(work: WorkerContext, database_url: str) -> AsyncIterator[Worke
 
 
 async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements(
-    counted: WorkerContext,
-    caller: Caller,
-    site: Site,
-    database_url: str,
-    monkeypatch: pytest.MonkeyPatch,
+    counted: WorkerContext, caller: Caller, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queues, "LISTENERS_POLL_S", 1e6)
     assert isinstance(counted.database, CountingDatabase)
@@ -70,7 +64,7 @@ async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements(
             queues_served = "select count(*) from procrastinate_workers"
             await until(lambda: value(other, open_ones), lambda count: count >= 2)
             await until(lambda: value(other, queues_served), lambda count: count == len(AT_ONCE))
-            before, url = counted.database.asked, site.clip(7)
+            before, url = counted.database.asked, caller.site.clip(7)
             record = await caller.ended(await caller.submit(url))
             assert record.status is Status.COMPLETED
             assert counted.database.asked - before <= 20
