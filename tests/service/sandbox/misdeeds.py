@@ -8,9 +8,9 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -49,13 +49,9 @@ class InAThread(Request[str], frozen=True):
     outside: Path
 
 
-class Copied(msgspec.Struct, frozen=True):
-    source: Path
-    target: Path
-    bytes: int
+class Copy(Request[tuple[Path, Path, int]], frozen=True):
+    """The answer has the paths of both files, and their size."""
 
-
-class Copy(Request[Copied], frozen=True):
     source: Input
     target: Output
 
@@ -75,23 +71,15 @@ class ProcessFacts(msgspec.Struct, frozen=True):
 
 
 class Facts(Request[ProcessFacts], frozen=True):
-    """Say what the child is and has, and how often it was asked."""
+    pass
 
 
 class Do(Request[None], frozen=True):
     deed: str
 
 
-class Grow(Request[None], frozen=True):
-    pause_s: float
-
-
 class Lie(Request[int], frozen=True):
-    """Answer with text where a number is due."""
-
-
-class FillDisk(Request[None], frozen=True):
-    target: Output
+    """The answer is text."""
 
 
 class Litter(Request[None], frozen=True):
@@ -216,19 +204,16 @@ def _outcome(attempt: Callable[[], object]) -> str:
 
 
 def _in_a_thread(request: InAThread, _: Parent) -> str:
-    observed: list[str] = []
-    thread = threading.Thread(target=lambda: observed.append(_outcome(request.outside.read_bytes)))
-    thread.start()
-    thread.join()
-    return observed[0]
+    with ThreadPoolExecutor(1) as threads:
+        return threads.submit(_outcome, request.outside.read_bytes).result()
 
 
-def _copy(request: Copy, parent: Parent) -> Copied:
+def _copy(request: Copy, parent: Parent) -> tuple[Path, Path, int]:
     data = request.source.read_bytes()
     request.target.write_bytes(data)
     request.target.with_name("undeclared").write_bytes(data)
     parent.progress(1)
-    return Copied(request.source, request.target, len(data))
+    return request.source, request.target, len(data)
 
 
 def _facts(_: Facts, __: Parent) -> ProcessFacts:
@@ -251,6 +236,9 @@ def _do(request: Do, parent: Parent) -> None:
             next(_calls)
         case "refuse":
             raise CorruptVideo("The video breaks at frame 7.", param="video", limit=9, actual=7)
+        case "fill the disk":
+            with Path("big").open("wb") as file:
+                file.truncate(1 << 40)
         case "die":
             os.write(2, b"about to die")
             os.abort()
@@ -261,20 +249,13 @@ def _do(request: Do, parent: Parent) -> None:
             for done in range(100):
                 time.sleep(0.25)
                 parent.progress(done)
+        case "grow slowly" | "grow":
+            kept = []
+            while True:
+                kept.append(b"x" * (8 << 20))
+                time.sleep(0.02 if "slowly" in request.deed else 0.0)
         case _:
             raise ZeroDivisionError("a blunder of ours")
-
-
-def _grow(request: Grow, _: Parent) -> None:
-    kept = []
-    while True:
-        kept.append(b"x" * (8 << 20))
-        time.sleep(request.pause_s)
-
-
-def _fill_disk(request: FillDisk, _: Parent) -> None:
-    with request.target.open("wb") as file:
-        file.truncate(1 << 40)
 
 
 def _litter(request: Litter, parent: Parent) -> None:
@@ -301,9 +282,7 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
     Remote: lambda request, parent: parent.read_at(request.offset, request.size),
     Facts: _facts,
     Do: _do,
-    Grow: _grow,
     Lie: lambda _, __: "three",
-    FillDisk: _fill_disk,
     Litter: _litter,
     Garble: _garble,
 }
