@@ -89,12 +89,6 @@ async def test_a_child_is_warm_until_an_error_which_crosses_whole(pool: MediaPoo
     assert is_gone(first)
 
 
-async def test_a_child_serves_one_owner(pool: MediaPool) -> None:
-    mine = await pid(pool, "mine")
-    assert await pid(pool, "mine") == mine
-    assert await pid(pool, "yours") != mine
-
-
 async def test_the_next_child_is_ready_before_it_is_needed(tmp_path: Path) -> None:
     pool = pool_of_misdeeds(tmp_path / "scratch", spares=True, prepare=Do("prepare"))
     async with pool:

@@ -3,7 +3,7 @@ import os
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, suppress
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -67,21 +67,18 @@ async def test_a_cut_off_host_loses_its_step_and_is_refused_when_it_returns(
     frames, scratch = asyncio.Semaphore(2), tmp_path / "far"
     scratch.mkdir()
     held = TextMedia(pause=lambda _: frames.acquire())
-    async with AsyncExitStack() as stack:
-        far = await stack.enter_async_context(Database(url, patience_s=20.0))
-        host = replace(caller.work, worker="far", database=far, scratch=scratch, masks=held)
-        await stack.enter_async_context(working(host))
-        await caller.masking(request_id, 2)
-        wire.whole.clear()
-        near = replace(
-            caller.work, worker="near", masks=TextMedia(pause=lambda _: asyncio.sleep(0))
-        )
-        await stack.enter_async_context(working(near))
-        expire = "update steps set lease_until = clock() - interval '1 s' where job = %s"
-        await caller.database.all(expire, (request_id,))
-        record = await caller.ended(request_id)
-        wire.whole.set()
-        await until_so(lambda: not list(scratch.iterdir()))
+    near = replace(caller.work, worker="near", masks=TextMedia(pause=lambda _: asyncio.sleep(0)))
+    async with Database(url, patience_s=20.0) as database:
+        far = replace(near, worker="far", database=database, scratch=scratch, masks=held)
+        async with working(far):
+            await caller.masking(request_id, 2)
+            wire.whole.clear()
+            async with working(near):
+                expire = "update steps set lease_until = clock() - interval '1 s' where job = %s"
+                await caller.database.all(expire, (request_id,))
+                record = await caller.ended(request_id)
+                wire.whole.set()
+                await until_so(lambda: not list(scratch.iterdir()))
     assert record.status is Status.COMPLETED
     assert await records.read_any(caller.database, request_id) == record
     history = await records.history(caller.database, request_id)

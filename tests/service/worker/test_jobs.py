@@ -38,9 +38,7 @@ from tests.support.patience import PATIENCE_S, until, until_so
 
 
 @pytest.mark.parametrize(("slots", "segments"), [(0, None), (1, None), (2, 2), (7, 4), (100, 12)])
-async def test_a_clip_is_cut_for_two_free_slots(
-    caller: Caller, slots: int, segments: object
-) -> None:
+async def test_two_free_slots_cut_a_clip(caller: Caller, slots: int, segments: object) -> None:
     """Seven segments, of which four are in flight at a time, take as long as four larger ones."""
     await announce_slots(caller.database, slots)
     record = await caller.served(caller.site.clip(117))
@@ -112,8 +110,7 @@ async def test_a_long_clip_is_cut_masked_and_joined_once(caller: Caller) -> None
     begun_all = asyncio.Event()
     held = replace(caller.work, masks=stand_in.TextMedia(pause=lambda _: begun_all.wait()))
     in_flight = (
-        "select count(*) from steps where job = %s and stage = 'segment'"
-        " and status in ('todo', 'running')"
+        "select count(*) from steps where stage = 'segment' and status != 'done' and job = %s"
     )
     async with working(held, masks=8):
         request_id = await caller.submit(caller.site.clip(117, pause_s=1))
@@ -128,9 +125,8 @@ async def test_a_long_clip_is_cut_masked_and_joined_once(caller: Caller) -> None
 async def test_progress_moves_and_the_time_left_is_estimated(caller: Caller) -> None:
     first = await caller.submit(caller.site.clip(4, pause_s=1))
     frames, observed = asyncio.Semaphore(0), list[Record]()
-    async with working(
-        replace(caller.work, masks=stand_in.TextMedia(pause=lambda _: frames.acquire()))
-    ):
+    held = replace(caller.work, masks=stand_in.TextMedia(pause=lambda _: frames.acquire()))
+    async with working(held):
         for done in range(1, 4):
             frames.release()
             await caller.masking(first, done)

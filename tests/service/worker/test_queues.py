@@ -1,15 +1,13 @@
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
 from dataclasses import replace
 
 import pytest
 
-from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import Fleet
 from foremask.service.jobs.records import Status
 from foremask.service.worker import queues
-from foremask.service.worker.job_stages import Timing, WorkerContext
+from foremask.service.worker.job_stages import Timing
 from foremask.service.worker.process import DATABASE_CONNECTIONS
 from foremask.service.worker.queues import (
     LISTENERS,
@@ -45,30 +43,24 @@ def test_all_polls_of_a_queue_are_bounded(workers: int, at_most_per_s: float) ->
     assert at_most_per_s > POLLS_PER_S or workers < 20
 
 
-@pytest.fixture
-async def counted(work: WorkerContext, database_url: str) -> AsyncIterator[WorkerContext]:
-    url = f"{database_url}&application_name=counted"
-    async with CountingDatabase(url, connections=DATABASE_CONNECTIONS, **PATIENT) as database:
-        yield replace(work, database=database, timing=Timing(lease_s=2e6, renew_s=1e6))
-
-
 async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements(
-    counted: WorkerContext, caller: Caller, database_url: str, monkeypatch: pytest.MonkeyPatch
+    caller: Caller, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queues, "LISTENERS_POLL_S", 1e6)
-    assert isinstance(counted.database, CountingDatabase)
-    serving = asyncio.create_task(serve_queues(counted, AT_ONCE, 0.0))
-    try:
-        async with Database(database_url, connections=1, **PATIENT) as other:
-            open_ones = "select count(*) from pg_stat_activity where application_name = 'counted'"
-            queues_served = "select count(*) from procrastinate_workers"
-            await until(lambda: value(other, open_ones), lambda count: count >= 2)
-            await until(lambda: value(other, queues_served), lambda count: count == len(AT_ONCE))
-            before, url = counted.database.asked, caller.site.clip(7)
-            record = await caller.ended(await caller.submit(url))
+    open_ones = "select count(*) from pg_stat_activity where application_name = 'counted'"
+    queues_served = "select count(*) from procrastinate_workers"
+    url = f"{database_url}&application_name=counted"
+    async with CountingDatabase(url, connections=DATABASE_CONNECTIONS, **PATIENT) as counted:
+        work = replace(caller.work, database=counted, timing=Timing(lease_s=2e6, renew_s=1e6))
+        serving = asyncio.create_task(serve_queues(work, AT_ONCE, 0.0))
+        try:
+            await until(lambda: value(caller.database, open_ones), lambda count: count >= 2)
+            await until(lambda: value(caller.database, queues_served), lambda count: count == 3)
+            before = counted.asked
+            record = await caller.ended(await caller.submit(caller.site.clip(7)))
             assert record.status is Status.COMPLETED
-            assert counted.database.asked - before <= 20
-            assert await value(other, open_ones) == 2
-    finally:
-        serving.cancel()
-        await asyncio.gather(serving, return_exceptions=True)
+            assert counted.asked - before <= 20
+            assert await value(caller.database, open_ones) == 2
+        finally:
+            serving.cancel()
+            await asyncio.wait({serving})
