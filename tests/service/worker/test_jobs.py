@@ -110,7 +110,8 @@ async def test_a_long_clip_is_cut_masked_and_joined_once(caller: Caller) -> None
     begun_all = asyncio.Event()
     held = replace(caller.work, masks=stand_in.TextMedia(pause=lambda _: begun_all.wait()))
     in_flight = (
-        "select count(*) from steps where stage = 'segment' and status != 'done' and job = %s"
+        "select count(*) from steps where job = %s and stage = 'segment'"
+        " and status in ('todo', 'running')"
     )
     async with working(held, masks=8):
         request_id = await caller.submit(caller.site.clip(117, pause_s=1))
