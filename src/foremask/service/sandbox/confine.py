@@ -109,8 +109,8 @@ _DENIED = (
     *("mkdir", "mkdirat", "symlink", "symlinkat", "link", "linkat"),
 )
 _DENIED_CONTROLS: Final = {  # the denied values of the second argument, by call
-    # The kernel sends the signal of a file to the owner of the file when it is ready, and any
-    # process can be that owner. Landlock prevents this only from version 6 on.
+    # When a file is ready, the kernel signals the owner of the file, and any process can be made
+    # that owner. Landlock prevents this only from version 6 on.
     "fcntl": (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY),
     "ioctl": (
         *(_FIOASYNC, _FIOSETOWN, _SIOCSPGRP, _TIOCSCTTY, _TIOCSPGRP, _TIOCSTI, _TIOCLINUX),
@@ -337,7 +337,7 @@ _NEEDS = f"Landlock v{LEAST_LANDLOCK} (Linux 5.13) and seccomp (libseccomp 2)"
 
 
 def check_level(wanted: Sandbox, level: Level) -> None:
-    """Raise SettingsInvalid if ``wanted`` does not accept ``level`` for this user."""
+    """Raise SettingsInvalid if ``level`` is lower than ``wanted`` allows for this user."""
     if wanted is Sandbox.REQUIRE and not level.full:
         files = level.landlock < LEAST_LANDLOCK
         could = ["read and change every file that this user can"] * files
@@ -366,7 +366,7 @@ def level_of(wanted: Sandbox) -> Level:
 
 
 def is_gpu(device: Device) -> bool:
-    """Whether the setting names a GPU or NPU, which ``auto`` does not."""
+    """Whether the setting names a GPU or an NPU; ``auto`` names neither."""
     return device.on_gpu or device.unit.startswith(("GPU", "NPU"))
 
 

@@ -33,7 +33,7 @@ WATCH_S = 0.25
 LOG_BYTES = 8 << 10
 FILE_BYTES = 32 << 30  # the largest file that a child may write
 
-MAX_FILES: Final = 64  # that a child may write; an operation needs one or two
+MAX_FILES: Final = 64  # the most files in a child's directory; an operation writes one or two
 _LOCK: Final = "lock"
 
 OnProgress = Callable[[messages.Progress], Awaitable[object]]
@@ -411,7 +411,7 @@ class MediaPool:
         return result
 
     def _take(self, owner: str) -> _ChildSlot:
-        """Take a free slot: one whose child has served this owner, or else one that is unused."""
+        """Take a free slot, preferably one whose child has served this owner, or else nobody."""
         preference = {owner: 3, None: 2}
         chosen = max(
             reversed(self._free),
@@ -442,7 +442,7 @@ class MediaPool:
 
     @asynccontextmanager
     async def _borrowed(self, child_slot: _ChildSlot, owner: str) -> AsyncGenerator[Child]:
-        """The slot's child, new if the last one ended or had another owner; an error kills it."""
+        """Yield a child that has served no other owner; an error in the block kills the child."""
         child = child_slot.child
         if child is not None and not (child.is_alive and child.owner in (None, owner)):
             await self._end(child_slot)

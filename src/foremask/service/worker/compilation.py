@@ -1,4 +1,4 @@
-"""Compiles the network in a process that opens no clips, for children to read (docs/adr/0171)."""
+"""Compiles the network in its own process; masking children only read it (docs/adr/0171)."""
 
 import asyncio
 import os

@@ -30,7 +30,7 @@ from foremask.service.storage.objects import MASK, NETWORK, STRIP, Objects, chec
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 MAX_NEWEST_BYTES = 32 << 10
-# The network cache, which is stored for a day, makes `refine` fast.
+# The network cache of a job is stored for a day, so that `refine` is fast.
 SERVICE_MASKING = MaskOptions(limits=Limits(), cache_bytes=256 << 20)
 
 log = structlog.get_logger(__name__)
@@ -96,7 +96,7 @@ class StepProgress:
 
     @property
     def idle_s(self) -> float:
-        """Seconds since the last progress, without those in which the machine was suspended."""
+        """Seconds since the last progress, not counting time in which the machine was suspended."""
         return time.monotonic() - self.moved_at
 
     async def note_frames(self, progress: messages.Progress) -> None:
@@ -376,10 +376,7 @@ class RunningStep:
             try:
                 await objects.put(sibling_key(key, NETWORK), kept)
                 report = structs.replace(report, network_bytes=kept_bytes)
-            except (
-                errors.ObjectLost,
-                errors.ServiceUnavailable,
-            ) as error:  # for instance, disk full
+            except (errors.ObjectLost, errors.ServiceUnavailable) as error:  # as on a full disk
                 log.warning("step.network_results_not_kept", reason=str(error.__cause__))
         warnings = [*(step.clip.warnings if step.clip else ()), *(report.warnings or ())]
         report = structs.replace(

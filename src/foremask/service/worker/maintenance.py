@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 async def run_maintenance(work: WorkerContext) -> None:
-    """Run until cancelled; raises OtherTables, in a group, once the database was migrated."""
+    """Run until cancelled; raises OtherTables, in an ExceptionGroup, after a migration."""
     # Not as tasks of Procrastinate, which wait for a free slot (docs/adr/0020). Deletions, which a
     # slow store delays, never delay `_recover`: a late one cannot tell a dead worker from a clock
     # that was set.
@@ -41,7 +41,7 @@ async def run_maintenance(work: WorkerContext) -> None:
 async def _repeat(
     work: WorkerContext, every_s: float, do: Callable[[WorkerContext], Awaitable[bool | None]]
 ) -> None:
-    """Repeat ``do``, less often the more workers there are unless it returns True."""
+    """Repeat ``do``; each of many workers waits longer, unless ``do`` returns True."""
     while True:
         is_alone = None
         try:

@@ -33,12 +33,12 @@ from foremask.service.worker.queues import serve_queues
 from foremask.settings import Sandbox, Settings
 from foremask.weights.catalogue import compiled_dir_of, model_path, side_car_of
 
-QUEUES = ("files", "masks", "webhooks")  # of ingests and joins, of masking, of callbacks
+QUEUES = ("files", "masks", "webhooks")  # fetching and joining; masking; callbacks
 FILES_AT_ONCE = 8  # most of an ingest is waiting for the origin
 WEBHOOKS_AT_ONCE = 16  # a receiver that hangs blocks only its own attempt
-SPARE_FROM_BYTES = 4 << 30  # of memory for a slot; it then has a second child: docs/adr/0041
+SPARE_FROM_BYTES = 4 << 30  # a slot with this much memory has a second child: docs/adr/0041
 DRAIN_S = 3.0  # for running steps to end at a stop; then other workers begin them again
-LEAVE_S = 10.0  # after a stop signal, the process exits by then in any case
+LEAVE_S = 10.0  # the process exits at the latest so long after a stop signal
 DATABASE_PATIENCE_S = 60.0
 DATABASE_CONNECTIONS = 1  # every statement is short; some workers have one more, to listen
 GPU_ADDRESSES_BYTES = 1 << 42  # CUDA reserves addresses, not memory, for all that it may map

@@ -1,4 +1,4 @@
-"""Serves a worker's queues by Procrastinate, whose rows are called tickets here."""
+"""Serves a worker's queues with Procrastinate, whose jobs are called tickets here."""
 
 import asyncio
 import shutil
@@ -39,9 +39,7 @@ POLLS_PER_S = 20.0  # of all workers that do not listen, for each queue
 POLL_S = 1.0, 5.0  # shortest and longest time between two polls of such a worker
 LISTENERS_POLL_S = 2.0  # listeners poll too, since no notification says that a retry is due
 NEVER_S = 1e9
-EVERY_JOB = (
-    '{"type": "job_inserted", "job_id": 0}'  # Procrastinate then fetches all waiting tickets
-)
+EVERY_JOB = '{"type": "job_inserted", "job_id": 0}'  # makes Procrastinate fetch all tickets
 
 log = structlog.get_logger(__name__)
 
@@ -214,7 +212,7 @@ async def _run_with_lease(
 
 
 async def _tidy(work: WorkerContext, step: Step) -> None:
-    """Delete what an unsuccessful attempt has stored: the sweep of its job may be over."""
+    """Delete what an unsuccessful attempt has stored, since its job may not be swept again."""
     places = {
         "ingest": (f"sources/{step.job}/{step.attempt}", f"segments/{step.job}/{step.attempt}"),
         "segment": (
@@ -265,7 +263,7 @@ async def _stop(task: asyncio.Future[Any]) -> None:
 
 
 async def serve_queues(work: WorkerContext, at_once: Mapping[str, int], drain_s: float) -> None:
-    """Run ``at_once`` tasks of each queue until cancelled; then they have ``drain_s`` to end."""
+    """Run up to ``at_once`` tasks of each queue; when cancelled, give them ``drain_s`` to end."""
     connector, leases = SharedConnector(work.database, work.fleet, at_once), Leases()
     app = App(connector=connector)
     for name in ("files", "masks"):
