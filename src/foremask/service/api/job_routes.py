@@ -279,7 +279,6 @@ async def _start[B: Struct](
 
 
 async def _ended(service: Service, token: bytes, job: str, hold_until: float) -> Record | None:
-    """Wait for the job's end until ``hold_until`` of the monotonic clock; None if it still runs."""
     record = await records.read(service.database, token, job)
     if not record.status.ended:
         await service.ends.wait(job, hold_until - time.monotonic())

@@ -117,7 +117,6 @@ class OfAllProcesses:
             yield self._summed(family)
 
     def _summed(self, family: Metric) -> Metric:
-        """Return ``family`` with sums over all processes; a series without a count is 0."""
         known = {m.series(sample): 0.0 for sample in family.samples}
         names = {family.name + ending for ending in ("_total", "_bucket", "_sum", "_count")}
         known |= {series: value for series, value in self.totals.items() if series[0] in names}
@@ -128,7 +127,6 @@ class OfAllProcesses:
 
 
 def _order(item: tuple[Series, float]) -> tuple[object, ...]:
-    """Return the sort key: the name, the labels without ``le``, and ``le`` as a number."""
-    (name, labels), _ = item
+    (name, labels), _ = item  # buckets are sorted by ``le`` as a number
     le = float(dict(labels).get("le", "inf"))
     return name, tuple(each for each in labels if each[0] != "le"), le

@@ -91,7 +91,6 @@ class Page:
     policy: str
 
     def answer(self, request: ApiRequest) -> ASGIResponse:
-        """Answer with the file or the requested range, which browsers need to seek in a video."""
         headers = {
             "Cache-Control": "no-cache",
             "Content-Security-Policy": self.policy,

@@ -118,7 +118,6 @@ def refused(reason: str) -> None:
 
 
 def counted() -> dict[Series, float]:
-    """Return the values of the `SHARED` metrics since this process started."""
     return {series(each): each.value for family in SHARED.collect() for each in family.samples}
 
 

@@ -76,7 +76,6 @@ def open_traces(otlp_url: str | None, process: str) -> None:
 
 
 def close_traces() -> None:
-    """Send the remaining spans, and turn traces off."""
     global _provider
     if _provider is not None:
         _provider.shutdown()

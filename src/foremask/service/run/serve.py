@@ -121,8 +121,6 @@ def share_of_one(settings: Settings) -> dict[str, str]:
 
 @dataclass(slots=True)
 class Member:
-    """A process of the service, restarted after a growing pause whenever it ends."""
-
     name: str
     command: tuple[str, ...]
     environ: dict[str, str]
