@@ -83,7 +83,10 @@ class CutFinder:
         before = list(self._before)
         if min(len(before), len(after)) < 2:
             return np.inf
-        neighbours = min(self._continuity(before), self._continuity(after)) - CHANCE
+        sides = [
+            [self._match(*pair) for pair in itertools.pairwise(each)] for each in (before, after)
+        ]
+        neighbours = float(min(map(np.mean, sides))) - CHANCE
         if neighbours <= 0:
             return np.inf
         best = 0.0
@@ -92,9 +95,6 @@ class CutFinder:
             if best >= enough * neighbours:
                 break
         return best / neighbours
-
-    def _continuity(self, views: list[_View]) -> float:
-        return float(np.mean([self._match(*pair) for pair in itertools.pairwise(views)]))
 
     def _match(self, earlier: _View, later: _View) -> float:
         """The share of structure that both pictures show, in the same colours, by sure flow."""

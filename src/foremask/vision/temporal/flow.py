@@ -98,13 +98,6 @@ def chroma(rgb: Rgb) -> Chroma:
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab)[..., 1:], np.uint8, order="C")
 
 
-@lru_cache(maxsize=1)
-def _camera_terms() -> NDArray[np.float64]:
-    width, height = RESIDUAL_SIZE
-    x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
-    return np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1).reshape(-1, 6)
-
-
 def residual(flow: Flow) -> Alpha:
     """How much each cell of a (45, 80) grid moves other than by the camera's motion, as log1p.
 
@@ -112,7 +105,8 @@ def residual(flow: Flow) -> Alpha:
     so that a subject smaller than the background does not distort it.
     """
     width, height = RESIDUAL_SIZE
-    terms = _camera_terms()
+    x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
+    terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1).reshape(-1, 6)
     small = cv2.resize(flow, RESIDUAL_SIZE, interpolation=cv2.INTER_AREA).reshape(-1, 2)
     moved = small.astype(np.float64)
     weight = np.ones((len(moved), 1))

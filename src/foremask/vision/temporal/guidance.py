@@ -139,7 +139,10 @@ class _Places:
         after = min((k for k in self._hinted if k > start), default=len(self.planes))
         self._hinted.append(start)
         mark = np.float32(side * len(self._hinted))
-        is_thing = len(self._hinted) <= MOST_ASKED and self._is_thing(start, place)
+        is_thing = False
+        if len(self._hinted) <= MOST_ASKED:
+            thing = _parts_on(self._ask_round(start, place) > FOREGROUND, place)
+            is_thing = bool((thing & place).sum() > SAME * (thing | place).sum())
         self.planes[start] = np.where(place, mark, self.planes[start])
         for order, offset in ((range(start + 1, after), -1), (range(start - 1, before, -1), 1)):
             here, held = place, 1.0
@@ -159,10 +162,6 @@ class _Places:
                 if held < LEAST_HELD or not here.any():
                     break
                 self.planes[index] = np.where(here, mark, self.planes[index])
-
-    def _is_thing(self, index: int, place: Place) -> bool:
-        thing = _parts_on(self._ask_round(index, place) > FOREGROUND, place)
-        return bool((thing & place).sum() > SAME * (thing | place).sum())
 
     def _found(self, index: int, came: Alpha) -> Place | None:
         """The parts on a place in a crop round it; None if they cover too little of it.

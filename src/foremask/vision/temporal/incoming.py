@@ -24,10 +24,6 @@ class IncomingFrame:
     small: Rgb  # on the flow grid
     frame_flow: FrameFlow
 
-    @property
-    def starts_shot(self) -> bool:
-        return self.frame_flow.to_previous is None
-
 
 def incoming_frames(
     images: Iterable[Image],

@@ -92,14 +92,12 @@ def _mean(frame: int, masks: Mapping[int, Levels], paths: dict[int, Flow], steps
 
 def flow_between(steps: Steps, here: int, there: int) -> Flow:
     """The flow from one frame to another of the same shot; all zero across a cut."""
+    nothing = np.zeros((*steps[here].grey.shape, 2), np.float32)
     flow: Flow | None = None
     direction = -1 if there < here else 1
     for at in range(here, there, direction):
         step = step_from(steps, at, direction)
         if step is None:
-            break
+            return nothing
         flow = step if flow is None else compose(flow, step)
-    else:
-        if flow is not None:
-            return flow
-    return np.zeros((*steps[here].grey.shape, 2), np.float32)
+    return nothing if flow is None else flow

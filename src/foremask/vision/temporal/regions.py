@@ -61,7 +61,9 @@ class Regions:
         sizes = self.sizes.astype(np.float64)
         sums = np.stack([self.mean(plane) * sizes for plane in planes])
         number = np.arange(len(sizes))
-        pairs = self._borders()
+        borders = [(self.labels[here], self.labels[there]) for here, there in _BORDERS]
+        ends = [(one[one != other], other[one != other]) for one, other in borders]
+        pairs = _unique_pairs(*(np.concatenate(each) for each in zip(*ends, strict=True)))
         while True:
             first, second = pairs
             means = sums / sizes
@@ -81,15 +83,6 @@ class Regions:
             sizes = np.bincount(new, sizes, len(numbers)).astype(np.float64)
             number = new[number]
             pairs = _unique_pairs(new[first], new[second])
-
-    def _borders(self) -> NDArray[np.intp]:
-        """(2, n): the pairs of regions that border on each other, each once."""
-        ends = []
-        for here, there in _BORDERS:
-            differ = self.labels[here] != self.labels[there]
-            ends.append((self.labels[here][differ], self.labels[there][differ]))
-        first, second = (np.concatenate(each) for each in zip(*ends, strict=True))
-        return _unique_pairs(first, second)
 
     def mean(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
         sums = np.bincount(self.labels.ravel(), plane.ravel(), minlength=len(self.sizes))

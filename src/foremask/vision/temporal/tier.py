@@ -44,12 +44,7 @@ TIERS = {
         cropped_above=1.0,  # never
         probed_above=0.5,
     ),
-    Quality.BALANCED: Tier(
-        stride=4,
-        disagreement=0.4,
-        anchors_per_frame=0.28,
-        uses_backdrop=True,
-    ),
+    Quality.BALANCED: Tier(stride=4, disagreement=0.4, anchors_per_frame=0.28, uses_backdrop=True),
     Quality.BEST: Tier(
         stride=2,
         disagreement=0.1,

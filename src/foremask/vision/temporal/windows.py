@@ -113,7 +113,7 @@ def _masks_of_shots(arriving: Iterable[IncomingFrame], tools: Tools) -> Iterator
             end = number if end is None else end
         if number < -CONTEXT_FRAMES or (end is not None and number > end + CONTEXT_FRAMES):
             continue
-        if shot is None or incoming.starts_shot:
+        if shot is None or incoming.frame_flow.to_previous is None:
             if shot is not None:
                 yield from shot.finish(end, is_last=False)
             shot = _Shot(tools, incoming)
@@ -255,13 +255,12 @@ class _Window:
             changed = {frame: masks[frame] for frame in frames if self._anchors[frame].opinions}
         ends = itertools.pairwise([*changed, stop])
         gaps = [frame for frame, after in ends if frame < stop and after > first]
-        at = gaps[0]
+        numbers = itertools.count(gaps[0])
         for batch in itertools.batched(gaps, 2 * THREADS):
-            for some in self._tools.threads.map(partial(self._between, changed), batch):
-                for alpha in some:
-                    if first <= at < stop:
-                        yield decided(alpha)
-                    at += 1
+            made = self._tools.threads.map(partial(self._between, changed), batch)
+            for alpha in itertools.chain.from_iterable(made):
+                if first <= next(numbers) < stop:
+                    yield decided(alpha)
 
     def _between(self, masks: Mapping[int, Levels], first: int) -> list[Alpha]:
         return propagate(first, self._steps, masks, self._tools.tier.anchors_per_side)
