@@ -146,10 +146,7 @@ def _predicted(maps: Maps, mean: Samples, deviation: Samples, weights: Maps) -> 
 def _train(
     x: Samples, y: Samples, weight: Samples, rng: np.random.Generator
 ) -> tuple[Samples, Samples, Maps]:
-    """Return the inputs' mean and deviation, and the weights of one hidden layer and the output.
-
-    Method: Adam (Kingma and Ba, 2015) on the weighted cross entropy of random batches.
-    """
+    """Train by Adam (Kingma and Ba, 2015); return the inputs' mean and deviation, and weights."""
     mean, deviation = x.mean(axis=0), x.std(axis=0) + np.float32(0.3)
     x = (x - mean) / deviation
     target = y * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / 2

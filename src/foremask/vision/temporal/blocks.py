@@ -84,7 +84,6 @@ class Blocks:
     The first frame of the shot is a block by itself. Each other block goes from the anchor that
     ends the last one to the next multiple of `BLOCK_FRAMES`, or to the end of the shot.
     ``on_features`` gets the features of each inferred anchor: 27 MB, which are not kept here.
-    ``steps`` has the flow of each frame, by number; ``anchors`` likewise.
     """
 
     def __init__(

@@ -28,7 +28,6 @@ LEVELS = {
     "likeness": (0.0, 1.0, 3.0),
     "disc": (-0.35, -0.5, -0.7, -1.0, -1.4, -2.0),
 }
-"""A candidate is where its cue is above one of these levels; distances are negative."""
 LEAST_PX = 4
 MOST_TAKEN = 0.25  # of the mask's area: the most that a negative click removes
 SEED_PX = 3.0  # on the tracks' grid: nearer pixels give the click's colour
@@ -100,10 +99,9 @@ def measured(
 ) -> tuple[list[Candidate], Features]:
     """The candidates for a click, and the trees' features of each; none where the mask is right.
 
-    Each pixel of a candidate is at least as near to the click as to any ``opposite`` click, and no
-    farther from the click than the nearest ``opposite`` click is. A negative click takes at most
-    `MOST_TAKEN` of a mask without other large parts. The unit of lengths is the distance from the
-    click to the border of the wrong place.
+    A candidate ends halfway to each ``opposite`` click, and no farther from the click than that is.
+    A negative click takes at most `MOST_TAKEN` of a mask without other large parts. The unit of
+    lengths is the distance from the click to the border of the wrong place.
     """
     wrong = (shown.mask > FOREGROUND) != click.positive
     away = _distance(click, wrong.shape)

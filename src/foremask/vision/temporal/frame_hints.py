@@ -181,11 +181,7 @@ class FrameHints:
 
     @cached_property
     def _finds_several(self) -> bool:
-        """Whether the network finds the thing at each positive mark, and another thing besides.
-
-        It must find a point's thing in every view. Another thing has more than `OTHER_SHARE` of the
-        area of the marked ones.
-        """
+        """Whether the network finds the thing at each positive mark, and another thing besides."""
         positive = [each for each in self.claims if each.positive]
         if not positive or not all(self._is_on_found(each) for each in positive):
             return False
@@ -235,10 +231,7 @@ class FrameHints:
         return bool(self._extent(claim).sum() >= LEAST_SHARE * self._picked.size)
 
     def _bans(self, claim: Claim) -> bool:
-        """Whether a negative point bans the whole thing that it lies in.
-
-        It does in the middle of a thing without a positive mark, if all views surely have it.
-        """
+        """Whether a negative point is in the middle of a thing that all views surely have."""
         if claim.has_size or claim.positive or claim.number > self.first_correction:
             return False
         part = part_at(self._picked, claim.row, claim.column)

@@ -119,10 +119,7 @@ class _Places:
         self.planes = [np.zeros(each.mask.shape, np.float32) for each in shown]
 
     def correct(self, index: int, hint: Claim, opposite: Sequence[Claim]) -> None:
-        """Add the place that a hint corrects in an anchor's mask after the earlier hints.
-
-        ``opposite`` are the correcting points of the opposite sign on the same anchor.
-        """
+        """Add the place that a hint corrects; ``opposite`` are points of the other sign there."""
         place: Place | None = hint.seed
         if not hint.has_size:
             plane, shown = self.planes[index], self._shown[index]
@@ -164,10 +161,7 @@ class _Places:
                 self.planes[index] = np.where(here, mark, self.planes[index])
 
     def _found(self, index: int, came: Alpha) -> Place | None:
-        """The parts on a place in a crop round it; None if they cover too little of it.
-
-        ``came`` is the trust of the flow, positive on the place and negative outside it.
-        """
+        """The parts in a crop round a place that cover it; ``came`` is negative outside it."""
         place = came > 0
         found = _parts_on(self._ask_round(index, place) + came / 2 > FOREGROUND, place)
         return found if (found & place).sum() > PART * place.sum() else None

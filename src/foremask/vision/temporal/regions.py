@@ -55,8 +55,8 @@ class Regions:
     def joined(self, planes: Sequence[Alpha]) -> "Regions":
         """Join neighbours whose means differ by less than `ALIKE` on each plane.
 
-        Each time, those join that are each other's most similar neighbour; the means of the joined
-        regions are compared next, so that a gradient is not joined from end to end.
+        In each round, those join that are each other's most similar neighbour, so that a gradient
+        is not joined from end to end.
         """
         sizes = self.sizes.astype(np.float64)
         sums = np.stack([self.mean(plane) * sizes for plane in planes])
@@ -155,10 +155,7 @@ class Scene:
 
 
 def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, Features]]:
-    """The regions of each anchor of a window, and their features.
-
-    Unknown features are NaN. Motion is relative to the camera's, contrast to the picture's mean.
-    """
+    """The regions of each anchor of a window, and their features; unknown features are NaN."""
     means = [scene.mean() for scene in scenes]
     sure = [s.motion[m > SURE] for s, m in zip(scenes, means, strict=True) if (m > SURE).any()]
     usual = np.float32(np.median([np.median(moved) for moved in sure]) if sure else 0)

@@ -144,10 +144,7 @@ def is_separate(picked: Place, side: Alpha) -> bool:
 
 
 class Follower:
-    """Numbers the things of a clip, window by window; each number is used for one thing only.
-
-    Windows overlap: the first anchor of a window is an anchor of the previous one, too.
-    """
+    """Numbers the things of a clip, window by window; a window begins inside the previous one."""
 
     def __init__(self) -> None:
         self._numbers = itertools.count(1)
@@ -264,10 +261,7 @@ def _step(picked: Place, before: _Placed, link: Link, fresh: Iterator[int]) -> _
 
 
 def _owners(part: Place, moved: Mapping[int, _Thing], came: Things) -> list[int]:
-    """The things that the flow brings into a part, and those that are expected there.
-
-    Hidden or joined things are expected only where the flow brings no other thing with a side.
-    """
+    """The things that the flow brings into a part, or that are expected there while hidden."""
     there = []
     decided = np.isin(came, [number for number, thing in moved.items() if thing.side])
     for number, thing in moved.items():

@@ -153,10 +153,9 @@ def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
 
 
 def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
-    """Make a mask that is foreground where ``log_odds`` are positive, with soft outlines.
+    """Make a mask that is foreground where ``log_odds`` (on any grid) are positive.
 
-    Outlines are those of the opinions that agree. Where none agrees, the mask is 0 or 255.
-    ``log_odds`` may be on another grid than the opinions.
+    Its outlines are those of the opinions that agree. Where none agrees, it is nearly 0 or 255.
     """
     rows, columns = opinions[0].shape
     verdict = resized((log_odds > 0).astype(np.float32), columns, rows)
@@ -171,10 +170,7 @@ def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
 
 
 def decided(alpha: Alpha) -> Alpha:
-    """Round ``alpha`` to 0 or 1, except in a band along the outline, where it may be soft.
-
-    The band is `BAND_SHARE` of the diagonal wide on each side; in its inner half, ``alpha`` stays.
-    """
+    """Round ``alpha`` to 0 or 1, except up to `BAND_SHARE` of the diagonal from the outline."""
     rows, columns = alpha.shape
     radius = max(2, round(BAND_SHARE * float(np.hypot(rows, columns))))
     side = (alpha > 0.5).astype(np.float32)

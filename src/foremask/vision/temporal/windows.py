@@ -179,10 +179,7 @@ class _Shot:
             self._blocks.forget(self._windows[0].first)
 
     def finish(self, end: int | None, *, is_last: bool) -> Iterator[Alpha]:
-        """End the shot; yield the masks of all frames that are left, up to ``end``.
-
-        If the clip ends with two windows open, the first also masks the second's frames.
-        """
+        """Yield all other masks up to frame ``end``; a clip's last two windows become one."""
         self._blocks.finish()
         if is_last and len(self._windows) > 1:
             first = self._windows[0]
@@ -207,10 +204,7 @@ class _Decision:
 
 
 class _Window:
-    """Frames of one shot that are decided together, from ``first``, where their context starts.
-
-    ``own`` are the numbers of the frames that get their masks here.
-    """
+    """Frames that are decided together: ``own`` with their context, which starts at ``first``."""
 
     def __init__(self, tools: Tools, first: int, own: range) -> None:
         self.first, self.own = first, own
