@@ -32,8 +32,8 @@ type Write = Callable[[AnyPacket | None], None]
 class Sound:
     """Muxes the sound tracks of ``source``, or of an ``excerpt`` of it, into ``output``.
 
-    Packets that begin in the excerpt are muxed, with times from its start. The excerpt's own times
-    count from ``origin_s``, the time of the source's first video frame.
+    Of an excerpt, it muxes the packets that begin in it, timed from the start of the excerpt.
+    ``origin_s`` is the time of the source's first video frame, which is 0 in an excerpt's times.
     """
 
     def __init__(

@@ -28,7 +28,7 @@ def check_background(file: Source, limits: Limits) -> None:
 
 
 def read_background(path: Path) -> Rgb:
-    """Read a picture file, upright; raises FieldInvalid if it is not a picture."""
+    """Read a picture file as an upright array; raises FieldInvalid if it is not a picture."""
     try:
         frame = read_picture(path)
     except ClipRefused as error:
@@ -47,7 +47,7 @@ class BackgroundVideo:
         self._frames.close()
 
     def at(self, elapsed: Fraction) -> Frame:
-        """The frame shown ``elapsed`` seconds after the start; call it in order of time."""
+        """The frame to show ``elapsed`` seconds after the start; ``elapsed`` must not decrease."""
         while elapsed >= self._ahead[0]:
             self._shown, self._ahead = self._ahead, next(self._frames)
         return self._shown[1]

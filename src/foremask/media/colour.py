@@ -24,7 +24,7 @@ _BT2020_TO_BT709 = np.array(
 
 
 def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
-    """The picture in the coded orientation; HDR is tone-mapped for the network, not for eyes."""
+    """The picture in coded orientation; HDR is tone-mapped for the network, not for viewers."""
     name, bits = frame.format.name, bits_of(frame)
     if _is_hdr(frame):
         light = _light(frame, width, height)
@@ -61,7 +61,7 @@ def to_deep_rgb(frame: av.VideoFrame) -> DeepRgb:
 
 
 def to_luma(frame: av.VideoFrame) -> Luma:
-    """Full-size luma in the coded orientation, perhaps as a view of the decoder's memory."""
+    """Full-size luma in the coded orientation; it may be a view of the decoder's memory."""
     name, bits = frame.format.name, bits_of(frame)
     if not _is_yuv(name):
         rgb = to_rgb(frame, frame.width, frame.height)
@@ -128,7 +128,7 @@ def _matrix_of(frame: av.VideoFrame) -> int:
 
 
 def _from_planes(frame: av.VideoFrame, width: int, height: int, *, deep: bool = False) -> Plane:
-    """RGB at ``width`` by ``height``, of as many bits as the frame, or of 16 if ``deep``."""
+    """RGB of ``width`` by ``height``, with the frame's bits per channel, or 16 if ``deep``."""
     bits = bits_of(frame)
     planes = cv2.merge([resize(plane_of(frame, index), width, height) for index in range(3)])
     to_rgb = _yuv_to_rgb(_matrix_of(frame), is_full(frame), bits)
@@ -175,7 +175,7 @@ def _tone_curve(transfer: int) -> NDArray[np.float32]:
 
 @cache
 def _gamma(steps: int, white: int) -> NDArray[np.uint16]:
-    """A table from linear light in so many steps to the BT.709 signal, 0 to ``white``."""
+    """A table of ``steps`` entries from linear light, 0 to 1, to BT.709 signal, 0 to ``white``."""
     light = np.linspace(0, 1, steps)
     signal = np.where(light < 0.018, 4.5 * light, 1.099 * light**0.45 - 0.099)
     return np.rint(white * signal).astype(np.uint16)

@@ -37,7 +37,7 @@ class ColourWriter(VideoWriter):
         return _palette_graph(*self.coded)
 
     def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
-        """Encode a picture at the time of ``frame``; only an `AlphaFormat` keeps its ``levels``."""
+        """Encode a picture at the time of ``frame``; a `Preset` ignores ``levels``."""
         alpha = None if levels is None or isinstance(self._form, Preset) else self.framed(levels)
         if self._alpha is not None and alpha is not None:
             self._alpha.encode(alpha)
@@ -71,8 +71,8 @@ class ColourWriter(VideoWriter):
 class _AlphaEncoder:
     """Encodes alpha without loss as the VP9 stream that WebM stores beside the colours.
 
-    FFmpeg encodes colours and alpha with the same options, so alpha would be lossy too. So a grey
-    picture is encoded with the alpha, and of each packet only the alpha is used.
+    FFmpeg encodes colours and alpha with the same options, which would make alpha lossy too. So
+    alpha is encoded with a grey picture here, and only the alpha of each packet is used.
     """
 
     def __init__(self, width: int, height: int) -> None:

@@ -132,7 +132,7 @@ class Window:
 
 
 def sniff(head: bytes) -> Container | None:
-    """The container by the first bytes of a file; None for OTHER and for what is no container."""
+    """The container by a file's first bytes; None if it is `Container.OTHER` or no container."""
     if head[4:8] in _MP4_FIRST_BOXES:
         if head[4:8] != b"ftyp":
             return Container.MOV
@@ -158,7 +158,7 @@ def _is_text(head: bytes) -> bool:
 
 
 def recognise(window: Window, *, any_format: bool = False) -> Container:
-    """The container of a file, by its content; raises a ClipRefused if there is none.
+    """The container of a file, by its content; raises a subclass of ClipRefused without one.
 
     With ``any_format``, any other content is `Container.OTHER`, unless it is text or names other
     files, as a playlist does.

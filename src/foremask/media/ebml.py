@@ -42,7 +42,7 @@ def _number(data: bytes | bytearray, at: int) -> tuple[int, int]:
 
 
 def last_block_ticks(read_at: ReadAt, size: int) -> int | None:
-    """The latest timestamp of a block in the file's last 16 MiB, in ticks of mostly 1 ms."""
+    """The latest timestamp of a block in the file's last 16 MiB, in ticks (mostly 1 ms)."""
     tail, start = b"", size
     while start > 0 and len(tail) < _MAX_TAIL_BYTES:
         step = min(_TAIL_BYTES, start)
@@ -74,7 +74,7 @@ def _cluster_ticks(data: bytes, at: int) -> Iterator[int]:
 
 
 def set_aspect(path: Path, aspect: Fraction) -> None:
-    """Write the display size into a finished file, in place of FFmpeg's void: docs/adr/0010."""
+    """Write the display size for a pixel ``aspect`` over FFmpeg's void element: docs/adr/0010."""
     with path.open("r+b") as file:
         head = bytearray(file.read(_HEAD_BYTES))
         tracks_at, tracks_end = _find(head, (_SEGMENT, _TRACKS))

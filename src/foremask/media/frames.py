@@ -51,14 +51,14 @@ class Frame:
         return np.ascontiguousarray(self.orientation.to_upright(picture))
 
     def luma(self) -> Luma:
-        """Full-size luma in the coded orientation, perhaps as a view of the decoder's memory."""
+        """Full-size luma in the coded orientation; it may be a view of the decoder's memory."""
         return colour.to_luma(self.decoded)
 
 
 def frame_of(pixels: Rgb, index: int, *, exact: bool = False) -> Frame:
     """Make a frame whose pts is ``index`` from an RGB array.
 
-    It is converted to 4:2:0 in full range, or stays RGB if ``exact``, in twice the memory.
+    It is 4:2:0 in full range, or RGB, which takes twice the memory, if ``exact``.
     """
     drawn = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
     if exact:

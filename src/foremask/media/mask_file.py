@@ -86,7 +86,7 @@ class MaskFile:
             self._sound = Sound(self._source, self.output, muxer, self._excerpt, start_s)
 
     def take(self, parts: Iterable[Path]) -> None:
-        """Copy the packets of finished parts, instead of `start` and `put`."""
+        """Copy the packets of finished parts; `start` and `put` must not be called then."""
         stream: VideoStream | None = None
         for part in parts:
             with av.open(f"file:{part}", "r", format=_part_muxer(self.recipe)) as opened:
@@ -103,7 +103,7 @@ class MaskFile:
                         self.put(packet)
 
     def put(self, packet: AnyPacket) -> None:
-        """Queue a packet; the next packet's pts ends it."""
+        """Queue a packet, which is written once the next packet's pts gives its duration."""
         if self._held is not None:
             self._held.duration = _pts(packet) - _pts(self._held)
             self._mux(self._held)

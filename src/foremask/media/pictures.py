@@ -59,7 +59,7 @@ def is_picture(path: Path) -> bool:
 def read_picture(source: Path | Source, limits: Limits = UNLIMITED) -> Frame:
     """Read a picture file as a frame, oriented as viewers show it.
 
-    Unless ``limits`` take any format, it must be a PNG, a JPEG or a WebP of at most
+    Without ``limits.any_format``, it must be a PNG, a JPEG or a WebP of at most
     `MAX_PICTURE_BYTES` and `MAX_PICTURE_PIXELS`; both are checked before decoding. Raises
     CorruptVideo if it is no such picture, FileTooLarge and ResolutionTooLarge.
     """

@@ -41,7 +41,7 @@ def numbering(pattern: str) -> re.Pattern[str]:
 
 
 def missing_from(made: Path) -> str | None:
-    """The first file that the table of a directory or zip lists and that is missing, if any."""
+    """The first missing file that the table of a directory or zip lists; None if all exist."""
     try:
         place = zipfile.Path(made) if made.is_file() else made
         rows = csv.DictReader((place / TABLE).read_text(encoding="utf-8").splitlines())

@@ -186,7 +186,7 @@ def check_preset(clip: Clip, preset: Preset, memory_bytes: int | None = None) ->
 
 
 def stand_in(form: Form) -> Preset:
-    """``form``, or a preset with the same limits of size and memory if it is not a preset."""
+    """``form`` if it is a preset, else a preset with the same limits of size and memory."""
     return Preset(form) if form in list(Preset) else Preset.MOV_PRORESKS
 
 
@@ -212,7 +212,7 @@ def has_memory_for_mask(clip: Clip, form: Form, memory_bytes: int | None = None)
 
 
 def check_late(clip: Clip, frame: int, late_s: float, *, is_end: bool = False) -> None:
-    """Raise PresetUnsuitable if a gif's frame, or its end, comes too late by ``late_s``."""
+    """Raise PresetUnsuitable if ``late_s`` is over the limit for a gif's frame, or for its end."""
     most_s = _GIF_END_LATE_S if is_end else _GIF_LATE_S
     if late_s > most_s:
         reason = (

@@ -200,7 +200,7 @@ def _duration_s(opened: InputContainer, track: VideoStream, time_base: Fraction)
 
 
 def tagged_end_s(track: VideoStream) -> Fraction | None:
-    """When a Matroska track ends, in seconds, by its DURATION tag; None without the tag."""
+    """The time in seconds at which a Matroska track ends by its DURATION tag, if it has one."""
     tagged = _TAGGED_DURATION.fullmatch(track.metadata.get("DURATION", ""))
     if tagged is None:
         return None

@@ -27,7 +27,7 @@ _SEEKABLE: Final = (Container.MP4, Container.MOV, Container.WEBM, Container.MKV)
 
 
 class VideoReader:
-    """Iterates once over the frames of a clip, or of an ``excerpt``, whose pts begin at zero.
+    """Iterates once over the frames of a clip, or of an excerpt, in which pts count from 0.
 
     After the iteration, ``warnings`` is complete, and ``end`` is the time in seconds at which the
     last frame ends.
@@ -138,7 +138,8 @@ class VideoReader:
     def _decoded(self) -> Iterator[tuple[av.VideoFrame, int | None]]:
         done = 0
         waiting: list[int] = []
-        sorts = self._opened.container is Container.AVI  # no pts: the n-th frame gets the n-th dts
+        # AVI stores no pts: the n-th decoded frame gets the n-th smallest dts.
+        sorts = self._opened.container is Container.AVI
         last: int | None = None
         try:
             for packet in self._opened.demuxer.demux(self._track):

@@ -113,7 +113,7 @@ def join(
     *,
     keep_sound: bool = True,
 ) -> Written:
-    """Copy the packets of parts, and the sound of ``source``; gifs and PNGs have no parts."""
+    """Join parts and the sound of ``source`` by copying packets; parts are no gifs or PNGs."""
     with VideoReader(source) as reader:
         clip, end = reader.clip, reader.declared_end
     sound = source if keep_sound else None

@@ -51,7 +51,7 @@ def encoder_for(muxer: str, codec: str, rate_hz: int) -> tuple[str, int]:
 
 
 def layout_of(track: AudioStream) -> av.AudioLayout:
-    """The layout to encode: AVI declares only a number of channels, and over 8 become stereo."""
+    """The channel layout to encode; AVI declares only a number, and more than 8 become stereo."""
     layout = track.codec_context.layout
     if layout.name in _LAYOUTS:
         return layout

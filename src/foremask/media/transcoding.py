@@ -10,7 +10,7 @@ from av.packet import Packet
 
 type AnyPacket = Packet[Any]
 
-# A gap of more than 0.1 s becomes silence, and an overlap of as much is cut.
+# A gap of more than 0.1 s becomes silence; an overlap of more than 0.1 s is cut.
 _BY_TIMESTAMPS: Final = {"async": "1", "min_hard_comp": "0.1"}
 
 

@@ -61,7 +61,7 @@ class VideoWriter:
     def _open(self, clip: Clip) -> tuple[Any, Any]:
         file, encoder = self._file, self._recipe.encoder
         is_padded = self.coded != file.size
-        # The header of the file has the cropped size: the encoder of a padded one is elsewhere.
+        # A padded picture's encoder is in a container of its own: the file has the cropped size.
         home = av.open(os.devnull, "w", format="null") if is_padded else file.output
         rate = Fraction(clip.fps).limit_denominator(1001) or Fraction(25)
         stream: Any = home.add_stream(encoder.name, rate=rate)

@@ -53,9 +53,7 @@ class LiveWriter:
         self._pipe = pipe
         unindexed = {"write_index": "0"}  # an index grows with each frame
         self._output = av.open(pipe, "w", format="nut", container_options=unindexed)
-        self._stream: Any = self._output.add_stream(
-            "rawvideo", rate=30
-        )  # a nominal rate, for the header
+        self._stream: Any = self._output.add_stream("rawvideo", rate=30)  # nominal
         self._first_pts: int | None = None
 
     def write(self, pixels: NDArray[Any], frame: Frame) -> None:

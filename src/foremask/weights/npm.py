@@ -54,7 +54,7 @@ def fetch(package: Package, folder: Path, on_bytes: OnBytes) -> Path:
         process = subprocess.Popen(  # noqa: S603  # fixed words, no shell
             [*npm, "pack", f"{package.name}@{package.version}", "--cache", str(cache), *_FLAGS],
             cwd=folder,
-            env={  # the user's environment, but our passwords and tokens
+            env={  # foremask's own settings are left out: some are secrets
                 name: text for name, text in os.environ.items() if not name.startswith("FOREMASK_")
             },
             stdin=subprocess.DEVNULL,
