@@ -165,10 +165,7 @@ class ProgressCounter:
             self.last = done
             is_early = total is None or done < LEAST_SHARE * total
             left_s = None if is_early or total is None else self.work.left_s(total)
-            newest = self.newest()
-            self.on_frame(
-                Progress(done, total, newest=newest, total_is_known=is_known, left_s=left_s)
-            )
+            self.on_frame(Progress(done, total, self.newest(), is_known, left_s))
 
 
 @dataclass(slots=True)
@@ -194,7 +191,7 @@ def report_of(
     written: Written,
     warnings: Iterable[str],
     cpu_s: dict[str, float],
-    kind: ResultKind = ResultKind.MASK,
+    kind: ResultKind,
 ) -> Report:
     frames = len(statistics.strip)
     all_warnings = (*clip.warnings, *warnings, *written.sound_warnings, *_hdr_warning(clip, kind))

@@ -10,23 +10,14 @@ TINT = (255, 64, 64)  # of the foreground
 CHECKER_PX = 12
 CHECKER = (120, 170)
 GAP_PX = 4
-COLOURS = (
-    (230, 60, 60),
-    (60, 140, 240),
-    (60, 190, 90),
-    (240, 190, 40),
-    (170, 90, 220),
-    (40, 200, 200),
-    (240, 120, 180),
-    (150, 120, 80),
-)
 
 
 def draw_box(
     picture: Rgb, corner: tuple[int, int], opposite: tuple[int, int], label: str, number: int
 ) -> None:
     """Draw a rectangle in the colour of ``number`` on ``picture``; corners are columns and rows."""
-    colour = COLOURS[(number - 1) % len(COLOURS)]
+    shade = np.array([[[70 * number % 180, 190, 235]]], np.uint8)  # hues of 0 to 179
+    colour = cv2.cvtColor(shade, cv2.COLOR_HSV2RGB)[0, 0].tolist()
     cv2.rectangle(picture, corner, opposite, colour, 2)
     place = corner[0] + 4, max(16, corner[1] + 18)
     for ink, thickness_px in (((0, 0, 0), 4), (colour, 2)):

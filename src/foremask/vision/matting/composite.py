@@ -8,7 +8,6 @@ import numpy as np
 from foremask.types import DeepRgb, Levels, Rgb
 
 _BLUR_GRID: Final = 4  # the blur is computed at a quarter of the width and height
-_LEAST_WEIGHT: Final = 1e-3
 
 
 def over(colours: Rgb, background: Rgb, levels: Levels) -> Rgb:
@@ -47,7 +46,7 @@ def blurred_background(picture: Rgb, levels: Levels, radius_px: float) -> Rgb:
     size = (max(1, width // _BLUR_GRID), max(1, height // _BLUR_GRID))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], 3)
     subject = cv2.resize(levels, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0])
-    weight = np.maximum(1 - subject * np.float32(1 / 255), np.float32(_LEAST_WEIGHT))
+    weight = np.maximum(1 - subject * np.float32(1 / 255), np.float32(1e-3))
     weighted = small * weight[..., None]
     sigma = max(0.5, radius_px / 2 / _BLUR_GRID)
     border = cv2.BORDER_REPLICATE

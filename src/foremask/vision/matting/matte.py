@@ -1,15 +1,12 @@
 """A compositor's tools: black and white point, gamma, small parts, growth, feather, despill."""
 
 from math import floor
-from typing import Final
 
 import cv2
 import numpy as np
 
 from foremask.options import Despill, Matte
 from foremask.types import Levels, Rgb
-
-_WHITE: Final = 255
 
 
 def inverted(levels: Levels) -> Levels:
@@ -33,8 +30,8 @@ def adjusted(levels: Levels, matte: Matte) -> Levels:
 
 def with_points(levels: Levels, black: float, white: float, gamma: float) -> Levels:
     """Scale alpha so that ``black`` becomes 0 and ``white`` 1, and raise it to 1 / ``gamma``."""
-    alpha = np.clip((np.arange(256) / _WHITE - black) / (white - black), 0, 1) ** (1 / gamma)
-    return np.asarray(cv2.LUT(levels, np.rint(_WHITE * alpha).astype(np.uint8)), np.uint8)
+    alpha = np.clip((np.arange(256) / 255 - black) / (white - black), 0, 1) ** (1 / gamma)
+    return np.asarray(cv2.LUT(levels, np.rint(255 * alpha).astype(np.uint8)), np.uint8)
 
 
 def without_small_parts(levels: Levels, min_part_px: int) -> Levels:
@@ -43,7 +40,7 @@ def without_small_parts(levels: Levels, min_part_px: int) -> Levels:
     if count == 1:
         return levels
     labels = np.asarray(found, np.intp)
-    size_px = np.bincount(labels.ravel(), levels.ravel(), count) / _WHITE
+    size_px = np.bincount(labels.ravel(), levels.ravel(), count) / 255
     small = size_px < min_part_px
     small[0] = False
     return np.where(small[labels], 0, levels).astype(np.uint8) if small.any() else levels

@@ -1,13 +1,12 @@
 """The image network in ONNX Runtime: on an NVIDIA GPU, or on the processor."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from foremask.errors import DeviceUnavailable, ModelUnavailable
 from foremask.options import Device, Runtime
@@ -56,7 +55,7 @@ class OnnxSession:
         self.precision = Precision.F32
         try:
             network = onnx.load(path, load_external_data=False)
-            self._is_isnet = _has_taps(network)
+            self._is_isnet = {node.name for node in network.graph.node}.issuperset(ISNET_TAPS)
             if not self._is_isnet:
                 return str(path)
             if self._device.on_gpu:
@@ -80,14 +79,10 @@ class OnnxSession:
         pixels = image.rgb(*size)
         batch = pixels[None] if self._is_isnet else as_input(pixels, self.spec)
         name = self._session.get_inputs()[0].name
-        mask, *features = self.run({name: batch})
+        mask, *features = self._session.run(self._outputs, {name: batch})
         return NetworkOutput(
             as_alpha(mask, sigmoid=self.spec.sigmoid), tuple(each[0] for each in features)
         )
-
-    def run(self, batch: Mapping[str, NDArray[Any]]) -> list[NDArray[np.float32]]:
-        outputs: list[NDArray[np.float32]] = self._session.run(self._outputs, batch)
-        return outputs
 
 
 def _check_provider(device: Device, wanted: str) -> None:
@@ -142,11 +137,6 @@ def _provider(device: Device) -> tuple[str, dict[str, Any]]:
         "cudnn_conv_algo_search": "HEURISTIC",  # a search would take seconds for each input size
         "arena_extend_strategy": "kSameAsRequested",  # else memory grows by powers of two
     }
-
-
-def _has_taps(network: "ModelProto") -> bool:
-    there = {node.name for node in network.graph.node}
-    return all(name in there for name in ISNET_TAPS)
 
 
 def adapted(network: "ModelProto", spec: ModelSpec, precision: Precision) -> "ModelProto":
