@@ -113,12 +113,9 @@ def test_the_clip_itself_may_be_behind(clip: Path, tmp_path: Path, background: s
 @pytest.mark.parametrize(
     ("name", "background", "preset", "form"),
     [
-        ("a.webm", "transparent", None, AlphaFormat.WEBM_VP9),
         ("a.mov", "transparent", None, AlphaFormat.MOV_PRORESKS),
         ("a.mov", "white", None, Preset.MOV_H265),
         ("a.mov", "white", "mov_proresks", Preset.MOV_PRORESKS),
-        ("a.mp4", "blur", None, Preset.MP4_H264),
-        ("a.zip", "transparent", None, AlphaFormat.PNG_ZIP),
         ("a_%04d.png", "blur", None, AlphaFormat.PNG_FILES),
     ],
 )

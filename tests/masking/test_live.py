@@ -100,12 +100,11 @@ def test_a_pipe_that_cannot_be_read_is_refused_with_what_can(model: Path, run: R
     at = clip.index(b"moov") - 4
     late = clip[:at] + b"\0\4\0\0free" + bytes((4 << 16) - 8) + clip[at:]
     for content, said in ((late, "ffmpeg -i clip.mp4 -c copy -f nut - |"), (b"", "has no bytes")):
-        os.mkfifo(f"pipe of {len(content)}")
-        sending = threading.Thread(
-            target=Path(f"pipe of {len(content)}").write_bytes, args=[content]
-        )
+        pipe = f"pipe of {len(content)}"
+        os.mkfifo(pipe)
+        sending = threading.Thread(target=Path(pipe).write_bytes, args=[content])
         sending.start()
-        assert said in run("live", f"pipe of {len(content)}", code=Exit.CLIP_REFUSED).err
+        assert said in run("live", pipe, code=Exit.CLIP_REFUSED).err
         sending.join()
 
 

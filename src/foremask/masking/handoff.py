@@ -80,16 +80,12 @@ def hand_off(
 class _HandOffWriter:
     def __init__(self, folder: Path, clip: Clip, layout: _Layout, name: str) -> None:
         safe = name.replace("%", "_")  # a % would be taken for the frame number
-
-        def placed(pattern: str) -> str:
-            below = pattern.format(clip=safe)
-            (folder / below).parent.mkdir(parents=True)
-            return below
-
-        self._pictures = PngSequenceWriter(folder, clip, placed(layout.frames), into_zip=False)
+        patterns = filter(None, (layout.frames, layout.hard, layout.soft))
+        frames, *self._masks = (each.format(clip=safe) for each in patterns)
+        for each in (frames, *self._masks):
+            (folder / each).parent.mkdir(parents=True)
+        self._pictures = PngSequenceWriter(folder, clip, frames, into_zip=False)
         self.finish = self._pictures.finish
-        self._hard = placed(layout.hard)
-        self._soft = None if layout.soft is None else placed(layout.soft)
         self._written = 0
         self.first_is_empty = False
 
@@ -97,15 +93,11 @@ class _HandOffWriter:
         turn = frame.orientation
         self._pictures.write(turn.to_coded(frame.rgb(frame.width, frame.height)), None, frame)
         self._written += 1
-        levels = np.ascontiguousarray(turn.to_upright(mask))
-        hard = np.where(levels >= 128, np.uint8(255), np.uint8(0))
+        soft = np.ascontiguousarray(turn.to_upright(mask))
+        hard = np.where(soft >= 128, np.uint8(255), np.uint8(0))
         if self._written == 1:
             self.first_is_empty = not hard.any()
-        self._add(self._hard, hard)
-        if self._soft is not None:
-            self._add(self._soft, levels)
-
-    def _add(self, pattern: str, levels: Levels) -> None:
-        name = numbered(pattern, self._written)
-        if self._written == 1 or name != pattern:
-            self._pictures.add(name, as_png(levels))
+        for pattern, levels in zip(self._masks, (hard, soft), strict=False):
+            name = numbered(pattern, self._written)
+            if self._written == 1 or name != pattern:
+                self._pictures.add(name, as_png(levels))
