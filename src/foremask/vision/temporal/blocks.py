@@ -27,8 +27,8 @@ from foremask.vision.temporal.verdict import Judge
 # Frames whose anchors are chosen together, while the flow of as many more is estimated. The window
 # and context lengths of windows.py are multiples of this and of `PROBED_FRAMES`.
 BLOCK_FRAMES = 12
-PROBED_FRAMES = 24  # on multiples of this, `Tier.probed_above` replaces `mirrored_above`,
-DIFFERING_SHARE = 0.3  # and while the mirror image's opinion disagrees with the image's by more
+PROBED_FRAMES = 24  # on multiples of this, `Tier.probed_above` replaces `mirrored_above`
+DIFFERING_SHARE = 0.3  # also after an anchor whose mirror image disagrees with it by more
 KEPT_AREA_PX = 960 * 540
 FOLLOWED_STRIDE = 4  # largest distance of anchors, in frames, where hints choose or ban things
 
@@ -55,7 +55,7 @@ class Tools:
 
     @property
     def known(self) -> NetworkCache | None:
-        """The cache if it has all the network's results on the clip; else None, until it has."""
+        """The cache, or None while it lacks some of the network's results on the clip."""
         return self.cache if self.cache.is_complete else None
 
 
@@ -111,7 +111,7 @@ class Blocks:
         return incoming.number % BLOCK_FRAMES == 0 and self.finish()
 
     def restart_budget(self) -> None:
-        """Choose later anchors as if the shot began with the last frame of the last block."""
+        """Choose all later anchors as if the shot began with the last frame of this block."""
         self._frame_count = self._anchor_count = 1
         self._mirror_differs = True
         self._compare(self.anchors[self._first])
@@ -132,7 +132,7 @@ class Blocks:
                 del kept[frame]
 
     def _infer_block(self) -> None:
-        """Infer evenly spaced frames, then those between masks that disagree, up to the budget."""
+        """Infer evenly spaced frames, then frames halfway between anchors whose masks disagree."""
         between = _spaced(self._first, self._last, self._tools.tier.stride)
         for frame in (self._last, *between):
             self._infer(frame)
@@ -148,7 +148,7 @@ class Blocks:
         self._add_for_hints()
 
     def _add_for_hints(self) -> None:
-        """Add hinted frames and, if hints choose or ban things, frames in wide gaps; infer none."""
+        """Add hinted frames, and frames in wide gaps if hints choose or ban things; infer none."""
         guidance = self._tools.guidance
         if guidance is None:
             return

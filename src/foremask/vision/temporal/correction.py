@@ -31,12 +31,12 @@ LEVELS = {
 LEAST_PX = 4
 MOST_TAKEN = 0.25  # of the mask's area: the most that a negative click removes
 SEED_PX = 3.0  # on the tracks' grid: nearer pixels give the click's colour
-COLOUR_UNIT = np.array([30, 20, 20], np.float32)  # in Lab: clearly another colour
-LIKENESS_UNIT = np.array([50, 50, 50], np.float32)  # in Lab: counts like 1 of alpha
+COLOUR_UNIT = np.array([30, 20, 20], np.float32)  # in Lab: a clear difference of colours
+LIKENESS_UNIT = np.array([50, 50, 50], np.float32)  # in Lab: weighs as much as an alpha of 1
 LEAST_VARIANCE = 0.01
 AROUND_PX = 3
-MOST_KNOWN = 0.02  # share of a new thing that the mask may already have,
-MOST_OF_CHOSEN = 0.5  # and of a thing that the click chooses
+MOST_KNOWN = 0.02  # share of a new thing that the mask may already have
+MOST_OF_CHOSEN = 0.5  # share of a chosen thing that the mask may already have
 LEAST_FOUND = 0.1  # an opinion below this alpha at the clicked pixel has found nothing there
 
 type Candidate = tuple[str, float, Place]
@@ -135,7 +135,7 @@ def measured(
 def _cues(
     click: Claim, shown: Shown, away: Alpha, wrong: Place, seed: Place
 ) -> dict[str, list[Alpha]]:
-    """For each cue, planes that are high where a pixel looks like those of ``seed``."""
+    """For each cue of `LEVELS`, planes; ``seed`` has the pixels that give the click's colour."""
     views, crops, lab = [*shown.opinions, shown.mean()], list(click.crops), shown.lab()
     if not click.positive:  # crops may show the place as a thing, or leave it out
         views, crops = [1 - each for each in views], [1 - each for each in crops] + crops

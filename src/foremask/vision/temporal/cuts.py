@@ -29,9 +29,9 @@ CHROMA_SCALE = 0.25  # difference of relative chroma at which similarity falls t
 # Squared error of flow there and back at which agreement falls to 1/e: this many pixels², and this
 # share of the squared displacement.
 RETURN_PX2, RETURN_SHARE = 0.5, 0.05
-SAME_SHOT = 0.88  # with this much of the previous structure there is no cut; cuts have 0.75 at most
-CUT_RATIO = 0.56  # at a cut, the match across is below this share of the neighbours' match,
-CHANCE = 0.2  # from which this is subtracted first: docs/adr/0050
+SAME_SHOT = 0.88  # share of the previous picture's structure from which there is no cut
+CUT_RATIO = 0.56  # at a cut, the match across is below this share of the neighbours' match
+CHANCE = 0.2  # subtracted from the neighbours' match first: docs/adr/0050
 
 
 @dataclass(slots=True)

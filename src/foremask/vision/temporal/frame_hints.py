@@ -22,7 +22,7 @@ CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # of the picture's smaller side: crops
 BOX_MARGIN_SHARE = 0.15  # of a box's larger side: the margin of its crop on each side
 SEED_SHARE = 0.008  # of the diagonal: the radius of a point's seed
 CERTAIN = 0.95  # least alpha in every view at a negative point that bans a whole thing
-MIDDLE = 0.65  # of a thing's largest depth: a deeper negative point bans all of it
+MIDDLE = 0.65  # share of a thing's largest depth: a deeper negative point bans the thing
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def read_paint(png: bytes) -> Levels | None:
 
 
 def settle(frames: Collection["FrameHints"]) -> None:
-    """Let no point after the clip's first correction choose or ban a thing: it corrects, too."""
+    """Turn all points after the clip's first correction into corrections."""
     corrections = [claim.number for each in frames for claim in each.claims if each.corrects(claim)]
     for each in frames:
         each.first_correction = min(corrections, default=math.inf)
@@ -204,7 +204,10 @@ class FrameHints:
 
     @cached_property
     def followed(self) -> Alpha | None:
-        """1 on chosen things, -1 on banned ones, and on all others if any is chosen; else None."""
+        """1 on chosen things, -1 on banned ones, 0 elsewhere; None without any.
+
+        If a thing is chosen, all others that the network finds are banned.
+        """
         plane = np.zeros(self._picked.shape, np.float32)
         if self._chooses:
             ours = [self._extent(each) for each in self.claims if each.positive]

@@ -22,7 +22,7 @@ from foremask.vision.temporal.things import NEITHER, PickedAnchor, sides
 from foremask.vision.temporal.verdict import subject_continuity
 
 SAME = 0.5  # IoU of a place and what its crop shows, above which the place is a thing
-PART = 0.3  # least share of a found part that is on the place, and of the place that is found
+PART = 0.3  # least share of a found part that is on the place, and of the place that is on it
 LEAST_HELD = 0.5  # product of a place's mean continuities, below which it is carried no further
 MOST_ASKED = 8  # places of a window for which the network is asked on other anchors
 OUTLINE_PX = 2  # on the tracks' grid: how far the flow may be wrong at an outline
@@ -82,7 +82,7 @@ def hinted_window(
     shown: Sequence[Shown],
     ask_round: AskRound,
 ) -> list[Hinted]:
-    """What hints change on the anchors of a window.
+    """Return what hints change on the anchors of a window.
 
     ``followed`` and ``corrections`` are those of each anchor's `FrameHints`; ``first`` is what
     hints changed on the first anchor in the previous window.

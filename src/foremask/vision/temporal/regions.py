@@ -20,8 +20,8 @@ from foremask.vision.temporal.places import Labels, Place, labelled
 FOREGROUND = 0.5  # alpha from which an opinion counts a pixel as foreground
 SURE = 0.8  # mean of the opinions above which a pixel is solid
 LOGIT_LEVELS = (-2.0, 0.0, 2.0)  # of the clip's classifier
-ALIKE = 0.2  # neighbouring regions are joined if every opinion differs by less,
-ALIKE_LOGIT = 1.2  # and the classifier's logit by less than this
+ALIKE = 0.2  # neighbouring regions are joined if each opinion differs by less than this,
+ALIKE_LOGIT = 1.2  # and the classifier's logit differs by less than this
 LEAST_SOLID_SHARE = 0.0005  # of the picture's area: a smaller part is not solid
 MOST_LOGIT = 5.0  # to which the logits of the clip's classifier are clipped
 _BORDERS = ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]))

@@ -1,7 +1,7 @@
 """Follows chosen things back to the start of their shot (docs/adr/0050).
 
 Windows are decided in order, so a hint in a later window would come too late for an earlier one.
-A first run over the clip, up to the last hint, finds what such hints decide before their windows.
+A first run, up to the window of the last hint, finds what late hints decide on earlier frames.
 """
 
 from collections.abc import Iterable, Mapping

@@ -1,8 +1,8 @@
 """Tells the things in a clip apart, and follows them through crossings and occlusions.
 
-A connected part that holds one thing belongs to it as a whole. If it holds several, each pixel
-belongs to the thing that the flow brings there, or else to the thing expected there. A thing that
-is hidden or joined to others is expected to keep its last speed.
+A connected part that holds one thing belongs to that thing. In a part that holds several things,
+each pixel belongs to the thing that the flow brings there, or else to the thing expected there. A
+hidden thing is expected to keep its last speed.
 """
 
 import itertools
@@ -20,15 +20,15 @@ from foremask.vision.temporal.places import Place, grown, labelled
 from foremask.vision.temporal.regions import Link
 
 LEAST_SHARE = 0.0004  # of the picture's area: smaller parts are no things
-OTHER_SHARE = 0.25  # of the subject's area: a larger part may be another thing, no smaller one is
-OVERLAP = 0.15  # least share of a thing's pixels that the flow brings into a part that holds it
-EXPECTED = 0.35  # share of a hidden thing's expected place that a part covers where it appears
-INSIDE = 0.6  # or share of that part that is inside the expected place
+OTHER_SHARE = 0.25  # of the subject's area: only a larger part can be another thing
+OVERLAP = 0.15  # a part holds a thing if the flow brings a larger share of its pixels there
+EXPECTED = 0.35  # share of a hidden thing's expected place: a part that covers more holds it,
+INSIDE = 0.6  # as does a part of which a larger share than this is in the expected place
 TRUSTED = np.float32(0.35)  # flow trust above which a pixel is the thing that the flow brings
 NEITHER = 2  # a claim: neither chosen nor banned, and no side is taken over from before
 HIDDEN_FRAMES = 80  # a thing that is hidden for longer is forgotten
-WHOLE = 0.99  # of a thing's area one frame ago: with less it is being occluded
-PARTLY_FRAMES = 48  # after which the visible area counts as the whole thing
+WHOLE = 0.99  # of a thing's area one frame ago: a smaller thing is being occluded
+PARTLY_FRAMES = 48  # after as many frames of occlusion, the visible area is the whole thing
 APART_PX = 4  # on the tracks' grid: nearer things count as touching
 SPEED_KEPT = 0.6  # weight of a thing's previous speed in the average with the current one
 
@@ -89,7 +89,7 @@ def sides(anchors: Sequence[PickedAnchor], claims: Sequence[Alpha | None]) -> li
     """For each anchor 1 on chosen things, -1 on banned ones, else 0.
 
     ``claims[k]`` has 1, -1, 0 or `NEITHER` for each pixel, and is None on an anchor without claims.
-    Things are followed from the claims before and after; where both decide, the nearer counts.
+    Things are followed from earlier and later claims; where both decide, the nearer one counts.
     """
     count = len(anchors)
     forward, backward = (followed(anchors, claims, offset) for offset in (-1, 1))
@@ -204,7 +204,7 @@ def _begun(
 
 
 def _as_before(thing: _Thing, came: NDArray[np.int32], before: dict[int, _Thing]) -> _Thing:
-    """Take the speed, and without a claim the side, from the thing that the flow brings there."""
+    """Copy the speed, and the side of a thing without one, from the thing that the flow brings."""
     found = np.bincount(came)
     if found.size > 1 and found[1:].max() > 0.3 * came.size:
         old = before.get(1 + int(found[1:].argmax()))
@@ -276,7 +276,7 @@ def _owners(part: Place, moved: Mapping[int, _Thing], came: Things) -> list[int]
 
 
 def _updated(before: _Thing, place: Place, frames: int, *, by_itself: bool) -> _Thing:
-    """The thing with its current pixels; it keeps its speed where it touches others or shrinks."""
+    """Update a thing from its pixels; its speed stays where it touches others or shrinks."""
     if not by_itself:
         return replace(before.moved(frames), hidden=0, partly=0, alone=False)
     if place.sum() / before.shape.sum() < WHOLE**frames and before.partly < PARTLY_FRAMES:
@@ -296,7 +296,7 @@ def _divided(
     came: Things,
     link: Link,
 ) -> Things:
-    """Which of several things each pixel of a part belongs to."""
+    """The number of the thing that each pixel of a part with several things belongs to."""
     numbers = np.zeros(part.shape, np.int32)
     expected = {number: moved[number].expected() for number in there}
     claimed = sum(each.astype(np.int32) for each in expected.values())

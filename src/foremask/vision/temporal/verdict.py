@@ -31,9 +31,9 @@ type Judge = Callable[[Sequence[Scene]], list[Alpha]]
 
 MOST_LOG_ODDS = 6.0  # of one region of one anchor
 SWITCH = 0.005  # chance that a pixel, followed with full trust, changes sides by the next anchor
-MOST_SURER_FRAMES = 4  # between anchors farther apart the classifier does not raise continuity,
-LEAST_CONTINUITY = 0.1  # nor where it is at most this
-EVIDENCE_SHARE = np.float32(0.2)  # weight of an anchor's log odds: neighbours repeat its mistakes
+MOST_SURER_FRAMES = 4  # between anchors farther apart, the classifier raises no continuity
+LEAST_CONTINUITY = 0.1  # the classifier raises no continuity up to this
+EVIDENCE_SHARE = np.float32(0.2)  # weight of an anchor's log odds: anchors share mistakes
 THIN_PX = 5  # a part of a thing that is narrower, on the regions' grid, is thin
 LEAST_KEPT = 0.8  # least foreground share of a thing's body that keeps its thin parts
 SHARPNESS = 12.0  # an opinion opposite to the verdict keeps e^-12 of its weight

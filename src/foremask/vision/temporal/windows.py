@@ -272,7 +272,7 @@ class _Window:
         return result
 
     def _decided(self, frames: list[int]) -> dict[int, _Decision]:
-        """Decide inferred anchors without hints, and propagate their decisions to the others."""
+        """Decide the inferred anchors, and propagate to those that were added for hints."""
         inferred = [frame for frame in frames if self._anchors[frame].opinions]
         anchors = [self._anchors[frame] for frame in inferred]
         motions = list(self._tools.threads.map(self._motion, inferred))
@@ -351,7 +351,7 @@ class _Window:
         return masks if is_reached else None
 
     def _asked_round(self, frame: int, place: Place, mask: Levels) -> tuple[Alpha, list[Levels]]:
-        """The opinion of a crop round a place, 0 outside; and the mask with it inside, if any."""
+        """The network's mask of a crop round a place, 0 outside; the same with ``mask`` outside."""
         rows, columns = mask.shape
         around = as_levels(resized(place.astype(np.float32), columns, rows))
         box = box_round_subject(around, around)
