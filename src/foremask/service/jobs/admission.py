@@ -1,4 +1,4 @@
-"""Decides whether a request may start a job, and whether a token may store more."""
+"""Inserts jobs and records uploads, within the limits of their token."""
 
 import hashlib
 import uuid
@@ -14,37 +14,35 @@ from foremask.service.jobs.database import Database, json_value, on_disk
 from foremask.service.jobs.steps import JobResult, Step, StoredClip
 
 COLUMNS = {"request_id": "id", "token_id": "token", "fetched_bytes": "fetched"}
-FORGOTTEN_AT_ONCE = 10_000  # uploads in one statement, which takes 0.1 s
-QUEUE_LIMIT = 10_000  # unfinished jobs: a day of 60 s clips on the fastest machine we know
+FORGOTTEN_AT_ONCE = 10_000  # uploads deleted by one statement, in 0.1 s
+QUEUE_LIMIT = 10_000  # unfinished jobs; the fastest machine tested masks so many 60 s clips a day
 NO_LIMIT = 1 << 62
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
     token_id: uuid.UUID
-    allowed: int  # requests of a full burst
-    remaining: int  # requests left of the burst
-    reset_s: float  # until the burst is full again
-    request_id: str | None = None  # the job that the same Idempotency-Key has made before
-    body_hash: bytes | None = None  # of the request that made that job
+    allowed: int  # requests in a full burst
+    remaining: int  # requests that are allowed now
+    reset_s: float  # until ``remaining`` equals ``allowed``
+    request_id: str | None = None  # the job of an earlier request with this Idempotency-Key
+    body_hash: bytes | None = None  # of that earlier request's body
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
-    """A requested job; exactly one of ``video_url`` and ``source_key``, a stored file, is set."""
-
     request_id: str
     token_id: uuid.UUID
     preset: Form
     video_url: str | None = None
-    source_key: str | None = None
-    quality: Quality | Literal["kept"] = Quality.BALANCED  # options.REENCODE_ONLY
+    source_key: str | None = None  # a stored clip, or the stored mask that the job reuses
+    quality: Quality | Literal["kept"] = Quality.BALANCED  # "kept" is REENCODE_ONLY
     webhook_url: str | None = None
     idempotency_key: str | None = None
     body_hash: bytes | None = None
-    clip: StoredClip | None = None  # None if the origin was too slow to probe
+    clip: StoredClip | None = None  # None if the clip could not be probed in time
     traceparent: str | None = None  # the W3C header of the request's first span
-    result: JobResult | None = None  # None is a plain mask
-    fetched_bytes: int = 0  # bytes, if known, of a background and of a stored mask's clip
+    result: JobResult | None = None  # None for a mask with default options
+    fetched_bytes: int = 0  # of the background, and of the clip for a reused mask; 0 if unknown
 
 
 def token_hash(secret: str) -> bytes:
@@ -54,8 +52,8 @@ def token_hash(secret: str) -> bytes:
 async def charge_rate(database: Database, token_hash: bytes, key: str | None = None) -> Grant:
     """Check the token and count one request against its rate limit, which all API nodes share.
 
-    A request whose Idempotency-Key ``key`` has already made a job is not counted. Raises
-    TokenInvalid, QuotaExhausted or RateLimited.
+    A request is not counted if an earlier request with the same Idempotency-Key ``key`` made a job.
+    Raises TokenInvalid, QuotaExhausted or RateLimited.
     """
     row = await database.row_of("charge_rate", token_hash, key)
     assert row is not None  # noqa: S101  # the function always answers
@@ -71,9 +69,9 @@ async def charge_rate(database: Database, token_hash: bytes, key: str | None = N
 
 
 async def admit(database: Database, job: NewJob, storage_limit: int = NO_LIMIT) -> str:
-    """Insert the job and its first step, and return its id once they are on the disk.
+    """Insert a job with its first step; return the job's id once both are on the disk.
 
-    Returns instead the id of a job that the same Idempotency-Key and body have made before. Raises
+    If an earlier request with the same Idempotency-Key and body made a job, returns its id. Raises
     TokenInvalid, QuotaExhausted, IdempotencyMismatch, TooManyJobs, StorageQuota or QueueFull.
     """
     columns = msgspec.to_builtins(job)
@@ -88,7 +86,6 @@ async def admit(database: Database, job: NewJob, storage_limit: int = NO_LIMIT) 
 
 
 def refuse(outcome: str, allowed: int | None = None, counted: int | None = None) -> None:
-    """Raise the error of ``outcome``, unless the request was accepted."""
     match outcome:
         case "invalid":
             raise errors.TokenInvalid("the token is unknown, revoked or expired")
@@ -123,10 +120,10 @@ async def new_upload(
 
 
 async def claim_upload(database: Database, key: str, claim: str, name: str | None) -> str:
-    """Mark the form as used by the request ``claim``, and return the id of the form's token.
+    """Mark the upload form ``key`` as used by request ``claim``; return the id of its token.
 
     `reserve` with 0 bytes makes the form usable again. Raises LinkInvalid if another request has
-    used the form, or if its token is revoked or has expired.
+    used the form, or if the token is revoked or has expired.
     """
     row = await database.one(
         """with form as (
@@ -157,9 +154,10 @@ async def reserve(database: Database, key: str, size: int, limit: int) -> None:
 async def reserve_result(
     database: Database, step: Step, size: int, optional: int, limit: int
 ) -> bool:
-    """Reserve ``size`` bytes for the step's result, and ``optional`` more if ``limit`` allows.
+    """Reserve ``size`` bytes for the step's result, and ``optional`` bytes more if they fit.
 
-    Returns whether it does; False, too, for a stale attempt, which reserves nothing.
+    They fit if the token then stores at most ``limit`` bytes. Returns whether they fit; a step
+    whose lease was lost reserves nothing and returns False.
     """
     return bool(await database.value_of("reserve_result", *step.key, size, optional, limit))
 
@@ -184,7 +182,7 @@ async def forget(database: Database, before: datetime) -> None:
 
 
 def limit_of_token(setting: int | None, disk: tuple[int, int] | None) -> int:
-    """Return ``setting``, by default a quarter of the bytes of the local store's disk."""
+    """Return ``setting``, or else a quarter of the disk's total bytes, or else no limit."""
     if setting is not None:
         return setting
     return NO_LIMIT if disk is None else disk[0] // 4

@@ -1,4 +1,4 @@
-"""Calls PostgreSQL; each call is a transaction of its own."""
+"""Runs SQL statements in PostgreSQL, each in a transaction of its own."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Mapping, Sequence
@@ -25,11 +25,11 @@ KEEPALIVE: dict[str, int] = {  # TCP's defaults take two hours to notice a cut c
     "keepalives_count": 3,
     "tcp_user_timeout": 15_000,  # milliseconds
 }
-CALL_S = 10.0  # longer than any call of ours takes on a server that works
+CALL_S = 10.0  # longer than any statement takes on a healthy server
 RETRY_EVERY_S = 0.1
 
 
-class Refused(Exception):  # internal, so no ForemaskError
+class Refused(Exception):  # never reaches a user, so not a ForemaskError
     """A function in the database has raised an exception; only Procrastinate's functions do."""
 
 
@@ -40,9 +40,9 @@ class OtherTables(ServiceUnavailable):
 class Database:
     """A pool of connections that survives a restart of the server; use it with ``async with``.
 
-    A call whose connection is lost is repeated, so its statement must be idempotent. It raises
-    ServiceUnavailable after ``patience_s`` without a connection, or after ``call_s``. No call
-    leaves a transaction open, so a paused process blocks no other (docs/adr/0021).
+    A call whose connection is lost is repeated, so its statement must be idempotent. A call
+    raises ServiceUnavailable after ``patience_s`` without a connection, or if it takes ``call_s``.
+    No call leaves a transaction open, so a paused process blocks no other (docs/adr/0021).
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Database:
             reconnect_timeout=5.0,
             open=False,
             kwargs={"autocommit": True, "row_factory": dict_row},
-            reconnect_failed=AsyncConnectionPool.check,  # keep trying while the server is away
+            reconnect_failed=AsyncConnectionPool.check,  # reconnect until the server is back
         )
 
     async def __aenter__(self) -> Self:
@@ -82,8 +82,8 @@ class Database:
     ) -> AsyncGenerator[tuple[str, str] | None]:
         """Yield the channel and payload of each notification, received on an extra connection.
 
-        Also yields None: once the connection listens, and after each ``quiet_s``, when the server
-        has answered a query. Raises ServiceUnavailable if the connection is lost.
+        Yields None when the connection begins to listen, and then every ``quiet_s`` if the server
+        answers a query. Raises ServiceUnavailable if the connection is lost.
         """
         try:
             async with await psycopg.AsyncConnection.connect(
@@ -143,8 +143,8 @@ class Database:
             await asyncio.sleep(RETRY_EVERY_S)
 
     async def _within(self, seconds: float, statement: LiteralString, params: Params) -> list[Row]:
-        # psycopg takes up to 10 s to abandon a statement on a server that has stopped. The caller
-        # does not wait for that (docs/adr/0021).
+        # psycopg takes up to 10 s to cancel a statement if the server hangs. The caller does not
+        # wait for psycopg (docs/adr/0021).
         asking = asyncio.create_task(self._ask(statement, params))
         self._left.add(asking)
         asking.add_done_callback(self._let_go)
@@ -166,7 +166,7 @@ class Database:
     def _let_go(self, asking: asyncio.Task[list[Row]]) -> None:
         self._left.discard(asking)
         if not asking.cancelled():
-            asking.exception()  # retrieved, or asyncio would log it: nobody may await it any more
+            asking.exception()  # asyncio logs an exception that is never retrieved
 
 
 async def on_disk(database: Database) -> None:

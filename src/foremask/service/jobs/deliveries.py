@@ -8,8 +8,8 @@ from foremask.errors import RequestUnknown
 from foremask.service.jobs.database import Database
 from foremask.service.observability import metrics
 
-SCHEDULE_S = (0, 5, 30, 120, 600, 3600)  # pauses before attempts; the first is after the job's end
-HELD_S = 30.0  # longer than an attempt takes; afterwards another worker may make the next attempt
+SCHEDULE_S = (0, 5, 30, 120, 600, 3600)  # pause before each attempt; attempt 1 is at the job's end
+HELD_S = 30.0  # lease of an attempt, longer than an attempt takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,9 +31,9 @@ def sign(key: bytes, request_id: str, timestamp: str, body: bytes) -> str:
 
 
 async def begin(database: Database) -> Delivery | None:
-    """Claim the next attempt that is due and whose token is below its limit of attempts at once."""
+    """Claim the next due attempt of a token that is below its limit of concurrent attempts."""
     row = await database.row_of("take_delivery", HELD_S)
-    if row is not None and row["id"] is None:  # one is due, and its token is at its limit
+    if row is not None and row["id"] is None:  # all tokens with a due attempt are at their limit
         metrics.HELD_BACK.labels("webhooks").inc()
         return None
     return None if row is None else Delivery(**row)
@@ -49,9 +49,9 @@ async def freeze(database: Database, delivery: int, payload: bytes) -> bytes:
 
 
 async def record(database: Database, delivery: Delivery, http_status: int | None) -> str:
-    """Record the attempt's HTTP status, None for no response, and queue a retry unless it is 2xx.
+    """Record the attempt's HTTP status, None without a response; return the delivery's status.
 
-    Returns the delivery's new status: ``delivered``, ``pending`` or ``given_up``.
+    The status is ``delivered`` after 2xx, ``pending`` if a retry is queued, or else ``given_up``.
     """
     delivered = http_status is not None and 200 <= http_status < 300
     last = delivery.attempt >= len(SCHEDULE_S)
@@ -62,13 +62,13 @@ async def record(database: Database, delivery: Delivery, http_status: int | None
 
 
 async def redeliver(database: Database, request_id: str) -> None:
-    """Queue the job's webhook again, with the same body. Raises RequestUnknown if it has none."""
+    """Queue the job's webhook again with the same body. Raises RequestUnknown without a webhook."""
     row = await database.one("select max(id) as id from deliveries where job = %s", (request_id,))
     if row is None or row["id"] is None:
         raise RequestUnknown(
             f"request {request_id!r} has no webhook to deliver", param="request_id"
         )
-    await database.all(  # repeated after a lost answer, it finds the new row and inserts no other
+    await database.all(  # idempotent: a repeated call finds the new row and inserts none
         """with made as (
                insert into deliveries (job, token, url, payload, next_at)
                select job, token, url, payload, clock() from deliveries d where id = %s

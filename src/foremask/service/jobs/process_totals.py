@@ -12,8 +12,8 @@ from foremask.service.observability import metrics
 from foremask.service.observability.metrics import Series
 
 REPORT_EVERY_S = 5.0
-ALIVE_FOR_S = 20.0  # as in schema.sql
-LAST_REPORT_S = 1.0  # a process that stops waits at most this long for its last report
+ALIVE_FOR_S = 20.0  # a process counts as alive for so long after a report; as in schema.sql
+LAST_REPORT_S = 1.0  # timeout of the last report, which a process sends when it stops
 
 log = structlog.get_logger(__name__)
 
@@ -27,7 +27,7 @@ class Fleet:
 @dataclass(slots=True)
 class CountReporter:
     kind: str
-    slots: int  # clips that this process can mask at once
+    slots: int  # segments that this process can mask at once
     sandbox: str
     _id: uuid.UUID = field(default_factory=uuid.uuid4)
     _number: int = 0
@@ -81,7 +81,7 @@ type Now = dict[tuple[str, tuple[str, ...]], float]  # values by a gauge's name 
 
 
 async def now(database: Database) -> Now:
-    """Read the gauges of `metrics.NOW`, at a cost that grows with the queues, not the records."""
+    """Read the gauges of `metrics.NOW`; the number of ended jobs does not slow this down."""
     rows = await database.all(
         """with waiting as (
                select queue_of(stage) as queue, count(*) as n,

@@ -21,7 +21,7 @@ from foremask.service.jobs.steps import JobReport, JobResult
 
 log = structlog.get_logger(__name__)
 
-IDLE_S = 60.0  # a shorter time without a new frame is not reported; a frame takes 1 s at most
+IDLE_S = 60.0  # a shorter time without a new frame is normal, and not reported
 
 
 class Status(StrEnum):
@@ -90,10 +90,10 @@ class Attempt:
     details: str | None
 
 
-# eta_s assumes that a segment that has not begun takes as long as the shortest one (`usual`), and
-# begins as soon as a running segment ends. queue_position counts at most 1000 jobs of each token,
-# so that a status stays cheap to read. Tokens take turns: before a token's n-th job come n - 1 jobs
-# of each other token with the same priority, and all jobs of tokens with a higher one.
+# eta_s: a waiting segment begins when a running one ends, and takes `usual`, the shortest time from
+# the start of masking to the estimated end of a segment. queue_position: a token's n-th job waits
+# for n - 1 jobs of each other token with the same priority, and for all jobs of tokens with a
+# higher priority. At most 1000 jobs of each token are counted, to keep the query fast.
 _RECORD = """
     j.id as request_id, j.token as token_id, j.status, j.stage, j.frames_total, j.preset, j.report,
     j.error, coalesce(j.result -> 'options' ->> 'kind', 'mask') as kind,
@@ -139,7 +139,7 @@ _NOT_DELETED = "j.expired_at is distinct from 'epoch'"
 
 
 async def read(database: Database, token_hash: bytes, request_id: str) -> Record:
-    """Raises TokenInvalid, or RequestUnknown if the token has no such job, or none any more."""
+    """Raises TokenInvalid, or RequestUnknown if the token has no such job or has deleted it."""
     row = await database.one(
         f"""select {_RECORD} from tokens t
             left join jobs j on j.id = %s and j.token = t.id and {_NOT_DELETED}
@@ -198,7 +198,7 @@ async def latest(database: Database, most: int, *, unfinished: bool) -> list[Rec
 
 
 async def result_of(database: Database, request_id: str) -> JobResult:
-    """Read what a job makes of its clip; ``background_url`` is deleted when the job ends."""
+    """Read the options of a job's result; their ``background_url`` is deleted when the job ends."""
     row = await database.one("select result from jobs where id = %s", (request_id,))
     return msgspec.convert((row or {}).get("result") or {}, JobResult)
 
@@ -273,7 +273,7 @@ def _readable(row: Row) -> Record:
     if status is Status.COMPLETED:
         done = total = (report.frames_out if report else 0) or total or 0
     elif total is not None:
-        done = min(done, total)  # the header may count too few frames
+        done = min(done, total)  # the clip's header may declare too few frames
     silent_s: float = row["idle_s"] or 0.0
     idle_s = round(silent_s) if silent_s >= IDLE_S else None
     left_s = row["eta_s"]
@@ -303,7 +303,7 @@ ASK_EVERY_S = 0.25
 class Ends:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting = WeakValueDictionary[str, asyncio.Event]()  # waiters hold the events
+        self._waiting = WeakValueDictionary[str, asyncio.Event]()  # a waiter keeps its event alive
         self._asking: asyncio.Task[None] | None = None
         self.is_stopping = False
 
@@ -338,7 +338,7 @@ class Ends:
             await asyncio.sleep(ASK_EVERY_S)
 
 
-LINK_S = 7 * 86400  # lifetime of a result's link; no cloud signs a longer one
+LINK_S = 7 * 86400  # lifetime of a result's link, the longest that clouds sign
 
 type Word = Literal["IN_PROGRESS", "COMPLETED", "ERROR", "UNKNOWN"]
 RequestId = Annotated[str, Meta(description="The id of the job, or else of the request.")]
@@ -404,7 +404,7 @@ def file_name(record: Record) -> str:
 def status_body(
     record: Record, link: Callable[[str, int, str], str], link_s: int = LINK_S
 ) -> JobStatus:
-    """Make the status of a job; ``link`` makes a URL from a key, its lifetime and a file name."""
+    """Make the status of a job; ``link`` takes a key, the URL's lifetime and a file name."""
     if record.status is Status.UNREADABLE:
         return JobStatus(request_id=record.request_id, status="UNKNOWN", error=record.error)
     url = link(record.result_key, link_s, file_name(record)) if record.result_key else None
@@ -413,7 +413,7 @@ def status_body(
     error = record.error
     if record.status is Status.COMPLETED and url is not None:
         word = "COMPLETED"
-    elif record.status is Status.COMPLETED:  # not "COMPLETED": a client would open the URL
+    elif record.status is Status.COMPLETED:  # not "COMPLETED", which promises a URL
         gone = errors.ResultExpired(
             "The result was kept for its time, and is deleted; submit it again."
         )

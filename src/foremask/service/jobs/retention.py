@@ -4,9 +4,9 @@ from typing import Any, Final, Literal, LiteralString
 
 from foremask.service.jobs.database import Database, Row
 
-RECORD_EXTRA_S = 7 * 86400  # for so long a status says that the result has expired
+RECORD_EXTRA_S = 7 * 86400  # from a result's expiry to the deletion of the job's record
 FAILED_KEPT_S = 30 * 86400
-NETWORK_KEPT_S = 86400  # to review and correct the mask; the cache takes 0.5 MB for each frame
+NETWORK_KEPT_S = 86400  # for corrections of the mask; the network cache takes 0.5 MB a frame
 ENGINE_DEAD_S = 60.0
 AT_ONCE = 50
 
@@ -25,8 +25,8 @@ _NOTED: Final[dict[Kind, LiteralString]] = {
 
 
 async def due(database: Database, kind: Kind, kept_s: float = 0.0) -> list[tuple[str, Any]]:
-    """Return ids and result keys of jobs with files of ``kind`` that ended over ``kept_s`` ago."""
-    # If kept_s is 0, ended_at may be in the future, since the clock was set back.
+    """Return (id, result key) of jobs that ended over ``kept_s`` ago and have files of ``kind``."""
+    # kept_s = 0 includes an ended_at in the future: the clock may have been set back.
     rows = await database.all(
         f"""select id, result_key from jobs where ended_at is not null and {_STORED[kind]}
             and (%s = 0 or ended_at < clock() - make_interval(secs => %s))
@@ -39,8 +39,8 @@ async def due(database: Database, kind: Kind, kept_s: float = 0.0) -> list[tuple
 async def deleted(database: Database, kind: Kind, request_id: str) -> Row | None:
     """Record that the files are deleted.
 
-    Returns the job's ``status``, ``reason`` ("" without an error), ``wait_s`` before its first step
-    (None without one) and ``seconds`` until its end; None for a second call.
+    Returns the job's ``status`` and ``reason`` ("" without an error), ``wait_s`` from its creation
+    to its first step (None without a step) and ``seconds`` to its end. A second call returns None.
     """
     return await database.one(
         f"""update jobs set {_NOTED[kind]} where id = %s and {_STORED[kind]}
@@ -54,9 +54,9 @@ async def deleted(database: Database, kind: Kind, request_id: str) -> Row | None
 async def forget_records(database: Database, result_ttl_s: float) -> list[str]:
     """Delete old jobs without a pending webhook, and return their ids.
 
-    A completed job is old `RECORD_EXTRA_S` after its result expired; a failed or cancelled job
-    `FAILED_KEPT_S` or ``result_ttl_s``, whichever is longer, after its end; a job that its caller
-    has deleted (``expired_at`` is the epoch) at once.
+    A completed job is old `RECORD_EXTRA_S` after its result expired. A failed or cancelled job is
+    old when both `FAILED_KEPT_S` and ``result_ttl_s`` have passed since its end. A job that its
+    caller has deleted (``expired_at`` is the epoch) is old at once.
     """
     rows = await database.all(
         """delete from jobs where swept_at is not null

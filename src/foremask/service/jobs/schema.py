@@ -13,9 +13,9 @@ from foremask.errors import ServiceUnavailable
 from foremask.service.jobs.database import Database
 
 VERSION = 25
-OLDEST = 16  # the oldest version that can be upgraded: commit 427503c
-MIGRATING = 0x666F7265  # "fore": the advisory lock held while the schema changes
-WAIT_S = 0.2  # lock timeout, and pause between attempts; PostgreSQL's deadlock_timeout is 1 s
+OLDEST = 16  # the oldest version that can be upgraded; commit 427503c made it
+MIGRATING = 0x666F7265  # "fore": key of the advisory lock held while the schema changes
+WAIT_S = 0.2  # lock timeout, and pause before a retry; below PostgreSQL's deadlock_timeout (1 s)
 PATIENCE_S = 120.0
 ENGINE = "procrastinate/"
 
@@ -24,8 +24,8 @@ async def migrate(url: str) -> list[str]:
     """Create or upgrade our tables and Procrastinate's; return the names of the applied scripts.
 
     Each script is one transaction; concurrent callers wait for each other. Raises
-    ServiceUnavailable if the database cannot be reached, is not in UTF-8, or has tables of a newer
-    version or of one before `OLDEST`, or if other processes lock a table for `PATIENCE_S`.
+    ServiceUnavailable if the database cannot be reached, is not in UTF-8, has tables newer than
+    `VERSION` or older than `OLDEST`, or if other processes lock a table for `PATIENCE_S`.
     """
     try:
         connection = await psycopg.AsyncConnection.connect(url, autocommit=True, connect_timeout=10)
@@ -54,8 +54,8 @@ async def migrate(url: str) -> list[str]:
 
 
 async def _apply(connection: psycopg.AsyncConnection, name: str, sql: str) -> None:
-    # While another process locks a table, the script is rolled back and started over: a script that
-    # kept its own locks could deadlock with that process.
+    # A script that waits with its own locks can deadlock with a process that locks another table.
+    # So the script is rolled back and started over.
     end = time.monotonic() + PATIENCE_S
     while True:
         try:
@@ -87,7 +87,7 @@ async def check_schema(database: Database) -> None:
 
 
 def _engine_scripts(applied: Iterable[str]) -> dict[str, str]:
-    from procrastinate.schema import SchemaManager  # not loaded by the API
+    from procrastinate.schema import SchemaManager  # imported here: the API does without it
 
     changes = sorted(Path(SchemaManager.get_migrations_path()).glob("*.sql"))
     if any(name.startswith(ENGINE) for name in applied):
@@ -120,7 +120,7 @@ def _newer(found: int) -> ServiceUnavailable:
 
 
 def _version(names: Iterable[str]) -> int:
-    """Return the version of the tables that these scripts made, 0 for none."""
-    # Up to version 16 a script's name is its number and a title.
+    """Return the newest table version among these script names, 0 for none."""
+    # Up to version 16, a script's name is its version and a title, without `foremask/`.
     numbers = (re.match(r"(?:foremask/)?(\d+)", name) for name in names)
     return max((int(number[1]) for number in numbers if number), default=0)

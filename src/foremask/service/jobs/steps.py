@@ -1,6 +1,6 @@
-"""Claims a step of a job, renews its lease while frames advance, and finishes or fails it.
+"""Claims steps of jobs, renews their leases, and records how they end.
 
-Each write names its attempt, and is refused once that attempt has lost its lease.
+An attempt that has lost the lease of its step is stale, and its writes are refused.
 """
 
 import re
@@ -67,7 +67,7 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     background_key: str | None = None
     clip_key: str | None = None  # the stored clip of a job that reuses a stored mask
     hints: tuple[Hint, ...] = ()
-    key_points: int = 0  # number of leading hints that came in the request's field of this name
+    key_points: int = 0  # the first ``key_points`` hints are from the request's field of this name
     network_key: str | None = None  # the network cache of an earlier job
 
     def check_hints(self, clip: Clip | None = None) -> None:
@@ -77,7 +77,7 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @contextmanager
     def hints_as_sent(self) -> Iterator[None]:
-        """Name hints in errors as the request did, where key points are in a field of their own."""
+        """Name hints in errors by their field of the request: ``hints`` or ``key_points``."""
 
         def name(found: re.Match[str]) -> str:
             number = int(found[1]) - self.key_points
@@ -99,7 +99,7 @@ PLAIN_MASK: Final = JobResult()
 
 class StepArgs(msgspec.Struct, frozen=True, omit_defaults=True):
     span: Span | None = None  # None: the whole clip is masked
-    source_key: str | None = None  # the file that has just the span
+    source_key: str | None = None  # the stored file that has only the span
     background_key: str | None = None
     clip_start_s: float | None = None  # the first timestamp of the whole clip
     result: JobResult = PLAIN_MASK
@@ -109,14 +109,14 @@ class IngestDone(msgspec.Struct, frozen=True):
     clip: StoredClip | None
     source_key: str | None
     segments: tuple[StepArgs, ...]
-    fetched_bytes: int = 0  # bytes of a stored background and of a stored mask's clip
+    fetched_bytes: int = 0  # of the background, and of the clip for a reused mask
 
 
 class PartDone(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str
     frames: int
     report: JobReport
-    mask_key: str | None = None  # a cut-out's part of the mask
+    mask_key: str | None = None  # the segment's mask, if it is stored beside the result
 
 
 class MaskDone(msgspec.Struct, frozen=True):
@@ -130,7 +130,7 @@ type StepDone = IngestDone | PartDone | MaskDone
 
 LEASE_S = 5.0  # two missed renewals; the next attempt begins 3 to 7 s after a worker's death
 RENEW_S = 2.0
-LOST_TICKET_S = 10.0  # a step that is ready for longer gets a new ticket (a row of Procrastinate)
+LOST_TICKET_S = 10.0  # a step that is ready for so long gets a new ticket (a Procrastinate row)
 MAX_CRASHES = 3
 IN_FLIGHT = 4  # segments of one job at a time, so that a long clip leaves room for short ones
 
@@ -153,9 +153,9 @@ class Step:
     preset: str  # a Form's name
     quality: str  # a Quality, or options.REENCODE_ONLY
     clip: JobClip | None
-    traceparent: str | None  # of the job's first span
-    used_s: float  # of the job's time limit, when the step was claimed
-    taken_at: float = field(default_factory=time.monotonic)  # the clock stops during a suspend
+    traceparent: str | None  # the W3C header of the job's first span
+    used_s: float  # time that the job had run when the step was claimed
+    taken_at: float = field(default_factory=time.monotonic)  # this clock stops during suspend
 
     @property
     def name(self) -> str:
@@ -187,9 +187,9 @@ async def claim(
 ) -> Step | None:
     """Claim the next step of the queue ``files`` or ``masks``; None if there is none.
 
-    The token that has used the fewest seconds, divided by its share, comes first. The token
-    ``last``, which this worker served before, is preferred for some seconds. Raises OtherTables
-    after a migration.
+    Tokens are served by priority, and within a priority by used seconds divided by share, fewest
+    first. The token ``last``, which this worker served before, gets an advantage of 5 s. Raises
+    OtherTables after a migration.
     """
     row = await database.row_of(f"claim_step_{VERSION}", queue, worker, lease_s, last)
     if row is None:
@@ -235,7 +235,7 @@ async def renew(
 
 
 async def finish(database: Database, step: Step, done: StepDone) -> bool:
-    """Record the step's result and queue the next steps; return False for a stale attempt."""
+    """Record the step's result and queue the next steps; return False if the attempt is stale."""
     result = json_value(done)
     ended = await database.value_of("finish_step", *step.key, result, IN_FLIGHT, step.seconds)
     return bool(ended)
@@ -251,8 +251,8 @@ async def fail(
 ) -> bool:
     """Record a failed attempt; return False if it is stale.
 
-    The step is retried after ``retry_s``. If that is None, or ``outcome`` is "crashed" for the
-    MAX_CRASHES-th time, the job ends with ``error``.
+    The step is retried after ``retry_s``. The job ends with ``error`` if ``retry_s`` is None or the
+    step has crashed `MAX_CRASHES` times.
     """
     facts = json_value(error.facts())
     return bool(
@@ -263,7 +263,7 @@ async def fail(
 
 
 async def charge_lost(database: Database, step: Step) -> None:
-    """Charge the token for the seconds of an attempt that was lost, for example to a cancel."""
+    """Charge the token for the seconds of a stale attempt, for example after a cancel."""
     await database.value_of("charge_share", step.stage, step.token, step.seconds)
 
 
@@ -289,8 +289,8 @@ async def segment_results(database: Database, request_id: str) -> list[PartDone]
 class Recovered:
     lost: int = 0  # attempts whose lease had expired
     woken: int = 0  # tickets that were replaced
-    timed_out: int = 0  # jobs that were ended
-    alone: bool = field(default=False, compare=False)  # no other worker has called it lately
+    timed_out: int = 0  # jobs that reached their time limit
+    alone: bool = field(default=False, compare=False)  # no other worker called `recover` lately
 
 
 async def recover(

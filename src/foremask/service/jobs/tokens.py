@@ -1,4 +1,4 @@
-"""Makes, lists and revokes API tokens: 256 random bits, of which a hash is stored (ADR 0022)."""
+"""Makes, lists and revokes API tokens; a prefix and hashes are stored (docs/adr/0022)."""
 
 import hmac
 import secrets
@@ -12,7 +12,7 @@ from foremask.errors import RequestUnknown
 from foremask.service.jobs.admission import token_hash
 from foremask.service.jobs.database import Database, Row
 
-SIGNING = b"bria-webhook-signing-v1"  # prescribed by the webhook contract
+SIGNING = b"bria-webhook-signing-v1"  # given by the contract in docs/webhooks.md
 PREFIX_LENGTH = 9  # "fm_" and six characters (36 of 256 bits), to identify a token
 
 
@@ -86,7 +86,7 @@ async def list_tokens(database: Database) -> list[Token]:
 
 
 async def revoke_token(database: Database, prefix_or_id: str) -> Token:
-    """Revoke the token with this prefix or id. Raises RequestUnknown unless exactly one has it."""
+    """Revoke the token with this prefix or id. Raises RequestUnknown unless exactly one matches."""
     rows = await database.all(
         """update tokens set revoked_at = coalesce(revoked_at, now())
            where id in (select id from tokens where prefix = %s or id::text = %s)
