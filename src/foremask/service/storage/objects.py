@@ -1,7 +1,7 @@
 """Stores files by key in a local directory or a cloud's bucket; the only module that uses obstore.
 
-A cloud signs the links to its objects. `Signer` signs links to a local directory's files, which our
-API serves, and all upload forms (docs/adr/0030).
+`Signer` signs upload forms, and links to a local directory's files, which our API serves. Links to
+a bucket's objects are signed with the cloud's credentials (docs/adr/0030).
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from foremask.service.observability import metrics
 from foremask.service.observability.traces import span
 
 BLOCK_BYTES = 1 << 20
-PART_BYTES = 8 << 20  # 10 000 parts is S3's limit: files up to 80 GB
+PART_BYTES = 8 << 20  # S3 takes 10 000 parts, so files of at most 80 GB
 PARTS_AT_ONCE = 3
 RESERVE_BYTES = 2 << 30
 RESERVE_SHARE = 0.05
@@ -39,7 +39,7 @@ _SIGNING_KEY = "signing-key"
 _HALF_WRITTEN = re.compile(r"#\d+$")
 FILES_PATH = "/v2/files/"
 FORM_PATH = "/v2/uploads"
-STEP_S = 3600  # expiry is rounded up to a multiple: links made within the same hour are equal
+STEP_S = 3600  # expiry is rounded up to its multiple, so links of the same hour are equal
 NETWORK, STRIP, MASK = "network.zip", "strip.json", "mask"
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
@@ -55,7 +55,6 @@ def media_type(key: str) -> str:
 
 
 def sibling_key(result_key: str, name: str) -> str:
-    """Return the key of the file ``name`` that is stored, and deleted, with a result."""
     return f"{result_key.rpartition('/')[0]}/{name}"
 
 
@@ -84,11 +83,11 @@ class Signer:
         return f"{self.base_url}{FILES_PATH}{quote(checked_key(key))}?{urlencode(query)}"
 
     def check_link(self, key: str, expires: str, signature: str) -> None:
-        """Raise LinkInvalid if `link` did not make this link or it has expired."""
+        """Raise LinkInvalid if `link` did not make this link, or if the link has expired."""
         self._check(signature, expires, "GET", key, expires)
 
     def key_of(self, url: str) -> str | None:
-        """Return the key in a link to our API, else None. Raises LinkInvalid as `check_link`."""
+        """Return the key if ``url`` is a link to our API, else None. Raises LinkInvalid."""
         if not url.startswith(self.base_url + FILES_PATH):
             return None
         parts = urlsplit(url)
@@ -102,7 +101,7 @@ class Signer:
         return {**fields, "signature": self._signature("POST", *fields.values())}
 
     def check_form(self, fields: dict[str, str]) -> Upload:
-        """Raise LinkInvalid if `upload_form` did not make these fields or they have expired."""
+        """Raise LinkInvalid if `upload_form` did not make these fields, or the form has expired."""
         key, expires, *rest = (fields.get(name, "") for name in Upload.__slots__)
         self._check(fields.get("signature", ""), expires, "POST", key, expires, *rest)
         return Upload(key, int(expires), int(rest[0]), rest[1])
@@ -120,7 +119,7 @@ class Signer:
 
 
 def check_free(directory: Path, size: int) -> None:
-    """Raise StorageFull if ``size`` more bytes would leave less than the disk's reserve."""
+    """Raise StorageFull if ``size`` more bytes would use space that is kept in reserve."""
     usage = shutil.disk_usage(directory)
     kept = min(int(RESERVE_SHARE * usage.total), RESERVE_BYTES)
     if usage.free - size < kept:
@@ -133,8 +132,8 @@ def check_free(directory: Path, size: int) -> None:
 
 def make_local_key(path: Path) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
-        os.fchmod(file.fileno(), 0o600)  # earlier versions left the mode to the umask
-        fcntl.flock(file, fcntl.LOCK_EX)  # only one of several starting processes writes it
+        os.fchmod(file.fileno(), 0o600)  # earlier versions of foremask left the mode to the umask
+        fcntl.flock(file, fcntl.LOCK_EX)  # only one of several starting processes writes the key
         if not os.fstat(file.fileno()).st_size:
             file.write(secrets.token_bytes(32))
             file.flush()
@@ -160,7 +159,7 @@ def sweep_tree(top: Path, before: datetime) -> None:
             with suppress(OSError):
                 if _HALF_WRITTEN.search(name) and path.stat().st_mtime < before.timestamp():
                     path.unlink()
-        with suppress(OSError):  # it is not empty, or gone
+        with suppress(OSError):  # the directory is not empty, or gone
             if Path(directory).stat().st_mtime < before.timestamp():
                 Path(directory).rmdir()
 
@@ -186,14 +185,14 @@ async def open_objects(url: str, base_url: str) -> "Objects":
         try:
             secret = await obstore.get_async(store, _SIGNING_KEY)
         except FileNotFoundError:
-            with suppress(AlreadyExistsError):  # another process was first
+            with suppress(AlreadyExistsError):  # another process has made the key
                 await obstore.put_async(store, _SIGNING_KEY, secrets.token_bytes(32), mode="create")
             secret = await obstore.get_async(store, _SIGNING_KEY)
         return Objects(store, Signer(base_url, bytes(await secret.bytes_async())))
 
 
 class Objects:
-    """Files under keys such as ``results/ID/join-1/ID.mp4``; none is held in memory.
+    """Files under keys such as ``results/ID/join-1/ID.mp4``; no call holds a whole file in memory.
 
     Each read of a missing key raises ObjectLost. Each call raises ServiceUnavailable if the store
     does not answer, and ValueError for an invalid key.
@@ -320,11 +319,11 @@ def _store(url: str) -> ObjectStore:
     if url.startswith("file:"):
         root = Path(unquote(urlsplit(url).path))
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return LocalStore(root, automatic_cleanup=True)  # of directories that have become empty
+        return LocalStore(root, automatic_cleanup=True)  # deletes directories that become empty
     return from_url(
         url,
         client_options={
-            "allow_http": True,  # for an operator's own endpoint; clouds have https
+            "allow_http": True,  # an operator's own store may lack https
             "connect_timeout": timedelta(seconds=5),
             "timeout": timedelta(seconds=60),
         },
