@@ -1,4 +1,4 @@
-"""The guarded HTTP client: ranged reads, downloads, webhooks."""
+"""An HTTP client that connects only to allowed addresses: range reads, downloads, webhooks."""
 
 import asyncio
 import functools
@@ -22,7 +22,7 @@ from foremask.fetch.fairness import FairSemaphore
 MIN_BYTES_PER_S = 32 << 10  # 20 MB in ten minutes
 SPEED_WINDOW_S = 10.0
 WRITE_BYTES = 1 << 20
-MAX_RESOLUTIONS = 32  # at once; a silent name server blocks a thread for up to half a minute
+MAX_RESOLUTIONS = 32  # at once; a name server that does not answer blocks a thread for 30 s at most
 MAX_RESOLUTIONS_PER_OWNER = 8
 PLACE_S = 2.0
 DOWNLOAD_S = 3600.0  # deadline of a download by the command line
@@ -34,7 +34,7 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)
 
 
 class Outbound:
-    """The guarded client; use it with ``async with``.
+    """An HTTP client that connects only to allowed addresses; use it with ``async with``.
 
     Addresses in ``allow_private`` are allowed on any port, although they are not public.
     ``resolve`` and ``tls`` replace the system's resolver and TLS context. ``on_wait`` is called for
@@ -64,7 +64,7 @@ class Outbound:
     async def check_webhook(self, url: str, owner: str = "") -> None:
         """Raise WebhookInvalid if `post` would refuse the URL or its host's present addresses.
 
-        Sends no request. Raises Overloaded if ``owner`` gets no name look-up in time.
+        Sends no request. Raises Overloaded if the name look-up does not begin within `PLACE_S`.
         """
         try:
             parsed = connections.parse(url)
@@ -97,10 +97,10 @@ class Outbound:
     ) -> None:
         """Call ``write`` with each piece of the file at ``url``, in another thread.
 
-        ``on_bytes(done, total)`` gets byte counts, and None for an unknown total; it may raise to
-        cancel. Raises FileTooLarge for more than ``max_bytes``, declared or sent; UrlTooSlow below
-        `MIN_BYTES_PER_S`; UrlUnreachable if the origin falls silent, breaks off, or takes longer
-        than ``deadline_s``.
+        ``on_bytes(done, total)`` gets byte counts; ``total`` is None if unknown. An exception in
+        ``on_bytes`` cancels the download. Raises FileTooLarge for more than ``max_bytes``, declared
+        or sent; UrlTooSlow below `MIN_BYTES_PER_S`; UrlUnreachable if the origin stops sending,
+        closes the connection, or takes longer than ``deadline_s``.
         """
         size, waited_s, window, held = 0, 0.0, (0.0, 0), bytearray()
 
@@ -145,7 +145,7 @@ class Outbound:
     ) -> int:
         """POST ``body``, follow no redirect, and return the response's 2xx status.
 
-        Raises UrlForbidden or UrlStatus for another status, UrlUnreachable without a response.
+        Raises UrlForbidden or UrlStatus for another status, and UrlUnreachable without a response.
         """
         lines = [(name.encode("ascii"), text.encode("latin-1")) for name, text in headers.items()]
         async with (
@@ -176,9 +176,9 @@ class Outbound:
         resolving = asyncio.ensure_future(self._resolve(host, port))
 
         def over(done: asyncio.Future[Sequence[str]]) -> None:
-            self._places.release(owner)  # not earlier: its thread cannot be cancelled
+            self._places.release(owner)  # only now: the look-up's thread cannot be cancelled
             if not done.cancelled():
-                done.exception()  # retrieved after the timeout too, else asyncio would log it
+                done.exception()  # asyncio logs an exception that is never retrieved
 
         resolving.add_done_callback(over)
         async with asyncio.timeout(connections.RESOLVE_S):
@@ -200,8 +200,6 @@ def download_file(
     allow_private: Iterable[Network] = (),
     on_bytes: Callable[[int, int | None], None] | None = None,
 ) -> None:
-    """`Outbound.download` into the file ``path``, for callers without an event loop."""
-
     async def fetch() -> None:
         async with Outbound(allow_private=allow_private) as outbound:
             await outbound.download(
@@ -258,10 +256,10 @@ class RangeReader:
             self.size = len(head)
 
     async def read_at(self, offset: int, n: int) -> bytes:
-        """Read at most ``n`` bytes and 1 MiB from ``offset`` on.
+        """Read ``n`` bytes from ``offset`` on, but at most 1 MiB, and only up to the end.
 
-        Raises RangeUnavailable if the bytes are beyond the first MiB of an origin without ranges,
-        or would exceed `BUDGET_BYTES` in all; UrlStatus if the file has changed since `open`.
+        Raises RangeUnavailable beyond the first MiB if the origin ignores Range, or if all reads
+        together would exceed `BUDGET_BYTES`. Raises UrlStatus if the file has changed since `open`.
         """
         n = min(n, MAX_READ_BYTES)
         if self.size is not None:
@@ -329,7 +327,7 @@ class RangeReader:
 
 
 def _whole(answer: Answer, start: int) -> int:
-    """Return the size of the whole file from the header of a range that begins at ``start``."""
+    """Return the file's size from Content-Range. Raises UrlStatus for another range."""
     given = _CONTENT_RANGE.fullmatch(answer.header("content-range"))
     if given is None or int(given[1]) != start or given[3] == "*":
         raise errors.UrlStatus(

@@ -1,4 +1,4 @@
-"""Checks URLs and their addresses, and sends requests; the only module that opens sockets.
+"""Checks URLs and their addresses, and sends requests to them.
 
 `PinnedBackend` resolves each host name once and connects only to an address that it has checked,
 also after a redirect. Proxies and netrc files of the environment are ignored.
@@ -30,14 +30,14 @@ type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # Networks that are registered as public, and refused nevertheless.
 _REFUSED: tuple[Network, ...] = (
-    ipaddress.IPv4Network("192.0.0.0/24"),  # protocol assignments: port control, Oracle's metadata
+    ipaddress.IPv4Network("192.0.0.0/24"),  # IETF protocols, and Oracle Cloud's metadata
     ipaddress.IPv4Network("192.88.99.0/24"),  # 6to4 relays
     ipaddress.IPv4Network("168.63.129.16/32"),  # Azure's host agent
-    ipaddress.IPv6Network("2001::/23"),  # protocol assignments, Teredo among them
+    ipaddress.IPv6Network("2001::/23"),  # IETF protocols, such as Teredo
     ipaddress.IPv6Network("2002::/16"),  # 6to4
     ipaddress.IPv6Network("3fff::/20"),  # documentation
 )
-_UNICAST = ipaddress.IPv6Network("2000::/3")  # all assigned addresses; the rest is special
+_UNICAST = ipaddress.IPv6Network("2000::/3")  # IANA assigns public addresses from this range only
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
@@ -62,7 +62,7 @@ def parse(url: str) -> httpx2.URL:
     try:
         long = len(url.encode()) > MAX_URL_BYTES
         parsed = httpx2.URL(url)
-    except (httpx2.InvalidURL, ValueError) as error:  # a lone surrogate is a ValueError
+    except (httpx2.InvalidURL, ValueError) as error:  # a lone surrogate raises ValueError
         raise errors.VideoInvalid("This is not a URL.") from error
     if long:
         raise errors.VideoInvalid(
@@ -138,7 +138,7 @@ class Answer:
         async with aclosing(self.chunks()) as chunks:
             async for chunk in chunks:
                 got += chunk
-                if len(got) > n:  # a body that is read to its end leaves its connection reusable
+                if len(got) > n:  # not >=: after the end of a body, its connection is reusable
                     break
         return bytes(got[:n])
 
@@ -164,7 +164,7 @@ def translated_errors() -> Generator[None]:
 
 @contextmanager
 def named(param: str) -> Generator[None]:
-    """Set ``param`` of raised errors to this name of the request's field that has the URL."""
+    """Set the ``param`` of raised errors: the name of the request's field that has the URL."""
     try:
         yield
     except (errors.ClipRefused, errors.UrlRefused, errors.VideoInvalid) as refused:
@@ -233,7 +233,7 @@ class PinnedBackend(httpcore2.AnyIOBackend):
         try:
             texts = await self._resolve(host, port)
             addresses = [ipaddress.ip_address(text) for text in texts]
-        except (OSError, ValueError) as error:  # a TimeoutError and a UnicodeError, too
+        except (OSError, ValueError) as error:  # also TimeoutError and UnicodeError
             raise errors.UrlUnreachable("The host name cannot be resolved.") from error
         if not addresses:
             raise errors.UrlUnreachable("The host name has no address.")
@@ -255,7 +255,7 @@ class PinnedBackend(httpcore2.AnyIOBackend):
         socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
     ) -> httpcore2.AsyncNetworkStream:
         failed: Exception = httpcore2.ConnectError()
-        for address in (await self.checked_addresses(host, port))[:2]:  # best first
+        for address in (await self.checked_addresses(host, port))[:2]:  # the best two
             try:
                 return await super().connect_tcp(
                     address, port, timeout, local_address, socket_options

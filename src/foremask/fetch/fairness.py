@@ -1,4 +1,4 @@
-"""A semaphore whose places owners, such as API tokens, share fairly."""
+"""A semaphore whose places are shared fairly between owners, such as API tokens."""
 
 import asyncio
 from collections import Counter
