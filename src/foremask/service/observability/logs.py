@@ -9,10 +9,11 @@ from structlog.types import Processor
 
 from foremask.settings import LogLevel
 
-# Libraries whose lines at INFO repeat a line of ours.
+# Libraries whose lines at INFO repeat lines of foremask.
 QUIETED = ("uvicorn.error", "uvicorn.access", "procrastinate", "psycopg.pool", "httpcore", "httpx")
 
-_TRACEBACK = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)  # may hold tokens
+# Local variables may hold tokens.
+_TRACEBACK = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
 
 def configure_logs(

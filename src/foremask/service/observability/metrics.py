@@ -1,4 +1,4 @@
-"""The service's Prometheus metrics. No text from a caller becomes a label."""
+"""The service's Prometheus metrics. No text from a request becomes a label."""
 
 from functools import partial
 from typing import Final
@@ -92,7 +92,7 @@ HELD_BACK_BY: Final = (
     "too_many_frames",
     "url_too_slow",
 )
-"""Limits that tokens share: four where tokens take turns, and four reasons of errors."""
+"""Values of the label ``limit``: four limits that delay calls, and four reasons of errors."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 
 # Each series starts at 0: Prometheus counts no increase for the first value of a series.
@@ -112,7 +112,6 @@ def answered(method: str, route: str, status: int, seconds: float) -> None:
 
 
 def refused(reason: str) -> None:
-    """Count an error of a limit in `HELD_BACK_BY`; ignore other reasons."""
     if reason in HELD_BACK_BY:
         HELD_BACK.labels(reason).inc()
 

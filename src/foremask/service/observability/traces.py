@@ -41,7 +41,7 @@ class Span:
 
         headers: dict[str, str] = {}
         TraceContextTextMapPropagator().inject(headers, trace.set_span_in_context(self._real))
-        return headers.get("traceparent")  # none under OTEL_SDK_DISABLED
+        return headers.get("traceparent")  # absent if OTEL_SDK_DISABLED is set
 
 
 def open_traces(otlp_url: str | None, process: str) -> None:
@@ -110,7 +110,7 @@ def span(
         name,
         above,
         trace.SpanKind.SERVER if is_first else trace.SpanKind.INTERNAL,
-        record_exception=False,  # its message may hold a URL
+        record_exception=False,  # the message may hold a URL
         set_status_on_exception=False,
     ) as real:
         made = Span(real)
