@@ -15,7 +15,7 @@ from foremask.service.jobs.steps import JobResult, Step, StoredClip
 
 COLUMNS = {"request_id": "id", "token_id": "token", "fetched_bytes": "fetched"}
 FORGOTTEN_AT_ONCE = 10_000  # uploads deleted by one statement, in 0.1 s
-QUEUE_LIMIT = 10_000  # unfinished jobs; the fastest machine tested masks so many 60 s clips a day
+QUEUE_LIMIT = 10_000  # unfinished jobs: a day's work of the fastest machine tested, for 60 s clips
 NO_LIMIT = 1 << 62
 
 
@@ -50,13 +50,13 @@ def token_hash(secret: str) -> bytes:
 
 
 async def charge_rate(database: Database, token_hash: bytes, key: str | None = None) -> Grant:
-    """Check the token and count one request against its rate limit, which all API nodes share.
+    """Check the token and count one request against its rate limit, which all API processes share.
 
     A request is not counted if an earlier request with the same Idempotency-Key ``key`` made a job.
     Raises TokenInvalid, QuotaExhausted or RateLimited.
     """
     row = await database.row_of("charge_rate", token_hash, key)
-    assert row is not None  # noqa: S101  # the function always answers
+    assert row is not None  # noqa: S101  # the SQL function always returns a row
     refuse(row["outcome"], row["allowed"])
     if row["outcome"] == "rate":
         error = errors.RateLimited(
@@ -78,7 +78,7 @@ async def admit(database: Database, job: NewJob, storage_limit: int = NO_LIMIT) 
     if job.body_hash is not None:
         columns["body_hash"] = f"\\x{job.body_hash.hex()}"
     row = await database.row_of("admit", json_value(columns), QUEUE_LIMIT, storage_limit)
-    assert row is not None  # noqa: S101  # the function always answers
+    assert row is not None  # noqa: S101  # the SQL function always returns a row
     refuse(row["outcome"], row["allowed"], row["counted"])
     await on_disk(database)
     made: str = row["request_id"]

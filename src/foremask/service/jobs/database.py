@@ -18,7 +18,7 @@ from foremask.service.observability import metrics
 type Row = dict[str, Any]
 type Params = Sequence[object] | Mapping[str, object]
 
-KEEPALIVE: dict[str, int] = {  # TCP's defaults take two hours to notice a cut cable
+KEEPALIVE: dict[str, int] = {  # by default, TCP notices a lost connection after two hours
     "connect_timeout": 5,
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -42,7 +42,7 @@ class Database:
 
     A call whose connection is lost is repeated, so its statement must be idempotent. A call
     raises ServiceUnavailable after ``patience_s`` without a connection, or if it takes ``call_s``.
-    No call leaves a transaction open, so a paused process blocks no other (docs/adr/0021).
+    No call leaves a transaction open, so a paused process blocks no other process (docs/adr/0021).
     """
 
     def __init__(

@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 @dataclass(slots=True)
 class Fleet:
     workers: int = 1  # live worker processes
-    place: int = 0  # the index of this process among them
+    place: int = 0  # the index of this process among the live workers
 
 
 @dataclass(slots=True)

@@ -370,7 +370,7 @@ class Problem(Struct, omit_defaults=True):
 
 
 class Result(Struct, omit_defaults=True):
-    """The result of a job; after it has expired, the status is ERROR with 410 result_expired."""
+    """The result of a job; after its expiry, the status is ERROR with 410 result_expired."""
 
     video_url: Annotated[str, Meta(description="A signed link to the result.")]
     kind: ResultKind

@@ -29,14 +29,14 @@ class JobClip(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
-type StoredClip = Clip | JobClip  # a row has either; both are read as a JobClip
+type StoredClip = Clip | JobClip  # a job's row has either type, which is read as a JobClip
 
 
 class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The report of a job.
 
-    ``mask_bytes`` is the size of the mask that is stored with a cut-out or composite,
-    ``network_bytes`` that of the network cache while it is stored.
+    ``mask_bytes`` is the size of the mask that is stored with a cut-out or composite.
+    ``network_bytes`` is the size of the network cache, until the cache is deleted.
     """
 
     frames_out: int
@@ -49,7 +49,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     warnings: tuple[str, ...] | None = None
     coverage: float | None = None
     flicker: float | None = None
-    # Only in a segment's report: the time in seconds, coverage and change of each frame.
+    # Only in a segment's report: each frame's time in seconds, coverage, and change since the last.
     strip: tuple[tuple[float, float, float], ...] | None = None
     kind: str | None = None
     runtime: str | None = None
@@ -132,7 +132,7 @@ LEASE_S = 5.0  # two missed renewals; the next attempt begins 3 to 7 s after a w
 RENEW_S = 2.0
 LOST_TICKET_S = 10.0  # a step that is ready for so long gets a new ticket (a Procrastinate row)
 MAX_CRASHES = 3
-IN_FLIGHT = 4  # segments of one job at a time, so that a long clip leaves room for short ones
+IN_FLIGHT = 4  # segments of one job at a time, so that a long clip leaves workers for other jobs
 
 
 type StepKey = tuple[str, str, int, int]  # job, stage, number, attempt

@@ -1,4 +1,4 @@
-"""Makes, lists and revokes API tokens; a prefix and hashes are stored (docs/adr/0022)."""
+"""Makes, lists and revokes API tokens; only their prefix and hashes are stored (ADR 0022)."""
 
 import hmac
 import secrets
@@ -39,7 +39,7 @@ class Token:
 
 
 def webhook_key(secret: str) -> bytes:
-    """Return the key that signs the token's webhooks; the token cannot be computed from it."""
+    """Return the key that signs the token's webhooks; the token cannot be computed from the key."""
     return hmac.digest(secret.encode(), SIGNING, "sha256")
 
 
