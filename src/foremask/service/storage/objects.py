@@ -39,7 +39,7 @@ _SIGNING_KEY = "signing-key"
 _HALF_WRITTEN = re.compile(r"#\d+$")
 FILES_PATH = "/v2/files/"
 FORM_PATH = "/v2/uploads"
-STEP_S = 3600  # expiry is rounded up to its multiple, so links of the same hour are equal
+STEP_S = 3600  # links expire at full hours, so links made in the same hour are equal
 NETWORK, STRIP, MASK = "network.zip", "strip.json", "mask"
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
@@ -114,7 +114,7 @@ class Signer:
     def _check(self, signature: str, expires: str, *parts: str) -> None:
         if not hmac.compare_digest(self._signature(*parts).encode(), signature.encode()):
             raise LinkInvalid("The link is not one that this service has signed.")
-        if int(expires) < time.time():  # signed by us, so it is a number
+        if int(expires) < time.time():  # a signed expiry is a number
             raise LinkInvalid("The link has expired; ask for a fresh one.")
 
 
@@ -141,7 +141,7 @@ def make_local_key(path: Path) -> None:
 
 
 def flush(root: Path, key: str) -> None:
-    """Flush the file and its two parent directories, so that it survives a power cut."""
+    """Flush the file and its two parent directories, so that the file survives a power cut."""
     path = root / key
     for each in (path, path.parent, path.parent.parent):
         fd = os.open(each, os.O_RDONLY)
@@ -168,7 +168,7 @@ def sweep_tree(top: Path, before: datetime) -> None:
 class Stored:
     key: str
     size: int
-    etag: str  # with its quotes
+    etag: str  # with quotes
     modified_at: datetime
 
 
