@@ -327,7 +327,7 @@ class RangeReader:
 
 
 def _whole(answer: Answer, start: int) -> int:
-    """Return the file's size from Content-Range. Raises UrlStatus for another range."""
+    """Return the file's size from Content-Range. Raises UrlStatus for a wrong range."""
     given = _CONTENT_RANGE.fullmatch(answer.header("content-range"))
     if given is None or int(given[1]) != start or given[3] == "*":
         raise errors.UrlStatus(
