@@ -26,7 +26,7 @@ F_SETOWN_EX, FIOASYNC, TIOCSTI = 15, 0x5452, 0x5412
 FS_IOC_SETFLAGS = 0x4008_6602
 UPPER_BITS = 1 << 32
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
-IOCTL = {"x86_64": 16, "aarch64": 29}
+IOCTL = {"x86_64": 16, "aarch64": 29}[os.uname().machine]
 MIGRATE_PAGES = {"x86_64": 256, "aarch64": 238}[os.uname().machine]
 FCHMODAT2, SETXATTRAT, FILE_SETATTR = 452, 463, 469
 AT_FDCWD = -100
@@ -54,11 +54,6 @@ class Copy(Request[tuple[Path, Path, int]], frozen=True):
 
     source: Input
     target: Output
-
-
-class Remote(Request[bytes], frozen=True):
-    offset: int
-    size: int
 
 
 class ProcessFacts(msgspec.Struct, frozen=True):
@@ -105,7 +100,6 @@ def _attempts(request: TryAll) -> dict[str, Callable[[], object]]:
     def open_at(flags: int) -> None:
         os.close(os.open(outside, flags))
 
-    ioctl = IOCTL[os.uname().machine]
     flags = (ctypes.c_long * 1)()
     return {
         "read a file outside": lambda: outside.read_bytes(),
@@ -152,11 +146,11 @@ def _attempts(request: TryAll) -> dict[str, Callable[[], object]]:
         ),
         "ask for signals by ioctl": lambda: fcntl.ioctl(1, FIOASYNC, struct.pack("i", 1)),
         "ask for signals with the upper bits set": lambda: syscall(
-            ioctl, 1, ctypes.c_long(UPPER_BITS | FIOASYNC), struct.pack("i", 1)
+            IOCTL, 1, ctypes.c_long(UPPER_BITS | FIOASYNC), struct.pack("i", 1)
         ),
         "ask for a lease": lambda: fcntl.fcntl(0, fcntl.F_SETLEASE, fcntl.F_RDLCK),
         "type into a terminal": lambda: syscall(
-            ioctl, 0, ctypes.c_long(UPPER_BITS | TIOCSTI), b"x"
+            IOCTL, 0, ctypes.c_long(UPPER_BITS | TIOCSTI), b"x"
         ),
         "change attributes of what it may read": lambda: fcntl.ioctl(
             os.open(request.source, os.O_RDONLY), FS_IOC_SETFLAGS, bytes(flags)
@@ -234,6 +228,8 @@ def _do(request: Do, parent: Parent) -> None:
     match request.deed:
         case "prepare":
             next(_calls)
+        case "read":
+            parent.read_at(3, 4)
         case "refuse":
             raise CorruptVideo("The video breaks at frame 7.", param="video", limit=9, actual=7)
         case "fill the disk":
@@ -279,7 +275,6 @@ OPERATIONS: dict[type[Request[Any]], Operation] = {
     TryAll: _try_all,
     InAThread: _in_a_thread,
     Copy: _copy,
-    Remote: lambda request, parent: parent.read_at(request.offset, request.size),
     Facts: _facts,
     Do: _do,
     Lie: lambda _, __: "three",

@@ -16,17 +16,7 @@ from foremask.service.sandbox import messages
 from foremask.service.sandbox.messages import Progress
 from foremask.service.sandbox.pool import MAX_FILES, ChildDied, JobDirectory, MediaPool, start
 from foremask.settings import Sandbox
-from tests.service.sandbox.misdeeds import (
-    ROOT,
-    Copy,
-    Do,
-    Facts,
-    Garble,
-    Lie,
-    Litter,
-    Remote,
-    pool_of_misdeeds,
-)
+from tests.service.sandbox.misdeeds import Copy, Do, Facts, Garble, Lie, Litter, pool_of_misdeeds
 from tests.support.patience import wait_until
 from tests.support.programs import children, is_gone
 
@@ -73,7 +63,7 @@ async def test_what_the_reader_raises_comes_out_of_run(pool: MediaPool) -> None:
 
     before = await pid(pool)
     with pytest.raises(UrlUnreachable):
-        await pool.run(Remote(3, 4), read_at=read_at)
+        await pool.run(Do("read"), read_at=read_at)
     assert is_gone(before)
 
 
@@ -252,7 +242,7 @@ def test_of_a_worker_that_is_killed_the_next_one_leaves_nothing(tmp_path: Path) 
             pass
 
     worker = subprocess.Popen(  # noqa: S603
-        [sys.executable, "-c", WORKER, str(tmp_path), str(ROOT)], stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", WORKER, str(tmp_path)], stderr=subprocess.PIPE, text=True
     )
     with worker:
         assert worker.stderr is not None
@@ -268,7 +258,6 @@ def test_of_a_worker_that_is_killed_the_next_one_leaves_nothing(tmp_path: Path) 
 WORKER = """
 import asyncio, sys
 from pathlib import Path
-sys.path.insert(0, sys.argv[2])
 from tests.service.sandbox import misdeeds
 async def main():
     async with misdeeds.pool_of_misdeeds(Path(sys.argv[1])) as pool:

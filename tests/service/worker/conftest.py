@@ -14,7 +14,7 @@ from foremask.fetch.client import Outbound
 from foremask.service.jobs import records
 from foremask.service.jobs.admission import admit, token_hash
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.records import JobError, Record, Status
+from foremask.service.jobs.records import Record, Status
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.observability import metrics
 from foremask.service.storage.objects import open_objects
@@ -187,11 +187,6 @@ class Caller:
 
     async def cancel(self, request_id: str) -> Record:
         return await records.cancel(self.database, token_hash(self.secret), request_id)
-
-
-def error_of(record: Record) -> JobError:
-    assert record.error is not None
-    return record.error
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from foremask.media.presets import KEPT_MASK
 from foremask.options import AlphaFormat, Form, Preset, ResultKind, ResultOptions
 from foremask.service.jobs import deliveries, steps
 from foremask.service.jobs.database import Database, Row
-from foremask.service.jobs.records import Record, Status
+from foremask.service.jobs.records import JobError, Record, Status
 from foremask.service.jobs.steps import JobClip, JobResult
 from foremask.service.jobs.tokens import TokenLimits, create_token, webhook_key
 from foremask.service.sandbox.messages import Mask
@@ -25,16 +25,14 @@ from foremask.service.worker import maintenance, queues
 from foremask.service.worker.queues import Leases, do_next
 from tests.media.test_writer import disk_of
 from tests.service.worker import stand_in
-from tests.service.worker.conftest import (
-    Caller,
-    Risen,
-    announce_slots,
-    error_of,
-    maintained,
-    working,
-)
+from tests.service.worker.conftest import Caller, Risen, announce_slots, maintained, working
 from tests.support.jobs import begun, cancel_all, value
 from tests.support.patience import PATIENCE_S, until, until_so
+
+
+def error_of(record: Record) -> JobError:
+    assert record.error is not None
+    return record.error
 
 
 @pytest.mark.parametrize(("slots", "segments"), [(0, None), (1, None), (2, 2), (7, 4), (100, 12)])

@@ -1,5 +1,3 @@
-"""One trace shows a job's whole course, and nothing that is secret."""
-
 import asyncio
 import io
 import json

@@ -64,8 +64,6 @@ class MediaRunner(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerContext:
-    """What the steps of one worker process use."""
-
     database: Database
     objects: Objects
     outbound: Outbound
