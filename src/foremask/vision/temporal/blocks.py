@@ -33,13 +33,6 @@ KEPT_AREA_PX = 960 * 540
 FOLLOWED_STRIDE = 4  # largest distance of anchors, in frames, where hints choose or ban things
 
 
-def image_for(guidance: Guidance | None, image: Image) -> Image | None:
-    """Reduce the image to `KEPT_AREA_PX` for later crops; None if no hint corrects a place."""
-    if guidance is None or not guidance.corrects:
-        return None
-    return ArrayImage(image.rgb(*grid_of(image, KEPT_AREA_PX)))
-
-
 @dataclass(frozen=True, slots=True)
 class Tools:
     network: Network
@@ -53,18 +46,13 @@ class Tools:
     on_asked: Callable[[int], None]
     on_decided: Callable[[int], None]
 
-    @property
-    def known(self) -> NetworkCache | None:
-        """The cache, or None while it lacks some of the network's results on the clip."""
-        return self.cache if self.cache.is_complete else None
-
 
 @dataclass(slots=True)
 class Anchor:
     """A frame whose mask is propagated to the frames around it.
 
     ``opinions`` are the network's masks; an anchor that was added for hints has none. ``image`` is
-    that of `image_for`.
+    for later crops, of `KEPT_AREA_PX` at most; None if no hint corrects a place.
     """
 
     opinions: dict[View, Levels]
@@ -159,8 +147,8 @@ class Blocks:
                 further += _spaced(*gap, FOLLOWED_STRIDE)
         for frame in further:
             incoming = self._waiting[frame]
-            added = Anchor({}, incoming.small, image_for(guidance, incoming.image))
-            self.anchors.setdefault(frame, added).hints = guidance.on(incoming.image)
+            anchor = self.anchors.setdefault(frame, self._anchor(incoming, {}))
+            anchor.hints = guidance.on(incoming.image)
 
     def _queue_gap(self, gaps: list[tuple[float, int, int]], first: int, last: int) -> None:
         """Queue the gap between two anchors if their masks, propagated to its middle, disagree."""
@@ -177,22 +165,27 @@ class Blocks:
             heapq.heappush(gaps, (-disagree, first, last))
 
     def _infer(self, frame: int) -> None:
-        incoming, tier, known = self._waiting[frame], self._tools.tier, self._tools.known
-        if known is not None:
-            known.kept(f"{frame}/{View.STRETCHED}")  # raises if the anchor is missing
-            opinions = known.opinions(f"{frame}")
+        incoming, tier, cache = self._waiting[frame], self._tools.tier, self._tools.cache
+        if cache.is_complete:
+            cache.kept(f"{frame}/{View.STRETCHED}")  # raises if the anchor is missing
+            opinions = cache.opinions(f"{frame}")
         else:
             grid = grid_of(incoming.image, tier.mask_area_px)
             is_probed = frame % PROBED_FRAMES == 0 or self._mirror_differs
             above = tier.probed_above if is_probed else tier.mirrored_above, tier.cropped_above
             learn = partial(self._on_features, frame)
             opinions = ask(self._tools.network, incoming.image, grid, *above, learn)
-            self._tools.cache.keep_opinions(f"{frame}", opinions)
-        image = image_for(self._tools.guidance, incoming.image)
-        anchor = self.anchors[frame] = Anchor(opinions, incoming.small, image)
+            cache.keep_opinions(f"{frame}", opinions)
+        anchor = self.anchors[frame] = self._anchor(incoming, opinions)
         self._compare(anchor)
         self._tools.on_anchor(anchor.mean())
         self._anchor_count += 1
+
+    def _anchor(self, incoming: IncomingFrame, opinions: dict[View, Levels]) -> Anchor:
+        guidance, image = self._tools.guidance, None
+        if guidance is not None and guidance.corrects:
+            image = ArrayImage(incoming.image.rgb(*grid_of(incoming.image, KEPT_AREA_PX)))
+        return Anchor(opinions, incoming.small, image)
 
     def _compare(self, anchor: Anchor) -> None:
         if View.MIRRORED in anchor.opinions:

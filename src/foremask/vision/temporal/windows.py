@@ -288,9 +288,9 @@ class _Window:
         return {each: plain.get(each) or self._propagated(each, plain, means) for each in frames}
 
     def _logits(self, means: Mapping[int, Levels], motions: list[Alpha]) -> list[Alpha]:
-        name = f"{self.first}:{self.own.start}/logits"
-        if self._tools.known is not None:
-            return list(self._tools.known.kept(name))
+        name, cache = f"{self.first}:{self.own.start}/logits", self._tools.cache
+        if cache.is_complete:
+            return list(cache.kept(name))
         if self._basis is None:
             self._fit_basis()
         anchors = [
@@ -302,7 +302,7 @@ class _Window:
             for frame, motion in zip(means, motions, strict=True)
         ]
         logits = subject_logits(anchors, list(means.values()))
-        self._tools.cache.put(name, np.stack(logits))
+        cache.put(name, np.stack(logits))
         return logits
 
     def _propagated(
@@ -326,9 +326,7 @@ class _Window:
 
         def ask_round(index: int, place: Place) -> Alpha:
             frame = frames[index]
-            found, crop = self._asked_round(frame, place, plain[frame].mask)
-            crops[frame] += crop
-            return found
+            return self._asked_round(frame, place, plain[frame].mask, crops[frame])
 
         followed = [each.hints.followed if each.hints else None for each in anchors]
         if all(each is None for each in followed):
@@ -350,19 +348,20 @@ class _Window:
             masks[frame] = np.where(changed, np.where(inside, composed, np.uint8(0)), mask)
         return masks if is_reached else None
 
-    def _asked_round(self, frame: int, place: Place, mask: Levels) -> tuple[Alpha, list[Levels]]:
-        """The network's mask of a crop round a place, 0 outside; the same with ``mask`` outside."""
+    def _asked_round(self, frame: int, place: Place, mask: Levels, crops: list[Levels]) -> Alpha:
+        """The network's mask of a crop round a place, 0 outside; ``crops`` gets it in ``mask``."""
         rows, columns = mask.shape
         around = as_levels(resized(place.astype(np.float32), columns, rows))
         box = box_round_subject(around, around)
         image = self._anchors[frame].image
         if box is None or image is None:
-            return np.zeros(place.shape, np.float32), []
+            return np.zeros(place.shape, np.float32)
         kept = KeptAnswers(self._tools.cache, f"anchor {frame}", self._tools.network)
         part = kept.infer_part(image, (rows, columns), box, CLOSER_PX)
         alone, over = np.zeros_like(mask), mask.copy()
         alone[box] = over[box] = part
-        return alpha_on(alone, *self._grid), [over]
+        crops.append(over)
+        return alpha_on(alone, *self._grid)
 
     def _shown(self, anchor: Anchor, decision: _Decision, links: Mapping[int, Link]) -> Shown:
         opinions = decision.opinions if anchor.hints is None else anchor.hints.opinions.values()
