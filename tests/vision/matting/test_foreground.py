@@ -17,13 +17,9 @@ def hair(blur_px: int) -> Levels:
     drawn = np.zeros((4 * HEIGHT, 4 * WIDTH), np.uint8)
     centre = np.array([2 * WIDTH, 2 * HEIGHT])
     cv2.circle(drawn, centre.tolist(), 140, 255, -1)
-    random = np.random.default_rng(3)
-    for angle in random.uniform(0, 2 * np.pi, 150):
-        turns = angle + np.cumsum(random.normal(0, 0.12, 30))
-        steps = 6 * np.stack([np.cos(turns), np.sin(turns)], axis=1)
-        start = centre + 130 * np.array([np.cos(angle), np.sin(angle)])
-        points = (start + np.cumsum(steps, axis=0)).astype(np.int32)
-        cv2.polylines(drawn, [points], False, 255, 3)
+    for angle in np.random.default_rng(3).uniform(0, 2 * np.pi, 150):
+        tip = centre + 310 * np.array([np.cos(angle), np.sin(angle)])
+        cv2.line(drawn, centre.tolist(), tip.astype(int).tolist(), 255, 3)
     levels = cv2.resize(drawn, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.blur(levels, (blur_px, 1)), np.uint8)
 

@@ -89,11 +89,10 @@ def small_isnet() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
 
 
-@pytest.mark.parametrize("precision", [Precision.F16, Precision.F32])
-def test_the_adapted_network_takes_pictures_of_any_size_in_batches(precision: Precision) -> None:
+def test_the_network_that_is_adapted_for_gpus_takes_pictures_of_any_size_in_batches() -> None:
     import onnxruntime
 
-    adapted_network = adapted(small_isnet(), ModelSpec(), precision)
+    adapted_network = adapted(small_isnet(), ModelSpec(), Precision.F16)
     session = onnxruntime.InferenceSession(
         adapted_network.SerializeToString(), providers=["CPUExecutionProvider"]
     )
@@ -104,8 +103,6 @@ def test_the_adapted_network_takes_pictures_of_any_size_in_batches(precision: Pr
     assert {each.dtype for each in features} == {np.dtype(np.float32)}
     red = pictures[0, :2, :2, 0].astype(float).sum() / 255 - 2  # four pixels, each minus a half
     assert features[0][0, 0, 0, 0] == pytest.approx(red, abs=2e-3)
-    (alone, *_) = session.run(None, {PICTURE: pictures[1:]})
-    np.testing.assert_allclose(mask[1:], alone, atol=1e-3)
 
 
 @pytest.mark.weights
