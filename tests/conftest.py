@@ -74,23 +74,22 @@ def postgres() -> Iterator[EmbeddedPostgres]:
 
 @pytest.fixture(scope="session")
 def template(postgres: EmbeddedPostgres) -> str:
-    with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute("create database template_foremask")
-    asyncio.run(migrate(url_of(postgres, "template_foremask")))
+    asyncio.run(migrate(new_database(postgres, "template_foremask")))
     return "template_foremask"
 
 
 @pytest.fixture(scope="module")
 def database_url(postgres: EmbeddedPostgres, template: str) -> str:
-    name = f"test_{uuid.uuid4().hex}"
+    return new_database(postgres, options=f"template {template}")
+
+
+def new_database(postgres: EmbeddedPostgres, name: str = "", options: str = "") -> str:
+    """Make an empty database, or one of the template in ``options``, and return its URL."""
+    name = name or f"test_{uuid.uuid4().hex}"
     with psycopg.connect(postgres.url, autocommit=True) as connection:
-        connection.execute(f"create database {name} template {template}".encode())
+        connection.execute(f"create database {name} {options}".encode())
         # Tests kill processes, not the machine: no commit needs to wait for the disk.
         connection.execute(f"alter database {name} set synchronous_commit = off".encode())
-    return url_of(postgres, name)
-
-
-def url_of(postgres: EmbeddedPostgres, name: str) -> str:
     return postgres.url.replace("/postgres?", f"/{name}?")
 
 

@@ -11,6 +11,8 @@ from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.database import Database, Params, Row
 from foremask.service.jobs.steps import Step, StepDone
 
+WAITING: LiteralString = "select pid from pg_locks where not granted"
+
 
 def new_job(token: UUID, **facts: Any) -> NewJob:  # noqa: ANN401
     usual = {

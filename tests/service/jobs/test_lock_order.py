@@ -1,4 +1,5 @@
 import asyncio
+import uuid
 from collections.abc import Awaitable, Callable
 
 import psycopg
@@ -8,8 +9,7 @@ from foremask.service.jobs import steps
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.steps import Beat, IngestDone, JobClip, Step, StepArgs
-from foremask.service.jobs.tokens import create_token
-from tests.support.jobs import begun, done, new_job
+from tests.support.jobs import WAITING, begun, done, new_job
 from tests.support.patience import until
 
 SEGMENTS = 3
@@ -17,12 +17,11 @@ LEASE_S = 1e6
 
 
 @pytest.fixture
-async def held(database: Database) -> list[Step]:
+async def held(database: Database, token: uuid.UUID) -> list[Step]:
     """The begun segments of two jobs; those that are first in the locking order were begun last."""
-    _, token = await create_token(database, "a")
     found = []
     for _ in range(2):
-        job = await admit(database, new_job(token.id))
+        job = await admit(database, new_job(token))
         cut = IngestDone(JobClip(), "sources/x", tuple(StepArgs() for _ in range(SEGMENTS)))
         await done(database, job, "ingest", cut)
         found += [
@@ -32,13 +31,6 @@ async def held(database: Database) -> list[Step]:
     return sorted(found, key=lambda step: (step.job, -step.number))
 
 
-async def waiting(database: Database) -> object:
-    return await database.one(
-        "select 1 from pg_stat_activity where wait_event_type = 'Lock'"
-        " and datname = current_database()"
-    )
-
-
 async def lock(other: psycopg.AsyncConnection, step: Step) -> None:
     await other.execute(
         "select from steps where job = %s and stage = %s and number = %s for update nowait",
@@ -46,17 +38,16 @@ async def lock(other: psycopg.AsyncConnection, step: Step) -> None:
     )
 
 
-async def renewal(database: Database, held: list[Step]) -> None:
-    kept = await steps.renew(database, [Beat(step, 1) for step in reversed(held)], LEASE_S)
-    assert len(kept) == len(held)
+def renewal(database: Database, held: list[Step]) -> Awaitable[object]:
+    return steps.renew(database, [Beat(step, 1) for step in reversed(held)], LEASE_S)
 
 
-async def end_of_a_job(database: Database, held: list[Step]) -> None:
-    await database.all("select end_job(%s, 'cancelled', null, null, null)", (held[0].job,))
+def end_of_a_job(database: Database, held: list[Step]) -> Awaitable[object]:
+    return database.all("select end_job(%s, 'cancelled', null, null, null)", (held[0].job,))
 
 
-async def rescue(database: Database, _: list[Step]) -> None:
-    await steps.recover(database, 1e6, 1000.0)
+def rescue(database: Database, _: list[Step]) -> Awaitable[object]:
+    return steps.recover(database, 1e6, 1000.0)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +57,7 @@ async def test_steps_are_locked_in_order(
     database: Database,
     database_url: str,
     held: list[Step],
-    call: Callable[[Database, list[Step]], Awaitable[None]],
+    call: Callable[[Database, list[Step]], Awaitable[object]],
     away_s: float,
 ) -> None:
     """A call that waits for the first step has locked no other."""
@@ -82,7 +73,7 @@ async def test_steps_are_locked_in_order(
     async with await psycopg.AsyncConnection.connect(database_url) as other:
         await lock(other, min(held, key=lambda step: (step.job, step.number)))
         calling = asyncio.ensure_future(call(database, held))
-        await until(lambda: waiting(database))
+        await until(lambda: database.all(WAITING))
         for step in held:
             await lock(other, step)
         await other.rollback()
@@ -102,8 +93,8 @@ async def test_a_rescue_that_ends_a_job_locks_no_step_of_a_job_that_another_call
     async with await psycopg.AsyncConnection.connect(database_url) as other:
         await other.execute("select from jobs where id = %s for update", (job,))
         await other.execute("select from tokens where id = %s for update", (held[0].token,))
-        rescuing = asyncio.ensure_future(steps.recover(database, 1e6, 1000.0))
-        await until(lambda: waiting(database))
+        rescuing = asyncio.ensure_future(rescue(database, held))
+        await until(lambda: database.all(WAITING))
         for step in held:
             if step.job == job:
                 await lock(other, step)

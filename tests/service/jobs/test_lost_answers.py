@@ -1,3 +1,4 @@
+import uuid
 from collections.abc import AsyncIterator
 from typing import LiteralString
 
@@ -8,8 +9,7 @@ from foremask.errors import LinkInvalid, RequestUnknown
 from foremask.service.jobs import admission, deliveries, process_totals
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database, Params, Row
-from foremask.service.jobs.tokens import create_token
-from tests.support.jobs import new_job
+from tests.support.jobs import new_job, value
 from tests.support.patience import PATIENT
 
 
@@ -33,33 +33,27 @@ async def forgetful(database_url: str) -> AsyncIterator[Forgetful]:
 
 
 async def test_a_forms_file_is_taken_though_the_answer_was_lost(
-    database: Database, forgetful: Forgetful
+    database: Database, forgetful: Forgetful, token: uuid.UUID
 ) -> None:
-    _, token = await create_token(database, "a")
-    await admission.new_upload(database, "uploads/1", token.id)
-    assert await admission.claim_upload(forgetful, "uploads/1", "mine", None) == str(token.id)
+    await admission.new_upload(database, "uploads/1", token)
+    assert await admission.claim_upload(forgetful, "uploads/1", "mine", None) == str(token)
     with pytest.raises(LinkInvalid, match="has been used"):
         await admission.claim_upload(forgetful, "uploads/1", "another", None)
     await admission.reserve(database, "uploads/1", 0, 0)
-    assert await admission.claim_upload(forgetful, "uploads/1", "another", None) == str(token.id)
+    assert await admission.claim_upload(forgetful, "uploads/1", "another", None) == str(token)
     now = await process_totals.now(database)
     assert now["foremask_stored_bytes", ()] == 1
 
 
-async def test_a_webhook_is_sent_again_once_though_the_answer_was_lost(
-    database: Database, forgetful: Forgetful
+async def test_a_job_is_admitted_and_its_webhook_sent_again_once_though_the_answers_were_lost(
+    database: Database, forgetful: Forgetful, token: uuid.UUID
 ) -> None:
-    _, token = await create_token(database, "a")
-    new = new_job(token.id, webhook_url="https://example.org/hook")
-    job = await admit(database, new)
+    job = await admit(forgetful, new_job(token, webhook_url="https://example.org/hook"))
+    assert await value(database, "select used from tokens where id = %s", (token,)) == 1
     with pytest.raises(RequestUnknown):
         await deliveries.redeliver(forgetful, job)
     await database.all("select end_job(%s, 'cancelled', null, null, null)", (job,))
-
-    async def number() -> int:
-        return len(await database.all("select 1 from deliveries where job = %s", (job,)))
-
-    assert await number() == 1
     for expected in (2, 3):
         await deliveries.redeliver(forgetful, job)
-        assert await number() == expected
+        number = "select count(*) from deliveries where job = %s"
+        assert await value(database, number, (job,)) == expected

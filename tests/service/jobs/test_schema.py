@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import Callable
+from collections import Counter
 from pathlib import Path
 
 import psycopg
@@ -20,7 +20,8 @@ from foremask.service.jobs.schema import VERSION, check_schema, migrate
 from foremask.service.jobs.steps import JobReport, MaskDone, PartDone
 from foremask.service.jobs.tokens import create_token, list_tokens
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
-from tests.support.jobs import new_job
+from tests.conftest import new_database
+from tests.support.jobs import WAITING, new_job, value
 from tests.support.patience import PATIENCE_S, PATIENT, until
 
 OLD = Path(__file__).with_name("database_of_427503c.sql.gz")
@@ -29,20 +30,9 @@ ALPHA = token_hash("fm_alpha-of-427503c")
 
 
 @pytest.fixture
-def new_database(postgres: EmbeddedPostgres) -> Callable[..., str]:
-    def make(options: str = "") -> str:
-        name = f"test_{uuid.uuid4().hex}"
-        with psycopg.connect(postgres.url, autocommit=True) as connection:
-            connection.execute(f"create database {name} {options}".encode())
-        return postgres.url.replace("/postgres?", f"/{name}?")
-
-    return make
-
-
-@pytest.fixture
-def old_database(new_database: Callable[..., str]) -> str:
+def old_database(postgres: EmbeddedPostgres) -> str:
     """A database with the dump, which has the rows of a table behind each COPY."""
-    url = new_database()
+    url = new_database(postgres)
     statements, lines = b"", iter(gzip.decompress(OLD.read_bytes()).splitlines(keepends=True))
     with psycopg.connect(url, autocommit=True) as connection:
         for line in lines:
@@ -63,9 +53,9 @@ def name(number: int) -> str:
 
 
 async def test_a_database_that_is_not_in_utf_8_is_refused_with_the_command_for_one_that_is(
-    new_database: Callable[..., str],
+    postgres: EmbeddedPostgres,
 ) -> None:
-    url = new_database("encoding 'SQL_ASCII' locale 'C' template template0")
+    url = new_database(postgres, options="encoding 'SQL_ASCII' locale 'C' template template0")
     with pytest.raises(ServiceUnavailable, match=r"encoding is SQL_ASCII, .* encoding 'UTF8'"):
         await migrate(url)
 
@@ -94,44 +84,30 @@ async def shape(url: str) -> list[tuple[object, ...]]:
 
 
 async def test_tables_of_any_version_since_become_what_new_ones_are(
-    new_database: Callable[..., str],
+    old_database: str, database_url: str
 ) -> None:
-    old, new = new_database(), new_database()
+    later = "update schema_scripts set name = 'foremask/18' where name like 'fore%'"
+    with psycopg.connect(old_database, autocommit=True) as connection:
+        for statement in ("select 1", later):
+            connection.execute(statement)
+            assert await migrate(old_database) == [f"foremask/{VERSION}"]
+            assert await shape(old_database) == await shape(database_url)
+            assert await migrate(old_database) == []
+
+
+async def test_jobs_results_and_tokens_of_an_old_database_are_all_there(old_database: str) -> None:
     hints = [{"frame": 0, "time_s": 0.5}, {"frame": 1, "time_s": None}]
-    for url in (old, new):
-        await migrate(url)
-    async with Database(old, connections=1, **PATIENT) as database:
-        await database.all(
-            "update schema_scripts set name = 'foremask/18' where name like 'fore%%'"
+    with psycopg.connect(old_database, autocommit=True) as connection:
+        connection.execute(
+            "update jobs set preset = 'apng', result = %s where id = %s",
+            (json.dumps({"options": {"kind": "cutout"}, "hints": hints}), name(4)),
         )
-        await database.all(
-            """with made as (
-                   insert into tokens
-                       (id, name, prefix, hash, webhook_key, rate_per_minute, burst, concurrent)
-                   values (gen_random_uuid(), 'a', 'fm_', '', '', 1, 1, 1) returning id)
-               insert into jobs (id, token, priority, preset, quality, result)
-               select 'a', id, 0, 'apng', 'fast', %s from made""",
-            (json.dumps({"options": {"kind": "cutout"}, "hints": hints}),),
-        )
-    assert await migrate(old) == [f"foremask/{VERSION}"]
-    assert await shape(old) == await shape(new)
-    async with Database(old, connections=1, **PATIENT) as database:
-        found = await database.one("select result from jobs")
-        assert found is not None
-        assert found["result"]["hints"] == [{"time_s": 0.5}, {"frame": 1, "time_s": None}]
-        assert (await records.read_any(database, "a")).form is AlphaFormat.PNG_ZIP
-
-
-async def test_jobs_results_and_tokens_of_an_old_database_are_all_there(
-    old_database: str, new_database: Callable[..., str]
-) -> None:
-    new = new_database()
-    await migrate(new)
-    assert await migrate(old_database) == [f"foremask/{VERSION}"]
-    assert await shape(old_database) == await shape(new)
-    assert await migrate(old_database) == []
+    await migrate(old_database)
     async with Database(old_database, connections=2, **PATIENT) as database:
         await check_schema(database)
+        found = await value(database, "select result from jobs where id = %s", (name(4),))
+        assert found["hints"] == [{"time_s": 0.5}, {"frame": 1, "time_s": None}]
+        assert (await records.read_any(database, name(4))).form is AlphaFormat.PNG_ZIP
         jobs = {number: await records.read_any(database, name(number)) for number in range(1, 8)}
         states = "completed failed cancelled queued running completed running"
         assert [job.status for job in jobs.values()] == [Status(each) for each in states.split()]
@@ -165,11 +141,9 @@ async def test_jobs_of_an_old_database_go_on_where_they_were(old_database: str) 
         await database.all("update housekeeping set last_at = clock()")
         recovered = await steps.recover(database, 1e6, 10.0)
         assert (recovered.lost, recovered.timed_out) == (1, 0)
-        tickets = await database.all(
-            "select queue_name, count(*) as n from procrastinate_jobs group by 1 order by 1"
-        )
-        found = [tuple(row.values()) for row in tickets]
-        assert found == [("files", 2), ("masks", 4), ("webhooks", 1)]
+        tickets = await database.all("select queue_name from procrastinate_jobs")
+        found = Counter(row["queue_name"] for row in tickets)
+        assert found == {"files": 2, "masks": 4, "webhooks": 1}
         taken = []
         while (step := await steps.claim(database, "masks", "worker")) is not None:
             taken.append(step.number)
@@ -217,8 +191,7 @@ async def test_an_upgrade_gives_way_to_calls_that_take_the_tables_in_another_ord
     ):
         await caller.execute("select from steps limit 1")
         migrating = asyncio.ensure_future(migrate(old_database))
-        in_the_way = "select 1 from pg_locks where not granted and relation = 'steps'::regclass"
-        await until(lambda: database.one(in_the_way))
+        await until(lambda: database.all(WAITING))
         await caller.execute("select from jobs limit 1 for update")
         await caller.commit()
     assert await migrating == [f"foremask/{VERSION}"]
@@ -229,9 +202,9 @@ async def test_an_upgrade_gives_way_to_calls_that_take_the_tables_in_another_ord
     [("foremask/1000", "of a newer foremask"), ("0009_webhook_shares.sql", "commit 427503c first")],
 )
 def test_tables_that_are_too_new_or_too_old_are_refused_with_a_sentence(
-    new_database: Callable[..., str], found: str, sentence: str
+    postgres: EmbeddedPostgres, found: str, sentence: str
 ) -> None:
-    url = new_database()
+    url = new_database(postgres)
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("create table schema_scripts (name text primary key)")
         connection.execute("insert into schema_scripts (name) values (%s)", (found,))
@@ -248,18 +221,17 @@ async def test_a_process_whose_tables_were_changed_says_so(database: Database) -
 
 
 async def test_a_worker_left_running_over_a_migration_claims_nothing_and_ends(
-    new_database: Callable[..., str], tmp_path: Path
+    postgres: EmbeddedPostgres, template: str, tmp_path: Path
 ) -> None:
-    url = new_database()
-    await migrate(url)
-    reported = {
+    url = new_database(postgres, options=f"template {template}")
+    environ = {
         "FOREMASK_DATABASE_URL": url,
         "FOREMASK_DATA_DIR": str(tmp_path),
         "FOREMASK_SANDBOX": "off",
     }
     command = (sys.executable, "-m", "foremask", "worker", "--queues", "files")
     worker = await asyncio.create_subprocess_exec(
-        *command, env=os.environ | reported, stderr=asyncio.subprocess.PIPE
+        *command, env=os.environ | environ, stderr=asyncio.subprocess.PIPE
     )
     assert worker.stderr is not None
     try:

@@ -8,7 +8,7 @@ from foremask.errors import StorageQuota, WorkerCrashed
 from foremask.service.jobs import admission, retention, steps
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.steps import Beat, IngestDone, JobClip, JobReport, MaskDone, StepArgs
+from foremask.service.jobs.steps import IngestDone, JobClip, JobReport, MaskDone, StepArgs
 from foremask.service.jobs.tokens import create_token
 from tests.support.jobs import begun, done, new_job, value
 
@@ -46,31 +46,30 @@ async def test_uploads_over_the_quota_of_their_token_are_refused(database: Datab
     assert await bytes_of(database, a.id) == 0
 
 
-async def test_a_jobs_files_count_until_they_are_deleted(database: Database) -> None:
-    _, token = await create_token(database, "a")
-    made = await admit(database, job(token.id, 100), storage_limit=300)
-    assert await bytes_of(database, token.id) == 300
+async def test_a_jobs_files_count_until_they_are_deleted(
+    database: Database, token: uuid.UUID
+) -> None:
+    made = await admit(database, job(token, 100), storage_limit=300)
+    assert await bytes_of(database, token) == 300
     with pytest.raises(StorageQuota):
-        await admit(database, job(token.id, 1), storage_limit=300)
-    unknown = await admit(database, new_job(token.id), storage_limit=300)
+        await admit(database, job(token, 1), storage_limit=300)
+    unknown = await admit(database, new_job(token), storage_limit=300)
     report = JobReport(frames_out=1, bytes=7, mask_bytes=3, network_bytes=50)
     await masked(database, unknown, 30, report)
-    assert await bytes_of(database, token.id) == 420
-    await retention.deleted(database, "sources", unknown)
-    assert await bytes_of(database, token.id) == 360
-    await retention.deleted(database, "network", unknown)
-    assert await bytes_of(database, token.id) == 310
-    await retention.deleted(database, "result", unknown)
-    assert await bytes_of(database, token.id) == 300
+    assert await bytes_of(database, token) == 420
+    for files, left in (("sources", 360), ("network", 310), ("result", 300)):
+        await retention.deleted(database, files, unknown)
+        assert await bytes_of(database, token) == left
     await database.all("select end_job(%s, 'cancelled', null, null, null)", (made,))
-    assert await bytes_of(database, token.id) == 200
+    assert await bytes_of(database, token) == 200
     await retention.deleted(database, "sources", made)
-    assert await bytes_of(database, token.id) == 0
+    assert await bytes_of(database, token) == 0
 
 
-async def test_sizes_that_are_no_numbers_stop_no_sweep(database: Database) -> None:
-    _, token = await create_token(database, "a")
-    made = await admit(database, job(token.id, 100))
+async def test_sizes_that_are_no_numbers_stop_no_sweep(
+    database: Database, token: uuid.UUID
+) -> None:
+    made = await admit(database, job(token, 100))
     await masked(database, made, 30, JobReport(frames_out=1, bytes=7))
     await database.all("alter table jobs disable trigger count_stored")
     await database.all(
@@ -79,79 +78,68 @@ async def test_sizes_that_are_no_numbers_stop_no_sweep(database: Database) -> No
         (made,),
     )
     await database.all("alter table jobs enable trigger count_stored")
-    assert await retention.deleted(database, "sources", made) is not None
-    await retention.deleted(database, "network", made)
-    await retention.deleted(database, "result", made)
-    assert await bytes_of(database, token.id) == 0
+    for files in ("sources", "network", "result"):
+        await retention.deleted(database, files, made)
+    assert await bytes_of(database, token) == 0
 
 
-async def test_optional_files_are_stored_only_within_the_quota(database: Database) -> None:
-    _, token = await create_token(database, "a")
-    jobs = [await admit(database, job(token.id, 10)) for _ in range(3)]
-    allowed = [
-        await admission.reserve_result(database, await begun(database, each), 10, 50, 200)
-        for each in jobs
-    ]
+async def test_optional_files_are_stored_only_within_the_quota(
+    database: Database, token: uuid.UUID
+) -> None:
+    begun_steps = [await begun(database, await admit(database, job(token, 10))) for _ in range(3)]
+    allowed = [await admission.reserve_result(database, each, 10, 50, 200) for each in begun_steps]
     assert allowed == [True, True, False]
-    assert await bytes_of(database, token.id) == 3 * 30 + 2 * 50
+    assert await bytes_of(database, token) == 3 * 30 + 2 * 50
 
 
-async def test_a_worker_that_has_lost_its_step_stores_nothing(database: Database) -> None:
-    _, token = await create_token(database, "a")
-    made = await admit(database, job(token.id, 10))
+async def test_a_worker_that_has_lost_its_step_stores_nothing(
+    database: Database, token: uuid.UUID
+) -> None:
+    made = await admit(database, job(token, 10))
     stale = await begun(database, made)
     await steps.fail(database, stale, WorkerCrashed("it was away"), outcome="lost", retry_s=0.0)
     current = await begun(database, made)
     assert await admission.reserve_result(database, current, 40, 0, 200)
     assert not await admission.reserve_result(database, stale, 100, 0, 200)
-    assert await bytes_of(database, token.id) == 20 + 40
-    found = IngestDone(JobClip(size_bytes=10), "sources/x", (StepArgs(),))
-    assert not await steps.renew(database, [Beat(stale, 2)])
-    assert not await steps.finish(database, stale, found)
-    assert await steps.finish(database, current, found)
-    assert not await steps.finish(database, current, found)
+    assert await bytes_of(database, token) == 20 + 40
 
 
 async def test_a_days_forms_are_forgotten_at_once_whosever_they_are(
-    database: Database, monkeypatch: pytest.MonkeyPatch
+    database: Database, token: uuid.UUID, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(admission, "FORGOTTEN_AT_ONCE", 1000)
-    _, a = await create_token(database, "a")
     _, b = await create_token(database, "b")
     await database.all(
         """insert into uploads (key, token, bytes) select 'uploads/flood/' || n, %s, 2
            from generate_series(1, 2500) n""",
-        (a.id,),
+        (token,),
     )
-    await database.all("update tokens set stored = 5000 where id = %s", (a.id,))
+    await database.all("update tokens set stored = 5000 where id = %s", (token,))
     await admission.new_upload(database, "uploads/late", b.id)
     await admission.reserve(database, "uploads/late", 70, 100)
     await admission.forget(database, datetime.now(UTC) + timedelta(minutes=1))
-    assert (await bytes_of(database, a.id), await bytes_of(database, b.id)) == (0, 0)
+    assert (await bytes_of(database, token), await bytes_of(database, b.id)) == (0, 0)
 
 
-async def test_an_upload_is_not_counted_twice_when_a_job_reads_it(database: Database) -> None:
-    _, token = await create_token(database, "a")
-    new = job(token.id, 100, video_url=None, source_key="uploads/1/1.mp4")
-    await admit(database, new, storage_limit=200)
-    assert await bytes_of(database, token.id) == 200
-
-
-async def test_a_background_counts_as_it_was_fetched(database: Database) -> None:
-    _, token = await create_token(database, "a")
-    new = job(token.id, 100, fetched_bytes=40)
+@pytest.mark.parametrize(
+    ("facts", "counted"),
+    [({"video_url": None, "source_key": "uploads/1/1.mp4"}, 200), ({"fetched_bytes": 40}, 340)],
+)
+async def test_a_job_counts_no_upload_twice_and_a_background_as_it_was_fetched(
+    database: Database, token: uuid.UUID, facts: dict[str, Any], counted: int
+) -> None:
+    new = job(token, 100, **facts)
     with pytest.raises(StorageQuota) as caught:
-        await admit(database, new, storage_limit=339)
-    assert (caught.value.limit, caught.value.actual) == (339, 340)
-    assert await bytes_of(database, token.id) == 0
-    made = await admit(database, new, storage_limit=340)
-    assert await bytes_of(database, token.id) == 340
+        await admit(database, new, storage_limit=counted - 1)
+    assert (caught.value.limit, caught.value.actual) == (counted - 1, counted)
+    made = await admit(database, new, storage_limit=counted)
+    assert await bytes_of(database, token) == counted
     found = IngestDone(JobClip(size_bytes=100), "sources/x", (StepArgs(),), fetched_bytes=41)
     await done(database, made, "ingest", found)
-    assert await bytes_of(database, token.id) == 341
+    assert await bytes_of(database, token) == 341
     await done(database, made, "segment", MaskDone("results/x", 1, JobReport(frames_out=1)))
     await retention.deleted(database, "sources", made)
-    assert await bytes_of(database, token.id) == 0
+    assert await bytes_of(database, token) == 0
 
 
 DAY_S = 86_400
