@@ -46,7 +46,7 @@ def end_of_a_job(database: Database, held: list[Step]) -> Awaitable[object]:
     return database.all("select end_job(%s, 'cancelled', null, null, null)", (held[0].job,))
 
 
-def rescue(database: Database, _: list[Step]) -> Awaitable[object]:
+def rescue(database: Database, _: list[Step]) -> Awaitable[steps.Recovered]:
     return steps.recover(database, 1e6, 1000.0)
 
 

@@ -12,6 +12,8 @@ from foremask.service.jobs.steps import IngestDone, JobClip, JobReport, MaskDone
 from foremask.service.jobs.tokens import create_token
 from tests.support.jobs import begun, done, new_job, value
 
+KINDS: tuple[retention.Kind, ...] = "sources", "network", "result"
+
 
 async def bytes_of(database: Database, token: uuid.UUID) -> int:
     found: int = await value(database, "select stored from tokens where id = %s", (token,))
@@ -57,8 +59,8 @@ async def test_a_jobs_files_count_until_they_are_deleted(
     report = JobReport(frames_out=1, bytes=7, mask_bytes=3, network_bytes=50)
     await masked(database, unknown, 30, report)
     assert await bytes_of(database, token) == 420
-    for files, left in (("sources", 360), ("network", 310), ("result", 300)):
-        await retention.deleted(database, files, unknown)
+    for kind, left in zip(KINDS, (360, 310, 300), strict=True):
+        await retention.deleted(database, kind, unknown)
         assert await bytes_of(database, token) == left
     await database.all("select end_job(%s, 'cancelled', null, null, null)", (made,))
     assert await bytes_of(database, token) == 200
@@ -78,8 +80,8 @@ async def test_sizes_that_are_no_numbers_stop_no_sweep(
         (made,),
     )
     await database.all("alter table jobs enable trigger count_stored")
-    for files in ("sources", "network", "result"):
-        await retention.deleted(database, files, made)
+    for kind in KINDS:
+        await retention.deleted(database, kind, made)
     assert await bytes_of(database, token) == 0
 
 
