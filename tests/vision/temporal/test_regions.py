@@ -51,6 +51,20 @@ def test_a_hole_in_the_subject_is_enclosed_and_the_ground_is_not_all() -> None:
     assert regions.enclosed(np.zeros((ROWS, COLUMNS), np.bool_)).max() == 0
 
 
+def test_each_region_knows_how_undecided_the_opinions_around_its_anchor_are() -> None:
+    still, full = np.zeros((ROWS, COLUMNS, 2), np.float32), box(0, ROWS, 0, COLUMNS)
+    after = {1: Link(still, full, full, 24)}
+    sure, half_sure = box(5, 10, 5, 15), box(5, 10, 5, 15) * np.float32(0.75)
+    before = {-1: after[1]}
+    scenes = [
+        scene(sure, links=after),
+        scene(sure, links=before | after),
+        scene(half_sure, links=before),
+    ]
+    found = [set(features["undecided"]) for _, features in measure(scenes)]
+    assert found == [{0.0}, {np.float32(1 / 6)}, {0.25}]
+
+
 def test_neighbours_speak_only_where_they_show_the_same_thing() -> None:
     still = np.zeros((ROWS, COLUMNS, 2), np.float32)
     for continuity, near in ((1.0, 0.5), (0.0, 0.0)):

@@ -23,6 +23,7 @@ LOGIT_LEVELS = (-2.0, 0.0, 2.0)  # of the clip's classifier
 ALIKE = 0.2  # neighbouring regions are joined if each opinion differs by less than this,
 ALIKE_LOGIT = 1.2  # and the classifier's logit differs by less than this
 LEAST_SOLID_SHARE = 0.0005  # of the picture's area: a smaller part is not solid
+AROUND_FRAMES = 24  # as far as context reaches, so that no window's end changes what is measured
 MOST_LOGIT = 5.0  # to which the logits of the clip's classifier are clipped
 _BORDERS = ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]))
 _NEIGHBOURS = (*_BORDERS, *(each[::-1] for each in _BORDERS))
@@ -159,11 +160,28 @@ def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, Features]]:
     means = [scene.mean() for scene in scenes]
     sure = [s.motion[m > SURE] for s, m in zip(scenes, means, strict=True) if (m > SURE).any()]
     usual = np.float32(np.median([np.median(moved) for moved in sure]) if sure else 0)
-    return [_measured(index, scene, means, usual) for index, scene in enumerate(scenes)]
+    undecided = _undecided(scenes, means)
+    return [
+        _measured(index, scene, means, usual, undecided[index])
+        for index, scene in enumerate(scenes)
+    ]
+
+
+def _undecided(scenes: Sequence[Scene], means: Sequence[Alpha]) -> NDArray[np.float32]:
+    """For each anchor, how undecided the opinions on the anchors around it are.
+
+    The sum of 1 - abs(2 mean - 1) over all pixels of the anchors within `AROUND_FRAMES` is divided
+    by the number of their pixels that any opinion counts as foreground.
+    """
+    found_px = [(np.max(list(s.opinions.values()), axis=0) > FOREGROUND).sum() for s in scenes]
+    undecided_px = [(1 - np.abs(2 * mean - 1)).sum() for mean in means]
+    frames = np.cumsum([0, *(scene.links[1].frames for scene in scenes[:-1])])
+    around = np.abs(frames[:, None] - frames) <= AROUND_FRAMES
+    return np.asarray(around @ undecided_px / np.maximum(1, around @ found_px), np.float32)
 
 
 def _measured(
-    index: int, scene: Scene, means: Sequence[Alpha], usual: np.float32
+    index: int, scene: Scene, means: Sequence[Alpha], usual: np.float32, undecided: np.float32
 ) -> tuple[Regions, Features]:
     """``usual`` is the median motion of the window's sure foreground."""
     opinions, mean = list(scene.opinions.values()), means[index]
@@ -180,6 +198,7 @@ def _measured(
         "classifier": regions.mean(logit),
         "motion": moved,
         "motion, relative": moved - usual,
+        "undecided": np.full_like(moved, undecided),
         "enclosed by any": regions.enclosed(most > FOREGROUND),
         "to solid": _to_solid(regions, mean),
     }
