@@ -232,9 +232,6 @@ def _do(request: Do, parent: Parent) -> None:
             parent.read_at(3, 4)
         case "refuse":
             raise CorruptVideo("The video breaks at frame 7.", param="video", limit=9, actual=7)
-        case "fill the disk":
-            with Path("big").open("wb") as file:
-                file.truncate(1 << 40)
         case "die":
             os.write(2, b"about to die")
             os.abort()

@@ -55,6 +55,7 @@ async def test_paths_are_the_callers_on_both_sides(pool: MediaPool, tmp_path: Pa
     assert target.read_bytes() == b"frames"
     assert list(target.parent.iterdir()) == [target]  # what was not declared is not collected
     assert reported == [Progress(1)]
+    assert (await pool.run(Facts())).files == []  # the next job does not see the clip
 
 
 async def test_what_the_reader_raises_comes_out_of_run(pool: MediaPool) -> None:
@@ -196,11 +197,6 @@ async def test_a_child_that_makes_too_many_files_is_killed(pool: MediaPool, tmp_
     assert is_gone(victim)
     assert await pid(pool) != victim
     assert left_in(tmp_path / "scratch") == []
-
-
-async def test_a_file_has_a_longest_length(pool: MediaPool) -> None:
-    with pytest.raises(Internal):
-        await pool.run(Do("fill the disk"))
 
 
 async def test_an_unforeseen_error_is_internal_with_its_trace_as_a_note(pool: MediaPool) -> None:

@@ -11,24 +11,20 @@ async def test_a_job_is_counted_once_in_every_part(caller: Caller, risen: Risen)
     caller.site.statuses = [500]
     async with working(caller.work):
         await caller.ended(await caller.submit(caller.site.clip(17), caller.site.hook))
+        await caller.ended(await caller.submit(caller.site.page()))
         await until_so(lambda: risen("jobs_ended_total", status="completed", reason=""))
+        await until_so(lambda: risen("jobs_ended_total", status="failed", reason="not_a_video"))
         await until_so(lambda: risen("webhook_attempts_total", outcome="pending"))
     assert risen("jobs_ended_total", status="completed", reason="") == 1
+    assert risen("jobs_ended_total", status="failed", reason="not_a_video") == 1
+    assert risen("step_seconds_count", stage="ingest", outcome="failed") == 1
     assert risen("webhook_attempts_total", outcome="pending") == 1
     assert risen("frames_masked_total", quality="balanced") == 17
     for stage, times in (("ingest", 1), ("segment", 2), ("join", 1)):
         assert risen("step_seconds_count", stage=stage, outcome="done") == times
-    assert risen("job_wait_seconds_count") == 1
+    assert risen("job_wait_seconds_count") == 2
     assert risen("job_seconds_count", status="completed") == 1
     assert risen("rescues_total") == 0
-
-
-async def test_a_failed_job_is_counted_by_its_reason(caller: Caller, risen: Risen) -> None:
-    async with working(caller.work):
-        await caller.ended(await caller.submit(caller.site.page()))
-        await until_so(lambda: risen("jobs_ended_total", status="failed", reason="not_a_video"))
-    assert risen("jobs_ended_total", status="failed", reason="not_a_video") == 1
-    assert risen("step_seconds_count", stage="ingest", outcome="failed") == 1
 
 
 async def test_a_late_result_of_a_lost_step_is_a_fenced_write(caller: Caller, risen: Risen) -> None:
