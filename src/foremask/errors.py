@@ -15,9 +15,9 @@ class ForemaskError(Exception):
     ``limit`` and ``actual`` are the allowed and the actual number. All three may be None.
 
     ``reason`` is a stable word for programs, by default the class's name in snake case.
-    ``status`` is the HTTP status of the API's answer. ``usual_param`` replaces an absent
-    ``param``. ``means`` and ``remedy`` are Markdown for the API's callers; ``cli_remedy`` is for
-    people at a terminal.
+    ``status`` is the HTTP status of the API's answer. ``usual_param``, which a subclass names as
+    ``param``, replaces an absent ``param``. ``means`` and ``remedy`` are Markdown for the API's
+    callers; ``cli_remedy`` is for people at a terminal.
     """
 
     reason: ClassVar[str] = "internal"
@@ -27,16 +27,17 @@ class ForemaskError(Exception):
     remedy: ClassVar[str] = ""
     cli_remedy: ClassVar[str] = ""
 
-    def __init_subclass__(cls) -> None:
+    def __init_subclass__(
+        cls, reason: str | None = None, status: int | None = None, param: str | None = None
+    ) -> None:
+        cls.status = status or cls.status
+        cls.usual_param = param or cls.usual_param
         if "means" in vars(cls):
             cls.__doc__ = cls.means
-        if not {"reason", "remedy"} & vars(cls).keys():
-            return
-        if "reason" not in vars(cls):
-            cls.reason = re.sub(r"\B[A-Z]", r"_\g<0>", cls.__name__).lower()
-        if not cls.cli_remedy:
-            cls.cli_remedy = cls.remedy
-        BY_REASON[cls.reason] = cls
+        if reason or "remedy" in vars(cls):
+            cls.reason = reason or re.sub(r"\B[A-Z]", r"_\g<0>", cls.__name__).lower()
+            cls.cli_remedy = cls.cli_remedy or cls.remedy
+            BY_REASON[cls.reason] = cls
 
     def __init__(
         self,
@@ -67,10 +68,8 @@ class ForemaskError(Exception):
         } | {name: value for name, value in extras.items() if value is not None}
 
 
-class ClipRefused(ForemaskError):
+class ClipRefused(ForemaskError, status=422, param="video"):
     means = "The clip cannot be masked."
-    status = 422
-    usual_param = "video"
 
 
 class Failed(ForemaskError):
@@ -78,53 +77,46 @@ class Failed(ForemaskError):
     cli_remedy = "`foremask doctor` shows what is wrong."
 
 
-class Denied(ForemaskError):
+class Denied(ForemaskError, status=403):
     means = "The token is refused."
-    status = 403
     cli_remedy = "`foremask token list` shows the tokens."
 
 
-class BadRequest(ForemaskError):
+class BadRequest(ForemaskError, status=422):
     means = "The request itself is wrong."
-    status = 422
     cli_remedy = "`foremask COMMAND --help` has the usage."
 
 
-class UrlRefused(ForemaskError):
+class UrlRefused(ForemaskError, status=422):
     means = "A URL in the request cannot be used."
-    status = 422
     cli_remedy = "Check the URL, or download the clip and name the file."
 
 
-class Busy(ForemaskError):
+class Busy(ForemaskError, status=429):
     means = "A retry may succeed after `retry_after_s` seconds."
-    status = 429
     cli_remedy = "Wait, and run it again."
     retry_after_s: float = 1.0
     reset_s: float = 1.0  # until the rate limit is whole again
 
 
-class Ended(ForemaskError):
+class Ended(ForemaskError, status=410):
     means = "The job was cancelled, or its result is deleted."
-    status = 410
     cli_remedy = "Submit the clip again."
 
 
 # The table, in the order of docs/errors.md
 
 
-class TokenMissing(Denied):
+class TokenMissing(Denied, param="api_token"):
     means = "The request carries no token."
-    usual_param = "api_token"
     remedy = (
         "Send the header `api_token: YOUR_TOKEN`. Behind nginx or gunicorn, which drop headers "
         "with an underscore, send `Authorization: Bearer YOUR_TOKEN` or `x-api-key: YOUR_TOKEN`."
     )
 
 
-class TokenInvalid(Denied):
+class TokenInvalid(Denied, param="api_token"):
     means = "The token is unknown, revoked or expired."
-    usual_param = "api_token"
     remedy = "`foremask token list` shows the valid tokens; `foremask token create` makes one."
 
 
@@ -138,41 +130,34 @@ class LinkInvalid(Denied):
     remedy = "Read the job's status again, which has a new link, or ask for a new form."
 
 
-class PathUnknown(BadRequest):
+class PathUnknown(BadRequest, status=404):
     means = "No such path."
-    status = 404
     remedy = "Check the path and the version in it: `POST /v2/video/segment/foreground_mask`."
 
 
-class RequestUnknown(BadRequest):
+class RequestUnknown(BadRequest, status=404):
     means = "No such job for this token, or its record has expired."
-    status = 404
     remedy = "Use the token that submitted the job. Records are deleted a week after their results."
 
 
-class MethodNotAllowed(BadRequest):
+class MethodNotAllowed(BadRequest, status=405):
     means = "The path exists, but not for this method."
     allow: str = "GET, HEAD, POST, DELETE, OPTIONS"  # the answer's header Allow
-
-    status = 405
     remedy = "The `Allow` header of the answer names the methods."
 
 
-class BodyTooLarge(BadRequest):
+class BodyTooLarge(BadRequest, status=413):
     means = "The request body is over its limit."
-    status = 413
     remedy = "Send the video's URL, not the video; files go through `POST /v2/video/upload`."
 
 
-class ContentTypeWrong(BadRequest):
+class ContentTypeWrong(BadRequest, reason="content_type", status=415):
     means = "The body's `Content-Type` is not one that the path takes."
-    reason, status = "content_type", 415
     remedy = "Send `Content-Type: application/json`."
 
 
-class BadJson(BadRequest):
+class BadJson(BadRequest, status=400):
     means = "The body is empty, or not one JSON object with distinct keys in UTF-8."
-    status = 400
     remedy = "Send one JSON object in UTF-8, each key once."
 
 
@@ -191,22 +176,19 @@ class PresetUnknown(BadRequest):
     remedy = "Use one of the names in `details`, or leave the field out."
 
 
-class FieldInvalid(ForemaskError, ValueError):
+class FieldInvalid(ForemaskError, ValueError, status=422):
     means = "Another field, or an argument, has an invalid value."
-    status = 422
     remedy = "`param` names the field; `details` says which values are valid."
     cli_remedy = "`foremask COMMAND --help` has the usage."
 
 
-class FormInvalid(BadRequest):
+class FormInvalid(BadRequest, reason="bad_form", status=400):
     means = "An upload's multipart form cannot be read, or has no file after its fields."
-    reason, status = "bad_form", 400
     remedy = "Send multipart/form-data: all fields first (the `upload_fields`), the file last."
 
 
-class RangeInvalid(BadRequest):
+class RangeInvalid(BadRequest, status=416):
     means = "The requested bytes are past the end of the file."
-    status = 416
     remedy = "Ask for bytes inside the file; the answer's `Content-Range` has the file's size."
 
 
@@ -215,33 +197,28 @@ class WebhookInvalid(BadRequest):
     remedy = "Use a public http(s) URL, or let the operator set `FOREMASK_ALLOW_PRIVATE`."
 
 
-class IdempotencyMismatch(BadRequest):
+class IdempotencyMismatch(BadRequest, param="Idempotency-Key"):
     means = "The Idempotency-Key was used before with another body."
-    usual_param = "Idempotency-Key"
     remedy = "Use a new `Idempotency-Key` for each new body."
 
 
-class HttpInvalid(BadRequest):
+class HttpInvalid(BadRequest, reason="bad_http", status=400):
     means = "The bytes on the connection are not an HTTP/1.1 request."
-    reason, status = "bad_http", 400
     remedy = "`details` says what cannot be read; the connection is closed after the answer."
 
 
-class TargetTooLong(BadRequest):
+class TargetTooLong(BadRequest, status=414):
     means = "The request line is over its limit."
-    status = 414
     remedy = "Shorten path and query; a clip's URL belongs into the JSON body."
 
 
-class HeadersTooLarge(BadRequest):
+class HeadersTooLarge(BadRequest, status=431):
     means = "The request's headers are over their limit."
-    status = 431
     remedy = "Send fewer headers: cookies of other sites on the same host are the usual reason."
 
 
-class RequestTooSlow(BadRequest):
+class RequestTooSlow(BadRequest, status=408):
     means = "The request did not arrive within its time limit."
-    status = 408
     remedy = "Send the whole request without long pauses."
 
 
@@ -280,10 +257,8 @@ class UrlStatus(UrlRefused):
     remedy = "Open the URL in a private browser window: the origin does not serve the file there."
 
 
-class BackgroundInvalid(ForemaskError):
+class BackgroundInvalid(ForemaskError, status=422, param="background_url"):
     means = "The background is neither a picture nor a video that is supported."
-    status = 422
-    usual_param = "background_url"
     remedy = "Send a jpg, png, webp, gif, mp4, mov, webm or avi; `details` says what is wrong."
     cli_remedy = "Name a picture or a video that can be opened elsewhere, too."
 
@@ -303,35 +278,29 @@ class NotAVideo(ClipRefused):
     remedy = "Name the video file itself, not a page that shows it."
 
 
-class FileTooLarge(ClipRefused):
+class FileTooLarge(ClipRefused, status=413):
     means = "The file has more bytes than the limit."
-    status = 413
     remedy = "Lower the bitrate: it hardly changes the mask. The command line has no limit."
 
 
-class ResolutionTooLarge(ClipRefused):
+class ResolutionTooLarge(ClipRefused, status=413):
     means = "A side is longer than the limit."
-    status = 413
     remedy = "Scale it down: `ffmpeg -i clip.mp4 -vf scale=3840:-2 small.mp4`"
 
 
-class PresetUnsuitable(ClipRefused):
+class PresetUnsuitable(ClipRefused, reason="preset_cannot", param="output_container_and_codec"):
     means = "The preset cannot carry this clip; `details` names those that can."
-    reason = "preset_cannot"
-    usual_param = "output_container_and_codec"
     remedy = "Use one of the presets that `details` names."
     cli_remedy = "Choose another with --preset."
 
 
-class DurationTooLong(ClipRefused):
+class DurationTooLong(ClipRefused, status=400):
     means = "The clip is longer than the limit."
-    status = 400
     remedy = "Cut it: `ffmpeg -i clip.mp4 -t 60 -c copy short.mp4`"
 
 
-class TooManyFrames(ClipRefused):
+class TooManyFrames(ClipRefused, status=400):
     means = "The clip has more frames than the limit."
-    status = 400
     remedy = "Lower the frame rate: `ffmpeg -i clip.mp4 -r 60 new.mp4`"
 
 
@@ -345,9 +314,8 @@ class NoFrames(ClipRefused):
     remedy = "Check the export that made the file, or choose an earlier --start."
 
 
-class ContainerUnsupported(ClipRefused):
+class ContainerUnsupported(ClipRefused, status=415):
     means = "The container, recognised by content, is not supported."
-    status = 415
     remedy = "Change it to mp4, mov, webm or avi: `ffmpeg -i clip.mkv -c copy clip.mp4`"
 
 
@@ -359,9 +327,8 @@ class StreamUnsupported(ContainerUnsupported):
     )
 
 
-class CodecUnsupported(ClipRefused):
+class CodecUnsupported(ClipRefused, status=415):
     means = "The video codec is not supported."
-    status = 415
     remedy = "Encode it anew: `ffmpeg -i clip.mov -c:v libx264 -crf 16 clip.mp4`"
 
 
@@ -370,15 +337,13 @@ class NoVideoStream(ClipRefused):
     remedy = "Name a file that has a video track."
 
 
-class CorruptVideo(ClipRefused):
+class CorruptVideo(ClipRefused, reason="corrupt"):
     means = "The file cannot be read, from the start or from a named frame on."
-    reason = "corrupt"
     remedy = "This mends many files: `ffmpeg -i clip.mp4 -c copy new.mp4`"
 
 
-class EncryptedVideo(ClipRefused):
+class EncryptedVideo(ClipRefused, reason="encrypted"):
     means = "The video is protected by DRM."
-    reason = "encrypted"
     remedy = "Use a copy without DRM."
 
 
@@ -405,22 +370,19 @@ class StorageQuota(Busy):
     remedy = "Wait until jobs have ended; the operator sets `FOREMASK_STORAGE_PER_TOKEN`."
 
 
-class Overloaded(Busy):
+class Overloaded(Busy, status=503):
     means = "The service handles as many such requests as it can; the request is not at fault."
-    status = 503
     remedy = "Wait for `Retry-After` seconds and send the same request again."
 
 
-class StorageFull(Busy):
+class StorageFull(Busy, status=503):
     means = "The disk has no more free space than the service keeps in reserve."
-    status = 503
     retry_after_s = 60.0
     remedy = "Wait for `Retry-After` seconds; the operator makes room, or adds disk space."
 
 
-class JobCancelled(Ended):
+class JobCancelled(Ended, reason="cancelled"):
     means = "The caller cancelled the job."
-    reason = "cancelled"
     remedy = "Nothing to do: a caller with your token cancelled the job."
 
 
@@ -444,9 +406,8 @@ class ObjectLost(Failed):
     remedy = "Submit the job again; the operator should check the object store."
 
 
-class ServiceUnavailable(Failed):
+class ServiceUnavailable(Failed, reason="unavailable", status=503):
     means = "The database or the object store does not answer."
-    reason, status = "unavailable", 503
     remedy = "Try again in a moment: the database or the object store does not answer."
 
 
@@ -456,16 +417,14 @@ class Internal(Failed):
     cli_remedy = "--debug shows where; please report it."
 
 
-class ModelUnavailable(ForemaskError):
+class ModelUnavailable(ForemaskError, status=503):
     means = "The network's weights are not available; `details` has the remedy."
-    status = 503
     remedy = "Do what `details` says; [models.md](models.md) lists all ways to get the weights."
     cli_remedy = "docs/models.md has the ways to get the weights."
 
 
-class DeviceUnavailable(ForemaskError):
+class DeviceUnavailable(ForemaskError, status=503):
     means = "The requested device is not on this machine; `details` names those that are."
-    status = 503
     remedy = "Use a device that `details` names; [deployment.md](deployment.md#gpus) explains them."
     cli_remedy = "`foremask doctor` lists the devices."
 
@@ -487,9 +446,8 @@ class SettingsInvalid(ForemaskError):
     cli_remedy = "docs/settings.md lists all settings."
 
 
-class PromiseBroken(ForemaskError):
+class PromiseBroken(ForemaskError, status=422):
     means = "A mask differs from its source in a property that must match; `param` names it."
-    status = 422
     remedy = "Keep both files and [report it](../CONTRIBUTING.md), if foremask made the mask."
     cli_remedy = (
         "Make the mask again; a mask of a part (--start, --end) does not match the whole clip."

@@ -40,8 +40,7 @@ _BY_KIND: tuple[tuple[type[ForemaskError], Exit], ...] = (
 )
 
 
-class Usage(errors.BadRequest):
-    reason = "usage"
+class Usage(errors.BadRequest, reason="usage"):
     cli_remedy = ""
 
 
@@ -49,9 +48,7 @@ class Misused(Usage):
     cli_remedy = errors.BadRequest.cli_remedy
 
 
-class ExtraMissing(errors.BadRequest):
-    reason = "extra_missing"
-
+class ExtraMissing(errors.BadRequest, reason="extra_missing"):
     def __init__(self, details: str, extra: str = "server") -> None:
         super().__init__(details)
         self.cli_remedy = f"Install it: pip install 'foremask[{extra}]'"  # type: ignore[misc]
@@ -61,8 +58,7 @@ def has_server_extra() -> bool:
     return find_spec("procrastinate") is not None  # few have this package without the extra
 
 
-class ServerUnreachable(errors.Failed):
-    reason = "server_unreachable"
+class ServerUnreachable(errors.Failed, reason="server_unreachable"):
     cli_remedy = "Check FOREMASK_SERVER or --server, and whether the service runs there."
 
 
