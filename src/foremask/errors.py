@@ -176,10 +176,9 @@ class PresetUnknown(BadRequest):
     remedy = "Use one of the names in `details`, or leave the field out."
 
 
-class FieldInvalid(ForemaskError, ValueError, status=422):
+class FieldInvalid(BadRequest, ValueError):
     means = "Another field, or an argument, has an invalid value."
     remedy = "`param` names the field; `details` says which values are valid."
-    cli_remedy = "`foremask COMMAND --help` has the usage."
 
 
 class FormInvalid(BadRequest, reason="bad_form", status=400):

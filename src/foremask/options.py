@@ -117,8 +117,7 @@ class Quality(StrEnum):
     BEST = "best"
 
 
-REENCODE_ONLY: Final = "kept"
-"""The quality of a job that only encodes a stored mask."""
+REENCODE_ONLY: Final = "kept"  # the quality of a job that only encodes a stored mask
 
 
 class Runtime(StrEnum):
@@ -181,7 +180,6 @@ class Limits:
 
 UNLIMITED = Limits(
     max_bytes=1 << 62,
-    max_side_px=16_000,
     max_duration_s=float("inf"),
     max_frames=1 << 62,
     max_frame_pixels=1 << 62,
@@ -381,10 +379,8 @@ COLOURS: Final = {
 
 
 def _colour(text: str) -> tuple[int, int, int]:
-    digits = text[1:]
-    if len(digits) == 3:
-        digits = "".join(2 * digit for digit in digits)
-    if len(digits) != 6 or not set(digits.lower()) <= set("0123456789abcdef"):
+    digits = re.sub("(.)", r"\1\1", text[1:]) if len(text) == len("#rgb") else text[1:]
+    if re.fullmatch("[0-9A-Fa-f]{6}", digits) is None:
         raise FieldInvalid(f"{text[:64]!r} is no colour: write it as #rrggbb.", param="background")
     red, green, blue = bytes.fromhex(digits)
     return red, green, blue

@@ -4,7 +4,7 @@ import difflib
 import ipaddress
 import re
 from collections.abc import Mapping
-from enum import EnumType, StrEnum
+from enum import EnumType
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args
 
@@ -13,7 +13,7 @@ from msgspec import Meta, Struct, field
 
 from foremask.errors import FieldInvalid, SettingsInvalid
 from foremask.machine import paths
-from foremask.options import DEVICE_GRAMMAR, Device, Limits
+from foremask.options import DEVICE_GRAMMAR, AnyCase, Device, Limits
 
 PREFIX: Final = "FOREMASK_"
 NOT_OURS: Final = frozenset({"FOREMASK_DATA", "FOREMASK_SERVER", "FOREMASK_TOKEN"})
@@ -22,19 +22,19 @@ SECRETS: Final = frozenset({"database_url", "objects_url", "bootstrap_token", "o
 """Fields whose values appear neither in ``repr`` nor in an error."""
 
 
-class Sandbox(StrEnum):
+class Sandbox(AnyCase):
     REQUIRE = "require"
     BEST_EFFORT = "best-effort"
     EVEN_ROOT = "even-root"
     OFF = "off"
 
 
-class Inputs(StrEnum):
+class Inputs(AnyCase):
     CONTRACT = "contract"
     ALL = "all"
 
 
-class LogLevel(StrEnum):
+class LogLevel(AnyCase):
     DEBUG = "debug"
     INFO = "info"
     WARNING = "warning"
@@ -168,18 +168,16 @@ def read_settings(environ: Mapping[str, str], **flags: object) -> Settings:
 
 def _converted(name: str, value: object) -> Any:  # noqa: ANN401  # as the field declares it
     kind = FIELDS[name]
-    enum = kind if isinstance(kind, EnumType) else None
     text = str(value).strip()  # a token that was read from a file ends in a newline
     try:
         if kind is Device:
             return Device.parse(text)
-        given = text.lower() if enum else text
-        return msgspec.convert(given, kind, strict=False, dec_hook=_parse)
+        return msgspec.convert(text, kind, strict=False, dec_hook=_parse)
     except (msgspec.ValidationError, FieldInvalid) as error:
         metas = get_args(kind) + sum(map(get_args, get_args(kind)), ())
         expected = next((meta.title for meta in metas if isinstance(meta, Meta)), str(error))
-        if enum:
-            expected = "one of " + ", ".join(enum)
+        if isinstance(kind, EnumType):
+            expected = "one of " + ", ".join(kind)
         if kind is Device:
             expected = f"one of {DEVICE_GRAMMAR}"
         got = "the value is not" if name in SECRETS else f"{str(value)!r} is not"

@@ -28,7 +28,6 @@ class Exit(IntEnum):
 
 _BY_KIND: tuple[tuple[type[ForemaskError], Exit], ...] = (
     (errors.BadRequest, Exit.USAGE),
-    (errors.FieldInvalid, Exit.USAGE),
     (errors.SettingsInvalid, Exit.USAGE),
     (errors.ClipRefused, Exit.CLIP_REFUSED),
     (errors.BackgroundInvalid, Exit.CLIP_REFUSED),

@@ -23,7 +23,7 @@ from foremask.errors import ERROR_TABLE
 from foremask.masking.pipeline import mask_video
 from foremask.media.verify import verify
 from foremask.options import MaskOptions, Preset, ResultKind
-from foremask.service.api.pages import read_pages
+from foremask.service.api.pages import STATIC, read_folder
 from tests.service.api import clip_server
 from tests.service.api.conftest import TOKEN, Running, assert_refused, http, serves
 from tests.service.api.worker import REQUESTS, upload, working
@@ -33,7 +33,6 @@ from tests.support.javascript import NODE
 from tests.support.patience import PATIENCE_S
 from tests.support.programs import ran
 
-STATIC = Path(__file__).parents[3] / "src/foremask/service/api/static"
 SAMPLES = STATIC / "samples"
 SPEC = synth.Spec(320, 240, pts=synth.even(24, Fraction(24)), last_duration=1250, codec="vp9")
 WAIT_MS = 120_000
@@ -74,7 +73,7 @@ def test_the_page_comes_from_here_and_goes_nowhere_else(service: Running) -> Non
 def test_it_is_light_and_travels_packed_and_once(service: Running) -> None:
     files = [
         page
-        for name, page in read_pages("static").items()
+        for name, page in read_folder(STATIC).items()
         if not name.startswith("reference") and not name.endswith(".webm")
     ]
     assert sum(len(page.content) for page in files) < 250_000

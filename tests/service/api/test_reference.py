@@ -36,7 +36,7 @@ def test_the_reference_shows_the_api_and_tries_it(service: Running) -> None:
 
 
 def test_the_docs_lead_to_the_reference_where_they_are_not_built(service: Running) -> None:
-    built = bool(pages.read_pages("site"))
+    built = bool(pages.read_folder(pages.SITE))
     answer = http.get(f"{service.url}/docs", follow_redirects=False)
     wanted = "/docs/index.html" if built else "/reference"
     assert (answer.status_code, answer.headers["location"]) == (302, wanted)
@@ -46,7 +46,7 @@ def test_the_docs_lead_to_the_reference_where_they_are_not_built(service: Runnin
 
 @pytest.mark.parametrize("path", ["/none", "/docs/none.html", "/static/none.js", "/v2/none"])
 def test_a_browser_gets_a_page_where_nothing_is(service: Running, path: str) -> None:
-    if path.startswith("/docs/") and not pages.read_pages("site"):
+    if path.startswith("/docs/") and not pages.read_folder(pages.SITE):
         path = "/none.html"
     page = http.get(service.url + path, headers={"Accept": "text/html,*/*;q=0.8"})
     assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")

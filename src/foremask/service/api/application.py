@@ -57,8 +57,6 @@ _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-r
 
 
 class RequestMiddleware:
-    """Gives each request an id, adds headers to its answer, and counts and logs the answer."""
-
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
@@ -134,10 +132,9 @@ HANDLERS = (
 
 
 def problem(request: ApiRequest, error: errors.ForemaskError) -> Response[bytes]:
-    """Answer with the error; a browser gets an HTML page for an unknown path."""
     headers, body = answer_of(error, request.id)
     if isinstance(error, errors.PathUnknown) and "text/html" in request.headers.get("accept", ""):
-        page = pages.read_pages()["missing.html"]
+        page = pages.read_folder(pages.STATIC)["missing.html"]
         headers = {"Content-Type": page.media_type, "Content-Security-Policy": page.policy}
         body = page.content
     return Response(body, status_code=error.status, headers=headers)
@@ -152,20 +149,18 @@ def on_foremask_error(request: ApiRequest, error: errors.ForemaskError) -> Respo
     return problem(request, error)
 
 
+_INSTEAD = "POST /v2/video/segment/foreground_mask masks what `hints` point at"
+# Endpoints of the hosted service that its MCP server calls.
 _HOSTED_ONLY = {
-    "/v2/video/segment/mask_by_prompt": "foremask takes no text",
-    "/v2/video/edit/increase_resolution": "foremask does not enlarge videos",
-    "/v2/video/edit/erase": "foremask does not erase things",
+    "/v2/video/segment/mask_by_prompt": f"foremask takes no text: {_INSTEAD}",
+    "/v2/video/edit/increase_resolution": f"foremask does not enlarge videos: {_INSTEAD}",
+    "/v2/video/edit/erase": f"foremask does not erase things: {_INSTEAD}",
 }
-"""Endpoints of the hosted service that its MCP server calls."""
 
 
 def on_framework(request: ApiRequest, error: HTTPException) -> Response[bytes]:
     if error.status_code == HTTPStatus.NOT_FOUND:
-        lead = "There is no such path"
-        if (lacking := _HOSTED_ONLY.get(request.scope["path"])) is not None:
-            instead = "POST /v2/video/segment/foreground_mask masks what `hints` point at"
-            lead = f"{lacking}: {instead}"
+        lead = _HOSTED_ONLY.get(request.scope["path"], "There is no such path")
         details = f"{lead}; /reference lists those that there are."
         return problem(request, errors.PathUnknown(details))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
@@ -179,10 +174,9 @@ def on_framework(request: ApiRequest, error: HTTPException) -> Response[bytes]:
 
 
 def on_crash(request: ApiRequest, error: Exception) -> Response[bytes]:
-    own = request.id
-    log.error("http.crashed", request_id=own, exc_info=error)
-    crash = errors.Internal(f"Something went wrong here; when you report it, quote request {own}.")
-    return problem(request, crash)
+    log.error("http.crashed", request_id=request.id, exc_info=error)
+    details = f"Something went wrong here; when you report it, quote request {request.id}."
+    return problem(request, errors.Internal(details))
 
 
 def create_app(service: Service) -> ASGIApp:
@@ -267,9 +261,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
 
 
 class Server(uvicorn.Server):
-    """On a stop signal, ``let_go`` answers the calls that wait for a job's end."""
-
-    def __init__(self, app: ASGIApp, settings: Settings, let_go: Callable[[], None]) -> None:
+    def __init__(self, app: ASGIApp, settings: Settings, on_stop: Callable[[], None]) -> None:
         downloads = process_setup.raise_open_files()
         backlog = min(2048, downloads // 8)
         # uvicorn counts a connection after it is accepted: the backlog needs descriptors, too.
@@ -290,8 +282,8 @@ class Server(uvicorn.Server):
                 backlog=backlog,
             )
         )
-        self._let_go = let_go
+        self._on_stop = on_stop
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self._let_go()
+        self._on_stop()
         super().handle_exit(sig, frame)

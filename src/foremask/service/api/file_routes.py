@@ -181,8 +181,8 @@ async def get_file(request: ApiRequest, key: FromPath[str]) -> ASGIApp:
 def _disposition(stored: str, names: list[str]) -> str:
     """Make the header Content-Disposition (RFC 6266).
 
-    It has the last of ``names`` that is a valid file name with the suffix of ``stored``, or else
-    the name ``stored``. Old clients read only the parameter ``filename``, which is ASCII.
+    Its file name is the last of ``names`` that is valid and has the suffix of ``stored``, or else
+    ``stored``. Old clients read only the parameter ``filename``, which is ASCII.
     """
     suffix = stored[stored.rfind(".") :]
     for wanted in reversed(names):

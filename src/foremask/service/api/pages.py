@@ -43,7 +43,7 @@ SMALLER_BY_GZIP = frozenset({".html", ".css", ".js", ".svg", ".json", ".md", ".t
 STYLE_HASHES = "style-hashes.txt"
 """The file with the SHA-256, in base64, of each style that the documentation's script adds."""
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
-
+STATIC, SITE = (Path(__file__).with_name(name) for name in ("static", "site"))
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")
 
 
@@ -84,8 +84,7 @@ def select_bytes(
 @dataclass(frozen=True, slots=True)
 class Page:
     content: bytes
-    packed: bytes | None
-    """The content in gzip; None for types that are compressed already."""
+    packed: bytes | None  # the content in gzip; None for types that are compressed already
     media_type: str
     etag: str
     policy: str
@@ -107,10 +106,6 @@ class Page:
 
 
 @cache
-def read_pages(folder: str = "static") -> dict[str, Page]:
-    return read_folder(Path(__file__).with_name(folder))
-
-
 def read_folder(root: Path) -> dict[str, Page]:
     """Return the files below ``root`` by their relative paths; empty if ``root`` is missing."""
     styles = root / STYLE_HASHES
@@ -143,14 +138,14 @@ def _allow(digests: Iterable[str]) -> str:
 )
 async def page(request: ApiRequest) -> ASGIResponse:
     folder, _, name = request.scope["path"].strip("/").partition("/")
-    has_site = bool(read_pages("site"))
+    has_site = bool(read_folder(SITE))
     if folder == "docs" and not (has_site and name):
         place = "/docs/index.html" if has_site else "/reference"
         headers = {"Location": place, "Cache-Control": "no-cache"}
         return ASGIResponse(status_code=302, headers=headers)
     if folder in ("", "reference"):
         folder, name = "static", "reference.html" if folder else "index.html"
-    found = read_pages("site" if folder == "docs" else "static").get(name)
+    found = read_folder(SITE if folder == "docs" else STATIC).get(name)
     if found is None:
         raise PathUnknown("There is no such page; /reference lists the API.")
     return found.answer(request)

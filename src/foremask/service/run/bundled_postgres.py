@@ -72,8 +72,8 @@ class EmbeddedPostgres:
 
     @property
     def pid(self) -> int | None:
-        running = self._process is not None and self._process.poll() is None
-        return self._process.pid if running and self._process else None
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else None
 
     def start(self) -> None:
         """Start the server, make the database if there is none, and return when it is ready.
@@ -285,10 +285,9 @@ def _unprivileged() -> pwd.struct_passwd:
 
 
 def runnable(binaries: Path, home: Home) -> Path:
-    """Return ``binaries``, or a copy of them if the server's user cannot run ``binaries``.
+    """Return ``binaries``, or a copy if the server's user cannot read them, as in root's home.
 
-    For example, an unprivileged user cannot read a clone of foremask in root's home. Raises
-    ServiceUnavailable with the missing file.
+    Raises ServiceUnavailable with the missing file.
     """
     try:
         server_version(binaries, home.run_as)
