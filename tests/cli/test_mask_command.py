@@ -260,7 +260,7 @@ def test_names_are_any_text(tmp_path: Path) -> None:
     assert found == ["1²2.mp4", "1³.mp4", "٣.mp4", "12.mp4"]
     for end, name in (("%2e%2e", "clip"), ("..", "clip"), ("a%2f%2e%2e", "clip"), ("%00", "clip")):
         (source,) = find_sources([f"http://127.0.0.1/{end}"])
-        (job,), _ = plan_jobs([source], "out/{stem}/m.mp4", Masks())
+        (job,) = plan_jobs([source], "out/{stem}/m.mp4", Masks())
         assert job.target == Path("out") / name / "m.mp4"
 
 

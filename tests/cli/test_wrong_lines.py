@@ -35,7 +35,6 @@ LINES = [
     # options
     ("mask clip.mp4 --quality high", 2, 'Choose from: "fast", "balanced", "best"'),
     ("mask clip.mp4 --qualty best", 2, "Did you mean --quality?"),
-    ("mask clip.mp4 --gpu", 2, "Did you mean --device cuda?"),
     ("mask clip.mp4 --device gpu", 2, "device is one of auto, cpu, cuda[:N]"),
     ("mask clip.mp4 --model missing.onnx", 5, "missing.onnx"),
     ("mask clip.mp4 --start 1:2:3:4", 2, "a time is written as 12.5"),

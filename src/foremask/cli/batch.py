@@ -15,10 +15,9 @@ import msgspec
 from foremask.cli import model_commands, standard_streams
 from foremask.cli.batch_options import BatchOptions
 from foremask.cli.exits import Exit, Usage, exit_code, note, print_json, say, show_error
-from foremask.cli.inputs import local_clip
 from foremask.cli.products import PNG, Job, Product
 from foremask.cli.progress_bar import progress_bar
-from foremask.cli.sources import find_sources
+from foremask.cli.sources import find_sources, local_clip
 from foremask.cli.targets import make_folder, plan_jobs
 from foremask.errors import ForemaskError, Internal, OutputExists
 from foremask.facts import Report
@@ -73,10 +72,7 @@ def _jobs(command: str, words: tuple[str, ...], asked: BatchOptions, product: Pr
     picture = next((each for each in sources if each.is_picture), None)
     if picture is not None and asked.excerpt is not None:
         raise Usage(f"{picture.named} is a picture: leave out --start and --end")
-    jobs, left_out = plan_jobs(sources, asked.output, product)
-    for source in left_out if not asked.quiet else ():
-        note(f"warning: {source.named} is the {product.name} of another INPUT and is left out")
-    return jobs
+    return plan_jobs(sources, asked.output, product)
 
 
 def _is_there(word: str) -> bool:

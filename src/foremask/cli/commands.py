@@ -14,18 +14,8 @@ from typing import Annotated, Literal, NoReturn
 import cyclopts
 from cyclopts import App, CycloptsError, Parameter
 
-from foremask.cli import file_commands, making_commands, model_commands, standard_streams
-from foremask.cli.exits import (
-    Exit,
-    ExtraMissing,
-    Misused,
-    Usage,
-    exit_code,
-    has_server_extra,
-    note,
-    print_json,
-    show_error,
-)
+from foremask.cli import exits, file_commands, making_commands, model_commands, standard_streams
+from foremask.cli.exits import Exit, ExtraMissing, Misused, Usage, has_server_extra, show_error
 from foremask.cli.sources import is_clip_name
 from foremask.errors import ForemaskError, Internal
 
@@ -41,6 +31,7 @@ app = App(
 app.command(making_commands.mask, help_format="plaintext")
 app.command(making_commands.cutout, help_format="plaintext")
 app.command(making_commands.tracks)
+app.command(making_commands.live)
 app.command(file_commands.probe)
 app.command(file_commands.verify)
 app.command(file_commands.sheet)
@@ -50,10 +41,7 @@ _terminated = threading.Event()
 # A module is imported when its command is called; those of SERVICE need foremask[server].
 SERVICE = {
     "serve": ("service_commands", "Run the whole service on this machine until Ctrl-C."),
-    "api": (
-        "service_commands",
-        "Run only an API process; FOREMASK_DATABASE_URL names its database.",
-    ),
+    "api": ("service_commands", "Run only an API; FOREMASK_DATABASE_URL names its database."),
     "worker": ("service_commands", "Run only a worker; FOREMASK_DATABASE_URL names its database."),
     "token": ("operator_commands", "Make, list and revoke API tokens."),
     "jobs": ("operator_commands", "List the service's jobs, the newest first."),
@@ -65,11 +53,7 @@ LAZY = {
     "submit": ("remote_commands", "Have a foremask on another machine mask a clip."),
     "status": ("remote_commands", "Show the progress of a job of a foremask on another machine."),
     "cancel": ("remote_commands", "Cancel a job of a foremask on another machine."),
-    "live": ("live_command", "Mask a camera or a pipe as it runs; `mask` is more accurate."),
-    "doctor": (
-        "doctor",
-        "Check whether this machine can mask and serve; exit with 1 if a check fails.",
-    ),
+    "doctor": ("doctor", "Check whether this machine can mask and serve; exit with 1 if not."),
 }
 for _name, (_module, _help) in (LAZY | SERVICE).items():
     _group = SERVICE_GROUP if _name in SERVICE else None
@@ -131,7 +115,7 @@ def _launch(
     except CycloptsError as error:
         return _answer(_misused(error, words), words)
     except KeyboardInterrupt:
-        note("interrupted")
+        exits.note("interrupted")
         return Exit.INTERRUPTED
     except BrokenPipeError:  # the reader of our output has closed its end
         sys.stderr.close()
@@ -150,10 +134,10 @@ def _launch(
 def _answer(error: ForemaskError, words: Sequence[str]) -> Exit:
     if "--json" in words:
         facts = {"reason": error.reason, "details": error.details}
-        print_json({"outcome": "failed", "error": facts}, indent=None)
+        exits.print_json({"outcome": "failed", "error": facts}, indent=None)
     command = _command_of(words)
     show_error(error, command if command in app else "COMMAND")
-    return exit_code(error)
+    return exits.exit_code(error)
 
 
 def _command_of(words: Sequence[str]) -> str:
@@ -164,27 +148,9 @@ def _misused(error: CycloptsError, words: Sequence[str]) -> Misused:
     details = " ".join(str(error).split())
     if isinstance(error, cyclopts.UnusedCliTokensError):
         details = f"`foremask {_command_of(words)}` takes no {' '.join(error.unused_tokens or ())}"
-    elif isinstance(error, cyclopts.UnknownOptionError):
-        asked = error.token.keyword or error.token.value
-        if asked in _USUAL_ELSEWHERE:
-            details = f"Unknown option: {asked}. Did you mean {_USUAL_ELSEWHERE[asked]}?"
     elif isinstance(error, cyclopts.UnknownCommandError) and is_clip_name(words[0]):
         details = f"there is no command {words[0]}; did you mean `foremask mask {words[0]}`?"
     return Misused(details)
-
-
-# Options of other programs, and our options that do the same.
-_USUAL_ELSEWHERE = {
-    "--out": "--output",
-    "--overwrite": "--force",
-    "-y": "--force",
-    "--gpu": "--device cuda",
-    "--cuda": "--device cuda",
-    "--bg": "--background",
-    "--format": "--preset",
-    "--codec": "--preset",
-    "--resume": "--skip-existing",
-}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

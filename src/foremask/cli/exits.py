@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable
 from enum import IntEnum
 from importlib.util import find_spec
+from typing import Final
 
 import msgspec
 
@@ -26,17 +27,14 @@ class Exit(IntEnum):
     TERMINATED = 143
 
 
-_BY_KIND: tuple[tuple[type[ForemaskError], Exit], ...] = (
-    (errors.BadRequest, Exit.USAGE),
-    (errors.SettingsInvalid, Exit.USAGE),
-    (errors.ClipRefused, Exit.CLIP_REFUSED),
-    (errors.BackgroundInvalid, Exit.CLIP_REFUSED),
-    (errors.UrlRefused, Exit.URL_REFUSED),
-    (errors.ModelUnavailable, Exit.MODEL_UNAVAILABLE),
-    (errors.DeviceUnavailable, Exit.MODEL_UNAVAILABLE),
-    (errors.OutputFailed, Exit.OUTPUT_FAILED),
-    (errors.PromiseBroken, Exit.PROMISE_BROKEN),
-)
+_OF_KINDS: Final[dict[Exit, tuple[type[ForemaskError], ...]]] = {
+    Exit.USAGE: (errors.BadRequest, errors.SettingsInvalid),
+    Exit.CLIP_REFUSED: (errors.ClipRefused, errors.BackgroundInvalid),
+    Exit.URL_REFUSED: (errors.UrlRefused,),
+    Exit.MODEL_UNAVAILABLE: (errors.ModelUnavailable, errors.DeviceUnavailable),
+    Exit.OUTPUT_FAILED: (errors.OutputFailed,),
+    Exit.PROMISE_BROKEN: (errors.PromiseBroken,),
+}
 
 
 class Usage(errors.BadRequest, reason="usage"):
@@ -64,7 +62,7 @@ class ServerUnreachable(errors.Failed, reason="server_unreachable"):
 def exit_code(error: ForemaskError) -> Exit:
     # By the reason, since each error that a server sent has the class ServerRefused.
     kind = errors.BY_REASON.get(error.reason, ForemaskError)
-    return next((code for known, code in _BY_KIND if issubclass(kind, known)), Exit.INTERNAL)
+    return next((code for code, of in _OF_KINDS.items() if issubclass(kind, of)), Exit.INTERNAL)
 
 
 def print_json(value: object, indent: int | None = 2) -> None:

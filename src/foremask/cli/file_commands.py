@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from foremask.cli.exits import Usage, answer, say
 from foremask.cli.flags import AsJson, Clip, Force, Output
-from foremask.cli.inputs import check_clip, check_there, local_file
+from foremask.cli.sources import check_clip, check_there, local_file
 from foremask.errors import ForemaskError
 from foremask.machine import paths
 from foremask.options import PRESET_OF_SUFFIX, Limits, ResultKind

@@ -1,24 +1,26 @@
-"""``foremask mask``, ``cutout`` and ``tracks``: make masks, cut-outs and lists of things."""
+"""``foremask mask``, ``cutout``, ``tracks`` and ``live``: find the subject of clips."""
 
 import os
+import sys
+from contextlib import suppress
 from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
 
-from foremask.cli import model_commands
+from foremask.cli import model_commands, standard_streams
 from foremask.cli.batch import run_batch
 from foremask.cli.batch_options import BatchOptions, Input, NetworkOptions
-from foremask.cli.exits import Exit, Usage, answer
+from foremask.cli.exits import Exit, Usage, answer, note
 from foremask.cli.flags import AsJson, ByPreset, Clip, Force, Output, Shown, Switch
-from foremask.cli.inputs import check_clip, check_there
 from foremask.cli.products import CutOuts, Folders, Masks
-from foremask.cli.standard_streams import STANDARD_OUTPUT
+from foremask.cli.sources import check_clip, check_there
 from foremask.options import (
     Background,
     CutOutOptions,
     Despill,
+    Device,
     Matte,
     MattingTool,
     form_named,
@@ -46,7 +48,9 @@ def mask(
         tool: Make folders for a matting tool: corridorkey, matanyone or videomama.
     """
     product = Masks(preset) if tool is None else Folders(tool)
-    if tool is not None and (preset is not None or asked.output == STANDARD_OUTPUT):
+    if tool is not None and (
+        preset is not None or asked.output == standard_streams.STANDARD_OUTPUT
+    ):
         raise Usage("--for writes a folder of PNGs: leave out --preset and -o -")
     return run_batch("mask", inputs, asked, product)
 
@@ -150,3 +154,51 @@ def tracks(
     ]
     written = made if output is None else [str(output), *made]
     answer({"things": things, "masks": made}, [*lines, *written], as_json=as_json)
+
+
+def live(
+    source: Annotated[str, Parameter(name="INPUT")],
+    /,
+    *,
+    output: Annotated[str, Parameter(name=("--output", "-o"))] = "-",
+    background: str = "transparent",
+    device: str = "auto",
+) -> None:
+    """Mask a camera or a pipe as it runs; `mask` is more accurate.
+
+    Args:
+        source: A camera such as /dev/video0, a clip, or - for standard input.
+        output: Only - (standard output), which gets uncompressed frames in NUT.
+        background: What the subject is shown over, written as for cutout.
+        device: Where the network runs: auto, cpu...
+    """
+    behind, runs_on = Background.parse(background), Device.parse(device)
+    _check_live(source, output)
+    from foremask.masking.live import LiveReport, mask_live
+    from foremask.vision.network.devices import network_at
+
+    network = network_at(model_commands.ready(read_settings(os.environ)), runs_on)
+    note(f"live: {source}, until Ctrl-C")
+    report = LiveReport()
+    try:
+        with suppress(BrokenPipeError):  # the program that shows the frames was closed
+            mask_live(Path(source), sys.stdout.buffer, network, behind, report)
+    finally:
+        note(f"live: {report}")
+
+
+def _check_live(source: str, output: str) -> None:
+    path = Path(source)
+    if source == standard_streams.STANDARD_INPUT:
+        standard_streams.check_standard_input()
+        if path.is_char_device():  # such as /dev/null; a camera is named by its path
+            raise Usage(standard_streams.EMPTY)
+    if "://" in source:
+        raise Usage(f"live opens no URL: ffmpeg -i {source} -f nut - | foremask live -")
+    if not path.exists():
+        raise Usage(f"there is no camera or file {source}")
+    if not (path.is_char_device() or path.is_fifo()):
+        check_clip(path)
+    if output not in ("-", standard_streams.STANDARD_OUTPUT):
+        raise Usage(f"live writes to a pipe, and not to {output}: ... | ffmpeg -i - {output}")
+    standard_streams.check_standard_output(as_json=False)

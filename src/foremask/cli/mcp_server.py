@@ -15,7 +15,7 @@ from mcp.server.mcpserver.exceptions import ToolError
 
 from foremask.cli import model_commands
 from foremask.cli.exits import Usage
-from foremask.cli.inputs import check_there
+from foremask.cli.sources import check_there
 from foremask.errors import ForemaskError
 from foremask.hints.kinds import Box, Point
 from foremask.masking.comparison import draw_sheet

@@ -7,8 +7,8 @@ from typing import Annotated
 from cyclopts import App, Parameter
 
 from foremask.cli.exits import note, say
-from foremask.cli.inputs import check_there
 from foremask.cli.progress_bar import progress_bar
+from foremask.cli.sources import check_there
 from foremask.errors import ForemaskError
 from foremask.options import Runtime
 from foremask.settings import Settings, read_settings

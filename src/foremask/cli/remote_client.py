@@ -116,15 +116,11 @@ class RemoteClient:
         return self._read(body, _Accepted).request_id
 
     def status(self, job: str, method: str = "GET") -> tuple[JobStatus, bytes]:
-        """Return a job's status, decoded and as the server's JSON."""
+        """Return a job's status, decoded and as the server's JSON; "DELETE" cancels the job."""
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", job):
             raise Usage(f"{job!r} is no job's ID: `foremask submit` prints it")
         body = self._call(method, f"/v2/status/{job}")
         return self._read(body, JobStatus), body
-
-    def cancel(self, job: str) -> tuple[JobStatus, bytes]:
-        """Cancel a job unless it has ended; return what `status` returns."""
-        return self.status(job, "DELETE")
 
     def upload(self, file: Path, on_bytes: OnBytes) -> str:
         """Return the URL under which `submit` takes the file."""

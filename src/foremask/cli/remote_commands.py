@@ -124,7 +124,7 @@ def status(
 
 def cancel(job: JobId, /, *, as_json: AsJson = False, server: Server = Server()) -> Exit:
     with server.client() as client:
-        status, body = client.cancel(job)
+        status, body = client.status(job, "DELETE")
     is_cancelled = status.problem.reason == "cancelled"
     had_ended = ", since it had ended" * (status.status in ("COMPLETED", "ERROR"))
     remains = f"not cancelled{had_ended}: {_described(status)}"
@@ -141,8 +141,8 @@ def _planned(
     found = find_sources([source])
     if len(found) != 1 or found[0].pictures or found[0].is_picture:
         raise Usage(f"`submit` takes one clip, and {source} is another thing")
-    jobs, _ = plan_jobs(found, output, Masks(preset))
-    return found[0], jobs[0].target, Preset(jobs[0].form or Preset.MP4_H264)
+    (job,) = plan_jobs(found, output, Masks(preset))
+    return job.source, job.target, Preset(job.form or Preset.MP4_H264)
 
 
 def _finish(
@@ -153,10 +153,7 @@ def _finish(
         if status.status != "COMPLETED" or status.result is None or target is None:
             return _answer(status, body, as_json=as_json)
         mask = status.result
-        with (
-            written_whole(target, replace=replace) as part,
-            progress_bar("download", "MB") as show,
-        ):
+        with written_whole(target, replace=replace) as part, progress_bar("download", "MB") as show:
             sha256 = mask.report.sha256 if mask.report else None
             client.download(mask.mask_url, part, sha256, show)
     if as_json:

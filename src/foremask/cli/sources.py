@@ -1,15 +1,21 @@
-"""Finds the clips, pictures and URLs that the words of a command line name."""
+"""Finds the inputs that a command line names, checks them, and makes them local files."""
 
 import glob
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
 from foremask.cli.exits import Usage
-from foremask.cli.standard_streams import STANDARD_INPUT, read_head
+from foremask.cli.progress_bar import progress_bar
+from foremask.cli.standard_streams import STANDARD_INPUT, read_head, spool_folder, spooled_input
+from foremask.errors import OutputFailed
+from foremask.options import Limits
+from foremask.settings import Settings
 
 _CLIPS: Final = (
     "mp4 m4v mov webm mkv avi gif 3gp 3g2 ts m2ts mts mxf flv f4v mpg mpeg vob y4m dv wmv asf ogv"
@@ -61,7 +67,9 @@ def find_sources(
 ) -> list[ClipSource]:
     """List the inputs in the order of ``words``, without duplicates.
 
-    With ``joined``, the pictures of a folder are one clip. Raises Usage where a word names nothing.
+    Of several inputs, files that foremask made are left out: a shell's ``*`` names last time's
+    masks too. With ``joined``, the pictures of a folder are one clip. Raises Usage where a word
+    names nothing.
     """
     sources: dict[object, ClipSource] = {}
     for word in words:
@@ -72,7 +80,12 @@ def find_sources(
         for source in found:
             files = tuple(file_identity(path) for path in source.files)
             sources.setdefault(files or source.named, source)
-    return list(sources.values())
+    found = list(sources.values())
+    return [each for each in found if not _is_made(each)] or found
+
+
+def _is_made(source: ClipSource) -> bool:
+    return bool(source.files) and _MADE_STEM.match(source.path.stem) is not None
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:
@@ -174,3 +187,74 @@ def _natural_order(path: Path) -> list[tuple[int, str]]:
         (int(piece), "") if piece.isdecimal() else (-1, piece.casefold())
         for piece in re.split(r"(\d+)", str(path))
     ]
+
+
+def check_there(path: Path) -> None:
+    """Raise Usage where ``path`` is no file, or may not be read."""
+    try:
+        if not path.is_file():
+            raise Usage(f"{path} is not a file" if path.exists() else f"there is no file {path}")
+        path.open("rb").close()
+    except OSError as error:
+        raise Usage(f"{path} cannot be read: {error.strerror}") from None
+
+
+def check_clip(path: Path) -> None:
+    """Raise Usage where ``path`` is no file, may not be read, or is a picture."""
+    from foremask.media.pictures import is_picture  # av is slow to import
+
+    check_there(path)
+    if is_picture(path):
+        raise Usage(f"{path} is a picture: `foremask mask` and `cutout` take it; this takes clips")
+
+
+@contextmanager
+def local_clip(
+    source: ClipSource, settings: Settings, fps: Fraction, *, shows: bool = True
+) -> Iterator[Path]:
+    """As `local_file`; standard input is saved, and pictures are packed into a clip of ``fps``."""
+    if source.is_piped:
+        with spooled_input(source.head) as path:
+            yield path
+        return
+    if not source.pictures:
+        with local_file(source.named, settings, shows=shows) as path:
+            yield path
+        return
+    from foremask.media.pictures import pack_pictures  # av is slow to import
+
+    with spool_folder() as folder:
+        path = folder / "source.mov"
+        total = len(source.pictures)
+        with progress_bar("read", "pictures", shows=shows) as show:
+            pack_pictures(source.pictures, fps, path, lambda done: show(done, total))
+        yield path
+
+
+@contextmanager
+def local_file(named: str, settings: Settings, *, shows: bool = True) -> Iterator[Path]:
+    """Yield the file's path; a URL is downloaded, 1 GiB at most, and kept during the block."""
+    if "://" not in named:
+        path = Path(named)
+        check_there(path)
+        yield path
+        return
+    from foremask.fetch.client import download_file  # httpx2 is slow to import
+
+    with spool_folder() as folder:
+        path = folder / "source"
+        try:
+            with progress_bar("download", "MB", shows=shows) as show:
+                download_file(
+                    named,
+                    path,
+                    max_bytes=Limits().max_bytes,
+                    allow_private=settings.allow_private,
+                    on_bytes=show,
+                )
+        except OSError as error:
+            raise OutputFailed(
+                f"the download cannot be kept in {folder}: {error.strerror}; TMPDIR may name "
+                "another directory"
+            ) from error
+        yield path

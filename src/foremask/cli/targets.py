@@ -10,10 +10,8 @@ from foremask.cli.standard_streams import STANDARD_OUTPUT
 from foremask.errors import OutputFailed
 
 
-def plan_jobs(
-    sources: Sequence[ClipSource], output: str | None, product: Product
-) -> tuple[list[Job], list[ClipSource]]:
-    """Return the jobs, and the sources that are left out: usual outputs of other sources.
+def plan_jobs(sources: Sequence[ClipSource], output: str | None, product: Product) -> list[Job]:
+    """Make a job of each source.
 
     Raises Usage where OUTPUT is unfit, where two jobs have one target, or where a job would
     replace a source.
@@ -30,21 +28,17 @@ def plan_jobs(
             )
     files = [(file_identity(path), source) for source in sources for path in source.files]
     sources_by_file = {identity: source for identity, source in files if identity is not None}
-    left_out = []
     for job in jobs:
         identity = file_identity(job.target)
         replaced = None if identity is None else sources_by_file.get(identity)
-        if replaced is None:
-            continue
         if replaced is job.source:
             raise Usage(f"OUTPUT is INPUT: {job.target} would be lost")
-        if output is not None:
+        if replaced is not None:
             raise Usage(
                 f"the {product.name} of {job.source.named} would replace {replaced.named}, which is"
                 " an INPUT too: choose another OUTPUT"
             )
-        left_out.append(replaced)
-    return [job for job in jobs if job.source not in left_out], left_out
+    return jobs
 
 
 def _job(source: ClipSource, number_of_sources: int, output: str | None, product: Product) -> Job:

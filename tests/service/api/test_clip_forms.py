@@ -27,7 +27,7 @@ def stored(service: Running) -> dict[str, int]:
 
     async def kept() -> list[str]:
         objects = await service.objects()
-        return [each.key async for each in objects.list("uploads")]
+        return [each["path"] async for each in objects.list("uploads")]
 
     rows = service.sql("select key, bytes from uploads where bytes > 0")
     counted = {row["key"]: row["bytes"] for row in rows}

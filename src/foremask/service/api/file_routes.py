@@ -166,7 +166,8 @@ async def get_file(request: ApiRequest, key: FromPath[str]) -> ASGIApp:
         "Content-Disposition": _disposition(key.rpartition("/")[2], query.getall("name", [])),
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
-    status, start, stop = select_bytes(request.headers, stored.size, stored.etag, headers)
+    etag = stored["e_tag"] or '""'
+    status, start, stop = select_bytes(request.headers, stored["size"], etag, headers)
     if status == 304:
         return ASGIResponse(status_code=304, headers=headers)
     headers |= {"Content-Type": media_type(key), "Content-Length": str(stop - start)}

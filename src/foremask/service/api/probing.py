@@ -186,7 +186,7 @@ class Prober:
                 yield OpenedFile(reader.size, reader.read_at, reader.stream())
             return
         try:
-            size = (await self._objects.head(key)).size
+            size = (await self._objects.head(key))["size"]
         except errors.ObjectLost:
             raise errors.UrlStatus(
                 "Nothing is stored at this URL, or no longer; upload it again.",

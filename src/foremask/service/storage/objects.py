@@ -132,7 +132,6 @@ def check_free(directory: Path, size: int) -> None:
 
 def make_local_key(path: Path) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
-        os.fchmod(file.fileno(), 0o600)  # earlier versions of foremask left the mode to the umask
         fcntl.flock(file, fcntl.LOCK_EX)  # only one of several starting processes writes the key
         if not os.fstat(file.fileno()).st_size:
             file.write(secrets.token_bytes(32))
@@ -162,14 +161,6 @@ def sweep_tree(top: Path, before: datetime) -> None:
         with suppress(OSError):  # the directory is not empty, or gone
             if Path(directory).stat().st_mtime < before.timestamp():
                 Path(directory).rmdir()
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    key: str
-    size: int
-    etag: str  # with quotes
-    modified_at: datetime
 
 
 async def open_objects(url: str, base_url: str) -> "Objects":
@@ -223,23 +214,18 @@ class Objects:
             await asyncio.to_thread(flush, self._root, key)
 
     async def get(self, key: str, path: Path) -> None:
-        """Copy the object to the file ``path``, which appears once it is complete."""
-        part = path.with_name(path.name + ".part")
-        try:
-            with span("load"), part.open("wb") as file:
-                async with aclosing(self.stream(key, block_bytes=PART_BYTES)) as blocks:
-                    async for block in blocks:
-                        await asyncio.to_thread(file.write, block)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        """Copy the object to the file ``path``; after an error, the file is incomplete."""
+        with span("load"), path.open("wb") as file:
+            async with aclosing(self.stream(key, block_bytes=PART_BYTES)) as blocks:
+                async for block in blocks:
+                    await asyncio.to_thread(file.write, block)
 
     async def stream(
         self, key: str, offset: int = 0, length: int | None = None, block_bytes: int = BLOCK_BYTES
     ) -> AsyncGenerator[bytes]:
         """Yield ``length`` bytes from ``offset``, by default all the rest, in blocks."""
         # Each block is a request of its own, so a slow reader holds no connection to the store.
-        size = (await self.head(key)).size
+        size = (await self.head(key))["size"]
         stop = size if length is None else min(offset + length, size)
         while offset < stop:
             asked = min(block_bytes, stop - offset)
@@ -257,10 +243,9 @@ class Objects:
             )
         return bytes(block)
 
-    async def head(self, key: str) -> Stored:
+    async def head(self, key: str) -> "obstore.ObjectMeta":
         with _translated(key):
-            meta = await obstore.head_async(self._store, checked_key(key))
-        return _stored(meta)
+            return await obstore.head_async(self._store, checked_key(key))
 
     async def delete(self, *keys: str) -> None:
         for key in keys:
@@ -270,7 +255,7 @@ class Objects:
     async def delete_under(self, prefix: str) -> None:
         """Delete the objects whose keys begin with ``prefix/``."""
         async for stored in self.list(prefix):
-            await self.delete(stored.key)
+            await self.delete(stored["path"])
         if self._root is not None:
             left = self._root / checked_key(prefix)  # unfinished files of killed processes
             await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
@@ -280,13 +265,13 @@ class Objects:
         if self._root is not None:
             await asyncio.to_thread(sweep_tree, self._root / checked_key(prefix), before)
 
-    async def list(self, prefix: str) -> AsyncIterator[Stored]:
+    async def list(self, prefix: str) -> AsyncIterator["obstore.ObjectMeta"]:
         """Yield the objects whose keys begin with ``prefix/``, in no order."""
         with _translated(prefix):
             async for batch in obstore.list(self._store, prefix=checked_key(prefix)):
                 for meta in batch:
                     if _KEY.fullmatch(meta["path"]):  # else another program's file
-                        yield _stored(meta)
+                        yield meta
 
     async def check(self) -> None:
         try:
@@ -333,10 +318,6 @@ def _store(url: str) -> ObjectStore:
 
 def _root(store: ObjectStore) -> Path | None:
     return Path(store.prefix) if isinstance(store, LocalStore) and store.prefix else None
-
-
-def _stored(meta: "obstore.ObjectMeta") -> Stored:
-    return Stored(meta["path"], meta["size"], meta["e_tag"] or '""', meta["last_modified"])
 
 
 @contextmanager

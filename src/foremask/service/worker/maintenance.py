@@ -82,8 +82,8 @@ async def sweep_sources(work: WorkerContext) -> None:
         if result_key:
             kept = result_key.rpartition("/")[0] + "/"
             async for stored in work.objects.list(f"results/{request_id}"):
-                if not stored.key.startswith(kept):  # of a stale attempt
-                    await work.objects.delete(stored.key)
+                if not stored["path"].startswith(kept):  # of a stale attempt
+                    await work.objects.delete(stored["path"])
         ended = await retention.deleted(work.database, "sources", request_id)
         if ended is not None:  # once for each job, so it is counted here
             metrics.JOBS_ENDED.labels(ended["status"], ended["reason"]).inc()
@@ -104,7 +104,8 @@ async def sweep_results(work: WorkerContext) -> None:
 
 async def sweep_uploads(work: WorkerContext) -> None:
     before = datetime.now(UTC) - UPLOAD_KEPT
-    old = [each.key async for each in work.objects.list("uploads") if each.modified_at < before]
+    uploads = work.objects.list("uploads")
+    old = [each["path"] async for each in uploads if each["last_modified"] < before]
     await work.objects.delete(*old)
     await work.objects.delete_half_written("uploads", before)
     await admission.forget(work.database, before - FORM_KEPT)
