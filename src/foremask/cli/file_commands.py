@@ -12,7 +12,7 @@ from cyclopts import Parameter
 
 from foremask.cli.exits import Usage, answer, say
 from foremask.cli.flags import AsJson, Clip, Force, Output
-from foremask.cli.sources import check_clip, check_there, local_file
+from foremask.cli.sources import ClipSource, check_clip, check_there, local_clip
 from foremask.errors import ForemaskError
 from foremask.machine import paths
 from foremask.options import PRESET_OF_SUFFIX, Limits, ResultKind
@@ -34,9 +34,10 @@ def probe(source: Annotated[str, Parameter(name="INPUT")], /, *, as_json: AsJson
     """
     from foremask.media.probe import probe as probe_clip
 
-    if "://" not in source:
-        check_clip(Path(source))
-    with local_file(source, read_settings(os.environ)) as file:
+    clip_source = ClipSource(source, Path(source))
+    if not clip_source.is_url:
+        check_clip(clip_source.path)
+    with local_clip(clip_source, read_settings(os.environ)) as file:
         clip: dict[str, Any] = msgspec.to_builtins(probe_clip(file))
         try:
             probe_clip(file, Limits())

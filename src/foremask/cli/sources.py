@@ -17,6 +17,7 @@ from foremask.errors import OutputFailed
 from foremask.options import Limits
 from foremask.settings import Settings
 
+DOWNLOAD_S: Final = 3600.0
 _CLIPS: Final = (
     "mp4 m4v mov webm mkv avi gif 3gp 3g2 ts m2ts mts mxf flv f4v mpg mpeg vob y4m dv wmv asf ogv"
     " nut ivf apng"
@@ -210,51 +211,49 @@ def check_clip(path: Path) -> None:
 
 @contextmanager
 def local_clip(
-    source: ClipSource, settings: Settings, fps: Fraction, *, shows: bool = True
+    source: ClipSource, settings: Settings, fps: Fraction | int = 25, *, shows: bool = True
 ) -> Iterator[Path]:
-    """As `local_file`; standard input is saved, and pictures are packed into a clip of ``fps``."""
+    """Yield the path of a file with the clip, which is kept during the block.
+
+    Standard input is saved, a URL is downloaded, 1 GiB at most, and pictures are packed into a clip
+    of ``fps``.
+    """
     if source.is_piped:
         with spooled_input(source.head) as path:
             yield path
-        return
-    if not source.pictures:
-        with local_file(source.named, settings, shows=shows) as path:
+    elif source.is_url:
+        with spool_folder() as folder:
+            _download(source.named, folder / "source", settings, shows=shows)
+            yield folder / "source"
+    elif source.pictures:
+        from foremask.media.pictures import pack_pictures  # av is slow to import
+
+        with spool_folder() as folder:
+            path, total = folder / "source.mov", len(source.pictures)
+            with progress_bar("read", "pictures", shows=shows) as show:
+                pack_pictures(source.pictures, Fraction(fps), path, lambda done: show(done, total))
             yield path
-        return
-    from foremask.media.pictures import pack_pictures  # av is slow to import
-
-    with spool_folder() as folder:
-        path = folder / "source.mov"
-        total = len(source.pictures)
-        with progress_bar("read", "pictures", shows=shows) as show:
-            pack_pictures(source.pictures, fps, path, lambda done: show(done, total))
-        yield path
+    else:
+        check_there(source.path)
+        yield source.path
 
 
-@contextmanager
-def local_file(named: str, settings: Settings, *, shows: bool = True) -> Iterator[Path]:
-    """Yield the file's path; a URL is downloaded, 1 GiB at most, and kept during the block."""
-    if "://" not in named:
-        path = Path(named)
-        check_there(path)
-        yield path
-        return
-    from foremask.fetch.client import download_file  # httpx2 is slow to import
+def _download(url: str, path: Path, settings: Settings, *, shows: bool) -> None:
+    import asyncio  # asyncio and httpx2 are slow to import
 
-    with spool_folder() as folder:
-        path = folder / "source"
-        try:
-            with progress_bar("download", "MB", shows=shows) as show:
-                download_file(
-                    named,
-                    path,
-                    max_bytes=Limits().max_bytes,
-                    allow_private=settings.allow_private,
-                    on_bytes=show,
-                )
-        except OSError as error:
-            raise OutputFailed(
-                f"the download cannot be kept in {folder}: {error.strerror}; TMPDIR may name "
-                "another directory"
-            ) from error
-        yield path
+    from foremask.fetch.client import Outbound
+
+    async def fetch() -> None:
+        async with Outbound(allow_private=settings.allow_private) as outbound:
+            await outbound.download(
+                url, file.write, max_bytes=Limits().max_bytes, deadline_s=DOWNLOAD_S, on_bytes=show
+            )
+
+    try:
+        with progress_bar("download", "MB", shows=shows) as show, path.open("wb") as file:
+            asyncio.run(fetch())
+    except OSError as error:
+        raise OutputFailed(
+            f"the download cannot be kept in {path.parent}: {error.strerror}; TMPDIR may name "
+            "another directory"
+        ) from error

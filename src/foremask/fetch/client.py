@@ -9,7 +9,6 @@ import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
-from pathlib import Path
 
 import httpcore2
 import httpx2
@@ -25,7 +24,6 @@ WRITE_BYTES = 1 << 20
 MAX_RESOLUTIONS = 32  # at once; a name server that does not answer blocks a thread for 30 s at most
 MAX_RESOLUTIONS_PER_OWNER = 8
 PLACE_S = 2.0
-DOWNLOAD_S = 3600.0  # deadline of a download by the command line
 BLOCK_BYTES = 64 << 10
 MAX_READ_BYTES = 1 << 20
 BUDGET_BYTES = 16 << 20
@@ -190,24 +188,6 @@ class Outbound:
         )
         found = await asyncio.get_running_loop().run_in_executor(self._threads, ask_system)
         return list(dict.fromkeys(str(answer[4][0]) for answer in found))
-
-
-def download_file(
-    url: str,
-    path: Path,
-    *,
-    max_bytes: int,
-    allow_private: Iterable[Network] = (),
-    on_bytes: Callable[[int, int | None], None] | None = None,
-) -> None:
-    async def fetch() -> None:
-        async with Outbound(allow_private=allow_private) as outbound:
-            await outbound.download(
-                url, file.write, max_bytes=max_bytes, deadline_s=DOWNLOAD_S, on_bytes=on_bytes
-            )
-
-    with path.open("wb") as file:
-        asyncio.run(fetch())
 
 
 @asynccontextmanager

@@ -132,6 +132,7 @@ def check_free(directory: Path, size: int) -> None:
 
 def make_local_key(path: Path) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
+        os.fchmod(file.fileno(), 0o600)  # earlier versions of foremask left the mode to the umask
         fcntl.flock(file, fcntl.LOCK_EX)  # only one of several starting processes writes the key
         if not os.fstat(file.fileno()).st_size:
             file.write(secrets.token_bytes(32))
