@@ -3,9 +3,9 @@
 import enum
 import inspect
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from textwrap import dedent, fill
-from typing import Annotated, get_args, get_origin
 
 import foremask
 from foremask.cli.commands import app
@@ -22,79 +22,54 @@ Every public name of the package, with its docstring. [The Python guide](python.
 run.
 
 """
+MAN = r""".TH FOREMASK 1 "" "foremask" "User Commands"
+.SH NAME
+foremask \- foreground masks for video: white is the foreground
+"""
 _WIDTH = 100
+_ENTRY = re.compile(r"^\* .+", re.MULTILINE)
 
 
 def commands_page() -> str:
     text = app.generate_docs()
-    text = re.sub(r" -m [\w.]+", "", text[text.index("## foremask mask") :])
-    text = re.sub(r"^#(#+)", r"\1", text, flags=re.MULTILINE)
-    text = re.sub(r"^# ", "## ", text, flags=re.MULTILINE)
-    text = re.sub(r"^```console\n[^\n]*\n```\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^\*\*(Parameters|Arguments)\*\*:\n\n", "", text, flags=re.MULTILINE)
-    text = re.sub(r"^((?:foremask [^\n]*\n)+)", r"```text\n\1```\n", text, flags=re.MULTILINE)
+    text = re.sub(r"^```console\n.*\n```\n|^\*\*\w+\*\*:\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^((?:foremask .*\n)+)", r"```text\n\1```\n", text, flags=re.MULTILINE)
     text = re.sub(r" *\*\*\[required\]\*\*| *\*\[default: False\]\*", "", text)
-    text = re.sub(r"\*\[(choices|default|env): ([^\]]*)\]\*", r"(\1: \2)", text)
-    return COMMANDS + re.sub(r"\n{3,}", "\n\n", _once("\n".join(_entries(text)))).strip() + "\n"
+    text = re.sub(r"\*\[(choices|default): ([^\]]*)\]\*", r"(\1: \2)", text)
+    _, *parts = re.split(r"^##+ (foremask .+)\n", text, flags=re.MULTILINE)
+    counts = Counter(_ENTRY.findall(text))
+    shared = [each for each in counts if counts[each] > 1 and each.startswith("* `--")]
+    page = [COMMANDS + "## Options of several commands\n", *map(_entry, shared)]
+    for name, body in zip(parts[::2], parts[1::2], strict=True):
+        entries = _ENTRY.findall(body)
+        page += [f"\n## {name}\n", _ENTRY.sub("", body).strip(), ""]
+        page += [_entry(each) for each in entries if each not in shared]
+        if also := ", ".join(
+            each[2 : each.index("`", 3) + 1] for each in shared if each in entries
+        ):
+            page += ["", fill(f"And {also}.", _WIDTH, break_on_hyphens=False)]
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(page)).strip() + "\n"
+
+
+def _entry(line: str) -> str:
+    text = line.replace("<", "&lt;")
+    return fill(text, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
 
 
 def man_page() -> str:
-    lines = ['.TH FOREMASK 1 "" "foremask" "User Commands"', ".SH NAME"]
-    lines += [r"foremask \- foreground masks for video: white is the foreground"]
-    in_code = False
-    for line in commands_page().split("\n", 5)[5].splitlines():
-        text = re.sub(r"`|\[([^]]*)\]\([^)]*\)", r"\1", line).replace("\\", r"\e")
-        text = text.replace("-", r"\-").replace("&lt;", "<")
-        if line.startswith("```"):
-            in_code = not in_code
-            lines.append(".nf" if in_code else ".fi")
-        elif not in_code and line.startswith("#"):
-            lines.append(f".SH {text.lstrip('# ').upper()}")
-        elif not in_code and line.startswith("* "):
-            name, _, meaning = text[2:].partition(": ")
-            lines += [".TP", rf"\fB{name}\fR", rf"\&{meaning.strip()}"]
-        elif not in_code and not line:
-            lines.append(".PP")
-        else:
-            lines.append(rf"\&{text.strip()}")
-    return "\n".join(lines) + "\n"
-
-
-def _once(text: str) -> str:
-    """Explain options that several commands share once, at the top of the page."""
-    entries = re.findall(r"^\* .*\n(?:  .*\n)*", text, flags=re.MULTILINE)
-    options = [each for each in dict.fromkeys(entries) if each.startswith("* `--")]
-    shared = [each for each in options if entries.count(each) > 1]
-    sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
-    for number, section in enumerate(sections):
-        also = [each for each in shared if each in section]
-        for each in also:
-            section = section.replace(each, "")
-        section = re.sub(r"^(\* .*\n(?:  .*\n)*)\n(?=\* )", r"\1", section, flags=re.MULTILINE)
-        names = ", ".join(each[2 : each.index("`", 3) + 1] for each in also)
-        line = fill(f"And {names}.", _WIDTH, break_on_hyphens=False)
-        sections[number] = f"{section.rstrip()}\n\n{line}\n\n" if also else section
-    return "## Options of several commands\n\n" + "".join([*shared, "\n", *sections])
-
-
-def _entries(text: str) -> Iterator[str]:
-    """Wrap each entry of a list as one paragraph; code stays as it is."""
-    entry: list[str] = []
-    in_code = False
-    for line in [*text.splitlines(), ""]:
-        if not in_code and entry and line.startswith("    "):
-            entry.append(line.strip())
-            continue
-        if entry:
-            joined = " ".join(entry).replace("<", "&lt;")
-            yield fill(joined, _WIDTH, subsequent_indent="  ", break_on_hyphens=False)
-            entry = []
-        if line.startswith("```"):
-            in_code = not in_code
-        if not in_code and line.startswith("* "):
-            entry = [line]
-        else:
-            yield line
+    text = commands_page().split("\n", 5)[5].replace("\\", r"\e").replace("-", r"\-")
+    for markdown, troff in (
+        (r"^(?!#|\* |`{3}|$) *", r"\\&"),
+        (r"^```text$", ".nf"),
+        (r"^```$", ".fi"),
+        (r"^$", ".PP"),
+        (r"^\* (.*?): +", r".TP\n\\fB\1\\fR\n\\&"),
+        (r"`|\[([^]]*)\]\([^)]*\)", r"\1"),
+        ("&lt;", "<"),
+    ):
+        text = re.sub(markdown, troff, text.strip(), flags=re.MULTILINE)
+    text = re.sub("^## (.*)", lambda title: f".SH {title[1].upper()}", text, flags=re.MULTILINE)
+    return MAN + text + "\n"
 
 
 def python_page() -> str:
@@ -133,39 +108,22 @@ def _class(name: str) -> str:
 def _signature(name: str, called: Callable[..., object]) -> str:
     """The call as a block of code; for a class of results, only the names of its fields."""
     found = inspect.signature(called)
-    parameters = [each for each in found.parameters.values() if each.name != "self"]
-    is_answer = [each.default for each in parameters].count(inspect.Parameter.empty) > 4
-    shown = [each.name if is_answer else _parameter(each) for each in parameters]
-    kinds = [each.kind for each in parameters]
-    if inspect.Parameter.KEYWORD_ONLY in kinds and not is_answer:
-        shown.insert(kinds.index(inspect.Parameter.KEYWORD_ONLY), "*")
-    returned = found.return_annotation
-    arrow = f" -> {_plain(returned)}" if returned not in (inspect.Signature.empty, None) else ""
-    line = fill(f"{name}({', '.join(shown)}){arrow}", 90, subsequent_indent="    ")
-    return f"```text\n{line}\n```"
-
-
-def _parameter(parameter: inspect.Parameter) -> str:
-    default = parameter.default
-    if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-        return f"**{parameter.name}"
-    if default is inspect.Parameter.empty:
-        return f"{parameter.name}: {_plain(parameter.annotation)}"
-    if isinstance(default, enum.Enum):  # the default shows the type
-        return f"{parameter.name}={type(default).__name__}.{default.name}"
-    is_plain = isinstance(default, str | int | float | bool | tuple | None)
-    return (
-        f"{parameter.name}={default!r}"
-        if is_plain
-        else f"{parameter.name}={type(default).__name__}()"
-    )
-
-
-def _plain(annotation: object) -> str:
-    if get_origin(annotation) is Annotated:  # ranges, for decoding
-        annotation = get_args(annotation)[0]
-    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
-    return re.sub(r"\b(?:foremask|numpy|collections|typing|pathlib)(?:\.\w+)*\.(?=\w)", "", text)
+    wanted = [each for each in found.parameters.values() if each.name != "self"]
+    if [each.default for each in wanted].count(inspect.Parameter.empty) > 4:
+        call = f"({', '.join(each.name for each in wanted)})"
+    else:
+        shown = [
+            each.replace(annotation=each.empty)  # the default shows the type
+            if each.default is not each.empty or each.kind is each.VAR_KEYWORD
+            else each
+            for each in wanted
+        ]
+        call = str(found.replace(parameters=shown)).removesuffix(" -> None")
+        call = re.sub(r"<([\w.]+): [^>]*>", r"\1", call)  # a member of an enum
+        call = re.sub(r"=(\w+)\(.+?\)", r"=\1()", call)
+        call = re.sub(r"Annotated\[(\w+), .*?\)\]", r"\1", call)
+        call = re.sub(r"\b(?:foremask|numpy|collections|typing|pathlib)(?:\.\w+)*\.", "", call)
+    return f"```text\n{fill(name + call, 90, subsequent_indent='    ')}\n```"
 
 
 def _prose(documented: object) -> str:
