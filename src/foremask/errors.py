@@ -418,13 +418,13 @@ class Internal(Failed):
 
 class ModelUnavailable(ForemaskError, status=503):
     means = "The network's weights are not available; `details` has the remedy."
-    remedy = "Do what `details` says; [models.md](models.md) lists all ways to get the weights."
+    remedy = "Do what `details` says; [The model](models.md) has all ways to get the weights."
     cli_remedy = "docs/models.md has the ways to get the weights."
 
 
 class DeviceUnavailable(ForemaskError, status=503):
     means = "The requested device is not on this machine; `details` names those that are."
-    remedy = "Use a device that `details` names; [deployment.md](deployment.md#gpus) explains them."
+    remedy = "Use a device that `details` names; [GPUs](deployment.md#gpus) explains them."
     cli_remedy = "`foremask doctor` lists the devices."
 
 
@@ -441,7 +441,7 @@ class OutputExists(OutputFailed):
 
 class SettingsInvalid(ForemaskError):
     means = "A setting is unknown, or has an invalid value."
-    remedy = "[settings.md](settings.md) lists all names and their values."
+    remedy = "[Settings](settings.md) lists all names and their values."
     cli_remedy = "docs/settings.md lists all settings."
 
 

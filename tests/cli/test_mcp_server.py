@@ -49,27 +49,17 @@ async def refusal(server: Client, tool: str, **arguments: object) -> str:
 
 @pytest.mark.slow
 def test_the_inspector_lists_and_calls_the_tools(footage: Path) -> None:
-    inspector: list[str | Path] = [
-        NODE,
-        packages() / INSPECTOR,
-        "--cli",
-        sys.executable,
-        "-m",
-        "foremask",
-        "mcp",
-    ]
-    inspector += ["--folder", footage, "--connect-timeout", "0"]
+    inspector = [NODE, str(packages() / INSPECTOR), "--cli", sys.executable, "-m", "foremask"]
+    inspector += ["mcp", "--folder", str(footage), "--connect-timeout", "0"]
     inspector += ["-e", f"FOREMASK_MODEL_FILE={footage.parent / 'redness.onnx'}"]
     inspector += ["-e", f"XDG_CACHE_HOME={paths.cache_dir().parent}"]
 
-    def asked(method: str, *more: str, code: int = 0) -> Any:  # noqa: ANN401
-        done = ran(*inspector, "--method", method, *more, check=False)
-        assert done.returncode == code, done.stdout + done.stderr
-        return json.loads(done.stdout)
+    def asked(method: str, *more: str) -> Any:  # noqa: ANN401
+        return json.loads(ran(*inspector, "--method", method, *more).stdout)
 
-    def called(tool: str, *words: str, code: int = 0) -> Any:  # noqa: ANN401
+    def called(tool: str, *words: str) -> Any:  # noqa: ANN401
         given = [part for word in words for part in ("--tool-arg", word)]
-        return asked("tools/call", "--tool-name", tool, *given, code=code)
+        return asked("tools/call", "--tool-name", tool, *given)
 
     tools = [tool["name"] for tool in asked("tools/list", "--strict")["tools"]]
     assert tools == ["mask", "cutout", "probe", "contact_sheet"]
@@ -81,8 +71,6 @@ def test_the_inspector_lists_and_calls_the_tools(footage: Path) -> None:
     assert base64.b64decode(picture["data"]).startswith(b"\x89PNG")
     facts = called("probe", "clip=clip.mp4")["structuredContent"]
     assert (facts["width"], facts["frames"]) == (64, 10)
-    refused = called("probe", "clip=link.mp4", code=5)
-    assert "link.mp4 is outside the folders" in refused["content"][0]["text"]
     verify(footage / "clip.mp4", footage / "clip.mask.mp4")
     verify(footage / "clip.mp4", footage / "cut.mp4", ResultKind.COMPOSITE)
 

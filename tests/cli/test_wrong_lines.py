@@ -70,7 +70,6 @@ LINES = [
     ("cutout clip.mp4 --mask photo.jpg", 3, "no video that FFmpeg reads"),
     ("cutout clip.mp4 --gamma nan", 2, "gamma is nan; it may be from 0.1 to"),
     ("cutout clip.mp4 --preset mov_h265", 3, "x265 writes no alpha"),
-    ("cutout clip.mp4 -o clip.mp4 --background white --force", 2, "OUTPUT is INPUT"),
     ("cutout clip.mp4 -o %04d.png", 6, "name a directory of its own"),
     ("cutout clip.mp4 --background blur:0", 2, "from 1 to 200"),
     # live, and jobs elsewhere
@@ -95,10 +94,7 @@ LINES = [
     ("open clip.mp4 notes.txt", 3, "The file is text"),
     ("tracks clip.mp4 -o tracks.jpg", 2, "end in .png"),
     ("tracks clip.mp4 --masks notes.txt", 6, "notes.txt cannot be made"),
-    ("submit clip.mp4", 2, "no server is named"),
     ("submit clip.mp4 --server 127.0.0.1:9 --token t", 2, "must start with http"),
-    ("status x --server http://127.0.0.1:9 --token t", 1, "does not answer"),
-    ("serve --port 99999", 2, "FOREMASK_PORT"),
     ("worker --queues nonsense", 2, "no such queue"),
     ("jobs --last 0", 2, "Must be >= 1"),
 ]

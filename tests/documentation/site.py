@@ -21,11 +21,8 @@ NOT_SEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
 """Before pages that tell why and what was: a search is for what to do."""
 _OUTSIDE = re.compile(r"\[[^\]]*\]\(\.\./((?:deploy|LICENSE|SECURITY)[^)]*)\)")
 _STYLE_IN_A_SCRIPT = re.compile(r"'(\.[a-z]\{[^'\\]{2000,}\})'")
-_NAMED_BY_FILE = re.compile(r"\[[\w/-]+(?:\.md|/)\]\(([\w/-]+\.md)(#[\w-]+)?\)")
-_TABLE = re.compile(r"(?:^\|.*\|\n)+", re.MULTILINE)
 _BLOCK = r"\*\*(?:Command line|Python|HTTP)\*\*\n\n(?:<!--.*-->\n)?```\w+\n(?:.*\n)*?```\n"
 _TABS = re.compile(rf"(?:{_BLOCK}\n?){{2,}}")
-_ROW = re.compile(r"^\| (\[.+?) \| (.+?) \|$", re.MULTILINE)
 
 
 def page_for_the_site(markdown: str) -> str:
@@ -33,17 +30,6 @@ def page_for_the_site(markdown: str) -> str:
     for name, page in FROM_THE_ROOT.items():
         markdown = markdown.replace(f"](../{name}", f"]({page}").replace(f"]({name}", f"]({page}")
     return markdown.replace("](../README.md", "](README.md").replace("](docs/", "](")
-
-
-def with_titles(markdown: str, folder: Path) -> str:
-
-    def titled(link: re.Match[str]) -> str:
-        page, place = link[1], link[2] or ""
-        text = (folder / page).read_text(encoding="utf-8") if (folder / page).is_file() else ""
-        title = re.search(r"^# (.+)$", text, re.MULTILINE)
-        return f"[{title[1]}]({page}{place})" if title else link[0]
-
-    return _NAMED_BY_FILE.sub(titled, markdown)
 
 
 def with_tabs(markdown: str) -> str:
@@ -54,21 +40,6 @@ def with_tabs(markdown: str) -> str:
         return f'=== "{label.strip("*")}"\n\n' + "\n".join(lines) + "\n"
 
     return _TABS.sub(lambda run: re.sub(_BLOCK, tab, run[0]), markdown)
-
-
-def with_cards(markdown: str) -> str:
-
-    def cards(table: re.Match[str]) -> str:
-        rows = [
-            (link[0] + link[1].upper() + link[2:], text) for link, text in _ROW.findall(table[0])
-        ]
-        listed = "\n".join(f"-   **{link}**\n\n    {text}\n" for link, text in rows)
-        title = table[0].split("|")[1].strip().capitalize()
-        return f'## {title}\n\n<div class="grid cards" markdown>\n\n{listed}\n</div>\n'
-
-    first, rest = markdown.split("\n", 1)
-    picture = "![a clip, its mask, and its cut-out on a colour](pictures/see.webp)"
-    return f"{first}\n\n{picture}\n{_TABLE.sub(cards, rest)}"
 
 
 def build(target: Path) -> None:
@@ -86,11 +57,9 @@ def build(target: Path) -> None:
         plain = {}
         for page_file in sorted(pages.rglob("*.md")):
             text = page_for_the_site(page_file.read_text(encoding="utf-8"))
-            plain[page_file.relative_to(pages)] = text = with_titles(text, page_file.parent)
+            plain[page_file.relative_to(pages)] = text
             text = with_tabs(text)
-            if page_file == pages / "README.md":
-                text = with_cards(text)
-            elif page_file.parent.name == "adr" or page_file.stem in ("changelog", "our-own-code"):
+            if page_file.parent.name == "adr" or page_file.stem in ("changelog", "our-own-code"):
                 text = NOT_SEARCHED + text
             page_file.write_text(text, encoding="utf-8")
         shutil.copy(ROOT / "zensical.toml", folder)

@@ -39,7 +39,7 @@ RUN_BY = {
     ("quickstart.md", "sh"): "test_the_lines_that_call_make_do_what_they_say",
     ("recipes.md", "sh"): "test_stacked_has_the_clip_above_its_mask",
     ("recipes.md", "html"): "test_a_page_shows_the_subject_over_what_is_behind_it",
-    ("webhooks.md", "python"): "test_the_python_verification_works",
+    ("webhooks.md", "python"): "test_the_python_verification_takes_the_vector_of_the_page",
     ("webhooks.md", "javascript"): "test_the_javascript_verification_works",
 }
 """By page and language, the test that runs the code blocks; `text` and JSON are none."""

@@ -24,12 +24,6 @@ CHROMIUM = Package(
     69_995_309,
     "jiGWqSvPMdu4+P9TilYqAR7yEGPEHINx+lCvE/NqNO/EHYzF/x1hUiI5T6ioVIt7dEy7n88byyT0vk+dnsgQwA==",
 )
-AXE = Package(
-    "axe-core",
-    "4.14.1",
-    708_405,
-    "FHfa+lmNjQZfJz1q8wKqIDwC6DExcHt/pkjNQb09a3NPjCKg2rhu5qb2S4r76ASyFNNtuFooJpZe37OgudVGtQ==",
-)
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
     "--no-sandbox",  # tests may run as root
@@ -53,8 +47,13 @@ def npm_chromium() -> Path:
     """Return the folder of npm's Chromium (x86-64), which needs only the system's C library."""
     home = cache_dir() / f"chromium-{CHROMIUM.version}"
     if not home.is_dir():
-        with _unpacked(CHROMIUM) as package:
-            folder = package / "bin"
+        with tempfile.TemporaryDirectory(prefix="foremask-npm-") as name:
+            tarball = fetch(CHROMIUM, Path(name), lambda _done, _total: None)
+            digest = hashlib.sha512(tarball.read_bytes()).digest()
+            assert digest == base64.b64decode(CHROMIUM.sha512), "it is not what it was"
+            with tarfile.open(tarball) as archive:
+                archive.extractall(name, filter="data")
+            folder = Path(name) / "package" / "bin"
             packed = ["chromium.br", "al2023.tar.br", "swiftshader.tar.br", "fonts.tar.br"]
             subprocess.run([NODE, "-e", _UNPACK, *packed], cwd=folder, check=True, timeout=120)  # noqa: S603
             (folder / "chromium").chmod(0o755)
@@ -67,15 +66,6 @@ def npm_chromium() -> Path:
             home.parent.mkdir(parents=True, exist_ok=True)
             shutil.move(folder, home)
     return home
-
-
-def axe_source() -> str:
-    home = cache_dir() / f"axe-{AXE.version}.js"
-    if not home.is_file():
-        with _unpacked(AXE) as package:
-            home.parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(package / "axe.min.js", home)
-    return home.read_text(encoding="utf-8")
 
 
 @contextmanager
@@ -115,14 +105,3 @@ def strict_page(browser: Browser, origin: str, **context: Any) -> Generator[Page
     assert not complaints
     assert asked
     assert all(url.startswith((origin, "data:", "blob:")) for url in asked)
-
-
-@contextmanager
-def _unpacked(package: Package) -> Generator[Path]:
-    with tempfile.TemporaryDirectory(prefix="foremask-npm-") as name:
-        tarball = fetch(package, Path(name), lambda _done, _total: None)
-        digest = hashlib.sha512(tarball.read_bytes()).digest()
-        assert digest == base64.b64decode(package.sha512), f"{package.name} is not what it was"
-        with tarfile.open(tarball) as archive:
-            archive.extractall(name, filter="data")
-        yield Path(name) / "package"

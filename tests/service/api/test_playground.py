@@ -28,8 +28,8 @@ from tests.service.api import clip_server
 from tests.service.api.conftest import TOKEN, Running, assert_refused, http, serves
 from tests.service.api.worker import REQUESTS, upload, working
 from tests.support import synth
-from tests.support.browser import axe_source, browsing, strict_page
-from tests.support.javascript import NODE
+from tests.support.browser import browsing, strict_page
+from tests.support.javascript import NODE, packages
 from tests.support.patience import PATIENCE_S
 from tests.support.programs import ran
 
@@ -575,7 +575,7 @@ def test_a_links_token_replaces_the_one_in_use_only_at_a_click(
 
 
 def audit(page: Page) -> None:
-    page.evaluate(axe_source())
+    page.evaluate((packages() / "axe-core/axe.min.js").read_text("utf-8"))
     found = []
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme, reduced_motion="reduce")  # else colours fade
