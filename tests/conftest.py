@@ -3,8 +3,6 @@
 import asyncio
 import logging
 import os
-import shutil
-import tempfile
 import uuid
 from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
@@ -18,7 +16,7 @@ from foremask.service.jobs.schema import migrate
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from tests.support.command_line import Run
 from tests.support.patience import PATIENT
-from tests.support.postgres import started
+from tests.support.postgres import open_directory, started
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -65,11 +63,8 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[EmbeddedPostgres]:
-    root = Path(tempfile.mkdtemp(prefix="foremask-test-"))
-    root.chmod(0o755)
-    with started(root) as server:
+    with open_directory() as root, started(root) as server:
         yield server
-    shutil.rmtree(root, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,10 @@
 """Real PostgreSQL servers; `tcp_server` wants a password, as an operator's own server does."""
 
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import LiteralString
 from unittest.mock import patch
@@ -12,6 +14,17 @@ import psycopg
 from foremask.service.run import bundled_postgres
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from tests.support.http_server import free_port
+
+
+@contextmanager
+def open_directory() -> Iterator[Path]:
+    """A directory that any user can enter, unlike pytest's own: root's server is another user."""
+    path = Path(tempfile.mkdtemp(prefix="foremask-test-"))
+    path.chmod(0o755)
+    yield path
+    with suppress(FileNotFoundError):
+        shutil.rmtree((path / "postgres").resolve(), ignore_errors=True)
+    shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Programs that tests run, each in a process of its own."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -22,6 +23,12 @@ def ran(
     """Run a program to its end; raises CalledProcessError unless ``check`` is False."""
     usual = {"capture_output": True, "text": True, "check": True, "timeout": 300}
     return subprocess.run([*map(str, command)], **usual | more)  # noqa: S603
+
+
+def environ_with(**more: str) -> dict[str, str]:
+    """This process's environment with ``more``, and without other settings of foremask."""
+    kept = {name: text for name, text in os.environ.items() if not name.startswith("FOREMASK_")}
+    return kept | more
 
 
 def shell(script: str, folder: Path, environ: Mapping[str, str] | None = None) -> str:

@@ -27,6 +27,11 @@ async def test_the_token_itself_is_not_stored(database: Database) -> None:
     assert token.prefix == secret[:9]
 
 
+async def test_an_operators_own_token_is_made_once(database: Database) -> None:
+    made = [await create_token(database, "own", secret="an-operators-own-token") for _ in range(2)]
+    assert made[0] == made[1]
+
+
 async def test_the_rate_is_exact_over_two_nodes(database: Database, database_url: str) -> None:
     secret, _ = await create_token(database, "rate", TokenLimits(rate_per_minute=6000, burst=30))
     stopped_at = await value(database, "select clock_timestamp()")

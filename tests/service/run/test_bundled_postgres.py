@@ -3,9 +3,7 @@ import os
 import re
 import shutil
 import signal
-import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 import psycopg
@@ -17,26 +15,25 @@ from foremask.service.jobs.schema import migrate
 from foremask.service.run import bundled_postgres
 from foremask.service.run.bundled_postgres import EmbeddedPostgres, bundled_binaries, server_version
 from tests.support.patience import PATIENT, until_so
-from tests.support.postgres import asked, installed, started
+from tests.support.postgres import asked, installed, open_directory, started
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
 
 @pytest.fixture
 def data_dir() -> Iterator[Path]:
-    """A directory that any user can enter, unlike pytest's own."""
-    path = Path(tempfile.mkdtemp(prefix="foremask-test-"))
-    path.chmod(0o755)
-    yield path
-    with suppress(FileNotFoundError):
-        shutil.rmtree((path / "postgres").resolve(), ignore_errors=True)
-    shutil.rmtree(path)
+    with open_directory() as path:
+        yield path
 
 
 def test_a_data_directory_keeps_its_rows_and_has_one_owner_of_one_version(data_dir: Path) -> None:
+    half = data_dir / "postgres" / "data.new"  # of an initdb that was killed
+    half.mkdir(parents=True)
+    (half / "PG_VERSION").write_text("18\n")
     with started(data_dir) as server:
         with psycopg.connect(server.url) as connection:
             connection.execute("create table kept as select 42 as answer")
+        assert not half.exists()
         assert (data_dir / "postgres" / "socket").stat().st_mode & 0o777 == 0o700
         with pytest.raises(SettingsInvalid, match="another foremask is using"):
             EmbeddedPostgres(data_dir).start()
@@ -49,7 +46,10 @@ def test_a_data_directory_keeps_its_rows_and_has_one_owner_of_one_version(data_d
         EmbeddedPostgres(data_dir).start()
 
 
-async def test_a_killed_server_is_back_at_once(data_dir: Path) -> None:
+async def test_a_killed_server_is_back_at_once(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundled_postgres, "FOR_ROOT", data_dir)  # as in a container
     with started(data_dir) as server:
         watching = asyncio.create_task(server.watch())
         async with Database(server.url, **PATIENT) as database:
@@ -100,23 +100,6 @@ def test_a_file_that_the_server_lacks_is_named(data_dir: Path) -> None:
     with pytest.raises(ServiceUnavailable, match=libraries.name):
         EmbeddedPostgres(data_dir, binaries).start()
     assert not (data_dir / "postgres" / "data" / "PG_VERSION").exists()
-
-
-def test_an_initdb_that_was_killed_is_done_again(data_dir: Path) -> None:
-    half = data_dir / "postgres" / "data.new"
-    half.mkdir(parents=True)
-    (half / "PG_VERSION").write_text("18\n")
-    with started(data_dir):
-        assert not half.exists()
-
-
-def test_the_place_for_root_may_be_the_data_directory(
-    data_dir: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A container and the units of systemd have it in /var/lib/foremask."""
-    monkeypatch.setattr(bundled_postgres, "FOR_ROOT", data_dir)
-    with started(data_dir) as server:
-        assert asked(server, "select 1") == 1
 
 
 def test_another_postgresql_serves_where_it_is_named(data_dir: Path) -> None:

@@ -1,8 +1,6 @@
 """Two API hosts and three workers share only a PostgreSQL over TCP and an S3 server."""
 
 import asyncio
-import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,8 +21,8 @@ from tests.service.api.conftest import http
 from tests.support import synth
 from tests.support.http_server import answers, free_port
 from tests.support.patience import PATIENT, wait_until
-from tests.support.postgres import tcp_server
-from tests.support.programs import ran
+from tests.support.postgres import open_directory, tcp_server
+from tests.support.programs import environ_with, ran
 from tests.support.seaweed import s3_server
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -39,13 +37,11 @@ class Hosts:
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def environ(self, host: str) -> dict[str, str]:
-        kept = {name: text for name, text in os.environ.items() if not name.startswith("FOREMASK_")}
-        return kept | self.variables | {"FOREMASK_DATA_DIR": str(self.root / host)}
+        return environ_with(**self.variables, FOREMASK_DATA_DIR=str(self.root / host))
 
     def run(self, *command: str) -> str:
-        return ran(
-            sys.executable, "-m", "foremask", *command, env=self.environ("operator")
-        ).stdout.strip()
+        words = sys.executable, "-m", "foremask", *command
+        return ran(*words, env=self.environ("operator")).stdout.strip()
 
     def start(self, host: str, *module: str) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", *module]
@@ -65,11 +61,12 @@ class Hosts:
 
 @pytest.fixture
 def hosts() -> Iterator[Hosts]:
-    root = Path(tempfile.mkdtemp(prefix="foremask-test-"))
-    root.chmod(0o755)
-    for name in ("database", "store"):
-        (root / name).mkdir()
-    with tcp_server(root / "database") as url, s3_server(root / "store") as store:
+    with (
+        open_directory() as root,
+        tempfile.TemporaryDirectory() as s3,
+        tcp_server(root) as url,
+        s3_server(Path(s3)) as store,
+    ):
         variables = {
             "FOREMASK_DATABASE_URL": url,
             "FOREMASK_OBJECTS_URL": "s3://masks/foremask",
@@ -82,7 +79,6 @@ def hosts() -> Iterator[Hosts]:
             process.terminate()
         for process in made.started:
             process.wait(120)
-    shutil.rmtree(root, ignore_errors=True)
 
 
 def uploaded(clip: Path, headers: dict[str, str], first: str, second: str) -> str:

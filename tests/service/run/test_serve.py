@@ -1,9 +1,7 @@
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -13,7 +11,8 @@ import pytest
 from tests.support import synth
 from tests.support.http_server import answers, ask, free_port, serving_files
 from tests.support.patience import wait_until
-from tests.support.programs import children, is_gone
+from tests.support.postgres import open_directory
+from tests.support.programs import children, environ_with, is_gone
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 
@@ -29,16 +28,14 @@ class Served:
 
     def start(self, **more: str) -> list[str]:
         """Return the lines of the greeting."""
-        # Without PYTHONUNBUFFERED: a journal is no terminal, and must not wait for the lines.
-        unwanted = ("FOREMASK_", "PYTHONUNBUFFERED")
-        environ = {name: text for name, text in os.environ.items() if not name.startswith(unwanted)}
-        environ |= {
-            "FOREMASK_DATA_DIR": str(self.root),
-            "FOREMASK_PORT": str(self.port),
-            "FOREMASK_ALLOW_PRIVATE": "127.0.0.0/8",
-            "FOREMASK_MODEL_FILE": str(self.root / "model.onnx"),
+        environ = environ_with(
+            FOREMASK_DATA_DIR=str(self.root),
+            FOREMASK_PORT=str(self.port),
+            FOREMASK_ALLOW_PRIVATE="127.0.0.0/8",
+            FOREMASK_MODEL_FILE=str(self.root / "model.onnx"),
             **more,
-        }
+        )
+        environ.pop("PYTHONUNBUFFERED", None)  # a journal must not wait for the lines
         command = [sys.executable, "-m", "foremask", "serve"]
         with (self.root / "log").open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603
@@ -47,12 +44,12 @@ class Served:
         assert self.process.stdout is not None
         message: list[str] = []
         for line in self.process.stdout:
-            message.append(line)
+            message.append(line.strip())
             if "listens on" in line:
                 return message
         raise AssertionError((self.root / "log").read_text()[-2000:])
 
-    def submit(self, token: str = TOKEN) -> str:
+    def submit(self, token: str) -> str:
         url = f"http://127.0.0.1:{self.port}/v2/video/segment/foreground_mask"
         return str(ask(url, token, {"video": self.clip_url})["status_url"])
 
@@ -73,30 +70,22 @@ def family(pid: int) -> set[int]:
 
 @pytest.fixture
 def served() -> Iterator[Served]:
-    root = Path(tempfile.mkdtemp(prefix="foremask-test-"))
-    root.chmod(0o755)
-    synth.write(root / "clip.mp4")
-    with serving_files(root) as url:
+    with open_directory() as root, serving_files(root) as url:
+        synth.write(root / "clip.mp4")
         made = Served(root, f"{url}/clip.mp4")
         yield made
-    if made.process.poll() is None:
-        made.end(signal.SIGTERM)
-    shutil.rmtree(root, ignore_errors=True)
+        if made.process.poll() is None:
+            made.end(signal.SIGTERM)
 
 
-def test_sigterm_stops_everything_and_the_next_start_goes_on(served: Served) -> None:
+def test_after_a_stop_or_a_kill_nothing_is_left_and_the_next_start_goes_on(served: Served) -> None:
     message = served.start()
     (token,) = [line.split()[-1] for line in message if "API token" in line]
-    assert [line.strip() for line in message if line.strip().endswith(f"/#token={token}")]
-    status_url = served.submit(token)
+    assert [line for line in message if line.endswith(f"/#token={token}")]
+    stopped_job = served.submit(token)
     assert len(family(served.process.pid)) > 4
     assert served.end(signal.SIGTERM) == 0
-    message = served.start()
-    assert not [line for line in message if "API token" in line or "#token" in line]
-    assert status_url.endswith(ask(status_url, token)["request_id"])
 
-
-def test_killed_processes_start_again_and_a_killed_parent_leaves_none(served: Served) -> None:
     served.start(FOREMASK_BOOTSTRAP_TOKEN=TOKEN, FOREMASK_WORKERS="2")
     for pid in family(served.process.pid) - {served.process.pid}:
         with suppress(OSError):  # only the parent needs the first token
@@ -104,7 +93,10 @@ def test_killed_processes_start_again_and_a_killed_parent_leaves_none(served: Se
     for pid in children(served.process.pid):
         os.kill(pid, signal.SIGKILL)
     wait_until(lambda: answers(f"http://127.0.0.1:{served.port}/readyz"))
-    status_url = served.submit()
+    killed_job = served.submit(TOKEN)
     assert served.end(signal.SIGKILL) == -signal.SIGKILL
-    served.start(FOREMASK_BOOTSTRAP_TOKEN=TOKEN)
-    assert status_url.endswith(ask(status_url, TOKEN)["request_id"])
+
+    message = served.start()
+    assert not [line for line in message if "API token" in line or "#token" in line]
+    for status_url, owner in ((stopped_job, token), (killed_job, TOKEN)):
+        assert status_url.endswith(ask(status_url, owner)["request_id"])

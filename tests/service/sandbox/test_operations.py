@@ -1,5 +1,4 @@
 import asyncio
-import os
 import random
 import sys
 from contextlib import suppress
@@ -30,7 +29,7 @@ from foremask.settings import Sandbox
 from foremask.vision.network.session import Session
 from foremask.weights.catalogue import compiled_dir_of, model_path, sha256_of
 from tests.support import networks, synth
-from tests.support.programs import ran
+from tests.support.programs import environ_with, ran
 
 pytestmark = pytest.mark.slow
 
@@ -74,8 +73,7 @@ async def test_the_network_masks_in_the_sandbox_as_it_does_outside(
         report = await pool.run(Mask(clip, inside, options), on_progress=note)
     assert (report.frames_in, report.frames_out) == (4, 4)
     words = "-m", "foremask", "mask", clip, "-o", outside, "--quality", "fast"
-    environ = {name: text for name, text in os.environ.items() if not name.startswith("FOREMASK_")}
-    await asyncio.to_thread(ran, sys.executable, *words, env=environ)
+    await asyncio.to_thread(ran, sys.executable, *words, env=environ_with())
     assert report.sha256 == sha256_of(outside)
     assert reported
     pictures = [progress.newest_png for progress in reported if progress.newest_png]
