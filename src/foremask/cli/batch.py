@@ -21,7 +21,8 @@ from foremask.cli.sources import find_sources, local_clip
 from foremask.cli.targets import make_folder, plan_jobs
 from foremask.errors import ForemaskError, Internal, OutputExists
 from foremask.facts import Report
-from foremask.options import MaskOptions
+from foremask.masking.outputs import check_output
+from foremask.options import AlphaFormat, MaskOptions
 from foremask.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -130,10 +131,13 @@ class Batch:
     def _outcome(self, job: Job) -> Report | None:
         """Return None where --skip-existing finds the output complete."""
         asked = self.asked
-        if not asked.skip_existing or not job.target.exists():
-            self._check(job)
+        is_kept = asked.skip_existing and job.target.exists()
+        if not (is_kept or job.is_sent):
+            make_folder(job.target, asked.output)
+            if job.form is not AlphaFormat.PNG_FILES:  # before a long download; `make` checks all
+                check_output(job.target, *job.source.files, replace=asked.force)
         with local_clip(job.source, self.settings, self.rate, shows=not asked.quiet) as clip:
-            if asked.skip_existing and job.target.exists():
+            if is_kept:
                 fault = self._fault_of(clip, job)
                 if fault is None:
                     return None
@@ -142,7 +146,6 @@ class Batch:
                         f"{job.target} exists already and is no whole {self.product.name} of"
                         f" {job.source.named} ({fault})"
                     )
-                self._check(job)
             if self.product.needs_model and self.options.model is None:  # pulled when first needed
                 model = model_commands.ready(self.settings, asked.network.model)
                 self.options = replace(self.options, model=model)
@@ -153,11 +156,6 @@ class Batch:
                 report = self._made(replace(job, target=made), clip)
                 standard_streams.send(made)
                 return report
-
-    def _check(self, job: Job) -> None:
-        if not job.is_sent:
-            make_folder(job.target, self.asked.output)
-            self.product.check(job, replace=self.asked.force)
 
     def _made(self, job: Job, clip: Path) -> Report:
         number = f"{self.begun}/{len(self.jobs)} {job.source.path.name}"

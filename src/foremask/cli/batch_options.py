@@ -44,7 +44,7 @@ class NetworkOptions:
     no_cache: Switch = False
 
     def mask_options(self, *, is_one: bool) -> MaskOptions:
-        """By default, a single clip's network results go to the user's cache."""
+        """Keep a single clip's network results in the user's cache, unless an option forbids it."""
         if self.threads is not None:
             if self.threads < 1:
                 raise Usage(f"--threads is 1 or more, and not {self.threads}")

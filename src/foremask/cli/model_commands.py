@@ -19,7 +19,7 @@ app = App(name="models", help="The network's weights on this machine.")
 
 
 def ready(settings: Settings, own: Path | None = None) -> Path:
-    """The weights' file: ``own``, else the settings', else the catalogue's, pulled if missing."""
+    """Return ``own``, the settings' model, or the catalogue's, which is downloaded if missing."""
     chosen = own or settings.model_file
     return catalogue.model_path(settings.model_dir, chosen) if chosen else bring(settings.model_dir)
 
@@ -58,6 +58,6 @@ def _compile(path: Path) -> None:
 
 
 def compiled_networks(path: Path) -> CompiledNetworks | None:
-    """None if the weights are missing, or are not the catalogue's."""
+    """Return None if the weights are missing, or are not the catalogue's."""
     directory = catalogue.compiled_dir_of(path)
     return CompiledNetworks(directory, path) if directory else None

@@ -8,7 +8,6 @@ from foremask.cli.exits import Usage
 from foremask.cli.sources import ClipSource
 from foremask.cli.standard_streams import STANDARD_OUTPUT
 from foremask.facts import Report
-from foremask.masking.outputs import check_directory, check_output
 from foremask.options import (
     MEDIA_TYPES,
     AlphaFormat,
@@ -53,9 +52,6 @@ class Masks:
     def form(self, target: Path) -> Preset:
         return preset_for(target, self.preset)
 
-    def check(self, job: Job, *, replace: bool) -> None:
-        check_output(job.target, *job.source.files, replace=replace)
-
     def make(
         self, job: Job, clip: Path, options: MaskOptions, on_frame: "OnFrame", *, replaces: bool
     ) -> Report:
@@ -84,11 +80,6 @@ class Folders:
         if target.suffix.lower() in MEDIA_TYPES:
             raise Usage(f"--for writes a folder of PNGs, and OUTPUT ends in {target.suffix}")
         return AlphaFormat.PNG_FILES
-
-    def check(self, job: Job, *, replace: bool) -> None:
-        if job.source.is_picture:
-            raise Usage(f"{job.source.named} is a picture: --fps makes a folder of them a clip")
-        check_directory(job.target)
 
     def make(
         self, job: Job, clip: Path, options: MaskOptions, on_frame: "OnFrame", *, replaces: bool
@@ -120,15 +111,6 @@ class CutOuts:
         from foremask.masking.cut_out import form_for
 
         return form_for(target, self.options)
-
-    def check(self, job: Job, *, replace: bool) -> None:
-        from foremask.masking.cut_out import check_target
-
-        sources = filter(None, (*job.source.files, self.mask))
-        if job.form is None:
-            check_output(job.target, *sources, replace=replace)
-        else:
-            check_target(job.target, self.options, *sources, replace=replace)
 
     def make(
         self, job: Job, clip: Path, options: MaskOptions, on_frame: "OnFrame", *, replaces: bool

@@ -17,9 +17,9 @@ type Unit = Literal["frames", "pictures", "MB"]
 
 
 class OnStep(Protocol):
-    """Takes the amount done and the total, in frames, pictures or bytes; None if unknown.
+    """Takes the amount done and the total, in frames, pictures or bytes; an unknown total is None.
 
-    Without ``left_s``, the time left is estimated from the rate, except for frames.
+    Without ``left_s``, the seconds left are estimated from the rate, except for frames.
     """
 
     def __call__(self, done: int, total: int | None, /, left_s: float | None = None) -> None: ...

@@ -44,7 +44,7 @@ def _database(settings: Settings) -> "Found":
 
 
 async def version_of(url: str) -> int | None:
-    """The server's version as a number, 180006 for 18.6; None where it does not answer."""
+    """Return the server's version, such as 180006 for 18.6, or None if it does not answer."""
     async with Database(url, connections=1, patience_s=0.0) as database:
         if not await database.answers(5.0):
             return None

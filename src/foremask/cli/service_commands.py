@@ -31,11 +31,7 @@ Workers = Annotated[
 
 
 def serve(
-    *,
-    host: Host = None,
-    port: Port = None,
-    data_dir: Path | None = None,
-    workers: Workers = None,
+    *, host: Host = None, port: Port = None, data_dir: Path | None = None, workers: Workers = None
 ) -> None:
     """Run the service.
 

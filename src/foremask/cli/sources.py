@@ -68,9 +68,9 @@ def find_sources(
 ) -> list[ClipSource]:
     """List the inputs in the order of ``words``, without duplicates.
 
-    Of several inputs, files that foremask made are left out: a shell's ``*`` names last time's
-    masks too. With ``joined``, the pictures of a folder are one clip. Raises Usage where a word
-    names nothing.
+    Of several inputs, files that are named like outputs (``clip.mask.mp4``) are left out, because a
+    shell's ``*`` matches them too. With ``joined``, the pictures of a folder are one clip. Raises
+    Usage where a word names nothing.
     """
     sources: dict[object, ClipSource] = {}
     for word in words:
@@ -90,7 +90,7 @@ def _is_made(source: ClipSource) -> bool:
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:
-    """The device and inode of a file, links followed; None where there is no file."""
+    """Return the device and inode of the file that ``path`` leads to, None if there is none."""
     try:
         status = path.stat()
     except OSError:
@@ -213,10 +213,10 @@ def check_clip(path: Path) -> None:
 def local_clip(
     source: ClipSource, settings: Settings, fps: Fraction | int = 25, *, shows: bool = True
 ) -> Iterator[Path]:
-    """Yield the path of a file with the clip, which is kept during the block.
+    """Yield the path of a local file with the clip; a temporary file is deleted after the block.
 
-    Standard input is saved, a URL is downloaded, 1 GiB at most, and pictures are packed into a clip
-    of ``fps``.
+    Standard input is saved. A URL is downloaded; more than 1 GiB is refused. Pictures are packed
+    into a clip of ``fps`` frames a second.
     """
     if source.is_piped:
         with spooled_input(source.head) as path:

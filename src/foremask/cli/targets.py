@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from foremask.cli.exits import Usage
-from foremask.cli.products import PNG, Job, Product
+from foremask.cli.products import PNG, Folders, Job, Product
 from foremask.cli.sources import ClipSource, file_identity
 from foremask.cli.standard_streams import STANDARD_OUTPUT
 from foremask.errors import OutputFailed
@@ -69,8 +69,10 @@ def _job(source: ClipSource, number_of_sources: int, output: str | None, product
     else:
         target = Path(output)
     named = Path(made) if target == Path(STANDARD_OUTPUT) else target
-    if not source.is_picture or not product.suffix:  # a matting tool's folder has none
+    if not source.is_picture:
         return Job(source, target, product.form(named))
+    if isinstance(product, Folders):
+        raise Usage(f"{source.named} is a picture: --fps makes a folder of them a clip")
     if named.suffix.lower() != PNG:
         raise Usage(f"the {product.name} of a picture is a PNG: let {target.name!r} end in {PNG}")
     return Job(source, target, None)
