@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +27,7 @@ ROOT = Path(__file__).parents[1]
 READY_S = 600.0  # packages and weights may have to come from their registries
 MASKED_S = 300.0
 STOPPED_S = 60.0
+SITUATIONS = ["closed-home", "ordinary-user", "odd-path", "read-only-tree", "no-home", "small-tmp"]
 PASSED_ON = ("PIP_", "UV_", "NPM_", "npm_", "SSL_", "REQUESTS_", "NODE_", "LANG")
 PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
@@ -161,54 +162,37 @@ def _wait_ready(base: str, process: subprocess.Popen[bytes], log: Path) -> None:
         time.sleep(0.3)
 
 
-def closed_home(machine: Machine) -> Case:
-    """Root, a clone in a home of mode 0700, and no uv: the first shell of a rented machine."""
-    home = machine.home("closed home of root")
-    clone = machine.clone(home / "foremask")
-    return Case(clone, machine.environ(home, uv=False), also_mask=True)
-
-
-def ordinary_user(machine: Machine) -> Case:
-    """A user without rights and caches, whose home has blanks, a quote and a comma in its name."""
-    user = machine.nobody()
-    home = machine.home("Jürgen's home, new", user)
-    clone = machine.clone(home / "foremask", user)
-    environ = machine.environ(home) | {"UV_CACHE_DIR": str(home / ".cache" / "uv")}
-    return Case(clone, environ, user, also_mask=True)
-
-
-def odd_path(machine: Machine) -> Case:
-    home = machine.home("odd path")
-    return Case(machine.clone(home / "Bücher & 'Filme' neu"), machine.environ(home))
-
-
-def read_only_tree(machine: Machine) -> Case:
-    """Root has set it up, and it runs as a user who cannot write to the clone."""
-    user = machine.nobody()
-    home = machine.home("home of a reader", user)
-    clone = machine.clone(machine.work / "read-only")
-    return Case(clone, machine.environ(home), user, set_up=True)
-
-
-def no_home(machine: Machine) -> Case:
-    """No HOME, as in a container: the cache is in the home that passwd names."""
-    data = machine.home("data without a home")
-    clone = machine.clone(machine.work / "homeless")
-    return Case(clone, machine.environ(None) | {"FOREMASK_DATA_DIR": str(data)})
-
-
-def small_tmp(machine: Machine) -> Case:
-    """A /tmp of 1 MiB that runs no programs."""
-    home = machine.home("home with a small tmp")
-    mount = 'mount -t tmpfs -o noexec,size=1m tmpfs /tmp && exec "$@"'
-    before = ("unshare", "-m", "sh", "-c", mount, "sh")
-    return Case(machine.clone(home / "foremask"), machine.environ(home), before=before)
-
-
-SITUATIONS: dict[str, Callable[[Machine], Case]] = {
-    each.__name__.replace("_", "-"): each
-    for each in (closed_home, ordinary_user, odd_path, read_only_tree, no_home, small_tmp)
-}
+def situation(machine: Machine, name: str) -> Case:
+    match name:
+        case "closed-home":  # of root, without uv: the first shell of a rented machine
+            home = machine.home("closed home of root")
+            clone = machine.clone(home / "foremask")
+            return Case(clone, machine.environ(home, uv=False), also_mask=True)
+        case "ordinary-user":  # without rights and caches; blanks, a quote and a comma in the path
+            user = machine.nobody()
+            home = machine.home("Jürgen's home, new", user)
+            clone = machine.clone(home / "foremask", user)
+            environ = machine.environ(home) | {"UV_CACHE_DIR": str(home / ".cache" / "uv")}
+            return Case(clone, environ, user, also_mask=True)
+        case "odd-path":
+            home = machine.home("odd path")
+            return Case(machine.clone(home / "Bücher & 'Filme' neu"), machine.environ(home))
+        case "read-only-tree":  # root has set it up; the user cannot write to the clone
+            user = machine.nobody()
+            home = machine.home("home of a reader", user)
+            clone = machine.clone(machine.work / "read-only")
+            return Case(clone, machine.environ(home), user, set_up=True)
+        case "no-home":  # as in a container: the cache is in the home that passwd names
+            data = machine.home("data without a home")
+            clone = machine.clone(machine.work / "homeless")
+            return Case(clone, machine.environ(None) | {"FOREMASK_DATA_DIR": str(data)})
+        case "small-tmp":  # of 1 MiB, and it runs no programs
+            home = machine.home("home with a small tmp")
+            mount = 'mount -t tmpfs -o noexec,size=1m tmpfs /tmp && exec "$@"'
+            before = ("unshare", "-m", "sh", "-c", mount, "sh")
+            return Case(machine.clone(home / "foremask"), machine.environ(home), before=before)
+        case _:
+            raise Broken(f"there is no situation {name}, only {', '.join(SITUATIONS)}")
 
 
 @contextmanager
@@ -239,7 +223,7 @@ def main() -> int:
         for name in asked.names or SITUATIONS:
             began, outcome = time.monotonic(), "ok"
             try:
-                start(machine, SITUATIONS[name](machine))
+                start(machine, situation(machine, name))
             except Exception as error:  # noqa: BLE001  # the others are tried all the same
                 failed, outcome = failed + 1, f"FAILED: {type(error).__name__}: {error}"
             print(f"{name:<15} {time.monotonic() - began:5.0f} s  {outcome}", flush=True)  # noqa: T201

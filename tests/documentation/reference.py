@@ -77,17 +77,16 @@ def python_page() -> str:
     classes = {name: each for name, each in public.items() if inspect.isclass(each)}
     errors = [name for name, kind in classes.items() if issubclass(kind, Exception)]
     parts = ["## Functions\n"]
-    parts += [_function(name) for name, each in public.items() if inspect.isfunction(each)]
+    parts += [
+        f"### {name}\n\n{_signature(name, each)}\n\n{_prose(each)}\n"
+        for name, each in public.items()
+        if inspect.isfunction(each)
+    ]
     parts += ["## Classes\n", *(_class(name) for name in classes if name not in errors)]
     kinds = ", ".join(f"`{name}`" for name in errors if name != "ForemaskError")
     parts += ["## Errors\n", _class("ForemaskError")]
     parts.append(fill(f"Of its kinds, {kinds} are public: [what each means](errors.md).", _WIDTH))
     return PYTHON + "\n".join(parts).rstrip() + "\n"
-
-
-def _function(name: str) -> str:
-    function = getattr(foremask, name)
-    return f"### {name}\n\n{_signature(name, function)}\n\n{_prose(function)}\n"
 
 
 def _class(name: str) -> str:

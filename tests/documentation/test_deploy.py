@@ -17,26 +17,19 @@ from tests.support.programs import ran
 
 ROOT = DOCS.parent
 DEPLOY = ROOT / "deploy"
-DASHBOARD = DEPLOY / "grafana" / "foremask.json"
+DASHBOARD = (DEPLOY / "grafana" / "foremask.json").read_text(encoding="utf-8")
+PANELS = json.loads(DASHBOARD)["panels"]
+SHOWN = [target["expr"] for panel in PANELS for target in panel["targets"]]
 ALERTS = DEPLOY / "prometheus" / "alerts.yaml"
 PROMTOOL = shutil.which("promtool")
-
-
 LABELS = {name: labels for name, _, labels, _ in all_metrics()}
 
 
-def shown() -> list[str]:
-    board = json.loads(DASHBOARD.read_text(encoding="utf-8"))
-    return [target["expr"] for panel in board["panels"] for target in panel["targets"]]
-
-
 def test_the_dashboard_is_one_screen_of_every_metric_and_no_other() -> None:
-    board = json.loads(DASHBOARD.read_text(encoding="utf-8"))
-    panels = board["panels"]
-    assert metrics_of(" ".join(shown())) == LABELS.keys()
-    assert len({panel["id"] for panel in panels}) == len({p["title"] for p in panels}) == 14
-    assert {panel["datasource"]["uid"] for panel in panels} == {"${datasource}"}
-    assert max(p["gridPos"]["y"] + p["gridPos"]["h"] for p in panels) <= 25
+    assert metrics_of(" ".join(SHOWN)) == LABELS.keys()
+    assert len({panel["id"] for panel in PANELS}) == len({p["title"] for p in PANELS}) == 14
+    assert {panel["datasource"]["uid"] for panel in PANELS} == {"${datasource}"}
+    assert max(p["gridPos"]["y"] + p["gridPos"]["h"] for p in PANELS) <= 25
 
 
 if PROMTOOL is not None:  # Debian's package promtool; CI installs it
@@ -44,7 +37,7 @@ if PROMTOOL is not None:  # Debian's package promtool; CI installs it
     def test_prometheus_takes_the_alerts_and_the_dashboard_and_the_alerts_fire(
         tmp_path: Path,
     ) -> None:
-        rules = [{"record": f"r{n}", "expr": expr} for n, expr in enumerate(shown())]
+        rules = [{"record": f"r{n}", "expr": expr} for n, expr in enumerate(SHOWN)]
         board = tmp_path / "board.yaml"
         board.write_text(yaml.safe_dump({"groups": [{"name": "board", "rules": rules}]}))
         tests = DEPLOY / "prometheus" / "alerts_test.yaml"
@@ -55,7 +48,7 @@ if PROMTOOL is not None:  # Debian's package promtool; CI installs it
 
 def test_every_label_that_is_asked_for_exists() -> None:
     """A misspelt label matches nothing, and an alert on it never fires."""
-    text = ALERTS.read_text(encoding="utf-8") + DASHBOARD.read_text(encoding="utf-8")
+    text = ALERTS.read_text(encoding="utf-8") + DASHBOARD
     for name, braces in re.findall(r"\b(foremask_[a-z_0-9]+)\{([^}]*)\}", text.replace('\\"', '"')):
         (known,) = (LABELS[each] for each in metrics_of(name))
         labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", braces))

@@ -37,7 +37,7 @@ RUN_BY = {
     ("http-api.md", "sh"): "test_every_curl_line_works",
     ("python.md", "python"): "test_every_recipe_works",
     ("quickstart.md", "sh"): "test_the_lines_that_call_make_do_what_they_say",
-    ("recipes.md", "sh"): "test_stacked_has_the_clip_above_its_mask",
+    ("recipes.md", "sh"): "test_what_ffmpeg_makes_has_the_times_of_the_clip",
     ("recipes.md", "html"): "test_a_page_shows_the_subject_over_what_is_behind_it",
     ("webhooks.md", "python"): "test_the_python_verification_takes_the_vector_of_the_page",
     ("webhooks.md", "javascript"): "test_the_javascript_verification_works",

@@ -31,6 +31,7 @@ from foremask.errors import (
 from foremask.fetch import client, connections
 from foremask.fetch.client import Outbound, RangeUnavailable
 from foremask.fetch.connections import Resolve, is_public
+from foremask.fetch.fairness import FairSemaphore
 from tests.support.origin import Origin, gives, gives_whole, head, listening, redirects, says
 from tests.support.patience import PATIENCE_S
 
@@ -364,6 +365,24 @@ async def test_names_of_a_dead_zone_leave_look_ups_for_others(
     assert complaints == []  # nobody is left to hear of what the threads find too late
     assert kinds.count(WebhookInvalid) == client.MAX_RESOLUTIONS_PER_OWNER
     assert kinds.count(Overloaded) == 50 - client.MAX_RESOLUTIONS_PER_OWNER
+
+
+async def test_who_gives_up_waiting_takes_no_place_along() -> None:
+    waits = list[str]()
+    fair = FairSemaphore(1, 1, lambda: waits.append("waited"))
+    for give_first in (False, True):
+        await fair.acquire("x")
+        gone = asyncio.create_task(fair.acquire("a"))
+        await asyncio.sleep(0)
+        if give_first:
+            fair.release("x")
+        gone.cancel()
+        await asyncio.gather(gone, return_exceptions=True)
+        if not give_first:
+            fair.release("x")
+        await asyncio.wait_for(fair.acquire("b"), PATIENCE_S)
+        fair.release("b")
+    assert waits == ["waited", "waited"]
 
 
 async def test_an_open_network_opens_its_ports_and_nothing_else(origin: Origin) -> None:
