@@ -13,9 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +32,6 @@ PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 
 class Broken(Exception):
     """The start did not end with a mask."""
-
-
-@dataclass(frozen=True)
-class Case:
-    clone: Path
-    environ: dict[str, str]
-    user: int | None = None
-    before: tuple[str, ...] = ()
-    also_mask: bool = False
-    set_up: bool = False
 
 
 class Machine:
@@ -108,13 +96,21 @@ def _run(*words: str, **more: Any) -> str:  # noqa: ANN401  # subprocess.run's
     return str(done.stdout)
 
 
-def start(machine: Machine, case: Case) -> None:
+def start(
+    machine: Machine,
+    clone: Path,
+    environ: dict[str, str],
+    user: int | None = None,
+    before: tuple[str, ...] = (),
+    also_mask: bool = False,
+    set_up: bool = False,
+) -> None:
     as_user: dict[str, Any] = {}
-    if case.user is not None:
-        as_user = {"user": case.user, "group": case.user, "extra_groups": []}
-    make = (*case.before, "make", "-C", str(case.clone), f"PYTHON={machine.python}")
-    if case.set_up:  # by the owner of the clone: the user who runs it may not write there
-        _run(*make, "setup", env=machine.environ(machine.home(f"{case.clone.name}-setup")))
+    if user is not None:
+        as_user = {"user": user, "group": user, "extra_groups": []}
+    make = (*before, "make", "-C", str(clone), f"PYTHON={machine.python}")
+    if set_up:  # by the owner of the clone: the user who runs it may not write there
+        _run(*make, "setup", env=machine.environ(machine.home(f"{clone.name}-setup")))
     port, token = free_port(), "a-token-of-the-start-script"
     server = {"FOREMASK_SERVER": f"http://127.0.0.1:{port}", "FOREMASK_TOKEN": token}
     own = {"FOREMASK_PORT": str(port), "FOREMASK_BOOTSTRAP_TOKEN": token}
@@ -122,7 +118,7 @@ def start(machine: Machine, case: Case) -> None:
     with log.open("wb") as output:
         process = subprocess.Popen(  # noqa: S603  # our own Makefile
             [*make, "run"],
-            env=case.environ | own,
+            env=environ | own,
             stdout=output,
             stderr=subprocess.STDOUT,
             stdin=subprocess.DEVNULL,
@@ -146,10 +142,10 @@ def start(machine: Machine, case: Case) -> None:
     with socket.socket() as attempt:
         if attempt.connect_ex(("127.0.0.1", port)) == 0:
             raise Broken("it has stopped, and something still listens")
-    if case.also_mask:
-        made = case.clone.parent / "made.mp4"
+    if also_mask:
+        made = clone.parent / "made.mp4"
         to = (f"VIDEO={machine.clip}", f"OUT={made}")
-        _run(*make, "mask", *to, env=case.environ, **as_user)
+        _run(*make, "mask", *to, env=environ, **as_user)
         verify(machine.clip, made)
 
 
@@ -162,54 +158,46 @@ def _wait_ready(base: str, process: subprocess.Popen[bytes], log: Path) -> None:
         time.sleep(0.3)
 
 
-def situation(machine: Machine, name: str) -> Case:
+def start_in(name: str, machine: Machine) -> None:
     match name:
         case "closed-home":  # of root, without uv: the first shell of a rented machine
             home = machine.home("closed home of root")
             clone = machine.clone(home / "foremask")
-            return Case(clone, machine.environ(home, uv=False), also_mask=True)
+            start(machine, clone, machine.environ(home, uv=False), also_mask=True)
         case "ordinary-user":  # without rights and caches; blanks, a quote and a comma in the path
             user = machine.nobody()
             home = machine.home("Jürgen's home, new", user)
             clone = machine.clone(home / "foremask", user)
             environ = machine.environ(home) | {"UV_CACHE_DIR": str(home / ".cache" / "uv")}
-            return Case(clone, environ, user, also_mask=True)
+            start(machine, clone, environ, user, also_mask=True)
         case "odd-path":
             home = machine.home("odd path")
-            return Case(machine.clone(home / "Bücher & 'Filme' neu"), machine.environ(home))
+            start(machine, machine.clone(home / "Bücher & 'Filme' neu"), machine.environ(home))
         case "read-only-tree":  # root has set it up; the user cannot write to the clone
             user = machine.nobody()
             home = machine.home("home of a reader", user)
             clone = machine.clone(machine.work / "read-only")
-            return Case(clone, machine.environ(home), user, set_up=True)
+            start(machine, clone, machine.environ(home), user, set_up=True)
         case "no-home":  # as in a container: the cache is in the home that passwd names
             data = machine.home("data without a home")
             clone = machine.clone(machine.work / "homeless")
-            return Case(clone, machine.environ(None) | {"FOREMASK_DATA_DIR": str(data)})
+            start(machine, clone, machine.environ(None) | {"FOREMASK_DATA_DIR": str(data)})
         case "small-tmp":  # of 1 MiB, and it runs no programs
             home = machine.home("home with a small tmp")
             mount = 'mount -t tmpfs -o noexec,size=1m tmpfs /tmp && exec "$@"'
             before = ("unshare", "-m", "sh", "-c", mount, "sh")
-            return Case(machine.clone(home / "foremask"), machine.environ(home), before=before)
+            start(machine, machine.clone(home / "foremask"), machine.environ(home), before=before)
         case _:
             raise Broken(f"there is no situation {name}, only {', '.join(SITUATIONS)}")
 
 
-@contextmanager
-def _prepared(python: Path) -> Iterator[Machine]:
-    work = Path(tempfile.mkdtemp(prefix="foremask-starts-", dir="/var/tmp"))  # /tmp is a situation
-    work.chmod(0o755)
-    machine = Machine(work, python)
-    try:
-        yield machine
-    finally:
-        for home in machine.homes:
-            for link in (home / ".local/share/foremask/postgres", home / "postgres"):
-                if link.is_symlink():  # docs/operations.md: root's database is elsewhere
-                    shutil.rmtree(link.resolve(), ignore_errors=True)
-        with suppress(OSError):
-            Path("/var/lib/foremask").rmdir()
-        shutil.rmtree(work, ignore_errors=True)
+def _forget(homes: list[Path]) -> None:
+    for home in homes:
+        for link in (home / ".local/share/foremask/postgres", home / "postgres"):
+            if link.is_symlink():  # docs/operations.md: root's database is elsewhere
+                shutil.rmtree(link.resolve(), ignore_errors=True)
+    with suppress(OSError):
+        Path("/var/lib/foremask").rmdir()
 
 
 def main() -> int:
@@ -219,13 +207,18 @@ def main() -> int:
     options.add_argument("--python", type=Path, default=own, help="the interpreter that make gets")
     asked = options.parse_args()
     failed = 0
-    with _prepared(asked.python.absolute()) as machine:
+    # Not in /tmp, which is itself a situation.
+    with tempfile.TemporaryDirectory(dir="/var/tmp", ignore_cleanup_errors=True) as work:
+        Path(work).chmod(0o755)
+        machine = Machine(Path(work), asked.python.absolute())
         for name in asked.names or SITUATIONS:
             began, outcome = time.monotonic(), "ok"
             try:
-                start(machine, situation(machine, name))
+                start_in(name, machine)
             except Exception as error:  # noqa: BLE001  # the others are tried all the same
                 failed, outcome = failed + 1, f"FAILED: {type(error).__name__}: {error}"
+            finally:
+                _forget(machine.homes)
             print(f"{name:<15} {time.monotonic() - began:5.0f} s  {outcome}", flush=True)  # noqa: T201
     return int(failed > 0)
 
