@@ -92,10 +92,6 @@ def redirects(target: str) -> Answer:
     return says(head("302 Found", Location=target, Content_Length=0))
 
 
-def gives_whole(data: bytes, /, **headers: str) -> Answer:
-    return says(head(Content_Length=len(data), **headers), data, close=False)
-
-
 def gives(data: bytes, /, **headers: str) -> Answer:
     async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
         wanted = request.headers.get("range")
