@@ -19,10 +19,11 @@ from foremask.service.jobs.records import Status
 from foremask.service.jobs.schema import VERSION, check_schema, migrate
 from foremask.service.jobs.steps import JobReport, MaskDone, PartDone
 from foremask.service.jobs.tokens import create_token, list_tokens
-from foremask.service.run.bundled_postgres import EmbeddedPostgres
+from foremask.service.run.bundled_postgres import EmbeddedPostgres, bundled_binaries
 from tests.conftest import new_database
 from tests.support.jobs import WAITING, new_job, value
 from tests.support.patience import PATIENCE_S, PATIENT, until
+from tests.support.programs import ran
 
 OLD = Path(__file__).with_name("database_of_427503c.sql.gz")
 """A dump of what that commit made: jobs 1 to 7 in every state, two tokens, an upload, webhooks."""
@@ -31,20 +32,9 @@ ALPHA = token_hash("fm_alpha-of-427503c")
 
 @pytest.fixture
 def old_database(postgres: EmbeddedPostgres) -> str:
-    """A database with the dump, which has the rows of a table behind each COPY."""
     url = new_database(postgres)
-    statements, lines = b"", iter(gzip.decompress(OLD.read_bytes()).splitlines(keepends=True))
-    with psycopg.connect(url, autocommit=True) as connection:
-        for line in lines:
-            if not line.startswith(b"COPY "):
-                statements += line
-                continue
-            connection.execute(statements)
-            statements = b""
-            with connection.cursor().copy(line) as copy:
-                for row in iter(lines.__next__, b"\\.\n"):
-                    copy.write(row)
-        connection.execute(statements)
+    command = bundled_binaries() / "psql", "-Xq", "-v", "ON_ERROR_STOP=1", url
+    ran(*command, input=gzip.decompress(OLD.read_bytes()).decode())
     return url
 
 

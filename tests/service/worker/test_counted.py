@@ -1,17 +1,26 @@
 import asyncio
+import io
+import json
 
 from foremask.service.jobs import process_totals
 from foremask.service.worker.queues import Leases, do_next, run_step
+from tests.service.observability.test_logs import lines
 from tests.service.worker.conftest import Caller, Risen, working
 from tests.support.jobs import begun
 from tests.support.patience import until_so
 
+__all__ = ["lines"]  # a fixture
 
-async def test_a_job_is_counted_once_in_every_part(caller: Caller, risen: Risen) -> None:
+
+async def test_a_job_is_counted_once_in_every_part_and_lines_name_it(
+    caller: Caller, risen: Risen, lines: io.StringIO
+) -> None:
     caller.site.statuses = [500]
     async with working(caller.work):
-        await caller.ended(await caller.submit(caller.site.clip(17), caller.site.hook))
-        await caller.ended(await caller.submit(caller.site.page()))
+        job = await caller.submit(caller.site.clip(17), caller.site.hook)
+        await caller.ended(job)
+        failed = await caller.submit(caller.site.page())
+        await caller.ended(failed)
         await until_so(lambda: risen("jobs_ended_total", status="completed", reason=""))
         await until_so(lambda: risen("jobs_ended_total", status="failed", reason="not_a_video"))
         await until_so(lambda: risen("webhook_attempts_total", outcome="pending"))
@@ -25,6 +34,9 @@ async def test_a_job_is_counted_once_in_every_part(caller: Caller, risen: Risen)
     assert risen("job_wait_seconds_count") == 2
     assert risen("job_seconds_count", status="completed") == 1
     assert risen("rescues_total") == 0
+    logged = {line["event"]: line for line in map(json.loads, lines.getvalue().splitlines())}
+    for event, named in (("step.failed", failed), ("webhook.attempted", job)):
+        assert (logged[event]["request_id"], logged[event]["attempt"]) == (named, 1)
 
 
 async def test_a_late_result_of_a_lost_step_is_a_fenced_write(caller: Caller, risen: Risen) -> None:

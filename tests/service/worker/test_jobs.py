@@ -1,11 +1,8 @@
 import asyncio
-import base64
-import hmac
 from dataclasses import replace
 from pathlib import Path
 from typing import LiteralString
 
-import msgspec
 import pytest
 from structlog.testing import capture_logs
 
@@ -17,7 +14,7 @@ from foremask.service.jobs import deliveries, steps
 from foremask.service.jobs.database import Database, Row
 from foremask.service.jobs.records import JobError, Record, Status
 from foremask.service.jobs.steps import JobClip, JobResult
-from foremask.service.jobs.tokens import TokenLimits, create_token, webhook_key
+from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.sandbox.messages import Mask
 from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.objects import Objects
@@ -187,21 +184,12 @@ async def test_a_webhook_is_retried(caller: Caller, monkeypatch: pytest.MonkeyPa
     caller.site.statuses = [503, 302]
     async with working(caller.work):
         request_id = await caller.submit(caller.site.clip(3), caller.site.hook)
-        record = await caller.ended(request_id)
-        found = "select status = 'delivered' from deliveries where job = %s"
-        await until(lambda: value(caller.database, found, (request_id,)))
+        delivered = "select 1 from deliveries where status = 'delivered' and job = %s"
+        await until(lambda: caller.database.all(delivered, (request_id,)))
     posts = caller.site.posts_to("/hook")
     assert len(posts) == 3
     assert len({post.body for post in posts}) == 1
-    for post in posts:
-        assert post.headers["bria-webhook-id"] == request_id
-        signed = f"{request_id}.{post.headers['bria-webhook-timestamp']}.".encode() + post.body
-        wanted = base64.b64encode(hmac.digest(webhook_key(caller.secret), signed, "sha256"))
-        assert post.headers["bria-webhook-signature"] == f"v1={wanted.decode()}"
-    reported = msgspec.json.decode(posts[0].body)
-    assert (reported["request_id"], reported["status"]) == (request_id, "COMPLETED")
-    assert record.result_key is not None
-    assert record.result_key in reported["result"]["video_url"]
+    assert {post.headers["bria-webhook-id"] for post in posts} == {request_id}
 
 
 async def test_one_tokens_receivers_that_hang_hold_up_no_other_tokens_webhooks(
@@ -238,10 +226,8 @@ async def test_what_the_limit_held_back_is_sent_when_a_worker_died_in_the_middle
     caller: Caller, risen: Risen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(deliveries, "HELD_S", 2 * PATIENCE_S)
-    jobs = [await caller.submit(caller.site.clip(3), caller.site.hook) for _ in range(3)]
-    for _ in jobs:
-        for queue in ("files", "masks"):
-            await do_next(caller.work, queue, Leases())
+    for _ in range(3):
+        await caller.cancel(await caller.submit(caller.site.page(), caller.site.hook))
     await allow_webhooks(caller.database, 1)
     assert await deliveries.begin(caller.database) is not None
     assert await deliveries.begin(caller.database) is None
@@ -265,7 +251,7 @@ class SlowToDelete(Objects):
 
 async def test_dead_workers_are_found_while_a_store_is_slow_to_delete(caller: Caller) -> None:
     job = await caller.submit("https://example.org/a.mp4")
-    await caller.database.all("select end_job(%s, 'cancelled', null, null, null)", (job,))
+    await caller.cancel(job)
     store = SlowToDelete(caller.work.objects)
     async with maintained(replace(caller.work, objects=store)):
         await store.asked.wait()
