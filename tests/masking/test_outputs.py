@@ -11,7 +11,7 @@ import pytest
 from foremask import errors
 from foremask.masking.comparison import SHEET_CELL_PX, contact_sheet
 from foremask.masking.outputs import check_output, written_whole
-from foremask.vision.drawing import GAP_PX
+from foremask.vision.drawing import GAP_PX, TINT
 from tests.support import synth
 
 WRITE_AND_HANG = """
@@ -117,12 +117,16 @@ def test_what_has_the_name_of_a_hidden_file_of_ours_is_not_waited_for(
     assert (tmp_path / "mask.mp4").is_file()
 
 
-def test_a_sheet_has_a_row_for_each_moment_and_four_pictures_in_each(tmp_path: Path) -> None:
-    """Here a clip serves as its own mask: the first and the second cell are the same picture."""
-    clip = synth.write(tmp_path / "clip.mp4")
-    contact_sheet(clip, clip, tmp_path / "sheet.png", moments=2)
-    drawn = np.asarray(cv2.imread(str(tmp_path / "sheet.png")))
+def test_a_sheet_shows_each_moment_in_a_row_with_the_foreground_tinted(
+    clip: Path, tmp_path: Path
+) -> None:
+    synth.mask(clip, tmp_path / "mask.mp4")
+    contact_sheet(clip, tmp_path / "mask.mp4", tmp_path / "sheet.png", moments=2)
+    drawn = np.asarray(cv2.imread(str(tmp_path / "sheet.png")), np.float64)[..., ::-1]
     width = (drawn.shape[1] - 3 * GAP_PX) // 4
     height = (drawn.shape[0] - GAP_PX) // 2
     assert max(width, height) == SHEET_CELL_PX
-    np.testing.assert_array_equal(drawn[:, :width], drawn[:, width + GAP_PX : 2 * width + GAP_PX])
+    source, mask, tinted = (drawn[:, at * (width + GAP_PX) :][:, :width] for at in range(3))
+    rows = np.r_[:height, height + GAP_PX : drawn.shape[0]]
+    expected = source + (TINT - source) * 0.5 * mask / 255
+    np.testing.assert_allclose(tinted[rows], expected[rows], atol=1)

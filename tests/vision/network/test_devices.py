@@ -55,6 +55,11 @@ def test_a_device_that_is_not_here_is_said_with_those_that_are(tmp_path: Path, t
         network_at(networks.redness(tmp_path), Device.parse(text))
 
 
+def test_a_network_file_is_opened_once_though_it_is_asked_for_twice(tmp_path: Path) -> None:
+    path = networks.redness(tmp_path)
+    assert network_at(path, Device()) is network_at(path, Device())
+
+
 def test_openvino_chooses_and_the_report_says_what(tmp_path: Path) -> None:
     network = network_at(networks.redness(tmp_path), Device.parse("openvino:AUTO"))
     assert network.runtime.startswith("openvino ")
