@@ -35,11 +35,13 @@ def masked(
     return report, np.array(shares)
 
 
-@pytest.mark.parametrize(("frame", "negative"), [(179, False), (179, True), (169, False)])
-def test_a_choice_late_in_a_long_clip_holds_from_its_first_frame(
+@pytest.mark.parametrize(
+    ("frame", "negative"), [(0, False), (179, False), (179, True), (169, False)]
+)
+def test_a_choice_holds_from_the_first_frame_of_a_long_clip_to_its_last(
     model: Path, tmp_path: Path, frame: int, negative: bool
 ) -> None:
-    """The first frames are decided in a window that ends before the hint: the last has 168."""
+    """The first of the two windows ends with frame 168, before three of these hints."""
     moments = [round(10 + 10 * np.sin(number / 15)) for number in range(180)]
     hint = Point(40 + moments[frame], 48, frame=frame, negative=negative)
     _, shares = masked(tmp_path, model, moments, hint)

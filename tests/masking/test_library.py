@@ -183,15 +183,6 @@ def test_what_is_no_frame_is_refused_by_number(
         list(foremask.mask_frames(frames, model=model))
 
 
-def test_a_picture_is_masked_from_an_array_and_from_a_file(tmp_path: Path, model: Path) -> None:
-    picture, truth = synth.disc(128, 96, 0.5)
-    from_array = foremask.mask_image(picture, model=model)
-    assert np.abs(from_array - truth / 255).mean() < 0.03
-    cv2.imwrite(str(tmp_path / "picture.png"), picture[:, :, ::-1])
-    from_file = foremask.mask_image(tmp_path / "picture.png", model=model)
-    assert np.abs(from_file - from_array).mean() < 0.01
-
-
 def test_threads_share_a_masker(model: Path) -> None:
     pictures = [synth.disc(128, 96, moment)[0] for moment in (0.1, 0.9)]
     with foremask.Masker(model=model) as masker, ThreadPoolExecutor(2) as threads:
@@ -242,22 +233,13 @@ def test_pictures_and_arrays_are_cut_out(tmp_path: Path, model: Path) -> None:
     assert {each.shape for each in made} == {(96, 128, 4)}
     assert len(made) == len(frames)
     cv2.imwrite(str(tmp_path / "photo.png"), picture[:, :, ::-1])
+    alpha = foremask.mask_image(tmp_path / "photo.png", model=model)
+    assert np.abs(255 * alpha - truth).mean() < 8
     report = foremask.cut_out(tmp_path / "photo.png", model=model)
     written = cv2.imread(str(report.target), cv2.IMREAD_UNCHANGED)
     assert written is not None
     assert (report.target.name, report.kind) == ("photo.cutout.png", "cutout")
     assert np.array_equal(cv2.cvtColor(written, cv2.COLOR_BGRA2RGBA), cut)
-
-
-def test_a_clip_is_cut_out_in_part_and_by_a_mask_that_is_there(clip: Path, model: Path) -> None:
-    mask = foremask.mask_video(clip, model=model, preset="mkv_vp9").target
-    whole = foremask.cut_out(clip, clip.with_name("a.mkv"), model=model, start_s=0.03)
-    by_mask = foremask.cut_out(
-        clip, clip.with_name("b.mkv"), mask=mask, start_s=0.03, model="no.onnx"
-    )
-    assert (whole.frames_out, by_mask.frames_out) == (3, 3)
-    assert by_mask.runtime == "stored mask"
-    assert whole.kind == by_mask.kind == "cutout"
 
 
 def test_kept_results_are_read_again_and_are_bounded(

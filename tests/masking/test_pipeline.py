@@ -19,7 +19,6 @@ from foremask.types import Alpha, Image
 from foremask.weights.catalogue import model_path
 from tests.support import synth
 from tests.support.synth import Spec, Tone
-from tests.vision.temporal.test_windows import HEIGHT, WIDTH, moving_disc
 
 
 def long_clip(folder: Path, frames: int = 60) -> Path:
@@ -146,16 +145,6 @@ def test_a_masker_must_answer_each_picture_once(tmp_path: Path, frames: int) -> 
         synth.mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=miscounting)
 
 
-def test_a_clip_cut_off_keeps_what_is_there_and_says_so(tmp_path: Path) -> None:
-    spec = Spec(codec="vp9", pts=synth.even(90, Fraction(30)), options={"g": "10"})
-    whole = synth.write(tmp_path / "whole.webm", spec)
-    cut = tmp_path / "cut.webm"
-    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    report = synth.mask(cut, tmp_path / "mask.mp4")
-    assert 10 < report.frames_out < 80
-    assert any("sooner" in warning for warning in report.warnings)
-
-
 def test_a_clip_that_breaks_is_refused_with_frame_and_time(tmp_path: Path) -> None:
     broken = synth.broken(tmp_path / "broken.mp4", long_clip(tmp_path))
     with pytest.raises(errors.CorruptVideo, match=r"after frame \d+, at \d+\.\d+ s"):
@@ -222,22 +211,3 @@ def test_a_masker_that_needs_no_pictures_holds_nothing_up(tmp_path: Path) -> Non
 
     report = synth.mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=known)
     assert report.frames_out == 60
-
-
-@pytest.mark.weights
-def test_the_network_finds_the_disc_and_its_newest_mask_comes_first(tmp_path: Path) -> None:
-    scene = list(moving_disc(30))
-    spec = Spec(WIDTH, HEIGHT, pts=synth.even(30, Fraction(25)))
-    source = synth.write(tmp_path / "clip.mp4", spec, (image.pixels for image, _ in scene))
-    reported: list[Progress] = []
-    options = MaskOptions(quality=Quality.FAST)
-    mask_video(source, tmp_path / "mask.mp4", options, on_frame=reported.append)
-    newest = [each for each in reported if each.frames_done < 24][-1].newest  # none is written yet
-    assert newest is not None
-    assert 0.02 < newest.mean() < 0.5
-    found = [grey > 127 for grey in synth.decode_grey(tmp_path / "mask.mp4")]
-    overlaps = [
-        float((mask & truth).sum() / (mask | truth).sum())
-        for mask, (_, truth) in zip(found, scene, strict=True)
-    ]
-    assert np.mean(overlaps) >= 0.98

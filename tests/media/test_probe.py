@@ -88,13 +88,6 @@ def test_a_file_and_a_remote_one_are_described_alike(tmp_path: Path, name: str, 
 def test_variable_frame_rate_is_noticed(tmp_path: Path) -> None:
     uneven = Spec(pts=synth.spread(12, (1000, 3000)))
     assert probe(synth.write(tmp_path / "a.mp4", uneven)).vfr
-    assert not probe(synth.write(tmp_path / "b.mp4", NTSC)).vfr
-
-
-def test_a_webm_without_duration_is_timed_by_its_last_block(tmp_path: Path) -> None:
-    spec = Spec(codec="vp9", pts=synth.even(60, Fraction(30)), muxer_options={"live": "1"})
-    clip = probe(synth.write(tmp_path / "live.webm", spec))
-    assert clip.duration_s == pytest.approx(2.0, abs=0.01)
 
 
 REFUSED = {

@@ -13,8 +13,6 @@ from tests.support import synth
 from tests.support.synth import Spec, Tone
 
 FRAMES = 90
-
-
 EVEN = Spec(96, 32, tuple(range(FRAMES)), Fraction(1, 30), last_duration=1, keyframe_every=40)
 
 
@@ -75,7 +73,9 @@ CUT_OFF = {
 
 
 @pytest.mark.parametrize("kind", CUT_OFF)
-def test_the_reader_warns_of_a_cut(tmp_path: Path, kind: str) -> None:
+def test_what_is_left_of_a_file_that_is_cut_off_is_read_with_a_warning(
+    tmp_path: Path, kind: str
+) -> None:
     path = synth.write(tmp_path / f"clip.{kind}", CUT_OFF[kind])
     with VideoReader(path) as reader:
         assert sum(1 for _ in reader) == 10
@@ -84,7 +84,7 @@ def test_the_reader_warns_of_a_cut(tmp_path: Path, kind: str) -> None:
     for left in (len(data) - 1, len(data) * 3 // 4):
         path.write_bytes(data[:left])
         with VideoReader(path) as reader:
-            assert sum(1 for _ in reader) <= 10
+            assert 0 < sum(1 for _ in reader) <= 10
             assert len(reader.warnings) == 1
 
 

@@ -59,21 +59,21 @@ def ffmpeg(path: Path, *options: str) -> tuple[str, str]:
     return done.stderr.partition("Stream mapping")[0], done.stdout
 
 
-def times(listing: str) -> tuple[list[float], float]:
-    base = Fraction(re.findall(r"#tb 0: (\S+)", listing)[0])
-    rows = [line.split(",") for line in listing.splitlines() if not line.startswith("#")]
+def times(listing: str, stream: int) -> tuple[list[float], float]:
+    base = Fraction(re.findall(rf"#tb {stream}: (\S+)", listing)[0])
+    rows = [line.split(",") for line in listing.splitlines() if line.startswith(f"{stream},")]
     shown = sorted((int(row[2]), int(row[3])) for row in rows)
     return [float(pts * base) for pts, _ in shown], float(sum(shown[-1]) * base)
 
 
 def facts(path: Path) -> dict[str, object]:
-    listing = "-f", "framecrc", "-"
-    header, packets = ffmpeg(path, "-map", "0:v", "-c", "copy", *listing)
-    starts, end = times(packets)
+    both = "-map", "0:v", "-map", "0:a?"
+    header, packets = ffmpeg(path, *both, "-c", "copy", "-f", "framecrc", "-")
+    starts, end = times(packets, 0)
     (video,) = re.findall(r"Video: .*", header)
     aspect = re.search(r"SAR (\d+):(\d+)", video)
-    sounds = re.findall(r"Stream #0:(\d+)\S*?(?:\((\w+)\))?: Audio", header)
-    heard = [times(ffmpeg(path, "-map", f"0:{index}", *listing)[1]) for index, _ in sounds]
+    languages = re.findall(r"Stream #0:\d+\S*?(?:\((\w+)\))?: Audio", header)
+    heard = [times(packets, 1 + number) for number, _ in enumerate(languages)]
     return {
         "size": re.findall(r", (\d+x\d+)\b", video),
         "rotation": re.findall(r"rotation of (\S+)", header),
@@ -82,8 +82,8 @@ def facts(path: Path) -> dict[str, object]:
         "frames": len(starts),
         "pts": starts,
         "last duration": end,
-        "audio tracks": len(sounds),
-        "audio language": [language for _, language in sounds],
+        "audio tracks": len(languages),
+        "audio language": languages,
         "audio start": [at[0] for at, _ in heard],
         "audio end": [ended for _, ended in heard],
     }

@@ -11,14 +11,6 @@ from foremask.vision.prefetch import StoppedError, prefetch, tee
 from tests.support.patience import wait_until
 
 
-class Counted:
-    drawn = 0
-
-    def __iter__(self) -> Iterator[int]:
-        for self.drawn in range(1, 1001):
-            yield self.drawn - 1
-
-
 def test_ctrl_c_while_a_thread_starts_leaves_no_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread runs by then: what it reads is not closed under its hands."""
     start = threading.Thread.start
@@ -46,14 +38,20 @@ def test_a_stage_that_is_stopped_tells_its_reader() -> None:
 
 
 def test_what_waits_between_two_readers_is_bounded() -> None:
-    counted = Counted()
-    first, second = tee(counted, threading.Event(), 4)
+    drawn = 0
+
+    def counted() -> Iterator[int]:
+        nonlocal drawn
+        for drawn in range(1, 1001):
+            yield drawn - 1
+
+    first, second = tee(counted(), threading.Event(), 4)
     with prefetch(first, 1000, "first") as numbers:
-        wait_until(lambda: counted.drawn == 5)
+        wait_until(lambda: drawn == 5)
         time.sleep(0.3)
-        assert counted.drawn == 5
+        assert drawn == 5
         assert list(itertools.islice(second, 10)) == list(range(10))
-        wait_until(lambda: counted.drawn == 15)
+        wait_until(lambda: drawn == 15)
         assert list(second) == list(range(10, 1000))
         assert list(numbers) == list(range(1000))
 

@@ -29,17 +29,17 @@ def mixed(foreground: Rgb, background: Rgb, levels: Levels) -> Rgb:
     return np.rint(alpha * foreground + (1 - alpha) * background).astype(np.uint8)
 
 
+def error(colours: Rgb, levels: Levels, where: tuple[slice, ...] = ()) -> float:
+    band = (levels[where] > 0) & (levels[where] < 255)
+    return float(np.abs(colours[where][band].astype(int) - FRONT[where][band]).mean())
+
+
 @pytest.mark.parametrize("blur_px", [1, 15])
 def test_the_band_has_half_the_error_of_the_pictures_own_colours_or_less(blur_px: int) -> None:
     levels = hair(blur_px)
     picture = mixed(FRONT, BACK, levels)
-    band = (levels > 0) & (levels < 255)
     estimated = foreground_colours(picture, levels)
-
-    def error(colours: Rgb) -> float:
-        return float(np.abs(colours[band].astype(int) - FRONT[band]).mean())
-
-    assert error(estimated) < 0.5 * error(picture)
+    assert error(estimated, levels) < 0.5 * error(picture, levels)
 
 
 def test_a_known_background_makes_the_band_better_still() -> None:
@@ -54,13 +54,7 @@ def test_a_known_background_makes_the_band_better_still() -> None:
     found = foreground_colours(picture, levels, Behind(colours, known))
     left, right = np.s_[:, : WIDTH // 2 - 2], np.s_[:, WIDTH // 2 + 2 :]
     assert np.array_equal(found[left], without[left])
-    band = (levels[right] > 0) & (levels[right] < 255)
-
-    def error(estimated: Rgb) -> float:
-        wanted = FRONT[right][band].astype(int)
-        return float(np.abs(estimated[right][band] - wanted).mean())
-
-    assert error(found) < 0.8 * error(without)
+    assert error(found, levels, right) < 0.8 * error(without, levels, right)
 
 
 def test_what_is_surely_foreground_keeps_its_colours_and_the_picture_is_not_changed() -> None:

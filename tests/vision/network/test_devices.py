@@ -4,12 +4,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper
 
 from foremask.errors import DeviceUnavailable, FieldInvalid
 from foremask.options import Device, Quality, Runtime
 from foremask.vision.network.devices import devices, network_at
-from foremask.vision.network.graph import ISNET_TAPS
 from foremask.vision.network.onnx_session import PICTURE, OnnxSession, adapted
 from foremask.vision.network.session import (
     Network,
@@ -19,7 +17,7 @@ from foremask.vision.network.session import (
 )
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import mask_images
-from foremask.weights.catalogue import ModelSpec, model_path
+from foremask.weights.catalogue import ISNET, model_path
 from tests.support import networks
 from tests.vision.temporal.test_windows import moving_disc
 
@@ -66,59 +64,36 @@ def test_openvino_chooses_and_the_report_says_what(tmp_path: Path) -> None:
     assert network.runtime.split()[1] in {"CPU", "GPU", "NPU"}
 
 
-def small_isnet() -> onnx.ModelProto:
-    """Layers named as IS-Net's, of 16-bit floats, with a resize to a fixed size at the end."""
-    weights = np.zeros((1, 3, 2, 2), np.float16)
-    weights[0, 0] = 1
-    taps = [
-        helper.make_node("Conv", ["half", "w"], ["t3"], name=ISNET_TAPS[0], strides=[2, 2]),
-        helper.make_node("MaxPool", ["t3"], ["t4"], name=ISNET_TAPS[1], kernel_shape=[2, 2]),
-        helper.make_node("Neg", ["t3"], ["t5"], name=ISNET_TAPS[2]),
-    ]
-    graph = helper.make_graph(
-        [
-            helper.make_node("Cast", ["input"], ["half"], to=TensorProto.FLOAT16),
-            *taps,
-            helper.make_node("Cast", ["t3"], ["wide"], to=TensorProto.FLOAT),
-            helper.make_node("Resize", ["wide", "", "", "size"], ["large"], mode="linear"),
-            helper.make_node("Sigmoid", ["large"], ["output"]),
-        ],
-        "small",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, (1, 3, 64, 64))],
-        [helper.make_tensor_value_info("output", TensorProto.FLOAT, (1, 1, 64, 64))],
-        [
-            helper.make_tensor("w", TensorProto.FLOAT16, weights.shape, weights.ravel()),
-            helper.make_tensor("size", TensorProto.INT64, (4,), (1, 1, 64, 64)),
-        ],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-
-
-def test_the_network_that_is_adapted_for_gpus_takes_pictures_of_any_size_in_batches() -> None:
+@pytest.mark.weights
+def test_isnet_takes_pictures_of_any_size_in_batches_in_16_bits_as_in_32() -> None:
     import onnxruntime
 
-    adapted_network = adapted(small_isnet(), ModelSpec(), Precision.F16)
-    session = onnxruntime.InferenceSession(
-        adapted_network.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
     pictures = np.random.default_rng(1).integers(0, 256, (2, 64, 128, 3), np.uint8)
-    mask, *features = session.run(None, {PICTURE: pictures})
-    assert mask.shape == (2, 1, 64, 128)
-    assert [each.shape for each in features] == [(2, 32, 64, 1), (2, 31, 63, 1), (2, 32, 64, 1)]
-    assert {each.dtype for each in features} == {np.dtype(np.float32)}
-    red = pictures[0, :2, :2, 0].astype(float).sum() / 255 - 2  # four pixels, each minus a half
-    assert features[0][0, 0, 0, 0] == pytest.approx(red, abs=2e-3)
+    features = {}
+    for precision in (Precision.F16, Precision.F32):
+        network = adapted(onnx.load(model_path()), ISNET.spec, precision).SerializeToString()
+        session = onnxruntime.InferenceSession(network, providers=["CPUExecutionProvider"])
+        mask, *features[precision] = session.run(None, {PICTURE: pictures})
+        assert mask.shape == (2, 1, 64, 128)
+        (alone, *_) = session.run(None, {PICTURE: pictures[1:]})
+        np.testing.assert_allclose(mask[1:], alone, atol=0.01)
+    for half, whole in zip(*features.values(), strict=True):
+        assert half.dtype == np.float32
+        np.testing.assert_allclose(half, whole, atol=0.05 * whole.max())
+    shapes = [(2, 8, 16, 256), (2, 4, 8, 512), (2, 2, 4, 512)]
+    assert [each.shape for each in features[Precision.F16]] == shapes
 
 
 @pytest.mark.weights
 def test_all_runtimes_make_the_same_masks_with_the_same_memory() -> None:
-    path, scene = model_path(), [image for image, _ in moving_disc(2)]
+    path = model_path()
+    scene, truths = zip(*moving_disc(2), strict=True)
     sessions: list[Network] = [
         Session(path, precision=Precision.INT8),
         Session(path, precision=Precision(cpu_float())),
         OnnxSession(path, Device(Runtime.ONNXRUNTIME)),
     ]
-    masks = {}
+    masks = {"drawn": np.stack(truths)}
     for session in sessions:
         features = session.infer(scene[0]).features
         assert [each.shape for each in features] == [(128, 128, 256), (64, 64, 512), (32, 32, 512)]

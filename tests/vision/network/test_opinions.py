@@ -1,25 +1,17 @@
 import numpy as np
+import pytest
 
-from foremask.types import Image
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.opinions import View, ask
-from foremask.vision.network.session import InputSize, NetworkOutput
+from foremask.vision.network.session import InputSize
+from tests.support.networks import Drawn
 
 GRID = (64, 36)
 NEVER = 1.0  # above every uncertainty
 
 
-class RedNetwork:
-    runtime = "drawn"
+class RedNetwork(Drawn):
     any_size = True
-
-    def __init__(self) -> None:
-        self.sizes: list[InputSize | None] = []
-
-    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        self.sizes.append(size)
-        rgb = image.rgb(*(size or (128, 128))).astype(int)
-        return NetworkOutput((rgb[..., 0] > rgb[..., 1] + 60).astype(np.float32), ())
 
 
 def red_on_the_right() -> ArrayImage:
@@ -39,24 +31,24 @@ def test_every_view_finds_the_thing_where_it_is() -> None:
         assert ((mask > 127) != truth).sum() <= 24  # less than half of the outline
 
 
-def test_more_is_asked_only_where_the_first_answer_is_unsure() -> None:
-    for above, sizes in (
-        ((NEVER, NEVER), [None]),
-        ((NEVER, -1), [None, (768, 768)]),
-        ((-1, NEVER), [None, None]),
-        ((-1, -1), [None, None, (768, 768)]),
-    ):
-        network = RedNetwork()
-        ask(network, red_on_the_right(), GRID, *above)
-        assert network.sizes == sizes
-
-
-def test_features_do_not_wait_for_further_views() -> None:
+@pytest.mark.parametrize(
+    ("mirrored_above", "cropped_above", "sizes"),
+    [
+        (NEVER, NEVER, [None]),
+        (NEVER, -1, [None, (768, 768)]),
+        (-1, NEVER, [None, None]),
+        (-1, -1, [None, None, (768, 768)]),
+    ],
+)
+def test_more_is_asked_only_where_the_first_answer_is_unsure_and_features_do_not_wait_for_it(
+    mirrored_above: float, cropped_above: float, sizes: list[InputSize | None]
+) -> None:
     network = RedNetwork()
     asked_by_then: list[int] = []
 
     def learn(_: object) -> None:
         asked_by_then.append(len(network.sizes))
 
-    ask(network, red_on_the_right(), GRID, -1, -1, learn)
+    ask(network, red_on_the_right(), GRID, mirrored_above, cropped_above, learn)
+    assert network.sizes == sizes
     assert asked_by_then == [1]

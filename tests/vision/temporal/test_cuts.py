@@ -50,20 +50,13 @@ def test_what_does_not_stay_is_no_cut(name: str) -> None:
 
 
 CUT: dict[str, Callable[[], tuple[shots.Shot, ...]]] = {
-    "three shots, one of them short": lambda: (
-        shots.walk(40, 12),
-        shots.walk(50, 5),
-        shots.walk(60, 12),
-    ),
+    "three shots, one short": lambda: (shots.walk(40, 12), shots.walk(50, 5), shots.walk(60, 12)),
     "another place": lambda: (shots.walk(20, 14), shots.walk(30, 14)),
     "the place in the mirror": lambda: (
         shots.walk(21, 14),
         [np.ascontiguousarray(image[:, ::-1]) for image in shots.walk(21, 28)[14:]],
     ),
-    "the same leaves elsewhere": lambda: (
-        shots.foliage_pan(22, 3.1, 14),
-        shots.foliage_pan(24, 4.5, 14),
-    ),
+    "leaves elsewhere": lambda: (shots.foliage_pan(22, 3.1, 14), shots.foliage_pan(24, 4.5, 14)),
     "out of a whip pan": lambda: (
         shots.whip_pan(shots.place(25, 1200, 260), 70)[:18],
         shots.walk(26, 14),

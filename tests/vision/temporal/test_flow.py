@@ -4,12 +4,7 @@ import cv2
 import numpy as np
 
 from foremask.vision.temporal import flow as motion
-
-
-def texture(width: int = 160, height: int = 96, seed: int = 1) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    noise = rng.integers(0, 256, (height // 4, width // 4)).astype(np.uint8)
-    return np.asarray(cv2.resize(noise, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+from tests.vision.temporal.test_windows import background
 
 
 def grey(rgb: np.ndarray) -> np.ndarray:
@@ -23,7 +18,7 @@ def constant_flow(x: float, y: float) -> np.ndarray:
 
 
 def test_flow_points_to_where_a_pixel_is_in_the_other_picture() -> None:
-    here = texture()
+    here = background(1, 160, 96)[..., 0]
     there = np.roll(here, (2, 3), axis=(0, 1))
     flow = motion.FlowEstimator()(here, there)
     np.testing.assert_allclose(np.median(flow[20:-20, 20:-20], axis=(0, 1)), [3, 2], atol=0.1)

@@ -2,6 +2,7 @@
 
 import cv2
 import numpy as np
+import pytest
 
 from foremask.vision.temporal.regions import Link
 from foremask.vision.temporal.scout import Scout
@@ -25,21 +26,16 @@ def anchor(frame: int, before: int, after: int = 0) -> PickedAnchor:
     return PickedAnchor(frame, picked, picked, links)
 
 
-def test_a_hidden_thing_goes_on_by_frames_however_far_anchors_are_apart() -> None:
-    frames = [0, 4, 8, *HIDDEN, 12]
-    window = [anchor(*each) for each in zip(frames, [0, *frames], strict=False)]
-    numbers = [set(np.unique(each)) - {0} for each in Follower().follow(window)]
-    assert numbers == [{1}] * 3 + [set()] * 3 + [{1}]
-
-
-def test_where_a_window_begins_nothing_is_forgotten_of_a_thing() -> None:
-    """It is seen in one window, moves in the next, and is hidden there."""
+@pytest.mark.parametrize("windows", [[[0, 4, 8, *HIDDEN, 12]], [[4], [4, 8, *HIDDEN, 12]]])
+def test_a_hidden_thing_goes_on_by_frames_also_from_one_window_to_the_next(
+    windows: list[list[int]],
+) -> None:
     follower = Follower()
-    follower.follow([anchor(4, 0)])
-    frames = [4, 8, *HIDDEN, 12]
-    window = [anchor(*each) for each in zip(frames, [0, *frames], strict=False)]
-    numbers = [set(np.unique(each)) - {0} for each in follower.follow(window)]
-    assert numbers == [{1}] * 2 + [set()] * 3 + [{1}]
+    for frames in windows:
+        window = [anchor(*each) for each in zip(frames, [0, *frames], strict=False)]
+        followed = follower.follow(window)
+    numbers = [set(np.unique(each)) - {0} for each in followed]
+    assert numbers == [{1}] * frames.index(HIDDEN[0]) + [set()] * 3 + [{1}]
 
 
 def test_a_choice_is_brought_back_by_frames_past_where_the_thing_is_hidden() -> None:
