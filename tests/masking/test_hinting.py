@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 import foremask
 from foremask import Box, Paint, Point
 from foremask.masking.library import FileReport
-from foremask.types import Rgb
 from tests.support import synth
 
 pytestmark = pytest.mark.slow
@@ -18,15 +17,12 @@ pytestmark = pytest.mark.slow
 WIDTH, HEIGHT = 192, 96
 
 
-def picture(moment: int) -> Rgb:
-    return synth.discs(WIDTH, HEIGHT, (40 + moment, 48, 22), (130 + moment, 48, 22))
-
-
 def masked(
     folder: Path, model: Path, moments: list[int], *hints: foremask.Hint
 ) -> tuple[FileReport, NDArray[np.float32]]:
     spec = synth.Spec(WIDTH, HEIGHT, pts=tuple(range(0, 1000 * len(moments), 1000)))
-    clip = synth.write(folder / "clip.mp4", spec, (picture(moment) for moment in moments))
+    drawn = (synth.discs(WIDTH, HEIGHT, (40 + x, 48, 22), (130 + x, 48, 22)) for x in moments)
+    clip = synth.write(folder / "clip.mp4", spec, drawn)
     report = foremask.mask_video(clip, folder / "mask.mp4", model=model, hints=hints)
     shares = [
         [alpha[30:66, x - 15 : x + 15].mean() for x in (40 + moment, 130 + moment)]

@@ -24,9 +24,9 @@ from foremask.masking.live import MOST_UNREAD, MOST_WAITING, LiveMasker, NewestF
 from foremask.media.frames import Frame, frame_of
 from foremask.media.writer import LiveWriter
 from foremask.types import Alpha, Image
-from foremask.vision.network.session import InputSize, NetworkOutput
 from tests.support import networks, synth
 from tests.support.command_line import Run
+from tests.support.networks import Drawn
 from tests.support.patience import PATIENCE_S
 from tests.support.programs import AT_A_TERMINAL
 
@@ -160,24 +160,15 @@ def test_a_stream_that_breaks_says_so_after_its_last_frame() -> None:
         list(frames)
 
 
-class Waiting:
-    runtime, any_size = "drawn", False
-
-    def __init__(self) -> None:
-        self.may = threading.Event()
-        self.asked: list[int] = []
-
-    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        assert isinstance(image, Frame)
-        self.asked.append(image.index)
-        assert self.may.wait(PATIENCE_S)
-        red = image.rgb(WIDTH, HEIGHT)[..., 0] > 190
-        return NetworkOutput(red.astype(np.float32), ())
-
-
 def test_what_comes_while_the_network_is_busy_waits_for_its_answer_and_not_for_ever() -> None:
     """The answer moves along with the disc; then the network is asked about the newest frame."""
-    network, shown = Waiting(), MOST_WAITING + 8
+    may_answer, shown = threading.Event(), MOST_WAITING + 8
+
+    def patient(image: Image) -> Alpha:
+        assert may_answer.wait(PATIENCE_S)
+        return (image.rgb(WIDTH, HEIGHT)[..., 0] > 190).astype(np.float32)
+
+    network = Drawn(patient)
     masker = LiveMasker(network)
     drawn = [synth.disc(WIDTH, HEIGHT, index / 80) for index in range(shown + 1)]
 
@@ -186,7 +177,7 @@ def test_what_comes_while_the_network_is_busy_waits_for_its_answer_and_not_for_e
     def camera() -> Iterator[tuple[Frame, float] | None]:
         for index in range(shown):
             yield frame_of(drawn[index][0], index), 0.0
-        network.may.set()
+        may_answer.set()
         while not masks:
             yield None
         yield frame_of(drawn[shown][0], shown), 0.0
@@ -195,7 +186,8 @@ def test_what_comes_while_the_network_is_busy_waits_for_its_answer_and_not_for_e
         masks[frame.index] = mask
     masker.close()
     assert [*masks] == [*range(MOST_WAITING), shown]
-    assert network.asked == [0, shown]
+    asked = [image.index for image in network.asked if isinstance(image, Frame)]
+    assert asked == [0, shown]
     assert masker.dropped == shown - MOST_WAITING
     for index, mask in masks.items():
         found, right = mask > 0.5, drawn[index][1] > 127

@@ -11,7 +11,6 @@ from foremask.media.orientation import Orientation
 from foremask.media.planes import plane_of
 
 COLOURS = (200, 30, 30), (40, 180, 60), (30, 60, 210), (128, 128, 128)
-RANGES = LIMITED_RANGE, FULL_RANGE
 
 
 def frame_of(
@@ -30,16 +29,20 @@ def frame_from(decoded: av.VideoFrame) -> Frame:
     return Frame(decoded, 0, 0, None, Fraction(1, 30), Orientation())
 
 
-@pytest.mark.parametrize("color_range", RANGES)
+@pytest.mark.parametrize("color_range", [LIMITED_RANGE, FULL_RANGE])
 @pytest.mark.parametrize("matrix", [BT601, BT709])
 @pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv422p", "yuv444p", "yuv420p10le", "nv12"])
-def test_colours_survive_every_format_matrix_and_range(
+def test_colours_and_luma_survive_every_format_matrix_and_range(
     color_range: int, matrix: int, pixel_format: str
 ) -> None:
     for colour in COLOURS:
         shown = frame_of(colour, pixel_format, matrix, color_range).rgb(20, 10)
         assert shown.shape == (10, 20, 3)
         np.testing.assert_allclose(shown[5, 10], colour, atol=3)
+    for level in (0, 128, 255):
+        luma = frame_of(level, pixel_format, matrix, color_range).luma()
+        assert luma.dtype == np.uint8
+        np.testing.assert_allclose(luma, level, atol=1)
 
 
 @pytest.mark.parametrize("pixel_format", ["rgb24", "bgra", "gbrp", "gray", "rgb8", "yuva420p"])
@@ -48,15 +51,6 @@ def test_grey_survives_formats_without_chroma(pixel_format: str) -> None:
     tolerance = 20 if pixel_format == "rgb8" else 3
     np.testing.assert_allclose(frame.rgb(16, 16)[8, 8], 128, atol=tolerance)
     assert frame.luma().shape == (48, 64)
-
-
-@pytest.mark.parametrize("pixel_format", ["yuv420p", "yuv420p10le"])
-@pytest.mark.parametrize("color_range", RANGES)
-def test_luma_is_full_range_in_eight_bits(pixel_format: str, color_range: int) -> None:
-    for level in (0, 128, 255):
-        luma = frame_of(level, pixel_format, BT709, color_range).luma()
-        assert luma.dtype == np.uint8
-        np.testing.assert_allclose(luma, level, atol=1)
 
 
 def test_a_shrunk_picture_does_not_alias() -> None:

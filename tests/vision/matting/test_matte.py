@@ -12,13 +12,10 @@ def square() -> Levels:
     return levels
 
 
-def width_px(levels: Levels) -> float:
-    return float(levels[30].sum() / 255)
-
-
 @pytest.mark.parametrize("grow_px", [-3.0, -1.5, -0.25, 0.0, 0.25, 1.0, 2.5])
 def test_growing_moves_each_side_of_the_outline_by_so_many_pixels(grow_px: float) -> None:
-    assert width_px(matte.grown(square(), grow_px)) == pytest.approx(20 + 2 * grow_px, abs=0.01)
+    width_px = matte.grown(square(), grow_px)[30].sum() / 255
+    assert width_px == pytest.approx(20 + 2 * grow_px, abs=0.01)
 
 
 def test_growing_reaches_the_border_and_shrinking_does_not_eat_from_it() -> None:
