@@ -55,17 +55,16 @@ class ForemaskError(Exception):
 
     def facts(self) -> dict[str, object]:
         """The error as JSON: in the API's answers, and in a job's row."""
-        extras = {
-            "param": self.param or self.usual_param,
-            "limit": self.limit,
-            "actual": self.actual,
-        }
-        return {
+        facts = {
             "code": self.status,
             "reason": self.reason,
             "message": HTTPStatus(self.status).phrase,
             "details": self.details,
-        } | {name: value for name, value in extras.items() if value is not None}
+            "param": self.param or self.usual_param,
+            "limit": self.limit,
+            "actual": self.actual,
+        }
+        return {name: value for name, value in facts.items() if value is not None}
 
 
 class ClipRefused(ForemaskError, status=422, param="video"):

@@ -82,17 +82,12 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class SegmentGrid:
-    """Where a clip may be cut, in frames.
+    """Where a clip may be cut into segments."""
 
-    Segments begin at multiples of ``window_frames`` and have at least ``least_frames`` frames. To
-    mask a segment, ``context_frames`` more frames are read on each side. To limit the cost of that,
-    there is at most one cut for each ``frames_per_cut`` frames.
-    """
-
-    window_frames: int
-    context_frames: int
-    least_frames: int
-    frames_per_cut: int = 1
+    window_frames: int  # segments begin at multiples of it
+    context_frames: int  # read on each side of a segment, to mask it
+    least_frames: int  # of a segment
+    frames_per_cut: int = 1  # of the clip; limits how many context frames are read
 
 
 # docs/adr/0157

@@ -128,11 +128,7 @@ class JobBody(Matte, frozen=True, kw_only=True):
     ] = False
 
     def wanted(self) -> tuple[Form, JobResult]:
-        """Return the form of the result, and what the job makes.
-
-        Raises FieldInvalid for fields that contradict each other, and PresetUnsuitable for a
-        transparent result in a form without alpha.
-        """
+        """Raises FieldInvalid for fields that contradict each other, or PresetUnsuitable."""
         raise NotImplementedError
 
 

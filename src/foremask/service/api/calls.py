@@ -36,20 +36,16 @@ type _Event = multipart.MultipartSegment | bytearray | bytes | None
 
 @dataclass(frozen=True, slots=True)
 class Call[B]:
-    """A POST with a valid token.
-
-    ``token`` and ``digest`` are the SHA-256 of the token and of the body's fields. ``owner`` is the
-    token's id: tokens take turns in every queue.
-    """
+    """A POST with a valid token."""
 
     service: Service
     request_id: str
-    token: bytes
+    token: bytes  # its SHA-256
     grant: Grant
-    owner: str
+    owner: str  # the token's id: tokens take turns in every queue
     body: B
-    digest: bytes
-    key: str | None
+    digest: bytes  # the SHA-256 of the body's fields
+    key: str | None  # the header Idempotency-Key
 
 
 async def read_call[B: Struct](
@@ -374,7 +370,6 @@ async def _read_fields(
 
 
 def _content_type(request: ApiRequest) -> tuple[str, dict[str, str]]:
-    """Return the media type in lower case, and its parameters."""
     kind, options = multipart.parse_options_header(request.headers.get("content-type", ""))
     return kind, options
 

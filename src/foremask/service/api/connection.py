@@ -163,10 +163,7 @@ class Connection(HttpToolsProtocol):
             self._set_timer(BODY_WINDOW_S)
 
     def _slowness(self) -> errors.RequestTooSlow | None:
-        """Return an error if the body came too slowly in the last window, or since its start.
-
-        Also if a form's fields, which must come first, have not come in the first window.
-        """
+        """Check the body's rate in the last window and since its start, and a form's fields."""
         self._body_s += BODY_WINDOW_S
         for came, least, seconds in (
             (self._window_bytes, BODY_BYTES_PER_S * BODY_WINDOW_S, BODY_WINDOW_S),
@@ -302,7 +299,6 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Once all answers are sent, refuse an invalid request behind them, or wait for one."""
         super().on_response_complete()
         if self.transport.is_closing():
             return

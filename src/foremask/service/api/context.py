@@ -24,23 +24,18 @@ from foremask.service.jobs.records import Ends
 from foremask.service.storage.objects import Objects
 from foremask.settings import Settings
 
-FACTS = "foremask"
-"""The key of a request's `RequestFacts` in its scope's state."""
+FACTS = "foremask"  # the key of a request's `RequestFacts` in its scope's state
 
 
 @dataclass(slots=True)
 class RequestFacts:
-    """A request's id, and what is known of the request so far.
-
-    ``unknown_fields`` are the body's fields that the call ignores. ``clip`` is the key of the
-    stored clip that came in the request's form.
-    """
+    """A request's id, and what is known of the request so far."""
 
     id: str
     owner: str | None = None
     grant: Grant | None = None
-    unknown_fields: list[str] = field(default_factory=list)
-    clip: str | None = None
+    unknown_fields: list[str] = field(default_factory=list)  # of the body; the call ignores them
+    clip: str | None = None  # the key of the stored clip that came in the request's form
 
 
 @dataclass(slots=True)

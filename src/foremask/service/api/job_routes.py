@@ -272,18 +272,11 @@ async def _start[B: Struct](
             await calls.discard_clip(request)
             trace.note(job=made)
     if getattr(call.body, "sync", False):
-        record = await _ended(service, call.token, made, hold_until)
-        if record is not None:
+        await service.ends.wait(made, hold_until - time.monotonic())
+        record = await records.read(service.database, call.token, made)
+        if record.status.ended:
             return json_answer(records.status_body(record, service.objects.link))
     return json_answer(Accepted(made, f"{service.settings.base_url}/v2/status/{made}"), 202)
-
-
-async def _ended(service: Service, token: bytes, job: str, hold_until: float) -> Record | None:
-    record = await records.read(service.database, token, job)
-    if not record.status.ended:
-        await service.ends.wait(job, hold_until - time.monotonic())
-        record = await records.read(service.database, token, job)
-    return record if record.status.ended else None
 
 
 @Operation("jobs", "The facts of the clip.", Answer[Clip], SUBMISSION, bodies.JobRequest).at(

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from importlib.metadata import version
-from itertools import groupby
 from typing import Any, Final
 
 import msgspec
@@ -226,11 +225,13 @@ def _described(operation: Operation, handler: HTTPRouteHandler, path: str) -> Js
         str(status): {"description": says} | ({"content": _content(shape)} if shape else {})
         for status, (says, shape) in answers.items()
     }
+    reasons = operation.reasons
+    refused = sorted({kind.status for kind in reasons})
     described: Json = {
         "operationId": name,
         "tags": [operation.tag],
         "summary": summary.rstrip("."),
-        "responses": responses | _refusals(operation.reasons),
+        "responses": responses | {str(code): _refusal(code, reasons) for code in refused},
     }
     if description := " ".join(more.split()):
         described["description"] = description
@@ -270,13 +271,8 @@ def _content(shape: Shape) -> Json:
     return {"application/json": {"schema": named}}
 
 
-def _refusals(kinds: Iterable[type[ForemaskError]]) -> Json:
-    ordered = sorted(set(kinds), key=lambda kind: (kind.status, ERROR_TABLE.index(kind)))
-    by_status = groupby(ordered, lambda kind: kind.status)
-    return {str(status): _refusal(status, list(same)) for status, same in by_status}
-
-
-def _refusal(code: int, kinds: list[type[ForemaskError]]) -> Json:
+def _refusal(code: int, refused: Reasons) -> Json:
+    kinds = [kind for kind in ERROR_TABLE if kind in refused and kind.status == code]
     lines = [f"* `{kind.reason}`: {kind.means}" for kind in kinds]
     error = {
         "properties": {
