@@ -314,16 +314,12 @@ class BackgroundKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What is put behind the subject.
-
-    ``amount`` is the radius of a blur in pixels, or the factor (0 to 1) that darkens the original.
-    ``file`` is a picture or a video, which is centred and scaled to cover the frame.
-    """
+    """What is put behind the subject."""
 
     kind: BackgroundKind
     colour: tuple[int, int, int] = (0, 0, 0)
-    file: Path | None = None
-    amount: float = 0.0
+    file: Path | None = None  # a picture or a video, centred and scaled to cover the frame
+    amount: float = 0.0  # the radius of a blur in pixels, or the original's brightness (0 to 1)
 
     @staticmethod
     def is_named(text: str) -> bool:
@@ -403,14 +399,9 @@ def _amount(text: str, amount: str, usual: float, ends: tuple[float, float]) -> 
 
 @dataclass(frozen=True, slots=True)
 class CutOutOptions:
-    """Without a ``background``, the result is transparent. ``mask.preset`` is ignored.
-
-    By default, the target's suffix decides the preset.
-    """
-
-    mask: MaskOptions = MaskOptions()
-    preset: Preset | AlphaFormat | None = None
-    background: Background | None = None
+    mask: MaskOptions = MaskOptions()  # its preset is ignored
+    preset: Form | None = None  # by default that of the target's suffix
+    background: Background | None = None  # None makes a transparent result
     keep_sound: bool = True
 
     @property

@@ -79,8 +79,6 @@ def _url(*schemes: str) -> Meta:
     return Meta(pattern=f"^({'|'.join(schemes)})://", title=f"a URL that starts with {named}")
 
 
-PostgresUrl = Annotated[str, _url("postgresql", "postgres")]
-StoreUrl = Annotated[str, _url("s3", "gs", "az", "file")]
 HttpUrl = Annotated[str, _url("http", "https")]
 Token = Annotated[
     str,
@@ -96,9 +94,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     """The settings of one process, as in docs/settings.md; the process computes those of None."""
 
     data_dir: Path = field(default_factory=paths.data_dir)
-    database_url: PostgresUrl | None = None
+    database_url: Annotated[str, _url("postgresql", "postgres")] | None = None
     postgres_bin: Path | None = None
-    objects_url: StoreUrl | None = None
+    objects_url: Annotated[str, _url("s3", "gs", "az", "file")] | None = None
     public_url: HttpUrl | None = None
     host: str = "127.0.0.1"
     port: Annotated[int, _whole(1, 65535)] = 8000

@@ -232,9 +232,9 @@ async def _read_clip[B: Struct](
 ) -> tuple[B, bytes]:
     """Like `read_body`, for a form whose file is the job's clip.
 
-    The body's ``video`` is a link to the clip, which the SHA-256 covers. ``stores`` says whether to
-    store the clip and to put its key in ``request.facts.clip``. Invalid fields before the clip are
-    refused before the clip is read.
+    The body's ``video`` is a link to the clip, which the SHA-256 covers. With ``stores``, the clip
+    is stored and ``request.facts.clip`` is its key. Invalid fields before the clip are refused
+    before it is read.
     """
     service, own, most = request.service, request.id, request.service.limits.max_bytes
     declared_bytes = declared_size(request, most + MAX_BODY_BYTES)

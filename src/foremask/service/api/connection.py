@@ -38,15 +38,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Gate:
-    """Allows ``limit`` connections, and ``burst`` more while none of them is silent or slow.
-
-    ``waiting`` maps each idle connection to the time when it became idle, the oldest first.
-    ``sending`` maps each connection that receives a body to the time when the body began.
-    """
+    """Allows ``limit`` connections, and ``burst`` more while none of them is silent or slow."""
 
     limit: int
     idle_s: float
     burst: int
+    # The time since when each connection has been idle, the oldest first, or has received a body.
     waiting: dict["Connection", float] = field(default_factory=dict)
     sending: dict["Connection", float] = field(default_factory=dict)
 

@@ -32,13 +32,13 @@ SHOWN_BYTES = 128 << 20
 _PICTURE_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 HOLD_S = 25.0  # the hosted service's SDK times out after 30 s
+# The hosted service's SDK, API collection and OpenAPI document use different paths.
 SUBMIT_PATHS = (
     "/v2/video/segment/foreground_mask",
     "/v2/video/edit/foreground_mask",
     "/v2/video/generate/foreground_mask",
     "/foreground_mask",
 )
-"""Aliases: the hosted service's SDK, API collection and OpenAPI document use different paths."""
 
 type Make[B] = Callable[[Call[B]], Awaitable[NewJob]]
 
@@ -139,8 +139,8 @@ async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespons
         if result.options.kind is not ResultKind.MASK:
             source = await _source_of(service, record, call.body.video)
             result = structs.replace(result, clip_key=source.key)
-            found = await service.prober.probe(source, form, result, call.owner)
-            clip, result, fetched_bytes = found
+            probing = service.prober.probe(source, form, result, call.owner)
+            clip, result, fetched_bytes = await probing
             if clip is not None and source.key is None:
                 fetched_bytes += clip.size_bytes
             clip_url = source.url
@@ -348,13 +348,12 @@ async def preview(request: ApiRequest) -> ASGIResponse:
     this picture; their frame and time are ignored. A token's pictures are masked one by one.
     """
     call = await read_call(request, bodies.PreviewRequest)
-    service = call.service
     body = call.body
     if not body.picture.startswith(_PICTURE_HEADS):
         raise errors.FieldInvalid("picture is neither a JPEG nor a PNG.", param="picture")
     check_hints(body.hints)
     try:
-        masking = service.previewer.mask(body.picture, body.quality, body.hints, call.owner)
+        masking = call.service.previewer.mask(body.picture, body.quality, body.hints, call.owner)
         made = await while_heard(request.receive, masking)
     except (errors.CorruptVideo, errors.ResolutionTooLarge) as error:
         raise errors.FieldInvalid(

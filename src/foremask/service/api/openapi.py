@@ -67,22 +67,17 @@ _IDEMPOTENCY_KEY: Final[Json] = {
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One route in the document; the handler's docstring is its summary and description.
-
-    ``says`` and ``answer`` are the description and the schema of the usual answer. ``others`` has
-    the other answers by status. ``refused`` are the errors other than those of token, rate and
-    body. The fields of ``query`` and ``parameters`` are the operation's parameters.
-    """
+    """One route in the document; the handler's docstring is its summary and description."""
 
     tag: str
-    says: str
-    answer: Shape = field(default_factory=dict)
-    refused: Reasons = ()
+    says: str  # the description of the usual answer
+    answer: Shape = field(default_factory=dict)  # the schema of the usual answer
+    refused: Reasons = ()  # the errors other than those of token, rate and body
     body: Shape | None = None
-    others: dict[int, tuple[str, Shape]] = field(default_factory=dict)
+    others: dict[int, tuple[str, Shape]] = field(default_factory=dict)  # other answers by status
     body_required: bool = True
     has_clip: bool = False  # the body may also be a form with the clip
-    query: type[Struct] | None = None
+    query: type[Struct] | None = None  # its fields are parameters, too
     parameters: tuple[Json, ...] = ()
     needs_token: bool = True
     takes_rate: bool = True  # with a body, the call counts against the token's rate
@@ -154,7 +149,7 @@ def _shapes(operations: list[Operation]) -> Json:
     answered += [shape for each in operations for _, shape in each.others.values()]
     shapes = [each for each in answered if not isinstance(each, dict)]
     _, bodies = msgspec.json.schema_components(dict.fromkeys(sent), ref_template=_REF)
-    forms = {_form_name(each): _form(bodies[each.__name__]) for each in with_clip}
+    forms = {f"{each.__name__}Form": _form(bodies[each.__name__]) for each in with_clip}
     for shape in bodies.values():
         required = shape.get("required", ())
         for name, described in shape.get("properties", {}).items():
@@ -175,10 +170,6 @@ def _without_null(shapes: Json) -> None:
         for name, described in shape.get("properties", {}).items():
             if described.get("default", ...) is None:
                 shape["properties"][name], _ = described["anyOf"]
-
-
-def _form_name(body: type[Struct]) -> str:
-    return f"{body.__name__}Form"
 
 
 def _form(shape: Json) -> Json:
@@ -241,7 +232,7 @@ def _described(operation: Operation, handler: HTTPRouteHandler, path: str) -> Js
         content = _content(operation.body)
         if operation.has_clip and not isinstance(operation.body, dict):
             content["multipart/form-data"] = {
-                "schema": {"$ref": _REF.format(name=_form_name(operation.body))}
+                "schema": {"$ref": _REF.format(name=f"{operation.body.__name__}Form")}
             }
         body = {"required": operation.body_required, "content": content}
         described["requestBody"] = body

@@ -78,10 +78,7 @@ class OpenedFile:
 
 
 class Prober:
-    """Probes clips and backgrounds.
-
-    A worker later repeats each probe that did not end within `BUDGET_S`, with the same errors.
-    """
+    """Probes clips and backgrounds; a worker repeats the probes that take over `BUDGET_S`."""
 
     def __init__(
         self, outbound: Outbound, objects: Objects, pool: MediaPool, limits: Limits

@@ -27,7 +27,6 @@ class Span:
         self._real = real
 
     def note(self, **facts: Fact) -> None:
-        """Add attributes that are not None; do nothing while traces are off."""
         if self._real is not None:
             self._real.set_attributes({k: v for k, v in facts.items() if v is not None})
 

@@ -51,10 +51,10 @@ log = structlog.get_logger(__name__)
 class EmbeddedPostgres:
     """A server with its database under ``data_dir`` and a Unix socket that only its user can open.
 
-    Start it from the main thread: the server stops when the thread that started it ends.
-    If root runs foremask, an unprivileged user runs the server. If that user cannot reach
-    ``data_dir``, the database is in /var/lib/foremask, and ``data_dir`` has a link to it.
-    ``binaries`` is the directory of ``postgres`` and ``initdb``, by default that of the wheel.
+    The server stops when the thread that started it ends. If root runs foremask, an unprivileged
+    user runs the server. If that user cannot reach ``data_dir``, the database is in
+    /var/lib/foremask, and ``data_dir`` has a link to it. ``binaries`` is the directory of
+    ``postgres`` and ``initdb``, by default that of the wheel.
     """
 
     def __init__(self, data_dir: Path, binaries: Path | None = None) -> None:
@@ -67,7 +67,6 @@ class EmbeddedPostgres:
 
     @property
     def url(self) -> str:
-        """The URL for clients; valid after `start`."""
         return f"postgresql://postgres@/postgres?host={quote(os.fsencode(self._home.sockets))}"
 
     @property
