@@ -15,7 +15,13 @@ from foremask.errors import FieldInvalid, PresetUnsuitable
 from foremask.hints.kinds import Hint, check_range
 
 
-class Preset(StrEnum):
+class _Form(StrEnum):
+    @property
+    def suffix(self) -> str:
+        return ".zip" if self == "png_zip" else "." + self.split("_", maxsplit=1)[0]
+
+
+class Preset(_Form):
     """Container and codec of the mask video."""
 
     MP4_H264 = "mp4_h264"
@@ -28,12 +34,8 @@ class Preset(StrEnum):
     MKV_VP9 = "mkv_vp9"
     GIF = "gif"
 
-    @property
-    def suffix(self) -> str:
-        return "." + self.value.split("_", maxsplit=1)[0]
 
-
-class AlphaFormat(StrEnum):
+class AlphaFormat(_Form):
     """The file formats of a cut-out; all have straight alpha, GIF has one bit of it."""
 
     WEBM_VP9 = "webm_vp9"
@@ -42,10 +44,6 @@ class AlphaFormat(StrEnum):
     GIF = "gif"
     PNG_ZIP = "png_zip"
     PNG_FILES = "png_files"
-
-    @property
-    def suffix(self) -> str:
-        return ".zip" if self is AlphaFormat.PNG_ZIP else "." + self.split("_", maxsplit=1)[0]
 
 
 type Form = Preset | AlphaFormat

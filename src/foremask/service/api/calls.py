@@ -236,15 +236,14 @@ async def _read_clip[B: Struct](
     is stored and ``request.facts.clip`` is its key. Invalid fields before the clip are refused
     before it is read.
     """
-    service, own, most = request.service, request.id, request.service.limits.max_bytes
+    service, most = request.service, request.service.limits.max_bytes
     declared_bytes = declared_size(request, most + MAX_BODY_BYTES)
     form = await open_form(request, MAX_BODY_BYTES)
     if form.file.name != "video":
         raise errors.FormInvalid(
             f"The file is in the part {form.file.name[:64]!r}, not in 'video'."
         )
-    suffix = next((end for end, name in MEDIA_TYPES.items() if name == form.media_type), "")
-    key = f"uploads/{own}/{own}{suffix}"
+    key = upload_key(request, form.media_type)
     link = service.objects.signer.link(key, FILE_S)
     if form.fields:
         decode(_values(form.fields) | {"video": link}, kind, strict=False)
@@ -270,6 +269,11 @@ async def _read_clip[B: Struct](
     body = decode(fields | {"video": link}, kind, strict=False)
     _note_unknown(request, fields, kind)
     return body, _digest(fields | {"video": hashed.hexdigest()}, call)
+
+
+def upload_key(request: ApiRequest, media_type: str) -> str:
+    suffix = next((end for end, known in MEDIA_TYPES.items() if known == media_type), "")
+    return f"uploads/{request.id}/{request.id}{suffix}"
 
 
 def _values(fields: list[tuple[str, str]]) -> dict[str, Any]:

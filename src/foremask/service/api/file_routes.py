@@ -12,7 +12,6 @@ from litestar.types import ASGIApp
 from msgspec import Meta, Struct
 
 from foremask import errors
-from foremask.options import MEDIA_TYPES
 from foremask.service.api import calls
 from foremask.service.api.bodies import UploadRequest
 from foremask.service.api.calls import FILE_S, FORM, MAX_FORM_BYTES, MAX_NAME_LENGTH, read_call
@@ -60,10 +59,8 @@ async def start_upload(request: ApiRequest) -> ASGIResponse:
     service = call.service
     service.objects.check_free(0)
     kind = call.body.media_type.lower().removesuffix("video/")  # clients send this for any suffix
-    suffixes = [suffix for suffix, known in MEDIA_TYPES.items() if known == kind]
-    own = call.request_id
     upload = Upload(
-        key=f"uploads/{own}/{own}{suffixes[0] if suffixes else ''}",
+        key=calls.upload_key(request, kind),
         expires=int(time.time()) + FORM_S,
         max_bytes=service.limits.max_bytes,
         media_type=kind,
@@ -74,7 +71,7 @@ async def start_upload(request: ApiRequest) -> ASGIResponse:
         service.objects.signer.upload_form(upload),
         service.objects.signer.link(upload.key, FILE_S),
     )
-    return json_answer(Answer(own, form))
+    return json_answer(Answer(call.request_id, form))
 
 
 @Operation(

@@ -45,21 +45,19 @@ def configure_logs(
         wrapper_class=structlog.stdlib.BoundLogger,
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
+    rendering: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    if stream.isatty():
+        plain = structlog.dev.plain_traceback
+        rendering.append(structlog.dev.ConsoleRenderer(exception_formatter=plain))
+    else:
+        rendering.append(structlog.processors.ExceptionRenderer(_TRACEBACK))
+        rendering.append(structlog.processors.JSONRenderer())
     handler = logging.StreamHandler(stream)
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=_rendering(stream))
+        structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=rendering)
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(number)
     for name in QUIETED:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
-
-
-def _rendering(stream: TextIO) -> list[Processor]:
-    first = structlog.stdlib.ProcessorFormatter.remove_processors_meta
-    if stream.isatty():
-        plain = structlog.dev.plain_traceback
-        return [first, structlog.dev.ConsoleRenderer(exception_formatter=plain)]
-    as_json = structlog.processors.JSONRenderer()
-    return [first, structlog.processors.ExceptionRenderer(_TRACEBACK), as_json]

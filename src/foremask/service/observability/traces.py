@@ -87,9 +87,8 @@ def span(
 ) -> Iterator[Span]:
     """Open a span below the span that ``traceparent`` names, or else below the current span.
 
-    A span without a parent is recorded only with ``is_first``, for an HTTP request. An invalid
-    ``traceparent`` is ignored. Attributes are ``facts`` and structlog's context. The span records
-    the reason of an error, not the message.
+    Without a valid parent, the span is recorded only if ``is_first``. Its attributes are ``facts``
+    and structlog's context. It records the reason of an error, not the message.
     """
     if _provider is None:
         yield Span()
