@@ -24,11 +24,11 @@ from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import Tier, grid_of
 from foremask.vision.temporal.verdict import Judge
 
-# Frames whose anchors are chosen together, while the flow of as many more is estimated. The window
-# and context lengths of windows.py are multiples of this and of `PROBED_FRAMES`.
+# The anchors of this many frames are chosen together. The window and context lengths of windows.py
+# are multiples of this and of `PROBED_FRAMES`.
 BLOCK_FRAMES = 12
 PROBED_FRAMES = 24  # on multiples of this, `Tier.probed_above` replaces `mirrored_above`
-DIFFERING_SHARE = 0.3  # also after an anchor whose mirror image disagrees with it by more
+DIFFERING_SHARE = 0.3  # `disagreement` with the mirror image, above which `probed_above` holds too
 KEPT_AREA_PX = 960 * 540
 FOLLOWED_STRIDE = 4  # largest distance of anchors, in frames, where hints choose or ban things
 
@@ -51,15 +51,15 @@ class Tools:
 class Anchor:
     """A frame whose mask is propagated to the frames around it.
 
-    ``opinions`` are the network's masks; an anchor that was added for hints has none. ``image`` is
-    for later crops, of `KEPT_AREA_PX` at most; None if no hint corrects a place.
+    ``opinions`` are the network's masks; an anchor that was added for hints has none. ``image``, of
+    `KEPT_AREA_PX` at most, is for later crops; it is None if no hint corrects a place.
     """
 
     opinions: dict[View, Levels]
     small: Rgb  # on the flow grid
     image: Image | None = None
     hints: FrameHints | None = None
-    hinted: Hinted | None = None  # what hints changed in the last window that decided it
+    hinted: Hinted | None = None  # the changes by hints, in the last window of it
 
     def mean(self) -> Levels:
         mean = np.mean(list(self.opinions.values()), axis=0, dtype=np.float32)
@@ -69,8 +69,8 @@ class Anchor:
 class Blocks:
     """Chooses and infers the anchors of a shot, a block at a time.
 
-    The first frame of the shot is a block by itself. Each other block goes from the anchor that
-    ends the last one to the next multiple of `BLOCK_FRAMES`, or to the end of the shot.
+    The first frame of the shot is a block by itself. Each later block goes from the last frame of
+    the previous block to the next multiple of `BLOCK_FRAMES`, or to the end of the shot.
     ``on_features`` gets the features of each inferred anchor: 27 MB, which are not kept here.
     """
 
@@ -85,7 +85,7 @@ class Blocks:
         self._first = self._last = first.number  # of the block
         self._frame_count = 1
         self._anchor_count = 0
-        self._mirror_differs = True  # until it has been asked
+        self._mirror_differs = True  # assumed until a mirror image is inferred
         self._infer(first.number)
         self._add_for_hints()
         self._waiting.clear()
@@ -136,7 +136,7 @@ class Blocks:
         self._add_for_hints()
 
     def _add_for_hints(self) -> None:
-        """Add hinted frames, and frames in wide gaps if hints choose or ban things; infer none."""
+        """Add anchors that are not inferred: hinted frames and, to follow things, others."""
         guidance = self._tools.guidance
         if guidance is None:
             return

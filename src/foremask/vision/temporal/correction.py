@@ -1,8 +1,8 @@
-"""Finds the place that a click means if it corrects a mask.
+"""Finds the place that a correcting click means.
 
 A candidate is the connected part round the click in which a cue exceeds a level. Cues are the
-network's masks, colours and the distance. Fitted trees predict how much of the error each candidate
-would correct. ``benchmarks.quality.places`` fits the trees (docs/adr/0050).
+network's masks, colours and the distance from the click. Fitted trees predict how much of the error
+each candidate would correct. ``benchmarks.quality.places`` fits the trees (docs/adr/0050).
 """
 
 import itertools
@@ -32,7 +32,7 @@ LEAST_PX = 4
 MOST_TAKEN = 0.25  # of the mask's area: the most that a negative click removes
 SEED_PX = 3.0  # on the tracks' grid: nearer pixels give the click's colour
 COLOUR_UNIT = np.array([30, 20, 20], np.float32)  # in Lab: a clear difference of colours
-LIKENESS_UNIT = np.array([50, 50, 50], np.float32)  # in Lab: weighs as much as an alpha of 1
+LIKENESS_UNIT = np.array([50, 50, 50], np.float32)  # in Lab: weighs as much as 1 in alpha
 LEAST_VARIANCE = 0.01
 AROUND_PX = 3
 MOST_KNOWN = 0.02  # share of a new thing that the mask may already have
@@ -40,9 +40,9 @@ MOST_OF_CHOSEN = 0.5  # share of a chosen thing that the mask may already have
 LEAST_FOUND = 0.1  # an opinion below this alpha at the clicked pixel has found nothing there
 
 type Candidate = tuple[str, float, Place]
-"""A cue of `LEVELS`, a level, and the place round the click where the cue is above it."""
+"""A cue of `LEVELS`, a level, and the place round the click where the cue is above the level."""
 type AskRound = Callable[[Place], Alpha]
-"""The network's opinion of a crop round a place, 0 beyond the crop."""
+"""Infers a crop round a place; the mask is 0 outside the crop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +97,11 @@ def _found_round(click: Claim, opinion: Alpha) -> Place | None:
 def measured(
     click: Claim, shown: Shown, opposite: Sequence[Claim] = ()
 ) -> tuple[list[Candidate], Features]:
-    """The candidates for a click, and the trees' features of each; none where the mask is right.
+    """The candidates for a click, and the features of each; no candidates where the mask is right.
 
-    A candidate ends halfway to each ``opposite`` click, and no farther from the click than that is.
-    A negative click takes at most `MOST_TAKEN` of a mask without other large parts. The unit of
-    lengths is the distance from the click to the border of the wrong place.
+    A candidate ends halfway to each ``opposite`` click, and within its distance from the click. A
+    negative click removes at most `MOST_TAKEN` of a mask without other large parts. The unit of
+    lengths is the distance from the click to the nearest correct pixel.
     """
     wrong = (shown.mask > FOREGROUND) != click.positive
     away = _distance(click, wrong.shape)
@@ -135,9 +135,9 @@ def measured(
 def _cues(
     click: Claim, shown: Shown, away: Alpha, wrong: Place, seed: Place
 ) -> dict[str, list[Alpha]]:
-    """For each cue of `LEVELS`, planes; ``seed`` has the pixels that give the click's colour."""
+    """The planes of each cue of `LEVELS`; ``seed`` are the pixels that give the click's colour."""
     views, crops, lab = [*shown.opinions, shown.mean()], list(click.crops), shown.lab()
-    if not click.positive:  # crops may show the place as a thing, or leave it out
+    if not click.positive:  # a crop may show the place as a thing, or as background
         views, crops = [1 - each for each in views], [1 - each for each in crops] + crops
     return {
         "all": [np.ones_like(away)],
@@ -150,10 +150,10 @@ def _cues(
 
 
 def _likeness(click: Claim, shown: Shown, away: Alpha, wrong: Place) -> Alpha:
-    """The log likelihood ratio of each pixel: normal distributions of a disc and of a ring.
+    """The log likelihood ratio of each pixel, for normal distributions fitted to a disc and a ring.
 
-    The disc is up to 1 from the click, the ring from 2 to 4. The ratio is infinite on the disc, and
-    -infinite beyond 2.
+    The disc ends 1 unit from the click, the ring goes from 2 to 4 units. The ratio is infinite on
+    the disc, and -infinite beyond 2 units.
     """
     logit = np.clip(shown.logit, -MOST_LOGIT, MOST_LOGIT) / np.float32(MOST_LOGIT)
     described = np.dstack([shown.lab() / LIKENESS_UNIT, shown.mean(), *click.crops, logit])

@@ -1,4 +1,4 @@
-"""Finds cuts: changes of the picture that stay, compared at about 96 by 54 pixels.
+"""Finds cuts between shots, in pictures that are reduced to about 96 by 54 pixels.
 
 There is a cut where none of the three pictures before it matches any of the three after it, while
 neighbours match each other on both sides. So a flash, a strobe or a broken frame is no cut, nor is
@@ -21,17 +21,17 @@ SIDE_FRAMES = 3  # compared on each side of a boundary
 DELAY_FRAMES = SIDE_FRAMES - 1  # further pictures that are read before a boundary is decided
 GRID_AREA_PX = 96 * 54
 LEAST_SIDE_PX = 16  # the flow matches patches of 8 pixels
-WINDOW_PX = 7  # the window within which a place's structure is measured
-LEAST_CONTRAST = 1.0  # mean standard deviation in a window, of 255: less is too dark or flat
-CHROMA_FLOOR = 24.0  # added to the brightness that chroma is divided by: less chroma in the dark
+WINDOW_PX = 7  # the side of the square in which structure is measured
+LEAST_CONTRAST = 1.0  # mean standard deviation of luma in a window: below, it is too dark or flat
+CHROMA_FLOOR = 24.0  # added to brightness, the divisor of chroma: dark pixels have little chroma
 CHROMA_WINDOW_PX = 5
 CHROMA_SCALE = 0.25  # difference of relative chroma at which similarity falls to 1/e
-# Squared error of flow there and back at which agreement falls to 1/e: this many pixels², and this
-# share of the squared displacement.
+# Forward and backward flow agree to 1/e at a squared error of `RETURN_PX2` plus `RETURN_SHARE` of
+# their squared lengths.
 RETURN_PX2, RETURN_SHARE = 0.5, 0.05
-SAME_SHOT = 0.88  # share of the previous picture's structure from which there is no cut
-CUT_RATIO = 0.56  # at a cut, the match across is below this share of the neighbours' match
-CHANCE = 0.2  # subtracted from the neighbours' match first: docs/adr/0050
+SAME_SHOT = 0.88  # a picture that shares this much structure with the previous one starts no shot
+CUT_RATIO = 0.56  # a cut has a match across it below this share of the neighbours' match
+CHANCE = 0.2  # subtracted from the neighbours' match before the ratio is taken: docs/adr/0050
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class _View:
     number: int
     grey: Luma
     chroma: NDArray[np.float32]  # (H, W, 2): red and blue minus green, divided by brightness
-    shared: float = 0.0  # the structure that it shares with the picture directly before it
+    shared: float = 0.0  # the share of its structure that the previous picture shows
     matches: dict[int, float] = field(default_factory=dict)  # by the number of an earlier picture
 
 
@@ -97,7 +97,7 @@ class CutFinder:
         return best / neighbours
 
     def _match(self, earlier: _View, later: _View) -> float:
-        """The share of structure that both pictures show, in the same colours, by sure flow."""
+        """The share of structure that both pictures show in the same colours, by sure flow."""
         known = later.matches.get(earlier.number)
         if known is None:
             back = self._flow(later.grey, earlier.grey)
@@ -114,7 +114,7 @@ class CutFinder:
 def starts_of_shots[Item](
     items: Iterable[tuple[Item, Rgb, Flow | None]],
 ) -> Iterator[tuple[Item, bool]]:
-    """Yield each item and whether its picture starts a shot; the first one does.
+    """Yield each item and whether its picture starts a shot; the first item does.
 
     ``items`` has the picture of each item, and the flow to the previous picture. `DELAY_FRAMES`
     items are read ahead.
@@ -155,7 +155,7 @@ def _variance(plane: Alpha) -> Alpha:
 
 
 def _structure(here: Luma, there: Luma) -> tuple[Alpha, Alpha]:
-    """The correlation in a window round each pixel (0 to 1), and its weight."""
+    """The correlation of both pictures in a window round each pixel (0 to 1), and its weight."""
     one, other = here.astype(np.float32), there.astype(np.float32)
     variances = _variance(one), _variance(other)
     shared = _blurred(one * other) - _blurred(one) * _blurred(other)

@@ -1,4 +1,4 @@
-"""Optical flow between frames, how far it is trusted, and motion other than the camera's."""
+"""Optical flow between frames, its confidence, and motion other than the camera's."""
 
 from functools import lru_cache
 
@@ -11,7 +11,7 @@ from foremask.types import Alpha, Flow, Luma, Rgb
 PHOTOMETRIC_SCALE = 4.0  # difference of luma at which trust falls to 1/e: docs/adr/0050
 PHOTOMETRIC_WINDOW_PX = 3
 CHROMA_SCALE = 10.0  # summed difference of Lab's a and b at which continuity falls to 1/e
-CONTINUITY_EXPONENT = 0.25  # on trust, which is only 0.1 for texture that moves by half a pixel
+CONTINUITY_EXPONENT = 0.25  # of `trust`, which is only 0.1 where texture moves by half a pixel
 PATCH_STRIDE_PX, VARIATIONAL_ITERATIONS = 4, 1  # as good as 3 and 3: docs/adr/0050
 RESIDUAL_SIZE = (80, 45)  # columns, rows: camera motion is smooth, so a coarse grid suffices
 ROBUST_ITERATIONS = 8
@@ -51,13 +51,13 @@ def _pixel_coordinates(width: int, height: int) -> Flow:
 def warp[Plane: NDArray[np.float32] | NDArray[np.uint8]](
     plane: Plane, flow: Flow, how: int = cv2.INTER_LINEAR, border: int = cv2.BORDER_REPLICATE
 ) -> Plane:
-    """Move ``plane`` from there to here; ``flow`` is here → there. Edges are replicated."""
+    """Sample ``plane`` at the ends of ``flow``; by default, its edge is replicated outside."""
     places = flow + _pixel_coordinates(flow.shape[1], flow.shape[0])
     return cv2.remap(plane, places, None, how, borderMode=border)  # type: ignore[call-overload, no-any-return]
 
 
 def warp_labels(labels: NDArray[np.int32], flow: Flow) -> NDArray[np.int32]:
-    """As `warp`, for integers: by nearest neighbour, and with 0 from outside the picture."""
+    """As `warp`, but by nearest neighbour, and with 0 outside of the picture."""
     moved = warp(labels.astype(np.float32), flow, cv2.INTER_NEAREST, cv2.BORDER_CONSTANT)
     return np.asarray(moved, np.int32)
 
@@ -68,13 +68,13 @@ def compose(first: Flow, then: Flow) -> Flow:
 
 
 def resize_flow(flow: Flow, width: int, height: int) -> Flow:
-    """The motion on another grid, in that grid's pixels."""
+    """Resample a flow to another grid, in pixels of the new grid."""
     scale = np.diag([width / flow.shape[1], height / flow.shape[0]])
     return np.asarray(cv2.resize(cv2.transform(flow, scale), (width, height)), np.float32)
 
 
 def trust(here: Luma, there: Luma, flow: Flow) -> Alpha:
-    """How well ``there``, warped along ``flow``, matches ``here``: exp(-blurred difference)."""
+    """How well ``there``, warped along ``flow``, matches ``here``: 1 where they are equal."""
     difference = cv2.absdiff(here, warp(there, flow))
     window = (PHOTOMETRIC_WINDOW_PX, PHOTOMETRIC_WINDOW_PX)
     blurred = cv2.blur(difference, window).astype(np.float32)
@@ -99,7 +99,7 @@ def chroma(rgb: Rgb) -> Chroma:
 
 
 def residual(flow: Flow) -> Alpha:
-    """How much each cell of a (45, 80) grid moves other than by the camera's motion, as log1p.
+    """The motion of each cell of a (45, 80) grid relative to the camera's, on a log1p scale.
 
     The camera's motion is a quadratic field, fitted by iterated reweighting with a Cauchy weight,
     so that a subject smaller than the background does not distort it.

@@ -17,7 +17,7 @@ from foremask.vision.temporal.regions import FOREGROUND
 from foremask.vision.temporal.things import LEAST_SHARE, OTHER_SHARE
 from foremask.vision.temporal.tier import tracks_grid
 
-CROP_PX = 512  # the side of a crop, as the network gets it
+CROP_PX = 512  # the side of a crop at the network's input
 CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # of the picture's smaller side: crops round a point
 BOX_MARGIN_SHARE = 0.15  # of a box's larger side: the margin of its crop on each side
 SEED_SHARE = 0.008  # of the diagonal: the radius of a point's seed
@@ -49,7 +49,7 @@ class Mark:
 class Claim:
     """A mark on the tracks' grid.
 
-    ``seed`` has the pixels that a box or paint means; for a point it is a small disc. A point that
+    ``seed`` has the pixels of a box or paint, or a small disc round a point. A point that
     ``chooses`` a thing corrects the mask only where the thing is missing.
     """
 
@@ -127,7 +127,7 @@ class FrameHints:
         base = [alpha_on(each, *self._grid) for each in masks]
         self._picked = np.mean(base, axis=0, dtype=np.float32) > FOREGROUND
         self._least = np.min(base, axis=0)
-        self._stack = base  # of all opinions
+        self._stack = base  # the masks of all views and crops
         self.crops: list[Levels] = []
         around: list[list[Alpha]] = []
         for mark in marks:
@@ -138,7 +138,7 @@ class FrameHints:
                 self._stack.append(alpha_on(self.crops[-1], *self._grid))
             around.append(self._stack[first:])
         self.contradicted: list[tuple[int, int]] = []
-        self.first_correction = math.inf  # the number of the clip's first
+        self.first_correction = math.inf  # the number of the clip's first correction
         self.claims: list[Claim] = []
         for mark, crops in zip(marks, around, strict=True):
             self._add(mark, crops)
@@ -193,7 +193,7 @@ class FrameHints:
 
     @cached_property
     def corrections(self) -> list[Claim]:
-        """Boxes, paints, and points that neither ban a thing nor are contradicted by later ones."""
+        """Boxes, paints, and points that ban no thing and that no later point contradicts."""
         points = {each.number for each in self.claims if not each.has_size}
         refuted = {earlier for earlier, later in self.contradicted if later in points}
         return [
@@ -234,7 +234,7 @@ class FrameHints:
         return bool(self._extent(claim).sum() >= LEAST_SHARE * self._picked.size)
 
     def _bans(self, claim: Claim) -> bool:
-        """Whether a negative point is in the middle of a thing that all views surely have."""
+        """Whether a negative point is in the middle of a thing that all views surely show."""
         if claim.has_size or claim.positive or claim.number > self.first_correction:
             return False
         part = part_at(self._picked, claim.row, claim.column)
@@ -246,7 +246,7 @@ class FrameHints:
         return bool(depth[claim.row, claim.column] > MIDDLE * depth.max())
 
     def _extent(self, claim: Claim) -> Place:
-        """The seed of a box or paint; for a point the part round it, by a majority of the masks."""
+        """The seed of a box or paint; for a point the part round it in half of the masks."""
         if claim.has_size:
             return claim.seed
         row, column = claim.row, claim.column

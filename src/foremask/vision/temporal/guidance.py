@@ -21,22 +21,22 @@ from foremask.vision.temporal.regions import FOREGROUND
 from foremask.vision.temporal.things import NEITHER, PickedAnchor, sides
 from foremask.vision.temporal.verdict import subject_continuity
 
-SAME = 0.5  # IoU of a place and what its crop shows, above which the place is a thing
-PART = 0.3  # least share of a found part that is on the place, and of the place that is on it
+SAME = 0.5  # a place is a thing if its IoU with the thing in its crop is above this
+PART = 0.3  # least share of a found part inside the place, and of the place inside found parts
 LEAST_HELD = 0.5  # product of a place's mean continuities, below which it is carried no further
-MOST_ASKED = 8  # places of a window for which the network is asked on other anchors
+MOST_ASKED = 8  # places of a window for which crops of other anchors are inferred
 OUTLINE_PX = 2  # on the tracks' grid: how far the flow may be wrong at an outline
 
 
 type AskRound = Callable[[int, Place], Alpha]
-"""The network's opinion of a crop round a place on an anchor, 0 beyond the crop."""
+"""Infers a crop round a place on the anchor of an index; the mask is 0 outside the crop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
     """The hints on the frames of a clip; ``key_of`` gives an image's key in ``frames``.
 
-    ``brought`` has what hints decide on frames before them, by number: 1 is chosen, -1 is banned.
+    ``brought`` has, by frame number, what later hints decide there: 1 is chosen, -1 is banned.
     """
 
     frames: Mapping[Hashable, FrameHints]
@@ -107,10 +107,10 @@ def hinted_window(
 class _Places:
     """The corrected places on the anchors of a window; later hints override earlier ones.
 
-    The flow carries a place to the other anchors. If the network finds the place as a thing in a
-    crop round it, crops give its shape on the other anchors, too: so for `MOST_ASKED` places of a
-    window. No place is carried onto or past a frame with an earlier hint: the user has corrected
-    that frame already.
+    The flow carries a place to the other anchors. If a crop round the place shows it as a thing,
+    crops of the other anchors give its shape there. Only `MOST_ASKED` places of a window get crops.
+    No place is carried onto or past a frame with an earlier hint: the user has corrected that frame
+    already.
     """
 
     def __init__(self, shown: Sequence[Shown], ask_round: AskRound) -> None:
@@ -119,7 +119,7 @@ class _Places:
         self.planes = [np.zeros(each.mask.shape, np.float32) for each in shown]
 
     def correct(self, index: int, hint: Claim, opposite: Sequence[Claim]) -> None:
-        """Add the place that a hint corrects; ``opposite`` are points of the other sign there."""
+        """Add the place that a hint corrects; ``opposite`` are its points of the other sign."""
         place: Place | None = hint.seed
         if not hint.has_size:
             plane, shown = self.planes[index], self._shown[index]
@@ -161,7 +161,7 @@ class _Places:
                 self.planes[index] = np.where(here, mark, self.planes[index])
 
     def _found(self, index: int, came: Alpha) -> Place | None:
-        """The parts in a crop round a place that cover it; ``came`` is negative outside it."""
+        """The parts that a crop shows on the place (``came`` > 0); None if they cover little."""
         place = came > 0
         found = _parts_on(self._ask_round(index, place) + came / 2 > FOREGROUND, place)
         return found if (found & place).sum() > PART * place.sum() else None

@@ -16,7 +16,7 @@ from foremask.vision.temporal.tier import Tier, grid_of
 
 @dataclass(frozen=True, slots=True)
 class IncomingFrame:
-    """An image with its number, which is 0 for the first wanted image, and its flow."""
+    """An image with its flow; numbers count from 0 at the first wanted image."""
 
     image: Image
     number: int

@@ -30,7 +30,7 @@ from foremask.vision.network.session import Network
 from foremask.vision.resample import as_levels
 
 CODE: Final = Path(__file__).parents[1]
-"""The code and tables that results depend on: of the network, the anchors and the classifier."""
+"""The folder with the code and tables that the network's results depend on."""
 ALWAYS: Final = -1.0  # below every uncertainty: asks for every view
 _IDENTITY: Final = "identity.json"
 _COMPLETE: Final = "complete"
@@ -53,7 +53,7 @@ class NotACacheError(Exception):
 class FileStore:
     """Arrays by name in a ZIP file, which `open_file_store` opens.
 
-    When the disk or ``most_bytes`` is full, one warning is logged and nothing more is kept.
+    When the disk is full, or the file has ``most_bytes``, a warning is logged and no more is kept.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -65,7 +65,7 @@ class FileStore:
         self.has_failed = False
 
     def open(self, path: Path, identity: str, known: Path | None) -> None:
-        """Create the file at ``path``, with the arrays of the store ``known``."""
+        """Create the file at ``path``: a copy of the store ``known``, or an empty store."""
         try:
             if known is not None:
                 shutil.copyfile(known, path)
@@ -114,7 +114,7 @@ class FileStore:
             self._file.flush()
         except OSError as error:
             self.fail(error.strerror)
-            # Only read from now on: the old handle would retry the write that failed at each read.
+            # Reopen the file for reading: the old handle would retry the failed write at each read.
             with suppress(OSError):
                 self._file.close()
             self._archive.fp = self._file = Path(self._file.name).open("rb")  # noqa: SIM115
@@ -147,11 +147,11 @@ def _array_of(data: bytes) -> Planes:
 def open_file_store(
     path: Path, identity: Mapping[str, object], most_bytes: int
 ) -> Iterator[FileStore]:
-    """Open the store in the file at ``path``; it is empty if its identity or our code has changed.
+    """Open the store in the file at ``path``; it is empty if ``identity`` or the code changed.
 
     The file is replaced when the block ends without an error, and only if all results of the clip
     fit into ``most_bytes`` and on the disk. If another process writes to it, nothing is read
-    or kept. Raises NotACacheError if the file is no such store.
+    or kept. Raises NotACacheError if the file is no store.
     """
     code = hashlib.blake2b(f"{cv2.__version__} {np.__version__}".encode(), digest_size=16)
     for file in sorted(each for each in CODE.rglob("*") if each.suffix in (".py", ".json")):
@@ -178,7 +178,7 @@ def open_file_store(
 
 @contextmanager
 def lock_of(path: Path) -> Iterator[Path]:
-    """Lock the hidden file in which one process writes the store; OSError if another does."""
+    """Lock the hidden file in which the store is written; OSError if another process has it."""
     part = path.with_name(f".{path.name}.part")
     with part.open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -200,7 +200,7 @@ def _is_at(file: IO[bytes], path: Path) -> bool:
 
 
 def is_store(path: Path) -> bool:
-    """Whether the file is one that `open_file_store` has made, undamaged."""
+    """Whether the file is a store of `open_file_store`, and undamaged."""
     try:
         return bool(_identity_of(path))
     except NotACacheError:
@@ -224,7 +224,7 @@ def _identity_of(path: Path) -> str:
 
 
 class NetworkCache:
-    """The network's results on a clip's images; without a store, none is kept.
+    """The network's results on a clip's images; without a store, nothing is kept.
 
     Arrays are named ``group/array``: a group is a frame's number, a window, or a hinted image.
     """
@@ -234,7 +234,7 @@ class NetworkCache:
 
     @property
     def is_complete(self) -> bool:
-        """Whether it has all results of a run without hints over the whole clip."""
+        """Whether the store has all results of a run without hints over the whole clip."""
         return self.get(_COMPLETE) is not None
 
     def finish(self) -> None:
@@ -265,7 +265,7 @@ class NetworkCache:
 
 @dataclass(frozen=True, slots=True)
 class KeptAnswers:
-    """Asks the network about one image, and keeps its answers for later runs."""
+    """Runs the network on one image, and keeps the masks for later runs."""
 
     cache: NetworkCache
     key: str

@@ -1,4 +1,4 @@
-"""Places, which are sets of pixels: their connected parts, depths and surroundings."""
+"""Places, which are sets of pixels: their connected parts, dilation, depth and boxes."""
 
 import cv2
 import numpy as np
@@ -29,7 +29,7 @@ def grown(place: Place, by_px: int) -> Place:
 
 
 def depth_of(place: Place) -> Alpha:
-    """The distance of each pixel of a place from the place's border, or the picture's."""
+    """The distance of each pixel of a place to the nearest pixel outside, also of the picture."""
     padded = np.pad(place.astype(np.uint8), 1)
     return np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1], np.float32)
 

@@ -11,7 +11,7 @@ from foremask.types import Alpha, Flow, Levels, Luma
 from foremask.vision.resample import resized
 from foremask.vision.temporal.flow import compose, resize_flow, trust, warp
 
-MIN_TRUST = 1e-3  # where no anchor is trusted, all count equally
+MIN_TRUST = 1e-3  # added to trust: where no anchor is trusted, all count equally
 
 type PackedFlow = NDArray[np.float16]
 """A `Flow` in half the memory: a window keeps two for each frame."""
@@ -19,7 +19,7 @@ type PackedFlow = NDArray[np.float16]
 
 @dataclass(frozen=True, slots=True)
 class FrameFlow:
-    """A frame's luma, and the flows to the previous frame and from there, on the flow grid."""
+    """A frame's luma, and the flows to and from the previous frame, on the flow grid."""
 
     grey: Luma
     to_previous: PackedFlow | None  # both None on the first frame of a shot
@@ -40,7 +40,7 @@ def step_from(steps: Steps, frame: int, direction: int) -> Flow | None:
 
 
 def propagate(first: int, steps: Steps, masks: Mapping[int, Levels], per_side: int) -> list[Alpha]:
-    """The masks of the frames from the anchor ``first`` to before the next one, or to the end.
+    """The masks of the anchor ``first`` and of the frames up to the next anchor, or to the end.
 
     Each is the mean of the masks of the ``per_side`` nearest anchors on each side, warped to the
     frame and weighted by trust; an anchor's own mask counts with full trust. ``masks`` has the
@@ -58,9 +58,9 @@ def propagate(first: int, steps: Steps, masks: Mapping[int, Levels], per_side: i
 def _paths(
     steps: Steps, anchors: Sequence[int], frames: range, per_side: int
 ) -> dict[int, dict[int, Flow]]:
-    """For each of ``frames`` its flows to the last ``per_side`` anchors before it in that order.
+    """The flows of each of ``frames`` to the last ``per_side`` anchors before it, in this order.
 
-    Each flow extends one of the previous frame by one step.
+    Each flow extends a flow of the previous frame by one step.
     """
     result = {}
     passed: Mapping[int, Flow | None] = {}  # None: the frame is this anchor

@@ -23,13 +23,13 @@ LOGIT_LEVELS = (-2.0, 0.0, 2.0)  # of the clip's classifier
 ALIKE = 0.2  # neighbouring regions are joined if each opinion differs by less than this,
 ALIKE_LOGIT = 1.2  # and the classifier's logit differs by less than this
 LEAST_SOLID_SHARE = 0.0005  # of the picture's area: a smaller part is not solid
-AROUND_FRAMES = 24  # as far as context reaches, so that no window's end changes what is measured
+AROUND_FRAMES = 24  # as many as the context, so that a window's end changes no feature
 MOST_LOGIT = 5.0  # to which the logits of the clip's classifier are clipped
 _BORDERS = ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]))
 _NEIGHBOURS = (*_BORDERS, *(each[::-1] for each in _BORDERS))
 
 type Features = dict[str, NDArray[np.float32]]
-"""By the name of each feature, an array with one value for each region."""
+"""An array for each feature name, with one value for each region."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ class Regions:
 
     @classmethod
     def of(cls, opinions: Sequence[Alpha]) -> "Regions":
-        """Connected places on which every opinion stays on its side of `FOREGROUND`."""
+        """Connected sets of pixels in which no opinion crosses `FOREGROUND`."""
         code = np.zeros(opinions[0].shape, np.int32)
         for bit, opinion in enumerate(opinions):
             code |= (opinion > FOREGROUND).astype(np.int32) << bit
@@ -56,7 +56,7 @@ class Regions:
     def joined(self, planes: Sequence[Alpha]) -> "Regions":
         """Join neighbours whose means differ by less than `ALIKE` on each plane.
 
-        In each round, those join that are each other's most similar neighbour, so that a gradient
+        A round joins only pairs that are each other's most similar neighbour, so that a gradient
         is not joined from end to end.
         """
         sizes = self.sizes.astype(np.float64)
@@ -104,11 +104,11 @@ class Regions:
         return edge
 
     def enclosed(self, inside: Place) -> NDArray[np.float32]:
-        """The share of each region's border at which the other side is ``inside``."""
+        """The share of each region's border across which pixels are ``inside``."""
         return self.over_border(lambda _, there: inside[there])
 
     def over_border(self, value: Callable[[Any, Any], NDArray[Any]]) -> NDArray[np.float32]:
-        """The mean of ``value(pixels of the region, of the other)`` over each region's border."""
+        """The mean over each region's border of ``value(its pixels, the pixels across)``."""
         total, length = np.zeros(len(self.sizes)), np.zeros(len(self.sizes))
         for here, there in _NEIGHBOURS:
             differ = self.labels[here] != self.labels[there]
@@ -133,15 +133,15 @@ class Link:
     flow: Flow
     trust: Alpha
     continuity: Alpha
-    frames: int  # between the two anchors
+    frames: int  # from one anchor to the other
 
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """One anchor and what is known of it, all planes on the same grid.
+    """The inputs of the decision on one anchor; all planes are on one grid.
 
-    ``opinions`` has the network's mask of each view; outside ``box``, the cropped view's equals the
-    stretched view's. ``links`` lead to the anchors before (-1) and after it (1).
+    ``opinions`` has the network's mask of each view; outside ``box``, the mask of the cropped
+    view equals that of the stretched view. ``links`` lead to the anchors before (-1) and after (1).
     """
 
     rgb: Rgb
@@ -210,7 +210,7 @@ def _measured(
 
 
 def _to_solid(regions: Regions, mean: Alpha) -> NDArray[np.float32]:
-    """The distance from large parts whose mean opinion is above `SURE`; NaN if there are none."""
+    """The log1p of the distance to large parts with a mean opinion above `SURE`, or NaN."""
     labels, areas = labelled(mean > SURE)
     large = areas > LEAST_SOLID_SHARE * mean.size
     large[0] = False
@@ -221,7 +221,7 @@ def _to_solid(regions: Regions, mean: Alpha) -> NDArray[np.float32]:
 
 
 def _of_view(regions: Regions, scene: Scene, view: View) -> NDArray[np.float32]:
-    """A view's mean opinion; NaN if it was not asked, or a crop does not show the region."""
+    """A view's mean opinion; NaN if the view was not inferred, or does not show the region."""
     if view not in scene.opinions:
         return np.full(len(regions.sizes), np.nan, np.float32)
     opinion = regions.mean(scene.opinions[view])
@@ -253,7 +253,7 @@ def _of_neighbours(regions: Regions, scene: Scene, index: int, means: Sequence[A
 
 
 def _of_shape(regions: Regions, scene: Scene, mean: Alpha) -> Features:
-    """Size, thickness, length, and how much of the outline is an edge of the picture's content."""
+    """Size, thickness, elongation, and the picture's contrast along the outline."""
     rows, columns = mean.shape
     edge = regions.outlines()
     depth = np.asarray(cv2.distanceTransform(1 - edge.astype(np.uint8), cv2.DIST_L2, 3), np.float32)

@@ -1,7 +1,7 @@
-"""Follows chosen things back to the start of their shot (docs/adr/0050).
+"""Follows the things that hints choose or ban back to the start of their shot (docs/adr/0050).
 
 Windows are decided in order, so a hint in a later window would come too late for an earlier one.
-A first run, up to the window of the last hint, finds what late hints decide on earlier frames.
+So a first run masks the clip up to the window of the last hint, and follows the things backward.
 """
 
 from collections.abc import Iterable, Mapping
@@ -23,9 +23,9 @@ from foremask.vision.temporal.tier import Tier
 from foremask.vision.temporal.windows import CONTEXT_FRAMES, WINDOW_FRAMES, mask_images
 
 REACH_FRAMES = WINDOW_FRAMES + CONTEXT_FRAMES + 1
-"""Hints on frames before this one are in the clip's first window, which needs no scout."""
-MOST_ANCHORS = 2000  # kept of a shot, 180 kB each: things are followed no farther back
-COARSE = 2  # pixels of the tracks' grid for one of this grid, in each direction
+"""A hint before this frame is in the clip's first window or its context, and needs no scout."""
+MOST_ANCHORS = 2000  # of a shot in memory, 180 kB each: older ones are not searched
+COARSE = 2  # the tracks' grid has this many times the columns and rows of the scout's grid
 
 
 def brought_back(
@@ -36,10 +36,10 @@ def brought_back(
     claims: Mapping[int, Alpha],
     cache: NetworkCache | None = None,
 ) -> Guidance:
-    """``guidance`` with what ``claims`` decide on earlier anchors of the same shots.
+    """Add to ``guidance`` what ``claims`` decide on earlier anchors of the same shots.
 
     ``claims`` has `FrameHints.followed` by frame number. The images are masked up to the window of
-    the last claim; what a complete ``cache`` has is not inferred again.
+    the last claim. Results in a complete ``cache`` are not inferred again.
     """
     known = cache if cache is not None and cache.is_complete else None
     scout = Scout(claims)
@@ -87,7 +87,7 @@ class Scout:
 
 
 def _coarse(anchor: PickedAnchor) -> PickedAnchor:
-    """An anchor with its link to the next one, on the coarse grid, in half precision."""
+    """Reduce an anchor, and its link to the next one in half precision, to the scout's grid."""
     rows, columns = anchor.picked.shape
     grid = max(1, columns // COARSE), max(1, rows // COARSE)
     picked = np.asarray(resized(anchor.picked.astype(np.float32), *grid) > FOREGROUND)

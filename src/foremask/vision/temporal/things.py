@@ -1,8 +1,8 @@
 """Tells the things in a clip apart, and follows them through crossings and occlusions.
 
 A connected part that holds one thing belongs to that thing. In a part that holds several things,
-each pixel belongs to the thing that the flow brings there, or else to the thing expected there. A
-hidden thing is expected to keep its last speed.
+each pixel belongs to the only thing expected there, else to the thing that the flow brings there,
+else to the nearest thing. A thing is expected to keep its last speed.
 """
 
 import itertools
@@ -21,14 +21,14 @@ from foremask.vision.temporal.regions import Link
 
 LEAST_SHARE = 0.0004  # of the picture's area: smaller parts are no things
 OTHER_SHARE = 0.25  # of the subject's area: only a larger part can be another thing
-OVERLAP = 0.15  # a part holds a thing if the flow brings a larger share of its pixels there
-EXPECTED = 0.35  # share of a hidden thing's expected place: a part that covers more holds it,
-INSIDE = 0.6  # as does a part of which a larger share than this is in the expected place
+OVERLAP = 0.15  # a part holds a thing if the flow brings a larger share of the thing into it
+EXPECTED = 0.35  # of a hidden thing's expected place: a part that covers more holds the thing,
+INSIDE = 0.6  # as does a part with more than this share of itself in the expected place
 TRUSTED = np.float32(0.35)  # flow trust above which a pixel is the thing that the flow brings
-NEITHER = 2  # a claim: neither chosen nor banned, and no side is taken over from before
+NEITHER = 2  # a claim: no side, and none is copied from the previous anchor
 HIDDEN_FRAMES = 80  # a thing that is hidden for longer is forgotten
-WHOLE = 0.99  # of a thing's area one frame ago: a smaller thing is being occluded
-PARTLY_FRAMES = 48  # after as many frames of occlusion, the visible area is the whole thing
+WHOLE = 0.99  # of a thing's area one frame ago: a smaller thing is partly occluded
+PARTLY_FRAMES = 48  # after this many frames, a partly occluded thing counts as whole
 APART_PX = 4  # on the tracks' grid: nearer things count as touching
 SPEED_KEPT = 0.6  # weight of a thing's previous speed in the average with the current one
 
@@ -137,7 +137,7 @@ def _placed(
 
 
 def is_separate(picked: Place, side: Alpha) -> bool:
-    """Whether some pixel has a side, and all pixels of each part have the same."""
+    """Whether some pixel has a side, and all pixels of each part have the same side."""
     if not side.any():
         return False
     return all(side[part].min() == side[part].max() for part in _parts(picked))
@@ -167,7 +167,7 @@ class Follower:
 
 
 def _without_strangers(side: Alpha, picked: Place) -> Alpha:
-    """Set large parts without a side to -1, unless no part is chosen: they are other things."""
+    """If a thing is chosen, ban the large parts without a side, since they are other things."""
     ours = int((side > 0).sum())
     result = side.astype(np.float32)
     for part in _parts(picked & (side == 0)) if ours else ():
@@ -204,7 +204,7 @@ def _begun(
 
 
 def _as_before(thing: _Thing, came: NDArray[np.int32], before: dict[int, _Thing]) -> _Thing:
-    """Copy the speed, and the side of a thing without one, from the thing that the flow brings."""
+    """Copy the speed of the thing that the flow brings and, if ``thing`` has no side, its side."""
     found = np.bincount(came)
     if found.size > 1 and found[1:].max() > 0.3 * came.size:
         old = before.get(1 + int(found[1:].argmax()))
@@ -276,7 +276,7 @@ def _owners(part: Place, moved: Mapping[int, _Thing], came: Things) -> list[int]
 
 
 def _updated(before: _Thing, place: Place, frames: int, *, by_itself: bool) -> _Thing:
-    """Update a thing from its pixels; its speed stays where it touches others or shrinks."""
+    """Update a thing from its pixels; it keeps its speed where it touches others or shrinks."""
     if not by_itself:
         return replace(before.moved(frames), hidden=0, partly=0, alone=False)
     if place.sum() / before.shape.sum() < WHOLE**frames and before.partly < PARTLY_FRAMES:

@@ -1,38 +1,28 @@
-"""The settings of each quality, and the grids that follow from a picture's size."""
+"""The settings of each quality, and the sizes of the grids for a picture."""
 
 from dataclasses import dataclass
 
 from foremask.options import Quality
 from foremask.types import Image
 
-TRACK_AREA_PX = 427 * 240  # grids are given by their area, and have the picture's aspect
+TRACK_AREA_PX = 427 * 240  # of the tracks' grid, which has the picture's aspect ratio
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
-    """The settings of a quality.
+    """The settings of a quality. An anchor is a frame whose mask is propagated to other frames."""
 
-    Anchors are at most ``stride`` frames apart; between two whose masks disagree by more than
-    ``disagreement`` another is inferred, up to ``anchors_per_frame`` on average. The mirror image
-    of an anchor with an uncertainty above ``mirrored_above`` is inferred too, and a crop of one
-    above ``cropped_above``. ``probed_above`` replaces ``mirrored_above`` on multiples of
-    `blocks.PROBED_FRAMES`, and while the mirror image finds other things than the image. Masks are
-    propagated on a grid of ``mask_area_px``, along flows on one of ``flow_area_px``, from
-    ``anchors_per_side`` anchors on each side. With ``uses_backdrop``, outlines use the background
-    behind them. With ``keeps_frames``, decoded frames may wait in memory for their masks.
-    """
-
-    stride: int
-    disagreement: float
-    anchors_per_frame: float
-    mirrored_above: float = 0.3
-    cropped_above: float = 0.13
-    probed_above: float = 0.05
-    anchors_per_side: int = 1
-    mask_area_px: int = 640 * 360
-    flow_area_px: int = 384 * 216
-    uses_backdrop: bool = False
-    keeps_frames: bool = True
+    stride: int  # the largest distance of two anchors, in frames
+    disagreement: float  # of two anchors' masks, above which a frame between them is inferred too
+    anchors_per_frame: float  # mean number of anchors at which none is added for disagreement
+    mirrored_above: float = 0.3  # uncertainty above which an anchor's mirror image is inferred too
+    cropped_above: float = 0.13  # uncertainty above which a crop of an anchor is inferred too
+    probed_above: float = 0.05  # instead of ``mirrored_above`` on some: see `blocks.PROBED_FRAMES`
+    anchors_per_side: int = 1  # number of anchors before a frame, and after it, that give its mask
+    mask_area_px: int = 640 * 360  # of the grid on which masks are propagated
+    flow_area_px: int = 384 * 216  # of the grid on which optical flow is estimated
+    uses_backdrop: bool = False  # estimate outlines with the background that other frames show
+    keeps_frames: bool = True  # decoded frames may wait in memory for their masks
 
 
 TIERS = {
@@ -59,12 +49,12 @@ TIERS = {
 
 
 def tracks_grid(columns: int, rows: int) -> tuple[int, int]:
-    """Columns and rows of the tracks' grid, that of regions and things, for a mask's grid."""
+    """Columns and rows of the tracks' grid, on which the regions and things of a mask are found."""
     return _reduced(columns, rows, TRACK_AREA_PX)
 
 
 def grid_of(image: Image, area_px: int) -> tuple[int, int]:
-    """Columns and rows of about ``area_px`` in the image's aspect; never more than it has."""
+    """Columns and rows of a grid of about ``area_px``, at most the image's, in its aspect ratio."""
     return _reduced(image.width, image.height, area_px)
 
 

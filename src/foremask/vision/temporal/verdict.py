@@ -1,4 +1,4 @@
-"""Decides whether each region of an anchor is foreground, and smooths that over time.
+"""Decides whether each region of an anchor is foreground, and smooths the decisions over time.
 
 Decision trees judge the features of `regions`; ``benchmarks.quality.folds`` fits them.
 """
@@ -30,10 +30,10 @@ type Judge = Callable[[Sequence[Scene]], list[Alpha]]
 """A function such as `judge`."""
 
 MOST_LOG_ODDS = 6.0  # of one region of one anchor
-SWITCH = 0.005  # chance that a pixel, followed with full trust, changes sides by the next anchor
+SWITCH = 0.005  # probability that a pixel changes sides by the next anchor at a continuity of 1
 MOST_SURER_FRAMES = 4  # between anchors farther apart, the classifier raises no continuity
-LEAST_CONTINUITY = 0.1  # the classifier raises no continuity up to this
-EVIDENCE_SHARE = np.float32(0.2)  # weight of an anchor's log odds: anchors share mistakes
+LEAST_CONTINUITY = 0.1  # the classifier raises no continuity at or below this
+EVIDENCE_SHARE = np.float32(0.2)  # weight of an anchor's log odds: anchors make the same errors
 THIN_PX = 5  # a part of a thing that is narrower, on the regions' grid, is thin
 LEAST_KEPT = 0.8  # least foreground share of a thing's body that keeps its thin parts
 SHARPNESS = 12.0  # an opinion opposite to the verdict keeps e^-12 of its weight
@@ -42,10 +42,10 @@ LEAST_WEIGHT = 1e-3  # weight of the verdict itself, beside the opinions
 
 
 class Trees:
-    """Gradient-boosted decision trees over the features of a region, from a JSON file's lists.
+    """Gradient-boosted decision trees over the features of a region, from a JSON file's arrays.
 
-    Each list is (trees, nodes). A node sends a region to ``left`` where its ``feature`` is at most
-    ``threshold``; ``missing_left`` decides where it is NaN. A leaf leads to itself.
+    Each array is (trees, nodes). A node sends a region to ``left`` if its ``feature`` is at most
+    ``threshold``, else to ``right``; NaN goes as ``missing_left`` says. A leaf leads to itself.
     """
 
     def __init__(self, table: Mapping[str, Any]) -> None:
@@ -136,9 +136,9 @@ def _chance(logit: Alpha) -> Alpha:
 
 
 def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
-    """Make the thin parts of a thing foreground if `LEAST_KEPT` of its thick part is.
+    """Make the thin parts of a thing foreground if `LEAST_KEPT` of its thick part are foreground.
 
-    A thing is a connected part of the opinions' ``mean``. Thin parts have too few pixels for trees.
+    A thing is a connected part of the opinions' ``mean``. Thin parts are too small for the trees.
     """
     found = mean > FOREGROUND
     narrow = np.ones((THIN_PX, THIN_PX), np.uint8)
@@ -155,7 +155,7 @@ def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
 def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
     """Make a mask that is foreground where ``log_odds`` (on any grid) are positive.
 
-    Its outlines are those of the opinions that agree. Where none agrees, it is nearly 0 or 255.
+    Its outlines are those of the opinions that agree. Where none agrees, it is almost 0 or 255.
     """
     rows, columns = opinions[0].shape
     verdict = resized((log_odds > 0).astype(np.float32), columns, rows)

@@ -1,8 +1,8 @@
-"""Steady masks for a stream of images: infer anchors, correct them, propagate them to all frames.
+"""Masks a stream of images: infers anchors, decides their masks, propagates these to all frames.
 
 The anchors of a window are decided together, with those of `CONTEXT_FRAMES` on each side. Windows
-begin at multiples of `WINDOW_FRAMES`, and only hints and context reach from one into another: a
-clip that is cut there gets the masks of the whole clip (docs/adr/0157).
+begin at multiples of `WINDOW_FRAMES`. Only hints and context frames reach across their borders, so
+a part that is cut there, and has its context, gets the masks of the whole clip (docs/adr/0157).
 """
 
 import itertools
@@ -53,12 +53,12 @@ from foremask.vision.temporal.tier import TIERS, Tier, grid_of, tracks_grid
 from foremask.vision.temporal.verdict import Judge, compose, decided, judge
 
 WINDOW_FRAMES = SEGMENT_GRID.window_frames
-CONTEXT_FRAMES = SEGMENT_GRID.context_frames - SIDE_FRAMES  # `SIDE_FRAMES` serve only to find cuts
+CONTEXT_FRAMES = SEGMENT_GRID.context_frames - SIDE_FRAMES  # `SIDE_FRAMES` only help to find cuts
 LAG_FRAMES = (
     WINDOW_FRAMES + CONTEXT_FRAMES + 3 * BLOCK_FRAMES + DELAY_FRAMES
 )  # at most, between an image that is read and its mask
-REPEATED_SHARE = 0.3  # of the motion one frame farther: with less, the neighbour repeats the frame
-THREADS = 2  # for flow and propagation; the network has its own
+REPEATED_SHARE = 0.3  # of the next frame's motion: a neighbour with less motion repeats the frame
+THREADS = 2  # for flow and propagation; the network has its own threads
 
 
 def mask_images(
@@ -75,19 +75,19 @@ def mask_images(
     on_decided: Callable[[int], None] = lambda _: None,
     flows_ahead: int = BLOCK_FRAMES,
 ) -> Iterator[Alpha]:
-    """One mask for each image, in order, on the tier's grid, which is never larger than the image.
+    """Yield one mask for each image, in order, on the grid of `Tier.mask_area_px`.
 
-    All images have one size. A mask comes at most `LAG_FRAMES` after its image.
+    All images have one size. A mask comes at most `LAG_FRAMES` images after its own image.
 
-    The images for which ``is_wanted`` is true follow each other. Those before and after them are
-    context, and their masks are empty. A span of a clip that begins and ends on `SEGMENT_GRID`,
+    The wanted images, for which ``is_wanted`` is true, are consecutive. Images before and after
+    them are context, and get empty masks. A span of a clip that begins and ends on `SEGMENT_GRID`,
     given with ``context_frames`` around it, gets the same masks as in the whole clip.
 
     ``cache`` has the network's results of an earlier run over the same images, or gets those of
     this run; masks are the same without it. ``on_anchor`` gets the mean opinion of each anchor,
-    ``on_picked`` the anchors of each window. ``on_asked`` and ``on_decided`` get a frame's number:
-    all anchors before that frame are inferred, or decided. At most ``flows_ahead`` images wait with
-    their flow while the network runs.
+    ``on_picked`` the anchors of each window. ``on_asked`` gets the number of the first frame after
+    the inferred anchors, ``on_decided`` that of the first frame after the decided ones. At most
+    ``flows_ahead`` images wait with their flow while the network runs.
     """
     with (
         ThreadPoolExecutor(THREADS) as threads,
@@ -146,7 +146,7 @@ def learn(
 
 
 class _Shot:
-    """The undecided windows of a shot: two where the end of one is the next one's context."""
+    """The undecided windows of a shot: two near a border, where frames are in both windows."""
 
     def __init__(self, tools: Tools, first: IncomingFrame) -> None:
         self._tools = tools
@@ -161,7 +161,7 @@ class _Shot:
             for window in windows:
                 window.learn(number, features)
 
-        # Not a method: a reference cycle of shot and blocks would keep their memory after the end.
+        # A closure, not a method: a reference cycle of shot and blocks would hold their memory.
         self._blocks = Blocks(tools, first, learn)
 
     def add(self, incoming: IncomingFrame, end: int | None) -> Iterator[Alpha]:
@@ -173,13 +173,13 @@ class _Shot:
         if not self._blocks.add(incoming):
             return
         if opens_window or at % WINDOW_FRAMES == 0:
-            self._blocks.restart_budget()  # every window gets the same budget
+            self._blocks.restart_budget()  # every window gets the same budget of anchors
         if self._windows[0].own.stop + CONTEXT_FRAMES == at:
             yield from self._windows.pop(0).masks(self._blocks, end)
             self._blocks.forget(self._windows[0].first)
 
     def finish(self, end: int | None, *, is_last: bool) -> Iterator[Alpha]:
-        """Yield all other masks up to frame ``end``; a clip's last two windows become one."""
+        """Yield the other masks up to frame ``end``; at a clip's end, two windows are joined."""
         self._blocks.finish()
         if is_last and len(self._windows) > 1:
             first = self._windows[0]
@@ -198,13 +198,13 @@ class _Shot:
 @dataclass(frozen=True, slots=True)
 class _Decision:
     mask: Levels
-    opinions: list[Levels]  # if the anchor was not inferred, the mean of its neighbours'
+    opinions: list[Levels]  # if the anchor was not inferred, the mean opinion of its neighbours
     logit: Alpha  # of the clip's classifier
     log_odds: Alpha
 
 
 class _Window:
-    """Frames that are decided together: ``own`` with their context, which starts at ``first``."""
+    """Frames that are decided together: those of ``own`` and their context, from ``first`` on."""
 
     def __init__(self, tools: Tools, first: int, own: range) -> None:
         self.first, self.own = first, own
@@ -272,7 +272,7 @@ class _Window:
         return result
 
     def _decided(self, frames: list[int]) -> dict[int, _Decision]:
-        """Decide the inferred anchors, and propagate to those that were added for hints."""
+        """Decide the inferred anchors; propagate their masks to the anchors added for hints."""
         inferred = [frame for frame in frames if self._anchors[frame].opinions]
         anchors = [self._anchors[frame] for frame in inferred]
         motions = list(self._tools.threads.map(self._motion, inferred))
@@ -319,7 +319,7 @@ class _Window:
     def _with_hints(
         self, frames: list[int], plain: Mapping[int, _Decision], guidance: Guidance
     ) -> dict[int, Levels] | None:
-        """The masks after hints; None where no hint reaches a pixel of the window."""
+        """The masks after hints; None if hints decide no pixel of the window."""
         anchors = [self._anchors[frame] for frame in frames]
         shown = list(map(self._shown, anchors, plain.values(), self._links(frames)))
         crops: dict[int, list[Levels]] = {frame: [] for frame in frames}
@@ -349,7 +349,7 @@ class _Window:
         return masks if is_reached else None
 
     def _asked_round(self, frame: int, place: Place, mask: Levels, crops: list[Levels]) -> Alpha:
-        """The network's mask of a crop round a place, 0 outside; ``crops`` gets it in ``mask``."""
+        """Return the mask of a crop round ``place``; append it, laid over ``mask``, to ``crops``."""
         rows, columns = mask.shape
         around = as_levels(resized(place.astype(np.float32), columns, rows))
         box = box_round_subject(around, around)
@@ -406,14 +406,14 @@ class _Window:
         return Link(resize_flow(flow, *self._grid), *planes, abs(there - here))
 
     def _motion(self, frame: int) -> Alpha:
-        """The smaller residual of both directions: in one of them, uncovered areas seem to move."""
+        """The smaller residual of the flows to both neighbours: occlusion disturbs only one."""
         flows = [self._moved(frame, direction) for direction in (-1, 1)]
         nothing = np.zeros((*self._steps[frame].grey.shape, 2), np.float32)
         known = [flow for flow in flows if flow is not None] or [nothing]
         return np.asarray(np.min([residual(flow) for flow in known], axis=0), np.float32)
 
     def _moved(self, frame: int, direction: int) -> Flow | None:
-        """The flow to the neighbour, or, if that repeats this frame (telecine), one farther."""
+        """The flow to the neighbour or, if that repeats this frame (telecine), the next but one."""
         near = step_from(self._steps, frame, direction)
         beyond = step_from(self._steps, frame + direction, direction)
         if near is None or beyond is None:
