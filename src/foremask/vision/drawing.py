@@ -1,4 +1,4 @@
-"""Draws pictures that show a mask to people: an overlay, a cut-out, all side by side."""
+"""Draws a source, its mask, overlay and cut-out side by side, and labelled boxes."""
 
 import cv2
 import numpy as np

@@ -49,7 +49,7 @@ class MirroredImage:
 
 @dataclass(frozen=True, slots=True)
 class Cropped:
-    """The part of another image in ``box``; the other image is resampled no larger than needed."""
+    """The part of another image in ``box``; the image is resampled no larger than needed."""
 
     image: Image
     box: Box
@@ -65,7 +65,7 @@ class Cropped:
         return max(1, round(self.image.height * (bottom - top)))
 
     def rgb(self, width: int, height: int) -> Rgb:
-        """Resample the image and cut out the box; enlarge the box if the image is too small."""
+        """Resample the image and cut out the box; enlarge the result if the image is too small."""
         scale = min(1.0, max(width / self.width, height / self.height))
         columns = max(1, round(self.image.width * scale))
         rows = max(1, round(self.image.height * scale))

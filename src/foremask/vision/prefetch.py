@@ -26,7 +26,7 @@ def prefetch[T](
     stop: threading.Event | None = None,
     meanwhile: Callable[[], None] = do_nothing,
 ) -> Iterator[Iterator[T]]:
-    """Iterate over ``items`` in a thread, at most ``size`` ahead; its errors reach the reader.
+    """Iterate over ``items`` in a thread, at most ``size`` ahead; the reader raises its errors.
 
     ``meanwhile`` is called about ten times a second while the reader waits. Setting ``stop`` ends
     the stage; leaving the block sets it and waits for the thread. ``costs[stage]`` gets the
@@ -63,7 +63,7 @@ def prefetch[T](
 
 
 def _start(thread: threading.Thread, begun: threading.Event) -> None:
-    """Return once ``begun`` is set, even if Ctrl-C interrupts: the thread must be joined then."""
+    """Return when the thread runs, also if Ctrl-C interrupts, so that the caller can join it."""
     try:
         thread.start()
     except Exception:

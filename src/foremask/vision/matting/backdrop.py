@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Image, Luma, Rgb
 
-# In frames, before and after. Background that the subject hides for longer stays unknown.
+# Frames before and after. Background that the subject hides in all of them stays unknown.
 NEIGHBOUR_OFFSETS: Final = (1, 2, 4, 8, 16)
 BACKDROP_REACH_FRAMES: Final = NEIGHBOUR_OFFSETS[-1]
 MIN_NEW_SHARE: Final = 0.01  # of the cells: a frame that shows fewer new ones is skipped
 MAYBE_SUBJECT: Final = 0.05  # cells of a higher alpha may show some of the subject
-MARGIN_CELLS: Final = 3  # cells up to this distance from those may show it too
+MARGIN_CELLS: Final = 3  # cells up to this distance from such cells may show the subject too
 CORNERS: Final = 200
 MIN_CORNERS: Final = 12  # with fewer inliers the camera's motion is unknown
 CORNER_GAP_CELLS: Final = 8
 TRACKING_WINDOW_CELLS: Final = 15  # the side of the square around a corner that is matched
 OUTLIER_CELLS: Final = 1.0
 SAMPLE_CELLS: Final = 5  # a neighbour's fit is measured on every fifth cell of every fifth row
-MAX_RESIDUAL: Final = 0.02  # mean square, colours in [0, 1]: worse neighbours are not used
+MAX_RESIDUAL: Final = 0.02  # mean square, colours in [0, 1]: a neighbour above it is not used
 REMAP_MAX_COLUMNS: Final = 32_000  # OpenCV's remap takes no longer row
 
 type Cells = tuple[NDArray[np.intp], ...]
@@ -141,7 +141,7 @@ def _background_homography(here: Luma, hidden: NDArray[np.uint8], there: Luma) -
     half = cv2.resize(here, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     allowed = 1 - cv2.resize(hidden, half.shape[::-1], interpolation=cv2.INTER_NEAREST)
     found: Any = cv2.goodFeaturesToTrack(half, CORNERS, 0.01, CORNER_GAP_CELLS / 2, mask=allowed)
-    if found is None:  # OpenCV's types do not say that it may be
+    if found is None:  # contrary to OpenCV's type annotations
         return None
     corners = 2 * found + np.float32(0.5)
     nothing: Any = None

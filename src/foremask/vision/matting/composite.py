@@ -11,7 +11,7 @@ _BLUR_GRID: Final = 4  # the blur is computed at a quarter of the width and heig
 
 
 def over(colours: Rgb, background: Rgb, levels: Levels) -> Rgb:
-    """Blend ``colours`` over ``background`` by alpha ``levels``, gamma-coded as players do."""
+    """Blend ``colours`` over ``background`` by ``levels`` without linearising, as players do."""
     front = cv2.multiply(colours, cv2.merge([levels] * 3), scale=1 / 255)
     back = cv2.multiply(background, cv2.merge([cv2.bitwise_not(levels)] * 3), scale=1 / 255)
     return np.asarray(cv2.add(front, back), np.uint8)

@@ -16,12 +16,12 @@ type Colours = NDArray[np.float32]
 
 # By measurement, docs/adr/0113. The small grid has a quarter of the frame's columns and rows.
 SMALL: Final = 4
-SURENESS: Final = 16  # a pixel's weight as foreground is alpha to this power, as background 1-alpha
+SURENESS: Final = 16  # a pixel's weight is alpha**16 as foreground, (1 - alpha)**16 as background
 PRIOR_WEIGHT: Final = 0.03  # weight of the next coarser grid's colour; a sure pixel has 1
 SWEEPS: Final = 4
 SOFT_ALPHA: Final = 0.004
 MIN_KNOWN: Final = 230  # of 255: the least interpolated `Behind.known` that counts as known
-DAMPING: Final = 0.2  # of the solution by `Behind`'s background: it and alpha are not exact
+DAMPING: Final = 0.2  # of the solution with a known background: background and alpha are inexact
 AT_ONCE: Final = 16384  # pixels of soft alpha solved at once: few enough for a core's cache
 _PIXEL: Final = np.dtype("V3")  # red, green and blue as one item: gathered three times as fast
 ALIGN_PX: Final = 32
@@ -165,7 +165,7 @@ def _shrunk(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
 
 
 def _spread(picture: NDArray[Any], weight: NDArray[Any], size: tuple[int, int]) -> Colours:
-    """Return the weighted mean colour of each cell or, where its weight is small, of its region."""
+    """Return the weighted mean colour of each cell or, where its weight is small, its region's."""
     sums = cv2.multiply(picture, cv2.merge([weight] * 3), dtype=cv2.CV_16U)
     pyramid = [tuple(_shrunk(each, size).astype(np.float32) for each in (sums, weight))]
     while max(size) > 1:

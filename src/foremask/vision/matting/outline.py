@@ -14,13 +14,13 @@ from foremask.vision.resample import resized
 
 SURE: Final = 0.95  # cells of a higher alpha are foreground, and below 0.05 background
 WINDOW_CELLS: Final = 14  # the side of the square in which the colours of both sides are averaged
-# Weight of two misfits, the variance of both sides' colours and a cell's squared distance from the
-# line between their means, against the squared distance of the means.
+# Weight of the variance of both sides' colours, and of a cell's squared distance from the line
+# between their means, against the squared distance of the means.
 MISFIT_WEIGHT: Final = 12.0
 COLOUR_WEIGHT: Final = 2.0  # chroma separates more than brightness does
 _COLOUR_WEIGHTS: Final = (COLOUR_WEIGHT * np.eye(3) + (1 - COLOUR_WEIGHT) / 3).astype(np.float32)
 # An edge in the picture is a little softer than the subject's, since colour is coded at half the
-# resolution; this makes it harder again, and motion blur too: docs/adr/0050.
+# resolution. This factor makes soft edges, also those of motion blur, harder: docs/adr/0050.
 HARDENING: Final = 1.1
 
 

@@ -1,7 +1,7 @@
-"""Networks; telemetry of OpenVINO and ONNX Runtime is off before a module here can load them."""
+"""Runs networks; turns off the telemetry of OpenVINO and ONNX Runtime before they are loaded."""
 
 import os
 import sys
 
-sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # OpenVINO then does without it
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # no telemetry
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"

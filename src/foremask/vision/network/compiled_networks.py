@@ -1,6 +1,6 @@
 """Keeps compiled networks on disk, named by a hash of what they were compiled from.
 
-Nothing here loads OpenVINO, so a process can check cheaply what is missing. docs/adr/0171
+Nothing here loads OpenVINO, so a check for missing networks is cheap: docs/adr/0171.
 """
 
 import contextlib
@@ -22,15 +22,15 @@ import msgspec
 from foremask.errors import ModelUnavailable
 from foremask.weights.catalogue import spec_of
 
-SIZES_PX: Final = (1024, 768)  # IS-Net's own input, and that of a crop
-KEPT_FILES: Final = 4  # 45 MB each: two sizes, of two versions or of two machines that share them
+SIZES_PX: Final = (1024, 768)  # the sides of IS-Net's input, for a picture and for a crop
+KEPT_FILES: Final = 4  # 45 MB each: two sizes for two foremask versions, or for two machines
 ABANDONED_AFTER_S: Final = 600
 _SOURCES: Final = ("session.py", "graph.py", "isnet_int8.json")
 _HEADER_BYTES: Final = 64 << 10
-# Linux caches what one call writes as one piece, and maps all of it when a byte of it is read: 36
-# MB that count as the reading process's memory. So the file is written in small pieces.
+# Linux caches the bytes of one write() as one piece, and maps the whole piece when a byte is read:
+# 36 MB of memory of the reading process. So the file is written in small pieces.
 _WRITTEN_BYTES: Final = 16 << 10
-_ALIGNED_BYTES: Final = 64  # the network starts at a multiple, so that its weights are aligned
+_ALIGNED_BYTES: Final = 64  # the network's offset is a multiple, so that its weights are aligned
 # The lines of /proc/cpuinfo that tell the instruction sets; other lines differ from core to core.
 _CPU_FACTS: Final = frozenset(
     [
@@ -38,14 +38,14 @@ _CPU_FACTS: Final = frozenset(
         *("Features", "CPU implementer", "CPU architecture", "CPU variant", "CPU part"),
     ]
 )
-_KERNEL_CHOICE: Final = ("ONEDNN_", "DNNL_")  # variables: which instructions OpenVINO uses
+_KERNEL_CHOICE: Final = ("ONEDNN_", "DNNL_")  # variables that choose OpenVINO's instruction sets
 
 
 class Facts(msgspec.Struct, frozen=True):
     is_isnet: bool
     enlargement_is_cut: bool
     precision: str
-    capabilities: tuple[str, ...]  # of the processor, by OpenVINO
+    capabilities: tuple[str, ...]  # those of the processor that OpenVINO names
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -89,7 +89,7 @@ class CompiledNetworks:
             self.directory.mkdir(exist_ok=True)
             part = self.directory / f".{secrets.token_hex(8)}.part"
             try:
-                # All who may read the weights may read this, such as a service of another user.
+                # Readable by all users, as the weights are: a service may run as another user.
                 created = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
                 with os.fdopen(created, "wb", buffering=0) as file:
                     line = msgspec.json.encode(header)

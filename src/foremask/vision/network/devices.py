@@ -50,7 +50,7 @@ def _on_processor(path: Path) -> Session:
 
 
 def devices() -> list[Device]:
-    """List the devices on which the network should run; none of them is tried."""
+    """List the devices that are found on this machine, without trying to run on them."""
     found = [Device(Runtime.CPU)]
     names = [each for each in units() if each != "CPU" and "." not in each]
     found += [Device(Runtime.OPENVINO, each) for each in names]

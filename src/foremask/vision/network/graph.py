@@ -65,7 +65,7 @@ def scale_by_factors(network: ov.Model) -> None:
 def cut_before_enlargement(network: ov.Model) -> bool:
     """Remove a final linear enlargement and sigmoid in place; return whether there were any.
 
-    IS-Net's mask is enlarged fourfold at the end; OpenCV does that faster.
+    IS-Net enlarges its mask fourfold at the end; OpenCV enlarges it faster.
     """
     last = network.get_results()[0]
     sigmoid = _producer_of(last.input(0))

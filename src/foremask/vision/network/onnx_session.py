@@ -34,9 +34,9 @@ PICTURE = "picture"  # the name of the input that takes (batch, height, width, 3
 class OnnxSession:
     """A network in ONNX Runtime; threads may share it.
 
-    IS-Net gives the same features as in OpenVINO, and takes any input size. It computes in 16 bit
-    on a GPU and in 32 bit on the processor. Raises DeviceUnavailable if this machine has no
-    ``device``, and ModelUnavailable if ONNX Runtime refuses the file.
+    IS-Net gives the same features as in OpenVINO, and takes other input sizes than its own. It runs
+    in 16 bit on a GPU and in 32 bit on the processor. Raises DeviceUnavailable if this machine has
+    no ``device``, and ModelUnavailable if ONNX Runtime refuses the file.
     """
 
     def __init__(self, path: Path, device: Device) -> None:
@@ -61,7 +61,7 @@ class OnnxSession:
             if self._device.on_gpu:
                 self.precision = Precision.F16
             return bytes(adapted(network, self.spec, self.precision).SerializeToString())
-        except Exception as error:  # its errors share no base class
+        except Exception as error:  # the errors share no base class
             raise _no_network(path, error) from error
 
     @property
@@ -87,7 +87,7 @@ class OnnxSession:
 
 def _check_provider(device: Device, wanted: str) -> None:
     try:
-        import onnx  # noqa: F401  # both are extras: most machines have no GPU
+        import onnx  # noqa: F401  # both are extras of the package: most machines have no GPU
         import onnxruntime
     except ImportError as error:
         raise DeviceUnavailable(
@@ -106,17 +106,17 @@ def _opened(
     import onnxruntime
 
     if device.on_gpu:
-        with redirect_stdout(sys.stderr):  # it prints which libraries are missing
+        with redirect_stdout(sys.stderr):  # preload_dlls prints missing libraries
             onnxruntime.preload_dlls()  # CUDA and cuDNN from their wheels
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # it warns of each shape that it cannot infer
+    options.log_severity_level = 3  # no warning for each shape that is not inferred
     try:
         session = onnxruntime.InferenceSession(file, options, providers=[provider])
-    except Exception as error:  # its errors share no base class
+    except Exception as error:  # the errors share no base class
         if device.on_gpu:
             raise DeviceUnavailable(f"ONNX Runtime cannot use it: {_reason(error)}") from error
         raise _no_network(path, error) from error
-    if provider[0] not in session.get_providers():  # it falls back without an error
+    if provider[0] not in session.get_providers():  # ONNX Runtime falls back without an error
         raise DeviceUnavailable("ONNX Runtime cannot use it: is there a card, and a driver?")
     return session
 
@@ -142,9 +142,9 @@ def _provider(device: Device) -> tuple[str, dict[str, Any]]:
 def adapted(network: "ModelProto", spec: ModelSpec, precision: Precision) -> "ModelProto":
     """Make IS-Net take pixels, and return the mask and the encoder's features, in place.
 
-    It then takes (batch, height, width, 3) uint8 whose sides are multiples of 64, and normalises
-    the pixels itself. Features are (batch, h, w, channels) float32. ``precision`` is F16, which is
-    the file's own, or F32.
+    The input is then (batch, height, width, 3) uint8, with sides that are multiples of 64; the
+    network normalises it. Features are (batch, h, w, channels) float32. ``precision`` is F16,
+    which is the file's own, or F32.
     """
     from onnx import TensorProto, helper, numpy_helper
 

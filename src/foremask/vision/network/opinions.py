@@ -13,8 +13,8 @@ from foremask.vision.resample import as_levels, resized
 
 CLOSER_PX = 768  # the side of a crop for the network; at 512 a crop adds little: docs/adr/0050
 MARGIN_SHARE = 0.4  # of the larger side of the subject's box, on each side
-MARGIN_OF_WIDTH = 0.02  # added to that: this share of the picture's width
-AGREED_SHARE = 0.4  # of the mask's area: if both masks share more, the crop is round that
+MARGIN_OF_WIDTH = 0.02  # this share of the picture's width is added to the margin
+AGREED_SHARE = 0.4  # of the mask's area: if both masks share more, the crop is round their overlap
 LEAST_SUBJECT_SHARE = 0.0003  # of the picture: a smaller subject gets no crop
 
 type CropBox = tuple[slice, slice]
@@ -62,7 +62,7 @@ def cropped_box(opinions: Mapping[View, Levels]) -> CropBox | None:
 
 
 def box_round_subject(stretched: Levels, second: Levels) -> CropBox | None:
-    """Return the box round the area that both masks share, or, if that is small, round one mask."""
+    """Return the box round the area that both masks share or, if it is small, round one mask."""
     rows, columns = stretched.shape
     least = LEAST_SUBJECT_SHARE * stretched.size
     ours, theirs = stretched > 127, second > 127

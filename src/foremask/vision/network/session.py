@@ -1,4 +1,4 @@
-"""The image network in OpenVINO, run on one picture at a time; the interface of all networks."""
+"""The interface of all networks, and the network in OpenVINO."""
 
 import mmap
 import threading
@@ -60,7 +60,7 @@ class Network(Protocol):
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
         """Segment one image, stretched to ``size`` or, without one, to the network's own size.
 
-        A network without `any_size` ignores ``size``. Only its own size is sure to give features.
+        A network without `any_size` ignores ``size``. Only at its own size are features guaranteed.
         """
         ...
 
@@ -69,9 +69,9 @@ class Session:
     """A network in OpenVINO; threads take turns, inference by inference.
 
     ``unit`` is OpenVINO's name of the device, for instance ``CPU``, ``GPU.1`` or ``AUTO``. Without
-    ``precision``, the fastest that the unit supports is used: int8 for IS-Net only, because int8
-    needs a table of ranges that we ship for that network; else f16 on a GPU or NPU, and bf16 or f32
-    on a processor. ``kept_in`` is the directory of compiled networks. Raises DeviceUnavailable, and
+    ``precision``, the fastest that the unit supports is used. This is int8 only for IS-Net, whose
+    activation ranges we ship; else it is f16 on a GPU or NPU, and bf16 or f32 on a processor.
+    ``kept_in`` is the directory of compiled networks. Raises DeviceUnavailable, and
     ModelUnavailable when the file is no network that can be run.
     """
 
@@ -172,7 +172,7 @@ class Session:
 
     @property
     def any_size(self) -> bool:
-        """True for IS-Net, whose resizes are by factors: see `scale_by_factors`."""
+        """True for IS-Net, whose graph is changed by `scale_by_factors`."""
         return self._facts.is_isnet
 
     @property
@@ -208,7 +208,7 @@ def as_input(rgb: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
 def as_alpha(output: NDArray[Any], *, sigmoid: bool) -> Alpha:
     """Return the first channel, clipped to [0, 1].
 
-    It is never normalised to the full range: on noise that would invent a subject.
+    It is never stretched to the full range, since this would find a subject in noise.
     """
     plane = np.array(output.reshape(-1, *output.shape[-2:])[0], np.float32)
     if sigmoid:
@@ -244,7 +244,7 @@ def _capabilities(unit: str) -> tuple[str, ...]:
 
 
 def compile_ahead(path: Path, kept_in: Path) -> None:
-    """Compile and keep the missing networks; processes take turns, so that one does the work."""
+    """Compile and keep the missing networks; processes take turns, so that only one compiles."""
     networks = CompiledNetworks(kept_in, path)
     if not networks.can_keep():
         return

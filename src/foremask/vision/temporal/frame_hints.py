@@ -246,7 +246,7 @@ class FrameHints:
         return bool(depth[claim.row, claim.column] > MIDDLE * depth.max())
 
     def _extent(self, claim: Claim) -> Place:
-        """The seed of a box or paint; for a point the part round it in half of the masks."""
+        """The seed of a box or paint; for a point the part round it by a majority of the masks."""
         if claim.has_size:
             return claim.seed
         row, column = claim.row, claim.column

@@ -349,7 +349,7 @@ class _Window:
         return masks if is_reached else None
 
     def _asked_round(self, frame: int, place: Place, mask: Levels, crops: list[Levels]) -> Alpha:
-        """Return the mask of a crop round ``place``; append it, laid over ``mask``, to ``crops``."""
+        """The mask of a crop round ``place``, 0 outside; ``crops`` gets it, laid over ``mask``."""
         rows, columns = mask.shape
         around = as_levels(resized(place.astype(np.float32), columns, rows))
         box = box_round_subject(around, around)
