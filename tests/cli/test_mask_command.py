@@ -74,10 +74,6 @@ def checksums(folder: Path) -> dict[str, str]:
     }
 
 
-def typed(value: object) -> str | None:
-    return " ".join(value) if isinstance(value, tuple) else None
-
-
 MAKES: list[tuple[tuple[str, ...], int, set[str]]] = [
     # one clip
     (("clip 10.mov",), 0, {"clip 10.mask.mp4"}),
@@ -140,7 +136,9 @@ OTHERS: list[tuple[tuple[str, ...], int, set[str]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("words", "code", "made"), [*MAKES, *OTHERS], ids=typed)
+@pytest.mark.parametrize(
+    ("words", "code", "made"), MAKES + OTHERS, ids=[" ".join(row[0]) for row in MAKES + OTHERS]
+)
 def test_what_is_made_is_whole_and_nothing_else_changes(
     here: Path, words: tuple[str, ...], code: int, made: set[str]
 ) -> None:
@@ -158,7 +156,9 @@ def test_what_is_made_is_whole_and_nothing_else_changes(
             verify(here / "clip 9.mp4", here / name)  # all clips are alike
 
 
-@pytest.mark.parametrize(("words", "code", "message"), REFUSED, ids=typed)
+@pytest.mark.parametrize(
+    ("words", "code", "message"), REFUSED, ids=[" ".join(row[0]) for row in REFUSED]
+)
 def test_what_is_refused_says_why_and_changes_nothing(
     here: Path, run: Run, words: tuple[str, ...], code: int, message: str
 ) -> None:

@@ -10,7 +10,7 @@ import tempfile
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType, SimpleNamespace
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -78,13 +78,11 @@ def nodes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, cache: Path) -> Nodes
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     if importlib.util.find_spec("torch") is None:
-        torch = ModuleType("torch")
-        torch.from_numpy = lambda array: array.view(Tensor)  # type: ignore[attr-defined]
+        torch = SimpleNamespace(from_numpy=lambda array: array.view(Tensor))
         monkeypatch.setitem(sys.modules, "torch", torch)
-    utilities = ModuleType("comfy.utils")
     ProgressBar.done, ProgressBar.cancel_at = [], float("inf")
-    utilities.ProgressBar = ProgressBar  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "comfy", ModuleType("comfy"))
+    utilities = SimpleNamespace(ProgressBar=ProgressBar)
+    monkeypatch.setitem(sys.modules, "comfy", SimpleNamespace(utils=utilities))
     monkeypatch.setitem(sys.modules, "comfy.utils", utilities)
     name = str(PACK).replace(".", "_x_")
     spec = importlib.util.spec_from_file_location(name, PACK / "__init__.py")

@@ -1,10 +1,9 @@
 """`foremask-exr`: what OpenEXR's own package and FFmpeg read is the cut-out, and each thing."""
 
-import importlib.util
 import json
+import runpy
 import tomllib
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import av
@@ -23,24 +22,13 @@ __all__ = ["clip"]  # a fixture: two discs that cross
 
 PLACE = Path(__file__).parents[2] / "integrations" / "exr"
 HALF_STEP = 2**-11  # of 1, rounded
+exr = runpy.run_path(str(PLACE / "foremask_exr.py"))["main"]
 
 
 @pytest.fixture(scope="module")
-def tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("foremask_exr", PLACE / "foremask_exr.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.fixture(scope="module")
-def written(
-    tool: ModuleType, clip: Path, model: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def written(clip: Path, model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("exr") / "frames"
-    assert tool.main([str(clip), str(folder / "shot.%04d.exr"), "--model", str(model)]) == 0
+    assert exr([str(clip), str(folder / "shot.%04d.exr"), "--model", str(model)]) == 0
     return folder
 
 
@@ -100,11 +88,11 @@ def test_each_thing_has_a_layer(
 
 
 def test_nothing_of_others_is_replaced(
-    tool: ModuleType, written: Path, clip: Path, capsys: pytest.CaptureFixture[str]
+    written: Path, clip: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert tool.main([str(clip), str(written / "%04d.exr")]) == 1
+    assert exr([str(clip), str(written / "%04d.exr")]) == 1
     assert "has files already: name a new folder" in capsys.readouterr().err
-    assert tool.main([str(clip.with_name("none.mp4")), str(written / "%04d.exr")]) == 1
+    assert exr([str(clip.with_name("none.mp4")), str(written / "%04d.exr")]) == 1
     assert "none.mp4" in capsys.readouterr().err
 
 

@@ -76,14 +76,13 @@ def head(status: str = "200 OK", /, **headers: str | int) -> bytes:
     return "\r\n".join([f"HTTP/1.1 {status}", *lines, "", ""]).encode("latin-1")
 
 
-def says(*pieces: bytes, close: bool = True, pause_s: float = 0) -> Answer:
+def says(*pieces: bytes, pause_s: float = 0) -> Answer:
     async def answer(_: Request, writer: asyncio.StreamWriter) -> None:
         for piece in pieces:
             writer.write(piece)
             await writer.drain()
             await asyncio.sleep(pause_s)
-        if close:
-            writer.close()
+        writer.close()
 
     return answer
 
