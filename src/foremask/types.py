@@ -24,11 +24,11 @@ type Levels = NDArray[np.uint8]
 """(H, W) uint8: a mask in 256 levels; 0 is background, 255 is foreground."""
 
 type Flow = NDArray[np.float32]
-"""(H, W, 2) float32: how far each pixel moves to the other frame, in pixels, x then y."""
+"""(H, W, 2) float32: each pixel's displacement to another frame, in pixels, x then y."""
 
 
 class Image(Protocol):
-    """An upright picture, however it is stored; ``width`` and ``height`` are in pixels."""
+    """An upright picture of any pixel format; ``width`` and ``height`` are in pixels."""
 
     @property
     def width(self) -> int: ...

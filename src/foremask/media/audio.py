@@ -1,4 +1,4 @@
-"""Copies the sound of a clip into its mask, or transcodes it where the container requires that."""
+"""Copies the sound of a clip into its mask; transcodes codecs that the container cannot hold."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -30,10 +30,10 @@ type Write = Callable[[AnyPacket | None], None]
 
 
 class Sound:
-    """Muxes the sound tracks of ``source``, or of an ``excerpt`` of it, into ``output``.
+    """Muxes the sound tracks of ``source``, or of an ``excerpt`` of ``source``, into ``output``.
 
-    Of an excerpt, it muxes the packets that begin in it, timed from the start of the excerpt.
-    ``origin_s`` is the time of the source's first video frame, which is 0 in an excerpt's times.
+    Of an excerpt, only packets that begin within it are muxed, and their times count from its
+    start. ``origin_s`` is the time of the source's first video frame, where excerpt times are 0.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Sound:
         self._output = output
         self._muxer = muxer
         self._writers: dict[int, Write] = {}
-        self._places: dict[int, int] = {}  # in `tracks`, by the index of the output stream
+        self._places: dict[int, int] = {}  # indices in `tracks`, by index of the output stream
         self._muxed: set[int] = set()
         self.tracks: list[SoundTrack] = []
         self.warnings: list[str] = []
@@ -71,7 +71,7 @@ class Sound:
         self._opened.close()
 
     def mux_until(self, time_s: Fraction | None) -> None:
-        """Mux the packets up to ``time_s``, or all that are left if it is None."""
+        """Mux the packets up to ``time_s``; None means all remaining packets."""
         while packet := self._next or self._read():
             stamp = packet.dts if packet.dts is not None else packet.pts
             base = fraction(packet.time_base)
@@ -79,7 +79,7 @@ class Sound:
                 self._next = packet
                 return
             self._next = None
-            self._writers[packet.stream.index](packet)  # a flush packet has only its stream
+            self._writers[packet.stream.index](packet)
 
     def finish(self) -> None:
         self.mux_until(None)
@@ -174,13 +174,13 @@ class Sound:
         def write(packet: AnyPacket | None) -> None:
             if packet is None or not packet.size or packet.dts is packet.pts is None:
                 return
-            if packet.is_corrupt:  # the file ends within it, and players stop at such packets
+            if packet.is_corrupt:  # cut off by the end of the file; players stop at such packets
                 self._warn("a piece of sound was left out: it is cut off")
                 return
             packet.stream = out
             base = fraction(packet.time_base)
             if self._muxer in ("webm", "matroska") and packet.duration and base:
-                # FFmpeg would make a last packet of 0 ms 20 ms long; Matroska counts milliseconds.
+                # Matroska rounds to 1 ms, and FFmpeg makes a last packet of 0 ms 20 ms long.
                 packet.duration = max(packet.duration, ceil(Fraction(1, 1000) / base))
             self._mux(packet)
 

@@ -5,7 +5,7 @@ from itertools import islice
 from typing import Final
 
 ReadAt = Callable[[int, int], bytes]
-"""Returns as many bytes from an offset as asked for, or fewer at the end of the file."""
+"""``read_at(offset, size)`` returns ``size`` bytes, or fewer at the end of the file."""
 
 _TO_THE_SAMPLE_ENTRIES: Final = (b"moov", b"trak", b"mdia", b"minf", b"stbl")
 _PROTECTED: Final = {b"encv", b"enca", b"drms", b"drmi"}
@@ -13,7 +13,7 @@ _MAX_BOXES: Final = 20_000
 
 
 def survey(read_at: ReadAt, size: int) -> tuple[bool, bool]:
-    """Whether there is a moov box, and whether the first one has encrypted sample entries."""
+    """Whether the file has a moov box, and whether a track in the first moov box is encrypted."""
     has_header = encrypted = False
     for depth, kind, body, _ in islice(_walk(read_at, 0, size, 0), _MAX_BOXES):
         if has_header and depth == 0:
@@ -25,21 +25,21 @@ def survey(read_at: ReadAt, size: int) -> tuple[bool, bool]:
 
 
 def declared_size(read_at: ReadAt, size: int) -> int:
-    """The offset at which the last box ends, by the declared lengths of the boxes."""
-    boxes = islice(_walk(read_at, 0, size, 0), 50 * _MAX_BOXES)  # fragmented files have many
+    """The offset at which the last top-level box ends, by the declared lengths of the boxes."""
+    boxes = islice(_walk(read_at, 0, size, 0), 50 * _MAX_BOXES)  # fragmented files have many boxes
     return max((end for depth, _, _, end in boxes if depth == 0), default=0)
 
 
 def _walk(
     read_at: ReadAt, start: int, end: int, depth: int
 ) -> Iterator[tuple[int, bytes, int, int]]:
-    """Yield each box between two offsets: its depth, kind, and where its body starts and ends."""
+    """Yield the depth, kind, body start and body end of each box between two offsets."""
     while start < end:
         head = read_at(start, 16)
         length, kind, body = int.from_bytes(head[:4]), head[4:8], start + 8
         if length == 1:
             length, body = int.from_bytes(head[8:16]), start + 16
-        elif length == 0:  # as long as the file
+        elif length == 0:  # the box extends to the end of the file
             length = end - start
         box_end = max(body, start + length)
         yield depth, kind, body, box_end

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from foremask.media.planes import Plane, plane_of, resize
 from foremask.types import DeepRgb, Luma, Rgb
 
-# ITU-T H.273 code points, as FFmpeg numbers them.
+# FFmpeg's numbers. Those of matrices and transfer functions are also those of ITU-T H.273.
 LIMITED_RANGE, FULL_RANGE = 1, 2
 BT709, UNKNOWN, BT470BG, BT601, BT2020_NCL, BT2020_CL = 1, 2, 5, 6, 9, 10
 PQ, HLG = 16, 18
@@ -61,7 +61,6 @@ def to_deep_rgb(frame: av.VideoFrame) -> DeepRgb:
 
 
 def to_luma(frame: av.VideoFrame) -> Luma:
-    """Full-size luma in the coded orientation; it may be a view of the decoder's memory."""
     name, bits = frame.format.name, bits_of(frame)
     if not _is_yuv(name):
         rgb = to_rgb(frame, frame.width, frame.height)
@@ -77,7 +76,7 @@ def to_luma(frame: av.VideoFrame) -> Luma:
 
 
 def is_full(frame: av.VideoFrame) -> bool:
-    """Whether the frame is tagged as full range; an untagged frame is of limited range."""
+    """Whether the frame has full range, by its tag or a yuvj format; the default is limited."""
     return frame.color_range == FULL_RANGE or frame.format.name.startswith("yuvj")
 
 
@@ -103,7 +102,7 @@ def _stretch() -> NDArray[np.uint8]:
 
 @cache
 def _yuv_to_rgb(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
-    """The 3 by 4 matrix from Y, Cb, Cr to red, green, blue, both of ``bits`` bits."""
+    """The 3 by 4 matrix from Y, Cb, Cr to red, green, blue, for samples of ``bits`` bits."""
     kr, kb = _KR_KB.get(matrix, _KR_KB_601)
     kg = 1 - kr - kb
     top = (1 << bits) - 1
@@ -122,7 +121,7 @@ def _yuv_to_rgb(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
 
 
 def _matrix_of(frame: av.VideoFrame) -> int:
-    if frame.colorspace == UNKNOWN:  # players guess it from the size, too
+    if frame.colorspace == UNKNOWN:  # players also guess the matrix from the size
         return BT709 if frame.height >= 720 or frame.width >= 1280 else BT601
     return frame.colorspace
 
@@ -153,22 +152,22 @@ def _by_swscale(frame: av.VideoFrame, form: str, width: int, height: int) -> NDA
 def _tone_curve(transfer: int) -> NDArray[np.float32]:
     """A table from 10-bit PQ or HLG signal to tone-mapped linear light, 0 to 1."""
     signal = np.arange(1024, dtype=np.float64) / 1023
-    # Until it is tone-mapped, light of 1 is reference white (203 cd/m², BT.2408).
+    # Before tone mapping, ``light`` of 1 is reference white (203 cd/m², ITU-R BT.2408).
     if transfer == PQ:  # SMPTE ST 2084
         power = signal ** (1 / 78.84375)
         light = (np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)) ** (
             1 / 0.1593017578125
         )
         light *= 10_000 / 203
-    else:  # ARIB STD-B67; 0.75 of the signal is reference white
+    else:  # ARIB STD-B67; a signal of 0.75 is reference white
         light = np.where(
             signal <= 0.5,
             signal**2 / 3,
             (np.exp((signal - 0.55991073) / 0.17883277) + 0.28466892) / 12,
         )
         light = (light / 0.26496) ** 1.2
-    # Extended Reinhard, brightened by 1.55: reference white becomes 0.81, and light clips from
-    # about 315 cd/m² on.
+    # Extended Reinhard tone mapping, multiplied by 1.55. Reference white becomes 0.81, and light
+    # above about 315 cd/m² clips.
     mapped = light * (1 + light / 4.926**2) / (1 + light) * 1.55
     return np.clip(mapped, 0, 1).astype(np.float32)
 

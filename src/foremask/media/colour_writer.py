@@ -1,4 +1,4 @@
-"""Encodes pictures in colour, opaque or with straight alpha, into a video."""
+"""Encodes colour pictures, with or without straight alpha, into a video."""
 
 from fractions import Fraction
 from functools import cached_property
@@ -37,7 +37,7 @@ class ColourWriter(VideoWriter):
         return _palette_graph(*self.coded)
 
     def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
-        """Encode a picture at the time of ``frame``; a `Preset` ignores ``levels``."""
+        """Encode a picture at the time of ``frame``; ``levels`` are ignored if the form is a `Preset`."""
         alpha = None if levels is None or isinstance(self._form, Preset) else self.framed(levels)
         if self._alpha is not None and alpha is not None:
             self._alpha.encode(alpha)
@@ -71,8 +71,8 @@ class ColourWriter(VideoWriter):
 class _AlphaEncoder:
     """Encodes alpha without loss as the VP9 stream that WebM stores beside the colours.
 
-    FFmpeg encodes colours and alpha with the same options, which would make alpha lossy too. So
-    alpha is encoded with a grey picture here, and only the alpha of each packet is used.
+    FFmpeg would encode alpha with the lossy options of the colours. So this class encodes alpha
+    with a grey picture, and uses only the alpha of each packet.
     """
 
     def __init__(self, width: int, height: int) -> None:
@@ -83,7 +83,7 @@ class _AlphaEncoder:
         self._canvas = av.VideoFrame(width, height, "yuva420p")
         for index in range(3):
             plane_of(self._canvas, index).fill(128)
-        self.blocks: list[PacketSideData] = []  # of pictures not yet written, oldest first
+        self.blocks: list[PacketSideData] = []  # alpha of pictures not yet written, oldest first
 
     def encode(self, levels: Levels) -> None:
         picture = self._canvas

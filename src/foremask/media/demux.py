@@ -28,8 +28,8 @@ from foremask.errors import (
 )
 from foremask.media import boxes
 
-# At any other level, FFmpeg's threads take the GIL to log, and deadlock with a thread that holds
-# the GIL while it frees their decoder: docs/adr/0010.
+# With any other log level, FFmpeg's threads take the GIL to log. They then deadlock with a thread
+# that holds the GIL while it frees their decoder: docs/adr/0010.
 av.logging.set_level(None)
 
 
@@ -59,7 +59,7 @@ _OTHER_DEMUXERS: Final = ",".join(
         *("h264", "hevc", "vvc", "obu", "av1", "dirac", "dnxhd", "vc1"),
     ]
 )
-"""Demuxers of FFmpeg that open no second file, as those of playlists and patterns do."""
+"""FFmpeg's demuxers, without those that open other files (of playlists and file patterns)."""
 _OUR_DEMUXERS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif"
 _NO_OUTSIDE_FILES = {"enable_drefs": "0", "use_absolute_path": "0"}
 _MP4_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot", b"styp", b"moof"}
@@ -81,8 +81,8 @@ class Source(Protocol):
 class Window:
     """Reads a source in aligned blocks, and caches them, so that a header takes few requests.
 
-    ``read`` never returns more bytes than asked for, since PyAV copies them without a check.
-    Once ``max_bytes`` have been fetched, reading more raises OSError.
+    ``read`` never returns more bytes than asked for, since PyAV does not check their number. Once
+    ``max_bytes`` have been fetched, fetching more raises OSError.
     """
 
     def __init__(self, source: Source, *, max_bytes: int = sys.maxsize) -> None:
@@ -114,7 +114,7 @@ class Window:
         return piece
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Read ``size`` bytes, or fewer at the end of the file; the position stays."""
+        """Read ``size`` bytes, or fewer at the end of the file; keep the position of `tell`."""
         keep, self._position = self._position, offset
         pieces = []
         while size > 0 and (piece := self.read(size)):
@@ -149,7 +149,7 @@ def sniff(head: bytes) -> Container | None:
 
 
 def _is_text(head: bytes) -> bool:
-    end = head.rfind(b" ") + 1 or len(head)  # the last character may be cut
+    end = head.rfind(b" ") + 1 or len(head)  # the last character may be incomplete
     try:
         text = head[:end].decode()
     except UnicodeDecodeError:
@@ -158,10 +158,9 @@ def _is_text(head: bytes) -> bool:
 
 
 def recognise(window: Window, *, any_format: bool = False) -> Container:
-    """The container of a file, by its content; raises a subclass of ClipRefused without one.
+    """The container of a file, by its content; raises a subclass of ClipRefused for other files.
 
-    With ``any_format``, any other content is `Container.OTHER`, unless it is text or names other
-    files, as a playlist does.
+    With ``any_format``, unknown content is `Container.OTHER`, unless it is text or a playlist.
     """
     if not window.size:
         raise EmptyFile("The file has no bytes.", actual=0)
@@ -186,7 +185,7 @@ def recognise(window: Window, *, any_format: bool = False) -> Container:
 
 
 def open_container(container: Container, source: Path | Window, **options: str) -> InputContainer:
-    """Open ``source`` with the demuxer of ``container``, which opens no second file."""
+    """Open ``source`` with a demuxer of ``container`` that opens no other file."""
     is_other = container is Container.OTHER
     demuxer = _DEMUXER.get(container)
     options["format_whitelist"] = _OTHER_DEMUXERS if is_other else _OUR_DEMUXERS
@@ -227,7 +226,7 @@ class OpenClip:
 
     @property
     def track(self) -> VideoStream:
-        """The default video track, or else the first; cover pictures do not count."""
+        """The default video track, or else the first one; cover pictures are ignored."""
         stills = Disposition.attached_pic | Disposition.timed_thumbnails
         tracks = [each for each in self.demuxer.streams.video if not each.disposition & stills]
         if not tracks:

@@ -21,10 +21,10 @@ _MAX_TAIL_BYTES: Final = 16 << 20
 
 
 def declared_size(head: bytes) -> int:
-    """The offset at which the file's segment ends; 0 if it is not declared (live recordings)."""
+    """The offset at which the file's segment ends; 0 if not declared, as in live recordings."""
     try:
         length, width = _number(head, 4)
-        at = 4 + width + length + 4  # after the header's body, and the segment's kind
+        at = 4 + width + length + 4  # after the header's body and the segment's ID
         length, width = _number(head, at)
     except ValueError:
         return 0
@@ -33,7 +33,7 @@ def declared_size(head: bytes) -> int:
 
 
 def _number(data: bytes | bytearray, at: int) -> tuple[int, int]:
-    """The EBML number at an offset, and its length in bytes; ValueError if there is none."""
+    """The EBML number at an offset and its length in bytes; raises ValueError if there is none."""
     length = 9 - data[at].bit_length() if at < len(data) else 9
     if length > 8 or at + length > len(data):
         raise ValueError("no EBML number here")
@@ -42,7 +42,7 @@ def _number(data: bytes | bytearray, at: int) -> tuple[int, int]:
 
 
 def last_block_ticks(read_at: ReadAt, size: int) -> int | None:
-    """The latest timestamp of a block in the file's last 16 MiB, in ticks (mostly 1 ms)."""
+    """The latest block timestamp in the file's last 16 MiB, in ticks (of 1 ms by default)."""
     tail, start = b"", size
     while start > 0 and len(tail) < _MAX_TAIL_BYTES:
         step = min(_TAIL_BYTES, start)
@@ -65,7 +65,7 @@ def _cluster_ticks(data: bytes, at: int) -> Iterator[int]:
             elif base is None or kind in (_CLUSTER, _CUES):
                 return
             elif kind == _SIMPLE_BLOCK:
-                offset_at = body + _number(data, body)[1]  # after the number of the track
+                offset_at = body + _number(data, body)[1]  # after the track number
                 yield base + int.from_bytes(data[offset_at : offset_at + 2], signed=True)
             elif kind == _BLOCK_GROUP:
                 yield base
@@ -74,7 +74,7 @@ def _cluster_ticks(data: bytes, at: int) -> Iterator[int]:
 
 
 def set_aspect(path: Path, aspect: Fraction) -> None:
-    """Write the display size for a pixel ``aspect`` over FFmpeg's void element: docs/adr/0010."""
+    """Replace a void element by the display size for a pixel ``aspect``: docs/adr/0010."""
     with path.open("r+b") as file:
         head = bytearray(file.read(_HEAD_BYTES))
         tracks_at, tracks_end = _find(head, (_SEGMENT, _TRACKS))
@@ -82,14 +82,14 @@ def set_aspect(path: Path, aspect: Fraction) -> None:
         _, track_end = _find(head, (_SEGMENT, _TRACKS, _TRACK))
         inside = dict(_elements(head, video_at, video_end))
         void_at, void_end = dict(_elements(head, video_end, track_end)).get(_VOID, (0, 0))
-        void_at -= 9  # its head: one byte of kind, eight of size
+        void_at -= 9  # the head of the element: one byte of ID, eight of size
         width, height = (int.from_bytes(head[slice(*inside[kind])]) for kind in (_WIDTH, _HEIGHT))
         wide = max(1, round(width * aspect))
         display = _DISPLAY_WIDTH + b"\x83" + wide.to_bytes(3)
         display += _DISPLAY_HEIGHT + b"\x82" + height.to_bytes(2)
         if void_end - void_at != len(display) or head[video_at - 1] + len(display) > 0xFE:
             raise Internal("the WebM muxer left no room for the display size")
-        if _DISPLAY_UNIT in inside:  # FFmpeg wrote "unknown"; 0 is pixels
+        if _DISPLAY_UNIT in inside:  # FFmpeg wrote the unit "unknown"; 0 means pixels
             head[inside[_DISPLAY_UNIT][0]] = 0
         head[video_at - 1] += len(display)
         head[video_end:void_end] = display + head[video_end:void_at]
@@ -104,7 +104,7 @@ def set_aspect(path: Path, aspect: Fraction) -> None:
 def _elements(
     data: bytes | bytearray, at: int, end: int
 ) -> Iterator[tuple[bytes, tuple[int, int]]]:
-    """Yield the kind of each element between two offsets, and where its body starts and ends."""
+    """Yield the kind of each element between two offsets, and the start and end of its body."""
     while at < end:
         width = 9 - data[at].bit_length()
         kind = bytes(data[at : at + width])

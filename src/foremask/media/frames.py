@@ -1,4 +1,4 @@
-"""One decoded frame, as the network and the edge refinement use it."""
+"""Decoded frames, and their conversion to RGB and luma."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -51,14 +51,14 @@ class Frame:
         return np.ascontiguousarray(self.orientation.to_upright(picture))
 
     def luma(self) -> Luma:
-        """Full-size luma in the coded orientation; it may be a view of the decoder's memory."""
+        """Full-size luma in coded orientation; the array may be a view of the decoder's memory."""
         return colour.to_luma(self.decoded)
 
 
 def frame_of(pixels: Rgb, index: int, *, exact: bool = False) -> Frame:
-    """Make a frame whose pts is ``index`` from an RGB array.
+    """Convert an RGB array to a frame whose pts is ``index``.
 
-    It is 4:2:0 in full range, or RGB, which takes twice the memory, if ``exact``.
+    The frame is 4:2:0 in full range. If ``exact``, it is RGB, which takes twice the memory.
     """
     drawn = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
     if exact:

@@ -24,9 +24,9 @@ from foremask.options import Excerpt
 class MaskFile:
     """An output file for packets in presentation order.
 
-    Leaving its ``with`` block deletes the file if it is not finished. Pictures must be turned by
-    ``turn``, since a gif holds no rotation; ``size`` and ``aspect`` are those of turned pictures.
-    A ``part`` has no sound and no display matrix.
+    Leaving its ``with`` block deletes the file if it is not finished. Before encoding, turn each
+    picture by ``turn``, since a gif stores no rotation; ``size`` and ``aspect`` are those of turned
+    pictures. A ``part`` has no sound and no display matrix.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class MaskFile:
     def __exit__(self, *_: object) -> None:
         if not self._is_finished:
             self._close_sound()
-            with contextlib.suppress(av.FFmpegError, OSError):  # it is thrown away anyway
+            with contextlib.suppress(av.FFmpegError, OSError):  # the file is deleted anyway
                 self.output.close()
             self._target.unlink(missing_ok=True)
 
@@ -86,7 +86,7 @@ class MaskFile:
             self._sound = Sound(self._source, self.output, muxer, self._excerpt, start_s)
 
     def take(self, parts: Iterable[Path]) -> None:
-        """Copy the packets of finished parts; `start` and `put` must not be called then."""
+        """Copy the packets of finished parts, in place of calls of `start` and `put`."""
         stream: VideoStream | None = None
         for part in parts:
             with av.open(f"file:{part}", "r", format=_part_muxer(self.recipe)) as opened:
@@ -124,8 +124,8 @@ class MaskFile:
     def finish(self, end: Fraction | None) -> Written:
         """Write the last packet and the rest of the sound, and close the file.
 
-        ``end`` is the time in seconds at which the last frame ends; without it, that frame lasts
-        one nominal frame.
+        ``end`` is the time in seconds at which the last frame ends; None gives that frame the
+        nominal duration.
         """
         if self._held is None:
             raise Internal("no mask was written")
@@ -143,12 +143,12 @@ class MaskFile:
         try:
             with writing():
                 self.output.close()
-        except av.InvalidDataError as error:  # from the sound's header, copied from the source
+        except av.InvalidDataError as error:  # the sound's header is copied from the source
             details = "The sound's own header is broken, and the file cannot be finished with it."
             raise CorruptVideo(details) from error
         self._close_sound()
         if self.recipe.encoder.name == "libvpx-vp9" and self.aspect != 1 and not self._is_part:
-            ebml.set_aspect(self._target, self.aspect)  # other codecs hold it in their bit stream
+            ebml.set_aspect(self._target, self.aspect)  # other codecs hold the aspect
         self._is_finished = True
         with self._target.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -185,7 +185,7 @@ def _pts(packet: AnyPacket) -> int:
 
 
 def movie_timescale(time_base: Fraction) -> int:
-    """The movie timescale of an mp4 or mov whose edit lists keep times in ``time_base`` exact."""
+    """A movie timescale in which edit lists of mp4 and mov keep times in ``time_base`` exact."""
     scale = time_base.denominator
     while scale < 10_000:
         scale *= 2
@@ -193,7 +193,7 @@ def movie_timescale(time_base: Fraction) -> int:
 
 
 def _part_muxer(recipe: Recipe) -> str:
-    """The muxer of a part: NUT keeps any time base, but holds no ProRes and no alpha of VP9."""
+    """The muxer of a part. NUT keeps any time base, but cannot hold ProRes or the alpha of VP9."""
     if recipe.encoder.name == "prores_ks":
         return "mov"
     return "matroska" if recipe.metadata.get("alpha_mode") else "nut"

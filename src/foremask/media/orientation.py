@@ -1,4 +1,4 @@
-"""How a coded picture is turned to stand upright."""
+"""The flips and the transposition that make a coded picture upright."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """Transposes a coded picture, then flips it in x, then in y, so that it stands upright."""
+    """Transposes a coded picture, then flips it in x, then in y, to make it upright."""
 
     transposed: bool = False
     flipped_x: bool = False
@@ -16,7 +16,7 @@ class Orientation:
 
     @classmethod
     def from_matrix(cls, matrix: tuple[int, ...] | None) -> "Orientation":
-        """Read FFmpeg's display matrix of nine integers, rounded to a quarter turn."""
+        """Read FFmpeg's display matrix of nine integers; round its angle to 90 degrees."""
         if matrix is None:
             return cls()
         a, b, _, c, d = matrix[:5]
@@ -30,7 +30,7 @@ class Orientation:
 
     @property
     def rotation(self) -> int:
-        """Degrees to turn clockwise after any mirroring in x: 0, 90, 180 or 270."""
+        """Degrees to turn clockwise (0, 90, 180 or 270), after mirroring in x if `mirrored`."""
         if self.transposed:
             return 90 if self.flipped_x else 270
         return 180 if self.flipped_y else 0

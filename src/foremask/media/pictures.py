@@ -33,9 +33,9 @@ _DEMUXER_OF_HEAD: Final = {
     b"\0\0\0\x0cJXL ": "jpegxl_pipe",
     b"qoif": "qoi_pipe",
 }
-"""FFmpeg's demuxers by first bytes; FFmpeg might choose image2, which opens other files too."""
+"""FFmpeg's demuxers by a file's first bytes; FFmpeg's own choice might open other files too."""
 _AVIF_BRANDS: Final = (b"avif", b"avis")
-_COPIED: Final = ("png", "mjpeg", "tiff")  # a mov can hold these
+_COPIED: Final = ("png", "mjpeg", "tiff")  # codecs that a mov can hold
 _FROM_CALLERS: Final = ("png_pipe", "jpeg_pipe", "webp_pipe")
 HEAD_BYTES: Final = 12
 MAX_PICTURE_BYTES: Final = 64 << 20
@@ -57,11 +57,11 @@ def is_picture(path: Path) -> bool:
 
 
 def read_picture(source: Path | Source, limits: Limits = UNLIMITED) -> Frame:
-    """Read a picture file as a frame, oriented as viewers show it.
+    """Read a picture file as a frame, with the orientation that the file declares.
 
-    Without ``limits.any_format``, it must be a PNG, a JPEG or a WebP of at most
-    `MAX_PICTURE_BYTES` and `MAX_PICTURE_PIXELS`; both are checked before decoding. Raises
-    CorruptVideo if it is no such picture, FileTooLarge and ResolutionTooLarge.
+    Without ``limits.any_format``, the file must be a PNG, JPEG or WebP of at most
+    `MAX_PICTURE_BYTES` and `MAX_PICTURE_PIXELS`, which are checked before decoding. Raises
+    CorruptVideo for other files, FileTooLarge or ResolutionTooLarge.
     """
     name = source.name if isinstance(source, Path) else "The picture"
     with ExitStack() as stack:
@@ -74,8 +74,8 @@ def pack_pictures(
 ) -> None:
     """Write ``pictures`` as the frames of ``target``, a mov.
 
-    PNG, JPEG and TIFF are copied; other formats are encoded as PNG. Raises CorruptVideo for a
-    file that is no picture, or whose size (or format, if copied) differs from the first one's.
+    If the first picture is a PNG, JPEG or TIFF, all must have its format, and are copied. Otherwise
+    all are encoded as PNG. All must have the size of the first picture. Raises CorruptVideo.
     """
     options = {"video_track_timescale": str(fps.numerator)}
     with (
@@ -149,7 +149,7 @@ def _opened(file: Source, name: str, limits: Limits = UNLIMITED) -> InputContain
 
 def _check_size(track: VideoStream, name: str, limits: Limits) -> None:
     side_px = max(track.width, track.height)
-    if not side_px:  # FFmpeg has not decoded it
+    if not side_px:  # FFmpeg has not decoded the picture
         details = f"{name} cannot be decoded, or has more than {MAX_PICTURE_PIXELS} pixels."
         raise CorruptVideo(details, limit=MAX_PICTURE_PIXELS)
     if side_px > limits.max_side_px:

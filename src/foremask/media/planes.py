@@ -1,4 +1,4 @@
-"""Gives the planes of a decoded frame as arrays, and resizes them."""
+"""Returns the planes of a decoded frame as arrays, and resizes planes."""
 
 from typing import Any
 
@@ -24,9 +24,9 @@ def plane_of(frame: av.VideoFrame, index: int) -> Plane:
 
 
 def resize(plane: Plane, width: int, height: int) -> Plane:
-    """Shrink without aliasing, or enlarge linearly."""
-    # To shrink, scale linearly to a power of two times the target size, then average blocks: ten
-    # times faster than OpenCV's area average at a fractional ratio.
+    """Shrink ``plane`` without aliasing, or enlarge it by linear interpolation."""
+    # To shrink, scale linearly to a power of two times the target size, then average blocks. This
+    # is ten times as fast as OpenCV's INTER_AREA at a fractional ratio.
     rows, columns = plane.shape[:2]
     if (columns, rows) == (width, height):
         return plane

@@ -1,4 +1,4 @@
-"""Writes numbered PNGs with straight alpha, into a directory or a zip, with a table of times."""
+"""Writes numbered PNGs and a table of their times into a directory or a zip."""
 
 import csv
 import hashlib
@@ -51,7 +51,7 @@ def missing_from(made: Path) -> str | None:
 
 
 def colour_png(colours: Rgb | DeepRgb, levels: Levels | None) -> bytes:
-    """Encode a PNG of as many bits as ``colours``; ``levels`` become its straight alpha."""
+    """Encode a PNG with the bit depth of ``colours``; ``levels`` become its straight alpha."""
     channels = list(cv2.split(np.ascontiguousarray(colours[:, :, ::-1])))
     if levels is not None:
         alpha = np.ascontiguousarray(levels)
@@ -92,7 +92,7 @@ class PngSequenceWriter:
         self.add(numbered(self._pattern, len(self._moments)), png)
 
     def finish(self, end: Fraction | None) -> Written:
-        """Write the table and close the zip; ``end`` is as in `VideoWriter.finish`."""
+        """Write the table and close the zip; `VideoWriter.finish` explains ``end``."""
         if not self._moments:
             raise Internal("no picture was written")
         if end is None:

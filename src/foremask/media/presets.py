@@ -1,4 +1,4 @@
-"""How each preset encodes masks and colour pictures, and what it needs."""
+"""The encoder and muxer settings of each preset, and its limits of size and memory."""
 
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -10,15 +10,15 @@ from foremask.machine.memory import available_memory
 from foremask.options import AlphaFormat, Form, Preset, ResultKind
 
 KEPT_MASK: Final = Preset.MOV_H265
-"""The preset of the mask that is kept beside a cut-out: it is lossless, for later recoding."""
+"""The preset of the mask that is stored with a cut-out; lossless, so that it can be recoded."""
 HUGE_PIXELS: Final = 33_000_000
 """Larger pictures are decoded and encoded one at a time, since each takes hundreds of MB."""
 _PICTURE_BYTES_PER_PIXEL: Final = 32  # a picture, its foreground colours, alpha, background
 _LARGEST_HEVC_PIXELS: Final = 35_651_584  # the limit of HEVC level 6.2
-_HEVC_BLOCK_PX: Final = 64  # x265 encodes a mask a quarter faster than in blocks of 32
+_HEVC_BLOCK_PX: Final = 64  # x265 encodes masks 25 % faster than with blocks of 32
 _GIF_FPS: Final = 100  # a gif counts in hundredths of a second
 _GIF_LATE_S: Final = 0.01
-_GIF_END_LATE_S: Final = 0.015  # start and length are each rounded
+_GIF_END_LATE_S: Final = 0.015  # the last frame's start and duration are each rounded
 
 
 def options(text: str) -> dict[str, str]:
@@ -29,7 +29,7 @@ def options(text: str) -> dict[str, str]:
 class Encoder:
     name: str
     options: dict[str, str]
-    bytes_per_pixel: int  # peak memory of masking a 16000x16000 clip, decoding included
+    bytes_per_pixel: int  # peak memory of masking a 16000x16000 clip, per pixel
     max_side_px: int  # FFmpeg's or the encoder's limit
     even_420: bool = False  # 4:2:0 for even sizes, 4:4:4 for odd ones
     pixel_format: str = "yuv420p"
@@ -43,15 +43,15 @@ class Recipe:
     tag: str | None = None  # four characters that name the codec in mp4 and mov
     muxer_options: dict[str, str] = field(default_factory=dict)
     metadata: dict[str, str] = field(default_factory=dict)  # of the video track
-    time_base: Fraction | None = None  # None: that of the source
+    time_base: Fraction | None = None  # None: the time base of the source
 
     @property
     def is_gif(self) -> bool:
         return self.muxer == "gif"
 
 
-# Hardware does not decode lossless H.264. At qp 6, levels are off by 4 at most. A fixed quantiser
-# without CABAC takes half the encoding time, for files of the same size.
+# Hardware does not decode lossless H.264. At qp=6, the error is at most 4 levels. Encoding takes
+# half the time of crf=8 with CABAC, and the files are as large.
 _X264 = Encoder(
     "libx264",
     options("preset=ultrafast qp=6 bf=0 x264-params=8x8dct=1"),
@@ -59,8 +59,8 @@ _X264 = Encoder(
     max_side_px=16384,
     even_420=True,
 )
-# Lossless takes half the time of good lossy quality, and no more bytes if the subject moves:
-# docs/adr/0015.
+# Lossless encoding takes half the time of good lossy encoding. If the subject moves, the files are
+# no larger: docs/adr/0015.
 _X265 = Encoder(
     "libx265",
     options(
@@ -83,8 +83,8 @@ _PRORES = Encoder(
     pixel_format="yuv422p10le",
     global_quality=2,
 )
-# All 256 palette entries are greys, so none can mean an unchanged pixel. Not searching for
-# unchanged pixels saves an eighth of the time.
+# All 256 palette entries are greys, so none can mark unchanged pixels. -transdiff skips the search
+# for unchanged pixels, which takes an eighth of the encoding time.
 _GIF = Encoder(
     "gif", {"gifflags": "-transdiff"}, bytes_per_pixel=18, max_side_px=65535, pixel_format="gray"
 )
@@ -105,8 +105,8 @@ RECIPES: Final = {
 
 
 BLOCK_ADDITIONAL: Final = "matroska_block_additional"
-"""FFmpeg's name for the side data of a packet that holds its alpha in WebM and Matroska."""
-# keyint_min puts the keyframes of colours and of alpha onto the same frames.
+"""FFmpeg's name for the packet side data that holds the alpha of WebM and Matroska."""
+# With keyint_min, the keyframes of colours and of alpha are the same frames.
 ALPHA_OF_VP9: Final = replace(_VP9, options=options(f"{_REALTIME} keyint_min=120 lossless=1"))
 _X264_COLOURS = "preset=veryfast crf=17 bf=0 x264-params=cabac=1:8x8dct=1"
 _X265_COLOURS = "preset=ultrafast crf=17 x265-params=log-level=none:info=0:bframes=0:no-cutree=1"
@@ -137,7 +137,7 @@ _ALPHA: Final = {
 
 
 def recipe_of(form: Form, kind: ResultKind) -> Recipe:
-    """The recipe of a result; raises KeyError for sequences of PNGs, which have none."""
+    """The recipe of a result; raises KeyError for a sequence of PNGs."""
     if kind is ResultKind.MASK:
         return RECIPES[Preset(form)]
     return _ALPHA[form] if isinstance(form, AlphaFormat) else _OPAQUE[form]
@@ -146,10 +146,10 @@ def recipe_of(form: Form, kind: ResultKind) -> Recipe:
 def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
     """The size to encode: HEVC pictures at most 64 pixels wide, or under 64 high, are padded.
 
-    x265 refuses sides under 16 pixels, and ruins pictures of a single column of blocks:
+    x265 refuses sides under 16 pixels, and corrupts pictures of a single column of blocks:
     docs/adr/0015.
     """
-    # Padding fills whole blocks: otherwise x265 writes a crop of its own, which ours would replace.
+    # Pad to whole blocks: for other sizes x265 writes its own crop, which ours would overwrite.
     block = _HEVC_BLOCK_PX
     if encoder.name != "libx265" or (width > block and height >= block):
         return width, height
@@ -165,7 +165,7 @@ def pixel_format(encoder: Encoder, width: int, height: int) -> str:
 
 
 def encoder_options(encoder: Encoder, width: int, height: int) -> dict[str, str]:
-    """The encoder's options for this size; they keep an encoder from queuing huge pictures."""
+    """The encoder's options for this size; for huge pictures, they disable its picture queue."""
     chosen = dict(encoder.options)
     if encoder.name == "libx265" and width * height > _LARGEST_HEVC_PIXELS:
         chosen["x265-params"] += ":allow-non-conformance=1:rc-lookahead=0:frame-threads=1:ref=1"
@@ -177,7 +177,7 @@ def encoder_options(encoder: Encoder, width: int, height: int) -> dict[str, str]
 def check_preset(clip: Clip, preset: Preset, memory_bytes: int | None = None) -> None:
     """Raise PresetUnsuitable, naming the presets that fit, if ``preset`` does not fit the clip.
 
-    Masking may use ``memory_bytes`` of memory; None stands for all that this machine has free.
+    ``memory_bytes`` is the memory for masking; None means the free memory of this machine.
     """
     there = available_memory() if memory_bytes is None else memory_bytes
     obstacle = _obstacle(clip, preset, there)
@@ -191,7 +191,7 @@ def stand_in(form: Form) -> Preset:
 
 
 def check_format(clip: Clip, form: Form, memory_bytes: int | None = None) -> None:
-    """As `check_preset`, for colour pictures."""
+    """`check_preset` for colour pictures, which need more memory than masks."""
     there = available_memory() if memory_bytes is None else memory_bytes
     check_preset(clip, stand_in(form), there - _PICTURE_BYTES_PER_PIXEL * clip.pixels)
 
@@ -204,7 +204,7 @@ def check_result(clip: Clip, form: Form, kind: ResultKind, memory_bytes: int | N
 
 
 def has_memory_for_mask(clip: Clip, form: Form, memory_bytes: int | None = None) -> bool:
-    """Whether the kept mask can be encoded while pictures of ``form`` are encoded."""
+    """Whether `KEPT_MASK` can be encoded at the same time as pictures of ``form``."""
     there = available_memory() if memory_bytes is None else memory_bytes
     pictures, mask = RECIPES[stand_in(form)].encoder, RECIPES[KEPT_MASK].encoder
     per_pixel = _PICTURE_BYTES_PER_PIXEL + pictures.bytes_per_pixel + mask.bytes_per_pixel
@@ -212,7 +212,7 @@ def has_memory_for_mask(clip: Clip, form: Form, memory_bytes: int | None = None)
 
 
 def check_late(clip: Clip, frame: int, late_s: float, *, is_end: bool = False) -> None:
-    """Raise PresetUnsuitable if ``late_s`` is over the limit for a gif's frame, or for its end."""
+    """Raise PresetUnsuitable if ``late_s`` is over the limit for a frame or the end of a gif."""
     most_s = _GIF_END_LATE_S if is_end else _GIF_LATE_S
     if late_s > most_s:
         reason = (

@@ -1,4 +1,4 @@
-"""Reads a clip's facts from its header, and refuses what cannot be masked."""
+"""Reads the properties of a clip from its header, and refuses clips that cannot be masked."""
 
 import re
 import struct
@@ -41,14 +41,14 @@ from foremask.options import UNLIMITED, Limits
 ACCEPTED_CODECS: Final = ("h264", "hevc", "vp9", "av1", "mjpeg", "gif")
 _MAX_HEADER_BYTES: Final = 64 << 20
 _NTSC: Final = 1.001  # 1800 frames at 30000/1001 fps count as a minute, and last 60.06 s
-_ROUNDING_S: Final = 0.002  # a header counts in milliseconds
+_ROUNDING_S: Final = 0.002  # headers round to milliseconds
 _MAX_FPS: Final = 1000
 MAX_TEXT: Final = 256  # characters of a title or a language
 _TAGGED_DURATION: Final = re.compile(r"(\d+):(\d\d):(\d\d\.\d+)\0?")
 
 
 def probe(source: Path | Source, limits: Limits = UNLIMITED) -> Clip:
-    """Read a clip's facts from its header.
+    """Read the properties of a clip from its header.
 
     Raises EmptyFile, FileTooLarge, NotAVideo, ContainerUnsupported, CorruptVideo, EncryptedVideo,
     NoVideoStream, CodecUnsupported, ResolutionTooLarge, DurationTooLong, TooManyFrames or NoFrames.
@@ -72,7 +72,7 @@ def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:
     quick = {} if path else {"probesize": str(1 << 20), "analyzeduration": "0"}
     with open_container(container, path or window, **quick) as demuxer:
         clip = clip_of(OpenClip(container, demuxer, window.size))
-    if container is Container.GIF and not clip.pixels:  # FFmpeg gives no size that it cannot hold
+    if container is Container.GIF and not clip.pixels:  # FFmpeg reports no size over its limit
         width, height = struct.unpack("<HH", window.read_at(6, 4))
         clip = replace(clip, width=width, height=height)
     if clip.duration_s is None and container is Container.WEBM:
@@ -85,7 +85,7 @@ def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:
 
 
 def frame_bytes(clip: Clip) -> int:
-    """Bytes of one decoded frame: 8 a pixel if the pixel format is unknown."""
+    """The bytes of one decoded frame; 8 bytes per pixel if the pixel format is unknown."""
     if clip.pixel_format is None:
         return 8 * clip.pixels
     layout = av.VideoFormat(clip.pixel_format, clip.width, clip.height)
@@ -109,7 +109,7 @@ def _refuse(clip: Clip, limits: Limits) -> None:
 
 
 def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: int | None) -> None:
-    """Raise DurationTooLong, TooManyFrames or ResolutionTooLarge where ``limits`` are exceeded."""
+    """Raise DurationTooLong, TooManyFrames or ResolutionTooLarge if ``limits`` are exceeded."""
     frame_s = 1 / clip.fps if clip.fps else 0.0
     longest_s = _NTSC * limits.max_duration_s + frame_s + _ROUNDING_S
     if duration_s is not None and duration_s > longest_s:
@@ -118,7 +118,7 @@ def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: i
             limit=limits.max_duration_s,
             actual=round(duration_s, 3),
         )
-    if frames is not None and frames > limits.max_frames + 1:  # one too many is tolerated
+    if frames is not None and frames > limits.max_frames + 1:  # one extra frame is tolerated
         details = f"The video has {frames} frames or more; at most {limits.max_frames} are taken."
         raise TooManyFrames(details, limit=limits.max_frames, actual=frames)
     if frames is not None and frames * clip.pixels > limits.max_frame_pixels:
@@ -200,7 +200,7 @@ def _duration_s(opened: InputContainer, track: VideoStream, time_base: Fraction)
 
 
 def tagged_end_s(track: VideoStream) -> Fraction | None:
-    """The time in seconds at which a Matroska track ends by its DURATION tag, if it has one."""
+    """The end of a Matroska track in seconds, from its DURATION tag; None without the tag."""
     tagged = _TAGGED_DURATION.fullmatch(track.metadata.get("DURATION", ""))
     if tagged is None:
         return None

@@ -22,12 +22,12 @@ from foremask.media.presets import HUGE_PIXELS
 from foremask.media.probe import clip_of, tagged_end_s
 from foremask.options import Excerpt
 
-_SEEK_MARGIN_S: Final = 1  # an index may hold dts, which are smaller than the pts
+_SEEK_MARGIN_S: Final = 1  # an index may hold dts, which are smaller than pts
 _SEEKABLE: Final = (Container.MP4, Container.MOV, Container.WEBM, Container.MKV)
 
 
 class VideoReader:
-    """Iterates once over the frames of a clip, or of an excerpt, in which pts count from 0.
+    """Iterates once over the frames of a clip, or of an ``excerpt``, whose start has pts 0.
 
     After the iteration, ``warnings`` is complete, and ``end`` is the time in seconds at which the
     last frame ends.
@@ -65,7 +65,7 @@ class VideoReader:
     def __iter__(self) -> Iterator[Frame]:
         """Yield the frames; raises CorruptVideo, with frame and time, if decoding fails.
 
-        A file that ends early only gives a warning. A missing pts becomes the previous pts plus
+        A file that ends early only causes a warning. A missing pts becomes the previous pts plus
         one nominal frame, and a pts that does not rise becomes the previous pts plus one tick. A
         frame of another size is scaled to the clip's.
         """
@@ -94,7 +94,7 @@ class VideoReader:
                     decoded, index, pts, decoded.duration or None, self.time_base, self.orientation
                 )
                 index += 1
-        finally:  # also where the caller stops early
+        finally:  # also if the caller stops the iteration
             if damaged:
                 self.warnings.append(f"{damaged} damaged frames were repaired by the decoder")
         if span is not None:
@@ -168,7 +168,7 @@ class VideoReader:
 
     def _note_missing(self, frames: int, last: int) -> None:
         declared = self.clip.frames
-        # The declared duration may otherwise be that of a longer sound track.
+        # Without the tag, the declared duration may be that of a longer sound track.
         is_videos = not self.clip.audio or "DURATION" in self._track.metadata
         lasts_s = self.clip.duration_s if is_videos else None
         if declared is not None and frames < declared:
@@ -196,7 +196,7 @@ def _span_of(excerpt: Excerpt, clip: Clip) -> Span:
 
 
 def _is_cut_off(path: Path, container: Container) -> bool:
-    """Whether a file ends before its container does; FFmpeg does not report it."""
+    """Whether a file is shorter than it declares; FFmpeg does not report this."""
     size = path.stat().st_size
     with path.open("rb") as file:
 

@@ -1,4 +1,4 @@
-"""Cuts a clip into segments without loss or overlap, and joins their masks again."""
+"""Plans and cuts the segments of a clip, and joins their masks, by copying video packets."""
 
 import shutil
 from bisect import bisect_left
@@ -26,8 +26,8 @@ from foremask.options import Form, ResultKind
 def plan(path: Path, most: int, grid: SegmentGrid = SEGMENT_GRID) -> list[SegmentPlan]:
     """Plan at most ``most`` segments of nearly equal length, cut at whole windows of ``grid``.
 
-    There is one segment if the clip cannot be cut exactly: only `ACCEPTED_CODECS` in mp4, mov and
-    webm can. There is one, too, if keyframes are further apart than the shortest segment.
+    The plan has one segment if the clip cannot be cut exactly (only `ACCEPTED_CODECS` in mp4, mov
+    and webm can), or if keyframes are further apart than the shortest segment.
     """
     can_cut, shown, keys = _timestamps(path)
     groups = [bisect_left(shown, key) for key in keys]
@@ -53,7 +53,7 @@ def _segment(
     before = [key for key in keys if key <= shown_from]
     limits = [None if k >= len(shown) else shown[k] for k in (end, end + context_frames)]
     end_pts, shown_until = limits
-    # In an open group of pictures, frames are shown before its keyframe: copy one group more.
+    # Frames of an open group of pictures may be shown before its keyframe: copy one group more.
     after = [] if shown_until is None else [key for key in keys if key >= shown_until]
     return SegmentPlan(
         shown[start] if start else min(0, shown[0]),
@@ -95,7 +95,7 @@ def _copied(source: OpenClip, target: Path) -> Iterator[tuple[OutputContainer, V
         "movie_timescale": str(movie_timescale(Fraction(*clip.time_base))),
         "video_track_timescale": str(clip.time_base[1]),
     }
-    muxer = "mov" if clip.codec == "mjpeg" else "mp4"  # both keep every pts
+    muxer = "mov" if clip.codec == "mjpeg" else "mp4"  # both muxers keep every pts
     with writing(), av.open(f"file:{target}", "w", format=muxer, container_options=options) as out:
         copy = out.add_stream_from_template(source.track, opaque=True)
         copy.time_base = source.track.time_base
@@ -113,7 +113,7 @@ def join(
     *,
     keep_sound: bool = True,
 ) -> Written:
-    """Join parts and the sound of ``source`` by copying packets; parts are no gifs or PNGs."""
+    """Join ``parts`` (no gifs, no PNGs) and the sound of ``source``; video packets are copied."""
     with VideoReader(source) as reader:
         clip, end = reader.clip, reader.declared_end
     sound = source if keep_sound else None
@@ -123,7 +123,7 @@ def join(
 
 
 def _timestamps(path: Path) -> tuple[bool, list[int], list[int]]:
-    """Whether the clip can be cut exactly; the pts of all its frames; the pts of keyframes."""
+    """Whether the clip can be cut exactly; the sorted pts of its frames and of its keyframes."""
     shown, keys = list[int](), list[int]()
     with open_clip(path) as opened:
         track = opened.track

@@ -1,4 +1,4 @@
-"""Which sound codecs each container takes, and the encoder for all others."""
+"""The sound codecs that each container can hold, and the encoder for other codecs."""
 
 from typing import Final
 
@@ -29,10 +29,9 @@ _TERMINOLOGICAL: Final = (
     "hye=arm eus=baq mya=bur kat=geo mkd=mac msa=may fas=per bod=tib cym=wel mri=mao"
 )
 BIBLIOGRAPHIC: Final = dict(pair.split("=") for pair in _TERMINOLOGICAL.split())
-"""From a language's terminological ISO 639-2 code to the bibliographic one, as in QuickTime."""
+"""A language's bibliographic ISO 639-2 code, which QuickTime uses, by terminological code."""
 
 _LAYOUTS: Final = ("mono", "stereo", "2.1", "quad", "5.0", "5.1", "6.1", "7.1")
-"""FFmpeg's names for 1 to 8 channels."""
 _AAC_RATES_HZ: Final = (
     *(96000, 88200, 64000, 48000, 44100, 32000),
     *(24000, 22050, 16000, 12000, 11025, 8000),
@@ -51,7 +50,7 @@ def encoder_for(muxer: str, codec: str, rate_hz: int) -> tuple[str, int]:
 
 
 def layout_of(track: AudioStream) -> av.AudioLayout:
-    """The channel layout to encode; AVI declares only a number, and more than 8 become stereo."""
+    """The layout to encode. AVI declares only a number of channels; over 8 become stereo."""
     layout = track.codec_context.layout
     if layout.name in _LAYOUTS:
         return layout

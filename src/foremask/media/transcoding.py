@@ -1,4 +1,4 @@
-"""Transcodes one sound track; every sample keeps its time."""
+"""Transcodes one sound track; samples keep their times to within 0.1 s."""
 
 from collections.abc import Callable
 from typing import Any, Final, cast

@@ -1,4 +1,4 @@
-"""Checks that a mask video matches its source in size, times and sound, from the two files."""
+"""Compares the file of a mask with its source file: size, times, levels and sound."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -28,19 +28,19 @@ from foremask.media.transcoding import AnyPacket
 from foremask.options import ResultKind
 
 _TOLERANCE_S: Final = {"mp4": 0, "mov": 0, "webm": 0.001, "mkv": 0.001, "gif": 0.01}
-_VP9_INTER: Final = 0b100  # in a profile 0 frame's first byte: set unless it is a keyframe
+_VP9_INTER: Final = 0b100  # bit of a profile 0 frame's first byte; 0 in keyframes
 _ROUNDING_S: Final = 1e-6
 _COPIED_S: Final = 0.001
 _COPIED_END_S: Final = 0.02  # Matroska rounds the time of each packet
-_TRANSCODED_S: Final = 0.05  # one frame of the encoder, at either end
+_TRANSCODED_S: Final = 0.05  # the encoder may add or lose one frame at each end
 _BLACK, _WHITE, _NEUTRAL = 16, 235, 128
-_BEYOND: Final = 14  # H.264 overshoots by up to 9 levels; full-range black is 16 too low
+_BEYOND: Final = 14  # levels; lossy H.264 is off by 9 at most, full-range black by 16
 _TINT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class PromiseKept:
-    """A check that passed: its name, and what was found."""
+    """A check that passed: its name, and the value in the mask."""
 
     promise: str
     found: str
@@ -59,9 +59,9 @@ class _Sound:
 def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list[PromiseKept]:
     """Check size, aspect, rotation, frames, levels, every pts, the last duration and the sound.
 
-    A cut-out must have alpha in each frame, in place of levels. Of a picture, only the size is
-    checked; of a directory or zip of PNGs, only that no file in its table is missing. Raises
-    PromiseBroken for the first check that fails, with its name as ``param``.
+    In a cut-out, each frame must have alpha, and levels are not checked. Of a picture, only the
+    size is checked. In a directory or zip of PNGs, each file of its table must exist. Raises
+    PromiseBroken for the first check that fails; ``param`` is the name of the check.
     """
     if mask.is_dir() or is_zipfile(mask):
         missing = missing_from(mask)
@@ -113,9 +113,9 @@ def _picture(wanted: Clip, found: Clip) -> Iterator[PromiseKept]:
     yield _same_size(got, size)
     yield _check("rotation", got_turn == turn, _turned(*got_turn), _turned(*turn))
     if found.container == "gif":
-        return  # a gif has 8 bits for its aspect, and players ignore them
+        return  # players ignore the aspect that a gif declares
     got_aspect = Fraction(*found.sample_aspect_ratio)
-    pixel = Fraction(1, round(found.width * aspect) or 1)  # WebM rounds the display size
+    pixel = Fraction(1, round(found.width * aspect) or 1)  # WebM rounds the display size to pixels
     is_near = abs(got_aspect / aspect - 1) <= max(Fraction(1, 500), pixel)
     yield _check("aspect", is_near, f"{got_aspect}", f"{aspect}")
 
@@ -159,8 +159,8 @@ def _frames(
 
 
 def _level_fault(decoded: av.VideoFrame) -> str | None:
-    """Why players would not show a frame as greys from black to white; None if they would."""
-    if decoded.format.name == "bgra":  # FFmpeg decodes a gif to it
+    """The reason why players would not show a frame as greys from black to white, or None."""
+    if decoded.format.name == "bgra":  # the format of decoded gifs
         blue, green, red = np.moveaxis(decoded.to_ndarray(), 2, 0)[:3]
         has_colour = not (np.array_equal(blue, green) and np.array_equal(green, red))
         return "has a colour" if has_colour else None
@@ -189,7 +189,7 @@ _FAULTS: Final = {
 
 
 def _alpha_blocks(made: Path) -> PromiseKept:
-    """Check that each packet of a VP9 cut-out has alpha, and each keyframe a keyframe of alpha."""
+    """Check that each packet has alpha, and that the alpha of each keyframe is a keyframe."""
     decoder: Any = av.CodecContext.create("vp9", "r")
     count, lowest, highest = 0, 255, 0
     with open_clip(made) as opened:
@@ -244,18 +244,18 @@ def _sound_tracks(path: Path) -> Iterator[_Sound]:
         ends: dict[int, Fraction] = {}
         try:
             for packet in clip.demuxer.demux(tracks) if tracks else ():
-                if packet.is_corrupt:  # cut off at the end of the file; masks leave it out
+                if packet.is_corrupt:  # cut off by the end of the file; masks omit such packets
                     continue
                 index = packet.stream.index
                 if index not in starts and (start_s := _first_sample_s(packet)) is not None:
                     starts[index] = start_s
                 if packet.pts is not None:
                     base = fraction(packet.time_base) or Fraction(1)
-                    # Stamps may overlap (some AVI): players then play packets end to end.
+                    # Packets may overlap in AVI. Players then play them one after another.
                     start = packet.pts * base
                     ends[index] = max(start, ends.get(index, start)) + (packet.duration or 0) * base
         except av.FFmpegError:
-            pass  # a broken track ends here, in the source as in the mask
+            pass  # the sound ends at a read error, in source and mask
         for track in tracks:
             language = language_of(track) or ""
             yield _Sound(

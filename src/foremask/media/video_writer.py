@@ -29,8 +29,8 @@ from foremask.options import Excerpt, Form, ResultKind
 class VideoWriter:
     """Writes one video; leaving its ``with`` block deletes the file if it is not finished.
 
-    The sound is that of ``source``, or of an ``excerpt`` of it. A ``part`` is silent, and
-    `segments.join` joins it with other parts.
+    The sound is that of ``source``, or of an ``excerpt`` of ``source``. A ``part`` has no sound;
+    `segments.join` joins parts.
     """
 
     _kind: ClassVar[ResultKind]
@@ -61,7 +61,7 @@ class VideoWriter:
     def _open(self, clip: Clip) -> tuple[Any, Any]:
         file, encoder = self._file, self._recipe.encoder
         is_padded = self.coded != file.size
-        # A padded picture's encoder is in a container of its own: the file has the cropped size.
+        # The encoder of padded pictures has its own container, since ``file`` has the cropped size.
         home = av.open(os.devnull, "w", format="null") if is_padded else file.output
         rate = Fraction(clip.fps).limit_denominator(1001) or Fraction(25)
         stream: Any = home.add_stream(encoder.name, rate=rate)
@@ -84,7 +84,7 @@ class VideoWriter:
         return codec, self._cropped(home, stream) if is_padded else stream
 
     def _cropped(self, home: OutputContainer, padded: VideoStream) -> VideoStream:
-        """An output stream whose header, like its packets, says to crop the padding."""
+        """An output stream whose header and packets tell decoders to crop the padding."""
         padded.codec_context.flags |= Flags.global_header
         home.start_encoding()
         cropped = self._file.output.add_stream_from_template(padded, opaque=True)
@@ -103,7 +103,7 @@ class VideoWriter:
         self._file.__exit__(*error)
 
     def framed[P: NDArray[Any]](self, picture: P) -> P:
-        """The picture as it is encoded: turned if a gif needs it, and padded to ``coded``."""
+        """The picture to encode: turned upright for a gif, and padded to ``coded``."""
         turned: Any = np.ascontiguousarray(self._file.turn.to_upright(picture))
         height, width = turned.shape[:2]
         if (width, height) != self._file.size:
@@ -114,7 +114,7 @@ class VideoWriter:
         return turned  # type: ignore[no-any-return]
 
     def complete(self, packet: AnyPacket) -> None:
-        """Change a packet before it is written."""
+        """Subclasses may change each packet here before it is written."""
 
     def put(self, picture: av.VideoFrame, frame: Frame) -> None:
         """Encode a picture of size ``coded`` and pixel format ``format`` at ``frame``'s time."""
@@ -124,7 +124,7 @@ class VideoWriter:
             self._origin = moment if self._recipe.is_gif else Fraction(0)
         pts = round((moment - self._origin) / time_base)
         if self._last_pts is not None and pts <= self._last_pts:
-            pts = self._last_pts + 1  # the container's clock may be coarser than the source's
+            pts = self._last_pts + 1  # the output's time base may be coarser than the source's
         self._last_pts = pts
         if self._recipe.is_gif:
             late_s = float(pts * time_base - (moment - self._origin))

@@ -16,7 +16,7 @@ _OF_THE_DISK: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno
 def writing() -> Iterator[None]:
     """Turn errors of the disk into OutputFailed.
 
-    Nothing may be written to that output afterwards: FFmpeg crashes if it could not write a header.
+    Do not write to the output afterwards: FFmpeg crashes if it could not write the header.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Encodes masks into a video like the source, or pictures into a live stream."""
+"""Encodes masks into a video file, or pictures into a live stream."""
 
 from collections.abc import Callable
 from contextlib import suppress
@@ -47,13 +47,13 @@ class MaskWriter(VideoWriter):
 
 
 class LiveWriter:
-    """Writes 4:2:0 in NUT, timed from zero; raises BrokenPipeError if the pipe has no reader."""
+    """Writes 4:2:0 video in NUT from time 0; raises BrokenPipeError if nothing reads the pipe."""
 
     def __init__(self, pipe: BinaryIO) -> None:
         self._pipe = pipe
-        unindexed = {"write_index": "0"}  # an index grows with each frame
+        unindexed = {"write_index": "0"}  # an index would take memory for each frame
         self._output = av.open(pipe, "w", format="nut", container_options=unindexed)
-        self._stream: Any = self._output.add_stream("rawvideo", rate=30)  # nominal
+        self._stream: Any = self._output.add_stream("rawvideo", rate=30)  # nominal rate
         self._first_pts: int | None = None
 
     def write(self, pixels: NDArray[Any], frame: Frame) -> None:
@@ -73,7 +73,7 @@ class LiveWriter:
         self._pipe.flush()
 
     def close(self) -> None:
-        with suppress(av.FFmpegError, OSError):  # the reader may be gone
+        with suppress(av.FFmpegError, OSError):  # the process that reads the pipe may have ended
             self._output.close()
 
 
@@ -87,8 +87,8 @@ def recode(
 ) -> Written:
     """Re-encode ``mask`` to ``target`` in ``preset``, applying ``change`` to each frame.
 
-    ``on_frame`` gets the number of frames done and the total, if known. What ``mask`` has lost
-    stays lost: a gif, for instance, has no sound. Raises CorruptVideo or PresetUnsuitable.
+    ``on_frame`` gets the number of frames done and the total, if known. The sound is that of
+    ``mask``; a gif has none. Raises CorruptVideo or PresetUnsuitable.
     """
     with VideoReader(mask) as reader:
         check_preset(reader.clip, preset, memory_bytes)
