@@ -37,7 +37,7 @@ class ColourWriter(VideoWriter):
         return _palette_graph(*self.coded)
 
     def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
-        """Encode a picture at the time of ``frame``; ``levels`` are ignored if the form is a `Preset`."""
+        """Encode a picture at the time of ``frame``; for a `Preset`, ``levels`` are ignored."""
         alpha = None if levels is None or isinstance(self._form, Preset) else self.framed(levels)
         if self._alpha is not None and alpha is not None:
             self._alpha.encode(alpha)
