@@ -1,4 +1,4 @@
-"""The memory of the machine, or of the container where that is less."""
+"""The memory of the machine, or of the container if the container has less."""
 
 import os
 from contextlib import suppress
@@ -10,7 +10,7 @@ _GROUP = Path("/sys/fs/cgroup")
 def share_of_memory(slots: int) -> int:
     """Three quarters of the memory of the machine or container, divided by ``slots``, in bytes."""
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with suppress(OSError, ValueError):  # no control group, or one that says "max"
+    with suppress(OSError, ValueError):  # no control group, or no limit ("max")
         most = min(most, int((_GROUP / "memory.max").read_text()))
     return most * 3 // 4 // slots
 

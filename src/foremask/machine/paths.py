@@ -3,12 +3,12 @@
 from pathlib import Path
 
 _APP = "foremask"
-_NO_HOME = Path("/nonexistent", _APP)  # for a user without an entry in passwd, as in containers
+_NO_HOME = Path("/nonexistent", _APP)  # for a user without an entry in passwd, as in a container
 
 
 def cache_dir() -> Path:
-    """The directory of the network and its compiled form, which can both be made again."""
-    import platformdirs  # takes 15 ms to load, which `import foremask` saves
+    """The directory of the downloaded network and its compiled forms; it may be deleted."""
+    import platformdirs  # takes 15 ms, so `import foremask` does not import it
 
     try:
         return platformdirs.user_cache_path(_APP)

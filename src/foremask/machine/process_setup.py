@@ -1,4 +1,4 @@
-"""Settings of our own processes; a program that uses foremask as a library keeps its settings."""
+"""Settings of foremask's own processes; programs that use the library keep their settings."""
 
 import ctypes
 import os
@@ -11,15 +11,14 @@ from functools import cache
 from typing import Final
 
 ONE_THREAD: Final = {
-    # NumPy's matrices here are small, and OpenBLAS's threads spin while they wait. On busy cores,
-    # one product took minutes. The network has threads of its own.
+    # NumPy's matrices are small here, and OpenBLAS's threads use the processor while they wait. On
+    # busy cores, one matrix product took minutes.
     "OPENBLAS_NUM_THREADS": "1",
-    # The pipeline's stages use every core already: OpenCV's threads would wait for each other
-    # (docs/adr/0050).
+    # The pipeline's stages already use all cores, so OpenCV needs no threads (docs/adr/0050).
     "OPENCV_FOR_THREADS_NUM": "1",
 }
 NUMERICS: Final = (
-    # The last digit of a sum depends on the kernel and on how threads divide the work.
+    # A sum's last digit depends on the instruction set and on how threads divide the work.
     *("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "OPENBLAS_NUM_THREADS", "GOTO_NUM_THREADS"),
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "MKL_CBWR", "MKL_ENABLE_INSTRUCTIONS"),
     *("NPY_DISABLE_CPU_FEATURES", "NPY_ENABLE_CPU_FEATURES"),
@@ -27,17 +26,17 @@ NUMERICS: Final = (
     *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS"),
     "GLIBC_TUNABLES",  # which versions of exp and sin the C library uses
 )
-"""Variables on which a mask's last digit depends; children inherit no others (docs/adr/0041)."""
-# From <malloc.h>. The system would clear the pages of freed masks and frames for their next use,
-# which took a tenth of all processor time (docs/adr/0057).
+"""Variables that can change a mask's last digit; children inherit no others (docs/adr/0041)."""
+# From <malloc.h>. The process keeps the pages of freed masks and frames. If it returned them, the
+# kernel would clear them before reuse, a tenth of all processor time (docs/adr/0057).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _KEPT_BYTES: Final = 1 << 30
-_LARGEST_KEPT_BYTES: Final = 32 << 20  # the most that every glibc takes
+_LARGEST_KEPT_BYTES: Final = 32 << 20  # the largest value that every glibc accepts
 
 
 def prepare() -> None:
     """Give each library one thread, and keep freed memory; call it before NumPy is imported."""
-    # OpenVINO imports its model converter, which we never use: a sixth of all our imports.
+    # OpenVINO must not import its model converter: it is unused, and a sixth of our imports.
     sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]
     for name, value in ONE_THREAD.items():
         os.environ.setdefault(name, value)
@@ -49,7 +48,7 @@ def prepare() -> None:
 
 
 def limit_cores(most: int) -> None:
-    """Use ``most`` of this process's cores; call it before NumPy, OpenCV or OpenVINO is loaded."""
+    """Restrict this process to ``most`` cores; call it before importing NumPy, OpenCV, OpenVINO."""
     allowed = sorted(os.sched_getaffinity(0))
     first = os.getpid() * most % len(allowed)
     os.sched_setaffinity(0, (allowed[first:] + allowed[:first])[:most])
@@ -61,7 +60,7 @@ def numerics(environ: Mapping[str, str]) -> dict[str, str]:
 
 @cache
 def name() -> str:
-    """A unique name for this process: in containers, host names and process ids may repeat."""
+    """A unique name for this process; containers may share host names and process ids."""
     return f"{socket.gethostname()}/{os.getpid()}-{secrets.token_hex(3)}"
 
 

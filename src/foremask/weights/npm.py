@@ -20,12 +20,12 @@ OnBytes = Callable[[int, int], object]
 """Called with the number of bytes of a package that have arrived, and with its size in bytes."""
 
 POLL_S = 0.1
-STALL_S = 180.0  # npm itself gives up on a silent registry sooner, after its own retries
+STALL_S = 180.0  # npm stops earlier if the registry does not answer
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A version of a package, with the size and the hash (in base64) of its tarball."""
+    """A version of a package; ``size_bytes`` and ``sha512`` (in base64) describe its tarball."""
 
     name: str
     version: str
@@ -40,13 +40,13 @@ class Package:
 def fetch(package: Package, folder: Path, on_bytes: OnBytes) -> Path:
     """Download the tarball into ``folder``, unless it is there, and return its path.
 
-    Its hash is not checked. ``on_bytes`` may raise to abort. Raises ModelUnavailable with the
-    remedy, or OSError for an error of the disk.
+    The caller must check the hash. ``on_bytes`` may raise to abort. Raises ModelUnavailable with
+    the remedy, or OSError for an error of the disk.
     """
     tarball = folder / package.tarball_name
     if tarball.is_file() and tarball.stat().st_size == package.size_bytes:
         return tarball
-    if shutil.disk_usage(folder).free < 2 * package.size_bytes:  # npm's cache, and the file
+    if shutil.disk_usage(folder).free < 2 * package.size_bytes:  # npm's cache, and the tarball
         raise OSError(errno.ENOSPC, "No space left on device")
     npm = find_npm()
     cache = folder / "npm-cache"
@@ -54,7 +54,7 @@ def fetch(package: Package, folder: Path, on_bytes: OnBytes) -> Path:
         process = subprocess.Popen(  # noqa: S603  # fixed words, no shell
             [*npm, "pack", f"{package.name}@{package.version}", "--cache", str(cache), *_FLAGS],
             cwd=folder,
-            env={  # foremask's own settings are left out: some are secrets
+            env={  # without foremask's settings, of which some are secrets
                 name: text for name, text in os.environ.items() if not name.startswith("FOREMASK_")
             },
             stdin=subprocess.DEVNULL,
@@ -117,14 +117,14 @@ def _size_of(folder: Path) -> int:
     total = 0
     for parent, _, names in folder.walk():
         for name in names:
-            with contextlib.suppress(OSError):  # npm moves files meanwhile
+            with contextlib.suppress(OSError):  # npm may move the file meanwhile
                 total += (parent / name).stat().st_size
     return total
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)  # npm and its node have a session of their own
+        os.killpg(process.pid, signal.SIGKILL)  # npm and its children are a process group
         process.wait()
 
 
