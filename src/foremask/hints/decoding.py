@@ -14,7 +14,7 @@ from msgspec import inspect
 
 from foremask.errors import FieldInvalid, ForemaskError
 
-_PLACE: Final = re.compile(r".* - at `\$(.*)`$", re.DOTALL)  # the last: a value may look like one
+_PLACE: Final = re.compile(r".* - at `\$(.*)`$", re.DOTALL)  # the last: a value may contain one
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 _STEP: Final = re.compile(r"\.(\w+)|\[(\d+)\]")
 _MOST_ACTUAL: Final = 1e18
@@ -39,10 +39,10 @@ def number(text: str) -> float:
 
 
 def decode[T](value: object, kind: type[T], name: str = "", *, strict: bool = True) -> T:
-    """Convert ``value`` to ``kind``; ``name`` is its path, for errors.
+    """Convert ``value`` to ``kind``; ``name`` is the path of ``value`` in errors.
 
     Unless ``strict``, numbers and booleans may be strings, as in a query string. Raises
-    FieldInvalid or the field's own error; ``param`` is the field's path, as ``hints[3].x``.
+    FieldInvalid or the field's own error; ``param`` is the field's path, such as ``hints[3].x``.
     """
     try:
         return msgspec.convert(value, kind, strict=strict)
@@ -50,7 +50,7 @@ def decode[T](value: object, kind: type[T], name: str = "", *, strict: bool = Tr
         if isinstance(error.__cause__, ForemaskError):  # raised by the Struct itself
             raise error.__cause__ from None
         raise _refusal(str(error), value, kind, name) from None
-    except UnicodeEncodeError:  # a lone surrogate; a "?" in its place is invalid, too
+    except UnicodeEncodeError:  # a lone surrogate; "?" instead of it is invalid too
         plain = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
         return decode(json.loads(plain), kind, name, strict=strict)
 
@@ -115,7 +115,7 @@ def _inside(info: inspect.Type, step: str | int) -> inspect.Type:
             return info.item_type
         case inspect.StructType():
             return next(each.type for each in info.fields if each.encode_name == step)
-        case inspect.UnionType():  # by its tag
+        case inspect.UnionType():  # the error is in the tag
             tags = (each.tag for each in info.types if isinstance(each, inspect.StructType))
             return inspect.LiteralType(tuple(tags))
         case _:

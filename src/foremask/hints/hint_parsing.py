@@ -1,4 +1,4 @@
-"""Reads hints from JSON and from the words of a command line."""
+"""Reads hints from JSON and from command-line arguments."""
 
 import base64
 import json
@@ -22,14 +22,14 @@ Hints = Annotated[list[Point | Box | Paint], Meta(max_length=MOST_HINTS)]
 
 
 def hints_of_json(value: object) -> tuple[Hint, ...]:
-    """Raise FieldInvalid, which names the element and the field; ignore unknown fields."""
+    """Ignore unknown fields; raise FieldInvalid, which names the element and the field."""
     hints = tuple(decode(value, Hints, "hints"))
     check_hints(hints)
     return hints
 
 
 def hints_of_file(path: Path) -> tuple[Hint, ...]:
-    """Read an array, or an object with ``hints``; raises FieldInvalid.
+    """Read a JSON array of hints, or an object with this array as ``hints``; raises FieldInvalid.
 
     A paint may name a PNG file in the same folder: ``{"type": "paint", "file": "mask.png"}``.
     """

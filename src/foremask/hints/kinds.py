@@ -1,4 +1,4 @@
-"""What a person says about a clip's subject: points, boxes and paint on some of its frames.
+"""Hints: points, boxes and paints by which a user marks the subject on some frames of a clip.
 
 Coordinates are pixels of the upright picture, from its upper left corner. A hint is on one frame,
 by its number or its time, both counted from the first frame that is masked.
@@ -99,7 +99,7 @@ type Hint = Point | Box | Paint
 def check_hints(
     hints: Sequence[Hint], clip: Clip | None = None, size_px: tuple[int, int] | None = None
 ) -> None:
-    """Raise FieldInvalid for an impossible value, with its path, as ``hints[3].x``, and the limit.
+    """Raise FieldInvalid for an invalid value, with its path (``hints[3].x``) and its limit.
 
     Without ``clip`` and ``size_px``, only the limits that hold for all pictures are checked.
     """
