@@ -123,7 +123,7 @@ def cut_out(
 ) -> Report:
     """Write the subject of ``source`` to ``target``, transparent or over ``options.background``.
 
-    `foremask.cut_out` describes what is written and raised; hooks are those of `mask_video`.
+    `foremask.cut_out` describes files and errors, `pipeline.mask_video` the other parameters.
 
     ``mask`` is a mask video of ``source``, in any preset. With it, the network is not run, and an
     excerpt applies to both videos. Raises FieldInvalid where the two videos differ in size or in
@@ -219,7 +219,7 @@ def _opened_plan(
         ):
             yield dataclasses.replace(plan, runtime="stored mask", decodes_once=True)
         return
-    if refiner is None and options.quality is Quality.BEST:  # it doubles the colours' time
+    if refiner is None and options.quality is Quality.BEST:  # ``behind`` doubles the colours' time
         ahead = ahead_frames(frame_bytes(clip), options.quality)
         refiner = partial(refine_edges, ahead_frames=ahead, behind=behind)
     with opened_plan(source, clip, options, span, masker, refiner) as plan:

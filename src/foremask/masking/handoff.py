@@ -59,8 +59,8 @@ def hand_off(
 ) -> Report:
     """Make ``target`` the folder that ``tool`` reads: upright 8-bit PNGs, numbered from 1.
 
-    ``target`` must be new or empty. Its ``frames.csv`` has the times of the frames. Hooks and
-    errors are those of `mask_video`. Docs: recipes.md.
+    ``target`` must be new or empty. Its ``frames.csv`` has the times of the frames. Errors
+    and other parameters are those of `mask_video`. Docs: recipes.md.
     """
     check_directory(target)
     options = dataclasses.replace(options, preset=stand_in(AlphaFormat.PNG_FILES))

@@ -42,7 +42,7 @@ def guidance_of_frames(
     quality: Quality,
     cache: NetworkCache | None = None,
 ) -> Guidance:
-    """``opened`` is called once or twice. Raises FieldInvalid for a hint beyond the clip's end."""
+    """Call ``opened`` once or twice; raise FieldInvalid for a hint beyond the clip's end."""
     numbers: dict[int, int] = {}
 
     def hinted() -> Iterator[tuple[int, Image, list[Mark]]]:

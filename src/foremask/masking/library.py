@@ -96,12 +96,12 @@ def mask_video(
 
     Without ``target``, clip.mov is masked into clip.mask.mp4 beside it; the report has the name.
     Without ``preset``, the target's ending decides: .mp4, .webm, .mov, .mkv or .gif. With
-    ``start_s`` and ``end_s``, in seconds from the first frame, only that part is masked, and its
-    times count from ``start_s``. ``hints`` say which thing is the subject, or is not
+    ``start_s`` and ``end_s``, in seconds from the first frame, only that part is masked, and the
+    mask's times count from ``start_s``. ``hints`` say which thing is the subject, or is not
     (docs/hints.md); their frames and times count from ``start_s`` too. ``cache`` is a file for the
-    network's results, or a directory of such files: with it, a later call with more hints takes a
-    fraction of the time. ``on_progress`` is called in the caller's thread, and cancels by raising.
-    ``target`` appears when it is complete.
+    network's results, or a directory of such files: a later call with more hints reads the results
+    instead of running the network again. ``on_progress`` is called in the caller's thread; its
+    exception cancels the masking. ``target`` appears when it is complete.
 
     Raises FileNotFoundError; FieldInvalid for an invalid argument; ClipRefused for a clip
     that cannot be masked; ModelUnavailable where the weights are not here; OutputFailed where
@@ -145,8 +145,8 @@ def cut_out(
     ``original:BRIGHTNESS``, or the path of a picture or of a video. Without ``target``, clip.mp4
     is cut out into clip.cutout.webm beside it, and photo.jpg into photo.cutout.png. Alpha is
     straight. Size, frames, times and sound are those of the source. A ``target`` like
-    ``frames/%04d.png`` makes that directory, which must be empty or new. With ``mask``, an
-    existing mask, the network is not run. The rest is as for `mask_video`.
+    ``frames/%04d.png`` makes the directory ``frames``, which must be empty or new. With ``mask``, a
+    file with the mask, the network is not run. The rest is as for `mask_video`.
 
     Raises what `mask_video` raises, PresetUnsuitable where the preset has no alpha and no
     background is named, and FieldInvalid for a background that cannot be read.
@@ -243,7 +243,7 @@ def verify(
 ) -> list[PromiseKept]:
     """Check every promise of a mask, or of another ``kind``, from the two files alone.
 
-    Raises PromiseBroken for the first that is not kept.
+    Raises PromiseBroken for the first promise that is not kept.
     """
     return verifying.verify(Path(source), Path(made), _member(ResultKind, kind, "kind"))
 
@@ -251,8 +251,8 @@ def verify(
 def read_frames(source: FilePath) -> Iterator[tuple[int, Rgb]]:
     """Yield each frame of a clip: its pts and its upright picture.
 
-    The pts count in ``probe(source).time_base`` seconds. HDR is tone-mapped. Raises ClipRefused,
-    also during the iteration where the file is corrupt.
+    The unit of the pts is ``probe(source).time_base`` seconds. HDR is tone-mapped. Raises
+    ClipRefused, also during the iteration where the file is corrupt.
     """
     with VideoReader(Path(source)) as reader:
         for frame in reader:

@@ -26,7 +26,7 @@ from foremask.vision.temporal.tier import TIERS, grid_of
 
 MOST_UNREAD: Final = 4  # frames
 MOST_WAITING: Final = 16  # frames, about half a second
-POLL_S: Final = 0.01  # between looks at the network's answer, while no frame comes
+POLL_S: Final = 0.01  # between checks for the network's mask, while no frame arrives
 
 type TimedFrame = tuple[Frame, float]
 """A frame, and its arrival time in s by the monotonic clock."""
@@ -61,7 +61,7 @@ class NewestFrames:
         self.dropped = 0
         self._frames, self._in_time = frames, in_time
         self._unread: deque[TimedFrame] = deque()
-        self._ended: Exception | None = None  # StopIteration where nothing failed
+        self._ended: Exception | None = None  # StopIteration at the end of the stream
         self._stop, self._changed = threading.Event(), threading.Condition()
         # A daemon that is never joined: it may block on a pipe.
         threading.Thread(target=self._read, name="foremask live", daemon=True).start()

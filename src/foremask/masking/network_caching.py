@@ -37,12 +37,12 @@ def network_for(options: MaskOptions) -> Network:
 def opened_cache(
     source: Path, options: MaskOptions, span: Span | None = None
 ) -> Iterator[NetworkCache | None]:
-    """Open the cache at ``options.cache``; None where that is None.
+    """Open the cache at ``options.cache``; yield None without a cache.
 
     A file holds the results of one clip, part, quality, network and version of foremask; a file
-    with other results is replaced. In a directory, each combination has its own file; above 4 GiB
-    together, the least recently used files are removed. Raises FieldInvalid where the file is no
-    cache, and ModelUnavailable.
+    with other results is replaced. A directory has a file for each combination; above 4 GiB in
+    all, the least recently used files are removed. Raises FieldInvalid where the file is no cache,
+    and ModelUnavailable.
     """
     path = options.cache
     if path is None:

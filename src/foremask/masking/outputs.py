@@ -108,11 +108,11 @@ def _remove_abandoned(target: Path) -> None:
         unique = left.name.removeprefix(begin).removesuffix(end)
         if left.name != f"{begin}{unique}{end}" or len(unique) != 8:
             continue
-        # O_NONBLOCK, since a stranger's FIFO may have such a name.
+        # O_NONBLOCK, since a FIFO of another program may have such a name.
         with suppress(OSError), os.fdopen(os.open(left, os.O_RDONLY | os.O_NONBLOCK)) as opened:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink()
-            left.with_name(f".{left.name}.part").unlink(missing_ok=True)  # of media/writer.py
+            left.with_name(f".{left.name}.part").unlink(missing_ok=True)  # media/writer.py's
 
 
 def _exists(target: Path) -> OutputExists:
@@ -127,7 +127,7 @@ def check_png(target: Path) -> None:
 def check_directory(
     target: Path, ours: Callable[[str], object] = lambda _: False, *, replace: bool = False
 ) -> None:
-    """Raise OutputFailed where ``target`` has files, except with ``replace`` and only ``ours``."""
+    """Raise OutputFailed unless ``target`` is empty or new, or ``replace`` and all are ``ours``."""
     try:
         names = [each.name for each in target.iterdir()]
     except FileNotFoundError:
@@ -157,7 +157,7 @@ def directory_written_whole(target: Path) -> Iterator[Path]:
         yield part
         with _translated(target):
             if target.exists():
-                for each in target.iterdir():  # `check_directory` has seen that they are ours
+                for each in target.iterdir():  # `check_directory` has checked that they are ours
                     each.unlink()
                 target.rmdir()
             part.rename(target)

@@ -29,7 +29,7 @@ from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 
-# Of decoded frames that wait for their masks: 8-bit 4:2:0 up to 960 by 540. docs/adr/0057
+# Limit of decoded frames that wait for masks: 8-bit 4:2:0 up to 960 by 540. docs/adr/0057
 WINDOW_BYTES: Final = 200_000_000
 _QUEUE_BYTES: Final = 16_000_000  # of frames that wait between two stages
 _AHEAD_BYTES: Final = 100_000_000  # of frames that wait for their backdrops: 16 of 4 megapixels
@@ -63,7 +63,7 @@ def refine_edges(
 
 @dataclass(frozen=True, slots=True)
 class MaskingPlan:
-    """Without ``decodes_once``, a second reader decodes the frames again for the writers."""
+    """Unless ``decodes_once``, a second reader decodes the frames again for the writers."""
 
     source: Path
     clip: Clip
@@ -143,7 +143,7 @@ def _shortened(clip: Clip, excerpt: Excerpt) -> Clip:
 
 
 def _frames_can_wait(clip: Clip, quality: Quality) -> bool:
-    """Whether the tee can hold all frames before the first mask; if not, it would wait for ever."""
+    """Whether the tee can hold all frames before the first mask; if not, it would deadlock."""
     return TIERS[quality].keeps_frames and LAG_FRAMES * frame_bytes(clip) <= WINDOW_BYTES
 
 

@@ -15,7 +15,7 @@ from foremask.options import ResultKind
 from foremask.types import Alpha, Levels
 from foremask.vision.temporal.blocks import BLOCK_FRAMES
 
-# Inference took 0.75-0.82 of a run's time, decision 0.11-0.18, writing 0.02-0.07: of six clips.
+# On six clips, inference took 0.75-0.82 of the time, decision 0.11-0.18 and writing 0.02-0.07.
 ASKED_SHARE, DECIDED_SHARE, WRITTEN_SHARE = 0.8, 0.15, 0.05
 LEAST_SHARE: Final = 0.05  # of the frames must be done before the time left is estimated
 EXPECTED_FRAMES: Final = 6  # weight of the expected pace, in measured frames
@@ -26,10 +26,10 @@ class Progress:
     """How far a masking is.
 
     ``frames_done`` is the work done, in frames; inference, decision and writing are each a part of
-    a frame's work. ``frames_total`` is the number of frames in the header, or an estimate while
-    ``total_is_known`` is False; None where there is neither. ``left_s`` is the estimated time left
-    in seconds, None while it cannot be estimated. ``newest`` is the network's mask of the frame
-    that it inferred last: upright, small, and not the final mask; do not change it.
+    a frame's work. ``frames_total`` is the number of frames in the header, an estimate while
+    ``total_is_known`` is False, or None. ``left_s`` is the estimated time left in seconds, None
+    while it cannot be estimated. ``newest`` is the network's mask of the last inferred frame:
+    upright, small, not final, and not to be changed.
     """
 
     frames_done: int
@@ -117,7 +117,7 @@ class Work:
         shares = [ASKED_SHARE, DECIDED_SHARE, WRITTEN_SHARE]
         if all(each.pace_s for each in stages):
             shares = [each.pace_s / sum(one.pace_s for one in stages) for each in stages]
-        # an earlier stage has done at least what a later one has
+        # an earlier stage has done at least as many frames as a later stage
         counts = [max(min(read, each.frames) for each in stages[at:]) for at in range(3)]
         return sum(share * count for share, count in zip(shares, counts, strict=True))
 

@@ -56,7 +56,7 @@ class _ThingTrack:
     boxes: list[ThingBox] = field(default_factory=list)
     area: int = 0  # in grid cells, over all frames
     inside: int = 0  # of ``area``, in the mask
-    best: tuple[bool, int] = (False, 0)  # at the hint: is the thing apart, its area
+    best: tuple[bool, int] = (False, 0)  # `is_apart` and the area on the hint's frame
     hint: Point | None = None
 
 
@@ -106,7 +106,7 @@ class _Found:
 
 
 def things_of(source: Path, options: MaskOptions) -> list[Thing]:
-    """List the largest first; the clip is masked, but no mask is written."""
+    """List the things, the largest first; the clip is masked, but no mask is written."""
     clip = checked_clip(source, options)
     found = _Found(upright_size(clip))
     with (
@@ -148,7 +148,7 @@ def masks_of_things(
 def things_picture(
     source: Path, things: list[Thing], target: Path, *, replace: bool = False
 ) -> None:
-    """Draw the frames on which things are largest; brackets mark things outside the mask."""
+    """Draw the first frame, and those of the hints; brackets mark things outside the mask."""
     check_output(target, source, replace=replace)
     wanted = {thing.hint.frame or 0 for thing in things[:MOST_ROWS]}
     rows: list[Rgb] = []
