@@ -1,4 +1,4 @@
-"""The process that reads untrusted files; it confines itself before it imports a heavy library."""
+"""The process that reads untrusted files; it confines itself before it imports media libraries."""
 
 import os
 import sys
@@ -22,7 +22,7 @@ def main() -> None:
     confine.die_with(parent_pid=int(sys.argv[2]))
     process_setup.prepare()
     channel = int(sys.argv[1])
-    os.closerange(3, channel)  # close inherited files: uvloop passes them on
+    os.closerange(3, channel)  # close inherited files, which uvloop passes on
     os.closerange(channel + 1, os.sysconf("SC_OPEN_MAX"))
     parent = messages.Parent(channel)
     setup = parent.receive()
@@ -36,7 +36,7 @@ def main() -> None:
         inputs, own = Path("../in").resolve(), Path.cwd()
         readable = [inputs, *setup.read, *setup.import_from, *confine.python_paths()]
         level = confine.confine(readable, [own], setup.landlock_at_most)
-    compiled_networks.only_read()  # a hijacked child must not write what others execute
+    compiled_networks.only_read()  # a hijacked child must not write a network that others load
     operations = import_module(setup.execution).OPERATIONS
     decoder = messages.decoder(reduce(or_, operations))
 

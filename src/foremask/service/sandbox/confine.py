@@ -1,4 +1,4 @@
-"""Confines the calling process for good, without root; only this module calls libseccomp."""
+"""Confines the calling process permanently, without root; only this module calls libseccomp."""
 
 import ctypes
 import errno
@@ -16,15 +16,15 @@ from foremask.errors import SettingsInvalid
 from foremask.options import Device
 from foremask.settings import Sandbox
 
-_LIBRARY: Final = "libseccomp.so.2"  # with the same ABI since 2012: docs/adr/0042
+_LIBRARY: Final = "libseccomp.so.2"  # its ABI is unchanged since 2012: docs/adr/0042
 _ALLOW: Final = 0x7FFF_0000
 _ERRNO: Final = 0x0005_0000
 _NOT_EQUAL, _MASKED_EQUAL = 1, 7
 _UNKNOWN_CALL: Final = -1
 _INT: Final = 0xFFFF_FFFF
 
-# System calls that the libseccomp of distributions in use does not know. From 424 on a call has the
-# same number on every architecture.
+# System calls that libseccomp in current distributions may not know. Numbers from 424 on are the
+# same on every architecture.
 _YOUNG_CALLS: Final = {
     "process_madvise": 440,
     "mount_setattr": 442,
@@ -49,7 +49,7 @@ class When(ctypes.Structure):
 
 
 def is_int(argument: int, value: int) -> When:
-    """The lower 32 bits of the argument are ``value``: the kernel ignores the upper 32."""
+    """Match an argument whose lower 32 bits are ``value``; the kernel ignores the upper 32 bits."""
     return When(argument, _MASKED_EQUAL, _INT, value & _INT)
 
 
@@ -65,23 +65,23 @@ _PATH_BENEATH = 1
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _REMOVE_FILE, _MAKE_REG = 1 << 5, 1 << 8
 _TRUNCATE = 1 << 14
-_FILE_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # how many bits each version knows
+_FILE_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # the number of rights by version
 _READ = _READ_FILE | _READ_DIR
 _WRITE = _READ | _WRITE_FILE | _REMOVE_FILE | _MAKE_REG | _TRUNCATE
 _OF_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_GET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 21, 38
 _PR_SET_MM, _PR_SET_CHILD_SUBREAPER, _PR_SCHED_CORE, _PR_SET_PTRACER = 35, 36, 62, 0x5961_6D61
 _CLONE_THREAD = 0x0001_0000
-_CLONE_NEW = 0x7E02_0000  # the kinds of namespace that clone makes
+_CLONE_NEW = 0x7E02_0000  # the flags of clone for new namespaces
 _F_SETFL, _F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY = 4, 8, 10, 15, 1024, 1026
 _FIOASYNC, _FIOSETOWN, _SIOCSPGRP = 0x5452, 0x8901, 0x8902
 _TIOCSCTTY, _TIOCSPGRP, _TIOCSTI, _TIOCLINUX = 0x540E, 0x5410, 0x5412, 0x541C
 _FS_SETFLAGS, _FS_SETFLAGS_32, _FS_SETXATTR = 0x4008_6602, 0x4004_6602, 0x401C_5820
 _FS_ENABLE_VERITY = 0x4080_6685
-_ACCESS_MODE = 0b11  # of open's flags; a file opened with both bits is for ioctl only
+_ACCESS_MODE = 0b11  # bits of open's flags; with both bits, only ioctl can use the file
 
-# Calls that decoders, networks and encoders never make. Without them, a hostile clip that has taken
-# over the process cannot communicate, start or touch a process, or change a file's attributes.
+# Calls that decoders, networks and encoders never make. Without these calls, a process that a
+# hostile clip controls cannot use the network, control other processes or change file attributes.
 _DENIED = (
     *("socket", "socketpair", "connect", "bind", "listen", "accept", "accept4"),
     *("sendmsg", "sendmmsg"),
@@ -109,15 +109,15 @@ _DENIED = (
     *("mkdir", "mkdirat", "symlink", "symlinkat", "link", "linkat"),
 )
 _DENIED_CONTROLS: Final = {  # the denied values of the second argument, by call
-    # When a file is ready, the kernel signals the owner of the file, and any process can be made
-    # that owner. Landlock prevents this only from version 6 on.
+    # The kernel signals a file's owner when the file is ready, and fcntl could make any process its
+    # owner. Landlock prevents this only from version 6 on.
     "fcntl": (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY),
     "ioctl": (
         *(_FIOASYNC, _FIOSETOWN, _SIOCSPGRP, _TIOCSCTTY, _TIOCSPGRP, _TIOCSTI, _TIOCLINUX),
         *(_FS_SETFLAGS, _FS_SETFLAGS_32, _FS_SETXATTR, _FS_ENABLE_VERITY),
     ),
 }
-_DENIED_OPTIONS: Final = (  # of prctl: to outlive the parent, be traced, or share a core
+_DENIED_OPTIONS: Final = (  # options of prctl to outlive the parent, be traced, or share a core
     *(_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_MM, _PR_SET_CHILD_SUBREAPER),
     *(_PR_SCHED_CORE, _PR_SET_PTRACER),
 )
@@ -125,10 +125,10 @@ _OF_ITSELF: Final = (
     *("cgroup", "cmdline", "environ", "maps", "mountinfo", "mounts", "stat", "statm", "status"),
     *("fd", "limits", "smaps_rollup", "auxv"),
 )
-"""The readable entries of /proc/self; its task and net would show the machine's network."""
+"""The readable entries of /proc/self, without task and net, which show the machine's network."""
 
 _OPEN_FILES: Final = 256
-LEAST_LANDLOCK: Final = 1  # since Linux 5.13; all attacks of tests/service/sandbox fail with it
+LEAST_LANDLOCK: Final = 1  # Linux 5.13; stops all attacks of tests/service/sandbox
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ def available() -> Level:
 
 
 def die_with(parent_pid: int) -> None:
-    """Ask the kernel to kill this process when the thread that started it ends."""
+    """Ask the kernel to kill this process when its parent thread ends."""
     if sys.platform != "linux":
         return
     _libc().prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
@@ -179,9 +179,9 @@ def confine(
 ) -> Level:
     """Allow this process no files outside ``read`` and ``write``, and no calls in `_DENIED`.
 
-    It can make files below ``write``, but no directories. Missing paths are ignored. Returns the
-    level that the kernel supports, with Landlock up to ``landlock_at_most``. Raises RuntimeError if
-    the process has threads, which Landlock would not confine; importing NumPy starts some.
+    The process can make files below ``write``, but no directories. Missing paths are ignored. The
+    version of Landlock is at most ``landlock_at_most``. Returns the level that the kernel supports.
+    Raises RuntimeError if the process has other threads: call this before NumPy is imported.
     """
     if sys.platform != "linux":
         return Level()
@@ -218,8 +218,8 @@ def _restrict_files(
     if version == 0:
         return 0
     known = (1 << _FILE_RIGHTS_BY_ABI.get(version, 16)) - 1
-    # What the ruleset handles and does not grant is denied: files; TCP from version 4 on; signals
-    # and abstract sockets of processes outside from version 6 on. Each version adds to the struct.
+    # The ruleset denies what no rule allows: files, TCP (from version 4), and signals and abstract
+    # sockets of other processes (from version 6). Versions 4 and 6 have longer structs.
     attributes = struct.pack("QQQ", known, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
     size = 8 if version < 4 else 16 if version < 6 else 24
     ruleset = libc.syscall(
@@ -280,7 +280,7 @@ def _restrict_calls(library: ctypes.CDLL) -> None:
         number = library.seccomp_syscall_resolve_name(call.encode())
         if number == _UNKNOWN_CALL:
             number = _YOUNG_CALLS.get(call, _UNKNOWN_CALL)
-        if number < 0:  # of another architecture, or unknown
+        if number < 0:  # the call is of another architecture, or unknown
             return
         compared = (When * len(conditions))(*conditions)
         action, count = _ERRNO | error, len(conditions)
@@ -289,9 +289,8 @@ def _restrict_calls(library: ctypes.CDLL) -> None:
 
     for call in _DENIED:
         refuse(call)
-    # Only clones that make a thread are allowed. clone3 and openat2 pass their flags by a pointer,
-    # which seccomp cannot follow, so both get ENOSYS, as from a kernel that lacks them. The C
-    # library then uses clone instead of clone3.
+    # Only a clone that makes a thread is allowed. clone3 and openat2 pass their flags by a pointer,
+    # which seccomp cannot follow, so both fail with ENOSYS. The C library then uses clone.
     refuse("clone", bits_are(0, _CLONE_THREAD, 0))
     for kind in (1 << bit for bit in range(32) if _CLONE_NEW >> bit & 1):
         refuse("clone", bits_are(0, kind, kind))
@@ -299,7 +298,7 @@ def _restrict_calls(library: ctypes.CDLL) -> None:
         refuse(call, error=errno.ENOSYS)
     refuse("tgkill", When(0, _NOT_EQUAL, os.getpid()))  # abort() signals its own process
     refuse("prlimit64", When(0, _NOT_EQUAL, 0))
-    # Threads pin themselves to cores by the id 0; any other id may be that of another process.
+    # Threads pin themselves to cores with the id 0; other ids may be those of other processes.
     refuse("sched_setaffinity", When(0, _NOT_EQUAL, 0))
     for call, requests in _DENIED_CONTROLS.items():
         for request in requests:
@@ -307,8 +306,7 @@ def _restrict_calls(library: ctypes.CDLL) -> None:
     refuse("fcntl", is_int(1, _F_SETFL), bits_are(2, os.O_ASYNC, os.O_ASYNC))
     for option in _DENIED_OPTIONS:
         refuse("prctl", is_int(0, option))
-    # Landlock before version 3 lets O_TRUNC empty a file that may only be opened for reading or for
-    # ioctl.
+    # Before version 3, Landlock lets O_TRUNC empty a file that is opened for reading or for ioctl.
     for call, flags in (("open", 1), ("openat", 2)):
         refuse(call, bits_are(flags, _ACCESS_MODE | os.O_TRUNC, os.O_RDONLY | os.O_TRUNC))
         refuse(call, bits_are(flags, _ACCESS_MODE, _ACCESS_MODE))
@@ -317,7 +315,7 @@ def _restrict_calls(library: ctypes.CDLL) -> None:
 
 
 def _drop_capabilities(libc: ctypes.CDLL) -> None:
-    # Root keeps its access to the files that it owns.
+    # Without capabilities, root can still use its own files.
     header = struct.pack("Ii", 0x2008_0522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
     libc.capset(header, bytes(24))
 

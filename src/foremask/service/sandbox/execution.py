@@ -79,7 +79,7 @@ def _with_cache(request: messages.Mask | messages.CutOut) -> MaskOptions:
             if is_store(known):
                 shutil.copyfile(known, kept)
         except OSError:
-            kept.unlink(missing_ok=True)  # half a cache is useless; without one the job is slower
+            kept.unlink(missing_ok=True)  # without a cache, the job is only slower
     return replace(request.options, cache=kept)
 
 

@@ -1,7 +1,7 @@
 """The messages between a media child and its parent, and the socket that carries them.
 
-The parent imports this module too, so it loads no media library. The parent does not trust the
-child: it limits the size of each message and checks the types of its fields.
+The parent imports this module too, so the module loads no media library. The parent does not trust
+the child: it limits the size of each message and checks the types of its fields.
 """
 
 import os
@@ -46,8 +46,8 @@ class Request[R](msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=Tr
 class Probe(Request[Clip], frozen=True):
     """Read the header of a clip; refuse a clip that cannot be masked or written as ``preset``.
 
-    ``preset`` names a Form of a result of that ``kind``. If ``source`` is None, the child reads a
-    file of ``size`` bytes through its parent.
+    ``preset`` is the name of a `Form` for a result of ``kind``. If ``source`` is None, the child
+    reads a file of ``size`` bytes through its parent.
     """
 
     outlives_refusal = True
@@ -100,7 +100,7 @@ class Preview(msgspec.Struct, frozen=True):
 
 
 class MaskPicture(Request[Preview], frozen=True):
-    """Mask one picture, given as the bytes of its file; all hints refer to it."""
+    """Mask one picture, given as the bytes of its file; all hints apply to this picture."""
 
     picture: bytes
     options: MaskOptions
@@ -109,7 +109,7 @@ class MaskPicture(Request[Preview], frozen=True):
 class CutOut(Request[Report], frozen=True):
     """Cut the subject out of a clip, or of a span of it, as `masking.cut_out` does.
 
-    With ``mask``, a mask of the clip, the network does not run. The preset of ``options`` is
+    If ``mask`` is given, a mask of the clip, the network does not run. The preset of ``options`` is
     ignored. `Mask` explains ``known`` and ``kept``.
     """
 
@@ -191,7 +191,7 @@ class Setup(msgspec.Struct, tag=True, frozen=True):
     execution: str
     read: tuple[Path, ...]
     import_from: tuple[Path, ...]
-    landlock_at_most: int | None  # with this, a test behaves as on an older kernel
+    landlock_at_most: int | None  # lets a test imitate an older kernel
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
@@ -204,7 +204,7 @@ class Job(msgspec.Struct, tag=True, frozen=True):
 
 class Progress(msgspec.Struct, tag=True, frozen=True):
     frames_done: int
-    newest_png: bytes = b""  # a small picture of the newest mask, in few of the messages
+    newest_png: bytes = b""  # a small picture of the newest mask; most messages have none
     # The estimated number of seconds left; None if unknown.
     left_s: Annotated[float, msgspec.Meta(ge=0, le=MAX_LEFT_S)] | None = None
 
@@ -215,11 +215,11 @@ class ReadAt(msgspec.Struct, tag=True, frozen=True):
 
 
 class Data(msgspec.Struct, tag=True, frozen=True):
-    data: bytes  # the answer to `ReadAt`: at most ``size`` bytes, none only at the end of the file
+    data: bytes  # the answer to `ReadAt`: at most ``size`` bytes; empty at the end of the file
 
 
 class Result(msgspec.Struct, tag=True, frozen=True):
-    value: msgspec.Raw  # of the request's result type
+    value: msgspec.Raw  # the encoded result
 
 
 class Refused(msgspec.Struct, tag=True, frozen=True):
@@ -231,7 +231,7 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 
     @classmethod
     def of(cls, error: ForemaskError) -> Self:
-        # The API's field for the library's `background` has another name.
+        # The API's name of the library's `background` is `background_url`.
         param = "background_url" if error.param == "background" else error.param
         return cls(error.reason, error.details, param, error.limit, error.actual)
 
@@ -254,7 +254,7 @@ type FromChild = Ready | Progress | ReadAt | Result | Refused | Broken
 def _plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, int):  # a subclass, such as a setting's number of bytes
+    if isinstance(value, int):  # a subclass of int, such as a setting's number of bytes
         return int(value)
     raise NotImplementedError(f"a {type(value).__name__} cannot be sent to another process")
 
@@ -273,7 +273,7 @@ def encoded(value: object) -> msgspec.Raw:
 
 
 def decoder[T](kind: type[T]) -> msgspec.msgpack.Decoder[T]:
-    """A decoder of what `encoded` returns; it raises ValueError for anything else."""
+    """A decoder of what `encoded` returns; it raises ValueError for other data."""
     return msgspec.msgpack.Decoder(kind, dec_hook=_path)
 
 
@@ -317,7 +317,7 @@ class Parent:
         draw_newest: Callable[[], bytes] | None = None,
         left_s: float | None = None,
     ) -> None:
-        """Send a `Progress` if the last one is 0.2 s old, with a picture every 1.5 s."""
+        """Send at most one `Progress` in 0.2 s, and at most one picture in 1.5 s."""
         now_s = time.monotonic()
         if now_s - self._progress_sent_s < _PROGRESS_EVERY_S:
             return

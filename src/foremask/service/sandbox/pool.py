@@ -28,7 +28,7 @@ from foremask.settings import Sandbox
 
 log = structlog.get_logger(__name__)
 
-START_S = 60.0  # interpreter and libraries on a cold, busy disk
+START_S = 60.0  # time to load the interpreter and libraries from a busy disk
 WATCH_S = 0.25
 LOG_BYTES = 8 << 10
 FILE_BYTES = 32 << 30  # the largest file that a child may write
@@ -42,12 +42,12 @@ ReadRemote = Callable[[int, int], Awaitable[bytes]]
 
 @contextmanager
 def own_directory(parent: Path, prefix: str) -> Generator[Path]:
-    """Make a directory below ``parent`` for the block; remove those that killed processes left."""
+    """Make a directory below ``parent`` for the block; remove directories of killed processes."""
     parent.mkdir(parents=True, exist_ok=True)
     with (parent / f".{prefix}").open("ab") as gate:
-        fcntl.flock(gate, fcntl.LOCK_EX)  # or another process could remove it before it is locked
+        fcntl.flock(gate, fcntl.LOCK_EX)  # until `own` is locked, no other process may remove it
         for left in parent.glob(f"{prefix}*/{_LOCK}"):
-            # An OSError means that its process is alive, or is removing it.
+            # An OSError means that the owner of `left` is alive, or is removing it.
             with contextlib.suppress(OSError), left.open("r+b") as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(left.parent)
@@ -74,11 +74,11 @@ class JobDirectory:
         try:
             with os.scandir(self.writable) as entries:
                 return len(list(itertools.islice(entries, MAX_FILES + 1))) > MAX_FILES
-        except FileNotFoundError:  # the slot is being closed
+        except FileNotFoundError:  # the pool has removed the directory
             return False
 
     def clear(self) -> None:
-        """Empty both directories; they stay, since the rights of the child depend on them."""
+        """Empty both directories; keep them, since the child's Landlock rules refer to them."""
         for each in (*self.readable.iterdir(), *self.writable.iterdir()):
             if each.is_dir() and not each.is_symlink():
                 shutil.rmtree(each)
@@ -115,7 +115,7 @@ class JobDirectory:
 
 
 class ChildDied(Exception):
-    """The media child ended or sent nonsense during a job; another attempt may succeed."""
+    """The child ended or sent an invalid message during a job; another attempt may succeed."""
 
 
 @dataclass(slots=True)
@@ -145,9 +145,9 @@ class Child:
         on_progress: OnProgress | None = None,
         read_at: ReadRemote | None = None,
     ) -> R | messages.Refused:
-        """Return the request's result, or a refusal that the child outlives.
+        """Return the request's result, or a refusal if the request ``outlives_refusal``.
 
-        Raises as `MediaPool.run` does; then the child cannot be used any more.
+        Raises the errors of `MediaPool.run`. After an error, the child must not be used.
         """
         await self.send(messages.Job(messages.encoded(request)))
         while True:
@@ -161,7 +161,7 @@ class Child:
                     with self._translated():
                         return messages.decoder(messages.result_type(type(request))).decode(value)
                 case messages.Refused(reason=OutputFailed.reason, details=details):
-                    raise ServiceUnavailable(details)  # our disk did not take it
+                    raise ServiceUnavailable(details)  # a full disk, or a disk error
                 case messages.Refused() as refused:
                     if request.outlives_refusal:
                         return refused
@@ -210,7 +210,7 @@ class Child:
         statm, page = Path(f"/proc/{self.process.pid}/statm"), os.sysconf("SC_PAGE_SIZE")
         while self.is_alive and self.over_limit is None:
             await asyncio.sleep(WATCH_S)
-            with contextlib.suppress(OSError, IndexError):  # it ended, or this system has no /proc
+            with contextlib.suppress(OSError, IndexError):  # the child ended, or there is no /proc
                 resident = int(statm.read_text().split()[1]) * page  # noqa: ASYNC240  # /proc is no disk
                 if resident > self.memory_bytes:
                     self.over_limit = self._out_of_memory(resident)
@@ -239,7 +239,7 @@ async def start(setup: messages.Setup, directory: JobDirectory) -> Child:
     """Start a child in ``directory``; raises ChildDied, with the end of its stderr as a note."""
     ours, theirs = socket.socketpair()
     with theirs, ExitStack() as on_error:
-        on_error.callback(ours.close)  # if the start is cancelled before a transport owns it
+        on_error.callback(ours.close)  # if the start is cancelled before a transport owns `ours`
         spawning = asyncio.ensure_future(
             asyncio.create_subprocess_exec(
                 sys.executable,
@@ -248,7 +248,7 @@ async def start(setup: messages.Setup, directory: JobDirectory) -> Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
-                env=process_setup.numerics(os.environ),  # no connection string, no key
+                env=process_setup.numerics(os.environ),  # without database URL and keys
                 cwd=directory.writable,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
@@ -258,8 +258,8 @@ async def start(setup: messages.Setup, directory: JobDirectory) -> Child:
             process = await asyncio.shield(spawning)
             on_error.pop_all()
             reader, writer = await asyncio.open_unix_connection(sock=ours)
-        except asyncio.CancelledError:  # else nobody would end the process
-            with contextlib.suppress(OSError):  # it could not start, or has ended
+        except asyncio.CancelledError:  # otherwise the process would stay
+            with contextlib.suppress(OSError):  # the process could not start, or has ended
                 process = await spawning
                 process.kill()
                 await process.wait()
@@ -282,13 +282,13 @@ async def start(setup: messages.Setup, directory: JobDirectory) -> Child:
 
 @asynccontextmanager
 async def within(seconds: float, problem: str) -> AsyncGenerator[None]:
-    """Raise TimedOut, with ``problem`` in its details, when the block takes longer."""
+    """Raise TimedOut, with ``problem`` in its details, if the block takes over ``seconds``."""
     clock = asyncio.timeout(seconds)
     try:
         async with clock:
             yield
     except TimeoutError as error:
-        if not clock.expired():  # raised in the block by something else
+        if not clock.expired():  # the block itself raised it
             raise
         raise TimedOut(f"{problem} within {seconds:g} s.", limit=seconds) from error
 
@@ -308,11 +308,11 @@ class _ChildSlot:
 
 
 class MediaPool:
-    """At most ``slots`` children, with directories under ``scratch``; use it with ``async with``.
+    """Runs requests in at most ``slots`` children, with directories under ``scratch``.
 
     ``execution`` is the module whose OPERATIONS execute requests. Every job may read the paths
     ``readable`` besides its inputs. A child is replaced after ``jobs_per_child`` jobs, after an
-    error other than a refused probe, and before a job of another ``owner``. With ``spares`` each
+    error other than a refused probe, and before a job of another ``owner``. With ``spares``, each
     slot has a second child, which has executed ``prepare`` and waits for its first job.
 
     Entering the pool raises SettingsInvalid if this machine lacks what ``sandbox`` requires.
@@ -347,7 +347,7 @@ class MediaPool:
         )
         self._directory = own_directory(scratch, "slots-")
         self._places = asyncio.Semaphore(slots)
-        self._free: list[_ChildSlot] = []  # the last one was used most recently
+        self._free: list[_ChildSlot] = []  # the last slot was used most recently
         self._all: tuple[_ChildSlot, ...] = ()
         self._clearing: set[asyncio.Task[None]] = set()
         self.level = Level()
@@ -388,10 +388,10 @@ class MediaPool:
     ) -> R:
         """Execute the request in a child, store its output files, and return its result.
 
-        ``read_at`` reads the file that a `Probe` without source is about. Raises TimedOut after
+        ``read_at`` reads the file of a `Probe` without source. Raises TimedOut after
         ``wall_clock_s``, or if no frame is done for ``stall_s``; Internal over the memory limit;
-        ServiceUnavailable if the disk does not take an output; ChildDied; the ForemaskError that
-        the child raised; and what ``on_progress`` or ``read_at`` raise. After all of these except a
+        ServiceUnavailable if an output cannot be stored; ChildDied; the ForemaskError that the
+        child raised; and errors of ``on_progress`` and ``read_at``. After any error except a
         refused probe, and after a cancellation, the child is killed.
         """
         await self._places.acquire()
@@ -411,7 +411,7 @@ class MediaPool:
         return result
 
     def _take(self, owner: str) -> _ChildSlot:
-        """Take a free slot, preferably one whose child has served this owner, or else nobody."""
+        """Take a free slot: with a child of this owner, else with a child that has had no job."""
         preference = {owner: 3, None: 2}
         chosen = max(
             reversed(self._free),
@@ -421,7 +421,7 @@ class MediaPool:
         return chosen
 
     async def _give_back(self, child_slot: _ChildSlot) -> None:
-        """Empty the slot's directory, in a thread since that may take long, and free the slot."""
+        """Empty the slot's directory, in a thread since deletions may take long; free the slot."""
         directory = child_slot.directory
         try:
             if directory.has_too_many_files:
@@ -462,7 +462,7 @@ class MediaPool:
     async def _next(self, child_slot: _ChildSlot) -> Child:
         spare, child_slot.spare = child_slot.spare, None
         if spare is not None:
-            with contextlib.suppress(ChildDied, ForemaskError):  # `_start` raises the reason
+            with contextlib.suppress(ChildDied, ForemaskError):  # then `_start` raises the reason
                 child = await spare
                 if child.is_alive:
                     return child
