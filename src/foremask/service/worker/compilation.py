@@ -1,4 +1,4 @@
-"""Compiles the network in its own process; masking children only read it (docs/adr/0171)."""
+"""Compiles the network in its own process; masking children only load it (docs/adr/0171)."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ log = structlog.get_logger(__name__)
 
 
 async def compile_ahead(model: Path) -> None:
-    """Compile what is missing in another process; only log a failure."""
+    """Compile missing forms of the network in another process; a failure is only logged."""
     directory = compiled_dir_of(model)
     if directory is None:
         return

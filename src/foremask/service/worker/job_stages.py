@@ -40,8 +40,8 @@ log = structlog.get_logger(__name__)
 class Timing:
     lease_s: float = steps.LEASE_S
     renew_s: float = steps.RENEW_S
-    stall_s: float = 360.0  # for transfers too, and longer than the pool waits for a frame
-    wall_clock_s: float = 4 * 3600.0  # a minute of 4K in best quality takes two cores 1 to 2 hours
+    stall_s: float = 360.0  # also for transfers; longer than the stall limit of `MediaPool`
+    wall_clock_s: float = 4 * 3600.0  # 1 min of 4K in best quality takes two cores 1 to 2 hours
     download_s: float = 600.0
     unavailable_retry_s: float = 5.0
     unreachable_retry_s: float = 2.0
@@ -67,22 +67,22 @@ class WorkerContext:
     database: Database
     objects: Objects
     outbound: Outbound
-    masks: MediaRunner  # executes what runs the neural network
-    files: MediaRunner  # executes all else, so that ingesting does not wait for masking
+    masks: MediaRunner  # executes requests that run the neural network
+    files: MediaRunner  # executes all other requests, so that ingesting does not wait for masking
     scratch: Path
     worker: str
     result_ttl_s: float
     masking: MaskOptions = SERVICE_MASKING  # a step sets its quality, preset, matte and hints
     storage_limit: int = admission.NO_LIMIT
     timing: Timing = field(default_factory=Timing)
-    # The token of the last claimed step, by queue; a child may still be kept for it.
+    # The API token of the last claimed step, by queue; a child may be ready for that token.
     last_served: dict[str, UUID] = field(default_factory=dict)
     fleet: Fleet = field(default_factory=Fleet)
 
 
 @dataclass(slots=True)
 class StepProgress:
-    """The progress of a step. An attempt that makes none for `Timing.stall_s` fails."""
+    """The progress of a step. An attempt without progress for `Timing.stall_s` fails."""
 
     frames_done: int = 0
     moved_at: float = field(default_factory=time.monotonic)
@@ -94,7 +94,7 @@ class StepProgress:
 
     @property
     def idle_s(self) -> float:
-        """Seconds since the last progress, not counting time in which the machine was suspended."""
+        """Seconds since the last progress, without the time that the machine was suspended."""
         return time.monotonic() - self.moved_at
 
     async def note_frames(self, progress: messages.Progress) -> None:
@@ -126,7 +126,7 @@ class RunningStep:
         self.mask = scratch / f"beside{KEPT_MASK.suffix}"  # stored with a cut-out or a composite
 
     async def run(self) -> steps.StepDone:
-        # Made here, so that a full disk is recorded as the error of this attempt.
+        # Make the directory here, so that a full disk is recorded as the error of this attempt.
         await asyncio.to_thread(self.scratch.mkdir, 0o700)
         stages = {"ingest": self.ingest, "segment": self.segment, "join": self.join}
         return await stages[self.step.stage]()
@@ -193,7 +193,7 @@ class RunningStep:
         return target
 
     async def _fetch_background(self) -> str | None:
-        """Return the key of the checked and stored background; None if the job has no file."""
+        """Check and store the background file; return its key, or None if there is no such file."""
         key, url = self.step.args.result.background_key, self.step.args.result.background_url
         if url is None and key is None:
             return None
@@ -208,11 +208,11 @@ class RunningStep:
         return key
 
     async def _plan(self, clip: Clip) -> tuple[SegmentPlan, ...]:
-        """Return the spans to cut, at most one for each free slot; none if the clip stays whole.
+        """Return the spans to cut, at most one per free slot; under two if the clip stays whole.
 
         With fewer than two free slots, cutting saves no time. Hints and auto zoom need the whole
-        clip. A GIF muxer mistimes joined parts, and PNGs are not joined. Matroska cannot store
-        parts of a cut-out that starts before time 0.
+        clip. Parts of GIFs and PNGs cannot be joined. Matroska cannot store parts of a cut-out that
+        starts before time 0.
         """
         options, form = self.step.options, self.step.form
         if self.step.args.result.hints or options.auto_zoom or form.suffix in (".gif", ".zip"):
@@ -222,7 +222,7 @@ class RunningStep:
             return ()
         spans = await self._run(messages.Plan(self.source, free, SEGMENT_GRID))
         left_over = len(spans) % steps.IN_FLIGHT
-        if len(spans) > steps.IN_FLIGHT and left_over:  # a round for these few takes longer
+        if len(spans) > steps.IN_FLIGHT and left_over:  # they would need one more round
             most = len(spans) - left_over
             spans = await self._run(messages.Plan(self.source, most, SEGMENT_GRID))
         return spans
@@ -268,9 +268,9 @@ class RunningStep:
     async def _with_network(
         self, request: messages.Mask | messages.CutOut
     ) -> messages.Mask | messages.CutOut:
-        """Add the network cache of an earlier job to the request, if it is still stored."""
+        """Add the network cache of an earlier job to the request, if the cache can be loaded."""
         known = None
-        with suppress(errors.ObjectLost, errors.ServiceUnavailable, OSError):  # it only saves time
+        with suppress(errors.ObjectLost, errors.ServiceUnavailable, OSError):
             known = await self._load(self.step.args.result.network_key, self.scratch / "known")
         return structs.replace(request, known=known, kept=self.scratch / "network.zip")
 
@@ -353,7 +353,7 @@ class RunningStep:
     async def _store_result(
         self, report: steps.JobReport, mask: Path | None = None, kept: Path | None = None
     ) -> steps.MaskDone:
-        # The key names the attempt, so that no attempt overwrites the result of another one.
+        # The key names the attempt, so that attempts do not overwrite each other's results.
         step, objects, target = self.step, self.work.objects, self.target
         attempt = f"{step.stage}-{step.attempt}"
         key = f"results/{step.job}/{attempt}/{step.job}{target.suffix}"
@@ -374,7 +374,7 @@ class RunningStep:
             try:
                 await objects.put(sibling_key(key, NETWORK), kept)
                 report = structs.replace(report, network_bytes=kept_bytes)
-            except (errors.ObjectLost, errors.ServiceUnavailable) as error:  # as on a full disk
+            except (errors.ObjectLost, errors.ServiceUnavailable) as error:  # such as a full disk
                 log.warning("step.network_results_not_kept", reason=str(error.__cause__))
         warnings = [*(step.clip.warnings if step.clip else ()), *(report.warnings or ())]
         report = structs.replace(
@@ -403,7 +403,7 @@ def report_of(done: Report | Written) -> steps.JobReport:
 
 
 def joined_report(parts: Sequence[steps.JobReport], joined: Written) -> steps.JobReport:
-    """Combine the reports of the parts and of the joined file; ``coverage`` is a mean by frame."""
+    """Combine the reports of the parts and the joined file; weight means by number of frames."""
     frames = max(1, sum(part.frames_out for part in parts))
     cpu_s = Counter[str]()
     for part in parts:

@@ -1,4 +1,4 @@
-"""Recovers lost steps, ends jobs over their time, and deletes expired files, in every worker."""
+"""Recovers lost steps, ends jobs over their time limit, and deletes expired files."""
 
 import asyncio
 import random
@@ -18,8 +18,8 @@ from foremask.service.worker.job_stages import WorkerContext
 ENGINE_S = 60.0
 UPLOADS_S = 3600.0
 FORM_KEPT = timedelta(hours=1)
-UPLOAD_KEPT = timedelta(days=3)  # a job may be posted late on the first day, and then wait
-TENDING, SLOWEST = 4, 10.0  # with over 4 workers, each waits longer, at most ten times as long
+UPLOAD_KEPT = timedelta(days=3)  # its URL is valid for a day, and a job may wait
+TENDING, SLOWEST = 4, 10.0  # with over 4 workers, each waits longer, up to 10 times as long
 KINDS = ("sources", "segments", "parts", "results")
 
 log = structlog.get_logger(__name__)
@@ -27,9 +27,8 @@ log = structlog.get_logger(__name__)
 
 async def run_maintenance(work: WorkerContext) -> None:
     """Run until cancelled; raises OtherTables, in an ExceptionGroup, after a migration."""
-    # Not as tasks of Procrastinate, which wait for a free slot (docs/adr/0020). Deletions, which a
-    # slow store delays, never delay `_recover`: a late one cannot tell a dead worker from a clock
-    # that was set.
+    # Tasks of Procrastinate would wait for a free slot (docs/adr/0020). Deletions in a slow store
+    # must not delay `_recover`, which could then not tell a dead worker from a changed clock.
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_repeat(work, work.timing.recover_every_s, _recover))
         for sweep in (sweep_sources, sweep_results):
@@ -41,7 +40,7 @@ async def run_maintenance(work: WorkerContext) -> None:
 async def _repeat(
     work: WorkerContext, every_s: float, do: Callable[[WorkerContext], Awaitable[bool | None]]
 ) -> None:
-    """Repeat ``do``; each of many workers waits longer, unless ``do`` returns True."""
+    """Repeat ``do``. With more workers, each waits longer, unless ``do`` has returned True."""
     while True:
         is_alone = None
         try:
@@ -82,10 +81,10 @@ async def sweep_sources(work: WorkerContext) -> None:
         if result_key:
             kept = result_key.rpartition("/")[0] + "/"
             async for stored in work.objects.list(f"results/{request_id}"):
-                if not stored["path"].startswith(kept):  # of a stale attempt
+                if not stored["path"].startswith(kept):  # made by a stale attempt
                     await work.objects.delete(stored["path"])
         ended = await retention.deleted(work.database, "sources", request_id)
-        if ended is not None:  # once for each job, so it is counted here
+        if ended is not None:  # not None once for each job
             metrics.JOBS_ENDED.labels(ended["status"], ended["reason"]).inc()
             metrics.JOB_SECONDS.labels(ended["status"]).observe(ended["seconds"])
             if ended["wait_s"] is not None:

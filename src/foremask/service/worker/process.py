@@ -34,14 +34,14 @@ from foremask.settings import Sandbox, Settings
 from foremask.weights.catalogue import compiled_dir_of, model_path, side_car_of
 
 QUEUES = ("files", "masks", "webhooks")  # fetching and joining; masking; callbacks
-FILES_AT_ONCE = 8  # most of an ingest is waiting for the origin
+FILES_AT_ONCE = 8  # an ingest mostly waits for the origin server
 WEBHOOKS_AT_ONCE = 16  # a receiver that hangs blocks only its own attempt
 SPARE_FROM_BYTES = 4 << 30  # a slot with this much memory has a second child: docs/adr/0041
-DRAIN_S = 3.0  # for running steps to end at a stop; then other workers begin them again
-LEAVE_S = 10.0  # the process exits at the latest so long after a stop signal
+DRAIN_S = 3.0  # for running steps to end after a stop signal; others begin unfinished ones again
+LEAVE_S = 10.0  # from a stop signal to the exit of the process, at most
 DATABASE_PATIENCE_S = 60.0
-DATABASE_CONNECTIONS = 1  # every statement is short; some workers have one more, to listen
-GPU_ADDRESSES_BYTES = 1 << 42  # CUDA reserves addresses, not memory, for all that it may map
+DATABASE_CONNECTIONS = 1  # every statement is short; listening workers have a second connection
+GPU_ADDRESSES_BYTES = 1 << 42  # CUDA reserves many addresses without using memory
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +81,7 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
         open_work(settings, scratch, masks, files, masking) as work,
     ):
         if load is not None and settings.device.runtime not in (Runtime.AUTO, Runtime.CPU):
-            await masks.run(load)  # fails here, for a worker that cannot mask would fail all jobs
+            await masks.run(load)  # fail now: a worker that cannot mask would fail all jobs
         await work_until_stopped(work, queues, slots, sandbox=str(masks.level))
 
 
@@ -134,14 +134,14 @@ async def open_work(
 async def work_until_stopped(
     work: WorkerContext, queues: Sequence[str], slots: int, sandbox: str
 ) -> None:
-    """Serve until SIGTERM or SIGINT; raises ServiceUnavailable once the database was migrated."""
+    """Serve until SIGTERM or SIGINT; raises ServiceUnavailable if the database was migrated."""
     at_once = {"files": FILES_AT_ONCE, "masks": slots, "webhooks": WEBHOOKS_AT_ONCE}
     stop_requested = asyncio.Event()
     loop = asyncio.get_running_loop()
 
     def stop() -> None:
         stop_requested.set()
-        # To unregister its worker, Procrastinate would wait for ever for a lost database.
+        # Procrastinate waits without limit for a lost database, to unregister its worker.
         loop.call_later(LEAVE_S, os._exit, os.EX_TEMPFAIL)
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -160,7 +160,7 @@ async def work_until_stopped(
     except* OtherTables:
         is_outdated = True
     finally:
-        reporting.cancel()  # last, since it reports the outcomes of the others
+        reporting.cancel()  # last, since it reports how the other tasks ended
         await asyncio.wait({reporting})
         log.info("worker.stopped", worker=work.worker)
     if is_outdated:

@@ -35,7 +35,7 @@ RESTART_S = 1.0
 HEARTBEAT_S = 10.0  # Procrastinate forgets a silent worker after 30 s; leases do not depend on it
 LISTENERS = 2  # workers that get notifications; a notification announces only one ticket
 TURN_S = 30.0  # then other workers listen, so that the same two do not get all steps
-POLLS_PER_S = 20.0  # of all workers that do not listen, for each queue
+POLLS_PER_S = 20.0  # total of all workers that do not listen, for each queue
 POLL_S = 1.0, 5.0  # shortest and longest time between two polls of such a worker
 LISTENERS_POLL_S = 2.0  # listeners poll too, since no notification says that a retry is due
 NEVER_S = 1e9
@@ -80,7 +80,7 @@ class Leases:
             try:
                 kept = await steps.renew(work.database, beats, work.timing.lease_s)
             except errors.ServiceUnavailable:
-                continue  # without the database no other worker claims them: docs/adr/0020
+                continue  # without the database, no other worker claims these steps: docs/adr/0020
             for attempt, (_, _, lost) in asked.items():
                 if attempt not in kept and not lost.done():
                     lost.set_result(None)
@@ -134,7 +134,7 @@ async def do_next(work: WorkerContext, queue: str, leases: Leases) -> None:
             work.database, queue, work.worker, work.timing.lease_s, work.last_served.get(queue)
         )
     except OtherTables:
-        return  # run_maintenance raises it too, which ends the worker
+        return  # run_maintenance raises OtherTables too, which ends the worker
     if step is not None:
         work.last_served[queue] = step.token
         await run_step(work, step, leases)
@@ -180,7 +180,7 @@ async def _run_with_lease(
                 step_log.warning("step.stale")
                 return "stale"
     except asyncio.CancelledError:
-        # Another worker begins the step again, and no crash is counted.
+        # Another worker begins the step again; no crash is counted.
         leaving = errors.ServiceUnavailable("the worker was stopped")
         giving_back = steps.fail(work.database, step, leaving, outcome="given back", retry_s=0.0)
         await asyncio.shield(giving_back)
@@ -212,7 +212,7 @@ async def _run_with_lease(
 
 
 async def _tidy(work: WorkerContext, step: Step) -> None:
-    """Delete what an unsuccessful attempt has stored, since its job may not be swept again."""
+    """Delete the files of an unsuccessful attempt; the sweep of its job may already be over."""
     places = {
         "ingest": (f"sources/{step.job}/{step.attempt}", f"segments/{step.job}/{step.attempt}"),
         "segment": (
@@ -222,7 +222,7 @@ async def _tidy(work: WorkerContext, step: Step) -> None:
         "join": (f"results/{step.job}/join-{step.attempt}",),
     }
     try:
-        # "Stale" may be the answer to a repeated `finish` that had succeeded: read the record.
+        # A `finish` that succeeded and was repeated reports "stale" too: read the record.
         if not await steps.is_done(work.database, step):
             for place in places[step.stage]:
                 await work.objects.delete_under(place)
@@ -289,10 +289,10 @@ def poll_s(fleet: Fleet, now_s: float) -> float:
 
 
 class SharedConnector(PsycopgConnector):
-    """Procrastinate on the worker's own connections, with one more while the worker listens.
+    """Procrastinate's connector for the worker's own connections, and one more to listen.
 
-    Statements are repeated after a connection is lost. A ticket in a lost answer is lost, too;
-    `steps.recover` replaces it.
+    After a lost connection, statements are repeated. A ticket in a lost answer is lost, too;
+    `steps.recover` replaces the ticket.
     """
 
     def __init__(self, database: Database, fleet: Fleet, queues: Iterable[str]) -> None:
@@ -322,7 +322,7 @@ class SharedConnector(PsycopgConnector):
         try:
             return await self._database.all(query, self._wrap_json(arguments))
         except Refused:
-            if query != sql.queries["finish_job"]:  # which the database refuses if its row is gone
+            if query != sql.queries["finish_job"]:  # refused if the row of the job is missing
                 raise
             return []
 
@@ -381,7 +381,7 @@ async def _serve_queue(app: App, fleet: Fleet, queue: str, at_once: int, drain_s
         except Exception as error:  # noqa: BLE001  # Procrastinate passes on errors of its driver
             log.warning("queue.lost", queue=queue, error=repr(error))
             if (task := asyncio.current_task()) and task.cancelling():
-                return  # the error came at the end, while Procrastinate unregistered the worker
+                return  # cancelled: Procrastinate failed to unregister the worker
         finally:
             pacing.cancel()
         await asyncio.sleep(RESTART_S)
