@@ -1,10 +1,12 @@
 """Programs that tests run, each in a process of its own."""
 
+import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
-from contextlib import suppress
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +42,27 @@ def shell(script: str, folder: Path, environ: Mapping[str, str] | None = None) -
 def fresh(code: str, *words: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401
     """Run ``code`` in an interpreter of its own."""
     return ran(sys.executable, "-c", code, *words, **more)
+
+
+@asynccontextmanager
+async def worker_process(url: str, data_dir: Path, *module: str) -> AsyncIterator[Process]:
+    """A worker of the database at ``url``, which is killed at the end; its log is a pipe."""
+    worker = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", *module),
+        env=environ_with(
+            FOREMASK_DATABASE_URL=url,
+            FOREMASK_DATA_DIR=str(data_dir),
+            FOREMASK_SANDBOX="off",
+            PYTHONPATH=str(Path.cwd()),
+        ),
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        yield worker
+    finally:
+        if worker.returncode is None:
+            worker.kill()
+        await worker.wait()
 
 
 def children(pid: int) -> set[int]:

@@ -1,8 +1,6 @@
 import asyncio
 import gzip
 import json
-import os
-import sys
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -23,7 +21,7 @@ from foremask.service.run.bundled_postgres import EmbeddedPostgres, bundled_bina
 from tests.conftest import new_database
 from tests.support.jobs import WAITING, new_job, value
 from tests.support.patience import PATIENCE_S, PATIENT, until
-from tests.support.programs import ran
+from tests.support.programs import ran, worker_process
 
 OLD = Path(__file__).with_name("database_of_427503c.sql.gz")
 """A dump of what that commit made: jobs 1 to 7 in every state, two tokens, an upload, webhooks."""
@@ -214,17 +212,9 @@ async def test_a_worker_left_running_over_a_migration_claims_nothing_and_ends(
     postgres: EmbeddedPostgres, template: str, tmp_path: Path
 ) -> None:
     url = new_database(postgres, options=f"template {template}")
-    environ = {
-        "FOREMASK_DATABASE_URL": url,
-        "FOREMASK_DATA_DIR": str(tmp_path),
-        "FOREMASK_SANDBOX": "off",
-    }
-    command = (sys.executable, "-m", "foremask", "worker", "--queues", "files")
-    worker = await asyncio.create_subprocess_exec(
-        *command, env=os.environ | environ, stderr=asyncio.subprocess.PIPE
-    )
-    assert worker.stderr is not None
-    try:
+    words = "foremask", "worker", "--queues", "files"
+    async with worker_process(url, tmp_path, *words) as worker:
+        assert worker.stderr is not None
         async with asyncio.timeout(PATIENCE_S):
             await worker.stderr.readuntil(b"worker.started")
             async with Database(url, connections=1, **PATIENT) as database:
@@ -239,10 +229,6 @@ async def test_a_worker_left_running_over_a_migration_claims_nothing_and_ends(
                 said = await worker.stderr.read()
                 record = await records.read_any(database, job)
                 assert await records.history(database, job) == []
-    finally:
-        if worker.returncode is None:
-            worker.kill()
-        await worker.wait()
     assert worker.returncode == 1
     assert b"tables of version 1000, of a newer foremask; update this one" in said.splitlines()[-1]
     assert record.status is Status.QUEUED

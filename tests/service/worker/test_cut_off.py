@@ -1,6 +1,4 @@
 import asyncio
-import os
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -15,6 +13,7 @@ from foremask.service.jobs.records import Status
 from tests.service.worker.conftest import Caller, working
 from tests.service.worker.stand_in import TextMedia
 from tests.support.patience import PATIENCE_S, until_so
+from tests.support.programs import worker_process
 
 
 class Cable:
@@ -88,14 +87,7 @@ async def test_a_cut_off_host_loses_its_step_and_is_refused_when_it_returns(
 
 async def test_a_cut_off_worker_stops_on_sigterm(cable: tuple[Cable, str], tmp_path: Path) -> None:
     wire, url = cable
-    settings = {"FOREMASK_DATABASE_URL": url, "FOREMASK_DATA_DIR": str(tmp_path / "data")}
-    worker = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "benchmarks.member", "worker"),
-        env=os.environ | settings | {"PYTHONPATH": str(Path.cwd())},
-        stderr=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-    )
-    try:
+    async with worker_process(url, tmp_path, "benchmarks.member", "worker") as worker:
         await until_so(lambda: len(wire.flows) >= 4)  # of two connections: it asks, and it listens
         await asyncio.sleep(1.0)
         wire.whole.clear()
@@ -103,8 +95,4 @@ async def test_a_cut_off_worker_stops_on_sigterm(cable: tuple[Cable, str], tmp_p
         worker.terminate()
         async with asyncio.timeout(PATIENCE_S):
             await worker.wait()
-    finally:
-        if worker.returncode is None:
-            worker.kill()
-        await worker.wait()
-        wire.whole.set()
+    wire.whole.set()

@@ -240,9 +240,7 @@ async def test_what_the_limit_held_back_is_sent_when_a_worker_died_in_the_middle
 class SlowToDelete(Objects):
     """A store whose deletions never end."""
 
-    def __init__(self, other: Objects) -> None:
-        super().__init__(other._store, other.signer)
-        self.asked = asyncio.Event()
+    asked = asyncio.Event()
 
     async def delete_under(self, prefix: str) -> None:
         self.asked.set()
@@ -250,9 +248,8 @@ class SlowToDelete(Objects):
 
 
 async def test_dead_workers_are_found_while_a_store_is_slow_to_delete(caller: Caller) -> None:
-    job = await caller.submit("https://example.org/a.mp4")
-    await caller.cancel(job)
-    store = SlowToDelete(caller.work.objects)
+    await caller.cancel(await caller.submit("https://example.org/a.mp4"))
+    store = SlowToDelete(caller.work.objects._store, caller.work.objects.signer)
     async with maintained(replace(caller.work, objects=store)):
         await store.asked.wait()
         began = await value(caller.database, "select clock()")

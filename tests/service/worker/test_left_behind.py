@@ -38,7 +38,7 @@ class CancelledWhileJoined(TextMedia):
 
     def __init__(self, caller: Caller, jobs: set[str]) -> None:
         super().__init__()
-        self.caller, self.jobs, self.now = caller, jobs, ""
+        self.caller, self.jobs = caller, jobs
 
     async def _join(self, request: Join, on_progress: OnProgress | None) -> Written:
         joined = await super()._join(request, on_progress)
