@@ -40,21 +40,16 @@ def pull(*, tarball: Annotated[Path | None, Parameter(name="--from")] = None) ->
     if tarball is not None:
         check_there(tarball)
     path = bring(settings.model_dir, tarball)
-    if settings.device.runtime in (Runtime.AUTO, Runtime.CPU):
-        _compile(path)
-    say(str(path))
-
-
-def _compile(path: Path) -> None:
     networks = compiled_networks(path)
-    if networks is None or not networks.missing() or not networks.can_keep():
-        return
-    from foremask.vision.network.session import compile_ahead  # importing OpenVINO is slow
+    on_processor = settings.device.runtime in (Runtime.AUTO, Runtime.CPU)
+    if on_processor and networks is not None and networks.missing() and networks.can_keep():
+        from foremask.vision.network.session import compile_ahead  # importing OpenVINO is slow
 
-    try:
-        compile_ahead(path, networks.directory)
-    except ForemaskError as error:
-        note(f"warning: the weights are here and cannot be compiled: {error.details}")
+        try:
+            compile_ahead(path, networks.directory)
+        except ForemaskError as error:
+            note(f"warning: the weights are here and cannot be compiled: {error.details}")
+    say(str(path))
 
 
 def compiled_networks(path: Path) -> CompiledNetworks | None:

@@ -193,8 +193,10 @@ def list_(*, as_json: AsJson = False) -> None:
 
 def _described(token: Token) -> str:
     limits, quota = token.limits, token.limits.quota
+    expired = token.expires_at is not None and token.expires_at <= datetime.now(UTC)
+    state = "revoked" if token.revoked_at is not None else "expired" if expired else "good"
     return (
-        f"{token.prefix}…  {_state(token):<8}  {token.used}/{quota or 'any'} jobs, "
+        f"{token.prefix}…  {state:<8}  {token.used}/{quota or 'any'} jobs, "
         f"{limits.rate_per_minute} a minute, {limits.concurrent} at once, "
         f"priority {limits.priority}, share {limits.share}  {token.name}"
     )
@@ -209,13 +211,6 @@ def revoke(which: str, /) -> None:
     """
     token = ask(lambda database: tokens.revoke_token(database, which.removesuffix("…")))
     say(f"{token.prefix}… is revoked")
-
-
-def _state(token: Token) -> str:
-    if token.revoked_at is not None:
-        return "revoked"
-    expired = token.expires_at is not None and token.expires_at <= datetime.now(UTC)
-    return "expired" if expired else "good"
 
 
 def migrate() -> None:

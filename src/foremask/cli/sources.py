@@ -82,11 +82,8 @@ def find_sources(
             files = tuple(file_identity(path) for path in source.files)
             sources.setdefault(files or source.named, source)
     found = list(sources.values())
-    return [each for each in found if not _is_made(each)] or found
-
-
-def _is_made(source: ClipSource) -> bool:
-    return bool(source.files) and _MADE_STEM.match(source.path.stem) is not None
+    made = [each for each in found if each.files and _MADE_STEM.match(each.path.stem)]
+    return [each for each in found if each not in made] or found
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:
@@ -112,7 +109,7 @@ def _expanded(word: str, *, recursive: bool, joined: bool) -> Iterator[ClipSourc
     elif glob.has_magic(word):
         yield from _matching(word, recursive=recursive)
     else:
-        raise Usage(f"{word} is not a file" if path.exists() else f"there is no file {word}")
+        check_there(path)  # raises Usage
 
 
 def _piped(*, alone: bool) -> ClipSource:

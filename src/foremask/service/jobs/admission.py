@@ -120,7 +120,7 @@ async def new_upload(
 
 
 async def claim_upload(database: Database, key: str, claim: str, name: str | None) -> str:
-    """Mark the upload form ``key`` as used by request ``claim``; return the id of its token.
+    """Mark the upload form ``key`` as used by request ``claim``; return the id of the form's token.
 
     `reserve` with 0 bytes makes the form usable again. Raises LinkInvalid if another request has
     used the form, or if the token is revoked or has expired.
@@ -156,8 +156,8 @@ async def reserve_result(
 ) -> bool:
     """Reserve ``size`` bytes for the step's result, and ``optional`` bytes more if they fit.
 
-    They fit if the token then stores at most ``limit`` bytes. Returns whether they fit; a step
-    whose lease was lost reserves nothing and returns False.
+    They fit if the token then stores at most ``limit`` bytes. Returns whether they fit. For a step
+    whose lease was lost, nothing is reserved, and False is returned.
     """
     return bool(await database.value_of("reserve_result", *step.key, size, optional, limit))
 
@@ -182,7 +182,7 @@ async def forget(database: Database, before: datetime) -> None:
 
 
 def limit_of_token(setting: int | None, disk: tuple[int, int] | None) -> int:
-    """Return ``setting``, or else a quarter of the disk's total bytes, or else no limit."""
+    """Return ``setting`` if given, or a quarter of the disk, or `NO_LIMIT` without a ``disk``."""
     if setting is not None:
         return setting
     return NO_LIMIT if disk is None else disk[0] // 4

@@ -75,7 +75,31 @@ class Database:
         return rows[0] if rows else None
 
     async def all(self, statement: LiteralString, params: Params = ()) -> list[Row]:
-        return await self._call(statement, params, self.patience_s)
+        loop = asyncio.get_running_loop()
+        last, end = loop.time() + self.patience_s, loop.time() + self.call_s
+        is_counted = False
+        while True:
+            try:
+                return await self._within(end - loop.time(), statement, params)
+            except psycopg.errors.RaiseException as error:
+                raise Refused(str(error)) from error
+            except (
+                psycopg.errors.UndefinedFunction,
+                psycopg.errors.UndefinedTable,
+                psycopg.errors.UndefinedColumn,
+            ) as error:
+                raise OtherTables(
+                    "the database has tables of another foremask: run `foremask migrate`"
+                ) from error
+            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
+                if not is_counted:
+                    metrics.DATABASE_ERRORS.inc()
+                is_counted = True
+                if loop.time() >= last:
+                    raise ServiceUnavailable(
+                        "the database does not answer; nothing was lost, try again in a moment"
+                    ) from error
+            await asyncio.sleep(RETRY_EVERY_S)
 
     async def notifications(
         self, channels: Iterable[str], quiet_s: float
@@ -110,37 +134,10 @@ class Database:
     async def answers(self, within_s: float = 1.0) -> bool:
         try:
             async with asyncio.timeout(within_s):
-                await self._call("select 1", (), 0.0)
+                await self.all("select 1")
         except (ServiceUnavailable, TimeoutError):
             return False
         return True
-
-    async def _call(self, statement: LiteralString, params: Params, patience_s: float) -> list[Row]:
-        loop = asyncio.get_running_loop()
-        last, end = loop.time() + patience_s, loop.time() + self.call_s
-        is_counted = False
-        while True:
-            try:
-                return await self._within(end - loop.time(), statement, params)
-            except psycopg.errors.RaiseException as error:
-                raise Refused(str(error)) from error
-            except (
-                psycopg.errors.UndefinedFunction,
-                psycopg.errors.UndefinedTable,
-                psycopg.errors.UndefinedColumn,
-            ) as error:
-                raise OtherTables(
-                    "the database has tables of another foremask: run `foremask migrate`"
-                ) from error
-            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
-                if not is_counted:
-                    metrics.DATABASE_ERRORS.inc()
-                is_counted = True
-                if loop.time() >= last:
-                    raise ServiceUnavailable(
-                        "the database does not answer; nothing was lost, try again in a moment"
-                    ) from error
-            await asyncio.sleep(RETRY_EVERY_S)
 
     async def _within(self, seconds: float, statement: LiteralString, params: Params) -> list[Row]:
         # psycopg takes up to 10 s to cancel a statement if the server hangs. The caller does not
