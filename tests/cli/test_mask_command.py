@@ -100,6 +100,7 @@ MAKES: list[tuple[tuple[str, ...], int, set[str]]] = [
     (("text.webm", "clip 10.mov", "--fail-fast"), 1, set()),
     # the shell's star, with the masks of last time
     (("clip 10.mov", "clip 9.mask.mp4", "clip 9.mp4", "--skip-existing"), 0, {"clip 10.mask.mp4"}),
+    (("clip 9.mask.mp4",), 0, {"clip 9.mask.mask.mp4"}),
 ]  # fmt: skip
 
 REFUSED: list[tuple[tuple[str, ...], int, str]] = [
