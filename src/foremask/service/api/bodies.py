@@ -133,8 +133,6 @@ class JobBody(Matte, frozen=True, kw_only=True):
 
 
 class JobRequest(JobBody, frozen=True, kw_only=True):
-    """Make a mask."""
-
     output_container_and_codec: MaskForm = Preset.MP4_H264
 
     def wanted(self) -> tuple[Form, JobResult]:
@@ -150,8 +148,6 @@ class KeyPoint(Struct, frozen=True):
 
 
 class MaskByKeyPointsRequest(JobRequest, frozen=True, kw_only=True):
-    """Mask the object at some points."""
-
     key_points: Annotated[tuple[KeyPoint, ...], Meta(min_length=1, max_length=kinds.MOST_HINTS)]
     frame_index: Annotated[kinds.FrameNumber, Meta(description="The points' frame.")] = 0
     auto_trim: Annotated[bool, Meta(description="Ignored; the whole clip is masked.")] = False
@@ -171,8 +167,6 @@ class CutOutBody(JobBody, frozen=True, kw_only=True):
 
 
 class RemoveBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
-    """Cut the subject out."""
-
     background_color: Annotated[
         BackgroundColor | None,
         Meta(description="By default Transparent if the preset has alpha, else Black."),
@@ -188,8 +182,6 @@ class RemoveBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
 
 
 class GreenScreenRequest(CutOutBody, frozen=True, kw_only=True):
-    """Put the subject in front of a green or blue screen."""
-
     green_shade: GreenShade = GreenShade.BROADCAST_GREEN
     output_container_and_codec: ResultForm = "mp4_h264"
 
@@ -198,8 +190,6 @@ class GreenScreenRequest(CutOutBody, frozen=True, kw_only=True):
 
 
 class ReplaceBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
-    """Put the subject in front of background_url or of background."""
-
     background_url: BackgroundUrl | None = None
     background: BackgroundName | None = None
 
@@ -218,8 +208,6 @@ class ReplaceBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
 
 
 class ConvertRequest(Matte, frozen=True, kw_only=True):
-    """Make another mask, a cut-out or a composite from a stored mask."""
-
     kind: ResultKind = ResultKind.MASK
     output_container_and_codec: Annotated[
         ResultForm | None,
@@ -257,15 +245,11 @@ class ConvertRequest(Matte, frozen=True, kw_only=True):
 
 
 class RefineRequest(Struct, frozen=True):
-    """Repeat a completed job with more hints."""
-
     hints: Annotated[HintList, Meta(min_length=1, description="They follow the job's hints.")]
     video: Annotated[Video | None, Meta(description="Needed unless the upload is stored.")] = None
 
 
 class PreviewRequest(Struct, frozen=True):
-    """Mask one picture."""
-
     picture: Annotated[bytes, _says("a JPEG or PNG in base64", min_length=1)]
     hints: Annotated[
         Hints, Meta(max_length=MOST_SHOWN_HINTS, description="Their frame and time are ignored.")
@@ -274,14 +258,10 @@ class PreviewRequest(Struct, frozen=True):
 
 
 class RenameRequest(Struct, frozen=True):
-    """Rename a job's clip."""
-
     name: Annotated[str, _says("from 1 to 200 characters", min_length=1, max_length=200)]
 
 
 class UploadRequest(Struct, frozen=True):
-    """Announce the upload of a file."""
-
     media_type: Annotated[
         str,
         _says(

@@ -58,10 +58,10 @@ class Gate:
         return oldest if slowest is None and connections > self.limit + self.burst else slowest
 
     def _slowest_body(self, now: float) -> "Connection | None":
-        """Return the connection with the slowest body among those that may be closed.
+        """Return the connection with the slowest body among those without a token.
 
-        These are the connections without a token; if there are none, those of the token with most
-        connections, if it has over a quarter of ``limit``.
+        If there are none, choose among those of the token with the most connections, provided that
+        it has over a quarter of ``limit``.
         """
         by_owner: defaultdict[str | None, list[Connection]] = defaultdict(list)
         for each, began in self.sending.items():
@@ -82,8 +82,6 @@ def least_body_bytes(seconds: float) -> float:
 
 
 class Connection(HttpToolsProtocol):
-    """Closes or refuses what exceeds a limit; all connections share one `Gate`."""
-
     body_bytes = 0
     _head_bytes = _framing_bytes = _window_bytes = _lingered_bytes = _requests = 0
     _body_s = 0.0
