@@ -14,7 +14,7 @@ from msgspec import inspect
 
 from foremask.errors import FieldInvalid, ForemaskError
 
-_PLACE: Final = re.compile(r".* - at `\$(.*)`$", re.DOTALL)  # the last: a value may contain one
+_PLACE: Final = re.compile(r".* - at `\$(.*)`$", re.DOTALL)  # last match: a value may contain one
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 _STEP: Final = re.compile(r"\.(\w+)|\[(\d+)\]")
 _MOST_ACTUAL: Final = 1e18

@@ -123,7 +123,7 @@ def cut_out(
 ) -> Report:
     """Write the subject of ``source`` to ``target``, transparent or over ``options.background``.
 
-    `foremask.cut_out` describes files and errors, `pipeline.mask_video` the other parameters.
+    Output and errors are those of `foremask.cut_out`; `mask_video` describes more parameters.
 
     ``mask`` is a mask video of ``source``, in any preset. With it, the network is not run, and an
     excerpt applies to both videos. Raises FieldInvalid where the two videos differ in size or in
@@ -272,7 +272,7 @@ def _even(places: NDArray[np.intp], length: int) -> slice:
 
 @dataclass(frozen=True, slots=True)
 class FrameCutter:
-    """Cuts out each frame once. With ``deep``, it returns 16 bits for frames of more than 8."""
+    """Cuts out each frame once. With ``deep``, frames of more than 8 bits give 16 bits."""
 
     matte: Matte
     background: DrawBackground | None

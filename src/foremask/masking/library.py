@@ -100,8 +100,8 @@ def mask_video(
     mask's times count from ``start_s``. ``hints`` say which thing is the subject, or is not
     (docs/hints.md); their frames and times count from ``start_s`` too. ``cache`` is a file for the
     network's results, or a directory of such files: a later call with more hints reads the results
-    instead of running the network again. ``on_progress`` is called in the caller's thread; its
-    exception cancels the masking. ``target`` appears when it is complete.
+    instead of running the network on all frames. ``on_progress`` is called in the caller's thread;
+    its exception cancels the masking. ``target`` appears when it is complete.
 
     Raises FileNotFoundError; FieldInvalid for an invalid argument; ClipRefused for a clip
     that cannot be masked; ModelUnavailable where the weights are not here; OutputFailed where
@@ -175,9 +175,9 @@ def mask_frames(
     """Yield one float32 alpha for each frame of a clip, in order and of the frame's size.
 
     Frames are uint8 of shape (height, width, 3), red first, and all of one size. Masks lag by up
-    to 222 frames, since a mask depends on later frames too; the frames that wait take 1.5 bytes a
-    pixel of memory. ``hints`` are on the first 412 frames, by number. Another thread iterates over
-    ``frames``; close the iterator that is returned to stop it. Raises FieldInvalid for an invalid
+    to 222 frames, since a mask depends on later frames too. A waiting frame takes 1.5 bytes of
+    memory a pixel. ``hints`` are on the first 412 frames, by number. Another thread iterates over
+    ``frames``; close the returned iterator to stop the thread. Raises FieldInvalid for an invalid
     frame, and ModelUnavailable.
     """
     return arrays.mask_arrays(frames, _mask_options(**network, hints=hints))

@@ -189,7 +189,7 @@ def mask_live(
 ) -> None:
     """Write the masks of a stream, or its subject over the background ``behind``, until it ends.
 
-    A file is read at its own frame rate. Raises ClipRefused, and BrokenPipeError as `LiveWriter`.
+    A file is read at its own frame rate. Raises ClipRefused, and what `LiveWriter` raises.
     """
     reader = _opened(source)
     with (

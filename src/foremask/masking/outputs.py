@@ -112,7 +112,7 @@ def _remove_abandoned(target: Path) -> None:
         with suppress(OSError), os.fdopen(os.open(left, os.O_RDONLY | os.O_NONBLOCK)) as opened:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink()
-            left.with_name(f".{left.name}.part").unlink(missing_ok=True)  # media/writer.py's
+            left.with_name(f".{left.name}.part").unlink(missing_ok=True)  # made by media/writer.py
 
 
 def _exists(target: Path) -> OutputExists:
@@ -127,7 +127,7 @@ def check_png(target: Path) -> None:
 def check_directory(
     target: Path, ours: Callable[[str], object] = lambda _: False, *, replace: bool = False
 ) -> None:
-    """Raise OutputFailed unless ``target`` is empty or new, or ``replace`` and all are ``ours``."""
+    """Raise OutputFailed where ``target`` has foreign files or, without ``replace``, any files."""
     try:
         names = [each.name for each in target.iterdir()]
     except FileNotFoundError:

@@ -60,8 +60,8 @@ def mask_video(
     """Write to ``target`` a video in which white is the foreground of ``source``.
 
     Errors and ``on_frame`` are those of `foremask.mask_video`. With a ``span``, ``source`` is what
-    `segments.cut` made for it, and ``target`` becomes a part for `segments.join`. ``masker`` and
-    ``refiner`` replace the network and the refinement of edges.
+    `segments.cut` made for the span, and ``target`` becomes a part for `segments.join`. ``masker``
+    and ``refiner`` replace the network and the refinement of edges.
     """
     check_output(target, source, replace=replace)
     clip = checked_clip(source, options)
@@ -125,7 +125,7 @@ class _Stages:
 
     @property
     def end(self) -> Fraction | None:
-        """The time in seconds at which the last written frame ends; known once all are read."""
+        """The end of the last written frame in seconds; known once all frames are read."""
         span = self._plan.span
         if span is None or span.end_pts is None:
             return self.reader.end

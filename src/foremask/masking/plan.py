@@ -152,7 +152,7 @@ def queue_frames(clip: Clip) -> int:
 
 
 def ahead_frames(bytes_per_frame: int, quality: Quality) -> int | None:
-    """Return how many later frames make a backdrop; None where the quality uses none."""
+    """Return how many later frames a backdrop uses; None where the quality uses none."""
     if not TIERS[quality].uses_backdrop:
         return None
     return min(BACKDROP_REACH_FRAMES, _AHEAD_BYTES // bytes_per_frame)

@@ -55,7 +55,7 @@ class OnePicture:
 
 
 def mask_frame(frame: Frame, options: MaskOptions, picture: OnePicture | None = None) -> Levels:
-    """Apply all hints to the frame; ``picture`` has earlier inferences of it."""
+    """Apply all hints to the frame; ``picture`` has earlier inferences of the frame."""
     network = picture or OnePicture(frame, network_for(options))
     guidance = None
     if options.hints:

@@ -148,7 +148,7 @@ def masks_of_things(
 def things_picture(
     source: Path, things: list[Thing], target: Path, *, replace: bool = False
 ) -> None:
-    """Draw the first frame, and those of the hints; brackets mark things outside the mask."""
+    """Draw the first frame and the frames of hints; brackets mark things outside the mask."""
     check_output(target, source, replace=replace)
     wanted = {thing.hint.frame or 0 for thing in things[:MOST_ROWS]}
     rows: list[Rgb] = []

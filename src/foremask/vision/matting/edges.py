@@ -21,8 +21,8 @@ def refine(alpha: Alpha, luma: Luma) -> Levels:
 
     Where luma and alpha change together on the small grid, the luma's detail at full size is
     transferred: mask = alpha + a * (luma - luma of the small grid), with the slope a of the guided
-    filter (He and Sun, 2015, arXiv:1505.00996). Unlike the filter, this never blurs the alpha; a
-    constant alpha stays constant, whatever the texture.
+    filter (He and Sun, 2015, arXiv:1505.00996). Unlike the filter, this method never blurs the
+    alpha. A constant alpha stays constant, whatever the texture.
     """
     height, width = luma.shape
     rows, columns = alpha.shape

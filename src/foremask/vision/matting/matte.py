@@ -49,7 +49,7 @@ def without_small_parts(levels: Levels, min_part_px: int) -> Levels:
 def grown(levels: Levels, grow_px: float) -> Levels:
     """Move the outline outwards by ``grow_px``; a negative value moves it inwards.
 
-    Each pixel takes the greatest alpha within a disc of that radius, so that a soft edge stays
+    Each pixel takes the greatest alpha within a disc of this radius, so that a soft edge stays
     soft. For a fractional radius, the results of the two nearest whole radii are blended.
     """
     if grow_px < 0:

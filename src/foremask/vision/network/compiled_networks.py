@@ -28,9 +28,9 @@ ABANDONED_AFTER_S: Final = 600
 _SOURCES: Final = ("session.py", "graph.py", "isnet_int8.json")
 _HEADER_BYTES: Final = 64 << 10
 # Linux caches the bytes of one write() as one piece, and maps the whole piece when a byte is read:
-# 36 MB of memory of the reading process. So the file is written in small pieces.
+# this would add 36 MB to the reading process. So the file is written in small pieces.
 _WRITTEN_BYTES: Final = 16 << 10
-_ALIGNED_BYTES: Final = 64  # the network's offset is a multiple, so that its weights are aligned
+_ALIGNED_BYTES: Final = 64  # the network's offset is a multiple of this, so weights are aligned
 # The lines of /proc/cpuinfo that tell the instruction sets; other lines differ from core to core.
 _CPU_FACTS: Final = frozenset(
     [
@@ -45,7 +45,7 @@ class Facts(msgspec.Struct, frozen=True):
     is_isnet: bool
     enlargement_is_cut: bool
     precision: str
-    capabilities: tuple[str, ...]  # those of the processor that OpenVINO names
+    capabilities: tuple[str, ...]  # of the processor, as OpenVINO reports them
 
 
 class _Header(msgspec.Struct, frozen=True):

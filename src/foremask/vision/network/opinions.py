@@ -62,7 +62,7 @@ def cropped_box(opinions: Mapping[View, Levels]) -> CropBox | None:
 
 
 def box_round_subject(stretched: Levels, second: Levels) -> CropBox | None:
-    """Return the box round the area that both masks share or, if it is small, round one mask."""
+    """Return the box round the area that both masks share or, if this is small, round one mask."""
     rows, columns = stretched.shape
     least = LEAST_SUBJECT_SHARE * stretched.size
     ours, theirs = stretched > 127, second > 127

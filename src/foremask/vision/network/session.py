@@ -58,9 +58,9 @@ class Network(Protocol):
         ...
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """Segment one image, stretched to ``size`` or, without one, to the network's own size.
+        """Segment one image, stretched to ``size``; by default, to the network's own size.
 
-        A network without `any_size` ignores ``size``. Only at its own size are features guaranteed.
+        A network without `any_size` ignores ``size``. Features are sure only at its own size.
         """
         ...
 
@@ -143,7 +143,7 @@ class Session:
             with_preprocessing(network, self.spec), self._unit, self._properties(self.precision)
         )
         if self._kept and self._kept.can_keep():
-            with suppress(RuntimeError):  # one that cannot be exported is compiled each time
+            with suppress(RuntimeError):  # a network that cannot be exported is compiled each time
                 self._kept.keep(size, self._facts, compiled.export_model().getbuffer())
         return compiled
 

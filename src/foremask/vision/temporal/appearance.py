@@ -19,9 +19,9 @@ from foremask.vision.resample import resized
 GRID = 128  # the classifier's square grid: the finest level of features that it reads
 COMPONENTS = (32, 64, 64)  # principal components kept of each level, finest first
 BASIS_ANCHORS = 4
-BASIS_PIXELS = 512  # from each anchor; all together are twice the channels of the widest level
+BASIS_PIXELS = 512  # of each anchor: in all, twice the number of channels of the widest level
 SURE = 0.9  # alpha above which a pixel is a sample of the subject; below 1 - SURE, of the rest
-STATIC_SHARE = 0.3  # subject pixels that move less than this share of their median are no samples
+STATIC_SHARE = 0.3  # of the subject's median motion: pixels with less motion are no samples
 SAMPLES = (500, 300)  # of background and foreground pixels, at most, from each anchor
 HIDDEN = 32
 STEPS = 150

@@ -99,8 +99,8 @@ def measured(
 ) -> tuple[list[Candidate], Features]:
     """The candidates for a click, and the features of each; no candidates where the mask is right.
 
-    A candidate ends halfway to each ``opposite`` click, and within its distance from the click. A
-    negative click removes at most `MOST_TAKEN` of a mask without other large parts. The unit of
+    Pixels nearer to an ``opposite`` click, or farther from ``click`` than that one, are left out.
+    A negative click removes at most `MOST_TAKEN` of a mask without other large parts. The unit of
     lengths is the distance from the click to the nearest correct pixel.
     """
     wrong = (shown.mask > FOREGROUND) != click.positive

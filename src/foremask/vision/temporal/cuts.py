@@ -22,7 +22,7 @@ DELAY_FRAMES = SIDE_FRAMES - 1  # further pictures that are read before a bounda
 GRID_AREA_PX = 96 * 54
 LEAST_SIDE_PX = 16  # the flow matches patches of 8 pixels
 WINDOW_PX = 7  # the side of the square in which structure is measured
-LEAST_CONTRAST = 1.0  # mean standard deviation of luma in a window: below, it is too dark or flat
+LEAST_CONTRAST = 1.0  # mean standard deviation of luma in a window; a picture below it is skipped
 CHROMA_FLOOR = 24.0  # added to brightness, the divisor of chroma: dark pixels have little chroma
 CHROMA_WINDOW_PX = 5
 CHROMA_SCALE = 0.25  # difference of relative chroma at which similarity falls to 1/e
@@ -30,7 +30,7 @@ CHROMA_SCALE = 0.25  # difference of relative chroma at which similarity falls t
 # their squared lengths.
 RETURN_PX2, RETURN_SHARE = 0.5, 0.05
 SAME_SHOT = 0.88  # a picture that shares this much structure with the previous one starts no shot
-CUT_RATIO = 0.56  # a cut has a match across it below this share of the neighbours' match
+CUT_RATIO = 0.56  # at a cut, the match across it is below this share of the neighbours' match
 CHANCE = 0.2  # subtracted from the neighbours' match before the ratio is taken: docs/adr/0050
 
 
@@ -97,7 +97,7 @@ class CutFinder:
         return best / neighbours
 
     def _match(self, earlier: _View, later: _View) -> float:
-        """The share of structure that both pictures show in the same colours, by sure flow."""
+        """The share of structure that both show in the same colours, where the flows agree."""
         known = later.matches.get(earlier.number)
         if known is None:
             back = self._flow(later.grey, earlier.grey)

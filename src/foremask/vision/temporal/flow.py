@@ -11,7 +11,7 @@ from foremask.types import Alpha, Flow, Luma, Rgb
 PHOTOMETRIC_SCALE = 4.0  # difference of luma at which trust falls to 1/e: docs/adr/0050
 PHOTOMETRIC_WINDOW_PX = 3
 CHROMA_SCALE = 10.0  # summed difference of Lab's a and b at which continuity falls to 1/e
-CONTINUITY_EXPONENT = 0.25  # of `trust`, which is only 0.1 where texture moves by half a pixel
+CONTINUITY_EXPONENT = 0.25  # of trust, since trust is only 0.1 where texture moves by half a pixel
 PATCH_STRIDE_PX, VARIATIONAL_ITERATIONS = 4, 1  # as good as 3 and 3: docs/adr/0050
 RESIDUAL_SIZE = (80, 45)  # columns, rows: camera motion is smooth, so a coarse grid suffices
 ROBUST_ITERATIONS = 8

@@ -29,7 +29,7 @@ OUTLINE_PX = 2  # on the tracks' grid: how far the flow may be wrong at an outli
 
 
 type AskRound = Callable[[int, Place], Alpha]
-"""Infers a crop round a place on the anchor of an index; the mask is 0 outside the crop."""
+"""Infers a crop round a place on an anchor, given by index; the mask is 0 outside the crop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class _Places:
         self.planes = [np.zeros(each.mask.shape, np.float32) for each in shown]
 
     def correct(self, index: int, hint: Claim, opposite: Sequence[Claim]) -> None:
-        """Add the place that a hint corrects; ``opposite`` are its points of the other sign."""
+        """Add the place that a hint corrects; ``opposite`` has the points of the opposite sign."""
         place: Place | None = hint.seed
         if not hint.has_size:
             plane, shown = self.planes[index], self._shown[index]
@@ -161,7 +161,7 @@ class _Places:
                 self.planes[index] = np.where(here, mark, self.planes[index])
 
     def _found(self, index: int, came: Alpha) -> Place | None:
-        """The parts that a crop shows on the place (``came`` > 0); None if they cover little."""
+        """The parts that a crop shows on the place (``came`` > 0); None below `PART` of it."""
         place = came > 0
         found = _parts_on(self._ask_round(index, place) + came / 2 > FOREGROUND, place)
         return found if (found & place).sum() > PART * place.sum() else None

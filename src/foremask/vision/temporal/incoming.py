@@ -31,7 +31,7 @@ def incoming_frames(
     tier: Tier,
     threads: ThreadPoolExecutor,
 ) -> Iterator[IncomingFrame]:
-    """Yield the images as frames; those before the first wanted one have negative numbers."""
+    """Yield the images as frames; those before the first wanted image have negative numbers."""
     for incoming, starts in starts_of_shots(
         _with_flow(_numbered(images, is_wanted), tier, threads)
     ):

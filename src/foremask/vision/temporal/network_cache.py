@@ -182,13 +182,13 @@ def lock_of(path: Path) -> Iterator[Path]:
     part = path.with_name(f".{path.name}.part")
     with part.open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if not _is_at(lock, part):  # another process has just renamed or removed it
+        if not _is_at(lock, part):  # another process has just renamed or removed the file
             raise BlockingIOError(errno.EWOULDBLOCK, "another process has just written")
         try:
             yield part
         finally:
             with suppress(OSError):
-                if _is_at(lock, part):  # it may be another process's if ours was renamed
+                if _is_at(lock, part):  # after a rename, ``part`` may be another process's
                     part.unlink()
 
 

@@ -29,7 +29,7 @@ def grown(place: Place, by_px: int) -> Place:
 
 
 def depth_of(place: Place) -> Alpha:
-    """The distance of each pixel of a place to the nearest pixel outside, also of the picture."""
+    """The distance of each pixel of a place to the nearest pixel outside the place or picture."""
     padded = np.pad(place.astype(np.uint8), 1)
     return np.asarray(cv2.distanceTransform(padded, cv2.DIST_L2, 5)[1:-1, 1:-1], np.float32)
 

@@ -43,7 +43,7 @@ def propagate(first: int, steps: Steps, masks: Mapping[int, Levels], per_side: i
     """The masks of the anchor ``first`` and of the frames up to the next anchor, or to the end.
 
     Each is the mean of the masks of the ``per_side`` nearest anchors on each side, warped to the
-    frame and weighted by trust; an anchor's own mask counts with full trust. ``masks`` has the
+    frame and weighted by trust; an anchor's own mask has the weight 1. ``masks`` has the
     anchors' masks by frame. No mask crosses a cut.
     """
     anchors = sorted(masks)

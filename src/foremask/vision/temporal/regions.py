@@ -17,7 +17,7 @@ from foremask.vision.network.opinions import CropBox, View
 from foremask.vision.temporal.flow import warp
 from foremask.vision.temporal.places import Labels, Place, labelled
 
-FOREGROUND = 0.5  # alpha from which an opinion counts a pixel as foreground
+FOREGROUND = 0.5  # alpha above which an opinion counts a pixel as foreground
 SURE = 0.8  # mean of the opinions above which a pixel is solid
 LOGIT_LEVELS = (-2.0, 0.0, 2.0)  # of the clip's classifier
 ALIKE = 0.2  # neighbouring regions are joined if each opinion differs by less than this,

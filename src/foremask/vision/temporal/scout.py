@@ -24,7 +24,7 @@ from foremask.vision.temporal.windows import CONTEXT_FRAMES, WINDOW_FRAMES, mask
 
 REACH_FRAMES = WINDOW_FRAMES + CONTEXT_FRAMES + 1
 """A hint before this frame is in the clip's first window or its context, and needs no scout."""
-MOST_ANCHORS = 2000  # of a shot in memory, 180 kB each: older ones are not searched
+MOST_ANCHORS = 2000  # of a shot in memory, 180 kB each; things are not followed to older anchors
 COARSE = 2  # the tracks' grid has this many times the columns and rows of the scout's grid
 
 
@@ -87,7 +87,7 @@ class Scout:
 
 
 def _coarse(anchor: PickedAnchor) -> PickedAnchor:
-    """Reduce an anchor, and its link to the next one in half precision, to the scout's grid."""
+    """Reduce an anchor and its next link to the scout's grid, the link in half precision."""
     rows, columns = anchor.picked.shape
     grid = max(1, columns // COARSE), max(1, rows // COARSE)
     picked = np.asarray(resized(anchor.picked.astype(np.float32), *grid) > FOREGROUND)

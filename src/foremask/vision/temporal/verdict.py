@@ -45,7 +45,7 @@ class Trees:
     """Gradient-boosted decision trees over the features of a region, from a JSON file's arrays.
 
     Each array is (trees, nodes). A node sends a region to ``left`` if its ``feature`` is at most
-    ``threshold``, else to ``right``; NaN goes as ``missing_left`` says. A leaf leads to itself.
+    ``threshold``, else to ``right``; ``missing_left`` sends NaN. A leaf leads to itself.
     """
 
     def __init__(self, table: Mapping[str, Any]) -> None:
@@ -155,7 +155,7 @@ def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
 def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
     """Make a mask that is foreground where ``log_odds`` (on any grid) are positive.
 
-    Its outlines are those of the opinions that agree. Where none agrees, it is almost 0 or 255.
+    Its outlines are those of the opinions that agree with ``log_odds``. Without any, it is hard.
     """
     rows, columns = opinions[0].shape
     verdict = resized((log_odds > 0).astype(np.float32), columns, rows)

@@ -56,7 +56,7 @@ WINDOW_FRAMES = SEGMENT_GRID.window_frames
 CONTEXT_FRAMES = SEGMENT_GRID.context_frames - SIDE_FRAMES  # `SIDE_FRAMES` only help to find cuts
 LAG_FRAMES = (
     WINDOW_FRAMES + CONTEXT_FRAMES + 3 * BLOCK_FRAMES + DELAY_FRAMES
-)  # at most, between an image that is read and its mask
+)  # at most this many images are read after an image, before its mask
 REPEATED_SHARE = 0.3  # of the next frame's motion: a neighbour with less motion repeats the frame
 THREADS = 2  # for flow and propagation; the network has its own threads
 
@@ -161,7 +161,7 @@ class _Shot:
             for window in windows:
                 window.learn(number, features)
 
-        # A closure, not a method: a reference cycle of shot and blocks would hold their memory.
+        # A closure, not a method: a reference cycle of shot and blocks would delay freeing them.
         self._blocks = Blocks(tools, first, learn)
 
     def add(self, incoming: IncomingFrame, end: int | None) -> Iterator[Alpha]:
