@@ -27,8 +27,8 @@ NUMERICS: Final = (
     "GLIBC_TUNABLES",  # which versions of exp and sin the C library uses
 )
 """Variables that can change a mask's last digit; children inherit no others (docs/adr/0041)."""
-# From <malloc.h>. The process keeps the pages of freed masks and frames. If it returned them, the
-# kernel would clear them before reuse, a tenth of all processor time (docs/adr/0057).
+# From <malloc.h>. The process keeps the memory of freed masks and frames. The kernel took a tenth
+# of all processor time to clear returned memory for its next use (docs/adr/0057).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _KEPT_BYTES: Final = 1 << 30
 _LARGEST_KEPT_BYTES: Final = 32 << 20  # the largest value that every glibc accepts
@@ -36,7 +36,7 @@ _LARGEST_KEPT_BYTES: Final = 32 << 20  # the largest value that every glibc acce
 
 def prepare() -> None:
     """Give each library one thread, and keep freed memory; call it before NumPy is imported."""
-    # OpenVINO must not import its model converter: it is unused, and a sixth of our imports.
+    # OpenVINO must not import its model converter, which is unused and slow to import.
     sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]
     for name, value in ONE_THREAD.items():
         os.environ.setdefault(name, value)

@@ -28,8 +28,8 @@ from foremask.errors import (
 )
 from foremask.media import boxes
 
-# With any other log level, FFmpeg's threads take the GIL to log. They then deadlock with a thread
-# that holds the GIL while it frees their decoder: docs/adr/0010.
+# If logging is on, FFmpeg's threads take the GIL to log. They then deadlock with a thread that
+# holds the GIL while it frees their decoder: docs/adr/0010.
 av.logging.set_level(None)
 
 

@@ -149,7 +149,7 @@ def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
     x265 refuses sides under 16 pixels, and corrupts pictures of a single column of blocks:
     docs/adr/0015.
     """
-    # Pad to whole blocks: for other sizes x265 writes its own crop, which ours would overwrite.
+    # Pad to whole blocks: for other sizes, x265 writes a crop, and `VideoWriter` would replace it.
     block = _HEVC_BLOCK_PX
     if encoder.name != "libx265" or (width > block and height >= block):
         return width, height

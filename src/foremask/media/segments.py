@@ -27,7 +27,7 @@ def plan(path: Path, most: int, grid: SegmentGrid = SEGMENT_GRID) -> list[Segmen
     """Plan at most ``most`` segments of nearly equal length, cut at whole windows of ``grid``.
 
     The plan has one segment if the clip cannot be cut exactly (only `ACCEPTED_CODECS` in mp4, mov
-    and webm can), or if keyframes are further apart than the shortest segment.
+    and webm can), or if keyframes are over ``grid.least_frames`` frames apart.
     """
     can_cut, shown, keys = _timestamps(path)
     groups = [bisect_left(shown, key) for key in keys]

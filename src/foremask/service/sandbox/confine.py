@@ -128,12 +128,12 @@ _OF_ITSELF: Final = (
 """The readable entries of /proc/self, without task and net, which show the machine's network."""
 
 _OPEN_FILES: Final = 256
-LEAST_LANDLOCK: Final = 1  # Linux 5.13; stops all attacks of tests/service/sandbox
+LEAST_LANDLOCK: Final = 1  # in Linux since 5.13; stops all attacks of tests/service/sandbox
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The version of Landlock (0 is none) that confines a process, and whether seccomp does."""
+    """The confinement of a process: by a version of Landlock (0 is none), and by seccomp or not."""
 
     landlock: int = 0
     seccomp: bool = False

@@ -29,7 +29,7 @@ _PICTURE_EVERY_S: Final = 1.5
 Input = Annotated[Path, "input"]
 """A file that the child may read, through a link or a copy in its directory."""
 Output = Annotated[Path, "output"]
-"""A file that the child writes; it exists after the operation has succeeded."""
+"""A file that the child writes, and that the pool then moves to this path."""
 
 
 class Request[R](msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):

@@ -258,7 +258,7 @@ async def start(setup: messages.Setup, directory: JobDirectory) -> Child:
             process = await asyncio.shield(spawning)
             on_error.pop_all()
             reader, writer = await asyncio.open_unix_connection(sock=ours)
-        except asyncio.CancelledError:  # otherwise the process would stay
+        except asyncio.CancelledError:  # otherwise the process would keep running
             with contextlib.suppress(OSError):  # the process could not start, or has ended
                 process = await spawning
                 process.kill()

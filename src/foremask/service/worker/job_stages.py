@@ -208,7 +208,7 @@ class RunningStep:
         return key
 
     async def _plan(self, clip: Clip) -> tuple[SegmentPlan, ...]:
-        """Return the spans to cut, at most one per free slot; under two if the clip stays whole.
+        """Return the spans to cut, at most one per free slot; fewer than 2 if the clip stays whole.
 
         With fewer than two free slots, cutting saves no time. Hints and auto zoom need the whole
         clip. Parts of GIFs and PNGs cannot be joined. Matroska cannot store parts of a cut-out that
@@ -374,7 +374,7 @@ class RunningStep:
             try:
                 await objects.put(sibling_key(key, NETWORK), kept)
                 report = structs.replace(report, network_bytes=kept_bytes)
-            except (errors.ObjectLost, errors.ServiceUnavailable) as error:  # such as a full disk
+            except (errors.ObjectLost, errors.ServiceUnavailable) as error:  # e.g. a full disk
                 log.warning("step.network_results_not_kept", reason=str(error.__cause__))
         warnings = [*(step.clip.warnings if step.clip else ()), *(report.warnings or ())]
         report = structs.replace(

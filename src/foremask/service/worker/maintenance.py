@@ -18,7 +18,7 @@ from foremask.service.worker.job_stages import WorkerContext
 ENGINE_S = 60.0
 UPLOADS_S = 3600.0
 FORM_KEPT = timedelta(hours=1)
-UPLOAD_KEPT = timedelta(days=3)  # its URL is valid for a day, and a job may wait
+UPLOAD_KEPT = timedelta(days=3)  # the URL is valid for a day, and its job may wait
 TENDING, SLOWEST = 4, 10.0  # with over 4 workers, each waits longer, up to 10 times as long
 KINDS = ("sources", "segments", "parts", "results")
 

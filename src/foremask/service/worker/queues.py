@@ -32,7 +32,7 @@ from foremask.service.worker.job_stages import RunningStep, StepProgress, Worker
 
 WEBHOOK_S = 10.0
 RESTART_S = 1.0
-HEARTBEAT_S = 10.0  # Procrastinate forgets a silent worker after 30 s; leases do not depend on it
+HEARTBEAT_S = 10.0  # Procrastinate forgets a worker that is silent for 30 s
 LISTENERS = 2  # workers that get notifications; a notification announces only one ticket
 TURN_S = 30.0  # then other workers listen, so that the same two do not get all steps
 POLLS_PER_S = 20.0  # total of all workers that do not listen, for each queue
@@ -289,9 +289,9 @@ def poll_s(fleet: Fleet, now_s: float) -> float:
 
 
 class SharedConnector(PsycopgConnector):
-    """Procrastinate's connector for the worker's own connections, and one more to listen.
+    """Runs Procrastinate's statements on the worker's connections, and listens on another one.
 
-    After a lost connection, statements are repeated. A ticket in a lost answer is lost, too;
+    If a connection is lost, the statement is repeated. If an answer with a ticket is lost,
     `steps.recover` replaces the ticket.
     """
 
