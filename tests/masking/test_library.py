@@ -16,7 +16,6 @@ from foremask.masking import arrays, network_caching
 from tests.support import synth
 from tests.support.programs import fresh, ran
 
-SRC = Path(foremask.__file__).parents[1]
 SPEC = synth.Spec(width=128, height=96, pts=(0, 1000, 2000, 3000), turn=(90, False))
 
 
@@ -84,7 +83,8 @@ def test_the_first_programs_of_users_pass_strict_type_checks(tmp_path: Path) -> 
         "from pathlib import Path\nimport numpy as np\nimport foremask\n"
         f"{PROGRAMS}foremask.mask_video('clip.mp4', quality='superb')\n"
     )
-    settings = {"typeCheckingMode": "strict", "extraPaths": [str(SRC)]}
+    src = str(Path(foremask.__file__).parents[1])
+    settings = {"typeCheckingMode": "strict", "extraPaths": [src]}
     (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
     words = ["basedpyright", "--pythonpath", sys.executable, "-p", str(tmp_path)]
     checked = ran(sys.executable, "-m", *words, check=False)

@@ -30,10 +30,7 @@ RAMPS: list[Levels] = [np.roll(RAMP, 7 * number, 1) for number in range(len(SPEC
 
 
 def cut(
-    folder: Path,
-    form: AlphaFormat | Preset,
-    spec: Spec = SPEC,
-    masks: Iterable[Levels] = RAMPS,
+    folder: Path, form: AlphaFormat | Preset, spec: Spec = SPEC, masks: Iterable[Levels] = RAMPS
 ) -> Path:
     source = synth.write(folder / "source.mp4", spec)
     target = folder / f"made.{form.value.partition('_')[0]}"

@@ -9,12 +9,7 @@ from foremask.errors import DeviceUnavailable, FieldInvalid
 from foremask.options import Device, Quality, Runtime
 from foremask.vision.network.devices import devices, network_at
 from foremask.vision.network.onnx_session import PICTURE, OnnxSession, adapted
-from foremask.vision.network.session import (
-    Network,
-    Precision,
-    Session,
-    cpu_float,
-)
+from foremask.vision.network.session import Network, Precision, Session, cpu_float
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import ISNET, model_path
