@@ -103,20 +103,6 @@ MAKES: list[tuple[tuple[str, ...], int, set[str]]] = [
     (("clip 9.mask.mp4",), 0, {"clip 9.mask.mask.mp4"}),
 ]  # fmt: skip
 
-REFUSED: list[tuple[tuple[str, ...], int, str]] = [
-    (("clip 9.mp4",), 6, "exists already. Choose another OUTPUT; --force replaces the file."),
-    (("clip 10.mov", "-o", "clip 10.mov", "--force"), 2, "OUTPUT is INPUT"),
-    (("clip 10.mov", "-o", "link.mov", "--force"), 2, "OUTPUT is INPUT"),
-    (("clip 9.mp4", "deep/clip 9.mp4", "-o", "masks/"), 2, "would both be masks/clip 9.mask.mp4"),
-    (("clip 9.mp4", "clip 10.mov", "--point", "1,2"), 2, "one INPUT"),
-    (("clip 10.mov", "clip 9.mp4", "-o", "clip 9.mp4", "--force"), 2, "one OUTPUT"),
-    (("clip 10.mov", "deep/clip 9.mp4", "-o", "deep/{stem}.mp4", "--force"), 2, "OUTPUT is INPUT"),
-    (("clip 9.mp4", "deep/clip 9.mp4", "-o", "deep/../deep/{name}", "--force"), 2, "both"),
-    (("gaps/%d.png",), 2, "goes from 1 to 3, and 2 is missing"),
-    (("frames", "-o", "frames/008.png", "--fps", "25", "--force"), 2, "the preset does not"),
-]
-
-
 OTHERS: list[tuple[tuple[str, ...], int, set[str]]] = [
     (("sheet", "clip 9.mp4", "--moments", "2"), 0, {"clip 9.sheet.png"}),
     (("sheet", "clip 9.mp4", "-o", "clip 9.mask.mp4"), 6, set()),
@@ -155,21 +141,6 @@ def test_what_is_made_is_whole_and_nothing_else_changes(
             verify(here / "frames/008.png", here / name)  # all pictures have one size
         elif "frames" not in " ".join((*words, name)):
             verify(here / "clip 9.mp4", here / name)  # all clips are alike
-
-
-@pytest.mark.parametrize(
-    ("words", "code", "message"), REFUSED, ids=[" ".join(row[0]) for row in REFUSED]
-)
-def test_what_is_refused_says_why_and_changes_nothing(
-    here: Path, run: Run, words: tuple[str, ...], code: int, message: str
-) -> None:
-    (here / "link.mov").symlink_to("clip 10.mov")
-    (here / "gaps").mkdir()
-    for number in (1, 3):
-        shutil.copy(here / "frames" / "008.png", here / "gaps" / f"{number}.png")
-    before = checksums(here)
-    assert message in run.refused("mask", *words, code=code)
-    assert checksums(here) == before
 
 
 BROKEN_OFF: list[tuple[str, ...]] = [

@@ -32,6 +32,16 @@ LINES = [
     ("mask clip.mp4 -o no/such/out.mp4", 6, "there is no directory no/such"),
     ("mask clip.mp4 -o {stem", 2, "cannot be read: it knows {stem}"),
     ("mask photo.jpg -o mask.jpg", 2, "the mask of a picture is a PNG"),
+    ("mask made.mp4", 6, "exists already. Choose another OUTPUT; --force replaces the file."),
+    ("mask clip.mp4 -o clip.mp4 --force", 2, "OUTPUT is INPUT"),
+    ("mask clip.mp4 -o link.mp4 --force", 2, "OUTPUT is INPUT"),
+    ("mask clip.mp4 deep/clip.mp4 -o masks/", 2, "would both be masks/clip.mask.mp4"),
+    ("mask clip.mp4 made.mp4 --point 1,2", 2, "one INPUT"),
+    ("mask clip.mp4 made.mp4 -o made.mp4 --force", 2, "one OUTPUT"),
+    ("mask made.mp4 deep/clip.mp4 -o deep/{stem}.mp4 --force", 2, "OUTPUT is INPUT"),
+    ("mask clip.mp4 deep/clip.mp4 -o deep/../deep/{name} --force", 2, "both"),
+    ("mask gaps/%d.png", 2, "goes from 1 to 3, and 2 is missing"),
+    ("mask gaps -o gaps/1.png --fps 25 --force", 2, "the preset does not"),
     # options
     ("mask clip.mp4 --quality high", 2, 'Choose from: "fast", "balanced", "best"'),
     ("mask clip.mp4 --qualty best", 2, "Did you mean --quality?"),
@@ -99,13 +109,18 @@ LINES = [
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("new user")
     spec = synth.Spec(pts=(0, 1000, 2000))
-    synth.write(folder / "clip.mp4", spec)
-    synth.write(folder / "grey.mp4", spec, synth.greys(spec))
-    cv2.imwrite(str(folder / "photo.jpg"), synth.disc(64, 48, 0.5)[0])
+    for name in ("deep", "folder", "gaps"):
+        (folder / name).mkdir()
+    for name in ("clip.mp4", "made.mp4", "deep/clip.mp4"):
+        synth.write(folder / name, spec)
+    for name in ("grey.mp4", "made.mask.mp4"):
+        synth.write(folder / name, spec, synth.greys(spec))
+    for name in ("photo.jpg", "gaps/1.png", "gaps/3.png"):
+        cv2.imwrite(str(folder / name), synth.disc(64, 48, 0.5)[0])
+    (folder / "link.mp4").symlink_to("clip.mp4")
     networks.redness(folder, bias=-5.0)
     (folder / "notes.txt").write_text("notes")
     (folder / "empty.mp4").touch()
-    (folder / "folder").mkdir()
     return folder
 
 
@@ -115,13 +130,13 @@ def test_a_wrong_line_says_what_would_be_right(
 ) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("FOREMASK_MODEL_FILE", str(folder / "redness.onnx"))
-    before = {path: path.read_bytes() for path in folder.glob("*.*")}
+    before = {path: path.read_bytes() for path in folder.rglob("*.*")}
     out, err = run(*shlex.split(line), code=code)
     assert out == ""
     assert err.splitlines()[-1].startswith("error: ")
     assert said in err
     assert "report it" not in err
-    assert {path: path.read_bytes() for path in folder.glob("*.*")} == before
+    assert {path: path.read_bytes() for path in folder.rglob("*.*")} == before
 
 
 def test_under_json_an_error_is_json_too(run: Run) -> None:
