@@ -57,11 +57,6 @@ class Service(RuleBasedStateMachine):
         held = self.holder.get(step.name)
         return held is not None and held.key == step.key
 
-    def forget(self, job: str) -> None:
-        for name in [name for name, each in self.holder.items() if each.job == job]:
-            del self.holder[name]
-            self.paused.discard(name)
-
     @rule(segments=st.integers(1, 6), webhook=st.booleans())
     def submit(self, segments: int, webhook: bool) -> None:
         new = new_job(self.token_id, webhook_url="https://example.org/hook" if webhook else None)
@@ -181,7 +176,8 @@ class Service(RuleBasedStateMachine):
             record = self.record(job)
             if record.status.ended:
                 self.ended[job] = record
-                self.forget(job)
+                for step in [each for each in self.holder.values() if each.job == job]:
+                    self.let_go(step, taken=True)
 
     def teardown(self) -> None:
         for _ in range(100):

@@ -10,10 +10,10 @@ from foremask.errors import CorruptVideo
 from foremask.service.jobs import records, steps
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.steps import IngestDone, JobClip, Step, StepArgs
+from foremask.service.jobs.steps import IngestDone, JobClip, JobReport, PartDone, Step, StepArgs
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.observability import metrics
-from tests.support.jobs import cancel_all, new_job
+from tests.support.jobs import cancel_all, new_job, value
 
 HELD_BACK = "foremask_held_back_total", (("limit", "files"),)
 
@@ -160,6 +160,21 @@ async def test_masks_are_shared_apart_from_files(tokens: Tokens) -> None:
         found = IngestDone(JobClip(), "x", (StepArgs(),))
         await steps.finish(tokens.database, lasted(step, 5.0), found)
     assert {(await tokens.claimed("masks")).token for _ in range(2)} == {a, b}
+
+
+async def test_a_job_has_a_limited_number_of_segments_in_flight(tokens: Tokens) -> None:
+    await tokens.submit(await tokens.new("a"))
+    ingest = await tokens.claimed()
+    await steps.finish(tokens.database, ingest, IngestDone(JobClip(), "x", (StepArgs(),) * 6))
+    in_flight = (
+        "select count(*) from steps where job = %s and stage = 'segment'"
+        " and status in ('todo', 'running')"
+    )
+    for left in range(6, 0, -1):
+        counted = await value(tokens.database, in_flight, (ingest.job,))
+        assert counted == min(steps.IN_FLIGHT, left)
+        part = PartDone("x", 1, JobReport(frames_out=1))
+        await steps.finish(tokens.database, await tokens.claimed("masks"), part)
 
 
 async def test_a_place_in_the_queue_counts_turns(tokens: Tokens) -> None:

@@ -99,21 +99,6 @@ async def test_slots_that_others_wait_for_are_not_free(caller: Caller) -> None:
     assert await steps.free_slots(caller.database) == 2
 
 
-async def test_of_a_long_clip_only_so_many_segments_are_in_flight(caller: Caller) -> None:
-    begun_all = asyncio.Event()
-    held = replace(caller.work, masks=stand_in.TextMedia(pause=lambda _: begun_all.wait()))
-    in_flight = (
-        "select count(*) from steps where job = %s and stage = 'segment'"
-        " and status in ('todo', 'running')"
-    )
-    async with working(held, masks=8):
-        request_id = await caller.submit(caller.site.clip(117, pause_s=1))
-        counted = await until(lambda: value(caller.database, in_flight, (request_id,)))
-        assert counted == steps.IN_FLIGHT
-        begun_all.set()
-        assert (await caller.ended(request_id)).status is Status.COMPLETED
-
-
 async def test_a_poison_clip_is_given_up_and_hurts_no_other(caller: Caller) -> None:
     caller.site.files["/poison.mp4"] = stand_in.clip(35, die_at=15)
     caller.site.files["/good.mp4"] = stand_in.clip(35)
