@@ -29,10 +29,7 @@ FrameNumber = Annotated[int, Meta(ge=0, le=MOST_FRAMES)]
 
 
 class _OnFrame(msgspec.Struct, frozen=True, kw_only=True):
-    """A hint is on frame ``frame`` or on the frame at ``time_s``; without both, on the first.
-
-    With ``negative``, the hint marks what is not the subject.
-    """
+    """Without ``frame`` and ``time_s``, a hint is on the first frame."""
 
     frame: Annotated[FrameNumber | None, Meta(description="The number of its frame, from 0.")] = (
         None

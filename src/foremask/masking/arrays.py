@@ -40,7 +40,6 @@ def cut_out_arrays(
 
 
 def as_rgba(colours: NDArray[np.generic], levels: Levels | None) -> Rgba:
-    """Without ``levels``, alpha is 255."""
     alpha = np.full(colours.shape[:2], 255, np.uint8) if levels is None else levels
     return np.dstack([np.asarray(colours, np.uint8), alpha])
 

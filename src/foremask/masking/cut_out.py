@@ -165,7 +165,6 @@ def _opened_writer(
     part: bool,
     replace: bool,
 ) -> Iterator[ColourWriter | PngSequenceWriter]:
-    """Open the writer of the cut-out; ``target`` appears when the block has succeeded."""
     clip, sound = plan.clip, plan.source if options.keep_sound else None
     if box is not None:
         height, width = (each.stop - each.start for each in box)

@@ -18,7 +18,6 @@ def as_alpha(levels: Levels) -> Alpha:
 
 
 def as_levels(alpha: Alpha) -> Levels:
-    """Round to the nearest level."""
     return np.rint(alpha * np.float32(255)).astype(np.uint8)
 
 

@@ -28,7 +28,7 @@ from foremask.vision.temporal.verdict import Judge
 # are multiples of this and of `PROBED_FRAMES`.
 BLOCK_FRAMES = 12
 PROBED_FRAMES = 24  # on multiples of this, `Tier.probed_above` replaces `mirrored_above`
-DIFFERING_SHARE = 0.3  # the same after a mirror image with more `disagreement` than this
+DIFFERING_SHARE = 0.3  # also while the last mirror image's `disagreement` is above this
 KEPT_AREA_PX = 960 * 540
 FOLLOWED_STRIDE = 4  # largest distance of anchors, in frames, where hints choose or ban things
 
@@ -59,7 +59,7 @@ class Anchor:
     small: Rgb  # on the flow grid
     image: Image | None = None
     hints: FrameHints | None = None
-    hinted: Hinted | None = None  # what hints changed on it in the last decided window
+    hinted: Hinted | None = None  # the changes by hints when it was last decided
 
     def mean(self) -> Levels:
         mean = np.mean(list(self.opinions.values()), axis=0, dtype=np.float32)

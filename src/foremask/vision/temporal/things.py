@@ -22,9 +22,9 @@ from foremask.vision.temporal.regions import Link
 LEAST_SHARE = 0.0004  # of the picture's area: smaller parts are no things
 OTHER_SHARE = 0.25  # of the subject's area: only a larger part can be another thing
 OVERLAP = 0.15  # a part holds a thing if the flow brings a larger share of the thing into it
-EXPECTED = 0.35  # of a hidden thing's expected place: a part that covers more holds the thing,
+EXPECTED = 0.35  # of the place expected for a hidden or touching thing: a part with more holds it,
 INSIDE = 0.6  # as does a part with more than this share of itself in the expected place
-TRUSTED = np.float32(0.35)  # flow trust above which a pixel is the thing that the flow brings
+TRUSTED = np.float32(0.35)  # flow trust above which the flow may decide the thing of a pixel
 NEITHER = 2  # a claim: no side, and none is copied from the previous anchor
 HIDDEN_FRAMES = 80  # a thing that is hidden for longer is forgotten
 WHOLE = 0.99  # of a thing's area one frame ago: a smaller thing is partly occluded
@@ -261,7 +261,7 @@ def _step(picked: Place, before: _Placed, link: Link, fresh: Iterator[int]) -> _
 
 
 def _owners(part: Place, moved: Mapping[int, _Thing], came: Things) -> list[int]:
-    """The things that the flow brings into a part, or that are expected there while hidden."""
+    """The things that the flow brings into a part, and hidden or touching ones expected there."""
     there = []
     decided = np.isin(came, [number for number, thing in moved.items() if thing.side])
     for number, thing in moved.items():

@@ -14,7 +14,7 @@ class Tier:
 
     stride: int  # the largest distance of two anchors, in frames
     disagreement: float  # of two anchors' masks, above which a frame between them is inferred too
-    anchors_per_frame: float  # mean number of anchors at which none is added for disagreement
+    anchors_per_frame: float  # at this mean number, no anchor is added for disagreement
     mirrored_above: float = 0.3  # uncertainty above which an anchor's mirror image is inferred too
     cropped_above: float = 0.13  # uncertainty above which a crop of an anchor is inferred too
     probed_above: float = 0.05  # replaces ``mirrored_above`` on some: see `blocks.PROBED_FRAMES`

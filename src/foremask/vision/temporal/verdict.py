@@ -27,7 +27,6 @@ from foremask.vision.temporal.regions import (
 )
 
 type Judge = Callable[[Sequence[Scene]], list[Alpha]]
-"""A function such as `judge`."""
 
 MOST_LOG_ODDS = 6.0  # of one region of one anchor
 SWITCH = 0.005  # probability that a pixel changes sides by the next anchor at a continuity of 1
