@@ -4,8 +4,7 @@ import re
 from http import HTTPStatus
 from typing import ClassVar, Final
 
-BY_REASON: Final[dict[str, type["ForemaskError"]]] = {}
-"""The class of each reason; a module adds its classes when it is loaded."""
+BY_REASON: Final[dict[str, type["ForemaskError"]]] = {}  # the CLI adds its own classes
 
 
 class ForemaskError(Exception):
@@ -452,5 +451,4 @@ class PromiseBroken(ForemaskError, status=422):
     )
 
 
-ERROR_TABLE: Final = tuple(BY_REASON.values())
-"""All errors with a reason, in the order above."""
+ERROR_TABLE: Final = tuple(BY_REASON.values())  # in the order above, without those of the CLI

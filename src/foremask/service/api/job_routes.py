@@ -160,7 +160,6 @@ async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespons
 
 
 def _stored_mask(record: Record) -> str:
-    """Return the key of the job's mask. For a cut-out, the mask is stored beside the result."""
     result_key = record.result_key or ""
     if record.kind is ResultKind.MASK:
         return result_key
@@ -170,7 +169,7 @@ def _stored_mask(record: Record) -> str:
             " the clip to /v2/video/segment/foreground_mask, and convert that.",
             param="request_id",
         )
-    return sibling_key(result_key, MASK)
+    return sibling_key(result_key, MASK)  # the mask of a cut-out is stored beside the result
 
 
 async def _source_of(service: Service, record: Record, video: str | None) -> Source:

@@ -37,12 +37,10 @@ _TOKEN_HEADERS = {
 _PATH_PARAMETER = re.compile(r"\{(\w+):\w+\}")
 
 type Json = dict[str, Any]
-type Shape = type[Struct] | Json
-"""A Struct, or a part of the document."""
+type Shape = type[Struct] | Json  # a Struct, or a part of the document
 type Reasons = tuple[type[ForemaskError], ...]
 
-SHOWN_PATTERN: Final = "x-shown-pattern"
-"""The key, in a field's ``extra_json_schema``, of the pattern that the document shows."""
+SHOWN_PATTERN: Final = "x-shown-pattern"  # key in extra_json_schema: the pattern to show
 ALWAYS = (errors.Internal, errors.ServiceUnavailable, errors.Overloaded, errors.StorageFull)
 SUBMISSION: Final[Reasons] = (
     errors.VideoMissing,

@@ -64,10 +64,10 @@ class Previewer:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A file at a caller's ``url``, or in our store under ``key``."""
+    """A clip or a background; either ``url`` or ``key`` is None."""
 
     url: str | None = None
-    key: str | None = None
+    key: str | None = None  # in our store
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,13 +11,10 @@ from foremask.options import Quality
 
 prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]
 
-type Series = tuple[str, tuple[tuple[str, str], ...]]
-"""The name of a sample, and its labels sorted by name."""
+type Series = tuple[str, tuple[tuple[str, str], ...]]  # a sample's name, and its sorted labels
 
-LOCAL: Final[Collector] = prometheus.REGISTRY
-"""Metrics of one API process."""
-SHARED: Final = prometheus.CollectorRegistry()
-"""Metrics that `CountReporter` sums over all processes: docs/adr/0070."""
+LOCAL: Final[Collector] = prometheus.REGISTRY  # the metrics of one API process
+SHARED: Final = prometheus.CollectorRegistry()  # summed over all processes: docs/adr/0070
 
 _QUICK_S = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30)
 _SLOW_S = (0.5, 1, 2, 5, 10, 20, 60, 120, 300, 600, 1800, 3600, 7200, 14400)

@@ -212,8 +212,7 @@ class EmbeddedPostgres:
 class Home:
     root: Path
     sockets: Path
-    run_as: dict[str, Any] = field(default_factory=dict)
-    """Arguments of `subprocess.run` that select the server's user; empty for our own user."""
+    run_as: dict[str, Any] = field(default_factory=dict)  # the user, for `subprocess.run`
 
     @property
     def data(self) -> Path:
@@ -314,7 +313,7 @@ def _copied(binaries: Path, home: Home) -> Path:
 
 
 def bundled_binaries() -> Path:
-    """Return the directory of the wheel's programs, without running the wheel's own code."""
+    """Return the directory of the wheel's programs; the wheel's Python code is not run."""
     spec = importlib.util.find_spec(WHEEL)
     if spec is None or not spec.submodule_search_locations:
         raise ServiceUnavailable(
