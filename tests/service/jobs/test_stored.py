@@ -144,28 +144,28 @@ async def test_a_job_counts_no_upload_twice_and_a_background_as_it_was_fetched(
     assert await bytes_of(database, token) == 0
 
 
-DAY_S = 86_400
-
-
-async def ended_job(database: Database, ended_s_ago: int | None, status: str = "completed") -> str:
-    """A job of a token of its own that ended so long ago; with None it has not ended."""
-    _, token = await create_token(database, uuid.uuid4().hex)
-    made = await admit(database, new_job(token.id))
-    if ended_s_ago is not None:
-        await database.all(
-            """update jobs set status = %s, started_at = created_at,
-                   ended_at = now() - make_interval(secs => %s),
-                   error = case when %s then '{"reason": "corrupt"}'::jsonb end,
-                   result_key = case when %s then 'results/' || id || '/a.mp4' end
-               where id = %s""",
-            (status, ended_s_ago, status == "failed", status == "completed", made),
-        )
+async def ended_job(
+    database: Database,
+    token: uuid.UUID,
+    days_ago: int,
+    status: str = "completed",
+    expired_days_ago: int | None = None,
+) -> str:
+    made = await admit(database, new_job(token))
+    await database.all(
+        """update jobs set status = %s, started_at = created_at,
+               ended_at = now() - make_interval(days => %s),
+               expired_at = now() - make_interval(days => %s),
+               error = case when %s then '{"reason": "corrupt"}'::jsonb end,
+               result_key = case when %s then 'results/' || id || '/a.mp4' end
+           where id = %s""",
+        (status, days_ago, expired_days_ago, status == "failed", status == "completed", made),
+    )
     return made
 
 
-async def test_a_network_cache_goes_after_a_day(database: Database) -> None:
-    old, young = await ended_job(database, 2 * DAY_S), await ended_job(database, 3600)
-    without = await ended_job(database, 2 * DAY_S)
+async def test_a_network_cache_goes_after_a_day(database: Database, token: uuid.UUID) -> None:
+    old, young, without = [await ended_job(database, token, days) for days in (2, 0, 2)]
     await database.all(
         """update jobs set report = '{"network_bytes": 9}' where id = any(%s)""", ([old, young],)
     )
@@ -175,32 +175,29 @@ async def test_a_network_cache_goes_after_a_day(database: Database) -> None:
 
 
 async def test_records_stay_a_week_after_their_result_or_30_days_after_a_failure(
-    database: Database,
+    database: Database, token: uuid.UUID
 ) -> None:
-    week_old, fresh = await ended_job(database, 20 * DAY_S), await ended_job(database, 20 * DAY_S)
-    owed, unswept = await ended_job(database, 20 * DAY_S), await ended_job(database, 20 * DAY_S)
-    failed_long_ago = await ended_job(database, 31 * DAY_S, "failed")
-    failed_lately = await ended_job(database, 29 * DAY_S, "cancelled")
+    week_old, fresh, owed, unswept = [
+        await ended_job(database, token, 20, expired_days_ago=days) for days in (8, 6, 8, 8)
+    ]
+    failed_long_ago = await ended_job(database, token, 31, "failed")
+    failed_lately = await ended_job(database, token, 29, "cancelled")
     for each in (week_old, fresh, owed, failed_long_ago, failed_lately):
         await retention.deleted(database, "sources", each)
-    for each, days in ((week_old, 8), (fresh, 6), (owed, 8), (unswept, 8)):
-        await database.all(
-            "update jobs set expired_at = now() - make_interval(days => %s) where id = %s",
-            (days, each),
-        )
     await database.all(
-        """insert into deliveries (job, token, url)
-           select id, token, 'https://example.org' from jobs where id = %s""",
-        (owed,),
+        "insert into deliveries (job, token, url) values (%s, %s, 'https://example.org')",
+        (owed, token),
     )
-    forgotten = set(await retention.forget_records(database, DAY_S))
+    forgotten = set(await retention.forget_records(database, 86_400))
     assert forgotten >= {week_old, failed_long_ago}
     assert not forgotten & {fresh, owed, unswept, failed_lately}
 
 
-async def test_rows_of_the_queue_that_nobody_will_finish_are_dropped(database: Database) -> None:
-    await ended_job(database, None)
+async def test_rows_of_the_queue_that_nobody_will_finish_are_dropped(
+    database: Database, token: uuid.UUID
+) -> None:
+    await admit(database, new_job(token))
     await database.all("update procrastinate_jobs set status = 'succeeded'")
-    await ended_job(database, None)
+    await admit(database, new_job(token))
     await retention.drop_dead_engine_rows(database)
     assert await value(database, "select bool_and(status = 'todo') from procrastinate_jobs")
