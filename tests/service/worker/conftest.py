@@ -1,7 +1,7 @@
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -111,13 +111,18 @@ async def announce_slots(database: Database, slots: int) -> None:
 @asynccontextmanager
 async def working(work: WorkerContext, masks: int = 4) -> AsyncIterator[None]:
     at_once = {"files": 4, "masks": masks, "webhooks": 4}
-    serving = asyncio.create_task(serve_queues(work, at_once, 0.0))
-    async with maintained(work):
-        try:
-            yield
-        finally:
-            serving.cancel()
-            await asyncio.wait({serving})
+    async with running(serve_queues(work, at_once, 0.0)), running(run_maintenance(work)):
+        yield
+
+
+@asynccontextmanager
+async def running(endless: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    task = asyncio.create_task(endless)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait({task})
 
 
 type Risen = Callable[..., float]
@@ -133,16 +138,6 @@ def risen() -> Risen:
         return metrics.counted().get(series, 0.0) - before.get(series, 0.0)
 
     return since
-
-
-@asynccontextmanager
-async def maintained(work: WorkerContext) -> AsyncIterator[None]:
-    running = asyncio.create_task(run_maintenance(work))
-    try:
-        yield
-    finally:
-        running.cancel()
-        await asyncio.wait({running})
 
 
 @dataclass(frozen=True, slots=True)

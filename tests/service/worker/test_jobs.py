@@ -19,10 +19,11 @@ from foremask.service.sandbox.messages import Mask
 from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.objects import Objects
 from foremask.service.worker import maintenance, queues
+from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import Leases, do_next
 from tests.media.test_writer import disk_of
 from tests.service.worker import stand_in
-from tests.service.worker.conftest import Caller, Risen, announce_slots, maintained, working
+from tests.service.worker.conftest import Caller, Risen, announce_slots, running, working
 from tests.support.jobs import begun, cancel_all, value
 from tests.support.patience import PATIENCE_S, until, until_so
 
@@ -235,7 +236,7 @@ class SlowToDelete(Objects):
 async def test_dead_workers_are_found_while_a_store_is_slow_to_delete(caller: Caller) -> None:
     await caller.cancel(await caller.submit("https://example.org/a.mp4"))
     store = SlowToDelete(caller.work.objects._store, caller.work.objects.signer)
-    async with maintained(replace(caller.work, objects=store)):
+    async with running(run_maintenance(replace(caller.work, objects=store))):
         await store.asked.wait()
         began = await value(caller.database, "select clock()")
         looked_after = "select last_at from housekeeping where last_at > %s"
@@ -266,7 +267,7 @@ async def test_the_last_of_many_workers_looks_after_leases_as_one_alone(
     async def rows(statement: LiteralString) -> list[Row]:
         return await caller.database.all(statement, (job,))
 
-    async with maintained(caller.work):
+    async with running(run_maintenance(caller.work)):
         # The first round finds that nobody was there, and gives each lease its time again.
         await until(lambda: rows("select 1 from steps where job = %s and lease_until > clock()"))
         await rows("update steps set lease_until = clock() - interval '1 s' where job = %s")

@@ -1,4 +1,3 @@
-import asyncio
 from collections import Counter
 from dataclasses import replace
 
@@ -10,7 +9,7 @@ from foremask.service.worker import queues
 from foremask.service.worker.job_stages import Timing
 from foremask.service.worker.process import DATABASE_CONNECTIONS
 from foremask.service.worker.queues import LISTENERS, TURN_S, is_listener, poll_s, serve_queues
-from tests.service.worker.conftest import Caller
+from tests.service.worker.conftest import Caller, running
 from tests.support.jobs import CountingDatabase, value
 from tests.support.patience import PATIENT, until
 
@@ -44,8 +43,7 @@ async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements(
     url = f"{database_url}&application_name=counted"
     async with CountingDatabase(url, connections=DATABASE_CONNECTIONS, **PATIENT) as counted:
         work = replace(caller.work, database=counted, timing=Timing(lease_s=2e6, renew_s=1e6))
-        serving = asyncio.create_task(serve_queues(work, AT_ONCE, 0.0))
-        try:
+        async with running(serve_queues(work, AT_ONCE, 0.0)):
             await until(lambda: value(caller.database, open_ones), lambda count: count >= 2)
             await until(lambda: value(caller.database, queues_served), lambda count: count == 3)
             before = counted.asked
@@ -53,6 +51,3 @@ async def test_a_worker_has_two_connections_and_a_job_takes_twenty_statements(
             assert record.status is Status.COMPLETED
             assert counted.asked - before <= 20
             assert await value(caller.database, open_ones) == 2
-        finally:
-            serving.cancel()
-            await asyncio.wait({serving})
