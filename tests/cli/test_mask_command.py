@@ -20,9 +20,8 @@ import pytest
 from foremask.cli.batch_options import HintOptions
 from foremask.cli.commands import main
 from foremask.cli.exits import Exit
-from foremask.cli.products import Masks
+from foremask.cli.products import Masks, plan_jobs
 from foremask.cli.sources import find_sources
-from foremask.cli.targets import plan_jobs
 from foremask.hints.kinds import Box, Paint, Point
 from foremask.media.probe import probe
 from foremask.media.verify import verify

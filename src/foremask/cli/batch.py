@@ -15,10 +15,9 @@ import msgspec
 from foremask.cli import model_commands, standard_streams
 from foremask.cli.batch_options import BatchOptions
 from foremask.cli.exits import Exit, Usage, exit_code, note, print_json, say, show_error
-from foremask.cli.products import PNG, Job, Product
+from foremask.cli.products import PNG, Job, Product, make_folder, plan_jobs
 from foremask.cli.progress_bar import progress_bar
 from foremask.cli.sources import find_sources, local_clip
-from foremask.cli.targets import make_folder, plan_jobs
 from foremask.errors import ForemaskError, Internal, OutputExists
 from foremask.facts import Report
 from foremask.masking.outputs import check_output

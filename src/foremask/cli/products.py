@@ -1,12 +1,14 @@
-"""What commands make of clips and pictures: masks, cut-outs, and folders for matting tools."""
+"""Plans what is made of each clip or picture, where and in which format, and makes it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foremask.cli.exits import Usage
-from foremask.cli.sources import ClipSource
+from foremask.cli.sources import ClipSource, file_identity
 from foremask.cli.standard_streams import STANDARD_OUTPUT
+from foremask.errors import OutputFailed
 from foremask.facts import Report
 from foremask.options import (
     MEDIA_TYPES,
@@ -125,3 +127,91 @@ class CutOuts:
 
 
 type Product = Masks | CutOuts | Folders
+
+
+def plan_jobs(sources: Sequence[ClipSource], output: str | None, product: Product) -> list[Job]:
+    """Make a job of each source.
+
+    Raises Usage where OUTPUT is unfit, where two jobs have one target, or where a job would
+    replace a source.
+    """
+    jobs = [_job(source, len(sources), output, product) for source in sources]
+    by_target: dict[Path, Job] = {}
+    for job in jobs:
+        other = by_target.setdefault(job.target.absolute(), job)
+        if other is not job:
+            raise Usage(
+                f"the {product.name}s of {other.source.named} and {job.source.named} would both be"
+                f" {job.target}: tell them apart by a template,"
+                f' -o "{{dir}}/{{name}}.{product.ending}{{ext}}"'
+            )
+    files = [(file_identity(path), source) for source in sources for path in source.files]
+    sources_by_file = {identity: source for identity, source in files if identity is not None}
+    for job in jobs:
+        identity = file_identity(job.target)
+        replaced = None if identity is None else sources_by_file.get(identity)
+        if replaced is job.source:
+            raise Usage(f"OUTPUT is INPUT: {job.target} would be lost")
+        if replaced is not None:
+            raise Usage(
+                f"the {product.name} of {job.source.named} would replace {replaced.named}, which is"
+                " an INPUT too: choose another OUTPUT"
+            )
+    return jobs
+
+
+def _job(source: ClipSource, number_of_sources: int, output: str | None, product: Product) -> Job:
+    suffix = PNG if source.is_picture else product.suffix
+    path = source.path
+    made = f"{path.stem}.{product.ending}{suffix}"
+    if output is None:
+        if source.is_piped:
+            raise Usage(
+                f"where does the {product.name} go? -o {made} makes a file, -o - writes it to"
+                " standard output"
+            )
+        target = path.with_name(made)
+    elif "://" in output:
+        raise Usage(f"OUTPUT is a file or a folder, and not {output}: upload it afterwards")
+    elif output == STANDARD_OUTPUT and number_of_sources == 1:
+        target = Path(STANDARD_OUTPUT)
+    elif "{" in output or "}" in output:
+        target = Path(_filled(output, source, suffix))
+    elif output.endswith("/") or Path(output).is_dir():
+        target = Path(output) / source.below / made
+    elif number_of_sources > 1:
+        raise Usage(
+            f"{number_of_sources} clips are named, and one OUTPUT:"
+            f" let it be a folder, -o {output}/,"
+            f' or a template, -o "{{stem}}.{product.ending}{{ext}}"'
+        )
+    else:
+        target = Path(output)
+    named = Path(made) if target == Path(STANDARD_OUTPUT) else target
+    if not source.is_picture:
+        return Job(source, target, product.form(named))
+    if isinstance(product, Folders):
+        raise Usage(f"{source.named} is a picture: --fps makes a folder of them a clip")
+    if named.suffix.lower() != PNG:
+        raise Usage(f"the {product.name} of a picture is a PNG: let {target.name!r} end in {PNG}")
+    return Job(source, target, None)
+
+
+def _filled(template: str, source: ClipSource, suffix: str) -> str:
+    path = source.path
+    values = {"stem": path.stem, "name": path.name, "dir": str(path.parent), "ext": suffix}
+    try:
+        return template.format(**values)
+    except (LookupError, ValueError, AttributeError, TypeError):
+        known = ", ".join(f"{{{name}}}" for name in values)
+        raise Usage(f"the OUTPUT template {template!r} cannot be read: it knows {known}") from None
+
+
+def make_folder(target: Path, output: str | None) -> None:
+    # The folder of an OUTPUT that is one file must exist.
+    if output is None or not (output.endswith("/") or "{" in output or Path(output).is_dir()):
+        return
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputFailed(f"{target.parent} cannot be made: {error.strerror}") from error

@@ -14,12 +14,11 @@ from cyclopts import Parameter
 
 from foremask.cli.exits import Exit, ServerUnreachable, Usage, answer, exit_code, note, say
 from foremask.cli.flags import AsJson, ByPreset, Force, Output, Shown, Switch
-from foremask.cli.products import Masks
+from foremask.cli.products import Masks, make_folder, plan_jobs
 from foremask.cli.progress_bar import progress_bar
 from foremask.cli.remote_client import JobStatus, RemoteClient, ServerRefused
 from foremask.cli.sources import ClipSource, find_sources
 from foremask.cli.standard_streams import STANDARD_INPUT
-from foremask.cli.targets import make_folder, plan_jobs
 from foremask.masking.outputs import check_output, written_whole
 from foremask.options import Preset, Quality
 
