@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from foremask.service.api.connection import GRACE_S, least_body_bytes
-from tests.service.api.conftest import PATH, Running, assert_refused, http, serves
+from tests.service.api.conftest import PATH, Running, assert_refused, http, post, serves
 from tests.support.patience import PATIENCE_S
 
 LIMIT = 40
@@ -63,12 +63,10 @@ HEALTH, CLOSE = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n", b"Connection: close
 SENT = b"POST /v2/video/probe HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n"
 NONSENSE = {
     "zeros": (b"\0" * 64, 400, "bad_http"),
-    "another version": (b"GET /healthz HTTP/9.9\r\n\r\n", 400, "bad_http"),
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(60), 400, "bad_http"),
     "unknown method": (b"FROBNICATE /a HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method_not_allowed"),
     "two lengths": (SENT + b"Content-Length: 3\r\n\r\n{}", 400, "bad_http"),
     "length and chunks": (SENT + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "bad_http"),
-    "a bad header": (b"GET /healthz HTTP/1.1\r\nHost a\r\n\r\n", 400, "bad_http"),
     "a bare CONNECT": (b"CONNECT example.com:80 HTTP/1.1\r\nHost: a\r\n\r\n", 400, "bad_http"),
     "an umlaut in the path": ("GET /ä HTTP/1.1\r\nHost: a\r\n\r\n".encode(), 400, "bad_http"),
     "a long line": (b"GET /" + b"a" * (16 << 10) + b" HTTP/1.1\r\n\r\n", 414, "target_too_long"),
@@ -109,15 +107,10 @@ def test_headers_that_fit_are_taken(few: Running) -> None:
     assert heard.count(b'{"status":"ok"}') == 3
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [
-        b"GET /healthz HTTP/1.1\r\nCookie: ",
-        b"GET /",
-        b"POST /v2/video/upload HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;",
-    ],
-    ids=["header", "line", "chunk extension"],
-)
+CHUNK = b"POST /v2/video/upload HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;"
+
+
+@pytest.mark.parametrize("sent", [b"GET /healthz HTTP/1.1\r\nCookie: ", b"GET /", CHUNK])
 def test_an_endless_line_ends_soon(few: Running, sent: bytes) -> None:
     with dial(few) as raw:
         raw.sendall(sent)
@@ -173,12 +166,11 @@ def test_slow_bodies_of_one_caller_keep_nobody_out(few: Running, path: str) -> N
 
 
 def slow_body(path: str, token: str) -> bytes:
-    form = path == "/v2/uploads"
-    kind, body = (
-        ("multipart/form-data; boundary=b", "--b\r\n") if form else ("application/json", "{")
-    )
+    kind, body = "application/json", "{"
+    if path == "/v2/uploads":
+        kind, body, token = "multipart/form-data; boundary=b", "--b\r\n", ""
     return (
-        f"POST {path} HTTP/1.1\r\nHost: a\r\napi_token: {'' if form else token}\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: a\r\napi_token: {token}\r\n"
         f"Content-Type: {kind}\r\nContent-Length: 100000\r\n\r\n{body}"
     ).encode()
 
@@ -202,17 +194,15 @@ WAITS = ("connection.HEAD_S", "connection.BODY_WINDOW_S", "job_routes.HOLD_S", "
 hurried = serves({f"api.{name}": 1.0 for name in WAITS})
 
 
-def test_sync_gives_up_before_the_client_does(hurried: Running, clip_origin: str) -> None:
-    body = {"video": f"{clip_origin}/good.mp4", "sync": True}
-    answer = http.post(hurried.url + PATH, json=body, headers=hurried.headers)
+def test_sync_gives_up_before_the_client_does(hurried: Running, good: str) -> None:
+    answer = post(hurried, PATH, video=good, sync=True)
     assert answer.status_code == 202
     assert answer.elapsed.total_seconds() > 0.5
     assert set(answer.json()) == {"request_id", "status_url"}
 
 
 def test_a_slow_origin_is_judged_later(hurried: Running, clip_origin: str) -> None:
-    body = {"video": f"{clip_origin}/slow/long.mp4"}
-    answer = http.post(hurried.url + PATH, json=body, headers=hurried.headers)
+    answer = post(hurried, PATH, video=f"{clip_origin}/slow/long.mp4")
     assert answer.status_code == 202
     status = http.get(answer.json()["status_url"], headers=hurried.headers)
     assert "frames_total" not in status.json()

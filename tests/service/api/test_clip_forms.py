@@ -4,7 +4,6 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import httpx
-import pytest
 
 from tests.service.api.conftest import PATH, Running, assert_refused, http
 from tests.service.api.worker import complete
@@ -66,27 +65,16 @@ def test_the_key_makes_it_safe_to_send_again(service: Running, drawn: Path) -> N
     assert stored(service) == before
 
 
-@pytest.mark.parametrize(
-    ("path", "fields", "param"),
-    [
-        (PATH, {"quality": "good"}, "quality"),
+def test_what_is_refused_is_not_kept(service: Running, drawn: Path) -> None:
+    before = stored(service)
+    for path, fields, param in (
         (PATH, {"hints": "[{"}, "hints"),
         (PATH, {"hints": '[{"type": "point", "x": -1, "y": 0}]'}, "hints[0].x"),
         ("/v2/video/segment/mask_by_key_points", {}, "key_points"),
         ("/v2/video/edit/remove_background", {"auto_zoom": "maybe"}, "auto_zoom"),
-    ],
-)
-def test_a_field_is_refused_as_in_json(
-    service: Running, drawn: Path, path: str, fields: dict[str, str], param: str
-) -> None:
-    before = stored(service)
-    answer = send(service, drawn / "good.mp4", path, **fields)
-    assert_refused(answer, 422, "field_invalid", param)
-    assert stored(service) == before
-
-
-def test_a_clip_that_is_none_is_refused_and_not_kept(service: Running, drawn: Path) -> None:
-    before = stored(service)
+    ):
+        answer = send(service, drawn / "good.mp4", path, **fields)
+        assert_refused(answer, 422, "field_invalid", param)
     assert_refused(send(service, b""), 422, "empty_file")
     assert send(service, b"no clip" * 100).status_code in (415, 422)
     assert_refused(send(service, drawn / "good.mp4", part="clip"), 400, "bad_form")
@@ -100,15 +88,12 @@ def test_fields_may_come_behind_the_clip(service: Running, drawn: Path) -> None:
     """Generated clients send fields in any order, and each object of a list as a part."""
     clip: Part = ("good.mp4", (drawn / "good.mp4").read_bytes(), "video/mp4")
     point: Part = (None, json.dumps(MARKS[0]), "application/json")
+    points = [("hints", point), ("hints", point)]
     parts: list[tuple[str, Part]] = [("video", clip), ("quality", (None, "best", "text/plain"))]
-    sent = [*parts, ("hints", point), ("hints", point)]
     before = stored(service)
-    answer = http.post(service.url + PATH, files=sent, headers=service.headers)
-    assert answer.status_code == 202, answer.text
-    assert len(stored(service)) == len(before) + 1
-    for again in parts:
-        answer = http.post(service.url + PATH, files=[*parts, again], headers=service.headers)
-        assert answer.status_code in (400, 422)
+    for more, codes in ((points, {202}), (parts[:1], {400, 422}), (parts[1:], {400, 422})):
+        answer = http.post(service.url + PATH, files=parts + more, headers=service.headers)
+        assert answer.status_code in codes, answer.text
     assert len(stored(service)) == len(before) + 1
 
 

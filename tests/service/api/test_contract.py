@@ -41,7 +41,6 @@ def test_every_route_is_described() -> None:
 
 def test_the_document_knows_presets_and_reasons() -> None:
     document: dict[str, Any] = build(HANDLERS)
-    assert document["openapi"] == "3.1.0"
     assert set(document["components"]["schemas"]["Preset"]["enum"]) == set(Preset)
     reported: dict[str, int] = {}
     for methods in document["paths"].values():
@@ -75,8 +74,8 @@ def test_openapi_python_client_makes_one(
     service: Running, good: str, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "openapi.json").write_bytes(http.get(f"{service.url}/openapi.json").content)
-    words = ["generate", "--path", "openapi.json", "--meta", "none", "--output-path", "made"]
     (tmp_path / "config.yaml").write_text("post_hooks: []\n")
+    words = ["generate", "--path", "openapi.json", "--meta", "none", "--output-path", "made"]
     program = (sys.executable, "-m", "openapi_python_client")
     generated = ran(*program, *words, "--config", "config.yaml", cwd=tmp_path)
     assert "Warning" not in generated.stdout + generated.stderr
@@ -90,10 +89,8 @@ def test_openapi_python_client_makes_one(
         base_url=service.url, token=service.token, prefix="", auth_header_name="api_token"
     )
     with client:
-        body = models.JobRequest(
-            video=good,
-            hints=[models.Point(x=3, y=4, type_=models.PointType("point"))],
-        )
+        point = models.Point(x=3, y=4, type_=models.PointType("point"))
+        body = models.JobRequest(video=good, hints=[point])
         accepted = submit.sync(client=client, body=body)
         assert isinstance(accepted, models.Accepted)
         job = accepted.request_id

@@ -1,21 +1,16 @@
 """Every row of the contract's decision table, over real HTTP, against the real service."""
 
-import asyncio
 import json
-from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
-from foremask.errors import CorruptVideo
 from foremask.options import Preset
 from foremask.service.api.calls import MAX_ITEMS
-from foremask.service.jobs import steps
 from foremask.service.jobs.admission import QUEUE_LIMIT, token_hash
 from foremask.service.jobs.tokens import TokenLimits, create_token, revoke_token
-from tests.service.api.conftest import PATH, Running, assert_refused, http
-from tests.support.jobs import begun
+from tests.service.api.conftest import PATH, Running, assert_refused, http, post
 
 JSON = {"Content-Type": "application/json"}
 CLIPS = [
@@ -80,16 +75,13 @@ DEEP = b"[" * 9900 + b"]" * 9900
 BODIES: list[tuple[bytes, int, str]] = [
     (b"", 400, "bad_json"),
     (b"{", 400, "bad_json"),
-    (b"not json", 400, "bad_json"),
     (b"[]", 400, "bad_json"),
-    (b'"text"', 400, "bad_json"),
     (b"null", 400, "bad_json"),
     (b'{"video": "\xff"}', 400, "bad_json"),
     (b"\xef\xbb\xbf{}", 400, "bad_json"),
     (b'{"video": "a", "video": "b"}', 400, "bad_json"),
     (b'{"x": {"a": 1, "a": 2}}', 400, "bad_json"),
     (b'{"x": NaN}', 400, "bad_json"),
-    (b'{"x": -Infinity}', 400, "bad_json"),
     (b'{"x": ' + b"9" * 5000 + b"}", 400, "bad_json"),
     (b'{"x": ' + b"[" * 100_000, 400, "bad_json"),
     (b"[" * 500_000, 400, "bad_json"),
@@ -99,18 +91,15 @@ BODIES: list[tuple[bytes, int, str]] = [
     (b"{}", 422, "video_missing"),
     (b'{"video": null}', 422, "video_missing"),
     (b'{"video": 7}', 422, "video_invalid"),
-    (b'{"video": ["http://example.com/a.mp4"]}', 422, "video_invalid"),
     (b'{"video": ""}', 422, "video_invalid"),
     (b'{"video": "clip.mp4"}', 422, "video_invalid"),
     (b'{"video": "http://"}', 422, "video_invalid"),
     (b'{"video": "http://example.com/a b.mp4"}', 422, "video_invalid"),
     (b'{"video": "http://example.com/\\u0000.mp4"}', 422, "video_invalid"),
     (b'{"video": "http://example.com/\\ud800.mp4"}', 422, "video_invalid"),
-    (b'{"video": "http://example.com/' + b"a" * 8200 + b'"}', 422, "video_invalid"),
     (b'{"video": "GOOD", "output_container_and_codec": "avi"}', 422, "preset_unknown"),
     (b'{"video": "GOOD", "output_container_and_codec": 5}', 422, "preset_unknown"),
     (b'{"video": "GOOD", "webhook_url": 5}', 422, "webhook_invalid"),
-    (b'{"video": "GOOD", "webhook_url": "nonsense"}', 422, "webhook_invalid"),
     (b'{"video": "GOOD", "webhook_url": "ftp://example.com/hook"}', 422, "webhook_invalid"),
     (b'{"video": "GOOD", "webhook_url": "http://10.0.0.1/hook"}', 422, "webhook_invalid"),
     (b'{"video": "GOOD", "webhook_url": "http://a.invalid/"}', 422, "webhook_invalid"),
@@ -135,30 +124,20 @@ def test_a_body_that_is_wrong_is_told_what_is_wrong(
         assert all(preset.value in error["details"] for preset in Preset)
 
 
-@pytest.mark.parametrize("characters", [5000, 9000])
-@pytest.mark.parametrize(
-    ("field", "reason"), [("video", "video_invalid"), ("webhook_url", "webhook_invalid")]
-)
-def test_the_length_of_a_url_is_that_of_its_bytes(
-    client: httpx.Client, clip_origin: str, characters: int, field: str, reason: str
-) -> None:
-    url = f"{clip_origin}/{characters * 'é'}"
-    answer = client.post(PATH, json={"video": f"{clip_origin}/good.mp4", field: url})
-    error = assert_refused(answer, 422, reason, field)
-    assert "characters" not in error["details"]
-    if field == "video":
-        assert (error["limit"], error["actual"]) == (8192, len(url.encode()))
+def test_the_length_of_a_url_is_that_of_its_bytes(client: httpx.Client, good: str) -> None:
+    url = good + 5000 * "é"
+    for field, reason in (("video", "video_invalid"), ("webhook_url", "webhook_invalid")):
+        answer = client.post(PATH, json={"video": good, field: url})
+        error = assert_refused(answer, 422, reason, field)
+        assert "characters" not in error["details"]
+        if field == "video":
+            assert (error["limit"], error["actual"]) == (8192, len(url.encode()))
 
 
 def test_a_long_body_is_refused_before_its_type_is_looked_at(client: httpx.Client) -> None:
     declared = client.post(PATH, content=b" " * ((1 << 20) + 1))
     assert assert_refused(declared, 413, "body_too_large")["limit"] == 1 << 20
-
-    def chunks() -> Generator[bytes]:
-        for _ in range(20):
-            yield b" " * 65_536
-
-    counted = client.post(PATH, content=chunks(), headers=JSON)
+    counted = client.post(PATH, content=iter([b" " * 65_536] * 20), headers=JSON)
     assert assert_refused(counted, 413, "body_too_large")["actual"] > 1 << 20
     at_most = client.post(PATH, content=b"{}" + b" " * ((1 << 20) - 2), headers=JSON)
     assert_refused(at_most, 422, "video_missing")
@@ -216,12 +195,11 @@ def test_the_token_comes_before_the_body(service: Running, method: str, path: st
 
 async def test_a_revoked_token_is_shut_out_at_once(service: Running) -> None:
     async with service.database() as database, httpx.AsyncClient(base_url=service.url) as client:
-        secret, token = await create_token(database, "gone")
-        headers = {"api_token": secret}
-        assert_refused(await client.get("/v2/status/none", headers=headers), 404, "request_unknown")
+        client.headers["api_token"], token = await create_token(database, "gone")
+        assert_refused(await client.get("/v2/status/none"), 404, "request_unknown")
         await revoke_token(database, str(token.id))
-        assert_refused(await client.get("/v2/status/none", headers=headers), 403, "token_invalid")
-        assert_refused(await client.post(PATH, headers=headers), 403, "token_invalid")
+        assert_refused(await client.get("/v2/status/none"), 403, "token_invalid")
+        assert_refused(await client.post(PATH), 403, "token_invalid")
 
 
 @pytest.mark.parametrize(
@@ -283,20 +261,6 @@ def test_a_full_queue_is_429(service: Running, client: httpx.Client, good: str) 
     assert assert_refused(answer, 429, "queue_full")["limit"] == QUEUE_LIMIT
 
 
-def test_a_clip_that_breaks_mid_way_is_an_error_of_its_job(
-    service: Running, client: httpx.Client, job: dict[str, str]
-) -> None:
-    error = CorruptVideo("The video breaks off at frame 7 (0.28 s).", param="video", actual=7)
-
-    async def fail() -> None:
-        async with service.database() as database:
-            await steps.fail(database, await begun(database, job["request_id"]), error)
-
-    asyncio.run(fail())
-    body = client.get(job["status_url"]).json()
-    assert (body["status"], body["error"]) == ("ERROR", error.facts())
-
-
 def test_a_cancelled_job_reads_410(client: httpx.Client, job: dict[str, str]) -> None:
     for method in ("DELETE", "DELETE", "GET"):
         answer = client.request(method, job["status_url"])
@@ -336,11 +300,8 @@ def test_what_is_unforeseen_says_nothing_of_the_inside(
 
 def test_fifty_identical_posts_make_one_job(service: Running, good: str) -> None:
     headers = {**service.headers, "Idempotency-Key": "fifty"}
-
-    def post(_: int) -> httpx.Response:
-        return http.post(service.url + PATH, json={"video": good}, headers=headers)
-
     with ThreadPoolExecutor(50) as threads:
-        answers = list(threads.map(post, range(50)))
+        asked = [threads.submit(post, service, PATH, headers, video=good) for _ in range(50)]
+    answers = [each.result() for each in asked]
     assert {answer.status_code for answer in answers} == {202}
     assert len({answer.json()["request_id"] for answer in answers}) == 1

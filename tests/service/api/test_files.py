@@ -2,7 +2,6 @@ import asyncio
 import dataclasses
 import socket
 import time
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -12,20 +11,17 @@ import pytest
 
 from foremask.service.jobs.admission import token_hash
 from foremask.service.storage.objects import Upload
-from tests.service.api.conftest import PATH, Running, assert_refused, http, running
+from tests.service.api.conftest import PATH, Running, assert_refused, http, post
 from tests.service.api.worker import completed
 from tests.support.patience import wait_until
-from tests.support.seaweed import s3_server
 
 
 @pytest.fixture(scope="module")
 def mask_url(service: Running, clip_origin: str, drawn: Path) -> str:
     made = completed(service, f"{clip_origin}/good.mp4", drawn / "good.mp4")
     status = http.get(made["status_url"], headers=service.headers).json()
-    assert status["status"] == "COMPLETED"
-    assert status["progress"] == 100
-    url: str = status["result"]["video_url"]
-    return url
+    assert (status["status"], status["progress"]) == ("COMPLETED", 100)
+    return str(status["result"]["video_url"])
 
 
 def test_a_mask_is_downloaded_by_its_link_alone(mask_url: str, drawn: Path) -> None:
@@ -130,28 +126,8 @@ def test_a_file_that_is_gone_is_404(service: Running) -> None:
     assert_refused(http.get(link), 404, "request_unknown")
 
 
-@pytest.fixture(scope="module", params=["local", "s3"])
-def uploads(
-    request: pytest.FixtureRequest,
-    service: Running,
-    database_url: str,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Generator[Running]:
-    """A service with each store."""
-    if request.param == "local":
-        yield service
-        return
-    folder = tmp_path_factory.mktemp("s3")
-    with s3_server(folder) as variables, pytest.MonkeyPatch.context() as patch:
-        for name, value in variables.items():
-            patch.setenv(name, value)
-        data_dir = tmp_path_factory.mktemp("data")
-        with running(database_url, data_dir, objects_url="s3://uploads") as other:
-            yield other
-
-
-def form(service: Running, **body: str) -> dict[str, Any]:
-    answer = http.post(f"{service.url}/v2/video/upload", json=body, headers=service.headers)
+def form(service: Running, media_type: str | None = None) -> dict[str, Any]:
+    answer = post(service, "/v2/video/upload", media_type=media_type)
     assert answer.status_code == 200, answer.text
     assert set(answer.json()) == {"request_id", "result"}
     result: dict[str, Any] = answer.json()["result"]
@@ -182,61 +158,60 @@ def head_of(headers: httpx.Headers) -> bytes:
     return "\r\n".join(["POST /v2/uploads HTTP/1.1", *lines, "", ""]).encode()
 
 
-def test_an_upload_becomes_a_job(uploads: Running, drawn: Path) -> None:
+def test_an_upload_becomes_a_job(service: Running, drawn: Path) -> None:
     content = (drawn / "good.mp4").read_bytes()
-    given = form(uploads, media_type="video/mp4")
+    given = form(service, media_type="video/mp4")
     answer = send(given, content)
     assert (answer.status_code, answer.content) == (204, b"")
     assert http.get(given["file_url"]).content == content
-    body = {"video": given["file_url"]}
-    probed = http.post(f"{uploads.url}/v2/video/probe", json=body, headers=uploads.headers)
+    probed = post(service, "/v2/video/probe", video=given["file_url"])
     assert probed.status_code == 200, probed.text
     clip = probed.json()["result"]
     assert (clip["width"], clip["height"], clip["frames"]) == (64, 48, 10)
-    made = http.post(uploads.url + PATH, json=body, headers=uploads.headers)
-    assert made.status_code == 202
+    assert post(service, PATH, video=given["file_url"]).status_code == 202
     assert_refused(send(given, content), 403, "link_invalid")
 
 
-def test_an_upload_keeps_to_its_form(uploads: Running) -> None:
-    given = form(uploads, media_type="video/mp4")
+def test_an_upload_keeps_to_its_form(service: Running) -> None:
+    given = form(service, media_type="video/mp4")
     assert_refused(send(given, b"x", "image/tiff"), 422, "field_invalid", "Content-Type")
     assert_refused(send(given, b"x", "video/webm"), 422, "field_invalid", "Content-Type")
     changed = {"key": "results/1", "max_bytes": str(1 << 50), "signature": ""}
     for name, value in {**changed, "media_type": "", "expires": "9999999999"}.items():
         assert_refused(send(given, b"x", **{name: value}), 403, "link_invalid")
-    objects = asyncio.run(uploads.objects())
-    key = form(uploads)["upload_fields"]["key"]
+    objects = asyncio.run(service.objects())
+    key = form(service)["upload_fields"]["key"]
     small = Upload(key, int(time.time()) + 60, 100_000, "")
-    url = f"{uploads.url}/v2/uploads"
+    url = f"{service.url}/v2/uploads"
     fitted = {"upload_url": url, "upload_fields": objects.signer.upload_form(small)}
     assert assert_refused(send(fitted, b"x" * 100_001), 413, "file_too_large")["limit"] == 100_000
     assert_refused(send(fitted, b"x" * 300_000), 413, "file_too_large")
     late = dataclasses.replace(small, expires=int(time.time()) - 1)
     expired = {"upload_url": url, "upload_fields": objects.signer.upload_form(late)}
     assert_refused(send(expired, b"x"), 403, "link_invalid")
-    body = {"video": given["file_url"]}
-    answer = http.post(uploads.url + PATH, json=body, headers=uploads.headers)
-    assert_refused(answer, 422, "url_status", "video")
+    assert_refused(post(service, PATH, video=given["file_url"]), 422, "url_status", "video")
     assert send(fitted, b"x" * 100_000).status_code == 204
 
 
-def test_one_form_stores_one_file_and_only_while_its_token_is_good(uploads: Running) -> None:
-    given = form(uploads)
+def test_one_form_stores_one_file_and_only_while_its_token_is_good(service: Running) -> None:
+    given = form(service)
     sent, headers = packed(given, b"the first")
-    key = given["upload_fields"]["key"]
-    claimed = "select 1 from uploads where key = %s and bytes > 0"
-    with socket.create_connection(("127.0.0.1", uploads.settings.port), timeout=120) as raw:
+    claimed, key = (
+        "select 1 from uploads where key = %s and bytes > 0",
+        given["upload_fields"]["key"],
+    )
+    with socket.create_connection(("127.0.0.1", service.settings.port), timeout=120) as raw:
         raw.sendall(head_of(headers) + sent[:-20])
-        wait_until(lambda: uploads.sql(claimed, key))
+        wait_until(lambda: service.sql(claimed, key))
         assert_refused(send(given, b"x"), 403, "link_invalid")
         raw.sendall(sent[-20:])
         assert raw.recv(1000).startswith(b"HTTP/1.1 204")
     assert http.get(given["file_url"]).content == b"the first"
-    secret = uploads.new_token()
-    given = form(dataclasses.replace(uploads, token=secret["api_token"]))
-    revoke = "update tokens set revoked_at = now() where hash = %s"
-    uploads.sql(revoke, token_hash(secret["api_token"]))
+    secret = service.new_token()
+    given = form(dataclasses.replace(service, token=secret["api_token"]))
+    service.sql(
+        "update tokens set revoked_at = now() where hash = %s", token_hash(secret["api_token"])
+    )
     assert_refused(send(given, b"x"), 403, "link_invalid")
 
 
@@ -250,7 +225,6 @@ FIELD = b'--a-boundary\r\nContent-Disposition: form-data; name="key"\r\n\r\n'
     [
         (b"", "bad_form"),
         (b"no form", "bad_form"),
-        (b"--a-boundary--\r\n", "bad_form"),
         (FIELD + b"value", "bad_form"),
         (FIELD + b"x" * 9000, "bad_form"),
         (b"--a-boundary\r\nContent-Disposition: none\r\n\r\nv\r\n--a-boundary--\r\n", "bad_form"),
@@ -280,18 +254,16 @@ def test_a_caller_who_hangs_up_is_no_fault_of_ours(service: Running) -> None:
     content, headers = packed(given, b"x" * 500_000)
     with socket.create_connection(("127.0.0.1", service.settings.port)) as caller:
         caller.sendall(head_of(headers) + content[: len(content) // 2])
-    counted = 'route="/v2/uploads",status="400"'
-    wait_until(lambda: counted in http.get(f"{service.url}/metrics").text)
-    assert 'route="/v2/uploads",status="500"' not in http.get(f"{service.url}/metrics").text
+    metrics, counted = f"{service.url}/metrics", 'route="/v2/uploads",status="{}"'
+    wait_until(lambda: counted.format(400) in http.get(metrics).text)
+    assert counted.format(500) not in http.get(metrics).text
     assert_refused(http.get(given["file_url"]), 404, "request_unknown")
 
 
 def test_uploads_are_forms_of_the_right_type(service: Running) -> None:
     assert_refused(http.post(f"{service.url}/v2/uploads", json={}), 415, "content_type")
     for value in ("image/tiff", 5, "video", "video/mp4\n", "video/\u017f"):
-        answer = http.post(
-            f"{service.url}/v2/video/upload", json={"media_type": value}, headers=service.headers
-        )
+        answer = post(service, "/v2/video/upload", media_type=value)
         assert_refused(answer, 422, "field_invalid", "media_type")
     empty = http.post(f"{service.url}/v2/video/upload", headers=service.headers)
     assert empty.status_code == 200

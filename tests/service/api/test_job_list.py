@@ -9,7 +9,7 @@ from foremask.service.jobs import retention, steps
 from foremask.service.jobs.steps import Beat
 from foremask.service.sandbox.messages import Progress
 from foremask.service.worker.job_stages import MAX_NEWEST_BYTES, PNG_HEAD, StepProgress
-from tests.service.api.conftest import PATH, Running, assert_refused, http
+from tests.service.api.conftest import PATH, Running, assert_refused, http, post
 from tests.service.api.worker import complete, upload
 from tests.support.jobs import begun
 
@@ -20,16 +20,14 @@ def test_the_jobs_of_a_token_come_newest_first_with_their_names(
     headers = service.new_token()
     name = "C:\\clips\\Zo\u00eb's\u202e cat.mp4"
     uploaded = upload(service, drawn / "good.mp4", name=name, **headers)
-    made = []
-    for video in (uploaded, f"{clip_origin}/good.mp4#secret", uploaded):
-        body = {"video": video, "quality": "fast", "output_container_and_codec": "webm_vp9"}
-        answer = http.post(service.url + PATH, json=body, headers=headers)
-        made.append(str(answer.json()["request_id"]))
+    asked = {"quality": "fast", "output_container_and_codec": "webm_vp9"}
+    made = [
+        str(post(service, PATH, headers, video=video, **asked).json()["request_id"])
+        for video in (uploaded, f"{clip_origin}/good.mp4#secret", uploaded)
+    ]
     asyncio.run(complete(service, made[0], drawn / "good.mp4"))
     http.delete(f"{service.url}/v2/status/{made[1]}", headers=headers)
-    converted = http.post(
-        f"{service.url}/v2/status/{made[0]}/convert", json={}, headers=headers
-    ).json()["request_id"]
+    converted = post(service, f"/v2/status/{made[0]}/convert", headers).json()["request_id"]
 
     def page(query: str = "") -> tuple[list[dict[str, Any]], str | None]:
         result = http.get(f"{service.url}/v2/jobs{query}", headers=headers).json()["result"]
@@ -51,14 +49,12 @@ def test_the_jobs_of_a_token_come_newest_first_with_their_names(
     rest, end = page(f"?limit=2&conversions=false&before={following}")
     assert ([each["request_id"] for each in rest], end) == ([made[0]], None)
 
-    finished, waiting = (
-        http.get(f"{service.url}/v2/jobs/{each}", headers=headers).json()
-        for each in (made[0], made[2])
+    finished, gone, waiting = (
+        http.get(f"{service.url}/v2/jobs/{each}", headers=headers).json() for each in made
     )
     for link in (finished["result"]["video_url"], waiting["source_url"]):
         assert link.startswith(f"{service.url}/v2/files/")
         assert http.get(link).content == (drawn / "good.mp4").read_bytes()
-    gone = http.get(f"{service.url}/v2/jobs/{made[1]}", headers=headers).json()
     assert "source_url" not in gone
 
     service.sql("update jobs set quality = 'of old' where id = %s", made[2])
@@ -70,34 +66,26 @@ def test_the_jobs_of_a_token_come_newest_first_with_their_names(
     assert http.delete(alone, headers=headers).status_code == 200
     assert_refused(http.get(alone, headers=headers), 404, "request_unknown")
 
-    other = service.new_token()
-    theirs = http.get(f"{service.url}/v2/jobs", headers=other).json()["result"]
-    assert theirs == {"jobs": [], "next": None}
-    for answer in (
-        http.get(f"{service.url}/v2/jobs/{made[0]}", headers=other),
-        http.get(f"{service.url}/v2/jobs?before={made[0]}", headers=other),
-        http.get(f"{service.url}/v2/jobs?before=%00", headers=other),
-    ):
+    headers = service.new_token()
+    assert page() == ([], None)
+    for path in (f"/{made[0]}", f"?before={made[0]}", "?before=%00"):
+        answer = http.get(f"{service.url}/v2/jobs{path}", headers=headers)
         assert_refused(answer, 404, "request_unknown")
 
 
 def test_a_job_is_renamed_and_deleted_by_its_token(
-    service: Running, clip_origin: str, drawn: Path
+    service: Running, good: str, drawn: Path
 ) -> None:
     headers, other = service.new_token(), service.new_token()
-    made = []
-    for _ in range(2):
-        body = {"video": f"{clip_origin}/good.mp4"}
-        answer = http.post(service.url + PATH, json=body, headers=headers)
-        made.append(str(answer.json()["request_id"]))
+    made = [str(post(service, PATH, headers, video=good).json()["request_id"]) for _ in range(2)]
     ended, waiting = made
     asyncio.run(complete(service, ended, drawn / "good.mp4"))
-    url = f"{service.url}/v2/jobs/{ended}"
-    assert_refused(http.post(url, json={"name": "x"}, headers=other), 404, "request_unknown")
+    path = f"/v2/jobs/{ended}"
+    url = service.url + path
+    assert_refused(post(service, path, other, name="x"), 404, "request_unknown")
     for name in ("", "x" * 201, 7, "\x00"):
-        answer = http.post(url, json={"name": name}, headers=headers)
-        assert_refused(answer, 422, "field_invalid")
-    renamed = http.post(url, json={"name": "/x/Zo\u00eb\u202e.mp4"}, headers=headers)
+        assert_refused(post(service, path, headers, name=name), 422, "field_invalid")
+    renamed = post(service, path, headers, name="/x/Zo\u00eb\u202e.mp4")
     assert renamed.json()["name"] == "Zo\u00eb.mp4"
     entry = http.get(url, headers=headers).json()
     assert entry["name"] == "Zo\u00eb.mp4"
@@ -130,12 +118,9 @@ def test_a_page_that_cannot_be_is_refused(service: Running, query: str) -> None:
     assert_refused(http.get(f"{service.url}/v2/jobs"), 403, "token_missing")
 
 
-def test_the_newest_mask_of_a_job_under_way_is_its_tokens(
-    service: Running, clip_origin: str
-) -> None:
+def test_the_newest_mask_of_a_job_under_way_is_its_tokens(service: Running, good: str) -> None:
     headers = service.new_token()
-    body = {"video": f"{clip_origin}/good.mp4"}
-    job = http.post(service.url + PATH, json=body, headers=headers).json()["request_id"]
+    job = post(service, PATH, headers, video=good).json()["request_id"]
     path = f"{service.url}/v2/status/{job}/newest_mask"
 
     def shown() -> object:

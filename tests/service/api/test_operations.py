@@ -2,6 +2,7 @@ import asyncio
 import os
 import signal
 import tempfile
+from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -24,7 +25,8 @@ from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.sandbox import confine
 from foremask.service.storage.objects import Objects, Signer, open_objects
 from foremask.settings import Settings
-from tests.service.api.conftest import PATH, Running, assert_refused, http, running
+from tests.service.api.conftest import PATH, Running, assert_refused, http, post, running
+from tests.support.origin import listening, says
 from tests.support.patience import wait_until
 from tests.support.postgres import started
 from tests.support.programs import children
@@ -32,15 +34,11 @@ from tests.support.programs import children
 
 def test_it_says_whether_it_is_alive_and_ready(service: Running) -> None:
     assert http.get(f"{service.url}/healthz").json() == {"status": "ok"}
-    ready = http.get(f"{service.url}/readyz")
-    assert (ready.status_code, ready.json()) == (
-        200,
-        {
-            "status": "ready",
-            "checks": {"database": "ok", "objects": "ok"},
-            "sandbox": str(confine.available()),
-        },
-    )
+    assert http.get(f"{service.url}/readyz").json() == {
+        "status": "ready",
+        "checks": {"database": "ok", "objects": "ok"},
+        "sandbox": str(confine.available()),
+    }
 
 
 async def test_a_missing_store_or_table_is_not_ready(
@@ -57,28 +55,21 @@ async def test_a_missing_store_or_table_is_not_ready(
 
 @pytest.mark.slow
 async def test_a_store_that_does_not_answer_is_told_soon(tmp_path: Path) -> None:
-    over = asyncio.Event()
-
-    async def say_nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await over.wait()
-        writer.close()
-
-    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
-    silent = S3Store(
-        "none",
-        endpoint=f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}",
-        access_key_id="any",
-        secret_access_key="any",
-        client_options={"allow_http": True},
-    )
     nowhere = f"postgresql://nobody@/none?host={tmp_path}"
-    async with ready(nowhere, tmp_path, Objects(silent, Signer("http://any", b""))) as checks:
-        assert await checks() == {
-            "database": "the database does not answer; nothing was lost, try again in a moment",
-            "objects": "does not answer within 2 s",
-        }
-    over.set()
-    server.close()
+    async with listening() as origin:
+        origin.answers = defaultdict(lambda: says(close=False))
+        silent = S3Store(
+            "none",
+            endpoint=origin.url(""),
+            access_key_id="any",
+            secret_access_key="any",
+            client_options={"allow_http": True},
+        )
+        async with ready(nowhere, tmp_path, Objects(silent, Signer("http://any", b""))) as checks:
+            assert await checks() == {
+                "database": "the database does not answer; nothing was lost, try again in a moment",
+                "objects": "does not answer within 2 s",
+            }
 
 
 @asynccontextmanager
@@ -131,8 +122,7 @@ class NoVerdict(Prober):
 def test_the_metrics_count_answers_and_jobs(service: Running, clip_origin: str) -> None:
     for path in ("/random-1", "/random-2", "/v2/status/random-3"):
         http.get(service.url + path)
-    body = {"video": f"{clip_origin}/good.mp4"}
-    assert http.post(service.url + PATH, json=body, headers=service.headers).status_code == 202
+    assert post(service, PATH, video=f"{clip_origin}/good.mp4").status_code == 202
     text = http.get(f"{service.url}/metrics").text
     assert 'foremask_jobs{status="queued"}' in text
     assert 'foremask_processes{kind="api",sandbox="' in text
@@ -141,12 +131,11 @@ def test_the_metrics_count_answers_and_jobs(service: Running, clip_origin: str) 
     assert "random" not in text
 
 
-def test_a_stop_answers_those_who_wait(database_url: str, clip_origin: str, tmp_path: Path) -> None:
-    body = {"video": f"{clip_origin}/good.mp4", "sync": True}
+def test_a_stop_answers_those_who_wait(database_url: str, good: str, tmp_path: Path) -> None:
     with ThreadPoolExecutor() as threads:
         with running(database_url, tmp_path) as other:
             headers = {**other.headers, "Idempotency-Key": "held"}
-            held = threads.submit(http.post, other.url + PATH, json=body, headers=headers)
+            held = threads.submit(post, other, PATH, headers, video=good, sync=True)
             on_record = "select 1 from jobs where idempotency_key = 'held'"
             wait_until(lambda: other.sql(on_record))
         assert held.result().status_code == 202
@@ -173,22 +162,18 @@ def test_a_database_that_has_stopped_is_told_within_seconds(tmp_path: Path) -> N
         with started(root) as server:
             asyncio.run(migrate(server.url))
             with running(server.url, tmp_path) as service:
-                body = {"video": "http://example.com/a.mp4"}
+                calls = [("GET", "/readyz"), ("GET", "/v2/status/none"), ("POST", PATH)] * 4
 
-                def ask(number: int) -> httpx.Response:
-                    kind = number % 3
-                    if kind == 0:
-                        return http.get(f"{service.url}/readyz")
-                    if kind == 1:
-                        return http.post(service.url + PATH, json=body, headers=service.headers)
-                    return http.get(f"{service.url}/v2/status/none", headers=service.headers)
+                def ask(call: tuple[str, str]) -> httpx.Response:
+                    method, path = call
+                    return http.request(method, service.url + path, headers=service.headers)
 
                 assert server.pid is not None
                 with stopped(server.pid), ThreadPoolExecutor(12) as threads:
                     for _ in range(2):
-                        for number, answer in enumerate(threads.map(ask, range(12))):
-                            assert answer.status_code == 503, answer.text
-                            if number % 3 == 0:
+                        for (_, path), answer in zip(calls, threads.map(ask, calls), strict=True):
+                            if path == "/readyz":
+                                assert answer.status_code == 503
                                 assert "does not answer" in answer.json()["checks"]["database"]
                             else:
                                 assert_refused(answer, 503, "unavailable")

@@ -44,10 +44,8 @@ def test_the_docs_lead_to_the_reference_where_they_are_not_built(service: Runnin
     assert http.get(f"{service.url}/static/none.js").json()["error"]["reason"] == "path_unknown"
 
 
-@pytest.mark.parametrize("path", ["/none", "/docs/none.html", "/static/none.js", "/v2/none"])
+@pytest.mark.parametrize("path", ["/none", "/static/none.js", "/v2/none"])
 def test_a_browser_gets_a_page_where_nothing_is(service: Running, path: str) -> None:
-    if path.startswith("/docs/") and not pages.read_folder(pages.SITE):
-        path = "/none.html"
     page = http.get(service.url + path, headers={"Accept": "text/html,*/*;q=0.8"})
     assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
     assert 'href="/docs/"' in page.text

@@ -19,7 +19,7 @@ from foremask.service.sandbox.pool import MediaPool, OnProgress
 from foremask.service.storage.objects import STRIP, sibling_key
 from foremask.service.worker.job_stages import WorkerContext
 from foremask.service.worker.queues import serve_queues
-from tests.service.api.conftest import Running, http
+from tests.service.api.conftest import PATH, Running, http, post
 from tests.service.worker.conftest import LOOPBACK, announce_slots
 from tests.support.jobs import done
 from tests.support.patience import PATIENT, wait_until
@@ -117,29 +117,16 @@ async def complete(service: Running, job: str, mask: Path) -> str:
     return key
 
 
-def completed(service: Running, video: str, mask: Path, **headers: str) -> dict[str, Any]:
-    url = f"{service.url}/v2/video/segment/foreground_mask"
-    made: dict[str, Any] = http.post(
-        url, json={"video": video}, headers=headers or service.headers
-    ).json()
+def completed(service: Running, video: str, mask: Path) -> dict[str, Any]:
+    made: dict[str, Any] = post(service, PATH, video=video).json()
     asyncio.run(complete(service, made["request_id"], mask))
     return made
-
-
-def newest_job(service: Running) -> str:
-    newest = "select id from jobs where status = 'queued' order by seq desc limit 1"
-    (row,) = wait_until(lambda: service.sql(newest))
-    return str(row["id"])
 
 
 def upload(
     service: Running, path: Path, media_type: str = "video/mp4", name: str = "", **headers: str
 ) -> str:
-    form = http.post(
-        f"{service.url}/v2/video/upload",
-        json={"media_type": media_type},
-        headers=headers or service.headers,
-    ).json()["result"]
+    form = post(service, "/v2/video/upload", headers, media_type=media_type).json()["result"]
     file = (name or path.name, path.read_bytes(), media_type)
     sent = http.post(form["upload_url"], data=form["upload_fields"], files={"file": file})
     assert sent.status_code == 204, sent.text
