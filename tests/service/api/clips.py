@@ -32,10 +32,7 @@ def write(
     return synth.write(path, spec)
 
 
-def encrypted(path: Path) -> Path:
-    key = "0123456789abcdef0123456789abcdef"
-    scheme = "cenc-aes-ctr"
-    return write(path, encryption_scheme=scheme, encryption_key=key, encryption_kid=key)
+KEY = "0123456789abcdef0123456789abcdef"
 
 
 def without_moov(path: Path) -> Path:
@@ -45,12 +42,7 @@ def without_moov(path: Path) -> Path:
     return path
 
 
-def empty(path: Path) -> Path:
-    path.write_bytes(b"")
-    return path
-
-
-DRAWN: dict[str, Callable[[Path], Path]] = {
+DRAWN: dict[str, Callable[[Path], object]] = {
     "good.mp4": partial(write, sound=True),
     "one-frame.mp4": partial(write, frames=1),
     "long.mp4": partial(write, frames=61 * 2, rate=2),
@@ -63,7 +55,9 @@ DRAWN: dict[str, Callable[[Path], Path]] = {
     "stream.ts": write,
     "mpeg4.mp4": partial(write, codec="mpeg4"),
     "sound.mp4": synth.sound_only,
-    "encrypted.mp4": encrypted,
+    "encrypted.mp4": partial(
+        write, encryption_scheme="cenc-aes-ctr", encryption_key=KEY, encryption_kid=KEY
+    ),
     "no-moov.mp4": without_moov,
-    "empty.mp4": empty,
+    "empty.mp4": Path.touch,
 }

@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import importlib
 import multiprocessing
-from collections.abc import AsyncGenerator, Coroutine, Generator, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
 from http import HTTPStatus
@@ -29,6 +29,7 @@ http = httpx.Client(timeout=PATIENCE_S, limits=httpx.Limits(max_keepalive_connec
 TOKEN = "a-known-token-for-tests"
 PATH = "/v2/video/segment/foreground_mask"
 PLENTY = TokenLimits(rate_per_minute=600_000, burst=100_000, concurrent=100_000)
+LOOPBACK = Networks.parse("127.0.0.0/8")
 STARTS = {"sandbox.pool.START_S": PATIENCE_S}  # a busy machine takes minutes to start a child
 
 
@@ -48,28 +49,23 @@ class Running:
         async with Database(self.database_url, **PATIENT) as database:
             yield database
 
-    def sql(self, statement: LiteralString, *params: object) -> list[Row]:
-        async def ask() -> list[Row]:
+    def ask[T](self, question: Callable[[Database], Coroutine[Any, Any, T]]) -> T:
+        async def work() -> T:
             async with self.database() as database:
-                return await database.all(statement, params)
+                return await question(database)
 
-        return apart(ask())
+        with ThreadPoolExecutor(1) as thread:  # beside an open browser, ours has a loop already
+            return thread.submit(asyncio.run, work()).result()
+
+    def sql(self, statement: LiteralString, *params: object) -> list[Row]:
+        return self.ask(lambda database: database.all(statement, params))
 
     async def objects(self) -> Objects:
         return await open_objects(self.settings.store_url, self.settings.base_url)
 
     def new_token(self, limits: TokenLimits = PLENTY, secret: str | None = None) -> dict[str, str]:
-        async def make() -> str:
-            async with self.database() as database:
-                return (await create_token(database, "test", limits, secret=secret))[0]
-
-        return {"api_token": apart(make())}
-
-
-def apart[T](work: Coroutine[Any, Any, T]) -> T:
-    """Run it in a new thread: while a browser is open, the test's thread has a loop."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, work).result()
+        made, _ = self.ask(lambda database: create_token(database, "test", limits, secret=secret))
+        return {"api_token": made}
 
 
 def run_with(settings: Settings, constants: Mapping[str, float]) -> None:
@@ -87,15 +83,8 @@ def running(
     constants: Mapping[str, float] | None = None,
     **changes: object,
 ) -> Generator[Running]:
-    settings = msgspec.structs.replace(
-        Settings(
-            data_dir=data_dir,
-            port=free_port(),
-            database_url=database_url,
-            allow_private=Networks.parse("127.0.0.0/8"),
-        ),
-        **changes,
-    )
+    usual = Settings(data_dir=data_dir, port=free_port(), database_url=database_url)
+    settings = msgspec.structs.replace(usual, **{"allow_private": LOOPBACK} | changes)
     process = multiprocessing.get_context("spawn").Process(
         target=run_with, args=(settings, STARTS | dict(constants or {}))
     )
@@ -119,8 +108,6 @@ def running(
 def serves(
     constants: Mapping[str, float] | None = None, *, own_model: bool = False, **changes: object
 ) -> Any:  # noqa: ANN401
-    """Make a fixture: an API of the module's own."""
-
     @pytest.fixture(scope="module")
     def api(
         database_url: str, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
@@ -176,7 +163,6 @@ def post(
 def assert_refused(
     answer: httpx.Response, code: int, reason: str, param: str | None = None
 ) -> dict[str, Any]:
-    """Check the form of the error, and return it."""
     body = answer.json()
     assert (answer.status_code, body["error"]["reason"]) == (code, reason), body
     assert answer.headers["content-type"] == "application/json"

@@ -35,10 +35,8 @@ STARTS_JOB = ("segment/", "edit/", "foreground_mask", "convert", "refine")
 """In the paths of calls that start a job."""
 
 
-def test_every_curl_line_works(
-    service: Running, clip_origin: str, drawn: Path, tmp_path: Path
-) -> None:
-    made = completed(service, f"{clip_origin}/good.mp4", drawn / "good.mp4")
+def test_every_curl_line_works(service: Running, good: str, drawn: Path, tmp_path: Path) -> None:
+    made = completed(service, good, drawn / "good.mp4")
     shutil.copy(drawn / "good.mp4", tmp_path / "clip.mp4")
     first, *rest = code("http-api.md", "sh")
     names = re.findall(r"^(\w+)=", first, re.MULTILINE)
@@ -48,7 +46,7 @@ def test_every_curl_line_works(
         line + (f' -w "\\n%{{http_code}} {number}\\n"' if line.startswith("curl") else "")
         for number, line in enumerate(lines)
     ]
-    environ = {"API": service.url, "TOKEN": service.token, "VIDEO": f"{clip_origin}/good.mp4"}
+    environ = {"API": service.url, "TOKEN": service.token, "VIDEO": good}
     environ |= {"PATH": "/usr/local/bin:/usr/bin:/bin", "DONE": made["request_id"]}
     shown = shell("\n".join(numbered), tmp_path, environ)
     answers = {int(n): int(c) for c, n in re.findall(r"^(\d{3}) (\d+)$", shown, re.MULTILINE)}

@@ -203,7 +203,6 @@ def test_sync_gives_up_before_the_client_does(hurried: Running, good: str) -> No
 
 def test_a_slow_origin_is_judged_later(hurried: Running, clip_origin: str) -> None:
     answer = post(hurried, PATH, video=f"{clip_origin}/slow/long.mp4")
-    assert answer.status_code == 202
     status = http.get(answer.json()["status_url"], headers=hurried.headers)
     assert "frames_total" not in status.json()
 

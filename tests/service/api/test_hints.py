@@ -20,7 +20,6 @@ from tests.service.api.test_cutouts import finished
 from tests.service.api.worker import KEPT, REQUESTS, worker
 
 __all__ = ["worker"]  # a fixture
-pytestmark = [pytest.mark.postgres, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 MASK, POINTS = (f"/v2/video/segment/{name}" for name in ("foreground_mask", "mask_by_key_points"))
 REMOVE, PREVIEW = "/v2/video/edit/remove_background", "/v2/video/segment/preview"

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from foremask.service.jobs import retention, steps
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.steps import Beat
 from foremask.service.sandbox.messages import Progress
 from foremask.service.worker.job_stages import MAX_NEWEST_BYTES, PNG_HEAD, StepProgress
@@ -15,7 +16,7 @@ from tests.support.jobs import begun
 
 
 def test_the_jobs_of_a_token_come_newest_first_with_their_names(
-    service: Running, clip_origin: str, drawn: Path
+    service: Running, good: str, drawn: Path
 ) -> None:
     headers = service.new_token()
     name = "C:\\clips\\Zo\u00eb's\u202e cat.mp4"
@@ -23,7 +24,7 @@ def test_the_jobs_of_a_token_come_newest_first_with_their_names(
     asked = {"quality": "fast", "output_container_and_codec": "webm_vp9"}
     made = [
         str(post(service, PATH, headers, video=video, **asked).json()["request_id"])
-        for video in (uploaded, f"{clip_origin}/good.mp4#secret", uploaded)
+        for video in (uploaded, f"{good}#secret", uploaded)
     ]
     asyncio.run(complete(service, made[0], drawn / "good.mp4"))
     http.delete(f"{service.url}/v2/status/{made[1]}", headers=headers)
@@ -102,13 +103,12 @@ def test_a_job_is_renamed_and_deleted_by_its_token(
         answer = http.get(f"{service.url}/v2/{path}", headers=headers)
         assert_refused(answer, 404, "request_unknown")
 
-    async def forgotten() -> list[str]:
-        async with service.database() as database:
-            for each in made:
-                await retention.deleted(database, "sources", each)
-            return await retention.forget_records(database, 0.0)
+    async def forgotten(database: Database) -> list[str]:
+        for each in made:
+            await retention.deleted(database, "sources", each)
+        return await retention.forget_records(database, 0.0)
 
-    assert set(asyncio.run(forgotten())) == set(made)
+    assert set(service.ask(forgotten)) == set(made)
 
 
 @pytest.mark.parametrize("query", ["limit=0", "limit=101", "limit=x", "limit=", "conversions=1"])
@@ -126,14 +126,13 @@ def test_the_newest_mask_of_a_job_under_way_is_its_tokens(service: Running, good
     def shown() -> object:
         return http.get(path, headers=headers).json()["result"]["mask"]
 
-    async def work(pictures: list[bytes | None]) -> None:
-        async with service.database() as database:
-            step = await begun(database, job)
-            for picture in pictures:
-                assert await steps.renew(database, [Beat(step, 1, newest_png=picture)])
+    async def work(database: Database) -> None:
+        step = await begun(database, job)
+        for picture in (b"one", b"two", None):
+            assert await steps.renew(database, [Beat(step, 1, newest_png=picture)])
 
     assert shown() is None
-    asyncio.run(work([b"one", b"two", None]))
+    service.ask(work)
     assert shown() == base64.b64encode(b"two").decode()
     assert_refused(http.get(path, headers=service.new_token()), 404, "request_unknown")
     assert http.delete(f"{service.url}/v2/status/{job}", headers=headers).status_code == 200

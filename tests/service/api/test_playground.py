@@ -7,12 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import av
 import cv2
-import httpx
 import numpy as np
 import pytest
 from benchmarks.clips import masks_of
@@ -104,13 +104,11 @@ def test_the_samples_are_small_and_name_their_source() -> None:
 def test_a_clip_is_shown_only_when_it_is_one(
     open_service: Running, clip_origin: str, drawn: Path
 ) -> None:
-    def ask(url: str) -> httpx.Response:
-        return post(open_service, "/v2/playground/clip", video=url)
-
+    ask = partial(post, open_service, "/v2/playground/clip")
     for name in ("good.mp4", "two-faced.mp4"):  # what is probed is what is sent
-        assert ask(f"{clip_origin}/{name}").content == (drawn / "good.mp4").read_bytes()
-    assert_refused(ask(f"{clip_origin}/matroska.mkv"), 415, "container_unsupported")
-    assert_refused(ask("http://10.1.2.3/clip.mp4"), 422, "url_private")
+        assert ask(video=f"{clip_origin}/{name}").content == (drawn / "good.mp4").read_bytes()
+    assert_refused(ask(video=f"{clip_origin}/matroska.mkv"), 415, "container_unsupported")
+    assert_refused(ask(video="http://10.1.2.3/clip.mp4"), 422, "url_private")
 
 
 POINT = {"type": "point", "x": 60, "y": 120, "negative": True, "frame": 2}
@@ -242,7 +240,6 @@ def go_to(page: Page, number: int) -> None:
 
 
 def refuses(page: Page, path: str, code: int, reason: str, details: str) -> None:
-    """Let the service refuse the requests to ``path``."""
     error = {"code": code, "message": "", "details": details, "reason": reason}
     answer = {"request_id": "x", "error": error}
     page.route(f"**/{path}", lambda route: route.fulfill(status=code, json=answer))
@@ -418,10 +415,7 @@ def test_the_first_screen_stays_in_place_and_goes_to_any_frame(page: Page) -> No
 def test_source_and_mask_are_of_the_same_moment(
     page: Page, service: Running, tmp_path: Path, name: str, more: dict[str, Any], silent: bool
 ) -> None:
-    """Frame after frame: where the source is red the mask is white, also at odd times or turned.
-
-    A busy browser reports few of the frames that it shows; a silent one reports none.
-    """
+    """A busy browser reports few of the frames that it shows; a silent one reports none."""
     if silent:
         page.add_init_script("HTMLVideoElement.prototype.requestVideoFrameCallback = () => 0")
         page.reload()

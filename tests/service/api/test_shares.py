@@ -95,7 +95,7 @@ def test_uploads_stop_at_the_tokens_quota_and_at_the_disks_reserve(
 
 
 async def test_clips_of_hosts_that_hang_hold_up_no_other_tokens_clip(
-    service: Running, clip_origin: str
+    service: Running, good: str
 ) -> None:
     stranger = await asyncio.to_thread(service.new_token)
     asked, ended = asyncio.Semaphore(0), asyncio.Event()
@@ -115,8 +115,8 @@ async def test_clips_of_hosts_that_hang_hold_up_no_other_tokens_clip(
         hung = [asyncio.create_task(shown(json=body, headers=stranger)) for _ in range(4)]
         for _ in hung:
             await asked.acquire()
-        body = {"video": f"{clip_origin}/good.mp4"}
-        assert (await shown(json=body, headers=service.headers)).status_code == 200
+        answer = await shown(json={"video": good}, headers=service.headers)
+        assert answer.status_code == 200
         assert not any(each.done() for each in hung)
         ended.set()
         await asyncio.wait(hung)

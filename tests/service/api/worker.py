@@ -100,9 +100,6 @@ async def _work(service: Running, scratch: Path, stop_requested: threading.Event
         await asyncio.gather(queue_workers, return_exceptions=True)
 
 
-REPORT = JobReport(frames_in=25, frames_out=25, duration_drift_ms=0.0)
-
-
 async def complete(service: Running, job: str, mask: Path) -> str:
     objects = await service.objects()
     key = f"results/{job}/1/{job}{mask.suffix}"
@@ -113,7 +110,8 @@ async def complete(service: Running, job: str, mask: Path) -> str:
     async with service.database() as database:
         found = IngestDone(JobClip(frames=25), f"sources/{job}/source", (StepArgs(),))
         await done(database, job, "ingest", found)
-        await done(database, job, "segment", MaskDone(key, 25, REPORT))
+        report = JobReport(frames_in=25, frames_out=25)
+        await done(database, job, "segment", MaskDone(key, 25, report))
     return key
 
 
