@@ -26,7 +26,7 @@ from foremask.service.sandbox import confine
 from foremask.service.storage.objects import Objects, Signer, open_objects
 from foremask.settings import Settings
 from tests.service.api.conftest import PATH, Running, assert_refused, http, post, running
-from tests.support.origin import listening, says
+from tests.support.origin import listening
 from tests.support.patience import wait_until
 from tests.support.postgres import started
 from tests.support.programs import children
@@ -53,10 +53,13 @@ async def test_a_missing_store_or_table_is_not_ready(
     )
 
 
+async def say_nothing(*_: object) -> None: ...
+
+
 @pytest.mark.slow
 async def test_a_store_that_does_not_answer_is_told_soon(tmp_path: Path) -> None:
     async with listening() as origin:
-        origin.answers = defaultdict(lambda: says(close=False))
+        origin.answers = defaultdict(lambda: say_nothing)
         silent = S3Store(
             "none",
             endpoint=origin.url(""),
