@@ -14,7 +14,7 @@ from foremask.service.jobs.database import Database
 from foremask.service.jobs.schema import migrate
 from foremask.service.run import bundled_postgres
 from foremask.service.run.bundled_postgres import EmbeddedPostgres, bundled_binaries, server_version
-from tests.support.patience import PATIENT, until_so
+from tests.support.patience import PATIENT, running, until_so
 from tests.support.postgres import asked, installed, open_directory, started
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
@@ -51,8 +51,7 @@ async def test_a_killed_server_is_back_at_once(
 ) -> None:
     monkeypatch.setattr(bundled_postgres, "FOR_ROOT", data_dir)  # as in a container
     with started(data_dir) as server:
-        watching = asyncio.create_task(server.watch())
-        async with Database(server.url, **PATIENT) as database:
+        async with running(server.watch()), Database(server.url, **PATIENT) as database:
             await database.all("create table kept as select 42 as answer")
             for _ in range(3):
                 first = server.pid
@@ -60,7 +59,6 @@ async def test_a_killed_server_is_back_at_once(
                 os.kill(first, signal.SIGKILL)
                 await until_so(lambda first=first: server.pid not in (first, None))  # type: ignore[misc]
                 assert await database.one("select answer from kept") == {"answer": 42}
-        watching.cancel()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from foremask.service.sandbox.messages import Progress
 from foremask.service.sandbox.pool import MAX_FILES, ChildDied, JobDirectory, MediaPool, start
 from foremask.settings import Sandbox
 from tests.service.sandbox.misdeeds import Copy, Do, Facts, Garble, Lie, Litter, pool_of_misdeeds
-from tests.support.patience import wait_until
+from tests.support.patience import running, wait_until
 from tests.support.programs import children, is_gone
 
 pytestmark = pytest.mark.slow
@@ -133,11 +133,8 @@ async def test_a_stall_kills_and_frames_that_advance_last_to_the_time_limit(tmp_
 
 async def test_cancelling_kills_at_once(pool: MediaPool) -> None:
     victim = await pid(pool)
-    job = asyncio.create_task(pool.run(Do("hang")))
-    await asyncio.sleep(0.2)
-    job.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await job
+    async with running(pool.run(Do("hang"))):
+        await asyncio.sleep(0.2)
     assert is_gone(victim)
 
 
@@ -178,14 +175,11 @@ async def test_files_left_by_a_child_do_not_stall(tmp_path: Path, files: int, de
             await asyncio.sleep(0.01)
             longest_s = max(longest_s, time.thread_time() - began_s)
 
-    pool = pool_of_misdeeds(tmp_path, sandbox=Sandbox.OFF)
-    ticking = asyncio.create_task(tick())
-    async with pool:
+    async with running(tick()), pool_of_misdeeds(tmp_path, sandbox=Sandbox.OFF) as pool:
         with contextlib.suppress(Internal):
             await pool.run(Litter(files, depth))
         assert await pid(pool) > 0
         assert left_in(tmp_path) == []
-    ticking.cancel()
     assert longest_s < 1.0
 
 
@@ -222,14 +216,9 @@ async def test_nonsense_ends_its_child(pool: MediaPool, nonsense: messages.Reque
 
 
 async def test_slots_work_side_by_side(tmp_path: Path) -> None:
-    async with pool_of_misdeeds(tmp_path, slots=2) as pool:
-        hung = asyncio.create_task(pool.run(Do("hang")))
+    async with pool_of_misdeeds(tmp_path, slots=2) as pool, running(pool.run(Do("hang"))):
         await asyncio.sleep(0.1)
-        pids = {await pid(pool) for _ in range(3)}
-        assert len(pids) == 1
-        hung.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await hung
+        assert len({await pid(pool) for _ in range(3)}) == 1
 
 
 def test_of_a_worker_that_is_killed_the_next_one_leaves_nothing(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 import asyncio
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from ipaddress import ip_network
@@ -25,7 +25,7 @@ from tests.service.worker import stand_in
 from tests.service.worker.stand_in import TextMedia
 from tests.support.jobs import new_job
 from tests.support.origin import Origin, Request, gives, head, listening
-from tests.support.patience import until
+from tests.support.patience import running, until
 
 LOOPBACK = (ip_network("127.0.0.0/8"),)
 HURRY = Timing(  # all is done often; no deadline is one that a slow machine could miss
@@ -113,16 +113,6 @@ async def working(work: WorkerContext, masks: int = 4) -> AsyncIterator[None]:
     at_once = {"files": 4, "masks": masks, "webhooks": 4}
     async with running(serve_queues(work, at_once, 0.0)), running(run_maintenance(work)):
         yield
-
-
-@asynccontextmanager
-async def running(endless: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    task = asyncio.create_task(endless)
-    try:
-        yield
-    finally:
-        task.cancel()
-        await asyncio.wait({task})
 
 
 type Risen = Callable[..., float]

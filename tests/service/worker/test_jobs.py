@@ -23,9 +23,9 @@ from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import Leases, do_next
 from tests.media.test_writer import disk_of
 from tests.service.worker import stand_in
-from tests.service.worker.conftest import Caller, Risen, announce_slots, running, working
+from tests.service.worker.conftest import Caller, Risen, announce_slots, working
 from tests.support.jobs import begun, cancel_all, value
-from tests.support.patience import PATIENCE_S, until, until_so
+from tests.support.patience import PATIENCE_S, running, until, until_so
 
 
 def error_of(record: Record) -> JobError:

@@ -9,9 +9,9 @@ from foremask.service.worker import queues
 from foremask.service.worker.job_stages import Timing
 from foremask.service.worker.process import DATABASE_CONNECTIONS
 from foremask.service.worker.queues import LISTENERS, TURN_S, is_listener, poll_s, serve_queues
-from tests.service.worker.conftest import Caller, running
+from tests.service.worker.conftest import Caller
 from tests.support.jobs import CountingDatabase, value
-from tests.support.patience import PATIENT, until
+from tests.support.patience import PATIENT, running, until
 
 AT_ONCE = {"files": 8, "masks": 1, "webhooks": 4}
 
