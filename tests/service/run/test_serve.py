@@ -32,8 +32,7 @@ class Served:
             FOREMASK_DATA_DIR=str(self.root),
             FOREMASK_PORT=str(self.port),
             FOREMASK_ALLOW_PRIVATE="127.0.0.0/8",
-            FOREMASK_MODEL_FILE=str(self.root / "model.onnx"),
-            **more,
+            **{"FOREMASK_MODEL_FILE": str(self.root / "model.onnx")} | more,
         )
         environ.pop("PYTHONUNBUFFERED", None)  # a journal must not wait for the lines
         command = [sys.executable, "-m", "foremask", "serve"]
