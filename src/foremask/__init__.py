@@ -1,20 +1,19 @@
 """Foreground masks for video: white is the foreground, whatever it is.
 
     mask_video(source, target)    the mask video of a file
-    cut_out(source, target)       the subject of a clip or picture, transparent or on a background
+    cut_out(source, target)       a clip or picture whose background is transparent or replaced
     mask_frames, mask_image       masks of RGB arrays, as float32 alphas
     cut_out_frames, cut_out_image cut-outs of RGB arrays, as uint8 RGBA
-    Masker                        all of these, with one quality and one network for many files
+    Masker                        the functions above as methods, with one quality and network
     find_things                   the things in a clip; Point, Box and Paint are hints to the masker
     read_frames, read_masks       pictures and alphas of files, with their times
-    probe, verify, contact_sheet  a clip's facts; checks of a mask; a picture of both
+    probe, verify, contact_sheet  properties of a clip; checks of a mask; a picture of clip and mask
 
 Functions that run the network take quality="fast", "balanced" or "best", device="auto" and
-model=FILE (NetworkOptions). Quality and Preset list the values of quality= and preset=; Matte
-adjusts edges; on_progress is called with a Progress. Results are a FileReport, Clip, Thing or
-PromiseKept. All errors are kinds of ForemaskError: ClipRefused, FieldInvalid (a ValueError too),
-OutputFailed, ModelUnavailable, DeviceUnavailable, PromiseBroken. `help(foremask.mask_video)` shows
-one function; docs/python.md has recipes. A name is loaded when it is first used.
+model=FILE (NetworkOptions). Quality and Preset list the values of quality= and preset=. Matte
+adjusts edges. on_progress is called with a Progress. Errors are subclasses of ForemaskError:
+ClipRefused, FieldInvalid (also a ValueError), OutputFailed, ModelUnavailable, DeviceUnavailable,
+PromiseBroken. docs/python.md has recipes. A name is imported at its first use.
 """
 
 from importlib import import_module

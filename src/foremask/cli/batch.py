@@ -1,4 +1,4 @@
-"""Runs the jobs of one `foremask mask` or `cutout`, and prints their outcomes and a summary."""
+"""Runs the jobs of a `foremask mask` or `cutout` command; prints each outcome and a summary."""
 
 import logging
 import os
@@ -86,12 +86,12 @@ class Batch:
     product: Product
     asked: BatchOptions
     options: MaskOptions
-    rate: Fraction  # the frames a second of an image sequence
+    rate: Fraction  # frames per second of an image sequence
     settings: Settings
     failures: list[tuple[Job, ForemaskError]] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
     begun: int = 0
-    took_s: float = 0.0  # to make the newest output, without downloads
+    took_s: float = 0.0  # time of the last output, without its download
 
     def run(self) -> Exit:
         how = "stopped"
@@ -122,18 +122,18 @@ class Batch:
         except Exception as error:
             if self.is_one:
                 raise
-            # One clip's bug must not end a night's batch.
+            # A bug that one clip triggers must not stop the other jobs.
             self._failed(job, Internal(f"{type(error).__name__}: {error}"))
         else:
             self._answer(job, report)
 
     def _outcome(self, job: Job) -> Report | None:
-        """Return None where --skip-existing finds the output complete."""
+        """Return None if --skip-existing finds a complete output."""
         asked = self.asked
         is_kept = asked.skip_existing and job.target.exists()
         if not (is_kept or job.is_sent):
             make_folder(job.target, asked.output)
-            if job.form is not AlphaFormat.PNG_FILES:  # before a long download; `make` checks all
+            if job.form is not AlphaFormat.PNG_FILES:  # fail before a long download
                 check_output(job.target, *job.source.files, replace=asked.force)
         with local_clip(job.source, self.settings, self.rate, shows=not asked.quiet) as clip:
             if is_kept:
@@ -145,7 +145,7 @@ class Batch:
                         f"{job.target} exists already and is no whole {self.product.name} of"
                         f" {job.source.named} ({fault})"
                     )
-            if self.product.needs_model and self.options.model is None:  # pulled when first needed
+            if self.product.needs_model and self.options.model is None:
                 model = model_commands.ready(self.settings, asked.network.model)
                 self.options = replace(self.options, model=model)
             if not job.is_sent:
@@ -182,12 +182,12 @@ class Batch:
 
     def _answer(self, job: Job, report: Report | None) -> None:
         outcome = "skipped" if report is None else self.product.done
-        self.outcomes.append(outcome)  # before printing, which fails where the pipe is closed
+        self.outcomes.append(outcome)  # before printing, which may raise BrokenPipeError
         if self.asked.as_json:
             facts: dict[str, Any] = {"outcome": outcome}
             if report is not None:
                 facts |= {"seconds": round(self.took_s, 2)} | msgspec.to_builtins(report)
-                del facts["strip"]  # a row for each frame
+                del facts["strip"]  # too long: one row for each frame
             self._answer_json(job, facts)
         elif self.asked.quiet:
             return

@@ -26,11 +26,11 @@ class NetworkOptions:
     """Options of the network that finds masks.
 
     Args:
-        quality: The time for masking: fast, balanced (usual) or best.
-        device: Where the network runs: auto, cpu...
+        quality: Mask quality: fast, balanced (default) or best.
+        device: Device for the network: auto, cpu...
         model: An ONNX model of your own (docs/models.md).
         threads: Use at most this many processor cores.
-        cache: Keep the network's results here for later runs.
+        cache: File or folder that keeps the network's results.
         no_cache: Keep none of the network's results.
     """
 
@@ -44,7 +44,7 @@ class NetworkOptions:
     no_cache: Switch = False
 
     def mask_options(self, *, is_one: bool) -> MaskOptions:
-        """Keep a single clip's network results in the user's cache, unless an option forbids it."""
+        """By default, the network's results on a single clip go to the user's cache folder."""
         if self.threads is not None:
             if self.threads < 1:
                 raise Usage(f"--threads is 1 or more, and not {self.threads}")
@@ -64,7 +64,7 @@ def _kept_results() -> Path | None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError:
-        return None  # the cache only saves time
+        return None  # mask without a cache
     return folder
 
 
@@ -88,7 +88,7 @@ class HintOptions:
     hints: Annotated[Path | None, Shown] = None
 
     def parsed(self) -> tuple[Hint, ...]:
-        """The hints of the file come first. Raises Usage."""
+        """Return the hints, those of the JSON file first; raises Usage for an invalid hint."""
         try:
             hints: list[Hint] = [] if self.hints is None else list(hints_of_file(self.hints))
             hints += [parse_paint(each) for each in self.paint or ()]
@@ -107,13 +107,13 @@ class BatchOptions:
     """Options of inputs, outputs and messages.
 
     Args:
-        out: A file, a folder/, a template (docs/cli.md), or -.
-        recursive: Look into the folders of a folder.
-        skip_existing: Skip a clip whose OUTPUT is there already and whole.
+        out: File, folder/, template (docs/cli.md) or - (stdout).
+        recursive: Include the clips in subfolders.
+        skip_existing: Skip a clip whose OUTPUT exists and is complete.
         fail_fast: Stop at the first clip that fails.
         start: Begin at this time of the clip: 62.5 or 1:02.5.
         end: End before this time of the clip.
-        fps: Frame rate of pictures that are one clip: 24000/1001.
+        fps: Join pictures into a clip at this fps: 24000/1001.
         as_json: Answer with one line of JSON for each INPUT.
         quiet: Show errors only.
         verbose: Show statistics and checksum of each output.
@@ -135,12 +135,12 @@ class BatchOptions:
 
     @property
     def output(self) -> str | None:
-        # `out` takes a Path so that shells complete file names; a Path loses a trailing slash.
+        # The type Path lets shells complete file names; str keeps the slash at the end of a folder.
         return None if self.out is None else str(self.out)
 
     @property
     def excerpt(self) -> Excerpt | None:
-        """Raises Usage."""
+        """Raises Usage for an invalid time."""
         if self.start is None and self.end is None:
             return None
         start_s = _seconds(self.start or "0")
@@ -151,7 +151,7 @@ class BatchOptions:
 
     @property
     def rate(self) -> Fraction:
-        """The frames a second of an image sequence. Raises Usage."""
+        """The frame rate of an image sequence. Raises Usage for an invalid --fps."""
         with suppress(ValueError, ZeroDivisionError):
             if 0 < (rate := Fraction(self.fps or "25")) <= MAX_FPS:
                 return rate.limit_denominator(1_000_000)

@@ -1,4 +1,4 @@
-"""Declares the commands, runs one, and turns its end into an exit code."""
+"""Declares the commands, runs one, and turns its result or error into an exit code."""
 
 import signal
 import sys
@@ -19,7 +19,7 @@ from foremask.cli.exits import Exit, ExtraMissing, Misused, Usage, has_server_ex
 from foremask.cli.sources import is_clip_name
 from foremask.errors import ForemaskError, Internal
 
-SERVICE_GROUP = "The service, which the server extra brings"
+SERVICE_GROUP = "Service commands, which need the server extra"
 app = App(
     name="foremask",
     help="Foreground masks for video: white is the foreground, whatever it is.",
@@ -38,7 +38,7 @@ app.command(file_commands.sheet)
 app.command(file_commands.open_, name="open")
 app.command(model_commands.app)
 _terminated = threading.Event()
-# A module is imported when its command is called; those of SERVICE need foremask[server].
+# A module is imported when its command is called. The modules in SERVICE need foremask[server].
 SERVICE = {
     "serve": ("service_commands", "Run the whole service on this machine until Ctrl-C."),
     "api": ("service_commands", "Run only an API; FOREMASK_DATABASE_URL names its database."),
@@ -46,13 +46,13 @@ SERVICE = {
     "token": ("operator_commands", "Make, list and revoke API tokens."),
     "jobs": ("operator_commands", "List the service's jobs, the newest first."),
     "job": ("operator_commands", "Show each attempt at a job, its worker and its outcome."),
-    "webhook": ("operator_commands", "Send a job's webhook once more."),
+    "webhook": ("operator_commands", "Send a job's webhook again."),
     "migrate": ("operator_commands", "Bring the database's tables up to date."),
 }
 LAZY = {
-    "submit": ("remote_commands", "Have a foremask on another machine mask a clip."),
-    "status": ("remote_commands", "Show the progress of a job of a foremask on another machine."),
-    "cancel": ("remote_commands", "Cancel a job of a foremask on another machine."),
+    "submit": ("remote_commands", "Submit a clip to a foremask service on another machine."),
+    "status": ("remote_commands", "Show the progress of a job on another machine."),
+    "cancel": ("remote_commands", "Cancel a job on another machine."),
     "doctor": ("doctor", "Check whether this machine can mask and serve; exit with 1 if not."),
 }
 for _name, (_module, _help) in (LAZY | SERVICE).items():
@@ -80,10 +80,10 @@ def version_() -> None:
 
 @app.command
 def mcp(*, folder: Annotated[list[Path], Parameter(negative="")]) -> None:
-    """Let a model mask clips: an MCP server over standard input and output.
+    """Run an MCP server on standard input and output, for a model that masks clips.
 
     Args:
-        folder: A folder in which clips are read and masks written; may be given several times.
+        folder: A folder for clips and masks. Repeat --folder for several folders.
     """
     if find_spec("mcp") is None:
         raise ExtraMissing("`foremask mcp` needs the package mcp", "mcp")
@@ -102,7 +102,7 @@ def completion(shell: Literal["bash", "zsh", "fish"], /) -> None:
     if not has_server_extra():
         for name in SERVICE:
             del app[name]
-    print(app.generate_completion(prog_name="foremask", shell=shell))  # noqa: T201  # as it is
+    print(app.generate_completion(prog_name="foremask", shell=shell))  # noqa: T201  # unescaped
 
 
 @app.meta.default
@@ -120,8 +120,8 @@ def _launch(
     except BrokenPipeError:  # the reader of our output has closed its end
         sys.stderr.close()
         return Exit.OK
-    except Exception as error:  # noqa: BLE001  # the outermost: a traceback is shown with --debug only
-        if _terminated.is_set():  # during an import that replaced our SystemExit by an error
+    except Exception as error:  # noqa: BLE001  # only --debug shows tracebacks
+        if _terminated.is_set():  # an import turned the SystemExit of `_leave` into an error
             return Exit.TERMINATED
         if debug:
             traceback.print_exc()
@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code; SIGTERM cleans up as Ctrl-C does."""
     words = sys.argv[1:] if arguments is None else arguments
     command = _command_of(words)
-    if command in SERVICE and not has_server_extra():  # even the command's --help imports it
+    if command in SERVICE and not has_server_extra():  # even --help would import it
         show_error(ExtraMissing(f"`foremask {command}` is of the service, which is not installed"))
         return Exit.USAGE
     _terminated.clear()

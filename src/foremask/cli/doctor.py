@@ -1,4 +1,4 @@
-"""``foremask doctor``: what this machine has for masking and serving, and what it lacks."""
+"""``foremask doctor``: checks what this machine has and lacks for masking and serving."""
 
 import os
 import platform
@@ -22,7 +22,7 @@ LEAST_FREE_BYTES = 5 << 30  # a few clips of the largest size that is accepted, 
 LEAST_MEMORY_BYTES = 4 << 30
 type Found = tuple[Literal["ok", "note", "bad"], str] | None
 type Checks = list[Callable[[Settings], Found]]
-"""A check that raises ForemaskError found something bad; None is not shown."""
+"""A check that raises ForemaskError is reported as bad; a result of None is not reported."""
 
 
 def doctor(*, as_json: AsJson = False) -> Exit:
@@ -105,7 +105,7 @@ def _runtime(settings: Settings) -> Found:
     if runtime is Runtime.CPU or (runtime is Runtime.AUTO and not nvidia_cards()):
         return "ok", f"openvino CPU {best_precision(is_isnet=settings.model_file is None)}"
     model = catalogue.model_path(settings.model_dir, settings.model_file)
-    return "ok", network_at(model, settings.device).runtime  # only a run shows if the driver fits
+    return "ok", network_at(model, settings.device).runtime  # only loading it tests the driver
 
 
 def _disk(folder: Path) -> Found:

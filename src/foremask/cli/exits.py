@@ -52,7 +52,7 @@ class ExtraMissing(errors.BadRequest, reason="extra_missing"):
 
 
 def has_server_extra() -> bool:
-    return find_spec("procrastinate") is not None  # few have this package without the extra
+    return find_spec("procrastinate") is not None  # a package of the server extra
 
 
 class ServerUnreachable(errors.Failed, reason="server_unreachable"):
@@ -60,7 +60,7 @@ class ServerUnreachable(errors.Failed, reason="server_unreachable"):
 
 
 def exit_code(error: ForemaskError) -> Exit:
-    # By the reason, since each error that a server sent has the class ServerRefused.
+    # The class of a server's error is always ServerRefused, so the reason decides.
     kind = errors.BY_REASON.get(error.reason, ForemaskError)
     return next((code for code, of in _OF_KINDS.items() if issubclass(kind, of)), Exit.INTERNAL)
 
@@ -88,7 +88,7 @@ def note(*lines: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Escape control characters, with which file names and servers could steer the terminal."""
+    """Escape control characters: a file name or a server could send commands to the terminal."""
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
     )

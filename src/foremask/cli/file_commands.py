@@ -27,7 +27,7 @@ Mask = Annotated[
 
 
 def probe(source: Annotated[str, Parameter(name="INPUT")], /, *, as_json: AsJson = False) -> None:
-    """Show a clip's facts, and whether the service would accept it.
+    """Show a clip's properties, and whether the service would accept the clip.
 
     Args:
         source: The clip: a file, or an http(s) URL.
@@ -86,7 +86,7 @@ def sheet(
 
     Args:
         output: The PNG to write, by default clip.sheet.png beside the clip.
-        moments: The number of rows, each of another moment of the clip.
+        moments: The number of rows. Each row shows another frame of the clip.
     """
     from foremask.masking.comparison import contact_sheet
 

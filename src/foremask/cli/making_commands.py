@@ -89,7 +89,7 @@ def cutout(
     edges: EdgeOptions = EdgeOptions(),
     asked: BatchOptions = BatchOptions(),  # noqa: B008
 ) -> Exit:
-    """Cut the subject out: with a transparent background, or over another one.
+    """Cut out the subject: make the background transparent, or replace it.
 
     foremask cutout clip.mp4                          clip.cutout.webm beside it
     foremask cutout photo.jpg -o cut.png
@@ -98,8 +98,9 @@ def cutout(
     Args:
         inputs: Files, folders, globs, URLs; - is standard input.
         background: A colour by name or #rrggbb; blur:RADIUS; original:BRIGHTNESS; or a file.
-        mask: Cut out by this existing mask of INPUT, without the network.
-        preset: webm_vp9 mkv_vp9 mov_proresks gif png_zip png_files; with --background, also mask's.
+        mask: Use this existing mask of INPUT instead of the network.
+        preset: webm_vp9 mkv_vp9 mov_proresks gif png_zip png_files; with --background, also
+            the presets of `foremask mask`.
     """
     if mask is not None:
         check_there(mask)
@@ -164,13 +165,13 @@ def live(
     background: str = "transparent",
     device: str = "auto",
 ) -> None:
-    """Mask a camera or a pipe as it runs; `mask` is more accurate.
+    """Mask live video from a camera or a pipe; `mask` is more accurate.
 
     Args:
         source: A camera such as /dev/video0, a clip, or - for standard input.
-        output: Only - (standard output), which gets uncompressed frames in NUT.
-        background: What the subject is shown over, written as for cutout.
-        device: Where the network runs: auto, cpu...
+        output: Only -: standard output, as uncompressed video in NUT.
+        background: The background, given as for `foremask cutout`.
+        device: Device for the network: auto, cpu...
     """
     behind, runs_on = Background.parse(background), Device.parse(device)
     _check_live(source, output)
@@ -181,7 +182,7 @@ def live(
     note(f"live: {source}, until Ctrl-C")
     report = LiveReport()
     try:
-        with suppress(BrokenPipeError):  # the program that shows the frames was closed
+        with suppress(BrokenPipeError):  # the process that reads the pipe has ended
             mask_live(Path(source), sys.stdout.buffer, network, behind, report)
     finally:
         note(f"live: {report}")
@@ -191,7 +192,7 @@ def _check_live(source: str, output: str) -> None:
     path = Path(source)
     if source == standard_streams.STANDARD_INPUT:
         standard_streams.check_standard_input()
-        if path.is_char_device():  # such as /dev/null; a camera is named by its path
+        if path.is_char_device():  # such as /dev/null, not a camera
             raise Usage(standard_streams.EMPTY)
     if "://" in source:
         raise Usage(f"live opens no URL: ffmpeg -i {source} -f nut - | foremask live -")

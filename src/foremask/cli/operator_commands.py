@@ -33,7 +33,7 @@ webhook = App(name="webhook")
 
 @contextmanager
 def database_url(settings: Settings) -> Iterator[str]:
-    """Yield the database's URL; unless the settings name one, run the bundled server meanwhile."""
+    """Yield the database's URL; if the settings have none, run the bundled server."""
     if settings.database_url is not None:
         yield settings.database_url
         return
@@ -42,14 +42,14 @@ def database_url(settings: Settings) -> Iterator[str]:
         try:
             server.start()
             stack.callback(server.stop)
-        except SettingsInvalid:  # a running foremask holds the database's lock
+        except SettingsInvalid:  # a running foremask may hold the database's lock
             if asyncio.run(version_of(server.url)) is None:
                 raise
         yield server.url
 
 
 def ask[T](work: Callable[[Database], Awaitable[T]]) -> T:
-    """Raises ServiceUnavailable where the tables are of another version of foremask."""
+    """Raises ServiceUnavailable if another version of foremask made the tables."""
 
     async def opened(url: str) -> T:
         async with Database(url, connections=1) as database:
@@ -69,8 +69,8 @@ def jobs(
     """List jobs.
 
     Args:
-        last: The most jobs to list.
-        unfinished: Only jobs that wait or run.
+        last: The largest number of jobs to list.
+        unfinished: List only jobs that wait or run.
     """
     found = ask(lambda database: records.latest(database, last, unfinished=unfinished))
     lines = [f"{_moment(each.created_at)}  {_line_of(each)}" for each in found]
@@ -81,7 +81,7 @@ def job(request_id: JobId, /, *, follow: Switch = False, as_json: AsJson = False
     """Show a job's history.
 
     Args:
-        follow: Show changes until the job has ended; the exit code is 0 if it has a result.
+        follow: Print changes until the job ends. The exit code is 0 if the job has a result.
     """
 
     async def show(database: Database) -> Record:
@@ -154,17 +154,17 @@ def create(
 ) -> None:
     """Make a token and print it. It is not shown again.
 
-    A link to the web page, with the token in it, goes to standard error.
+    Print a link to the web page, which contains the token, to standard error.
 
     Args:
         name: What the token is for; shown by `foremask token list`.
-        rate_per_minute: Submissions a minute.
-        burst: Submissions that may come at once before the rate limits them.
-        concurrent: Jobs that may be unfinished at the same time.
-        priority: Jobs of a higher priority are taken first.
+        rate_per_minute: The most submissions per minute.
+        burst: The most submissions at once, before the rate limits them.
+        concurrent: The most unfinished jobs at one time.
+        priority: Jobs with a higher number run first.
         share: Among tokens of one priority, 2 gets twice as many workers as 1.
-        quota: The most jobs in all; without it, any number.
-        days: Days until the token expires; without it, never.
+        quota: The most jobs in all, by default unlimited.
+        days: Days until the token expires, by default never.
     """
     limits = TokenLimits(
         rate_per_minute=rate_per_minute,
@@ -221,6 +221,6 @@ def migrate() -> None:
 
 @webhook.command
 def redeliver(request_id: JobId, /) -> None:
-    """Send a job's webhook once more, with the same id and bytes."""
+    """Send a job's webhook again, with the same id and bytes."""
     ask(lambda database: deliveries.redeliver(database, request_id))
     say(f"{request_id}: its webhook is on its way")

@@ -1,4 +1,4 @@
-"""Plans what is made of each clip or picture, where and in which format, and makes it."""
+"""Plans and makes the outputs: masks, cut-outs, and folders for matting tools."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ from foremask.options import (
     preset_for,
 )
 
-if TYPE_CHECKING:  # numpy, av and cv2 take half a second to import: only where they are used
+if TYPE_CHECKING:  # numpy, av and cv2 take half a second to import: functions import them
     from foremask.masking.report import OnFrame
 
 PNG: Final = ".png"
@@ -130,10 +130,10 @@ type Product = Masks | CutOuts | Folders
 
 
 def plan_jobs(sources: Sequence[ClipSource], output: str | None, product: Product) -> list[Job]:
-    """Make a job of each source.
+    """Plan one job for each source.
 
-    Raises Usage where OUTPUT is unfit, where two jobs have one target, or where a job would
-    replace a source.
+    Raises Usage if OUTPUT does not fit the sources, if two jobs have the same target, or if a
+    job would replace a source.
     """
     jobs = [_job(source, len(sources), output, product) for source in sources]
     by_target: dict[Path, Job] = {}
@@ -208,7 +208,7 @@ def _filled(template: str, source: ClipSource, suffix: str) -> str:
 
 
 def make_folder(target: Path, output: str | None) -> None:
-    # The folder of an OUTPUT that is one file must exist.
+    # If OUTPUT is one file, no folder is made: its folder must exist.
     if output is None or not (output.endswith("/") or "{" in output or Path(output).is_dir()):
         return
     try:

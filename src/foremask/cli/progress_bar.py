@@ -1,4 +1,4 @@
-"""Shows progress: a bar on a terminal, else a line every 5 s; only this imports rich."""
+"""Shows progress: a bar on a terminal, else a line every 5 s; only this module imports rich."""
 
 import time
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from foremask.cli.exits import printable
 
-if TYPE_CHECKING:  # rich takes a quarter of a command's start-up time, and few need it
+if TYPE_CHECKING:  # importing rich takes a quarter of a command's start-up time
     from rich.console import Console
     from rich.progress import Task
 
@@ -70,7 +70,7 @@ def _described(task: "Task", unit: Unit, left_s: float | None) -> str:
     if task.total is not None:
         amount += f"/{task.total / scale:.{digits}f}"
     words, rate = [f"{amount} {unit}"], (task.speed or 0.0) / scale
-    if left_s is None and unit != "frames" and rate >= 0.05:  # a lower rate would estimate days
+    if left_s is None and unit != "frames" and rate >= 0.05:  # at a lower rate, days would be left
         words.append(f"{rate:.1f} {unit}/s")
         left_s = task.time_remaining or None
     if left_s is not None:

@@ -1,4 +1,4 @@
-"""HTTP client of a foremask on another machine; in cli/, only this imports httpx2."""
+"""HTTP client of a foremask service; in cli/, only this module imports httpx2."""
 
 import hashlib
 import io
@@ -95,9 +95,9 @@ class RemoteClient:
             raise Usage("the server's URL cannot be read") from None
         if url.scheme not in ("http", "https") or not url.host:
             raise Usage("the server's URL must start with http:// or https://")
-        self._headers = {"x-api-key": token}  # some proxies drop api_token for its underscore
+        self._headers = {"x-api-key": token}  # some proxies drop api_token, as it has an underscore
         self._base = str(url).rstrip("/")
-        # A small compressed answer could fill the memory.
+        # No compression: a small compressed answer could fill the memory.
         self._client = httpx2.Client(timeout=READ_S, headers={"accept-encoding": "identity"})
 
     def __enter__(self) -> Self:
@@ -107,7 +107,7 @@ class RemoteClient:
         self._client.close()
 
     def submit(self, fields: Mapping[str, str]) -> str:
-        """Return the job's id; the retry after a lost answer makes no second job."""
+        """Return the job's id. One retry after a lost answer creates no second job."""
         asked = "POST", "/v2/video/segment/foreground_mask", fields, str(uuid.uuid4())
         try:
             body = self._call(*asked)
@@ -124,7 +124,7 @@ class RemoteClient:
 
     def upload(self, file: Path, on_bytes: OnBytes) -> str:
         """Return the URL under which `submit` takes the file."""
-        kind = MEDIA_TYPES.get(file.suffix.lower(), "video/mp4")  # the server looks at the content
+        kind = MEDIA_TYPES.get(file.suffix.lower(), "video/mp4")  # the server detects the format
         body = self._call("POST", "/v2/video/upload", {"media_type": kind})
         form = self._read(body, _Upload).result
         with (
@@ -142,7 +142,7 @@ class RemoteClient:
         return form.file_url
 
     def download(self, url: str, target: Path, sha256: str | None, on_bytes: OnBytes) -> None:
-        """Raises OutputFailed where the SHA-256 is not ``sha256``; None skips this check."""
+        """Raises OutputFailed if the file's SHA-256 is not ``sha256``; None skips this check."""
         done, digest = 0, hashlib.sha256()
         with _translated(url), self._client.stream("GET", url) as answer:
             if answer.status_code != 200:

@@ -1,4 +1,4 @@
-"""``foremask submit``, ``status`` and ``cancel``: jobs of a foremask on another machine."""
+"""``foremask submit``, ``status`` and ``cancel``: jobs on another machine."""
 
 import os
 import shlex
@@ -23,14 +23,14 @@ from foremask.masking.outputs import check_output, written_whole
 from foremask.options import Preset, Quality
 
 POLL_S: Final = 1.0
-PATIENCE_S: Final = 60.0  # --wait goes on asking a silent server for this long
+PATIENCE_S: Final = 60.0  # for this time, --wait retries if the server is silent
 _PASSING: Final = ("rate_limited", "overloaded", "unavailable")
 
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
 class Server:
-    """The foremask on another machine.
+    """The foremask service on another machine.
 
     Args:
         server: The server's URL, by default FOREMASK_SERVER.
@@ -71,9 +71,9 @@ def submit(
     Args:
         source: A file, which is uploaded, or a URL that the server can fetch.
         output: A file, a folder/ or a template, as for `foremask mask`; implies --wait.
-        preset: Container and codec (docs/media.md), by default by OUTPUT's ending, or mp4_h264.
-        quality: The time for masking.
-        wait: Wait for the mask and download it, by default to where `foremask mask` would write.
+        preset: Container and codec (docs/media.md), by default from OUTPUT's ending, else mp4_h264.
+        quality: Better masks take more time.
+        wait: Wait for the mask and download it, by default to the path that `foremask mask` uses.
     """
     clip, target, preset = _planned(source, output, preset)
     file = None if clip.is_url else clip.path

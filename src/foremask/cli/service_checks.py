@@ -1,4 +1,4 @@
-"""What ``foremask doctor`` checks of the service: database, address, open files, sandbox."""
+"""Checks of the service for ``foremask doctor``: database, address, open files, sandbox, device."""
 
 import asyncio
 import resource
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from foremask.cli.doctor import Checks, Found
 
 NEWEST_MINOR = {15: 20, 16: 15, 17: 12, 18: 6}  # of each supported PostgreSQL, in November 2026
-LEAST_OPEN_FILES = 1024  # the service's own files, and connections that wait to be accepted
+LEAST_OPEN_FILES = 1024  # besides the connections: files, and waiting connections
 
 
 def _database(settings: Settings) -> "Found":

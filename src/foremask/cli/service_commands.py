@@ -72,7 +72,7 @@ def worker(*, queues: str = ",".join(QUEUES), workers: Workers = None) -> None:
 
 
 def _check_address(settings: Settings) -> None:
-    # Otherwise `serve` would restart an API that cannot listen for ever.
+    # Without this check, `serve` would endlessly restart an API that cannot listen.
     try:
         family, kind, _, _, address = socket.getaddrinfo(
             settings.host, settings.port, type=socket.SOCK_STREAM

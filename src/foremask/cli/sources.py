@@ -1,4 +1,4 @@
-"""Finds the inputs that a command line names, checks them, and makes them local files."""
+"""Finds and checks the inputs of a command line, and yields each input as a local file."""
 
 import glob
 import re
@@ -24,8 +24,8 @@ _CLIPS: Final = (
 )
 _PICTURES: Final = "png jpg jpeg webp avif tif tiff bmp exr dpx jxl qoi"
 PICTURE_SUFFIXES: Final = frozenset(f".{name}" for name in _PICTURES.split())
-_TAKEN: Final = PICTURE_SUFFIXES | {f".{name}" for name in _CLIPS.split()}  # from a folder
-_MADE_STEM: Final = re.compile(r".+\.(mask|cutout|sheet)$")  # our outputs: a glob leaves them out
+_TAKEN: Final = PICTURE_SUFFIXES | {f".{name}" for name in _CLIPS.split()}  # taken from folders
+_MADE_STEM: Final = re.compile(r".+\.(mask|cutout|sheet)$")  # our outputs: a glob skips them
 _NUMBERED: Final = re.compile(r"(.*?)%0?((?:[1-9]\d{0,2})?)d(.*)")
 
 
@@ -165,7 +165,7 @@ def _numbered(pattern: Path) -> ClipSource:
 
 def _matching(pattern: str, *, recursive: bool) -> Iterator[ClipSource]:
     deep = recursive or "**" in pattern
-    found = map(Path, glob.glob(pattern, recursive=deep))  # noqa: PTH207  # of any folder
+    found = map(Path, glob.glob(pattern, recursive=deep))  # noqa: PTH207  # Path.glob refuses /*
     wanted = [path for path in found if _is_wanted(path, Path())]
     if not wanted:
         raise Usage(f"no file matches {pattern}")

@@ -71,8 +71,8 @@ def spooled_input(head: bytes) -> Iterator[Path]:
 
 @contextmanager
 def spool_folder() -> Iterator[Path]:
-    # /tmp may be in memory, and a clip may be large.
-    usual = "/var/tmp" if os.access("/var/tmp", os.W_OK) else None  # noqa: S108  # our own in it
+    # Clips may be large: use /var/tmp, since /tmp may be in memory.
+    usual = "/var/tmp" if os.access("/var/tmp", os.W_OK) else None  # noqa: S108
     place = None if "TMPDIR" in os.environ else usual
     with tempfile.TemporaryDirectory(prefix="foremask-", dir=place) as folder:
         yield Path(folder)
