@@ -105,7 +105,7 @@ def _runtime(settings: Settings) -> Found:
     if runtime is Runtime.CPU or (runtime is Runtime.AUTO and not nvidia_cards()):
         return "ok", f"openvino CPU {best_precision(is_isnet=settings.model_file is None)}"
     model = catalogue.model_path(settings.model_dir, settings.model_file)
-    return "ok", network_at(model, settings.device).runtime  # only loading it tests the driver
+    return "ok", network_at(model, settings.device).runtime  # this loads the network
 
 
 def _disk(folder: Path) -> Found:

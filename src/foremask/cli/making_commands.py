@@ -192,7 +192,7 @@ def _check_live(source: str, output: str) -> None:
     path = Path(source)
     if source == standard_streams.STANDARD_INPUT:
         standard_streams.check_standard_input()
-        if path.is_char_device():  # such as /dev/null, not a camera
+        if path.is_char_device():  # for instance /dev/null
             raise Usage(standard_streams.EMPTY)
     if "://" in source:
         raise Usage(f"live opens no URL: ffmpeg -i {source} -f nut - | foremask live -")

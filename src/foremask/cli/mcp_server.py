@@ -83,7 +83,7 @@ class Tools:
         quality: QualityName = "balanced",
         replace: bool = False,
     ) -> dict[str, Any]:
-        """Write the mask video of a clip: white is the subject. It may take longer than the clip.
+        """Write the mask video of a clip: white is the subject. Masking can take minutes.
 
         Without output, the mask of clip.mp4 is clip.mask.mp4 beside it; output ends in .mp4, .mov,
         .webm, .mkv or .gif. The subject is found automatically. Points or boxes, in pixels of the
@@ -109,7 +109,7 @@ class Tools:
         Without output, clip.mp4 becomes clip.cutout.webm beside it, and photo.jpg becomes
         photo.cutout.png. background is transparent, a colour by name or #rrggbb, blur, original:0.3
         (dimmed), or the path of a picture or video. mask is an existing mask video of the clip,
-        and replaces the masking. The other arguments are those of the tool mask.
+        and no new mask is made. The other arguments are those of the tool mask.
         """
 
         def make(source: Path, target: Path | None, **more: Any) -> FileReport:  # noqa: ANN401

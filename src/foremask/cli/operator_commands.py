@@ -154,7 +154,7 @@ def create(
 ) -> None:
     """Make a token and print it. It is not shown again.
 
-    Print a link to the web page, which contains the token, to standard error.
+    The link that is printed to standard error opens the web page with this token.
 
     Args:
         name: What the token is for; shown by `foremask token list`.

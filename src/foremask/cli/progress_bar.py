@@ -70,7 +70,7 @@ def _described(task: "Task", unit: Unit, left_s: float | None) -> str:
     if task.total is not None:
         amount += f"/{task.total / scale:.{digits}f}"
     words, rate = [f"{amount} {unit}"], (task.speed or 0.0) / scale
-    if left_s is None and unit != "frames" and rate >= 0.05:  # at a lower rate, days would be left
+    if left_s is None and unit != "frames" and rate >= 0.05:  # estimates from lower rates vary
         words.append(f"{rate:.1f} {unit}/s")
         left_s = task.time_remaining or None
     if left_s is not None:

@@ -72,7 +72,7 @@ def _masked(arrays: Iterator[ArrayLike], options: MaskOptions) -> Iterator[tuple
 
 
 def _hinted_until(hints: Sequence[Hint], size_px: tuple[int, int]) -> int:
-    """Return the number of frames up to the last hint; all are read before the first is masked."""
+    """Return the number of frames up to the last hint; they are read before the masking begins."""
     check_hints(hints, size_px=size_px)
     for number, hint in enumerate(hints):
         if hint.time_s is not None or (hint.frame or 0) >= MOST_WAITING:

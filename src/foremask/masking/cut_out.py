@@ -121,7 +121,7 @@ def cut_out(
     clip_start_s: float | None = None,
     mask_target: Path | None = None,
 ) -> Report:
-    """Write the subject of ``source`` to ``target``, transparent or over ``options.background``.
+    """Write the subject of ``source`` to ``target``, with alpha or over ``options.background``.
 
     Output and errors are those of `foremask.cut_out`; `mask_video` describes more parameters.
 
@@ -218,7 +218,7 @@ def _opened_plan(
         ):
             yield dataclasses.replace(plan, runtime="stored mask", decodes_once=True)
         return
-    if refiner is None and options.quality is Quality.BEST:  # ``behind`` doubles the colours' time
+    if refiner is None and options.quality is Quality.BEST:  # doubles the time for colours
         ahead = ahead_frames(frame_bytes(clip), options.quality)
         refiner = partial(refine_edges, ahead_frames=ahead, behind=behind)
     with opened_plan(source, clip, options, span, masker, refiner) as plan:
@@ -271,7 +271,7 @@ def _even(places: NDArray[np.intp], length: int) -> slice:
 
 @dataclass(frozen=True, slots=True)
 class FrameCutter:
-    """Cuts out each frame once. With ``deep``, frames of more than 8 bits give 16 bits."""
+    """Call `cut` once for each frame. With ``deep``, frames of more than 8 bits give 16 bits."""
 
     matte: Matte
     background: DrawBackground | None

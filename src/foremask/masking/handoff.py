@@ -19,7 +19,7 @@ from foremask.options import AlphaFormat, MaskOptions, MattingTool
 from foremask.types import Levels
 from foremask.vision.drawing import as_png
 
-_NUMBER: Final = "%06d.png"  # the tools sort names as text; six digits are enough for eleven hours
+_NUMBER: Final = "%06d.png"  # the tools sort names as text; six digits last eleven hours at 25 fps
 _FIRST_IS_EMPTY: Final = (
     "nothing is in the mask of the first frame, and the tool follows only what is there:"
     " begin where the subject is in the picture (--start)"

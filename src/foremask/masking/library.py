@@ -1,4 +1,4 @@
-"""What `foremask` offers to Python programs: masks and cut-outs of files, pictures and arrays."""
+"""The Python library: masks and cut-outs of files, pictures and arrays."""
 
 import dataclasses
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
@@ -57,8 +57,8 @@ type OnProgress = Callable[[Progress], object]
 class NetworkOptions(TypedDict, total=False):
     """Arguments of every function that runs the network.
 
-    ``quality`` is ``fast``, ``balanced`` (the default) or ``best``; ``device`` is where the network
-    runs: ``auto``, or another name in docs/cli.md; ``model`` is an ONNX file of one's own.
+    ``quality`` is ``fast``, ``balanced`` (the default) or ``best``. ``device`` is ``auto`` (the
+    default) or another name in docs/cli.md. ``model`` is the path of your own ONNX file.
     """
 
     quality: QualityName
@@ -94,17 +94,17 @@ def mask_video(
 ) -> FileReport:
     """Write the mask video of a file; white is the foreground.
 
-    Without ``target``, clip.mov is masked into clip.mask.mp4 beside it; the report has the name.
-    Without ``preset``, the target's ending decides: .mp4, .webm, .mov, .mkv or .gif. With
-    ``start_s`` and ``end_s``, in seconds from the first frame, only that part is masked, and the
-    mask's times count from ``start_s``. ``hints`` say which thing is the subject, or is not
-    (docs/hints.md); their frames and times count from ``start_s`` too. ``cache`` is a file for the
-    network's results, or a directory of such files: a later call with more hints reads the results
-    instead of running the network on all frames. ``on_progress`` is called in the caller's thread;
-    its exception cancels the masking. ``target`` appears when it is complete.
+    Without ``target``, the mask of clip.mov is clip.mask.mp4 beside it. Without ``preset``, the
+    target's ending decides: .mp4, .webm, .mov, .mkv or .gif. With ``start_s`` and ``end_s``, in
+    seconds from the first frame, only the part between them is masked, and the mask's times count
+    from ``start_s``. ``hints`` mark the subject, or other things: docs/hints.md.
+    Frames and times of hints count from ``start_s`` too. ``cache`` is a file for the network's
+    results, or a directory of such files: a later call with more hints reads the results instead of
+    running the network on all frames. ``on_progress`` is called in the caller's thread; if it
+    raises, the masking is cancelled. The mask appears at ``target`` when it is complete.
 
     Raises FileNotFoundError; FieldInvalid for an invalid argument; ClipRefused for a clip
-    that cannot be masked; ModelUnavailable where the weights are not here; OutputFailed where
+    that cannot be masked; ModelUnavailable where the weights are missing; OutputFailed where
     ``target`` is ``source``, or exists and ``replace`` is not set.
     """
     chosen = None if preset is None else _member(Preset, preset, "preset")
@@ -139,14 +139,14 @@ def cut_out(
     replace: bool = False,
     **network: Unpack[NetworkOptions],
 ) -> FileReport:
-    """Write the subject of a clip or of a picture, transparent or over a ``background``.
+    """Write the subject of a clip or picture over a transparent or another ``background``.
 
     A background is a colour by name or as ``#rrggbb``, ``blur`` or ``blur:RADIUS``, ``original`` or
     ``original:BRIGHTNESS``, or the path of a picture or of a video. Without ``target``, clip.mp4
     is cut out into clip.cutout.webm beside it, and photo.jpg into photo.cutout.png. Alpha is
     straight. Size, frames, times and sound are those of the source. A ``target`` like
     ``frames/%04d.png`` makes the directory ``frames``, which must be empty or new. With ``mask``, a
-    file with the mask, the network is not run. The rest is as for `mask_video`.
+    file with the mask, the network is not run. Other arguments are those of `mask_video`.
 
     Raises what `mask_video` raises, PresetUnsuitable where the preset has no alpha and no
     background is named, and FieldInvalid for a background that cannot be read.
@@ -234,14 +234,14 @@ def cut_out_image(
 
 
 def probe(source: FilePath) -> Clip:
-    """Read a clip's facts from its header; raises ClipRefused where it cannot be masked."""
+    """Read a clip's properties from its header; raises ClipRefused if the clip cannot be masked."""
     return probing.probe(Path(source))
 
 
 def verify(
     source: FilePath, made: FilePath, kind: ResultKind | KindName = "mask"
 ) -> list[PromiseKept]:
-    """Check every promise of a mask, or of another ``kind``, from the two files alone.
+    """Check every promise of a mask, or of a result of another ``kind``, from the two files alone.
 
     Raises PromiseBroken for the first promise that is not kept.
     """
@@ -260,7 +260,7 @@ def read_frames(source: FilePath) -> Iterator[tuple[int, Rgb]]:
 
 
 def read_masks(mask: FilePath) -> Iterator[tuple[int, Alpha]]:
-    """Yield each frame of a mask video: its pts, and its upright alpha, 1 where it is white."""
+    """Yield each frame of a mask video: its pts, and its upright alpha, in which white is 1."""
     with VideoReader(Path(mask)) as reader:
         for frame in reader:
             levels = frame.orientation.to_upright(frame.luma())
@@ -272,8 +272,8 @@ def find_things(
 ) -> list[Thing]:
     """List the things of a clip, the largest first, each with a hint that selects it.
 
-    The clip is masked, but only the ``cache`` is written, for later calls with hints. Raises what
-    `mask_video` raises before it writes.
+    The clip is masked, but only the ``cache`` is written, for later calls with hints. Raises the
+    errors of `mask_video`, except OutputFailed.
     """
     return things_of(Path(source), _mask_options(**network, cache=_path(cache)))
 

@@ -187,7 +187,7 @@ def _opened(source: Path) -> VideoReader:
 def mask_live(
     source: Path, pipe: BinaryIO, network: Network, behind: Background | None, report: LiveReport
 ) -> None:
-    """Write the masks of a stream, or its subject over the background ``behind``, until it ends.
+    """Write the masks of a stream, or its subject over ``behind``, until the stream ends.
 
     A file is read at its own frame rate. Raises ClipRefused, and what `LiveWriter` raises.
     """

@@ -25,7 +25,7 @@ from foremask.vision.temporal.tier import TIERS
 from foremask.weights.catalogue import model_path, spec_of
 
 _MOST_BYTES: Final = 4 << 30
-"""Limit of all caches in a directory together."""
+"""The limit of the sum of all caches in a directory."""
 _SUFFIX: Final = ".cache"
 
 

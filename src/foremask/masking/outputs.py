@@ -1,4 +1,4 @@
-"""Output files are written under a hidden name, and renamed when complete."""
+"""Writes output files under a hidden name, and renames complete files."""
 
 import errno
 import fcntl
@@ -65,7 +65,7 @@ def written_whole(target: Path, *, replace: bool = False) -> Iterator[Path]:
     part = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
     with _translated(target):
         _remove_abandoned(target)
-        held = part.open("xb")  # an unwritable folder fails now, not after an hour
+        held = part.open("xb")  # an unwritable folder fails before the work starts
     try:
         with held:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -112,7 +112,7 @@ def _remove_abandoned(target: Path) -> None:
         with suppress(OSError), os.fdopen(os.open(left, os.O_RDONLY | os.O_NONBLOCK)) as opened:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink()
-            left.with_name(f".{left.name}.part").unlink(missing_ok=True)  # made by media/writer.py
+            left.with_name(f".{left.name}.part").unlink(missing_ok=True)  # of old versions
 
 
 def _exists(target: Path) -> OutputExists:

@@ -29,10 +29,10 @@ from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 
-# Limit of decoded frames that wait for masks: 8-bit 4:2:0 up to 960 by 540. docs/adr/0057
+# Limit of decoded frames that wait for masks; enough for 8-bit 4:2:0 of 960 by 540: docs/adr/0057
 WINDOW_BYTES: Final = 200_000_000
 _QUEUE_BYTES: Final = 16_000_000  # of frames that wait between two stages
-_AHEAD_BYTES: Final = 100_000_000  # of frames that wait for their backdrops: 16 of 4 megapixels
+_AHEAD_BYTES: Final = 100_000_000  # of frames that wait for their backdrops, enough for 16 of 4 MP
 
 
 type Mask = NDArray[Any]
@@ -76,7 +76,7 @@ class MaskingPlan:
     work: Work
 
     def check_limits(self, frame: Frame) -> None:
-        """Raise TooManyFrames or DurationTooLong where the clip is longer than its header said."""
+        """Raise TooManyFrames or DurationTooLong if the decoded frames exceed the limits."""
         clip, limits = self.clip, self.options.limits
         check_length(clip, limits, None, frame.index + 1)
         elapsed_s = frame.time_s - clip.start_s

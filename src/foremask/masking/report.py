@@ -1,4 +1,4 @@
-"""Measures the progress of a masking while it runs, and reports on it when it is done."""
+"""Measures the progress of a masking, and makes its report at the end."""
 
 import threading
 import time
@@ -23,13 +23,12 @@ EXPECTED_FRAMES: Final = 6  # weight of the expected pace, in measured frames
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a masking is.
+    """``frames_done`` is the work done, in frames: a mean of inference, decision and writing.
 
-    ``frames_done`` is the work done, in frames; inference, decision and writing are each a part of
-    a frame's work. ``frames_total`` is the number of frames in the header, an estimate while
-    ``total_is_known`` is False, or None. ``left_s`` is the estimated time left in seconds, None
-    while it cannot be estimated. ``newest`` is the network's mask of the last inferred frame:
-    upright, small, not final, and not to be changed.
+    ``frames_total`` is the number of frames in the header, an estimate while ``total_is_known`` is
+    False, or None. ``left_s`` is the estimated time left in seconds, None while it cannot be
+    estimated. ``newest`` is the network's mask of the last inferred frame: upright, small, not
+    final, and not to be changed.
     """
 
     frames_done: int
@@ -124,7 +123,7 @@ class Work:
     def left_s(self, total: int) -> float | None:
         if self.anchors_per_frame is None:
             return self.written.left_s(total, None)
-        if not self.asked.spent_s:  # the first event is not timed
+        if not self.asked.spent_s:  # before the second event
             return None
         a_frame_s = self.asked.pace_s / ASKED_SHARE
         left_s = self.asked.left_s(total, None) or 0.0

@@ -72,7 +72,7 @@ _LAST: Final[dict[tuple[str, str], OnePicture]] = {}
 
 
 def last_picture(file: bytes, options: MaskOptions) -> OnePicture:
-    """Return the picture in ``file``; calls with the same file and options share its inferences.
+    """Return the picture in ``file``; consecutive calls with the same arguments share it.
 
     Raises CorruptVideo where ``file`` is no picture, ResolutionTooLarge above 33 megapixels, and
     ModelUnavailable.
@@ -96,7 +96,7 @@ def last_picture(file: bytes, options: MaskOptions) -> OnePicture:
 def mask_picture(
     source: Path, target: Path, options: MaskOptions, *, replace: bool = False
 ) -> Report:
-    """Write an upright PNG in which white is the foreground; raises CorruptVideo for no picture."""
+    """Write an upright PNG in which white is the foreground. Raises CorruptVideo."""
     check_output(target, source, replace=replace)
     started = time.thread_time()
     picture = OnePicture(read_picture(source), network_for(options))

@@ -24,7 +24,7 @@ _BT2020_TO_BT709 = np.array(
 
 
 def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
-    """The picture in coded orientation; HDR is tone-mapped for the network, not for viewers."""
+    """The picture in coded orientation; HDR is tone-mapped to BT.709."""
     name, bits = frame.format.name, bits_of(frame)
     if _is_hdr(frame):
         light = _light(frame, width, height)

@@ -132,7 +132,7 @@ class Window:
 
 
 def sniff(head: bytes) -> Container | None:
-    """The container by a file's first bytes; None if it is `Container.OTHER` or no container."""
+    """The container by a file's first bytes; None for `Container.OTHER`, and for other files."""
     if head[4:8] in _MP4_FIRST_BOXES:
         if head[4:8] != b"ftyp":
             return Container.MOV

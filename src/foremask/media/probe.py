@@ -218,7 +218,6 @@ def _is_variable(track: VideoStream) -> bool:
 
 
 def language_of(sound: AudioStream) -> str | None:
-    """The language that a track declares; None if it declares none or ``und``."""
     return None if sound.language == "und" else _text_of(sound.language)
 
 

@@ -26,11 +26,11 @@ def prefetch[T](
     stop: threading.Event | None = None,
     meanwhile: Callable[[], None] = do_nothing,
 ) -> Iterator[Iterator[T]]:
-    """Iterate over ``items`` in a thread, at most ``size`` ahead; the reader raises its errors.
+    """Iterate over ``items`` in a thread, at most ``size`` items ahead of the reader.
 
-    ``meanwhile`` is called about ten times a second while the reader waits. Setting ``stop`` ends
-    the stage; leaving the block sets it and waits for the thread. ``costs[stage]`` gets the
-    processor time of the thread in seconds, without that of threads that ``items`` starts.
+    An error in ``items`` is raised in the reader. ``meanwhile`` is called about ten times a second
+    while the reader waits. Setting ``stop`` ends the stage. Leaving the block sets ``stop`` and
+    waits for the thread. ``costs[stage]`` gets the thread's processor time in seconds.
     """
     stop = stop or threading.Event()
     ready, begun = _Queue[T](size, stop), threading.Event()
@@ -63,11 +63,11 @@ def prefetch[T](
 
 
 def _start(thread: threading.Thread, begun: threading.Event) -> None:
-    """Return when the thread runs, also if Ctrl-C interrupts, so that the caller can join it."""
+    """Start the thread; wait until it runs, also after Ctrl-C, so that the caller can join it."""
     try:
         thread.start()
     except Exception:
-        raise  # there is no thread
+        raise  # the thread has not started
     except BaseException:
         begun.wait()
         raise

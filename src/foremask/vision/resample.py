@@ -22,5 +22,4 @@ def as_levels(alpha: Alpha) -> Levels:
 
 
 def alpha_on(levels: Levels, columns: int, rows: int) -> Alpha:
-    """Levels as alphas on another grid, resized as by `resized`."""
     return resized(levels, columns, rows) * np.float32(1 / 255)

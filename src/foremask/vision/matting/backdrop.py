@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Image, Luma, Rgb
 
-# In frames, before and after. Background that the subject hides in all of them stays unknown.
+# In frames, before and after. Background that no frame at these offsets shows stays unknown.
 NEIGHBOUR_OFFSETS: Final = (1, 2, 4, 8, 16)
 BACKDROP_REACH_FRAMES: Final = NEIGHBOUR_OFFSETS[-1]
 MIN_NEW_SHARE: Final = 0.01  # of the cells: a frame that shows fewer new ones is skipped

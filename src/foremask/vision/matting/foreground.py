@@ -62,7 +62,7 @@ def foreground_colours(rgb: Rgb, levels: Levels, behind: Behind | None = None) -
     background mix to the picture. Where it is 0 they continue the nearest foreground smoothly, and
     are black far from it.
 
-    Method: Germer et al., "Fast Multi-Level Foreground Estimation" (ICPR 2020), with four changes.
+    Method: Germer et al., "Fast Multi-Level Foreground Estimation" (ICPR 2020), with changes.
     Colours spread from sure pixels outwards, by push and pull over a pyramid. Foreground and
     background are solved together. All neighbours have the same weight, also where alpha changes
     between them. At full size only the band of soft alpha is solved. Where ``behind`` knows the
@@ -91,7 +91,7 @@ def _solve_before(
     x, y = (columns + 0.5) / width * grid_width - 0.5, (rows + 0.5) / height * grid_height - 0.5
     there = sampled(np.dstack([behind.colours, behind.known]), x, y)
     known = there[:, 3] >= MIN_KNOWN
-    colours = there[known, :3] * (255 / there[known, 3:])  # unknown cells are black
+    colours = there[known, :3] * (255 / there[known, 3:])  # undo the mix with black unknown cells
     band = (rows * width + columns)[known]
     _solve_band(target, rgb, levels, band, colours, DAMPING)
 

@@ -39,11 +39,11 @@ def resolve_outlines[P: Image](
 def resolve_outline(alpha: Alpha, image: Image, backdrop: Backdrop | None = None) -> Alpha:
     """Set undecided cells of ``alpha`` by their colour, a mix of foreground and background nearby.
 
-    With F and B the mean colours of the sure cells around it, a cell of colour I has alpha (I -
-    B)(F - B) / |F - B|², clipped: the estimate of sampling-based matting (Wang and Cohen, CVPR
-    2007, section 3). The estimate's weight grows with the distance of F and B, relative to their
-    spread and to the distance of I from any mixture of them. Where F and B are not distinct, and in
-    all sure cells, alpha is unchanged. Where the ``backdrop`` knows the colour behind a cell, B is
+    A cell of colour I has alpha (I - B)(F - B) / |F - B|², clipped, where F and B are the mean
+    colours of the sure cells around the cell: the estimate of sampling-based matting (Wang and
+    Cohen, CVPR 2007, section 3). The weight of this estimate grows with the distance of F and B,
+    relative to their spread and to the distance of I from any mixture of them. Where F and B are
+    not distinct, alpha is unchanged. Where the ``backdrop`` knows the colour behind a cell, B is
     that colour. ``alpha`` is upright, as the image is. Measured: docs/adr/0050.
     """
     undecided = (alpha <= SURE) & (alpha >= 1 - SURE)

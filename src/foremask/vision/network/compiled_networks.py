@@ -105,7 +105,7 @@ class CompiledNetworks:
         return [size for size in SIZES_PX if self.read((size, size)) is None]
 
     def kept_bytes(self) -> int:
-        """Return the bytes of all files here, including those of other versions and machines."""
+        """Return the size of all files in the directory, also of other versions and machines."""
         with contextlib.suppress(OSError):
             return sum(path.stat().st_size for path in self.directory.glob("*.compiled"))
         return 0
@@ -163,7 +163,7 @@ _may_keep = True
 
 
 def only_read() -> None:
-    """Keep this process, which opens untrusted clips, from writing compiled networks."""
+    """Forbid this process to write compiled networks, since it opens untrusted clips."""
     global _may_keep
     _may_keep = False
 

@@ -14,9 +14,9 @@ from foremask.weights.catalogue import compiled_dir_of
 
 @lru_cache(maxsize=1)
 def network_at(path: Path, device: Device) -> Network:
-    """Load the network; the last one is cached. Raises ModelUnavailable, and DeviceUnavailable.
+    """Load the network; the last network is cached. Raises ModelUnavailable or DeviceUnavailable.
 
-    ``auto`` is CUDA or, if that cannot be used, the processor.
+    ``auto`` is CUDA or, if CUDA cannot be used, the processor.
     """
     try:
         match device.runtime:

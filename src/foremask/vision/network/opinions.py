@@ -11,10 +11,10 @@ from foremask.vision.image import Cropped, MirroredImage
 from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_levels, resized
 
-CLOSER_PX = 768  # the side of a crop for the network; at 512 a crop adds little: docs/adr/0050
+CLOSER_PX = 768  # the side of a crop at the network's input; 512 improves little: docs/adr/0050
 MARGIN_SHARE = 0.4  # of the larger side of the subject's box, on each side
 MARGIN_OF_WIDTH = 0.02  # this share of the picture's width is added to the margin
-AGREED_SHARE = 0.4  # of the mask's area: if both masks share more, the crop is round their overlap
+AGREED_SHARE = 0.4  # of the stretched view's mask: the least overlap that a crop is taken round
 LEAST_SUBJECT_SHARE = 0.0003  # of the picture: a smaller subject gets no crop
 
 type CropBox = tuple[slice, slice]
@@ -35,7 +35,7 @@ def ask(
     cropped_above: float,
     on_features: Callable[[Features], None] = lambda _: None,
 ) -> dict[View, Levels]:
-    """Infer the image, and its mirror image and crop if its `uncertainty` is above their limits.
+    """Infer the image; if the mask's `uncertainty` is above a limit, also a mirror image or crop.
 
     Masks are on ``grid``: columns, rows. The crop shows `cropped_box`. ``on_features`` gets the
     features of the image itself before the other views are inferred, so that their 27 MB can be
@@ -62,7 +62,7 @@ def cropped_box(opinions: Mapping[View, Levels]) -> CropBox | None:
 
 
 def box_round_subject(stretched: Levels, second: Levels) -> CropBox | None:
-    """Return the box round the area that both masks share or, if this is small, round one mask."""
+    """Return the box round the overlap of both masks or, if this is small, round one mask."""
     rows, columns = stretched.shape
     least = LEAST_SUBJECT_SHARE * stretched.size
     ours, theirs = stretched > 127, second > 127

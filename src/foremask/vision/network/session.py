@@ -60,7 +60,7 @@ class Network(Protocol):
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
         """Segment one image, stretched to ``size``; by default, to the network's own size.
 
-        A network without `any_size` ignores ``size``. Features are sure only at its own size.
+        A network without `any_size` ignores ``size``. Features are guaranteed only at its own size.
         """
         ...
 

@@ -16,12 +16,12 @@ from foremask.vision.image import ArrayImage
 from foremask.vision.network.session import Features
 from foremask.vision.resample import resized
 
-GRID = 128  # the classifier's square grid: the finest level of features that it reads
+GRID = 128  # the side of the classifier's grid, and of the finest level of features
 COMPONENTS = (32, 64, 64)  # principal components kept of each level, finest first
 BASIS_ANCHORS = 4
-BASIS_PIXELS = 512  # of each anchor: in all, twice the number of channels of the widest level
+BASIS_PIXELS = 512  # of each anchor: in all, four times the channels of the widest level
 SURE = 0.9  # alpha above which a pixel is a sample of the subject; below 1 - SURE, of the rest
-STATIC_SHARE = 0.3  # of the subject's median motion: pixels with less motion are no samples
+STATIC_SHARE = 0.3  # of the subject's median motion: slower pixels are no samples of the subject
 SAMPLES = (500, 300)  # of background and foreground pixels, at most, from each anchor
 HIDDEN = 32
 STEPS = 150

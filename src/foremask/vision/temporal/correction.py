@@ -1,4 +1,4 @@
-"""Finds the place that a correcting click means.
+"""Finds the place that a click corrects.
 
 A candidate is the connected part round the click in which a cue exceeds a level. Cues are the
 network's masks, colours and the distance from the click. Fitted trees predict how much of the error
@@ -67,7 +67,7 @@ class Shown:
 def place_of(
     click: Claim, shown: Shown, opposite: Sequence[Claim], ask_round: AskRound
 ) -> Place | None:
-    """The place that a point means; None where there is nothing to correct."""
+    """The place that a point corrects; None where there is nothing to correct."""
     if click.positive:
         thing = _new_thing(click, shown, ask_round)
         if thing is not None or click.chooses:
@@ -99,7 +99,7 @@ def measured(
 ) -> tuple[list[Candidate], Features]:
     """The candidates for a click, and the features of each; no candidates where the mask is right.
 
-    Pixels nearer to an ``opposite`` click, or farther from ``click`` than that one, are left out.
+    Pixels nearer to an ``opposite`` click, or farther from ``click`` than that click, are left out.
     A negative click removes at most `MOST_TAKEN` of a mask without other large parts. The unit of
     lengths is the distance from the click to the nearest correct pixel.
     """

@@ -24,7 +24,7 @@ ALIKE = 0.2  # neighbouring regions are joined if each opinion differs by less t
 ALIKE_LOGIT = 1.2  # and the classifier's logit differs by less than this
 LEAST_SOLID_SHARE = 0.0005  # of the picture's area: a smaller part is not solid
 AROUND_FRAMES = 24  # as many as the context, so that a window's end changes no feature
-MOST_LOGIT = 5.0  # to which the logits of the clip's classifier are clipped
+MOST_LOGIT = 5.0  # the logits of the clip's classifier are clipped to ±5
 _BORDERS = ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]))
 _NEIGHBOURS = (*_BORDERS, *(each[::-1] for each in _BORDERS))
 

@@ -123,8 +123,8 @@ def _placed(
 ) -> Iterator[tuple[int, _Placed]]:
     """Yield the things at each anchor from the first claim on, by the anchor's index.
 
-    The link ``offset`` of an anchor leads to the anchor followed before it, and that of the first
-    anchor to ``known``.
+    The link ``offset`` of an anchor leads to the anchor that is processed before it; the link of
+    the first anchor leads to ``known``.
     """
     for index in range(len(anchors))[::-offset]:
         picked, claim, link = anchors[index].picked, claims[index], anchors[index].links.get(offset)

@@ -17,7 +17,7 @@ class Tier:
     anchors_per_frame: float  # at this mean number, no anchor is added for disagreement
     mirrored_above: float = 0.3  # uncertainty above which an anchor's mirror image is inferred too
     cropped_above: float = 0.13  # uncertainty above which a crop of an anchor is inferred too
-    probed_above: float = 0.05  # replaces ``mirrored_above`` on some: see `blocks.PROBED_FRAMES`
+    probed_above: float = 0.05  # replaces ``mirrored_above`` on `blocks.PROBED_FRAMES`
     anchors_per_side: int = 1  # number of anchors before a frame, and after it, that give its mask
     mask_area_px: int = 640 * 360  # of the grid on which masks are propagated
     flow_area_px: int = 384 * 216  # of the grid on which optical flow is estimated

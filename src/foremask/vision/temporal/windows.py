@@ -1,8 +1,8 @@
 """Masks a stream of images: infers anchors, decides their masks, propagates these to all frames.
 
 The anchors of a window are decided together, with those of `CONTEXT_FRAMES` on each side. Windows
-begin at multiples of `WINDOW_FRAMES`. Only hints and context frames reach across their borders, so
-a part that is cut there, and has its context, gets the masks of the whole clip (docs/adr/0157).
+begin at multiples of `WINDOW_FRAMES`. Only hints and context frames reach across their borders.
+So a part from border to border, with its context, gets the masks of the whole clip: adr/0157.
 """
 
 import itertools
@@ -57,7 +57,7 @@ CONTEXT_FRAMES = SEGMENT_GRID.context_frames - SIDE_FRAMES  # `SIDE_FRAMES` only
 LAG_FRAMES = (
     WINDOW_FRAMES + CONTEXT_FRAMES + 3 * BLOCK_FRAMES + DELAY_FRAMES
 )  # at most this many images are read after an image, before its mask
-REPEATED_SHARE = 0.3  # of the next frame's motion: a neighbour with less motion repeats the frame
+REPEATED_SHARE = 0.3  # of the motion after a neighbour: below it, the neighbour repeats this frame
 THREADS = 2  # for flow and propagation; the network has its own threads
 
 
@@ -102,7 +102,7 @@ def mask_images(
 
 def _masks_of_shots(arriving: Iterable[IncomingFrame], tools: Tools) -> Iterator[Alpha]:
     shot: _Shot | None = None
-    end: int | None = None  # of the wanted images
+    end: int | None = None  # number of the first image after the wanted images
     after = 0
     for incoming in arriving:
         number = incoming.number
