@@ -64,7 +64,7 @@ class RequestMiddleware:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        scope["path"] = _SLASHES.sub("/", scope["path"])  # a base URL may end in a slash
+        scope["path"] = _SLASHES.sub("/", scope["path"])  # a base URL that ends in / causes //
         facts = RequestFacts(str(uuid.uuid4()))
         scope.setdefault("state", {})[FACTS] = facts
         structlog.contextvars.bind_contextvars(request_id=facts.id)
@@ -111,7 +111,7 @@ class RequestMiddleware:
     needs_token=False,
 ).at("GET", "/openapi.json")
 async def openapi(request: ApiRequest) -> ASGIResponse:
-    """Read this document; /reference shows it to people."""
+    """Read this document; /reference shows it as a web page."""
     return _document().answer(request)
 
 
@@ -150,7 +150,7 @@ def on_foremask_error(request: ApiRequest, error: errors.ForemaskError) -> Respo
 
 
 _INSTEAD = "POST /v2/video/segment/foreground_mask masks what `hints` point at"
-# Endpoints of the hosted service that its MCP server calls.
+# Endpoints of Bria's API that are called by Bria's MCP server and are missing here.
 _HOSTED_ONLY = {
     "/v2/video/segment/mask_by_prompt": f"foremask takes no text: {_INSTEAD}",
     "/v2/video/edit/increase_resolution": f"foremask does not enlarge videos: {_INSTEAD}",
@@ -180,7 +180,7 @@ def on_crash(request: ApiRequest, error: Exception) -> Response[bytes]:
 
 
 def create_app(service: Service) -> ASGIApp:
-    """Make the ASGI application; the parts of ``service`` must be open."""
+    """Make the ASGI application; the connections and pools of ``service`` must be open."""
     error_handlers: dict[int | type[Exception], Callable[..., Any]] = {
         errors.ForemaskError: on_foremask_error,
         HTTPException: on_framework,
@@ -192,7 +192,7 @@ def create_app(service: Service) -> ASGIApp:
         state=State({"service": service}, deep_copy=False),
         exception_handlers=error_handlers,
         openapi_config=None,  # openapi.py builds ours
-        request_max_body_size=None,  # calls.py checks it; its error names the limit
+        request_max_body_size=None,  # calls.py checks the size, and its error names the limit
         debug=False,
         logging_config=None,
     )
@@ -233,7 +233,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             settings.data_dir / "scratch" / "api",
             slots=PROBES_AT_ONCE,
             sandbox=settings.sandbox,
-            spares=True,  # a new child starts whenever the token changes
+            spares=True,  # a child serves one token only; a spare has started already
         ) as pool,
         MediaPool(
             settings.data_dir / "scratch" / "api-preview",
@@ -242,7 +242,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             memory_bytes=preview_bytes,
         ) as preview_pool,
     ):
-        if await database.answers():  # otherwise /readyz reports it
+        if await database.answers():  # /readyz reports a database that does not answer
             await check_schema(database)
         objects = await open_objects(settings.store_url, settings.base_url)
         limits = settings.limits(settings.job_memory or share_of_memory(settings.workers))
@@ -264,7 +264,7 @@ class Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, settings: Settings, on_stop: Callable[[], None]) -> None:
         downloads = process_setup.raise_open_files()
         backlog = min(2048, downloads // 8)
-        # uvicorn counts a connection after it is accepted: the backlog needs descriptors, too.
+        # uvicorn counts a connection only after accepting it, so the backlog needs descriptors too.
         limit = max(1, min(settings.connections, downloads - OWN_FILES - backlog))
         if limit < settings.connections:
             log.warning("api.few_files", open_files=downloads, connections=limit)

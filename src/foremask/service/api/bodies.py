@@ -29,14 +29,14 @@ MOST_SHOWN_HINTS: Final = 16  # in a preview; the network masks four crops for e
 ALPHA_FORMATS: Final = tuple(form for form in AlphaFormat if form is not AlphaFormat.PNG_FILES)
 """The formats of a transparent result; PNG files only come in a zip."""
 FORMS: Final = tuple(dict.fromkeys([*map(str, Preset), *map(str, ALPHA_FORMATS)]))
-_CLEAN: Final = r"^[^\x00-\x20\x7f\ud800-\udfff]+\Z"  # fetch.connections checks the rest
+_CLEAN: Final = r"^[^\x00-\x20\x7f\ud800-\udfff]+\Z"  # fetch.connections checks the URL's syntax
 _MEDIA_TYPE: Final = r"(video/([a-z0-9][a-z0-9.+-]{0,63})?|image/(gif|jpeg|png|webp))"
 _HTTP: Final = r"^[Hh][Tt][Tt][Pp][Ss]?://[^\x00-\x20\x7f]+$"
 _URL: Final = f"an http(s) URL of at most {MAX_URL_BYTES} bytes"
 
 
 def _says(text: str, **limits: Any) -> Meta:  # noqa: ANN401
-    """Describe the field by ``text``, in the document and in its errors."""
+    """Describe a field by ``text`` in the OpenAPI document and in the field's errors."""
     return Meta(description=f"{text[0].upper()}{text[1:]}.", extra={"text": text}, **limits)
 
 
@@ -68,8 +68,8 @@ BackgroundUrl = Annotated[
 BackgroundName = Annotated[
     str,
     Meta(
-        description="A colour by its CSS name or as #rrggbb, broadcast_green, chroma_green,"
-        " blue_screen, blur, blur:RADIUS_PX, original or original:BRIGHTNESS."
+        description=f"One of {', '.join(COLOURS)}, #rrggbb, blur, blur:RADIUS_PX, original and"
+        " original:BRIGHTNESS."
     ),
 ]
 MaskForm = Annotated[
@@ -88,13 +88,13 @@ HintList = Annotated[
     Hints,
     Meta(
         max_length=kinds.MOST_HINTS,
-        description="Marks of the subject, or of the rest: docs/hints.md.",
+        description="Marks on the subject or the background: docs/hints.md.",
     ),
 ]
-QualityField = Annotated[Quality, Meta(description="Slower is more precise: docs/quality.md.")]
+QualityField = Annotated[Quality, Meta(description="Trade speed for precision: docs/quality.md.")]
 SoundField = Annotated[bool, Meta(description="Whether the result has the clip's sound.")]
 ZoomField = Annotated[
-    bool, Meta(description="Crop all frames to the one rectangle that the subject stays inside.")
+    bool, Meta(description="Crop all frames to one rectangle that has the subject of every frame.")
 ]
 
 
@@ -124,11 +124,11 @@ class JobBody(Matte, frozen=True, kw_only=True):
     hints: HintList = ()
     webhook_url: WebhookUrl | None = None
     sync: Annotated[
-        bool, Meta(description="Answer 200 with the status at the job's end; after 25 s, 202.")
+        bool, Meta(description="Answer 200 with the status when the job ends, or 202 after 25 s.")
     ] = False
 
     def wanted(self) -> tuple[Form, JobResult]:
-        """Raises FieldInvalid for fields that contradict each other, or PresetUnsuitable."""
+        """Return form and options of the result. Raises FieldInvalid or PresetUnsuitable."""
         raise NotImplementedError
 
 
@@ -149,7 +149,7 @@ class KeyPoint(Struct, frozen=True):
 
 class MaskByKeyPointsRequest(JobRequest, frozen=True, kw_only=True):
     key_points: Annotated[tuple[KeyPoint, ...], Meta(min_length=1, max_length=kinds.MOST_HINTS)]
-    frame_index: Annotated[kinds.FrameNumber, Meta(description="The points' frame.")] = 0
+    frame_index: Annotated[kinds.FrameNumber, Meta(description="The points' frame, from 0.")] = 0
     auto_trim: Annotated[bool, Meta(description="Ignored; the whole clip is masked.")] = False
 
     def wanted(self) -> tuple[Form, JobResult]:
@@ -215,7 +215,7 @@ class ConvertRequest(Matte, frozen=True, kw_only=True):
     ] = None
     video: Annotated[
         Video | None,
-        Meta(description="Needed for a cutout or composite unless the upload is stored."),
+        Meta(description="Needed for a cutout or composite, unless the clip is a stored upload."),
     ] = None
     background_url: BackgroundUrl | None = None
     background: BackgroundName | None = None
@@ -245,8 +245,8 @@ class ConvertRequest(Matte, frozen=True, kw_only=True):
 
 
 class RefineRequest(Struct, frozen=True):
-    hints: Annotated[HintList, Meta(min_length=1, description="They follow the job's hints.")]
-    video: Annotated[Video | None, Meta(description="Needed unless the upload is stored.")] = None
+    hints: Annotated[HintList, Meta(min_length=1, description="Hints to add to those of the job.")]
+    video: Annotated[Video | None, Meta(description="Optional for a stored upload.")] = None
 
 
 class PreviewRequest(Struct, frozen=True):

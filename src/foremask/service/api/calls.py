@@ -23,13 +23,13 @@ from foremask.service.jobs.admission import NO_LIMIT, Grant, token_hash
 MAX_TOKEN_LENGTH = 512
 MAX_KEY_LENGTH = 255
 MAX_BODY_BYTES = 1 << 20
-MAX_ITEMS = 20_000  # 64 hints have 500; parsing 20 000 blocks the event loop for 10 ms
+MAX_ITEMS = 20_000  # 64 hints have 500 items; parsing 20 000 items takes 10 ms
 FORM = "multipart/form-data"
 FILE_S = 86_400  # lifetime of a link to an uploaded file
 MAX_FIELDS = 128
 MAX_FORM_BYTES = 64 << 10  # of an upload's fields and boundaries
 MAX_NAME_LENGTH = 200
-RESERVE_BYTES = 32 << 20  # one step of a reservation if Content-Length is absent or too small
+RESERVE_BYTES = 32 << 20  # reserved at a time if Content-Length is absent or too small
 
 type _Event = multipart.MultipartSegment | bytearray | bytes | None
 
@@ -40,9 +40,9 @@ class Call[B]:
 
     service: Service
     request_id: str
-    token: bytes  # its SHA-256
+    token: bytes  # the token's SHA-256
     grant: Grant
-    owner: str  # the token's id: tokens take turns in every queue
+    owner: str  # the token's id; in a queue, the owners take turns
     body: B
     digest: bytes  # the SHA-256 of the body's fields
     key: str | None  # the header Idempotency-Key
@@ -232,9 +232,9 @@ async def _read_clip[B: Struct](
 ) -> tuple[B, bytes]:
     """Like `read_body`, for a form whose file is the job's clip.
 
-    The body's ``video`` is a link to the clip, which the SHA-256 covers. With ``stores``, the clip
-    is stored and ``request.facts.clip`` is its key. Invalid fields before the clip are refused
-    before it is read.
+    The body's ``video`` is a link to the clip. The SHA-256 covers the clip's bytes. With
+    ``stores``, the clip is stored and ``request.facts.clip`` is its key. Invalid fields before the
+    clip are refused before the clip is read.
     """
     service, most = request.service, request.service.limits.max_bytes
     declared_bytes = declared_size(request, most + MAX_BODY_BYTES)
@@ -336,7 +336,7 @@ async def discard_clip(request: ApiRequest) -> None:
 
 
 async def open_form(request: ApiRequest, most_bytes: int) -> FileForm:
-    """Read up to the file's content. Raises ContentTypeWrong or FormInvalid.
+    """Read the form up to the file's content. Raises ContentTypeWrong or FormInvalid.
 
     ``most_bytes`` is the limit on all fields together.
     """

@@ -38,12 +38,12 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Gate:
-    """Allows ``limit`` connections, and ``burst`` more while none of them is silent or slow."""
+    """Allows ``limit`` connections, and ``burst`` more while `evicted` finds none to close."""
 
     limit: int
     idle_s: float
     burst: int
-    # The time since when each connection has been idle, the oldest first, or has received a body.
+    # When each connection began to wait for a request, or to receive a body; the oldest first.
     waiting: dict["Connection", float] = field(default_factory=dict)
     sending: dict["Connection", float] = field(default_factory=dict)
 
@@ -58,10 +58,10 @@ class Gate:
         return oldest if slowest is None and connections > self.limit + self.burst else slowest
 
     def _slowest_body(self, now: float) -> "Connection | None":
-        """Return the connection with the slowest body among those without a token.
+        """Return the connection with the slowest body among those whose `owner` is unknown.
 
-        If there are none, choose among those of the token with the most connections, provided that
-        it has over a quarter of ``limit``.
+        If there are none, choose among the connections of the owner with the most bodies, if that
+        owner has over a quarter of ``limit``.
         """
         by_owner: defaultdict[str | None, list[Connection]] = defaultdict(list)
         for each, began in self.sending.items():
@@ -77,7 +77,7 @@ class Gate:
 
 
 def least_body_bytes(seconds: float) -> float:
-    """Return the least size of a body of that age: 40 KiB up to 40 s, then 1 KiB a second."""
+    """Return how many bytes of a body must come in ``seconds``: 1 KiB/s, at least 40 KiB."""
     return max(FIRST_BODY_BYTES, LASTING_BODY_BYTES_PER_S * seconds)
 
 
@@ -93,8 +93,6 @@ class Connection(HttpToolsProtocol):
     def __init__(self, gate: Gate, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
         self._gate = gate
-
-    # Opening and closing
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -116,7 +114,7 @@ class Connection(HttpToolsProtocol):
 
     def leave(self) -> None:
         self._forget()
-        self.connections.discard(self)  # not counted from now on; its descriptor closes later
+        self.connections.discard(self)  # so it is not counted; its descriptor closes later
         self.transport.abort()
 
     def _forget(self) -> None:
@@ -158,7 +156,7 @@ class Connection(HttpToolsProtocol):
             self._set_timer(BODY_WINDOW_S)
 
     def _slowness(self) -> errors.RequestTooSlow | None:
-        """Check the body's rate in the last window and since its start, and a form's fields."""
+        """Return an error if the body is too slow, or if `owner` is still unknown."""
         self._body_s += BODY_WINDOW_S
         for came, least, seconds in (
             (self._window_bytes, BODY_BYTES_PER_S * BODY_WINDOW_S, BODY_WINDOW_S),
@@ -192,8 +190,6 @@ class Connection(HttpToolsProtocol):
             self._stall = None
         if self.flow is not None:
             super().resume_writing()
-
-    # Receiving
 
     def data_received(self, data: bytes) -> None:
         if self._refused:
@@ -301,13 +297,11 @@ class Connection(HttpToolsProtocol):
             self._refuse(self._refusal)
         elif not self.pipeline:
             self._unset_keepalive_if_required()
-            # If the answer came before the end of the body, this timer also limits the rest.
+            # If the answer came before the end of the body, this timer limits the body's rest, too.
             self._await_request(self._gate.idle_s)
 
-    # Refusals
-
     def _refuse(self, error: errors.ForemaskError) -> None:
-        """Answer with the error and close; answers that are under way come first."""
+        """Send the error and close, after the answers that are under way."""
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_complete:
             if cycle.response_started:

@@ -29,13 +29,13 @@ FACTS = "foremask"  # the key of a request's `RequestFacts` in its scope's state
 
 @dataclass(slots=True)
 class RequestFacts:
-    """A request's id, and what is known of the request so far."""
+    """A request's id, and the facts that its handler adds."""
 
     id: str
     owner: str | None = None
     grant: Grant | None = None
     unknown_fields: list[str] = field(default_factory=list)  # of the body; the call ignores them
-    clip: str | None = None  # the key of the stored clip that came in the request's form
+    clip: str | None = None  # the storage key of the clip in the request's form
 
 
 @dataclass(slots=True)
@@ -89,7 +89,7 @@ def answer_of(error: errors.ForemaskError, request_id: str) -> tuple[dict[str, s
         case errors.MethodNotAllowed():
             headers["Allow"] = error.allow
         case errors.RequestUnknown():
-            body["status"] = "NOT_FOUND"  # the hosted service's status, which its clients require
+            body["status"] = "NOT_FOUND"  # the clients of Bria's API require this status
         case _:
             pass
     if isinstance(error, errors.Busy):
@@ -98,7 +98,7 @@ def answer_of(error: errors.ForemaskError, request_id: str) -> tuple[dict[str, s
 
 
 async def while_heard[T](receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work``. If the caller hangs up before its end, cancel it and raise JobCancelled."""
+    """Run ``work``. If the caller disconnects first, cancel ``work`` and raise JobCancelled."""
 
     async def gone() -> None:
         while (await receive())["type"] != "http.disconnect":

@@ -35,7 +35,7 @@ PICTURES = ("image/gif", "image/jpeg", "image/png", "image/webp")
 
 
 class UploadForm(Struct):
-    upload_url: Annotated[str, Meta(description="Where to POST the form, within one hour.")]
+    upload_url: Annotated[str, Meta(description="The URL to POST the form to, within one hour.")]
     upload_fields: Annotated[
         dict[str, str], Meta(description="Form fields to send unchanged, before the file.")
     ]
@@ -58,7 +58,7 @@ async def start_upload(request: ApiRequest) -> ASGIResponse:
     call = await read_call(request, UploadRequest, may_be_empty=True)
     service = call.service
     service.objects.check_free(0)
-    kind = call.body.media_type.lower().removesuffix("video/")  # clients send this for any suffix
+    kind = call.body.media_type.lower().removesuffix("video/")  # "video/" means any video
     upload = Upload(
         key=calls.upload_key(request, kind),
         expires=int(time.time()) + FORM_S,
@@ -76,7 +76,7 @@ async def start_upload(request: ApiRequest) -> ASGIResponse:
 
 @Operation(
     "uploads",
-    "Stored.",
+    "The file is stored.",
     refused=(
         errors.LinkInvalid,
         errors.ContentTypeWrong,
@@ -100,9 +100,9 @@ async def start_upload(request: ApiRequest) -> ASGIResponse:
     needs_token=False,
 ).at("POST", FORM_PATH, status=204)
 async def receive_upload(request: ApiRequest) -> None:
-    """Upload a file with its form.
+    """Upload a file with a signed form.
 
-    The form is signed and needs no token. Send all fields before the file.
+    The call needs no token. Send all fields before the file.
     """
     service = request.service
     declared_bytes = calls.declared_size(request, service.limits.max_bytes)
@@ -147,7 +147,7 @@ class FileQuery(Struct):
     needs_token=False,
 ).at("GET", FILES_PATH + "{key:path}")
 async def get_file(request: ApiRequest, key: FromPath[str]) -> ASGIApp:
-    """Fetch a result by its signed link."""
+    """Download a result or an upload by its signed link."""
     service = request.service
     key = key.lstrip("/")
     query = request.query_params

@@ -31,8 +31,8 @@ from foremask.service.storage.objects import MASK, NETWORK, sibling_key
 SHOWN_BYTES = 128 << 20
 _PICTURE_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
-HOLD_S = 25.0  # the hosted service's SDK times out after 30 s
-# The hosted service's SDK, API collection and OpenAPI document use different paths.
+HOLD_S = 25.0  # Bria's SDK times out after 30 s
+# Bria's SDK, API collection and OpenAPI document use different paths, which are all taken.
 SUBMIT_PATHS = (
     "/v2/video/segment/foreground_mask",
     "/v2/video/edit/foreground_mask",
@@ -45,11 +45,11 @@ type Make[B] = Callable[[Call[B]], Awaitable[NewJob]]
 
 @starts(*SUBMIT_PATHS, body=bodies.JobRequest)
 async def submit(request: ApiRequest) -> ASGIResponse:
-    """Start a job.
+    """Start a job that masks a clip.
 
-    The service probes the clip for up to 8 s and refuses a clip that it cannot mask. If the origin
-    is slower, the service answers 202, and the job's status reports a later error. To send the clip
-    as a file, send a form with the file after all fields.
+    The service probes the clip for up to 8 s and refuses a clip that it cannot mask. After 8 s, it
+    accepts the job, and the job's status reports any error. To send the clip as a file, send a form
+    with the file after all fields.
     """
     return await _start_from_clip(request, bodies.JobRequest)
 
@@ -125,9 +125,9 @@ async def _job_of_clip(call: Call[bodies.JobBody], *, now: bool = False) -> NewJ
 async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Make another result from a stored mask.
 
-    The result is the mask in another preset or with matte tools, or a cut-out or composite of its
+    The result is the mask in another preset or with matte tools, or a cut-out or composite of the
     clip. The job does not run the network and takes seconds. Cut-out and composite jobs can be
-    converted too: each has stored its mask without matte tools.
+    converted, too: their masks are stored without matte tools.
     """
 
     async def make(call: Call[bodies.ConvertRequest]) -> NewJob:
@@ -173,7 +173,7 @@ def _stored_mask(record: Record) -> str:
 
 
 async def _source_of(service: Service, record: Record, video: str | None) -> Source:
-    """Return the clip at the URL ``video``, or for None the upload that the job masked."""
+    """Return the clip at ``video``, or the job's stored upload. Raises VideoMissing."""
     if video is not None:
         return service.prober.locate(video)
     result = await records.result_of(service.database, record.request_id)
@@ -300,7 +300,7 @@ async def probe(request: ApiRequest) -> ASGIResponse:
 
 @Operation(
     "playground",
-    "The clip as it is.",
+    "The clip, unchanged.",
     {"application/octet-stream": {}},
     SUBMISSION,
     bodies.JobRequest,
@@ -344,7 +344,7 @@ async def preview(request: ApiRequest) -> ASGIResponse:
     """Mask one picture at once.
 
     Shows the effect of hints before a job is started. Takes at most 16 hints. All of them apply to
-    this picture; their frame and time are ignored. A token's pictures are masked one by one.
+    this picture; their frame and time are ignored. The service masks one picture at a time.
     """
     call = await read_call(request, bodies.PreviewRequest)
     body = call.body

@@ -40,7 +40,7 @@ type Json = dict[str, Any]
 type Shape = type[Struct] | Json  # a Struct, or a part of the document
 type Reasons = tuple[type[ForemaskError], ...]
 
-SHOWN_PATTERN: Final = "x-shown-pattern"  # key in extra_json_schema: the pattern to show
+SHOWN_PATTERN: Final = "x-shown-pattern"  # in a JSON schema: the pattern to document instead
 ALWAYS = (errors.Internal, errors.ServiceUnavailable, errors.Overloaded, errors.StorageFull)
 SUBMISSION: Final[Reasons] = (
     errors.VideoMissing,
@@ -70,7 +70,7 @@ class Operation:
     tag: str
     says: str  # the description of the usual answer
     answer: Shape = field(default_factory=dict)  # the schema of the usual answer
-    refused: Reasons = ()  # the errors other than those of token, rate and body
+    refused: Reasons = ()  # the errors that `reasons` does not add
     body: Shape | None = None
     others: dict[int, tuple[str, Shape]] = field(default_factory=dict)  # other answers by status
     body_required: bool = True
@@ -78,7 +78,7 @@ class Operation:
     query: type[Struct] | None = None  # its fields are parameters, too
     parameters: tuple[Json, ...] = ()
     needs_token: bool = True
-    takes_rate: bool = True  # with a body, the call counts against the token's rate
+    takes_rate: bool = True  # a call with a body counts against the token's rate
 
     def at(self, method: str, *paths: str, status: int = 200) -> route:
         """Make the route; a GET route answers HEAD, too. The paths are aliases."""
@@ -163,7 +163,7 @@ def _shapes(operations: list[Operation]) -> Json:
 
 
 def _without_null(shapes: Json) -> None:
-    """Remove null from the types of optional fields: a field without a value is left out."""
+    """Remove null from the types of fields whose default is None: such a field is left out."""
     for shape in shapes.values():
         for name, described in shape.get("properties", {}).items():
             if described.get("default", ...) is None:

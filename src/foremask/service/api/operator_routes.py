@@ -74,7 +74,7 @@ async def _outcome(check: Awaitable[object]) -> str:
 
 @Operation(
     "operations",
-    "As text.",
+    "The metrics as text.",
     {"text/plain": {"schema": {"type": "string"}}},
     ALWAYS,
     needs_token=False,

@@ -49,11 +49,11 @@ _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")
 def select_bytes(
     asked: Mapping[str, str], size: int, etag: str, answer: dict[str, str]
 ) -> tuple[int, int, int]:
-    """Return the status of a GET (200, 206 or 304), and start and stop of its bytes (RFC 9110).
+    """Return the status (200, 206 or 304), and start and stop of the bytes to send (RFC 9110).
 
-    ``asked`` are the headers of the request; those of ``answer`` are completed. Several ranges,
-    another unit or another version select the whole file. Dates are ignored. Raises RangeInvalid
-    for a range that begins after the file's end.
+    ``asked`` has the request's headers. Headers are added to ``answer``. The whole file is selected
+    for several ranges, for a unit other than bytes, and for another ETag in If-Range. Dates are
+    ignored. Raises RangeInvalid for a range that begins after the file's end.
     """
     answer |= {"Accept-Ranges": "bytes", "ETag": etag}
     known = asked.get("if-none-match", "").split(",")
@@ -117,7 +117,7 @@ def read_folder(root: Path) -> dict[str, Page]:
 
 
 def page_of(content: bytes, suffix: str, styles: Iterable[str] = ()) -> Page:
-    """Make the page of a file. Its policy allows its inline scripts and the hashes ``styles``."""
+    """Make a page. Its policy allows the inline scripts, and styles by the hashes ``styles``."""
     packed = gzip.compress(content, mtime=0) if suffix in SMALLER_BY_GZIP else None
     etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
     scripts = _INLINE_SCRIPT.findall(content) if suffix == ".html" else []

@@ -1,4 +1,4 @@
-"""Probes clips and masks single pictures without a job, in confined children."""
+"""Probes clips and masks single pictures without a job, in sandboxed child processes."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
@@ -89,7 +89,7 @@ class Prober:
         self._shows = FairSemaphore(SHOWS_AT_ONCE, SHOWS_PER_OWNER)
 
     def locate(self, url: str, param: str = "video") -> Source:
-        """Return the source at ``url``. Raises UrlForbidden for an invalid or expired own link."""
+        """Return the source at ``url``. Raises UrlForbidden for a bad link of this service."""
         try:
             key = self._objects.signer.key_of(url)
         except errors.LinkInvalid as error:
@@ -103,9 +103,9 @@ class Prober:
     ) -> tuple[Clip | None, JobResult, int]:
         """Return the clip's facts, ``asked`` with its background's source, and the bytes to fetch.
 
-        The facts are None if the probe does not end within `BUDGET_S`, or if all places are taken;
-        with ``now``, taken places raise Overloaded. The bytes are the background's, 0 for an upload
-        or an unknown size. Raises the error that refuses the hints, the clip or the background.
+        The facts are None if the probe has no result in `BUDGET_S`, or if all places are taken.
+        With ``now``, taken places raise Overloaded. The bytes are the background's size, or 0 if it
+        is stored or unknown. Raises the error that refuses the hints, the clip or the background.
         """
         asked.check_hints()
         found, request = None, messages.Probe(None, self._limits, form, asked.options.kind)

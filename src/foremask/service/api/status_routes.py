@@ -61,7 +61,7 @@ class ListedJob(JobStatus, kw_only=True):
 class JobPage(Struct):
     jobs: list[ListedJob]
     next: Annotated[
-        str | None, Meta(description="The value of 'before' for the next page; null on the last.")
+        str | None, Meta(description="The 'before' for the next page; null on the last page.")
     ]
 
 
@@ -151,7 +151,7 @@ async def rename_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResp
     return await _whole_entry(service, record)
 
 
-@Operation("jobs", "The job as it was.", ListedJob).at("DELETE", JOB_PATH)
+@Operation("jobs", "The deleted job.", ListedJob).at("DELETE", JOB_PATH)
 async def delete_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Delete a job.
 
@@ -187,7 +187,7 @@ def _entry(record: Record, link: Callable[[str, int, str], str]) -> ListedJob:
     )
 
 
-@Operation("jobs", "The strip.", Answer[Strip]).at("GET", f"{STATUS_PATH}/strip")
+@Operation("jobs", "Coverage and change by frame.", Answer[Strip]).at("GET", f"{STATUS_PATH}/strip")
 async def read_strip(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Read coverage and change of each frame.
 
@@ -210,7 +210,7 @@ async def read_strip(request: ApiRequest, request_id: FromPath[str]) -> ASGIResp
 async def read_newest_mask(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """See the newest mask of a job under way.
 
-    Returns a small picture of the newest frame's mask before its edges are refined. Returns null
+    Returns a small picture of the newest frame's mask, without refined edges. Returns null
     before the first mask and after the job's end. The picture changes about every two seconds.
     """
     service = request.service
@@ -238,5 +238,5 @@ async def completed(service: Service, token: bytes, job: str) -> Record:
 
 
 def _possible(job: str) -> str:
-    """Return ``job`` if it can be an id, else "-", which no job has. PostgreSQL refuses NUL."""
+    """Return ``job``, or "-" (no job's id) if it is no id; PostgreSQL would refuse a NUL."""
     return job if _REQUEST_ID.fullmatch(job) else "-"
