@@ -42,7 +42,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
     clip: StoredClip | None = None  # None if the clip could not be probed in time
     traceparent: str | None = None  # the W3C header of the request's first span
     result: JobResult | None = None  # None for a mask with default options
-    fetched_bytes: int = 0  # of the background, and of the clip for a reused mask; 0 if unknown
+    fetched_bytes: int = 0  # of background, and of clip if a mask is reused; 0 if unknown
 
 
 def token_hash(secret: str) -> bytes:
@@ -71,7 +71,7 @@ async def charge_rate(database: Database, token_hash: bytes, key: str | None = N
 async def admit(database: Database, job: NewJob, storage_limit: int = NO_LIMIT) -> str:
     """Insert a job with its first step; return the job's id once both are on the disk.
 
-    If an earlier request with the same Idempotency-Key and body made a job, returns its id. Raises
+    Returns the existing job's id for a known Idempotency-Key with the same body. Raises
     TokenInvalid, QuotaExhausted, IdempotencyMismatch, TooManyJobs, StorageQuota or QueueFull.
     """
     columns = msgspec.to_builtins(job)
@@ -182,7 +182,7 @@ async def forget(database: Database, before: datetime) -> None:
 
 
 def limit_of_token(setting: int | None, disk: tuple[int, int] | None) -> int:
-    """Return ``setting`` if given, or a quarter of the disk, or `NO_LIMIT` without a ``disk``."""
+    """Return ``setting``, else a quarter of the disk's size, or `NO_LIMIT` without a ``disk``."""
     if setting is not None:
         return setting
     return NO_LIMIT if disk is None else disk[0] // 4

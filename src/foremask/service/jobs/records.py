@@ -71,7 +71,7 @@ class Record:
     ended_at: datetime | None
     quality: str
     name: str | None  # the clip's file name
-    source_key: str | None  # the clip's key; the clip may be deleted
+    source_key: str | None  # the key of the clip or of the reused mask; the file may be deleted
 
     @property
     def form(self) -> Form:
@@ -90,10 +90,10 @@ class Attempt:
     details: str | None
 
 
-# eta_s: a waiting segment begins when a running one ends, and takes `usual`, the shortest time from
-# the start of masking to the estimated end of a segment. queue_position: a token's n-th job waits
-# for n - 1 jobs of each other token with the same priority, and for all jobs of tokens with a
-# higher priority. At most 1000 jobs of each token are counted, to keep the query fast.
+# eta_s: each waiting segment begins when a running segment ends, and takes `usual` seconds. `usual`
+# is the shortest time from the start of masking to a segment's estimated end.
+# queue_position: a token's n-th job waits for n - 1 jobs of each token of the same priority, and
+# for all jobs of tokens of higher priority. At most 1000 jobs per token are counted, for speed.
 _RECORD = """
     j.id as request_id, j.token as token_id, j.status, j.stage, j.frames_total, j.preset, j.report,
     j.error, coalesce(j.result -> 'options' ->> 'kind', 'mask') as kind,
@@ -198,7 +198,7 @@ async def latest(database: Database, most: int, *, unfinished: bool) -> list[Rec
 
 
 async def result_of(database: Database, request_id: str) -> JobResult:
-    """Read the options of a job's result; their ``background_url`` is deleted when the job ends."""
+    """Read a job's `JobResult`; after the job's end, ``background_url`` is None."""
     row = await database.one("select result from jobs where id = %s", (request_id,))
     return msgspec.convert((row or {}).get("result") or {}, JobResult)
 
@@ -338,7 +338,7 @@ class Ends:
             await asyncio.sleep(ASK_EVERY_S)
 
 
-LINK_S = 7 * 86400  # lifetime of a result's link, the longest that clouds sign
+LINK_S = 7 * 86400  # lifetime of a result's link, the longest that S3 allows
 
 type Word = Literal["IN_PROGRESS", "COMPLETED", "ERROR", "UNKNOWN"]
 RequestId = Annotated[str, Meta(description="The id of the job, or else of the request.")]
@@ -346,8 +346,6 @@ Count = Annotated[int, Meta(ge=0)]
 
 
 class Accepted(Struct):
-    """The job was accepted."""
-
     request_id: RequestId
     status_url: Annotated[
         str, Meta(description="The URL of the job's status, which needs the token.")
@@ -355,8 +353,6 @@ class Accepted(Struct):
 
 
 class Answer[T](Struct):
-    """The answer to a request."""
-
     request_id: RequestId
     result: T
 
@@ -374,7 +370,7 @@ class Result(Struct, omit_defaults=True):
 
     video_url: Annotated[str, Meta(description="A signed link to the result.")]
     kind: ResultKind
-    mask_url: Annotated[str, Meta(description="For a mask, the same link.")] | None = None
+    mask_url: Annotated[str, Meta(description="For a mask, equal to video_url.")] | None = None
     report: JobReport | None = None
 
 
@@ -404,7 +400,7 @@ def file_name(record: Record) -> str:
 def status_body(
     record: Record, link: Callable[[str, int, str], str], link_s: int = LINK_S
 ) -> JobStatus:
-    """Make the status of a job; ``link`` takes a key, the URL's lifetime and a file name."""
+    """Make the status of a job; ``link`` takes a key, a lifetime in seconds and a file name."""
     if record.status is Status.UNREADABLE:
         return JobStatus(request_id=record.request_id, status="UNKNOWN", error=record.error)
     url = link(record.result_key, link_s, file_name(record)) if record.result_key else None

@@ -87,7 +87,7 @@ async def check_schema(database: Database) -> None:
 
 
 def _engine_scripts(applied: Iterable[str]) -> dict[str, str]:
-    from procrastinate.schema import SchemaManager  # imported here: the API does without it
+    from procrastinate.schema import SchemaManager  # imported here: the API does not need it
 
     changes = sorted(Path(SchemaManager.get_migrations_path()).glob("*.sql"))
     if any(name.startswith(ENGINE) for name in applied):

@@ -29,13 +29,12 @@ class JobClip(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
-type StoredClip = Clip | JobClip  # a job's row has either type, which is read as a JobClip
+type StoredClip = Clip | JobClip  # a job's row has either type; both are read as a JobClip
 
 
 class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The report of a job.
+    """``mask_bytes`` is the size of the mask that is stored with a cut-out or composite.
 
-    ``mask_bytes`` is the size of the mask that is stored with a cut-out or composite.
     ``network_bytes`` is the size of the network cache, until the cache is deleted.
     """
 
@@ -109,7 +108,7 @@ class IngestDone(msgspec.Struct, frozen=True):
     clip: StoredClip | None
     source_key: str | None
     segments: tuple[StepArgs, ...]
-    fetched_bytes: int = 0  # of the background, and of the clip for a reused mask
+    fetched_bytes: int = 0  # of the background, and of the clip if a mask is reused
 
 
 class PartDone(msgspec.Struct, frozen=True, omit_defaults=True):
