@@ -1,4 +1,4 @@
-"""Every error of the library and the service; docs/errors.md lists them in the same order."""
+"""The errors that users get; docs/errors.md lists them in the same order."""
 
 import re
 from http import HTTPStatus
@@ -10,13 +10,12 @@ BY_REASON: Final[dict[str, type["ForemaskError"]]] = {}  # the CLI adds its own 
 class ForemaskError(Exception):
     """The base class of all errors.
 
-    ``details`` is a sentence with the numbers. ``param`` names the field or argument at fault.
-    ``limit`` and ``actual`` are the allowed and the actual number. All three may be None.
+    ``details`` says what happened, with numbers. ``param`` names the field or argument at fault.
+    ``limit`` is the allowed number, and ``actual`` is the number that was found.
 
     ``reason`` is a stable word for programs, by default the class's name in snake case.
-    ``status`` is the HTTP status of the API's answer. ``usual_param``, which a subclass names as
-    ``param``, replaces an absent ``param``. ``means`` and ``remedy`` are Markdown for the API's
-    callers; ``cli_remedy`` is for people at a terminal.
+    ``status`` is the HTTP status. `facts` has ``usual_param`` if ``param`` is None. ``means`` and
+    ``remedy`` are Markdown for the API's callers. The CLI prints ``cli_remedy``.
     """
 
     reason: ClassVar[str] = "internal"
@@ -53,7 +52,7 @@ class ForemaskError(Exception):
         self.actual = actual
 
     def facts(self) -> dict[str, object]:
-        """The error as JSON: in the API's answers, and in a job's row."""
+        """Return the values that are not None, for the API's answers and the job's row."""
         facts = {
             "code": self.status,
             "reason": self.reason,
@@ -94,7 +93,7 @@ class Busy(ForemaskError, status=429):
     means = "A retry may succeed after `retry_after_s` seconds."
     cli_remedy = "Wait, and run it again."
     retry_after_s: float = 1.0
-    reset_s: float = 1.0  # until the rate limit is whole again
+    reset_s: float = 1.0  # until a full burst is allowed again
 
 
 class Ended(ForemaskError, status=410):
@@ -102,7 +101,7 @@ class Ended(ForemaskError, status=410):
     cli_remedy = "Submit the clip again."
 
 
-# The table, in the order of docs/errors.md
+# The classes of ERROR_TABLE
 
 
 class TokenMissing(Denied, param="api_token"):
@@ -125,7 +124,7 @@ class QuotaExhausted(Denied):
 
 class LinkInvalid(Denied):
     means = "A signed download link or an upload form is invalid or has expired."
-    remedy = "Read the job's status again, which has a new link, or ask for a new form."
+    remedy = "Get a new link from the job's status, or a new form from `POST /v2/video/upload`."
 
 
 class PathUnknown(BadRequest, status=404):
@@ -139,18 +138,18 @@ class RequestUnknown(BadRequest, status=404):
 
 
 class MethodNotAllowed(BadRequest, status=405):
-    means = "The path exists, but not for this method."
+    means = "The path does not take this method."
     allow: str = "GET, HEAD, POST, DELETE, OPTIONS"  # the answer's header Allow
     remedy = "The `Allow` header of the answer names the methods."
 
 
 class BodyTooLarge(BadRequest, status=413):
     means = "The request body is over its limit."
-    remedy = "Send the video's URL, not the video; files go through `POST /v2/video/upload`."
+    remedy = "Send the video's URL, or upload the video with `POST /v2/video/upload`."
 
 
 class ContentTypeWrong(BadRequest, reason="content_type", status=415):
-    means = "The body's `Content-Type` is not one that the path takes."
+    means = "The path does not take this `Content-Type`."
     remedy = "Send `Content-Type: application/json`."
 
 
@@ -206,7 +205,7 @@ class HttpInvalid(BadRequest, reason="bad_http", status=400):
 
 class TargetTooLong(BadRequest, status=414):
     means = "The request line is over its limit."
-    remedy = "Shorten path and query; a clip's URL belongs into the JSON body."
+    remedy = "Shorten the path and the query; send a clip's URL in the JSON body."
 
 
 class HeadersTooLarge(BadRequest, status=431):
@@ -231,7 +230,7 @@ class UrlNotAllowed(UrlRefused):
 
 class UrlPrivate(UrlRefused):
     means = "The host resolves to an address that is not public."
-    remedy = "Upload the clip, or let the operator open your network: `FOREMASK_ALLOW_PRIVATE`."
+    remedy = "Upload the clip, or let the operator allow your network in `FOREMASK_ALLOW_PRIVATE`."
 
 
 class UrlUnreachable(UrlRefused):
@@ -257,7 +256,7 @@ class UrlStatus(UrlRefused):
 class BackgroundInvalid(ForemaskError, status=422, param="background_url"):
     means = "The background is neither a picture nor a video that is supported."
     remedy = "Send a jpg, png, webp, gif, mp4, mov, webm or avi; `details` says what is wrong."
-    cli_remedy = "Name a picture or a video that can be opened elsewhere, too."
+    cli_remedy = "Name a picture or a video that other programs can open."
 
     @classmethod
     def of(cls, error: ForemaskError) -> "BackgroundInvalid":
@@ -277,16 +276,16 @@ class NotAVideo(ClipRefused):
 
 class FileTooLarge(ClipRefused, status=413):
     means = "The file has more bytes than the limit."
-    remedy = "Lower the bitrate: it hardly changes the mask. The command line has no limit."
+    remedy = "Encode the clip at a lower bitrate. The command line has no limit."
 
 
 class ResolutionTooLarge(ClipRefused, status=413):
-    means = "A side is longer than the limit."
+    means = "A side of the picture is longer than the limit."
     remedy = "Scale it down: `ffmpeg -i clip.mp4 -vf scale=3840:-2 small.mp4`"
 
 
 class PresetUnsuitable(ClipRefused, reason="preset_cannot", param="output_container_and_codec"):
-    means = "The preset cannot carry this clip; `details` names those that can."
+    means = "The preset cannot be used for this clip; `details` names the presets that can."
     remedy = "Use one of the presets that `details` names."
     cli_remedy = "Choose another with --preset."
 
@@ -319,7 +318,7 @@ class ContainerUnsupported(ClipRefused, status=415):
 class StreamUnsupported(ContainerUnsupported):
     means = "A pipe or a camera gives no video that can be read as a stream."
     cli_remedy = (
-        "What comes by a pipe is read from its start, and an mp4's index may be at its end:"
+        "A pipe is read from its start, and the index of an mp4 may be at the file's end:"
         " `ffmpeg -i clip.mp4 -c copy -f nut - | foremask live -`"
     )
 
@@ -345,8 +344,8 @@ class EncryptedVideo(ClipRefused, reason="encrypted"):
 
 
 class RateLimited(Busy):
-    means = "The token's request rate is used up for now."
-    remedy = "Wait for `Retry-After` seconds; the `RateLimit-` headers say how much is left."
+    means = "The token has sent more requests than its rate allows."
+    remedy = "Wait for `Retry-After` seconds; `RateLimit-Remaining` counts the requests left."
 
 
 class TooManyJobs(Busy):
@@ -356,13 +355,13 @@ class TooManyJobs(Busy):
 
 
 class QueueFull(Busy):
-    means = "The service has as many waiting jobs as it takes."
+    means = "The service has as many unfinished jobs as it takes."
     retry_after_s = 10.0
     remedy = "Wait for `Retry-After` seconds; the operator may add workers."
 
 
 class StorageQuota(Busy):
-    means = "The token's files take as many bytes as it may store."
+    means = "The token's files would take more bytes than it may store."
     retry_after_s = 60.0
     remedy = "Wait until jobs have ended; the operator sets `FOREMASK_STORAGE_PER_TOKEN`."
 
@@ -390,7 +389,7 @@ class ResultExpired(Ended):
 
 class TimedOut(Failed):
     means = "The job ran longer than its time limit."
-    remedy = "Try once more; if it fails again, send a shorter or smaller clip, or ask for `fast`."
+    remedy = "Try once more; if it fails again, send a shorter or smaller clip, or quality `fast`."
 
 
 class WorkerCrashed(Failed):
@@ -404,8 +403,8 @@ class ObjectLost(Failed):
 
 
 class ServiceUnavailable(Failed, reason="unavailable", status=503):
-    means = "The database or the object store does not answer."
-    remedy = "Try again in a moment: the database or the object store does not answer."
+    means = "The database or object store does not answer, or all connections are in use."
+    remedy = "Try again in a moment; `details` names what is unavailable."
 
 
 class Internal(Failed):
@@ -451,4 +450,4 @@ class PromiseBroken(ForemaskError, status=422):
     )
 
 
-ERROR_TABLE: Final = tuple(BY_REASON.values())  # in the order above, without those of the CLI
+ERROR_TABLE: Final = tuple(BY_REASON.values())  # without the classes of the CLI

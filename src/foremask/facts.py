@@ -1,4 +1,4 @@
-"""Facts of a clip, a span and a mask, which are passed between processes."""
+"""Dataclasses that describe clips, spans and masks; processes exchange them."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -19,8 +19,8 @@ class AudioTrack:
 class Clip:
     """The properties of a clip, from its header.
 
-    ``width`` and ``height`` are those of the coded picture. To stand upright, that picture is
-    mirrored in x (if ``mirrored``) and then turned clockwise by ``rotation`` degrees. ``frames``
+    ``width`` and ``height`` are those of the coded picture. To show it upright, mirror the coded
+    picture in x (if ``mirrored``), then turn it clockwise by ``rotation`` degrees. ``frames``
     and ``duration_s`` are None if the header does not have them.
     """
 
@@ -64,7 +64,7 @@ class Span:
     """The frames from ``first_pts`` up to, not including, ``end_pts``, in the source's time base.
 
     ``end_pts`` None is the end of the clip. The masker also reads the frames around the span, from
-    ``shown_from_pts`` up to, not including, ``shown_until_pts``; None is the start or the end.
+    ``shown_from_pts`` up to, not including, ``shown_until_pts``; None is the clip's start or end.
     """
 
     first_pts: int
@@ -82,12 +82,12 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class SegmentGrid:
-    """Where a clip may be cut into segments."""
+    """The rules for cutting a clip into segments."""
 
-    window_frames: int  # segments begin at multiples of it
-    context_frames: int  # read on each side of a segment, to mask it
-    least_frames: int  # of a segment
-    frames_per_cut: int = 1  # of the clip; limits how many context frames are read
+    window_frames: int  # a segment begins at a multiple of this number
+    context_frames: int  # frames that are read on each side of a segment to mask it
+    least_frames: int  # length of the shortest segment
+    frames_per_cut: int = 1  # a clip has at most one cut per this many frames
 
 
 # docs/adr/0157
@@ -101,7 +101,7 @@ class SegmentPlan(Span):
     """A span, and the packets of its segment file.
 
     The packets start at the keyframe at ``copy_from_pts`` and end before the keyframe at
-    ``copy_until_pts`` (None: with the clip). ``copy_from_pts`` None copies the whole file.
+    ``copy_until_pts`` (None: at the clip's end). ``copy_from_pts`` None copies the whole file.
     """
 
     copy_from_pts: int | None = None
@@ -121,7 +121,7 @@ class SoundTrack:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A written file; its last frame ends ``duration_drift_ms`` later than the source's."""
+    """A written file; its last frame ends ``duration_drift_ms`` after the source's last frame."""
 
     frames_out: int
     duration_s: float
@@ -134,12 +134,12 @@ class Written:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """The facts of a finished masking.
+    """The statistics of a finished mask, cut-out or composite.
 
     ``stage_cpu_s`` has the processor time of each stage's own thread, without the other threads of
     decoders and encoders. ``coverage`` and ``flicker`` are means over all frames: the share of the
     frame that is foreground, and the change of the mask since the previous frame. ``strip`` has
-    both for each frame, after its time in seconds.
+    the time in seconds, the foreground's share and the change of each frame.
     """
 
     frames_in: int

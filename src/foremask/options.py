@@ -1,4 +1,4 @@
-"""What a caller may ask for, and the limits on clips."""
+"""Options of masks, cut-outs and composites, and limits on clips."""
 
 import math
 import re
@@ -36,7 +36,7 @@ class Preset(_Form):
 
 
 class AlphaFormat(_Form):
-    """The file formats of a cut-out; all have straight alpha, GIF has one bit of it."""
+    """The file formats of a cut-out, with straight alpha; a GIF's alpha is 0 or 1."""
 
     WEBM_VP9 = "webm_vp9"
     MKV_VP9 = "mkv_vp9"
@@ -51,7 +51,7 @@ type Form = Preset | AlphaFormat
 
 
 def form_named(name: str) -> Form:
-    """Prefer a `Preset` to an `AlphaFormat` of the same name. Raises FieldInvalid."""
+    """Return the `Preset` of that name, or else the `AlphaFormat`. Raises FieldInvalid."""
     by_name: dict[str, Form] = {str(form): form for form in (*AlphaFormat, *Preset)}
     if name in by_name:
         return by_name[name]
@@ -78,13 +78,13 @@ PRESET_OF_SUFFIX = {
 
 
 def preset_for(target: Path, preset: Preset | None) -> Preset:
-    """Return ``preset``, by default that of the suffix. Raises the errors of `checked_form`."""
+    """Return ``preset``, or else the suffix's preset. Raises the errors of `checked_form`."""
     implied = PRESET_OF_SUFFIX.get(target.suffix.lower())
     return Preset(checked_form(target, preset or implied, PRESET_OF_SUFFIX))
 
 
 def checked_form(target: Path, form: Form | None, known: Iterable[str]) -> Form:
-    """Return ``form``. Raises FieldInvalid for None, or if a ``known`` suffix is another form's."""
+    """Return ``form``. Raises FieldInvalid for None, or if ``target`` has another known suffix."""
     suffix = target.suffix.lower()
     if form is None:
         raise FieldInvalid(
@@ -100,7 +100,7 @@ def checked_form(target: Path, form: Form | None, known: Iterable[str]) -> Form:
 
 
 class MattingTool(StrEnum):
-    """Programs that refine rough masks on a GPU; docs/recipes.md shows their folders."""
+    """Programs that refine rough masks on a GPU: docs/recipes.md."""
 
     CORRIDORKEY = "corridorkey"
     MATANYONE = "matanyone"
@@ -108,7 +108,7 @@ class MattingTool(StrEnum):
 
 
 class Quality(StrEnum):
-    """How much time the mask may take: docs/quality.md."""
+    """The trade-off between speed and precision: docs/quality.md."""
 
     FAST = "fast"
     BALANCED = "balanced"
@@ -119,7 +119,7 @@ REENCODE_ONLY: Final = "kept"  # the quality of a job that only encodes a stored
 
 
 class Runtime(StrEnum):
-    AUTO = "auto"  # CUDA where there is a GPU, else the processor
+    AUTO = "auto"  # CUDA if there is a GPU, else CPU
     CPU = "cpu"  # OpenVINO on the processor
     OPENVINO = "openvino"
     ONNXRUNTIME = "onnxruntime"  # on the processor
@@ -135,17 +135,14 @@ _DEVICE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """Where the network runs; an empty ``unit`` is the runtime's first unit."""
+    """The device that runs the network; an empty ``unit`` is the runtime's first device."""
 
     runtime: Runtime = Runtime.AUTO
     unit: str = ""
 
     @classmethod
     def parse(cls, text: str) -> "Device":
-        """Parse ``auto``, ``cpu``, ``cuda``, ``cuda:1``, ``openvino:GPU`` and so on, in any case.
-
-        Raises FieldInvalid, which lists all forms.
-        """
+        """Parse a text such as ``cuda:1``, ignoring case. Raises FieldInvalid."""
         found = _DEVICE.fullmatch(text.strip())
         if found is None:
             raise FieldInvalid(f"device is one of {DEVICE_GRAMMAR}, not {text!r}", param="device")
@@ -169,10 +166,10 @@ class Limits:
 
     max_bytes: int = 1 << 30
     max_side_px: int = 16_000
-    max_duration_s: float = 60.0  # one frame more is tolerated; 29.97 fps counts as 30
-    max_frames: int = 60 * 120  # 60 s at 120 fps; one frame more is tolerated
-    max_frame_pixels: int = 60 * 240 * 3840 * 2160  # frames x pixels: 60 s of 4K at 240 fps
-    memory_bytes: int | None = None  # for one mask; None: all that is free
+    max_duration_s: float = 60.0  # tolerance: 0.1 % (NTSC rates) and one frame
+    max_frames: int = 60 * 120  # 60 s at 120 fps; tolerance: one frame
+    max_frame_pixels: int = 60 * 240 * 3840 * 2160  # frames x frame area: 60 s of 4K at 240 fps
+    memory_bytes: int | None = None  # for one mask; None allows all free memory
     any_format: bool = False  # also accept other containers and codecs that FFmpeg reads
 
 
@@ -214,25 +211,25 @@ class Matte(msgspec.Struct, frozen=True):
     """Changes to a mask's alpha, made in the order of the fields; ``despill`` changes colours.
 
     Alphas up to ``black`` become 0, and alphas from ``white`` on become 1. A ``gamma`` over 1
-    makes the alphas between them more opaque. Parts of fewer than ``min_part_px`` pixels are
-    removed. ``grow_px`` moves the outline outwards, or inwards if negative, also by fractions of a
-    pixel. ``feather_px`` softens the outline. Raises FieldInvalid for a value out of range.
+    makes the other alphas more opaque. Connected parts of fewer than ``min_part_px`` pixels are
+    removed. ``grow_px`` moves the outline outwards, or inwards if negative; fractions are allowed.
+    ``feather_px`` softens the outline. Raises FieldInvalid for a value out of range.
     """
 
     invert: Annotated[bool, Meta(description="Swap foreground and background.")] = False
-    black: Annotated[float, Meta(ge=0, le=0.99, description="Lower alphas become 0.")] = 0.0
-    white: Annotated[float, Meta(ge=0.01, le=1, description="Higher alphas become 1.")] = 1.0
+    black: Annotated[float, Meta(ge=0, le=0.99, description="Alphas up to black become 0.")] = 0.0
+    white: Annotated[float, Meta(ge=0.01, le=1, description="Alphas from white on become 1.")] = 1.0
     gamma: Annotated[
-        float, Meta(ge=0.1, le=10, description="Over 1, soft edges become more opaque.")
+        float, Meta(ge=0.1, le=10, description="A value over 1 makes soft edges more opaque.")
     ] = 1.0
     min_part_px: Annotated[
-        int, Meta(ge=0, le=1_000_000_000, description="Remove parts of fewer pixels.")
+        int, Meta(ge=0, le=1_000_000_000, description="Remove connected parts of fewer pixels.")
     ] = 0
     grow_px: Annotated[
-        float, Meta(ge=-50, le=50, description="Move the outline outwards; below 0, inwards.")
+        float, Meta(ge=-50, le=50, description="Move the outline outwards; if negative, inwards.")
     ] = 0.0
     feather_px: Annotated[
-        float, Meta(ge=0, le=100, description="Soften the outline by this radius.")
+        float, Meta(ge=0, le=100, description="Soften the outline; the radius in pixels.")
     ] = 0.0
     despill: Annotated[
         Despill, Meta(description="Remove this screen's colour from the subject.")
@@ -267,12 +264,12 @@ class MaskOptions:
     quality: Quality = Quality.BALANCED
     device: Device = Device()
     limits: Limits = UNLIMITED
-    model: Path | None = None  # an ONNX file; None is the downloaded one in the user's cache
+    model: Path | None = None  # an ONNX file; None is the downloaded file in the user's cache
     excerpt: Excerpt | None = None  # None is the whole clip
     matte: Matte = NO_MATTE  # a mask ignores despill
     hints: tuple[Hint, ...] = ()
-    cache: Path | None = None  # stores the network's results for a later run with more hints
-    cache_bytes: int = 2 << 30  # the largest size of the cache
+    cache: Path | None = None  # a file or directory that keeps the network's results
+    cache_bytes: int = 2 << 30  # the largest size of a cache file
 
 
 class ResultKind(AnyCase):
@@ -292,7 +289,7 @@ def form_of(name: str, kind: ResultKind) -> Form:
 
 
 def with_alpha(name: str, known: Sequence[AlphaFormat] = tuple(AlphaFormat)) -> AlphaFormat:
-    """Return the format of that name. Raises PresetUnsuitable if ``known`` lacks it."""
+    """Return the format ``name``. Raises PresetUnsuitable if it is not in ``known``."""
     if name in known:
         return AlphaFormat(name)
     why = "FFmpeg's x265 writes no alpha" if name.endswith("h265") else "it carries no alpha"
@@ -312,8 +309,6 @@ class BackgroundKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """What is put behind the subject."""
-
     kind: BackgroundKind
     colour: tuple[int, int, int] = (0, 0, 0)
     file: Path | None = None  # a picture or a video, centred and scaled to cover the frame
@@ -321,7 +316,7 @@ class Background:
 
     @staticmethod
     def is_named(text: str) -> bool:
-        """Whether `parse` takes ``text`` for something else than a file's path."""
+        """Return False if `parse` reads ``text`` as the path of a file."""
         word, _, amount = text.strip().lower().partition(":")
         if word in COLOURS or word == "transparent":
             return not amount
@@ -331,8 +326,8 @@ class Background:
     def parse(cls, text: str) -> "Background | None":
         """Return the background that ``text`` names; None for ``transparent``.
 
-        Other texts are a colour's name, ``#rrggbb``, ``blur``, ``blur:RADIUS_PX``, ``original``,
-        ``original:BRIGHTNESS``, and the path of a file. Raises FieldInvalid.
+        ``text`` may also be a name of `COLOURS`, ``#rrggbb``, ``blur``, ``blur:RADIUS_PX``,
+        ``original``, ``original:BRIGHTNESS`` or the path of a file. Raises FieldInvalid.
         """
         word, _, amount = text.strip().lower().partition(":")
         if not cls.is_named(text):
@@ -369,7 +364,7 @@ COLOURS: Final = {
     "chroma_green": (0, 255, 0),
     "blue_screen": (0, 0, 255),
 }
-"""The colours of CSS, and the three usual screens."""
+"""Colours of CSS, and three usual colours of studio screens."""
 
 
 def _colour(text: str) -> tuple[int, int, int]:
@@ -398,7 +393,7 @@ def _amount(text: str, amount: str, usual: float, ends: tuple[float, float]) -> 
 @dataclass(frozen=True, slots=True)
 class CutOutOptions:
     mask: MaskOptions = MaskOptions()  # its preset is ignored
-    preset: Form | None = None  # by default that of the target's suffix
+    preset: Form | None = None  # None is the form of the target's suffix
     background: Background | None = None  # None makes a transparent result
     keep_sound: bool = True
 
@@ -412,7 +407,7 @@ class CutOutOptions:
 
 
 class ResultOptions(msgspec.Struct, frozen=True):
-    """What a job makes; ``background`` is text for `Background.parse`, None for none or a file."""
+    """Options of a job's result; ``background`` is text for `Background.parse`, but no path."""
 
     kind: ResultKind = ResultKind.MASK
     background: str | None = None

@@ -91,7 +91,7 @@ def _whole(least: int, most: int) -> Meta:
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """The settings of one process, as in docs/settings.md; the process computes those of None."""
+    """The settings of one process: docs/settings.md."""
 
     data_dir: Path = field(default_factory=paths.data_dir)
     database_url: Annotated[str, _url("postgresql", "postgres")] | None = None
@@ -118,7 +118,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def base_url(self) -> str:
-        """The start of every URL in our answers, without a final slash."""
+        """The service's URL, without a final slash."""
         if self.public_url is not None:
             return self.public_url.rstrip("/")
         host = f"[{self.host}]" if ":" in self.host else self.host
@@ -164,9 +164,9 @@ def read_settings(environ: Mapping[str, str], **flags: object) -> Settings:
     return Settings(**{name: _converted(name, value) for name, value in given.items()})
 
 
-def _converted(name: str, value: object) -> Any:  # noqa: ANN401  # as the field declares it
+def _converted(name: str, value: object) -> Any:  # noqa: ANN401  # the field's type
     kind = FIELDS[name]
-    text = str(value).strip()  # a token that was read from a file ends in a newline
+    text = str(value).strip()  # a token from a file may end in a newline
     try:
         if kind is Device:
             return Device.parse(text)
