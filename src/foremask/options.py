@@ -142,7 +142,7 @@ class Device:
 
     @classmethod
     def parse(cls, text: str) -> "Device":
-        """Parse a text such as ``cuda:1``, ignoring case. Raises FieldInvalid."""
+        """Parse ``cuda:1``, ``openvino:GPU`` and so on, ignoring case. Raises FieldInvalid."""
         found = _DEVICE.fullmatch(text.strip())
         if found is None:
             raise FieldInvalid(f"device is one of {DEVICE_GRAMMAR}, not {text!r}", param="device")
