@@ -19,7 +19,7 @@ from foremask.service.observability.metrics import answered, refused
 MAX_TARGET_BYTES = 16 << 10
 MAX_HEAD_BYTES = 64 << 10
 MAX_PIPELINED = 16
-FRAMING_PER_BYTE = 8  # framing bytes allowed per byte of a body; a chunk of one byte has five
+FRAMING_PER_BYTE = 8  # most framing bytes per byte of a body; a chunk of one byte needs 5
 HEAD_S = 10.0
 BODY_WINDOW_S = 10.0
 BODY_BYTES_PER_S = 256  # least rate in each window; `least_body_bytes` is for the whole body
@@ -28,7 +28,7 @@ LASTING_BODY_BYTES_PER_S = 1 << 10
 STALLED_S = 60.0  # a client that does not read its answer for so long is disconnected
 LINGER_S = 1.0  # delay of a close; unread bytes would reset the connection and lose the answer
 LINGER_BYTES = 1 << 20
-GRACE_S = 1.0  # a silent connection stays open so long: its request may be under way
+GRACE_S = 1.0  # a silent connection is kept this long, as its request may be under way
 RESERVE = 32  # connections over the limit, for health checks and metrics
 HEALTH = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} [/*h]")

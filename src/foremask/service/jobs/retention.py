@@ -6,7 +6,7 @@ from foremask.service.jobs.database import Database, Row
 
 RECORD_EXTRA_S = 7 * 86400  # from a result's expiry to the deletion of the job's record
 FAILED_KEPT_S = 30 * 86400
-NETWORK_KEPT_S = 86400  # for corrections of the mask; the network cache takes 0.5 MB a frame
+NETWORK_KEPT_S = 86400  # `/refine` needs the network cache, which takes 0.5 MB a frame
 ENGINE_DEAD_S = 60.0
 AT_ONCE = 50
 

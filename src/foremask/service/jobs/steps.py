@@ -131,7 +131,7 @@ LEASE_S = 5.0  # two missed renewals; the next attempt begins 3 to 7 s after a w
 RENEW_S = 2.0
 LOST_TICKET_S = 10.0  # a step that is ready for so long gets a new ticket (a Procrastinate row)
 MAX_CRASHES = 3
-IN_FLIGHT = 4  # segments of one job at a time, so that a long clip leaves workers for other jobs
+IN_FLIGHT = 4  # segments of one job at a time; a long clip must leave workers for other jobs
 
 
 type StepKey = tuple[str, str, int, int]  # job, stage, number, attempt
@@ -154,7 +154,7 @@ class Step:
     clip: JobClip | None
     traceparent: str | None  # the W3C header of the job's first span
     used_s: float  # time that the job had run when the step was claimed
-    taken_at: float = field(default_factory=time.monotonic)  # this clock stops during suspend
+    taken_at: float = field(default_factory=time.monotonic)  # excludes time in suspend
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""Makes, lists and revokes API tokens; only their prefix and hashes are stored (ADR 0022)."""
+"""Makes, lists and revokes API tokens; a secret is stored as prefix and hashes (ADR 0022)."""
 
 import hmac
 import secrets
