@@ -129,7 +129,7 @@ class Runtime(StrEnum):
 DEVICE_GRAMMAR: Final = "auto, cpu, cuda[:N], openvino:GPU|NPU|AUTO or onnxruntime"
 _DEVICE: Final = re.compile(
     r"(auto|cpu|onnxruntime|cuda(?::(\d{1,2}))?|openvino(?::(cpu|auto|[gn]pu(?:\.\d{1,2})?))?)",
-    re.IGNORECASE,
+    re.IGNORECASE | re.ASCII,
 )
 
 

@@ -1,5 +1,6 @@
 import asyncio
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -9,11 +10,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from foremask.cli.operator_commands import database_url
 from foremask.errors import ServiceUnavailable, SettingsInvalid
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.schema import migrate
 from foremask.service.run import bundled_postgres
 from foremask.service.run.bundled_postgres import EmbeddedPostgres, bundled_binaries, server_version
+from foremask.settings import Settings
 from tests.support.patience import PATIENT, running, until_so
 from tests.support.postgres import asked, installed, open_directory, started
 
@@ -81,6 +84,15 @@ def test_a_closed_directory_serves_root_too(data_dir: Path) -> None:
         assert data_dir.stat().st_mode & 0o777 == 0o700
     with started(data_dir) as server:
         assert asked(server) == 42
+
+
+def test_root_asks_the_running_server_of_another_user(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with started(data_dir) as server:
+        monkeypatch.setattr(bundled_postgres, "_unprivileged", lambda: pwd.getpwnam("daemon"))
+        with database_url(Settings(data_dir=data_dir)) as url:
+            assert url == server.url
 
 
 def test_a_file_that_the_server_lacks_is_named(data_dir: Path) -> None:

@@ -34,7 +34,9 @@ def test_a_device_is_a_runtime_and_a_unit(text: str, device: Device) -> None:
     assert Device.parse(str(device)) == device
 
 
-@pytest.mark.parametrize("text", ["", "gpu", "cuda:x", "cuda:", "cpu:0", "openvino:TPU", "auto:0"])
+@pytest.mark.parametrize(
+    "text", ["", "gpu", "cuda:x", "cuda:", "cpu:0", "openvino:TPU", "auto:0", "openv\u0131no"]
+)
 def test_what_is_no_device_is_refused_with_the_grammar(text: str) -> None:
     with pytest.raises(FieldInvalid, match=r"cuda\[:N\]"):
         Device.parse(text)

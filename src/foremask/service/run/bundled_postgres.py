@@ -62,7 +62,8 @@ class EmbeddedPostgres:
         self._installed = self._binaries = binaries or bundled_binaries()
         self._process: subprocess.Popen[bytes] | None = None
         self._lock: int | None = None
-        self._home = prepare_home(data_dir)
+        root = (data_dir / "postgres").resolve()
+        self._home = Home(root, _sockets(root))
 
     @property
     def url(self) -> str:
@@ -80,6 +81,7 @@ class EmbeddedPostgres:
         PostgreSQL made the database. Raises ServiceUnavailable, with the missing file or the end of
         the log, if the server does not start.
         """
+        self._home = prepare_home(self.data_dir)
         self._take()
         try:
             self._binaries = runnable(self._installed, self._home)
