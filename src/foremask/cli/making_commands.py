@@ -99,8 +99,7 @@ def cutout(
         inputs: Files, folders, globs, URLs; - is standard input.
         background: A colour by name or #rrggbb; blur:RADIUS; original:BRIGHTNESS; or a file.
         mask: Use this existing mask of INPUT instead of the network.
-        preset: webm_vp9 mkv_vp9 mov_proresks gif png_zip png_files; with --background, also
-            the presets of `foremask mask`.
+        preset: webm_vp9 mkv_vp9 mov_proresks gif png_zip png_files (more with --background).
     """
     if mask is not None:
         check_there(mask)

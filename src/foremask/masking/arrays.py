@@ -1,4 +1,4 @@
-"""Masks and cut-outs of frames that are NumPy arrays: one iterator in, one out."""
+"""Masks and cuts out frames that are NumPy arrays, from one iterator to another."""
 
 import threading
 from collections.abc import Generator, Iterable, Iterator, Sequence

@@ -25,7 +25,7 @@ from foremask.vision.temporal.flow import FlowEstimator, resize_flow, warp
 from foremask.vision.temporal.tier import TIERS, grid_of
 
 MOST_UNREAD: Final = 4  # frames
-MOST_WAITING: Final = 16  # frames, about half a second
+MOST_WAITING: Final = 16  # frames: about half a second at 30 fps
 POLL_S: Final = 0.01  # between checks for the network's mask, while no frame arrives
 
 type TimedFrame = tuple[Frame, float]

@@ -112,7 +112,7 @@ def _remove_abandoned(target: Path) -> None:
         with suppress(OSError), os.fdopen(os.open(left, os.O_RDONLY | os.O_NONBLOCK)) as opened:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink()
-            left.with_name(f".{left.name}.part").unlink(missing_ok=True)  # of old versions
+            left.with_name(f".{left.name}.part").unlink(missing_ok=True)  # from old versions
 
 
 def _exists(target: Path) -> OutputExists:

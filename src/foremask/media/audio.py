@@ -33,7 +33,7 @@ class Sound:
     """Muxes the sound tracks of ``source``, or of an ``excerpt`` of ``source``, into ``output``.
 
     Of an excerpt, only packets that begin within it are muxed, and their times count from its
-    start. ``origin_s`` is the time of the source's first video frame, where excerpt times are 0.
+    start. ``origin_s`` is the time of the source's first video frame: excerpt times begin there.
     """
 
     def __init__(

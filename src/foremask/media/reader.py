@@ -67,7 +67,7 @@ class VideoReader:
 
         A file that ends early only causes a warning. A missing pts becomes the previous pts plus
         one nominal frame, and a pts that does not rise becomes the previous pts plus one tick. A
-        frame of another size is scaled to the clip's.
+        frame of another size is scaled to the clip's size.
         """
         index, last, damaged, shown = 0, None, 0, 0
         span = self._span

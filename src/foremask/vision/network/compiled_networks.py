@@ -28,7 +28,7 @@ ABANDONED_AFTER_S: Final = 600
 _SOURCES: Final = ("session.py", "graph.py", "isnet_int8.json")
 _HEADER_BYTES: Final = 64 << 10
 # Linux caches the bytes of one write() as one piece, and maps the whole piece when a byte is read:
-# this would add 36 MB to the reading process. So the file is written in small pieces.
+# this would add 36 MB of memory per reader. So the file is written in small pieces.
 _WRITTEN_BYTES: Final = 16 << 10
 _ALIGNED_BYTES: Final = 64  # the network's offset is a multiple of this, so weights are aligned
 # The lines of /proc/cpuinfo that tell the instruction sets; other lines differ from core to core.
@@ -125,7 +125,7 @@ class CompiledNetworks:
             yield
 
     def _path(self, size: tuple[int, int]) -> Path | None:
-        """None if something that decides the file's content cannot be read."""
+        """None if a fact that is part of the file's name cannot be read."""
         try:
             weights = self.weights.stat()
             origin = (

@@ -34,7 +34,7 @@ type InputSize = tuple[int, int]
 
 
 class Precision(StrEnum):
-    INT8 = "int8"  # faster with VNNI or AMX
+    INT8 = "int8"  # fast only with VNNI or AMX
     BF16 = "bf16"  # needs AVX512-BF16 or AMX
     F16 = "f16"  # on GPUs and NPUs
     F32 = "f32"

@@ -1,4 +1,4 @@
-"""The subject's appearance: a small classifier, trained on the clip while it is masked.
+"""The subject's appearance: a small classifier, trained on the clip during its masking.
 
 Its inputs are the network's encoder features, colours, motion and position. `verdict` uses the
 logits.

@@ -47,7 +47,7 @@ type AskRound = Callable[[Place], Alpha]
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A frame whose mask is corrected, with what decided the mask; all planes are on one grid."""
+    """A frame to correct, and the inputs of its mask's decision; all planes are on one grid."""
 
     rgb: Rgb
     mask: Alpha  # before this correction

@@ -57,7 +57,7 @@ class Claim:
     positive: bool
     row: int
     column: int
-    crops: Sequence[Alpha]  # the network's opinions of crops round it, the smallest first
+    crops: Sequence[Alpha]  # the network's opinions of crops round the mark, the smallest first
     seed: Place
     has_size: bool = False
     chooses: bool = False

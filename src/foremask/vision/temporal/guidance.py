@@ -36,7 +36,7 @@ type AskRound = Callable[[int, Place], Alpha]
 class Guidance:
     """The hints on the frames of a clip; ``key_of`` gives an image's key in ``frames``.
 
-    ``brought`` has, by frame number, what later hints decide there: 1 is chosen, -1 is banned.
+    ``brought`` has the decisions of later hints, by frame number: 1 is chosen, -1 is banned.
     """
 
     frames: Mapping[Hashable, FrameHints]

@@ -178,7 +178,7 @@ def open_file_store(
 
 @contextmanager
 def lock_of(path: Path) -> Iterator[Path]:
-    """Lock the hidden file in which the store is written; OSError if another process has it."""
+    """Lock the hidden file in which the store is written; OSError if it is locked already."""
     part = path.with_name(f".{path.name}.part")
     with part.open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
