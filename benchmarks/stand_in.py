@@ -17,6 +17,7 @@ from foremask.masking.cut_out import cut_out
 from foremask.masking.pipeline import mask_video
 from foremask.masking.plan import ImageMasker
 from foremask.masking.report import Progress
+from foremask.options import form_of
 from foremask.service.sandbox import execution
 from foremask.service.sandbox.messages import CutOut, Mask, Operation, Parent, Request
 from foremask.types import Alpha, Image
@@ -57,7 +58,9 @@ def cut_out_red(request: CutOut, parent: Parent) -> Report:
     return cut_out(
         request.source,
         request.target,
-        execution.options_of(request, request.options),
+        execution.result_of(request),
+        request.options,
+        form_of(request.preset, request.result.kind),
         span=request.span,
         clip_start_s=request.clip_start_s,
         mask_target=request.mask_target,

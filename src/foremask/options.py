@@ -390,27 +390,27 @@ def _amount(text: str, amount: str, usual: float, ends: tuple[float, float]) -> 
     return value
 
 
-@dataclass(frozen=True, slots=True)
-class CutOutOptions:
-    mask: MaskOptions = MaskOptions()  # its preset is ignored
-    preset: Form | None = None  # None is the form of the target's suffix
-    background: Background | None = None  # None makes a transparent result
-    keep_sound: bool = True
-
-    @property
-    def kind(self) -> ResultKind:
-        return ResultKind.CUTOUT if self.background is None else ResultKind.COMPOSITE
-
-    @property
-    def suffix(self) -> str:
-        return ".webm" if self.preset is None else self.preset.suffix
-
-
 class ResultOptions(msgspec.Struct, frozen=True):
-    """Options of a job's result; ``background`` is text for `Background.parse`, but no path."""
+    """What is made of a clip; ``background`` is text for `Background.parse`.
+
+    A job's row has no ``background`` if that is a file; the sandbox adds the path of its copy.
+    """
 
     kind: ResultKind = ResultKind.MASK
     background: str | None = None
     matte: Matte = NO_MATTE
-    auto_zoom: bool = False
+    auto_zoom: bool = False  # crop to the subject; this needs a stored mask
     keep_sound: bool = True
+
+    @classmethod
+    def of_cut_out(
+        cls, background: str = "transparent", matte: Matte = NO_MATTE, *, keep_sound: bool = True
+    ) -> "ResultOptions":
+        """A cut-out, or a composite over ``background``. Raises FieldInvalid."""
+        is_cut_out = Background.parse(background) is None
+        kind = ResultKind.CUTOUT if is_cut_out else ResultKind.COMPOSITE
+        return cls(kind, background, matte, keep_sound=keep_sound)
+
+    @property
+    def behind(self) -> Background | None:
+        return None if self.background is None else Background.parse(self.background)

@@ -19,15 +19,7 @@ from foremask.media.background_files import BackgroundVideo
 from foremask.media.planes import plane_of
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
-from foremask.options import (
-    AlphaFormat,
-    Background,
-    CutOutOptions,
-    MaskOptions,
-    Matte,
-    Preset,
-    ResultKind,
-)
+from foremask.options import AlphaFormat, Matte, Preset, ResultOptions
 from foremask.types import Alpha, Image
 from tests.support import synth
 from tests.support.synth import Spec, Tone
@@ -36,9 +28,8 @@ RED = np.array([220, 30, 30])
 
 
 def cut(source: Path, target: Path, background: str = "transparent", **more: Any) -> Report:  # noqa: ANN401
-    masking = MaskOptions(matte=more.pop("matte", Matte()))
-    options = CutOutOptions(masking, background=Background.parse(background), **more)
-    return cut_out(source, target, options, masker=synth.red_is_foreground, refiner=synth.stretched)
+    result = ResultOptions.of_cut_out(background, **more)
+    return cut_out(source, target, result, masker=synth.red_is_foreground, refiner=synth.stretched)
 
 
 @pytest.fixture
@@ -124,8 +115,7 @@ def test_the_ending_picks_the_preset(
     name: str, background: str, preset: str | None, form: AlphaFormat | Preset
 ) -> None:
     chosen = None if preset is None else Preset(preset)
-    options = CutOutOptions(preset=chosen, background=Background.parse(background))
-    found = form_for(Path(name), options)
+    found = form_for(Path(name), ResultOptions.of_cut_out(background), chosen)
     assert (found, type(found)) == (form, type(form))
 
 
@@ -143,34 +133,32 @@ TURNED = Spec(
 @pytest.mark.parametrize(
     ("form", "background"),
     [
-        (AlphaFormat.WEBM_VP9, None),
-        (AlphaFormat.MOV_PRORESKS, None),
+        (AlphaFormat.WEBM_VP9, "transparent"),
+        (AlphaFormat.MOV_PRORESKS, "transparent"),
         (Preset.MP4_H265, "white"),
         (Preset.MKV_H264, "blur"),
         (Preset.MP4_H264, "behind.mp4"),
     ],
 )
 def test_parts_of_a_clip_join_to_what_the_whole_would_be(
-    tmp_path: Path, form: AlphaFormat | Preset, background: str | None
+    tmp_path: Path, form: AlphaFormat | Preset, background: str
 ) -> None:
     clip = synth.write(tmp_path / "clip.mp4", TURNED)
     if background == "behind.mp4":
         background = str(numbers_behind(tmp_path, 160, 96))
-    kind = ResultKind.CUTOUT if background is None else ResultKind.COMPOSITE
-    behind = None if background is None else Background.parse(background)
-    options = CutOutOptions(preset=form, background=behind)
+    result = ResultOptions.of_cut_out(background)
     red: dict[str, Any] = {"masker": synth.red_is_foreground, "refiner": synth.stretched}
     parts, whole = [], tmp_path / f"whole{form.suffix}"
     for number, span in enumerate(segments.plan(clip, 4, SegmentGrid(14, 9, 14))):
         piece, part = tmp_path / f"piece{number}", tmp_path / f"part{number}"
         segments.cut(clip, span, piece)
-        cut_out(piece, part, options, **red, span=span, clip_start_s=0.0)
+        cut_out(piece, part, result, preset=form, **red, span=span, clip_start_s=0.0)
         parts.append(part)
     assert len(parts) > 2
     target = tmp_path / f"joined{form.suffix}"
-    segments.join(parts, clip, target, form, kind)
-    verify(clip, target, kind)
-    cut_out(clip, whole, options, **red)
+    segments.join(parts, clip, target, form, result.kind)
+    verify(clip, target, result.kind)
+    cut_out(clip, whole, result, preset=form, **red)
     for ours, theirs in zip(shown(target), shown(whole), strict=True):
         assert np.abs(ours.astype(int) - theirs).mean() < 2
 
@@ -200,13 +188,13 @@ def test_matte_tools_reach_the_file(clip: Path, tmp_path: Path) -> None:
 def test_pngs_of_a_clip_with_10_bits_have_16(tmp_path: Path, background: str) -> None:
     ramp = np.tile(np.arange(64, 941), (16, 1)).astype(np.uint16)
     clip = grey(tmp_path / "deep.mkv", ramp)
-    options = CutOutOptions(background=Background.parse(background))
+    result = ResultOptions.of_cut_out(background)
 
     def masker(images: Iterable[Image], /) -> Iterator[Alpha]:
         for _ in images:
             yield np.repeat(np.array([[1, 0.5, 0, 0]], np.float32), 4, axis=0)
 
-    cut_out(clip, tmp_path / "deep/%03d.png", options, masker=masker, refiner=synth.stretched)
+    cut_out(clip, tmp_path / "deep/%03d.png", result, masker=masker, refiner=synth.stretched)
     found = first_png(tmp_path / "deep")
     assert found.dtype == np.uint16
     wanted = np.rint((ramp - 64.0) * 65535 / 876)

@@ -29,11 +29,7 @@ if TYPE_CHECKING:
 
 
 def run_batch(
-    command: str,
-    inputs: Sequence[str | Path],
-    asked: BatchOptions,
-    product: Product,
-    **more: Any,  # noqa: ANN401  # fields of MaskOptions
+    command: str, inputs: Sequence[str | Path], asked: BatchOptions, product: Product
 ) -> Exit:
     settings = read_settings(os.environ)
     if asked.quiet and asked.verbose:
@@ -43,9 +39,8 @@ def run_batch(
     is_one = len(jobs) == 1
     if hints and (asked.skip_existing or not is_one):
         raise Usage("hints are of one clip: name one INPUT, and leave out --skip-existing")
-    options = replace(
-        asked.network.mask_options(is_one=is_one), excerpt=asked.excerpt, hints=hints, **more
-    )
+    network = asked.network.mask_options(is_one=is_one)
+    options = replace(network, excerpt=asked.excerpt, hints=hints)
     if asked.skip_existing and (asked.start or asked.end):
         raise Usage("--skip-existing checks whole masks: leave out --start and --end")
     rate = asked.rate

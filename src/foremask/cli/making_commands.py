@@ -18,11 +18,11 @@ from foremask.cli.products import CutOuts, Folders, Masks
 from foremask.cli.sources import check_clip, check_there
 from foremask.options import (
     Background,
-    CutOutOptions,
     Despill,
     Device,
     Matte,
     MattingTool,
+    ResultOptions,
     form_named,
 )
 from foremask.settings import read_settings
@@ -106,9 +106,8 @@ def cutout(
         if len(inputs) != 1:
             raise Usage("--mask is of one clip: name one INPUT")
     form = None if preset is None else form_named(preset)
-    options = CutOutOptions(preset=form, background=Background.parse(background))
-    product = CutOuts(options, mask)
-    return run_batch("cutout", inputs, asked, product, matte=Matte(*astuple(edges)))
+    result = ResultOptions.of_cut_out(background, Matte(*astuple(edges)))
+    return run_batch("cutout", inputs, asked, CutOuts(result, form, mask))
 
 
 def tracks(

@@ -13,12 +13,12 @@ from foremask.facts import Report
 from foremask.options import (
     MEDIA_TYPES,
     AlphaFormat,
-    CutOutOptions,
     Form,
     MaskOptions,
     MattingTool,
     Preset,
     ResultKind,
+    ResultOptions,
     preset_for,
 )
 
@@ -93,13 +93,14 @@ class Folders:
 
 @dataclass(frozen=True, slots=True)
 class CutOuts:
-    options: CutOutOptions
+    result: ResultOptions
+    preset: Form | None = None
     mask: Path | None = None
     name, ending, bar, done = "cut-out", "cutout", "cut out", "cut out"
 
     @property
     def kind(self) -> ResultKind:
-        return self.options.kind
+        return self.result.kind
 
     @property
     def needs_model(self) -> bool:
@@ -107,12 +108,12 @@ class CutOuts:
 
     @property
     def suffix(self) -> str:
-        return self.options.suffix
+        return (self.preset or AlphaFormat.WEBM_VP9).suffix
 
     def form(self, target: Path) -> Form:
         from foremask.masking.cut_out import form_for
 
-        return form_for(target, self.options)
+        return form_for(target, self.result, self.preset)
 
     def make(
         self, job: Job, clip: Path, options: MaskOptions, on_frame: "OnFrame", *, replaces: bool
@@ -120,10 +121,10 @@ class CutOuts:
         from foremask.masking.cut_out import cut_out
         from foremask.masking.stills import cut_out_picture
 
-        target, asked = job.target, replace(self.options, mask=options)
+        asked = clip, job.target, self.result, options
         if job.form is None:
-            return cut_out_picture(clip, target, asked, self.mask, replace=replaces)
-        return cut_out(clip, target, asked, on_frame, mask=self.mask, replace=replaces)
+            return cut_out_picture(*asked, self.mask, replace=replaces)
+        return cut_out(*asked, job.form, on_frame, mask=self.mask, replace=replaces)
 
 
 type Product = Masks | CutOuts | Folders

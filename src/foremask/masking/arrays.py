@@ -16,7 +16,7 @@ from foremask.masking.hinting import guidance_of_frames
 from foremask.masking.network_caching import network_for
 from foremask.masking.plan import ahead_frames, refine_edges
 from foremask.media.frames import Frame, frame_of
-from foremask.options import CutOutOptions, MaskOptions
+from foremask.options import MaskOptions, ResultOptions
 from foremask.types import Alpha, Levels, Rgb, Rgba
 from foremask.vision.prefetch import tee
 from foremask.vision.temporal.tier import TIERS
@@ -31,11 +31,11 @@ def mask_arrays(arrays: Iterable[ArrayLike], options: MaskOptions) -> Generator[
 
 
 def cut_out_arrays(
-    arrays: Iterable[ArrayLike], options: CutOutOptions
+    arrays: Iterable[ArrayLike], result: ResultOptions, options: MaskOptions
 ) -> Generator[Rgba, None, None]:
-    with opened_background(options.background, 0.0) as drawn:
-        cutter = FrameCutter(options.mask.matte, drawn)
-        for frame, levels in _masked(iter(arrays), options.mask):
+    with opened_background(result.behind, 0.0) as drawn:
+        cutter = FrameCutter(result.matte, drawn)
+        for frame, levels in _masked(iter(arrays), options):
             yield as_rgba(*cutter.cut(levels, frame))
 
 

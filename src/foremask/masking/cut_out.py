@@ -45,17 +45,17 @@ from foremask.media.probe import frame_bytes
 from foremask.media.reader import VideoReader
 from foremask.media.writer import MaskWriter
 from foremask.options import (
-    NO_MATTE,
     PRESET_OF_SUFFIX,
     AlphaFormat,
     Background,
     BackgroundKind,
-    CutOutOptions,
     Form,
     MaskOptions,
     Matte,
     Preset,
     Quality,
+    ResultKind,
+    ResultOptions,
     checked_form,
     with_alpha,
 )
@@ -69,18 +69,19 @@ DrawBackground = Callable[[Frame, Rgb, Levels], Rgb]
 
 _WITH_ALPHA: Final[dict[str, Form]] = {form.suffix: form for form in AlphaFormat}
 _PNGS: Final = (AlphaFormat.PNG_ZIP, AlphaFormat.PNG_FILES)
+CUT_OUT: Final = ResultOptions(ResultKind.CUTOUT)
 _SUBJECT: Final = 6  # of 255: fainter pixels do not count for auto_zoom
 
 type Box = tuple[slice, slice]
 """Rows and columns of a coded picture."""
 
 
-def form_for(target: Path, options: CutOutOptions) -> Form:
+def form_for(target: Path, result: ResultOptions, preset: Form | None) -> Form:
     """Raise PresetUnsuitable for a cut-out without background in a format without alpha."""
-    transparent, suffix = options.background is None, target.suffix.lower()
+    transparent, suffix = result.kind is ResultKind.CUTOUT, target.suffix.lower()
     presets: dict[str, Form] = {**PRESET_OF_SUFFIX}
     by_suffix = presets | _WITH_ALPHA if transparent else _WITH_ALPHA | presets
-    asked = checked_form(target, options.preset or by_suffix.get(suffix), by_suffix)
+    asked = checked_form(target, preset or by_suffix.get(suffix), by_suffix)
     is_opaque = not transparent and asked in list(Preset)
     form = Preset(asked) if is_opaque else with_alpha(asked)
     if form is AlphaFormat.PNG_FILES and not png_sequence.is_pattern(target.name):
@@ -90,11 +91,10 @@ def form_for(target: Path, options: CutOutOptions) -> Form:
 
 
 def check_target(
-    target: Path, options: CutOutOptions, *sources: Path, replace: bool = False
+    target: Path, result: ResultOptions, preset: Form | None, *sources: Path, replace: bool = False
 ) -> Form:
-    form = form_for(target, options)
-    behind = options.background.file if options.background is not None else None
-    if behind is not None and is_same_file(target, behind):
+    form, behind = form_for(target, result, preset), result.behind
+    if behind is not None and behind.file is not None and is_same_file(target, behind.file):
         raise FieldInvalid(
             f"The background is the output: {target} would be lost", param="background"
         )
@@ -109,49 +109,51 @@ def check_target(
 def cut_out(
     source: Path,
     target: Path,
-    options: CutOutOptions = CutOutOptions(),  # noqa: B008  (frozen)
+    result: ResultOptions = CUT_OUT,
+    options: MaskOptions = MaskOptions(),  # noqa: B008  (frozen)
+    preset: Form | None = None,
     on_frame: OnFrame = no_progress,
     masker: ImageMasker | None = None,
     refiner: Refiner | None = None,
     *,
     mask: Path | None = None,
-    auto_zoom: bool = False,
     replace: bool = False,
     span: Span | None = None,
     clip_start_s: float | None = None,
     mask_target: Path | None = None,
 ) -> Report:
-    """Write the subject of ``source`` to ``target``, with alpha or over ``options.background``.
+    """Write the subject of ``source`` to ``target``, with alpha or over a background.
 
+    ``preset`` is by default that of the suffix; ``options`` need no preset and no matte.
     Output and errors are those of `foremask.cut_out`; `mask_video` describes more parameters.
 
     ``mask`` is a mask video of ``source``, in any preset. With it, the network is not run, and an
     excerpt applies to both videos. Raises FieldInvalid where the two videos differ in size or in
-    their number of frames. With ``auto_zoom`` too, all frames are cropped to the smallest box that
-    holds the subject on every frame.
+    their number of frames. With ``auto_zoom`` too, all frames are cropped to the smallest box
+    that holds the subject on every frame.
 
     With a ``span``, ``source`` is what `segments.cut` made of a clip that starts at
     ``clip_start_s``, and ``target`` becomes a part for `segments.join`. Where there is memory for
     one more encoder, the mask itself, with the sound, is written to ``mask_target``.
     """
-    form = check_target(target, options, *filter(None, (source, mask)), replace=replace)
-    asked = dataclasses.replace(options.mask, preset=stand_in(form), matte=NO_MATTE)
+    form = check_target(target, result, preset, *filter(None, (source, mask)), replace=replace)
+    asked = dataclasses.replace(options, preset=stand_in(form))
     clip = checked_clip(source, asked)
     check_format(clip, form, asked.limits.memory_bytes)
-    box = _subject_box(mask, clip, options.mask.matte) if mask and auto_zoom else None
+    box = _subject_box(mask, clip, result.matte) if mask and result.auto_zoom else None
     if clip_start_s is None:  # the times of an excerpt count from zero
         clip_start_s = clip.start_s if asked.excerpt is None else 0.0
     behind: dict[int, Behind] = {}
     part = span is not None
     with (
         _opened_plan(source, clip, asked, span, masker, refiner, mask, behind) as plan,
-        opened_background(options.background, clip_start_s) as drawn,
-        _opened_writer(target, form, plan, box, options, part=part, replace=replace) as writer,
+        opened_background(result.behind, clip_start_s) as drawn,
+        _opened_writer(target, form, plan, box, result, part=part, replace=replace) as writer,
         _opened_mask(mask_target, form, plan, part=part) as masks,
     ):
-        cutter = FrameCutter(options.mask.matte, drawn, behind, deep=form in _PNGS)
+        cutter = FrameCutter(result.matte, drawn, behind, deep=form in _PNGS)
         cut_outs = CutOutWriter(writer, cutter, box)
-        return run_plan(plan, [cut_outs, *masks], on_frame, options.kind)
+        return run_plan(plan, [cut_outs, *masks], on_frame, result.kind)
 
 
 @contextmanager
@@ -160,12 +162,12 @@ def _opened_writer(
     form: Form,
     plan: MaskingPlan,
     box: Box | None,
-    options: CutOutOptions,
+    result: ResultOptions,
     *,
     part: bool,
     replace: bool,
 ) -> Iterator[ColourWriter | PngSequenceWriter]:
-    clip, sound = plan.clip, plan.source if options.keep_sound else None
+    clip, sound = plan.clip, plan.source if result.keep_sound else None
     if box is not None:
         height, width = (each.stop - each.start for each in box)
         clip = dataclasses.replace(clip, width=width, height=height)

@@ -26,8 +26,7 @@ from foremask.media.reader import VideoReader
 from foremask.media.verify import PromiseKept
 from foremask.options import (
     NO_MATTE,
-    Background,
-    CutOutOptions,
+    AlphaFormat,
     Device,
     Excerpt,
     MaskOptions,
@@ -35,6 +34,7 @@ from foremask.options import (
     Preset,
     Quality,
     ResultKind,
+    ResultOptions,
     form_named,
     preset_for,
 )
@@ -153,19 +153,17 @@ def cut_out(
     """
     path, known = Path(source), _path(mask)
     excerpt = _excerpt(start_s, end_s)
-    masking = _mask_options(
-        **network, matte=matte, excerpt=excerpt, hints=hints, cache=_path(cache)
-    )
-    behind = Background.parse(fspath(background))
+    options = _mask_options(**network, excerpt=excerpt, hints=hints, cache=_path(cache))
+    result = ResultOptions.of_cut_out(fspath(background), matte, keep_sound=keep_sound)
     form = None if preset is None else form_named(preset)
-    options = CutOutOptions(masking, form, behind, keep_sound)
     on_frame = on_progress or pipeline.no_progress
     if is_picture(path):
         made = _target(path, target, f".cutout{stills.PICTURE_SUFFIX}")
-        report = stills.cut_out_picture(path, made, options, known, replace=replace)
+        report = stills.cut_out_picture(path, made, result, options, known, replace=replace)
         return _file_report(report, made)
-    made = _target(path, target, f".cutout{options.suffix}")
-    report = cutting.cut_out(path, made, options, on_frame, mask=known, replace=replace)
+    made = _target(path, target, f".cutout{(form or AlphaFormat.WEBM_VP9).suffix}")
+    asked = path, made, result, options, form, on_frame
+    report = cutting.cut_out(*asked, mask=known, replace=replace)
     return _file_report(report, made)
 
 
@@ -208,9 +206,8 @@ def cut_out_frames(
     Over a ``background``, given as for `cut_out`, alpha is 255 everywhere. Colours have the
     resolution of 4:2:0 video. All else is as for `mask_frames`.
     """
-    masking = _mask_options(**network, matte=matte, hints=hints)
-    behind = Background.parse(fspath(background))
-    return arrays.cut_out_arrays(frames, CutOutOptions(masking, background=behind))
+    result = ResultOptions.of_cut_out(fspath(background), matte)
+    return arrays.cut_out_arrays(frames, result, _mask_options(**network, hints=hints))
 
 
 def cut_out_image(
@@ -226,11 +223,9 @@ def cut_out_image(
     Return uint8 of shape (height, width, 4) with straight alpha. Over a ``background``, given as
     for `cut_out`, alpha is 255 everywhere. Raises what `mask_image` raises.
     """
-    masking = _mask_options(**network, matte=matte, hints=hints)
-    options = CutOutOptions(masking, background=Background.parse(fspath(background)))
-    frame = _frame(image)
-    levels = stills.mask_frame(frame, masking)
-    return arrays.as_rgba(*stills.cut_out_frame(frame, options, levels))
+    result, frame = ResultOptions.of_cut_out(fspath(background), matte), _frame(image)
+    levels = stills.mask_frame(frame, _mask_options(**network, hints=hints))
+    return arrays.as_rgba(*stills.cut_out_frame(frame, result, levels))
 
 
 def probe(source: FilePath) -> Clip:

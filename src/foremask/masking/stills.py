@@ -22,7 +22,7 @@ from foremask.media.pictures import read_picture
 from foremask.media.png_sequence import colour_png
 from foremask.media.presets import HUGE_PIXELS
 from foremask.media.verify import verify
-from foremask.options import CutOutOptions, MaskOptions
+from foremask.options import MaskOptions, ResultOptions
 from foremask.types import DeepRgb, Image, Levels, Rgb
 from foremask.vision.drawing import as_png
 from foremask.vision.image import Box, Cropped, MirroredImage
@@ -107,7 +107,8 @@ def mask_picture(
 def cut_out_picture(
     source: Path,
     target: Path,
-    options: CutOutOptions,
+    result: ResultOptions,
+    options: MaskOptions,
     mask: Path | None = None,
     *,
     replace: bool = False,
@@ -122,22 +123,22 @@ def cut_out_picture(
     started = time.thread_time()
     frame = read_picture(source)
     if mask is None:
-        levels, runtime = mask_frame(frame, options.mask), network_for(options.mask).runtime
+        levels, runtime = mask_frame(frame, options), network_for(options).runtime
     else:
         known = read_picture(mask)
         verify(source, mask)
         levels = np.ascontiguousarray(known.orientation.to_upright(known.luma()))
         runtime = "stored mask"
-    png = colour_png(*cut_out_frame(frame, options, levels, deep=True))
+    png = colour_png(*cut_out_frame(frame, result, levels, deep=True))
     report = _written(png, levels, target, runtime, started, replace=replace)
-    return dataclasses.replace(report, kind=options.kind.value)
+    return dataclasses.replace(report, kind=result.kind.value)
 
 
 def cut_out_frame(
-    frame: Frame, options: CutOutOptions, levels: Levels, *, deep: bool = False
+    frame: Frame, result: ResultOptions, levels: Levels, *, deep: bool = False
 ) -> tuple[Rgb | DeepRgb, Levels | None]:
-    with opened_background(options.background, 0.0) as drawn:
-        return FrameCutter(options.mask.matte, drawn, deep=deep).cut(levels, frame)
+    with opened_background(result.behind, 0.0) as drawn:
+        return FrameCutter(result.matte, drawn, deep=deep).cut(levels, frame)
 
 
 def _written(

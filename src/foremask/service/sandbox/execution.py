@@ -8,13 +8,15 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+from msgspec import structs
+
 from foremask.facts import Clip, Report, Written
 from foremask.media import segments
 from foremask.media.background_files import check_background
 from foremask.media.presets import check_result
 from foremask.media.probe import probe
 from foremask.media.writer import recode
-from foremask.options import Background, BackgroundKind, CutOutOptions, MaskOptions, Matte, form_of
+from foremask.options import MaskOptions, Matte, ResultOptions, form_of
 from foremask.service.sandbox import messages
 from foremask.service.sandbox.messages import Parent
 
@@ -99,24 +101,21 @@ def _cut_out(request: messages.CutOut, parent: Parent) -> Report:
     return cut_out(
         request.source,
         request.target,
-        options_of(request, _with_cache(request)),
+        result_of(request),
+        _with_cache(request),
+        form_of(request.preset, request.result.kind),
         _reporting(parent),
         mask=request.mask,
-        auto_zoom=request.result.auto_zoom,
         span=request.span,
         clip_start_s=request.clip_start_s,
         mask_target=request.mask_target,
     )
 
 
-def options_of(request: messages.CutOut, masking: MaskOptions) -> CutOutOptions:
-    result, behind = request.result, None
-    if request.background is not None:
-        behind = Background(BackgroundKind.FILE, file=request.background)
-    elif result.background is not None:
-        behind = Background.parse(result.background)
-    masking, form = replace(masking, matte=result.matte), form_of(request.preset, result.kind)
-    return CutOutOptions(masking, form, behind, result.keep_sound)
+def result_of(request: messages.CutOut) -> ResultOptions:
+    if request.background is None:
+        return request.result
+    return structs.replace(request.result, background=str(request.background))
 
 
 def _reporting(parent: Parent) -> "OnFrame":

@@ -109,8 +109,8 @@ class MaskPicture(Request[Preview], frozen=True):
 class CutOut(Request[Report], frozen=True):
     """Cut the subject out of a clip, or of a span of it, as `masking.cut_out` does.
 
-    If ``mask`` is given, a mask of the clip, the network does not run. The preset of ``options`` is
-    ignored. `Mask` explains ``known`` and ``kept``.
+    If ``mask`` is given, a mask of the clip, the network does not run. `Mask` explains ``known``
+    and ``kept``. A ``background`` file replaces that of ``result``.
     """
 
     source: Input
