@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from foremask.facts import SoundTrack
-from foremask.media.audio import Sound
-from foremask.media.sound_codecs import COPIES, encoder_for
+from foremask.media.audio import COPIES, Sound, encoder_for
 from tests.support import synth
 from tests.support.synth import Spec, Tone
 

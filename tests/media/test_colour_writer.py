@@ -12,12 +12,12 @@ import pytest
 from numpy.typing import NDArray
 
 from foremask.errors import PromiseBroken
-from foremask.media.colour_writer import ColourWriter
-from foremask.media.planes import plane_of
+from foremask.media.colour import plane_of
 from foremask.media.png_sequence import PngSequenceWriter
 from foremask.media.presets import BLOCK_ADDITIONAL
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
+from foremask.media.writer import ColourWriter
 from foremask.options import AlphaFormat, Preset, ResultKind
 from foremask.types import Levels, Rgb
 from tests.support import synth

@@ -5,10 +5,8 @@ import numpy as np
 import pytest
 from numpy.typing import ArrayLike
 
-from foremask.media.colour import BT601, BT709, BT2020_NCL, FULL_RANGE, LIMITED_RANGE, PQ
-from foremask.media.frames import Frame
-from foremask.media.orientation import Orientation
-from foremask.media.planes import plane_of
+from foremask.media.colour import BT601, BT709, BT2020_NCL, FULL_RANGE, LIMITED_RANGE, PQ, plane_of
+from foremask.media.frames import Frame, Orientation
 
 COLOURS = (200, 30, 30), (40, 180, 60), (30, 60, 210), (128, 128, 128)
 

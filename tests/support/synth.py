@@ -21,8 +21,7 @@ from foremask.facts import Clip, Report
 from foremask.masking.pipeline import mask_video
 from foremask.masking.plan import ImageMasker
 from foremask.media.demux import open_clip
-from foremask.media.frames import Frame
-from foremask.media.orientation import Orientation
+from foremask.media.frames import Frame, Orientation
 from foremask.media.probe import clip_of
 from foremask.options import MaskOptions, Preset
 from foremask.types import Alpha, Image, Levels, Rgb

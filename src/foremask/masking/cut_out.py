@@ -35,15 +35,13 @@ from foremask.masking.plan import (
 from foremask.masking.report import OnFrame
 from foremask.media import png_sequence
 from foremask.media.background_files import BackgroundVideo, read_background
-from foremask.media.colour_writer import ColourWriter
-from foremask.media.frames import Frame
-from foremask.media.orientation import Orientation
+from foremask.media.frames import Frame, Orientation
 from foremask.media.pictures import is_picture
 from foremask.media.png_sequence import PngSequenceWriter
 from foremask.media.presets import KEPT_MASK, check_format, has_memory_for_mask, stand_in
 from foremask.media.probe import frame_bytes
 from foremask.media.reader import VideoReader
-from foremask.media.writer import MaskWriter
+from foremask.media.writer import ColourWriter, MaskWriter
 from foremask.options import (
     PRESET_OF_SUFFIX,
     AlphaFormat,

@@ -5,26 +5,114 @@ from dataclasses import replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
-from typing import cast
+from typing import Final, cast
 
 import av
+from av.audio.frame import AudioFrame
 from av.audio.stream import AudioStream
 from av.container import InputContainer, OutputContainer
 from av.stream import Discard
 
 from foremask.facts import SoundTrack
 from foremask.media.demux import open_clip
+from foremask.media.packets import AnyPacket, writing
 from foremask.media.probe import MAX_TEXT, fraction, language_of
-from foremask.media.sound_codecs import (
-    BIBLIOGRAPHIC,
-    COPIES,
-    HOLD_NO_EMPTY_TRACK,
-    encoder_for,
-    layout_of,
-)
-from foremask.media.transcoding import AnyPacket, Transcoder
-from foremask.media.write_errors import writing
 from foremask.options import Excerpt
+
+_MP4_COPIES: Final = {"aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "flac"}
+_MOV_PCM: Final = "u8 s8 s16le s16be s24le s24be s32le s32be f32le f32be f64le f64be alaw mulaw"
+_MOV_COPIES: Final = {"aac", "mp3", "mp2", "ac3", "eac3", "alac"} | {
+    f"pcm_{kind}" for kind in _MOV_PCM.split()
+}
+_MKV_PCM: Final = "u8 s16le s16be s24le s24be s32le s32be f32le f64le"
+_MKV_COPIES: Final = {"aac", "mp3", "mp2", "ac3", "eac3", "alac", "opus", "vorbis", "flac"} | {
+    f"pcm_{kind}" for kind in _MKV_PCM.split()
+}
+COPIES: Final = {
+    "mp4": _MP4_COPIES,
+    "mov": _MOV_COPIES,
+    "webm": {"opus", "vorbis"},
+    "matroska": _MKV_COPIES,
+}
+TRANSCODES_TO: Final = {"mp4": "aac", "mov": "aac", "webm": "libopus", "matroska": "flac"}
+HOLD_NO_EMPTY_TRACK: Final = {"mp4", "mov"}
+_LOSSLESS_IN_MOV: Final = {"flac": "alac"}
+
+_TERMINOLOGICAL: Final = (
+    "deu=ger nld=dut fra=fre zho=chi ces=cze ell=gre ron=rum slk=slo isl=ice sqi=alb "
+    "hye=arm eus=baq mya=bur kat=geo mkd=mac msa=may fas=per bod=tib cym=wel mri=mao"
+)
+BIBLIOGRAPHIC: Final = dict(pair.split("=") for pair in _TERMINOLOGICAL.split())
+"""A language's bibliographic ISO 639-2 code, which QuickTime uses, by terminological code."""
+
+_LAYOUTS: Final = ("mono", "stereo", "2.1", "quad", "5.0", "5.1", "6.1", "7.1")
+_AAC_RATES_HZ: Final = (
+    *(96000, 88200, 64000, 48000, 44100, 32000),
+    *(24000, 22050, 16000, 12000, 11025, 8000),
+)
+
+
+def encoder_for(muxer: str, codec: str, rate_hz: int) -> tuple[str, int]:
+    name = TRANSCODES_TO[muxer]
+    if muxer == "mov":
+        name = _LOSSLESS_IN_MOV.get(codec, name)
+    if name == "libopus":
+        return name, 48000
+    if name == "aac":
+        return name, next((rate for rate in _AAC_RATES_HZ if rate <= rate_hz), _AAC_RATES_HZ[-1])
+    return name, rate_hz
+
+
+def layout_of(track: AudioStream) -> av.AudioLayout:
+    """The layout to encode. AVI declares only a number of channels; over 8 become stereo."""
+    layout = track.codec_context.layout
+    if layout.name in _LAYOUTS:
+        return layout
+    known = layout.nb_channels in range(1, len(_LAYOUTS) + 1)
+    return av.AudioLayout(_LAYOUTS[layout.nb_channels - 1] if known else "stereo")
+
+
+# A gap of more than 0.1 s becomes silence; an overlap of more than 0.1 s is cut.
+_BY_TIMESTAMPS: Final = {"async": "1", "min_hard_comp": "0.1"}
+
+
+class Transcoder:
+    """Decodes packets of sound, encodes them for ``out``, and passes the new packets to ``mux``.
+
+    A packet that cannot be decoded is left out, and ``warn`` gets a message.
+    """
+
+    def __init__(
+        self,
+        out: AudioStream,
+        mux: Callable[[AnyPacket], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._out, self._mux, self._warn = out, mux, warn
+        codec = out.codec_context
+        self._resampler = av.AudioResampler(
+            codec.format, codec.layout, codec.sample_rate, options=_BY_TIMESTAMPS
+        )
+
+    def write(self, packet: AnyPacket | None) -> None:
+        frames: list[AudioFrame | None] = [None]
+        if packet is not None:
+            try:
+                frames = cast("list[AudioFrame | None]", packet.decode())
+            except av.FFmpegError as error:
+                codec = packet.stream.codec_context.codec.canonical_name
+                self._warn(f"a piece of {codec} sound cannot be decoded: {error.strerror}")
+                return
+        for frame in frames:
+            for resampled in self._resampler.resample(frame):
+                self._encode(resampled)
+        if packet is None:
+            self._encode(None)
+
+    def _encode(self, frame: AudioFrame | None) -> None:
+        for encoded in self._out.encode(frame):
+            self._mux(encoded)
+
 
 type Write = Callable[[AnyPacket | None], None]
 

@@ -14,10 +14,9 @@ from foremask.errors import CorruptVideo, Internal
 from foremask.facts import Clip, SoundTrack, Written
 from foremask.media import ebml
 from foremask.media.audio import Sound
-from foremask.media.orientation import Orientation
+from foremask.media.frames import Orientation
+from foremask.media.packets import AnyPacket, writing
 from foremask.media.presets import Recipe, check_late
-from foremask.media.transcoding import AnyPacket
-from foremask.media.write_errors import writing
 from foremask.options import Excerpt
 
 

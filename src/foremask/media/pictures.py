@@ -14,10 +14,8 @@ from av.video.stream import VideoStream
 
 from foremask.errors import CorruptVideo, FileTooLarge, ResolutionTooLarge
 from foremask.media.demux import Source
-from foremask.media.frames import Frame
-from foremask.media.orientation import Orientation
-from foremask.media.transcoding import AnyPacket
-from foremask.media.write_errors import writing
+from foremask.media.frames import Frame, Orientation
+from foremask.media.packets import AnyPacket, writing
 from foremask.options import UNLIMITED, Limits
 
 _DEMUXER_OF_HEAD: Final = {

@@ -16,7 +16,7 @@ from foremask.errors import Internal
 from foremask.facts import Clip, Written
 from foremask.media.frames import Frame
 from foremask.media.mask_file import left_out
-from foremask.media.write_errors import writing
+from foremask.media.packets import writing
 from foremask.types import DeepRgb, Levels, Rgb
 
 TABLE: Final = "frames.csv"

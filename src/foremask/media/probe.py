@@ -35,7 +35,7 @@ from foremask.media.demux import (
     open_container,
     recognise,
 )
-from foremask.media.orientation import Orientation
+from foremask.media.frames import Orientation
 from foremask.options import UNLIMITED, Limits
 
 ACCEPTED_CODECS: Final = ("h264", "hevc", "vp9", "av1", "mjpeg", "gif")

@@ -16,8 +16,7 @@ from foremask.errors import CorruptVideo, NoFrames, StreamUnsupported
 from foremask.facts import Clip, Span
 from foremask.media import boxes, ebml
 from foremask.media.demux import Container, open_clip, open_stream
-from foremask.media.frames import Frame
-from foremask.media.orientation import Orientation
+from foremask.media.frames import Frame, Orientation
 from foremask.media.presets import HUGE_PIXELS
 from foremask.media.probe import clip_of, tagged_end_s
 from foremask.options import Excerpt

@@ -16,10 +16,10 @@ from foremask.errors import CorruptVideo
 from foremask.facts import SEGMENT_GRID, SegmentGrid, SegmentPlan, Written
 from foremask.media.demux import Container, OpenClip, open_clip
 from foremask.media.mask_file import MaskFile, movie_timescale
+from foremask.media.packets import writing
 from foremask.media.presets import recipe_of
 from foremask.media.probe import ACCEPTED_CODECS, clip_of
 from foremask.media.reader import VideoReader
-from foremask.media.write_errors import writing
 from foremask.options import Form, ResultKind
 
 

@@ -14,17 +14,16 @@ from av.packet import Packet
 
 from foremask.errors import PromiseBroken
 from foremask.facts import Clip
-from foremask.media.colour import is_full
+from foremask.media.audio import BIBLIOGRAPHIC, HOLD_NO_EMPTY_TRACK
+from foremask.media.colour import is_full, plane_of
 from foremask.media.demux import open_clip, sniff
-from foremask.media.orientation import Orientation
+from foremask.media.frames import Orientation
+from foremask.media.packets import AnyPacket
 from foremask.media.pictures import HEAD_BYTES, is_picture, read_picture
-from foremask.media.planes import plane_of
 from foremask.media.png_sequence import TABLE, missing_from
 from foremask.media.presets import BLOCK_ADDITIONAL
 from foremask.media.probe import fraction, language_of
 from foremask.media.reader import VideoReader
-from foremask.media.sound_codecs import BIBLIOGRAPHIC, HOLD_NO_EMPTY_TRACK
-from foremask.media.transcoding import AnyPacket
 from foremask.options import ResultKind
 
 _TOLERANCE_S: Final = {"mp4": 0, "mov": 0, "webm": 0.001, "mkv": 0.001, "gif": 0.01}

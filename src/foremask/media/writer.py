@@ -1,25 +1,168 @@
-"""Encodes masks into a video file, or pictures into a live stream."""
+"""Encodes masks or colour pictures into a video with the times and the sound of its source."""
 
-from collections.abc import Callable
-from contextlib import suppress
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, ClassVar, Final, Self
 
 import av
 import cv2
 import numpy as np
+from av.bitstream import BitStreamFilterContext
+from av.codec.context import Flags
+from av.container import OutputContainer
+from av.filter import Graph
+from av.packet import PacketSideData
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from foremask.facts import Written
-from foremask.media.colour import BT709, FULL_RANGE, LIMITED_RANGE, tagged
+from foremask.errors import Internal
+from foremask.facts import Clip, Written
+from foremask.media import presets
+from foremask.media.colour import BT709, FULL_RANGE, LIMITED_RANGE, plane_of, tagged
 from foremask.media.frames import Frame
-from foremask.media.planes import plane_of
-from foremask.media.presets import check_preset
+from foremask.media.mask_file import MaskFile
+from foremask.media.packets import AnyPacket
+from foremask.media.presets import ALPHA_OF_VP9, BLOCK_ADDITIONAL, check_preset
 from foremask.media.reader import VideoReader
-from foremask.media.video_writer import VideoWriter
-from foremask.options import Preset, ResultKind
-from foremask.types import Levels
+from foremask.options import Excerpt, Form, Preset, ResultKind
+from foremask.types import DeepRgb, Levels, Rgb
+
+
+class VideoWriter:
+    """Writes one video; leaving its ``with`` block deletes the file if it is not finished.
+
+    The sound is that of ``source``, or of an ``excerpt`` of ``source``. A ``part`` has no sound;
+    `segments.join` joins parts.
+    """
+
+    _kind: ClassVar[ResultKind]
+
+    def __init__(
+        self,
+        target: Path,
+        form: Form,
+        clip: Clip,
+        source: Path | None,
+        *,
+        part: bool = False,
+        excerpt: Excerpt | None = None,
+    ) -> None:
+        self._form, self._recipe = form, presets.recipe_of(form, self._kind)
+        self._file = MaskFile(target, self._recipe, clip, source, part=part, excerpt=excerpt)
+        self.coded = presets.encoded_size(self._recipe.encoder, *self._file.size)
+        self.format = presets.pixel_format(self._recipe.encoder, *self._file.size)
+        self._crop: BitStreamFilterContext | None = None
+        self._origin: Fraction | None = None
+        self._last_pts: int | None = None
+        with ExitStack() as unfinished:
+            unfinished.enter_context(self._file)
+            self._codec, self._stream = self._open(clip)
+            self._file.start(self._stream)
+            unfinished.pop_all()
+
+    def _open(self, clip: Clip) -> tuple[Any, Any]:
+        file, encoder = self._file, self._recipe.encoder
+        is_padded = self.coded != file.size
+        # The encoder of padded pictures has its own container, since ``file`` has the cropped size.
+        home = av.open(os.devnull, "w", format="null") if is_padded else file.output
+        rate = Fraction(clip.fps).limit_denominator(1001) or Fraction(25)
+        stream: Any = home.add_stream(encoder.name, rate=rate)
+        codec = stream.codec_context
+        codec.width, codec.height = self.coded
+        codec.pix_fmt = self.format
+        codec.time_base = file.time_base
+        codec.options = presets.encoder_options(encoder, *self.coded)
+        codec.sample_aspect_ratio = file.aspect
+        codec.flags |= Flags.frame_duration
+        if self.format == "gray":
+            codec.color_range = FULL_RANGE
+        elif self.format.startswith("yuv"):
+            tagged(codec)
+        if encoder.global_quality is not None:
+            codec.qscale = True
+            codec.global_quality = encoder.global_quality
+        if clip.pixels > presets.HUGE_PIXELS:
+            codec.thread_count = 1
+        return codec, self._cropped(home, stream) if is_padded else stream
+
+    def _cropped(self, home: OutputContainer, padded: VideoStream) -> VideoStream:
+        """An output stream whose header and packets tell decoders to crop the padding."""
+        padded.codec_context.flags |= Flags.global_header
+        home.start_encoding()
+        cropped = self._file.output.add_stream_from_template(padded, opaque=True)
+        width, height = self._file.size
+        right, bottom = self.coded[0] - width, self.coded[1] - height
+        self._crop = BitStreamFilterContext(
+            f"hevc_metadata=crop_right={right}:crop_bottom={bottom}", padded, cropped
+        )
+        cropped.codec_context.width, cropped.codec_context.height = width, height
+        return cropped
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._file.__exit__(*error)
+
+    def framed[P: NDArray[Any]](self, picture: P) -> P:
+        """The picture to encode: turned upright for a gif, and padded to ``coded``."""
+        turned: Any = np.ascontiguousarray(self._file.turn.to_upright(picture))
+        height, width = turned.shape[:2]
+        if (width, height) != self._file.size:
+            raise Internal(f"a picture of {width}x{height} came for a video of {self._file.size}")
+        right, bottom = self.coded[0] - width, self.coded[1] - height
+        if right or bottom:
+            turned = cv2.copyMakeBorder(turned, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
+        return turned  # type: ignore[no-any-return]
+
+    def complete(self, packet: AnyPacket) -> None:
+        """Subclasses may change each packet here before it is written."""
+
+    def put(self, picture: av.VideoFrame, frame: Frame) -> None:
+        """Encode a picture of size ``coded`` and pixel format ``format`` at ``frame``'s time."""
+        time_base = self._file.time_base
+        moment = frame.pts * frame.time_base
+        if self._origin is None:  # a gif begins at time zero, even if its source does not
+            self._origin = moment if self._recipe.is_gif else Fraction(0)
+        pts = round((moment - self._origin) / time_base)
+        if self._last_pts is not None and pts <= self._last_pts:
+            pts = self._last_pts + 1  # the output's time base may be coarser than the source's
+        self._last_pts = pts
+        if self._recipe.is_gif:
+            late_s = float(pts * time_base - (moment - self._origin))
+            presets.check_late(self._file.clip, frame.index, late_s)
+        picture.pts = pts
+        picture.time_base = time_base
+        picture.duration = max(1, round((frame.duration or 1) * frame.time_base / time_base))
+        for packet in self._encode(picture):
+            self._file.put(packet)
+
+    def finish(self, end: Fraction | None) -> Written:
+        """Finish the file; ``end`` is the time, in seconds, at which the last frame ends."""
+        for packet in self._encode(None):
+            self._file.put(packet)
+        if end is not None and self._origin:
+            end -= self._origin
+        return self._file.finish(end)
+
+    def _encode(self, picture: av.VideoFrame | None) -> Iterator[AnyPacket]:
+        encoded = self._codec.encode(picture)
+        if self._crop is not None:
+            encoded = [
+                cropped
+                for packet in ([*encoded, None] if picture is None else encoded)
+                for cropped in self._crop.filter(packet)
+            ]
+        for packet in encoded:
+            packet.stream = self._stream
+            packet.time_base = self._file.time_base
+            self.complete(packet)
+            yield packet
+
 
 _TO_LIMITED: Final = np.rint(16 + np.arange(256) * (219 / 255)).astype(np.uint8)
 _TO_LIMITED_10: Final = np.rint(64 + np.arange(256) * (876 / 255)).astype(np.uint16)
@@ -109,3 +252,96 @@ def _blank(width: int, height: int, pixel_format: str) -> av.VideoFrame:
     for index in (1, 2):
         plane_of(picture, index).fill(512 if picture.format.components[0].bits > 8 else 128)
     return tagged(picture)
+
+
+_TO_10_BITS: Final = np.rint(np.arange(256) * (1023 / 255)).astype(np.uint16)
+_HALF: Final = 128  # a gif has one bit of alpha: pixels of at least this level are opaque
+
+
+class ColourWriter(VideoWriter):
+    """Writes a colour video from pictures in the coded orientation of their frames."""
+
+    _kind = ResultKind.CUTOUT
+
+    @cached_property
+    def _alpha(self) -> "_AlphaEncoder | None":
+        return _AlphaEncoder(*self.coded) if self._recipe.metadata else None
+
+    @cached_property
+    def _palette(self) -> Graph:
+        return _palette_graph(*self.coded)
+
+    def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
+        """Encode a picture at the time of ``frame``; for a `Preset`, ``levels`` are ignored."""
+        alpha = None if levels is None or isinstance(self._form, Preset) else self.framed(levels)
+        if self._alpha is not None and alpha is not None:
+            self._alpha.encode(alpha)
+        self.put(self._picture(self.framed(colours), alpha), frame)
+
+    def complete(self, packet: AnyPacket) -> None:
+        if self._alpha is not None:
+            packet.set_sidedata(self._alpha.blocks.pop(0), True)
+
+    def _picture(self, colours: Any, levels: Levels | None) -> av.VideoFrame:  # noqa: ANN401
+        form = self.format
+        if self._recipe.is_gif:
+            alpha = np.full(colours.shape[:2], 255, np.uint8) if levels is None else levels
+            merged = np.asarray(cv2.merge([*cv2.split(colours), alpha]), np.uint8)
+            self._palette.vpush(av.VideoFrame.from_ndarray(merged, "rgba"))
+            return self._palette.vpull()
+        picture = tagged(
+            av.VideoFrame.from_ndarray(colours, "rgb24").reformat(
+                format=form,
+                dst_colorspace=BT709,
+                src_color_range=FULL_RANGE,
+                dst_color_range=LIMITED_RANGE,
+                interpolation="BICUBIC",
+            )
+        )
+        if form == "yuva444p10le" and levels is not None:
+            cv2.LUT(levels, _TO_10_BITS, dst=plane_of(picture, 3))
+        return picture
+
+
+class _AlphaEncoder:
+    """Encodes alpha without loss as the VP9 stream that WebM stores beside the colours.
+
+    FFmpeg would encode alpha with the lossy options of the colours. So this class encodes alpha
+    with a grey picture, and uses only the alpha of each packet.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        codec: Any = av.CodecContext.create(ALPHA_OF_VP9.name, "w")
+        codec.width, codec.height, codec.pix_fmt = width, height, "yuva420p"
+        codec.time_base, codec.options = Fraction(1, 25), ALPHA_OF_VP9.options
+        self._codec = codec
+        self._canvas = av.VideoFrame(width, height, "yuva420p")
+        for index in range(3):
+            plane_of(self._canvas, index).fill(128)
+        self.blocks: list[PacketSideData] = []  # alpha of pictures not yet written, oldest first
+
+    def encode(self, levels: Levels) -> None:
+        picture = self._canvas
+        picture.make_writable()
+        plane_of(picture, 3)[:] = levels
+        picture.pts = (picture.pts or 0) + 1
+        for packet in self._codec.encode(picture):
+            self.blocks.append(PacketSideData.from_packet(packet, BLOCK_ADDITIONAL))
+
+
+def _palette_graph(width: int, height: int) -> Graph:
+    """A filter that maps each picture to a palette of its own, with 255 colours."""
+    graph = Graph()
+    form, time_base = av.VideoFormat("rgba"), Fraction(1, 100)
+    source = graph.add_buffer(width=width, height=height, format=form, time_base=time_base)
+    split = graph.add("split", "2")
+    palette = graph.add("palettegen", "stats_mode=single:reserve_transparent=1")
+    mapped = graph.add("paletteuse", f"new=1:dither=bayer:bayer_scale=4:alpha_threshold={_HALF}")
+    sink = graph.add("buffersink")
+    source.link_to(split)
+    split.link_to(palette, 0, 0)
+    split.link_to(mapped, 1, 0)
+    palette.link_to(mapped, 0, 1)
+    mapped.link_to(sink)
+    graph.configure()
+    return graph

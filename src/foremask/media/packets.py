@@ -1,13 +1,16 @@
-"""Distinguishes errors of the disk from errors of the muxer."""
+"""The type of encoded packets, and errors of the disk while they are written."""
 
 import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import av
+from av.packet import Packet
 
 from foremask.errors import OutputFailed
+
+type AnyPacket = Packet[Any]
 
 _OF_THE_DISK: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS}
 
