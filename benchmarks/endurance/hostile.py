@@ -35,8 +35,7 @@ from foremask.errors import Failed, ForemaskError
 from foremask.facts import Clip, Report
 from foremask.masking.cut_out import cut_out
 from foremask.masking.pipeline import mask_video
-from foremask.media.background_files import check_background, read_background
-from foremask.media.pictures import is_picture
+from foremask.media.pictures import check_background, is_picture, read_background
 from foremask.media.verify import verify
 from foremask.options import Limits, MaskOptions, ResultKind
 from foremask.service.sandbox import execution

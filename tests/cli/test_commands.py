@@ -18,7 +18,7 @@ from foremask.cli.exits import Exit, Usage, exit_code, show_error
 from foremask.cli.progress_bar import Unit, progress_bar
 from foremask.cli.service_checks import NEWEST_MINOR
 from foremask.errors import BY_REASON, Busy, CodecUnsupported, Denied, Ended, Failed
-from foremask.machine.nvidia import nvidia_cards
+from foremask.machine.hardware import nvidia_cards
 from foremask.service.run.bundled_postgres import bundled_binaries, server_version
 from foremask.weights import catalogue
 from tests.support import networks, synth

@@ -1,6 +1,6 @@
 from msgspec.structs import replace
 
-from foremask.machine.memory import available_memory, share_of_memory
+from foremask.machine.hardware import available_memory, share_of_memory
 from foremask.service.run.serve import share_of_one
 from foremask.settings import read_settings
 

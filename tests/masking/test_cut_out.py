@@ -15,8 +15,8 @@ from foremask import errors
 from foremask.facts import Report, SegmentGrid
 from foremask.masking.cut_out import cut_out, form_for
 from foremask.media import segments
-from foremask.media.background_files import BackgroundVideo
 from foremask.media.colour import plane_of
+from foremask.media.pictures import BackgroundVideo
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
 from foremask.options import AlphaFormat, Matte, Preset, ResultOptions

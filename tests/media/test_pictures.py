@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from foremask import errors
-from foremask.media.background_files import check_background
-from foremask.media.pictures import pack_pictures, read_picture
+from foremask.media.pictures import check_background, pack_pictures, read_picture
 from foremask.media.reader import VideoReader
 from foremask.options import Limits
 from foremask.types import Rgb

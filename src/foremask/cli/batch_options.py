@@ -1,4 +1,4 @@
-"""The options that `foremask mask` and `foremask cutout` have in common."""
+"""The options that several commands have."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -9,12 +9,21 @@ from typing import Annotated, Final
 from cyclopts import Parameter
 
 from foremask.cli.exits import Usage
-from foremask.cli.flags import Flag, Force, Shown, Switch
 from foremask.errors import FieldInvalid
 from foremask.hints.hint_parsing import hints_of_file, parse_paint, parse_place, seconds_of
 from foremask.hints.kinds import Box, Hint, Point, check_hints
 from foremask.machine import paths, process_setup
-from foremask.options import Device, Excerpt, MaskOptions, Quality
+from foremask.options import Device, Excerpt, MaskOptions, Preset, Quality
+
+Shown = Parameter(show_default=False)
+Flag = Parameter(negative="", show_default=False)
+Switch = Annotated[bool, Flag]
+AsJson = Annotated[bool, Flag, Parameter(name="--json", help="Answer with JSON.")]
+Force = Annotated[bool, Flag, Parameter(help="Replace an OUTPUT that exists.")]
+ByPreset = Annotated[Preset | None, Parameter(name_transform=str.lower, show_choices=False)]
+Output = Annotated[Path | None, Parameter(name=("--output", "-o"))]
+Clip = Annotated[Path, Parameter(name="INPUT", help="The clip.")]
+
 
 MAX_FPS: Final = 1000
 Input = Annotated[str | Path, Parameter(name="INPUT")]

@@ -8,11 +8,11 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
+from foremask.cli.batch_options import AsJson
 from foremask.cli.exits import Exit, answer, has_server_extra
-from foremask.cli.flags import AsJson
 from foremask.cli.model_commands import compiled_networks
 from foremask.errors import ForemaskError
-from foremask.machine.nvidia import nvidia_cards
+from foremask.machine.hardware import nvidia_cards
 from foremask.options import Runtime
 from foremask.settings import Settings, read_settings
 from foremask.weights import catalogue

@@ -10,8 +10,8 @@ from typing import Annotated, Any, Final
 import msgspec
 from cyclopts import Parameter
 
+from foremask.cli.batch_options import AsJson, Clip, Force, Output
 from foremask.cli.exits import Usage, answer, say
-from foremask.cli.flags import AsJson, Clip, Force, Output
 from foremask.cli.sources import ClipSource, check_clip, check_there, local_clip
 from foremask.errors import ForemaskError
 from foremask.machine import paths

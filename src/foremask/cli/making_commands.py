@@ -11,9 +11,19 @@ from cyclopts import Parameter
 
 from foremask.cli import model_commands, standard_streams
 from foremask.cli.batch import run_batch
-from foremask.cli.batch_options import BatchOptions, Input, NetworkOptions
+from foremask.cli.batch_options import (
+    AsJson,
+    BatchOptions,
+    ByPreset,
+    Clip,
+    Force,
+    Input,
+    NetworkOptions,
+    Output,
+    Shown,
+    Switch,
+)
 from foremask.cli.exits import Exit, Usage, answer, note
-from foremask.cli.flags import AsJson, ByPreset, Clip, Force, Output, Shown, Switch
 from foremask.cli.products import CutOuts, Folders, Masks
 from foremask.cli.sources import check_clip, check_there
 from foremask.options import (

@@ -11,8 +11,8 @@ import msgspec
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
+from foremask.cli.batch_options import AsJson, Switch
 from foremask.cli.exits import Exit, answer, note, print_json, say
-from foremask.cli.flags import AsJson, Switch
 from foremask.cli.service_checks import version_of
 from foremask.errors import SettingsInvalid
 from foremask.service.jobs import deliveries, records, tokens

@@ -12,8 +12,8 @@ from typing import Annotated, Final
 import msgspec
 from cyclopts import Parameter
 
+from foremask.cli.batch_options import AsJson, ByPreset, Force, Output, Shown, Switch
 from foremask.cli.exits import Exit, ServerUnreachable, Usage, answer, exit_code, note, say
-from foremask.cli.flags import AsJson, ByPreset, Force, Output, Shown, Switch
 from foremask.cli.products import Masks, make_folder, plan_jobs
 from foremask.cli.progress_bar import progress_bar
 from foremask.cli.remote_client import JobStatus, RemoteClient, ServerRefused

@@ -4,7 +4,7 @@ import asyncio
 import resource
 from typing import TYPE_CHECKING, Final
 
-from foremask.machine.nvidia import nvidia_cards
+from foremask.machine.hardware import nvidia_cards
 from foremask.options import Runtime
 from foremask.service.jobs.database import Database
 from foremask.service.run.bundled_postgres import bundled_binaries, server_version

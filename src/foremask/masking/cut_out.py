@@ -34,9 +34,8 @@ from foremask.masking.plan import (
 )
 from foremask.masking.report import OnFrame
 from foremask.media import png_sequence
-from foremask.media.background_files import BackgroundVideo, read_background
 from foremask.media.frames import Frame, Orientation
-from foremask.media.pictures import is_picture
+from foremask.media.pictures import BackgroundVideo, is_picture, read_background
 from foremask.media.png_sequence import PngSequenceWriter
 from foremask.media.presets import KEPT_MASK, check_format, has_memory_for_mask, stand_in
 from foremask.media.probe import frame_bytes

@@ -1,21 +1,28 @@
-"""The Python library: masks and cut-outs of files, pictures and arrays."""
+"""What `foremask` offers to Python programs: masks and cut-outs of files, pictures and arrays."""
 
 import dataclasses
+import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import wraps
+from itertools import chain, islice
 from os import PathLike, fspath
 from pathlib import Path
-from typing import Any, Concatenate, Literal, Self, TypedDict, Unpack
+from typing import Any, Concatenate, Final, Literal, Self, TypedDict, Unpack
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from foremask.errors import FieldInvalid
 from foremask.facts import Clip, Report
-from foremask.hints.kinds import Hint
-from foremask.masking import arrays, comparison, pipeline, stills
+from foremask.hints.kinds import Hint, check_hints
+from foremask.masking import comparison, pipeline, stills
 from foremask.masking import cut_out as cutting
+from foremask.masking.cut_out import FrameCutter, opened_background
+from foremask.masking.hinting import guidance_of_frames
+from foremask.masking.network_caching import network_for
+from foremask.masking.plan import ahead_frames, refine_edges
 from foremask.masking.report import Progress
 from foremask.masking.thing_list import Thing, things_of
 from foremask.media import probe as probing
@@ -38,8 +45,11 @@ from foremask.options import (
     form_named,
     preset_for,
 )
-from foremask.types import Alpha, Rgb, Rgba
+from foremask.types import Alpha, Levels, Rgb, Rgba
 from foremask.vision.network.devices import network_at
+from foremask.vision.prefetch import tee
+from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 from foremask.weights.catalogue import model_path
 
 type FilePath = str | PathLike[str]
@@ -178,7 +188,8 @@ def mask_frames(
     ``frames``; close the returned iterator to stop the thread. Raises FieldInvalid for an invalid
     frame, and ModelUnavailable.
     """
-    return arrays.mask_arrays(frames, _mask_options(**network, hints=hints))
+    masked = _masked(iter(frames), _mask_options(**network, hints=hints))
+    return (levels.astype(np.float32) / np.float32(255) for _, levels in masked)
 
 
 def mask_image(
@@ -207,7 +218,7 @@ def cut_out_frames(
     resolution of 4:2:0 video. All else is as for `mask_frames`.
     """
     result = ResultOptions.of_cut_out(fspath(background), matte)
-    return arrays.cut_out_arrays(frames, result, _mask_options(**network, hints=hints))
+    return _cut_out_arrays(frames, result, _mask_options(**network, hints=hints))
 
 
 def cut_out_image(
@@ -225,7 +236,7 @@ def cut_out_image(
     """
     result, frame = ResultOptions.of_cut_out(fspath(background), matte), _frame(image)
     levels = stills.mask_frame(frame, _mask_options(**network, hints=hints))
-    return arrays.as_rgba(*stills.cut_out_frame(frame, result, levels))
+    return _as_rgba(*stills.cut_out_frame(frame, result, levels))
 
 
 def probe(source: FilePath) -> Clip:
@@ -347,7 +358,7 @@ def _mask_options(
 def _frame(image: ArrayLike | FilePath) -> Frame:
     if isinstance(image, str | PathLike):
         return read_picture(Path(image))
-    return frame_of(arrays.checked_picture(image, 0, None), 0, exact=True)
+    return frame_of(_checked_picture(image, 0, None), 0, exact=True)
 
 
 def _path(file: FilePath | None) -> Path | None:
@@ -378,3 +389,80 @@ def _excerpt(start_s: float, end_s: float | None) -> Excerpt | None:
         details = f"the excerpt from {start_s:g} s to {end_s} s is empty, or begins before the clip"
         raise FieldInvalid(details, param="start_s")
     return Excerpt(start_s, end_s)
+
+
+MOST_WAITING: Final = 2 * LAG_FRAMES  # frames: more than a mask ever lags
+
+
+def _cut_out_arrays(
+    arrays: Iterable[ArrayLike], result: ResultOptions, options: MaskOptions
+) -> Generator[Rgba, None, None]:
+    with opened_background(result.behind, 0.0) as drawn:
+        cutter = FrameCutter(result.matte, drawn)
+        for frame, levels in _masked(iter(arrays), options):
+            yield _as_rgba(*cutter.cut(levels, frame))
+
+
+def _as_rgba(colours: NDArray[np.generic], levels: Levels | None) -> Rgba:
+    alpha = np.full(colours.shape[:2], 255, np.uint8) if levels is None else levels
+    return np.dstack([np.asarray(colours, np.uint8), alpha])
+
+
+def _masked(arrays: Iterator[ArrayLike], options: MaskOptions) -> Iterator[tuple[Frame, Levels]]:
+    first = next(arrays, None)
+    if first is None:
+        return
+    height, width = _checked_picture(first, 0, None).shape[:2]
+    network = network_for(options)
+    frames = (
+        frame_of(_checked_picture(array, index, (height, width)), index)
+        for index, array in enumerate(chain([first], arrays))
+    )
+    guidance, begin = None, list[Frame]()
+    if options.hints:
+        begin = list(islice(frames, _hinted_until(options.hints, (width, height))))
+        guidance = guidance_of_frames(
+            lambda: nullcontext(begin), options.hints, (width, height), network, options.quality
+        )
+    stop = threading.Event()
+    shown, waiting = tee(chain(begin, frames), stop, MOST_WAITING)
+    masks = mask_images(shown, network, TIERS[options.quality], guidance=guidance)
+    pairs = ((next(waiting), alpha) for alpha in masks)
+    ahead = ahead_frames(3 * height * width // 2, options.quality)
+    try:
+        yield from refine_edges(pairs, ahead)
+    finally:
+        stop.set()
+
+
+def _hinted_until(hints: Sequence[Hint], size_px: tuple[int, int]) -> int:
+    """Return the number of frames up to the last hint; they are read before the masking begins."""
+    check_hints(hints, size_px=size_px)
+    for number, hint in enumerate(hints):
+        if hint.time_s is not None or (hint.frame or 0) >= MOST_WAITING:
+            raise FieldInvalid(
+                f"hints[{number}] must be on one of the first {MOST_WAITING} frames, by its number:"
+                " arrays have no times, and all before it wait in memory",
+                param=f"hints[{number}]",
+                limit=MOST_WAITING - 1,
+                actual=hint.frame,
+            )
+    return 1 + max(hint.frame or 0 for hint in hints)
+
+
+def _checked_picture(array: ArrayLike, index: int, shape: tuple[int, int] | None) -> Rgb:
+    """Raise FieldInvalid, which names frame ``index``, unless ``array`` is RGB of ``shape``."""
+    pixels = np.asarray(array)
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise FieldInvalid(
+            f"frame {index} is {pixels.dtype} of shape {pixels.shape}; a frame is uint8 of shape"
+            " (height, width, 3), red first",
+            param="frames",
+        )
+    if shape is not None and pixels.shape[:2] != shape:
+        raise FieldInvalid(
+            f"frame {index} is {pixels.shape[1]}x{pixels.shape[0]}, and the first is"
+            f" {shape[1]}x{shape[0]}: all frames of a clip have one size",
+            param="frames",
+        )
+    return pixels.astype(np.uint8, copy=False)

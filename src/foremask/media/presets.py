@@ -6,7 +6,7 @@ from typing import Final
 
 from foremask.errors import PresetUnsuitable
 from foremask.facts import Clip
-from foremask.machine.memory import available_memory
+from foremask.machine.hardware import available_memory
 from foremask.options import AlphaFormat, Form, Preset, ResultKind
 
 KEPT_MASK: Final = Preset.MOV_H265

@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from foremask.errors import DeviceUnavailable, SettingsInvalid
-from foremask.machine.nvidia import nvidia_cards
+from foremask.machine.hardware import nvidia_cards
 from foremask.service.run.serve import serve
 from foremask.service.worker.compilation import compile_ahead
 from foremask.service.worker.process import run_worker

@@ -28,7 +28,7 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 from foremask import errors
 from foremask.fetch.client import Outbound
 from foremask.machine import process_setup
-from foremask.machine.memory import share_of_memory
+from foremask.machine.hardware import share_of_memory
 from foremask.service.api import file_routes, job_routes, operator_routes, pages, status_routes
 from foremask.service.api.connection import Connection, Gate
 from foremask.service.api.context import FACTS, ApiRequest, RequestFacts, Service, answer_of

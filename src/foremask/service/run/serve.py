@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from foremask.errors import ServiceUnavailable
-from foremask.machine.memory import share_of_memory
+from foremask.machine.hardware import share_of_memory
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.schema import migrate
 from foremask.service.jobs.tokens import any_token, create_token

@@ -12,7 +12,7 @@ from msgspec import structs
 
 from foremask.facts import Clip, Report, Written
 from foremask.media import segments
-from foremask.media.background_files import check_background
+from foremask.media.pictures import check_background
 from foremask.media.presets import check_result
 from foremask.media.probe import probe
 from foremask.media.writer import recode

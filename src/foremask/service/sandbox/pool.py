@@ -20,7 +20,7 @@ import structlog
 
 from foremask.errors import ForemaskError, Internal, OutputFailed, ServiceUnavailable, TimedOut
 from foremask.machine import process_setup
-from foremask.machine.memory import share_of_memory
+from foremask.machine.hardware import share_of_memory
 from foremask.service.sandbox import messages
 from foremask.service.sandbox.confine import Level, check_level, level_of
 from foremask.service.sandbox.messages import Request, with_paths

@@ -14,8 +14,7 @@ import uvloop
 from foremask.errors import SettingsInvalid
 from foremask.fetch.client import Outbound
 from foremask.machine import process_setup
-from foremask.machine.memory import share_of_memory
-from foremask.machine.nvidia import nvidia_cards
+from foremask.machine.hardware import nvidia_cards, share_of_memory
 from foremask.options import MaskOptions, Runtime
 from foremask.service.jobs import admission
 from foremask.service.jobs.database import Database, OtherTables

@@ -5,7 +5,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from foremask.errors import DeviceUnavailable
-from foremask.machine.nvidia import nvidia_cards
+from foremask.machine.hardware import nvidia_cards
 from foremask.options import Device, Runtime
 from foremask.vision.network.onnx_session import OnnxSession
 from foremask.vision.network.session import Network, Session, units

@@ -1,4 +1,4 @@
-"""The memory of the machine, or of the container if the container has less."""
+"""The memory of the machine, or of the container if the container has less, and its GPUs."""
 
 import os
 from contextlib import suppress
@@ -28,3 +28,7 @@ def available_memory() -> int:
         used = int((_GROUP / "memory.current").read_text()) - int(stat["inactive_file"])
         free = min(free, max(0, most - used))
     return free
+
+
+def nvidia_cards() -> list[Path]:
+    return [path for path in Path("/dev").glob("nvidia[0-9]*") if path.name[6:].isdigit()]
