@@ -9,7 +9,9 @@ from collections.abc import Generator
 import httpx
 import pytest
 
-from foremask.service.api.connection import GRACE_S, least_body_bytes
+from foremask.service.api.connection import BODY_WINDOW_S, GRACE_S, HEAD_S, least_body_bytes
+from foremask.service.api.job_routes import HOLD_S
+from foremask.service.api.probing import BUDGET_S
 from tests.service.api.conftest import PATH, Running, assert_refused, http, post, serves
 from tests.support.patience import PATIENCE_S
 
@@ -192,6 +194,10 @@ def test_an_upgrade_that_nobody_knows_is_ignored(few: Running) -> None:
 
 WAITS = ("connection.HEAD_S", "connection.BODY_WINDOW_S", "job_routes.HOLD_S", "probing.BUDGET_S")
 hurried = serves({f"api.{name}": 1.0 for name in WAITS})
+
+
+def test_the_waits_are_shorter_than_the_30_s_of_the_vendors_sdk() -> None:
+    assert (HEAD_S, BODY_WINDOW_S, HOLD_S, BUDGET_S) == (10, 10, 25, 8)
 
 
 def test_sync_gives_up_before_the_client_does(hurried: Running, good: str) -> None:
