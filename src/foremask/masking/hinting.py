@@ -128,7 +128,7 @@ def _with_ends(frames: Iterable[Frame]) -> Iterator[tuple[Frame, float, int]]:
 
 
 def _marks(hints: Mapping[int, Hint], size_px: tuple[int, int]) -> list[Mark]:
-    """Return a mark for each point or box, and two for each paint: its white and its black."""
+    """Return a mark for each point or box, and two for each paint: white and black pixels."""
     width, height = size_px
     marks = []
     for number, hint in hints.items():

@@ -184,7 +184,7 @@ def mask_frames(
 
     Frames are uint8 of shape (height, width, 3), red first, and all of one size. Masks lag by up
     to 222 frames, since a mask depends on later frames too. A waiting frame takes 1.5 bytes of
-    memory a pixel. ``hints`` are on the first 412 frames, by number. Another thread iterates over
+    memory per pixel. ``hints`` are on the first 412 frames, by number. Another thread iterates over
     ``frames``; close the returned iterator to stop the thread. Raises FieldInvalid for an invalid
     frame, and ModelUnavailable.
     """

@@ -30,7 +30,7 @@ MOST_ROWS: Final = 6
 
 
 class ThingBox(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a thing is on one frame, in pixels of the upright picture."""
+    """The bounding box of a thing on one frame, in pixels of the upright picture."""
 
     frame: int
     x: int

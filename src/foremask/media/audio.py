@@ -120,8 +120,8 @@ type Write = Callable[[AnyPacket | None], None]
 class Sound:
     """Muxes the sound tracks of ``source``, or of an ``excerpt`` of ``source``, into ``output``.
 
-    Of an excerpt, only packets that begin within it are muxed, and their times count from its
-    start. ``origin_s`` is the time of the source's first video frame: excerpt times begin there.
+    Only packets that begin in the excerpt are muxed; their times count from the excerpt's start.
+    Times of excerpts count from ``origin_s``, the time of the source's first video frame.
     """
 
     def __init__(
@@ -268,7 +268,7 @@ class Sound:
             packet.stream = out
             base = fraction(packet.time_base)
             if self._muxer in ("webm", "matroska") and packet.duration and base:
-                # Matroska rounds to 1 ms, and FFmpeg makes a last packet of 0 ms 20 ms long.
+                # Matroska rounds to 1 ms; FFmpeg would change a last duration of 0 ms to 20 ms.
                 packet.duration = max(packet.duration, ceil(Fraction(1, 1000) / base))
             self._mux(packet)
 

@@ -59,7 +59,7 @@ _OTHER_DEMUXERS: Final = ",".join(
         *("h264", "hevc", "vvc", "obu", "av1", "dirac", "dnxhd", "vc1"),
     ]
 )
-"""FFmpeg's demuxers, without those that open other files (of playlists and file patterns)."""
+"""FFmpeg's demuxers, except those that open other files, such as demuxers of playlists."""
 _OUR_DEMUXERS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif"
 _NO_OUTSIDE_FILES = {"enable_drefs": "0", "use_absolute_path": "0"}
 _MP4_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot", b"styp", b"moof"}

@@ -102,7 +102,7 @@ class MaskFile:
                         self.put(packet)
 
     def put(self, packet: AnyPacket) -> None:
-        """Queue a packet, which is written once the next packet's pts gives its duration."""
+        """Queue a packet; it is written when the next packet's pts determines its duration."""
         if self._held is not None:
             self._held.duration = _pts(packet) - _pts(self._held)
             self._mux(self._held)

@@ -19,7 +19,7 @@ _OF_THE_DISK: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno
 def writing() -> Iterator[None]:
     """Turn errors of the disk into OutputFailed.
 
-    Do not write to the output afterwards: FFmpeg crashes if it could not write the header.
+    After the error, do not write to the output: FFmpeg crashes if the header is not written.
     """
     try:
         yield

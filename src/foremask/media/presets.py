@@ -10,7 +10,7 @@ from foremask.machine.hardware import available_memory
 from foremask.options import AlphaFormat, Form, Preset, ResultKind
 
 KEPT_MASK: Final = Preset.MOV_H265
-"""The preset of the mask that is stored with a cut-out; lossless, so that it can be recoded."""
+"""The preset of the mask that is stored with a cut-out. It is lossless, for later re-encoding."""
 HUGE_PIXELS: Final = 33_000_000
 """Larger pictures are decoded and encoded one at a time, since each takes hundreds of MB."""
 _PICTURE_BYTES_PER_PIXEL: Final = 32  # a picture, its foreground colours, alpha, background

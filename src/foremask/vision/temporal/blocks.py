@@ -28,7 +28,7 @@ from foremask.vision.temporal.verdict import Judge
 # are multiples of this and of `PROBED_FRAMES`.
 BLOCK_FRAMES = 12
 PROBED_FRAMES = 24  # on multiples of this, `Tier.probed_above` replaces `mirrored_above`
-DIFFERING_SHARE = 0.3  # ... and while the last mirror image's `disagreement` is above this
+DIFFERING_SHARE = 0.3  # it also does while the last mirror image's `disagreement` is higher
 KEPT_AREA_PX = 960 * 540
 FOLLOWED_STRIDE = 4  # largest distance of anchors, in frames, where hints choose or ban things
 

@@ -30,9 +30,9 @@ LEVELS = {
 }
 LEAST_PX = 4
 MOST_TAKEN = 0.25  # of the mask's area: the most that a negative click removes
-SEED_PX = 3.0  # on the tracks' grid: nearer pixels give the click's colour
+SEED_PX = 3.0  # on the tracks' grid: pixels nearer to the click give its colour
 COLOUR_UNIT = np.array([30, 20, 20], np.float32)  # in Lab: a clear difference of colours
-LIKENESS_UNIT = np.array([50, 50, 50], np.float32)  # in Lab: weighs as much as 1 in alpha
+LIKENESS_UNIT = np.array([50, 50, 50], np.float32)  # in Lab: equals a difference of 1 in alpha
 LEAST_VARIANCE = 0.01
 AROUND_PX = 3
 MOST_KNOWN = 0.02  # share of a new thing that the mask may already have

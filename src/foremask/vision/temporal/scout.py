@@ -1,7 +1,7 @@
 """Follows the things that hints choose or ban back to the start of their shot (docs/adr/0050).
 
-Windows are decided in order, so a hint in a later window would come too late for an earlier one.
-So a first run masks the clip up to the window of the last hint, and follows the things backward.
+Windows are decided in order: a window cannot use the hints of a later window. Therefore, a first
+run masks the clip up to the window of the last hint, and follows the things backward.
 """
 
 from collections.abc import Iterable, Mapping

@@ -154,7 +154,7 @@ def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
 def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
     """Make a mask that is foreground where ``log_odds`` (on any grid) are positive.
 
-    Its outlines are those of the opinions that agree with ``log_odds``. Without any, it is hard.
+    Its outlines come from the opinions that agree with ``log_odds``; without any, edges are hard.
     """
     rows, columns = opinions[0].shape
     verdict = resized((log_odds > 0).astype(np.float32), columns, rows)

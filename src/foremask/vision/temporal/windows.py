@@ -2,7 +2,7 @@
 
 The anchors of a window are decided together, with those of `CONTEXT_FRAMES` on each side. Windows
 begin at multiples of `WINDOW_FRAMES`. Only hints and context frames reach across their borders.
-So a part from border to border, with its context, gets the masks of the whole clip: adr/0157.
+So whole windows with their context get the same masks as in the whole clip (docs/adr/0157).
 """
 
 import itertools
