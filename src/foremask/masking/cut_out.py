@@ -121,13 +121,14 @@ def cut_out(
 ) -> Report:
     """Write the subject of ``source`` to ``target``, with alpha or over a background.
 
-    ``preset`` is by default that of the suffix; ``options`` need no preset and no matte.
-    Output and errors are those of `foremask.cut_out`; `mask_video` describes more parameters.
+    By default, the suffix of ``target`` decides the preset. ``options.preset`` is not used, and
+    ``options.matte`` must be unset: the matte is that of ``result``. Output and errors are
+    those of `foremask.cut_out`; `mask_video` describes more parameters.
 
     ``mask`` is a mask video of ``source``, in any preset. With it, the network is not run, and an
     excerpt applies to both videos. Raises FieldInvalid where the two videos differ in size or in
-    their number of frames. With ``auto_zoom`` too, all frames are cropped to the smallest box
-    that holds the subject on every frame.
+    their number of frames. With ``result.auto_zoom`` too, all frames are cropped to the
+    smallest box that holds the subject on every frame.
 
     With a ``span``, ``source`` is what `segments.cut` made of a clip that starts at
     ``clip_start_s``, and ``target`` becomes a part for `segments.join`. Where there is memory for

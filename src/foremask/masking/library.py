@@ -1,4 +1,4 @@
-"""What `foremask` offers to Python programs: masks and cut-outs of files, pictures and arrays."""
+"""The Python library: masks and cut-outs of files, pictures and arrays."""
 
 import dataclasses
 import threading
@@ -107,11 +107,10 @@ def mask_video(
     Without ``target``, the mask of clip.mov is clip.mask.mp4 beside it. Without ``preset``, the
     target's ending decides: .mp4, .webm, .mov, .mkv or .gif. With ``start_s`` and ``end_s``, in
     seconds from the first frame, only the part between them is masked, and the mask's times count
-    from ``start_s``. ``hints`` mark the subject, or other things: docs/hints.md.
-    Frames and times of hints count from ``start_s`` too. ``cache`` is a file for the network's
-    results, or a directory of such files: a later call with more hints reads the results instead of
-    running the network on all frames. ``on_progress`` is called in the caller's thread; if it
-    raises, the masking is cancelled. The mask appears at ``target`` when it is complete.
+    from ``start_s``. ``hints`` mark the subject or other things (docs/hints.md); their frames and
+    times count from ``start_s`` too. ``cache`` is a file for the network's results, or a directory
+    of such files: a later call with more hints reads the results. ``on_progress`` is called in the
+    caller's thread; if it raises, the masking is cancelled. ``target`` appears when complete.
 
     Raises FileNotFoundError; FieldInvalid for an invalid argument; ClipRefused for a clip
     that cannot be masked; ModelUnavailable where the weights are missing; OutputFailed where

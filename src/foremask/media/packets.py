@@ -1,4 +1,4 @@
-"""The type of encoded packets, and errors of the disk while they are written."""
+"""The type of encoded packets, and disk errors while packets are written."""
 
 import errno
 from collections.abc import Iterator
