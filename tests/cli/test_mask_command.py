@@ -102,6 +102,7 @@ MAKES: list[tuple[tuple[str, ...], int, set[str]]] = [
     (("clip 9.mask.mp4",), 0, {"clip 9.mask.mask.mp4"}),
 ]  # fmt: skip
 
+NOWHERE = "http://127.0.0.1:9/clip.mp4"
 OTHERS: list[tuple[tuple[str, ...], int, set[str]]] = [
     (("sheet", "clip 9.mp4", "--moments", "2"), 0, {"clip 9.sheet.png"}),
     (("sheet", "clip 9.mp4", "-o", "clip 9.mask.mp4"), 6, set()),
@@ -119,6 +120,9 @@ OTHERS: list[tuple[tuple[str, ...], int, set[str]]] = [
     (("cutout", "frames/008.png", "--mask", "frames/009.png", "-o", "cut.png"), 0, {"cut.png"}),
     (("cutout", "deep", "-r", "--preset", "gif"), 0, {"deep/clip 9.cutout.gif"}),
     (("tracks", "clip 10.mov", "-o", "frames/008.png"), 6, set()),
+    # before anything is downloaded
+    (("cutout", NOWHERE, "-o", "frames/%03d.png"), 6, set()),
+    (("cutout", NOWHERE, "-o", "clip 9.mp4", "-f", "--background", "clip 9.mp4"), 2, set()),
 ]  # fmt: skip
 
 
@@ -140,6 +144,15 @@ def test_what_is_made_is_whole_and_nothing_else_changes(
             verify(here / "frames/008.png", here / name)  # all pictures have one size
         elif "frames" not in " ".join((*words, name)):
             verify(here / "clip 9.mp4", here / name)  # all clips are alike
+
+
+def test_of_several_files_one_named_like_an_output_is_left_out_with_a_warning(
+    here: Path, run: Run
+) -> None:
+    words = ("mask", "clip 10.mov", "clip 9.mask.mp4")
+    assert "warning: clip 9.mask.mp4 is named like an output" in run(*words).err
+    assert not (here / "clip 9.mask.mask.mp4").exists()
+    assert run(*words, "--force", "--quiet").err == ""
 
 
 BROKEN_OFF: list[tuple[str, ...]] = [

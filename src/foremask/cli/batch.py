@@ -15,12 +15,12 @@ import msgspec
 from foremask.cli import model_commands, standard_streams
 from foremask.cli.batch_options import BatchOptions
 from foremask.cli.exits import Exit, Usage, exit_code, note, print_json, say, show_error
-from foremask.cli.products import PNG, Job, Product, make_folder, plan_jobs
+from foremask.cli.products import PNG, CutOuts, Job, Product, make_folder, plan_jobs
 from foremask.cli.progress_bar import progress_bar
 from foremask.cli.sources import find_sources, local_clip
 from foremask.errors import ForemaskError, Internal, OutputExists
 from foremask.facts import Report
-from foremask.masking.outputs import check_output
+from foremask.masking.outputs import check_directory, check_output
 from foremask.options import AlphaFormat, MaskOptions
 from foremask.settings import Settings, read_settings
 
@@ -64,6 +64,11 @@ def _jobs(command: str, words: tuple[str, ...], asked: BatchOptions, product: Pr
             raise
         usual = f"foremask {command} {words[0]} -o {words[1]}"
         raise Usage(f"{error.details}; to write it there: {usual}") from None
+    made = [each for each in sources if each.is_named_as_made]  # a shell's * matches them too
+    if len(made) < len(sources):
+        sources = [each for each in sources if each not in made]
+        for each in made if not asked.quiet else ():
+            note(f"warning: {each.named} is named like an output and is left out")
     picture = next((each for each in sources if each.is_picture), None)
     if picture is not None and asked.excerpt is not None:
         raise Usage(f"{picture.named} is a picture: leave out --start and --end")
@@ -128,8 +133,7 @@ class Batch:
         is_kept = asked.skip_existing and job.target.exists()
         if not (is_kept or job.is_sent):
             make_folder(job.target, asked.output)
-            if job.form is not AlphaFormat.PNG_FILES:  # fail before a long download
-                check_output(job.target, *job.source.files, replace=asked.force)
+            self._check_target(job)  # before a long download; `make` checks all
         with local_clip(job.source, self.settings, self.rate, shows=not asked.quiet) as clip:
             if is_kept:
                 fault = self._fault_of(clip, job)
@@ -150,6 +154,17 @@ class Batch:
                 report = self._made(replace(job, target=made), clip)
                 standard_streams.send(made)
                 return report
+
+    def _check_target(self, job: Job) -> None:
+        files, replaces = job.source.files, self.asked.force
+        if isinstance(self.product, CutOuts) and job.form is not None:
+            from foremask.masking.cut_out import check_target  # slow to import
+
+            check_target(job.target, self.product.options, *files, replace=replaces)
+        elif job.form is AlphaFormat.PNG_FILES:
+            check_directory(job.target)
+        else:
+            check_output(job.target, *files, replace=replaces)
 
     def _made(self, job: Job, clip: Path) -> Report:
         number = f"{self.begun}/{len(self.jobs)} {job.source.path.name}"

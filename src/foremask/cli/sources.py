@@ -57,6 +57,10 @@ class ClipSource:
         return not self.pictures and self.path.suffix.lower() in PICTURE_SUFFIXES
 
     @property
+    def is_named_as_made(self) -> bool:
+        return bool(self.files) and _MADE_STEM.match(self.path.stem) is not None
+
+    @property
     def files(self) -> tuple[Path, ...]:
         if self.is_url or self.is_piped:
             return ()
@@ -68,9 +72,7 @@ def find_sources(
 ) -> list[ClipSource]:
     """List the inputs in the order of ``words``, without duplicates.
 
-    Of several inputs, files that are named like outputs (``clip.mask.mp4``) are left out, because a
-    shell's ``*`` matches them too. With ``joined``, the pictures of a folder are one clip. Raises
-    Usage where a word names nothing.
+    With ``joined``, the pictures of a folder are one clip. Raises Usage where a word names nothing.
     """
     sources: dict[object, ClipSource] = {}
     for word in words:
@@ -81,9 +83,7 @@ def find_sources(
         for source in found:
             files = tuple(file_identity(path) for path in source.files)
             sources.setdefault(files or source.named, source)
-    found = list(sources.values())
-    made = [each for each in found if each.files and _MADE_STEM.match(each.path.stem)]
-    return [each for each in found if each not in made] or found
+    return list(sources.values())
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:

@@ -93,6 +93,7 @@ class Transcoder:
         self._resampler = av.AudioResampler(
             codec.format, codec.layout, codec.sample_rate, options=_BY_TIMESTAMPS
         )
+        self._end_s: float | None = None  # of the sound so far
 
     def write(self, packet: AnyPacket | None) -> None:
         frames: list[AudioFrame | None] = [None]
@@ -104,10 +105,29 @@ class Transcoder:
                 self._warn(f"a piece of {codec} sound cannot be decoded: {error.strerror}")
                 return
         for frame in frames:
-            for resampled in self._resampler.resample(frame):
-                self._encode(resampled)
+            for piece in self._pieces(frame):
+                for resampled in self._resampler.resample(piece):
+                    self._encode(resampled)
         if packet is None:
             self._encode(None)
+
+    def _pieces(self, frame: AudioFrame | None) -> Iterator[AudioFrame | None]:
+        """Yield a silent sample for each second of a gap before ``frame``, then ``frame``.
+
+        The resampler holds all silence between two frames in memory.
+        """
+        base = None if frame is None else fraction(frame.time_base)
+        if frame is not None and frame.time is not None and base:
+            end_s = frame.time if self._end_s is None else self._end_s
+            for second in range(ceil(end_s) + 1, int(frame.time)):
+                silent = av.AudioFrame(frame.format.name, frame.layout.name, 1)
+                for plane in silent.planes:
+                    plane.update((b"\x80" if frame.format.bits == 8 else b"\0") * plane.buffer_size)
+                silent.sample_rate, silent.time_base = frame.sample_rate, base
+                silent.pts = round(second / base)
+                yield silent
+            self._end_s = max(end_s, frame.time + frame.samples / frame.sample_rate)
+        yield frame
 
     def _encode(self, frame: AudioFrame | None) -> None:
         for encoded in self._out.encode(frame):
