@@ -160,7 +160,8 @@ class Batch:
         if isinstance(self.product, CutOuts) and job.form is not None:
             from foremask.masking.cut_out import check_target  # slow to import
 
-            check_target(job.target, self.product.options, *files, replace=replaces)
+            product = self.product
+            check_target(job.target, product.result, product.preset, *files, replace=replaces)
         elif job.form is AlphaFormat.PNG_FILES:
             check_directory(job.target)
         else:
