@@ -32,7 +32,7 @@ from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 # Limit of decoded frames that wait for masks; enough for 8-bit 4:2:0 of 960 by 540: docs/adr/0057
 WINDOW_BYTES: Final = 200_000_000
 _QUEUE_BYTES: Final = 16_000_000  # of frames that wait between two stages
-_AHEAD_BYTES: Final = 100_000_000  # of frames that wait for their backdrops, enough for 16 of 4 MP
+_AHEAD_BYTES: Final = 100_000_000  # of frames that wait for their backdrops: 16 of 4 megapixels
 
 
 type Mask = NDArray[Any]
@@ -63,7 +63,11 @@ def refine_edges(
 
 @dataclass(frozen=True, slots=True)
 class MaskingPlan:
-    """Unless ``decodes_once``, a second reader decodes the frames again for the writers."""
+    """How a clip is masked.
+
+    With ``decodes_once``, each decoded frame is kept until its mask is made. Without it, the clip
+    is decoded a second time, to pair frames with masks.
+    """
 
     source: Path
     clip: Clip

@@ -49,7 +49,7 @@ class MirroredImage:
 
 @dataclass(frozen=True, slots=True)
 class Cropped:
-    """The part of another image in ``box``; the image is resampled no larger than needed."""
+    """The part of ``image`` inside ``box``: left, top, right and bottom, from 0 to 1."""
 
     image: Image
     box: Box

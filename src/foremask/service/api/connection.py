@@ -43,7 +43,7 @@ class Gate:
     limit: int
     idle_s: float
     burst: int
-    # When each connection began to wait for a request, or to receive a body; the oldest first.
+    # Since when a connection waits for a request, and since when its client sends a body.
     waiting: dict["Connection", float] = field(default_factory=dict)
     sending: dict["Connection", float] = field(default_factory=dict)
 

@@ -145,7 +145,7 @@ async def claim_upload(database: Database, key: str, claim: str, name: str | Non
 
 
 async def reserve(database: Database, key: str, size: int, limit: int) -> None:
-    """Set the upload's size. Raises StorageQuota if its token would exceed ``limit`` bytes."""
+    """Set the upload's size. Raises StorageQuota if its token would store over ``limit`` bytes."""
     row = await database.row_of("reserve_upload", key, size, limit)
     if row is not None and not row["ok"]:
         refuse("storage", limit, row["counted"] + size)

@@ -35,7 +35,7 @@ type StoredClip = Clip | JobClip  # a job's row has either type; both are read a
 class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``mask_bytes`` is the size of the mask that is stored with a cut-out or composite.
 
-    ``network_bytes`` is the size of the network cache, until the cache is deleted.
+    ``network_bytes`` is the size of the neural network's stored results, until they are deleted.
     """
 
     frames_out: int
@@ -98,7 +98,7 @@ PLAIN_MASK: Final = JobResult()
 
 class StepArgs(msgspec.Struct, frozen=True, omit_defaults=True):
     span: Span | None = None  # None: the whole clip is masked
-    source_key: str | None = None  # the stored file that has only the span
+    source_key: str | None = None  # of a file with only the span, or of a whole clip
     background_key: str | None = None
     clip_start_s: float | None = None  # the first timestamp of the whole clip
     result: JobResult = PLAIN_MASK

@@ -126,7 +126,7 @@ class Session:
         blob = ov.Tensor(np.frombuffer(mapped, np.uint8)[start:], shared_memory=True)
         try:
             compiled = self._core.import_model(blob, self._unit, how)
-        except (RuntimeError, ValueError):  # OpenVINO refuses it: compile the network anew
+        except (RuntimeError, ValueError):  # OpenVINO refuses it: the caller compiles anew
             return None
         self._facts = facts
         self._mapped[size] = mapped

@@ -111,8 +111,9 @@ def _span(middle: float, length: float, most: int) -> slice:
 
 
 class FrameHints:
-    """What the hints on one frame do, after `settle`; ``grid`` is the masks' grid.
+    """The things that one frame's hints choose or ban, and the places that they correct.
 
+    Read them after `settle`. ``grid`` has the columns and rows of the masks.
     ``opinions`` are the network's masks of the frame in every view, ``crops`` those of crops round
     the hints. ``contradicted`` has pairs of hints' numbers: the earlier one, the later one.
     """

@@ -82,7 +82,7 @@ def hinted_window(
     shown: Sequence[Shown],
     ask_round: AskRound,
 ) -> list[Hinted]:
-    """Return what hints change on the anchors of a window.
+    """For each anchor of a window: which things and places the hints choose, ban or correct.
 
     ``followed`` and ``corrections`` are those of each anchor's `FrameHints`; ``first`` is what
     hints changed on the first anchor in the previous window.
