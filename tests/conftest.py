@@ -13,10 +13,11 @@ import structlog
 
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.schema import migrate
+from foremask.service.jobs.tokens import create_token
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
-from tests.support.command_line import Run
 from tests.support.patience import PATIENT
 from tests.support.postgres import open_directory, started
+from tests.support.programs import Run
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
@@ -92,3 +93,8 @@ def new_database(postgres: EmbeddedPostgres, name: str = "", options: str = "") 
 async def database(database_url: str) -> AsyncIterator[Database]:
     async with Database(database_url, connections=16, **PATIENT) as opened:
         yield opened
+
+
+@pytest.fixture
+async def token(database: Database) -> uuid.UUID:
+    return (await create_token(database, "any"))[1].id

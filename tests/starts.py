@@ -38,8 +38,7 @@ class Machine:
     def __init__(self, work: Path, python: Path) -> None:
         self.work, self.python, self.homes = work, python, list[Path]()
         self.clip = synth.write(
-            work / "clip.mp4",
-            synth.Spec(pts=(0, 1_000, 2_000), sound=(synth.Tone(seconds=0.1),)),
+            work / "clip.mp4", synth.Spec(pts=(0, 1_000, 2_000), sound=(synth.Tone(seconds=0.1),))
         )
         self.models = work / "models"
         here = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "foremask"

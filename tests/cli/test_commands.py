@@ -22,8 +22,7 @@ from foremask.machine.hardware import nvidia_cards
 from foremask.service.run.bundled_postgres import bundled_binaries, server_version
 from foremask.weights import catalogue
 from tests.support import networks, synth
-from tests.support.command_line import Run
-from tests.support.programs import fresh
+from tests.support.programs import Run, fresh
 
 WITHOUT_THE_EXTRA = """import json, sys
 sys.modules |= dict.fromkeys(json.loads(sys.argv[2]))  # None: cannot be found
@@ -315,31 +314,28 @@ def test_a_file_that_may_not_be_read_is_named(run: Run) -> None:
             os.seteuid(os.getuid())
 
 
-def test_an_interrupted_masking_waits_for_no_thread_that_never_ends(tmp_path: Path) -> None:
+THREAD_WITHOUT_END = """import sys, threading
+import foremask.cli.commands as commands
+threading.Thread(target=threading.Event().wait).start()
+commands.main = lambda: print("half a line", end="") or 130
+"""
+CTRL_C_AT_IMPORT = """import sys, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+class Interrupting:
+    def find_spec(self, name, *more):
+        if name == "foremask.cli.commands": signal.raise_signal(signal.SIGINT)
+sys.meta_path.insert(0, Interrupting())
+"""
+
+
+@pytest.mark.parametrize(
+    ("before", "printed"),
+    [(THREAD_WITHOUT_END, ("half a line", "")), (CTRL_C_AT_IMPORT, ("", "interrupted\n"))],
+)
+def test_an_interrupted_command_ends_at_once_with_its_code(
+    before: str, printed: tuple[str, str]
+) -> None:
     """Threads of decoders once blocked the interpreter's shutdown on a busy machine."""
-    program = (
-        "import sys, threading\n"
-        "import foremask.cli.commands as commands\n"
-        "threading.Thread(target=threading.Event().wait).start()\n"
-        "commands.main = lambda: print('half a line', end='') or 130\n"
-        "from foremask.__main__ import main\n"
-        "sys.argv = ['foremask', 'mask', 'clip.mp4']\n"
-        "sys.exit(main())\n"
-    )
-    ran = fresh(program, check=False)
-    assert (ran.returncode, ran.stdout) == (130, "half a line")
-
-
-def test_ctrl_c_before_all_is_loaded_says_nothing_but_its_code() -> None:
-    program = (
-        "import sys, signal, threading\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-        "class Interrupting:\n"
-        "    def find_spec(self, name, *more):\n"
-        "        if name == 'foremask.cli.commands': signal.raise_signal(signal.SIGINT)\n"
-        "sys.meta_path.insert(0, Interrupting())\n"
-        "from foremask.__main__ import main\n"
-        "sys.exit(main())\n"
-    )
-    ran = fresh(program, check=False)
-    assert (ran.returncode, ran.stdout, ran.stderr) == (130, "", "interrupted\n")
+    program = f"{before}from foremask.__main__ import main\nsys.exit(main())"
+    ran = fresh(program, "mask", check=False)
+    assert (ran.returncode, ran.stdout, ran.stderr) == (130, *printed)

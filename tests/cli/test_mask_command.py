@@ -2,6 +2,7 @@
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -10,13 +11,16 @@ import subprocess
 import sys
 import time
 import zipfile
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import cv2
+import imageio_ffmpeg
 import numpy as np
 import pytest
 
+from foremask.cli import standard_streams
 from foremask.cli.batch_options import HintOptions
 from foremask.cli.commands import main
 from foremask.cli.exits import Exit
@@ -25,13 +29,13 @@ from foremask.cli.sources import find_sources
 from foremask.hints.kinds import Box, Paint, Point
 from foremask.media.probe import probe
 from foremask.media.verify import verify
+from foremask.options import ResultKind
 from foremask.types import Rgb
 from foremask.vision.temporal.network_cache import lock_of
 from tests.support import networks, synth
-from tests.support.command_line import Run
 from tests.support.http_server import serving_files
 from tests.support.patience import PATIENCE_S
-from tests.support.programs import AT_A_TERMINAL, shell
+from tests.support.programs import AT_A_TERMINAL, Run, shell
 
 THREE_FRAMES = synth.Spec(pts=(0, 1000, 2000))
 
@@ -412,3 +416,79 @@ def test_a_cut_out_is_described_verified_and_never_replaced(here: Path, run: Run
     assert "kept: alpha: 3 frames" in verified.out
     words = ["-o", "made.mp4", "--background", "white", "--feather", "2", "--quality", "best"]
     assert "made.mp4: composite, 3 frames" in run("cutout", "clip 10.mov", *words).out
+
+
+STREAMED = {
+    "mp4": ("-c", "copy", "-f", "mp4", "-movflags", "frag_keyframe+empty_moov"),
+    "mkv": ("-c", "copy", "-f", "matroska"),
+    "webm": ("-c:v", "libvpx-vp9", "-deadline", "realtime", "-c:a", "libopus", "-f", "webm"),
+    "nut": ("-c", "copy", "-f", "nut"),
+}
+"""What ffmpeg writes to a pipe."""
+RAW = ("-fps_mode", "passthrough", "-f", "rawvideo", "-pix_fmt", "gray", "-")
+
+
+def ffmpeg(*words: str, given: bytes = b"") -> bytes:
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-loglevel", "error", *words]
+    ran = subprocess.run(command, input=given, stdout=subprocess.PIPE, check=True)  # noqa: S603
+    return ran.stdout
+
+
+def pipe(monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))
+
+
+@pytest.mark.parametrize("container", STREAMED)
+def test_a_clip_goes_in_by_a_pipe_and_its_mask_comes_out(
+    here: Path,
+    container: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    heard = synth.write(here / "heard.mp4", replace(THREE_FRAMES, sound=(synth.Tone(),)))
+    streamed = ffmpeg("-i", str(heard), *STREAMED[container], "-")
+    capfdbinary.readouterr()
+    pipe(monkeypatch, streamed)
+    assert main(["mask", "-", "-o", "-", "--preset", "mkv_h264"]) == Exit.OK
+    answer = capfdbinary.readouterr()
+    assert b"standard output: 3 frames" in answer.err
+    (here / "source").write_bytes(streamed)
+    (here / "mask.mkv").write_bytes(answer.out)
+    assert verify(here / "source", here / "mask.mkv")
+    raw = ffmpeg("-i", "-", *RAW, given=answer.out)
+    assert len(raw) == 3 * 64 * 48
+    assert {each.name for each in here.glob("*mask*")} == {"clip 9.mask.mp4", "mask.mkv"}
+
+
+def test_a_photo_is_cut_out_between_pipes(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    jpeg = cv2.imencode(".jpg", synth.disc(64, 48, 0.5)[0][:, :, ::-1])[1].tobytes()
+    pipe(monkeypatch, jpeg)
+    assert main(["cutout", "-", "-o", "-", "-q"]) == Exit.OK
+    answer = capfdbinary.readouterr()
+    assert answer.err == b""
+    picture = cv2.imdecode(np.frombuffer(answer.out, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert picture is not None
+    assert picture.shape == (48, 64, 4)
+    pipe(monkeypatch, (here / "clip 10.mov").read_bytes())
+    assert main(["cutout", "-", "-o", "cut.mkv"]) == Exit.OK
+    assert verify(here / "clip 10.mov", here / "cut.mkv", ResultKind.CUTOUT)
+
+
+def test_the_mask_of_a_pipe_wants_a_name(
+    here: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    pipe(monkeypatch, b"\0\0\0\x18ftypmp42")
+    reason = "-o stdin.mask.mp4 makes a file, -o - writes"
+    assert reason in run("mask", "-", code=Exit.USAGE).err
+
+
+def test_a_pipe_without_end_is_stopped_before_the_disk_is_full(
+    here: Path, monkeypatch: pytest.MonkeyPatch, run: Run
+) -> None:
+    monkeypatch.setattr(standard_streams, "LEAST_FREE_BYTES", 1 << 60)
+    pipe(monkeypatch, bytes(200_000))
+    stopped = run("mask", "-", "-o", "m.mp4", code=Exit.OUTPUT_FAILED)
+    assert "which is nearly full after 0 MB" in stopped.err
+    assert not list(here.glob("*m.mp4*"))

@@ -14,9 +14,7 @@ from foremask.machine import paths
 from foremask.media.verify import verify
 from foremask.options import ResultKind
 from tests.support import networks, synth
-from tests.support.command_line import Run
-from tests.support.javascript import NODE, packages
-from tests.support.programs import ran
+from tests.support.programs import NODE, Run, packages, ran
 
 INSPECTOR = "@modelcontextprotocol/inspector/clients/launcher/build/index.js"
 

@@ -14,9 +14,8 @@ import pytest
 from foremask.cli.exits import Exit
 from tests.service.api.conftest import Running, clip_origin, drawn, service
 from tests.service.api.worker import working
-from tests.support.command_line import Run
 from tests.support.http_server import Handler, free_port, serving
-from tests.support.patience import PATIENCE_S
+from tests.support.programs import Run
 
 __all__ = ["clip_origin", "drawn", "service"]  # fixtures
 
@@ -61,12 +60,15 @@ def test_a_file_is_uploaded_and_its_mask_comes_back(
     assert (here / "mask.webm").read_bytes() == mask
 
 
-def test_a_job_is_read_and_cancelled(clip_origin: str, run: Run) -> None:
+def test_a_job_is_read_and_cancelled(clip_origin: str, here: Path, run: Run) -> None:
     job = run("submit", f"{clip_origin}/good.mp4").out.strip()
     assert run("status", job).out.startswith("IN_PROGRESS: ")
     assert run("cancel", job).out == f"{job} is cancelled\n"
     status = run("status", job, "--json", code=Exit.INTERNAL).out
     assert json.loads(status)["error"]["reason"] == "cancelled"
+    waited = run("status", job, "-o", "mask.mp4", code=Exit.INTERNAL).err
+    assert re.fullmatch(r"error: .* \[cancelled\]", waited.splitlines()[-1])
+    assert list(here.iterdir()) == []
     assert "[cancelled]" in run("job", job, "--follow", code=Exit.INTERNAL).out  # it has no mask
     assert f"  {job}  cancelled  " in run("jobs", "--last", "1").out
     run("job", "no-such-job", code=Exit.USAGE)
@@ -115,20 +117,6 @@ def losing_the_first_answer(service: Running) -> Generator[str]:
     with serving(Proxy) as url:
         yield url
     assert len(lost) == 2
-
-
-def test_a_job_that_fails_ends_the_waiting_with_its_sentence(
-    service: Running, clip_origin: str, here: Path, run: Run
-) -> None:
-    job = run("submit", f"{clip_origin}/good.mp4").out.strip()
-    url, headers = f"{service.url}/v2/status/{job}", service.headers
-    ending = threading.Timer(0.5, lambda: httpx.delete(url, headers=headers, timeout=PATIENCE_S))
-    ending.start()
-    failed = run("status", job, "-o", "mask.mp4", code=Exit.INTERNAL)
-    ending.join()
-    last = failed.err.splitlines()[-1]
-    assert re.fullmatch(r"error: .* \[cancelled\]", last)
-    assert list(here.iterdir()) == []
 
 
 def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(

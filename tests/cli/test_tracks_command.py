@@ -8,7 +8,7 @@ import pytest
 import foremask
 from foremask.types import Rgb
 from tests.support import synth
-from tests.support.command_line import Run
+from tests.support.programs import Run
 
 pytestmark = pytest.mark.slow
 

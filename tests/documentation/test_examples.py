@@ -1,25 +1,38 @@
 import ast
 import json
+import os
+import re
 import shutil
 import sys
+from collections.abc import Callable, Generator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import cv2
+import imageio_ffmpeg
 import numpy as np
 import pytest
+from playwright.sync_api import Browser, Error
 
 import foremask
+from foremask.masking.pipeline import mask_video
 from foremask.media.verify import verify
+from foremask.options import MaskOptions
+from foremask.service.api.pages import read_folder
 from tests.documentation.pages import DOCS
+from tests.documentation.site import build
 from tests.documentation.test_docs import ROOT, blocks
+from tests.service.api.conftest import Running, clip_origin, drawn, good, service
+from tests.service.api.worker import completed
 from tests.service.run.test_serve import Served, served
 from tests.support import synth
-from tests.support.http_server import answers
-from tests.support.patience import wait_until
-from tests.support.programs import fresh, shell
+from tests.support.browser import browsing, strict_page
+from tests.support.http_server import Handler, answers, serving, serving_files
+from tests.support.patience import PATIENCE_S, wait_until
+from tests.support.programs import NODE, fresh, ran, shell
 
-__all__ = ["served"]  # a fixture
+__all__ = ["clip_origin", "drawn", "good", "served", "service"]  # fixtures
 pytestmark = pytest.mark.slow
 
 README = ROOT / "README.md"
@@ -34,8 +47,8 @@ def folder(tmp_path: Path) -> Path:
 @pytest.mark.weights
 def test_the_library_example_masks(folder: Path) -> None:
     (example,) = blocks(README, "python")
-    ran = fresh(example, cwd=folder, timeout=300)
-    assert ran.stdout.startswith("10 frames, ")
+    done = fresh(example, cwd=folder, timeout=300)
+    assert done.stdout.startswith("10 frames, ")
     assert verify(folder / "clip.mp4", folder / "mask.mp4")
 
 
@@ -96,3 +109,195 @@ def run_notebook(path: Path) -> Any:  # noqa: ANN401  # what the last cell shows
     assert isinstance(last, ast.Expr)
     exec(compile(ast.Module(body, []), path.name, "exec"), names)  # noqa: S102
     return eval(compile(ast.Expression(last.value), path.name, "eval"), names)  # noqa: S307
+
+
+# docs/http-api.md and docs/webhooks.md
+
+TOKEN, JOB, AT = "test-token-abc123", "req-9f8e7d6c", "1723800000"
+BODY = '{"request_id":"req-9f8e7d6c","status":"COMPLETED"}'
+SIGNATURE = "v1=L49e/+aGg8Xr6F7PT9+bYWJ4ADPN73Pu5ooGltV5MUs="
+HEADERS = {
+    "Bria-Webhook-Id": JOB,
+    "Bria-Webhook-Timestamp": AT,
+    "Bria-Webhook-Signature": f"v1=AAAA, {SIGNATURE}",
+}
+
+NOW = int(AT)
+ASKED: list[tuple[Any, ...]] = [(BODY, TOKEN, NOW + 299), (BODY, TOKEN, NOW + 301), (BODY, TOKEN)]
+ASKED += [(BODY + " ", TOKEN, NOW), (BODY, "another", NOW)]
+GENUINE = [True, False, False, False, False]
+
+
+STARTS_JOB = ("segment/", "edit/", "foreground_mask", "convert", "refine")
+"""In the paths of calls that start a job."""
+
+
+def test_every_curl_line_works(service: Running, good: str, drawn: Path, tmp_path: Path) -> None:
+    made = completed(service, good, drawn / "good.mp4")
+    shutil.copy(drawn / "good.mp4", tmp_path / "clip.mp4")
+    first, *rest = blocks(DOCS / "http-api.md", "sh")
+    names = re.findall(r"^(\w+)=", first, re.MULTILINE)
+    assert names == ["API", "TOKEN", "VIDEO"]
+    lines = [line for block in rest for line in block.splitlines()]
+    numbered = [
+        line + (f' -w "\\n%{{http_code}} {number}\\n"' if line.startswith("curl") else "")
+        for number, line in enumerate(lines)
+    ]
+    environ = {"API": service.url, "TOKEN": service.token, "VIDEO": good}
+    environ |= {"PATH": "/usr/local/bin:/usr/bin:/bin", "DONE": made["request_id"]}
+    shown = shell("\n".join(numbered), tmp_path, environ)
+    answered = {int(n): int(c) for c, n in re.findall(r"^(\d{3}) (\d+)$", shown, re.MULTILINE)}
+    assert answered.keys() == {at for at, line in enumerate(lines) if line.startswith("curl")}
+    for number, line in ((at, lines[at]) for at in answered):
+        expected = (
+            404 if "no-such" in line
+            else 206 if " -r " in line
+            else 202 if any(f"/{word}" in line for word in STARTS_JOB)
+            else 204 if " -F " in line
+            else 200
+        )  # fmt: skip
+        assert (answered[number], line) == (expected, line)
+    assert (tmp_path / "mask.mp4").read_bytes() == (drawn / "good.mp4").read_bytes()
+    assert (tmp_path / "part.bin").stat().st_size == 100
+
+
+def test_the_python_verification_takes_the_vector_of_the_page() -> None:
+    page = (DOCS / "webhooks.md").read_text(encoding="utf-8")
+    assert all(f"`{each}`" in page for each in (TOKEN, JOB, AT, BODY, SIGNATURE))
+    space: dict[str, Callable[..., bool]] = {}
+    source, _receiver = blocks(DOCS / "webhooks.md", "python")
+    exec(source, space)  # noqa: S102  # it is the documentation that is tested
+    is_genuine = space["is_genuine"]
+    assert [is_genuine(body.encode(), HEADERS, *more) for body, *more in ASKED] == GENUINE
+
+
+def test_the_javascript_verification_works(tmp_path: Path) -> None:
+    (source,) = blocks(DOCS / "webhooks.md", "javascript")
+    lowered = json.dumps({name.lower(): value for name, value in HEADERS.items()})
+    (tmp_path / "webhook.mjs").write_text(source)
+    (tmp_path / "try.mjs").write_text(
+        f"""import {{ isGenuine }} from "./webhook.mjs";
+        console.log(JSON.stringify({json.dumps(ASKED)}.map(([body, ...more]) =>
+          isGenuine(Buffer.from(body), {lowered}, ...more))));"""
+    )
+    assert json.loads(ran(NODE, tmp_path / "try.mjs").stdout) == GENUINE
+
+
+# docs/recipes.md, on a clip whose mask is known
+
+SPEC = synth.Spec(
+    width=128,
+    height=96,
+    pts=(0, 1000, 2000, 3500, 4000, 6000, 7000, 8000, 9000, 9500),  # not at a constant rate
+    sound=(synth.Tone(),),
+)
+
+
+@pytest.fixture(scope="module")
+def made_by_ffmpeg(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("recipes")
+    (made / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
+    synth.write(made / "clip.mp4", SPEC)
+    masks = [np.divide(mask, 255, dtype=np.float32) for _, mask in synth.draw(SPEC)]
+    mask_video(made / "clip.mp4", made / "mask.mp4", MaskOptions(), masker=lambda _: iter(masks))
+    script = 'ffmpeg() { ./ffmpeg -nostdin -v error -y "$@"; }\n'
+    script += "".join(blocks(DOCS / "recipes.md", "sh"))
+    shell(script, made, {"PATH": os.environ["PATH"]})
+    return made
+
+
+@pytest.mark.parametrize("name", ["cutout.webm", "stacked.mp4"])
+def test_what_ffmpeg_makes_has_the_times_of_the_clip(made_by_ffmpeg: Path, name: str) -> None:
+    times = [float(time_s) for time_s in synth.shown_at(made_by_ffmpeg / name)]
+    assert times == pytest.approx([at * float(SPEC.time_base) for at in SPEC.pts], abs=0.001)
+
+
+GREEN = (0, 177, 64)
+PAGES = dict(zip(("video", "still", "stacked"), blocks(DOCS / "recipes.md", "html"), strict=True))
+SHOWN = {
+    "video": "document.querySelector('video').currentTime > 0",
+    "still": "document.querySelector('img').complete",
+    "stacked": "document.getElementById('cut').width === 128",
+}
+
+
+@pytest.fixture(scope="module")
+def browser() -> Generator[Browser]:
+    with browsing() as browser:
+        yield browser
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_shows_the_subject_over_what_is_behind_it(
+    made_by_ffmpeg: Path, browser: Browser, name: str
+) -> None:
+    drawn = list(synth.draw(SPEC))
+    cv2.imwrite(str(made_by_ffmpeg / "frame.png"), drawn[0][0][..., ::-1])
+    cv2.imwrite(str(made_by_ffmpeg / "mask.png"), drawn[0][1])
+    head = f"<!doctype html><body style='margin: 0; background: rgb{GREEN}'>"
+    (made_by_ffmpeg / f"{name}.html").write_text(head + PAGES[name])
+    with serving_files(made_by_ffmpeg) as site:
+        page = browser.new_page(viewport={"width": 160, "height": 120})
+        page.goto(f"{site}/{name}.html")
+        page.wait_for_function(SHOWN[name])
+        shot = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+        page.close()
+    assert shot is not None
+    shown = shot[:96, :128, ::-1].astype(int)
+    red = np.abs(shown - (220, 30, 30)).max(axis=2) < 24
+    green = np.abs(shown - GREEN).max(axis=2) < 24
+    brush = np.ones((7, 7))  # what a codec blurs is neither
+    most = max(
+        min(red[cv2.erode(mask, brush) == 255].mean(), green[cv2.dilate(mask, brush) == 0].mean())
+        for _, mask in drawn
+    )
+    assert most > 0.97
+
+
+# The site
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    target = tmp_path_factory.mktemp("site") / "site"
+    build(target)
+    return target
+
+
+def test_every_page_is_there_as_html_and_as_markdown_and_no_other_is_promised(site: Path) -> None:
+    index = (site / "llms.txt").read_text(encoding="utf-8")
+    promised = set(re.findall(r"\]\(([\w./-]+\.md)\)", index))
+    assert {page.name for page in DOCS.glob("*.md")} <= promised
+    for name in promised:
+        html = site / ("index.html" if name == "README.md" else f"{name.removesuffix('.md')}.html")
+        assert (site / name).is_file(), name
+        assert not re.search(r">[\w-]+\.md</a>", html.read_text(encoding="utf-8")), name
+    found = json.loads((site / "search.json").read_text(encoding="utf-8"))["items"]
+    assert not [each["location"] for each in found if each["location"].startswith("adr/")]
+
+
+def test_search_finds_a_page_under_the_strict_policy(site: Path, browser: Browser) -> None:
+    found, asked = read_folder(site), list[str]()
+
+    class Pages(Handler):
+        def do_GET(self) -> None:  # noqa: N802
+            name = self.path.lstrip("/").partition("?")[0]
+            asked.append(name)
+            page = found[name]
+            self.send_response(200)
+            self.send_header("Content-Type", page.media_type)
+            self.send_header("Content-Security-Policy", page.policy)
+            self.end_headers()
+            self.wfile.write(page.content)
+
+    with serving(Pages) as address, strict_page(browser, address) as page:
+        page.goto(f"{address}/index.html", wait_until="networkidle")
+        words = page.get_by_role("combobox").or_(page.get_by_placeholder("Search")).first
+        for _ in range(int(PATIENCE_S)):
+            page.keyboard.press("Control+k")  # unheard until the page's script has run
+            with suppress(Error):
+                words.wait_for(timeout=1000)
+                break
+        words.fill("idempotency")
+        page.get_by_text("Send a request again safely").first.wait_for(timeout=1000 * PATIENCE_S)
+    assert set(asked) <= found.keys()

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 import foremask
 from tests.cli.test_tracks_command import FRAMES, clip
-from tests.support.command_line import Run
+from tests.support.programs import Run
 
 pytestmark = pytest.mark.slow
 __all__ = ["clip"]  # a fixture: two discs that cross

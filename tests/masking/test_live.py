@@ -25,10 +25,9 @@ from foremask.media.frames import Frame, frame_of
 from foremask.media.writer import LiveWriter
 from foremask.types import Alpha, Image
 from tests.support import networks, synth
-from tests.support.command_line import Run
 from tests.support.networks import Drawn
 from tests.support.patience import PATIENCE_S
-from tests.support.programs import AT_A_TERMINAL
+from tests.support.programs import AT_A_TERMINAL, Run
 
 WIDTH, HEIGHT, FRAMES = 160, 120, 12
 IN_STEP = {"fpsprobesize": "0"}  # a reader that would wait for more frames would wait for ever

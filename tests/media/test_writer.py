@@ -1,21 +1,29 @@
 import resource
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from foremask.errors import OutputFailed, PresetUnsuitable
+from foremask.errors import OutputFailed, PresetUnsuitable, PromiseBroken
 from foremask.facts import SegmentGrid
-from foremask.media.presets import check_preset
+from foremask.media.colour import plane_of
+from foremask.media.png_sequence import PngSequenceWriter
+from foremask.media.presets import BLOCK_ADDITIONAL, check_preset
 from foremask.media.reader import VideoReader
 from foremask.media.segments import cut, plan
-from foremask.media.writer import MaskWriter
-from foremask.options import Preset
+from foremask.media.verify import verify
+from foremask.media.writer import ColourWriter, MaskWriter
+from foremask.options import AlphaFormat, Preset, ResultKind
+from foremask.types import Levels, Rgb
 from tests.support import synth
 from tests.support.synth import Spec, Tone
 
@@ -136,3 +144,127 @@ def test_a_disk_that_fills_up_is_no_fault_of_the_clip(tmp_path: Path, most: int)
     for left in (0, 1000):
         with disk_of(left), pytest.raises(OutputFailed):
             cut(source, segment, tmp_path / "cut.mp4")
+
+
+# Cut-outs and composites
+
+SPEC = Spec(pts=synth.spread(9, (1_200, 3_000)), sound=(Tone(language="eng"),))
+VIDEOS = [form for form in AlphaFormat if not form.startswith("png_")]
+RAMP = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))
+RAMPS: list[Levels] = [np.roll(RAMP, 7 * number, 1) for number in range(len(SPEC.pts))]
+
+
+def cut_out(
+    folder: Path, form: AlphaFormat | Preset, spec: Spec = SPEC, masks: Iterable[Levels] = RAMPS
+) -> Path:
+    source = synth.write(folder / "source.mp4", spec)
+    target = folder / f"made.{form.value.partition('_')[0]}"
+    with VideoReader(source) as reader, ColourWriter(target, form, reader.clip, source) as writer:
+        for frame, levels in zip(reader, masks, strict=True):
+            upright = frame.rgb(frame.width, frame.height)
+            writer.write(frame.orientation.to_coded(upright), levels, frame)
+        writer.finish(reader.end)
+    return target
+
+
+def alphas(path: Path) -> Iterator[NDArray[np.float64]]:
+    """Alpha as FFmpeg's decoders have it, 0 to 255; of VP9, as libvpx has it."""
+    with av.open(str(path)) as opened:
+        track = opened.streams.video[0]
+        decoder: Any = track.codec_context
+        if decoder.codec.canonical_name == "vp9":
+            decoder = av.CodecContext.create("libvpx-vp9", "r")
+        for packet in opened.demux(track):
+            for frame in decoder.decode(packet if packet.size else None):
+                if frame.format.name in ("rgba", "bgra"):
+                    yield frame.to_ndarray()[:, :, 3].astype(np.float64)
+                else:
+                    most = (1 << frame.format.components[3].bits) - 1
+                    yield plane_of(frame, 3) * (255 / most)
+
+
+@pytest.mark.parametrize("form", VIDEOS)
+def test_alpha_comes_back_as_it_was_written_or_as_one_bit_in_a_gif(
+    tmp_path: Path, form: AlphaFormat
+) -> None:
+    most = 0.2 if form is AlphaFormat.MOV_PRORESKS else 1e-6
+    for alpha, levels in zip(alphas(cut_out(tmp_path, form)), RAMPS, strict=True):
+        wanted = np.where(levels >= 128, 255, 0) if form is AlphaFormat.GIF else levels
+        assert np.abs(alpha - wanted).max() < most
+
+
+def test_colours_and_alpha_of_a_webm_have_their_keyframes_together(tmp_path: Path) -> None:
+    """Else a browser that seeks shows the one without the other."""
+    spec = Spec(pts=synth.even(130, Fraction(30)))
+    flashes = [np.full((48, 64), 255 * (index % 50 > 25), np.uint8) for index in range(130)]
+    target = cut_out(tmp_path, AlphaFormat.WEBM_VP9, spec, flashes)
+    with av.open(str(target)) as opened:
+        packets = [packet for packet in opened.demux(video=0) if packet.size]
+    assert len(packets) == 130
+    for number, packet in enumerate(packets):
+        block = bytes(packet.get_sidedata(BLOCK_ADDITIONAL))[8:]
+        alpha_is_key = not block[0] & 0b100  # VP9's frame type, in a frame of profile 0
+        assert packet.is_keyframe == alpha_is_key == (number % 120 == 0)
+
+
+@pytest.mark.parametrize("preset", [Preset.MP4_H264, Preset.MP4_H265, Preset.WEBM_VP9])
+def test_an_opaque_video_has_the_colours_of_its_pictures(tmp_path: Path, preset: Preset) -> None:
+    """Up to the loss of colour at half resolution; also in HEVC as narrow as one block."""
+    made = cut_out(tmp_path, preset)
+    with VideoReader(tmp_path / "source.mp4") as wanted, VideoReader(made) as found:
+        for theirs, ours in zip(wanted, found, strict=True):
+            difference = np.abs(ours.rgb(64, 48).astype(int) - theirs.rgb(64, 48))
+            assert difference.mean() < 4
+        assert not found.clip.alpha
+
+
+def test_numbered_pngs_have_straight_alpha_and_a_table_of_times(tmp_path: Path) -> None:
+    source, target = synth.write(tmp_path / "source.mp4", SPEC), tmp_path / "made.zip"
+    pictures: list[Rgb] = []
+    with (
+        VideoReader(source) as reader,
+        PngSequenceWriter(target, reader.clip, "%03d.png", into_zip=True) as writer,
+    ):
+        for frame, levels in zip(reader, RAMPS, strict=True):
+            pictures.append(frame.rgb(64, 48))
+            writer.write(pictures[-1], levels, frame)
+        written = writer.finish(reader.end)
+    assert (written.frames_out, written.audio[0].action) == (9, "dropped")
+    with zipfile.ZipFile(target) as archive:
+        names = [f"{number:03d}.png" for number in range(1, 10)]
+        assert archive.namelist() == [*names, "frames.csv"]
+        table = archive.read("frames.csv").decode().splitlines()
+        assert table[0] == "file,time_s,duration_s"
+        assert table[1:3] == ["001.png,0.000000,0.040000", "002.png,0.040000,0.100000"]
+        for name, picture, levels in zip(names, pictures, RAMPS, strict=True):
+            data = np.frombuffer(archive.read(name), np.uint8)
+            decoded: Any = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
+            blue, green, red, alpha = cv2.split(decoded)
+            assert np.array_equal(cv2.merge([red, green, blue]), picture)
+            assert np.array_equal(alpha, levels)
+
+
+@pytest.mark.parametrize("form", VIDEOS)
+def test_a_cut_out_keeps_its_promises(tmp_path: Path, form: AlphaFormat) -> None:
+    made = cut_out(tmp_path, form, replace(SPEC, turn=(90, False)))
+    promises = [kept.promise for kept in verify(tmp_path / "source.mp4", made, ResultKind.CUTOUT)]
+    assert ("alpha" in promises) == (synth.describe(made).codec == "vp9")
+    with pytest.raises(PromiseBroken, match=r"colour|alpha"):
+        verify(tmp_path / "source.mp4", made)
+
+
+def test_alpha_that_is_no_picture_is_refused(tmp_path: Path) -> None:
+    made = cut_out(tmp_path, AlphaFormat.WEBM_VP9)
+    spoiled = tmp_path / "spoiled.webm"
+    with av.open(str(made)) as read, av.open(str(spoiled), "w") as written:
+        stream = written.add_stream_from_template(read.streams.video[0])
+        for packet in read.demux(video=0):
+            if packet.size:
+                side = packet.get_sidedata(BLOCK_ADDITIONAL)
+                whole = bytes(side)
+                side.update(whole[:8] + b"\x80" + b"\xff" * (len(whole) - 9))
+                packet.set_sidedata(side)
+                packet.stream = stream
+                written.mux(packet)
+    with pytest.raises(PromiseBroken, match="The alpha of frame 0 cannot be decoded"):
+        verify(tmp_path / "source.mp4", spoiled, ResultKind.CUTOUT)

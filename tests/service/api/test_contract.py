@@ -20,8 +20,7 @@ from foremask.service.api.context import ApiRequest
 from foremask.service.api.openapi import build
 from tests.service.api.conftest import PATH, Running, http
 from tests.service.api.worker import complete
-from tests.support.javascript import NODE, packages
-from tests.support.programs import ran
+from tests.support.programs import NODE, packages, ran
 
 PAGES = {"/", "/reference", "/static/{name}", "/docs", "/docs/{name}"}
 

@@ -17,7 +17,7 @@ from foremask.media.verify import verify
 from foremask.options import COLOURS, ResultKind
 from foremask.service.api.bodies import BackgroundColor, GreenShade
 from foremask.service.worker import job_stages
-from tests.service.api import clip_server, clips
+from tests.service.api import clips
 from tests.service.api.conftest import Running, assert_refused, http, post
 from tests.service.api.worker import ended, upload, worker
 from tests.support import synth
@@ -56,7 +56,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def origin(files: Path) -> Generator[str]:
-    with clip_server.serving(files) as address:
+    with clips.serving(files) as address:
         yield address
 
 

@@ -16,21 +16,21 @@ import cv2
 import numpy as np
 import pytest
 from benchmarks.clips import masks_of
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Request, expect
 
 from foremask.errors import ERROR_TABLE
+from foremask.hints.kinds import Box, Point
 from foremask.masking.pipeline import mask_video
 from foremask.media.verify import verify
 from foremask.options import MaskOptions, Preset, ResultKind
-from foremask.service.api.pages import STATIC, read_folder
-from tests.service.api import clip_server
+from foremask.service.api.pages import SITE, STATIC, read_folder
+from tests.service.api import clips
 from tests.service.api.conftest import TOKEN, Running, assert_refused, http, post, serves
 from tests.service.api.worker import REQUESTS, upload, working
 from tests.support import synth
 from tests.support.browser import browsing, strict_page
-from tests.support.javascript import NODE, packages
 from tests.support.patience import PATIENCE_S
-from tests.support.programs import ran
+from tests.support.programs import NODE, packages, ran
 
 SAMPLES = STATIC / "samples"
 SPEC = synth.Spec(320, 240, pts=synth.even(24, Fraction(24)), last_duration=1250, codec="vp9")
@@ -40,8 +40,8 @@ CLIPPED = """[...document.querySelectorAll("button, summary, .tabs label")]
     .filter((each) => each.offsetParent && each.scrollWidth > each.clientWidth + 1)
     .map((each) => each.textContent)"""
 
-service = serves(allow_private=())
-"""As ``make run`` starts it: no private network may be reached."""
+service = serves(allow_private=(), own_model=True)
+"""As ``make run`` starts it: no private network may be reached; red is foreground in previews."""
 open_service = serves()
 
 
@@ -450,7 +450,7 @@ def test_source_and_mask_are_of_the_same_moment(
 def test_a_pasted_url_is_shown_without_asking_its_host(
     open_service: Running, browser: Browser, disc: Path
 ) -> None:
-    with clip_server.serving(disc.parent) as host:
+    with clips.serving(disc.parent) as host:
         page = browser.new_page()
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
@@ -541,6 +541,132 @@ def test_a_links_token_replaces_the_one_in_use_only_at_a_click(
     page.close()
 
 
+# Marks on frames
+
+
+def at(page: Page, x: int, y: int) -> tuple[float, float]:
+    box = page.locator("#marks").bounding_box()
+    assert box is not None
+    scale = box["width"] / SPEC.width
+    return box["x"] + (x + 0.5) * scale, box["y"] + (y + 0.5) * scale
+
+
+def apply(page: Page) -> None:
+    before = page.url
+    page.get_by_role("button", name="Apply to the clip").click()
+    page.wait_for_url(lambda url: url != before, timeout=WAIT_MS)
+    expect(page.locator("#result")).to_be_visible()
+
+
+def test_a_subject_is_marked_on_frames_and_the_clip_follows(
+    page: Page, service: Running, tmp_path: Path
+) -> None:
+    clip = synth.write(tmp_path / "disc.webm", SPEC)  # its middle goes from x = 60 to 260
+    said = page.locator("#mark-said")
+    asked: list[Any] = []
+
+    def hear(sent: Request) -> None:
+        if "preview" in sent.url:
+            asked.append(sent.post_data_json)
+
+    page.on("request", hear)
+    with working(service, tmp_path):
+        mask(page, clip)
+        expect(page.locator("#strip-legend")).to_be_visible()
+        expect(page.locator("#views")).to_be_visible()
+        assert REQUESTS[-1].options.hints == ()
+
+        go_to(page, 1)
+        before_marks = page.locator("#canvas").bounding_box()
+        page.get_by_role("button", name="Mark the subject").click()
+        expect(page.get_by_role("button", name="Apply to the clip")).to_be_disabled()
+        assert page.locator("#canvas").bounding_box() == before_marks  # nothing has moved
+        page.mouse.click(*at(page, 10, 10))  # a newer mark takes the older one's place
+        page.get_by_role("button", name="Undo").click()
+        page.mouse.click(*at(page, 60, 120))
+        expect(said).to_contain_text("This, point at 60, 120, frame 1: in the mask; 15 %")
+        middle = [{"type": "point", "x": 160, "y": 120}]
+        looks = [each["picture"] for each in asked if each["hints"] == middle]
+        assert asked[-1]["picture"] in looks  # the service saw it before the first click
+        tinted = pixels(page)[120, 60].astype(int)
+        dark = pixels(page)[20, 160].astype(int)
+        assert tinted[0] > 200, tinted
+        assert dark.max() < 150, dark  # what is not the subject is dark
+        page.mouse.click(*at(page, 250, 40), button="right")
+        expect(said).to_contain_text("Not this, point at 250, 40, frame 1: not in the mask")
+
+        go_to(page, 24)
+        page.mouse.move(*at(page, 200, 60))
+        page.mouse.down()
+        page.mouse.move(*at(page, 280, 140), steps=3)
+        page.mouse.move(*at(page, 319, 180), steps=3)
+        page.mouse.up()
+        expect(said).to_contain_text("This, box at 200, 60, frame 24: in the mask")
+
+        assert page.locator(".toast").count() == 0
+        board = page.get_by_role("application")
+        board.press("ArrowUp")
+        board.press("Shift+ArrowLeft")
+        expect(said).to_have_text("159, 110 of 320 by 240")
+        board.press("Alt+Enter")
+        expect(said).to_contain_text("Not this, point at 159, 110, frame 24: not in the mask")
+        board.press("Enter")
+        expect(page.locator("#mark-list button")).to_have_count(5)
+        board.press("Backspace")
+        expect(page.locator("#mark-list button")).to_have_count(4)
+        expect(page.locator("#marks .point")).to_have_count(1)
+        audit(page)
+        page.locator("#mark-list button").first.click()
+        expect(page.locator("#number")).to_have_value("1")
+        expect(page.locator("#marks .point")).to_have_count(2)
+
+        apply(page)
+        expect(page.locator("#result-name")).to_contain_text("disc.webm")
+        marked = [
+            Point(60, 120, frame=0),
+            Point(250, 40, frame=0, negative=True),
+            Box(x=200, y=60, width=120, height=121, frame=23),
+            Point(159, 110, frame=23, negative=True),
+        ]
+        assert list(REQUESTS[-1].options.hints) == marked
+        expect(page.locator("#code-text")).to_contain_text('"hints":[{"type":"point","x":60')
+
+        expect(page.get_by_role("button", name="Apply to the clip")).to_be_disabled()
+        go_to(page, 12)
+        page.get_by_text("Not this", exact=True).click()
+        page.mouse.click(*at(page, 20, 20))
+        expect(said).to_contain_text("Not this, point at 20, 20, frame 12: not in the mask")
+        apply(page)
+        marked.append(Point(20, 20, frame=11, negative=True))
+        assert list(REQUESTS[-1].options.hints) == marked
+
+        page.reload()  # the marks stay; without one of them the clip is masked anew
+        expect(page.locator("#result")).to_be_visible()
+        page.get_by_role("button", name="Mark the subject").click()
+        expect(page.locator("#mark-list button")).to_have_count(5)
+        page.get_by_role("button", name="Undo").click()
+        apply(page)
+        assert list(REQUESTS[-1].options.hints) == marked[:-1]
+
+
+def test_marks_before_the_mask_go_with_it(page: Page, service: Running, tmp_path: Path) -> None:
+    clip = synth.write(tmp_path / "disc.webm", SPEC)
+    refuses(page, "preview", 503, "overloaded", "others are")
+    with working(service, tmp_path):
+        with page.expect_request("**/preview", timeout=WAIT_MS):  # before anything is marked
+            drop(page, clip)
+        expect(page.locator("#verdict")).to_contain_text("vp9")
+        page.get_by_role("button", name="Mark the subject").click()
+        expect(page.get_by_role("button", name="Apply to the clip")).to_be_hidden()
+        page.keyboard.down("Alt")
+        page.mouse.click(*at(page, 60, 120))
+        page.keyboard.up("Alt")
+        expect(page.locator("#toasts")).to_contain_text("others are")
+        page.get_by_role("button", name="Make the mask").click()
+        expect(page.locator("#result")).to_be_visible()
+        assert list(REQUESTS[-1].options.hints) == [Point(60, 120, frame=0, negative=True)]
+
+
 def audit(page: Page) -> None:
     page.evaluate((packages() / "axe-core/axe.min.js").read_text("utf-8"))
     found = []
@@ -549,3 +675,49 @@ def audit(page: Page) -> None:
         page.wait_for_timeout(300)
         found += page.evaluate("axe.run()")["violations"]
     assert not [(each["id"], each["impact"], each["nodes"][0]["html"][:200]) for each in found]
+
+
+# The reference, the documentation and pages that are not there
+
+
+def test_the_reference_shows_the_api_and_tries_it(service: Running, browser: Browser) -> None:
+    policy = http.get(f"{service.url}/reference").headers["content-security-policy"]
+    assert "script-src 'self';" in policy
+    assert "unsafe" not in policy
+    size = {"width": 360, "height": 740}
+    with strict_page(browser, service.url, viewport=size) as page:
+        page.goto(f"{service.url}/reference#reason-duration_too_long")
+        expect(page.locator("#reason-duration_too_long")).to_be_in_viewport()
+        page.locator("#operations-jobs-submit > summary").click()
+        submit = page.locator("#operations-jobs-submit")
+        expect(submit.get_by_role("cell", name="video required")).to_be_visible()
+        expect(submit.get_by_label("Body")).to_have_value(
+            re.compile("https://example.com/clip.mp4")
+        )
+        page.get_by_label("Your token").fill(service.token)
+        page.locator("#operations-jobs-read_status > summary").click()
+        read = page.locator("#operations-jobs-read_status")
+        read.get_by_label("request_id").fill("no-such-request")
+        read.get_by_role("button", name="Send").click()
+        expect(read.get_by_role("status")).to_contain_text("404")
+        expect(read.get_by_role("status")).to_contain_text("request_unknown")
+        page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        audit(page)
+
+
+def test_the_docs_lead_to_the_reference_where_they_are_not_built(service: Running) -> None:
+    built = bool(read_folder(SITE))
+    answer = http.get(f"{service.url}/docs", follow_redirects=False)
+    wanted = "/docs/index.html" if built else "/reference"
+    assert (answer.status_code, answer.headers["location"]) == (302, wanted)
+    assert http.get(f"{service.url}/static/../app.py").status_code == 404
+    assert http.get(f"{service.url}/static/none.js").json()["error"]["reason"] == "path_unknown"
+
+
+@pytest.mark.parametrize("path", ["/none", "/static/none.js", "/v2/none"])
+def test_a_browser_gets_a_page_where_nothing_is(service: Running, path: str) -> None:
+    page = http.get(service.url + path, headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert 'href="/docs/"' in page.text
+    assert http.get(service.url + path).json()["error"]["reason"] == "path_unknown"

@@ -16,11 +16,10 @@ import pytest
 from foremask.media.verify import verify
 from tests.service.api.conftest import http
 from tests.support import synth
-from tests.support.http_server import answers, ask, free_port
+from tests.support.http_server import answers, ask, free_port, s3_server
 from tests.support.patience import wait_until
 from tests.support.postgres import open_directory, tcp_server
 from tests.support.programs import environ_with, ran
-from tests.support.seaweed import s3_server
 
 pytestmark = [pytest.mark.postgres, pytest.mark.slow]
 

@@ -14,8 +14,8 @@ import pytest
 
 from foremask.errors import LinkInvalid, ObjectLost
 from foremask.service.storage.objects import Objects, make_local_key, open_objects
+from tests.support.http_server import s3_server
 from tests.support.patience import wait_until
-from tests.support.seaweed import s3_server
 
 pytestmark = pytest.mark.slow
 

@@ -6,7 +6,7 @@ import pytest
 
 from foremask.types import Levels, Rgb
 from foremask.vision.matting.foreground import Behind, foreground_colours
-from tests.benchmarks.test_steadiness import texture
+from tests.benchmarks.test_measures import texture
 
 HEIGHT, WIDTH = 180, 240
 FRONT, BACK = texture(1, HEIGHT, WIDTH, 120, 255), texture(2, HEIGHT, WIDTH, 0, 130)

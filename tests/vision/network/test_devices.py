@@ -5,7 +5,7 @@ import numpy as np
 import onnx
 import pytest
 
-from foremask.errors import DeviceUnavailable, FieldInvalid
+from foremask.errors import DeviceUnavailable, FieldInvalid, ModelUnavailable
 from foremask.options import Device, Quality, Runtime
 from foremask.vision.network.devices import devices, network_at
 from foremask.vision.network.onnx_session import PICTURE, OnnxSession, adapted
@@ -14,7 +14,13 @@ from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import ISNET, model_path
 from tests.support import networks
+from tests.support.programs import fresh
 from tests.vision.temporal.test_windows import moving_disc
+
+
+@pytest.fixture
+def redness(tmp_path: Path) -> Path:
+    return networks.redness(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -43,20 +49,19 @@ def test_what_is_no_device_is_refused_with_the_grammar(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["cuda:1", "openvino:NPU"])
-def test_a_device_that_is_not_here_is_said_with_those_that_are(tmp_path: Path, text: str) -> None:
+def test_a_device_that_is_not_here_is_said_with_those_that_are(redness: Path, text: str) -> None:
     if Device.parse(text.removesuffix(":1")) in devices():
         pytest.skip(f"this machine has {text}")
     with pytest.raises(DeviceUnavailable, match=rf"{text}.*Here are: cpu, .*onnxruntime"):
-        network_at(networks.redness(tmp_path), Device.parse(text))
+        network_at(redness, Device.parse(text))
 
 
-def test_a_network_file_is_opened_once_though_it_is_asked_for_twice(tmp_path: Path) -> None:
-    path = networks.redness(tmp_path)
-    assert network_at(path, Device()) is network_at(path, Device())
+def test_a_network_file_is_opened_once_though_it_is_asked_for_twice(redness: Path) -> None:
+    assert network_at(redness, Device()) is network_at(redness, Device())
 
 
-def test_openvino_chooses_and_the_report_says_what(tmp_path: Path) -> None:
-    network = network_at(networks.redness(tmp_path), Device.parse("openvino:AUTO"))
+def test_openvino_chooses_and_the_report_says_what(redness: Path) -> None:
+    network = network_at(redness, Device.parse("openvino:AUTO"))
     assert network.runtime.startswith("openvino ")
     assert network.runtime.split()[1] in {"CPU", "GPU", "NPU"}
 
@@ -101,3 +106,46 @@ def test_all_runtimes_make_the_same_masks_with_the_same_memory() -> None:
         either = (masks[one] | masks[other]).sum(axis=(1, 2))
         assert both.min() > 0
         assert (both / either).min() >= 0.97, (one, other)
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_a_network_of_ones_own_runs_as_its_side_car_says(redness: Path, runtime: str) -> None:
+    device = Device(Runtime.ONNXRUNTIME)
+    session = Session(redness) if runtime == "openvino" else OnnxSession(redness, device)
+    output = session.infer(networks.half_red())
+    assert output.alpha.shape == (networks.SIZE_PX, networks.SIZE_PX)
+    assert output.alpha[:, 40:].min() > 0.99
+    np.testing.assert_allclose(output.alpha[:, :24], 0.5, atol=0.02)
+    assert output.features == ()
+    assert session.runtime.startswith(runtime)
+
+
+def test_without_a_side_car_the_first_output_is_the_mask(redness: Path) -> None:
+    """IS-Net's own is not its first; a network that has no output of that name still runs."""
+    redness.with_name("redness.onnx.json").unlink()
+    assert Session(redness).infer(networks.half_red()).alpha[:, -1].max() == 0  # "against" red
+
+
+def test_a_network_that_is_no_isnet_never_runs_in_8_bits(redness: Path) -> None:
+    assert Session(redness).precision in {Precision.BF16, Precision.F32}
+
+
+def test_a_file_that_is_no_network_is_named(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"not a network")
+    with pytest.raises(ModelUnavailable, match=r"broken\.onnx"):
+        Session(broken)
+
+
+NOBODY_IS_CALLED = """
+import os, sys
+sys.addaudithook(lambda event, args: event == "socket.connect" and os._exit(9))
+import foremask.vision.network.session
+assert sys.modules["openvino_telemetry"] is None
+assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+assert "onnxruntime" not in sys.modules
+"""
+
+
+def test_importing_the_runtimes_calls_nobody() -> None:
+    assert fresh(NOBODY_IS_CALLED).stderr == ""

@@ -1,16 +1,20 @@
-"""Flow, warping and camera motion on patterns that move by known amounts."""
+"""Flow, and what moves along it, on patterns that move by known amounts."""
+
+from dataclasses import replace
 
 import cv2
 import numpy as np
 
+from foremask.types import Flow, Levels, Luma
 from foremask.vision.temporal import flow as motion
+from foremask.vision.temporal.propagation import FrameFlow, flow_between, propagate
 from tests.vision.temporal.test_windows import background
 
+HEIGHT, WIDTH = 24, 40
 
-def constant_flow(x: float, y: float) -> np.ndarray:
-    flow = np.empty((96, 160, 2), np.float32)
-    flow[...] = (x, y)
-    return flow
+
+def constant_flow(x: float, rows: int = 96, columns: int = 160) -> Flow:
+    return np.full((rows, columns, 2), (x, 0), np.float32)
 
 
 def test_flow_points_to_where_a_pixel_is_in_the_other_picture() -> None:
@@ -23,14 +27,14 @@ def test_flow_points_to_where_a_pixel_is_in_the_other_picture() -> None:
 def test_labels_keep_their_numbers_and_nothing_comes_from_outside() -> None:
     """Labels are names, not levels: none may appear between two of them."""
     labels = np.full((96, 160), 7, np.int32)
-    moved = motion.warp_labels(labels, constant_flow(9.5, 0))
+    moved = motion.warp_labels(labels, constant_flow(9.5))
     assert set(np.unique(moved)) == {0, 7}
     assert (moved[:, -9:] == 0).all()
 
 
 def test_texture_that_is_half_a_pixel_off_is_the_same_thing_and_another_colour_is_not() -> None:
     """Grey lace, moved without flow; then a red place where green of the same luma was."""
-    still = constant_flow(0, 0)
+    still = constant_flow(0)
     noise = np.random.default_rng(3).integers(100, 156, (96, 160)).astype(np.uint8)
     here = np.repeat(noise[..., None], 3, axis=2)
     there = np.asarray(cv2.GaussianBlur(here, (3, 1), 0), np.uint8)
@@ -55,3 +59,45 @@ def test_what_the_camera_does_is_no_motion_and_what_a_thing_does_is() -> None:
     assert moved.shape == (45, 80)
     assert moved[17:23, 32:43].min() > 1.5
     assert np.median(moved) < 0.1
+
+
+def stripe(left: int) -> Levels:
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[:, left : left + 10] = 255
+    return mask
+
+
+def shot(frames: int, step: float = 0.0) -> dict[int, FrameFlow]:
+    """Frames of one grey, whose content moves right by ``step`` pixels a frame."""
+    grey: Luma = np.full((HEIGHT, WIDTH), 90, np.uint8)
+    there, reverse = (constant_flow(x, HEIGHT, WIDTH).astype(np.float16) for x in (step, -step))
+    later = {number: FrameFlow(grey, reverse, there) for number in range(1, frames)}
+    return {0: FrameFlow(grey, None, None)} | later
+
+
+def test_a_mask_moves_with_its_subject() -> None:
+    steps = shot(5, step=2.0)
+    masks = {0: stripe(8), 4: stripe(8 + 2 * 4)}
+    found = propagate(0, steps, masks, per_side=1)
+    assert len(found) == 4
+    for number, alpha in enumerate(found):
+        np.testing.assert_allclose(alpha, stripe(8 + 2 * number) / 255, atol=0.01)
+
+
+def test_an_anchor_that_the_picture_contradicts_counts_for_nothing() -> None:
+    white, black = np.full((HEIGHT, WIDTH), 255, np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8)
+    steps = shot(3)
+    dark = np.full((HEIGHT, WIDTH), 190, np.uint8)
+    for number in (1, 2):
+        steps[number] = replace(steps[number], grey=dark)
+    found = propagate(0, steps, {0: white, 2: black}, per_side=1)
+    assert found[1][HEIGHT // 2, WIDTH // 2] < 0.01
+
+
+def test_flow_between_two_frames_is_composed_of_all_steps() -> None:
+    """Three steps of two pixels are six, and as many back; over a cut there is none."""
+    steps = shot(4, step=2.0)
+    assert flow_between(steps, 0, 3)[12, 10].tolist() == [6, 0]
+    assert flow_between(steps, 3, 0)[12, 20].tolist() == [-6, 0]
+    steps[2] = FrameFlow(steps[2].grey, None, None)
+    assert not flow_between(steps, 0, 3).any()

@@ -209,17 +209,6 @@ def test_it_is_told_up_to_which_frame_anchors_are_inferred_and_decided() -> None
     assert decided == [10, 144, 210]
 
 
-def test_an_error_of_the_pictures_comes_out_of_the_masks() -> None:
-    """They are read in another thread, which must not swallow it."""
-
-    def broken() -> Iterator[ArrayImage]:
-        yield from (resting_disc(80) for _ in range(30))
-        raise OSError("the disk is gone")
-
-    with pytest.raises(OSError, match="the disk is gone"):
-        list(mask_images(broken(), Drawn(), TIERS[Quality.FAST]))
-
-
 class Unsure(Drawn):
     """Sees red, in another way on each picture; the same for the same picture."""
 
