@@ -1,4 +1,4 @@
-"""Checks that pages are fresh, links lead somewhere, examples run, and deploy/ names what exists."""
+"""Pages are fresh, links lead somewhere, examples run, and what deploy/ names exists."""
 
 import importlib.util
 import json
