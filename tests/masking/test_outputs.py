@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from foremask import errors
-from foremask.masking.comparison import SHEET_CELL_PX, contact_sheet
+from foremask.masking.library import SHEET_CELL_PX, contact_sheet
 from foremask.masking.outputs import check_output, written_whole
 from foremask.vision.drawing import GAP_PX, TINT
 from tests.support import synth
@@ -48,7 +48,7 @@ def test_an_output_that_is_the_input_is_always_refused(clip: Path) -> None:
         with pytest.raises(errors.OutputFailed, match="the output is the input"):
             synth.mask(clip, folder / name, replace=replace)
         with pytest.raises(errors.OutputFailed, match="the output is the input"):
-            contact_sheet(clip, clip, folder / name, 1, replace=replace)
+            contact_sheet(clip, clip, folder / name, moments=1, replace=replace)
     assert clip.read_bytes() == before
     assert names(folder) == there
 

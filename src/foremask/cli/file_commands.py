@@ -88,11 +88,11 @@ def sheet(
         output: The PNG to write, by default clip.sheet.png beside the clip.
         moments: The number of rows. Each row shows another frame of the clip.
     """
-    from foremask.masking.comparison import contact_sheet
+    from foremask.masking.library import contact_sheet
 
     made = _mask_of(source, made)
     target = output or source.with_name(f"{source.stem}.sheet.png")
-    contact_sheet(source, made, target, moments, replace=force)
+    contact_sheet(source, made, target, moments=moments, replace=force)
     say(str(target))
 
 

@@ -18,8 +18,7 @@ from foremask.cli.exits import Usage
 from foremask.cli.sources import check_there
 from foremask.errors import ForemaskError
 from foremask.hints.kinds import Box, Point
-from foremask.masking.comparison import draw_sheet
-from foremask.masking.library import FileReport, cut_out, mask_video
+from foremask.masking.library import FileReport, cut_out, draw_sheet, mask_video
 from foremask.masking.report import Progress
 from foremask.media import probe as probing
 from foremask.options import Background

@@ -1,7 +1,6 @@
 """Writes a clip's frames and rough masks as the folders that matting tools on a GPU read."""
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,33 +18,20 @@ from foremask.options import AlphaFormat, MaskOptions, MattingTool
 from foremask.types import Levels
 from foremask.vision.drawing import as_png
 
-_NUMBER: Final = "%06d.png"  # the tools sort names as text; six digits last eleven hours at 25 fps
 _FIRST_IS_EMPTY: Final = (
     "nothing is in the mask of the first frame, and the tool follows only what is there:"
     " begin where the subject is in the picture (--start)"
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
-    """File names of a tool; ``{clip}`` stands for the name of the output folder.
-
-    Where a mask's name has no number, only the first frame's mask is written. ``hard`` masks are
-    black and white, since the tools take the faintest grey for the subject.
-    """
-
-    frames: str
-    hard: str
-    soft: str | None = None
-
-
+# The names of frames, of hard masks, and of soft masks; {clip} is the name of the output folder.
+# Where a mask's name has no number, only the first frame's mask is written. Hard masks are black
+# and white, since the tools take the faintest grey for the subject.
 _LAYOUTS: Final = {
-    MattingTool.CORRIDORKEY: _Layout(
-        f"Input/{_NUMBER}", f"VideoMamaMaskHint/{_NUMBER}", f"AlphaHint/{_NUMBER}"
-    ),
-    MattingTool.MATANYONE: _Layout(f"video/{{clip}}/{_NUMBER}", "mask/{clip}.png"),
-    MattingTool.VIDEOMAMA: _Layout(f"image/{{clip}}/{_NUMBER}", f"mask/{{clip}}/{_NUMBER}"),
-}
+    MattingTool.CORRIDORKEY: ("Input/%06d.png", "VideoMamaMaskHint/%06d.png", "AlphaHint/%06d.png"),
+    MattingTool.MATANYONE: ("video/{clip}/%06d.png", "mask/{clip}.png"),
+    MattingTool.VIDEOMAMA: ("image/{clip}/%06d.png", "mask/{clip}/%06d.png"),
+}  # the tools sort names as text; six digits last eleven hours at 25 fps
 
 
 def hand_off(
@@ -78,10 +64,9 @@ def hand_off(
 
 
 class _HandOffWriter:
-    def __init__(self, folder: Path, clip: Clip, layout: _Layout, name: str) -> None:
+    def __init__(self, folder: Path, clip: Clip, layout: tuple[str, ...], name: str) -> None:
         safe = name.replace("%", "_")  # a % would be taken for the frame number
-        patterns = filter(None, (layout.frames, layout.hard, layout.soft))
-        frames, *self._masks = (each.format(clip=safe) for each in patterns)
+        frames, *self._masks = (each.format(clip=safe) for each in layout)
         for each in (frames, *self._masks):
             (folder / each).parent.mkdir(parents=True)
         self._pictures = PngSequenceWriter(folder, clip, frames, into_zip=False)

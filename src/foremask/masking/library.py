@@ -14,14 +14,15 @@ from typing import Any, Concatenate, Final, Literal, Self, TypedDict, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from foremask.errors import FieldInvalid
+from foremask.errors import FieldInvalid, NoFrames
 from foremask.facts import Clip, Report
 from foremask.hints.kinds import Hint, check_hints
-from foremask.masking import comparison, pipeline, stills
 from foremask.masking import cut_out as cutting
+from foremask.masking import pipeline, stills
 from foremask.masking.cut_out import FrameCutter, opened_background
 from foremask.masking.hinting import guidance_of_frames
 from foremask.masking.network_caching import network_for
+from foremask.masking.outputs import check_output, check_png, written_whole
 from foremask.masking.plan import ahead_frames, refine_edges
 from foremask.masking.report import Progress
 from foremask.masking.thing_list import Thing, things_of
@@ -46,11 +47,16 @@ from foremask.options import (
     preset_for,
 )
 from foremask.types import Alpha, Levels, Rgb, Rgba
+from foremask.vision.drawing import as_png, row_of, stacked
 from foremask.vision.network.devices import network_at
 from foremask.vision.prefetch import tee
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 from foremask.weights.catalogue import model_path
+
+MOST_WAITING: Final = 2 * LAG_FRAMES  # frames: more than a mask ever lags
+MOST_MOMENTS: Final = 100
+SHEET_CELL_PX: Final = 480  # the longer side of one picture on a sheet
 
 type FilePath = str | PathLike[str]
 type QualityName = Quality | Literal["fast", "balanced", "best"]
@@ -287,7 +293,31 @@ def contact_sheet(
     source: FilePath, mask: FilePath, target: FilePath, *, moments: int = 5, replace: bool = False
 ) -> None:
     """Write a PNG of source, mask, overlay and cut-out at several moments of a clip."""
-    comparison.contact_sheet(Path(source), Path(mask), Path(target), moments, replace=replace)
+    sheet = Path(target)
+    check_output(sheet, Path(source), Path(mask), replace=replace)
+    check_png(sheet)
+    png = draw_sheet(Path(source), Path(mask), moments)
+    with written_whole(sheet, replace=replace) as part:
+        part.write_bytes(png)
+
+
+def draw_sheet(source: Path, mask: Path, moments: int) -> bytes:
+    """Draw a row for each moment, as a PNG; moments are evenly spread, and the first is frame 0."""
+    if not 1 <= moments <= MOST_MOMENTS:
+        raise FieldInvalid(f"{moments} moments are asked for; 1 to {MOST_MOMENTS} can be shown")
+    frames = probing.probe(source).expected_frames or 1
+    step = max(1, frames // moments)
+    rows: list[Rgb] = []
+    with VideoReader(source) as source_frames, VideoReader(mask) as masks:
+        for frame, shown in islice(
+            zip(source_frames, masks, strict=False), 0, step * moments, step
+        ):
+            scale = SHEET_CELL_PX / max(frame.width, frame.height)
+            size = (max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
+            rows.append(row_of(frame.rgb(*size), shown.rgb(*size)))
+    if not rows:
+        raise NoFrames(f"{source.name} and {mask.name} have no frame in common")
+    return as_png(stacked(rows))
 
 
 def _as_method[**P, R](function: Callable[P, R]) -> Callable[Concatenate["Masker", P], R]:
@@ -388,9 +418,6 @@ def _excerpt(start_s: float, end_s: float | None) -> Excerpt | None:
         details = f"the excerpt from {start_s:g} s to {end_s} s is empty, or begins before the clip"
         raise FieldInvalid(details, param="start_s")
     return Excerpt(start_s, end_s)
-
-
-MOST_WAITING: Final = 2 * LAG_FRAMES  # frames: more than a mask ever lags
 
 
 def _cut_out_arrays(
