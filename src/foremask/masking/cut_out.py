@@ -58,7 +58,6 @@ from foremask.options import (
 )
 from foremask.types import DeepRgb, Image, Levels, Rgb
 from foremask.vision.matting import matte as tools
-from foremask.vision.matting.composite import blurred_background, covering, deepened, dimmed, over
 from foremask.vision.matting.foreground import Behind, foreground_colours
 
 DrawBackground = Callable[[Frame, Rgb, Levels], Rgb]
@@ -289,11 +288,11 @@ class FrameCutter:
         share: Levels = np.full_like(levels, 255)
         if self.background is not None and shown is not None:
             drawn = self.background(frame, picture, kept)
-            share, colours, shown = shown, over(colours, drawn, shown), None
+            share, colours, shown = shown, tools.over(colours, drawn, shown), None
         if not self.deep or not frame.is_deep:
             return colours, shown
         share = np.where(kept, share, 0)  # where the mask is 0, the picture is not shown
-        return deepened(colours, picture, frame.deep_rgb(), share), shown
+        return tools.deepened(colours, picture, frame.deep_rgb(), share), shown
 
 
 class CutOutWriter:
@@ -321,13 +320,13 @@ def opened_background(
     elif background.kind is BackgroundKind.COLOUR:
         yield lambda _, picture, __: np.full_like(picture, background.colour)
     elif background.kind is BackgroundKind.BLUR:
-        yield lambda _, picture, levels: blurred_background(picture, levels, background.amount)
+        yield lambda _, picture, levels: tools.blurred(picture, levels, background.amount)
     elif background.kind is BackgroundKind.ORIGINAL:
-        yield lambda _, picture, __: dimmed(picture, background.amount)
+        yield lambda _, picture, __: tools.dimmed(picture, background.amount)
     elif background.file is None:
         raise Internal("a background from a file has no file")
     elif is_picture(background.file):
-        fitted = cache(partial(covering, read_background(background.file)))
+        fitted = cache(partial(tools.covering, read_background(background.file)))
         yield lambda _, picture, __: fitted(picture.shape[1], picture.shape[0])
     else:
         with closing(BackgroundVideo(background.file)) as video:
@@ -336,6 +335,6 @@ def opened_background(
                 start_pts = round(Fraction(clip_start_s) / frame.time_base)
                 shown = video.at((frame.pts - start_pts) * frame.time_base)
                 height, width = picture.shape[:2]
-                return covering(shown.rgb(shown.width, shown.height), width, height)
+                return tools.covering(shown.rgb(shown.width, shown.height), width, height)
 
             yield moving

@@ -175,7 +175,14 @@ class MaskWriter(VideoWriter):
 
     @cached_property
     def _canvas(self) -> av.VideoFrame:
-        return _blank(*self.coded, self.format)
+        """A picture of neutral chroma whose luma is not set."""
+        picture = av.VideoFrame(*self.coded, self.format)
+        if self.format == "gray":
+            picture.color_range = FULL_RANGE
+            return picture
+        for index in (1, 2):
+            plane_of(picture, index).fill(512 if picture.format.components[0].bits > 8 else 128)
+        return tagged(picture)
 
     def write(self, mask: Levels, frame: Frame) -> None:
         framed, picture = self.framed(mask), self._canvas
@@ -243,17 +250,6 @@ def recode(
             return writer.finish(reader.end)
 
 
-def _blank(width: int, height: int, pixel_format: str) -> av.VideoFrame:
-    """A picture of neutral chroma whose luma is not set."""
-    picture = av.VideoFrame(width, height, pixel_format)
-    if pixel_format == "gray":
-        picture.color_range = FULL_RANGE
-        return picture
-    for index in (1, 2):
-        plane_of(picture, index).fill(512 if picture.format.components[0].bits > 8 else 128)
-    return tagged(picture)
-
-
 _TO_10_BITS: Final = np.rint(np.arange(256) * (1023 / 255)).astype(np.uint16)
 _HALF: Final = 128  # a gif has one bit of alpha: pixels of at least this level are opaque
 
@@ -269,7 +265,24 @@ class ColourWriter(VideoWriter):
 
     @cached_property
     def _palette(self) -> Graph:
-        return _palette_graph(*self.coded)
+        """A filter that maps each picture to a palette of its own, with 255 colours."""
+        graph = Graph()
+        form, time_base = av.VideoFormat("rgba"), Fraction(1, 100)
+        width, height = self.coded
+        source = graph.add_buffer(width=width, height=height, format=form, time_base=time_base)
+        split = graph.add("split", "2")
+        palette = graph.add("palettegen", "stats_mode=single:reserve_transparent=1")
+        mapped = graph.add(
+            "paletteuse", f"new=1:dither=bayer:bayer_scale=4:alpha_threshold={_HALF}"
+        )
+        sink = graph.add("buffersink")
+        source.link_to(split)
+        split.link_to(palette, 0, 0)
+        split.link_to(mapped, 1, 0)
+        palette.link_to(mapped, 0, 1)
+        mapped.link_to(sink)
+        graph.configure()
+        return graph
 
     def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
         """Encode a picture at the time of ``frame``; for a `Preset`, ``levels`` are ignored."""
@@ -327,21 +340,3 @@ class _AlphaEncoder:
         picture.pts = (picture.pts or 0) + 1
         for packet in self._codec.encode(picture):
             self.blocks.append(PacketSideData.from_packet(packet, BLOCK_ADDITIONAL))
-
-
-def _palette_graph(width: int, height: int) -> Graph:
-    """A filter that maps each picture to a palette of its own, with 255 colours."""
-    graph = Graph()
-    form, time_base = av.VideoFormat("rgba"), Fraction(1, 100)
-    source = graph.add_buffer(width=width, height=height, format=form, time_base=time_base)
-    split = graph.add("split", "2")
-    palette = graph.add("palettegen", "stats_mode=single:reserve_transparent=1")
-    mapped = graph.add("paletteuse", f"new=1:dither=bayer:bayer_scale=4:alpha_threshold={_HALF}")
-    sink = graph.add("buffersink")
-    source.link_to(split)
-    split.link_to(palette, 0, 0)
-    split.link_to(mapped, 1, 0)
-    palette.link_to(mapped, 0, 1)
-    mapped.link_to(sink)
-    graph.configure()
-    return graph
