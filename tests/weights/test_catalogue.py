@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from foremask.errors import ModelUnavailable
-from foremask.weights import npm
+from foremask.weights import catalogue
 from foremask.weights.catalogue import ISNET, Model, ModelSpec, model_path, pull, sha256_of, spec_of
 
 WEIGHTS = b"".join(n.to_bytes(4, "big") for n in range(2560))
@@ -39,7 +39,7 @@ TINY = Model(
     size_bytes=len(WEIGHTS),
     sha256=hashlib.sha256(WEIGHTS).hexdigest(),
     spec=ModelSpec(),
-    package=npm.Package(
+    package=catalogue.Package(
         name="@scope/tiny",
         version="1.0.0",
         size_bytes=len(PACKED),
@@ -155,7 +155,7 @@ def test_a_broken_npm_on_the_path_is_passed_over(
     (tmp_path / "npm").write_text("#!/bin/sh\nexit 127\n")
     (tmp_path / "npm").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert [Path(word).name for word in npm.find_npm()] == ["node", "npm-cli.js"]
+    assert [Path(word).name for word in catalogue.find_npm()] == ["node", "npm-cli.js"]
 
 
 def test_a_package_from_another_machine_needs_no_npm(tmp_path: Path, fake_npm: FakeNpm) -> None:
