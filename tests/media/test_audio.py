@@ -1,4 +1,5 @@
 from collections import defaultdict
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -44,19 +45,24 @@ def peak_mb() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def bursts(path: Path, gap_s: float = 0.5) -> Path:
-    """Sound of 0.4 s before and after a gap without packets."""
+def sounding(path: Path, starts: Iterable[int]) -> Path:
+    """A packet of 320 samples from each of ``starts``."""
     with av.open(str(path), "w", format="matroska") as out:
         track: Any = out.add_stream("pcm_s16le", rate=PCM_HZ)
         track.codec_context.layout = "mono"
-        again = 3200 + round(gap_s * PCM_HZ)
-        for at in (*range(0, 3200, 320), *range(again, again + 3200, 320)):
+        for at in starts:
             wave = (12_000 * np.sin(np.arange(320) / 3)).astype(np.int16)[None]
             frame = av.AudioFrame.from_ndarray(wave, "s16", "mono")
             frame.sample_rate, frame.time_base, frame.pts = PCM_HZ, Fraction(1, PCM_HZ), at
             out.mux(track.encode(frame))
         out.mux(track.encode(None))
     return path
+
+
+def bursts(path: Path, gap_s: float = 0.5) -> Path:
+    """Sound of 0.4 s before and after a gap without packets."""
+    again = 3200 + round(gap_s * PCM_HZ)
+    return sounding(path, (*range(0, 3200, 320), *range(again, again + 3200, 320)))
 
 
 @pytest.mark.parametrize(
@@ -91,6 +97,13 @@ def test_a_gap_becomes_silence_of_the_same_length(tmp_path: Path) -> None:
     target = tmp_path / "sound.webm"
     muxed(source, target, "webm")
     assert loud_tenths(source) == loud_tenths(target) == {0, 1, 2, 3, 9, 10, 11, 12}
+
+
+def test_sound_that_overlaps_follows_one_after_another(tmp_path: Path) -> None:
+    source = sounding(tmp_path / "a.mkv", range(0, 40 * 240, 240))  # 40 ms every 30 ms
+    target = tmp_path / "sound.webm"
+    muxed(source, target, "webm")
+    assert loud_tenths(target) == set(range(16))
 
 
 def test_a_long_gap_takes_the_memory_of_seconds(tmp_path: Path) -> None:

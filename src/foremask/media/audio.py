@@ -72,7 +72,7 @@ def layout_of(track: AudioStream) -> av.AudioLayout:
     return av.AudioLayout(_LAYOUTS[layout.nb_channels - 1] if known else "stereo")
 
 
-# A gap of more than 0.1 s becomes silence; an overlap of more than 0.1 s is cut.
+# A gap of more than 0.1 s becomes silence.
 _BY_TIMESTAMPS: Final = {"async": "1", "min_hard_comp": "0.1"}
 
 
@@ -114,7 +114,8 @@ class Transcoder:
     def _pieces(self, frame: AudioFrame | None) -> Iterator[AudioFrame | None]:
         """Yield a silent sample for each second of a gap before ``frame``, then ``frame``.
 
-        The resampler holds all silence between two frames in memory.
+        The resampler holds all silence between two frames in memory. It would cut frames that
+        overlap, as in some AVI; here they follow one after another, as players play them.
         """
         base = None if frame is None else fraction(frame.time_base)
         if frame is not None and frame.time is not None and base:
@@ -126,7 +127,9 @@ class Transcoder:
                 silent.sample_rate, silent.time_base = frame.sample_rate, base
                 silent.pts = round(second / base)
                 yield silent
-            self._end_s = max(end_s, frame.time + frame.samples / frame.sample_rate)
+            begin_s = max(end_s, frame.time)
+            frame.pts = round(Fraction(begin_s) / base)
+            self._end_s = begin_s + frame.samples / frame.sample_rate
         yield frame
 
     def _encode(self, frame: AudioFrame | None) -> None:
