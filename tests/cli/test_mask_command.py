@@ -304,12 +304,6 @@ def test_an_interrupted_batch_keeps_what_is_done_and_says_so(
     verify(here / "clip 10.mov", here / "clip 10.mask.mp4")
 
 
-def test_a_part_of_a_clip_is_masked(here: Path) -> None:
-    words = ("--start", "0:00.02", "--end", "0.05", "-o", "m.mp4", "-q")
-    assert main(["mask", "clip 10.mov", *words]) == Exit.OK
-    assert synth.shown_at(here / "m.mp4") == [Fraction(1, 30) - Fraction("0.02")]
-
-
 def test_clips_of_a_folder_come_in_the_order_that_people_count(here: Path) -> None:
     (here / "clip 9.sheet.png").touch()  # ours, as the mask beside it
     found = find_sources(["."], recursive=True)
@@ -324,7 +318,10 @@ def test_clips_of_a_folder_come_in_the_order_that_people_count(here: Path) -> No
     assert str(found[2].below) == "deep"
 
 
-def test_pictures_that_are_a_clip_have_its_rate(here: Path) -> None:
+def test_a_part_has_its_own_times_and_pictures_that_are_a_clip_have_its_rate(here: Path) -> None:
+    words = ("--start", "0:00.02", "--end", "0.05", "-o", "m.mp4", "-q")
+    assert main(["mask", "clip 10.mov", *words]) == Exit.OK
+    assert synth.shown_at(here / "m.mp4") == [Fraction(1, 30) - Fraction("0.02")]
     assert main(["mask", "frames/%03d.png", "-o", "m.mp4", "--fps", "24000/1001", "-q"]) == Exit.OK
     clip = probe(here / "m.mp4")
     assert clip.frames == 4

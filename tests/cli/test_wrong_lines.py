@@ -80,7 +80,6 @@ LINES = [
     ("cutout clip.mp4 --background notes.txt", 3, "The background notes.txt"),
     ("cutout clip.mp4 --mask photo.jpg", 3, "no video that FFmpeg reads"),
     ("cutout clip.mp4 --gamma nan", 2, "gamma is nan; it may be from 0.1 to"),
-    ("cutout clip.mp4 --preset mov_h265", 3, "x265 writes no alpha"),
     ("cutout clip.mp4 -o %04d.png", 6, "name a directory of its own"),
     ("cutout clip.mp4 --background blur:0", 2, "from 1 to 200"),
     # live, and jobs elsewhere
@@ -96,7 +95,6 @@ LINES = [
     ("probe http://127.0.0.1/clip.mp4", 4, "[url_private]"),
     ("verify clip.mp4 clip.mp4", 7, "has a colour"),
     ("verify clip.mp4 grey.mp4 --kind cutout", 7, "has no alpha"),
-    ("verify clip.mp4 folder", 7, "folder lacks frames.csv"),
     ("sheet clip.mp4", 2, "foremask mask clip.mp4"),
     ("sheet clip.mp4 grey.mp4 --moments 0", 2, "1 to 100 can be shown"),
     ("tracks clip.mp4 -o tracks.jpg", 2, "end in .png"),

@@ -127,7 +127,6 @@ ASKED: list[tuple[Any, ...]] = [(BODY, TOKEN, NOW + 299), (BODY, TOKEN, NOW + 30
 ASKED += [(BODY + " ", TOKEN, NOW), (BODY, "another", NOW)]
 GENUINE = [True, False, False, False, False]
 
-
 STARTS_JOB = ("segment/", "edit/", "foreground_mask", "convert", "refine")
 """In the paths of calls that start a job."""
 

@@ -171,7 +171,6 @@ LIES = {
     ),
 }
 
-
 NOT_IN_ITS_FIRST_RANGE = (
     *("breaks off", "breaks off in chunks"),
     *("sends too much undeclared", "sends too much in chunks"),
@@ -226,7 +225,6 @@ async def test_a_full_disk_is_not_the_origins_fault(outbound: Outbound, origin: 
 
 
 AT_FIRST, LATER = (f"{day} Jan 2024 00:00:00 GMT" for day in ("Mon, 01", "Tue, 02"))
-
 
 OTHER_RANGE = head("206 Part", Content_Range="bytes 0-65535/1048576", Content_Length=65536)
 CHANGES = {

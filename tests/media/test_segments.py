@@ -1,15 +1,18 @@
+import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from itertools import product
 from pathlib import Path
 
+import av
 import pytest
 
 from foremask.facts import SegmentGrid
+from foremask.media.reader import VideoReader
 from foremask.media.segments import cut, join, plan
 from foremask.media.verify import verify
-from foremask.options import Preset
+from foremask.options import Excerpt, MaskOptions, Preset
 from foremask.types import Alpha, Image
 from tests.support import synth
 from tests.support.synth import Spec, Tone
@@ -93,3 +96,95 @@ def test_a_span_costs_a_masker_little_more_than_its_own_frames(tmp_path: Path) -
 
     report = synth.mask(tmp_path / "piece", tmp_path / "part", masker=counting, span=spans[1])
     assert (len(spans), report.frames_out, len(observed)) == (3, 30, 54)
+
+
+# Excerpts, and files that are cut off
+
+
+NUMBERED = 90
+EVEN = Spec(96, 32, tuple(range(NUMBERED)), Fraction(1, 30), last_duration=1, keyframe_every=40)
+
+
+def numbered_clip(path: Path, spec: Spec) -> Path:
+    return synth.write(path, spec, (synth.numbered(index) for index in range(NUMBERED)))
+
+
+@pytest.mark.parametrize(
+    "preset", [Preset.MP4_H264, Preset.MKV_H264, Preset.MOV_PRORESKS, Preset.GIF]
+)
+@pytest.mark.parametrize(
+    ("start_s", "end_s", "first", "end"),
+    [(1.5, 2.0, 45, 60), (0.0, 0.1, 0, 3), (2.9, None, 87, 90)],
+)
+def test_an_excerpt_has_its_frames_and_begins_at_zero(
+    tmp_path: Path, preset: Preset, start_s: float, end_s: float | None, first: int, end: int
+) -> None:
+    source = numbered_clip(tmp_path / "a.mp4", replace(EVEN, b_frames=2))
+    target = tmp_path / f"mask{preset.suffix}"
+    options = MaskOptions(preset=preset, excerpt=Excerpt(start_s, end_s))
+    report = synth.mask(source, target, options, synth.bright_is_foreground)
+    found = [synth.number_of(levels) for levels in synth.decode_grey(target)]
+    assert found == list(range(first, end))
+    assert report.frames_out == end - first
+    tolerance_s = 0.0101 if preset is Preset.GIF else 0.0011
+    assert report.duration_s == pytest.approx((end - first) / 30, abs=tolerance_s)
+    for index, time in enumerate(synth.shown_at(target)):
+        assert float(time) == pytest.approx(index / 30, abs=tolerance_s)
+
+
+@pytest.mark.parametrize("preset", [Preset.MP4_H264, Preset.MKV_H264, Preset.WEBM_VP9])
+def test_the_sound_of_an_excerpt_is_what_is_heard_in_it(tmp_path: Path, preset: Preset) -> None:
+    source = numbered_clip(tmp_path / "a.mp4", replace(EVEN, sound=(Tone(seconds=3),)))
+    target = tmp_path / f"mask{preset.suffix}"
+    options = MaskOptions(preset=preset, excerpt=Excerpt(1.0, 2.0))
+    synth.mask(source, target, options, synth.bright_is_foreground)
+    with av.open(str(target)) as opened:
+        heard_s = [frame.time or 0.0 for frame in opened.decode(audio=0)]
+    assert -0.03 <= heard_s[0] <= 0.03
+    assert 0.93 <= heard_s[-1] <= 1.03
+
+
+@pytest.mark.parametrize("suffix", [".webm", ".mkv", ".avi", ".ts"])
+def test_every_container_is_read_from_where_an_excerpt_begins(tmp_path: Path, suffix: str) -> None:
+    codec = "vp9" if suffix == ".webm" else "h264"
+    source = numbered_clip(tmp_path / f"a{suffix}", replace(EVEN, codec=codec))
+    with VideoReader(source, Excerpt(2.0, 2.2)) as reader:
+        found = [synth.number_of(frame.luma()) for frame in reader]
+    assert found == [60, 61, 62, 63, 64, 65]
+
+
+CUT_OFF = {
+    "mp4": Spec(muxer_options={"movflags": "+faststart"}),
+    "mov": Spec(muxer_options={"movflags": "frag_keyframe+empty_moov"}, keyframe_every=2),
+    "webm": Spec(codec="vp9"),
+    "gif": Spec(codec="gif", pixel_format="rgb8"),
+}
+
+
+@pytest.mark.parametrize("kind", CUT_OFF)
+def test_what_is_left_of_a_file_that_is_cut_off_is_read_with_a_warning(
+    tmp_path: Path, kind: str
+) -> None:
+    path = synth.write(tmp_path / f"clip.{kind}", CUT_OFF[kind])
+    with VideoReader(path) as reader:
+        assert sum(1 for _ in reader) == 10
+        assert reader.warnings == []
+    data = path.read_bytes()
+    for left in (len(data) - 1, len(data) * 3 // 4):
+        path.write_bytes(data[:left])
+        with VideoReader(path) as reader:
+            assert 0 < sum(1 for _ in reader) <= 10
+            assert len(reader.warnings) == 1
+
+
+def test_a_frame_lasts_no_longer_than_its_file(tmp_path: Path) -> None:
+    source, target = synth.write(tmp_path / "a.mp4"), tmp_path / "mask.mp4"
+    data = source.read_bytes()
+    times = struct.pack(">II", 10, 1_000)  # ten frames of a thousand ticks
+    assert data.count(times) == 1
+    source.write_bytes(data.replace(times, struct.pack(">II", 10, 0x7FFF_0000)))
+    report = synth.mask(source, target)
+    verify(source, target)
+    assert report.frames_out == 1
+    assert report.duration_s == pytest.approx(1 / 3)
+    assert report.warnings == ("the file declares 10 frames and holds 1",)

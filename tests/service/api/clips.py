@@ -66,7 +66,6 @@ DRAWN: dict[str, Callable[[Path], object]] = {
     "empty.mp4": Path.touch,
 }
 
-
 ANSWERS = {
     "page.mp4": (b"<!doctype html><title>Sign in</title>", "text/html"),
     "data.mp4": (b'{"error": "expired"}', "application/json"),

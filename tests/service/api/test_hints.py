@@ -27,7 +27,6 @@ FIELD = (422, "field_invalid")
 BOX = {"type": "box", "y": 0, "width": 9, "height": 9}
 TWO_MOMENTS = {"type": "point", "x": 0, "y": 0, "frame": 1, "time_s": 0.1}
 
-
 service = serves(own_model=True)
 """Previews are by a network that takes red for foreground."""
 

@@ -106,19 +106,18 @@ async def test_a_webhook_has_the_bytes_of_the_status_and_its_links_live_as_long(
     assert len(answer.content) == int(answer.headers["content-length"]) > 0
 
 
-def test_errors_are_raised_with_their_code(sdk: BriaSyncClient, clip_origin: str) -> None:
-    with sdk, pytest.raises(BriaException) as raised:
-        sdk.submit(ENDPOINT, {"video": f"{clip_origin}/long.mp4"}, raise_for_status=True)
-    assert (raised.value.code, raised.value.message) == (400, "Bad Request")
-    assert "60" in str(raised.value.details)
-
-
-def test_a_wrong_token_and_an_unknown_request(sdk: BriaSyncClient, service: Running) -> None:
+def test_a_long_clip_a_wrong_token_and_an_unknown_request_have_their_codes(
+    sdk: BriaSyncClient, service: Running, clip_origin: str
+) -> None:
     with BriaSyncClient(base_url=service.url, api_token="wrong") as client:
         refused = client.submit(ENDPOINT, {"video": "http://example.com/a.mp4"})
         assert refused.error is not None
         assert (refused.error.code, refused.error.message) == (403, "Forbidden")
     with sdk:
+        with pytest.raises(BriaException) as raised:
+            sdk.submit(ENDPOINT, {"video": f"{clip_origin}/long.mp4"}, raise_for_status=True)
+        assert (raised.value.code, raised.value.message) == (400, "Bad Request")
+        assert "60" in str(raised.value.details)
         unknown: BriaResponse = sdk.get("status/unknown")
         assert unknown.error is not None
         assert unknown.error.code == 404

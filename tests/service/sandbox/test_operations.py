@@ -35,7 +35,6 @@ pytestmark = pytest.mark.slow
 
 LIMITS = Limits()
 
-
 confined = partial(MediaPool, sandbox=Sandbox.REQUIRE)
 
 
