@@ -322,8 +322,8 @@ def test_a_part_has_its_own_times_and_pictures_that_are_a_clip_have_its_rate(her
     words = ("--start", "0:00.02", "--end", "0.05", "-o", "m.mp4", "-q")
     assert main(["mask", "clip 10.mov", *words]) == Exit.OK
     assert synth.shown_at(here / "m.mp4") == [Fraction(1, 30) - Fraction("0.02")]
-    assert main(["mask", "frames/%03d.png", "-o", "m.mp4", "--fps", "24000/1001", "-q"]) == Exit.OK
-    clip = probe(here / "m.mp4")
+    assert main(["mask", "frames/%03d.png", "-o", "p.mp4", "--fps", "24000/1001", "-q"]) == Exit.OK
+    clip = probe(here / "p.mp4")
     assert clip.frames == 4
     assert clip.duration_s == pytest.approx(4 * 1001 / 24000)
 

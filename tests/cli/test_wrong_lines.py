@@ -23,7 +23,6 @@ LINES = [
     ("mask folder", 2, "there is no clip in folder; --recursive"),
     ("mask *.mov", 2, "no file matches *.mov"),
     ('mask ""', 2, "'' is empty: is a variable of the shell not set?"),
-    ("mask -i clip.mp4", 2, "Unknown option: -i."),
     ("mask rtsp://camera/stream", 4, "Only http and https"),
     # outputs
     ("mask clip.mp4 out.mp4", 2, "foremask mask clip.mp4 -o out.mp4"),

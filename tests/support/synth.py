@@ -205,7 +205,6 @@ def _encode(
 
 
 def _tone(out: OutputContainer, tone: Tone) -> Iterator[Any]:
-    """Add a track, and return the packets of its sine."""
     name = {"opus": "libopus", "mp3": "libmp3lame"}.get(tone.codec, tone.codec)
     stream = cast("AudioStream", out.add_stream(name, rate=RATE_HZ))
     stream.codec_context.layout = tone.layout
@@ -295,7 +294,6 @@ def decode_grey(path: Path) -> list[NDArray[np.uint8]]:
 
 
 def shown_at(path: Path) -> list[Fraction]:
-    """Return the time of every frame, as FFmpeg decodes it."""
     with av.open(str(path)) as opened:
         base = opened.streams.video[0].time_base
         scale = Fraction(base.numerator, base.denominator)
