@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import foremask
-from foremask.masking import library, network_caching
+from foremask.masking import library, plan
 from tests.support import synth
 from tests.support.programs import fresh, ran
 
@@ -262,7 +262,7 @@ def test_kept_results_are_read_again_and_are_bounded(
     masked(cache=kept)
     size = file.stat().st_size
     assert size > 1000
-    monkeypatch.setattr(network_caching, "_MOST_BYTES", size + size // 2)
+    monkeypatch.setattr(plan, "_MOST_BYTES", size + size // 2)
     gone = kept / "gone.cache"
     gone.symlink_to("nowhere")  # as one that another process has just removed
     masked(cache=kept, quality="fast")

@@ -21,9 +21,8 @@ from foremask.masking import cut_out as cutting
 from foremask.masking import pipeline, stills
 from foremask.masking.cut_out import FrameCutter, opened_background
 from foremask.masking.hinting import guidance_of_frames
-from foremask.masking.network_caching import network_for
 from foremask.masking.outputs import check_output, check_png, written_whole
-from foremask.masking.plan import ahead_frames, refine_edges
+from foremask.masking.plan import ahead_frames, network_for, refine_edges
 from foremask.masking.report import Progress
 from foremask.masking.thing_list import Thing, things_of
 from foremask.media import probe as probing

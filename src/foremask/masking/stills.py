@@ -14,9 +14,8 @@ from foremask.facts import Report
 from foremask.hints.kinds import check_hints
 from foremask.masking.cut_out import FrameCutter, opened_background
 from foremask.masking.hinting import guidance_of_frame
-from foremask.masking.network_caching import network_for
 from foremask.masking.outputs import check_output, check_png, written_whole
-from foremask.masking.plan import refine_edges
+from foremask.masking.plan import network_for, refine_edges
 from foremask.media.frames import Frame
 from foremask.media.pictures import read_picture
 from foremask.media.png_sequence import colour_png
