@@ -83,10 +83,7 @@ class Transcoder:
     """
 
     def __init__(
-        self,
-        out: AudioStream,
-        mux: Callable[[AnyPacket], None],
-        warn: Callable[[str], None],
+        self, out: AudioStream, mux: Callable[[AnyPacket], None], warn: Callable[[str], None]
     ) -> None:
         self._out, self._mux, self._warn = out, mux, warn
         codec = out.codec_context

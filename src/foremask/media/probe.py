@@ -27,14 +27,7 @@ from foremask.errors import (
 from foremask.facts import AudioTrack, Clip
 from foremask.media import ebml
 from foremask.media.colour import FULL_RANGE, HLG, PQ
-from foremask.media.demux import (
-    Container,
-    OpenClip,
-    Source,
-    Window,
-    open_container,
-    recognise,
-)
+from foremask.media.demux import Container, OpenClip, Source, Window, open_container, recognise
 from foremask.media.frames import Orientation
 from foremask.options import UNLIMITED, Limits
 
