@@ -11,9 +11,11 @@
 
 Functions that run the network take quality="fast", "balanced" or "best", device="auto" and
 model=FILE (NetworkOptions). Quality and Preset list the values of quality= and preset=. Matte
-adjusts edges. on_progress is called with a Progress. Errors are subclasses of ForemaskError:
-ClipRefused, FieldInvalid (also a ValueError), OutputFailed, ModelUnavailable, DeviceUnavailable,
-PromiseBroken. docs/python.md has recipes. A name is imported at its first use.
+adjusts edges. on_progress is called with a Progress. mask_video and cut_out return a FileReport (a
+Report), probe a Clip, find_things a list of Thing, and verify a list of PromiseKept. Errors are
+subclasses of ForemaskError: ClipRefused, FieldInvalid (also a ValueError), OutputFailed,
+ModelUnavailable, DeviceUnavailable, PromiseBroken. docs/python.md has recipes. A name is imported
+at its first use.
 """
 
 from importlib import import_module
