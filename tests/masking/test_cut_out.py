@@ -163,6 +163,15 @@ def test_parts_of_a_clip_join_to_what_the_whole_would_be(
         assert np.abs(ours.astype(int) - theirs).mean() < 2
 
 
+def test_a_turned_clip_is_cut_out_by_its_stored_mask(tmp_path: Path) -> None:
+    clip = synth.write(tmp_path / "clip.mp4", Spec(turn=(90, False)))
+    mask = tmp_path / "mask.mp4"
+    synth.mask(clip, mask)
+    cut_out(clip, tmp_path / "pngs/%03d.png", mask=mask)
+    alpha = first_png(tmp_path / "pngs")[:, :, 3].astype(int)
+    assert np.abs(alpha - shown(mask)[0][:, :, 0]).max() < 3
+
+
 def test_stored_masks_wait_in_one_byte_a_pixel(tmp_path: Path) -> None:
     """As float32, those in the queues took 36 bytes a pixel more."""
     spec = Spec(640, 480, pts=synth.even(40, Fraction(30)))
