@@ -1,5 +1,3 @@
-"""Tests the measures: without a truth on drawn clips of a square with texture, and with a truth."""
-
 import cv2
 import numpy as np
 import pytest

@@ -1,5 +1,3 @@
-"""Stages in threads: bounded, in order, and never left behind."""
-
 import itertools
 import threading
 import time

@@ -187,13 +187,10 @@ def test_an_upload_keeps_to_its_form(service: Running) -> None:
 def test_one_form_stores_one_file_and_only_while_its_token_is_good(service: Running) -> None:
     given = form(service)
     sent, headers = packed(given, b"the first")
-    claimed, key = (
-        "select 1 from uploads where key = %s and bytes > 0",
-        given["upload_fields"]["key"],
-    )
+    claimed = "select 1 from uploads where key = %s and bytes > 0"
     with socket.create_connection(("127.0.0.1", service.settings.port), timeout=120) as raw:
         raw.sendall(head_of(headers) + sent[:-20])
-        wait_until(lambda: service.sql(claimed, key))
+        wait_until(lambda: service.sql(claimed, given["upload_fields"]["key"]))
         assert_refused(send(given, b"x"), 403, "link_invalid")
         raw.sendall(sent[-20:])
         assert raw.recv(1000).startswith(b"HTTP/1.1 204")

@@ -6,12 +6,7 @@ from typing import LiteralString
 import psycopg
 import pytest
 
-from foremask.errors import (
-    LinkInvalid,
-    RateLimited,
-    RequestUnknown,
-    TooManyJobs,
-)
+from foremask.errors import LinkInvalid, RateLimited, RequestUnknown, TooManyJobs
 from foremask.service.jobs import deliveries, process_totals
 from foremask.service.jobs.admission import (
     admit,

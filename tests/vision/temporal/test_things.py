@@ -1,5 +1,3 @@
-"""Which thing is which over anchors, and what the subject looks like there."""
-
 import cv2
 import numpy as np
 import pytest

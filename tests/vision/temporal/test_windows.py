@@ -1,5 +1,3 @@
-"""The temporal stage on drawn scenes, with a network that sees red."""
-
 import gc
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
