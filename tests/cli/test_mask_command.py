@@ -1,5 +1,3 @@
-"""What `foremask mask` makes and says, and that it damages no file."""
-
 import contextlib
 import hashlib
 import io

@@ -62,7 +62,6 @@ LINES = [
     ("mask clip.mp4 --cache no/such/cache", 2, "there is no directory no/such for --cache"),
     ("mask clip.mp4 --for matanyone -o -", 2, "leave out --preset and -o -"),
     ("mask clip.mp4 --skip-existing -o -", 2, "leave out --skip-existing"),
-    ("mask clip.mp4 --cache notes.txt", 2, "no file of kept network results"),
     # folders for other tools
     ("mask clip.mp4 --for matanyone -o a.mp4", 2, "OUTPUT ends in .mp4"),
     ("mask clip.mp4 --for videomama -o {dir}", 6, "name a directory of its own"),

@@ -1,5 +1,3 @@
-"""`verify` alone, and against FFmpeg's own program, which shares no code with it."""
-
 import re
 import subprocess
 from dataclasses import replace

@@ -1,5 +1,3 @@
-"""The weights come whole or not at all, and every failure says what to do."""
-
 import base64
 import hashlib
 import io

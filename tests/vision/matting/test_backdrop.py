@@ -1,5 +1,3 @@
-"""What is behind a disc that moves, over a ground whose every colour is known."""
-
 from collections.abc import Iterator
 
 import cv2

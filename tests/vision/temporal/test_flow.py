@@ -1,5 +1,3 @@
-"""Flow, and what moves along it, on patterns that move by known amounts."""
-
 from dataclasses import replace
 
 import cv2

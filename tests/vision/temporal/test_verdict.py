@@ -1,5 +1,3 @@
-"""How an anchor is cut into regions, what is decided of them, and what becomes of the mask."""
-
 from dataclasses import replace
 
 import numpy as np
