@@ -18,7 +18,7 @@ from foremask.service.sandbox.messages import Join
 from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.objects import MASK, sibling_key
 from foremask.service.worker.job_stages import WorkerContext
-from foremask.service.worker.maintenance import sweep_uploads
+from foremask.service.worker.maintenance import sweep_sources, sweep_uploads
 from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, working
 from tests.service.worker.stand_in import TextMedia
@@ -34,7 +34,7 @@ KINDS: tuple[dict[str, Any], ...] = {}, CUTOUT
 
 
 class CancelledWhileJoined(TextMedia):
-    """Jobs are cancelled when their mask is whole, and not yet stored."""
+    """Jobs are cancelled and swept when their mask is whole, and not yet stored."""
 
     def __init__(self, caller: Caller, jobs: set[str]) -> None:
         super().__init__()
@@ -44,6 +44,7 @@ class CancelledWhileJoined(TextMedia):
         joined = await super()._join(request, on_progress)
         for job in self.jobs:
             await self.caller.cancel(job)
+            await sweep_sources(self.caller.work)
         return joined
 
 
