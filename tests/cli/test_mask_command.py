@@ -148,6 +148,14 @@ def test_what_is_made_is_whole_and_nothing_else_changes(
             verify(here / "clip 9.mp4", here / name)  # all clips are alike
 
 
+def test_numbered_pictures_are_not_replaced_by_their_own_cut_outs(here: Path, run: Run) -> None:
+    shutil.rmtree(here / "frames" / "deeper")
+    before = checksums(here)
+    words = "cutout", "frames/%03d.png", "-o", "frames/%03d.png", "--force"
+    assert "the output is the input" in run.refused(*words, code=6)
+    assert checksums(here) == before
+
+
 def test_of_several_files_one_named_like_an_output_is_left_out_with_a_warning(
     here: Path, run: Run
 ) -> None:

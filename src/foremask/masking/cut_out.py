@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from foremask.errors import FieldInvalid, Internal
+from foremask.errors import FieldInvalid, Internal, OutputFailed
 from foremask.facts import Clip, Report, Span
 from foremask.masking.outputs import (
     check_directory,
@@ -97,6 +97,8 @@ def check_target(
     if form is AlphaFormat.PNG_FILES:
         names = png_sequence.numbering(target.name)
         check_directory(target.parent, names.fullmatch, replace=replace)
+        if any(is_same_file(source.parent, target.parent) for source in sources):
+            raise OutputFailed(f"the output is the input: {target.parent} would be lost")
     else:
         check_output(target, *sources, replace=replace)
     return form
