@@ -93,7 +93,7 @@ class Busy(ForemaskError, status=429):
     means = "A retry may succeed after `retry_after_s` seconds."
     cli_remedy = "Wait, and run it again."
     retry_after_s: float = 1.0
-    reset_s: float = 1.0  # until a full burst is allowed again
+    reset_s: float = 1.0  # time until a full burst is allowed again
 
 
 class Ended(ForemaskError, status=410):

@@ -110,7 +110,7 @@ class SegmentPlan(Span):
 
 @dataclass(frozen=True, slots=True)
 class SoundTrack:
-    """A sound track of a result; ``action`` is ``kept``, ``transcoded`` or ``dropped``."""
+    """A sound track of the source; ``action`` is ``kept``, ``transcoded`` or ``dropped``."""
 
     codec: str
     written_as: str | None

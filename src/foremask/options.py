@@ -316,7 +316,7 @@ class Background:
 
     @staticmethod
     def is_named(text: str) -> bool:
-        """Return False if `parse` reads ``text`` as the path of a file."""
+        """Whether ``text`` names a background; if not, `parse` reads it as the path of a file."""
         word, _, amount = text.strip().lower().partition(":")
         if word in COLOURS or word == "transparent":
             return not amount
@@ -391,7 +391,7 @@ def _amount(text: str, amount: str, usual: float, ends: tuple[float, float]) -> 
 
 
 class ResultOptions(msgspec.Struct, frozen=True):
-    """What is made of a clip; ``background`` is text for `Background.parse`.
+    """The kind and the options of a result; ``background`` is text for `Background.parse`.
 
     A job's row has no ``background`` if that is a file; the sandbox adds the path of its copy.
     """
@@ -406,7 +406,7 @@ class ResultOptions(msgspec.Struct, frozen=True):
     def of_cut_out(
         cls, background: str = "transparent", matte: Matte = NO_MATTE, *, keep_sound: bool = True
     ) -> "ResultOptions":
-        """A cut-out, or a composite over ``background``. Raises FieldInvalid."""
+        """Options of a cut-out, or of a composite over ``background``. Raises FieldInvalid."""
         is_cut_out = Background.parse(background) is None
         kind = ResultKind.CUTOUT if is_cut_out else ResultKind.COMPOSITE
         return cls(kind, background, matte, keep_sound=keep_sound)

@@ -64,7 +64,7 @@ def _jobs(command: str, words: tuple[str, ...], asked: BatchOptions, product: Pr
             raise
         usual = f"foremask {command} {words[0]} -o {words[1]}"
         raise Usage(f"{error.details}; to write it there: {usual}") from None
-    made = [each for each in sources if each.is_named_as_made]  # a shell's * matches them too
+    made = [each for each in sources if each.is_named_as_made]  # a shell's * also matches outputs
     if len(made) < len(sources):
         sources = [each for each in sources if each not in made]
         for each in made if not asked.quiet else ():
@@ -128,12 +128,12 @@ class Batch:
             self._answer(job, report)
 
     def _outcome(self, job: Job) -> Report | None:
-        """Return None if --skip-existing finds a complete output."""
+        """Make one output; return None if --skip-existing finds a complete one."""
         asked = self.asked
         is_kept = asked.skip_existing and job.target.exists()
         if not (is_kept or job.is_sent):
             make_folder(job.target, asked.output)
-            self._check_target(job)  # before a long download; `make` checks all
+            self._check_target(job)  # `make` checks it only after a download
         with local_clip(job.source, self.settings, self.rate, shows=not asked.quiet) as clip:
             if is_kept:
                 fault = self._fault_of(clip, job)

@@ -1,4 +1,4 @@
-"""The options that several commands have."""
+"""Command-line options that several commands share."""
 
 from contextlib import suppress
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class NetworkOptions:
     no_cache: Switch = False
 
     def mask_options(self, *, is_one: bool) -> MaskOptions:
-        """By default, the network's results on a single clip go to the user's cache folder."""
+        """Check and convert the options. By default, only a single clip's results are cached."""
         if self.threads is not None:
             if self.threads < 1:
                 raise Usage(f"--threads is 1 or more, and not {self.threads}")
@@ -149,7 +149,7 @@ class BatchOptions:
 
     @property
     def excerpt(self) -> Excerpt | None:
-        """Raises Usage for an invalid time."""
+        """The part from --start to --end. Raises Usage for an invalid time."""
         if self.start is None and self.end is None:
             return None
         start_s = _seconds(self.start or "0")

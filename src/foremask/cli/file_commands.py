@@ -67,7 +67,7 @@ def verify(
     from foremask.media.verify import verify as check
 
     check_there(source)
-    if not made.is_dir():  # a folder of PNGs
+    if not made.is_dir():  # `check_there` refuses a folder
         check_there(made)
     kept = check(source, made, kind)
     answer(kept, (f"kept: {each.promise}: {each.found}" for each in kept), as_json=as_json)

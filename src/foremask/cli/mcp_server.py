@@ -50,7 +50,7 @@ class BoxAt(PointAt):
 
 
 class Tools:
-    """Tools for a model: they read and write only in ``folders``, and mask one clip at a time."""
+    """Tools for a language model. They use only ``folders``, and mask one clip at a time."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         for folder in folders:
@@ -199,7 +199,7 @@ class Tools:
 
 @contextmanager
 def _for_the_model() -> Iterator[None]:
-    # The model sees the message of a ToolError, but of no other error.
+    # The language model sees the message of a ToolError, but of no other error.
     try:
         yield
     except ForemaskError as error:

@@ -53,6 +53,6 @@ def pull(*, tarball: Annotated[Path | None, Parameter(name="--from")] = None) ->
 
 
 def compiled_networks(path: Path) -> CompiledNetworks | None:
-    """Return None if the weights are missing, or are not the catalogue's."""
+    """Find the weights' compiled forms; None if the weights are missing or not the catalogue's."""
     directory = catalogue.compiled_dir_of(path)
     return CompiledNetworks(directory, path) if directory else None

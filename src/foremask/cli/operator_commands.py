@@ -49,7 +49,7 @@ def database_url(settings: Settings) -> Iterator[str]:
 
 
 def ask[T](work: Callable[[Database], Awaitable[T]]) -> T:
-    """Raises ServiceUnavailable if another version of foremask made the tables."""
+    """Run ``work`` on the database. Raises ServiceUnavailable for tables of another version."""
 
     async def opened(url: str) -> T:
         async with Database(url, connections=1) as database:

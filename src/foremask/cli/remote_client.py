@@ -107,7 +107,7 @@ class RemoteClient:
         self._client.close()
 
     def submit(self, fields: Mapping[str, str]) -> str:
-        """Return the job's id. One retry after a lost answer creates no second job."""
+        """Submit a job and return its id. One retry after a lost answer creates no second job."""
         asked = "POST", "/v2/video/segment/foreground_mask", fields, str(uuid.uuid4())
         try:
             body = self._call(*asked)
@@ -116,14 +116,14 @@ class RemoteClient:
         return self._read(body, _Accepted).request_id
 
     def status(self, job: str, method: str = "GET") -> tuple[JobStatus, bytes]:
-        """Return a job's status, decoded and as the server's JSON; "DELETE" cancels the job."""
+        """Return a job's status, decoded and as the server's JSON; the method DELETE cancels it."""
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", job):
             raise Usage(f"{job!r} is no job's ID: `foremask submit` prints it")
         body = self._call(method, f"/v2/status/{job}")
         return self._read(body, JobStatus), body
 
     def upload(self, file: Path, on_bytes: OnBytes) -> str:
-        """Return the URL under which `submit` takes the file."""
+        """Upload a file and return its URL for `submit`."""
         kind = MEDIA_TYPES.get(file.suffix.lower(), "video/mp4")  # the server detects the format
         body = self._call("POST", "/v2/video/upload", {"media_type": kind})
         form = self._read(body, _Upload).result
@@ -142,7 +142,7 @@ class RemoteClient:
         return form.file_url
 
     def download(self, url: str, target: Path, sha256: str | None, on_bytes: OnBytes) -> None:
-        """Raises OutputFailed if the file's SHA-256 is not ``sha256``; None skips this check."""
+        """Write a file to ``target``. Raises OutputFailed if ``sha256`` is given and differs."""
         done, digest = 0, hashlib.sha256()
         with _translated(url), self._client.stream("GET", url) as answer:
             if answer.status_code != 200:

@@ -23,7 +23,7 @@ from foremask.masking.outputs import check_output, written_whole
 from foremask.options import Preset, Quality
 
 POLL_S: Final = 1.0
-PATIENCE_S: Final = 60.0  # for this time, --wait retries if the server is silent
+PATIENCE_S: Final = 60.0  # --wait retries for this long if the server is unavailable
 _PASSING: Final = ("rate_limited", "overloaded", "unavailable")
 
 
@@ -41,7 +41,7 @@ class Server:
     token: Annotated[str | None, Shown] = None
 
     def client(self) -> RemoteClient:
-        """Raises Usage where the server or the token is missing."""
+        """Make a client. Raises Usage if the server or the token is missing."""
         server = self.server or os.environ.get("FOREMASK_SERVER")
         token = (self.token or os.environ.get("FOREMASK_TOKEN") or "").strip()
         if not server:

@@ -15,7 +15,7 @@ from foremask.settings import Sandbox, Settings
 if TYPE_CHECKING:
     from foremask.cli.doctor import Checks, Found
 
-NEWEST_MINOR = {15: 20, 16: 15, 17: 12, 18: 6}  # of each supported PostgreSQL, in November 2026
+NEWEST_MINOR = {15: 20, 16: 15, 17: 12, 18: 6}  # by major PostgreSQL version, November 2026
 LEAST_OPEN_FILES = 1024  # for files, and for connections that are not yet accepted
 
 

@@ -24,8 +24,8 @@ _CLIPS: Final = (
 )
 _PICTURES: Final = "png jpg jpeg webp avif tif tiff bmp exr dpx jxl qoi"
 PICTURE_SUFFIXES: Final = frozenset(f".{name}" for name in _PICTURES.split())
-_TAKEN: Final = PICTURE_SUFFIXES | {f".{name}" for name in _CLIPS.split()}  # taken from folders
-_MADE_STEM: Final = re.compile(r".+\.(mask|cutout|sheet)$")  # our outputs: a glob skips them
+_TAKEN: Final = PICTURE_SUFFIXES | {f".{name}" for name in _CLIPS.split()}
+_MADE_STEM: Final = re.compile(r".+\.(mask|cutout|sheet)$")  # outputs; folders and globs skip them
 _NUMBERED: Final = re.compile(r"(.*?)%0?((?:[1-9]\d{0,2})?)d(.*)")
 
 

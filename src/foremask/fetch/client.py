@@ -21,7 +21,7 @@ from foremask.fetch.fairness import FairSemaphore
 MIN_BYTES_PER_S = 32 << 10  # 20 MB in ten minutes
 SPEED_WINDOW_S = 10.0
 WRITE_BYTES = 1 << 20
-MAX_RESOLUTIONS = 32  # at once; a name server that does not answer blocks a thread for 30 s at most
+MAX_RESOLUTIONS = 32  # look-ups at once; a silent name server blocks a thread for up to 30 s
 MAX_RESOLUTIONS_PER_OWNER = 8
 PLACE_S = 2.0
 BLOCK_BYTES = 64 << 10
@@ -93,7 +93,7 @@ class Outbound:
         on_bytes: Callable[[int, int | None], None] | None = None,
         owner: str = "",
     ) -> None:
-        """Call ``write`` with each piece of the file at ``url``, in another thread.
+        """Download ``url``, and call ``write`` with each piece, in another thread.
 
         ``on_bytes(done, total)`` gets byte counts; ``total`` is None if unknown. An exception in
         ``on_bytes`` cancels the download. Raises FileTooLarge for more than ``max_bytes``, declared
@@ -215,7 +215,7 @@ class RangeReader:
         self._read_until = self._ahead_bytes = BLOCK_BYTES
         self._version = b""
         self.size: int | None = None  # None if the origin does not declare it
-        self.ranged = False  # if the origin ignores Range, only the first MiB can be read
+        self.ranged = False  # whether the origin supports Range; if not, only 1 MiB is read
         self.etag = ""
         self.bytes_read = 0
 

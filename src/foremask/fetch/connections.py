@@ -21,7 +21,7 @@ MAX_URL_BYTES = 8 << 10
 MAX_REDIRECTS = 3
 RESOLVE_S = 5.0
 CONNECT_S = 5.0
-IDLE_S = 15.0  # an origin that sends nothing for this long is gone
+IDLE_S = 15.0  # an origin that sends nothing for this long counts as unreachable
 
 type Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Returns the addresses of a host name and port, best first; raises OSError if it finds none."""

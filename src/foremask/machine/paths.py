@@ -7,7 +7,7 @@ _NO_HOME = Path("/nonexistent", _APP)  # for a user without an entry in passwd, 
 
 
 def cache_dir() -> Path:
-    """The directory of the downloaded network and its compiled forms; it may be deleted."""
+    """The directory of the network, its compiled forms and its results; users may delete it."""
     import platformdirs  # takes 15 ms, so `import foremask` does not import it
 
     try:

@@ -26,7 +26,7 @@ NUMERICS: Final = (
     *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS"),
     "GLIBC_TUNABLES",  # which versions of exp and sin the C library uses
 )
-"""Variables that can change a mask's last digit; children inherit no others (docs/adr/0041)."""
+"""The sandbox's environment: variables that can change a mask slightly (docs/adr/0041)."""
 # From <malloc.h>. The process keeps the memory of freed masks and frames. The kernel took a tenth
 # of all processor time to clear returned memory for its next use (docs/adr/0057).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8

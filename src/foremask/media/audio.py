@@ -64,7 +64,7 @@ def encoder_for(muxer: str, codec: str, rate_hz: int) -> tuple[str, int]:
 
 
 def layout_of(track: AudioStream) -> av.AudioLayout:
-    """The layout to encode. AVI declares only a number of channels; over 8 become stereo."""
+    """The track's channel layout, else that of `_LAYOUTS` with as many channels, else stereo."""
     layout = track.codec_context.layout
     if layout.name in _LAYOUTS:
         return layout
@@ -90,7 +90,7 @@ class Transcoder:
         self._resampler = av.AudioResampler(
             codec.format, codec.layout, codec.sample_rate, options=_BY_TIMESTAMPS
         )
-        self._end_s: float | None = None  # of the sound so far
+        self._end_s: float | None = None  # the end of the sound decoded so far
 
     def write(self, packet: AnyPacket | None) -> None:
         frames: list[AudioFrame | None] = [None]
@@ -111,8 +111,8 @@ class Transcoder:
     def _pieces(self, frame: AudioFrame | None) -> Iterator[AudioFrame | None]:
         """Yield a silent sample for each second of a gap before ``frame``, then ``frame``.
 
-        The resampler holds all silence between two frames in memory. It would cut frames that
-        overlap, as in some AVI; here they follow one after another, as players play them.
+        Otherwise the resampler would hold the silence of the whole gap in memory, and cut frames
+        that overlap, as in some AVI. They are moved to follow one another, as in players.
         """
         base = None if frame is None else fraction(frame.time_base)
         if frame is not None and frame.time is not None and base:
@@ -141,7 +141,7 @@ class Sound:
     """Muxes the sound tracks of ``source``, or of an ``excerpt`` of ``source``, into ``output``.
 
     Only packets that begin in the excerpt are muxed; their times count from the excerpt's start.
-    Times of excerpts count from ``origin_s``, the time of the source's first video frame.
+    ``excerpt.start_s`` counts from ``origin_s``, the time of the source's first video frame.
     """
 
     def __init__(

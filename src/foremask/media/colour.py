@@ -45,7 +45,7 @@ def resize(plane: Plane, width: int, height: int) -> Plane:
     return resized
 
 
-# FFmpeg's numbers. Those of matrices and transfer functions are also those of ITU-T H.273.
+# FFmpeg's codes. Those for matrices and transfer functions are the codes of ITU-T H.273.
 LIMITED_RANGE, FULL_RANGE = 1, 2
 BT709, UNKNOWN, BT470BG, BT601, BT2020_NCL, BT2020_CL = 1, 2, 5, 6, 9, 10
 PQ, HLG = 16, 18

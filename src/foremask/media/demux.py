@@ -1,4 +1,4 @@
-"""Opens a clip with the one demuxer that its first bytes select."""
+"""Recognises the container of a clip by its first bytes, and opens the clip."""
 
 import fcntl
 import os
@@ -59,7 +59,7 @@ _OTHER_DEMUXERS: Final = ",".join(
         *("h264", "hevc", "vvc", "obu", "av1", "dirac", "dnxhd", "vc1"),
     ]
 )
-"""FFmpeg's demuxers, except those that open other files, such as demuxers of playlists."""
+"""FFmpeg's demuxers for `Container.OTHER`. None opens further files, as a playlist's would."""
 _OUR_DEMUXERS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif"
 _NO_OUTSIDE_FILES = {"enable_drefs": "0", "use_absolute_path": "0"}
 _MP4_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot", b"styp", b"moof"}
@@ -132,7 +132,7 @@ class Window:
 
 
 def sniff(head: bytes) -> Container | None:
-    """The container by a file's first bytes; None for `Container.OTHER`, and for other files."""
+    """The container by a file's first bytes; None if that is `Container.OTHER`, or no container."""
     if head[4:8] in _MP4_FIRST_BOXES:
         if head[4:8] != b"ftyp":
             return Container.MOV
@@ -158,7 +158,7 @@ def _is_text(head: bytes) -> bool:
 
 
 def recognise(window: Window, *, any_format: bool = False) -> Container:
-    """The container of a file, by its content; raises a subclass of ClipRefused for other files.
+    """The container of a file, by its content; raises a subclass of ClipRefused.
 
     With ``any_format``, unknown content is `Container.OTHER`, unless it is text or a playlist.
     """
@@ -242,7 +242,7 @@ class OpenClip:
 
 
 def open_clip(path: Path) -> OpenClip:
-    """Open a file of any container that FFmpeg reads, also one that `probe.probe` refuses."""
+    """Open a clip in any container that FFmpeg reads, even if `probe.probe` refuses the clip."""
     with path.open("rb") as file:
         window = Window(file)
         container = recognise(window, any_format=True)

@@ -21,7 +21,7 @@ _MAX_TAIL_BYTES: Final = 16 << 20
 
 
 def declared_size(head: bytes) -> int:
-    """The offset at which the file's segment ends; 0 if not declared, as in live recordings."""
+    """The offset at which the Matroska segment ends; 0 if not declared, as in live recordings."""
     try:
         length, width = _number(head, 4)
         at = 4 + width + length + 4  # after the header's body and the segment's ID

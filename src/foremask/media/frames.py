@@ -97,7 +97,7 @@ class Frame:
 def frame_of(pixels: Rgb, index: int, *, exact: bool = False) -> Frame:
     """Convert an RGB array to a frame whose pts is ``index``.
 
-    The frame is 4:2:0 in full range. If ``exact``, it is RGB, which takes twice the memory.
+    The frame is 4:2:0 in full range or, if ``exact``, RGB, which takes twice the memory.
     """
     drawn = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
     if exact:

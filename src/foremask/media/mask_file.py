@@ -1,4 +1,4 @@
-"""Muxes the packets of a mask, with exact durations, and the sound of its source into one file."""
+"""Muxes the video packets of a result, with exact durations, and its source's sound into a file."""
 
 import contextlib
 import hashlib
@@ -25,7 +25,7 @@ class MaskFile:
 
     Leaving its ``with`` block deletes the file if it is not finished. Before encoding, turn each
     picture by ``turn``, since a gif stores no rotation; ``size`` and ``aspect`` are those of turned
-    pictures. A ``part`` has no sound and no display matrix.
+    pictures. A ``part``, made of one segment, has no sound and no display matrix.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class MaskFile:
             self._sound = Sound(self._source, self.output, muxer, self._excerpt, start_s)
 
     def take(self, parts: Iterable[Path]) -> None:
-        """Copy the packets of finished parts, in place of calls of `start` and `put`."""
+        """Copy the packets of finished parts. The caller then calls neither `start` nor `put`."""
         stream: VideoStream | None = None
         for part in parts:
             with av.open(f"file:{part}", "r", format=_part_muxer(self.recipe)) as opened:

@@ -19,7 +19,7 @@ _OF_THE_DISK: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno
 def writing() -> Iterator[None]:
     """Turn errors of the disk into OutputFailed.
 
-    After the error, do not write to the output: FFmpeg crashes if the header is not written.
+    Do not write to the output after such an error: without a written header, FFmpeg crashes.
     """
     try:
         yield

@@ -41,7 +41,7 @@ _DEMUXER_OF_HEAD: Final = {
     b"\0\0\0\x0cJXL ": "jpegxl_pipe",
     b"qoif": "qoi_pipe",
 }
-"""FFmpeg's demuxers by a file's first bytes; FFmpeg's own choice might open other files too."""
+"""FFmpeg's demuxers by a file's first bytes. One that FFmpeg chooses might open further files."""
 _AVIF_BRANDS: Final = (b"avif", b"avis")
 _COPIED: Final = ("png", "mjpeg", "tiff")  # codecs that a mov can hold
 _FROM_CALLERS: Final = ("png_pipe", "jpeg_pipe", "webp_pipe")
@@ -69,7 +69,7 @@ def read_picture(source: Path | Source, limits: Limits = UNLIMITED) -> Frame:
 
     Without ``limits.any_format``, the file must be a PNG, JPEG or WebP of at most
     `MAX_PICTURE_BYTES` and `MAX_PICTURE_PIXELS`, which are checked before decoding. Raises
-    CorruptVideo for other files, FileTooLarge or ResolutionTooLarge.
+    CorruptVideo, FileTooLarge or ResolutionTooLarge.
     """
     name = source.name if isinstance(source, Path) else "The picture"
     with ExitStack() as stack:

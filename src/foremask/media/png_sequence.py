@@ -41,7 +41,7 @@ def numbering(pattern: str) -> re.Pattern[str]:
 
 
 def missing_from(made: Path) -> str | None:
-    """The first missing file that the table of a directory or zip lists; None if all exist."""
+    """The first file of a sequence's table that is missing, or the table; None if all exist."""
     try:
         place = zipfile.Path(made) if made.is_file() else made
         rows = csv.DictReader((place / TABLE).read_text(encoding="utf-8").splitlines())
@@ -126,7 +126,7 @@ class PngSequenceWriter:
         return text.getvalue().encode()
 
     def add(self, name: str, data: bytes) -> None:
-        """Write one file, and count it in the reported size and hash."""
+        """Write one file; in a directory, it counts in the reported size and hash."""
         self._digest.update(data)
         self._bytes += len(data)
         with writing():

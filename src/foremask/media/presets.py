@@ -13,10 +13,10 @@ KEPT_MASK: Final = Preset.MOV_H265
 """The preset of the mask that is stored with a cut-out. It is lossless, for later re-encoding."""
 HUGE_PIXELS: Final = 33_000_000
 """Larger pictures are decoded and encoded one at a time, since each takes hundreds of MB."""
-_PICTURE_BYTES_PER_PIXEL: Final = 32  # a picture, its foreground colours, alpha, background
+_PICTURE_BYTES_PER_PIXEL: Final = 32  # memory for picture, foreground colours, alpha, background
 _LARGEST_HEVC_PIXELS: Final = 35_651_584  # the limit of HEVC level 6.2
-_HEVC_BLOCK_PX: Final = 64  # x265 encodes masks 25 % faster than with blocks of 32
-_GIF_FPS: Final = 100  # a gif counts in hundredths of a second
+_HEVC_BLOCK_PX: Final = 64  # x265 encodes masks 25 % faster with 64 than with 32
+_GIF_FPS: Final = 100  # a gif's frame delays are whole hundredths of a second
 _GIF_LATE_S: Final = 0.01
 _GIF_END_LATE_S: Final = 0.015  # the last frame's start and duration are each rounded
 
@@ -165,7 +165,7 @@ def pixel_format(encoder: Encoder, width: int, height: int) -> str:
 
 
 def encoder_options(encoder: Encoder, width: int, height: int) -> dict[str, str]:
-    """The encoder's options for this size; for huge pictures, the picture queue is disabled."""
+    """The encoder's options for this size; for huge pictures, lookahead is off."""
     chosen = dict(encoder.options)
     if encoder.name == "libx265" and width * height > _LARGEST_HEVC_PIXELS:
         chosen["x265-params"] += ":allow-non-conformance=1:rc-lookahead=0:frame-threads=1:ref=1"

@@ -167,7 +167,7 @@ class VideoReader:
 
     def _note_missing(self, frames: int, last: int) -> None:
         declared = self.clip.frames
-        # Without the tag, the declared duration may be that of a longer sound track.
+        # Without a DURATION tag, the declared duration may be that of a longer sound track.
         is_videos = not self.clip.audio or "DURATION" in self._track.metadata
         lasts_s = self.clip.duration_s if is_videos else None
         if declared is not None and frames < declared:

@@ -24,7 +24,7 @@ from foremask.options import Form, ResultKind
 
 
 def plan(path: Path, most: int, grid: SegmentGrid = SEGMENT_GRID) -> list[SegmentPlan]:
-    """Plan at most ``most`` segments of nearly equal length, cut at whole windows of ``grid``.
+    """Plan at most ``most`` segments of nearly equal length, cut at multiples of ``window_frames``.
 
     The plan has one segment if the clip cannot be cut exactly (only `ACCEPTED_CODECS` in mp4, mov
     and webm can), or if keyframes are over ``grid.least_frames`` frames apart.

@@ -31,9 +31,9 @@ _VP9_INTER: Final = 0b100  # bit of a profile 0 frame's first byte; 0 in keyfram
 _ROUNDING_S: Final = 1e-6
 _COPIED_S: Final = 0.001
 _COPIED_END_S: Final = 0.02  # Matroska rounds the time of each packet
-_TRANSCODED_S: Final = 0.05  # the encoder may add or lose one frame at each end
+_TRANSCODED_S: Final = 0.05  # the encoder may add or lose an audio frame at each end
 _BLACK, _WHITE, _NEUTRAL = 16, 235, 128
-_BEYOND: Final = 14  # levels; lossy H.264 is off by 9 at most, full-range black by 16
+_BEYOND: Final = 14  # tolerance in levels: lossy H.264 is off by up to 9, full-range black by 16
 _TINT: Final = 2
 
 

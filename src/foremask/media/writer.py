@@ -35,8 +35,8 @@ from foremask.types import DeepRgb, Levels, Rgb
 class VideoWriter:
     """Writes one video; leaving its ``with`` block deletes the file if it is not finished.
 
-    The sound is that of ``source``, or of an ``excerpt`` of ``source``. A ``part`` has no sound;
-    `segments.join` joins parts.
+    The sound is that of ``source``, or of an ``excerpt`` of ``source``. A ``part`` has the
+    frames of one segment and no sound; `segments.join` joins parts.
     """
 
     _kind: ClassVar[ResultKind]
