@@ -139,7 +139,7 @@ class RequestUnknown(BadRequest, status=404):
 
 class MethodNotAllowed(BadRequest, status=405):
     means = "The path does not take this method."
-    allow: str = "GET, HEAD, POST, DELETE, OPTIONS"  # the answer's header Allow
+    allow: str = "GET, HEAD, POST, DELETE, OPTIONS"  # the value of the Allow header
     remedy = "The `Allow` header of the answer names the methods."
 
 

@@ -60,7 +60,7 @@ class ServerUnreachable(errors.Failed, reason="server_unreachable"):
 
 
 def exit_code(error: ForemaskError) -> Exit:
-    # The class of a server's error is always ServerRefused, so the reason decides.
+    # All errors of a server have the class ServerRefused, so the reason selects the exit code.
     kind = errors.BY_REASON.get(error.reason, ForemaskError)
     return next((code for code, of in _OF_KINDS.items() if issubclass(kind, of)), Exit.INTERNAL)
 

@@ -79,7 +79,7 @@ class ServerRefused(ForemaskError):
 
 
 class RemoteClient:
-    """A client of one server, with one token.
+    """A client of one server, with one API token.
 
     Uploads and downloads go to signed URLs, without the token. Redirects are not followed.
     Each call raises ServerRefused where the server answers with an error, and ServerUnreachable

@@ -28,7 +28,7 @@ type Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# Networks that are registered as public, and refused nevertheless.
+# IP networks that are registered as public, and refused nevertheless.
 _REFUSED: tuple[Network, ...] = (
     ipaddress.IPv4Network("192.0.0.0/24"),  # IETF protocols, and Oracle Cloud's metadata
     ipaddress.IPv4Network("192.88.99.0/24"),  # 6to4 relays
@@ -138,7 +138,7 @@ class Answer:
         async with aclosing(self.chunks()) as chunks:
             async for chunk in chunks:
                 got += chunk
-                if len(got) > n:  # not >=: after the end of a body, its connection is reusable
+                if len(got) > n:  # not >=: reading to the body's end keeps the connection usable
                     break
         return bytes(got[:n])
 

@@ -111,8 +111,8 @@ class Transcoder:
     def _pieces(self, frame: AudioFrame | None) -> Iterator[AudioFrame | None]:
         """Yield a silent sample for each second of a gap before ``frame``, then ``frame``.
 
-        Otherwise the resampler would hold the silence of the whole gap in memory, and cut frames
-        that overlap, as in some AVI. They are moved to follow one another, as in players.
+        Otherwise the resampler would hold the silence of the whole gap in memory. If ``frame``
+        overlaps the previous frame, as in some AVI, it is moved to that frame's end, not cut.
         """
         base = None if frame is None else fraction(frame.time_base)
         if frame is not None and frame.time is not None and base:

