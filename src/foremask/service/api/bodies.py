@@ -25,7 +25,7 @@ from foremask.options import (
 from foremask.service.api.openapi import SHOWN_PATTERN
 from foremask.service.jobs.steps import JobResult
 
-MOST_SHOWN_HINTS: Final = 16  # in a preview; the network masks four crops for each point
+MOST_SHOWN_HINTS: Final = 16  # most hints of a preview; the network masks four crops per point
 ALPHA_FORMATS: Final = tuple(form for form in AlphaFormat if form is not AlphaFormat.PNG_FILES)
 """The formats of a transparent result; PNG files only come in a zip."""
 FORMS: Final = tuple(dict.fromkeys([*map(str, Preset), *map(str, ALPHA_FORMATS)]))

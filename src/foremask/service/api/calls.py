@@ -23,13 +23,13 @@ from foremask.service.jobs.admission import NO_LIMIT, Grant, token_hash
 MAX_TOKEN_LENGTH = 512
 MAX_KEY_LENGTH = 255
 MAX_BODY_BYTES = 1 << 20
-MAX_ITEMS = 20_000  # 64 hints have 500 items; parsing 20 000 items takes 10 ms
+MAX_ITEMS = 20_000  # fields and array elements: 64 hints have 500; parsing 20 000 takes 10 ms
 FORM = "multipart/form-data"
 FILE_S = 86_400  # lifetime of a link to an uploaded file
 MAX_FIELDS = 128
-MAX_FORM_BYTES = 64 << 10  # of an upload's fields and boundaries
+MAX_FORM_BYTES = 64 << 10  # most bytes of an upload's fields and boundaries
 MAX_NAME_LENGTH = 200
-RESERVE_BYTES = 32 << 20  # reserved at a time if Content-Length is absent or too small
+RESERVE_BYTES = 32 << 20  # bytes reserved at a time if Content-Length is absent or too small
 
 type _Event = multipart.MultipartSegment | bytearray | bytes | None
 
@@ -230,7 +230,7 @@ class FileForm:
 async def _read_clip[B: Struct](
     request: ApiRequest, kind: type[B], call: str | None, grant: Grant, *, stores: bool
 ) -> tuple[B, bytes]:
-    """Like `read_body`, for a form whose file is the job's clip.
+    """Decode a form whose file is the job's clip, as `read_body` decodes JSON.
 
     The body's ``video`` is a link to the clip. The SHA-256 covers the clip's bytes. With
     ``stores``, the clip is stored and ``request.facts.clip`` is its key. Invalid fields before the

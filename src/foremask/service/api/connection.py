@@ -1,4 +1,4 @@
-"""Limits the bytes and the time of each HTTP connection, which uvicorn does not: docs/adr/0094."""
+"""Limits the bytes and time of each HTTP connection; uvicorn has no such limits: docs/adr/0094."""
 
 import asyncio
 import re
@@ -43,9 +43,8 @@ class Gate:
     limit: int
     idle_s: float
     burst: int
-    # Since when a connection waits for a request, and since when its client sends a body.
-    waiting: dict["Connection", float] = field(default_factory=dict)
-    sending: dict["Connection", float] = field(default_factory=dict)
+    waiting: dict["Connection", float] = field(default_factory=dict)  # since when it has no request
+    sending: dict["Connection", float] = field(default_factory=dict)  # since when a body is read
 
     def evicted(self, now: float, connections: int) -> "Connection | None":
         """Return the connection to close for a new one, or None."""
@@ -123,7 +122,7 @@ class Connection(HttpToolsProtocol):
 
     @property
     def owner(self) -> str | None:
-        """The id of the request's token; None before the token or the signed form is checked."""
+        """The id of the API token; None before the token or the signed upload form is checked."""
         facts: RequestFacts | None = self.scope["state"].get(FACTS)
         return None if facts is None else facts.owner
 

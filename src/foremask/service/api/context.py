@@ -34,7 +34,7 @@ class RequestFacts:
     id: str
     owner: str | None = None
     grant: Grant | None = None
-    unknown_fields: list[str] = field(default_factory=list)  # of the body; the call ignores them
+    unknown_fields: list[str] = field(default_factory=list)  # fields of the body that are ignored
     clip: str | None = None  # the storage key of the clip in the request's form
 
 
@@ -48,7 +48,7 @@ class Service:
     limits: Limits
     previewer: Previewer
     sandbox: str = "none"
-    storage_limit: int = admission.NO_LIMIT  # bytes for each token
+    storage_limit: int = admission.NO_LIMIT  # most bytes that a token stores
     ends: Ends = field(init=False)
 
     def __post_init__(self) -> None:

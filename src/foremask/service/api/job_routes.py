@@ -32,7 +32,7 @@ SHOWN_BYTES = 128 << 20
 _PICTURE_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 HOLD_S = 25.0  # Bria's SDK times out after 30 s
-# Bria's SDK, API collection and OpenAPI document use different paths, which are all taken.
+# Bria's SDK, API collection and OpenAPI document use different paths; each is accepted.
 SUBMIT_PATHS = (
     "/v2/video/segment/foreground_mask",
     "/v2/video/edit/foreground_mask",

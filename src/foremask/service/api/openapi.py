@@ -40,7 +40,7 @@ type Json = dict[str, Any]
 type Shape = type[Struct] | Json  # a Struct, or a part of the document
 type Reasons = tuple[type[ForemaskError], ...]
 
-SHOWN_PATTERN: Final = "x-shown-pattern"  # in a JSON schema: the pattern to document instead
+SHOWN_PATTERN: Final = "x-shown-pattern"  # key in a JSON schema: the pattern to document instead
 ALWAYS = (errors.Internal, errors.ServiceUnavailable, errors.Overloaded, errors.StorageFull)
 SUBMISSION: Final[Reasons] = (
     errors.VideoMissing,
@@ -163,7 +163,7 @@ def _shapes(operations: list[Operation]) -> Json:
 
 
 def _without_null(shapes: Json) -> None:
-    """Remove null from the types of fields whose default is None: such a field is left out."""
+    """Remove null from the types of fields with the default None: they are absent, not null."""
     for shape in shapes.values():
         for name, described in shape.get("properties", {}).items():
             if described.get("default", ...) is None:
@@ -193,7 +193,7 @@ def _simplify(part: object) -> None:
 
 
 def _errors() -> str:
-    """Return a table of all reasons; the playground links to the anchor of each."""
+    """Return a table of all error reasons; the playground links to the anchor of each row."""
     rows = [
         f'| <span id="reason-{kind.reason}">`{kind.reason}`</span> | {kind.status} '
         f"| {kind.means} | {kind.remedy} |"

@@ -20,7 +20,7 @@ from foremask.service.jobs.schema import check_schema
 from foremask.service.observability import metrics as m
 from foremask.service.observability.metrics import Series
 
-ASK_S = 2.0  # load balancers check every few seconds and need the answer sooner
+ASK_S = 2.0  # load balancers need an answer before their next check, a few seconds later
 OK = "ok"
 
 

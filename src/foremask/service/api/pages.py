@@ -40,7 +40,7 @@ TYPES = {
     ".woff2": "font/woff2",
 }
 SMALLER_BY_GZIP = frozenset({".html", ".css", ".js", ".svg", ".json", ".md", ".txt", ".xml"})
-STYLE_HASHES = "style-hashes.txt"  # SHA-256 in base64 of each style that the site's script adds
+STYLE_HASHES = "style-hashes.txt"  # lists SHA-256 in base64 of styles that the site's script adds
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 STATIC, SITE = (Path(__file__).with_name(name) for name in ("static", "site"))
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")

@@ -26,10 +26,10 @@ from foremask.service.storage.objects import Objects
 BUDGET_S = 8.0
 PROBES_AT_ONCE = 4  # a probe mostly waits for the origin; the child takes milliseconds
 PROBES_PER_OWNER = 2
-SHOWS_AT_ONCE, SHOWS_PER_OWNER = 64, 4  # each holds 1 MiB in memory
+SHOWS_AT_ONCE, SHOWS_PER_OWNER = 64, 4  # clips sent to callers; each holds 1 MiB in memory
 PLACE_S = 3.0
 PREVIEW_PLACE_S = 45.0  # one picture is masked at a time, and tokens take turns
-PREVIEWS_WAITING = 16  # per token; each waiting picture holds 1 MiB and a connection
+PREVIEWS_WAITING = 16  # most waiting pictures of a token; each holds 1 MiB and a connection
 WALL_CLOCK_S = 30.0
 
 log = structlog.get_logger(__name__)
@@ -67,7 +67,7 @@ class Source:
     """A clip or a background; either ``url`` or ``key`` is None."""
 
     url: str | None = None
-    key: str | None = None  # in our store
+    key: str | None = None  # key of a file in our store
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +104,8 @@ class Prober:
         """Return the clip's facts, ``asked`` with its background's source, and the bytes to fetch.
 
         The facts are None if the probe has no result in `BUDGET_S`, or if all places are taken.
-        With ``now``, taken places raise Overloaded. The bytes are the background's size, or 0 if it
-        is stored or unknown. Raises the error that refuses the hints, the clip or the background.
+        With ``now``, taken places raise Overloaded. The bytes are the background's size; 0 if the
+        background is stored or its size unknown. Raises the error of hints, clip or background.
         """
         asked.check_hints()
         found, request = None, messages.Probe(None, self._limits, form, asked.options.kind)

@@ -238,5 +238,5 @@ async def completed(service: Service, token: bytes, job: str) -> Record:
 
 
 def _possible(job: str) -> str:
-    """Return ``job``, or "-" (no job's id) if it is no id; PostgreSQL would refuse a NUL."""
+    """Return ``job`` if it can be an id, else "-" (no job's id): PostgreSQL refuses a NUL."""
     return job if _REQUEST_ID.fullmatch(job) else "-"

@@ -14,8 +14,8 @@ from foremask.service.jobs.database import Database, json_value, on_disk
 from foremask.service.jobs.steps import JobResult, Step, StoredClip
 
 COLUMNS = {"request_id": "id", "token_id": "token", "fetched_bytes": "fetched"}
-FORGOTTEN_AT_ONCE = 10_000  # uploads deleted by one statement, in 0.1 s
-QUEUE_LIMIT = 10_000  # unfinished jobs: a day's work of the fastest machine tested, for 60 s clips
+FORGOTTEN_AT_ONCE = 10_000  # upload rows that one statement deletes in 0.1 s
+QUEUE_LIMIT = 10_000  # most unfinished jobs; with 60 s clips, a day for the fastest tested machine
 NO_LIMIT = 1 << 62
 
 
@@ -24,9 +24,9 @@ class Grant:
     token_id: uuid.UUID
     allowed: int  # requests in a full burst
     remaining: int  # requests that are allowed now
-    reset_s: float  # until ``remaining`` equals ``allowed``
-    request_id: str | None = None  # the job of an earlier request with this Idempotency-Key
-    body_hash: bytes | None = None  # of that earlier request's body
+    reset_s: float  # time until ``remaining`` equals ``allowed``
+    request_id: str | None = None  # id of the job of an earlier request with this Idempotency-Key
+    body_hash: bytes | None = None  # hash of that earlier request's body
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
@@ -34,7 +34,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
     token_id: uuid.UUID
     preset: Form
     video_url: str | None = None
-    source_key: str | None = None  # a stored clip, or the stored mask that the job reuses
+    source_key: str | None = None  # key of the stored clip, or of the stored mask that is reused
     quality: Quality | Literal["kept"] = Quality.BALANCED  # "kept" is REENCODE_ONLY
     webhook_url: str | None = None
     idempotency_key: str | None = None
@@ -42,7 +42,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
     clip: StoredClip | None = None  # None if the clip could not be probed in time
     traceparent: str | None = None  # the W3C header of the request's first span
     result: JobResult | None = None  # None for a mask with default options
-    fetched_bytes: int = 0  # of background, and of clip if a mask is reused; 0 if unknown
+    fetched_bytes: int = 0  # to download: background, and clip if a mask is reused; 0 if unknown
 
 
 def token_hash(secret: str) -> bytes:
@@ -182,7 +182,7 @@ async def forget(database: Database, before: datetime) -> None:
 
 
 def limit_of_token(setting: int | None, disk: tuple[int, int] | None) -> int:
-    """Return ``setting``, else a quarter of the disk's size, or `NO_LIMIT` without a ``disk``."""
+    """Return a token's storage limit: ``setting``, or a quarter of the disk. A bucket has none."""
     if setting is not None:
         return setting
     return NO_LIMIT if disk is None else disk[0] // 4

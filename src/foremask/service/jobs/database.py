@@ -30,7 +30,7 @@ RETRY_EVERY_S = 0.1
 
 
 class Refused(Exception):  # never reaches a user, so not a ForemaskError
-    """A function in the database has raised an exception; only Procrastinate's functions do."""
+    """A SQL function of Procrastinate raised an exception; foremask's SQL functions raise none."""
 
 
 class OtherTables(ServiceUnavailable):

@@ -77,7 +77,7 @@ async def totals(database: Database) -> dict[Series, float]:
     return {(row["sample"], tuple(sorted(row["labels"].items()))): row["value"] for row in rows}
 
 
-type Now = dict[tuple[str, tuple[str, ...]], float]  # values by a gauge's name and labels
+type Now = dict[tuple[str, tuple[str, ...]], float]  # a gauge's value, by its name and label values
 
 
 async def now(database: Database) -> Now:

@@ -60,7 +60,7 @@ class Record:
     frames_total: int | None
     queue_position: int | None  # 1 is next; None unless queued
     eta_s: float | None
-    idle_s: float | None  # since the last progress of a running job; None if less than IDLE_S
+    idle_s: float | None  # seconds without progress of a running job; None below IDLE_S
     kind: ResultKind
     preset: str  # a Form's name
     result_key: str | None  # None before the job completes, and after its result has expired
@@ -139,7 +139,7 @@ _NOT_DELETED = "j.expired_at is distinct from 'epoch'"
 
 
 async def read(database: Database, token_hash: bytes, request_id: str) -> Record:
-    """Raises TokenInvalid, or RequestUnknown if the token has no such job or has deleted it."""
+    """Read a job of the token. Raises TokenInvalid, or RequestUnknown also for a deleted job."""
     row = await database.one(
         f"""select {_RECORD} from tokens t
             left join jobs j on j.id = %s and j.token = t.id and {_NOT_DELETED}
@@ -226,7 +226,7 @@ async def rename(database: Database, token_hash: bytes, request_id: str, name: s
 
 
 async def delete(database: Database, token_hash: bytes, request_id: str) -> Record:
-    """Cancel the job unless it has ended, and hide it; maintenance deletes its row and files."""
+    """Hide the job, and cancel it if it has not ended; maintenance deletes its row and files."""
     record = await cancel(database, token_hash, request_id)
     await database.all("update jobs set expired_at = 'epoch' where id = %s", (request_id,))
     return replace(record, result_key=None)
@@ -400,7 +400,7 @@ def file_name(record: Record) -> str:
 def status_body(
     record: Record, link: Callable[[str, int, str], str], link_s: int = LINK_S
 ) -> JobStatus:
-    """Make the status of a job; ``link`` takes a key, a lifetime in seconds and a file name."""
+    """Make a job's status; ``link`` makes a URL from a key, a lifetime in s and a file name."""
     if record.status is Status.UNREADABLE:
         return JobStatus(request_id=record.request_id, status="UNKNOWN", error=record.error)
     url = link(record.result_key, link_s, file_name(record)) if record.result_key else None

@@ -4,14 +4,14 @@ from typing import Any, Final, Literal, LiteralString
 
 from foremask.service.jobs.database import Database, Row
 
-RECORD_EXTRA_S = 7 * 86400  # from a result's expiry to the deletion of the job's record
+RECORD_EXTRA_S = 7 * 86400  # time from a result's expiry to the deletion of the job's record
 FAILED_KEPT_S = 30 * 86400
-NETWORK_KEPT_S = 86400  # `/refine` needs the network cache, which takes 0.5 MB a frame
+NETWORK_KEPT_S = 86400  # `/refine` reuses the neural network's results, 0.5 MB a frame
 ENGINE_DEAD_S = 60.0
 AT_ONCE = 50
 
 type Kind = Literal["sources", "network", "result"]
-"""Files of an ended job: source and segments, network cache, or result."""
+"""Files of an ended job: source and segments, neural-network results, or result."""
 _STORED: Final[dict[Kind, LiteralString]] = {
     "sources": "swept_at is null",
     "network": "report ? 'network_bytes' and expired_at is null",
@@ -39,8 +39,8 @@ async def due(database: Database, kind: Kind, kept_s: float = 0.0) -> list[tuple
 async def deleted(database: Database, kind: Kind, request_id: str) -> Row | None:
     """Record that the files are deleted.
 
-    Returns the job's ``status`` and ``reason`` ("" without an error), ``wait_s`` from its creation
-    to its first step (None without a step) and ``seconds`` to its end. A second call returns None.
+    Returns ``status``, ``reason`` ("" without an error), and the times from the job's creation to
+    its first step (``wait_s``, or None) and to its end (``seconds``). A second call returns None.
     """
     return await database.one(
         f"""update jobs set {_NOTED[kind]} where id = %s and {_STORED[kind]}

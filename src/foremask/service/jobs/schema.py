@@ -13,7 +13,7 @@ from foremask.errors import ServiceUnavailable
 from foremask.service.jobs.database import Database
 
 VERSION = 25
-OLDEST = 16  # the oldest version that can be upgraded; commit 427503c made it
+OLDEST = 16  # the oldest upgradable version of the tables, that of commit 427503c
 MIGRATING = 0x666F7265  # "fore": key of the advisory lock held while the schema changes
 WAIT_S = 0.2  # lock timeout, and pause before a retry; below PostgreSQL's deadlock_timeout (1 s)
 PATIENCE_S = 120.0

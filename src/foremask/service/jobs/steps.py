@@ -48,7 +48,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     warnings: tuple[str, ...] | None = None
     coverage: float | None = None
     flicker: float | None = None
-    # Only in a segment's report: each frame's time in seconds, coverage, and change since the last.
+    # Only in a segment's report, for each frame: time (s), coverage, change since the frame before.
     strip: tuple[tuple[float, float, float], ...] | None = None
     kind: str | None = None
     runtime: str | None = None
@@ -64,10 +64,10 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     options: ResultOptions = ResultOptions()
     background_url: str | None = None
     background_key: str | None = None
-    clip_key: str | None = None  # the stored clip of a job that reuses a stored mask
+    clip_key: str | None = None  # key of the stored clip, if the job reuses a stored mask
     hints: tuple[Hint, ...] = ()
     key_points: int = 0  # the first ``key_points`` hints are from the request's field of this name
-    network_key: str | None = None  # the network cache of an earlier job
+    network_key: str | None = None  # key of an earlier job's cache of neural-network results
 
     def check_hints(self, clip: Clip | None = None) -> None:
         """Raise FieldInvalid for an impossible hint, or for a hint outside of ``clip``."""
@@ -98,7 +98,7 @@ PLAIN_MASK: Final = JobResult()
 
 class StepArgs(msgspec.Struct, frozen=True, omit_defaults=True):
     span: Span | None = None  # None: the whole clip is masked
-    source_key: str | None = None  # of a file with only the span, or of a whole clip
+    source_key: str | None = None  # key of the span's file, or of the clip if a mask is reused
     background_key: str | None = None
     clip_start_s: float | None = None  # the first timestamp of the whole clip
     result: JobResult = PLAIN_MASK
@@ -108,14 +108,14 @@ class IngestDone(msgspec.Struct, frozen=True):
     clip: StoredClip | None
     source_key: str | None
     segments: tuple[StepArgs, ...]
-    fetched_bytes: int = 0  # of the background, and of the clip if a mask is reused
+    fetched_bytes: int = 0  # downloaded: the background, and the clip if a mask is reused
 
 
 class PartDone(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str
     frames: int
     report: JobReport
-    mask_key: str | None = None  # the segment's mask, if it is stored beside the result
+    mask_key: str | None = None  # key of the segment's mask; None if only the part is stored
 
 
 class MaskDone(msgspec.Struct, frozen=True):
@@ -127,11 +127,11 @@ class MaskDone(msgspec.Struct, frozen=True):
 type StepDone = IngestDone | PartDone | MaskDone
 
 
-LEASE_S = 5.0  # two missed renewals; the next attempt begins 3 to 7 s after a worker's death
+LEASE_S = 5.0  # allows two missed renewals; 3 to 7 s after a worker's death, a new attempt begins
 RENEW_S = 2.0
 LOST_TICKET_S = 10.0  # a step that is ready for so long gets a new ticket (a Procrastinate row)
 MAX_CRASHES = 3
-IN_FLIGHT = 4  # segments of one job at a time; a long clip must leave workers for other jobs
+IN_FLIGHT = 4  # most segments of one job that run or are ready, so that other jobs get workers
 
 
 type StepKey = tuple[str, str, int, int]  # job, stage, number, attempt
@@ -139,7 +139,7 @@ type StepKey = tuple[str, str, int, int]  # job, stage, number, attempt
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An attempt at a step, which this worker holds until its lease expires."""
+    """An attempt at a step whose lease this worker holds."""
 
     job: str
     stage: str
@@ -154,7 +154,7 @@ class Step:
     clip: JobClip | None
     traceparent: str | None  # the W3C header of the job's first span
     used_s: float  # time that the job had run when the step was claimed
-    taken_at: float = field(default_factory=time.monotonic)  # excludes time in suspend
+    taken_at: float = field(default_factory=time.monotonic)  # this clock stops during suspend
 
     @property
     def name(self) -> str:
@@ -184,11 +184,11 @@ async def claim(
     lease_s: float = LEASE_S,
     last: uuid.UUID | None = None,
 ) -> Step | None:
-    """Claim the next step of the queue ``files`` or ``masks``; None if there is none.
+    """Claim the next step of ``queue`` (``files`` or ``masks``); return None if none is ready.
 
-    Tokens are served by priority, and within a priority by used seconds divided by share, fewest
-    first. The token ``last``, which this worker served before, gets an advantage of 5 s. Raises
-    OtherTables after a migration.
+    API tokens are served by priority, and within a priority by used seconds divided by share,
+    fewest first. For the token ``last``, which this worker served last, the quotient counts as 5 s
+    less. Raises OtherTables after a migration.
     """
     row = await database.row_of(f"claim_step_{VERSION}", queue, worker, lease_s, last)
     if row is None:
@@ -213,7 +213,7 @@ async def free_slots(database: Database) -> int:
 class Beat:
     step: Step
     frames_done: int
-    idle_s: float = 0.0  # since the last frame was done
+    idle_s: float = 0.0  # seconds since the step's last progress
     left_s: float | None = None  # estimated time to the step's end
     newest_png: bytes | None = None
 

@@ -23,7 +23,7 @@ class TokenLimits:
     concurrent: int = 100
     priority: int = 0
     share: int = 1
-    quota: int | None = None  # jobs in all
+    quota: int | None = None  # jobs in all; None is no limit
 
 
 @dataclass(frozen=True, slots=True)

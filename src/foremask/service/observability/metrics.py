@@ -89,7 +89,7 @@ HELD_BACK_BY: Final = (
     "too_many_frames",
     "url_too_slow",
 )
-"""Values of the label ``limit``: four limits that delay calls, and four reasons of errors."""
+"""Values of the label ``limit`` that start at 0: four limits that delay calls, four errors."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 
 # Each series starts at 0: Prometheus counts no increase for the first value of a series.

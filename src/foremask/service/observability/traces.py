@@ -85,7 +85,7 @@ def close_traces() -> None:
 def span(
     name: str, traceparent: str | None = None, *, is_first: bool = False, **facts: Fact
 ) -> Iterator[Span]:
-    """Open a span below the span of ``traceparent``; without one, below the current span.
+    """Open a child of the span in ``traceparent``; without ``traceparent``, of the current span.
 
     Without a valid parent, the span is recorded only if ``is_first``. Its attributes are ``facts``
     and structlog's context. It records the reason of an error, not the message.

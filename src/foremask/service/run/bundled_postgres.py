@@ -214,7 +214,7 @@ class EmbeddedPostgres:
 class Home:
     root: Path
     sockets: Path
-    run_as: dict[str, Any] = field(default_factory=dict)  # the user, for `subprocess.run`
+    run_as: dict[str, Any] = field(default_factory=dict)  # the user's ids, for `subprocess.run`
 
     @property
     def data(self) -> Path:

@@ -101,7 +101,7 @@ async def _greet(settings: Settings, page: str, say: Say) -> None:
 
 
 def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return ``environ`` with ``settings`` as a child's variables, without the first token."""
+    """Return a child's environment: ``environ`` and ``settings``, without the first token."""
     variables = dict(environ)
     for each in msgspec.structs.fields(settings):
         value = getattr(settings, each.name)

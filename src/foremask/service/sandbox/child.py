@@ -15,7 +15,7 @@ from foremask.service.sandbox import confine, messages
 from foremask.vision.network import compiled_networks
 
 _NICENESS: Final = 2  # heartbeats and HTTP answers have a little priority over frames
-_BEYOND_MEMORY_BYTES: Final = 32 << 30  # stacks, arenas and mapped files take addresses, not memory
+_BEYOND_MEMORY_BYTES: Final = 32 << 30  # address space of stacks, arenas and mapped files
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
         inputs, own = Path("../in").resolve(), Path.cwd()
         readable = [inputs, *setup.read, *setup.import_from, *confine.python_paths()]
         level = confine.confine(readable, [own], setup.landlock_at_most)
-    compiled_networks.only_read()  # a hijacked child must not write a network that others load
+    compiled_networks.only_read()  # a hijacked child must not write networks for others
     operations = import_module(setup.execution).OPERATIONS
     decoder = messages.decoder(reduce(or_, operations))
 

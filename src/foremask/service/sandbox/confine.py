@@ -65,7 +65,7 @@ _PATH_BENEATH = 1
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _REMOVE_FILE, _MAKE_REG = 1 << 5, 1 << 8
 _TRUNCATE = 1 << 14
-_FILE_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # the number of rights by version
+_FILE_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # count of rights, by Landlock version
 _READ = _READ_FILE | _READ_DIR
 _WRITE = _READ | _WRITE_FILE | _REMOVE_FILE | _MAKE_REG | _TRUNCATE
 _OF_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
@@ -180,7 +180,7 @@ def confine(
     """Allow this process no files outside ``read`` and ``write``, and no calls in `_DENIED`.
 
     The process can make files below ``write``, but no directories. Missing paths are ignored. The
-    version of Landlock is at most ``landlock_at_most``. Returns the level that the kernel supports.
+    version of Landlock is at most ``landlock_at_most``. Returns the applied level.
     Raises RuntimeError if the process has other threads: call this before NumPy is imported.
     """
     if sys.platform != "linux":
@@ -315,7 +315,7 @@ def _restrict_calls(library: ctypes.CDLL) -> None:
 
 
 def _drop_capabilities(libc: ctypes.CDLL) -> None:
-    # Without capabilities, root can still use its own files.
+    # Without capabilities, root cannot bypass file permissions, but can use its own files.
     header = struct.pack("Ii", 0x2008_0522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
     libc.capset(header, bytes(24))
 

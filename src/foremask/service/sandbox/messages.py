@@ -77,8 +77,8 @@ class Load(Request[None], frozen=True):
 class Mask(Request[Report], frozen=True):
     """Mask a clip, or a span of it.
 
-    ``known`` is the network cache of an earlier job. ``kept`` becomes the cache of this job: a copy
-    of ``known`` with the network's new results.
+    ``known`` is a cache of neural-network results from an earlier job. ``kept`` becomes the cache
+    of this job: a copy of ``known`` with the network's new results.
     """
 
     source: Input
@@ -109,8 +109,8 @@ class MaskPicture(Request[Preview], frozen=True):
 class CutOut(Request[Report], frozen=True):
     """Cut the subject out of a clip, or of a span of it, as `masking.cut_out` does.
 
-    If ``mask`` is given, a mask of the clip, the network does not run. `Mask` explains ``known``
-    and ``kept``. A ``background`` file replaces that of ``result``.
+    With ``mask``, a finished mask of the clip, the neural network does not run. `Mask` explains
+    ``known`` and ``kept``. A ``background`` file replaces the background of ``result``.
     """
 
     source: Input

@@ -86,7 +86,7 @@ class JobDirectory:
                 each.unlink()
 
     def stage[Q: Request[Any]](self, request: Q) -> Q:
-        """Link or copy the inputs into the directory; return the request with paths inside it."""
+        """Link or copy the inputs into ``readable``; return the request with its new paths."""
         number = itertools.count()
 
         def link(path: Path) -> Path:
@@ -127,7 +127,7 @@ class Child:
     writer: asyncio.StreamWriter
     directory: JobDirectory
     memory_bytes: int
-    owner: str | None = None  # the token that the child has served; None before its first job
+    owner: str | None = None  # id of the API token that the child serves; None before its first job
     level: Level = field(default_factory=Level)
     jobs: int = 0
     over_limit: Internal | None = None  # why the child was killed
@@ -388,7 +388,7 @@ class MediaPool:
     ) -> R:
         """Execute the request in a child, store its output files, and return its result.
 
-        ``read_at`` reads the file of a `Probe` without source. Raises TimedOut after
+        ``read_at`` reads the file of a probe without ``source``. Raises TimedOut after
         ``wall_clock_s``, or if no frame is done for ``stall_s``; Internal over the memory limit;
         ServiceUnavailable if an output cannot be stored; ChildDied; the ForemaskError that the
         child raised; and errors of ``on_progress`` and ``read_at``. After any error except a
@@ -411,7 +411,7 @@ class MediaPool:
         return result
 
     def _take(self, owner: str) -> _ChildSlot:
-        """Take a free slot: with a child of this owner, else with a child that has had no job."""
+        """Take a free slot: with a child of this owner, else with an unused child, else any."""
         preference = {owner: 3, None: 2}
         chosen = max(
             reversed(self._free),
@@ -462,7 +462,7 @@ class MediaPool:
     async def _next(self, child_slot: _ChildSlot) -> Child:
         spare, child_slot.spare = child_slot.spare, None
         if spare is not None:
-            with contextlib.suppress(ChildDied, ForemaskError):  # then `_start` raises the reason
+            with contextlib.suppress(ChildDied, ForemaskError):  # then start another child
                 child = await spare
                 if child.is_alive:
                     return child

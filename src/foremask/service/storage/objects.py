@@ -1,7 +1,7 @@
 """Stores files by key in a local directory or a cloud's bucket; the only module that uses obstore.
 
-`Signer` signs upload forms, and links to a local directory's files, which our API serves. Links to
-a bucket's objects are signed with the cloud's credentials (docs/adr/0030).
+`Signer` signs upload forms and links to our API, which serves the files of any store.
+`Objects.link` signs links to a bucket with the cloud's credentials (docs/adr/0030).
 """
 
 import asyncio
@@ -60,7 +60,7 @@ def sibling_key(result_key: str, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """What an upload form allows, in the order in which the form's fields are signed."""
+    """The limits of an upload form, in the order in which its fields are signed."""
 
     key: str
     expires: int  # Unix time

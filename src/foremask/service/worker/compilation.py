@@ -1,4 +1,4 @@
-"""Compiles the network in its own process; masking children only load it (docs/adr/0171)."""
+"""Compiles the neural network in a separate process, for masking children (docs/adr/0171)."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from foremask.service.sandbox import confine
 from foremask.vision.network.compiled_networks import CompiledNetworks
 from foremask.weights.catalogue import compiled_dir_of
 
-COMPILE_S = 120.0  # compiling takes 6 s on two cores, and several workers take turns
+COMPILE_S = 120.0  # compiling takes 6 s on two cores, and only one worker compiles at a time
 
 log = structlog.get_logger(__name__)
 

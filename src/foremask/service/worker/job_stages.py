@@ -30,7 +30,7 @@ from foremask.service.storage.objects import MASK, NETWORK, STRIP, Objects, chec
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 MAX_NEWEST_BYTES = 32 << 10
-# The network cache of a job is stored for a day, so that `refine` is fast.
+# A job's cache of neural-network results is stored for a day, so that `refine` is fast.
 SERVICE_MASKING = MaskOptions(limits=Limits(), cache_bytes=256 << 20)
 
 log = structlog.get_logger(__name__)
@@ -72,10 +72,10 @@ class WorkerContext:
     scratch: Path
     worker: str
     result_ttl_s: float
-    masking: MaskOptions = SERVICE_MASKING  # a step sets its quality, preset, matte and hints
+    masking: MaskOptions = SERVICE_MASKING  # each step sets quality, preset, matte and hints
     storage_limit: int = admission.NO_LIMIT
     timing: Timing = field(default_factory=Timing)
-    # The API token of the last claimed step, by queue; a child may be ready for that token.
+    # The id of the last claimed step's API token, by queue; a child may be ready for that token.
     last_served: dict[str, UUID] = field(default_factory=dict)
     fleet: Fleet = field(default_factory=Fleet)
 
@@ -193,7 +193,7 @@ class RunningStep:
         return target
 
     async def _fetch_background(self) -> str | None:
-        """Check and store the background file; return its key, or None if there is no such file."""
+        """Check and store the background file; return its key; None if the job has none."""
         key, url = self.step.args.result.background_key, self.step.args.result.background_url
         if url is None and key is None:
             return None
@@ -221,8 +221,8 @@ class RunningStep:
         if free < 2 or (options.kind is ResultKind.CUTOUT and clip.start_s < 0):
             return ()
         spans = await self._run(messages.Plan(self.source, free, SEGMENT_GRID))
-        left_over = len(spans) % steps.IN_FLIGHT
-        if len(spans) > steps.IN_FLIGHT and left_over:  # they would need one more round
+        left_over = len(spans) % steps.IN_FLIGHT  # segments that would need one more round
+        if len(spans) > steps.IN_FLIGHT and left_over:
             most = len(spans) - left_over
             spans = await self._run(messages.Plan(self.source, most, SEGMENT_GRID))
         return spans

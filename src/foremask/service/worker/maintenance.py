@@ -18,17 +18,17 @@ from foremask.service.worker.job_stages import WorkerContext
 ENGINE_S = 60.0
 UPLOADS_S = 3600.0
 FORM_KEPT = timedelta(hours=1)
-UPLOAD_KEPT = timedelta(days=3)  # the URL is valid for a day, and its job may wait
-TENDING, SLOWEST = 4, 10.0  # with over 4 workers, each waits longer, up to 10 times as long
+UPLOAD_KEPT = timedelta(days=3)  # its URL is valid for a day, and a job of the upload may wait
+TENDING, SLOWEST = 4, 10.0  # with over 4 workers, sweeps pause up to 10 times as long
 KINDS = ("sources", "segments", "parts", "results")
 
 log = structlog.get_logger(__name__)
 
 
 async def run_maintenance(work: WorkerContext) -> None:
-    """Run until cancelled; raises OtherTables, in an ExceptionGroup, after a migration."""
-    # Tasks of Procrastinate would wait for a free slot (docs/adr/0020). Deletions in a slow store
-    # must not delay `_recover`, which could then not tell a dead worker from a changed clock.
+    """Run maintenance until cancelled; raise OtherTables, in an ExceptionGroup, if migrated."""
+    # Procrastinate does not run these: they would wait for a slot (docs/adr/0020). Deletions in a
+    # slow store must not delay `_recover`, or a dead worker would look like a changed clock.
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_repeat(work, work.timing.recover_every_s, _recover))
         for sweep in (sweep_sources, sweep_results):
@@ -40,7 +40,7 @@ async def run_maintenance(work: WorkerContext) -> None:
 async def _repeat(
     work: WorkerContext, every_s: float, do: Callable[[WorkerContext], Awaitable[bool | None]]
 ) -> None:
-    """Repeat ``do``. With more workers, each waits longer, unless ``do`` has returned True."""
+    """Repeat ``do``, with longer pauses over `TENDING` workers unless ``do`` returned True."""
     while True:
         is_alone = None
         try:
@@ -84,7 +84,7 @@ async def sweep_sources(work: WorkerContext) -> None:
                 if not stored["path"].startswith(kept):  # made by a stale attempt
                     await work.objects.delete(stored["path"])
         ended = await retention.deleted(work.database, "sources", request_id)
-        if ended is not None:  # not None once for each job
+        if ended is not None:  # None if the job was counted before
             metrics.JOBS_ENDED.labels(ended["status"], ended["reason"]).inc()
             metrics.JOB_SECONDS.labels(ended["status"]).observe(ended["seconds"])
             if ended["wait_s"] is not None:

@@ -36,8 +36,8 @@ QUEUES = ("files", "masks", "webhooks")  # fetching and joining; masking; callba
 FILES_AT_ONCE = 8  # an ingest mostly waits for the origin server
 WEBHOOKS_AT_ONCE = 16  # a receiver that hangs blocks only its own attempt
 SPARE_FROM_BYTES = 4 << 30  # a slot with this much memory has a second child: docs/adr/0041
-DRAIN_S = 3.0  # for steps to end after a stop signal; other workers repeat unfinished steps
-LEAVE_S = 10.0  # from a stop signal to the exit of the process, at most
+DRAIN_S = 3.0  # time for steps to end after a stop signal; other workers repeat unfinished steps
+LEAVE_S = 10.0  # longest time from a stop signal to the exit of the process
 DATABASE_PATIENCE_S = 60.0
 DATABASE_CONNECTIONS = 1  # every statement is short; listening workers have a second connection
 GPU_ADDRESSES_BYTES = 1 << 42  # CUDA reserves many addresses without using memory
@@ -90,7 +90,7 @@ def _may_use_gpu(settings: Settings) -> bool:
 
 
 def readable_of(model: Path) -> list[Path]:
-    """The paths of the network, which a masking child reads besides its inputs."""
+    """The neural network's paths, which a masking child reads besides its inputs."""
     compiled = compiled_dir_of(model)
     return [model, side_car_of(model), *([compiled] if compiled else [])]
 
@@ -159,7 +159,7 @@ async def work_until_stopped(
     except* OtherTables:
         is_outdated = True
     finally:
-        reporting.cancel()  # last, since it reports how the other tasks ended
+        reporting.cancel()  # last: its final report has the counts of the other tasks
         await asyncio.wait({reporting})
         log.info("worker.stopped", worker=work.worker)
     if is_outdated:

@@ -35,8 +35,8 @@ RESTART_S = 1.0
 HEARTBEAT_S = 10.0  # Procrastinate forgets a worker that is silent for 30 s
 LISTENERS = 2  # workers that get notifications; a notification announces only one ticket
 TURN_S = 30.0  # then other workers listen, so that the same two do not get all steps
-POLLS_PER_S = 20.0  # total of all workers that do not listen, for each queue
-POLL_S = 1.0, 5.0  # shortest and longest time between two polls of such a worker
+POLLS_PER_S = 20.0  # polls of each queue by all workers that do not listen
+POLL_S = 1.0, 5.0  # least and most time between polls of a worker that does not listen
 LISTENERS_POLL_S = 2.0  # listeners poll too, since no notification says that a retry is due
 NEVER_S = 1e9
 EVERY_JOB = '{"type": "job_inserted", "job_id": 0}'  # makes Procrastinate fetch all tickets
@@ -128,7 +128,7 @@ async def deliver_next(work: WorkerContext) -> None:
 
 
 async def do_next(work: WorkerContext, queue: str, leases: Leases) -> None:
-    """Claim and run the next step of the queue, if there is one (docs/adr/0090)."""
+    """Claim the next step of the queue and run it, if any step is ready (docs/adr/0090)."""
     try:
         step = await steps.claim(
             work.database, queue, work.worker, work.timing.lease_s, work.last_served.get(queue)
@@ -322,7 +322,7 @@ class SharedConnector(PsycopgConnector):
         try:
             return await self._database.all(query, self._wrap_json(arguments))
         except Refused:
-            if query != sql.queries["finish_job"]:  # refused if the row of the job is missing
+            if query != sql.queries["finish_job"]:  # refused if the ticket's row is missing
                 raise
             return []
 
