@@ -169,7 +169,7 @@ class Limits:
     max_duration_s: float = 60.0  # tolerance: 0.1 % (NTSC rates) and one frame
     max_frames: int = 60 * 120  # 60 s at 120 fps; tolerance: one frame
     max_frame_pixels: int = 60 * 240 * 3840 * 2160  # frames x frame area: 60 s of 4K at 240 fps
-    memory_bytes: int | None = None  # for one mask; None allows all free memory
+    memory_bytes: int | None = None  # memory for one mask; None allows all free memory
     any_format: bool = False  # also accept other containers and codecs that FFmpeg reads
 
 

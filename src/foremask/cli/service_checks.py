@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from foremask.cli.doctor import Checks, Found
 
 NEWEST_MINOR = {15: 20, 16: 15, 17: 12, 18: 6}  # by major PostgreSQL version, November 2026
-LEAST_OPEN_FILES = 1024  # of files, and of connections that are not yet accepted
+LEAST_OPEN_FILES = 1024  # file descriptors besides those of accepted connections
 
 
 def _database(settings: Settings) -> "Found":

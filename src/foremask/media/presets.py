@@ -42,7 +42,7 @@ class Recipe:
     muxer: str
     tag: str | None = None  # four characters that name the codec in mp4 and mov
     muxer_options: dict[str, str] = field(default_factory=dict)
-    metadata: dict[str, str] = field(default_factory=dict)  # of the video track
+    metadata: dict[str, str] = field(default_factory=dict)  # tags of the video track
     time_base: Fraction | None = None  # None: the time base of the source
 
     @property
