@@ -76,7 +76,7 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @contextmanager
     def hints_as_sent(self) -> Iterator[None]:
-        """Name hints in errors by their field of the request: ``hints`` or ``key_points``."""
+        """Name hints in errors by their field of the request, such as ``key_points``."""
 
         def name(found: re.Match[str]) -> str:
             number = int(found[1]) - self.key_points

@@ -12,7 +12,7 @@ from foremask.settings import LogLevel
 # Libraries whose lines at INFO repeat lines of foremask.
 QUIETED = ("uvicorn.error", "uvicorn.access", "procrastinate", "psycopg.pool", "httpcore", "httpx")
 
-# Local variables may hold tokens.
+# Local variables in a traceback may hold API tokens.
 _TRACEBACK = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
 

@@ -51,7 +51,7 @@ def serve(settings: Settings, say: Say) -> None:
 
 
 async def prepare(settings: Settings, say: Say) -> str:
-    """Migrate the database, make the first token, and return the web page's address."""
+    """Migrate the database, make an API token if none exists; return the web page's address."""
     if settings.database_url is None:
         raise ServiceUnavailable("there is no database to prepare")
     await migrate(settings.database_url)
@@ -101,7 +101,7 @@ async def _greet(settings: Settings, page: str, say: Say) -> None:
 
 
 def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return a child's environment: ``environ`` and ``settings``, without the first token."""
+    """Return a child's environment: ``environ`` and ``settings``, without bootstrap token."""
     variables = dict(environ)
     for each in msgspec.structs.fields(settings):
         value = getattr(settings, each.name)

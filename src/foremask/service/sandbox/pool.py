@@ -130,7 +130,7 @@ class Child:
     owner: str | None = None  # id of the API token that the child serves; None before its first job
     level: Level = field(default_factory=Level)
     jobs: int = 0
-    over_limit: Internal | None = None  # why the child was killed
+    over_limit: Internal | None = None  # the error of the limit that the child exceeded
     log: asyncio.Task[bytes] = field(init=False)
     watch: asyncio.Task[None] = field(init=False)
 

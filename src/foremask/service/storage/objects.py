@@ -141,7 +141,7 @@ def make_local_key(path: Path) -> None:
 
 
 def flush(root: Path, key: str) -> None:
-    """Flush the file and its two parent directories, so that the file survives a power cut."""
+    """Flush the file, its directory and the directory above, to survive a power cut."""
     path = root / key
     for each in (path, path.parent, path.parent.parent):
         fd = os.open(each, os.O_RDONLY)

@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 class Timing:
     lease_s: float = steps.LEASE_S
     renew_s: float = steps.RENEW_S
-    stall_s: float = 360.0  # also for transfers; longer than the stall limit of `MediaPool`
+    stall_s: float = 360.0  # most time without progress, also of transfers; `MediaPool` has less
     wall_clock_s: float = 4 * 3600.0  # 1 min of 4K in best quality takes two cores 1 to 2 hours
     download_s: float = 600.0
     unavailable_retry_s: float = 5.0
@@ -87,7 +87,7 @@ class StepProgress:
     frames_done: int = 0
     moved_at: float = field(default_factory=time.monotonic)
     newest_png: bytes | None = None
-    ends_at: float | None = None  # on the monotonic clock, as the child estimates it
+    ends_at: float | None = None  # the child's estimate, on the monotonic clock
 
     def move(self) -> None:
         self.moved_at = time.monotonic()

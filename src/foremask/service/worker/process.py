@@ -32,7 +32,7 @@ from foremask.service.worker.queues import serve_queues
 from foremask.settings import Sandbox, Settings
 from foremask.weights.catalogue import compiled_dir_of, model_path, side_car_of
 
-QUEUES = ("files", "masks", "webhooks")  # fetching and joining; masking; callbacks
+QUEUES = ("files", "masks", "webhooks")  # in order: fetching and joining, masking, callbacks
 FILES_AT_ONCE = 8  # an ingest mostly waits for the origin server
 WEBHOOKS_AT_ONCE = 16  # a receiver that hangs blocks only its own attempt
 SPARE_FROM_BYTES = 4 << 30  # a slot with this much memory has a second child: docs/adr/0041
