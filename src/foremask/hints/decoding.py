@@ -1,7 +1,7 @@
-"""Turns decoded JSON into a Struct, or raises an error that names the field and what it may be.
+"""Turns decoded JSON into a Struct, or raises an error with the field and its allowed values.
 
 A field's ``Meta(extra=…)`` may set the error classes ``missing`` and ``invalid``, and ``text``:
-what the field must be. By default the class is FieldInvalid, and the text describes the type.
+what the field must be. By default both classes are FieldInvalid, and the text describes the type.
 """
 
 import json
@@ -14,7 +14,7 @@ from msgspec import inspect
 
 from foremask.errors import FieldInvalid, ForemaskError
 
-_PLACE: Final = re.compile(r".* - at `\$(.*)`$", re.DOTALL)  # last match: a value may contain one
+_PLACE: Final = re.compile(r".* - at `\$(.*)`$", re.DOTALL)  # the last: a value may contain another
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 _STEP: Final = re.compile(r"\.(\w+)|\[(\d+)\]")
 _MOST_ACTUAL: Final = 1e18
@@ -41,7 +41,7 @@ def number(text: str) -> float:
 def decode[T](value: object, kind: type[T], name: str = "", *, strict: bool = True) -> T:
     """Convert ``value`` to ``kind``; ``name`` is the path of ``value`` in errors.
 
-    Unless ``strict``, numbers and booleans may be strings, as in a query string. Raises
+    Numbers and booleans may be strings if ``strict`` is False, as for a query string. Raises
     FieldInvalid or the field's own error; ``param`` is the field's path, such as ``hints[3].x``.
     """
     try:
@@ -149,7 +149,7 @@ def _described(info: inspect.Type) -> str:
 
 
 def _clash(info: inspect.Type, value: Any) -> tuple[float | None, float | None]:  # noqa: ANN401
-    """Return the limit that the value breaks, and the value or its length; else None twice."""
+    """Return the limit that the value breaks, and the value or its length; or None for both."""
     if isinstance(info, inspect.IntType | inspect.FloatType):
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None, None

@@ -22,7 +22,7 @@ Hints = Annotated[list[Point | Box | Paint], Meta(max_length=MOST_HINTS)]
 
 
 def hints_of_json(value: object) -> tuple[Hint, ...]:
-    """Ignore unknown fields; raise FieldInvalid, which names the element and the field."""
+    """Decode an array of hints; ignore unknown fields. FieldInvalid names the element and field."""
     hints = tuple(decode(value, Hints, "hints"))
     check_hints(hints)
     return hints

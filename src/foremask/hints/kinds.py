@@ -29,7 +29,7 @@ FrameNumber = Annotated[int, Meta(ge=0, le=MOST_FRAMES)]
 
 
 class _OnFrame(msgspec.Struct, frozen=True, kw_only=True):
-    """Without ``frame`` and ``time_s``, a hint is on the first frame."""
+    """A hint on one frame: the first, if ``frame`` and ``time_s`` are None."""
 
     frame: Annotated[FrameNumber | None, Meta(description="The number of its frame, from 0.")] = (
         None

@@ -73,7 +73,7 @@ type Box = tuple[slice, slice]
 
 
 def form_for(target: Path, result: ResultOptions, preset: Form | None) -> Form:
-    """Raise PresetUnsuitable for a cut-out without background in a format without alpha."""
+    """Return the output's form; raise PresetUnsuitable for a transparent cut-out without alpha."""
     transparent, suffix = result.kind is ResultKind.CUTOUT, target.suffix.lower()
     presets: dict[str, Form] = {**PRESET_OF_SUFFIX}
     by_suffix = presets | _WITH_ALPHA if transparent else _WITH_ALPHA | presets
@@ -219,7 +219,7 @@ def _opened_plan(
         ):
             yield dataclasses.replace(plan, runtime="stored mask", decodes_once=True)
         return
-    if refiner is None and options.quality is Quality.BEST:  # backdrops double the time
+    if refiner is None and options.quality is Quality.BEST:  # backdrops double a cut-out's time
         ahead = ahead_frames(frame_bytes(clip), options.quality)
         refiner = partial(refine_edges, ahead_frames=ahead, behind=behind)
     with opened_plan(source, clip, options, span, masker, refiner) as plan:
@@ -250,7 +250,7 @@ def _coded(pairs: Iterable[tuple[Frame, Levels]]) -> Iterator[tuple[Frame, Level
 
 
 def _subject_box(mask: Path, clip: Clip, matte: Matte) -> Box | None:
-    """The smallest box with even coordinates that holds the subject of all frames."""
+    """The smallest box with even coordinates that holds the subject of all frames, or None."""
     rows, columns = np.zeros(0, np.intp), np.zeros(0, np.intp)
     turn = Orientation.from_matrix(clip.matrix)
     with VideoReader(mask) as masks:
@@ -272,7 +272,7 @@ def _even(places: NDArray[np.intp], length: int) -> slice:
 
 @dataclass(frozen=True, slots=True)
 class FrameCutter:
-    """Call `cut` once for each frame. With ``deep``, frames of more than 8 bits give 16 bits."""
+    """Call `cut` once for each frame. With ``deep``, frames above 8 bits give 16-bit cut-outs."""
 
     matte: Matte
     background: DrawBackground | None
@@ -316,7 +316,7 @@ class CutOutWriter:
 def opened_background(
     background: Background | None, clip_start_s: float
 ) -> Iterator[DrawBackground | None]:
-    """Yield None without a background. A background video starts with the clip."""
+    """Yield a function that draws the background, or None. A video starts when the clip starts."""
     if background is None:
         yield None
     elif background.kind is BackgroundKind.COLOUR:

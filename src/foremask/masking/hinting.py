@@ -42,7 +42,7 @@ def guidance_of_frames(
     quality: Quality,
     cache: NetworkCache | None = None,
 ) -> Guidance:
-    """Call ``opened`` once or twice; raise FieldInvalid for a hint beyond the clip's end."""
+    """Infer the hinted frames; raise FieldInvalid for a hint beyond the clip's end."""
     numbers: dict[int, int] = {}
 
     def hinted() -> Iterator[tuple[int, Image, list[Mark]]]:
@@ -68,7 +68,7 @@ def guidance_of_frames(
 def guidance_of_frame(
     frame: Frame, hints: Sequence[Hint], network: Network, quality: Quality
 ) -> Guidance:
-    """Apply all hints to this frame, whatever moments they name."""
+    """Apply all hints to this frame, also hints for other frames."""
     marks = _marks(dict(enumerate(hints)), (frame.width, frame.height))
     return learn([(frame.pts, shown(frame), marks)], network, TIERS[quality], pts_of)
 

@@ -1,4 +1,4 @@
-"""Masks a live stream: the network infers some frames, and optical flow moves masks to others."""
+"""Masks a live stream: the network infers some frames, and flow moves their masks to the others."""
 
 import threading
 import time
@@ -85,7 +85,7 @@ class NewestFrames:
                         self.dropped += 1
                     self._unread.append((frame, time.monotonic()))
                     self._changed.notify()
-        except Exception as error:  # noqa: BLE001  (raised in the loop)
+        except Exception as error:  # noqa: BLE001  (raised in `__iter__`)
             ended = error
         with self._changed:
             self._ended = ended
@@ -125,7 +125,7 @@ class LiveMasker:
     def masks(self, frames: Iterable[TimedFrame | None]) -> Iterator[tuple[TimedFrame, Alpha]]:
         """Yield each frame that is not dropped, in order, with its upright mask on a small grid."""
         answer: Future[Alpha] | None = None
-        waiting: list[tuple[TimedFrame, Flow | None]] = []  # the network infers the first
+        waiting: list[tuple[TimedFrame, Flow | None]] = []  # the network infers the first frame
         for newest in frames:
             answered, ready = (waiting, answer) if answer and answer.done() else ([], None)
             if newest is None:

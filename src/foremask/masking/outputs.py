@@ -17,7 +17,7 @@ _NO_HARD_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLI
 
 
 def check_output(target: Path, *sources: Path, replace: bool = False) -> None:
-    """Raise OutputFailed where ``target`` is a source, or a link to one, or exists and is no file.
+    """Raise OutputFailed where ``target`` is or links to a source, or exists and is no file.
 
     An existing file is refused too, unless ``replace`` is set.
     """

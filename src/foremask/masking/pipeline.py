@@ -156,7 +156,7 @@ class _Stages:
         return VideoReader(self._plan.source, self._plan.options.excerpt)
 
     def _around_span(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Yield the frames that the span gives to the masker; later ones are not decoded."""
+        """Yield the frames that the span gives to the masker; later frames are not decoded."""
         span = self._plan.span
         for frame in frames:
             if span is None or span.shows(frame.pts):
@@ -175,7 +175,7 @@ class _Stages:
 def _paired(
     frames: Iterator[Frame], masks: Iterable[Mask], span: Span | None, statistics: Statistics
 ) -> Iterator[tuple[Frame, Mask]]:
-    """Loop over masks, not frames, so that an error of the masker is raised at once."""
+    """Pair masks with frames; loop over masks, so that the masker's errors are raised at once."""
     for number, mask in enumerate(masks):
         frame = next(frames, None)
         if frame is None:

@@ -124,10 +124,10 @@ def _model_digest(path: Path, _changed_at: int) -> str:
     return _digest(path)
 
 
-# Limit of decoded frames that wait for masks; enough for 8-bit 4:2:0 of 960 by 540: docs/adr/0057
+# Limit of all decoded frames that wait for masks: 8-bit 4:2:0 of 960 by 540 fits (docs/adr/0057)
 WINDOW_BYTES: Final = 200_000_000
-_QUEUE_BYTES: Final = 16_000_000  # of frames that wait between two stages
-_AHEAD_BYTES: Final = 100_000_000  # of frames that wait for their backdrops: 16 of 4 megapixels
+_QUEUE_BYTES: Final = 16_000_000  # limit of all frames between two stages
+_AHEAD_BYTES: Final = 100_000_000  # limit of all frames that wait for their backdrops
 
 
 type Mask = NDArray[Any]
@@ -158,7 +158,7 @@ def refine_edges(
 
 @dataclass(frozen=True, slots=True)
 class MaskingPlan:
-    """How a clip is masked.
+    """The clip, the options and the functions of one masking.
 
     With ``decodes_once``, each decoded frame is kept until its mask is made. Without it, the clip
     is decoded a second time, to pair frames with masks.
@@ -184,7 +184,7 @@ class MaskingPlan:
 
 
 def checked_clip(source: Path, options: MaskOptions) -> Clip:
-    """Raise the errors of `probe`, PresetUnsuitable, and FieldInvalid for an invalid hint."""
+    """Probe the clip; raise the errors of `probe`, PresetUnsuitable, or FieldInvalid for a hint."""
     clip = probe(source, options.limits)
     check_preset(clip, options.preset, options.limits.memory_bytes)
     check_hints(options.hints, clip)
@@ -201,8 +201,8 @@ def opened_plan(
     refiner: Refiner | None = None,
     on_picked: Callable[[list[PickedAnchor]], None] | None = None,
 ) -> Iterator[MaskingPlan]:
-    """Raise what `opened_cache` raises; ``on_picked`` is that of `mask_images`."""
-    runtime, work, decodes_once = "own masker", Work(), False  # since ``masker``'s lag is unknown
+    """Yield the plan; raise the errors of `opened_cache`. ``on_picked``: see `mask_images`."""
+    runtime, work, decodes_once = "own masker", Work(), False  # the masker's lag is unknown
     with opened_cache(source, options, span) as cache:
         if masker is None:
             network, tier = network_for(options), TIERS[options.quality]
@@ -242,7 +242,7 @@ def _shortened(clip: Clip, excerpt: Excerpt) -> Clip:
 
 
 def _frames_can_wait(clip: Clip, quality: Quality) -> bool:
-    """Whether the tee can hold all frames before the first mask; if not, it would deadlock."""
+    """Whether `tee` can hold all frames before the first mask; otherwise it would deadlock."""
     return TIERS[quality].keeps_frames and LAG_FRAMES * frame_bytes(clip) <= WINDOW_BYTES
 
 
@@ -251,7 +251,7 @@ def queue_frames(clip: Clip) -> int:
 
 
 def ahead_frames(bytes_per_frame: int, quality: Quality) -> int | None:
-    """Return how many later frames a backdrop uses; None where the quality uses none."""
+    """Return the number of later frames for a backdrop; None where the quality uses no backdrop."""
     if not TIERS[quality].uses_backdrop:
         return None
     return min(BACKDROP_REACH_FRAMES, _AHEAD_BYTES // bytes_per_frame)

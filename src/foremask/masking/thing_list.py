@@ -24,7 +24,7 @@ from foremask.vision.temporal.places import box_of, middle_of
 from foremask.vision.temporal.things import Follower, PickedAnchor, is_apart
 
 LEAST_ANCHORS: Final = 2  # things that are found on fewer frames are left out
-IN_MASK_SHARE: Final = 0.5  # of a thing's pixels
+IN_MASK_SHARE: Final = 0.5  # a thing with more of its pixels in the mask is in the mask
 CELL_PX: Final = 640
 MOST_ROWS: Final = 6
 
@@ -55,7 +55,7 @@ class Thing(msgspec.Struct, frozen=True, kw_only=True):
 class _ThingTrack:
     boxes: list[ThingBox] = field(default_factory=list)
     area: int = 0  # in grid cells, over all frames
-    inside: int = 0  # of ``area``, in the mask
+    inside: int = 0  # the part of ``area`` in the mask
     best: tuple[bool, int] = (False, 0)  # `is_apart` and the area on the hint's frame
     hint: Point | None = None
 
@@ -71,7 +71,7 @@ class _Found:
 
     def add(self, window: list[PickedAnchor]) -> None:
         for anchor, placed in zip(window, self.follower.follow(window), strict=True):
-            if anchor.frame > self.last_frame:  # earlier anchors came with the last window
+            if anchor.frame > self.last_frame:  # earlier anchors came with the previous window
                 self._count(anchor.frame, placed, anchor.inside)
                 self.last_frame = anchor.frame
 

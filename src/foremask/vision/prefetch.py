@@ -75,7 +75,7 @@ def _start(thread: threading.Thread, begun: threading.Event) -> None:
 
 
 def tee[T](items: Iterable[T], stop: threading.Event, size: int) -> tuple[Iterator[T], Iterator[T]]:
-    """Give the items to two threads: the second iterator yields what the first has yielded.
+    """Give the items to two threads: the second iterator yields the items of the first.
 
     The first iterator is at most ``size`` items ahead, and then waits for the second. When the
     first ends or fails, the second ends after the items read so far; setting ``stop`` ends both.

@@ -14,7 +14,7 @@ from foremask.types import Alpha, Image, Luma, Rgb
 # In frames, before and after. Background that no frame at these offsets shows stays unknown.
 NEIGHBOUR_OFFSETS: Final = (1, 2, 4, 8, 16)
 BACKDROP_REACH_FRAMES: Final = NEIGHBOUR_OFFSETS[-1]
-MIN_NEW_SHARE: Final = 0.01  # of the cells: a frame that shows fewer new ones is skipped
+MIN_NEW_SHARE: Final = 0.01  # of the cells: a frame that shows fewer new cells is skipped
 MAYBE_SUBJECT: Final = 0.05  # cells of a higher alpha may show some of the subject
 MARGIN_CELLS: Final = 3  # cells up to this distance from such cells may show the subject too
 CORNERS: Final = 200

@@ -14,7 +14,7 @@ from foremask.vision.matting.backdrop import Backdrop, sampled
 type Colours = NDArray[np.float32]
 """(H, W, 3) float32, 0 to 255."""
 
-# By measurement, docs/adr/0113. The small grid has a quarter of the frame's columns and rows.
+# Values by measurement: docs/adr/0113. The small grid has 1/4 of the frame's columns and rows.
 SMALL: Final = 4
 SURENESS: Final = 16  # a pixel's weight is alpha**16 as foreground, (1 - alpha)**16 as background
 PRIOR_WEIGHT: Final = 0.03  # weight of the next coarser grid's colour; a sure pixel has 1

@@ -72,7 +72,7 @@ def _around(cells: NDArray[np.bool_]) -> tuple[slice, slice]:
 def _resolved(
     alpha: Alpha, undecided: NDArray[np.bool_], rgb: Rgb, background: FoundBackground | None
 ) -> Alpha:
-    """``background`` has the undecided cells in the order of `numpy.nonzero`."""
+    """``background`` is that of the undecided cells, in the order of `numpy.nonzero`."""
     cells = np.nonzero(undecided)
     rows, columns = (max(1, length // 2) for length in alpha.shape)
     small = cv2.resize(rgb, (columns, rows), interpolation=cv2.INTER_AREA)

@@ -1,4 +1,4 @@
-"""Keeps compiled networks on disk, named by a hash of what they were compiled from.
+"""Keeps compiled neural networks on disk, named by a hash of weights, code and machine.
 
 Nothing here loads OpenVINO, so a check for missing networks is cheap: docs/adr/0171.
 """
@@ -30,7 +30,7 @@ _HEADER_BYTES: Final = 64 << 10
 # Linux caches the bytes of one write() as one piece, and maps the whole piece when a byte is read:
 # this would add 36 MB of memory per reader. So the file is written in small pieces.
 _WRITTEN_BYTES: Final = 16 << 10
-_ALIGNED_BYTES: Final = 64  # the network's offset is a multiple of this, so weights are aligned
+_ALIGNED_BYTES: Final = 64  # the network's offset in the file is a multiple of this
 # The lines of /proc/cpuinfo that tell the instruction sets; other lines differ from core to core.
 _CPU_FACTS: Final = frozenset(
     [
@@ -65,7 +65,7 @@ class CompiledNetworks:
     threads: int = 0
 
     def read(self, size: tuple[int, int]) -> tuple[Facts, mmap.mmap, int] | None:
-        """Return the network's facts, its file and its offset; None if missing or damaged."""
+        """Return the facts, the mapped file and the network's offset; None if lost or damaged."""
         path = self._path(size)
         if path is None:
             return None
@@ -125,7 +125,7 @@ class CompiledNetworks:
             yield
 
     def _path(self, size: tuple[int, int]) -> Path | None:
-        """None if a fact that is part of the file's name cannot be read."""
+        """The file of a compiled network; None if a fact in the file's name cannot be read."""
         try:
             weights = self.weights.stat()
             origin = (

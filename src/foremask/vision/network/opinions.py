@@ -11,10 +11,10 @@ from foremask.vision.image import Cropped, MirroredImage
 from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_levels, resized
 
-CLOSER_PX = 768  # the side of a crop at the network's input; 512 improves little: docs/adr/0050
-MARGIN_SHARE = 0.4  # of the larger side of the subject's box, on each side
+CLOSER_PX = 768  # the side of a crop at the network's input; 512 helps little: docs/adr/0050
+MARGIN_SHARE = 0.4  # a crop's margin on each side, as a share of its subject's larger side
 MARGIN_OF_WIDTH = 0.02  # this share of the picture's width is added to the margin
-AGREED_SHARE = 0.4  # of the stretched view's mask: the least overlap that a crop is taken round
+AGREED_SHARE = 0.4  # of the stretched view's mask: with less overlap, a crop is round one mask
 LEAST_SUBJECT_SHARE = 0.0003  # of the picture: a smaller subject gets no crop
 
 type CropBox = tuple[slice, slice]
@@ -38,8 +38,8 @@ def ask(
     """Infer the image; if the mask's `uncertainty` is above a limit, also a mirror image or crop.
 
     Masks are on ``grid``: columns, rows. The crop shows `cropped_box`. ``on_features`` gets the
-    features of the image itself before the other views are inferred, so that their 27 MB can be
-    freed.
+    features of the image itself before the other views are inferred, so that the features' 27 MB
+    can be freed.
     """
     output = network.infer(image)
     undecided = uncertainty(output.alpha)
@@ -89,9 +89,9 @@ def _over(mask: Levels, network: Network, image: Image, box: CropBox) -> Levels:
 def infer_part(
     network: Network, image: Image, grid: tuple[int, ...], box: CropBox, size_px: int
 ) -> Alpha:
-    """Infer the part of ``image`` in ``box``, which is on ``grid`` (rows, columns).
+    """Infer a crop of ``image``: ``box``, in cells of ``grid`` (rows, columns).
 
-    The network's input is ``size_px`` squared; the mask has the size of the box.
+    The network's input is ``size_px`` by ``size_px``; the mask has the size of the box.
     """
     rows, columns = grid
     down, across = box
@@ -101,7 +101,7 @@ def infer_part(
 
 
 def uncertainty(alpha: Alpha) -> float:
-    """How undecided a mask is, relative to its area: 0 for a binary mask, 1 at most."""
+    """The undecided share of a mask's area: 0 for a binary mask, 1 at most."""
     undecided = np.minimum(alpha, 1 - alpha).sum()
     return float(undecided / (alpha.sum() + 0.001 * alpha.size))
 

@@ -1,4 +1,4 @@
-"""The interface of all networks, and the network in OpenVINO."""
+"""The interface of all neural networks, and its implementation in OpenVINO."""
 
 import mmap
 import threading
@@ -69,7 +69,7 @@ class Session:
     """A network in OpenVINO; threads take turns, inference by inference.
 
     ``unit`` is OpenVINO's name of the device, for instance ``CPU``, ``GPU.1`` or ``AUTO``. Without
-    ``precision``, the fastest that the unit supports is used. This is int8 only for IS-Net, whose
+    ``precision``, the unit's fastest precision is used. This is int8 only for IS-Net, whose
     activation ranges we ship; else it is f16 on a GPU or NPU, and bf16 or f32 on a processor.
     ``kept_in`` is the directory of compiled networks. Raises DeviceUnavailable, and
     ModelUnavailable when the file is no network that can be run.
@@ -96,7 +96,7 @@ class Session:
             self._kept = CompiledNetworks(kept_in, path, precision, threads)
         self._network: ov.Model | None = None
         self._requests: dict[InputSize, Any] = {}
-        self._mapped: dict[InputSize, mmap.mmap] = {}  # OpenVINO reads but does not own them
+        self._mapped: dict[InputSize, mmap.mmap] = {}  # kept alive here: OpenVINO only borrows them
         self._busy = threading.Lock()
         self._request(self._own_size)
 
@@ -208,7 +208,7 @@ def as_input(rgb: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
 def as_alpha(output: NDArray[Any], *, sigmoid: bool) -> Alpha:
     """Return the first channel, clipped to [0, 1].
 
-    It is never stretched to the full range, since this would find a subject in noise.
+    The alpha is never stretched to the full range, since this would find a subject in noise.
     """
     plane = np.array(output.reshape(-1, *output.shape[-2:])[0], np.float32)
     if sigmoid:
@@ -230,7 +230,7 @@ def cpu_float() -> str:
 
 
 def best_precision(unit: str = "CPU", *, is_isnet: bool) -> Precision:
-    """Return the fastest arithmetic of this unit whose masks are good enough: docs/adr/0050."""
+    """Return the unit's fastest precision whose masks are good enough: docs/adr/0050."""
     capabilities = _capabilities(unit)
     if is_isnet and "INT8" in capabilities:
         return Precision.INT8

@@ -1,6 +1,6 @@
 """The subject's appearance: a small classifier, trained on the clip during its masking.
 
-Its inputs are the network's encoder features, colours, motion and position. `verdict` uses the
+Its inputs are the network's encoder features, colours, motion and position. `verdict` uses its
 logits.
 """
 
@@ -20,7 +20,7 @@ GRID = 128  # the side of the classifier's grid, and of the finest level of feat
 COMPONENTS = (32, 64, 64)  # principal components kept of each level, finest first
 BASIS_ANCHORS = 4
 BASIS_PIXELS = 512  # of each anchor: in all, four times the channels of the widest level
-SURE = 0.9  # alpha above which a pixel is a sample of the subject; below 1 - SURE, of the rest
+SURE = 0.9  # a pixel of a higher alpha is a subject sample; below 1 - SURE, a background sample
 STATIC_SHARE = 0.3  # of the subject's median motion: slower pixels are no samples of the subject
 SAMPLES = (500, 300)  # of background and foreground pixels, at most, from each anchor
 HIDDEN = 32

@@ -28,7 +28,7 @@ from foremask.vision.temporal.verdict import Judge
 # are multiples of this and of `PROBED_FRAMES`.
 BLOCK_FRAMES = 12
 PROBED_FRAMES = 24  # on multiples of this, `Tier.probed_above` replaces `mirrored_above`
-DIFFERING_SHARE = 0.3  # it also does while the last mirror image's `disagreement` is higher
+DIFFERING_SHARE = 0.3  # while mirrored views differ by more, `probed_above` applies to all frames
 KEPT_AREA_PX = 960 * 540
 FOLLOWED_STRIDE = 4  # largest distance of anchors, in frames, where hints choose or ban things
 
@@ -59,7 +59,7 @@ class Anchor:
     small: Rgb  # on the flow grid
     image: Image | None = None
     hints: FrameHints | None = None
-    hinted: Hinted | None = None  # the changes by hints when it was last decided
+    hinted: Hinted | None = None  # changes by hints in the anchor's last decision
 
     def mean(self) -> Levels:
         mean = np.mean(list(self.opinions.values()), axis=0, dtype=np.float32)
@@ -82,7 +82,7 @@ class Blocks:
         self.steps = {first.number: first.frame_flow}
         self.anchors: dict[int, Anchor] = {}
         self._waiting = {first.number: first}
-        self._first = self._last = first.number  # of the block
+        self._first = self._last = first.number  # first and last frame of the block
         self._frame_count = 1
         self._anchor_count = 0
         self._mirror_differs = True  # assumed until a mirror image is inferred

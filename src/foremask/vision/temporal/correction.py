@@ -30,13 +30,13 @@ LEVELS = {
 }
 LEAST_PX = 4
 MOST_TAKEN = 0.25  # of the mask's area: the most that a negative click removes
-SEED_PX = 3.0  # on the tracks' grid: pixels nearer to the click give its colour
+SEED_PX = 3.0  # on the tracks' grid: pixels up to this distance from the click give its colour
 COLOUR_UNIT = np.array([30, 20, 20], np.float32)  # in Lab: a clear difference of colours
-LIKENESS_UNIT = np.array([50, 50, 50], np.float32)  # in Lab: equals a difference of 1 in alpha
+LIKENESS_UNIT = np.array([50, 50, 50], np.float32)  # in Lab: counts as a difference of 1 in alpha
 LEAST_VARIANCE = 0.01
 AROUND_PX = 3
-MOST_KNOWN = 0.02  # share of a new thing that the mask may already have
-MOST_OF_CHOSEN = 0.5  # share of a chosen thing that the mask may already have
+MOST_KNOWN = 0.02  # largest share of a new thing that the mask may already have
+MOST_OF_CHOSEN = 0.5  # largest share of a chosen thing that the mask may already have
 LEAST_FOUND = 0.1  # an opinion below this alpha at the clicked pixel has found nothing there
 
 type Candidate = tuple[str, float, Place]
@@ -54,7 +54,7 @@ class Shown:
     opinions: Sequence[Alpha]
     logit: Alpha  # of the clip's classifier
     log_odds: Alpha  # of the decision
-    links: Mapping[int, Link] = field(default_factory=dict)  # to the anchors before and after
+    links: Mapping[int, Link] = field(default_factory=dict)  # to anchors before (-1), after (1)
 
     def mean(self) -> Alpha:
         return np.asarray(np.mean(self.opinions, axis=0), np.float32)
@@ -79,7 +79,7 @@ def place_of(
 
 
 def _new_thing(click: Claim, shown: Shown, ask_round: AskRound) -> Place | None:
-    """The thing that the network finds at a click in crops; None if the mask has it already."""
+    """The thing at a click that the network finds in crops and the mask lacks, or None."""
     large = np.float32(0.5) * (click.crops[-2] + click.crops[-1])
     place = _found_round(click, large)
     known, most = shown.mask > FOREGROUND, MOST_OF_CHOSEN if click.chooses else MOST_KNOWN

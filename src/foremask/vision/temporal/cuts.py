@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from foremask.types import Alpha, Flow, Luma, Rgb
 from foremask.vision.temporal.flow import FlowEstimator, resize_flow, warp
 
-SIDE_FRAMES = 3  # compared on each side of a boundary
+SIDE_FRAMES = 3  # pictures that are compared on each side of a boundary of frames
 DELAY_FRAMES = SIDE_FRAMES - 1  # further pictures that are read before a boundary is decided
 GRID_AREA_PX = 96 * 54
 LEAST_SIDE_PX = 16  # the flow matches patches of 8 pixels
@@ -26,8 +26,8 @@ LEAST_CONTRAST = 1.0  # mean standard deviation of luma in a window; a picture b
 CHROMA_FLOOR = 24.0  # added to brightness, the divisor of chroma: dark pixels have little chroma
 CHROMA_WINDOW_PX = 5
 CHROMA_SCALE = 0.25  # difference of relative chroma at which similarity falls to 1/e
-# Forward and backward flow agree to 1/e at a squared error of `RETURN_PX2` plus `RETURN_SHARE` of
-# their squared lengths.
+# The agreement of two flows falls to 1/e at a squared error of `RETURN_PX2` plus `RETURN_SHARE` of
+# the flows' squared lengths.
 RETURN_PX2, RETURN_SHARE = 0.5, 0.05
 SAME_SHOT = 0.88  # a picture that shares this much structure with the previous one starts no shot
 CUT_RATIO = 0.56  # at a cut, the match across it is below this share of the neighbours' match
@@ -38,7 +38,7 @@ CHANCE = 0.2  # subtracted from the neighbours' match before the ratio is taken:
 class _View:
     number: int
     grey: Luma
-    chroma: NDArray[np.float32]  # (H, W, 2): red and blue minus green, divided by brightness
+    chroma: NDArray[np.float32]  # (H, W, 2): (red - green, blue - green) / brightness
     shared: float = 0.0  # the share of its structure that the previous picture shows
     matches: dict[int, float] = field(default_factory=dict)  # by the number of an earlier picture
 
@@ -70,7 +70,7 @@ class CutFinder:
         return score < CUT_RATIO
 
     def score(self, enough: float = 1.0) -> float:
-        """How well frames match across the boundary before the earliest undecided frame.
+        """The match of frames across the boundary before the earliest undecided frame.
 
         Below `CUT_RATIO` there is a cut. The score is the best match across the boundary, divided
         by (the neighbours' match on the worse side - `CHANCE`). It is infinite where frames cannot
@@ -97,7 +97,7 @@ class CutFinder:
         return best / neighbours
 
     def _match(self, earlier: _View, later: _View) -> float:
-        """The share of structure that both show in the same colours, where the flows agree."""
+        """The share of structure that both pictures show in the same colours, where flows agree."""
         known = later.matches.get(earlier.number)
         if known is None:
             back = self._flow(later.grey, earlier.grey)
@@ -114,7 +114,7 @@ class CutFinder:
 def starts_of_shots[Item](
     items: Iterable[tuple[Item, Rgb, Flow | None]],
 ) -> Iterator[tuple[Item, bool]]:
-    """Yield each item and whether its picture starts a shot; the first item does.
+    """Yield each item and whether its picture starts a shot; the first picture does.
 
     ``items`` has the picture of each item, and the flow to the previous picture. `DELAY_FRAMES`
     items are read ahead.
@@ -165,7 +165,7 @@ def _structure(here: Luma, there: Luma) -> tuple[Alpha, Alpha]:
 
 
 def _agreement(there: Flow, back: Flow) -> Alpha:
-    """How nearly two flows cancel out, as Sundaram, Brox and Keutzer (ECCV 2010, equation 5)."""
+    """The degree to which two flows cancel out (Sundaram et al., ECCV 2010, equation 5)."""
     returned = warp(back, there)
     moved = (there * there + returned * returned).sum(axis=-1)
     missed = there + returned

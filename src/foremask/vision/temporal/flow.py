@@ -74,7 +74,7 @@ def resize_flow(flow: Flow, width: int, height: int) -> Flow:
 
 
 def trust(here: Luma, there: Luma, flow: Flow) -> Alpha:
-    """How well ``there``, warped along ``flow``, matches ``here``: 1 where they are equal."""
+    """The similarity of ``here`` and ``there`` warped along ``flow``: 1 where both are equal."""
     difference = cv2.absdiff(here, warp(there, flow))
     window = (PHOTOMETRIC_WINDOW_PX, PHOTOMETRIC_WINDOW_PX)
     blurred = cv2.blur(difference, window).astype(np.float32)
@@ -82,7 +82,7 @@ def trust(here: Luma, there: Luma, flow: Flow) -> Alpha:
 
 
 def continuity(here: Chroma, there: Chroma, flow: Flow, trusted: Alpha) -> Alpha:
-    """How likely ``there``, warped along ``flow``, shows the same thing as ``here``.
+    """The likelihood that ``there``, warped along ``flow``, shows the same thing as ``here``.
 
     ``trusted`` is `trust` of the same pictures. Colours count more than luma, which changes where
     texture moves by less than a pixel.

@@ -18,7 +18,7 @@ from foremask.vision.temporal.things import LEAST_SHARE, OTHER_SHARE
 from foremask.vision.temporal.tier import tracks_grid
 
 CROP_PX = 512  # the side of a crop at the network's input
-CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # of the picture's smaller side: crops round a point
+CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # sides of a point's crops, of the picture's smaller side
 BOX_MARGIN_SHARE = 0.15  # of a box's larger side: the margin of its crop on each side
 SEED_SHARE = 0.008  # of the diagonal: the radius of a point's seed
 CERTAIN = 0.95  # least alpha in every view at a negative point that bans a whole thing
@@ -27,7 +27,7 @@ MIDDLE = 0.65  # share of a thing's largest depth: a deeper negative point bans 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """One hint on one frame, in shares of the picture's width and height.
+    """A point, a box, or a paint's white or black pixels, in shares of the picture's sides.
 
     A point has no width or height. ``levels`` is a paint of any size: see `read_paint`.
     """
@@ -113,9 +113,9 @@ def _span(middle: float, length: float, most: int) -> slice:
 class FrameHints:
     """The things that one frame's hints choose or ban, and the places that they correct.
 
-    Read them after `settle`. ``grid`` has the columns and rows of the masks.
+    The properties are valid after `settle`. ``grid`` has the columns and rows of the masks.
     ``opinions`` are the network's masks of the frame in every view, ``crops`` those of crops round
-    the hints. ``contradicted`` has pairs of hints' numbers: the earlier one, the later one.
+    the hints. ``contradicted`` has pairs of hints' numbers, the earlier hint first.
     """
 
     def __init__(
@@ -205,7 +205,7 @@ class FrameHints:
 
     @cached_property
     def followed(self) -> Alpha | None:
-        """1 on chosen things, -1 on banned ones, 0 elsewhere; None without any.
+        """1 on chosen things, -1 on banned things, 0 elsewhere; None without such things.
 
         If a thing is chosen, all others that the network finds are banned.
         """
@@ -247,7 +247,7 @@ class FrameHints:
         return bool(depth[claim.row, claim.column] > MIDDLE * depth.max())
 
     def _extent(self, claim: Claim) -> Place:
-        """The seed of a box or paint; for a point the part round it by a majority of the masks."""
+        """The seed of a box or paint; of a point, the pixels that most masks connect to it."""
         if claim.has_size:
             return claim.seed
         row, column = claim.row, claim.column

@@ -1,7 +1,7 @@
 """Applies the hints on some frames to all frames of a clip (docs/adr/0050).
 
-Masks are decided without hints first. Then the flow carries what hints choose, ban or correct to
-the other frames.
+Masks are decided without hints first. Then the flow carries chosen, banned and corrected places
+from the hinted frames to the other frames.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -21,11 +21,11 @@ from foremask.vision.temporal.regions import FOREGROUND
 from foremask.vision.temporal.things import NEITHER, PickedAnchor, sides
 from foremask.vision.temporal.verdict import subject_continuity
 
-SAME = 0.5  # a place is a thing if its IoU with the thing in its crop is above this
+SAME = 0.5  # a place is a thing if its IoU with the thing that its crop shows is above this
 PART = 0.3  # least share of a found part inside the place, and of the place inside found parts
-LEAST_HELD = 0.5  # product of a place's mean continuities, below which it is carried no further
-MOST_ASKED = 8  # places of a window for which crops of other anchors are inferred
-OUTLINE_PX = 2  # on the tracks' grid: how far the flow may be wrong at an outline
+LEAST_HELD = 0.5  # a place is carried on while the product of its mean continuities is above this
+MOST_ASKED = 8  # places of a window for which crops are inferred
+OUTLINE_PX = 2  # assumed flow error at an outline, in pixels of the tracks' grid
 
 
 type AskRound = Callable[[int, Place], Alpha]
@@ -36,7 +36,7 @@ type AskRound = Callable[[int, Place], Alpha]
 class Guidance:
     """The hints on the frames of a clip; ``key_of`` gives an image's key in ``frames``.
 
-    ``brought`` has the decisions of later hints, by frame number: 1 is chosen, -1 is banned.
+    ``brought`` has, by frame number, planes of things that later hints choose (1) or ban (-1).
     """
 
     frames: Mapping[Hashable, FrameHints]
@@ -47,7 +47,7 @@ class Guidance:
         return self.frames.get(self.key_of(image))
 
     def brought_to(self, frame: int, grid: tuple[int, int]) -> Alpha | None:
-        """What `brought` has for the frame, on ``grid``, with `NEITHER` instead of 0."""
+        """The frame's plane of `brought`, on ``grid``, with `NEITHER` instead of 0; or None."""
         known = self.brought.get(frame)
         if known is None:
             return None
@@ -65,7 +65,7 @@ class Guidance:
 
 @dataclass(frozen=True, slots=True)
 class Hinted:
-    """What hints change on an anchor.
+    """The changes of an anchor's mask by hints.
 
     ``side`` is 1 on chosen things and -1 on banned ones. ``plane`` has a different number on each
     corrected place: positive if the place is added to the mask, negative if it is removed.
@@ -82,10 +82,10 @@ def hinted_window(
     shown: Sequence[Shown],
     ask_round: AskRound,
 ) -> list[Hinted]:
-    """For each anchor of a window: which things and places the hints choose, ban or correct.
+    """The changes by hints on each anchor of a window.
 
-    ``followed`` and ``corrections`` are those of each anchor's `FrameHints`; ``first`` is what
-    hints changed on the first anchor in the previous window.
+    ``followed`` and ``corrections`` are those of each anchor's `FrameHints`; ``first`` has the
+    changes that the previous window made on the first anchor, if it was in that window.
     """
     followed = list(followed)
     if first is not None and followed[0] is None:
@@ -105,7 +105,7 @@ def hinted_window(
 
 
 class _Places:
-    """The corrected places on the anchors of a window; later hints override earlier ones.
+    """The corrected places on the anchors of a window; later hints override earlier hints.
 
     The flow carries a place to the other anchors. If a crop round the place shows it as a thing,
     crops of the other anchors give its shape there. Only `MOST_ASKED` places of a window get crops.
@@ -161,7 +161,7 @@ class _Places:
                 self.planes[index] = np.where(here, mark, self.planes[index])
 
     def _found(self, index: int, came: Alpha) -> Place | None:
-        """The parts that a crop shows on the place (``came`` > 0); None below `PART` of it."""
+        """The parts that a crop shows on the place ``came`` > 0; None if too few."""
         place = came > 0
         found = _parts_on(self._ask_round(index, place) + came / 2 > FOREGROUND, place)
         return found if (found & place).sum() > PART * place.sum() else None
@@ -184,7 +184,7 @@ def with_hints(shown: Shown, hinted: Hinted) -> tuple[Alpha, Place]:
 
 
 def _picked(frame: int, shown: Shown) -> PickedAnchor:
-    """The mask, and all parts that the network finds and the mask does not touch."""
+    """The foreground: the mask, and the network's parts that do not touch the mask."""
     inside = shown.mask > FOREGROUND
     labels, areas = labelled(np.mean(shown.opinions, axis=0) > FOREGROUND)
     touches = np.bincount(labels[inside], minlength=len(areas)) > 0

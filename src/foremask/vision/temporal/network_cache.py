@@ -1,6 +1,6 @@
-"""The network's results on a clip, kept for a later run over the same clip.
+"""The neural network's results on a clip, kept for a later run over the same clip.
 
-A run with hints reads the results of one without hints, and runs the network only on new hinted
+A run with hints reads the results of an earlier run, and runs the network only on new hinted
 frames and crops. Masks are the same with and without a cache (docs/adr/0050).
 """
 
@@ -31,7 +31,7 @@ from foremask.vision.resample import as_levels
 
 CODE: Final = Path(__file__).parents[1]
 """The folder with the code and tables that the network's results depend on."""
-ALWAYS: Final = -1.0  # below every uncertainty: asks for every view
+ALWAYS: Final = -1.0  # a limit below every uncertainty: all views are inferred
 _IDENTITY: Final = "identity.json"
 _COMPLETE: Final = "complete"
 _MOST_IDENTITY_BYTES: Final = 64 << 10
@@ -39,7 +39,7 @@ _UNREADABLE: Final = (
     *(zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, ValueError),
     RuntimeError,  # encrypted, or a ZIP version or compression that Python does not know
 )
-MOST_ARRAY_BYTES: Final = 16 << 20  # the largest, the logits of a window's anchors, has 13 MiB
+MOST_ARRAY_BYTES: Final = 16 << 20  # the largest array, a window's logits, has 13 MiB
 
 log = logging.getLogger(__name__)
 
@@ -47,13 +47,13 @@ type Planes = NDArray[Any]
 
 
 class NotACacheError(Exception):
-    """The file is no store of network results, or is damaged."""
+    """The file is no store of network results, or is damaged or incomplete."""
 
 
 class FileStore:
     """Arrays by name in a ZIP file, which `open_file_store` opens.
 
-    When the disk is full, or the file has ``most_bytes``, a warning is logged and no more is kept.
+    If an array does not fit on the disk or into ``most_bytes``, log a warning, and keep no more.
     """
 
     def __init__(self, most_bytes: int) -> None:
@@ -65,7 +65,7 @@ class FileStore:
         self.has_failed = False
 
     def open(self, path: Path, identity: str, known: Path | None) -> None:
-        """Create the file at ``path``: a copy of the store ``known``, or an empty store."""
+        """Create the file at ``path``: a copy of ``known`` or, if this is None, an empty store."""
         try:
             if known is not None:
                 shutil.copyfile(known, path)
@@ -99,7 +99,7 @@ class FileStore:
             raise NotACacheError(f"the kept network results are damaged at {name}") from None
 
     def setdefault(self, name: str, planes: Planes) -> None:
-        """Keep an array, unless there is one of this name."""
+        """Write an array under ``name``; if the name exists, do nothing."""
         if name in self._names or self.has_failed or self._archive is None:
             return
         buffer = io.BytesIO()
@@ -123,7 +123,6 @@ class FileStore:
         self._bytes += self._archive.getinfo(name).compress_size
 
     def fail(self, why: str | None) -> None:
-        """Keep nothing more; only the first call logs why."""
         if not self.has_failed:
             log.warning("the network results are not kept: %s", why)
         self.has_failed = True
@@ -133,7 +132,7 @@ type Store = dict[str, Planes] | FileStore
 
 
 def _array_of(data: bytes) -> Planes:
-    """The array in an .npy file; ValueError if its header does not fit its data."""
+    """The array in the bytes of an .npy file; ValueError if the header does not fit the data."""
     if len(data) > MOST_ARRAY_BYTES:
         raise ValueError(f"an array has more than {MOST_ARRAY_BYTES} bytes")
     file = io.BytesIO(data)
@@ -147,11 +146,11 @@ def _array_of(data: bytes) -> Planes:
 def open_file_store(
     path: Path, identity: Mapping[str, object], most_bytes: int
 ) -> Iterator[FileStore]:
-    """Open the store in the file at ``path``; it is empty if ``identity`` or the code changed.
+    """Open the store at ``path``; it is empty if the file has another ``identity`` or other code.
 
     The file is replaced when the block ends without an error, and only if all results of the clip
-    fit into ``most_bytes`` and on the disk. If another process writes to it, nothing is read
-    or kept. Raises NotACacheError if the file is no store.
+    fit into ``most_bytes`` and on the disk. If another process writes to the file,
+    nothing is read or kept. Raises NotACacheError if the file is no store.
     """
     code = hashlib.blake2b(f"{cv2.__version__} {np.__version__}".encode(), digest_size=16)
     for file in sorted(each for each in CODE.rglob("*") if each.suffix in (".py", ".json")):
@@ -178,7 +177,7 @@ def open_file_store(
 
 @contextmanager
 def lock_of(path: Path) -> Iterator[Path]:
-    """Lock the hidden file in which the store is written; OSError if it is locked already."""
+    """Lock and yield the hidden file that replaces ``path`` later; OSError if it is locked."""
     part = path.with_name(f".{path.name}.part")
     with part.open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -188,7 +187,7 @@ def lock_of(path: Path) -> Iterator[Path]:
             yield part
         finally:
             with suppress(OSError):
-                if _is_at(lock, part):  # after a rename, ``part`` may be another process's
+                if _is_at(lock, part):  # after a rename, it may be another process's file
                     part.unlink()
 
 
@@ -226,7 +225,7 @@ def _identity_of(path: Path) -> str:
 class NetworkCache:
     """The network's results on a clip's images; without a store, nothing is kept.
 
-    Arrays are named ``group/array``: a group is a frame's number, a window, or a hinted image.
+    An array's name is ``group/array``; a group is a frame's number, a window or a hinted image.
     """
 
     def __init__(self, store: Store | None = None) -> None:
@@ -265,7 +264,7 @@ class NetworkCache:
 
 @dataclass(frozen=True, slots=True)
 class KeptAnswers:
-    """Runs the network on one image, and keeps the masks for later runs."""
+    """Infers views and crops of one image; reads known masks from the cache, and adds new masks."""
 
     cache: NetworkCache
     key: str
@@ -281,7 +280,7 @@ class KeptAnswers:
         return masks
 
     def infer_part(self, image: Image, grid: tuple[int, int], box: CropBox, size_px: int) -> Levels:
-        """As `opinions.infer_part`, in levels."""
+        """The mask of `opinions.infer_part` as levels."""
         ends = "-".join(f"{end}" for each in box for end in (each.start, each.stop))
         name = f"hinted {self.key}/part {ends}"
         mask = self.cache.get(name)

@@ -22,12 +22,12 @@ class FrameFlow:
     """A frame's luma, and the flows to and from the previous frame, on the flow grid."""
 
     grey: Luma
-    to_previous: PackedFlow | None  # both None on the first frame of a shot
+    to_previous: PackedFlow | None  # None, like ``from_previous``, on a shot's first frame
     from_previous: PackedFlow | None
 
 
 type Steps = Mapping[int, FrameFlow]
-"""Consecutive frames, by number."""
+"""The flows of consecutive frames, by frame number."""
 
 
 def step_from(steps: Steps, frame: int, direction: int) -> Flow | None:
@@ -42,7 +42,7 @@ def step_from(steps: Steps, frame: int, direction: int) -> Flow | None:
 def propagate(first: int, steps: Steps, masks: Mapping[int, Levels], per_side: int) -> list[Alpha]:
     """The masks of the anchor ``first`` and of the frames up to the next anchor, or to the end.
 
-    Each is the mean of the masks of the ``per_side`` nearest anchors on each side, warped to the
+    Each mask is the mean of those of the ``per_side`` nearest anchors on each side, warped to the
     frame and weighted by trust; an anchor's own mask has the weight 1. ``masks`` has the
     anchors' masks by frame. No mask crosses a cut.
     """
@@ -58,7 +58,7 @@ def propagate(first: int, steps: Steps, masks: Mapping[int, Levels], per_side: i
 def _paths(
     steps: Steps, anchors: Sequence[int], frames: range, per_side: int
 ) -> dict[int, dict[int, Flow]]:
-    """The flows of each of ``frames`` to the last ``per_side`` anchors before it, in this order.
+    """The flows from each of ``frames`` to the last ``per_side`` anchors before it in ``frames``.
 
     Each flow extends a flow of the previous frame by one step.
     """

@@ -1,7 +1,7 @@
 """Cuts an anchor into regions, and measures the features by which `verdict` judges each region.
 
-A region ends where an opinion changes between foreground and background, or the logit of the clip's
-classifier crosses one of `LOGIT_LEVELS`. Neighbouring regions that hardly differ are joined again.
+A region ends where an opinion (a mask of the network) crosses `FOREGROUND`, or the logit of the
+clip's classifier crosses one of `LOGIT_LEVELS`. Similar neighbouring regions are joined again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +19,11 @@ from foremask.vision.temporal.places import Labels, Place, labelled
 
 FOREGROUND = 0.5  # alpha above which an opinion counts a pixel as foreground
 SURE = 0.8  # mean of the opinions above which a pixel is solid
-LOGIT_LEVELS = (-2.0, 0.0, 2.0)  # of the clip's classifier
+LOGIT_LEVELS = (-2.0, 0.0, 2.0)  # logits of the clip's classifier at which regions end
 ALIKE = 0.2  # neighbouring regions are joined if each opinion differs by less than this,
 ALIKE_LOGIT = 1.2  # and the classifier's logit differs by less than this
 LEAST_SOLID_SHARE = 0.0005  # of the picture's area: a smaller part is not solid
-AROUND_FRAMES = 24  # as many as the context, so that a window's end changes no feature
+AROUND_FRAMES = 24  # reach of `_undecided`; the context is as long, so window ends change nothing
 MOST_LOGIT = 5.0  # the logits of the clip's classifier are clipped to ±5
 _BORDERS = ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]))
 _NEIGHBOURS = (*_BORDERS, *(each[::-1] for each in _BORDERS))
@@ -54,7 +54,7 @@ class Regions:
         return cls(labels, sizes)
 
     def joined(self, planes: Sequence[Alpha]) -> "Regions":
-        """Join neighbours whose means differ by less than `ALIKE` on each plane.
+        """Join neighbouring regions whose means differ by less than `ALIKE` on each plane.
 
         A round joins only pairs that are each other's most similar neighbour, so that a gradient
         is not joined from end to end.
@@ -108,7 +108,7 @@ class Regions:
         return self.over_border(lambda _, there: inside[there])
 
     def over_border(self, value: Callable[[Any, Any], NDArray[Any]]) -> NDArray[np.float32]:
-        """The mean over each region's border of ``value(its pixels, the pixels across)``."""
+        """For each region, the mean over its border of ``value(pixels inside, pixels across)``."""
         total, length = np.zeros(len(self.sizes)), np.zeros(len(self.sizes))
         for here, there in _NEIGHBOURS:
             differ = self.labels[here] != self.labels[there]
@@ -133,7 +133,7 @@ class Link:
     flow: Flow
     trust: Alpha
     continuity: Alpha
-    frames: int  # from one anchor to the other
+    frames: int  # number of frames from one anchor to the other
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +168,7 @@ def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, Features]]:
 
 
 def _undecided(scenes: Sequence[Scene], means: Sequence[Alpha]) -> NDArray[np.float32]:
-    """For each anchor, how undecided the opinions on the anchors around it are.
+    """For each anchor, the uncertainty of the opinions on all anchors near it.
 
     The sum of 1 - abs(2 mean - 1) over all pixels of the anchors within `AROUND_FRAMES` is divided
     by the number of their pixels that any opinion counts as foreground.
@@ -210,7 +210,7 @@ def _measured(
 
 
 def _to_solid(regions: Regions, mean: Alpha) -> NDArray[np.float32]:
-    """The log1p of the distance to large parts with a mean opinion above `SURE`, or NaN."""
+    """The log1p distance of each region to large parts with a mean opinion above `SURE`, or NaN."""
     labels, areas = labelled(mean > SURE)
     large = areas > LEAST_SOLID_SHARE * mean.size
     large[0] = False
@@ -221,7 +221,7 @@ def _to_solid(regions: Regions, mean: Alpha) -> NDArray[np.float32]:
 
 
 def _of_view(regions: Regions, scene: Scene, view: View) -> NDArray[np.float32]:
-    """A view's mean opinion; NaN if the view was not inferred, or does not show the region."""
+    """A view's mean opinion of each region; NaN where the view is missing or does not show it."""
     if view not in scene.opinions:
         return np.full(len(regions.sizes), np.nan, np.float32)
     opinion = regions.mean(scene.opinions[view])

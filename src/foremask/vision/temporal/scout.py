@@ -1,4 +1,4 @@
-"""Follows the things that hints choose or ban back to the start of their shot (docs/adr/0050).
+"""Follows chosen and banned things back to the start of their shot (docs/adr/0050).
 
 Windows are decided in order: a window cannot use the hints of a later window. Therefore, a first
 run masks the clip up to the window of the last hint, and follows the things backward.
@@ -36,7 +36,7 @@ def brought_back(
     claims: Mapping[int, Alpha],
     cache: NetworkCache | None = None,
 ) -> Guidance:
-    """Add to ``guidance`` what ``claims`` decide on earlier anchors of the same shots.
+    """Add to ``guidance`` the chosen and banned things on earlier anchors of the claims' shots.
 
     ``claims`` has `FrameHints.followed` by frame number. The images are masked up to the window of
     the last claim. Results in a complete ``cache`` are not inferred again.
@@ -87,7 +87,7 @@ class Scout:
 
 
 def _coarse(anchor: PickedAnchor) -> PickedAnchor:
-    """Reduce an anchor and its next link to the scout's grid, the link in half precision."""
+    """Reduce an anchor to the scout's grid, with its link to the next anchor in half precision."""
     rows, columns = anchor.picked.shape
     grid = max(1, columns // COARSE), max(1, rows // COARSE)
     picked = np.asarray(resized(anchor.picked.astype(np.float32), *grid) > FOREGROUND)

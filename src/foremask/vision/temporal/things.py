@@ -1,6 +1,6 @@
 """Tells the things in a clip apart, and follows them through crossings and occlusions.
 
-A connected part that holds one thing belongs to that thing. In a part that holds several things,
+A connected part of the foreground that holds one thing belongs to it. In a part of several things,
 each pixel belongs to the only thing expected there, else to the thing that the flow brings there,
 else to the nearest thing. A thing is expected to keep its last speed.
 """
@@ -22,10 +22,10 @@ from foremask.vision.temporal.regions import Link
 LEAST_SHARE = 0.0004  # of the picture's area: smaller parts are no things
 OTHER_SHARE = 0.25  # of the subject's area: only a larger part can be another thing
 OVERLAP = 0.15  # a part holds a thing if the flow brings a larger share of the thing into it
-EXPECTED = 0.35  # of the place expected for a hidden or touching thing: a part with more holds it,
-INSIDE = 0.6  # as does a part with more than this share of itself in the expected place
+EXPECTED = 0.35  # a part with this share of a hidden or touching thing's expected place holds it,
+INSIDE = 0.6  # as does a part that has this share of its own pixels in the expected place
 TRUSTED = np.float32(0.35)  # flow trust above which the flow may decide the thing of a pixel
-NEITHER = 2  # a claim: no side, and none is copied from the previous anchor
+NEITHER = 2  # claim of a pixel that has no side, and takes none from the previous anchor
 HIDDEN_FRAMES = 80  # a thing that is hidden for longer is forgotten
 WHOLE = 0.99  # of a thing's area one frame ago: a smaller thing is partly occluded
 PARTLY_FRAMES = 48  # after this many frames, a partly occluded thing counts as whole
@@ -54,9 +54,9 @@ class PickedAnchor:
 
 @dataclass(frozen=True, slots=True)
 class _Thing:
-    """A thing at one anchor; ``shape`` is from the last anchor where it touched no other thing."""
+    """A thing at one anchor; ``shape`` is from the last anchor where the thing touched no other."""
 
-    side: int  # 1 the subject, -1 not, 0 unknown
+    side: int  # 1 if chosen, -1 if banned, 0 if unknown
     shape: Place
     at: Position
     shape_at: Position
@@ -86,10 +86,10 @@ class _Placed:
 
 
 def sides(anchors: Sequence[PickedAnchor], claims: Sequence[Alpha | None]) -> list[Alpha]:
-    """For each anchor 1 on chosen things, -1 on banned ones, else 0.
+    """For each anchor, a plane: 1 on chosen things, -1 on banned things, 0 elsewhere.
 
     ``claims[k]`` has 1, -1, 0 or `NEITHER` for each pixel, and is None on an anchor without claims.
-    Things are followed from earlier and later claims; where both decide, the nearer one counts.
+    Things are followed from earlier and later claims; where both decide, the nearer claim counts.
     """
     count = len(anchors)
     forward, backward = (followed(anchors, claims, offset) for offset in (-1, 1))
@@ -121,7 +121,7 @@ def _placed(
     fresh: Iterator[int],
     known: _Placed | None = None,
 ) -> Iterator[tuple[int, _Placed]]:
-    """Yield the things at each anchor from the first claim on, by the anchor's index.
+    """Yield the index and the things of each anchor, from the first anchor with claims on.
 
     The link ``offset`` of an anchor leads to the anchor that is processed before it; the link of
     the first anchor leads to ``known``.
@@ -167,7 +167,7 @@ class Follower:
 
 
 def _without_strangers(side: Alpha, picked: Place) -> Alpha:
-    """If a thing is chosen, ban the large parts without a side, since they are other things."""
+    """Ban large parts without a side as other things, if any thing is chosen."""
     ours = int((side > 0).sum())
     result = side.astype(np.float32)
     for part in _parts(picked & (side == 0)) if ours else ():
@@ -183,7 +183,7 @@ def _begun(
     link: Link | None,
     fresh: Iterator[int],
 ) -> _Placed:
-    """The things of an anchor with claims; a part that is chosen and banned is two things."""
+    """The things of an anchor with claims; a part with chosen and banned pixels is two things."""
     placed = _Placed({}, np.zeros(picked.shape, np.int32))
     known = before.things if before else {}
     came = warp_labels(before.numbers, link.flow) if before and link else placed.numbers.copy()
@@ -204,7 +204,7 @@ def _begun(
 
 
 def _as_before(thing: _Thing, came: NDArray[np.int32], before: dict[int, _Thing]) -> _Thing:
-    """Copy the speed of the thing that the flow brings and, if ``thing`` has no side, its side."""
+    """Copy the speed and, if ``thing`` has no side, the side of the thing that the flow brings."""
     found = np.bincount(came)
     if found.size > 1 and found[1:].max() > 0.3 * came.size:
         old = before.get(1 + int(found[1:].argmax()))
@@ -261,7 +261,7 @@ def _step(picked: Place, before: _Placed, link: Link, fresh: Iterator[int]) -> _
 
 
 def _owners(part: Place, moved: Mapping[int, _Thing], came: Things) -> list[int]:
-    """The things that the flow brings into a part, and hidden or touching ones expected there."""
+    """The things that the flow brings into a part, and hidden or touching things expected there."""
     there = []
     decided = np.isin(came, [number for number, thing in moved.items() if thing.side])
     for number, thing in moved.items():

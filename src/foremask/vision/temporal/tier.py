@@ -17,7 +17,7 @@ class Tier:
     anchors_per_frame: float  # at this mean number, no anchor is added for disagreement
     mirrored_above: float = 0.3  # uncertainty above which an anchor's mirror image is inferred too
     cropped_above: float = 0.13  # uncertainty above which a crop of an anchor is inferred too
-    probed_above: float = 0.05  # replaces ``mirrored_above`` on `blocks.PROBED_FRAMES`
+    probed_above: float = 0.05  # replaces ``mirrored_above`` at multiples of `blocks.PROBED_FRAMES`
     anchors_per_side: int = 1  # number of anchors before a frame, and after it, that give its mask
     mask_area_px: int = 640 * 360  # of the grid on which masks are propagated
     flow_area_px: int = 384 * 216  # of the grid on which optical flow is estimated
@@ -31,7 +31,7 @@ TIERS = {
         disagreement=0.2,
         anchors_per_frame=0.17,
         mirrored_above=0.5,
-        cropped_above=1.0,  # never
+        cropped_above=1.0,  # never crop: no uncertainty is higher
         probed_above=0.5,
     ),
     Quality.BALANCED: Tier(stride=4, disagreement=0.4, anchors_per_frame=0.28, uses_backdrop=True),

@@ -28,11 +28,11 @@ from foremask.vision.temporal.regions import (
 
 type Judge = Callable[[Sequence[Scene]], list[Alpha]]
 
-MOST_LOG_ODDS = 6.0  # of one region of one anchor
-SWITCH = 0.005  # probability that a pixel changes sides by the next anchor at a continuity of 1
+MOST_LOG_ODDS = 6.0  # limit of the absolute log odds of a region
+SWITCH = 0.005  # probability, at a continuity of 1, that a pixel's side differs on the next anchor
 MOST_SURER_FRAMES = 4  # between anchors farther apart, the classifier raises no continuity
 LEAST_CONTINUITY = 0.1  # the classifier raises no continuity at or below this
-EVIDENCE_SHARE = np.float32(0.2)  # weight of an anchor's log odds: anchors share errors
+EVIDENCE_SHARE = np.float32(0.2)  # weight of one anchor's log odds, low since anchors share errors
 THIN_PX = 5  # a part of a thing that is narrower, on the regions' grid, is thin
 LEAST_KEPT = 0.8  # least foreground share of a thing's body that keeps its thin parts
 SHARPNESS = 12.0  # an opinion opposite to the verdict keeps e^-12 of its weight
@@ -82,10 +82,7 @@ def fitted_trees(name: str) -> Trees:
 
 
 def judge(scenes: Sequence[Scene], trees: Trees | None = None) -> list[Alpha]:
-    """For each anchor of a window the log odds of the foreground, on the scenes' grid.
-
-    The default ``trees`` are those of ``verdict.json``.
-    """
+    """For each anchor of a window the log odds of the foreground, on the scenes' grid."""
     trees = trees or fitted_trees("verdict")
     planes = [regions.spread(trees.log_odds(features)) for regions, features in measure(scenes)]
     links, logits = [scene.links for scene in scenes], [scene.logit for scene in scenes]
@@ -135,7 +132,7 @@ def _chance(logit: Alpha) -> Alpha:
 
 
 def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
-    """Make the thin parts of a thing foreground if `LEAST_KEPT` of its thick part are foreground.
+    """Make the thin parts of a thing foreground if `LEAST_KEPT` of its thick part is foreground.
 
     A thing is a connected part of the opinions' ``mean``. Thin parts are too small for the trees.
     """
@@ -154,7 +151,7 @@ def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
 def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
     """Make a mask that is foreground where ``log_odds`` (on any grid) are positive.
 
-    Its outlines come from the opinions that agree with ``log_odds``; without any, edges are hard.
+    Its outlines come from the opinions that agree with ``log_odds``; without these, edges are hard.
     """
     rows, columns = opinions[0].shape
     verdict = resized((log_odds > 0).astype(np.float32), columns, rows)

@@ -1,8 +1,8 @@
-"""Masks a stream of images: infers anchors, decides their masks, propagates these to all frames.
+"""Masks a stream of images: infers some frames, the anchors, and propagates their masks to all.
 
-The anchors of a window are decided together, with those of `CONTEXT_FRAMES` on each side. Windows
-begin at multiples of `WINDOW_FRAMES`. Only hints and context frames reach across their borders.
-So whole windows with their context get the same masks as in the whole clip (docs/adr/0157).
+A window of frames begins at a multiple of `WINDOW_FRAMES` or at a cut. Its anchors are decided
+together with those in the `CONTEXT_FRAMES` before and after it. Of all other frames, only hints
+change its masks. So a window with its context has the same masks as in the clip (docs/adr/0157).
 """
 
 import itertools
@@ -56,8 +56,8 @@ WINDOW_FRAMES = SEGMENT_GRID.window_frames
 CONTEXT_FRAMES = SEGMENT_GRID.context_frames - SIDE_FRAMES  # `SIDE_FRAMES` only help to find cuts
 LAG_FRAMES = (
     WINDOW_FRAMES + CONTEXT_FRAMES + 3 * BLOCK_FRAMES + DELAY_FRAMES
-)  # at most this many images are read after an image, before its mask
-REPEATED_SHARE = 0.3  # of the motion after a neighbour: below it, the neighbour repeats this frame
+)  # at most this many images are read after an image before its mask is yielded
+REPEATED_SHARE = 0.3  # a frame is a repeat if its motion is below this share of the next frame's
 THREADS = 2  # for flow and propagation; the network has its own threads
 
 
@@ -81,12 +81,12 @@ def mask_images(
 
     The wanted images, for which ``is_wanted`` is true, are consecutive. Images before and after
     them are context, and get empty masks. A span of a clip that begins and ends on `SEGMENT_GRID`,
-    given with ``context_frames`` around it, gets the same masks as in the whole clip.
+    given with that grid's ``context_frames`` on both sides, gets the same masks as in the clip.
 
     ``cache`` has the network's results of an earlier run over the same images, or gets those of
-    this run; masks are the same without it. ``on_anchor`` gets the mean opinion of each anchor,
+    this run; masks are the same without it. ``on_anchor`` gets the mean mask of each anchor,
     ``on_picked`` the anchors of each window. ``on_asked`` gets the number of the first frame after
-    the inferred anchors, ``on_decided`` that of the first frame after the decided ones. At most
+    the inferred anchors, ``on_decided`` that of the first frame after the decided anchors. At most
     ``flows_ahead`` images wait with their flow while the network runs.
     """
     with (
@@ -136,7 +136,7 @@ def learn(
     key_of: Callable[[Image], Hashable],
     cache: NetworkCache | None = None,
 ) -> Guidance:
-    """Infer the hinted images and settle what each mark does; ``key_of`` gives an image's key."""
+    """Infer the hinted images; decide which points are corrections. ``key_of``: see `Guidance`."""
     kept, frames = cache or NetworkCache(), {}
     for key, image, marks in hinted:
         network_once = KeptAnswers(kept, f"{key}", network)
@@ -146,7 +146,7 @@ def learn(
 
 
 class _Shot:
-    """The undecided windows of a shot: two near a border, where frames are in both windows."""
+    """The undecided windows of a shot; a frame near the border of two windows is in both."""
 
     def __init__(self, tools: Tools, first: IncomingFrame) -> None:
         self._tools = tools
@@ -165,7 +165,7 @@ class _Shot:
         self._blocks = Blocks(tools, first, learn)
 
     def add(self, incoming: IncomingFrame, end: int | None) -> Iterator[Alpha]:
-        """Add a frame; yield the masks of the window that it completes, up to frame ``end``."""
+        """Add a frame; if it completes a window, yield the window's masks before frame ``end``."""
         at = incoming.number
         opens_window = at % WINDOW_FRAMES == WINDOW_FRAMES - CONTEXT_FRAMES
         if opens_window:
@@ -179,7 +179,7 @@ class _Shot:
             self._blocks.forget(self._windows[0].first)
 
     def finish(self, end: int | None, *, is_last: bool) -> Iterator[Alpha]:
-        """Yield the other masks up to frame ``end``; at a clip's end, two windows are joined."""
+        """Yield the remaining masks before frame ``end``; at a clip's end, join two windows."""
         self._blocks.finish()
         if is_last and len(self._windows) > 1:
             first = self._windows[0]
@@ -198,18 +198,18 @@ class _Shot:
 @dataclass(frozen=True, slots=True)
 class _Decision:
     mask: Levels
-    opinions: list[Levels]  # if the anchor was not inferred, the mean opinion of its neighbours
+    opinions: list[Levels]  # the network's masks; without inference, their propagated mean
     logit: Alpha  # of the clip's classifier
     log_odds: Alpha
 
 
 class _Window:
-    """Frames that are decided together: those of ``own`` and their context, from ``first`` on."""
+    """Frames that are decided together: ``own`` and its context; ``first`` is the first frame."""
 
     def __init__(self, tools: Tools, first: int, own: range) -> None:
         self.first, self.own = first, own
         self._tools = tools
-        self._features: dict[int, Features] = {}  # until `_basis` is fitted
+        self._features: dict[int, Features] = {}  # kept until `_basis` is fitted
         self._projected: dict[int, list[NDArray[np.float16]]] = {}
         self._basis: Basis | None = None
 
@@ -245,7 +245,7 @@ class _Window:
         self._tools.on_decided(stop)
         if self._tools.on_picked is not None:
             self._tools.on_picked(self._picked(masks, changed or masks))
-        if changed is None:  # no hint acts here: the anchors added for hints are not needed
+        if changed is None:  # hints change no mask: drop the anchors added for hints
             changed = {frame: masks[frame] for frame in frames if self._anchors[frame].opinions}
         ends = itertools.pairwise([*changed, stop])
         gaps = [frame for frame, after in ends if frame < stop and after > first]
@@ -349,7 +349,7 @@ class _Window:
         return masks if is_reached else None
 
     def _asked_round(self, frame: int, place: Place, mask: Levels, crops: list[Levels]) -> Alpha:
-        """The mask of a crop round ``place``, 0 outside; ``crops`` gets it, laid over ``mask``."""
+        """The mask of a crop round ``place``, 0 outside; append it, over ``mask``, to ``crops``."""
         rows, columns = mask.shape
         around = as_levels(resized(place.astype(np.float32), columns, rows))
         box = box_round_subject(around, around)
@@ -406,14 +406,14 @@ class _Window:
         return Link(resize_flow(flow, *self._grid), *planes, abs(there - here))
 
     def _motion(self, frame: int) -> Alpha:
-        """The smaller residual of the flows to both neighbours: occlusion disturbs only one."""
+        """The smaller `residual` of the flows to both neighbours; occlusion disturbs one flow."""
         flows = [self._moved(frame, direction) for direction in (-1, 1)]
         nothing = np.zeros((*self._steps[frame].grey.shape, 2), np.float32)
         known = [flow for flow in flows if flow is not None] or [nothing]
         return np.asarray(np.min([residual(flow) for flow in known], axis=0), np.float32)
 
     def _moved(self, frame: int, direction: int) -> Flow | None:
-        """The flow to the neighbour or, if that repeats this frame (telecine), the next but one."""
+        """The flow to the neighbour or, if it is a repeat (telecine), to the frame beyond it."""
         near = step_from(self._steps, frame, direction)
         beyond = step_from(self._steps, frame + direction, direction)
         if near is None or beyond is None:
