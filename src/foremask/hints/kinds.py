@@ -16,7 +16,7 @@ from foremask.errors import FieldInvalid
 from foremask.facts import Clip
 
 MOST_HINTS: Final = 64
-MOST_PIXELS: Final = 16_000  # a coordinate; no clip has a longer side
+MOST_PIXELS: Final = 16_000  # longest side of a picture or clip
 MOST_FRAMES: Final = 1_000_000_000
 MOST_SECONDS: Final = 1_000_000_000.0
 MOST_PAINT_BYTES: Final = 512 << 10

@@ -66,7 +66,7 @@ DrawBackground = Callable[[Frame, Rgb, Levels], Rgb]
 _WITH_ALPHA: Final[dict[str, Form]] = {form.suffix: form for form in AlphaFormat}
 _PNGS: Final = (AlphaFormat.PNG_ZIP, AlphaFormat.PNG_FILES)
 CUT_OUT: Final = ResultOptions(ResultKind.CUTOUT)
-_SUBJECT: Final = 6  # of 255: fainter pixels do not count for auto_zoom
+_SUBJECT: Final = 6  # least level, of 255, that auto_zoom counts as subject
 
 type Box = tuple[slice, slice]
 """Rows and columns of a coded picture."""

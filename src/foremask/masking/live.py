@@ -26,7 +26,7 @@ from foremask.vision.temporal.tier import TIERS, grid_of
 
 MOST_UNREAD: Final = 4  # frames
 MOST_WAITING: Final = 16  # frames: about half a second at 30 fps
-POLL_S: Final = 0.01  # between checks for the network's mask, while no frame arrives
+POLL_S: Final = 0.01  # time between checks for the network's mask, while no frame arrives
 
 type TimedFrame = tuple[Frame, float]
 """A frame, and its arrival time in s by the monotonic clock."""
@@ -37,7 +37,7 @@ class LiveReport:
     frames: int = 0
     dropped: int = 0
     seconds: float = 0.0
-    lags_ms: Counter[int] = field(default_factory=Counter)  # from a frame's arrival to its mask
+    lags_ms: Counter[int] = field(default_factory=Counter)  # frames per lag, arrival to mask
 
     def __str__(self) -> str:
         lags = sorted(self.lags_ms.elements()) or [0]
@@ -117,7 +117,7 @@ class LiveMasker:
         self._threads = ThreadPoolExecutor(1, "foremask network")
         self._flow = FlowEstimator()
         self._grey: Luma | None = None
-        self._mask: Alpha | None = None  # of the last frame yielded
+        self._mask: Alpha | None = None  # mask of the last yielded frame
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""The network, the cache and the plan of a masking, made before its first frame is decoded."""
+"""The neural network, its cache and the plan of a masking, made before a frame is decoded."""
 
 import hashlib
 import json
@@ -42,8 +42,7 @@ from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 from foremask.weights.catalogue import model_path, spec_of
 
-_MOST_BYTES: Final = 4 << 30
-"""The limit of the sum of all caches in a directory."""
+_MOST_BYTES: Final = 4 << 30  # limit of all caches in a directory together
 _SUFFIX: Final = ".cache"
 
 
@@ -55,9 +54,9 @@ def network_for(options: MaskOptions) -> Network:
 def opened_cache(
     source: Path, options: MaskOptions, span: Span | None = None
 ) -> Iterator[NetworkCache | None]:
-    """Open the cache at ``options.cache``; yield None without a cache.
+    """Open the cache of network results at ``options.cache``; yield None if this is None.
 
-    A file holds the results of one clip, part, quality, network and version of foremask; a file
+    A file holds the results of one clip or excerpt, quality, network and foremask version; a file
     with other results is replaced. A directory has a file for each combination; above 4 GiB in
     all, the least recently used files are removed. Raises FieldInvalid where the file is no cache,
     and ModelUnavailable.

@@ -9,7 +9,7 @@ import numpy as np
 from foremask.types import Alpha, Levels, Luma
 from foremask.vision.resample import resized
 
-RADIUS_PX = 1  # in cells of the small grid; measured, as EPSILON was: docs/adr/0050
+RADIUS_PX = 1  # of a window, in cells of the small grid; by measurement, as EPSILON: docs/adr/0050
 EPSILON = 1e-3  # of luma in [0, 1], squared: steps smaller than about 0.03 are no edge
 FLAT = 0.07  # an alpha this near to 0 or 1 becomes 0 or 1
 STRIP_CELLS = 40  # about this many rows of the small grid are enlarged at once

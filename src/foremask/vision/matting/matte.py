@@ -1,4 +1,4 @@
-"""A compositor's tools: changes of a matte, despill, and what is put behind the subject."""
+"""A compositor's tools: adjusted mattes, despill, and backgrounds of the subject."""
 
 from math import floor
 from typing import Final

@@ -17,7 +17,7 @@ WINDOW_CELLS: Final = 14  # the side of the square in which the colours of both 
 # Weight of the variance of both sides' colours, and of a cell's squared distance from the line
 # between their means, against the squared distance of the means.
 MISFIT_WEIGHT: Final = 12.0
-COLOUR_WEIGHT: Final = 2.0  # of chroma against brightness: chroma separates the sides better
+COLOUR_WEIGHT: Final = 2.0  # weight of chroma against brightness: chroma separates the sides better
 _COLOUR_WEIGHTS: Final = (COLOUR_WEIGHT * np.eye(3) + (1 - COLOUR_WEIGHT) / 3).astype(np.float32)
 # An edge in the picture is a little softer than the subject's, since colour is coded at half the
 # resolution. This factor makes soft edges, also those of motion blur, harder: docs/adr/0050.

@@ -45,7 +45,7 @@ class Facts(msgspec.Struct, frozen=True):
     is_isnet: bool
     enlargement_is_cut: bool
     precision: str
-    capabilities: tuple[str, ...]  # of the processor, as OpenVINO reports them
+    capabilities: tuple[str, ...]  # capabilities of the processor, by OpenVINO
 
 
 class _Header(msgspec.Struct, frozen=True):

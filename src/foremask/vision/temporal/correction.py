@@ -29,7 +29,7 @@ LEVELS = {
     "disc": (-0.35, -0.5, -0.7, -1.0, -1.4, -2.0),
 }
 LEAST_PX = 4
-MOST_TAKEN = 0.25  # of the mask's area: the most that a negative click removes
+MOST_TAKEN = 0.25  # largest share of the mask that a negative click removes
 SEED_PX = 3.0  # on the tracks' grid: pixels up to this distance from the click give its colour
 COLOUR_UNIT = np.array([30, 20, 20], np.float32)  # in Lab: a clear difference of colours
 LIKENESS_UNIT = np.array([50, 50, 50], np.float32)  # in Lab: counts as a difference of 1 in alpha
@@ -50,10 +50,10 @@ class Shown:
     """A frame to correct, and the inputs of its mask's decision; all planes are on one grid."""
 
     rgb: Rgb
-    mask: Alpha  # before this correction
+    mask: Alpha  # the mask before this correction
     opinions: Sequence[Alpha]
-    logit: Alpha  # of the clip's classifier
-    log_odds: Alpha  # of the decision
+    logit: Alpha  # the logit by the clip's classifier
+    log_odds: Alpha  # the log odds of the decision
     links: Mapping[int, Link] = field(default_factory=dict)  # to anchors before (-1), after (1)
 
     def mean(self) -> Alpha:

@@ -20,7 +20,7 @@ from foremask.vision.temporal.tier import tracks_grid
 CROP_PX = 512  # the side of a crop at the network's input
 CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # sides of a point's crops, of the picture's smaller side
 BOX_MARGIN_SHARE = 0.15  # of a box's larger side: the margin of its crop on each side
-SEED_SHARE = 0.008  # of the diagonal: the radius of a point's seed
+SEED_SHARE = 0.008  # radius of a point's seed, as a share of the picture's diagonal
 CERTAIN = 0.95  # least alpha in every view at a negative point that bans a whole thing
 MIDDLE = 0.65  # share of a thing's largest depth: a deeper negative point bans the thing
 

@@ -161,7 +161,7 @@ class _Places:
                 self.planes[index] = np.where(here, mark, self.planes[index])
 
     def _found(self, index: int, came: Alpha) -> Place | None:
-        """The parts that a crop shows on the place ``came`` > 0; None if too few."""
+        """The parts that a crop shows on the place ``came`` > 0; None if they cover too little."""
         place = came > 0
         found = _parts_on(self._ask_round(index, place) + came / 2 > FOREGROUND, place)
         return found if (found & place).sum() > PART * place.sum() else None

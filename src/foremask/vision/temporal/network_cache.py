@@ -58,7 +58,7 @@ class FileStore:
 
     def __init__(self, most_bytes: int) -> None:
         self._archive: zipfile.ZipFile | None = None
-        self._file: IO[bytes]  # of the archive
+        self._file: IO[bytes]  # the archive's file
         self._most_bytes = most_bytes
         self._names: set[str] = set()
         self._bytes = 0

@@ -148,7 +148,7 @@ class Scene:
     opinions: Mapping[View, Alpha]
     box: CropBox | None
     motion: Alpha
-    logit: Alpha  # of the clip's classifier
+    logit: Alpha  # the logit by the clip's classifier
     links: Mapping[int, Link]
 
     def mean(self) -> Alpha:

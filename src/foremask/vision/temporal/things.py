@@ -61,8 +61,8 @@ class _Thing:
     at: Position
     shape_at: Position
     speed: Position = field(default_factory=lambda: np.zeros(2))  # pixels per frame
-    hidden: int = 0  # frames for which it has been hidden
-    partly: int = 0  # frames for which it has been partly occluded
+    hidden: int = 0  # number of frames for which the thing has been hidden
+    partly: int = 0  # number of frames for which the thing has been partly occluded
     alone: bool = True
 
     def expected(self) -> Place:
@@ -78,7 +78,7 @@ class _Thing:
 @dataclass(frozen=True, slots=True)
 class _Placed:
     things: dict[int, _Thing]
-    numbers: Things  # of the thing that each pixel belongs to
+    numbers: Things  # the thing that each pixel belongs to
 
     def add(self, number: int, thing: _Thing, place: Place) -> None:
         self.things[number] = thing

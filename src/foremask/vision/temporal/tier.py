@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from foremask.options import Quality
 from foremask.types import Image
 
-TRACK_AREA_PX = 427 * 240  # of the tracks' grid, which has the picture's aspect ratio
+TRACK_AREA_PX = 427 * 240  # area of the tracks' grid, which has the picture's aspect ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,14 +13,14 @@ class Tier:
     """The settings of a quality. An anchor is a frame whose mask is propagated to other frames."""
 
     stride: int  # the largest distance of two anchors, in frames
-    disagreement: float  # of two anchors' masks, above which a frame between them is inferred too
+    disagreement: float  # if two anchors' masks differ by more, a frame between is inferred too
     anchors_per_frame: float  # at this mean number, no anchor is added for disagreement
     mirrored_above: float = 0.3  # uncertainty above which an anchor's mirror image is inferred too
     cropped_above: float = 0.13  # uncertainty above which a crop of an anchor is inferred too
     probed_above: float = 0.05  # replaces ``mirrored_above`` at multiples of `blocks.PROBED_FRAMES`
     anchors_per_side: int = 1  # number of anchors before a frame, and after it, that give its mask
-    mask_area_px: int = 640 * 360  # of the grid on which masks are propagated
-    flow_area_px: int = 384 * 216  # of the grid on which optical flow is estimated
+    mask_area_px: int = 640 * 360  # area of the grid on which masks are propagated
+    flow_area_px: int = 384 * 216  # area of the grid on which optical flow is estimated
     uses_backdrop: bool = False  # estimate outlines with the background that other frames show
     keeps_frames: bool = True  # decoded frames may wait in memory for their masks
 

@@ -199,7 +199,7 @@ class _Shot:
 class _Decision:
     mask: Levels
     opinions: list[Levels]  # the network's masks; without inference, their propagated mean
-    logit: Alpha  # of the clip's classifier
+    logit: Alpha  # the logit by the clip's classifier
     log_odds: Alpha
 
 
