@@ -82,8 +82,6 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class SegmentGrid:
-    """The rules for cutting a clip into segments."""
-
     window_frames: int  # a segment begins at a multiple of this number
     context_frames: int  # frames that are read on each side of a segment to mask it
     least_frames: int  # length of the shortest segment

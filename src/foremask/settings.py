@@ -118,7 +118,6 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @property
     def base_url(self) -> str:
-        """The service's URL, without a final slash."""
         if self.public_url is not None:
             return self.public_url.rstrip("/")
         host = f"[{self.host}]" if ":" in self.host else self.host

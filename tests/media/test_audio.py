@@ -31,7 +31,6 @@ def packets(path: Path) -> list[bytes]:
 
 
 def loud_tenths(path: Path) -> set[int]:
-    """The tenths of a second in which a track is loud."""
     heard = defaultdict[int, list[float]](list)
     with av.open(str(path)) as opened:
         for frame in opened.decode(audio=0):

@@ -69,7 +69,6 @@ def redness(folder: Path, bias: float = 0.0) -> Path:
 
 
 def isnet(folder: Path) -> Path:
-    """The pulled weights in a new folder, in which nothing is compiled yet."""
     folder.mkdir(exist_ok=True)
     path = folder / ISNET.file_name
     path.symlink_to(model_path())

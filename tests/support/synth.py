@@ -242,7 +242,6 @@ def bright_is_foreground(pictures: Iterable[Image], /) -> Iterator[Alpha]:
 
 
 def stretched(pairs: Iterable[tuple[Frame, Alpha]], /) -> Iterator[tuple[Frame, Levels]]:
-    """A refiner that only resizes masks."""
     for frame, alpha in pairs:
         size = frame.decoded.width, frame.decoded.height
         levels = np.rint(255 * frame.orientation.to_coded(alpha)).astype(np.uint8)

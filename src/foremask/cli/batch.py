@@ -128,7 +128,6 @@ class Batch:
             self._answer(job, report)
 
     def _outcome(self, job: Job) -> Report | None:
-        """Make one output; return None if --skip-existing finds a complete one."""
         asked = self.asked
         is_kept = asked.skip_existing and job.target.exists()
         if not (is_kept or job.is_sent):

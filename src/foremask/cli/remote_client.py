@@ -123,7 +123,6 @@ class RemoteClient:
         return self._read(body, JobStatus), body
 
     def upload(self, file: Path, on_bytes: OnBytes) -> str:
-        """Upload a file and return its URL for `submit`."""
         kind = MEDIA_TYPES.get(file.suffix.lower(), "video/mp4")  # the server detects the format
         body = self._call("POST", "/v2/video/upload", {"media_type": kind})
         form = self._read(body, _Upload).result

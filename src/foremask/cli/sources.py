@@ -188,7 +188,6 @@ def _natural_order(path: Path) -> list[tuple[int, str]]:
 
 
 def check_there(path: Path) -> None:
-    """Raise Usage where ``path`` is no file, or may not be read."""
     try:
         if not path.is_file():
             raise Usage(f"{path} is not a file" if path.exists() else f"there is no file {path}")

@@ -207,8 +207,6 @@ class RangeUnavailable(Exception):
 
 
 class RangeReader:
-    """A remote file whose blocks are cached; made by `Outbound.open_range_reader`."""
-
     def __init__(self, pool: httpcore2.AsyncConnectionPool, url: httpx2.URL, param: str) -> None:
         self._pool, self._url, self._param = pool, url, param
         self._blocks: dict[int, bytes] = {}
@@ -255,7 +253,6 @@ class RangeReader:
         return data[start : start + n]
 
     async def stream(self) -> AsyncGenerator[bytes]:
-        """Yield the whole file without caching it. Raises the errors of `read_at`."""
         if self.size is None or not self.ranged:
             if self.size != self.bytes_read:
                 raise RangeUnavailable
@@ -307,7 +304,6 @@ class RangeReader:
 
 
 def _whole(answer: Answer, start: int) -> int:
-    """Return the file's size from Content-Range. Raises UrlStatus for a wrong range."""
     given = _CONTENT_RANGE.fullmatch(answer.header("content-range"))
     if given is None or int(given[1]) != start or given[3] == "*":
         raise errors.UrlStatus(

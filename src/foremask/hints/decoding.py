@@ -33,7 +33,6 @@ def without_nulls(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def number(text: str) -> float:
-    """Convert a JSON number that has a point or an exponent; ``2.0`` gives the int 2."""
     value = float(text)
     return int(value) if value.is_integer() and abs(value) < _MOST_WHOLE else value
 

@@ -7,7 +7,6 @@ _NO_HOME = Path("/nonexistent", _APP)  # for a user without an entry in passwd, 
 
 
 def cache_dir() -> Path:
-    """The cache of the neural network's weights, compiled forms and results; it may be deleted."""
     import platformdirs  # takes 15 ms, so `import foremask` does not import it
 
     try:

@@ -316,7 +316,6 @@ class CutOutWriter:
 def opened_background(
     background: Background | None, clip_start_s: float
 ) -> Iterator[DrawBackground | None]:
-    """Yield a function that draws the background, or None. A video starts when the clip starts."""
     if background is None:
         yield None
     elif background.kind is BackgroundKind.COLOUR:

@@ -132,7 +132,6 @@ class _Stages:
         return span.end_pts * self.reader.time_base
 
     def masked_frames(self) -> Iterator[tuple[Frame, Levels]]:
-        """Yield each frame of the span with its mask, in full size and coded orientation."""
         plan, ahead = self._plan, queue_frames(self._plan.clip)
         analysed, frames = self._decoded()
         counted = self.progress.counting(analysed)

@@ -183,7 +183,6 @@ class MaskingPlan:
 
 
 def checked_clip(source: Path, options: MaskOptions) -> Clip:
-    """Probe the clip; raise the errors of `probe`, PresetUnsuitable, or FieldInvalid for a hint."""
     clip = probe(source, options.limits)
     check_preset(clip, options.preset, options.limits.memory_bytes)
     check_hints(options.hints, clip)
@@ -200,7 +199,6 @@ def opened_plan(
     refiner: Refiner | None = None,
     on_picked: Callable[[list[PickedAnchor]], None] | None = None,
 ) -> Iterator[MaskingPlan]:
-    """Yield the plan; raise the errors of `opened_cache`. ``on_picked``: see `mask_images`."""
     runtime, work, decodes_once = "own masker", Work(), False  # the masker's lag is unknown
     with opened_cache(source, options, span) as cache:
         if masker is None:

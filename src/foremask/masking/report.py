@@ -89,13 +89,11 @@ class Work:
         self._add(self.asked, self._block_start + frames)
 
     def ask_to(self, frame: int) -> None:
-        """Note that all inferences before ``frame`` are done."""
         if frame > self._block_start:
             self._block_start, self._in_block = frame, 0
             self.asked.frames = max(self.asked.frames, frame)
 
     def decide_to(self, frame: int) -> None:
-        """Note that the masks of all anchors before ``frame`` are decided."""
         self._add(self.decided, frame)
 
     def write(self) -> None:
@@ -109,7 +107,6 @@ class Work:
             self._at_s = now_s
 
     def done(self, read: int) -> float:
-        """The work done, in frames, when ``read`` frames are read."""
         if self.anchors_per_frame is None:
             return (1 - WRITTEN_SHARE) * read + WRITTEN_SHARE * self.written.frames
         stages = self.asked, self.decided, self.written

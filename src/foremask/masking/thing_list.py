@@ -30,8 +30,6 @@ MOST_ROWS: Final = 6
 
 
 class ThingBox(msgspec.Struct, frozen=True, kw_only=True):
-    """The bounding box of a thing on one frame, in pixels of the upright picture."""
-
     frame: int
     x: int
     y: int

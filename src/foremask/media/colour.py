@@ -75,7 +75,6 @@ def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
 
 
 def tagged[T: Any](coded: T) -> T:
-    """Tag a frame or a codec context as BT.709 in limited range, and return it."""
     coded.color_range = LIMITED_RANGE
     coded.colorspace = coded.color_trc = coded.color_primaries = BT709
     return coded
@@ -119,7 +118,6 @@ def _is_yuv(name: str) -> bool:
 
 
 def _has_planes(name: str) -> bool:
-    """Whether Y, Cb and Cr are separate planes of 8-bit or little-endian samples."""
     return name.startswith(("yuv4", "yuva4", "yuvj4")) and not name.endswith("be")
 
 

@@ -218,7 +218,6 @@ class BackgroundVideo:
         return self._shown[1]
 
     def _repeated(self) -> Generator[tuple[Fraction, Frame]]:
-        """Loop for ever; yield each frame and its time in seconds since the first loop began."""
         start = Fraction(0)
         try:
             while True:

@@ -26,7 +26,6 @@ _FAST: Final = (cv2.IMWRITE_PNG_COMPRESSION, 3)
 
 
 def is_pattern(name: str) -> bool:
-    """Whether a file name is a pattern for numbered PNGs, such as ``%04d.png``."""
     return name.lower().endswith(".png") and len(_NUMBER.findall(name)) == 1
 
 
@@ -51,7 +50,6 @@ def missing_from(made: Path) -> str | None:
 
 
 def colour_png(colours: Rgb | DeepRgb, levels: Levels | None) -> bytes:
-    """Encode a PNG with the bit depth of ``colours``; ``levels`` become its straight alpha."""
     channels = list(cv2.split(np.ascontiguousarray(colours[:, :, ::-1])))
     if levels is not None:
         alpha = np.ascontiguousarray(levels)

@@ -124,7 +124,6 @@ def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: i
 
 
 def fraction(value: AVRational | Fraction | None) -> Fraction | None:
-    """An AVRational as a Fraction; None if its denominator is 0."""
     if value is None or not value.denominator:
         return None
     return Fraction(value.numerator, value.denominator)
@@ -215,7 +214,6 @@ def language_of(sound: AudioStream) -> str | None:
 
 
 def _text_of(value: str | None) -> str | None:
-    """Text from a file's metadata as valid Unicode of at most `MAX_TEXT` characters."""
     if value is None:
         return None
     return value[:MAX_TEXT].encode(errors="surrogateescape").decode(errors="replace")

@@ -158,7 +158,6 @@ def _frames(
 
 
 def _level_fault(decoded: av.VideoFrame) -> str | None:
-    """The reason why players would not show a frame as greys from black to white, or None."""
     if decoded.format.name == "bgra":  # the format of decoded gifs
         blue, green, red = np.moveaxis(decoded.to_ndarray(), 2, 0)[:3]
         has_colour = not (np.array_equal(blue, green) and np.array_equal(green, red))

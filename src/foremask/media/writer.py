@@ -123,7 +123,6 @@ class VideoWriter:
         """Subclasses may change each packet here before it is written."""
 
     def put(self, picture: av.VideoFrame, frame: Frame) -> None:
-        """Encode a picture of size ``coded`` and pixel format ``format`` at ``frame``'s time."""
         time_base = self._file.time_base
         moment = frame.pts * frame.time_base
         if self._origin is None:  # a gif begins at time zero, even if its source does not
@@ -175,7 +174,6 @@ class MaskWriter(VideoWriter):
 
     @cached_property
     def _canvas(self) -> av.VideoFrame:
-        """A picture of neutral chroma whose luma is not set."""
         picture = av.VideoFrame(*self.coded, self.format)
         if self.format == "gray":
             picture.color_range = FULL_RANGE
@@ -265,7 +263,6 @@ class ColourWriter(VideoWriter):
 
     @cached_property
     def _palette(self) -> Graph:
-        """A filter that maps each picture to a palette of its own, with 255 colours."""
         graph = Graph()
         form, time_base = av.VideoFormat("rgba"), Fraction(1, 100)
         width, height = self.coded

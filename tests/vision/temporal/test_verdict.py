@@ -129,7 +129,6 @@ def plane(value: float) -> np.ndarray:
 
 
 def chain(count: int, continuity: float) -> list[dict[int, Link]]:
-    """Links between neighbours that do not move."""
     link = Link(np.zeros((*SHAPE, 2), np.float32), plane(0), plane(continuity), 4)
     return [
         {offset: link for offset in (-1, 1) if 0 <= index + offset < count}

@@ -128,7 +128,6 @@ class JobBody(Matte, frozen=True, kw_only=True):
     ] = False
 
     def wanted(self) -> tuple[Form, JobResult]:
-        """Return form and options of the result. Raises FieldInvalid or PresetUnsuitable."""
         raise NotImplementedError
 
 
@@ -304,7 +303,6 @@ def _cut_out(
 
 
 def _background(body: ReplaceBackgroundRequest | ConvertRequest) -> tuple[str | None, str | None]:
-    """Return the background's name and URL; at least one of them is None."""
     text, url = body.background, body.background_url
     if text is not None and url is not None:
         raise FieldInvalid("Send 'background' or 'background_url', not both.", param="background")

@@ -36,8 +36,6 @@ type _Event = multipart.MultipartSegment | bytearray | bytes | None
 
 @dataclass(frozen=True, slots=True)
 class Call[B]:
-    """A POST with a valid token."""
-
     service: Service
     request_id: str
     token: bytes  # the token's SHA-256
@@ -138,7 +136,6 @@ def _digest(fields: dict[str, Any], call: str | None) -> bytes:
 
 
 def _content_length(request: ApiRequest) -> int:
-    """Return the declared size in bytes; 0 if it is absent or invalid."""
     declared = request.headers.get("content-length", "")
     return int(declared) if re.fullmatch(r"[0-9]{1,18}", declared) else 0
 

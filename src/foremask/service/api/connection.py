@@ -47,7 +47,6 @@ class Gate:
     sending: dict["Connection", float] = field(default_factory=dict)  # since when a body is read
 
     def evicted(self, now: float, connections: int) -> "Connection | None":
-        """Return the connection to close for a new one, or None."""
         if connections <= self.limit:
             return None
         oldest = next(iter(self.waiting), None)
@@ -300,7 +299,6 @@ class Connection(HttpToolsProtocol):
             self._await_request(self._gate.idle_s)
 
     def _refuse(self, error: errors.ForemaskError) -> None:
-        """Send the error and close, after the answers that are under way."""
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_complete:
             if cycle.response_started:

@@ -171,7 +171,6 @@ def _without_null(shapes: Json) -> None:
 
 
 def _form(shape: Json) -> Json:
-    """Return the schema of the body as a form; its last field ``video`` is a file."""
     fields = copy.deepcopy(shape["properties"])
     fields.pop("video")
     fields["video"] = {"type": "string", "format": "binary", "contentMediaType": "video/*"}

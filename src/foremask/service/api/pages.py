@@ -106,7 +106,6 @@ class Page:
 
 @cache
 def read_folder(root: Path) -> dict[str, Page]:
-    """Return the files below ``root`` by their relative paths; empty if ``root`` is missing."""
     styles = root / STYLE_HASHES
     allowed = styles.read_text(encoding="utf-8").split() if styles.is_file() else []
     return {

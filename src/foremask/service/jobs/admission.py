@@ -163,7 +163,6 @@ async def reserve_result(
 
 
 async def forget(database: Database, before: datetime) -> None:
-    """Delete the records of uploads made before ``before``."""
     gone = FORGOTTEN_AT_ONCE
     while gone == FORGOTTEN_AT_ONCE:
         rows = await database.all(

@@ -81,7 +81,6 @@ type Now = dict[tuple[str, tuple[str, ...]], float]  # a gauge's value, by its n
 
 
 async def now(database: Database) -> Now:
-    """Read the gauges of `metrics.NOW`; the number of ended jobs does not slow this down."""
     rows = await database.all(
         """with waiting as (
                select queue_of(stage) as queue, count(*) as n,

@@ -181,7 +181,6 @@ async def of_token(
 
 
 async def read_any(database: Database, request_id: str) -> Record:
-    """Read a job of any token. Raises RequestUnknown."""
     row = await database.one(f"select {_RECORD} from jobs j where j.id = %s", (request_id,))  # noqa: S608
     if row is None:
         raise _unknown(request_id)

@@ -120,7 +120,6 @@ def _newer(found: int) -> ServiceUnavailable:
 
 
 def _version(names: Iterable[str]) -> int:
-    """Return the newest table version among these script names, 0 for none."""
     # Up to version 16, a script's name is its version and a title, without `foremask/`.
     numbers = (re.match(r"(?:foremask/)?(\d+)", name) for name in names)
     return max((int(number[1]) for number in numbers if number), default=0)

@@ -70,7 +70,6 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     network_key: str | None = None  # key of an earlier job's cache of neural-network results
 
     def check_hints(self, clip: Clip | None = None) -> None:
-        """Raise FieldInvalid for an impossible hint, or for a hint outside of ``clip``."""
         with self.hints_as_sent():
             check_hints(self.hints, clip)
 
@@ -139,8 +138,6 @@ type StepKey = tuple[str, str, int, int]  # job, stage, number, attempt
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """An attempt at a step whose lease this worker holds."""
-
     job: str
     stage: str
     number: int

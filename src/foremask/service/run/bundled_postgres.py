@@ -108,7 +108,6 @@ class EmbeddedPostgres:
             self._lock = None
 
     async def watch(self) -> None:
-        """Restart the server whenever it ends; runs until cancelled."""
         while True:
             await asyncio.sleep(POLL_S * 5)
             if self._process is None or self._process.poll() is None:
@@ -228,7 +227,6 @@ class Home:
 
 
 def prepare_home(data_dir: Path) -> Home:
-    """Make the directories. Raises SettingsInvalid if one belongs to another user."""
     root = data_dir / "postgres"
     root.parent.mkdir(parents=True, exist_ok=True)
     uid, gid, run_as = os.geteuid(), os.getegid(), dict[str, Any]()
@@ -315,7 +313,6 @@ def _copied(binaries: Path, home: Home) -> Path:
 
 
 def bundled_binaries() -> Path:
-    """Return the directory of the wheel's programs; the wheel's Python code is not run."""
     spec = importlib.util.find_spec(WHEEL)
     if spec is None or not spec.submodule_search_locations:
         raise ServiceUnavailable(
@@ -325,7 +322,6 @@ def bundled_binaries() -> Path:
 
 
 def server_version(binaries: Path, run_as: dict[str, Any] | None = None) -> tuple[int, int]:
-    """Return the major and minor version. Raises ServiceUnavailable with the missing file."""
     instead = "set FOREMASK_POSTGRES_BIN or FOREMASK_DATABASE_URL"
     for program in (binaries / "initdb", binaries / "postgres"):
         try:

@@ -101,7 +101,6 @@ async def _greet(settings: Settings, page: str, say: Say) -> None:
 
 
 def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:
-    """Return a child's environment: ``environ`` and ``settings``, without bootstrap token."""
     variables = dict(environ)
     for each in msgspec.structs.fields(settings):
         value = getattr(settings, each.name)

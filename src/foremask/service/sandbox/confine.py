@@ -357,14 +357,12 @@ def check_level(wanted: Sandbox, level: Level) -> None:
 
 
 def level_of(wanted: Sandbox) -> Level:
-    """The level of children on this machine. Raises SettingsInvalid as `check_level` does."""
     level = Level() if wanted is Sandbox.OFF else available()
     check_level(wanted, level)
     return level
 
 
 def is_gpu(device: Device) -> bool:
-    """Whether the setting names a GPU or an NPU; ``auto`` names neither."""
     return device.on_gpu or device.unit.startswith(("GPU", "NPU"))
 
 

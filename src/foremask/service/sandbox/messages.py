@@ -90,8 +90,6 @@ class Mask(Request[Report], frozen=True):
 
 
 class Preview(msgspec.Struct, frozen=True):
-    """The mask of the picture."""
-
     mask: Annotated[
         bytes, msgspec.Meta(description="A grey PNG in base64; white is the foreground.")
     ]
@@ -273,7 +271,6 @@ def encoded(value: object) -> msgspec.Raw:
 
 
 def decoder[T](kind: type[T]) -> msgspec.msgpack.Decoder[T]:
-    """A decoder of what `encoded` returns; it raises ValueError for other data."""
     return msgspec.msgpack.Decoder(kind, dec_hook=_path)
 
 
@@ -287,7 +284,6 @@ def framed(message: FromParent | FromChild) -> bytes:
 
 
 def body_bytes(length: bytes) -> int:
-    """Decode the length of a message's body; raises ValueError over `MAX_FRAME_BYTES`."""
     size = int.from_bytes(length, "big")
     if size > MAX_FRAME_BYTES:
         raise ValueError(f"a message of {size} bytes; at most {MAX_FRAME_BYTES} are taken")

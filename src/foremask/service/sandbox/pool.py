@@ -282,7 +282,6 @@ async def start(setup: messages.Setup, directory: JobDirectory) -> Child:
 
 @asynccontextmanager
 async def within(seconds: float, problem: str) -> AsyncGenerator[None]:
-    """Raise TimedOut, with ``problem`` in its details, if the block takes over ``seconds``."""
     clock = asyncio.timeout(seconds)
     try:
         async with clock:

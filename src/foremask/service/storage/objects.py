@@ -237,7 +237,6 @@ class Objects:
             offset += asked
 
     async def read(self, key: str, offset: int, length: int) -> bytes:
-        """Read ``length`` bytes, or up to the end, from an ``offset`` inside the object."""
         with _translated(key):
             block = await obstore.get_range_async(
                 self._store, checked_key(key), start=offset, length=length
@@ -254,7 +253,6 @@ class Objects:
                 await obstore.delete_async(self._store, checked_key(key))
 
     async def delete_under(self, prefix: str) -> None:
-        """Delete the objects whose keys begin with ``prefix/``."""
         async for stored in self.list(prefix):
             await self.delete(stored["path"])
         if self._root is not None:

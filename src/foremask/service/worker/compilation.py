@@ -19,7 +19,6 @@ log = structlog.get_logger(__name__)
 
 
 async def compile_ahead(model: Path) -> None:
-    """Compile missing forms of the network in another process; a failure is only logged."""
     directory = compiled_dir_of(model)
     if directory is None:
         return

@@ -241,7 +241,6 @@ class RunningStep:
         return tuple(segments)
 
     async def segment(self) -> steps.PartDone | steps.MaskDone:
-        """Make a part of the result from a span, or the whole result from the whole clip."""
         step, mask, whole, background = self.step, self.mask, self.step.args.span is None, None
         await self._load(step.source_key if whole else step.args.source_key, self.source)
         if step.args.background_key is not None:

@@ -46,7 +46,6 @@ log = structlog.get_logger(__name__)
 
 
 def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, slots: int = 1) -> None:
-    """Serve the queues until a stop signal; mask ``slots`` segments at a time."""
     unknown = [queue for queue in queues if queue not in QUEUES]
     if unknown or not queues:
         raise SettingsInvalid(

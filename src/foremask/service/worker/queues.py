@@ -256,7 +256,6 @@ def _classified(
 
 
 async def _stop(task: asyncio.Future[Any]) -> None:
-    """Cancel the task and wait for its end, whatever it raises."""
     if not task.done():
         task.cancel()
         await asyncio.wait({task})

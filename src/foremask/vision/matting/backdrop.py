@@ -43,8 +43,6 @@ class FoundBackground:
 
 @dataclass(frozen=True, slots=True)
 class _Neighbour:
-    """A frame, resampled to the grid of its mask."""
-
     rgb: Rgb
     grey: Luma
     hidden: NDArray[np.uint8]  # 1 on the subject and near it

@@ -30,7 +30,6 @@ MARGIN_PX: Final = 64  # around the subject: the background is estimated from th
 
 @cache
 def _weights(surest: int) -> Levels:
-    """Return a table of each level's weight as foreground; ``surest`` is the highest level."""
     share = np.minimum(np.arange(256) / max(1, surest), 1)
     return np.rint(255 * share**SURENESS).astype(np.uint8)
 
@@ -186,7 +185,6 @@ def _spread(picture: NDArray[Any], weight: NDArray[Any], size: tuple[int, int]) 
 def _solve(
     foreground: Colours, background: Colours, picture: NDArray[Any], levels: NDArray[Any]
 ) -> None:
-    """Change both colours where alpha is soft, so that they mix to ``picture`` and stay smooth."""
     height, width = levels.shape
     band = _band(levels)
     rows, columns = np.divmod(band, width)

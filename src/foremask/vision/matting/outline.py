@@ -59,7 +59,6 @@ def resolve_outline(alpha: Alpha, image: Image, backdrop: Backdrop | None = None
 
 
 def _around(cells: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Return the box of all cells that influence ``cells``, aligned to half the grid."""
     left, top, width, height = cv2.boundingRect(cells.astype(np.uint8))
 
     def grown(start: int, length: int) -> slice:

@@ -49,8 +49,6 @@ class Facts(msgspec.Struct, frozen=True):
 
 
 class _Header(msgspec.Struct, frozen=True):
-    """The first line of a file; the compiled network follows."""
-
     facts: Facts
     sha256: str
 
@@ -105,7 +103,6 @@ class CompiledNetworks:
         return [size for size in SIZES_PX if self.read((size, size)) is None]
 
     def kept_bytes(self) -> int:
-        """Return the size of all files in the directory, also of other versions and machines."""
         with contextlib.suppress(OSError):
             return sum(path.stat().st_size for path in self.directory.glob("*.compiled"))
         return 0

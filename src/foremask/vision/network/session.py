@@ -244,7 +244,6 @@ def _capabilities(unit: str) -> tuple[str, ...]:
 
 
 def compile_ahead(path: Path, kept_in: Path) -> None:
-    """Compile and keep the missing networks; processes take turns, so that only one compiles."""
     networks = CompiledNetworks(kept_in, path)
     if not networks.can_keep():
         return
