@@ -1,4 +1,4 @@
-"""The memory of the machine, or of the container if the container has less, and its GPUs."""
+"""The machine's GPUs, and its memory, or the container's if that is less."""
 
 import os
 from contextlib import suppress

@@ -233,7 +233,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             settings.data_dir / "scratch" / "api",
             slots=PROBES_AT_ONCE,
             sandbox=settings.sandbox,
-            spares=True,  # a child serves one token only; a spare has started already
+            spares=True,  # a started child waits for the next token: a child serves one token only
         ) as pool,
         MediaPool(
             settings.data_dir / "scratch" / "api-preview",

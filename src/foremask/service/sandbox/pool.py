@@ -387,7 +387,7 @@ class MediaPool:
     ) -> R:
         """Execute the request in a child, store its output files, and return its result.
 
-        ``read_at`` reads the file of a probe without ``source``. Raises TimedOut after
+        ``read_at`` reads the file of a probe whose ``source`` is None. Raises TimedOut after
         ``wall_clock_s``, or if no frame is done for ``stall_s``; Internal over the memory limit;
         ServiceUnavailable if an output cannot be stored; ChildDied; the ForemaskError that the
         child raised; and errors of ``on_progress`` and ``read_at``. After any error except a
@@ -461,7 +461,7 @@ class MediaPool:
     async def _next(self, child_slot: _ChildSlot) -> Child:
         spare, child_slot.spare = child_slot.spare, None
         if spare is not None:
-            with contextlib.suppress(ChildDied, ForemaskError):  # then start another child
+            with contextlib.suppress(ChildDied, ForemaskError):  # if it failed, start another child
                 child = await spare
                 if child.is_alive:
                     return child

@@ -13,7 +13,7 @@ from foremask.service.sandbox import confine
 from foremask.vision.network.compiled_networks import CompiledNetworks
 from foremask.weights.catalogue import compiled_dir_of
 
-COMPILE_S = 120.0  # compiling takes 6 s on two cores, and only one worker compiles at a time
+COMPILE_S = 120.0  # limit, with the wait for other workers: one compiles at a time, for 6 s
 
 log = structlog.get_logger(__name__)
 

@@ -63,9 +63,9 @@ def foreground_colours(rgb: Rgb, levels: Levels, behind: Behind | None = None) -
 
     Method: Germer et al., "Fast Multi-Level Foreground Estimation" (ICPR 2020), with changes.
     Colours spread from sure pixels outwards, by push and pull over a pyramid. Foreground and
-    background are solved together. All neighbours have the same weight, also where alpha changes
-    between them. At full size only the band of soft alpha is solved. Where ``behind`` knows the
-    background, only the foreground is solved for.
+    background are solved together, and a cell's four neighbours have equal weights. At full size
+    only the band of soft alpha is solved. Where ``behind`` knows the background, only the
+    foreground is solved for.
     """
     colours = np.zeros_like(rgb)
     left, top, width, height = cv2.boundingRect(levels)

@@ -105,7 +105,7 @@ def subject_logits(anchors: Sequence[AnchorFeatures], masks: Sequence[Levels]) -
 def _training_samples(
     anchors: Sequence[AnchorFeatures], masks: Sequence[Alpha], rng: np.random.Generator
 ) -> tuple[Samples, Samples, Samples] | None:
-    """Samples, labels and weights (sum 1 for each class); None where a class has no sample."""
+    """Samples, labels and weights (sum 1 for each class); None if a class has no sample."""
     sure = [each.motion[mask > SURE] for each, mask in zip(anchors, masks, strict=True)]
     together = np.concatenate(sure)
     static_level = STATIC_SHARE * float(np.median(together)) if together.size else 0.0

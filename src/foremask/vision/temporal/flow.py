@@ -13,7 +13,7 @@ PHOTOMETRIC_WINDOW_PX = 3
 CHROMA_SCALE = 10.0  # summed difference of Lab's a and b at which continuity falls to 1/e
 CONTINUITY_EXPONENT = 0.25  # of trust, since trust is only 0.1 where texture moves by half a pixel
 PATCH_STRIDE_PX, VARIATIONAL_ITERATIONS = 4, 1  # masks are as good as with 3, 3: docs/adr/0050
-RESIDUAL_SIZE = (80, 45)  # columns, rows: camera motion is smooth, so a coarse grid suffices
+RESIDUAL_SIZE = (80, 45)  # columns, rows for fitting the camera's motion, which is smooth
 ROBUST_ITERATIONS = 8
 
 

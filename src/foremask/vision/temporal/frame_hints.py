@@ -194,7 +194,7 @@ class FrameHints:
 
     @cached_property
     def corrections(self) -> list[Claim]:
-        """Boxes, paints, and points that ban no thing and that no later point contradicts."""
+        """All boxes and paints, and those points that neither ban a thing nor are contradicted."""
         points = {each.number for each in self.claims if not each.has_size}
         refuted = {earlier for earlier, later in self.contradicted if later in points}
         return [

@@ -1,4 +1,4 @@
-"""Places, which are sets of pixels: their connected parts, dilation, depth and boxes."""
+"""Sets of pixels: their connected parts, dilation, distance to the border, and boxes."""
 
 import cv2
 import numpy as np

@@ -106,7 +106,7 @@ def sides(anchors: Sequence[PickedAnchor], claims: Sequence[Alpha | None]) -> li
 def followed(
     anchors: Sequence[PickedAnchor], claims: Sequence[Alpha | None], offset: int
 ) -> list[Alpha]:
-    """As `sides`, in one direction: an offset of -1 follows things forward in time, 1 backward."""
+    """As `sides`, but each thing comes only from the earlier anchor (-1) or the later one (1)."""
     planes = [np.zeros(each.picked.shape, np.float32) for each in anchors]
     for index, known in _placed(anchors, claims, offset, itertools.count(1)):
         for number, thing in known.things.items():

@@ -82,7 +82,7 @@ def fitted_trees(name: str) -> Trees:
 
 
 def judge(scenes: Sequence[Scene], trees: Trees | None = None) -> list[Alpha]:
-    """For each anchor of a window the log odds of the foreground, on the scenes' grid."""
+    """Return, for each scene, the log odds that a pixel is foreground, on the scenes' grid."""
     trees = trees or fitted_trees("verdict")
     planes = [regions.spread(trees.log_odds(features)) for regions, features in measure(scenes)]
     links, logits = [scene.links for scene in scenes], [scene.logit for scene in scenes]
