@@ -220,8 +220,9 @@ SHOWN = {
 }
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def browser() -> Generator[Browser]:
+    """Closed after each test: beside it, no other test of the module can run an event loop."""
     with browsing() as browser:
         yield browser
 
