@@ -76,6 +76,7 @@ def bursts(path: Path, gap_s: float = 0.5) -> Path:
         ("a.mkv", Tone("flac"), "mp4", "flac"),
         ("a.mkv", Tone("pcm_s16le"), "mp4", "aac"),
         ("a.mkv", Tone("pcm_s16le"), "matroska", "pcm_s16le"),
+        ("a.mkv", Tone("flac", layout="2.1"), "webm", "opus"),
     ],
 )
 def test_sound_is_copied_where_the_container_can_hold_it(

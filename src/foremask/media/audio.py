@@ -45,7 +45,7 @@ _TERMINOLOGICAL: Final = (
 BIBLIOGRAPHIC: Final = dict(pair.split("=") for pair in _TERMINOLOGICAL.split())
 """A language's bibliographic ISO 639-2 code, which QuickTime uses, by terminological code."""
 
-_LAYOUTS: Final = ("mono", "stereo", "2.1", "quad", "5.0", "5.1", "6.1", "7.1")
+_LAYOUTS: Final = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
 _AAC_RATES_HZ: Final = (
     *(96000, 88200, 64000, 48000, 44100, 32000),
     *(24000, 22050, 16000, 12000, 11025, 8000),
