@@ -47,7 +47,6 @@ def shell(script: str, folder: Path, environ: Mapping[str, str] | None = None) -
 
 
 def fresh(code: str, *words: str | Path, **more: Any) -> subprocess.CompletedProcess[str]:  # noqa: ANN401
-    """Run ``code`` in an interpreter of its own."""
     return ran(sys.executable, "-c", code, *words, **more)
 
 

@@ -258,6 +258,7 @@ def test_from_a_dropped_clip_to_a_link_that_opens_elsewhere(
         page.get_by_role("button", name="Make the mask").click()
         expect(page.locator("#result-title")).to_have_text(re.compile("Done"))
         expect(page.locator("#result-name")).to_have_text("disc.webm · 24 frames · 1.0 s")
+        expect(page.locator("#strip-legend")).to_be_visible()  # the mask has come, and rests
         expect(page.locator("#wipe")).to_be_visible()
         go_to(page, 1)
         expect(page.get_by_role("slider", name="Frame")).to_have_attribute(
