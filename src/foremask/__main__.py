@@ -26,7 +26,7 @@ def main() -> int:
 
 
 def _exit_without_joining_threads(status: int) -> None:
-    # Decoder threads may wait for each other for ever; Python's shutdown would wait for them.
+    # Interrupted decoder threads may be deadlocked, and Python's normal exit would join them.
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -1,4 +1,4 @@
-"""The errors that users get; docs/errors.md lists them in the same order."""
+"""The errors that users get. docs/errors.md lists them in the order of this module."""
 
 import re
 from http import HTTPStatus
@@ -10,12 +10,12 @@ BY_REASON: Final[dict[str, type["ForemaskError"]]] = {}  # the CLI adds its own 
 class ForemaskError(Exception):
     """The base class of all errors.
 
-    ``details`` says what happened, with numbers. ``param`` names the field or argument at fault.
-    ``limit`` is the allowed number, and ``actual`` is the number that was found.
+    ``details`` says what happened, with numbers. ``param`` names the invalid field or argument.
+    ``limit`` is the bound that the value ``actual`` violates.
 
-    ``reason`` is a stable word for programs, by default the class's name in snake case.
-    ``status`` is the HTTP status. `facts` has ``usual_param`` if ``param`` is None. ``means`` and
-    ``remedy`` are Markdown for the API's callers. The CLI prints ``cli_remedy``.
+    ``reason`` is a stable error code; the default is the class's name in snake case. ``status`` is
+    the HTTP status. ``usual_param`` is the default of ``param``. ``means`` and ``remedy`` are
+    Markdown for the documentation. The CLI prints ``cli_remedy``, or ``remedy`` without one.
     """
 
     reason: ClassVar[str] = "internal"
@@ -52,7 +52,7 @@ class ForemaskError(Exception):
         self.actual = actual
 
     def facts(self) -> dict[str, object]:
-        """Return the values that are not None, for the API's answers and the job's row."""
+        """Return the fields of the JSON error object; fields that are None are left out."""
         facts = {
             "code": self.status,
             "reason": self.reason,
@@ -93,7 +93,7 @@ class Busy(ForemaskError, status=429):
     means = "A retry may succeed after `retry_after_s` seconds."
     cli_remedy = "Wait, and run it again."
     retry_after_s: float = 1.0
-    reset_s: float = 1.0  # time until a full burst is allowed again
+    reset_s: float = 1.0  # time until the rate limit allows a full burst again
 
 
 class Ended(ForemaskError, status=410):
@@ -101,7 +101,7 @@ class Ended(ForemaskError, status=410):
     cli_remedy = "Submit the clip again."
 
 
-# The classes of ERROR_TABLE
+# The rows of docs/errors.md, in its order
 
 
 class TokenMissing(Denied, param="api_token"):
@@ -450,4 +450,4 @@ class PromiseBroken(ForemaskError, status=422):
     )
 
 
-ERROR_TABLE: Final = tuple(BY_REASON.values())  # without the classes of the CLI
+ERROR_TABLE: Final = tuple(BY_REASON.values())  # the CLI's classes are defined later

@@ -1,4 +1,4 @@
-"""Dataclasses that describe clips, spans and masks; processes exchange them."""
+"""Dataclasses that describe clips, spans and masks."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -19,9 +19,9 @@ class AudioTrack:
 class Clip:
     """The properties of a clip, from its header.
 
-    ``width`` and ``height`` are those of the coded picture. To show it upright, mirror the coded
-    picture in x (if ``mirrored``), then turn it clockwise by ``rotation`` degrees. ``frames``
-    and ``duration_s`` are None if the header does not have them.
+    ``width`` and ``height`` are those of the coded picture. To show a coded picture upright, mirror
+    it in x (if ``mirrored``), then rotate it clockwise by ``rotation`` degrees. ``frames`` and
+    ``duration_s`` are None if the header does not have them.
     """
 
     container: str
@@ -63,8 +63,9 @@ class Clip:
 class Span:
     """The frames from ``first_pts`` up to, not including, ``end_pts``, in the source's time base.
 
-    ``end_pts`` None is the end of the clip. The masker also reads the frames around the span, from
-    ``shown_from_pts`` up to, not including, ``shown_until_pts``; None is the clip's start or end.
+    If ``end_pts`` is None, the span ends with the clip. The masker also reads context frames before
+    and after the span. ``shown_from_pts`` is the first of these (None: the clip's first frame), and
+    ``shown_until_pts`` is the first frame after them (None: they end with the clip).
     """
 
     first_pts: int
@@ -82,10 +83,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class SegmentGrid:
-    window_frames: int  # a segment begins at a multiple of this number
-    context_frames: int  # frames that are read on each side of a segment to mask it
-    least_frames: int  # length of the shortest segment
-    frames_per_cut: int = 1  # a clip has at most one cut per this many frames
+    window_frames: int  # a segment's first frame is a multiple of this number
+    context_frames: int  # also read before and after a segment
+    least_frames: int  # a segment is never shorter
+    frames_per_cut: int = 1  # a clip has at most 1 + frames // frames_per_cut segments
 
 
 # docs/adr/0157
@@ -99,7 +100,8 @@ class SegmentPlan(Span):
     """A span, and the packets of its segment file.
 
     The packets start at the keyframe at ``copy_from_pts`` and end before the keyframe at
-    ``copy_until_pts`` (None: at the clip's end). ``copy_from_pts`` None copies the whole file.
+    ``copy_until_pts`` (None: at the clip's end). If ``copy_from_pts`` is None, the segment file is
+    a copy of the source.
     """
 
     copy_from_pts: int | None = None
@@ -119,7 +121,7 @@ class SoundTrack:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A written file; its last frame ends ``duration_drift_ms`` after the source's last frame."""
+    """A written file; ``duration_drift_ms`` is the end of its last frame minus the source's."""
 
     frames_out: int
     duration_s: float
@@ -134,10 +136,9 @@ class Written:
 class Report:
     """The statistics of a finished mask, cut-out or composite.
 
-    ``stage_cpu_s`` has the processor time of each stage's own thread, without the other threads of
-    decoders and encoders. ``coverage`` and ``flicker`` are means over all frames: the share of the
-    frame that is foreground, and the change of the mask since the previous frame. ``strip`` has
-    the time in seconds, the foreground's share and the change of each frame.
+    ``stage_cpu_s`` is the CPU time of each stage's thread, without threads of codecs. ``coverage``
+    is the mean alpha of all frames. ``flicker`` is the mean change of alpha from frame to frame.
+    ``strip`` has a tuple for each frame: time in seconds, mean alpha, and change of alpha.
     """
 
     frames_in: int
@@ -154,4 +155,4 @@ class Report:
     stage_cpu_s: dict[str, float]
     sha256: str
     bytes: int
-    kind: str = "mask"  # or cutout, or composite
+    kind: str = "mask"  # mask, cutout or composite

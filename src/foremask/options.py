@@ -36,7 +36,7 @@ class Preset(_Form):
 
 
 class AlphaFormat(_Form):
-    """The file formats of a cut-out, with straight alpha; a GIF's alpha is 0 or 1."""
+    """The file formats of a cut-out. Alpha is straight; in a GIF it is only 0 or 1."""
 
     WEBM_VP9 = "webm_vp9"
     MKV_VP9 = "mkv_vp9"
@@ -51,7 +51,7 @@ type Form = Preset | AlphaFormat
 
 
 def form_named(name: str) -> Form:
-    """Return the `Preset` of that name, or else the `AlphaFormat`. Raises FieldInvalid."""
+    """Return the `Preset` or else `AlphaFormat` with this name. Raises FieldInvalid."""
     by_name: dict[str, Form] = {str(form): form for form in (*AlphaFormat, *Preset)}
     if name in by_name:
         return by_name[name]
@@ -78,13 +78,13 @@ PRESET_OF_SUFFIX = {
 
 
 def preset_for(target: Path, preset: Preset | None) -> Preset:
-    """Return ``preset``, or else the suffix's preset. Raises the errors of `checked_form`."""
+    """Return ``preset``, or the preset that ``target``'s suffix implies. Raises FieldInvalid."""
     implied = PRESET_OF_SUFFIX.get(target.suffix.lower())
     return Preset(checked_form(target, preset or implied, PRESET_OF_SUFFIX))
 
 
 def checked_form(target: Path, form: Form | None, known: Iterable[str]) -> Form:
-    """Return ``form``. Raises FieldInvalid for None, or if ``target`` has another known suffix."""
+    """Raise FieldInvalid if ``form`` is None, or if ``target`` has the suffix of another form."""
     suffix = target.suffix.lower()
     if form is None:
         raise FieldInvalid(
@@ -119,10 +119,10 @@ REENCODE_ONLY: Final = "kept"  # the quality of a job that only encodes a stored
 
 
 class Runtime(StrEnum):
-    AUTO = "auto"  # CUDA if there is a GPU, else CPU
-    CPU = "cpu"  # OpenVINO on the processor
+    AUTO = "auto"  # CUDA if it can be used, else CPU
+    CPU = "cpu"  # OpenVINO on the CPU
     OPENVINO = "openvino"
-    ONNXRUNTIME = "onnxruntime"  # on the processor
+    ONNXRUNTIME = "onnxruntime"  # ONNX Runtime on the CPU
     CUDA = "cuda"
 
 
@@ -135,14 +135,14 @@ _DEVICE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """The device that runs the network; an empty ``unit`` is the runtime's first device."""
+    """The device that runs the network; ``unit`` is its name in ``runtime``, "" for the first."""
 
     runtime: Runtime = Runtime.AUTO
     unit: str = ""
 
     @classmethod
     def parse(cls, text: str) -> "Device":
-        """Parse ``cuda:1``, ``openvino:GPU`` and so on, ignoring case. Raises FieldInvalid."""
+        """Parse text like ``cuda:1`` or ``openvino:GPU`` in any case. Raises FieldInvalid."""
         found = _DEVICE.fullmatch(text.strip())
         if found is None:
             raise FieldInvalid(f"device is one of {DEVICE_GRAMMAR}, not {text!r}", param="device")
@@ -162,14 +162,14 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Limits on a clip; the defaults are the service's."""
+    """Limits on a clip; the defaults are those of the HTTP API."""
 
     max_bytes: int = 1 << 30
     max_side_px: int = 16_000
-    max_duration_s: float = 60.0  # tolerance: 0.1 % (NTSC rates) and one frame
-    max_frames: int = 60 * 120  # 60 s at 120 fps; tolerance: one frame
-    max_frame_pixels: int = 60 * 240 * 3840 * 2160  # frames x frame area: 60 s of 4K at 240 fps
-    memory_bytes: int | None = None  # memory for one mask; None allows all free memory
+    max_duration_s: float = 60.0  # plus a tolerance: 0.1 % (NTSC rates) and one frame
+    max_frames: int = 60 * 120  # 60 s at 120 fps; one frame more is tolerated
+    max_frame_pixels: int = 60 * 240 * 3840 * 2160  # pixels of all frames: 60 s of 4K at 240 fps
+    memory_bytes: int | None = None  # memory to make one mask; None: all free memory
     any_format: bool = False  # also accept other containers and codecs that FFmpeg reads
 
 
@@ -186,7 +186,7 @@ UNLIMITED = Limits(
 class Excerpt:
     """A part of a clip, in seconds from its first frame; ``end_s`` is exclusive.
 
-    ``end_s`` None is the end of the clip. Times in the output count from ``start_s``.
+    If ``end_s`` is None, the excerpt ends with the clip.
     """
 
     start_s: float = 0.0
@@ -200,7 +200,7 @@ class AnyCase(StrEnum):
 
 
 class Despill(AnyCase):
-    """The screen colour that is removed from the subject."""
+    """The colour of the studio screen whose reflections on the subject are removed."""
 
     NONE = "none"
     GREEN = "green"
@@ -208,12 +208,12 @@ class Despill(AnyCase):
 
 
 class Matte(msgspec.Struct, frozen=True):
-    """Changes to a mask's alpha, made in the order of the fields; ``despill`` changes colours.
+    """Changes to alphas, made in the order of the fields. Only ``despill`` changes colours.
 
     Alphas up to ``black`` become 0, and alphas from ``white`` on become 1. A ``gamma`` over 1
-    makes the other alphas more opaque. Connected parts of fewer than ``min_part_px`` pixels are
-    removed. ``grow_px`` moves the outline outwards, or inwards if negative; fractions are allowed.
-    ``feather_px`` softens the outline. Raises FieldInvalid for a value out of range.
+    makes the other alphas more opaque. Connected parts whose alphas sum to less than
+    ``min_part_px`` are removed. ``grow_px`` moves the outline outwards, or inwards if negative.
+    ``feather_px`` blurs the outline. Raises FieldInvalid for a value out of range.
     """
 
     invert: Annotated[bool, Meta(description="Swap foreground and background.")] = False
@@ -223,16 +223,16 @@ class Matte(msgspec.Struct, frozen=True):
         float, Meta(ge=0.1, le=10, description="A value over 1 makes soft edges more opaque.")
     ] = 1.0
     min_part_px: Annotated[
-        int, Meta(ge=0, le=1_000_000_000, description="Remove connected parts of fewer pixels.")
+        int, Meta(ge=0, le=1_000_000_000, description="Remove parts with fewer connected pixels.")
     ] = 0
     grow_px: Annotated[
-        float, Meta(ge=-50, le=50, description="Move the outline outwards; if negative, inwards.")
+        float, Meta(ge=-50, le=50, description="Move the outline outwards, or inwards if negative.")
     ] = 0.0
     feather_px: Annotated[
-        float, Meta(ge=0, le=100, description="Soften the outline; the radius in pixels.")
+        float, Meta(ge=0, le=100, description="Blur the outline with this radius in pixels.")
     ] = 0.0
     despill: Annotated[
-        Despill, Meta(description="Remove this screen's colour from the subject.")
+        Despill, Meta(description="Remove reflections of a screen of this colour.")
     ] = Despill.NONE
 
     def __post_init__(self) -> None:
@@ -264,12 +264,12 @@ class MaskOptions:
     quality: Quality = Quality.BALANCED
     device: Device = Device()
     limits: Limits = UNLIMITED
-    model: Path | None = None  # an ONNX file; None is the downloaded file in the user's cache
-    excerpt: Excerpt | None = None  # None is the whole clip
+    model: Path | None = None  # an ONNX file; None: the file in the user's cache
+    excerpt: Excerpt | None = None  # None: the whole clip
     matte: Matte = NO_MATTE  # a mask ignores despill
     hints: tuple[Hint, ...] = ()
-    cache: Path | None = None  # a file or directory that keeps the network's results
-    cache_bytes: int = 2 << 30  # the largest size of a cache file
+    cache: Path | None = None  # a file or directory for the network's results
+    cache_bytes: int = 2 << 30  # largest size of a cache file
 
 
 class ResultKind(AnyCase):
@@ -281,7 +281,7 @@ class ResultKind(AnyCase):
 
 
 def form_of(name: str, kind: ResultKind) -> Form:
-    """Return the form ``name`` of a ``kind``. Raises ValueError if the kind has no such form."""
+    """Return the form ``name``. Raises ValueError if results of ``kind`` do not have it."""
     if kind is ResultKind.CUTOUT:
         return AlphaFormat(name)
     is_preset = kind is ResultKind.MASK or name in list(Preset)
@@ -316,7 +316,7 @@ class Background:
 
     @staticmethod
     def is_named(text: str) -> bool:
-        """Whether ``text`` names a background; if not, `parse` reads it as the path of a file."""
+        """Whether ``text`` is a keyword or colour. `parse` takes any other text as a path."""
         word, _, amount = text.strip().lower().partition(":")
         if word in COLOURS or word == "transparent":
             return not amount
@@ -326,8 +326,8 @@ class Background:
     def parse(cls, text: str) -> "Background | None":
         """Return the background that ``text`` names; None for ``transparent``.
 
-        ``text`` may also be a name of `COLOURS`, ``#rrggbb``, ``blur``, ``blur:RADIUS_PX``,
-        ``original``, ``original:BRIGHTNESS`` or the path of a file. Raises FieldInvalid.
+        Other texts are the names in `COLOURS`, ``#rrggbb``, ``blur``, ``blur:RADIUS_PX``,
+        ``original``, ``original:BRIGHTNESS``, and paths of files. Raises FieldInvalid.
         """
         word, _, amount = text.strip().lower().partition(":")
         if not cls.is_named(text):
@@ -364,7 +364,7 @@ COLOURS: Final = {
     "chroma_green": (0, 255, 0),
     "blue_screen": (0, 0, 255),
 }
-"""Colours of CSS, and three usual colours of studio screens."""
+"""Colours of CSS, and three colours of studio screens."""
 
 
 def _colour(text: str) -> tuple[int, int, int]:
@@ -393,13 +393,13 @@ def _amount(text: str, amount: str, usual: float, ends: tuple[float, float]) -> 
 class ResultOptions(msgspec.Struct, frozen=True):
     """The kind and the options of a result; ``background`` is text for `Background.parse`.
 
-    A job's row has no ``background`` if that is a file; the sandbox adds the path of its copy.
+    In a job's row, ``background`` is None for a file. The sandbox adds the path of a local copy.
     """
 
     kind: ResultKind = ResultKind.MASK
     background: str | None = None
     matte: Matte = NO_MATTE
-    auto_zoom: bool = False  # crop to the subject; this needs a stored mask
+    auto_zoom: bool = False  # crop to the subject; needs the mask of the whole clip
     keep_sound: bool = True
 
     @classmethod

@@ -19,7 +19,7 @@ PREFIX: Final = "FOREMASK_"
 NOT_OURS: Final = frozenset({"FOREMASK_DATA", "FOREMASK_SERVER", "FOREMASK_TOKEN"})
 """Variables of tests and of `foremask submit`, which are not settings."""
 SECRETS: Final = frozenset({"database_url", "objects_url", "bootstrap_token", "otlp_url"})
-"""Fields whose values appear neither in ``repr`` nor in an error."""
+"""Fields whose values are left out of ``repr`` and of errors."""
 
 
 class Sandbox(AnyCase):
@@ -148,7 +148,7 @@ VARIABLES: Final = {variable(name): name for name in FIELDS}
 
 
 def read_settings(environ: Mapping[str, str], **flags: object) -> Settings:
-    """Make the settings from ``environ`` and ``flags``; a flag replaces its variable.
+    """Make the settings from ``environ`` and ``flags``; a flag overrides its variable.
 
     Flags that are None and empty variables are ignored. Raises SettingsInvalid for an unknown
     ``FOREMASK_*`` variable, and for an invalid value of a variable or a flag.

@@ -1,4 +1,4 @@
-"""Inserts jobs and records uploads, within the limits of their token."""
+"""Inserts jobs and records uploads, within the limits of a token."""
 
 import hashlib
 import uuid
@@ -14,8 +14,8 @@ from foremask.service.jobs.database import Database, json_value, on_disk
 from foremask.service.jobs.steps import JobResult, Step, StoredClip
 
 COLUMNS = {"request_id": "id", "token_id": "token", "fetched_bytes": "fetched"}
-FORGOTTEN_AT_ONCE = 10_000  # upload rows that one statement deletes in 0.1 s
-QUEUE_LIMIT = 10_000  # most unfinished jobs; with 60 s clips, a day for the fastest tested machine
+FORGOTTEN_AT_ONCE = 10_000  # upload rows that one statement deletes, in about 0.1 s
+QUEUE_LIMIT = 10_000  # most unfinished jobs: 60 s clips for a day of the fastest tested machine
 NO_LIMIT = 1 << 62
 
 
@@ -25,7 +25,7 @@ class Grant:
     allowed: int  # requests in a full burst
     remaining: int  # requests that are allowed now
     reset_s: float  # time until ``remaining`` equals ``allowed``
-    request_id: str | None = None  # id of the job of an earlier request with this Idempotency-Key
+    request_id: str | None = None  # job of an earlier request with this Idempotency-Key
     body_hash: bytes | None = None  # hash of that earlier request's body
 
 
@@ -34,7 +34,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
     token_id: uuid.UUID
     preset: Form
     video_url: str | None = None
-    source_key: str | None = None  # key of the stored clip, or of the stored mask that is reused
+    source_key: str | None = None  # key of the uploaded clip, or of a stored mask to reuse
     quality: Quality | Literal["kept"] = Quality.BALANCED  # "kept" is REENCODE_ONLY
     webhook_url: str | None = None
     idempotency_key: str | None = None
@@ -42,7 +42,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
     clip: StoredClip | None = None  # None if the clip could not be probed in time
     traceparent: str | None = None  # the W3C header of the request's first span
     result: JobResult | None = None  # None for a mask with default options
-    fetched_bytes: int = 0  # to download: background, and clip if a mask is reused; 0 if unknown
+    fetched_bytes: int = 0  # size of the background, and of the clip if a mask is reused; or 0
 
 
 def token_hash(secret: str) -> bytes:
@@ -156,8 +156,8 @@ async def reserve_result(
 ) -> bool:
     """Reserve ``size`` bytes for the step's result, and ``optional`` bytes more if they fit.
 
-    They fit if the token then stores at most ``limit`` bytes. Returns whether they fit. For a step
-    whose lease was lost, nothing is reserved, and False is returned.
+    They fit if the token then stores at most ``limit`` bytes. Returns whether they fit. A stale
+    attempt reserves nothing and returns False.
     """
     return bool(await database.value_of("reserve_result", *step.key, size, optional, limit))
 
@@ -181,7 +181,7 @@ async def forget(database: Database, before: datetime) -> None:
 
 
 def limit_of_token(setting: int | None, disk: tuple[int, int] | None) -> int:
-    """Return a token's storage limit: ``setting``, or a quarter of the disk. A bucket has none."""
+    """Return ``setting``, or a quarter of the disk's size; no limit for a bucket (no ``disk``)."""
     if setting is not None:
         return setting
     return NO_LIMIT if disk is None else disk[0] // 4

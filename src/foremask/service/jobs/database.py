@@ -34,13 +34,13 @@ class Refused(Exception):  # never reaches a user, so not a ForemaskError
 
 
 class OtherTables(ServiceUnavailable):
-    """Another version of foremask migrated the database after this process began."""
+    """Another version of foremask migrated the database after this process started."""
 
 
 class Database:
     """A pool of connections that survives a restart of the server; use it with ``async with``.
 
-    A call whose connection is lost is repeated, so its statement must be idempotent. A call
+    If the connection is lost, a call is repeated, so every statement must be idempotent. A call
     raises ServiceUnavailable after ``patience_s`` without a connection, or if it takes ``call_s``.
     No call leaves a transaction open, so a paused process blocks no other process (docs/adr/0021).
     """
@@ -106,8 +106,8 @@ class Database:
     ) -> AsyncGenerator[tuple[str, str] | None]:
         """Yield the channel and payload of each notification, received on an extra connection.
 
-        Yields None when the connection begins to listen, and then every ``quiet_s`` if the server
-        answers a query. Raises ServiceUnavailable if the connection is lost.
+        Yields None when the connection begins to listen, and then every ``quiet_s`` after a query
+        has shown that the connection works. Raises ServiceUnavailable if the connection is lost.
         """
         try:
             async with await psycopg.AsyncConnection.connect(
@@ -140,8 +140,8 @@ class Database:
         return True
 
     async def _within(self, seconds: float, statement: LiteralString, params: Params) -> list[Row]:
-        # psycopg takes up to 10 s to cancel a statement if the server hangs. The caller does not
-        # wait for psycopg (docs/adr/0021).
+        # If the server hangs, psycopg takes up to 10 s to cancel a statement. So the statement runs
+        # in its own task, which this method does not wait for (docs/adr/0021).
         asking = asyncio.create_task(self._ask(statement, params))
         self._left.add(asking)
         asking.add_done_callback(self._let_go)
@@ -163,7 +163,7 @@ class Database:
     def _let_go(self, asking: asyncio.Task[list[Row]]) -> None:
         self._left.discard(asking)
         if not asking.cancelled():
-            asking.exception()  # asyncio logs an exception that is never retrieved
+            asking.exception()  # asyncio would log an exception that is never retrieved
 
 
 async def on_disk(database: Database) -> None:

@@ -8,8 +8,8 @@ from foremask.errors import RequestUnknown
 from foremask.service.jobs.database import Database
 from foremask.service.observability import metrics
 
-SCHEDULE_S = (0, 5, 30, 120, 600, 3600)  # pause before each attempt; attempt 1 is at the job's end
-HELD_S = 30.0  # lease of an attempt, longer than an attempt takes
+SCHEDULE_S = (0, 5, 30, 120, 600, 3600)  # pause before each attempt; the first has none
+HELD_S = 30.0  # lease of an attempt, longer than any attempt takes
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ async def freeze(database: Database, delivery: int, payload: bytes) -> bytes:
 
 
 async def record(database: Database, delivery: Delivery, http_status: int | None) -> str:
-    """Record the attempt's HTTP status, None without a response; return the delivery's status.
+    """Record the attempt's HTTP status (None: no response); return the delivery's status.
 
     The status is ``delivered`` after 2xx, ``pending`` if a retry is queued, or else ``given_up``.
     """
@@ -62,7 +62,7 @@ async def record(database: Database, delivery: Delivery, http_status: int | None
 
 
 async def redeliver(database: Database, request_id: str) -> None:
-    """Queue the job's webhook again with the same body. Raises RequestUnknown without a webhook."""
+    """Queue the job's webhook again with the same body. Raises RequestUnknown if it has none."""
     row = await database.one("select max(id) as id from deliveries where job = %s", (request_id,))
     if row is None or row["id"] is None:
         raise RequestUnknown(

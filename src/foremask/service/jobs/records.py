@@ -1,4 +1,4 @@
-"""Reads, awaits, cancels, renames and deletes jobs, and makes the JSON of answers and webhooks."""
+"""Reads and changes jobs, and defines the JSON of responses and webhooks."""
 
 import asyncio
 import uuid
@@ -21,7 +21,7 @@ from foremask.service.jobs.steps import JobReport, JobResult
 
 log = structlog.get_logger(__name__)
 
-IDLE_S = 60.0  # a shorter time without a new frame is normal, and not reported
+IDLE_S = 60.0  # a shorter time without progress is normal, and not reported
 
 
 class Status(StrEnum):
@@ -41,12 +41,12 @@ class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
     """The error of a request or a job."""
 
     code: Annotated[int, Meta(ge=400, le=599, description="The HTTP status.")]
-    message: Annotated[str, Meta(description="The HTTP status in words.")]
+    message: Annotated[str, Meta(description="The name of the HTTP status.")]
     details: Annotated[str, Meta(description="What happened, with numbers, and what to do.")]
-    reason: Annotated[str, Meta(description="One stable word for programs: docs/errors.md.")]
+    reason: Annotated[str, Meta(description="A stable error code: docs/errors.md.")]
     param: Annotated[str, Meta(description="The field or header at fault.")] | None = None
-    limit: Annotated[int | float, Meta(description="The allowed number.")] | None = None
-    actual: Annotated[int | float, Meta(description="The number that was found.")] | None = None
+    limit: Annotated[int | float, Meta(description="The bound that is violated.")] | None = None
+    actual: Annotated[int | float, Meta(description="The value that violates it.")] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Record:
     frames_total: int | None
     queue_position: int | None  # 1 is next; None unless queued
     eta_s: float | None
-    idle_s: float | None  # seconds without progress of a running job; None below IDLE_S
+    idle_s: float | None  # time since a running job's last progress; None below IDLE_S
     kind: ResultKind
     preset: str  # a Form's name
     result_key: str | None  # None before the job completes, and after its result has expired
@@ -71,7 +71,7 @@ class Record:
     ended_at: datetime | None
     quality: str
     name: str | None  # the clip's file name
-    source_key: str | None  # the key of the clip or of the reused mask; the file may be deleted
+    source_key: str | None  # of the clip or the reused mask, which may be deleted
 
     @property
     def form(self) -> Form:
@@ -90,10 +90,10 @@ class Attempt:
     details: str | None
 
 
-# eta_s: each waiting segment begins when a running segment ends, and takes `usual` seconds. `usual`
-# is the shortest time from the start of masking to a segment's estimated end.
-# queue_position: a token's n-th job waits for n - 1 jobs of each token of the same priority, and
-# for all jobs of tokens of higher priority. At most 1000 jobs per token are counted, for speed.
+# eta_s: a waiting segment is expected to start when a running one ends, and to take `usual` s.
+# `usual` is the shortest time from the start of masking to the estimated end of a segment.
+# queue_position: a token's n-th queued job waits for n - 1 jobs of each token of the same priority,
+# and for all jobs of tokens of higher priority. At most 1000 jobs of a token are counted.
 _RECORD = """
     j.id as request_id, j.token as token_id, j.status, j.stage, j.frames_total, j.preset, j.report,
     j.error, coalesce(j.result -> 'options' ->> 'kind', 'mask') as kind,
@@ -139,7 +139,7 @@ _NOT_DELETED = "j.expired_at is distinct from 'epoch'"
 
 
 async def read(database: Database, token_hash: bytes, request_id: str) -> Record:
-    """Read a job of the token. Raises TokenInvalid, or RequestUnknown also for a deleted job."""
+    """Read a job of the token. Raises TokenInvalid, or RequestUnknown if deleted or not found."""
     row = await database.one(
         f"""select {_RECORD} from tokens t
             left join jobs j on j.id = %s and j.token = t.id and {_NOT_DELETED}
@@ -156,10 +156,10 @@ async def read(database: Database, token_hash: bytes, request_id: str) -> Record
 async def of_token(
     database: Database, token_hash: bytes, *, limit: int, before: str | None, conversions: bool
 ) -> list[Record]:
-    """Return the token's ``limit`` newest jobs that are older than job ``before``, if given.
+    """Return at most ``limit`` jobs of the token, newest first.
 
-    Jobs that reuse a stored mask are left out unless ``conversions``. Raises TokenInvalid, or
-    RequestUnknown if the token has no job ``before``.
+    With a job's id ``before``, only older jobs are returned. Jobs that reuse a stored mask are only
+    returned if ``conversions``. Raises TokenInvalid, or RequestUnknown for an unknown ``before``.
     """
     rows = await database.all(
         f"""select b.seq as before, {_RECORD} from tokens t
@@ -225,7 +225,7 @@ async def rename(database: Database, token_hash: bytes, request_id: str, name: s
 
 
 async def delete(database: Database, token_hash: bytes, request_id: str) -> Record:
-    """Hide the job, and cancel it if it has not ended; maintenance deletes its row and files."""
+    """Hide the job, and cancel it if unfinished. Maintenance deletes its row and files later."""
     record = await cancel(database, token_hash, request_id)
     await database.all("update jobs set expired_at = 'epoch' where id = %s", (request_id,))
     return replace(record, result_key=None)
@@ -302,7 +302,7 @@ ASK_EVERY_S = 0.25
 class Ends:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting = WeakValueDictionary[str, asyncio.Event]()  # a waiter keeps its event alive
+        self._waiting = WeakValueDictionary[str, asyncio.Event]()  # `wait` holds the events
         self._asking: asyncio.Task[None] | None = None
         self.is_stopping = False
 
@@ -333,14 +333,16 @@ class Ends:
                 rows = []  # callers get this error when they read the job
             for row in rows:
                 with suppress(KeyError):
-                    self._waiting[row["id"]].set()  # a variable would keep the event alive
+                    self._waiting[
+                        row["id"]
+                    ].set()  # a variable would keep the event in the dictionary
             await asyncio.sleep(ASK_EVERY_S)
 
 
 LINK_S = 7 * 86400  # lifetime of a result's link, the longest that S3 allows
 
 type Word = Literal["IN_PROGRESS", "COMPLETED", "ERROR", "UNKNOWN"]
-RequestId = Annotated[str, Meta(description="The id of the job, or else of the request.")]
+RequestId = Annotated[str, Meta(description="The job's id, or the request's if there is no job.")]
 Count = Annotated[int, Meta(ge=0)]
 
 
@@ -361,15 +363,15 @@ class Problem(Struct, omit_defaults=True):
 
     request_id: RequestId
     error: JobError
-    status: Annotated[Literal["NOT_FOUND"], Meta(description="For request_unknown.")] | None = None
+    status: Annotated[Literal["NOT_FOUND"], Meta(description="For an unknown job.")] | None = None
 
 
 class Result(Struct, omit_defaults=True):
-    """The result of a job; after its expiry, the status is ERROR with 410 result_expired."""
+    """The result of a completed job. After it expires, the job's status is ERROR (410)."""
 
     video_url: Annotated[str, Meta(description="A signed link to the result.")]
     kind: ResultKind
-    mask_url: Annotated[str, Meta(description="For a mask, equal to video_url.")] | None = None
+    mask_url: Annotated[str, Meta(description="video_url, if it is a mask.")] | None = None
     report: JobReport | None = None
 
 
@@ -390,7 +392,7 @@ class JobStatus(Struct, kw_only=True, omit_defaults=True):
 
 
 def file_name(record: Record) -> str:
-    """Name the result: flower.mask.mp4 for flower.mp4, "" for an unnamed clip."""
+    """Return the result's file name, such as flower.mask.mp4; "" if the clip has no name."""
     stem = (record.name or "").rpartition(".")[0] or record.name
     suffix = (record.result_key or "").rpartition(".")[2]
     return f"{stem}.{record.kind.value}.{suffix}" if stem else ""
@@ -399,7 +401,7 @@ def file_name(record: Record) -> str:
 def status_body(
     record: Record, link: Callable[[str, int, str], str], link_s: int = LINK_S
 ) -> JobStatus:
-    """Make a job's status; ``link`` makes a URL from a key, a lifetime in s and a file name."""
+    """Make a job's status. ``link`` returns a URL for a key, a lifetime in s and a file name."""
     if record.status is Status.UNREADABLE:
         return JobStatus(request_id=record.request_id, status="UNKNOWN", error=record.error)
     url = link(record.result_key, link_s, file_name(record)) if record.result_key else None

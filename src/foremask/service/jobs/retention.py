@@ -4,14 +4,14 @@ from typing import Any, Final, Literal, LiteralString
 
 from foremask.service.jobs.database import Database, Row
 
-RECORD_EXTRA_S = 7 * 86400  # time from a result's expiry to the deletion of the job's record
+RECORD_EXTRA_S = 7 * 86400  # time from a result's deletion to that of the job's row
 FAILED_KEPT_S = 30 * 86400
-NETWORK_KEPT_S = 86400  # `/refine` reuses the neural network's results, 0.5 MB a frame
+NETWORK_KEPT_S = 86400  # network results, 0.5 MB a frame, for `/refine`
 ENGINE_DEAD_S = 60.0
 AT_ONCE = 50
 
 type Kind = Literal["sources", "network", "result"]
-"""Files of an ended job: source and segments, neural-network results, or result."""
+"""Files of an ended job: the source and its segments, the network's results, or the result."""
 _STORED: Final[dict[Kind, LiteralString]] = {
     "sources": "swept_at is null",
     "network": "report ? 'network_bytes' and expired_at is null",
@@ -26,7 +26,7 @@ _NOTED: Final[dict[Kind, LiteralString]] = {
 
 async def due(database: Database, kind: Kind, kept_s: float = 0.0) -> list[tuple[str, Any]]:
     """Return (id, result key) of jobs that ended over ``kept_s`` ago and have files of ``kind``."""
-    # kept_s = 0 includes an ended_at in the future: the clock may have been set back.
+    # After the clock was set back, ended_at may be in the future; kept_s = 0 includes such jobs.
     rows = await database.all(
         f"""select id, result_key from jobs where ended_at is not null and {_STORED[kind]}
             and (%s = 0 or ended_at < clock() - make_interval(secs => %s))
@@ -37,10 +37,10 @@ async def due(database: Database, kind: Kind, kept_s: float = 0.0) -> list[tuple
 
 
 async def deleted(database: Database, kind: Kind, request_id: str) -> Row | None:
-    """Record that the files are deleted.
+    """Record that the files are deleted; return None if that was recorded before.
 
-    Returns ``status``, ``reason`` ("" without an error), and the times from the job's creation to
-    its first step (``wait_s``, or None) and to its end (``seconds``). A second call returns None.
+    The row has the job's ``status``, its error's ``reason`` or "", and ``wait_s`` and ``seconds``,
+    the times from its creation to its first step (or None) and to its end.
     """
     return await database.one(
         f"""update jobs set {_NOTED[kind]} where id = %s and {_STORED[kind]}

@@ -13,7 +13,7 @@ from foremask.errors import ServiceUnavailable
 from foremask.service.jobs.database import Database
 
 VERSION = 25
-OLDEST = 16  # the oldest upgradable version of the tables, that of commit 427503c
+OLDEST = 16  # oldest tables that can be upgraded, those of commit 427503c
 MIGRATING = 0x666F7265  # "fore": key of the advisory lock held while the schema changes
 WAIT_S = 0.2  # lock timeout, and pause before a retry; below PostgreSQL's deadlock_timeout (1 s)
 PATIENCE_S = 120.0
@@ -54,8 +54,8 @@ async def migrate(url: str) -> list[str]:
 
 
 async def _apply(connection: psycopg.AsyncConnection, name: str, sql: str) -> None:
-    # A script that waits with its own locks can deadlock with a process that locks another table.
-    # So the script is rolled back and started over.
+    # A script that waits for a lock while it holds others can deadlock with another process. So it
+    # is rolled back at its lock timeout, and starts again.
     end = time.monotonic() + PATIENCE_S
     while True:
         try:

@@ -29,13 +29,13 @@ class JobClip(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
-type StoredClip = Clip | JobClip  # a job's row has either type; both are read as a JobClip
+type StoredClip = Clip | JobClip  # stored as either type, read as a JobClip
 
 
 class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """``mask_bytes`` is the size of the mask that is stored with a cut-out or composite.
 
-    ``network_bytes`` is the size of the neural network's stored results, until they are deleted.
+    ``network_bytes`` is the size of the stored network results, or None if they are deleted.
     """
 
     frames_out: int
@@ -48,7 +48,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     warnings: tuple[str, ...] | None = None
     coverage: float | None = None
     flicker: float | None = None
-    # Only in a segment's report, for each frame: time (s), coverage, change since the frame before.
+    # As in `Report`, for the frames of a segment; None in the report of a job.
     strip: tuple[tuple[float, float, float], ...] | None = None
     kind: str | None = None
     runtime: str | None = None
@@ -66,8 +66,8 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     background_key: str | None = None
     clip_key: str | None = None  # key of the stored clip, if the job reuses a stored mask
     hints: tuple[Hint, ...] = ()
-    key_points: int = 0  # the first ``key_points`` hints are from the request's field of this name
-    network_key: str | None = None  # key of an earlier job's cache of neural-network results
+    key_points: int = 0  # so many of the first hints come from the request's `key_points`
+    network_key: str | None = None  # key of an earlier job's network results
 
     def check_hints(self, clip: Clip | None = None) -> None:
         with self.hints_as_sent():
@@ -75,7 +75,7 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @contextmanager
     def hints_as_sent(self) -> Iterator[None]:
-        """Name hints in errors by their field of the request, such as ``key_points``."""
+        """Name the request's field, such as ``key_points[0]``, in errors about ``hints``."""
 
         def name(found: re.Match[str]) -> str:
             number = int(found[1]) - self.key_points
@@ -96,10 +96,10 @@ PLAIN_MASK: Final = JobResult()
 
 
 class StepArgs(msgspec.Struct, frozen=True, omit_defaults=True):
-    span: Span | None = None  # None: the whole clip is masked
-    source_key: str | None = None  # key of the span's file, or of the clip if a mask is reused
+    span: Span | None = None  # None: the whole clip
+    source_key: str | None = None  # key of the segment file, or of the clip if a mask is reused
     background_key: str | None = None
-    clip_start_s: float | None = None  # the first timestamp of the whole clip
+    clip_start_s: float | None = None  # of the whole clip
     result: JobResult = PLAIN_MASK
 
 
@@ -107,14 +107,14 @@ class IngestDone(msgspec.Struct, frozen=True):
     clip: StoredClip | None
     source_key: str | None
     segments: tuple[StepArgs, ...]
-    fetched_bytes: int = 0  # downloaded: the background, and the clip if a mask is reused
+    fetched_bytes: int = 0  # size of the background, and of the clip if a mask is reused
 
 
 class PartDone(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str
     frames: int
     report: JobReport
-    mask_key: str | None = None  # key of the segment's mask; None if only the part is stored
+    mask_key: str | None = None  # key of the mask that is stored with a cut-out
 
 
 class MaskDone(msgspec.Struct, frozen=True):
@@ -126,11 +126,11 @@ class MaskDone(msgspec.Struct, frozen=True):
 type StepDone = IngestDone | PartDone | MaskDone
 
 
-LEASE_S = 5.0  # allows two missed renewals; 3 to 7 s after a worker's death, a new attempt begins
+LEASE_S = 5.0  # allows two missed renewals; the steps of a dead worker restart after 3 to 7 s
 RENEW_S = 2.0
-LOST_TICKET_S = 10.0  # a step that is ready for so long gets a new ticket (a Procrastinate row)
+LOST_TICKET_S = 10.0  # a ready step that waits so long gets a new ticket (Procrastinate row)
 MAX_CRASHES = 3
-IN_FLIGHT = 4  # most segments of one job that run or are ready, so that other jobs get workers
+IN_FLIGHT = 4  # most running or ready segments of a job, so that other jobs get workers
 
 
 type StepKey = tuple[str, str, int, int]  # job, stage, number, attempt
@@ -150,8 +150,8 @@ class Step:
     quality: str  # a Quality, or options.REENCODE_ONLY
     clip: JobClip | None
     traceparent: str | None  # the W3C header of the job's first span
-    used_s: float  # time that the job had run when the step was claimed
-    taken_at: float = field(default_factory=time.monotonic)  # this clock stops during suspend
+    used_s: float  # running time of the job before this attempt
+    taken_at: float = field(default_factory=time.monotonic)  # stops while the machine is suspended
 
     @property
     def name(self) -> str:
@@ -183,9 +183,9 @@ async def claim(
 ) -> Step | None:
     """Claim the next step of ``queue`` (``files`` or ``masks``); return None if none is ready.
 
-    API tokens are served by priority, and within a priority by used seconds divided by share,
-    fewest first. For the token ``last``, which this worker served last, the quotient counts as 5 s
-    less. Raises OtherTables after a migration.
+    The API token with the highest priority comes first. Among equal priorities, the token with the
+    fewest used seconds divided by its share comes first. 5 s are subtracted for the token ``last``,
+    which this worker served last. Raises OtherTables after a migration to another version.
     """
     row = await database.row_of(f"claim_step_{VERSION}", queue, worker, lease_s, last)
     if row is None:
@@ -247,8 +247,8 @@ async def fail(
 ) -> bool:
     """Record a failed attempt; return False if it is stale.
 
-    The step is retried after ``retry_s``. The job ends with ``error`` if ``retry_s`` is None or the
-    step has crashed `MAX_CRASHES` times.
+    If ``retry_s`` is None or the step has crashed `MAX_CRASHES` times, the job ends with ``error``.
+    Otherwise, the step is retried after ``retry_s``.
     """
     facts = json_value(error.facts())
     return bool(
@@ -259,7 +259,7 @@ async def fail(
 
 
 async def charge_lost(database: Database, step: Step) -> None:
-    """Charge the token for the seconds of a stale attempt, for example after a cancel."""
+    """Charge the token for the seconds of a stale attempt, such as that of a cancelled job."""
     await database.value_of("charge_share", step.stage, step.token, step.seconds)
 
 
@@ -286,7 +286,7 @@ class Recovered:
     lost: int = 0  # attempts whose lease had expired
     woken: int = 0  # tickets that were replaced
     timed_out: int = 0  # jobs that reached their time limit
-    alone: bool = field(default=False, compare=False)  # no other worker called `recover` lately
+    alone: bool = field(default=False, compare=False)  # no other worker has just called `recover`
 
 
 async def recover(

@@ -1,4 +1,4 @@
-"""Makes, lists and revokes API tokens; a secret is stored as prefix and hashes (ADR 0022)."""
+"""Makes, lists and revokes API tokens. Only hashes and a prefix of a secret are stored."""
 
 import hmac
 import secrets
@@ -12,8 +12,8 @@ from foremask.errors import RequestUnknown
 from foremask.service.jobs.admission import token_hash
 from foremask.service.jobs.database import Database, Row
 
-SIGNING = b"bria-webhook-signing-v1"  # given by the contract in docs/webhooks.md
-PREFIX_LENGTH = 9  # "fm_" and six characters (36 of 256 bits), to identify a token
+SIGNING = b"bria-webhook-signing-v1"  # receivers use the same value: docs/webhooks.md
+PREFIX_LENGTH = 9  # "fm_" and six characters, shown to identify a token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +39,7 @@ class Token:
 
 
 def webhook_key(secret: str) -> bytes:
-    """Return the key that signs the token's webhooks; the token cannot be computed from the key."""
+    """Return the key that signs the token's webhooks. It does not reveal the token."""
     return hmac.digest(secret.encode(), SIGNING, "sha256")
 
 

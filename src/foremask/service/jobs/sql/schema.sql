@@ -1,6 +1,6 @@
 -- The service's tables and functions, version 25 (jobs/schema.py). A row of Procrastinate is only a ticket: it makes
--- one worker look for work in one queue (docs/adr/0020). A changed statement needs a new version, also in two
--- functions' names, so an outdated worker claims nothing. upgrade.sql changes older tables and drops old functions.
+-- one worker look for work in one queue (docs/adr/0020). A changed statement needs a new version, also in the names of
+-- claim_step_25 and recover_25, so that older workers claim nothing. upgrade.sql changes older tables and functions.
 
 create table tokens (
     id              uuid primary key,
@@ -15,7 +15,7 @@ create table tokens (
     share           integer not null default 1 check (share > 0),
     quota           bigint,                             -- jobs in all; null: unlimited
     used            bigint not null default 0,
-    unfinished      bigint not null default 0,          -- jobs queued and running; counting them took milliseconds
+    unfinished      bigint not null default 0,          -- number of queued and running jobs
     stored          bigint not null default 0,          -- bytes of its jobs and uploads
     due_at          timestamptz not null default 'epoch',  -- GCRA: when the next request is due
     created_at      timestamptz not null default now(),
@@ -31,7 +31,7 @@ create table jobs (
                     check (status in ('queued', 'running', 'completed', 'failed', 'cancelled')),
     stage           text not null default 'queued',
     priority        smallint not null,
-    video_url       text,                               -- forgotten when the job ends: it may hold a secret
+    video_url       text,                               -- deleted when the job ends: it may contain a secret
     source_key      text,
     name            text,                               -- the clip's file name
     preset          text not null,
@@ -41,17 +41,17 @@ create table jobs (
     idempotency_key text,
     body_hash       bytea,
     traceparent     text,                               -- the W3C header of its first span
-    clip            jsonb,                              -- what the probe found
+    clip            jsonb,                              -- the clip's properties: a Clip or JobClip
     frames_total    bigint,
     result_key      text,
     report          jsonb,
     error           jsonb,
-    fetched         bigint not null default 0,          -- bytes stored besides the clip, until the job is swept
-    reserved        bigint not null default 0,          -- bytes reserved for its result, until it has ended
+    fetched         bigint not null default 0,          -- bytes of a background, or of the clip of a reused mask
+    reserved        bigint not null default 0,          -- bytes reserved for its result until it ends
     stored          bigint not null default 0,          -- bytes, computed from the row by `count_stored`
     created_at      timestamptz not null default now(),
     started_at      timestamptz,
-    deadline_from   timestamptz,                        -- started_at, shifted by `recover` when the clock was set
+    deadline_from   timestamptz,                        -- started_at; `recover` shifts it if the clock was set
     masking_at      timestamptz,
     ended_at        timestamptz,
     swept_at        timestamptz,                        -- source and segments deleted
@@ -73,15 +73,15 @@ create table steps (
     token       uuid not null,                          -- token and seq are copies from the job's row
     seq         bigint not null,
     status      text not null check (status in ('waiting', 'todo', 'running', 'done', 'dropped')),
-    attempt     integer not null default 0,             -- a write names its attempt, and is refused if it is stale
+    attempt     integer not null default 0,             -- number of the newest; writes of older ones are refused
     crashes     integer not null default 0,             -- attempts that crashed or were lost
     args        jsonb not null default '{}',
     result      jsonb,
     frames_done bigint not null default 0,
     lease_until timestamptz,
-    moved_at    timestamptz,                            -- when the last frame, or byte, was done
-    ends_at     timestamptz,                            -- when it will end, as its worker estimates
-    ready_at    timestamptz not null default 'epoch',   -- the time of the next attempt, after one that failed
+    moved_at    timestamptz,                            -- time of the last progress: a frame or a byte
+    ends_at     timestamptz,                            -- its end, as its worker estimates
+    ready_at    timestamptz not null default 'epoch',   -- earliest time of the next attempt after a failed one
     touched_at  timestamptz not null default now(),
     primary key (job, stage, number)
 ) with (fillfactor = 50);
@@ -91,7 +91,7 @@ create index steps_turn on steps (token, (stage = 'segment'), (attempt = 0), (st
     where status = 'todo';
 create index steps_files on steps (token) where status in ('todo', 'running') and stage <> 'segment';
 
--- How each attempt ended: a job's history.
+-- The history of a job: one row for each attempt at a step.
 create table attempts (
     job        text not null references jobs on delete cascade,
     stage      text not null,
@@ -113,8 +113,8 @@ create table deliveries (
     status     text not null default 'pending' check (status in ('pending', 'delivered', 'given_up')),
     attempt    integer not null default 0,
     next_at    timestamptz not null default now(),
-    held_until timestamptz,                             -- until then one worker makes the attempt
-    payload    bytea                                    -- frozen by the first attempt: all attempts send the same bytes
+    held_until timestamptz,                             -- end of the lease of the attempt under way
+    payload    bytea                                    -- made by the first attempt; all attempts send it
 );
 create index deliveries_job on deliveries (job);
 create index deliveries_pending on deliveries (next_at) where status = 'pending';
@@ -125,7 +125,7 @@ create index deliveries_turn on deliveries (token, next_at) where status = 'pend
 create table queues (
     queue     text primary key,
     clock     float8 not null default 0,                -- the virtual time at which the newest claim began
-    per_token integer                                   -- how many a token may have under way; null: no limit
+    per_token integer                                   -- most running steps or attempts of a token; null: no limit
 );
 insert into queues (queue, per_token) values ('files', 4), ('masks', null), ('webhooks', 4);
 
@@ -139,9 +139,9 @@ create table shares (
 create table uploads (
     key     text primary key,
     token   uuid not null references tokens on delete cascade,
-    bytes   bigint not null default 0,                  -- reserved before they come, exact afterwards
+    bytes   bigint not null default 0,                  -- the reserved size, then the actual size
     name    text,
-    claim   text,                                       -- the request that the file comes with
+    claim   text,                                       -- id of the request that uploads the file
     made_at timestamptz not null default now()
 );
 create index uploads_made on uploads (made_at);
@@ -154,9 +154,9 @@ create table housekeeping (
 );
 insert into housekeeping default values;
 
--- What all processes have counted, and which of them are alive (docs/adr/0070). No function depends on the counts.
+-- Sums of the counters of all processes, for metrics only (docs/adr/0070).
 create table counts (
-    sample text not null,                               -- foremask_step_seconds_bucket
+    sample text not null,                               -- such as foremask_step_seconds_bucket
     labels jsonb not null,
     value  float8 not null,
     primary key (sample, labels)
@@ -167,18 +167,19 @@ create table processes (
     kind    text not null,
     slots   integer not null,
     sandbox text not null,
-    report  bigint not null default 0,                  -- number of the newest; a repeated one is not added
+    report  bigint not null default 0,                  -- number of its newest report; a repeated report adds nothing
     seen_at timestamptz not null default now()
 ) with (fillfactor = 50);
 
--- A small picture of the newest mask of a job under way; it may be lost at any time, so it costs no write-ahead log.
+-- A small picture of a running job's newest mask. It may be lost in a crash, so no write-ahead log is needed.
 create unlogged table newest_masks (
-    job text primary key,                               -- no foreign key: its lock would cross those of a job's end
+    job text primary key,                               -- no foreign key: its lock could deadlock with end_job
     png bytea not null check (length(png) <= 32768)
 );
 
 -- Functions. Each call is its own transaction, so a caller that is killed or paused leaves none open (docs/adr/0021).
--- All lock a job, then its token, then its steps in key order. (`recover` locks several jobs, but waits for none.)
+-- Against deadlocks, all lock a job first, then its token, then its steps in key order. `recover` locks several jobs:
+-- in the order of their ids, or only those that are not locked.
 
 -- The clock for leases, rates and deadlines. Tests replace this function.
 create function clock() returns timestamptz language sql as $$ select clock_timestamp() $$;
@@ -187,7 +188,7 @@ create function is_good(t tokens) returns boolean language sql as $$
     select t.revoked_at is null and (t.expires_at is null or t.expires_at > clock())
 $$;
 
--- The sum of the named sizes in JSON; a value that is no number of bytes counts as 0.
+-- The sum of the sizes p_names in p_facts; a value that is no number of bytes counts as 0.
 create function bytes_of(p_facts jsonb, variadic p_names text[]) returns bigint immutable language sql as $$
     select coalesce(sum((p_facts ->> name)::numeric) filter (where p_facts ->> name ~ '^[0-9]{1,15}$'), 0)::bigint
     from unnest(p_names) name
@@ -197,13 +198,14 @@ create function queue_of(p_stage text) returns text immutable language sql as $$
     select case p_stage when 'segment' then 'masks' else 'files' end
 $$;
 
--- Insert a Procrastinate row that makes one worker look for work in the queue. One too many costs three statements.
+-- Insert a Procrastinate row, which makes one worker look for work. A superfluous row costs three statements.
 create function send_ticket(p_queue text, p_delay_s float8 default 0) returns void language sql as $$
     select procrastinate_defer_jobs_v1(array[row(p_queue, p_queue, 0, null, null, '{}',
         case when p_delay_s > 0 then now() + make_interval(secs => p_delay_s) end)::procrastinate_job_to_defer_v1])
 $$;
 
--- At most `per_token` of a token's steps in 'files' have a ticket or a worker; one that ends passes its ticket on.
+-- The number of a token's ready and running steps in 'files', at most per_token + 1. Only per_token of them have a
+-- ticket or a worker; a step that ends passes its ticket on.
 create function files_of(p_token uuid) returns bigint language sql as $$
     select count(*) from (select from steps where token = p_token and status in ('todo', 'running')
         and stage <> 'segment' limit 1 + (select per_token from queues where queue = 'files')) few
@@ -213,9 +215,9 @@ create function pass_ticket(p_token uuid) returns void language sql as $$
     select send_ticket('files') from queues where queue = 'files' and files_of(p_token) >= per_token
 $$;
 
--- Count a request against the token's rate. GCRA: the request is due at due_at and may come burst - 1 steps early. A
--- token that is over burst steps early, since the clock was set back, starts afresh. A repeated request (same
--- Idempotency-Key) is not counted, and allowed by any rate or quota; request_id and body_hash are those of its job.
+-- Count a request against the token's rate (GCRA): it is due at due_at, and may come up to burst - 1 intervals early.
+-- If due_at is more than burst intervals ahead, the clock was set back, and due_at starts from now. A repeated request
+-- (same Idempotency-Key) is allowed and not counted; request_id and body_hash are those of its job.
 create function charge_rate(p_hash bytea, p_key text)
 returns table (outcome text, token_id uuid, allowed bigint, remaining integer, wait_s float8, reset_s float8,
                request_id text, body_hash bytea)
@@ -236,7 +238,7 @@ begin
     allowed := case outcome when 'quota' then t.quota else t.burst end;
     wait_s := extract(epoch from v_early - v_step * (t.burst - 1));
     if outcome = 'ok' and request_id is null then
-        perform set_config('synchronous_commit', 'off', true);  -- a power cut may lose one count
+        perform set_config('synchronous_commit', 'off', true);  -- a power cut may lose counts
         v_early := v_early + v_step;
         update tokens set due_at = clock() + v_early where id = t.id;
     end if;
@@ -245,13 +247,13 @@ begin
     return next;
 end $$;
 
--- Insert the job with the columns in p_job, and its first step; or return the reason for refusing it.
+-- Insert the job with the columns in p_job and its first step, or return why the job is refused.
 create function admit(p_job jsonb, p_queue_limit integer, p_storage_limit bigint)
 returns table (outcome text, request_id text, allowed bigint, counted bigint) language plpgsql as $$
 declare n jobs := jsonb_populate_record(null::jobs, p_job); t tokens; j jobs; v_bytes bigint; v_waiting bigint;
 begin
     select * into t from tokens where id = n.token for no key update;
-    -- A repeated request has the same Idempotency-Key, or the same id if our caller has lost the answer.
+    -- A repeated request has the same Idempotency-Key. A repeated call of this function has the same id.
     select * into j from jobs
     where id = n.id or (token = n.token and idempotency_key = n.idempotency_key) limit 1;
     n.reserved := bytes_of(n.clip, 'size_bytes');  -- a result is about as large as its clip
@@ -271,8 +273,8 @@ begin
     counted := case outcome when 'quota' then t.used when 'concurrent' then t.unfinished
         when 'storage' then v_bytes when 'queue' then v_waiting end;
     if outcome is not null then return next; return; end if;
-    -- The name of the uploaded file, or the last part of a URL's path if that is plainly the name of a video file.
-    -- Otherwise it may be a secret, and a URL is deleted when the job ends.
+    -- The name of the uploaded file or of an earlier job, or the last part of a URL's path if that ends in .mp4 etc.
+    -- Other parts of a URL may be secret, and must not be stored longer than the URL.
     if n.source_key is not null then
         n.name := coalesce((select name from uploads where key = n.source_key),
                            (select name from jobs where id = split_part(n.source_key, '/', 2)));
@@ -280,7 +282,7 @@ begin
         n.name := substring(split_part(split_part(n.video_url, '#', 1), '?', 1)
                             from '/([^/%]{1,200}\.(?:mp4|m4v|mov|webm|mkv|avi|gif))$');
     end if;
-    -- The token's lock ends before the commit is on the disk; the caller waits for the disk (docs/adr/0021).
+    -- Release the token's lock before the commit is on the disk; the caller waits for that (docs/adr/0021).
     perform set_config('synchronous_commit', 'off', true);
     n.status := 'queued'; n.stage := 'queued'; n.priority := t.priority; n.created_at := clock();
     n.frames_total := n.clip ->> 'frames';
@@ -293,8 +295,8 @@ begin
     return next;
 end $$;
 
--- The bytes of a job (docs/adr/0091): until it is swept, its clip (twice if it was fetched: it is stored whole and
--- cut) and `fetched`; until it ends, `reserved`; then its result and the files beside that.
+-- Set a job's `stored` bytes (docs/adr/0091). Until the job is swept, they include the segments (as large as the
+-- clip), the clip if it was downloaded, and `fetched`. Until it ends, they include `reserved`; then result and mask.
 create function count_stored() returns trigger language plpgsql as $$
 begin
     new.stored := case when new.swept_at is not null then 0 else new.fetched
@@ -310,7 +312,7 @@ create trigger count_stored
     before insert or update of clip, source_key, report, result_key, ended_at, swept_at, expired_at, fetched, reserved
     on jobs for each row execute function count_stored();
 
--- Reserve p_bytes for a step's result, and p_optional more if the quota allows; return whether it does.
+-- Reserve p_bytes for a step's result, and p_optional more if the token then stores at most p_most; return whether.
 create function reserve_result(p_job text, p_stage text, p_number integer, p_attempt integer, p_bytes bigint,
                                p_optional bigint, p_most bigint)
 returns boolean language plpgsql as $$
@@ -327,13 +329,13 @@ begin
     return v_fits;
 end $$;
 
--- Set the bytes of an upload. Not ok if the token would have more than p_most; an unknown key changes nothing.
+-- Set an upload's size, unless the token would store more than p_most (then ok is false). Ignore an unknown key.
 create function reserve_upload(p_key text, p_bytes bigint, p_most bigint)
 returns table (ok boolean, counted bigint) language plpgsql as $$
 declare t tokens; v_more bigint;
 begin
     select * into t from tokens where id = (select token from uploads where key = p_key) for no key update;
-    select p_bytes - bytes into v_more from uploads where key = p_key;  -- nobody changes it while we lock the token
+    select p_bytes - bytes into v_more from uploads where key = p_key;  -- constant while the token is locked
     ok := v_more is null or v_more <= 0 or t.stored + v_more <= p_most;
     counted := t.stored;
     if ok then
@@ -343,7 +345,7 @@ begin
     return next;
 end $$;
 
--- The one place where a job ends; an ended job is left as it is.
+-- End a job; every job ends here. An ended job is not changed.
 create function end_job(p_job text, p_status text, p_error jsonb, p_result_key text, p_report jsonb)
 returns boolean language plpgsql as $$
 declare j jobs; v_files boolean;
@@ -366,7 +368,8 @@ begin
     return true;
 end $$;
 
--- Claim this step unless it has ended or is claimed. A clock that was just set forward uses up none of the job's time.
+-- Claim this step unless it has ended or is claimed. If the clock was set forward since the last `recover`, that does
+-- not count as used time.
 create function begin_step(p_job text, p_stage text, p_number integer, p_worker text, p_lease_s float8)
 returns jsonb language plpgsql as $$
 declare j jobs; s steps;
@@ -380,7 +383,7 @@ begin
     insert into attempts (job, stage, number, attempt, worker, started_at)
     values (p_job, p_stage, p_number, s.attempt, p_worker, clock());
     update jobs set status = 'running', stage = p_stage, started_at = coalesce(started_at, clock()),
-        deadline_from = coalesce(deadline_from, greatest(clock(), (select last_at from housekeeping))),  -- set back?
+        deadline_from = coalesce(deadline_from, greatest(clock(), (select last_at from housekeeping))),  -- if set back
         masking_at = case when p_stage = 'segment' then coalesce(masking_at, clock()) else masking_at end
     where id = p_job and (status = 'queued' or stage <> p_stage);
     return to_jsonb(j) || to_jsonb(s) || jsonb_build_object(
@@ -389,10 +392,10 @@ begin
             (select last_at + interval '10 seconds' from housekeeping)) - j.deadline_from), 0)));
 end $$;
 
--- Claim the next step of the token that this queue has served the least; no row if there is none. A worker stays with
--- the token that it has just served (p_last) while that is at most 5 s of virtual time ahead of the others, since a
--- change costs half a second to start a child, and a network to load. A token that has missed its turns catches up on
--- at most 10 s. `held` counts the tokens that were skipped because they have `per_token` steps under way.
+-- Claim the next step of the token that this queue has served least; no row if no step is ready. The token that the
+-- worker served last (p_last) may be 5 s of virtual time ahead of others: for another token, the worker must start a
+-- child (0.5 s) and load the network. A token that was idle is served first for at most 10 s of virtual time. `held`
+-- is the number of tokens that were skipped because they have `per_token` running steps.
 create function claim_step_25(p_queue text, p_worker text, p_lease_s float8, p_last uuid)
 returns table (step jsonb, held integer) language plpgsql as $$
 declare q queues; r record;
@@ -432,7 +435,7 @@ create function charge_share(p_stage text, p_token uuid, p_seconds float8) retur
     from tokens t where t.id = p_token and h.token = p_token and h.queue = queue_of(p_stage)
 $$;
 
--- Renew the leases of all steps that one worker holds, with their progress. Returns those that it still holds.
+-- Renew the leases of a worker's steps and record their progress. Return the steps that were renewed.
 create function renew_steps(p_lease_s float8, p_jobs text[], p_stages text[], p_numbers integer[], p_attempts integer[],
                             p_frames bigint[], p_idle_s float8[], p_left_s float8[], p_pngs bytea[])
 returns table (job text, stage text, number integer, attempt integer) language sql as $$
@@ -461,7 +464,7 @@ begin
     update steps set status = 'done', result = p_result, lease_until = null,
         frames_done = coalesce((p_result ->> 'frames')::bigint, frames_done)
     where job = p_job and stage = p_stage and number = p_number and attempt = p_attempt and status = 'running';
-    if not found then return false; end if;  -- a stale attempt, or the job is over
+    if not found then return false; end if;  -- a stale attempt, or the job has ended
     update attempts a set ended_at = clock(), outcome = 'done'
     where a.job = p_job and a.stage = p_stage and a.number = p_number and a.attempt = p_attempt;
     perform charge_share(p_stage, j.token, p_seconds);
@@ -486,7 +489,7 @@ begin
             perform send_ticket('masks');
         elsif not exists (select from steps where job = p_job and stage = 'segment' and status <> 'done') then
             insert into steps (job, stage, token, seq, status, touched_at)
-            values (p_job, 'join', j.token, j.seq, 'todo', clock());  -- the key allows one
+            values (p_job, 'join', j.token, j.seq, 'todo', clock());  -- all segments are done
             perform send_ticket('files');
         end if;
     end if;
@@ -494,7 +497,7 @@ begin
     return true;
 end $$;
 
--- Record an unsuccessful attempt: retry after p_retry_s, or end the job if that is null or after too many crashes.
+-- Record a failed attempt. Retry it after p_retry_s, or end the job if that is null or after p_max_crashes crashes.
 create function fail_step(p_job text, p_stage text, p_number integer, p_attempt integer, p_outcome text, p_error jsonb,
                           p_retry_s float8, p_max_crashes integer, p_seconds float8)
 returns boolean language plpgsql as $$
@@ -520,7 +523,7 @@ begin
     return true;
 end $$;
 
--- Claim the next webhook that is due; a row without id if all tokens that have one are at their limit.
+-- Claim the next due webhook. If all tokens with a due webhook are at their limit, return a row without id.
 create function take_delivery(p_held_s float8)
 returns table (id bigint, request_id text, url text, attempt integer, payload bytea, webhook_key bytea,
                traceparent text)
@@ -543,7 +546,7 @@ begin
         returning d.id, d.job, d.url, d.attempt, d.payload, t.webhook_key, j.traceparent;
 end $$;
 
--- Record the end of an attempt: the delivery has ended, or is tried again after p_wait_s. A stale one changes nothing.
+-- Record how an attempt ended. If p_status is 'pending', retry after p_wait_s. A stale attempt changes nothing.
 create function delivery_ended(p_delivery bigint, p_attempt integer, p_status text, p_wait_s float8)
 returns void language plpgsql as $$
 declare v_token uuid;
@@ -555,8 +558,8 @@ begin
         select from deliveries d where d.token = v_token and d.status = 'pending' and d.next_at <= clock());
 end $$;
 
--- Repair times after the clock was set, expired leases and lost tickets, and end jobs over their time. One caller at a
--- time; the others return at once. `alone`: no worker but p_worker has called it lately.
+-- Shift times after the clock was set, retry steps whose leases expired, replace lost tickets, and end jobs over their
+-- time limit. If another call is running, return at once. `alone`: the last call was also p_worker's, or long ago.
 create function recover_25(p_worker text, p_lease_s float8, p_patience_s float8, p_wall_clock_s float8,
                            p_max_crashes integer, p_crashed jsonb, p_timed_out jsonb)
 returns table (lost integer, woken integer, timed_out integer, alone boolean) language plpgsql as $$
@@ -573,8 +576,8 @@ begin
     v_gap := v_now - v_last;
     alone := alone or v_gap > make_interval(secs => p_lease_s / 2);
     if v_gap not between interval '0' and make_interval(secs => p_lease_s / 2) then
-        -- The clock was set, or the database, the machine or every worker was down. A lease that expired meanwhile
-        -- proves nothing, and times that were in the future at the last call are shifted by the gap.
+        -- The clock was set, or the database, the machine or every worker was down. A lease may have expired though
+        -- its worker is alive, so renew it. Shift times that were in the future at the last call by the gap.
         perform from jobs where status = 'running' order by id for update;
         perform from steps where status in ('todo', 'running') order by job, stage, number for update;
         update jobs set deadline_from = deadline_from + v_gap where status = 'running';
@@ -589,14 +592,14 @@ begin
         update processes set seen_at = least(seen_at, v_now) where seen_at > v_now and v_gap < interval '0';
         return next; return;
     end if;
-    -- Make sure that what has waited for long has a ticket each, but at most 20 in each queue.
+    -- Make sure that each queue has a ticket for each step or webhook that has waited long, but at most 20.
     for r in
         select waiting.queue, least(waiting.n, 20) - (select count(*) from procrastinate_jobs p
             where p.queue_name = waiting.queue and p.status = 'todo' and coalesce(p.scheduled_at <= now(), true)) as n
         from (
             select queue_of(s.stage) as queue, count(*) as n from steps s
             where s.status = 'todo' and s.touched_at < v_old and s.ready_at < v_old
-            and (s.stage = 'segment' or s.token not in (    -- at that limit, steps that end pass tickets on
+            and (s.stage = 'segment' or s.token not in (    -- these get tickets from steps that end
                 select x.token from steps x where x.status = 'running' and x.stage <> 'segment'
                 group by 1 having count(*) >= (select per_token from queues where queue = 'files')))
             group by 1
@@ -608,7 +611,7 @@ begin
         perform send_ticket(r.queue) from generate_series(1, r.n);
         woken := woken + greatest(r.n, 0);
     end loop;
-    -- Leave a job whose row another call has locked to the next round: that call locks its token and steps.
+    -- Skip jobs that another call has locked; the next `recover` handles them.
     select array_agg(id) into v_jobs from (
         select id from jobs where status = 'running' and (deadline_from < v_over or id in (
             select job from steps where status = 'running' and lease_until < v_now)) limit 200 for update skip locked) x;
@@ -626,7 +629,7 @@ begin
     return next;
 end $$;
 
--- Record that a process is alive, and add its new counts. Returns the number of live workers, and this one's index.
+-- Record that a process is alive, and add its new counts. Return the number of live workers, and its index in them.
 create function report_process(p_id uuid, p_kind text, p_slots integer, p_sandbox text, p_report bigint,
                                p_samples text[], p_labels jsonb[], p_values float8[])
 returns table (workers bigint, place bigint) language plpgsql as $$
@@ -635,10 +638,10 @@ begin
     insert into processes (id, kind, slots, sandbox, report, seen_at)
     values (p_id, p_kind, p_slots, p_sandbox, p_report, clock())
     on conflict (id) do update set report = p_report, seen_at = clock() where processes.report < p_report;
-    if found then                                        -- else it is a repetition
+    if found then                                        -- else it is a repeated report
         insert into counts (sample, labels, value)
         select * from unnest(p_samples, p_labels, p_values) as t (sample, labels, value)
-        order by sample, labels                          -- one order for all, so that no two deadlock
+        order by sample, labels                          -- a common order prevents deadlocks
         on conflict (sample, labels) do update set value = counts.value + excluded.value;
         delete from processes where seen_at < clock() - interval '1 hour';
     end if;

@@ -1,6 +1,6 @@
--- Upgrades the tables of version 16 (commit 427503c) or of any later one; a change that was made before is not made
--- again. Drops the functions named here and the triggers that call them; schema.sql makes them anew. Deletes the rows
--- of Procrastinate; `recover` sends tickets for steps that wait.
+-- Upgrades the tables of version 16 (commit 427503c) or of a later one, and skips changes that were made before. Drops
+-- the functions named here and the triggers that call them; schema.sql then makes the new functions. Deletes all
+-- tickets (rows of Procrastinate); `recover` sends new tickets for waiting steps.
 
 do $$
 declare
@@ -23,17 +23,17 @@ drop table if exists received, delivery_attempts;
 alter table jobs add column if not exists deadline_from timestamptz,
     add column if not exists reserved bigint not null default 0;
 update jobs set deadline_from = started_at where status = 'running' and deadline_from is null;
--- A hint that has a time has no frame; older versions wrote frame 0.
+-- A hint with a time must not have a frame; older versions stored frame 0.
 update jobs set result = jsonb_set(result, '{hints}', (
     select jsonb_agg(case when jsonb_typeof(hint -> 'time_s') = 'number' then hint - 'frame' else hint end order by n)
     from jsonb_array_elements(result -> 'hints') with ordinality as h (hint, n)))
 where jsonb_array_length(result -> 'hints') > 0;
--- APNG and WebP can no longer be written; PNGs are as exact, and also cut out without segments.
+-- APNG and WebP can no longer be written. PNG files are also lossless and also never in segments.
 update jobs set preset = 'png_zip' where preset in ('apng', 'webp');
 alter table steps add column if not exists moved_at timestamptz, add column if not exists ends_at timestamptz,
     alter column token set not null, alter column seq set not null, drop column if exists worker;
 update steps set moved_at = now() where status = 'running' and moved_at is null;
--- A clip is cut no more for a GIF, PNGs or a zoom: one that was, under way, is masked again in one piece.
+-- For a GIF, PNGs or a zoom, clips are no longer cut into segments. Running jobs with segments start masking again.
 with cut as (
     select id from jobs j where status = 'running' and exists (select from steps where job = j.id and number > 0)
     and (preset in ('gif', 'png_zip') or result -> 'options' ->> 'auto_zoom' = 'true')),
