@@ -1,4 +1,4 @@
-"""Cuts the subject out of a clip, by the network or by a stored mask."""
+"""Cuts the subject out of a clip, with a new or a stored mask."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
@@ -61,19 +61,19 @@ from foremask.vision.matting import matte as tools
 from foremask.vision.matting.foreground import Behind, foreground_colours
 
 DrawBackground = Callable[[Frame, Rgb, Levels], Rgb]
-"""Returns the background for a frame, from its upright picture and mask."""
+"""Returns an upright background for a frame, given its upright picture and mask."""
 
 _WITH_ALPHA: Final[dict[str, Form]] = {form.suffix: form for form in AlphaFormat}
 _PNGS: Final = (AlphaFormat.PNG_ZIP, AlphaFormat.PNG_FILES)
 CUT_OUT: Final = ResultOptions(ResultKind.CUTOUT)
-_SUBJECT: Final = 6  # least level, of 255, that auto_zoom counts as subject
+_SUBJECT: Final = 6  # least level (0 to 255) of the subject, for auto_zoom
 
 type Box = tuple[slice, slice]
 """Rows and columns of a coded picture."""
 
 
 def form_for(target: Path, result: ResultOptions, preset: Form | None) -> Form:
-    """Return the output's form; raise PresetUnsuitable for a transparent cut-out without alpha."""
+    """Return the output's form; raise PresetUnsuitable if a cut-out's preset has no alpha."""
     transparent, suffix = result.kind is ResultKind.CUTOUT, target.suffix.lower()
     presets: dict[str, Form] = {**PRESET_OF_SUFFIX}
     by_suffix = presets | _WITH_ALPHA if transparent else _WITH_ALPHA | presets
@@ -122,18 +122,17 @@ def cut_out(
 ) -> Report:
     """Write the subject of ``source`` to ``target``, with alpha or over a background.
 
-    By default, the suffix of ``target`` decides the preset. ``options.preset`` is not used, and
-    ``options.matte`` must be unset: the matte is that of ``result``. Output and errors are
-    those of `foremask.cut_out`; `mask_video` describes more parameters.
+    `foremask.cut_out` describes the output and the errors; `mask_video` describes more parameters.
+    By default, the suffix of ``target`` decides the preset. ``options.preset`` is ignored.
+    ``options.matte`` must be unset, since ``result`` has the matte.
 
-    ``mask`` is a mask video of ``source``, in any preset. With it, the network is not run, and an
-    excerpt applies to both videos. Raises FieldInvalid where the two videos differ in size or in
-    their number of frames. With ``result.auto_zoom`` too, all frames are cropped to the
-    smallest box that holds the subject on every frame.
+    ``mask`` is a mask video of ``source``, which replaces the network. An excerpt applies to both
+    videos. Raises FieldInvalid if their sizes or numbers of frames differ. With ``mask`` and
+    ``result.auto_zoom``, all frames are cropped to the smallest box that contains the subject.
 
-    With a ``span``, ``source`` is what `segments.cut` made of a clip that starts at
-    ``clip_start_s``, and ``target`` becomes a part for `segments.join`. Where there is memory for
-    one more encoder, the mask itself, with the sound, is written to ``mask_target``.
+    With a ``span``, ``source`` is a segment of a clip that starts at ``clip_start_s``, and
+    ``target`` is a part for `segments.join`. If memory suffices for a second encoder, the mask is
+    written to ``mask_target``.
     """
     form = check_target(target, result, preset, *filter(None, (source, mask)), replace=replace)
     asked = dataclasses.replace(options, preset=stand_in(form))
@@ -219,7 +218,7 @@ def _opened_plan(
         ):
             yield dataclasses.replace(plan, runtime="stored mask", decodes_once=True)
         return
-    if refiner is None and options.quality is Quality.BEST:  # backdrops double a cut-out's time
+    if refiner is None and options.quality is Quality.BEST:  # backdrops double the time
         ahead = ahead_frames(frame_bytes(clip), options.quality)
         refiner = partial(refine_edges, ahead_frames=ahead, behind=behind)
     with opened_plan(source, clip, options, span, masker, refiner) as plan:
@@ -241,7 +240,7 @@ def _stored(masks: Iterable[Frame], images: Iterable[Image]) -> Iterator[Levels]
                 f" {image.width}x{image.height}: they do not belong together.",
                 param="video",
             )
-        yield np.array(found.orientation.to_upright(found.luma()))  # a view would keep the frame
+        yield np.array(found.orientation.to_upright(found.luma()))  # a view would hold the frame
 
 
 def _coded(pairs: Iterable[tuple[Frame, Levels]]) -> Iterator[tuple[Frame, Levels]]:
@@ -250,7 +249,7 @@ def _coded(pairs: Iterable[tuple[Frame, Levels]]) -> Iterator[tuple[Frame, Level
 
 
 def _subject_box(mask: Path, clip: Clip, matte: Matte) -> Box | None:
-    """The smallest box with even coordinates that holds the subject of all frames, or None."""
+    """The smallest box, at even coordinates, of the subject on all frames; None if empty."""
     rows, columns = np.zeros(0, np.intp), np.zeros(0, np.intp)
     turn = Orientation.from_matrix(clip.matrix)
     with VideoReader(mask) as masks:
@@ -272,7 +271,7 @@ def _even(places: NDArray[np.intp], length: int) -> slice:
 
 @dataclass(frozen=True, slots=True)
 class FrameCutter:
-    """Call `cut` once for each frame. With ``deep``, frames above 8 bits give 16-bit cut-outs."""
+    """Call `cut` once per frame. With ``deep``, frames over 8 bits give 16-bit colours."""
 
     matte: Matte
     background: DrawBackground | None
@@ -280,7 +279,7 @@ class FrameCutter:
     deep: bool = False
 
     def cut(self, levels: Levels, frame: Frame) -> tuple[Rgb | DeepRgb, Levels | None]:
-        """Return the upright cut-out and its alpha, which is None over a background."""
+        """Return upright colours and their alpha; over a background, the alpha is None."""
         kept = tools.inverted(levels) if self.matte.invert else levels
         picture = frame.rgb(frame.width, frame.height)
         behind = None if self.behind is None else self.behind.pop(frame.index, None)
@@ -293,7 +292,7 @@ class FrameCutter:
             share, colours, shown = shown, tools.over(colours, drawn, shown), None
         if not self.deep or not frame.is_deep:
             return colours, shown
-        share = np.where(kept, share, 0)  # where the mask is 0, the picture is not shown
+        share = np.where(kept, share, 0)  # where the mask is 0, colours are not the picture's
         return tools.deepened(colours, picture, frame.deep_rgb(), share), shown
 
 

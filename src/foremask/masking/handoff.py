@@ -1,4 +1,4 @@
-"""Writes a clip's frames and rough masks as the folders that matting tools on a GPU read."""
+"""Writes frames and masks of a clip in the folder layouts of GPU matting tools."""
 
 import dataclasses
 from pathlib import Path
@@ -24,14 +24,14 @@ _FIRST_IS_EMPTY: Final = (
 )
 
 
-# The names of frames, of hard masks, and of soft masks; {clip} is the name of the output folder.
-# Where a mask's name has no number, only the first frame's mask is written. Hard masks are black
-# and white, since the tools take the faintest grey for the subject.
+# File names of frames, hard masks and soft masks; {clip} is the name of the output folder. A mask's
+# name without a number means that only the first mask is written. Hard masks are binary, since the
+# tools treat any grey as subject.
 _LAYOUTS: Final = {
     MattingTool.CORRIDORKEY: ("Input/%06d.png", "VideoMamaMaskHint/%06d.png", "AlphaHint/%06d.png"),
     MattingTool.MATANYONE: ("video/{clip}/%06d.png", "mask/{clip}.png"),
     MattingTool.VIDEOMAMA: ("image/{clip}/%06d.png", "mask/{clip}/%06d.png"),
-}  # the tools sort names as text; six digits last eleven hours at 25 fps
+}  # six digits, zero-padded, since the tools sort names as text
 
 
 def hand_off(
@@ -43,10 +43,10 @@ def hand_off(
     masker: ImageMasker | None = None,
     refiner: Refiner | None = None,
 ) -> Report:
-    """Make ``target`` the folder that ``tool`` reads: upright 8-bit PNGs, numbered from 1.
+    """Write upright 8-bit PNGs, numbered from 1, to the folder ``target`` for ``tool``.
 
-    ``target`` must be new or empty. Its ``frames.csv`` has the times of the frames. Errors
-    and other parameters are those of `mask_video`. Docs: recipes.md.
+    ``target`` must be new or empty. Its ``frames.csv`` has the times of the frames. `mask_video`
+    describes the errors and other parameters. The tools: docs/recipes.md.
     """
     check_directory(target)
     options = dataclasses.replace(options, preset=stand_in(AlphaFormat.PNG_FILES))
@@ -65,7 +65,7 @@ def hand_off(
 
 class _HandOffWriter:
     def __init__(self, folder: Path, clip: Clip, layout: tuple[str, ...], name: str) -> None:
-        safe = name.replace("%", "_")  # a % would be taken for the frame number
+        safe = name.replace("%", "_")  # a % would begin a frame number
         frames, *self._masks = (each.format(clip=safe) for each in layout)
         for each in (frames, *self._masks):
             (folder / each).parent.mkdir(parents=True)

@@ -68,7 +68,7 @@ def guidance_of_frames(
 def guidance_of_frame(
     frame: Frame, hints: Sequence[Hint], network: Network, quality: Quality
 ) -> Guidance:
-    """Apply all hints to this frame, also hints for other frames."""
+    """Apply all hints to this frame, even hints that name other frames."""
     marks = _marks(dict(enumerate(hints)), (frame.width, frame.height))
     return learn([(frame.pts, shown(frame), marks)], network, TIERS[quality], pts_of)
 
@@ -113,7 +113,7 @@ def _hinted_frames(
 
 
 def _with_ends(frames: Iterable[Frame]) -> Iterator[tuple[Frame, float, int]]:
-    """Yield each frame, its end in seconds after the first frame, and its number."""
+    """Yield each frame, its end in seconds from the first frame, and its index."""
     before: Frame | None = None
     first_s = 0.0
     for frame in frames:
@@ -128,7 +128,7 @@ def _with_ends(frames: Iterable[Frame]) -> Iterator[tuple[Frame, float, int]]:
 
 
 def _marks(hints: Mapping[int, Hint], size_px: tuple[int, int]) -> list[Mark]:
-    """Return a mark for each point or box, and two for each paint: white and black pixels."""
+    """Return one mark per point or box, and two per paint, for white and black pixels."""
     width, height = size_px
     marks = []
     for number, hint in hints.items():

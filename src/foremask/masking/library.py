@@ -1,4 +1,4 @@
-"""The Python library: masks and cut-outs of files, pictures and arrays."""
+"""The Python library: masks and cut-outs of clips, pictures and arrays."""
 
 import dataclasses
 import threading
@@ -53,9 +53,9 @@ from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 from foremask.weights.catalogue import model_path
 
-MOST_WAITING: Final = 2 * LAG_FRAMES  # frames: more than a mask ever lags
+MOST_WAITING: Final = 2 * LAG_FRAMES  # frames, more than masks ever lag
 MOST_MOMENTS: Final = 100
-SHEET_CELL_PX: Final = 480  # the longer side of one picture on a sheet
+SHEET_CELL_PX: Final = 480  # longer side of each picture
 
 type FilePath = str | PathLike[str]
 type QualityName = Quality | Literal["fast", "balanced", "best"]
@@ -73,7 +73,7 @@ class NetworkOptions(TypedDict, total=False):
     """Arguments of every function that runs the network.
 
     ``quality`` is ``fast``, ``balanced`` (the default) or ``best``. ``device`` is ``auto`` (the
-    default) or another name in docs/cli.md. ``model`` is the path of your own ONNX file.
+    default) or another name in docs/cli.md. ``model`` is the path of another ONNX file.
     """
 
     quality: QualityName
@@ -83,7 +83,7 @@ class NetworkOptions(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class FileReport(Report):
-    """The report of a masking or a cut-out, and the file that was written."""
+    """The report of a mask or cut-out, and the path of its file."""
 
     target: Path
 
@@ -107,19 +107,19 @@ def mask_video(
     replace: bool = False,
     **network: Unpack[NetworkOptions],
 ) -> FileReport:
-    """Write the mask video of a file; white is the foreground.
+    """Write the mask video of a clip; white is the foreground.
 
     Without ``target``, the mask of clip.mov is clip.mask.mp4 beside it. Without ``preset``, the
-    target's ending decides: .mp4, .webm, .mov, .mkv or .gif. With ``start_s`` and ``end_s``, in
-    seconds from the first frame, only the part between them is masked, and the mask's times count
-    from ``start_s``. ``hints`` mark the subject or other things (docs/hints.md); their frames and
-    times count from ``start_s`` too. ``cache`` is a file for the network's results, or a directory
-    of such files: a later call with more hints reads the results. ``on_progress`` is called in the
-    caller's thread; if it raises, the masking is cancelled. ``target`` appears when complete.
+    suffix of ``target`` decides: .mp4, .webm, .mov, .mkv or .gif. ``start_s`` and ``end_s``, in
+    seconds from the first frame, select an excerpt. Times in the mask, and frames and times in
+    ``hints``, count from ``start_s``. ``hints`` mark foreground or background (docs/hints.md).
+    ``cache`` is a file for the network's results, or a directory of such files. Later calls read
+    them, for instance with other hints. ``on_progress`` is called in the caller's thread; an
+    exception in it cancels the masking. ``target`` appears only when it is complete.
 
     Raises FileNotFoundError; FieldInvalid for an invalid argument; ClipRefused for a clip
-    that cannot be masked; ModelUnavailable where the weights are missing; OutputFailed where
-    ``target`` is ``source``, or exists and ``replace`` is not set.
+    that cannot be masked; ModelUnavailable if the weights are missing; OutputFailed if
+    ``target`` is ``source``, or exists without ``replace``.
     """
     chosen = None if preset is None else _member(Preset, preset, "preset")
     path = Path(source)
@@ -153,17 +153,17 @@ def cut_out(
     replace: bool = False,
     **network: Unpack[NetworkOptions],
 ) -> FileReport:
-    """Write the subject of a clip or picture over a transparent or another ``background``.
+    """Write the subject of a clip or picture, with transparency or over a ``background``.
 
     A background is a colour by name or as ``#rrggbb``, ``blur`` or ``blur:RADIUS``, ``original`` or
     ``original:BRIGHTNESS``, or the path of a picture or of a video. Without ``target``, clip.mp4
     is cut out into clip.cutout.webm beside it, and photo.jpg into photo.cutout.png. Alpha is
     straight. Size, frames, times and sound are those of the source. A ``target`` like
-    ``frames/%04d.png`` makes the directory ``frames``, which must be empty or new. With ``mask``, a
-    file with the mask, the network is not run. Other arguments are those of `mask_video`.
+    ``frames/%04d.png`` makes the directory ``frames``, which must be empty or new. ``mask`` is a
+    mask file to use instead of the network. Other arguments are those of `mask_video`.
 
-    Raises what `mask_video` raises, PresetUnsuitable where the preset has no alpha and no
-    background is named, and FieldInvalid for a background that cannot be read.
+    Raises the errors of `mask_video`, PresetUnsuitable for a transparent cut-out in a preset
+    without alpha, and FieldInvalid for a background that cannot be read.
     """
     path, known = Path(source), _path(mask)
     excerpt = _excerpt(start_s, end_s)
@@ -184,13 +184,13 @@ def cut_out(
 def mask_frames(
     frames: Iterable[ArrayLike], *, hints: Sequence[Hint] = (), **network: Unpack[NetworkOptions]
 ) -> Generator[Alpha, None, None]:
-    """Yield one float32 alpha for each frame of a clip, in order and of the frame's size.
+    """Yield a float32 alpha of the frame's size for each frame, in order.
 
     Frames are uint8 of shape (height, width, 3), red first, and all of one size. Masks lag by up
     to 222 frames, since a mask depends on later frames too. A waiting frame takes 1.5 bytes of
-    memory per pixel. ``hints`` are on the first 412 frames, by number. Another thread iterates over
-    ``frames``; close the returned iterator to stop the thread. Raises FieldInvalid for an invalid
-    frame, and ModelUnavailable.
+    memory per pixel. ``hints`` must name frames by number, among the first 412. Another thread
+    iterates over ``frames``; close the returned iterator to stop the thread. Raises FieldInvalid
+    for an invalid frame, and ModelUnavailable.
     """
     masked = _masked(iter(frames), _mask_options(**network, hints=hints))
     return (levels.astype(np.float32) / np.float32(255) for _, levels in masked)
@@ -199,10 +199,10 @@ def mask_frames(
 def mask_image(
     image: ArrayLike | FilePath, *, hints: Sequence[Hint] = (), **network: Unpack[NetworkOptions]
 ) -> Alpha:
-    """The float32 alpha of one picture: an array as for `mask_frames`, or a file.
+    """Return the float32 alpha of one picture: an array as for `mask_frames`, or a file.
 
-    A file's orientation tag is applied. Raises what `mask_frames` raises, FileNotFoundError, and
-    ClipRefused where the file is no picture.
+    A file's orientation tag is applied. Raises the errors of `mask_frames`, FileNotFoundError, and
+    ClipRefused if the file is no picture.
     """
     levels = stills.mask_frame(_frame(image), _mask_options(**network, hints=hints))
     return levels.astype(np.float32) / np.float32(255)
@@ -216,10 +216,10 @@ def cut_out_frames(
     hints: Sequence[Hint] = (),
     **network: Unpack[NetworkOptions],
 ) -> Generator[Rgba, None, None]:
-    """Yield one uint8 array (height, width, 4) for each frame: its subject, with straight alpha.
+    """Yield each frame's subject as uint8 of shape (height, width, 4), with straight alpha.
 
-    Over a ``background``, given as for `cut_out`, alpha is 255 everywhere. Colours have the
-    resolution of 4:2:0 video. All else is as for `mask_frames`.
+    ``background`` is that of `cut_out`; over a background, alpha is 255 everywhere. Colours have
+    half the resolution, as in 4:2:0 video. `mask_frames` describes other arguments and errors.
     """
     result = ResultOptions.of_cut_out(fspath(background), matte)
     return _cut_out_arrays(frames, result, _mask_options(**network, hints=hints))
@@ -235,8 +235,8 @@ def cut_out_image(
 ) -> Rgba:
     """Cut the subject out of one picture, an array or a file.
 
-    Return uint8 of shape (height, width, 4) with straight alpha. Over a ``background``, given as
-    for `cut_out`, alpha is 255 everywhere. Raises what `mask_image` raises.
+    Return uint8 of shape (height, width, 4) with straight alpha. ``background`` is that of
+    `cut_out`; over a background, alpha is 255 everywhere. Raises the errors of `mask_image`.
     """
     result, frame = ResultOptions.of_cut_out(fspath(background), matte), _frame(image)
     levels = stills.mask_frame(frame, _mask_options(**network, hints=hints))
@@ -251,18 +251,18 @@ def probe(source: FilePath) -> Clip:
 def verify(
     source: FilePath, made: FilePath, kind: ResultKind | KindName = "mask"
 ) -> list[PromiseKept]:
-    """Check every promise of a mask, or of a result of another ``kind``, from the two files alone.
+    """Compare a mask, or a result of another ``kind``, with its source; return the checks.
 
-    Raises PromiseBroken for the first promise that is not kept.
+    Raises PromiseBroken for the first check that fails. The checks: docs/media.md.
     """
     return verifying.verify(Path(source), Path(made), _member(ResultKind, kind, "kind"))
 
 
 def read_frames(source: FilePath) -> Iterator[tuple[int, Rgb]]:
-    """Yield each frame of a clip: its pts and its upright picture.
+    """Yield the pts and the upright picture of each frame of a clip.
 
     The unit of the pts is ``probe(source).time_base`` seconds. HDR is tone-mapped. Raises
-    ClipRefused, also during the iteration where the file is corrupt.
+    ClipRefused, also during the iteration if the file is corrupt.
     """
     with VideoReader(Path(source)) as reader:
         for frame in reader:
@@ -270,7 +270,7 @@ def read_frames(source: FilePath) -> Iterator[tuple[int, Rgb]]:
 
 
 def read_masks(mask: FilePath) -> Iterator[tuple[int, Alpha]]:
-    """Yield each frame of a mask video: its pts, and its upright alpha, in which white is 1."""
+    """Yield the pts and the upright alpha of each frame of a mask video; white is 1."""
     with VideoReader(Path(mask)) as reader:
         for frame in reader:
             levels = frame.orientation.to_upright(frame.luma())
@@ -282,8 +282,8 @@ def find_things(
 ) -> list[Thing]:
     """List the things of a clip, the largest first, each with a hint that selects it.
 
-    The clip is masked, but only the ``cache`` is written, for later calls with hints. Raises the
-    errors of `mask_video`, except OutputFailed.
+    The clip is masked, but no mask is written. Later calls with hints can use the ``cache``. Raises
+    the errors of `mask_video`, except OutputFailed.
     """
     return things_of(Path(source), _mask_options(**network, cache=_path(cache)))
 
@@ -291,7 +291,7 @@ def find_things(
 def contact_sheet(
     source: FilePath, mask: FilePath, target: FilePath, *, moments: int = 5, replace: bool = False
 ) -> None:
-    """Write a PNG of source, mask, overlay and cut-out at several moments of a clip."""
+    """Write a PNG that shows source, mask, overlay and cut-out at several times of a clip."""
     sheet = Path(target)
     check_output(sheet, Path(source), Path(mask), replace=replace)
     check_png(sheet)
@@ -301,7 +301,7 @@ def contact_sheet(
 
 
 def draw_sheet(source: Path, mask: Path, moments: int) -> bytes:
-    """Draw a row for each moment, as a PNG; moments are evenly spread, and the first is frame 0."""
+    """Return a PNG with a row for each moment; moments are evenly spaced from frame 0 on."""
     if not 1 <= moments <= MOST_MOMENTS:
         raise FieldInvalid(f"{moments} moments are asked for; 1 to {MOST_MOMENTS} can be shown")
     frames = probing.probe(source).expected_frames or 1
@@ -330,10 +330,10 @@ def _as_method[**P, R](function: Callable[P, R]) -> Callable[Concatenate["Masker
 
 
 class Masker:
-    """Masks with one quality and one network; with ``preload``, the constructor loads the network.
+    """The functions of the library, with one quality and one network.
 
-    Threads may share a Masker: their inferences take turns. A process keeps one network at a time,
-    so two Maskers with different models reload them whenever they alternate.
+    With ``preload``, the constructor loads the network. Threads may share a Masker. A process
+    holds one network at a time, so Maskers of different networks reload them when they alternate.
     """
 
     def __init__(
@@ -356,7 +356,7 @@ class Masker:
         self.close()
 
     def close(self) -> None:
-        """Free the network's memory; the next use of the Masker loads it again."""
+        """Free the network's memory; the Masker's next call loads the network again."""
         network_at.cache_clear()
 
     mask_video = _as_method(mask_video)
@@ -461,7 +461,7 @@ def _masked(arrays: Iterator[ArrayLike], options: MaskOptions) -> Iterator[tuple
 
 
 def _hinted_until(hints: Sequence[Hint], size_px: tuple[int, int]) -> int:
-    """Return the number of frames up to the last hint; they are read before the masking begins."""
+    """Return the number of frames up to the last hint, which are read before masking."""
     check_hints(hints, size_px=size_px)
     for number, hint in enumerate(hints):
         if hint.time_s is not None or (hint.frame or 0) >= MOST_WAITING:
@@ -476,7 +476,7 @@ def _hinted_until(hints: Sequence[Hint], size_px: tuple[int, int]) -> int:
 
 
 def _checked_picture(array: ArrayLike, index: int, shape: tuple[int, int] | None) -> Rgb:
-    """Raise FieldInvalid, which names frame ``index``, unless ``array`` is RGB of ``shape``."""
+    """Raise FieldInvalid about frame ``index`` unless ``array`` is RGB of ``shape``."""
     pixels = np.asarray(array)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise FieldInvalid(

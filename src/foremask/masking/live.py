@@ -1,4 +1,4 @@
-"""Masks a live stream: the network infers some frames, and flow moves their masks to the others."""
+"""Masks a live stream: infers some frames, and warps their masks to the others by optical flow."""
 
 import threading
 import time
@@ -26,10 +26,10 @@ from foremask.vision.temporal.tier import TIERS, grid_of
 
 MOST_UNREAD: Final = 4  # frames
 MOST_WAITING: Final = 16  # frames: about half a second at 30 fps
-POLL_S: Final = 0.01  # time between checks for the network's mask, while no frame arrives
+POLL_S: Final = 0.01  # between checks for a finished mask while no frame arrives
 
 type TimedFrame = tuple[Frame, float]
-"""A frame, and its arrival time in s by the monotonic clock."""
+"""A frame, and its arrival time in seconds of `time.monotonic`."""
 
 
 @dataclass(slots=True)
@@ -37,7 +37,7 @@ class LiveReport:
     frames: int = 0
     dropped: int = 0
     seconds: float = 0.0
-    lags_ms: Counter[int] = field(default_factory=Counter)  # frames per lag, arrival to mask
+    lags_ms: Counter[int] = field(default_factory=Counter)  # frames by lag
 
     def __str__(self) -> str:
         lags = sorted(self.lags_ms.elements()) or [0]
@@ -52,9 +52,9 @@ class LiveReport:
 class NewestFrames:
     """Reads frames in a thread, drops old ones, and yields the others with their arrival times.
 
-    At most `MOST_UNREAD` frames wait; when another arrives, the oldest is dropped and counted. The
-    iterator yields None while no frame waits. With ``in_time``, frames arrive at the pace of their
-    times instead of as fast as they can be read.
+    At most `MOST_UNREAD` frames are queued. If another arrives, the oldest is dropped and counted.
+    While the queue is empty, the iterator yields None every `POLL_S`. With ``in_time``, frames are
+    read at the pace of their timestamps.
     """
 
     def __init__(self, frames: Iterable[Frame], *, in_time: bool) -> None:
@@ -63,7 +63,7 @@ class NewestFrames:
         self._unread: deque[TimedFrame] = deque()
         self._ended: Exception | None = None  # StopIteration at the end of the stream
         self._stop, self._changed = threading.Event(), threading.Condition()
-        # A daemon that is never joined: it may block on a pipe.
+        # The daemon thread is never joined, since it may block on a pipe.
         threading.Thread(target=self._read, name="foremask live", daemon=True).start()
 
     def close(self) -> None:
@@ -104,11 +104,11 @@ class NewestFrames:
 
 
 class LiveMasker:
-    """Masks each frame without knowing later frames.
+    """Masks frames without later frames.
 
-    Whenever the network is free, it infers the newest frame. Up to `MOST_WAITING` frames wait
-    meanwhile; each of them gets the inferred mask, moved along the optical flow. Further frames are
-    dropped, and counted in ``dropped``.
+    Whenever the network is free, it infers the newest frame. Up to `MOST_WAITING` frames, this one
+    included, wait for the mask, and optical flow warps the mask to each. ``dropped`` counts the
+    frames that find no place.
     """
 
     def __init__(self, network: Network) -> None:
@@ -117,15 +117,15 @@ class LiveMasker:
         self._threads = ThreadPoolExecutor(1, "foremask network")
         self._flow = FlowEstimator()
         self._grey: Luma | None = None
-        self._mask: Alpha | None = None  # mask of the last yielded frame
+        self._mask: Alpha | None = None  # of the last yielded frame
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
 
     def masks(self, frames: Iterable[TimedFrame | None]) -> Iterator[tuple[TimedFrame, Alpha]]:
-        """Yield each frame that is not dropped, in order, with its upright mask on a small grid."""
+        """Yield frames in order, except dropped frames, each with its small upright mask."""
         answer: Future[Alpha] | None = None
-        waiting: list[tuple[TimedFrame, Flow | None]] = []  # the network infers the first frame
+        waiting: list[tuple[TimedFrame, Flow | None]] = []  # the first is being inferred
         for newest in frames:
             answered, ready = (waiting, answer) if answer and answer.done() else ([], None)
             if newest is None:
@@ -153,7 +153,7 @@ class LiveMasker:
     def _moved(
         self, waiting: list[tuple[TimedFrame, Flow | None]], answer: Future[Alpha] | None
     ) -> Iterator[tuple[TimedFrame, Alpha]]:
-        """Blend the network's mask with the previous mask, and move the result along the flow."""
+        """Warp the last mask to each frame; blend the network's mask in at the first frame."""
         new = answer.result() if waiting and answer else None
         for frame, flow in waiting:
             if self._mask is not None and flow is not None:
@@ -171,7 +171,7 @@ def _certainty(mask: Alpha) -> Alpha:
 
 
 def _opened(source: Path) -> VideoReader:
-    """Open in a thread, since FFmpeg ignores signals while it waits for a camera's first frame."""
+    """Open in a thread, since Ctrl-C cannot stop FFmpeg while it waits for a camera."""
     opened: Future[VideoReader] = Future()
 
     def open_source() -> None:
@@ -189,7 +189,7 @@ def mask_live(
 ) -> None:
     """Write the masks of a stream, or its subject over ``behind``, until the stream ends.
 
-    A file is read at its own frame rate. Raises ClipRefused, and what `LiveWriter` raises.
+    A file is read at its own frame rate. Raises ClipRefused, and the errors of `LiveWriter`.
     """
     reader = _opened(source)
     with (

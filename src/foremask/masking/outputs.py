@@ -1,4 +1,4 @@
-"""Writes output files under a hidden name, and renames complete files."""
+"""Writes each output under a hidden name, and renames it when it is complete."""
 
 import errno
 import fcntl
@@ -17,9 +17,9 @@ _NO_HARD_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLI
 
 
 def check_output(target: Path, *sources: Path, replace: bool = False) -> None:
-    """Raise OutputFailed where ``target`` is or links to a source, or exists and is no file.
+    """Raise OutputFailed if ``target`` is one of ``sources``, or cannot be written.
 
-    An existing file is refused too, unless ``replace`` is set.
+    Without ``replace``, an existing file is an error too.
     """
     for source in sources:
         if is_same_file(target, source):
@@ -56,16 +56,16 @@ def is_same_file(one: Path, other: Path) -> bool:
 
 @contextmanager
 def written_whole(target: Path, *, replace: bool = False) -> Iterator[Path]:
-    """Yield a hidden path in the folder of ``target``; its file becomes ``target`` on success.
+    """Yield the path of a hidden file beside ``target``; rename it to ``target`` on success.
 
-    After an error, the hidden file is removed. A killed process leaves it, and the next writer of
-    ``target`` removes it. Raises OutputFailed also where another process has made ``target``
-    meanwhile and ``replace`` is not set.
+    After an error, the hidden file is deleted. A killed process leaves its hidden file, and the
+    next writer of ``target`` deletes it. Raises OutputFailed, also if another process has made
+    ``target`` meanwhile and ``replace`` is not set.
     """
     part = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
     with _translated(target):
         _remove_abandoned(target)
-        held = part.open("xb")  # an unwritable folder fails before the work starts
+        held = part.open("xb")  # fails early in a read-only folder
     try:
         with held:
             fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -102,17 +102,17 @@ def _name(part: Path, target: Path, *, replace: bool) -> None:
 
 
 def _remove_abandoned(target: Path) -> None:
-    """Remove hidden files of ``target`` that no process has locked: their writers were killed."""
+    """Delete hidden files of ``target`` that are not locked: killed processes left them."""
     begin, end = f".{target.stem}.", f".part{target.suffix}"
     for left in list(target.parent.iterdir()):
         unique = left.name.removeprefix(begin).removesuffix(end)
         if left.name != f"{begin}{unique}{end}" or len(unique) != 8:
             continue
-        # O_NONBLOCK, since a FIFO of another program may have such a name.
+        # With O_NONBLOCK, a FIFO of such a name does not block.
         with suppress(OSError), os.fdopen(os.open(left, os.O_RDONLY | os.O_NONBLOCK)) as opened:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink()
-            left.with_name(f".{left.name}.part").unlink(missing_ok=True)  # from old versions
+            left.with_name(f".{left.name}.part").unlink(missing_ok=True)  # of old versions
 
 
 def _exists(target: Path) -> OutputExists:
@@ -127,7 +127,7 @@ def check_png(target: Path) -> None:
 def check_directory(
     target: Path, ours: Callable[[str], object] = lambda _: False, *, replace: bool = False
 ) -> None:
-    """Raise OutputFailed where ``target`` has foreign files or, without ``replace``, any files."""
+    """Raise OutputFailed if ``target`` has files not ``ours`` or, without ``replace``, any."""
     try:
         names = [each.name for each in target.iterdir()]
     except FileNotFoundError:
@@ -148,7 +148,7 @@ def check_directory(
 
 @contextmanager
 def directory_written_whole(target: Path) -> Iterator[Path]:
-    """As `written_whole`; files in an existing ``target`` are deleted before the renaming."""
+    """As `written_whole`, for a directory; an existing ``target`` is deleted on success."""
     target = target.absolute()
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     with _translated(target):
@@ -157,7 +157,7 @@ def directory_written_whole(target: Path) -> Iterator[Path]:
         yield part
         with _translated(target):
             if target.exists():
-                for each in target.iterdir():  # `check_directory` has checked that they are ours
+                for each in target.iterdir():  # `check_directory` has checked them
                     each.unlink()
                 target.rmdir()
             part.rename(target)

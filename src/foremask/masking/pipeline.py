@@ -37,7 +37,7 @@ from foremask.vision.resample import as_alpha
 
 
 class FrameWriter(Protocol):
-    """Writes frames and masks of equal size and coded orientation; ``end`` is in seconds."""
+    """Writes masks of coded orientation; ``end`` is the last frame's end in seconds."""
 
     def write(self, mask: Levels, frame: Frame) -> None: ...
     def finish(self, end: Fraction | None) -> Written: ...
@@ -57,11 +57,11 @@ def mask_video(
     *,
     replace: bool = False,
 ) -> Report:
-    """Write to ``target`` a video in which white is the foreground of ``source``.
+    """Write the mask video of ``source`` to ``target``; white is the foreground.
 
-    Errors and ``on_frame`` are those of `foremask.mask_video`. With a ``span``, ``source`` is what
-    `segments.cut` made for the span, and ``target`` becomes a part for `segments.join`. ``masker``
-    and ``refiner`` replace the network and the refinement of edges.
+    `foremask.mask_video` describes the errors and, as ``on_progress``, ``on_frame``. With a
+    ``span``, ``source`` is a segment from `segments.cut`, and ``target`` is a part for
+    `segments.join`. ``masker`` and ``refiner`` replace the network and the refinement of edges.
     """
     check_output(target, source, replace=replace)
     clip = checked_clip(source, options)
@@ -81,7 +81,7 @@ def run_plan(
     on_frame: OnFrame,
     kind: ResultKind = ResultKind.MASK,
 ) -> Report:
-    """Mask the clip of ``plan`` with all ``writers``; the report is of the first writer's file."""
+    """Mask the clip, and pass each mask to all writers; the report is for the first writer."""
     with _Stages(plan, on_frame) as stages:
         masked_frames = stages.masked_frames()
         started = time.thread_time()
@@ -99,7 +99,7 @@ def run_plan(
 
 
 class _Stages:
-    """Decodes, infers and refines in one thread each; leaving the block ends the threads."""
+    """Runs decoding, inference and refinement in threads; leaving the block ends them."""
 
     def __init__(self, plan: MaskingPlan, on_frame: OnFrame) -> None:
         self._plan = plan
@@ -114,7 +114,7 @@ class _Stages:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()  # ends all stages at once; the next line waits for them
+        self._stop.set()  # stops all threads; `close` then joins them
         self._stack.close()
 
     def _newest(self) -> Alpha | None:
@@ -125,7 +125,7 @@ class _Stages:
 
     @property
     def end(self) -> Fraction | None:
-        """The end of the last written frame in seconds; known once all frames are read."""
+        """The last written frame's end in seconds, known after all frames are read."""
         span = self._plan.span
         if span is None or span.end_pts is None:
             return self.reader.end
@@ -155,7 +155,7 @@ class _Stages:
         return VideoReader(self._plan.source, self._plan.options.excerpt)
 
     def _around_span(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Yield the frames that the span gives to the masker; later frames are not decoded."""
+        """Yield the frames of the span and its context; decode no later frames."""
         span = self._plan.span
         for frame in frames:
             if span is None or span.shows(frame.pts):
@@ -174,7 +174,8 @@ class _Stages:
 def _paired(
     frames: Iterator[Frame], masks: Iterable[Mask], span: Span | None, statistics: Statistics
 ) -> Iterator[tuple[Frame, Mask]]:
-    """Pair masks with frames; loop over masks, so that the masker's errors are raised at once."""
+    """Pair masks with frames, and skip pairs outside ``span``."""
+    # Take the mask before the frame, so that an error of the masker is raised first.
     for number, mask in enumerate(masks):
         frame = next(frames, None)
         if frame is None:

@@ -1,4 +1,4 @@
-"""The neural network, its cache and the plan of a masking, made before a frame is decoded."""
+"""Plans a masking: chooses the network, opens its cache, and learns from hints."""
 
 import hashlib
 import json
@@ -42,7 +42,7 @@ from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 from foremask.weights.catalogue import model_path, spec_of
 
-_MOST_BYTES: Final = 4 << 30  # limit of all caches in a directory together
+_MOST_BYTES: Final = 4 << 30  # limit for all caches in a directory
 _SUFFIX: Final = ".cache"
 
 
@@ -54,12 +54,12 @@ def network_for(options: MaskOptions) -> Network:
 def opened_cache(
     source: Path, options: MaskOptions, span: Span | None = None
 ) -> Iterator[NetworkCache | None]:
-    """Open the cache of network results at ``options.cache``; yield None if this is None.
+    """Open the cache of network results at ``options.cache``; yield None without a cache.
 
-    A file holds the results of one clip or excerpt, quality, network and foremask version; a file
-    with other results is replaced. A directory has a file for each combination; above 4 GiB in
-    all, the least recently used files are removed. Raises FieldInvalid where the file is no cache,
-    and ModelUnavailable.
+    A file has the results for one clip or excerpt, quality, network and foremask version. A file
+    with results for others is replaced. A directory has a file for each combination; above 4 GiB
+    in total, the least recently used files are deleted. Raises FieldInvalid if the file is no
+    cache, and ModelUnavailable.
     """
     path = options.cache
     if path is None:
@@ -94,15 +94,15 @@ def opened_cache(
         raise FieldInvalid(f"{error}; name another one", param="cache") from None
     if in_folder:
         with suppress(OSError):
-            os.utime(path)  # the time of its last use
+            os.utime(path)  # time of the last use
         _trim(path.parent)
 
 
 def _trim(directory: Path) -> None:
-    """Remove the least recently used caches until the rest fits; caches in use stay."""
+    """Delete the least recently used caches above `_MOST_BYTES`, except caches in use."""
     caches = []
     for each in directory.glob(f"*{_SUFFIX}"):
-        with suppress(FileNotFoundError):  # another process may remove some meanwhile
+        with suppress(FileNotFoundError):  # another process may have deleted it
             caches.append((each.stat(), each))
     total = sum(status.st_size for status, _ in caches)
     for status, path in sorted(caches, key=lambda each: each[0].st_mtime_ns):
@@ -123,14 +123,14 @@ def _model_digest(path: Path, _changed_at: int) -> str:
     return _digest(path)
 
 
-# Limit of all decoded frames that wait for masks: 8-bit 4:2:0 of 960 by 540 fits (docs/adr/0057)
+# Limit for all frames that wait for their masks. 960x540 in 8-bit 4:2:0 fits: docs/adr/0057.
 WINDOW_BYTES: Final = 200_000_000
-_QUEUE_BYTES: Final = 16_000_000  # limit of all frames between two stages
-_AHEAD_BYTES: Final = 100_000_000  # limit of all frames that wait for their backdrops
+_QUEUE_BYTES: Final = 16_000_000  # limit for all frames between two stages
+_AHEAD_BYTES: Final = 100_000_000  # limit for all frames that wait for their backdrops
 
 
 type Mask = NDArray[Any]
-"""An upright mask of any size: `Alpha` or, where it was stored as a file, `Levels`."""
+"""An upright mask of any size: `Alpha`, or `Levels` if it comes from a stored mask."""
 
 type ImageMasker = Callable[[Iterable[Image]], Iterator[Mask]]
 """Yields a mask for each image, in order; it may read ahead."""
@@ -144,7 +144,7 @@ def refine_edges(
     ahead_frames: int | None = None,
     behind: dict[int, Behind] | None = None,
 ) -> Iterator[tuple[Frame, Levels]]:
-    """The standard `Refiner`: move outlines to the colour edges, then refine them at full size.
+    """The default `Refiner`: resolve soft edges by colour, then upsample the mask to the frame.
 
     ``behind`` gets the background behind each frame's soft edges, by frame index.
     """
@@ -159,8 +159,8 @@ def refine_edges(
 class MaskingPlan:
     """The clip, the options and the functions of one masking.
 
-    With ``decodes_once``, each decoded frame is kept until its mask is made. Without it, the clip
-    is decoded a second time, to pair frames with masks.
+    With ``decodes_once``, each decoded frame stays in memory until its mask is made. Otherwise the
+    clip is decoded a second time, to pair frames with masks.
     """
 
     source: Path
@@ -199,7 +199,7 @@ def opened_plan(
     refiner: Refiner | None = None,
     on_picked: Callable[[list[PickedAnchor]], None] | None = None,
 ) -> Iterator[MaskingPlan]:
-    runtime, work, decodes_once = "own masker", Work(), False  # the masker's lag is unknown
+    runtime, work, decodes_once = "own masker", Work(), False  # a caller's masker may lag too far
     with opened_cache(source, options, span) as cache:
         if masker is None:
             network, tier = network_for(options), TIERS[options.quality]
@@ -239,7 +239,7 @@ def _shortened(clip: Clip, excerpt: Excerpt) -> Clip:
 
 
 def _frames_can_wait(clip: Clip, quality: Quality) -> bool:
-    """Whether `tee` can hold all frames before the first mask; otherwise it would deadlock."""
+    """Whether `tee` can hold the frames that wait for masks; otherwise it would deadlock."""
     return TIERS[quality].keeps_frames and LAG_FRAMES * frame_bytes(clip) <= WINDOW_BYTES
 
 
@@ -248,7 +248,7 @@ def queue_frames(clip: Clip) -> int:
 
 
 def ahead_frames(bytes_per_frame: int, quality: Quality) -> int | None:
-    """Return the number of later frames for a backdrop; None where the quality uses no backdrop."""
+    """Return how many later frames a backdrop uses; None if the quality uses no backdrops."""
     if not TIERS[quality].uses_backdrop:
         return None
     return min(BACKDROP_REACH_FRAMES, _AHEAD_BYTES // bytes_per_frame)

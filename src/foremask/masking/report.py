@@ -1,4 +1,4 @@
-"""Measures the progress of a masking, and makes its report at the end."""
+"""Measures the progress of a masking, and makes its report."""
 
 import threading
 import time
@@ -17,18 +17,17 @@ from foremask.vision.temporal.blocks import BLOCK_FRAMES
 
 # On six clips, inference took 0.75-0.82 of the time, decision 0.11-0.18 and writing 0.02-0.07.
 ASKED_SHARE, DECIDED_SHARE, WRITTEN_SHARE = 0.8, 0.15, 0.05
-LEAST_SHARE: Final = 0.05  # of the frames must be done before the time left is estimated
-EXPECTED_FRAMES: Final = 6  # weight of the expected pace, in measured frames
+LEAST_SHARE: Final = 0.05  # of the frames, done before the time left is estimated
+EXPECTED_FRAMES: Final = 6  # the expected pace weighs as much as this many measured frames
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """``frames_done`` is the work done, in frames: a mean of inference, decision and writing.
+    """``frames_done`` is a weighted mean of the numbers of frames inferred, decided and written.
 
-    ``frames_total`` is the number of frames in the header, an estimate while ``total_is_known`` is
-    False, or None. ``left_s`` is the estimated time left in seconds, None while it cannot be
-    estimated. ``newest`` is the network's mask of the last inferred frame: upright, small, not
-    final, and not to be changed.
+    ``frames_total`` is None if unknown, and an estimate unless ``total_is_known``. ``left_s`` is
+    the estimated time left in seconds, None while it cannot be estimated. ``newest`` is a small
+    upright preview of the latest mask; do not change its pixels.
     """
 
     frames_done: int
@@ -51,7 +50,7 @@ class Stage:
         return self.spent_s / self.frames if self.frames else 0.0
 
     def left_s(self, total: int, expected_s: float | None) -> float | None:
-        """Seconds for the rest of ``total`` frames; None without an expected or measured pace."""
+        """Seconds for the remaining frames; None without an expected or measured pace."""
         if self.frames >= total:
             return 0.0
         pace_s = self.pace_s
@@ -64,10 +63,10 @@ class Stage:
 class Work:
     """The progress of inference, decision and writing, timed by one clock.
 
-    The time between two events is added to the later event's stage, so that the stages' seconds add
-    up to those of the run, though stages overlap. Time before the first event is not counted.
-    ``anchors_per_frame`` is the quality's limit, None where a masker has no anchors. ``asks`` is
-    False where the cache has the network's results, so that inference takes no time.
+    The time between two events counts for the stage of the later event. So the stages' seconds add
+    up to the run's, although stages overlap. Time before the first event is not counted.
+    ``anchors_per_frame`` is the quality's limit, None for a masker without anchors. ``asks`` is
+    False if the cache has all results of the network, so that inference takes no time.
     """
 
     anchors_per_frame: float | None = None
@@ -82,7 +81,7 @@ class Work:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def add_anchor(self, levels: Levels) -> None:
-        """Count an anchor as 1 / ``anchors_per_frame`` frames, up to the length of its block."""
+        """Count an anchor as 1 / ``anchors_per_frame`` frames, at most to the end of its block."""
         self.newest = levels
         self._in_block += 1
         frames = min(self._in_block / (self.anchors_per_frame or 1), BLOCK_FRAMES)
@@ -120,7 +119,7 @@ class Work:
     def left_s(self, total: int) -> float | None:
         if self.anchors_per_frame is None:
             return self.written.left_s(total, None)
-        if not self.asked.spent_s:  # before the second event
+        if not self.asked.spent_s:  # only one event so far
             return None
         a_frame_s = self.asked.pace_s / ASKED_SHARE
         left_s = self.asked.left_s(total, None) or 0.0

@@ -35,7 +35,7 @@ PICTURE_SUFFIX: Final = ".png"
 
 
 class OnePicture:
-    """A `Network` for one picture: it infers each crop, mirroring and size of the picture once."""
+    """A `Network` that infers each crop, mirror image and input size of one picture only once."""
 
     def __init__(self, frame: Frame, network: Network) -> None:
         self.frame, self._network = frame, network
@@ -54,7 +54,7 @@ class OnePicture:
 
 
 def mask_frame(frame: Frame, options: MaskOptions, picture: OnePicture | None = None) -> Levels:
-    """Apply all hints to the frame; ``picture`` has earlier inferences of the frame."""
+    """Apply all hints to the frame; ``picture`` caches inferences of the same frame."""
     network = picture or OnePicture(frame, network_for(options))
     guidance = None
     if options.hints:
@@ -71,9 +71,9 @@ _LAST: Final[dict[tuple[str, str], OnePicture]] = {}
 
 
 def last_picture(file: bytes, options: MaskOptions) -> OnePicture:
-    """Return the picture in ``file``; consecutive calls with the same arguments share it.
+    """Return the picture in ``file``; the last picture is cached.
 
-    Raises CorruptVideo where ``file`` is no picture, ResolutionTooLarge above 33 megapixels, and
+    Raises CorruptVideo if ``file`` is no picture, ResolutionTooLarge above 33 megapixels, and
     ModelUnavailable.
     """
     digest = hashlib.blake2b(file).hexdigest()
@@ -95,7 +95,7 @@ def last_picture(file: bytes, options: MaskOptions) -> OnePicture:
 def mask_picture(
     source: Path, target: Path, options: MaskOptions, *, replace: bool = False
 ) -> Report:
-    """Write an upright PNG in which white is the foreground. Raises CorruptVideo."""
+    """Write the upright mask of a picture as PNG. Raises CorruptVideo."""
     check_output(target, source, replace=replace)
     started = time.thread_time()
     picture = OnePicture(read_picture(source), network_for(options))
@@ -112,10 +112,10 @@ def cut_out_picture(
     *,
     replace: bool = False,
 ) -> Report:
-    """Write an upright PNG with straight alpha, or without alpha where there is a background.
+    """Write an upright PNG with straight alpha or, over a background, without alpha.
 
-    With ``mask``, a picture of the same size, the network is not run. Raises PromiseBroken where
-    ``mask`` has another size.
+    ``mask`` is a picture to use instead of the network. Raises PromiseBroken if ``mask`` has
+    another size than ``source``.
     """
     check_png(target)
     check_output(target, *filter(None, (source, mask)), replace=replace)

@@ -1,4 +1,4 @@
-"""Lists the things of a clip: the box of each on its frames, and whether it is in the mask."""
+"""Lists the things (objects) of a clip: their boxes, and whether they are in the mask."""
 
 import dataclasses
 from dataclasses import dataclass, field
@@ -23,8 +23,8 @@ from foremask.vision.drawing import as_png, draw_box, stacked
 from foremask.vision.temporal.places import box_of, middle_of
 from foremask.vision.temporal.things import Follower, PickedAnchor, is_apart
 
-LEAST_ANCHORS: Final = 2  # things that are found on fewer frames are left out
-IN_MASK_SHARE: Final = 0.5  # a thing with more of its pixels in the mask is in the mask
+LEAST_ANCHORS: Final = 2  # things on fewer frames are left out
+IN_MASK_SHARE: Final = 0.5  # least share of a thing's pixels for `Thing.in_mask`
 CELL_PX: Final = 640
 MOST_ROWS: Final = 6
 
@@ -38,7 +38,7 @@ class ThingBox(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Thing(msgspec.Struct, frozen=True, kw_only=True):
-    """A thing; ``coverage`` is its mean share of the picture, and ``hint`` selects it."""
+    """``coverage`` is the thing's mean share of the picture; ``hint`` selects the thing."""
 
     number: int
     first_frame: int
@@ -54,7 +54,7 @@ class _ThingTrack:
     boxes: list[ThingBox] = field(default_factory=list)
     area: int = 0  # in grid cells, over all frames
     inside: int = 0  # the part of ``area`` in the mask
-    best: tuple[bool, int] = (False, 0)  # `is_apart` and the area on the hint's frame
+    best: tuple[bool, int] = (False, 0)  # `is_apart` and area, on the hint's frame
     hint: Point | None = None
 
 
@@ -69,7 +69,7 @@ class _Found:
 
     def add(self, window: list[PickedAnchor]) -> None:
         for anchor, placed in zip(window, self.follower.follow(window), strict=True):
-            if anchor.frame > self.last_frame:  # earlier anchors came with the previous window
+            if anchor.frame > self.last_frame:  # windows overlap: skip anchors that are counted
                 self._count(anchor.frame, placed, anchor.inside)
                 self.last_frame = anchor.frame
 
@@ -104,7 +104,7 @@ class _Found:
 
 
 def things_of(source: Path, options: MaskOptions) -> list[Thing]:
-    """List the things, the largest first; the clip is masked, but no mask is written."""
+    """List the things, the largest first; mask the clip, but write no mask."""
     clip = checked_clip(source, options)
     found = _Found(upright_size(clip))
     with (
@@ -137,7 +137,7 @@ def masks_of_things(
                 for each in things
                 if each is not thing
             ]
-            hints = (thing.hint, *others[: MOST_HINTS - 1])  # the thing's own hint first
+            hints = (thing.hint, *others[: MOST_HINTS - 1])
             alone = dataclasses.replace(options, hints=hints)
             mask_video(source, target, alone, replace=replace)
     return targets
@@ -146,7 +146,7 @@ def masks_of_things(
 def things_picture(
     source: Path, things: list[Thing], target: Path, *, replace: bool = False
 ) -> None:
-    """Draw the first frame and the frames of hints; brackets mark things outside the mask."""
+    """Draw boxes on the first frame and on hinted frames; brackets mean outside the mask."""
     check_output(target, source, replace=replace)
     wanted = {thing.hint.frame or 0 for thing in things[:MOST_ROWS]}
     rows: list[Rgb] = []
@@ -174,7 +174,7 @@ def _draw_boxes(picture: Rgb, things: list[Thing], frame: int, scale: float) -> 
 
 
 def _listed(found: _Found) -> list[Thing]:
-    """Number the things on `LEAST_ANCHORS` frames or more, the largest total area first."""
+    """Number the things by total area, the largest first, without things on few frames."""
     least = min(LEAST_ANCHORS, found.frames)
     lasting = [track for track in found.tracks.values() if len(track.boxes) >= least]
     order = sorted(lasting, key=lambda track: -track.area)

@@ -1,4 +1,4 @@
-"""Copies the sound of a clip into its mask; transcodes codecs that the container cannot hold."""
+"""Copies audio tracks into a mask file, and transcodes codecs that its container cannot hold."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -43,7 +43,7 @@ _TERMINOLOGICAL: Final = (
     "hye=arm eus=baq mya=bur kat=geo mkd=mac msa=may fas=per bod=tib cym=wel mri=mao"
 )
 BIBLIOGRAPHIC: Final = dict(pair.split("=") for pair in _TERMINOLOGICAL.split())
-"""A language's bibliographic ISO 639-2 code, which QuickTime uses, by terminological code."""
+"""Bibliographic ISO 639-2 language codes, which QuickTime uses, by terminological code."""
 
 _LAYOUTS: Final = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
 _AAC_RATES_HZ: Final = (
@@ -64,7 +64,7 @@ def encoder_for(muxer: str, codec: str, rate_hz: int) -> tuple[str, int]:
 
 
 def layout_of(track: AudioStream) -> av.AudioLayout:
-    """The track's channel layout, else that of `_LAYOUTS` with as many channels, else stereo."""
+    """The track's layout or, outside of `_LAYOUTS`, the layout in it with as many channels."""
     layout = track.codec_context.layout
     if layout.name in _LAYOUTS:
         return layout
@@ -72,12 +72,12 @@ def layout_of(track: AudioStream) -> av.AudioLayout:
     return av.AudioLayout(_LAYOUTS[layout.nb_channels - 1] if known else "stereo")
 
 
-# A gap of more than 0.1 s becomes silence.
+# The resampler fills gaps of more than 0.1 s with silence.
 _BY_TIMESTAMPS: Final = {"async": "1", "min_hard_comp": "0.1"}
 
 
 class Transcoder:
-    """Decodes packets of sound, encodes them for ``out``, and passes the new packets to ``mux``.
+    """Decodes audio packets, encodes them for ``out``, and passes the new packets to ``mux``.
 
     A packet that cannot be decoded is left out, and ``warn`` gets a message.
     """
@@ -90,7 +90,7 @@ class Transcoder:
         self._resampler = av.AudioResampler(
             codec.format, codec.layout, codec.sample_rate, options=_BY_TIMESTAMPS
         )
-        self._end_s: float | None = None  # the end of the sound decoded so far
+        self._end_s: float | None = None  # end of the last decoded frame
 
     def write(self, packet: AnyPacket | None) -> None:
         frames: list[AudioFrame | None] = [None]
@@ -111,8 +111,8 @@ class Transcoder:
     def _pieces(self, frame: AudioFrame | None) -> Iterator[AudioFrame | None]:
         """Yield a silent sample for each second of a gap before ``frame``, then ``frame``.
 
-        Otherwise the resampler would hold the silence of the whole gap in memory. If ``frame``
-        overlaps the previous frame, as in some AVI, it is moved to that frame's end, not cut.
+        Without these samples, the resampler would fill the whole gap in memory. A frame that
+        overlaps the previous frame, as in some AVI, is moved to the previous frame's end.
         """
         base = None if frame is None else fraction(frame.time_base)
         if frame is not None and frame.time is not None and base:
@@ -138,10 +138,10 @@ type Write = Callable[[AnyPacket | None], None]
 
 
 class Sound:
-    """Muxes the sound tracks of ``source``, or of an ``excerpt`` of ``source``, into ``output``.
+    """Muxes the audio tracks of ``source`` into ``output``.
 
-    Only packets that begin in the excerpt are muxed; their times count from the excerpt's start.
-    ``excerpt.start_s`` counts from ``origin_s``, the time of the source's first video frame.
+    With an ``excerpt``, only packets that begin in it are muxed, with timestamps from its start.
+    ``excerpt.start_s`` counts from ``origin_s``, the timestamp of the first video frame.
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class Sound:
         self._output = output
         self._muxer = muxer
         self._writers: dict[int, Write] = {}
-        self._places: dict[int, int] = {}  # indices in `tracks`, by index of the output stream
+        self._places: dict[int, int] = {}  # index in `tracks` by output stream
         self._muxed: set[int] = set()
         self.tracks: list[SoundTrack] = []
         self.warnings: list[str] = []
@@ -282,13 +282,13 @@ class Sound:
         def write(packet: AnyPacket | None) -> None:
             if packet is None or not packet.size or packet.dts is packet.pts is None:
                 return
-            if packet.is_corrupt:  # cut off by the end of the file; players stop at such packets
+            if packet.is_corrupt:  # truncated at the end of the file; players stop there
                 self._warn("a piece of sound was left out: it is cut off")
                 return
             packet.stream = out
             base = fraction(packet.time_base)
             if self._muxer in ("webm", "matroska") and packet.duration and base:
-                # Matroska rounds to 1 ms; FFmpeg would change a last duration of 0 ms to 20 ms.
+                # Matroska has ticks of 1 ms. FFmpeg would change a final duration of 0 ms to 20 ms.
                 packet.duration = max(packet.duration, ceil(Fraction(1, 1000) / base))
             self._mux(packet)
 

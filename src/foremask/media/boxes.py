@@ -1,4 +1,4 @@
-"""Reads the few boxes of an MP4 file that FFmpeg does not report."""
+"""Reads boxes of an MP4 file that FFmpeg does not report."""
 
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -25,7 +25,7 @@ def survey(read_at: ReadAt, size: int) -> tuple[bool, bool]:
 
 
 def declared_size(read_at: ReadAt, size: int) -> int:
-    """The offset at which the last top-level box ends, by the declared lengths of the boxes."""
+    """The end offset of the last top-level box, by the lengths that the boxes declare."""
     boxes = islice(_walk(read_at, 0, size, 0), 50 * _MAX_BOXES)  # fragmented files have many boxes
     return max((end for depth, _, _, end in boxes if depth == 0), default=0)
 
@@ -39,7 +39,7 @@ def _walk(
         length, kind, body = int.from_bytes(head[:4]), head[4:8], start + 8
         if length == 1:
             length, body = int.from_bytes(head[8:16]), start + 16
-        elif length == 0:  # the box extends to the end of the file
+        elif length == 0:  # the box extends to the end
             length = end - start
         box_end = max(body, start + length)
         yield depth, kind, body, box_end

@@ -1,4 +1,4 @@
-"""Converts a decoded frame of any matrix, range and depth to 8-bit or 16-bit RGB in BT.709."""
+"""Converts decoded frames of any matrix, range and bit depth to RGB in BT.709, or to luma."""
 
 from functools import cache
 from typing import Any
@@ -15,7 +15,7 @@ type Plane = NDArray[Any]
 
 
 def plane_of(frame: av.VideoFrame, index: int) -> Plane:
-    """A view of one plane, without the padding of its rows; writing to it changes the frame."""
+    """A view of one plane without row padding; writing to the view changes the frame."""
     plane = frame.planes[index]
     samples = np.frombuffer(plane, np.uint8).reshape(plane.height, abs(plane.line_size))
     if plane.line_size < 0:
@@ -28,8 +28,8 @@ def plane_of(frame: av.VideoFrame, index: int) -> Plane:
 
 def resize(plane: Plane, width: int, height: int) -> Plane:
     """Shrink ``plane`` without aliasing, or enlarge it by linear interpolation."""
-    # To shrink, scale linearly to a power of two times the target size, then average blocks. This
-    # is ten times as fast as OpenCV's INTER_AREA at a fractional ratio.
+    # To shrink, interpolate to a power of two times the target size, then average blocks. This is
+    # ten times as fast as OpenCV's INTER_AREA at a fractional ratio.
     rows, columns = plane.shape[:2]
     if (columns, rows) == (width, height):
         return plane
@@ -45,7 +45,7 @@ def resize(plane: Plane, width: int, height: int) -> Plane:
     return resized
 
 
-# FFmpeg's codes. Those for matrices and transfer functions are the codes of ITU-T H.273.
+# FFmpeg's constants. Matrices and transfer functions have the numbers of ITU-T H.273.
 LIMITED_RANGE, FULL_RANGE = 1, 2
 BT709, UNKNOWN, BT470BG, BT601, BT2020_NCL, BT2020_CL = 1, 2, 5, 6, 9, 10
 PQ, HLG = 16, 18
@@ -104,7 +104,7 @@ def to_luma(frame: av.VideoFrame) -> Luma:
         return np.asarray(plane if full else cv2.LUT(plane, _stretch()), np.uint8)
     low, high = (0, (1 << bits) - 1) if is_full(frame) else (16 << (bits - 8), 235 << (bits - 8))
     scale = 255 / (high - low)
-    plane = np.maximum(plane, low)  # convertScaleAbs would make negative results bright
+    plane = np.maximum(plane, low)  # convertScaleAbs makes negative values positive
     return np.asarray(cv2.convertScaleAbs(plane, alpha=scale, beta=-low * scale), np.uint8)
 
 
@@ -153,7 +153,7 @@ def _yuv_to_rgb(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
 
 
 def _matrix_of(frame: av.VideoFrame) -> int:
-    if frame.colorspace == UNKNOWN:  # players also guess the matrix from the size
+    if frame.colorspace == UNKNOWN:  # guess the matrix from the size, as players do
         return BT709 if frame.height >= 720 or frame.width >= 1280 else BT601
     return frame.colorspace
 
@@ -184,7 +184,7 @@ def _by_swscale(frame: av.VideoFrame, form: str, width: int, height: int) -> NDA
 def _tone_curve(transfer: int) -> NDArray[np.float32]:
     """A table from 10-bit PQ or HLG signal to tone-mapped linear light, 0 to 1."""
     signal = np.arange(1024, dtype=np.float64) / 1023
-    # Before tone mapping, ``light`` of 1 is reference white (203 cd/m², ITU-R BT.2408).
+    # A ``light`` of 1 is reference white: 203 cd/m² (ITU-R BT.2408).
     if transfer == PQ:  # SMPTE ST 2084
         power = signal ** (1 / 78.84375)
         light = (np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)) ** (

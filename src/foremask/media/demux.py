@@ -28,7 +28,7 @@ from foremask.errors import (
 )
 from foremask.media import boxes
 
-# If logging is on, FFmpeg's threads take the GIL to log. They then deadlock with a thread that
+# With logging on, FFmpeg's threads need the GIL to log. They deadlock with a Python thread that
 # holds the GIL while it frees their decoder: docs/adr/0010.
 av.logging.set_level(None)
 
@@ -59,30 +59,30 @@ _OTHER_DEMUXERS: Final = ",".join(
         *("h264", "hevc", "vvc", "obu", "av1", "dirac", "dnxhd", "vc1"),
     ]
 )
-"""FFmpeg's demuxers for `Container.OTHER`. None opens further files, as a playlist's would."""
+"""FFmpeg's demuxers for `Container.OTHER`. They open no further files, unlike playlists'."""
 _OUR_DEMUXERS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif"
 _NO_OUTSIDE_FILES = {"enable_drefs": "0", "use_absolute_path": "0"}
 _MP4_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot", b"styp", b"moof"}
 _STILL_BRANDS = {b"heic", b"heix", b"mif1", b"avif", b"avis", b"crx "}
 _LISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<MPD", b"<?xml", b"[playlist]")
 """First bytes of playlists, concat scripts and session descriptions, which name other files."""
-_WEBM: Final = re.compile(rb"\x42\x82[^w]{1,8}webm")  # the element DocType
+_WEBM: Final = re.compile(rb"\x42\x82[^w]{1,8}webm")  # the DocType element
 _Y4M: Final = b"YUV4MPEG2 "
 _BLOCK_BYTES, _MAX_BLOCKS = 1 << 16, 64
 
 
 class Source(Protocol):
-    """An open file, local or remote; ``read`` may return fewer bytes than asked for."""
+    """An open file, local or remote; ``read`` may return fewer than ``size`` bytes."""
 
     def read(self, size: int, /) -> bytes: ...
     def seek(self, offset: int, whence: int = 0, /) -> int: ...
 
 
 class Window:
-    """Reads a source in aligned blocks, and caches them, so that a header takes few requests.
+    """Reads and caches a source in aligned blocks, so that a remote header takes few requests.
 
-    ``read`` never returns more bytes than asked for, since PyAV does not check their number. Once
-    ``max_bytes`` have been fetched, fetching more raises OSError.
+    ``read`` returns at most ``size`` bytes, since PyAV does not check the length. After
+    ``max_bytes`` have been fetched, reading another block raises OSError.
     """
 
     def __init__(self, source: Source, *, max_bytes: int = sys.maxsize) -> None:
@@ -114,7 +114,7 @@ class Window:
         return piece
 
     def read_at(self, offset: int, size: int) -> bytes:
-        """Read ``size`` bytes, or fewer at the end of the file; keep the position of `tell`."""
+        """Read ``size`` bytes, or fewer at the end of the file, without moving the position."""
         keep, self._position = self._position, offset
         pieces = []
         while size > 0 and (piece := self.read(size)):
@@ -132,7 +132,7 @@ class Window:
 
 
 def sniff(head: bytes) -> Container | None:
-    """The container by a file's first bytes; None if that is `Container.OTHER`, or no container."""
+    """The container, from a file's first bytes; None for `Container.OTHER` and other files."""
     if head[4:8] in _MP4_FIRST_BOXES:
         if head[4:8] != b"ftyp":
             return Container.MOV
@@ -158,7 +158,7 @@ def _is_text(head: bytes) -> bool:
 
 
 def recognise(window: Window, *, any_format: bool = False) -> Container:
-    """The container of a file, by its content; raises a subclass of ClipRefused.
+    """The container of a file, from its content; raises a subclass of ClipRefused.
 
     With ``any_format``, unknown content is `Container.OTHER`, unless it is text or a playlist.
     """
@@ -185,7 +185,7 @@ def recognise(window: Window, *, any_format: bool = False) -> Container:
 
 
 def open_container(container: Container, source: Path | Window, **options: str) -> InputContainer:
-    """Open ``source`` with a demuxer of ``container`` that opens no other file."""
+    """Open ``source`` with a demuxer for ``container`` that opens no other files."""
     is_other = container is Container.OTHER
     demuxer = _DEMUXER.get(container)
     options["format_whitelist"] = _OTHER_DEMUXERS if is_other else _OUR_DEMUXERS

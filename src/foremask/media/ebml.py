@@ -1,4 +1,4 @@
-"""Reads the few Matroska elements that FFmpeg does not report, and writes the display size."""
+"""Reads Matroska elements that FFmpeg does not report, and writes the display size."""
 
 import zlib
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _MAX_TAIL_BYTES: Final = 16 << 20
 
 
 def declared_size(head: bytes) -> int:
-    """The offset at which the Matroska segment ends; 0 if not declared, as in live recordings."""
+    """The end offset of the Matroska segment; 0 if not declared, as in live recordings."""
     try:
         length, width = _number(head, 4)
         at = 4 + width + length + 4  # after the header's body and the segment's ID
@@ -33,7 +33,7 @@ def declared_size(head: bytes) -> int:
 
 
 def _number(data: bytes | bytearray, at: int) -> tuple[int, int]:
-    """The EBML number at an offset and its length in bytes; raises ValueError if there is none."""
+    """Return the EBML number at an offset, and its length in bytes; raises ValueError."""
     length = 9 - data[at].bit_length() if at < len(data) else 9
     if length > 8 or at + length > len(data):
         raise ValueError("no EBML number here")
@@ -74,7 +74,7 @@ def _cluster_ticks(data: bytes, at: int) -> Iterator[int]:
 
 
 def set_aspect(path: Path, aspect: Fraction) -> None:
-    """Replace a void element by the display size for a pixel ``aspect``: docs/adr/0010."""
+    """Write the display size for a pixel ``aspect`` over a Void element: docs/adr/0010."""
     with path.open("r+b") as file:
         head = bytearray(file.read(_HEAD_BYTES))
         tracks_at, tracks_end = _find(head, (_SEGMENT, _TRACKS))
@@ -82,7 +82,7 @@ def set_aspect(path: Path, aspect: Fraction) -> None:
         _, track_end = _find(head, (_SEGMENT, _TRACKS, _TRACK))
         inside = dict(_elements(head, video_at, video_end))
         void_at, void_end = dict(_elements(head, video_end, track_end)).get(_VOID, (0, 0))
-        void_at -= 9  # the head of the element: one byte of ID, eight of size
+        void_at -= 9  # the element's header: one byte of ID, eight of size
         width, height = (int.from_bytes(head[slice(*inside[kind])]) for kind in (_WIDTH, _HEIGHT))
         wide = max(1, round(width * aspect))
         display = _DISPLAY_WIDTH + b"\x83" + wide.to_bytes(3)
@@ -104,7 +104,7 @@ def set_aspect(path: Path, aspect: Fraction) -> None:
 def _elements(
     data: bytes | bytearray, at: int, end: int
 ) -> Iterator[tuple[bytes, tuple[int, int]]]:
-    """Yield the kind of each element between two offsets, and the start and end of its body."""
+    """Yield the ID of each element between two offsets, and the start and end of its body."""
     while at < end:
         width = 9 - data[at].bit_length()
         kind = bytes(data[at : at + width])

@@ -1,4 +1,4 @@
-"""Decoded frames, their orientation, and their conversion to RGB and luma."""
+"""Decoded frames and their orientation."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,7 +14,7 @@ from foremask.types import DeepRgb, Luma, Rgb
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """Transposes a coded picture, then flips it in x, then in y, to make it upright."""
+    """The steps that make a coded picture upright: transpose it, flip it in x, flip it in y."""
 
     transposed: bool = False
     flipped_x: bool = False
@@ -22,7 +22,7 @@ class Orientation:
 
     @classmethod
     def from_matrix(cls, matrix: tuple[int, ...] | None) -> "Orientation":
-        """Read FFmpeg's display matrix of nine integers; round its angle to 90 degrees."""
+        """Read FFmpeg's display matrix; round its angle to a multiple of 90 degrees."""
         if matrix is None:
             return cls()
         a, b, _, c, d = matrix[:5]
@@ -36,7 +36,7 @@ class Orientation:
 
     @property
     def rotation(self) -> int:
-        """Degrees to turn clockwise (0, 90, 180 or 270), after mirroring in x if `mirrored`."""
+        """Clockwise degrees (0, 90, 180 or 270), to apply after a flip in x if `mirrored`."""
         if self.transposed:
             return 90 if self.flipped_x else 270
         return 180 if self.flipped_y else 0
@@ -52,7 +52,7 @@ class Orientation:
 
 @dataclass(slots=True, eq=False)
 class Frame:
-    """One frame of a clip, as an upright `Image`; ``index`` counts from 0."""
+    """A decoded frame as an upright `Image`; ``index`` counts from 0."""
 
     decoded: av.VideoFrame
     index: int
@@ -90,14 +90,14 @@ class Frame:
         return np.ascontiguousarray(self.orientation.to_upright(picture))
 
     def luma(self) -> Luma:
-        """Full-size luma in coded orientation; the array may be a view of the decoder's memory."""
+        """Full-size luma in coded orientation, perhaps as a view of the decoder's memory."""
         return colour.to_luma(self.decoded)
 
 
 def frame_of(pixels: Rgb, index: int, *, exact: bool = False) -> Frame:
     """Convert an RGB array to a frame whose pts is ``index``.
 
-    The frame is 4:2:0 in full range or, if ``exact``, RGB, which takes twice the memory.
+    The frame is full-range 4:2:0. With ``exact``, it is RGB, which takes twice the memory.
     """
     drawn = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels), "rgb24")
     if exact:

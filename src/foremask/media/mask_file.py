@@ -1,4 +1,4 @@
-"""Muxes the video packets of a result, with exact durations, and its source's sound into a file."""
+"""Muxes video packets, with exact durations, and the source's audio into a file."""
 
 import contextlib
 import hashlib
@@ -23,9 +23,9 @@ from foremask.options import Excerpt
 class MaskFile:
     """An output file for packets in presentation order.
 
-    Leaving its ``with`` block deletes the file if it is not finished. Before encoding, turn each
-    picture by ``turn``, since a gif stores no rotation; ``size`` and ``aspect`` are those of turned
-    pictures. A ``part``, made of one segment, has no sound and no display matrix.
+    Leaving the ``with`` block before `finish` deletes the file. A gif stores no rotation, so the
+    caller must apply ``turn`` to each picture before encoding. ``size`` and ``aspect`` are those
+    after ``turn``. A ``part`` is the result of one segment, without audio and display matrix.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class MaskFile:
             self._sound = Sound(self._source, self.output, muxer, self._excerpt, start_s)
 
     def take(self, parts: Iterable[Path]) -> None:
-        """Copy the packets of finished parts. The caller then calls neither `start` nor `put`."""
+        """Copy the packets of finished parts; this replaces calls of `start` and `put`."""
         stream: VideoStream | None = None
         for part in parts:
             with av.open(f"file:{part}", "r", format=_part_muxer(self.recipe)) as opened:
@@ -102,7 +102,7 @@ class MaskFile:
                         self.put(packet)
 
     def put(self, packet: AnyPacket) -> None:
-        """Queue a packet; it is written when the next packet's pts determines its duration."""
+        """Queue a packet, and write the previous one, whose duration ends at this packet's pts."""
         if self._held is not None:
             self._held.duration = _pts(packet) - _pts(self._held)
             self._mux(self._held)
@@ -121,10 +121,9 @@ class MaskFile:
             raise Internal(f"The mask cannot be written: {error.strerror}.") from error
 
     def finish(self, end: Fraction | None) -> Written:
-        """Write the last packet and the rest of the sound, and close the file.
+        """Write the last packet and the rest of the audio, and close the file.
 
-        ``end`` is the time in seconds at which the last frame ends; None gives that frame the
-        nominal duration.
+        ``end`` is the last frame's end in seconds. With None, that frame has the nominal duration.
         """
         if self._held is None:
             raise Internal("no mask was written")
@@ -142,12 +141,12 @@ class MaskFile:
         try:
             with writing():
                 self.output.close()
-        except av.InvalidDataError as error:  # the sound's header is copied from the source
+        except av.InvalidDataError as error:  # the audio track's header was copied from the source
             details = "The sound's own header is broken, and the file cannot be finished with it."
             raise CorruptVideo(details) from error
         self._close_sound()
         if self.recipe.encoder.name == "libvpx-vp9" and self.aspect != 1 and not self._is_part:
-            ebml.set_aspect(self._target, self.aspect)  # other codecs hold the aspect
+            ebml.set_aspect(self._target, self.aspect)  # other codecs store the aspect
         self._is_finished = True
         with self._target.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -184,7 +183,7 @@ def _pts(packet: AnyPacket) -> int:
 
 
 def movie_timescale(time_base: Fraction) -> int:
-    """A movie timescale in which edit lists of mp4 and mov keep times in ``time_base`` exact."""
+    """A movie timescale in which edit lists store times of ``time_base`` exactly."""
     scale = time_base.denominator
     while scale < 10_000:
         scale *= 2
@@ -192,7 +191,7 @@ def movie_timescale(time_base: Fraction) -> int:
 
 
 def _part_muxer(recipe: Recipe) -> str:
-    """The muxer of a part. NUT keeps any time base, but cannot hold ProRes or the alpha of VP9."""
+    """The muxer of a part. NUT has any time base, but cannot hold ProRes or VP9's alpha."""
     if recipe.encoder.name == "prores_ks":
         return "mov"
     return "matroska" if recipe.metadata.get("alpha_mode") else "nut"

@@ -1,4 +1,4 @@
-"""The type of encoded packets, and disk errors while packets are written."""
+"""The type of encoded packets, and the translation of disk errors."""
 
 import errno
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ _OF_THE_DISK: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno
 
 @contextmanager
 def writing() -> Iterator[None]:
-    """Turn errors of the disk into OutputFailed.
+    """Raise disk errors as OutputFailed.
 
-    Do not write to the output after such an error: without a written header, FFmpeg crashes.
+    Do not write to the output after such an error: FFmpeg crashes if the header is not written.
     """
     try:
         yield

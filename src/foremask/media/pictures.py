@@ -1,4 +1,4 @@
-"""Reads picture files as frames or backgrounds, and packs many of them into a clip."""
+"""Reads picture files and backgrounds, and packs a sequence of pictures into a clip."""
 
 import struct
 from collections.abc import Callable, Generator, Sequence
@@ -41,7 +41,7 @@ _DEMUXER_OF_HEAD: Final = {
     b"\0\0\0\x0cJXL ": "jpegxl_pipe",
     b"qoif": "qoi_pipe",
 }
-"""FFmpeg's demuxers by a file's first bytes. One that FFmpeg chooses might open further files."""
+"""FFmpeg's demuxers by a file's first bytes. These demuxers open no further files."""
 _AVIF_BRANDS: Final = (b"avif", b"avis")
 _COPIED: Final = ("png", "mjpeg", "tiff")  # codecs that a mov can hold
 _FROM_CALLERS: Final = ("png_pipe", "jpeg_pipe", "webp_pipe")
@@ -51,7 +51,7 @@ MAX_PICTURE_PIXELS: Final = 100_000_000
 
 
 def picture_demuxer(head: bytes) -> str | None:
-    """FFmpeg's demuxer for a picture file with these first `HEAD_BYTES`; None for other files."""
+    """FFmpeg's demuxer for a picture that begins with ``head``; None for other files."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp_pipe"
     if head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS:
@@ -67,9 +67,8 @@ def is_picture(path: Path) -> bool:
 def read_picture(source: Path | Source, limits: Limits = UNLIMITED) -> Frame:
     """Read a picture file as a frame, with the orientation that the file declares.
 
-    Without ``limits.any_format``, the file must be a PNG, JPEG or WebP of at most
-    `MAX_PICTURE_BYTES` and `MAX_PICTURE_PIXELS`, which are checked before decoding. Raises
-    CorruptVideo, FileTooLarge or ResolutionTooLarge.
+    Without ``limits.any_format``, the file must be a PNG, JPEG or WebP. `MAX_PICTURE_BYTES` and
+    `MAX_PICTURE_PIXELS` then limit it. Raises CorruptVideo, FileTooLarge or ResolutionTooLarge.
     """
     name = source.name if isinstance(source, Path) else "The picture"
     with ExitStack() as stack:
@@ -82,8 +81,8 @@ def pack_pictures(
 ) -> None:
     """Write ``pictures`` as the frames of ``target``, a mov.
 
-    If the first picture is a PNG, JPEG or TIFF, all must have its format, and are copied. Otherwise
-    all are encoded as PNG. All must have the size of the first picture. Raises CorruptVideo.
+    If the first picture is a PNG, JPEG or TIFF, all must have its format, and their packets are
+    copied. Otherwise all are encoded as PNG. All must have one size. Raises CorruptVideo.
     """
     options = {"video_track_timescale": str(fps.numerator)}
     with (
@@ -157,7 +156,7 @@ def _opened(file: Source, name: str, limits: Limits = UNLIMITED) -> InputContain
 
 def _check_size(track: VideoStream, name: str, limits: Limits) -> None:
     side_px = max(track.width, track.height)
-    if not side_px:  # FFmpeg has not decoded the picture
+    if not side_px:  # FFmpeg could not read the size
         details = f"{name} cannot be decoded, or has more than {MAX_PICTURE_PIXELS} pixels."
         raise CorruptVideo(details, limit=MAX_PICTURE_PIXELS)
     if side_px > limits.max_side_px:

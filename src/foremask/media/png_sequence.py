@@ -40,7 +40,7 @@ def numbering(pattern: str) -> re.Pattern[str]:
 
 
 def missing_from(made: Path) -> str | None:
-    """The first file of a sequence's table that is missing, or the table; None if all exist."""
+    """The first missing file of a sequence, or `TABLE` if it is unreadable; None if complete."""
     try:
         place = zipfile.Path(made) if made.is_file() else made
         rows = csv.DictReader((place / TABLE).read_text(encoding="utf-8").splitlines())
@@ -90,7 +90,7 @@ class PngSequenceWriter:
         self.add(numbered(self._pattern, len(self._moments)), png)
 
     def finish(self, end: Fraction | None) -> Written:
-        """Write the table and close the zip; `VideoWriter.finish` explains ``end``."""
+        """Write the table and close the zip; ``end`` is the last frame's end in seconds."""
         if not self._moments:
             raise Internal("no picture was written")
         if end is None:
@@ -124,7 +124,7 @@ class PngSequenceWriter:
         return text.getvalue().encode()
 
     def add(self, name: str, data: bytes) -> None:
-        """Write one file; in a directory, it counts in the reported size and hash."""
+        """Write a file; the reported size and hash of a directory include it."""
         self._digest.update(data)
         self._bytes += len(data)
         with writing():

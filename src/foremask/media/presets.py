@@ -1,4 +1,4 @@
-"""The encoder and muxer settings of each preset, and its limits of size and memory."""
+"""The encoder and muxer settings of each preset, and its limits for size and memory."""
 
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -10,15 +10,15 @@ from foremask.machine.hardware import available_memory
 from foremask.options import AlphaFormat, Form, Preset, ResultKind
 
 KEPT_MASK: Final = Preset.MOV_H265
-"""The preset of the mask that is stored with a cut-out. It is lossless, for later re-encoding."""
+"""The preset of the mask that is stored with a cut-out: lossless, for later re-encoding."""
 HUGE_PIXELS: Final = 33_000_000
-"""Larger pictures are decoded and encoded one at a time, since each takes hundreds of MB."""
-_PICTURE_BYTES_PER_PIXEL: Final = 32  # memory for picture, foreground colours, alpha, background
+"""Larger frames are decoded and encoded one at a time, since each takes hundreds of MB."""
+_PICTURE_BYTES_PER_PIXEL: Final = 32  # for picture, foreground colours, alpha and background
 _LARGEST_HEVC_PIXELS: Final = 35_651_584  # the limit of HEVC level 6.2
 _HEVC_BLOCK_PX: Final = 64  # x265 encodes masks 25 % faster with 64 than with 32
 _GIF_FPS: Final = 100  # a gif's frame delays are whole hundredths of a second
 _GIF_LATE_S: Final = 0.01
-_GIF_END_LATE_S: Final = 0.015  # the last frame's start and duration are each rounded
+_GIF_END_LATE_S: Final = 0.015  # the last frame's start and duration are both rounded
 
 
 def options(text: str) -> dict[str, str]:
@@ -29,9 +29,9 @@ def options(text: str) -> dict[str, str]:
 class Encoder:
     name: str
     options: dict[str, str]
-    bytes_per_pixel: int  # peak memory of masking a 16000x16000 clip, per pixel
-    max_side_px: int  # FFmpeg's or the encoder's limit
-    even_420: bool = False  # 4:2:0 for even sizes, 4:4:4 for odd ones
+    bytes_per_pixel: int  # peak memory, measured on 16000x16000 pixels
+    max_side_px: int  # limit of the encoder or of FFmpeg
+    even_420: bool = False  # 4:2:0 for even sizes, else 4:4:4
     pixel_format: str = "yuv420p"
     global_quality: int | None = None
 
@@ -50,8 +50,8 @@ class Recipe:
         return self.muxer == "gif"
 
 
-# Hardware does not decode lossless H.264. At qp=6, the error is at most 4 levels. Encoding takes
-# half the time of crf=8 with CABAC, and the files are as large.
+# Lossy, since hardware does not decode lossless H.264. At qp=6, errors are at most 4 levels. It
+# takes half the time of crf=8 with CABAC, for files of the same size.
 _X264 = Encoder(
     "libx264",
     options("preset=ultrafast qp=6 bf=0 x264-params=8x8dct=1"),
@@ -59,8 +59,7 @@ _X264 = Encoder(
     max_side_px=16384,
     even_420=True,
 )
-# Lossless encoding takes half the time of good lossy encoding. If the subject moves, the files are
-# no larger: docs/adr/0015.
+# Lossless encoding takes half the time of good lossy encoding: docs/adr/0015.
 _X265 = Encoder(
     "libx265",
     options(
@@ -83,8 +82,8 @@ _PRORES = Encoder(
     pixel_format="yuv422p10le",
     global_quality=2,
 )
-# All 256 palette entries are greys, so none can mark unchanged pixels. -transdiff skips the search
-# for unchanged pixels, which takes an eighth of the encoding time.
+# All 256 palette entries are greys, and none is left to mark unchanged pixels. -transdiff skips the
+# search for such pixels, which takes an eighth of the encoding time.
 _GIF = Encoder(
     "gif", {"gifflags": "-transdiff"}, bytes_per_pixel=18, max_side_px=65535, pixel_format="gray"
 )
@@ -106,7 +105,7 @@ RECIPES: Final = {
 
 BLOCK_ADDITIONAL: Final = "matroska_block_additional"
 """FFmpeg's name for the packet side data that holds the alpha of WebM and Matroska."""
-# With keyint_min, the keyframes of colours and of alpha are the same frames.
+# keyint_min keeps the keyframes of alpha and colours on the same frames.
 ALPHA_OF_VP9: Final = replace(_VP9, options=options(f"{_REALTIME} keyint_min=120 lossless=1"))
 _X264_COLOURS = "preset=veryfast crf=17 bf=0 x264-params=cabac=1:8x8dct=1"
 _X265_COLOURS = "preset=ultrafast crf=17 x265-params=log-level=none:info=0:bframes=0:no-cutree=1"
@@ -149,7 +148,7 @@ def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
     x265 refuses sides under 16 pixels, and corrupts pictures of a single column of blocks:
     docs/adr/0015.
     """
-    # Pad to whole blocks: for other sizes, x265 writes a crop, and `VideoWriter` would replace it.
+    # Pad to whole blocks: for other sizes, x265 writes a crop, which `VideoWriter` would overwrite.
     block = _HEVC_BLOCK_PX
     if encoder.name != "libx265" or (width > block and height >= block):
         return width, height
@@ -165,7 +164,7 @@ def pixel_format(encoder: Encoder, width: int, height: int) -> str:
 
 
 def encoder_options(encoder: Encoder, width: int, height: int) -> dict[str, str]:
-    """The encoder's options for this size; for huge pictures, lookahead is off."""
+    """The encoder's options for this size: huge frames are encoded without lookahead."""
     chosen = dict(encoder.options)
     if encoder.name == "libx265" and width * height > _LARGEST_HEVC_PIXELS:
         chosen["x265-params"] += ":allow-non-conformance=1:rc-lookahead=0:frame-threads=1:ref=1"
@@ -186,12 +185,12 @@ def check_preset(clip: Clip, preset: Preset, memory_bytes: int | None = None) ->
 
 
 def stand_in(form: Form) -> Preset:
-    """``form`` if it is a preset, else a preset with the same limits of size and memory."""
+    """``form`` if it is a preset; for PNGs, a preset with similar limits."""
     return Preset(form) if form in list(Preset) else Preset.MOV_PRORESKS
 
 
 def check_format(clip: Clip, form: Form, memory_bytes: int | None = None) -> None:
-    """`check_preset` for colour pictures, which need more memory than masks."""
+    """As `check_preset`, for colour video, which needs more memory than masks."""
     there = available_memory() if memory_bytes is None else memory_bytes
     check_preset(clip, stand_in(form), there - _PICTURE_BYTES_PER_PIXEL * clip.pixels)
 
@@ -204,7 +203,7 @@ def check_result(clip: Clip, form: Form, kind: ResultKind, memory_bytes: int | N
 
 
 def has_memory_for_mask(clip: Clip, form: Form, memory_bytes: int | None = None) -> bool:
-    """Whether `KEPT_MASK` can be encoded at the same time as pictures of ``form``."""
+    """Whether a mask in `KEPT_MASK` can be encoded at the same time as ``form``."""
     there = available_memory() if memory_bytes is None else memory_bytes
     pictures, mask = RECIPES[stand_in(form)].encoder, RECIPES[KEPT_MASK].encoder
     per_pixel = _PICTURE_BYTES_PER_PIXEL + pictures.bytes_per_pixel + mask.bytes_per_pixel
@@ -212,7 +211,7 @@ def has_memory_for_mask(clip: Clip, form: Form, memory_bytes: int | None = None)
 
 
 def check_late(clip: Clip, frame: int, late_s: float, *, is_end: bool = False) -> None:
-    """Raise PresetUnsuitable if ``late_s`` is over the limit for a frame or the end of a gif."""
+    """Raise PresetUnsuitable if a gif's frame, or its end, is too late."""
     most_s = _GIF_END_LATE_S if is_end else _GIF_LATE_S
     if late_s > most_s:
         reason = (

@@ -21,15 +21,15 @@ from foremask.media.presets import HUGE_PIXELS
 from foremask.media.probe import clip_of, tagged_end_s
 from foremask.options import Excerpt
 
-_SEEK_MARGIN_S: Final = 1  # seek this much earlier: an index may hold dts, which precede pts
+_SEEK_MARGIN_S: Final = 1  # seek to an earlier time: an index may have dts, which precede pts
 _SEEKABLE: Final = (Container.MP4, Container.MOV, Container.WEBM, Container.MKV)
 
 
 class VideoReader:
-    """Iterates once over the frames of a clip, or of an ``excerpt``, whose start has pts 0.
+    """Iterates once over the frames of a clip or of its ``excerpt``.
 
-    After the iteration, ``warnings`` is complete, and ``end`` is the time in seconds at which the
-    last frame ends.
+    Times in an excerpt count from its start. After the iteration, ``warnings`` is complete, and
+    ``end`` is the last frame's end in seconds.
     """
 
     def __init__(self, path: Path, excerpt: Excerpt | None = None) -> None:
@@ -62,11 +62,11 @@ class VideoReader:
         self._opened.demuxer.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames; raises CorruptVideo, with frame and time, if decoding fails.
+        """Yield the frames; raises CorruptVideo if decoding fails, and NoFrames.
 
-        A file that ends early only causes a warning. A missing pts becomes the previous pts plus
-        one nominal frame, and a pts that does not rise becomes the previous pts plus one tick. A
-        frame of another size is scaled to the clip's size.
+        A truncated file causes only a warning. A missing pts becomes the previous pts plus one
+        nominal frame. A pts that does not rise becomes the previous pts plus one tick. Frames of
+        another size are scaled to the clip's size.
         """
         index, last, damaged, shown = 0, None, 0, 0
         span = self._span
@@ -127,7 +127,7 @@ class VideoReader:
 
     @property
     def declared_end(self) -> Fraction | None:
-        """The time in seconds at which the last frame ends, if the file declares it."""
+        """The last frame's end in seconds, if the file declares it."""
         track = self._track
         if self.clip.frames is not None and track.duration:
             return ((track.start_time or 0) + track.duration) * self.time_base
@@ -137,7 +137,7 @@ class VideoReader:
     def _decoded(self) -> Iterator[tuple[av.VideoFrame, int | None]]:
         done = 0
         waiting: list[int] = []
-        # AVI stores no pts: the n-th decoded frame gets the n-th smallest dts.
+        # AVI stores no pts, so the n-th decoded frame gets the n-th smallest dts.
         sorts = self._opened.container is Container.AVI
         last: int | None = None
         try:
@@ -195,7 +195,7 @@ def _span_of(excerpt: Excerpt, clip: Clip) -> Span:
 
 
 def _is_cut_off(path: Path, container: Container) -> bool:
-    """Whether a file is shorter than it declares; FFmpeg does not report this."""
+    """Whether a file is shorter than it declares, which FFmpeg does not report."""
     size = path.stat().st_size
     with path.open("rb") as file:
 

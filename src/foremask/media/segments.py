@@ -1,4 +1,4 @@
-"""Plans and cuts the segments of a clip, and joins their masks, by copying video packets."""
+"""Splits a clip into segments, and joins their masks, by copying video packets."""
 
 import shutil
 from bisect import bisect_left
@@ -26,8 +26,8 @@ from foremask.options import Form, ResultKind
 def plan(path: Path, most: int, grid: SegmentGrid = SEGMENT_GRID) -> list[SegmentPlan]:
     """Plan at most ``most`` segments of nearly equal length, cut at multiples of ``window_frames``.
 
-    The plan has one segment if the clip cannot be cut exactly (only `ACCEPTED_CODECS` in mp4, mov
-    and webm can), or if keyframes are over ``grid.least_frames`` frames apart.
+    Only `ACCEPTED_CODECS` in mp4, mov and webm can be cut. Other clips get one segment, and so do
+    short clips, and clips with keyframes over ``grid.least_frames`` frames apart.
     """
     can_cut, shown, keys = _timestamps(path)
     groups = [bisect_left(shown, key) for key in keys]
@@ -53,7 +53,7 @@ def _segment(
     before = [key for key in keys if key <= shown_from]
     limits = [None if k >= len(shown) else shown[k] for k in (end, end + context_frames)]
     end_pts, shown_until = limits
-    # Frames of an open group of pictures may be shown before its keyframe: copy one group more.
+    # Copy one more group of pictures: an open group has frames that precede its keyframe.
     after = [] if shown_until is None else [key for key in keys if key >= shown_until]
     return SegmentPlan(
         shown[start] if start else min(0, shown[0]),
@@ -113,7 +113,7 @@ def join(
     *,
     keep_sound: bool = True,
 ) -> Written:
-    """Join ``parts`` (no gifs, no PNGs) and the sound of ``source``; video packets are copied."""
+    """Join ``parts`` and the audio of ``source`` by copying packets; no gifs, no PNGs."""
     with VideoReader(source) as reader:
         clip, end = reader.clip, reader.declared_end
     sound = source if keep_sound else None
@@ -123,7 +123,7 @@ def join(
 
 
 def _timestamps(path: Path) -> tuple[bool, list[int], list[int]]:
-    """Whether the clip can be cut exactly; the sorted pts of its frames and of its keyframes."""
+    """Return whether the clip can be cut, and the sorted pts of frames and of keyframes."""
     shown, keys = list[int](), list[int]()
     with open_clip(path) as opened:
         track = opened.track

@@ -1,4 +1,4 @@
-"""Compares the file of a mask with its source file: size, times, levels and sound."""
+"""Compares a mask file with its source: size, times, levels and audio."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,19 +27,19 @@ from foremask.media.reader import VideoReader
 from foremask.options import ResultKind
 
 _TOLERANCE_S: Final = {"mp4": 0, "mov": 0, "webm": 0.001, "mkv": 0.001, "gif": 0.01}
-_VP9_INTER: Final = 0b100  # bit of a profile 0 frame's first byte; 0 in keyframes
+_VP9_INTER: Final = 0b100  # bit of a frame's first byte in profile 0; 0 in keyframes
 _ROUNDING_S: Final = 1e-6
 _COPIED_S: Final = 0.001
-_COPIED_END_S: Final = 0.02  # Matroska rounds the time of each packet
+_COPIED_END_S: Final = 0.02  # Matroska rounds timestamps
 _TRANSCODED_S: Final = 0.05  # the encoder may add or lose an audio frame at each end
 _BLACK, _WHITE, _NEUTRAL = 16, 235, 128
-_BEYOND: Final = 14  # tolerance in levels: lossy H.264 is off by up to 9, full-range black by 16
+_BEYOND: Final = 14  # tolerance in levels, under the 16 by which full-range black is off
 _TINT: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
 class PromiseKept:
-    """A check that passed: its name, and the value in the mask."""
+    """A check that passed: its name, and the value that the mask has."""
 
     promise: str
     found: str
@@ -58,9 +58,9 @@ class _Sound:
 def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list[PromiseKept]:
     """Check size, aspect, rotation, frames, levels, every pts, the last duration and the sound.
 
-    In a cut-out, each frame must have alpha, and levels are not checked. Of a picture, only the
-    size is checked. In a directory or zip of PNGs, each file of its table must exist. Raises
-    PromiseBroken for the first check that fails; ``param`` is the name of the check.
+    Frames of a cut-out must have alpha; their levels are not checked. Of a picture, only the size
+    is checked. All files in the table of a PNG sequence must exist. Raises PromiseBroken for the
+    first check that fails; its ``param`` names the check.
     """
     if mask.is_dir() or is_zipfile(mask):
         missing = missing_from(mask)
@@ -114,7 +114,7 @@ def _picture(wanted: Clip, found: Clip) -> Iterator[PromiseKept]:
     if found.container == "gif":
         return  # players ignore the aspect that a gif declares
     got_aspect = Fraction(*found.sample_aspect_ratio)
-    pixel = Fraction(1, round(found.width * aspect) or 1)  # WebM rounds the display size to pixels
+    pixel = Fraction(1, round(found.width * aspect) or 1)  # WebM rounds display sizes
     is_near = abs(got_aspect / aspect - 1) <= max(Fraction(1, 500), pixel)
     yield _check("aspect", is_near, f"{got_aspect}", f"{aspect}")
 
@@ -152,7 +152,7 @@ def _frames(
         yield PromiseKept("levels", "grey")
     yield PromiseKept("pts", f"within {1000 * worst_s:.3f} ms")
     end_s, wanted_end_s = origin_s + float(found.end or 0), float(wanted.end or 0)
-    is_near = abs(end_s - wanted_end_s) <= 1.5 * tolerance_s  # start and length are each rounded
+    is_near = abs(end_s - wanted_end_s) <= 1.5 * tolerance_s  # its start and duration are rounded
     ends = f"ends at {end_s:.6f} s", f"ends at {wanted_end_s:.6f} s"
     yield _check("last duration", is_near, *ends)
 
@@ -242,18 +242,18 @@ def _sound_tracks(path: Path) -> Iterator[_Sound]:
         ends: dict[int, Fraction] = {}
         try:
             for packet in clip.demuxer.demux(tracks) if tracks else ():
-                if packet.is_corrupt:  # cut off by the end of the file; masks omit such packets
+                if packet.is_corrupt:  # truncated packets are not in the mask
                     continue
                 index = packet.stream.index
                 if index not in starts and (start_s := _first_sample_s(packet)) is not None:
                     starts[index] = start_s
                 if packet.pts is not None:
                     base = fraction(packet.time_base) or Fraction(1)
-                    # Packets may overlap in AVI. Players then play them one after another.
+                    # In AVI, packets may overlap. Players then play them one after the other.
                     start = packet.pts * base
                     ends[index] = max(start, ends.get(index, start)) + (packet.duration or 0) * base
         except av.FFmpegError:
-            pass  # the sound ends at a read error, in source and mask
+            pass  # the audio of source and mask ends at a read error
         for track in tracks:
             language = language_of(track) or ""
             yield _Sound(

@@ -1,4 +1,4 @@
-"""Encodes masks or colour pictures into a video with the times and the sound of its source."""
+"""Encodes masks or colour frames as video, with the times and audio of the source."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -33,10 +33,10 @@ from foremask.types import DeepRgb, Levels, Rgb
 
 
 class VideoWriter:
-    """Writes one video; leaving its ``with`` block deletes the file if it is not finished.
+    """Writes one video; leaving the ``with`` block before `finish` deletes the file.
 
-    The sound is that of ``source``, or of an ``excerpt`` of ``source``. A ``part`` has the
-    frames of one segment and no sound; `segments.join` joins parts.
+    The audio is that of ``source`` or, for an ``excerpt``, a part of it. With ``part``, the file
+    has no audio and is an input of `segments.join`.
     """
 
     _kind: ClassVar[ResultKind]
@@ -67,7 +67,7 @@ class VideoWriter:
     def _open(self, clip: Clip) -> tuple[Any, Any]:
         file, encoder = self._file, self._recipe.encoder
         is_padded = self.coded != file.size
-        # The encoder of padded pictures has its own container, since ``file`` has the cropped size.
+        # A padded stream needs its own container: the stream of ``file`` has the cropped size.
         home = av.open(os.devnull, "w", format="null") if is_padded else file.output
         rate = Fraction(clip.fps).limit_denominator(1001) or Fraction(25)
         stream: Any = home.add_stream(encoder.name, rate=rate)
@@ -90,7 +90,7 @@ class VideoWriter:
         return codec, self._cropped(home, stream) if is_padded else stream
 
     def _cropped(self, home: OutputContainer, padded: VideoStream) -> VideoStream:
-        """An output stream whose header and packets tell decoders to crop the padding."""
+        """Add an output stream that tells decoders to crop the padding."""
         padded.codec_context.flags |= Flags.global_header
         home.start_encoding()
         cropped = self._file.output.add_stream_from_template(padded, opaque=True)
@@ -109,7 +109,7 @@ class VideoWriter:
         self._file.__exit__(*error)
 
     def framed[P: NDArray[Any]](self, picture: P) -> P:
-        """The picture to encode: turned upright for a gif, and padded to ``coded``."""
+        """Turn ``picture`` upright for a gif, and pad it to the size ``coded``."""
         turned: Any = np.ascontiguousarray(self._file.turn.to_upright(picture))
         height, width = turned.shape[:2]
         if (width, height) != self._file.size:
@@ -120,7 +120,7 @@ class VideoWriter:
         return turned  # type: ignore[no-any-return]
 
     def complete(self, packet: AnyPacket) -> None:
-        """Subclasses may change each packet here before it is written."""
+        """A hook for subclasses, to change each packet before it is written."""
 
     def put(self, picture: av.VideoFrame, frame: Frame) -> None:
         time_base = self._file.time_base
@@ -141,7 +141,7 @@ class VideoWriter:
             self._file.put(packet)
 
     def finish(self, end: Fraction | None) -> Written:
-        """Finish the file; ``end`` is the time, in seconds, at which the last frame ends."""
+        """Finish the file; ``end`` is the last frame's end in seconds."""
         for packet in self._encode(None):
             self._file.put(packet)
         if end is not None and self._origin:
@@ -168,7 +168,7 @@ _TO_LIMITED_10: Final = np.rint(64 + np.arange(256) * (876 / 255)).astype(np.uin
 
 
 class MaskWriter(VideoWriter):
-    """Writes one mask video; masks must have the coded orientation of their frames."""
+    """Writes masks, which must have the coded orientation of their frames."""
 
     _kind = ResultKind.MASK
 
@@ -199,13 +199,13 @@ class LiveWriter:
 
     def __init__(self, pipe: BinaryIO) -> None:
         self._pipe = pipe
-        unindexed = {"write_index": "0"}  # an index would take memory for each frame
+        unindexed = {"write_index": "0"}  # an index would grow with each frame
         self._output = av.open(pipe, "w", format="nut", container_options=unindexed)
         self._stream: Any = self._output.add_stream("rawvideo", rate=30)  # nominal rate
         self._first_pts: int | None = None
 
     def write(self, pixels: NDArray[Any], frame: Frame) -> None:
-        """Write an upright mask or RGB picture at the time of ``frame``."""
+        """Write an upright mask or RGB picture with the time of ``frame``."""
         if self._first_pts is None:
             self._first_pts = frame.pts
             self._stream.height, self._stream.width = pixels.shape[:2]
@@ -221,7 +221,7 @@ class LiveWriter:
         self._pipe.flush()
 
     def close(self) -> None:
-        with suppress(av.FFmpegError, OSError):  # the process that reads the pipe may have ended
+        with suppress(av.FFmpegError, OSError):  # the pipe's reader may have ended
             self._output.close()
 
 
@@ -235,8 +235,8 @@ def recode(
 ) -> Written:
     """Re-encode ``mask`` to ``target`` in ``preset``, applying ``change`` to each frame.
 
-    ``on_frame`` gets the number of frames done and the total, if known. The sound is that of
-    ``mask``; a gif has none. Raises CorruptVideo or PresetUnsuitable.
+    ``on_frame`` gets the number of frames done and, if known, the total. The audio is copied,
+    except to a gif. Raises CorruptVideo or PresetUnsuitable.
     """
     with VideoReader(mask) as reader:
         check_preset(reader.clip, preset, memory_bytes)
@@ -249,11 +249,11 @@ def recode(
 
 
 _TO_10_BITS: Final = np.rint(np.arange(256) * (1023 / 255)).astype(np.uint16)
-_HALF: Final = 128  # a gif has one bit of alpha: pixels of at least this level are opaque
+_HALF: Final = 128  # least level of an opaque pixel in a gif, whose alpha has one bit
 
 
 class ColourWriter(VideoWriter):
-    """Writes a colour video from pictures in the coded orientation of their frames."""
+    """Writes colour pictures, which must have the coded orientation of their frames."""
 
     _kind = ResultKind.CUTOUT
 
@@ -282,7 +282,7 @@ class ColourWriter(VideoWriter):
         return graph
 
     def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
-        """Encode a picture at the time of ``frame``; for a `Preset`, ``levels`` are ignored."""
+        """Write a picture with the time of ``frame``; a `Preset` ignores ``levels``."""
         alpha = None if levels is None or isinstance(self._form, Preset) else self.framed(levels)
         if self._alpha is not None and alpha is not None:
             self._alpha.encode(alpha)
@@ -314,10 +314,10 @@ class ColourWriter(VideoWriter):
 
 
 class _AlphaEncoder:
-    """Encodes alpha without loss as the VP9 stream that WebM stores beside the colours.
+    """Encodes alpha losslessly as the VP9 stream that WebM stores beside the colours.
 
-    FFmpeg would encode alpha with the lossy options of the colours. So this class encodes alpha
-    with a grey picture, and uses only the alpha of each packet.
+    FFmpeg would encode alpha with the lossy options of the colours. So this class encodes grey
+    pictures with alpha, and discards their colours.
     """
 
     def __init__(self, width: int, height: int) -> None:
@@ -328,7 +328,7 @@ class _AlphaEncoder:
         self._canvas = av.VideoFrame(width, height, "yuva420p")
         for index in range(3):
             plane_of(self._canvas, index).fill(128)
-        self.blocks: list[PacketSideData] = []  # alpha of pictures not yet written, oldest first
+        self.blocks: list[PacketSideData] = []  # alpha of the next packets, in order
 
     def encode(self, levels: Levels) -> None:
         picture = self._canvas

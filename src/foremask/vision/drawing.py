@@ -1,4 +1,4 @@
-"""Draws a source, its mask, overlay and cut-out side by side, and labelled boxes."""
+"""Draws the rows of contact sheets, and labelled boxes on frames."""
 
 import cv2
 import numpy as np
@@ -6,7 +6,7 @@ import numpy as np
 from foremask.types import Alpha, Levels, Rgb
 from foremask.vision.resample import as_levels, resized
 
-TINT = (255, 64, 64)  # of the foreground
+TINT = (255, 64, 64)
 CHECKER_PX = 12
 CHECKER = (120, 170)
 GAP_PX = 4
@@ -15,7 +15,7 @@ GAP_PX = 4
 def draw_box(
     picture: Rgb, corner: tuple[int, int], opposite: tuple[int, int], label: str, number: int
 ) -> None:
-    shade = np.array([[[70 * number % 180, 190, 235]]], np.uint8)  # hues of 0 to 179
+    shade = np.array([[[70 * number % 180, 190, 235]]], np.uint8)  # OpenCV has hues from 0 to 179
     colour = cv2.cvtColor(shade, cv2.COLOR_HSV2RGB)[0, 0].tolist()
     cv2.rectangle(picture, corner, opposite, colour, 2)
     place = corner[0] + 4, max(16, corner[1] + 18)
@@ -24,7 +24,7 @@ def draw_box(
 
 
 def row_of(rgb: Rgb, mask: Rgb) -> Rgb:
-    """Source, mask, tinted foreground, and foreground on a checkerboard, from left to right."""
+    """Return frame, mask, tinted frame and cut-out on a checkerboard, from left to right."""
     rows, columns = rgb.shape[:2]
     alpha = resized(mask[..., 1], columns, rows)[..., None] / np.float32(255)
     y, x = np.mgrid[:rows, :columns] // CHECKER_PX

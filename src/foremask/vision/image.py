@@ -1,4 +1,4 @@
-"""Images other than the frames of a clip: an array, a mirrored image, a crop."""
+"""Implementations of `Image`: an array, a mirrored image and a crop."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ import numpy as np
 from foremask.types import Image, Rgb
 
 type Box = tuple[float, float, float, float]
-"""Left, top, right and bottom, in fractions (0 to 1) of a picture's width and height."""
+"""Left, top, right and bottom, as fractions (0 to 1) of an image's width and height."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,6 @@ class MirroredImage:
 
 @dataclass(frozen=True, slots=True)
 class Cropped:
-    """The part of ``image`` inside ``box``: left, top, right and bottom, from 0 to 1."""
-
     image: Image
     box: Box
 
@@ -65,7 +63,7 @@ class Cropped:
         return max(1, round(self.image.height * (bottom - top)))
 
     def rgb(self, width: int, height: int) -> Rgb:
-        """Resample the image and cut out the box; enlarge the result if the image is too small."""
+        # Shrink the whole image before the crop, but enlarge only the crop.
         scale = min(1.0, max(width / self.width, height / self.height))
         columns = max(1, round(self.image.width * scale))
         rows = max(1, round(self.image.height * scale))

@@ -11,7 +11,7 @@ class _End: ...
 
 
 class StoppedError(Exception):
-    """Raised in a reader whose stage was stopped, and in a tee whose other reader has stopped."""
+    """Raised by the iterators of `prefetch` and `tee` after their ``stop`` is set."""
 
 
 def do_nothing() -> None: ...
@@ -26,11 +26,11 @@ def prefetch[T](
     stop: threading.Event | None = None,
     meanwhile: Callable[[], None] = do_nothing,
 ) -> Iterator[Iterator[T]]:
-    """Iterate over ``items`` in a thread, at most ``size`` items ahead of the reader.
+    """Iterate over ``items`` in a thread, at most ``size`` items ahead of the caller.
 
-    An error in ``items`` is raised in the reader. ``meanwhile`` is called about ten times a second
-    while the reader waits. Setting ``stop`` ends the stage. Leaving the block sets ``stop`` and
-    waits for the thread. ``costs[stage]`` gets the thread's processor time in seconds.
+    The caller gets the errors of ``items``. While the caller waits for an item, it runs
+    ``meanwhile`` every 0.1 s. Setting ``stop`` ends the thread. Leaving the ``with`` block sets
+    ``stop`` and joins the thread. ``costs[stage]`` gets the thread's processor time in seconds.
     """
     stop = stop or threading.Event()
     ready, begun = _Queue[T](size, stop), threading.Event()
@@ -63,7 +63,7 @@ def prefetch[T](
 
 
 def _start(thread: threading.Thread, begun: threading.Event) -> None:
-    """Start the thread; wait until it runs, also after Ctrl-C, so that the caller can join it."""
+    """Return when the thread runs, even after Ctrl-C: `prefetch` joins only a running thread."""
     try:
         thread.start()
     except Exception:
@@ -75,10 +75,11 @@ def _start(thread: threading.Thread, begun: threading.Event) -> None:
 
 
 def tee[T](items: Iterable[T], stop: threading.Event, size: int) -> tuple[Iterator[T], Iterator[T]]:
-    """Give the items to two threads: the second iterator yields the items of the first.
+    """Return two iterators over the same items, for two threads.
 
-    The first iterator is at most ``size`` items ahead, and then waits for the second. When the
-    first ends or fails, the second ends after the items read so far; setting ``stop`` ends both.
+    Only the first iterator reads ``items``. It waits when it is ``size`` items ahead of the second.
+    When it ends or fails, the second yields the remaining items and ends. After ``stop`` is set,
+    both raise StoppedError.
     """
     waiting = _Queue[T](size, stop)
 
@@ -94,7 +95,7 @@ def tee[T](items: Iterable[T], stop: threading.Event, size: int) -> tuple[Iterat
 
 
 class _Queue[T]:
-    """A bounded queue; once it is stopped, `put` and `read` raise StoppedError."""
+    """A bounded queue whose `put` and `read` raise StoppedError after ``stop`` is set."""
 
     def __init__(self, size: int, stop: threading.Event) -> None:
         self._stop = stop

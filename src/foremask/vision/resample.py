@@ -1,4 +1,4 @@
-"""Resizes planes, and converts masks between levels and alphas."""
+"""Resizes planes, and converts masks between `Levels` and `Alpha`."""
 
 import cv2
 import numpy as np
@@ -7,7 +7,7 @@ from foremask.types import Alpha, Levels, Luma
 
 
 def resized(plane: Alpha | Luma, columns: int, rows: int) -> Alpha:
-    """Resize ``plane``: by area to shrink, linearly to enlarge."""
+    """Average areas to shrink both sides; otherwise interpolate linearly."""
     shrinks = columns <= plane.shape[1] and rows <= plane.shape[0]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(plane, (columns, rows), interpolation=how), np.float32)

@@ -1,4 +1,4 @@
-"""Recovers the background behind the subject from nearby frames that show it."""
+"""Finds the background behind the subject in nearby frames that show it."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,30 +11,30 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Image, Luma, Rgb
 
-# In frames, before and after. Background that no frame at these offsets shows stays unknown.
+# Only frames at these distances, before and after, are searched for the background.
 NEIGHBOUR_OFFSETS: Final = (1, 2, 4, 8, 16)
 BACKDROP_REACH_FRAMES: Final = NEIGHBOUR_OFFSETS[-1]
-MIN_NEW_SHARE: Final = 0.01  # of the cells: a frame that shows fewer new cells is skipped
-MAYBE_SUBJECT: Final = 0.05  # cells of a higher alpha may show some of the subject
-MARGIN_CELLS: Final = 3  # cells up to this distance from such cells may show the subject too
+MIN_NEW_SHARE: Final = 0.01  # a frame that shows a smaller share of the cells is skipped
+MAYBE_SUBJECT: Final = 0.05  # cells of higher alpha count as subject
+MARGIN_CELLS: Final = 3  # cells within this distance of the subject count as subject
 CORNERS: Final = 200
-MIN_CORNERS: Final = 12  # with fewer inliers the camera's motion is unknown
+MIN_CORNERS: Final = 12  # with fewer inliers, the camera's motion is unknown
 CORNER_GAP_CELLS: Final = 8
-TRACKING_WINDOW_CELLS: Final = 15  # the side of the square around a corner that is matched
+TRACKING_WINDOW_CELLS: Final = 15  # side of the square that is matched around a corner
 OUTLIER_CELLS: Final = 1.0
-SAMPLE_CELLS: Final = 5  # a neighbour's fit is measured on every fifth cell of every fifth row
-MAX_RESIDUAL: Final = 0.02  # mean square, colours in [0, 1]: a neighbour above it is not used
-REMAP_MAX_COLUMNS: Final = 32_000  # OpenCV's remap takes no longer row
+SAMPLE_CELLS: Final = 5  # the residual is measured on every fifth row and column
+MAX_RESIDUAL: Final = 0.02  # a frame with a larger mean squared colour difference is not used
+REMAP_MAX_COLUMNS: Final = 32_000  # OpenCV's remap fails on longer rows
 
 type Cells = tuple[NDArray[np.intp], ...]
-"""Rows and columns."""
+"""Row and column indices of grid cells."""
 type Homography = NDArray[np.float64]
-"""A homography from (column, row, 1) of one frame to those of another."""
+"""A 3 by 3 matrix that maps (column, row, 1) of one frame to another frame."""
 
 
 @dataclass(frozen=True, slots=True)
 class FoundBackground:
-    """Background colours in [0, 1] of some cells, their variance, and where both are ``known``."""
+    """The background of some cells: colours in [0, 1] and variance, valid where ``known``."""
 
     colour: NDArray[np.float32]
     variance: NDArray[np.float32]
@@ -46,7 +46,7 @@ class _Neighbour:
     rgb: Rgb
     grey: Luma
     hidden: NDArray[np.uint8]  # 1 on the subject and near it
-    to_previous: Homography | None  # to the frame before; None if it is unknown
+    to_previous: Homography | None  # None if the camera's motion is unknown
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class Backdrop:
         return self.views[self.here].rgb
 
     def background(self, cells: Cells) -> FoundBackground:
-        """Return the background at ``cells``, each from the nearest frame that shows it."""
+        """Return the background at each cell from the nearest frame that shows it."""
         count = len(cells[0])
         colour = np.zeros((count, 3), np.float32)
         variance = np.zeros(count, np.float32)
@@ -106,10 +106,10 @@ def with_backdrops[P: Image](
 ) -> Iterator[tuple[P, Alpha, Backdrop]]:
     """Yield each picture, its upright mask and its backdrop, in order; read ``ahead_frames`` ahead.
 
-    Frames beyond a cut, or beyond a frame with unknown camera motion, are not used. The motion is a
-    homography: exact if the camera turns and zooms, or moves in front of a plane. It is fitted by
-    RANSAC (Fischler and Bolles, 1981) to corners of the background, which are tracked from frame to
-    frame (Lucas and Kanade, IJCAI 1981).
+    The camera's motion is a homography. This is exact for rotation and zoom, and for a flat
+    background. RANSAC (Fischler and Bolles, 1981) fits it to corners of the background, which are
+    tracked by optical flow (Lucas and Kanade, IJCAI 1981). Frames beyond a frame with unknown
+    motion, such as the first frame of a shot, are not used.
     """
     views: deque[_Neighbour] = deque(maxlen=BACKDROP_REACH_FRAMES + 1 + ahead_frames)
     waiting: deque[tuple[P, Alpha]] = deque()
@@ -139,7 +139,7 @@ def _background_homography(here: Luma, hidden: NDArray[np.uint8], there: Luma) -
     half = cv2.resize(here, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     allowed = 1 - cv2.resize(hidden, half.shape[::-1], interpolation=cv2.INTER_NEAREST)
     found: Any = cv2.goodFeaturesToTrack(half, CORNERS, 0.01, CORNER_GAP_CELLS / 2, mask=allowed)
-    if found is None:  # contrary to OpenCV's type annotations
+    if found is None:  # OpenCV's type annotations exclude None
         return None
     corners = 2 * found + np.float32(0.5)
     nothing: Any = None
@@ -160,7 +160,7 @@ def _background_homography(here: Luma, hidden: NDArray[np.uint8], there: Luma) -
 def _visible_in(
     view: _Neighbour, homography: Homography, columns: NDArray[np.intp], rows: NDArray[np.intp]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.bool_]]:
-    """Return the cells' places in ``view``, and whether ``view`` shows background there."""
+    """Return x and y of each cell in ``view``, and whether ``view`` shows background there."""
     moved = homography @ np.stack([columns, rows, np.ones_like(rows)])
     x, y = (moved[axis] / moved[2] for axis in (0, 1))
     height, width = view.grey.shape
@@ -171,7 +171,7 @@ def _visible_in(
 
 
 def _residual(here: _Neighbour, there: _Neighbour, homography: Homography) -> float:
-    """Mean squared difference of the background that both frames show; inf if there is none."""
+    """Mean squared colour difference where both frames show background; inf if nowhere."""
     step = np.diag([SAMPLE_CELLS, SAMPLE_CELLS, 1.0])
     colours_here = here.rgb[::SAMPLE_CELLS, ::SAMPLE_CELLS]
     size = colours_here.shape[1::-1]
@@ -187,7 +187,7 @@ def _residual(here: _Neighbour, there: _Neighbour, homography: Homography) -> fl
 
 
 def sampled(plane: NDArray[Any], x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float32]:
-    """Sample ``plane`` linearly at x, y; outside of it, take the nearest pixel of its border."""
+    """Interpolate ``plane`` linearly at x, y; outside, return the nearest border pixel."""
     at_x, at_y = x.astype(np.float32), y.astype(np.float32)
     found = np.empty((len(x), plane.shape[2]), np.float32)
     for start in range(0, len(x), REMAP_MAX_COLUMNS):

@@ -1,4 +1,4 @@
-"""Enlarges a mask from a small grid to the frame's size, along the edges of the picture."""
+"""Upsamples a mask to the frame's size, along the edges of the frame's luma."""
 
 from collections.abc import Iterator
 from math import gcd
@@ -9,20 +9,20 @@ import numpy as np
 from foremask.types import Alpha, Levels, Luma
 from foremask.vision.resample import resized
 
-RADIUS_PX = 1  # of a window, in cells of the small grid; by measurement, as EPSILON: docs/adr/0050
-EPSILON = 1e-3  # of luma in [0, 1], squared: steps smaller than about 0.03 are no edge
+RADIUS_PX = 1  # radius of the filter's window, in pixels of the small mask: docs/adr/0050
+EPSILON = 1e-3  # variance of luma in [0, 1]: smaller steps than about 0.03 are no edges
 FLAT = 0.07  # an alpha this near to 0 or 1 becomes 0 or 1
-STRIP_CELLS = 40  # about this many rows of the small grid are enlarged at once
+STRIP_CELLS = 40  # mask rows that are upsampled at once, approximately
 MAX_STRIP_PX = 4_000_000
 
 
 def refine(alpha: Alpha, luma: Luma) -> Levels:
-    """Enlarge ``alpha`` to the size of ``luma``, along the edges of ``luma``.
+    """Upsample ``alpha`` to the size of ``luma``, along the edges of ``luma``.
 
-    Where luma and alpha change together on the small grid, the luma's detail at full size is
-    transferred: mask = alpha + a * (luma - luma of the small grid), with the slope a of the guided
-    filter (He and Sun, 2015, arXiv:1505.00996). Unlike the filter, this method never blurs the
-    alpha. A constant alpha stays constant, whatever the texture.
+    The mask is alpha + a * (luma - low-resolution luma), where a is the slope of the fast guided
+    filter (He and Sun, 2015, arXiv:1505.00996). So it gets the detail of ``luma`` where luma and
+    alpha change together. Unlike that filter, this method does not blur alpha. A constant alpha
+    stays constant, whatever the texture.
     """
     height, width = luma.shape
     rows, columns = alpha.shape
@@ -30,12 +30,12 @@ def refine(alpha: Alpha, luma: Luma) -> Levels:
     slope = _slope(alpha, guide)
     offset = alpha - slope * guide
     stretch = np.float32(1 / (1 - 2 * FLAT))
-    slope *= stretch  # 255 for the levels cancels 1 / 255 for the luma
+    slope *= stretch  # `levels` and `luma` both have values up to 255
     offset = (offset - np.float32(FLAT)) * np.float32(255 * stretch)
     levels = np.empty((height, width), np.uint8)
     for pixels, slopes, offsets in _strips(slope, offset, height, width):
         detail = cv2.multiply(luma[pixels], slopes, dtype=cv2.CV_32F)
-        levels[pixels] = cv2.add(detail, offsets, dtype=cv2.CV_8U)  # rounds, and clips to 0 and 255
+        levels[pixels] = cv2.add(detail, offsets, dtype=cv2.CV_8U)  # also rounds and clips
     return levels
 
 
@@ -54,10 +54,10 @@ def _slope(alpha: Alpha, guide: Alpha) -> Alpha:
 def _strips(
     slope: Alpha, offset: Alpha, height: int, width: int
 ) -> Iterator[tuple[slice, Alpha, Alpha]]:
-    """Yield a range of the frame's rows, and both planes enlarged linearly to it.
+    """Yield each strip's range of frame rows, and both planes upsampled linearly to it.
 
-    A strip ends where a row of cells and a row of pixels end together, unless such strips would be
-    too large, as in a huge frame of an odd height.
+    Strips end where a mask row and a frame row end together. If such strips would be too large,
+    their ends are rounded to frame rows.
     """
     rows = len(slope)
     unit = rows // gcd(rows, height)

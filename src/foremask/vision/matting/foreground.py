@@ -1,4 +1,4 @@
-"""Estimates the colours of the foreground where pixels mix subject and background."""
+"""Estimates the foreground's colours in pixels that mix foreground and background."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -14,18 +14,18 @@ from foremask.vision.matting.backdrop import Backdrop, sampled
 type Colours = NDArray[np.float32]
 """(H, W, 3) float32, 0 to 255."""
 
-# Values by measurement: docs/adr/0113. The small grid has 1/4 of the frame's columns and rows.
-SMALL: Final = 4
-SURENESS: Final = 16  # a pixel's weight is alpha**16 as foreground, (1 - alpha)**16 as background
-PRIOR_WEIGHT: Final = 0.03  # weight of the next coarser grid's colour; a sure pixel has 1
+# These values were measured: docs/adr/0113.
+SMALL: Final = 4  # colours are first solved at 1/4 of the frame's width and height
+SURENESS: Final = 16  # a pixel weighs alpha**16 as foreground, (1 - alpha)**16 as background
+PRIOR_WEIGHT: Final = 0.03  # weight of the coarser grid's colour; a sure pixel weighs 1
 SWEEPS: Final = 4
 SOFT_ALPHA: Final = 0.004
-MIN_KNOWN: Final = 230  # of 255: the least interpolated `Behind.known` that counts as known
-DAMPING: Final = 0.2  # of the solution with a known background: background and alpha are inexact
-AT_ONCE: Final = 16384  # pixels of soft alpha solved at once: few enough for a core's cache
-_PIXEL: Final = np.dtype("V3")  # red, green and blue as one item: gathered three times as fast
+MIN_KNOWN: Final = 230  # the least interpolated `Behind.known` that counts as known
+DAMPING: Final = 0.2  # used with a known background, since background and alpha have errors
+AT_ONCE: Final = 16384  # pixels that are solved at once: they fit in a core's cache
+_PIXEL: Final = np.dtype("V3")  # a pixel's three bytes: `take` is three times as fast
 ALIGN_PX: Final = 32
-MARGIN_PX: Final = 64  # around the subject: the background is estimated from these pixels
+MARGIN_PX: Final = 64  # width of background round the subject that is used to estimate colours
 
 
 @cache
@@ -36,14 +36,14 @@ def _weights(surest: int) -> Levels:
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """The background behind a frame's soft edges, on a smaller grid; ``known`` is 255 or 0."""
+    """The background at a mask's soft edges, in the mask's size; ``known`` is 255 or 0."""
 
     colours: Rgb
     known: Levels
 
 
 def behind_edges(alpha: Alpha, backdrop: Backdrop) -> Behind:
-    """Return the background that other frames show at and beside the soft cells of ``alpha``."""
+    """Take the background at soft cells of ``alpha``, and beside them, from other frames."""
     soft = ((alpha > SOFT_ALPHA) & (alpha < 1 - SOFT_ALPHA)).astype(np.uint8)
     cells = np.nonzero(cv2.dilate(soft, np.ones((3, 3), np.uint8)))
     found = backdrop.background(cells)
@@ -55,17 +55,16 @@ def behind_edges(alpha: Alpha, backdrop: Backdrop) -> Behind:
 
 
 def foreground_colours(rgb: Rgb, levels: Levels, behind: Behind | None = None) -> Rgb:
-    """Estimate the colours of the foreground of ``rgb``, whose alpha is ``levels``.
+    """Estimate the foreground's colours in ``rgb``, whose alpha is ``levels``.
 
-    Where alpha is 1 they are the picture's own. Where it is between 0 and 1, they and a likely
-    background mix to the picture. Where it is 0 they continue the nearest foreground smoothly, and
-    are black far from it.
+    Where alpha is 1, the colours are those of ``rgb``. Where alpha is between 0 and 1, they mix
+    with an estimated background to ``rgb``. Where alpha is 0, they spread from the foreground.
+    Beyond a margin round the mask's bounding box, they are black.
 
-    Method: Germer et al., "Fast Multi-Level Foreground Estimation" (ICPR 2020), with changes.
-    Colours spread from sure pixels outwards, by push and pull over a pyramid. Foreground and
-    background are solved together, and a cell's four neighbours have equal weights. At full size
-    only the band of soft alpha is solved. Where ``behind`` knows the background, only the
-    foreground is solved for.
+    Method: Germer et al., "Fast Multi-Level Foreground Estimation" (ICPR 2020), with changes. An
+    image pyramid spreads colours from sure pixels. Foreground and background are solved together,
+    with equal weights of a pixel's four neighbours. At full size, only soft pixels are solved.
+    Where ``behind`` knows the background, only the foreground is solved.
     """
     colours = np.zeros_like(rgb)
     left, top, width, height = cv2.boundingRect(levels)
@@ -90,13 +89,13 @@ def _solve_before(
     x, y = (columns + 0.5) / width * grid_width - 0.5, (rows + 0.5) / height * grid_height - 0.5
     there = sampled(np.dstack([behind.colours, behind.known]), x, y)
     known = there[:, 3] >= MIN_KNOWN
-    colours = there[known, :3] * (255 / there[known, 3:])  # undo the mix with black unknown cells
+    colours = there[known, :3] * (255 / there[known, 3:])  # unknown cells are black
     band = (rows * width + columns)[known]
     _solve_band(target, rgb, levels, band, colours, DAMPING)
 
 
 def _with_margin(start: int, length: int, whole: int) -> slice:
-    """Add a margin, and align the range to `ALIGN_PX`: OpenCV shrinks such sizes quickly."""
+    """Add a margin, and align to `ALIGN_PX`, since OpenCV shrinks aligned sizes faster."""
     first = max(0, start - MARGIN_PX) // ALIGN_PX * ALIGN_PX
     last = min(whole, -(-(start + length + MARGIN_PX) // ALIGN_PX) * ALIGN_PX)
     return slice(first, last)
@@ -115,8 +114,8 @@ def _solve_box(rgb: Rgb, levels: Levels, target: Rgb) -> None:
 
 
 def _band(levels: NDArray[Any]) -> NDArray[np.intp]:
-    """Return the flat indexes of levels 1 to 254: in uint8, 0 - 1 is 255."""
-    return np.flatnonzero(levels - np.uint8(1) < 254)
+    """Return the flat indices of soft pixels: levels 1 to 254."""
+    return np.flatnonzero(levels - np.uint8(1) < 254)  # in uint8, 0 - 1 is 255
 
 
 def _solve_band(
@@ -127,7 +126,7 @@ def _solve_band(
     background: NDArray[Any],
     damping: float | None = None,
 ) -> None:
-    """Change ``target`` in the band so that it and the band's ``background`` mix to ``picture``."""
+    """Change ``target`` at the indices ``band``: it and ``background`` then mix to ``picture``."""
     pixels, wanted = (each.view(_PIXEL).ravel() for each in (target, picture))
     for start in range(0, band.size, AT_ONCE):
         part = slice(start, start + AT_ONCE)
@@ -142,7 +141,7 @@ def _solve_band(
         residual -= back * background[part].ravel()
         residual *= gains
         solved += residual
-        rounded = cv2.convertScaleAbs(np.maximum(solved, 0, out=solved))  # clips to 255 too
+        rounded = cv2.convertScaleAbs(np.maximum(solved, 0, out=solved))  # also clips to 255
         pixels[some] = np.asarray(rounded).ravel().view(_PIXEL)
 
 
@@ -158,13 +157,13 @@ def _small_sides(rgb: Rgb, levels: Levels) -> tuple[Colours, Colours]:
 
 
 def _shrunk(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:
-    """Shrink by area, and keep an axis of length 1, which OpenCV drops."""
+    """Shrink by area averaging; restore axes of length 1, which OpenCV drops."""
     shrunk = cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
     return shrunk.reshape(size[1], size[0], *plane.shape[2:])
 
 
 def _spread(picture: NDArray[Any], weight: NDArray[Any], size: tuple[int, int]) -> Colours:
-    """Return the weighted mean colour of each cell or, where its weight is small, its region's."""
+    """Average colours by weight; a cell of small weight gets the mean of a larger region."""
     sums = cv2.multiply(picture, cv2.merge([weight] * 3), dtype=cv2.CV_16U)
     pyramid = [tuple(_shrunk(each, size).astype(np.float32) for each in (sums, weight))]
     while max(size) > 1:
@@ -195,13 +194,13 @@ def _solve(
     front = levels.ravel()[band] * np.float32(1 / 255)
     back = 1 - front
     step = 1 / (front * front + back * back)
-    # Channels first: NumPy's inner loops are as long as the band, and not 3.
+    # Channels come first, so that NumPy's inner loops run over the band and not over 3 channels.
     wanted = picture.reshape(-1, 3).take(band, axis=0).T.astype(np.float32)
     pairs = foreground.reshape(-1, 3), background.reshape(-1, 3)
     sides = np.ascontiguousarray(np.hstack(pairs).T)
     for _ in range(SWEEPS):
         means = sides.take(near[0], axis=1)
-        for at in near[1:]:  # one at a time: four at once would take most of the memory
+        for at in near[1:]:  # one neighbour at a time, to save memory
             means += sides.take(at, axis=1)
         means /= len(near)
         residual = (wanted - front * means[:3] - back * means[3:]) * step

@@ -1,4 +1,4 @@
-"""A compositor's tools: adjusted mattes, despill, and backgrounds of the subject."""
+"""Adjusts mattes, removes colour spill, and composites the subject over backgrounds."""
 
 from math import floor
 from typing import Final
@@ -15,7 +15,7 @@ def inverted(levels: Levels) -> Levels:
 
 
 def adjusted(levels: Levels, matte: Matte) -> Levels:
-    """Apply all fields of ``matte`` but ``despill``, in their order."""
+    """Apply all fields of ``matte`` except ``despill``, in the order of the fields."""
     if matte.invert:
         levels = inverted(levels)
     if (matte.black, matte.white, matte.gamma) != (0.0, 1.0, 1.0):
@@ -30,7 +30,7 @@ def adjusted(levels: Levels, matte: Matte) -> Levels:
 
 
 def with_points(levels: Levels, black: float, white: float, gamma: float) -> Levels:
-    """Scale alpha so that ``black`` becomes 0 and ``white`` 1, and raise it to 1 / ``gamma``."""
+    """Map ``black`` to alpha 0 and ``white`` to 1, then raise alpha to 1 / ``gamma``."""
     alpha = np.clip((np.arange(256) / 255 - black) / (white - black), 0, 1) ** (1 / gamma)
     return np.asarray(cv2.LUT(levels, np.rint(255 * alpha).astype(np.uint8)), np.uint8)
 
@@ -50,8 +50,8 @@ def without_small_parts(levels: Levels, min_part_px: int) -> Levels:
 def grown(levels: Levels, grow_px: float) -> Levels:
     """Move the outline outwards by ``grow_px``; a negative value moves it inwards.
 
-    Each pixel takes the greatest alpha within a disc of this radius, so that a soft edge stays
-    soft. For a fractional radius, the results of the two nearest whole radii are blended.
+    Each pixel gets the greatest alpha within a disc of this radius. For a fractional radius, the
+    results of the two nearest whole radii are blended.
     """
     if grow_px < 0:
         return inverted(grown(inverted(levels), -grow_px))
@@ -73,14 +73,14 @@ def _greatest(levels: Levels, radius_px: int) -> Levels:
 
 
 def feathered(levels: Levels, feather_px: float) -> Levels:
-    """Blur: a hard edge becomes a ramp from 98 % to 2 % alpha, ``feather_px`` to each side."""
+    """Blur the matte: a hard edge becomes a ramp of ``feather_px`` to each side."""
     sigma = feather_px / 2
     border = cv2.BORDER_REPLICATE
     return np.asarray(cv2.GaussianBlur(levels, (0, 0), sigma, borderType=border), np.uint8)
 
 
 def despilled(colours: Rgb, despill: Despill) -> Rgb:
-    """Limit the screen's channel, green or blue, to the larger of the two other channels."""
+    """Limit green, or blue, to the larger of the two other channels."""
     if despill is Despill.NONE:
         return colours
     red, green, blue = cv2.split(colours)
@@ -95,16 +95,16 @@ _BLUR_GRID: Final = 4  # the blur is computed at a quarter of the width and heig
 
 
 def over(colours: Rgb, background: Rgb, levels: Levels) -> Rgb:
-    """Blend ``colours`` over ``background`` by ``levels`` without linearising, as players do."""
+    """Composite in gamma-coded values, as players do; ``levels`` is the alpha of ``colours``."""
     front = cv2.multiply(colours, cv2.merge([levels] * 3), scale=1 / 255)
     back = cv2.multiply(background, cv2.merge([cv2.bitwise_not(levels)] * 3), scale=1 / 255)
     return np.asarray(cv2.add(front, back), np.uint8)
 
 
 def deepened(colours: Rgb, picture: Rgb, deep: DeepRgb, share: Levels) -> DeepRgb:
-    """Return ``colours`` in 16 bits, with the fine steps that ``deep`` adds to ``picture``.
+    """Return ``colours`` in 16 bits, plus the precision that 8-bit ``picture`` lost of ``deep``.
 
-    ``share``, 0 to 255, is the weight of ``picture`` in ``colours``; at 255 the result is ``deep``.
+    ``share`` (0 to 255) is the weight of that precision.
     """
     finer = deep.astype(np.float32) - np.float32(257) * picture
     finer *= (share * np.float32(1 / 255))[..., None]
@@ -113,7 +113,7 @@ def deepened(colours: Rgb, picture: Rgb, deep: DeepRgb, share: Levels) -> DeepRg
 
 
 def covering(picture: Rgb, width: int, height: int) -> Rgb:
-    """Return the middle of ``picture``, scaled until it covers ``width`` by ``height``."""
+    """Scale ``picture`` to cover ``width`` by ``height``, and crop opposite sides equally."""
     rows, columns = picture.shape[:2]
     scale = max(width / columns, height / rows)
     shown_columns = max(1, min(columns, round(width / scale)))
@@ -125,7 +125,7 @@ def covering(picture: Rgb, width: int, height: int) -> Rgb:
 
 
 def blurred(picture: Rgb, levels: Levels, radius_px: float) -> Rgb:
-    """Blur ``picture`` without its subject, whose colours would form a halo."""
+    """Blur only the background of ``picture``: the subject would add a halo of its colours."""
     height, width = levels.shape
     size = (max(1, width // _BLUR_GRID), max(1, height // _BLUR_GRID))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], 3)

@@ -1,4 +1,4 @@
-"""Decides soft cells of a mask's edge by the colours on both sides of the edge."""
+"""Estimates the alpha of soft edges from the colours on both sides of the edge."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,22 +12,22 @@ from foremask.types import Alpha, Image, Rgb
 from foremask.vision.matting.backdrop import Backdrop, FoundBackground, with_backdrops
 from foremask.vision.resample import resized
 
-SURE: Final = 0.95  # cells of a higher alpha are foreground, and below 0.05 background
-WINDOW_CELLS: Final = 14  # the side of the square in which the colours of both sides are averaged
-# Weight of the variance of both sides' colours, and of a cell's squared distance from the line
-# between their means, against the squared distance of the means.
+SURE: Final = 0.95  # higher alpha is foreground; alpha below 1 - SURE is background
+WINDOW_CELLS: Final = 14  # side of the square in which colours are averaged
+# Weight of the estimate's error against the squared distance of both sides' mean colours. The error
+# is the variance of both sides plus the squared residual of the cell's colour.
 MISFIT_WEIGHT: Final = 12.0
-COLOUR_WEIGHT: Final = 2.0  # weight of chroma against brightness: chroma separates the sides better
+COLOUR_WEIGHT: Final = 2.0  # of chroma relative to luma: chroma separates both sides better
 _COLOUR_WEIGHTS: Final = (COLOUR_WEIGHT * np.eye(3) + (1 - COLOUR_WEIGHT) / 3).astype(np.float32)
-# An edge in the picture is a little softer than the subject's, since colour is coded at half the
-# resolution. This factor makes soft edges, also those of motion blur, harder: docs/adr/0050.
+# Edges of decoded pictures are too soft, since chroma is coded at half the resolution. This factor
+# makes the estimated edges harder: docs/adr/0050.
 HARDENING: Final = 1.1
 
 
 def resolve_outlines[P: Image](
     pairs: Iterable[tuple[P, Alpha]], ahead_frames: int | None
 ) -> Iterator[tuple[P, Alpha, Backdrop | None]]:
-    """Apply `resolve_outline` to each alpha; without ``ahead_frames`` there is no backdrop."""
+    """Apply `resolve_outline` to each alpha, without backdrops if ``ahead_frames`` is None."""
     if ahead_frames is None:
         for image, alpha in pairs:
             yield image, resolve_outline(alpha, image), None
@@ -37,14 +37,13 @@ def resolve_outlines[P: Image](
 
 
 def resolve_outline(alpha: Alpha, image: Image, backdrop: Backdrop | None = None) -> Alpha:
-    """Set undecided cells of ``alpha`` by their colour, a mix of foreground and background nearby.
+    """Blend each undecided alpha with an estimate from the cell's colour.
 
-    A cell of colour I has alpha (I - B)(F - B) / |F - B|², clipped, where F and B are the mean
-    colours of the sure cells around the cell: the estimate of sampling-based matting (Wang and
-    Cohen, CVPR 2007, section 3). The weight of this estimate grows with the distance of F and B,
-    relative to their spread and to the distance of I from any mixture of them. Where F and B are
-    not distinct, alpha is unchanged. Where the ``backdrop`` knows the colour behind a cell, B is
-    that colour. ``alpha`` is upright, as the image is. Measured: docs/adr/0050.
+    ``alpha`` is upright. For colour I, the estimate is (I - B)·(F - B) / |F - B|², clipped to 0
+    and 1 (Wang and Cohen, CVPR 2007, section 3). F and B are the mean colours of sure foreground
+    and sure background around the cell. If ``backdrop`` knows the background behind the cell, B is
+    its colour. The estimate's weight grows with the distance of F and B, and falls with its error.
+    Where F equals B, alpha is unchanged. Measurements: docs/adr/0050.
     """
     undecided = (alpha <= SURE) & (alpha >= 1 - SURE)
     if not undecided.any():
@@ -71,7 +70,7 @@ def _around(cells: NDArray[np.bool_]) -> tuple[slice, slice]:
 def _resolved(
     alpha: Alpha, undecided: NDArray[np.bool_], rgb: Rgb, background: FoundBackground | None
 ) -> Alpha:
-    """``background`` is that of the undecided cells, in the order of `numpy.nonzero`."""
+    """``background`` has an entry per undecided cell, in the order of `numpy.nonzero`."""
     cells = np.nonzero(undecided)
     rows, columns = (max(1, length // 2) for length in alpha.shape)
     small = cv2.resize(rgb, (columns, rows), interpolation=cv2.INTER_AREA)
@@ -98,7 +97,7 @@ def _resolved(
     spread = inside.variance[near] + back_variance
     misfit = np.float32(MISFIT_WEIGHT) * (spread + off_line)
     weight = distance / (distance + misfit + np.float32(1e-6))
-    weight[share < 1e-6] = 0  # no sure cells of one side nearby
+    weight[share < 1e-6] = 0  # no sure foreground, or no sure background
     result = alpha.copy()
     result[cells] += weight * (estimate - alpha[cells])
     return result
@@ -110,7 +109,7 @@ def _weighted_colours(colours: NDArray[Any]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """Mean colour in [0, 1], variance and share of one side in the window round each cell."""
+    """Foreground or background in the window round each cell: its weighted colour and area."""
 
     mean: NDArray[np.float32]
     variance: NDArray[np.float32]
@@ -118,7 +117,7 @@ class _Side:
 
 
 def _side(sure: NDArray[np.bool_], small: NDArray[np.float32]) -> _Side:
-    """``small`` is the picture on half the grid of ``sure``."""
+    """``small`` is the picture at half the width and height of ``sure``."""
     weight = resized(sure.astype(np.uint8), small.shape[1], small.shape[0])
     window = (WINDOW_CELLS // 2, WINDOW_CELLS // 2)
     share = np.asarray(cv2.blur(weight, window), np.float32)

@@ -1,4 +1,4 @@
-"""Runs networks; turns off the telemetry of OpenVINO and ONNX Runtime before they are loaded."""
+"""Runs neural networks, without the telemetry of OpenVINO and ONNX Runtime."""
 
 import os
 import sys

@@ -1,6 +1,6 @@
-"""Keeps compiled neural networks on disk, named by a hash of weights, code and machine.
+"""Caches compiled neural networks on disk, by a hash of weights, code and machine.
 
-Nothing here loads OpenVINO, so a check for missing networks is cheap: docs/adr/0171.
+This module does not import OpenVINO, so it finds missing networks quickly: docs/adr/0171.
 """
 
 import contextlib
@@ -22,30 +22,30 @@ import msgspec
 from foremask.errors import ModelUnavailable
 from foremask.weights.catalogue import spec_of
 
-SIZES_PX: Final = (1024, 768)  # the sides of IS-Net's input, for a picture and for a crop
-KEPT_FILES: Final = 4  # 45 MB each: two sizes for two foremask versions, or for two machines
+SIZES_PX: Final = (1024, 768)  # side of IS-Net's square input: for a picture, for a crop
+KEPT_FILES: Final = 4  # of 45 MB: both input sizes, for two foremask versions or machines
 ABANDONED_AFTER_S: Final = 600
 _SOURCES: Final = ("session.py", "graph.py", "isnet_int8.json")
 _HEADER_BYTES: Final = 64 << 10
-# Linux caches the bytes of one write() as one piece, and maps the whole piece when a byte is read:
-# this would add 36 MB of memory per reader. So the file is written in small pieces.
+# The file is written in small pieces. Linux may cache one large write() as large folios, and map
+# a whole folio when a process reads one byte. This cost 36 MB of memory per process.
 _WRITTEN_BYTES: Final = 16 << 10
-_ALIGNED_BYTES: Final = 64  # the network's offset in the file is a multiple of this
-# The lines of /proc/cpuinfo that tell the instruction sets; other lines differ from core to core.
+_ALIGNED_BYTES: Final = 64  # alignment of the network's offset in the file
+# The lines of /proc/cpuinfo that identify the processor. Other lines differ between cores.
 _CPU_FACTS: Final = frozenset(
     [
         *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),
         *("Features", "CPU implementer", "CPU architecture", "CPU variant", "CPU part"),
     ]
 )
-_KERNEL_CHOICE: Final = ("ONEDNN_", "DNNL_")  # variables that choose OpenVINO's instruction sets
+_KERNEL_CHOICE: Final = ("ONEDNN_", "DNNL_")  # prefixes of variables that oneDNN reads
 
 
 class Facts(msgspec.Struct, frozen=True):
     is_isnet: bool
     enlargement_is_cut: bool
     precision: str
-    capabilities: tuple[str, ...]  # capabilities of the processor, by OpenVINO
+    capabilities: tuple[str, ...]  # of the processor, as OpenVINO reports them
 
 
 class _Header(msgspec.Struct, frozen=True):
@@ -55,7 +55,7 @@ class _Header(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class CompiledNetworks:
-    """The compiled forms of one file of weights, for this machine and this foremask version."""
+    """The cache of networks that are compiled from one file of weights."""
 
     directory: Path
     weights: Path
@@ -63,7 +63,7 @@ class CompiledNetworks:
     threads: int = 0
 
     def read(self, size: tuple[int, int]) -> tuple[Facts, mmap.mmap, int] | None:
-        """Return the facts, the mapped file and the network's offset; None if lost or damaged."""
+        """Return facts, mapped file and network offset; None if the file is missing or damaged."""
         path = self._path(size)
         if path is None:
             return None
@@ -78,7 +78,7 @@ class CompiledNetworks:
         return (header.facts, mapped, start) if is_whole else None
 
     def keep(self, size: tuple[int, int], facts: Facts, blob: memoryview) -> None:
-        """Write a compiled network and remove the oldest files; disk errors are ignored."""
+        """Write a compiled network and delete the oldest files; ignore disk errors."""
         path = self._path(size)
         if path is None or not _may_keep:
             return
@@ -87,7 +87,7 @@ class CompiledNetworks:
             self.directory.mkdir(exist_ok=True)
             part = self.directory / f".{secrets.token_hex(8)}.part"
             try:
-                # Readable by all users, as the weights are: a service may run as another user.
+                # All users may read the file, since a service may run as another user.
                 created = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
                 with os.fdopen(created, "wb", buffering=0) as file:
                     line = msgspec.json.encode(header)
@@ -113,7 +113,7 @@ class CompiledNetworks:
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
-        """Let one process at a time into this block; without a writable lock file, do not wait."""
+        """Hold a lock between processes; if the lock file is not writable, hold no lock."""
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):
                 self.directory.mkdir(exist_ok=True)
@@ -122,7 +122,7 @@ class CompiledNetworks:
             yield
 
     def _path(self, size: tuple[int, int]) -> Path | None:
-        """The file of a compiled network; None if a fact in the file's name cannot be read."""
+        """Return the file's path; None if the weights or the machine's facts cannot be read."""
         try:
             weights = self.weights.stat()
             origin = (
@@ -145,7 +145,7 @@ class CompiledNetworks:
         now = time.time()
         for path in sorted(self.directory.glob("*.compiled"), key=age)[KEPT_FILES:]:
             path.unlink(missing_ok=True)
-        for part in self.directory.glob(".*.part"):  # of processes that were killed
+        for part in self.directory.glob(".*.part"):  # left by killed processes
             if age(part) > ABANDONED_AFTER_S:
                 part.unlink(missing_ok=True)
 
@@ -160,7 +160,7 @@ _may_keep = True
 
 
 def only_read() -> None:
-    """Forbid this process to write compiled networks, since it opens untrusted clips."""
+    """Stop this process from writing compiled networks, since it opens untrusted clips."""
     global _may_keep
     _may_keep = False
 

@@ -16,7 +16,7 @@ from foremask.weights.catalogue import compiled_dir_of
 def network_at(path: Path, device: Device) -> Network:
     """Load the network; the last network is cached. Raises ModelUnavailable or DeviceUnavailable.
 
-    ``auto`` is CUDA or, if CUDA cannot be used, the processor.
+    The device ``auto`` is CUDA or, if CUDA cannot be used, the CPU.
     """
     try:
         match device.runtime:
@@ -37,10 +37,10 @@ def network_at(path: Path, device: Device) -> Network:
 
 def _fastest(path: Path) -> Network:
     cuda = Device(Runtime.CUDA)
-    # ONNX Runtime is imported only if there is a card: the import is slow, and swallows a signal
-    # that arrives meanwhile.
+    # `devices` imports ONNX Runtime, so look for a card first: the import is slow, and loses
+    # signals that arrive during it.
     if nvidia_cards() and cuda in devices():
-        with suppress(DeviceUnavailable):  # a card without a suitable driver
+        with suppress(DeviceUnavailable):  # the driver may be unsuitable
             return OnnxSession(path, cuda)
     return _on_processor(path)
 
@@ -50,7 +50,7 @@ def _on_processor(path: Path) -> Session:
 
 
 def devices() -> list[Device]:
-    """List the devices that are found on this machine, without trying to run on them."""
+    """List the devices of this machine, without checking that a network runs on them."""
     found = [Device(Runtime.CPU)]
     names = [each for each in units() if each != "CPU" and "." not in each]
     found += [Device(Runtime.OPENVINO, each) for each in names]

@@ -11,10 +11,9 @@ from openvino.preprocess import PrePostProcessor
 
 from foremask.weights.catalogue import ModelSpec
 
-# Outputs of IS-Net's encoder stages 3 to 5, at 1/8, 1/16 and 1/32 of its input, by their ONNX
-# names.
+# ONNX names of IS-Net's encoder stages 3 to 5, which output 1/8, 1/16 and 1/32 of the input size.
 ISNET_TAPS = ("/stage3/Add", "/stage4/Add", "/stage5/Add")
-# The output of IS-Net's second-to-last decoder stage, which is used as its mask: docs/adr/0050
+# The mask is the output of IS-Net's second-to-last decoder stage: docs/adr/0050
 ISNET_MASK = "1890"
 WEIGHT_LEVELS = 255  # symmetric 8 bit: -127 to 127
 ACTIVATION_LEVELS = 256
@@ -39,7 +38,7 @@ def pruned(network: ov.Model, spec: ModelSpec) -> ov.Model:
 def scale_by_factors(network: ov.Model) -> None:
     """Replace the fixed sizes in Interpolate nodes by scale factors, in place.
 
-    The network then runs at any input size that is a multiple of 32.
+    The network then runs at any input size that is a multiple of 64.
     """
     axes = opset13.constant(np.array([2, 3], np.int64))
     for node in network.get_ops():
@@ -63,9 +62,9 @@ def scale_by_factors(network: ov.Model) -> None:
 
 
 def cut_before_enlargement(network: ov.Model) -> bool:
-    """Remove a final linear enlargement and sigmoid in place; return whether there were any.
+    """Remove final linear upsampling and sigmoid in place; return whether the network has both.
 
-    IS-Net enlarges its mask fourfold at the end; OpenCV enlarges it faster.
+    IS-Net upsamples its mask fourfold at the end. OpenCV does this faster.
     """
     last = network.get_results()[0]
     sigmoid = _producer_of(last.input(0))
@@ -91,9 +90,9 @@ def _producer_of(given: Any) -> Any:  # noqa: ANN401  OpenVINO ships no types
 
 
 def with_preprocessing(network: ov.Model, spec: ModelSpec) -> ov.Model:
-    """Let the network take (1, H, W, 3) uint8, and return its features with channels last.
+    """Make the network take (1, H, W, 3) uint8, and return its features with channels last.
 
-    A separate transposition of the features took 14 of an inference's 125 ms.
+    Transposing the features outside the network took 14 of the 125 ms of an inference.
     """
     steps = PrePostProcessor(network)
     network_input = steps.input(0)
@@ -111,10 +110,10 @@ def with_preprocessing(network: ov.Model, spec: ModelSpec) -> ov.Model:
 
 
 def quantize(network: ov.Model) -> None:
-    """Quantize IS-Net to 8 bit in place, with the activation ranges that we ship.
+    """Quantize IS-Net to int8 in place.
 
-    Weights: symmetric, a scale for each output channel. Activations: one range for each tensor,
-    measured by `benchmarks/quality/calibrate.py` at commit 427503c.
+    Weights are quantized symmetrically, with one scale per output channel. Activations have one
+    range per tensor. `benchmarks/quality/calibrate.py` measured the ranges at commit 427503c.
     """
     nodes = {node.get_friendly_name(): node for node in network.get_ops()}
     table = resources.files("foremask.vision.network").joinpath("isnet_int8.json").read_text()
@@ -122,7 +121,7 @@ def quantize(network: ov.Model) -> None:
         places = [place.rpartition(":") for place in row["into"]]
         inputs = [nodes[name].input(int(port)) for name, _, port in places]
         source = inputs[0].get_source_output()
-        number = source.get_element_type().to_dtype().type  # IS-Net's file has float16
+        number = source.get_element_type().to_dtype().type  # float16, as in IS-Net's file
         ends = [number(row["low"]), number(row["high"])]
         quantized = opset13.fake_quantize(source, *ends, *ends, ACTIVATION_LEVELS)
         for each in inputs:

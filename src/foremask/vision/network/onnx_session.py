@@ -1,4 +1,4 @@
-"""The image network in ONNX Runtime: on an NVIDIA GPU, or on the processor."""
+"""Runs networks with ONNX Runtime, on an NVIDIA GPU or on the CPU."""
 
 import sys
 from collections.abc import Iterator
@@ -28,15 +28,14 @@ INSTALL = {
     Runtime.ONNXRUNTIME: "pip install 'foremask[onnxruntime]'",
     Runtime.CUDA: "pip install 'foremask[cuda]'",
 }
-PICTURE = "picture"  # the name of the input that takes (batch, height, width, 3) uint8
+PICTURE = "picture"  # the input of an `adapted` network
 
 
 class OnnxSession:
     """A network in ONNX Runtime; threads may share it.
 
-    IS-Net gives the same features as in OpenVINO, and takes other input sizes than its own. It runs
-    in 16 bit on a GPU and in 32 bit on the processor. Raises DeviceUnavailable if this machine has
-    no ``device``, and ModelUnavailable if ONNX Runtime refuses the file.
+    IS-Net runs in float16 on a GPU and in float32 on the CPU. Raises DeviceUnavailable if
+    ``device`` cannot be used, and ModelUnavailable if the file cannot be loaded.
     """
 
     def __init__(self, path: Path, device: Device) -> None:
@@ -61,7 +60,7 @@ class OnnxSession:
             if self._device.on_gpu:
                 self.precision = Precision.F16
             return bytes(adapted(network, self.spec, self.precision).SerializeToString())
-        except Exception as error:  # the errors share no base class
+        except Exception as error:  # onnx raises errors without a common base class
             raise _no_network(path, error) from error
 
     @property
@@ -106,17 +105,17 @@ def _opened(
     import onnxruntime
 
     if device.on_gpu:
-        with redirect_stdout(sys.stderr):  # preload_dlls prints missing libraries
-            onnxruntime.preload_dlls()  # CUDA and cuDNN from their wheels
+        with redirect_stdout(sys.stderr):  # preload_dlls prints error messages
+            onnxruntime.preload_dlls()  # loads CUDA and cuDNN from their wheels
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # no warning for each shape that is not inferred
+    options.log_severity_level = 3  # errors only: warnings name each shape that is not inferred
     try:
         session = onnxruntime.InferenceSession(file, options, providers=[provider])
-    except Exception as error:  # the errors share no base class
+    except Exception as error:  # ONNX Runtime's errors have no common base class
         if device.on_gpu:
             raise DeviceUnavailable(f"ONNX Runtime cannot use it: {_reason(error)}") from error
         raise _no_network(path, error) from error
-    if provider[0] not in session.get_providers():  # ONNX Runtime falls back without an error
+    if provider[0] not in session.get_providers():  # ONNX Runtime falls back to the CPU
         raise DeviceUnavailable("ONNX Runtime cannot use it: is there a card, and a driver?")
     return session
 
@@ -140,11 +139,10 @@ def _provider(device: Device) -> tuple[str, dict[str, Any]]:
 
 
 def adapted(network: "ModelProto", spec: ModelSpec, precision: Precision) -> "ModelProto":
-    """Make IS-Net take pixels, and return the mask and the encoder's features, in place.
+    """Change IS-Net in place to take RGB pixels, and to return the mask and encoder features.
 
-    The input is then (batch, height, width, 3) uint8, with sides that are multiples of 64; the
-    network normalises it. Features are (batch, h, w, channels) float32. ``precision`` is F16,
-    which is the file's own, or F32.
+    The new input is (batch, height, width, 3) uint8; height and width are multiples of 64. The
+    features are (batch, h, w, channels) float32. ``precision`` is F16, as in the file, or F32.
     """
     from onnx import TensorProto, helper, numpy_helper
 
@@ -207,7 +205,7 @@ def _scale_by_factors(network: "ModelProto") -> None:
 
 
 def _widen(network: "ModelProto") -> None:
-    """Turn 16-bit floats into 32-bit floats, in place: the CPU provider has no 16-bit kernels."""
+    """Convert float16 to float32 in place: the CPU provider has no float16 kernels."""
     from onnx import TensorProto, numpy_helper
 
     for tensor in _tensors(network.graph):

@@ -1,4 +1,4 @@
-"""Opinions: the network's masks of several views of one image (docs/adr/0050)."""
+"""Infers one image as it is, mirrored and cropped (docs/adr/0050)."""
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -11,20 +11,20 @@ from foremask.vision.image import Cropped, MirroredImage
 from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_levels, resized
 
-CLOSER_PX = 768  # the side of a crop at the network's input; 512 helps little: docs/adr/0050
-MARGIN_SHARE = 0.4  # a crop's margin on each side, as a share of its subject's larger side
-MARGIN_OF_WIDTH = 0.02  # this share of the picture's width is added to the margin
-AGREED_SHARE = 0.4  # of the stretched view's mask: with less overlap, a crop is round one mask
-LEAST_SUBJECT_SHARE = 0.0003  # of the picture: a smaller subject gets no crop
+CLOSER_PX = 768  # the network's input size for a crop; 512 improves masks little: docs/adr/0050
+MARGIN_SHARE = 0.4  # margin of a crop on each side, as a share of the subject's larger side
+MARGIN_OF_WIDTH = 0.02  # added to the margin, as a share of the picture's width
+AGREED_SHARE = 0.4  # least overlap of two masks for their common crop, as a share of the first
+LEAST_SUBJECT_SHARE = 0.0003  # share of the picture's area; a smaller subject gets no crop
 
 type CropBox = tuple[slice, slice]
 """Rows and columns of a mask's grid."""
 
 
 class View(StrEnum):
-    STRETCHED = "stretched"  # to a square
-    MIRRORED = "mirrored"  # left and right exchanged, stretched
-    CROPPED = "cropped"  # enlarged round the subject; outside of the crop as stretched
+    STRETCHED = "stretched"  # to the network's square input
+    MIRRORED = "mirrored"  # left to right, then stretched
+    CROPPED = "cropped"  # to the subject; outside the crop, the mask is that of STRETCHED
 
 
 def ask(
@@ -35,11 +35,10 @@ def ask(
     cropped_above: float,
     on_features: Callable[[Features], None] = lambda _: None,
 ) -> dict[View, Levels]:
-    """Infer the image; if the mask's `uncertainty` is above a limit, also a mirror image or crop.
+    """Infer the image, and also its mirror image or crop if `uncertainty` is above their limits.
 
-    Masks are on ``grid``: columns, rows. The crop shows `cropped_box`. ``on_features`` gets the
-    features of the image itself before the other views are inferred, so that the features' 27 MB
-    can be freed.
+    ``grid`` is the size of the masks: columns, rows. The crop is `cropped_box`. ``on_features``
+    gets the encoder features of the image before the other inferences, to free their 27 MB early.
     """
     output = network.infer(image)
     undecided = uncertainty(output.alpha)
@@ -62,7 +61,7 @@ def cropped_box(opinions: Mapping[View, Levels]) -> CropBox | None:
 
 
 def box_round_subject(stretched: Levels, second: Levels) -> CropBox | None:
-    """Return the box round the overlap of both masks or, if this is small, round one mask."""
+    """Return the box of the masks' overlap or, if this is small, the box of one mask."""
     rows, columns = stretched.shape
     least = LEAST_SUBJECT_SHARE * stretched.size
     ours, theirs = stretched > 127, second > 127
@@ -89,9 +88,10 @@ def _over(mask: Levels, network: Network, image: Image, box: CropBox) -> Levels:
 def infer_part(
     network: Network, image: Image, grid: tuple[int, ...], box: CropBox, size_px: int
 ) -> Alpha:
-    """Infer a crop of ``image``: ``box``, in cells of ``grid`` (rows, columns).
+    """Infer the part ``box`` of ``image``; ``grid`` is the image's size in units of ``box``.
 
-    The network's input is ``size_px`` by ``size_px``; the mask has the size of the box.
+    ``grid`` is rows, columns. The network's input is ``size_px`` by ``size_px``. The mask has the
+    size of ``box``.
     """
     rows, columns = grid
     down, across = box
@@ -101,12 +101,12 @@ def infer_part(
 
 
 def uncertainty(alpha: Alpha) -> float:
-    """The undecided share of a mask's area: 0 for a binary mask, 1 at most."""
+    """Undecided alpha relative to the foreground's area: 0 for a binary mask, at most 1."""
     undecided = np.minimum(alpha, 1 - alpha).sum()
     return float(undecided / (alpha.sum() + 0.001 * alpha.size))
 
 
 def disagreement(one: Alpha, other: Alpha) -> float:
-    """The difference of two masks, relative to their union: 0 for equal masks, 1 at most."""
+    """Difference of two masks relative to their union: 0 for equal masks, at most 1."""
     either = np.maximum(one, other).sum() + 0.001 * one.size
     return float(np.abs(one - other).sum() / either)

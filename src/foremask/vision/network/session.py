@@ -27,10 +27,10 @@ from foremask.vision.resample import resized
 from foremask.weights.catalogue import ModelSpec, spec_of
 
 type Features = tuple[NDArray[np.float32 | np.float16], ...]
-"""Features of the network's encoder, each (h, w, C), finest first; may be empty."""
+"""Encoder features, each (h, w, C), the highest resolution first; may be empty."""
 
 type InputSize = tuple[int, int]
-"""Columns and rows of a network's input; IS-Net takes multiples of 32."""
+"""Columns and rows of a network's input; IS-Net takes multiples of 64."""
 
 
 class Precision(StrEnum):
@@ -49,7 +49,7 @@ class NetworkOutput:
 class Network(Protocol):
     @property
     def runtime(self) -> str:
-        """Runtime, device and precision, for the report: for instance ``openvino CPU int8``."""
+        """Runtime, device and precision, for instance ``openvino CPU int8``."""
         ...
 
     @property
@@ -58,21 +58,19 @@ class Network(Protocol):
         ...
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """Segment one image, stretched to ``size``; by default, to the network's own size.
+        """Segment one image, stretched to ``size`` or, by default, to the network's own size.
 
-        A network without `any_size` ignores ``size``. Features are guaranteed only at its own size.
+        A network without `any_size` ignores ``size``. At other sizes, features may be missing.
         """
         ...
 
 
 class Session:
-    """A network in OpenVINO; threads take turns, inference by inference.
+    """A network in OpenVINO. Threads may share it; a lock lets one thread infer at a time.
 
-    ``unit`` is OpenVINO's name of the device, for instance ``CPU``, ``GPU.1`` or ``AUTO``. Without
-    ``precision``, the unit's fastest precision is used. This is int8 only for IS-Net, whose
-    activation ranges we ship; else it is f16 on a GPU or NPU, and bf16 or f32 on a processor.
-    ``kept_in`` is the directory of compiled networks. Raises DeviceUnavailable, and
-    ModelUnavailable when the file is no network that can be run.
+    ``unit`` is OpenVINO's name of the device, for instance ``CPU``, ``GPU.1`` or ``AUTO``. The
+    default precision is `best_precision`. ``kept_in`` is the directory of compiled networks for
+    the CPU. Raises DeviceUnavailable, and ModelUnavailable if the file cannot be run.
     """
 
     def __init__(
@@ -89,14 +87,14 @@ class Session:
         self._path, self._unit, self._threads = path, unit, threads
         self._asked_precision = precision
         self._core = ov.Core()
-        if unit != "CPU" and unit not in units():  # units() loads the libraries of all devices
+        if unit != "CPU" and unit not in units():  # units() loads all devices' plugins
             raise DeviceUnavailable(f"OpenVINO finds no {unit}")
         self._kept = None
         if kept_in is not None and unit == "CPU":
             self._kept = CompiledNetworks(kept_in, path, precision, threads)
         self._network: ov.Model | None = None
         self._requests: dict[InputSize, Any] = {}
-        self._mapped: dict[InputSize, mmap.mmap] = {}  # kept alive here: OpenVINO only borrows them
+        self._mapped: dict[InputSize, mmap.mmap] = {}  # OpenVINO does not own the memory
         self._busy = threading.Lock()
         self._request(self._own_size)
 
@@ -126,7 +124,7 @@ class Session:
         blob = ov.Tensor(np.frombuffer(mapped, np.uint8)[start:], shared_memory=True)
         try:
             compiled = self._core.import_model(blob, self._unit, how)
-        except (RuntimeError, ValueError):  # OpenVINO refuses it: the caller compiles anew
+        except (RuntimeError, ValueError):  # the caller then compiles the network
             return None
         self._facts = facts
         self._mapped[size] = mapped
@@ -143,7 +141,7 @@ class Session:
             with_preprocessing(network, self.spec), self._unit, self._properties(self.precision)
         )
         if self._kept and self._kept.can_keep():
-            with suppress(RuntimeError):  # a network that cannot be exported is compiled each time
+            with suppress(RuntimeError):  # some networks cannot be exported
                 self._kept.keep(size, self._facts, compiled.export_model().getbuffer())
         return compiled
 
@@ -162,7 +160,7 @@ class Session:
         how: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if self._unit == "CPU":
             how["INFERENCE_NUM_THREADS"] = self._threads
-            how["ENABLE_CPU_PINNING"] = False  # pinned threads spin while others use their cores
+            how["ENABLE_CPU_PINNING"] = False  # pinned threads spin while other processes wait
             how["INFERENCE_PRECISION_HINT"] = "f32" if precision is Precision.F32 else cpu_float()
         return how
 
@@ -172,7 +170,7 @@ class Session:
 
     @property
     def any_size(self) -> bool:
-        """True for IS-Net, whose graph is changed by `scale_by_factors`."""
+        """True only for IS-Net, which `scale_by_factors` has changed."""
         return self._facts.is_isnet
 
     @property
@@ -186,7 +184,7 @@ class Session:
         with self._busy:
             request = self._request(size)
             outputs = [np.empty(tuple(port.shape), np.float32) for port in request.model_outputs]
-            for number, each in enumerate(outputs):  # else OpenVINO would hold 27 MB more
+            for number, each in enumerate(outputs):  # OpenVINO's own buffers take 27 MB
                 request.set_output_tensor(number, ov.Tensor(each, shared_memory=True))
             request.infer([pixels])
             if size in self._mapped:  # OpenVINO has copied the weights: free the file's pages
@@ -208,7 +206,7 @@ def as_input(rgb: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
 def as_alpha(output: NDArray[Any], *, sigmoid: bool) -> Alpha:
     """Return the first channel, clipped to [0, 1].
 
-    The alpha is never stretched to the full range, since this would find a subject in noise.
+    Alpha is not stretched to the full range: this would show a subject in noise.
     """
     plane = np.array(output.reshape(-1, *output.shape[-2:])[0], np.float32)
     if sigmoid:
@@ -217,9 +215,9 @@ def as_alpha(output: NDArray[Any], *, sigmoid: bool) -> Alpha:
 
 
 def units() -> list[str]:
-    """Return OpenVINO's names of the devices that are here; ``AUTO`` chooses among them."""
+    """Return OpenVINO's names of this machine's devices, and ``AUTO``, which chooses one."""
     found = [str(each) for each in ov.Core().available_devices]
-    # OpenVINO lists a single device of a kind without its number, but accepts the number too.
+    # OpenVINO lists a single GPU or NPU without a number, but accepts the number 0 too.
     numbered = [f"{each}.0" for each in found if each in ("GPU", "NPU")]
     kinds = dict.fromkeys(each.partition(".")[0] for each in found)
     return [*dict.fromkeys([*kinds, *found, *numbered]), "AUTO"]
@@ -230,7 +228,7 @@ def cpu_float() -> str:
 
 
 def best_precision(unit: str = "CPU", *, is_isnet: bool) -> Precision:
-    """Return the unit's fastest precision whose masks are good enough: docs/adr/0050."""
+    """Return the fastest precision with good masks; only IS-Net has ranges for int8."""
     capabilities = _capabilities(unit)
     if is_isnet and "INT8" in capabilities:
         return Precision.INT8
