@@ -1,4 +1,4 @@
-"""Runs the jobs of a `foremask mask` or `cutout` command; prints each outcome and a summary."""
+"""Runs the jobs of `foremask mask` or `cutout`, and prints their outcomes and a summary."""
 
 import logging
 import os
@@ -64,7 +64,7 @@ def _jobs(command: str, words: tuple[str, ...], asked: BatchOptions, product: Pr
             raise
         usual = f"foremask {command} {words[0]} -o {words[1]}"
         raise Usage(f"{error.details}; to write it there: {usual}") from None
-    made = [each for each in sources if each.is_named_as_made]  # a shell's * also matches outputs
+    made = [each for each in sources if each.is_named_as_made]  # a shell's * matches outputs too
     if len(made) < len(sources):
         sources = [each for each in sources if each not in made]
         for each in made if not asked.quiet else ():
@@ -91,7 +91,7 @@ class Batch:
     failures: list[tuple[Job, ForemaskError]] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
     begun: int = 0
-    took_s: float = 0.0  # time of the last output, without its download
+    took_s: float = 0.0  # time to make the last output, without the download
 
     def run(self) -> Exit:
         how = "stopped"
@@ -132,7 +132,7 @@ class Batch:
         is_kept = asked.skip_existing and job.target.exists()
         if not (is_kept or job.is_sent):
             make_folder(job.target, asked.output)
-            self._check_target(job)  # `make` checks it only after a download
+            self._check_target(job)  # before a download; `make` checks it later
         with local_clip(job.source, self.settings, self.rate, shows=not asked.quiet) as clip:
             if is_kept:
                 fault = self._fault_of(clip, job)

@@ -18,8 +18,8 @@ from foremask.options import Device, Excerpt, MaskOptions, Preset, Quality
 Shown = Parameter(show_default=False)
 Flag = Parameter(negative="", show_default=False)
 Switch = Annotated[bool, Flag]
-AsJson = Annotated[bool, Flag, Parameter(name="--json", help="Answer with JSON.")]
-Force = Annotated[bool, Flag, Parameter(help="Replace an OUTPUT that exists.")]
+AsJson = Annotated[bool, Flag, Parameter(name="--json", help="Print JSON.")]
+Force = Annotated[bool, Flag, Parameter(help="Replace an existing OUTPUT.")]
 ByPreset = Annotated[Preset | None, Parameter(name_transform=str.lower, show_choices=False)]
 Output = Annotated[Path | None, Parameter(name=("--output", "-o"))]
 Clip = Annotated[Path, Parameter(name="INPUT", help="The clip.")]
@@ -39,8 +39,8 @@ class NetworkOptions:
         device: Device for the network: auto, cpu...
         model: An ONNX model of your own (docs/models.md).
         threads: Use at most this many processor cores.
-        cache: File or folder that keeps the network's results.
-        no_cache: Keep none of the network's results.
+        cache: File or folder where network results are cached.
+        no_cache: Do not cache network results.
     """
 
     quality: Annotated[Quality, Parameter(show_choices=False, show_default=False)] = (
@@ -97,7 +97,7 @@ class HintOptions:
     hints: Annotated[Path | None, Shown] = None
 
     def parsed(self) -> tuple[Hint, ...]:
-        """Return the hints, those of the JSON file first; raises Usage for an invalid hint."""
+        """Return the hints of the JSON file, then the others. Raises Usage for an invalid hint."""
         try:
             hints: list[Hint] = [] if self.hints is None else list(hints_of_file(self.hints))
             hints += [parse_paint(each) for each in self.paint or ()]
@@ -123,7 +123,7 @@ class BatchOptions:
         start: Begin at this time of the clip: 62.5 or 1:02.5.
         end: End before this time of the clip.
         fps: Join pictures into a clip at this fps: 24000/1001.
-        as_json: Answer with one line of JSON for each INPUT.
+        as_json: Print one line of JSON for each INPUT.
         quiet: Show errors only.
         verbose: Show statistics and checksum of each output.
     """
@@ -144,7 +144,7 @@ class BatchOptions:
 
     @property
     def output(self) -> str | None:
-        # The type Path lets shells complete file names; str keeps the slash at the end of a folder.
+        # The type Path makes shells complete file names. A str keeps the final slash of a folder.
         return None if self.out is None else str(self.out)
 
     @property

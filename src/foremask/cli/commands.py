@@ -22,7 +22,7 @@ from foremask.errors import ForemaskError, Internal
 SERVICE_GROUP = "Service commands, which need the server extra"
 app = App(
     name="foremask",
-    help="Foreground masks for video: white is the foreground, whatever it is.",
+    help="Foreground masks of videos: white is the foreground, black the background.",
     version=version("foremask"),
     version_flags=("--version", "-V"),
     result_action="return_value",
@@ -45,7 +45,7 @@ SERVICE = {
     "worker": ("service_commands", "Run only a worker; FOREMASK_DATABASE_URL names its database."),
     "token": ("operator_commands", "Make, list and revoke API tokens."),
     "jobs": ("operator_commands", "List the service's jobs, the newest first."),
-    "job": ("operator_commands", "Show each attempt at a job, its worker and its outcome."),
+    "job": ("operator_commands", "Show a job's history: each attempt, its worker and its outcome."),
     "webhook": ("operator_commands", "Send a job's webhook again."),
     "migrate": ("operator_commands", "Bring the database's tables up to date."),
 }
@@ -80,7 +80,7 @@ def version_() -> None:
 
 @app.command
 def mcp(*, folder: Annotated[list[Path], Parameter(negative="")]) -> None:
-    """Run an MCP server on standard input and output, for a model that masks clips.
+    """Run an MCP server on standard input and output, for language models.
 
     Args:
         folder: A folder for clips and masks. Repeat --folder for several folders.
@@ -117,7 +117,7 @@ def _launch(
     except KeyboardInterrupt:
         exits.note("interrupted")
         return Exit.INTERRUPTED
-    except BrokenPipeError:  # the reader of our output has closed its end
+    except BrokenPipeError:  # the program that reads our output has ended
         sys.stderr.close()
         return Exit.OK
     except Exception as error:  # noqa: BLE001  # only --debug shows tracebacks
@@ -154,7 +154,7 @@ def _misused(error: CycloptsError, words: Sequence[str]) -> Misused:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit code; SIGTERM cleans up as Ctrl-C does."""
+    """Run the command line and return its exit code. SIGTERM cleans up as Ctrl-C does."""
     words = sys.argv[1:] if arguments is None else arguments
     command = _command_of(words)
     if command in SERVICE and not has_server_extra():  # even its --help would import its module

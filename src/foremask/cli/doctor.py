@@ -18,7 +18,7 @@ from foremask.settings import Settings, read_settings
 from foremask.weights import catalogue
 
 CPU_FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
-LEAST_FREE_BYTES = 5 << 30  # a few clips of the largest size that is accepted, and their masks
+LEAST_FREE_BYTES = 5 << 30  # enough for a few of the largest accepted clips and masks
 LEAST_MEMORY_BYTES = 4 << 30
 type Found = tuple[Literal["ok", "note", "bad"], str] | None
 type Checks = list[Callable[[Settings], Found]]

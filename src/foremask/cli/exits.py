@@ -60,7 +60,7 @@ class ServerUnreachable(errors.Failed, reason="server_unreachable"):
 
 
 def exit_code(error: ForemaskError) -> Exit:
-    # All errors of a server have the class ServerRefused, so the reason selects the exit code.
+    # Every error of a server is a ServerRefused, so the exit code depends on the reason.
     kind = errors.BY_REASON.get(error.reason, ForemaskError)
     return next((code for code, of in _OF_KINDS.items() if issubclass(kind, of)), Exit.INTERNAL)
 
@@ -88,7 +88,7 @@ def note(*lines: str) -> None:
 
 
 def printable(text: str) -> str:
-    """Escape control characters: a file name or a server could send commands to the terminal."""
+    """Escape control characters, since file names and responses may contain terminal commands."""
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
     )

@@ -57,7 +57,7 @@ def verify(
     kind: ResultKind = ResultKind.MASK,
     as_json: AsJson = False,
 ) -> None:
-    """Check every promise that foremask makes for a mask or cut-out, from the two files alone.
+    """Check that a mask or cut-out has every promised property (docs/media.md).
 
     Args:
         source: The clip.

@@ -1,4 +1,4 @@
-"""The MCP tools of ``foremask mcp``, limited to some folders; only this module imports mcp."""
+"""The MCP tools of ``foremask mcp``, which use only some folders."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -34,7 +34,7 @@ type QualityName = Literal["fast", "balanced", "best"]
 
 
 class PointAt(TypedDict):
-    """A point on the subject; if ``negative``, on another thing. (0, 0) is the top left."""
+    """A point on the subject; if ``negative``, outside it. (0, 0) is the upper left corner."""
 
     x: float
     y: float
@@ -50,7 +50,7 @@ class BoxAt(PointAt):
 
 
 class Tools:
-    """Tools for a language model. They use only ``folders``, and mask one clip at a time."""
+    """Tools for a language model. They only use ``folders``, and mask one clip at a time."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         for folder in folders:
@@ -84,9 +84,9 @@ class Tools:
     ) -> dict[str, Any]:
         """Write the mask video of a clip: white is the subject. Masking can take minutes.
 
-        Without output, the mask of clip.mp4 is clip.mask.mp4 beside it; output ends in .mp4, .mov,
-        .webm, .mkv or .gif. The subject is found automatically. Points or boxes, in pixels of the
-        clip, select another subject. replace overwrites an output that exists.
+        output ends in .mp4, .mov, .webm, .mkv or .gif; by default, the mask of clip.mp4 is
+        clip.mask.mp4 beside it. The subject is found automatically. Points or boxes, in the clip's
+        pixels, select another subject. replace overwrites an output that exists.
         """
         make = partial(mask_video, start_s=start_s, end_s=end_s, quality=quality, replace=replace)
         return await self._made(ctx, make, clip, output, points, boxes)
@@ -107,8 +107,8 @@ class Tools:
 
         Without output, clip.mp4 becomes clip.cutout.webm beside it, and photo.jpg becomes
         photo.cutout.png. background is transparent, a colour by name or #rrggbb, blur, original:0.3
-        (dimmed), or the path of a picture or video. mask is an existing mask video of the clip,
-        and no new mask is made. The other arguments are those of the tool mask.
+        (dimmed), or the path of a picture or video. mask is an existing mask video of the clip;
+        without it, a mask is made. The other arguments are those of the tool mask.
         """
 
         def make(source: Path, target: Path | None, **more: Any) -> FileReport:  # noqa: ANN401

@@ -19,7 +19,7 @@ app = App(name="models", help="The network's weights on this machine.")
 
 
 def ready(settings: Settings, own: Path | None = None) -> Path:
-    """Return ``own``, else the settings' model, else the catalogue's, downloaded if missing."""
+    """Return ``own``, or the settings' model, or the catalogue's, downloaded if missing."""
     chosen = own or settings.model_file
     return catalogue.model_path(settings.model_dir, chosen) if chosen else bring(settings.model_dir)
 
@@ -53,6 +53,6 @@ def pull(*, tarball: Annotated[Path | None, Parameter(name="--from")] = None) ->
 
 
 def compiled_networks(path: Path) -> CompiledNetworks | None:
-    """Find the weights' compiled forms; None if the weights are missing or not the catalogue's."""
+    """Find compiled forms of the catalogue's weights; None for other or missing weights."""
     directory = catalogue.compiled_dir_of(path)
     return CompiledNetworks(directory, path) if directory else None

@@ -33,7 +33,7 @@ webhook = App(name="webhook")
 
 @contextmanager
 def database_url(settings: Settings) -> Iterator[str]:
-    """Yield the database's URL; if the settings have none, run the bundled server."""
+    """Yield the URL of the settings' database, or of the bundled server, which is then started."""
     if settings.database_url is not None:
         yield settings.database_url
         return
@@ -162,7 +162,7 @@ def create(
         burst: The most submissions at once, before the rate limits them.
         concurrent: The most unfinished jobs at one time.
         priority: Jobs with a higher number run first.
-        share: Among tokens of one priority, 2 gets twice as many workers as 1.
+        share: Among tokens of one priority, 2 gets twice as much worker time as 1.
         quota: The most jobs in all, by default unlimited.
         days: Days until the token expires, by default never.
     """

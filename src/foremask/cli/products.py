@@ -72,7 +72,7 @@ class Folders:
 
     tool: MattingTool
     name, bar, done, suffix = "folder", "mask", "masked", ""
-    kind, needs_model = ResultKind.COMPOSITE, True  # verified as opaque pictures
+    kind, needs_model = ResultKind.COMPOSITE, True  # `verify` expects opaque pictures
 
     @property
     def ending(self) -> str:

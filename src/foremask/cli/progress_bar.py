@@ -1,4 +1,4 @@
-"""Shows progress: a bar on a terminal, else a line every 5 s; only this module imports rich."""
+"""Shows progress: a bar on a terminal, otherwise a line every 5 s."""
 
 import time
 from collections.abc import Iterator
@@ -17,9 +17,9 @@ type Unit = Literal["frames", "pictures", "MB"]
 
 
 class OnStep(Protocol):
-    """Takes the amount done and the total, in frames, pictures or bytes; an unknown total is None.
+    """``done`` and ``total`` count frames, pictures or bytes. An unknown ``total`` is None.
 
-    Without ``left_s``, the seconds left are estimated from the rate, except for frames.
+    If ``left_s`` is None, the time left is estimated from the rate, except for frames.
     """
 
     def __call__(self, done: int, total: int | None, /, left_s: float | None = None) -> None: ...

@@ -1,4 +1,4 @@
-"""HTTP client of a foremask service; in cli/, only this module imports httpx2."""
+"""An HTTP client of the foremask service on another machine."""
 
 import hashlib
 import io
@@ -81,9 +81,9 @@ class ServerRefused(ForemaskError):
 class RemoteClient:
     """A client of one server, with one API token.
 
-    Uploads and downloads go to signed URLs, without the token. Redirects are not followed.
-    Each call raises ServerRefused where the server answers with an error, and ServerUnreachable
-    where the answer is missing, over 4 MiB, or not of the expected types.
+    Uploads and downloads use signed URLs, without the token. Redirects are not followed. Each call
+    raises ServerRefused if the response is an error of foremask. It raises ServerUnreachable if
+    there is no response, or if its JSON is over 4 MiB or not of the expected type.
     """
 
     def __init__(self, server: str, token: str) -> None:
@@ -97,7 +97,7 @@ class RemoteClient:
             raise Usage("the server's URL must start with http:// or https://")
         self._headers = {"x-api-key": token}  # some proxies drop api_token, as it has an underscore
         self._base = str(url).rstrip("/")
-        # No compression: a small compressed answer could fill the memory.
+        # Without compression: a small compressed response could fill the memory.
         self._client = httpx2.Client(timeout=READ_S, headers={"accept-encoding": "identity"})
 
     def __enter__(self) -> Self:
@@ -107,7 +107,7 @@ class RemoteClient:
         self._client.close()
 
     def submit(self, fields: Mapping[str, str]) -> str:
-        """Submit a job and return its id. One retry after a lost answer creates no second job."""
+        """Submit a job and return its id. A retry after a lost response makes no second job."""
         asked = "POST", "/v2/video/segment/foreground_mask", fields, str(uuid.uuid4())
         try:
             body = self._call(*asked)
@@ -116,7 +116,7 @@ class RemoteClient:
         return self._read(body, _Accepted).request_id
 
     def status(self, job: str, method: str = "GET") -> tuple[JobStatus, bytes]:
-        """Return a job's status, decoded and as the server's JSON; the method DELETE cancels it."""
+        """Return a job's status, decoded and as JSON. The method DELETE cancels the job."""
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", job):
             raise Usage(f"{job!r} is no job's ID: `foremask submit` prints it")
         body = self._call(method, f"/v2/status/{job}")

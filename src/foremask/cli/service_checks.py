@@ -15,8 +15,8 @@ from foremask.settings import Sandbox, Settings
 if TYPE_CHECKING:
     from foremask.cli.doctor import Checks, Found
 
-NEWEST_MINOR = {15: 20, 16: 15, 17: 12, 18: 6}  # by major PostgreSQL version, November 2026
-LEAST_OPEN_FILES = 1024  # file descriptors besides those of accepted connections
+NEWEST_MINOR = {15: 20, 16: 15, 17: 12, 18: 6}  # of PostgreSQL, by major version, Nov. 2026
+LEAST_OPEN_FILES = 1024  # file descriptors for all but connections
 
 
 def _database(settings: Settings) -> "Found":

@@ -25,7 +25,7 @@ _CLIPS: Final = (
 _PICTURES: Final = "png jpg jpeg webp avif tif tiff bmp exr dpx jxl qoi"
 PICTURE_SUFFIXES: Final = frozenset(f".{name}" for name in _PICTURES.split())
 _TAKEN: Final = PICTURE_SUFFIXES | {f".{name}" for name in _CLIPS.split()}
-_MADE_STEM: Final = re.compile(r".+\.(mask|cutout|sheet)$")  # outputs; folders and globs skip them
+_MADE_STEM: Final = re.compile(r".+\.(mask|cutout|sheet)$")  # outputs, skipped in folders
 _NUMBERED: Final = re.compile(r"(.*?)%0?((?:[1-9]\d{0,2})?)d(.*)")
 
 
@@ -72,7 +72,7 @@ def find_sources(
 ) -> list[ClipSource]:
     """List the inputs in the order of ``words``, without duplicates.
 
-    With ``joined``, the pictures of a folder are one clip. Raises Usage where a word names nothing.
+    With ``joined``, the pictures of a folder are one clip. Raises Usage if a word names no input.
     """
     sources: dict[object, ClipSource] = {}
     for word in words:
@@ -87,7 +87,7 @@ def find_sources(
 
 
 def file_identity(path: Path) -> tuple[int, int] | None:
-    """Return the device and inode of the file that ``path`` leads to, None if there is none."""
+    """Return the device and inode of ``path``, following links; None if there is no file."""
     try:
         status = path.stat()
     except OSError:
@@ -197,7 +197,7 @@ def check_there(path: Path) -> None:
 
 
 def check_clip(path: Path) -> None:
-    """Raise Usage where ``path`` is no file, may not be read, or is a picture."""
+    """Raise Usage if ``path`` is missing, cannot be read, or is a picture."""
     from foremask.media.pictures import is_picture  # av is slow to import
 
     check_there(path)

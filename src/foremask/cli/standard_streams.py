@@ -21,7 +21,7 @@ _PIECE_BYTES: Final = 1 << 20
 
 
 def named(words: Sequence[str]) -> list[str]:
-    """Replace each ``-``, which cyclopts takes for an option, by the path of its stream.
+    """Replace each ``-`` by the path of the standard stream: cyclopts takes ``-`` for an option.
 
     Raises Usage for an empty word.
     """
@@ -52,7 +52,7 @@ def read_head() -> bytes:
 def spooled_input(head: bytes) -> Iterator[Path]:
     """Save ``head``, which has been read already, and the rest of standard input to a file.
 
-    Raises OutputFailed where the disk has less than 1 GiB left.
+    Raises OutputFailed if the disk has less than 1 GiB left.
     """
     with spool_folder() as folder:
         path = folder / "stdin"

@@ -18,7 +18,7 @@ from foremask.fetch import connections
 from foremask.fetch.connections import Answer, Network, PinnedBackend, Resolve, named
 from foremask.fetch.fairness import FairSemaphore
 
-MIN_BYTES_PER_S = 32 << 10  # 20 MB in ten minutes
+MIN_BYTES_PER_S = 32 << 10  # a clip of 20 MB in ten minutes
 SPEED_WINDOW_S = 10.0
 WRITE_BYTES = 1 << 20
 MAX_RESOLUTIONS = 32  # look-ups at once; a silent name server blocks a thread for up to 30 s
@@ -60,7 +60,7 @@ class Outbound:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def check_webhook(self, url: str, owner: str = "") -> None:
-        """Raise WebhookInvalid if `post` would refuse the URL or its host's present addresses.
+        """Raise WebhookInvalid if `post` would refuse the URL or its host's current addresses.
 
         Sends no request. Raises Overloaded if the name look-up does not begin within `PLACE_S`.
         """
@@ -75,7 +75,7 @@ class Outbound:
     async def open_range_reader(
         self, url: str, *, max_bytes: int, param: str = "video", owner: str = ""
     ) -> AsyncGenerator["RangeReader"]:
-        """Open a remote file that declares at most ``max_bytes``. The caller sets the deadline."""
+        """Open a remote file. Raises FileTooLarge if its declared size is over ``max_bytes``."""
         async with self._connections(owner) as pool:
             with named(param):
                 reader = RangeReader(pool, connections.parse(url), param)
@@ -174,9 +174,9 @@ class Outbound:
         resolving = asyncio.ensure_future(self._resolve(host, port))
 
         def over(done: asyncio.Future[Sequence[str]]) -> None:
-            self._places.release(owner)  # only now: the look-up's thread cannot be cancelled
+            self._places.release(owner)  # not earlier, as the thread cannot be cancelled
             if not done.cancelled():
-                done.exception()  # asyncio logs an exception that is never retrieved
+                done.exception()  # asyncio would log an exception that is never retrieved
 
         resolving.add_done_callback(over)
         async with asyncio.timeout(connections.RESOLVE_S):
@@ -213,7 +213,7 @@ class RangeReader:
         self._read_until = self._ahead_bytes = BLOCK_BYTES
         self._version = b""
         self.size: int | None = None  # None if the origin does not declare it
-        self.ranged = False  # whether the origin supports Range; if not, only 1 MiB is read
+        self.ranged = False  # if the origin ignores Range, only 1 MiB is read
         self.etag = ""
         self.bytes_read = 0
 
@@ -234,10 +234,10 @@ class RangeReader:
             self.size = len(head)
 
     async def read_at(self, offset: int, n: int) -> bytes:
-        """Read ``n`` bytes from ``offset`` on, but at most 1 MiB, and only up to the end.
+        """Read ``n`` bytes at ``offset``; fewer at the end of the file, and at most 1 MiB.
 
-        Raises RangeUnavailable beyond the first MiB if the origin ignores Range, or if all reads
-        together would exceed `BUDGET_BYTES`. Raises UrlStatus if the file has changed since `open`.
+        Raises RangeUnavailable if all reads together exceed `BUDGET_BYTES`, or past the first MiB
+        if the origin ignores Range. Raises UrlStatus if the file has changed.
         """
         n = min(n, MAX_READ_BYTES)
         if self.size is not None:

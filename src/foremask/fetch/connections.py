@@ -164,7 +164,7 @@ def translated_errors() -> Generator[None]:
 
 @contextmanager
 def named(param: str) -> Generator[None]:
-    """Set the ``param`` of raised errors: the name of the request's field that has the URL."""
+    """Set ``param`` of errors in the block to the name of the request's field with the URL."""
     try:
         yield
     except (errors.ClipRefused, errors.UrlRefused, errors.VideoInvalid) as refused:

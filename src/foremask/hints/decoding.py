@@ -1,7 +1,7 @@
 """Turns decoded JSON into a Struct, or raises an error with the field and its allowed values.
 
-A field's ``Meta(extra=…)`` may set the error classes ``missing`` and ``invalid``, and ``text``:
-what the field must be. By default both classes are FieldInvalid, and the text describes the type.
+A field's ``Meta(extra=…)`` may set the error classes ``missing`` and ``invalid``; the default is
+FieldInvalid. It may set ``text``, which says what the field must be; the default is its type.
 """
 
 import json
@@ -14,7 +14,7 @@ from msgspec import inspect
 
 from foremask.errors import FieldInvalid, ForemaskError
 
-_PLACE: Final = re.compile(r".* - at `\$(.*)`$", re.DOTALL)  # the last: a value may contain another
+_PLACE: Final = re.compile(r".* - at `\$(.*)`$", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 _STEP: Final = re.compile(r"\.(\w+)|\[(\d+)\]")
 _MOST_ACTUAL: Final = 1e18
@@ -22,7 +22,7 @@ _MOST_WHOLE: Final = float(1 << 53)
 
 
 def without_nulls(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Make a JSON object; leave out nulls and, of a picture's ``data:`` URL, all but the base64."""
+    """Make a JSON object without nulls. A picture's ``data:`` URL becomes its base64 text."""
     return {
         name: value.rpartition(",")[2]
         if name in ("png", "picture") and isinstance(value, str)
@@ -49,7 +49,7 @@ def decode[T](value: object, kind: type[T], name: str = "", *, strict: bool = Tr
         if isinstance(error.__cause__, ForemaskError):  # raised by the Struct itself
             raise error.__cause__ from None
         raise _refusal(str(error), value, kind, name) from None
-    except UnicodeEncodeError:  # a lone surrogate; "?" instead of it is invalid too
+    except UnicodeEncodeError:  # a lone surrogate; with "?" in its place, the value is invalid too
         plain = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
         return decode(json.loads(plain), kind, name, strict=strict)
 

@@ -31,7 +31,7 @@ def hints_of_json(value: object) -> tuple[Hint, ...]:
 def hints_of_file(path: Path) -> tuple[Hint, ...]:
     """Read a JSON array of hints, or an object with this array as ``hints``; raises FieldInvalid.
 
-    A paint may name a PNG file in the same folder: ``{"type": "paint", "file": "mask.png"}``.
+    A paint may name a PNG file beside this file: ``{"type": "paint", "file": "mask.png"}``.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -83,7 +83,7 @@ def _parted(text: str) -> tuple[str, dict[str, Any]]:
 
 
 def seconds_of(text: str) -> float | None:
-    """Read ``12.5``, ``1:02.5`` or ``1:00:02.5``; None where it is no time."""
+    """Read ``12.5``, ``1:02.5`` or ``1:00:02.5``; return None for other texts."""
     match = _TIME.fullmatch(text)
     if match is None:
         return None

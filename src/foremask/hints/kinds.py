@@ -1,7 +1,7 @@
 """Hints: points, boxes and paints by which a user marks the subject on some frames of a clip.
 
-Coordinates are pixels of the upright picture, from its upper left corner. A hint is on one frame,
-by its number or its time, both counted from the first frame that is masked.
+Coordinates are pixels of the upright picture, from its upper left corner. A hint is on one frame.
+The frame's number or time counts from the first frame that is masked.
 """
 
 import math
@@ -31,14 +31,14 @@ FrameNumber = Annotated[int, Meta(ge=0, le=MOST_FRAMES)]
 class _OnFrame(msgspec.Struct, frozen=True, kw_only=True):
     """A hint on one frame: the first, if ``frame`` and ``time_s`` are None."""
 
-    frame: Annotated[FrameNumber | None, Meta(description="The number of its frame, from 0.")] = (
+    frame: Annotated[FrameNumber | None, Meta(description="The number of the frame, from 0.")] = (
         None
     )
     time_s: Annotated[
         Annotated[float, Meta(ge=0)] | None,
-        Meta(description="Instead of a frame: seconds from the first."),
+        Meta(description="Instead of frame: seconds from the first frame."),
     ] = None
-    negative: Annotated[bool, Meta(description="It marks what is not the subject.")] = False
+    negative: Annotated[bool, Meta(description="True for a hint outside the subject.")] = False
 
 
 class Point(_OnFrame, frozen=True, tag_field="type", tag="point"):
@@ -58,12 +58,12 @@ class Box(_OnFrame, frozen=True, tag_field="type", tag="box"):
 
 
 class Paint(_OnFrame, frozen=True, tag_field="type", tag="paint"):
-    """A rough mask: a PNG of the picture's size; white is put into the mask, black taken out.
+    """A rough mask: a PNG of the picture's size. White is added to the mask, black is removed.
 
     Grey and transparent pixels change nothing. ``negative`` exchanges white and black.
     """
 
-    png: Annotated[bytes, Meta(description="In base64.")]
+    png: Annotated[bytes, Meta(description="The PNG in base64.")]
 
     @classmethod
     def read(
@@ -84,7 +84,7 @@ class Paint(_OnFrame, frozen=True, tag_field="type", tag="paint"):
 
     @property
     def size_px(self) -> tuple[int, int] | None:
-        """Width and height by the file's header; None where it is no PNG."""
+        """Width and height from the file's header; None if it is not a PNG."""
         if self.png[:8] != _PNG_HEAD or self.png[12:16] != b"IHDR" or len(self.png) < 33:
             return None
         return int.from_bytes(self.png[16:20], "big"), int.from_bytes(self.png[20:24], "big")

@@ -1,4 +1,4 @@
-"""The machine's GPUs, and its memory, or the container's if that is less."""
+"""Finds GPUs, and measures memory within the limit of the container."""
 
 import os
 from contextlib import suppress
@@ -8,7 +8,7 @@ _GROUP = Path("/sys/fs/cgroup")
 
 
 def share_of_memory(slots: int) -> int:
-    """Three quarters of the memory of the machine or container, divided by ``slots``, in bytes."""
+    """Return the bytes of memory for one of ``slots``: all together get three quarters."""
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, ValueError):  # no control group, or no limit ("max")
         most = min(most, int((_GROUP / "memory.max").read_text()))

@@ -1,4 +1,4 @@
-"""The user's default cache and data directories; only this module imports platformdirs."""
+"""The user's default cache and data directories."""
 
 from pathlib import Path
 

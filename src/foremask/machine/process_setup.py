@@ -11,8 +11,8 @@ from functools import cache
 from typing import Final
 
 ONE_THREAD: Final = {
-    # NumPy's matrices are small here, and OpenBLAS's threads use the processor while they wait. On
-    # busy cores, one matrix product took minutes.
+    # OpenBLAS's threads use the processor while they wait: on busy cores, one matrix product took
+    # minutes. NumPy's matrices are small here, so one thread is enough.
     "OPENBLAS_NUM_THREADS": "1",
     # The pipeline's stages already use all cores, so OpenCV needs no threads (docs/adr/0050).
     "OPENCV_FOR_THREADS_NUM": "1",
@@ -26,16 +26,16 @@ NUMERICS: Final = (
     *("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ONEDNN_CPU_ISA_HINTS", "DNNL_CPU_ISA_HINTS"),
     "GLIBC_TUNABLES",  # which versions of exp and sin the C library uses
 )
-"""The sandbox's environment: variables that can change a mask slightly (docs/adr/0041)."""
-# From <malloc.h>. The process keeps the memory of freed masks and frames. The kernel took a tenth
-# of all processor time to clear returned memory for its next use (docs/adr/0057).
+"""Variables that can change a mask slightly; sandboxed children get them (docs/adr/0041)."""
+# Options from <malloc.h>. The process keeps freed memory for the next frames: otherwise, the kernel
+# takes a tenth of all processor time to clear it (docs/adr/0057).
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _KEPT_BYTES: Final = 1 << 30
 _LARGEST_KEPT_BYTES: Final = 32 << 20  # the largest value that every glibc accepts
 
 
 def prepare() -> None:
-    """Give each library one thread, and keep freed memory; call it before NumPy is imported."""
+    """Give OpenBLAS and OpenCV one thread, and keep freed memory. Call it before NumPy loads."""
     # OpenVINO must not import its model converter, which is unused and slow to import.
     sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]
     for name, value in ONE_THREAD.items():
@@ -48,7 +48,7 @@ def prepare() -> None:
 
 
 def limit_cores(most: int) -> None:
-    """Restrict this process to ``most`` cores; call it before importing NumPy, OpenCV, OpenVINO."""
+    """Restrict this process to ``most`` cores. Call it before NumPy, OpenCV or OpenVINO loads."""
     allowed = sorted(os.sched_getaffinity(0))
     first = os.getpid() * most % len(allowed)
     os.sched_setaffinity(0, (allowed[first:] + allowed[:first])[:most])

@@ -25,7 +25,7 @@ from foremask.errors import ModelUnavailable
 from foremask.machine import paths
 
 OnBytes = Callable[[int, int], object]
-"""Called with the number of bytes of a package that have arrived, and with its size in bytes."""
+"""Called with the number of bytes that have arrived, and with the size of the package."""
 
 POLL_S = 0.1
 STALL_S = 180.0  # limit without new bytes; npm itself stops sooner if no registry answers
@@ -33,7 +33,7 @@ STALL_S = 180.0  # limit without new bytes; npm itself stops sooner if no regist
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """A version of a package; ``size_bytes`` and ``sha512`` (in base64) describe its tarball."""
+    """A version of an npm package; ``size_bytes`` and ``sha512`` (in base64) are of its tarball."""
 
     name: str
     version: str
@@ -54,7 +54,7 @@ def fetch(package: Package, folder: Path, on_bytes: OnBytes) -> Path:
     tarball = folder / package.tarball_name
     if tarball.is_file() and tarball.stat().st_size == package.size_bytes:
         return tarball
-    if shutil.disk_usage(folder).free < 2 * package.size_bytes:  # npm's cache, and the tarball
+    if shutil.disk_usage(folder).free < 2 * package.size_bytes:  # for npm's cache and the tarball
         raise OSError(errno.ENOSPC, "No space left on device")
     npm = find_npm()
     cache = folder / "npm-cache"
@@ -62,7 +62,7 @@ def fetch(package: Package, folder: Path, on_bytes: OnBytes) -> Path:
         process = subprocess.Popen(  # noqa: S603  # fixed words, no shell
             [*npm, "pack", f"{package.name}@{package.version}", "--cache", str(cache), *_FLAGS],
             cwd=folder,
-            env={  # without foremask's settings, of which some are secrets
+            env={  # without foremask's settings, which include secrets
                 name: text for name, text in os.environ.items() if not name.startswith("FOREMASK_")
             },
             stdin=subprocess.DEVNULL,
@@ -190,7 +190,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Model:
-    """A network; ``resource`` is the entry of ``package`` that lists the chunks of its weights."""
+    """A network; ``resource`` is the key of its weights in the package's resources.json."""
 
     name: str
     file_name: str

@@ -1,4 +1,4 @@
-"""The service's Prometheus metrics. No text from a request becomes a label."""
+"""The service's Prometheus metrics. Labels never contain text from a request."""
 
 from functools import partial
 from typing import Final
@@ -89,10 +89,10 @@ HELD_BACK_BY: Final = (
     "too_many_frames",
     "url_too_slow",
 )
-"""Values of the label ``limit`` that start at 0: four limits that delay calls, four errors."""
+"""Values of the label ``limit``: four limits that delay calls, and the reasons of four errors."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 
-# Each series starts at 0: Prometheus counts no increase for the first value of a series.
+# Start each series at 0: Prometheus does not count the first value of a series as an increase.
 for _outcome in ("delivered", "pending", "given_up"):
     WEBHOOK_ATTEMPTS.labels(_outcome)
 for _limit in HELD_BACK_BY:
@@ -103,7 +103,7 @@ for _quality in Quality:
 
 
 def answered(method: str, route: str, status: int, seconds: float) -> None:
-    """Count an HTTP answer; ``route`` is the pattern of the path, with parameter names."""
+    """Count an HTTP response; ``route`` is the path's pattern, with parameter names."""
     HTTP_REQUESTS.labels(method if method in _METHODS else "other", route, str(status)).inc()
     HTTP_SECONDS.labels(route).observe(seconds)
 

@@ -88,7 +88,7 @@ def span(
     """Open a child of the span in ``traceparent``; without ``traceparent``, of the current span.
 
     Without a valid parent, the span is recorded only if ``is_first``. Its attributes are ``facts``
-    and structlog's context. It records the reason of an error, not the message.
+    and structlog's context. Of an error, only the reason is recorded.
     """
     if _provider is None:
         yield Span()

@@ -1,4 +1,4 @@
-"""Compiles the neural network in a separate process, for masking children (docs/adr/0171)."""
+"""Compiles the network in a separate process before children load it (docs/adr/0171)."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ from foremask.service.sandbox import confine
 from foremask.vision.network.compiled_networks import CompiledNetworks
 from foremask.weights.catalogue import compiled_dir_of
 
-COMPILE_S = 120.0  # limit, with the wait for other workers: one compiles at a time, for 6 s
+COMPILE_S = 120.0  # includes waiting: workers compile one after the other, 6 s each
 
 log = structlog.get_logger(__name__)
 

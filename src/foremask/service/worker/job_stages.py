@@ -30,7 +30,7 @@ from foremask.service.storage.objects import MASK, NETWORK, STRIP, Objects, chec
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 MAX_NEWEST_BYTES = 32 << 10
-# A job's cache of neural-network results is stored for a day, so that `refine` is fast.
+# Network results of a job, up to `cache_bytes`, are stored for a day: `/refine` reuses them.
 SERVICE_MASKING = MaskOptions(limits=Limits(), cache_bytes=256 << 20)
 
 log = structlog.get_logger(__name__)
@@ -72,10 +72,10 @@ class WorkerContext:
     scratch: Path
     worker: str
     result_ttl_s: float
-    masking: MaskOptions = SERVICE_MASKING  # each step sets quality, preset, matte and hints
+    masking: MaskOptions = SERVICE_MASKING  # defaults; a step sets quality, preset, matte and hints
     storage_limit: int = admission.NO_LIMIT
     timing: Timing = field(default_factory=Timing)
-    # The id of the last claimed step's API token, by queue; a child may be ready for that token.
+    # The API token of the last claimed step, by queue; a child may be ready for this token.
     last_served: dict[str, UUID] = field(default_factory=dict)
     fleet: Fleet = field(default_factory=Fleet)
 
@@ -193,7 +193,7 @@ class RunningStep:
         return target
 
     async def _fetch_background(self) -> str | None:
-        """Check and store the background file; return its key; None if the job has none."""
+        """Check and store the background file; return its key, or None if the job has none."""
         key, url = self.step.args.result.background_key, self.step.args.result.background_url
         if url is None and key is None:
             return None
@@ -208,7 +208,7 @@ class RunningStep:
         return key
 
     async def _plan(self, clip: Clip) -> tuple[SegmentPlan, ...]:
-        """Return the spans to cut, at most one per free slot; fewer than 2 if the clip stays whole.
+        """Plan at most one segment per free slot; fewer than two if the clip must not be cut.
 
         With fewer than two free slots, cutting saves no time. Hints and auto zoom need the whole
         clip. Parts of GIFs and PNGs cannot be joined. Matroska cannot store parts of a cut-out that
@@ -221,7 +221,7 @@ class RunningStep:
         if free < 2 or (options.kind is ResultKind.CUTOUT and clip.start_s < 0):
             return ()
         spans = await self._run(messages.Plan(self.source, free, SEGMENT_GRID))
-        left_over = len(spans) % steps.IN_FLIGHT  # segments that would need one more round
+        left_over = len(spans) % steps.IN_FLIGHT  # segments of a last, incomplete round
         if len(spans) > steps.IN_FLIGHT and left_over:
             most = len(spans) - left_over
             spans = await self._run(messages.Plan(self.source, most, SEGMENT_GRID))
@@ -267,7 +267,7 @@ class RunningStep:
     async def _with_network(
         self, request: messages.Mask | messages.CutOut
     ) -> messages.Mask | messages.CutOut:
-        """Add the network cache of an earlier job to the request, if the cache can be loaded."""
+        """Let the request store network results, and reuse those of an earlier job if available."""
         known = None
         with suppress(errors.ObjectLost, errors.ServiceUnavailable, OSError):
             known = await self._load(self.step.args.result.network_key, self.scratch / "known")
@@ -402,7 +402,7 @@ def report_of(done: Report | Written) -> steps.JobReport:
 
 
 def joined_report(parts: Sequence[steps.JobReport], joined: Written) -> steps.JobReport:
-    """Combine the reports of the parts and the joined file; weight means by number of frames."""
+    """Combine the reports of the parts and the joined file; means are weighted by frames."""
     frames = max(1, sum(part.frames_out for part in parts))
     cpu_s = Counter[str]()
     for part in parts:

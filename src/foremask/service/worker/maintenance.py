@@ -18,17 +18,17 @@ from foremask.service.worker.job_stages import WorkerContext
 ENGINE_S = 60.0
 UPLOADS_S = 3600.0
 FORM_KEPT = timedelta(hours=1)
-UPLOAD_KEPT = timedelta(days=3)  # its URL is valid for a day, and a job of the upload may wait
-TENDING, SLOWEST = 4, 10.0  # with over 4 workers, sweeps pause up to 10 times as long
+UPLOAD_KEPT = timedelta(days=3)  # its URL is valid for a day; a job may wait longer
+TENDING, SLOWEST = 4, 10.0  # over 4 workers, each sweeps less often, at least 1/10 as often
 KINDS = ("sources", "segments", "parts", "results")
 
 log = structlog.get_logger(__name__)
 
 
 async def run_maintenance(work: WorkerContext) -> None:
-    """Run maintenance until cancelled; raise OtherTables, in an ExceptionGroup, if migrated."""
-    # Procrastinate does not run these: they would wait for a slot (docs/adr/0020). Deletions in a
-    # slow store must not delay `_recover`, or a dead worker would look like a changed clock.
+    """Run maintenance until cancelled. Raises OtherTables, in an ExceptionGroup, if migrated."""
+    # As Procrastinate jobs, these tasks would wait for a slot (docs/adr/0020). Deletions have their
+    # own tasks: if they delayed `_recover`, it would renew the leases of dead workers.
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_repeat(work, work.timing.recover_every_s, _recover))
         for sweep in (sweep_sources, sweep_results):
@@ -40,7 +40,7 @@ async def run_maintenance(work: WorkerContext) -> None:
 async def _repeat(
     work: WorkerContext, every_s: float, do: Callable[[WorkerContext], Awaitable[bool | None]]
 ) -> None:
-    """Repeat ``do``, with longer pauses over `TENDING` workers unless ``do`` returned True."""
+    """Call ``do`` repeatedly, less often with over `TENDING` workers unless it returned True."""
     while True:
         is_alone = None
         try:

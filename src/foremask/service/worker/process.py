@@ -32,15 +32,15 @@ from foremask.service.worker.queues import serve_queues
 from foremask.settings import Sandbox, Settings
 from foremask.weights.catalogue import compiled_dir_of, model_path, side_car_of
 
-QUEUES = ("files", "masks", "webhooks")  # in order: fetching and joining, masking, callbacks
+QUEUES = ("files", "masks", "webhooks")  # of ingest and join steps, segments, and deliveries
 FILES_AT_ONCE = 8  # an ingest mostly waits for the origin server
 WEBHOOKS_AT_ONCE = 16  # a receiver that hangs blocks only its own attempt
-SPARE_FROM_BYTES = 4 << 30  # a slot with this much memory has a second child: docs/adr/0041
+SPARE_FROM_BYTES = 4 << 30  # a slot with so much memory has a spare child: docs/adr/0041
 DRAIN_S = 3.0  # time for steps to end after a stop signal; other workers repeat unfinished steps
 LEAVE_S = 10.0  # longest time from a stop signal to the exit of the process
 DATABASE_PATIENCE_S = 60.0
-DATABASE_CONNECTIONS = 1  # every statement is short; listening workers have a second connection
-GPU_ADDRESSES_BYTES = 1 << 42  # CUDA reserves many addresses without using memory
+DATABASE_CONNECTIONS = 1  # statements are short; a listener opens one more
+GPU_ADDRESSES_BYTES = 1 << 42  # CUDA reserves address space that it does not use
 
 log = structlog.get_logger(__name__)
 
@@ -89,7 +89,7 @@ def _may_use_gpu(settings: Settings) -> bool:
 
 
 def readable_of(model: Path) -> list[Path]:
-    """The neural network's paths, which a masking child reads besides its inputs."""
+    """The paths of the network's files, which masking children read."""
     compiled = compiled_dir_of(model)
     return [model, side_car_of(model), *([compiled] if compiled else [])]
 
@@ -139,7 +139,7 @@ async def work_until_stopped(
 
     def stop() -> None:
         stop_requested.set()
-        # Procrastinate waits without limit for a lost database, to unregister its worker.
+        # Without a database, Procrastinate would wait for ever to unregister its worker.
         loop.call_later(LEAVE_S, os._exit, os.EX_TEMPFAIL)
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -158,7 +158,7 @@ async def work_until_stopped(
     except* OtherTables:
         is_outdated = True
     finally:
-        reporting.cancel()  # last: its final report has the counts of the other tasks
+        reporting.cancel()  # last, so that its final report is complete
         await asyncio.wait({reporting})
         log.info("worker.stopped", worker=work.worker)
     if is_outdated:

@@ -33,8 +33,8 @@ from foremask.service.worker.job_stages import RunningStep, StepProgress, Worker
 WEBHOOK_S = 10.0
 RESTART_S = 1.0
 HEARTBEAT_S = 10.0  # Procrastinate forgets a worker that is silent for 30 s
-LISTENERS = 2  # workers that get notifications; a notification announces only one ticket
-TURN_S = 30.0  # then other workers listen, so that the same two do not get all steps
+LISTENERS = 2  # most workers that listen; a notification announces only one ticket
+TURN_S = 30.0  # listeners change so often, so that the same two do not get all steps
 POLLS_PER_S = 20.0  # polls of each queue by all workers that do not listen
 POLL_S = 1.0, 5.0  # least and most time between polls of a worker that does not listen
 LISTENERS_POLL_S = 2.0  # listeners poll too, since no notification says that a retry is due
@@ -52,7 +52,7 @@ class Leases:
     def held(self, step: Step, progress: StepProgress) -> Iterator[asyncio.Future[None]]:
         """Let `keep` renew the step's lease during the block.
 
-        The future gets None when the lease is lost, and WorkerCrashed when the step stalls.
+        The future ends when the lease is lost, or with WorkerCrashed when the step stalls.
         """
         lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         attempt = step.key
@@ -212,7 +212,7 @@ async def _run_with_lease(
 
 
 async def _tidy(work: WorkerContext, step: Step) -> None:
-    """Delete the files of an unsuccessful attempt; the sweep of its job may already be over."""
+    """Delete the files of an unsuccessful attempt, since its job may already be swept."""
     places = {
         "ingest": (f"sources/{step.job}/{step.attempt}", f"segments/{step.job}/{step.attempt}"),
         "segment": (
@@ -222,7 +222,7 @@ async def _tidy(work: WorkerContext, step: Step) -> None:
         "join": (f"results/{step.job}/join-{step.attempt}",),
     }
     try:
-        # A `finish` that succeeded and was repeated reports "stale" too: read the record.
+        # If a lost connection repeats a successful `finish`, that reports "stale": read the row.
         if not await steps.is_done(work.database, step):
             for place in places[step.stage]:
                 await work.objects.delete_under(place)
@@ -290,7 +290,7 @@ def poll_s(fleet: Fleet, now_s: float) -> float:
 class SharedConnector(PsycopgConnector):
     """Runs Procrastinate's statements on the worker's connections, and listens on another one.
 
-    If a connection is lost, the statement is repeated. If an answer with a ticket is lost,
+    If a connection is lost, the statement is repeated. If the result with a ticket is lost,
     `steps.recover` replaces the ticket.
     """
 
@@ -360,7 +360,7 @@ class SharedConnector(PsycopgConnector):
 
 
 async def _serve_queue(app: App, fleet: Fleet, queue: str, at_once: int, drain_s: float) -> None:
-    """Serve one queue until cancelled; begin again when Procrastinate loses the database."""
+    """Serve one queue until cancelled; restart when Procrastinate loses the database."""
     while True:
         worker = Worker(
             app,
