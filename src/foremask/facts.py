@@ -63,9 +63,9 @@ class Clip:
 class Span:
     """The frames from ``first_pts`` up to, not including, ``end_pts``, in the source's time base.
 
-    If ``end_pts`` is None, the span ends with the clip. The masker also reads context frames before
-    and after the span. ``shown_from_pts`` is the first of these (None: the clip's first frame), and
-    ``shown_until_pts`` is the first frame after them (None: they end with the clip).
+    If ``end_pts`` is None, the span ends with the clip. The masker also reads context frames around
+    the span: from ``shown_from_pts`` (None: the clip's start) up to, not including,
+    ``shown_until_pts`` (None: the clip's end).
     """
 
     first_pts: int
@@ -83,9 +83,9 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class SegmentGrid:
-    window_frames: int  # a segment's first frame is a multiple of this number
-    context_frames: int  # also read before and after a segment
-    least_frames: int  # a segment is never shorter
+    window_frames: int  # a segment starts at a multiple of this number
+    context_frames: int  # frames read on each side of a segment
+    least_frames: int  # frames of the shortest segment
     frames_per_cut: int = 1  # a clip has at most 1 + frames // frames_per_cut segments
 
 

@@ -51,7 +51,7 @@ type Form = Preset | AlphaFormat
 
 
 def form_named(name: str) -> Form:
-    """Return the `Preset` or else `AlphaFormat` with this name. Raises FieldInvalid."""
+    """Return the `Preset` with this name, or else the `AlphaFormat`. Raises FieldInvalid."""
     by_name: dict[str, Form] = {str(form): form for form in (*AlphaFormat, *Preset)}
     if name in by_name:
         return by_name[name]
@@ -135,7 +135,7 @@ _DEVICE: Final = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """The device that runs the network; ``unit`` is its name in ``runtime``, "" for the first."""
+    """The device that runs the network; ``unit`` is its number or name, "" for the first."""
 
     runtime: Runtime = Runtime.AUTO
     unit: str = ""
@@ -281,7 +281,7 @@ class ResultKind(AnyCase):
 
 
 def form_of(name: str, kind: ResultKind) -> Form:
-    """Return the form ``name``. Raises ValueError if results of ``kind`` do not have it."""
+    """Return the form ``name``. Raises ValueError if a result of ``kind`` cannot have it."""
     if kind is ResultKind.CUTOUT:
         return AlphaFormat(name)
     is_preset = kind is ResultKind.MASK or name in list(Preset)

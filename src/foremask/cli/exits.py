@@ -60,7 +60,7 @@ class ServerUnreachable(errors.Failed, reason="server_unreachable"):
 
 
 def exit_code(error: ForemaskError) -> Exit:
-    # Every error of a server is a ServerRefused, so the exit code depends on the reason.
+    # Errors that a server reports are all of one class, so the reason selects the exit code.
     kind = errors.BY_REASON.get(error.reason, ForemaskError)
     return next((code for code, of in _OF_KINDS.items() if issubclass(kind, of)), Exit.INTERNAL)
 

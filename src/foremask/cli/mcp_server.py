@@ -1,4 +1,4 @@
-"""The MCP tools of ``foremask mcp``, which use only some folders."""
+"""The MCP tools of ``foremask mcp``."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -50,7 +50,7 @@ class BoxAt(PointAt):
 
 
 class Tools:
-    """Tools for a language model. They only use ``folders``, and mask one clip at a time."""
+    """Tools that use only files in ``folders``, and mask one clip at a time."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         for folder in folders:

@@ -33,7 +33,7 @@ webhook = App(name="webhook")
 
 @contextmanager
 def database_url(settings: Settings) -> Iterator[str]:
-    """Yield the URL of the settings' database, or of the bundled server, which is then started."""
+    """Yield the URL of the database; start the bundled server if the settings name no database."""
     if settings.database_url is not None:
         yield settings.database_url
         return
@@ -70,7 +70,7 @@ def jobs(
 
     Args:
         last: The largest number of jobs to list.
-        unfinished: List only jobs that wait or run.
+        unfinished: List only queued and running jobs.
     """
     found = ask(lambda database: records.latest(database, last, unfinished=unfinished))
     lines = [f"{_moment(each.created_at)}  {_line_of(each)}" for each in found]

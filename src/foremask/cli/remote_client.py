@@ -82,7 +82,7 @@ class RemoteClient:
     """A client of one server, with one API token.
 
     Uploads and downloads use signed URLs, without the token. Redirects are not followed. Each call
-    raises ServerRefused if the response is an error of foremask. It raises ServerUnreachable if
+    raises ServerRefused if the response has an error of the API. It raises ServerUnreachable if
     there is no response, or if its JSON is over 4 MiB or not of the expected type.
     """
 

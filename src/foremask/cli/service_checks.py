@@ -15,8 +15,8 @@ from foremask.settings import Sandbox, Settings
 if TYPE_CHECKING:
     from foremask.cli.doctor import Checks, Found
 
-NEWEST_MINOR = {15: 20, 16: 15, 17: 12, 18: 6}  # of PostgreSQL, by major version, Nov. 2026
-LEAST_OPEN_FILES = 1024  # file descriptors for all but connections
+NEWEST_MINOR = {15: 20, 16: 15, 17: 12, 18: 6}  # PostgreSQL versions of November 2026
+LEAST_OPEN_FILES = 1024  # file descriptors besides one for each connection
 
 
 def _database(settings: Settings) -> "Found":

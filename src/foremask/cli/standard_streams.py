@@ -21,10 +21,7 @@ _PIECE_BYTES: Final = 1 << 20
 
 
 def named(words: Sequence[str]) -> list[str]:
-    """Replace each ``-`` by the path of the standard stream: cyclopts takes ``-`` for an option.
-
-    Raises Usage for an empty word.
-    """
+    """Replace each ``-`` by the path of the standard stream: cyclopts takes ``-`` for an option."""
     for word in words:  # an empty INPUT would mean the current folder
         if not word or (word.startswith("--") and word.endswith("=")):
             raise Usage(f"{word!r} is empty: is a variable of the shell not set?")

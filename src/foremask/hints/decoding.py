@@ -1,7 +1,7 @@
 """Turns decoded JSON into a Struct, or raises an error with the field and its allowed values.
 
 A field's ``Meta(extra=…)`` may set the error classes ``missing`` and ``invalid``; the default is
-FieldInvalid. It may set ``text``, which says what the field must be; the default is its type.
+FieldInvalid. ``text`` says what the field must be; the default describes its type.
 """
 
 import json
@@ -95,7 +95,7 @@ def _item(value: Any, step: str | int) -> Any:  # noqa: ANN401
 
 
 def _chosen(info: inspect.Type, value: Any) -> inspect.Type:  # noqa: ANN401
-    """Strip Meta and None; of tagged Structs, choose the one that the value's tag names."""
+    """Return the type inside Meta and Optional; of tagged Structs, the one with the value's tag."""
     while isinstance(info, inspect.Metadata):
         info = info.type
     if not isinstance(info, inspect.UnionType):
@@ -148,7 +148,7 @@ def _described(info: inspect.Type) -> str:
 
 
 def _clash(info: inspect.Type, value: Any) -> tuple[float | None, float | None]:  # noqa: ANN401
-    """Return the limit that the value breaks, and the value or its length; or None for both."""
+    """Return the violated limit, and the value or its length; both are None without a limit."""
     if isinstance(info, inspect.IntType | inspect.FloatType):
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None, None

@@ -42,14 +42,14 @@ class _OnFrame(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Point(_OnFrame, frozen=True, tag_field="type", tag="point"):
-    """A hint on the thing at this pixel of the upright picture."""
+    """A hint on the object at this pixel of the upright picture."""
 
     x: Pixel
     y: Pixel
 
 
 class Box(_OnFrame, frozen=True, tag_field="type", tag="box"):
-    """A hint on the thing inside this rectangle, whose upper left corner is ``x`` and ``y``."""
+    """A hint on the object inside this rectangle; its upper left corner is ``x`` and ``y``."""
 
     x: Pixel
     y: Pixel
@@ -58,9 +58,10 @@ class Box(_OnFrame, frozen=True, tag_field="type", tag="box"):
 
 
 class Paint(_OnFrame, frozen=True, tag_field="type", tag="paint"):
-    """A rough mask: a PNG of the picture's size. White is added to the mask, black is removed.
+    """A rough mask: a PNG of the picture's size.
 
-    Grey and transparent pixels change nothing. ``negative`` exchanges white and black.
+    White pixels are added to the mask, black pixels are removed, and grey and transparent pixels
+    change nothing. ``negative`` exchanges white and black.
     """
 
     png: Annotated[bytes, Meta(description="The PNG in base64.")]

@@ -8,7 +8,7 @@ _GROUP = Path("/sys/fs/cgroup")
 
 
 def share_of_memory(slots: int) -> int:
-    """Return the bytes of memory for one of ``slots``: all together get three quarters."""
+    """Return the bytes for each of ``slots``; together they get three quarters of the memory."""
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, ValueError):  # no control group, or no limit ("max")
         most = min(most, int((_GROUP / "memory.max").read_text()))

@@ -15,7 +15,7 @@ from foremask.service.jobs.steps import JobResult, Step, StoredClip
 
 COLUMNS = {"request_id": "id", "token_id": "token", "fetched_bytes": "fetched"}
 FORGOTTEN_AT_ONCE = 10_000  # upload rows that one statement deletes, in about 0.1 s
-QUEUE_LIMIT = 10_000  # most unfinished jobs: 60 s clips for a day of the fastest tested machine
+QUEUE_LIMIT = 10_000  # unfinished jobs; the fastest tested machine masks as many 60 s clips a day
 NO_LIMIT = 1 << 62
 
 
@@ -35,14 +35,14 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
     preset: Form
     video_url: str | None = None
     source_key: str | None = None  # key of the uploaded clip, or of a stored mask to reuse
-    quality: Quality | Literal["kept"] = Quality.BALANCED  # "kept" is REENCODE_ONLY
+    quality: Quality | Literal["kept"] = Quality.BALANCED
     webhook_url: str | None = None
     idempotency_key: str | None = None
     body_hash: bytes | None = None
     clip: StoredClip | None = None  # None if the clip could not be probed in time
     traceparent: str | None = None  # the W3C header of the request's first span
     result: JobResult | None = None  # None for a mask with default options
-    fetched_bytes: int = 0  # size of the background, and of the clip if a mask is reused; or 0
+    fetched_bytes: int = 0  # size of the background, plus that of the clip if a mask is reused
 
 
 def token_hash(secret: str) -> bytes:
@@ -181,7 +181,7 @@ async def forget(database: Database, before: datetime) -> None:
 
 
 def limit_of_token(setting: int | None, disk: tuple[int, int] | None) -> int:
-    """Return ``setting``, or a quarter of the disk's size; no limit for a bucket (no ``disk``)."""
+    """Return ``setting``, or else a quarter of the disk; a bucket (``disk`` None) has no limit."""
     if setting is not None:
         return setting
     return NO_LIMIT if disk is None else disk[0] // 4

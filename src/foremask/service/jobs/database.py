@@ -29,7 +29,7 @@ CALL_S = 10.0  # longer than any statement takes on a healthy server
 RETRY_EVERY_S = 0.1
 
 
-class Refused(Exception):  # never reaches a user, so not a ForemaskError
+class Refused(Exception):  # not a ForemaskError, as users never see it
     """A SQL function of Procrastinate raised an exception; foremask's SQL functions raise none."""
 
 
@@ -140,8 +140,8 @@ class Database:
         return True
 
     async def _within(self, seconds: float, statement: LiteralString, params: Params) -> list[Row]:
-        # If the server hangs, psycopg takes up to 10 s to cancel a statement. So the statement runs
-        # in its own task, which this method does not wait for (docs/adr/0021).
+        # If the server hangs, psycopg takes up to 10 s to cancel a statement. So the statement has
+        # its own task, and the caller does not wait for the cancellation (docs/adr/0021).
         asking = asyncio.create_task(self._ask(statement, params))
         self._left.add(asking)
         asking.add_done_callback(self._let_go)

@@ -71,7 +71,7 @@ class Record:
     ended_at: datetime | None
     quality: str
     name: str | None  # the clip's file name
-    source_key: str | None  # of the clip or the reused mask, which may be deleted
+    source_key: str | None  # of the clip or reused mask; the file may be deleted
 
     @property
     def form(self) -> Form:
@@ -302,7 +302,9 @@ ASK_EVERY_S = 0.25
 class Ends:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting = WeakValueDictionary[str, asyncio.Event]()  # `wait` holds the events
+        self._waiting = WeakValueDictionary[
+            str, asyncio.Event
+        ]()  # an event lives while a `wait` call holds it
         self._asking: asyncio.Task[None] | None = None
         self.is_stopping = False
 
@@ -333,9 +335,7 @@ class Ends:
                 rows = []  # callers get this error when they read the job
             for row in rows:
                 with suppress(KeyError):
-                    self._waiting[
-                        row["id"]
-                    ].set()  # a variable would keep the event in the dictionary
+                    self._waiting[row["id"]].set()  # a variable would keep the event alive
             await asyncio.sleep(ASK_EVERY_S)
 
 

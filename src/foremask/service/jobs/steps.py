@@ -99,7 +99,7 @@ class StepArgs(msgspec.Struct, frozen=True, omit_defaults=True):
     span: Span | None = None  # None: the whole clip
     source_key: str | None = None  # key of the segment file, or of the clip if a mask is reused
     background_key: str | None = None
-    clip_start_s: float | None = None  # of the whole clip
+    clip_start_s: float | None = None  # first timestamp of the whole clip
     result: JobResult = PLAIN_MASK
 
 
@@ -114,7 +114,7 @@ class PartDone(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str
     frames: int
     report: JobReport
-    mask_key: str | None = None  # key of the mask that is stored with a cut-out
+    mask_key: str | None = None  # key of the mask, if stored with a cut-out
 
 
 class MaskDone(msgspec.Struct, frozen=True):
@@ -183,9 +183,9 @@ async def claim(
 ) -> Step | None:
     """Claim the next step of ``queue`` (``files`` or ``masks``); return None if none is ready.
 
-    The API token with the highest priority comes first. Among equal priorities, the token with the
-    fewest used seconds divided by its share comes first. 5 s are subtracted for the token ``last``,
-    which this worker served last. Raises OtherTables after a migration to another version.
+    API tokens of higher priority come first. Among equal priorities, the smallest quotient of used
+    seconds and share comes first. 5 s are subtracted for the token ``last``, which this worker
+    served last. Raises OtherTables after a migration to another version.
     """
     row = await database.row_of(f"claim_step_{VERSION}", queue, worker, lease_s, last)
     if row is None:
@@ -286,7 +286,9 @@ class Recovered:
     lost: int = 0  # attempts whose lease had expired
     woken: int = 0  # tickets that were replaced
     timed_out: int = 0  # jobs that reached their time limit
-    alone: bool = field(default=False, compare=False)  # no other worker has just called `recover`
+    alone: bool = field(
+        default=False, compare=False
+    )  # the last caller was this worker, or long ago
 
 
 async def recover(

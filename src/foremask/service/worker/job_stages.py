@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 class Timing:
     lease_s: float = steps.LEASE_S
     renew_s: float = steps.RENEW_S
-    stall_s: float = 360.0  # most time without progress, also of transfers; `MediaPool` has less
+    stall_s: float = 360.0  # a step without progress is ended after this time
     wall_clock_s: float = 4 * 3600.0  # 1 min of 4K in best quality takes two cores 1 to 2 hours
     download_s: float = 600.0
     unavailable_retry_s: float = 5.0
@@ -75,7 +75,7 @@ class WorkerContext:
     masking: MaskOptions = SERVICE_MASKING  # defaults; a step sets quality, preset, matte and hints
     storage_limit: int = admission.NO_LIMIT
     timing: Timing = field(default_factory=Timing)
-    # The API token of the last claimed step, by queue; a child may be ready for this token.
+    # By queue, the API token of the last claimed step: its child process can be used again.
     last_served: dict[str, UUID] = field(default_factory=dict)
     fleet: Fleet = field(default_factory=Fleet)
 
@@ -221,7 +221,7 @@ class RunningStep:
         if free < 2 or (options.kind is ResultKind.CUTOUT and clip.start_s < 0):
             return ()
         spans = await self._run(messages.Plan(self.source, free, SEGMENT_GRID))
-        left_over = len(spans) % steps.IN_FLIGHT  # segments of a last, incomplete round
+        left_over = len(spans) % steps.IN_FLIGHT  # segments beyond a multiple of IN_FLIGHT
         if len(spans) > steps.IN_FLIGHT and left_over:
             most = len(spans) - left_over
             spans = await self._run(messages.Plan(self.source, most, SEGMENT_GRID))

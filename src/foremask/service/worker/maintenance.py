@@ -18,8 +18,8 @@ from foremask.service.worker.job_stages import WorkerContext
 ENGINE_S = 60.0
 UPLOADS_S = 3600.0
 FORM_KEPT = timedelta(hours=1)
-UPLOAD_KEPT = timedelta(days=3)  # its URL is valid for a day; a job may wait longer
-TENDING, SLOWEST = 4, 10.0  # over 4 workers, each sweeps less often, at least 1/10 as often
+UPLOAD_KEPT = timedelta(days=3)  # its URL is valid for a day; a job may read it later
+TENDING, SLOWEST = 4, 10.0  # beyond 4 workers, pauses grow, up to 10 times as long
 KINDS = ("sources", "segments", "parts", "results")
 
 log = structlog.get_logger(__name__)
@@ -40,7 +40,7 @@ async def run_maintenance(work: WorkerContext) -> None:
 async def _repeat(
     work: WorkerContext, every_s: float, do: Callable[[WorkerContext], Awaitable[bool | None]]
 ) -> None:
-    """Call ``do`` repeatedly, less often with over `TENDING` workers unless it returned True."""
+    """Call ``do`` repeatedly. Beyond `TENDING` workers, pauses grow unless it returned True."""
     while True:
         is_alone = None
         try:

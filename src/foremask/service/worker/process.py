@@ -32,7 +32,7 @@ from foremask.service.worker.queues import serve_queues
 from foremask.settings import Sandbox, Settings
 from foremask.weights.catalogue import compiled_dir_of, model_path, side_car_of
 
-QUEUES = ("files", "masks", "webhooks")  # of ingest and join steps, segments, and deliveries
+QUEUES = ("files", "masks", "webhooks")  # files: the steps ingest and join; masks: segment
 FILES_AT_ONCE = 8  # an ingest mostly waits for the origin server
 WEBHOOKS_AT_ONCE = 16  # a receiver that hangs blocks only its own attempt
 SPARE_FROM_BYTES = 4 << 30  # a slot with so much memory has a spare child: docs/adr/0041
@@ -158,7 +158,7 @@ async def work_until_stopped(
     except* OtherTables:
         is_outdated = True
     finally:
-        reporting.cancel()  # last, so that its final report is complete
+        reporting.cancel()  # last, so that the final report counts everything
         await asyncio.wait({reporting})
         log.info("worker.stopped", worker=work.worker)
     if is_outdated:

@@ -33,8 +33,8 @@ from foremask.service.worker.job_stages import RunningStep, StepProgress, Worker
 WEBHOOK_S = 10.0
 RESTART_S = 1.0
 HEARTBEAT_S = 10.0  # Procrastinate forgets a worker that is silent for 30 s
-LISTENERS = 2  # most workers that listen; a notification announces only one ticket
-TURN_S = 30.0  # listeners change so often, so that the same two do not get all steps
+LISTENERS = 2  # workers that listen; each notification announces only one ticket
+TURN_S = 30.0  # then other workers listen, so that all workers get steps
 POLLS_PER_S = 20.0  # polls of each queue by all workers that do not listen
 POLL_S = 1.0, 5.0  # least and most time between polls of a worker that does not listen
 LISTENERS_POLL_S = 2.0  # listeners poll too, since no notification says that a retry is due
@@ -52,7 +52,7 @@ class Leases:
     def held(self, step: Step, progress: StepProgress) -> Iterator[asyncio.Future[None]]:
         """Let `keep` renew the step's lease during the block.
 
-        The future ends when the lease is lost, or with WorkerCrashed when the step stalls.
+        The future is done when the lease is lost. It has WorkerCrashed when the step stalls.
         """
         lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         attempt = step.key
@@ -180,7 +180,6 @@ async def _run_with_lease(
                 step_log.warning("step.stale")
                 return "stale"
     except asyncio.CancelledError:
-        # Another worker begins the step again; no crash is counted.
         leaving = errors.ServiceUnavailable("the worker was stopped")
         giving_back = steps.fail(work.database, step, leaving, outcome="given back", retry_s=0.0)
         await asyncio.shield(giving_back)
@@ -190,7 +189,6 @@ async def _run_with_lease(
         try:
             kept = await steps.fail(work.database, step, known, outcome=outcome, retry_s=retry_s)
         except errors.ServiceUnavailable:
-            # Nothing is recorded; the step is retried when its lease has expired.
             step_log.warning("step.unrecorded", error=repr(error))
             return "lost"
         if not kept:
@@ -222,7 +220,7 @@ async def _tidy(work: WorkerContext, step: Step) -> None:
         "join": (f"results/{step.job}/join-{step.attempt}",),
     }
     try:
-        # If a lost connection repeats a successful `finish`, that reports "stale": read the row.
+        # A successful `finish` that is repeated after a lost connection also reports "stale".
         if not await steps.is_done(work.database, step):
             for place in places[step.stage]:
                 await work.objects.delete_under(place)
