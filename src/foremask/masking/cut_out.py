@@ -127,12 +127,12 @@ def cut_out(
     ``options.matte`` must be unset, since ``result`` has the matte.
 
     ``mask`` is a mask video of ``source``, which replaces the network. An excerpt applies to both
-    videos. Raises FieldInvalid if their sizes or numbers of frames differ. With ``mask`` and
+    videos. Raises FieldInvalid if the videos differ in size or number of frames. With ``mask`` and
     ``result.auto_zoom``, all frames are cropped to the smallest box that contains the subject.
 
     With a ``span``, ``source`` is a segment of a clip that starts at ``clip_start_s``, and
     ``target`` is a part for `segments.join`. If memory suffices for a second encoder, the mask is
-    written to ``mask_target``.
+    also written, to ``mask_target``.
     """
     form = check_target(target, result, preset, *filter(None, (source, mask)), replace=replace)
     asked = dataclasses.replace(options, preset=stand_in(form))
@@ -218,7 +218,7 @@ def _opened_plan(
         ):
             yield dataclasses.replace(plan, runtime="stored mask", decodes_once=True)
         return
-    if refiner is None and options.quality is Quality.BEST:  # backdrops double the time
+    if refiner is None and options.quality is Quality.BEST:  # `behind` doubles the time
         ahead = ahead_frames(frame_bytes(clip), options.quality)
         refiner = partial(refine_edges, ahead_frames=ahead, behind=behind)
     with opened_plan(source, clip, options, span, masker, refiner) as plan:
@@ -240,7 +240,7 @@ def _stored(masks: Iterable[Frame], images: Iterable[Image]) -> Iterator[Levels]
                 f" {image.width}x{image.height}: they do not belong together.",
                 param="video",
             )
-        yield np.array(found.orientation.to_upright(found.luma()))  # a view would hold the frame
+        yield np.array(found.orientation.to_upright(found.luma()))  # a copy, to free the frame
 
 
 def _coded(pairs: Iterable[tuple[Frame, Levels]]) -> Iterator[tuple[Frame, Levels]]:
@@ -249,7 +249,6 @@ def _coded(pairs: Iterable[tuple[Frame, Levels]]) -> Iterator[tuple[Frame, Level
 
 
 def _subject_box(mask: Path, clip: Clip, matte: Matte) -> Box | None:
-    """The smallest box, at even coordinates, of the subject on all frames; None if empty."""
     rows, columns = np.zeros(0, np.intp), np.zeros(0, np.intp)
     turn = Orientation.from_matrix(clip.matrix)
     with VideoReader(mask) as masks:
@@ -292,7 +291,7 @@ class FrameCutter:
             share, colours, shown = shown, tools.over(colours, drawn, shown), None
         if not self.deep or not frame.is_deep:
             return colours, shown
-        share = np.where(kept, share, 0)  # where the mask is 0, colours are not the picture's
+        share = np.where(kept, share, 0)  # where the mask is 0, colours are estimated
         return tools.deepened(colours, picture, frame.deep_rgb(), share), shown
 
 

@@ -46,7 +46,8 @@ def hand_off(
     """Write upright 8-bit PNGs, numbered from 1, to the folder ``target`` for ``tool``.
 
     ``target`` must be new or empty. Its ``frames.csv`` has the times of the frames. `mask_video`
-    describes the errors and other parameters. The tools: docs/recipes.md.
+    describes the errors and other parameters. docs/recipes.md has
+    the steps for each tool.
     """
     check_directory(target)
     options = dataclasses.replace(options, preset=stand_in(AlphaFormat.PNG_FILES))

@@ -53,7 +53,7 @@ from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 from foremask.weights.catalogue import model_path
 
-MOST_WAITING: Final = 2 * LAG_FRAMES  # frames, more than masks ever lag
+MOST_WAITING: Final = 2 * LAG_FRAMES  # frames; masks lag by fewer
 MOST_MOMENTS: Final = 100
 SHEET_CELL_PX: Final = 480  # longer side of each picture
 
@@ -113,8 +113,8 @@ def mask_video(
     suffix of ``target`` decides: .mp4, .webm, .mov, .mkv or .gif. ``start_s`` and ``end_s``, in
     seconds from the first frame, select an excerpt. Times in the mask, and frames and times in
     ``hints``, count from ``start_s``. ``hints`` mark foreground or background (docs/hints.md).
-    ``cache`` is a file for the network's results, or a directory of such files. Later calls read
-    them, for instance with other hints. ``on_progress`` is called in the caller's thread; an
+    ``cache`` is a file for the network's results, or a directory of such files. Later calls with
+    other hints reuse these results. ``on_progress`` is called in the caller's thread; an
     exception in it cancels the masking. ``target`` appears only when it is complete.
 
     Raises FileNotFoundError; FieldInvalid for an invalid argument; ClipRefused for a clip
@@ -218,7 +218,7 @@ def cut_out_frames(
 ) -> Generator[Rgba, None, None]:
     """Yield each frame's subject as uint8 of shape (height, width, 4), with straight alpha.
 
-    ``background`` is that of `cut_out`; over a background, alpha is 255 everywhere. Colours have
+    `cut_out` describes ``background``. Over a background, alpha is 255 everywhere. Colours have
     half the resolution, as in 4:2:0 video. `mask_frames` describes other arguments and errors.
     """
     result = ResultOptions.of_cut_out(fspath(background), matte)
@@ -235,8 +235,8 @@ def cut_out_image(
 ) -> Rgba:
     """Cut the subject out of one picture, an array or a file.
 
-    Return uint8 of shape (height, width, 4) with straight alpha. ``background`` is that of
-    `cut_out`; over a background, alpha is 255 everywhere. Raises the errors of `mask_image`.
+    Return uint8 of shape (height, width, 4) with straight alpha. `cut_out` describes
+    ``background``. Over a background, alpha is 255 everywhere. Raises the errors of `mask_image`.
     """
     result, frame = ResultOptions.of_cut_out(fspath(background), matte), _frame(image)
     levels = stills.mask_frame(frame, _mask_options(**network, hints=hints))
@@ -251,9 +251,9 @@ def probe(source: FilePath) -> Clip:
 def verify(
     source: FilePath, made: FilePath, kind: ResultKind | KindName = "mask"
 ) -> list[PromiseKept]:
-    """Compare a mask, or a result of another ``kind``, with its source; return the checks.
+    """Compare a mask, or a result of another ``kind``, with its source.
 
-    Raises PromiseBroken for the first check that fails. The checks: docs/media.md.
+    Return the checks that passed. Raises PromiseBroken for the first check that fails.
     """
     return verifying.verify(Path(source), Path(made), _member(ResultKind, kind, "kind"))
 
@@ -330,7 +330,7 @@ def _as_method[**P, R](function: Callable[P, R]) -> Callable[Concatenate["Masker
 
 
 class Masker:
-    """The functions of the library, with one quality and one network.
+    """Library functions that share one quality and one network.
 
     With ``preload``, the constructor loads the network. Threads may share a Masker. A process
     holds one network at a time, so Maskers of different networks reload them when they alternate.
@@ -461,7 +461,6 @@ def _masked(arrays: Iterator[ArrayLike], options: MaskOptions) -> Iterator[tuple
 
 
 def _hinted_until(hints: Sequence[Hint], size_px: tuple[int, int]) -> int:
-    """Return the number of frames up to the last hint, which are read before masking."""
     check_hints(hints, size_px=size_px)
     for number, hint in enumerate(hints):
         if hint.time_s is not None or (hint.frame or 0) >= MOST_WAITING:

@@ -24,9 +24,9 @@ from foremask.vision.resample import resized
 from foremask.vision.temporal.flow import FlowEstimator, resize_flow, warp
 from foremask.vision.temporal.tier import TIERS, grid_of
 
-MOST_UNREAD: Final = 4  # frames
-MOST_WAITING: Final = 16  # frames: about half a second at 30 fps
-POLL_S: Final = 0.01  # between checks for a finished mask while no frame arrives
+MOST_UNREAD: Final = 4
+MOST_WAITING: Final = 16  # about half a second at 30 fps
+POLL_S: Final = 0.01
 
 type TimedFrame = tuple[Frame, float]
 """A frame, and its arrival time in seconds of `time.monotonic`."""
@@ -52,9 +52,9 @@ class LiveReport:
 class NewestFrames:
     """Reads frames in a thread, drops old ones, and yields the others with their arrival times.
 
-    At most `MOST_UNREAD` frames are queued. If another arrives, the oldest is dropped and counted.
-    While the queue is empty, the iterator yields None every `POLL_S`. With ``in_time``, frames are
-    read at the pace of their timestamps.
+    At most `MOST_UNREAD` frames are queued. If another frame arrives, the oldest is dropped and
+    counted. While the queue is empty, the iterator yields None every `POLL_S`. With ``in_time``,
+    frames are read at the pace of their timestamps.
     """
 
     def __init__(self, frames: Iterable[Frame], *, in_time: bool) -> None:
@@ -104,11 +104,11 @@ class NewestFrames:
 
 
 class LiveMasker:
-    """Masks frames without later frames.
+    """Masks each frame without later frames.
 
-    Whenever the network is free, it infers the newest frame. Up to `MOST_WAITING` frames, this one
-    included, wait for the mask, and optical flow warps the mask to each. ``dropped`` counts the
-    frames that find no place.
+    Whenever the network is free, it infers the newest frame. Meanwhile, up to `MOST_WAITING` frames
+    wait. Optical flow then warps the mask to each of them. Further frames are dropped, and counted
+    in ``dropped``.
     """
 
     def __init__(self, network: Network) -> None:
@@ -117,7 +117,7 @@ class LiveMasker:
         self._threads = ThreadPoolExecutor(1, "foremask network")
         self._flow = FlowEstimator()
         self._grey: Luma | None = None
-        self._mask: Alpha | None = None  # of the last yielded frame
+        self._mask: Alpha | None = None  # mask of the last yielded frame
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
@@ -125,7 +125,7 @@ class LiveMasker:
     def masks(self, frames: Iterable[TimedFrame | None]) -> Iterator[tuple[TimedFrame, Alpha]]:
         """Yield frames in order, except dropped frames, each with its small upright mask."""
         answer: Future[Alpha] | None = None
-        waiting: list[tuple[TimedFrame, Flow | None]] = []  # the first is being inferred
+        waiting: list[tuple[TimedFrame, Flow | None]] = []  # the network infers the first
         for newest in frames:
             answered, ready = (waiting, answer) if answer and answer.done() else ([], None)
             if newest is None:
@@ -171,7 +171,7 @@ def _certainty(mask: Alpha) -> Alpha:
 
 
 def _opened(source: Path) -> VideoReader:
-    """Open in a thread, since Ctrl-C cannot stop FFmpeg while it waits for a camera."""
+    """Open in a thread, so that Ctrl-C works while FFmpeg waits for a camera."""
     opened: Future[VideoReader] = Future()
 
     def open_source() -> None:

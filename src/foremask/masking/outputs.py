@@ -59,8 +59,8 @@ def written_whole(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield the path of a hidden file beside ``target``; rename it to ``target`` on success.
 
     After an error, the hidden file is deleted. A killed process leaves its hidden file, and the
-    next writer of ``target`` deletes it. Raises OutputFailed, also if another process has made
-    ``target`` meanwhile and ``replace`` is not set.
+    next writer of ``target`` deletes it. Raises OutputFailed, also if ``target`` has appeared
+    meanwhile and ``replace`` is not set.
     """
     part = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
     with _translated(target):
@@ -108,11 +108,11 @@ def _remove_abandoned(target: Path) -> None:
         unique = left.name.removeprefix(begin).removesuffix(end)
         if left.name != f"{begin}{unique}{end}" or len(unique) != 8:
             continue
-        # With O_NONBLOCK, a FIFO of such a name does not block.
+        # Without O_NONBLOCK, opening a FIFO would block.
         with suppress(OSError), os.fdopen(os.open(left, os.O_RDONLY | os.O_NONBLOCK)) as opened:
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             left.unlink()
-            left.with_name(f".{left.name}.part").unlink(missing_ok=True)  # of old versions
+            left.with_name(f".{left.name}.part").unlink(missing_ok=True)  # left by old versions
 
 
 def _exists(target: Path) -> OutputExists:
@@ -127,7 +127,10 @@ def check_png(target: Path) -> None:
 def check_directory(
     target: Path, ours: Callable[[str], object] = lambda _: False, *, replace: bool = False
 ) -> None:
-    """Raise OutputFailed if ``target`` has files not ``ours`` or, without ``replace``, any."""
+    """Raise OutputFailed if ``target`` has files that are not ``ours``.
+
+    Without ``replace``, any file is an error.
+    """
     try:
         names = [each.name for each in target.iterdir()]
     except FileNotFoundError:

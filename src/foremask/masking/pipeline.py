@@ -59,7 +59,7 @@ def mask_video(
 ) -> Report:
     """Write the mask video of ``source`` to ``target``; white is the foreground.
 
-    `foremask.mask_video` describes the errors and, as ``on_progress``, ``on_frame``. With a
+    `foremask.mask_video` describes the errors, and ``on_frame`` as ``on_progress``. With a
     ``span``, ``source`` is a segment from `segments.cut`, and ``target`` is a part for
     `segments.join`. ``masker`` and ``refiner`` replace the network and the refinement of edges.
     """

@@ -57,7 +57,7 @@ def opened_cache(
     """Open the cache of network results at ``options.cache``; yield None without a cache.
 
     A file has the results for one clip or excerpt, quality, network and foremask version. A file
-    with results for others is replaced. A directory has a file for each combination; above 4 GiB
+    with other results is replaced. A directory has a file for each combination; above 4 GiB
     in total, the least recently used files are deleted. Raises FieldInvalid if the file is no
     cache, and ModelUnavailable.
     """
@@ -99,7 +99,7 @@ def opened_cache(
 
 
 def _trim(directory: Path) -> None:
-    """Delete the least recently used caches above `_MOST_BYTES`, except caches in use."""
+    """Delete the least recently used caches until the rest has at most `_MOST_BYTES`."""
     caches = []
     for each in directory.glob(f"*{_SUFFIX}"):
         with suppress(FileNotFoundError):  # another process may have deleted it
@@ -123,10 +123,11 @@ def _model_digest(path: Path, _changed_at: int) -> str:
     return _digest(path)
 
 
-# Limit for all frames that wait for their masks. 960x540 in 8-bit 4:2:0 fits: docs/adr/0057.
+# Limits for decoded frames in memory. `WINDOW_BYTES` is for frames that wait for their masks, and
+# suffices for 960x540 in 8-bit 4:2:0: docs/adr/0057.
 WINDOW_BYTES: Final = 200_000_000
-_QUEUE_BYTES: Final = 16_000_000  # limit for all frames between two stages
-_AHEAD_BYTES: Final = 100_000_000  # limit for all frames that wait for their backdrops
+_QUEUE_BYTES: Final = 16_000_000  # Frames between two stages.
+_AHEAD_BYTES: Final = 100_000_000  # Frames that wait for their backdrops.
 
 
 type Mask = NDArray[Any]
@@ -199,7 +200,7 @@ def opened_plan(
     refiner: Refiner | None = None,
     on_picked: Callable[[list[PickedAnchor]], None] | None = None,
 ) -> Iterator[MaskingPlan]:
-    runtime, work, decodes_once = "own masker", Work(), False  # a caller's masker may lag too far
+    runtime, work, decodes_once = "own masker", Work(), False  # a caller's masker may lag
     with opened_cache(source, options, span) as cache:
         if masker is None:
             network, tier = network_for(options), TIERS[options.quality]

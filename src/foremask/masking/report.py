@@ -17,8 +17,8 @@ from foremask.vision.temporal.blocks import BLOCK_FRAMES
 
 # On six clips, inference took 0.75-0.82 of the time, decision 0.11-0.18 and writing 0.02-0.07.
 ASKED_SHARE, DECIDED_SHARE, WRITTEN_SHARE = 0.8, 0.15, 0.05
-LEAST_SHARE: Final = 0.05  # of the frames, done before the time left is estimated
-EXPECTED_FRAMES: Final = 6  # the expected pace weighs as much as this many measured frames
+LEAST_SHARE: Final = 0.05  # No time left is estimated before this share of the frames.
+EXPECTED_FRAMES: Final = 6  # The expected pace weighs as much as this many measured frames.
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +119,7 @@ class Work:
     def left_s(self, total: int) -> float | None:
         if self.anchors_per_frame is None:
             return self.written.left_s(total, None)
-        if not self.asked.spent_s:  # only one event so far
+        if not self.asked.spent_s:
             return None
         a_frame_s = self.asked.pace_s / ASKED_SHARE
         left_s = self.asked.left_s(total, None) or 0.0

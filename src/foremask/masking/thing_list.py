@@ -23,8 +23,8 @@ from foremask.vision.drawing import as_png, draw_box, stacked
 from foremask.vision.temporal.places import box_of, middle_of
 from foremask.vision.temporal.things import Follower, PickedAnchor, is_apart
 
-LEAST_ANCHORS: Final = 2  # things on fewer frames are left out
-IN_MASK_SHARE: Final = 0.5  # least share of a thing's pixels for `Thing.in_mask`
+LEAST_ANCHORS: Final = 2  # A thing on fewer frames is left out.
+IN_MASK_SHARE: Final = 0.5  # A thing with a larger share of its area in the mask is `in_mask`.
 CELL_PX: Final = 640
 MOST_ROWS: Final = 6
 
@@ -52,8 +52,8 @@ class Thing(msgspec.Struct, frozen=True, kw_only=True):
 @dataclass(slots=True)
 class _ThingTrack:
     boxes: list[ThingBox] = field(default_factory=list)
-    area: int = 0  # in grid cells, over all frames
-    inside: int = 0  # the part of ``area`` in the mask
+    cells: int = 0
+    cells_in_mask: int = 0
     best: tuple[bool, int] = (False, 0)  # `is_apart` and area, on the hint's frame
     hint: Point | None = None
 
@@ -81,8 +81,8 @@ class _Found:
             here = placed == number
             track = self.tracks.setdefault(int(number), _ThingTrack())
             area = int(here.sum())
-            track.area += area
-            track.inside += int((here & inside).sum())
+            track.cells += area
+            track.cells_in_mask += int((here & inside).sum())
             x, y, width, height = box_of(here)
             track.boxes.append(
                 ThingBox(
@@ -146,7 +146,10 @@ def masks_of_things(
 def things_picture(
     source: Path, things: list[Thing], target: Path, *, replace: bool = False
 ) -> None:
-    """Draw boxes on the first frame and on hinted frames; brackets mean outside the mask."""
+    """Draw the things' boxes on the first frame and on the frames of their hints.
+
+    A number in brackets marks a thing that is not in the mask.
+    """
     check_output(target, source, replace=replace)
     wanted = {thing.hint.frame or 0 for thing in things[:MOST_ROWS]}
     rows: list[Rgb] = []
@@ -174,17 +177,16 @@ def _draw_boxes(picture: Rgb, things: list[Thing], frame: int, scale: float) -> 
 
 
 def _listed(found: _Found) -> list[Thing]:
-    """Number the things by total area, the largest first, without things on few frames."""
     least = min(LEAST_ANCHORS, found.frames)
     lasting = [track for track in found.tracks.values() if len(track.boxes) >= least]
-    order = sorted(lasting, key=lambda track: -track.area)
+    order = sorted(lasting, key=lambda track: -track.cells)
     return [
         Thing(
             number=place,
             first_frame=track.boxes[0].frame,
             last_frame=track.boxes[-1].frame,
-            coverage=round(track.area / (len(track.boxes) * found.grid_px), 4),
-            in_mask=track.inside > IN_MASK_SHARE * track.area,
+            coverage=round(track.cells / (len(track.boxes) * found.grid_px), 4),
+            in_mask=track.cells_in_mask > IN_MASK_SHARE * track.cells,
             boxes=track.boxes,
             hint=track.hint,
         )

@@ -64,7 +64,7 @@ def encoder_for(muxer: str, codec: str, rate_hz: int) -> tuple[str, int]:
 
 
 def layout_of(track: AudioStream) -> av.AudioLayout:
-    """The track's layout or, outside of `_LAYOUTS`, the layout in it with as many channels."""
+    """Return a layout in `_LAYOUTS`: the track's, else one with as many channels, else stereo."""
     layout = track.codec_context.layout
     if layout.name in _LAYOUTS:
         return layout
@@ -140,7 +140,7 @@ type Write = Callable[[AnyPacket | None], None]
 class Sound:
     """Muxes the audio tracks of ``source`` into ``output``.
 
-    With an ``excerpt``, only packets that begin in it are muxed, with timestamps from its start.
+    With an ``excerpt``, packets that begin outside it are dropped, and times count from its start.
     ``excerpt.start_s`` counts from ``origin_s``, the timestamp of the first video frame.
     """
 
@@ -158,7 +158,7 @@ class Sound:
         self._output = output
         self._muxer = muxer
         self._writers: dict[int, Write] = {}
-        self._places: dict[int, int] = {}  # index in `tracks` by output stream
+        self._track_of_stream: dict[int, int] = {}
         self._muxed: set[int] = set()
         self.tracks: list[SoundTrack] = []
         self.warnings: list[str] = []
@@ -179,7 +179,7 @@ class Sound:
         self._opened.close()
 
     def mux_until(self, time_s: Fraction | None) -> None:
-        """Mux the packets up to ``time_s``; None means all remaining packets."""
+        """Mux the packets up to ``time_s``, or all remaining packets if it is None."""
         while packet := self._next or self._read():
             stamp = packet.dts if packet.dts is not None else packet.pts
             base = fraction(packet.time_base)
@@ -196,7 +196,7 @@ class Sound:
         if self._muxer not in HOLD_NO_EMPTY_TRACK:
             return
         why = f"it is empty, and {self._muxer} holds no empty track"
-        for index, place in self._places.items():
+        for index, place in self._track_of_stream.items():
             if index in self._muxed:
                 continue
             track = self.tracks[place]
@@ -253,7 +253,7 @@ class Sound:
             written = out.codec_context.codec.canonical_name
             why = f"{self._muxer} cannot carry {name}"
             self.tracks.append(SoundTrack(name, written, "transcoded", why, language))
-        self._places[out.index] = len(self.tracks) - 1
+        self._track_of_stream[out.index] = len(self.tracks) - 1
         for key in ("language", "title", "handler_name"):
             if key in track.metadata:
                 out.metadata[key] = track.metadata[key][:MAX_TEXT]
@@ -282,13 +282,13 @@ class Sound:
         def write(packet: AnyPacket | None) -> None:
             if packet is None or not packet.size or packet.dts is packet.pts is None:
                 return
-            if packet.is_corrupt:  # truncated at the end of the file; players stop there
+            if packet.is_corrupt:  # truncated by the end of the file: players stop there
                 self._warn("a piece of sound was left out: it is cut off")
                 return
             packet.stream = out
             base = fraction(packet.time_base)
             if self._muxer in ("webm", "matroska") and packet.duration and base:
-                # Matroska has ticks of 1 ms. FFmpeg would change a final duration of 0 ms to 20 ms.
+                # Matroska rounds to 1 ms, and FFmpeg writes a last duration of 0 ms as 20 ms.
                 packet.duration = max(packet.duration, ceil(Fraction(1, 1000) / base))
             self._mux(packet)
 

@@ -25,7 +25,7 @@ def survey(read_at: ReadAt, size: int) -> tuple[bool, bool]:
 
 
 def declared_size(read_at: ReadAt, size: int) -> int:
-    """The end offset of the last top-level box, by the lengths that the boxes declare."""
+    """Return the end offset of the last top-level box, from the boxes' declared lengths."""
     boxes = islice(_walk(read_at, 0, size, 0), 50 * _MAX_BOXES)  # fragmented files have many boxes
     return max((end for depth, _, _, end in boxes if depth == 0), default=0)
 

@@ -58,7 +58,7 @@ _BT2020_TO_BT709 = np.array(
 
 
 def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
-    """The picture in coded orientation; HDR is tone-mapped to BT.709."""
+    """Return the resized picture in coded orientation; tone-map HDR to BT.709."""
     name, bits = frame.format.name, bits_of(frame)
     if _is_hdr(frame):
         light = _light(frame, width, height)
@@ -134,7 +134,7 @@ def _stretch() -> NDArray[np.uint8]:
 
 @cache
 def _yuv_to_rgb(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
-    """The 3 by 4 matrix from Y, Cb, Cr to red, green, blue, for samples of ``bits`` bits."""
+    """Return the 3 by 4 matrix that converts Y, Cb, Cr of ``bits`` bits to RGB."""
     kr, kb = _KR_KB.get(matrix, _KR_KB_601)
     kg = 1 - kr - kb
     top = (1 << bits) - 1
@@ -159,7 +159,7 @@ def _matrix_of(frame: av.VideoFrame) -> int:
 
 
 def _from_planes(frame: av.VideoFrame, width: int, height: int, *, deep: bool = False) -> Plane:
-    """RGB of ``width`` by ``height``, with the frame's bits per channel, or 16 if ``deep``."""
+    """Return RGB with the frame's bit depth or, if ``deep``, with 16 bits."""
     bits = bits_of(frame)
     planes = cv2.merge([resize(plane_of(frame, index), width, height) for index in range(3)])
     to_rgb = _yuv_to_rgb(_matrix_of(frame), is_full(frame), bits)
@@ -182,9 +182,9 @@ def _by_swscale(frame: av.VideoFrame, form: str, width: int, height: int) -> NDA
 
 @cache
 def _tone_curve(transfer: int) -> NDArray[np.float32]:
-    """A table from 10-bit PQ or HLG signal to tone-mapped linear light, 0 to 1."""
+    """Return a table that maps 10-bit PQ or HLG to tone-mapped linear light in [0, 1]."""
     signal = np.arange(1024, dtype=np.float64) / 1023
-    # A ``light`` of 1 is reference white: 203 cd/m² (ITU-R BT.2408).
+    # Reference white, 203 cd/m² (ITU-R BT.2408), has a ``light`` of 1.
     if transfer == PQ:  # SMPTE ST 2084
         power = signal ** (1 / 78.84375)
         light = (np.maximum(power - 0.8359375, 0) / (18.8515625 - 18.6875 * power)) ** (
@@ -206,14 +206,14 @@ def _tone_curve(transfer: int) -> NDArray[np.float32]:
 
 @cache
 def _gamma(steps: int, white: int) -> NDArray[np.uint16]:
-    """A table of ``steps`` entries from linear light, 0 to 1, to BT.709 signal, 0 to ``white``."""
+    """Return a table that maps linear light in ``steps`` steps to BT.709, up to ``white``."""
     light = np.linspace(0, 1, steps)
     signal = np.where(light < 0.018, 4.5 * light, 1.099 * light**0.45 - 0.099)
     return np.rint(white * signal).astype(np.uint16)
 
 
 def _light(frame: av.VideoFrame, width: int, height: int) -> NDArray[np.float32]:
-    """The tone-mapped linear light, 0 to 1, of an HDR frame, with the primaries of BT.709."""
+    """Return an HDR frame as tone-mapped linear light in [0, 1], with BT.709 primaries."""
     bits = bits_of(frame)
     signal = np.minimum(_from_planes(frame, width, height), (1 << bits) - 1)
     light = _tone_curve(frame.color_trc)[signal >> (bits - 10)]

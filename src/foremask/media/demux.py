@@ -132,7 +132,7 @@ class Window:
 
 
 def sniff(head: bytes) -> Container | None:
-    """The container, from a file's first bytes; None for `Container.OTHER` and other files."""
+    """Return the container that a file's first bytes show, or None for unknown bytes."""
     if head[4:8] in _MP4_FIRST_BOXES:
         if head[4:8] != b"ftyp":
             return Container.MOV
@@ -158,7 +158,7 @@ def _is_text(head: bytes) -> bool:
 
 
 def recognise(window: Window, *, any_format: bool = False) -> Container:
-    """The container of a file, from its content; raises a subclass of ClipRefused.
+    """Return the container of a file by its content; raises a subclass of ClipRefused.
 
     With ``any_format``, unknown content is `Container.OTHER`, unless it is text or a playlist.
     """
@@ -185,7 +185,7 @@ def recognise(window: Window, *, any_format: bool = False) -> Container:
 
 
 def open_container(container: Container, source: Path | Window, **options: str) -> InputContainer:
-    """Open ``source`` with a demuxer for ``container`` that opens no other files."""
+    """Open ``source`` as ``container``, with a demuxer that may open no other files."""
     is_other = container is Container.OTHER
     demuxer = _DEMUXER.get(container)
     options["format_whitelist"] = _OTHER_DEMUXERS if is_other else _OUR_DEMUXERS

@@ -21,7 +21,7 @@ _MAX_TAIL_BYTES: Final = 16 << 20
 
 
 def declared_size(head: bytes) -> int:
-    """The end offset of the Matroska segment; 0 if not declared, as in live recordings."""
+    """Return the segment's end offset, or 0 if it is not declared, as in live recordings."""
     try:
         length, width = _number(head, 4)
         at = 4 + width + length + 4  # after the header's body and the segment's ID
@@ -42,7 +42,7 @@ def _number(data: bytes | bytearray, at: int) -> tuple[int, int]:
 
 
 def last_block_ticks(read_at: ReadAt, size: int) -> int | None:
-    """The latest block timestamp in the file's last 16 MiB, in ticks (of 1 ms by default)."""
+    """Return the latest block timestamp of the file's last 16 MiB, in ticks (usually 1 ms)."""
     tail, start = b"", size
     while start > 0 and len(tail) < _MAX_TAIL_BYTES:
         step = min(_TAIL_BYTES, start)
@@ -89,7 +89,7 @@ def set_aspect(path: Path, aspect: Fraction) -> None:
         display += _DISPLAY_HEIGHT + b"\x82" + height.to_bytes(2)
         if void_end - void_at != len(display) or head[video_at - 1] + len(display) > 0xFE:
             raise Internal("the WebM muxer left no room for the display size")
-        if _DISPLAY_UNIT in inside:  # FFmpeg wrote the unit "unknown"; 0 means pixels
+        if _DISPLAY_UNIT in inside:  # FFmpeg wrote "unknown"; a 0 means pixels
             head[inside[_DISPLAY_UNIT][0]] = 0
         head[video_at - 1] += len(display)
         head[video_end:void_end] = display + head[video_end:void_at]

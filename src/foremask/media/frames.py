@@ -36,7 +36,7 @@ class Orientation:
 
     @property
     def rotation(self) -> int:
-        """Clockwise degrees (0, 90, 180 or 270), to apply after a flip in x if `mirrored`."""
+        """Clockwise rotation in degrees; if `mirrored`, a flip in x precedes it."""
         if self.transposed:
             return 90 if self.flipped_x else 270
         return 180 if self.flipped_y else 0
@@ -76,7 +76,6 @@ class Frame:
         return coded.width if self.orientation.transposed else coded.height
 
     def rgb(self, width: int, height: int) -> Rgb:
-        """The upright picture at ``width`` by ``height``; HDR is tone-mapped to BT.709."""
         coded = (height, width) if self.orientation.transposed else (width, height)
         picture = colour.to_rgb(self.decoded, *coded)
         return np.ascontiguousarray(self.orientation.to_upright(picture))
@@ -90,7 +89,7 @@ class Frame:
         return np.ascontiguousarray(self.orientation.to_upright(picture))
 
     def luma(self) -> Luma:
-        """Full-size luma in coded orientation, perhaps as a view of the decoder's memory."""
+        """Return full-size luma in coded orientation; it may be a view of the decoder's memory."""
         return colour.to_luma(self.decoded)
 
 

@@ -102,7 +102,7 @@ class MaskFile:
                         self.put(packet)
 
     def put(self, packet: AnyPacket) -> None:
-        """Queue a packet, and write the previous one, whose duration ends at this packet's pts."""
+        """Queue a packet, and write the previous packet, whose duration is now known."""
         if self._held is not None:
             self._held.duration = _pts(packet) - _pts(self._held)
             self._mux(self._held)
@@ -123,7 +123,8 @@ class MaskFile:
     def finish(self, end: Fraction | None) -> Written:
         """Write the last packet and the rest of the audio, and close the file.
 
-        ``end`` is the last frame's end in seconds. With None, that frame has the nominal duration.
+        ``end`` is the last frame's end in seconds. If it is None, the frame has the nominal
+        duration.
         """
         if self._held is None:
             raise Internal("no mask was written")
@@ -183,7 +184,7 @@ def _pts(packet: AnyPacket) -> int:
 
 
 def movie_timescale(time_base: Fraction) -> int:
-    """A movie timescale in which edit lists store times of ``time_base`` exactly."""
+    """Return a timescale in which edit lists store times of ``time_base`` exactly."""
     scale = time_base.denominator
     while scale < 10_000:
         scale *= 2
@@ -191,7 +192,7 @@ def movie_timescale(time_base: Fraction) -> int:
 
 
 def _part_muxer(recipe: Recipe) -> str:
-    """The muxer of a part. NUT has any time base, but cannot hold ProRes or VP9's alpha."""
+    """Return NUT, which has any time base, unless it cannot hold the codec or its alpha."""
     if recipe.encoder.name == "prores_ks":
         return "mov"
     return "matroska" if recipe.metadata.get("alpha_mode") else "nut"

@@ -19,7 +19,7 @@ _OF_THE_DISK: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno
 def writing() -> Iterator[None]:
     """Raise disk errors as OutputFailed.
 
-    Do not write to the output after such an error: FFmpeg crashes if the header is not written.
+    After such an error, do not write to the output, since FFmpeg crashes without a header.
     """
     try:
         yield

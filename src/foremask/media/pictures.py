@@ -51,7 +51,7 @@ MAX_PICTURE_PIXELS: Final = 100_000_000
 
 
 def picture_demuxer(head: bytes) -> str | None:
-    """FFmpeg's demuxer for a picture that begins with ``head``; None for other files."""
+    """Return FFmpeg's demuxer for a picture that begins with ``head``, or None."""
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp_pipe"
     if head[4:8] == b"ftyp" and head[8:12] in _AVIF_BRANDS:
@@ -67,8 +67,9 @@ def is_picture(path: Path) -> bool:
 def read_picture(source: Path | Source, limits: Limits = UNLIMITED) -> Frame:
     """Read a picture file as a frame, with the orientation that the file declares.
 
-    Without ``limits.any_format``, the file must be a PNG, JPEG or WebP. `MAX_PICTURE_BYTES` and
-    `MAX_PICTURE_PIXELS` then limit it. Raises CorruptVideo, FileTooLarge or ResolutionTooLarge.
+    Without ``limits.any_format``, the file must be a PNG, JPEG or WebP of at most
+    `MAX_PICTURE_BYTES` and `MAX_PICTURE_PIXELS`. Raises CorruptVideo, FileTooLarge or
+    ResolutionTooLarge.
     """
     name = source.name if isinstance(source, Path) else "The picture"
     with ExitStack() as stack:
@@ -82,7 +83,7 @@ def pack_pictures(
     """Write ``pictures`` as the frames of ``target``, a mov.
 
     If the first picture is a PNG, JPEG or TIFF, all must have its format, and their packets are
-    copied. Otherwise all are encoded as PNG. All must have one size. Raises CorruptVideo.
+    copied. Otherwise all are encoded as PNG. All must have the same size. Raises CorruptVideo.
     """
     options = {"video_track_timescale": str(fps.numerator)}
     with (
@@ -211,7 +212,7 @@ class BackgroundVideo:
         self._frames.close()
 
     def at(self, elapsed: Fraction) -> Frame:
-        """The frame to show ``elapsed`` seconds after the start; ``elapsed`` must not decrease."""
+        """Return the frame to show after ``elapsed`` seconds, which must not decrease."""
         while elapsed >= self._ahead[0]:
             self._shown, self._ahead = self._ahead, next(self._frames)
         return self._shown[1]

@@ -40,7 +40,7 @@ def numbering(pattern: str) -> re.Pattern[str]:
 
 
 def missing_from(made: Path) -> str | None:
-    """The first missing file of a sequence, or `TABLE` if it is unreadable; None if complete."""
+    """Return the first missing file of a sequence, or `TABLE` if the table is unreadable."""
     try:
         place = zipfile.Path(made) if made.is_file() else made
         rows = csv.DictReader((place / TABLE).read_text(encoding="utf-8").splitlines())
@@ -124,7 +124,7 @@ class PngSequenceWriter:
         return text.getvalue().encode()
 
     def add(self, name: str, data: bytes) -> None:
-        """Write a file; the reported size and hash of a directory include it."""
+        """Write a file, and add it to the reported size and hash unless these are the zip's."""
         self._digest.update(data)
         self._bytes += len(data)
         with writing():

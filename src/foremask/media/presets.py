@@ -13,12 +13,12 @@ KEPT_MASK: Final = Preset.MOV_H265
 """The preset of the mask that is stored with a cut-out: lossless, for later re-encoding."""
 HUGE_PIXELS: Final = 33_000_000
 """Larger frames are decoded and encoded one at a time, since each takes hundreds of MB."""
-_PICTURE_BYTES_PER_PIXEL: Final = 32  # for picture, foreground colours, alpha and background
-_LARGEST_HEVC_PIXELS: Final = 35_651_584  # the limit of HEVC level 6.2
-_HEVC_BLOCK_PX: Final = 64  # x265 encodes masks 25 % faster with 64 than with 32
-_GIF_FPS: Final = 100  # a gif's frame delays are whole hundredths of a second
+_PICTURE_BYTES_PER_PIXEL: Final = 32  # For picture, foreground colours, alpha and background.
+_LARGEST_HEVC_PIXELS: Final = 35_651_584  # The limit of HEVC level 6.2.
+_HEVC_BLOCK_PX: Final = 64  # With 64, x265 encodes masks 25 % faster than with 32.
+_GIF_FPS: Final = 100  # A gif's delays are whole hundredths of a second.
 _GIF_LATE_S: Final = 0.01
-_GIF_END_LATE_S: Final = 0.015  # the last frame's start and duration are both rounded
+_GIF_END_LATE_S: Final = 0.015  # The last frame's start and duration are both rounded.
 
 
 def options(text: str) -> dict[str, str]:
@@ -29,9 +29,9 @@ def options(text: str) -> dict[str, str]:
 class Encoder:
     name: str
     options: dict[str, str]
-    bytes_per_pixel: int  # peak memory, measured on 16000x16000 pixels
-    max_side_px: int  # limit of the encoder or of FFmpeg
-    even_420: bool = False  # 4:2:0 for even sizes, else 4:4:4
+    bytes_per_pixel: int  # Peak memory, measured on a clip of 16000x16000.
+    max_side_px: int  # The limit of the encoder or of FFmpeg.
+    even_420: bool = False  # 4:2:0 for even sizes, else 4:4:4.
     pixel_format: str = "yuv420p"
     global_quality: int | None = None
 
@@ -42,16 +42,16 @@ class Recipe:
     muxer: str
     tag: str | None = None  # four characters that name the codec in mp4 and mov
     muxer_options: dict[str, str] = field(default_factory=dict)
-    metadata: dict[str, str] = field(default_factory=dict)  # tags of the video track
-    time_base: Fraction | None = None  # None: the time base of the source
+    metadata: dict[str, str] = field(default_factory=dict)  # Tags of the video track.
+    time_base: Fraction | None = None  # None means the source's time base.
 
     @property
     def is_gif(self) -> bool:
         return self.muxer == "gif"
 
 
-# Lossy, since hardware does not decode lossless H.264. At qp=6, errors are at most 4 levels. It
-# takes half the time of crf=8 with CABAC, for files of the same size.
+# Hardware does not decode lossless H.264, so this is lossy. At qp=6, errors are at most 4 levels.
+# The options take half the time of crf=8 with CABAC, for files of the same size.
 _X264 = Encoder(
     "libx264",
     options("preset=ultrafast qp=6 bf=0 x264-params=8x8dct=1"),
@@ -82,8 +82,8 @@ _PRORES = Encoder(
     pixel_format="yuv422p10le",
     global_quality=2,
 )
-# All 256 palette entries are greys, and none is left to mark unchanged pixels. -transdiff skips the
-# search for such pixels, which takes an eighth of the encoding time.
+# All 256 palette entries are greys, so none can mark unchanged pixels. The flag -transdiff skips
+# the search for unchanged pixels, which takes an eighth of the encoding time.
 _GIF = Encoder(
     "gif", {"gifflags": "-transdiff"}, bytes_per_pixel=18, max_side_px=65535, pixel_format="gray"
 )
@@ -143,9 +143,9 @@ def recipe_of(form: Form, kind: ResultKind) -> Recipe:
 
 
 def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
-    """The size to encode: HEVC pictures at most 64 pixels wide, or under 64 high, are padded.
+    """Pad HEVC pictures that are at most 64 pixels wide or under 64 pixels high.
 
-    x265 refuses sides under 16 pixels, and corrupts pictures of a single column of blocks:
+    x265 refuses sides under 16 pixels, and corrupts pictures with only one column of blocks:
     docs/adr/0015.
     """
     # Pad to whole blocks: for other sizes, x265 writes a crop, which `VideoWriter` would overwrite.
@@ -185,7 +185,7 @@ def check_preset(clip: Clip, preset: Preset, memory_bytes: int | None = None) ->
 
 
 def stand_in(form: Form) -> Preset:
-    """``form`` if it is a preset; for PNGs, a preset with similar limits."""
+    """Return ``form`` if it is a preset or, for PNGs, a preset with similar limits."""
     return Preset(form) if form in list(Preset) else Preset.MOV_PRORESKS
 
 
@@ -211,7 +211,7 @@ def has_memory_for_mask(clip: Clip, form: Form, memory_bytes: int | None = None)
 
 
 def check_late(clip: Clip, frame: int, late_s: float, *, is_end: bool = False) -> None:
-    """Raise PresetUnsuitable if a gif's frame, or its end, is too late."""
+    """Raise PresetUnsuitable if a frame of a gif, or the gif's end, is too late."""
     most_s = _GIF_END_LATE_S if is_end else _GIF_LATE_S
     if late_s > most_s:
         reason = (

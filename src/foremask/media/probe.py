@@ -33,8 +33,8 @@ from foremask.options import UNLIMITED, Limits
 
 ACCEPTED_CODECS: Final = ("h264", "hevc", "vp9", "av1", "mjpeg", "gif")
 _MAX_HEADER_BYTES: Final = 64 << 20
-_NTSC: Final = 1.001  # 1800 frames at 30000/1001 fps last 60.06 s, and count as a minute
-_ROUNDING_S: Final = 0.002  # headers round durations to milliseconds
+_NTSC: Final = 1.001  # At 30000/1001 fps, 1800 frames last 60.06 s, and count as a minute.
+_ROUNDING_S: Final = 0.002  # Headers round durations to milliseconds.
 _MAX_FPS: Final = 1000
 MAX_TEXT: Final = 256  # characters of a title or a language
 _TAGGED_DURATION: Final = re.compile(r"(\d+):(\d\d):(\d\d\.\d+)\0?")
@@ -65,7 +65,7 @@ def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:
     quick = {} if path else {"probesize": str(1 << 20), "analyzeduration": "0"}
     with open_container(container, path or window, **quick) as demuxer:
         clip = clip_of(OpenClip(container, demuxer, window.size))
-    if container is Container.GIF and not clip.pixels:  # beyond its limit, FFmpeg reports no size
+    if container is Container.GIF and not clip.pixels:  # FFmpeg reports no size above its limit
         width, height = struct.unpack("<HH", window.read_at(6, 4))
         clip = replace(clip, width=width, height=height)
     if clip.duration_s is None and container is Container.WEBM:
@@ -78,7 +78,7 @@ def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:
 
 
 def frame_bytes(clip: Clip) -> int:
-    """The size of a decoded frame; 8 bytes per pixel if the pixel format is unknown."""
+    """Return the size of a decoded frame, with 8 bytes per pixel for an unknown format."""
     if clip.pixel_format is None:
         return 8 * clip.pixels
     layout = av.VideoFormat(clip.pixel_format, clip.width, clip.height)
@@ -192,7 +192,7 @@ def _duration_s(opened: InputContainer, track: VideoStream, time_base: Fraction)
 
 
 def tagged_end_s(track: VideoStream) -> Fraction | None:
-    """The end of a Matroska track in seconds, from its DURATION tag; None without one."""
+    """Return the end of a Matroska track in seconds, from its DURATION tag."""
     tagged = _TAGGED_DURATION.fullmatch(track.metadata.get("DURATION", ""))
     if tagged is None:
         return None

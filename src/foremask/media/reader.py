@@ -21,7 +21,7 @@ from foremask.media.presets import HUGE_PIXELS
 from foremask.media.probe import clip_of, tagged_end_s
 from foremask.options import Excerpt
 
-_SEEK_MARGIN_S: Final = 1  # seek to an earlier time: an index may have dts, which precede pts
+_SEEK_MARGIN_S: Final = 1  # seek earlier, since an index may have dts, which precede pts
 _SEEKABLE: Final = (Container.MP4, Container.MOV, Container.WEBM, Container.MKV)
 
 
@@ -93,7 +93,7 @@ class VideoReader:
                     decoded, index, pts, decoded.duration or None, self.time_base, self.orientation
                 )
                 index += 1
-        finally:  # also if the caller stops the iteration
+        finally:  # also runs if the caller stops the iteration
             if damaged:
                 self.warnings.append(f"{damaged} damaged frames were repaired by the decoder")
         if span is not None:

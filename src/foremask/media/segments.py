@@ -26,7 +26,7 @@ from foremask.options import Form, ResultKind
 def plan(path: Path, most: int, grid: SegmentGrid = SEGMENT_GRID) -> list[SegmentPlan]:
     """Plan at most ``most`` segments of nearly equal length, cut at multiples of ``window_frames``.
 
-    Only `ACCEPTED_CODECS` in mp4, mov and webm can be cut. Other clips get one segment, and so do
+    Only `ACCEPTED_CODECS` in mp4, mov and webm can be cut. Other clips get one segment. So do
     short clips, and clips with keyframes over ``grid.least_frames`` frames apart.
     """
     can_cut, shown, keys = _timestamps(path)
@@ -53,7 +53,7 @@ def _segment(
     before = [key for key in keys if key <= shown_from]
     limits = [None if k >= len(shown) else shown[k] for k in (end, end + context_frames)]
     end_pts, shown_until = limits
-    # Copy one more group of pictures: an open group has frames that precede its keyframe.
+    # Copy one more group of pictures, since frames of an open group precede its keyframe.
     after = [] if shown_until is None else [key for key in keys if key >= shown_until]
     return SegmentPlan(
         shown[start] if start else min(0, shown[0]),
@@ -113,7 +113,7 @@ def join(
     *,
     keep_sound: bool = True,
 ) -> Written:
-    """Join ``parts`` and the audio of ``source`` by copying packets; no gifs, no PNGs."""
+    """Join ``parts`` (no gifs or PNGs) with the audio of ``source`` by copying packets."""
     with VideoReader(source) as reader:
         clip, end = reader.clip, reader.declared_end
     sound = source if keep_sound else None

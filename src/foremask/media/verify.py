@@ -27,13 +27,13 @@ from foremask.media.reader import VideoReader
 from foremask.options import ResultKind
 
 _TOLERANCE_S: Final = {"mp4": 0, "mov": 0, "webm": 0.001, "mkv": 0.001, "gif": 0.01}
-_VP9_INTER: Final = 0b100  # bit of a frame's first byte in profile 0; 0 in keyframes
+_VP9_INTER: Final = 0b100  # in profile 0, this bit of the first byte is clear in keyframes
 _ROUNDING_S: Final = 1e-6
 _COPIED_S: Final = 0.001
-_COPIED_END_S: Final = 0.02  # Matroska rounds timestamps
-_TRANSCODED_S: Final = 0.05  # the encoder may add or lose an audio frame at each end
+_COPIED_END_S: Final = 0.02  # Matroska rounds timestamps.
+_TRANSCODED_S: Final = 0.05  # The encoder may add or lose an audio frame at each end.
 _BLACK, _WHITE, _NEUTRAL = 16, 235, 128
-_BEYOND: Final = 14  # tolerance in levels, under the 16 by which full-range black is off
+_BEYOND: Final = 14  # tolerance in levels, under 16 to detect full range, where black is 0
 _TINT: Final = 2
 
 
@@ -152,7 +152,7 @@ def _frames(
         yield PromiseKept("levels", "grey")
     yield PromiseKept("pts", f"within {1000 * worst_s:.3f} ms")
     end_s, wanted_end_s = origin_s + float(found.end or 0), float(wanted.end or 0)
-    is_near = abs(end_s - wanted_end_s) <= 1.5 * tolerance_s  # its start and duration are rounded
+    is_near = abs(end_s - wanted_end_s) <= 1.5 * tolerance_s  # start and duration are both rounded
     ends = f"ends at {end_s:.6f} s", f"ends at {wanted_end_s:.6f} s"
     yield _check("last duration", is_near, *ends)
 

@@ -35,8 +35,8 @@ from foremask.types import DeepRgb, Levels, Rgb
 class VideoWriter:
     """Writes one video; leaving the ``with`` block before `finish` deletes the file.
 
-    The audio is that of ``source`` or, for an ``excerpt``, a part of it. With ``part``, the file
-    has no audio and is an input of `segments.join`.
+    The audio comes from ``source``, limited to ``excerpt``. With ``part``, the file has no audio,
+    and is an input of `segments.join`.
     """
 
     _kind: ClassVar[ResultKind]
@@ -282,7 +282,7 @@ class ColourWriter(VideoWriter):
         return graph
 
     def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
-        """Write a picture with the time of ``frame``; a `Preset` ignores ``levels``."""
+        """Write a picture with the time of ``frame``; presets without alpha ignore ``levels``."""
         alpha = None if levels is None or isinstance(self._form, Preset) else self.framed(levels)
         if self._alpha is not None and alpha is not None:
             self._alpha.encode(alpha)

@@ -14,17 +14,17 @@ from foremask.types import Alpha, Image, Luma, Rgb
 # Only frames at these distances, before and after, are searched for the background.
 NEIGHBOUR_OFFSETS: Final = (1, 2, 4, 8, 16)
 BACKDROP_REACH_FRAMES: Final = NEIGHBOUR_OFFSETS[-1]
-MIN_NEW_SHARE: Final = 0.01  # a frame that shows a smaller share of the cells is skipped
-MAYBE_SUBJECT: Final = 0.05  # cells of higher alpha count as subject
-MARGIN_CELLS: Final = 3  # cells within this distance of the subject count as subject
+MIN_NEW_SHARE: Final = 0.01  # A frame that shows a smaller share of the cells is skipped.
+MAYBE_SUBJECT: Final = 0.05  # Cells of higher alpha count as subject.
+MARGIN_CELLS: Final = 3  # Cells within this distance of the subject count as subject.
 CORNERS: Final = 200
 MIN_CORNERS: Final = 12  # with fewer inliers, the camera's motion is unknown
 CORNER_GAP_CELLS: Final = 8
 TRACKING_WINDOW_CELLS: Final = 15  # side of the square that is matched around a corner
 OUTLIER_CELLS: Final = 1.0
-SAMPLE_CELLS: Final = 5  # the residual is measured on every fifth row and column
-MAX_RESIDUAL: Final = 0.02  # a frame with a larger mean squared colour difference is not used
-REMAP_MAX_COLUMNS: Final = 32_000  # OpenCV's remap fails on longer rows
+SAMPLE_CELLS: Final = 5  # The residual is measured on every fifth row and column.
+MAX_RESIDUAL: Final = 0.02  # A frame with a larger mean squared colour difference is not used.
+REMAP_MAX_COLUMNS: Final = 32_000  # OpenCV's remap fails on longer rows.
 
 type Cells = tuple[NDArray[np.intp], ...]
 """Row and column indices of grid cells."""
@@ -45,8 +45,8 @@ class FoundBackground:
 class _Neighbour:
     rgb: Rgb
     grey: Luma
-    hidden: NDArray[np.uint8]  # 1 on the subject and near it
-    to_previous: Homography | None  # None if the camera's motion is unknown
+    hidden: NDArray[np.uint8]  # 1 on and near the subject.
+    to_previous: Homography | None  # None if the camera's motion is unknown.
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +171,7 @@ def _visible_in(
 
 
 def _residual(here: _Neighbour, there: _Neighbour, homography: Homography) -> float:
-    """Mean squared colour difference where both frames show background; inf if nowhere."""
+    """Return the mean squared colour difference of the common background, or inf."""
     step = np.diag([SAMPLE_CELLS, SAMPLE_CELLS, 1.0])
     colours_here = here.rgb[::SAMPLE_CELLS, ::SAMPLE_CELLS]
     size = colours_here.shape[1::-1]
@@ -187,7 +187,7 @@ def _residual(here: _Neighbour, there: _Neighbour, homography: Homography) -> fl
 
 
 def sampled(plane: NDArray[Any], x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float32]:
-    """Interpolate ``plane`` linearly at x, y; outside, return the nearest border pixel."""
+    """Interpolate ``plane`` linearly at x, y; outside, take the nearest border pixel."""
     at_x, at_y = x.astype(np.float32), y.astype(np.float32)
     found = np.empty((len(x), plane.shape[2]), np.float32)
     for start in range(0, len(x), REMAP_MAX_COLUMNS):

@@ -9,10 +9,10 @@ import numpy as np
 from foremask.types import Alpha, Levels, Luma
 from foremask.vision.resample import resized
 
-RADIUS_PX = 1  # radius of the filter's window, in pixels of the small mask: docs/adr/0050
-EPSILON = 1e-3  # variance of luma in [0, 1]: smaller steps than about 0.03 are no edges
-FLAT = 0.07  # an alpha this near to 0 or 1 becomes 0 or 1
-STRIP_CELLS = 40  # mask rows that are upsampled at once, approximately
+RADIUS_PX = 1  # Radius of the filter's window, in pixels of the small mask: docs/adr/0050.
+EPSILON = 1e-3  # Variance of luma in [0, 1]. Steps under about 0.03 are no edges.
+FLAT = 0.07  # An alpha this near to 0 or 1 becomes 0 or 1.
+STRIP_CELLS = 40  # About so many mask rows are upsampled at once.
 MAX_STRIP_PX = 4_000_000
 
 
@@ -20,9 +20,9 @@ def refine(alpha: Alpha, luma: Luma) -> Levels:
     """Upsample ``alpha`` to the size of ``luma``, along the edges of ``luma``.
 
     The mask is alpha + a * (luma - low-resolution luma), where a is the slope of the fast guided
-    filter (He and Sun, 2015, arXiv:1505.00996). So it gets the detail of ``luma`` where luma and
-    alpha change together. Unlike that filter, this method does not blur alpha. A constant alpha
-    stays constant, whatever the texture.
+    filter (He and Sun, 2015, arXiv:1505.00996). So the mask gets the detail of ``luma`` where
+    luma and alpha change together. Unlike that filter, this method does not blur alpha. A constant
+    alpha stays constant, whatever the texture.
     """
     height, width = luma.shape
     rows, columns = alpha.shape
@@ -30,7 +30,7 @@ def refine(alpha: Alpha, luma: Luma) -> Levels:
     slope = _slope(alpha, guide)
     offset = alpha - slope * guide
     stretch = np.float32(1 / (1 - 2 * FLAT))
-    slope *= stretch  # `levels` and `luma` both have values up to 255
+    slope *= stretch  # no factor of 255, since luma and levels have one range
     offset = (offset - np.float32(FLAT)) * np.float32(255 * stretch)
     levels = np.empty((height, width), np.uint8)
     for pixels, slopes, offsets in _strips(slope, offset, height, width):

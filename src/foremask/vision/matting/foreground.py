@@ -15,15 +15,15 @@ type Colours = NDArray[np.float32]
 """(H, W, 3) float32, 0 to 255."""
 
 # These values were measured: docs/adr/0113.
-SMALL: Final = 4  # colours are first solved at 1/4 of the frame's width and height
-SURENESS: Final = 16  # a pixel weighs alpha**16 as foreground, (1 - alpha)**16 as background
-PRIOR_WEIGHT: Final = 0.03  # weight of the coarser grid's colour; a sure pixel weighs 1
+SMALL: Final = 4  # Colours are first solved at 1/4 of the width and height.
+SURENESS: Final = 16  # Pixels weigh alpha**16 as foreground, (1 - alpha)**16 as background.
+PRIOR_WEIGHT: Final = 0.03  # Weight of the coarser grid's colour, where a sure pixel weighs 1.
 SWEEPS: Final = 4
 SOFT_ALPHA: Final = 0.004
-MIN_KNOWN: Final = 230  # the least interpolated `Behind.known` that counts as known
-DAMPING: Final = 0.2  # used with a known background, since background and alpha have errors
-AT_ONCE: Final = 16384  # pixels that are solved at once: they fit in a core's cache
-_PIXEL: Final = np.dtype("V3")  # a pixel's three bytes: `take` is three times as fast
+MIN_KNOWN: Final = 230  # The least interpolated `Behind.known` that counts as known.
+DAMPING: Final = 0.2  # Used with a known background, since background and alpha have errors.
+AT_ONCE: Final = 16384  # Pixels that are solved at once, to fit in a core's cache.
+_PIXEL: Final = np.dtype("V3")  # A whole pixel, which NumPy gathers three times as fast.
 ALIGN_PX: Final = 32
 MARGIN_PX: Final = 64  # width of background round the subject that is used to estimate colours
 
@@ -36,7 +36,7 @@ def _weights(surest: int) -> Levels:
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """The background at a mask's soft edges, in the mask's size; ``known`` is 255 or 0."""
+    """The background at soft edges, at the mask's resolution; ``known`` is 0 or 255."""
 
     colours: Rgb
     known: Levels
@@ -57,9 +57,9 @@ def behind_edges(alpha: Alpha, backdrop: Backdrop) -> Behind:
 def foreground_colours(rgb: Rgb, levels: Levels, behind: Behind | None = None) -> Rgb:
     """Estimate the foreground's colours in ``rgb``, whose alpha is ``levels``.
 
-    Where alpha is 1, the colours are those of ``rgb``. Where alpha is between 0 and 1, they mix
-    with an estimated background to ``rgb``. Where alpha is 0, they spread from the foreground.
-    Beyond a margin round the mask's bounding box, they are black.
+    Where alpha is 1, the result is ``rgb``. Where alpha is between 0 and 1, the result and an
+    estimated background mix to ``rgb``. Where alpha is 0, colours spread from the foreground.
+    Beyond a margin round the mask's bounding box, the result is black.
 
     Method: Germer et al., "Fast Multi-Level Foreground Estimation" (ICPR 2020), with changes. An
     image pyramid spreads colours from sure pixels. Foreground and background are solved together,
@@ -114,7 +114,6 @@ def _solve_box(rgb: Rgb, levels: Levels, target: Rgb) -> None:
 
 
 def _band(levels: NDArray[Any]) -> NDArray[np.intp]:
-    """Return the flat indices of soft pixels: levels 1 to 254."""
     return np.flatnonzero(levels - np.uint8(1) < 254)  # in uint8, 0 - 1 is 255
 
 

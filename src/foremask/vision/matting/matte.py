@@ -30,7 +30,7 @@ def adjusted(levels: Levels, matte: Matte) -> Levels:
 
 
 def with_points(levels: Levels, black: float, white: float, gamma: float) -> Levels:
-    """Map ``black`` to alpha 0 and ``white`` to 1, then raise alpha to 1 / ``gamma``."""
+    """Map alpha ``black`` to 0 and ``white`` to 1, then raise it to the power 1 / ``gamma``."""
     alpha = np.clip((np.arange(256) / 255 - black) / (white - black), 0, 1) ** (1 / gamma)
     return np.asarray(cv2.LUT(levels, np.rint(255 * alpha).astype(np.uint8)), np.uint8)
 
@@ -102,9 +102,9 @@ def over(colours: Rgb, background: Rgb, levels: Levels) -> Rgb:
 
 
 def deepened(colours: Rgb, picture: Rgb, deep: DeepRgb, share: Levels) -> DeepRgb:
-    """Return ``colours`` in 16 bits, plus the precision that 8-bit ``picture`` lost of ``deep``.
+    """Return ``colours`` in 16 bits, plus the difference of ``deep`` and 8-bit ``picture``.
 
-    ``share`` (0 to 255) is the weight of that precision.
+    ``share`` (0 to 255) is the weight of that difference.
     """
     finer = deep.astype(np.float32) - np.float32(257) * picture
     finer *= (share * np.float32(1 / 255))[..., None]
@@ -125,7 +125,7 @@ def covering(picture: Rgb, width: int, height: int) -> Rgb:
 
 
 def blurred(picture: Rgb, levels: Levels, radius_px: float) -> Rgb:
-    """Blur only the background of ``picture``: the subject would add a halo of its colours."""
+    """Blur only the background of ``picture``, since the subject would leave a halo."""
     height, width = levels.shape
     size = (max(1, width // _BLUR_GRID), max(1, height // _BLUR_GRID))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], 3)

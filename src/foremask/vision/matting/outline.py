@@ -12,12 +12,12 @@ from foremask.types import Alpha, Image, Rgb
 from foremask.vision.matting.backdrop import Backdrop, FoundBackground, with_backdrops
 from foremask.vision.resample import resized
 
-SURE: Final = 0.95  # higher alpha is foreground; alpha below 1 - SURE is background
-WINDOW_CELLS: Final = 14  # side of the square in which colours are averaged
-# Weight of the estimate's error against the squared distance of both sides' mean colours. The error
-# is the variance of both sides plus the squared residual of the cell's colour.
+SURE: Final = 0.95  # Higher alpha is foreground, and alpha under 1 - SURE is background.
+WINDOW_CELLS: Final = 14  # Side of the square in which colours are averaged.
+# Weight of the estimate's error against the squared distance between the mean colours of foreground
+# and background. The error is both sides' variance plus the squared residual of the cell's colour.
 MISFIT_WEIGHT: Final = 12.0
-COLOUR_WEIGHT: Final = 2.0  # of chroma relative to luma: chroma separates both sides better
+COLOUR_WEIGHT: Final = 2.0  # Of chroma relative to luma, since chroma separates both sides better.
 _COLOUR_WEIGHTS: Final = (COLOUR_WEIGHT * np.eye(3) + (1 - COLOUR_WEIGHT) / 3).astype(np.float32)
 # Edges of decoded pictures are too soft, since chroma is coded at half the resolution. This factor
 # makes the estimated edges harder: docs/adr/0050.
@@ -42,8 +42,9 @@ def resolve_outline(alpha: Alpha, image: Image, backdrop: Backdrop | None = None
     ``alpha`` is upright. For colour I, the estimate is (I - B)·(F - B) / |F - B|², clipped to 0
     and 1 (Wang and Cohen, CVPR 2007, section 3). F and B are the mean colours of sure foreground
     and sure background around the cell. If ``backdrop`` knows the background behind the cell, B is
-    its colour. The estimate's weight grows with the distance of F and B, and falls with its error.
-    Where F equals B, alpha is unchanged. Measurements: docs/adr/0050.
+    the colour of that background. The estimate's weight grows with the distance of F and B, and
+    falls with the estimate's error. Where F equals B, alpha is unchanged. Measurements:
+    docs/adr/0050.
     """
     undecided = (alpha <= SURE) & (alpha >= 1 - SURE)
     if not undecided.any():
@@ -109,15 +110,12 @@ def _weighted_colours(colours: NDArray[Any]) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, slots=True)
 class _Side:
-    """Foreground or background in the window round each cell: its weighted colour and area."""
-
     mean: NDArray[np.float32]
     variance: NDArray[np.float32]
     share: NDArray[np.float32]
 
 
 def _side(sure: NDArray[np.bool_], small: NDArray[np.float32]) -> _Side:
-    """``small`` is the picture at half the width and height of ``sure``."""
     weight = resized(sure.astype(np.uint8), small.shape[1], small.shape[0])
     window = (WINDOW_CELLS // 2, WINDOW_CELLS // 2)
     share = np.asarray(cv2.blur(weight, window), np.float32)

@@ -22,15 +22,15 @@ import msgspec
 from foremask.errors import ModelUnavailable
 from foremask.weights.catalogue import spec_of
 
-SIZES_PX: Final = (1024, 768)  # side of IS-Net's square input: for a picture, for a crop
-KEPT_FILES: Final = 4  # of 45 MB: both input sizes, for two foremask versions or machines
+SIZES_PX: Final = (1024, 768)  # Side of IS-Net's square input, for a picture and for a crop.
+KEPT_FILES: Final = 4  # Both input sizes, for two foremask versions or machines, of 45 MB each.
 ABANDONED_AFTER_S: Final = 600
 _SOURCES: Final = ("session.py", "graph.py", "isnet_int8.json")
 _HEADER_BYTES: Final = 64 << 10
 # The file is written in small pieces. Linux may cache one large write() as large folios, and map
 # a whole folio when a process reads one byte. This cost 36 MB of memory per process.
 _WRITTEN_BYTES: Final = 16 << 10
-_ALIGNED_BYTES: Final = 64  # alignment of the network's offset in the file
+_ALIGNED_BYTES: Final = 64  # Alignment of the network's offset in the file.
 # The lines of /proc/cpuinfo that identify the processor. Other lines differ between cores.
 _CPU_FACTS: Final = frozenset(
     [
@@ -63,7 +63,7 @@ class CompiledNetworks:
     threads: int = 0
 
     def read(self, size: tuple[int, int]) -> tuple[Facts, mmap.mmap, int] | None:
-        """Return facts, mapped file and network offset; None if the file is missing or damaged."""
+        """Return facts, mapped file and network offset, or None without an intact file."""
         path = self._path(size)
         if path is None:
             return None
@@ -122,7 +122,7 @@ class CompiledNetworks:
             yield
 
     def _path(self, size: tuple[int, int]) -> Path | None:
-        """Return the file's path; None if the weights or the machine's facts cannot be read."""
+        """Return the file's path, or None if the weights or the machine's facts are unreadable."""
         try:
             weights = self.weights.stat()
             origin = (

@@ -62,7 +62,7 @@ def scale_by_factors(network: ov.Model) -> None:
 
 
 def cut_before_enlargement(network: ov.Model) -> bool:
-    """Remove final linear upsampling and sigmoid in place; return whether the network has both.
+    """Remove final linear upsampling and sigmoid in place; return whether the network had both.
 
     IS-Net upsamples its mask fourfold at the end. OpenCV does this faster.
     """

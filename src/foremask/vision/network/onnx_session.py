@@ -105,8 +105,8 @@ def _opened(
     import onnxruntime
 
     if device.on_gpu:
-        with redirect_stdout(sys.stderr):  # preload_dlls prints error messages
-            onnxruntime.preload_dlls()  # loads CUDA and cuDNN from their wheels
+        with redirect_stdout(sys.stderr):  # The function prints error messages.
+            onnxruntime.preload_dlls()  # This loads CUDA and cuDNN from their wheels.
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: warnings name each shape that is not inferred
     try:
@@ -133,8 +133,8 @@ def _provider(device: Device) -> tuple[str, dict[str, Any]]:
         return "CPUExecutionProvider", {}
     return "CUDAExecutionProvider", {
         "device_id": int(device.unit or 0),
-        "cudnn_conv_algo_search": "HEURISTIC",  # a search would take seconds for each input size
-        "arena_extend_strategy": "kSameAsRequested",  # else memory grows by powers of two
+        "cudnn_conv_algo_search": "HEURISTIC",  # A search would take seconds for each input size.
+        "arena_extend_strategy": "kSameAsRequested",  # Otherwise memory grows by powers of two.
     }
 
 

@@ -11,20 +11,20 @@ from foremask.vision.image import Cropped, MirroredImage
 from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_levels, resized
 
-CLOSER_PX = 768  # the network's input size for a crop; 512 improves masks little: docs/adr/0050
-MARGIN_SHARE = 0.4  # margin of a crop on each side, as a share of the subject's larger side
-MARGIN_OF_WIDTH = 0.02  # added to the margin, as a share of the picture's width
-AGREED_SHARE = 0.4  # least overlap of two masks for their common crop, as a share of the first
-LEAST_SUBJECT_SHARE = 0.0003  # share of the picture's area; a smaller subject gets no crop
+CLOSER_PX = 768  # The network's input size for a crop. Masks are worse with 512: docs/adr/0050.
+MARGIN_SHARE = 0.4  # Margin of a crop on each side, as a share of the subject's larger side.
+MARGIN_OF_WIDTH = 0.02  # This share of the picture's width is added to the margin.
+AGREED_SHARE = 0.4  # Two masks with less overlap, as a share of the first, get no common crop.
+LEAST_SUBJECT_SHARE = 0.0003  # A subject with a smaller share of the picture gets no crop.
 
 type CropBox = tuple[slice, slice]
 """Rows and columns of a mask's grid."""
 
 
 class View(StrEnum):
-    STRETCHED = "stretched"  # to the network's square input
-    MIRRORED = "mirrored"  # left to right, then stretched
-    CROPPED = "cropped"  # to the subject; outside the crop, the mask is that of STRETCHED
+    STRETCHED = "stretched"  # The image is stretched to the network's input.
+    MIRRORED = "mirrored"  # The image is mirrored, then stretched.
+    CROPPED = "cropped"  # Outside the crop, the mask is that of STRETCHED.
 
 
 def ask(
@@ -35,7 +35,7 @@ def ask(
     cropped_above: float,
     on_features: Callable[[Features], None] = lambda _: None,
 ) -> dict[View, Levels]:
-    """Infer the image, and also its mirror image or crop if `uncertainty` is above their limits.
+    """Infer the image, and its mirror image and crop where `uncertainty` is above a limit.
 
     ``grid`` is the size of the masks: columns, rows. The crop is `cropped_box`. ``on_features``
     gets the encoder features of the image before the other inferences, to free their 27 MB early.
@@ -88,10 +88,10 @@ def _over(mask: Levels, network: Network, image: Image, box: CropBox) -> Levels:
 def infer_part(
     network: Network, image: Image, grid: tuple[int, ...], box: CropBox, size_px: int
 ) -> Alpha:
-    """Infer the part ``box`` of ``image``; ``grid`` is the image's size in units of ``box``.
+    """Infer the part ``box`` of ``image``; the mask has the size of ``box``.
 
-    ``grid`` is rows, columns. The network's input is ``size_px`` by ``size_px``. The mask has the
-    size of ``box``.
+    ``grid`` is the image's size (rows, columns) in the unit of ``box``. The network's input is
+    ``size_px`` by ``size_px``.
     """
     rows, columns = grid
     down, across = box
@@ -101,12 +101,12 @@ def infer_part(
 
 
 def uncertainty(alpha: Alpha) -> float:
-    """Undecided alpha relative to the foreground's area: 0 for a binary mask, at most 1."""
+    """Return undecided alpha relative to the foreground's area, from 0 (binary mask) to 1."""
     undecided = np.minimum(alpha, 1 - alpha).sum()
     return float(undecided / (alpha.sum() + 0.001 * alpha.size))
 
 
 def disagreement(one: Alpha, other: Alpha) -> float:
-    """Difference of two masks relative to their union: 0 for equal masks, at most 1."""
+    """Return the difference of two masks relative to their union, from 0 (equal) to 1."""
     either = np.maximum(one, other).sum() + 0.001 * one.size
     return float(np.abs(one - other).sum() / either)

@@ -34,9 +34,9 @@ type InputSize = tuple[int, int]
 
 
 class Precision(StrEnum):
-    INT8 = "int8"  # fast only with VNNI or AMX
-    BF16 = "bf16"  # needs AVX512-BF16 or AMX
-    F16 = "f16"  # on GPUs and NPUs
+    INT8 = "int8"  # Fast only with VNNI or AMX.
+    BF16 = "bf16"  # Needs AVX512-BF16 or AMX.
+    F16 = "f16"  # For GPUs and NPUs.
     F32 = "f32"
 
 
@@ -94,7 +94,7 @@ class Session:
             self._kept = CompiledNetworks(kept_in, path, precision, threads)
         self._network: ov.Model | None = None
         self._requests: dict[InputSize, Any] = {}
-        self._mapped: dict[InputSize, mmap.mmap] = {}  # OpenVINO does not own the memory
+        self._mapped: dict[InputSize, mmap.mmap] = {}  # OpenVINO uses this memory
         self._busy = threading.Lock()
         self._request(self._own_size)
 
@@ -170,7 +170,6 @@ class Session:
 
     @property
     def any_size(self) -> bool:
-        """True only for IS-Net, which `scale_by_factors` has changed."""
         return self._facts.is_isnet
 
     @property
