@@ -126,13 +126,13 @@ def cut_out(
     By default, the suffix of ``target`` decides the preset. ``options.preset`` is ignored.
     ``options.matte`` must be unset, since ``result`` has the matte.
 
-    ``mask`` is a mask video of ``source``, which replaces the network. An excerpt applies to both
+    ``mask`` is a mask video of ``source`` to use instead of the network. An excerpt applies to both
     videos. Raises FieldInvalid if the videos differ in size or number of frames. With ``mask`` and
     ``result.auto_zoom``, all frames are cropped to the smallest box that contains the subject.
 
-    With a ``span``, ``source`` is a segment of a clip that starts at ``clip_start_s``, and
-    ``target`` is a part for `segments.join`. If memory suffices for a second encoder, the mask is
-    also written, to ``mask_target``.
+    With a ``span``, ``source`` is a segment from `segments.cut`, and ``target`` is a part for
+    `segments.join`. ``clip_start_s`` is the start of the whole clip. The mask is also written, to
+    ``mask_target``, if memory suffices for a second encoder.
     """
     form = check_target(target, result, preset, *filter(None, (source, mask)), replace=replace)
     asked = dataclasses.replace(options, preset=stand_in(form))
@@ -218,7 +218,7 @@ def _opened_plan(
         ):
             yield dataclasses.replace(plan, runtime="stored mask", decodes_once=True)
         return
-    if refiner is None and options.quality is Quality.BEST:  # `behind` doubles the time
+    if refiner is None and options.quality is Quality.BEST:  # slow: `behind` doubles the time
         ahead = ahead_frames(frame_bytes(clip), options.quality)
         refiner = partial(refine_edges, ahead_frames=ahead, behind=behind)
     with opened_plan(source, clip, options, span, masker, refiner) as plan:

@@ -53,7 +53,7 @@ from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 from foremask.weights.catalogue import model_path
 
-MOST_WAITING: Final = 2 * LAG_FRAMES  # frames; masks lag by fewer
+MOST_WAITING: Final = 2 * LAG_FRAMES  # in frames, above the lag of any mask
 MOST_MOMENTS: Final = 100
 SHEET_CELL_PX: Final = 480  # longer side of each picture
 
@@ -119,7 +119,7 @@ def mask_video(
 
     Raises FileNotFoundError; FieldInvalid for an invalid argument; ClipRefused for a clip
     that cannot be masked; ModelUnavailable if the weights are missing; OutputFailed if
-    ``target`` is ``source``, or exists without ``replace``.
+    ``target`` is ``source``, or exists and ``replace`` is False.
     """
     chosen = None if preset is None else _member(Preset, preset, "preset")
     path = Path(source)

@@ -104,7 +104,7 @@ class NewestFrames:
 
 
 class LiveMasker:
-    """Masks each frame without later frames.
+    """Masks frames without look-ahead.
 
     Whenever the network is free, it infers the newest frame. Meanwhile, up to `MOST_WAITING` frames
     wait. Optical flow then warps the mask to each of them. Further frames are dropped, and counted
@@ -125,7 +125,7 @@ class LiveMasker:
     def masks(self, frames: Iterable[TimedFrame | None]) -> Iterator[tuple[TimedFrame, Alpha]]:
         """Yield frames in order, except dropped frames, each with its small upright mask."""
         answer: Future[Alpha] | None = None
-        waiting: list[tuple[TimedFrame, Flow | None]] = []  # the network infers the first
+        waiting: list[tuple[TimedFrame, Flow | None]] = []
         for newest in frames:
             answered, ready = (waiting, answer) if answer and answer.done() else ([], None)
             if newest is None:

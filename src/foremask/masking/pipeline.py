@@ -59,7 +59,7 @@ def mask_video(
 ) -> Report:
     """Write the mask video of ``source`` to ``target``; white is the foreground.
 
-    `foremask.mask_video` describes the errors, and ``on_frame`` as ``on_progress``. With a
+    Errors are those of `foremask.mask_video`; ``on_frame`` is its ``on_progress``. With a
     ``span``, ``source`` is a segment from `segments.cut`, and ``target`` is a part for
     `segments.join`. ``masker`` and ``refiner`` replace the network and the refinement of edges.
     """
@@ -81,7 +81,7 @@ def run_plan(
     on_frame: OnFrame,
     kind: ResultKind = ResultKind.MASK,
 ) -> Report:
-    """Mask the clip, and pass each mask to all writers; the report is for the first writer."""
+    """Mask the clip, and pass each mask to all writers; report the first writer's file."""
     with _Stages(plan, on_frame) as stages:
         masked_frames = stages.masked_frames()
         started = time.thread_time()

@@ -63,8 +63,8 @@ class Stage:
 class Work:
     """The progress of inference, decision and writing, timed by one clock.
 
-    The time between two events counts for the stage of the later event. So the stages' seconds add
-    up to the run's, although stages overlap. Time before the first event is not counted.
+    The time between two events counts for the stage of the later event. So the sum of all stages is
+    the time of the run, although stages overlap. Time before the first event is not counted.
     ``anchors_per_frame`` is the quality's limit, None for a masker without anchors. ``asks`` is
     False if the cache has all results of the network, so that inference takes no time.
     """

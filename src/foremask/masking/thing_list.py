@@ -24,7 +24,7 @@ from foremask.vision.temporal.places import box_of, middle_of
 from foremask.vision.temporal.things import Follower, PickedAnchor, is_apart
 
 LEAST_ANCHORS: Final = 2  # A thing on fewer frames is left out.
-IN_MASK_SHARE: Final = 0.5  # A thing with a larger share of its area in the mask is `in_mask`.
+IN_MASK_SHARE: Final = 0.5  # A thing is `in_mask` if a larger share of its area is in the mask.
 CELL_PX: Final = 640
 MOST_ROWS: Final = 6
 
@@ -54,7 +54,7 @@ class _ThingTrack:
     boxes: list[ThingBox] = field(default_factory=list)
     cells: int = 0
     cells_in_mask: int = 0
-    best: tuple[bool, int] = (False, 0)  # `is_apart` and area, on the hint's frame
+    best: tuple[bool, int] = (False, 0)  # `is_apart` and area on the frame of ``hint``
     hint: Point | None = None
 
 

@@ -206,7 +206,7 @@ def _tone_curve(transfer: int) -> NDArray[np.float32]:
 
 @cache
 def _gamma(steps: int, white: int) -> NDArray[np.uint16]:
-    """Return a table that maps linear light in ``steps`` steps to BT.709, up to ``white``."""
+    """Return ``steps`` BT.709 values, up to ``white``, for linear light from 0 to 1."""
     light = np.linspace(0, 1, steps)
     signal = np.where(light < 0.018, 4.5 * light, 1.099 * light**0.45 - 0.099)
     return np.rint(white * signal).astype(np.uint16)

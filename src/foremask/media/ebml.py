@@ -33,7 +33,7 @@ def declared_size(head: bytes) -> int:
 
 
 def _number(data: bytes | bytearray, at: int) -> tuple[int, int]:
-    """Return the EBML number at an offset, and its length in bytes; raises ValueError."""
+    """Return the EBML number at an offset and its length; raises ValueError if invalid."""
     length = 9 - data[at].bit_length() if at < len(data) else 9
     if length > 8 or at + length > len(data):
         raise ValueError("no EBML number here")

@@ -123,8 +123,8 @@ class MaskFile:
     def finish(self, end: Fraction | None) -> Written:
         """Write the last packet and the rest of the audio, and close the file.
 
-        ``end`` is the last frame's end in seconds. If it is None, the frame has the nominal
-        duration.
+        ``end`` is the last frame's end in seconds. If it is None, the last frame has the
+        nominal duration.
         """
         if self._held is None:
             raise Internal("no mask was written")
@@ -192,7 +192,7 @@ def movie_timescale(time_base: Fraction) -> int:
 
 
 def _part_muxer(recipe: Recipe) -> str:
-    """Return NUT, which has any time base, unless it cannot hold the codec or its alpha."""
+    """Return NUT, which supports every time base, except for codecs that NUT cannot hold."""
     if recipe.encoder.name == "prores_ks":
         return "mov"
     return "matroska" if recipe.metadata.get("alpha_mode") else "nut"

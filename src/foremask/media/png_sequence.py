@@ -124,7 +124,6 @@ class PngSequenceWriter:
         return text.getvalue().encode()
 
     def add(self, name: str, data: bytes) -> None:
-        """Write a file, and add it to the reported size and hash unless these are the zip's."""
         self._digest.update(data)
         self._bytes += len(data)
         with writing():

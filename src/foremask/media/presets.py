@@ -143,7 +143,7 @@ def recipe_of(form: Form, kind: ResultKind) -> Recipe:
 
 
 def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
-    """Pad HEVC pictures that are at most 64 pixels wide or under 64 pixels high.
+    """Return the size to encode: padded for HEVC at most 64 pixels wide or under 64 high.
 
     x265 refuses sides under 16 pixels, and corrupts pictures with only one column of blocks:
     docs/adr/0015.

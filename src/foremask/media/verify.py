@@ -33,7 +33,7 @@ _COPIED_S: Final = 0.001
 _COPIED_END_S: Final = 0.02  # Matroska rounds timestamps.
 _TRANSCODED_S: Final = 0.05  # The encoder may add or lose an audio frame at each end.
 _BLACK, _WHITE, _NEUTRAL = 16, 235, 128
-_BEYOND: Final = 14  # tolerance in levels, under 16 to detect full range, where black is 0
+_BEYOND: Final = 14  # tolerance in levels; a tolerance of 16 would allow black at 0
 _TINT: Final = 2
 
 

@@ -107,8 +107,8 @@ def with_backdrops[P: Image](
     """Yield each picture, its upright mask and its backdrop, in order; read ``ahead_frames`` ahead.
 
     The camera's motion is a homography. This is exact for rotation and zoom, and for a flat
-    background. RANSAC (Fischler and Bolles, 1981) fits it to corners of the background, which are
-    tracked by optical flow (Lucas and Kanade, IJCAI 1981). Frames beyond a frame with unknown
+    background. RANSAC (Fischler and Bolles, 1981) fits the homography to corners that optical flow
+    tracks in the background (Lucas and Kanade, IJCAI 1981). Frames beyond a frame with unknown
     motion, such as the first frame of a shot, are not used.
     """
     views: deque[_Neighbour] = deque(maxlen=BACKDROP_REACH_FRAMES + 1 + ahead_frames)
@@ -171,7 +171,7 @@ def _visible_in(
 
 
 def _residual(here: _Neighbour, there: _Neighbour, homography: Homography) -> float:
-    """Return the mean squared colour difference of the common background, or inf."""
+    """Return the mean squared colour difference of the background that both frames show."""
     step = np.diag([SAMPLE_CELLS, SAMPLE_CELLS, 1.0])
     colours_here = here.rgb[::SAMPLE_CELLS, ::SAMPLE_CELLS]
     size = colours_here.shape[1::-1]

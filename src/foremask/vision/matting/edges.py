@@ -12,7 +12,7 @@ from foremask.vision.resample import resized
 RADIUS_PX = 1  # Radius of the filter's window, in pixels of the small mask: docs/adr/0050.
 EPSILON = 1e-3  # Variance of luma in [0, 1]. Steps under about 0.03 are no edges.
 FLAT = 0.07  # An alpha this near to 0 or 1 becomes 0 or 1.
-STRIP_CELLS = 40  # About so many mask rows are upsampled at once.
+STRIP_CELLS = 40  # About this many mask rows are upsampled at once.
 MAX_STRIP_PX = 4_000_000
 
 
@@ -30,7 +30,7 @@ def refine(alpha: Alpha, luma: Luma) -> Levels:
     slope = _slope(alpha, guide)
     offset = alpha - slope * guide
     stretch = np.float32(1 / (1 - 2 * FLAT))
-    slope *= stretch  # no factor of 255, since luma and levels have one range
+    slope *= stretch  # no factor of 255, since luma and levels have the same range
     offset = (offset - np.float32(FLAT)) * np.float32(255 * stretch)
     levels = np.empty((height, width), np.uint8)
     for pixels, slopes, offsets in _strips(slope, offset, height, width):

@@ -23,7 +23,7 @@ SOFT_ALPHA: Final = 0.004
 MIN_KNOWN: Final = 230  # The least interpolated `Behind.known` that counts as known.
 DAMPING: Final = 0.2  # Used with a known background, since background and alpha have errors.
 AT_ONCE: Final = 16384  # Pixels that are solved at once, to fit in a core's cache.
-_PIXEL: Final = np.dtype("V3")  # A whole pixel, which NumPy gathers three times as fast.
+_PIXEL: Final = np.dtype("V3")  # Gathering whole pixels takes a third of the time.
 ALIGN_PX: Final = 32
 MARGIN_PX: Final = 64  # width of background round the subject that is used to estimate colours
 
@@ -62,8 +62,8 @@ def foreground_colours(rgb: Rgb, levels: Levels, behind: Behind | None = None) -
     Beyond a margin round the mask's bounding box, the result is black.
 
     Method: Germer et al., "Fast Multi-Level Foreground Estimation" (ICPR 2020), with changes. An
-    image pyramid spreads colours from sure pixels. Foreground and background are solved together,
-    with equal weights of a pixel's four neighbours. At full size, only soft pixels are solved.
+    image pyramid spreads colours from sure pixels. Foreground and background are solved together.
+    A pixel's four neighbours have equal weights. At full size, only soft pixels are solved.
     Where ``behind`` knows the background, only the foreground is solved.
     """
     colours = np.zeros_like(rgb)

@@ -14,10 +14,11 @@ from foremask.vision.resample import resized
 
 SURE: Final = 0.95  # Higher alpha is foreground, and alpha under 1 - SURE is background.
 WINDOW_CELLS: Final = 14  # Side of the square in which colours are averaged.
-# Weight of the estimate's error against the squared distance between the mean colours of foreground
-# and background. The error is both sides' variance plus the squared residual of the cell's colour.
+# An estimate of alpha has the weight d / (d + MISFIT_WEIGHT * e). The squared distance d is between
+# the mean colours of foreground and background. The error e is their variances plus the squared
+# residual of the cell's colour.
 MISFIT_WEIGHT: Final = 12.0
-COLOUR_WEIGHT: Final = 2.0  # Of chroma relative to luma, since chroma separates both sides better.
+COLOUR_WEIGHT: Final = 2.0  # Weight of chroma relative to luma: chroma separates both sides better.
 _COLOUR_WEIGHTS: Final = (COLOUR_WEIGHT * np.eye(3) + (1 - COLOUR_WEIGHT) / 3).astype(np.float32)
 # Edges of decoded pictures are too soft, since chroma is coded at half the resolution. This factor
 # makes the estimated edges harder: docs/adr/0050.

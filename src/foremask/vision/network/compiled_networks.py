@@ -23,7 +23,7 @@ from foremask.errors import ModelUnavailable
 from foremask.weights.catalogue import spec_of
 
 SIZES_PX: Final = (1024, 768)  # Side of IS-Net's square input, for a picture and for a crop.
-KEPT_FILES: Final = 4  # Both input sizes, for two foremask versions or machines, of 45 MB each.
+KEPT_FILES: Final = 4  # Files of 45 MB: two input sizes for two foremask versions or machines.
 ABANDONED_AFTER_S: Final = 600
 _SOURCES: Final = ("session.py", "graph.py", "isnet_int8.json")
 _HEADER_BYTES: Final = 64 << 10
@@ -45,7 +45,7 @@ class Facts(msgspec.Struct, frozen=True):
     is_isnet: bool
     enlargement_is_cut: bool
     precision: str
-    capabilities: tuple[str, ...]  # of the processor, as OpenVINO reports them
+    capabilities: tuple[str, ...]
 
 
 class _Header(msgspec.Struct, frozen=True):

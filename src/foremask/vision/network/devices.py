@@ -37,8 +37,8 @@ def network_at(path: Path, device: Device) -> Network:
 
 def _fastest(path: Path) -> Network:
     cuda = Device(Runtime.CUDA)
-    # `devices` imports ONNX Runtime, so look for a card first: the import is slow, and loses
-    # signals that arrive during it.
+    # Look for a card before `devices` imports ONNX Runtime. The import is slow, and loses signals
+    # that arrive meanwhile.
     if nvidia_cards() and cuda in devices():
         with suppress(DeviceUnavailable):  # the driver may be unsuitable
             return OnnxSession(path, cuda)

@@ -105,7 +105,7 @@ def _opened(
     import onnxruntime
 
     if device.on_gpu:
-        with redirect_stdout(sys.stderr):  # The function prints error messages.
+        with redirect_stdout(sys.stderr):  # preload_dlls prints to stdout.
             onnxruntime.preload_dlls()  # This loads CUDA and cuDNN from their wheels.
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors only: warnings name each shape that is not inferred

@@ -14,7 +14,7 @@ from foremask.vision.resample import as_levels, resized
 CLOSER_PX = 768  # The network's input size for a crop. Masks are worse with 512: docs/adr/0050.
 MARGIN_SHARE = 0.4  # Margin of a crop on each side, as a share of the subject's larger side.
 MARGIN_OF_WIDTH = 0.02  # This share of the picture's width is added to the margin.
-AGREED_SHARE = 0.4  # Two masks with less overlap, as a share of the first, get no common crop.
+AGREED_SHARE = 0.4  # With a smaller overlap of two masks, the crop is round one of them.
 LEAST_SUBJECT_SHARE = 0.0003  # A subject with a smaller share of the picture gets no crop.
 
 type CropBox = tuple[slice, slice]

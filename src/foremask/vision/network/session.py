@@ -94,7 +94,7 @@ class Session:
             self._kept = CompiledNetworks(kept_in, path, precision, threads)
         self._network: ov.Model | None = None
         self._requests: dict[InputSize, Any] = {}
-        self._mapped: dict[InputSize, mmap.mmap] = {}  # OpenVINO uses this memory
+        self._mapped: dict[InputSize, mmap.mmap] = {}  # kept open for OpenVINO
         self._busy = threading.Lock()
         self._request(self._own_size)
 
