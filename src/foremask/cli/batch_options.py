@@ -97,7 +97,7 @@ class HintOptions:
     hints: Annotated[Path | None, Shown] = None
 
     def parsed(self) -> tuple[Hint, ...]:
-        """Return the hints of the JSON file, then the others. Raises Usage for an invalid hint."""
+        """Return all hints, those of the JSON file first. Raises Usage for an invalid hint."""
         try:
             hints: list[Hint] = [] if self.hints is None else list(hints_of_file(self.hints))
             hints += [parse_paint(each) for each in self.paint or ()]

@@ -157,7 +157,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code. SIGTERM cleans up as Ctrl-C does."""
     words = sys.argv[1:] if arguments is None else arguments
     command = _command_of(words)
-    if command in SERVICE and not has_server_extra():  # even its --help would import its module
+    if command in SERVICE and not has_server_extra():  # even --help would import the module
         show_error(ExtraMissing(f"`foremask {command}` is of the service, which is not installed"))
         return Exit.USAGE
     _terminated.clear()

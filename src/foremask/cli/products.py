@@ -22,7 +22,7 @@ from foremask.options import (
     preset_for,
 )
 
-if TYPE_CHECKING:  # numpy, av and cv2 take half a second to import: functions import them
+if TYPE_CHECKING:  # functions import numpy, av and cv2, which takes half a second
     from foremask.masking.report import OnFrame
 
 PNG: Final = ".png"

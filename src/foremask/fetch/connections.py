@@ -138,7 +138,7 @@ class Answer:
         async with aclosing(self.chunks()) as chunks:
             async for chunk in chunks:
                 got += chunk
-                if len(got) > n:  # not >=: reading to the body's end keeps the connection usable
+                if len(got) > n:  # not >=: after the body's end, the connection is reused
                     break
         return bytes(got[:n])
 
@@ -164,7 +164,7 @@ def translated_errors() -> Generator[None]:
 
 @contextmanager
 def named(param: str) -> Generator[None]:
-    """Set ``param`` of errors in the block to the name of the request's field with the URL."""
+    """Set ``param`` of errors that the block raises: the request's field that has the URL."""
     try:
         yield
     except (errors.ClipRefused, errors.UrlRefused, errors.VideoInvalid) as refused:

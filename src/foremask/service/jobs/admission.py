@@ -42,7 +42,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
     clip: StoredClip | None = None  # None if the clip could not be probed in time
     traceparent: str | None = None  # the W3C header of the request's first span
     result: JobResult | None = None  # None for a mask with default options
-    fetched_bytes: int = 0  # size of the background, plus that of the clip if a mask is reused
+    fetched_bytes: int = 0  # size of a background, and of a reused mask's clip
 
 
 def token_hash(secret: str) -> bytes:

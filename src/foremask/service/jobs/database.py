@@ -41,7 +41,7 @@ class Database:
     """A pool of connections that survives a restart of the server; use it with ``async with``.
 
     If the connection is lost, a call is repeated, so every statement must be idempotent. A call
-    raises ServiceUnavailable after ``patience_s`` without a connection, or if it takes ``call_s``.
+    raises ServiceUnavailable after ``patience_s`` without a connection, or after ``call_s`` in all.
     No call leaves a transaction open, so a paused process blocks no other process (docs/adr/0021).
     """
 
@@ -106,8 +106,8 @@ class Database:
     ) -> AsyncGenerator[tuple[str, str] | None]:
         """Yield the channel and payload of each notification, received on an extra connection.
 
-        Yields None when the connection begins to listen, and then every ``quiet_s`` after a query
-        has shown that the connection works. Raises ServiceUnavailable if the connection is lost.
+        Yields None when the connection starts to listen, and every ``quiet_s`` while it works.
+        Raises ServiceUnavailable if the connection is lost.
         """
         try:
             async with await psycopg.AsyncConnection.connect(

@@ -68,7 +68,7 @@ async def redeliver(database: Database, request_id: str) -> None:
         raise RequestUnknown(
             f"request {request_id!r} has no webhook to deliver", param="request_id"
         )
-    await database.all(  # idempotent: a repeated statement finds the new row and inserts none
+    await database.all(  # if repeated, the statement finds the new row and inserts none
         """with made as (
                insert into deliveries (job, token, url, payload, next_at)
                select job, token, url, payload, clock() from deliveries d where id = %s

@@ -71,7 +71,7 @@ class Record:
     ended_at: datetime | None
     quality: str
     name: str | None  # the clip's file name
-    source_key: str | None  # of the clip or reused mask; the file may be deleted
+    source_key: str | None  # of the stored clip or mask, which may be deleted
 
     @property
     def form(self) -> Form:

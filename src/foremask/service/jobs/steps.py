@@ -107,7 +107,7 @@ class IngestDone(msgspec.Struct, frozen=True):
     clip: StoredClip | None
     source_key: str | None
     segments: tuple[StepArgs, ...]
-    fetched_bytes: int = 0  # size of the background, and of the clip if a mask is reused
+    fetched_bytes: int = 0  # size of a background, and of a reused mask's clip, if downloaded
 
 
 class PartDone(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -40,7 +40,7 @@ log = structlog.get_logger(__name__)
 class Timing:
     lease_s: float = steps.LEASE_S
     renew_s: float = steps.RENEW_S
-    stall_s: float = 360.0  # a step without progress is ended after this time
+    stall_s: float = 360.0  # an attempt without progress fails after this time
     wall_clock_s: float = 4 * 3600.0  # 1 min of 4K in best quality takes two cores 1 to 2 hours
     download_s: float = 600.0
     unavailable_retry_s: float = 5.0

@@ -39,7 +39,7 @@ SPARE_FROM_BYTES = 4 << 30  # a slot with so much memory has a spare child: docs
 DRAIN_S = 3.0  # time for steps to end after a stop signal; other workers repeat unfinished steps
 LEAVE_S = 10.0  # longest time from a stop signal to the exit of the process
 DATABASE_PATIENCE_S = 60.0
-DATABASE_CONNECTIONS = 1  # statements are short; a listener opens one more
+DATABASE_CONNECTIONS = 1  # statements are short; a listening worker opens one more
 GPU_ADDRESSES_BYTES = 1 << 42  # CUDA reserves address space that it does not use
 
 log = structlog.get_logger(__name__)

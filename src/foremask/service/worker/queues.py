@@ -34,7 +34,7 @@ WEBHOOK_S = 10.0
 RESTART_S = 1.0
 HEARTBEAT_S = 10.0  # Procrastinate forgets a worker that is silent for 30 s
 LISTENERS = 2  # workers that listen; each notification announces only one ticket
-TURN_S = 30.0  # then other workers listen, so that all workers get steps
+TURN_S = 30.0  # then other workers listen, so that all get steps
 POLLS_PER_S = 20.0  # polls of each queue by all workers that do not listen
 POLL_S = 1.0, 5.0  # least and most time between polls of a worker that does not listen
 LISTENERS_POLL_S = 2.0  # listeners poll too, since no notification says that a retry is due
@@ -52,7 +52,7 @@ class Leases:
     def held(self, step: Step, progress: StepProgress) -> Iterator[asyncio.Future[None]]:
         """Let `keep` renew the step's lease during the block.
 
-        The future is done when the lease is lost. It has WorkerCrashed when the step stalls.
+        The future gets None when the lease is lost, or WorkerCrashed when the step stalls.
         """
         lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         attempt = step.key
