@@ -8,7 +8,7 @@
     find_things                   the objects in a clip, each with a hint that selects it
     Point, Box, Paint             hints: what is foreground, or not, in one frame
     read_frames, read_masks       frames and masks of a file, with timestamps
-    probe, verify, contact_sheet  a clip's properties; checks of a mask; a picture of both
+    probe, verify, contact_sheet  a clip's properties; checks of a mask; pictures of clip and mask
 
 Functions that run the network take quality="fast", "balanced" or "best", device="auto" and
 model=FILE (NetworkOptions). Quality and Preset list the values of quality= and preset=. Matte

@@ -64,8 +64,8 @@ class Span:
     """The frames from ``first_pts`` up to, not including, ``end_pts``, in the source's time base.
 
     If ``end_pts`` is None, the span ends with the clip. The masker also reads context frames around
-    the span: from ``shown_from_pts`` (None: the clip's start) up to, not including,
-    ``shown_until_pts`` (None: the clip's end).
+    the span: from ``shown_from_pts`` up to, not including, ``shown_until_pts``. None is the start
+    or end of the clip.
     """
 
     first_pts: int
@@ -136,7 +136,7 @@ class Written:
 class Report:
     """The statistics of a finished mask, cut-out or composite.
 
-    ``stage_cpu_s`` is the CPU time of each stage's thread, without threads of codecs. ``coverage``
+    ``stage_cpu_s`` is the CPU time of each stage's thread, without codecs' threads. ``coverage``
     is the mean alpha of all frames. ``flicker`` is the mean change of alpha from frame to frame.
     ``strip`` has a tuple for each frame: time in seconds, mean alpha, and change of alpha.
     """

@@ -71,8 +71,8 @@ def submit(
     Args:
         source: A file, which is uploaded, or a URL that the server can fetch.
         output: A file, a folder/ or a template, as for `foremask mask`; implies --wait.
-        preset: Container and codec (docs/media.md); if not given, that of OUTPUT's suffix or mp4_h264.
-        quality: Better masks take more time.
+        preset: Container and codec (docs/media.md). By default, OUTPUT's suffix decides.
+        quality: Mask quality; better masks take more time.
         wait: Wait for the mask and download it, by default to the path that `foremask mask` uses.
     """
     clip, target, preset = _planned(source, output, preset)

@@ -15,7 +15,7 @@ from foremask.service.jobs.steps import JobResult, Step, StoredClip
 
 COLUMNS = {"request_id": "id", "token_id": "token", "fetched_bytes": "fetched"}
 FORGOTTEN_AT_ONCE = 10_000  # upload rows that one statement deletes, in about 0.1 s
-QUEUE_LIMIT = 10_000  # unfinished jobs; the fastest tested machine masks as many 60 s clips a day
+QUEUE_LIMIT = 10_000  # unfinished jobs; a fast machine masks as many 60 s clips in a day
 NO_LIMIT = 1 << 62
 
 

@@ -48,7 +48,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     warnings: tuple[str, ...] | None = None
     coverage: float | None = None
     flicker: float | None = None
-    # As in `Report`, for the frames of a segment; None in the report of a job.
+    # `Report.strip` of a segment; None in a job's report.
     strip: tuple[tuple[float, float, float], ...] | None = None
     kind: str | None = None
     runtime: str | None = None

@@ -39,7 +39,7 @@ class Token:
 
 
 def webhook_key(secret: str) -> bytes:
-    """Return the key that signs the token's webhooks; it does not reveal the token."""
+    """Return the key that signs the token's webhooks. The key does not reveal the token."""
     return hmac.digest(secret.encode(), SIGNING, "sha256")
 
 
