@@ -218,7 +218,7 @@ def _opened_plan(
         ):
             yield dataclasses.replace(plan, runtime="stored mask", decodes_once=True)
         return
-    if refiner is None and options.quality is Quality.BEST:  # slow: `behind` doubles the time
+    if refiner is None and options.quality is Quality.BEST:  # `behind` doubles the run time
         ahead = ahead_frames(frame_bytes(clip), options.quality)
         refiner = partial(refine_edges, ahead_frames=ahead, behind=behind)
     with opened_plan(source, clip, options, span, masker, refiner) as plan:

@@ -288,7 +288,7 @@ class Sound:
             packet.stream = out
             base = fraction(packet.time_base)
             if self._muxer in ("webm", "matroska") and packet.duration and base:
-                # Matroska rounds to 1 ms, and FFmpeg writes a last duration of 0 ms as 20 ms.
+                # Matroska rounds to 1 ms. FFmpeg would write a last duration of 0 ms as 20 ms.
                 packet.duration = max(packet.duration, ceil(Fraction(1, 1000) / base))
             self._mux(packet)
 

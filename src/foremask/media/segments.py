@@ -53,7 +53,8 @@ def _segment(
     before = [key for key in keys if key <= shown_from]
     limits = [None if k >= len(shown) else shown[k] for k in (end, end + context_frames)]
     end_pts, shown_until = limits
-    # Copy one more group of pictures, since frames of an open group precede its keyframe.
+    # In an open group of pictures, some frames are shown before the keyframe that precedes them in
+    # the file. So copy one more group.
     after = [] if shown_until is None else [key for key in keys if key >= shown_until]
     return SegmentPlan(
         shown[start] if start else min(0, shown[0]),
