@@ -1,5 +1,6 @@
 """The errors that users get. docs/errors.md lists them in the order of this module."""
 
+import math
 import re
 from http import HTTPStatus
 from typing import ClassVar, Final
@@ -176,6 +177,15 @@ class PresetUnknown(BadRequest):
 class FieldInvalid(BadRequest, ValueError):
     means = "Another field, or an argument, has an invalid value."
     remedy = "`param` names the field; `details` says which values are valid."
+
+    @classmethod
+    def out_of_range(cls, param: str, value: float, low: float, high: float) -> "FieldInvalid":
+        return cls(
+            f"{param} is {value:g}; it may be from {low:g} to {high:g}.",
+            param=param,
+            limit=high if value > high else low,
+            actual=value if math.isfinite(value) else None,
+        )
 
 
 class FormInvalid(BadRequest, reason="bad_form", status=400):

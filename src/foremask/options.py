@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from foremask.errors import FieldInvalid, PresetUnsuitable
-from foremask.hints.kinds import Hint, check_range
+from foremask.hints.kinds import Hint
 
 
 class _Form(StrEnum):
@@ -237,7 +237,9 @@ class Matte(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         for name, (low, high) in _MATTE_RANGES.items():
-            check_range(name, getattr(self, name), low, high)
+            value = getattr(self, name)
+            if not low <= value <= high:  # nan fails, too
+                raise FieldInvalid.out_of_range(name, value, low, high)
         if self.black >= self.white:
             raise FieldInvalid(
                 f"black is {self.black} and white is {self.white}; black must be the smaller one.",

@@ -4,7 +4,6 @@ Coordinates are pixels of the upright picture, from its upper left corner. A hin
 The frame's number or time counts from the first frame that is masked.
 """
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Final
@@ -142,12 +141,7 @@ def upright_size(clip: Clip) -> tuple[int, int]:
 
 def check_range(param: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:  # nan fails, too
-        raise FieldInvalid(
-            f"{param} is {value:g}; it may be from {low:g} to {high:g}.",
-            param=param,
-            limit=high if value > high else low,
-            actual=value if math.isfinite(value) else None,
-        )
+        raise FieldInvalid.out_of_range(param, value, low, high)
 
 
 def _check_paint(where: str, paint: Paint, size: tuple[int, int] | None) -> None:

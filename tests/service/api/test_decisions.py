@@ -8,11 +8,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from foremask.hints.decoding import MAX_ITEMS
 from foremask.options import Preset
-from foremask.service.api.calls import MAX_ITEMS
 from foremask.service.api.job_routes import SUBMIT_PATHS
-from foremask.service.jobs.admission import QUEUE_LIMIT, token_hash
-from foremask.service.jobs.tokens import TokenLimits, create_token, revoke_token
+from foremask.service.jobs.admission import QUEUE_LIMIT
+from foremask.service.jobs.tokens import TokenLimits, create_token, revoke_token, token_hash
 from tests.service.api.conftest import PATH, Running, assert_refused, http, post
 from tests.service.api.test_files import form, send
 from tests.service.api.worker import completed, upload

@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 
-from foremask.service.jobs.admission import token_hash
+from foremask.service.jobs.tokens import token_hash
 from foremask.service.storage.objects import Upload
 from tests.service.api.conftest import PATH, Running, assert_refused, http, post
 from tests.service.api.worker import complete, completed

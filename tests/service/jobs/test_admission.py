@@ -8,16 +8,9 @@ import pytest
 
 from foremask.errors import LinkInvalid, RateLimited, RequestUnknown, TooManyJobs
 from foremask.service.jobs import deliveries, process_totals
-from foremask.service.jobs.admission import (
-    admit,
-    charge_rate,
-    claim_upload,
-    new_upload,
-    reserve,
-    token_hash,
-)
+from foremask.service.jobs.admission import admit, claim_upload, new_upload, reserve
 from foremask.service.jobs.database import Database, Params, Row
-from foremask.service.jobs.tokens import TokenLimits, create_token
+from foremask.service.jobs.tokens import TokenLimits, charge_rate, create_token, token_hash
 from tests.support.jobs import new_job, value
 from tests.support.patience import PATIENT
 

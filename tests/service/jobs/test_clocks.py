@@ -6,7 +6,7 @@ import pytest
 
 from foremask.errors import CorruptVideo
 from foremask.service.jobs import deliveries, process_totals, records, retention, steps
-from foremask.service.jobs.admission import admit, charge_rate, token_hash
+from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
 from foremask.service.jobs.steps import (
@@ -18,7 +18,7 @@ from foremask.service.jobs.steps import (
     Step,
     StepArgs,
 )
-from foremask.service.jobs.tokens import TokenLimits, create_token
+from foremask.service.jobs.tokens import TokenLimits, charge_rate, create_token, token_hash
 from tests.support.jobs import WAITING, begun, cancel_all, new_job
 from tests.support.patience import until
 

@@ -14,10 +14,10 @@ from hypothesis.stateful import (
 
 from foremask.errors import CorruptVideo, WorkerCrashed
 from foremask.service.jobs import records, steps
-from foremask.service.jobs.admission import admit, token_hash
+from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database, Params, Row
 from foremask.service.jobs.records import Status
-from foremask.service.jobs.tokens import TokenLimits, create_token
+from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
 from tests.support.jobs import new_job
 from tests.support.patience import PATIENT
 

@@ -5,12 +5,12 @@ from prometheus_client import generate_latest
 
 from foremask.service.api import operator_routes
 from foremask.service.jobs import process_totals, records, steps
-from foremask.service.jobs.admission import admit, token_hash
+from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.jobs.records import ASK_EVERY_S, Ends, status_body
 from foremask.service.jobs.steps import Beat
-from foremask.service.jobs.tokens import create_token
+from foremask.service.jobs.tokens import create_token, token_hash
 from foremask.service.observability import metrics
 from tests.support.jobs import CountingDatabase, begun, new_job
 from tests.support.patience import PATIENCE_S, PATIENT, until

@@ -11,12 +11,12 @@ import pytest
 from foremask.errors import ServiceUnavailable
 from foremask.options import AlphaFormat, ResultKind
 from foremask.service.jobs import deliveries, records, steps
-from foremask.service.jobs.admission import admit, charge_rate, token_hash
+from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
 from foremask.service.jobs.schema import VERSION, check_schema, migrate
 from foremask.service.jobs.steps import JobReport, MaskDone, PartDone
-from foremask.service.jobs.tokens import create_token, list_tokens
+from foremask.service.jobs.tokens import charge_rate, create_token, list_tokens, token_hash
 from foremask.service.run.bundled_postgres import EmbeddedPostgres, bundled_binaries
 from tests.conftest import new_database
 from tests.support.jobs import WAITING, new_job, value

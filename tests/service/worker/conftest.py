@@ -12,10 +12,10 @@ import pytest
 
 from foremask.fetch.client import Outbound
 from foremask.service.jobs import records
-from foremask.service.jobs.admission import admit, token_hash
+from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Record, Status
-from foremask.service.jobs.tokens import TokenLimits, create_token
+from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
 from foremask.service.observability import metrics
 from foremask.service.storage.objects import open_objects
 from foremask.service.worker.job_stages import Timing, WorkerContext

@@ -4,26 +4,26 @@ import asyncio
 import hashlib
 import json
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import multipart
 from msgspec import Struct
 
 from foremask import errors
-from foremask.hints.decoding import decode, number, without_nulls
+from foremask.hints.decoding import decode, decode_object, parse
 from foremask.options import MEDIA_TYPES
 from foremask.service.api.bodies import JobBody
 from foremask.service.api.context import ApiRequest, Service
-from foremask.service.jobs import admission
-from foremask.service.jobs.admission import NO_LIMIT, Grant, token_hash
+from foremask.service.jobs import admission, tokens
+from foremask.service.jobs.admission import NO_LIMIT
+from foremask.service.jobs.tokens import Grant
 
 MAX_TOKEN_LENGTH = 512
 MAX_KEY_LENGTH = 255
 MAX_BODY_BYTES = 1 << 20
-MAX_ITEMS = 20_000  # fields and array elements: 64 hints have 500; parsing 20 000 takes 10 ms
 FORM = "multipart/form-data"
 FILE_S = 86_400  # lifetime of a link to an uploaded file
 MAX_FIELDS = 128
@@ -57,7 +57,7 @@ async def read_call[B: Struct](
     service, token = request.service, read_token(request)
     key = None if job is None else request.headers.get("idempotency-key")
     is_good = key is None or re.fullmatch(rf"[!-~]{{1,{MAX_KEY_LENGTH}}}", key) is not None
-    grant = await admission.charge_rate(service.database, token, key if is_good else None)
+    grant = await tokens.charge_rate(service.database, token, key if is_good else None)
     request.facts.grant, request.facts.owner = grant, (owner := str(grant.token_id))
     takes_clip = job is not None and issubclass(kind, JobBody)
     if takes_clip and _content_type(request)[0] == FORM:
@@ -97,7 +97,7 @@ def read_token(request: ApiRequest) -> bytes:
         )
     if len(token) > MAX_TOKEN_LENGTH:
         raise errors.TokenInvalid("The token is unknown, revoked or expired.")
-    return token_hash(token)
+    return hashlib.sha256(token.encode()).digest()
 
 
 # JSON bodies
@@ -116,10 +116,7 @@ async def read_body[B: Struct](
         raise errors.ContentTypeWrong(
             f"The body is declared as {declared[:100] or 'nothing'}; send application/json."
         )
-    fields = _parse(raw) if raw or not may_be_empty else {}
-    if not isinstance(fields, dict):
-        raise errors.BadJson('The body must be one JSON object, such as {"video": "https://…"}.')
-    body = decode(fields, kind)
+    body, fields = decode_object(raw or (b"{}" if may_be_empty else b""), kind)
     _note_unknown(request, fields, kind)
     return body, _digest(fields, call)
 
@@ -155,48 +152,6 @@ async def _read(request: ApiRequest) -> bytes:
             actual=size,
         )
     return bytes(body)
-
-
-def _parse(raw: bytes) -> object:
-    if raw.count(b",") > MAX_ITEMS and _commas_outside_strings(raw) > MAX_ITEMS:
-        raise errors.BadJson(
-            f"The body has over {MAX_ITEMS} fields and array elements.", limit=MAX_ITEMS
-        )
-    try:
-        return json.loads(
-            raw.decode("utf-8"),
-            object_pairs_hook=_distinct,
-            parse_float=number,
-            parse_constant=_no_number,
-        )
-    except UnicodeDecodeError as error:
-        details = f"The body is not UTF-8: byte {error.start} cannot be decoded."
-        raise errors.BadJson(details) from None
-    except json.JSONDecodeError as error:
-        where = f"line {error.lineno} column {error.colno}"
-        raise errors.BadJson(f"The body is not JSON: {error.msg} at {where}.") from None
-    except RecursionError:
-        raise errors.BadJson("The body is nested too deeply.") from None
-    except ValueError:  # an integer of more digits than Python reads
-        raise errors.BadJson("The body has a number with too many digits.") from None
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    counts = Counter(name for name, _ in pairs)
-    if len(counts) < len(pairs):
-        ((name, _),) = counts.most_common(1)
-        raise errors.BadJson(f"The body has the key {name[:64]!r} twice.")
-    return without_nulls(pairs)
-
-
-def _commas_outside_strings(raw: bytes) -> int:
-    """Count the commas outside of strings; for invalid JSON, the count may be wrong."""
-    unescaped = raw.replace(b"\\\\", b"").replace(b'\\"', b"")
-    return b"".join(unescaped.split(b'"')[::2]).count(b",")
-
-
-def _no_number(word: str) -> NoReturn:
-    raise errors.BadJson(f"The body is not JSON: {word} is no number.")
 
 
 # Forms with one file
@@ -286,7 +241,7 @@ def _value(texts: list[str]) -> object:
     Invalid JSON stays a text, which only fields of type string accept.
     """
     try:
-        values = [_parse(text.encode()) if text.startswith(("[", "{")) else text for text in texts]
+        values = [parse(text.encode()) if text.startswith(("[", "{")) else text for text in texts]
     except errors.BadJson:
         return texts[0]
     return values[0] if len(values) == 1 and not isinstance(values[0], dict) else values

@@ -18,9 +18,9 @@ from foremask.fetch.client import Outbound
 from foremask.options import Limits
 from foremask.service.api.probing import Previewer, Prober
 from foremask.service.jobs import admission
-from foremask.service.jobs.admission import Grant
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Ends
+from foremask.service.jobs.tokens import Grant
 from foremask.service.storage.objects import Objects
 from foremask.settings import Settings
 

@@ -1,8 +1,6 @@
 """Inserts jobs and records uploads, within the limits of a token."""
 
-import hashlib
 import uuid
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
@@ -12,21 +10,12 @@ from foremask import errors
 from foremask.options import Form, Quality
 from foremask.service.jobs.database import Database, json_value, on_disk
 from foremask.service.jobs.steps import JobResult, Step, StoredClip
+from foremask.service.jobs.tokens import refuse_token
 
 COLUMNS = {"request_id": "id", "token_id": "token", "fetched_bytes": "fetched"}
 FORGOTTEN_AT_ONCE = 10_000  # upload rows that one statement deletes, in about 0.1 s
 QUEUE_LIMIT = 10_000  # unfinished jobs; a fast machine masks as many 60 s clips in a day
 NO_LIMIT = 1 << 62
-
-
-@dataclass(frozen=True, slots=True)
-class Grant:
-    token_id: uuid.UUID
-    allowed: int  # requests in a full burst
-    remaining: int  # requests that are allowed now
-    reset_s: float  # time until ``remaining`` equals ``allowed``
-    request_id: str | None = None  # job of an earlier request with this Idempotency-Key
-    body_hash: bytes | None = None  # hash of that earlier request's body
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
@@ -43,29 +32,6 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
     traceparent: str | None = None  # the W3C header of the request's first span
     result: JobResult | None = None  # None for a mask with default options
     fetched_bytes: int = 0  # size of a background, and of a reused mask's clip
-
-
-def token_hash(secret: str) -> bytes:
-    return hashlib.sha256(secret.encode()).digest()
-
-
-async def charge_rate(database: Database, token_hash: bytes, key: str | None = None) -> Grant:
-    """Check the token and count one request against its rate limit, which all API processes share.
-
-    A request is not counted if an earlier request with the same Idempotency-Key ``key`` made a job.
-    Raises TokenInvalid, QuotaExhausted or RateLimited.
-    """
-    row = await database.row_of("charge_rate", token_hash, key)
-    assert row is not None  # noqa: S101  # the SQL function always returns a row
-    refuse(row["outcome"], row["allowed"])
-    if row["outcome"] == "rate":
-        error = errors.RateLimited(
-            f"more requests than the token's rate allows; try again in {row['wait_s']:.1f} s",
-            limit=row["allowed"],
-        )
-        error.retry_after_s, error.reset_s = row["wait_s"], row["reset_s"]
-        raise error
-    return msgspec.convert(row, Grant)
 
 
 async def admit(database: Database, job: NewJob, storage_limit: int = NO_LIMIT) -> str:
@@ -87,11 +53,8 @@ async def admit(database: Database, job: NewJob, storage_limit: int = NO_LIMIT) 
 
 def refuse(outcome: str, allowed: int | None = None, counted: int | None = None) -> None:
     match outcome:
-        case "invalid":
-            raise errors.TokenInvalid("the token is unknown, revoked or expired")
-        case "quota":
-            details = f"the token's quota of {allowed} jobs is used up"
-            raise errors.QuotaExhausted(details, limit=allowed)
+        case "invalid" | "quota":
+            refuse_token(outcome, allowed)
         case "mismatch":
             raise errors.IdempotencyMismatch(
                 "this Idempotency-Key was used before with another body;"

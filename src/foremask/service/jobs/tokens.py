@@ -1,5 +1,6 @@
-"""Makes, lists and revokes API tokens. Only hashes and a prefix of a secret are stored."""
+"""Makes, lists, revokes and checks API tokens. Only hashes and a prefix of a secret are stored."""
 
+import hashlib
 import hmac
 import secrets
 import uuid
@@ -8,8 +9,7 @@ from datetime import datetime
 
 import msgspec
 
-from foremask.errors import RequestUnknown
-from foremask.service.jobs.admission import token_hash
+from foremask import errors
 from foremask.service.jobs.database import Database, Row
 
 SIGNING = b"bria-webhook-signing-v1"  # receivers use the same value: docs/webhooks.md
@@ -36,6 +36,47 @@ class Token:
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    token_id: uuid.UUID
+    allowed: int  # requests in a full burst
+    remaining: int  # requests that are allowed now
+    reset_s: float  # time until ``remaining`` equals ``allowed``
+    request_id: str | None = None  # job of an earlier request with this Idempotency-Key
+    body_hash: bytes | None = None  # hash of that earlier request's body
+
+
+def token_hash(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
+
+
+async def charge_rate(database: Database, token_hash: bytes, key: str | None = None) -> Grant:
+    """Check the token and count one request against its rate limit, which all API processes share.
+
+    A request is not counted if an earlier request with the same Idempotency-Key ``key`` made a job.
+    Raises TokenInvalid, QuotaExhausted or RateLimited.
+    """
+    row = await database.row_of("charge_rate", token_hash, key)
+    assert row is not None  # noqa: S101  # the SQL function always returns a row
+    if row["outcome"] == "rate":
+        error = errors.RateLimited(
+            f"more requests than the token's rate allows; try again in {row['wait_s']:.1f} s",
+            limit=row["allowed"],
+        )
+        error.retry_after_s, error.reset_s = row["wait_s"], row["reset_s"]
+        raise error
+    refuse_token(row["outcome"], row["allowed"])
+    return msgspec.convert(row, Grant)
+
+
+def refuse_token(outcome: str, allowed: int | None) -> None:
+    if outcome == "invalid":
+        raise errors.TokenInvalid("the token is unknown, revoked or expired")
+    if outcome == "quota":
+        details = f"the token's quota of {allowed} jobs is used up"
+        raise errors.QuotaExhausted(details, limit=allowed)
 
 
 def webhook_key(secret: str) -> bytes:
@@ -95,7 +136,7 @@ async def revoke_token(database: Database, prefix_or_id: str) -> Token:
         (prefix_or_id,) * 4,
     )
     if not rows:
-        raise RequestUnknown(
+        raise errors.RequestUnknown(
             f"not exactly one token is {prefix_or_id!r}; `foremask token list` shows them",
             param="token",
         )
