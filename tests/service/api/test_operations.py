@@ -12,15 +12,14 @@ import httpx
 import pytest
 from obstore.store import S3Store
 
-from foremask.facts import Clip
 from foremask.fetch.client import Outbound
-from foremask.options import Form, Limits
+from foremask.options import Limits
 from foremask.service.api.application import create_app
 from foremask.service.api.context import Service
-from foremask.service.api.probing import Prober, Source
+from foremask.service.api.probing import Prober
+from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.schema import VERSION, migrate
-from foremask.service.jobs.steps import JobResult
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.sandbox import confine
 from foremask.service.storage.objects import Objects, Signer, open_objects
@@ -102,13 +101,8 @@ async def api_over(
 class NoVerdict(Prober):
     def __init__(self) -> None: ...
 
-    def locate(self, url: str, param: str = "video") -> Source:
-        return Source(url=url)
-
-    async def probe(
-        self, source: Source, form: Form, asked: JobResult, owner: str, *, now: bool = False
-    ) -> tuple[Clip | None, JobResult, int]:
-        return None, asked, 0
+    async def probe(self, job: NewJob, *, now: bool = False) -> NewJob:
+        return job
 
 
 def test_the_metrics_count_answers_and_jobs(service: Running, good: str) -> None:

@@ -18,12 +18,12 @@ from foremask.service.api import bodies, calls
 from foremask.service.api.calls import Call, read_call
 from foremask.service.api.context import ApiRequest, Service, json_answer, while_heard
 from foremask.service.api.openapi import SUBMISSION, Operation, starts
-from foremask.service.api.probing import BUDGET_S, Source
+from foremask.service.api.probing import BUDGET_S
 from foremask.service.api.status_routes import completed
 from foremask.service.jobs import admission, records
 from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.records import Accepted, Answer, Record
-from foremask.service.jobs.steps import PLAIN_MASK, JobClip, JobResult
+from foremask.service.jobs.steps import JobClip, JobResult
 from foremask.service.observability.traces import span
 from foremask.service.sandbox.messages import Preview
 from foremask.service.storage.objects import MASK, NETWORK, sibling_key
@@ -95,25 +95,21 @@ async def _start_from_clip(request: ApiRequest, kind: type[bodies.JobBody]) -> A
 
 
 async def _job_of_clip(call: Call[bodies.JobBody], *, now: bool = False) -> NewJob:
-    body, service, prober = call.body, call.service, call.service.prober
+    body, service = call.body, call.service
     form, result = body.wanted()
     if body.webhook_url is not None:
         await service.outbound.check_webhook(body.webhook_url, call.owner)
-    with span("probe"):
-        source = prober.locate(body.video)
-        clip, result, fetched_bytes = await prober.probe(source, form, result, call.owner, now=now)
-    return NewJob(
+    job = NewJob(
         request_id=call.request_id,
         token_id=call.grant.token_id,
-        video_url=source.url,
-        source_key=source.key,
         preset=form,
+        video_url=body.video,
         quality=body.quality,
-        result=None if result == PLAIN_MASK else result,
         webhook_url=body.webhook_url,
-        clip=clip,
-        fetched_bytes=fetched_bytes,
+        result=result,
     )
+    with span("probe"):
+        return await service.prober.probe(job, now=now)
 
 
 @starts(
@@ -133,28 +129,25 @@ async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespons
     async def make(call: Call[bodies.ConvertRequest]) -> NewJob:
         service = call.service
         form, result = call.body.wanted()
-        clip_url, fetched_bytes = None, 0
         record = await completed(service, call.token, request_id)
         mask = _stored_mask(record)
-        if result.options.kind is not ResultKind.MASK:
-            source = await _source_of(service, record, call.body.video)
-            result = structs.replace(result, clip_key=source.key)
-            probing = service.prober.probe(source, form, result, call.owner)
-            clip, result, fetched_bytes = await probing
-            if clip is not None and source.key is None:
-                fetched_bytes += clip.size_bytes
-            clip_url = source.url
-        return NewJob(
+        job = NewJob(
             request_id=call.request_id,
             token_id=call.grant.token_id,
-            video_url=clip_url,
-            source_key=mask,
             preset=form,
             quality=REENCODE_ONLY,
-            result=None if result == PLAIN_MASK else result,
-            clip=JobClip(frames=record.frames_total),
-            fetched_bytes=fetched_bytes,
+            result=result,
         )
+        if result.options.kind is not ResultKind.MASK:
+            url, key = await _source_of(service, record, call.body.video)
+            job = structs.replace(job, video_url=url, source_key=key)
+            job = await service.prober.probe(job)
+            if job.clip is not None and job.source_key is None:
+                fetched_bytes = job.fetched_bytes + job.clip.size_bytes
+                job = structs.replace(job, fetched_bytes=fetched_bytes)
+        asked = structs.replace(job.result, clip_key=job.source_key)
+        clip = JobClip(frames=record.frames_total)
+        return structs.replace(job, source_key=mask, result=asked, clip=clip)
 
     return await _start(request, bodies.ConvertRequest, f"convert {request_id}", make)
 
@@ -172,16 +165,18 @@ def _stored_mask(record: Record) -> str:
     return sibling_key(result_key, MASK)  # the mask of a cut-out is stored beside the result
 
 
-async def _source_of(service: Service, record: Record, video: str | None) -> Source:
-    """Return the clip at ``video``, or the job's stored upload. Raises VideoMissing."""
+async def _source_of(
+    service: Service, record: Record, video: str | None
+) -> tuple[str | None, str | None]:
+    """Return ``video``, or else the key of the job's stored upload. Raises VideoMissing."""
     if video is not None:
-        return service.prober.locate(video)
+        return video, None
     result = await records.result_of(service.database, record.request_id)
     key = result.clip_key or record.source_key  # clip_key if the job was itself a conversion
     if key is not None and key.startswith("uploads/"):
         with suppress(errors.ObjectLost):
             await service.objects.head(key)
-            return Source(key=key)
+            return None, key
     raise errors.VideoMissing(
         "The clip of this mask is no longer stored: send its URL in the field 'video'.",
         param="video",
@@ -206,18 +201,17 @@ async def refine(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse
         known = sibling_key(record.result_key or "", NETWORK)
         hints = (*before.hints, *call.body.hints)
         asked = structs.replace(before, network_key=known, hints=hints)
-        source = await _source_of(service, record, call.body.video)
-        clip, result, _ = await service.prober.probe(source, record.form, asked, call.owner)
-        return NewJob(
+        url, key = await _source_of(service, record, call.body.video)
+        job = NewJob(
             request_id=call.request_id,
             token_id=call.grant.token_id,
-            video_url=source.url,
-            source_key=source.key,
             preset=record.form,
+            video_url=url,
+            source_key=key,
             quality=Quality(record.quality),
-            result=result,
-            clip=clip,
+            result=asked,
         )
+        return await service.prober.probe(job)
 
     return await _start(request, bodies.RefineRequest, f"refine {request_id}", make)
 
@@ -314,12 +308,11 @@ async def show_clip(request: ApiRequest) -> ASGIApp:
     call = await read_call(request, bodies.JobRequest)
     service = call.service
     form, result = call.body.wanted()
-    source = service.prober.locate(call.body.video)
     most_bytes = min(SHOWN_BYTES, service.limits.max_bytes)
 
     async def send_clip(scope: Scope, receive: Receive, send: Send) -> None:
         async with service.prober.show(
-            source, form, result.options.kind, call.owner, most_bytes
+            call.body.video, form, result.options.kind, call.owner, most_bytes
         ) as shown:
             headers = {
                 "Cache-Control": "no-store",

@@ -10,12 +10,12 @@ import structlog
 from msgspec.structs import replace
 
 from foremask import errors
-from foremask.facts import Clip
 from foremask.fetch.client import MAX_READ_BYTES, Outbound, RangeUnavailable
 from foremask.fetch.connections import check_size
 from foremask.fetch.fairness import FairSemaphore
 from foremask.hints.kinds import Hint
 from foremask.options import Form, Limits, MaskOptions, Quality, ResultKind
+from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.steps import JobResult
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import span
@@ -88,7 +88,37 @@ class Prober:
         self._places = FairSemaphore(PROBES_AT_ONCE, PROBES_PER_OWNER, held_back)
         self._shows = FairSemaphore(SHOWS_AT_ONCE, SHOWS_PER_OWNER)
 
-    def locate(self, url: str, param: str = "video") -> Source:
+    async def probe(self, job: NewJob, *, now: bool = False) -> NewJob:
+        """Return ``job`` with what is known of its clip and its background.
+
+        ``clip`` is None if the probe has no result in `BUDGET_S`, or if all places are taken. With
+        ``now``, taken places raise Overloaded. ``fetched_bytes`` is the background's size; 0 if the
+        background is stored or its size unknown. ``video_url`` is None for a link to our store,
+        whose key is ``source_key``. Raises the error of hints, clip or background.
+        """
+        owner, key = str(job.token_id), job.source_key
+        source = self._locate(job.video_url or "", "video") if key is None else Source(key=key)
+        job.result.check_hints()
+        request = messages.Probe(None, self._limits, job.preset, job.result.options.kind)
+        clip = None
+        try:
+            if (found := await self._ask(source, "video", owner, request)) is not None:
+                _, clip = found
+        except errors.Overloaded:
+            if now:
+                raise
+        result, fetched_bytes = await self._background(job.result, owner)
+        result.check_hints(clip)
+        return replace(
+            job,
+            video_url=source.url,
+            source_key=source.key,
+            clip=clip,
+            result=result,
+            fetched_bytes=fetched_bytes,
+        )
+
+    def _locate(self, url: str, param: str) -> Source:
         """Return the source at ``url``. Raises UrlForbidden for a bad link of this service."""
         try:
             key = self._objects.signer.key_of(url)
@@ -98,31 +128,10 @@ class Prober:
             ) from None
         return Source(url=url) if key is None else Source(key=key)
 
-    async def probe(
-        self, source: Source, form: Form, asked: JobResult, owner: str, *, now: bool = False
-    ) -> tuple[Clip | None, JobResult, int]:
-        """Return the clip's facts, ``asked`` with its background's source, and the bytes to fetch.
-
-        The facts are None if the probe has no result in `BUDGET_S`, or if all places are taken.
-        With ``now``, taken places raise Overloaded. The bytes are the background's size; 0 if the
-        background is stored or its size unknown. Raises the error of hints, clip or background.
-        """
-        asked.check_hints()
-        found, request = None, messages.Probe(None, self._limits, form, asked.options.kind)
-        try:
-            found = await self._ask(source, "video", owner, request)
-        except errors.Overloaded:
-            if now:
-                raise
-        result, fetched_bytes = await self._background(asked, owner)
-        clip = None if found is None else found[1]
-        result.check_hints(clip)
-        return clip, result, fetched_bytes
-
     async def _background(self, asked: JobResult, owner: str) -> tuple[JobResult, int]:
         if asked.background_url is None:
             return asked, 0
-        source, found = self.locate(asked.background_url, "background_url"), None
+        source, found = self._locate(asked.background_url, "background_url"), None
         request = messages.ProbeBackground(None, self._limits)
         try:
             with span("probe background"):
@@ -136,9 +145,10 @@ class Prober:
 
     @asynccontextmanager
     async def show(
-        self, source: Source, form: Form, kind: ResultKind, owner: str, max_bytes: int
+        self, url: str, form: Form, kind: ResultKind, owner: str, max_bytes: int
     ) -> AsyncGenerator[OpenedFile]:
         """Probe and open a clip of at most ``max_bytes``. Raises the errors of a job's probe."""
+        source = self._locate(url, "video")
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._shows.place(owner, PLACE_S, "shown"))
             try:

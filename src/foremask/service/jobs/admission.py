@@ -9,7 +9,7 @@ import msgspec
 from foremask import errors
 from foremask.options import Form, Quality
 from foremask.service.jobs.database import Database, json_value, on_disk
-from foremask.service.jobs.steps import JobResult, Step, StoredClip
+from foremask.service.jobs.steps import PLAIN_MASK, JobResult, Step, StoredClip
 from foremask.service.jobs.tokens import refuse_token
 
 COLUMNS = {"request_id": "id", "token_id": "token", "fetched_bytes": "fetched"}
@@ -30,7 +30,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
     body_hash: bytes | None = None
     clip: StoredClip | None = None  # None if the clip could not be probed in time
     traceparent: str | None = None  # the W3C header of the request's first span
-    result: JobResult | None = None  # None for a mask with default options
+    result: JobResult = PLAIN_MASK  # a mask with default options; the row has null for it
     fetched_bytes: int = 0  # size of a background, and of a reused mask's clip
 
 
@@ -43,6 +43,8 @@ async def admit(database: Database, job: NewJob, storage_limit: int = NO_LIMIT) 
     columns = msgspec.to_builtins(job)
     if job.body_hash is not None:
         columns["body_hash"] = f"\\x{job.body_hash.hex()}"
+    if job.result == PLAIN_MASK:
+        columns["result"] = None
     row = await database.row_of("admit", json_value(columns), QUEUE_LIMIT, storage_limit)
     assert row is not None  # noqa: S101  # the SQL function always returns a row
     refuse(row["outcome"], row["allowed"], row["counted"])
