@@ -28,8 +28,8 @@ from foremask.errors import (
     WebhookInvalid,
 )
 from foremask.fetch import client, connections
-from foremask.fetch.client import Outbound, RangeUnavailable
-from foremask.fetch.connections import Resolve, is_public
+from foremask.fetch.client import Outbound, Resolve, is_public
+from foremask.fetch.connections import RangeUnavailable
 from foremask.fetch.fairness import FairSemaphore
 from tests.support.origin import Origin, gives, head, listening, redirects, says
 from tests.support.patience import PATIENCE_S
@@ -99,7 +99,7 @@ async def test_a_budget_limits_what_is_read_and_not_what_is_streamed(
     outbound: Outbound, origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     origin.answers["/clip.mp4"] = gives(CLIP * 4)
-    monkeypatch.setattr(client, "BUDGET_BYTES", 150 << 10)
+    monkeypatch.setattr(connections, "BUDGET_BYTES", 150 << 10)
     async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
         await reader.read_at(500_000, 100)
         with pytest.raises(RangeUnavailable):
@@ -328,7 +328,7 @@ async def test_connections_are_made_to_the_addresses_that_were_checked(origin: O
 async def test_names_of_a_dead_zone_leave_look_ups_for_others(
     origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "RESOLVE_S", 0.3)
+    monkeypatch.setattr(client, "RESOLVE_S", 0.3)
     monkeypatch.setattr(client, "PLACE_S", 0.2)
     real, over = socket.getaddrinfo, threading.Event()
 
@@ -347,7 +347,7 @@ async def test_names_of_a_dead_zone_leave_look_ups_for_others(
             for n in range(50)
         ]
         await asyncio.sleep(0.05)
-        monkeypatch.setattr(connections, "RESOLVE_S", PATIENCE_S)
+        monkeypatch.setattr(client, "RESOLVE_S", PATIENCE_S)
         monkeypatch.setattr(client, "PLACE_S", PATIENCE_S)
         for _ in range(20):
             await outbound.check_webhook(origin.url(host="alive.example"), owner="b")
@@ -496,7 +496,7 @@ async def named(host: str, port: int) -> Sequence[str]:
 
 @pytest.fixture
 async def strict(origin: Origin, monkeypatch: pytest.MonkeyPatch) -> AsyncGenerator[Outbound]:
-    monkeypatch.setattr(connections, "PORTS", (80, 443, origin.port))
+    monkeypatch.setattr(client, "PORTS", (80, 443, origin.port))
     async with Outbound(resolve=named) as opened:
         yield opened
 
@@ -567,7 +567,7 @@ async def test_a_redirect_is_a_new_address_to_check(
         listening("127.0.0.2") as origin,
         Outbound(allow_private=[here], resolve=named) as outbound,
     ):
-        monkeypatch.setattr(connections, "PORTS", (80, 443, secret.port))
+        monkeypatch.setattr(client, "PORTS", (80, 443, secret.port))
         origin.answers |= {"/1": redirects("/2"), "/2": redirects("/3")}
         origin.answers["/3"] = redirects(target.format(port=secret.port))
         with pytest.raises(kind):

@@ -1,21 +1,24 @@
-"""An HTTP client that connects only to allowed addresses: range reads, downloads, webhooks."""
+"""An HTTP client that connects only to allowed addresses: range reads, downloads, webhooks.
+
+`PinnedBackend` resolves each host name once and connects only to an address that it has checked,
+also after a redirect. Proxies and netrc files of the environment are ignored.
+"""
 
 import asyncio
 import functools
-import re
+import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
 
 import httpcore2
-import httpx2
 
 from foremask import errors
 from foremask.fetch import connections
-from foremask.fetch.connections import Answer, Network, PinnedBackend, Resolve, named
+from foremask.fetch.connections import RangeReader, named
 from foremask.fetch.fairness import FairSemaphore
 
 MIN_BYTES_PER_S = 32 << 10  # a clip of 20 MB in ten minutes
@@ -24,11 +27,36 @@ WRITE_BYTES = 1 << 20
 MAX_RESOLUTIONS = 32  # look-ups at once; a silent name server blocks a thread for up to 30 s
 MAX_RESOLUTIONS_PER_OWNER = 8
 PLACE_S = 2.0
-BLOCK_BYTES = 64 << 10
-MAX_READ_BYTES = 1 << 20
-BUDGET_BYTES = 16 << 20
+PORTS = (80, 443)
+RESOLVE_S = 5.0
 
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+type Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
+"""Returns the addresses of a host name and port, best first; raises OSError if it finds none."""
+type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+# IP networks that are registered as public, and refused nevertheless.
+_REFUSED: tuple[Network, ...] = (
+    ipaddress.IPv4Network("192.0.0.0/24"),  # IETF protocols, and Oracle Cloud's metadata
+    ipaddress.IPv4Network("192.88.99.0/24"),  # 6to4 relays
+    ipaddress.IPv4Network("168.63.129.16/32"),  # Azure's host agent
+    ipaddress.IPv6Network("2001::/23"),  # IETF protocols, such as Teredo
+    ipaddress.IPv6Network("2002::/16"),  # 6to4
+    ipaddress.IPv6Network("3fff::/20"),  # documentation
+)
+_UNICAST = ipaddress.IPv6Network("2000::/3")  # IANA assigns public addresses from this range only
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+def is_public(address: Address) -> bool:
+    """Return whether ``address`` is public; IPv4-mapped, 6to4 and Teredo addresses are not."""
+    if isinstance(address, ipaddress.IPv6Address):
+        if address in _NAT64:
+            return is_public(ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF))
+        if address not in _UNICAST:
+            return False
+    special = address.is_multicast or address.is_reserved
+    return address.is_global and not special and not any(address in net for net in _REFUSED)
 
 
 class Outbound:
@@ -74,13 +102,10 @@ class Outbound:
     @asynccontextmanager
     async def open_range_reader(
         self, url: str, *, max_bytes: int, param: str = "video", owner: str = ""
-    ) -> AsyncGenerator["RangeReader"]:
+    ) -> AsyncGenerator[RangeReader]:
         """Open a remote file. Raises FileTooLarge if its declared size is over ``max_bytes``."""
         async with self._connections(owner) as pool:
-            with named(param):
-                reader = RangeReader(pool, connections.parse(url), param)
-                await reader.open(max_bytes)
-            yield reader
+            yield await connections.open_ranges(pool, url, max_bytes, param)
 
     async def download(
         self,
@@ -159,7 +184,7 @@ class Outbound:
             ssl_context=self._tls, max_connections=2, network_backend=self._backend(owner)
         )
 
-    def _backend(self, owner: str) -> PinnedBackend:
+    def _backend(self, owner: str) -> "PinnedBackend":
         return PinnedBackend(self._allow_private, functools.partial(self._addresses_for, owner))
 
     async def _addresses_for(self, owner: str, host: str, port: int) -> Sequence[str]:
@@ -179,7 +204,7 @@ class Outbound:
                 done.exception()  # asyncio would log an exception that is never retrieved
 
         resolving.add_done_callback(over)
-        async with asyncio.timeout(connections.RESOLVE_S):
+        async with asyncio.timeout(RESOLVE_S):
             return await asyncio.shield(resolving)
 
     async def _by_system(self, host: str, port: int) -> Sequence[str]:
@@ -202,112 +227,53 @@ async def _deadline(param: str, seconds: float) -> AsyncGenerator[None]:
         ) from error
 
 
-class RangeUnavailable(Exception):
-    """The bytes cannot be read by range requests, but the file may still be downloaded."""
+def _port_refused(port: int) -> errors.UrlNotAllowed:
+    return errors.UrlNotAllowed(
+        f"Port {port} is not 80 or 443; the operator can open addresses of other ports with"
+        " FOREMASK_ALLOW_PRIVATE.",
+        actual=port,
+    )
 
 
-class RangeReader:
-    def __init__(self, pool: httpcore2.AsyncConnectionPool, url: httpx2.URL, param: str) -> None:
-        self._pool, self._url, self._param = pool, url, param
-        self._blocks: dict[int, bytes] = {}
-        self._read_until = self._ahead_bytes = BLOCK_BYTES
-        self._version = b""
-        self.size: int | None = None  # None if the origin does not declare it
-        self.ranged = False  # if the origin ignores Range, only 1 MiB is read
-        self.etag = ""
-        self.bytes_read = 0
+class PinnedBackend(httpcore2.AnyIOBackend):
+    def __init__(self, allow_private: tuple[Network, ...], resolve: Resolve) -> None:
+        self._allow_private = allow_private
+        self._resolve = resolve
 
-    async def open(self, max_bytes: int) -> None:
-        first = [(b"Range", b"bytes=0-%d" % (BLOCK_BYTES - 1))]
-        async with connections.get(self._pool, self._url, first) as answer:
-            self._url = answer.url
-            self.etag = answer.header("etag")
-            strong = self.etag if self.etag.startswith('"') else answer.header("last-modified")
-            self._version = strong.encode("latin-1")
-            self.ranged = answer.status == httpx2.codes.PARTIAL_CONTENT
-            self.size = _whole(answer, 0) if self.ranged else answer.length
-            connections.check_size(self.size, max_bytes)
-            head = await answer.read(BLOCK_BYTES if self.ranged else MAX_READ_BYTES)
-        connections.check_content(head)
-        self._keep(0, head)
-        if not self.ranged and len(head) < MAX_READ_BYTES:
-            self.size = len(head)
+    async def checked_addresses(self, host: str, port: int) -> list[str]:
+        """Resolve ``host`` once. Raises UrlPrivate, UrlNotAllowed or UrlUnreachable."""
+        if port not in PORTS and not self._allow_private:
+            raise _port_refused(port)
+        try:
+            texts = await self._resolve(host, port)
+            addresses = [ipaddress.ip_address(text) for text in texts]
+        except (OSError, ValueError) as error:  # also TimeoutError and UnicodeError
+            raise errors.UrlUnreachable("The host name cannot be resolved.") from error
+        if not addresses:
+            raise errors.UrlUnreachable("The host name has no address.")
+        not_allowed = [a for a in addresses if not any(a in net for net in self._allow_private)]
+        if not_allowed and port not in PORTS:
+            raise _port_refused(port)
+        if not all(map(is_public, not_allowed)):
+            raise errors.UrlPrivate(
+                "The host is not on the public internet. Use a URL that anyone can reach."
+            )
+        return [str(address) for address in addresses]
 
-    async def read_at(self, offset: int, n: int) -> bytes:
-        """Read ``n`` bytes at ``offset``; fewer at the end of the file, and at most 1 MiB.
-
-        Raises RangeUnavailable if all reads together exceed `BUDGET_BYTES`, or past the first MiB
-        if the origin ignores Range. Raises UrlStatus if the file has changed.
-        """
-        n = min(n, MAX_READ_BYTES)
-        if self.size is not None:
-            n = min(n, self.size - offset)
-        if n <= 0 or offset < 0:
-            return b""
-        first, last = offset // BLOCK_BYTES, (offset + n - 1) // BLOCK_BYTES
-        missing = [index for index in range(first, last + 1) if index not in self._blocks]
-        if missing:
-            await self._fetch(missing[0] * BLOCK_BYTES, (missing[-1] + 1) * BLOCK_BYTES)
-        data = b"".join(self._blocks[index] for index in range(first, last + 1))
-        start = offset - first * BLOCK_BYTES
-        return data[start : start + n]
-
-    async def stream(self) -> AsyncGenerator[bytes]:
-        if self.size is None or not self.ranged:
-            if self.size != self.bytes_read:
-                raise RangeUnavailable
-            yield b"".join(self._blocks.values())
-            return
-        self._blocks.clear()
-        for start in range(0, self.size, MAX_READ_BYTES):
-            yield await self._range(start, min(start + MAX_READ_BYTES, self.size))
-
-    async def _fetch(self, start: int, stop: int) -> None:
-        """Fetch the bytes [start, stop) into the cache; sequential reads double the read-ahead."""
-        if self.size is None or not self.ranged:
-            raise RangeUnavailable
-        if start == self._read_until:
-            self._ahead_bytes = min(2 * self._ahead_bytes, MAX_READ_BYTES)
-            stop = max(stop, start + self._ahead_bytes)
-        else:
-            self._ahead_bytes = BLOCK_BYTES
-        self._read_until = stop
-        stop = min(stop, self.size)
-        if self.bytes_read + stop - start > BUDGET_BYTES:
-            raise RangeUnavailable
-        self._keep(start, await self._range(start, stop))
-
-    def _keep(self, start: int, data: bytes) -> None:
-        self.bytes_read += len(data)
-        for at in range(0, len(data), BLOCK_BYTES):
-            self._blocks[(start + at) // BLOCK_BYTES] = data[at : at + BLOCK_BYTES]
-
-    async def _range(self, start: int, stop: int) -> bytes:
-        wanted = [(b"Range", b"bytes=%d-%d" % (start, stop - 1))]
-        if self._version:
-            wanted.append((b"If-Range", self._version))
-        with named(self._param):
-            async with connections.send(self._pool, "GET", self._url, wanted) as answer:
-                connections.check_status(answer)
-                is_range = answer.status == httpx2.codes.PARTIAL_CONTENT
-                whole = _whole(answer, start) if is_range else None
-                if whole != self.size or answer.header("etag") != self.etag:
-                    raise errors.UrlStatus(
-                        "The file changed while it was read; send the request again."
-                    )
-                data = await answer.read(stop - start)
-            if len(data) < stop - start:
-                raise errors.UrlUnreachable(
-                    f"The origin sent {len(data)} of {stop - start} bytes from byte {start} on."
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109  # an argument of the interface
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore2.SOCKET_OPTION] | None = None,
+    ) -> httpcore2.AsyncNetworkStream:
+        failed: Exception = httpcore2.ConnectError()
+        for address in (await self.checked_addresses(host, port))[:2]:  # the best two
+            try:
+                return await super().connect_tcp(
+                    address, port, timeout, local_address, socket_options
                 )
-        return data
-
-
-def _whole(answer: Answer, start: int) -> int:
-    given = _CONTENT_RANGE.fullmatch(answer.header("content-range"))
-    if given is None or int(given[1]) != start or given[3] == "*":
-        raise errors.UrlStatus(
-            "The origin answers a range request with another range than the one asked for.",
-            actual=answer.status,
-        )
-    return int(given[3])
+            except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
+                failed = error
+        raise failed

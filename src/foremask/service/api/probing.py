@@ -10,8 +10,8 @@ import structlog
 from msgspec.structs import replace
 
 from foremask import errors
-from foremask.fetch.client import MAX_READ_BYTES, Outbound, RangeUnavailable
-from foremask.fetch.connections import check_size
+from foremask.fetch.client import Outbound
+from foremask.fetch.connections import MAX_READ_BYTES, RangeUnavailable, check_size
 from foremask.fetch.fairness import FairSemaphore
 from foremask.hints.kinds import Hint
 from foremask.options import Form, Limits, MaskOptions, Quality, ResultKind
