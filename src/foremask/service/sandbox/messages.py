@@ -156,9 +156,9 @@ class Recode(Request[Written], frozen=True):
     matte: Matte = Matte()
 
 
-def result_type[R](kind: type[Request[R]]) -> type[R]:
-    found: type[R] = get_args(get_original_bases(kind)[0])[0]
-    return found
+def result_of[R](request: Request[R], value: msgspec.Raw) -> R:
+    kind: type[R] = get_args(get_original_bases(type(request))[0])[0]
+    return decoder(kind).decode(value)
 
 
 def with_paths[Q: Request[Any]](request: Q, mark: str, move: Callable[[Path], Path]) -> Q:
@@ -278,8 +278,8 @@ from_parent: msgspec.msgpack.Decoder[FromParent] = decoder(FromParent.__value__)
 from_child: msgspec.msgpack.Decoder[FromChild] = decoder(FromChild.__value__)
 
 
-def framed(message: FromParent | FromChild) -> bytes:
-    body = _encoder.encode(message)
+def framed(message: FromParent | FromChild | Request[Any]) -> bytes:
+    body = _encoder.encode(Job(encoded(message)) if isinstance(message, Request) else message)
     return len(body).to_bytes(LENGTH_BYTES, "big") + body
 
 

@@ -149,7 +149,7 @@ class Child:
 
         Raises the errors of `MediaPool.run`. After an error, the child must not be used.
         """
-        await self.send(messages.Job(messages.encoded(request)))
+        await self.send(request)
         while True:
             match await self.receive(stall_s, "No frame was done"):
                 case messages.Progress() as progress:
@@ -159,7 +159,7 @@ class Child:
                     await self.send(messages.Data(await read_at(offset, size)))
                 case messages.Result(value):
                     with self._translated():
-                        return messages.decoder(messages.result_type(type(request))).decode(value)
+                        return messages.result_of(request, value)
                 case messages.Refused(reason=OutputFailed.reason, details=details):
                     raise ServiceUnavailable(details)  # a full disk, or a disk error
                 case messages.Refused() as refused:
@@ -181,7 +181,7 @@ class Child:
                 size = messages.body_bytes(await self.reader.readexactly(messages.LENGTH_BYTES))
                 return messages.from_child.decode(await self.reader.readexactly(size))
 
-    async def send(self, message: messages.FromParent) -> None:
+    async def send(self, message: messages.FromParent | messages.Request[Any]) -> None:
         with self._translated():
             self.writer.write(messages.framed(message))
             await self.writer.drain()
