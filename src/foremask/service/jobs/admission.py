@@ -8,7 +8,7 @@ import msgspec
 
 from foremask import errors
 from foremask.options import Form, Quality
-from foremask.service.jobs.database import Database, json_value, on_disk
+from foremask.service.jobs.database import Database, on_disk
 from foremask.service.jobs.steps import PLAIN_MASK, JobResult, Step, StoredClip
 from foremask.service.jobs.tokens import refuse_token
 
@@ -45,7 +45,7 @@ async def admit(database: Database, job: NewJob, storage_limit: int = NO_LIMIT) 
         columns["body_hash"] = f"\\x{job.body_hash.hex()}"
     if job.result == PLAIN_MASK:
         columns["result"] = None
-    row = await database.row_of("admit", json_value(columns), QUEUE_LIMIT, storage_limit)
+    row = await database.row_of("admit", columns, QUEUE_LIMIT, storage_limit)
     assert row is not None  # noqa: S101  # the SQL function always returns a row
     refuse(row["outcome"], row["allowed"], row["counted"])
     await on_disk(database)

@@ -6,6 +6,7 @@ from typing import Any, LiteralString, Self
 
 import msgspec
 import psycopg
+from msgspec import Struct
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
@@ -124,8 +125,10 @@ class Database:
             raise ServiceUnavailable(f"the database is listened to no more: {error}") from error
 
     async def row_of(self, function: LiteralString, *args: object) -> Row | None:
+        """Call a SQL function; Structs and dictionaries become jsonb."""
         marks = ", ".join("%s" for _ in args)
-        return await self.one(f"select * from {function}({marks})", args)  # noqa: S608  # literals
+        values = [json_value(it) if isinstance(it, Struct | dict) else it for it in args]
+        return await self.one(f"select * from {function}({marks})", values)  # noqa: S608  # literals
 
     async def value_of(self, function: LiteralString, *args: object) -> Any:  # noqa: ANN401
         row = await self.row_of(function, *args)
@@ -171,5 +174,5 @@ async def on_disk(database: Database) -> None:
     await database.all("select pg_logical_emit_message(true, 'foremask', '')")
 
 
-def json_value(value: object) -> Jsonb | None:
-    return None if value is None else Jsonb(msgspec.to_builtins(value))
+def json_value(value: object) -> Jsonb:
+    return Jsonb(msgspec.to_builtins(value))

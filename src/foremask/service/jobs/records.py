@@ -16,7 +16,7 @@ from msgspec import Meta, Struct, convert
 
 from foremask import errors
 from foremask.options import REENCODE_ONLY, Form, Quality, ResultKind, form_of
-from foremask.service.jobs.database import Database, Row, json_value
+from foremask.service.jobs.database import Database, Row
 from foremask.service.jobs.steps import JobReport, JobResult
 
 log = structlog.get_logger(__name__)
@@ -212,8 +212,7 @@ async def cancel(database: Database, token_hash: bytes, request_id: str) -> Reco
     record = await read(database, token_hash, request_id)
     if record.ended_at is None:
         error = errors.JobCancelled("the job was cancelled by its owner")
-        facts = json_value(error.facts())
-        await database.value_of("end_job", request_id, "cancelled", facts, None, None)
+        await database.value_of("end_job", request_id, "cancelled", error.facts(), None, None)
         record = await read(database, token_hash, request_id)
     return record
 

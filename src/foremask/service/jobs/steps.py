@@ -17,7 +17,7 @@ from foremask.errors import FieldInvalid, ForemaskError, TimedOut, WorkerCrashed
 from foremask.facts import Clip, SoundTrack, Span
 from foremask.hints.kinds import Hint, check_hints
 from foremask.options import Form, ResultOptions, form_of
-from foremask.service.jobs.database import Database, json_value
+from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import ALIVE_FOR_S
 from foremask.service.jobs.schema import VERSION
 from foremask.service.observability import metrics
@@ -232,9 +232,7 @@ async def renew(
 
 async def finish(database: Database, step: Step, done: StepDone) -> bool:
     """Record the step's result and queue the next steps; return False if the attempt is stale."""
-    result = json_value(done)
-    ended = await database.value_of("finish_step", *step.key, result, IN_FLIGHT, step.seconds)
-    return bool(ended)
+    return bool(await database.value_of("finish_step", *step.key, done, IN_FLIGHT, step.seconds))
 
 
 async def fail(
@@ -250,7 +248,7 @@ async def fail(
     If ``retry_s`` is None or the step has crashed `MAX_CRASHES` times, the job ends with ``error``.
     Otherwise, the step is retried after ``retry_s``.
     """
-    facts = json_value(error.facts())
+    facts = error.facts()
     return bool(
         await database.value_of(
             "fail_step", *step.key, outcome, facts, retry_s, MAX_CRASHES, step.seconds
@@ -305,7 +303,7 @@ async def recover(
     row = await database.row_of(
         f"recover_{VERSION}",
         *(worker, lease_s, LOST_TICKET_S, wall_clock_s, MAX_CRASHES),
-        json_value(crashed.facts()),
-        json_value(timed_out.facts()),
+        crashed.facts(),
+        timed_out.facts(),
     )
     return Recovered(**row) if row else Recovered()
