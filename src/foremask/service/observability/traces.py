@@ -5,6 +5,7 @@ OpenTelemetry is used only here, and is not loaded until `open_traces` gets a co
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
@@ -22,25 +23,14 @@ type Fact = str | int | None
 _provider: "TracerProvider | None" = None
 
 
+@dataclass(frozen=True, slots=True)
 class Span:
-    def __init__(self, real: "trace.Span | None" = None) -> None:
-        self._real = real
+    real: "trace.Span | None" = None
+    traceparent: str | None = None  # the W3C header; None while traces are off
 
     def note(self, **facts: Fact) -> None:
-        if self._real is not None:
-            self._real.set_attributes({k: v for k, v in facts.items() if v is not None})
-
-    @property
-    def traceparent(self) -> str | None:
-        """The W3C header ``traceparent`` of the span; None while traces are off."""
-        if self._real is None:
-            return None
-        from opentelemetry import trace
-        from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
-
-        headers: dict[str, str] = {}
-        TraceContextTextMapPropagator().inject(headers, trace.set_span_in_context(self._real))
-        return headers.get("traceparent")  # absent if OTEL_SDK_DISABLED is set
+        if self.real is not None:
+            self.real.set_attributes({k: v for k, v in facts.items() if v is not None})
 
 
 def open_traces(otlp_url: str | None, process: str) -> None:
@@ -97,10 +87,9 @@ def span(
     from opentelemetry.context import Context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    above = None
+    above, header, headers = None, TraceContextTextMapPropagator(), dict[str, str]()
     if is_first or traceparent is not None:
-        headers = {"traceparent": traceparent or ""}
-        above = TraceContextTextMapPropagator().extract(headers, Context())
+        above = header.extract({"traceparent": traceparent or ""}, Context())
     if not is_first and not trace.get_current_span(above).get_span_context().is_valid:
         yield Span()
         return
@@ -111,7 +100,8 @@ def span(
         record_exception=False,  # the message may hold a URL
         set_status_on_exception=False,
     ) as real:
-        made = Span(real)
+        header.inject(headers)
+        made = Span(real, headers.get("traceparent"))  # absent if OTEL_SDK_DISABLED is set
         made.note(**structlog.contextvars.get_contextvars() | facts)
         try:
             yield made
