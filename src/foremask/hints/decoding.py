@@ -50,8 +50,7 @@ def parse(raw: bytes) -> object:
             parse_constant=_no_number,
         )
     except UnicodeDecodeError as error:
-        details = f"The body is not UTF-8: byte {error.start} cannot be decoded."
-        raise BadJson(details) from None
+        raise BadJson(f"The body is not UTF-8: byte {error.start} cannot be decoded.") from None
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise BadJson(f"The body is not JSON: {error.msg} at {where}.") from None

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from typing import Any, Literal
 
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
@@ -13,12 +14,12 @@ from msgspec import Struct, structs
 from foremask import errors
 from foremask.facts import Clip
 from foremask.hints.kinds import check_hints
-from foremask.options import REENCODE_ONLY, Quality, ResultKind
+from foremask.options import REENCODE_ONLY, Form, Quality, ResultKind
 from foremask.service.api import bodies, calls
 from foremask.service.api.calls import Call, read_call
 from foremask.service.api.context import ApiRequest, Service, json_answer, while_heard
 from foremask.service.api.openapi import SUBMISSION, Operation, starts
-from foremask.service.api.probing import BUDGET_S
+from foremask.service.api.probing import BUDGET_S, Source
 from foremask.service.api.status_routes import completed
 from foremask.service.jobs import admission, records
 from foremask.service.jobs.admission import NewJob
@@ -99,17 +100,30 @@ async def _job_of_clip(call: Call[bodies.JobBody], *, now: bool = False) -> NewJ
     form, result = body.wanted()
     if body.webhook_url is not None:
         await service.outbound.check_webhook(body.webhook_url, call.owner)
-    job = NewJob(
+    with span("probe"):
+        job = _new_job(call, form, body.quality, result, Source(url=body.video))
+        return await service.prober.probe(job, now=now)
+
+
+def _new_job(
+    call: Call[Any],
+    form: Form,
+    quality: Quality | Literal["kept"],
+    result: JobResult,
+    source: Source,
+) -> NewJob:
+    return NewJob(
         request_id=call.request_id,
         token_id=call.grant.token_id,
         preset=form,
-        video_url=body.video,
-        quality=body.quality,
-        webhook_url=body.webhook_url,
+        video_url=source.url,
+        source_key=source.key,
+        quality=quality,
+        webhook_url=getattr(call.body, "webhook_url", None),
+        idempotency_key=call.key,
+        body_hash=call.digest,
         result=result,
     )
-    with span("probe"):
-        return await service.prober.probe(job, now=now)
 
 
 @starts(
@@ -131,16 +145,10 @@ async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespons
         form, result = call.body.wanted()
         record = await completed(service, call.token, request_id)
         mask = _stored_mask(record)
-        job = NewJob(
-            request_id=call.request_id,
-            token_id=call.grant.token_id,
-            preset=form,
-            quality=REENCODE_ONLY,
-            result=result,
-        )
-        if result.options.kind is not ResultKind.MASK:
-            url, key = await _source_of(service, record, call.body.video)
-            job = structs.replace(job, video_url=url, source_key=key)
+        is_mask = result.options.kind is ResultKind.MASK
+        source = Source() if is_mask else await _source_of(service, record, call.body.video)
+        job = _new_job(call, form, REENCODE_ONLY, result, source)
+        if not is_mask:
             job = await service.prober.probe(job)
             if job.clip is not None and job.source_key is None:
                 fetched_bytes = job.fetched_bytes + job.clip.size_bytes
@@ -165,18 +173,16 @@ def _stored_mask(record: Record) -> str:
     return sibling_key(result_key, MASK)  # the mask of a cut-out is stored beside the result
 
 
-async def _source_of(
-    service: Service, record: Record, video: str | None
-) -> tuple[str | None, str | None]:
-    """Return ``video``, or else the key of the job's stored upload. Raises VideoMissing."""
+async def _source_of(service: Service, record: Record, video: str | None) -> Source:
+    """Return the clip at ``video``, or the job's stored upload. Raises VideoMissing."""
     if video is not None:
-        return video, None
+        return Source(url=video)
     result = await records.result_of(service.database, record.request_id)
     key = result.clip_key or record.source_key  # clip_key if the job was itself a conversion
     if key is not None and key.startswith("uploads/"):
         with suppress(errors.ObjectLost):
             await service.objects.head(key)
-            return None, key
+            return Source(key=key)
     raise errors.VideoMissing(
         "The clip of this mask is no longer stored: send its URL in the field 'video'.",
         param="video",
@@ -201,16 +207,8 @@ async def refine(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse
         known = sibling_key(record.result_key or "", NETWORK)
         hints = (*before.hints, *call.body.hints)
         asked = structs.replace(before, network_key=known, hints=hints)
-        url, key = await _source_of(service, record, call.body.video)
-        job = NewJob(
-            request_id=call.request_id,
-            token_id=call.grant.token_id,
-            preset=record.form,
-            video_url=url,
-            source_key=key,
-            quality=Quality(record.quality),
-            result=asked,
-        )
+        source = await _source_of(service, record, call.body.video)
+        job = _new_job(call, record.form, Quality(record.quality), asked, source)
         return await service.prober.probe(job)
 
     return await _start(request, bodies.RefineRequest, f"refine {request_id}", make)
@@ -246,12 +244,7 @@ async def _start[B: Struct](
             hold_until = time.monotonic() + HOLD_S
             made = call.grant.request_id
             if made is None:
-                job = structs.replace(
-                    await make(call),
-                    idempotency_key=call.key,
-                    body_hash=call.digest,
-                    traceparent=trace.traceparent,
-                )
+                job = structs.replace(await make(call), traceparent=trace.traceparent)
                 trace.note(preset=job.preset.value)
                 service.objects.check_free(2 * (job.clip.size_bytes if job.clip else 0))
                 with span("admit"):

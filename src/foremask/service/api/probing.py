@@ -102,21 +102,14 @@ class Prober:
         request = messages.Probe(None, self._limits, job.preset, job.result.options.kind)
         clip = None
         try:
-            if (found := await self._ask(source, "video", owner, request)) is not None:
-                _, clip = found
+            _, clip = await self._ask(source, "video", owner, request)
         except errors.Overloaded:
             if now:
                 raise
         result, fetched_bytes = await self._background(job.result, owner)
         result.check_hints(clip)
-        return replace(
-            job,
-            video_url=source.url,
-            source_key=source.key,
-            clip=clip,
-            result=result,
-            fetched_bytes=fetched_bytes,
-        )
+        job = replace(job, video_url=source.url, source_key=source.key)
+        return replace(job, clip=clip, result=result, fetched_bytes=fetched_bytes)
 
     def _locate(self, url: str, param: str) -> Source:
         """Return the source at ``url``. Raises UrlForbidden for a bad link of this service."""
@@ -131,17 +124,17 @@ class Prober:
     async def _background(self, asked: JobResult, owner: str) -> tuple[JobResult, int]:
         if asked.background_url is None:
             return asked, 0
-        source, found = self._locate(asked.background_url, "background_url"), None
+        source, size = self._locate(asked.background_url, "background_url"), 0
         request = messages.ProbeBackground(None, self._limits)
         try:
             with span("probe background"):
-                found = await self._ask(source, "background_url", owner, request)
+                size, _ = await self._ask(source, "background_url", owner, request)
         except (errors.ClipRefused, errors.VideoInvalid) as error:
             raise errors.BackgroundInvalid.of(error) from error
         except errors.Overloaded:
             pass  # a worker probes the background later
         result = replace(asked, background_url=source.url, background_key=source.key)
-        return result, 0 if found is None or source.key is not None else found[0]
+        return result, size if source.key is None else 0
 
     @asynccontextmanager
     async def show(
@@ -166,8 +159,8 @@ class Prober:
 
     async def _ask[R](
         self, source: Source, param: str, owner: str, request: messages.Request[R]
-    ) -> tuple[int, R] | None:
-        """Return the file's size and the child's answer; None if there is no answer in time."""
+    ) -> tuple[int, R | None]:
+        """Return the file's size and the child's answer; 0 and None without an answer in time."""
         try:
             async with (
                 asyncio.timeout(BUDGET_S),
@@ -175,10 +168,10 @@ class Prober:
             ):
                 return file.size, await self._run(request, file, owner)
         except (TimeoutError, RangeUnavailable):
-            return None
+            pass
         except ChildDied as died:
             log.warning("probe.died", notes=getattr(died, "__notes__", []))
-            return None
+        return 0, None
 
     @asynccontextmanager
     async def _opened(

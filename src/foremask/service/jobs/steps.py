@@ -303,7 +303,6 @@ async def recover(
     row = await database.row_of(
         f"recover_{VERSION}",
         *(worker, lease_s, LOST_TICKET_S, wall_clock_s, MAX_CRASHES),
-        crashed.facts(),
-        timed_out.facts(),
+        *(crashed.facts(), timed_out.facts()),
     )
     return Recovered(**row) if row else Recovered()
