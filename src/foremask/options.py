@@ -223,7 +223,7 @@ class Matte(msgspec.Struct, frozen=True):
         float, Meta(ge=0.1, le=10, description="A value over 1 makes soft edges more opaque.")
     ] = 1.0
     min_part_px: Annotated[
-        int, Meta(ge=0, le=1_000_000_000, description="Remove parts with fewer connected pixels.")
+        int, Meta(ge=0, le=1_000_000_000, description="Remove smaller connected parts; pixels.")
     ] = 0
     grow_px: Annotated[
         float, Meta(ge=-50, le=50, description="Move the outline outwards, or inwards if negative.")

@@ -75,7 +75,7 @@ class EdgeOptions:
         black: The largest alpha that becomes 0; 0 to 0.99.
         white: The smallest alpha that becomes 1; 0.01 to 1.
         gamma: Above 1, make soft edges more opaque; 0.1 to 10.
-        min_part: Remove connected parts of fewer pixels than this.
+        min_part: Remove connected parts smaller than this, in pixels.
         grow: Move the outline outwards; -50 to 50 pixels.
         feather: Soften the outline by 0 to 100 pixels to each side.
         despill: Remove the colour of a green or blue screen from the subject.
@@ -134,7 +134,7 @@ def tracks(
 
     Args:
         output: A PNG that shows the things, each with its number.
-        masks: A folder that gets a mask video of each thing.
+        masks: A folder for a mask video of each thing.
     """
     from foremask.masking import thing_list
     from foremask.masking.outputs import check_output, check_png

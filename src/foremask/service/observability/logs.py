@@ -9,7 +9,7 @@ from structlog.types import Processor
 
 from foremask.settings import LogLevel
 
-# Libraries whose lines at INFO repeat lines of foremask.
+# Libraries whose INFO messages repeat those of foremask.
 QUIETED = ("uvicorn.error", "uvicorn.access", "procrastinate", "psycopg.pool", "httpcore", "httpx")
 
 # Local variables in a traceback may hold API tokens.
