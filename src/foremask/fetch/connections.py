@@ -1,4 +1,4 @@
-"""Parses URLs, sends requests, checks the answers, and reads remote files by ranges."""
+"""Parses URLs, sends requests, checks the responses, and reads remote files by ranges."""
 
 import ipaddress
 import re
