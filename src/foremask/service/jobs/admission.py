@@ -30,7 +30,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
     body_hash: bytes | None = None
     clip: StoredClip | None = None  # None if the clip could not be probed in time
     traceparent: str | None = None  # the W3C header of the request's first span
-    result: JobResult = PLAIN_MASK  # a mask with default options; the row has null for it
+    result: JobResult = PLAIN_MASK  # a mask with default options, stored as null
     fetched_bytes: int = 0  # size of a background, and of a reused mask's clip
 
 
