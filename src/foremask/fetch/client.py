@@ -199,7 +199,7 @@ class Outbound:
         resolving = asyncio.ensure_future(self._resolve(host, port))
 
         def over(done: asyncio.Future[Sequence[str]]) -> None:
-            self._places.release(owner)  # when the thread has ended: it cannot be cancelled
+            self._places.release(owner)  # the place is taken until the thread has ended
             if not done.cancelled():
                 done.exception()  # asyncio would log an exception that is never retrieved
 

@@ -79,7 +79,7 @@ def _no_number(word: str) -> NoReturn:
 
 
 def decode_object[T](raw: bytes, kind: type[T]) -> tuple[T, dict[str, Any]]:
-    """Return the JSON object as a ``kind`` and as a dict. Raises BadJson or the errors of `decode`."""
+    """Parse a JSON object into a ``kind`` and a dict. Raises BadJson or the errors of `decode`."""
     fields = parse(raw)
     if not isinstance(fields, dict):
         raise BadJson('The body must be one JSON object, such as {"video": "https://…"}.')

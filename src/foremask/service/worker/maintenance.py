@@ -40,7 +40,7 @@ async def run_maintenance(work: WorkerContext) -> None:
 async def _repeat(
     work: WorkerContext, every_s: float, do: Callable[[WorkerContext], Awaitable[bool | None]]
 ) -> None:
-    """Call ``do`` repeatedly. Beyond `TENDING` workers, pauses grow unless it returned True."""
+    """Call ``do`` repeatedly; beyond `TENDING` workers less often, unless ``do`` returned True."""
     while True:
         is_alone = None
         try:
