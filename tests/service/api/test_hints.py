@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from foremask.errors import JobCancelled, Overloaded
 from foremask.hints.kinds import Point
 from foremask.options import Quality
-from foremask.service.api.context import while_heard
+from foremask.service.api.context import while_connected
 from foremask.service.api.probing import PREVIEWS_WAITING, Previewer
 from foremask.service.sandbox.messages import MaskPicture, Preview
 from tests.service.api.conftest import Running, assert_refused, post, serves
@@ -162,7 +162,7 @@ async def test_a_preview_ends_when_its_caller_hangs_up() -> None:
         await hung_up.wait()
         return {"type": "http.disconnect"}
 
-    asking = asyncio.create_task(while_heard(receive, pool.ask("a")))
+    asking = asyncio.create_task(while_connected(receive, pool.ask("a")))
     await pool.is_at_work.wait()
     hung_up.set()
     with pytest.raises(JobCancelled):

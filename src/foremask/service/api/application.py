@@ -1,4 +1,4 @@
-"""Builds the application from its routes, turns errors into answers, and runs the server."""
+"""Builds the ASGI application, turns errors into HTTP responses, and runs the server."""
 
 import asyncio
 import json
@@ -47,10 +47,10 @@ from foremask.weights.catalogue import ISNET, model_path, side_car_of
 
 log = structlog.get_logger(__name__)
 
-OWN_FILES = 256  # descriptors for everything but the connections of callers
-IDLE_S = 65.0  # a proxy in front must close first: nginx keeps a silent connection for 60 s
-STOP_S = 10  # longer than a probe, which takes at most 8 s
-DATABASE_CALL_S = 4.0  # callers get an answer within 5 s, even if the database server has stopped
+OWN_FILES = 256  # file descriptors for other uses than client connections
+IDLE_S = 65.0  # nginx closes an idle connection after 60 s, and must do so first
+STOP_S = 10  # lets a running probe end, which takes up to 8 s
+DATABASE_CALL_S = 4.0
 
 _SLASHES = re.compile(r"//+")
 _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
@@ -64,7 +64,7 @@ class RequestMiddleware:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        scope["path"] = _SLASHES.sub("/", scope["path"])  # a base URL that ends in / causes //
+        scope["path"] = _SLASHES.sub("/", scope["path"])  # some clients send //v2/status/...
         facts = RequestFacts(str(uuid.uuid4()))
         scope.setdefault("state", {})[FACTS] = facts
         structlog.contextvars.bind_contextvars(request_id=facts.id)
@@ -82,7 +82,7 @@ class RequestMiddleware:
                         (b"ratelimit-remaining", b"%d" % grant.remaining),
                         (b"ratelimit-reset", b"%d" % math.ceil(grant.reset_s)),
                     ]
-                if facts.unknown_fields:  # a list of strings (RFC 8941)
+                if facts.unknown_fields:  # the syntax is a list of strings in RFC 8941
                     names = ", ".join(map(json.dumps, facts.unknown_fields))
                     headers.append((b"unknown-fields", names.encode()))
                 message["headers"] = headers
@@ -97,7 +97,7 @@ class RequestMiddleware:
             log.debug(
                 "http.request",
                 method=scope["method"],
-                path=scope["path"],  # never the query: it may hold a signature
+                path=scope["path"],  # without the query string, which may contain a signature
                 status=status,
                 seconds=round(seconds, 4),
             )
@@ -111,7 +111,7 @@ class RequestMiddleware:
     needs_token=False,
 ).at("GET", "/openapi.json")
 async def openapi(request: ApiRequest) -> ASGIResponse:
-    """Read this document; /reference shows it as a web page."""
+    """Get this OpenAPI document, which the page /reference shows in a readable form."""
     return _document().answer(request)
 
 
@@ -142,7 +142,7 @@ def problem(request: ApiRequest, error: errors.ForemaskError) -> Response[bytes]
 
 def on_foremask_error(request: ApiRequest, error: errors.ForemaskError) -> Response[bytes]:
     refused(error.reason)
-    if isinstance(error, errors.ServiceUnavailable):  # a traceback would not help
+    if isinstance(error, errors.ServiceUnavailable):  # another service failed: log no traceback
         log.warning("http.unavailable", details=error.details)
     elif error.status >= HTTPStatus.INTERNAL_SERVER_ERROR and not isinstance(error, errors.Busy):
         log.error("http.failed", reason=error.reason, exc_info=error)
@@ -150,7 +150,7 @@ def on_foremask_error(request: ApiRequest, error: errors.ForemaskError) -> Respo
 
 
 _INSTEAD = "POST /v2/video/segment/foreground_mask masks what `hints` point at"
-# Endpoints of Bria's API that are called by Bria's MCP server and are missing here.
+# Bria's MCP server calls these endpoints of Bria's API, which foremask does not have.
 _HOSTED_ONLY = {
     "/v2/video/segment/mask_by_prompt": f"foremask takes no text: {_INSTEAD}",
     "/v2/video/edit/increase_resolution": f"foremask does not enlarge videos: {_INSTEAD}",
@@ -168,7 +168,7 @@ def on_framework(request: ApiRequest, error: HTTPException) -> Response[bytes]:
         wrong = errors.MethodNotAllowed(f"This path does not take {method[:16]}; it takes {allow}.")
         wrong.allow = allow
         return problem(request, wrong)
-    if isinstance(error, InternalServerException):  # Litestar raises it when the caller hangs up
+    if isinstance(error, InternalServerException):  # raised when the client disconnects
         return problem(request, errors.BadJson("The connection broke off inside the body."))
     return on_crash(request, error)
 
@@ -180,7 +180,7 @@ def on_crash(request: ApiRequest, error: Exception) -> Response[bytes]:
 
 
 def create_app(service: Service) -> ASGIApp:
-    """Make the ASGI application; the connections and pools of ``service`` must be open."""
+    """Return the ASGI application. The database and the pools of ``service`` must be open."""
     error_handlers: dict[int | type[Exception], Callable[..., Any]] = {
         errors.ForemaskError: on_foremask_error,
         HTTPException: on_framework,
@@ -191,8 +191,8 @@ def create_app(service: Service) -> ASGIApp:
         request_class=ApiRequest,
         state=State({"service": service}, deep_copy=False),
         exception_handlers=error_handlers,
-        openapi_config=None,  # openapi.py builds ours
-        request_max_body_size=None,  # calls.py checks the size, and its error names the limit
+        openapi_config=None,
+        request_max_body_size=None,  # calls.py limits the size of bodies
         debug=False,
         logging_config=None,
     )
@@ -200,7 +200,7 @@ def create_app(service: Service) -> ASGIApp:
 
 
 def run(settings: Settings) -> None:
-    """Serve until a signal stops the process. The database must have the schema."""
+    """Serve until SIGINT or SIGTERM. Raises ServiceUnavailable if the database has no schema."""
     uvloop.run(_serve(settings))
 
 
@@ -233,7 +233,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             settings.data_dir / "scratch" / "api",
             slots=PROBES_AT_ONCE,
             sandbox=settings.sandbox,
-            spares=True,  # a started child waits for the next token: a child serves one token only
+            spares=True,  # each token needs a child of its own, and a start is slow
         ) as pool,
         MediaPool(
             settings.data_dir / "scratch" / "api-preview",
@@ -242,7 +242,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             memory_bytes=preview_bytes,
         ) as preview_pool,
     ):
-        if await database.answers():  # /readyz reports a database that does not answer
+        if await database.answers():  # otherwise start anyway: /readyz reports the failure
             await check_schema(database)
         objects = await open_objects(settings.store_url, settings.base_url)
         limits = settings.limits(settings.job_memory or share_of_memory(settings.workers))
@@ -262,12 +262,12 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
 
 class Server(uvicorn.Server):
     def __init__(self, app: ASGIApp, settings: Settings, on_stop: Callable[[], None]) -> None:
-        downloads = process_setup.raise_open_files()
-        backlog = min(2048, downloads // 8)
-        # uvicorn counts a connection only after accepting it, so the backlog needs descriptors too.
-        limit = max(1, min(settings.connections, downloads - OWN_FILES - backlog))
+        open_files = process_setup.raise_open_files()
+        backlog = min(2048, open_files // 8)
+        # The event loop may accept ``backlog`` more connections before uvicorn counts them.
+        limit = max(1, min(settings.connections, open_files - OWN_FILES - backlog))
         if limit < settings.connections:
-            log.warning("api.few_files", open_files=downloads, connections=limit)
+            log.warning("api.few_files", open_files=open_files, connections=limit)
         super().__init__(
             uvicorn.Config(
                 app,

@@ -1,4 +1,4 @@
-"""The bodies of requests; each Struct decodes, validates and documents one kind of body."""
+"""Request bodies; each Struct declares the fields, limits and documentation of one body."""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -25,18 +25,18 @@ from foremask.options import (
 from foremask.service.api.openapi import SHOWN_PATTERN
 from foremask.service.jobs.steps import JobResult
 
-MOST_SHOWN_HINTS: Final = 16  # most hints of a preview; the network masks four crops per point
+MOST_SHOWN_HINTS: Final = 16  # limit for a preview; the network runs four times per point
 ALPHA_FORMATS: Final = tuple(form for form in AlphaFormat if form is not AlphaFormat.PNG_FILES)
-"""The formats of a transparent result; PNG files only come in a zip."""
+"""The formats of a transparent result. PNG_FILES is a directory, which cannot be downloaded."""
 FORMS: Final = tuple(dict.fromkeys([*map(str, Preset), *map(str, ALPHA_FORMATS)]))
-_CLEAN: Final = r"^[^\x00-\x20\x7f\ud800-\udfff]+\Z"  # fetch.connections checks the URL's syntax
+_CLEAN: Final = r"^[^\x00-\x20\x7f\ud800-\udfff]+\Z"
 _MEDIA_TYPE: Final = r"(video/([a-z0-9][a-z0-9.+-]{0,63})?|image/(gif|jpeg|png|webp))"
 _HTTP: Final = r"^[Hh][Tt][Tt][Pp][Ss]?://[^\x00-\x20\x7f]+$"
 _URL: Final = f"an http(s) URL of at most {MAX_URL_BYTES} bytes"
 
 
 def _says(text: str, **limits: Any) -> Meta:  # noqa: ANN401
-    """Describe a field by ``text`` in the OpenAPI document and in the field's errors."""
+    """Describe a field by ``text`` in the OpenAPI document and in error messages."""
     return Meta(description=f"{text[0].upper()}{text[1:]}.", extra={"text": text}, **limits)
 
 
@@ -56,7 +56,7 @@ Video = Annotated[
 ]
 WebhookUrl = Annotated[
     str,
-    _url("Gets a signed POST with the final status: docs/webhooks.md.", invalid=WebhookInvalid),
+    _url("Receives a signed POST with the final status: docs/webhooks.md.", invalid=WebhookInvalid),
 ]
 BackgroundUrl = Annotated[
     str,
@@ -92,9 +92,9 @@ HintList = Annotated[
     ),
 ]
 QualityField = Annotated[Quality, Meta(description="Trade speed for precision: docs/quality.md.")]
-SoundField = Annotated[bool, Meta(description="Whether the result has the clip's sound.")]
+SoundField = Annotated[bool, Meta(description="Whether to keep the clip's sound.")]
 ZoomField = Annotated[
-    bool, Meta(description="Crop all frames to one rectangle that has the subject of every frame.")
+    bool, Meta(description="Crop to one rectangle that contains the subject in every frame.")
 ]
 
 
@@ -124,7 +124,7 @@ class JobBody(Matte, frozen=True, kw_only=True):
     hints: HintList = ()
     webhook_url: WebhookUrl | None = None
     sync: Annotated[
-        bool, Meta(description="Answer 200 with the status when the job ends, or 202 after 25 s.")
+        bool, Meta(description="Wait for the job's end: 200 with the status, or 202 after 25 s.")
     ] = False
 
     def wanted(self) -> tuple[Form, JobResult]:
@@ -139,7 +139,7 @@ class JobRequest(JobBody, frozen=True, kw_only=True):
 
 
 class KeyPoint(Struct, frozen=True):
-    """A pixel of the upright picture."""
+    """A position in pixels from the top left corner of the frame, as players show it."""
 
     x: Annotated[int, Meta(ge=0, le=kinds.MOST_PIXELS - 1)]
     y: Annotated[int, Meta(ge=0, le=kinds.MOST_PIXELS - 1)]
@@ -168,7 +168,7 @@ class CutOutBody(JobBody, frozen=True, kw_only=True):
 class RemoveBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
     background_color: Annotated[
         BackgroundColor | None,
-        Meta(description="By default Transparent if the preset has alpha, else Black."),
+        Meta(description="Default: Transparent if the format has alpha, else Black."),
     ] = None
 
     def wanted(self) -> tuple[Form, JobResult]:
@@ -214,7 +214,7 @@ class ConvertRequest(Matte, frozen=True, kw_only=True):
     ] = None
     video: Annotated[
         Video | None,
-        Meta(description="Needed for a cutout or composite, unless the clip is a stored upload."),
+        Meta(description="For a cutout or composite; optional while the job's upload is stored."),
     ] = None
     background_url: BackgroundUrl | None = None
     background: BackgroundName | None = None
@@ -244,14 +244,14 @@ class ConvertRequest(Matte, frozen=True, kw_only=True):
 
 
 class RefineRequest(Struct, frozen=True):
-    hints: Annotated[HintList, Meta(min_length=1, description="Hints to add to those of the job.")]
-    video: Annotated[Video | None, Meta(description="Optional for a stored upload.")] = None
+    hints: Annotated[HintList, Meta(min_length=1, description="Hints to add to the job.")]
+    video: Annotated[Video | None, Meta(description="Optional while the upload is stored.")] = None
 
 
 class PreviewRequest(Struct, frozen=True):
     picture: Annotated[bytes, _says("a JPEG or PNG in base64", min_length=1)]
     hints: Annotated[
-        Hints, Meta(max_length=MOST_SHOWN_HINTS, description="Their frame and time are ignored.")
+        Hints, Meta(max_length=MOST_SHOWN_HINTS, description="Frame and time are ignored.")
     ] = ()
     quality: QualityField = Quality.BALANCED
 

@@ -1,4 +1,4 @@
-"""Reads a call: token, rate, Idempotency-Key, and the body (JSON, or a form with one file)."""
+"""Reads requests: the token, the Idempotency-Key, and a body of JSON or a form with one file."""
 
 import asyncio
 import hashlib
@@ -25,11 +25,11 @@ MAX_TOKEN_LENGTH = 512
 MAX_KEY_LENGTH = 255
 MAX_BODY_BYTES = 1 << 20
 FORM = "multipart/form-data"
-FILE_S = 86_400  # lifetime of a link to an uploaded file
+FILE_S = 86_400  # lifetime of links to uploads
 MAX_FIELDS = 128
-MAX_FORM_BYTES = 64 << 10  # most bytes of an upload's fields and boundaries
+MAX_FORM_BYTES = 64 << 10  # limit on a form without its file
 MAX_NAME_LENGTH = 200
-RESERVE_BYTES = 32 << 20  # bytes reserved at a time if Content-Length is absent or too small
+RESERVE_BYTES = 32 << 20  # quota reserved at a time if a file's size is unknown
 
 type _Event = multipart.MultipartSegment | bytearray | bytes | None
 
@@ -38,21 +38,22 @@ type _Event = multipart.MultipartSegment | bytearray | bytes | None
 class Call[B]:
     service: Service
     request_id: str
-    token: bytes  # the token's SHA-256
+    token_hash: bytes
     grant: Grant
-    owner: str  # the token's id; in a queue, the owners take turns
+    owner: str  # the token's id
     body: B
-    digest: bytes  # the SHA-256 of the body's fields
-    key: str | None  # the header Idempotency-Key
+    body_hash: bytes
+    idempotency_key: str | None
 
 
 async def read_call[B: Struct](
     request: ApiRequest, kind: type[B], job: str | None = None, *, may_be_empty: bool = False
 ) -> Call[B]:
-    """Check the token, count the call against the token's rate, and decode the body.
+    """Check the token, count the request against the token's rate limit, and decode the body.
 
-    ``job`` names a call that starts a job. Such a call is not counted if its Idempotency-Key has
-    already made a job. Raises the errors of token, rate, body and key, in this order.
+    ``job`` is the operation's name if the request starts a job. A request whose Idempotency-Key
+    has already made a job is not counted. Errors of the token come first, then of the rate limit,
+    the body and the Idempotency-Key.
     """
     service, token = request.service, read_token(request)
     key = None if job is None else request.headers.get("idempotency-key")
@@ -79,12 +80,11 @@ async def read_call[B: Struct](
 
 
 def read_token(request: ApiRequest) -> bytes:
-    """Return the token's SHA-256. Raises TokenMissing or TokenInvalid.
+    """Return the SHA-256 of the request's token. Raises TokenMissing or TokenInvalid.
 
-    A look-up of the hash is safe from timing attacks: callers cannot choose a hash byte by byte.
+    Only hashes are compared, which prevents timing attacks.
     """
     headers = request.headers
-    # A token that was pasted or read from a file often ends in a newline or a space.
     token = (headers.get("api_token") or headers.get("x-api-key") or "").strip()
     if not token:
         scheme, _, credentials = headers.get("authorization", "").partition(" ")
@@ -106,9 +106,9 @@ def read_token(request: ApiRequest) -> bytes:
 async def read_body[B: Struct](
     request: ApiRequest, kind: type[B], call: str | None = None, *, may_be_empty: bool = False
 ) -> tuple[B, bytes]:
-    """Decode a JSON object of at most 1 MiB, and return it with its SHA-256 (see `_digest`).
+    """Return the decoded JSON body, of at most 1 MiB, and its `_digest`.
 
-    Raises BodyTooLarge, ContentTypeWrong, BadJson or the fields' errors, in this order.
+    Raises BodyTooLarge, ContentTypeWrong, BadJson or errors of fields, in this order.
     """
     raw = await _read(request)
     declared, _ = _content_type(request)
@@ -127,7 +127,7 @@ def _note_unknown(request: ApiRequest, fields: dict[str, Any], kind: type[Struct
 
 
 def _digest(fields: dict[str, Any], call: str | None) -> bytes:
-    """Return one SHA-256 over the call's name and all fields except ``sync``."""
+    """Return the SHA-256 of the operation's name and all fields except ``sync``."""
     text = json.dumps({key: fields[key] for key in fields if key != "sync"}, sort_keys=True)
     return hashlib.sha256(f"{call} {text}".encode()).digest()
 
@@ -159,7 +159,7 @@ async def _read(request: ApiRequest) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class FileForm:
-    """A form, read up to the content of its file."""
+    """A form that has been read up to its file's content."""
 
     fields: list[tuple[str, str]]
     file: multipart.MultipartSegment
@@ -170,7 +170,7 @@ class FileForm:
         return (self.file.content_type or "").lower()
 
     async def content(self) -> AsyncGenerator[bytes]:
-        """Yield the file's bytes. Raises FormInvalid if the form ends inside the file."""
+        """Yield the file's bytes. Raises FormInvalid if the body ends inside the file."""
         async for event in self.events:
             if event is None:
                 return
@@ -182,11 +182,10 @@ class FileForm:
 async def _read_clip[B: Struct](
     request: ApiRequest, kind: type[B], call: str | None, grant: Grant, *, stores: bool
 ) -> tuple[B, bytes]:
-    """Decode a form whose file is the job's clip, as `read_body` decodes JSON.
+    """Decode a form whose file is the clip. Returns the body and its SHA-256.
 
-    The body's ``video`` is a link to the clip. The SHA-256 covers the clip's bytes. With
-    ``stores``, the clip is stored and ``request.facts.clip`` is its key. Invalid fields before the
-    clip are refused before the clip is read.
+    In the body, ``video`` is a link to the clip. The SHA-256 covers the clip's bytes. With
+    ``stores``, the clip is stored. Fields before the clip are validated before the clip is read.
     """
     service, most = request.service, request.service.limits.max_bytes
     declared_bytes = declared_size(request, most + MAX_BODY_BYTES)
@@ -210,7 +209,7 @@ async def _read_clip[B: Struct](
         name = file_name(form.file.filename)
         await admission.new_upload(service.database, key, grant.token_id, name)
         await store(service, key, content(), declared_bytes, most)
-        request.facts.clip = key
+        request.facts.clip_key = key
     else:
         async for _ in content():
             pass
@@ -236,10 +235,7 @@ def _values(fields: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _value(texts: list[str]) -> object:
-    """Decode the parts of one field: a text, a JSON array, or one JSON object in each part.
-
-    Invalid JSON stays a text, which only fields of type string accept.
-    """
+    """Decode one field of a form. A part that begins with ``[`` or ``{`` is JSON."""
     try:
         values = [parse(text.encode()) if text.startswith(("[", "{")) else text for text in texts]
     except errors.BadJson:
@@ -250,7 +246,7 @@ def _value(texts: list[str]) -> object:
 async def store(
     service: Service, key: str, content: AsyncIterator[bytes], declared: int, most: int
 ) -> None:
-    """Store the file; nothing stays stored if an error is raised.
+    """Store the file and reserve its quota. An error undoes both.
 
     Raises FileTooLarge over ``most`` bytes, StorageQuota or StorageFull.
     """
@@ -282,15 +278,15 @@ async def store(
 
 
 async def discard_clip(request: ApiRequest) -> None:
-    if (key := request.facts.clip) is not None:
+    if (key := request.facts.clip_key) is not None:
         await request.service.objects.delete(key)
         await admission.reserve(request.service.database, key, 0, 0)
 
 
 async def open_form(request: ApiRequest, most_bytes: int) -> FileForm:
-    """Read the form up to the file's content. Raises ContentTypeWrong or FormInvalid.
+    """Read the fields before the file, of at most ``most_bytes`` in all.
 
-    ``most_bytes`` is the limit on all fields together.
+    Raises ContentTypeWrong or FormInvalid.
     """
     kind, options = _content_type(request)
     if kind != FORM or not options.get("boundary"):
@@ -305,7 +301,7 @@ async def open_form(request: ApiRequest, most_bytes: int) -> FileForm:
 async def _read_fields(
     events: AsyncGenerator[_Event], most_bytes: int
 ) -> tuple[list[tuple[str, str]], multipart.MultipartSegment | None]:
-    """Read the fields up to the next file, and the file's headers (None at the form's end)."""
+    """Return the fields before the next file, and that file or None."""
     fields: list[tuple[str, str]] = []
     name, value, size = "", bytearray(), 0
     async for event in events:
@@ -331,30 +327,30 @@ def _content_type(request: ApiRequest) -> tuple[str, dict[str, str]]:
 
 
 def file_name(sent: str | None) -> str | None:
-    """Remove directories and control characters; None if nothing is left."""
+    """Remove directories and unprintable characters. Returns None if nothing is left."""
     last = re.split(r"[/\\]", sent or "")[-1]
     return "".join(each for each in last if each.isprintable())[:MAX_NAME_LENGTH] or None
 
 
 async def _events(request: ApiRequest, boundary: str) -> AsyncGenerator[_Event]:
-    """Yield the headers of each part, then the part's bytes in blocks, then None."""
+    """Yield for each part its headers, its bytes in blocks, and None."""
     try:
         parser = multipart.PushMultipartParser(
             boundary, max_segment_count=MAX_FIELDS, max_segment_size=float("inf")
         )
         async for chunk in request.stream():
-            if chunk and not parser.closed:  # bytes after the form's end are ignored
+            if chunk and not parser.closed:  # ignore bytes after the form's end
                 for event in parser.parse(chunk):
                     yield event
         for event in parser.parse(b""):
             yield event
     except (multipart.MultipartError, ValueError) as error:
-        why = next(iter(error.args), "")  # the other arguments repeat Python's error
+        why = next(iter(error.args), "")  # the parser's message
         raise errors.FormInvalid(f"The form cannot be read: {why}.") from None
 
 
 def declared_size(request: ApiRequest, most: int) -> int:
-    """Return the Content-Length, or 0. Raises FileTooLarge for a file of over ``most`` bytes."""
+    """Return the Content-Length, 0 if missing. Raises FileTooLarge if the file exceeds ``most``."""
     size = _content_length(request)
     if size > most + MAX_FORM_BYTES:
         raise _too_large(most, size)

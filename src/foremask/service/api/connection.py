@@ -1,4 +1,4 @@
-"""Limits the bytes and time of each HTTP connection; uvicorn has no such limits: docs/adr/0094."""
+"""Limits HTTP connections in number, bytes and time (docs/adr/0094)."""
 
 import asyncio
 import re
@@ -19,17 +19,17 @@ from foremask.service.observability.metrics import answered, refused
 MAX_TARGET_BYTES = 16 << 10
 MAX_HEAD_BYTES = 64 << 10
 MAX_PIPELINED = 16
-FRAMING_PER_BYTE = 8  # most framing bytes per byte of a body; a chunk of one byte needs 5
+FRAMING_PER_BODY_BYTE = 8  # a chunk of one byte has 5 bytes of framing
 HEAD_S = 10.0
 BODY_WINDOW_S = 10.0
-BODY_BYTES_PER_S = 256  # least rate in each window; `least_body_bytes` is for the whole body
+BODY_BYTES_PER_S = 256  # minimum rate within each window
 FIRST_BODY_BYTES = 40 << 10
 LASTING_BODY_BYTES_PER_S = 1 << 10
-STALLED_S = 60.0  # a client that does not read its answer for so long is disconnected
-LINGER_S = 1.0  # delay of a close; unread bytes would reset the connection and lose the answer
+STALLED_S = 60.0  # a client that reads nothing for this time is disconnected
+LINGER_S = 1.0  # unread bytes at a close would reset the connection and lose the response
 LINGER_BYTES = 1 << 20
-GRACE_S = 1.0  # a silent connection is kept this long, as its request may be under way
-RESERVE = 32  # connections over the limit, for health checks and metrics
+GRACE_S = 1.0  # minimum idle time before eviction, as a request may be in transit
+RESERVE = 32  # additional connections for the paths in HEALTH
 HEALTH = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} [/*h]")
 
@@ -38,44 +38,44 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Gate:
-    """Allows ``limit`` connections, and ``burst`` more while `evicted` finds none to close."""
+    """Chooses a connection to close when there are over ``limit``."""
 
     limit: int
     idle_s: float
     burst: int
-    waiting: dict["Connection", float] = field(default_factory=dict)  # since when it has no request
-    sending: dict["Connection", float] = field(default_factory=dict)  # since when a body is read
+    idle_since: dict["Connection", float] = field(default_factory=dict)
+    body_since: dict["Connection", float] = field(default_factory=dict)
 
     def evicted(self, now: float, connections: int) -> "Connection | None":
         if connections <= self.limit:
             return None
-        oldest = next(iter(self.waiting), None)
-        if oldest is not None and now - self.waiting[oldest] >= GRACE_S:
+        oldest = next(iter(self.idle_since), None)
+        if oldest is not None and now - self.idle_since[oldest] >= GRACE_S:
             return oldest
         slowest = self._slowest_body(now)
         return oldest if slowest is None and connections > self.limit + self.burst else slowest
 
     def _slowest_body(self, now: float) -> "Connection | None":
-        """Return the connection with the slowest body among those whose `owner` is unknown.
+        """Return the connection whose request body arrives slowest, or None.
 
-        If there are none, choose among the connections of the owner with the most bodies, if that
-        owner has over a quarter of ``limit``.
+        Compares the connections whose `owner` is None. If there are none, compares those of the
+        owner that sends the most bodies, which must be over ``limit // 4``.
         """
         by_owner: defaultdict[str | None, list[Connection]] = defaultdict(list)
-        for each, began in self.sending.items():
+        for each, began in self.body_since.items():
             if each.owner is None or now - began >= GRACE_S:
                 by_owner[each.owner].append(each)
         bodies = by_owner.get(None) or max(by_owner.values(), key=len, default=[])
         if not bodies or (bodies[0].owner is not None and len(bodies) <= self.limit // 4):
             return None
-        old = [each for each in bodies if now - self.sending[each] >= GRACE_S]
+        old = [each for each in bodies if now - self.body_since[each] >= GRACE_S]
         return min(
-            old, key=lambda each: each.body_bytes / (now - self.sending[each]), default=bodies[0]
+            old, key=lambda each: each.body_bytes / (now - self.body_since[each]), default=bodies[0]
         )
 
 
 def least_body_bytes(seconds: float) -> float:
-    """Return how many bytes of a body must come in ``seconds``: 1 KiB/s, at least 40 KiB."""
+    """Return how many bytes of a body must have arrived after ``seconds``."""
     return max(FIRST_BODY_BYTES, LASTING_BODY_BYTES_PER_S * seconds)
 
 
@@ -100,7 +100,7 @@ class Connection(HttpToolsProtocol):
         elif len(self.connections) > self._gate.limit + self._gate.burst + RESERVE:
             self.transport.abort()
             return
-        elif len(self.connections) > self._gate.limit and not self._gate.waiting:
+        elif len(self.connections) > self._gate.limit and not self._gate.idle_since:
             self._over_limit = True
         self._await_request(HEAD_S)
 
@@ -112,26 +112,26 @@ class Connection(HttpToolsProtocol):
 
     def leave(self) -> None:
         self._forget()
-        self.connections.discard(self)  # so it is not counted; its descriptor closes later
+        self.connections.discard(self)  # uvicorn does this only in connection_lost
         self.transport.abort()
 
     def _forget(self) -> None:
-        self._gate.waiting.pop(self, None)
-        self._gate.sending.pop(self, None)
+        self._gate.idle_since.pop(self, None)
+        self._gate.body_since.pop(self, None)
 
     @property
     def owner(self) -> str | None:
-        """The id of the API token; None before the token or the signed upload form is checked."""
+        """The id of the request's token, or None until the token or upload form is verified."""
         facts: RequestFacts | None = self.scope["state"].get(FACTS)
         return None if facts is None else facts.owner
 
     def _await_request(self, seconds: float) -> None:
-        self._gate.waiting[self] = self.loop.time()
+        self._gate.idle_since[self] = self.loop.time()
         self._heard = False
         self._set_timer(seconds)
 
     def _set_timer(self, seconds: float) -> None:
-        """Call `_late` after ``seconds``; 0 stops the timer."""
+        """Call `_late` after ``seconds``; with 0, cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
         self._timer = self.loop.call_later(seconds, self._late) if seconds else None
@@ -140,7 +140,7 @@ class Connection(HttpToolsProtocol):
         self._timer = None
         if self.transport.is_closing():
             return
-        if self in self._gate.waiting:
+        if self in self._gate.idle_since:
             if self._heard and not self._owes_body():
                 details = f"The headers were not complete after {HEAD_S:g} s."
                 self._refuse(errors.RequestTooSlow(details, limit=HEAD_S))
@@ -154,7 +154,6 @@ class Connection(HttpToolsProtocol):
             self._set_timer(BODY_WINDOW_S)
 
     def _slowness(self) -> errors.RequestTooSlow | None:
-        """Return an error if the body is too slow, or if `owner` is still unknown."""
         self._body_s += BODY_WINDOW_S
         for came, least, seconds in (
             (self._window_bytes, BODY_BYTES_PER_S * BODY_WINDOW_S, BODY_WINDOW_S),
@@ -198,7 +197,7 @@ class Connection(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._unset_keepalive_if_required()
-        if not self._heard and self in self._gate.waiting:
+        if not self._heard and self in self._gate.idle_since:
             self._heard = True
             self._set_timer(HEAD_S)
         self._framing_bytes += len(data)
@@ -206,13 +205,13 @@ class Connection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            if self.cycle is not None:  # ignore the upgrade; parse no more requests
+            if self.cycle is not None:  # respond without the upgrade, then close
                 self.cycle.keep_alive = False
         except httptools.HttpParserError as error:
             first = data if self._requests == before else b""
             self._refuse(self._refusal or self._described(error, first))
             return
-        if self._framing_bytes > MAX_HEAD_BYTES + FRAMING_PER_BYTE * self.body_bytes:
+        if self._framing_bytes > MAX_HEAD_BYTES + FRAMING_PER_BODY_BYTE * self.body_bytes:
             self._refuse(self._too_large())
 
     def _described(self, error: httptools.HttpParserError, data: bytes) -> errors.ForemaskError:
@@ -270,8 +269,8 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         if self._over_limit:
             self.cycle.keep_alive = False
-        self._gate.waiting.pop(self, None)
-        self._gate.sending[self] = self.loop.time()
+        self._gate.idle_since.pop(self, None)
+        self._gate.body_since[self] = self.loop.time()
         self._window_bytes, self._body_s = 0, 0.0
         self._set_timer(BODY_WINDOW_S)
 
@@ -284,7 +283,7 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._framing_bytes = 0
         self._requests += 1
-        self._gate.sending.pop(self, None)
+        self._gate.body_since.pop(self, None)
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -295,17 +294,17 @@ class Connection(HttpToolsProtocol):
             self._refuse(self._refusal)
         elif not self.pipeline:
             self._unset_keepalive_if_required()
-            # If the answer came before the end of the body, this timer limits the body's rest, too.
+            # If the request's body has not ended yet, this timer limits it.
             self._await_request(self._gate.idle_s)
 
     def _refuse(self, error: errors.ForemaskError) -> None:
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_complete:
             if cycle.response_started:
-                self.transport.abort()  # part of an answer is sent; only a close can show the error
+                self.transport.abort()  # a response that has begun cannot become an error
                 return
             if not cycle.more_body or self.pipeline:
-                self._refusal = error  # sent after the answers that are under way
+                self._refusal = error  # sent after the pending responses
                 self._refused = True
                 return
             cycle.disconnected = True

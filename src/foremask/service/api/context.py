@@ -1,4 +1,4 @@
-"""What all handlers share: the request, the parts of the service, and answers in JSON."""
+"""The request, the service's components and JSON responses, for all handlers."""
 
 import asyncio
 import math
@@ -24,18 +24,18 @@ from foremask.service.jobs.tokens import Grant
 from foremask.service.storage.objects import Objects
 from foremask.settings import Settings
 
-FACTS = "foremask"  # the key of a request's `RequestFacts` in its scope's state
+FACTS = "foremask"  # key of `RequestFacts` in the state of the ASGI scope
 
 
 @dataclass(slots=True)
 class RequestFacts:
-    """A request's id, and the facts that its handler adds."""
+    """Facts of one request, for its handler, the middleware and `Connection`."""
 
     id: str
     owner: str | None = None
     grant: Grant | None = None
-    unknown_fields: list[str] = field(default_factory=list)  # fields of the body that are ignored
-    clip: str | None = None  # the storage key of the clip in the request's form
+    unknown_fields: list[str] = field(default_factory=list)
+    clip_key: str | None = None  # storage key of the form's clip
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class Service:
     limits: Limits
     previewer: Previewer
     sandbox: str = "none"
-    storage_limit: int = admission.NO_LIMIT  # most bytes that a token stores
+    storage_limit: int = admission.NO_LIMIT  # in bytes, for each token
     ends: Ends = field(init=False)
 
     def __post_init__(self) -> None:
@@ -89,7 +89,7 @@ def answer_of(error: errors.ForemaskError, request_id: str) -> tuple[dict[str, s
         case errors.MethodNotAllowed():
             headers["Allow"] = error.allow
         case errors.RequestUnknown():
-            body["status"] = "NOT_FOUND"  # the clients of Bria's API require this status
+            body["status"] = "NOT_FOUND"  # Bria's API document requires it
         case _:
             pass
     if isinstance(error, errors.Busy):
@@ -97,8 +97,8 @@ def answer_of(error: errors.ForemaskError, request_id: str) -> tuple[dict[str, s
     return headers, msgspec.json.encode(body)
 
 
-async def while_heard[T](receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work``. If the caller disconnects first, cancel ``work`` and raise JobCancelled."""
+async def while_connected[T](receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    """Run ``work``. If the client disconnects, cancel ``work`` and raise JobCancelled."""
 
     async def gone() -> None:
         while (await receive())["type"] != "http.disconnect":

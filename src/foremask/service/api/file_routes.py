@@ -1,4 +1,4 @@
-"""Uploads by signed forms, and downloads by signed links."""
+"""Handlers of uploads by signed forms, and of downloads by signed links."""
 
 import time
 from typing import Annotated
@@ -27,7 +27,7 @@ _FILE: Json = {
     "video/*": {},
     "image/*": {},
     "application/zip": {},
-    "application/octet-stream": {},  # some generated clients can download only this type
+    "application/octet-stream": {},  # some generated clients download no other type
 }
 
 FORM_S = 3600
@@ -58,7 +58,8 @@ async def start_upload(request: ApiRequest) -> ASGIResponse:
     call = await read_call(request, UploadRequest, may_be_empty=True)
     service = call.service
     service.objects.check_free(0)
-    kind = call.body.media_type.lower().removesuffix("video/")  # "video/" means any video
+    # "video/" allows every type, as "" does.
+    kind = call.body.media_type.lower().removesuffix("video/")
     upload = Upload(
         key=calls.upload_key(request, kind),
         expires=int(time.time()) + FORM_S,
@@ -102,7 +103,7 @@ async def start_upload(request: ApiRequest) -> ASGIResponse:
 async def receive_upload(request: ApiRequest) -> None:
     """Upload a file with a signed form.
 
-    The call needs no token. Send all fields before the file.
+    The form's signature replaces the token. Send all fields before the file.
     """
     service = request.service
     declared_bytes = calls.declared_size(request, service.limits.max_bytes)
@@ -138,7 +139,7 @@ class FileQuery(Struct):
     "The whole file.",
     _FILE,
     (errors.LinkInvalid, errors.RequestUnknown, errors.RangeInvalid, *ALWAYS),
-    others={206: ("The bytes of the range.", _FILE), 304: ("The caller's copy is current.", {})},
+    others={206: ("The bytes of the range.", _FILE), 304: ("The cache is current.", {})},
     query=FileQuery,
     parameters=tuple(
         {"name": name, "in": "header", "schema": {"type": "string"}}
@@ -179,8 +180,8 @@ async def get_file(request: ApiRequest, key: FromPath[str]) -> ASGIApp:
 def _disposition(stored: str, names: list[str]) -> str:
     """Make the header Content-Disposition (RFC 6266).
 
-    Its file name is the last of ``names`` that is valid and has the suffix of ``stored``, or else
-    ``stored``. Old clients read only the parameter ``filename``, which is ASCII.
+    The file name is the last valid one of ``names``, or else ``stored``. A valid name has the
+    suffix of ``stored``. The parameter ``filename`` is ASCII, for old clients.
     """
     suffix = stored[stored.rfind(".") :]
     for wanted in reversed(names):

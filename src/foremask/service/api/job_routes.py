@@ -1,4 +1,4 @@
-"""Calls that start a job, probe or download a clip, or preview a mask."""
+"""Handlers that start jobs, probe and download clips, and preview masks."""
 
 import time
 from collections.abc import Awaitable, Callable
@@ -17,7 +17,7 @@ from foremask.hints.kinds import check_hints
 from foremask.options import REENCODE_ONLY, Form, Quality, ResultKind
 from foremask.service.api import bodies, calls
 from foremask.service.api.calls import Call, read_call
-from foremask.service.api.context import ApiRequest, Service, json_answer, while_heard
+from foremask.service.api.context import ApiRequest, Service, json_answer, while_connected
 from foremask.service.api.openapi import SUBMISSION, Operation, starts
 from foremask.service.api.probing import BUDGET_S, Source
 from foremask.service.api.status_routes import completed
@@ -33,7 +33,8 @@ SHOWN_BYTES = 128 << 20
 _PICTURE_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
 
 HOLD_S = 25.0  # Bria's SDK times out after 30 s
-# Bria's SDK, API collection and OpenAPI document use different paths; each is accepted.
+
+# Bria's SDK, API collection and OpenAPI document use different paths for the same operation.
 SUBMIT_PATHS = (
     "/v2/video/segment/foreground_mask",
     "/v2/video/edit/foreground_mask",
@@ -48,9 +49,9 @@ type Make[B] = Callable[[Call[B]], Awaitable[NewJob]]
 async def submit(request: ApiRequest) -> ASGIResponse:
     """Start a job that masks a clip.
 
-    The service probes the clip for up to 8 s and refuses a clip that it cannot mask. After 8 s, it
-    accepts the job, and the job's status reports any error. To send the clip as a file, send a form
-    with the file after all fields.
+    The service probes the clip for up to 8 s, and refuses a clip that it cannot mask. If the probe
+    takes longer, the job is accepted, and its status reports any error. To upload the clip with
+    the request, send a form with the file 'video' after all fields.
     """
     return await _start_from_clip(request, bodies.JobRequest)
 
@@ -59,8 +60,8 @@ async def submit(request: ApiRequest) -> ASGIResponse:
 async def remove_background(request: ApiRequest) -> ASGIResponse:
     """Cut the subject out.
 
-    The result has straight alpha or a background colour. Status, errors, webhooks and limits are
-    those of foreground_mask.
+    The result has straight alpha, or one colour as background. Status, errors, webhooks and limits
+    are the same as for foreground_mask.
     """
     return await _start_from_clip(request, bodies.RemoveBackgroundRequest)
 
@@ -79,19 +80,19 @@ async def green_screen(request: ApiRequest) -> ASGIResponse:
 async def replace_background(request: ApiRequest) -> ASGIResponse:
     """Put the subject in front of a picture or a video.
 
-    Either background_url or background is required.
+    Send either background_url or background.
     """
     return await _start_from_clip(request, bodies.ReplaceBackgroundRequest)
 
 
 @starts("/v2/video/segment/mask_by_key_points", body=bodies.MaskByKeyPointsRequest)
 async def mask_by_key_points(request: ApiRequest) -> ASGIResponse:
-    """Mask an object in all frames from points on one frame."""
+    """Mask an object in all frames, given points on one frame."""
     return await _start_from_clip(request, bodies.MaskByKeyPointsRequest)
 
 
 async def _start_from_clip(request: ApiRequest, kind: type[bodies.JobBody]) -> ASGIResponse:
-    call = request.scope["path_template"].rpartition("/")[2]  # the same for all aliases
+    call = request.scope["path_template"].rpartition("/")[2]  # aliases share this name
     return await _start(request, kind, call, _job_of_clip)
 
 
@@ -120,8 +121,8 @@ def _new_job(
         source_key=source.key,
         quality=quality,
         webhook_url=getattr(call.body, "webhook_url", None),
-        idempotency_key=call.key,
-        body_hash=call.digest,
+        idempotency_key=call.idempotency_key,
+        body_hash=call.body_hash,
         result=result,
     )
 
@@ -133,17 +134,17 @@ def _new_job(
     refused=(errors.BackgroundInvalid, errors.RequestUnknown),
 )
 async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
-    """Make another result from a stored mask.
+    """Make another result from the stored mask of a completed job.
 
-    The result is the mask in another preset or with matte tools, or a cut-out or composite of the
-    clip. The job does not run the network and takes seconds. Cut-out and composite jobs can be
-    converted, too: their masks are stored without matte tools.
+    The result is a mask in another format or with matte options, or a cut-out or composite. The
+    network does not run again, so the job takes seconds. Cut-out and composite jobs also store a
+    mask, to which their matte options are not applied.
     """
 
     async def make(call: Call[bodies.ConvertRequest]) -> NewJob:
         service = call.service
         form, result = call.body.wanted()
-        record = await completed(service, call.token, request_id)
+        record = await completed(service, call.token_hash, request_id)
         mask = _stored_mask(record)
         is_mask = result.options.kind is ResultKind.MASK
         source = Source() if is_mask else await _source_of(service, record, call.body.video)
@@ -170,15 +171,15 @@ def _stored_mask(record: Record) -> str:
             " the clip to /v2/video/segment/foreground_mask, and convert that.",
             param="request_id",
         )
-    return sibling_key(result_key, MASK)  # the mask of a cut-out is stored beside the result
+    return sibling_key(result_key, MASK)
 
 
 async def _source_of(service: Service, record: Record, video: str | None) -> Source:
-    """Return the clip at ``video``, or the job's stored upload. Raises VideoMissing."""
+    """Return the source at ``video``; if None, the job's stored upload. Raises VideoMissing."""
     if video is not None:
         return Source(url=video)
     result = await records.result_of(service.database, record.request_id)
-    key = result.clip_key or record.source_key  # clip_key if the job was itself a conversion
+    key = result.clip_key or record.source_key  # a conversion's source_key is a mask
     if key is not None and key.startswith("uploads/"):
         with suppress(errors.ObjectLost):
             await service.objects.head(key)
@@ -196,12 +197,12 @@ async def _source_of(service: Service, record: Record, video: str | None) -> Sou
     refused=(errors.RequestUnknown,),
 )
 async def refine(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
-    """Repeat a completed job with more hints."""
+    """Repeat a completed job with additional hints."""
 
     async def make(call: Call[bodies.RefineRequest]) -> NewJob:
         service = call.service
         check_hints(call.body.hints)
-        record = await completed(service, call.token, request_id)
+        record = await completed(service, call.token_hash, request_id)
         before = await records.result_of(service.database, request_id)
         _check_can_be_made_again(record.quality, before)
         known = sibling_key(record.result_key or "", NETWORK)
@@ -232,9 +233,10 @@ def _check_can_be_made_again(quality: str, result: JobResult) -> None:
 async def _start[B: Struct](
     request: ApiRequest, kind: type[B], name: str, make: Make[B]
 ) -> ASGIResponse:
-    """Start a job; with ``sync``, wait for its end. ``name`` is part of the body's hash.
+    """Start a job, and wait for its end if the body has ``sync``.
 
-    A request with a known Idempotency-Key gets the first job again, and counts against no limit.
+    A request with the Idempotency-Key of an earlier job returns that job and counts against no
+    limit. ``name`` is hashed with the body, so a key is valid for one operation only.
     """
     service, own = request.service, request.id
     header = request.headers.get("traceparent")
@@ -249,7 +251,7 @@ async def _start[B: Struct](
                 service.objects.check_free(2 * (job.clip.size_bytes if job.clip else 0))
                 with span("admit"):
                     made = await admission.admit(service.database, job, service.storage_limit)
-        except errors.ServiceUnavailable:  # the job may exist and need the clip
+        except errors.ServiceUnavailable:  # the job may have been stored, and needs its clip
             raise
         except errors.ForemaskError:
             await calls.discard_clip(request)
@@ -259,20 +261,20 @@ async def _start[B: Struct](
             trace.note(job=made)
     if getattr(call.body, "sync", False):
         await service.ends.wait(made, hold_until - time.monotonic())
-        record = await records.read(service.database, call.token, made)
+        record = await records.read(service.database, call.token_hash, made)
         if record.status.ended:
             return json_answer(records.status_body(record, service.objects.link))
     return json_answer(Accepted(made, f"{service.settings.base_url}/v2/status/{made}"), 202)
 
 
-@Operation("jobs", "The facts of the clip.", Answer[Clip], SUBMISSION, bodies.JobRequest).at(
+@Operation("jobs", "The clip's properties.", Answer[Clip], SUBMISSION, bodies.JobRequest).at(
     "POST", "/v2/video/probe"
 )
 async def probe(request: ApiRequest) -> ASGIResponse:
     """Check a clip without starting a job.
 
-    Takes the body of a job. Answers with the facts of the clip, or with the error that the job
-    would get.
+    The body is the same as for a job. The response has the clip's properties, or the error that
+    the job would have.
     """
     call = await read_call(request, bodies.JobRequest)
     clip = (await _job_of_clip(call, now=True)).clip
@@ -295,8 +297,8 @@ async def probe(request: ApiRequest) -> ASGIResponse:
 async def show_clip(request: ApiRequest) -> ASGIApp:
     """Download a clip through the service.
 
-    The clip must be one that a job accepts, and have at most 128 MiB. The playground shows clips
-    this way.
+    The clip must have at most 128 MiB, and be one that a job accepts. The playground uses this
+    operation to show clips at URLs.
     """
     call = await read_call(request, bodies.JobRequest)
     service = call.service
@@ -327,10 +329,10 @@ async def show_clip(request: ApiRequest) -> ASGIApp:
     bodies.PreviewRequest,
 ).at("POST", "/v2/video/segment/preview")
 async def preview(request: ApiRequest) -> ASGIResponse:
-    """Mask one picture at once.
+    """Mask one picture and return the mask.
 
-    Shows the effect of hints before a job is started. Takes at most 16 hints. All of them apply to
-    this picture; their frame and time are ignored. The service masks one picture at a time.
+    The preview shows the effect of up to 16 hints before a job is started. All hints apply to this
+    picture, whatever their frame or time. The service masks one picture at a time.
     """
     call = await read_call(request, bodies.PreviewRequest)
     body = call.body
@@ -339,7 +341,7 @@ async def preview(request: ApiRequest) -> ASGIResponse:
     check_hints(body.hints)
     try:
         masking = call.service.previewer.mask(body.picture, body.quality, body.hints, call.owner)
-        made = await while_heard(request.receive, masking)
+        made = await while_connected(request.receive, masking)
     except (errors.CorruptVideo, errors.ResolutionTooLarge) as error:
         raise errors.FieldInvalid(
             error.details, param="picture", limit=error.limit, actual=error.actual

@@ -1,4 +1,4 @@
-"""Builds the OpenAPI 3.1 document from the routes that are made by `Operation.at`."""
+"""Builds the OpenAPI 3.1 document from routes that `Operation.at` has made."""
 
 import copy
 import re
@@ -21,12 +21,12 @@ _REF = "#/components/schemas/{name}"
 _ABOUT = """Send the URL of a clip. The service makes a video of the same size, frames, timing
 and sound, in which white is the foreground.
 
-Unknown fields of a body are ignored; the answer's header `Unknown-Fields` lists them. All errors
-have the body of `Problem`, whose `reason` is a stable word for programs."""
+Unknown fields of a request body are ignored. The response header `Unknown-Fields` lists them. The
+body of every error is a `Problem`. Programs should check its `reason`, whose values are stable."""
 _TAGS = {
     "jobs": "Submit a clip, follow its job, fetch the mask.",
     "uploads": "Send a clip that has no URL.",
-    "playground": "Used by the page at /.",
+    "playground": "For the playground at /.",
     "operations": "For the operator of the service.",
 }
 _TOKEN_HEADERS = {
@@ -37,10 +37,10 @@ _TOKEN_HEADERS = {
 _PATH_PARAMETER = re.compile(r"\{(\w+):\w+\}")
 
 type Json = dict[str, Any]
-type Shape = type[Struct] | Json  # a Struct, or a part of the document
+type Shape = type[Struct] | Json  # a Struct, or a `content` object of OpenAPI
 type Reasons = tuple[type[ForemaskError], ...]
 
-SHOWN_PATTERN: Final = "x-shown-pattern"  # key in a JSON schema: the pattern to document instead
+SHOWN_PATTERN: Final = "x-shown-pattern"  # key in a JSON schema; its value replaces the pattern
 ALWAYS = (errors.Internal, errors.ServiceUnavailable, errors.Overloaded, errors.StorageFull)
 SUBMISSION: Final[Reasons] = (
     errors.VideoMissing,
@@ -65,23 +65,23 @@ _IDEMPOTENCY_KEY: Final[Json] = {
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One route in the document; the handler's docstring is its summary and description."""
+    """Documents one route. Its handler's docstring becomes the summary and the description."""
 
     tag: str
-    says: str  # the description of the usual answer
-    answer: Shape = field(default_factory=dict)  # the schema of the usual answer
-    refused: Reasons = ()  # the errors that `reasons` does not add
+    success: str  # a description of the response
+    success_shape: Shape = field(default_factory=dict)
+    refused: Reasons = ()  # errors in addition to those of `reasons`
     body: Shape | None = None
-    others: dict[int, tuple[str, Shape]] = field(default_factory=dict)  # other answers by status
+    others: dict[int, tuple[str, Shape]] = field(default_factory=dict)  # other responses
     body_required: bool = True
-    has_clip: bool = False  # the body may also be a form with the clip
-    query: type[Struct] | None = None  # its fields are parameters, too
+    has_clip: bool = False  # the clip may be sent as a form's file
+    query: type[Struct] | None = None
     parameters: tuple[Json, ...] = ()
     needs_token: bool = True
-    takes_rate: bool = True  # a call with a body counts against the token's rate
+    is_rate_limited: bool = True  # has no effect without a body
 
     def at(self, method: str, *paths: str, status: int = 200) -> route:
-        """Make the route; a GET route answers HEAD, too. The paths are aliases."""
+        """Return a route whose ``paths`` are aliases. A GET route also accepts HEAD."""
         methods = [HttpMethod(method)] + [HttpMethod.HEAD] * (method == "GET")
         opt = {"method": method, "paths": paths, "operation": self}
         return route(list(paths), http_method=methods, status_code=status, opt=opt)
@@ -90,14 +90,14 @@ class Operation:
     def reasons(self) -> Reasons:
         if not self.needs_token:
             return self.refused
-        is_rated = self.body is not None and self.takes_rate
+        is_rated = self.body is not None and self.is_rate_limited
         counted = _RATE if is_rated else (errors.RequestUnknown,)
         body = () if self.body is None else _BODY
         return (*_TOKEN, *counted, *body, *self.refused, *ALWAYS)
 
 
 def starts(*paths: str, body: type[Struct], has_clip: bool = True, refused: Reasons = ()) -> route:
-    """Make a route that starts a job; with ``has_clip`` it takes a form and ``sync``, too."""
+    """Return a route that starts a job. With ``has_clip``, it accepts a form and ``sync``."""
     operation = Operation(
         "jobs",
         "The job exists.",
@@ -128,7 +128,7 @@ def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
             "description": f"{_ABOUT}\n\n{_errors()}",
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "servers": [{"url": "/", "description": "Where this document comes from."}],
+        "servers": [{"url": "/", "description": "This server."}],
         "security": [{name: []} for name in _TOKEN_HEADERS],
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
@@ -140,10 +140,10 @@ def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
 
 
 def _shapes(operations: list[Operation]) -> Json:
-    """Return the schemas of all Structs; a body's optional fields may also be null."""
+    """Return the schemas of all Structs. Optional fields of request bodies may be null."""
     sent = [each.body for each in operations if isinstance(each.body, type)]
     with_clip = [each.body for each in operations if each.has_clip and isinstance(each.body, type)]
-    answered = [Problem, *(each.answer for each in operations)]
+    answered = [Problem, *(each.success_shape for each in operations)]
     answered += [shape for each in operations for _, shape in each.others.values()]
     shapes = [each for each in answered if not isinstance(each, dict)]
     _, bodies = msgspec.json.schema_components(dict.fromkeys(sent), ref_template=_REF)
@@ -163,7 +163,7 @@ def _shapes(operations: list[Operation]) -> Json:
 
 
 def _without_null(shapes: Json) -> None:
-    """Remove null from the types of fields with the default None: they are absent, not null."""
+    """Remove null from the types of fields that default to None, since responses omit None."""
     for shape in shapes.values():
         for name, described in shape.get("properties", {}).items():
             if described.get("default", ...) is None:
@@ -178,7 +178,7 @@ def _form(shape: Json) -> Json:
 
 
 def _simplify(part: object) -> None:
-    """Apply SHOWN_PATTERN, and replace prefixItems, which few generators read, by items."""
+    """Apply SHOWN_PATTERN, and replace prefixItems by items, which more clients support."""
     if isinstance(part, dict):
         if SHOWN_PATTERN in part:
             part["pattern"] = part.pop(SHOWN_PATTERN)
@@ -192,7 +192,7 @@ def _simplify(part: object) -> None:
 
 
 def _errors() -> str:
-    """Return a table of all error reasons; the playground links to the anchor of each row."""
+    """Return a Markdown table of all errors. The playground links to its rows."""
     rows = [
         f'| <span id="reason-{kind.reason}">`{kind.reason}`</span> | {kind.status} '
         f"| {kind.means} | {kind.remedy} |"
@@ -208,7 +208,7 @@ def _described(operation: Operation, handler: HTTPRouteHandler, path: str) -> Js
     name = handler.handler_name
     if path != handler.opt["paths"][0]:
         name += f"_by_{path.strip('/').removeprefix('v2/video/').partition('/')[0]}"
-    answers = {handler.status_code: (operation.says, operation.answer)} | operation.others
+    answers = {handler.status_code: (operation.success, operation.success_shape)} | operation.others
     responses = {
         str(status): {"description": says} | ({"content": _content(shape)} if shape else {})
         for status, (says, shape) in answers.items()
@@ -264,7 +264,7 @@ def _refusal(code: int, refused: Reasons) -> Json:
     lines = [f"* `{kind.reason}`: {kind.means}" for kind in kinds]
     error = {
         "properties": {
-            "code": {"enum": [code]},  # some generators fail on a number as a const
+            "code": {"enum": [code]},  # some client generators fail on a numeric const
             "reason": {"enum": [kind.reason for kind in kinds]},
         }
     }

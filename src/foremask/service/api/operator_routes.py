@@ -1,4 +1,4 @@
-"""Health, readiness and metrics, for the operator."""
+"""Handlers of health, readiness and metrics, for the service's operator."""
 
 import asyncio
 import math
@@ -20,7 +20,7 @@ from foremask.service.jobs.schema import check_schema
 from foremask.service.observability import metrics as m
 from foremask.service.observability.metrics import Series
 
-ASK_S = 2.0  # load balancers need an answer before their next check, a few seconds later
+ASK_S = 2.0  # timeout of a check; load balancers poll every few seconds
 OK = "ok"
 
 
@@ -34,9 +34,9 @@ class Readiness(Struct):
     sandbox: str
 
 
-@Operation("operations", "The process answers.", Health, needs_token=False).at("GET", "/healthz")
+@Operation("operations", "The process responds.", Health, needs_token=False).at("GET", "/healthz")
 async def healthz() -> ASGIResponse:
-    """Check that the process answers."""
+    """Check that the API process responds."""
     return json_answer(Health())
 
 
@@ -48,7 +48,7 @@ async def healthz() -> ASGIResponse:
     needs_token=False,
 ).at("GET", "/readyz")
 async def readyz(request: ApiRequest) -> ASGIResponse:
-    """Check that the service can accept a job: its database, tables and object store."""
+    """Check that the database, its tables and the object store are ready for jobs."""
     service = request.service
     database, objects = await asyncio.gather(
         _outcome(check_schema(service.database)), _outcome(service.objects.check())
@@ -82,7 +82,8 @@ async def _outcome(check: Awaitable[object]) -> str:
 async def metrics(request: ApiRequest) -> ASGIResponse:
     """Read the Prometheus metrics.
 
-    Returns the metrics of all processes, or without a database those of the answering process.
+    Counters are summed over all processes. If the database does not respond, only the metrics of
+    this API process are returned.
     """
     service, shown = request.service, m.LOCAL
     disk = service.objects.disk()
@@ -127,6 +128,6 @@ class OfAllProcesses:
 
 
 def _order(item: tuple[Series, float]) -> tuple[object, ...]:
-    (name, labels), _ = item  # buckets are sorted by ``le`` as a number
+    (name, labels), _ = item  # sort buckets by ``le`` as a number, not as text
     le = float(dict(labels).get("le", "inf"))
     return name, tuple(each for each in labels if each[0] != "le"), le

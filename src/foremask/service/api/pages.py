@@ -1,7 +1,7 @@
-"""Serves the playground, the API reference, the documentation, and the files that they load.
+"""Serves the playground, the API reference, the documentation, and the files of these pages.
 
-``make site`` builds the documentation into ``site``; without it, ``/docs`` redirects to the
-API reference.
+``make site`` builds the documentation into ``site``. Until then, ``/docs`` redirects to the API
+reference.
 """
 
 import base64
@@ -40,27 +40,27 @@ TYPES = {
     ".woff2": "font/woff2",
 }
 SMALLER_BY_GZIP = frozenset({".html", ".css", ".js", ".svg", ".json", ".md", ".txt", ".xml"})
-STYLE_HASHES = "style-hashes.txt"  # lists SHA-256 in base64 of styles that the site's script adds
+STYLE_HASHES = "style-hashes.txt"  # hashes of styles that the site's JavaScript adds
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
 STATIC, SITE = (Path(__file__).with_name(name) for name in ("static", "site"))
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")
 
 
 def select_bytes(
-    asked: Mapping[str, str], size: int, etag: str, answer: dict[str, str]
+    request_headers: Mapping[str, str], size: int, etag: str, response_headers: dict[str, str]
 ) -> tuple[int, int, int]:
     """Return the status (200, 206 or 304), and start and stop of the bytes to send (RFC 9110).
 
-    ``asked`` has the request's headers. Headers are added to ``answer``. The whole file is selected
-    for several ranges, for a unit other than bytes, and for another ETag in If-Range. Dates are
-    ignored. Raises RangeInvalid for a range that begins after the file's end.
+    The function adds headers to ``response_headers``. It selects the whole file if the request has
+    several ranges, another unit than bytes, or an If-Range other than ``etag``. Raises RangeInvalid
+    if the range begins after the file's end.
     """
-    answer |= {"Accept-Ranges": "bytes", "ETag": etag}
-    known = asked.get("if-none-match", "").split(",")
+    response_headers |= {"Accept-Ranges": "bytes", "ETag": etag}
+    known = request_headers.get("if-none-match", "").split(",")
     if not {"*", etag}.isdisjoint(tag.strip().removeprefix("W/") for tag in known):
         return 304, 0, 0
-    wanted = _RANGE.fullmatch(asked.get("range", ""))
-    if wanted is None or asked.get("if-range", etag) != etag:
+    wanted = _RANGE.fullmatch(request_headers.get("range", ""))
+    if wanted is None or request_headers.get("if-range", etag) != etag:
         return 200, 0, size
     first, last, suffix = wanted.groups()
     if suffix is not None:
@@ -68,7 +68,7 @@ def select_bytes(
     else:
         start, stop = int(first), min(int(last) + 1, size) if last else size
         if last and int(last) < start:
-            return 200, 0, size  # RFC 9110: ignore an invalid range
+            return 200, 0, size  # RFC 9110 ignores an invalid range
     if start >= stop:
         raise RangeInvalid(
             f"The file has {size} bytes, and the range begins behind them.",
@@ -76,14 +76,14 @@ def select_bytes(
             limit=size,
             actual=start,
         )
-    answer["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+    response_headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     return 206, start, stop
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
     content: bytes
-    packed: bytes | None  # the content in gzip; None for types that are compressed already
+    gzipped: bytes | None  # None if the media type is compressed
     media_type: str
     etag: str
     policy: str
@@ -99,8 +99,8 @@ class Page:
         asked, size = request.headers, len(self.content)
         status, start, stop = select_bytes(asked, size, self.etag, headers)
         body = self.content[start:stop]
-        if status == 200 and self.packed and "gzip" in asked.get("accept-encoding", ""):
-            body, headers["Content-Encoding"] = self.packed, "gzip"
+        if status == 200 and self.gzipped and "gzip" in asked.get("accept-encoding", ""):
+            body, headers["Content-Encoding"] = self.gzipped, "gzip"
         return ASGIResponse(body=body, status_code=status, headers=headers)
 
 
@@ -116,7 +116,7 @@ def read_folder(root: Path) -> dict[str, Page]:
 
 
 def page_of(content: bytes, suffix: str, styles: Iterable[str] = ()) -> Page:
-    """Make a page. Its policy allows the inline scripts, and styles by the hashes ``styles``."""
+    """Return a page whose policy allows its inline scripts and the style hashes ``styles``."""
     packed = gzip.compress(content, mtime=0) if suffix in SMALLER_BY_GZIP else None
     etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
     scripts = _INLINE_SCRIPT.findall(content) if suffix == ".html" else []

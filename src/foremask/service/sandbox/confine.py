@@ -1,4 +1,4 @@
-"""Confines the calling process permanently, without root; only this module calls libseccomp."""
+"""Restricts the calling process by Landlock and seccomp; only this module calls libseccomp."""
 
 import ctypes
 import errno
@@ -16,15 +16,14 @@ from foremask.errors import SettingsInvalid
 from foremask.options import Device
 from foremask.settings import Sandbox
 
-_LIBRARY: Final = "libseccomp.so.2"  # its ABI is unchanged since 2012: docs/adr/0042
+_LIBRARY: Final = "libseccomp.so.2"  # ABI unchanged since 2012: docs/adr/0042
 _ALLOW: Final = 0x7FFF_0000
 _ERRNO: Final = 0x0005_0000
 _NOT_EQUAL, _MASKED_EQUAL = 1, 7
 _UNKNOWN_CALL: Final = -1
 _INT: Final = 0xFFFF_FFFF
 
-# System calls that libseccomp in current distributions may not know. Numbers from 424 on are the
-# same on every architecture.
+# System calls that an older libseccomp lacks. Numbers from 424 on are the same on x86-64 and ARM.
 _YOUNG_CALLS: Final = {
     "process_madvise": 440,
     "mount_setattr": 442,
@@ -49,7 +48,7 @@ class When(ctypes.Structure):
 
 
 def is_int(argument: int, value: int) -> When:
-    """Match an argument whose lower 32 bits are ``value``; the kernel ignores the upper 32 bits."""
+    """Match an argument of type int. The kernel ignores its upper 32 bits."""
     return When(argument, _MASKED_EQUAL, _INT, value & _INT)
 
 
@@ -57,31 +56,30 @@ def bits_are(argument: int, mask: int, value: int) -> When:
     return When(argument, _MASKED_EQUAL, mask, value)
 
 
-# From linux/landlock.h, linux/prctl.h, linux/sched.h; the numbers are the same on every
-# architecture that Python runs on.
+# From the Linux headers; these numbers are the same on x86-64 and ARM.
 _LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
 _RULESET_VERSION = 1
 _PATH_BENEATH = 1
 _EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
 _REMOVE_FILE, _MAKE_REG = 1 << 5, 1 << 8
 _TRUNCATE = 1 << 14
-_FILE_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # count of rights, by Landlock version
+_FILE_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # number of rights by Landlock version
 _READ = _READ_FILE | _READ_DIR
 _WRITE = _READ | _WRITE_FILE | _REMOVE_FILE | _MAKE_REG | _TRUNCATE
 _OF_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_GET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 21, 38
 _PR_SET_MM, _PR_SET_CHILD_SUBREAPER, _PR_SCHED_CORE, _PR_SET_PTRACER = 35, 36, 62, 0x5961_6D61
 _CLONE_THREAD = 0x0001_0000
-_CLONE_NEW = 0x7E02_0000  # the flags of clone for new namespaces
+_CLONE_NEW = 0x7E02_0000  # the CLONE_NEW* flags of clone
 _F_SETFL, _F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY = 4, 8, 10, 15, 1024, 1026
 _FIOASYNC, _FIOSETOWN, _SIOCSPGRP = 0x5452, 0x8901, 0x8902
 _TIOCSCTTY, _TIOCSPGRP, _TIOCSTI, _TIOCLINUX = 0x540E, 0x5410, 0x5412, 0x541C
 _FS_SETFLAGS, _FS_SETFLAGS_32, _FS_SETXATTR = 0x4008_6602, 0x4004_6602, 0x401C_5820
 _FS_ENABLE_VERITY = 0x4080_6685
-_ACCESS_MODE = 0b11  # bits of open's flags; with both bits, only ioctl can use the file
+_ACCESS_MODE = 0b11  # in the flags of open; if both bits are set, only ioctl can use the file
 
-# Calls that decoders, networks and encoders never make. Without these calls, a process that a
-# hostile clip controls cannot use the network, control other processes or change file attributes.
+# System calls that masking never makes. Without them, a hijacked process cannot use the network,
+# control other processes or change file attributes.
 _DENIED = (
     *("socket", "socketpair", "connect", "bind", "listen", "accept", "accept4"),
     *("sendmsg", "sendmmsg"),
@@ -108,16 +106,16 @@ _DENIED = (
     *("sched_setscheduler", "sched_setparam", "sched_setattr"),
     *("mkdir", "mkdirat", "symlink", "symlinkat", "link", "linkat"),
 )
-_DENIED_CONTROLS: Final = {  # the denied values of the second argument, by call
-    # The kernel signals a file's owner when the file is ready, and fcntl could make any process its
-    # owner. Landlock prevents this only from version 6 on.
+_DENIED_CONTROLS: Final = {  # denied values of the second argument
+    # fcntl can make any process the owner of a file, and the kernel sends signals to the owner.
+    # Landlock prevents this only from version 6 on.
     "fcntl": (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY),
     "ioctl": (
         *(_FIOASYNC, _FIOSETOWN, _SIOCSPGRP, _TIOCSCTTY, _TIOCSPGRP, _TIOCSTI, _TIOCLINUX),
         *(_FS_SETFLAGS, _FS_SETFLAGS_32, _FS_SETXATTR, _FS_ENABLE_VERITY),
     ),
 }
-_DENIED_OPTIONS: Final = (  # options of prctl to outlive the parent, be traced, or share a core
+_DENIED_OPTIONS: Final = (  # options of prctl that weaken the sandbox
     *(_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_MM, _PR_SET_CHILD_SUBREAPER),
     *(_PR_SCHED_CORE, _PR_SET_PTRACER),
 )
@@ -125,22 +123,21 @@ _OF_ITSELF: Final = (
     *("cgroup", "cmdline", "environ", "maps", "mountinfo", "mounts", "stat", "statm", "status"),
     *("fd", "limits", "smaps_rollup", "auxv"),
 )
-"""The readable entries of /proc/self, without task and net, which show the machine's network."""
+"""Readable entries of /proc/self. The entries net and task would show the machine's network."""
 
 _OPEN_FILES: Final = 256
-LEAST_LANDLOCK: Final = 1  # in Linux since 5.13; stops all attacks of tests/service/sandbox
+LEAST_LANDLOCK: Final = 1  # Linux 5.13; stops all attacks in tests/service/sandbox
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """The confinement of a process: by a version of Landlock (0 is none), and by seccomp or not."""
+    """How a process is confined. ``landlock`` is the version of Landlock, or 0."""
 
     landlock: int = 0
     seccomp: bool = False
 
     @property
     def full(self) -> bool:
-        """Whether files, the network and other processes are all out of reach."""
         return self.landlock >= LEAST_LANDLOCK and self.seccomp
 
     def __str__(self) -> str:
@@ -162,7 +159,7 @@ def die_with(parent_pid: int) -> None:
 
 
 def cap(address_space_bytes: int, file_bytes: int) -> None:
-    """Limit memory, file size, open files and core dumps; an existing lower limit stays."""
+    """Limit memory, file size, open files and core dumps. A lower existing limit stays."""
     for kind, wanted in (
         (resource.RLIMIT_AS, address_space_bytes),
         (resource.RLIMIT_FSIZE, file_bytes),
@@ -177,17 +174,17 @@ def cap(address_space_bytes: int, file_bytes: int) -> None:
 def confine(
     read: Iterable[Path], write: Iterable[Path], landlock_at_most: int | None = None
 ) -> Level:
-    """Allow this process no files outside ``read`` and ``write``, and no calls in `_DENIED`.
+    """Deny this process all files outside ``read`` and ``write``, and the calls in `_DENIED`.
 
-    The process can make files below ``write``, but no directories. Missing paths are ignored. The
-    version of Landlock is at most ``landlock_at_most``. Returns the applied level.
-    Raises RuntimeError if the process has other threads: call this before NumPy is imported.
+    Missing paths are ignored. ``landlock_at_most`` limits the version of Landlock. Returns the
+    level that this machine allows. Raises RuntimeError if the process has other threads, which
+    NumPy starts when it is imported.
     """
     if sys.platform != "linux":
         return Level()
     if len(list(Path("/proc/self/task").iterdir())) != 1:
         raise RuntimeError("a process with threads cannot be confined as a whole")
-    seccomp = _seccomp()  # loads libseccomp, which may be unreadable afterwards
+    seccomp = _seccomp()  # before the files of libseccomp become unreadable
     libc = _libc()
     if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0:
         return Level()
@@ -200,7 +197,7 @@ def confine(
 
 
 def python_paths() -> list[Path]:
-    """Paths that the interpreter and its libraries still read after they have started."""
+    """Return the paths that Python and its libraries read while they run."""
     named = [sys.prefix, sys.base_prefix, sys.exec_prefix, *filter(os.path.isabs, sys.path)]
     system = ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache"]
     itself = [f"/proc/self/{name}" for name in _OF_ITSELF]
@@ -218,8 +215,8 @@ def _restrict_files(
     if version == 0:
         return 0
     known = (1 << _FILE_RIGHTS_BY_ABI.get(version, 16)) - 1
-    # The ruleset denies what no rule allows: files, TCP (from version 4), and signals and abstract
-    # sockets of other processes (from version 6). Versions 4 and 6 have longer structs.
+    # A ruleset denies access to files. From version 4 on, it also denies TCP. From version 6 on, it
+    # denies signals to other processes and their abstract sockets. The struct grew each time.
     attributes = struct.pack("QQQ", known, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
     size = 8 if version < 4 else 16 if version < 6 else 24
     ruleset = libc.syscall(
@@ -253,7 +250,7 @@ def _allow(libc: ctypes.CDLL, ruleset: int, path: Path, rights: int) -> None:
 
 
 def _seccomp() -> ctypes.CDLL | None:
-    """libseccomp; None if it is not installed, or the kernel has no seccomp."""
+    """Load libseccomp. Returns None without the library, or if the kernel lacks seccomp."""
     if sys.platform != "linux" or _libc().prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
         return None
     try:
@@ -265,7 +262,7 @@ def _seccomp() -> ctypes.CDLL | None:
             *(ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p),
         )
         library.seccomp_load.argtypes = (ctypes.c_void_p,)
-    except (OSError, AttributeError):  # AttributeError if another library has its name
+    except (OSError, AttributeError):  # AttributeError: another library of this name
         return None
     return library
 
@@ -276,11 +273,11 @@ def _restrict_calls(library: ctypes.CDLL) -> None:
         raise OSError("libseccomp cannot begin a filter")
 
     def refuse(call: str, *conditions: When, error: int = errno.EPERM) -> None:
-        """Let ``call`` fail if all conditions hold; ignore a call that this machine lacks."""
+        """Let ``call`` fail if all conditions hold. Ignores calls that this machine lacks."""
         number = library.seccomp_syscall_resolve_name(call.encode())
         if number == _UNKNOWN_CALL:
             number = _YOUNG_CALLS.get(call, _UNKNOWN_CALL)
-        if number < 0:  # the call is of another architecture, or unknown
+        if number < 0:
             return
         compared = (When * len(conditions))(*conditions)
         action, count = _ERRNO | error, len(conditions)
@@ -289,16 +286,16 @@ def _restrict_calls(library: ctypes.CDLL) -> None:
 
     for call in _DENIED:
         refuse(call)
-    # Only a clone that makes a thread is allowed. clone3 and openat2 pass their flags by a pointer,
-    # which seccomp cannot follow, so both fail with ENOSYS. The C library then uses clone.
+    # clone may only start a thread. seccomp cannot read the flags of clone3 and openat2, which are
+    # behind a pointer. Both calls fail with ENOSYS, so that the C library uses clone and openat.
     refuse("clone", bits_are(0, _CLONE_THREAD, 0))
     for kind in (1 << bit for bit in range(32) if _CLONE_NEW >> bit & 1):
         refuse("clone", bits_are(0, kind, kind))
     for call in ("clone3", "openat2"):
         refuse(call, error=errno.ENOSYS)
-    refuse("tgkill", When(0, _NOT_EQUAL, os.getpid()))  # abort() signals its own process
+    refuse("tgkill", When(0, _NOT_EQUAL, os.getpid()))  # abort() must work
     refuse("prlimit64", When(0, _NOT_EQUAL, 0))
-    # Threads pin themselves to cores with the id 0; other ids may be those of other processes.
+    # Id 0 is the calling thread. Other ids may belong to other processes.
     refuse("sched_setaffinity", When(0, _NOT_EQUAL, 0))
     for call, requests in _DENIED_CONTROLS.items():
         for request in requests:
@@ -306,7 +303,7 @@ def _restrict_calls(library: ctypes.CDLL) -> None:
     refuse("fcntl", is_int(1, _F_SETFL), bits_are(2, os.O_ASYNC, os.O_ASYNC))
     for option in _DENIED_OPTIONS:
         refuse("prctl", is_int(0, option))
-    # Before version 3, Landlock lets O_TRUNC empty a file that is opened for reading or for ioctl.
+    # Before version 3, Landlock allows O_TRUNC when a file is opened for reading or for ioctl.
     for call, flags in (("open", 1), ("openat", 2)):
         refuse(call, bits_are(flags, _ACCESS_MODE | os.O_TRUNC, os.O_RDONLY | os.O_TRUNC))
         refuse(call, bits_are(flags, _ACCESS_MODE, _ACCESS_MODE))
@@ -315,8 +312,8 @@ def _restrict_calls(library: ctypes.CDLL) -> None:
 
 
 def _drop_capabilities(libc: ctypes.CDLL) -> None:
-    # Without capabilities, root cannot bypass file permissions, but can use its own files.
-    header = struct.pack("Ii", 0x2008_0522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+    # Without capabilities, file permissions apply to root, too.
+    header = struct.pack("Ii", 0x2008_0522, 0)  # version 3 of the header, for this process
     libc.capset(header, bytes(24))
 
 
@@ -335,7 +332,7 @@ _NEEDS = f"Landlock v{LEAST_LANDLOCK} (Linux 5.13) and seccomp (libseccomp 2)"
 
 
 def check_level(wanted: Sandbox, level: Level) -> None:
-    """Raise SettingsInvalid if ``level`` is lower than ``wanted`` allows for this user."""
+    """Raise SettingsInvalid if ``level`` is too low for ``wanted`` and this user."""
     if wanted is Sandbox.REQUIRE and not level.full:
         files = level.landlock < LEAST_LANDLOCK
         could = ["read and change every file that this user can"] * files
@@ -367,7 +364,7 @@ def is_gpu(device: Device) -> bool:
 
 
 def check_device(device: Device, wanted: Sandbox) -> None:
-    """Raise SettingsInvalid if a confined child could not open the device."""
+    """Raise SettingsInvalid for a GPU or NPU, unless the sandbox is off."""
     if is_gpu(device) and wanted is not Sandbox.OFF:
         raise SettingsInvalid(
             f"FOREMASK_DEVICE={device} needs FOREMASK_SANDBOX=off, for a confined child opens no"

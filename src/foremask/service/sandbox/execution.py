@@ -1,4 +1,4 @@
-"""Executes the requests of messages.py inside a confined child, with the library's functions."""
+"""Executes the requests of messages.py with the library's functions, in a confined child."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class RemoteFile:
-    """A file whose bytes ``read_at(offset, size)`` returns: at most ``size``, none at the end."""
+    """A file whose bytes come from ``read_at(offset, size)``, which may return fewer."""
 
     def __init__(self, read_at: Callable[[int, int], bytes], size: int) -> None:
         self._read_at, self._size, self._at = read_at, size, 0
@@ -81,7 +81,7 @@ def _with_cache(request: messages.Mask | messages.CutOut) -> MaskOptions:
             if is_store(known):
                 shutil.copyfile(known, kept)
         except OSError:
-            kept.unlink(missing_ok=True)  # without a cache, the job is only slower
+            kept.unlink(missing_ok=True)  # without earlier results, the job is only slower
     return replace(request.options, cache=kept)
 
 

@@ -1,7 +1,7 @@
-"""The messages between a media child and its parent, and the socket that carries them.
+"""The messages between a media child and its parent, over a socket.
 
-The parent imports this module too, so the module loads no media library. The parent does not trust
-the child: it limits the size of each message and checks the types of its fields.
+The parent imports this module, too, so no media library may be imported here. The parent does not
+trust the child, so the size and the types of each message are checked.
 """
 
 import os
@@ -27,27 +27,27 @@ _PROGRESS_EVERY_S: Final = 0.2
 _PICTURE_EVERY_S: Final = 1.5
 
 Input = Annotated[Path, "input"]
-"""A file that the child may read, through a link or a copy in its directory."""
+"""An input file. The child reads a link to it or a copy."""
 Output = Annotated[Path, "output"]
-"""A file that the child writes, and that the pool then moves to this path."""
+"""An output file. The child writes it elsewhere, and the pool moves it to this path."""
 
 
 class Request[R](msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
-    """An operation with its arguments; R is the type of its result.
+    """The arguments of an operation whose result has the type R.
 
-    A file is an `Input`, an `Output`, or a tuple of them. Any other Path stays unchanged; the child
-    can read it only if it is in the pool's ``readable``.
+    Files must be of the type `Input` or `Output`. The child can read any other path only if the
+    path is in the pool's ``readable``.
     """
 
     outlives_refusal: ClassVar[bool] = False
-    """Whether the pool keeps a child that has refused this request with a ForemaskError."""
+    """Whether the child stays in use after it has refused this request with a ForemaskError."""
 
 
 class Probe(Request[Clip], frozen=True):
-    """Read the header of a clip; refuse a clip that cannot be masked or written as ``preset``.
+    """Read a clip's header. Refuse a clip that cannot be masked or written as ``preset``.
 
-    ``preset`` is the name of a `Form` for a result of ``kind``. If ``source`` is None, the child
-    reads a file of ``size`` bytes through its parent.
+    ``preset`` is the name of a `Form`. Without ``source``, the child gets the file's ``size``
+    bytes from its parent.
     """
 
     outlives_refusal = True
@@ -60,7 +60,7 @@ class Probe(Request[Clip], frozen=True):
 
 
 class ProbeBackground(Request[None], frozen=True):
-    """Refuse a file that cannot be a background; `Probe` explains ``source`` and ``size``."""
+    """Refuse a file that cannot be a background. `Probe` explains ``source`` and ``size``."""
 
     outlives_refusal = True
 
@@ -77,8 +77,8 @@ class Load(Request[None], frozen=True):
 class Mask(Request[Report], frozen=True):
     """Mask a clip, or a span of it.
 
-    ``known`` is a cache of neural-network results from an earlier job. ``kept`` becomes the cache
-    of this job: a copy of ``known`` with the network's new results.
+    ``known`` is an earlier job's cache of network results. The child copies it to ``kept`` and
+    adds new results there.
     """
 
     source: Input
@@ -98,7 +98,7 @@ class Preview(msgspec.Struct, frozen=True):
 
 
 class MaskPicture(Request[Preview], frozen=True):
-    """Mask one picture, given as the bytes of its file; all hints apply to this picture."""
+    """Mask one encoded picture. All hints apply to this picture."""
 
     picture: bytes
     options: MaskOptions
@@ -107,8 +107,8 @@ class MaskPicture(Request[Preview], frozen=True):
 class CutOut(Request[Report], frozen=True):
     """Cut the subject out of a clip, or of a span of it, as `masking.cut_out` does.
 
-    With ``mask``, a finished mask of the clip, the neural network does not run. `Mask` explains
-    ``known`` and ``kept``. A ``background`` file replaces the background of ``result``.
+    The network does not run if a finished ``mask`` is given. `Mask` explains ``known`` and
+    ``kept``. A ``background`` file replaces the background of ``result``.
     """
 
     source: Input
@@ -126,7 +126,7 @@ class CutOut(Request[Report], frozen=True):
 
 
 class Plan(Request[tuple[SegmentPlan, ...]], frozen=True):
-    """Divide a clip into at most ``most`` spans; a single span is the whole clip."""
+    """Divide a clip into at most ``most`` spans."""
 
     source: Input
     most: int
@@ -162,7 +162,7 @@ def result_of[R](request: Request[R], value: msgspec.Raw) -> R:
 
 
 def with_paths[Q: Request[Any]](request: Q, mark: str, move: Callable[[Path], Path]) -> Q:
-    """Apply ``move`` to the request's `Input` paths (``mark`` "input") or `Output` paths."""
+    """Apply ``move`` to the `Input` paths if ``mark`` is "input", else to the `Output` paths."""
 
     def moved(value: Path | tuple[Path, ...] | None) -> Path | tuple[Path, ...] | None:
         if isinstance(value, tuple):
@@ -189,7 +189,7 @@ class Setup(msgspec.Struct, tag=True, frozen=True):
     execution: str
     read: tuple[Path, ...]
     import_from: tuple[Path, ...]
-    landlock_at_most: int | None  # lets a test imitate an older kernel
+    landlock_at_most: int | None  # lets tests imitate older kernels
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
@@ -197,13 +197,12 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
 
 
 class Job(msgspec.Struct, tag=True, frozen=True):
-    request: msgspec.Raw  # encoded separately, since only the child knows all types of requests
+    request: msgspec.Raw  # decoded later, as the types depend on ``Setup.execution``
 
 
 class Progress(msgspec.Struct, tag=True, frozen=True):
     frames_done: int
-    newest_png: bytes = b""  # a small picture of the newest mask; most messages have none
-    # The estimated number of seconds left; None if unknown.
+    newest_png: bytes = b""  # a small picture of the newest mask; usually empty
     left_s: Annotated[float, msgspec.Meta(ge=0, le=MAX_LEFT_S)] | None = None
 
 
@@ -213,11 +212,11 @@ class ReadAt(msgspec.Struct, tag=True, frozen=True):
 
 
 class Data(msgspec.Struct, tag=True, frozen=True):
-    data: bytes  # the answer to `ReadAt`: at most ``size`` bytes; empty at the end of the file
+    data: bytes  # at most the size of `ReadAt`; empty at the end of the file
 
 
 class Result(msgspec.Struct, tag=True, frozen=True):
-    value: msgspec.Raw  # the encoded result
+    value: msgspec.Raw
 
 
 class Refused(msgspec.Struct, tag=True, frozen=True):
@@ -229,7 +228,7 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 
     @classmethod
     def of(cls, error: ForemaskError) -> Self:
-        # The API's name of the library's `background` is `background_url`.
+        # The library's `background` is `background_url` in the API.
         param = "background_url" if error.param == "background" else error.param
         return cls(error.reason, error.details, param, error.limit, error.actual)
 
@@ -241,7 +240,7 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
 
 
 class Broken(msgspec.Struct, tag=True, frozen=True):
-    kind: str  # the name of an exception that is no ForemaskError, for instance MemoryError
+    kind: str  # the name of an exception class, such as MemoryError
     trace: str
 
 
@@ -252,7 +251,7 @@ type FromChild = Ready | Progress | ReadAt | Result | Refused | Broken
 def _plain(value: object) -> object:
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, int):  # a subclass of int, such as a setting's number of bytes
+    if isinstance(value, int):  # msgspec refuses subclasses of int, such as ByteCount
         return int(value)
     raise NotImplementedError(f"a {type(value).__name__} cannot be sent to another process")
 
@@ -297,7 +296,7 @@ class Parent:
         self._progress_sent_s = self._picture_sent_s = 0.0
 
     def receive(self) -> FromParent | None:
-        """Wait for the next message; None when the parent has closed the socket."""
+        """Wait for the next message. Returns None when the parent has closed the socket."""
         length = self._received.read(LENGTH_BYTES)
         if len(length) < LENGTH_BYTES:
             return None
@@ -313,7 +312,7 @@ class Parent:
         draw_newest: Callable[[], bytes] | None = None,
         left_s: float | None = None,
     ) -> None:
-        """Send at most one `Progress` in 0.2 s, and at most one picture in 1.5 s."""
+        """Send a `Progress` at most every 0.2 s, with a picture at most every 1.5 s."""
         now_s = time.monotonic()
         if now_s - self._progress_sent_s < _PROGRESS_EVERY_S:
             return
@@ -334,4 +333,4 @@ class Parent:
 
 
 type Operation = Callable[[Any, Parent], object]
-"""Executes a request and returns its result, or raises a ForemaskError."""
+"""Executes a request and returns the result. May raise a ForemaskError."""

@@ -1,4 +1,4 @@
-"""A pool of slots, each with a confined child process and the files of that child's current job."""
+"""Runs requests in a pool of confined child processes."""
 
 import asyncio
 import contextlib
@@ -28,12 +28,12 @@ from foremask.settings import Sandbox
 
 log = structlog.get_logger(__name__)
 
-START_S = 60.0  # time to load the interpreter and libraries from a busy disk
+START_S = 60.0  # timeout; Python and its libraries load slowly from a busy disk
 WATCH_S = 0.25
 LOG_BYTES = 8 << 10
-FILE_BYTES = 32 << 30  # the largest file that a child may write
+FILE_BYTES = 32 << 30  # limit on each file that a child writes
 
-MAX_FILES: Final = 64  # the most files in a child's directory; an operation writes one or two
+MAX_FILES: Final = 64  # in a child's directory; an operation writes a few
 _LOCK: Final = "lock"
 
 OnProgress = Callable[[messages.Progress], Awaitable[object]]
@@ -42,12 +42,12 @@ ReadRemote = Callable[[int, int], Awaitable[bytes]]
 
 @contextmanager
 def own_directory(parent: Path, prefix: str) -> Generator[Path]:
-    """Make a directory below ``parent`` for the block; remove directories of killed processes."""
+    """Make a temporary directory for the block. Removes directories of killed processes."""
     parent.mkdir(parents=True, exist_ok=True)
     with (parent / f".{prefix}").open("ab") as gate:
-        fcntl.flock(gate, fcntl.LOCK_EX)  # until `own` is locked, no other process may remove it
+        fcntl.flock(gate, fcntl.LOCK_EX)  # no other process may clean up before `own` is locked
         for left in parent.glob(f"{prefix}*/{_LOCK}"):
-            # An OSError means that the owner of `left` is alive, or is removing it.
+            # OSError: the process that owns `left` is alive, or is removing the directory itself.
             with contextlib.suppress(OSError), left.open("r+b") as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(left.parent)
@@ -62,7 +62,7 @@ def own_directory(parent: Path, prefix: str) -> Generator[Path]:
 
 
 class JobDirectory:
-    """Two directories for the files of a job: the child reads one, and works in the other."""
+    """A job's directories of input and output files. The child works in ``writable``."""
 
     def __init__(self, parent: Path) -> None:
         self.readable, self.writable = parent / "in", parent / "out"
@@ -78,7 +78,7 @@ class JobDirectory:
             return False
 
     def clear(self) -> None:
-        """Empty both directories; keep them, since the child's Landlock rules refer to them."""
+        """Empty the directories, but keep them: the child's Landlock rules refer to the inodes."""
         for each in (*self.readable.iterdir(), *self.writable.iterdir()):
             if each.is_dir() and not each.is_symlink():
                 shutil.rmtree(each)
@@ -86,7 +86,7 @@ class JobDirectory:
                 each.unlink()
 
     def stage[Q: Request[Any]](self, request: Q) -> Q:
-        """Link or copy the inputs into ``readable``; return the request with its new paths."""
+        """Link or copy the inputs into ``readable``. Returns the request with the child's paths."""
         number = itertools.count()
 
         def link(path: Path) -> Path:
@@ -101,7 +101,7 @@ class JobDirectory:
         return with_paths(linked, "output", lambda path: self.writable / path.name)
 
     def collect(self, request: Request[Any]) -> None:
-        """Move those outputs that are regular files to the paths in ``request``."""
+        """Move the outputs to the paths in ``request``. Ignores what is not a regular file."""
 
         def move(path: Path) -> Path:
             written = self.writable / path.name
@@ -115,22 +115,22 @@ class JobDirectory:
 
 
 class ChildDied(Exception):
-    """The child ended or sent an invalid message during a job; another attempt may succeed."""
+    """A child ended or sent an invalid message. Another attempt may succeed."""
 
 
 @dataclass(slots=True)
 class Child:
-    """A child process, which is killed when it uses over ``memory_bytes`` or has too many files."""
+    """A child process. It is killed when it exceeds ``memory_bytes`` or `MAX_FILES`."""
 
     process: asyncio.subprocess.Process
     reader: asyncio.StreamReader
     writer: asyncio.StreamWriter
     directory: JobDirectory
     memory_bytes: int
-    owner: str | None = None  # id of the API token that the child serves; None before its first job
+    owner: str | None = None  # id of the token whose jobs it runs, if any
     level: Level = field(default_factory=Level)
     jobs: int = 0
-    over_limit: Internal | None = None  # the error of the limit that the child exceeded
+    over_limit: Internal | None = None  # set when the child exceeds a limit
     log: asyncio.Task[bytes] = field(init=False)
     watch: asyncio.Task[None] = field(init=False)
 
@@ -145,9 +145,9 @@ class Child:
         on_progress: OnProgress | None = None,
         read_at: ReadRemote | None = None,
     ) -> R | messages.Refused:
-        """Return the request's result, or a refusal if the request ``outlives_refusal``.
+        """Return the request's result, or a `Refused` if the request ``outlives_refusal``.
 
-        Raises the errors of `MediaPool.run`. After an error, the child must not be used.
+        Raises the errors of `MediaPool.run`. An error leaves the child unusable.
         """
         await self.send(request)
         while True:
@@ -161,7 +161,7 @@ class Child:
                     with self._translated():
                         return messages.result_of(request, value)
                 case messages.Refused(reason=OutputFailed.reason, details=details):
-                    raise ServiceUnavailable(details)  # a full disk, or a disk error
+                    raise ServiceUnavailable(details)  # the disk is full or broken
                 case messages.Refused() as refused:
                     if request.outlives_refusal:
                         return refused
@@ -191,7 +191,7 @@ class Child:
         return self.process.returncode is None
 
     def end(self) -> asyncio.Future[str]:
-        """Kill the child; the future has its exit status and the end of its stderr."""
+        """Kill the child. The future's result has the exit status and the end of stderr."""
         self._kill()
         return asyncio.shield(asyncio.ensure_future(self._ended()))
 
@@ -236,10 +236,10 @@ class Child:
 
 
 async def start(setup: messages.Setup, directory: JobDirectory) -> Child:
-    """Start a child in ``directory``; raises ChildDied, with the end of its stderr as a note."""
+    """Start a child. Raises ChildDied, with the end of the child's stderr as a note."""
     ours, theirs = socket.socketpair()
     with theirs, ExitStack() as on_error:
-        on_error.callback(ours.close)  # if the start is cancelled before a transport owns `ours`
+        on_error.callback(ours.close)  # unless a process starts
         spawning = asyncio.ensure_future(
             asyncio.create_subprocess_exec(
                 sys.executable,
@@ -248,7 +248,7 @@ async def start(setup: messages.Setup, directory: JobDirectory) -> Child:
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.DEVNULL,
                 stderr=asyncio.subprocess.PIPE,
-                env=process_setup.numerics(os.environ),  # without database URL and keys
+                env=process_setup.numerics(os.environ),  # no database URL and no keys
                 cwd=directory.writable,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,
@@ -258,8 +258,8 @@ async def start(setup: messages.Setup, directory: JobDirectory) -> Child:
             process = await asyncio.shield(spawning)
             on_error.pop_all()
             reader, writer = await asyncio.open_unix_connection(sock=ours)
-        except asyncio.CancelledError:  # otherwise the process would keep running
-            with contextlib.suppress(OSError):  # the process could not start, or has ended
+        except asyncio.CancelledError:  # `spawning` is shielded and continues
+            with contextlib.suppress(OSError):
                 process = await spawning
                 process.kill()
                 await process.wait()
@@ -287,7 +287,7 @@ async def within(seconds: float, problem: str) -> AsyncGenerator[None]:
         async with clock:
             yield
     except TimeoutError as error:
-        if not clock.expired():  # the block itself raised it
+        if not clock.expired():  # the block raised the error
             raise
         raise TimedOut(f"{problem} within {seconds:g} s.", limit=seconds) from error
 
@@ -307,14 +307,14 @@ class _ChildSlot:
 
 
 class MediaPool:
-    """Runs requests in at most ``slots`` children, with directories under ``scratch``.
+    """Runs requests in at most ``slots`` child processes, with files under ``scratch``.
 
-    ``execution`` is the module whose OPERATIONS execute requests. Every job may read the paths
-    ``readable`` besides its inputs. A child is replaced after ``jobs_per_child`` jobs, after an
-    error other than a refused probe, and before a job of another ``owner``. With ``spares``, each
-    slot has a second child, which has executed ``prepare`` and waits for its first job.
+    ``execution`` is the module whose OPERATIONS execute requests. Children may read the paths in
+    ``readable``. A child is replaced after ``jobs_per_child`` jobs, after an error, and before a
+    job of another ``owner``. A probe that refuses its file is no error. With ``spares``, each slot
+    has a second child that has started and executed ``prepare``.
 
-    Entering the pool raises SettingsInvalid if this machine lacks what ``sandbox`` requires.
+    Entering the pool raises SettingsInvalid if this machine cannot confine as ``sandbox`` requires.
     """
 
     def __init__(
@@ -346,7 +346,7 @@ class MediaPool:
         )
         self._directory = own_directory(scratch, "slots-")
         self._places = asyncio.Semaphore(slots)
-        self._free: list[_ChildSlot] = []  # the last slot was used most recently
+        self._free: list[_ChildSlot] = []  # in the order of their last use
         self._all: tuple[_ChildSlot, ...] = ()
         self._clearing: set[asyncio.Task[None]] = set()
         self.level = Level()
@@ -387,11 +387,11 @@ class MediaPool:
     ) -> R:
         """Execute the request in a child, store its output files, and return its result.
 
-        ``read_at`` reads the file of a probe whose ``source`` is None. Raises TimedOut after
-        ``wall_clock_s``, or if no frame is done for ``stall_s``; Internal over the memory limit;
-        ServiceUnavailable if an output cannot be stored; ChildDied; the ForemaskError that the
-        child raised; and errors of ``on_progress`` and ``read_at``. After any error except a
-        refused probe, and after a cancellation, the child is killed.
+        ``read_at`` reads the file of a probe without ``source``. Raises TimedOut after
+        ``wall_clock_s``, or if the child sends nothing for ``stall_s``. Raises Internal if the
+        child exceeds a limit, ServiceUnavailable if the disk is full, and ChildDied if the child
+        ends. Other errors come from the operation, ``on_progress`` or ``read_at``. A cancellation
+        kills the child.
         """
         await self._places.acquire()
         child_slot = self._take(owner)
@@ -410,7 +410,7 @@ class MediaPool:
         return result
 
     def _take(self, owner: str) -> _ChildSlot:
-        """Take a free slot: with a child of this owner, else with an unused child, else any."""
+        """Take a free slot. Prefer a child of this owner, then an unused child, then no child."""
         preference = {owner: 3, None: 2}
         chosen = max(
             reversed(self._free),
@@ -420,7 +420,7 @@ class MediaPool:
         return chosen
 
     async def _give_back(self, child_slot: _ChildSlot) -> None:
-        """Empty the slot's directory, in a thread since deletions may take long; free the slot."""
+        """Empty the slot's directory and free the slot."""
         directory = child_slot.directory
         try:
             if directory.has_too_many_files:
@@ -441,7 +441,7 @@ class MediaPool:
 
     @asynccontextmanager
     async def _borrowed(self, child_slot: _ChildSlot, owner: str) -> AsyncGenerator[Child]:
-        """Yield a child that has served no other owner; an error in the block kills the child."""
+        """Yield a child that has served no other owner. An error in the block kills the child."""
         child = child_slot.child
         if child is not None and not (child.is_alive and child.owner in (None, owner)):
             await self._end(child_slot)
@@ -461,7 +461,7 @@ class MediaPool:
     async def _next(self, child_slot: _ChildSlot) -> Child:
         spare, child_slot.spare = child_slot.spare, None
         if spare is not None:
-            with contextlib.suppress(ChildDied, ForemaskError):  # if it failed, start another child
+            with contextlib.suppress(ChildDied, ForemaskError):  # the spare child may have failed
                 child = await spare
                 if child.is_alive:
                     return child

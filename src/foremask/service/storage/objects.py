@@ -1,7 +1,7 @@
 """Stores files by key in a local directory or a cloud's bucket; the only module that uses obstore.
 
-`Signer` signs upload forms and links to our API, which serves the files of any store.
-`Objects.link` signs links to a bucket with the cloud's credentials (docs/adr/0030).
+`Signer` signs links and upload forms of our API. `Objects.link` makes links that lead directly to a
+cloud's bucket, if there is one (docs/adr/0030).
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from foremask.service.observability import metrics
 from foremask.service.observability.traces import span
 
 BLOCK_BYTES = 1 << 20
-PART_BYTES = 8 << 20  # S3 takes 10 000 parts, so files of at most 80 GB
+PART_BYTES = 8 << 20  # S3 allows 10 000 parts, so a file may have 80 GB
 PARTS_AT_ONCE = 3
 RESERVE_BYTES = 2 << 30
 RESERVE_SHARE = 0.05
@@ -39,7 +39,7 @@ _SIGNING_KEY = "signing-key"
 _HALF_WRITTEN = re.compile(r"#\d+$")
 FILES_PATH = "/v2/files/"
 FORM_PATH = "/v2/uploads"
-STEP_S = 3600  # links expire at full hours, so links made in the same hour are equal
+STEP_S = 3600  # rounding the expiry makes repeated links equal, so that clients can cache
 NETWORK, STRIP, MASK = "network.zip", "strip.json", "mask"
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
@@ -60,12 +60,12 @@ def sibling_key(result_key: str, name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Upload:
-    """The limits of an upload form, in the order in which its fields are signed."""
+    """The signed fields of an upload form. Their order is part of the signature."""
 
     key: str
     expires: int  # Unix time
     max_bytes: int
-    media_type: str  # "" allows any
+    media_type: str  # "" allows every type
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class Signer:
     _signing_key: bytes
 
     def link(self, key: str, expires_s: int, name: str = "") -> str:
-        """Make a URL that is valid for ``expires_s`` to ``expires_s + STEP_S`` seconds."""
+        """Return a URL that is valid for ``expires_s`` to ``expires_s + STEP_S`` seconds."""
         expires_at = -(-(time.time() + expires_s) // STEP_S) * STEP_S
         query = {"expires": f"{expires_at:.0f}"}
         query["signature"] = self._signature("GET", key, query["expires"])
@@ -83,11 +83,11 @@ class Signer:
         return f"{self.base_url}{FILES_PATH}{quote(checked_key(key))}?{urlencode(query)}"
 
     def check_link(self, key: str, expires: str, signature: str) -> None:
-        """Raise LinkInvalid if `link` did not make this link, or if the link has expired."""
+        """Raise LinkInvalid if the signature is wrong or the link has expired."""
         self._check(signature, expires, "GET", key, expires)
 
     def key_of(self, url: str) -> str | None:
-        """Return the key if ``url`` is a link to our API, else None. Raises LinkInvalid."""
+        """Return the key of a link to our API, or None for another URL. Raises LinkInvalid."""
         if not url.startswith(self.base_url + FILES_PATH):
             return None
         parts = urlsplit(url)
@@ -101,7 +101,7 @@ class Signer:
         return {**fields, "signature": self._signature("POST", *fields.values())}
 
     def check_form(self, fields: dict[str, str]) -> Upload:
-        """Raise LinkInvalid if `upload_form` did not make these fields, or the form has expired."""
+        """Raise LinkInvalid if the signature is wrong or the form has expired."""
         key, expires, *rest = (fields.get(name, "") for name in Upload.__slots__)
         self._check(fields.get("signature", ""), expires, "POST", key, expires, *rest)
         return Upload(key, int(expires), int(rest[0]), rest[1])
@@ -114,12 +114,12 @@ class Signer:
     def _check(self, signature: str, expires: str, *parts: str) -> None:
         if not hmac.compare_digest(self._signature(*parts).encode(), signature.encode()):
             raise LinkInvalid("The link is not one that this service has signed.")
-        if int(expires) < time.time():  # a signed expiry is a number
+        if int(expires) < time.time():  # the signature proves that it is a number
             raise LinkInvalid("The link has expired; ask for a fresh one.")
 
 
 def check_free(directory: Path, size: int) -> None:
-    """Raise StorageFull if ``size`` more bytes would use space that is kept in reserve."""
+    """Raise StorageFull if ``size`` bytes more would leave less free space than the reserve."""
     usage = shutil.disk_usage(directory)
     kept = min(int(RESERVE_SHARE * usage.total), RESERVE_BYTES)
     if usage.free - size < kept:
@@ -132,8 +132,8 @@ def check_free(directory: Path, size: int) -> None:
 
 def make_local_key(path: Path) -> None:
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:
-        os.fchmod(file.fileno(), 0o600)  # earlier versions of foremask left the mode to the umask
-        fcntl.flock(file, fcntl.LOCK_EX)  # only one of several starting processes writes the key
+        os.fchmod(file.fileno(), 0o600)  # the file of an earlier version may have another mode
+        fcntl.flock(file, fcntl.LOCK_EX)  # several processes may start at the same time
         if not os.fstat(file.fileno()).st_size:
             file.write(secrets.token_bytes(32))
             file.flush()
@@ -141,7 +141,7 @@ def make_local_key(path: Path) -> None:
 
 
 def flush(root: Path, key: str) -> None:
-    """Flush the file, its directory and the directory above, to survive a power cut."""
+    """Sync the file and two directories above it, so that the file survives a power cut."""
     path = root / key
     for each in (path, path.parent, path.parent.parent):
         fd = os.open(each, os.O_RDONLY)
@@ -152,14 +152,14 @@ def flush(root: Path, key: str) -> None:
 
 
 def sweep_tree(top: Path, before: datetime) -> None:
-    """Delete obstore's unfinished files and empty directories last changed before ``before``."""
+    """Delete obstore's unfinished files and empty directories, if unchanged since ``before``."""
     for directory, _, files in os.walk(top, topdown=False):
         for name in files:
             path = Path(directory, name)
             with suppress(OSError):
                 if _HALF_WRITTEN.search(name) and path.stat().st_mtime < before.timestamp():
                     path.unlink()
-        with suppress(OSError):  # the directory is not empty, or gone
+        with suppress(OSError):  # not empty, or already deleted
             if Path(directory).stat().st_mtime < before.timestamp():
                 Path(directory).rmdir()
 
@@ -167,8 +167,8 @@ def sweep_tree(top: Path, before: datetime) -> None:
 async def open_objects(url: str, base_url: str) -> "Objects":
     """Open the store at ``url``, for example ``file:///var/objects`` or ``s3://bucket/prefix``.
 
-    ``base_url`` is our API's URL without a final slash. The signing key is kept in the store, so
-    that all processes have the same key. Raises ServiceUnavailable if the store does not answer.
+    ``base_url`` is our API's URL without a final slash. The signing key is an object in the store,
+    so all processes share it. Raises ServiceUnavailable if the store does not respond.
     """
     store = _store(url)
     with _translated(_SIGNING_KEY):
@@ -177,17 +177,17 @@ async def open_objects(url: str, base_url: str) -> "Objects":
         try:
             secret = await obstore.get_async(store, _SIGNING_KEY)
         except FileNotFoundError:
-            with suppress(AlreadyExistsError):  # another process has made the key
+            with suppress(AlreadyExistsError):  # another process has stored the key
                 await obstore.put_async(store, _SIGNING_KEY, secrets.token_bytes(32), mode="create")
             secret = await obstore.get_async(store, _SIGNING_KEY)
         return Objects(store, Signer(base_url, bytes(await secret.bytes_async())))
 
 
 class Objects:
-    """Files under keys such as ``results/ID/join-1/ID.mp4``; no call holds a whole file in memory.
+    """Stored files by key, for example ``results/ID/join-1/ID.mp4``.
 
-    Each read of a missing key raises ObjectLost. Each call raises ServiceUnavailable if the store
-    does not answer, and ValueError for an invalid key.
+    Reading a missing key raises ObjectLost. An invalid key raises ValueError, and a store that does
+    not respond raises ServiceUnavailable.
     """
 
     def __init__(self, store: ObjectStore, signer: Signer) -> None:
@@ -196,7 +196,7 @@ class Objects:
         self.signer = signer
 
     async def put(self, key: str, content: Path | AsyncIterable[bytes]) -> None:
-        """Store all of a file or stream; after an error, nothing is stored."""
+        """Store a file or stream. After an error, nothing is stored."""
         name = key.rpartition("/")[2]
         described = {
             "Content-Type": media_type(key),
@@ -215,7 +215,7 @@ class Objects:
             await asyncio.to_thread(flush, self._root, key)
 
     async def get(self, key: str, path: Path) -> None:
-        """Copy the object to the file ``path``; after an error, the file is incomplete."""
+        """Copy the object to the file ``path``. After an error, the file may be incomplete."""
         with span("load"), path.open("wb") as file:
             async with aclosing(self.stream(key, block_bytes=PART_BYTES)) as blocks:
                 async for block in blocks:
@@ -224,8 +224,8 @@ class Objects:
     async def stream(
         self, key: str, offset: int = 0, length: int | None = None, block_bytes: int = BLOCK_BYTES
     ) -> AsyncGenerator[bytes]:
-        """Yield ``length`` bytes from ``offset``, by default all the rest, in blocks."""
-        # Each block is a request of its own, so a slow reader holds no connection to the store.
+        """Yield ``length`` bytes from ``offset`` on in blocks, by default up to the end."""
+        # One request for each block: a slow reader must not occupy a connection to the store.
         size = (await self.head(key))["size"]
         stop = size if length is None else min(offset + length, size)
         while offset < stop:
@@ -256,20 +256,20 @@ class Objects:
         async for stored in self.list(prefix):
             await self.delete(stored["path"])
         if self._root is not None:
-            left = self._root / checked_key(prefix)  # unfinished files of killed processes
+            left = self._root / checked_key(prefix)  # obstore does not list unfinished files
             await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
 
     async def delete_half_written(self, prefix: str, before: datetime) -> None:
-        """Delete unfinished files of killed processes; does nothing for a bucket."""
+        """Delete unfinished files of killed processes. Does nothing for a bucket."""
         if self._root is not None:
             await asyncio.to_thread(sweep_tree, self._root / checked_key(prefix), before)
 
     async def list(self, prefix: str) -> AsyncIterator["obstore.ObjectMeta"]:
-        """Yield the objects whose keys begin with ``prefix/``, in no order."""
+        """Yield the objects whose keys begin with ``prefix/``, in any order."""
         with _translated(prefix):
             async for batch in obstore.list(self._store, prefix=checked_key(prefix)):
                 for meta in batch:
-                    if _KEY.fullmatch(meta["path"]):  # else another program's file
+                    if _KEY.fullmatch(meta["path"]):  # ignore files of other programs
                         yield meta
 
     async def check(self) -> None:
@@ -279,7 +279,7 @@ class Objects:
             raise ServiceUnavailable("The object store has lost its signing key.") from None
 
     def disk(self) -> tuple[int, int] | None:
-        """Return the total and free bytes of a local store's disk, None for a bucket."""
+        """Return the total and free bytes of the disk, or None for a bucket."""
         if self._root is None:
             return None
         total, _, free = shutil.disk_usage(self._root)
@@ -290,9 +290,10 @@ class Objects:
             check_free(self._root, size)
 
     def link(self, key: str, expires_s: int, name: str = "") -> str:
-        """Make a URL of the object that is valid for at least ``expires_s`` seconds.
+        """Return a URL of the object that is valid for at least ``expires_s`` seconds.
 
-        A cloud's URL is valid for at most 7 days, allows GET but not HEAD, and ignores ``name``.
+        A URL of a bucket is valid for at most 7 days. It allows GET but not HEAD, and ignores
+        ``name``.
         """
         if isinstance(self._store, S3Store | GCSStore | AzureStore):
             return obstore.sign(self._store, "GET", checked_key(key), timedelta(seconds=expires_s))
@@ -303,11 +304,11 @@ def _store(url: str) -> ObjectStore:
     if url.startswith("file:"):
         root = Path(unquote(urlsplit(url).path))
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return LocalStore(root, automatic_cleanup=True)  # deletes directories that become empty
+        return LocalStore(root, automatic_cleanup=True)  # deletes empty directories
     return from_url(
         url,
         client_options={
-            "allow_http": True,  # an operator's own store may lack https
+            "allow_http": True,  # a store in the operator's network may lack https
             "connect_timeout": timedelta(seconds=5),
             "timeout": timedelta(seconds=60),
         },
@@ -321,7 +322,7 @@ def _root(store: ObjectStore) -> Path | None:
 
 @contextmanager
 def _translated(key: str) -> Generator[None]:
-    """Raise the store's errors as ours, without their texts, which may contain credentials."""
+    """Raise a ForemaskError for an error of the store, whose text may contain credentials."""
     try:
         yield
     except FileNotFoundError as error:
