@@ -40,7 +40,7 @@ type Json = dict[str, Any]
 type Shape = type[Struct] | Json  # a Struct, or a `content` object of OpenAPI
 type Reasons = tuple[type[ForemaskError], ...]
 
-SHOWN_PATTERN: Final = "x-shown-pattern"  # key in a JSON schema; its value replaces the pattern
+SHOWN_PATTERN: Final = "x-shown-pattern"  # JSON schema key; its value replaces ``pattern``
 ALWAYS = (errors.Internal, errors.ServiceUnavailable, errors.Overloaded, errors.StorageFull)
 SUBMISSION: Final[Reasons] = (
     errors.VideoMissing,

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 class RemoteFile:
-    """A file whose bytes come from ``read_at(offset, size)``, which may return fewer."""
+    """A file that calls ``read_at(offset, size)``, which may return fewer than ``size`` bytes."""
 
     def __init__(self, read_at: Callable[[int, int], bytes], size: int) -> None:
         self._read_at, self._size, self._at = read_at, size, 0

@@ -33,7 +33,7 @@ WATCH_S = 0.25
 LOG_BYTES = 8 << 10
 FILE_BYTES = 32 << 30  # limit on each file that a child writes
 
-MAX_FILES: Final = 64  # in a child's directory; an operation writes a few
+MAX_FILES: Final = 64  # limit for a child's directory; an operation writes a few files
 _LOCK: Final = "lock"
 
 OnProgress = Callable[[messages.Progress], Awaitable[object]]
@@ -346,7 +346,7 @@ class MediaPool:
         )
         self._directory = own_directory(scratch, "slots-")
         self._places = asyncio.Semaphore(slots)
-        self._free: list[_ChildSlot] = []  # in the order of their last use
+        self._free: list[_ChildSlot] = []  # the most recently used slot is last
         self._all: tuple[_ChildSlot, ...] = ()
         self._clearing: set[asyncio.Task[None]] = set()
         self.level = Level()
