@@ -31,12 +31,8 @@ from foremask.vision.matting.foreground import Behind, behind_edges
 from foremask.vision.matting.outline import resolve_outlines
 from foremask.vision.network.devices import network_at
 from foremask.vision.network.session import Network
-from foremask.vision.temporal.network_cache import (
-    NetworkCache,
-    NotACacheError,
-    lock_of,
-    open_file_store,
-)
+from foremask.vision.temporal.kept_results import NotACacheError, open_file_store
+from foremask.vision.temporal.network_cache import NetworkCache
 from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
@@ -108,7 +104,7 @@ def _trim(directory: Path) -> None:
     for status, path in sorted(caches, key=lambda each: each[0].st_mtime_ns):
         if total <= _MOST_BYTES:
             return
-        with suppress(OSError), lock_of(path):
+        with suppress(OSError):
             path.unlink()
             total -= status.st_size
 

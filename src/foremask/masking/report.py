@@ -13,7 +13,7 @@ from foremask.facts import Clip, Report, Span, Written
 from foremask.media.frames import Frame
 from foremask.options import ResultKind
 from foremask.types import Alpha, Levels
-from foremask.vision.temporal.blocks import BLOCK_FRAMES
+from foremask.vision.temporal.tier import BLOCK_FRAMES
 
 # On six clips, inference took 0.75-0.82 of the time, decision 0.11-0.18 and writing 0.02-0.07.
 ASKED_SHARE, DECIDED_SHARE, WRITTEN_SHARE = 0.8, 0.15, 0.05

@@ -1,12 +1,10 @@
 """What the network said of a clip serves later runs over it, and changes no mask."""
 
-import fcntl
 import io
 import shutil
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,15 +15,10 @@ from foremask.options import Quality
 from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.session import InputSize, NetworkOutput
-from foremask.vision.temporal import appearance, network_cache, windows
+from foremask.vision.temporal import appearance, kept_results, windows
 from foremask.vision.temporal.frame_hints import Mark
-from foremask.vision.temporal.network_cache import (
-    NetworkCache,
-    NotACacheError,
-    Store,
-    lock_of,
-    open_file_store,
-)
+from foremask.vision.temporal.kept_results import NotACacheError, open_file_store
+from foremask.vision.temporal.network_cache import NetworkCache, Store
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import learn, mask_images
 from tests.media.test_writer import disk_of
@@ -190,7 +183,7 @@ def test_what_other_code_has_kept_is_not_read(
     """A number of the classifier or of the network may change, and no version with it."""
     path, code = tmp_path / "kept", tmp_path / "vision"
     shutil.copytree(Path(appearance.__file__).parents[1], code)
-    monkeypatch.setattr(network_cache, "CODE", code, raising=False)
+    monkeypatch.setattr(kept_results, "CODE", code)
     with open_file_store(path, {}, 1 << 20) as store:
         NetworkCache(store).finish()
     with open_file_store(path, {}, 1 << 20) as store:
@@ -201,70 +194,33 @@ def test_what_other_code_has_kept_is_not_read(
         assert not NetworkCache(store).is_complete
 
 
-def test_of_two_processes_with_one_file_the_second_keeps_nothing(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_of_two_processes_with_one_file_each_reads_its_own_and_the_last_to_end_is_kept(
+    tmp_path: Path,
 ) -> None:
-    """It says why. Neither reads what the other has half written, and the first file is whole."""
     path, identity = tmp_path / "kept", {"clip": 1}
     ours, theirs = np.arange(5, dtype=np.uint8), np.arange(9, dtype=np.uint8)
     with open_file_store(path, identity, 1 << 20) as first:
         first.setdefault("array", ours)
         with open_file_store(path, identity, 1 << 20) as second:
             second.setdefault("array", theirs)
-            assert second.get("array") is None
-        assert "another process writes to the file" in caplog.text
+            NetworkCache(second).finish()
+        np.testing.assert_array_equal(first.get("array"), ours)
         NetworkCache(first).finish()
     with open_file_store(path, identity, 1 << 20) as again:
         np.testing.assert_array_equal(again.get("array"), ours)
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_lock_whose_file_its_holder_removes_while_we_take_it_is_none(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A third process makes a new file, and locks that."""
-    path, flock = tmp_path / "kept", fcntl.flock
-    with ExitStack() as first, ExitStack() as third:
-        first.enter_context(lock_of(path))
-
-        def first_ends_before(file: int, how: int) -> None:
-            monkeypatch.setattr("fcntl.flock", flock)
-            first.close()
-            third.enter_context(lock_of(path))
-            flock(file, how)
-
-        monkeypatch.setattr("fcntl.flock", first_ends_before)
-        for _ in range(2):
-            with pytest.raises(BlockingIOError), lock_of(path):
-                pass
-
-
-def test_a_file_that_is_complete_leaves_the_next_ones_lock(tmp_path: Path) -> None:
-    path = tmp_path / "kept"
-    with ExitStack() as first:
-        first.enter_context(lock_of(path)).rename(path)
-        with lock_of(path) as part:
-            first.close()
-            assert part.exists()
-
-
-def test_a_file_that_becomes_another_clips_before_we_lock_it_is_not_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_file_that_becomes_another_clips_while_it_is_read_is_read_as_it_was(
+    tmp_path: Path,
 ) -> None:
     path = tmp_path / "kept"
-    opened: Callable[..., object] = Path.open
-
-    def keep(clip: str) -> None:
-        with open_file_store(path, {"clip": clip}, 1 << 20) as store:
-            NetworkCache(store).finish()
-
-    def theirs_before(file: Path, *how: str, **more: int) -> object:
-        if file.suffix == ".part":  # the lock
-            monkeypatch.setattr(Path, "open", opened)
-            keep("theirs")
-        return opened(file, *how, **more)
-
-    keep("ours")
-    monkeypatch.setattr(Path, "open", theirs_before)
+    for clip, level, read in (("ours", 1, None), ("theirs", 2, 1)):
+        with open_file_store(path, {"clip": "ours"}, 1 << 20) as reader:
+            with open_file_store(path, {"clip": clip}, 1 << 20) as store:
+                store.setdefault("array", np.full(1, level, np.uint8))
+                NetworkCache(store).finish()
+            known = reader.get("array")
+            assert (None if known is None else int(known[0])) == read
     with open_file_store(path, {"clip": "ours"}, 1 << 20) as store:
-        assert not NetworkCache(store).is_complete
+        assert store.get("array") is None

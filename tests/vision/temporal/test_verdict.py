@@ -53,9 +53,9 @@ def test_a_region_is_connected_and_the_same_to_every_opinion(
 def test_a_hole_in_the_subject_is_enclosed_and_the_ground_is_not_all() -> None:
     subject = box(4, 16, 4, 20) - box(8, 12, 8, 12)
     regions = Regions.of([subject])
-    shares = regions.spread(regions.enclosed(subject > 0.5))
+    shares = regions.spread(regions.over_border(lambda _, across: subject[across] > 0.5))
     assert shares[9, 9] == 1
-    assert regions.enclosed(np.zeros((ROWS, COLUMNS), np.bool_)).max() == 0
+    assert regions.over_border(lambda _, across: subject[across] > 1).max() == 0
 
 
 def test_each_region_knows_how_undecided_the_opinions_around_its_anchor_are() -> None:

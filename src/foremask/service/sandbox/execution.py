@@ -75,12 +75,12 @@ def _mask(request: messages.Mask, parent: Parent) -> Report:
 def _with_cache(request: messages.Mask | messages.CutOut) -> MaskOptions:
     known, kept = request.known, request.kept
     if known is not None and kept is not None:
-        from foremask.vision.temporal.network_cache import is_store
+        from foremask.vision.temporal.kept_results import NotACacheError, opened_store
 
         try:
-            if is_store(known):
-                shutil.copyfile(known, kept)
-        except OSError:
+            opened_store(known)
+            shutil.copyfile(known, kept)
+        except (OSError, NotACacheError):
             kept.unlink(missing_ok=True)  # without earlier results, the job is only slower
     return replace(request.options, cache=kept)
 

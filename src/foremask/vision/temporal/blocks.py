@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 
+from foremask.options import Quality
 from foremask.types import Image, Levels, Rgb
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.opinions import View, ask, disagreement
@@ -21,16 +22,13 @@ from foremask.vision.temporal.incoming import IncomingFrame
 from foremask.vision.temporal.network_cache import NetworkCache
 from foremask.vision.temporal.propagation import flow_between
 from foremask.vision.temporal.things import PickedAnchor
-from foremask.vision.temporal.tier import Tier, grid_of
+from foremask.vision.temporal.tier import BLOCK_FRAMES, CLOSE_FRAMES, TIERS, Tier, grid_of
 from foremask.vision.temporal.verdict import Judge
 
-# The anchors of this many frames are chosen together. The window and context lengths of windows.py
-# are multiples of this and of `PROBED_FRAMES`.
-BLOCK_FRAMES = 12
-PROBED_FRAMES = 24  # on multiples of this, `Tier.probed_above` replaces `mirrored_above`
-DIFFERING_SHARE = 0.3  # while mirrored views differ by more, `probed_above` applies to all frames
-KEPT_AREA_PX = 960 * 540
-FOLLOWED_STRIDE = 4  # largest distance of anchors, in frames, where hints choose or ban things
+PROBED_FRAMES = 2 * BLOCK_FRAMES  # `Tier.probed_above` applies to multiples of this, a divisor of
+# all windows and contexts, and to all frames while mirrored views differ by `DIFFERING_SHARE`
+DIFFERING_SHARE = 0.3
+KEPT_AREA_PX = TIERS[Quality.BEST].mask_area_px
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +142,7 @@ class Blocks:
         if guidance.follows_things:
             anchors = sorted(each for each in self.anchors if each >= self._first)
             for gap in itertools.pairwise(anchors):
-                further += _spaced(*gap, FOLLOWED_STRIDE)
+                further += _spaced(*gap, CLOSE_FRAMES)
         for frame in further:
             incoming = self._waiting[frame]
             anchor = self.anchors.setdefault(frame, self._anchor(incoming, {}))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Alpha, Rgb
-from foremask.vision.temporal.frame_hints import CROP_SHARES, Claim
+from foremask.vision.temporal.frame_hints import CROP_SHARES, NEAR_PX, Claim
 from foremask.vision.temporal.places import Place, depth_of, grown, part_at
 from foremask.vision.temporal.regions import FOREGROUND, MOST_LOGIT, Features, Link, slopes
 from foremask.vision.temporal.things import OTHER_SHARE
@@ -28,13 +28,9 @@ LEVELS = {
     "likeness": (0.0, 1.0, 3.0),
     "disc": (-0.35, -0.5, -0.7, -1.0, -1.4, -2.0),
 }
-LEAST_PX = 4
-MOST_TAKEN = 0.25  # largest share of the mask that a negative click removes
-SEED_PX = 3.0  # on the tracks' grid: pixels up to this distance from the click give its colour
 COLOUR_UNIT = np.array([30, 20, 20], np.float32)  # in Lab: a clear difference of colours
 LIKENESS_UNIT = np.array([50, 50, 50], np.float32)  # in Lab: counts as a difference of 1 in alpha
 LEAST_VARIANCE = 0.01
-AROUND_PX = 3
 MOST_KNOWN = 0.02  # largest share of a new thing that the mask may already have
 MOST_OF_CHOSEN = 0.5  # largest share of a chosen thing that the mask may already have
 LEAST_FOUND = 0.1  # an opinion below this alpha at the clicked pixel has found nothing there
@@ -42,7 +38,7 @@ LEAST_FOUND = 0.1  # an opinion below this alpha at the clicked pixel has found 
 type Candidate = tuple[str, float, Place]
 """A cue of `LEVELS`, a level, and the place round the click where the cue is above the level."""
 type AskRound = Callable[[Place], Alpha]
-"""Infers a crop round a place; the mask is 0 outside the crop."""
+"""Infers a crop round a place; 0 outside the crop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +96,8 @@ def measured(
     """The candidates for a click, and the features of each; no candidates where the mask is right.
 
     Pixels nearer to an ``opposite`` click, or farther from ``click`` than that click, are left out.
-    A negative click removes at most `MOST_TAKEN` of a mask without other large parts. The unit of
-    lengths is the distance from the click to the nearest correct pixel.
+    A negative click removes no more than `OTHER_SHARE` of a mask without other large parts. The
+    unit of lengths is the distance from the click to the nearest correct pixel.
     """
     wrong = (shown.mask > FOREGROUND) != click.positive
     away = _distance(click, wrong.shape)
@@ -118,14 +114,14 @@ def measured(
         return [], {}
     picked = int((shown.mask > FOREGROUND).sum())
     room = float(depth_of(wrong)[click.row, click.column])
-    seed = wrong & (away <= min(SEED_PX, max(1.5, room / 2)))
+    seed = wrong & (away <= min(NEAR_PX, max(1.5, room / 2)))
     cues = _cues(click, shown, away / np.float32(room), wrong, seed)
-    most_px = wrong.size if click.positive or is_of_several else MOST_TAKEN * picked
+    most_px = wrong.size if click.positive or is_of_several else OTHER_SHARE * picked
     candidates: list[Candidate] = []
     for cue, planes in cues.items():
         for plane, level in itertools.product(planes, LEVELS[cue]):
             place = part_at(wrong & (plane > level), click.row, click.column)
-            if LEAST_PX <= place.sum() <= most_px:
+            if 0 < place.sum() <= most_px:
                 candidates.append((cue, level, place))
     if not candidates:
         return [], {}
@@ -200,7 +196,7 @@ def _features(
             "agreed": _mean(agreed, place),
         }
         row |= _shape(click, place, wrong, contrast)
-        around = grown(place, AROUND_PX) & ~place & wrong
+        around = grown(place, NEAR_PX) & ~place & wrong
         for name, plane in compared.items():
             row |= {name: _mean(plane, place), f"{name}, around": _mean(plane, around)}
         rows.append(row)

@@ -15,12 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Alpha, Flow, Luma, Rgb
-from foremask.vision.temporal.flow import FlowEstimator, resize_flow, warp
+from foremask.vision.temporal.flow import LEAST_SIDE_PX, FlowEstimator, resize_flow, warp
 
 SIDE_FRAMES = 3  # pictures that are compared on each side of a boundary of frames
 DELAY_FRAMES = SIDE_FRAMES - 1  # further pictures that are read before a boundary is decided
 GRID_AREA_PX = 96 * 54
-LEAST_SIDE_PX = 16  # the flow matches patches of 8 pixels
 WINDOW_PX = 7  # the side of the square in which structure is measured
 LEAST_CONTRAST = 1.0  # mean standard deviation of luma in a window; a picture below it is skipped
 CHROMA_FLOOR = 24.0  # added to brightness, the divisor of chroma: dark pixels have little chroma

@@ -15,7 +15,8 @@ CONTINUITY_EXPONENT = 0.25  # of trust, since trust is only 0.1 where texture mo
 PATCH_STRIDE_PX, VARIATIONAL_ITERATIONS = 4, 1  # masks are as good as with 3, 3: docs/adr/0050
 RESIDUAL_SIZE = (80, 45)  # columns, rows for fitting the camera's motion, which is smooth
 ROBUST_ITERATIONS = 8
-
+LEAST_WEIGHT = 1e-3  # of what counts least in a weighted mean
+LEAST_SIDE_PX = 16  # DIS matches patches of 8 pixels on a grid reduced by 4 or more
 
 type Chroma = NDArray[np.uint8]
 """(H, W, 2) uint8: a and b of CIE Lab."""
@@ -37,7 +38,7 @@ class FlowEstimator:
     def __call__(self, here: Luma, there: Luma) -> Flow:
         """The displacement of each pixel of ``here`` to its position in ``there``, in pixels."""
         nothing = np.zeros((*here.shape, 2), np.float32)
-        if min(here.shape) < 16:  # DIS matches patches of 8 pixels on a grid reduced by 4 or more
+        if min(here.shape) < LEAST_SIDE_PX:
             return nothing
         return np.asarray(self._dis.calc(here, there, nothing), np.float32)
 
@@ -62,7 +63,7 @@ def warp_labels(labels: NDArray[np.int32], flow: Flow) -> NDArray[np.int32]:
     return np.asarray(moved, np.int32)
 
 
-def compose(first: Flow, then: Flow) -> Flow:
+def chained(first: Flow, then: Flow) -> Flow:
     """Flow a → c from a → b and b → c."""
     return first + warp(then, first)
 
@@ -75,10 +76,13 @@ def resize_flow(flow: Flow, width: int, height: int) -> Flow:
 
 def trust(here: Luma, there: Luma, flow: Flow) -> Alpha:
     """The similarity of ``here`` and ``there`` warped along ``flow``: 1 where both are equal."""
-    difference = cv2.absdiff(here, warp(there, flow))
+    differ = _difference(here, there, flow).astype(np.float32)
+    return np.exp(differ * np.float32(-1 / PHOTOMETRIC_SCALE))
+
+
+def _difference(here: NDArray[np.uint8], there: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
     window = (PHOTOMETRIC_WINDOW_PX, PHOTOMETRIC_WINDOW_PX)
-    blurred = cv2.blur(difference, window).astype(np.float32)
-    return np.exp(blurred * np.float32(-1 / PHOTOMETRIC_SCALE))
+    return np.asarray(cv2.blur(cv2.absdiff(here, warp(there, flow)), window), np.uint8)
 
 
 def continuity(here: Chroma, there: Chroma, flow: Flow, trusted: Alpha) -> Alpha:
@@ -87,11 +91,8 @@ def continuity(here: Chroma, there: Chroma, flow: Flow, trusted: Alpha) -> Alpha
     ``trusted`` is `trust` of the same pictures. Colours count more than luma, which changes where
     texture moves by less than a pixel.
     """
-    difference = cv2.absdiff(here, warp(there, flow))
-    window = (PHOTOMETRIC_WINDOW_PX, PHOTOMETRIC_WINDOW_PX)
-    a, b = cv2.split(cv2.blur(difference, window))
-    blurred = np.asarray(cv2.add(a, b, dtype=cv2.CV_32F), np.float32)
-    return trusted**CONTINUITY_EXPONENT * np.exp(blurred * np.float32(-1 / CHROMA_SCALE))
+    differ = _difference(here, there, flow).sum(axis=2, dtype=np.float32)
+    return trusted**CONTINUITY_EXPONENT * np.exp(differ * np.float32(-1 / CHROMA_SCALE))
 
 
 def chroma(rgb: Rgb) -> Chroma:

@@ -20,7 +20,7 @@ from foremask.vision.temporal.tier import tracks_grid
 CROP_PX = 512  # the side of a crop at the network's input
 CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # sides of a point's crops, of the picture's smaller side
 BOX_MARGIN_SHARE = 0.15  # of a box's larger side: the margin of its crop on each side
-SEED_SHARE = 0.008  # radius of a point's seed, as a share of the picture's diagonal
+NEAR_PX = 3  # on the tracks' grid: pixels up to this distance from a point, or a place, are near
 CERTAIN = 0.95  # least alpha in every view at a negative point that bans a whole thing
 MIDDLE = 0.65  # share of a thing's largest depth: a deeper negative point bans the thing
 
@@ -164,8 +164,7 @@ class FrameHints:
             return np.asarray(painted > 191 if mark.positive else painted < 64)
         seed = np.zeros((rows, columns), np.uint8)
         if not mark.is_box:
-            radius = max(1, round(SEED_SHARE * float(np.hypot(*self._grid))))
-            cv2.circle(seed, (column, row), radius, 1, -1)
+            cv2.circle(seed, (column, row), NEAR_PX, 1, -1)
             return np.asarray(seed > 0)
         left, top = round(mark.x * columns), round(mark.y * rows)
         right = max(left + 1, round((mark.x + mark.width) * columns))

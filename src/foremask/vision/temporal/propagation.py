@@ -9,9 +9,7 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Flow, Levels, Luma
 from foremask.vision.resample import resized
-from foremask.vision.temporal.flow import compose, resize_flow, trust, warp
-
-MIN_TRUST = 1e-3  # added to trust: where no anchor is trusted, all count equally
+from foremask.vision.temporal.flow import LEAST_WEIGHT, chained, resize_flow, trust, warp
 
 type PackedFlow = NDArray[np.float16]
 """A `Flow` in half the memory: a window keeps two for each frame."""
@@ -68,7 +66,7 @@ def _paths(
         step = step_from(steps, frame, -frames.step)
         paths: dict[int, Flow] = {}
         if frame != frames.start and step is not None:
-            paths = {k: step if rest is None else compose(step, rest) for k, rest in passed.items()}
+            paths = {k: step if rest is None else chained(step, rest) for k, rest in passed.items()}
         result[frame] = passed = paths
         if frame in anchors:
             passed = {frame: None} | dict(itertools.islice(paths.items(), per_side - 1))
@@ -84,7 +82,8 @@ def _mean(frame: int, masks: Mapping[int, Levels], paths: dict[int, Flow], steps
         weight += 1
     for source, flow in paths.items():
         trusted = trust(steps[frame].grey, steps[source].grey, flow)
-        trusted_here = resized(trusted, width, height) + np.float32(MIN_TRUST)
+        # where no anchor is trusted, all count equally
+        trusted_here = resized(trusted, width, height) + np.float32(LEAST_WEIGHT)
         total += trusted_here * warp(masks[source], resize_flow(flow, width, height))
         weight += trusted_here
     return total / (255 * weight)
@@ -99,5 +98,5 @@ def flow_between(steps: Steps, here: int, there: int) -> Flow:
         step = step_from(steps, at, direction)
         if step is None:
             return nothing
-        flow = step if flow is None else compose(flow, step)
+        flow = step if flow is None else chained(flow, step)
     return nothing if flow is None else flow

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Flow, Rgb
 from foremask.vision.network.opinions import CropBox, View
-from foremask.vision.temporal.flow import warp
+from foremask.vision.temporal.flow import LEAST_WEIGHT, warp
 from foremask.vision.temporal.places import Labels, Place, labelled
+from foremask.vision.temporal.tier import CONTEXT_FRAMES
 
 FOREGROUND = 0.5  # alpha above which an opinion counts a pixel as foreground
 SURE = 0.8  # mean of the opinions above which a pixel is solid
@@ -23,7 +24,6 @@ LOGIT_LEVELS = (-2.0, 0.0, 2.0)  # logits of the clip's classifier at which regi
 ALIKE = 0.2  # neighbouring regions are joined if each opinion differs by less than this,
 ALIKE_LOGIT = 1.2  # and the classifier's logit differs by less than this
 LEAST_SOLID_SHARE = 0.0005  # of the picture's area: a smaller part is not solid
-AROUND_FRAMES = 24  # reach of `_undecided`; the context is as long, so window ends change nothing
 MOST_LOGIT = 5.0  # the logits of the clip's classifier are clipped to ±5
 _BORDERS = ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]))
 _NEIGHBOURS = (*_BORDERS, *(each[::-1] for each in _BORDERS))
@@ -97,16 +97,6 @@ class Regions:
         np.maximum.at(result, self.labels.ravel(), plane.ravel())
         return result
 
-    def outlines(self) -> Place:
-        edge = np.zeros(self.labels.shape, bool)
-        for here, there in _NEIGHBOURS:
-            edge[here] |= self.labels[here] != self.labels[there]
-        return edge
-
-    def enclosed(self, inside: Place) -> NDArray[np.float32]:
-        """The share of each region's border across which pixels are ``inside``."""
-        return self.over_border(lambda _, there: inside[there])
-
     def over_border(self, value: Callable[[Any, Any], NDArray[Any]]) -> NDArray[np.float32]:
         """For each region, the mean over its border of ``value(pixels inside, pixels across)``."""
         total, length = np.zeros(len(self.sizes)), np.zeros(len(self.sizes))
@@ -161,22 +151,19 @@ def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, Features]]:
     sure = [s.motion[m > SURE] for s, m in zip(scenes, means, strict=True) if (m > SURE).any()]
     usual = np.float32(np.median([np.median(moved) for moved in sure]) if sure else 0)
     undecided = _undecided(scenes, means)
-    return [
-        _measured(index, scene, means, usual, undecided[index])
-        for index, scene in enumerate(scenes)
-    ]
+    return [_measured(k, scene, means, usual, undecided[k]) for k, scene in enumerate(scenes)]
 
 
 def _undecided(scenes: Sequence[Scene], means: Sequence[Alpha]) -> NDArray[np.float32]:
     """For each anchor, the uncertainty of the opinions on all anchors near it.
 
-    The sum of 1 - abs(2 mean - 1) over all pixels of the anchors within `AROUND_FRAMES` is divided
+    The sum of 1 - abs(2 mean - 1) over all pixels of the anchors within `CONTEXT_FRAMES` is divided
     by the number of their pixels that any opinion counts as foreground.
     """
     found_px = [(np.max(list(s.opinions.values()), axis=0) > FOREGROUND).sum() for s in scenes]
     undecided_px = [(1 - np.abs(2 * mean - 1)).sum() for mean in means]
     frames = np.cumsum([0, *(scene.links[1].frames for scene in scenes[:-1])])
-    around = np.abs(frames[:, None] - frames) <= AROUND_FRAMES
+    around = np.abs(frames[:, None] - frames) <= CONTEXT_FRAMES
     return np.asarray(around @ undecided_px / np.maximum(1, around @ found_px), np.float32)
 
 
@@ -199,7 +186,7 @@ def _measured(
         "motion": moved,
         "motion, relative": moved - usual,
         "undecided": np.full_like(moved, undecided),
-        "enclosed by any": regions.enclosed(most > FOREGROUND),
+        "enclosed by any": regions.over_border(lambda _, across: most[across] > FOREGROUND),
         "to solid": _to_solid(regions, mean),
     }
     features |= _of_neighbours(regions, scene, index, means)
@@ -237,7 +224,7 @@ def _of_neighbours(regions: Regions, scene: Scene, index: int, means: Sequence[A
     votes: list[NDArray[np.float32]] = []
     weights: list[NDArray[np.float32]] = []
     for offset, link in sorted(scene.links.items()):
-        weight = regions.mean(link.continuity) + np.float32(1e-3)
+        weight = regions.mean(link.continuity) + np.float32(LEAST_WEIGHT)
         moved = warp(means[index + offset], link.flow) - np.float32(FOREGROUND)
         votes.append(regions.mean(moved * link.continuity) / weight)
         weights.append(weight)
@@ -255,8 +242,10 @@ def _of_neighbours(regions: Regions, scene: Scene, index: int, means: Sequence[A
 def _of_shape(regions: Regions, scene: Scene, mean: Alpha) -> Features:
     """Size, thickness, elongation, and the picture's contrast along the outline."""
     rows, columns = mean.shape
-    edge = regions.outlines()
-    depth = np.asarray(cv2.distanceTransform(1 - edge.astype(np.uint8), cv2.DIST_L2, 3), np.float32)
+    inner = np.ones(mean.shape, np.uint8)
+    for here, there in _NEIGHBOURS:
+        inner[here] &= regions.labels[here] == regions.labels[there]
+    depth = np.asarray(cv2.distanceTransform(inner, cv2.DIST_L2, 3), np.float32)
     diagonal = np.float32(np.hypot(rows, columns))
     thickness = np.minimum(regions.most(depth) + 1, diagonal)
     lab = cv2.cvtColor(scene.rgb, cv2.COLOR_RGB2Lab).astype(np.float32)

@@ -19,8 +19,8 @@ from foremask.vision.temporal.guidance import Guidance
 from foremask.vision.temporal.network_cache import NetworkCache
 from foremask.vision.temporal.regions import FOREGROUND, Link
 from foremask.vision.temporal.things import PickedAnchor, followed, is_separate
-from foremask.vision.temporal.tier import Tier
-from foremask.vision.temporal.windows import CONTEXT_FRAMES, WINDOW_FRAMES, mask_images
+from foremask.vision.temporal.tier import CONTEXT_FRAMES, Tier
+from foremask.vision.temporal.windows import WINDOW_FRAMES, mask_images
 
 REACH_FRAMES = WINDOW_FRAMES + CONTEXT_FRAMES + 1
 """A hint before this frame is in the clip's first window or its context, and needs no scout."""

@@ -21,16 +21,13 @@ from foremask.vision.temporal.regions import Link
 
 LEAST_SHARE = 0.0004  # of the picture's area: smaller parts are no things
 OTHER_SHARE = 0.25  # of the subject's area: only a larger part can be another thing
-OVERLAP = 0.15  # a part holds a thing if the flow brings a larger share of the thing into it
-EXPECTED = 0.35  # a part with this share of a hidden or touching thing's expected place holds it,
-INSIDE = 0.6  # as does a part that has this share of its own pixels in the expected place
+HELD_SHARE = 0.25  # a part holds a thing if the flow brings a larger share of the thing into it, or
+# if a hidden or touching thing is expected there, on this share of the smaller of the two
 TRUSTED = np.float32(0.35)  # flow trust above which the flow may decide the thing of a pixel
 NEITHER = 2  # claim of a pixel that has no side, and takes none from the previous anchor
-HIDDEN_FRAMES = 80  # a thing that is hidden for longer is forgotten
-WHOLE = 0.99  # of a thing's area one frame ago: a smaller thing is partly occluded
-PARTLY_FRAMES = 48  # after this many frames, a partly occluded thing counts as whole
+HIDDEN_FRAMES = 80  # a thing that is hidden for longer is forgotten, a partly hidden one is whole
+WHOLE = 0.99  # of a thing's area one frame ago: a smaller thing is partly hidden
 APART_PX = 4  # on the tracks' grid: nearer things count as touching
-SPEED_KEPT = 0.6  # weight of a thing's previous speed in the average with the current one
 
 type Things = NDArray[np.int32]
 """(H, W): the number of the thing that each pixel belongs to; 0 is none."""
@@ -62,7 +59,7 @@ class _Thing:
     shape_at: Position
     speed: Position = field(default_factory=lambda: np.zeros(2))  # pixels per frame
     hidden: int = 0  # number of frames for which the thing has been hidden
-    partly: int = 0  # number of frames for which the thing has been partly occluded
+    partly: int = 0  # number of frames for which the thing has been partly hidden
     alone: bool = True
 
     def expected(self) -> Place:
@@ -77,10 +74,14 @@ class _Thing:
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    things: dict[int, _Thing]
-    numbers: Things  # the thing that each pixel belongs to
+    """The things on one anchor; ``fresh`` has the numbers of new things."""
 
-    def add(self, number: int, thing: _Thing, place: Place) -> None:
+    numbers: Things
+    fresh: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    things: dict[int, _Thing] = field(default_factory=dict)
+
+    def add(self, thing: _Thing, place: Place) -> None:
+        number = next(self.fresh)
         self.things[number] = thing
         self.numbers[place] = number
 
@@ -108,7 +109,7 @@ def followed(
 ) -> list[Alpha]:
     """As `sides`, but each thing comes only from the earlier anchor (-1) or the later one (1)."""
     planes = [np.zeros(each.picked.shape, np.float32) for each in anchors]
-    for index, known in _placed(anchors, claims, offset, itertools.count(1)):
+    for index, known in _placed(anchors, claims, offset):
         for number, thing in known.things.items():
             planes[index][known.numbers == number] = thing.side
     return planes
@@ -118,7 +119,6 @@ def _placed(
     anchors: Sequence[PickedAnchor],
     claims: Sequence[Alpha | None],
     offset: int,
-    fresh: Iterator[int],
     known: _Placed | None = None,
 ) -> Iterator[tuple[int, _Placed]]:
     """Yield the index and the things of each anchor, from the first anchor with claims on.
@@ -129,9 +129,10 @@ def _placed(
     for index in range(len(anchors))[::-offset]:
         picked, claim, link = anchors[index].picked, claims[index], anchors[index].links.get(offset)
         if claim is not None:
-            known = _begun(picked, claim, known, link, fresh)
+            before = known or _Placed(np.zeros(picked.shape, np.int32))
+            known = _begun(picked, claim, before, link)
         elif known is not None and link is not None:
-            known = _step(picked, known, link, fresh)
+            known = _step(picked, known, link)
         if known is not None:
             yield index, known
 
@@ -147,23 +148,19 @@ class Follower:
     """Numbers the things of a clip, window by window; a window begins inside the previous one."""
 
     def __init__(self) -> None:
-        self._numbers = itertools.count(1)
+        self._fresh = itertools.count(1)
         self._last: dict[int, _Placed] = {}  # by frame, where the next window may begin
 
     def follow(self, window: Sequence[PickedAnchor]) -> list[Things]:
         first, last = window[0], window[-1].frame
         nothing = np.zeros(first.picked.shape, np.float32)
-        known = self._last.get(first.frame)
-        claims: list[Alpha | None] = [None] * len(window)
-        claims[0] = nothing if known is None else None
+        known = self._last.get(first.frame) or _Placed(nothing.astype(np.int32), self._fresh)
         still = Link(np.dstack([nothing, nothing]), nothing + 1, nothing + 1, 0)
         anchors = [replace(first, links={-1: still}), *window[1:]]
-        found = [each for _, each in _placed(anchors, claims, -1, self._numbers, known)]
+        found = dict(_placed(anchors, [None] * len(window), -1, known))
         nearly = last - 2 * SEGMENT_GRID.context_frames
-        self._last = {
-            a.frame: each for a, each in zip(window, found, strict=True) if a.frame >= nearly
-        }
-        return [each.numbers for each in found]
+        self._last = {a.frame: found[k] for k, a in enumerate(window) if a.frame >= nearly}
+        return [each.numbers for each in found.values()]
 
 
 def _without_strangers(side: Alpha, picked: Place) -> Alpha:
@@ -176,17 +173,10 @@ def _without_strangers(side: Alpha, picked: Place) -> Alpha:
     return result
 
 
-def _begun(
-    picked: Place,
-    claim: Alpha,
-    before: _Placed | None,
-    link: Link | None,
-    fresh: Iterator[int],
-) -> _Placed:
+def _begun(picked: Place, claim: Alpha, before: _Placed, link: Link | None) -> _Placed:
     """The things of an anchor with claims; a part with chosen and banned pixels is two things."""
-    placed = _Placed({}, np.zeros(picked.shape, np.int32))
-    known = before.things if before else {}
-    came = warp_labels(before.numbers, link.flow) if before and link else placed.numbers.copy()
+    placed = _Placed(np.zeros(picked.shape, np.int32), before.fresh)
+    came = warp_labels(before.numbers, link.flow) if link else np.zeros_like(placed.numbers)
     for part in _parts(picked | (claim == 1)):
         sides_here = [side for side in (1, -1) if (part & (claim == side)).sum() > 8] or [0]
         split = [part]
@@ -198,8 +188,8 @@ def _begun(
         for side, place in zip(sides_here, split, strict=True):
             thing = _new(place, side)
             if not (claim[place] == NEITHER).any():
-                thing = _as_before(thing, came[place], known)
-            placed.add(next(fresh), thing, place)
+                thing = _as_before(thing, came[place], before.things)
+            placed.add(thing, place)
     return placed
 
 
@@ -234,10 +224,10 @@ def _nearest(places: Sequence[Place]) -> NDArray[np.intp]:
     return np.argmin(distances, axis=0)
 
 
-def _step(picked: Place, before: _Placed, link: Link, fresh: Iterator[int]) -> _Placed:
+def _step(picked: Place, before: _Placed, link: Link) -> _Placed:
     came = warp_labels(before.numbers, link.flow)
     moved = {number: thing.moved(link.frames) for number, thing in before.things.items()}
-    placed = _Placed({}, np.zeros(picked.shape, np.int32))
+    placed = _Placed(np.zeros(picked.shape, np.int32), before.fresh)
     alone: set[int] = set()
     nobodys = []
     for part in _parts(picked):
@@ -256,7 +246,7 @@ def _step(picked: Place, before: _Placed, link: Link, fresh: Iterator[int]) -> _
             hidden = thing.hidden + link.frames
             placed.things[number] = replace(thing, hidden=hidden, alone=False)
     for part in nobodys:
-        placed.add(next(fresh), _new(part, 0), part)
+        placed.add(_new(part, 0), part)
     return placed
 
 
@@ -265,28 +255,27 @@ def _owners(part: Place, moved: Mapping[int, _Thing], came: Things) -> list[int]
     there = []
     decided = np.isin(came, [number for number, thing in moved.items() if thing.side])
     for number, thing in moved.items():
-        if (came[part] == number).sum() > OVERLAP * (came == number).sum():
+        if (came[part] == number).sum() > HELD_SHARE * (came == number).sum():
             there.append(number)
         elif thing.hidden or not thing.alone:
             place = thing.expected()
             free = part & (~decided | (came == number))
-            if (place & free).sum() > min(EXPECTED * place.sum(), INSIDE * part.sum()):
+            if (place & free).sum() > HELD_SHARE * min(place.sum(), part.sum()):
                 there.append(number)
     return there
 
 
 def _updated(before: _Thing, place: Place, frames: int, *, by_itself: bool) -> _Thing:
     """Update a thing from its pixels; it keeps its speed where it touches others or shrinks."""
-    if not by_itself:
-        return replace(before.moved(frames), hidden=0, partly=0, alone=False)
-    if place.sum() / before.shape.sum() < WHOLE**frames and before.partly < PARTLY_FRAMES:
-        partly = before.partly + frames
+    is_whole = place.sum() >= before.shape.sum() * WHOLE**frames or before.partly >= HIDDEN_FRAMES
+    if not (by_itself and is_whole):
+        partly = before.partly + frames if by_itself else 0
         return replace(before.moved(frames), hidden=0, partly=partly, alone=False)
-    now = replace(_new(place, before.side), speed=before.speed)
+    now = _new(place, before.side)
     if not before.alone or not frames:
-        return now
-    kept = SPEED_KEPT if before.speed.any() else 0.0
-    return replace(now, speed=kept * before.speed + (1 - kept) * (now.at - before.at) / frames)
+        return replace(now, speed=before.speed)
+    speed = (now.at - before.at) / frames
+    return replace(now, speed=(before.speed + speed) / 2 if before.speed.any() else speed)
 
 
 def _divided(

@@ -2,10 +2,15 @@
 
 from dataclasses import dataclass
 
+from foremask.facts import SEGMENT_GRID
 from foremask.options import Quality
 from foremask.types import Image
+from foremask.vision.temporal.cuts import SIDE_FRAMES
 
 TRACK_AREA_PX = 427 * 240  # area of the tracks' grid, which has the picture's aspect ratio
+BLOCK_FRAMES = 12  # the anchors of this many frames are chosen together; windows are whole blocks
+CONTEXT_FRAMES = SEGMENT_GRID.context_frames - SIDE_FRAMES  # decided with a window on each side
+CLOSE_FRAMES = 4  # anchors that are no farther apart show the same things
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +22,7 @@ class Tier:
     anchors_per_frame: float  # at this mean number, no anchor is added for disagreement
     mirrored_above: float = 0.3  # uncertainty above which an anchor's mirror image is inferred too
     cropped_above: float = 0.13  # uncertainty above which a crop of an anchor is inferred too
-    probed_above: float = 0.05  # replaces ``mirrored_above`` at multiples of `blocks.PROBED_FRAMES`
+    probed_above: float = 0.05  # replaces ``mirrored_above`` on frames that `blocks` probes
     anchors_per_side: int = 1  # number of anchors before a frame, and after it, that give its mask
     mask_area_px: int = 640 * 360  # area of the grid on which masks are propagated
     flow_area_px: int = 384 * 216  # area of the grid on which optical flow is estimated
@@ -34,7 +39,9 @@ TIERS = {
         cropped_above=1.0,  # never crop: no uncertainty is higher
         probed_above=0.5,
     ),
-    Quality.BALANCED: Tier(stride=4, disagreement=0.4, anchors_per_frame=0.28, uses_backdrop=True),
+    Quality.BALANCED: Tier(
+        stride=CLOSE_FRAMES, disagreement=0.4, anchors_per_frame=0.28, uses_backdrop=True
+    ),
     Quality.BEST: Tier(
         stride=2,
         disagreement=0.1,

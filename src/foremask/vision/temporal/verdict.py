@@ -15,29 +15,21 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Levels
 from foremask.vision.resample import as_levels, resized
-from foremask.vision.temporal.flow import warp
+from foremask.vision.temporal.flow import LEAST_WEIGHT, warp
 from foremask.vision.temporal.places import grown, labelled
-from foremask.vision.temporal.regions import (
-    FOREGROUND,
-    MOST_LOGIT,
-    Features,
-    Link,
-    Scene,
-    measure,
-)
+from foremask.vision.temporal.regions import FOREGROUND, MOST_LOGIT, Features, Link, Scene, measure
+from foremask.vision.temporal.tier import CLOSE_FRAMES
 
 type Judge = Callable[[Sequence[Scene]], list[Alpha]]
 
 MOST_LOG_ODDS = 6.0  # limit of the absolute log odds of a region
 SWITCH = 0.005  # probability, at a continuity of 1, that a pixel's side differs on the next anchor
-MOST_SURER_FRAMES = 4  # between anchors farther apart, the classifier raises no continuity
 LEAST_CONTINUITY = 0.1  # the classifier raises no continuity at or below this
 EVIDENCE_SHARE = np.float32(0.2)  # weight of one anchor's log odds, low since anchors share errors
 THIN_PX = 5  # a part of a thing that is narrower, on the regions' grid, is thin
 LEAST_KEPT = 0.8  # least foreground share of a thing's body that keeps its thin parts
 SHARPNESS = 12.0  # an opinion opposite to the verdict keeps e^-12 of its weight
 BAND_SHARE = 0.007
-LEAST_WEIGHT = 1e-3  # weight of the verdict itself, beside the opinions
 
 
 class Trees:
@@ -119,9 +111,9 @@ def along_flow(
 
 
 def subject_continuity(link: Link, here: Alpha, there: Alpha) -> Alpha:
-    """The link's continuity, raised where the classifier finds the subject at both ends."""
+    """The link's continuity, raised where the classifier finds the subject at both close ends."""
     held = link.continuity
-    if link.frames > MOST_SURER_FRAMES:
+    if link.frames > CLOSE_FRAMES:
         return held
     both = _chance(here) * _chance(warp(there, link.flow))
     return np.where(held > LEAST_CONTINUITY, held ** (1 - both), held).astype(np.float32)
@@ -151,7 +143,8 @@ def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
 def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
     """Make a mask that is foreground where ``log_odds`` (on any grid) are positive.
 
-    Its outlines come from the opinions that agree with ``log_odds``; without these, edges are hard.
+    Its outlines come from the opinions that agree with ``log_odds``, and from ``log_odds`` itself
+    with the weight `LEAST_WEIGHT`: without such opinions, edges are hard.
     """
     rows, columns = opinions[0].shape
     verdict = resized((log_odds > 0).astype(np.float32), columns, rows)

@@ -30,17 +30,10 @@ from foremask.vision.temporal.appearance import (
     colours,
     subject_logits,
 )
-from foremask.vision.temporal.blocks import BLOCK_FRAMES, Anchor, Blocks, Tools
+from foremask.vision.temporal.blocks import Anchor, Blocks, Tools
 from foremask.vision.temporal.correction import Shown
-from foremask.vision.temporal.cuts import DELAY_FRAMES, SIDE_FRAMES
-from foremask.vision.temporal.flow import (
-    chroma,
-    continuity,
-    residual,
-    resize_flow,
-    trust,
-    warp,
-)
+from foremask.vision.temporal.cuts import DELAY_FRAMES
+from foremask.vision.temporal.flow import chroma, continuity, residual, resize_flow, trust, warp
 from foremask.vision.temporal.frame_hints import FrameHints, Mark, settle
 from foremask.vision.temporal.guidance import OUTLINE_PX, Guidance, hinted_window, with_hints
 from foremask.vision.temporal.incoming import IncomingFrame, incoming_frames
@@ -49,14 +42,19 @@ from foremask.vision.temporal.places import Place, grown
 from foremask.vision.temporal.propagation import flow_between, propagate, step_from
 from foremask.vision.temporal.regions import Link, Scene
 from foremask.vision.temporal.things import PickedAnchor
-from foremask.vision.temporal.tier import TIERS, Tier, grid_of, tracks_grid
+from foremask.vision.temporal.tier import (
+    BLOCK_FRAMES,
+    CONTEXT_FRAMES,
+    TIERS,
+    Tier,
+    grid_of,
+    tracks_grid,
+)
 from foremask.vision.temporal.verdict import Judge, compose, decided, judge
 
 WINDOW_FRAMES = SEGMENT_GRID.window_frames
-CONTEXT_FRAMES = SEGMENT_GRID.context_frames - SIDE_FRAMES  # `SIDE_FRAMES` only help to find cuts
-LAG_FRAMES = (
-    WINDOW_FRAMES + CONTEXT_FRAMES + 3 * BLOCK_FRAMES + DELAY_FRAMES
-)  # at most this many images are read after an image before its mask is yielded
+LAG_FRAMES = WINDOW_FRAMES + CONTEXT_FRAMES + 3 * BLOCK_FRAMES + DELAY_FRAMES
+"""At most this many images are read after an image before its mask is yielded."""
 REPEATED_SHARE = 0.3  # a frame is a repeat if its motion is below this share of the next frame's
 THREADS = 2  # for flow and propagation; the network has its own threads
 
