@@ -200,7 +200,7 @@ def create_app(service: Service) -> ASGIApp:
 
 
 def run(settings: Settings) -> None:
-    """Serve until SIGINT or SIGTERM. Raises ServiceUnavailable if the database has no schema."""
+    """Serve until SIGINT or SIGTERM."""
     uvloop.run(_serve(settings))
 
 

@@ -1,4 +1,4 @@
-"""Request bodies; each Struct declares the fields, limits and documentation of one body."""
+"""The fields, limits and documentation of request bodies."""
 
 from typing import Annotated, Any, Final, Literal
 
@@ -139,7 +139,7 @@ class JobRequest(JobBody, frozen=True, kw_only=True):
 
 
 class KeyPoint(Struct, frozen=True):
-    """A position in pixels from the top left corner of the frame, as players show it."""
+    """A position in pixels from the top left corner of the frame as players show it."""
 
     x: Annotated[int, Meta(ge=0, le=kinds.MOST_PIXELS - 1)]
     y: Annotated[int, Meta(ge=0, le=kinds.MOST_PIXELS - 1)]

@@ -25,10 +25,10 @@ BODY_WINDOW_S = 10.0
 BODY_BYTES_PER_S = 256  # minimum rate within each window
 FIRST_BODY_BYTES = 40 << 10
 LASTING_BODY_BYTES_PER_S = 1 << 10
-STALLED_S = 60.0  # a client that reads nothing for this time is disconnected
+STALLED_S = 60.0  # a client that leaves the write buffer full for this time is disconnected
 LINGER_S = 1.0  # unread bytes at a close would reset the connection and lose the response
 LINGER_BYTES = 1 << 20
-GRACE_S = 1.0  # minimum idle time before eviction, as a request may be in transit
+GRACE_S = 1.0  # connections idle for less are evicted last: a request may be in transit
 RESERVE = 32  # additional connections for the paths in HEALTH
 HEALTH = frozenset({b"/healthz", b"/readyz", b"/metrics"})
 _METHOD = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,64} [/*h]")
@@ -38,7 +38,7 @@ log = structlog.get_logger(__name__)
 
 @dataclass(slots=True)
 class Gate:
-    """Chooses a connection to close when there are over ``limit``."""
+    """Chooses a connection to close when there are more than ``limit`` connections."""
 
     limit: int
     idle_s: float
@@ -59,7 +59,7 @@ class Gate:
         """Return the connection whose request body arrives slowest, or None.
 
         Compares the connections whose `owner` is None. If there are none, compares those of the
-        owner that sends the most bodies, which must be over ``limit // 4``.
+        owner that sends the most bodies, if they are more than ``limit // 4``.
         """
         by_owner: defaultdict[str | None, list[Connection]] = defaultdict(list)
         for each, began in self.body_since.items():
@@ -294,7 +294,7 @@ class Connection(HttpToolsProtocol):
             self._refuse(self._refusal)
         elif not self.pipeline:
             self._unset_keepalive_if_required()
-            # If the request's body has not ended yet, this timer limits it.
+            # If the request's body is not complete by then, the timer closes the connection.
             self._await_request(self._gate.idle_s)
 
     def _refuse(self, error: errors.ForemaskError) -> None:

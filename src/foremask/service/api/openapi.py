@@ -70,7 +70,7 @@ class Operation:
     tag: str
     success: str  # a description of the response
     success_shape: Shape = field(default_factory=dict)
-    refused: Reasons = ()  # errors in addition to those of `reasons`
+    refused: Reasons = ()  # the operation's own errors; `reasons` adds those of many operations
     body: Shape | None = None
     others: dict[int, tuple[str, Shape]] = field(default_factory=dict)  # other responses
     body_required: bool = True
@@ -163,7 +163,7 @@ def _shapes(operations: list[Operation]) -> Json:
 
 
 def _without_null(shapes: Json) -> None:
-    """Remove null from the types of fields that default to None, since responses omit None."""
+    """Remove null from the types of fields that default to None: such fields are omitted."""
     for shape in shapes.values():
         for name, described in shape.get("properties", {}).items():
             if described.get("default", ...) is None:

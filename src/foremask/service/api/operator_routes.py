@@ -128,6 +128,6 @@ class OfAllProcesses:
 
 
 def _order(item: tuple[Series, float]) -> tuple[object, ...]:
-    (name, labels), _ = item  # sort buckets by ``le`` as a number, not as text
-    le = float(dict(labels).get("le", "inf"))
+    (name, labels), _ = item
+    le = float(dict(labels).get("le", "inf"))  # a number, so that 10 comes after 9
     return name, tuple(each for each in labels if each[0] != "le"), le

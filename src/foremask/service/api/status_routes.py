@@ -153,7 +153,7 @@ async def rename_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResp
 async def delete_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Delete a job.
 
-    The result and the record are deleted. A running job is cancelled first. An uploaded clip
+    The result and the record are deleted. An unfinished job is cancelled first. An uploaded clip
     stays stored, and is deleted later like any upload.
     """
     service, token = request.service, read_token(request)
@@ -236,5 +236,5 @@ async def completed(service: Service, token: bytes, job: str) -> Record:
 
 
 def _possible(job: str) -> str:
-    """Return ``job``, or "-" for an impossible id. PostgreSQL raises an error for a NUL."""
+    """Return ``job``, or "-" if no job can have this id. PostgreSQL would refuse a NUL in it."""
     return job if _REQUEST_ID.fullmatch(job) else "-"

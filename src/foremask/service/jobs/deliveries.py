@@ -62,7 +62,7 @@ async def record(database: Database, delivery: Delivery, http_status: int | None
 
 
 async def redeliver(database: Database, request_id: str) -> None:
-    """Queue the job's webhook again with the same body. Raises RequestUnknown if it has none."""
+    """Queue the job's webhook again, unchanged. Raises RequestUnknown if the job has none."""
     row = await database.one("select max(id) as id from deliveries where job = %s", (request_id,))
     if row is None or row["id"] is None:
         raise RequestUnknown(

@@ -12,7 +12,7 @@ from foremask.service.observability import metrics
 from foremask.service.observability.metrics import Series
 
 REPORT_EVERY_S = 5.0
-ALIVE_FOR_S = 20.0  # after its last report; schema.sql has the same 20 s
+ALIVE_FOR_S = 20.0  # after a process's last report; schema.sql has the same 20 s
 LAST_REPORT_S = 1.0  # timeout of the last report, which a process sends when it stops
 
 log = structlog.get_logger(__name__)

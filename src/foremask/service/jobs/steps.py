@@ -66,7 +66,7 @@ class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
     background_key: str | None = None
     clip_key: str | None = None  # key of the stored clip, if the job reuses a stored mask
     hints: tuple[Hint, ...] = ()
-    key_points: int = 0  # so many of the first hints come from the request's `key_points`
+    key_points: int = 0  # number of leading hints that come from the request's `key_points`
     network_key: str | None = None  # key of an earlier job's network results
 
     def check_hints(self, clip: Clip | None = None) -> None:
@@ -107,7 +107,7 @@ class IngestDone(msgspec.Struct, frozen=True):
     clip: StoredClip | None
     source_key: str | None
     segments: tuple[StepArgs, ...]
-    fetched_bytes: int = 0  # size of a background, and of a reused mask's clip, if downloaded
+    fetched_bytes: int = 0  # downloaded for the background, and for the clip if a mask is reused
 
 
 class PartDone(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -126,11 +126,11 @@ class MaskDone(msgspec.Struct, frozen=True):
 type StepDone = IngestDone | PartDone | MaskDone
 
 
-LEASE_S = 5.0  # allows two missed renewals; the steps of a dead worker restart after 3 to 7 s
+LEASE_S = 5.0  # allows one missed renewal; the steps of a dead worker restart after 3 to 7 s
 RENEW_S = 2.0
 LOST_TICKET_S = 10.0  # a ready step that waits so long gets a new ticket (Procrastinate row)
 MAX_CRASHES = 3
-IN_FLIGHT = 4  # most running or ready segments of a job, so that other jobs get workers
+IN_FLIGHT = 4  # limit on a job's running and ready segments, so that other jobs get workers
 
 
 type StepKey = tuple[str, str, int, int]  # job, stage, number, attempt
@@ -151,7 +151,8 @@ class Step:
     clip: JobClip | None
     traceparent: str | None  # the W3C header of the job's first span
     used_s: float  # running time of the job before this attempt
-    taken_at: float = field(default_factory=time.monotonic)  # stops while the machine is suspended
+    # The monotonic clock stops while the machine is suspended.
+    taken_at: float = field(default_factory=time.monotonic)
 
     @property
     def name(self) -> str:
@@ -184,8 +185,8 @@ async def claim(
     """Claim the next step of ``queue`` (``files`` or ``masks``); return None if none is ready.
 
     API tokens of higher priority come first. Among equal priorities, the smallest quotient of used
-    seconds and share comes first. 5 s are subtracted for the token ``last``, which this worker
-    served last. Raises OtherTables after a migration to another version.
+    seconds and share comes first. The token ``last``, which this worker served last, may be 5 s
+    ahead of others. Raises OtherTables after a migration to another version.
     """
     row = await database.row_of(f"claim_step_{VERSION}", queue, worker, lease_s, last)
     if row is None:
@@ -284,9 +285,7 @@ class Recovered:
     lost: int = 0  # attempts whose lease had expired
     woken: int = 0  # tickets that were replaced
     timed_out: int = 0  # jobs that reached their time limit
-    alone: bool = field(
-        default=False, compare=False
-    )  # the last caller was this worker, or long ago
+    alone: bool = field(default=False, compare=False)  # the last call was this worker's, or long ago
 
 
 async def recover(
