@@ -285,7 +285,7 @@ class Recovered:
     lost: int = 0  # attempts whose lease had expired
     woken: int = 0  # tickets that were replaced
     timed_out: int = 0  # jobs that reached their time limit
-    alone: bool = field(default=False, compare=False)  # the last call was this worker's, or long ago
+    alone: bool = field(default=False, compare=False)  # last call: this worker's, or long ago
 
 
 async def recover(
