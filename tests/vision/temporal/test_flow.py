@@ -3,7 +3,7 @@ from dataclasses import replace
 import cv2
 import numpy as np
 
-from foremask.types import Flow, Levels, Luma
+from foremask.types import Flow, Levels, Rgb
 from foremask.vision.temporal import flow as motion
 from foremask.vision.temporal.propagation import FrameFlow, flow_between, propagate
 from tests.vision.temporal.test_windows import background
@@ -67,7 +67,7 @@ def stripe(left: int) -> Levels:
 
 def shot(frames: int, step: float = 0.0) -> dict[int, FrameFlow]:
     """Frames of one grey, whose content moves right by ``step`` pixels a frame."""
-    grey: Luma = np.full((HEIGHT, WIDTH), 90, np.uint8)
+    grey: Rgb = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
     there, reverse = (constant_flow(x, HEIGHT, WIDTH).astype(np.float16) for x in (step, -step))
     later = {number: FrameFlow(grey, reverse, there) for number in range(1, frames)}
     return {0: FrameFlow(grey, None, None)} | later
@@ -82,12 +82,12 @@ def test_a_mask_moves_with_its_subject() -> None:
         np.testing.assert_allclose(alpha, stripe(8 + 2 * number) / 255, atol=0.01)
 
 
-def test_an_anchor_that_the_picture_contradicts_counts_for_nothing() -> None:
+def test_an_anchor_of_another_colour_counts_for_nothing() -> None:
     white, black = np.full((HEIGHT, WIDTH), 255, np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8)
     steps = shot(3)
-    dark = np.full((HEIGHT, WIDTH), 190, np.uint8)
+    other = np.full((HEIGHT, WIDTH, 3), (0, 153, 0), np.uint8)
     for number in (1, 2):
-        steps[number] = replace(steps[number], grey=dark)
+        steps[number] = replace(steps[number], small=other)
     found = propagate(0, steps, {0: white, 2: black}, per_side=1)
     assert found[1][HEIGHT // 2, WIDTH // 2] < 0.01
 
@@ -97,5 +97,5 @@ def test_flow_between_two_frames_is_composed_of_all_steps() -> None:
     steps = shot(4, step=2.0)
     assert flow_between(steps, 0, 3)[12, 10].tolist() == [6, 0]
     assert flow_between(steps, 3, 0)[12, 20].tolist() == [-6, 0]
-    steps[2] = FrameFlow(steps[2].grey, None, None)
+    steps[2] = FrameFlow(steps[2].small, None, None)
     assert not flow_between(steps, 0, 3).any()

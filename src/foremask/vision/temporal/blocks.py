@@ -153,7 +153,7 @@ class Blocks:
         if last - first < 2:
             return
         middle = (first + last) // 2
-        height, width = self.steps[middle].grey.shape
+        height, width = self.steps[middle].small.shape[:2]
         propagated = []
         for frame in (first, last):
             mask = resized(as_alpha(self.anchors[frame].mean()), width, height)
@@ -183,7 +183,7 @@ class Blocks:
         guidance, image = self._tools.guidance, None
         if guidance is not None and guidance.corrects:
             image = ArrayImage(incoming.image.rgb(*grid_of(incoming.image, KEPT_AREA_PX)))
-        return Anchor(opinions, incoming.small, image)
+        return Anchor(opinions, incoming.frame_flow.small, image)
 
     def _compare(self, anchor: Anchor) -> None:
         if View.MIRRORED in anchor.opinions:

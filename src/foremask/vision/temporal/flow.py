@@ -74,9 +74,11 @@ def resize_flow(flow: Flow, width: int, height: int) -> Flow:
     return np.asarray(cv2.resize(cv2.transform(flow, scale), (width, height)), np.float32)
 
 
-def trust(here: Luma, there: Luma, flow: Flow) -> Alpha:
+def trust(here: Luma | Rgb, there: Luma | Rgb, flow: Flow) -> Alpha:
     """The similarity of ``here`` and ``there`` warped along ``flow``: 1 where both are equal."""
     differ = _difference(here, there, flow).astype(np.float32)
+    if differ.ndim == 3:
+        differ = np.asarray(cv2.transform(differ, np.full((1, 3), 1 / 3)), np.float32)
     return np.exp(differ * np.float32(-1 / PHOTOMETRIC_SCALE))
 
 
@@ -93,6 +95,10 @@ def continuity(here: Chroma, there: Chroma, flow: Flow, trusted: Alpha) -> Alpha
     """
     differ = _difference(here, there, flow).sum(axis=2, dtype=np.float32)
     return trusted**CONTINUITY_EXPONENT * np.exp(differ * np.float32(-1 / CHROMA_SCALE))
+
+
+def luma(rgb: Rgb) -> Luma:
+    return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
 def chroma(rgb: Rgb) -> Chroma:

@@ -4,12 +4,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
-import cv2
 import numpy as np
 
-from foremask.types import Flow, Image, Rgb
+from foremask.types import Flow, Image, Luma, Rgb
 from foremask.vision.temporal.cuts import starts_of_shots
-from foremask.vision.temporal.flow import FlowEstimator
+from foremask.vision.temporal.flow import FlowEstimator, luma
 from foremask.vision.temporal.propagation import FrameFlow
 from foremask.vision.temporal.tier import Tier, grid_of
 
@@ -21,7 +20,6 @@ class IncomingFrame:
     image: Image
     number: int
     is_wanted: bool
-    small: Rgb  # on the flow grid
     frame_flow: FrameFlow
 
 
@@ -35,7 +33,7 @@ def incoming_frames(
     for incoming, starts in starts_of_shots(
         _with_flow(_numbered(images, is_wanted), tier, threads)
     ):
-        alone = FrameFlow(incoming.frame_flow.grey, None, None)
+        alone = FrameFlow(incoming.frame_flow.small, None, None)
         yield replace(incoming, frame_flow=alone) if starts else incoming
 
 
@@ -62,15 +60,15 @@ def _with_flow(
 ) -> Iterator[tuple[IncomingFrame, Rgb, Flow | None]]:
     """Yield each frame with its small picture and its flow to the frame before, across cuts too."""
     estimate_back, estimate_forward = FlowEstimator(), FlowEstimator()
-    before: FrameFlow | None = None
+    before: Luma | None = None
     for image, number, is_wanted in numbered:
         small = image.rgb(*grid_of(image, tier.flow_area_px))
-        grey = cv2.cvtColor(small, cv2.COLOR_RGB2GRAY).astype(np.uint8)
+        grey = luma(small)
         back = ahead = None
         if before is not None:
-            forward_later = threads.submit(estimate_forward, before.grey, grey)
-            back = estimate_back(grey, before.grey).astype(np.float16)
+            forward_later = threads.submit(estimate_forward, before, grey)
+            back = estimate_back(grey, before).astype(np.float16)
             ahead = forward_later.result().astype(np.float16)
-        before = FrameFlow(grey, back, ahead)
-        incoming = IncomingFrame(image, number, is_wanted, small, before)
+        before = grey
+        incoming = IncomingFrame(image, number, is_wanted, FrameFlow(small, back, ahead))
         yield incoming, small, None if back is None else back.astype(np.float32)

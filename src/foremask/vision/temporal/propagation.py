@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from foremask.types import Alpha, Flow, Levels, Luma
+from foremask.types import Alpha, Flow, Levels, Rgb
 from foremask.vision.resample import resized
 from foremask.vision.temporal.flow import LEAST_WEIGHT, chained, resize_flow, trust, warp
 
@@ -17,9 +17,9 @@ type PackedFlow = NDArray[np.float16]
 
 @dataclass(frozen=True, slots=True)
 class FrameFlow:
-    """A frame's luma, and the flows to and from the previous frame, on the flow grid."""
+    """A frame's picture, and the flows to and from the previous frame, on the flow grid."""
 
-    grey: Luma
+    small: Rgb
     to_previous: PackedFlow | None  # None, like ``from_previous``, on a shot's first frame
     from_previous: PackedFlow | None
 
@@ -81,7 +81,7 @@ def _mean(frame: int, masks: Mapping[int, Levels], paths: dict[int, Flow], steps
         total += masks[frame]
         weight += 1
     for source, flow in paths.items():
-        trusted = trust(steps[frame].grey, steps[source].grey, flow)
+        trusted = trust(steps[frame].small, steps[source].small, flow)
         # where no anchor is trusted, all count equally
         trusted_here = resized(trusted, width, height) + np.float32(LEAST_WEIGHT)
         total += trusted_here * warp(masks[source], resize_flow(flow, width, height))
@@ -91,7 +91,7 @@ def _mean(frame: int, masks: Mapping[int, Levels], paths: dict[int, Flow], steps
 
 def flow_between(steps: Steps, here: int, there: int) -> Flow:
     """The flow from one frame to another of the same shot; all zero across a cut."""
-    nothing = np.zeros((*steps[here].grey.shape, 2), np.float32)
+    nothing = np.zeros((*steps[here].small.shape[:2], 2), np.float32)
     flow: Flow | None = None
     direction = -1 if there < here else 1
     for at in range(here, there, direction):

@@ -33,7 +33,15 @@ from foremask.vision.temporal.appearance import (
 from foremask.vision.temporal.blocks import Anchor, Blocks, Tools
 from foremask.vision.temporal.correction import Shown
 from foremask.vision.temporal.cuts import DELAY_FRAMES
-from foremask.vision.temporal.flow import chroma, continuity, residual, resize_flow, trust, warp
+from foremask.vision.temporal.flow import (
+    chroma,
+    continuity,
+    luma,
+    residual,
+    resize_flow,
+    trust,
+    warp,
+)
 from foremask.vision.temporal.frame_hints import FrameHints, Mark, settle
 from foremask.vision.temporal.guidance import OUTLINE_PX, Guidance, hinted_window, with_hints
 from foremask.vision.temporal.incoming import IncomingFrame, incoming_frames
@@ -398,7 +406,7 @@ class _Window:
 
     def _link(self, here: int, there: int) -> Link:
         flow = flow_between(self._steps, here, there)
-        trusted = trust(self._steps[here].grey, self._steps[there].grey, flow)
+        trusted = trust(luma(self._steps[here].small), luma(self._steps[there].small), flow)
         held = continuity(self._chroma[here], self._chroma[there], flow, trusted)
         planes = resized(trusted, *self._grid), resized(held, *self._grid)
         return Link(resize_flow(flow, *self._grid), *planes, abs(there - here))
@@ -406,7 +414,7 @@ class _Window:
     def _motion(self, frame: int) -> Alpha:
         """The smaller `residual` of the flows to both neighbours; occlusion disturbs one flow."""
         flows = [self._moved(frame, direction) for direction in (-1, 1)]
-        nothing = np.zeros((*self._steps[frame].grey.shape, 2), np.float32)
+        nothing = np.zeros((*self._steps[frame].small.shape[:2], 2), np.float32)
         known = [flow for flow in flows if flow is not None] or [nothing]
         return np.asarray(np.min([residual(flow) for flow in known], axis=0), np.float32)
 
