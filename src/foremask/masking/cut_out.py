@@ -122,9 +122,9 @@ def cut_out(
 ) -> Report:
     """Write the subject of ``source`` to ``target``, with alpha or over a background.
 
-    `foremask.cut_out` describes the output and the errors; `mask_video` describes more parameters.
-    By default, the suffix of ``target`` decides the preset. ``options.preset`` is ignored.
-    ``options.matte`` must be unset, since ``result`` has the matte.
+    `foremask.cut_out` describes the output and the errors; `pipeline.mask_video` describes other
+    parameters. By default, the suffix of ``target`` decides the preset. ``options.preset`` is
+    ignored. ``options.matte`` must be unset, since ``result`` has the matte.
 
     ``mask`` is a mask video of ``source`` to use instead of the network. An excerpt applies to both
     videos. Raises FieldInvalid if the videos differ in size or number of frames. With ``mask`` and
@@ -218,7 +218,8 @@ def _opened_plan(
         ):
             yield dataclasses.replace(plan, runtime="stored mask", decodes_once=True)
         return
-    if refiner is None and options.quality is Quality.BEST:  # `behind` doubles the run time
+    # With `behind`, estimating colours takes twice as long.
+    if refiner is None and options.quality is Quality.BEST:
         ahead = ahead_frames(frame_bytes(clip), options.quality)
         refiner = partial(refine_edges, ahead_frames=ahead, behind=behind)
     with opened_plan(source, clip, options, span, masker, refiner) as plan:

@@ -26,12 +26,12 @@ _FIRST_IS_EMPTY: Final = (
 
 # File names of frames, hard masks and soft masks; {clip} is the name of the output folder. A mask's
 # name without a number means that only the first mask is written. Hard masks are binary, since the
-# tools treat any grey as subject.
+# tools treat any grey as subject. Numbers are padded with zeros: the tools sort names as text.
 _LAYOUTS: Final = {
     MattingTool.CORRIDORKEY: ("Input/%06d.png", "VideoMamaMaskHint/%06d.png", "AlphaHint/%06d.png"),
     MattingTool.MATANYONE: ("video/{clip}/%06d.png", "mask/{clip}.png"),
     MattingTool.VIDEOMAMA: ("image/{clip}/%06d.png", "mask/{clip}/%06d.png"),
-}  # six digits, zero-padded, since the tools sort names as text
+}
 
 
 def hand_off(
@@ -45,9 +45,8 @@ def hand_off(
 ) -> Report:
     """Write upright 8-bit PNGs, numbered from 1, to the folder ``target`` for ``tool``.
 
-    ``target`` must be new or empty. Its ``frames.csv`` has the times of the frames. `mask_video`
-    describes the errors and other parameters. docs/recipes.md has
-    the steps for each tool.
+    ``target`` must be new or empty. Its ``frames.csv`` has the times of the frames. The errors and
+    other parameters are those of `pipeline.mask_video`. docs/recipes.md has each tool's steps.
     """
     check_directory(target)
     options = dataclasses.replace(options, preset=stand_in(AlphaFormat.PNG_FILES))

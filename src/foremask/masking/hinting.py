@@ -42,7 +42,7 @@ def guidance_of_frames(
     quality: Quality,
     cache: NetworkCache | None = None,
 ) -> Guidance:
-    """Infer the hinted frames; raise FieldInvalid for a hint beyond the clip's end."""
+    """Run the network on the hinted frames. Raises FieldInvalid for a hint after the last frame."""
     numbers: dict[int, int] = {}
 
     def hinted() -> Iterator[tuple[int, Image, list[Mark]]]:

@@ -218,7 +218,7 @@ def cut_out_frames(
 ) -> Generator[Rgba, None, None]:
     """Yield each frame's subject as uint8 of shape (height, width, 4), with straight alpha.
 
-    `cut_out` describes ``background``. Over a background, alpha is 255 everywhere. Colours have
+    `cut_out` describes ``background``. Over a background, alpha is 255 everywhere. Chroma has
     half the resolution, as in 4:2:0 video. `mask_frames` describes other arguments and errors.
     """
     result = ResultOptions.of_cut_out(fspath(background), matte)
@@ -261,8 +261,8 @@ def verify(
 def read_frames(source: FilePath) -> Iterator[tuple[int, Rgb]]:
     """Yield the pts and the upright picture of each frame of a clip.
 
-    The unit of the pts is ``probe(source).time_base`` seconds. HDR is tone-mapped. Raises
-    ClipRefused, also during the iteration if the file is corrupt.
+    The unit of the pts is ``probe(source).time_base`` seconds. HDR is tone-mapped. The
+    iteration raises ClipRefused if the clip cannot be read.
     """
     with VideoReader(Path(source)) as reader:
         for frame in reader:
@@ -333,7 +333,7 @@ class Masker:
     """Library functions that share one quality and one network.
 
     With ``preload``, the constructor loads the network. Threads may share a Masker. A process
-    holds one network at a time, so Maskers of different networks reload them when they alternate.
+    holds one network at a time: a call of a Masker with another network loads that network again.
     """
 
     def __init__(
@@ -475,7 +475,7 @@ def _hinted_until(hints: Sequence[Hint], size_px: tuple[int, int]) -> int:
 
 
 def _checked_picture(array: ArrayLike, index: int, shape: tuple[int, int] | None) -> Rgb:
-    """Raise FieldInvalid about frame ``index`` unless ``array`` is RGB of ``shape``."""
+    """Return the pixels of frame ``index``; raise FieldInvalid if they are not RGB of ``shape``."""
     pixels = np.asarray(array)
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
         raise FieldInvalid(

@@ -1,4 +1,4 @@
-"""Masks a live stream: infers some frames, and warps their masks to the others by optical flow."""
+"""Masks a live stream: runs the network on some frames, and warps their masks to the others."""
 
 import threading
 import time
@@ -106,9 +106,9 @@ class NewestFrames:
 class LiveMasker:
     """Masks frames without look-ahead.
 
-    Whenever the network is free, it infers the newest frame. Meanwhile, up to `MOST_WAITING` frames
-    wait. Optical flow then warps the mask to each of them. Further frames are dropped, and counted
-    in ``dropped``.
+    Whenever the network is free, it runs on the newest frame. Up to `MOST_WAITING` frames, that
+    frame included, wait for its mask. Optical flow then warps the mask to the others. Further
+    frames are dropped, and counted in ``dropped``.
     """
 
     def __init__(self, network: Network) -> None:
@@ -187,7 +187,7 @@ def _opened(source: Path) -> VideoReader:
 def mask_live(
     source: Path, pipe: BinaryIO, network: Network, behind: Background | None, report: LiveReport
 ) -> None:
-    """Write the masks of a stream, or its subject over ``behind``, until the stream ends.
+    """Write the masks of a stream, or its subject over a background, until the stream ends.
 
     A file is read at its own frame rate. Raises ClipRefused, and the errors of `LiveWriter`.
     """

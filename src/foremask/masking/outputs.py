@@ -127,7 +127,7 @@ def check_png(target: Path) -> None:
 def check_directory(
     target: Path, ours: Callable[[str], object] = lambda _: False, *, replace: bool = False
 ) -> None:
-    """Raise OutputFailed if ``target`` has files that are not ``ours``.
+    """Raise OutputFailed if ``target`` has a file whose name ``ours`` does not accept.
 
     Without ``replace``, any file is an error.
     """
@@ -151,7 +151,7 @@ def check_directory(
 
 @contextmanager
 def directory_written_whole(target: Path) -> Iterator[Path]:
-    """As `written_whole`, for a directory; an existing ``target`` is deleted on success."""
+    """As `written_whole`, for a directory, which replaces an existing ``target`` on success."""
     target = target.absolute()
     part = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
     with _translated(target):

@@ -50,7 +50,7 @@ def network_for(options: MaskOptions) -> Network:
 def opened_cache(
     source: Path, options: MaskOptions, span: Span | None = None
 ) -> Iterator[NetworkCache | None]:
-    """Open the cache of network results at ``options.cache``; yield None without a cache.
+    """Open the cache of network results at ``options.cache``, or yield None if this is None.
 
     A file has the results for one clip or excerpt, quality, network and foremask version. A file
     with other results is replaced. A directory has a file for each combination; above 4 GiB
@@ -171,7 +171,7 @@ class MaskingPlan:
     work: Work
 
     def check_limits(self, frame: Frame) -> None:
-        """Raise TooManyFrames or DurationTooLong if the decoded frames exceed the limits."""
+        """Raise an error of `check_length` if the frames up to this one exceed the limits."""
         clip, limits = self.clip, self.options.limits
         check_length(clip, limits, None, frame.index + 1)
         elapsed_s = frame.time_s - clip.start_s

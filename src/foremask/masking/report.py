@@ -17,13 +17,13 @@ from foremask.vision.temporal.tier import BLOCK_FRAMES
 
 # On six clips, inference took 0.75-0.82 of the time, decision 0.11-0.18 and writing 0.02-0.07.
 ASKED_SHARE, DECIDED_SHARE, WRITTEN_SHARE = 0.8, 0.15, 0.05
-LEAST_SHARE: Final = 0.05  # No time left is estimated before this share of the frames.
+LEAST_SHARE: Final = 0.05  # The time left is estimated from this share of the frames on.
 EXPECTED_FRAMES: Final = 6  # The expected pace weighs as much as this many measured frames.
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """``frames_done`` is a weighted mean of the numbers of frames inferred, decided and written.
+    """``frames_done`` is the weighted mean progress of inference, decision and writing, in frames.
 
     ``frames_total`` is None if unknown, and an estimate unless ``total_is_known``. ``left_s`` is
     the estimated time left in seconds, None while it cannot be estimated. ``newest`` is a small
@@ -50,7 +50,7 @@ class Stage:
         return self.spent_s / self.frames if self.frames else 0.0
 
     def left_s(self, total: int, expected_s: float | None) -> float | None:
-        """Seconds for the remaining frames; None without an expected or measured pace."""
+        """Seconds for the remaining frames; None if no pace is expected or measured."""
         if self.frames >= total:
             return 0.0
         pace_s = self.pace_s
@@ -63,10 +63,10 @@ class Stage:
 class Work:
     """The progress of inference, decision and writing, timed by one clock.
 
-    The time between two events counts for the stage of the later event. So the sum of all stages is
-    the time of the run, although stages overlap. Time before the first event is not counted.
-    ``anchors_per_frame`` is the quality's limit, None for a masker without anchors. ``asks`` is
-    False if the cache has all results of the network, so that inference takes no time.
+    The time between two calls of `_add` counts for the later call's stage. So the sum of all stages
+    is the time since the first call, although stages overlap. ``anchors_per_frame`` is the limit of
+    the quality, None for a masker without anchors. ``asks`` is False if the cache has all results
+    of the network, so that inference takes no time.
     """
 
     anchors_per_frame: float | None = None

@@ -35,7 +35,7 @@ PICTURE_SUFFIX: Final = ".png"
 
 
 class OnePicture:
-    """A `Network` that infers each crop, mirror image and input size of one picture only once."""
+    """A `Network` that runs only once on each crop, mirror image and input size of a picture."""
 
     def __init__(self, frame: Frame, network: Network) -> None:
         self.frame, self._network = frame, network
@@ -54,7 +54,7 @@ class OnePicture:
 
 
 def mask_frame(frame: Frame, options: MaskOptions, picture: OnePicture | None = None) -> Levels:
-    """Apply all hints to the frame; ``picture`` caches inferences of the same frame."""
+    """Return the upright mask with all hints applied; ``picture`` caches the network's results."""
     network = picture or OnePicture(frame, network_for(options))
     guidance = None
     if options.hints:

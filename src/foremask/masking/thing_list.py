@@ -121,7 +121,7 @@ def things_of(source: Path, options: MaskOptions) -> list[Thing]:
 def masks_of_things(
     source: Path, things: list[Thing], folder: Path, options: MaskOptions, *, replace: bool = False
 ) -> list[Path]:
-    """Write a mask video for each thing, as ``thing-3.mp4``; the network runs once for all."""
+    """Write a mask video for each thing, as ``thing-3.mp4``; all share the network's results."""
     targets = [folder / f"thing-{thing.number}{options.preset.suffix}" for thing in things]
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -146,7 +146,7 @@ def masks_of_things(
 def things_picture(
     source: Path, things: list[Thing], target: Path, *, replace: bool = False
 ) -> None:
-    """Draw the things' boxes on the first frame and on the frames of their hints.
+    """Draw the things' boxes on the first frame and the frames of their first `MOST_ROWS` hints.
 
     A number in brackets marks a thing that is not in the mask.
     """

@@ -43,7 +43,7 @@ _TERMINOLOGICAL: Final = (
     "hye=arm eus=baq mya=bur kat=geo mkd=mac msa=may fas=per bod=tib cym=wel mri=mao"
 )
 BIBLIOGRAPHIC: Final = dict(pair.split("=") for pair in _TERMINOLOGICAL.split())
-"""Bibliographic ISO 639-2 language codes, which QuickTime uses, by terminological code."""
+"""Maps terminological ISO 639-2 language codes to bibliographic codes, which QuickTime uses."""
 
 _LAYOUTS: Final = ("mono", "stereo", "3.0", "quad", "5.0", "5.1", "6.1", "7.1")
 _AAC_RATES_HZ: Final = (
@@ -77,7 +77,7 @@ _BY_TIMESTAMPS: Final = {"async": "1", "min_hard_comp": "0.1"}
 
 
 class Transcoder:
-    """Decodes audio packets, encodes them for ``out``, and passes the new packets to ``mux``.
+    """Transcodes audio packets to the codec of the stream ``out``, and passes them to ``mux``.
 
     A packet that cannot be decoded is left out, and ``warn`` gets a message.
     """
@@ -282,13 +282,13 @@ class Sound:
         def write(packet: AnyPacket | None) -> None:
             if packet is None or not packet.size or packet.dts is packet.pts is None:
                 return
-            if packet.is_corrupt:  # truncated by the end of the file: players stop there
+            if packet.is_corrupt:  # players stop at a packet that the end of the file truncates
                 self._warn("a piece of sound was left out: it is cut off")
                 return
             packet.stream = out
             base = fraction(packet.time_base)
             if self._muxer in ("webm", "matroska") and packet.duration and base:
-                # Matroska rounds to 1 ms. FFmpeg would write a last duration of 0 ms as 20 ms.
+                # Matroska rounds to 1 ms. FFmpeg would write 20 ms for a last packet of 0 ms.
                 packet.duration = max(packet.duration, ceil(Fraction(1, 1000) / base))
             self._mux(packet)
 

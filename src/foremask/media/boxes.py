@@ -33,7 +33,7 @@ def declared_size(read_at: ReadAt, size: int) -> int:
 def _walk(
     read_at: ReadAt, start: int, end: int, depth: int
 ) -> Iterator[tuple[int, bytes, int, int]]:
-    """Yield the depth, kind, body start and body end of each box between two offsets."""
+    """Yield depth, kind, body start and body end of boxes; enter only `_TO_THE_SAMPLE_ENTRIES`."""
     while start < end:
         head = read_at(start, 16)
         length, kind, body = int.from_bytes(head[:4]), head[4:8], start + 8

@@ -1,4 +1,4 @@
-"""Converts decoded frames of any matrix, range and bit depth to RGB in BT.709, or to luma."""
+"""Converts decoded frames of any matrix, range and bit depth to RGB or luma; tone-maps HDR."""
 
 from functools import cache
 from typing import Any
@@ -28,11 +28,11 @@ def plane_of(frame: av.VideoFrame, index: int) -> Plane:
 
 def resize(plane: Plane, width: int, height: int) -> Plane:
     """Shrink ``plane`` without aliasing, or enlarge it by linear interpolation."""
-    # To shrink, interpolate to a power of two times the target size, then average blocks. This is
-    # ten times as fast as OpenCV's INTER_AREA at a fractional ratio.
     rows, columns = plane.shape[:2]
     if (columns, rows) == (width, height):
         return plane
+    # To shrink, interpolate to a power of two times the target size, then average blocks. This is
+    # ten times as fast as OpenCV's INTER_AREA at a fractional ratio.
     ratio = min(columns / width, rows / height)
     block = 1
     while ratio >= 2 * block:
@@ -206,7 +206,7 @@ def _tone_curve(transfer: int) -> NDArray[np.float32]:
 
 @cache
 def _gamma(steps: int, white: int) -> NDArray[np.uint16]:
-    """Return ``steps`` BT.709 values, up to ``white``, for linear light from 0 to 1."""
+    """Return a table that maps linear light from 0 to 1 to BT.709 values from 0 to ``white``."""
     light = np.linspace(0, 1, steps)
     signal = np.where(light < 0.018, 4.5 * light, 1.099 * light**0.45 - 0.099)
     return np.rint(white * signal).astype(np.uint16)

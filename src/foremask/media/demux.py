@@ -41,7 +41,7 @@ class Container(StrEnum):
     AVI = "avi"
     GIF = "gif"
     OTHER = "other"
-    """Any other container that FFmpeg reads; the service refuses it by default (docs/adr/0121)."""
+    """Any container of `_OTHER_DEMUXERS`; the service refuses it by default (docs/adr/0121)."""
 
 
 _DEMUXER = {
@@ -59,7 +59,7 @@ _OTHER_DEMUXERS: Final = ",".join(
         *("h264", "hevc", "vvc", "obu", "av1", "dirac", "dnxhd", "vc1"),
     ]
 )
-"""FFmpeg's demuxers for `Container.OTHER`. They open no further files, unlike playlists'."""
+"""FFmpeg's demuxers for `Container.OTHER`. They open no further files."""
 _OUR_DEMUXERS: Final = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,gif"
 _NO_OUTSIDE_FILES = {"enable_drefs": "0", "use_absolute_path": "0"}
 _MP4_FIRST_BOXES = {b"ftyp", b"moov", b"mdat", b"free", b"wide", b"skip", b"pnot", b"styp", b"moof"}
@@ -81,7 +81,7 @@ class Source(Protocol):
 class Window:
     """Reads and caches a source in aligned blocks, so that a remote header takes few requests.
 
-    ``read`` returns at most ``size`` bytes, since PyAV does not check the length. After
+    ``read`` returns at most ``size`` bytes: PyAV would write more bytes beyond its buffer. After
     ``max_bytes`` have been fetched, reading another block raises OSError.
     """
 
@@ -242,7 +242,7 @@ class OpenClip:
 
 
 def open_clip(path: Path) -> OpenClip:
-    """Open a clip in any container that FFmpeg reads, even if `probe.probe` refuses the clip."""
+    """Open a clip in any `Container`, even if `probe.probe` refuses the clip."""
     with path.open("rb") as file:
         window = Window(file)
         container = recognise(window, any_format=True)

@@ -74,7 +74,7 @@ def _cluster_ticks(data: bytes, at: int) -> Iterator[int]:
 
 
 def set_aspect(path: Path, aspect: Fraction) -> None:
-    """Write the display size for a pixel ``aspect`` over a Void element: docs/adr/0010."""
+    """Replace a Void element by a display size that gives the pixel aspect: docs/adr/0010."""
     with path.open("r+b") as file:
         head = bytearray(file.read(_HEAD_BYTES))
         tracks_at, tracks_end = _find(head, (_SEGMENT, _TRACKS))

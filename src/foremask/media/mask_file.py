@@ -192,7 +192,7 @@ def movie_timescale(time_base: Fraction) -> int:
 
 
 def _part_muxer(recipe: Recipe) -> str:
-    """Return NUT, which supports every time base, except for codecs that NUT cannot hold."""
+    """Return NUT, which supports every time base, but neither ProRes nor the alpha of VP9."""
     if recipe.encoder.name == "prores_ks":
         return "mov"
     return "matroska" if recipe.metadata.get("alpha_mode") else "nut"

@@ -19,7 +19,7 @@ _OF_THE_DISK: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno
 def writing() -> Iterator[None]:
     """Raise disk errors as OutputFailed.
 
-    After such an error, do not write to the output, since FFmpeg crashes without a header.
+    After such an error, write no more: FFmpeg crashes if it could not write the header.
     """
     try:
         yield

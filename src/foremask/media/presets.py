@@ -143,15 +143,15 @@ def recipe_of(form: Form, kind: ResultKind) -> Recipe:
 
 
 def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
-    """Return the size to encode: padded for HEVC at most 64 pixels wide or under 64 high.
+    """Return the size to encode; HEVC pictures up to 64 pixels wide or under 64 high are padded.
 
     x265 refuses sides under 16 pixels, and corrupts pictures with only one column of blocks:
     docs/adr/0015.
     """
-    # Pad to whole blocks: for other sizes, x265 writes a crop, which `VideoWriter` would overwrite.
     block = _HEVC_BLOCK_PX
     if encoder.name != "libx265" or (width > block and height >= block):
         return width, height
+    # Pad to whole blocks: for other sizes, x265 writes a crop, which `VideoWriter` would overwrite.
     return max(2, -(-width // block)) * block, -(-height // block) * block
 
 

@@ -65,7 +65,7 @@ def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:
     quick = {} if path else {"probesize": str(1 << 20), "analyzeduration": "0"}
     with open_container(container, path or window, **quick) as demuxer:
         clip = clip_of(OpenClip(container, demuxer, window.size))
-    if container is Container.GIF and not clip.pixels:  # FFmpeg reports no size above its limit
+    if container is Container.GIF and not clip.pixels:  # FFmpeg reports a huge size as 0
         width, height = struct.unpack("<HH", window.read_at(6, 4))
         clip = replace(clip, width=width, height=height)
     if clip.duration_s is None and container is Container.WEBM:

@@ -62,7 +62,7 @@ class VideoReader:
         self._opened.demuxer.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames; raises CorruptVideo if decoding fails, and NoFrames.
+        """Yield the frames; raises CorruptVideo if decoding fails, NoFrames if there are none.
 
         A truncated file causes only a warning. A missing pts becomes the previous pts plus one
         nominal frame. A pts that does not rise becomes the previous pts plus one tick. Frames of

@@ -253,7 +253,7 @@ def _sound_tracks(path: Path) -> Iterator[_Sound]:
                     start = packet.pts * base
                     ends[index] = max(start, ends.get(index, start)) + (packet.duration or 0) * base
         except av.FFmpegError:
-            pass  # the audio of source and mask ends at a read error
+            pass  # the mask's audio ends where the source's cannot be read
         for track in tracks:
             language = language_of(track) or ""
             yield _Sound(

@@ -235,8 +235,8 @@ def recode(
 ) -> Written:
     """Re-encode ``mask`` to ``target`` in ``preset``, applying ``change`` to each frame.
 
-    ``on_frame`` gets the number of frames done and, if known, the total. The audio is copied,
-    except to a gif. Raises CorruptVideo or PresetUnsuitable.
+    ``on_frame`` gets the number of frames done and, if known, the total. The audio is kept,
+    except in a gif. Raises CorruptVideo or PresetUnsuitable.
     """
     with VideoReader(mask) as reader:
         check_preset(reader.clip, preset, memory_bytes)
