@@ -4,19 +4,19 @@
     cut_out(source, target)       a clip or picture with a transparent or replaced background
     mask_frames, mask_image       masks of RGB arrays, as float32 alphas
     cut_out_frames, cut_out_image cut-outs of RGB arrays, as uint8 RGBA
-    Masker                        methods like these functions, which share one loaded network
+    Masker                        these functions as methods that share one loaded network
     find_things                   the objects in a clip, each with a hint that selects it
     Point, Box, Paint             hints: what is foreground, or not, in one frame
     read_frames, read_masks       frames and masks of a file, with timestamps
     probe, verify, contact_sheet  a clip's properties; checks of a mask; pictures of clip and mask
 
 Functions that run the network take quality="fast", "balanced" or "best", device="auto" and
-model=FILE (NetworkOptions). Quality and Preset list the values of quality= and preset=. Matte
-adjusts edges. on_progress is called with a Progress. mask_video and cut_out return a FileReport (a
-Report), probe a Clip, find_things a list of Thing, and verify a list of PromiseKept. Errors are
-subclasses of ForemaskError: ClipRefused, FieldInvalid (also a ValueError), OutputFailed,
-ModelUnavailable, DeviceUnavailable, PromiseBroken. docs/python.md has recipes. Each name is
-imported when it is first used.
+model=FILE; NetworkOptions explains these. Quality has the values of quality=, and Preset has the
+values of preset= for masks. Matte adjusts edges. on_progress is called with a Progress. mask_video
+and cut_out return a FileReport (a Report), probe a Clip, find_things a list of Thing, and verify a
+list of PromiseKept. Errors are subclasses of ForemaskError: ClipRefused, FieldInvalid (also a
+ValueError), OutputFailed, ModelUnavailable, DeviceUnavailable, PromiseBroken. docs/python.md has
+recipes. Each name is imported when it is first used.
 """
 
 from importlib import import_module

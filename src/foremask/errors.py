@@ -14,9 +14,10 @@ class ForemaskError(Exception):
     ``details`` says what happened, with numbers. ``param`` names the invalid field or argument.
     ``limit`` is the bound that the value ``actual`` violates.
 
-    ``reason`` is a stable error code; the default is the class's name in snake case. ``status`` is
-    the HTTP status. ``usual_param`` is the default of ``param``. ``means`` and ``remedy`` are
-    Markdown for the documentation. The CLI prints ``cli_remedy``, or ``remedy`` without one.
+    ``reason`` is a stable error code; the default is the class's name in snake case, or the base
+    class's code if the class has no ``remedy`` of its own. ``status`` is the HTTP status.
+    ``usual_param`` is the default of ``param``. ``means`` and ``remedy`` are Markdown for the
+    documentation. The CLI prints ``cli_remedy`` or, if it is empty, ``remedy``.
     """
 
     reason: ClassVar[str] = "internal"
@@ -460,4 +461,4 @@ class PromiseBroken(ForemaskError, status=422):
     )
 
 
-ERROR_TABLE: Final = tuple(BY_REASON.values())  # the CLI's classes are defined later
+ERROR_TABLE: Final = tuple(BY_REASON.values())  # without the CLI's classes, which are defined later

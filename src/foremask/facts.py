@@ -19,9 +19,9 @@ class AudioTrack:
 class Clip:
     """The properties of a clip, from its header.
 
-    ``width`` and ``height`` are those of the coded picture. To show a coded picture upright, mirror
-    it in x (if ``mirrored``), then rotate it clockwise by ``rotation`` degrees. ``frames`` and
-    ``duration_s`` are None if the header does not have them.
+    ``width`` and ``height`` are those of the coded picture. To show a coded picture upright, flip
+    it horizontally (if ``mirrored``), then rotate it clockwise by ``rotation`` degrees. ``frames``
+    and ``duration_s`` are None if the header does not have them.
     """
 
     container: str
@@ -64,8 +64,8 @@ class Span:
     """The frames from ``first_pts`` up to, not including, ``end_pts``, in the source's time base.
 
     If ``end_pts`` is None, the span ends with the clip. The masker also reads context frames around
-    the span: from ``shown_from_pts`` up to, not including, ``shown_until_pts``. None is the start
-    or end of the clip.
+    the span: from ``shown_from_pts`` (None: the clip's start) up to, not including,
+    ``shown_until_pts`` (None: the clip's end).
     """
 
     first_pts: int

@@ -84,7 +84,7 @@ def preset_for(target: Path, preset: Preset | None) -> Preset:
 
 
 def checked_form(target: Path, form: Form | None, known: Iterable[str]) -> Form:
-    """Raise FieldInvalid if ``form`` is None, or if ``target`` has the suffix of another form."""
+    """Return ``form``. Raises FieldInvalid if it is None or does not fit ``target``'s suffix."""
     suffix = target.suffix.lower()
     if form is None:
         raise FieldInvalid(
@@ -283,7 +283,7 @@ class ResultKind(AnyCase):
 
 
 def form_of(name: str, kind: ResultKind) -> Form:
-    """Return the form ``name``. Raises ValueError if a result of ``kind`` cannot have it."""
+    """Return the `Form` with this name. Raises ValueError if it does not suit ``kind``."""
     if kind is ResultKind.CUTOUT:
         return AlphaFormat(name)
     is_preset = kind is ResultKind.MASK or name in list(Preset)
@@ -395,7 +395,7 @@ def _amount(text: str, amount: str, usual: float, ends: tuple[float, float]) -> 
 class ResultOptions(msgspec.Struct, frozen=True):
     """The kind and the options of a result; ``background`` is text for `Background.parse`.
 
-    In a job's row, ``background`` is None for a file. The sandbox adds the path of a local copy.
+    In a job's row, ``background`` is None if the background is a file.
     """
 
     kind: ResultKind = ResultKind.MASK

@@ -128,6 +128,7 @@ class BatchOptions:
         verbose: Show statistics and checksum of each output.
     """
 
+    # Path lets shells complete file names. The values are str, to keep the final slash of a folder.
     out: Annotated[str | Path | None, Shown, Parameter(name=("--output", "-o"))] = None
     recursive: Annotated[bool, Flag, Parameter(name=("--recursive", "-r"))] = False
     force: Annotated[Force, Parameter(name=("--force", "-f"))] = False
@@ -144,7 +145,6 @@ class BatchOptions:
 
     @property
     def output(self) -> str | None:
-        # The type Path makes shells complete file names. A str keeps the final slash of a folder.
         return None if self.out is None else str(self.out)
 
     @property

@@ -177,7 +177,7 @@ def live(
 
     Args:
         source: A camera such as /dev/video0, a clip, or - for standard input.
-        output: Always -: standard output, as uncompressed video in NUT.
+        output: Only - (standard output), as uncompressed video in NUT.
         background: The background, given as for `foremask cutout`.
         device: Device for the network: auto, cpu...
     """

@@ -19,7 +19,7 @@ app = App(name="models", help="The network's weights on this machine.")
 
 
 def ready(settings: Settings, own: Path | None = None) -> Path:
-    """Return ``own``, or the settings' model, or the catalogue's, downloaded if missing."""
+    """Return the model: ``own``, or the settings' file, or the default, downloaded if missing."""
     chosen = own or settings.model_file
     return catalogue.model_path(settings.model_dir, chosen) if chosen else bring(settings.model_dir)
 

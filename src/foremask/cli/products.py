@@ -22,7 +22,7 @@ from foremask.options import (
     preset_for,
 )
 
-if TYPE_CHECKING:  # functions import numpy, av and cv2, which takes half a second
+if TYPE_CHECKING:  # `masking` is slow to import: it loads numpy, av and cv2
     from foremask.masking.report import OnFrame
 
 PNG: Final = ".png"
@@ -72,7 +72,7 @@ class Folders:
 
     tool: MattingTool
     name, bar, done, suffix = "folder", "mask", "masked", ""
-    kind, needs_model = ResultKind.COMPOSITE, True  # `verify` expects opaque pictures
+    kind, needs_model = ResultKind.COMPOSITE, True  # so `verify` expects opaque pictures
 
     @property
     def ending(self) -> str:

@@ -70,9 +70,8 @@ def _described(task: "Task", unit: Unit, left_s: float | None) -> str:
     if task.total is not None:
         amount += f"/{task.total / scale:.{digits}f}"
     words, rate = [f"{amount} {unit}"], (task.speed or 0.0) / scale
-    if (
-        left_s is None and unit != "frames" and rate >= 0.05
-    ):  # estimates from lower rates are unreliable
+    # Estimates from rates below 0.05 are unreliable.
+    if left_s is None and unit != "frames" and rate >= 0.05:
         words.append(f"{rate:.1f} {unit}/s")
         left_s = task.time_remaining or None
     if left_s is not None:

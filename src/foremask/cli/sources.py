@@ -25,7 +25,7 @@ _CLIPS: Final = (
 _PICTURES: Final = "png jpg jpeg webp avif tif tiff bmp exr dpx jxl qoi"
 PICTURE_SUFFIXES: Final = frozenset(f".{name}" for name in _PICTURES.split())
 _TAKEN: Final = PICTURE_SUFFIXES | {f".{name}" for name in _CLIPS.split()}
-_MADE_STEM: Final = re.compile(r".+\.(mask|cutout|sheet)$")  # outputs, skipped in folders
+_MADE_STEM: Final = re.compile(r".+\.(mask|cutout|sheet)$")  # names of outputs
 _NUMBERED: Final = re.compile(r"(.*?)%0?((?:[1-9]\d{0,2})?)d(.*)")
 
 
@@ -33,7 +33,7 @@ _NUMBERED: Final = re.compile(r"(.*?)%0?((?:[1-9]\d{0,2})?)d(.*)")
 class ClipSource:
     """One input: a file, a URL, an image sequence, or standard input.
 
-    ``path`` is the file; for other inputs, the path from which the output's name is made.
+    ``path`` is the file's path. Other inputs have a path, too, from which the output's is made.
     ``below`` is the folder of a file, relative to the folder that was named on the command line.
     ``head`` has the first bytes of standard input.
     """

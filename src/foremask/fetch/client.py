@@ -1,7 +1,7 @@
 """An HTTP client that connects only to allowed addresses: range reads, downloads, webhooks.
 
-`PinnedBackend` resolves each host name once and connects only to an address that it has checked,
-also after a redirect. Proxies and netrc files of the environment are ignored.
+For each connection, also after a redirect, `PinnedBackend` resolves the host name once and connects
+only to an address that it has checked. Proxies and netrc files of the environment are ignored.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ type Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
-# IP networks that are registered as public, and refused nevertheless.
+# IP networks that are refused, even where `is_global` is True.
 _REFUSED: tuple[Network, ...] = (
     ipaddress.IPv4Network("192.0.0.0/24"),  # IETF protocols, and Oracle Cloud's metadata
     ipaddress.IPv4Network("192.88.99.0/24"),  # 6to4 relays
@@ -241,7 +241,7 @@ class PinnedBackend(httpcore2.AnyIOBackend):
         self._resolve = resolve
 
     async def checked_addresses(self, host: str, port: int) -> list[str]:
-        """Resolve ``host`` once. Raises UrlPrivate, UrlNotAllowed or UrlUnreachable."""
+        """Return the addresses of ``host``. Raises UrlPrivate, UrlNotAllowed or UrlUnreachable."""
         if port not in PORTS and not self._allow_private:
             raise _port_refused(port)
         try:

@@ -99,7 +99,7 @@ class Answer:
         async with aclosing(self.chunks()) as chunks:
             async for chunk in chunks:
                 got += chunk
-                if len(got) > n:  # not >=: after the body's end, the connection is reused
+                if len(got) > n:  # not >=: reading to the end lets the connection be reused
                     break
         return bytes(got[:n])
 
@@ -125,7 +125,7 @@ def translated_errors() -> Generator[None]:
 
 @contextmanager
 def named(param: str) -> Generator[None]:
-    """Set ``param`` of errors that the block raises: the request's field that has the URL."""
+    """Set ``param``, the request's field that has the URL, on errors that the block raises."""
     try:
         yield
     except (errors.ClipRefused, errors.UrlRefused, errors.VideoInvalid) as refused:
@@ -258,7 +258,7 @@ class RangeReader:
         self._read_until = self._ahead_bytes = BLOCK_BYTES
         self._version = b""
         self.size: int | None = None  # None if the origin does not declare it
-        self.ranged = False  # if the origin ignores Range, only 1 MiB is read
+        self.ranged = False  # False if the origin ignores Range; then only 1 MiB is read
         self.etag = ""
         self.bytes_read = 0
 
@@ -281,8 +281,8 @@ class RangeReader:
     async def read_at(self, offset: int, n: int) -> bytes:
         """Read ``n`` bytes at ``offset``; fewer at the end of the file, and at most 1 MiB.
 
-        Raises RangeUnavailable if all reads together exceed `BUDGET_BYTES`, or past the first MiB
-        if the origin ignores Range. Raises UrlStatus if the file has changed.
+        Raises RangeUnavailable if all reads together exceed `BUDGET_BYTES`, or if the origin
+        ignores Range and the bytes are past the first MiB. Raises UrlStatus if the file changed.
         """
         n = min(n, MAX_READ_BYTES)
         if self.size is not None:

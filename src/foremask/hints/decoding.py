@@ -1,7 +1,7 @@
 """Turns JSON into a Struct, or raises an error with the field and its allowed values.
 
-A field's ``Meta(extra=…)`` may set the error classes ``missing`` and ``invalid``; the default is
-FieldInvalid. ``text`` says what the field must be; the default describes its type.
+A field's ``Meta(extra=…)`` may set the error classes ``missing`` and ``invalid``, by default
+FieldInvalid, and a ``text`` that says what the field must be, by default made from its type.
 """
 
 import json
@@ -98,7 +98,7 @@ def decode[T](value: object, kind: type[T], name: str = "", *, strict: bool = Tr
         if isinstance(error.__cause__, ForemaskError):  # raised by the Struct itself
             raise error.__cause__ from None
         raise _refusal(str(error), value, kind, name) from None
-    except UnicodeEncodeError:  # a lone surrogate; with "?" in its place, the value is invalid too
+    except UnicodeEncodeError:  # a lone surrogate, which "?" replaces
         plain = json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
         return decode(json.loads(plain), kind, name, strict=strict)
 
@@ -144,7 +144,7 @@ def _item(value: Any, step: str | int) -> Any:  # noqa: ANN401
 
 
 def _chosen(info: inspect.Type, value: Any) -> inspect.Type:  # noqa: ANN401
-    """Return the type inside Meta and Optional; of tagged Structs, the one with the value's tag."""
+    """Unwrap Meta and Optional, and choose the tagged Struct that has the value's tag."""
     while isinstance(info, inspect.Metadata):
         info = info.type
     if not isinstance(info, inspect.UnionType):
@@ -197,7 +197,7 @@ def _described(info: inspect.Type) -> str:
 
 
 def _clash(info: inspect.Type, value: Any) -> tuple[float | None, float | None]:  # noqa: ANN401
-    """Return the violated limit, and the value or its length; both are None without a limit."""
+    """Return the violated limit, and the value or its length; two Nones if no limit is violated."""
     if isinstance(info, inspect.IntType | inspect.FloatType):
         if isinstance(value, bool) or not isinstance(value, int | float):
             return None, None

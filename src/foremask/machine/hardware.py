@@ -8,7 +8,7 @@ _GROUP = Path("/sys/fs/cgroup")
 
 
 def share_of_memory(slots: int) -> int:
-    """Return the bytes for each of ``slots``; together they get three quarters of the memory."""
+    """Return one slot's memory in bytes: three quarters of all memory, divided by ``slots``."""
     most = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, ValueError):  # no control group, or no limit ("max")
         most = min(most, int((_GROUP / "memory.max").read_text()))

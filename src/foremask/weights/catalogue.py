@@ -28,7 +28,7 @@ OnBytes = Callable[[int, int], object]
 """Called with the number of bytes that have arrived, and with the size of the package."""
 
 POLL_S = 0.1
-STALL_S = 180.0  # limit without new bytes; npm itself stops sooner if no registry answers
+STALL_S = 180.0  # longest time without new bytes
 
 
 @dataclass(frozen=True, slots=True)
