@@ -68,7 +68,7 @@ def guidance_of_frames(
 def guidance_of_frame(
     frame: Frame, hints: Sequence[Hint], network: Network, quality: Quality
 ) -> Guidance:
-    """Apply all hints to this frame, even hints that name other frames."""
+    """Run the network on a frame, and apply all hints to it, even hints that name other frames."""
     marks = _marks(dict(enumerate(hints)), (frame.width, frame.height))
     return learn([(frame.pts, shown(frame), marks)], network, TIERS[quality], pts_of)
 

@@ -58,9 +58,9 @@ class _Sound:
 def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list[PromiseKept]:
     """Check size, aspect, rotation, frames, levels, every pts, the last duration and the sound.
 
-    Frames of a cut-out must have alpha; their levels are not checked. Of a picture, only the size
-    is checked. All files in the table of a PNG sequence must exist. Raises PromiseBroken for the
-    first check that fails; its ``param`` names the check.
+    Frames of a cut-out must have alpha; their levels are not checked. For a picture, only the size
+    is checked; for a PNG sequence, only that the files in its table exist. Raises PromiseBroken for
+    the first check that fails; its ``param`` names the check.
     """
     if mask.is_dir() or is_zipfile(mask):
         missing = missing_from(mask)
