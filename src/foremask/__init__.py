@@ -14,9 +14,9 @@ Functions that run the network take quality="fast", "balanced" or "best", device
 model=FILE; NetworkOptions explains these. Quality has the values of quality=, and Preset has the
 values of preset= for masks. Matte adjusts edges. on_progress is called with a Progress. mask_video
 and cut_out return a FileReport (a Report), probe a Clip, find_things a list of Thing, and verify a
-list of PromiseKept. Errors are subclasses of ForemaskError: ClipRefused, FieldInvalid (also a
-ValueError), OutputFailed, ModelUnavailable, DeviceUnavailable, PromiseBroken. docs/python.md has
-recipes. Each name is imported when it is first used.
+list of PromiseKept. foremask's own errors are subclasses of ForemaskError: ClipRefused,
+FieldInvalid (also a ValueError), OutputFailed, ModelUnavailable, DeviceUnavailable, PromiseBroken.
+docs/python.md has recipes. Each name is imported when it is first used.
 """
 
 from importlib import import_module

@@ -53,6 +53,6 @@ def pull(*, tarball: Annotated[Path | None, Parameter(name="--from")] = None) ->
 
 
 def compiled_networks(path: Path) -> CompiledNetworks | None:
-    """Find compiled forms of the catalogue's weights; None for other or missing weights."""
+    """Return the cache for the catalogue's weights; None for other or missing weights."""
     directory = catalogue.compiled_dir_of(path)
     return CompiledNetworks(directory, path) if directory else None

@@ -239,7 +239,7 @@ def side_car_of(path: Path) -> Path:
 
 
 def compiled_dir_of(path: Path) -> Path | None:
-    """The directory for compiled forms of the pulled weights; None for a custom network."""
+    """The directory for compiled forms of the pulled weights; None for other or missing weights."""
     pulled = path.name == ISNET.file_name and _is_whole(path, ISNET)
     return path.parent / "compiled" if pulled else None
 
