@@ -4,7 +4,7 @@ Its inputs are the network's encoder features, colours, motion and position. `ve
 logits.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -15,13 +15,13 @@ from foremask.types import Alpha, Levels, Rgb
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.session import Features
 from foremask.vision.resample import resized
+from foremask.vision.temporal.flow import STILL_SHARE
 
 GRID = 128  # the side of the classifier's grid, and of the finest level of features
 COMPONENTS = (32, 64, 64)  # principal components kept of each level, finest first
 BASIS_ANCHORS = 4
 BASIS_PIXELS = 512  # of each anchor: in all, four times the channels of the widest level
 SURE = 0.9  # a pixel of a higher alpha is a subject sample; below 1 - SURE, a background sample
-STATIC_SHARE = 0.3  # of the subject's median motion: slower pixels are no samples of the subject
 SAMPLES = (500, 300)  # of background and foreground pixels, at most, from each anchor
 HIDDEN = 32
 STEPS = 150
@@ -87,6 +87,40 @@ class AnchorFeatures:
         return [*(each.astype(np.float32) for each in self.features), np.concatenate(near, axis=-1)]
 
 
+class Appearance:
+    """The subject's appearance in a window of frames."""
+
+    def __init__(self) -> None:
+        self._basis: Basis | None = None
+        self._features: dict[int, Features] = {}  # by frame, until the basis is fitted
+        self._projected: dict[int, list[NDArray[np.float16]]] = {}
+
+    def learn(self, frame: int, features: Features) -> None:
+        if self._basis is not None:
+            self._projected[frame] = self._basis.project(features)
+            return
+        self._features[frame] = tuple(each.astype(np.float16) for each in features)
+        if len(self._features) >= BASIS_ANCHORS:
+            self._fit()
+
+    def _fit(self) -> None:
+        self._basis = basis = Basis.fit(list(self._features.values()))
+        self._projected = {frame: basis.project(each) for frame, each in self._features.items()}
+        self._features = {}
+
+    def logits(
+        self, masks: Mapping[int, Levels], smalls: Sequence[Rgb], motions: Sequence[Alpha]
+    ) -> list[Alpha]:
+        """`subject_logits` of the frames of ``masks``; pictures and motions may have any size."""
+        if self._basis is None:
+            self._fit()
+        anchors = [
+            AnchorFeatures(self._projected[frame], colours(small), resized(motion, GRID, GRID))
+            for frame, small, motion in zip(masks, smalls, motions, strict=True)
+        ]
+        return subject_logits(anchors, list(masks.values()))
+
+
 def subject_logits(anchors: Sequence[AnchorFeatures], masks: Sequence[Levels]) -> list[Alpha]:
     """For each anchor a plane of logits on the classifier's grid, positive on the subject.
 
@@ -105,10 +139,13 @@ def subject_logits(anchors: Sequence[AnchorFeatures], masks: Sequence[Levels]) -
 def _training_samples(
     anchors: Sequence[AnchorFeatures], masks: Sequence[Alpha], rng: np.random.Generator
 ) -> tuple[Samples, Samples, Samples] | None:
-    """Samples, labels and weights (sum 1 for each class); None if a class has no sample."""
+    """Samples, labels and weights (sum 1 for each class); None if a class has no sample.
+
+    Pixels that do not move as the subject does are no samples of the subject.
+    """
     sure = [each.motion[mask > SURE] for each, mask in zip(anchors, masks, strict=True)]
     together = np.concatenate(sure)
-    static_level = STATIC_SHARE * float(np.median(together)) if together.size else 0.0
+    static_level = STILL_SHARE * float(np.median(together)) if together.size else 0.0
     rows, labels = [], []
     for anchor, mask in zip(anchors, masks, strict=True):
         maps = anchor.levels()

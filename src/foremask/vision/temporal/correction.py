@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Alpha, Rgb
+from foremask.vision.temporal.appearance import SURE
 from foremask.vision.temporal.frame_hints import CROP_SHARES, NEAR_PX, Claim
-from foremask.vision.temporal.places import Place, depth_of, grown, part_at
+from foremask.vision.temporal.places import MOST_SHARE, Place, depth_of, grown, part_at
 from foremask.vision.temporal.regions import FOREGROUND, MOST_LOGIT, Features, Link, slopes
 from foremask.vision.temporal.things import OTHER_SHARE
 from foremask.vision.temporal.verdict import fitted_trees
@@ -31,9 +32,8 @@ LEVELS = {
 COLOUR_UNIT = np.array([30, 20, 20], np.float32)  # in Lab: a clear difference of colours
 LIKENESS_UNIT = np.array([50, 50, 50], np.float32)  # in Lab: counts as a difference of 1 in alpha
 LEAST_VARIANCE = 0.01
-MOST_KNOWN = 0.02  # largest share of a new thing that the mask may already have
-MOST_OF_CHOSEN = 0.5  # largest share of a chosen thing that the mask may already have
-LEAST_FOUND = 0.1  # an opinion below this alpha at the clicked pixel has found nothing there
+MOST_KNOWN = 0.02  # largest share of a new thing that the mask may already have; if the thing is
+# chosen, `MOST_SHARE`
 
 type Candidate = tuple[str, float, Place]
 """A cue of `LEVELS`, a level, and the place round the click where the cue is above the level."""
@@ -78,16 +78,19 @@ def _new_thing(click: Claim, shown: Shown, ask_round: AskRound) -> Place | None:
     """The thing at a click that the network finds in crops and the mask lacks, or None."""
     large = np.float32(0.5) * (click.crops[-2] + click.crops[-1])
     place = _found_round(click, large)
-    known, most = shown.mask > FOREGROUND, MOST_OF_CHOSEN if click.chooses else MOST_KNOWN
+    known, most = shown.mask > FOREGROUND, MOST_SHARE if click.chooses else MOST_KNOWN
     if place is None or (place & known).sum() > most * place.sum():
         return None
     return _found_round(click, np.float32(0.5) * (large + ask_round(place)))
 
 
 def _found_round(click: Claim, opinion: Alpha) -> Place | None:
-    """The connected part round a click where the opinion exceeds half its value at the click."""
+    """The connected part round a click where the opinion exceeds half its value at the click.
+
+    None if the opinion is sure that the click is on background.
+    """
     there = opinion[click.row, click.column]
-    return part_at(opinion > there / 2, click.row, click.column) if there >= LEAST_FOUND else None
+    return part_at(opinion > there / 2, click.row, click.column) if there >= 1 - SURE else None
 
 
 def measured(
@@ -108,7 +111,7 @@ def measured(
         apart = _distance(other, wrong.shape)
         wrong &= (away <= apart) & (away <= apart[click.row, click.column])
     opinions = [*shown.opinions, *click.crops]
-    if click.positive and max(each[click.row, click.column] for each in opinions) < LEAST_FOUND:
+    if click.positive and max(each[click.row, click.column] for each in opinions) < 1 - SURE:
         wrong &= away < min(wrong.shape) * CROP_SHARES[0] / 2
     if not wrong[click.row, click.column]:
         return [], {}

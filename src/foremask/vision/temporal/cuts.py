@@ -20,10 +20,9 @@ from foremask.vision.temporal.flow import LEAST_SIDE_PX, FlowEstimator, resize_f
 SIDE_FRAMES = 3  # pictures that are compared on each side of a boundary of frames
 DELAY_FRAMES = SIDE_FRAMES - 1  # further pictures that are read before a boundary is decided
 GRID_AREA_PX = 96 * 54
-WINDOW_PX = 7  # the side of the square in which structure is measured
+WINDOW_PX = 7  # the side of the square in which structure and chroma are compared
 LEAST_CONTRAST = 1.0  # mean standard deviation of luma in a window; a picture below it is skipped
 CHROMA_FLOOR = 24.0  # added to brightness, the divisor of chroma: dark pixels have little chroma
-CHROMA_WINDOW_PX = 5
 CHROMA_SCALE = 0.25  # difference of relative chroma at which similarity falls to 1/e
 # The agreement of two flows falls to 1/e at a squared error of `RETURN_PX2` plus `RETURN_SHARE` of
 # the flows' squared lengths.
@@ -103,8 +102,7 @@ class CutFinder:
             ahead = self._flow(earlier.grey, later.grey)
             similarity, weight = _structure(later.grey, warp(earlier.grey, back))
             similarity *= _agreement(back, ahead)
-            window = CHROMA_WINDOW_PX, CHROMA_WINDOW_PX
-            differ = cv2.blur(later.chroma - warp(earlier.chroma, back), window)
+            differ = _blurred(later.chroma - warp(earlier.chroma, back))
             similarity *= np.exp(np.abs(differ).sum(axis=-1) * np.float32(-1 / CHROMA_SCALE))
             known = later.matches[earlier.number] = _mean(similarity, weight)
         return known

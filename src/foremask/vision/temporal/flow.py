@@ -16,6 +16,7 @@ PATCH_STRIDE_PX, VARIATIONAL_ITERATIONS = 4, 1  # masks are as good as with 3, 3
 RESIDUAL_SIZE = (80, 45)  # columns, rows for fitting the camera's motion, which is smooth
 ROBUST_ITERATIONS = 8
 LEAST_WEIGHT = 1e-3  # of what counts least in a weighted mean
+STILL_SHARE = 0.3  # of the usual motion: less is no motion
 LEAST_SIDE_PX = 16  # DIS matches patches of 8 pixels on a grid reduced by 4 or more
 
 type Chroma = NDArray[np.uint8]

@@ -11,17 +11,17 @@ import numpy as np
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.network.opinions import CropBox
 from foremask.vision.resample import alpha_on, as_alpha, as_levels
+from foremask.vision.temporal.appearance import SURE
 from foremask.vision.temporal.network_cache import KeptAnswers
 from foremask.vision.temporal.places import Place, depth_of, labelled, part_at
-from foremask.vision.temporal.regions import FOREGROUND
-from foremask.vision.temporal.things import LEAST_SHARE, OTHER_SHARE
+from foremask.vision.temporal.regions import FOREGROUND, LEAST_SHARE
+from foremask.vision.temporal.things import OTHER_SHARE
 from foremask.vision.temporal.tier import tracks_grid
 
 CROP_PX = 512  # the side of a crop at the network's input
 CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # sides of a point's crops, of the picture's smaller side
 BOX_MARGIN_SHARE = 0.15  # of a box's larger side: the margin of its crop on each side
 NEAR_PX = 3  # on the tracks' grid: pixels up to this distance from a point, or a place, are near
-CERTAIN = 0.95  # least alpha in every view at a negative point that bans a whole thing
 MIDDLE = 0.65  # share of a thing's largest depth: a deeper negative point bans the thing
 
 
@@ -238,7 +238,7 @@ class FrameHints:
         if claim.has_size or claim.positive or claim.number > self.first_correction:
             return False
         part = part_at(self._picked, claim.row, claim.column)
-        if not part.any() or self._least[claim.row, claim.column] < CERTAIN:
+        if not part.any() or self._least[claim.row, claim.column] <= SURE:
             return False
         if any((each.seed & part).any() for each in self.claims if each.positive):
             return False

@@ -16,17 +16,14 @@ from foremask.types import Alpha, Image
 from foremask.vision.temporal.correction import Shown, place_of
 from foremask.vision.temporal.flow import warp
 from foremask.vision.temporal.frame_hints import Claim, FrameHints
-from foremask.vision.temporal.places import Place, grown, labelled
+from foremask.vision.temporal.places import MOST_SHARE, OUTLINE_PX, Place, grown, labelled
 from foremask.vision.temporal.regions import FOREGROUND
 from foremask.vision.temporal.things import NEITHER, PickedAnchor, sides
 from foremask.vision.temporal.verdict import subject_continuity
 
-SAME = 0.5  # a place is a thing if its IoU with the thing that its crop shows is above this
 PART = 0.3  # least share of a found part inside the place, and of the place inside found parts
 LEAST_HELD = 0.5  # a place is carried on while the product of its mean continuities is above this
 MOST_ASKED = 8  # places of a window for which crops are inferred
-OUTLINE_PX = 2  # assumed flow error at an outline, in pixels of the tracks' grid
-
 
 type AskRound = Callable[[int, Place], Alpha]
 """Infers a crop round a place on an anchor, given by index; the mask is 0 outside the crop."""
@@ -139,7 +136,7 @@ class _Places:
         is_thing = False
         if len(self._hinted) <= MOST_ASKED:
             thing = _parts_on(self._ask_round(start, place) > FOREGROUND, place)
-            is_thing = bool((thing & place).sum() > SAME * (thing | place).sum())
+            is_thing = bool((thing & place).sum() > MOST_SHARE * (thing | place).sum())
         self.planes[start] = np.where(place, mark, self.planes[start])
         for order, offset in ((range(start + 1, after), -1), (range(start - 1, before, -1), 1)):
             here, held = place, 1.0

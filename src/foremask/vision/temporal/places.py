@@ -6,6 +6,9 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha
 
+MOST_SHARE = 0.5  # two places that share more than this are the same
+OUTLINE_PX = 2  # assumed error of an outline, in pixels of the tracks' grid
+
 type Place = NDArray[np.bool_]
 type Labels = NDArray[np.int32]
 """(H, W): the number of the part that each pixel is in."""

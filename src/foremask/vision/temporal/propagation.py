@@ -9,7 +9,15 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Flow, Levels, Rgb
 from foremask.vision.resample import resized
-from foremask.vision.temporal.flow import LEAST_WEIGHT, chained, resize_flow, trust, warp
+from foremask.vision.temporal.flow import (
+    LEAST_WEIGHT,
+    STILL_SHARE,
+    chained,
+    residual,
+    resize_flow,
+    trust,
+    warp,
+)
 
 type PackedFlow = NDArray[np.float16]
 """A `Flow` in half the memory: a window keeps two for each frame."""
@@ -100,3 +108,23 @@ def flow_between(steps: Steps, here: int, there: int) -> Flow:
             return nothing
         flow = step if flow is None else chained(flow, step)
     return nothing if flow is None else flow
+
+
+def motion_of(steps: Steps, frame: int) -> Alpha:
+    """The smaller `residual` of the flows to both neighbours; occlusion disturbs one flow."""
+    flows = [_moved(steps, frame, direction) for direction in (-1, 1)]
+    nothing = np.zeros((*steps[frame].small.shape[:2], 2), np.float32)
+    known = [flow for flow in flows if flow is not None] or [nothing]
+    return np.asarray(np.min([residual(flow) for flow in known], axis=0), np.float32)
+
+
+def _moved(steps: Steps, frame: int, direction: int) -> Flow | None:
+    """The flow to the neighbour or, if it is a repeat (telecine), to the frame beyond it."""
+    near = step_from(steps, frame, direction)
+    beyond = step_from(steps, frame + direction, direction)
+    if near is None or beyond is None:
+        return near
+    lengths = [float(np.linalg.norm(flow, axis=2).mean()) for flow in (near, beyond)]
+    if lengths[0] >= STILL_SHARE * lengths[1]:
+        return near
+    return flow_between(steps, frame, frame + 2 * direction)

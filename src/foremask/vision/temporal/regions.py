@@ -23,7 +23,7 @@ SURE = 0.8  # mean of the opinions above which a pixel is solid
 LOGIT_LEVELS = (-2.0, 0.0, 2.0)  # logits of the clip's classifier at which regions end
 ALIKE = 0.2  # neighbouring regions are joined if each opinion differs by less than this,
 ALIKE_LOGIT = 1.2  # and the classifier's logit differs by less than this
-LEAST_SOLID_SHARE = 0.0005  # of the picture's area: a smaller part is not solid
+LEAST_SHARE = 0.0005  # of the picture's area: a smaller part is not solid, and no thing
 MOST_LOGIT = 5.0  # the logits of the clip's classifier are clipped to ±5
 _BORDERS = ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]))
 _NEIGHBOURS = (*_BORDERS, *(each[::-1] for each in _BORDERS))
@@ -199,7 +199,7 @@ def _measured(
 def _to_solid(regions: Regions, mean: Alpha) -> NDArray[np.float32]:
     """The log1p distance of each region to large parts with a mean opinion above `SURE`, or NaN."""
     labels, areas = labelled(mean > SURE)
-    large = areas > LEAST_SOLID_SHARE * mean.size
+    large = areas > LEAST_SHARE * mean.size
     large[0] = False
     if not large.any():
         return np.full(len(regions.sizes), np.nan, np.float32)

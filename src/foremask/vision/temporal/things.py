@@ -17,13 +17,11 @@ from foremask.facts import SEGMENT_GRID
 from foremask.types import Alpha
 from foremask.vision.temporal.flow import warp_labels
 from foremask.vision.temporal.places import Place, grown, labelled
-from foremask.vision.temporal.regions import Link
+from foremask.vision.temporal.regions import LEAST_SHARE, Link
 
-LEAST_SHARE = 0.0004  # of the picture's area: smaller parts are no things
 OTHER_SHARE = 0.25  # of the subject's area: only a larger part can be another thing
 HELD_SHARE = 0.25  # a part holds a thing if the flow brings a larger share of the thing into it, or
 # if a hidden or touching thing is expected there, on this share of the smaller of the two
-TRUSTED = np.float32(0.35)  # flow trust above which the flow may decide the thing of a pixel
 NEITHER = 2  # claim of a pixel that has no side, and takes none from the previous anchor
 HIDDEN_FRAMES = 80  # a thing that is hidden for longer is forgotten, a partly hidden one is whole
 WHOLE = 0.99  # of a thing's area one frame ago: a smaller thing is partly hidden
@@ -291,7 +289,7 @@ def _divided(
     claimed = sum(each.astype(np.int32) for each in expected.values())
     for number, place in expected.items():
         numbers[place & (claimed == 1)] = number
-    brought = np.isin(came, there) & (link.trust > TRUSTED)
+    brought = np.isin(came, there) & (link.trust > np.exp(-1))  # as `flow.PHOTOMETRIC_SCALE` says
     sure = brought & ((claimed != 1) | (numbers == came))
     numbers[sure] = came[sure]
     left = part & (numbers == 0)

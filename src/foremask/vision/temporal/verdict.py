@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from foremask.types import Alpha, Levels
 from foremask.vision.resample import as_levels, resized
 from foremask.vision.temporal.flow import LEAST_WEIGHT, warp
-from foremask.vision.temporal.places import grown, labelled
+from foremask.vision.temporal.places import OUTLINE_PX, grown, labelled
 from foremask.vision.temporal.regions import FOREGROUND, MOST_LOGIT, Features, Link, Scene, measure
 from foremask.vision.temporal.tier import CLOSE_FRAMES
 
@@ -26,7 +26,7 @@ MOST_LOG_ODDS = 6.0  # limit of the absolute log odds of a region
 SWITCH = 0.005  # probability, at a continuity of 1, that a pixel's side differs on the next anchor
 LEAST_CONTINUITY = 0.1  # the classifier raises no continuity at or below this
 EVIDENCE_SHARE = np.float32(0.2)  # weight of one anchor's log odds, low since anchors share errors
-THIN_PX = 5  # a part of a thing that is narrower, on the regions' grid, is thin
+THIN_PX = 2 * OUTLINE_PX + 1  # a part of a thing that is narrower, on the regions' grid, is thin
 LEAST_KEPT = 0.8  # least foreground share of a thing's body that keeps its thin parts
 SHARPNESS = 12.0  # an opinion opposite to the verdict keeps e^-12 of its weight
 BAND_SHARE = 0.007

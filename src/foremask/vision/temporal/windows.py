@@ -12,42 +12,26 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from numpy.typing import NDArray
 
 from foremask.facts import SEGMENT_GRID
 from foremask.options import Quality
-from foremask.types import Alpha, Flow, Image, Levels
+from foremask.types import Alpha, Image, Levels
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.opinions import CLOSER_PX, View, box_round_subject, cropped_box
 from foremask.vision.network.session import Features, Network
 from foremask.vision.prefetch import prefetch
 from foremask.vision.resample import alpha_on, as_levels, resized
-from foremask.vision.temporal.appearance import (
-    BASIS_ANCHORS,
-    GRID,
-    AnchorFeatures,
-    Basis,
-    colours,
-    subject_logits,
-)
+from foremask.vision.temporal.appearance import Appearance
 from foremask.vision.temporal.blocks import Anchor, Blocks, Tools
 from foremask.vision.temporal.correction import Shown
 from foremask.vision.temporal.cuts import DELAY_FRAMES
-from foremask.vision.temporal.flow import (
-    chroma,
-    continuity,
-    luma,
-    residual,
-    resize_flow,
-    trust,
-    warp,
-)
+from foremask.vision.temporal.flow import chroma, continuity, luma, resize_flow, trust, warp
 from foremask.vision.temporal.frame_hints import FrameHints, Mark, settle
-from foremask.vision.temporal.guidance import OUTLINE_PX, Guidance, hinted_window, with_hints
+from foremask.vision.temporal.guidance import Guidance, hinted_window, with_hints
 from foremask.vision.temporal.incoming import IncomingFrame, incoming_frames
 from foremask.vision.temporal.network_cache import KeptAnswers, NetworkCache
-from foremask.vision.temporal.places import Place, grown
-from foremask.vision.temporal.propagation import flow_between, propagate, step_from
+from foremask.vision.temporal.places import OUTLINE_PX, Place, grown
+from foremask.vision.temporal.propagation import flow_between, motion_of, propagate
 from foremask.vision.temporal.regions import Link, Scene
 from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import (
@@ -63,7 +47,6 @@ from foremask.vision.temporal.verdict import Judge, compose, decided, judge
 WINDOW_FRAMES = SEGMENT_GRID.window_frames
 LAG_FRAMES = WINDOW_FRAMES + CONTEXT_FRAMES + 3 * BLOCK_FRAMES + DELAY_FRAMES
 """At most this many images are read after an image before its mask is yielded."""
-REPEATED_SHARE = 0.3  # a frame is a repeat if its motion is below this share of the next frame's
 THREADS = 2  # for flow and propagation; the network has its own threads
 
 
@@ -165,7 +148,8 @@ class _Shot:
 
         def learn(number: int, features: Features) -> None:
             for window in windows:
-                window.learn(number, features)
+                if number >= window.first:
+                    window.appearance.learn(number, features)
 
         # A closure, not a method: a reference cycle of shot and blocks would delay freeing them.
         self._blocks = Blocks(tools, first, learn)
@@ -215,24 +199,7 @@ class _Window:
     def __init__(self, tools: Tools, first: int, own: range) -> None:
         self.first, self.own = first, own
         self._tools = tools
-        self._features: dict[int, Features] = {}  # kept until `_basis` is fitted
-        self._projected: dict[int, list[NDArray[np.float16]]] = {}
-        self._basis: Basis | None = None
-
-    def learn(self, number: int, features: Features) -> None:
-        if number < self.first:
-            return
-        if self._basis is not None:
-            self._projected[number] = self._basis.project(features)
-            return
-        self._features[number] = tuple(each.astype(np.float16) for each in features)
-        if len(self._features) >= BASIS_ANCHORS:
-            self._fit_basis()
-
-    def _fit_basis(self) -> None:
-        self._basis = basis = Basis.fit(list(self._features.values()))
-        self._projected = {frame: basis.project(each) for frame, each in self._features.items()}
-        self._features = {}
+        self.appearance = Appearance()
 
     def masks(self, blocks: Blocks, end: int | None) -> Iterator[Alpha]:
         self._steps = {at: each for at, each in blocks.steps.items() if at >= self.first}
@@ -281,7 +248,7 @@ class _Window:
         """Decide the inferred anchors; propagate their masks to the anchors added for hints."""
         inferred = [frame for frame in frames if self._anchors[frame].opinions]
         anchors = [self._anchors[frame] for frame in inferred]
-        motions = list(self._tools.threads.map(self._motion, inferred))
+        motions = list(self._tools.threads.map(partial(motion_of, self._steps), inferred))
         means = {frame: self._anchors[frame].mean() for frame in inferred}
         self._grid = tracks_grid(*means[inferred[0]].shape[::-1])
         logits, links = self._logits(means, motions), self._links(inferred)
@@ -297,17 +264,8 @@ class _Window:
         name, cache = f"{self.first}:{self.own.start}/logits", self._tools.cache
         if cache.is_complete:
             return list(cache.kept(name))
-        if self._basis is None:
-            self._fit_basis()
-        anchors = [
-            AnchorFeatures(
-                self._projected[frame],
-                colours(self._anchors[frame].small),
-                resized(motion, GRID, GRID),
-            )
-            for frame, motion in zip(means, motions, strict=True)
-        ]
-        logits = subject_logits(anchors, list(means.values()))
+        smalls = [self._anchors[frame].small for frame in means]
+        logits = self.appearance.logits(means, smalls, motions)
         cache.put(name, np.stack(logits))
         return logits
 
@@ -410,21 +368,3 @@ class _Window:
         held = continuity(self._chroma[here], self._chroma[there], flow, trusted)
         planes = resized(trusted, *self._grid), resized(held, *self._grid)
         return Link(resize_flow(flow, *self._grid), *planes, abs(there - here))
-
-    def _motion(self, frame: int) -> Alpha:
-        """The smaller `residual` of the flows to both neighbours; occlusion disturbs one flow."""
-        flows = [self._moved(frame, direction) for direction in (-1, 1)]
-        nothing = np.zeros((*self._steps[frame].small.shape[:2], 2), np.float32)
-        known = [flow for flow in flows if flow is not None] or [nothing]
-        return np.asarray(np.min([residual(flow) for flow in known], axis=0), np.float32)
-
-    def _moved(self, frame: int, direction: int) -> Flow | None:
-        """The flow to the neighbour or, if it is a repeat (telecine), to the frame beyond it."""
-        near = step_from(self._steps, frame, direction)
-        beyond = step_from(self._steps, frame + direction, direction)
-        if near is None or beyond is None:
-            return near
-        lengths = [float(np.linalg.norm(flow, axis=2).mean()) for flow in (near, beyond)]
-        if lengths[0] >= REPEATED_SHARE * lengths[1]:
-            return near
-        return flow_between(self._steps, frame, frame + 2 * direction)
