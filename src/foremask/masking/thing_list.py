@@ -20,11 +20,12 @@ from foremask.media.reader import VideoReader
 from foremask.options import MaskOptions
 from foremask.types import Rgb
 from foremask.vision.drawing import as_png, draw_box, stacked
-from foremask.vision.temporal.places import box_of, middle_of
-from foremask.vision.temporal.things import Follower, PickedAnchor, is_apart
+from foremask.vision.temporal.places import box_of, grown, middle_of
+from foremask.vision.temporal.things import Follower, PickedAnchor
 
 LEAST_ANCHORS: Final = 2  # A thing on fewer frames is left out.
 IN_MASK_SHARE: Final = 0.5  # A thing is `in_mask` if a larger share of its area is in the mask.
+APART_PX: Final = 4  # on the tracks' grid: nearer things count as touching
 CELL_PX: Final = 640
 MOST_ROWS: Final = 6
 
@@ -54,7 +55,10 @@ class _ThingTrack:
     boxes: list[ThingBox] = field(default_factory=list)
     cells: int = 0
     cells_in_mask: int = 0
-    best: tuple[bool, int] = (False, 0)  # `is_apart` and area on the frame of ``hint``
+    best: tuple[bool, int] = (
+        False,
+        0,
+    )  # whether it is apart, and its area on the frame of ``hint``
     hint: Point | None = None
 
 
@@ -93,8 +97,10 @@ class _Found:
                     height=round(height * down),
                 )
             )
-            if (is_apart(placed, int(number)), area) > track.best:
-                track.best = is_apart(placed, int(number)), area
+            near = grown(here, APART_PX) & ~here
+            found = not (placed[near] > 0).any(), area
+            if found > track.best:
+                track.best = found
                 row, column = middle_of(here)
                 track.hint = Point(
                     x=round((column + 0.5) * across - 0.5, 1),

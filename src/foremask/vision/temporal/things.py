@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from foremask.facts import SEGMENT_GRID
 from foremask.types import Alpha
 from foremask.vision.temporal.flow import warp_labels
-from foremask.vision.temporal.places import Place, grown, labelled
+from foremask.vision.temporal.places import Place, labelled
 from foremask.vision.temporal.regions import LEAST_SHARE, Link
 
 OTHER_SHARE = 0.25  # of the subject's area: only a larger part can be another thing
@@ -25,7 +25,6 @@ HELD_SHARE = 0.25  # a part holds a thing if the flow brings a larger share of t
 NEITHER = 2  # claim of a pixel that has no side, and takes none from the previous anchor
 HIDDEN_FRAMES = 80  # a thing that is hidden for longer is forgotten, a partly hidden one is whole
 WHOLE = 0.99  # of a thing's area one frame ago: a smaller thing is partly hidden
-APART_PX = 4  # on the tracks' grid: nearer things count as touching
 
 type Things = NDArray[np.int32]
 """(H, W): the number of the thing that each pixel belongs to; 0 is none."""
@@ -296,8 +295,3 @@ def _divided(
     nearest = _nearest([np.asarray(numbers == number) for number in there])
     numbers[left] = np.array(there, np.int32)[nearest][left]
     return np.where(part, numbers, 0).astype(np.int32)
-
-
-def is_apart(placed: Things, number: int) -> bool:
-    around = grown(placed == number, APART_PX)
-    return not bool((around & (placed > 0) & (placed != number)).any())
