@@ -1,3 +1,4 @@
+import os
 import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -169,12 +170,20 @@ def test_what_is_left_of_a_file_that_is_cut_off_is_read_with_a_warning(
     with VideoReader(path) as reader:
         assert sum(1 for _ in reader) == 10
         assert reader.warnings == []
-    data = path.read_bytes()
+    data, allowed = path.read_bytes(), os.sched_getaffinity(0)
     for left in (len(data) - 1, len(data) * 3 // 4):
         path.write_bytes(data[:left])
-        with VideoReader(path) as reader:
-            assert 0 < sum(1 for _ in reader) <= 10
+        counts = set[int]()
+        for processors in (allowed, {min(allowed)}):  # decoders of one have no threads
+            os.sched_setaffinity(0, processors)
+            try:
+                with VideoReader(path) as reader:
+                    counts.add(sum(1 for _ in reader))
+            finally:
+                os.sched_setaffinity(0, allowed)
             assert len(reader.warnings) == 1
+        assert len(counts) == 1
+        assert 0 < counts.pop() <= 10
 
 
 def test_a_frame_lasts_no_longer_than_its_file(tmp_path: Path) -> None:

@@ -140,11 +140,22 @@ class VideoReader:
         # AVI stores no pts, so the n-th decoded frame gets the n-th smallest dts.
         sorts = self._opened.container is Container.AVI
         last: int | None = None
+        cut: av.InvalidDataError | None = None
         try:
             for packet in self._opened.demuxer.demux(self._track):
+                if cut is not None and packet.size:
+                    raise cut
                 if sorts and packet.size and packet.dts is not None:
                     heapq.heappush(waiting, packet.dts)
-                for decoded in packet.decode():
+                try:
+                    frames = packet.decode()
+                except av.InvalidDataError as error:
+                    # On one processor, decoders report that a truncated file's last packet is
+                    # incomplete; on more, they do not.
+                    if not packet.is_corrupt:
+                        raise
+                    cut, frames = error, []
+                for decoded in frames:
                     last = heapq.heappop(waiting) if waiting else decoded.pts
                     yield decoded, last
                     done += 1
