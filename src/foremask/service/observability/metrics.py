@@ -89,10 +89,10 @@ HELD_BACK_BY: Final = (
     "too_many_frames",
     "url_too_slow",
 )
-"""Values of the label ``limit``: four limits that delay calls, and the reasons of four errors."""
+"""Values of the label ``limit`` that start at 0: four limits, and the reasons of four errors."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 
-# Start each series at 0: Prometheus does not count the first value of a series as an increase.
+# Start these series at 0: Prometheus does not count the first value of a series as an increase.
 for _outcome in ("delivered", "pending", "given_up"):
     WEBHOOK_ATTEMPTS.labels(_outcome)
 for _limit in HELD_BACK_BY:

@@ -26,7 +26,7 @@ _provider: "TracerProvider | None" = None
 @dataclass(frozen=True, slots=True)
 class Span:
     real: "trace.Span | None" = None
-    traceparent: str | None = None  # the W3C header; None while traces are off
+    traceparent: str | None = None  # the W3C header; None if there is no span
 
     def note(self, **facts: Fact) -> None:
         if self.real is not None:
@@ -75,10 +75,10 @@ def close_traces() -> None:
 def span(
     name: str, traceparent: str | None = None, *, is_first: bool = False, **facts: Fact
 ) -> Iterator[Span]:
-    """Open a child of the span in ``traceparent``; without ``traceparent``, of the current span.
+    """Open a child of the span in ``traceparent`` or, if that is None, of the current span.
 
-    Without a valid parent, the span is recorded only if ``is_first``. Its attributes are ``facts``
-    and structlog's context. Of an error, only the reason is recorded.
+    If there is no valid parent, the span is recorded only if ``is_first``. Its attributes are
+    ``facts``, structlog's context and the reason of an error, but not the error's message.
     """
     if _provider is None:
         yield Span()

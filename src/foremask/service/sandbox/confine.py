@@ -159,7 +159,7 @@ def die_with(parent_pid: int) -> None:
 
 
 def cap(address_space_bytes: int, file_bytes: int) -> None:
-    """Limit memory, file size, open files and core dumps. A lower existing limit stays."""
+    """Limit memory, file size, open files and core dumps. A lower hard limit stays."""
     for kind, wanted in (
         (resource.RLIMIT_AS, address_space_bytes),
         (resource.RLIMIT_FSIZE, file_bytes),
@@ -177,7 +177,7 @@ def confine(
     """Deny this process all files outside ``read`` and ``write``, and the calls in `_DENIED`.
 
     Missing paths are ignored. ``landlock_at_most`` limits the version of Landlock. Returns the
-    level that this machine allows. Raises RuntimeError if the process has other threads, which
+    level that was reached. Raises RuntimeError if the process has other threads, which
     NumPy starts when it is imported.
     """
     if sys.platform != "linux":
@@ -215,8 +215,8 @@ def _restrict_files(
     if version == 0:
         return 0
     known = (1 << _FILE_RIGHTS_BY_ABI.get(version, 16)) - 1
-    # A ruleset denies access to files. From version 4 on, it also denies TCP. From version 6 on, it
-    # denies signals to other processes and their abstract sockets. The struct grew each time.
+    # A ruleset denies access to files. It also denies TCP from version 4 on, and from version 6 on
+    # signals to other processes and connections to their abstract sockets. The struct grew, too.
     attributes = struct.pack("QQQ", known, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
     size = 8 if version < 4 else 16 if version < 6 else 24
     ruleset = libc.syscall(
@@ -250,7 +250,7 @@ def _allow(libc: ctypes.CDLL, ruleset: int, path: Path, rights: int) -> None:
 
 
 def _seccomp() -> ctypes.CDLL | None:
-    """Load libseccomp. Returns None without the library, or if the kernel lacks seccomp."""
+    """Load libseccomp. Returns None if the library is missing or the kernel lacks seccomp."""
     if sys.platform != "linux" or _libc().prctl(_PR_GET_SECCOMP, 0, 0, 0, 0) < 0:
         return None
     try:

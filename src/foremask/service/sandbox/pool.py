@@ -47,7 +47,7 @@ def own_directory(parent: Path, prefix: str) -> Generator[Path]:
     with (parent / f".{prefix}").open("ab") as gate:
         fcntl.flock(gate, fcntl.LOCK_EX)  # no other process may clean up before `own` is locked
         for left in parent.glob(f"{prefix}*/{_LOCK}"):
-            # OSError: the process that owns `left` is alive, or is removing the directory itself.
+            # OSError: the process that owns `left` is alive, or is itself removing the directory.
             with contextlib.suppress(OSError), left.open("r+b") as handle:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 shutil.rmtree(left.parent)
@@ -145,7 +145,7 @@ class Child:
         on_progress: OnProgress | None = None,
         read_at: ReadRemote | None = None,
     ) -> R | messages.Refused:
-        """Return the request's result, or a `Refused` if the request ``outlives_refusal``.
+        """Return the result, or the `Refused` of a request that ``outlives_refusal``.
 
         Raises the errors of `MediaPool.run`. An error leaves the child unusable.
         """

@@ -101,7 +101,7 @@ class Signer:
         return {**fields, "signature": self._signature("POST", *fields.values())}
 
     def check_form(self, fields: dict[str, str]) -> Upload:
-        """Raise LinkInvalid if the signature is wrong or the form has expired."""
+        """Return the signed fields. Raises LinkInvalid if they are not ours or have expired."""
         key, expires, *rest = (fields.get(name, "") for name in Upload.__slots__)
         self._check(fields.get("signature", ""), expires, "POST", key, expires, *rest)
         return Upload(key, int(expires), int(rest[0]), rest[1])
@@ -224,7 +224,7 @@ class Objects:
     async def stream(
         self, key: str, offset: int = 0, length: int | None = None, block_bytes: int = BLOCK_BYTES
     ) -> AsyncGenerator[bytes]:
-        """Yield ``length`` bytes from ``offset`` on in blocks, by default up to the end."""
+        """Yield ``length`` bytes (by default, all to the end) from ``offset``, in blocks."""
         # One request for each block: a slow reader must not occupy a connection to the store.
         size = (await self.head(key))["size"]
         stop = size if length is None else min(offset + length, size)

@@ -75,7 +75,7 @@ class WorkerContext:
     masking: MaskOptions = SERVICE_MASKING  # defaults; a step sets quality, preset, matte and hints
     storage_limit: int = admission.NO_LIMIT
     timing: Timing = field(default_factory=Timing)
-    # By queue, the API token of the last claimed step: its child process can be used again.
+    # The API token of each queue's last claimed step, whose child process can be used again.
     last_served: dict[str, UUID] = field(default_factory=dict)
     fleet: Fleet = field(default_factory=Fleet)
 
@@ -208,7 +208,7 @@ class RunningStep:
         return key
 
     async def _plan(self, clip: Clip) -> tuple[SegmentPlan, ...]:
-        """Plan at most one segment per free slot; fewer than two if the clip must not be cut.
+        """Plan at most one segment per free slot. Fewer than two mean that the clip is not cut.
 
         With fewer than two free slots, cutting saves no time. Hints and auto zoom need the whole
         clip. Parts of GIFs and PNGs cannot be joined. Matroska cannot store parts of a cut-out that

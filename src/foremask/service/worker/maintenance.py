@@ -26,7 +26,7 @@ log = structlog.get_logger(__name__)
 
 
 async def run_maintenance(work: WorkerContext) -> None:
-    """Run maintenance until cancelled. Raises OtherTables, in an ExceptionGroup, if migrated."""
+    """Run until cancelled. Raises OtherTables, in an ExceptionGroup, after a migration."""
     # As Procrastinate jobs, these tasks would wait for a slot (docs/adr/0020). Deletions have their
     # own tasks: if they delayed `_recover`, it would renew the leases of dead workers.
     async with asyncio.TaskGroup() as tasks:
@@ -40,7 +40,7 @@ async def run_maintenance(work: WorkerContext) -> None:
 async def _repeat(
     work: WorkerContext, every_s: float, do: Callable[[WorkerContext], Awaitable[bool | None]]
 ) -> None:
-    """Call ``do`` repeatedly; beyond `TENDING` workers less often, unless ``do`` returned True."""
+    """Call ``do`` with pauses, which grow beyond `TENDING` workers unless it returned True."""
     while True:
         is_alone = None
         try:
