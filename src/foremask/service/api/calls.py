@@ -47,25 +47,25 @@ class Call[B]:
 
 
 async def read_call[B: Struct](
-    request: ApiRequest, kind: type[B], job: str | None = None, *, may_be_empty: bool = False
+    request: ApiRequest, kind: type[B], operation: str | None = None, *, may_be_empty: bool = False
 ) -> Call[B]:
     """Check the token, count the request against the token's rate limit, and decode the body.
 
-    ``job`` is the operation's name if the request starts a job. A request whose Idempotency-Key
-    has already made a job is not counted. Errors of the token come first, then of the rate limit,
-    the body and the Idempotency-Key.
+    ``operation`` is None if the request starts no job. A request whose Idempotency-Key has already
+    made a job is not counted. Errors of the token come first, then of the rate limit, the body and
+    the Idempotency-Key.
     """
     service, token = request.service, read_token(request)
-    key = None if job is None else request.headers.get("idempotency-key")
+    key = None if operation is None else request.headers.get("idempotency-key")
     is_good = key is None or re.fullmatch(rf"[!-~]{{1,{MAX_KEY_LENGTH}}}", key) is not None
     grant = await tokens.charge_rate(service.database, token, key if is_good else None)
     request.facts.grant, request.facts.owner = grant, (owner := str(grant.token_id))
-    takes_clip = job is not None and issubclass(kind, JobBody)
+    takes_clip = operation is not None and issubclass(kind, JobBody)
     if takes_clip and _content_type(request)[0] == FORM:
         is_new = grant.request_id is None and is_good
-        body, digest = await _read_clip(request, kind, job, grant, stores=is_new)
+        body, digest = await _read_clip(request, kind, operation, grant, stores=is_new)
     else:
-        body, digest = await read_body(request, kind, job, may_be_empty=may_be_empty)
+        body, digest = await read_body(request, kind, operation, may_be_empty=may_be_empty)
     if grant.request_id is not None and grant.body_hash != digest:
         admission.refuse("mismatch")
     if key is not None and not is_good:
@@ -104,7 +104,7 @@ def read_token(request: ApiRequest) -> bytes:
 
 
 async def read_body[B: Struct](
-    request: ApiRequest, kind: type[B], call: str | None = None, *, may_be_empty: bool = False
+    request: ApiRequest, kind: type[B], operation: str | None = None, *, may_be_empty: bool = False
 ) -> tuple[B, bytes]:
     """Return the decoded JSON body, of at most 1 MiB, and its `_digest`.
 
@@ -118,7 +118,7 @@ async def read_body[B: Struct](
         )
     body, fields = decode_object(raw or (b"{}" if may_be_empty else b""), kind)
     _note_unknown(request, fields, kind)
-    return body, _digest(fields, call)
+    return body, _digest(fields, operation)
 
 
 def _note_unknown(request: ApiRequest, fields: dict[str, Any], kind: type[Struct]) -> None:
@@ -126,10 +126,10 @@ def _note_unknown(request: ApiRequest, fields: dict[str, Any], kind: type[Struct
     request.facts.unknown_fields = [name[:64] for name in unknown[:8]]
 
 
-def _digest(fields: dict[str, Any], call: str | None) -> bytes:
+def _digest(fields: dict[str, Any], operation: str | None) -> bytes:
     """Return the SHA-256 of the operation's name and all fields except ``sync``."""
     text = json.dumps({key: fields[key] for key in fields if key != "sync"}, sort_keys=True)
-    return hashlib.sha256(f"{call} {text}".encode()).digest()
+    return hashlib.sha256(f"{operation} {text}".encode()).digest()
 
 
 def _content_length(request: ApiRequest) -> int:
@@ -180,7 +180,7 @@ class FileForm:
 
 
 async def _read_clip[B: Struct](
-    request: ApiRequest, kind: type[B], call: str | None, grant: Grant, *, stores: bool
+    request: ApiRequest, kind: type[B], operation: str | None, grant: Grant, *, stores: bool
 ) -> tuple[B, bytes]:
     """Decode a form whose file is the clip. Returns the body and its SHA-256.
 
@@ -219,7 +219,7 @@ async def _read_clip[B: Struct](
     fields = _values(form.fields + behind)
     body = decode(fields | {"video": link}, kind, strict=False)
     _note_unknown(request, fields, kind)
-    return body, _digest(fields | {"video": hashed.hexdigest()}, call)
+    return body, _digest(fields | {"video": hashed.hexdigest()}, operation)
 
 
 def upload_key(request: ApiRequest, media_type: str) -> str:
@@ -235,7 +235,7 @@ def _values(fields: list[tuple[str, str]]) -> dict[str, Any]:
 
 
 def _value(texts: list[str]) -> object:
-    """Decode one field of a form. A part that begins with ``[`` or ``{`` is JSON."""
+    """Decode the texts of one form field. A text that begins with ``[`` or ``{`` is JSON."""
     try:
         values = [parse(text.encode()) if text.startswith(("[", "{")) else text for text in texts]
     except errors.BadJson:
@@ -246,7 +246,7 @@ def _value(texts: list[str]) -> object:
 async def store(
     service: Service, key: str, content: AsyncIterator[bytes], declared: int, most: int
 ) -> None:
-    """Store the file and reserve its quota. An error undoes both.
+    """Store the file and reserve its size from the token's quota. An error undoes both.
 
     Raises FileTooLarge over ``most`` bytes, StorageQuota or StorageFull.
     """

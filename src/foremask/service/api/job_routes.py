@@ -92,8 +92,8 @@ async def mask_by_key_points(request: ApiRequest) -> ASGIResponse:
 
 
 async def _start_from_clip(request: ApiRequest, kind: type[bodies.JobBody]) -> ASGIResponse:
-    call = request.scope["path_template"].rpartition("/")[2]  # aliases share this name
-    return await _start(request, kind, call, _job_of_clip)
+    operation = request.scope["path_template"].rpartition("/")[2]  # aliases share this name
+    return await _start(request, kind, operation, _job_of_clip)
 
 
 async def _job_of_clip(call: Call[bodies.JobBody], *, now: bool = False) -> NewJob:
@@ -175,7 +175,7 @@ def _stored_mask(record: Record) -> str:
 
 
 async def _source_of(service: Service, record: Record, video: str | None) -> Source:
-    """Return the source at ``video``; if None, the job's stored upload. Raises VideoMissing."""
+    """Return the source at the URL ``video`` or, if that is None, the job's stored upload."""
     if video is not None:
         return Source(url=video)
     result = await records.result_of(service.database, record.request_id)
@@ -231,18 +231,18 @@ def _check_can_be_made_again(quality: str, result: JobResult) -> None:
 
 
 async def _start[B: Struct](
-    request: ApiRequest, kind: type[B], name: str, make: Make[B]
+    request: ApiRequest, kind: type[B], operation: str, make: Make[B]
 ) -> ASGIResponse:
     """Start a job, and wait for its end if the body has ``sync``.
 
     A request with the Idempotency-Key of an earlier job returns that job and counts against no
-    limit. ``name`` is hashed with the body, so a key is valid for one operation only.
+    limit. The operation is hashed with the body, so a key is valid for one operation only.
     """
     service, own = request.service, request.id
     header = request.headers.get("traceparent")
-    with span(f"POST {name.partition(' ')[0]}", header, is_first=True) as trace:
+    with span(f"POST {operation.partition(' ')[0]}", header, is_first=True) as trace:
         try:
-            call = await read_call(request, kind, name)
+            call = await read_call(request, kind, operation)
             hold_until = time.monotonic() + HOLD_S
             made = call.grant.request_id
             if made is None:

@@ -64,7 +64,7 @@ class Previewer:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A clip or a background, at a URL or in our object store. One of the fields is None."""
+    """A clip or a background, at a URL or in our object store. At least one field is None."""
 
     url: str | None = None
     key: str | None = None
@@ -91,9 +91,9 @@ class Prober:
     async def probe(self, job: NewJob, *, now: bool = False) -> NewJob:
         """Return ``job`` with the results of probing its clip and its background.
 
-        ``clip`` is None if the probe has no result in `BUDGET_S`. If too many probes run, ``now``
-        raises Overloaded; otherwise, ``clip`` is None. ``fetched_bytes`` is the background's size,
-        or 0 if the background is in our store or its size is unknown. If the clip is in our store,
+        ``clip`` is None if the probe has no result in `BUDGET_S`. If too many probes run, ``clip``
+        is None, or Overloaded is raised if ``now``. ``fetched_bytes`` is the background's size, or
+        0 if the background is in our store or its size is unknown. If the clip is in our store,
         ``source_key`` is set instead of ``video_url``. Raises errors of hints, clip or background.
         """
         owner, key = str(job.token_id), job.source_key
@@ -160,7 +160,7 @@ class Prober:
     async def _ask[R](
         self, source: Source, param: str, owner: str, request: messages.Request[R]
     ) -> tuple[int, R | None]:
-        """Return the file's size and the result of ``request``, or 0 and None without a result."""
+        """Return the file's size and the result, or 0 and None if the request has no result."""
         try:
             async with (
                 asyncio.timeout(BUDGET_S),

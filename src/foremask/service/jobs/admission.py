@@ -1,4 +1,4 @@
-"""Inserts jobs and records uploads, within the limits of a token."""
+"""Adds jobs and uploads to the database, within the limits of a token."""
 
 import uuid
 from datetime import datetime
@@ -31,7 +31,7 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
     clip: StoredClip | None = None  # None if the clip could not be probed in time
     traceparent: str | None = None  # the W3C header of the request's first span
     result: JobResult = PLAIN_MASK  # a mask with default options, stored as null
-    fetched_bytes: int = 0  # size of a background, and of a reused mask's clip
+    fetched_bytes: int = 0  # to download for the background, and for the clip if a mask is reused
 
 
 async def admit(database: Database, job: NewJob, storage_limit: int = NO_LIMIT) -> str:
@@ -84,8 +84,8 @@ async def new_upload(
     )
 
 
-async def claim_upload(database: Database, key: str, claim: str, name: str | None) -> str:
-    """Mark the upload form ``key`` as used by request ``claim``; return the id of the form's token.
+async def claim_upload(database: Database, key: str, request_id: str, name: str | None) -> str:
+    """Mark the upload form as used by the request; return the id of the token that got the form.
 
     `reserve` with 0 bytes makes the form usable again. Raises LinkInvalid if another request has
     used the form, or if the token is revoked or has expired.
@@ -100,7 +100,7 @@ async def claim_upload(database: Database, key: str, claim: str, name: str | Non
            counted as (
                update tokens t set stored = stored + 1 from claimed where t.id = claimed.token)
            select id, good, is_mine or exists (select from claimed) as claimed from form""",
-        (claim, key, claim, name),
+        (request_id, key, request_id, name),
     )
     if row is None or not row["good"]:
         raise errors.LinkInvalid("The token that this form was given to is no longer good.")
@@ -146,7 +146,7 @@ async def forget(database: Database, before: datetime) -> None:
 
 
 def limit_of_token(setting: int | None, disk: tuple[int, int] | None) -> int:
-    """Return ``setting``, or else a quarter of the disk; a bucket (``disk`` None) has no limit."""
+    """Return ``setting``. If it is None, return a quarter of the disk; a bucket has no limit."""
     if setting is not None:
         return setting
     return NO_LIMIT if disk is None else disk[0] // 4

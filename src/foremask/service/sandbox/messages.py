@@ -46,8 +46,8 @@ class Request[R](msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=Tr
 class Probe(Request[Clip], frozen=True):
     """Read a clip's header. Refuse a clip that cannot be masked or written as ``preset``.
 
-    ``preset`` is the name of a `Form`. Without ``source``, the child gets the file's ``size``
-    bytes from its parent.
+    ``preset`` is the name of a `Form`. If ``source`` is None, the child gets the file's
+    ``size`` bytes from its parent.
     """
 
     outlives_refusal = True

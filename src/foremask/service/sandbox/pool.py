@@ -387,7 +387,7 @@ class MediaPool:
     ) -> R:
         """Execute the request in a child, store its output files, and return its result.
 
-        ``read_at`` reads the file of a probe without ``source``. Raises TimedOut after
+        ``read_at`` reads the file of a probe whose ``source`` is None. Raises TimedOut after
         ``wall_clock_s``, or if the child sends nothing for ``stall_s``. Raises Internal if the
         child exceeds a limit, ServiceUnavailable if the disk is full, and ChildDied if the child
         ends. Other errors come from the operation, ``on_progress`` or ``read_at``. A cancellation

@@ -39,7 +39,7 @@ _SIGNING_KEY = "signing-key"
 _HALF_WRITTEN = re.compile(r"#\d+$")
 FILES_PATH = "/v2/files/"
 FORM_PATH = "/v2/uploads"
-STEP_S = 3600  # rounding the expiry makes repeated links equal, so that clients can cache
+STEP_S = 3600  # links expire at multiples of this, so that repeated links are equal (for caches)
 NETWORK, STRIP, MASK = "network.zip", "strip.json", "mask"
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 

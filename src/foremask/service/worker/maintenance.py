@@ -18,7 +18,7 @@ from foremask.service.worker.job_stages import WorkerContext
 ENGINE_S = 60.0
 UPLOADS_S = 3600.0
 FORM_KEPT = timedelta(hours=1)
-UPLOAD_KEPT = timedelta(days=3)  # its URL is valid for a day; a job may read it later
+UPLOAD_KEPT = timedelta(days=3)  # an upload's URL is valid for a day; a job may read the file later
 TENDING, SLOWEST = 4, 10.0  # beyond 4 workers, pauses grow, up to 10 times as long
 KINDS = ("sources", "segments", "parts", "results")
 

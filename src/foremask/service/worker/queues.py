@@ -33,8 +33,8 @@ from foremask.service.worker.job_stages import RunningStep, StepProgress, Worker
 WEBHOOK_S = 10.0
 RESTART_S = 1.0
 HEARTBEAT_S = 10.0  # Procrastinate forgets a worker that is silent for 30 s
-LISTENERS = 2  # workers that listen; each notification announces only one ticket
-TURN_S = 30.0  # then other workers listen, so that all get steps
+LISTENERS = 2  # workers that listen at a time: few, since a notification announces only one ticket
+TURN_S = 30.0  # after this time, other workers listen, so that all get steps
 POLLS_PER_S = 20.0  # polls of each queue by all workers that do not listen
 POLL_S = 1.0, 5.0  # least and most time between polls of a worker that does not listen
 LISTENERS_POLL_S = 2.0  # listeners poll too, since no notification says that a retry is due
