@@ -46,7 +46,7 @@ create table jobs (
     result_key      text,
     report          jsonb,
     error           jsonb,
-    fetched         bigint not null default 0,          -- bytes of a background, or of the clip of a reused mask
+    fetched         bigint not null default 0,          -- bytes of a background, and of the clip of a reused mask
     reserved        bigint not null default 0,          -- bytes reserved for its result until it ends
     stored          bigint not null default 0,          -- bytes, computed from the row by `count_stored`
     created_at      timestamptz not null default now(),
@@ -125,7 +125,7 @@ create index deliveries_turn on deliveries (token, next_at) where status = 'pend
 create table queues (
     queue     text primary key,
     clock     float8 not null default 0,                -- the virtual time at which the newest claim began
-    per_token integer                                   -- most running steps or attempts of a token; null: no limit
+    per_token integer                                   -- limit on a token's running steps or attempts; null: none
 );
 insert into queues (queue, per_token) values ('files', 4), ('masks', null), ('webhooks', 4);
 
@@ -296,7 +296,7 @@ begin
 end $$;
 
 -- Set a job's `stored` bytes (docs/adr/0091). Until the job is swept, they include the segments (as large as the
--- clip), the clip if it was downloaded, and `fetched`. Until it ends, they include `reserved`; then result and mask.
+-- clip), the clip if it was downloaded, and `fetched`. They include `reserved` until it ends, then the result's files.
 create function count_stored() returns trigger language plpgsql as $$
 begin
     new.stored := case when new.swept_at is not null then 0 else new.fetched
@@ -312,7 +312,7 @@ create trigger count_stored
     before insert or update of clip, source_key, report, result_key, ended_at, swept_at, expired_at, fetched, reserved
     on jobs for each row execute function count_stored();
 
--- Reserve p_bytes for a step's result, and p_optional more if the token then stores at most p_most; return whether.
+-- Reserve p_bytes for a step's result. If p_optional bytes more fit into p_most, reserve them, too, and return true.
 create function reserve_result(p_job text, p_stage text, p_number integer, p_attempt integer, p_bytes bigint,
                                p_optional bigint, p_most bigint)
 returns boolean language plpgsql as $$
@@ -392,7 +392,7 @@ begin
             (select last_at + interval '10 seconds' from housekeeping)) - j.deadline_from), 0)));
 end $$;
 
--- Claim the next step of the token that this queue has served least; no row if no step is ready. The token that the
+-- Claim the next step of the token that this queue has served least. Return no row if none is ready. The token that the
 -- worker served last (p_last) may be 5 s of virtual time ahead of others: for another token, the worker must start a
 -- child (0.5 s) and load the network. A token that was idle is served first for at most 10 s of virtual time. `held`
 -- is the number of tokens that were skipped because they have `per_token` running steps.
@@ -629,7 +629,7 @@ begin
     return next;
 end $$;
 
--- Record that a process is alive, and add its new counts. Return the number of live workers, and its index in them.
+-- Record that a process is alive, and add its new counts. Return the number of live workers, and its index among them.
 create function report_process(p_id uuid, p_kind text, p_slots integer, p_sandbox text, p_report bigint,
                                p_samples text[], p_labels jsonb[], p_values float8[])
 returns table (workers bigint, place bigint) language plpgsql as $$
