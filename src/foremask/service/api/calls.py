@@ -350,7 +350,7 @@ async def _events(request: ApiRequest, boundary: str) -> AsyncGenerator[_Event]:
 
 
 def declared_size(request: ApiRequest, most: int) -> int:
-    """Return the Content-Length, 0 if missing. Raises FileTooLarge if the file exceeds ``most``."""
+    """Return the Content-Length, or 0. Raises FileTooLarge if the file must exceed ``most``."""
     size = _content_length(request)
     if size > most + MAX_FORM_BYTES:
         raise _too_large(most, size)

@@ -158,8 +158,8 @@ async def of_token(
 ) -> list[Record]:
     """Return at most ``limit`` jobs of the token, newest first.
 
-    With a job's id ``before``, only older jobs are returned. Jobs that reuse a stored mask are only
-    returned if ``conversions``. Raises TokenInvalid, or RequestUnknown for an unknown ``before``.
+    If ``before`` is a job's id, only older jobs are returned. Jobs that reuse a stored mask are
+    only returned if ``conversions``. Raises TokenInvalid, or RequestUnknown for an unknown job.
     """
     rows = await database.all(
         f"""select b.seq as before, {_RECORD} from tokens t

@@ -236,7 +236,7 @@ class Child:
 
 
 async def start(setup: messages.Setup, directory: JobDirectory) -> Child:
-    """Start a child. Raises ChildDied, with the end of the child's stderr as a note."""
+    """Start a child. If that fails, raise ChildDied with the end of its stderr as a note."""
     ours, theirs = socket.socketpair()
     with theirs, ExitStack() as on_error:
         on_error.callback(ours.close)  # unless a process starts
