@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 import pytest
 from benchmarks.clips import masks_of
-from playwright.sync_api import Browser, Page, Request, expect
+from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from foremask.errors import ERROR_TABLE
 from foremask.hints.kinds import Box, Point
@@ -255,12 +255,18 @@ def test_from_a_dropped_clip_to_a_link_that_opens_elsewhere(
         )
         expect(page.locator("#drop")).to_contain_text("disc.webm")
         page.get_by_role("radio", name="Fast").check()
+        held: list[Route] = []
+        page.route("**/*disc.mask*", lambda route: held.append(route))
         page.get_by_role("button", name="Make the mask").click()
         expect(page.locator("#result-title")).to_have_text(re.compile("Done"))
         expect(page.locator("#result-name")).to_have_text("disc.webm · 24 frames · 1.0 s")
-        expect(page.locator("#strip-legend")).to_be_visible()  # the mask has come, and rests
+        expect(page.locator("#strip-legend")).to_be_visible()
+        go_to(page, 1)  # before the mask has come
+        wait_for(page, lambda: bool(held), "the request for the mask")
+        for route in held:
+            route.continue_()
+        page.unroute("**/*disc.mask*")
         expect(page.locator("#wipe")).to_be_visible()
-        go_to(page, 1)
         expect(page.get_by_role("slider", name="Frame")).to_have_attribute(
             "aria-valuetext", re.compile("frame 1 of 24, 15 percent")
         )

@@ -109,6 +109,7 @@ export async function showMask(url, facts, report, playing = true) {
     const at_s = pair.source.loaded ? pair.source.video.currentTime : 0;
     if (!(await open(pair.mask, url))) return;
     setPreview(); // the mask is made with the marks now
+    await sought(pair.mask.video); // a person may have sought a frame while the mask loaded
     setWipe(pair.source.loaded ? centre() : 0.5); // before it seeks: until it has, it shows nothing
     if (pair.source.loaded) pair.mask.video.currentTime = at_s;
   } catch {
@@ -123,6 +124,11 @@ export async function showMask(url, facts, report, playing = true) {
   pair.jump(frames.asked === null ? 0 : momentOf(frames.asked)); // somebody may have gone to a frame meanwhile
   if (playing) pair.play().then(renderPlay);
   fit();
+}
+
+// A video that seeks has no picture to draw.
+async function sought(video) {
+  if (video.seeking) await new Promise((resolve) => video.addEventListener("seeked", resolve, { once: true }));
 }
 
 // Waits until the canvas shows the mask.
