@@ -143,6 +143,7 @@ class Service(RuleBasedStateMachine):
     @rule()
     def recover(self) -> None:
         self.ask("update steps set touched_at = touched_at - interval '1 minute'")
+        self.ask("update housekeeping set last_at = clock()")  # else a slow run looks like a pause
         recovered = self.do(steps.recover(self.database, DAY_S, LEASE_S))
         assert recovered.lost == len(self.paused)
         for name in self.paused:
