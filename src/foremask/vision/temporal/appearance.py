@@ -1,7 +1,6 @@
-"""The subject's appearance: a small classifier, trained on the clip during its masking.
+"""The subject's appearance: a small classifier, trained on the anchors of each window.
 
-Its inputs are the network's encoder features, colours, motion and position. `verdict` uses its
-logits.
+Its inputs are features of the network, colours, motion and position. `verdict` uses its logits.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,9 +19,9 @@ from foremask.vision.temporal.flow import STILL_SHARE
 GRID = 128  # the side of the classifier's grid, and of the finest level of features
 COMPONENTS = (32, 64, 64)  # principal components kept of each level, finest first
 BASIS_ANCHORS = 4
-BASIS_PIXELS = 512  # of each anchor: in all, four times the channels of the widest level
-SURE = 0.9  # a pixel of a higher alpha is a subject sample; below 1 - SURE, a background sample
-SAMPLES = (500, 300)  # of background and foreground pixels, at most, from each anchor
+BASIS_PIXELS = 512  # per anchor and level; in total four times the widest level's channels
+SURE = 0.9  # samples of the subject have more alpha, samples of the background less than 1 - SURE
+SAMPLES = (500, 300)  # at most so many samples of background and subject per anchor
 HIDDEN = 32
 STEPS = 150
 BATCH = 2048
@@ -125,7 +124,7 @@ def subject_logits(anchors: Sequence[AnchorFeatures], masks: Sequence[Levels]) -
     """For each anchor a plane of logits on the classifier's grid, positive on the subject.
 
     The classifier is trained on the pixels that ``masks`` (of any size) are sure of. All logits are
-    0 where no pixel is surely foreground, or none is surely background.
+    0 if these give no sample of the subject, or none of the background.
     """
     rng = np.random.default_rng(SEED)
     small = [resized(mask, GRID, GRID) * np.float32(1 / 255) for mask in masks]
@@ -141,7 +140,7 @@ def _training_samples(
 ) -> tuple[Samples, Samples, Samples] | None:
     """Samples, labels and weights (sum 1 for each class); None if a class has no sample.
 
-    Pixels that do not move as the subject does are no samples of the subject.
+    Pixels that move much less than most of the subject are no samples of the subject.
     """
     sure = [each.motion[mask > SURE] for each, mask in zip(anchors, masks, strict=True)]
     together = np.concatenate(sure)
@@ -168,7 +167,7 @@ def _training_samples(
 
 
 def _predicted(maps: Maps, mean: Samples, deviation: Samples, weights: Maps) -> Alpha:
-    """Logits of the trained network; its first layer runs on each level's own resolution."""
+    """Logits of the trained classifier; its first layer runs at the resolution of each level."""
     into, bias, out, last = weights
     scaled = into / deviation[:, None]
     hidden = np.zeros((GRID, GRID, HIDDEN), np.float32) + (bias - mean @ scaled)

@@ -25,8 +25,9 @@ from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import BLOCK_FRAMES, CLOSE_FRAMES, TIERS, Tier, grid_of
 from foremask.vision.temporal.verdict import Judge
 
-PROBED_FRAMES = 2 * BLOCK_FRAMES  # `Tier.probed_above` applies to multiples of this, a divisor of
-# all windows and contexts, and to all frames while mirrored views differ by `DIFFERING_SHARE`
+# `Tier.probed_above` applies to multiples of `PROBED_FRAMES`, a divisor of windows and contexts. It
+# applies to all frames while the last mirrored view differs by more than `DIFFERING_SHARE`.
+PROBED_FRAMES = 2 * BLOCK_FRAMES
 DIFFERING_SHARE = 0.3
 KEPT_AREA_PX = TIERS[Quality.BEST].mask_area_px
 
@@ -49,8 +50,8 @@ class Tools:
 class Anchor:
     """A frame whose mask is propagated to the frames around it.
 
-    ``opinions`` are the network's masks; an anchor that was added for hints has none. ``image``, of
-    `KEPT_AREA_PX` at most, is for later crops; it is None if no hint corrects a place.
+    ``opinions`` are the network's masks; an anchor that was added for hints has none. ``image``
+    is kept for crops if any hint of the clip corrects a mask. It has at most `KEPT_AREA_PX` pixels.
     """
 
     opinions: dict[View, Levels]
@@ -65,11 +66,11 @@ class Anchor:
 
 
 class Blocks:
-    """Chooses and infers the anchors of a shot, a block at a time.
+    """Chooses the anchors of a shot and runs the network on them, a block at a time.
 
     The first frame of the shot is a block by itself. Each later block goes from the last frame of
     the previous block to the next multiple of `BLOCK_FRAMES`, or to the end of the shot.
-    ``on_features`` gets the features of each inferred anchor: 27 MB, which are not kept here.
+    ``on_features`` gets the encoder features (27 MB) of each frame that the network runs on.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Blocks:
         self._first = self._last = first.number  # first and last frame of the block
         self._frame_count = 1
         self._anchor_count = 0
-        self._mirror_differs = True  # assumed until a mirror image is inferred
+        self._mirror_differs = True  # assumed until the network has run on a mirror image
         self._infer(first.number)
         self._add_for_hints()
         self._waiting.clear()
@@ -97,13 +98,13 @@ class Blocks:
         return incoming.number % BLOCK_FRAMES == 0 and self.finish()
 
     def restart_budget(self) -> None:
-        """Choose all later anchors as if the shot began with the last frame of this block."""
+        """Choose later anchors as if the shot began with the last frame of the finished block."""
         self._frame_count = self._anchor_count = 1
         self._mirror_differs = True
         self._compare(self.anchors[self._first])
 
     def finish(self) -> bool:
-        """End the block and infer its anchors; return whether it had any frame."""
+        """End the block and choose its anchors; return whether it had any frame."""
         if not self._waiting:
             return False
         self._infer_block()
@@ -118,7 +119,7 @@ class Blocks:
                 del kept[frame]
 
     def _infer_block(self) -> None:
-        """Infer evenly spaced frames, then frames halfway between anchors whose masks disagree."""
+        """Run the network on evenly spaced frames, then halfway between masks that disagree."""
         between = _spaced(self._first, self._last, self._tools.tier.stride)
         for frame in (self._last, *between):
             self._infer(frame)
@@ -134,7 +135,7 @@ class Blocks:
         self._add_for_hints()
 
     def _add_for_hints(self) -> None:
-        """Add uninferred anchors: hinted frames and, if things are followed, frames in gaps."""
+        """Add anchors without opinions: hinted frames and, to follow things, frames in gaps."""
         guidance = self._tools.guidance
         if guidance is None:
             return

@@ -32,13 +32,13 @@ LEVELS = {
 COLOUR_UNIT = np.array([30, 20, 20], np.float32)  # in Lab: a clear difference of colours
 LIKENESS_UNIT = np.array([50, 50, 50], np.float32)  # in Lab: counts as a difference of 1 in alpha
 LEAST_VARIANCE = 0.01
-MOST_KNOWN = 0.02  # largest share of a new thing that the mask may already have; if the thing is
-# chosen, `MOST_SHARE`
+# largest share of a new thing that is in the mask already (`MOST_SHARE` if the click chooses it)
+MOST_KNOWN = 0.02
 
 type Candidate = tuple[str, float, Place]
 """A cue of `LEVELS`, a level, and the place round the click where the cue is above the level."""
 type AskRound = Callable[[Place], Alpha]
-"""Infers a crop round a place; 0 outside the crop."""
+"""Runs the network on a crop round a place; alpha is 0 outside the crop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Shown:
     rgb: Rgb
     mask: Alpha  # the mask before this correction
     opinions: Sequence[Alpha]
-    logit: Alpha  # the logit by the clip's classifier
+    logit: Alpha  # by `appearance`
     log_odds: Alpha  # the log odds of the decision
     links: Mapping[int, Link] = field(default_factory=dict)  # to anchors before (-1), after (1)
 
@@ -98,7 +98,7 @@ def measured(
 ) -> tuple[list[Candidate], Features]:
     """The candidates for a click, and the features of each; no candidates where the mask is right.
 
-    Pixels nearer to an ``opposite`` click, or farther from ``click`` than that click, are left out.
+    Candidates have no pixels that are nearer to an ``opposite`` click, or farther away than it is.
     A negative click removes no more than `OTHER_SHARE` of a mask without other large parts. The
     unit of lengths is the distance from the click to the nearest correct pixel.
     """
@@ -208,7 +208,7 @@ def _features(
 
 def _shape(click: Claim, place: Place, wrong: Place, contrast: Alpha) -> dict[str, float]:
     depth, outline = depth_of(place), grown(place, 1) & ~place
-    changed = outline & wrong  # the mask may not change on the rest of the outline
+    changed = outline & wrong  # the other pixels of the outline are right already
     return {
         "middle": float(depth[click.row, click.column] / depth.max()),
         "thin": float(place.sum() / depth.sum()),

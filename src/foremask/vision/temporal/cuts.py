@@ -1,7 +1,7 @@
 """Finds cuts between shots, in pictures that are reduced to about 96 by 54 pixels.
 
-There is a cut where none of the three pictures before it matches any of the three after it, while
-neighbours match each other on both sides. So a flash, a strobe or a broken frame is no cut, nor is
+At a cut, none of the three pictures before it matches any of the three after it, while neighbouring
+pictures on the same side of the cut match. So a flash, a strobe or a broken frame is no cut, nor is
 a whip pan or confetti (docs/adr/0050).
 """
 
@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from foremask.types import Alpha, Flow, Luma, Rgb
 from foremask.vision.temporal.flow import LEAST_SIDE_PX, FlowEstimator, resize_flow, warp
 
-SIDE_FRAMES = 3  # pictures that are compared on each side of a boundary of frames
-DELAY_FRAMES = SIDE_FRAMES - 1  # further pictures that are read before a boundary is decided
+SIDE_FRAMES = 3  # pictures that are compared on each side of a possible cut
+DELAY_FRAMES = SIDE_FRAMES - 1  # pictures read ahead to decide whether a picture starts a shot
 GRID_AREA_PX = 96 * 54
 WINDOW_PX = 7  # the side of the square in which structure and chroma are compared
-LEAST_CONTRAST = 1.0  # mean standard deviation of luma in a window; a picture below it is skipped
-CHROMA_FLOOR = 24.0  # added to brightness, the divisor of chroma: dark pixels have little chroma
+LEAST_CONTRAST = 1.0  # a picture is skipped if its mean local standard deviation of luma is less
+CHROMA_FLOOR = 24.0  # chroma is divided by brightness plus this: dark pixels have little chroma
 CHROMA_SCALE = 0.25  # difference of relative chroma at which similarity falls to 1/e
 # The agreement of two flows falls to 1/e at a squared error of `RETURN_PX2` plus `RETURN_SHARE` of
 # the flows' squared lengths.
@@ -68,11 +68,11 @@ class CutFinder:
         return score < CUT_RATIO
 
     def score(self, enough: float = 1.0) -> float:
-        """The match of frames across the boundary before the earliest undecided frame.
+        """Return a score below `CUT_RATIO` if the earliest undecided frame starts a shot.
 
-        Below `CUT_RATIO` there is a cut. The score is the best match across the boundary, divided
-        by (the neighbours' match on the worse side - `CHANCE`). It is infinite where frames cannot
-        be compared. The search ends at a score of ``enough``.
+        The score is the best match of frames before and after the possible cut, divided by (the
+        neighbours' match on the worse side - `CHANCE`). It is infinite if frames cannot be compared
+        or the frame is much like the previous one. The search ends at a score of ``enough``.
         """
         first = self._from_here[0]
         if first is None or first.shared >= SAME_SHOT:

@@ -11,13 +11,13 @@ from foremask.types import Alpha, Flow, Luma, Rgb
 PHOTOMETRIC_SCALE = 4.0  # difference of luma at which trust falls to 1/e: docs/adr/0050
 PHOTOMETRIC_WINDOW_PX = 3
 CHROMA_SCALE = 10.0  # summed difference of Lab's a and b at which continuity falls to 1/e
-CONTINUITY_EXPONENT = 0.25  # of trust, since trust is only 0.1 where texture moves by half a pixel
+CONTINUITY_EXPONENT = 0.25  # of trust, which is only 0.1 where texture moves by half a pixel
 PATCH_STRIDE_PX, VARIATIONAL_ITERATIONS = 4, 1  # masks are as good as with 3, 3: docs/adr/0050
 RESIDUAL_SIZE = (80, 45)  # columns, rows for fitting the camera's motion, which is smooth
 ROBUST_ITERATIONS = 8
-LEAST_WEIGHT = 1e-3  # of what counts least in a weighted mean
-STILL_SHARE = 0.3  # of the usual motion: less is no motion
-LEAST_SIDE_PX = 16  # DIS matches patches of 8 pixels on a grid reduced by 4 or more
+LEAST_WEIGHT = 1e-3  # the smallest weight in a weighted mean
+STILL_SHARE = 0.3  # a motion below this share of the usual motion counts as none
+LEAST_SIDE_PX = 16  # smaller pictures get zero flow
 
 type Chroma = NDArray[np.uint8]
 """(H, W, 2) uint8: a and b of CIE Lab."""
@@ -26,8 +26,8 @@ type Chroma = NDArray[np.uint8]
 class FlowEstimator:
     """Estimates dense flow between grey pictures of one size. Not thread-safe.
 
-    Method: DIS, Kroeger et al., ECCV 2016, preset ``medium``, but searched down to the pictures'
-    own resolution (docs/adr/0050).
+    The method is DIS (Kroeger et al., ECCV 2016) with OpenCV's preset ``medium``, except for the
+    settings below (docs/adr/0050).
     """
 
     def __init__(self, iterations: int = VARIATIONAL_ITERATIONS) -> None:

@@ -18,11 +18,11 @@ from foremask.vision.temporal.regions import FOREGROUND, LEAST_SHARE
 from foremask.vision.temporal.things import OTHER_SHARE
 from foremask.vision.temporal.tier import tracks_grid
 
-CROP_PX = 512  # the side of a crop at the network's input
-CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # sides of a point's crops, of the picture's smaller side
-BOX_MARGIN_SHARE = 0.15  # of a box's larger side: the margin of its crop on each side
-NEAR_PX = 3  # on the tracks' grid: pixels up to this distance from a point, or a place, are near
-MIDDLE = 0.65  # share of a thing's largest depth: a deeper negative point bans the thing
+CROP_PX = 512  # the network's input size for a crop
+CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # sizes of a point's crops; 1 is the smaller side
+BOX_MARGIN_SHARE = 0.15  # margin on each side of a box's crop, as a share of the box's larger side
+NEAR_PX = 3  # on the tracks' grid, pixels within this distance of a point or place are near
+MIDDLE = 0.65  # a negative point deeper than this share of a thing's greatest depth bans the thing
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class Claim:
 
 
 def read_paint(png: bytes) -> Levels | None:
-    """The levels of a paint: 255 on the subject, 0 beside it, 128 where it is unmarked.
+    """The levels of a paint: 255 on the subject, 0 on the background, 128 elsewhere.
 
     None if the bytes are no picture with 8 bits a channel.
     """
@@ -114,8 +114,8 @@ class FrameHints:
     """The things that one frame's hints choose or ban, and the places that they correct.
 
     The properties are valid after `settle`. ``grid`` has the columns and rows of the masks.
-    ``opinions`` are the network's masks of the frame in every view, ``crops`` those of crops round
-    the hints. ``contradicted`` has pairs of hints' numbers, the earlier hint first.
+    ``opinions`` has the network's mask of each view. ``crops`` has copies of their mean, each with
+    a hint's crop pasted in. ``contradicted`` has pairs of hint numbers, the earlier one first.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ class FrameHints:
 
     @cached_property
     def followed(self) -> Alpha | None:
-        """1 on chosen things, -1 on banned things, 0 elsewhere; None without such things.
+        """1 on chosen things, -1 on banned things, 0 elsewhere; None if all are 0.
 
         If a thing is chosen, all others that the network finds are banned.
         """
@@ -246,7 +246,7 @@ class FrameHints:
         return bool(depth[claim.row, claim.column] > MIDDLE * depth.max())
 
     def _extent(self, claim: Claim) -> Place:
-        """The seed of a box or paint; of a point, the pixels that most masks connect to it."""
+        """The seed of a box or paint, or the part round a point that most masks find there."""
         if claim.has_size:
             return claim.seed
         row, column = claim.row, claim.column

@@ -21,12 +21,12 @@ from foremask.vision.temporal.regions import FOREGROUND
 from foremask.vision.temporal.things import NEITHER, PickedAnchor, sides
 from foremask.vision.temporal.verdict import subject_continuity
 
-PART = 0.3  # least share of a found part inside the place, and of the place inside found parts
+PART = 0.3
 LEAST_HELD = 0.5  # a place is carried on while the product of its mean continuities is above this
-MOST_ASKED = 8  # places of a window for which crops are inferred
+MOST_ASKED = 8
 
 type AskRound = Callable[[int, Place], Alpha]
-"""Infers a crop round a place on an anchor, given by index; the mask is 0 outside the crop."""
+"""Runs the network on a crop of the anchor with this index; alpha is 0 outside the crop."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +105,8 @@ class _Places:
     """The corrected places on the anchors of a window; later hints override earlier hints.
 
     The flow carries a place to the other anchors. If a crop round the place shows it as a thing,
-    crops of the other anchors give its shape there. Only `MOST_ASKED` places of a window get crops.
-    No place is carried onto or past a frame with an earlier hint: the user has corrected that frame
-    already.
+    crops of the other anchors give its shape there, for the first `MOST_ASKED` places of a window.
+    No place is carried to or past a frame with an earlier hint: the user has corrected that frame.
     """
 
     def __init__(self, shown: Sequence[Shown], ask_round: AskRound) -> None:
@@ -158,7 +157,7 @@ class _Places:
                 self.planes[index] = np.where(here, mark, self.planes[index])
 
     def _found(self, index: int, came: Alpha) -> Place | None:
-        """The parts that a crop shows on the place ``came`` > 0; None if they cover too little."""
+        """A crop's parts where ``came`` > 0; None if they cover `PART` of the place or less."""
         place = came > 0
         found = _parts_on(self._ask_round(index, place) + came / 2 > FOREGROUND, place)
         return found if (found & place).sum() > PART * place.sum() else None

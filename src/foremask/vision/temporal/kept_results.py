@@ -40,7 +40,7 @@ class NotACacheError(Exception):
 class FileStore:
     """Arrays by name in a ZIP file, which `open_file_store` opens.
 
-    If an array does not fit on the disk or into ``most_bytes``, log a warning, and keep no more.
+    If an array does not fit on the disk or into ``most_bytes``, log it, and drop all new arrays.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class FileStore:
     def drop(self) -> None:
         """Forget the new arrays."""
         if self._archive is not None and self._archive is not self._known:
-            self._archive.fp = None  # else it would write to the file once more
+            self._archive.fp = None  # else the archive would write to the file when it is freed
         with suppress(OSError):
             if self._file is not None:
                 self._file.close()
@@ -126,7 +126,7 @@ def open_file_store(
     """Open the store at ``path``; it is empty if the file has another ``identity`` or other code.
 
     The file is replaced when the block ends without an error, and only if all results of the clip
-    fit into ``most_bytes`` and on the disk. Of several processes, the last one to end replaces it.
+    fit into ``most_bytes`` and on the disk. If several processes replace it, the last one wins.
     Raises NotACacheError if the file is no store.
     """
     code = hashlib.blake2b(f"{cv2.__version__} {np.__version__}".encode(), digest_size=16)
@@ -146,7 +146,7 @@ def open_file_store(
 
 
 def opened_store(path: Path) -> tuple[zipfile.ZipFile | None, str]:
-    """A whole store and its identity; None of an empty file; raises NotACacheError for others."""
+    """The archive and its identity, or None for an empty file; raises NotACacheError for others."""
     with suppress(*_UNREADABLE):
         if not path.is_file():  # opening a FIFO would block
             raise FileNotFoundError

@@ -16,7 +16,7 @@ from foremask.vision.network.session import Network
 from foremask.vision.resample import as_levels
 from foremask.vision.temporal.kept_results import COMPLETE, FileStore, NotACacheError, Planes
 
-ALWAYS: Final = -1.0  # a limit below every uncertainty: all views are inferred
+ALWAYS: Final = -1.0  # every uncertainty is above this limit, so `ask` gives all views
 
 type Store = dict[str, Planes] | FileStore
 
@@ -63,7 +63,7 @@ class NetworkCache:
 
 @dataclass(frozen=True, slots=True)
 class KeptAnswers:
-    """Infers views and crops of one image; reads known masks from the cache, and adds new masks."""
+    """Gets masks of an image's views and crops from the cache, else from the network."""
 
     cache: NetworkCache
     key: str

@@ -6,12 +6,12 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha
 
-MOST_SHARE = 0.5  # two places that share more than this are the same
+MOST_SHARE = 0.5  # two places with a larger share of pixels in common are the same
 OUTLINE_PX = 2  # assumed error of an outline, in pixels of the tracks' grid
 
 type Place = NDArray[np.bool_]
 type Labels = NDArray[np.int32]
-"""(H, W): the number of the part that each pixel is in."""
+"""(H, W): for each pixel, the number of its connected part, or 0."""
 
 
 def labelled(place: Place, connectivity: int = 8) -> tuple[Labels, NDArray[np.int32]]:

@@ -48,9 +48,9 @@ def step_from(steps: Steps, frame: int, direction: int) -> Flow | None:
 def propagate(first: int, steps: Steps, masks: Mapping[int, Levels], per_side: int) -> list[Alpha]:
     """The masks of the anchor ``first`` and of the frames up to the next anchor, or to the end.
 
-    Each mask is the mean of those of the ``per_side`` nearest anchors on each side, warped to the
-    frame and weighted by trust; an anchor's own mask has the weight 1. ``masks`` has the
-    anchors' masks by frame. No mask crosses a cut.
+    Each mask is a weighted mean of the masks of the ``per_side`` nearest anchors on each side,
+    warped to the frame. The weight is `trust`; on an anchor, its own mask has the weight 1.
+    ``masks`` has the anchors' masks by frame. No mask crosses a cut.
     """
     anchors = sorted(masks)
     gap = anchors.index(first)
@@ -98,7 +98,7 @@ def _mean(frame: int, masks: Mapping[int, Levels], paths: dict[int, Flow], steps
 
 
 def flow_between(steps: Steps, here: int, there: int) -> Flow:
-    """The flow from one frame to another of the same shot; all zero across a cut."""
+    """The flow from one frame to another; all zero if there is a cut between them."""
     nothing = np.zeros((*steps[here].small.shape[:2], 2), np.float32)
     flow: Flow | None = None
     direction = -1 if there < here else 1

@@ -1,7 +1,7 @@
 """Cuts an anchor into regions, and measures the features by which `verdict` judges each region.
 
-A region ends where an opinion (a mask of the network) crosses `FOREGROUND`, or the logit of the
-clip's classifier crosses one of `LOGIT_LEVELS`. Similar neighbouring regions are joined again.
+A region ends where an opinion (a mask of the network) crosses `FOREGROUND`, or a logit of
+`appearance` crosses one of `LOGIT_LEVELS`. Similar neighbouring regions are joined again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,11 +20,11 @@ from foremask.vision.temporal.tier import CONTEXT_FRAMES
 
 FOREGROUND = 0.5  # alpha above which an opinion counts a pixel as foreground
 SURE = 0.8  # mean of the opinions above which a pixel is solid
-LOGIT_LEVELS = (-2.0, 0.0, 2.0)  # logits of the clip's classifier at which regions end
+LOGIT_LEVELS = (-2.0, 0.0, 2.0)
 ALIKE = 0.2  # neighbouring regions are joined if each opinion differs by less than this,
-ALIKE_LOGIT = 1.2  # and the classifier's logit differs by less than this
-LEAST_SHARE = 0.0005  # of the picture's area: a smaller part is not solid, and no thing
-MOST_LOGIT = 5.0  # the logits of the clip's classifier are clipped to ±5
+ALIKE_LOGIT = 1.2  # and the logit of `appearance` differs by less than this
+LEAST_SHARE = 0.0005  # a part with a smaller share of the picture is not solid, and no thing
+MOST_LOGIT = 5.0  # the logits of `appearance` are clipped to ±5
 _BORDERS = ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]))
 _NEIGHBOURS = (*_BORDERS, *(each[::-1] for each in _BORDERS))
 
@@ -138,7 +138,7 @@ class Scene:
     opinions: Mapping[View, Alpha]
     box: CropBox | None
     motion: Alpha
-    logit: Alpha  # the logit by the clip's classifier
+    logit: Alpha  # by `appearance`
     links: Mapping[int, Link]
 
     def mean(self) -> Alpha:
@@ -157,8 +157,8 @@ def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, Features]]:
 def _undecided(scenes: Sequence[Scene], means: Sequence[Alpha]) -> NDArray[np.float32]:
     """For each anchor, the uncertainty of the opinions on all anchors near it.
 
-    The sum of 1 - abs(2 mean - 1) over all pixels of the anchors within `CONTEXT_FRAMES` is divided
-    by the number of their pixels that any opinion counts as foreground.
+    These are the anchors within `CONTEXT_FRAMES`. The sum of 1 - abs(2 mean - 1) over all their
+    pixels is divided by the number of pixels that are foreground in any opinion.
     """
     found_px = [(np.max(list(s.opinions.values()), axis=0) > FOREGROUND).sum() for s in scenes]
     undecided_px = [(1 - np.abs(2 * mean - 1)).sum() for mean in means]
@@ -208,7 +208,7 @@ def _to_solid(regions: Regions, mean: Alpha) -> NDArray[np.float32]:
 
 
 def _of_view(regions: Regions, scene: Scene, view: View) -> NDArray[np.float32]:
-    """A view's mean opinion of each region; NaN where the view is missing or does not show it."""
+    """A view's mean alpha in each region; NaN if the view is missing or crops the region away."""
     if view not in scene.opinions:
         return np.full(len(regions.sizes), np.nan, np.float32)
     opinion = regions.mean(scene.opinions[view])

@@ -36,10 +36,10 @@ def brought_back(
     claims: Mapping[int, Alpha],
     cache: NetworkCache | None = None,
 ) -> Guidance:
-    """Add to ``guidance`` the chosen and banned things on earlier anchors of the claims' shots.
+    """Return ``guidance`` with the chosen and banned things on anchors before a shot's claims.
 
     ``claims`` has `FrameHints.followed` by frame number. The images are masked up to the window of
-    the last claim. Results in a complete ``cache`` are not inferred again.
+    the last claim. The network's masks come from ``cache`` if it is complete.
     """
     known = cache if cache is not None and cache.is_complete else None
     scout = Scout(claims)

@@ -1,8 +1,8 @@
 """Tells the things in a clip apart, and follows them through crossings and occlusions.
 
-A connected part of the foreground that holds one thing belongs to it. In a part of several things,
-each pixel belongs to the only thing expected there, else to the thing that the flow brings there,
-else to the nearest thing. A thing is expected to keep its last speed.
+A connected part of the foreground that holds only one thing belongs to that thing. In a part of
+several things, each pixel belongs to the only thing expected there, else to the thing that the flow
+brings there, else to the nearest thing. A thing is expected to keep its speed.
 """
 
 import itertools
@@ -19,12 +19,13 @@ from foremask.vision.temporal.flow import warp_labels
 from foremask.vision.temporal.places import Place, labelled
 from foremask.vision.temporal.regions import LEAST_SHARE, Link
 
-OTHER_SHARE = 0.25  # of the subject's area: only a larger part can be another thing
-HELD_SHARE = 0.25  # a part holds a thing if the flow brings a larger share of the thing into it, or
-# if a hidden or touching thing is expected there, on this share of the smaller of the two
-NEITHER = 2  # claim of a pixel that has no side, and takes none from the previous anchor
-HIDDEN_FRAMES = 80  # a thing that is hidden for longer is forgotten, a partly hidden one is whole
-WHOLE = 0.99  # of a thing's area one frame ago: a smaller thing is partly hidden
+OTHER_SHARE = 0.25  # only a part with a larger share of the subject's area can be another thing
+# A part holds a thing if the flow brings more than this share of the thing into the part. It also
+# holds a hidden or touching thing if they should overlap by this share of the smaller of the two.
+HELD_SHARE = 0.25
+NEITHER = 2  # claim of a pixel that is neither chosen nor banned, even if it was before
+HIDDEN_FRAMES = 80  # hidden longer, a thing is forgotten; partly hidden longer, it counts as whole
+WHOLE = 0.99  # a thing that shrinks below this share within a frame is partly hidden
 
 type Things = NDArray[np.int32]
 """(H, W): the number of the thing that each pixel belongs to; 0 is none."""
@@ -36,8 +37,8 @@ type Position = NDArray[np.float64]
 class PickedAnchor:
     """An anchor's foreground, on the tracks' grid.
 
-    ``inside`` has the pixels of its mask, ``picked`` those that the mask or the network counts as
-    foreground. ``links`` lead to the anchors before (-1) and after (1).
+    ``inside`` is the foreground of its mask, and ``picked`` is the foreground of its mask or of the
+    network's masks. ``links`` lead to the anchors before (-1) and after (1).
     """
 
     frame: int
@@ -48,7 +49,7 @@ class PickedAnchor:
 
 @dataclass(frozen=True, slots=True)
 class _Thing:
-    """A thing at one anchor; ``shape`` is from the last anchor where the thing touched no other."""
+    """A thing at one anchor; ``shape`` is from when it was last whole and touched no other."""
 
     side: int  # 1 if chosen, -1 if banned, 0 if unknown
     shape: Place
@@ -104,7 +105,7 @@ def sides(anchors: Sequence[PickedAnchor], claims: Sequence[Alpha | None]) -> li
 def followed(
     anchors: Sequence[PickedAnchor], claims: Sequence[Alpha | None], offset: int
 ) -> list[Alpha]:
-    """As `sides`, but each thing comes only from the earlier anchor (-1) or the later one (1)."""
+    """As `sides`, but follow things only from earlier claims (-1), or only from later ones (1)."""
     planes = [np.zeros(each.picked.shape, np.float32) for each in anchors]
     for index, known in _placed(anchors, claims, offset):
         for number, thing in known.things.items():
@@ -120,8 +121,8 @@ def _placed(
 ) -> Iterator[tuple[int, _Placed]]:
     """Yield the index and the things of each anchor, from the first anchor with claims on.
 
-    The link ``offset`` of an anchor leads to the anchor that is processed before it; the link of
-    the first anchor leads to ``known``.
+    An anchor's link ``offset`` leads to the anchor that is processed before it. ``known`` has the
+    things of the anchor before the first one.
     """
     for index in range(len(anchors))[::-offset]:
         picked, claim, link = anchors[index].picked, claims[index], anchors[index].links.get(offset)
@@ -191,7 +192,7 @@ def _begun(picked: Place, claim: Alpha, before: _Placed, link: Link | None) -> _
 
 
 def _as_before(thing: _Thing, came: NDArray[np.int32], before: dict[int, _Thing]) -> _Thing:
-    """Copy the speed and, if ``thing`` has no side, the side of the thing that the flow brings."""
+    """Copy the speed, and a missing side, from the thing that the flow brings to ``thing``."""
     found = np.bincount(came)
     if found.size > 1 and found[1:].max() > 0.3 * came.size:
         old = before.get(1 + int(found[1:].argmax()))
@@ -263,7 +264,7 @@ def _owners(part: Place, moved: Mapping[int, _Thing], came: Things) -> list[int]
 
 
 def _updated(before: _Thing, place: Place, frames: int, *, by_itself: bool) -> _Thing:
-    """Update a thing from its pixels; it keeps its speed where it touches others or shrinks."""
+    """Update a thing from its pixels; keep shape and speed while it touches others or shrinks."""
     is_whole = place.sum() >= before.shape.sum() * WHOLE**frames or before.partly >= HIDDEN_FRAMES
     if not (by_itself and is_whole):
         partly = before.partly + frames if by_itself else 0
@@ -282,13 +283,13 @@ def _divided(
     came: Things,
     link: Link,
 ) -> Things:
-    """The number of the thing that each pixel of a part with several things belongs to."""
+    """For each pixel of a part with several things, the number of its thing."""
     numbers = np.zeros(part.shape, np.int32)
     expected = {number: moved[number].expected() for number in there}
     claimed = sum(each.astype(np.int32) for each in expected.values())
     for number, place in expected.items():
         numbers[place & (claimed == 1)] = number
-    brought = np.isin(came, there) & (link.trust > np.exp(-1))  # as `flow.PHOTOMETRIC_SCALE` says
+    brought = np.isin(came, there) & (link.trust > np.exp(-1))  # difference < PHOTOMETRIC_SCALE
     sure = brought & ((claimed != 1) | (numbers == came))
     numbers[sure] = came[sure]
     left = part & (numbers == 0)

@@ -7,22 +7,22 @@ from foremask.options import Quality
 from foremask.types import Image
 from foremask.vision.temporal.cuts import SIDE_FRAMES
 
-TRACK_AREA_PX = 427 * 240  # area of the tracks' grid, which has the picture's aspect ratio
-BLOCK_FRAMES = 12  # the anchors of this many frames are chosen together; windows are whole blocks
-CONTEXT_FRAMES = SEGMENT_GRID.context_frames - SIDE_FRAMES  # decided with a window on each side
-CLOSE_FRAMES = 4  # anchors that are no farther apart show the same things
+TRACK_AREA_PX = 427 * 240  # largest area of `tracks_grid`, in pixels
+BLOCK_FRAMES = 12  # anchors are chosen a block at a time; windows consist of whole blocks
+CONTEXT_FRAMES = SEGMENT_GRID.context_frames - SIDE_FRAMES  # on each side of a window
+CLOSE_FRAMES = 4  # anchors at most this far apart are assumed to show the same things
 
 
 @dataclass(frozen=True, slots=True)
 class Tier:
     """The settings of a quality. An anchor is a frame whose mask is propagated to other frames."""
 
-    stride: int  # the largest distance of two anchors, in frames
-    disagreement: float  # if two anchors' masks differ by more, a frame between is inferred too
-    anchors_per_frame: float  # at this mean number, no anchor is added for disagreement
-    mirrored_above: float = 0.3  # uncertainty above which an anchor's mirror image is inferred too
-    cropped_above: float = 0.13  # uncertainty above which a crop of an anchor is inferred too
-    probed_above: float = 0.05  # replaces ``mirrored_above`` on frames that `blocks` probes
+    stride: int  # the largest distance of neighbouring anchors, in frames
+    disagreement: float  # if two anchors' masks differ by more, a frame between becomes an anchor
+    anchors_per_frame: float  # while there are fewer, `disagreement` adds anchors
+    mirrored_above: float = 0.3  # uncertainty above which the network also gets the mirror image
+    cropped_above: float = 0.13  # uncertainty above which the network also gets a crop
+    probed_above: float = 0.05  # replaces ``mirrored_above`` on some frames: see `blocks`
     anchors_per_side: int = 1  # number of anchors before a frame, and after it, that give its mask
     mask_area_px: int = 640 * 360  # area of the grid on which masks are propagated
     flow_area_px: int = 384 * 216  # area of the grid on which optical flow is estimated

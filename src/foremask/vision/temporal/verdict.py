@@ -1,6 +1,6 @@
 """Decides whether each region of an anchor is foreground, and smooths the decisions over time.
 
-Decision trees judge the features of `regions`; ``benchmarks.quality.folds`` fits them.
+Decision trees, which ``benchmarks.quality.folds`` fits, judge the features of `regions`.
 """
 
 import json
@@ -23,11 +23,11 @@ from foremask.vision.temporal.tier import CLOSE_FRAMES
 type Judge = Callable[[Sequence[Scene]], list[Alpha]]
 
 MOST_LOG_ODDS = 6.0  # limit of the absolute log odds of a region
-SWITCH = 0.005  # probability, at a continuity of 1, that a pixel's side differs on the next anchor
-LEAST_CONTINUITY = 0.1  # the classifier raises no continuity at or below this
+SWITCH = 0.005
+LEAST_CONTINUITY = 0.1  # the classifier raises only a continuity above this
 EVIDENCE_SHARE = np.float32(0.2)  # weight of one anchor's log odds, low since anchors share errors
 THIN_PX = 2 * OUTLINE_PX + 1  # a part of a thing that is narrower, on the regions' grid, is thin
-LEAST_KEPT = 0.8  # least foreground share of a thing's body that keeps its thin parts
+LEAST_KEPT = 0.8
 SHARPNESS = 12.0  # an opinion opposite to the verdict keeps e^-12 of its weight
 BAND_SHARE = 0.007
 
@@ -36,7 +36,7 @@ class Trees:
     """Gradient-boosted decision trees over the features of a region, from a JSON file's arrays.
 
     Each array is (trees, nodes). A node sends a region to ``left`` if its ``feature`` is at most
-    ``threshold``, else to ``right``; ``missing_left`` sends NaN. A leaf leads to itself.
+    ``threshold``, else to ``right``. NaN goes left where ``missing_left``. A leaf leads to itself.
     """
 
     def __init__(self, table: Mapping[str, Any]) -> None:
@@ -90,7 +90,7 @@ def along_flow(
     """Log odds given all anchors, by the forward-backward algorithm (Rabiner, 1989, section III).
 
     ``evidence`` has the log odds of each anchor by itself. The probability that a pixel changes
-    sides is `SWITCH` where `subject_continuity` is 1, and 0.5 where it is 0.
+    sides (foreground or not) is `SWITCH` where `subject_continuity` is 1, and 0.5 where it is 0.
     """
     planes = [EVIDENCE_SHARE * plane for plane in evidence]
     total = list(planes)
@@ -111,7 +111,7 @@ def along_flow(
 
 
 def subject_continuity(link: Link, here: Alpha, there: Alpha) -> Alpha:
-    """The link's continuity, raised where the classifier finds the subject at both close ends."""
+    """The link's continuity; on close anchors, raised where the classifier sees the subject."""
     held = link.continuity
     if link.frames > CLOSE_FRAMES:
         return held
@@ -126,7 +126,7 @@ def _chance(logit: Alpha) -> Alpha:
 def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
     """Make the thin parts of a thing foreground if `LEAST_KEPT` of its thick part is foreground.
 
-    A thing is a connected part of the opinions' ``mean``. Thin parts are too small for the trees.
+    A thing is a connected part of ``mean``'s foreground. Thin parts are too small for the trees.
     """
     found = mean > FOREGROUND
     narrow = np.ones((THIN_PX, THIN_PX), np.uint8)

@@ -1,8 +1,8 @@
-"""Masks a stream of images: infers some frames, the anchors, and propagates their masks to all.
+"""Masks a stream of images: runs the network on some (anchors), and propagates the masks to all.
 
 A window of frames begins at a multiple of `WINDOW_FRAMES` or at a cut. Its anchors are decided
-together with those in the `CONTEXT_FRAMES` before and after it. Of all other frames, only hints
-change its masks. So a window with its context has the same masks as in the clip (docs/adr/0157).
+together with those in the `CONTEXT_FRAMES` before and after it. Other frames change its masks only
+by hints. So a window read with only its context gets the same masks as in the clip (docs/adr/0157).
 """
 
 import itertools
@@ -69,14 +69,14 @@ def mask_images(
     All images have one size. A mask comes at most `LAG_FRAMES` images after its own image.
 
     The wanted images, for which ``is_wanted`` is true, are consecutive. Images before and after
-    them are context, and get empty masks. A span of a clip that begins and ends on `SEGMENT_GRID`,
-    given with that grid's ``context_frames`` on both sides, gets the same masks as in the clip.
+    them are context, and get empty masks. A span of a clip between two multiples of `WINDOW_FRAMES`
+    gets the same masks as in the clip, if ``context_frames`` of `SEGMENT_GRID` are on both sides.
 
     ``cache`` has the network's results of an earlier run over the same images, or gets those of
-    this run; masks are the same without it. ``on_anchor`` gets the mean mask of each anchor,
-    ``on_picked`` the anchors of each window. ``on_asked`` gets the number of the first frame after
-    the inferred anchors, ``on_decided`` that of the first frame after the decided anchors. At most
-    ``flows_ahead`` images wait with their flow while the network runs.
+    this run; masks are the same without it. ``on_anchor`` gets the mean of an anchor's masks by the
+    network, and ``on_picked`` gets the foreground of a window's anchors. ``on_asked`` gets a frame
+    number before which the network is done, and ``on_decided`` gets one before which all anchors
+    are decided. At most ``flows_ahead`` images wait with their flow while the network runs.
     """
     with (
         ThreadPoolExecutor(THREADS) as threads,
@@ -125,7 +125,7 @@ def learn(
     key_of: Callable[[Image], Hashable],
     cache: NetworkCache | None = None,
 ) -> Guidance:
-    """Infer the hinted images; decide which points are corrections. ``key_of``: see `Guidance`."""
+    """Run the network on the hinted images, and decide which points are corrections."""
     kept, frames = cache or NetworkCache(), {}
     for key, image, marks in hinted:
         network_once = KeptAnswers(kept, f"{key}", network)
@@ -151,7 +151,7 @@ class _Shot:
                 if number >= window.first:
                     window.appearance.learn(number, features)
 
-        # A closure, not a method: a reference cycle of shot and blocks would delay freeing them.
+        # `learn` is no method: a reference cycle of shot and blocks would delay freeing them.
         self._blocks = Blocks(tools, first, learn)
 
     def add(self, incoming: IncomingFrame, end: int | None) -> Iterator[Alpha]:
@@ -169,7 +169,7 @@ class _Shot:
             self._blocks.forget(self._windows[0].first)
 
     def finish(self, end: int | None, *, is_last: bool) -> Iterator[Alpha]:
-        """Yield the remaining masks before frame ``end``; at a clip's end, join two windows."""
+        """Yield the remaining masks before frame ``end``; join the last two windows of a clip."""
         self._blocks.finish()
         if is_last and len(self._windows) > 1:
             first = self._windows[0]
@@ -188,13 +188,13 @@ class _Shot:
 @dataclass(frozen=True, slots=True)
 class _Decision:
     mask: Levels
-    opinions: list[Levels]  # the network's masks; without inference, their propagated mean
-    logit: Alpha  # the logit by the clip's classifier
+    opinions: list[Levels]  # the network's, or the mean propagated from other anchors
+    logit: Alpha  # by `appearance`
     log_odds: Alpha
 
 
 class _Window:
-    """Frames that are decided together: ``own`` and its context; ``first`` is the first frame."""
+    """Decides the frames ``own`` together with their context, from frame ``first`` on."""
 
     def __init__(self, tools: Tools, first: int, own: range) -> None:
         self.first, self.own = first, own
@@ -245,7 +245,7 @@ class _Window:
         return result
 
     def _decided(self, frames: list[int]) -> dict[int, _Decision]:
-        """Decide the inferred anchors; propagate their masks to the anchors added for hints."""
+        """Decide the anchors that have opinions, and propagate their masks to the other anchors."""
         inferred = [frame for frame in frames if self._anchors[frame].opinions]
         anchors = [self._anchors[frame] for frame in inferred]
         motions = list(self._tools.threads.map(partial(motion_of, self._steps), inferred))
@@ -313,7 +313,7 @@ class _Window:
         return masks if is_reached else None
 
     def _asked_round(self, frame: int, place: Place, mask: Levels, crops: list[Levels]) -> Alpha:
-        """The mask of a crop round ``place``, 0 outside; append it, over ``mask``, to ``crops``."""
+        """Return the mask of a crop round ``place``; append it, put on ``mask``, to ``crops``."""
         rows, columns = mask.shape
         around = as_levels(resized(place.astype(np.float32), columns, rows))
         box = box_round_subject(around, around)
