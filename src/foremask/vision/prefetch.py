@@ -26,7 +26,7 @@ def prefetch[T](
     stop: threading.Event | None = None,
     meanwhile: Callable[[], None] = do_nothing,
 ) -> Iterator[Iterator[T]]:
-    """Iterate over ``items`` in a thread, at most ``size`` items ahead of the caller.
+    """Iterate over ``items`` in a thread; at most ``size`` items are queued for the caller.
 
     The caller gets the errors of ``items``. While the caller waits for an item, it runs
     ``meanwhile`` every 0.1 s. Setting ``stop`` ends the thread. Leaving the ``with`` block sets
@@ -63,7 +63,7 @@ def prefetch[T](
 
 
 def _start(thread: threading.Thread, begun: threading.Event) -> None:
-    """Return when the thread runs, even after Ctrl-C: `prefetch` joins only a running thread."""
+    """Wait until the thread runs, even after Ctrl-C: `prefetch` joins only a running thread."""
     try:
         thread.start()
     except Exception:

@@ -7,7 +7,7 @@ from foremask.types import Alpha, Levels, Luma
 
 
 def resized(plane: Alpha | Luma, columns: int, rows: int) -> Alpha:
-    """Average areas to shrink both sides; otherwise interpolate linearly."""
+    """Average areas if neither width nor height grows; otherwise interpolate linearly."""
     shrinks = columns <= plane.shape[1] and rows <= plane.shape[0]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(plane, (columns, rows), interpolation=how), np.float32)

@@ -1,4 +1,4 @@
-"""Finds the background behind the subject in nearby frames that show it."""
+"""Finds the background that the subject hides, by searching nearby frames."""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +14,7 @@ from foremask.types import Alpha, Image, Luma, Rgb
 # Only frames at these distances, before and after, are searched for the background.
 NEIGHBOUR_OFFSETS: Final = (1, 2, 4, 8, 16)
 BACKDROP_REACH_FRAMES: Final = NEIGHBOUR_OFFSETS[-1]
-MIN_NEW_SHARE: Final = 0.01  # A frame that shows a smaller share of the cells is skipped.
+MIN_NEW_SHARE: Final = 0.01  # A frame that adds background to a smaller share of cells is skipped.
 MAYBE_SUBJECT: Final = 0.05  # Cells of higher alpha count as subject.
 MARGIN_CELLS: Final = 3  # Cells within this distance of the subject count as subject.
 CORNERS: Final = 200
@@ -59,7 +59,7 @@ class Backdrop:
         return self.views[self.here].rgb
 
     def background(self, cells: Cells) -> FoundBackground:
-        """Return the background at each cell from the nearest frame that shows it."""
+        """Return each cell's background from the nearest usable frame where it is visible."""
         count = len(cells[0])
         colour = np.zeros((count, 3), np.float32)
         variance = np.zeros(count, np.float32)

@@ -10,7 +10,7 @@ from foremask.types import Alpha, Levels, Luma
 from foremask.vision.resample import resized
 
 RADIUS_PX = 1  # Radius of the filter's window, in pixels of the small mask: docs/adr/0050.
-EPSILON = 1e-3  # Variance of luma in [0, 1]. Steps under about 0.03 are no edges.
+EPSILON = 1e-3  # Added to the variance of luma (0 to 1), so that faint texture is no edge.
 FLAT = 0.07  # An alpha this near to 0 or 1 becomes 0 or 1.
 STRIP_CELLS = 40  # About this many mask rows are upsampled at once.
 MAX_STRIP_PX = 4_000_000

@@ -14,7 +14,6 @@ from foremask.vision.matting.backdrop import Backdrop, sampled
 type Colours = NDArray[np.float32]
 """(H, W, 3) float32, 0 to 255."""
 
-# These values were measured: docs/adr/0113.
 SMALL: Final = 4  # Colours are first solved at 1/4 of the width and height.
 SURENESS: Final = 16  # Pixels weigh alpha**16 as foreground, (1 - alpha)**16 as background.
 PRIOR_WEIGHT: Final = 0.03  # Weight of the coarser grid's colour, where a sure pixel weighs 1.
@@ -23,9 +22,9 @@ SOFT_ALPHA: Final = 0.004
 MIN_KNOWN: Final = 230  # The least interpolated `Behind.known` that counts as known.
 DAMPING: Final = 0.2  # Used with a known background, since background and alpha have errors.
 AT_ONCE: Final = 16384  # Pixels that are solved at once, to fit in a core's cache.
-_PIXEL: Final = np.dtype("V3")  # Gathering whole pixels takes a third of the time.
+_PIXEL: Final = np.dtype("V3")  # An RGB pixel as one element: NumPy assigns these faster.
 ALIGN_PX: Final = 32
-MARGIN_PX: Final = 64  # width of background round the subject that is used to estimate colours
+MARGIN_PX: Final = 64  # Colours are estimated up to this distance from the mask's bounding box.
 
 
 @cache
@@ -61,10 +60,10 @@ def foreground_colours(rgb: Rgb, levels: Levels, behind: Behind | None = None) -
     estimated background mix to ``rgb``. Where alpha is 0, colours spread from the foreground.
     Beyond a margin round the mask's bounding box, the result is black.
 
-    Method: Germer et al., "Fast Multi-Level Foreground Estimation" (ICPR 2020), with changes. An
-    image pyramid spreads colours from sure pixels. Foreground and background are solved together.
-    A pixel's four neighbours have equal weights. At full size, only soft pixels are solved.
-    Where ``behind`` knows the background, only the foreground is solved.
+    Method: Germer et al., "Fast Multi-Level Foreground Estimation" (ICPR 2020), with changes:
+    docs/adr/0113. An image pyramid spreads colours from sure pixels. Foreground and background are
+    solved together. A pixel's four neighbours have equal weights. At full size, only soft pixels
+    are solved. Where ``behind`` knows the background, only the foreground is solved.
     """
     colours = np.zeros_like(rgb)
     left, top, width, height = cv2.boundingRect(levels)
@@ -89,7 +88,7 @@ def _solve_before(
     x, y = (columns + 0.5) / width * grid_width - 0.5, (rows + 0.5) / height * grid_height - 0.5
     there = sampled(np.dstack([behind.colours, behind.known]), x, y)
     known = there[:, 3] >= MIN_KNOWN
-    colours = there[known, :3] * (255 / there[known, 3:])  # unknown cells are black
+    colours = there[known, :3] * (255 / there[known, 3:])  # remove the black of unknown cells
     band = (rows * width + columns)[known]
     _solve_band(target, rgb, levels, band, colours, DAMPING)
 
@@ -125,7 +124,7 @@ def _solve_band(
     background: NDArray[Any],
     damping: float | None = None,
 ) -> None:
-    """Change ``target`` at the indices ``band``: it and ``background`` then mix to ``picture``."""
+    """Change ``target`` at indices ``band`` so that it mixes with ``background`` to ``picture``."""
     pixels, wanted = (each.view(_PIXEL).ravel() for each in (target, picture))
     for start in range(0, band.size, AT_ONCE):
         part = slice(start, start + AT_ONCE)

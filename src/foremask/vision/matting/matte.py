@@ -91,7 +91,7 @@ def despilled(colours: Rgb, despill: Despill) -> Rgb:
     return np.asarray(cv2.merge([red, green, blue]), np.uint8)
 
 
-_BLUR_GRID: Final = 4  # the blur is computed at a quarter of the width and height
+_BLUR_GRID: Final = 4  # `blurred` works at a quarter of the width and height
 
 
 def over(colours: Rgb, background: Rgb, levels: Levels) -> Rgb:
@@ -102,9 +102,9 @@ def over(colours: Rgb, background: Rgb, levels: Levels) -> Rgb:
 
 
 def deepened(colours: Rgb, picture: Rgb, deep: DeepRgb, share: Levels) -> DeepRgb:
-    """Return ``colours`` in 16 bits, plus the difference of ``deep`` and 8-bit ``picture``.
+    """Return ``colours`` in 16 bits, with the detail that ``deep`` has and ``picture`` lacks.
 
-    ``share`` (0 to 255) is the weight of that difference.
+    ``picture`` is ``deep`` in 8 bits. ``share`` (0 to 255) is the weight of the detail.
     """
     finer = deep.astype(np.float32) - np.float32(257) * picture
     finer *= (share * np.float32(1 / 255))[..., None]
@@ -125,7 +125,7 @@ def covering(picture: Rgb, width: int, height: int) -> Rgb:
 
 
 def blurred(picture: Rgb, levels: Levels, radius_px: float) -> Rgb:
-    """Blur only the background of ``picture``, since the subject would leave a halo."""
+    """Blur ``picture`` with little weight on the subject, which would leave a halo."""
     height, width = levels.shape
     size = (max(1, width // _BLUR_GRID), max(1, height // _BLUR_GRID))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], 3)

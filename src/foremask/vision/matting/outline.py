@@ -14,9 +14,9 @@ from foremask.vision.resample import resized
 
 SURE: Final = 0.95  # Higher alpha is foreground, and alpha under 1 - SURE is background.
 WINDOW_CELLS: Final = 14  # Side of the square in which colours are averaged.
-# An estimate of alpha has the weight d / (d + MISFIT_WEIGHT * e). The squared distance d is between
-# the mean colours of foreground and background. The error e is their variances plus the squared
-# residual of the cell's colour.
+# An estimate of alpha has the weight d / (d + MISFIT_WEIGHT * e). Here d is the squared distance
+# between the mean colours of foreground and background, and e is the sum of their variances and of
+# the squared distance between the cell's colour and the colour that the estimate gives.
 MISFIT_WEIGHT: Final = 12.0
 COLOUR_WEIGHT: Final = 2.0  # Weight of chroma relative to luma: chroma separates both sides better.
 _COLOUR_WEIGHTS: Final = (COLOUR_WEIGHT * np.eye(3) + (1 - COLOUR_WEIGHT) / 3).astype(np.float32)

@@ -1,6 +1,6 @@
-"""Caches compiled neural networks on disk, by a hash of weights, code and machine.
+"""Caches compiled neural networks on disk.
 
-This module does not import OpenVINO, so it finds missing networks quickly: docs/adr/0171.
+This module does not import OpenVINO, so that looking for cached networks is quick: docs/adr/0171.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ from foremask.errors import ModelUnavailable
 from foremask.weights.catalogue import spec_of
 
 SIZES_PX: Final = (1024, 768)  # Side of IS-Net's square input, for a picture and for a crop.
-KEPT_FILES: Final = 4  # Files of 45 MB: two input sizes for two foremask versions or machines.
+KEPT_FILES: Final = 4  # For each of two versions or machines, one file of 45 MB per input size.
 ABANDONED_AFTER_S: Final = 600
 _SOURCES: Final = ("session.py", "graph.py", "isnet_int8.json")
 _HEADER_BYTES: Final = 64 << 10
@@ -38,7 +38,7 @@ _CPU_FACTS: Final = frozenset(
         *("Features", "CPU implementer", "CPU architecture", "CPU variant", "CPU part"),
     ]
 )
-_KERNEL_CHOICE: Final = ("ONEDNN_", "DNNL_")  # prefixes of variables that oneDNN reads
+_KERNEL_CHOICE: Final = ("ONEDNN_", "DNNL_")  # prefixes of environment variables of oneDNN
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -63,7 +63,7 @@ class CompiledNetworks:
     threads: int = 0
 
     def read(self, size: tuple[int, int]) -> tuple[Facts, mmap.mmap, int] | None:
-        """Return facts, mapped file and network offset, or None without an intact file."""
+        """Return facts, mapped file and the network's offset in it; None if no file is intact."""
         path = self._path(size)
         if path is None:
             return None
@@ -78,7 +78,7 @@ class CompiledNetworks:
         return (header.facts, mapped, start) if is_whole else None
 
     def keep(self, size: tuple[int, int], facts: Facts, blob: memoryview) -> None:
-        """Write a compiled network and delete the oldest files; ignore disk errors."""
+        """Write a compiled network, and keep only the newest files; ignore disk errors."""
         path = self._path(size)
         if path is None or not _may_keep:
             return
@@ -160,7 +160,7 @@ _may_keep = True
 
 
 def only_read() -> None:
-    """Stop this process from writing compiled networks, since it opens untrusted clips."""
+    """Stop this process from writing compiled networks, since other processes would run them."""
     global _may_keep
     _may_keep = False
 

@@ -50,7 +50,7 @@ def _on_processor(path: Path) -> Session:
 
 
 def devices() -> list[Device]:
-    """List the devices of this machine, without checking that a network runs on them."""
+    """List the kinds of devices of this machine, without checking that a network runs on them."""
     found = [Device(Runtime.CPU)]
     names = [each for each in units() if each != "CPU" and "." not in each]
     found += [Device(Runtime.OPENVINO, each) for each in names]

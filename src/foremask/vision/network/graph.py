@@ -1,4 +1,4 @@
-"""Changes to a network's graph before OpenVINO compiles it."""
+"""Changes a network's graph before OpenVINO compiles it."""
 
 import json
 from importlib import resources

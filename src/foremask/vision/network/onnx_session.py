@@ -28,7 +28,7 @@ INSTALL = {
     Runtime.ONNXRUNTIME: "pip install 'foremask[onnxruntime]'",
     Runtime.CUDA: "pip install 'foremask[cuda]'",
 }
-PICTURE = "picture"  # the input of an `adapted` network
+PICTURE = "picture"  # name of the input of an `adapted` network
 
 
 class OnnxSession:
@@ -86,7 +86,7 @@ class OnnxSession:
 
 def _check_provider(device: Device, wanted: str) -> None:
     try:
-        import onnx  # noqa: F401  # both are extras of the package: most machines have no GPU
+        import onnx  # noqa: F401  # onnx and onnxruntime are extras
         import onnxruntime
     except ImportError as error:
         raise DeviceUnavailable(

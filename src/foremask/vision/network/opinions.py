@@ -1,4 +1,4 @@
-"""Infers one image as it is, mirrored and cropped (docs/adr/0050)."""
+"""Runs the network on an image, its mirror image and a crop of it (docs/adr/0050)."""
 
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -12,9 +12,9 @@ from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_levels, resized
 
 CLOSER_PX = 768  # The network's input size for a crop. Masks are worse with 512: docs/adr/0050.
-MARGIN_SHARE = 0.4  # Margin of a crop on each side, as a share of the subject's larger side.
+MARGIN_SHARE = 0.4  # Margin of a crop, relative to the larger of the subject's width and height.
 MARGIN_OF_WIDTH = 0.02  # This share of the picture's width is added to the margin.
-AGREED_SHARE = 0.4  # With a smaller overlap of two masks, the crop is round one of them.
+AGREED_SHARE = 0.4  # If less of the first mask is in the second, the crop is round one mask.
 LEAST_SUBJECT_SHARE = 0.0003  # A subject with a smaller share of the picture gets no crop.
 
 type CropBox = tuple[slice, slice]
@@ -35,10 +35,11 @@ def ask(
     cropped_above: float,
     on_features: Callable[[Features], None] = lambda _: None,
 ) -> dict[View, Levels]:
-    """Infer the image, and its mirror image and crop where `uncertainty` is above a limit.
+    """Run the network on the image and, if the mask is uncertain, on its mirror image and a crop.
 
-    ``grid`` is the size of the masks: columns, rows. The crop is `cropped_box`. ``on_features``
-    gets the encoder features of the image before the other inferences, to free their 27 MB early.
+    Both limits are of `uncertainty`. ``grid`` is the size of the masks: columns, rows.
+    `cropped_box` chooses the crop. ``on_features`` gets the encoder features of the image before
+    the network runs again, to free their 27 MB early.
     """
     output = network.infer(image)
     undecided = uncertainty(output.alpha)
@@ -61,7 +62,7 @@ def cropped_box(opinions: Mapping[View, Levels]) -> CropBox | None:
 
 
 def box_round_subject(stretched: Levels, second: Levels) -> CropBox | None:
-    """Return the box of the masks' overlap or, if this is small, the box of one mask."""
+    """Return the box, with a margin, of the masks' overlap or, if this is small, of one mask."""
     rows, columns = stretched.shape
     least = LEAST_SUBJECT_SHARE * stretched.size
     ours, theirs = stretched > 127, second > 127
@@ -88,7 +89,7 @@ def _over(mask: Levels, network: Network, image: Image, box: CropBox) -> Levels:
 def infer_part(
     network: Network, image: Image, grid: tuple[int, ...], box: CropBox, size_px: int
 ) -> Alpha:
-    """Infer the part ``box`` of ``image``; the mask has the size of ``box``.
+    """Run the network on the crop ``box`` of ``image``; return a mask of the size of ``box``.
 
     ``grid`` is the image's size (rows, columns) in the unit of ``box``. The network's input is
     ``size_px`` by ``size_px``.
@@ -101,7 +102,7 @@ def infer_part(
 
 
 def uncertainty(alpha: Alpha) -> float:
-    """Return undecided alpha relative to the foreground's area, from 0 (binary mask) to 1."""
+    """Return how far ``alpha`` is from a binary mask, relative to its sum: 0 (binary) to 1."""
     undecided = np.minimum(alpha, 1 - alpha).sum()
     return float(undecided / (alpha.sum() + 0.001 * alpha.size))
 

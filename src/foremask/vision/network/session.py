@@ -60,7 +60,7 @@ class Network(Protocol):
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
         """Segment one image, stretched to ``size`` or, by default, to the network's own size.
 
-        A network without `any_size` ignores ``size``. At other sizes, features may be missing.
+        If `any_size` is false, ``size`` is ignored. At other sizes, features may be missing.
         """
         ...
 
@@ -183,10 +183,10 @@ class Session:
         with self._busy:
             request = self._request(size)
             outputs = [np.empty(tuple(port.shape), np.float32) for port in request.model_outputs]
-            for number, each in enumerate(outputs):  # OpenVINO's own buffers take 27 MB
+            for number, each in enumerate(outputs):  # saves OpenVINO's own buffers, 27 MB
                 request.set_output_tensor(number, ov.Tensor(each, shared_memory=True))
             request.infer([pixels])
-            if size in self._mapped:  # OpenVINO has copied the weights: free the file's pages
+            if size in self._mapped:  # OpenVINO has copied most weights: free the file's pages
                 self._mapped[size].madvise(mmap.MADV_DONTNEED)
         is_cut = self._facts.enlargement_is_cut
         mask = resized(outputs[0][0, 0], *size) if is_cut else outputs[0]
@@ -227,7 +227,7 @@ def cpu_float() -> str:
 
 
 def best_precision(unit: str = "CPU", *, is_isnet: bool) -> Precision:
-    """Return the fastest precision with good masks; only IS-Net has ranges for int8."""
+    """Return the fastest precision with good masks. Only IS-Net can be quantized to int8."""
     capabilities = _capabilities(unit)
     if is_isnet and "INT8" in capabilities:
         return Precision.INT8
