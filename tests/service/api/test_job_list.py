@@ -50,13 +50,15 @@ def test_the_jobs_of_a_token_come_newest_first_with_their_names(
     rest, end = page(f"?limit=2&conversions=false&before={following}")
     assert ([each["request_id"] for each in rest], end) == ([made[0]], None)
 
-    finished, gone, waiting = (
-        http.get(f"{service.url}/v2/jobs/{each}", headers=headers).json() for each in made
+    finished, gone, waiting, remade = (
+        http.get(f"{service.url}/v2/jobs/{each}", headers=headers).json()
+        for each in (*made, converted)
     )
     for link in (finished["result"]["video_url"], waiting["source_url"]):
         assert link.startswith(f"{service.url}/v2/files/")
         assert http.get(link).content == (drawn / "good.mp4").read_bytes()
     assert "source_url" not in gone
+    assert "source_url" not in remade  # its source is the mask
 
     service.sql("update jobs set quality = 'of old' where id = %s", made[2])
     shown, _ = page()

@@ -22,7 +22,7 @@ from foremask.service.api.openapi import Operation
 from foremask.service.jobs import records
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Answer, JobStatus, Record
-from foremask.service.storage.objects import MASK, STRIP, sibling_key
+from foremask.service.storage.objects import STRIP, sibling_key
 
 PAGE, MAX_PAGE = 20, 100
 LINK_S = 86_400
@@ -164,7 +164,7 @@ async def delete_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResp
 
 async def _whole_entry(service: Service, record: Record) -> ASGIResponse:
     entry = _entry(record, service.objects.signer.link)
-    if record.source_key is not None and not record.source_key.endswith(f"/{MASK}"):
+    if record.source_key is not None and not record.source_key.startswith("results/"):  # a mask
         with suppress(ObjectLost):
             await service.objects.head(record.source_key)
             entry.source_url = service.objects.signer.link(record.source_key, LINK_S)

@@ -81,6 +81,7 @@ OBJECT_ERRORS = _Together(
 
 HELD_BACK_BY: Final = (
     "probe",
+    "preview",
     "resolver",
     "files",
     "webhooks",
@@ -89,7 +90,7 @@ HELD_BACK_BY: Final = (
     "too_many_frames",
     "url_too_slow",
 )
-"""Values of the label ``limit`` that start at 0: four limits, and the reasons of four errors."""
+"""Values of the label ``limit`` that start at 0: five limits, and the reasons of four errors."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 
 # Start these series at 0: Prometheus does not count the first value of a series as an increase.
