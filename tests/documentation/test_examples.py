@@ -5,7 +5,6 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Generator
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import cv2
 import imageio_ffmpeg
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Error
+from playwright.sync_api import Browser
 
 import foremask
 from foremask.masking.pipeline import mask_video
@@ -293,11 +292,10 @@ def test_search_finds_a_page_under_the_strict_policy(site: Path, browser: Browse
     with serving(Pages) as address, strict_page(browser, address) as page:
         page.goto(f"{address}/index.html", wait_until="networkidle")
         words = page.get_by_role("combobox").or_(page.get_by_placeholder("Search")).first
-        for _ in range(int(PATIENCE_S)):
-            page.keyboard.press("Control+k")  # unheard until the page's script has run
-            with suppress(Error):
-                words.wait_for(timeout=1000)
-                break
+        page.set_default_timeout(1000 * PATIENCE_S)
+        words.wait_for(state="attached")
+        page.evaluate("new Promise((so) => requestAnimationFrame(() => setTimeout(so)))")
+        page.keyboard.press("Control+k")  # heard from then on; a second one would close the search
         words.fill("idempotency")
-        page.get_by_text("Send a request again safely").first.wait_for(timeout=1000 * PATIENCE_S)
+        page.get_by_text("Send a request again safely").first.wait_for()
     assert set(asked) <= found.keys()
