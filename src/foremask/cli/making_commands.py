@@ -1,4 +1,4 @@
-"""``foremask mask``, ``cutout``, ``tracks`` and ``live``: find the subject of clips."""
+"""``foremask mask``, ``cutout``, ``tracks``, ``live``: make masks and cut-outs, and list things."""
 
 import os
 import sys

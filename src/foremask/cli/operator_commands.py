@@ -1,4 +1,4 @@
-"""``foremask token``, ``jobs``, ``job``, ``webhook``, ``migrate``: for the service's operator."""
+"""``foremask token``, ``jobs``, ``job``, ``webhook``, ``migrate``: read and change the database."""
 
 import asyncio
 import os

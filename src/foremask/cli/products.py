@@ -1,4 +1,4 @@
-"""Plans and makes the outputs: masks, cut-outs, and folders for matting tools."""
+"""Plans and makes the outputs of commands: masks, cut-outs, and folders for matting tools."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""``foremask submit``, ``status`` and ``cancel``: jobs on another machine."""
+"""``foremask submit``, ``status`` and ``cancel``: control jobs on another machine."""
 
 import os
 import shlex

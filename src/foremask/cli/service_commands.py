@@ -1,4 +1,4 @@
-"""``foremask serve``, ``api``, ``worker``: the service's processes."""
+"""``foremask serve``, ``api``, ``worker``: run the service's processes."""
 
 import os
 import socket

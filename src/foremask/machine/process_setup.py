@@ -1,4 +1,4 @@
-"""Settings of foremask's own processes; programs that use the library keep their settings."""
+"""Sets threads, memory and cores of foremask's own processes, not of programs that import it."""
 
 import ctypes
 import os

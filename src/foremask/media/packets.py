@@ -1,4 +1,4 @@
-"""The type of encoded packets, and the translation of disk errors."""
+"""Defines the type of encoded packets, and raises disk errors as OutputFailed."""
 
 import errno
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Probes clips and masks single pictures without a job, in sandboxed child processes."""
+"""Probes clips, and masks single pictures, in sandboxed child processes; creates no job."""
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence

@@ -1,4 +1,4 @@
-"""Finds files and records to delete: sources of ended jobs, expired results, old records."""
+"""Finds files of ended jobs that are due for deletion, and deletes the rows of old jobs."""
 
 from typing import Any, Final, Literal, LiteralString
 

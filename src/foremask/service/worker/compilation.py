@@ -1,4 +1,4 @@
-"""Compiles the network in its own process, before child processes load it (docs/adr/0171)."""
+"""Compiles the network in a separate process, before child processes load it (docs/adr/0171)."""
 
 import asyncio
 import os
