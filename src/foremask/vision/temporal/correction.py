@@ -1,4 +1,4 @@
-"""Finds the place that a click corrects.
+"""Finds the place (a set of pixels) that a click corrects.
 
 A candidate is the connected part round the click in which a cue exceeds a level. Cues are the
 network's masks, colours and the distance from the click. Fitted trees predict how much of the error
