@@ -103,7 +103,7 @@ class Ended(ForemaskError, status=410):
     cli_remedy = "Submit the clip again."
 
 
-# The rows of docs/errors.md, in its order
+# The errors of docs/errors.md, in order
 
 
 class TokenMissing(Denied, param="api_token"):

@@ -185,7 +185,12 @@ def answering(status: int, body: bytes, headers: dict[str, str]) -> Generator[st
         yield url
 
 
-DONE = b'{"status": "COMPLETED", "result": {"mask_url": %s}}'
+DONE = b'{"status": "COMPLETED", "result": {"video_url": %s}}'  # of a cut-out: no mask_url
+
+
+def test_the_status_of_a_cut_out_has_its_link(here: Path, run: Run) -> None:
+    with answering(200, DONE % b'"http://127.0.0.1/a.mov"', {}) as url:
+        assert run("status", "job", "--server", url).out == "COMPLETED: http://127.0.0.1/a.mov\n"
 
 
 @pytest.mark.parametrize(
@@ -214,7 +219,7 @@ def test_a_hostile_server_is_named_and_nothing_else_happens(
 ) -> None:
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with answering(status, body, headers) as url:
-        has_ended = b'"mask_url": "' in body  # else it would wait for the end
+        has_ended = b'"video_url": "' in body  # else it would wait for the end
         ended = ["-o", "mask.mp4"] if has_ended else []
         for words in (["status", "job", *ended], ["submit", "http://127.0.0.1/a.mp4"]):
             error = run(*words, "--server", url, code=Exit.INTERNAL).err

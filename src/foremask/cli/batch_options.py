@@ -53,7 +53,7 @@ class NetworkOptions:
     no_cache: Switch = False
 
     def mask_options(self, *, is_one: bool) -> MaskOptions:
-        """Check and convert the options. By default, only a single clip's results are cached."""
+        """Check and convert the options. By default, several clips cache nothing."""
         if self.threads is not None:
             if self.threads < 1:
                 raise Usage(f"--threads is 1 or more, and not {self.threads}")

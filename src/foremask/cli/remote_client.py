@@ -33,7 +33,7 @@ class _Report(Struct):
 
 
 class _Result(Struct):
-    mask_url: str
+    video_url: str
     report: _Report | None = None
 
 

@@ -151,10 +151,10 @@ def _finish(
         status, body = _wait(client, job)
         if status.status != "COMPLETED" or status.result is None or target is None:
             return _answer(status, body, as_json=as_json)
-        mask = status.result
+        result = status.result
         with written_whole(target, replace=replace) as part, progress_bar("download", "MB") as show:
-            sha256 = mask.report.sha256 if mask.report else None
-            client.download(mask.mask_url, part, sha256, show)
+            sha256 = result.report.sha256 if result.report else None
+            client.download(result.video_url, part, sha256, show)
     if as_json:
         return _answer(status, body, as_json=True)
     say(str(target))
@@ -201,7 +201,7 @@ def _answer(status: JobStatus, body: bytes, *, as_json: bool) -> Exit:
 
 def _described(status: JobStatus) -> str:
     if status.result is not None:
-        return f"{status.status}: {status.result.mask_url}"
+        return f"{status.status}: {status.result.video_url}"
     if status.status != "IN_PROGRESS":
         return f"{status.status}: {status.problem.details}"
     words = [f"IN_PROGRESS: {status.stage}, {status.progress:g} %"]

@@ -1,4 +1,4 @@
-"""An HTTP client that connects only to allowed addresses: range reads, downloads, webhooks.
+"""An HTTP client for range reads, downloads and webhooks, to allowed addresses only.
 
 For each connection, also after a redirect, `PinnedBackend` resolves the host name once and connects
 only to an address that it has checked. Proxies and netrc files of the environment are ignored.

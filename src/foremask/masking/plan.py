@@ -119,8 +119,8 @@ def _model_digest(path: Path, _changed_at: int) -> str:
     return _digest(path)
 
 
-# Limits for decoded frames in memory. `WINDOW_BYTES` is for frames that wait for their masks, and
-# suffices for 960x540 in 8-bit 4:2:0: docs/adr/0057.
+# Limits for decoded frames in memory. If frames that wait for masks need over `WINDOW_BYTES`
+# (beyond 960x540 in 8-bit 4:2:0), clips are decoded twice: docs/adr/0057.
 WINDOW_BYTES: Final = 200_000_000
 _QUEUE_BYTES: Final = 16_000_000  # Frames between two stages.
 _AHEAD_BYTES: Final = 100_000_000  # Frames that wait for their backdrops.

@@ -273,7 +273,7 @@ async def _start[B: Struct](
 async def probe(request: ApiRequest) -> ASGIResponse:
     """Check a clip without starting a job.
 
-    The body is the same as for a job. The response has the clip's properties, or the error that
+    The body is foreground_mask's. The response has the clip's properties, or the error that
     the job would have.
     """
     call = await read_call(request, bodies.JobRequest)

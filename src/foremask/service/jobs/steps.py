@@ -151,7 +151,7 @@ class Step:
     clip: JobClip | None
     traceparent: str | None  # the W3C header of the job's first span
     used_s: float  # running time of the job before this attempt
-    # The monotonic clock stops while the machine is suspended.
+    # Monotonic, so time while the machine is suspended does not count.
     taken_at: float = field(default_factory=time.monotonic)
 
     @property

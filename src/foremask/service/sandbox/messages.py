@@ -197,7 +197,7 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
 
 
 class Job(msgspec.Struct, tag=True, frozen=True):
-    request: msgspec.Raw  # decoded later, as the types depend on ``Setup.execution``
+    request: msgspec.Raw  # decoded by the OPERATIONS of `Setup.execution`
 
 
 class Progress(msgspec.Struct, tag=True, frozen=True):

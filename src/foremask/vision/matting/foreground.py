@@ -35,7 +35,7 @@ def _weights(surest: int) -> Levels:
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """The background at soft edges, at the mask's resolution; ``known`` is 0 or 255."""
+    """The background at soft edges, at the mask's size; ``known`` is 255 where it was found."""
 
     colours: Rgb
     known: Levels
