@@ -197,7 +197,7 @@ def _mask_by_service(
             raise ServerRefused(status.problem)
         report = status.result.report
         sha256 = None if report is None else report.sha256
-        client.download(status.result.mask_url, mask, sha256, lambda *_: None)
+        client.download(status.result.video_url, mask, sha256, lambda *_: None)
 
 
 def _read(png: Path) -> NDArray[np.float32]:
