@@ -20,9 +20,9 @@ from foremask.vision.temporal.places import Place, labelled
 from foremask.vision.temporal.regions import LEAST_SHARE, Link
 
 OTHER_SHARE = 0.25  # only a part with a larger share of the subject's area can be another thing
-# A part holds a thing if the flow brings more than this share of the thing into the part. It also
-# holds a hidden or touching thing if they should overlap by this share of the smaller of the two.
-HELD_SHARE = 0.25
+OVERLAP = 0.15  # a part holds a thing if the flow brings more than this share of the thing into it
+HELD_SHARE = 0.25  # a part also holds a hidden or touching thing if their overlap is expected to be
+# more than this share of the smaller of the two
 NEITHER = 2  # claim of a pixel that is neither chosen nor banned, even if it was before
 HIDDEN_FRAMES = 80  # hidden longer, a thing is forgotten; partly hidden longer, it counts as whole
 WHOLE = 0.99  # a thing that shrinks below this share within a frame is partly hidden
@@ -253,7 +253,7 @@ def _owners(part: Place, moved: Mapping[int, _Thing], came: Things) -> list[int]
     there = []
     decided = np.isin(came, [number for number, thing in moved.items() if thing.side])
     for number, thing in moved.items():
-        if (came[part] == number).sum() > HELD_SHARE * (came == number).sum():
+        if (came[part] == number).sum() > OVERLAP * (came == number).sum():
             there.append(number)
         elif thing.hidden or not thing.alone:
             place = thing.expected()
