@@ -23,7 +23,7 @@ CORNER_GAP_CELLS: Final = 8
 TRACKING_WINDOW_CELLS: Final = 15  # side of the square that is matched around a corner
 OUTLIER_CELLS: Final = 1.0
 SAMPLE_CELLS: Final = 5  # The residual is measured on every fifth row and column.
-MAX_RESIDUAL: Final = 0.02  # A frame with a larger mean squared colour difference is not used.
+MAX_RESIDUAL: Final = 0.02  # Frames whose background differs more (a mean square) are not used.
 REMAP_MAX_COLUMNS: Final = 32_000  # OpenCV's remap fails on longer rows.
 
 type Cells = tuple[NDArray[np.intp], ...]
@@ -139,7 +139,7 @@ def _background_homography(here: Luma, hidden: NDArray[np.uint8], there: Luma) -
     half = cv2.resize(here, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
     allowed = 1 - cv2.resize(hidden, half.shape[::-1], interpolation=cv2.INTER_NEAREST)
     found: Any = cv2.goodFeaturesToTrack(half, CORNERS, 0.01, CORNER_GAP_CELLS / 2, mask=allowed)
-    if found is None:  # OpenCV's type annotations exclude None
+    if found is None:  # possible, although OpenCV's type annotations exclude it
         return None
     corners = 2 * found + np.float32(0.5)
     nothing: Any = None
@@ -171,7 +171,7 @@ def _visible_in(
 
 
 def _residual(here: _Neighbour, there: _Neighbour, homography: Homography) -> float:
-    """Return the mean squared colour difference of the background that both frames show."""
+    """Return the mean squared colour difference of the background in both frames, or infinity."""
     step = np.diag([SAMPLE_CELLS, SAMPLE_CELLS, 1.0])
     colours_here = here.rgb[::SAMPLE_CELLS, ::SAMPLE_CELLS]
     size = colours_here.shape[1::-1]

@@ -63,7 +63,7 @@ def foreground_colours(rgb: Rgb, levels: Levels, behind: Behind | None = None) -
     Method: Germer et al., "Fast Multi-Level Foreground Estimation" (ICPR 2020), with changes:
     docs/adr/0113. An image pyramid spreads colours from sure pixels. Foreground and background are
     solved together. A pixel's four neighbours have equal weights. At full size, only soft pixels
-    are solved. Where ``behind`` knows the background, only the foreground is solved.
+    are solved; where ``behind`` knows the background, the foreground is solved again with it.
     """
     colours = np.zeros_like(rgb)
     left, top, width, height = cv2.boundingRect(levels)

@@ -125,7 +125,7 @@ def covering(picture: Rgb, width: int, height: int) -> Rgb:
 
 
 def blurred(picture: Rgb, levels: Levels, radius_px: float) -> Rgb:
-    """Blur ``picture`` with little weight on the subject, which would leave a halo."""
+    """Blur ``picture`` with little weight on the subject, so that the subject leaves no halo."""
     height, width = levels.shape
     size = (max(1, width // _BLUR_GRID), max(1, height // _BLUR_GRID))
     small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA).reshape(size[1], size[0], 3)

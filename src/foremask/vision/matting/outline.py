@@ -40,12 +40,11 @@ def resolve_outlines[P: Image](
 def resolve_outline(alpha: Alpha, image: Image, backdrop: Backdrop | None = None) -> Alpha:
     """Blend each undecided alpha with an estimate from the cell's colour.
 
-    ``alpha`` is upright. For colour I, the estimate is (I - B)·(F - B) / |F - B|², clipped to 0
-    and 1 (Wang and Cohen, CVPR 2007, section 3). F and B are the mean colours of sure foreground
-    and sure background around the cell. If ``backdrop`` knows the background behind the cell, B is
-    the colour of that background. The estimate's weight grows with the distance of F and B, and
-    falls with the estimate's error. Where F equals B, alpha is unchanged. Measurements:
-    docs/adr/0050.
+    ``alpha`` is upright. For colour I, the estimate is (I - B)·(F - B) / |F - B|² (Wang and Cohen,
+    CVPR 2007, section 3), hardened by `HARDENING` and clipped to 0 and 1. F and B are the mean
+    colours of sure foreground and sure background around the cell. If ``backdrop`` knows the
+    background behind the cell, B is the colour of that background. The estimate's weight grows with
+    the distance of F and B, and falls with the estimate's error. Where F equals B, alpha is kept.
     """
     undecided = (alpha <= SURE) & (alpha >= 1 - SURE)
     if not undecided.any():

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha
 
-MOST_SHARE = 0.5  # two places with a larger share of pixels in common are the same
+MOST_SHARE = 0.5  # two places are the same if they share more than this share of their union
 OUTLINE_PX = 2  # assumed error of an outline, in pixels of the tracks' grid
 
 type Place = NDArray[np.bool_]

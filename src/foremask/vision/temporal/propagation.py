@@ -69,7 +69,7 @@ def _paths(
     Each flow extends a flow of the previous frame by one step.
     """
     result = {}
-    passed: Mapping[int, Flow | None] = {}  # None: the frame is this anchor
+    passed: Mapping[int, Flow | None] = {}  # by anchor; None if the previous frame is the anchor
     for frame in frames:
         step = step_from(steps, frame, -frames.step)
         paths: dict[int, Flow] = {}
@@ -111,10 +111,11 @@ def flow_between(steps: Steps, here: int, there: int) -> Flow:
 
 
 def motion_of(steps: Steps, frame: int) -> Alpha:
-    """The smaller `residual` of the flows to both neighbours; occlusion disturbs one flow."""
+    """Each cell's motion relative to the camera, to the frame before or after: the smaller one."""
     flows = [_moved(steps, frame, direction) for direction in (-1, 1)]
     nothing = np.zeros((*steps[frame].small.shape[:2], 2), np.float32)
     known = [flow for flow in flows if flow is not None] or [nothing]
+    # occlusion disturbs one direction, and makes its motion larger
     return np.asarray(np.min([residual(flow) for flow in known], axis=0), np.float32)
 
 

@@ -23,7 +23,7 @@ SURE = 0.8  # mean of the opinions above which a pixel is solid
 LOGIT_LEVELS = (-2.0, 0.0, 2.0)
 ALIKE = 0.2  # neighbouring regions are joined if each opinion differs by less than this,
 ALIKE_LOGIT = 1.2  # and the logit of `appearance` differs by less than this
-LEAST_SHARE = 0.0005  # a part with a smaller share of the picture is not solid, and no thing
+LEAST_SHARE = 0.0005  # a part with a smaller share of the picture is neither solid nor a thing
 MOST_LOGIT = 5.0  # the logits of `appearance` are clipped to ±5
 _BORDERS = ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]))
 _NEIGHBOURS = (*_BORDERS, *(each[::-1] for each in _BORDERS))
@@ -118,11 +118,11 @@ def _unique_pairs(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.intp]
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """The flow from one anchor to another, its trust, and `flow.continuity` along it."""
+    """The flow from one anchor to another, and how alike both ends are at each pixel."""
 
     flow: Flow
-    trust: Alpha
-    continuity: Alpha
+    trust: Alpha  # similarity of the luma
+    continuity: Alpha  # likelihood that both ends show the same thing
     frames: int  # number of frames from one anchor to the other
 
 
@@ -170,7 +170,7 @@ def _undecided(scenes: Sequence[Scene], means: Sequence[Alpha]) -> NDArray[np.fl
 def _measured(
     index: int, scene: Scene, means: Sequence[Alpha], usual: np.float32, undecided: np.float32
 ) -> tuple[Regions, Features]:
-    """``usual`` is the median motion of the window's sure foreground."""
+    """``usual`` is the median of the anchors' median motions of sure foreground."""
     opinions, mean = list(scene.opinions.values()), means[index]
     levels = [np.asarray(scene.logit > level, np.float32) for level in LOGIT_LEVELS]
     cut = Regions.of([*opinions, *levels])
@@ -197,7 +197,7 @@ def _measured(
 
 
 def _to_solid(regions: Regions, mean: Alpha) -> NDArray[np.float32]:
-    """The log1p distance of each region to large parts with a mean opinion above `SURE`, or NaN."""
+    """log1p of each region's distance to the nearest large solid part; NaN if there is none."""
     labels, areas = labelled(mean > SURE)
     large = areas > LEAST_SHARE * mean.size
     large[0] = False
@@ -208,7 +208,7 @@ def _to_solid(regions: Regions, mean: Alpha) -> NDArray[np.float32]:
 
 
 def _of_view(regions: Regions, scene: Scene, view: View) -> NDArray[np.float32]:
-    """A view's mean alpha in each region; NaN if the view is missing or crops the region away."""
+    """A view's mean alpha in each region; NaN if the view shows less than half of the region."""
     if view not in scene.opinions:
         return np.full(len(regions.sizes), np.nan, np.float32)
     opinion = regions.mean(scene.opinions[view])
@@ -220,7 +220,7 @@ def _of_view(regions: Regions, scene: Scene, view: View) -> NDArray[np.float32]:
 
 
 def _of_neighbours(regions: Regions, scene: Scene, index: int, means: Sequence[Alpha]) -> Features:
-    """The mean opinion of the anchors before and after, weighted by continuity."""
+    """Mean and smallest opinion of the anchors before and after, and the mean continuity."""
     votes: list[NDArray[np.float32]] = []
     weights: list[NDArray[np.float32]] = []
     for offset, link in sorted(scene.links.items()):

@@ -24,7 +24,7 @@ from foremask.vision.temporal.windows import WINDOW_FRAMES, mask_images
 
 REACH_FRAMES = WINDOW_FRAMES + CONTEXT_FRAMES + 1
 """A hint before this frame is in the clip's first window or its context, and needs no scout."""
-MOST_ANCHORS = 2000  # of a shot in memory, 180 kB each; things are not followed to older anchors
+MOST_ANCHORS = 2000  # of a shot, kept in memory (180 kB each); older anchors get no things
 COARSE = 2  # the tracks' grid has this many times the columns and rows of the scout's grid
 
 
@@ -36,10 +36,10 @@ def brought_back(
     claims: Mapping[int, Alpha],
     cache: NetworkCache | None = None,
 ) -> Guidance:
-    """Return ``guidance`` with the chosen and banned things on anchors before a shot's claims.
+    """Return ``guidance``, with the chosen and banned things found on anchors without claims.
 
-    ``claims`` has `FrameHints.followed` by frame number. The images are masked up to the window of
-    the last claim. The network's masks come from ``cache`` if it is complete.
+    ``claims`` has planes by frame number: 1 on chosen things, -1 on banned things. Masks are made
+    up to the window of the last claim, by the network or from a complete ``cache``.
     """
     known = cache if cache is not None and cache.is_complete else None
     scout = Scout(claims)

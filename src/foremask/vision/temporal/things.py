@@ -19,10 +19,10 @@ from foremask.vision.temporal.flow import warp_labels
 from foremask.vision.temporal.places import Place, labelled
 from foremask.vision.temporal.regions import LEAST_SHARE, Link
 
-OTHER_SHARE = 0.25  # only a part with a larger share of the subject's area can be another thing
+OTHER_SHARE = 0.25  # a part must be larger than this share of the subject to be another thing
 OVERLAP = 0.15  # a part holds a thing if the flow brings more than this share of the thing into it
-HELD_SHARE = 0.25  # a part also holds a hidden or touching thing if their overlap is expected to be
-# more than this share of the smaller of the two
+# A part also holds a hidden or touching thing if they should overlap by this share of the smaller.
+HELD_SHARE = 0.25
 NEITHER = 2  # claim of a pixel that is neither chosen nor banned, even if it was before
 HIDDEN_FRAMES = 80  # hidden longer, a thing is forgotten; partly hidden longer, it counts as whole
 WHOLE = 0.99  # a thing that shrinks below this share within a frame is partly hidden
@@ -37,8 +37,8 @@ type Position = NDArray[np.float64]
 class PickedAnchor:
     """An anchor's foreground, on the tracks' grid.
 
-    ``inside`` is the foreground of its mask, and ``picked`` is the foreground of its mask or of the
-    network's masks. ``links`` lead to the anchors before (-1) and after (1).
+    ``inside`` is the foreground of its mask. ``picked`` also has the foreground of the mask before
+    hints, and of the network's mean mask. ``links`` lead to the anchors before (-1) and after (1).
     """
 
     frame: int
@@ -49,7 +49,7 @@ class PickedAnchor:
 
 @dataclass(frozen=True, slots=True)
 class _Thing:
-    """A thing at one anchor; ``shape`` is from when it was last whole and touched no other."""
+    """A thing at one anchor; ``shape`` is what it covered when it last was whole and alone."""
 
     side: int  # 1 if chosen, -1 if banned, 0 if unknown
     shape: Place
@@ -89,6 +89,7 @@ def sides(anchors: Sequence[PickedAnchor], claims: Sequence[Alpha | None]) -> li
 
     ``claims[k]`` has 1, -1, 0 or `NEITHER` for each pixel, and is None on an anchor without claims.
     Things are followed from earlier and later claims; where both decide, the nearer claim counts.
+    If any thing is chosen on an anchor, large things that no claim decides are banned there.
     """
     count = len(anchors)
     forward, backward = (followed(anchors, claims, offset) for offset in (-1, 1))
@@ -105,7 +106,7 @@ def sides(anchors: Sequence[PickedAnchor], claims: Sequence[Alpha | None]) -> li
 def followed(
     anchors: Sequence[PickedAnchor], claims: Sequence[Alpha | None], offset: int
 ) -> list[Alpha]:
-    """As `sides`, but follow things only from earlier claims (-1), or only from later ones (1)."""
+    """For each anchor, the sides of things followed from earlier claims (-1) or later ones (1)."""
     planes = [np.zeros(each.picked.shape, np.float32) for each in anchors]
     for index, known in _placed(anchors, claims, offset):
         for number, thing in known.things.items():
@@ -119,7 +120,7 @@ def _placed(
     offset: int,
     known: _Placed | None = None,
 ) -> Iterator[tuple[int, _Placed]]:
-    """Yield the index and the things of each anchor, from the first anchor with claims on.
+    """Yield the index and things of each anchor; without ``known``, begin at the first claim.
 
     An anchor's link ``offset`` leads to the anchor that is processed before it. ``known`` has the
     things of the anchor before the first one.
@@ -192,7 +193,7 @@ def _begun(picked: Place, claim: Alpha, before: _Placed, link: Link | None) -> _
 
 
 def _as_before(thing: _Thing, came: NDArray[np.int32], before: dict[int, _Thing]) -> _Thing:
-    """Copy the speed, and a missing side, from the thing that the flow brings to ``thing``."""
+    """Copy the speed, and the side if it is 0, from the earlier thing that moved to here."""
     found = np.bincount(came)
     if found.size > 1 and found[1:].max() > 0.3 * came.size:
         old = before.get(1 + int(found[1:].argmax()))

@@ -27,7 +27,7 @@ class Tier:
     mask_area_px: int = 640 * 360  # area of the grid on which masks are propagated
     flow_area_px: int = 384 * 216  # area of the grid on which optical flow is estimated
     uses_backdrop: bool = False  # estimate outlines with the background that other frames show
-    keeps_frames: bool = True  # decoded frames may wait in memory for their masks
+    keeps_frames: bool = True  # frames may wait in memory for masks, so that a clip is decoded once
 
 
 TIERS = {

@@ -24,7 +24,7 @@ type Judge = Callable[[Sequence[Scene]], list[Alpha]]
 
 MOST_LOG_ODDS = 6.0  # limit of the absolute log odds of a region
 SWITCH = 0.005
-LEAST_CONTINUITY = 0.1  # the classifier raises only a continuity above this
+LEAST_CONTINUITY = 0.1  # `subject_continuity` leaves a lower continuity as it is
 EVIDENCE_SHARE = np.float32(0.2)  # weight of one anchor's log odds, low since anchors share errors
 THIN_PX = 2 * OUTLINE_PX + 1  # a part of a thing that is narrower, on the regions' grid, is thin
 LEAST_KEPT = 0.8
@@ -111,7 +111,7 @@ def along_flow(
 
 
 def subject_continuity(link: Link, here: Alpha, there: Alpha) -> Alpha:
-    """The link's continuity; on close anchors, raised where the classifier sees the subject."""
+    """The link's continuity, raised where `appearance` finds the subject on two close anchors."""
     held = link.continuity
     if link.frames > CLOSE_FRAMES:
         return held
@@ -144,7 +144,7 @@ def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
     """Make a mask that is foreground where ``log_odds`` (on any grid) are positive.
 
     Its outlines come from the opinions that agree with ``log_odds``, and from ``log_odds`` itself
-    with the weight `LEAST_WEIGHT`: without such opinions, edges are hard.
+    with the weight `LEAST_WEIGHT`. Where no opinion agrees, edges are hard.
     """
     rows, columns = opinions[0].shape
     verdict = resized((log_odds > 0).astype(np.float32), columns, rows)
@@ -159,7 +159,7 @@ def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
 
 
 def decided(alpha: Alpha) -> Alpha:
-    """Round ``alpha`` to 0 or 1, except up to `BAND_SHARE` of the diagonal from the outline."""
+    """Round ``alpha`` to 0 or 1 at more than `BAND_SHARE` of the diagonal from the outline."""
     rows, columns = alpha.shape
     radius = max(2, round(BAND_SHARE * float(np.hypot(rows, columns))))
     side = (alpha > 0.5).astype(np.float32)

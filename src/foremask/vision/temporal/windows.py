@@ -194,7 +194,7 @@ class _Decision:
 
 
 class _Window:
-    """Decides the frames ``own`` together with their context, from frame ``first`` on."""
+    """Makes the masks of the frames ``own`` from these and their context (from ``first`` on)."""
 
     def __init__(self, tools: Tools, first: int, own: range) -> None:
         self.first, self.own = first, own
@@ -313,7 +313,7 @@ class _Window:
         return masks if is_reached else None
 
     def _asked_round(self, frame: int, place: Place, mask: Levels, crops: list[Levels]) -> Alpha:
-        """Return the mask of a crop round ``place``; append it, put on ``mask``, to ``crops``."""
+        """Mask a crop round ``place``; append a copy of ``mask`` with the new crop to ``crops``."""
         rows, columns = mask.shape
         around = as_levels(resized(place.astype(np.float32), columns, rows))
         box = box_round_subject(around, around)
@@ -355,7 +355,6 @@ class _Window:
         )
 
     def _links(self, frames: list[int]) -> list[Mapping[int, Link]]:
-
         def of(index: int) -> Mapping[int, Link]:
             there = {o: index + o for o in (-1, 1) if 0 <= index + o < len(frames)}
             return {o: self._link(frames[index], frames[k]) for o, k in there.items()}
