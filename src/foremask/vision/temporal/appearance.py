@@ -19,7 +19,7 @@ from foremask.vision.temporal.flow import STILL_SHARE
 GRID = 128  # the side of the classifier's grid, and of the finest level of features
 COMPONENTS = (32, 64, 64)  # principal components kept of each level, finest first
 BASIS_ANCHORS = 4
-BASIS_PIXELS = 512  # per anchor and level; in total four times the widest level's channels
+BASIS_PIXELS = 512  # the basis is fitted to about this many pixels of each anchor and level
 SURE = 0.9  # samples of the subject have more alpha, samples of the background less than 1 - SURE
 SAMPLES = (500, 300)  # at most so many samples of background and subject per anchor
 HIDDEN = 32
@@ -110,7 +110,7 @@ class Appearance:
     def logits(
         self, masks: Mapping[int, Levels], smalls: Sequence[Rgb], motions: Sequence[Alpha]
     ) -> list[Alpha]:
-        """`subject_logits` of the frames of ``masks``; pictures and motions may have any size."""
+        """The `subject_logits` for each mask; masks, pictures and motions may have any size."""
         if self._basis is None:
             self._fit()
         anchors = [
@@ -140,7 +140,7 @@ def _training_samples(
 ) -> tuple[Samples, Samples, Samples] | None:
     """Samples, labels and weights (sum 1 for each class); None if a class has no sample.
 
-    Pixels that move much less than most of the subject are no samples of the subject.
+    Pixels of the subject that move less than `STILL_SHARE` of its median motion are left out.
     """
     sure = [each.motion[mask > SURE] for each, mask in zip(anchors, masks, strict=True)]
     together = np.concatenate(sure)

@@ -25,9 +25,9 @@ from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import BLOCK_FRAMES, CLOSE_FRAMES, TIERS, Tier, grid_of
 from foremask.vision.temporal.verdict import Judge
 
-# `Tier.probed_above` applies to multiples of `PROBED_FRAMES`, a divisor of windows and contexts. It
-# applies to all frames while the last mirrored view differs by more than `DIFFERING_SHARE`.
-PROBED_FRAMES = 2 * BLOCK_FRAMES
+# `Tier.probed_above` applies to frames whose number is a multiple of `PROBED_FRAMES`, and to all
+# frames while the last mirrored and plain masks differ by more than `DIFFERING_SHARE`.
+PROBED_FRAMES = 2 * BLOCK_FRAMES  # the lengths of windows and contexts are multiples of this
 DIFFERING_SHARE = 0.3
 KEPT_AREA_PX = TIERS[Quality.BEST].mask_area_px
 
@@ -51,7 +51,7 @@ class Anchor:
     """A frame whose mask is propagated to the frames around it.
 
     ``opinions`` are the network's masks; an anchor that was added for hints has none. ``image``
-    is kept for crops if any hint of the clip corrects a mask. It has at most `KEPT_AREA_PX` pixels.
+    is kept for crops if any hint of the clip corrects a mask, reduced to about `KEPT_AREA_PX`.
     """
 
     opinions: dict[View, Levels]
@@ -119,7 +119,7 @@ class Blocks:
                 del kept[frame]
 
     def _infer_block(self) -> None:
-        """Run the network on evenly spaced frames, then halfway between masks that disagree."""
+        """Run the network on evenly spaced frames and, up to a limit, between masks that differ."""
         between = _spaced(self._first, self._last, self._tools.tier.stride)
         for frame in (self._last, *between):
             self._infer(frame)
@@ -135,7 +135,7 @@ class Blocks:
         self._add_for_hints()
 
     def _add_for_hints(self) -> None:
-        """Add anchors without opinions: hinted frames and, to follow things, frames in gaps."""
+        """Make hinted frames anchors and, to follow things, fill gaps wider than `CLOSE_FRAMES`."""
         guidance = self._tools.guidance
         if guidance is None:
             return

@@ -1,7 +1,7 @@
 """Finds the place (a set of pixels) that a click corrects.
 
 A candidate is the connected part round the click in which a cue exceeds a level. Cues are the
-network's masks, colours and the distance from the click. Fitted trees predict how much of the error
+network's masks, colours or the distance from the click. Fitted trees predict how much of the error
 each candidate would correct. ``benchmarks.quality.places`` fits the trees (docs/adr/0050).
 """
 
@@ -43,13 +43,13 @@ type AskRound = Callable[[Place], Alpha]
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A frame to correct, and the inputs of its mask's decision; all planes are on one grid."""
+    """A frame to correct, with its mask and the planes that decided it, all on one grid."""
 
     rgb: Rgb
     mask: Alpha  # the mask before this correction
     opinions: Sequence[Alpha]
     logit: Alpha  # by `appearance`
-    log_odds: Alpha  # the log odds of the decision
+    log_odds: Alpha  # by `verdict`
     links: Mapping[int, Link] = field(default_factory=dict)  # to anchors before (-1), after (1)
 
     def mean(self) -> Alpha:
@@ -63,7 +63,7 @@ class Shown:
 def place_of(
     click: Claim, shown: Shown, opposite: Sequence[Claim], ask_round: AskRound
 ) -> Place | None:
-    """The place that a point corrects; None where there is nothing to correct."""
+    """The place that a point corrects; None if no place is found."""
     if click.positive:
         thing = _new_thing(click, shown, ask_round)
         if thing is not None or click.chooses:
@@ -96,11 +96,12 @@ def _found_round(click: Claim, opinion: Alpha) -> Place | None:
 def measured(
     click: Claim, shown: Shown, opposite: Sequence[Claim] = ()
 ) -> tuple[list[Candidate], Features]:
-    """The candidates for a click, and the features of each; no candidates where the mask is right.
+    """The candidates for a click, and the features of each; no candidates if the mask is right.
 
-    Candidates have no pixels that are nearer to an ``opposite`` click, or farther away than it is.
-    A negative click removes no more than `OTHER_SHARE` of a mask without other large parts. The
-    unit of lengths is the distance from the click to the nearest correct pixel.
+    Candidates have no pixels that are nearer to an ``opposite`` click, or farther from the click
+    than that one is. They have at most `OTHER_SHARE` of the mask if a negative click is on the only
+    large part, or on a part with an opposite click. Distances from the click are in units of its
+    distance to the nearest pixel that must not change.
     """
     wrong = (shown.mask > FOREGROUND) != click.positive
     away = _distance(click, wrong.shape)

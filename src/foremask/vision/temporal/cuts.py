@@ -22,7 +22,7 @@ DELAY_FRAMES = SIDE_FRAMES - 1  # pictures read ahead to decide whether a pictur
 GRID_AREA_PX = 96 * 54
 WINDOW_PX = 7  # the side of the square in which structure and chroma are compared
 LEAST_CONTRAST = 1.0  # a picture is skipped if its mean local standard deviation of luma is less
-CHROMA_FLOOR = 24.0  # chroma is divided by brightness plus this: dark pixels have little chroma
+CHROMA_FLOOR = 24.0  # chroma is divided by brightness plus this, so it is small in dark pixels
 CHROMA_SCALE = 0.25  # difference of relative chroma at which similarity falls to 1/e
 # The agreement of two flows falls to 1/e at a squared error of `RETURN_PX2` plus `RETURN_SHARE` of
 # the flows' squared lengths.
@@ -47,7 +47,7 @@ class CutFinder:
     def __init__(self) -> None:
         self._flow = FlowEstimator(iterations=0)
         self._before: deque[_View] = deque(maxlen=SIDE_FRAMES)
-        self._from_here: deque[_View | None] = deque()  # None: too dark or flat
+        self._from_here: deque[_View | None] = deque()  # None: contrast too low
         self._count = 0
 
     def add(self, image: Rgb, back: Flow | None) -> None:
@@ -71,8 +71,8 @@ class CutFinder:
         """Return a score below `CUT_RATIO` if the earliest undecided frame starts a shot.
 
         The score is the best match of frames before and after the possible cut, divided by (the
-        neighbours' match on the worse side - `CHANCE`). It is infinite if frames cannot be compared
-        or the frame is much like the previous one. The search ends at a score of ``enough``.
+        neighbours' match on the worse side - `CHANCE`). It is infinite if the frame is like
+        the previous one, or a side has too few or unlike frames. The search ends at ``enough``.
         """
         first = self._from_here[0]
         if first is None or first.shared >= SAME_SHOT:
@@ -128,7 +128,7 @@ def starts_of_shots[Item](
 
 
 def _view(number: int, image: Rgb) -> _View | None:
-    """Prepare a picture for comparison; None if it is too dark or too flat."""
+    """Reduce a picture for comparison; None if its contrast is too low."""
     height, width = image.shape[:2]
     scale = float((GRID_AREA_PX / (height * width)) ** 0.5)
     columns, rows = (max(LEAST_SIDE_PX, round(side * scale)) for side in (width, height))
@@ -152,7 +152,7 @@ def _variance(plane: Alpha) -> Alpha:
 
 
 def _structure(here: Luma, there: Luma) -> tuple[Alpha, Alpha]:
-    """The correlation of both pictures in a window round each pixel (0 to 1), and its weight."""
+    """The correlation (0 to 1) in a window round each pixel, and the contrast as its weight."""
     one, other = here.astype(np.float32), there.astype(np.float32)
     variances = _variance(one), _variance(other)
     shared = _blurred(one * other) - _blurred(one) * _blurred(other)

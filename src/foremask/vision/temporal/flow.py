@@ -11,13 +11,13 @@ from foremask.types import Alpha, Flow, Luma, Rgb
 PHOTOMETRIC_SCALE = 4.0  # difference of luma at which trust falls to 1/e: docs/adr/0050
 PHOTOMETRIC_WINDOW_PX = 3
 CHROMA_SCALE = 10.0  # summed difference of Lab's a and b at which continuity falls to 1/e
-CONTINUITY_EXPONENT = 0.25  # of trust, which is only 0.1 where texture moves by half a pixel
+CONTINUITY_EXPONENT = 0.25  # of trust, which is too low (0.1) where texture moves by half a pixel
 PATCH_STRIDE_PX, VARIATIONAL_ITERATIONS = 4, 1  # masks are as good as with 3, 3: docs/adr/0050
 RESIDUAL_SIZE = (80, 45)  # columns, rows for fitting the camera's motion, which is smooth
 ROBUST_ITERATIONS = 8
 LEAST_WEIGHT = 1e-3  # the smallest weight in a weighted mean
 STILL_SHARE = 0.3  # a motion below this share of the usual motion counts as none
-LEAST_SIDE_PX = 16  # smaller pictures get zero flow
+LEAST_SIDE_PX = 16  # a picture with a shorter side gets zero flow
 
 type Chroma = NDArray[np.uint8]
 """(H, W, 2) uint8: a and b of CIE Lab."""
@@ -53,7 +53,7 @@ def _pixel_coordinates(width: int, height: int) -> Flow:
 def warp[Plane: NDArray[np.float32] | NDArray[np.uint8]](
     plane: Plane, flow: Flow, how: int = cv2.INTER_LINEAR, border: int = cv2.BORDER_REPLICATE
 ) -> Plane:
-    """Sample ``plane`` at the ends of ``flow``; by default, its edge is replicated outside."""
+    """Sample ``plane`` at the ends of ``flow``; outside, by default, repeat the nearest pixel."""
     places = flow + _pixel_coordinates(flow.shape[1], flow.shape[0])
     return cv2.remap(plane, places, None, how, borderMode=border)  # type: ignore[call-overload, no-any-return]
 
@@ -70,7 +70,7 @@ def chained(first: Flow, then: Flow) -> Flow:
 
 
 def resize_flow(flow: Flow, width: int, height: int) -> Flow:
-    """Resample a flow to another grid, in pixels of the new grid."""
+    """Resample a flow to another grid, and scale it to pixels of that grid."""
     scale = np.diag([width / flow.shape[1], height / flow.shape[0]])
     return np.asarray(cv2.resize(cv2.transform(flow, scale), (width, height)), np.float32)
 

@@ -19,7 +19,7 @@ from foremask.vision.temporal.things import OTHER_SHARE
 from foremask.vision.temporal.tier import tracks_grid
 
 CROP_PX = 512  # the network's input size for a crop
-CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # sizes of a point's crops; 1 is the smaller side
+CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # a point's crops, as shares of the picture's smaller side
 BOX_MARGIN_SHARE = 0.15  # margin on each side of a box's crop, as a share of the box's larger side
 NEAR_PX = 3  # on the tracks' grid, pixels within this distance of a point or place are near
 MIDDLE = 0.65  # a negative point deeper than this share of a thing's greatest depth bans the thing
@@ -27,9 +27,9 @@ MIDDLE = 0.65  # a negative point deeper than this share of a thing's greatest d
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """A point, a box, or a paint's white or black pixels, in shares of the picture's sides.
+    """A point, a box, or the light or the dark pixels of a paint.
 
-    A point has no width or height. ``levels`` is a paint of any size: see `read_paint`.
+    Coordinates are shares of the picture's sides. ``levels`` is the whole paint: see `read_paint`.
     """
 
     number: int
@@ -49,24 +49,24 @@ class Mark:
 class Claim:
     """A mark on the tracks' grid.
 
-    ``seed`` has the pixels of a box or paint, or a small disc round a point. A point that
-    ``chooses`` a thing corrects the mask only where the thing is missing.
+    ``seed`` lies in a box or paint, or is a small disc round a point. A point that ``chooses`` a
+    thing adds the thing if the mask lacks it, and corrects nothing else.
     """
 
     number: int
     positive: bool
     row: int
     column: int
-    crops: Sequence[Alpha]  # the network's opinions of crops round the mark, the smallest first
+    crops: Sequence[Alpha]  # the mean mask with one crop round the mark pasted in, smallest first
     seed: Place
     has_size: bool = False
     chooses: bool = False
 
 
 def read_paint(png: bytes) -> Levels | None:
-    """The levels of a paint: 255 on the subject, 0 on the background, 128 elsewhere.
+    """The grey levels of a paint: light on the subject, dark on the background, 128 elsewhere.
 
-    None if the bytes are no picture with 8 bits a channel.
+    None if the bytes are not a picture with 8 bits per channel.
     """
     try:
         pixels = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -115,7 +115,7 @@ class FrameHints:
 
     The properties are valid after `settle`. ``grid`` has the columns and rows of the masks.
     ``opinions`` has the network's mask of each view. ``crops`` has copies of their mean, each with
-    a hint's crop pasted in. ``contradicted`` has pairs of hint numbers, the earlier one first.
+    a hint's crop pasted in. ``contradicted`` has number pairs of a hint and a later, opposite hint.
     """
 
     def __init__(
@@ -181,7 +181,7 @@ class FrameHints:
 
     @cached_property
     def _finds_several(self) -> bool:
-        """Whether the network finds the thing at each positive mark, and another thing besides."""
+        """Whether the network finds the thing at each positive mark, and another large thing."""
         positive = [each for each in self.claims if each.positive]
         if not positive or not all(self._is_on_found(each) for each in positive):
             return False
@@ -193,7 +193,7 @@ class FrameHints:
 
     @cached_property
     def corrections(self) -> list[Claim]:
-        """All boxes and paints, and those points that neither ban a thing nor are contradicted."""
+        """All boxes and paints, and points that ban nothing and that no later point contradicts."""
         points = {each.number for each in self.claims if not each.has_size}
         refuted = {earlier for earlier, later in self.contradicted if later in points}
         return [
@@ -221,7 +221,7 @@ class FrameHints:
         return plane if plane.any() else None
 
     def corrects(self, claim: Claim) -> bool:
-        """Whether a point corrects the mask, rather than choosing or banning a whole thing."""
+        """Whether a hint is a point that corrects the mask, and does not choose or ban a thing."""
         if claim.has_size or claim.number > self.first_correction:
             return not claim.has_size
         return not (self._chooses if claim.positive else self._bans(claim))
@@ -234,7 +234,6 @@ class FrameHints:
         return bool(self._extent(claim).sum() >= LEAST_SHARE * self._picked.size)
 
     def _bans(self, claim: Claim) -> bool:
-        """Whether a negative point is in the middle of a thing that all views surely show."""
         if claim.has_size or claim.positive or claim.number > self.first_correction:
             return False
         part = part_at(self._picked, claim.row, claim.column)
@@ -246,7 +245,7 @@ class FrameHints:
         return bool(depth[claim.row, claim.column] > MIDDLE * depth.max())
 
     def _extent(self, claim: Claim) -> Place:
-        """The seed of a box or paint, or the part round a point that most masks find there."""
+        """The seed of a box or paint; for a point, the pixels in most masks' parts round it."""
         if claim.has_size:
             return claim.seed
         row, column = claim.row, claim.column

@@ -26,14 +26,14 @@ LEAST_HELD = 0.5  # a place is carried on while the product of its mean continui
 MOST_ASKED = 8
 
 type AskRound = Callable[[int, Place], Alpha]
-"""Runs the network on a crop of the anchor with this index; alpha is 0 outside the crop."""
+"""Runs the network round a place on the anchor with this index; alpha is 0 outside the crop."""
 
 
 @dataclass(frozen=True, slots=True)
 class Guidance:
     """The hints on the frames of a clip; ``key_of`` gives an image's key in ``frames``.
 
-    ``brought`` has, by frame number, planes of things that later hints choose (1) or ban (-1).
+    ``brought`` has, by frame number, planes of what later frames' hints choose (1) or ban (-1).
     """
 
     frames: Mapping[Hashable, FrameHints]
@@ -157,7 +157,7 @@ class _Places:
                 self.planes[index] = np.where(here, mark, self.planes[index])
 
     def _found(self, index: int, came: Alpha) -> Place | None:
-        """A crop's parts where ``came`` > 0; None if they cover `PART` of the place or less."""
+        """What a crop shows at the place ``came`` > 0; None if it covers at most `PART` of this."""
         place = came > 0
         found = _parts_on(self._ask_round(index, place) + came / 2 > FOREGROUND, place)
         return found if (found & place).sum() > PART * place.sum() else None
@@ -171,7 +171,7 @@ def _parts_on(places: Place, place: Place) -> Place:
 
 
 def with_hints(shown: Shown, hinted: Hinted) -> tuple[Alpha, Place]:
-    """The log odds of a mask after hints, and the pixels that hints decide."""
+    """A plane that is positive on the foreground after hints, and the pixels that hints decide."""
     out = grown(hinted.side < 0, OUTLINE_PX) & (hinted.side <= 0)
     taken = (hinted.side > 0) & (shown.mask <= FOREGROUND)
     side = np.where(out, np.float32(-1), np.where(taken, np.float32(1), hinted.plane))

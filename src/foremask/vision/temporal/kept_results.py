@@ -40,7 +40,7 @@ class NotACacheError(Exception):
 class FileStore:
     """Arrays by name in a ZIP file, which `open_file_store` opens.
 
-    If an array does not fit on the disk or into ``most_bytes``, log it, and drop all new arrays.
+    If an array does not fit on the disk or into ``most_bytes``, all new arrays are dropped.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class FileStore:
             return
         part = self._path.with_name(f".{self._path.name}.{secrets.token_hex(4)}.part")
         try:
-            self._archive.close()  # writes the directory
+            self._archive.close()  # writes the ZIP file's directory
             self._file.seek(0)
             with part.open("xb") as file:
                 shutil.copyfileobj(self._file, file)
@@ -112,7 +112,7 @@ class FileStore:
     def drop(self) -> None:
         """Forget the new arrays."""
         if self._archive is not None and self._archive is not self._known:
-            self._archive.fp = None  # else the archive would write to the file when it is freed
+            self._archive.fp = None  # else the archive, when freed, would write to the file
         with suppress(OSError):
             if self._file is not None:
                 self._file.close()
@@ -123,10 +123,10 @@ class FileStore:
 def open_file_store(
     path: Path, identity: Mapping[str, object], most_bytes: int
 ) -> Iterator[FileStore]:
-    """Open the store at ``path``; it is empty if the file has another ``identity`` or other code.
+    """Open the store at ``path``; it is empty if ``identity`` or the code has changed.
 
-    The file is replaced when the block ends without an error, and only if all results of the clip
-    fit into ``most_bytes`` and on the disk. If several processes replace it, the last one wins.
+    The file is replaced when the ``with`` block ends without an error, if there are new arrays and
+    no result of the clip is missing. If several processes replace it, the last one wins.
     Raises NotACacheError if the file is no store.
     """
     code = hashlib.blake2b(f"{cv2.__version__} {np.__version__}".encode(), digest_size=16)
@@ -146,7 +146,7 @@ def open_file_store(
 
 
 def opened_store(path: Path) -> tuple[zipfile.ZipFile | None, str]:
-    """The archive and its identity, or None for an empty file; raises NotACacheError for others."""
+    """The archive (None for an empty file) and its identity; raises NotACacheError if damaged."""
     with suppress(*_UNREADABLE):
         if not path.is_file():  # opening a FIFO would block
             raise FileNotFoundError

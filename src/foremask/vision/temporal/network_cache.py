@@ -16,7 +16,7 @@ from foremask.vision.network.session import Network
 from foremask.vision.resample import as_levels
 from foremask.vision.temporal.kept_results import COMPLETE, FileStore, NotACacheError, Planes
 
-ALWAYS: Final = -1.0  # every uncertainty is above this limit, so `ask` gives all views
+ALWAYS: Final = -1.0  # below every uncertainty, so `ask` gives all views (a crop only of a subject)
 
 type Store = dict[str, Planes] | FileStore
 
@@ -70,7 +70,7 @@ class KeptAnswers:
     network: Network
 
     def ask(self, image: Image, grid: tuple[int, int]) -> dict[View, Levels]:
-        """The opinions of all views, on ``grid``: columns, rows."""
+        """The network's mask of each view, on ``grid`` (columns, rows)."""
         group = f"hinted {self.key}"
         masks = self.cache.opinions(group)
         if not masks:
@@ -79,7 +79,7 @@ class KeptAnswers:
         return masks
 
     def infer_part(self, image: Image, grid: tuple[int, int], box: CropBox, size_px: int) -> Levels:
-        """The mask of `opinions.infer_part` as levels."""
+        """The network's mask of the crop ``box``, in pixels of ``grid`` (rows, columns)."""
         ends = "-".join(f"{end}" for each in box for end in (each.start, each.stop))
         name = f"hinted {self.key}/part {ends}"
         mask = self.cache.get(name)
