@@ -70,9 +70,9 @@ class CutFinder:
     def score(self, enough: float = 1.0) -> float:
         """Return a score below `CUT_RATIO` if the earliest undecided frame starts a shot.
 
-        The score is the best match of frames before and after the possible cut, divided by (the
-        neighbours' match on the worse side - `CHANCE`). It is infinite if the frame is like
-        the previous one, or a side has too few or unlike frames. The search ends at ``enough``.
+        The score is the best match across the possible cut, divided by (the neighbours' match on
+        the worse side - `CHANCE`). It is infinite if the frame is much like the previous one, or if
+        a side has too few or unlike frames. No more frames are compared once it is ``enough``.
         """
         first = self._from_here[0]
         if first is None or first.shared >= SAME_SHOT:

@@ -64,7 +64,7 @@ class Claim:
 
 
 def read_paint(png: bytes) -> Levels | None:
-    """The grey levels of a paint: light on the subject, dark on the background, 128 elsewhere.
+    """The grey levels of a paint: light on the subject, dark on the background, 128 if transparent.
 
     None if the bytes are not a picture with 8 bits per channel.
     """
@@ -115,7 +115,7 @@ class FrameHints:
 
     The properties are valid after `settle`. ``grid`` has the columns and rows of the masks.
     ``opinions`` has the network's mask of each view. ``crops`` has copies of their mean, each with
-    a hint's crop pasted in. ``contradicted`` has number pairs of a hint and a later, opposite hint.
+    a hint's crop pasted in. ``contradicted`` has number pairs of a hint and a later one against it.
     """
 
     def __init__(
