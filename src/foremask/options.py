@@ -266,7 +266,7 @@ class MaskOptions:
     quality: Quality = Quality.BALANCED
     device: Device = Device()
     limits: Limits = UNLIMITED
-    model: Path | None = None  # an ONNX file; None: the file in the user's cache
+    model: Path | None = None  # an ONNX file; None: IS-Net, in the user's cache
     excerpt: Excerpt | None = None  # None: the whole clip
     matte: Matte = NO_MATTE  # a mask ignores despill
     hints: tuple[Hint, ...] = ()

@@ -162,7 +162,7 @@ def create(
         burst: The most submissions at once, before the rate limits them.
         concurrent: The most unfinished jobs at one time.
         priority: Jobs with a higher number run first.
-        share: Among tokens of one priority, 2 gets twice as much worker time as 1.
+        share: At equal priority, share 2 gets twice the worker time of share 1.
         quota: The most jobs in all, by default unlimited.
         days: Days until the token expires, by default never.
     """

@@ -185,7 +185,7 @@ def check_preset(clip: Clip, preset: Preset, memory_bytes: int | None = None) ->
 
 
 def stand_in(form: Form) -> Preset:
-    """Return ``form`` if it is a preset or, for PNGs, a preset with similar limits."""
+    """The preset that is named as ``form`` or, for PNGs, one with similar limits."""
     return Preset(form) if form in list(Preset) else Preset.MOV_PRORESKS
 
 

@@ -242,7 +242,7 @@ def _sound_tracks(path: Path) -> Iterator[_Sound]:
         ends: dict[int, Fraction] = {}
         try:
             for packet in clip.demuxer.demux(tracks) if tracks else ():
-                if packet.is_corrupt:  # truncated packets are not in the mask
+                if packet.is_corrupt:  # masks are made without such packets
                     continue
                 index = packet.stream.index
                 if index not in starts and (start_s := _first_sample_s(packet)) is not None:

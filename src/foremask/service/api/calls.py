@@ -184,7 +184,7 @@ async def _read_clip[B: Struct](
 ) -> tuple[B, bytes]:
     """Decode a form whose file is the clip. Returns the body and its SHA-256.
 
-    In the body, ``video`` is a link to the clip. The SHA-256 covers the clip's bytes. With
+    In the body, ``video`` is a link to the clip. The SHA-256 covers fields and clip. With
     ``stores``, the clip is stored. Fields before the clip are validated before the clip is read.
     """
     service, most = request.service, request.service.limits.max_bytes

@@ -125,7 +125,7 @@ async def list_jobs(request: ApiRequest) -> ASGIResponse:
 
 @Operation("jobs", "The job.", ListedJob).at("GET", JOB_PATH)
 async def read_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
-    """Read one job, as in the list of jobs.
+    """Read a job's entry in the job list.
 
     While the clip is stored, the response has a link to it. Links to the result and to the clip
     are valid for one day.

@@ -48,7 +48,7 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     warnings: tuple[str, ...] | None = None
     coverage: float | None = None
     flicker: float | None = None
-    # `Report.strip` of a segment; None in a job's report.
+    # A segment's (seconds, coverage, change) by frame; None for a job.
     strip: tuple[tuple[float, float, float], ...] | None = None
     kind: str | None = None
     runtime: str | None = None

@@ -43,7 +43,7 @@ type AskRound = Callable[[Place], Alpha]
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """A frame to correct, with its mask and the planes that decided it, all on one grid."""
+    """A frame to correct, its mask, and the arrays that decided the mask, on one grid."""
 
     rgb: Rgb
     mask: Alpha  # the mask before this correction

@@ -95,7 +95,7 @@ class CutFinder:
         return best / neighbours
 
     def _match(self, earlier: _View, later: _View) -> float:
-        """The share of structure that both pictures show in the same colours, where flows agree."""
+        """How alike two pictures are in structure and colour, less where the two flows disagree."""
         known = later.matches.get(earlier.number)
         if known is None:
             back = self._flow(later.grey, earlier.grey)

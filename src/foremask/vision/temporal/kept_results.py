@@ -146,7 +146,7 @@ def open_file_store(
 
 
 def opened_store(path: Path) -> tuple[zipfile.ZipFile | None, str]:
-    """The archive (None for an empty file) and its identity; raises NotACacheError if damaged."""
+    """The archive, or None if empty, and its comment; raises NotACacheError if unreadable."""
     with suppress(*_UNREADABLE):
         if not path.is_file():  # opening a FIFO would block
             raise FileNotFoundError

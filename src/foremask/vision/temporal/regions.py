@@ -197,7 +197,7 @@ def _measured(
 
 
 def _to_solid(regions: Regions, mean: Alpha) -> NDArray[np.float32]:
-    """log1p of each region's distance to the nearest large solid part; NaN if there is none."""
+    """log1p of each region's distance to a large part above `SURE`; NaN if there is none."""
     labels, areas = labelled(mean > SURE)
     large = areas > LEAST_SHARE * mean.size
     large[0] = False
