@@ -42,8 +42,8 @@ from foremask.service.sandbox import execution
 from foremask.service.sandbox.messages import Input, Mask, Operation, Output, Parent, Probe, Request
 from foremask.service.sandbox.pool import ChildDied, MediaPool
 from foremask.settings import Sandbox
-from foremask.vision.temporal.kept_results import NotACacheError, open_file_store
-from foremask.vision.temporal.network_cache import NetworkCache
+from foremask.vision.network.kept_results import NotACacheError, open_file_store
+from foremask.vision.network.network_cache import NetworkCache
 
 MEDIA = DATA / "media"
 ROOT = Path(__file__).parents[2]

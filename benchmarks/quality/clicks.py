@@ -23,10 +23,10 @@ from benchmarks.quality.tiers import Numbered, resolved
 from foremask.options import Quality
 from foremask.types import Alpha, Image
 from foremask.vision.image import Cropped
+from foremask.vision.network.kept_results import open_file_store
+from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.session import InputSize, Network, NetworkOutput, Session
 from foremask.vision.temporal.frame_hints import Mark
-from foremask.vision.temporal.kept_results import open_file_store
-from foremask.vision.temporal.network_cache import NetworkCache
 from foremask.vision.temporal.places import middle_of
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import learn, mask_images

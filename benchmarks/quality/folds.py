@@ -28,10 +28,10 @@ from benchmarks.quality.scores import score
 from benchmarks.quality.tiers import Numbered, Remembering
 from foremask.options import Quality
 from foremask.types import Alpha
+from foremask.vision.network.kept_results import open_file_store
+from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.opinions import View
 from foremask.vision.network.session import Network, Session
-from foremask.vision.temporal.kept_results import open_file_store
-from foremask.vision.temporal.network_cache import NetworkCache
 from foremask.vision.temporal.regions import FOREGROUND, Scene, measure
 from foremask.vision.temporal.tier import TIERS, Tier
 from foremask.vision.temporal.verdict import Judge, Trees, judge

@@ -12,10 +12,10 @@ from foremask.media.presets import HUGE_PIXELS
 from foremask.options import Quality
 from foremask.types import Image, Rgb
 from foremask.vision.image import ArrayImage
+from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.session import Network
 from foremask.vision.temporal.frame_hints import Mark, read_paint
 from foremask.vision.temporal.guidance import Guidance
-from foremask.vision.temporal.network_cache import NetworkCache
 from foremask.vision.temporal.scout import REACH_FRAMES, brought_back
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import learn

@@ -30,9 +30,9 @@ from foremask.vision.matting.edges import refine
 from foremask.vision.matting.foreground import Behind, behind_edges
 from foremask.vision.matting.outline import resolve_outlines
 from foremask.vision.network.devices import network_at
+from foremask.vision.network.kept_results import NotACacheError, open_file_store
+from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.session import Network
-from foremask.vision.temporal.kept_results import NotACacheError, open_file_store
-from foremask.vision.temporal.network_cache import NetworkCache
 from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images

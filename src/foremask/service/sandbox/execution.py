@@ -75,7 +75,7 @@ def _mask(request: messages.Mask, parent: Parent) -> Report:
 def _with_cache(request: messages.Mask | messages.CutOut) -> MaskOptions:
     known, kept = request.known, request.kept
     if known is not None and kept is not None:
-        from foremask.vision.temporal.kept_results import NotACacheError, opened_store
+        from foremask.vision.network.kept_results import NotACacheError, opened_store
 
         try:
             opened_store(known)

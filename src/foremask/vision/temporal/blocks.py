@@ -12,6 +12,7 @@ import numpy as np
 from foremask.options import Quality
 from foremask.types import Image, Levels, Rgb
 from foremask.vision.image import ArrayImage
+from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.opinions import View, ask, disagreement
 from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_alpha, resized
@@ -19,7 +20,6 @@ from foremask.vision.temporal.flow import warp
 from foremask.vision.temporal.frame_hints import FrameHints
 from foremask.vision.temporal.guidance import Guidance, Hinted
 from foremask.vision.temporal.incoming import IncomingFrame
-from foremask.vision.temporal.network_cache import NetworkCache
 from foremask.vision.temporal.propagation import flow_between
 from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import BLOCK_FRAMES, CLOSE_FRAMES, TIERS, Tier, grid_of

@@ -9,10 +9,10 @@ import cv2
 import numpy as np
 
 from foremask.types import Alpha, Image, Levels
+from foremask.vision.network.network_cache import KeptAnswers
 from foremask.vision.network.opinions import CropBox
 from foremask.vision.resample import alpha_on, as_alpha, as_levels
 from foremask.vision.temporal.appearance import SURE
-from foremask.vision.temporal.network_cache import KeptAnswers
 from foremask.vision.temporal.places import Place, depth_of, labelled, part_at
 from foremask.vision.temporal.regions import FOREGROUND, LEAST_SHARE
 from foremask.vision.temporal.things import OTHER_SHARE

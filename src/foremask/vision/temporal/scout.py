@@ -12,11 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Alpha, Image
+from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.session import Network
 from foremask.vision.resample import resized
 from foremask.vision.temporal.flow import resize_flow
 from foremask.vision.temporal.guidance import Guidance
-from foremask.vision.temporal.network_cache import NetworkCache
 from foremask.vision.temporal.regions import FOREGROUND, Link
 from foremask.vision.temporal.things import PickedAnchor, followed, is_separate
 from foremask.vision.temporal.tier import CONTEXT_FRAMES, Tier

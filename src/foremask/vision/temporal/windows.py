@@ -17,6 +17,7 @@ from foremask.facts import SEGMENT_GRID
 from foremask.options import Quality
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.image import ArrayImage
+from foremask.vision.network.network_cache import KeptAnswers, NetworkCache
 from foremask.vision.network.opinions import CLOSER_PX, View, box_round_subject, cropped_box
 from foremask.vision.network.session import Features, Network
 from foremask.vision.prefetch import prefetch
@@ -29,7 +30,6 @@ from foremask.vision.temporal.flow import chroma, continuity, luma, resize_flow,
 from foremask.vision.temporal.frame_hints import FrameHints, Mark, settle
 from foremask.vision.temporal.guidance import Guidance, hinted_window, with_hints
 from foremask.vision.temporal.incoming import IncomingFrame, incoming_frames
-from foremask.vision.temporal.network_cache import KeptAnswers, NetworkCache
 from foremask.vision.temporal.places import OUTLINE_PX, Place, grown
 from foremask.vision.temporal.propagation import flow_between, motion_of, propagate
 from foremask.vision.temporal.regions import Link, Scene

@@ -14,11 +14,12 @@ import pytest
 from foremask.options import Quality
 from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage
+from foremask.vision.network import kept_results
+from foremask.vision.network.kept_results import NotACacheError, open_file_store
+from foremask.vision.network.network_cache import NetworkCache, Store
 from foremask.vision.network.session import InputSize, NetworkOutput
-from foremask.vision.temporal import appearance, kept_results, windows
+from foremask.vision.temporal import appearance, windows
 from foremask.vision.temporal.frame_hints import Mark
-from foremask.vision.temporal.kept_results import NotACacheError, open_file_store
-from foremask.vision.temporal.network_cache import NetworkCache, Store
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import learn, mask_images
 from tests.media.test_writer import disk_of
