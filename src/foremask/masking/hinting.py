@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from foremask.errors import FieldInvalid
@@ -16,10 +16,12 @@ from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.session import Network
 from foremask.vision.temporal.frame_hints import Mark, read_paint
 from foremask.vision.temporal.guidance import Guidance
-from foremask.vision.temporal.scout import REACH_FRAMES, brought_back
-from foremask.vision.temporal.tier import TIERS
-from foremask.vision.temporal.windows import learn
+from foremask.vision.temporal.things import Scout
+from foremask.vision.temporal.tier import CONTEXT_FRAMES, TIERS
+from foremask.vision.temporal.windows import WINDOW_FRAMES, learn, mask_images
 
+REACH_FRAMES: Final = WINDOW_FRAMES + CONTEXT_FRAMES + 1
+"""A hint before this frame is in the clip's first window or its context."""
 _SMALL_PX: Final = 2048
 
 
@@ -42,7 +44,12 @@ def guidance_of_frames(
     quality: Quality,
     cache: NetworkCache | None = None,
 ) -> Guidance:
-    """Run the network on the hinted frames. Raises FieldInvalid for a hint after the last frame."""
+    """Run the network on the hinted frames. Raises FieldInvalid for a hint after the last frame.
+
+    Windows are decided in order: a window cannot use the hints of a later window. Therefore, if a
+    later hint chooses or bans a thing, a first run masks the clip up to that hint, by the network
+    or from a complete ``cache``. Then the thing is followed back to the start of its shot.
+    """
     numbers: dict[int, int] = {}
 
     def hinted() -> Iterator[tuple[int, Image, list[Mark]]]:
@@ -60,9 +67,15 @@ def guidance_of_frames(
     }
     if not late:
         return guidance
+    known = cache if cache is not None and cache.is_complete else None
+    scout = Scout(late)
     with opened() as frames:
-        images = (shown(frame) for frame in frames)
-        return brought_back(images, network, tier, guidance, late, cache)
+        asked = map(shown, frames), network, tier
+        for _ in mask_images(*asked, guidance=guidance, cache=known, on_picked=scout.add):
+            if scout.has(max(late)):
+                break
+    scout.end_shot()
+    return replace(guidance, brought=scout.found)
 
 
 def guidance_of_frame(

@@ -4,8 +4,7 @@ import pytest
 
 from foremask.vision.temporal.appearance import GRID, AnchorFeatures, Basis, colours, subject_logits
 from foremask.vision.temporal.regions import Link
-from foremask.vision.temporal.scout import Scout
-from foremask.vision.temporal.things import Follower, PickedAnchor
+from foremask.vision.temporal.things import Follower, PickedAnchor, Scout
 
 SHAPE = 60, 160
 HIDDEN = range(9, 12)

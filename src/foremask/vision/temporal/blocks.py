@@ -16,10 +16,10 @@ from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.opinions import View, ask, disagreement
 from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_alpha, resized
+from foremask.vision.temporal.cuts import IncomingFrame
 from foremask.vision.temporal.flow import warp
 from foremask.vision.temporal.frame_hints import FrameHints
 from foremask.vision.temporal.guidance import Guidance, Hinted
-from foremask.vision.temporal.incoming import IncomingFrame
 from foremask.vision.temporal.propagation import flow_between
 from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import BLOCK_FRAMES, CLOSE_FRAMES, TIERS, Tier, grid_of

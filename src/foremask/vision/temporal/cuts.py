@@ -1,23 +1,26 @@
-"""Finds cuts between shots, in pictures that are reduced to about 96 by 54 pixels.
+"""Numbers the incoming images, estimates the flow between neighbours, and finds the shots.
 
-At a cut, none of the three pictures before it matches any of the three after it, while neighbouring
-pictures on the same side of the cut match. So a flash, a strobe or a broken frame is no cut, nor is
-a whip pan or confetti (docs/adr/0050).
+Cuts between shots are found in pictures that are reduced to about 96 by 54 pixels. At a cut, none
+of the three pictures before it matches any of the three after it, while neighbouring pictures on
+the same side of the cut match. So a flash, a strobe or a broken frame is no cut, nor is a whip pan
+or confetti (docs/adr/0050).
 """
 
 import itertools
 from collections import deque
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from foremask.types import Alpha, Flow, Luma, Rgb
-from foremask.vision.temporal.flow import LEAST_SIDE_PX, FlowEstimator, resize_flow, warp
+from foremask.types import Alpha, Flow, Image, Luma, Rgb
+from foremask.vision.temporal.flow import LEAST_SIDE_PX, FlowEstimator, luma, resize_flow, warp
+from foremask.vision.temporal.propagation import FrameFlow
+from foremask.vision.temporal.tier import SIDE_FRAMES, Tier, grid_of
 
-SIDE_FRAMES = 3  # pictures that are compared on each side of a possible cut
 DELAY_FRAMES = SIDE_FRAMES - 1  # pictures read ahead to decide whether a picture starts a shot
 GRID_AREA_PX = 96 * 54
 WINDOW_PX = 7  # the side of the square in which structure and chroma are compared
@@ -30,6 +33,65 @@ RETURN_PX2, RETURN_SHARE = 0.5, 0.05
 SAME_SHOT = 0.88  # a picture that shares this much structure with the previous one starts no shot
 CUT_RATIO = 0.56  # at a cut, the match across it is below this share of the neighbours' match
 CHANCE = 0.2  # subtracted from the neighbours' match before the ratio is taken: docs/adr/0050
+
+
+@dataclass(frozen=True, slots=True)
+class IncomingFrame:
+    """An image with its flow; numbers count from 0 at the first wanted image."""
+
+    image: Image
+    number: int
+    is_wanted: bool
+    frame_flow: FrameFlow
+
+
+def incoming_frames(
+    images: Iterable[Image],
+    is_wanted: Callable[[Image], bool],
+    tier: Tier,
+    threads: ThreadPoolExecutor,
+) -> Iterator[IncomingFrame]:
+    """Yield the images as frames; those before the first wanted image have negative numbers."""
+    for incoming, starts in starts_of_shots(
+        _with_flow(_numbered(images, is_wanted), tier, threads)
+    ):
+        alone = FrameFlow(incoming.frame_flow.small, None, None)
+        yield replace(incoming, frame_flow=alone) if starts else incoming
+
+
+def _numbered(
+    images: Iterable[Image], is_wanted: Callable[[Image], bool]
+) -> Iterator[tuple[Image, int, bool]]:
+    images = iter(images)
+    before = deque[Image]()  # up to the first wanted image
+    for image in images:
+        before.append(image)
+        if is_wanted(image):
+            break
+    while before:
+        image = before.popleft()
+        yield image, -len(before), is_wanted(image)
+    for number, image in enumerate(images, 1):
+        yield image, number, is_wanted(image)
+
+
+def _with_flow(
+    numbered: Iterable[tuple[Image, int, bool]], tier: Tier, threads: ThreadPoolExecutor
+) -> Iterator[tuple[IncomingFrame, Rgb, Flow | None]]:
+    """Yield each frame with its small picture and its flow to the frame before, across cuts too."""
+    estimate_back, estimate_forward = FlowEstimator(), FlowEstimator()
+    before: Luma | None = None
+    for image, number, is_wanted in numbered:
+        small = image.rgb(*grid_of(image, tier.flow_area_px))
+        grey = luma(small)
+        back = ahead = None
+        if before is not None:
+            forward_later = threads.submit(estimate_forward, before, grey)
+            back = estimate_back(grey, before).astype(np.float16)
+            ahead = forward_later.result().astype(np.float16)
+        before = grey
+        incoming = IncomingFrame(image, number, is_wanted, FrameFlow(small, back, ahead))
+        yield incoming, small, None if back is None else back.astype(np.float32)
 
 
 @dataclass(slots=True)

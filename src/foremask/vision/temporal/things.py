@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from foremask.facts import SEGMENT_GRID
 from foremask.types import Alpha
-from foremask.vision.temporal.flow import warp_labels
+from foremask.vision.resample import resized
+from foremask.vision.temporal.flow import resize_flow, warp_labels
 from foremask.vision.temporal.places import Place, labelled
-from foremask.vision.temporal.regions import LEAST_SHARE, Link
+from foremask.vision.temporal.regions import FOREGROUND, LEAST_SHARE, Link
 
 OTHER_SHARE = 0.25  # a part must be larger than this share of the subject to be another thing
 OVERLAP = 0.15  # a part holds a thing if the flow brings more than this share of the thing into it
@@ -26,6 +27,8 @@ HELD_SHARE = 0.25
 NEITHER = 2  # claim of a pixel that is neither chosen nor banned, even if it was before
 HIDDEN_FRAMES = 80  # hidden longer, a thing is forgotten; partly hidden longer, it counts as whole
 WHOLE = 0.99  # a thing that shrinks below this share within a frame is partly hidden
+MOST_ANCHORS = 2000  # of a shot, kept in memory (180 kB each); older anchors get no things
+COARSE = 2  # the tracks' grid has this many times the columns and rows of the scout's grid
 
 type Things = NDArray[np.int32]
 """(H, W): the number of the thing that each pixel belongs to; 0 is none."""
@@ -136,13 +139,6 @@ def _placed(
             yield index, known
 
 
-def is_separate(picked: Place, side: Alpha) -> bool:
-    """Whether some pixel has a side, and all pixels of each part have the same side."""
-    if not side.any():
-        return False
-    return all(side[part].min() == side[part].max() for part in _parts(picked))
-
-
 class Follower:
     """Numbers the things of a clip, window by window; a window begins inside the previous one."""
 
@@ -160,6 +156,67 @@ class Follower:
         nearly = last - 2 * SEGMENT_GRID.context_frames
         self._last = {a.frame: found[k] for k, a in enumerate(window) if a.frame >= nearly}
         return [each.numbers for each in found.values()]
+
+
+class Scout:
+    """Follows chosen and banned things back to the start of their shot (docs/adr/0050).
+
+    ``claims`` has planes by frame number: 1 on chosen things, -1 on banned things. ``found`` gets
+    such planes for the anchors without claims.
+    """
+
+    def __init__(self, claims: Mapping[int, Alpha]) -> None:
+        self._claims = claims
+        self._shot: dict[int, PickedAnchor] = {}
+        self.found: dict[int, NDArray[np.int8]] = {}
+
+    def add(self, window: list[PickedAnchor]) -> None:
+        if window[0].frame not in self._shot:
+            self.end_shot()
+        self._shot |= {anchor.frame: _coarse(anchor) for anchor in window}
+        while len(self._shot) > MOST_ANCHORS:
+            del self._shot[next(iter(self._shot))]
+
+    def has(self, frame: int) -> bool:
+        return max(self._shot, default=-1) >= frame
+
+    def end_shot(self) -> None:
+        """Follow the claimed things of the shot back to its earlier anchors."""
+        anchors = list(self._shot.values())
+        claims = [self._claim(each) for each in anchors]
+        if any(claim is not None for claim in claims):
+            for anchor, side in zip(anchors, followed(anchors, claims, 1), strict=True):
+                if anchor.frame not in self._claims and _is_separate(anchor.picked, side):
+                    self.found[anchor.frame] = side.astype(np.int8)
+        self._shot = {}
+
+    def _claim(self, anchor: PickedAnchor) -> Alpha | None:
+        claim = self._claims.get(anchor.frame)
+        if claim is None:
+            return None
+        size = anchor.picked.shape[::-1]
+        return np.asarray(cv2.resize(claim, size, interpolation=cv2.INTER_NEAREST), np.float32)
+
+
+def _coarse(anchor: PickedAnchor) -> PickedAnchor:
+    """Reduce an anchor to the scout's grid, with its link to the next anchor in half precision."""
+    rows, columns = anchor.picked.shape
+    grid = max(1, columns // COARSE), max(1, rows // COARSE)
+    picked = np.asarray(resized(anchor.picked.astype(np.float32), *grid) > FOREGROUND)
+    links = {}
+    if 1 in anchor.links:
+        link = anchor.links[1]
+        planes = resize_flow(link.flow, *grid), resized(link.trust, *grid)
+        flow, trust = (each.astype(np.float16) for each in planes)
+        links = {1: Link(flow, trust, trust, link.frames)}  # type: ignore[arg-type]
+    return PickedAnchor(anchor.frame, picked, picked, links)
+
+
+def _is_separate(picked: Place, side: Alpha) -> bool:
+    """Whether some pixel has a side, and all pixels of each part have the same side."""
+    if not side.any():
+        return False
+    return all(side[part].min() == side[part].max() for part in _parts(picked))
 
 
 def _without_strangers(side: Alpha, picked: Place) -> Alpha:

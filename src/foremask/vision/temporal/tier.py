@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from foremask.facts import SEGMENT_GRID
 from foremask.options import Quality
 from foremask.types import Image
-from foremask.vision.temporal.cuts import SIDE_FRAMES
 
 TRACK_AREA_PX = 427 * 240  # largest area of `tracks_grid`, in pixels
 BLOCK_FRAMES = 12  # anchors are chosen a block at a time; windows consist of whole blocks
+SIDE_FRAMES = 3  # pictures that are compared on each side of a possible cut
 CONTEXT_FRAMES = SEGMENT_GRID.context_frames - SIDE_FRAMES  # on each side of a window
 CLOSE_FRAMES = 4  # anchors at most this far apart are assumed to show the same things
 

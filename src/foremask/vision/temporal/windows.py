@@ -25,11 +25,10 @@ from foremask.vision.resample import alpha_on, as_levels, resized
 from foremask.vision.temporal.appearance import Appearance
 from foremask.vision.temporal.blocks import Anchor, Blocks, Tools
 from foremask.vision.temporal.correction import Shown
-from foremask.vision.temporal.cuts import DELAY_FRAMES
+from foremask.vision.temporal.cuts import DELAY_FRAMES, IncomingFrame, incoming_frames
 from foremask.vision.temporal.flow import chroma, continuity, luma, resize_flow, trust, warp
 from foremask.vision.temporal.frame_hints import FrameHints, Mark, settle
 from foremask.vision.temporal.guidance import Guidance, hinted_window, with_hints
-from foremask.vision.temporal.incoming import IncomingFrame, incoming_frames
 from foremask.vision.temporal.places import OUTLINE_PX, Place, grown
 from foremask.vision.temporal.propagation import flow_between, motion_of, propagate
 from foremask.vision.temporal.regions import Link, Scene
