@@ -105,7 +105,10 @@ class Outbound:
     ) -> AsyncGenerator[RangeReader]:
         """Open a remote file. Raises FileTooLarge if its declared size is over ``max_bytes``."""
         async with self._connections(owner) as pool:
-            yield await connections.open_ranges(pool, url, max_bytes, param)
+            with named(param):
+                reader = RangeReader(pool, connections.parse(url), param)
+                await reader.open(max_bytes)
+            yield reader
 
     async def download(
         self,

@@ -242,15 +242,6 @@ class RangeUnavailable(Exception):
     """The bytes cannot be read by range requests, but the file may still be downloaded."""
 
 
-async def open_ranges(
-    pool: httpcore2.AsyncConnectionPool, url: str, max_bytes: int, param: str
-) -> "RangeReader":
-    with named(param):
-        reader = RangeReader(pool, parse(url), param)
-        await reader.open(max_bytes)
-    return reader
-
-
 class RangeReader:
     def __init__(self, pool: httpcore2.AsyncConnectionPool, url: httpx2.URL, param: str) -> None:
         self._pool, self._url, self._param = pool, url, param

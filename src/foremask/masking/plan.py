@@ -220,7 +220,9 @@ def opened_plan(
                 on_picked=on_picked,
                 flows_ahead=3 * queue_frames(clip),
             )
-            decodes_once = _frames_can_wait(clip, options.quality)
+            # `tee` must hold the frames that wait for masks; otherwise it would deadlock.
+            waiting_bytes = LAG_FRAMES * frame_bytes(clip)
+            decodes_once = tier.keeps_frames and waiting_bytes <= WINDOW_BYTES
         if refiner is None:
             ahead = ahead_frames(frame_bytes(clip), options.quality)
             refiner = partial(refine_edges, ahead_frames=ahead)
@@ -233,11 +235,6 @@ def _shortened(clip: Clip, excerpt: Excerpt) -> Clip:
     ends_s = [end for end in (clip.duration_s, excerpt.end_s) if end is not None]
     duration_s = max(0.0, min(ends_s) - excerpt.start_s) if ends_s else None
     return replace(clip, frames=None, duration_s=duration_s)
-
-
-def _frames_can_wait(clip: Clip, quality: Quality) -> bool:
-    """Whether `tee` can hold the frames that wait for masks; otherwise it would deadlock."""
-    return TIERS[quality].keeps_frames and LAG_FRAMES * frame_bytes(clip) <= WINDOW_BYTES
 
 
 def queue_frames(clip: Clip) -> int:

@@ -17,15 +17,7 @@ from av.container import InputContainer
 from av.stream import Disposition
 from av.video.stream import VideoStream
 
-from foremask.errors import (
-    ContainerUnsupported,
-    CorruptVideo,
-    EmptyFile,
-    EncryptedVideo,
-    NotAVideo,
-    NoVideoStream,
-    StreamUnsupported,
-)
+from foremask import errors
 from foremask.media import boxes
 
 # With logging on, FFmpeg's threads need the GIL to log. They deadlock with a Python thread that
@@ -163,24 +155,24 @@ def recognise(window: Window, *, any_format: bool = False) -> Container:
     With ``any_format``, unknown content is `Container.OTHER`, unless it is text or a playlist.
     """
     if not window.size:
-        raise EmptyFile("The file has no bytes.", actual=0)
+        raise errors.EmptyFile("The file has no bytes.", actual=0)
     head = window.read_at(0, 4096)
     container = sniff(head)
     if container is None:
         is_list = head.lstrip().startswith(_LISTS)
         if not is_list and not head.startswith(_Y4M) and _is_text(head):
-            raise NotAVideo("The file is text, whatever its name says.")
+            raise errors.NotAVideo("The file is text, whatever its name says.")
         if any_format and not is_list:
             return Container.OTHER
         details = "The file is none of mp4, mov, webm, avi and gif, whatever its name says."
-        raise ContainerUnsupported(details)
+        raise errors.ContainerUnsupported(details)
     if container in (Container.MP4, Container.MOV):
         has_header, is_encrypted = boxes.survey(window.read_at, window.size)
         if is_encrypted:
-            raise EncryptedVideo("The video is protected by DRM; send it unprotected.")
+            raise errors.EncryptedVideo("The video is protected by DRM; send it unprotected.")
         if not has_header:
             details = "The file has no moov box: it was cut off, or never finished; send it whole."
-            raise CorruptVideo(details)
+            raise errors.CorruptVideo(details)
     return container
 
 
@@ -202,9 +194,9 @@ def open_container(container: Container, source: Path | Window, **options: str) 
     except (av.FFmpegError, OSError, ValueError) as error:
         if is_other:
             details = "The file is no video that FFmpeg reads here, whatever its name says."
-            raise ContainerUnsupported(details) from error
+            raise errors.ContainerUnsupported(details) from error
         details = f"The file looks like {container} but cannot be read: {_reason(error)}."
-        raise CorruptVideo(details) from error
+        raise errors.CorruptVideo(details) from error
     return opened
 
 
@@ -230,7 +222,9 @@ class OpenClip:
         stills = Disposition.attached_pic | Disposition.timed_thumbnails
         tracks = [each for each in self.demuxer.streams.video if not each.disposition & stills]
         if not tracks:
-            raise NoVideoStream("The file has no video track: only sound, or a cover picture.")
+            raise errors.NoVideoStream(
+                "The file has no video track: only sound, or a cover picture."
+            )
         defaults = (track for track in tracks if track.disposition & Disposition.default)
         return next(defaults, tracks[0])
 
@@ -259,8 +253,8 @@ def open_stream(path: Path) -> OpenClip:
             pipe = os.open(path, os.O_RDONLY)
             select.select([pipe], [], [])
             if not any(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))):
-                raise EmptyFile(f"{path} has no bytes.", actual=0)
+                raise errors.EmptyFile(f"{path} has no bytes.", actual=0)
             opened = av.open(f"pipe:{pipe}", "r", container_options=asked)
     except (av.FFmpegError, OSError) as error:
-        raise StreamUnsupported(f"{path} gives no video: {_reason(error)}.") from error
+        raise errors.StreamUnsupported(f"{path} gives no video: {_reason(error)}.") from error
     return OpenClip(Container.OTHER, opened, 0)

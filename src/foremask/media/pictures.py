@@ -12,14 +12,7 @@ from av.container import InputContainer
 from av.sidedata.sidedata import Type
 from av.video.stream import VideoStream
 
-from foremask.errors import (
-    BackgroundInvalid,
-    ClipRefused,
-    CorruptVideo,
-    FieldInvalid,
-    FileTooLarge,
-    ResolutionTooLarge,
-)
+from foremask import errors
 from foremask.media.demux import Source
 from foremask.media.frames import Frame, Orientation
 from foremask.media.packets import AnyPacket, writing
@@ -118,7 +111,9 @@ def _packets(
         sizes = [f"{each.width}x{each.height}" for each in (track, first)]
         if sizes[0] != sizes[1]:
             details = f"{path} is {sizes[0]}, and the first picture is {sizes[1]}"
-            raise CorruptVideo(f"{details}: all frames of a clip have one size.", actual=number)
+            raise errors.CorruptVideo(
+                f"{details}: all frames of a clip have one size.", actual=number
+            )
         if encoder is not None:
             frame = _decoded(file, path.name, number).decoded.reformat(format="rgb24")
             frame.pts = number
@@ -126,7 +121,9 @@ def _packets(
         codecs = [each.codec_context.name for each in (track, first)]
         if codecs[0] != codecs[1]:
             details = f"{path} is {codecs[0]}, and the first picture is {codecs[1]}"
-            raise CorruptVideo(f"{details}: all frames of a clip are coded alike.", actual=number)
+            raise errors.CorruptVideo(
+                f"{details}: all frames of a clip are coded alike.", actual=number
+            )
         return [av.Packet(bytes(packet)) for packet in file.demux(track) if packet.size][:1]
 
 
@@ -135,20 +132,20 @@ def _opened(file: Source, name: str, limits: Limits = UNLIMITED) -> InputContain
     demuxer = picture_demuxer(file.read(HEAD_BYTES))
     is_limited = not limits.any_format
     if demuxer is None or (is_limited and demuxer not in _FROM_CALLERS):
-        raise CorruptVideo(f"{name} is no picture that is read here.")
+        raise errors.CorruptVideo(f"{name} is no picture that is read here.")
     if is_limited and (size := file.seek(0, 2)) > MAX_PICTURE_BYTES:
         details = f"{name} has {size} bytes; at most {MAX_PICTURE_BYTES} are taken."
-        raise FileTooLarge(details, limit=MAX_PICTURE_BYTES, actual=size)
+        raise errors.FileTooLarge(details, limit=MAX_PICTURE_BYTES, actual=size)
     file.seek(0)
     bound = {"max_pixels": str(MAX_PICTURE_PIXELS)} if is_limited else {}
     try:
         opened: InputContainer = av.open(file, "r", format=demuxer, options=bound)
     except (av.FFmpegError, ValueError) as error:
-        raise CorruptVideo(f"{name} cannot be read as a picture.") from error
+        raise errors.CorruptVideo(f"{name} cannot be read as a picture.") from error
     with ExitStack() as refused:
         refused.enter_context(opened)
         if not opened.streams.video:
-            raise CorruptVideo(f"{name} has no picture in it.")
+            raise errors.CorruptVideo(f"{name} has no picture in it.")
         if is_limited:
             _check_size(opened.streams.video[0], name, limits)
         refused.pop_all()
@@ -159,9 +156,9 @@ def _check_size(track: VideoStream, name: str, limits: Limits) -> None:
     side_px = max(track.width, track.height)
     if not side_px:  # FFmpeg could not read the size
         details = f"{name} cannot be decoded, or has more than {MAX_PICTURE_PIXELS} pixels."
-        raise CorruptVideo(details, limit=MAX_PICTURE_PIXELS)
+        raise errors.CorruptVideo(details, limit=MAX_PICTURE_PIXELS)
     if side_px > limits.max_side_px:
-        raise ResolutionTooLarge(
+        raise errors.ResolutionTooLarge(
             f"{name} is {track.width}x{track.height}; a side may have {limits.max_side_px} pixels.",
             limit=limits.max_side_px,
             actual=side_px,
@@ -173,7 +170,7 @@ def _decoded(file: InputContainer, name: str, index: int) -> Frame:
     try:
         decoded = next(file.decode(video=0))
     except (av.FFmpegError, StopIteration) as error:
-        raise CorruptVideo(f"{name} breaks before its picture is whole.") from error
+        raise errors.CorruptVideo(f"{name} breaks before its picture is whole.") from error
     matrix = decoded.side_data.get(Type.DISPLAYMATRIX)
     orientation = Orientation.from_matrix(struct.unpack("<9i", bytes(matrix)) if matrix else None)
     return Frame(decoded, index, index, 1, Fraction(1), orientation)
@@ -188,17 +185,17 @@ def check_background(file: Source, limits: Limits) -> None:
     check = probe if picture_demuxer(file.read(HEAD_BYTES)) is None else read_picture
     try:
         check(file, limits)
-    except ClipRefused as error:
-        raise BackgroundInvalid.of(error) from error
+    except errors.ClipRefused as error:
+        raise errors.BackgroundInvalid.of(error) from error
 
 
 def read_background(path: Path) -> Rgb:
     """Read a picture file as an upright array; raises FieldInvalid if it is not a picture."""
     try:
         frame = read_picture(path)
-    except ClipRefused as error:
+    except errors.ClipRefused as error:
         details = f"The background {path.name} is no picture."
-        raise FieldInvalid(details, param="background") from error
+        raise errors.FieldInvalid(details, param="background") from error
     return frame.rgb(frame.width, frame.height)
 
 
@@ -229,7 +226,7 @@ class BackgroundVideo:
                         yield at, frame
                     length = (reader.end or 0) - (first_pts or 0) * reader.time_base
                     start = max(start + length, at + reader.time_base)
-        except ClipRefused as error:
+        except errors.ClipRefused as error:
             details = f"The background {self._path.name}: {error.details}"
             numbers = {"limit": error.limit, "actual": error.actual}
             raise type(error)(details, param="background", **numbers) from error

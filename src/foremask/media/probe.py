@@ -14,16 +14,7 @@ from av.container import InputContainer
 from av.rational import AVRational
 from av.video.stream import VideoStream
 
-from foremask.errors import (
-    CodecUnsupported,
-    ContainerUnsupported,
-    DurationTooLong,
-    EncryptedVideo,
-    FileTooLarge,
-    NoFrames,
-    ResolutionTooLarge,
-    TooManyFrames,
-)
+from foremask import errors
 from foremask.facts import AudioTrack, Clip
 from foremask.media import ebml
 from foremask.media.colour import FULL_RANGE, HLG, PQ
@@ -56,10 +47,12 @@ def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:
     window = Window(source, max_bytes=_MAX_HEADER_BYTES)
     if window.size > limits.max_bytes:
         details = f"The file has {window.size} bytes; at most {limits.max_bytes} are taken."
-        raise FileTooLarge(details, limit=limits.max_bytes, actual=window.size)
+        raise errors.FileTooLarge(details, limit=limits.max_bytes, actual=window.size)
     container = recognise(window, any_format=limits.any_format)
     if container is Container.MKV and not limits.any_format:
-        raise ContainerUnsupported("The file is Matroska (mkv); send mp4, mov, webm, avi or gif.")
+        raise errors.ContainerUnsupported(
+            "The file is Matroska (mkv); send mp4, mov, webm, avi or gif."
+        )
     if container is Container.GIF:
         window.max_bytes = max(_MAX_HEADER_BYTES, limits.max_bytes)
     quick = {} if path else {"probesize": str(1 << 20), "analyzeduration": "0"}
@@ -88,16 +81,16 @@ def frame_bytes(clip: Clip) -> int:
 def _refuse(clip: Clip, limits: Limits) -> None:
     is_ours = clip.codec in ACCEPTED_CODECS and (clip.codec == "gif") == (clip.container == "gif")
     if not is_ours and not limits.any_format:
-        raise CodecUnsupported(
+        raise errors.CodecUnsupported(
             f"The video is {clip.codec} in {clip.container};"
             " send H.264, HEVC, VP9, AV1 or Photo-JPEG (or an animated gif)."
         )
     side_px, most_px = max(clip.width, clip.height), limits.max_side_px
     if side_px > most_px:
         details = f"The video is {clip.width}x{clip.height}; a side may have {most_px} pixels."
-        raise ResolutionTooLarge(details, limit=most_px, actual=side_px)
+        raise errors.ResolutionTooLarge(details, limit=most_px, actual=side_px)
     if not clip.width or not clip.height or clip.frames == 0:
-        raise NoFrames("The video track has no frame.", actual=0)
+        raise errors.NoFrames("The video track has no frame.", actual=0)
     check_length(clip, limits, clip.duration_s, clip.expected_frames)
 
 
@@ -106,16 +99,16 @@ def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: i
     frame_s = 1 / clip.fps if clip.fps else 0.0
     longest_s = _NTSC * limits.max_duration_s + frame_s + _ROUNDING_S
     if duration_s is not None and duration_s > longest_s:
-        raise DurationTooLong(
+        raise errors.DurationTooLong(
             f"The video lasts {duration_s:.2f} s; at most {limits.max_duration_s:g} s are taken.",
             limit=limits.max_duration_s,
             actual=round(duration_s, 3),
         )
     if frames is not None and frames > limits.max_frames + 1:  # allow one extra frame
         details = f"The video has {frames} frames or more; at most {limits.max_frames} are taken."
-        raise TooManyFrames(details, limit=limits.max_frames, actual=frames)
+        raise errors.TooManyFrames(details, limit=limits.max_frames, actual=frames)
     if frames is not None and frames * clip.pixels > limits.max_frame_pixels:
-        raise ResolutionTooLarge(
+        raise errors.ResolutionTooLarge(
             f"{frames} frames of {clip.width}x{clip.height} are {frames * clip.pixels} pixels;"
             f" at most {limits.max_frame_pixels} in all are taken.",
             limit=limits.max_frame_pixels,
@@ -133,9 +126,9 @@ def clip_of(opened: OpenClip) -> Clip:
     track = opened.track
     codec = track.codec_context
     if codec is None:
-        raise CodecUnsupported("The video codec is unknown.")
+        raise errors.CodecUnsupported("The video codec is unknown.")
     if "encryption_init_info" in codec.coded_side_data:
-        raise EncryptedVideo("The video is protected by DRM; send it unprotected.")
+        raise errors.EncryptedVideo("The video is protected by DRM; send it unprotected.")
     time_base = fraction(track.time_base) or Fraction(1, 1000)
     rates = fraction(track.average_rate), fraction(track.guessed_rate)
     display = codec.coded_side_data.get("display_matrix")
