@@ -4,8 +4,10 @@ import html
 import os
 import webbrowser
 from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Final
+from string import Template
+from typing import Annotated, Any
 
 import msgspec
 from cyclopts import Parameter
@@ -105,27 +107,12 @@ def open_(source: Clip, made: Mask = None, /) -> None:
         probe_clip(each)
     page = paths.cache_dir() / "look.html"
     page.parent.mkdir(parents=True, exist_ok=True)
+    shown = resources.files("foremask.cli").joinpath("look.html").read_text("utf-8")
     clip, mask = (html.escape(each.absolute().as_uri()) for each in (source, made))
-    page.write_text(_PAGE.format(name=html.escape(source.name), clip=clip, mask=mask), "utf-8")
+    filled = Template(shown).substitute(name=html.escape(source.name), clip=clip, mask=mask)
+    page.write_text(filled, "utf-8")
     if not webbrowser.open(page.as_uri()):
         say(f"there is no browser here; this page shows them: {page.as_uri()}")
-
-
-_PAGE: Final = """<!doctype html><meta charset="utf-8"><title>{name}</title>
-<style>body {{ background: #222; color: #ddd; font: 16px sans-serif; text-align: center }}
-video {{ width: 32%; vertical-align: top }}
-span {{ position: relative; display: inline-block; width: 32% }} span video {{ width: 100% }}
-span video + video {{ position: absolute; left: 0; top: 0; mix-blend-mode: multiply; opacity: .8 }}
-</style>
-<p>{name}: the clip, its mask, and both. A format that the browser cannot play stays black.</p>
-<video id="lead" src="{clip}" controls loop muted></video> <video src="{mask}" muted></video>
-<span><video src="{clip}" muted></video><video src="{mask}" muted></video></span>
-<script>const all = [...document.querySelectorAll("video")], lead = all.shift();
-const follow = () => all.forEach((v) => {{ v.currentTime = lead.currentTime; }});
-lead.onplay = () => {{ follow(); all.forEach((v) => v.play()); }};
-lead.onpause = () => {{ all.forEach((v) => v.pause()); follow(); }};
-lead.onseeked = follow;</script>
-"""
 
 
 def _mask_of(source: Path, made: Path | None) -> Path:
