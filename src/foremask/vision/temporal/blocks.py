@@ -140,7 +140,7 @@ class Blocks:
         if guidance is None:
             return
         further = [frame for frame, each in self._waiting.items() if guidance.on(each.image)]
-        if guidance.follows_things:
+        if any(each.followed is not None for each in guidance.frames.values()):
             anchors = sorted(each for each in self.anchors if each >= self._first)
             for gap in itertools.pairwise(anchors):
                 further += _spaced(*gap, CLOSE_FRAMES)
@@ -182,7 +182,7 @@ class Blocks:
 
     def _anchor(self, incoming: IncomingFrame, opinions: dict[View, Levels]) -> Anchor:
         guidance, image = self._tools.guidance, None
-        if guidance is not None and guidance.corrects:
+        if guidance is not None and any(each.corrections for each in guidance.frames.values()):
             image = ArrayImage(incoming.image.rgb(*grid_of(incoming.image, KEPT_AREA_PX)))
         return Anchor(opinions, incoming.frame_flow.small, image)
 

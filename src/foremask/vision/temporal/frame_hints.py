@@ -13,10 +13,9 @@ from foremask.vision.network.network_cache import KeptAnswers
 from foremask.vision.network.opinions import CropBox
 from foremask.vision.resample import alpha_on, as_alpha, as_levels
 from foremask.vision.temporal.appearance import SURE
-from foremask.vision.temporal.places import Place, depth_of, labelled, part_at
+from foremask.vision.temporal.places import Place, depth_of, labelled, part_at, tracks_grid
 from foremask.vision.temporal.regions import FOREGROUND, LEAST_SHARE
 from foremask.vision.temporal.things import OTHER_SHARE
-from foremask.vision.temporal.tier import tracks_grid
 
 CROP_PX = 512  # the network's input size for a crop
 CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # a point's crops, as shares of the picture's smaller side

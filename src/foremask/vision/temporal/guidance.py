@@ -51,14 +51,6 @@ class Guidance:
         side = np.asarray(cv2.resize(known, grid, interpolation=cv2.INTER_NEAREST), np.float32)
         return np.where(side == 0, np.float32(NEITHER), side)
 
-    @property
-    def corrects(self) -> bool:
-        return any(each.corrections for each in self.frames.values())
-
-    @property
-    def follows_things(self) -> bool:
-        return any(each.followed is not None for each in self.frames.values())
-
 
 @dataclass(frozen=True, slots=True)
 class Hinted:

@@ -6,7 +6,6 @@ from foremask.facts import SEGMENT_GRID
 from foremask.options import Quality
 from foremask.types import Image
 
-TRACK_AREA_PX = 427 * 240  # largest area of `tracks_grid`, in pixels
 BLOCK_FRAMES = 12  # anchors are chosen a block at a time; windows consist of whole blocks
 SIDE_FRAMES = 3  # pictures that are compared on each side of a possible cut
 CONTEXT_FRAMES = SEGMENT_GRID.context_frames - SIDE_FRAMES  # on each side of a window
@@ -55,16 +54,11 @@ TIERS = {
 }
 
 
-def tracks_grid(columns: int, rows: int) -> tuple[int, int]:
-    """Columns and rows of the tracks' grid, on which the regions and things of a mask are found."""
-    return _reduced(columns, rows, TRACK_AREA_PX)
-
-
 def grid_of(image: Image, area_px: int) -> tuple[int, int]:
     """Columns and rows of about ``area_px``, with the image's aspect and at most its size."""
-    return _reduced(image.width, image.height, area_px)
+    return reduced_grid(image.width, image.height, area_px)
 
 
-def _reduced(columns: int, rows: int, area_px: int) -> tuple[int, int]:
+def reduced_grid(columns: int, rows: int, area_px: int) -> tuple[int, int]:
     scale = min(1.0, (area_px / (rows * columns)) ** 0.5)
     return max(1, round(columns * scale)), max(1, round(rows * scale))

@@ -29,18 +29,11 @@ from foremask.vision.temporal.cuts import DELAY_FRAMES, IncomingFrame, incoming_
 from foremask.vision.temporal.flow import chroma, continuity, luma, resize_flow, trust, warp
 from foremask.vision.temporal.frame_hints import FrameHints, Mark, settle
 from foremask.vision.temporal.guidance import Guidance, hinted_window, with_hints
-from foremask.vision.temporal.places import OUTLINE_PX, Place, grown
+from foremask.vision.temporal.places import OUTLINE_PX, Place, grown, tracks_grid
 from foremask.vision.temporal.propagation import flow_between, motion_of, propagate
 from foremask.vision.temporal.regions import Link, Scene
 from foremask.vision.temporal.things import PickedAnchor
-from foremask.vision.temporal.tier import (
-    BLOCK_FRAMES,
-    CONTEXT_FRAMES,
-    TIERS,
-    Tier,
-    grid_of,
-    tracks_grid,
-)
+from foremask.vision.temporal.tier import BLOCK_FRAMES, CONTEXT_FRAMES, TIERS, Tier, grid_of
 from foremask.vision.temporal.verdict import Judge, compose, decided, judge
 
 WINDOW_FRAMES = SEGMENT_GRID.window_frames
