@@ -120,7 +120,7 @@ def _model_digest(path: Path, _changed_at: int) -> str:
 
 
 # Limits for decoded frames in memory. If frames that wait for masks need over `WINDOW_BYTES`
-# (beyond 960x540 in 8-bit 4:2:0), clips are decoded twice: docs/adr/0057.
+# (beyond 960x540 in 8-bit 4:2:0), `tee` would deadlock, and clips are decoded twice: docs/adr/0057.
 WINDOW_BYTES: Final = 200_000_000
 _QUEUE_BYTES: Final = 16_000_000  # Frames between two stages.
 _AHEAD_BYTES: Final = 100_000_000  # Frames that wait for their backdrops.
@@ -220,9 +220,7 @@ def opened_plan(
                 on_picked=on_picked,
                 flows_ahead=3 * queue_frames(clip),
             )
-            # `tee` must hold the frames that wait for masks; otherwise it would deadlock.
-            waiting_bytes = LAG_FRAMES * frame_bytes(clip)
-            decodes_once = tier.keeps_frames and waiting_bytes <= WINDOW_BYTES
+            decodes_once = tier.keeps_frames and LAG_FRAMES * frame_bytes(clip) <= WINDOW_BYTES
         if refiner is None:
             ahead = ahead_frames(frame_bytes(clip), options.quality)
             refiner = partial(refine_edges, ahead_frames=ahead)
