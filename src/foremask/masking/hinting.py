@@ -111,33 +111,33 @@ def _hinted_frames(
     frames: Iterable[Frame], hints: Sequence[Hint], size_px: tuple[int, int]
 ) -> Iterator[tuple[Frame, list[Mark]]]:
     waiting = dict(enumerate(hints))
-    for frame, next_s, index in _with_ends(frames):
+    for frame, next_s in _with_ends(frames):
         here = [
             number
             for number, hint in waiting.items()
-            if ((hint.frame or 0) == index if hint.time_s is None else hint.time_s < next_s)
+            if ((hint.frame or 0) == frame.index if hint.time_s is None else hint.time_s < next_s)
         ]
         if here:
             yield frame, _marks({number: waiting.pop(number) for number in here}, size_px)
         if not waiting:
             return
     number = min(waiting)
-    raise frame_beyond(hints, number, index + 1)
+    raise frame_beyond(hints, number, frame.index + 1)
 
 
-def _with_ends(frames: Iterable[Frame]) -> Iterator[tuple[Frame, float, int]]:
-    """Yield each frame, its end in seconds from the first frame, and its index."""
+def _with_ends(frames: Iterable[Frame]) -> Iterator[tuple[Frame, float]]:
+    """Yield each frame, and its end in seconds from the first frame."""
     before: Frame | None = None
     first_s = 0.0
     for frame in frames:
         if before is None:
             first_s = frame.time_s
         else:
-            yield before, frame.time_s - first_s, before.index
+            yield before, frame.time_s - first_s
         before = frame
     if before is not None:
         length_s = float((before.duration or 1) * before.time_base)
-        yield before, before.time_s - first_s + length_s + 1e-6, before.index
+        yield before, before.time_s - first_s + length_s + 1e-6
 
 
 def _marks(hints: Mapping[int, Hint], size_px: tuple[int, int]) -> list[Mark]:

@@ -55,10 +55,7 @@ class _ThingTrack:
     boxes: list[ThingBox] = field(default_factory=list)
     cells: int = 0
     cells_in_mask: int = 0
-    best: tuple[bool, int] = (
-        False,
-        0,
-    )  # whether it is apart, and its area on the frame of ``hint``
+    best: tuple[bool, int] = (False, 0)  # whether it is apart, and its area, where ``hint`` is
     hint: Point | None = None
 
 

@@ -301,9 +301,8 @@ ASK_EVERY_S = 0.25
 class Ends:
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._waiting = WeakValueDictionary[
-            str, asyncio.Event
-        ]()  # an event lives while a `wait` call holds it
+        # An event lives while a `wait` call holds it.
+        self._waiting = WeakValueDictionary[str, asyncio.Event]()
         self._asking: asyncio.Task[None] | None = None
         self.is_stopping = False
 
