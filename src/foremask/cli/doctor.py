@@ -10,11 +10,11 @@ from typing import Literal
 
 from foremask.cli.batch_options import AsJson
 from foremask.cli.exits import Exit, answer, has_server_extra
-from foremask.cli.model_commands import compiled_networks
 from foremask.errors import ForemaskError
 from foremask.machine.hardware import nvidia_cards
 from foremask.options import Runtime
 from foremask.settings import Settings, read_settings
+from foremask.vision.network.compiled_networks import CompiledNetworks
 from foremask.weights import catalogue
 
 CPU_FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
@@ -79,7 +79,7 @@ def _model(settings: Settings) -> Found:
 
 
 def _compiled(settings: Settings) -> Found:
-    networks = compiled_networks(settings.model_dir / catalogue.ISNET.file_name)
+    networks = CompiledNetworks.of(settings.model_dir / catalogue.ISNET.file_name)
     on_processor = settings.device.runtime in (Runtime.AUTO, Runtime.CPU)
     if settings.model_file is not None or networks is None or not on_processor:
         return None

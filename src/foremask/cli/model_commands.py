@@ -40,7 +40,7 @@ def pull(*, tarball: Annotated[Path | None, Parameter(name="--from")] = None) ->
     if tarball is not None:
         check_there(tarball)
     path = bring(settings.model_dir, tarball)
-    networks = compiled_networks(path)
+    networks = CompiledNetworks.of(path)
     on_processor = settings.device.runtime in (Runtime.AUTO, Runtime.CPU)
     if on_processor and networks is not None and networks.missing() and networks.can_keep():
         from foremask.vision.network.session import compile_ahead  # importing OpenVINO is slow
@@ -50,9 +50,3 @@ def pull(*, tarball: Annotated[Path | None, Parameter(name="--from")] = None) ->
         except ForemaskError as error:
             note(f"warning: the weights are here and cannot be compiled: {error.details}")
     say(str(path))
-
-
-def compiled_networks(path: Path) -> CompiledNetworks | None:
-    """Return the cache for the catalogue's weights; None for other or missing weights."""
-    directory = catalogue.compiled_dir_of(path)
-    return CompiledNetworks(directory, path) if directory else None

@@ -51,7 +51,6 @@ from foremask.vision.network.devices import network_at
 from foremask.vision.prefetch import tee
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
-from foremask.weights.catalogue import model_path
 
 MOST_WAITING: Final = 2 * LAG_FRAMES  # in frames, above the lag of any mask
 MOST_MOMENTS: Final = 100
@@ -347,7 +346,7 @@ class Masker:
         self.network = NetworkOptions(quality=quality, device=device, model=model)
         options = _mask_options(**self.network)
         if preload:
-            network_at(options.model or model_path(), options.device)
+            network_for(options)
 
     def __enter__(self) -> Self:
         return self

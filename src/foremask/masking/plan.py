@@ -36,7 +36,7 @@ from foremask.vision.network.session import Network
 from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
-from foremask.weights.catalogue import model_path, spec_of
+from foremask.weights.catalogue import model_path, sha256_of, spec_of
 
 _MOST_BYTES: Final = 4 << 30  # limit for all caches in a directory
 _SUFFIX: Final = ".cache"
@@ -64,7 +64,7 @@ def opened_cache(
     model = options.model or model_path()
     identity = {
         "foremask": foremask.__version__,
-        "source": _digest(source),
+        "source": sha256_of(source),
         "model": _model_digest(model, model.stat().st_mtime_ns),
         "spec": repr(spec_of(model)),
         "runtime": network_for(options).runtime,
@@ -109,14 +109,9 @@ def _trim(directory: Path) -> None:
             total -= status.st_size
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").hexdigest()
-
-
 @lru_cache(maxsize=4)
 def _model_digest(path: Path, _changed_at: int) -> str:
-    return _digest(path)
+    return sha256_of(path)
 
 
 # Limits for decoded frames in memory. If frames that wait for masks need over `WINDOW_BYTES`

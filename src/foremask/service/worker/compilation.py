@@ -11,7 +11,6 @@ import structlog
 from foremask.machine import process_setup
 from foremask.service.sandbox import confine
 from foremask.vision.network.compiled_networks import CompiledNetworks
-from foremask.weights.catalogue import compiled_dir_of
 
 COMPILE_S = 120.0  # includes waiting: workers compile one after the other, 6 s each
 
@@ -19,16 +18,14 @@ log = structlog.get_logger(__name__)
 
 
 async def compile_ahead(model: Path) -> None:
-    directory = compiled_dir_of(model)
-    if directory is None:
+    networks = CompiledNetworks.of(model)
+    if networks is None or not networks.can_keep() or not await asyncio.to_thread(networks.missing):
         return
-    networks = CompiledNetworks(directory, model)
-    if not networks.can_keep() or not await asyncio.to_thread(networks.missing):
-        return
+    directory = str(networks.directory)
     began = time.monotonic()
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-m", "foremask.service.worker.compilation"),
-        *(str(model), str(directory), str(os.getpid())),
+        *(str(model), directory, str(os.getpid())),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.DEVNULL,
         stderr=asyncio.subprocess.PIPE,
@@ -41,7 +38,7 @@ async def compile_ahead(model: Path) -> None:
         _, errors = await process.communicate()
     took_s = round(time.monotonic() - began, 1)
     if process.returncode == 0:
-        log.info("network.compiled", took_s=took_s, directory=str(directory))
+        log.info("network.compiled", took_s=took_s, directory=directory)
     else:
         last = errors.decode(errors="replace").strip()[-500:]
         log.warning("network.not_compiled", status=process.returncode, took_s=took_s, error=last)

@@ -20,7 +20,7 @@ from typing import Final
 import msgspec
 
 from foremask.errors import ModelUnavailable
-from foremask.weights.catalogue import spec_of
+from foremask.weights.catalogue import compiled_dir_of, spec_of
 
 SIZES_PX: Final = (1024, 768)  # Side of IS-Net's square input, for a picture and for a crop.
 KEPT_FILES: Final = 4  # For each of two versions or machines, one file of 45 MB per input size.
@@ -61,6 +61,12 @@ class CompiledNetworks:
     weights: Path
     precision: str | None = None
     threads: int = 0
+
+    @classmethod
+    def of(cls, weights: Path) -> "CompiledNetworks | None":
+        """The cache for the catalogue's weights; None for other or missing weights."""
+        directory = compiled_dir_of(weights)
+        return cls(directory, weights) if directory else None
 
     def read(self, size: tuple[int, int]) -> tuple[Facts, mmap.mmap, int] | None:
         """Return facts, mapped file and the network's offset in it; None if no file is intact."""
