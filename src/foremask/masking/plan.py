@@ -115,7 +115,7 @@ def _model_digest(path: Path, _changed_at: int) -> str:
 
 
 # Limits for decoded frames in memory. If frames that wait for masks need over `WINDOW_BYTES`
-# (beyond 960x540 in 8-bit 4:2:0), `tee` would deadlock, and clips are decoded twice: docs/adr/0057.
+# (beyond 960x540 in 8-bit 4:2:0), `tee` would deadlock. So clips are decoded twice: docs/adr/0057.
 WINDOW_BYTES: Final = 200_000_000
 _QUEUE_BYTES: Final = 16_000_000  # Frames between two stages.
 _AHEAD_BYTES: Final = 100_000_000  # Frames that wait for their backdrops.

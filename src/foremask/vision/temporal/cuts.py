@@ -52,9 +52,8 @@ def incoming_frames(
     threads: ThreadPoolExecutor,
 ) -> Iterator[IncomingFrame]:
     """Yield the images as frames; those before the first wanted image have negative numbers."""
-    for incoming, starts in starts_of_shots(
-        _with_flow(_numbered(images, is_wanted), tier, threads)
-    ):
+    numbered = _numbered(images, is_wanted)
+    for incoming, starts in starts_of_shots(_with_flow(numbered, tier, threads)):
         alone = FrameFlow(incoming.frame_flow.small, None, None)
         yield replace(incoming, frame_flow=alone) if starts else incoming
 
