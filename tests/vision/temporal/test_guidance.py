@@ -383,6 +383,12 @@ def test_what_points_decide(name: str) -> None:
             assert not there.any() or least <= share <= most, t
 
 
+def test_a_point_out_takes_no_whole_thing_that_the_network_is_less_sure_of() -> None:
+    less_sure = Drawn(lambda image: np.float32(0.93) * colours(image))
+    for t, mask in enumerate(masks_of(stuck, [(5, 160, 90, False)], 14, less_sure)):
+        assert mask[stuck(t)[1]].mean() > 0.6
+
+
 def test_a_correction_changes_nothing_far_from_it() -> None:
     """On a frame that the network is asked about for the point only, it finds nothing."""
     frame = 10

@@ -12,7 +12,6 @@ from foremask.types import Alpha, Image, Levels
 from foremask.vision.network.network_cache import KeptAnswers
 from foremask.vision.network.opinions import CropBox
 from foremask.vision.resample import alpha_on, as_alpha, as_levels
-from foremask.vision.temporal.appearance import SURE
 from foremask.vision.temporal.places import Place, depth_of, labelled, part_at, tracks_grid
 from foremask.vision.temporal.regions import FOREGROUND, LEAST_SHARE
 from foremask.vision.temporal.things import OTHER_SHARE
@@ -21,6 +20,7 @@ CROP_PX = 512  # the network's input size for a crop
 CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # a point's crops, as shares of the picture's smaller side
 BOX_MARGIN_SHARE = 0.15  # margin on each side of a box's crop, as a share of the box's larger side
 NEAR_PX = 3  # on the tracks' grid, pixels within this distance of a point or place are near
+CERTAIN = 0.95  # a negative point with a lower alpha in any view bans no whole thing
 MIDDLE = 0.65  # a negative point deeper than this share of a thing's greatest depth bans the thing
 
 
@@ -236,7 +236,7 @@ class FrameHints:
         if claim.has_size or claim.positive or claim.number > self.first_correction:
             return False
         part = part_at(self._picked, claim.row, claim.column)
-        if not part.any() or self._least[claim.row, claim.column] <= SURE:
+        if not part.any() or self._least[claim.row, claim.column] < CERTAIN:
             return False
         if any((each.seed & part).any() for each in self.claims if each.positive):
             return False
