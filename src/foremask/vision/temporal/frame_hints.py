@@ -13,8 +13,8 @@ from foremask.vision.network.network_cache import KeptAnswers
 from foremask.vision.network.opinions import CropBox
 from foremask.vision.resample import alpha_on, as_alpha, as_levels
 from foremask.vision.temporal.places import Place, depth_of, labelled, part_at, tracks_grid
-from foremask.vision.temporal.regions import FOREGROUND, LEAST_SHARE
-from foremask.vision.temporal.things import OTHER_SHARE
+from foremask.vision.temporal.regions import FOREGROUND
+from foremask.vision.temporal.things import LEAST_SHARE, OTHER_SHARE
 
 CROP_PX = 512  # the network's input size for a crop
 CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # a point's crops, as shares of the picture's smaller side

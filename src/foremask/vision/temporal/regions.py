@@ -23,7 +23,7 @@ SURE = 0.8  # mean of the opinions above which a pixel is solid
 LOGIT_LEVELS = (-2.0, 0.0, 2.0)
 ALIKE = 0.2  # neighbouring regions are joined if each opinion differs by less than this,
 ALIKE_LOGIT = 1.2  # and the logit of `appearance` differs by less than this
-LEAST_SHARE = 0.0005  # a part with a smaller share of the picture is neither solid nor a thing
+LEAST_SOLID_SHARE = 0.0005  # a part with a smaller share of the picture is not solid
 MOST_LOGIT = 5.0  # the logits of `appearance` are clipped to ±5
 _BORDERS = ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]))
 _NEIGHBOURS = (*_BORDERS, *(each[::-1] for each in _BORDERS))
@@ -199,7 +199,7 @@ def _measured(
 def _to_solid(regions: Regions, mean: Alpha) -> NDArray[np.float32]:
     """log1p of each region's distance to a large part above `SURE`; NaN if there is none."""
     labels, areas = labelled(mean > SURE)
-    large = areas > LEAST_SHARE * mean.size
+    large = areas > LEAST_SOLID_SHARE * mean.size
     large[0] = False
     if not large.any():
         return np.full(len(regions.sizes), np.nan, np.float32)

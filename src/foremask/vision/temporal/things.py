@@ -18,8 +18,9 @@ from foremask.types import Alpha
 from foremask.vision.resample import resized
 from foremask.vision.temporal.flow import resize_flow, warp_labels
 from foremask.vision.temporal.places import Place, labelled
-from foremask.vision.temporal.regions import FOREGROUND, LEAST_SHARE, Link
+from foremask.vision.temporal.regions import FOREGROUND, Link
 
+LEAST_SHARE = 0.0004  # a part with a smaller share of the picture is no thing
 OTHER_SHARE = 0.25  # a part must be larger than this share of the subject to be another thing
 OVERLAP = 0.15  # a part holds a thing if the flow brings more than this share of the thing into it
 # A part also holds a hidden or touching thing if they should overlap by this share of the smaller.
