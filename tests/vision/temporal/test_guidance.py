@@ -335,6 +335,23 @@ def test_two_places_of_the_window_before_are_followed_apart() -> None:
         np.testing.assert_array_equal(each.plane > 0, things[0] | things[1])
 
 
+@pytest.mark.parametrize("positive", [True, False])
+def test_only_a_place_that_is_added_grows_where_a_crop_shows_two_things_as_one(
+    *, positive: bool
+) -> None:
+    ours, other = disc(130, 90, 34), disc(190, 90, 28)
+    both = (ours | other).astype(np.float32)
+    mask, like = both * (not positive), np.full_like(both, 0.8)
+    link = Link(np.zeros((HEIGHT, WIDTH, 2), np.float32), like, like, 4)
+    frame = Shown(background(1), mask, [mask], 0 * both, 6 * mask - 3)
+    claim = Claim(0, positive, 0, 0, [], ours, has_size=True)
+    window = [replace(frame, links={1: link}), replace(frame, links={-1: link})]
+    crops = ours.astype(np.float32), both
+    *_, after = hinted_window([None] * 2, [[claim], []], None, window, lambda k, _: crops[k])
+    assert (after.plane != 0)[ours].all()
+    assert (after.plane != 0)[other & ~ours].mean() == pytest.approx(float(positive), abs=0.1)
+
+
 def with_crumb(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A disc, and a crumb that the network has too."""
     rgb = background(1)

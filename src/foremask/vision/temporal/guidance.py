@@ -98,6 +98,7 @@ class _Places:
 
     The flow carries a place to the other anchors. If a crop round the place shows it as a thing,
     crops of the other anchors give its shape there, for the first `MOST_ASKED` places of a window.
+    A place that is removed may not grow by crops, because a crop can show two things as one.
     No place is carried to or past a frame with an earlier hint: the user has corrected that frame.
     """
 
@@ -141,7 +142,8 @@ class _Places:
                 here = came > 0
                 found = self._found(index, came * trusted) if is_thing else None
                 if found is not None:
-                    here, held = found, 1.0
+                    within = grown(here, OUTLINE_PX)
+                    here, held = (found & within if side < 0 else found), 1.0
                 elif here.any():
                     held *= float(trusted[here].mean())
                 if held < LEAST_HELD or not here.any():
