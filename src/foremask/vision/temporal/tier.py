@@ -19,8 +19,8 @@ class Tier:
     stride: int  # the largest distance of neighbouring anchors, in frames
     disagreement: float  # if two anchors' masks differ by more, a frame between becomes an anchor
     anchors_per_frame: float  # while there are fewer, `disagreement` adds anchors
-    mirrored_above: float = 0.3  # uncertainty above which the network also gets the mirror image
-    cropped_above: float = 0.13  # uncertainty above which the network also gets a crop
+    mirrored_above: float = 0.5  # uncertainty above which the network also gets the mirror image
+    cropped_above: float = 1.0  # uncertainty above which it also gets a crop; none is above 1.0
     probed_above: float = 0.05  # replaces ``mirrored_above`` on some frames: see `blocks`
     anchors_per_side: int = 1  # number of anchors before a frame, and after it, that give its mask
     mask_area_px: int = 640 * 360  # area of the grid on which masks are propagated
@@ -30,14 +30,7 @@ class Tier:
 
 
 TIERS = {
-    Quality.FAST: Tier(
-        stride=12,
-        disagreement=0.2,
-        anchors_per_frame=0.17,
-        mirrored_above=0.5,
-        cropped_above=1.0,  # never crop: no uncertainty is higher
-        probed_above=0.5,
-    ),
+    Quality.FAST: Tier(stride=12, disagreement=0.2, anchors_per_frame=0.17, probed_above=0.5),
     Quality.BALANCED: Tier(
         stride=CLOSE_FRAMES, disagreement=0.4, anchors_per_frame=0.28, uses_backdrop=True
     ),
@@ -45,6 +38,8 @@ TIERS = {
         stride=2,
         disagreement=0.1,
         anchors_per_frame=0.55,
+        mirrored_above=0.3,
+        cropped_above=0.13,
         anchors_per_side=2,
         mask_area_px=960 * 540,
         flow_area_px=512 * 288,
