@@ -142,8 +142,8 @@ class _Places:
                 here = came > 0
                 found = self._found(index, came * trusted) if is_thing else None
                 if found is not None:
-                    within = grown(here, OUTLINE_PX)
-                    here, held = (found & within if side < 0 else found), 1.0
+                    here = found if side > 0 else found & grown(here, OUTLINE_PX)
+                    held = 1.0
                 elif here.any():
                     held *= float(trusted[here].mean())
                 if held < LEAST_HELD or not here.any():
