@@ -16,8 +16,6 @@ from foremask.errors import DeviceUnavailable, ModelUnavailable
 from foremask.types import Alpha, Image
 from foremask.vision.network.compiled_networks import SIZES_PX, CompiledNetworks, Facts
 from foremask.vision.network.graph import (
-    RANGES,
-    REDUCED_RANGES,
     cut_before_enlargement,
     is_isnet,
     pruned,
@@ -25,9 +23,8 @@ from foremask.vision.network.graph import (
     scale_by_factors,
     with_preprocessing,
 )
-from foremask.vision.network.reduction import reduce
 from foremask.vision.resample import resized
-from foremask.weights.catalogue import ISNET, ModelSpec, sha256_of, spec_of
+from foremask.weights.catalogue import ModelSpec, spec_of
 
 type Features = tuple[NDArray[np.float32 | np.float16], ...]
 """Encoder features, each (h, w, C), the highest resolution first; may be empty."""
@@ -52,7 +49,7 @@ class NetworkOutput:
 class Network(Protocol):
     @property
     def runtime(self) -> str:
-        """Runtime, device and precision, and ``reduced`` for a smaller IS-Net than the file's."""
+        """Runtime, device and precision, for instance ``openvino CPU int8``."""
         ...
 
     @property
@@ -154,13 +151,10 @@ class Session:
         precision = self._asked_precision or best_precision(self._unit, is_isnet=of_isnet)
         if of_isnet:
             scale_by_factors(network)
-        is_reduced = of_isnet and sha256_of(self._path) == ISNET.sha256
-        if is_reduced:
-            reduce(network)
         if precision is Precision.INT8:
-            quantize(network, REDUCED_RANGES if is_reduced else RANGES)
+            quantize(network)
         is_cut = not self.spec.sigmoid and cut_before_enlargement(network)
-        return network, Facts(of_isnet, is_reduced, is_cut, precision, _capabilities(self._unit))
+        return network, Facts(of_isnet, is_cut, precision, _capabilities(self._unit))
 
     def _properties(self, precision: Precision) -> dict[str, Any]:
         how: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
@@ -180,8 +174,7 @@ class Session:
 
     @property
     def runtime(self) -> str:
-        reduced = " reduced" if self._facts.is_reduced else ""
-        return f"openvino {self._ran_on} {self.precision}{reduced}"
+        return f"openvino {self._ran_on} {self.precision}"
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
         if size is None or not self._facts.is_isnet:
