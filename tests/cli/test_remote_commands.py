@@ -4,6 +4,7 @@ import re
 import resource
 import signal
 import threading
+import time
 from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -120,11 +121,18 @@ def losing_the_first_answer(service: Running) -> Generator[str]:
 
 
 def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(
-    clip_origin: str, here: Path, run: Run
+    clip_origin: str, here: Path, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = run("submit", f"{clip_origin}/good.mp4").out.strip()
-    main_thread = threading.main_thread().ident or 0
-    threading.Timer(0.5, signal.pthread_kill, (main_thread, signal.SIGINT)).start()
+    sleep = time.sleep
+
+    def interrupted(seconds: float) -> None:
+        # A timer's signal may come before or after the command, and end the test's process.
+        if threading.current_thread() is threading.main_thread():
+            signal.raise_signal(signal.SIGINT)
+        sleep(seconds)
+
+    monkeypatch.setattr(time, "sleep", interrupted)
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         left = run("status", job, "-o", "my mask.mp4", code=Exit.INTERRUPTED)
