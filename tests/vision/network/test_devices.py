@@ -154,6 +154,25 @@ def test_importing_the_runtimes_calls_nobody() -> None:
     assert fresh(NOBODY_IS_CALLED).stderr == ""
 
 
+ITS_MAKER_GETS_A_SIGNAL = """
+import signal, sys, threading
+from pathlib import Path
+from foremask.vision.network.session import Session
+networks = [Session(Path(sys.argv[1]))]
+ended_elsewhere = threading.Thread(target=networks.clear)
+ended_elsewhere.start()
+ended_elsewhere.join()
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c_after_another_thread_ended_the_network_is_no_crash(redness: Path) -> None:
+    assert fresh(ITS_MAKER_GETS_A_SIGNAL, redness).stdout == "interrupted\n"
+
+
 # What is asked of a network
 
 GRID = (64, 36)

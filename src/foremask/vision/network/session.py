@@ -5,6 +5,7 @@ import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -86,7 +87,6 @@ class Session:
         self._own_size = self.spec.size_px, self.spec.size_px
         self._path, self._unit, self._threads = path, unit, threads
         self._asked_precision = precision
-        self._core = ov.Core()
         if unit != "CPU" and unit not in units():  # units() loads all devices' plugins
             raise DeviceUnavailable(f"OpenVINO finds no {unit}")
         self._kept = None
@@ -123,7 +123,7 @@ class Session:
         how = self._properties(Precision(facts.precision))
         blob = ov.Tensor(np.frombuffer(mapped, np.uint8)[start:], shared_memory=True)
         try:
-            compiled = self._core.import_model(blob, self._unit, how)
+            compiled = _core().import_model(blob, self._unit, how)
         except (RuntimeError, ValueError):  # the caller then compiles the network
             return None
         self._facts = facts
@@ -137,7 +137,7 @@ class Session:
         if size != self._own_size:
             network = ov.Model(network.outputs[:1], network.get_parameters())
         network.reshape([1, 3, size[1], size[0]])
-        compiled = self._core.compile_model(
+        compiled = _core().compile_model(
             with_preprocessing(network, self.spec), self._unit, self._properties(self.precision)
         )
         if self._kept and self._kept.can_keep():
@@ -146,7 +146,7 @@ class Session:
         return compiled
 
     def _transformed(self) -> tuple[ov.Model, Facts]:
-        network = pruned(self._core.read_model(self._path), self.spec)
+        network = pruned(_core().read_model(self._path), self.spec)
         of_isnet = is_isnet(network)
         precision = self._asked_precision or best_precision(self._unit, is_isnet=of_isnet)
         if of_isnet:
@@ -213,9 +213,16 @@ def as_alpha(output: NDArray[Any], *, sigmoid: bool) -> Alpha:
     return np.clip(plane, 0, 1)
 
 
+@cache
+def _core() -> ov.Core:
+    # Never destroyed: OpenVINO gives the thread that makes a core a stack for signal handlers. If
+    # another thread destroys the core, the first one crashes at its next signal, such as Ctrl-C.
+    return ov.Core()
+
+
 def units() -> list[str]:
     """Return OpenVINO's names of this machine's devices, and ``AUTO``, which chooses one."""
-    found = [str(each) for each in ov.Core().available_devices]
+    found = [str(each) for each in _core().available_devices]
     # OpenVINO lists a single GPU or NPU without a number, but accepts the number 0 too.
     numbered = [f"{each}.0" for each in found if each in ("GPU", "NPU")]
     kinds = dict.fromkeys(each.partition(".")[0] for each in found)
@@ -237,7 +244,7 @@ def best_precision(unit: str = "CPU", *, is_isnet: bool) -> Precision:
 
 
 def _capabilities(unit: str) -> tuple[str, ...]:
-    return tuple(ov.Core().get_property(unit, "OPTIMIZATION_CAPABILITIES"))
+    return tuple(_core().get_property(unit, "OPTIMIZATION_CAPABILITIES"))
 
 
 def compile_ahead(path: Path, kept_in: Path) -> None:
