@@ -103,7 +103,8 @@ def _runtime(settings: Settings) -> Found:
 
     runtime = settings.device.runtime
     if runtime is Runtime.CPU or (runtime is Runtime.AUTO and not nvidia_cards()):
-        return "ok", f"openvino CPU {best_precision(is_isnet=settings.model_file is None)}"
+        reduced = " reduced" if settings.model_file is None else ""
+        return "ok", f"openvino CPU {best_precision(is_isnet=not settings.model_file)}{reduced}"
     model = catalogue.model_path(settings.model_dir, settings.model_file)
     return "ok", network_at(model, settings.device).runtime  # this loads the network
 

@@ -25,7 +25,10 @@ from foremask.weights.catalogue import compiled_dir_of, spec_of
 SIZES_PX: Final = (1024, 768)  # Side of IS-Net's square input, for a picture and for a crop.
 KEPT_FILES: Final = 4  # For each of two versions or machines, one file of 45 MB per input size.
 ABANDONED_AFTER_S: Final = 600
-_SOURCES: Final = ("session.py", "graph.py", "isnet_int8.json")
+_SOURCES: Final = (
+    *("session.py", "graph.py", "isnet_int8.json"),
+    *("reduction.py", "isnet_reduced.npz", "isnet_reduced_int8.json"),
+)
 _HEADER_BYTES: Final = 64 << 10
 # The file is written in small pieces. Linux may cache one large write() as large folios, and map
 # a whole folio when a process reads one byte. This cost 36 MB of memory per process.
@@ -43,6 +46,7 @@ _KERNEL_CHOICE: Final = ("ONEDNN_", "DNNL_")  # prefixes of environment variable
 
 class Facts(msgspec.Struct, frozen=True):
     is_isnet: bool
+    is_reduced: bool
     enlargement_is_cut: bool
     precision: str
     capabilities: tuple[str, ...]

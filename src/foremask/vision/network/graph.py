@@ -15,6 +15,7 @@ from foremask.weights.catalogue import ModelSpec
 ISNET_TAPS = ("/stage3/Add", "/stage4/Add", "/stage5/Add")
 # The mask is the output of IS-Net's second-to-last decoder stage: docs/adr/0050
 ISNET_MASK = "1890"
+RANGES, REDUCED_RANGES = "isnet_int8.json", "isnet_reduced_int8.json"
 WEIGHT_LEVELS = 255  # symmetric 8 bit: -127 to 127
 ACTIVATION_LEVELS = 256
 
@@ -109,14 +110,14 @@ def with_preprocessing(network: ov.Model, spec: ModelSpec) -> ov.Model:
     return steps.build()
 
 
-def quantize(network: ov.Model) -> None:
+def quantize(network: ov.Model, ranges: str) -> None:
     """Quantize IS-Net to int8 in place.
 
     Weights are quantized symmetrically, with one scale per output channel. Activations have one
-    range per tensor. `benchmarks/quality/calibrate.py` measured the ranges at commit 427503c.
+    range per tensor: ``ranges`` is the name of the table.
     """
     nodes = {node.get_friendly_name(): node for node in network.get_ops()}
-    table = resources.files("foremask.vision.network").joinpath("isnet_int8.json").read_text()
+    table = resources.files("foremask.vision.network").joinpath(ranges).read_text()
     for row in json.loads(table):
         places = [place.rpartition(":") for place in row["into"]]
         inputs = [nodes[name].input(int(port)) for name, _, port in places]

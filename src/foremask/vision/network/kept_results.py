@@ -130,7 +130,7 @@ def open_file_store(
     Raises NotACacheError if the file is no store.
     """
     code = hashlib.blake2b(f"{cv2.__version__} {np.__version__}".encode(), digest_size=16)
-    for file in sorted(each for each in CODE.rglob("*") if each.suffix in (".py", ".json")):
+    for file in sorted(each for each in CODE.rglob("*") if each.suffix in (".py", ".json", ".npz")):
         code.update(file.read_bytes())
     wanted = json.dumps({"code": code.hexdigest(), **identity}, sort_keys=True, default=str)
     known, found = opened_store(path) if path.exists() else (None, "")

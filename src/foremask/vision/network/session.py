@@ -17,6 +17,8 @@ from foremask.errors import DeviceUnavailable, ModelUnavailable
 from foremask.types import Alpha, Image
 from foremask.vision.network.compiled_networks import SIZES_PX, CompiledNetworks, Facts
 from foremask.vision.network.graph import (
+    RANGES,
+    REDUCED_RANGES,
     cut_before_enlargement,
     is_isnet,
     pruned,
@@ -24,8 +26,9 @@ from foremask.vision.network.graph import (
     scale_by_factors,
     with_preprocessing,
 )
+from foremask.vision.network.reduction import reduce
 from foremask.vision.resample import resized
-from foremask.weights.catalogue import ModelSpec, spec_of
+from foremask.weights.catalogue import ISNET, ModelSpec, sha256_of, spec_of
 
 type Features = tuple[NDArray[np.float32 | np.float16], ...]
 """Encoder features, each (h, w, C), the highest resolution first; may be empty."""
@@ -50,7 +53,7 @@ class NetworkOutput:
 class Network(Protocol):
     @property
     def runtime(self) -> str:
-        """Runtime, device and precision, for instance ``openvino CPU int8``."""
+        """Runtime, device and precision, and ``reduced`` for a smaller IS-Net than the file's."""
         ...
 
     @property
@@ -151,10 +154,13 @@ class Session:
         precision = self._asked_precision or best_precision(self._unit, is_isnet=of_isnet)
         if of_isnet:
             scale_by_factors(network)
+        is_reduced = of_isnet and sha256_of(self._path) == ISNET.sha256
+        if is_reduced:
+            reduce(network)
         if precision is Precision.INT8:
-            quantize(network)
+            quantize(network, REDUCED_RANGES if is_reduced else RANGES)
         is_cut = not self.spec.sigmoid and cut_before_enlargement(network)
-        return network, Facts(of_isnet, is_cut, precision, _capabilities(self._unit))
+        return network, Facts(of_isnet, is_reduced, is_cut, precision, _capabilities(self._unit))
 
     def _properties(self, precision: Precision) -> dict[str, Any]:
         how: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
@@ -174,7 +180,8 @@ class Session:
 
     @property
     def runtime(self) -> str:
-        return f"openvino {self._ran_on} {self.precision}"
+        reduced = " reduced" if self._facts.is_reduced else ""
+        return f"openvino {self._ran_on} {self.precision}{reduced}"
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
         if size is None or not self._facts.is_isnet:
