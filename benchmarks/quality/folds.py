@@ -208,7 +208,7 @@ def write_table(table: Mapping[str, Any], name: str) -> None:
 
 def main(*, write: bool = False) -> None:
     clips, session = clips_by_name(), Session(model_path())
-    lessons = lessons_by_clip(clips, session)
+    lessons = lessons_by_clip(clips, Session(model_path(), whole=True))
     header("clip", *(f"{each}: {what}" for each in QUALITIES for what in ("J", "F", "dtSSD")))
     rows = []
     for fold in FOLDS:

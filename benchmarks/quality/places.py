@@ -124,7 +124,7 @@ def mended(lessons: Sequence[Lesson], trees: Trees) -> float:
 
 
 def main(*, write: bool = False) -> None:
-    clips, session = folds.clips_by_name(), Session(model_path())
+    clips, session = folds.clips_by_name(), Session(model_path(), whole=True)
     regions = folds.lessons_by_clip(clips, session)
     lessons: dict[str, list[Lesson]] = {}
     for fold in folds.FOLDS:

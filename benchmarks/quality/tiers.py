@@ -102,14 +102,17 @@ def resolved(images: list[Numbered], alphas: Iterable[Alpha], tier: Tier) -> lis
     return [as_alpha(refine(alpha, np.asarray(luma, np.uint8))) for alpha, luma in grey]
 
 
-def rows_of(clip: Clip, base: Session, fast: Session, tiers: Sequence[Quality]) -> list[Row]:
+def rows_of(
+    clip: Clip, base: Session, sessions: Sequence[Session], tiers: Sequence[Quality]
+) -> list[Row]:
     images = [Numbered(frame, number) for number, frame in enumerate(clip.frames())]
-    truths, network = clip.truths(), Remembering(fast)
+    truths, networks = clip.truths(), [Remembering(each) for each in sessions]
     masks: dict[str, list[Alpha]] = {}
     asked: dict[str, float] = {}
     if truths:
         masks, asked = {TRUTH: truths, BASE: per_frame(images, base)}, {BASE: 1.0}
     for tier in tiers:
+        network = networks[TIERS[tier].runs_whole_network]
         network.asked = 0
         masks[tier] = by_tier(images, network, tier)
         asked[tier] = network.asked / len(images)
@@ -163,9 +166,10 @@ def steadiness_table(rows: list[Row]) -> None:
 
 def main(*, data: Sequence[Path] = FOLDERS, tiers: Sequence[Quality] = tuple(Quality)) -> None:
     model = model_path(None)
-    base, fast = Session(model, precision=Precision.BF16), Session(model)
+    base = Session(model, precision=Precision.BF16, whole=True)
+    sessions = [Session(model, whole=each) for each in (False, True)]
     for folder in data:
-        rows = [each for clip in clips_in(folder) for each in rows_of(clip, base, fast, tiers)]
+        rows = [each for clip in clips_in(folder) for each in rows_of(clip, base, sessions, tiers)]
         print(f"\n### {folder.name}\n")
         if any(each.scores for each in rows):
             for table in (summary, by_clip):

@@ -28,8 +28,8 @@ from benchmarks.machine import facts, header, row, run
 from foremask.machine import process_setup
 from foremask.machine.process_setup import ONE_THREAD
 from foremask.masking.pipeline import mask_video
-from foremask.options import Device, MaskOptions, Quality
-from foremask.vision.network.devices import network_at
+from foremask.masking.plan import network_for
+from foremask.options import MaskOptions, Quality
 from foremask.weights.catalogue import model_path
 
 PACKAGES: Final = ("rembg==2.0.86", "onnxruntime==1.32.0")
@@ -94,11 +94,11 @@ def encode(clip: Clip, path: Path, height: int) -> None:
 def one_run(source: Path, quality: Quality) -> list[float]:
     """Mask a file in this process with a loaded network; return ms and cpu-ms a frame, and MiB."""
     process_setup.prepare()
-    network_at(model_path(), Device())
+    chosen = MaskOptions(quality=quality, model=model_path())
+    network_for(chosen)
     before_mib = peak_mib()
     started, cpu = time.monotonic(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        chosen = MaskOptions(quality=quality, model=model_path())
         frames = mask_video(source, Path(folder) / "mask.mp4", chosen).frames_out
     spent_s = time.monotonic() - started, time.process_time() - cpu
     return [*(1000 * each / frames for each in spent_s), peak_mib() - before_mib]

@@ -84,7 +84,7 @@ def _compiled(settings: Settings) -> Found:
     if settings.model_file is not None or networks is None or not on_processor:
         return None
     kept = f"{networks.kept_bytes() / 1e6:.0f} MB in {networks.directory}"
-    missing = " and ".join(f"{size} px" for size in networks.missing())
+    missing = " and ".join(networks.missing())
     if not missing:
         return "ok", f"the network is kept compiled, {kept}"
     slow = f"not kept for this processor: {missing}, so each process compiles it"
@@ -106,7 +106,7 @@ def _runtime(settings: Settings) -> Found:
         reduced = " reduced" if settings.model_file is None else ""
         return "ok", f"openvino CPU {best_precision(is_isnet=not settings.model_file)}{reduced}"
     model = catalogue.model_path(settings.model_dir, settings.model_file)
-    return "ok", network_at(model, settings.device).runtime  # this loads the network
+    return "ok", network_at(model, settings.device, whole=False).runtime  # this loads the network
 
 
 def _disk(folder: Path) -> Found:

@@ -43,7 +43,8 @@ _SUFFIX: Final = ".cache"
 
 
 def network_for(options: MaskOptions) -> Network:
-    return network_at(options.model or model_path(), options.device)
+    whole = TIERS[options.quality].runs_whole_network
+    return network_at(options.model or model_path(), options.device, whole=whole)
 
 
 @contextmanager

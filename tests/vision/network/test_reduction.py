@@ -5,6 +5,8 @@ import cv2
 import numpy as np
 import pytest
 
+from foremask.masking.plan import network_for
+from foremask.options import MaskOptions, Quality
 from foremask.vision.network.reduction import before_enlargement, folded
 from foremask.vision.network.session import Precision, Session, cpu_float
 from foremask.weights.catalogue import model_path
@@ -44,7 +46,7 @@ def test_taps_move_within_a_kernel() -> None:
 
 @pytest.mark.weights
 @pytest.mark.parametrize("precision", [Precision.INT8, Precision(cpu_float())])
-def test_the_pulled_weights_are_reduced_and_ones_own_are_not(
+def test_the_pulled_weights_run_reduced_and_whole_and_ones_own_whole(
     precision: Precision, tmp_path: Path
 ) -> None:
     own = copyfile(model_path(), tmp_path / "own.onnx")
@@ -52,8 +54,15 @@ def test_the_pulled_weights_are_reduced_and_ones_own_are_not(
         file.write(b"\x12\x03own")  # ModelProto.producer_name, of 3 bytes
     reduced, whole = (Session(path, precision=precision) for path in (model_path(), own))
     assert reduced.runtime == f"{whole.runtime} reduced"
+    assert Session(model_path(), precision=precision, whole=True).runtime == whole.runtime
     scene, _ = next(iter(moving_disc(1)))
     one, other = (session.infer(scene) for session in (reduced, whole))
     assert np.abs(one.alpha - other.alpha).mean() < 0.01
     for ours, theirs in zip(one.features, other.features, strict=True):
         assert (ours * theirs).sum() > 0.97 * np.linalg.norm(ours) * np.linalg.norm(theirs)
+
+
+@pytest.mark.weights
+def test_best_runs_the_whole_network_and_the_others_the_smaller_one() -> None:
+    of = {each: network_for(MaskOptions(quality=each)).runtime for each in Quality}
+    assert of[Quality.FAST] == of[Quality.BALANCED] == f"{of[Quality.BEST]} reduced"

@@ -62,7 +62,7 @@ def _probe_background(request: messages.ProbeBackground, parent: Parent) -> None
 def _load(request: messages.Load, _: Parent) -> None:
     from foremask.vision.network.devices import network_at
 
-    network_at(request.model, request.device)
+    network_at(request.model, request.device, whole=False)
 
 
 def _mask(request: messages.Mask, parent: Parent) -> Report:

@@ -11,7 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
@@ -23,7 +23,7 @@ from foremask.errors import ModelUnavailable
 from foremask.weights.catalogue import compiled_dir_of, spec_of
 
 SIZES_PX: Final = (1024, 768)  # Side of IS-Net's square input, for a picture and for a crop.
-KEPT_FILES: Final = 4  # For each of two versions or machines, one file of 45 MB per input size.
+KEPT_FILES: Final = 8  # For each of two versions or machines, two files per input size.
 ABANDONED_AFTER_S: Final = 600
 _SOURCES: Final = (
     *("session.py", "graph.py", "isnet_int8.json"),
@@ -65,6 +65,7 @@ class CompiledNetworks:
     weights: Path
     precision: str | None = None
     threads: int = 0
+    whole: bool = False
 
     @classmethod
     def of(cls, weights: Path) -> "CompiledNetworks | None":
@@ -109,8 +110,15 @@ class CompiledNetworks:
                 part.unlink(missing_ok=True)
             self._remove_oldest()
 
-    def missing(self) -> list[int]:
-        return [size for size in SIZES_PX if self.read((size, size)) is None]
+    def missing(self) -> list[str]:
+        """Name the networks without a file, the smaller and the whole IS-Net of each size."""
+        kinds = {"": replace(self, whole=False), "whole ": replace(self, whole=True)}
+        return [
+            f"{kind}{size} px"
+            for kind, networks in kinds.items()
+            for size in SIZES_PX
+            if networks.read((size, size)) is None
+        ]
 
     def kept_bytes(self) -> int:
         with contextlib.suppress(OSError):
@@ -140,7 +148,7 @@ class CompiledNetworks:
                 _digest_of_sources(),
                 (self.weights.name, weights.st_size, weights.st_mtime_ns),
                 repr(spec_of(self.weights)),
-                (self.precision, self.threads, size),
+                (self.precision, self.threads, self.whole, size),
                 (_cpu(), len(os.sched_getaffinity(0)), _variables()),
             )
         except (OSError, ModelUnavailable, metadata.PackageNotFoundError):

@@ -74,7 +74,8 @@ class Session:
 
     ``unit`` is OpenVINO's name of the device, for instance ``CPU``, ``GPU.1`` or ``AUTO``. The
     default precision is `best_precision`. ``kept_in`` is the directory of compiled networks for
-    the CPU. Raises DeviceUnavailable, and ModelUnavailable if the file cannot be run.
+    the CPU. The catalogue's IS-Net is made smaller (`reduction.reduce`), unless ``whole`` is set.
+    Raises DeviceUnavailable, and ModelUnavailable if the file cannot be run.
     """
 
     def __init__(
@@ -85,16 +86,17 @@ class Session:
         precision: Precision | None = None,
         threads: int = 0,
         kept_in: Path | None = None,
+        whole: bool = False,
     ) -> None:
         self.spec = spec_of(path)
         self._own_size = self.spec.size_px, self.spec.size_px
         self._path, self._unit, self._threads = path, unit, threads
-        self._asked_precision = precision
+        self._asked_precision, self._whole = precision, whole
         if unit != "CPU" and unit not in units():  # units() loads all devices' plugins
             raise DeviceUnavailable(f"OpenVINO finds no {unit}")
         self._kept = None
         if kept_in is not None and unit == "CPU":
-            self._kept = CompiledNetworks(kept_in, path, precision, threads)
+            self._kept = CompiledNetworks(kept_in, path, precision, threads, whole)
         self._network: ov.Model | None = None
         self._requests: dict[InputSize, Any] = {}
         self._mapped: dict[InputSize, mmap.mmap] = {}  # kept open for OpenVINO
@@ -154,7 +156,7 @@ class Session:
         precision = self._asked_precision or best_precision(self._unit, is_isnet=of_isnet)
         if of_isnet:
             scale_by_factors(network)
-        is_reduced = of_isnet and sha256_of(self._path) == ISNET.sha256
+        is_reduced = of_isnet and not self._whole and sha256_of(self._path) == ISNET.sha256
         if is_reduced:
             reduce(network)
         if precision is Precision.INT8:
@@ -261,6 +263,7 @@ def compile_ahead(path: Path, kept_in: Path) -> None:
     with networks.alone():
         if not networks.missing():
             return
-        session = Session(path, kept_in=kept_in)
-        for size in SIZES_PX:
-            session._request((size, size))
+        for whole in (False, True):
+            session = Session(path, kept_in=kept_in, whole=whole)
+            for size in SIZES_PX:
+                session._request((size, size))
