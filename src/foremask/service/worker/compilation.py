@@ -12,7 +12,7 @@ from foremask.machine import process_setup
 from foremask.service.sandbox import confine
 from foremask.vision.network.compiled_networks import CompiledNetworks
 
-COMPILE_S = 120.0  # includes waiting: workers compile one after the other, 6 s each
+COMPILE_S = 120.0  # includes waiting: workers compile one after the other, 12 s each
 
 log = structlog.get_logger(__name__)
 
