@@ -123,11 +123,11 @@ def test_a_pull_compiles_the_network_and_says_so_after(
     monkeypatch.setenv("FOREMASK_MODEL_DIR", str(tmp_path))
     compiled = doctor(run)["compiled"]
     assert compiled["verdict"] == "note"
-    assert "1024 px and 768 px, so each process compiles it" in compiled["found"]
+    assert ": 1024 px, 768 px, whole 1024 px, whole 768 px, so each" in compiled["found"]
     assert run("models", "pull").out == f"{tmp_path / catalogue.ISNET.file_name}\n"
     compiled = doctor(run)["compiled"]
     assert compiled["verdict"] == "ok"
-    assert compiled["found"].endswith(f"90 MB in {tmp_path / 'compiled'}")
+    assert compiled["found"].endswith(f" MB in {tmp_path / 'compiled'}")
 
 
 def test_doctor_finds_the_missing_model(

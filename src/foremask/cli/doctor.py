@@ -84,7 +84,7 @@ def _compiled(settings: Settings) -> Found:
     if settings.model_file is not None or networks is None or not on_processor:
         return None
     kept = f"{networks.kept_bytes() / 1e6:.0f} MB in {networks.directory}"
-    missing = " and ".join(networks.missing())
+    missing = ", ".join(networks.missing())
     if not missing:
         return "ok", f"the network is kept compiled, {kept}"
     slow = f"not kept for this processor: {missing}, so each process compiles it"
