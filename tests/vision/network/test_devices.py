@@ -159,6 +159,7 @@ ITS_MAKER_GETS_A_SIGNAL = """
 import signal, sys, threading
 from pathlib import Path
 from foremask.vision.network.session import Session
+signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background ignore it
 networks = [Session(Path(sys.argv[1]))]
 ended_elsewhere = threading.Thread(target=networks.clear)
 ended_elsewhere.start()
