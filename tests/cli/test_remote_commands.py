@@ -127,7 +127,7 @@ def test_ctrl_c_leaves_the_job_and_says_how_to_go_on(
     sleep = time.sleep
 
     def interrupted(seconds: float) -> None:
-        # A timer's signal may come before or after the command, and end the test's process.
+        # A timer's signal may come before or after the command.
         if threading.current_thread() is threading.main_thread():
             signal.raise_signal(signal.SIGINT)
         sleep(seconds)
