@@ -17,7 +17,7 @@ from foremask.masking.cut_out import cut_out
 from foremask.masking.pipeline import mask_video
 from foremask.masking.plan import ImageMasker
 from foremask.masking.report import Progress
-from foremask.options import form_of
+from foremask.options import Form
 from foremask.service.sandbox import execution
 from foremask.service.sandbox.messages import CutOut, Mask, Operation, Parent, Request
 from foremask.types import Alpha, Image
@@ -60,7 +60,7 @@ def cut_out_red(request: CutOut, parent: Parent) -> Report:
         request.target,
         execution.result_of(request),
         request.options,
-        form_of(request.preset, request.result.kind),
+        Form(request.preset),
         span=request.span,
         clip_start_s=request.clip_start_s,
         mask_target=request.mask_target,

@@ -15,13 +15,7 @@ from foremask.errors import FieldInvalid, PresetUnsuitable
 from foremask.hints.kinds import Hint
 
 
-class _Form(StrEnum):
-    @property
-    def suffix(self) -> str:
-        return ".zip" if self == "png_zip" else "." + self.split("_", maxsplit=1)[0]
-
-
-class Preset(_Form):
+class Preset(StrEnum):
     """Container and codec of the mask video."""
 
     MP4_H264 = "mp4_h264"
@@ -34,9 +28,17 @@ class Preset(_Form):
     MKV_VP9 = "mkv_vp9"
     GIF = "gif"
 
+    @property
+    def suffix(self) -> str:
+        return Form(self).suffix
 
-class AlphaFormat(_Form):
-    """The file formats of a cut-out. Alpha is straight; in a GIF it is only 0 or 1."""
+
+class Form(StrEnum):
+    """How a result is written: a `Preset`, or numbered pictures.
+
+    Whether the file carries alpha follows from the kind of the result. Alpha is straight; in a GIF
+    it is only 0 or 1.
+    """
 
     WEBM_VP9 = "webm_vp9"
     MKV_VP9 = "mkv_vp9"
@@ -44,19 +46,39 @@ class AlphaFormat(_Form):
     GIF = "gif"
     PNG_ZIP = "png_zip"
     PNG_FILES = "png_files"
+    MP4_H264 = "mp4_h264"
+    MP4_H265 = "mp4_h265"
+    MOV_H265 = "mov_h265"
+    MKV_H264 = "mkv_h264"
+    MKV_H265 = "mkv_h265"
+
+    @property
+    def suffix(self) -> str:
+        if self is Form.PNG_ZIP:
+            return ".zip"
+        return "." + self.split("_", maxsplit=1)[0]
 
 
-type Form = Preset | AlphaFormat
-"""A mask is written as a `Preset`, a cut-out as an `AlphaFormat`, a composite as either."""
+ALPHA_FORMS: Final = (
+    Form.WEBM_VP9,
+    Form.MKV_VP9,
+    Form.MOV_PRORESKS,
+    Form.GIF,
+    Form.PNG_ZIP,
+    Form.PNG_FILES,
+)
+"""The forms of a cut-out."""
+MASK_FORMS: Final = tuple(Form(preset) for preset in Preset)
+PNG_FORMS: Final = (Form.PNG_ZIP, Form.PNG_FILES)
 
 
 def form_named(name: str) -> Form:
-    """Return the `Preset` with this name, or else the `AlphaFormat`. Raises FieldInvalid."""
-    by_name: dict[str, Form] = {str(form): form for form in (*AlphaFormat, *Preset)}
-    if name in by_name:
-        return by_name[name]
-    details = f"there is no preset {name!r}; use one of {', '.join(by_name)}"
-    raise FieldInvalid(details, param="preset")
+    """Return the form with this name. Raises FieldInvalid."""
+    try:
+        return Form(name)
+    except ValueError:
+        details = f"there is no preset {name!r}; use one of {', '.join(Form)}"
+        raise FieldInvalid(details, param="preset") from None
 
 
 MEDIA_TYPES = {
@@ -79,8 +101,9 @@ PRESET_OF_SUFFIX = {
 
 def preset_for(target: Path, preset: Preset | None) -> Preset:
     """Return ``preset``, or the preset that ``target``'s suffix implies. Raises FieldInvalid."""
-    implied = PRESET_OF_SUFFIX.get(target.suffix.lower())
-    return Preset(checked_form(target, preset or implied, PRESET_OF_SUFFIX))
+    asked = preset or PRESET_OF_SUFFIX.get(target.suffix.lower())
+    form = None if asked is None else Form(asked)
+    return Preset(checked_form(target, form, PRESET_OF_SUFFIX))
 
 
 def checked_form(target: Path, form: Form | None, known: Iterable[str]) -> Form:
@@ -282,18 +305,10 @@ class ResultKind(AnyCase):
     COMPOSITE = "composite"
 
 
-def form_of(name: str, kind: ResultKind) -> Form:
-    """Return the `Form` with this name. Raises ValueError if it does not suit ``kind``."""
-    if kind is ResultKind.CUTOUT:
-        return AlphaFormat(name)
-    is_preset = kind is ResultKind.MASK or name in list(Preset)
-    return Preset(name) if is_preset else AlphaFormat(name)
-
-
-def with_alpha(name: str, known: Sequence[AlphaFormat] = tuple(AlphaFormat)) -> AlphaFormat:
-    """Return the format ``name``. Raises PresetUnsuitable if it is not in ``known``."""
+def with_alpha(name: str, known: Sequence[Form] = ALPHA_FORMS) -> Form:
+    """Return the form ``name``. Raises PresetUnsuitable if it is not in ``known``."""
     if name in known:
-        return AlphaFormat(name)
+        return Form(name)
     why = "FFmpeg's x265 writes no alpha" if name.endswith("h265") else "it carries no alpha"
     raise PresetUnsuitable(
         f"{name} cannot be transparent: {why}; use one of {', '.join(known)},"

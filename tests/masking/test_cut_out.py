@@ -19,7 +19,7 @@ from foremask.media.colour import plane_of
 from foremask.media.pictures import BackgroundVideo
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
-from foremask.options import AlphaFormat, Matte, Preset, ResultOptions
+from foremask.options import Form, Matte, ResultOptions
 from foremask.types import Alpha, Image
 from tests.support import synth
 from tests.support.synth import Spec, Tone
@@ -105,18 +105,18 @@ def test_the_clip_itself_may_be_behind(clip: Path, tmp_path: Path, background: s
 @pytest.mark.parametrize(
     ("name", "background", "preset", "form"),
     [
-        ("a.mov", "transparent", None, AlphaFormat.MOV_PRORESKS),
-        ("a.mov", "white", None, Preset.MOV_H265),
-        ("a.mov", "white", "mov_proresks", Preset.MOV_PRORESKS),
-        ("a_%04d.png", "blur", None, AlphaFormat.PNG_FILES),
+        ("a.mov", "transparent", None, Form.MOV_PRORESKS),
+        ("a.mov", "white", None, Form.MOV_H265),
+        ("a.mov", "white", "mov_proresks", Form.MOV_PRORESKS),
+        ("a_%04d.png", "blur", None, Form.PNG_FILES),
     ],
 )
 def test_the_ending_picks_the_preset(
-    name: str, background: str, preset: str | None, form: AlphaFormat | Preset
+    name: str, background: str, preset: str | None, form: Form
 ) -> None:
-    chosen = None if preset is None else Preset(preset)
+    chosen = None if preset is None else Form(preset)
     found = form_for(Path(name), ResultOptions.of_cut_out(background), chosen)
-    assert (found, type(found)) == (form, type(form))
+    assert found is form
 
 
 TURNED = Spec(
@@ -133,15 +133,15 @@ TURNED = Spec(
 @pytest.mark.parametrize(
     ("form", "background"),
     [
-        (AlphaFormat.WEBM_VP9, "transparent"),
-        (AlphaFormat.MOV_PRORESKS, "transparent"),
-        (Preset.MP4_H265, "white"),
-        (Preset.MKV_H264, "blur"),
-        (Preset.MP4_H264, "behind.mp4"),
+        (Form.WEBM_VP9, "transparent"),
+        (Form.MOV_PRORESKS, "transparent"),
+        (Form.MP4_H265, "white"),
+        (Form.MKV_H264, "blur"),
+        (Form.MP4_H264, "behind.mp4"),
     ],
 )
 def test_parts_of_a_clip_join_to_what_the_whole_would_be(
-    tmp_path: Path, form: AlphaFormat | Preset, background: str
+    tmp_path: Path, form: Form, background: str
 ) -> None:
     clip = synth.write(tmp_path / "clip.mp4", TURNED)
     if background == "behind.mp4":

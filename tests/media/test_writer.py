@@ -22,7 +22,7 @@ from foremask.media.reader import VideoReader
 from foremask.media.segments import cut, plan
 from foremask.media.verify import verify
 from foremask.media.writer import ColourWriter, MaskWriter
-from foremask.options import AlphaFormat, Preset, ResultKind
+from foremask.options import ALPHA_FORMS, PNG_FORMS, Form, Preset, ResultKind
 from foremask.types import Levels, Rgb
 from tests.support import synth
 from tests.support.synth import Spec, Tone
@@ -149,17 +149,24 @@ def test_a_disk_that_fills_up_is_no_fault_of_the_clip(tmp_path: Path, most: int)
 # Cut-outs and composites
 
 SPEC = Spec(pts=synth.spread(9, (1_200, 3_000)), sound=(Tone(language="eng"),))
-VIDEOS = [form for form in AlphaFormat if not form.startswith("png_")]
+VIDEOS = [form for form in ALPHA_FORMS if form not in PNG_FORMS]
 RAMP = np.tile(np.linspace(0, 255, 64).astype(np.uint8), (48, 1))
 RAMPS: list[Levels] = [np.roll(RAMP, 7 * number, 1) for number in range(len(SPEC.pts))]
 
 
 def cut_out(
-    folder: Path, form: AlphaFormat | Preset, spec: Spec = SPEC, masks: Iterable[Levels] = RAMPS
+    folder: Path,
+    form: Form | Preset,
+    spec: Spec = SPEC,
+    masks: Iterable[Levels] = RAMPS,
+    kind: ResultKind = ResultKind.CUTOUT,
 ) -> Path:
     source = synth.write(folder / "source.mp4", spec)
-    target = folder / f"made.{form.value.partition('_')[0]}"
-    with VideoReader(source) as reader, ColourWriter(target, form, reader.clip, source) as writer:
+    target = folder / f"made{form.suffix}"
+    with (
+        VideoReader(source) as reader,
+        ColourWriter(target, form, reader.clip, source, kind=kind) as writer,
+    ):
         for frame, levels in zip(reader, masks, strict=True):
             upright = frame.rgb(frame.width, frame.height)
             writer.write(frame.orientation.to_coded(upright), levels, frame)
@@ -185,11 +192,11 @@ def alphas(path: Path) -> Iterator[NDArray[np.float64]]:
 
 @pytest.mark.parametrize("form", VIDEOS)
 def test_alpha_comes_back_as_it_was_written_or_as_one_bit_in_a_gif(
-    tmp_path: Path, form: AlphaFormat
+    tmp_path: Path, form: Form
 ) -> None:
-    most = 0.2 if form is AlphaFormat.MOV_PRORESKS else 1e-6
+    most = 0.2 if form is Form.MOV_PRORESKS else 1e-6
     for alpha, levels in zip(alphas(cut_out(tmp_path, form)), RAMPS, strict=True):
-        wanted = np.where(levels >= 128, 255, 0) if form is AlphaFormat.GIF else levels
+        wanted = np.where(levels >= 128, 255, 0) if form is Form.GIF else levels
         assert np.abs(alpha - wanted).max() < most
 
 
@@ -197,7 +204,7 @@ def test_colours_and_alpha_of_a_webm_have_their_keyframes_together(tmp_path: Pat
     """Else a browser that seeks shows the one without the other."""
     spec = Spec(pts=synth.even(130, Fraction(30)))
     flashes = [np.full((48, 64), 255 * (index % 50 > 25), np.uint8) for index in range(130)]
-    target = cut_out(tmp_path, AlphaFormat.WEBM_VP9, spec, flashes)
+    target = cut_out(tmp_path, Form.WEBM_VP9, spec, flashes)
     with av.open(str(target)) as opened:
         packets = [packet for packet in opened.demux(video=0) if packet.size]
     assert len(packets) == 130
@@ -210,7 +217,7 @@ def test_colours_and_alpha_of_a_webm_have_their_keyframes_together(tmp_path: Pat
 @pytest.mark.parametrize("preset", [Preset.MP4_H264, Preset.MP4_H265, Preset.WEBM_VP9])
 def test_an_opaque_video_has_the_colours_of_its_pictures(tmp_path: Path, preset: Preset) -> None:
     """Up to the loss of colour at half resolution; also in HEVC as narrow as one block."""
-    made = cut_out(tmp_path, preset)
+    made = cut_out(tmp_path, preset, kind=ResultKind.COMPOSITE)
     with VideoReader(tmp_path / "source.mp4") as wanted, VideoReader(made) as found:
         for theirs, ours in zip(wanted, found, strict=True):
             difference = np.abs(ours.rgb(64, 48).astype(int) - theirs.rgb(64, 48))
@@ -245,7 +252,7 @@ def test_numbered_pngs_have_straight_alpha_and_a_table_of_times(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("form", VIDEOS)
-def test_a_cut_out_keeps_its_promises(tmp_path: Path, form: AlphaFormat) -> None:
+def test_a_cut_out_keeps_its_promises(tmp_path: Path, form: Form) -> None:
     made = cut_out(tmp_path, form, replace(SPEC, turn=(90, False)))
     promises = [kept.promise for kept in verify(tmp_path / "source.mp4", made, ResultKind.CUTOUT)]
     assert ("alpha" in promises) == (synth.describe(made).codec == "vp9")
@@ -254,7 +261,7 @@ def test_a_cut_out_keeps_its_promises(tmp_path: Path, form: AlphaFormat) -> None
 
 
 def test_alpha_that_is_no_picture_is_refused(tmp_path: Path) -> None:
-    made = cut_out(tmp_path, AlphaFormat.WEBM_VP9)
+    made = cut_out(tmp_path, Form.WEBM_VP9)
     spoiled = tmp_path / "spoiled.webm"
     with av.open(str(made)) as read, av.open(str(spoiled), "w") as written:
         stream = written.add_stream_from_template(read.streams.video[0])

@@ -21,7 +21,7 @@ from foremask.cli.sources import find_sources, local_clip
 from foremask.errors import ForemaskError, Internal, OutputExists
 from foremask.facts import Report
 from foremask.masking.outputs import check_directory, check_output
-from foremask.options import AlphaFormat, MaskOptions
+from foremask.options import Form, MaskOptions
 from foremask.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -161,7 +161,7 @@ class Batch:
 
             product = self.product
             check_target(job.target, product.result, product.preset, *files, replace=replaces)
-        elif job.form is AlphaFormat.PNG_FILES:
+        elif job.form is Form.PNG_FILES:
             check_directory(job.target)
         else:
             check_output(job.target, *files, replace=replaces)

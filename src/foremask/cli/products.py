@@ -12,7 +12,6 @@ from foremask.errors import OutputFailed
 from foremask.facts import Report
 from foremask.options import (
     MEDIA_TYPES,
-    AlphaFormat,
     Form,
     MaskOptions,
     MattingTool,
@@ -51,8 +50,8 @@ class Masks:
     def suffix(self) -> str:
         return (self.preset or Preset.MP4_H264).suffix
 
-    def form(self, target: Path) -> Preset:
-        return preset_for(target, self.preset)
+    def form(self, target: Path) -> Form:
+        return Form(preset_for(target, self.preset))
 
     def make(
         self, job: Job, clip: Path, options: MaskOptions, on_frame: "OnFrame", *, replaces: bool
@@ -60,9 +59,9 @@ class Masks:
         from foremask.masking.pipeline import mask_video
         from foremask.masking.stills import mask_picture
 
-        if not isinstance(job.form, Preset):
+        if job.form is None:
             return mask_picture(clip, job.target, options, replace=replaces)
-        options = replace(options, preset=job.form)
+        options = replace(options, preset=Preset(job.form))
         return mask_video(clip, job.target, options, on_frame, replace=replaces)
 
 
@@ -78,10 +77,10 @@ class Folders:
     def ending(self) -> str:
         return str(self.tool)
 
-    def form(self, target: Path) -> AlphaFormat:
+    def form(self, target: Path) -> Form:
         if target.suffix.lower() in MEDIA_TYPES:
             raise Usage(f"--for writes a folder of PNGs, and OUTPUT ends in {target.suffix}")
-        return AlphaFormat.PNG_FILES
+        return Form.PNG_FILES
 
     def make(
         self, job: Job, clip: Path, options: MaskOptions, on_frame: "OnFrame", *, replaces: bool
@@ -108,7 +107,7 @@ class CutOuts:
 
     @property
     def suffix(self) -> str:
-        return (self.preset or AlphaFormat.WEBM_VP9).suffix
+        return (self.preset or Form.WEBM_VP9).suffix
 
     def form(self, target: Path) -> Form:
         from foremask.masking.cut_out import form_for

@@ -42,14 +42,15 @@ from foremask.media.probe import frame_bytes
 from foremask.media.reader import VideoReader
 from foremask.media.writer import ColourWriter, MaskWriter
 from foremask.options import (
+    ALPHA_FORMS,
+    MASK_FORMS,
+    PNG_FORMS,
     PRESET_OF_SUFFIX,
-    AlphaFormat,
     Background,
     BackgroundKind,
     Form,
     MaskOptions,
     Matte,
-    Preset,
     Quality,
     ResultKind,
     ResultOptions,
@@ -63,8 +64,7 @@ from foremask.vision.matting.foreground import Behind, foreground_colours
 DrawBackground = Callable[[Frame, Rgb, Levels], Rgb]
 """Returns an upright background for a frame, given its upright picture and mask."""
 
-_WITH_ALPHA: Final[dict[str, Form]] = {form.suffix: form for form in AlphaFormat}
-_PNGS: Final = (AlphaFormat.PNG_ZIP, AlphaFormat.PNG_FILES)
+_WITH_ALPHA: Final = {form.suffix: form for form in ALPHA_FORMS}
 CUT_OUT: Final = ResultOptions(ResultKind.CUTOUT)
 _SUBJECT: Final = 6  # least level (0 to 255) of the subject, for auto_zoom
 
@@ -75,12 +75,13 @@ type Box = tuple[slice, slice]
 def form_for(target: Path, result: ResultOptions, preset: Form | None) -> Form:
     """Return the output's form; raise PresetUnsuitable if a cut-out's preset has no alpha."""
     transparent, suffix = result.kind is ResultKind.CUTOUT, target.suffix.lower()
-    presets: dict[str, Form] = {**PRESET_OF_SUFFIX}
+    presets = {ending: Form(each) for ending, each in PRESET_OF_SUFFIX.items()}
     by_suffix = presets | _WITH_ALPHA if transparent else _WITH_ALPHA | presets
     asked = checked_form(target, preset or by_suffix.get(suffix), by_suffix)
-    is_opaque = not transparent and asked in list(Preset)
-    form = Preset(asked) if is_opaque else with_alpha(asked)
-    if form is AlphaFormat.PNG_FILES and not png_sequence.is_pattern(target.name):
+    form = asked
+    if transparent or asked not in MASK_FORMS:
+        form = with_alpha(asked)
+    if form is Form.PNG_FILES and not png_sequence.is_pattern(target.name):
         details = f"{target.name} is one picture; name them with a number: frames/%04d.png."
         raise FieldInvalid(details, param="target")
     return form
@@ -94,7 +95,7 @@ def check_target(
         raise FieldInvalid(
             f"The background is the output: {target} would be lost", param="background"
         )
-    if form is AlphaFormat.PNG_FILES:
+    if form is Form.PNG_FILES:
         names = png_sequence.numbering(target.name)
         check_directory(target.parent, names.fullmatch, replace=replace)
         if any(is_same_file(source.parent, target.parent) for source in sources):
@@ -149,7 +150,7 @@ def cut_out(
         _opened_writer(target, form, plan, box, result, part=part, replace=replace) as writer,
         _opened_mask(mask_target, form, plan, part=part) as masks,
     ):
-        cutter = FrameCutter(result.matte, drawn, behind, deep=form in _PNGS)
+        cutter = FrameCutter(result.matte, drawn, behind, deep=form in PNG_FORMS)
         cut_outs = CutOutWriter(writer, cutter, box)
         return run_plan(plan, [cut_outs, *masks], on_frame, result.kind)
 
@@ -169,18 +170,20 @@ def _opened_writer(
     if box is not None:
         height, width = (each.stop - each.start for each in box)
         clip = dataclasses.replace(clip, width=width, height=height)
-    into_folder = form is AlphaFormat.PNG_FILES
+    into_folder = form is Form.PNG_FILES
     written = written_whole(target, replace=replace)
     if into_folder:
         written = directory_written_whole(target.parent)
     with written as made:
         writer: ColourWriter | PngSequenceWriter
-        if form in _PNGS:
+        if form in PNG_FORMS:
             pattern = target.name if into_folder else png_sequence.DEFAULT_PATTERN
             writer = PngSequenceWriter(made, clip, pattern, into_zip=not into_folder)
         else:
             excerpt = plan.options.excerpt
-            writer = ColourWriter(made, form, clip, sound, part=part, excerpt=excerpt)
+            writer = ColourWriter(
+                made, form, clip, sound, kind=result.kind, part=part, excerpt=excerpt
+            )
         with writer:
             yield writer
 

@@ -14,7 +14,7 @@ from foremask.masking.report import OnFrame
 from foremask.media.frames import Frame
 from foremask.media.png_sequence import PngSequenceWriter, numbered
 from foremask.media.presets import check_format, stand_in
-from foremask.options import AlphaFormat, MaskOptions, MattingTool
+from foremask.options import Form, MaskOptions, MattingTool
 from foremask.types import Levels
 from foremask.vision.drawing import as_png
 
@@ -49,9 +49,9 @@ def hand_off(
     other parameters are those of `pipeline.mask_video`. docs/recipes.md has each tool's steps.
     """
     check_directory(target)
-    options = dataclasses.replace(options, preset=stand_in(AlphaFormat.PNG_FILES))
+    options = dataclasses.replace(options, preset=stand_in(Form.PNG_FILES))
     clip = checked_clip(source, options)
-    check_format(clip, AlphaFormat.PNG_FILES, options.limits.memory_bytes)
+    check_format(clip, Form.PNG_FILES, options.limits.memory_bytes)
     with (
         directory_written_whole(target) as part,
         opened_plan(source, clip, options, None, masker, refiner) as plan,

@@ -33,9 +33,9 @@ from foremask.media.reader import VideoReader
 from foremask.media.verify import PromiseKept
 from foremask.options import (
     NO_MATTE,
-    AlphaFormat,
     Device,
     Excerpt,
+    Form,
     MaskOptions,
     Matte,
     Preset,
@@ -174,7 +174,7 @@ def cut_out(
         made = _target(path, target, f".cutout{stills.PICTURE_SUFFIX}")
         report = stills.cut_out_picture(path, made, result, options, known, replace=replace)
         return _file_report(report, made)
-    made = _target(path, target, f".cutout{(form or AlphaFormat.WEBM_VP9).suffix}")
+    made = _target(path, target, f".cutout{(form or Form.WEBM_VP9).suffix}")
     asked = path, made, result, options, form, on_frame
     report = cutting.cut_out(*asked, mask=known, replace=replace)
     return _file_report(report, made)

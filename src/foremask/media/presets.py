@@ -7,7 +7,7 @@ from typing import Final
 from foremask.errors import PresetUnsuitable
 from foremask.facts import Clip
 from foremask.machine.hardware import available_memory
-from foremask.options import AlphaFormat, Form, Preset, ResultKind
+from foremask.options import MASK_FORMS, Form, Preset, ResultKind
 
 KEPT_MASK: Final = Preset.MOV_H265
 """The preset of the mask that is stored with a cut-out: lossless, for later re-encoding."""
@@ -128,18 +128,20 @@ _PRORES_4444: Final = replace(
 )
 _ALPHA_MODE: Final = {"alpha_mode": "1"}
 _ALPHA: Final = {
-    AlphaFormat.WEBM_VP9: replace(_OPAQUE[Preset.WEBM_VP9], metadata=_ALPHA_MODE),
-    AlphaFormat.MKV_VP9: replace(_OPAQUE[Preset.MKV_VP9], metadata=_ALPHA_MODE),
-    AlphaFormat.MOV_PRORESKS: replace(_OPAQUE[Preset.MOV_PRORESKS], encoder=_PRORES_4444),
-    AlphaFormat.GIF: _OPAQUE[Preset.GIF],
+    Form.WEBM_VP9: replace(_OPAQUE[Preset.WEBM_VP9], metadata=_ALPHA_MODE),
+    Form.MKV_VP9: replace(_OPAQUE[Preset.MKV_VP9], metadata=_ALPHA_MODE),
+    Form.MOV_PRORESKS: replace(_OPAQUE[Preset.MOV_PRORESKS], encoder=_PRORES_4444),
+    Form.GIF: _OPAQUE[Preset.GIF],
 }
 
 
-def recipe_of(form: Form, kind: ResultKind) -> Recipe:
-    """The recipe of a result; raises KeyError for a sequence of PNGs."""
-    if kind is ResultKind.MASK:
-        return RECIPES[Preset(form)]
-    return _ALPHA[form] if isinstance(form, AlphaFormat) else _OPAQUE[form]
+def recipe_of(form: Form | Preset, kind: ResultKind) -> Recipe:
+    """The recipe of a result; raises ValueError for a form that the kind cannot have."""
+    if kind is ResultKind.CUTOUT:
+        return _ALPHA[Form(form)]
+    if kind is ResultKind.COMPOSITE:
+        return _OPAQUE[Preset(form)]
+    return RECIPES[Preset(form)]
 
 
 def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
@@ -186,7 +188,7 @@ def check_preset(clip: Clip, preset: Preset, memory_bytes: int | None = None) ->
 
 def stand_in(form: Form) -> Preset:
     """The preset that is named as ``form`` or, for PNGs, one with similar limits."""
-    return Preset(form) if form in list(Preset) else Preset.MOV_PRORESKS
+    return Preset(form) if form in MASK_FORMS else Preset.MOV_PRORESKS
 
 
 def check_format(clip: Clip, form: Form, memory_bytes: int | None = None) -> None:

@@ -6,7 +6,7 @@ from contextlib import ExitStack, suppress
 from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Final, Self
+from typing import Any, BinaryIO, Final, Self
 
 import av
 import cv2
@@ -39,19 +39,19 @@ class VideoWriter:
     and is an input of `segments.join`.
     """
 
-    _kind: ClassVar[ResultKind]
-
     def __init__(
         self,
         target: Path,
-        form: Form,
+        form: Form | Preset,
         clip: Clip,
         source: Path | None,
         *,
+        kind: ResultKind = ResultKind.MASK,
         part: bool = False,
         excerpt: Excerpt | None = None,
     ) -> None:
-        self._form, self._recipe = form, presets.recipe_of(form, self._kind)
+        self._kind = kind
+        self._recipe = presets.recipe_of(form, kind)
         self._file = MaskFile(target, self._recipe, clip, source, part=part, excerpt=excerpt)
         self.coded = presets.encoded_size(self._recipe.encoder, *self._file.size)
         self.format = presets.pixel_format(self._recipe.encoder, *self._file.size)
@@ -170,8 +170,6 @@ _TO_LIMITED_10: Final = np.rint(64 + np.arange(256) * (876 / 255)).astype(np.uin
 class MaskWriter(VideoWriter):
     """Writes masks, which must have the coded orientation of their frames."""
 
-    _kind = ResultKind.MASK
-
     @cached_property
     def _canvas(self) -> av.VideoFrame:
         picture = av.VideoFrame(*self.coded, self.format)
@@ -255,8 +253,6 @@ _HALF: Final = 128  # least level of an opaque pixel in a gif, whose alpha has o
 class ColourWriter(VideoWriter):
     """Writes colour pictures, which must have the coded orientation of their frames."""
 
-    _kind = ResultKind.CUTOUT
-
     @cached_property
     def _alpha(self) -> "_AlphaEncoder | None":
         return _AlphaEncoder(*self.coded) if self._recipe.metadata else None
@@ -282,8 +278,10 @@ class ColourWriter(VideoWriter):
         return graph
 
     def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
-        """Write a picture with the time of ``frame``; presets without alpha ignore ``levels``."""
-        alpha = None if levels is None or isinstance(self._form, Preset) else self.framed(levels)
+        """Write a picture with the time of ``frame``; a composite ignores ``levels``."""
+        alpha: Levels | None = None
+        if levels is not None and self._kind is ResultKind.CUTOUT:
+            alpha = self.framed(levels)
         if self._alpha is not None and alpha is not None:
             self._alpha.encode(alpha)
         self.put(self._picture(self.framed(colours), alpha), frame)

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from foremask.errors import ServiceUnavailable
-from foremask.options import AlphaFormat, ResultKind
+from foremask.options import Form, ResultKind
 from foremask.service.jobs import deliveries, records, steps
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
@@ -95,7 +95,7 @@ async def test_jobs_results_and_tokens_of_an_old_database_are_all_there(old_data
         await check_schema(database)
         found = await value(database, "select result from jobs where id = %s", (name(4),))
         assert found["hints"] == [{"time_s": 0.5}, {"frame": 1, "time_s": None}]
-        assert (await records.read_any(database, name(4))).form is AlphaFormat.PNG_ZIP
+        assert (await records.read_any(database, name(4))).form is Form.PNG_ZIP
         jobs = {number: await records.read_any(database, name(number)) for number in range(1, 8)}
         states = "completed failed cancelled queued running completed running"
         assert [job.status for job in jobs.values()] == [Status(each) for each in states.split()]

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 from foremask.facts import Report
 from foremask.hints.kinds import Point
 from foremask.media.presets import KEPT_MASK
-from foremask.options import AlphaFormat, Form, Preset, ResultKind, ResultOptions
+from foremask.options import Form, Preset, ResultKind, ResultOptions
 from foremask.service.jobs import deliveries, steps
 from foremask.service.jobs.database import Database, Row
 from foremask.service.jobs.records import JobError, Record, Status
@@ -47,8 +47,8 @@ ZOOM = ResultOptions(ResultKind.CUTOUT, auto_zoom=True)
         (7, Preset.MP4_H264, ResultOptions(), 4),
         (100, Preset.MP4_H264, ResultOptions(), 12),
         (7, Preset.GIF, ResultOptions(), 0),
-        (7, AlphaFormat.PNG_ZIP, CUTOUT, 0),
-        (7, AlphaFormat.WEBM_VP9, ZOOM, 0),
+        (7, Form.PNG_ZIP, CUTOUT, 0),
+        (7, Form.WEBM_VP9, ZOOM, 0),
     ],
 )
 async def test_two_free_slots_cut_a_clip_unless_its_result_must_be_made_whole(

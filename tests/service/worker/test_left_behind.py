@@ -9,7 +9,7 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from foremask.facts import Written
-from foremask.options import AlphaFormat, ResultKind, ResultOptions
+from foremask.options import Form, ResultKind, ResultOptions
 from foremask.service.jobs import retention
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
@@ -27,7 +27,7 @@ from tests.support.patience import until, until_so
 
 EACH = 5
 CUTOUT: dict[str, Any] = {
-    "preset": AlphaFormat.WEBM_VP9,
+    "preset": Form.WEBM_VP9,
     "result": JobResult(ResultOptions(ResultKind.CUTOUT)),
 }
 KINDS: tuple[dict[str, Any], ...] = {}, CUTOUT

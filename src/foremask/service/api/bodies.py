@@ -8,8 +8,8 @@ from foremask.errors import FieldInvalid, PresetUnknown, VideoInvalid, VideoMiss
 from foremask.fetch.connections import MAX_URL_BYTES
 from foremask.hints import kinds
 from foremask.options import (
+    ALPHA_FORMS,
     COLOURS,
-    AlphaFormat,
     AnyCase,
     Background,
     Despill,
@@ -19,15 +19,14 @@ from foremask.options import (
     Quality,
     ResultKind,
     ResultOptions,
-    form_of,
     with_alpha,
 )
 from foremask.service.api.openapi import SHOWN_PATTERN
 from foremask.service.jobs.steps import JobResult
 
 MOST_SHOWN_HINTS: Final = 16  # limit for a preview; the network runs four times per point
-ALPHA_FORMATS: Final = tuple(form for form in AlphaFormat if form is not AlphaFormat.PNG_FILES)
-"""The formats of a transparent result. PNG_FILES is a directory, which cannot be downloaded."""
+ALPHA_FORMATS: Final = tuple(form for form in ALPHA_FORMS if form is not Form.PNG_FILES)
+"""The forms of a transparent result. PNG_FILES is a directory, which cannot be downloaded."""
 FORMS: Final = tuple(dict.fromkeys([*map(str, Preset), *map(str, ALPHA_FORMATS)]))
 _CLEAN: Final = r"^[^\x00-\x20\x7f\ud800-\udfff]+\Z"
 _MEDIA_TYPE: Final = r"(video/([a-z0-9][a-z0-9.+-]{0,63})?|image/(gif|jpeg|png|webp))"
@@ -135,7 +134,7 @@ class JobRequest(JobBody, frozen=True, kw_only=True):
     output_container_and_codec: MaskForm = Preset.MP4_H264
 
     def wanted(self) -> tuple[Form, JobResult]:
-        return self.output_container_and_codec, _mask(self, self.hints)
+        return Form(self.output_container_and_codec), _mask(self, self.hints)
 
 
 class KeyPoint(Struct, frozen=True):
@@ -156,7 +155,8 @@ class MaskByKeyPointsRequest(JobRequest, frozen=True, kw_only=True):
             kinds.Point(each.x, each.y, frame=self.frame_index, negative=each.type == "negative")
             for each in self.key_points
         )
-        return self.output_container_and_codec, _mask(self, points + self.hints, len(points))
+        form = Form(self.output_container_and_codec)
+        return form, _mask(self, points + self.hints, len(points))
 
 
 class CutOutBody(JobBody, frozen=True, kw_only=True):
@@ -229,7 +229,7 @@ class ConvertRequest(Matte, frozen=True, kw_only=True):
                     f"output_container_and_codec must be one of {', '.join(Preset)}.",
                     param="output_container_and_codec",
                 )
-            return Preset(name), _mask(self, ())
+            return Form(name), _mask(self, ())
         named, url = _background(self)
         if self.kind is ResultKind.COMPOSITE and named is None and url is None:
             raise FieldInvalid(
@@ -291,7 +291,7 @@ def _cut_out(
     hints = body.hints if isinstance(body, CutOutBody) else ()
     is_transparent = background is None and url is None
     kind = ResultKind.CUTOUT if is_transparent else ResultKind.COMPOSITE
-    form = with_alpha(name, ALPHA_FORMATS) if is_transparent else form_of(name, kind)
+    form = with_alpha(name, ALPHA_FORMATS) if is_transparent else Form(name)
     options = ResultOptions(
         kind=kind,
         background=background,

@@ -15,7 +15,7 @@ import structlog
 from msgspec import Meta, Struct, convert
 
 from foremask import errors
-from foremask.options import REENCODE_ONLY, Form, Quality, ResultKind, form_of
+from foremask.options import REENCODE_ONLY, Form, Quality, ResultKind
 from foremask.service.jobs.database import Database, Row
 from foremask.service.jobs.steps import JobReport, JobResult
 
@@ -75,7 +75,7 @@ class Record:
 
     @property
     def form(self) -> Form:
-        return form_of(self.preset, self.kind)
+        return Form(self.preset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +263,7 @@ def _record(row: Row) -> Record:
 def _readable(row: Row) -> Record:
     if row["quality"] != REENCODE_ONLY:
         Quality(row["quality"])
-    form_of(row["preset"], ResultKind(row["kind"]))
+    Form(row["preset"])
     status, stage = Status(row["status"]), row["stage"]
     report = msgspec.convert(row["report"], JobReport | None)
     total: int | None = row["frames_total"]

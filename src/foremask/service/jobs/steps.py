@@ -16,7 +16,7 @@ import msgspec
 from foremask.errors import FieldInvalid, ForemaskError, TimedOut, WorkerCrashed
 from foremask.facts import Clip, SoundTrack, Span
 from foremask.hints.kinds import Hint, check_hints
-from foremask.options import Form, ResultOptions, form_of
+from foremask.options import Form, ResultOptions
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import ALIVE_FOR_S
 from foremask.service.jobs.schema import VERSION
@@ -172,7 +172,7 @@ class Step:
 
     @property
     def form(self) -> Form:
-        return form_of(self.preset, self.options.kind)
+        return Form(self.preset)
 
 
 async def claim(

@@ -16,7 +16,7 @@ from foremask.media.pictures import check_background
 from foremask.media.presets import check_result
 from foremask.media.probe import probe
 from foremask.media.writer import recode
-from foremask.options import MaskOptions, Matte, ResultOptions, form_of
+from foremask.options import Form, MaskOptions, Matte, ResultOptions
 from foremask.service.sandbox import messages
 from foremask.service.sandbox.messages import Parent
 
@@ -48,7 +48,7 @@ class RemoteFile:
 def _probe(request: messages.Probe, parent: Parent) -> Clip:
     clip = probe(request.source or RemoteFile(parent.read_at, request.size), request.limits)
     if request.preset is not None:
-        form = form_of(request.preset, request.kind)
+        form = Form(request.preset)
         check_result(clip, form, request.kind, request.limits.memory_bytes)
     return clip
 
@@ -103,7 +103,7 @@ def _cut_out(request: messages.CutOut, parent: Parent) -> Report:
         request.target,
         result_of(request),
         _with_cache(request),
-        form_of(request.preset, request.result.kind),
+        Form(request.preset),
         _reporting(parent),
         mask=request.mask,
         span=request.span,
@@ -141,7 +141,7 @@ def _recode(request: messages.Recode, parent: Parent) -> Written:
 
 
 def _join(request: messages.Join, _: Parent) -> Written:
-    form = form_of(request.preset, request.kind)
+    form = Form(request.preset)
     parts, source, target, kind = request.parts, request.source, request.target, request.kind
     return segments.join(parts, source, target, form, kind, keep_sound=request.keep_sound)
 
