@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from foremask.masking.library import verify as verify
     from foremask.masking.report import Progress as Progress
     from foremask.masking.thing_list import Thing as Thing
-    from foremask.media.verify import PromiseKept as PromiseKept
+    from foremask.media.promises import PromiseKept as PromiseKept
     from foremask.options import Device as Device
     from foremask.options import Matte as Matte
     from foremask.options import Preset as Preset
@@ -71,7 +71,7 @@ _HOMES = {
     " verify",
     "masking.report": "Progress",
     "masking.thing_list": "Thing",
-    "media.verify": "PromiseKept",
+    "media.promises": "PromiseKept",
     "options": "Device Matte Preset Quality",
 }
 

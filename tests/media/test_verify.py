@@ -1,15 +1,25 @@
+import csv
+import io
 import re
 import subprocess
+import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
+import av
+import cv2
 import imageio_ffmpeg
+import numpy as np
 import pytest
 
-from foremask.errors import PromiseBroken
+from foremask.errors import ClipRefused, PromiseBroken
+from foremask.media.png_sequence import TABLE, PngSequenceWriter
+from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
-from foremask.options import Preset
+from foremask.options import Preset, ResultKind
+from tests.media.test_audio import peak_mb
 from tests.support import synth
 from tests.support.synth import Spec, Tone
 
@@ -116,3 +126,186 @@ def test_what_verify_refuses_ffmpeg_finds_different(tmp_path: Path, promise: str
         verify(source, mask)
     assert broken.value.param == promise
     assert promise in differing(source, mask)
+
+
+FAST_CLIPS = {"2000 frames a second": (Fraction(1, 30_000), 15), "10000": (Fraction(1, 10_000), 1)}
+
+
+@pytest.mark.parametrize("preset", [each for each in Preset if each is not Preset.GIF])
+@pytest.mark.parametrize("rate", FAST_CLIPS)
+def test_thousands_of_frames_a_second_are_right_and_said(
+    tmp_path: Path, rate: str, preset: Preset
+) -> None:
+    """Matroska's milliseconds give several frames one timestamp, off by half a millisecond."""
+    time_base, step = FAST_CLIPS[rate]
+    pts = tuple(range(0, 40 * step, step))
+    source = synth.write(tmp_path / "a.mp4", Spec(time_base=time_base, pts=pts, last_duration=step))
+    assert synth.describe(source).fps == 1 / (step * time_base)
+    target = tmp_path / f"mask{preset.suffix}"
+    assert synth.mask(source, target, preset).warnings == ()
+    verify(source, target)
+
+
+def shuffled(path: Path, pts: list[int]) -> Path:
+    """A clip of keyframes only, whose frames are stored in order but have other timestamps."""
+    spec = Spec(pts=tuple(range(len(pts))), codec="mjpeg", pixel_format="yuvj420p", full_range=True)
+    drawn = synth.write(path.with_suffix(".mov"), spec)
+    with av.open(str(drawn)) as read, av.open(str(path), "w") as written:
+        copy = written.add_stream_from_template(read.streams.video[0])
+        packets = (packet for packet in read.demux(video=0) if packet.size)
+        for number, (packet, moment) in enumerate(zip(packets, pts, strict=True)):
+            packet.stream = copy
+            packet.time_base = Fraction(1, 1000)
+            packet.dts = number  # rises, as the muxer demands; Matroska does not store it
+            packet.pts = 10 + moment
+            packet.duration = 40
+            written.mux(packet)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("pts", "moved", "worst_s"),
+    [
+        ([0, 40, 80, 120, 0, 40, 80, 120], 4, 0.121),  # two recordings, one after the other
+        ([0, 40, 20_000, 120, 160, 200, 240, 280], 5, 19.881),
+        ([0, 80, 40, 160, 120, 240, 200, 320], 3, 0.041),
+    ],
+    ids=["appended", "outlier", "zigzag"],
+)
+def test_timestamps_that_do_not_rise_are_told_and_break_the_promise(
+    tmp_path: Path, pts: list[int], moved: int, worst_s: float
+) -> None:
+    source, target = shuffled(tmp_path / "a.mkv", pts), tmp_path / "mask.mp4"
+    (warning,) = synth.mask(source, target).warnings
+    assert f"{moved} frames have timestamps that do not rise" in warning
+    assert f"up to {worst_s:.3f} s" in warning
+    with pytest.raises(PromiseBroken) as broken:
+        verify(source, target)
+    assert broken.value.param == "pts"
+
+
+PICTURES = replace(WHOLE, sound=(), aspect=Fraction(1))
+
+
+def cut_out(folder: Path, name: str) -> tuple[Path, Path]:
+    source, made = synth.write(folder / "source.mp4", PICTURES), folder / name
+    if not (into_zip := name.endswith(".zip")):
+        made.mkdir()
+    with (
+        VideoReader(source) as reader,
+        PngSequenceWriter(made, reader.clip, "%03d.png", into_zip=into_zip) as writer,
+    ):
+        for frame in reader:
+            levels = np.full((48, 64), 9, np.uint8)
+            writer.write(frame.orientation.to_coded(frame.rgb(48, 64)), levels, frame)
+        writer.finish(reader.end)
+    return source, made
+
+
+@pytest.mark.parametrize("name", ["made.zip", "made"])
+def test_a_whole_sequence_keeps_its_promises(tmp_path: Path, name: str) -> None:
+    kept = verify(*cut_out(tmp_path, name), ResultKind.CUTOUT)
+    names = ["container", "frames", "size", "alpha", "pts", "last duration"]
+    assert [each.promise for each in kept] == names
+
+
+type Files = dict[str, bytes]
+
+
+def table(change: Callable[[list[list[str]]], object]) -> Callable[[Files], object]:
+    def changed(files: Files) -> None:
+        rows = list(csv.reader(io.StringIO(files[TABLE].decode())))
+        change(rows)
+        text = io.StringIO()
+        csv.writer(text).writerows(rows)
+        files[TABLE] = text.getvalue().encode()
+
+    return changed
+
+
+def picture(*shape: int) -> bytes:
+    return cv2.imencode(".png", np.zeros(shape, np.uint8))[1].tobytes()
+
+
+def cell(row: int, column: int, text: str) -> Callable[[Files], object]:
+    return table(lambda rows: rows[row].__setitem__(column, text))
+
+
+SPOILT: dict[str, tuple[str, Callable[[Files], object]]] = {
+    "no table": ("container", lambda files: files.pop(TABLE)),
+    "an empty table": ("frames", lambda files: files.update({TABLE: b""})),
+    "only a head": ("frames", table(lambda rows: rows.__delitem__(slice(1, None)))),
+    "a row is lost": ("frames", table(lambda rows: rows.pop())),
+    "a row too many": ("frames", table(lambda rows: rows.append(["001.png", "9", "1"]))),
+    "a row of two cells": ("frames", table(lambda rows: rows[3].pop())),
+    "a row that never ends": ("frames", lambda files: files.update({TABLE: b"x" * 10_000_000})),
+    "a time is no number": ("frames", cell(3, 1, "soon")),
+    "a time is nan": ("pts", cell(3, 1, "nan")),
+    "a time is late": ("pts", cell(3, 1, "0.101")),
+    "the end is late": ("last duration", cell(10, 2, "5")),
+    "outside": ("frames", cell(3, 0, "../source.mp4")),
+    "absolute": ("frames", cell(3, 0, "/etc/hostname")),
+    "a name twice": ("frames", cell(3, 0, "001.png")),
+    "no picture of that name": ("frames", cell(3, 0, "new.png")),
+    "a picture is lost": ("frames", lambda files: files.pop("004.png")),
+    "a picture is text": ("frames", lambda files: files.update({"004.png": b"hello"})),
+    "half a picture": ("frames", lambda files: files.update({"004.png": files["004.png"][:99]})),
+    "another size": ("size", lambda files: files.update({"004.png": picture(48, 64, 4)})),
+    "no alpha": ("alpha", lambda files: files.update({"004.png": picture(64, 48, 3)})),
+}
+
+
+@pytest.fixture(scope="module")
+def sequence(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Files]:
+    source, made = cut_out(tmp_path_factory.mktemp("sequence"), "whole.zip")
+    with zipfile.ZipFile(made) as archive:
+        return source, {each: archive.read(each) for each in archive.namelist()}
+
+
+@pytest.mark.parametrize("what", SPOILT)
+def test_a_sequence_that_is_no_cut_out_of_the_clip_is_refused(
+    tmp_path: Path, sequence: tuple[Path, Files], what: str
+) -> None:
+    source, whole = sequence
+    promise, spoil = SPOILT[what]
+    files = dict(whole)
+    spoil(files)
+    folder, zipped = tmp_path / "made", tmp_path / "made.zip"
+    folder.mkdir()
+    with zipfile.ZipFile(zipped, "w") as archive:
+        for name, data in files.items():
+            (folder / name).write_bytes(data)
+            archive.writestr(name, data)
+    for spoilt in (folder, zipped):
+        with pytest.raises(PromiseBroken) as broken:
+            verify(source, spoilt, ResultKind.CUTOUT)
+        assert broken.value.param == promise
+
+
+def test_a_sequence_of_pictures_is_no_mask(tmp_path: Path) -> None:
+    with pytest.raises(PromiseBroken, match="cut-out"):
+        verify(*cut_out(tmp_path, "made.zip"))
+
+
+def test_half_a_mask_with_a_zip_behind_it_is_no_sequence(tmp_path: Path) -> None:
+    source, made = cut_out(tmp_path, "made.zip")
+    synth.mask(source, tmp_path / "mask.mp4")
+    half = (tmp_path / "mask.mp4").read_bytes()[:2000]
+    (tmp_path / "mask.mp4").write_bytes(half + made.read_bytes())
+    with pytest.raises((PromiseBroken, ClipRefused)):
+        verify(source, tmp_path / "mask.mp4", ResultKind.CUTOUT)
+
+
+def test_a_zip_that_unpacks_to_gigabytes_is_refused_unread(tmp_path: Path) -> None:
+    source, bomb = synth.write(tmp_path / "source.mp4", WHOLE), tmp_path / "bomb.zip"
+    with (
+        zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive,
+        archive.open(TABLE, "w", force_zip64=True) as packed,
+    ):
+        for _ in range(300):
+            packed.write(bytes(1 << 20))
+    Path("/proc/self/clear_refs").write_text("5")  # the peak is measured from here
+    before = peak_mb()
+    with pytest.raises(PromiseBroken, match="compressed"):
+        verify(source, bomb, ResultKind.CUTOUT)
+    assert peak_mb() - before < 50

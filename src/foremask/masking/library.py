@@ -29,8 +29,8 @@ from foremask.media import probe as probing
 from foremask.media import verify as verifying
 from foremask.media.frames import Frame, frame_of
 from foremask.media.pictures import is_picture, read_picture
+from foremask.media.promises import PromiseKept
 from foremask.media.reader import VideoReader
-from foremask.media.verify import PromiseKept
 from foremask.options import (
     NO_MATTE,
     Device,

@@ -52,7 +52,10 @@ class Orientation:
 
 @dataclass(slots=True, eq=False)
 class Frame:
-    """A decoded frame as an upright `Image`; ``index`` counts from 0."""
+    """A decoded frame as an upright `Image`; ``index`` counts from 0.
+
+    ``moved`` is how many ticks ``pts`` is later than the file's timestamp, which does not rise.
+    """
 
     decoded: av.VideoFrame
     index: int
@@ -60,10 +63,16 @@ class Frame:
     duration: int | None
     time_base: Fraction
     orientation: Orientation
+    moved: int = 0
 
     @property
     def time_s(self) -> float:
         return float(self.pts * self.time_base)
+
+    @property
+    def unmoved_s(self) -> float:
+        """The time that the file has, which may not rise."""
+        return float((self.pts - self.moved) * self.time_base)
 
     @property
     def width(self) -> int:

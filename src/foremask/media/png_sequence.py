@@ -20,6 +20,7 @@ from foremask.media.packets import writing
 from foremask.types import DeepRgb, Levels, Rgb
 
 TABLE: Final = "frames.csv"
+COLUMNS: Final = ["file", "time_s", "duration_s"]
 DEFAULT_PATTERN: Final = "%05d.png"
 _NUMBER: Final = re.compile(r"%0?(\d{0,3})d")
 _FAST: Final = (cv2.IMWRITE_PNG_COMPRESSION, 3)
@@ -37,16 +38,6 @@ def numbering(pattern: str) -> re.Pattern[str]:
     """A regular expression for the names of a sequence's pictures and of its table."""
     before, after = _NUMBER.sub("\0", pattern, count=1).split("\0")
     return re.compile(rf"{re.escape(before)}\d+{re.escape(after)}|{re.escape(TABLE)}")
-
-
-def missing_from(made: Path) -> str | None:
-    """Return the first missing file of a sequence, or `TABLE` if the table is unreadable."""
-    try:
-        place = zipfile.Path(made) if made.is_file() else made
-        rows = csv.DictReader((place / TABLE).read_text(encoding="utf-8").splitlines())
-        return next((row["file"] for row in rows if not (place / row["file"]).exists()), None)
-    except (OSError, ValueError, LookupError, TypeError, csv.Error, zipfile.BadZipFile):
-        return TABLE
 
 
 def colour_png(colours: Rgb | DeepRgb, levels: Levels | None) -> bytes:
@@ -116,7 +107,7 @@ class PngSequenceWriter:
     def _table(self, end: Fraction) -> bytes:
         text = io.StringIO()
         rows = csv.writer(text)
-        rows.writerow(["file", "time_s", "duration_s"])
+        rows.writerow(COLUMNS)
         ends = [*self._moments[1:], end]
         for number, (start, stop) in enumerate(zip(self._moments, ends, strict=True), 1):
             name = numbered(self._pattern, number)

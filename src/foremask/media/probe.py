@@ -26,7 +26,7 @@ ACCEPTED_CODECS: Final = ("h264", "hevc", "vp9", "av1", "mjpeg", "gif")
 _MAX_HEADER_BYTES: Final = 64 << 20
 _NTSC: Final = 1.001  # At 30000/1001 fps, 1800 frames last 60.06 s, and count as a minute.
 _ROUNDING_S: Final = 0.002  # Headers round durations to milliseconds.
-_MAX_FPS: Final = 1000
+_MAX_ESTIMATED_FPS: Final = 1000  # FFmpeg's guess may be the time base, such as 90,000 per second.
 MAX_TEXT: Final = 256  # characters of a title or a language
 _TAGGED_DURATION: Final = re.compile(r"(\d+):(\d\d):(\d\d\.\d+)\0?")
 
@@ -130,7 +130,6 @@ def clip_of(opened: OpenClip) -> Clip:
     if "encryption_init_info" in codec.coded_side_data:
         raise errors.EncryptedVideo("The video is protected by DRM; send it unprotected.")
     time_base = fraction(track.time_base) or Fraction(1, 1000)
-    rates = fraction(track.average_rate), fraction(track.guessed_rate)
     display = codec.coded_side_data.get("display_matrix")
     matrix = struct.unpack("<9i", display[:36]) if display else None
     orientation = Orientation.from_matrix(matrix)
@@ -149,7 +148,7 @@ def clip_of(opened: OpenClip) -> Clip:
         mirrored=orientation.mirrored,
         matrix=matrix,
         sample_aspect_ratio=(aspect.numerator, aspect.denominator),
-        fps=next((float(rate) for rate in rates if rate and 0 < rate <= _MAX_FPS), 0.0),
+        fps=_fps(track, opened.container),
         vfr=_is_variable(track),
         frames=_declared_frames(track, opened.container),
         start_s=float((track.start_time or 0) * time_base),
@@ -163,6 +162,18 @@ def clip_of(opened: OpenClip) -> Clip:
         size_bytes=opened.size_bytes,
         warnings=_remarks(opened.demuxer, track),
     )
+
+
+def _fps(track: VideoStream, container: Container) -> float:
+    """The average frame rate, or 0 if it is unknown."""
+    average = fraction(track.average_rate)
+    is_counted = container in (Container.MP4, Container.MOV) and track.frames > 1
+    if is_counted and average:
+        return float(average)
+    for rate in (average, fraction(track.guessed_rate)):
+        if rate and 0 < rate <= _MAX_ESTIMATED_FPS:
+            return float(rate)
+    return 0.0
 
 
 def _declared_frames(track: VideoStream, container: Container) -> int | None:

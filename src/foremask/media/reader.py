@@ -29,7 +29,8 @@ class VideoReader:
     """Iterates once over the frames of a clip or of its ``excerpt``.
 
     Times in an excerpt count from its start. After the iteration, ``warnings`` is complete, and
-    ``end`` is the last frame's end in seconds.
+    ``end`` is the last frame's end in seconds. ``unmoved_end`` is the same by the file's own
+    timestamps, which may not rise (see `__iter__`); an excerpt has none.
     """
 
     def __init__(self, path: Path, excerpt: Excerpt | None = None) -> None:
@@ -46,6 +47,7 @@ class VideoReader:
         self.time_base = Fraction(*self.clip.time_base)
         self.warnings: list[str] = []
         self.end: Fraction | None = None
+        self.unmoved_end: Fraction | None = None
         codec = self._track.codec_context
         if is_stream:
             codec.thread_type = ThreadType.SLICE  # frame threads would delay each frame
@@ -65,21 +67,23 @@ class VideoReader:
         """Yield the frames; raises CorruptVideo if decoding fails, NoFrames if there are none.
 
         A truncated file causes only a warning. A missing pts becomes the previous pts plus one
-        nominal frame. A pts that does not rise becomes the previous pts plus one tick. Frames of
-        another size are scaled to the clip's size.
+        nominal frame. A pts that does not rise becomes the previous pts plus one tick, with a
+        warning. Frames of another size are scaled to the clip's size.
         """
-        index, last, damaged, shown = 0, None, 0, 0
         span = self._span
         if span is not None:
             self._seek(span.first_pts)
-        nominal = round(1 / (Fraction(self.clip.fps) * self.time_base)) if self.clip.fps else 1
+        nominal = 1
+        if self.clip.fps:
+            nominal = max(1, round(1 / (Fraction(self.clip.fps) * self.time_base)))
+        times = _RisingTimes(nominal, self.time_base)
+        index = 0
+        damaged = 0
+        duration = 0
         try:
-            for decoded, pts in self._decoded():
-                if pts is None:
-                    pts = 0 if last is None else last + max(1, nominal)
-                if last is not None and pts <= last:
-                    pts = last + 1
-                last, shown = pts, decoded.duration
+            for decoded, declared_pts in self._decoded():
+                pts = times.next(declared_pts)
+                duration = decoded.duration
                 if span is not None:
                     if pts < span.first_pts:
                         continue
@@ -90,19 +94,29 @@ class VideoReader:
                 if (decoded.width, decoded.height) != (self.clip.width, self.clip.height):
                     decoded = self._rescaled(decoded)
                 yield Frame(
-                    decoded, index, pts, decoded.duration or None, self.time_base, self.orientation
+                    decoded,
+                    index,
+                    pts,
+                    decoded.duration or None,
+                    self.time_base,
+                    self.orientation,
+                    times.moved,
                 )
                 index += 1
         finally:  # also runs if the caller stops the iteration
             if damaged:
                 self.warnings.append(f"{damaged} damaged frames were repaired by the decoder")
+            if times.warning is not None:
+                self.warnings.append(times.warning)
+        duration = duration or nominal
         if span is not None:
-            self._end_excerpt(span, index, last or 0, shown or max(1, nominal))
+            self._end_excerpt(span, index, times.last, duration)
             return
         if not index:
             raise NoFrames("The video track has no frame that can be decoded.", actual=0)
-        self._note_missing(index, last or 0)
-        self.end = self._end(index, last or 0, shown or max(1, nominal))
+        self._note_missing(index, times.last)
+        self.end = self._end(index, times.last, duration)
+        self.unmoved_end = self._end(index, times.last - times.moved, duration)
 
     def _seek(self, first_pts: int) -> None:
         before_pts = first_pts - round(_SEEK_MARGIN_S / self.time_base)
@@ -120,7 +134,8 @@ class VideoReader:
         self.end = end - begins
 
     def _end(self, frames: int, last: int, shown: int) -> Fraction:
-        declared, own = self.declared_end, (last + shown) * self.time_base
+        declared = self.declared_end
+        own = (last + shown) * self.time_base
         if declared is None or declared <= last * self.time_base:
             return own
         return declared if frames >= (self.clip.frames or 0) else min(declared, own)
@@ -192,6 +207,53 @@ class VideoReader:
                 )
         if self._is_cut_off and not self.warnings:
             self.warnings.append("the file was cut off: it ends before its container does")
+
+
+class _RisingTimes:
+    """Gives each frame a pts above that of the frame before it, and counts the moved frames."""
+
+    def __init__(self, nominal: int, time_base: Fraction) -> None:
+        self.last = 0
+        self.moved = 0  # ticks by which the last frame was moved
+        self._nominal = nominal
+        self._time_base = time_base
+        self._has_begun = False
+        self._moved_frames = 0
+        self._most_moved = 0
+        self._first_moved = ""
+
+    def next(self, declared: int | None) -> int:
+        self.moved = 0
+        if declared is None:
+            pts = self.last + self._nominal if self._has_begun else 0
+        elif self._has_begun and declared <= self.last:
+            pts = self.last + 1
+            self._note(pts, declared)
+        else:
+            pts = declared
+        self.last = pts
+        self._has_begun = True
+        return pts
+
+    def _note(self, pts: int, declared: int) -> None:
+        self.moved = pts - declared
+        self._moved_frames += 1
+        self._most_moved = max(self._most_moved, self.moved)
+        if not self._first_moved:
+            self._first_moved = f"{self._text(declared)} after {self._text(self.last)}"
+
+    @property
+    def warning(self) -> str | None:
+        if not self._moved_frames:
+            return None
+        return (
+            f"{self._moved_frames} frames have timestamps that do not rise"
+            f" (the first: {self._first_moved}); each was moved to just after the frame before it,"
+            f" by up to {self._text(self._most_moved)}"
+        )
+
+    def _text(self, ticks: int) -> str:
+        return f"{float(ticks * self._time_base):.3f} s"
 
 
 def _span_of(excerpt: Excerpt, clip: Clip) -> Span:

@@ -6,10 +6,10 @@ from fractions import Fraction
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Final
-from zipfile import is_zipfile
 
 import av
 import numpy as np
+from av.audio.stream import AudioStream
 from av.packet import Packet
 
 from foremask.errors import PromiseBroken
@@ -20,29 +20,26 @@ from foremask.media.demux import open_clip, sniff
 from foremask.media.frames import Orientation
 from foremask.media.packets import AnyPacket
 from foremask.media.pictures import HEAD_BYTES, is_picture, read_picture
-from foremask.media.png_sequence import TABLE, missing_from
 from foremask.media.presets import BLOCK_ADDITIONAL
 from foremask.media.probe import fraction, language_of
+from foremask.media.promises import ROUNDING_S, PromiseKept, check, check_moment
 from foremask.media.reader import VideoReader
+from foremask.media.verify_pngs import is_sequence, verify_pngs
 from foremask.options import ResultKind
 
 _TOLERANCE_S: Final = {"mp4": 0, "mov": 0, "webm": 0.001, "mkv": 0.001, "gif": 0.01}
-_VP9_INTER: Final = 0b100  # in profile 0, this bit of the first byte is clear in keyframes
-_ROUNDING_S: Final = 1e-6
+"""How far a frame's time may be off: half a tick of the container, and as much in the source."""
+_VP9_INTER: Final = 0b100  # In profile 0, this bit of the first byte is clear in keyframes.
+_BLOCK_ID_BYTES: Final = 8  # FFmpeg puts the id of Matroska's block addition before the data.
 _COPIED_S: Final = 0.001
 _COPIED_END_S: Final = 0.02  # Matroska rounds timestamps.
 _TRANSCODED_S: Final = 0.05  # The encoder may add or lose an audio frame at each end.
-_BLACK, _WHITE, _NEUTRAL = 16, 235, 128
-_BEYOND: Final = 14  # tolerance in levels; a tolerance of 16 would allow black at 0
+# Levels of 8-bit video in limited range (ITU-R BT.709).
+_BLACK: Final = 16
+_WHITE: Final = 235
+_NEUTRAL: Final = 128
+_BEYOND: Final = 14  # Tolerance in levels; a tolerance of 16 would allow black at 0.
 _TINT: Final = 2
-
-
-@dataclass(frozen=True, slots=True)
-class PromiseKept:
-    """A check that passed: its name, and the value that the mask has."""
-
-    promise: str
-    found: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,25 +55,25 @@ class _Sound:
 def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list[PromiseKept]:
     """Check size, aspect, rotation, frames, levels, every pts, the last duration and the sound.
 
-    Frames of a cut-out must have alpha; their levels are not checked. For a picture, only the size
-    is checked; for a PNG sequence, only that the files in its table exist. Raises PromiseBroken for
-    the first check that fails; its ``param`` names the check.
+    Times are those that the files store, even where they do not rise. Frames of a cut-out must
+    have alpha; their levels are not checked. For a picture, only the size is checked; for a PNG
+    sequence, all but the sound. Raises PromiseBroken for the first check that fails; its ``param``
+    names the check.
     """
-    if mask.is_dir() or is_zipfile(mask):
-        missing = missing_from(mask)
-        if missing is not None:
-            raise PromiseBroken(f"{mask.name} lacks {missing}.", param="files")
-        return [PromiseKept("files", f"all of {TABLE}")]
+    if is_sequence(mask):
+        return list(verify_pngs(source, mask, kind))
     if is_picture(source) and not _is_video(mask):  # the mask of an animated PNG is a video
-        sizes = [(each.width, each.height) for each in map(read_picture, (mask, source))]
-        return [_same_size(*sizes)]
-    with VideoReader(source) as wanted, VideoReader(mask) as found:
-        form = found.clip.container
+        picture = read_picture(source)
+        found = read_picture(mask)
+        return [_same_size((found.width, found.height), (picture.width, picture.height))]
+    with VideoReader(source) as wanted, VideoReader(mask) as masks:
+        form = masks.clip.container
         if form not in _TOLERANCE_S:
             raise PromiseBroken(f"No mask is a {form} file.", param="container")
-        has_alpha_blocks = kind is ResultKind.CUTOUT and found.clip.codec == "vp9"
-        checks = [PromiseKept("container", form), *_picture(wanted.clip, found.clip)]
-        checks += _frames(found, wanted, None if has_alpha_blocks else kind)
+        has_alpha_blocks = kind is ResultKind.CUTOUT and masks.clip.codec == "vp9"
+        checks = [PromiseKept("container", form)]
+        checks += _picture(wanted.clip, masks.clip)
+        checks += _frames(masks, wanted, None if has_alpha_blocks else kind)
         if has_alpha_blocks:
             checks.append(_alpha_blocks(mask))
     if form != "gif":
@@ -89,34 +86,30 @@ def _is_video(mask: Path) -> bool:
         return sniff(file.read(HEAD_BYTES)) is not None
 
 
-def _check(promise: str, kept: bool, found: str, wanted: str, **numbers: float) -> PromiseKept:
-    if not kept:
-        details = f"The {promise} of the mask is {found}; that of the source is {wanted}."
-        raise PromiseBroken(details, param=promise, **numbers)
-    return PromiseKept(promise, found)
-
-
 def _same_size(found: tuple[int, int], wanted: tuple[int, int]) -> PromiseKept:
-    return _check("size", found == wanted, *[f"{each[0]}x{each[1]}" for each in (found, wanted)])
+    return check("size", found == wanted, f"{found[0]}x{found[1]}", f"{wanted[0]}x{wanted[1]}")
 
 
 def _picture(wanted: Clip, found: Clip) -> Iterator[PromiseKept]:
-    size, aspect = (wanted.width, wanted.height), Fraction(*wanted.sample_aspect_ratio)
+    width = wanted.width
+    height = wanted.height
+    aspect = Fraction(*wanted.sample_aspect_ratio)
     orientation = Orientation.from_matrix(wanted.matrix)
-    turn = orientation.rotation, orientation.mirrored
-    if found.container == "gif":
+    turn = _turned(orientation.rotation, orientation.mirrored)
+    if found.container == "gif":  # its pictures are upright
         if orientation.transposed:
-            size, aspect = size[::-1], 1 / aspect
-        turn = 0, False
-    got, got_turn = (found.width, found.height), (found.rotation, found.mirrored)
-    yield _same_size(got, size)
-    yield _check("rotation", got_turn == turn, _turned(*got_turn), _turned(*turn))
+            width = wanted.height
+            height = wanted.width
+        turn = _turned(0, False)
+    yield _same_size((found.width, found.height), (width, height))
+    found_turn = _turned(found.rotation, found.mirrored)
+    yield check("rotation", found_turn == turn, found_turn, turn)
     if found.container == "gif":
         return  # players ignore the aspect that a gif declares
-    got_aspect = Fraction(*found.sample_aspect_ratio)
+    found_aspect = Fraction(*found.sample_aspect_ratio)
     pixel = Fraction(1, round(found.width * aspect) or 1)  # WebM rounds display sizes
-    is_near = abs(got_aspect / aspect - 1) <= max(Fraction(1, 500), pixel)
-    yield _check("aspect", is_near, f"{got_aspect}", f"{aspect}")
+    is_near = abs(found_aspect / aspect - 1) <= max(Fraction(1, 500), pixel)
+    yield check("aspect", is_near, f"{found_aspect}", f"{aspect}")
 
 
 def _turned(degrees: int, mirrored: bool) -> str:
@@ -124,37 +117,50 @@ def _turned(degrees: int, mirrored: bool) -> str:
 
 
 def _frames(
-    found: VideoReader, wanted: VideoReader, kind: ResultKind | None
+    masks: VideoReader, wanted: VideoReader, kind: ResultKind | None
 ) -> Iterator[PromiseKept]:
-    promise, fault = _FAULTS.get(kind, (None, None)) if kind else (None, None)
-    is_gif = found.clip.container == "gif"
-    tolerance_s = _TOLERANCE_S[found.clip.container] + _ROUNDING_S
-    count, worst_s = 0, 0.0
+    tolerance_s = _TOLERANCE_S[masks.clip.container] + ROUNDING_S
+    count = 0
+    worst_s = 0.0
     origin_s = 0.0  # a gif begins at time zero, even if its source does not
-    for ours, theirs in zip_longest(found, wanted):
-        if ours is None or theirs is None:
-            more = "source" if ours is None else "mask"
-            raise PromiseBroken(f"The {more} goes on after frame {count}.", param="frames")
-        if not count and is_gif:
+    for found, theirs in zip_longest(masks, wanted):
+        if found is None or theirs is None:
+            longer = "source" if found is None else "mask"
+            raise PromiseBroken(f"The {longer} goes on after frame {count}.", param="frames")
+        if count == 0 and masks.clip.container == "gif":
             origin_s = theirs.time_s
-        sizes = [(each.width, each.height) for each in (ours, theirs)]
-        texts = [f"{width}x{height} in frame {count}" for width, height in sizes]
-        _check("size", sizes[0] == sizes[1], *texts)
-        off_s = abs(origin_s + ours.time_s - theirs.time_s)
+        is_same = (found.width, found.height) == (theirs.width, theirs.height)
+        size = f"{found.width}x{found.height} in frame {count}"
+        check("size", is_same, size, f"{theirs.width}x{theirs.height} in frame {count}")
+        moved_s = float(theirs.moved * theirs.time_base)
+        found_s = origin_s + found.unmoved_s
+        off_s = check_moment(count, found_s, theirs.unmoved_s, tolerance_s, moved_s)
         worst_s = max(worst_s, off_s)
-        texts = [f"{each.time_s:.6f} s in frame {count}" for each in (ours, theirs)]
-        _check("pts", off_s <= tolerance_s, *texts, limit=tolerance_s, actual=off_s)
-        if fault and (message := fault(ours.decoded)):
-            raise PromiseBroken(f"Frame {count} {message}.", param=promise)
+        _check_levels(found.decoded, count, kind)
         count += 1
     yield PromiseKept("frames", str(count))
     if kind is ResultKind.MASK:
         yield PromiseKept("levels", "grey")
     yield PromiseKept("pts", f"within {1000 * worst_s:.3f} ms")
-    end_s, wanted_end_s = origin_s + float(found.end or 0), float(wanted.end or 0)
+    end_s = origin_s + float(masks.unmoved_end or 0)
+    wanted_end_s = float(wanted.unmoved_end or 0)
     is_near = abs(end_s - wanted_end_s) <= 1.5 * tolerance_s  # start and duration are both rounded
-    ends = f"ends at {end_s:.6f} s", f"ends at {wanted_end_s:.6f} s"
-    yield _check("last duration", is_near, *ends)
+    found_end = f"ends at {end_s:.6f} s"
+    yield check("last duration", is_near, found_end, f"ends at {wanted_end_s:.6f} s")
+
+
+def _check_levels(decoded: av.VideoFrame, number: int, kind: ResultKind | None) -> None:
+    match kind:
+        case ResultKind.MASK:
+            fault = _level_fault(decoded)
+            promise = "levels"
+        case ResultKind.CUTOUT:
+            fault = _alpha_fault(decoded)
+            promise = "alpha"
+        case _:
+            return
+    if fault is not None:
+        raise PromiseBroken(f"Frame {number} {fault}.", param=promise)
 
 
 def _level_fault(decoded: av.VideoFrame) -> str | None:
@@ -180,72 +186,81 @@ def _alpha_fault(decoded: av.VideoFrame) -> str | None:
     return None if has_alpha else f"has no alpha: it is {decoded.format.name}"
 
 
-_FAULTS: Final = {
-    ResultKind.MASK: ("levels", _level_fault),
-    ResultKind.CUTOUT: ("alpha", _alpha_fault),
-}
-
-
 def _alpha_blocks(made: Path) -> PromiseKept:
     """Check that each packet has alpha, and that the alpha of each keyframe is a keyframe."""
     decoder: Any = av.CodecContext.create("vp9", "r")
-    count, lowest, highest = 0, 255, 0
+    count = 0
+    lowest = 255
+    highest = 0
     with open_clip(made) as opened:
-        size = opened.track.codec_context.width, opened.track.codec_context.height
+        codec = opened.track.codec_context
         for packet in opened.demuxer.demux(opened.track):
             if not packet.size:
                 continue
-            has_alpha = packet.has_sidedata(BLOCK_ADDITIONAL)
-            data = bytes(packet.get_sidedata(BLOCK_ADDITIONAL))[8:] if has_alpha else b""
-            if not data:
-                raise PromiseBroken(f"Frame {count} has no alpha.", param="alpha")
-            if packet.is_keyframe and data[0] & _VP9_INTER:
-                details = f"Frame {count} is a keyframe, and its alpha is not."
-                raise PromiseBroken(details, param="alpha")
-            try:
-                alphas = decoder.decode(Packet(data))
-            except av.FFmpegError as error:
-                details = f"The alpha of frame {count} cannot be decoded: {error.strerror}."
-                raise PromiseBroken(details, param="alpha") from error
-            for alpha in alphas:
-                if (alpha.width, alpha.height) != size:
+            for alpha in _decoded_alpha(decoder, packet, count):
+                if (alpha.width, alpha.height) != (codec.width, codec.height):
                     details = f"The alpha of frame {count} is {alpha.width}x{alpha.height}."
                     raise PromiseBroken(details, param="alpha")
                 plane = plane_of(alpha, 0)
-                lowest, highest = min(lowest, int(plane.min())), max(highest, int(plane.max()))
+                lowest = min(lowest, int(plane.min()))
+                highest = max(highest, int(plane.max()))
             count += 1
     return PromiseKept("alpha", f"{count} frames, from {lowest} to {highest}")
 
 
+def _decoded_alpha(decoder: Any, packet: AnyPacket, number: int) -> list[av.VideoFrame]:  # noqa: ANN401
+    data = b""
+    if packet.has_sidedata(BLOCK_ADDITIONAL):
+        data = bytes(packet.get_sidedata(BLOCK_ADDITIONAL))[_BLOCK_ID_BYTES:]
+    if not data:
+        raise PromiseBroken(f"Frame {number} has no alpha.", param="alpha")
+    if packet.is_keyframe and data[0] & _VP9_INTER:
+        details = f"Frame {number} is a keyframe, and its alpha is not."
+        raise PromiseBroken(details, param="alpha")
+    try:
+        return list(decoder.decode(Packet(data)))
+    except av.FFmpegError as error:
+        details = f"The alpha of frame {number} cannot be decoded: {error.strerror}."
+        raise PromiseBroken(details, param="alpha") from error
+
+
 def _sounds(source: Path, mask: Path, start_s: float, container: str) -> Iterator[PromiseKept]:
-    wanted, found = list(_sound_tracks(source)), list(_sound_tracks(mask))
+    wanted = _sound_tracks(source)
+    found = _sound_tracks(mask)
     if container in HOLD_NO_EMPTY_TRACK:
         wanted = [track for track in wanted if not track.empty]
-    yield _check("audio tracks", len(wanted) == len(found), f"{len(found)}", f"{len(wanted)}")
+    yield check("audio tracks", len(wanted) == len(found), f"{len(found)}", f"{len(wanted)}")
     for number, (ours, theirs) in enumerate(zip(found, wanted, strict=True), 1):
-        which, copied = f"track {number}: ", ours.codec == theirs.codec
-        languages = f"{which}{ours.language or 'none'}", f"{theirs.language or 'none'}"
-        yield _check("audio language", ours.language == theirs.language, *languages)
-        tolerance_s = _COPIED_S if copied else _TRANSCODED_S
-        tolerance_s += ours.tick_s / 2 + _ROUNDING_S
-        is_near = abs(ours.start_s - theirs.start_s) <= tolerance_s
-        starts = f"{which}{ours.start_s - start_s:+.4f} s", f"{theirs.start_s - start_s:+.4f} s"
-        yield _check("audio start", is_near, *starts)
-        is_near = abs(ours.end_s - theirs.end_s) <= (_COPIED_END_S if copied else 2 * _TRANSCODED_S)
-        yield _check("audio end", is_near, f"{which}{ours.end_s:.4f} s", f"{theirs.end_s:.4f} s")
+        which = f"track {number}: "
+        language = f"{which}{ours.language or 'none'}"
+        is_same = ours.language == theirs.language
+        yield check("audio language", is_same, language, f"{theirs.language or 'none'}")
+        start_tolerance_s = _TRANSCODED_S
+        end_tolerance_s = 2 * _TRANSCODED_S
+        if ours.codec == theirs.codec:
+            start_tolerance_s = _COPIED_S
+            end_tolerance_s = _COPIED_END_S
+        start_tolerance_s += ours.tick_s / 2 + ROUNDING_S
+        is_near = abs(ours.start_s - theirs.start_s) <= start_tolerance_s
+        start = f"{which}{ours.start_s - start_s:+.4f} s"
+        yield check("audio start", is_near, start, f"{theirs.start_s - start_s:+.4f} s")
+        is_near = abs(ours.end_s - theirs.end_s) <= end_tolerance_s
+        yield check("audio end", is_near, f"{which}{ours.end_s:.4f} s", f"{theirs.end_s:.4f} s")
 
 
-def _sound_tracks(path: Path) -> Iterator[_Sound]:
+def _sound_tracks(path: Path) -> list[_Sound]:
     with open_clip(path) as clip:
         tracks = [track for track in clip.demuxer.streams.audio if track.codec_context]
         starts: dict[int, float] = {}
         ends: dict[int, Fraction] = {}
+        packets = clip.demuxer.demux(tracks) if tracks else iter(())
         try:
-            for packet in clip.demuxer.demux(tracks) if tracks else ():
+            for packet in packets:
                 if packet.is_corrupt:  # masks are made without such packets
                     continue
                 index = packet.stream.index
-                if index not in starts and (start_s := _first_sample_s(packet)) is not None:
+                start_s = None if index in starts else _first_sample_s(packet)
+                if start_s is not None:
                     starts[index] = start_s
                 if packet.pts is not None:
                     base = fraction(packet.time_base) or Fraction(1)
@@ -254,16 +269,19 @@ def _sound_tracks(path: Path) -> Iterator[_Sound]:
                     ends[index] = max(start, ends.get(index, start)) + (packet.duration or 0) * base
         except av.FFmpegError:
             pass  # the mask's audio ends where the source's cannot be read
-        for track in tracks:
-            language = language_of(track) or ""
-            yield _Sound(
-                track.codec_context.codec.canonical_name,
-                BIBLIOGRAPHIC.get(language, language) or None,
-                float(fraction(track.time_base) or 0),
-                starts.get(track.index, 0.0),
-                float(ends.get(track.index, 0)),
-                empty=track.index not in ends,
-            )
+        return [_sound(track, starts, ends) for track in tracks]
+
+
+def _sound(track: AudioStream, starts: dict[int, float], ends: dict[int, Fraction]) -> _Sound:
+    language = language_of(track) or ""
+    return _Sound(
+        track.codec_context.codec.canonical_name,
+        BIBLIOGRAPHIC.get(language, language) or None,
+        float(fraction(track.time_base) or 0),
+        starts.get(track.index, 0.0),
+        float(ends.get(track.index, 0)),
+        empty=track.index not in ends,
+    )
 
 
 def _first_sample_s(packet: AnyPacket) -> float | None:
