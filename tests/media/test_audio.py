@@ -44,10 +44,10 @@ def peak_mb() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def sounding(path: Path, starts: Iterable[int]) -> Path:
+def sounding(path: Path, starts: Iterable[int], codec: str = "pcm_s16le") -> Path:
     """A packet of 320 samples from each of ``starts``."""
-    with av.open(str(path), "w", format="matroska") as out:
-        track: Any = out.add_stream("pcm_s16le", rate=PCM_HZ)
+    with av.open(str(path), "w", format="matroska" if path.suffix == ".mkv" else None) as out:
+        track: Any = out.add_stream(codec, rate=PCM_HZ)
         track.codec_context.layout = "mono"
         for at in starts:
             wave = (12_000 * np.sin(np.arange(320) / 3)).astype(np.int16)[None]
@@ -58,10 +58,10 @@ def sounding(path: Path, starts: Iterable[int]) -> Path:
     return path
 
 
-def bursts(path: Path, gap_s: float = 0.5) -> Path:
+def bursts(path: Path, gap_s: float = 0.5, codec: str = "pcm_s16le") -> Path:
     """Sound of 0.4 s before and after a gap without packets."""
     again = 3200 + round(gap_s * PCM_HZ)
-    return sounding(path, (*range(0, 3200, 320), *range(again, again + 3200, 320)))
+    return sounding(path, (*range(0, 3200, 320), *range(again, again + 3200, 320)), codec)
 
 
 @pytest.mark.parametrize(
@@ -97,6 +97,56 @@ def test_a_gap_becomes_silence_of_the_same_length(tmp_path: Path) -> None:
     target = tmp_path / "sound.webm"
     muxed(source, target, "webm")
     assert loud_tenths(source) == loud_tenths(target) == {0, 1, 2, 3, 9, 10, 11, 12}
+
+
+@pytest.mark.parametrize("kind", ["u8", "s16le", "s24le", "s32le", "f32le", "alaw", "mulaw"])
+def test_mov_counts_samples_so_a_gap_in_pcm_is_filled(tmp_path: Path, kind: str) -> None:
+    suffix = ".nut" if kind in ("alaw", "mulaw") else ".mkv"
+    source = bursts(tmp_path / f"a{suffix}", codec=f"pcm_{kind}")
+    target = tmp_path / "sound.mov"
+    (track,) = muxed(source, target, "mov").tracks
+    assert track.written_as == f"pcm_{kind}"
+    with av.open(str(target)) as opened:
+        pieces = [frame.to_ndarray()[0] for frame in opened.decode(audio=0)]
+    heard = np.concatenate(pieces).astype(np.float64)
+    heard -= 128 * (kind == "u8")
+    tenths = np.abs(heard).reshape(13, PCM_HZ // 10).mean(axis=1)
+    assert np.all(tenths[4:9] < 0.002 * tenths.max())  # silence of A-law is the level 8
+    assert np.all(np.delete(tenths, range(4, 9)) > tenths.max() / 2)
+
+
+def two_recordings(path: Path, codec: str) -> Path:
+    """Two seconds of sound whose timestamps go from 0 to 1 s, then from 0.5 to 1.5 s."""
+    whole = synth.write(path.with_name("whole.mkv"), Spec(sound=(Tone(codec, seconds=2.0),)))
+    with av.open(str(whole)) as read, av.open(str(path), "w") as out:
+        copy = out.add_stream_from_template(read.streams.audio[0])
+        for number, packet in enumerate(read.demux(audio=0)):
+            if packet.size and packet.pts is not None:
+                again = packet.pts * packet.time_base >= 1
+                packet.pts += 10 - (500 if again else 0)
+                packet.dts = number - 100  # rises, as the muxer demands; Matroska has no dts
+                packet.stream = copy
+                out.mux(packet)
+    return path
+
+
+def seconds_of(path: Path) -> float:
+    with av.open(str(path)) as opened:
+        return sum(frame.samples / frame.sample_rate for frame in opened.decode(audio=0))
+
+
+@pytest.mark.parametrize("muxer", SUFFIX)
+@pytest.mark.parametrize("codec", ["opus", "aac", "pcm_s16le"])
+def test_sound_whose_timestamps_go_back_is_kept_whole(
+    tmp_path: Path, codec: str, muxer: str
+) -> None:
+    source = two_recordings(tmp_path / "a.mkv", codec)
+    target = tmp_path / f"sound{SUFFIX[muxer]}"
+    sound = muxed(source, target, muxer)
+    assert seconds_of(target) == pytest.approx(seconds_of(source), abs=0.03)
+    if sound.tracks[0].action == "kept":
+        (warning,) = sound.warnings
+        assert "timestamps that do not rise" in warning
 
 
 def test_sound_that_overlaps_follows_one_after_another(tmp_path: Path) -> None:
