@@ -3,6 +3,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from foremask.cli.exits import Exit
 from foremask.cli.products import Masks, plan_jobs
 from foremask.cli.sources import find_sources
 from foremask.hints.kinds import Box, Paint, Point
+from foremask.machine import paths
 from foremask.media.probe import probe
 from foremask.media.verify import verify
 from foremask.options import ResultKind
@@ -285,11 +287,11 @@ def test_quiet_says_nothing_where_all_goes_well(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("number", "code", "said"),
-    [(signal.SIGINT, Exit.INTERRUPTED, "interrupted\n"), (signal.SIGTERM, Exit.TERMINATED, "")],
+    ("number", "code"),
+    [(signal.SIGINT, Exit.INTERRUPTED), (signal.SIGTERM, Exit.TERMINATED)],
 )
 def test_an_interrupted_batch_keeps_what_is_done_and_says_so(
-    here: Path, number: signal.Signals, code: Exit, said: str
+    here: Path, number: signal.Signals, code: Exit
 ) -> None:
     synth.write(here / "long.mp4", synth.Spec(pts=tuple(range(0, 600_000, 1_000))))
     before = checksums(here)
@@ -303,9 +305,29 @@ def test_an_interrupted_batch_keeps_what_is_done_and_says_so(
         process.send_signal(number)
         _, message = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == code
-    assert message.endswith("stopped: 1 masked, 1 not begun, 1 broken off\n" + said)
+    stopped = "stopped: 1 masked, 1 not begun, 1 broken off"
+    assert message.endswith(f"{stopped}; the same command with --skip-existing goes on\n")
     assert checksums(here).keys() - before.keys() == {"clip 10.mask.mp4"}
     verify(here / "clip 10.mov", here / "clip 10.mask.mp4")
+
+
+@pytest.mark.slow
+def test_a_mask_that_was_stopped_is_gone_on_with_by_the_same_command(here: Path, run: Run) -> None:
+    synth.write(here / "long.mp4", synth.Spec(pts=tuple(range(0, 600_000, 1_000))))
+    command = [sys.executable, "-c", AT_A_TERMINAL, "mask", "long.mp4"]
+    with subprocess.Popen(command, stdout=-1, stderr=-1, text=True) as process:  # noqa: S603
+        while not any(part.stat().st_size for part in here.glob(".long.mask.*")):
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        out, message = process.communicate(timeout=PATIENCE_S)
+    assert (process.returncode, out) == (Exit.INTERRUPTED, "")
+    last = message.splitlines()[-1]
+    assert re.fullmatch(r"stopped at \d+ of 600 frames; the same command goes on", last)
+    (kept,) = (paths.cache_dir() / "results").glob("*.unfinished")
+    goes_on = run("mask", "long.mp4", "-v").out
+    assert not kept.exists()
+    anew = run("mask", "long.mp4", "-v", "--force", "--no-cache").out
+    assert goes_on.partition("sha256")[2] == anew.partition("sha256")[2] != ""
 
 
 def test_clips_of_a_folder_come_in_the_order_that_people_count(here: Path) -> None:

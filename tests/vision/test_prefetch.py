@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from foremask.vision.prefetch import StoppedError, prefetch, tee
+from foremask.vision.prefetch import StoppedError, prefetch, raise_if_stopped, tee
 from tests.support.patience import wait_until
 
 
@@ -33,6 +33,32 @@ def test_a_stage_that_is_stopped_tells_its_reader() -> None:
         stop.set()
         with pytest.raises(StoppedError):
             next(numbers)
+
+
+def test_a_stopped_stage_closes_its_generator_and_long_work_in_it_ends() -> None:
+    stop = threading.Event()
+    heard: list[str] = []
+
+    def numbers(*, works: bool) -> Iterator[int]:
+        try:
+            yield 1
+            while works:
+                raise_if_stopped()
+            yield 2
+            yield 3
+        except StoppedError:
+            heard.append("work ended")
+            raise
+        except GeneratorExit:
+            heard.append("closed")
+            raise
+
+    raise_if_stopped()  # nothing to stop in this thread
+    for works in (False, True):
+        with prefetch(numbers(works=works), 1, "stopped", stop=stop) as read:
+            assert next(read) == 1
+        stop.clear()
+    assert heard == ["closed", "work ended"]
 
 
 def test_what_waits_between_two_readers_is_bounded() -> None:

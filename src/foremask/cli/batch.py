@@ -92,6 +92,7 @@ class Batch:
     outcomes: list[str] = field(default_factory=list)
     begun: int = 0
     took_s: float = 0.0  # time to make the last output, without the download
+    reached: str = ""  # how far the job at work has come, as `12 of 300 frames`
 
     def run(self) -> Exit:
         how = "stopped"
@@ -103,6 +104,8 @@ class Batch:
                 if self.failures and self.asked.fail_fast:
                     break
             how = "done"
+        except KeyboardInterrupt:
+            return Exit.INTERRUPTED
         finally:
             logging.disable(logging.NOTSET)
             self._summarise(how)
@@ -174,11 +177,14 @@ class Batch:
 
             def on_frame(progress: "Progress") -> None:
                 total = progress.frames_total if progress.total_is_known else None
+                of_total = "" if total is None else f" of {total}"
+                self.reached = f"{progress.frames_done}{of_total} frames"
                 show(progress.frames_done, total, progress.left_s)
 
             make = self.product.make
             report = make(job, clip, self.options, on_frame, replaces=self.asked.force)
         self.took_s = time.monotonic() - started_s
+        self.reached = ""
         return report
 
     def _fault_of(self, clip: Path, job: Job) -> str | None:
@@ -240,12 +246,20 @@ class Batch:
         print_json({"input": job.source.named, "output": str(job.target)} | facts, indent=None)
 
     def _summarise(self, how: str) -> None:
+        if self.is_one and how == "stopped":
+            goes_on = self.options.cache is not None and self.product.needs_model
+            next_time = "goes on" if goes_on else "begins anew"
+            reached = f" at {self.reached}" if self.reached else ""
+            note(f"stopped{reached}; the same command {next_time}")
         if self.is_one or (self.asked.quiet and not self.failures):
             return
         counts = Counter(self.outcomes)
         counts["not begun"] = len(self.jobs) - self.begun
         counts["broken off"] = self.begun - len(self.outcomes)
         text = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+        if how == "stopped":
+            skipping = "" if self.asked.skip_existing else " with --skip-existing"
+            text += f"; the same command{skipping} goes on"
         lines = [f"{how}: {text}"]
         lines += [f"  failed: {job.source.named} [{error.reason}]" for job, error in self.failures]
         note(*lines)

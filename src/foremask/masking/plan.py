@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -30,7 +30,7 @@ from foremask.vision.matting.edges import refine
 from foremask.vision.matting.foreground import Behind, behind_edges
 from foremask.vision.matting.outline import resolve_outlines
 from foremask.vision.network.devices import network_at
-from foremask.vision.network.kept_results import NotACacheError, open_file_store
+from foremask.vision.network.kept_results import FileStore, NotACacheError, open_file_store
 from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.session import Network
 from foremask.vision.temporal.things import PickedAnchor
@@ -40,6 +40,7 @@ from foremask.weights.catalogue import model_path, sha256_of, spec_of
 
 _MOST_BYTES: Final = 4 << 30  # limit for all caches in a directory
 _SUFFIX: Final = ".cache"
+_UNFINISHED: Final = ".unfinished"  # follows the suffix of a cache whose run was stopped
 
 
 def network_for(options: MaskOptions) -> Network:
@@ -55,8 +56,9 @@ def opened_cache(
 
     A file has the results for one clip or excerpt, quality, network and foremask version. A file
     with other results is replaced. A directory has a file for each combination; above 4 GiB
-    in total, the least recently used files are deleted. Raises FieldInvalid if the file is no
-    cache, and ModelUnavailable.
+    in total, the least recently used files are deleted. A run that is stopped leaves a second file,
+    ``.unfinished``, until the next run ends. Raises FieldInvalid if the file is no cache, and
+    ModelUnavailable.
     """
     path = options.cache
     if path is None:
@@ -76,29 +78,43 @@ def opened_cache(
     if in_folder:
         name = hashlib.blake2b(json.dumps(identity).encode(), digest_size=16).hexdigest()
         path /= f"{name}{_SUFFIX}"
+    most_bytes = options.cache_bytes
+    unfinished = path.with_name(f"{path.name}{_UNFINISHED}")
     try:
         with ExitStack() as held:
-            try:
-                store = held.enter_context(open_file_store(path, identity, options.cache_bytes))
-            except NotACacheError:
-                if not in_folder:
-                    raise
-                with suppress(OSError):
-                    path.unlink()
-                store = held.enter_context(open_file_store(path, identity, options.cache_bytes))
-            yield NetworkCache(store)
+            store = _opened_store(held, path, identity, most_bytes, replaces=in_folder)
+            features = _opened_store(held, unfinished, identity, most_bytes, replaces=True)
+            cache = NetworkCache(store, features)
+            yield cache
+            if cache.is_complete:
+                features.drop()
+                unfinished.unlink(missing_ok=True)
     except NotACacheError as error:
         raise FieldInvalid(f"{error}; name another one", param="cache") from None
-    if in_folder:
+    finally:
+        if in_folder:
+            with suppress(OSError):
+                os.utime(path)  # time of the last use
+            _trim(path.parent)
+
+
+def _opened_store(
+    held: ExitStack, path: Path, identity: Mapping[str, object], most_bytes: int, *, replaces: bool
+) -> FileStore:
+    try:
+        return held.enter_context(open_file_store(path, identity, most_bytes))
+    except NotACacheError:
+        if not replaces:
+            raise
         with suppress(OSError):
-            os.utime(path)  # time of the last use
-        _trim(path.parent)
+            path.unlink()
+        return held.enter_context(open_file_store(path, identity, most_bytes))
 
 
 def _trim(directory: Path) -> None:
     """Delete the least recently used caches until the rest has at most `_MOST_BYTES`."""
     caches = []
-    for each in directory.glob(f"*{_SUFFIX}"):
+    for each in directory.glob(f"*{_SUFFIX}*"):
         with suppress(FileNotFoundError):  # another process may have deleted it
             caches.append((each.stat(), each))
     total = sum(status.st_size for status, _ in caches)

@@ -3,7 +3,7 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -12,6 +12,16 @@ class _End: ...
 
 class StoppedError(Exception):
     """Raised by the iterators of `prefetch` and `tee` after their ``stop`` is set."""
+
+
+_of_thread = threading.local()
+
+
+def raise_if_stopped() -> None:
+    """Raise StoppedError in a thread of `prefetch` whose ``stop`` is set: long work calls this."""
+    stop: threading.Event | None = getattr(_of_thread, "stop", None)
+    if stop is not None and stop.is_set():
+        raise StoppedError
 
 
 def do_nothing() -> None: ...
@@ -29,23 +39,29 @@ def prefetch[T](
     """Iterate over ``items`` in a thread; at most ``size`` items are queued for the caller.
 
     The caller gets the errors of ``items``. While the caller waits for an item, it runs
-    ``meanwhile`` every 0.1 s. Setting ``stop`` ends the thread. Leaving the ``with`` block sets
-    ``stop`` and joins the thread. ``costs[stage]`` gets the thread's processor time in seconds.
+    ``meanwhile`` every 0.1 s. Setting ``stop`` ends the thread, which closes ``items`` if they are
+    a generator. Leaving the ``with`` block sets ``stop`` and joins the thread. ``costs[stage]``
+    gets the thread's processor time in seconds.
     """
     stop = stop or threading.Event()
     ready, begun = _Queue[T](size, stop), threading.Event()
     failures: list[BaseException] = []
 
     def work() -> None:
+        _of_thread.stop = stop
         begun.set()
         try:
             for item in items:
                 ready.put(item)
         except BaseException as error:  # noqa: BLE001  (raised in the reader)
             failures.append(error)
-        if costs is not None:
-            costs[stage] = time.thread_time()
-        ready.end()
+        try:
+            if failures and isinstance(items, Generator):
+                items.close()
+        finally:
+            if costs is not None:
+                costs[stage] = time.thread_time()
+            ready.end()
 
     def read() -> Iterator[T]:
         yield from ready.read(meanwhile)

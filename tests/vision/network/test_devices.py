@@ -1,3 +1,5 @@
+import threading
+from collections.abc import Iterator
 from itertools import combinations
 from pathlib import Path
 
@@ -11,7 +13,15 @@ from foremask.vision.image import ArrayImage
 from foremask.vision.network.devices import devices, network_at
 from foremask.vision.network.onnx_session import PICTURE, OnnxSession, adapted
 from foremask.vision.network.opinions import View, ask
-from foremask.vision.network.session import InputSize, Network, Precision, Session, cpu_float
+from foremask.vision.network.session import (
+    InputSize,
+    Network,
+    NetworkOutput,
+    Precision,
+    Session,
+    cpu_float,
+)
+from foremask.vision.prefetch import StoppedError, prefetch
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import ISNET, model_path
@@ -173,6 +183,28 @@ except KeyboardInterrupt:
 
 def test_ctrl_c_after_another_thread_ended_the_network_is_no_crash(redness: Path) -> None:
     assert fresh(ITS_MAKER_GETS_A_SIGNAL, redness).stdout == "interrupted\n"
+
+
+@pytest.mark.weights
+def test_an_inference_that_is_no_longer_wanted_ends_and_the_next_is_right() -> None:
+    network = network_at(model_path(), Device(), whole=False)
+    before = network.infer(networks.half_red())
+    stop = threading.Event()
+    heard: list[str] = []
+
+    def answers() -> Iterator[NetworkOutput]:
+        stop.set()
+        try:
+            yield network.infer(networks.half_red())
+        except StoppedError:
+            heard.append("stopped")
+            raise
+
+    with prefetch(answers(), 1, "infer", stop=stop):
+        pass
+    assert heard == ["stopped"]
+    after = network.infer(networks.half_red())
+    np.testing.assert_array_equal(after.alpha, before.alpha)
 
 
 # What is asked of a network

@@ -18,6 +18,7 @@ from foremask.vision.network import kept_results
 from foremask.vision.network.kept_results import NotACacheError, open_file_store
 from foremask.vision.network.network_cache import NetworkCache, Store
 from foremask.vision.network.session import InputSize, NetworkOutput
+from foremask.vision.prefetch import StoppedError
 from foremask.vision.temporal import appearance, windows
 from foremask.vision.temporal.frame_hints import Mark
 from foremask.vision.temporal.tier import TIERS
@@ -121,6 +122,43 @@ def test_a_disk_that_is_full_costs_no_mask_and_is_logged_once(
         with disk_of(left), open_file_store(path, {}, 1 << 30) as store:
             np.testing.assert_array_equal(hinted, masks(CLICK, Network(), store))
         assert path.stat().st_size == size_bytes
+
+
+class Stopped(Network):
+    """Ctrl-C comes while it is asked about the image of this number."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self._number = number
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        if len(self.asked) == self._number:
+            raise StoppedError
+        return super().infer(image, size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [3, 9, 15])
+def test_a_run_that_was_stopped_goes_on_where_it_was(tmp_path: Path, number: int) -> None:
+    """Only the few frames from before a window's basis was fitted are asked again."""
+    whole = Network()
+    plain = masks({}, whole)
+    assert len(whole.asked) > number
+
+    def run(network: Network) -> list[Alpha]:
+        with (
+            open_file_store(tmp_path / "kept", {}, 1 << 30) as store,
+            open_file_store(tmp_path / "unfinished", {}, 1 << 30) as unfinished,
+        ):
+            cache = NetworkCache(store, unfinished)
+            return list(mask_images(IMAGES, network, TIER, cache=cache))
+
+    with pytest.raises(StoppedError):
+        run(Stopped(number))
+    again = Network()
+    np.testing.assert_array_equal(run(again), plain)
+    asked_again = len(again.asked) + number - len(whole.asked)
+    assert 0 <= asked_again <= 3
 
 
 def bomb(path: Path, name: str) -> None:

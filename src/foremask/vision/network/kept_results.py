@@ -51,8 +51,11 @@ class FileStore:
         self._file: IO[bytes] | None = None  # a copy of the known file, with the new arrays
         self._has_failed = False
 
+    def __contains__(self, name: str) -> bool:
+        return self._archive is not None and name in self._archive.NameToInfo
+
     def get(self, name: str) -> Planes | None:
-        if self._archive is None or name not in self._archive.NameToInfo:
+        if self._archive is None or name not in self:
             return None
         try:
             with self._archive.open(name) as file:
@@ -62,7 +65,7 @@ class FileStore:
 
     def setdefault(self, name: str, planes: Planes) -> None:
         """Write an array under ``name``; if the name exists, do nothing."""
-        if self._has_failed or (self._archive is not None and name in self._archive.NameToInfo):
+        if self._has_failed or name in self:
             return
         array = io.BytesIO()
         np.save(array, planes, allow_pickle=False)
@@ -125,9 +128,9 @@ def open_file_store(
 ) -> Iterator[FileStore]:
     """Open the store at ``path``; it is empty if ``identity`` or the code has changed.
 
-    The file is replaced when the ``with`` block ends without an error, if there are new arrays and
-    no result of the clip is missing. If several processes replace it, the last one wins.
-    Raises NotACacheError if the file is no store.
+    The file is replaced when the ``with`` block ends, also with an error, if there are new arrays.
+    If several processes replace it, the last one wins. Raises NotACacheError if the file is no
+    store.
     """
     code = hashlib.blake2b(f"{cv2.__version__} {np.__version__}".encode(), digest_size=16)
     for file in sorted(each for each in CODE.rglob("*") if each.suffix in (".py", ".json", ".npz")):
@@ -137,9 +140,11 @@ def open_file_store(
     store = FileStore(path, wanted, known if found == wanted else None, most_bytes)
     try:
         yield store
-        if store.get(COMPLETE) is not None:
-            store.finish()
+    except NotACacheError:
+        store.drop()
+        raise
     finally:
+        store.finish()
         store.drop()
         if known is not None:
             known.close()

@@ -25,18 +25,23 @@ class NetworkCache:
     """The network's results on a clip's images; without a store, nothing is kept.
 
     An array's name is ``group/array``; a group is a frame's number, a window or a hinted image.
+    ``unfinished`` has what only a run that was stopped leaves: features of undecided windows.
     """
 
-    def __init__(self, store: Store | None = None) -> None:
+    def __init__(self, store: Store | None = None, unfinished: Store | None = None) -> None:
         self._store = store
+        self.unfinished: Store = {} if unfinished is None else unfinished
 
     @property
     def is_complete(self) -> bool:
         """Whether the store has all results of a run without hints over the whole clip."""
-        return self.get(COMPLETE) is not None
+        return COMPLETE in self
 
     def finish(self) -> None:
         self.put(COMPLETE, np.ones(1, np.uint8))
+
+    def __contains__(self, name: str) -> bool:
+        return self._store is not None and name in self._store
 
     def get(self, name: str) -> Planes | None:
         return None if self._store is None else self._store.get(name)

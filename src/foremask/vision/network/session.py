@@ -27,8 +27,11 @@ from foremask.vision.network.graph import (
     with_preprocessing,
 )
 from foremask.vision.network.reduction import reduce
+from foremask.vision.prefetch import raise_if_stopped
 from foremask.vision.resample import resized
 from foremask.weights.catalogue import ISNET, ModelSpec, sha256_of, spec_of
+
+STOPS_WITHIN_MS = 50
 
 type Features = tuple[NDArray[np.float32 | np.float16], ...]
 """Encoder features, each (h, w, C), the highest resolution first; may be empty."""
@@ -194,13 +197,26 @@ class Session:
             outputs = [np.empty(tuple(port.shape), np.float32) for port in request.model_outputs]
             for number, each in enumerate(outputs):  # saves OpenVINO's own buffers, 27 MB
                 request.set_output_tensor(number, ov.Tensor(each, shared_memory=True))
-            request.infer([pixels])
+            _run(request, pixels)
             if size in self._mapped:  # OpenVINO has copied most weights: free the file's pages
                 self._mapped[size].madvise(mmap.MADV_DONTNEED)
         is_cut = self._facts.enlargement_is_cut
         mask = resized(outputs[0][0, 0], *size) if is_cut else outputs[0]
         alpha = as_alpha(mask, sigmoid=self.spec.sigmoid or is_cut)
         return NetworkOutput(alpha, tuple(each[0] for each in outputs[1:]))
+
+
+def _run(request: Any, pixels: NDArray[np.uint8]) -> None:  # noqa: ANN401
+    """Infer; end early, with StoppedError, if the thread's work is no longer wanted."""
+    request.start_async([pixels])
+    try:
+        while not request.wait_for(STOPS_WITHIN_MS):
+            raise_if_stopped()
+    except BaseException:
+        request.cancel()
+        with suppress(RuntimeError):  # says that it was cancelled
+            request.wait()  # until then, OpenVINO writes to the outputs
+        raise
 
 
 def as_input(rgb: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:

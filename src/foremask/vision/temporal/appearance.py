@@ -12,7 +12,9 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Levels, Rgb
 from foremask.vision.image import ArrayImage
+from foremask.vision.network.network_cache import Store
 from foremask.vision.network.session import Features
+from foremask.vision.prefetch import raise_if_stopped
 from foremask.vision.resample import resized
 from foremask.vision.temporal.flow import STILL_SHARE
 
@@ -56,6 +58,24 @@ class Basis:
             axes.append(kept.astype(np.float32))
         return cls(means, axes)
 
+    @classmethod
+    def kept_in(cls, store: Store, window: str) -> "Basis | None":
+        levels = store.get(f"{window}/levels")
+        if levels is None:
+            return None
+        found = [
+            [store.get(f"{window}/{name} {level}") for level in range(levels.item())]
+            for name in ("mean", "axes")
+        ]
+        means, axes = ([each for each in planes if each is not None] for planes in found)
+        return cls(means, axes) if len(means) == len(axes) == levels.item() else None
+
+    def keep_in(self, store: Store, window: str) -> None:
+        for level, (mean, axes) in enumerate(zip(self.means, self.axes, strict=True)):
+            store.setdefault(f"{window}/mean {level}", mean)
+            store.setdefault(f"{window}/axes {level}", axes)
+        store.setdefault(f"{window}/levels", np.array(len(self.means)))
+
     def project(self, features: Features) -> list[NDArray[np.float16]]:
         projected = []
         for level, mean, axes in zip(features, self.means, self.axes, strict=False):
@@ -87,12 +107,34 @@ class AnchorFeatures:
 
 
 class Appearance:
-    """The subject's appearance in a window of frames."""
+    """The subject's appearance in a ``window`` of frames.
 
-    def __init__(self) -> None:
-        self._basis: Basis | None = None
+    ``store`` has the features that `keep` has written before an earlier run ended too soon.
+    """
+
+    def __init__(self, window: str, store: Store) -> None:
+        self._window, self._store = window, store
+        self._basis = Basis.kept_in(store, window)
         self._features: dict[int, Features] = {}  # by frame, until the basis is fitted
         self._projected: dict[int, list[NDArray[np.float16]]] = {}
+
+    def recall(self, frame: int) -> bool:
+        """Take the features of ``frame`` from the store; return whether it has them."""
+        if self._basis is None:
+            return False
+        levels = range(len(self._basis.means))
+        found = [self._store.get(f"{self._window}/{frame}/{level}") for level in levels]
+        self._projected[frame] = [each for each in found if each is not None]
+        return len(self._projected[frame]) == len(levels)
+
+    def keep(self) -> None:
+        """Write the features to the store. The few before the basis is fitted are too large."""
+        if self._basis is None:
+            return
+        self._basis.keep_in(self._store, self._window)
+        for frame, levels in self._projected.items():
+            for level, planes in enumerate(levels):
+                self._store.setdefault(f"{self._window}/{frame}/{level}", planes)
 
     def learn(self, frame: int, features: Features) -> None:
         if self._basis is not None:
@@ -195,6 +237,7 @@ def _train(
     first = [np.zeros_like(each) for each in weights]
     second = [np.zeros_like(each) for each in weights]
     for step in range(1, STEPS + 1):
+        raise_if_stopped()
         batch = rng.integers(0, len(x), BATCH)
         gradients = _gradients(weights, x[batch], target[batch], weight[batch])
         for i, gradient in enumerate(gradients):

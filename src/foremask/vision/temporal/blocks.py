@@ -70,14 +70,20 @@ class Blocks:
 
     The first frame of the shot is a block by itself. Each later block goes from the last frame of
     the previous block to the next multiple of `BLOCK_FRAMES`, or to the end of the shot.
-    ``on_features`` gets the encoder features (27 MB) of each frame that the network runs on.
+    ``on_features`` gets the encoder features (27 MB) of each frame that the network runs on. It
+    does not run on a frame for which ``known`` returns masks, of an earlier run.
     """
 
     def __init__(
-        self, tools: Tools, first: IncomingFrame, on_features: Callable[[int, Features], None]
+        self,
+        tools: Tools,
+        first: IncomingFrame,
+        on_features: Callable[[int, Features], None],
+        known: Callable[[int], dict[View, Levels]],
     ) -> None:
         self._tools = tools
         self._on_features = on_features
+        self._known = known
         self.steps = {first.number: first.frame_flow}
         self.anchors: dict[int, Anchor] = {}
         self._waiting = {first.number: first}
@@ -165,10 +171,8 @@ class Blocks:
 
     def _infer(self, frame: int) -> None:
         incoming, tier, cache = self._waiting[frame], self._tools.tier, self._tools.cache
-        if cache.is_complete:
-            cache.kept(f"{frame}/{View.STRETCHED}")  # raises if the anchor is missing
-            opinions = cache.opinions(f"{frame}")
-        else:
+        opinions = self._known(frame)
+        if not opinions:
             grid = grid_of(incoming.image, tier.mask_area_px)
             is_probed = frame % PROBED_FRAMES == 0 or self._mirror_differs
             above = tier.probed_above if is_probed else tier.mirrored_above, tier.cropped_above

@@ -20,7 +20,7 @@ from foremask.vision.image import ArrayImage
 from foremask.vision.network.network_cache import KeptAnswers, NetworkCache
 from foremask.vision.network.opinions import CLOSER_PX, View, box_round_subject, cropped_box
 from foremask.vision.network.session import Features, Network
-from foremask.vision.prefetch import prefetch
+from foremask.vision.prefetch import StoppedError, prefetch
 from foremask.vision.resample import alpha_on, as_levels, resized
 from foremask.vision.temporal.appearance import Appearance
 from foremask.vision.temporal.blocks import Anchor, Blocks, Tools
@@ -64,11 +64,12 @@ def mask_images(
     them are context, and get empty masks. A span of a clip between two multiples of `WINDOW_FRAMES`
     gets the same masks as in the clip, if ``context_frames`` of `SEGMENT_GRID` are on both sides.
 
-    ``cache`` has the network's results of an earlier run over the same images, or gets those of
-    this run; masks are the same without it. ``on_anchor`` gets the mean of an anchor's masks by the
-    network, and ``on_picked`` gets the foreground of a window's anchors. ``on_asked`` gets a frame
-    number before which the network is done, and ``on_decided`` gets one before which all anchors
-    are decided. At most ``flows_ahead`` images wait with their flow while the network runs.
+    ``cache`` has the network's results of an earlier run over the same images, also of one that
+    was stopped, or gets those of this run; masks are the same without it. ``on_anchor`` gets the
+    mean of an anchor's masks by the network, and ``on_picked`` gets the foreground of a window's
+    anchors. ``on_asked`` gets a frame number before which the network is done, and ``on_decided``
+    gets one before which all anchors are decided. At most ``flows_ahead`` images wait with their
+    flow while the network runs.
     """
     with (
         ThreadPoolExecutor(THREADS) as threads,
@@ -85,25 +86,30 @@ def _masks_of_shots(arriving: Iterable[IncomingFrame], tools: Tools) -> Iterator
     shot: _Shot | None = None
     end: int | None = None  # number of the first image after the wanted images
     after = 0
-    for incoming in arriving:
-        number = incoming.number
-        if number < 0:
-            yield _empty_mask(incoming.image, tools.tier)
-        elif not incoming.is_wanted:
-            after += 1
-            end = number if end is None else end
-        if number < -CONTEXT_FRAMES or (end is not None and number > end + CONTEXT_FRAMES):
-            continue
-        if shot is None or incoming.frame_flow.to_previous is None:
-            if shot is not None:
-                yield from shot.finish(end, is_last=False)
-            shot = _Shot(tools, incoming)
-        else:
-            yield from shot.add(incoming, end)
-    if shot is not None:
-        yield from shot.finish(end, is_last=True)
-    if after:
-        yield from itertools.repeat(_empty_mask(incoming.image, tools.tier), after)
+    try:
+        for incoming in arriving:
+            number = incoming.number
+            if number < 0:
+                yield _empty_mask(incoming.image, tools.tier)
+            elif not incoming.is_wanted:
+                after += 1
+                end = number if end is None else end
+            if number < -CONTEXT_FRAMES or (end is not None and number > end + CONTEXT_FRAMES):
+                continue
+            if shot is None or incoming.frame_flow.to_previous is None:
+                if shot is not None:
+                    yield from shot.finish(end, is_last=False)
+                shot = _Shot(tools, incoming)
+            else:
+                yield from shot.add(incoming, end)
+        if shot is not None:
+            yield from shot.finish(end, is_last=True)
+        if after:
+            yield from itertools.repeat(_empty_mask(incoming.image, tools.tier), after)
+    except (StoppedError, GeneratorExit):
+        if shot is not None:
+            shot.keep()
+        raise
 
 
 def _empty_mask(image: Image, tier: Tier) -> Alpha:
@@ -138,13 +144,21 @@ class _Shot:
         if first.number >= (here + 1) * WINDOW_FRAMES - CONTEXT_FRAMES:
             self._open(here + 1, first.number)
 
+        # These are no methods: a reference cycle of shot and blocks would delay freeing them.
         def learn(number: int, features: Features) -> None:
             for window in windows:
                 if number >= window.first:
                     window.appearance.learn(number, features)
 
-        # `learn` is no method: a reference cycle of shot and blocks would delay freeing them.
-        self._blocks = Blocks(tools, first, learn)
+        def known(number: int) -> dict[View, Levels]:
+            around = [window for window in windows if number >= window.first]
+            if any(window.is_decided for window in around):
+                tools.cache.kept(f"{number}/{View.STRETCHED}")  # raises if the anchor is missing
+            if all(window.is_decided or window.appearance.recall(number) for window in around):
+                return tools.cache.opinions(f"{number}")
+            return {}
+
+        self._blocks = Blocks(tools, first, learn, known)
 
     def add(self, incoming: IncomingFrame, end: int | None) -> Iterator[Alpha]:
         """Add a frame; if it completes a window, yield the window's masks before frame ``end``."""
@@ -157,7 +171,8 @@ class _Shot:
         if opens_window or at % WINDOW_FRAMES == 0:
             self._blocks.restart_budget()  # every window gets the same budget of anchors
         if self._windows[0].own.stop + CONTEXT_FRAMES == at:
-            yield from self._windows.pop(0).masks(self._blocks, end)
+            yield from self._windows[0].masks(self._blocks, end)
+            del self._windows[0]
             self._blocks.forget(self._windows[0].first)
 
     def finish(self, end: int | None, *, is_last: bool) -> Iterator[Alpha]:
@@ -170,6 +185,12 @@ class _Shot:
             yield from window.masks(self._blocks, end)
         if is_last:
             self._tools.cache.finish()
+
+    def keep(self) -> None:
+        """Keep what the next run needs to decide the undecided windows without the network."""
+        for window in self._windows:
+            if not window.is_decided:
+                window.appearance.keep()
 
     def _open(self, number: int, first: int) -> None:
         if number >= 0:
@@ -191,7 +212,14 @@ class _Window:
     def __init__(self, tools: Tools, first: int, own: range) -> None:
         self.first, self.own = first, own
         self._tools = tools
-        self.appearance = Appearance()
+        name = f"{first}:{own.start}"
+        self._logits_name = f"{name}/logits"
+        self.appearance = Appearance(name, tools.cache.unfinished)
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether this run or an earlier one has decided the window's anchors."""
+        return self._tools.cache.is_complete or self._logits_name in self._tools.cache
 
     def masks(self, blocks: Blocks, end: int | None) -> Iterator[Alpha]:
         self._steps = {at: each for at, each in blocks.steps.items() if at >= self.first}
@@ -253,12 +281,12 @@ class _Window:
         return {each: plain.get(each) or self._propagated(each, plain, means) for each in frames}
 
     def _logits(self, means: Mapping[int, Levels], motions: list[Alpha]) -> list[Alpha]:
-        name, cache = f"{self.first}:{self.own.start}/logits", self._tools.cache
-        if cache.is_complete:
-            return list(cache.kept(name))
+        cache = self._tools.cache
+        if self.is_decided:
+            return list(cache.kept(self._logits_name))
         smalls = [self._anchors[frame].small for frame in means]
         logits = self.appearance.logits(means, smalls, motions)
-        cache.put(name, np.stack(logits))
+        cache.put(self._logits_name, np.stack(logits))
         return logits
 
     def _propagated(
