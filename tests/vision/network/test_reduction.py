@@ -4,14 +4,17 @@ from shutil import copyfile
 import cv2
 import numpy as np
 import pytest
+from benchmarks.clips import frames_of
 
 from foremask.masking.plan import network_for
 from foremask.options import MaskOptions, Quality
+from foremask.vision.image import ArrayImage
 from foremask.vision.network.reduction import before_enlargement, folded
 from foremask.vision.network.session import Precision, Session, cpu_float
 from foremask.weights.catalogue import model_path
 from tests.vision.temporal.test_windows import moving_disc
 
+SCENES = Path(__file__).parents[3] / "benchmarks/scenes"
 RANDOM = np.random.default_rng(1)
 
 
@@ -60,6 +63,18 @@ def test_the_pulled_weights_run_reduced_and_whole_and_ones_own_whole(
     assert np.abs(one.alpha - other.alpha).mean() < 0.01
     for ours, theirs in zip(one.features, other.features, strict=True):
         assert (ours * theirs).sum() > 0.97 * np.linalg.norm(ours) * np.linalg.norm(theirs)
+
+
+@pytest.mark.weights
+def test_eight_bits_overflow_on_no_processor() -> None:
+    """Without VNNI, sums of two products are cut at 16 bits, which once ruined masks."""
+    *_, frame = frames_of(SCENES / "animal.webm")
+    masks = [
+        Session(model_path(), precision=each).infer(ArrayImage(frame)).alpha
+        for each in (Precision.INT8, Precision.F32)
+    ]
+    assert masks[1].mean() > 0.05
+    assert np.abs(masks[0] - masks[1]).mean() < 0.008
 
 
 @pytest.mark.weights

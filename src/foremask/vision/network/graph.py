@@ -16,7 +16,14 @@ ISNET_TAPS = ("/stage3/Add", "/stage4/Add", "/stage5/Add")
 # The mask is the output of IS-Net's second-to-last decoder stage: docs/adr/0050
 ISNET_MASK = "1890"
 RANGES, REDUCED_RANGES = "isnet_int8.json", "isnet_reduced_int8.json"
-WEIGHT_LEVELS = 255  # symmetric 8 bit: -127 to 127
+FAKE_QUANTIZE_LEVELS = 255  # of weights in 8 bits: -127 to 127
+MOST_WEIGHT = 63
+"""The largest weight in 8 bits.
+
+A processor without VNNI adds two products of an activation (0 to 255) and a weight in 16 bits, and
+cuts what is larger than 32,767: with weights up to 127 masks were ruined (docs/adr/0050). With 63
+every processor computes the same sums.
+"""
 ACTIVATION_LEVELS = 256
 
 
@@ -113,8 +120,8 @@ def with_preprocessing(network: ov.Model, spec: ModelSpec) -> ov.Model:
 def quantize(network: ov.Model, ranges: str) -> None:
     """Quantize IS-Net to int8 in place.
 
-    Weights are quantized symmetrically, with one scale per output channel. Activations have one
-    range per tensor: ``ranges`` is the name of the table.
+    Weights are quantized symmetrically, up to `MOST_WEIGHT`, with one scale per output channel.
+    Activations have one range per tensor: ``ranges`` is the name of the table.
     """
     nodes = {node.get_friendly_name(): node for node in network.get_ops()}
     table = resources.files("foremask.vision.network").joinpath(ranges).read_text()
@@ -138,9 +145,10 @@ def _quantize_weights(convolution: Any) -> None:  # noqa: ANN401  OpenVINO ships
     while constant.get_type_name() != "Constant":
         constant = constant.input(0).get_source_output().get_node()
     weights = np.asarray(constant.data).astype(source.get_element_type().to_dtype())
-    most = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
-    most[most == 0] = 1
+    largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
+    largest[largest == 0] = 1
+    end = largest * ((FAKE_QUANTIZE_LEVELS // 2) / MOST_WEIGHT)
     quantized = opset13.fake_quantize(
-        opset13.constant(weights), -most, most, -most, most, WEIGHT_LEVELS
+        opset13.constant(weights), -end, end, -end, end, FAKE_QUANTIZE_LEVELS
     )
     convolution.input(1).replace_source_output(quantized.output(0))
