@@ -32,6 +32,7 @@ NUMERICS: Final = (
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
 _KEPT_BYTES: Final = 1 << 30
 _LARGEST_KEPT_BYTES: Final = 32 << 20  # the largest value that every glibc accepts
+_SMALLEST_MAPPED_BYTES: Final = 64 << 10  # a block of a body or a file, or more
 
 
 def prepare() -> None:
@@ -40,10 +41,19 @@ def prepare() -> None:
     sys.modules["openvino.tools.ovc"] = None  # type: ignore[assignment]
     for name, value in ONE_THREAD.items():
         os.environ.setdefault(name, value)
+    _set_memory(largest_kept_bytes=_LARGEST_KEPT_BYTES, kept_bytes=_KEPT_BYTES)
+
+
+def give_memory_back() -> None:
+    """Undo what `prepare` keeps, in a process that holds no frames but thousands of clients."""
+    _set_memory(largest_kept_bytes=_SMALLEST_MAPPED_BYTES, kept_bytes=_SMALLEST_MAPPED_BYTES)
+
+
+def _set_memory(*, largest_kept_bytes: int, kept_bytes: int) -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        mallopt(_MMAP_THRESHOLD, _LARGEST_KEPT_BYTES)
-        mallopt(_TRIM_THRESHOLD, _KEPT_BYTES)
+        mallopt(_MMAP_THRESHOLD, largest_kept_bytes)
+        mallopt(_TRIM_THRESHOLD, kept_bytes)
         mallopt(_ARENA_MAX, 1)
 
 

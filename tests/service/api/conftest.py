@@ -4,6 +4,8 @@ import asyncio
 import dataclasses
 import importlib
 import multiprocessing
+import multiprocessing.process
+import resource
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager
@@ -38,7 +40,14 @@ class Running:
     url: str
     settings: Settings
     database_url: str
+    process: multiprocessing.process.BaseProcess
     token: str = TOKEN
+
+    @property
+    def memory_bytes(self) -> int:
+        """The resident memory of the API's process."""
+        pages = int(Path(f"/proc/{self.process.pid}/statm").read_text().split()[1])
+        return pages * resource.getpagesize()
 
     @property
     def headers(self) -> dict[str, str]:
@@ -89,7 +98,7 @@ def running(
         target=run_with, args=(settings, STARTS | dict(constants or {}))
     )
     process.start()
-    service = Running(settings.base_url, settings, database_url)
+    service = Running(settings.base_url, settings, database_url, process)
     try:
         service.new_token(secret=TOKEN)
 

@@ -201,6 +201,7 @@ def create_app(service: Service) -> ASGIApp:
 
 def run(settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM."""
+    process_setup.give_memory_back()
     uvloop.run(_serve(settings))
 
 

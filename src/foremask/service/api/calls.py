@@ -6,6 +6,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +25,8 @@ from foremask.service.jobs.tokens import Grant
 MAX_TOKEN_LENGTH = 512
 MAX_KEY_LENGTH = 255
 MAX_BODY_BYTES = 1 << 20
+SMALL_BODY_BYTES = 64 << 10
+PLACE_S = 3.0  # a large body waits so long for its turn
 FORM = "multipart/form-data"
 FILE_S = 86_400  # lifetime of links to uploads
 MAX_FIELDS = 128
@@ -140,11 +143,14 @@ def _content_length(request: ApiRequest) -> int:
 async def _read(request: ApiRequest) -> bytes:
     size, body = _content_length(request), bytearray()
     if size <= MAX_BODY_BYTES:
-        async for chunk in request.stream():
-            body += chunk
-            size = max(size, len(body))
-            if size > MAX_BODY_BYTES:
-                break
+        async with AsyncExitStack() as turn:
+            async for chunk in request.stream():
+                if len(body) <= SMALL_BODY_BYTES < len(body) + len(chunk):
+                    await turn.enter_async_context(_large_body(request, "read"))
+                body += chunk
+                size = max(size, len(body))
+                if size > MAX_BODY_BYTES:
+                    break
     if size > MAX_BODY_BYTES:
         raise errors.BodyTooLarge(
             f"The body has {size} bytes or more and may have {MAX_BODY_BYTES}; upload a video.",
@@ -152,6 +158,12 @@ async def _read(request: ApiRequest) -> bytes:
             actual=size,
         )
     return bytes(body)
+
+
+def _large_body(request: ApiRequest, done: str) -> AbstractAsyncContextManager[None]:
+    """Hold one of the places of large bodies. Raises Overloaded if none is free in `PLACE_S`."""
+    owner = request.facts.owner or ""
+    return request.service.large_bodies.place(owner, PLACE_S, done)
 
 
 # Forms with one file
@@ -208,7 +220,7 @@ async def _read_clip[B: Struct](
     if stores:
         name = file_name(form.file.filename)
         await admission.new_upload(service.database, key, grant.token_id, name)
-        await store(service, key, content(), declared_bytes, most)
+        await store(request, key, content(), declared_bytes, most)
         request.facts.clip_key = key
     else:
         async for _ in content():
@@ -244,12 +256,13 @@ def _value(texts: list[str]) -> object:
 
 
 async def store(
-    service: Service, key: str, content: AsyncIterator[bytes], declared: int, most: int
+    request: ApiRequest, key: str, content: AsyncIterator[bytes], declared: int, most: int
 ) -> None:
     """Store the file and reserve its size from the token's quota. An error undoes both.
 
-    Raises FileTooLarge over ``most`` bytes, StorageQuota or StorageFull.
+    Raises FileTooLarge over ``most`` bytes, StorageQuota, StorageFull, or Overloaded.
     """
+    service = request.service
     size = reserved = 0
 
     async def reserve(more: int) -> None:
@@ -269,8 +282,9 @@ async def store(
             yield block
 
     try:
-        await reserve(declared)
-        await service.objects.put(key, counted())
+        async with _large_body(request, "stored"):
+            await reserve(declared)
+            await service.objects.put(key, counted())
     except BaseException:
         await asyncio.shield(admission.reserve(service.database, key, 0, 0))
         raise

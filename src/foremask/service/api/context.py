@@ -15,6 +15,7 @@ from litestar.types import Receive, Scope, Send
 
 from foremask import errors
 from foremask.fetch.client import Outbound
+from foremask.fetch.fairness import FairSemaphore
 from foremask.options import Limits
 from foremask.service.api.probing import Previewer, Prober
 from foremask.service.jobs import admission
@@ -24,6 +25,11 @@ from foremask.service.jobs.tokens import Grant
 from foremask.service.storage.objects import Objects
 from foremask.settings import Settings
 
+# Large bodies that are read at once, a quarter of them of one token. Each holds a part in memory.
+LARGE_BODIES = 256
+LARGE_BODIES_BYTES = 320 << 20
+DOWNLOADS = 1000  # at once, by signed links
+DOWNLOADS_PER_LINK = 16
 FACTS = "foremask"  # key of `RequestFacts` in the state of the ASGI scope
 
 
@@ -50,9 +56,14 @@ class Service:
     sandbox: str = "none"
     storage_limit: int = admission.NO_LIMIT  # in bytes, for each token
     ends: Ends = field(init=False)
+    large_bodies: FairSemaphore = field(init=False)
+    downloads: FairSemaphore = field(init=False)
 
     def __post_init__(self) -> None:
         self.ends = Ends(self.database)
+        places = min(LARGE_BODIES, LARGE_BODIES_BYTES // self.objects.part_bytes)
+        self.large_bodies = FairSemaphore(places, places // 4)
+        self.downloads = FairSemaphore(DOWNLOADS, DOWNLOADS_PER_LINK)
 
 
 class ApiRequest(Request[Any, Any, State]):

@@ -1,6 +1,7 @@
 """Handlers of uploads by signed forms, and of downloads by signed links."""
 
 import time
+from contextlib import aclosing
 from typing import Annotated
 from urllib.parse import quote
 
@@ -8,13 +9,20 @@ from litestar import HttpMethod
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from litestar.response.streaming import ASGIStreamingResponse
-from litestar.types import ASGIApp
+from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Meta, Struct
 
 from foremask import errors
 from foremask.service.api import calls
 from foremask.service.api.bodies import UploadRequest
-from foremask.service.api.calls import FILE_S, FORM, MAX_FORM_BYTES, MAX_NAME_LENGTH, read_call
+from foremask.service.api.calls import (
+    FILE_S,
+    FORM,
+    MAX_FORM_BYTES,
+    MAX_NAME_LENGTH,
+    PLACE_S,
+    read_call,
+)
 from foremask.service.api.context import ApiRequest, json_answer
 from foremask.service.api.openapi import ALWAYS, Json, Operation
 from foremask.service.api.pages import select_bytes
@@ -123,7 +131,7 @@ async def receive_upload(request: ApiRequest) -> None:
     request.facts.owner = await admission.claim_upload(
         service.database, upload.key, request.id, calls.file_name(form.file.filename)
     )
-    await calls.store(service, upload.key, form.content(), declared_bytes, upload.max_bytes)
+    await calls.store(request, upload.key, form.content(), declared_bytes, upload.max_bytes)
 
 
 class FileQuery(Struct):
@@ -169,12 +177,18 @@ async def get_file(request: ApiRequest, key: FromPath[str]) -> ASGIApp:
     if status == 304:
         return ASGIResponse(status_code=304, headers=headers)
     headers |= {"Content-Type": media_type(key), "Content-Length": str(stop - start)}
-    return ASGIStreamingResponse(
-        iterator=service.objects.stream(key, start, stop - start),
-        status_code=status,
-        headers=headers,
-        is_head_response=request.method == HttpMethod.HEAD,
-    )
+    if request.method == HttpMethod.HEAD:
+        return ASGIResponse(status_code=status, headers=headers, is_head_response=True)
+
+    async def send_file(scope: Scope, receive: Receive, send: Send) -> None:
+        async with (
+            service.downloads.place(key, PLACE_S, "sent"),
+            aclosing(service.objects.stream(key, start, stop - start)) as blocks,
+        ):
+            answer = ASGIStreamingResponse(iterator=blocks, status_code=status, headers=headers)
+            await answer(scope, receive, send)
+
+    return send_file
 
 
 def _disposition(stored: str, names: list[str]) -> str:

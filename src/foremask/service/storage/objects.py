@@ -30,8 +30,12 @@ from foremask.options import MEDIA_TYPES
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import span
 
-BLOCK_BYTES = 1 << 20
-PART_BYTES = 8 << 20  # S3 allows 10 000 parts, so a file may have 80 GB
+# A slow reader holds two blocks in memory; in a bucket, each block is a request.
+LOCAL_BLOCK_BYTES = 64 << 10
+BUCKET_BLOCK_BYTES = 256 << 10
+# An upload holds one part in memory until the part is full.
+LOCAL_PART_BYTES = 256 << 10
+BUCKET_PART_BYTES = 5 << 20  # S3's least; it allows 10 000 parts, so a file may have 52 GB
 PARTS_AT_ONCE = 3
 RESERVE_BYTES = 2 << 30
 RESERVE_SHARE = 0.05
@@ -193,6 +197,8 @@ class Objects:
     def __init__(self, store: ObjectStore, signer: Signer) -> None:
         self._store = store
         self._root = _root(store)
+        self.part_bytes = BUCKET_PART_BYTES if self._root is None else LOCAL_PART_BYTES
+        self.block_bytes = BUCKET_BLOCK_BYTES if self._root is None else LOCAL_BLOCK_BYTES
         self.signer = signer
 
     async def put(self, key: str, content: Path | AsyncIterable[bytes]) -> None:
@@ -208,7 +214,7 @@ class Objects:
                 checked_key(key),
                 content,
                 attributes=described if self._root is None else None,
-                chunk_size=PART_BYTES,
+                chunk_size=self.part_bytes,
                 max_concurrency=PARTS_AT_ONCE,
             )
         if self._root is not None:
@@ -217,19 +223,23 @@ class Objects:
     async def get(self, key: str, path: Path) -> None:
         """Copy the object to the file ``path``. After an error, the file may be incomplete."""
         with span("load"), path.open("wb") as file:
-            async with aclosing(self.stream(key, block_bytes=PART_BYTES)) as blocks:
+            async with aclosing(self.stream(key, block_bytes=self.part_bytes)) as blocks:
                 async for block in blocks:
                     await asyncio.to_thread(file.write, block)
 
     async def stream(
-        self, key: str, offset: int = 0, length: int | None = None, block_bytes: int = BLOCK_BYTES
+        self,
+        key: str,
+        offset: int = 0,
+        length: int | None = None,
+        block_bytes: int | None = None,
     ) -> AsyncGenerator[bytes]:
         """Yield ``length`` bytes (by default, all to the end) from ``offset``, in blocks."""
         # One request for each block: a slow reader must not occupy a connection to the store.
         size = (await self.head(key))["size"]
         stop = size if length is None else min(offset + length, size)
         while offset < stop:
-            asked = min(block_bytes, stop - offset)
+            asked = min(block_bytes or self.block_bytes, stop - offset)
             block = await self.read(key, offset, asked)
             if len(block) != asked:
                 raise ObjectLost("The stored file changed while it was read.")

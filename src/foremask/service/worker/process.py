@@ -51,6 +51,7 @@ def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, slots: int = 
         raise SettingsInvalid(
             f"no such queue: {', '.join(unknown)}; there are {', '.join(QUEUES)}", param="queues"
         )
+    process_setup.give_memory_back()
     uvloop.run(_work(settings, queues, slots))
 
 

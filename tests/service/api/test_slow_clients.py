@@ -1,0 +1,130 @@
+"""Clients that send or take files slowly: the API holds little for each, and gives it back."""
+
+import dataclasses
+import socket
+import time
+from urllib.parse import urlsplit
+
+import pytest
+
+from foremask.service.api.context import DOWNLOADS_PER_LINK
+from foremask.service.jobs.tokens import token_hash
+from tests.service.api.conftest import Running, http, serves
+from tests.service.api.test_bad_clients import crowd_of, dial, hear
+from tests.service.api.test_files import form, packed, send
+from tests.support.patience import wait_until
+
+pytestmark = pytest.mark.slow
+
+MIB = 1 << 20
+LARGE_BODIES = 40
+few_places = serves({"api.context.LARGE_BODIES": LARGE_BODIES, "api.calls.PLACE_S": 0.5})
+
+
+def begun_upload(service: Running, sent_bytes: int) -> bytes:
+    """A request that uploads a clip of some 64 MiB, up to its first ``sent_bytes``."""
+    body, headers = packed(form(service), bytes(sent_bytes))
+    head = (
+        f"POST /v2/uploads HTTP/1.1\r\nHost: a\r\nContent-Type: {headers['content-type']}\r\n"
+        f"Content-Length: {64 * MIB}\r\n\r\n"
+    )
+    return head.encode() + body[: body.rindex(b"\r\n--")]
+
+
+def begun_json(token: str) -> bytes:
+    head = (
+        f"POST /v2/video/probe HTTP/1.1\r\nHost: a\r\napi_token: {token}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {MIB}\r\n\r\n"
+    )
+    return head.encode() + b" " * (MIB // 2)
+
+
+def begun_download(url: str) -> bytes:
+    parts = urlsplit(url)
+    return f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+
+
+def first_answer(raw: socket.socket) -> bytes:
+    """Read an answer that says `overloaded`, on a connection that stays open."""
+    heard = b""
+    while b'"overloaded"' not in heard:
+        heard += raw.recv(65_536)
+    return heard
+
+
+def small_window(service: Running) -> socket.socket:
+    """A connection whose kernel takes little of an answer that nobody reads."""
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.settimeout(120)
+    raw.connect(("127.0.0.1", service.settings.port))
+    return raw
+
+
+def test_slow_uploads_hold_little_memory_and_give_it_back(service: Running) -> None:
+    """Each has sent 3 MiB of 64. The API held 8 MiB of each before."""
+    mine = dataclasses.replace(service, token=service.new_token()["api_token"])
+    assert send(form(mine), bytes(8 * MIB)).status_code == 204
+    before = service.memory_bytes
+    with crowd_of(service, 60) as crowd:
+        for each in crowd:
+            each.sendall(begun_upload(mine, 3 * MIB))
+        time.sleep(1.0)
+        held = service.memory_bytes - before
+    assert held < 40 * MIB
+    wait_until(lambda: service.memory_bytes < 1.1 * before)
+
+
+def test_large_bodies_of_one_token_leave_places_to_another(few_places: Running) -> None:
+    mine = dataclasses.replace(few_places, token=few_places.new_token()["api_token"])
+    most = LARGE_BODIES // 4
+    reserved = """select 1 as one from uploads u join tokens t on t.id = u.token
+        where t.hash = %s and bytes > 1"""
+    with crowd_of(few_places, most) as crowd:
+        for each in crowd:
+            each.sendall(begun_upload(mine, MIB))
+        wait_until(lambda: len(few_places.sql(reserved, token_hash(mine.token))) == most)
+        for late in (begun_upload(mine, MIB), begun_json(mine.token)):
+            with dial(few_places) as raw:
+                raw.sendall(late)
+                assert first_answer(raw).startswith(b"HTTP/1.1 503")
+        assert send(form(few_places), bytes(MIB)).status_code == 204
+    wait_until(lambda: send(form(mine), b"x").status_code == 204)
+
+
+def test_readers_of_one_link_are_bounded_and_hold_little_memory(few_places: Running) -> None:
+    given = form(few_places)
+    assert send(given, bytes(32 * MIB)).status_code == 204
+    asked = begun_download(given["file_url"])
+    assert len(http.get(given["file_url"]).content) == 32 * MIB
+    before = few_places.memory_bytes
+    crowd = [small_window(few_places) for _ in range(DOWNLOADS_PER_LINK)]
+    try:
+        for each in crowd:
+            each.sendall(asked)
+        for each in crowd:
+            assert each.recv(100).startswith(b"HTTP/1.1 200 OK")
+        with dial(few_places) as late:
+            late.sendall(asked)
+            assert first_answer(late).startswith(b"HTTP/1.1 503")
+        assert few_places.memory_bytes - before < DOWNLOADS_PER_LINK * MIB // 2
+    finally:
+        for each in crowd:
+            each.close()
+    wait_until(lambda: http.get(given["file_url"]).status_code == 200)
+    wait_until(lambda: few_places.memory_bytes < 1.1 * before)
+
+
+hasty = serves({"api.connection.STALLED_S": 0.5})
+
+
+def test_who_takes_a_file_too_slowly_is_closed(hasty: Running) -> None:
+    """A byte now and then does not keep a connection: 64 KiB are due in each `STALLED_S`."""
+    given = form(hasty)
+    assert send(given, bytes(32 * MIB)).status_code == 204
+    with small_window(hasty) as raw:
+        raw.sendall(begun_download(given["file_url"]))
+        for _ in range(60):
+            assert raw.recv(1024)
+            time.sleep(0.1)
+        assert len(hear(raw)) < 16 * MIB  # what the kernel had taken
