@@ -68,6 +68,35 @@ def redness(folder: Path, bias: float = 0.0) -> Path:
     return path
 
 
+FAULTS = {
+    "NaN": "Sqrt",  # of the logit, which is negative where nothing is red
+    "one number": "GlobalAveragePool",
+    "a row": "Flatten",
+    "no square": "Slice",
+}
+
+
+def faulty(folder: Path, fault: str) -> Path:
+    """Write `redness` with one more step before its output, which is then no mask."""
+    path = redness(folder, bias=-5.0)
+    model = onnx.load(path)
+    inputs = ["logit"]
+    if fault == "no square":  # half the rows
+        for name, values in (("starts", [0]), ("ends", [SIZE_PX // 2]), ("axes", [2])):
+            model.graph.initializer.append(
+                helper.make_tensor(name, TensorProto.INT64, (1,), values)
+            )
+            inputs.append(name)
+    model.graph.node.append(helper.make_node(FAULTS[fault], inputs, ["answer"]))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("answer", TensorProto.FLOAT, None))
+    faulty = folder / "faulty.onnx"
+    onnx.save(model, faulty)
+    spec = {"size_px": SIZE_PX, "mean": [0] * 3, "std": [1] * 3, "output": "answer"}
+    faulty.with_name("faulty.onnx.json").write_text(json.dumps(spec))
+    return faulty
+
+
 def isnet(folder: Path) -> Path:
     folder.mkdir(exist_ok=True)
     path = folder / ISNET.file_name

@@ -185,6 +185,10 @@ def test_a_side_car_says_how_an_own_model_wants_its_picture(tmp_path: Path) -> N
     side_car.write_text('{"size": 512}')
     with pytest.raises(ModelUnavailable, match="size"):
         spec_of(own)
+    for std in ("[0, 1, 1]", "[1, -1, 1]", "[1, 1, 1e999]"):
+        side_car.write_text(f'{{"std": {std}}}')
+        with pytest.raises(ModelUnavailable, match=r"own\.onnx\.json.*std"):
+            spec_of(own)
 
 
 @pytest.mark.weights

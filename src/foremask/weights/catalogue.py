@@ -173,6 +173,9 @@ def _refuse(out: IO[bytes], err: IO[bytes], package: Package) -> NoReturn:
     )
 
 
+type Divisor = Annotated[float, Meta(gt=0)]
+
+
 class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The input and output formats of a network; the defaults are IS-Net's.
 
@@ -183,7 +186,7 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     size_px: Annotated[int, Meta(ge=32, le=4096)] = 1024
     mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
-    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    std: tuple[Divisor, Divisor, Divisor] = (1.0, 1.0, 1.0)
     output: str | None = None
     sigmoid: bool = False
 

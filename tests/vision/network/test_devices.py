@@ -144,6 +144,17 @@ def test_a_network_that_is_no_isnet_never_runs_in_8_bits(redness: Path) -> None:
     assert Session(redness).precision in {Precision.BF16, Precision.F32}
 
 
+@pytest.mark.parametrize("fault", networks.FAULTS)
+@pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
+def test_an_answer_that_is_no_mask_is_an_error_that_names_the_output(
+    tmp_path: Path, runtime: str, fault: str
+) -> None:
+    path, device = networks.faulty(tmp_path, fault), Device(Runtime.ONNXRUNTIME)
+    session = Session(path) if runtime == "openvino" else OnnxSession(path, device)
+    with pytest.raises(ModelUnavailable, match=r"faulty\.onnx.*output answer"):
+        session.infer(networks.half_red())
+
+
 def test_a_file_that_is_no_network_is_named(tmp_path: Path) -> None:
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"not a network")

@@ -18,6 +18,7 @@ from foremask.vision.network.session import (
     Precision,
     as_alpha,
     as_input,
+    check_mask,
 )
 from foremask.weights.catalogue import ModelSpec, spec_of
 
@@ -40,6 +41,7 @@ class OnnxSession:
 
     def __init__(self, path: Path, device: Device) -> None:
         self.spec = spec_of(path)
+        self._path = path
         self._device = device
         provider = _provider(device)
         _check_provider(device, provider[0])
@@ -79,6 +81,7 @@ class OnnxSession:
         batch = pixels[None] if self._is_isnet else as_input(pixels, self.spec)
         name = self._session.get_inputs()[0].name
         mask, *features = self._session.run(self._outputs, {name: batch})
+        check_mask(mask, size, self._path, self._outputs[0])
         return NetworkOutput(
             as_alpha(mask, sigmoid=self.spec.sigmoid), tuple(each[0] for each in features)
         )

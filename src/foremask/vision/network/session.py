@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import openvino as ov
@@ -200,8 +200,11 @@ class Session:
             _run(request, pixels)
             if size in self._mapped:  # OpenVINO has copied most weights: free the file's pages
                 self._mapped[size].madvise(mmap.MADV_DONTNEED)
+        mask = outputs[0]
+        check_mask(mask, size, self._path, request.model_outputs[0].get_any_name())
         is_cut = self._facts.enlargement_is_cut
-        mask = resized(outputs[0][0, 0], *size) if is_cut else outputs[0]
+        if is_cut:
+            mask = resized(mask[0, 0], *size)
         alpha = as_alpha(mask, sigmoid=self.spec.sigmoid or is_cut)
         return NetworkOutput(alpha, tuple(each[0] for each in outputs[1:]))
 
@@ -225,6 +228,23 @@ def as_input(rgb: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
     scale = 1 / np.asarray(spec.std, np.float32)
     scaled = (rgb.astype(np.float32) / 255 - mean) * scale
     return np.ascontiguousarray(scaled.transpose(2, 0, 1)[None])
+
+
+LARGEST_STRIDE: Final = 32
+"""A network's mask may be as much smaller than its input, as U²-Net's coarsest output is."""
+
+
+def check_mask(mask: NDArray[Any], size: InputSize, path: Path, output: str) -> None:
+    """Raise ModelUnavailable if ``mask`` is no plane of the input's shape, or has a NaN."""
+    which = f"{path.name} is no network that makes masks: its output {output}"
+    columns, rows = size
+    height, width = (1, 1, *mask.shape)[-2:]
+    is_plane = mask.ndim > 1 and width * rows == height * columns and len(mask) == 1
+    if not is_plane or width * LARGEST_STRIDE < columns:
+        shape = "x".join(map(str, mask.shape))
+        raise ModelUnavailable(f"{which} has the shape {shape} for a picture of {columns}x{rows}")
+    if np.isnan(mask).any():
+        raise ModelUnavailable(f"{which} has values that are no numbers (NaN)")
 
 
 def as_alpha(output: NDArray[Any], *, sigmoid: bool) -> Alpha:
