@@ -3,6 +3,7 @@ import json
 import pydoc
 import sys
 import threading
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -262,6 +263,18 @@ def test_kept_results_are_read_again_and_are_bounded(
     masked(cache=kept)
     size = file.stat().st_size
     assert size > 1000
+    with zipfile.ZipFile(file) as archive:
+        identity = archive.comment
+        arrays = {name: archive.read(name) for name in archive.namelist()}
+    arrays["0/stretched"] = arrays["complete"]  # of another shape, and intact
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.comment = identity
+        for name, array in arrays.items():
+            archive.writestr(name, array)
+    with pytest.raises(foremask.FieldInvalid, match="damaged at 0/stretched; they were deleted"):
+        masked(cache=kept)
+    assert not list(kept.iterdir())
+    assert masked(cache=kept) == plain
     monkeypatch.setattr(plan, "_MOST_BYTES", size + size // 2)
     gone = kept / "gone.cache"
     gone.symlink_to("nowhere")  # as one that another process has just removed

@@ -90,7 +90,13 @@ def opened_cache(
                 features.drop()
                 unfinished.unlink(missing_ok=True)
     except NotACacheError as error:
-        raise FieldInvalid(f"{error}; name another one", param="cache") from None
+        remedy = "name another one"
+        if in_folder:  # else each later run would fail too
+            remedy = "they were deleted: run it again"
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+                unfinished.unlink(missing_ok=True)
+        raise FieldInvalid(f"{error}; {remedy}", param="cache") from None
     finally:
         if in_folder:
             with suppress(OSError):

@@ -64,6 +64,10 @@ def masks(
 
 @pytest.fixture(autouse=True)
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    shorten(monkeypatch)
+
+
+def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(windows, "WINDOW_FRAMES", 24)
     monkeypatch.setattr(windows, "CONTEXT_FRAMES", 12)
     monkeypatch.setattr(appearance, "STEPS", 8)
@@ -213,6 +217,43 @@ def test_kept_results_that_lack_one_are_refused(lost: str) -> None:
     del store[lost]
     with pytest.raises(NotACacheError, match=f"the kept network results lack {lost}"):
         masks({}, Network(), store)
+
+
+SHAPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "a row is missing": lambda planes: planes[..., :-1, :],
+    "a column is missing": lambda planes: planes[..., :-1],
+    "64 bits": lambda planes: planes.astype(np.float64),
+    "one number": lambda planes: planes.reshape(-1)[:1],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        ("0/stretched", "a row is missing"),
+        ("0:0/logits", "a column is missing"),
+        ("hinted 7/stretched", "64 bits"),
+        ("part", "one number"),
+    ],
+)
+def test_kept_results_of_another_shape_are_refused(
+    hinted_store: dict[str, np.ndarray], name: str, shape: str
+) -> None:
+    store = dict(hinted_store)
+    spoilt = next(each for each in store if name in each)
+    store[spoilt] = SHAPES[shape](store[spoilt])
+    with pytest.raises(NotACacheError, match=f"are damaged at {spoilt}"):
+        masks(CLICK, Network(), store)
+
+
+@pytest.fixture(scope="module")
+def hinted_store() -> dict[str, np.ndarray]:
+    with pytest.MonkeyPatch.context() as patched:
+        shorten(patched)
+        store = dict[str, np.ndarray]()
+        masks({}, Network(), store)
+        masks(CLICK, Network(), store)
+    return store
 
 
 @pytest.mark.parametrize("changed", ["temporal/appearance.py", "network/isnet_int8.json"])

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from foremask.types import Image, Levels
 from foremask.vision.network.kept_results import COMPLETE, FileStore, NotACacheError, Planes
@@ -58,12 +59,26 @@ class NetworkCache:
             self._store.setdefault(name, planes)
 
     def opinions(self, group: str) -> dict[View, Levels]:
+        """The masks of a group; `check_planes` them before use."""
         found = {view: self.get(f"{group}/{view}") for view in View}
         return {view: mask for view, mask in found.items() if mask is not None}
 
     def keep_opinions(self, group: str, opinions: Mapping[View, Levels]) -> None:
         for view, mask in opinions.items():
             self.put(f"{group}/{view}", mask)
+
+
+def check_planes(name: str, planes: Planes, shape: tuple[int, ...], dtype: DTypeLike) -> None:
+    """Raise NotACacheError if kept planes are not what a run over the clip would have kept."""
+    if planes.shape != shape or planes.dtype != dtype:
+        raise NotACacheError(f"the kept network results are damaged at {name}")
+
+
+def check_opinions(group: str, opinions: Mapping[View, Levels], grid: tuple[int, int]) -> None:
+    """`check_planes` of the masks of a group, on ``grid`` (columns, rows)."""
+    columns, rows = grid
+    for view, mask in opinions.items():
+        check_planes(f"{group}/{view}", mask, (rows, columns), np.uint8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +93,7 @@ class KeptAnswers:
         """The network's mask of each view, on ``grid`` (columns, rows)."""
         group = f"hinted {self.key}"
         masks = self.cache.opinions(group)
+        check_opinions(group, masks, grid)
         if not masks:
             masks = ask(self.network, image, grid, ALWAYS, ALWAYS)
             self.cache.keep_opinions(group, masks)
@@ -88,7 +104,11 @@ class KeptAnswers:
         ends = "-".join(f"{end}" for each in box for end in (each.start, each.stop))
         name = f"hinted {self.key}/part {ends}"
         mask = self.cache.get(name)
-        if mask is None:
+        if mask is not None:
+            down, across = box
+            shape = down.stop - down.start, across.stop - across.start
+            check_planes(name, mask, shape, np.uint8)
+        else:
             mask = as_levels(infer_part(self.network, image, grid, box, size_px))
             self.cache.put(name, mask)
         return mask

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Levels, Rgb
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.network_cache import Store
+from foremask.vision.network.network_cache import Store, check_planes
 from foremask.vision.network.session import Features
 from foremask.vision.prefetch import raise_if_stopped
 from foremask.vision.resample import resized
@@ -63,12 +63,21 @@ class Basis:
         levels = store.get(f"{window}/levels")
         if levels is None:
             return None
+        check_planes(f"{window}/levels", levels, (), np.int64)
+        if levels.item() > len(COMPONENTS):
+            return None
         found = [
             [store.get(f"{window}/{name} {level}") for level in range(levels.item())]
             for name in ("mean", "axes")
         ]
         means, axes = ([each for each in planes if each is not None] for planes in found)
-        return cls(means, axes) if len(means) == len(axes) == levels.item() else None
+        if not len(means) == len(axes) == levels.item():
+            return None
+        for level, (mean, axis) in enumerate(zip(means, axes, strict=True)):
+            check_planes(f"{window}/mean {level}", mean, mean.shape[:1], np.float32)
+            shape = len(mean), min(len(mean), COMPONENTS[level])
+            check_planes(f"{window}/axes {level}", axis, shape, np.float32)
+        return cls(means, axes)
 
     def keep_in(self, store: Store, window: str) -> None:
         for level, (mean, axes) in enumerate(zip(self.means, self.axes, strict=True)):
@@ -124,7 +133,11 @@ class Appearance:
             return False
         levels = range(len(self._basis.means))
         found = [self._store.get(f"{self._window}/{frame}/{level}") for level in levels]
-        self._projected[frame] = [each for each in found if each is not None]
+        kept = [each for each in found if each is not None]
+        for level, planes in enumerate(kept):
+            shape = *planes.shape[:2], self._basis.axes[level].shape[1]
+            check_planes(f"{self._window}/{frame}/{level}", planes, shape, np.float16)
+        self._projected[frame] = kept
         return len(self._projected[frame]) == len(levels)
 
     def keep(self) -> None:

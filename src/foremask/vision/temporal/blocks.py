@@ -12,7 +12,7 @@ import numpy as np
 from foremask.options import Quality
 from foremask.types import Image, Levels, Rgb
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.network_cache import NetworkCache
+from foremask.vision.network.network_cache import NetworkCache, check_opinions
 from foremask.vision.network.opinions import View, ask, disagreement
 from foremask.vision.network.session import Features, Network
 from foremask.vision.resample import as_alpha, resized
@@ -171,9 +171,10 @@ class Blocks:
 
     def _infer(self, frame: int) -> None:
         incoming, tier, cache = self._waiting[frame], self._tools.tier, self._tools.cache
+        grid = grid_of(incoming.image, tier.mask_area_px)
         opinions = self._known(frame)
+        check_opinions(f"{frame}", opinions, grid)
         if not opinions:
-            grid = grid_of(incoming.image, tier.mask_area_px)
             is_probed = frame % PROBED_FRAMES == 0 or self._mirror_differs
             above = tier.probed_above if is_probed else tier.mirrored_above, tier.cropped_above
             learn = partial(self._on_features, frame)

@@ -17,12 +17,12 @@ from foremask.facts import SEGMENT_GRID
 from foremask.options import Quality
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.network_cache import KeptAnswers, NetworkCache
+from foremask.vision.network.network_cache import KeptAnswers, NetworkCache, check_planes
 from foremask.vision.network.opinions import CLOSER_PX, View, box_round_subject, cropped_box
 from foremask.vision.network.session import Features, Network
 from foremask.vision.prefetch import StoppedError, prefetch
 from foremask.vision.resample import alpha_on, as_levels, resized
-from foremask.vision.temporal.appearance import Appearance
+from foremask.vision.temporal.appearance import GRID, Appearance
 from foremask.vision.temporal.blocks import Anchor, Blocks, Tools
 from foremask.vision.temporal.correction import Shown
 from foremask.vision.temporal.cuts import DELAY_FRAMES, IncomingFrame, incoming_frames
@@ -283,7 +283,9 @@ class _Window:
     def _logits(self, means: Mapping[int, Levels], motions: list[Alpha]) -> list[Alpha]:
         cache = self._tools.cache
         if self.is_decided:
-            return list(cache.kept(self._logits_name))
+            kept = cache.kept(self._logits_name)
+            check_planes(self._logits_name, kept, (len(means), GRID, GRID), np.float32)
+            return list(kept)
         smalls = [self._anchors[frame].small for frame in means]
         logits = self.appearance.logits(means, smalls, motions)
         cache.put(self._logits_name, np.stack(logits))
