@@ -38,6 +38,12 @@ app.command(file_commands.sheet)
 app.command(file_commands.open_, name="open")
 app.command(model_commands.app)
 _terminated = threading.Event()
+
+
+def _not_installed() -> None:
+    """Stand in for a command of the service, for the list of commands; `main` refuses it."""
+
+
 # A module is imported when its command is called. The modules in SERVICE need foremask[server].
 SERVICE = {
     "serve": ("service_commands", "Run the whole service on this machine until Ctrl-C."),
@@ -55,9 +61,12 @@ LAZY = {
     "cancel": ("remote_commands", "Cancel a job on another machine."),
     "doctor": ("doctor", "Check whether this machine can mask and serve; exit with 1 if not."),
 }
-for _name, (_module, _help) in (LAZY | SERVICE).items():
-    _group = SERVICE_GROUP if _name in SERVICE else None
-    app.command(f"foremask.cli.{_module}:{_name}", name=_name, help=_help, group=_group)
+for _name, (_module, _help) in LAZY.items():
+    app.command(f"foremask.cli.{_module}:{_name}", name=_name, help=_help)
+for _name, (_module, _help) in SERVICE.items():
+    # After a slip, cyclopts imports every command, to say which one was meant.
+    _command = f"foremask.cli.{_module}:{_name}" if has_server_extra() else _not_installed
+    app.command(_command, name=_name, help=_help, group=SERVICE_GROUP)
 
 
 @app.command(name="help")
