@@ -31,8 +31,8 @@ from foremask.fetch import client, connections
 from foremask.fetch.client import Outbound, Resolve, is_public
 from foremask.fetch.connections import RangeUnavailable
 from foremask.fetch.fairness import FairSemaphore
-from tests.support.origin import Origin, gives, head, listening, redirects, says
-from tests.support.patience import PATIENCE_S
+from tests.support.origin import Origin, Request, gives, head, listening, redirects, says
+from tests.support.patience import PATIENCE_S, running
 
 LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
 CLIP = bytes(range(256)) * 4096  # 1 MiB
@@ -212,6 +212,62 @@ async def test_an_origin_below_the_least_speed_is_too_slow(
         await fetched(outbound, origin.url("/slow"))
     assert caught.value.limit == 1000
     assert 0 <= (caught.value.actual or 0) < 30
+
+
+CHUNKED = head(Transfer_Encoding="chunked")
+
+
+async def test_tiny_chunks_are_refused_and_do_not_stop_others(
+    outbound: Outbound, origin: Origin
+) -> None:
+    """A chunk costs the event loop some 13 µs; 64 KiB of chunks of 8 bytes stopped it for 65 ms."""
+    sent = CHUNKED + (1 << 17) * b"8\r\n01234567\r\n" + b"0\r\n\r\n"
+    origin.answers["/clip.mp4"] = says(sent)
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async with running(take_turns()):
+        with pytest.raises(UrlStatus, match="in chunks of 8 bytes; at least 512") as refused:
+            await fetched(outbound, origin.url())
+        assert refused.value.param == "video"
+        before = turns
+        with pytest.raises(UrlStatus, match="in chunks of 8 bytes"):
+            async with outbound.open_range_reader(origin.url(), max_bytes=GIB):
+                pass
+    assert before > 8
+    assert turns > before + 8
+
+
+async def test_small_chunks_are_no_tiny_ones(outbound: Outbound, origin: Origin) -> None:
+    body = b"".join(b"400\r\n" + CLIP[at : at + 1024] + b"\r\n" for at in range(0, 1 << 20, 1024))
+    origin.answers["/clip.mp4"] = says(CHUNKED + body + b"0\r\n\r\n")
+    assert await fetched(outbound, origin.url()) == CLIP
+
+
+ENDLESS = {
+    "announcements": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "chunk extensions": (CHUNKED, b"200;" + b"a" * 10_000 + b"\r\n" + bytes(512) + b"\r\n"),
+}
+
+
+@pytest.mark.parametrize(("lead", "again"), ENDLESS.values(), ids=ENDLESS)
+async def test_endless_framing_has_an_end(
+    outbound: Outbound, origin: Origin, lead: bytes, again: bytes
+) -> None:
+    async def endless(_: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(lead)
+        while True:
+            writer.write(again * 16)
+            await writer.drain()
+
+    origin.answers["/clip.mp4"] = endless
+    with pytest.raises(UrlStatus, match="hardly any content"):
+        await fetched(outbound, origin.url())
 
 
 async def test_a_full_disk_is_not_the_origins_fault(outbound: Outbound, origin: Origin) -> None:

@@ -274,9 +274,11 @@ class PinnedBackend(httpcore2.AnyIOBackend):
         failed: Exception = httpcore2.ConnectError()
         for address in (await self.checked_addresses(host, port))[:2]:  # the best two
             try:
-                return await super().connect_tcp(
+                stream = await super().connect_tcp(
                     address, port, timeout, local_address, socket_options
                 )
             except (httpcore2.ConnectError, httpcore2.ConnectTimeout) as error:
                 failed = error
+            else:
+                return connections.MeasuredStream(stream)
         raise failed

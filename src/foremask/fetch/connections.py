@@ -1,11 +1,13 @@
 """Parses URLs, sends requests, checks the responses, and reads remote files by ranges."""
 
+import asyncio
 import ipaddress
 import re
 import ssl
 from collections.abc import AsyncGenerator, Generator, Sequence
 from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import httpcore2
 import httpx2
@@ -18,6 +20,14 @@ CONNECT_S = 5.0
 BLOCK_BYTES = 64 << 10
 MAX_READ_BYTES = 1 << 20
 BUDGET_BYTES = 16 << 20
+# What an origin may send beside the content: heads, chunk sizes and the like.
+FRAMING_BYTES = 64 << 10
+FRAMING_PER_CONTENT_BYTE = 1 / 8
+READ_BYTES = 64 << 10
+HEAD_READ_BYTES = 8 << 10  # httpcore2 parses what one read brings without a pause
+CHUNKS = 256  # each costs the event loop some 13 µs, however small it is
+LEAST_CHUNK_BYTES = 512  # mean size of all further chunks
+CHUNKS_AT_ONCE = 32
 IDLE_S = 15.0  # an origin that sends nothing for this long counts as unreachable
 
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?")
@@ -69,6 +79,47 @@ _PAGE_TYPES = frozenset({"text/html", "application/xhtml+xml", "application/json
 _COMPRESSED = frozenset({"gzip", "x-gzip", "deflate", "br", "zstd", "compress"})
 
 
+class MeasuredStream(httpcore2.AsyncNetworkStream):
+    """A connection whose peer may send little beside content. `credit` counts the content."""
+
+    def __init__(self, stream: httpcore2.AsyncNetworkStream) -> None:
+        self._stream = stream
+        self._left_bytes = FRAMING_BYTES + READ_BYTES
+        self._at_once_bytes = HEAD_READ_BYTES
+
+    def credit(self, content_bytes: int) -> None:
+        self._left_bytes += content_bytes + int(content_bytes * FRAMING_PER_CONTENT_BYTE)
+        self._at_once_bytes = READ_BYTES
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        if self._left_bytes <= 0:
+            raise errors.UrlStatus(
+                f"The host sent over {FRAMING_BYTES} bytes of headers and chunk sizes, and hardly"
+                " any content.",
+                limit=FRAMING_BYTES,
+            )
+        data = await self._stream.read(min(max_bytes, self._at_once_bytes), timeout)
+        self._left_bytes -= len(data)
+        return data
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> httpcore2.AsyncNetworkStream:
+        return MeasuredStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:  # noqa: ANN401  # as the interface
+        return self._stream.get_extra_info(info)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     url: httpx2.URL
@@ -90,9 +141,23 @@ class Answer:
         return int(declared) if re.fullmatch(r"[0-9]{1,18}", declared) else None
 
     async def chunks(self) -> AsyncGenerator[bytes]:
+        """Yield the body. Raises UrlStatus if it comes in tiny chunks."""
+        count = size = 0
+        stream: MeasuredStream = self.response.extensions["network_stream"]
         with translated_errors():
             async for chunk in self.response.aiter_stream():
                 yield chunk
+                count += 1
+                size += len(chunk)
+                stream.credit(len(chunk))
+                if count > CHUNKS + size / LEAST_CHUNK_BYTES:
+                    raise errors.UrlStatus(
+                        f"The host sends the file in chunks of {size / count:.0f} bytes;"
+                        f" at least {LEAST_CHUNK_BYTES} are needed.",
+                        limit=LEAST_CHUNK_BYTES,
+                    )
+                if count % CHUNKS_AT_ONCE == 0:
+                    await asyncio.sleep(0)  # chunks that one read brought come without a pause
 
     async def read(self, n: int) -> bytes:
         got = bytearray()
