@@ -119,15 +119,31 @@ async def test_a_size_that_is_no_number_is_the_origins_fault(
         await opened_at(outbound, origin.url())
 
 
-async def test_without_ranges_only_the_head_can_be_read(outbound: Outbound, origin: Origin) -> None:
+@pytest.mark.parametrize("declared", [{"Content_Length": 4 + len(CLIP)}, {"Connection": "close"}])
+async def test_without_ranges_the_end_is_read_with_the_whole_file(
+    outbound: Outbound, origin: Origin, declared: dict[str, object]
+) -> None:
+    origin.answers["/clip.mp4"] = says(head(**declared), CLIP + b"more")
+    async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
+        assert not reader.ranged
+        size = await reader.read_whole() if reader.size is None else reader.size
+        assert size == len(CLIP) + 4
+        assert await reader.read_at(1000, 5) == CLIP[1000:1005]
+        assert await reader.read_at(len(CLIP), 4) == b"more"
+        assert len(origin.requests) == 2
+        assert b"".join([block async for block in reader.stream()]) == CLIP + b"more"
+
+
+async def test_without_ranges_a_large_file_is_streamed_and_its_end_is_not_read(
+    outbound: Outbound, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "BUDGET_BYTES", len(CLIP))
     origin.answers["/clip.mp4"] = says(head(Content_Length=4 + len(CLIP)), CLIP + b"more")
     async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
-        assert (reader.ranged, reader.size) == (False, len(CLIP) + 4)
         assert await reader.read_at(1000, 5) == CLIP[1000:1005]
-        with pytest.raises(RangeUnavailable):
+        with pytest.raises(RangeUnavailable, match="serves no ranges of the file"):
             await reader.read_at(len(CLIP), 4)
-        with pytest.raises(RangeUnavailable):
-            await anext(reader.stream())
+        assert b"".join([block async for block in reader.stream()]) == CLIP + b"more"
 
 
 async def test_a_short_file_without_ranges_can_be_read_whole(

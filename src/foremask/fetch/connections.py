@@ -30,6 +30,7 @@ LEAST_CHUNK_BYTES = 512  # mean size of all further chunks
 CHUNKS_AT_ONCE = 32
 IDLE_S = 15.0  # an origin that sends nothing for this long counts as unreachable
 
+_CHANGED = "The file changed while it was read; send the request again."
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?")
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 _AUTHORITY = re.compile(r"[^/?#]*//([^/?#]*)")
@@ -304,17 +305,25 @@ async def get(
 
 
 class RangeUnavailable(Exception):
-    """The bytes cannot be read by range requests, but the file may still be downloaded."""
+    """A sentence says why the bytes cannot be read now; the file may still be downloaded."""
+
+
+_BUDGET = f"{BUDGET_BYTES >> 20} MiB"
 
 
 class RangeReader:
+    """Reads parts of a remote file, and at most `BUDGET_BYTES`.
+
+    If the origin ignores Range, the first MiB is read, and for any other part the whole file.
+    """
+
     def __init__(self, pool: httpcore2.AsyncConnectionPool, url: httpx2.URL, param: str) -> None:
         self._pool, self._url, self._param = pool, url, param
         self._blocks: dict[int, bytes] = {}
         self._read_until = self._ahead_bytes = BLOCK_BYTES
         self._version = b""
         self.size: int | None = None  # None if the origin does not declare it
-        self.ranged = False  # False if the origin ignores Range; then only 1 MiB is read
+        self.ranged = False  # False if the origin ignores Range
         self.etag = ""
         self.bytes_read = 0
 
@@ -338,7 +347,7 @@ class RangeReader:
         """Read ``n`` bytes at ``offset``; fewer at the end of the file, and at most 1 MiB.
 
         Raises RangeUnavailable if all reads together exceed `BUDGET_BYTES`, or if the origin
-        ignores Range and the bytes are past the first MiB. Raises UrlStatus if the file changed.
+        ignores Range and the whole file does. Raises UrlStatus if the file changed.
         """
         n = min(n, MAX_READ_BYTES)
         if self.size is not None:
@@ -354,10 +363,15 @@ class RangeReader:
         return data[start : start + n]
 
     async def stream(self) -> AsyncGenerator[bytes]:
-        if self.size is None or not self.ranged:
-            if self.size != self.bytes_read:
-                raise RangeUnavailable
+        if self.size is None:
+            await self.read_whole()
+        if self.size == self.bytes_read and not self.ranged:
             yield b"".join(self._blocks.values())
+            return
+        if not self.ranged:
+            async with self._whole_file() as answer, aclosing(answer.chunks()) as chunks:
+                async for chunk in chunks:
+                    yield chunk
             return
         self._blocks.clear()
         for start in range(0, self.size, MAX_READ_BYTES):
@@ -366,7 +380,8 @@ class RangeReader:
     async def _fetch(self, start: int, stop: int) -> None:
         """Fetch the bytes [start, stop) into the cache; sequential reads double the read-ahead."""
         if self.size is None or not self.ranged:
-            raise RangeUnavailable
+            await self.read_whole()
+            return
         if start == self._read_until:
             self._ahead_bytes = min(2 * self._ahead_bytes, MAX_READ_BYTES)
             stop = max(stop, start + self._ahead_bytes)
@@ -375,8 +390,32 @@ class RangeReader:
         self._read_until = stop
         stop = min(stop, self.size)
         if self.bytes_read + stop - start > BUDGET_BYTES:
-            raise RangeUnavailable
+            raise RangeUnavailable(f"Over {_BUDGET} would have to be read to know the clip.")
         self._keep(start, await self._range(start, stop))
+
+    async def read_whole(self) -> int:
+        """Read a file from an origin that ignores Range, or declares no size; return its size."""
+        too_large = f"The host serves no ranges of the file, and the file has over {_BUDGET}."
+        if (self.size or 0) > BUDGET_BYTES:
+            raise RangeUnavailable(too_large)
+        async with self._whole_file() as answer:
+            data = await answer.read(BUDGET_BYTES + 1)
+        if len(data) > BUDGET_BYTES:
+            raise RangeUnavailable(too_large)
+        if self.size not in (None, len(data)):
+            raise errors.UrlUnreachable(f"The origin sent {len(data)} of {self.size} bytes.")
+        self.size, self.bytes_read = len(data), 0
+        self._keep(0, data)
+        return self.size
+
+    @asynccontextmanager
+    async def _whole_file(self) -> AsyncGenerator[Answer]:
+        with named(self._param):
+            async with send(self._pool, "GET", self._url, ()) as answer:
+                check_status(answer)
+                if self.size not in (None, answer.length) or answer.header("etag") != self.etag:
+                    raise errors.UrlStatus(_CHANGED)
+                yield answer
 
     def _keep(self, start: int, data: bytes) -> None:
         self.bytes_read += len(data)
@@ -393,9 +432,7 @@ class RangeReader:
                 is_range = answer.status == httpx2.codes.PARTIAL_CONTENT
                 whole = _whole(answer, start) if is_range else None
                 if whole != self.size or answer.header("etag") != self.etag:
-                    raise errors.UrlStatus(
-                        "The file changed while it was read; send the request again."
-                    )
+                    raise errors.UrlStatus(_CHANGED)
                 data = await answer.read(stop - start)
             if len(data) < stop - start:
                 raise errors.UrlUnreachable(

@@ -13,9 +13,11 @@ from foremask.options import Preset
 from foremask.service.api.job_routes import SUBMIT_PATHS
 from foremask.service.jobs.admission import QUEUE_LIMIT
 from foremask.service.jobs.tokens import TokenLimits, create_token, revoke_token, token_hash
+from tests.service.api import clips
 from tests.service.api.conftest import PATH, Running, assert_refused, http, post
 from tests.service.api.test_files import form, send
 from tests.service.api.worker import completed, upload
+from tests.support.http_server import serving_files
 
 JSON = {"Content-Type": "application/json"}
 CLIPS = [
@@ -123,6 +125,26 @@ def test_a_body_that_is_wrong_is_told_what_is_wrong(
     error = assert_refused(answer, code, reason)
     if reason == "preset_unknown":
         assert all(preset.value in error["details"] for preset in Preset)
+
+
+@pytest.mark.parametrize("free_mib", [2, 17])
+def test_where_a_host_serves_no_ranges_the_whole_clip_is_read_or_the_reason_is_true(
+    client: httpx.Client, tmp_path: Path, free_mib: int
+) -> None:
+    """As `python -m http.server` does; the index is at the clip's end."""
+    clip = clips.write(tmp_path / "clip.mp4").read_bytes()
+    index = clip.rindex(b"moov") - 4
+    free = (free_mib << 20).to_bytes(4) + b"free" + bytes((free_mib << 20) - 8)
+    (tmp_path / "clip.mp4").write_bytes(clip[:index] + free + clip[index:])
+    with serving_files(tmp_path) as url:
+        answer = client.post("/v2/video/probe", json={"video": f"{url}/clip.mp4"})
+        if free_mib == 2:
+            assert (answer.status_code, answer.json()["result"]["frames"]) == (200, 10)
+        else:
+            error = assert_refused(answer, 422, "url_unreachable", "video")
+            no_ranges = "The host serves no ranges of the file, and the file has over 16 MiB."
+            assert error["details"] == f"{no_ranges} A job would be accepted."
+            assert client.post(PATH, json={"video": f"{url}/clip.mp4"}).status_code == 202
 
 
 def test_the_length_of_a_url_is_that_of_its_bytes(client: httpx.Client, good: str) -> None:

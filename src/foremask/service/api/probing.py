@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from foremask import errors
 from foremask.fetch.client import Outbound
-from foremask.fetch.connections import MAX_READ_BYTES, RangeUnavailable, check_size
+from foremask.fetch.connections import BUDGET_BYTES, MAX_READ_BYTES, RangeUnavailable, check_size
 from foremask.fetch.fairness import FairSemaphore
 from foremask.hints.kinds import Hint
 from foremask.options import Form, Limits, MaskOptions, Quality, ResultKind
@@ -77,6 +77,14 @@ class OpenedFile:
     blocks: AsyncGenerator[bytes]  # of the whole file
 
 
+class _Undecided(Exception):
+    """A sentence says why a probe has no result; a job would be accepted."""
+
+    def __init__(self, why: object, limit: float | None = None) -> None:
+        super().__init__(why)
+        self.limit = limit
+
+
 class Prober:
     """Probes clips and backgrounds before a job is accepted. A worker repeats the probes."""
 
@@ -91,10 +99,11 @@ class Prober:
     async def probe(self, job: NewJob, *, now: bool = False) -> NewJob:
         """Return ``job`` with the results of probing its clip and its background.
 
-        ``clip`` is None if the probe has no result in `BUDGET_S`. If too many probes run, ``clip``
-        is None, or Overloaded is raised if ``now``. ``fetched_bytes`` is the background's size, or
-        0 if the background is in our store or its size is unknown. If the clip is in our store,
-        ``source_key`` is set instead of ``video_url``. Raises errors of hints, clip or background.
+        ``clip`` is None if the probe has no result in `BUDGET_S`, or if too many probes run. If
+        ``now``, UrlUnreachable or Overloaded is raised instead. ``fetched_bytes`` is the
+        background's size, or 0 if the background is in our store or its size is unknown. If the
+        clip is in our store, ``source_key`` is set instead of ``video_url``. Raises errors of
+        hints, clip or background.
         """
         owner, key = str(job.token_id), job.source_key
         source = self._locate(job.video_url or "", "video") if key is None else Source(key=key)
@@ -106,6 +115,11 @@ class Prober:
         except errors.Overloaded:
             if now:
                 raise
+        except _Undecided as undecided:
+            if now:
+                raise errors.UrlUnreachable(
+                    f"{undecided} A job would be accepted.", param="video", limit=undecided.limit
+                ) from None
         result, fetched_bytes = await self._background(job.result, owner)
         result.check_hints(clip)
         job = replace(job, video_url=source.url, source_key=source.key)
@@ -131,7 +145,7 @@ class Prober:
                 size, _ = await self._ask(source, "background_url", owner, request)
         except (errors.ClipRefused, errors.VideoInvalid) as error:
             raise errors.BackgroundInvalid.of(error) from error
-        except errors.Overloaded:
+        except (errors.Overloaded, _Undecided):
             pass  # a worker probes the background later
         result = replace(asked, background_url=source.url, background_key=source.key)
         return result, size if source.key is None else 0
@@ -149,9 +163,13 @@ class Prober:
                     opened = self._opened(source, "video", owner, max_bytes)
                     file = await stack.enter_async_context(opened)
                     await self._run(messages.Probe(None, self._limits, form, kind), file, owner)
-            except (TimeoutError, RangeUnavailable, ChildDied):
+            except RangeUnavailable as unavailable:
                 raise errors.UrlUnreachable(
-                    "The clip could not be read in time, or by ranges; a job would be accepted.",
+                    f"{unavailable} A job would be accepted.", param="video"
+                ) from None
+            except (TimeoutError, ChildDied):
+                raise errors.UrlUnreachable(
+                    f"The clip could not be read in {BUDGET_S:.0f} s. A job would be accepted.",
                     param="video",
                 ) from None
             await stack.enter_async_context(aclosing(file.blocks))
@@ -159,19 +177,21 @@ class Prober:
 
     async def _ask[R](
         self, source: Source, param: str, owner: str, request: messages.Request[R]
-    ) -> tuple[int, R | None]:
-        """Return the file's size and the result, or 0 and None if the request has no result."""
+    ) -> tuple[int, R]:
         try:
             async with (
                 asyncio.timeout(BUDGET_S),
                 self._opened(source, param, owner, self._limits.max_bytes) as file,
             ):
                 return file.size, await self._run(request, file, owner)
-        except (TimeoutError, RangeUnavailable):
-            pass
+        except TimeoutError:
+            too_slow = f"The origin gave too little of the file in {BUDGET_S:.0f} s."
+            raise _Undecided(too_slow, BUDGET_S) from None
+        except RangeUnavailable as unavailable:
+            raise _Undecided(unavailable, BUDGET_BYTES) from None
         except ChildDied as died:
             log.warning("probe.died", notes=getattr(died, "__notes__", []))
-        return 0, None
+            raise _Undecided("The process that reads the file broke off.") from None
 
     @asynccontextmanager
     async def _opened(
@@ -181,9 +201,8 @@ class Prober:
             async with self._outbound.open_range_reader(
                 source.url or "", max_bytes=max_bytes, param=param, owner=owner
             ) as reader:
-                if reader.size is None:
-                    raise RangeUnavailable
-                yield OpenedFile(reader.size, reader.read_at, reader.stream())
+                size = await reader.read_whole() if reader.size is None else reader.size
+                yield OpenedFile(size, reader.read_at, reader.stream())
             return
         try:
             size = (await self._objects.head(key))["size"]
