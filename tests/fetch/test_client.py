@@ -121,7 +121,7 @@ async def test_a_size_that_is_no_number_is_the_origins_fault(
 
 @pytest.mark.parametrize("declared", [{"Content_Length": 4 + len(CLIP)}, {"Connection": "close"}])
 async def test_without_ranges_the_end_is_read_with_the_whole_file(
-    outbound: Outbound, origin: Origin, declared: dict[str, object]
+    outbound: Outbound, origin: Origin, declared: dict[str, str | int]
 ) -> None:
     origin.answers["/clip.mp4"] = says(head(**declared), CLIP + b"more")
     async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:

@@ -363,9 +363,8 @@ class RangeReader:
         return data[start : start + n]
 
     async def stream(self) -> AsyncGenerator[bytes]:
-        if self.size is None:
-            await self.read_whole()
-        if self.size == self.bytes_read and not self.ranged:
+        size = await self.read_whole() if self.size is None else self.size
+        if size == self.bytes_read and not self.ranged:
             yield b"".join(self._blocks.values())
             return
         if not self.ranged:
@@ -374,8 +373,8 @@ class RangeReader:
                     yield chunk
             return
         self._blocks.clear()
-        for start in range(0, self.size, MAX_READ_BYTES):
-            yield await self._range(start, min(start + MAX_READ_BYTES, self.size))
+        for start in range(0, size, MAX_READ_BYTES):
+            yield await self._range(start, min(start + MAX_READ_BYTES, size))
 
     async def _fetch(self, start: int, stop: int) -> None:
         """Fetch the bytes [start, stop) into the cache; sequential reads double the read-ahead."""
