@@ -5,6 +5,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -17,7 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 from foremask.cli import exits, file_commands, making_commands, model_commands, standard_streams
 from foremask.cli.exits import Exit, ExtraMissing, Misused, Usage, has_server_extra, show_error
 from foremask.cli.sources import is_clip_name
-from foremask.errors import ForemaskError, Internal
+from foremask.errors import ForemaskError, Internal, OutputFailed
 
 SERVICE_GROUP = "Service commands, which need the server extra"
 app = App(
@@ -134,16 +135,31 @@ def _launch(
             return Exit.TERMINATED
         if debug:
             traceback.print_exc()
-        if not isinstance(error, ForemaskError):
-            error = Internal(f"{type(error).__name__}: {error}")
-        return _answer(error, words)
+        return _answer(_named(error), words)
     return result if isinstance(result, Exit) else Exit.OK
+
+
+def _named(error: Exception) -> ForemaskError:
+    if isinstance(error, ForemaskError):
+        return error
+    if isinstance(error, FileNotFoundError) and not _has_working_directory():
+        return Usage("the working directory was deleted: change to another one")
+    return Internal(f"{type(error).__name__}: {error}")
+
+
+def _has_working_directory() -> bool:
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def _answer(error: ForemaskError, words: Sequence[str]) -> Exit:
     if "--json" in words:
         facts = {"reason": error.reason, "details": error.details}
-        exits.print_json({"outcome": "failed", "error": facts}, indent=None)
+        with suppress(OutputFailed):  # the error itself may be that of a full standard output
+            exits.print_json({"outcome": "failed", "error": facts}, indent=None)
     command = _command_of(words)
     show_error(error, command if command in app else "COMMAND")
     return exits.exit_code(error)
@@ -172,7 +188,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _terminated.clear()
     before = signal.signal(signal.SIGTERM, _leave)
     try:
-        code = app.meta(words, print_error=False, exit_on_error=False, result_action="return_value")
+        with exits.writing_output():  # by --help, which no command prints
+            code = app.meta(
+                words, print_error=False, exit_on_error=False, result_action="return_value"
+            )
+    except OutputFailed as error:
+        show_error(error)
+        return exits.exit_code(error)
     finally:
         signal.signal(signal.SIGTERM, before)
     return code if isinstance(code, int) else Exit.OK

@@ -3,7 +3,8 @@
 import json
 import re
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from enum import IntEnum
 from importlib.util import find_spec
 from typing import Final
@@ -65,15 +66,28 @@ def exit_code(error: ForemaskError) -> Exit:
     return next((code for code, of in _OF_KINDS.items() if issubclass(kind, of)), Exit.INTERNAL)
 
 
+@contextmanager
+def writing_output() -> Iterator[None]:
+    """Raise OutputFailed if standard output takes no more bytes; a closed pipe stays an error."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise errors.OutputFailed(f"standard output cannot be written: {error.strerror}") from error
+
+
 def print_json(value: object, indent: int | None = 2) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=False)
     # JSON has these characters only inside strings, where they may be escaped.
     text = _NOT_FOR_TERMINALS.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
-    print(text, flush=True)  # noqa: T201
+    with writing_output():
+        print(text, flush=True)  # noqa: T201
 
 
 def say(*lines: str) -> None:
-    print(*map(printable, lines), sep="\n", flush=True)  # noqa: T201
+    with writing_output():
+        print(*map(printable, lines), sep="\n", flush=True)  # noqa: T201
 
 
 def answer(facts: object, lines: Iterable[str], *, as_json: bool) -> None:

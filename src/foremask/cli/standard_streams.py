@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from foremask.cli.exits import Usage
+from foremask.cli.exits import Usage, writing_output
 from foremask.errors import OutputFailed
 
 STANDARD_INPUT: Final = "/dev/stdin"
@@ -83,6 +83,6 @@ def check_standard_output(*, as_json: bool) -> None:
 
 
 def send(path: Path) -> None:
-    with path.open("rb") as file:
+    with path.open("rb") as file, writing_output():
         shutil.copyfileobj(file, sys.stdout.buffer, _PIECE_BYTES)
-    sys.stdout.buffer.flush()
+        sys.stdout.buffer.flush()

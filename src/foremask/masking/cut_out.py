@@ -84,6 +84,8 @@ def form_for(target: Path, result: ResultOptions, preset: Form | None) -> Form:
     if form is Form.PNG_FILES and not png_sequence.is_pattern(target.name):
         details = f"{target.name} is one picture; name them with a number: frames/%04d.png."
         raise FieldInvalid(details, param="target")
+    if form is Form.PNG_FILES:
+        png_sequence.check_pattern(target.name)
     return form
 
 

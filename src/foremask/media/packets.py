@@ -16,8 +16,8 @@ _OF_THE_DISK: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno
 
 
 @contextmanager
-def writing() -> Iterator[None]:
-    """Raise disk errors as OutputFailed.
+def writing(what: str = "The mask") -> Iterator[None]:
+    """Raise disk errors as OutputFailed, whose details begin with ``what``.
 
     After such an error, write no more: FFmpeg crashes if it could not write the header.
     """
@@ -26,4 +26,4 @@ def writing() -> Iterator[None]:
     except (av.FFmpegError, OSError) as error:
         if error.errno not in _OF_THE_DISK:
             raise
-        raise OutputFailed(f"The mask cannot be written: {error.strerror}.") from error
+        raise OutputFailed(f"{what} cannot be written: {error.strerror}.") from error

@@ -12,7 +12,7 @@ from typing import Any, Final, Self
 import cv2
 import numpy as np
 
-from foremask.errors import Internal
+from foremask.errors import FieldInvalid, Internal
 from foremask.facts import Clip, Written
 from foremask.media.frames import Frame
 from foremask.media.mask_file import left_out
@@ -23,11 +23,22 @@ TABLE: Final = "frames.csv"
 COLUMNS: Final = ["file", "time_s", "duration_s"]
 DEFAULT_PATTERN: Final = "%05d.png"
 _NUMBER: Final = re.compile(r"%0?(\d{0,3})d")
+_MAX_NAME_BYTES: Final = 255  # NAME_MAX of Linux and of its usual file systems
 _FAST: Final = (cv2.IMWRITE_PNG_COMPRESSION, 3)
 
 
 def is_pattern(name: str) -> bool:
     return name.lower().endswith(".png") and len(_NUMBER.findall(name)) == 1
+
+
+def check_pattern(name: str) -> None:
+    """Raise FieldInvalid if the names would be longer than file systems allow."""
+    length = len(numbered(name, 1).encode())
+    if length > _MAX_NAME_BYTES:
+        details = (
+            f"The names of the pictures would have {length} bytes; {_MAX_NAME_BYTES} are the most."
+        )
+        raise FieldInvalid(details, param="target", limit=_MAX_NAME_BYTES, actual=length)
 
 
 def numbered(pattern: str, number: int) -> str:

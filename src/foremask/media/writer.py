@@ -25,7 +25,7 @@ from foremask.media import presets
 from foremask.media.colour import BT709, FULL_RANGE, LIMITED_RANGE, plane_of, tagged
 from foremask.media.frames import Frame
 from foremask.media.mask_file import MaskFile
-from foremask.media.packets import AnyPacket
+from foremask.media.packets import AnyPacket, writing
 from foremask.media.presets import ALPHA_OF_VP9, BLOCK_ADDITIONAL, check_preset
 from foremask.media.reader import VideoReader
 from foremask.options import Excerpt, Form, Preset, ResultKind
@@ -193,7 +193,10 @@ class MaskWriter(VideoWriter):
 
 
 class LiveWriter:
-    """Writes 4:2:0 video in NUT from time 0; raises BrokenPipeError if nothing reads the pipe."""
+    """Writes 4:2:0 video in NUT from time 0.
+
+    Raises BrokenPipeError if nothing reads the pipe, and OutputFailed if it takes no more bytes.
+    """
 
     def __init__(self, pipe: BinaryIO) -> None:
         self._pipe = pipe
@@ -214,9 +217,11 @@ class LiveWriter:
         picture = drawn.reformat(
             format="yuv420p", dst_colorspace=BT709, src_color_range=full, dst_color_range=limited
         )
-        picture.pts, picture.time_base = frame.pts - self._first_pts, frame.time_base
-        self._output.mux(self._stream.encode(picture))
-        self._pipe.flush()
+        picture.pts = frame.pts - self._first_pts
+        picture.time_base = frame.time_base
+        with writing("standard output"):
+            self._output.mux(self._stream.encode(picture))
+            self._pipe.flush()
 
     def close(self) -> None:
         with suppress(av.FFmpegError, OSError):  # the pipe's reader may have ended
