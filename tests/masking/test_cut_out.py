@@ -120,7 +120,7 @@ def test_the_ending_picks_the_preset(
 
 
 def test_names_that_no_file_system_takes_are_refused() -> None:
-    with pytest.raises(FieldInvalid, match="would have 1003 bytes; 255 are the most"):
+    with pytest.raises(errors.FieldInvalid, match="would have 1003 bytes; 255 are the most"):
         form_for(Path("frames/%0999d.png"), ResultOptions.of_cut_out("transparent"), None)
 
 
