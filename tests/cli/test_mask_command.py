@@ -265,6 +265,20 @@ def test_json_is_one_line_for_each_input_and_the_summary_names_the_failures(
     ]
 
 
+def test_outputs_that_exist_are_told_once_with_what_to_do(here: Path, run: Run) -> None:
+    for name in ("clip 10.mov", "deep/clip 9.mp4"):
+        run("mask", name)
+    words = ("mask", "clip 10.mov", "clip 9.mp4", "deep/clip 9.mp4")
+    said = run(*words, code=Exit.INTERNAL).err.splitlines()
+    keeps = "--skip-existing keeps it if it is whole, --force replaces it. [output_failed]"
+    assert said == [
+        f"error: clip 10.mov: clip 10.mask.mp4 exists already. {keeps}",
+        "done: 3 failed",
+        "  failed: 3 outputs exist already [output_failed]",
+    ]
+    run(*words, "--skip-existing", code=Exit.OK)
+
+
 def test_a_mask_that_is_not_whole_is_not_skipped(here: Path, run: Run) -> None:
     made = here / "clip 9.mask.mp4"
     synth.write(made, synth.Spec(pts=(0, 1000)), synth.greys(synth.Spec(pts=(0, 1000))))

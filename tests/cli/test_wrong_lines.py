@@ -30,7 +30,11 @@ LINES = [
     ("mask clip.mp4 -o no/such/out.mp4", 6, "there is no directory no/such"),
     ("mask clip.mp4 -o {stem", 2, "cannot be read: it knows {stem}"),
     ("mask photo.jpg -o mask.jpg", 2, "the mask of a picture is a PNG"),
-    ("mask made.mp4", 6, "exists already. Choose another OUTPUT; --force replaces the file."),
+    (
+        "mask made.mp4",
+        6,
+        "exists already. --skip-existing keeps it if it is whole, --force replaces",
+    ),
     ("mask clip.mp4 -o clip.mp4 --force", 2, "OUTPUT is INPUT"),
     ("mask clip.mp4 deep/clip.mp4 -o masks/", 2, "would both be masks/clip.mask.mp4"),
     ("mask clip.mp4 made.mp4 --point 1,2", 2, "one INPUT"),

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -26,6 +26,8 @@ from foremask.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from foremask.masking.report import Progress
+
+EXISTS_REMEDY: Final = "--skip-existing keeps it if it is whole, --force replaces it."
 
 
 def run_batch(
@@ -237,10 +239,20 @@ class Batch:
     def _failed(self, job: Job, error: ForemaskError) -> None:
         self.failures.append((job, error))
         self.outcomes.append("failed")
-        show_error(error, self.command, "" if self.is_one else job.source.named)
+        exists = self._existing()
+        if job in exists:
+            error.cli_remedy = EXISTS_REMEDY  # type: ignore[misc]
+        if job not in exists[1:]:  # of several, the first says it
+            show_error(error, self.command, "" if self.is_one else job.source.named)
         if self.asked.as_json:
             facts = {"reason": error.reason, "details": error.details}
             self._answer_json(job, {"outcome": "failed", "error": facts})
+
+    def _existing(self) -> list[Job]:
+        """The jobs that failed since their output exists and no option says what to do."""
+        if self.asked.skip_existing:
+            return []
+        return [job for job, error in self.failures if isinstance(error, OutputExists)]
 
     def _answer_json(self, job: Job, facts: dict[str, Any]) -> None:
         print_json({"input": job.source.named, "output": str(job.target)} | facts, indent=None)
@@ -261,5 +273,12 @@ class Batch:
             skipping = "" if self.asked.skip_existing else " with --skip-existing"
             text += f"; the same command{skipping} goes on"
         lines = [f"{how}: {text}"]
-        lines += [f"  failed: {job.source.named} [{error.reason}]" for job, error in self.failures]
+        exists = self._existing()
+        if exists:
+            lines.append(f"  failed: {len(exists)} outputs exist already [{OutputExists.reason}]")
+        lines += [
+            f"  failed: {job.source.named} [{error.reason}]"
+            for job, error in self.failures
+            if job not in exists
+        ]
         note(*lines)
