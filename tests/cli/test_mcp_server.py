@@ -65,7 +65,7 @@ def test_the_inspector_lists_and_calls_the_tools(footage: Path) -> None:
     assert made["structuredContent"]["frames"] == 10
     box = 'boxes=[{"x": 2, "y": 2, "width": 60, "height": 44}]'
     called("cutout", "clip=clip.mp4", box, "background=white", "output=cut.mp4")
-    (picture,) = called("contact_sheet", "clip=clip.mp4", "mask=clip.mask.mp4")["content"]
+    (picture,) = called("contact_sheet", "clip=clip.mp4")["content"]
     assert base64.b64decode(picture["data"]).startswith(b"\x89PNG")
     facts = called("probe", "clip=clip.mp4")["structuredContent"]
     assert (facts["width"], facts["frames"]) == (64, 10)
@@ -135,6 +135,14 @@ async def test_what_cannot_be_is_a_sentence(footage: Path) -> None:
         assert "hints[0].x is 900; it may be from 0 to 63." in far
         sheet = {"clip": "clip.mp4", "mask": "clip.mp4", "moments": 11}
         assert "moments is 1 to 10" in await refusal(server, "contact_sheet", **sheet)
+        assert "name the mask" in await refusal(server, "contact_sheet", clip="clip.mp4")
+        for wrong, said in (
+            ({}, "clip is missing [usage]"),
+            ({"clip": "clip.mp4", "qualty": "best"}, "mask has no qualty; it has clip, output,"),
+            ({"clip": "clip.mp4", "quality": "high"}, "quality is 'high'; it should be 'fast',"),
+            ({"clip": "clip.mp4", "points": [{"x": "a", "y": 1}]}, "points[0].x is 'a'; it should"),
+        ):
+            assert said in await refusal(server, "mask", **wrong)
 
 
 async def test_a_second_folder_is_named_by_its_whole_path(footage: Path) -> None:

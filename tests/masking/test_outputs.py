@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,9 +11,10 @@ import numpy as np
 import pytest
 
 from foremask import errors
-from foremask.masking.library import SHEET_CELL_PX, contact_sheet
+from foremask.masking.library import contact_sheet
 from foremask.masking.outputs import check_output, written_whole
-from foremask.vision.drawing import GAP_PX, TINT
+from foremask.masking.sheet import SHEET_CELL_PX, draw_sheet
+from foremask.vision.drawing import CAPTION_PX, GAP_PX, TINT
 from tests.support import synth
 
 WRITE_AND_HANG = """
@@ -116,9 +118,26 @@ def test_a_sheet_shows_each_moment_in_a_row_with_the_foreground_tinted(
     contact_sheet(clip, tmp_path / "mask.mp4", tmp_path / "sheet.png", moments=2)
     drawn = np.asarray(cv2.imread(str(tmp_path / "sheet.png")), np.float64)[..., ::-1]
     width = (drawn.shape[1] - 3 * GAP_PX) // 4
-    height = (drawn.shape[0] - GAP_PX) // 2
+    below = (drawn.shape[0] - GAP_PX) // 2
+    height = below - CAPTION_PX
     assert max(width, height) == SHEET_CELL_PX
     source, mask, tinted = (drawn[:, at * (width + GAP_PX) :][:, :width] for at in range(3))
-    rows = np.r_[:height, height + GAP_PX : drawn.shape[0]]
+    rows = np.r_[CAPTION_PX:below, below + GAP_PX + CAPTION_PX : drawn.shape[0]]
     expected = source + (TINT - source) * 0.5 * mask / 255
     np.testing.assert_allclose(tinted[rows], expected[rows], atol=1)
+
+
+def test_a_sheet_warns_of_a_mask_that_ends_early_and_still_shows_the_rest_of_the_clip(
+    clip: Path, tmp_path: Path
+) -> None:
+    half = synth.Spec(pts=tuple(range(0, 5000, 1000)))
+    mask = synth.write(tmp_path / "mask.mp4", half, synth.greys(half))
+    assert draw_sheet(clip, clip, 2).warnings == ()
+    sheet = draw_sheet(clip, mask, 10)
+    (said,) = sheet.warnings
+    assert re.fullmatch(r"the mask has 0\.\d\d s, and the clip has 0\.\d\d s", said)
+    drawn = cv2.imdecode(np.frombuffer(sheet.png, np.uint8), cv2.IMREAD_COLOR)
+    whole = cv2.imdecode(np.frombuffer(draw_sheet(clip, clip, 10).png, np.uint8), 1)
+    assert drawn is not None
+    assert whole is not None
+    assert drawn.shape == whole.shape

@@ -13,7 +13,7 @@ import msgspec
 from cyclopts import Parameter
 
 from foremask.cli.batch_options import AsJson, Clip, Force, Output
-from foremask.cli.exits import Usage, answer, say
+from foremask.cli.exits import Usage, answer, note, say
 from foremask.cli.sources import ClipSource, check_clip, check_there, local_clip
 from foremask.errors import ForemaskError
 from foremask.machine import paths
@@ -84,7 +84,7 @@ def sheet(
     moments: int = 5,
     force: Force = False,
 ) -> None:
-    """Draw a contact sheet: rows of source, mask, overlay and cut-out.
+    """Draw a contact sheet: rows of source, mask, overlay and cut-out, with frames and times.
 
     Args:
         output: The PNG to write, by default clip.sheet.png beside the clip.
@@ -94,7 +94,8 @@ def sheet(
 
     made = _mask_of(source, made)
     target = output or source.with_name(f"{source.stem}.sheet.png")
-    contact_sheet(source, made, target, moments=moments, replace=force)
+    for remark in contact_sheet(source, made, target, moments=moments, replace=force):
+        note(f"warning: {remark}")
     say(str(target))
 
 
@@ -120,6 +121,11 @@ def _mask_of(source: Path, made: Path | None) -> Path:
     if made is not None:
         check_clip(made)
         return made
+    return mask_beside(source)
+
+
+def mask_beside(source: Path) -> Path:
+    """Return the file that `foremask mask` makes of ``source``. Raises Usage if there is none."""
     likely = [source.with_name(f"{source.stem}.mask{suffix}") for suffix in PRESET_OF_SUFFIX]
     for path in likely:
         if path.is_file():

@@ -1,6 +1,7 @@
 """The MCP tools of ``foremask mcp``."""
 
 import os
+import reprlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -12,14 +13,18 @@ import msgspec
 from anyio import CapacityLimiter, from_thread, to_thread
 from mcp.server.mcpserver import Context, Image, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
+from mcp.types import CallToolResult, InputRequiredResult
+from pydantic import ValidationError
 
 from foremask.cli import model_commands
 from foremask.cli.exits import Usage
+from foremask.cli.file_commands import mask_beside
 from foremask.cli.sources import check_there
 from foremask.errors import ForemaskError
 from foremask.hints.kinds import Box, Point
-from foremask.masking.library import FileReport, cut_out, draw_sheet, mask_video
+from foremask.masking.library import FileReport, cut_out, mask_video
 from foremask.masking.report import Progress
+from foremask.masking.sheet import draw_sheet
 from foremask.media import probe as probing
 from foremask.options import Background
 from foremask.settings import read_settings
@@ -49,6 +54,34 @@ class BoxAt(PointAt):
     height: float
 
 
+class _Server(MCPServer):
+    async def call_tool(
+        self, name: str, arguments: dict[str, Any], context: Context | None = None
+    ) -> CallToolResult | InputRequiredResult:
+        for tool in await self.list_tools():
+            known = tool.input_schema["properties"]
+            unknown = [each for each in arguments if tool.name == name and each not in known]
+            if unknown:
+                raise ToolError(f"{name} has no {unknown[0]}; it has {', '.join(known)} [usage]")
+        try:
+            return await super().call_tool(name, arguments, context)
+        except ToolError as error:
+            if not isinstance(error.__cause__, ValidationError):
+                raise
+            raise ToolError(f"{_described(error.__cause__)} [usage]") from None
+
+
+def _described(invalid: ValidationError) -> str:
+    """The first wrong argument, in one line; pydantic's text has several, with links."""
+    wrong = invalid.errors()[0]
+    place = "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in wrong["loc"])
+    place = place.removeprefix(".")
+    if wrong["type"] == "missing":
+        return f"{place} is missing"
+    said = wrong["msg"].replace("Input should", "it should")
+    return f"{place} is {reprlib.repr(wrong['input'])}; {said}"
+
+
 class Tools:
     """Tools that use only files in ``folders``, and mask one clip at a time."""
 
@@ -60,14 +93,15 @@ class Tools:
         self._one_at_a_time = CapacityLimiter(1)
 
     def server(self) -> MCPServer:
-        server: MCPServer = MCPServer(
+        server = _Server(
             "foremask",
             version=version("foremask"),
             instructions=INSTRUCTIONS.format(root=self._roots[0]),
             log_level="WARNING",
         )
-        for tool in (self.mask, self.cutout, self.probe, self.contact_sheet):
+        for tool in (self.mask, self.cutout, self.probe):
             server.add_tool(tool)
+        server.add_tool(self.contact_sheet, structured_output=False)
         return server
 
     async def mask(
@@ -125,12 +159,21 @@ class Tools:
             facts: dict[str, Any] = msgspec.to_builtins(probing.probe(self._clip(clip)))
         return facts
 
-    def contact_sheet(self, clip: str, mask: str, moments: int = 4) -> Image:
-        """Show source, mask, overlay and cut-out in one picture, with a row for each moment."""
+    def contact_sheet(
+        self, clip: str, mask: str | None = None, moments: int = 4
+    ) -> list[Image | str]:
+        """Show source, mask, overlay and cut-out in one picture, with a row for each moment.
+
+        Without mask, it is clip.mask.mp4 (or .mov, ...) beside clip.mp4. Each row has its frame's
+        number and time.
+        """
         with _for_the_model():
             if not 1 <= moments <= MOST_MOMENTS:
                 raise Usage(f"moments is 1 to {MOST_MOMENTS}, and not {moments}")
-            return Image(data=draw_sheet(self._clip(clip), self._clip(mask), moments), format="png")
+            source = self._clip(clip)
+            made = self._clip(str(mask_beside(source)) if mask is None else mask)
+            sheet = draw_sheet(source, made, moments)
+            return [Image(data=sheet.png, format="png"), *sheet.warnings]
 
     async def _made(
         self,

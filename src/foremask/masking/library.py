@@ -14,7 +14,7 @@ from typing import Any, Concatenate, Final, Literal, Self, TypedDict, Unpack
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from foremask.errors import FieldInvalid, NoFrames
+from foremask.errors import FieldInvalid
 from foremask.facts import Clip, Report
 from foremask.hints.kinds import Hint, check_hints
 from foremask.masking import cut_out as cutting
@@ -24,6 +24,7 @@ from foremask.masking.hinting import guidance_of_frames
 from foremask.masking.outputs import check_output, check_png, written_whole
 from foremask.masking.plan import ahead_frames, network_for, refine_edges
 from foremask.masking.report import Progress
+from foremask.masking.sheet import draw_sheet
 from foremask.masking.thing_list import Thing, things_of
 from foremask.media import probe as probing
 from foremask.media import verify as verifying
@@ -46,15 +47,12 @@ from foremask.options import (
     preset_for,
 )
 from foremask.types import Alpha, Levels, Rgb, Rgba
-from foremask.vision.drawing import as_png, row_of, stacked
 from foremask.vision.network.devices import network_at
 from foremask.vision.prefetch import tee
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 
 MOST_WAITING: Final = 2 * LAG_FRAMES  # in frames, above the lag of any mask
-MOST_MOMENTS: Final = 100
-SHEET_CELL_PX: Final = 480  # longer side of each picture
 
 type FilePath = str | PathLike[str]
 type QualityName = Quality | Literal["fast", "balanced", "best"]
@@ -289,33 +287,18 @@ def find_things(
 
 def contact_sheet(
     source: FilePath, mask: FilePath, target: FilePath, *, moments: int = 5, replace: bool = False
-) -> None:
-    """Write a PNG that shows source, mask, overlay and cut-out at several times of a clip."""
+) -> tuple[str, ...]:
+    """Write a PNG that shows source, mask, overlay and cut-out at several times of a clip.
+
+    Each row has its frame's number and time. Return warnings, such as of a mask that ends early.
+    """
     sheet = Path(target)
     check_output(sheet, Path(source), Path(mask), replace=replace)
     check_png(sheet)
-    png = draw_sheet(Path(source), Path(mask), moments)
+    drawn = draw_sheet(Path(source), Path(mask), moments)
     with written_whole(sheet, replace=replace) as part:
-        part.write_bytes(png)
-
-
-def draw_sheet(source: Path, mask: Path, moments: int) -> bytes:
-    """Return a PNG with a row for each moment; moments are evenly spaced from frame 0 on."""
-    if not 1 <= moments <= MOST_MOMENTS:
-        raise FieldInvalid(f"{moments} moments are asked for; 1 to {MOST_MOMENTS} can be shown")
-    frames = probing.probe(source).expected_frames or 1
-    step = max(1, frames // moments)
-    rows: list[Rgb] = []
-    with VideoReader(source) as source_frames, VideoReader(mask) as masks:
-        for frame, shown in islice(
-            zip(source_frames, masks, strict=False), 0, step * moments, step
-        ):
-            scale = SHEET_CELL_PX / max(frame.width, frame.height)
-            size = (max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
-            rows.append(row_of(frame.rgb(*size), shown.rgb(*size)))
-    if not rows:
-        raise NoFrames(f"{source.name} and {mask.name} have no frame in common")
-    return as_png(stacked(rows))
+        part.write_bytes(drawn.png)
+    return drawn.warnings
 
 
 def _as_method[**P, R](function: Callable[P, R]) -> Callable[Concatenate["Masker", P], R]:

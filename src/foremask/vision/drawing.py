@@ -10,6 +10,7 @@ TINT = (255, 64, 64)
 CHECKER_PX = 12
 CHECKER = (120, 170)
 GAP_PX = 4
+CAPTION_PX = 24
 
 
 def draw_box(
@@ -34,6 +35,14 @@ def row_of(rgb: Rgb, mask: Rgb) -> Rgb:
     gap = np.full((rows, GAP_PX, 3), 255, np.uint8)
     parts = [np.asarray(np.rint(part), np.uint8) for cell in cells for part in (cell, gap)]
     return np.hstack(parts[:-1])
+
+
+def captioned(picture: Rgb, caption: str) -> Rgb:
+    """Return the picture below a white strip of `CAPTION_PX` with a line of text."""
+    strip = np.full((CAPTION_PX, picture.shape[1], 3), 255, np.uint8)
+    place = GAP_PX, CAPTION_PX - 7
+    cv2.putText(strip, caption, place, cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
+    return np.vstack([strip, picture])
 
 
 def stacked(rows: list[Rgb]) -> Rgb:
