@@ -35,6 +35,24 @@ def test_no_name_uses_a_retired_word(path: Path) -> None:
         assert not parts & RETIRED, name
 
 
+POSIX = {"fcntl", "grp", "posix", "pty", "pwd", "resource", "syslog", "termios", "tty"}
+
+
+def test_only_the_service_imports_a_module_of_posix_at_the_top() -> None:
+    """So that the library and the commands of files start on every system."""
+    for path in FILES:
+        if path.relative_to(SRC).parts[0] != "service":
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                match node:
+                    case ast.Import(names=aliases):
+                        imported = {alias.name for alias in aliases}
+                    case ast.ImportFrom(module=module):
+                        imported = {module or ""}
+                    case _:
+                        imported = set[str]()
+                assert not imported & POSIX, path
+
+
 def test_no_two_modules_share_a_name() -> None:
     places = defaultdict(set)
     for path in FILES:

@@ -78,12 +78,12 @@ def test_what_a_killed_masking_left_is_removed_by_the_next(tmp_path: Path) -> No
     ) as process:
         assert process.stdout is not None
         process.stdout.readline()
-        assert len(names(tmp_path)) == 3
+        assert len(names(tmp_path)) == 4
         with written_whole(target, replace=True) as part:
             part.write_text("new")
-            assert len(names(tmp_path)) == 4
+            assert len(names(tmp_path)) == 6
         os.kill(process.pid, signal.SIGKILL)
-    assert len(names(tmp_path)) == 3
+    assert len(names(tmp_path)) == 4
     with written_whole(target, replace=True) as part:
         part.write_text("newer")
     assert names(tmp_path) == ["mask.mp4"]

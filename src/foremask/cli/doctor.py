@@ -4,6 +4,7 @@ import os
 import platform
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
@@ -11,6 +12,7 @@ from typing import Literal
 from foremask.cli.batch_options import AsJson
 from foremask.cli.exits import Exit, answer, has_server_extra
 from foremask.errors import ForemaskError
+from foremask.machine import hardware
 from foremask.machine.hardware import nvidia_cards
 from foremask.options import Runtime
 from foremask.settings import Settings, read_settings
@@ -54,17 +56,18 @@ def _versions(_: Settings) -> Found:
 
 
 def _cpu(_: Settings) -> Found:
-    lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
+    lines: list[str] = []
+    with suppress(FileNotFoundError):  # only Linux has the file
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
     parts = (line.partition(":") for line in lines)
     facts = {name.strip(): value.strip() for name, _, value in parts}
     has = [feature for feature in CPU_FEATURES if feature in facts.get("flags", "").split()]
-    cores = len(os.sched_getaffinity(0))
     name = facts.get("model name", platform.machine())
-    return "ok", f"{cores} cores of {name}; {', '.join(has) or 'no wide vectors'}"
+    return "ok", f"{hardware.cores()} cores of {name}; {', '.join(has) or 'no wide vectors'}"
 
 
 def _memory(_: Settings) -> Found:
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    memory = hardware.total_memory()
     return "ok" if memory >= LEAST_MEMORY_BYTES else "note", f"{memory / 2**30:.1f} GiB"
 
 

@@ -1,7 +1,6 @@
 """Checks of the service for ``foremask doctor``: database, address, open files, sandbox, device."""
 
 import asyncio
-import resource
 from typing import TYPE_CHECKING, Final
 
 from foremask.machine.hardware import nvidia_cards
@@ -61,6 +60,8 @@ def _address(settings: Settings) -> "Found":
 
 
 def _files(settings: Settings) -> "Found":
+    import resource  # not on Windows
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     found = f"{hard} may be open at once"
     found += f", raised from {soft} by the service" if soft < hard else ""

@@ -2,13 +2,14 @@
 
 import ctypes
 import os
-import resource
 import secrets
 import socket
 import sys
 from collections.abc import Mapping
 from functools import cache
 from typing import Final
+
+from foremask.errors import FieldInvalid
 
 ONE_THREAD: Final = {
     # OpenBLAS's threads use the processor while they wait: on busy cores, one matrix product took
@@ -50,7 +51,9 @@ def give_memory_back() -> None:
 
 
 def _set_memory(*, largest_kept_bytes: int, kept_bytes: int) -> None:
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)  # musl has none
     if mallopt is not None:
         mallopt(_MMAP_THRESHOLD, largest_kept_bytes)
         mallopt(_TRIM_THRESHOLD, kept_bytes)
@@ -59,6 +62,8 @@ def _set_memory(*, largest_kept_bytes: int, kept_bytes: int) -> None:
 
 def limit_cores(most: int) -> None:
     """Restrict this process to ``most`` cores. Call it before NumPy, OpenCV or OpenVINO loads."""
+    if sys.platform != "linux":
+        raise FieldInvalid("this system lets no program choose its cores", param="threads")
     allowed = sorted(os.sched_getaffinity(0))
     first = os.getpid() * most % len(allowed)
     os.sched_setaffinity(0, (allowed[first:] + allowed[:first])[:most])
@@ -75,6 +80,8 @@ def name() -> str:
 
 
 def raise_open_files() -> int:
+    import resource  # not on Windows
+
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

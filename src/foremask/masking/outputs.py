@@ -1,19 +1,21 @@
 """Writes each output under a hidden name, and renames it when it is complete."""
 
 import errno
-import fcntl
 import os
 import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from foremask.errors import FieldInvalid, OutputExists, OutputFailed
+from foremask.machine.locks import locked
 
 _NO_HARD_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
+_LOCK_SUFFIX: Final = ".lock"
+_UNIQUE_BYTES: Final = 4  # random, in the name of a hidden file
 
 
 def check_output(target: Path, *sources: Path, replace: bool = False) -> None:
@@ -62,19 +64,25 @@ def written_whole(target: Path, *, replace: bool = False) -> Iterator[Path]:
     next writer of ``target`` deletes it. Raises OutputFailed, also if ``target`` has appeared
     meanwhile and ``replace`` is not set.
     """
-    part = target.with_name(f".{target.stem}.{secrets.token_hex(4)}.part{target.suffix}")
-    with _translated(target):
-        _remove_abandoned(target)
-        held = part.open("xb")  # fails early in a read-only folder
-    try:
-        with held:
-            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    part = target.with_name(
+        f".{target.stem}.{secrets.token_hex(_UNIQUE_BYTES)}.part{target.suffix}"
+    )
+    with ExitStack() as held:
+        with _translated(target):
+            _remove_abandoned(target)
+            held.enter_context(locked(_lock_of(part)))  # fails early in a read-only folder
+            part.open("xb").close()
+        try:
             yield part
             with _translated(target):
                 _name(part, target, replace=replace)
-    finally:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
+        finally:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def _lock_of(part: Path) -> Path:
+    return part.with_name(f"{part.name}{_LOCK_SUFFIX}")
 
 
 @contextmanager
@@ -103,16 +111,17 @@ def _name(part: Path, target: Path, *, replace: bool) -> None:
 
 def _remove_abandoned(target: Path) -> None:
     """Delete hidden files of ``target`` that are not locked: killed processes left them."""
-    begin, end = f".{target.stem}.", f".part{target.suffix}"
+    begin = f".{target.stem}."
+    end = f".part{target.suffix}"
     for left in list(target.parent.iterdir()):
-        unique = left.name.removeprefix(begin).removesuffix(end)
-        if left.name != f"{begin}{unique}{end}" or len(unique) != 8:
+        part = left.with_name(left.name.removesuffix(_LOCK_SUFFIX))
+        unique = part.name.removeprefix(begin).removesuffix(end)
+        if part.name != f"{begin}{unique}{end}" or len(unique) != 2 * _UNIQUE_BYTES:
             continue
-        # Without O_NONBLOCK, opening a FIFO would block.
-        with suppress(OSError), os.fdopen(os.open(left, os.O_RDONLY | os.O_NONBLOCK)) as opened:
-            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            left.unlink()
-            left.with_name(f".{left.name}.part").unlink(missing_ok=True)  # left by old versions
+        with suppress(OSError), locked(_lock_of(part), waits=False) as is_abandoned:
+            if is_abandoned:
+                part.unlink(missing_ok=True)
+                part.with_name(f".{part.name}.part").unlink(missing_ok=True)  # by old versions
 
 
 def _exists(target: Path) -> OutputExists:

@@ -64,16 +64,7 @@ def opened_cache(
     if path is None:
         yield None
         return
-    model = options.model or model_path()
-    identity = {
-        "foremask": foremask.__version__,
-        "source": sha256_of(source),
-        "model": _model_digest(model, model.stat().st_mtime_ns),
-        "spec": repr(spec_of(model)),
-        "runtime": network_for(options).runtime,
-        "tier": repr(TIERS[options.quality]),
-        "part": repr((options.excerpt, span)),
-    }
+    identity = _identity_of(source, options, span)
     in_folder = path.is_dir()
     if in_folder:
         name = hashlib.blake2b(json.dumps(identity).encode(), digest_size=16).hexdigest()
@@ -102,6 +93,19 @@ def opened_cache(
             with suppress(OSError):
                 os.utime(path)  # time of the last use
             _trim(path.parent)
+
+
+def _identity_of(source: Path, options: MaskOptions, span: Span | None) -> dict[str, str]:
+    model = options.model or model_path()
+    return {
+        "foremask": foremask.__version__,
+        "source": sha256_of(source),
+        "model": _model_digest(model, model.stat().st_mtime_ns),
+        "spec": repr(spec_of(model)),
+        "runtime": network_for(options).runtime,
+        "tier": repr(TIERS[options.quality]),
+        "part": repr((options.excerpt, span)),
+    }
 
 
 def _opened_store(

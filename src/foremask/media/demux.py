@@ -1,11 +1,9 @@
 """Recognises the container of a clip by its first bytes, and opens the clip."""
 
-import fcntl
 import os
 import re
 import select
 import sys
-import termios
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -251,8 +249,10 @@ def open_stream(path: Path) -> OpenClip:
             opened = av.open(str(path), "r", format="v4l2")
         else:
             pipe = os.open(path, os.O_RDONLY)
-            select.select([pipe], [], [])
-            if not any(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4))):
+            poll = select.poll()
+            poll.register(pipe, select.POLLIN)
+            ((_, events),) = poll.poll()
+            if not events & select.POLLIN:  # only POLLHUP: the writer has ended without a byte
                 raise errors.EmptyFile(f"{path} has no bytes.", actual=0)
             opened = av.open(f"pipe:{pipe}", "r", container_options=asked)
     except (av.FFmpegError, OSError) as error:

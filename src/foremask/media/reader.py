@@ -1,7 +1,6 @@
 """Decodes a clip into frames in presentation order, each with its exact pts."""
 
 import heapq
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack
 from fractions import Fraction
@@ -273,7 +272,8 @@ def _is_cut_off(path: Path, container: Container) -> bool:
     with path.open("rb") as file:
 
         def read_at(offset: int, length: int) -> bytes:
-            return os.pread(file.fileno(), length, offset)
+            file.seek(offset)
+            return file.read(length)
 
         match container:
             case Container.MP4 | Container.MOV:

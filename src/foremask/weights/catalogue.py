@@ -3,7 +3,6 @@
 import base64
 import contextlib
 import errno
-import fcntl
 import hashlib
 import importlib.util
 import json
@@ -11,6 +10,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tarfile
 import time
 from collections.abc import Callable
@@ -23,6 +23,7 @@ from msgspec import Meta
 
 from foremask.errors import ModelUnavailable
 from foremask.machine import paths
+from foremask.machine.locks import locked
 
 OnBytes = Callable[[int, int], object]
 """Called with the number of bytes that have arrived, and with the size of the package."""
@@ -131,7 +132,10 @@ def _size_of(folder: Path) -> int:
 
 def _end(process: subprocess.Popen[bytes]) -> None:
     if process.poll() is None:
-        os.killpg(process.pid, signal.SIGKILL)  # npm and its children are a process group
+        if sys.platform == "win32":
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGKILL)  # npm and its children are a process group
         process.wait()
 
 
@@ -280,9 +284,8 @@ def pull(
     staging = target.with_name(f".pull-{model.name}")
     try:
         staging.mkdir(parents=True, exist_ok=True)
-        with target.with_name(f".pull-{model.name}.lock").open("w") as lock:
-            on_bytes(0, model.package.size_bytes)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        on_bytes(0, model.package.size_bytes)
+        with locked(target.with_name(f".pull-{model.name}.lock")):
             if not _is_whole(target, model):
                 staging.mkdir(exist_ok=True)  # another pull may have removed it
                 package = tarball or fetch(model.package, staging, on_bytes)

@@ -4,10 +4,10 @@ This module does not import OpenVINO, so that looking for cached networks is qui
 """
 
 import contextlib
-import fcntl
 import hashlib
 import mmap
 import os
+import platform
 import secrets
 import time
 from collections.abc import Iterator
@@ -20,6 +20,8 @@ from typing import Final
 import msgspec
 
 from foremask.errors import ModelUnavailable
+from foremask.machine import hardware
+from foremask.machine.locks import locked
 from foremask.weights.catalogue import compiled_dir_of, spec_of
 
 SIZES_PX: Final = (1024, 768)  # Side of IS-Net's square input, for a picture and for a crop.
@@ -34,7 +36,8 @@ _HEADER_BYTES: Final = 64 << 10
 # a whole folio when a process reads one byte. This cost 36 MB of memory per process.
 _WRITTEN_BYTES: Final = 16 << 10
 _ALIGNED_BYTES: Final = 64  # Alignment of the network's offset in the file.
-# The lines of /proc/cpuinfo that identify the processor. Other lines differ between cores.
+_CPU_LINES: Final = Path("/proc/cpuinfo")  # only on Linux
+# The lines of this file that identify the processor. Other lines differ between cores.
 _CPU_FACTS: Final = frozenset(
     [
         *("vendor_id", "cpu family", "model", "model name", "stepping", "flags"),
@@ -135,8 +138,7 @@ class CompiledNetworks:
         with contextlib.ExitStack() as stack:
             with contextlib.suppress(OSError):
                 self.directory.mkdir(exist_ok=True)
-                lock = stack.enter_context((self.directory / ".lock").open("w"))
-                fcntl.flock(lock, fcntl.LOCK_EX)
+                stack.enter_context(locked(self.directory / ".lock"))
             yield
 
     def _path(self, size: tuple[int, int]) -> Path | None:
@@ -149,7 +151,7 @@ class CompiledNetworks:
                 (self.weights.name, weights.st_size, weights.st_mtime_ns),
                 repr(spec_of(self.weights)),
                 (self.precision, self.threads, self.whole, size),
-                (_cpu(), len(os.sched_getaffinity(0)), _variables()),
+                (_cpu(), hardware.cores(), _variables()),
             )
         except (OSError, ModelUnavailable, metadata.PackageNotFoundError):
             return None
@@ -194,13 +196,15 @@ def _digest_of_sources() -> str:
 @cache
 def _cpu() -> str:
     facts = []
-    with Path("/proc/cpuinfo").open(encoding="utf-8", errors="replace") as lines:
+    with contextlib.suppress(FileNotFoundError), _CPU_LINES.open(errors="replace") as lines:
         for line in lines:
             name, _, value = line.partition(":")
             if not name.strip():
                 break
             if name.strip() in _CPU_FACTS:
                 facts.append(f"{name.strip()}={value.strip()}")
+    if not facts:
+        facts = [platform.machine()]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()
 
 

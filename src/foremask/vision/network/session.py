@@ -1,6 +1,7 @@
 """The interface of all neural networks, and its implementation in OpenVINO."""
 
 import mmap
+import sys
 import threading
 from contextlib import suppress
 from dataclasses import dataclass
@@ -198,7 +199,8 @@ class Session:
             for number, each in enumerate(outputs):  # saves OpenVINO's own buffers, 27 MB
                 request.set_output_tensor(number, ov.Tensor(each, shared_memory=True))
             _run(request, pixels)
-            if size in self._mapped:  # OpenVINO has copied most weights: free the file's pages
+            if size in self._mapped and sys.platform != "win32":
+                # OpenVINO has copied most weights: free the file's pages.
                 self._mapped[size].madvise(mmap.MADV_DONTNEED)
         mask = outputs[0]
         check_mask(mask, size, self._path, request.model_outputs[0].get_any_name())
