@@ -93,6 +93,23 @@ def test_an_unknown_name_is_refused_with_a_suggestion() -> None:
         read_settings({"FOREMASK_ZZZ": "1"})
 
 
+@pytest.mark.parametrize(
+    ("given", "is_local"),
+    [
+        ({}, True),
+        ({"host": "::1"}, True),
+        ({"host": "localhost"}, True),
+        ({"host": "0.0.0.0"}, False),  # noqa: S104
+        ({"host": "studio.example"}, False),
+        ({"public_url": "https://masks.example"}, False),  # a proxy passes others on
+    ],
+)
+def test_a_service_is_local_if_only_this_machine_reaches_it(
+    given: dict[str, str], is_local: bool
+) -> None:
+    assert read_settings({}, **given).is_local is is_local
+
+
 def test_variables_that_are_no_settings_are_left_alone() -> None:
     others = {"FOREMASK_DATA": "/any", "FOREMASK_SERVER": "any", "FOREMASK_TOKEN": "any"}
     assert read_settings({"PATH": "/bin", **others}) == read_settings({})

@@ -124,6 +124,16 @@ class Settings(Struct, frozen=True, kw_only=True):
         return f"http://{host}:{self.port}"
 
     @property
+    def is_local(self) -> bool:
+        """Whether only this machine reaches the API, and by no other name."""
+        if self.public_url is not None:
+            return False
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return self.host == "localhost"
+
+    @property
     def store_url(self) -> str:
         return self.objects_url or (self.data_dir / "objects").absolute().as_uri()
 

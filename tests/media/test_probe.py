@@ -122,6 +122,17 @@ def test_what_is_no_clip_is_refused_for_the_right_reason(tmp_path: Path, what: s
                 probe(source, limits)
 
 
+@pytest.mark.parametrize("head", [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"RIFF....WEBP"])
+@pytest.mark.parametrize("limits", [Limits(), UNLIMITED])
+def test_a_picture_is_called_a_picture(tmp_path: Path, head: bytes, limits: Limits) -> None:
+    path = tmp_path / "clip.mp4"
+    path.write_bytes(head + bytes(5000))
+    sources: list[Path | Stingy] = [path, Stingy(path.read_bytes())]
+    for source in sources:
+        with pytest.raises(errors.ContainerUnsupported, match="The file is a picture"):
+            probe(source, limits)
+
+
 @pytest.mark.parametrize(
     ("name", "limit", "error", "actual"),
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
+from msgspec.structs import replace
 
 from foremask.cli import model_commands
 from foremask.cli.exits import say
@@ -16,7 +17,7 @@ from foremask.service.observability.logs import configure_logs
 from foremask.service.observability.traces import close_traces, open_traces
 from foremask.service.run.serve import serve as run_all
 from foremask.service.worker.process import QUEUES, run_worker
-from foremask.settings import Settings, read_settings
+from foremask.settings import Inputs, Settings, read_settings, variable
 
 Host = Annotated[
     str | None, Parameter(help="The address to listen on, by default FOREMASK_HOST or 127.0.0.1.")
@@ -39,6 +40,8 @@ def serve(
         data_dir: The folder of the database and the results, by default FOREMASK_DATA_DIR.
     """
     settings = read_settings(os.environ, host=host, port=port, data_dir=data_dir, workers=workers)
+    if settings.is_local and not os.environ.get(variable("inputs")):
+        settings = replace(settings, inputs=Inputs.ALL)  # docs/adr/0121
     _check_address(settings)
     _check_data_dir(settings)
     model_commands.ready(settings)

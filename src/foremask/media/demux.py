@@ -57,6 +57,10 @@ _STILL_BRANDS = {b"heic", b"heix", b"mif1", b"avif", b"avis", b"crx "}
 _LISTS = (b"#EXTM3U", b"ffconcat", b"v=0", b"<MPD", b"<?xml", b"[playlist]")
 """First bytes of playlists, concat scripts and session descriptions, which name other files."""
 _WEBM: Final = re.compile(rb"\x42\x82[^w]{1,8}webm")  # the DocType element
+_PICTURE_HEADS: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0*")
+_PICTURE: Final = "The file is a picture; a video is wanted here. `foremask cutout` takes pictures."
+_NONE_OF_OURS: Final = "The file is none of mp4, mov, webm, avi and gif, whatever its name says."
+_UNREADABLE: Final = "The file is no video that FFmpeg reads here, whatever its name says."
 _Y4M: Final = b"YUV4MPEG2 "
 _BLOCK_BYTES, _MAX_BLOCKS = 1 << 16, 64
 
@@ -147,6 +151,18 @@ def _is_text(head: bytes) -> bool:
     return all(each.isprintable() or each in "\t\n\r\f" for each in text)
 
 
+def _head(source: Path | Window) -> bytes:
+    if isinstance(source, Window):
+        return source.read_at(0, 12)
+    with source.open("rb") as file:
+        return file.read(12)
+
+
+def _is_picture(head: bytes) -> bool:
+    is_webp = head[:4] == b"RIFF" and head[8:12] == b"WEBP"
+    return is_webp or head.startswith(_PICTURE_HEADS)
+
+
 def recognise(window: Window, *, any_format: bool = False) -> Container:
     """Return the container of a file by its content; raises a subclass of ClipRefused.
 
@@ -162,7 +178,7 @@ def recognise(window: Window, *, any_format: bool = False) -> Container:
             raise errors.NotAVideo("The file is text, whatever its name says.")
         if any_format and not is_list:
             return Container.OTHER
-        details = "The file is none of mp4, mov, webm, avi and gif, whatever its name says."
+        details = _PICTURE if _is_picture(head) else _NONE_OF_OURS
         raise errors.ContainerUnsupported(details)
     if container in (Container.MP4, Container.MOV):
         has_header, is_encrypted = boxes.survey(window.read_at, window.size)
@@ -191,7 +207,7 @@ def open_container(container: Container, source: Path | Window, **options: str) 
         )
     except (av.FFmpegError, OSError, ValueError) as error:
         if is_other:
-            details = "The file is no video that FFmpeg reads here, whatever its name says."
+            details = _PICTURE if _is_picture(_head(source)) else _UNREADABLE
             raise errors.ContainerUnsupported(details) from error
         details = f"The file looks like {container} but cannot be read: {_reason(error)}."
         raise errors.CorruptVideo(details) from error

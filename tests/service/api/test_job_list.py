@@ -50,6 +50,11 @@ def test_the_jobs_of_a_token_come_newest_first_with_their_names(
     rest, end = page(f"?limit=2&conversions=false&before={following}")
     assert ([each["request_id"] for each in rest], end) == ([made[0]], None)
 
+    marked = {**headers, "Idempotency-Key": "page-1"}
+    own = post(service, PATH, marked, video=uploaded).json()["request_id"]
+    assert [each["request_id"] for each in page("?key_prefix=page-")[0]] == [own]
+    assert page("?key_prefix=page-2")[0] == []
+
     finished, gone, waiting, remade = (
         http.get(f"{service.url}/v2/jobs/{each}", headers=headers).json()
         for each in (*made, converted)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+import httpx
 import pytest
 
 from tests.support import synth
@@ -74,6 +75,19 @@ def served() -> Iterator[Served]:
         yield made
         if made.process.poll() is None:
             made.end(signal.SIGTERM)
+
+
+def test_a_service_of_this_machine_alone_takes_what_ffmpeg_reads(served: Served) -> None:
+    """With a public address it takes the contract's containers."""
+    synth.write(served.root / "clip.mkv")
+    asked = {"video": served.clip_url.replace(".mp4", ".mkv")}
+    probe = f"http://127.0.0.1:{served.port}/v2/video/probe"
+    served.start(FOREMASK_BOOTSTRAP_TOKEN=TOKEN)
+    assert ask(probe, TOKEN, asked)["result"]["container"] == "mkv"
+    served.end(signal.SIGTERM)
+    served.start(FOREMASK_BOOTSTRAP_TOKEN=TOKEN, FOREMASK_PUBLIC_URL="http://masks.example")
+    with pytest.raises(httpx.HTTPStatusError, match="415"):
+        ask(probe, TOKEN, asked)
 
 
 def test_after_a_stop_or_a_kill_nothing_is_left_and_the_next_start_goes_on(served: Served) -> None:

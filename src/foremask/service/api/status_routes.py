@@ -69,6 +69,10 @@ class JobsQuery(Struct):
     conversions: Annotated[
         Literal["true", "false"], Meta(description="Whether to list jobs of /convert, too.")
     ] = "true"
+    key_prefix: Annotated[
+        str,
+        Meta(max_length=255, description="List only jobs whose Idempotency-Key begins with this."),
+    ] = ""
 
 
 @route([STATUS_PATH, JOB_PATH], http_method="OPTIONS", status_code=204)
@@ -117,6 +121,7 @@ async def list_jobs(request: ApiRequest) -> ASGIResponse:
         limit=query.limit + 1,
         before=query.before and _possible(query.before),
         conversions=query.conversions == "true",
+        key_prefix=query.key_prefix,
     )
     shown = [_entry(each, service.objects.link) for each in found[: query.limit]]
     following = shown[-1].request_id if len(found) > query.limit else None

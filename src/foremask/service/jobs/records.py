@@ -154,12 +154,19 @@ async def read(database: Database, token_hash: bytes, request_id: str) -> Record
 
 
 async def of_token(
-    database: Database, token_hash: bytes, *, limit: int, before: str | None, conversions: bool
+    database: Database,
+    token_hash: bytes,
+    *,
+    limit: int,
+    before: str | None,
+    conversions: bool,
+    key_prefix: str = "",
 ) -> list[Record]:
     """Return at most ``limit`` jobs of the token, newest first.
 
     If ``before`` is a job's id, only older jobs are returned. Jobs that reuse a stored mask are
-    only returned if ``conversions``. Raises TokenInvalid, or RequestUnknown for an unknown job.
+    only returned if ``conversions``. If ``key_prefix`` is not empty, only jobs are returned whose
+    Idempotency-Key begins with it. Raises TokenInvalid, or RequestUnknown for an unknown job.
     """
     rows = await database.all(
         f"""select b.seq as before, {_RECORD} from tokens t
@@ -167,9 +174,10 @@ async def of_token(
             left join lateral (
                 select j.* from jobs j where j.token = t.id and {_NOT_DELETED}
                 and j.seq < coalesce(b.seq, 1::bigint << 62) and (%s or j.quality <> %s)
+                and (%s = '' or starts_with(j.idempotency_key, %s))
                 order by j.seq desc limit %s) j on true
             where t.hash = %s and is_good(t) order by j.seq desc""",  # noqa: S608  # constants
-        (before, conversions, REENCODE_ONLY, limit, token_hash),
+        (before, conversions, REENCODE_ONLY, key_prefix, key_prefix, limit, token_hash),
     )
     if not rows:
         raise errors.TokenInvalid("the token is unknown, revoked or expired")

@@ -178,6 +178,11 @@ find("reference").append(make("h3", { textContent: "Errors" }), make("details", 
 find("calls").append(make("strong", { textContent: "Errors" }), make("a", { href: "#errors", textContent: "Every reason" }));
 find("token").value = sessionStorage.getItem("foremask-token") ?? localStorage.getItem("foremask-token") ?? "";
 
+// A page of this browser that has a token in another tab tells it.
+const tabs = new BroadcastChannel("foremask-token");
+tabs.addEventListener("message", ({ data }) => (find("token").value ||= data.token ?? ""));
+tabs.postMessage("ask");
+
 // Opens what the address names.
 function open() {
   const place = document.getElementById(location.hash.slice(1));

@@ -21,8 +21,8 @@ export function here(link) {
   return /^\/v2\/(files|uploads|status|jobs)\b/.test(url.pathname) ? url.pathname + url.search : url.href;
 }
 
-export async function ask(method, path, body, signal) {
-  const headers = { api_token: token() };
+export async function ask(method, path, body, signal, more = {}) {
+  const headers = { api_token: token(), ...more };
   if (body !== undefined) headers["Content-Type"] = "application/json";
   let answer;
   try {
@@ -52,6 +52,16 @@ export function sayOffline(away) {
 
 export async function askJson(method, path, body, signal) {
   return (await ask(method, path, body, signal)).json();
+}
+
+// What the page's own jobs are known by, among those that programs order with the same token.
+export const OURS = "page-";
+
+// Orders a job by a key of the page's: answers its id.
+export async function order(path, body) {
+  const words = crypto.getRandomValues(new Uint32Array(4));
+  const key = OURS + [...words].map((each) => each.toString(36)).join("");
+  return (await (await ask("POST", path, body, undefined, { "Idempotency-Key": key })).json()).request_id;
 }
 
 export const submission = (fields) =>
@@ -89,7 +99,7 @@ const WAYS_OUT = {
   url_private: "The service fetches from public addresses only; its operator can allow others with FOREMASK_ALLOW_PRIVATE.",
   webhook_invalid: "For a receiver of your own network, the operator sets FOREMASK_ALLOW_PRIVATE.",
   duration_too_long: "Cut it, say the first minute: `ffmpeg -i clip.mp4 -t 60 -c copy short.mp4`",
-  container_unsupported: "Most files change container without loss: `ffmpeg -i clip.mkv -c copy clip.mp4`",
+  container_unsupported: "Most files change container without loss: `ffmpeg -i clip.mkv -c copy clip.mp4`. A service of your own takes all with FOREMASK_INPUTS=all.",
   codec_unsupported: "Encode it anew: `ffmpeg -i clip.mov -c:v libx264 -crf 16 clip.mp4`",
   video_invalid: "Paste the whole address of a file: it begins with https.",
   not_a_video: "Paste the address of the video file itself, not of the page that plays it.",
@@ -101,10 +111,16 @@ const WAYS_OUT = {
   corrupt: "If it plays elsewhere, write it anew: `ffmpeg -i clip.mp4 -c:v libx264 -crf 16 whole.mp4`",
 };
 
+function wayOutOf(error, field) {
+  if (/is a picture/.test(error.message)) return "Save it and drop it here: the page cuts pictures out.";
+  if (error.reason === "not_a_video" && field?.id === "file") return "Choose a video or a picture.";
+  return WAYS_OUT[error.reason];
+}
+
 // The sentence, a way out, and a link to what the reason means.
 /** @returns {(string | Node)[]} */
 function wordsOf(error, field) {
-  const out = error.reason === "not_a_video" && field?.id === "file" ? "Choose a video: mp4, mov, webm, avi or gif." : WAYS_OUT[error.reason];
+  const out = wayOutOf(error, field);
   const words = [/[.!?…]$/.test(error.message) ? error.message : `${error.message}.`];
   if (out) words.push(" ", make("span", { className: "out" }, ...out.split("`").map((part, at) => (at % 2 ? make("code", { textContent: part, tabIndex: 0 }) : part))));
   if (error.reason) words.push(" ", make("a", { href: `/reference#reason-${error.reason}`, textContent: error.reason, title: "What this reason means" }));

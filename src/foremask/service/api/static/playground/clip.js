@@ -12,13 +12,21 @@ export const clip = { video: "", blob: null, facts: null, name: "", busy: false,
 let attempt = new AbortController();
 let tell = () => {};
 
-// `onPicture(file)` gets a picture that was dropped.
+const isPicture = (file) => file.type.startsWith("image/") && file.type !== "image/gif";
+
+// `onPicture(file)` gets a picture that was dropped or chosen.
 export function setUpClip(onChange, onPicture) {
   tell = onChange;
   addEventListener("beforeunload", (event) => find("upload").hidden || event.preventDefault());
   const drop = find("drop");
   sayFile(null);
-  find("file").addEventListener("change", () => find("file").files[0] && takeFile(find("file").files[0]));
+  find("file").addEventListener("change", () => {
+    const [file] = find("file").files;
+    if (!file) return;
+    if (!isPicture(file)) return takeFile(file);
+    find("file").value = "";
+    onPicture(file);
+  });
   for (const name of ["dragenter", "dragover"])
     document.addEventListener(name, (event) => {
       event.preventDefault();
@@ -32,7 +40,7 @@ export function setUpClip(onChange, onPicture) {
   document.addEventListener("drop", (event) => {
     const [file] = event.dataTransfer.files;
     const url = event.dataTransfer.getData("text/uri-list");
-    if (file?.type.startsWith("image/") && file.type !== "image/gif") onPicture(file);
+    if (file && isPicture(file)) onPicture(file);
     else if (file) takeFile(file);
     else if (url) takeUrl(url);
   });

@@ -1,11 +1,14 @@
-// Draws one frame from the source's and the mask's textures: the only home of WebGL.
+// Draws one frame from the textures of the source and of one or two masks: the only home of WebGL.
+import { partsToKeep } from "./parts.js";
+
 export const VIEWS = ["source", "mask", "cutout", "overlay"];
 export const BACKINGS = ["checker", "colour", "picture", "blur", "original"];
 
 // What is done to a mask before it is used, in the order of the service: src/foremask/options.py, Matte.
-export const NEUTRAL = { invert: false, black: 0, white: 1, gamma: 1, grow_px: 0, feather_px: 0, despill: "none" };
+export const NEUTRAL = { invert: false, black: 0, white: 1, gamma: 1, min_part_px: 0, grow_px: 0, feather_px: 0, despill: "none" };
 export const DIMMED = 0.35;
 export const BLUR_PX = 24;
+const COARSE_PX = 640; // the longer side of the grid on which small parts are looked for
 const BLUR_GRID = 4; // a blurred background is computed at a quarter of the size
 const DESPILLS = ["none", "green", "blue"];
 
@@ -28,6 +31,34 @@ uniform float invert, black, white, gamma;
 void main() {
   float alpha = abs(invert - texture(mask, at).r);
   shown = vec4(vec3(pow(clamp((alpha - black) / (white - black), 0.0, 1.0), 1.0 / gamma)), 1.0);
+}`;
+
+// The greatest and the mean alpha of each cell of a coarser grid.
+const COARSE = `${HEAD}
+uniform sampler2D mask;
+uniform vec2 pixel;
+uniform float factor;
+void main() {
+  float most = 0.0, sum = 0.0;
+  vec2 first = floor(gl_FragCoord.xy) * factor + 0.5;
+  for (float y = 0.0; y < 16.0; y++) {
+    if (y >= factor) break;
+    for (float x = 0.0; x < 16.0; x++) {
+      if (x >= factor) break;
+      vec2 place = (first + vec2(x, y)) * pixel;
+      float alpha = max(place.x, place.y) < 1.0 ? texture(mask, place).r : 0.0;
+      most = max(most, alpha);
+      sum += alpha;
+    }
+  }
+  shown = vec4(most, sum / (factor * factor), 0.0, 1.0);
+}`;
+
+const KEEP = `${HEAD}
+uniform sampler2D mask, kept;
+uniform float factor;
+void main() {
+  shown = texture(mask, at) * texelFetch(kept, ivec2(gl_FragCoord.xy / factor), 0).r;
 }`;
 
 // The greatest alpha within a disc, mixed between whole radii; a negative radius grows the background.
@@ -76,15 +107,19 @@ void main() {
 }`;
 
 const SHOW = `${HEAD}
-uniform sampler2D source, mask, picture, behind;
-uniform int view, backing, despill;
+uniform sampler2D source, mask, other, picture, behind;
+uniform int view, backing, despill, against;
 uniform float wipe, line;
 uniform vec3 colour;
 uniform vec2 size, cover;
+// Left of the wipe is another result, where there is one.
+float alphaAt(vec2 place) {
+  return at.x < wipe && against == 1 ? texture(other, place).r : texture(mask, place).r;
+}
 void main() {
   vec2 place = vec2(at.x, 1.0 - at.y);
   vec3 below = texture(source, place).rgb;
-  float alpha = texture(mask, place).r;
+  float alpha = alphaAt(place);
   vec3 seen = below;
   if (view == 1) seen = vec3(alpha);
   if (view == 2) {
@@ -102,18 +137,18 @@ void main() {
   if (view == 3) { // what is not the subject is dark, and the outline is white beside black: seen on any colour
     float nearest = 0.0, near = 0.0;
     for (float y = -2.0; y <= 2.0; y++) for (float x = -2.0; x <= 2.0; x++) {
-      float there = texture(mask, place + vec2(x, y) * line / size).r;
+      float there = alphaAt(place + vec2(x, y) * line / size);
       near = max(near, there);
       if (max(abs(x), abs(y)) < 2.0) nearest = max(nearest, there);
     }
     seen = below * mix(0.42, 1.0, alpha);
     if (alpha < 0.5 && near >= 0.5) seen = vec3(nearest >= 0.5 ? 1.0 : 0.0);
   }
-  shown = vec4(at.x < wipe ? below : seen, 1.0);
+  shown = vec4(at.x < wipe && against == 0 ? below : seen, 1.0);
 }`;
 
-const PASSES = { points: POINTS, grow: GROW, blur: BLUR, behind: BEHIND, show: SHOW };
-const UNITS = { source: 0, mask: 1, picture: 2, behind: 4 }; // 3 is where textures are made
+const PASSES = { points: POINTS, coarse: COARSE, keep: KEEP, grow: GROW, blur: BLUR, behind: BEHIND, show: SHOW };
+const UNITS = { source: 0, mask: 1, picture: 2, behind: 4, other: 5, kept: 6 }; // 3 is where textures are made
 
 class Pass {
   constructor(gl, text) {
@@ -174,6 +209,7 @@ export class Compositor {
     this.settings = { view: 2, backing: 1, wipe: 0.5, line: 1, colour: [0.12, 0.48, 0.3], matte: { ...NEUTRAL } };
     this.pictureAspect = 1;
     this.passes = {};
+    this.kept = null;
     this.blank = this.texture();
     gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, 1, 1, 0, gl.RGBA, gl.UNSIGNED_BYTE, new Uint8Array([0, 0, 0, 255]));
     this.picture = this.blank;
@@ -241,22 +277,43 @@ export class Compositor {
     this.canvas.height = Math.round(height * scale);
   }
 
-  // The mask after the matte tools; at their neutral values it is the mask itself.
-  matted(mask) {
+  // The mask after the matte tools; at their neutral values it is the mask itself. `whose` tells two masks apart.
+  matted(mask, whose = "") {
     const { width, height } = this.canvas;
     const { matte } = this.settings;
     const size = [width, height];
     const pixel = [1 / width, 1 / height];
-    const through = (name, pass, numbers) => {
-      const made = this.target(name, width, height);
-      this.pass(pass).run(made, size, { mask }, numbers);
+    const through = (name, pass, numbers, more = {}) => {
+      const made = this.target(`${whose}${name}`, width, height);
+      this.pass(pass).run(made, size, { mask, ...more }, numbers);
       mask = made.texture;
     };
     if (matte.invert || matte.black > 0 || matte.white < 1 || matte.gamma !== 1)
       through("points", "points", { invert: Number(matte.invert), black: matte.black, white: matte.white, gamma: matte.gamma });
+    if (matte.min_part_px) {
+      const factor = Math.max(1, Math.ceil(Math.max(width, height) / COARSE_PX));
+      through("kept", "keep", { factor }, { kept: this.keptParts(mask, factor, matte.min_part_px) });
+    }
     if (matte.grow_px) through("grown", "grow", { pixel, grow: matte.grow_px });
     if (matte.feather_px) this.blur(size, matte.feather_px / 2, through);
     return mask;
+  }
+
+  // White where a part stays, black where it is too small.
+  keptParts(mask, factor, least_px) {
+    const { gl, canvas } = this;
+    const [width, height] = [Math.ceil(canvas.width / factor), Math.ceil(canvas.height / factor)];
+    const coarse = this.target("coarse", width, height);
+    this.pass("coarse").run(coarse, [width, height], { mask }, { pixel: [1 / canvas.width, 1 / canvas.height], factor });
+    const cells = new Uint8Array(4 * width * height);
+    gl.bindFramebuffer(gl.FRAMEBUFFER, coarse.frame);
+    gl.readPixels(0, 0, width, height, gl.RGBA, gl.UNSIGNED_BYTE, cells);
+    partsToKeep(cells, width, height, least_px / factor ** 2);
+    this.kept ??= this.texture();
+    gl.activeTexture(gl.TEXTURE3);
+    gl.bindTexture(gl.TEXTURE_2D, this.kept);
+    gl.texImage2D(gl.TEXTURE_2D, 0, gl.RGBA, width, height, 0, gl.RGBA, gl.UNSIGNED_BYTE, cells);
+    return this.kept;
   }
 
   blur(/** @type {number[]} */ [width, height], sigma, through) {
@@ -278,25 +335,26 @@ export class Compositor {
     return made.texture;
   }
 
-  // `source` or `mask` may be null: there is none.
-  draw(source, mask) {
+  // `source` or `mask` may be null: there is none. `other` is the mask of another result, left of the wipe.
+  draw(source, mask, other = null) {
     const { settings, canvas } = this;
     const alpha = mask ? this.matted(mask) : this.blank;
+    const theirs = other ? this.matted(other, "other-") : this.blank;
     const view = mask ? (source ? settings.view : 1) : 0;
     const blurred = source && view === 2 && settings.backing === 3 ? this.blurredBehind(source, alpha) : this.blank;
     const aspect = canvas.width / canvas.height / this.pictureAspect; // as CSS's object-fit: cover
     this.pass("show").run(
       null,
       [canvas.width, canvas.height],
-      { source: source ?? this.blank, mask: alpha, picture: this.picture, behind: blurred },
+      { source: source ?? this.blank, mask: alpha, other: theirs, picture: this.picture, behind: blurred },
       {
         cover: [Math.min(1, aspect), Math.min(1, 1 / aspect)],
         size: [canvas.width, canvas.height],
-        wipe: mask && source ? settings.wipe : 0,
+        wipe: mask && (source || other) ? settings.wipe : 0,
         line: settings.line,
         colour: settings.colour,
       },
-      { view, backing: settings.backing, despill: DESPILLS.indexOf(settings.matte.despill) },
+      { view, backing: settings.backing, despill: DESPILLS.indexOf(settings.matte.despill), against: Number(Boolean(other)) },
     );
   }
 }

@@ -1,24 +1,31 @@
-// Marks that say which thing is the subject: points and boxes on frames, and what their frame's mask will be.
+// Marks that say which thing is the subject: points, boxes and strokes on frames, and a preview of each frame with them.
 import { askJson, complain } from "./api.js";
+import { drawStrokes, goOn, paintOf, strokeAt } from "./brush.js";
 import { quality } from "./choices.js";
 import { find, make, percent, radios, show } from "./dom.js";
 import { keepMarks, marksOf } from "./memory.js";
 import { canMark, goTo, pauseHere, reached, setMarking, setPreview, shownFrame, takeFrame } from "./stage.js";
 
 const MOST = 64; // as the service takes
+const MOST_SHOWN = 16; // as a preview takes
 const PICTURE_PX = 1024; // the network sees no more
 const ROUSE_PX = 64;
 const REST_MS = 300; // a frame that is looked at so long may be marked
 const IDLE_MS = 1000; // whoever masks a dropped clip at once has both cores for that
-const DRAG_PX = 6; // less is a click
+const TOOLS = [{ value: "point", label: "Point" }, { value: "box", label: "Box" }, { value: "brush", label: "Brush" }];
+const SIDES = [{ value: "in", label: "In" }, { value: "out", label: "Out" }];
+const LEAST_BOX_PX = 4;
 const STEP_PX = 10; // of the crosshair; with Shift, 1
 const COVERS = 127;
 
 // In the order in which they were made. `applied`: the job that is shown has been made with it.
 let marks = [];
 let undone = false; // a mark was taken away that the job that is shown was made with
-let drag = null;
+let tool = "point";
+let drag = null; // what is drawn just now: a box or a stroke
+let corner = null; // of a box that is drawn by keys
 let asked = new AbortController();
+const unseen = new Set(); // the frames whose preview has failed
 let busy = null; // the mark whose preview is on its way
 let warm = null; // a promise: the service has inferred the frame `warmed`, and a mark there costs only what is new
 let warmed = -1;
@@ -34,7 +41,8 @@ let tell = () => {};
 export function setUpHints(onApply, onChange) {
   apply = onApply;
   tell = onChange;
-  radios(find("mark-choice"), "mark-as", [{ value: "this", label: "This" }, { value: "not", label: "Not this" }], "this", () => {});
+  radios(find("mark-tools"), "mark-tool", TOOLS, tool, choose);
+  radios(find("mark-sides"), "mark-side", SIDES, "in", () => say(manual()));
   find("mark").addEventListener("click", () => setOn(find("mark").getAttribute("aria-pressed") !== "true"));
   for (const name of ["pointerenter", "focus"]) find("mark").addEventListener(name, warmUp);
   find("mark-undo").addEventListener("click", undo);
@@ -50,11 +58,27 @@ export function setUpHints(onApply, onChange) {
 }
 
 // The marks as a body's `hints`.
-export const hintFields = () => marks.map(hintOf);
+export const hintFields = () => hintsOf(marks);
 
-const hintOf = ({ type, x, y, width, height, negative, frame }) => ({
-  type, x, y, ...(type === "box" ? { width, height } : {}), ...(negative ? { negative } : {}), frame,
-});
+// Strokes that follow each other on one frame are one paint. Another `scale` is that of a smaller picture.
+function hintsOf(list, { width, height } = find("canvas"), scale = 1) {
+  const hints = [];
+  let strokes = [];
+  list.forEach((mark, index) => {
+    if (mark.type !== "paint") return hints.push(hintOf(mark, scale));
+    strokes.push(mark);
+    const next = list[index + 1];
+    if (next?.type === "paint" && next.frame === mark.frame) return;
+    hints.push(paintOf(strokes, width, height, scale));
+    strokes = [];
+  });
+  return hints;
+}
+
+function hintOf({ type, x, y, width, height, negative, frame }, scale) {
+  const size = type === "box" ? { width: width * scale, height: height * scale } : {};
+  return { type, x: x * scale, y: y * scale, ...size, ...(negative ? { negative } : {}), frame };
+}
 
 // The marks of the job that is shown now, as far as this browser knows them; of none, there are none.
 export function showMarksOf(id) {
@@ -95,7 +119,8 @@ function setOn(on) {
   if (!on) return say("");
   const { width, height } = find("canvas");
   Object.assign(cross, { x: Math.round(width / 2), y: Math.round(height / 2) });
-  say(MANUAL);
+  corner = null;
+  say(manual());
   warmUp();
   render();
   find("marks").focus({ preventScroll: true });
@@ -120,9 +145,37 @@ async function lookAt(frame, most_px = PICTURE_PX, asked = quality()) {
   await askJson("POST", "/v2/video/segment/preview", { picture, hints, quality: asked });
 }
 
-const MANUAL = matchMedia("(hover: none)").matches
-  ? "Tap the subject, or drag a box round it. For what it is not, choose Not this first."
-  : "Click the subject, or drag a box round it. With Alt or the right button: not this.";
+const TOUCH = matchMedia("(hover: none)").matches;
+const WAYS = {
+  point: TOUCH ? "Tap the subject" : "Click the subject",
+  box: "Drag a box round the subject",
+  brush: "Paint over the subject",
+};
+const WAYS_OUT = {
+  point: TOUCH ? "Tap what is not the subject" : "Click what is not the subject",
+  box: "Drag a box round what is not the subject",
+  brush: "Paint over what is not the subject",
+};
+
+function manual() {
+  const out = find("mark-side-out").checked;
+  const flip = TOUCH ? "" : out ? " With Alt or the right button: in." : " With Alt or the right button: out.";
+  return `${(out ? WAYS_OUT : WAYS)[tool]}.${flip}`;
+}
+
+function choose(name) {
+  tool = name;
+  corner = null;
+  show(find("mark-size-label"), tool === "brush");
+  say(manual());
+  render();
+}
+
+// In pixels of the clip.
+const radius = () => Math.max(1, Math.round((Number(find("mark-size").value) / 200) * find("canvas").height));
+
+// Whether a mark of this event says what the subject is not.
+const saysOut = (event) => find("mark-side-out").checked !== (event.button === 2 || event.altKey);
 
 // Where the pointer is, in pixels of the clip.
 function placeOf(event) {
@@ -135,26 +188,39 @@ function placeOf(event) {
 function begin(event) {
   if (event.button !== 0 && event.button !== 2) return;
   pauseHere();
-  find("marks").setPointerCapture(event.pointerId);
-  const negative = event.button === 2 || event.altKey || find("mark-as-not").checked;
-  drag = { negative, from: placeOf(event), at: [event.clientX, event.clientY], box: null };
+  const board = find("marks");
+  board.setPointerCapture(event.pointerId);
+  const from = placeOf(event);
+  const [negative, frame] = [saysOut(event), shownFrame()];
+  if (tool === "point") return add({ type: "point", ...from, negative, frame });
+  drag = tool === "brush" ? strokeAt(from, radius(), negative, frame) : { ...boxOf(from, from, negative), from };
+  render();
+}
+
+function boxOf(from, to, negative) {
+  const [x, y] = [Math.min(from.x, to.x), Math.min(from.y, to.y)];
+  const [width, height] = [Math.abs(to.x - from.x) + 1, Math.abs(to.y - from.y) + 1];
+  return { type: "box", x, y, width, height, negative, frame: shownFrame() };
 }
 
 function move(event) {
   if (!drag) return;
-  if (Math.hypot(event.clientX - drag.at[0], event.clientY - drag.at[1]) < DRAG_PX && !drag.box) return;
   const to = placeOf(event);
-  const { from, negative } = drag;
-  const box = { x: Math.min(from.x, to.x), y: Math.min(from.y, to.y), width: Math.abs(to.x - from.x) + 1, height: Math.abs(to.y - from.y) + 1 };
-  drag.box = { type: "box", ...box, negative, frame: shownFrame() };
+  if (drag.type === "paint") goOn(drag, to);
+  else {
+    Object.assign(drag, boxOf(drag.from, to, drag.negative));
+    say(`${wordsOf(drag)}: ${drag.width} × ${drag.height} pixels`);
+  }
   render();
 }
 
 function finish() {
   if (!drag) return;
-  const { from, negative, box } = drag;
+  const mark = drag;
   endDrag();
-  add(box ?? { type: "point", ...from, negative, frame: shownFrame() });
+  delete mark.from;
+  if (mark.type === "box" && Math.max(mark.width, mark.height) < LEAST_BOX_PX) return say("The box is too small: drag from one corner to the other.");
+  add(mark);
 }
 
 function endDrag() {
@@ -166,21 +232,41 @@ function onKey(event) {
   const step = event.shiftKey ? 1 : STEP_PX;
   const by = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[event.key];
   const { width, height } = find("canvas");
+  const wider = { "[": -1, "]": 1 }[event.key];
   if (by) {
     cross.x = Math.min(width - 1, Math.max(0, cross.x + by[0]));
     cross.y = Math.min(height - 1, Math.max(0, cross.y + by[1]));
     say(`${cross.x}, ${cross.y} of ${width} by ${height}`);
     render();
+  } else if (wider) {
+    find("mark-size").value = String(Number(find("mark-size").value) + wider);
+    say(`The brush is ${2 * radius()} pixels wide.`);
   } else if (event.key === "Enter") {
     pauseHere();
-    add({ type: "point", ...cross, negative: event.altKey || find("mark-as-not").checked, frame: shownFrame() });
+    markAtCross(saysOut(event));
   } else if (event.key === "Backspace" || event.key === "Delete") undo();
-  else if (event.key === "Escape") {
+  else if (event.key === "Escape" && corner) {
+    corner = null;
+    say(manual());
+  } else if (event.key === "Escape") {
     setOn(false);
     find("mark").focus();
   } else return;
   event.preventDefault();
   event.stopPropagation();
+}
+
+// A box needs two corners.
+function markAtCross(negative) {
+  if (tool === "point") return add({ type: "point", ...cross, negative, frame: shownFrame() });
+  if (tool === "brush") return add(strokeAt(cross, radius(), negative, shownFrame()));
+  if (corner) {
+    add(boxOf(corner, cross, negative));
+    corner = null;
+    return;
+  }
+  corner = { ...cross };
+  say("One corner of the box is set: Enter at the opposite one.");
 }
 
 function add(mark) {
@@ -199,6 +285,7 @@ function undo() {
 }
 
 function replaceBy(others) {
+  unseen.clear();
   undone ||= marks.some((mark) => mark.applied && !others.includes(mark));
   marks = others;
   setPreview();
@@ -209,6 +296,7 @@ function replaceBy(others) {
 function replaceAll(others) {
   asked.abort();
   busy = null;
+  unseen.clear();
   marks = others;
   undone = false;
   warmed = -1;
@@ -223,48 +311,68 @@ function changed(frame) {
   tell();
   if (frame === null) return;
   if (marks.some((mark) => mark.frame === frame)) preview(frame);
-  else setPreview(frame, null);
+  else {
+    unseen.delete(frame);
+    setPreview(frame, null);
+    render();
+  }
 }
 
-// What the frame's mask will be, by its own marks.
+// A preview of the frame by its own marks: the frame alone, as the clip's mask is decided from many.
 async function preview(frame) {
   asked = new AbortController();
   const { signal } = asked;
-  const [last] = marks.filter((mark) => mark.frame === frame).slice(-1);
+  const ours = marks.filter((mark) => mark.frame === frame);
+  const last = ours.at(-1);
   busy = last;
+  unseen.delete(frame);
   say(`${nameOf(last)}: looking …`);
   render();
   await warm;
   const there = await reached(frame);
   if (signal.aborted) return;
-  if (!there) return endWait(`Frame ${frame + 1} does not show. The mark is kept; its preview comes with another mark there.`);
+  if (!there) return fail(frame, "the player does not reach this frame.");
   const picture = takeFrame(PICTURE_PX);
-  const scaled = (value) => value * picture.scale;
-  const hints = marks.filter((mark) => mark.frame === frame).map((mark) => {
-    const hint = hintOf(mark);
-    for (const name of ["x", "y", "width", "height"]) if (name in hint) hint[name] = scaled(hint[name]);
-    return hint;
-  });
+  const hints = hintsOf(ours, picture, picture.scale).slice(-MOST_SHOWN);
   try {
     const { result } = await askJson("POST", "/v2/video/segment/preview", { picture: picture.url, hints, quality: quality() }, signal);
     const image = Object.assign(new Image(), { src: `data:image/png;base64,${result.mask}` });
     await image.decode();
     if (signal.aborted) return;
-    const { share, white } = measure(image, scaled(last.x + (last.width ?? 0) / 2), scaled(last.y + (last.height ?? 0) / 2));
+    const middle = middleOf(last);
+    const { share, white } = measure(image, middle.x * picture.scale, middle.y * picture.scale);
     warmed = frame;
     setPreview(frame, image);
-    endWait(`${nameOf(last)}, frame ${frame + 1}: ${white ? "in the mask" : "not in the mask"}; ${percent(share)} of the frame is foreground.`);
+    endWait(`${nameOf(last)}: ${white ? "in the mask" : "not in the mask"} of this frame's preview; ${percent(share)} is foreground.`);
   } catch (error) {
     if (signal.aborted) return; // a newer mark asks anew
-    endWait(`${nameOf(last)}, frame ${frame + 1}.`);
-    complain(error);
+    fail(frame, error.message);
   }
 }
 
-function endWait(text) {
+function fail(frame, why) {
+  unseen.add(frame);
+  setPreview(frame, null);
+  const again = make("button", { type: "button", textContent: "Try again" });
+  again.addEventListener("click", () => {
+    find("marks").focus({ preventScroll: true });
+    goTo(frame);
+    preview(frame);
+  });
+  endWait(`Your marks on @${frame} are kept, but not masked yet: ${why[0].toLowerCase()}${why.slice(1)} `, again);
+}
+
+function endWait(...parts) {
   busy = null;
-  say(text);
+  say(...parts);
   render();
+}
+
+// Where a mark's own middle is, in pixels of the clip.
+function middleOf({ type, x, y, width = 0, height = 0, places }) {
+  if (type !== "paint") return { x: x + width / 2, y: y + height / 2 };
+  const [middleX, middleY] = places[places.length >> 1];
+  return { x: middleX, y: middleY };
 }
 
 // How much of a mask is white, and whether it is so at a place.
@@ -283,18 +391,24 @@ async function sendAll() {
   find("mark-apply").disabled = true;
   const fresh = marks.filter((mark) => undone || !mark.applied);
   try {
-    await apply(fresh.map(hintOf), undone);
+    await apply(hintsOf(fresh), undone);
   } catch (error) {
     complain(error);
   }
   render();
 }
 
-const nameOf = ({ type, negative, x, y }) => `${negative ? "Not this" : "This"}, ${type} at ${x}, ${y}`;
+const KINDS = { point: "Point", box: "Box", paint: "Brush" };
+const wordsOf = ({ type, negative }) => `${KINDS[type]} ${negative ? "out" : "in"}`;
 
-function say(text) {
-  find("mark-said").textContent = text;
-  show(find("mark-said"), text !== "");
+function nameOf(mark) {
+  const { x, y } = mark.type === "paint" ? middleOf(mark) : mark;
+  return `${wordsOf(mark)} at ${x}, ${y}, @${mark.frame}`;
+}
+
+function say(...parts) {
+  find("mark-said").replaceChildren(...parts);
+  show(find("mark-said"), parts.join("") !== "");
 }
 
 // All that is seen of the marks: those of the frame on it, and each as a button that leads to its frame.
@@ -303,21 +417,34 @@ function render() {
   const frame = shownFrame();
   clearTimeout(resting);
   if (!find("marks").hidden && frame !== warmed && !busy) resting = setTimeout(warmUp, REST_MS);
-  const here = marks.map((mark, index) => ({ ...mark, number: index + 1, waits: mark === busy })).filter((mark) => mark.frame === frame);
-  if (drag?.box) here.push({ ...drag.box, number: marks.length + 1 });
-  find("marks").replaceChildren(...here.map((mark) => drawn(mark, width, height)), crosshair(width, height));
-  find("mark-list").replaceChildren(...marks.map((mark, index) => {
-    const button = make("button", { type: "button", className: mark.negative ? "not" : "this", textContent: `${index + 1}: frame ${mark.frame + 1}` });
-    button.title = `${nameOf(mark)}; leads to its frame`;
-    button.addEventListener("click", () => goTo(mark.frame));
-    return make("li", {}, button);
-  }));
+  const here = marks.filter((mark) => mark.frame === frame).map((mark) => ({ ...mark, waits: mark === busy }));
+  if (drag) here.push({ ...drag, waits: false });
+  const strokes = here.filter(({ type }) => type === "paint");
+  find("marks").classList.toggle("brush", tool === "brush");
+  find("marks").replaceChildren(drawStrokes(strokes, width, height),
+    ...here.filter(({ type }) => type !== "paint").map((mark) => drawn(mark, width, height)), crosshair(width, height));
+  renderList();
   for (const id of ["mark-undo", "mark-clear"]) find(id).disabled = marks.length === 0;
   find("mark-apply").disabled = marks.length === 0 ? !undone : !undone && marks.every((mark) => mark.applied);
 }
 
-function drawn({ type, negative, x, y, width: wide, height: high, number, waits }, width, height) {
-  const mark = make("span", { className: `${type} ${negative ? "not" : "this"} ${waits ? "waits" : ""}`, textContent: type === "point" ? "" : String(number) });
+function renderList() {
+  const list = find("mark-list");
+  const before = list.children.length;
+  list.replaceChildren(...marks.map((mark) => {
+    const failed = unseen.has(mark.frame);
+    const text = `${wordsOf(mark).toLowerCase()} @${mark.frame}${failed ? ", not masked" : ""}`;
+    const button = make("button", { type: "button", className: mark.negative ? "not" : "this", textContent: text });
+    button.title = `${nameOf(mark)}; leads to its frame`;
+    button.addEventListener("click", () => goTo(mark.frame));
+    return make("li", {}, button);
+  }));
+  if (marks.length > before) list.scrollLeft = list.scrollWidth;
+}
+
+function drawn({ type, negative, x, y, width: wide, height: high, waits }, width, height) {
+  const side = negative ? "out" : "in";
+  const mark = make("span", { className: `${type} ${negative ? "not" : "this"} ${waits ? "waits" : ""}`, textContent: type === "point" ? "" : `box ${side}` });
   mark.setAttribute("aria-hidden", "true");
   const centre = type === "point" ? 0.5 : 0;
   Object.assign(mark.style, { left: `${(100 * (x + centre)) / width}%`, top: `${(100 * (y + centre)) / height}%` });

@@ -31,7 +31,7 @@ export async function follow(requestId, name, again, frames = 0) {
   current = requestId;
   expected = frames || 0;
   let seen = performance.now();
-  show(find("job-newest"), false);
+  show(find("job-look"), false);
   clear(find("job-error"));
   find("job-name").textContent = name;
   for (const id of ["job-again", "job-new"]) show(find(id), false);
@@ -69,12 +69,12 @@ export async function follow(requestId, name, again, frames = 0) {
   return null;
 }
 
-// The newest mask, while the clip is masked.
+// What the network has just said of one frame: the mask is decided from many, and may differ.
 async function showNewest(requestId) {
   const { result } = await askJson("GET", `/v2/status/${requestId}/newest_mask`);
   if (current !== requestId || !result.mask) return;
   find("job-newest").src = `data:image/png;base64,${result.mask}`;
-  show(find("job-newest"));
+  show(find("job-look"));
 }
 
 const pause = (time_ms) => new Promise((resolve) => setTimeout(resolve, time_ms));
@@ -87,7 +87,7 @@ function end(title, again) {
   say(title);
   show(find("job-cancel"), false);
   show(find("job-bar"), false);
-  show(find("job-newest"), false);
+  show(find("job-look"), false);
   show(find("job-again"), again);
   show(find("job-new"));
 }

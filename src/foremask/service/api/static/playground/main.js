@@ -1,15 +1,17 @@
 // The playground: samples, clip, job, player, result, in this order.
-import { askJson, clear, complain, explain, here, submission } from "./api.js";
-import { canShow, chooseQuality, preset, quality, setUpChoices } from "./choices.js";
+import { askJson, clear, complain, explain, here, order, submission } from "./api.js";
+import { canShow, chooseQuality, preset, quality, qualityLabel, setUpChoices } from "./choices.js";
 import { atFault, bring, clip, forgetClip, probeAgain, restore, setUpClip, takeFile } from "./clip.js";
+import { offerOthers, setUpCompare } from "./compare.js";
 import { find, prefersStill, seconds, show } from "./dom.js";
 import { hintFields, marksBecame, offerMarks, setUpHints, showMarksOf } from "./hints.js";
 import { follow, leave, setUpJob } from "./job.js";
 import { matteFields, setUpMatte, resetMatte } from "./matte.js";
-import { clipUrl, keepClipUrl, keepThumbnail } from "./memory.js";
+import { clipUrl, keepClipUrl, keepThumbnail, marksOf } from "./memory.js";
 import { linkTo, markShown, renewRecent, setUpRecent } from "./recent.js";
 import { convert, renderSeen, setUpResult, showResult } from "./result.js";
 import { hideSamples, sampleShown, setUpSamples, showSamples } from "./samples.js";
+import { cutOutPicture, leaveStill, setUpStill } from "./still.js";
 import { setUpSnippets, showFields } from "./snippets.js";
 import { describe, dropPicture, seen, setMatte, setUpStage, maskShown, showMask, showSource, showStrip, takeThumbnail } from "./stage.js";
 import { needToken, refuse, setUpToken } from "./token.js";
@@ -24,7 +26,8 @@ let current = ""; // the job that is shown
 const made = { preset: "", quality: "" }; // as that job was asked to
 
 setUpChoices(onForm);
-setUpClip(onClip, dropPicture);
+setUpClip(onClip, onPicture);
+setUpStill(startAnew);
 setUpJob(() => submit(), startAnew);
 setUpMatte((matte) => {
   setMatte(matte);
@@ -34,6 +37,7 @@ setUpHints(correct, onForm);
 setUpResult(tryAgain, startAnew);
 setUpSnippets();
 setUpStage(onSeen);
+setUpCompare(({ id, form }) => playable(id, form));
 setUpRecent((id) => open(id, true), (id) => id === current && find("job-form").hidden && startAnew());
 setUpSamples((file) => {
   ordered = true;
@@ -91,7 +95,8 @@ function onForm() {
 
 // Which card the panel shows; the others go.
 function panel(name) {
-  for (const id of ["job-form", "job", "result"]) show(find(id), id === name);
+  leaveStill();
+  for (const id of ["job-form", "job", "result", "still"]) show(find(id), id === name);
   document.documentElement.dataset.panel = name;
   markShown(name === "job-form" ? "" : current);
   renderMarks();
@@ -129,8 +134,25 @@ async function onClip() {
   renderMarks();
 }
 
+// Beside a result, a picture is a background; else it is cut out.
+function onPicture(file) {
+  if (!find("result").hidden) return dropPicture(file);
+  leaveAll(true);
+  hideSamples();
+  showSource(null, null);
+  panel("still");
+  find("still-title").focus({ preventScroll: true });
+  cutOutPicture(file);
+}
+
 // Back to the form, without a clip.
 function startAnew(remember = true) {
+  leaveAll(remember);
+  showSamples();
+  find("job-form-title").focus();
+}
+
+function leaveAll(remember) {
   current = "";
   leave();
   done = null;
@@ -139,8 +161,6 @@ function startAnew(remember = true) {
   if (remember && jobInAddress()) history.pushState(null, "", "/");
   shown = null;
   forgetClip();
-  showSamples();
-  find("job-form-title").focus();
 }
 
 function tryAgain(value) {
@@ -155,7 +175,7 @@ async function submit() {
     clear(find(place), field && find(field));
   find("go").disabled = true;
   try {
-    const { request_id: id } = await askJson("POST", "/v2/video/segment/foreground_mask", body);
+    const id = await order("/v2/video/segment/foreground_mask", body);
     if (!here(clip.video).startsWith("/v2/files/")) keepClipUrl(id, clip.video);
     remember(id);
     await watch(id, { name, preset: body.output_container_and_codec, quality: body.quality, facts });
@@ -180,7 +200,7 @@ function remember(id) {
 async function correct(hints, anew) {
   if (anew) return submit();
   const video = clipUrl(current);
-  const { request_id: id } = await askJson("POST", `/v2/status/${current}/refine`, submission({ hints, video }));
+  const id = await order(`/v2/status/${current}/refine`, submission({ hints, video }));
   if (video) keepClipUrl(id, video);
   remember(id);
   await watch(id, { name: clip.name, ...made, facts: clip.facts });
@@ -268,13 +288,21 @@ async function finish(status, { name, preset: form, quality: asked, facts, took_
   askJson("GET", `/v2/status/${id}/strip`).then(({ result }) => current === id && showStrip(result.frames)).catch(() => {});
   const url = await playable(id, form).catch(() => "");
   if (current !== id) return;
-  done = [url, facts, report, !prefersStill()];
+  done = [url, facts, report, { playing: !prefersStill() }];
   await showMask(...done);
+  offerOthers({ id, form, name, frames: report.frames_out, label: labelOf(id, asked) });
   renderMarks();
   if (innerWidth < 960) find("stage").scrollIntoView({ block: "start" });
   await maskShown();
   const picture = current === id && takeThumbnail();
   if (picture) keepThumbnail(id, picture);
+}
+
+// What tells a result from others of its clip.
+function labelOf(id, asked) {
+  const marks = marksOf(id)?.length ?? 0;
+  const time = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  return [qualityLabel(asked), marks && `${marks} mark${marks > 1 ? "s" : ""}`, time].filter(Boolean).join(" · ");
 }
 
 // A cut-out or a composite that another program has ordered: the player shows it as a clip.

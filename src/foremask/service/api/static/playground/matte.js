@@ -5,6 +5,7 @@ import { find, make } from "./dom.js";
 const SLIDERS = [
   { name: "grow_px", label: "Grow", unit: "px", min: -10, max: 10, step: 0.5, title: "Moves the outline outwards, or inwards below zero" },
   { name: "feather_px", label: "Feather", unit: "px", min: 0, max: 20, step: 0.5, title: "Softens the outline" },
+  { name: "min_part_px", label: "Remove specks", unit: "px", min: 0, max: 5000, step: 50, title: "Removes separate parts that have fewer pixels" },
   { name: "black", label: "Black point", unit: "", min: 0, max: 0.95, step: 0.01, title: "Alpha up to this becomes background" },
   { name: "white", label: "White point", unit: "", min: 0.05, max: 1, step: 0.01, title: "Alpha from this on becomes foreground" },
   { name: "gamma", label: "Gamma", unit: "", min: 0.2, max: 3, step: 0.05, title: "Over 1, soft edges become more opaque" },

@@ -1,4 +1,4 @@
-// Two videos in step: of the frames that each has shown lately, the newest that both have, by their times.
+// A clip and one or two masks in step: of the frames that each has shown lately, the newest that all have, by their times.
 const KEPT = 4; // textures of each video; more than one lags behind the other by
 const NUDGE_S = 0.03;
 const JUMP_S = 0.3;
@@ -74,15 +74,17 @@ export class Pair {
     this.onShow = onShow;
     this.source = new Track(compositor, () => this.plan());
     this.mask = new Track(compositor, () => this.plan());
+    this.other = new Track(compositor, () => this.plan()); // the mask of another result
     this.tolerance_s = 0.004;
     this.shown = null;
+    this.still = null; // the textures of a picture and its mask
     this.wanted_s = null;
     this.planned = false;
     this.looping = true;
     this.playing = false; // as asked for; a video that has ended says that it is paused
     /** @type {(time_s: number) => WebGLTexture | null} */
     this.insteadOfMask = () => null;
-    for (const track of [this.source, this.mask])
+    for (const track of [this.source, this.mask, this.other])
       track.video.addEventListener("ended", () => this.leader === track && this.atEnd());
   }
 
@@ -91,7 +93,7 @@ export class Pair {
   }
 
   get tracks() {
-    return [this.source, this.mask].filter((track) => track.loaded);
+    return [this.source, this.mask, this.other].filter((track) => track.loaded);
   }
 
   plan() {
@@ -110,12 +112,12 @@ export class Pair {
   }
 
   redraw() {
-    this.compositor.draw(this.shown.source, this.insteadOfMask(this.shown.time_s) ?? this.shown.mask);
+    this.compositor.draw(this.shown.source, this.insteadOfMask(this.shown.time_s) ?? this.shown.mask, this.shown.other);
   }
 
   draw() {
     const found = this.match();
-    const fresh = found && (found.time_s !== this.shown?.time_s || found.source !== this.shown.source || found.mask !== this.shown.mask);
+    const fresh = found && (found.time_s !== this.shown?.time_s || ["source", "mask", "other"].some((name) => found[name] !== this.shown[name]));
     if (fresh) this.shown = found;
     if (this.shown && (fresh || this.stale)) this.redraw();
     if (fresh) this.onShow(found.time_s, found.reported);
@@ -124,31 +126,36 @@ export class Pair {
     if (this.wanted_s !== null && this.tracks.every((track) => !track.seeking)) this.seek(this.wanted_s);
   }
 
-  // The newest frames that belong together; where two pictures at rest differ by rounding, they still do.
+  // The newest frames that belong together; where pictures at rest differ by rounding, they still do.
   match() {
-    const { source, mask } = this;
-    if (!source.loaded || !mask.loaded) {
-      const last = this.leader.frames.at(-1);
-      return last && { ...last, source: source.loaded ? last.texture : null, mask: mask.loaded ? last.texture : null };
+    const { tracks } = this;
+    const [first, ...followers] = tracks;
+    for (const ours of first?.frames.toReversed() ?? []) {
+      const theirs = followers.map((track) => track.frames.findLast(({ time_s }) => Math.abs(ours.time_s - time_s) <= this.tolerance_s));
+      if (theirs.every(Boolean)) return this.together([ours, ...theirs]);
     }
-    for (const ours of source.frames.toReversed())
-      for (const theirs of mask.frames.toReversed())
-        if (Math.abs(ours.time_s - theirs.time_s) <= this.tolerance_s)
-          return { ...ours, source: ours.texture, mask: theirs.texture };
-    const [ours, theirs] = [source.frames.at(-1), mask.frames.at(-1)];
-    const atRest = this.tracks.every((track) => track.video.paused && !track.seeking);
-    if (!ours || !theirs || !atRest || this.playing) return null;
-    return { ...ours, source: ours.texture, mask: theirs.texture };
+    const last = tracks.map((track) => track.frames.at(-1));
+    const atRest = tracks.every((track) => track.video.paused && !track.seeking);
+    return last.length && last.every(Boolean) && atRest && !this.playing ? this.together(last) : null;
   }
 
-  // The mask follows the source: a little faster or slower, or by a jump.
+  // One frame of each track, in their order, as what is drawn.
+  together(frames) {
+    const of = (track) => frames[this.tracks.indexOf(track)]?.texture ?? null;
+    return { ...frames[0], source: of(this.source), mask: of(this.mask), other: of(this.other) };
+  }
+
+  // Each mask follows the source: a little faster or slower, or by a jump.
   keepInStep() {
-    if (this.tracks.length < 2 || !this.playing) return;
-    const [ours, theirs] = [this.source.video, this.mask.video];
-    const late_s = ours.currentTime - theirs.currentTime;
-    if (Math.abs(late_s) > JUMP_S && !this.mask.seeking && !ours.ended) theirs.currentTime = ours.currentTime;
-    theirs.playbackRate = ours.playbackRate * (Math.abs(late_s) < NUDGE_S ? 1 : late_s > 0 ? 1.1 : 0.9);
-    if (theirs.paused && !theirs.ended) theirs.play().catch(() => {});
+    if (!this.playing) return;
+    const [leader, ...followers] = this.tracks;
+    for (const track of followers) {
+      const [ours, theirs] = [leader.video, track.video];
+      const late_s = ours.currentTime - theirs.currentTime;
+      if (Math.abs(late_s) > JUMP_S && !track.seeking && !ours.ended) theirs.currentTime = ours.currentTime;
+      theirs.playbackRate = ours.playbackRate * (Math.abs(late_s) < NUDGE_S ? 1 : late_s > 0 ? 1.1 : 0.9);
+      if (theirs.paused && !theirs.ended) theirs.play().catch(() => {});
+    }
   }
 
   async play() {
@@ -165,7 +172,7 @@ export class Pair {
 
   pause() {
     this.stop();
-    if (this.tracks.length === 2 && this.shown) this.seek(this.shown.time_s + this.tolerance_s);
+    if (this.tracks.length > 1 && this.shown) this.seek(this.shown.time_s + this.tolerance_s);
   }
 
   atEnd() {
@@ -191,5 +198,25 @@ export class Pair {
     this.wanted_s = null;
     this.playing = false;
     for (const track of this.tracks) track.close();
+    for (const texture of this.still ?? []) this.compositor.drop(texture);
+    this.still = null;
+  }
+
+  // A picture and its mask: nothing plays.
+  showStill(picture, mask) {
+    const [source, theirs] = [picture, mask].map((pixels) => {
+      const texture = this.compositor.texture();
+      this.compositor.load(texture, pixels);
+      return texture;
+    });
+    this.still = [source, theirs];
+    this.shown = { time_s: 0, reported: false, source, mask: theirs, other: null };
+    this.refresh();
+  }
+
+  // The other result goes.
+  closeOther() {
+    if (this.shown) this.shown = { ...this.shown, other: null };
+    this.other.close();
   }
 }

@@ -1,5 +1,5 @@
 // The list of recent jobs: the service's, with cut-outs of this browser's where it has some.
-import { askJson, complain } from "./api.js";
+import { askJson, complain, OURS } from "./api.js";
 import { find, make, setUpMenu, show } from "./dom.js";
 import { forget, marksOf, thumbnail } from "./memory.js";
 import { qualityLabel } from "./choices.js";
@@ -7,6 +7,7 @@ import { token } from "./token.js";
 
 const PAGE = 6;
 let next = null;
+let all = false; // also those that programs have ordered with the same token
 /** @type {(id: string) => void} */
 let opened = () => {};
 /** @type {(id: string) => void} */
@@ -22,18 +23,27 @@ export function setUpRecent(onOpen, onDelete) {
     render(jobs, following, true);
     /** @type {any} */ (find("recent-list").children[find("recent-list").children.length - jobs.length]?.querySelector("a"))?.focus();
   });
+  find("recent-all").addEventListener("change", () => {
+    all = find("recent-all").checked;
+    renewRecent();
+  });
 }
 
 // Asks for the newest jobs; without a token there are none.
 export async function renewRecent() {
   if (!token()) return render([], null, false);
   const { jobs, next: following } = await page(null).catch(() => ({ jobs: [], next: null }));
+  if (jobs.length === 0 && !all) {
+    const others = await page(null, true).catch(() => ({ jobs: [] }));
+    show(find("recent-all-label"), others.jobs.length > 0);
+  } else show(find("recent-all-label"));
   render(jobs, following, false);
 }
 
-async function page(before) {
+async function page(before, ofAll = all) {
   const from = before ? `&before=${encodeURIComponent(before)}` : "";
-  return (await askJson("GET", `/v2/jobs?limit=${PAGE}&conversions=false${from}`)).result;
+  const ours = ofAll ? "" : `&key_prefix=${OURS}`;
+  return (await askJson("GET", `/v2/jobs?limit=${PAGE}&conversions=false${ours}${from}`)).result;
 }
 
 function render(jobs, following, more) {
@@ -41,7 +51,7 @@ function render(jobs, following, more) {
   const items = jobs.map(item);
   if (!more) find("recent-list").replaceChildren();
   find("recent-list").append(...items);
-  const some = find("recent-list").children.length > 0;
+  const some = find("recent-list").children.length > 0 || !find("recent-all-label").hidden;
   show(find("recent"), some);
   show(find("recent-link"), some);
   show(find("recent-more"), next !== null);

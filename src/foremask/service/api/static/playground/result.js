@@ -107,7 +107,7 @@ export function renderSeen() {
   const { view, backing } = seen();
   const matte = matteFields();
   if (view === "mask") delete matte.despill;
-  const worked = Object.entries(matte).map(([name, value]) => `${name.replace("_px", "")}${value === true ? "" : ` ${value}`}`);
+  const worked = Object.entries(matte).map(([name, value]) => `${name === "min_part_px" ? "no specks under" : name.replace("_px", "")}${value === true ? "" : ` ${value}`}`);
   const what = { mask: "the mask", cutout: `the cut-out ${SEEN[backing.kind]}` }[view];
   find("seen-make").disabled = !what;
   find("seen-said").textContent = what ? [what, ...worked].join(", ") : "choose Mask or Cut-out";

@@ -44,7 +44,7 @@ async function play() {
   setColour(behind);
   await showSource(url(`${name}.webm`), facts, label);
   if (!wanted()) return;
-  await showMask(url(`${name}-mask.webm`), facts, undefined, moves());
+  await showMask(url(`${name}-mask.webm`), facts, undefined, { playing: moves(), wipe: true });
   if (!wanted()) return;
   describe(facts, { frames_out: frames });
   if (moves()) sweep();

@@ -6,7 +6,7 @@ import { Pair } from "./pairing.js";
 import { Strip } from "./strip.js";
 
 const REACHED_MS = 8000; // a busy browser seeks slowly
-const MOST_SENT = 900_000; // characters; the service takes a body of 1 MiB
+export const MOST_SENT = 900_000; // characters; the service takes a body of 1 MiB
 const SWEEP_MS = 3600;
 const LABELS = { source: "Source", mask: "Mask", cutout: "Cut-out", overlay: "Outline" };
 let compositor, pair, strip;
@@ -101,8 +101,35 @@ export async function showSource(source, facts, name = "The clip") {
   describe(facts);
 }
 
-export async function showMask(url, facts, report, playing = true) {
+// A picture and its mask, without any time.
+export async function showStill(picture, mask, name) {
   if (!pair) return;
+  closeAll();
+  titled = name;
+  compositor.setSize(picture.width, picture.height);
+  find("canvas").setAttribute("aria-label", `${name}, ${picture.width} by ${picture.height} pixels`);
+  pair.showStill(picture, mask);
+  show(find("empty"), false);
+  for (const id of ["frame", "views"]) show(find(id));
+  find("stage").classList.add("still");
+  for (const input of find("view-choice").querySelectorAll("input")) input.disabled = false;
+  find("wipe-on").disabled = find("wipe-on").checked = false;
+  choose(/** @type {HTMLInputElement} */ (document.querySelector("[name=view]:checked")).value);
+}
+
+// A canvas of this size with what `draw(pen, canvas)` draws on it.
+export function drawOnto(width, height, draw) {
+  const canvas = make("canvas", { width, height });
+  draw(canvas.getContext("2d", { willReadFrequently: true }), canvas);
+  return canvas;
+}
+
+// With `wipe`, the source lies over the left part of it.
+export async function showMask(url, facts, report, { playing = true, wipe = false } = {}) {
+  if (!pair) return;
+  compareWith("");
+  marking.wipe = wipe;
+  find("wipe-on").checked = wipe && !marking.on;
   describe(facts, report);
   if (!url) return note("This browser cannot play this format: download the mask, or make it in another one.");
   try {
@@ -124,6 +151,29 @@ export async function showMask(url, facts, report, playing = true) {
   pair.jump(frames.asked === null ? 0 : momentOf(frames.asked)); // somebody may have gone to a frame meanwhile
   if (playing) pair.play().then(renderPlay);
   fit();
+}
+
+// Another result of the clip, by the link to its mask, lies left of the wipe; without one, it is the source.
+export async function compareWith(url, ours = "", theirs = "") {
+  if (!pair) return;
+  pair.closeOther();
+  for (const [id, name] of [["tag-right", ours], ["tag-left", theirs]]) {
+    find(id).textContent = name;
+    show(find(id), url !== "");
+  }
+  if (!url) {
+    find("against").value = "";
+    return renderWipe();
+  }
+  try {
+    if (!(await pair.other.open(url))) return;
+    await sought(pair.other.video);
+    pair.seek(momentOf(frames.now));
+  } catch {
+    return note("This browser cannot play the other mask.");
+  }
+  find("wipe-on").checked = true;
+  renderWipe();
 }
 
 // A video that seeks has no picture to draw.
@@ -165,12 +215,13 @@ function closeAll() {
   setPreview();
   sweeping = 0;
   pair.close();
+  find("stage").classList.remove("still");
   renderPlay();
   if (urls.source.startsWith("blob:")) URL.revokeObjectURL(urls.source);
   Object.assign(urls, { source: "", mask: "" });
   Object.assign(frames, { times_s: null, count: 1, known: false, first_s: null, now: 0, asked: null });
   strip.data = null;
-  for (const name of ["frame", "transport", "views", "strip-legend", "wipe"]) show(find(name), false);
+  for (const name of ["frame", "transport", "views", "strip-legend", "wipe", "tag-left", "tag-right"]) show(find(name), false);
   note("");
 }
 
@@ -239,8 +290,8 @@ export function goTo(index) {
 
 function renderNumber() {
   const { now, count, known, times_s, fps } = frames;
-  if (document.activeElement !== find("number")) find("number").value = now + 1;
-  find("total").textContent = known ? `of ${count}` : "";
+  if (document.activeElement !== find("number")) find("number").value = now;
+  find("total").textContent = known ? `of 0 to ${count - 1}` : "";
   const at_s = times_s ? times_s[now] : now / fps;
   find("time").textContent = `${Math.floor(at_s / 60)}:${(at_s % 60).toFixed(3).padStart(6, "0")}`;
   strip.moveTo(now, count, known);
@@ -289,7 +340,8 @@ export async function reached(index) {
 export function takeFrame(most_px) {
   const copy = copyOf(most_px, () => compositor.draw(pair.shown.source, null));
   const url = copy.toDataURL("image/jpeg", 0.92);
-  return { url: url.length < MOST_SENT ? url : copy.toDataURL("image/jpeg", 0.6), scale: copy.width / find("canvas").width };
+  const small = url.length < MOST_SENT ? url : copy.toDataURL("image/jpeg", 0.6);
+  return { url: small, width: copy.width, height: copy.height, scale: copy.width / find("canvas").width };
 }
 
 // A picture that is shown instead of a frame's mask, or null to take it away; without a frame, all go.
@@ -382,7 +434,7 @@ export function sweep() {
 
 function renderWipe() {
   const { settings } = compositor;
-  const on = find("wipe-on").checked && pair.tracks.length === 2 && VIEWS[settings.view] !== "source";
+  const on = find("wipe-on").checked && (pair.tracks.length > 1 || pair.still) && VIEWS[settings.view] !== "source";
   settings.wipe = on ? settings.position : 0;
   const handle = find("wipe");
   show(handle, on);
@@ -404,7 +456,7 @@ function setUpTransport() {
   find("play").addEventListener("click", togglePlay);
   find("back").addEventListener("click", () => goTo(frames.now - 1));
   find("forward").addEventListener("click", () => goTo(frames.now + 1));
-  const goToNumber = () => goTo(parseInt(find("number").value, 10) - 1 || 0);
+  const goToNumber = () => goTo(parseInt(find("number").value.replace("@", ""), 10) || 0);
   find("number").addEventListener("change", goToNumber);
   find("number").addEventListener("keydown", (event) => {
     if (event.key !== "Enter") return;
@@ -419,7 +471,7 @@ function setUpTransport() {
     else find("screen").removeAttribute("tabindex");
     fit();
   });
-  for (const { video } of [pair.source, pair.mask])
+  for (const { video } of [pair.source, pair.mask, pair.other])
     for (const name of ["play", "pause", "ended"]) video.addEventListener(name, renderPlay);
   new ResizeObserver(fit).observe(find("screen"));
   addEventListener("resize", fit);

@@ -46,11 +46,11 @@ export class Strip {
     if (now === this.now && count === this.count && !this.stale) return;
     Object.assign(this, { now, count, stale: false });
     const row = this.rows?.[now];
-    this.element.setAttribute("aria-valuemax", count);
-    this.element.setAttribute("aria-valuenow", now + 1);
+    this.element.setAttribute("aria-valuemax", count - 1);
+    this.element.setAttribute("aria-valuenow", now);
     this.element.setAttribute(
       "aria-valuetext",
-      `frame ${now + 1}${known ? ` of ${count}` : ""}${row ? `, ${Math.round(100 * row[1])} percent foreground` : ""}`,
+      `frame ${now}${known ? ` of 0 to ${count - 1}` : ""}${row ? `, ${Math.round(100 * row[1])} percent foreground` : ""}`,
     );
     this.draw();
   }

@@ -9,6 +9,10 @@ const waiting = [];
 
 export const token = () => held;
 
+// The reference in another tab of this browser asks for it.
+const tabs = new BroadcastChannel("foremask-token");
+tabs.addEventListener("message", ({ data }) => data === "ask" && held && tabs.postMessage({ token: held }));
+
 // Resolves once there is a token that the service knows.
 export function needToken() {
   if (held) return Promise.resolve();
