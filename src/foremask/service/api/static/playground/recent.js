@@ -54,6 +54,7 @@ function render(jobs, following, more) {
   const some = find("recent-list").children.length > 0 || !find("recent-all-label").hidden;
   show(find("recent"), some);
   show(find("recent-link"), some);
+  show(find("recent-none"), items.length === 0 && !more);
   show(find("recent-more"), next !== null);
 }
 

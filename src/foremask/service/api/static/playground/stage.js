@@ -91,11 +91,14 @@ export async function showSource(source, facts, name = "The clip") {
   if (!pair) return;
   closeAll();
   titled = name;
-  if (!source) return show(find("empty"));
+  find("empty").textContent = source ? "Opening the clip …" : "Your clip plays here.";
+  show(find("empty"));
+  if (!source) return;
   urls.source = typeof source === "string" ? source : URL.createObjectURL(source);
   try {
     if (!(await open(pair.source, urls.source))) return;
   } catch {
+    find("empty").textContent = "The mask plays here when it is made.";
     note(`This browser cannot play ${facts ? facts.codec : "this file"}. Its mask will show all the same.`);
   }
   describe(facts);
