@@ -284,7 +284,7 @@ def test_a_mask_that_is_not_whole_is_not_skipped(here: Path, run: Run) -> None:
     synth.write(made, synth.Spec(pts=(0, 1000)), synth.greys(synth.Spec(pts=(0, 1000))))
     before = made.read_bytes()
     words = ("mask", "clip 9.mp4", "--skip-existing")
-    reason = "no whole mask of clip 9.mp4 (The source goes on after frame 2.)"
+    reason = "no whole mask of clip 9.mp4 (The source goes on after 2 frames.)"
     assert reason in run(*words, code=Exit.OUTPUT_FAILED).err
     assert made.read_bytes() == before
     run(*words, "--force")

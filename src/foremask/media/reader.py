@@ -178,7 +178,7 @@ class VideoReader:
                 details = f"The stream breaks before its first frame: {error.strerror}."
                 raise StreamUnsupported(details) from error
             time_s = float((last or 0) * self.time_base)
-            details = f"The video breaks after frame {done}, at {time_s:.3f} s: {error.strerror}."
+            details = f"The video breaks after {done} frames, at {time_s:.3f} s: {error.strerror}."
             raise CorruptVideo(details, actual=done) from error
 
     def _rescaled(self, decoded: av.VideoFrame) -> av.VideoFrame:

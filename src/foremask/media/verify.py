@@ -126,7 +126,7 @@ def _frames(
     for found, theirs in zip_longest(masks, wanted):
         if found is None or theirs is None:
             longer = "source" if found is None else "mask"
-            raise PromiseBroken(f"The {longer} goes on after frame {count}.", param="frames")
+            raise PromiseBroken(f"The {longer} goes on after {count} frames.", param="frames")
         if count == 0 and masks.clip.container == "gif":
             origin_s = theirs.time_s
         is_same = (found.width, found.height) == (theirs.width, theirs.height)

@@ -96,7 +96,7 @@ def _compared(
     for frame, row in zip_longest(reader, _rows(folder)):
         if frame is None or row is None:
             longer = "source" if row is None else "table"
-            raise PromiseBroken(f"The {longer} goes on after frame {count}.", param="frames")
+            raise PromiseBroken(f"The {longer} goes on after {count} frames.", param="frames")
         if row.file in names:
             raise PromiseBroken(f"{TABLE} names {row.file} twice.", param="frames")
         names.add(row.file)

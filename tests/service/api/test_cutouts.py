@@ -199,7 +199,7 @@ def test_a_background_that_breaks_ends_the_job_with_the_frame(worker: Running, o
     answer = post(worker, REPLACE, video=f"{origin}/minute.mp4", background_url=behind)
     error = finished(worker, answer)["error"]
     assert (error["code"], error["reason"], error["param"]) == (422, "corrupt", "background_url")
-    assert "after frame" in error["details"]
+    assert " frames, at " in error["details"]
     (row,) = worker.sql("select result from jobs where id = %s", answer.json()["request_id"])
     assert "background_url" not in row["result"]  # it has ended
 

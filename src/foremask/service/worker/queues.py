@@ -69,7 +69,7 @@ class Leases:
             for _, progress, lost in self._held.values():
                 if progress.idle_s > work.timing.stall_s and not lost.done():
                     done, idle_s = progress.frames_done, progress.idle_s
-                    text = f"no frame was finished for {idle_s:.0f} s at frame {done}"
+                    text = f"no frame was finished for {idle_s:.0f} s after {done} frames"
                     limit = work.timing.stall_s
                     lost.set_exception(errors.WorkerCrashed(text, limit=limit, actual=idle_s))
             asked = {key: held for key, held in self._held.items() if not held[2].done()}
