@@ -207,7 +207,7 @@ async function correct(hints, anew) {
 }
 
 // Follows a job to its end and shows what it made.
-async function watch(id, { name, preset: form, quality: asked, facts }) {
+async function watch(id, { name, preset: form, quality: asked, facts, when = new Date().toISOString() }) {
   current = id;
   Object.assign(made, { preset: form, quality: asked });
   panel("job");
@@ -217,7 +217,7 @@ async function watch(id, { name, preset: form, quality: asked, facts }) {
   const guess = facts?.frames ?? (facts?.vfr ? undefined : Math.round(facts?.duration_s * facts?.fps));
   const status = await follow(id, name, Boolean(clip.video), guess);
   if (!status || current !== id) return;
-  if (status.status === "COMPLETED") await finish(status, { name, preset: form, quality: asked, facts, took_s: (performance.now() - began_ms) / 1000 });
+  if (status.status === "COMPLETED") await finish(status, { name, preset: form, quality: asked, facts, when, took_s: (performance.now() - began_ms) / 1000 });
   renewRecent();
 }
 
@@ -253,7 +253,7 @@ async function open(id, remember) {
   current = id;
   showMarksOf(id);
   if (job.quality) chooseQuality(job.quality);
-  await watch(id, { name: job.name ?? "", preset: job.output_container_and_codec, quality: job.quality, facts });
+  await watch(id, { name: job.name ?? "", preset: job.output_container_and_codec, quality: job.quality, facts, when: job.created_at });
 }
 
 const PLACES = { video: ["clip-error"], webhook_url: ["webhook-error", "webhook"], output_container_and_codec: ["preset-error", "preset"] };
@@ -270,7 +270,7 @@ async function playable(id, form) {
   return here((await askJson("GET", `/v2/jobs/${shownBy}`)).result.video_url);
 }
 
-async function finish(status, { name, preset: form, quality: asked, facts, took_s }) {
+async function finish(status, { name, preset: form, quality: asked, facts, when, took_s }) {
   const { report, kind } = status.result;
   const id = status.request_id;
   resetMatte();
@@ -290,7 +290,7 @@ async function finish(status, { name, preset: form, quality: asked, facts, took_
   if (current !== id) return;
   done = [url, facts, report, { playing: !prefersStill() }];
   await showMask(...done);
-  offerOthers({ id, form, name, frames: report.frames_out, label: labelOf(id, asked) });
+  offerOthers({ id, form, name, frames: report.frames_out, label: labelOf(id, asked, when) });
   renderMarks();
   if (innerWidth < 960) find("stage").scrollIntoView({ block: "start" });
   await maskShown();
@@ -299,9 +299,9 @@ async function finish(status, { name, preset: form, quality: asked, facts, took_
 }
 
 // What tells a result from others of its clip.
-function labelOf(id, asked) {
+function labelOf(id, asked, when) {
   const marks = marksOf(id)?.length ?? 0;
-  const time = new Date().toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  const time = new Date(when).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
   return [qualityLabel(asked), marks && `${marks} mark${marks > 1 ? "s" : ""}`, time].filter(Boolean).join(" · ");
 }
 
