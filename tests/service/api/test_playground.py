@@ -774,7 +774,8 @@ def test_a_picture_is_cut_out_and_saved(page: Page, service: Running, tmp_path: 
 
     def add_point(route: Route) -> None:
         """The trees know no such network, and leave a single red thing out unless it is marked."""
-        body = {**route.request.post_data_json, "hints": [{"type": "point", "x": 60, "y": 120}]}
+        body: dict[str, Any] = dict(route.request.post_data_json or {})
+        body["hints"] = [{"type": "point", "x": 60, "y": 120}]
         route.continue_(post_data=json.dumps(body))
 
     page.route("**/preview", add_point)
