@@ -50,11 +50,6 @@ def test_the_jobs_of_a_token_come_newest_first_with_their_names(
     rest, end = page(f"?limit=2&conversions=false&before={following}")
     assert ([each["request_id"] for each in rest], end) == ([made[0]], None)
 
-    marked = {**headers, "Idempotency-Key": "page-1"}
-    own = post(service, PATH, marked, video=uploaded).json()["request_id"]
-    assert [each["request_id"] for each in page("?key_prefix=page-")[0]] == [own]
-    assert page("?key_prefix=page-2")[0] == []
-
     finished, gone, waiting, remade = (
         http.get(f"{service.url}/v2/jobs/{each}", headers=headers).json()
         for each in (*made, converted)
@@ -79,6 +74,22 @@ def test_the_jobs_of_a_token_come_newest_first_with_their_names(
     for path in (f"/{made[0]}", f"?before={made[0]}", "?before=%00"):
         answer = http.get(f"{service.url}/v2/jobs{path}", headers=headers)
         assert_refused(answer, 404, "request_unknown")
+
+
+def test_jobs_are_listed_by_the_beginning_of_their_key(service: Running, good: str) -> None:
+    headers = service.new_token()
+    made = {}
+    for key in ("page-1", "nightly-1", None):
+        keyed = headers if key is None else {**headers, "Idempotency-Key": key}
+        made[key] = post(service, PATH, keyed, video=good).json()["request_id"]
+
+    def listed(prefix: str) -> list[str]:
+        page = http.get(f"{service.url}/v2/jobs?key_prefix={prefix}", headers=headers).json()
+        return [each["request_id"] for each in page["result"]["jobs"]]
+
+    assert listed("page-") == [made["page-1"]]
+    assert listed("nightly-2") == []
+    assert listed("") == [made[None], made["nightly-1"], made["page-1"]]
 
 
 def test_a_job_is_renamed_and_deleted_by_its_token(
