@@ -26,10 +26,10 @@ from foremask.vision.image import Cropped
 from foremask.vision.network.kept_results import open_file_store
 from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.session import InputSize, Network, NetworkOutput, Session
-from foremask.vision.temporal.frame_hints import Mark
+from foremask.vision.temporal.frame_hints import Mark, read_hints
 from foremask.vision.temporal.places import middle_of
 from foremask.vision.temporal.tier import TIERS
-from foremask.vision.temporal.windows import learn, mask_images
+from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
 
 MOST_BYTES = 2 << 30
@@ -88,7 +88,9 @@ def masks_of(
         mark = Mark(number, each.positive, (each.x + 0.5) / width, (each.y + 0.5) / height)
         by_frame.setdefault(each.frame, []).append(mark)
     hinted = [(frame, images[frame], marks) for frame, marks in by_frame.items()]
-    guidance = learn(hinted, network, tier, lambda image: getattr(image, "number", None), cache)
+    guidance = read_hints(
+        hinted, network, tier, lambda image: getattr(image, "number", None), cache
+    )
     alphas = mask_images(images, network, tier, guidance=guidance, cache=cache)
     return resolved(images, alphas, tier)
 

@@ -22,7 +22,7 @@ from foremask.types import Luma, Rgb
 from foremask.vision.image import ArrayImage
 from foremask.vision.temporal.cuts import CUT_RATIO, DELAY_FRAMES, CutFinder
 from foremask.vision.temporal.flow import FlowEstimator
-from foremask.vision.temporal.tier import grid_of
+from foremask.vision.temporal.grids import grid_of
 
 FLOW_AREA_PX = 384 * 216  # as in `fast` and `balanced`
 MOST_FRAMES = 270  # read of a file

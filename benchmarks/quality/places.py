@@ -24,7 +24,8 @@ from foremask.options import Quality
 from foremask.vision.network.opinions import infer_part
 from foremask.vision.network.session import Network, Session
 from foremask.vision.temporal.correction import Shown, measured
-from foremask.vision.temporal.frame_hints import CROP_PX, Claim, Mark, crops_round
+from foremask.vision.temporal.frame_hints import CROP_PX, Mark, Seed, crops_round
+from foremask.vision.temporal.grids import Grid
 from foremask.vision.temporal.places import depth_of, middle_of
 from foremask.vision.temporal.regions import FOREGROUND, Features
 from foremask.vision.temporal.tier import TIERS
@@ -58,7 +59,7 @@ def lessons_of(clip: Clip, network: Network, trees: Trees) -> Iterator[Lesson]:
     scenes = folds.seen(clip, network, ALL_ASKED)
     for scene, log_odds in zip(scenes, judge(scenes, trees), strict=True):
         rows, columns = log_odds.shape
-        size = columns, rows
+        size = Grid(columns, rows)
         truth = folds.on_grid(size, truths[frame]) > FOREGROUND
         mask, opinions = log_odds > 0, list(scene.opinions.values())
         shown = Shown(scene.rgb, mask.astype(np.float32), opinions, scene.logit, log_odds)
@@ -73,7 +74,7 @@ def lessons_of(clip: Clip, network: Network, trees: Trees) -> Iterator[Lesson]:
                     crops.append(shown.mean())
                     part = infer_part(network, images[frame], (rows, columns), box, CROP_PX)
                     crops[-1][box] = part
-                click = Claim(0, positive, row, column, crops, mask & False)
+                click = Seed(0, positive, row, column, crops, mask & False)
                 candidates, features = measured(click, shown)
                 if not candidates:
                     continue

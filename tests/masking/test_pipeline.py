@@ -62,7 +62,7 @@ def test_the_time_left_is_within_a_fifth_from_the_first_tenth_on(
                 work.ask_to(144 * window + 4 * anchor)
             counter.report()
         now_s += decision_s
-        work.decide_to(144 * (window + 1))
+        work.decide_to(144 * (window + 1), list)
         for _ in range(144):
             now_s += 1 / 64
             counter.wrote()
@@ -80,7 +80,7 @@ def test_no_time_left_is_told_while_the_stages_to_come_are_unknown() -> None:
         work.add_anchor(np.zeros((2, 2), np.uint8))
     work.ask_to(12)
     assert work.left_s(12) is None
-    work.decide_to(12)
+    work.decide_to(12, list)
     assert work.left_s(12) is None
     for _ in range(12):
         work.write()

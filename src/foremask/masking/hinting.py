@@ -14,15 +14,23 @@ from foremask.types import Image, Rgb
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.session import Network
-from foremask.vision.temporal.frame_hints import Mark, read_paint
-from foremask.vision.temporal.guidance import Guidance
-from foremask.vision.temporal.things import Scout
+from foremask.vision.temporal.frame_hints import Guidance, Mark, read_hints, read_paint
+from foremask.vision.temporal.observer import Observer
+from foremask.vision.temporal.things import PickedAnchor, Scout
 from foremask.vision.temporal.tier import CONTEXT_FRAMES, TIERS
-from foremask.vision.temporal.windows import WINDOW_FRAMES, learn, mask_images
+from foremask.vision.temporal.windows import WINDOW_FRAMES, mask_images
 
 REACH_FRAMES: Final = WINDOW_FRAMES + CONTEXT_FRAMES + 1
 """A hint before this frame is in the clip's first window or its context."""
 _SMALL_PX: Final = 2048
+
+
+class _Scouting(Observer):
+    def __init__(self, scout: Scout) -> None:
+        self._scout = scout
+
+    def decide_to(self, frame: int, find: Callable[[], list[PickedAnchor]]) -> None:
+        self._scout.add(find())
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +67,25 @@ def guidance_of_frames(
                 yield frame.pts, shown(frame), marks
 
     tier = TIERS[quality]
-    guidance = learn(hinted(), network, tier, pts_of, cache)
+    guidance = read_hints(hinted(), network, tier, pts_of, cache)
     late = {
-        number: followed
+        number: choice
         for pts, number in numbers.items()
-        if (followed := guidance.frames[pts].followed) is not None and number >= REACH_FRAMES
+        if (choice := guidance.frames[pts].choice) is not None and number >= REACH_FRAMES
     }
     if not late:
         return guidance
     known = cache if cache is not None and cache.is_complete else None
     scout = Scout(late)
     with opened() as frames:
-        asked = map(shown, frames), network, tier
-        for _ in mask_images(*asked, guidance=guidance, cache=known, on_picked=scout.add):
+        for _ in mask_images(
+            map(shown, frames),
+            network,
+            tier,
+            guidance=guidance,
+            cache=known,
+            observer=_Scouting(scout),
+        ):
             if scout.has(max(late)):
                 break
     scout.end_shot()
@@ -83,7 +97,7 @@ def guidance_of_frame(
 ) -> Guidance:
     """Run the network on a frame, and apply all hints to it, even hints that name other frames."""
     marks = _marks(dict(enumerate(hints)), (frame.width, frame.height))
-    return learn([(frame.pts, shown(frame), marks)], network, TIERS[quality], pts_of)
+    return read_hints([(frame.pts, shown(frame), marks)], network, TIERS[quality], pts_of)
 
 
 def remarks(guidance: Guidance) -> tuple[str, ...]:

@@ -22,7 +22,8 @@ from foremask.types import Alpha, Flow, Image, Luma
 from foremask.vision.network.session import Network
 from foremask.vision.resample import resized
 from foremask.vision.temporal.flow import FlowEstimator, resize_flow, warp
-from foremask.vision.temporal.tier import TIERS, grid_of
+from foremask.vision.temporal.grids import grid_of
+from foremask.vision.temporal.tier import TIERS
 
 MOST_UNREAD: Final = 4
 MOST_WAITING: Final = 16  # about half a second at 30 fps

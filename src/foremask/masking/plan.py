@@ -223,7 +223,8 @@ def opened_plan(
         if masker is None:
             network, tier = network_for(options), TIERS[options.quality]
             runtime = network.runtime
-            work = Work(tier.anchors_per_frame, asks=cache is None or not cache.is_complete)
+            asks = cache is None or not cache.is_complete
+            work = Work(tier.anchors_per_frame, asks=asks, on_picked=on_picked)
             guidance, hints, quality = None, options.hints, options.quality
             if hints:
                 opened, size_px = partial(VideoReader, source, options.excerpt), upright_size(clip)
@@ -236,10 +237,7 @@ def opened_plan(
                 guidance=guidance,
                 cache=cache,
                 is_wanted=lambda image: span is None or span.holds(pts_of(image)),
-                on_anchor=work.add_anchor,
-                on_asked=work.ask_to,
-                on_decided=work.decide_to,
-                on_picked=on_picked,
+                observer=work,
                 flows_ahead=3 * queue_frames(clip),
             )
             decodes_once = tier.keeps_frames and LAG_FRAMES * frame_bytes(clip) <= WINDOW_BYTES

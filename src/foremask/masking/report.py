@@ -13,6 +13,8 @@ from foremask.facts import Clip, Report, Span, Written
 from foremask.media.frames import Frame
 from foremask.options import ResultKind
 from foremask.types import Alpha, Levels
+from foremask.vision.temporal.observer import Observer
+from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import BLOCK_FRAMES
 
 # On six clips, inference took 0.75-0.82 of the time, decision 0.11-0.18 and writing 0.02-0.07.
@@ -60,7 +62,7 @@ class Stage:
 
 
 @dataclass(slots=True)
-class Work:
+class Work(Observer):
     """The progress of inference, decision and writing, timed by one clock.
 
     The time between two calls of `_add` counts for the later call's stage. So the sum of all stages
@@ -75,6 +77,7 @@ class Work:
     decided: Stage = field(default_factory=Stage)
     written: Stage = field(default_factory=Stage)
     newest: Levels | None = field(default=None, repr=False)
+    on_picked: Callable[[list[PickedAnchor]], None] | None = None
     _in_block: int = 0
     _block_start: int = 0
     _at_s: float | None = None
@@ -92,8 +95,10 @@ class Work:
             self._block_start, self._in_block = frame, 0
             self.asked.frames = max(self.asked.frames, frame)
 
-    def decide_to(self, frame: int) -> None:
+    def decide_to(self, frame: int, find: Callable[[], list[PickedAnchor]]) -> None:
         self._add(self.decided, frame)
+        if self.on_picked is not None:
+            self.on_picked(find())
 
     def write(self) -> None:
         self._add(self.written, self.written.frames + 1)

@@ -25,7 +25,7 @@ from foremask.vision.temporal.things import Follower, PickedAnchor
 
 LEAST_ANCHORS: Final = 2  # A thing on fewer frames is left out.
 IN_MASK_SHARE: Final = 0.5  # A thing is `in_mask` if a larger share of its area is in the mask.
-APART_PX: Final = 4  # on the tracks' grid: nearer things count as touching
+APART_PX: Final = 4  # on the region grid: nearer things count as touching
 CELL_PX: Final = 640
 MOST_ROWS: Final = 6
 

@@ -20,9 +20,9 @@ from foremask.vision.network.network_cache import NetworkCache, Store
 from foremask.vision.network.session import InputSize, NetworkOutput
 from foremask.vision.prefetch import StoppedError
 from foremask.vision.temporal import appearance, windows
-from foremask.vision.temporal.frame_hints import Mark
+from foremask.vision.temporal.frame_hints import Mark, read_hints
 from foremask.vision.temporal.tier import TIERS
-from foremask.vision.temporal.windows import learn, mask_images
+from foremask.vision.temporal.windows import mask_images
 from tests.media.test_writer import disk_of
 from tests.support.networks import Drawn
 from tests.vision.temporal.test_guidance import apart
@@ -58,7 +58,7 @@ def masks(
     guidance = None
     if marks:
         hinted = [(frame, IMAGES[frame], each) for frame, each in marks.items()]
-        guidance = learn(hinted, network, TIER, key_of, cache)
+        guidance = read_hints(hinted, network, TIER, key_of, cache)
     return list(mask_images(IMAGES, network, TIER, guidance=guidance, cache=cache))
 
 

@@ -13,11 +13,11 @@ from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage, Cropped, MirroredImage
 from foremask.vision.network.session import Network
 from foremask.vision.temporal.correction import Shown, place_of
-from foremask.vision.temporal.frame_hints import Claim, Mark
-from foremask.vision.temporal.guidance import hinted_window
+from foremask.vision.temporal.frame_hints import Mark, Seed, read_hints
+from foremask.vision.temporal.guidance import evidence_of
 from foremask.vision.temporal.regions import Link
 from foremask.vision.temporal.tier import TIERS, Tier
-from foremask.vision.temporal.windows import learn, mask_images
+from foremask.vision.temporal.windows import mask_images
 from tests.support.networks import Drawn, red
 from tests.vision.temporal.test_windows import HEIGHT, WIDTH, background, disc
 
@@ -91,7 +91,7 @@ def masks_of(
         mark = Mark(number, positive, x / WIDTH, y / HEIGHT)
         by_frame.setdefault(frame, []).append(mark)
     hinted = [(frame, images[frame], marks) for frame, marks in by_frame.items()]
-    guidance = learn(hinted, network, tier, key) if hinted else None
+    guidance = read_hints(hinted, network, tier, key) if hinted else None
     return [
         cv2.resize(alpha, (WIDTH, HEIGHT)) > 0.5
         for alpha in mask_images(images, network, tier, guidance=guidance)
@@ -193,8 +193,10 @@ def test_a_choice_changes_no_bit_of_another_shot() -> None:
     images += [ArrayImage(np.ascontiguousarray(crossing(t)[0][::-1])) for t in range(20)]
     hinted = images[35]
     marks = [Mark(0, True, (50 + 15) / WIDTH, 1 - 84 / HEIGHT)]
-    guidance = learn([(True, hinted, marks)], Drawn(colours), tier, lambda image: image is hinted)
-    assert any(each.followed is not None for each in guidance.frames.values())
+    guidance = read_hints(
+        [(True, hinted, marks)], Drawn(colours), tier, lambda image: image is hinted
+    )
+    assert any(each.choice is not None for each in guidance.frames.values())
     plain = list(mask_images(images, Drawn(colours), tier))
     chosen = list(mask_images(images, Drawn(colours), tier, guidance=guidance))
     np.testing.assert_array_equal(plain[:30], chosen[:30])
@@ -286,7 +288,7 @@ def test_a_point_on_what_no_crop_has_takes_a_compact_place(picture: str) -> None
         rgb[:] = 150 + np.linspace(0, 25, WIDTH)[:, None] + noise
     nothing = np.zeros((HEIGHT, WIDTH), np.float32)
     frame = Shown(rgb, nothing, [nothing], nothing, nothing - 6)
-    click = Claim(0, True, 90, 160, [nothing] * 4, nothing > 0)
+    click = Seed(0, True, 90, 160, [nothing] * 4, nothing > 0)
     place = place_of(click, frame, [], lambda _: nothing)
     assert place is not None
     contours, _ = cv2.findContours(place.astype(np.uint8), 0, 2)
@@ -305,13 +307,13 @@ def test_a_point_out_on_a_spot_takes_no_more_than_the_spot_also_near_a_boxs_corn
     rgb[spot] = (20, 30, 150)
     mask = body.astype(np.float32)
     frame = Shown(rgb, mask, [mask], mask, 6 * mask - 3)
-    claims = [Claim(1, False, 90, 160, [mask] * 4, spot)]
+    claims = [Seed(1, False, 90, 160, [mask] * 4, spot)]
     if beyond.any():
-        claims.insert(0, Claim(0, True, 86, 156, [mask], beyond, has_size=True))
-    (hinted,) = hinted_window([None], [claims], None, [frame], lambda *_: mask)
-    assert (hinted.plane[beyond] > 0).all()
-    assert (hinted.plane[spot] < 0).mean() >= 0.7
-    assert (hinted.plane[~spot] < 0).mean() <= 0.002
+        claims.insert(0, Seed(0, True, 86, 156, [mask], beyond, has_size=True))
+    (hinted,) = evidence_of([None], [claims], None, [frame], lambda *_: mask)
+    assert (hinted.places[beyond] > 0).all()
+    assert (hinted.places[spot] < 0).mean() >= 0.7
+    assert (hinted.places[~spot] < 0).mean() <= 0.002
 
 
 def test_two_places_of_the_window_before_are_followed_apart() -> None:
@@ -326,13 +328,13 @@ def test_two_places_of_the_window_before_are_followed_apart() -> None:
         return (found[0] if len(found) == 1 else nothing).astype(np.float32)
 
     frame = Shown(background(1), nothing, [nothing], nothing, nothing - 6)
-    boxes = [Claim(k, True, 0, 0, [], thing, has_size=True) for k, thing in enumerate(things)]
+    boxes = [Seed(k, True, 0, 0, [], thing, has_size=True) for k, thing in enumerate(things)]
     links = {1: link}, {-1: link, 1: link}, {-1: link}
     window = [replace(frame, links=each) for each in links], ask_round
-    before = hinted_window([None] * 3, [boxes, [], []], None, *window)
-    after = hinted_window([None] * 3, [[]] * 3, before[-1], *window)
+    before = evidence_of([None] * 3, [boxes, [], []], None, *window)
+    after = evidence_of([None] * 3, [[]] * 3, before[-1], *window)
     for each in [*before, *after]:
-        np.testing.assert_array_equal(each.plane > 0, things[0] | things[1])
+        np.testing.assert_array_equal(each.places > 0, things[0] | things[1])
 
 
 @pytest.mark.parametrize("positive", [True, False])
@@ -344,12 +346,12 @@ def test_only_a_place_that_is_added_grows_where_a_crop_shows_two_things_as_one(
     mask, like = both * (not positive), np.full_like(both, 0.8)
     link = Link(np.zeros((HEIGHT, WIDTH, 2), np.float32), like, like, 4)
     frame = Shown(background(1), mask, [mask], 0 * both, 6 * mask - 3)
-    claim = Claim(0, positive, 0, 0, [], ours, has_size=True)
+    claim = Seed(0, positive, 0, 0, [], ours, has_size=True)
     window = [replace(frame, links={1: link}), replace(frame, links={-1: link})]
     crops = ours.astype(np.float32), both
-    *_, after = hinted_window([None] * 2, [[claim], []], None, window, lambda k, _: crops[k])
-    assert (after.plane != 0)[ours].all()
-    assert (after.plane != 0)[other & ~ours].mean() == pytest.approx(float(positive), abs=0.1)
+    *_, after = evidence_of([None] * 2, [[claim], []], None, window, lambda k, _: crops[k])
+    assert (after.places != 0)[ours].all()
+    assert (after.places != 0)[other & ~ours].mean() == pytest.approx(float(positive), abs=0.1)
 
 
 def with_crumb(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,5 +1,5 @@
 import gc
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -12,9 +12,12 @@ from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage, MirroredImage
 from foremask.vision.network.session import InputSize, NetworkOutput
 from foremask.vision.temporal import windows
+from foremask.vision.temporal.grids import grid_of
+from foremask.vision.temporal.observer import Observer
 from foremask.vision.temporal.propagation import FrameFlow
 from foremask.vision.temporal.regions import Scene
-from foremask.vision.temporal.tier import TIERS, grid_of
+from foremask.vision.temporal.things import PickedAnchor
+from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, WINDOW_FRAMES, mask_images
 from tests.support.networks import Drawn, red
 
@@ -201,8 +204,15 @@ def test_it_is_told_up_to_which_frame_anchors_are_inferred_and_decided() -> None
     first, second = ArrayImage(background(1)), ArrayImage(background(2))
     asked, decided = list[int](), list[int]()
     images = [first] * 10 + [second] * 200
-    shown = partial(mask_images, on_asked=asked.append, on_decided=decided.append)
-    list(shown(images, Drawn(), TIERS[Quality.FAST]))
+
+    class Noting(Observer):
+        def ask_to(self, frame: int) -> None:
+            asked.append(frame)
+
+        def decide_to(self, frame: int, find: Callable[[], list[PickedAnchor]]) -> None:
+            decided.append(frame)
+
+    list(mask_images(images, Drawn(), TIERS[Quality.FAST], observer=Noting()))
     assert asked == [10, *range(13, 210, 12), 210]
     assert decided == [10, 144, 210]
 

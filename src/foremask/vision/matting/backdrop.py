@@ -14,6 +14,7 @@ from foremask.types import Alpha, Image, Luma, Rgb
 # Only frames at these distances, before and after, are searched for the background.
 NEIGHBOUR_OFFSETS: Final = (1, 2, 4, 8, 16)
 BACKDROP_REACH_FRAMES: Final = NEIGHBOUR_OFFSETS[-1]
+# Numbers without a reason were set by eye; docs/adr/0050 has what the backdrop gains with them.
 MIN_NEW_SHARE: Final = 0.01  # A frame that adds background to a smaller share of cells is skipped.
 MAYBE_SUBJECT: Final = 0.05  # Cells of higher alpha count as subject.
 MARGIN_CELLS: Final = 3  # Cells within this distance of the subject count as subject.
@@ -83,22 +84,39 @@ class Backdrop:
         return FoundBackground(colour, variance, known)
 
     def _neighbours(self) -> Iterator[tuple[_Neighbour, Homography]]:
-        back, ahead = np.eye(3), np.eye(3)
-        ends = {-1: False, 1: False}
+        """The usable frames and the camera's motion to each, by turns before and after."""
+        earlier = self._earlier()
+        later = self._later()
+        for _ in NEIGHBOUR_OFFSETS:
+            for found in (next(earlier, None), next(later, None)):
+                if found is not None:
+                    yield found
+
+    def _earlier(self) -> Iterator[tuple[_Neighbour, Homography]]:
+        motion = np.eye(3)
         for distance in range(1, 1 + BACKDROP_REACH_FRAMES):
-            for side in (-1, 1):
-                at = self.here + side * distance
-                if ends[side] or not 0 <= at < len(self.views):
-                    continue
-                step = self.views[at + 1 if side < 0 else at].to_previous
-                if step is None:
-                    ends[side] = True
-                elif side < 0:
-                    back = step @ back
-                else:
-                    ahead = np.linalg.inv(step) @ ahead
-                if not ends[side] and distance in NEIGHBOUR_OFFSETS:
-                    yield self.views[at], back if side < 0 else ahead
+            at = self.here - distance
+            if at < 0:
+                return
+            step = self.views[at + 1].to_previous
+            if step is None:
+                return
+            motion = step @ motion
+            if distance in NEIGHBOUR_OFFSETS:
+                yield self.views[at], motion
+
+    def _later(self) -> Iterator[tuple[_Neighbour, Homography]]:
+        motion = np.eye(3)
+        for distance in range(1, 1 + BACKDROP_REACH_FRAMES):
+            at = self.here + distance
+            if at >= len(self.views):
+                return
+            step = self.views[at].to_previous
+            if step is None:
+                return
+            motion = np.linalg.inv(step) @ motion
+            if distance in NEIGHBOUR_OFFSETS:
+                yield self.views[at], motion
 
 
 def with_backdrops[P: Image](
@@ -114,12 +132,23 @@ def with_backdrops[P: Image](
     views: deque[_Neighbour] = deque(maxlen=BACKDROP_REACH_FRAMES + 1 + ahead_frames)
     waiting: deque[tuple[P, Alpha]] = deque()
     for image, alpha in pairs:
-        views.append(_view_of(image, alpha, views[-1] if views else None))
+        before = None
+        if views:
+            before = views[-1]
+        views.append(_view_of(image, alpha, before))
         waiting.append((image, alpha))
         if len(waiting) > ahead_frames:
-            yield *waiting.popleft(), Backdrop(tuple(views), len(views) - 1 - len(waiting))
+            yield _with_backdrop(waiting, views)
     while waiting:
-        yield *waiting.popleft(), Backdrop(tuple(views), len(views) - 1 - len(waiting))
+        yield _with_backdrop(waiting, views)
+
+
+def _with_backdrop[P: Image](
+    waiting: deque[tuple[P, Alpha]], views: Sequence[_Neighbour]
+) -> tuple[P, Alpha, Backdrop]:
+    here = len(views) - len(waiting)
+    image, alpha = waiting.popleft()
+    return image, alpha, Backdrop(tuple(views), here)
 
 
 def _view_of(image: Image, alpha: Alpha, before: _Neighbour | None) -> _Neighbour:
@@ -129,7 +158,9 @@ def _view_of(image: Image, alpha: Alpha, before: _Neighbour | None) -> _Neighbou
     size = 2 * MARGIN_CELLS + 1
     maybe = (alpha > MAYBE_SUBJECT).astype(np.uint8)
     hidden = np.asarray(cv2.dilate(maybe, np.ones((size, size), np.uint8)), np.uint8)
-    homography = None if before is None else _background_homography(grey, hidden, before.grey)
+    if before is None:
+        return _Neighbour(rgb, grey, hidden, None)
+    homography = _background_homography(grey, hidden, before.grey)
     return _Neighbour(rgb, grey, hidden, homography)
 
 
@@ -182,16 +213,21 @@ def _residual(here: _Neighbour, there: _Neighbour, homography: Homography) -> fl
         there.hidden, homography @ step, size, flags=nearest, borderValue=1
     )
     both = (np.asarray(hidden, np.uint8) | here.hidden[::SAMPLE_CELLS, ::SAMPLE_CELLS]) == 0
+    if not both.any():
+        return np.inf
     difference = cv2.absdiff(colours_here, colours_there)[both].astype(np.float32)
-    return float((difference * difference).sum(axis=1).mean()) / 255**2 if both.any() else np.inf
+    return float((difference * difference).sum(axis=1).mean()) / 255**2
 
 
 def sampled(plane: NDArray[Any], x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float32]:
     """Interpolate ``plane`` linearly at x, y; outside, take the nearest border pixel."""
-    at_x, at_y = x.astype(np.float32), y.astype(np.float32)
+    at_x = x.astype(np.float32)
+    at_y = y.astype(np.float32)
+    border = cv2.BORDER_REPLICATE
     found = np.empty((len(x), plane.shape[2]), np.float32)
     for start in range(0, len(x), REMAP_MAX_COLUMNS):
-        some, border = slice(start, start + REMAP_MAX_COLUMNS), cv2.BORDER_REPLICATE
-        places = at_x[some][None], at_y[some][None]
-        found[some] = cv2.remap(plane, *places, cv2.INTER_LINEAR, borderMode=border)[0]
+        some = slice(start, start + REMAP_MAX_COLUMNS)
+        row_x = at_x[some][None]
+        row_y = at_y[some][None]
+        found[some] = cv2.remap(plane, row_x, row_y, cv2.INTER_LINEAR, borderMode=border)[0]
     return found

@@ -10,8 +10,8 @@ from foremask.types import Alpha, Levels, Luma
 from foremask.vision.resample import resized
 
 RADIUS_PX = 1  # Radius of the filter's window, in pixels of the small mask: docs/adr/0050.
-EPSILON = 1e-3  # Added to the variance of luma (0 to 1), so that faint texture is no edge.
-FLAT = 0.07  # An alpha this near to 0 or 1 becomes 0 or 1.
+EPSILON = 1e-3  # Added to the variance of luma (0 to 1), so that faint texture is no edge; by eye.
+FLAT = 0.07  # An alpha this near to 0 or 1 becomes 0 or 1; by eye.
 STRIP_CELLS = 40  # About this many mask rows are upsampled at once.
 MAX_STRIP_PX = 4_000_000
 
@@ -45,7 +45,8 @@ def _slope(alpha: Alpha, guide: Alpha) -> Alpha:
     def mean(plane: Alpha) -> Alpha:
         return np.asarray(cv2.blur(plane, window), np.float32)
 
-    mean_guide, mean_alpha = mean(guide), mean(alpha)
+    mean_guide = mean(guide)
+    mean_alpha = mean(alpha)
     covariance = mean(guide * alpha) - mean_guide * mean_alpha
     variance = mean(guide * guide) - mean_guide * mean_guide
     return mean(np.asarray(covariance / (variance + EPSILON), np.float32))
@@ -67,12 +68,13 @@ def _strips(
     step = unit * max(1, min(STRIP_CELLS, most) // unit)
     for top in range(0, rows, step):
         bottom = min(rows, top + step)
-        above, below = max(0, top - unit), min(rows, bottom + unit)
+        above = max(0, top - unit)
+        below = min(rows, bottom + unit)
         start, first, stop, end = (
             round(row * height / rows) for row in (above, top, bottom, below)
         )
-        slopes, offsets = (
-            cv2.resize(plane[above:below], (width, end - start))[first - start : stop - start]
-            for plane in (slope, offset)
-        )
+        size = width, end - start
+        shown = slice(first - start, stop - start)
+        slopes = cv2.resize(slope[above:below], size)[shown]
+        offsets = cv2.resize(offset[above:below], size)[shown]
         yield slice(first, stop), np.asarray(slopes), np.asarray(offsets)

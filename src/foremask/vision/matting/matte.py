@@ -44,7 +44,9 @@ def without_small_parts(levels: Levels, min_part_px: int) -> Levels:
     size_px = np.bincount(labels.ravel(), levels.ravel(), count) / 255
     small = size_px < min_part_px
     small[0] = False
-    return np.where(small[labels], 0, levels).astype(np.uint8) if small.any() else levels
+    if not small.any():
+        return levels
+    return np.where(small[labels], 0, levels).astype(np.uint8)
 
 
 def grown(levels: Levels, grow_px: float) -> Levels:
@@ -118,7 +120,8 @@ def covering(picture: Rgb, width: int, height: int) -> Rgb:
     scale = max(width / columns, height / rows)
     shown_columns = max(1, min(columns, round(width / scale)))
     shown_rows = max(1, min(rows, round(height / scale)))
-    left, top = (columns - shown_columns) // 2, (rows - shown_rows) // 2
+    left = (columns - shown_columns) // 2
+    top = (rows - shown_rows) // 2
     part = picture[top : top + shown_rows, left : left + shown_columns]
     how = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(part, (width, height), interpolation=how), np.uint8)

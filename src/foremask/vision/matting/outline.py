@@ -13,10 +13,11 @@ from foremask.vision.matting.backdrop import Backdrop, FoundBackground, with_bac
 from foremask.vision.resample import resized
 
 SURE: Final = 0.95  # Higher alpha is foreground, and alpha under 1 - SURE is background.
-WINDOW_CELLS: Final = 14  # Side of the square in which colours are averaged.
+WINDOW_CELLS: Final = 14  # Side of the square in which colours are averaged; by eye.
 # An estimate of alpha has the weight d / (d + MISFIT_WEIGHT * e). Here d is the squared distance
 # between the mean colours of foreground and background, and e is the sum of their variances and of
 # the squared distance between the cell's colour and the colour that the estimate gives.
+# The weight is by eye. docs/adr/0050 has what the outline gains with it.
 MISFIT_WEIGHT: Final = 12.0
 COLOUR_WEIGHT: Final = 2.0  # Weight of chroma relative to luma: chroma separates both sides better.
 _COLOUR_WEIGHTS: Final = (COLOUR_WEIGHT * np.eye(3) + (1 - COLOUR_WEIGHT) / 3).astype(np.float32)
@@ -52,8 +53,12 @@ def resolve_outline(alpha: Alpha, image: Image, backdrop: Backdrop | None = None
     rows, columns = alpha.shape
     box = _around(undecided)
     result = alpha.copy()
-    rgb = image.rgb(columns, rows) if backdrop is None else backdrop.rgb
-    background = None if backdrop is None else backdrop.background(np.nonzero(undecided))
+    if backdrop is None:
+        rgb = image.rgb(columns, rows)
+        background = None
+    else:
+        rgb = backdrop.rgb
+        background = backdrop.background(np.nonzero(undecided))
     result[box] = _resolved(alpha[box], undecided[box], rgb[box], background)
     return result
 
@@ -82,7 +87,8 @@ def _resolved(
         at * half // full
         for at, half, full in zip(cells, (rows, columns), alpha.shape, strict=True)
     )
-    back, back_variance = outside.mean[near], outside.variance[near]
+    back = outside.mean[near]
+    back_variance = outside.variance[near]
     share = np.minimum(inside.share[near], outside.share[near])
     if background is not None:
         known = background.known

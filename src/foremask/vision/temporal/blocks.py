@@ -1,77 +1,47 @@
-"""Chooses the anchors of a shot and runs the network on them, a block of frames at a time."""
+"""Chooses the anchors of a shot and asks the network about them, a block of frames at a time."""
 
 import heapq
 import itertools
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from functools import partial
-
-import numpy as np
+from typing import NamedTuple
 
 from foremask.options import Quality
-from foremask.types import Image, Levels, Rgb
+from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.network_cache import NetworkCache, check_opinions
+from foremask.vision.network.network_cache import check_opinions
 from foremask.vision.network.opinions import View, ask, disagreement
-from foremask.vision.network.session import Features, Network
-from foremask.vision.resample import as_alpha, resized
+from foremask.vision.network.session import Features
+from foremask.vision.resample import as_alpha
+from foremask.vision.temporal.anchors import Anchor, Tools
 from foremask.vision.temporal.cuts import IncomingFrame
 from foremask.vision.temporal.flow import warp
-from foremask.vision.temporal.frame_hints import FrameHints
-from foremask.vision.temporal.guidance import Guidance, Hinted
-from foremask.vision.temporal.propagation import flow_between
-from foremask.vision.temporal.things import PickedAnchor
-from foremask.vision.temporal.tier import BLOCK_FRAMES, CLOSE_FRAMES, TIERS, Tier, grid_of
-from foremask.vision.temporal.verdict import Judge
+from foremask.vision.temporal.grids import Grids, MaskLevels, grid_of
+from foremask.vision.temporal.propagation import FrameFlow, flow_between
+from foremask.vision.temporal.tier import BLOCK_FRAMES, CLOSE_FRAMES, TIERS
 
 # `Tier.probed_above` applies to frames whose number is a multiple of `PROBED_FRAMES`, and to all
 # frames while the last mirrored and plain masks differ by more than `DIFFERING_SHARE`.
 PROBED_FRAMES = 2 * BLOCK_FRAMES  # the lengths of windows and contexts are multiples of this
-DIFFERING_SHARE = 0.3
-KEPT_AREA_PX = TIERS[Quality.BEST].mask_area_px
+DIFFERING_SHARE = 0.3  # docs/adr/0050
+KEPT_AREA_PX = TIERS[Quality.BEST].mask_area_px  # of the images that are kept for crops
 
 
-@dataclass(frozen=True, slots=True)
-class Tools:
-    network: Network
-    tier: Tier
-    threads: ThreadPoolExecutor
-    judge: Judge
-    guidance: Guidance | None
-    cache: NetworkCache
-    on_anchor: Callable[[Levels], None]
-    on_picked: Callable[[list[PickedAnchor]], None] | None
-    on_asked: Callable[[int], None]
-    on_decided: Callable[[int], None]
+class _Gap(NamedTuple):
+    """Two neighbouring anchors; the gap whose masks disagree most comes first."""
 
-
-@dataclass(slots=True)
-class Anchor:
-    """A frame whose mask is propagated to the frames around it.
-
-    ``opinions`` are the network's masks; an anchor that was added for hints has none. ``image``
-    is kept for crops if any hint of the clip corrects a mask, reduced to about `KEPT_AREA_PX`.
-    """
-
-    opinions: dict[View, Levels]
-    small: Rgb  # on the flow grid
-    image: Image | None = None
-    hints: FrameHints | None = None
-    hinted: Hinted | None = None  # changes by hints in the anchor's last decision
-
-    def mean(self) -> Levels:
-        mean = np.mean(list(self.opinions.values()), axis=0, dtype=np.float32)
-        return np.asarray(np.rint(mean), np.uint8)
+    agreement: float  # minus `disagreement`
+    first: int
+    last: int
 
 
 class Blocks:
-    """Chooses the anchors of a shot and runs the network on them, a block at a time.
+    """Chooses the anchors of a shot and asks the network about them, a block at a time.
 
     The first frame of the shot is a block by itself. Each later block goes from the last frame of
     the previous block to the next multiple of `BLOCK_FRAMES`, or to the end of the shot.
-    ``on_features`` gets the encoder features (27 MB) of each frame that the network runs on. It
-    does not run on a frame for which ``known`` returns masks, of an earlier run.
+    ``on_features`` gets the encoder features (27 MB) of each frame that the network runs on; it
+    is not asked about a frame for which ``known`` returns masks, of an earlier run.
     """
 
     def __init__(
@@ -79,19 +49,21 @@ class Blocks:
         tools: Tools,
         first: IncomingFrame,
         on_features: Callable[[int, Features], None],
-        known: Callable[[int], dict[View, Levels]],
+        known: Callable[[int], Mapping[View, MaskLevels]],
     ) -> None:
+        self.grids = Grids.of(first.image, tools.tier)
+        self.steps: dict[int, FrameFlow] = {first.number: first.frame_flow}
+        self.anchors: dict[int, Anchor] = {}
         self._tools = tools
         self._on_features = on_features
         self._known = known
-        self.steps = {first.number: first.frame_flow}
-        self.anchors: dict[int, Anchor] = {}
         self._waiting = {first.number: first}
-        self._first = self._last = first.number  # first and last frame of the block
+        self._first = first.number  # of the block
+        self._last = first.number
         self._frame_count = 1
         self._anchor_count = 0
         self._mirror_differs = True  # assumed until the network has run on a mirror image
-        self._infer(first.number)
+        self._ask(first.number)
         self._add_for_hints()
         self._waiting.clear()
 
@@ -105,7 +77,8 @@ class Blocks:
 
     def restart_budget(self) -> None:
         """Choose later anchors as if the shot began with the last frame of the finished block."""
-        self._frame_count = self._anchor_count = 1
+        self._frame_count = 1
+        self._anchor_count = 1
         self._mirror_differs = True
         self._compare(self.anchors[self._first])
 
@@ -113,10 +86,10 @@ class Blocks:
         """End the block and choose its anchors; return whether it had any frame."""
         if not self._waiting:
             return False
-        self._infer_block()
+        self._ask_block()
         self._first = self._last
         self._waiting.clear()
-        self._tools.on_asked(self._last + 1)
+        self._tools.observer.ask_to(self._last + 1)
         return True
 
     def forget(self, before: int) -> None:
@@ -124,20 +97,20 @@ class Blocks:
             for frame in [each for each in kept if each < before]:
                 del kept[frame]
 
-    def _infer_block(self) -> None:
-        """Run the network on evenly spaced frames and, up to a limit, between masks that differ."""
+    def _ask_block(self) -> None:
+        """Ask about evenly spaced frames and, up to a limit, between masks that differ."""
         between = _spaced(self._first, self._last, self._tools.tier.stride)
         for frame in (self._last, *between):
-            self._infer(frame)
-        gaps: list[tuple[float, int, int]] = []
-        for gap in itertools.pairwise([self._first, *between, self._last]):
-            self._queue_gap(gaps, *gap)
+            self._ask(frame)
+        gaps: list[_Gap] = []
+        for first, last in itertools.pairwise([self._first, *between, self._last]):
+            self._queue_gap(gaps, first, last)
         while gaps and self._anchor_count < self._tools.tier.anchors_per_frame * self._frame_count:
-            _, before, after = heapq.heappop(gaps)
-            middle = (before + after) // 2
-            self._infer(middle)
-            self._queue_gap(gaps, before, middle)
-            self._queue_gap(gaps, middle, after)
+            gap = heapq.heappop(gaps)
+            middle = (gap.first + gap.last) // 2
+            self._ask(middle)
+            self._queue_gap(gaps, gap.first, middle)
+            self._queue_gap(gaps, middle, gap.last)
         self._add_for_hints()
 
     def _add_for_hints(self) -> None:
@@ -146,55 +119,72 @@ class Blocks:
         if guidance is None:
             return
         further = [frame for frame, each in self._waiting.items() if guidance.on(each.image)]
-        if any(each.followed is not None for each in guidance.frames.values()):
+        if guidance.chooses:
             anchors = sorted(each for each in self.anchors if each >= self._first)
-            for gap in itertools.pairwise(anchors):
-                further += _spaced(*gap, CLOSE_FRAMES)
+            for first, last in itertools.pairwise(anchors):
+                further += _spaced(first, last, CLOSE_FRAMES)
         for frame in further:
-            incoming = self._waiting[frame]
-            anchor = self.anchors.setdefault(frame, self._anchor(incoming, {}))
-            anchor.hints = guidance.on(incoming.image)
+            if frame not in self.anchors:
+                self.anchors[frame] = self._anchor(self._waiting[frame], {})
 
-    def _queue_gap(self, gaps: list[tuple[float, int, int]], first: int, last: int) -> None:
+    def _queue_gap(self, gaps: list[_Gap], first: int, last: int) -> None:
         """Queue the gap between two anchors if their masks, propagated to its middle, disagree."""
         if last - first < 2:
             return
         middle = (first + last) // 2
-        height, width = self.steps[middle].small.shape[:2]
-        propagated = []
-        for frame in (first, last):
-            mask = resized(as_alpha(self.anchors[frame].mean()), width, height)
-            propagated.append(warp(mask, flow_between(self.steps, middle, frame)))
-        disagree = disagreement(*propagated)
+        disagree = disagreement(self._moved(first, middle), self._moved(last, middle))
         if disagree > self._tools.tier.disagreement:
-            heapq.heappush(gaps, (-disagree, first, last))
+            heapq.heappush(gaps, _Gap(-disagree, first, last))
 
-    def _infer(self, frame: int) -> None:
-        incoming, tier, cache = self._waiting[frame], self._tools.tier, self._tools.cache
-        grid = grid_of(incoming.image, tier.mask_area_px)
+    def _moved(self, anchor: int, frame: int) -> Alpha:
+        """An anchor's mean mask, moved to another frame, on the flow grid."""
+        mask = self.grids.flow.resized(as_alpha(self.anchors[anchor].mean()))
+        return warp(mask, flow_between(self.steps, frame, anchor))
+
+    def _ask(self, frame: int) -> None:
+        incoming = self._waiting[frame]
         opinions = self._known(frame)
-        check_opinions(f"{frame}", opinions, grid)
+        check_opinions(f"{frame}", opinions, self.grids.mask)
         if not opinions:
-            is_probed = frame % PROBED_FRAMES == 0 or self._mirror_differs
-            above = tier.probed_above if is_probed else tier.mirrored_above, tier.cropped_above
-            learn = partial(self._on_features, frame)
-            opinions = ask(self._tools.network, incoming.image, grid, *above, learn)
-            cache.keep_opinions(f"{frame}", opinions)
-        anchor = self.anchors[frame] = self._anchor(incoming, opinions)
+            opinions = self._answers(incoming.image, frame)
+            self._tools.cache.keep_opinions(f"{frame}", opinions)
+        anchor = self._anchor(incoming, opinions)
+        self.anchors[frame] = anchor
         self._compare(anchor)
-        self._tools.on_anchor(anchor.mean())
+        self._tools.observer.add_anchor(anchor.mean())
         self._anchor_count += 1
 
-    def _anchor(self, incoming: IncomingFrame, opinions: dict[View, Levels]) -> Anchor:
-        guidance, image = self._tools.guidance, None
-        if guidance is not None and any(each.corrections for each in guidance.frames.values()):
-            image = ArrayImage(incoming.image.rgb(*grid_of(incoming.image, KEPT_AREA_PX)))
-        return Anchor(opinions, incoming.frame_flow.small, image)
+    def _answers(self, image: Image, frame: int) -> dict[View, MaskLevels]:
+        tier = self._tools.tier
+        mirrored_above = tier.mirrored_above
+        if frame % PROBED_FRAMES == 0 or self._mirror_differs:
+            mirrored_above = tier.probed_above
+        return ask(
+            self._tools.network,
+            image,
+            self.grids.mask,
+            mirrored_above=mirrored_above,
+            cropped_above=tier.cropped_above,
+            on_features=partial(self._on_features, frame),
+        )
+
+    def _anchor(self, incoming: IncomingFrame, opinions: Mapping[View, MaskLevels]) -> Anchor:
+        guidance = self._tools.guidance
+        small = incoming.frame_flow.small
+        if guidance is None:
+            return Anchor(opinions, small)
+        image = None
+        if guidance.corrects:
+            grid = grid_of(incoming.image, KEPT_AREA_PX)
+            image = ArrayImage(grid.rgb(incoming.image))
+        return Anchor(opinions, small, image, guidance.on(incoming.image))
 
     def _compare(self, anchor: Anchor) -> None:
+        """Note whether the mirror image, if it was asked about, finds other things."""
         if View.MIRRORED in anchor.opinions:
-            both = (as_alpha(anchor.opinions[view]) for view in (View.STRETCHED, View.MIRRORED))
-            self._mirror_differs = disagreement(*both) > DIFFERING_SHARE
+            plain = as_alpha(anchor.opinions[View.STRETCHED])
+            mirrored = as_alpha(anchor.opinions[View.MIRRORED])
+            self._mirror_differs = disagreement(plain, mirrored) > DIFFERING_SHARE
 
 
 def _spaced(first: int, last: int, stride: int) -> list[int]:

@@ -8,7 +8,7 @@ or confetti (docs/adr/0050).
 
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -17,11 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Alpha, Flow, Image, Luma, Rgb
-from foremask.vision.temporal.flow import LEAST_SIDE_PX, FlowEstimator, luma, resize_flow, warp
+from foremask.vision.temporal.flow import LEAST_SIDE_PX, FlowEstimator, luma, warp
+from foremask.vision.temporal.grids import grid_of, size_of
 from foremask.vision.temporal.propagation import FrameFlow
-from foremask.vision.temporal.tier import SIDE_FRAMES, Tier, grid_of
+from foremask.vision.temporal.tier import SIDE_FRAMES, Tier
 
 DELAY_FRAMES = SIDE_FRAMES - 1  # pictures read ahead to decide whether a picture starts a shot
+# The numbers below stand together: `benchmarks.quality.cuts` counts the cuts that they miss.
 GRID_AREA_PX = 96 * 54
 WINDOW_PX = 7  # the side of the square in which structure and chroma are compared
 LEAST_CONTRAST = 1.0  # a picture is skipped if its mean local standard deviation of luma is less
@@ -29,7 +31,8 @@ CHROMA_FLOOR = 24.0  # chroma is divided by brightness plus this, so it is small
 CHROMA_SCALE = 0.25  # difference of relative chroma at which similarity falls to 1/e
 # The agreement of two flows falls to 1/e at a squared error of `RETURN_PX2` plus `RETURN_SHARE` of
 # the flows' squared lengths.
-RETURN_PX2, RETURN_SHARE = 0.5, 0.05
+RETURN_PX2 = 0.5
+RETURN_SHARE = 0.05
 SAME_SHOT = 0.88  # a picture that shares this much structure with the previous one starts no shot
 CUT_RATIO = 0.56  # at a cut, the match across it is below this share of the neighbours' match
 CHANCE = 0.2  # subtracted from the neighbours' match before the ratio is taken: docs/adr/0050
@@ -54,8 +57,11 @@ def incoming_frames(
     """Yield the images as frames; those before the first wanted image have negative numbers."""
     numbered = _numbered(images, is_wanted)
     for incoming, starts in starts_of_shots(_with_flow(numbered, tier, threads)):
-        alone = FrameFlow(incoming.frame_flow.small, None, None)
-        yield replace(incoming, frame_flow=alone) if starts else incoming
+        if starts:
+            alone = FrameFlow(incoming.frame_flow.small, None, None)
+            yield replace(incoming, frame_flow=alone)
+        else:
+            yield incoming
 
 
 def _numbered(
@@ -78,10 +84,11 @@ def _with_flow(
     numbered: Iterable[tuple[Image, int, bool]], tier: Tier, threads: ThreadPoolExecutor
 ) -> Iterator[tuple[IncomingFrame, Rgb, Flow | None]]:
     """Yield each frame with its small picture and its flow to the frame before, across cuts too."""
-    estimate_back, estimate_forward = FlowEstimator(), FlowEstimator()
+    estimate_back = FlowEstimator()
+    estimate_forward = FlowEstimator()
     before: Luma | None = None
     for image, number, is_wanted in numbered:
-        small = image.rgb(*grid_of(image, tier.flow_area_px))
+        small = grid_of(image, tier.flow_area_px).rgb(image)
         grey = luma(small)
         back = ahead = None
         if before is not None:
@@ -90,7 +97,10 @@ def _with_flow(
             ahead = forward_later.result().astype(np.float16)
         before = grey
         incoming = IncomingFrame(image, number, is_wanted, FrameFlow(small, back, ahead))
-        yield incoming, small, None if back is None else back.astype(np.float32)
+        if back is None:
+            yield incoming, small, None
+        else:
+            yield incoming, small, back.astype(np.float32)
 
 
 @dataclass(slots=True)
@@ -116,8 +126,9 @@ class CutFinder:
         view = _view(self._count, image)
         last = next((each[-1] for each in (self._from_here, self._before) if each), None)
         if view and last and back is not None and last.number == view.number - 1:
-            flow = resize_flow(back, *view.grey.shape[::-1])
-            view.shared = _mean(*_structure(view.grey, warp(last.grey, flow)))
+            flow = size_of(view.grey).flow(back)
+            similarity, weight = _structure(view.grey, warp(last.grey, flow))
+            view.shared = _mean(similarity, weight)
         self._from_here.append(view)
         self._count += 1
 
@@ -142,10 +153,8 @@ class CutFinder:
         before = list(self._before)
         if min(len(before), len(after)) < 2:
             return np.inf
-        sides = [
-            [self._match(*pair) for pair in itertools.pairwise(each)] for each in (before, after)
-        ]
-        neighbours = float(min(map(np.mean, sides))) - CHANCE
+        alike = min(self._alike(before), self._alike(after))
+        neighbours = alike - CHANCE
         if neighbours <= 0:
             return np.inf
         best = 0.0
@@ -154,6 +163,11 @@ class CutFinder:
             if best >= enough * neighbours:
                 break
         return best / neighbours
+
+    def _alike(self, views: Sequence[_View]) -> float:
+        """The mean match of neighbours."""
+        matches = [self._match(one, other) for one, other in itertools.pairwise(views)]
+        return float(np.mean(matches))
 
     def _match(self, earlier: _View, later: _View) -> float:
         """How alike two pictures are in structure and colour, less where the two flows disagree."""
@@ -177,7 +191,8 @@ def starts_of_shots[Item](
     ``items`` has the picture of each item, and the flow to the previous picture. `DELAY_FRAMES`
     items are read ahead.
     """
-    finder, waiting = CutFinder(), deque[tuple[Item, bool]]()
+    finder = CutFinder()
+    waiting = deque[tuple[Item, bool]]()
     for number, (item, image, back) in enumerate(items):
         finder.add(image, back)
         waiting.append((item, number == 0))
@@ -214,12 +229,14 @@ def _variance(plane: Alpha) -> Alpha:
 
 def _structure(here: Luma, there: Luma) -> tuple[Alpha, Alpha]:
     """The correlation (0 to 1) in a window round each pixel, and the contrast as its weight."""
-    one, other = here.astype(np.float32), there.astype(np.float32)
-    variances = _variance(one), _variance(other)
+    one = here.astype(np.float32)
+    other = there.astype(np.float32)
+    variance = _variance(one)
+    other_variance = _variance(other)
     shared = _blurred(one * other) - _blurred(one) * _blurred(other)
-    scale = np.sqrt(variances[0] * variances[1] + np.float32(1e-3))
+    scale = np.sqrt(variance * other_variance + np.float32(1e-3))
     correlation = np.asarray(np.maximum(shared, 0) / scale, np.float32)
-    return correlation, np.sqrt(np.maximum(*variances))
+    return correlation, np.sqrt(np.maximum(variance, other_variance))
 
 
 def _agreement(there: Flow, back: Flow) -> Alpha:

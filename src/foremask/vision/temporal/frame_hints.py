@@ -1,27 +1,40 @@
-"""The hints on one frame: the things that they choose, and the places that they correct."""
+"""Reads the hints of a clip from their frames, before the clip is masked.
+
+A hint is a mark in shares of the picture, and then a seed on the region grid. Together, the seeds
+of a clip tell whether a seed chooses a thing, bans a thing or corrects a place.
+"""
 
 import math
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from foremask.types import Alpha, Image, Levels
-from foremask.vision.network.network_cache import KeptAnswers
-from foremask.vision.network.opinions import CropBox
-from foremask.vision.resample import alpha_on, as_alpha, as_levels
-from foremask.vision.temporal.places import Place, depth_of, labelled, part_at, tracks_grid
+from foremask.types import Image, Levels
+from foremask.vision.network.network_cache import KeptAnswers, NetworkCache
+from foremask.vision.network.opinions import CropBox, View
+from foremask.vision.network.session import Network
+from foremask.vision.resample import as_alpha, as_levels
+from foremask.vision.temporal.grids import Grid, MaskLevels, RegionPlane, grid_of, region_grid
+from foremask.vision.temporal.places import Place, depth_of, labelled, part_at
 from foremask.vision.temporal.regions import FOREGROUND
-from foremask.vision.temporal.things import LEAST_SHARE, OTHER_SHARE
+from foremask.vision.temporal.things import LEAST_SHARE, NEITHER, OTHER_SHARE
+from foremask.vision.temporal.tier import Tier
 
-CROP_PX = 512  # the network's input size for a crop
+CROP_PX = 512  # the network's input size for a crop; no other is recorded as tried
 CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # a point's crops, as shares of the picture's smaller side
-BOX_MARGIN_SHARE = 0.15  # margin on each side of a box's crop, as a share of the box's larger side
-NEAR_PX = 3  # on the tracks' grid, pixels within this distance of a point or place are near
-CERTAIN = 0.95  # a negative point with a lower alpha in any view bans no whole thing
-MIDDLE = 0.65  # a negative point deeper than this share of a thing's greatest depth bans the thing
+# The margin on each side of a box's crop, as a share of the box's larger side; by eye.
+BOX_MARGIN_SHARE = 0.15
+NEAR_PX = 3  # on the region grid, pixels within this distance of a point or place are near
+# A negative point bans a whole thing if no view has less alpha there, and if it is deeper in the
+# thing than this share of its greatest depth. docs/adr/0050 has how often 0.9 was wrong.
+CERTAIN = 0.95
+MIDDLE = 0.65
+LIGHT = 191  # a paint's pixel above this level is on the subject
+DARK = 64  # and below this one on the background
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +58,10 @@ class Mark:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
-    """A mark on the tracks' grid.
+class Seed:
+    """A mark on the region grid.
 
-    ``seed`` lies in a box or paint, or is a small disc round a point. A point that ``chooses`` a
+    ``place`` lies in a box or paint, or is a small disc round a point. A point that ``chooses`` a
     thing adds the thing if the mask lacks it, and corrects nothing else.
     """
 
@@ -56,8 +69,8 @@ class Claim:
     positive: bool
     row: int
     column: int
-    crops: Sequence[Alpha]  # the mean mask with one crop round the mark pasted in, smallest first
-    seed: Place
+    crops: Sequence[RegionPlane]  # the mean mask with a crop round the mark in it, smallest first
+    place: Place
     has_size: bool = False
     chooses: bool = False
 
@@ -81,26 +94,20 @@ def read_paint(png: bytes) -> Levels | None:
     return grey
 
 
-def settle(frames: Collection["FrameHints"]) -> None:
-    """Turn all points after the clip's first correction into corrections."""
-    corrections = [claim.number for each in frames for claim in each.claims if each.corrects(claim)]
-    for each in frames:
-        each.first_correction = min(corrections, default=math.inf)
-
-
-def crops_round(mark: Mark, grid: tuple[int, int]) -> list[CropBox]:
-    """Several crops round a point, one round a box, none round a paint; on the masks' grid."""
+def crops_round(mark: Mark, grid: Grid) -> list[CropBox]:
+    """Several crops round a point, one round a box, none round a paint; on the mask grid."""
     if mark.levels is not None:
         return []
-    columns, rows = grid
-    width, height = mark.width * columns, mark.height * rows
+    width = mark.width * grid.columns
+    height = mark.height * grid.rows
+    x = mark.x * grid.columns + width / 2
+    y = mark.y * grid.rows + height / 2
     if mark.is_box:
         margin = 2 * BOX_MARGIN_SHARE * max(width, height)
         sizes = [(width + margin, height + margin)]
     else:
         sizes = [(share * min(grid), share * min(grid)) for share in CROP_SHARES]
-    x, y = mark.x * columns + width / 2, mark.y * rows + height / 2
-    return [(_span(y, down, rows), _span(x, across, columns)) for across, down in sizes]
+    return [(_span(y, down, grid.rows), _span(x, across, grid.columns)) for across, down in sizes]
 
 
 def _span(middle: float, length: float, most: int) -> slice:
@@ -109,148 +116,249 @@ def _span(middle: float, length: float, most: int) -> slice:
     return slice(int(first), min(most, int(np.ceil(first + length))))
 
 
+@dataclass(frozen=True)
 class FrameHints:
-    """The things that one frame's hints choose or ban, and the places that they correct.
+    """What one frame's hints choose or ban, and what they correct.
 
-    The properties are valid after `settle`. ``grid`` has the columns and rows of the masks.
-    ``opinions`` has the network's mask of each view. ``crops`` has copies of their mean, each with
-    a hint's crop pasted in. ``contradicted`` has number pairs of a hint and a later one against it.
+    ``contradicted`` has number pairs of a hint and a later one against it. A point chooses or bans
+    no thing after ``first_correction``, the number of the clip's first correction.
     """
 
-    def __init__(
-        self, image: Image, marks: Sequence[Mark], network: KeptAnswers, grid: tuple[int, int]
-    ) -> None:
-        self._grid = tracks_grid(*grid)
-        self.opinions = network.ask(image, grid)
-        masks = list(self.opinions.values())
-        mean = np.mean([as_alpha(each) for each in masks], axis=0)
-        base = [alpha_on(each, *self._grid) for each in masks]
-        self._picked = np.mean(base, axis=0, dtype=np.float32) > FOREGROUND
-        self._least = np.min(base, axis=0)
-        self._stack = base  # the masks of all views and crops
-        self.crops: list[Levels] = []
-        around: list[list[Alpha]] = []
-        for mark in marks:
-            first = len(self._stack)
-            for box in crops_round(mark, grid):
-                self.crops.append(as_levels(mean.astype(np.float32)))
-                self.crops[-1][box] = network.infer_part(image, grid[::-1], box, CROP_PX)
-                self._stack.append(alpha_on(self.crops[-1], *self._grid))
-            around.append(self._stack[first:])
-        self.contradicted: list[tuple[int, int]] = []
-        self.first_correction = math.inf  # the number of the clip's first correction
-        self.claims: list[Claim] = []
-        for mark, crops in zip(marks, around, strict=True):
-            self._add(mark, crops)
-
-    def _add(self, mark: Mark, crops: list[Alpha]) -> None:
-        columns, rows = self._grid
-        row, column = min(rows - 1, int(mark.y * rows)), min(columns - 1, int(mark.x * columns))
-        seed = self._seed(mark, row, column)
-        if not seed.any():
-            return
-        for other in self.claims:
-            shared = (other.seed & seed).sum() > 0.5 * min(seed.sum(), other.seed.sum())
-            if other.positive != mark.positive and shared and mark.levels is None:
-                self.contradicted.append((other.number, mark.number))
-        has_size = mark.is_box or mark.levels is not None
-        self.claims.append(Claim(mark.number, mark.positive, row, column, crops, seed, has_size))
-
-    def _seed(self, mark: Mark, row: int, column: int) -> Place:
-        columns, rows = self._grid
-        if mark.levels is not None:
-            painted = cv2.resize(mark.levels, self._grid, interpolation=cv2.INTER_AREA)
-            return np.asarray(painted > 191 if mark.positive else painted < 64)
-        seed = np.zeros((rows, columns), np.uint8)
-        if not mark.is_box:
-            cv2.circle(seed, (column, row), NEAR_PX, 1, -1)
-            return np.asarray(seed > 0)
-        left, top = round(mark.x * columns), round(mark.y * rows)
-        right = max(left + 1, round((mark.x + mark.width) * columns))
-        bottom = max(top + 1, round((mark.y + mark.height) * rows))
-        seed[top:bottom, left:right] = 1
-        votes = np.mean([each > FOREGROUND for each in self._stack], axis=0) >= 1 / 3
-        narrowed = (seed > 0) & votes
-        return np.asarray(narrowed if mark.positive and narrowed.any() else seed > 0)
+    opinions: Mapping[View, MaskLevels]
+    crops: Sequence[MaskLevels]  # the mean of the opinions, with a mark's crop in it
+    seeds: Sequence[Seed]
+    contradicted: Sequence[tuple[int, int]]
+    found: Place  # the foreground of the mean of the opinions
+    least: RegionPlane  # the smallest opinion
+    masks: Sequence[RegionPlane]  # all opinions and crops
+    first_correction: float = math.inf
 
     @property
     def _chooses(self) -> bool:
-        first = min((each.number for each in self.claims if each.positive), default=0)
+        first = min((each.number for each in self.seeds if each.positive), default=0)
         return first <= self.first_correction and self._finds_several
 
     @cached_property
     def _finds_several(self) -> bool:
-        """Whether the network finds the thing at each positive mark, and another large thing."""
-        positive = [each for each in self.claims if each.positive]
+        """Whether the network finds the thing at each positive seed, and another large thing."""
+        positive = [each for each in self.seeds if each.positive]
         if not positive or not all(self._is_on_found(each) for each in positive):
             return False
-        labels, areas = labelled(self._picked, connectivity=4)
+        labels, areas = labelled(self.found, connectivity=4)
         marked = np.unique(np.concatenate([labels[self._extent(each)] for each in positive]))
         marked = marked[marked > 0]
         others = np.setdiff1d(np.arange(1, len(areas)), marked)
         return bool(others.size and areas[others].max() > OTHER_SHARE * areas[marked].sum())
 
     @cached_property
-    def corrections(self) -> list[Claim]:
+    def corrections(self) -> list[Seed]:
         """All boxes and paints, and points that ban nothing and that no later point contradicts."""
-        points = {each.number for each in self.claims if not each.has_size}
+        points = {each.number for each in self.seeds if not each.has_size}
         refuted = {earlier for earlier, later in self.contradicted if later in points}
         return [
             replace(each, chooses=not (each.has_size or self.corrects(each)))
-            for each in self.claims
+            for each in self.seeds
             if each.has_size or (each.number not in refuted and not self._bans(each))
         ]
 
     @cached_property
-    def followed(self) -> Alpha | None:
+    def choice(self) -> RegionPlane | None:
         """1 on chosen things, -1 on banned things, 0 elsewhere; None if all are 0.
 
         If a thing is chosen, all others that the network finds are banned.
         """
-        plane = np.zeros(self._picked.shape, np.float32)
+        plane = np.zeros(self.found.shape, np.float32)
         if self._chooses:
-            ours = [self._extent(each) for each in self.claims if each.positive]
+            ours = [self._extent(each) for each in self.seeds if each.positive]
             chosen = np.asarray(np.any(ours, axis=0))
-            labels, _ = labelled(self._picked, connectivity=4)
-            plane[self._picked & ~np.isin(labels, labels[chosen])] = -1
+            labels, _ = labelled(self.found, connectivity=4)
+            plane[self.found & ~np.isin(labels, labels[chosen])] = -1
             plane[chosen] = 1
-        for each in self.claims:
+        for each in self.seeds:
             if self._bans(each):
                 plane[self._extent(each)] = -1
-        return plane if plane.any() else None
+        if not plane.any():
+            return None
+        return plane
 
-    def corrects(self, claim: Claim) -> bool:
-        """Whether a hint is a point that corrects the mask, and does not choose or ban a thing."""
-        if claim.has_size or claim.number > self.first_correction:
-            return not claim.has_size
-        return not (self._chooses if claim.positive else self._bans(claim))
+    def corrects(self, seed: Seed) -> bool:
+        """Whether a seed is a point that corrects the mask, and does not choose or ban a thing."""
+        if seed.has_size:
+            return False
+        if seed.number > self.first_correction:
+            return True
+        if seed.positive:
+            return not self._chooses
+        return not self._bans(seed)
 
-    def _is_on_found(self, claim: Claim) -> bool:
-        if claim.has_size:
-            return bool((claim.seed & self._picked).any())
-        if self._least[claim.row, claim.column] <= FOREGROUND:
+    def _is_on_found(self, seed: Seed) -> bool:
+        if seed.has_size:
+            return bool((seed.place & self.found).any())
+        if self.least[seed.row, seed.column] <= FOREGROUND:
             return False
-        return bool(self._extent(claim).sum() >= LEAST_SHARE * self._picked.size)
+        return bool(self._extent(seed).sum() >= LEAST_SHARE * self.found.size)
 
-    def _bans(self, claim: Claim) -> bool:
-        if claim.has_size or claim.positive or claim.number > self.first_correction:
+    def _bans(self, seed: Seed) -> bool:
+        if seed.has_size or seed.positive or seed.number > self.first_correction:
             return False
-        part = part_at(self._picked, claim.row, claim.column)
-        if not part.any() or self._least[claim.row, claim.column] < CERTAIN:
+        part = part_at(self.found, seed.row, seed.column)
+        if not part.any() or self.least[seed.row, seed.column] < CERTAIN:
             return False
-        if any((each.seed & part).any() for each in self.claims if each.positive):
+        if any((each.place & part).any() for each in self.seeds if each.positive):
             return False
         depth = depth_of(part)
-        return bool(depth[claim.row, claim.column] > MIDDLE * depth.max())
+        return bool(depth[seed.row, seed.column] > MIDDLE * depth.max())
 
-    def _extent(self, claim: Claim) -> Place:
-        """The seed of a box or paint; for a point, the pixels in most masks' parts round it."""
-        if claim.has_size:
-            return claim.seed
-        row, column = claim.row, claim.column
+    def _extent(self, seed: Seed) -> Place:
+        """The place of a box or paint; for a point, the pixels in most masks' parts round it."""
+        if seed.has_size:
+            return seed.place
         holding = [
-            part_at(each > FOREGROUND, row, column)
-            for each in self._stack
-            if each[row, column] > FOREGROUND
+            part_at(each > FOREGROUND, seed.row, seed.column)
+            for each in self.masks
+            if each[seed.row, seed.column] > FOREGROUND
         ]
         return np.asarray(np.mean(holding, axis=0) >= 0.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Guidance:
+    """The hints on the frames of a clip; ``key_of`` gives an image's key in ``frames``.
+
+    ``brought`` has, by frame number, planes of what later frames' hints choose (1) or ban (-1).
+    """
+
+    frames: Mapping[Hashable, FrameHints]
+    key_of: Callable[[Image], Hashable]
+    brought: Mapping[int, NDArray[np.int8]] = field(default_factory=dict)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether any hint chooses or bans a thing."""
+        return any(each.choice is not None for each in self.frames.values())
+
+    @property
+    def corrects(self) -> bool:
+        return any(each.corrections for each in self.frames.values())
+
+    def on(self, image: Image) -> FrameHints | None:
+        return self.frames.get(self.key_of(image))
+
+    def brought_to(self, frame: int, grid: Grid) -> RegionPlane | None:
+        """The frame's plane of `brought`, on ``grid``, with `NEITHER` instead of 0; or None."""
+        known = self.brought.get(frame)
+        if known is None:
+            return None
+        side = np.asarray(cv2.resize(known, grid, interpolation=cv2.INTER_NEAREST), np.float32)
+        return np.where(side == 0, np.float32(NEITHER), side)
+
+
+def read_hints(
+    hinted: Iterable[tuple[Hashable, Image, Sequence[Mark]]],
+    network: Network,
+    tier: Tier,
+    key_of: Callable[[Image], Hashable],
+    cache: NetworkCache | None = None,
+) -> Guidance:
+    """Run the network on the hinted images, and decide what each of their hints does.
+
+    All points after the clip's first correction are corrections.
+    """
+    cache = cache or NetworkCache()
+    read = {}
+    for key, image, marks in hinted:
+        mask_grid = grid_of(image, tier.mask_area_px)
+        read[key] = _read_frame(image, marks, KeptAnswers(cache, f"{key}", network), mask_grid)
+    corrections = [
+        seed.number for each in read.values() for seed in each.seeds if each.corrects(seed)
+    ]
+    first = min(corrections, default=math.inf)
+    frames = {key: replace(each, first_correction=first) for key, each in read.items()}
+    return Guidance(frames, key_of)
+
+
+def _read_frame(
+    image: Image, marks: Sequence[Mark], network: KeptAnswers, mask_grid: Grid
+) -> FrameHints:
+    """Run the network on a hinted image, and on crops round its marks."""
+    grid = region_grid(mask_grid)
+    opinions = network.ask(image, mask_grid)
+    mean = np.mean([as_alpha(each) for each in opinions.values()], axis=0).astype(np.float32)
+    views = [grid.alpha(each) for each in opinions.values()]
+    masks = list(views)
+    crops: list[MaskLevels] = []
+    crops_by_mark: list[list[RegionPlane]] = []
+    for mark in marks:
+        crops_by_mark.append([])
+        for box in crops_round(mark, mask_grid):
+            crop = as_levels(mean)
+            crop[box] = network.infer_part(image, mask_grid.shape, box, CROP_PX)
+            crops.append(crop)
+            crops_by_mark[-1].append(grid.alpha(crop))
+        masks += crops_by_mark[-1]
+    seeds: list[Seed] = []
+    contradicted: list[tuple[int, int]] = []
+    for mark, crops_of_mark in zip(marks, crops_by_mark, strict=True):
+        seed = _seed(mark, crops_of_mark, masks, grid)
+        if not seed.place.any():
+            continue
+        if mark.levels is None:
+            against = [each.number for each in seeds if _contradict(each, seed)]
+            contradicted += [(number, seed.number) for number in against]
+        seeds.append(seed)
+    return FrameHints(
+        opinions=opinions,
+        crops=crops,
+        seeds=seeds,
+        contradicted=contradicted,
+        found=np.mean(views, axis=0, dtype=np.float32) > FOREGROUND,
+        least=np.min(views, axis=0),
+        masks=masks,
+    )
+
+
+def _contradict(earlier: Seed, later: Seed) -> bool:
+    shared = (earlier.place & later.place).sum()
+    smaller = min(earlier.place.sum(), later.place.sum())
+    return bool(earlier.positive != later.positive and shared > 0.5 * smaller)
+
+
+def _seed(
+    mark: Mark, crops: Sequence[RegionPlane], masks: Sequence[RegionPlane], grid: Grid
+) -> Seed:
+    row = min(grid.rows - 1, int(mark.y * grid.rows))
+    column = min(grid.columns - 1, int(mark.x * grid.columns))
+    if mark.levels is not None:
+        place = _painted(mark.levels, grid, positive=mark.positive)
+    elif mark.is_box:
+        place = _in_box(mark, masks, grid)
+    else:
+        disc = np.zeros(grid.shape, np.uint8)
+        cv2.circle(disc, (column, row), NEAR_PX, 1, -1)
+        place = disc > 0
+    has_size = mark.is_box or mark.levels is not None
+    return Seed(mark.number, mark.positive, row, column, crops, place, has_size)
+
+
+def _painted(paint: Levels, grid: Grid, *, positive: bool) -> Place:
+    levels = cv2.resize(paint, grid, interpolation=cv2.INTER_AREA)
+    if positive:
+        return np.asarray(levels > LIGHT)
+    return np.asarray(levels < DARK)
+
+
+def _in_box(mark: Mark, masks: Sequence[RegionPlane], grid: Grid) -> Place:
+    """All of a negative box; of a positive one, what a third of the masks has, if this is any."""
+    left = round(mark.x * grid.columns)
+    top = round(mark.y * grid.rows)
+    right = max(left + 1, round((mark.x + mark.width) * grid.columns))
+    bottom = max(top + 1, round((mark.y + mark.height) * grid.rows))
+    inside = np.zeros(grid.shape, np.bool_)
+    inside[top:bottom, left:right] = True
+    if not mark.positive:
+        return inside
+    votes = np.mean([each > FOREGROUND for each in masks], axis=0) >= 1 / 3
+    narrowed = inside & votes
+    if narrowed.any():
+        return np.asarray(narrowed)
+    return inside

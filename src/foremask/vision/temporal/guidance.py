@@ -1,96 +1,210 @@
 """Applies the hints on some frames to all frames of a clip (docs/adr/0050).
 
-Masks are decided without hints first. Then the flow carries chosen, banned and corrected places
-from the hinted frames to the other frames.
+Masks are decided without hints first. Then the flow carries chosen and banned things and corrected
+places from the hinted frames to the other anchors, where they are evidence that changes the masks.
 """
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from foremask.types import Alpha, Image
+from foremask.vision.image import ArrayImage
+from foremask.vision.network.network_cache import KeptAnswers
+from foremask.vision.network.opinions import CLOSER_PX, CropBox, box_round_subject
+from foremask.vision.resample import as_levels
+from foremask.vision.temporal.anchors import Tools, Window, links_between
 from foremask.vision.temporal.correction import Shown, place_of
+from foremask.vision.temporal.decision import Decision
 from foremask.vision.temporal.flow import warp
-from foremask.vision.temporal.frame_hints import Claim, FrameHints
+from foremask.vision.temporal.frame_hints import Guidance, Seed
+from foremask.vision.temporal.grids import MaskLevels, RegionPlane, size_of
 from foremask.vision.temporal.places import MOST_SHARE, OUTLINE_PX, Place, grown, labelled
-from foremask.vision.temporal.regions import FOREGROUND
-from foremask.vision.temporal.things import NEITHER, PickedAnchor, sides
-from foremask.vision.temporal.verdict import subject_continuity
+from foremask.vision.temporal.regions import FOREGROUND, Link
+from foremask.vision.temporal.things import PickedAnchor, sides
+from foremask.vision.temporal.verdict import compose, subject_continuity
 
-PART = 0.3
-LEAST_HELD = 0.5  # a place is carried on while the product of its mean continuities is above this
-MOST_ASKED = 8
+PART = 0.3  # a part belongs to a place if more than this share of it lies there; by eye
+# A place is carried on while the product of its mean continuities is above this: docs/adr/0050.
+LEAST_HELD = 0.5
+MOST_ASKED = 8  # places of a window that crops follow; bounds what 64 hints cost
 
-type AskRound = Callable[[int, Place], Alpha]
+type AskOnAnchor = Callable[[int, Place], RegionPlane]
 """Runs the network round a place on the anchor with this index; alpha is 0 outside the crop."""
 
 
 @dataclass(frozen=True, slots=True)
-class Guidance:
-    """The hints on the frames of a clip; ``key_of`` gives an image's key in ``frames``.
+class Evidence:
+    """What hints say of each pixel of an anchor.
 
-    ``brought`` has, by frame number, planes of what later frames' hints choose (1) or ban (-1).
-    """
-
-    frames: Mapping[Hashable, FrameHints]
-    key_of: Callable[[Image], Hashable]
-    brought: Mapping[int, NDArray[np.int8]] = field(default_factory=dict)
-
-    def on(self, image: Image) -> FrameHints | None:
-        return self.frames.get(self.key_of(image))
-
-    def brought_to(self, frame: int, grid: tuple[int, int]) -> Alpha | None:
-        """The frame's plane of `brought`, on ``grid``, with `NEITHER` instead of 0; or None."""
-        known = self.brought.get(frame)
-        if known is None:
-            return None
-        side = np.asarray(cv2.resize(known, grid, interpolation=cv2.INTER_NEAREST), np.float32)
-        return np.where(side == 0, np.float32(NEITHER), side)
-
-
-@dataclass(frozen=True, slots=True)
-class Hinted:
-    """The changes of an anchor's mask by hints.
-
-    ``side`` is 1 on chosen things and -1 on banned ones. ``plane`` has a different number on each
+    ``side`` is 1 on chosen things and -1 on banned ones. ``places`` has a different number on each
     corrected place: positive if the place is added to the mask, negative if it is removed.
     """
 
-    side: Alpha
-    plane: Alpha
+    side: RegionPlane
+    places: RegionPlane
 
 
-def hinted_window(
-    followed: Sequence[Alpha | None],
-    corrections: Sequence[Sequence[Claim]],
-    first: Hinted | None,
-    shown: Sequence[Shown],
-    ask_round: AskRound,
-) -> list[Hinted]:
-    """The changes by hints on each anchor of a window.
+@dataclass(frozen=True, slots=True)
+class HintedMasks:
+    """The masks of a window's anchors after hints, with the evidence; both by frame.
 
-    ``followed`` and ``corrections`` are those of each anchor's `FrameHints`; ``first`` has the
-    changes that the previous window made on the first anchor, if it was in that window.
+    ``changed`` says whether there is evidence on any pixel.
     """
-    followed = list(followed)
-    if first is not None and followed[0] is None:
-        followed[0] = first.side
+
+    masks: dict[int, MaskLevels]
+    evidence: dict[int, Evidence]
+    changed: bool
+
+
+def apply_hints(
+    window: Window,
+    decisions: Mapping[int, Decision],
+    guidance: Guidance,
+    before: Evidence | None,
+    tools: Tools,
+) -> HintedMasks:
+    """Change a window's decisions by the hints on its frames, and by those of other windows.
+
+    ``before`` is the evidence that the previous window found on this window's first anchor.
+    """
+    frames = list(window.anchors)
+    links = links_between(window, frames, tools.threads)
+    shown = [
+        _shown(window, frame, decisions[frame], links_of_frame)
+        for frame, links_of_frame in zip(frames, links, strict=True)
+    ]
+    crops: dict[int, list[MaskLevels]] = {frame: [] for frame in frames}
+
+    def ask_on_anchor(index: int, place: Place) -> RegionPlane:
+        mask = decisions[frames[index]].mask
+        part = _asked_round(window, frames[index], place, tools)
+        alone = np.zeros_like(mask)
+        if part is not None:
+            over = mask.copy()
+            over[part.box] = part.mask
+            crops[frames[index]].append(over)
+            alone[part.box] = part.mask
+        return window.grids.region.alpha(alone)
+
+    corrections = _corrections(window)
+    evidence = evidence_of(_choices(window, guidance), corrections, before, shown, ask_on_anchor)
+    masks = {}
+    changed = False
+    for frame, known, found in zip(frames, shown, evidence, strict=True):
+        log_odds, reached = _decided_by(known, found)
+        changed |= bool(reached.any())
+        hints = window.anchors[frame].hints
+        outlines = [*decisions[frame].opinions]
+        if hints is not None:
+            outlines = [*hints.opinions.values(), *hints.crops]
+        outlines += crops[frame]
+        masks[frame] = _changed_mask(decisions[frame].mask, outlines, log_odds, reached)
+    return HintedMasks(masks, dict(zip(frames, evidence, strict=True)), changed)
+
+
+def _corrections(window: Window) -> list[Sequence[Seed]]:
+    corrections: list[Sequence[Seed]] = []
+    for anchor in window.anchors.values():
+        if anchor.hints is None:
+            corrections.append(())
+        else:
+            corrections.append(anchor.hints.corrections)
+    return corrections
+
+
+def _choices(window: Window, guidance: Guidance) -> list[RegionPlane | None]:
+    """The plane of chosen and banned things of each anchor; None on anchors without any.
+
+    If no anchor of the window has hints, these are the planes that later windows brought.
+    """
+    choices: list[RegionPlane | None] = []
+    for anchor in window.anchors.values():
+        if anchor.hints is None:
+            choices.append(None)
+        else:
+            choices.append(anchor.hints.choice)
+    if any(each is not None for each in choices):
+        return choices
+    return [guidance.brought_to(frame, window.grids.region) for frame in window.anchors]
+
+
+def _shown(window: Window, frame: int, decision: Decision, links: Mapping[int, Link]) -> Shown:
+    anchor = window.anchors[frame]
+    grid = window.grids.region
+    opinions = decision.opinions
+    if anchor.hints is not None:
+        opinions = list(anchor.hints.opinions.values())
+    return Shown(
+        rgb=grid.rgb(ArrayImage(anchor.small)),
+        mask=grid.alpha(decision.mask),
+        opinions=[grid.alpha(each) for each in opinions],
+        logit=decision.logit,
+        log_odds=decision.log_odds,
+        links=links,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """The network's mask of a crop; ``box`` has its rows and columns on the mask grid."""
+
+    box: CropBox
+    mask: MaskLevels
+
+
+def _asked_round(window: Window, frame: int, place: Place, tools: Tools) -> _Part | None:
+    """Run the network on a crop round a place; None if the place is too small for a crop."""
+    grid = window.grids.mask
+    around = as_levels(grid.resized(place.astype(np.float32)))
+    box = box_round_subject(around, around)
+    image = window.anchors[frame].image
+    if box is None or image is None:
+        return None
+    kept = KeptAnswers(tools.cache, f"anchor {frame}", tools.network)
+    return _Part(box, kept.infer_part(image, grid.shape, box, CLOSER_PX))
+
+
+def _changed_mask(
+    mask: MaskLevels, outlines: Sequence[MaskLevels], log_odds: RegionPlane, reached: Place
+) -> MaskLevels:
+    """The mask with evidence where it has reached; ``outlines`` give the new outline."""
+    grid = size_of(mask)
+    changed = grid.resized(reached.astype(np.float32)) > 0
+    inside = grid.resized(grown(log_odds > 0, OUTLINE_PX).astype(np.float32)) > 0
+    composed = compose([mask, *outlines], log_odds)
+    return np.where(changed, np.where(inside, composed, np.uint8(0)), mask)
+
+
+def evidence_of(
+    choices: Sequence[RegionPlane | None],
+    corrections: Sequence[Sequence[Seed]],
+    before: Evidence | None,
+    shown: Sequence[Shown],
+    ask_on_anchor: AskOnAnchor,
+) -> list[Evidence]:
+    """The evidence on each anchor of a window.
+
+    ``choices`` and ``corrections`` are those of each anchor's `FrameHints`; ``before`` is the
+    evidence that the previous window found on the first anchor, if it was in that window.
+    """
+    choices = list(choices)
+    if before is not None and choices[0] is None:
+        choices[0] = before.side
     found = [np.zeros(each.mask.shape, np.float32) for each in shown]
-    if any(each is not None for each in followed):
-        found = sides([_picked(*each) for each in enumerate(shown)], followed)
-    places = _Places(shown, ask_round)
-    if first is not None:
-        for place in sorted(np.unique(first.plane[first.plane != 0]), key=abs):
-            places.add(0, first.plane == place, float(np.sign(place)))
-    made = [(each.number, index, each) for index, some in enumerate(corrections) for each in some]
-    for _, index, each in sorted(made, key=lambda item: item[:1]):
-        points = [o for o in corrections[index] if not (o.has_size or o.chooses)]
-        places.correct(index, each, [o for o in points if o.positive != each.positive])
-    return [Hinted(*each) for each in zip(found, places.planes, strict=True)]
+    if any(each is not None for each in choices):
+        found = sides([_picked(frame, each) for frame, each in enumerate(shown)], choices)
+    places = _Places(shown, ask_on_anchor)
+    if before is not None:
+        for number in sorted(np.unique(before.places[before.places != 0]), key=abs):
+            places.add(0, before.places == number, float(np.sign(number)))
+    seeds = [(seed, index) for index, some in enumerate(corrections) for seed in some]
+    for seed, index in sorted(seeds, key=lambda item: item[0].number):
+        points = [each for each in corrections[index] if not (each.has_size or each.chooses)]
+        opposite = [each for each in points if each.positive != seed.positive]
+        places.correct(index, seed, opposite)
+    return [Evidence(side, numbers) for side, numbers in zip(found, places.planes, strict=True)]
 
 
 class _Places:
@@ -102,59 +216,75 @@ class _Places:
     No place is carried to or past a frame with an earlier hint: the user has corrected that frame.
     """
 
-    def __init__(self, shown: Sequence[Shown], ask_round: AskRound) -> None:
-        self._shown, self._ask_round = shown, ask_round
-        self._hinted: list[int] = []
+    def __init__(self, shown: Sequence[Shown], ask_on_anchor: AskOnAnchor) -> None:
+        self._shown = shown
+        self._ask_on_anchor = ask_on_anchor
+        self._starts: list[int] = []  # the anchor of each place's hint
         self.planes = [np.zeros(each.mask.shape, np.float32) for each in shown]
 
-    def correct(self, index: int, hint: Claim, opposite: Sequence[Claim]) -> None:
-        """Add the place that a hint corrects; ``opposite`` has the points of the opposite sign."""
-        place: Place | None = hint.seed
-        if not hint.has_size:
-            plane, shown = self.planes[index], self._shown[index]
+    def correct(self, index: int, seed: Seed, opposite: Sequence[Seed]) -> None:
+        """Add the place that a seed corrects; ``opposite`` has the points of the opposite sign."""
+        place: Place | None = seed.place
+        if not seed.has_size:
+            plane = self.planes[index]
+            shown = self._shown[index]
             mask = np.where(plane == 0, shown.mask, plane > 0).astype(np.float32)
-            ask_round = partial(self._ask_round, index)
-            place = place_of(hint, replace(shown, mask=mask), opposite, ask_round)
+            ask_round = partial(self._ask_on_anchor, index)
+            place = place_of(seed, replace(shown, mask=mask), opposite, ask_round)
         if place is not None:
-            self.add(index, place, 1 if hint.positive else -1)
+            self.add(index, place, 1 if seed.positive else -1)
 
     def add(self, start: int, place: Place, side: float) -> None:
+        """Add a place on the anchor ``start``, and carry it to the anchors before and after it."""
         if not place.any():
             return
-        before = max((k for k in self._hinted if k < start), default=-1)
-        after = min((k for k in self._hinted if k > start), default=len(self.planes))
-        self._hinted.append(start)
-        mark = np.float32(side * len(self._hinted))
+        before = max((k for k in self._starts if k < start), default=-1)
+        after = min((k for k in self._starts if k > start), default=len(self.planes))
+        self._starts.append(start)
+        number = np.float32(side * len(self._starts))
         is_thing = False
-        if len(self._hinted) <= MOST_ASKED:
-            thing = _parts_on(self._ask_round(start, place) > FOREGROUND, place)
+        if len(self._starts) <= MOST_ASKED:
+            thing = _parts_on(self._ask_on_anchor(start, place) > FOREGROUND, place)
             is_thing = bool((thing & place).sum() > MOST_SHARE * (thing | place).sum())
-        self.planes[start] = np.where(place, mark, self.planes[start])
-        for order, offset in ((range(start + 1, after), -1), (range(start - 1, before, -1), 1)):
-            here, held = place, 1.0
-            for index in order:
-                link = self._shown[index].links.get(offset)
-                if link is None:
-                    break
-                logits = self._shown[index].logit, self._shown[index + offset].logit
-                trusted = subject_continuity(link, *logits)
-                came = warp(np.where(here, np.float32(1), np.float32(-1)), link.flow)
-                here = came > 0
-                found = self._found(index, came * trusted) if is_thing else None
-                if found is not None:
-                    here = found if side > 0 else found & grown(here, OUTLINE_PX)
-                    held = 1.0
-                elif here.any():
-                    held *= float(trusted[here].mean())
-                if held < LEAST_HELD or not here.any():
-                    break
-                self.planes[index] = np.where(here, mark, self.planes[index])
+        self.planes[start] = np.where(place, number, self.planes[start])
+        self._carry(range(start + 1, after), -1, place, number, is_thing=is_thing)
+        self._carry(range(start - 1, before, -1), 1, place, number, is_thing=is_thing)
 
-    def _found(self, index: int, came: Alpha) -> Place | None:
+    def _carry(
+        self, order: range, offset: int, place: Place, number: np.float32, *, is_thing: bool
+    ) -> None:
+        """Carry a place along these anchors; the link ``offset`` leads to the one it comes from."""
+        here = place
+        held = 1.0
+        for index in order:
+            link = self._shown[index].links.get(offset)
+            if link is None:
+                return
+            logit = self._shown[index].logit
+            trusted = subject_continuity(link, logit, self._shown[index + offset].logit)
+            came = warp(np.where(here, np.float32(1), np.float32(-1)), link.flow)
+            here = came > 0
+            found = None
+            if is_thing:
+                found = self._found(index, came * trusted)
+            if found is not None:
+                if number < 0:
+                    found &= grown(here, OUTLINE_PX)
+                here = found
+                held = 1.0
+            elif here.any():
+                held *= float(trusted[here].mean())
+            if held < LEAST_HELD or not here.any():
+                return
+            self.planes[index] = np.where(here, number, self.planes[index])
+
+    def _found(self, index: int, came: RegionPlane) -> Place | None:
         """What a crop shows at the place ``came`` > 0; None if it covers at most `PART` of this."""
         place = came > 0
-        found = _parts_on(self._ask_round(index, place) + came / 2 > FOREGROUND, place)
-        return found if (found & place).sum() > PART * place.sum() else None
+        found = _parts_on(self._ask_on_anchor(index, place) + came / 2 > FOREGROUND, place)
+        if (found & place).sum() <= PART * place.sum():
+            return None
+        return found
 
 
 def _parts_on(places: Place, place: Place) -> Place:
@@ -164,11 +294,11 @@ def _parts_on(places: Place, place: Place) -> Place:
     return np.asarray(places & (shared > PART * areas)[labels])
 
 
-def with_hints(shown: Shown, hinted: Hinted) -> tuple[Alpha, Place]:
+def _decided_by(shown: Shown, evidence: Evidence) -> tuple[RegionPlane, Place]:
     """A plane that is positive on the foreground after hints, and the pixels that hints decide."""
-    out = grown(hinted.side < 0, OUTLINE_PX) & (hinted.side <= 0)
-    taken = (hinted.side > 0) & (shown.mask <= FOREGROUND)
-    side = np.where(out, np.float32(-1), np.where(taken, np.float32(1), hinted.plane))
+    out = grown(evidence.side < 0, OUTLINE_PX) & (evidence.side <= 0)
+    taken = (evidence.side > 0) & (shown.mask <= FOREGROUND)
+    side = np.where(out, np.float32(-1), np.where(taken, np.float32(1), evidence.places))
     log_odds = np.where(side == 0, shown.mask - np.float32(FOREGROUND), side).astype(np.float32)
     return log_odds, side != 0
 

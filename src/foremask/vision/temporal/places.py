@@ -5,20 +5,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Alpha
-from foremask.vision.temporal.tier import reduced_grid
 
-TRACK_AREA_PX = 427 * 240  # largest area of `tracks_grid`, in pixels
 MOST_SHARE = 0.5  # two places are the same if they share more than this share of their union
-OUTLINE_PX = 2  # assumed error of an outline, in pixels of the tracks' grid
+OUTLINE_PX = 2  # assumed error of an outline, in pixels of the region grid
 
 type Place = NDArray[np.bool_]
+"""A set of pixels, on the region grid unless it is said otherwise."""
 type Labels = NDArray[np.int32]
 """(H, W): for each pixel, the number of its connected part, or 0."""
-
-
-def tracks_grid(columns: int, rows: int) -> tuple[int, int]:
-    """Columns and rows of the tracks' grid, on which the regions and things of a mask are found."""
-    return reduced_grid(columns, rows, TRACK_AREA_PX)
 
 
 def labelled(place: Place, connectivity: int = 8) -> tuple[Labels, NDArray[np.int32]]:

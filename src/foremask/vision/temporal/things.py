@@ -14,22 +14,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.facts import SEGMENT_GRID
-from foremask.types import Alpha
-from foremask.vision.resample import resized
-from foremask.vision.temporal.flow import resize_flow, warp_labels
+from foremask.vision.temporal.flow import warp_labels
+from foremask.vision.temporal.grids import Grid, RegionPlane, size_of
 from foremask.vision.temporal.places import Place, labelled
 from foremask.vision.temporal.regions import FOREGROUND, Link
 
+# For numbers without a reason here, no measurement is recorded: they were set by eye.
 LEAST_SHARE = 0.0004  # a part with a smaller share of the picture is no thing
-OTHER_SHARE = 0.25  # a part must be larger than this share of the subject to be another thing
-OVERLAP = 0.15  # a part holds a thing if the flow brings more than this share of the thing into it
+OTHER_SHARE = 0.25  # a part with a smaller share of the subject is no other thing: docs/adr/0050
+# A part holds a thing if the flow brings more than this share of the thing into it. With 0.25, a
+# fast thing was lost.
+OVERLAP = 0.15
 # A part also holds a hidden or touching thing if they should overlap by this share of the smaller.
 HELD_SHARE = 0.25
-NEITHER = 2  # claim of a pixel that is neither chosen nor banned, even if it was before
+NEITHER = 2  # choice of a pixel that is neither chosen nor banned, even if it was before
+LEAST_CHOSEN_PX = 8  # a choice of no more pixels does not decide the part that they are in
+SAME_SHARE = 0.3  # a thing that fills a larger share of a new one has become the new one
 HIDDEN_FRAMES = 80  # hidden longer, a thing is forgotten; partly hidden longer, it counts as whole
-WHOLE = 0.99  # a thing that shrinks below this share within a frame is partly hidden
+# A thing that shrinks below this share within a frame is partly hidden. The share is of a frame and
+# not of an anchor, since anchors are unequally far apart.
+WHOLE = 0.99
 MOST_ANCHORS = 2000  # of a shot, kept in memory (180 kB each); older anchors get no things
-COARSE = 2  # the tracks' grid has this many times the columns and rows of the scout's grid
+COARSE = 2  # the region grid has this many times the columns and rows of the scout's grid
 
 type Things = NDArray[np.int32]
 """(H, W): the number of the thing that each pixel belongs to; 0 is none."""
@@ -39,7 +45,7 @@ type Position = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class PickedAnchor:
-    """An anchor's foreground, on the tracks' grid.
+    """An anchor's foreground, on the region grid.
 
     ``inside`` is the foreground of its mask. ``picked`` also has the foreground of the mask before
     hints, and of the network's mean mask. ``links`` lead to the anchors before (-1) and after (1).
@@ -88,31 +94,38 @@ class _Placed:
         self.numbers[place] = number
 
 
-def sides(anchors: Sequence[PickedAnchor], claims: Sequence[Alpha | None]) -> list[Alpha]:
+def sides(
+    anchors: Sequence[PickedAnchor], choices: Sequence[RegionPlane | None]
+) -> list[RegionPlane]:
     """For each anchor, a plane: 1 on chosen things, -1 on banned things, 0 elsewhere.
 
-    ``claims[k]`` has 1, -1, 0 or `NEITHER` for each pixel, and is None on an anchor without claims.
-    Things are followed from earlier and later claims; where both decide, the nearer claim counts.
-    If any thing is chosen on an anchor, large things that no claim decides are banned there.
+    ``choices[k]`` has 1, -1, 0 or `NEITHER` for each pixel; it is None on an anchor without hints.
+    Things are followed from earlier and later choices; where both decide, the nearer one counts.
+    If any thing is chosen on an anchor, large things that no choice decides are banned there.
     """
     count = len(anchors)
-    forward, backward = (followed(anchors, claims, offset) for offset in (-1, 1))
-    stated = [k for k, claim in enumerate(claims) if claim is not None]
+    forward = followed(anchors, choices, -1)
+    backward = followed(anchors, choices, 1)
+    stated = [k for k, choice in enumerate(choices) if choice is not None]
     results = []
     for k in range(count):
         before = min((k - each for each in stated if each <= k), default=count)
         after = min((each - k for each in stated if each >= k), default=count)
-        near, far = (forward[k], backward[k]) if before <= after else (backward[k], forward[k])
+        near = forward[k]
+        far = backward[k]
+        if after < before:
+            near = backward[k]
+            far = forward[k]
         results.append(_without_strangers(np.where(near == 0, far, near), anchors[k].picked))
     return results
 
 
 def followed(
-    anchors: Sequence[PickedAnchor], claims: Sequence[Alpha | None], offset: int
-) -> list[Alpha]:
-    """For each anchor, the sides of things followed from earlier claims (-1) or later ones (1)."""
+    anchors: Sequence[PickedAnchor], choices: Sequence[RegionPlane | None], offset: int
+) -> list[RegionPlane]:
+    """For each anchor, the sides of things followed from earlier choices (-1) or later ones (1)."""
     planes = [np.zeros(each.picked.shape, np.float32) for each in anchors]
-    for index, known in _placed(anchors, claims, offset):
+    for index, known in _placed(anchors, choices, offset):
         for number, thing in known.things.items():
             planes[index][known.numbers == number] = thing.side
     return planes
@@ -120,20 +133,22 @@ def followed(
 
 def _placed(
     anchors: Sequence[PickedAnchor],
-    claims: Sequence[Alpha | None],
+    choices: Sequence[RegionPlane | None],
     offset: int,
     known: _Placed | None = None,
 ) -> Iterator[tuple[int, _Placed]]:
-    """Yield the index and things of each anchor; without ``known``, begin at the first claim.
+    """Yield the index and things of each anchor; without ``known``, begin at the first choice.
 
     An anchor's link ``offset`` leads to the anchor that is processed before it. ``known`` has the
     things of the anchor before the first one.
     """
     for index in range(len(anchors))[::-offset]:
-        picked, claim, link = anchors[index].picked, claims[index], anchors[index].links.get(offset)
-        if claim is not None:
+        picked = anchors[index].picked
+        choice = choices[index]
+        link = anchors[index].links.get(offset)
+        if choice is not None:
             before = known or _Placed(np.zeros(picked.shape, np.int32))
-            known = _begun(picked, claim, before, link)
+            known = _begun(picked, choice, before, link)
         elif known is not None and link is not None:
             known = _step(picked, known, link)
         if known is not None:
@@ -148,26 +163,26 @@ class Follower:
         self._last: dict[int, _Placed] = {}  # by frame, where the next window may begin
 
     def follow(self, window: Sequence[PickedAnchor]) -> list[Things]:
-        first, last = window[0], window[-1].frame
+        first = window[0]
         nothing = np.zeros(first.picked.shape, np.float32)
         known = self._last.get(first.frame) or _Placed(nothing.astype(np.int32), self._fresh)
         still = Link(np.dstack([nothing, nothing]), nothing + 1, nothing + 1, 0)
         anchors = [replace(first, links={-1: still}), *window[1:]]
         found = dict(_placed(anchors, [None] * len(window), -1, known))
-        nearly = last - 2 * SEGMENT_GRID.context_frames
-        self._last = {a.frame: found[k] for k, a in enumerate(window) if a.frame >= nearly}
+        next_from = window[-1].frame - 2 * SEGMENT_GRID.context_frames
+        self._last = {a.frame: found[k] for k, a in enumerate(window) if a.frame >= next_from}
         return [each.numbers for each in found.values()]
 
 
 class Scout:
     """Follows chosen and banned things back to the start of their shot (docs/adr/0050).
 
-    ``claims`` has planes by frame number: 1 on chosen things, -1 on banned things. ``found`` gets
-    such planes for the anchors without claims.
+    ``choices`` has planes by frame number: 1 on chosen things, -1 on banned things. ``found`` gets
+    such planes for the anchors without choices, on a coarse region grid.
     """
 
-    def __init__(self, claims: Mapping[int, Alpha]) -> None:
-        self._claims = claims
+    def __init__(self, choices: Mapping[int, RegionPlane]) -> None:
+        self._choices = choices
         self._shot: dict[int, PickedAnchor] = {}
         self.found: dict[int, NDArray[np.int8]] = {}
 
@@ -182,78 +197,90 @@ class Scout:
         return max(self._shot, default=-1) >= frame
 
     def end_shot(self) -> None:
-        """Follow the claimed things of the shot back to its earlier anchors."""
+        """Follow the chosen and banned things of the shot back to its earlier anchors."""
         anchors = list(self._shot.values())
-        claims = [self._claim(each) for each in anchors]
-        if any(claim is not None for claim in claims):
-            for anchor, side in zip(anchors, followed(anchors, claims, 1), strict=True):
-                if anchor.frame not in self._claims and _is_separate(anchor.picked, side):
+        choices = [self._choice(each) for each in anchors]
+        if any(choice is not None for choice in choices):
+            for anchor, side in zip(anchors, followed(anchors, choices, 1), strict=True):
+                if anchor.frame not in self._choices and _is_separate(anchor.picked, side):
                     self.found[anchor.frame] = side.astype(np.int8)
         self._shot = {}
 
-    def _claim(self, anchor: PickedAnchor) -> Alpha | None:
-        claim = self._claims.get(anchor.frame)
-        if claim is None:
+    def _choice(self, anchor: PickedAnchor) -> RegionPlane | None:
+        choice = self._choices.get(anchor.frame)
+        if choice is None:
             return None
-        size = anchor.picked.shape[::-1]
-        return np.asarray(cv2.resize(claim, size, interpolation=cv2.INTER_NEAREST), np.float32)
+        grid = size_of(anchor.picked)
+        return np.asarray(cv2.resize(choice, grid, interpolation=cv2.INTER_NEAREST), np.float32)
 
 
 def _coarse(anchor: PickedAnchor) -> PickedAnchor:
     """Reduce an anchor to the scout's grid, with its link to the next anchor in half precision."""
     rows, columns = anchor.picked.shape
-    grid = max(1, columns // COARSE), max(1, rows // COARSE)
-    picked = np.asarray(resized(anchor.picked.astype(np.float32), *grid) > FOREGROUND)
+    grid = Grid(max(1, columns // COARSE), max(1, rows // COARSE))
+    picked = np.asarray(grid.resized(anchor.picked.astype(np.float32)) > FOREGROUND)
     links = {}
     if 1 in anchor.links:
         link = anchor.links[1]
-        planes = resize_flow(link.flow, *grid), resized(link.trust, *grid)
-        flow, trust = (each.astype(np.float16) for each in planes)
+        flow = grid.flow(link.flow).astype(np.float16)
+        trust = grid.resized(link.trust).astype(np.float16)
         links = {1: Link(flow, trust, trust, link.frames)}  # type: ignore[arg-type]
     return PickedAnchor(anchor.frame, picked, picked, links)
 
 
-def _is_separate(picked: Place, side: Alpha) -> bool:
+def _is_separate(picked: Place, side: RegionPlane) -> bool:
     """Whether some pixel has a side, and all pixels of each part have the same side."""
     if not side.any():
         return False
     return all(side[part].min() == side[part].max() for part in _parts(picked))
 
 
-def _without_strangers(side: Alpha, picked: Place) -> Alpha:
+def _without_strangers(side: RegionPlane, picked: Place) -> RegionPlane:
     """Ban large parts without a side as other things, if any thing is chosen."""
     ours = int((side > 0).sum())
     result = side.astype(np.float32)
-    for part in _parts(picked & (side == 0)) if ours else ():
+    if not ours:
+        return result
+    for part in _parts(picked & (side == 0)):
         if part.sum() > OTHER_SHARE * ours:
             result[part] = -1
     return result
 
 
-def _begun(picked: Place, claim: Alpha, before: _Placed, link: Link | None) -> _Placed:
-    """The things of an anchor with claims; a part with chosen and banned pixels is two things."""
+def _begun(picked: Place, choice: RegionPlane, before: _Placed, link: Link | None) -> _Placed:
+    """The things of an anchor with hints; a part with chosen and banned pixels is two things."""
     placed = _Placed(np.zeros(picked.shape, np.int32), before.fresh)
-    came = warp_labels(before.numbers, link.flow) if link else np.zeros_like(placed.numbers)
-    for part in _parts(picked | (claim == 1)):
-        sides_here = [side for side in (1, -1) if (part & (claim == side)).sum() > 8] or [0]
-        split = [part]
-        if len(sides_here) == 2:
-            split = [part & (claim == side) for side in sides_here]
-            rest = part & (claim == 0)
-            split[0] |= rest & (_nearest(split) == 0)
-            split[1] |= rest & ~split[0]
-        for side, place in zip(sides_here, split, strict=True):
+    came = np.zeros_like(placed.numbers)
+    if link is not None:
+        came = warp_labels(before.numbers, link.flow)
+    for part in _parts(picked | (choice == 1)):
+        for side, place in _split(part, choice):
             thing = _new(place, side)
-            if not (claim[place] == NEITHER).any():
+            if not (choice[place] == NEITHER).any():
                 thing = _as_before(thing, came[place], before.things)
             placed.add(thing, place)
     return placed
 
 
+def _split(part: Place, choice: RegionPlane) -> list[tuple[int, Place]]:
+    """The part by its side or, if it has chosen and banned pixels, by the nearer ones of them."""
+    here = [side for side in (1, -1) if (part & (choice == side)).sum() > LEAST_CHOSEN_PX]
+    if not here:
+        return [(0, part)]
+    if len(here) == 1:
+        return [(here[0], part)]
+    chosen = part & (choice == 1)
+    banned = part & (choice == -1)
+    rest = part & (choice == 0)
+    chosen |= rest & (_nearest([chosen, banned]) == 0)
+    banned |= rest & ~chosen
+    return [(1, chosen), (-1, banned)]
+
+
 def _as_before(thing: _Thing, came: NDArray[np.int32], before: dict[int, _Thing]) -> _Thing:
     """Copy the speed, and the side if it is 0, from the earlier thing that moved to here."""
     found = np.bincount(came)
-    if found.size > 1 and found[1:].max() > 0.3 * came.size:
+    if found.size > 1 and found[1:].max() > SAME_SHARE * came.size:
         old = before.get(1 + int(found[1:].argmax()))
         if old is not None:
             return replace(thing, side=thing.side or old.side, speed=old.speed)
@@ -272,12 +299,14 @@ def _parts(picked: Place) -> list[Place]:
 
 
 def _nearest(places: Sequence[Place]) -> NDArray[np.intp]:
-    distances = [
-        cv2.distanceTransform((~each).astype(np.uint8), cv2.DIST_L2, 3)
-        if each.any()
-        else np.full(each.shape, 1e9, np.float32)
-        for each in places
-    ]
+    """For each pixel, the index of the place that is nearest; an empty place is never nearest."""
+    distances = []
+    for each in places:
+        if each.any():
+            away = cv2.distanceTransform((~each).astype(np.uint8), cv2.DIST_L2, 3)
+        else:
+            away = np.full(each.shape, 1e9, np.float32)
+        distances.append(away)
     return np.argmin(distances, axis=0)
 
 
@@ -291,7 +320,8 @@ def _step(picked: Place, before: _Placed, link: Link) -> _Placed:
         there = _owners(part, moved, came)
         if there:
             placed.numbers[part] = _divided(part, there, moved, came, link)[part]
-            alone |= set(there) if len(there) == 1 else set()
+            if len(there) == 1:
+                alone.add(there[0])
         else:
             nobodys.append(part)
     for number, thing in moved.items():
@@ -326,13 +356,17 @@ def _updated(before: _Thing, place: Place, frames: int, *, by_itself: bool) -> _
     """Update a thing from its pixels; keep shape and speed while it touches others or shrinks."""
     is_whole = place.sum() >= before.shape.sum() * WHOLE**frames or before.partly >= HIDDEN_FRAMES
     if not (by_itself and is_whole):
-        partly = before.partly + frames if by_itself else 0
+        partly = 0
+        if by_itself:
+            partly = before.partly + frames
         return replace(before.moved(frames), hidden=0, partly=partly, alone=False)
     now = _new(place, before.side)
     if not before.alone or not frames:
         return replace(now, speed=before.speed)
     speed = (now.at - before.at) / frames
-    return replace(now, speed=(before.speed + speed) / 2 if before.speed.any() else speed)
+    if before.speed.any():
+        speed = (before.speed + speed) / 2
+    return replace(now, speed=speed)
 
 
 def _divided(
@@ -345,11 +379,11 @@ def _divided(
     """For each pixel of a part with several things, the number of its thing."""
     numbers = np.zeros(part.shape, np.int32)
     expected = {number: moved[number].expected() for number in there}
-    claimed = sum(each.astype(np.int32) for each in expected.values())
+    expecting = sum(each.astype(np.int32) for each in expected.values())
     for number, place in expected.items():
-        numbers[place & (claimed == 1)] = number
+        numbers[place & (expecting == 1)] = number
     brought = np.isin(came, there) & (link.trust > np.exp(-1))  # difference < PHOTOMETRIC_SCALE
-    sure = brought & ((claimed != 1) | (numbers == came))
+    sure = brought & ((expecting != 1) | (numbers == came))
     numbers[sure] = came[sure]
     left = part & (numbers == 0)
     nearest = _nearest([np.asarray(numbers == number) for number in there])

@@ -1,10 +1,9 @@
-"""The settings of each quality, and the sizes of the grids for a picture."""
+"""The settings of each quality, and the lengths that all qualities share."""
 
 from dataclasses import dataclass
 
 from foremask.facts import SEGMENT_GRID
 from foremask.options import Quality
-from foremask.types import Image
 
 BLOCK_FRAMES = 12  # anchors are chosen a block at a time; windows consist of whole blocks
 SIDE_FRAMES = 3  # pictures that are compared on each side of a possible cut
@@ -49,13 +48,3 @@ TIERS = {
         keeps_frames=False,
     ),
 }
-
-
-def grid_of(image: Image, area_px: int) -> tuple[int, int]:
-    """Columns and rows of about ``area_px``, with the image's aspect and at most its size."""
-    return reduced_grid(image.width, image.height, area_px)
-
-
-def reduced_grid(columns: int, rows: int, area_px: int) -> tuple[int, int]:
-    scale = min(1.0, (area_px / (rows * columns)) ** 0.5)
-    return max(1, round(columns * scale)), max(1, round(rows * scale))

@@ -1,0 +1,96 @@
+"""What the steps of masking hand on: anchors, the windows that they are in, and their links."""
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+
+from foremask.types import Image
+from foremask.vision.network.network_cache import NetworkCache
+from foremask.vision.network.opinions import View
+from foremask.vision.network.session import Network
+from foremask.vision.temporal.appearance import Appearance
+from foremask.vision.temporal.flow import chroma, continuity, luma, trust
+from foremask.vision.temporal.frame_hints import FrameHints, Guidance
+from foremask.vision.temporal.grids import FlowRgb, Grids, MaskLevels
+from foremask.vision.temporal.observer import Observer
+from foremask.vision.temporal.propagation import Steps, flow_between
+from foremask.vision.temporal.regions import Link
+from foremask.vision.temporal.tier import Tier
+from foremask.vision.temporal.verdict import Judge
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tools:
+    """What all steps use; ``threads`` are for flow and propagation."""
+
+    network: Network
+    tier: Tier
+    judge: Judge
+    guidance: Guidance | None
+    cache: NetworkCache
+    threads: ThreadPoolExecutor
+    observer: Observer
+
+
+@dataclass(frozen=True, slots=True)
+class Anchor:
+    """A frame whose mask is propagated to the frames around it.
+
+    ``opinions`` are the network's masks; an anchor that was added for hints has none. ``image`` is
+    there, reduced, if any hint of the clip corrects a mask: crops of it may be asked about.
+    """
+
+    opinions: Mapping[View, MaskLevels]
+    small: FlowRgb
+    image: Image | None = None
+    hints: FrameHints | None = None
+
+    def mean(self) -> MaskLevels:
+        mean = np.mean(list(self.opinions.values()), axis=0, dtype=np.float32)
+        return np.asarray(np.rint(mean), np.uint8)
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The frames of one shot that are decided together.
+
+    Masks are made of the frames of ``own``; the others, before and after them, are context.
+    ``anchors`` are in the order of their frames. Results are kept under ``name``.
+    """
+
+    name: str
+    own: range
+    grids: Grids
+    steps: Steps
+    anchors: Mapping[int, Anchor]
+    appearance: Appearance
+
+    def asked(self) -> list[int]:
+        """The anchors that the network was asked about; the others were added for hints."""
+        return [frame for frame, anchor in self.anchors.items() if anchor.opinions]
+
+
+def links_between(
+    window: Window, frames: Sequence[int], threads: ThreadPoolExecutor
+) -> list[dict[int, Link]]:
+    """For each of these anchors, its links to the one before it (-1) and the one after it (1)."""
+    steps = window.steps
+    grid = window.grids.region
+    colours = {frame: chroma(steps[frame].small) for frame in frames}
+
+    def link(here: int, there: int) -> Link:
+        flow = flow_between(steps, here, there)
+        trusted = trust(luma(steps[here].small), luma(steps[there].small), flow)
+        held = continuity(colours[here], colours[there], flow, trusted)
+        return Link(grid.flow(flow), grid.resized(trusted), grid.resized(held), abs(there - here))
+
+    def links(index: int) -> dict[int, Link]:
+        found = {}
+        for offset in (-1, 1):
+            if 0 <= index + offset < len(frames):
+                found[offset] = link(frames[index], frames[index + offset])
+        return found
+
+    return list(threads.map(links, range(len(frames))))
