@@ -1,12 +1,11 @@
 """Keeps what the network says of the labelled clips, so that fits and scores replay whole clips.
 
-``python -m benchmarks.quality.answers`` asks whatever `benchmarks.quality.folds` will ask, and
-keeps it below ``benchmarks/results/answers``: each mask in 16 bits, and the encoder features of
-each whole picture in half floats (14 MB an anchor, about 12 GB together). A second run asks nothing.
+They are kept below ``benchmarks/results/answers``: each mask in 16 bits, and the encoder features of
+each whole picture in half floats (14 MB an anchor, about 14 GB together).
 """
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,9 +15,11 @@ import numpy as np
 from foremask.types import Image
 from foremask.vision.image import ArrayImage, Cropped, MirroredImage
 from foremask.vision.network.session import InputSize, NetworkOutput, Session
+from foremask.weights.catalogue import ISNET
 
 KEPT = Path(__file__).parents[1] / "results/answers"
 MOST_LEVEL = 65535
+OWN_PX = ISNET.spec.size_px
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,30 +30,32 @@ class Named(ArrayImage):
 
 
 class Recorded:
-    """A network that asks ``session`` once about each view of a `Named` picture, and keeps the answer.
+    """A network that asks ``session`` once about each view of a `Named` picture.
 
-    Answers are read from ``folder`` from then on. ``asked`` counts inferences as the product would
+    Answers are kept in ``folder`` and read from there later. ``asked`` counts inferences as the product would
     make them, kept or not; one at half the columns and rows counts as a quarter.
     """
 
-    def __init__(self, session: Session, folder: Path) -> None:
+    runtime = "recorded"
+    any_size = True
+
+    def __init__(self, session: Callable[[], Session], folder: Path) -> None:
         self._session = session
         self._folder = folder
-        self.runtime = session.runtime
-        self.any_size = session.any_size
         self.asked = 0.0
-        self.new = 0
         folder.mkdir(parents=True, exist_ok=True)
 
+    def knows(self, image: Image) -> bool:
+        """Whether the answer to the whole picture is kept."""
+        return self._path(image, None).exists()
+
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        own_px = self._session.spec.size_px
-        columns, rows = size or (own_px, own_px)
-        self.asked += columns * rows / own_px**2
+        columns, rows = size or (OWN_PX, OWN_PX)
+        self.asked += columns * rows / OWN_PX**2
         path = self._path(image, size)
         if not path.exists():
-            output = self._session.infer(image, size)
+            output = self._session().infer(image, size)
             _write(path, output, with_features=isinstance(image, Named))
-            self.new += 1
         return _read(path)
 
     def _path(self, image: Image, size: InputSize | None) -> Path:
@@ -83,9 +86,9 @@ def _write(path: Path, output: NetworkOutput, *, with_features: bool) -> None:
 
 def _read(path: Path) -> NetworkOutput:
     with np.load(path) as kept:
-        levels = cv2.imdecode(kept["alpha"], cv2.IMREAD_UNCHANGED)
+        levels = np.asarray(cv2.imdecode(kept["alpha"], cv2.IMREAD_UNCHANGED), np.float32)
         features = tuple(kept[name].astype(np.float32) for name in kept.files if name != "alpha")
-    return NetworkOutput(levels.astype(np.float32) / np.float32(MOST_LEVEL), features)
+    return NetworkOutput(levels / np.float32(MOST_LEVEL), features)
 
 
 def named(frames: Iterator[np.ndarray], prefix: str = "") -> list[Named]:

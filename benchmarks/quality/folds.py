@@ -1,55 +1,53 @@
 """Fits the trees of `foremask.vision.temporal.verdict`, and scores them on clips left out.
 
-``uv run --group fit python -m benchmarks.quality.folds [--write]`` masks the first `FRAMES` frames
-of the 29 labelled clips of FOREMASK_DATA in each quality of `QUALITIES`. The network's results are
-kept below ``benchmarks/results/folds`` for later runs. Trees are fitted on the anchors of five of
-six folds, and mask the clips of the sixth end to end; folds.json has the folds, with similar clips
-in one. ``--write`` fits on all clips and writes verdict.json. Changes to masks are chosen by these
-scores.
+``uv run --group fit python -m benchmarks.quality.folds [--write] [--as-shipped]`` shows the 29
+labelled clips of FOREMASK_DATA whole to each quality of `QUALITIES`. The network's answers are kept
+(`benchmarks.quality.answers`), so that a later run asks nothing. Trees are fitted on the clips of
+five of six folds, and mask the clips of the sixth end to end; folds.json has the folds, with
+similar clips in one. ``--as-shipped`` masks by the shipped trees, which have met the clips.
+``--write`` fits on all clips and writes verdict.json. Changes to masks are chosen by these scores.
 """
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from hashlib import sha256
-from itertools import islice
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier
 
 from benchmarks.clips import DATA, Clip, clips_in
 from benchmarks.machine import header, row, run
-from benchmarks.quality.scores import score
-from benchmarks.quality.tiers import Numbered, Remembering
+from benchmarks.quality.answers import KEPT, Recorded, named
+from benchmarks.quality.lessons import Lesson, lessons_of, on_grid, takes_of
+from benchmarks.quality.scores import (
+    FOREGROUND,
+    contour_accuracy,
+    region_similarity,
+    temporal_error,
+)
+from benchmarks.quality.wholeness import Wholeness, wholeness
 from foremask.options import Quality
-from foremask.types import Alpha
-from foremask.vision.network.kept_results import open_file_store
-from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.opinions import View
-from foremask.vision.network.session import Network, Session
-from foremask.vision.temporal.regions import FOREGROUND, Scene, measure
-from foremask.vision.temporal.tier import TIERS, Tier
-from foremask.vision.temporal.verdict import Judge, Trees, judge
+from foremask.vision.network.session import Session
+from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.verdict import Trees, fitted_trees, judge
 from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
 
 HERE = Path(__file__).parent
 FOLDS: list[list[str]] = json.loads((HERE / "folds.json").read_text())
-KEPT = HERE.parent / "results/folds"
-MOST_KEPT_BYTES = 1 << 30  # of one clip in one quality
-FRAMES = 25
-ALWAYS = -1.0  # below every uncertainty
 QUALITIES = (Quality.FAST, Quality.BALANCED)
-TIERS_TAUGHT = [TIERS[each] for each in QUALITIES]
-LEAST_REGION_PX = 12  # smaller ones teach nothing
-LEAST_SUBJECT_PX = 50  # a smaller one, or none, counts as this large
+QUARTERS = 4
+PROCESSES = 2
 MORE_IS_FOREGROUND = {*View, "mean", "most", "least", "classifier", "near", "near, least"}
 FITTING: dict[str, Any] = {
+    "learning_rate": 0.08,
+    "max_leaf_nodes": 8,
+    "min_samples_leaf": 60,
     "max_iter": 200,
     "l2_regularization": 20.0,
     "max_features": 0.5,
@@ -59,78 +57,45 @@ FITTING: dict[str, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Lesson:
-    """Regions of one clip: their features, whether each is foreground, and their weights."""
+class Found:
+    """What one quality makes of one clip; J, F and shares in percent, a value for each frame."""
 
-    names: list[str]
-    features: NDArray[np.float32]
-    foreground: NDArray[np.bool_]
-    weights: NDArray[np.float32]
+    clip: str
+    quality: Quality
+    j: list[float]
+    f: list[float]
+    share: list[float]  # of the picture that the subject fills
+    network_j: list[float]  # of the network's mask of the picture; NaN where it was not asked
+    dtssd: float
+    asked: float  # inferences a frame
+    whole: Wholeness
 
-
-def masked(clip: Clip, network: Network, tier: Tier, by: Judge) -> list[Alpha]:
-    """The masks of a clip's first frames, decided by ``by``; the network's results are kept."""
-    images = [Numbered(frame, at) for at, frame in enumerate(islice(clip.frames(), FRAMES))]
-    identity = {"tier": repr(tier)}
-    path = KEPT / f"{clip.name} {sha256(repr(tier).encode()).hexdigest()[:8]}"
-    KEPT.mkdir(parents=True, exist_ok=True)
-    with open_file_store(path, identity, MOST_KEPT_BYTES) as store:
-        return list(mask_images(images, network, tier, by, cache=NetworkCache(store)))
-
-
-def seen(clip: Clip, network: Network, tier: Tier) -> list[Scene]:
-    scenes: list[Scene] = []
-
-    def note(them: Sequence[Scene]) -> list[Alpha]:
-        scenes[:] = them
-        return [np.zeros_like(each.motion) for each in them]
-
-    masked(clip, network, tier, note)
-    return scenes
+    @property
+    def jf(self) -> float:
+        """The mean of J and F without the first and the last frame, as DAVIS has it."""
+        return (float(np.mean(self.j[1:-1])) + float(np.mean(self.f[1:-1]))) / 2
 
 
-def lessons_of(clip: Clip, network: Network, tier: Tier) -> list[Lesson]:
-    """Regions of a clip from three kinds of anchors: as the tier infers, with all views, with one.
-
-    Trees fitted on all three do not depend on the limits of the tier.
-    """
-    more = seen(clip, network, always(tier))
-    alone = [
-        replace(each, opinions={View.STRETCHED: each.opinions[View.STRETCHED]}) for each in more
-    ]
-    truths = clip.truths()
-    return [lesson(scenes, truths) for scenes in (seen(clip, network, tier), more, alone)]
+@cache
+def clips_by_name() -> dict[str, Clip]:
+    return {clip.name: clip for folder in ("davis", "more") for clip in clips_in(DATA / folder)}
 
 
-def always(tier: Tier) -> Tier:
-    """The tier with every view of every anchor."""
-    return replace(tier, mirrored_above=ALWAYS, probed_above=ALWAYS, cropped_above=ALWAYS)
+@cache
+def session() -> Session:
+    return Session(model_path(), threads=1)
 
 
-def lesson(scenes: Sequence[Scene], truths: Sequence[Alpha]) -> Lesson:
-    """Weigh a region by the root of its share of the subject, less where its pixels disagree.
-
-    With the share itself, thin regions would have no weight. Each frame of a clip weighs the same.
-    """
-    features, foreground, weights = [], [], []
-    frame = 0
-    for scene, (regions, found) in zip(scenes, measure(scenes), strict=True):
-        rows, columns = scene.motion.shape
-        truth = on_grid((columns, rows), truths[frame]) > FOREGROUND
-        share = regions.mean(truth.astype(np.float32))
-        kept = regions.sizes >= LEAST_REGION_PX
-        subject = np.float32(max(LEAST_SUBJECT_PX, int(truth.sum())))
-        counted = np.sqrt(np.minimum(1, regions.sizes * np.abs(2 * share - 1) / subject))
-        features.append(np.stack(list(found.values()), axis=1)[kept])
-        foreground.append(share[kept] > FOREGROUND)
-        weights.append(counted[kept])
-        frame += scene.links[1].frames if 1 in scene.links else 0
-    each = np.asarray(np.concatenate(weights) / len(scenes), np.float32)
-    return Lesson(list(found), np.concatenate(features), np.concatenate(foreground), each)
+def network_on(name: str) -> Recorded:
+    return Recorded(session, KEPT / name)
 
 
-def on_grid(grid: tuple[int, int], truth: Alpha) -> Alpha:
-    return np.asarray(cv2.resize(truth, grid, interpolation=cv2.INTER_AREA), np.float32)
+def lessons_on(name: str) -> list[Lesson]:
+    number = [each for fold in FOLDS for each in fold].index(name)
+    takes = takes_of(clips_by_name()[name], number)
+    network = network_on(name)
+    tiers = [TIERS[each] for each in QUALITIES]
+    return [each for take in takes for tier in tiers for each in lessons_of(take, network, tier)]
 
 
 def fitted(lessons: Sequence[Lesson]) -> dict[str, Any]:
@@ -138,11 +103,7 @@ def fitted(lessons: Sequence[Lesson]) -> dict[str, Any]:
     names = lessons[0].names
     weights = np.concatenate([each.weights for each in lessons])
     model = HistGradientBoostingClassifier(
-        learning_rate=0.08,
-        max_leaf_nodes=8,
-        min_samples_leaf=60,
-        monotonic_cst=[int(name in MORE_IS_FOREGROUND) for name in names],
-        **FITTING,
+        monotonic_cst=[int(name in MORE_IS_FOREGROUND) for name in names], **FITTING
     ).fit(
         np.concatenate([each.features for each in lessons]),
         np.concatenate([each.foreground for each in lessons]),
@@ -182,23 +143,97 @@ def table_of(model: HistGradientBoostingClassifier, names: Sequence[str]) -> dic
     return table | columns
 
 
-def clips_by_name() -> dict[str, Clip]:
-    return {clip.name: clip for folder in ("davis", "more") for clip in clips_in(DATA / folder)}
-
-
-def lessons_by_clip(clips: Mapping[str, Clip], session: Session) -> dict[str, list[Lesson]]:
-    lessons = {}
-    for name in (name for fold in FOLDS for name in fold):
-        network = Remembering(session)
-        lessons[name] = [
-            each for tier in TIERS_TAUGHT for each in lessons_of(clips[name], network, tier)
-        ]
-        print(f"{name}: {sum(len(each.weights) for each in lessons[name])} regions", flush=True)
-    return lessons
-
-
 def left_out[T](names: Collection[str], lessons: Mapping[str, Sequence[T]]) -> list[T]:
     return [each for name, some in lessons.items() if name not in names for each in some]
+
+
+def score_on(name: str, table: Mapping[str, Any] | None) -> list[Found]:
+    """Mask a whole clip in each quality by the trees of ``table``, or by those that are shipped."""
+    clip = clips_by_name()[name]
+    images = named(clip.frames())
+    trees = fitted_trees("verdict") if table is None else Trees(table)
+    network = network_on(name)
+    found = []
+    for quality in QUALITIES:
+        network.asked = 0
+        masks = list(mask_images(images, network, TIERS[quality], partial(judge, trees=trees)))
+        rows, columns = masks[0].shape
+        truths = [on_grid((columns, rows), truth) for truth in clip.truths()]
+        pairs = [
+            (mask >= FOREGROUND, truth >= FOREGROUND)
+            for mask, truth in zip(masks, truths, strict=True)
+        ]
+        single = [
+            on_grid((columns, rows), network.infer(image).alpha)
+            if network.knows(image)
+            else np.full((rows, columns), np.nan, np.float32)
+            for image in images
+        ]
+        found.append(
+            Found(
+                clip=name,
+                quality=quality,
+                j=[100 * region_similarity(mask, truth) for mask, truth in pairs],
+                f=[100 * contour_accuracy(mask, truth) for mask, truth in pairs],
+                share=[100 * float(truth.mean()) for truth in truths],
+                network_j=[
+                    100 * region_similarity(mask >= FOREGROUND, truth)
+                    if np.isfinite(mask).all()
+                    else float("nan")
+                    for mask, (_, truth) in zip(single, pairs, strict=True)
+                ],
+                dtssd=temporal_error(masks, truths),
+                asked=network.asked / len(images),
+                whole=wholeness(masks, truths),
+            )
+        )
+    return found
+
+
+def print_tables(found: Sequence[Found]) -> None:
+    for quality in QUALITIES:
+        of = [each for each in found if each.quality is quality]
+        print(f"\n### {quality}\n")
+        header("clip", "J", "F", "J&F", "dtSSD", "J by quarters", "J above the network's", "asked")
+        for each in of:
+            row(each.clip, *_cells([each]))
+        row("mean", *_cells(of))
+        print()
+        header("subject's share, %", "frames", "J", "J above the network's")
+        for low, high in ((0, 3), (3, 10), (10, 25), (25, 100)):
+            inside = [
+                (j, j - network)
+                for each in of
+                for j, network, share in zip(each.j, each.network_j, each.share, strict=True)
+                if low <= share < high
+            ]
+            if inside:
+                j, above = np.nanmean(inside, axis=0)
+                row(f"{low} to {high}", len(inside), f"{j:.1f}", f"{above:+.1f}")
+        wholes = [each.whole for each in of]
+        print()
+        header("holes a frame", "their area", "islands a frame", "their area", "torn frames")
+        means = [
+            np.mean([getattr(each, name) for each in wholes])
+            for name in ("holes", "hole_area", "islands", "island_area")
+        ]
+        row(*(f"{mean:.2f}" for mean in means), sum(each.torn_frames for each in wholes))
+
+
+def _cells(of: Sequence[Found]) -> list[str]:
+    quarters = np.mean(
+        [[part.mean() for part in np.array_split(each.j, QUARTERS)] for each in of], axis=0
+    )
+    above = [np.nanmean(np.subtract(each.j, each.network_j)) for each in of]
+    return [
+        f"{np.mean([np.mean(each.j[1:-1]) for each in of]):.2f}",
+        f"{np.mean([np.mean(each.f[1:-1]) for each in of]):.2f}",
+        f"{np.mean([each.jf for each in of]):.2f}",
+        f"{np.mean([each.dtssd for each in of]):.2f}",
+        " ".join(f"{each:.1f}" for each in quarters),
+        f"{np.mean(above):+.1f}",
+        f"{np.mean([each.asked for each in of]):.3f}",
+    ]
 
 
 def write_table(table: Mapping[str, Any], name: str) -> None:
@@ -206,24 +241,17 @@ def write_table(table: Mapping[str, Any], name: str) -> None:
     path.write_text(json.dumps(table, separators=(",", ":")) + "\n")
 
 
-def main(*, write: bool = False) -> None:
-    clips, session = clips_by_name(), Session(model_path())
-    lessons = lessons_by_clip(clips, Session(model_path(), whole=True))
-    header("clip", *(f"{each}: {what}" for each in QUALITIES for what in ("J", "F", "dtSSD")))
-    rows = []
-    for fold in FOLDS:
-        by = partial(judge, trees=Trees(fitted(left_out(fold, lessons))))
-        for name in fold:
-            truths = clips[name].truths()[:FRAMES]
-            found: list[float] = []
-            for tier in TIERS_TAUGHT:
-                masks = masked(clips[name], session, tier, by)
-                height, columns = masks[0].shape
-                scores = score(masks, [on_grid((columns, height), each) for each in truths])
-                found += [scores.j, scores.f, scores.dtssd]
-            rows.append(found)
-            row(name, *(f"{each:.2f}" for each in found))
-    row("mean", *(f"{each:.2f}" for each in np.mean(rows, axis=0)))
+def main(*, write: bool = False, as_shipped: bool = False) -> None:
+    names = [name for fold in FOLDS for name in fold]
+    with ProcessPoolExecutor(PROCESSES) as processes:
+        if as_shipped:
+            tables: list[Mapping[str, Any] | None] = [None] * len(names)
+        else:
+            lessons = dict(zip(names, processes.map(lessons_on, names), strict=True))
+            by_fold = [fitted(left_out(fold, lessons)) for fold in FOLDS]
+            tables = [table for fold, table in zip(FOLDS, by_fold, strict=True) for _ in fold]
+        scored = list(processes.map(score_on, names, tables))
+    print_tables([each for some in scored for each in some])
     if write:
         write_table(fitted(left_out([], lessons)), "verdict.json")
 

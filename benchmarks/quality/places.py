@@ -8,7 +8,6 @@ place that a click corrects, less the share that it spoils. ``--write`` writes c
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -18,8 +17,10 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from benchmarks.clips import Clip
 from benchmarks.machine import run
 from benchmarks.quality import folds
+from benchmarks.quality.answers import named
+from benchmarks.quality.lessons import LEAST_SUBJECT_PX, Take, on_grid, scenes_of
 from benchmarks.quality.scores import Binary, region_similarity, wrong_places
-from benchmarks.quality.tiers import Numbered, Remembering
+from benchmarks.quality.tiers import Remembering
 from foremask.options import Quality
 from foremask.vision.network.opinions import infer_part
 from foremask.vision.network.session import Network, Session
@@ -32,7 +33,6 @@ from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.verdict import Trees, judge
 from foremask.weights.catalogue import model_path
 
-ALL_ASKED = folds.always(TIERS[Quality.BALANCED])
 LEAST_PX, LEAST_SHARE = 12, 0.003  # of the subject: smaller wrong places teach nothing
 INEXACT_DEPTH, INEXACT_WEIGHT = 0.5, 0.25
 LEAST_GAIN, MOST_GAIN = -0.5, 1.2  # what spoils more is just as wrong
@@ -54,16 +54,16 @@ class Lesson:
 
 
 def lessons_of(clip: Clip, network: Network, trees: Trees) -> Iterator[Lesson]:
-    images = [Numbered(each, at) for at, each in enumerate(islice(clip.frames(), folds.FRAMES))]
-    truths, frame = clip.truths(), 0
-    scenes = folds.seen(clip, network, ALL_ASKED)
+    take = Take(named(clip.frames()), clip.truths())
+    images, truths, frame = take.images, take.truths, 0
+    scenes = scenes_of(take, network, TIERS[Quality.BALANCED])
     for scene, log_odds in zip(scenes, judge(scenes, trees), strict=True):
         rows, columns = log_odds.shape
         size = Grid(columns, rows)
-        truth = folds.on_grid(size, truths[frame]) > FOREGROUND
+        truth = on_grid(size, truths[frame]) > FOREGROUND
         mask, opinions = log_odds > 0, list(scene.opinions.values())
         shown = Shown(scene.rgb, mask.astype(np.float32), opinions, scene.logit, log_odds)
-        subject = max(folds.LEAST_SUBJECT_PX, int(truth.sum()))
+        subject = max(LEAST_SUBJECT_PX, int(truth.sum()))
         for number, (place, positive) in enumerate(wrong_places(mask, truth)):
             if place.sum() < max(LEAST_PX, LEAST_SHARE * subject):
                 break
@@ -126,7 +126,7 @@ def mended(lessons: Sequence[Lesson], trees: Trees) -> float:
 
 def main(*, write: bool = False) -> None:
     clips, session = folds.clips_by_name(), Session(model_path(), whole=True)
-    regions = folds.lessons_by_clip(clips, session)
+    regions = {name: folds.lessons_on(name) for fold in folds.FOLDS for name in fold}
     lessons: dict[str, list[Lesson]] = {}
     for fold in folds.FOLDS:
         trees = Trees(folds.fitted(folds.left_out(fold, regions)))

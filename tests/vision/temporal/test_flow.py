@@ -59,6 +59,16 @@ def test_what_the_camera_does_is_no_motion_and_what_a_thing_does_is() -> None:
     assert np.median(moved) < 0.1
 
 
+def test_a_subject_that_fills_the_picture_moves_and_the_camera_does_not_follow_it() -> None:
+    width, height = 160, 90
+    flow = np.full((height, width, 2), (2, 0), np.float32)
+    subject = np.zeros((height, width), np.float32)
+    subject[10:, 20:140] = 1  # two thirds of the picture
+    flow[subject > 0] = (7, 3)
+    moved = cv2.resize(motion.residual(flow, subject), (width, height))
+    assert np.median(moved[subject > 0]) > 1 > 10 * np.median(moved[subject == 0])
+
+
 def stripe(left: int) -> Levels:
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[:, left : left + 10] = 255

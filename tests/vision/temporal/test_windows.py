@@ -69,6 +69,30 @@ def test_a_subject_moves_also_where_each_frame_is_shown_twice() -> None:
     assert np.median(seen[-1].motion[last]) > 1 > np.median(seen[-1].motion[~last])
 
 
+def growing_disc(frames: int) -> Iterator[tuple[ArrayImage, np.ndarray]]:
+    """A red disc comes close: it grows from 1 % to 40 % of the picture, over a passing texture."""
+    still = background(1, 2 * WIDTH)
+    texture = background(101, 2 * WIDTH, 2 * HEIGHT) // 4
+    for t in range(frames):
+        radius = 14 * (86 / 14) ** (t / (frames - 1))
+        truth = disc(160, 90, radius)
+        rgb = np.ascontiguousarray(still[:, 2 * t : 2 * t + WIDTH])
+        near = cv2.resize(texture, None, fx=radius / 60, fy=radius / 60)[:HEIGHT, :WIDTH]
+        shaded = np.zeros_like(rgb)
+        shaded[: near.shape[0], : near.shape[1]] = near
+        rgb[truth] = np.array([200, 30, 40], np.uint8) + shaded[truth] // 2
+        yield ArrayImage(rgb), truth
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("quality", [Quality.FAST, Quality.BALANCED])
+def test_a_subject_that_comes_close_stays_whole(quality: Quality) -> None:
+    images, truths = zip(*growing_disc(37), strict=True)
+    masks = list(mask_images(images, Drawn(), TIERS[quality]))
+    found = [overlap(mask, truth) for mask, truth in zip(masks, truths, strict=True)]
+    assert min(found) > 0.9
+
+
 def chiral(level: float, image: Image) -> Alpha:
     """A little unsure of red, and in mirror images ``level`` times as sure."""
     return red(image) * np.float32(0.9 * (level if isinstance(image, MirroredImage) else 1))

@@ -10,7 +10,7 @@ from foremask.types import Alpha
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.network_cache import NetworkCache, check_planes
 from foremask.vision.network.opinions import CropBox, View, cropped_box
-from foremask.vision.resample import as_levels
+from foremask.vision.resample import as_alpha, as_levels
 from foremask.vision.temporal.anchors import Tools, Window, links_between
 from foremask.vision.temporal.appearance import GRID
 from foremask.vision.temporal.flow import warp
@@ -33,7 +33,8 @@ class Decision:
 def decide(window: Window, tools: Tools) -> dict[int, Decision]:
     """Decide the anchors that have opinions, and propagate their masks to the other anchors."""
     frames = window.asked()
-    motions = list(tools.threads.map(partial(motion_of, window.steps), frames))
+    subjects = [as_alpha(window.anchors[frame].mean()) for frame in frames]
+    motions = list(tools.threads.map(partial(motion_of, window.steps), frames, subjects))
     logits = _logits(window, frames, motions, tools.cache)
     links = links_between(window, frames, tools.threads)
     scenes = [

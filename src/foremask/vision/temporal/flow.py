@@ -15,6 +15,8 @@ CONTINUITY_EXPONENT = 0.25  # of trust, which is too low (0.1) where texture mov
 PATCH_STRIDE_PX, VARIATIONAL_ITERATIONS = 4, 1  # masks are as good as with 3, 3: docs/adr/0050
 RESIDUAL_SIZE = (80, 45)  # columns, rows for fitting the camera's motion, which is smooth
 ROBUST_ITERATIONS = 8
+LEAST_BACKGROUND = 0.1  # share of the picture from which the camera's motion can be fitted
+LIKELY = 0.3  # likelihood of background above which a cell tells how well the camera's motion fits
 LEAST_WEIGHT = 1e-3  # the smallest weight in a weighted mean
 STILL_SHARE = 0.3  # a motion below this share of the usual motion counts as none
 LEAST_SIDE_PX = 16  # a picture with a shorter side gets zero flow
@@ -106,24 +108,36 @@ def chroma(rgb: Rgb) -> Chroma:
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab)[..., 1:], np.uint8, order="C")
 
 
-def residual(flow: Flow) -> Alpha:
+def residual(flow: Flow, subject: Alpha | None = None) -> Alpha:
     """The motion of each cell of a (45, 80) grid relative to the camera's, on a log1p scale.
 
-    The camera's motion is a quadratic field, fitted by iterated reweighting with a Cauchy weight,
-    so that a subject smaller than the background does not distort it.
+    The camera's motion is a quadratic field, fitted by iterated reweighting with a Cauchy weight.
+    ``subject`` (of any size) has little weight, so that the fit does not follow a subject that
+    fills the picture; it is ignored if it leaves less than `LEAST_BACKGROUND` of the cells.
     """
     width, height = RESIDUAL_SIZE
     x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
     terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1).reshape(-1, 6)
     small = cv2.resize(flow, RESIDUAL_SIZE, interpolation=cv2.INTER_AREA).reshape(-1, 2)
     moved = small.astype(np.float64)
-    weight = np.ones((len(moved), 1))
+    background = _background(subject)
+    weight = background
     for _ in range(ROBUST_ITERATIONS):
         weighted = terms * weight
         model = np.linalg.solve(
             weighted.T @ weighted + 1e-9 * np.eye(6), weighted.T @ (moved * weight)
         )
         distance = np.linalg.norm(moved - terms @ model, axis=1)
-        spread = float(np.median(distance)) + 0.05
-        weight = 1 / np.sqrt(1 + (distance[:, None] / spread) ** 2)
+        spread = float(np.median(distance[background[:, 0] > LIKELY])) + 0.05
+        weight = background / np.sqrt(1 + (distance[:, None] / spread) ** 2)
     return np.log1p(distance / (1.5 * spread + 0.3)).reshape(height, width).astype(np.float32)
+
+
+def _background(subject: Alpha | None) -> NDArray[np.float64]:
+    """For each cell of `residual`, in a column, the likelihood that it shows no subject."""
+    everywhere = np.ones((RESIDUAL_SIZE[0] * RESIDUAL_SIZE[1], 1))
+    if subject is None:
+        return everywhere
+    small = cv2.resize(subject, RESIDUAL_SIZE, interpolation=cv2.INTER_AREA)
+    background = 1 - small.reshape(-1, 1).astype(np.float64)
+    return background if (background > LIKELY).mean() >= LEAST_BACKGROUND else everywhere

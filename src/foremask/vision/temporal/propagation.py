@@ -110,13 +110,16 @@ def flow_between(steps: Steps, here: int, there: int) -> Flow:
     return nothing if flow is None else flow
 
 
-def motion_of(steps: Steps, frame: int) -> Alpha:
-    """Each cell's motion relative to the camera, to the frame before or after: the smaller one."""
+def motion_of(steps: Steps, frame: int, subject: Alpha) -> Alpha:
+    """Each cell's motion relative to the camera, to the frame before or after: the smaller one.
+
+    The camera's motion is that of what is not ``subject``.
+    """
     flows = [_moved(steps, frame, direction) for direction in (-1, 1)]
     nothing = np.zeros((*steps[frame].small.shape[:2], 2), np.float32)
     known = [flow for flow in flows if flow is not None] or [nothing]
     # occlusion disturbs one direction, and makes its motion larger
-    return np.asarray(np.min([residual(flow) for flow in known], axis=0), np.float32)
+    return np.asarray(np.min([residual(flow, subject) for flow in known], axis=0), np.float32)
 
 
 def _moved(steps: Steps, frame: int, direction: int) -> Flow | None:
