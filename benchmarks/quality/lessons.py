@@ -104,7 +104,7 @@ def _enlarged[Plane: NDArray[np.uint8] | NDArray[np.float32]](
     corner = np.clip(middle * size - size / scale / 2, 0, size - size / scale)
     moved = np.array([[scale, 0, -scale * corner[0]], [0, scale, -scale * corner[1]]])
     border = cv2.BORDER_REPLICATE
-    return cv2.warpAffine(plane, moved, (columns, rows), None, how, border)  # type: ignore[call-overload, no-any-return]
+    return cv2.warpAffine(plane, moved, (columns, rows), None, how, border)  # type: ignore[return-value]
 
 
 @dataclass(frozen=True, slots=True)
