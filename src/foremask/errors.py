@@ -139,6 +139,11 @@ class RequestUnknown(BadRequest, status=404):
     remedy = "Use the token that submitted the job. Records are deleted a week after their results."
 
 
+class RequestRefused(BadRequest, status=410):
+    means = "The request of this id was refused, so no job has it."
+    remedy = "Correct what `details` names, and send that request again."
+
+
 class MethodNotAllowed(BadRequest, status=405):
     means = "The path does not take this method."
     allow: str = "GET, HEAD, POST, DELETE, OPTIONS"  # the value of the Allow header

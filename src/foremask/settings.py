@@ -41,6 +41,12 @@ class LogLevel(AnyCase):
     ERROR = "error"
 
 
+class LogFormat(AnyCase):
+    AUTO = "auto"
+    PLAIN = "plain"
+    JSON = "json"
+
+
 class Seconds(int):
     """A duration, written as ``45``, ``45s``, ``30m``, ``12h`` or ``30d``."""
 
@@ -115,6 +121,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     model_file: Path | None = None
     otlp_url: HttpUrl | None = None
     log_level: LogLevel = LogLevel.INFO
+    log_format: LogFormat = LogFormat.AUTO
 
     @property
     def base_url(self) -> str:

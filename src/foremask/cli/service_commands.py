@@ -45,14 +45,14 @@ def serve(
     _check_address(settings)
     _check_data_dir(settings)
     model_commands.ready(settings)
-    configure_logs(settings.log_level, "serve")
+    configure_logs(settings.log_level, "serve", form=settings.log_format)
     run_all(settings, say)
 
 
 def api(*, host: Host = None, port: Port = None) -> None:
     settings = read_settings(os.environ, host=host, port=port)
     _check_address(settings)
-    configure_logs(settings.log_level, "api")
+    configure_logs(settings.log_level, "api", form=settings.log_format)
     open_traces(settings.otlp_url, "api")
     run(settings)
     close_traces()
@@ -65,7 +65,7 @@ def worker(*, queues: str = ",".join(QUEUES), workers: Workers = None) -> None:
         queues: The queues that the worker takes work from, separated by commas.
     """
     settings = read_settings(os.environ, workers=workers)
-    configure_logs(settings.log_level, "worker")
+    configure_logs(settings.log_level, "worker", form=settings.log_format)
     wanted = [each.strip() for each in queues.split(",") if each.strip()]
     if "masks" in wanted:
         model_commands.ready(settings)

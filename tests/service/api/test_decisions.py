@@ -127,6 +127,15 @@ def test_a_body_that_is_wrong_is_told_what_is_wrong(
         assert all(preset.value in error["details"] for preset in Preset)
 
 
+def test_the_id_of_a_refused_submit_is_known_as_refused(client: httpx.Client) -> None:
+    refused = client.post(PATH, json={"video": "http://10.0.0.1/clip.mp4"})
+    assert_refused(refused, 422, "url_private")
+    asked = client.get(f"/v2/status/{refused.json()['request_id']}")
+    details = assert_refused(asked, 410, "request_refused", "request_id")["details"]
+    assert details.startswith("This request was refused, and there is no job: ")
+    assert details.endswith("[url_private]")
+
+
 @pytest.mark.parametrize("free_mib", [2, 17])
 def test_where_a_host_serves_no_ranges_the_whole_clip_is_read_or_the_reason_is_true(
     client: httpx.Client, tmp_path: Path, free_mib: int

@@ -110,6 +110,7 @@ def test_the_metrics_count_answers_and_jobs(service: Running, good: str) -> None
         http.get(service.url + path)
     assert post(service, PATH, video=good).status_code == 202
     text = http.get(f"{service.url}/metrics").text
+    assert text.startswith("# HELP foremask_")
     assert 'foremask_jobs{status="queued"}' in text
     assert 'foremask_processes{kind="api",sandbox="' in text
     assert f'method="POST",route="{PATH}",status="202"' in text

@@ -9,10 +9,10 @@ from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.jobs.records import ASK_EVERY_S, Ends, status_body
-from foremask.service.jobs.steps import Beat
+from foremask.service.jobs.steps import Beat, IngestDone, JobClip, StepArgs
 from foremask.service.jobs.tokens import create_token, token_hash
 from foremask.service.observability import metrics
-from tests.support.jobs import CountingDatabase, begun, new_job
+from tests.support.jobs import CountingDatabase, begun, done, new_job
 from tests.support.patience import PATIENCE_S, PATIENT, until
 
 
@@ -31,6 +31,22 @@ async def test_a_job_without_progress_for_a_minute_says_so_and_goes_on(database:
         assert not record.status.ended
         said.append(status_body(record, lambda *_: "").idle_s)
     assert said == [None, pytest.approx(75, abs=5), None]
+
+
+async def test_where_the_header_has_no_count_of_frames_progress_moves_by_the_duration(
+    database: Database,
+) -> None:
+    _, name = await admitted(database)
+    await done(database, name, "ingest", IngestDone(JobClip(), "sources/x", (StepArgs(),)))
+    step = await begun(database, name, "segment", 1000.0)
+    clip = '{"duration_s": 2, "fps": 30}'
+    await database.all("update jobs set clip = %s::jsonb where id = %s", (clip, name))
+    shown = []
+    for frames in (0, 30, 70):
+        await steps.renew(database, [Beat(step, frames)], 1000.0)
+        record = await records.read_any(database, name)
+        shown.append((record.frames_done, record.frames_total, record.progress))
+    assert shown == [(0, 60, 2), (30, 60, 49), (60, 60, 97)]
 
 
 async def test_three_hundred_that_wait_ask_one_question_at_a_time(database_url: str) -> None:

@@ -1,12 +1,13 @@
 import io
 import json
 import logging
+import re
 
 import pytest
 import structlog
 
 from foremask.service.observability.logs import configure_logs
-from foremask.settings import LogLevel
+from foremask.settings import LogFormat, LogLevel
 
 
 @pytest.fixture
@@ -39,6 +40,15 @@ def test_a_librarys_line_looks_like_ours_if_it_is_a_warning(lines: io.StringIO) 
     line = json.loads(lines.getvalue())
     assert (line["event"], line["level"]) == ("port 8000 is taken", "warning")
     assert line["process"] == "worker"
+
+
+def test_a_plain_line_is_short() -> None:
+    stream = io.StringIO()
+    configure_logs(LogLevel.INFO, "worker", stream, LogFormat.PLAIN)
+    structlog.get_logger("foremask.test").info("segment.done", frames=90)
+    line = re.fullmatch(r"\d\d:\d\d:\d\d (.*)\n", stream.getvalue())
+    assert line is not None, stream.getvalue()
+    assert line[1].split() == ["[info]", "segment.done", "frames=90", "process=worker"]
 
 
 def test_an_error_carries_its_traceback_as_data(lines: io.StringIO) -> None:

@@ -44,7 +44,7 @@ class Served:
         message: list[str] = []
         for line in self.process.stdout:
             message.append(line.strip())
-            if "listens on" in line:
+            if "in a browser" in line:
                 return message
         raise AssertionError((self.root / "log").read_text()[-2000:])
 

@@ -30,6 +30,7 @@ LARGE_BODIES = 256
 LARGE_BODIES_BYTES = 320 << 20
 DOWNLOADS = 1000  # at once, by signed links
 DOWNLOADS_PER_LINK = 16
+MOST_REFUSED = 2000  # ids of refused requests, some 300 bytes each
 FACTS = "foremask"  # key of `RequestFacts` in the state of the ASGI scope
 
 
@@ -64,6 +65,19 @@ class Service:
         places = min(LARGE_BODIES, LARGE_BODIES_BYTES // self.objects.part_bytes)
         self.large_bodies = FairSemaphore(places, places // 4)
         self.downloads = FairSemaphore(DOWNLOADS, DOWNLOADS_PER_LINK)
+        self._refused: dict[str, str] = {}
+
+    def note_refused(self, request_id: str, error: errors.ForemaskError) -> None:
+        """Let `check_not_refused` know the id, until `MOST_REFUSED` later ones are."""
+        if len(self._refused) >= MOST_REFUSED:
+            del self._refused[next(iter(self._refused))]
+        self._refused[request_id] = f"{error.details} [{error.reason}]"
+
+    def check_not_refused(self, request_id: str) -> None:
+        why = self._refused.get(request_id)
+        if why is not None:
+            details = f"This request was refused, and there is no job: {why}"
+            raise errors.RequestRefused(details, param="request_id")
 
 
 class ApiRequest(Request[Any, Any, State]):

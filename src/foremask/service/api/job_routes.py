@@ -253,7 +253,8 @@ async def _start[B: Struct](
                     made = await admission.admit(service.database, job, service.storage_limit)
         except errors.ServiceUnavailable:  # the job may have been stored, and needs its clip
             raise
-        except errors.ForemaskError:
+        except errors.ForemaskError as error:
+            service.note_refused(own, error)
             await calls.discard_clip(request)
             raise
         if made != own:

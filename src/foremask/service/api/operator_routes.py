@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +10,7 @@ from litestar.response.base import ASGIResponse
 from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from foremask.errors import ServiceUnavailable
 from foremask.service.api.context import ApiRequest, json_answer
@@ -97,8 +98,18 @@ async def metrics(request: ApiRequest) -> ASGIResponse:
         m.DATABASE_UP.set(1)
     headers = {"Cache-Control": "no-store"}
     return ASGIResponse(
-        body=generate_latest(shown), media_type=CONTENT_TYPE_LATEST, headers=headers
+        body=generate_latest(OursFirst(shown)), media_type=CONTENT_TYPE_LATEST, headers=headers
     )
+
+
+@dataclass(frozen=True, slots=True)
+class OursFirst:
+    """Our metrics before those of Python and of the process."""
+
+    shown: Collector
+
+    def collect(self) -> Iterable[Metric]:
+        return sorted(self.shown.collect(), key=lambda each: not each.name.startswith("foremask_"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,7 +103,11 @@ async def _status_after(
     act: Callable[[Database, bytes, str], Awaitable[Record]], request: ApiRequest, job: str
 ) -> ASGIResponse:
     service, token = request.service, read_token(request)
-    record = await act(service.database, token, _possible(job))
+    try:
+        record = await act(service.database, token, _possible(job))
+    except RequestUnknown:
+        service.check_not_refused(job)
+        raise
     return json_answer(records.status_body(record, service.objects.link))
 
 

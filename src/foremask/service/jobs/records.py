@@ -133,7 +133,8 @@ _RECORD = """
             select from jobs q where q.status = 'queued' and q.token = o.id
             limit case when o.priority > j.priority then 1000 else mine.n end) turns) theirs on true
         group by mine.n
-    ) end as queue_position
+    ) end as queue_position,
+    (j.clip ->> 'duration_s')::float8 * (j.clip ->> 'fps')::float8 as frames_expected
 """
 _NOT_DELETED = "j.expired_at is distinct from 'epoch'"
 
@@ -275,6 +276,8 @@ def _readable(row: Row) -> Record:
     status, stage = Status(row["status"]), row["stage"]
     report = msgspec.convert(row["report"], JobReport | None)
     total: int | None = row["frames_total"]
+    if total is None and status is Status.RUNNING and row["frames_expected"]:
+        total = max(1, round(row["frames_expected"]))  # as `Clip.expected_frames`
     done: int = row["frames_done"] or 0
     if status is Status.COMPLETED:
         done = total = (report.frames_out if report else 0) or total or 0
@@ -282,7 +285,7 @@ def _readable(row: Row) -> Record:
         done = min(done, total)  # the clip's header may declare too few frames
     silent_s: float = row["idle_s"] or 0.0
     idle_s = round(silent_s) if silent_s >= IDLE_S else None
-    left_s = row["eta_s"]
+    left_s = 0.0 if stage == "join" else row["eta_s"]  # joining takes seconds
     computed = {
         "progress": _progress(status, stage, done, total),
         "frames_done": done,

@@ -5,9 +5,9 @@ import sys
 from typing import TextIO
 
 import structlog
-from structlog.types import Processor
+from structlog.types import EventDict, Processor
 
-from foremask.settings import LogLevel
+from foremask.settings import LogFormat, LogLevel
 
 # Libraries whose INFO messages repeat those of foremask.
 QUIETED = ("uvicorn.error", "uvicorn.access", "procrastinate", "psycopg.pool", "httpcore", "httpx")
@@ -17,20 +17,25 @@ _TRACEBACK = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 
 
 def configure_logs(
-    level: LogLevel = LogLevel.INFO, process: str = "", stream: TextIO | None = None
+    level: LogLevel = LogLevel.INFO,
+    process: str = "",
+    stream: TextIO | None = None,
+    form: LogFormat = LogFormat.AUTO,
 ) -> None:
     """Send every log line of this process to ``stream``, by default standard error.
 
-    Each line has ``timestamp`` (UTC), ``level``, ``event``, ``logger``, ``process`` unless empty,
-    and structlog's context, such as ``request_id``.
+    In JSON, a line has ``timestamp`` (UTC), ``level``, ``event``, ``logger``, ``process`` unless
+    empty, and structlog's context, such as ``request_id``. A plain line has the local time of day,
+    and no logger. `LogFormat.AUTO` is plain at a terminal.
     """
     stream = stream or sys.stderr
+    is_plain = form is LogFormat.PLAIN or (form is LogFormat.AUTO and stream.isatty())
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.TimeStamper("%H:%M:%S" if is_plain else "iso", utc=not is_plain),
         structlog.processors.StackInfoRenderer(),
     ]
     if process:
@@ -46,9 +51,16 @@ def configure_logs(
         logger_factory=structlog.stdlib.LoggerFactory(),
     )
     rendering: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
-    if stream.isatty():
-        plain = structlog.dev.plain_traceback
-        rendering.append(structlog.dev.ConsoleRenderer(exception_formatter=plain))
+    if is_plain:
+        rendering.append(_without_logger)
+        rendering.append(
+            structlog.dev.ConsoleRenderer(
+                colors=stream.isatty(),
+                pad_event_to=0,
+                pad_level=False,
+                exception_formatter=structlog.dev.plain_traceback,
+            )
+        )
     else:
         rendering.append(structlog.processors.ExceptionRenderer(_TRACEBACK))
         rendering.append(structlog.processors.JSONRenderer())
@@ -61,3 +73,8 @@ def configure_logs(
     root.setLevel(number)
     for name in QUIETED:
         logging.getLogger(name).setLevel(max(number, logging.WARNING))
+
+
+def _without_logger(_logger: object, _method: str, event: EventDict) -> EventDict:
+    event.pop("logger", None)
+    return event

@@ -14,6 +14,7 @@ import structlog
 
 from foremask.errors import ServiceUnavailable
 from foremask.machine.hardware import share_of_memory
+from foremask.service.jobs import process_totals
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.schema import migrate
 from foremask.service.jobs.tokens import any_token, create_token
@@ -21,6 +22,7 @@ from foremask.service.run.bundled_postgres import EmbeddedPostgres, end_with_us
 from foremask.service.sandbox.confine import check_device, level_of
 from foremask.settings import Settings, variable
 
+WORKERS_S = 15.0  # for their start; the service is greeted without them after it
 STOP_S = 20.0  # the API and the workers stop within 10 s
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
@@ -95,9 +97,23 @@ async def _greet(settings: Settings, page: str, say: Say) -> None:
             _, writer = await asyncio.open_connection(host, settings.port)
         await asyncio.sleep(0.05)
     writer.close()
+    await _wait_for_workers(settings)  # the link is the last line, after those of their start
     say(f"Clips are decoded in a sandbox: {level_of(settings.sandbox)}")
-    say(f"Try it in a browser: {page}")
     say(f"foremask listens on {settings.base_url}; stop it with Ctrl-C")
+    say(f"Try it in a browser: {page}")
+
+
+async def _wait_for_workers(settings: Settings) -> None:
+    with suppress(TimeoutError, ServiceUnavailable):
+        async with (
+            asyncio.timeout(WORKERS_S),
+            Database(settings.database_url or "", connections=1) as database,
+        ):
+            slots = 0.0
+            while slots < settings.workers:
+                found = await process_totals.now(database)
+                slots = found["foremask_mask_slots", ()]
+                await asyncio.sleep(0.2)
 
 
 def environment(settings: Settings, environ: Mapping[str, str]) -> dict[str, str]:

@@ -101,8 +101,8 @@ class StepProgress:
         if progress.frames_done != self.frames_done:
             self.frames_done = progress.frames_done
             self.move()
-            left_s = progress.left_s
-            self.ends_at = None if left_s is None else time.monotonic() + left_s
+            if progress.left_s is not None:
+                self.ends_at = time.monotonic() + progress.left_s
         png = progress.newest_png
         if png.startswith(PNG_HEAD) and len(png) <= MAX_NEWEST_BYTES:
             self.newest_png = png
