@@ -20,7 +20,13 @@ import pytest
 
 from foremask.cli.commands import main
 from foremask.cli.exits import Exit
-from foremask.masking.live import MOST_UNREAD, MOST_WAITING, LiveMasker, NewestFrames
+from foremask.masking.live import (
+    MOST_UNREAD,
+    MOST_WAITING,
+    LiveMasker,
+    LiveReport,
+    NewestFrames,
+)
 from foremask.media.frames import Frame, frame_of
 from foremask.media.writer import LiveWriter
 from foremask.types import Alpha, Image
@@ -191,3 +197,11 @@ def test_what_comes_while_the_network_is_busy_waits_for_its_answer_and_not_for_e
     for index, mask in masks.items():
         found, right = mask > 0.5, drawn[index][1] > 127
         assert (found & right).sum() / (found | right).sum() > 0.6  # unmoved: 0.44 at the end
+
+
+def test_a_report_of_many_dropped_frames_says_what_to_change() -> None:
+    assert LiveReport(frames=95, dropped=5, seconds=4.0).advice is None
+    advice = LiveReport(frames=48, dropped=252, seconds=10.0).advice
+    assert advice is not None
+    assert advice.startswith("this machine masks about 4.8 frames a second; ")
+    assert "-r 4 -f nut - | foremask live -" in advice

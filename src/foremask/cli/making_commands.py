@@ -177,7 +177,7 @@ def live(
 
     Args:
         source: A camera such as /dev/video0, a clip, or - for standard input.
-        output: Only - (standard output), as uncompressed video in NUT.
+        output: Always - (standard output): uncompressed video in NUT, for a pipe.
         background: The background, given as for `foremask cutout`.
         device: Device for the network: auto, cpu...
     """
@@ -194,6 +194,8 @@ def live(
             mask_live(Path(source), sys.stdout.buffer, network, behind, report)
     finally:
         note(f"live: {report}")
+        if report.advice is not None:
+            note(f"live: {report.advice}")
 
 
 def _check_live(source: str, output: str) -> None:

@@ -49,6 +49,17 @@ class LiveReport:
             f" (p95 {most:.2f} s), {self.dropped} dropped"
         )
 
+    @property
+    def advice(self) -> str | None:
+        """What to change if over a tenth of the frames were dropped."""
+        if self.dropped <= (self.frames + self.dropped) / 10:
+            return None
+        fps = self.frames / (self.seconds or 1)
+        return (
+            f"this machine masks about {fps:.1f} frames a second; send it no more, by"
+            f" ffmpeg -i CAMERA -r {max(1, int(fps))} -f nut - | foremask live -"
+        )
+
 
 class NewestFrames:
     """Reads frames in a thread, drops old ones, and yields the others with their arrival times.
