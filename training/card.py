@@ -57,8 +57,13 @@ def main() -> None:
     delta, archives, result = (Path(argument) for argument in sys.argv[1:4])
     path = delta.with_suffix(".json")
     curve: list[dict[str, float]] = []
+    numbers: dict[str, object] = {}
     if path.exists():
-        curve = json.loads(path.read_text())["curve"]
+        before = json.loads(path.read_text())
+        curve = before["curve"]
+        numbers = before["numbers"]
+    measured = json.loads(result.read_text())["summary"]
+    numbers[f"at {measured.pop('samples')} samples"] = measured
     with np.load(delta) as arrays:
         samples, pictures, steps = arrays["counts"].tolist()
         values = sum(arrays[name].size for name in arrays.files if name != "counts")
@@ -79,7 +84,7 @@ def main() -> None:
         "data": data,
         "terms": "docs/models.md",
         "curve": curve,
-        "numbers": json.loads(result.read_text())["summary"],
+        "numbers": numbers,
     }
     path.write_text(json.dumps(card, indent=1) + "\n")
 

@@ -9,7 +9,6 @@ error.
 
 import argparse
 import json
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -83,7 +82,8 @@ def clip_cases(folder: Path, frames_a_clip: int) -> Iterator[Case]:
             target = true_mask(clip, files[index])
             if target.any():
                 bgr = cv2.imread(str(files[index]))
-                yield Case(clip.name, "clips", bgr, target, np.ones_like(target))
+                name = f"{clip.name} {files[index].stem}"
+                yield Case(name, "clips", bgr, target, np.ones_like(target))
 
 
 def still_cases(archives: Path, count: int) -> Iterator[Case]:
@@ -225,6 +225,24 @@ def moved_summary(rows: list[dict[str, object]]) -> dict[str, dict[str, float]]:
     return means
 
 
+class Report:
+    """The result's file, written anew after each part: a measurement takes long on one core."""
+
+    def __init__(self, path: Path, samples: int) -> None:
+        self.path = path
+        self.summary: dict[str, object] = {"samples": samples}
+        self.details: dict[str, object] = {}
+
+    def add(self, part: str, numbers: object, details: object) -> None:
+        self.summary[part] = numbers
+        self.details[part] = details
+        print(part, json.dumps(numbers, indent=1), flush=True)
+        self.path.write_text(json.dumps({"summary": self.summary, "details": self.details}))
+
+    def add_sessions(self, part: str, sessions: dict[str, list[dict[str, float]]]) -> None:
+        self.add(part, summary(list(sessions.values())), sessions)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("exported", "weights", "archives", "clips", "result"):
@@ -237,38 +255,27 @@ def main() -> None:
     )
     arguments = parser.parse_args()
     cv2.setNumThreads(arguments.threads)
-    started = time.monotonic()
     session = PromptedSession(
         arguments.exported, arguments.threads, refines=not arguments.first_pass_only
     )
-    isnet = IsNet(arguments.weights, arguments.threads)
     samples = int((arguments.exported / "samples.txt").read_text())
-    result: dict[str, object] = {"samples": samples}
-    sessions = defaultdict(list)
-    details: list[dict[str, object]] = []
-
-    def keep(group: str, case: Case, rows: list[dict[str, float]]) -> None:
-        sessions[group].append(rows)
-        details.append({"group": group, "name": case.name, "rows": rows})
-
+    report = Report(arguments.result, samples)
     moved = moved_masks(session, arguments.clips, max(1, arguments.frames_a_clip - 1))
-    result["moved masks"] = moved_summary(moved)
-    print(json.dumps(result, indent=1), flush=True)
-    own = []
-    for case in clip_cases(arguments.clips, arguments.frames_a_clip):
-        mask = isnet(case.bgr)
-        own.append(jaccard(mask, case.target, case.known))
-        keep("clips", case, clicked(session, case, None))
-        keep("clips, on IS-Net's mask", case, clicked(session, case, mask))
-    result["clips, IS-Net alone"] = round(100 * float(np.mean(own)), 1)
-    for case in still_cases(arguments.archives, arguments.stills):
-        keep(f"stills, {case.group}", case, clicked(session, case, None))
-    for group, of_group in sessions.items():
-        result[group] = summary(of_group)
-    result["seconds"] = round(time.monotonic() - started)
-    print(json.dumps(result, indent=1), flush=True)
-    document = {"summary": result, "sessions": details, "moved masks": moved}
-    arguments.result.write_text(json.dumps(document))
+    report.add("moved masks", moved_summary(moved), moved)
+    frames = list(clip_cases(arguments.clips, arguments.frames_a_clip))
+    report.add_sessions("clips", {c.name: clicked(session, c, None) for c in frames})
+    stills = list(still_cases(arguments.archives, arguments.stills))
+    for group in ("several", "subject"):
+        of_group = [case for case in stills if case.group == group]
+        found = {case.name: clicked(session, case, None) for case in of_group}
+        report.add_sessions(f"stills, {group}", found)
+    isnet = IsNet(arguments.weights, arguments.threads)
+    masks = {case.name: isnet(case.bgr) for case in frames}
+    alone = {case.name: jaccard(masks[case.name], case.target, case.known) for case in frames}
+    mean = round(100 * float(np.mean(list(alone.values()))), 1)
+    report.add("clips, IS-Net alone", mean, alone)
+    sessions = {case.name: clicked(session, case, masks[case.name]) for case in frames}
+    report.add_sessions("clips, on IS-Net's mask", sessions)
 
 
 if __name__ == "__main__":
