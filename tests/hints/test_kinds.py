@@ -1,5 +1,6 @@
 import base64
 import json
+import os
 from pathlib import Path
 
 import cv2
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 from foremask.errors import FieldInvalid
 from foremask.hints.hint_parsing import hints_of_file, hints_of_json
-from foremask.hints.kinds import MOST_HINTS, Box, Hint, Paint, Point, check_hints
+from foremask.hints.kinds import MOST_HINTS, MOST_PAINT_BYTES, Box, Hint, Paint, Point, check_hints
 from foremask.media.probe import probe
 from tests.support import synth
 
@@ -35,6 +36,21 @@ def test_json_has_the_same_words(tmp_path: Path) -> None:
     assert hints_of_file(tmp_path / "hints.json") == expected
     rows[2] = {"type": "paint", "png": PNG_TEXT}
     assert hints_of_json(rows) == expected
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "pipe", ".", "a\0b", "none.png"])
+def test_a_paint_is_read_from_files_only(tmp_path: Path, name: str) -> None:
+    """A device never ends, and a pipe waits for a writer."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "hints.json").write_text(json.dumps([{"type": "paint", "file": name}]))
+    with pytest.raises(FieldInvalid, match=r"is not a file|cannot be read"):
+        hints_of_file(tmp_path / "hints.json")
+
+
+def test_a_paint_is_read_no_further_than_it_may_be(tmp_path: Path) -> None:
+    (tmp_path / "mask.png").write_bytes(PNG + bytes(MOST_PAINT_BYTES))
+    with pytest.raises(FieldInvalid, match=f"has {MOST_PAINT_BYTES + 1} bytes or more"):
+        check_hints([Paint.read(tmp_path / "mask.png")])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import ast
 import json
+import math
 import pydoc
 import sys
 import threading
@@ -118,7 +119,10 @@ def test_a_clip_is_masked_beside_itself(clip: Path, model: Path) -> None:
         ({"preset": "mp4"}, "mp4_h264"),
         ({"target": "mask.avi"}, r"\.mp4, \.webm"),
         ({"hints": [(160, 90)]}, r"hints\[0\] is a tuple; write foremask\.Point"),
-        ({"end_s": -1}, "is empty"),
+        ({"end_s": -1}, "end_s"),
+        ({"start_s": 2, "end_s": 1}, "is empty"),
+        *(({"start_s": value}, "start_s") for value in (-1, math.nan, math.inf, 1e308)),
+        *(({"end_s": value}, "end_s") for value in (math.nan, math.inf, 1e308)),
     ],
 )
 def test_a_wrong_argument_names_the_right_ones(

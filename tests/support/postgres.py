@@ -14,6 +14,7 @@ import psycopg
 from foremask.service.run import bundled_postgres
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from tests.support.http_server import free_port
+from tests.support.patience import wait_until
 
 
 @contextmanager
@@ -41,6 +42,23 @@ def asked(server: EmbeddedPostgres, statement: LiteralString = "select 42") -> o
     with psycopg.connect(server.url) as connection:
         row = connection.execute(statement).fetchone()
     return row and row[0]
+
+
+@contextmanager
+def read_only(server: EmbeddedPostgres) -> Iterator[None]:
+    """Refuse writes in all sessions, as a full disk's operator or a failover to a standby does."""
+
+    def turn(state: LiteralString) -> None:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            connection.execute(f"alter system set default_transaction_read_only = {state}")
+            connection.execute("select pg_reload_conf()")
+        wait_until(lambda: asked(server, "show default_transaction_read_only") == state)
+
+    turn("on")
+    try:
+        yield
+    finally:
+        turn("off")
 
 
 def installed() -> list[Path]:

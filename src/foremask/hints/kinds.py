@@ -75,10 +75,14 @@ class Paint(_OnFrame, frozen=True, tag_field="type", tag="paint"):
         negative: bool = False,
     ) -> "Paint":
         try:
-            png = Path(path).read_bytes()
-        except OSError as error:
+            if Path(path).exists() and not Path(path).is_file():  # such as a device or a pipe
+                raise FieldInvalid(f"the paint {path} is not a file", param="paint")
+            with Path(path).open("rb") as file:
+                png = file.read(MOST_PAINT_BYTES + 1)
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            why = error.strerror if isinstance(error, OSError) else error
             raise FieldInvalid(
-                f"the paint {path} cannot be read: {error.strerror}", param="paint"
+                f"the paint {str(path)!r} cannot be read: {why}", param="paint"
             ) from error
         return cls(png=png, frame=frame, time_s=time_s, negative=negative)
 
@@ -150,7 +154,7 @@ def _check_paint(where: str, paint: Paint, size: tuple[int, int] | None) -> None
         raise FieldInvalid(f"{where}.png is no PNG picture.", param=f"{where}.png")
     if len(paint.png) > MOST_PAINT_BYTES:
         raise FieldInvalid(
-            f"{where}.png has {len(paint.png)} bytes and may have {MOST_PAINT_BYTES}.",
+            f"{where}.png has {len(paint.png)} bytes or more and may have {MOST_PAINT_BYTES}.",
             param=f"{where}.png",
             limit=MOST_PAINT_BYTES,
             actual=len(paint.png),

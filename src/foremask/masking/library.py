@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from foremask.errors import FieldInvalid
 from foremask.facts import Clip, Report
-from foremask.hints.kinds import Hint, check_hints
+from foremask.hints.kinds import MOST_SECONDS, Hint, check_hints, check_range
 from foremask.masking import cut_out as cutting
 from foremask.masking import pipeline, stills
 from foremask.masking.cut_out import FrameCutter, opened_background
@@ -395,9 +395,12 @@ def _member[E: (Preset, Quality, ResultKind)](kind: type[E], value: str, name: s
 def _excerpt(start_s: float, end_s: float | None) -> Excerpt | None:
     if not start_s and end_s is None:
         return None
-    if start_s < 0 or (end_s is not None and end_s <= start_s):
-        details = f"the excerpt from {start_s:g} s to {end_s} s is empty, or begins before the clip"
-        raise FieldInvalid(details, param="start_s")
+    check_range("start_s", start_s, 0.0, MOST_SECONDS)
+    if end_s is not None:
+        check_range("end_s", end_s, 0.0, MOST_SECONDS)
+    if end_s is not None and end_s <= start_s:
+        details = f"the excerpt from {start_s:g} s to {end_s:g} s is empty"
+        raise FieldInvalid(details, param="end_s")
     return Excerpt(start_s, end_s)
 
 

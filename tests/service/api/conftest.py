@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import importlib
 import multiprocessing
-import multiprocessing.process
+import multiprocessing.context
 import resource
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +40,7 @@ class Running:
     url: str
     settings: Settings
     database_url: str
-    process: multiprocessing.process.BaseProcess
+    process: multiprocessing.context.SpawnProcess
     token: str = TOKEN
 
     @property

@@ -75,6 +75,8 @@ NONSENSE = {
     "unknown method": (b"FROBNICATE /a HTTP/1.1\r\nHost: a\r\n\r\n", 405, "method_not_allowed"),
     "two lengths": (SENT + b"Content-Length: 3\r\n\r\n{}", 400, "bad_http"),
     "length and chunks": (SENT + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400, "bad_http"),
+    "no host": (b"GET /healthz HTTP/1.1\r\n\r\n", 400, "bad_http"),
+    "two hosts": (b"GET /healthz HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", 400, "bad_http"),
     "a bare CONNECT": (b"CONNECT example.com:80 HTTP/1.1\r\nHost: a\r\n\r\n", 400, "bad_http"),
     "an umlaut in the path": ("GET /ä HTTP/1.1\r\nHost: a\r\n\r\n".encode(), 400, "bad_http"),
     "a long line": (b"GET /" + b"a" * (16 << 10) + b" HTTP/1.1\r\n\r\n", 414, "target_too_long"),
@@ -108,6 +110,10 @@ def test_nonsense_behind_a_request_is_answered_behind_its_answer(few: Running) -
     refused(heard[heard.rindex(b"HTTP/1.1 ") :], 400, "bad_http")
 
 
+def test_http_1_0_needs_no_host(few: Running) -> None:
+    assert reply_to(few, b"GET /healthz HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 OK")
+
+
 def test_headers_that_fit_are_taken(few: Running) -> None:
     path = "/healthz?" + "a" * ((16 << 10) - 9)
     assert http.get(few.url + path, headers={"cookie": "b" * 48_000}).status_code == 200
@@ -115,7 +121,7 @@ def test_headers_that_fit_are_taken(few: Running) -> None:
     assert heard.count(b'{"status":"ok"}') == 3
 
 
-CHUNK = b"POST /v2/video/upload HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;"
+CHUNK = b"POST /v2/video/upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n1;"
 
 
 @pytest.mark.parametrize("sent", [b"GET /healthz HTTP/1.1\r\nCookie: ", b"GET /", CHUNK])

@@ -1,5 +1,6 @@
 """Every row of the contract's decision table, and clauses that clients rely on, over real HTTP."""
 
+import asyncio
 import json
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection
@@ -396,6 +397,22 @@ def test_a_result_that_is_gone_is_never_completed(
     assert "result" not in body
     error = body["error"]
     assert (error["code"], error["message"], error["reason"]) == (410, "Gone", "result_expired")
+
+
+def test_a_result_that_the_store_has_lost_is_gone(
+    service: Running, uploaded: str, drawn: Path
+) -> None:
+    made = completed(service, uploaded, drawn / "good.mp4")
+    assert http.get(made["status_url"], headers=service.headers).json()["status"] == "COMPLETED"
+    asyncio.run(delete_under(service, f"results/{made['request_id']}"))
+    body = http.get(made["status_url"], headers=service.headers).json()
+    assert (body["status"], body["error"]["reason"]) == ("ERROR", "result_expired")
+    answer = post(service, f"/v2/status/{made['request_id']}/convert")
+    assert_refused(answer, 404, "request_unknown", "request_id")
+
+
+async def delete_under(service: Running, prefix: str) -> None:
+    await (await service.objects()).delete_under(prefix)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from foremask.service.jobs import retention, steps
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.steps import Beat
+from foremask.service.jobs.tokens import TokenLimits
 from foremask.service.sandbox.messages import Progress
 from foremask.service.worker.job_stages import MAX_NEWEST_BYTES, PNG_HEAD, StepProgress
 from tests.service.api.conftest import PATH, Running, assert_refused, http, post
@@ -90,6 +91,12 @@ def test_jobs_are_listed_by_the_beginning_of_their_key(service: Running, good: s
     assert listed("page-") == [made["page-1"]]
     assert listed("nightly-2") == []
     assert listed("") == [made[None], made["nightly-1"], made["page-1"]]
+
+
+def test_renaming_counts_against_the_rate(service: Running) -> None:
+    headers = service.new_token(TokenLimits(rate_per_minute=1, burst=1))
+    assert_refused(post(service, "/v2/jobs/none", headers, name="x"), 404, "request_unknown")
+    assert_refused(post(service, "/v2/jobs/none", headers, name="x"), 429, "rate_limited")
 
 
 def test_a_job_is_renamed_and_deleted_by_its_token(

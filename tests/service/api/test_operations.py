@@ -27,7 +27,7 @@ from foremask.settings import Settings
 from tests.service.api.conftest import PATH, Running, assert_refused, http, post, running
 from tests.support.origin import listening
 from tests.support.patience import wait_until
-from tests.support.postgres import started
+from tests.support.postgres import read_only, started
 from tests.support.programs import children
 
 
@@ -103,6 +103,21 @@ class NoVerdict(Prober):
 
     async def probe(self, job: NewJob, *, now: bool = False) -> NewJob:
         return job
+
+
+def test_a_database_that_refuses_writes_is_not_ready(
+    service: Running, postgres: EmbeddedPostgres, good: str
+) -> None:
+    with read_only(postgres):
+        answer = http.get(f"{service.url}/readyz")
+        assert answer.status_code == 503
+        assert answer.json()["checks"]["database"].startswith("the database is read-only")
+        for path in (PATH, "/v2/video/upload"):
+            refused = post(service, path, video=good)
+            assert "read-only" in assert_refused(refused, 503, "unavailable")["details"]
+            assert int(refused.headers["retry-after"]) >= 1
+    assert http.get(f"{service.url}/readyz").status_code == 200
+    assert post(service, PATH, video=good).status_code == 202
 
 
 def test_the_metrics_count_answers_and_jobs(service: Running, good: str) -> None:

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 import pytest
 
-from foremask.errors import LinkInvalid, ObjectLost
+from foremask.errors import LinkInvalid, ObjectLost, ServiceUnavailable
 from foremask.service.storage.objects import Objects, make_local_key, open_objects
 from tests.support.http_server import s3_server
 from tests.support.patience import wait_until
@@ -143,6 +143,28 @@ async def test_the_signing_key_is_its_owners_alone(tmp_path: Path) -> None:
     key = made.read_bytes()
     await open_objects(made.parent.as_uri(), BASE_URL)
     assert (made.stat().st_mode & 0o777, made.read_bytes()) == (0o600, key)
+
+
+@pytest.mark.parametrize("size", [0, 31, 33])
+async def test_a_signing_key_of_another_length_is_refused(
+    s3: str, tmp_path: Path, size: int
+) -> None:
+    """Anybody could sign links with an empty one."""
+    for url in (s3.replace("prefix", f"with-{size}-bytes"), (tmp_path / "objects").as_uri()):
+        opened = await open_objects(url, BASE_URL)
+        await opened.put("signing-key", chunks(size))
+        with pytest.raises(ServiceUnavailable, match="signing key"):
+            await opened.check()
+        if size or url.startswith("s3:"):  # an empty local file is one that was not yet written
+            with pytest.raises(ServiceUnavailable, match=f"has {size} bytes, not 32"):
+                await open_objects(url, BASE_URL)
+
+
+async def test_a_signing_key_that_was_replaced_is_told(store: Objects) -> None:
+    await store.check()
+    await store.put("signing-key", chunks(32))
+    with pytest.raises(ServiceUnavailable, match="another signing key"):
+        await store.check()
 
 
 def test_a_signing_key_that_another_process_writes_meanwhile_stays_as_it_is(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from foremask.service.jobs.database import Database, Row
 from foremask.service.jobs.records import JobError, Record, Status
 from foremask.service.jobs.steps import JobClip, JobResult
 from foremask.service.jobs.tokens import TokenLimits, create_token
+from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.sandbox.messages import Mask
 from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.objects import Objects
@@ -24,8 +25,10 @@ from foremask.service.worker.queues import Leases, do_next
 from tests.media.test_writer import disk_of
 from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Risen, announce_slots, working
+from tests.service.worker.stand_in import TextMedia
 from tests.support.jobs import begun, cancel_all, value
 from tests.support.patience import PATIENCE_S, running, until, until_so
+from tests.support.postgres import read_only
 
 
 def error_of(record: Record) -> JobError:
@@ -296,6 +299,31 @@ async def test_a_store_that_is_away_only_delays(caller: Caller, tmp_path: Path) 
     assert await caller.result(record) == stand_in.mask(3)
     reported = {each for each in await caller.outcomes(request_id) if each[1] != "done"}
     assert reported == {("ingest", "unavailable")}
+
+
+async def test_a_database_that_refuses_writes_only_delays(
+    caller: Caller, postgres: EmbeddedPostgres, database_url: str
+) -> None:
+    """The worker goes on, and the segment whose result could not be counted is no crash."""
+    frames = asyncio.Semaphore(2)
+    media = TextMedia(pause=lambda _: frames.acquire())
+    request_id = await caller.submit(caller.site.clip(8, pause_s=1))
+    async with (
+        Database(database_url, patience_s=0.1) as impatient,
+        working(replace(caller.work, database=impatient, masks=media)),
+    ):
+        await caller.masking(request_id, 2)
+        with capture_logs() as logs, read_only(postgres):
+            for _ in range(16):
+                frames.release()
+            await until_so(lambda: "step.unrecorded" in [each["event"] for each in logs])
+        record = await caller.ended(request_id)
+    assert await caller.result(record) == stand_in.mask(8)
+    assert await caller.outcomes(request_id) == [
+        ("ingest", "done"),
+        ("segment", "unavailable"),
+        ("segment", "done"),
+    ]
 
 
 async def test_a_worker_without_a_scratch_directory_only_delays(caller: Caller) -> None:

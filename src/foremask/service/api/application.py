@@ -34,6 +34,7 @@ from foremask.service.api.connection import Connection, Gate
 from foremask.service.api.context import FACTS, ApiRequest, RequestFacts, Service, answer_of
 from foremask.service.api.openapi import Operation, build
 from foremask.service.api.probing import PROBES_AT_ONCE, Previewer, Prober
+from foremask.service.api.unsettled import keep_settling
 from foremask.service.jobs.admission import limit_of_token
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
@@ -70,10 +71,12 @@ class RequestMiddleware:
         structlog.contextvars.bind_contextvars(request_id=facts.id)
         started = time.perf_counter()
         status = 500
+        is_begun = False
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, is_begun
             if message["type"] == "http.response.start":
+                is_begun = True
                 status = message["status"]
                 headers = [*message["headers"], (b"x-request-id", facts.id.encode()), *_HEADERS]
                 if (grant := facts.grant) is not None:
@@ -90,6 +93,10 @@ class RequestMiddleware:
 
         try:
             await self._app(scope, receive, answer)
+        except asyncio.CancelledError:  # the process stops, and the request took too long
+            if is_begun:
+                raise
+            await _answer_stopped(facts.id, answer)
         finally:
             seconds = time.perf_counter() - started
             route = scope.get("path_template") or "unknown"
@@ -102,6 +109,15 @@ class RequestMiddleware:
                 seconds=round(seconds, 4),
             )
             structlog.contextvars.unbind_contextvars("request_id")
+
+
+async def _answer_stopped(request_id: str, send: Send) -> None:
+    error = errors.ServiceUnavailable("The service is stopping; send the same request again.")
+    headers, body = answer_of(error, request_id)
+    headers |= {"Content-Length": str(len(body)), "Connection": "close"}
+    lines = [(name.lower().encode(), text.encode()) for name, text in headers.items()]
+    await send({"type": "http.response.start", "status": error.status, "headers": lines})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 @Operation(
@@ -208,13 +224,17 @@ def run(settings: Settings) -> None:
 async def _serve(settings: Settings) -> None:
     async with open_service(settings) as service:
         log.info("api.started", sandbox=service.sandbox, at=settings.base_url)
-        reporter = CountReporter("api", 0, service.sandbox)
-        reporting = asyncio.create_task(keep_reporting(service.database, reporter))
+        reporter = CountReporter("api", 0, service.sandbox, service.process_id)
+        beside = {
+            asyncio.create_task(keep_reporting(service.database, reporter)),
+            asyncio.create_task(keep_settling(service)),
+        }
         try:
             await Server(create_app(service), settings, service.ends.stop).serve()
         finally:
-            reporting.cancel()
-            await asyncio.wait({reporting})
+            for task in beside:
+                task.cancel()
+            await asyncio.wait(beside)
 
 
 @asynccontextmanager

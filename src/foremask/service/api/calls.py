@@ -27,6 +27,7 @@ MAX_KEY_LENGTH = 255
 MAX_BODY_BYTES = 1 << 20
 SMALL_BODY_BYTES = 64 << 10
 PLACE_S = 3.0  # a large body waits so long for its turn
+DOUBT_S = 60.0  # after this time, a call that the database did not answer has ended or failed
 FORM = "multipart/form-data"
 FILE_S = 86_400  # lifetime of links to uploads
 MAX_FIELDS = 128
@@ -219,7 +220,8 @@ async def _read_clip[B: Struct](
 
     if stores:
         name = file_name(form.file.filename)
-        await admission.new_upload(service.database, key, grant.token_id, name)
+        claim = admission.claim_of(service.process_id, request.id)
+        await admission.new_upload(service.database, key, grant.token_id, name, claim)
         await store(request, key, content(), declared_bytes, most)
         request.facts.clip_key = key
     else:
@@ -260,7 +262,8 @@ async def store(
 ) -> None:
     """Store the file and reserve its size from the token's quota. An error undoes both.
 
-    Raises FileTooLarge over ``most`` bytes, StorageQuota, StorageFull, or Overloaded.
+    The caller settles what is stored. Raises FileTooLarge over ``most`` bytes, StorageQuota,
+    StorageFull or Overloaded.
     """
     service = request.service
     size = reserved = 0
@@ -286,15 +289,38 @@ async def store(
             await reserve(declared)
             await service.objects.put(key, counted())
     except BaseException:
-        await asyncio.shield(admission.reserve(service.database, key, 0, 0))
+        look_later(service, key)
+        await asyncio.shield(admission.give_back(service.database, key))
+        service.unsettled.pop(key, None)
         raise
-    await admission.reserve(service.database, key, size, NO_LIMIT)
+    try:
+        await admission.reserve(service.database, key, size, NO_LIMIT)
+    except errors.ServiceUnavailable:
+        look_later(service, key)
+        raise
+
+
+def look_later(service: Service, key: str) -> None:
+    """Let `keep_settling` decide about an upload after calls of the database have ended."""
+    service.unsettled[key] = asyncio.get_running_loop().time() + DOUBT_S
 
 
 async def discard_clip(request: ApiRequest) -> None:
-    if (key := request.facts.clip_key) is not None:
-        await request.service.objects.delete(key)
-        await admission.reserve(request.service.database, key, 0, 0)
+    service, key = request.service, request.facts.clip_key
+    if key is not None:
+        look_later(service, key)
+        await service.objects.delete(key)
+        await admission.give_back(service.database, key)
+        service.unsettled.pop(key, None)
+
+
+async def keep_clip(request: ApiRequest) -> None:
+    service, key = request.service, request.facts.clip_key
+    if key is not None:
+        try:
+            await admission.settle(service.database, key)
+        except errors.ServiceUnavailable:
+            look_later(service, key)  # the job is accepted: `keep_settling` finds it
 
 
 async def open_form(request: ApiRequest, most_bytes: int) -> FileForm:

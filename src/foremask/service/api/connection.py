@@ -25,6 +25,7 @@ BODY_WINDOW_S = 10.0
 BODY_BYTES_PER_S = 256  # minimum rate within each window
 FIRST_BODY_BYTES = 40 << 10
 LASTING_BODY_BYTES_PER_S = 1 << 10
+STOPPING_S = 7.0  # from the stop signal: the rest of the 10 s is for deleting what came
 STALLED_S = 30.0  # a client that takes less than 64 KiB of a file in this time is disconnected
 LINGER_S = 1.0  # unread bytes at a close would reset the connection and lose the response
 LINGER_BYTES = 1 << 20
@@ -81,7 +82,7 @@ def least_body_bytes(seconds: float) -> float:
 
 class Connection(HttpToolsProtocol):
     body_bytes = 0
-    _head_bytes = _framing_bytes = _window_bytes = _lingered_bytes = _requests = 0
+    _head_bytes = _framing_bytes = _window_bytes = _lingered_bytes = _requests = _hosts = 0
     _body_s = 0.0
     _over_limit = _refused = _heard = False
     _refusal: errors.ForemaskError | None = None
@@ -109,6 +110,17 @@ class Connection(HttpToolsProtocol):
         self._set_timer(0.0)
         self.resume_writing()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self._owes_body():
+            self.loop.call_later(STOPPING_S, self._refuse_body)
+
+    def _refuse_body(self) -> None:
+        if self._owes_body() and not self._refused and not self.transport.is_closing():
+            self._refuse(
+                errors.ServiceUnavailable("The service is stopping; send the same request again.")
+            )
 
     def leave(self) -> None:
         self._forget()
@@ -233,7 +245,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_bytes = self.body_bytes = 0
+        self._head_bytes = self.body_bytes = self._hosts = 0
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -249,9 +261,14 @@ class Connection(HttpToolsProtocol):
         self._head_bytes += len(name) + len(value) + 4
         if self._head_bytes + len(self.url) > MAX_HEAD_BYTES:
             self._stop_parsing(self._too_large())
+        self._hosts += name.lower() == b"host"
         super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
+        if self._hosts > 1 or (self._hosts == 0 and self.parser.get_http_version() == "1.1"):
+            self._stop_parsing(
+                errors.HttpInvalid(f"The request has {self._hosts} Host headers, and needs one.")
+            )
         if self._over_limit and self.url.partition(b"?")[0] not in HEALTH:
             self._stop_parsing(
                 errors.ServiceUnavailable(

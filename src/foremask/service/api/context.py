@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import uuid
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,6 +58,9 @@ class Service:
     sandbox: str = "none"
     storage_limit: int = admission.NO_LIMIT  # in bytes, for each token
     ends: Ends = field(init=False)
+    process_id: uuid.UUID = field(default_factory=uuid.uuid4)
+    # Uploads whose request failed, by key, and the loop's time at which to look at them.
+    unsettled: dict[str, float] = field(default_factory=dict)
     large_bodies: FairSemaphore = field(init=False)
     downloads: FairSemaphore = field(init=False)
 

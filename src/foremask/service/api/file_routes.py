@@ -128,10 +128,16 @@ async def receive_upload(request: ApiRequest) -> None:
             f"{upload.media_type or f'video/* and {", ".join(PICTURES)}'}.",
             param="Content-Type",
         )
+    claim = admission.claim_of(service.process_id, request.id)
     request.facts.owner = await admission.claim_upload(
-        service.database, upload.key, request.id, calls.file_name(form.file.filename)
+        service.database, upload.key, claim, calls.file_name(form.file.filename)
     )
     await calls.store(request, upload.key, form.content(), declared_bytes, upload.max_bytes)
+    try:
+        await admission.settle(service.database, upload.key)
+    except errors.ServiceUnavailable:
+        calls.look_later(service, upload.key)
+        raise
 
 
 class FileQuery(Struct):

@@ -145,7 +145,7 @@ async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespons
         service = call.service
         form, result = call.body.wanted()
         record = await completed(service, call.token_hash, request_id)
-        mask = _stored_mask(record)
+        mask = await _stored_mask(service, record)
         is_mask = result.options.kind is ResultKind.MASK
         source = Source() if is_mask else await _source_of(service, record, call.body.video)
         job = _new_job(call, form, REENCODE_ONLY, result, source)
@@ -161,17 +161,29 @@ async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespons
     return await _start(request, bodies.ConvertRequest, f"convert {request_id}", make)
 
 
-def _stored_mask(record: Record) -> str:
-    result_key = record.result_key or ""
-    if record.kind is ResultKind.MASK:
-        return result_key
+async def _stored_mask(service: Service, record: Record) -> str:
+    """Return the key of the job's mask. Raises RequestUnknown if it is lost."""
+    key = record.result_key or ""
+    if record.kind is not ResultKind.MASK:
+        _check_has_mask(record)
+        key = sibling_key(key, MASK)
+    try:
+        await service.objects.head(key)
+    except errors.ObjectLost:
+        raise errors.RequestUnknown(
+            "The mask of this request was deleted or lost: submit the clip again.",
+            param="request_id",
+        ) from None
+    return key
+
+
+def _check_has_mask(record: Record) -> None:
     if record.report is None or not record.report.mask_bytes:
         raise errors.FieldInvalid(
             f"The mask of this {record.kind} is not stored, since its frames are too large: submit"
             " the clip to /v2/video/segment/foreground_mask, and convert that.",
             param="request_id",
         )
-    return sibling_key(result_key, MASK)
 
 
 async def _source_of(service: Service, record: Record, video: str | None) -> Source:
@@ -252,6 +264,8 @@ async def _start[B: Struct](
                 with span("admit"):
                     made = await admission.admit(service.database, job, service.storage_limit)
         except errors.ServiceUnavailable:  # the job may have been stored, and needs its clip
+            if request.facts.clip_key is not None:
+                calls.look_later(service, request.facts.clip_key)
             raise
         except errors.ForemaskError as error:
             service.note_refused(own, error)
@@ -260,6 +274,8 @@ async def _start[B: Struct](
         if made != own:
             await calls.discard_clip(request)
             trace.note(job=made)
+        else:
+            await calls.keep_clip(request)
     if getattr(call.body, "sync", False):
         await service.ends.wait(made, hold_until - time.monotonic())
         record = await records.read(service.database, call.token_hash, made)

@@ -78,7 +78,6 @@ class Operation:
     query: type[Struct] | None = None
     parameters: tuple[Json, ...] = ()
     needs_token: bool = True
-    is_rate_limited: bool = True  # has no effect without a body
 
     def at(self, method: str, *paths: str, status: int = 200) -> route:
         """Return a route whose ``paths`` are aliases. A GET route also accepts HEAD."""
@@ -90,10 +89,8 @@ class Operation:
     def reasons(self) -> Reasons:
         if not self.needs_token:
             return self.refused
-        is_rated = self.body is not None and self.is_rate_limited
-        counted = _RATE if is_rated else (errors.RequestUnknown,)
-        body = () if self.body is None else _BODY
-        return (*_TOKEN, *counted, *body, *self.refused, *ALWAYS)
+        body = (errors.RequestUnknown,) if self.body is None else (*_RATE, *_BODY)
+        return (*_TOKEN, *body, *self.refused, *ALWAYS)
 
 
 def starts(*paths: str, body: type[Struct], has_clip: bool = True, refused: Reasons = ()) -> route:

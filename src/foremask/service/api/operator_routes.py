@@ -16,6 +16,7 @@ from foremask.errors import ServiceUnavailable
 from foremask.service.api.context import ApiRequest, json_answer
 from foremask.service.api.openapi import ALWAYS, Operation
 from foremask.service.jobs import process_totals
+from foremask.service.jobs.database import Database, check_writable
 from foremask.service.jobs.process_totals import Now
 from foremask.service.jobs.schema import check_schema
 from foremask.service.observability import metrics as m
@@ -52,7 +53,7 @@ async def readyz(request: ApiRequest) -> ASGIResponse:
     """Check that the database, its tables and the object store are ready for jobs."""
     service = request.service
     database, objects = await asyncio.gather(
-        _outcome(check_schema(service.database)), _outcome(service.objects.check())
+        _outcome(_check_database(service.database)), _outcome(service.objects.check())
     )
     checks = {"database": database, "objects": objects}
     if service.ends.is_stopping:
@@ -60,6 +61,11 @@ async def readyz(request: ApiRequest) -> ASGIResponse:
     ready = set(checks.values()) == {OK}
     readiness = Readiness("ready" if ready else "unready", checks, service.sandbox)
     return json_answer(readiness, 200 if ready else 503)
+
+
+async def _check_database(database: Database) -> None:
+    await check_schema(database)
+    await check_writable(database)
 
 
 async def _outcome(check: Awaitable[object]) -> str:

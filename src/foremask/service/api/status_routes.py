@@ -1,8 +1,10 @@
 """Handlers that read, list, cancel, rename and delete the jobs of a token."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated, Literal
 
@@ -12,11 +14,11 @@ from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from msgspec import Meta, Struct
 
-from foremask.errors import FieldInvalid, ObjectLost, RequestUnknown
+from foremask.errors import FieldInvalid, ObjectLost, RequestUnknown, ServiceUnavailable
 from foremask.hints.decoding import decode
 from foremask.options import REENCODE_ONLY, Quality
 from foremask.service.api.bodies import FORMS, RenameRequest
-from foremask.service.api.calls import file_name, read_body, read_token
+from foremask.service.api.calls import file_name, read_call, read_token
 from foremask.service.api.context import ApiRequest, Service, json_answer
 from foremask.service.api.openapi import Operation
 from foremask.service.jobs import records
@@ -26,6 +28,7 @@ from foremask.service.storage.objects import STRIP, sibling_key
 
 PAGE, MAX_PAGE = 20, 100
 LINK_S = 86_400
+LOOK_S = 1.0
 MAX_STRIP_BYTES = 4 << 20
 STATUS_PATH = "/v2/status/{request_id:str}"
 JOB_PATH = "/v2/jobs/{request_id:str}"
@@ -108,7 +111,21 @@ async def _status_after(
     except RequestUnknown:
         service.check_not_refused(job)
         raise
+    if record.result_key is not None and await _is_lost(service, record.result_key):
+        record = replace(record, result_key=None)
     return json_answer(records.status_body(record, service.objects.link))
+
+
+async def _is_lost(service: Service, key: str) -> bool:
+    """Return whether the store has lost the object, and False if the store does not respond."""
+    try:
+        async with asyncio.timeout(LOOK_S):
+            await service.objects.head(key)
+    except ObjectLost:
+        return True
+    except (ServiceUnavailable, TimeoutError):
+        pass
+    return False
 
 
 @Operation("jobs", "A page of jobs.", Answer[JobPage], (FieldInvalid,), query=JobsQuery).at(
@@ -143,18 +160,18 @@ async def read_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespon
     return await _whole_entry(request.service, record)
 
 
-@Operation("jobs", "The job.", ListedJob, (FieldInvalid,), RenameRequest, is_rate_limited=False).at(
+@Operation("jobs", "The job.", ListedJob, (FieldInvalid, RequestUnknown), RenameRequest).at(
     "POST", JOB_PATH
 )
 async def rename_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Rename a job."""
-    service, token = request.service, read_token(request)
-    await job_of(service, token, request_id)
-    body, _ = await read_body(request, RenameRequest)
-    name = file_name(body.name)
+    call = await read_call(request, RenameRequest)
+    service = call.service
+    await job_of(service, call.token_hash, request_id)
+    name = file_name(call.body.name)
     if name is None:
         raise FieldInvalid("name has no character that a file's name can have.", param="name")
-    record = await records.rename(service.database, token, request_id, name)
+    record = await records.rename(service.database, call.token_hash, request_id, name)
     return await _whole_entry(service, record)
 
 

@@ -16,6 +16,7 @@ COLUMNS = {"request_id": "id", "token_id": "token", "fetched_bytes": "fetched"}
 FORGOTTEN_AT_ONCE = 10_000  # upload rows that one statement deletes, in about 0.1 s
 QUEUE_LIMIT = 10_000  # unfinished jobs; a fast machine masks as many 60 s clips in a day
 NO_LIMIT = 1 << 62
+DEAD_AFTER_S = 120.0  # an API process reports every 5 s
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
@@ -76,19 +77,29 @@ def refuse(outcome: str, allowed: int | None = None, counted: int | None = None)
 
 
 async def new_upload(
-    database: Database, key: str, token_id: uuid.UUID, name: str | None = None
+    database: Database,
+    key: str,
+    token_id: uuid.UUID,
+    name: str | None = None,
+    claim: str | None = None,
 ) -> None:
     await database.all(
-        "insert into uploads (key, token, name) values (%s, %s, %s) on conflict do nothing",
-        (key, token_id, name),
+        """insert into uploads (key, token, name, claim) values (%s, %s, %s, %s)
+           on conflict do nothing""",
+        (key, token_id, name, claim),
     )
 
 
-async def claim_upload(database: Database, key: str, request_id: str, name: str | None) -> str:
-    """Mark the upload form as used by the request; return the id of the token that got the form.
+def claim_of(process_id: uuid.UUID, request_id: str) -> str:
+    """Return the mark of an upload that a request of this process has begun, until `settle`."""
+    return f"{process_id}/{request_id}"
 
-    `reserve` with 0 bytes makes the form usable again. Raises LinkInvalid if another request has
-    used the form, or if the token is revoked or has expired.
+
+async def claim_upload(database: Database, key: str, claim: str, name: str | None) -> str:
+    """Mark the upload form as used by ``claim``; return the id of the token that got the form.
+
+    `give_back` makes the form usable again. Raises LinkInvalid if another request has used the
+    form, or if the token is revoked or has expired.
     """
     row = await database.one(
         """with form as (
@@ -100,7 +111,7 @@ async def claim_upload(database: Database, key: str, request_id: str, name: str 
            counted as (
                update tokens t set stored = stored + 1 from claimed where t.id = claimed.token)
            select id, good, is_mine or exists (select from claimed) as claimed from form""",
-        (request_id, key, request_id, name),
+        (claim, key, claim, name),
     )
     if row is None or not row["good"]:
         raise errors.LinkInvalid("The token that this form was given to is no longer good.")
@@ -114,6 +125,40 @@ async def reserve(database: Database, key: str, size: int, limit: int) -> None:
     row = await database.row_of("reserve_upload", key, size, limit)
     if row is not None and not row["ok"]:
         refuse("storage", limit, row["counted"] + size)
+
+
+async def settle(database: Database, key: str) -> None:
+    await database.all("update uploads set claim = null where key = %s", (key,))
+
+
+async def give_back(database: Database, key: str) -> None:
+    """Free the quota of an upload whose file is deleted; its form can be used again."""
+    await reserve(database, key, 0, 0)
+    await settle(database, key)
+
+
+async def keep_if_needed(database: Database, key: str) -> bool:
+    """Settle the upload and return True if the request that sent the clip has made a job."""
+    row = await database.one(
+        """with kept as (
+               update uploads set claim = null where key = %s
+               and exists (select from jobs where id = split_part(key, '/', 2)) returning key)
+           select count(*) > 0 as so from kept""",
+        (key,),
+    )
+    return row is not None and bool(row["so"])
+
+
+async def abandoned(database: Database) -> list[str]:
+    """Return the keys of uploads that are not settled and whose process has died."""
+    rows = await database.all(
+        """select key from uploads where claim like '%%/%%' and made_at < clock() - interval '10 s'
+           and not exists (select from processes p where p.id::text = split_part(claim, '/', 1)
+               and p.seen_at > clock() - make_interval(secs => %s))
+           limit %s""",
+        (DEAD_AFTER_S, FORGOTTEN_AT_ONCE),
+    )
+    return [row["key"] for row in rows]
 
 
 async def reserve_result(

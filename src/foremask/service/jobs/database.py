@@ -28,6 +28,7 @@ KEEPALIVE: dict[str, int] = {  # by default, TCP notices a lost connection after
 }
 CALL_S = 10.0  # longer than any statement takes on a healthy server
 RETRY_EVERY_S = 0.1
+READ_ONLY = "the database is read-only; nothing was lost, try again in a moment"
 
 
 class Refused(Exception):  # not a ForemaskError, as users never see it
@@ -92,14 +93,17 @@ class Database:
                 raise OtherTables(
                     "the database has tables of another foremask: run `foremask migrate`"
                 ) from error
-            except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError) as error:
+            except (
+                psycopg.OperationalError,
+                psycopg.InterfaceError,
+                psycopg.errors.ReadOnlySqlTransaction,
+                TimeoutError,
+            ) as error:
                 if not is_counted:
                     metrics.DATABASE_ERRORS.inc()
                 is_counted = True
                 if loop.time() >= last:
-                    raise ServiceUnavailable(
-                        "the database does not answer; nothing was lost, try again in a moment"
-                    ) from error
+                    raise _unavailable(error) from error
             await asyncio.sleep(RETRY_EVERY_S)
 
     async def notifications(
@@ -167,6 +171,21 @@ class Database:
         self._left.discard(asking)
         if not asking.cancelled():
             asking.exception()  # asyncio would log an exception that is never retrieved
+
+
+def _unavailable(error: Exception) -> ServiceUnavailable:
+    if isinstance(error, psycopg.errors.ReadOnlySqlTransaction):
+        return ServiceUnavailable(READ_ONLY)
+    return ServiceUnavailable(
+        "the database does not answer; nothing was lost, try again in a moment"
+    )
+
+
+async def check_writable(database: Database) -> None:
+    """Raise ServiceUnavailable if the server is a standby, or was made read-only."""
+    row = await database.one("select current_setting('transaction_read_only') = 'on' as so")
+    if row is not None and row["so"]:
+        raise ServiceUnavailable(READ_ONLY)
 
 
 async def on_disk(database: Database) -> None:

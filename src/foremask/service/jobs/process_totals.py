@@ -29,7 +29,7 @@ class CountReporter:
     kind: str
     slots: int  # segments that this process can mask at once
     sandbox: str
-    _id: uuid.UUID = field(default_factory=uuid.uuid4)
+    process_id: uuid.UUID = field(default_factory=uuid.uuid4)
     _number: int = 0
     _reported: dict[Series, float] = field(default_factory=dict)
 
@@ -44,7 +44,7 @@ class CountReporter:
         self._number += 1
         row = await database.row_of(
             "report_process",
-            *(self._id, self.kind, self.slots, self.sandbox, self._number),
+            *(self.process_id, self.kind, self.slots, self.sandbox, self._number),
             [name for name, _ in fresh],
             [json_value(dict(labels)) for _, labels in fresh],
             list(fresh.values()),

@@ -421,7 +421,7 @@ def status_body(
         word = "COMPLETED"
     elif record.status is Status.COMPLETED:  # not "COMPLETED", which promises a URL
         gone = errors.ResultExpired(
-            "The result was kept for its time, and is deleted; submit it again."
+            "The result was kept for its time, or was lost, and is deleted; submit it again."
         )
         error = convert(gone.facts(), JobError)
     return JobStatus(

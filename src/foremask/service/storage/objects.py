@@ -40,6 +40,7 @@ PARTS_AT_ONCE = 3
 RESERVE_BYTES = 2 << 30
 RESERVE_SHARE = 0.05
 _SIGNING_KEY = "signing-key"
+_SIGNING_KEY_BYTES = 32
 _HALF_WRITTEN = re.compile(r"#\d+$")
 FILES_PATH = "/v2/files/"
 FORM_PATH = "/v2/uploads"
@@ -76,6 +77,9 @@ class Upload:
 class Signer:
     base_url: str
     _signing_key: bytes
+
+    def is_of(self, signing_key: bytes) -> bool:
+        return hmac.compare_digest(self._signing_key, signing_key)
 
     def link(self, key: str, expires_s: int, name: str = "") -> str:
         """Return a URL that is valid for ``expires_s`` to ``expires_s + STEP_S`` seconds."""
@@ -139,7 +143,7 @@ def make_local_key(path: Path) -> None:
         os.fchmod(file.fileno(), 0o600)  # the file of an earlier version may have another mode
         fcntl.flock(file, fcntl.LOCK_EX)  # several processes may start at the same time
         if not os.fstat(file.fileno()).st_size:
-            file.write(secrets.token_bytes(32))
+            file.write(secrets.token_bytes(_SIGNING_KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
 
@@ -172,19 +176,31 @@ async def open_objects(url: str, base_url: str) -> "Objects":
     """Open the store at ``url``, for example ``file:///var/objects`` or ``s3://bucket/prefix``.
 
     ``base_url`` is our API's URL without a final slash. The signing key is an object in the store,
-    so all processes share it. Raises ServiceUnavailable if the store does not respond.
+    so all processes share it. Raises ServiceUnavailable if the store does not respond, or if its
+    key has another length than ours: with an empty one, anybody could sign links.
     """
     store = _store(url)
     with _translated(_SIGNING_KEY):
         if (root := _root(store)) is not None:
             await asyncio.to_thread(make_local_key, root / _SIGNING_KEY)
         try:
-            secret = await obstore.get_async(store, _SIGNING_KEY)
+            signing_key = await _stored_key(store)
         except FileNotFoundError:
             with suppress(AlreadyExistsError):  # another process has stored the key
-                await obstore.put_async(store, _SIGNING_KEY, secrets.token_bytes(32), mode="create")
-            secret = await obstore.get_async(store, _SIGNING_KEY)
-        return Objects(store, Signer(base_url, bytes(await secret.bytes_async())))
+                fresh = secrets.token_bytes(_SIGNING_KEY_BYTES)
+                await obstore.put_async(store, _SIGNING_KEY, fresh, mode="create")
+            signing_key = await _stored_key(store)
+    if len(signing_key) != _SIGNING_KEY_BYTES:
+        raise ServiceUnavailable(
+            f"The object {_SIGNING_KEY} in the object store has {len(signing_key)} bytes, not"
+            f" {_SIGNING_KEY_BYTES}: restore it, or delete it, which ends the links that it signed."
+        )
+    return Objects(store, Signer(base_url, signing_key))
+
+
+async def _stored_key(store: ObjectStore) -> bytes:
+    stored = await obstore.get_async(store, _SIGNING_KEY)
+    return bytes(await stored.bytes_async())
 
 
 class Objects:
@@ -283,10 +299,17 @@ class Objects:
                         yield meta
 
     async def check(self) -> None:
+        """Raise ServiceUnavailable unless the store responds and has this process's signing key."""
         try:
-            await self.head(_SIGNING_KEY)
+            with _translated(_SIGNING_KEY):
+                signing_key = await _stored_key(self._store)
         except ObjectLost:
             raise ServiceUnavailable("The object store has lost its signing key.") from None
+        if not self.signer.is_of(signing_key):
+            raise ServiceUnavailable(
+                "The object store has another signing key than when this process started:"
+                " restore the key, or restart all processes."
+            )
 
     def disk(self) -> tuple[int, int] | None:
         """Return the total and free bytes of the disk, or None for a bucket."""

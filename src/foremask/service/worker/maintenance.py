@@ -16,6 +16,7 @@ from foremask.service.storage.objects import NETWORK, sibling_key
 from foremask.service.worker.job_stages import WorkerContext
 
 ENGINE_S = 60.0
+ABANDONED_S = 60.0
 UPLOADS_S = 3600.0
 FORM_KEPT = timedelta(hours=1)
 UPLOAD_KEPT = timedelta(days=3)  # an upload's URL is valid for a day; a job may read the file later
@@ -34,6 +35,7 @@ async def run_maintenance(work: WorkerContext) -> None:
         for sweep in (sweep_sources, sweep_results):
             tasks.create_task(_repeat(work, work.timing.sweep_every_s, sweep))
         tasks.create_task(_repeat(work, ENGINE_S, _forget))
+        tasks.create_task(_repeat(work, ABANDONED_S, sweep_abandoned))
         tasks.create_task(_repeat(work, UPLOADS_S, sweep_uploads))
 
 
@@ -73,6 +75,14 @@ async def _forget(work: WorkerContext) -> None:
     await retention.drop_dead_engine_rows(work.database)
     for request_id in await retention.forget_records(work.database, work.result_ttl_s):
         await _delete(work, request_id, KINDS)
+
+
+async def sweep_abandoned(work: WorkerContext) -> None:
+    """Delete uploads that were under way when their API process was killed."""
+    for key in await admission.abandoned(work.database):
+        if not await admission.keep_if_needed(work.database, key):
+            await work.objects.delete_under(key.rpartition("/")[0])
+            await admission.give_back(work.database, key)
 
 
 async def sweep_sources(work: WorkerContext) -> None:

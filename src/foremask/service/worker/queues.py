@@ -4,7 +4,7 @@ import asyncio
 import shutil
 import time
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from functools import partial
 from pathlib import Path
@@ -175,7 +175,8 @@ async def _run_with_lease(
                 step_log.info("step.lost", reason=lost.exception() or "taken away")
                 lost.result()  # raises WorkerCrashed if the step made no progress
                 return "lost"
-            if not await steps.finish(work.database, step, doing.result()):
+            done = doing.result()
+            if not await _recorded(lambda: steps.finish(work.database, step, done), step_log):
                 metrics.FENCED.inc()
                 step_log.warning("step.stale")
                 return "stale"
@@ -186,11 +187,10 @@ async def _run_with_lease(
         raise
     except Exception as error:  # noqa: BLE001  # the one catch-all: every error is recorded
         known, outcome, retry_s = _classified(work, step, error)
-        try:
-            kept = await steps.fail(work.database, step, known, outcome=outcome, retry_s=retry_s)
-        except errors.ServiceUnavailable:
-            step_log.warning("step.unrecorded", error=repr(error))
-            return "lost"
+        kept = await _recorded(
+            lambda: steps.fail(work.database, step, known, outcome=outcome, retry_s=retry_s),
+            step_log,
+        )
         if not kept:
             metrics.FENCED.inc()
         metrics.refused(known.reason)
@@ -207,6 +207,19 @@ async def _run_with_lease(
         return "done"
     finally:
         await _stop(doing)
+
+
+async def _recorded(
+    record: Callable[[], Awaitable[bool]], step_log: structlog.stdlib.BoundLogger
+) -> bool:
+    """Record how a step ended, once the database can. An unrecorded end would count as a crash."""
+    while True:
+        try:
+            return await record()
+        except OtherTables:
+            raise
+        except errors.ServiceUnavailable as error:
+            step_log.warning("step.unrecorded", details=error.details)
 
 
 async def _tidy(work: WorkerContext, step: Step) -> None:
@@ -316,12 +329,19 @@ class SharedConnector(PsycopgConnector):
         query: LiteralString,
         **arguments: Any,  # noqa: ANN401
     ) -> list[dict[str, Any]]:
-        try:
-            return await self._database.all(query, self._wrap_json(arguments))
-        except Refused:
-            if query != sql.queries["finish_job"]:  # refused if the ticket's row is missing
+        while True:
+            try:
+                return await self._database.all(query, self._wrap_json(arguments))
+            except Refused:
+                if query != sql.queries["finish_job"]:  # refused if the ticket's row is missing
+                    raise
+                return []
+            except OtherTables:
                 raise
-            return []
+            except errors.ServiceUnavailable as error:
+                # Procrastinate would end, and cancel steps that are under way.
+                log.warning("queue.waits", details=error.details)
+            await asyncio.sleep(RESTART_S)
 
     async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
         """Let `keep_listening` call ``on_notification`` for the channels, until cancelled."""

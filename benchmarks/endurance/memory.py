@@ -1,0 +1,122 @@
+"""Measures the memory of a connection, an upload, a download and a job, each 200 times at once.
+
+``python -m benchmarks.endurance.memory [--count 200]`` prints the table of docs/operations.md. The
+exit code is 1 if a process keeps over 10 % more than before.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+from tests.support.origin import Request, head, listening
+
+from benchmarks.endurance.beside import MOST_KEPT, memory_mib
+from benchmarks.endurance.readers import stored_file
+from benchmarks.endurance.slow_clients import Crowd, silent, slow_readers, slow_uploads
+from benchmarks.machine import header, row, run
+from benchmarks.service import MASK_PATH, PLENTY, Service, caller_of, running, workplace
+from foremask.service.api.context import DOWNLOADS_PER_LINK
+from foremask.service.jobs.tokens import create_token
+from foremask.service.run.serve import Member
+
+HOLD_S = 5.0
+RELEASE_S = 60.0
+PER_TOKEN = 50  # uploads; a token has 64 at once
+
+type Opened = Callable[[], AbstractAsyncContextManager[object]]
+
+
+async def measure(root: Path, count: int) -> bool:
+    async with running(root, workers=1) as service:
+        port, api, worker = service.ports[0], service.apis[0], service.workers[0]
+        tokens = [
+            (await create_token(service.database, f"t{number}", PLENTY))[0]
+            for number in range(1 + count // PER_TOKEN)
+        ]
+        async with caller_of(port) as client:
+            links = [await stored_file(client) for _ in range(1 + count // DOWNLOADS_PER_LINK)]
+        kinds: dict[str, tuple[Member, Opened]] = {
+            "API, a silent connection": (api, lambda: silent(port, count)),
+            "API, a slow upload": (api, lambda: slow_uploads(port, tokens, count)),
+            "API, a slow download": (api, lambda: readers(port, links, count)),
+            "API, a job": (api, lambda: jobs(service, count)),
+            "worker, a job that waits for its origin": (worker, lambda: jobs(service, count)),
+        }
+        header("what", "at once", "before, MiB", "with all, MiB", "each, KiB", "after, MiB")
+        kept = False
+        for name, (member, opened) in kinds.items():
+            async with opened():  # the first time, code and pools are loaded
+                await asyncio.sleep(1.0)
+            await asyncio.sleep(HOLD_S)
+            before = memory_mib(member)
+            async with opened() as crowd:
+                await asyncio.sleep(HOLD_S)
+                during = memory_mib(member)
+                number = len(crowd.streams) if isinstance(crowd, Crowd) else count
+            after = await released(member, before)
+            kept = kept or after > MOST_KEPT * before
+            each = (during - before) * 1024 / max(1, number)
+            row(name, number, f"{before:.0f}", f"{during:.0f}", f"{each:.0f}", f"{after:.0f}")
+        return kept
+
+
+async def released(member: Member, before: float) -> float:
+    """Wait until the process has given its memory back; return what it has."""
+    until = time.monotonic() + RELEASE_S
+    while (now := memory_mib(member)) > MOST_KEPT * before and time.monotonic() < until:  # noqa: ASYNC110
+        await asyncio.sleep(1.0)
+    return now
+
+
+@asynccontextmanager
+async def readers(port: int, links: list[str], count: int) -> AsyncIterator[Crowd]:
+    """Read each link `DOWNLOADS_PER_LINK` times at once, ``count`` times in all."""
+    whole = Crowd([])
+    opened = []
+    for number in range(0, count, DOWNLOADS_PER_LINK):
+        several = min(DOWNLOADS_PER_LINK, count - number)
+        part = slow_readers(port, links[number // DOWNLOADS_PER_LINK], several)
+        crowd = await part.__aenter__()
+        opened.append(part)
+        whole.streams += crowd.streams
+        whole.refused += crowd.refused
+    try:
+        yield whole
+    finally:
+        for part in opened:
+            await part.__aexit__(None, None, None)
+
+
+@asynccontextmanager
+async def jobs(service: Service, count: int) -> AsyncIterator[None]:
+    """Submit jobs whose origin sends 64 KiB a second without end, and cancel them."""
+
+    async def drip(_: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(head(Content_Type="video/mp4"))
+        while True:
+            writer.write(bytes(16 << 10))
+            await writer.drain()
+            await asyncio.sleep(0.25)
+
+    async with listening() as origin, caller_of(service.ports[0]) as client:
+        origin.answers["/a.mp4"] = drip
+        body = {"video": origin.url("/a.mp4")}
+        asked = (client.post(MASK_PATH, json=body) for _ in range(count))
+        answers = await asyncio.gather(*asked)
+        try:
+            yield
+        finally:
+            for answer in answers:
+                if answer.status_code == 202:
+                    await client.delete(f"/v2/status/{answer.json()['request_id']}")
+
+
+def main(*, count: int = 200) -> int:
+    with workplace() as root:
+        return int(asyncio.run(measure(root, count)))
+
+
+if __name__ == "__main__":
+    run(main, __doc__)
