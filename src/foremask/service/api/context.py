@@ -63,13 +63,13 @@ class Service:
     unsettled: dict[str, float] = field(default_factory=dict)
     large_bodies: FairSemaphore = field(init=False)
     downloads: FairSemaphore = field(init=False)
+    _refused: dict[str, str] = field(default_factory=dict)  # reasons, by request id
 
     def __post_init__(self) -> None:
         self.ends = Ends(self.database)
         places = min(LARGE_BODIES, LARGE_BODIES_BYTES // self.objects.part_bytes)
         self.large_bodies = FairSemaphore(places, places // 4)
         self.downloads = FairSemaphore(DOWNLOADS, DOWNLOADS_PER_LINK)
-        self._refused: dict[str, str] = {}
 
     def note_refused(self, request_id: str, error: errors.ForemaskError) -> None:
         """Let `check_not_refused` know the id, until `MOST_REFUSED` later ones are."""
