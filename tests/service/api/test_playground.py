@@ -843,6 +843,7 @@ def test_the_reference_shows_the_api_and_tries_it(service: Running, browser: Bro
     assert "unsafe" not in policy
     size = {"width": 360, "height": 740}
     with strict_page(browser, service.url, viewport=size) as page:
+        page.context.set_default_timeout(WAIT_MS)
         other = page.context.new_page()
         other.goto(f"{service.url}/#token={TOKEN}")
         other.wait_for_selector("html[data-ready]")
