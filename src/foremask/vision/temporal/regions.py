@@ -16,7 +16,7 @@ from foremask.types import Alpha, Flow, Rgb
 from foremask.vision.network.opinions import CropBox, View
 from foremask.vision.temporal.flow import LEAST_WEIGHT, warp
 from foremask.vision.temporal.places import Labels, Place, labelled
-from foremask.vision.temporal.tier import CONTEXT_FRAMES
+from foremask.vision.temporal.tier import BLOCK_FRAMES, CONTEXT_FRAMES
 
 FOREGROUND = 0.5  # alpha above which an opinion counts a pixel as foreground
 SURE = 0.8  # mean of the opinions above which a pixel is solid
@@ -148,29 +148,52 @@ class Scene:
 def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, Features]]:
     """The regions of each anchor of a window, and their features; unknown features are NaN."""
     means = [scene.mean() for scene in scenes]
-    sure = [s.motion[m > SURE] for s, m in zip(scenes, means, strict=True) if (m > SURE).any()]
-    usual = np.float32(np.median([np.median(moved) for moved in sure]) if sure else 0)
-    undecided = _undecided(scenes, means)
-    return [_measured(k, scene, means, usual, undecided[k]) for k, scene in enumerate(scenes)]
+    frames = np.cumsum([0, *(scene.links[1].frames for scene in scenes[:-1])])
+    apart_frames = np.abs(frames[:, None] - frames)
+    usual = _usual_motion(scenes, means, apart_frames <= BLOCK_FRAMES)
+    undecided = _undecided(scenes, means, apart_frames <= CONTEXT_FRAMES)
+    return [_measured(k, scene, means, usual[k], undecided[k]) for k, scene in enumerate(scenes)]
 
 
-def _undecided(scenes: Sequence[Scene], means: Sequence[Alpha]) -> NDArray[np.float32]:
+def _usual_motion(
+    scenes: Sequence[Scene], means: Sequence[Alpha], near: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """For each anchor, the median over the anchors near it of the median motion of sure foreground.
+
+    ``near`` has a row for each anchor. Where no near anchor has sure foreground, all anchors count;
+    where none has, the motion is 0. A subject that comes close moves differently from before.
+    """
+    medians = np.full(len(scenes), np.nan, np.float32)
+    for index, scene in enumerate(scenes):
+        sure = means[index] > SURE
+        if sure.any():
+            medians[index] = np.median(scene.motion[sure])
+    known = ~np.isnan(medians)
+    everywhere = np.float32(np.median(medians[known])) if known.any() else np.float32(0)
+    usual = np.full(len(scenes), everywhere, np.float32)
+    for index, there in enumerate(near & known):
+        if there.any():
+            usual[index] = np.median(medians[there])
+    return usual
+
+
+def _undecided(
+    scenes: Sequence[Scene], means: Sequence[Alpha], near: NDArray[np.bool_]
+) -> NDArray[np.float32]:
     """For each anchor, the uncertainty of the opinions on all anchors near it.
 
-    These are the anchors within `CONTEXT_FRAMES`. The sum of 1 - abs(2 mean - 1) over all their
-    pixels is divided by the number of pixels that are foreground in any opinion.
+    ``near`` has a row for each anchor. The sum of 1 - abs(2 mean - 1) over all pixels of the near
+    anchors is divided by the number of pixels that are foreground in any opinion.
     """
     found_px = [(np.max(list(s.opinions.values()), axis=0) > FOREGROUND).sum() for s in scenes]
     undecided_px = [(1 - np.abs(2 * mean - 1)).sum() for mean in means]
-    frames = np.cumsum([0, *(scene.links[1].frames for scene in scenes[:-1])])
-    around = np.abs(frames[:, None] - frames) <= CONTEXT_FRAMES
-    return np.asarray(around @ undecided_px / np.maximum(1, around @ found_px), np.float32)
+    return np.asarray(near @ undecided_px / np.maximum(1, near @ found_px), np.float32)
 
 
 def _measured(
     index: int, scene: Scene, means: Sequence[Alpha], usual: np.float32, undecided: np.float32
 ) -> tuple[Regions, Features]:
-    """``usual`` is the median of the anchors' median motions of sure foreground."""
+    """``usual`` is the subject's usual motion round this anchor (`_usual_motion`)."""
     opinions, mean = list(scene.opinions.values()), means[index]
     levels = [np.asarray(scene.logit > level, np.float32) for level in LOGIT_LEVELS]
     cut = Regions.of([*opinions, *levels])
