@@ -72,6 +72,17 @@ def test_each_region_knows_how_undecided_the_opinions_around_its_anchor_are() ->
     assert found == [{0.0}, {np.float32(1 / 6)}, {0.25}]
 
 
+def test_motion_is_measured_against_that_of_the_subject_around_the_same_time() -> None:
+    still, full = np.zeros((ROWS, COLUMNS, 2), np.float32), box(0, ROWS, 0, COLUMNS)
+    after = Link(still, full, full, 24)
+    subject = box(5, 10, 5, 15)
+    slow = replace(scene(subject, links={1: after}), motion=subject)
+    quick = replace(scene(subject, links={-1: after}), motion=3 * subject)
+    for here in measure([slow, quick]):
+        regions, features = here
+        assert regions.spread(features["motion, relative"])[7, 7] == 0
+
+
 def test_neighbours_speak_only_where_they_show_the_same_thing() -> None:
     still = np.zeros((ROWS, COLUMNS, 2), np.float32)
     for continuity, near in ((1.0, 0.5), (0.0, 0.0)):
