@@ -5,21 +5,18 @@
 
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
 import numpy as np
+from msgspec import structs
 from tests.support import synth
 
 from foremask.facts import Report
-from foremask.masking.cut_out import cut_out
-from foremask.masking.pipeline import mask_video
+from foremask.masking.pipeline import run
 from foremask.masking.plan import ImageMasker
-from foremask.masking.report import Progress
-from foremask.options import Form
 from foremask.service.sandbox import execution
-from foremask.service.sandbox.messages import CutOut, Mask, Operation, Parent, Request
+from foremask.service.sandbox.messages import Executor, Make, Parent, Request
 from foremask.types import Alpha, Image
 
 FRAME_S = 0.005
@@ -38,39 +35,20 @@ def bright_is_foreground(images: Iterable[Image], /) -> Iterator[Alpha]:
         yield np.divide(rgb[:, :, 1], 255, dtype=np.float32)
 
 
-def mask(request: Mask, parent: Parent, masker: ImageMasker) -> Report:
-    def on_progress(progress: Progress) -> None:
-        parent.progress(progress.frames_done)
-
-    options = replace(request.options, model=None)
-    return mask_video(
-        request.source,
-        request.target,
-        options,
-        on_progress,
-        request.span,
+def make(request: Make, parent: Parent, masker: ImageMasker) -> Report:
+    files = structs.replace(request.files, cache=None)  # these masks ask no network
+    return run(
+        request.spec,
+        files,
+        execution.reporting(parent),
+        request.resources,
+        request.segment,
         masker=masker,
         refiner=synth.stretched,
     )
 
 
-def cut_out_red(request: CutOut, parent: Parent) -> Report:
-    return cut_out(
-        request.source,
-        request.target,
-        execution.result_of(request),
-        request.options,
-        Form(request.preset),
-        span=request.span,
-        clip_start_s=request.clip_start_s,
-        mask_target=request.mask_target,
-        masker=red_is_foreground,
-        refiner=synth.stretched,
-    )
-
-
-OPERATIONS: Final[Mapping[type[Request[Any]], Operation]] = {
+OPERATIONS: Final[Mapping[type[Request[Any]], Executor]] = {
     **execution.OPERATIONS,
-    Mask: partial(mask, masker=red_is_foreground),
-    CutOut: cut_out_red,
+    Make: partial(make, masker=red_is_foreground),
 }

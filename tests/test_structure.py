@@ -64,6 +64,19 @@ def test_no_two_modules_share_a_name() -> None:
     assert not {name: found for name, found in places.items() if len(found) > 1}
 
 
+def test_no_two_public_types_share_a_name() -> None:
+    places = defaultdict(list)
+    for path in FILES:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            match node:
+                case ast.ClassDef(name=name) | ast.TypeAlias(name=ast.Name(id=name)):
+                    if not name.startswith("_"):
+                        places[name].append(str(path.relative_to(SRC)))
+                case _:
+                    pass
+    assert not {name: found for name, found in places.items() if len(found) > 1}
+
+
 def test_the_root_has_at_most_seven_modules() -> None:
     assert len(list(SRC.glob("*.py"))) <= 7
 

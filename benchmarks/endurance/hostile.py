@@ -30,16 +30,14 @@ from tests.support import synth
 
 from benchmarks.clips import DATA
 from benchmarks.machine import header, row, run
-from benchmarks.stand_in import bright_is_foreground, mask
+from benchmarks.stand_in import bright_is_foreground, make
 from foremask.errors import Failed, ForemaskError
 from foremask.facts import Clip, Report
-from foremask.masking.cut_out import cut_out
-from foremask.masking.pipeline import mask_video
 from foremask.media.pictures import check_background, is_picture, read_background
 from foremask.media.verify import verify
-from foremask.options import Limits, MaskOptions, ResultKind
+from foremask.options import Files, Form, Input, JobSpec, Limits, Output, Resources, ResultKind
 from foremask.service.sandbox import execution
-from foremask.service.sandbox.messages import Input, Mask, Operation, Output, Parent, Probe, Request
+from foremask.service.sandbox.messages import Executor, Make, Parent, Probe, Request
 from foremask.service.sandbox.pool import ChildDied, MediaPool
 from foremask.settings import Sandbox
 from foremask.vision.network.kept_results import NotACacheError, open_file_store
@@ -91,9 +89,9 @@ def read(request: Read, _: Parent) -> str:
     return "read"
 
 
-OPERATIONS: dict[type[Request[Any]], Operation] = {
+OPERATIONS: dict[type[Request[Any]], Executor] = {
     **execution.OPERATIONS,
-    Mask: partial(mask, masker=bright_is_foreground),
+    Make: partial(make, masker=bright_is_foreground),
     Read: read,
 }
 """The probe of the API's child, a masker that costs nothing, and readers of other files."""
@@ -145,10 +143,11 @@ def shortened(source: Path, target: Path) -> Path:
 
 def others(folder: Path, clip: Path) -> dict[str, bytes]:
     made = {"mask: mp4": folder / "mask.mp4"}
-    mask_video(clip, folder / "mask.mp4", masker=bright_is_foreground, refiner=synth.stretched)
-    for suffix in ("zip", "webm", "mov"):
-        made[f"cut-out: {suffix}"] = target = folder / f"out.{suffix}"
-        cut_out(clip, target, masker=bright_is_foreground, refiner=synth.stretched)
+    synth.mask(clip, folder / "mask.mp4", masker=bright_is_foreground)
+    for form in (Form.PNG_ZIP, Form.WEBM_VP9, Form.MOV_PRORESKS):
+        made[f"cut-out: {form.suffix[1:]}"] = target = folder / f"out{form.suffix}"
+        spec = JobSpec(kind=ResultKind.CUTOUT, form=form)
+        synth.mask(clip, target, spec, bright_is_foreground)
     for suffix, mode in (("png", "RGBA"), ("jpg", "RGB"), ("webp", "RGB"), ("tiff", "RGB")):
         made[f"picture: {suffix}"] = folder / f"picture.{suffix}"
         Image.fromarray(synth.disc(64, 48, 0.5)[0]).convert(mode).save(made[f"picture: {suffix}"])
@@ -299,8 +298,9 @@ async def end_of(case: Case, pool: MediaPool, folder: Path) -> Ending:
         probing = Probe(None, LIMITS, size=len(case.data))
         clip = await pool.run(probing, read_at=read_at, wall_clock_s=WALL_CLOCK_S)
         await asyncio.to_thread(source.write_bytes, case.data)
-        options = MaskOptions(limits=LIMITS)
-        report = await pool.run(Mask(source, target, options), wall_clock_s=WALL_CLOCK_S)
+        files = Files(source=source, target=target)
+        make_mask = Make(JobSpec(), files, Resources(limits=LIMITS))
+        report = await pool.run(make_mask, wall_clock_s=WALL_CLOCK_S)
         wrong = await asyncio.to_thread(untruth, case, clip, report, target)
     except Failed as error:
         if error.limit == MEMORY_BYTES:

@@ -18,7 +18,7 @@ from benchmarks.quality.scores import Scores, score
 from benchmarks.quality.steadiness import Steadiness, steadiness
 from foremask.options import Quality
 from foremask.types import Alpha, Image
-from foremask.vision.image import ArrayImage, Box, Cropped, MirroredImage
+from foremask.vision.image import ArrayImage, Cropped, MirroredImage, UnitBox
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.matting.edges import refine
 from foremask.vision.matting.outline import resolve_outlines
@@ -40,7 +40,7 @@ class Numbered(ArrayImage):
     number: int = 0
 
 
-type Question = tuple[int, bool, Box | None, InputSize | None]
+type Question = tuple[int, bool, UnitBox | None, InputSize | None]
 
 
 class Remembering:

@@ -27,9 +27,9 @@ from benchmarks.clips import DATA, Clip, clips_in
 from benchmarks.machine import facts, header, row, run
 from foremask.machine import process_setup
 from foremask.machine.process_setup import ONE_THREAD
-from foremask.masking.pipeline import mask_video
+from foremask.masking.pipeline import run as run_masking
 from foremask.masking.plan import network_for
-from foremask.options import MaskOptions, Quality
+from foremask.options import Files, JobSpec, Quality, Resources
 from foremask.weights.catalogue import model_path
 
 PACKAGES: Final = ("rembg==2.0.86", "onnxruntime==1.32.0")
@@ -94,12 +94,13 @@ def encode(clip: Clip, path: Path, height: int) -> None:
 def one_run(source: Path, quality: Quality) -> list[float]:
     """Mask a file in this process with a loaded network; return ms and cpu-ms a frame, and MiB."""
     process_setup.prepare()
-    chosen = MaskOptions(quality=quality, model=model_path())
-    network_for(chosen)
+    resources = Resources(model=model_path())
+    network_for(quality, resources)
     before_mib = peak_mib()
     started, cpu = time.monotonic(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:
-        frames = mask_video(source, Path(folder) / "mask.mp4", chosen).frames_out
+        files = Files(source=source, target=Path(folder) / "mask.mp4")
+        frames = run_masking(JobSpec(quality=quality), files, resources=resources).frames_out
     spent_s = time.monotonic() - started, time.process_time() - cpu
     return [*(1000 * each / frames for each in spent_s), peak_mib() - before_mib]
 

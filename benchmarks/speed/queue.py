@@ -28,7 +28,7 @@ from benchmarks.machine import facts, run
 from benchmarks.service import PLENTY, quantiles, workplace
 from foremask.facts import SEGMENT_GRID, SegmentPlan
 from foremask.fetch.client import Outbound
-from foremask.options import Form
+from foremask.options import JobSpec
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import REPORT_EVERY_S, CountReporter, keep_reporting
@@ -200,7 +200,7 @@ async def _send(
         key = f"uploads/{workers}-{number}/clip"
         source.write_bytes(clip(length_s, pause_s=slept))
         await objects.put(key, source)
-        new = NewJob(request_id=str(uuid4()), token_id=token, preset=Form.MP4_H264, source_key=key)
+        new = NewJob(request_id=str(uuid4()), token_id=token, spec=JobSpec(), source_key=key)
         sent[await admit(database, new)] = slept * length_s
     return sent
 

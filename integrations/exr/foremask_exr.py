@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 import foremask
 from foremask.masking.thing_list import masks_of_things
 from foremask.media.png_sequence import numbered
-from foremask.options import MaskOptions, Quality
+from foremask.options import Form, JobSpec, Quality, Resources
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -56,10 +56,10 @@ def write_exr(
             clip, Path(scratch, "cut", "%06d.png"), cache=cache, quality=quality, model=model
         )
         things = foremask.find_things(clip, cache=cache, quality=quality, model=model)
-        options = MaskOptions(  # this preset is exact
-            preset=foremask.Preset.MKV_VP9, quality=quality, model=model, cache=cache
+        spec = JobSpec(form=Form.MKV_VP9, quality=quality)  # this preset is exact
+        masks = masks_of_things(
+            clip, things, Path(scratch, "things"), spec, Resources(model=model), cache=cache
         )
-        masks = masks_of_things(clip, things, Path(scratch, "things"), options)
         pictures = sorted(Path(scratch, "cut").glob("*.png"))
         alphas = zip(*(foremask.read_masks(mask) for mask in masks), strict=True)
         for number, picture in enumerate(pictures, 1):

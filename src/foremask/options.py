@@ -1,12 +1,12 @@
-"""Options of masks, cut-outs and composites, and limits on clips."""
+"""What a job is asked to make, and the options, files and resources that it is run with."""
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, get_type_hints
+from typing import Annotated, Final, Self, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -33,11 +33,19 @@ class Preset(StrEnum):
         return Form(self).suffix
 
 
-class Form(StrEnum):
-    """How a result is written: a `Preset`, or numbered pictures.
+class MattingTool(StrEnum):
+    """Programs that refine rough masks on a GPU: docs/recipes.md."""
 
-    Whether the file carries alpha follows from the kind of the result. Alpha is straight; in a GIF
-    it is only 0 or 1.
+    CORRIDORKEY = "corridorkey"
+    MATANYONE = "matanyone"
+    VIDEOMAMA = "videomama"
+
+
+class Form(StrEnum):
+    """How a result is written: a `Preset`, PNGs, or the folder of a `MattingTool`.
+
+    Whether the file has alpha depends on the kind of the result. Alpha is straight; in a GIF it is
+    only 0 or 1.
     """
 
     WEBM_VP9 = "webm_vp9"
@@ -51,11 +59,17 @@ class Form(StrEnum):
     MOV_H265 = "mov_h265"
     MKV_H264 = "mkv_h264"
     MKV_H265 = "mkv_h265"
+    PNG = "png"  # one picture
+    CORRIDORKEY = "corridorkey"
+    MATANYONE = "matanyone"
+    VIDEOMAMA = "videomama"
 
     @property
     def suffix(self) -> str:
         if self is Form.PNG_ZIP:
             return ".zip"
+        if self in TOOL_FORMS:
+            return ""
         return "." + self.split("_", maxsplit=1)[0]
 
 
@@ -69,16 +83,17 @@ ALPHA_FORMS: Final = (
 )
 """The forms of a cut-out."""
 MASK_FORMS: Final = tuple(Form(preset) for preset in Preset)
+TOOL_FORMS: Final = tuple(Form(tool) for tool in MattingTool)
 PNG_FORMS: Final = (Form.PNG_ZIP, Form.PNG_FILES)
+_CLIP_FORMS: Final = tuple(form for form in Form if form in ALPHA_FORMS or form in MASK_FORMS)
 
 
 def form_named(name: str) -> Form:
-    """Return the form with this name. Raises FieldInvalid."""
-    try:
+    """Return the form of clips with this name. Raises FieldInvalid."""
+    if name in _CLIP_FORMS:
         return Form(name)
-    except ValueError:
-        details = f"there is no preset {name!r}; use one of {', '.join(Form)}"
-        raise FieldInvalid(details, param="preset") from None
+    details = f"there is no preset {name!r}; use one of {', '.join(_CLIP_FORMS)}"
+    raise FieldInvalid(details, param="preset")
 
 
 MEDIA_TYPES = {
@@ -99,46 +114,12 @@ PRESET_OF_SUFFIX = {
 }
 
 
-def preset_for(target: Path, preset: Preset | None) -> Preset:
-    """Return ``preset``, or the preset that ``target``'s suffix implies. Raises FieldInvalid."""
-    asked = preset or PRESET_OF_SUFFIX.get(target.suffix.lower())
-    form = None if asked is None else Form(asked)
-    return Preset(checked_form(target, form, PRESET_OF_SUFFIX))
-
-
-def checked_form(target: Path, form: Form | None, known: Iterable[str]) -> Form:
-    """Return ``form``. Raises FieldInvalid if it is None or does not fit ``target``'s suffix."""
-    suffix = target.suffix.lower()
-    if form is None:
-        raise FieldInvalid(
-            f"the preset does not follow from {target.name!r}: let it end in {', '.join(known)}, or"
-            " name a preset.",
-            param="preset",
-        )
-    if suffix in known and suffix != form.suffix:
-        raise FieldInvalid(
-            f"{target.name} ends in {suffix}, and {form} writes {form.suffix}.", param="target"
-        )
-    return form
-
-
-class MattingTool(StrEnum):
-    """Programs that refine rough masks on a GPU: docs/recipes.md."""
-
-    CORRIDORKEY = "corridorkey"
-    MATANYONE = "matanyone"
-    VIDEOMAMA = "videomama"
-
-
 class Quality(StrEnum):
     """The trade-off between speed and precision: docs/quality.md."""
 
     FAST = "fast"
     BALANCED = "balanced"
     BEST = "best"
-
-
-REENCODE_ONLY: Final = "kept"  # the quality of a job that only encodes a stored mask
 
 
 class Runtime(StrEnum):
@@ -180,7 +161,9 @@ class Device:
         return self.runtime is Runtime.CUDA
 
     def __str__(self) -> str:
-        return f"{self.runtime}:{self.unit}" if self.unit else str(self.runtime)
+        if self.unit:
+            return f"{self.runtime}:{self.unit}"
+        return str(self.runtime)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,20 +266,6 @@ _MATTE_RANGES: Final = {
 NO_MATTE: Final = Matte()
 
 
-@dataclass(frozen=True, slots=True)
-class MaskOptions:
-    preset: Preset = Preset.MP4_H264
-    quality: Quality = Quality.BALANCED
-    device: Device = Device()
-    limits: Limits = UNLIMITED
-    model: Path | None = None  # an ONNX file; None: IS-Net, in the user's cache
-    excerpt: Excerpt | None = None  # None: the whole clip
-    matte: Matte = NO_MATTE  # a mask ignores despill
-    hints: tuple[Hint, ...] = ()
-    cache: Path | None = None  # a file or directory for the network's results
-    cache_bytes: int = 2 << 30  # largest size of a cache file
-
-
 class ResultKind(AnyCase):
     """A mask, a cut-out with alpha, or the subject on a background."""
 
@@ -305,11 +274,46 @@ class ResultKind(AnyCase):
     COMPOSITE = "composite"
 
 
+def form_for(target: Path, kind: ResultKind, asked: Form | None) -> Form:
+    """Return ``asked`` or, if that is None, the form that ``target``'s suffix implies.
+
+    Raises FieldInvalid if the form does not follow from ``target`` or does not fit it, and
+    PresetUnsuitable if a cut-out's form has no alpha.
+    """
+    known = _FORM_OF_SUFFIX[kind]
+    suffix = target.suffix.lower()
+    form = asked or known.get(suffix)
+    if form is None:
+        raise FieldInvalid(
+            f"the preset does not follow from {target.name!r}: let it end in {', '.join(known)}, or"
+            " name a preset.",
+            param="preset",
+        )
+    if suffix in known and suffix != form.suffix:
+        raise FieldInvalid(
+            f"{target.name} ends in {suffix}, and {form} writes {form.suffix}.", param="target"
+        )
+    if kind is ResultKind.CUTOUT or (kind is ResultKind.COMPOSITE and form not in MASK_FORMS):
+        return with_alpha(form)
+    return form
+
+
+_OPAQUE: Final = {suffix: Form(preset) for suffix, preset in PRESET_OF_SUFFIX.items()}
+_WITH_ALPHA: Final = {form.suffix: form for form in ALPHA_FORMS}
+_FORM_OF_SUFFIX: Final = {
+    ResultKind.MASK: _OPAQUE,
+    ResultKind.CUTOUT: _OPAQUE | _WITH_ALPHA,
+    ResultKind.COMPOSITE: _WITH_ALPHA | _OPAQUE,
+}
+
+
 def with_alpha(name: str, known: Sequence[Form] = ALPHA_FORMS) -> Form:
     """Return the form ``name``. Raises PresetUnsuitable if it is not in ``known``."""
     if name in known:
         return Form(name)
-    why = "FFmpeg's x265 writes no alpha" if name.endswith("h265") else "it carries no alpha"
+    why = "it carries no alpha"
+    if name.endswith("h265"):
+        why = "FFmpeg's x265 writes no alpha"
     raise PresetUnsuitable(
         f"{name} cannot be transparent: {why}; use one of {', '.join(known)},"
         " or name a background.",
@@ -385,7 +389,9 @@ COLOURS: Final = {
 
 
 def _colour(text: str) -> tuple[int, int, int]:
-    digits = re.sub("(.)", r"\1\1", text[1:]) if len(text) == len("#rgb") else text[1:]
+    digits = text[1:]
+    if len(text) == len("#rgb"):
+        digits = re.sub("(.)", r"\1\1", digits)
     if re.fullmatch("[0-9A-Fa-f]{6}", digits) is None:
         raise FieldInvalid(f"{text[:64]!r} is no colour: write it as #rrggbb.", param="background")
     red, green, blue = bytes.fromhex(digits)
@@ -393,41 +399,105 @@ def _colour(text: str) -> tuple[int, int, int]:
 
 
 def _amount(text: str, amount: str, usual: float, ends: tuple[float, float]) -> float:
+    if not amount:
+        return usual
+    low, high = ends
     try:
-        value = float(amount) if amount else usual
+        value = float(amount)
     except ValueError:
         value = float("nan")
-    if not ends[0] <= value <= ends[1]:
-        raise FieldInvalid(
-            f"{text[:64]!r} is no background: its number may be from {ends[0]:g} to {ends[1]:g}.",
-            param="background",
-            limit=ends[1] if value > ends[1] else ends[0],
-            actual=value if math.isfinite(value) else None,
-        )
-    return value
+    if low <= value <= high:
+        return value
+    error = FieldInvalid(
+        f"{text[:64]!r} is no background: its number may be from {low:g} to {high:g}.",
+        param="background",
+        limit=low,
+    )
+    if value > high:
+        error.limit = high
+    if math.isfinite(value):
+        error.actual = value
+    raise error
 
 
-class ResultOptions(msgspec.Struct, frozen=True):
-    """The kind and the options of a result; ``background`` is text for `Background.parse`.
+Input = Annotated[Path, "input"]
+"""A file that is read. A confined child reads a link to it or a copy."""
+Output = Annotated[Path, "output"]
+"""A file that is written. A confined child writes it elsewhere; then it is moved to this path."""
 
-    In a job's row, ``background`` is None if the background is a file.
+
+class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a job makes of a clip or a picture; `masking.run` makes it.
+
+    ``background`` is a text for `Background.parse` that names no file. If it is None, a composite
+    is made over the file `Files.background`. ``excerpt`` is None for the whole clip. The frames
+    and times of ``hints`` count from its start. ``auto_zoom`` crops every frame to one rectangle
+    that contains the subject in all frames. ``matte`` applies to a mask, or to the alpha of a
+    cut-out or composite; a mask ignores its ``despill``.
     """
 
     kind: ResultKind = ResultKind.MASK
-    background: str | None = None
+    form: Form = Form.MP4_H264
+    quality: Quality = Quality.BALANCED
+    hints: tuple[Hint, ...] = ()
     matte: Matte = NO_MATTE
-    auto_zoom: bool = False  # crop to the subject; needs the mask of the whole clip
+    background: str | None = None
+    auto_zoom: bool = False
     keep_sound: bool = True
+    excerpt: Excerpt | None = None
 
     @classmethod
     def of_cut_out(
         cls, background: str = "transparent", matte: Matte = NO_MATTE, *, keep_sound: bool = True
-    ) -> "ResultOptions":
-        """Options of a cut-out, or of a composite over ``background``. Raises FieldInvalid."""
-        is_cut_out = Background.parse(background) is None
-        kind = ResultKind.CUTOUT if is_cut_out else ResultKind.COMPOSITE
-        return cls(kind, background, matte, keep_sound=keep_sound)
+    ) -> Self:
+        """Ask for a cut-out, or for a composite over ``background``. Raises FieldInvalid.
 
-    @property
-    def behind(self) -> Background | None:
-        return None if self.background is None else Background.parse(self.background)
+        `file_behind` returns the path of a background that is a file.
+        """
+        behind = Background.parse(background)
+        if behind is None:
+            return cls(
+                kind=ResultKind.CUTOUT, form=Form.WEBM_VP9, matte=matte, keep_sound=keep_sound
+            )
+        return cls(
+            kind=ResultKind.COMPOSITE,
+            form=Form.WEBM_VP9,
+            background=None if behind.file else background,
+            matte=matte,
+            keep_sound=keep_sound,
+        )
+
+
+def file_behind(background: str) -> Path | None:
+    """Return the path of the file that ``background`` names, or None if it names no file."""
+    if Background.is_named(background):
+        return None
+    return Path(background)
+
+
+class Files(msgspec.Struct, frozen=True, kw_only=True):
+    """The files of one run.
+
+    ``mask`` is a mask of ``source`` to use instead of the network. ``mask_target`` is a second
+    output: the mask without matte options, if memory suffices for a second encoder. ``cache`` is a
+    file for the network's results, or a directory of such files. An existing ``target`` is an
+    error unless ``replace``.
+    """
+
+    source: Input
+    target: Output
+    background: Input | None = None
+    mask: Input | None = None
+    mask_target: Output | None = None
+    cache: Output | None = None
+    replace: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a run may use. ``model`` is an ONNX file; None is IS-Net in the user's cache."""
+
+    device: Device = Device()
+    model: Path | None = None
+    limits: Limits = UNLIMITED
+    cache_bytes: int = 2 << 30  # largest size of a cache file

@@ -23,7 +23,7 @@ from foremask.cli import standard_streams
 from foremask.cli.batch_options import HintOptions
 from foremask.cli.commands import main
 from foremask.cli.exits import Exit
-from foremask.cli.products import Masks, plan_jobs
+from foremask.cli.products import mask_product, plan_jobs
 from foremask.cli.sources import find_sources
 from foremask.hints.kinds import Box, Paint, Point
 from foremask.machine import paths
@@ -245,7 +245,7 @@ def test_names_are_any_text(tmp_path: Path) -> None:
     assert found == ["1²2.mp4", "1³.mp4", "٣.mp4", "12.mp4"]
     for end, name in (("%2e%2e", "clip"), ("..", "clip"), ("a%2f%2e%2e", "clip"), ("%00", "clip")):
         (source,) = find_sources([f"http://127.0.0.1/{end}"])
-        (job,) = plan_jobs([source], "out/{stem}/m.mp4", Masks())
+        (job,) = plan_jobs([source], "out/{stem}/m.mp4", mask_product(None))
         assert job.target == Path("out") / name / "m.mp4"
 
 

@@ -9,7 +9,7 @@ import pytest
 from mcp import Client
 from mcp_types import TextContent
 
-from foremask.cli.mcp_server import Tools
+from foremask.cli.mcp_server import McpTools
 from foremask.machine import paths
 from foremask.media.verify import verify
 from foremask.options import ResultKind
@@ -34,7 +34,7 @@ def footage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def in_process(folder: Path) -> Client:
-    return Client(Tools([folder]).server())
+    return Client(McpTools([folder]).server())
 
 
 async def refusal(server: Client, tool: str, **arguments: object) -> str:
@@ -154,7 +154,7 @@ async def test_a_second_folder_is_named_by_its_whole_path(footage: Path) -> None
     async def on_progress(progress: float, total: float | None, message: str | None) -> None:
         done.append(progress)
 
-    async with Client(Tools([footage, more]).server()) as server:
+    async with Client(McpTools([footage, more]).server()) as server:
         made = await server.call_tool("mask", {"clip": str(clip)}, progress_callback=on_progress)
     assert done == sorted(set(done))
     assert done[-1] == 10

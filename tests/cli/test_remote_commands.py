@@ -81,10 +81,12 @@ def test_of_a_job_that_cannot_be_read_nobody_says_that_it_had_ended(
     service: Running, clip_origin: str, run: Run
 ) -> None:
     job = run("submit", f"{clip_origin}/good.mp4").out.strip()
-    service.sql("update jobs set quality = 'of old' where id = %s", job)
+    service.sql('update jobs set spec = spec || \'{"quality": "of old"}\' where id = %s', job)
     answer = run("cancel", job, code=Exit.INTERNAL).out
     assert answer.startswith("not cancelled: UNKNOWN: The record of this job")
-    service.sql("update jobs set quality = 'fast' where id = %s", job)  # lists log it otherwise
+    service.sql(
+        'update jobs set spec = spec || \'{"quality": "fast"}\' where id = %s', job
+    )  # lists log it otherwise
 
 
 def test_an_answer_that_is_lost_makes_no_second_job(

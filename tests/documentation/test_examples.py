@@ -15,9 +15,9 @@ import pytest
 from playwright.sync_api import Browser
 
 import foremask
-from foremask.masking.pipeline import mask_video
+from foremask.masking.pipeline import run
 from foremask.media.verify import verify
-from foremask.options import MaskOptions
+from foremask.options import Files, JobSpec
 from foremask.service.api.pages import read_folder
 from tests.documentation.pages import DOCS
 from tests.documentation.site import build
@@ -197,7 +197,8 @@ def made_by_ffmpeg(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (made / "ffmpeg").symlink_to(imageio_ffmpeg.get_ffmpeg_exe())
     synth.write(made / "clip.mp4", SPEC)
     masks = [np.divide(mask, 255, dtype=np.float32) for _, mask in synth.draw(SPEC)]
-    mask_video(made / "clip.mp4", made / "mask.mp4", MaskOptions(), masker=lambda _: iter(masks))
+    files = Files(source=made / "clip.mp4", target=made / "mask.mp4")
+    run(JobSpec(), files, masker=lambda _: iter(masks))
     script = 'ffmpeg() { ./ffmpeg -nostdin -v error -y "$@"; }\n'
     script += "".join(blocks(DOCS / "recipes.md", "sh"))
     shell(script, made, {"PATH": os.environ["PATH"]})

@@ -212,7 +212,7 @@ def test_a_service_masks_instead(
         image, alpha = nodes["ForemaskCutOut"]().run(
             images, "fast", server=service.url, coordinates_positive='[{"x": 36, "y": 96}]'
         )
-    assert REQUESTS[-1].options.hints == (foremask.Point(36, 96, frame=0),)
+    assert REQUESTS[-1].spec.hints == (foremask.Point(36, 96, frame=0),)
     drawn = np.stack([mask for _, mask in synth.draw(SPEC)]) > 0
     assert np.array_equal(np.asarray(alpha) > 0.5, drawn)
     assert np.abs(np.asarray(image) - np.asarray(images))[drawn].max() < 0.01

@@ -9,17 +9,19 @@ import av
 import cv2
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from foremask import errors
-from foremask.facts import Report, SegmentGrid
-from foremask.masking.cut_out import cut_out, form_for
+from foremask.facts import Report, Segment, SegmentGrid
+from foremask.masking.pipeline import run
+from foremask.masking.plan import ImageMasker
 from foremask.media import segments
 from foremask.media.colour import plane_of
 from foremask.media.pictures import BackgroundVideo
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
-from foremask.options import Form, Matte, ResultOptions
+from foremask.options import NO_MATTE, Files, Form, JobSpec, Matte, file_behind, form_for
 from foremask.types import Alpha, Image
 from tests.support import synth
 from tests.support.synth import Spec, Tone
@@ -27,9 +29,21 @@ from tests.support.synth import Spec, Tone
 RED = np.array([220, 30, 30])
 
 
-def cut(source: Path, target: Path, background: str = "transparent", **more: Any) -> Report:  # noqa: ANN401
-    result = ResultOptions.of_cut_out(background, **more)
-    return cut_out(source, target, result, masker=synth.red_is_foreground, refiner=synth.stretched)
+def cut(
+    source: Path,
+    target: Path,
+    background: str = "transparent",
+    *,
+    form: Form | None = None,
+    mask: Path | None = None,
+    matte: Matte = NO_MATTE,
+    masker: ImageMasker = synth.red_is_foreground,
+    segment: Segment | None = None,
+) -> Report:
+    spec = JobSpec.of_cut_out(background, matte)
+    spec = replace(spec, form=form or form_for(target, spec.kind, None))
+    files = Files(source=source, target=target, background=file_behind(background), mask=mask)
+    return run(spec, files, segment=segment, masker=masker, refiner=synth.stretched)
 
 
 @pytest.fixture
@@ -115,13 +129,13 @@ def test_the_ending_picks_the_preset(
     name: str, background: str, preset: str | None, form: Form
 ) -> None:
     chosen = None if preset is None else Form(preset)
-    found = form_for(Path(name), ResultOptions.of_cut_out(background), chosen)
+    found = form_for(Path(name), JobSpec.of_cut_out(background).kind, chosen)
     assert found is form
 
 
 def test_names_that_no_file_system_takes_are_refused() -> None:
     with pytest.raises(errors.FieldInvalid, match="would have 1003 bytes; 255 are the most"):
-        form_for(Path("frames/%0999d.png"), ResultOptions.of_cut_out("transparent"), None)
+        cut(Path("clip.mp4"), Path("frames/%0999d.png"))
 
 
 TURNED = Spec(
@@ -151,19 +165,18 @@ def test_parts_of_a_clip_join_to_what_the_whole_would_be(
     clip = synth.write(tmp_path / "clip.mp4", TURNED)
     if background == "behind.mp4":
         background = str(numbers_behind(tmp_path, 160, 96))
-    result = ResultOptions.of_cut_out(background)
-    red: dict[str, Any] = {"masker": synth.red_is_foreground, "refiner": synth.stretched}
+    kind = JobSpec.of_cut_out(background).kind
     parts, whole = [], tmp_path / f"whole{form.suffix}"
     for number, span in enumerate(segments.plan(clip, 4, SegmentGrid(14, 9, 14))):
         piece, part = tmp_path / f"piece{number}", tmp_path / f"part{number}"
         segments.cut(clip, span, piece)
-        cut_out(piece, part, result, preset=form, **red, span=span, clip_start_s=0.0)
+        cut(piece, part, background, form=form, segment=Segment(span, 0.0))
         parts.append(part)
     assert len(parts) > 2
     target = tmp_path / f"joined{form.suffix}"
-    segments.join(parts, clip, target, form, result.kind)
-    verify(clip, target, result.kind)
-    cut_out(clip, whole, result, preset=form, **red)
+    segments.join(parts, clip, target, form, kind)
+    verify(clip, target, kind)
+    cut(clip, whole, background, form=form)
     for ours, theirs in zip(shown(target), shown(whole), strict=True):
         assert np.abs(ours.astype(int) - theirs).mean() < 2
 
@@ -172,7 +185,7 @@ def test_a_turned_clip_is_cut_out_by_its_stored_mask(tmp_path: Path) -> None:
     clip = synth.write(tmp_path / "clip.mp4", Spec(turn=(90, False)))
     mask = tmp_path / "mask.mp4"
     synth.mask(clip, mask)
-    cut_out(clip, tmp_path / "pngs/%03d.png", mask=mask)
+    cut(clip, tmp_path / "pngs/%03d.png", mask=mask)
     alpha = first_png(tmp_path / "pngs")[:, :, 3].astype(int)
     assert np.abs(alpha - shown(mask)[0][:, :, 0]).max() < 3
 
@@ -184,7 +197,7 @@ def test_stored_masks_wait_in_one_byte_a_pixel(tmp_path: Path) -> None:
     mask = tmp_path / "mask.mp4"
     synth.mask(clip, mask)
     tracemalloc.start()
-    cut_out(clip, tmp_path / "cut.mov", mask=mask)
+    cut(clip, tmp_path / "cut.mov", mask=mask)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 45 * 640 * 480  # it was 66
@@ -202,13 +215,12 @@ def test_matte_tools_reach_the_file(clip: Path, tmp_path: Path) -> None:
 def test_pngs_of_a_clip_with_10_bits_have_16(tmp_path: Path, background: str) -> None:
     ramp = np.tile(np.arange(64, 941), (16, 1)).astype(np.uint16)
     clip = grey(tmp_path / "deep.mkv", ramp)
-    result = ResultOptions.of_cut_out(background)
 
     def masker(images: Iterable[Image], /) -> Iterator[Alpha]:
         for _ in images:
             yield np.repeat(np.array([[1, 0.5, 0, 0]], np.float32), 4, axis=0)
 
-    cut_out(clip, tmp_path / "deep/%03d.png", result, masker=masker, refiner=synth.stretched)
+    cut(clip, tmp_path / "deep/%03d.png", background, masker=masker)
     found = first_png(tmp_path / "deep")
     assert found.dtype == np.uint16
     wanted = np.rint((ramp - 64.0) * 65535 / 876)

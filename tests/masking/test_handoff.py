@@ -16,8 +16,9 @@ import pytest
 from numpy.typing import NDArray
 
 from foremask.errors import ForemaskError
-from foremask.masking.handoff import hand_off
-from foremask.options import Excerpt, MaskOptions, MattingTool
+from foremask.facts import Report
+from foremask.masking.plan import ImageMasker
+from foremask.options import Excerpt, Form, JobSpec, MattingTool
 from foremask.types import Alpha, Image
 from tests.support import synth
 
@@ -45,12 +46,22 @@ LAYOUTS = {
 }
 
 
+def hand_off(
+    clip: Path,
+    folder: Path,
+    tool: MattingTool,
+    masker: ImageMasker = synth.red_is_foreground,
+    excerpt: Excerpt | None = None,
+) -> Report:
+    return synth.mask(clip, folder, JobSpec(form=Form(tool), excerpt=excerpt), masker)
+
+
 @pytest.mark.parametrize("tool", list(MattingTool))
 def test_each_mask_is_white_where_its_own_upright_frame_is_red(
     tmp_path: Path, tool: MattingTool
 ) -> None:
     clip, folder = synth.write(tmp_path / "clip.mp4", TURNED), tmp_path / "shot"
-    hand_off(clip, folder, tool, masker=synth.red_is_foreground, refiner=synth.stretched)
+    hand_off(clip, folder, tool)
     frames, masks = LAYOUTS[tool]
     made = {str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file()}
     assert made == {*frames, *(name for each in masks.values() for name in each), "frames.csv"}
@@ -66,10 +77,7 @@ def test_each_mask_is_white_where_its_own_upright_frame_is_red(
 
 def test_an_excerpt_has_its_own_times(tmp_path: Path) -> None:
     clip, folder = synth.write(tmp_path / "clip.mp4", TURNED), tmp_path / "50%03d {x}"
-    options, red = MaskOptions(excerpt=Excerpt(0.2)), synth.red_is_foreground
-    report = hand_off(
-        clip, folder, MattingTool.CORRIDORKEY, options, masker=red, refiner=synth.stretched
-    )
+    report = hand_off(clip, folder, MattingTool.CORRIDORKEY, excerpt=Excerpt(0.2))
     rows = list(csv.DictReader((folder / "frames.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == report.frames_out < 12
     assert [row["file"] for row in rows] == numbered("Input")[: len(rows)]
@@ -87,7 +95,7 @@ def test_a_tool_that_is_given_one_mask_is_given_one_with_something_in_it(
     tmp_path: Path, tool: MattingTool
 ) -> None:
     clip = synth.write(tmp_path / "clip.mp4", synth.Spec(pts=(0, 1000)))
-    report = hand_off(clip, tmp_path / "50%03d", tool, masker=nothing, refiner=synth.stretched)
+    report = hand_off(clip, tmp_path / "50%03d", tool, nothing)
     warned = any("--start" in each for each in report.warnings)
     assert warned == (tool is MattingTool.MATANYONE)
 
@@ -95,5 +103,5 @@ def test_a_tool_that_is_given_one_mask_is_given_one_with_something_in_it(
 def test_a_clip_that_breaks_leaves_nothing(tmp_path: Path) -> None:
     broken = synth.broken(tmp_path / "broken.mp4", synth.write(tmp_path / "clip.mp4"))
     with pytest.raises(ForemaskError):
-        hand_off(broken, tmp_path / "shot", MattingTool.VIDEOMAMA, masker=synth.red_is_foreground)
+        hand_off(broken, tmp_path / "shot", MattingTool.VIDEOMAMA)
     assert {each.name for each in tmp_path.iterdir()} == {"clip.mp4", "broken.mp4"}

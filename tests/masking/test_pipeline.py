@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from foremask import errors
-from foremask.masking.pipeline import mask_video
+from foremask.masking.pipeline import run
 from foremask.masking.report import Progress, ProgressCounter, Work
 from foremask.media.frames import frame_of
 from foremask.media.probe import probe
 from foremask.media.verify import verify
-from foremask.options import Limits, MaskOptions, Quality
+from foremask.options import Files, JobSpec, Limits, Quality, Resources
 from foremask.types import Alpha, Image
 from foremask.weights.catalogue import model_path
 from tests.support import synth
@@ -95,7 +95,7 @@ def test_progress_never_goes_back_and_ends_with_all_frames(tmp_path: Path) -> No
         reported.append(progress)
         threads.add(threading.get_ident())
 
-    synth.mask(long_clip(tmp_path), tmp_path / "mask.mp4", on_frame=hear)
+    synth.mask(long_clip(tmp_path), tmp_path / "mask.mp4", on_progress=hear)
     done = [progress.frames_done for progress in reported]
     assert done == sorted(set(done))
     assert {(each.frames_total, each.total_is_known) for each in reported} == {(60, True)}
@@ -115,10 +115,10 @@ def test_progress_moves_while_nothing_is_written_yet(tmp_path: Path) -> None:
         if 0 < progress.frames_done < 60:
             heard.set()
 
-    synth.mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=patient, on_frame=hear)
+    synth.mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=patient, on_progress=hear)
 
 
-def test_raising_in_on_frame_cancels_and_leaves_what_was_there(tmp_path: Path) -> None:
+def test_raising_in_on_progress_cancels_and_leaves_what_was_there(tmp_path: Path) -> None:
     def cancel(progress: Progress) -> None:
         if progress.frames_done >= 5:
             raise errors.JobCancelled("enough")
@@ -127,7 +127,7 @@ def test_raising_in_on_frame_cancels_and_leaves_what_was_there(tmp_path: Path) -
     target.write_text("the old one")
     before = threading.active_count()
     with pytest.raises(errors.JobCancelled):
-        synth.mask(source, target, on_frame=cancel, replace=True)
+        synth.mask(source, target, on_progress=cancel, replace=True)
     assert threading.active_count() == before
     assert target.read_text() == "the old one"
     assert {path.name for path in tmp_path.iterdir()} == {"long.mp4", "mask.mp4"}
@@ -170,7 +170,7 @@ def test_limits_hold_while_decoding_where_the_header_is_silent(
     source = synth.write(tmp_path / "live.webm", live)
     assert probe(source).expected_frames == 111
     with pytest.raises(error) as caught:
-        synth.mask(source, tmp_path / "mask.mp4", MaskOptions(limits=limits))
+        synth.mask(source, tmp_path / "mask.mp4", resources=Resources(limits=limits))
     assert (caught.value.limit, caught.value.actual) == (limit, actual)
     assert not (tmp_path / "mask.mp4").exists()
 
@@ -198,8 +198,8 @@ def test_frames_that_may_wait_for_their_masks_are_decoded_once(
 ) -> None:
     source = long_clip(tmp_path, 4)
     target = tmp_path / "mask.mp4"
-    options = MaskOptions(quality=quality, model=model_path())
-    report = mask_video(source, target, options)
+    files = Files(source=source, target=target)
+    report = run(JobSpec(quality=quality), files, resources=Resources(model=model_path()))
     assert sum(stage.startswith("decode") for stage in report.stage_cpu_s) == decodes
     assert report.frames_out == 4
     verify(source, target)

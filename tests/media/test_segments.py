@@ -9,11 +9,11 @@ from pathlib import Path
 import av
 import pytest
 
-from foremask.facts import SegmentGrid
+from foremask.facts import Segment, SegmentGrid
 from foremask.media.reader import VideoReader
 from foremask.media.segments import cut, join, plan
 from foremask.media.verify import verify
-from foremask.options import Excerpt, MaskOptions, Preset
+from foremask.options import Excerpt, Form, JobSpec, Preset
 from foremask.types import Alpha, Image
 from tests.support import synth
 from tests.support.synth import Spec, Tone
@@ -47,7 +47,7 @@ def test_parts_join_to_the_mask_of_the_whole(tmp_path: Path, kind: str, preset: 
     for number, span in enumerate(plan(source, 4, GRID)):
         piece, part = tmp_path / f"piece{number}", tmp_path / f"part{number}"
         cut(source, span, piece)
-        synth.mask(piece, part, preset, synth.bright_is_foreground, span=span)
+        synth.mask(piece, part, preset, synth.bright_is_foreground, segment=Segment(span, 0.0))
         parts.append(part)
     assert len(parts) > 2
     target = tmp_path / f"mask{preset.suffix}"
@@ -95,7 +95,9 @@ def test_a_span_costs_a_masker_little_more_than_its_own_frames(tmp_path: Path) -
             observed.append(picture)
             yield from synth.bright_is_foreground([picture])
 
-    report = synth.mask(tmp_path / "piece", tmp_path / "part", masker=counting, span=spans[1])
+    report = synth.mask(
+        tmp_path / "piece", tmp_path / "part", masker=counting, segment=Segment(spans[1], 0.0)
+    )
     assert (len(spans), report.frames_out, len(observed)) == (3, 30, 54)
 
 
@@ -122,8 +124,8 @@ def test_an_excerpt_has_its_frames_and_begins_at_zero(
 ) -> None:
     source = numbered_clip(tmp_path / "a.mp4", replace(EVEN, b_frames=2))
     target = tmp_path / f"mask{preset.suffix}"
-    options = MaskOptions(preset=preset, excerpt=Excerpt(start_s, end_s))
-    report = synth.mask(source, target, options, synth.bright_is_foreground)
+    spec = JobSpec(form=Form(preset), excerpt=Excerpt(start_s, end_s))
+    report = synth.mask(source, target, spec, synth.bright_is_foreground)
     found = [synth.number_of(levels) for levels in synth.decode_grey(target)]
     assert found == list(range(first, end))
     assert report.frames_out == end - first
@@ -137,8 +139,8 @@ def test_an_excerpt_has_its_frames_and_begins_at_zero(
 def test_the_sound_of_an_excerpt_is_what_is_heard_in_it(tmp_path: Path, preset: Preset) -> None:
     source = numbered_clip(tmp_path / "a.mp4", replace(EVEN, sound=(Tone(seconds=3),)))
     target = tmp_path / f"mask{preset.suffix}"
-    options = MaskOptions(preset=preset, excerpt=Excerpt(1.0, 2.0))
-    synth.mask(source, target, options, synth.bright_is_foreground)
+    spec = JobSpec(form=Form(preset), excerpt=Excerpt(1.0, 2.0))
+    synth.mask(source, target, spec, synth.bright_is_foreground)
     with av.open(str(target)) as opened:
         heard_s = [frame.time or 0.0 for frame in opened.decode(audio=0)]
     assert -0.03 <= heard_s[0] <= 0.03

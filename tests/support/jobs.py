@@ -5,7 +5,7 @@ from uuid import UUID, uuid4
 
 import msgspec
 
-from foremask.options import Preset
+from foremask.options import JobSpec
 from foremask.service.jobs import steps
 from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.database import Database, Params, Row
@@ -15,9 +15,9 @@ WAITING: LiteralString = "select pid from pg_locks where not granted"
 
 
 def new_job(token: UUID, **facts: Any) -> NewJob:  # noqa: ANN401
-    usual = {
+    usual: dict[str, Any] = {
         "request_id": str(uuid4()),
-        "preset": Preset.MP4_H264,
+        "spec": JobSpec(),
         "video_url": "https://example.org/a.mp4",
     }
     return NewJob(token_id=token, **usual | facts)

@@ -18,12 +18,12 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from foremask.facts import Clip, Report
-from foremask.masking.pipeline import mask_video
+from foremask.masking.pipeline import run
 from foremask.masking.plan import ImageMasker
 from foremask.media.demux import open_clip
 from foremask.media.frames import Frame, Orientation
 from foremask.media.probe import clip_of
-from foremask.options import MaskOptions, Preset
+from foremask.options import Files, Form, JobSpec, Preset
 from foremask.types import Alpha, Image, Levels, Rgb
 
 TIME_BASE = Fraction(1, 30_000)
@@ -251,13 +251,16 @@ def stretched(pairs: Iterable[tuple[Frame, Alpha]], /) -> Iterator[tuple[Frame, 
 def mask(
     source: Path,
     target: Path,
-    options: MaskOptions | Preset = Preset.MP4_H264,
+    asked: JobSpec | Preset = Preset.MP4_H264,
     masker: ImageMasker = red_is_foreground,
+    *,
+    replace: bool = False,
     **more: Any,  # noqa: ANN401
 ) -> Report:
-    if isinstance(options, Preset):
-        options = MaskOptions(preset=options)
-    return mask_video(source, target, options, masker=masker, refiner=stretched, **more)
+    if isinstance(asked, Preset):
+        asked = JobSpec(form=Form(asked))
+    files = Files(source=source, target=target, replace=replace)
+    return run(asked, files, masker=masker, refiner=stretched, **more)
 
 
 def sound_only(path: Path) -> Path:

@@ -15,13 +15,13 @@ import msgspec
 from foremask.cli import model_commands, standard_streams
 from foremask.cli.batch_options import BatchOptions
 from foremask.cli.exits import Exit, Usage, exit_code, note, print_json, say, show_error
-from foremask.cli.products import PNG, CutOuts, Job, Product, make_folder, plan_jobs
+from foremask.cli.products import OutputJob, Product, make_folder, plan_jobs
 from foremask.cli.progress_bar import progress_bar
 from foremask.cli.sources import find_sources, local_clip
 from foremask.errors import ForemaskError, Internal, OutputExists
 from foremask.facts import Report
-from foremask.masking.outputs import check_directory, check_output
-from foremask.options import Form, MaskOptions
+from foremask.masking.outputs import check_target
+from foremask.options import Files, Form, JobSpec, Resources
 from foremask.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -41,8 +41,11 @@ def run_batch(
     is_one = len(jobs) == 1
     if hints and (asked.skip_existing or not is_one):
         raise Usage("hints are of one clip: name one INPUT, and leave out --skip-existing")
-    network = asked.network.mask_options(is_one=is_one)
-    options = replace(network, excerpt=asked.excerpt, hints=hints)
+    spec = msgspec.structs.replace(
+        product.spec, quality=asked.network.quality, excerpt=asked.excerpt, hints=hints
+    )
+    resources = asked.network.resources()
+    cache = asked.network.cache_of(is_one=is_one)
     if asked.skip_existing and (asked.start or asked.end):
         raise Usage("--skip-existing checks whole masks: leave out --start and --end")
     rate = asked.rate
@@ -52,10 +55,22 @@ def run_batch(
         if asked.skip_existing:
             raise Usage("-o - is always written: leave out --skip-existing")
         standard_streams.check_standard_output(as_json=asked.as_json)
-    return Batch(command, jobs, product, asked, options, rate, settings).run()
+    return Batch(
+        command=command,
+        jobs=jobs,
+        product=product,
+        asked=asked,
+        spec=spec,
+        resources=resources,
+        cache=cache,
+        rate=rate,
+        settings=settings,
+    ).run()
 
 
-def _jobs(command: str, words: tuple[str, ...], asked: BatchOptions, product: Product) -> list[Job]:
+def _jobs(
+    command: str, words: tuple[str, ...], asked: BatchOptions, product: Product
+) -> list[OutputJob]:
     if not words:
         raise Usage(f"INPUT is missing: name a clip, a folder or a URL; foremask {command} --help")
     try:
@@ -81,16 +96,18 @@ def _is_there(word: str) -> bool:
     return "://" in word or Path(word).exists()
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Batch:
     command: str
-    jobs: list[Job]
+    jobs: list[OutputJob]
     product: Product
     asked: BatchOptions
-    options: MaskOptions
+    spec: JobSpec
+    resources: Resources
+    cache: Path | None
     rate: Fraction  # frames per second of an image sequence
     settings: Settings
-    failures: list[tuple[Job, ForemaskError]] = field(default_factory=list)
+    failures: list[tuple[OutputJob, ForemaskError]] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
     begun: int = 0
     took_s: float = 0.0  # time to make the last output, without the download
@@ -119,7 +136,7 @@ class Batch:
     def is_one(self) -> bool:
         return len(self.jobs) == 1
 
-    def _run_job(self, job: Job) -> None:
+    def _run_job(self, job: OutputJob) -> None:
         try:
             report = self._outcome(job)
         except ForemaskError as error:
@@ -132,7 +149,7 @@ class Batch:
         else:
             self._answer(job, report)
 
-    def _outcome(self, job: Job) -> Report | None:
+    def _outcome(self, job: OutputJob) -> Report | None:
         asked = self.asked
         is_kept = asked.skip_existing and job.target.exists()
         if not (is_kept or job.is_sent):
@@ -148,57 +165,64 @@ class Batch:
                         f"{job.target} exists already and is no whole {self.product.name} of"
                         f" {job.source.named} ({fault})"
                     )
-            if self.product.needs_model and self.options.model is None:
+            if self.product.mask is None and self.resources.model is None:
                 model = model_commands.ready(self.settings, asked.network.model)
-                self.options = replace(self.options, model=model)
+                self.resources = replace(self.resources, model=model)
             if not job.is_sent:
                 return self._made(job, clip)
             with standard_streams.spool_folder() as folder:
-                made = folder / f"made{PNG if job.form is None else job.form.suffix}"
+                made = folder / f"made{job.form.suffix}"
                 report = self._made(replace(job, target=made), clip)
                 standard_streams.send(made)
                 return report
 
-    def _check_target(self, job: Job) -> None:
-        files, replaces = job.source.files, self.asked.force
-        if isinstance(self.product, CutOuts) and job.form is not None:
-            from foremask.masking.cut_out import check_target  # slow to import
+    def _check_target(self, job: OutputJob) -> None:
+        check_target(
+            msgspec.structs.replace(self.spec, form=job.form),
+            job.target,
+            job.source.files,
+            background=self.product.background,
+            replace=self.asked.force,
+        )
 
-            product = self.product
-            check_target(job.target, product.result, product.preset, *files, replace=replaces)
-        elif job.form is Form.PNG_FILES:
-            check_directory(job.target)
-        else:
-            check_output(job.target, *files, replace=replaces)
+    def _made(self, job: OutputJob, clip: Path) -> Report:
+        from foremask.masking.pipeline import run  # slow to import
 
-    def _made(self, job: Job, clip: Path) -> Report:
+        files = Files(
+            source=clip,
+            target=job.target,
+            background=self.product.background,
+            mask=self.product.mask,
+            cache=self.cache,
+            replace=self.asked.force,
+        )
         number = f"{self.begun}/{len(self.jobs)} {job.source.path.name}"
         label = self.product.bar if self.is_one else number
         started_s = time.monotonic()
         with progress_bar(label, "frames", shows=not self.asked.quiet) as show:
 
-            def on_frame(progress: "Progress") -> None:
+            def on_progress(progress: "Progress") -> None:
                 total = progress.frames_total if progress.total_is_known else None
                 of_total = "" if total is None else f" of {total}"
                 self.reached = f"{progress.frames_done}{of_total} frames"
                 show(progress.frames_done, total, progress.left_s)
 
-            make = self.product.make
-            report = make(job, clip, self.options, on_frame, replaces=self.asked.force)
+            spec = msgspec.structs.replace(self.spec, form=job.form)
+            report = run(spec, files, on_progress, self.resources)
         self.took_s = time.monotonic() - started_s
         self.reached = ""
         return report
 
-    def _fault_of(self, clip: Path, job: Job) -> str | None:
+    def _fault_of(self, clip: Path, job: OutputJob) -> str | None:
         from foremask.media.verify import verify
 
         try:
-            verify(clip, job.target, self.product.kind)
+            verify(clip, job.target, self.product.checked_as)
         except ForemaskError as error:
             return error.details
         return None
 
-    def _answer(self, job: Job, report: Report | None) -> None:
+    def _answer(self, job: OutputJob, report: Report | None) -> None:
         outcome = "skipped" if report is None else self.product.done
         self.outcomes.append(outcome)  # before printing, which may raise BrokenPipeError
         if self.asked.as_json:
@@ -214,12 +238,12 @@ class Batch:
         else:
             self._describe(job, report)
 
-    def _describe(self, job: Job, report: Report) -> None:
+    def _describe(self, job: OutputJob, report: Report) -> None:
         took_s = self.took_s
         tell, target = (note, "standard output") if job.is_sent else (say, job.target)
         for remark in report.warnings:
             note(f"warning: {remark if self.is_one else f'{job.source.named}: {remark}'}")
-        if job.form is None:
+        if job.form is Form.PNG:
             tell(f"{target}: a picture; made in {took_s:.1f} s")
         else:
             kind = "" if report.kind == "mask" else f"{report.kind}, "
@@ -236,7 +260,7 @@ class Batch:
                 f"  {report.bytes} bytes, sha256 {report.sha256}",
             )
 
-    def _failed(self, job: Job, error: ForemaskError) -> None:
+    def _failed(self, job: OutputJob, error: ForemaskError) -> None:
         self.failures.append((job, error))
         self.outcomes.append("failed")
         exists = self._existing()
@@ -248,18 +272,18 @@ class Batch:
             facts = {"reason": error.reason, "details": error.details}
             self._answer_json(job, {"outcome": "failed", "error": facts})
 
-    def _existing(self) -> list[Job]:
+    def _existing(self) -> list[OutputJob]:
         """The jobs that failed since their output exists and no option says what to do."""
         if self.asked.skip_existing:
             return []
         return [job for job, error in self.failures if isinstance(error, OutputExists)]
 
-    def _answer_json(self, job: Job, facts: dict[str, Any]) -> None:
+    def _answer_json(self, job: OutputJob, facts: dict[str, Any]) -> None:
         print_json({"input": job.source.named, "output": str(job.target)} | facts, indent=None)
 
     def _summarise(self, how: str) -> None:
         if self.is_one and how == "stopped":
-            goes_on = self.options.cache is not None and self.product.needs_model
+            goes_on = self.cache is not None and self.product.mask is None
             next_time = "goes on" if goes_on else "begins anew"
             reached = f" at {self.reached}" if self.reached else ""
             note(f"stopped{reached}; the same command {next_time}")

@@ -10,10 +10,10 @@ from cyclopts import Parameter
 
 from foremask.cli.exits import Usage
 from foremask.errors import FieldInvalid
-from foremask.hints.hint_parsing import hints_of_file, parse_paint, parse_place, seconds_of
+from foremask.hints.hint_parsing import hints_of_file, parse_paint, parse_point_or_box, seconds_of
 from foremask.hints.kinds import Box, Hint, Point, check_hints
 from foremask.machine import paths, process_setup
-from foremask.options import Device, Excerpt, MaskOptions, Preset, Quality
+from foremask.options import Device, Excerpt, Preset, Quality, Resources
 
 Shown = Parameter(show_default=False)
 Flag = Parameter(negative="", show_default=False)
@@ -31,7 +31,7 @@ Input = Annotated[str | Path, Parameter(name="INPUT")]
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
-class NetworkOptions:
+class NetworkChoice:
     """Options of the network that finds masks.
 
     Args:
@@ -52,20 +52,27 @@ class NetworkOptions:
     cache: Annotated[Path | None, Shown] = None
     no_cache: Switch = False
 
-    def mask_options(self, *, is_one: bool) -> MaskOptions:
-        """Check and convert the options. By default, several clips cache nothing."""
+    def resources(self) -> Resources:
+        """Check the options of the device. `model_commands.ready` finds the model."""
         if self.threads is not None:
             if self.threads < 1:
                 raise Usage(f"--threads is 1 or more, and not {self.threads}")
             process_setup.limit_cores(self.threads)
+        return Resources(device=Device.parse(self.device))
+
+    def cache_of(self, *, is_one: bool) -> Path | None:
+        """Return the file or folder of the cache. By default, several clips cache nothing."""
         if self.cache is not None and self.no_cache:
             raise Usage("--cache and --no-cache cannot both be")
         if self.cache is not None and not self.cache.absolute().parent.is_dir():
             raise Usage(f"there is no directory {self.cache.parent} for --cache")
         if self.cache is not None and not is_one and not self.cache.is_dir():
             raise Usage("a --cache file is of one clip: name a folder that is there, or one INPUT")
-        cache = self.cache or (None if self.no_cache or not is_one else _kept_results())
-        return MaskOptions(quality=self.quality, device=Device.parse(self.device), cache=cache)
+        if self.cache is not None:
+            return self.cache
+        if self.no_cache or not is_one:
+            return None
+        return _kept_results()
 
 
 def _kept_results() -> Path | None:
@@ -101,9 +108,9 @@ class HintOptions:
         try:
             hints: list[Hint] = [] if self.hints is None else list(hints_of_file(self.hints))
             hints += [parse_paint(each) for each in self.paint or ()]
-            hints += [parse_place(Box, each) for each in self.box or ()]
-            hints += [parse_place(Point, each) for each in self.point or ()]
-            hints += [parse_place(Point, each, negative=True) for each in self.against or ()]
+            hints += [parse_point_or_box(Box, each) for each in self.box or ()]
+            hints += [parse_point_or_box(Point, each) for each in self.point or ()]
+            hints += [parse_point_or_box(Point, each, negative=True) for each in self.against or ()]
             check_hints(hints)
         except FieldInvalid as error:
             raise Usage(error.details) from None
@@ -140,7 +147,7 @@ class BatchOptions:
     as_json: Annotated[bool, Flag, Parameter(name="--json")] = False
     quiet: Annotated[bool, Flag, Parameter(name=("--quiet", "-q"))] = False
     verbose: Annotated[bool, Flag, Parameter(name=("--verbose", "-v"))] = False
-    network: NetworkOptions = NetworkOptions()
+    network: NetworkChoice = NetworkChoice()
     hinted: HintOptions = HintOptions()
 
     @property

@@ -97,9 +97,9 @@ def mcp(*, folder: Annotated[list[Path], Parameter(negative="")]) -> None:
     """
     if find_spec("mcp") is None:
         raise ExtraMissing("`foremask mcp` needs the package mcp", "mcp")
-    from foremask.cli.mcp_server import Tools
+    from foremask.cli.mcp_server import McpTools
 
-    Tools(folder).server().run()
+    McpTools(folder).server().run()
 
 
 @app.command

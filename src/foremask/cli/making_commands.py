@@ -18,21 +18,21 @@ from foremask.cli.batch_options import (
     Clip,
     Force,
     Input,
-    NetworkOptions,
+    NetworkChoice,
     Output,
     Shown,
     Switch,
 )
 from foremask.cli.exits import Exit, Usage, answer, note
-from foremask.cli.products import CutOuts, Folders, Masks
+from foremask.cli.products import cut_out_product, folder_product, mask_product
 from foremask.cli.sources import check_clip, check_there
 from foremask.options import (
     Background,
     Despill,
     Device,
+    JobSpec,
     Matte,
     MattingTool,
-    ResultOptions,
     form_named,
 )
 from foremask.settings import read_settings
@@ -57,12 +57,11 @@ def mask(
         preset: mp4_h264, webm_vp9, mov_proresks, ... (docs/media.md).
         tool: Make folders for a matting tool: corridorkey, matanyone or videomama.
     """
-    product = Masks(preset) if tool is None else Folders(tool)
-    if tool is not None and (
-        preset is not None or asked.output == standard_streams.STANDARD_OUTPUT
-    ):
+    if tool is None:
+        return run_batch("mask", inputs, asked, mask_product(preset))
+    if preset is not None or asked.output == standard_streams.STANDARD_OUTPUT:
         raise Usage("--for writes a folder of PNGs: leave out --preset and -o -")
-    return run_batch("mask", inputs, asked, product)
+    return run_batch("mask", inputs, asked, folder_product(tool))
 
 
 @Parameter(name="*")
@@ -116,8 +115,8 @@ def cutout(
         if len(inputs) != 1:
             raise Usage("--mask is of one clip: name one INPUT")
     form = None if preset is None else form_named(preset)
-    result = ResultOptions.of_cut_out(background, Matte(*astuple(edges)))
-    return run_batch("cutout", inputs, asked, CutOuts(result, form, mask))
+    matte = Matte(*astuple(edges))
+    return run_batch("cutout", inputs, asked, cut_out_product(background, matte, form, mask))
 
 
 def tracks(
@@ -126,7 +125,7 @@ def tracks(
     *,
     output: Output = None,
     masks: Annotated[Path | None, Shown] = None,
-    network: NetworkOptions = NetworkOptions(),  # noqa: B008  (frozen)
+    network: NetworkChoice = NetworkChoice(),  # noqa: B008  (frozen)
     force: Annotated[Force, Parameter(name=("--force", "-f"))] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -143,16 +142,24 @@ def tracks(
     if output is not None:
         check_png(output)
         check_output(output, source, replace=force)
-    options = replace(
-        network.mask_options(is_one=True),
-        model=model_commands.ready(read_settings(os.environ), network.model),
+    cache = network.cache_of(is_one=True)
+    resources = replace(
+        network.resources(), model=model_commands.ready(read_settings(os.environ), network.model)
     )
-    things = thing_list.things_of(source, options)
+    things = thing_list.things_of(source, network.quality, resources, cache)
     if output is not None:
         thing_list.things_picture(source, things, output, replace=force)
     made: list[str] = []
     if masks is not None:
-        paths = thing_list.masks_of_things(source, things, masks, options, replace=force)
+        paths = thing_list.masks_of_things(
+            source,
+            things,
+            masks,
+            JobSpec(quality=network.quality),
+            resources,
+            cache=cache,
+            replace=force,
+        )
         made = list(map(str, paths))
     lines = [
         f"{thing.number}: frames {thing.first_frame} to {thing.last_frame},"

@@ -35,7 +35,7 @@ INSTRUCTIONS = (
 )
 MOST_MOMENTS = 10  # rows of a contact sheet
 
-type QualityName = Literal["fast", "balanced", "best"]
+type QualityWord = Literal["fast", "balanced", "best"]
 
 
 class PointAt(TypedDict):
@@ -82,7 +82,7 @@ def _described(invalid: ValidationError) -> str:
     return f"{place} is {reprlib.repr(wrong['input'])}; {said}"
 
 
-class Tools:
+class McpTools:
     """Tools that use only files in ``folders``, and mask one clip at a time."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
@@ -113,7 +113,7 @@ class Tools:
         boxes: Sequence[BoxAt] = (),
         start_s: float = 0.0,
         end_s: float | None = None,
-        quality: QualityName = "balanced",
+        quality: QualityWord = "balanced",
         replace: bool = False,
     ) -> dict[str, Any]:
         """Write the mask video of a clip: white is the subject. Masking can take minutes.
@@ -134,7 +134,7 @@ class Tools:
         mask: str | None = None,
         points: Sequence[PointAt] = (),
         boxes: Sequence[BoxAt] = (),
-        quality: QualityName = "balanced",
+        quality: QualityWord = "balanced",
         replace: bool = False,
     ) -> dict[str, Any]:
         """Cut out the subject of a clip or picture.

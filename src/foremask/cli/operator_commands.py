@@ -132,7 +132,7 @@ def _line_of(record: Record) -> str:
     elif record.error is not None:
         words.append(f"{record.error.details} [{record.error.reason}]")
     elif record.ended_at is not None:
-        words.append(f"{record.frames_done} frames, {record.preset}")
+        words.append(f"{record.frames_done} frames, {record.spec.form}")
     return "  ".join(words)
 
 

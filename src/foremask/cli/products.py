@@ -1,142 +1,113 @@
 """Plans and makes the outputs of commands: masks, cut-outs, and folders for matting tools."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from foremask.cli.exits import Usage
 from foremask.cli.sources import ClipSource, file_identity
 from foremask.cli.standard_streams import STANDARD_OUTPUT
 from foremask.errors import OutputFailed
-from foremask.facts import Report
 from foremask.options import (
     MEDIA_TYPES,
+    TOOL_FORMS,
     Form,
-    MaskOptions,
+    JobSpec,
+    Matte,
     MattingTool,
     Preset,
     ResultKind,
-    ResultOptions,
-    preset_for,
+    file_behind,
+    form_for,
 )
-
-if TYPE_CHECKING:  # `masking` is slow to import: it loads numpy, av and cv2
-    from foremask.masking.report import OnFrame
 
 PNG: Final = ".png"
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One output to make; ``form`` is None for a picture, whose output is a PNG."""
+class OutputJob:
+    """One output to make; that of a picture is a PNG."""
 
     source: ClipSource
     target: Path
-    form: Form | None
+    form: Form
 
     @property
     def is_sent(self) -> bool:
         return self.target == Path(STANDARD_OUTPUT)
 
 
-@dataclass(frozen=True, slots=True)
-class Masks:
-    preset: Preset | None = None
-    name, ending, bar, done = "mask", "mask", "mask", "masked"
-    kind, needs_model = ResultKind.MASK, True
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Product:
+    """What a command makes of each input: a spec, and words that name the output.
+
+    ``form`` is None if OUTPUT decides. ``spec.form`` is then the form without OUTPUT.
+    """
+
+    spec: JobSpec
+    form: Form | None = None
+    name: str
+    ending: str  # of the output's name, before its suffix
+    bar: str  # the label of the progress bar
+    done: str
+    background: Path | None = None
+    mask: Path | None = None  # a mask to use instead of the network
 
     @property
     def suffix(self) -> str:
-        return (self.preset or Preset.MP4_H264).suffix
-
-    def form(self, target: Path) -> Form:
-        return Form(preset_for(target, self.preset))
-
-    def make(
-        self, job: Job, clip: Path, options: MaskOptions, on_frame: "OnFrame", *, replaces: bool
-    ) -> Report:
-        from foremask.masking.pipeline import mask_video
-        from foremask.masking.stills import mask_picture
-
-        if job.form is None:
-            return mask_picture(clip, job.target, options, replace=replaces)
-        options = replace(options, preset=Preset(job.form))
-        return mask_video(clip, job.target, options, on_frame, replace=replaces)
-
-
-@dataclass(frozen=True, slots=True)
-class Folders:
-    """Folders that a matting tool reads (docs/recipes.md)."""
-
-    tool: MattingTool
-    name, bar, done, suffix = "folder", "mask", "masked", ""
-    kind, needs_model = ResultKind.COMPOSITE, True  # so `verify` expects opaque pictures
+        return (self.form or self.spec.form).suffix
 
     @property
-    def ending(self) -> str:
-        return str(self.tool)
+    def checked_as(self) -> ResultKind:
+        """The kind that `verify` expects; the pictures of a folder are opaque."""
+        if self.form in TOOL_FORMS:
+            return ResultKind.COMPOSITE
+        return self.spec.kind
 
-    def form(self, target: Path) -> Form:
+    def form_for(self, target: Path) -> Form:
+        if self.form not in TOOL_FORMS:
+            return form_for(target, self.spec.kind, self.form)
         if target.suffix.lower() in MEDIA_TYPES:
             raise Usage(f"--for writes a folder of PNGs, and OUTPUT ends in {target.suffix}")
-        return Form.PNG_FILES
-
-    def make(
-        self, job: Job, clip: Path, options: MaskOptions, on_frame: "OnFrame", *, replaces: bool
-    ) -> Report:
-        from foremask.masking.handoff import hand_off
-
-        return hand_off(clip, job.target, self.tool, options, on_frame)
+        return self.form
 
 
-@dataclass(frozen=True, slots=True)
-class CutOuts:
-    result: ResultOptions
-    preset: Form | None = None
-    mask: Path | None = None
-    name, ending, bar, done = "cut-out", "cutout", "cut out", "cut out"
-
-    @property
-    def kind(self) -> ResultKind:
-        return self.result.kind
-
-    @property
-    def needs_model(self) -> bool:
-        return self.mask is None
-
-    @property
-    def suffix(self) -> str:
-        return (self.preset or Form.WEBM_VP9).suffix
-
-    def form(self, target: Path) -> Form:
-        from foremask.masking.cut_out import form_for
-
-        return form_for(target, self.result, self.preset)
-
-    def make(
-        self, job: Job, clip: Path, options: MaskOptions, on_frame: "OnFrame", *, replaces: bool
-    ) -> Report:
-        from foremask.masking.cut_out import cut_out
-        from foremask.masking.stills import cut_out_picture
-
-        asked = clip, job.target, self.result, options
-        if job.form is None:
-            return cut_out_picture(*asked, self.mask, replace=replaces)
-        return cut_out(*asked, job.form, on_frame, mask=self.mask, replace=replaces)
+def mask_product(preset: Preset | None) -> Product:
+    form = None if preset is None else Form(preset)
+    return Product(spec=JobSpec(), form=form, name="mask", ending="mask", bar="mask", done="masked")
 
 
-type Product = Masks | CutOuts | Folders
+def folder_product(tool: MattingTool) -> Product:
+    """Folders that a matting tool reads (docs/recipes.md)."""
+    return Product(
+        spec=JobSpec(), form=Form(tool), name="folder", ending=tool, bar="mask", done="masked"
+    )
 
 
-def plan_jobs(sources: Sequence[ClipSource], output: str | None, product: Product) -> list[Job]:
+def cut_out_product(background: str, matte: Matte, form: Form | None, mask: Path | None) -> Product:
+    return Product(
+        spec=JobSpec.of_cut_out(background, matte),
+        form=form,
+        name="cut-out",
+        ending="cutout",
+        bar="cut out",
+        done="cut out",
+        background=file_behind(background),
+        mask=mask,
+    )
+
+
+def plan_jobs(
+    sources: Sequence[ClipSource], output: str | None, product: Product
+) -> list[OutputJob]:
     """Plan one job for each source.
 
     Raises Usage if OUTPUT does not fit the sources, if two jobs have the same target, or if a
     job would replace a source.
     """
     jobs = [_job(source, len(sources), output, product) for source in sources]
-    by_target: dict[Path, Job] = {}
+    by_target: dict[Path, OutputJob] = {}
     for job in jobs:
         other = by_target.setdefault(job.target.absolute(), job)
         if other is not job:
@@ -160,7 +131,9 @@ def plan_jobs(sources: Sequence[ClipSource], output: str | None, product: Produc
     return jobs
 
 
-def _job(source: ClipSource, number_of_sources: int, output: str | None, product: Product) -> Job:
+def _job(
+    source: ClipSource, number_of_sources: int, output: str | None, product: Product
+) -> OutputJob:
     suffix = PNG if source.is_picture else product.suffix
     path = source.path
     made = f"{path.stem}.{product.ending}{suffix}"
@@ -189,12 +162,12 @@ def _job(source: ClipSource, number_of_sources: int, output: str | None, product
         target = Path(output)
     named = Path(made) if target == Path(STANDARD_OUTPUT) else target
     if not source.is_picture:
-        return Job(source, target, product.form(named))
-    if isinstance(product, Folders):
+        return OutputJob(source, target, product.form_for(named))
+    if product.form in TOOL_FORMS:
         raise Usage(f"{source.named} is a picture: --fps makes a folder of them a clip")
     if named.suffix.lower() != PNG:
         raise Usage(f"the {product.name} of a picture is a PNG: let {target.name!r} end in {PNG}")
-    return Job(source, target, None)
+    return OutputJob(source, target, Form.PNG)
 
 
 def _filled(template: str, source: ClipSource, suffix: str) -> str:

@@ -23,7 +23,7 @@ MAX_MASK_BYTES: Final = 64 << 30
 OnBytes = Callable[[int, int | None], None]
 
 
-class Problem(Struct):
+class RemoteProblem(Struct):
     details: str = "The job's record cannot be read."
     reason: str = ""
 
@@ -37,7 +37,7 @@ class _Result(Struct):
     report: _Report | None = None
 
 
-class JobStatus(Struct):
+class RemoteStatus(Struct):
     status: str
     stage: str = "queued"
     progress: float = 0
@@ -47,11 +47,11 @@ class JobStatus(Struct):
     eta_s: float | None = None
     idle_s: float | None = None
     result: _Result | None = None
-    error: Problem | None = None
+    error: RemoteProblem | None = None
 
     @property
-    def problem(self) -> Problem:
-        return self.error or Problem()
+    def problem(self) -> RemoteProblem:
+        return self.error or RemoteProblem()
 
 
 class _Accepted(Struct):
@@ -69,11 +69,11 @@ class _Upload(Struct):
 
 
 class _Refusal(Struct):
-    error: Problem
+    error: RemoteProblem
 
 
 class ServerRefused(ForemaskError):
-    def __init__(self, problem: Problem) -> None:
+    def __init__(self, problem: RemoteProblem) -> None:
         super().__init__(problem.details)
         self.reason = problem.reason  # type: ignore[misc]
 
@@ -115,12 +115,12 @@ class RemoteClient:
             body = self._call(*asked)
         return self._read(body, _Accepted).request_id
 
-    def status(self, job: str, method: str = "GET") -> tuple[JobStatus, bytes]:
+    def status(self, job: str, method: str = "GET") -> tuple[RemoteStatus, bytes]:
         """Return a job's status, decoded and as JSON. The method DELETE cancels the job."""
         if not re.fullmatch(r"[A-Za-z0-9_-]{1,100}", job):
             raise Usage(f"{job!r} is no job's ID: `foremask submit` prints it")
         body = self._call(method, f"/v2/status/{job}")
-        return self._read(body, JobStatus), body
+        return self._read(body, RemoteStatus), body
 
     def upload(self, file: Path, on_bytes: OnBytes) -> str:
         kind = MEDIA_TYPES.get(file.suffix.lower(), "video/mp4")  # the server detects the format

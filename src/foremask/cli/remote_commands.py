@@ -14,9 +14,9 @@ from cyclopts import Parameter
 
 from foremask.cli.batch_options import AsJson, ByPreset, Force, Output, Shown, Switch
 from foremask.cli.exits import Exit, ServerUnreachable, Usage, answer, exit_code, note, say
-from foremask.cli.products import Masks, make_folder, plan_jobs
+from foremask.cli.products import make_folder, mask_product, plan_jobs
 from foremask.cli.progress_bar import progress_bar
-from foremask.cli.remote_client import JobStatus, RemoteClient, ServerRefused
+from foremask.cli.remote_client import RemoteClient, RemoteStatus, ServerRefused
 from foremask.cli.sources import ClipSource, find_sources
 from foremask.cli.standard_streams import STANDARD_INPUT
 from foremask.masking.outputs import check_output, written_whole
@@ -29,7 +29,7 @@ _PASSING: Final = ("rate_limited", "overloaded", "unavailable")
 
 @Parameter(name="*")
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerOptions:
     """The foremask service on another machine.
 
     Args:
@@ -64,7 +64,7 @@ def submit(
     wait: Switch = False,
     force: Force = False,
     as_json: AsJson = False,
-    server: Server = Server(),
+    server: ServerOptions = ServerOptions(),
 ) -> Exit:
     """Submit a job and print its ID.
 
@@ -104,7 +104,7 @@ def status(
     wait: Switch = False,
     force: Force = False,
     as_json: AsJson = False,
-    server: Server = Server(),
+    server: ServerOptions = ServerOptions(),
 ) -> Exit:
     """Show a job's progress.
 
@@ -121,7 +121,9 @@ def status(
         return _answer(*client.status(job), as_json=as_json)
 
 
-def cancel(job: JobId, /, *, as_json: AsJson = False, server: Server = Server()) -> Exit:
+def cancel(
+    job: JobId, /, *, as_json: AsJson = False, server: ServerOptions = ServerOptions()
+) -> Exit:
     with server.client() as client:
         status, body = client.status(job, "DELETE")
     is_cancelled = status.problem.reason == "cancelled"
@@ -140,8 +142,8 @@ def _planned(
     found = find_sources([source])
     if len(found) != 1 or found[0].pictures or found[0].is_picture:
         raise Usage(f"`submit` takes one clip, and {source} is another thing")
-    (job,) = plan_jobs(found, output, Masks(preset))
-    return job.source, job.target, Preset(job.form or Preset.MP4_H264)
+    (job,) = plan_jobs(found, output, mask_product(preset))
+    return job.source, job.target, Preset(job.form)
 
 
 def _finish(
@@ -161,7 +163,7 @@ def _finish(
     return Exit.OK
 
 
-def _wait(client: RemoteClient, job: str) -> tuple[JobStatus, bytes]:
+def _wait(client: RemoteClient, job: str) -> tuple[RemoteStatus, bytes]:
     silent_since_s: float | None = None
     with progress_bar("mask", "frames") as show:
         while True:
@@ -191,7 +193,7 @@ def _goes_on(job: str, target: Path | None) -> Generator[None]:
         raise
 
 
-def _answer(status: JobStatus, body: bytes, *, as_json: bool) -> Exit:
+def _answer(status: RemoteStatus, body: bytes, *, as_json: bool) -> Exit:
     has_failed = status.status not in ("COMPLETED", "IN_PROGRESS")
     if has_failed and not as_json:
         raise ServerRefused(status.problem)
@@ -199,7 +201,7 @@ def _answer(status: JobStatus, body: bytes, *, as_json: bool) -> Exit:
     return exit_code(ServerRefused(status.problem)) if has_failed else Exit.OK
 
 
-def _described(status: JobStatus) -> str:
+def _described(status: RemoteStatus) -> str:
     if status.result is not None:
         return f"{status.status}: {status.result.video_url}"
     if status.status != "IN_PROGRESS":

@@ -33,10 +33,10 @@ RESOLVE_S = 5.0
 type Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 """Returns the addresses of a host name and port, best first; raises OSError if it finds none."""
 type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-type Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+type IpNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 # IP networks that are refused, even where `is_global` is True.
-_REFUSED: tuple[Network, ...] = (
+_REFUSED: tuple[IpNetwork, ...] = (
     ipaddress.IPv4Network("192.0.0.0/24"),  # IETF protocols, and Oracle Cloud's metadata
     ipaddress.IPv4Network("192.88.99.0/24"),  # 6to4 relays
     ipaddress.IPv4Network("168.63.129.16/32"),  # Azure's host agent
@@ -70,7 +70,7 @@ class Outbound:
     def __init__(
         self,
         *,
-        allow_private: Iterable[Network] = (),
+        allow_private: Iterable[IpNetwork] = (),
         resolve: Resolve | None = None,
         tls: ssl.SSLContext | None = None,
         on_wait: Callable[[], object] | None = None,
@@ -239,7 +239,7 @@ def _port_refused(port: int) -> errors.UrlNotAllowed:
 
 
 class PinnedBackend(httpcore2.AnyIOBackend):
-    def __init__(self, allow_private: tuple[Network, ...], resolve: Resolve) -> None:
+    def __init__(self, allow_private: tuple[IpNetwork, ...], resolve: Resolve) -> None:
         self._allow_private = allow_private
         self._resolve = resolve
 

@@ -122,7 +122,7 @@ class MeasuredStream(httpcore2.AsyncNetworkStream):
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Reply:
     url: httpx2.URL
     response: httpcore2.Response
 
@@ -205,7 +205,7 @@ def _causes(error: BaseException | None) -> Generator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-def check_status(answer: Answer) -> None:
+def check_status(answer: Reply) -> None:
     """Raise UrlForbidden, UrlStatus or EmptyFile unless the status is 2xx."""
     status = answer.status
     if 200 <= status < 300:
@@ -216,7 +216,7 @@ def check_status(answer: Answer) -> None:
     raise kind(f"The host answered with status {status}.", actual=status)
 
 
-def check_type(answer: Answer) -> None:
+def check_type(answer: Reply) -> None:
     """Raise NotAVideo if the headers declare a web page, JSON or a compressed body."""
     media_type = answer.header("content-type").partition(";")[0].strip().lower()
     if media_type in _PAGE_TYPES or media_type.endswith("+json"):
@@ -255,7 +255,7 @@ async def send(
     url: httpx2.URL,
     headers: Sequence[tuple[bytes, bytes]],
     content: bytes | None = None,
-) -> AsyncGenerator[Answer]:
+) -> AsyncGenerator[Reply]:
     request = httpcore2.Request(
         method,
         httpcore2.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
@@ -275,7 +275,7 @@ async def send(
     with translated_errors():
         response = await pool.handle_async_request(request)
     try:
-        yield Answer(url, response)
+        yield Reply(url, response)
     finally:
         await response.aclose()
 
@@ -285,7 +285,7 @@ async def get(
     pool: httpcore2.AsyncConnectionPool,
     url: httpx2.URL,
     headers: Sequence[tuple[bytes, bytes]] = (),
-) -> AsyncGenerator[Answer]:
+) -> AsyncGenerator[Reply]:
     """GET a URL, follow redirects, and check the final response's status and type."""
     for _ in range(MAX_REDIRECTS + 1):
         async with send(pool, "GET", url, headers) as answer:
@@ -408,7 +408,7 @@ class RangeReader:
         return self.size
 
     @asynccontextmanager
-    async def _whole_file(self) -> AsyncGenerator[Answer]:
+    async def _whole_file(self) -> AsyncGenerator[Reply]:
         with named(self._param):
             async with send(self._pool, "GET", self._url, ()) as answer:
                 check_status(answer)
@@ -440,7 +440,7 @@ class RangeReader:
         return data
 
 
-def _whole(answer: Answer, start: int) -> int:
+def _whole(answer: Reply, start: int) -> int:
     given = _CONTENT_RANGE.fullmatch(answer.header("content-range"))
     if given is None or int(given[1]) != start or given[3] == "*":
         raise errors.UrlStatus(

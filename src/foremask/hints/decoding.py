@@ -36,7 +36,9 @@ def without_nulls(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
 
 def number(text: str) -> float:
     value = float(text)
-    return int(value) if value.is_integer() and abs(value) < _MOST_WHOLE else value
+    if value.is_integer() and abs(value) < _MOST_WHOLE:
+        return int(value)
+    return value
 
 
 def parse(raw: bytes) -> object:
@@ -104,8 +106,9 @@ def decode[T](value: object, kind: type[T], name: str = "", *, strict: bool = Tr
 
 
 def _refusal(problem: str, value: Any, kind: Any, name: str) -> ForemaskError:  # noqa: ANN401
-    place = _PLACE.search(problem)
-    path = place[1] if place else ""
+    path = ""
+    if (place := _PLACE.search(problem)) is not None:
+        path = place[1]
     missing = _MISSING.match(problem)
     if missing:
         path += f".{missing[1]}"
@@ -132,15 +135,19 @@ def _extra(info: inspect.Type) -> dict[str, Any]:
             return _extra(info.type) | (info.extra or {})
         case inspect.UnionType():
             known = [_extra(each) for each in info.types]
-            return known[0] if len(known) == 2 and known[1] == {} else {}
+            if len(known) == 2 and known[1] == {}:
+                return known[0]
+            return {}
         case _:
             return {}
 
 
 def _item(value: Any, step: str | int) -> Any:  # noqa: ANN401
-    if isinstance(step, int):
-        return value[step] if isinstance(value, list) else None
-    return value.get(step) if isinstance(value, dict) else None
+    if isinstance(step, int) and isinstance(value, list):
+        return value[step]
+    if isinstance(step, str) and isinstance(value, dict):
+        return value.get(step)
+    return None
 
 
 def _chosen(info: inspect.Type, value: Any) -> inspect.Type:  # noqa: ANN401
@@ -150,11 +157,14 @@ def _chosen(info: inspect.Type, value: Any) -> inspect.Type:  # noqa: ANN401
     if not isinstance(info, inspect.UnionType):
         return info
     types = [each for each in info.types if not isinstance(each, inspect.NoneType)]
-    structs = [each for each in types if isinstance(each, inspect.StructType)]
-    for each in structs if isinstance(value, dict) else ():
+    for each in types:
+        if not isinstance(each, inspect.StructType) or not isinstance(value, dict):
+            continue
         if value.get(each.tag_field) == each.tag:
             return each
-    return _chosen(types[0], value) if len(types) == 1 else info
+    if len(types) == 1:
+        return _chosen(types[0], value)
+    return info
 
 
 def _inside(info: inspect.Type, step: str | int) -> inspect.Type:
@@ -174,26 +184,35 @@ def _described(info: inspect.Type) -> str:
     match info:
         case inspect.BoolType():
             return "true or false"
-        case inspect.IntType() | inspect.FloatType():
-            kind = "a whole number" if isinstance(info, inspect.IntType) else "a number"
-            if info.ge is None:
-                return kind
-            return f"{kind} from {info.ge:g}" + ("" if info.le is None else f" to {info.le:g}")
+        case inspect.IntType():
+            return "a whole number" + _bounds(info)
+        case inspect.FloatType():
+            return "a number" + _bounds(info)
         case inspect.EnumType():
             return "one of " + ", ".join(str(each.value) for each in info.cls)
         case inspect.LiteralType():
             return "one of " + ", ".join(map(str, info.values))
         case inspect.ListType() | inspect.VarTupleType():
-            least = f" of {info.min_length} or more" if info.min_length else " of objects"
-            return f"an array{least}" + (
-                "" if info.max_length is None else f", at most {info.max_length}"
-            )
+            text = "an array of objects"
+            if info.min_length:
+                text = f"an array of {info.min_length} or more"
+            if info.max_length is not None:
+                text += f", at most {info.max_length}"
+            return text
         case inspect.StructType() | inspect.UnionType():
             return "an object"
         case inspect.BytesType():
             return "a file in base64"
         case _:
             return "a string"
+
+
+def _bounds(info: inspect.IntType | inspect.FloatType) -> str:
+    if info.ge is None:
+        return ""
+    if info.le is None:
+        return f" from {info.ge:g}"
+    return f" from {info.ge:g} to {info.le:g}"
 
 
 def _clash(info: inspect.Type, value: Any) -> tuple[float | None, float | None]:  # noqa: ANN401
@@ -204,8 +223,12 @@ def _clash(info: inspect.Type, value: Any) -> tuple[float | None, float | None]:
         actual = value if abs(value) < _MOST_ACTUAL else None
         if info.le is not None and value > info.le:
             return info.le, actual
-        return (info.ge, actual) if info.ge is not None and value < info.ge else (None, None)
+        if info.ge is not None and value < info.ge:
+            return info.ge, actual
+        return None, None
     longest = getattr(info, "max_length", None)
-    if longest is not None and isinstance(value, str | list) and len(value) > longest:
-        return longest, len(value if isinstance(value, list) else value.encode("utf-8", "replace"))
-    return None, None
+    if longest is None or not isinstance(value, str | list) or len(value) <= longest:
+        return None, None
+    if isinstance(value, str):
+        return longest, len(value.encode("utf-8", "replace"))
+    return longest, len(value)

@@ -46,14 +46,16 @@ def hints_of_file(path: Path) -> tuple[Hint, ...]:
         value = value.get("hints")
     if value is None:
         raise FieldInvalid(f"{path} has no array of hints", param="hints")
-    for each in value if isinstance(value, list) else ():
+    if not isinstance(value, list):
+        return hints_of_json(value)
+    for each in value:
         if isinstance(each, dict) and each.get("type") == "paint" and "file" in each:
             png = Paint.read(path.parent / str(each.pop("file"))).png
             each["png"] = base64.b64encode(png).decode()
     return hints_of_json(value)
 
 
-def parse_place[H: (Point, Box)](kind: type[H], text: str, *, negative: bool = False) -> H:
+def parse_point_or_box[H: (Point, Box)](kind: type[H], text: str, *, negative: bool = False) -> H:
     """Read ``x,y`` or ``x,y,width,height``; ``@12``, ``@0.5s`` or ``@0:01`` may follow."""
     place, moment = _parted(text)
     try:
@@ -63,8 +65,10 @@ def parse_place[H: (Point, Box)](kind: type[H], text: str, *, negative: bool = F
 
 
 def parse_paint(text: str) -> Paint:
-    place, moment = (text, {}) if Path(text).is_file() else _parted(text)
-    return msgspec.structs.replace(Paint.read(place), **moment)
+    if Path(text).is_file():
+        return Paint.read(text)
+    file, moment = _parted(text)
+    return msgspec.structs.replace(Paint.read(file), **moment)
 
 
 def _parted(text: str) -> tuple[str, dict[str, Any]]:

@@ -107,10 +107,13 @@ def check_hints(
     if len(hints) > MOST_HINTS:
         details = f"{len(hints)} hints were given, and at most {MOST_HINTS} are taken."
         raise FieldInvalid(details, param="hints", limit=MOST_HINTS, actual=len(hints))
-    size_px = size_px if clip is None else upright_size(clip)
+    frames = MOST_FRAMES
+    duration_s = MOST_SECONDS
+    if clip is not None:
+        size_px = upright_size(clip)
+        frames = clip.frames or MOST_FRAMES
+        duration_s = clip.duration_s or MOST_SECONDS
     width, height = size_px or (MOST_PIXELS, MOST_PIXELS)
-    frames = (MOST_FRAMES if clip is None else clip.frames) or MOST_FRAMES
-    duration_s = (None if clip is None else clip.duration_s) or MOST_SECONDS
     for number, hint in enumerate(hints):
         where = f"hints[{number}]"
         given: object = hint
@@ -140,7 +143,9 @@ def _check_moment(where: str, hint: Hint, frames: int, duration_s: float) -> Non
 
 
 def upright_size(clip: Clip) -> tuple[int, int]:
-    return (clip.height, clip.width) if clip.rotation % 180 else (clip.width, clip.height)
+    if clip.rotation % 180:
+        return clip.height, clip.width
+    return clip.width, clip.height
 
 
 def check_range(param: str, value: float, low: float, high: float) -> None:
@@ -171,11 +176,16 @@ def _check_paint(where: str, paint: Paint, size: tuple[int, int] | None) -> None
 
 def frame_beyond(hints: Sequence[Hint], number: int, frames: int) -> FieldInvalid:
     hint = hints[number]
-    is_time = hint.time_s is not None
-    name, value = ("time_s", hint.time_s) if is_time else ("frame", hint.frame or 0)
+    name = "frame"
+    value: float = hint.frame or 0
+    limit: int | None = frames - 1
+    if hint.time_s is not None:
+        name = "time_s"
+        value = hint.time_s
+        limit = None
     return FieldInvalid(
         f"hints[{number}].{name} is {value:g}, and the clip ends with frame {frames - 1}.",
         param=f"hints[{number}].{name}",
-        limit=None if is_time else frames - 1,
+        limit=limit,
         actual=value,
     )

@@ -7,14 +7,13 @@ from typing import Final
 import numpy as np
 
 from foremask.facts import Clip, Report
-from foremask.masking.outputs import check_directory, directory_written_whole
-from foremask.masking.pipeline import no_progress, run_plan
-from foremask.masking.plan import ImageMasker, Refiner, checked_clip, opened_plan
-from foremask.masking.report import OnFrame
+from foremask.masking.outputs import directory_written_whole
+from foremask.masking.plan import MaskingPlan
+from foremask.masking.report import OnProgress
+from foremask.masking.stages import run_plan
 from foremask.media.frames import Frame
 from foremask.media.png_sequence import PngSequenceWriter, numbered
-from foremask.media.presets import check_format, stand_in
-from foremask.options import Form, MaskOptions, MattingTool
+from foremask.options import Form
 from foremask.types import Levels
 from foremask.vision.drawing import as_png
 
@@ -28,37 +27,22 @@ _FIRST_IS_EMPTY: Final = (
 # name without a number means that only the first mask is written. Hard masks are binary, since the
 # tools treat any grey as subject. Numbers are padded with zeros: the tools sort names as text.
 _LAYOUTS: Final = {
-    MattingTool.CORRIDORKEY: ("Input/%06d.png", "VideoMamaMaskHint/%06d.png", "AlphaHint/%06d.png"),
-    MattingTool.MATANYONE: ("video/{clip}/%06d.png", "mask/{clip}.png"),
-    MattingTool.VIDEOMAMA: ("image/{clip}/%06d.png", "mask/{clip}/%06d.png"),
+    Form.CORRIDORKEY: ("Input/%06d.png", "VideoMamaMaskHint/%06d.png", "AlphaHint/%06d.png"),
+    Form.MATANYONE: ("video/{clip}/%06d.png", "mask/{clip}.png"),
+    Form.VIDEOMAMA: ("image/{clip}/%06d.png", "mask/{clip}/%06d.png"),
 }
 
 
-def hand_off(
-    source: Path,
-    target: Path,
-    tool: MattingTool,
-    options: MaskOptions = MaskOptions(),  # noqa: B008  (frozen)
-    on_frame: OnFrame = no_progress,
-    masker: ImageMasker | None = None,
-    refiner: Refiner | None = None,
-) -> Report:
-    """Write upright 8-bit PNGs, numbered from 1, to the folder ``target`` for ``tool``.
+def write_folder(plan: MaskingPlan, target: Path, on_progress: OnProgress) -> Report:
+    """Write upright 8-bit PNGs, numbered from 1, to the folder ``target`` for a matting tool.
 
-    ``target`` must be new or empty. Its ``frames.csv`` has the times of the frames. The errors and
-    other parameters are those of `pipeline.mask_video`. docs/recipes.md has each tool's steps.
+    Its ``frames.csv`` has the times of the frames. docs/recipes.md has each tool's steps.
     """
-    check_directory(target)
-    options = dataclasses.replace(options, preset=stand_in(Form.PNG_FILES))
-    clip = checked_clip(source, options)
-    check_format(clip, Form.PNG_FILES, options.limits.memory_bytes)
-    with (
-        directory_written_whole(target) as part,
-        opened_plan(source, clip, options, None, masker, refiner) as plan,
-    ):
-        writer = _HandOffWriter(part, plan.clip, _LAYOUTS[tool], target.absolute().name)
-        report = run_plan(plan, [writer], on_frame)
-    if tool is MattingTool.MATANYONE and writer.first_is_empty:
+    form = plan.spec.form
+    with directory_written_whole(target) as part:
+        writer = _HandOffWriter(part, plan.clip, _LAYOUTS[form], target.absolute().name)
+        report = run_plan(plan, [writer], on_progress)
+    if form is Form.MATANYONE and writer.first_is_empty:
         return dataclasses.replace(report, warnings=(*report.warnings, _FIRST_IS_EMPTY))
     return report
 

@@ -17,7 +17,7 @@ from foremask.vision.network.session import Network
 from foremask.vision.temporal.frame_hints import Guidance, Mark, read_hints, read_paint
 from foremask.vision.temporal.observer import Observer
 from foremask.vision.temporal.things import PickedAnchor, Scout
-from foremask.vision.temporal.tier import CONTEXT_FRAMES, TIERS
+from foremask.vision.temporal.tier import CONTEXT_FRAMES, TIERS, Tier
 from foremask.vision.temporal.windows import WINDOW_FRAMES, mask_images
 
 REACH_FRAMES: Final = WINDOW_FRAMES + CONTEXT_FRAMES + 1
@@ -75,21 +75,36 @@ def guidance_of_frames(
     }
     if not late:
         return guidance
-    known = cache if cache is not None and cache.is_complete else None
     scout = Scout(late)
     with opened() as frames:
-        for _ in mask_images(
-            map(shown, frames),
-            network,
-            tier,
-            guidance=guidance,
-            cache=known,
-            observer=_Scouting(scout),
-        ):
-            if scout.has(max(late)):
-                break
-    scout.end_shot()
+        _follow_back(frames, network, tier, guidance, cache, scout, max(late))
     return replace(guidance, brought=scout.found)
+
+
+def _follow_back(
+    frames: Iterable[Frame],
+    network: Network,
+    tier: Tier,
+    guidance: Guidance,
+    cache: NetworkCache | None,
+    scout: Scout,
+    last: int,
+) -> None:
+    """Mask the clip up to the frame ``last``, and follow the things of the hints back."""
+    if cache is not None and not cache.is_complete:
+        cache = None
+    masks = mask_images(
+        map(shown, frames),
+        network,
+        tier,
+        guidance=guidance,
+        cache=cache,
+        observer=_Scouting(scout),
+    )
+    for _ in masks:
+        if scout.has(last):
+            break
+    scout.end_shot()
 
 
 def guidance_of_frame(
@@ -117,8 +132,8 @@ def shown(frame: Frame) -> Image:
     if frame.width * frame.height <= HUGE_PIXELS:
         return frame
     scale = _SMALL_PX / max(frame.width, frame.height)
-    size = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
-    return ReducedImage(frame.width, frame.height, frame.pts, frame.rgb(*size))
+    pixels = frame.rgb(max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
+    return ReducedImage(frame.width, frame.height, frame.pts, pixels)
 
 
 def _hinted_frames(
@@ -126,17 +141,20 @@ def _hinted_frames(
 ) -> Iterator[tuple[Frame, list[Mark]]]:
     waiting = dict(enumerate(hints))
     for frame, next_s in _with_ends(frames):
-        here = [
-            number
-            for number, hint in waiting.items()
-            if ((hint.frame or 0) == frame.index if hint.time_s is None else hint.time_s < next_s)
-        ]
+        here = [number for number, hint in waiting.items() if _is_on(hint, frame, next_s)]
         if here:
             yield frame, _marks({number: waiting.pop(number) for number in here}, size_px)
         if not waiting:
             return
     number = min(waiting)
     raise frame_beyond(hints, number, frame.index + 1)
+
+
+def _is_on(hint: Hint, frame: Frame, next_s: float) -> bool:
+    """Whether the hint is on the frame, which ends at ``next_s``; earlier hints are used up."""
+    if hint.time_s is None:
+        return (hint.frame or 0) == frame.index
+    return hint.time_s < next_s
 
 
 def _with_ends(frames: Iterable[Frame]) -> Iterator[tuple[Frame, float]]:
@@ -165,13 +183,19 @@ def _marks(hints: Mapping[int, Hint], size_px: tuple[int, int]) -> list[Mark]:
             if levels is None or levels.shape != (height, width):
                 details = f"hints[{number}].png is no picture of {width}x{height}."
                 raise FieldInvalid(details, param=f"hints[{number}].png")
-            levels = 255 - levels if hint.negative else levels
+            if hint.negative:
+                levels = 255 - levels
             marks += [Mark(number, white, levels=levels) for white in (True, False)]
         elif isinstance(hint, Box):
-            x, y, across, down = hint.x, hint.y, hint.width, hint.height
-            shares = x / width, y / height, across / width, down / height
-            marks.append(Mark(number, positive, *shares))
+            mark = Mark(
+                number,
+                positive,
+                hint.x / width,
+                hint.y / height,
+                hint.width / width,
+                hint.height / height,
+            )
+            marks.append(mark)
         else:
-            place = (hint.x + 0.5) / width, (hint.y + 0.5) / height
-            marks.append(Mark(number, positive, *place))
+            marks.append(Mark(number, positive, (hint.x + 0.5) / width, (hint.y + 0.5) / height))
     return marks

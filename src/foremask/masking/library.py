@@ -11,20 +11,21 @@ from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Concatenate, Final, Literal, Self, TypedDict, Unpack
 
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from foremask.errors import FieldInvalid
 from foremask.facts import Clip, Report
 from foremask.hints.kinds import MOST_SECONDS, Hint, check_hints, check_range
-from foremask.masking import cut_out as cutting
-from foremask.masking import pipeline, stills
 from foremask.masking.cut_out import FrameCutter, opened_background
 from foremask.masking.hinting import guidance_of_frames
 from foremask.masking.outputs import check_output, check_png, written_whole
+from foremask.masking.pipeline import no_progress, run
 from foremask.masking.plan import ahead_frames, network_for, refine_edges
-from foremask.masking.report import Progress
+from foremask.masking.report import OnProgress
 from foremask.masking.sheet import draw_sheet
+from foremask.masking.stills import cut_out_frame, mask_frame
 from foremask.masking.thing_list import Thing, things_of
 from foremask.media import probe as probing
 from foremask.media import verify as verifying
@@ -34,17 +35,20 @@ from foremask.media.promises import PromiseKept
 from foremask.media.reader import VideoReader
 from foremask.options import (
     NO_MATTE,
+    Background,
     Device,
     Excerpt,
+    Files,
     Form,
-    MaskOptions,
+    JobSpec,
     Matte,
     Preset,
     Quality,
+    Resources,
     ResultKind,
-    ResultOptions,
+    file_behind,
+    form_for,
     form_named,
-    preset_for,
 )
 from foremask.types import Alpha, Levels, Rgb, Rgba
 from foremask.vision.network.devices import network_at
@@ -63,7 +67,6 @@ type PresetName = (
 )
 type FormName = PresetName | Literal["png_zip", "png_files"]
 type KindName = Literal["mask", "cutout", "composite"]
-type OnProgress = Callable[[Progress], object]
 
 
 class NetworkOptions(TypedDict, total=False):
@@ -118,19 +121,13 @@ def mask_video(
     that cannot be masked; ModelUnavailable if the weights are missing; OutputFailed if
     ``target`` is ``source``, or exists and ``replace`` is False.
     """
-    chosen = None if preset is None else _member(Preset, preset, "preset")
-    path = Path(source)
-    made = _target(path, target, f".mask{(chosen or Preset.MP4_H264).suffix}")
-    options = _mask_options(
-        **network,
-        preset=preset_for(made, chosen),
-        excerpt=_excerpt(start_s, end_s),
-        hints=hints,
-        cache=_path(cache),
-    )
-    on_frame = on_progress or pipeline.no_progress
-    report = pipeline.mask_video(path, made, options, on_frame, replace=replace)
-    return _file_report(report, made)
+    form = None if preset is None else Form(_member(Preset, preset, "preset"))
+    chosen, resources = _chosen(**network)
+    spec = JobSpec(quality=chosen, hints=tuple(hints), excerpt=_excerpt(start_s, end_s))
+    made = _target(Path(source), target, f".mask{(form or spec.form).suffix}")
+    spec = msgspec.structs.replace(spec, form=form_for(made, spec.kind, form))
+    files = Files(source=Path(source), target=made, cache=_path(cache), replace=replace)
+    return _made(spec, files, on_progress, resources)
 
 
 def cut_out(
@@ -162,20 +159,26 @@ def cut_out(
     Raises the errors of `mask_video`, PresetUnsuitable for a transparent cut-out in a preset
     without alpha, and FieldInvalid for a background that cannot be read.
     """
-    path, known = Path(source), _path(mask)
-    excerpt = _excerpt(start_s, end_s)
-    options = _mask_options(**network, excerpt=excerpt, hints=hints, cache=_path(cache))
-    result = ResultOptions.of_cut_out(fspath(background), matte, keep_sound=keep_sound)
+    path = Path(source)
+    chosen, resources = _chosen(**network)
+    spec = msgspec.structs.replace(
+        JobSpec.of_cut_out(fspath(background), matte, keep_sound=keep_sound),
+        quality=chosen,
+        hints=tuple(hints),
+        excerpt=_excerpt(start_s, end_s),
+    )
     form = None if preset is None else form_named(preset)
-    on_frame = on_progress or pipeline.no_progress
-    if is_picture(path):
-        made = _target(path, target, f".cutout{stills.PICTURE_SUFFIX}")
-        report = stills.cut_out_picture(path, made, result, options, known, replace=replace)
-        return _file_report(report, made)
-    made = _target(path, target, f".cutout{(form or Form.WEBM_VP9).suffix}")
-    asked = path, made, result, options, form, on_frame
-    report = cutting.cut_out(*asked, mask=known, replace=replace)
-    return _file_report(report, made)
+    made, form = _cut_out_target(path, target, spec, form)
+    files = Files(
+        source=path,
+        target=made,
+        background=file_behind(fspath(background)),
+        mask=_path(mask),
+        cache=_path(cache),
+        replace=replace,
+    )
+    spec = msgspec.structs.replace(spec, form=form)
+    return _made(spec, files, on_progress, resources)
 
 
 def mask_frames(
@@ -189,7 +192,9 @@ def mask_frames(
     iterates over ``frames``; close the returned iterator to stop the thread. Raises FieldInvalid
     for an invalid frame, and ModelUnavailable.
     """
-    masked = _masked(iter(frames), _mask_options(**network, hints=hints))
+    chosen, resources = _chosen(**network)
+    spec = JobSpec(quality=chosen, hints=tuple(hints))
+    masked = _masked(iter(frames), spec, resources)
     return (levels.astype(np.float32) / np.float32(255) for _, levels in masked)
 
 
@@ -201,7 +206,9 @@ def mask_image(
     A file's orientation tag is applied. Raises the errors of `mask_frames`, FileNotFoundError, and
     ClipRefused if the file is no picture.
     """
-    levels = stills.mask_frame(_frame(image), _mask_options(**network, hints=hints))
+    chosen, resources = _chosen(**network)
+    spec = JobSpec(quality=chosen, hints=tuple(hints))
+    levels = mask_frame(_frame(image), spec, resources)
     return levels.astype(np.float32) / np.float32(255)
 
 
@@ -218,8 +225,10 @@ def cut_out_frames(
     `cut_out` describes ``background``. Over a background, alpha is 255 everywhere. Chroma has
     half the resolution, as in 4:2:0 video. `mask_frames` describes other arguments and errors.
     """
-    result = ResultOptions.of_cut_out(fspath(background), matte)
-    return _cut_out_arrays(frames, result, _mask_options(**network, hints=hints))
+    behind = Background.parse(fspath(background))
+    chosen, resources = _chosen(**network)
+    spec = JobSpec(quality=chosen, hints=tuple(hints))
+    return _cut_out_arrays(frames, behind, matte, spec, resources)
 
 
 def cut_out_image(
@@ -235,9 +244,13 @@ def cut_out_image(
     Return uint8 of shape (height, width, 4) with straight alpha. `cut_out` describes
     ``background``. Over a background, alpha is 255 everywhere. Raises the errors of `mask_image`.
     """
-    result, frame = ResultOptions.of_cut_out(fspath(background), matte), _frame(image)
-    levels = stills.mask_frame(frame, _mask_options(**network, hints=hints))
-    return _as_rgba(*stills.cut_out_frame(frame, result, levels))
+    behind = Background.parse(fspath(background))
+    frame = _frame(image)
+    chosen, resources = _chosen(**network)
+    spec = JobSpec(quality=chosen, hints=tuple(hints))
+    levels = mask_frame(frame, spec, resources)
+    colours, alpha = cut_out_frame(frame, behind, matte, levels)
+    return _as_rgba(colours, alpha)
 
 
 def probe(source: FilePath) -> Clip:
@@ -282,7 +295,8 @@ def find_things(
     The clip is masked, but no mask is written. Later calls with hints can use the ``cache``. Raises
     the errors of `mask_video`, except OutputFailed.
     """
-    return things_of(Path(source), _mask_options(**network, cache=_path(cache)))
+    chosen, resources = _chosen(**network)
+    return things_of(Path(source), chosen, resources, _path(cache))
 
 
 def contact_sheet(
@@ -327,9 +341,9 @@ class Masker:
         preload: bool = True,
     ) -> None:
         self.network = NetworkOptions(quality=quality, device=device, model=model)
-        options = _mask_options(**self.network)
+        chosen, resources = _chosen(**self.network)
         if preload:
-            network_for(options)
+            network_for(chosen, resources)
 
     def __enter__(self) -> Self:
         return self
@@ -349,20 +363,29 @@ class Masker:
     cut_out_image = _as_method(cut_out_image)
 
 
-def _mask_options(
-    quality: QualityName = "balanced",
-    device: Device | str = "auto",
-    model: FilePath | None = None,
-    hints: Sequence[Hint] = (),
-    **more: Any,  # noqa: ANN401  # fields of MaskOptions
-) -> MaskOptions:
-    return MaskOptions(
-        quality=_member(Quality, quality, "quality"),
-        device=device if isinstance(device, Device) else Device.parse(device),
-        model=_path(model),
-        hints=tuple(hints),
-        **more,
-    )
+def _chosen(
+    quality: QualityName = "balanced", device: Device | str = "auto", model: FilePath | None = None
+) -> tuple[Quality, Resources]:
+    if not isinstance(device, Device):
+        device = Device.parse(device)
+    return _member(Quality, quality, "quality"), Resources(device=device, model=_path(model))
+
+
+def _cut_out_target(
+    source: Path, target: FilePath | None, spec: JobSpec, form: Form | None
+) -> tuple[Path, Form]:
+    if is_picture(source):
+        return _target(source, target, f".cutout{Form.PNG.suffix}"), Form.PNG
+    made = _target(source, target, f".cutout{(form or spec.form).suffix}")
+    return made, form_for(made, spec.kind, form)
+
+
+def _made(
+    spec: JobSpec, files: Files, on_progress: OnProgress | None, resources: Resources
+) -> FileReport:
+    report = run(spec, files, on_progress or no_progress, resources)
+    facts = {each.name: getattr(report, each.name) for each in dataclasses.fields(report)}
+    return FileReport(**facts, target=files.target)
 
 
 def _frame(image: ArrayLike | FilePath) -> Frame:
@@ -376,12 +399,9 @@ def _path(file: FilePath | None) -> Path | None:
 
 
 def _target(source: Path, target: FilePath | None, ending: str) -> Path:
-    return source.with_name(f"{source.stem}{ending}") if target is None else Path(target)
-
-
-def _file_report(report: Report, target: Path) -> FileReport:
-    facts = {each.name: getattr(report, each.name) for each in dataclasses.fields(report)}
-    return FileReport(**facts, target=target)
+    if target is None:
+        return source.with_name(f"{source.stem}{ending}")
+    return Path(target)
 
 
 def _member[E: (Preset, Quality, ResultKind)](kind: type[E], value: str, name: str) -> E:
@@ -405,40 +425,50 @@ def _excerpt(start_s: float, end_s: float | None) -> Excerpt | None:
 
 
 def _cut_out_arrays(
-    arrays: Iterable[ArrayLike], result: ResultOptions, options: MaskOptions
+    arrays: Iterable[ArrayLike],
+    behind: Background | None,
+    matte: Matte,
+    spec: JobSpec,
+    resources: Resources,
 ) -> Generator[Rgba, None, None]:
-    with opened_background(result.behind, 0.0) as drawn:
-        cutter = FrameCutter(result.matte, drawn)
-        for frame, levels in _masked(iter(arrays), options):
-            yield _as_rgba(*cutter.cut(levels, frame))
+    with opened_background(behind, 0.0) as drawn:
+        cutter = FrameCutter(matte, drawn)
+        for frame, levels in _masked(iter(arrays), spec, resources):
+            colours, alpha = cutter.cut(levels, frame)
+            yield _as_rgba(colours, alpha)
 
 
 def _as_rgba(colours: NDArray[np.generic], levels: Levels | None) -> Rgba:
-    alpha = np.full(colours.shape[:2], 255, np.uint8) if levels is None else levels
+    alpha = levels
+    if alpha is None:
+        alpha = np.full(colours.shape[:2], 255, np.uint8)
     return np.dstack([np.asarray(colours, np.uint8), alpha])
 
 
-def _masked(arrays: Iterator[ArrayLike], options: MaskOptions) -> Iterator[tuple[Frame, Levels]]:
+def _masked(
+    arrays: Iterator[ArrayLike], spec: JobSpec, resources: Resources
+) -> Iterator[tuple[Frame, Levels]]:
     first = next(arrays, None)
     if first is None:
         return
     height, width = _checked_picture(first, 0, None).shape[:2]
-    network = network_for(options)
+    network = network_for(spec.quality, resources)
     frames = (
         frame_of(_checked_picture(array, index, (height, width)), index)
         for index, array in enumerate(chain([first], arrays))
     )
-    guidance, begin = None, list[Frame]()
-    if options.hints:
-        begin = list(islice(frames, _hinted_until(options.hints, (width, height))))
+    guidance = None
+    begin: list[Frame] = []
+    if spec.hints:
+        begin = list(islice(frames, _hinted_until(spec.hints, (width, height))))
         guidance = guidance_of_frames(
-            lambda: nullcontext(begin), options.hints, (width, height), network, options.quality
+            lambda: nullcontext(begin), spec.hints, (width, height), network, spec.quality
         )
     stop = threading.Event()
     shown, waiting = tee(chain(begin, frames), stop, MOST_WAITING)
-    masks = mask_images(shown, network, TIERS[options.quality], guidance=guidance)
+    masks = mask_images(shown, network, TIERS[spec.quality], guidance=guidance)
     pairs = ((next(waiting), alpha) for alpha in masks)
-    ahead = ahead_frames(3 * height * width // 2, options.quality)
+    ahead = ahead_frames(3 * height * width // 2, spec.quality)
     try:
         yield from refine_edges(pairs, ahead)
     finally:

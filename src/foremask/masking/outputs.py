@@ -5,13 +5,14 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
 from foremask.errors import FieldInvalid, OutputExists, OutputFailed
 from foremask.machine.locks import locked
+from foremask.options import TOOL_FORMS, Form, JobSpec
 
 _NO_HARD_LINKS: Final = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS, errno.EMLINK, errno.EACCES}
 _LOCK_SUFFIX: Final = ".lock"
@@ -40,6 +41,44 @@ def check_output(target: Path, *sources: Path, replace: bool = False) -> None:
         if not replace:
             raise _exists(target)
     _check_parent(target.parent)
+
+
+def check_target(
+    spec: JobSpec,
+    target: Path,
+    sources: Sequence[Path],
+    *,
+    background: Path | None = None,
+    replace: bool = False,
+) -> None:
+    """Raise OutputFailed or FieldInvalid if the result cannot be written to ``target``.
+
+    ``sources`` are files that must not be replaced.
+    """
+    if background is not None and is_same_file(target, background):
+        raise FieldInvalid(
+            f"The background is the output: {target} would be lost", param="background"
+        )
+    if spec.form in TOOL_FORMS:
+        check_directory(target)
+    elif spec.form is Form.PNG_FILES:
+        _check_numbered(target, sources, replace=replace)
+    else:
+        if spec.form is Form.PNG:
+            check_png(target)
+        check_output(target, *sources, replace=replace)
+
+
+def _check_numbered(target: Path, sources: Sequence[Path], *, replace: bool) -> None:
+    from foremask.media.png_sequence import check_pattern, is_pattern, numbering  # slow to import
+
+    if not is_pattern(target.name):
+        details = f"{target.name} is one picture; name them with a number: frames/%04d.png."
+        raise FieldInvalid(details, param="target")
+    check_pattern(target.name)
+    check_directory(target.parent, numbering(target.name).fullmatch, replace=replace)
+    if any(is_same_file(source.parent, target.parent) for source in sources):
+        raise OutputFailed(f"the output is the input: {target.parent} would be lost")
 
 
 def _check_parent(folder: Path) -> None:

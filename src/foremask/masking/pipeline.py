@@ -1,189 +1,134 @@
-"""Masks a clip from file to file, in stages that run in threads."""
+"""Makes the result that a job asks for: the one runner of the command, the library and workers."""
 
-import threading
-import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
-from fractions import Fraction
-from pathlib import Path
-from typing import Protocol, Self
+import dataclasses
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import numpy as np
+import msgspec
 
 from foremask.errors import Internal
-from foremask.facts import Report, Span, Written
-from foremask.masking.hinting import shown
-from foremask.masking.outputs import check_output, written_whole
+from foremask.facts import Clip, Report, Segment, Span
+from foremask.masking.cut_out import write_cut_out
+from foremask.masking.handoff import write_folder
+from foremask.masking.outputs import check_target, written_whole
 from foremask.masking.plan import (
-    WINDOW_BYTES,
     ImageMasker,
-    Mask,
     MaskingPlan,
     Refiner,
     checked_clip,
     opened_plan,
-    queue_frames,
+    plan_of_stored_mask,
 )
-from foremask.masking.report import OnFrame, Progress, ProgressCounter, Statistics, report_of
-from foremask.media.frames import Frame
-from foremask.media.probe import frame_bytes
-from foremask.media.reader import VideoReader
+from foremask.masking.report import OnProgress, Progress
+from foremask.masking.stages import MatteWriter, run_plan
+from foremask.masking.stills import write_picture
+from foremask.media.presets import KEPT_MASK
 from foremask.media.writer import MaskWriter
-from foremask.options import MaskOptions, ResultKind
-from foremask.types import Alpha, Levels
-from foremask.vision.matting.matte import adjusted
-from foremask.vision.prefetch import do_nothing, prefetch, tee
-from foremask.vision.resample import as_alpha
-
-
-class FrameWriter(Protocol):
-    """Writes masks of coded orientation; ``end`` is the last frame's end in seconds."""
-
-    def write(self, mask: Levels, frame: Frame) -> None: ...
-    def finish(self, end: Fraction | None) -> Written: ...
+from foremask.options import (
+    TOOL_FORMS,
+    Files,
+    Form,
+    JobSpec,
+    Preset,
+    Resources,
+    ResultKind,
+)
 
 
 def no_progress(_: Progress) -> None: ...
 
 
-def mask_video(
-    source: Path,
-    target: Path,
-    options: MaskOptions = MaskOptions(),  # noqa: B008  (frozen)
-    on_frame: OnFrame = no_progress,
-    span: Span | None = None,
+def run(
+    spec: JobSpec,
+    files: Files,
+    on_progress: OnProgress = no_progress,
+    resources: Resources = Resources(),  # noqa: B008  (frozen)
+    segment: Segment | None = None,
+    *,
     masker: ImageMasker | None = None,
     refiner: Refiner | None = None,
-    *,
-    replace: bool = False,
 ) -> Report:
-    """Write the mask video of ``source`` to ``target``; white is the foreground.
+    """Make what ``spec`` asks for of ``files.source``, and write it to ``files.target``.
 
-    Errors are those of `foremask.mask_video`; ``on_frame`` is its ``on_progress``. With a
-    ``span``, ``source`` is a segment from `segments.cut`, and ``target`` is a part for
-    `segments.join`. ``masker`` and ``refiner`` replace the network and the refinement of edges.
+    `foremask.mask_video` and `foremask.cut_out` describe the outputs, the errors and
+    ``on_progress``. With a ``segment``, the source is a segment from `segments.cut`, and the target
+    is a part for `segments.join`. ``masker`` and ``refiner`` replace the network and the refinement
+    of edges.
     """
-    check_output(target, source, replace=replace)
-    clip = checked_clip(source, options)
-    with (
-        written_whole(target, replace=replace) as part,
-        opened_plan(source, clip, options, span, masker, refiner) as plan,
-    ):
-        excerpt, is_part = options.excerpt, span is not None
-        writer = MaskWriter(part, options.preset, plan.clip, source, part=is_part, excerpt=excerpt)
-        with writer:
-            return run_plan(plan, [writer], on_frame)
+    sources = [each for each in (files.source, files.mask) if each is not None]
+    check_target(spec, files.target, sources, background=files.background, replace=files.replace)
+    if spec.form is Form.PNG:
+        return write_picture(spec, files, resources)
+    if spec.auto_zoom and files.mask is None:
+        return _zoomed(spec, files, on_progress, resources, masker, refiner)
+    clip = checked_clip(files.source, spec, resources.limits)
+    span = None if segment is None else segment.span
+    with _opened_plan(spec, files, clip, resources, span, masker, refiner) as plan:
+        if spec.form in TOOL_FORMS:
+            return write_folder(plan, files.target, on_progress)
+        if spec.kind is ResultKind.MASK:
+            return _write_mask(plan, files, on_progress)
+        return write_cut_out(plan, files, on_progress, segment)
 
 
-def run_plan(
-    plan: MaskingPlan,
-    writers: Sequence[FrameWriter],
-    on_frame: OnFrame,
-    kind: ResultKind = ResultKind.MASK,
+@contextmanager
+def _opened_plan(
+    spec: JobSpec,
+    files: Files,
+    clip: Clip,
+    resources: Resources,
+    span: Span | None,
+    masker: ImageMasker | None,
+    refiner: Refiner | None,
+) -> Iterator[MaskingPlan]:
+    if files.mask is not None:
+        with plan_of_stored_mask(spec, files.source, clip, resources.limits, files.mask) as plan:
+            yield plan
+        return
+    with opened_plan(
+        spec,
+        files.source,
+        clip,
+        resources,
+        cache=files.cache,
+        span=span,
+        masker=masker,
+        refiner=refiner,
+    ) as plan:
+        yield plan
+
+
+def _zoomed(
+    spec: JobSpec,
+    files: Files,
+    on_progress: OnProgress,
+    resources: Resources,
+    masker: ImageMasker | None,
+    refiner: Refiner | None,
 ) -> Report:
-    """Mask the clip, and pass each mask to all writers; report the first writer's file."""
-    with _Stages(plan, on_frame) as stages:
-        masked_frames = stages.masked_frames()
-        started = time.thread_time()
-        for frame, levels in masked_frames:
-            mask = adjusted(levels, plan.options.matte)
-            for writer in writers:
-                writer.write(mask, frame)
-            plan.check_limits(frame)
-            stages.progress.wrote()
-        end, cpu_s = stages.end, stages.cpu_s
-        written, *_ = [writer.finish(end) for writer in writers]
-        cpu_s["encode"] = time.thread_time() - started
-    statistics, warnings = stages.statistics, stages.reader.warnings
-    return report_of(plan.clip, plan.runtime, statistics, written, warnings, cpu_s, kind)
+    """Make the mask of the whole clip first: it decides what all frames are cropped to."""
+    mask = files.mask_target
+    if mask is None:
+        raise Internal("auto_zoom needs a file for the mask")
+    whole = JobSpec(form=Form(KEPT_MASK), quality=spec.quality, hints=spec.hints)
+    by_network = Files(source=files.source, target=mask, cache=files.cache)
+    masked = run(whole, by_network, on_progress, resources, masker=masker, refiner=refiner)
+    by_mask = msgspec.structs.replace(files, mask=mask, mask_target=None, cache=None)
+    report = run(spec, by_mask, on_progress, resources)
+    return dataclasses.replace(report, stage_cpu_s=masked.stage_cpu_s, runtime=masked.runtime)
 
 
-class _Stages:
-    """Runs decoding, inference and refinement in threads; leaving the block ends them."""
-
-    def __init__(self, plan: MaskingPlan, on_frame: OnFrame) -> None:
-        self._plan = plan
-        self._stop = threading.Event()
-        self._stack = ExitStack()
-        self.reader = self._stack.enter_context(self._opened())
-        self.cpu_s: dict[str, float] = {}
-        self.statistics = Statistics()
-        self.progress = ProgressCounter(plan.clip, plan.span, on_frame, self._newest, plan.work)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()  # stops all threads; `close` then joins them
-        self._stack.close()
-
-    def _newest(self) -> Alpha | None:
-        newest, last = self._plan.work.newest, self.statistics.last
-        if newest is not None:
-            return as_alpha(newest)
-        return last if last is None or last.dtype == np.float32 else as_alpha(last[::8, ::8])
-
-    @property
-    def end(self) -> Fraction | None:
-        """The last written frame's end in seconds, known after all frames are read."""
-        span = self._plan.span
-        if span is None or span.end_pts is None:
-            return self.reader.end
-        return span.end_pts * self.reader.time_base
-
-    def masked_frames(self) -> Iterator[tuple[Frame, Levels]]:
-        plan, ahead = self._plan, queue_frames(self._plan.clip)
-        analysed, frames = self._decoded()
-        counted = self.progress.counting(analysed)
-        images = self._ahead(map(shown, counted), ahead, "decode for the network")
-        masks = self._ahead(plan.masker(images), 2 * ahead, "infer")
-        pairs = _paired(frames, masks, plan.span, self.statistics)
-        refined = plan.refiner(pairs)
-        return self._ahead(refined, min(2, ahead), "refine", self.progress.report)
-
-    def _decoded(self) -> tuple[Iterator[Frame], Iterator[Frame]]:
-        analysed = self._around_span(self.reader)
-        if self._plan.decodes_once:
-            size = max(1, WINDOW_BYTES // frame_bytes(self._plan.clip))
-            return tee(analysed, self._stop, size)
-        again = self._stack.enter_context(self._opened())
-        return analysed, self._ahead(
-            self._around_span(again), queue_frames(self._plan.clip), "decode"
-        )
-
-    def _opened(self) -> VideoReader:
-        return VideoReader(self._plan.source, self._plan.options.excerpt)
-
-    def _around_span(self, frames: Iterable[Frame]) -> Iterator[Frame]:
-        """Yield the frames of the span and its context; decode no later frames."""
-        span = self._plan.span
-        for frame in frames:
-            if span is None or span.shows(frame.pts):
-                yield frame
-            elif frame.pts > span.first_pts:
-                break
-
-    def _ahead[T](
-        self, items: Iterable[T], size: int, stage: str, meanwhile: Callable[[], None] = do_nothing
-    ) -> Iterator[T]:
-        return self._stack.enter_context(
-            prefetch(items, size, stage, self.cpu_s, self._stop, meanwhile)
-        )
-
-
-def _paired(
-    frames: Iterator[Frame], masks: Iterable[Mask], span: Span | None, statistics: Statistics
-) -> Iterator[tuple[Frame, Mask]]:
-    """Pair masks with frames, and skip pairs outside ``span``."""
-    # Take the mask before the frame, so that an error of the masker is raised first.
-    for number, mask in enumerate(masks):
-        frame = next(frames, None)
-        if frame is None:
-            raise Internal(f"the masker answered mask {number}, and there are {number} frames")
-        if span is not None and not span.holds(frame.pts):
-            continue
-        statistics.note(mask, frame.time_s)
-        yield frame, mask
-    beyond = next(frames, None)
-    if beyond is not None:
-        raise Internal(f"the masker ended at frame {beyond.index}, before the video")
+def _write_mask(plan: MaskingPlan, files: Files, on_progress: OnProgress) -> Report:
+    spec = plan.spec
+    with (
+        written_whole(files.target, replace=files.replace) as part,
+        MaskWriter(
+            part,
+            Preset(spec.form),
+            plan.clip,
+            files.source,
+            part=plan.span is not None,
+            excerpt=spec.excerpt,
+        ) as writer,
+    ):
+        return run_plan(plan, [MatteWriter(writer, spec.matte)], on_progress)

@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
@@ -19,11 +19,12 @@ from foremask.facts import Clip, Span
 from foremask.hints.kinds import check_hints, upright_size
 from foremask.masking.hinting import guidance_of_frames, pts_of, remarks
 from foremask.masking.report import Work
+from foremask.masking.stored_mask import coded_masks, stored_masks
 from foremask.media.frames import Frame
-from foremask.media.presets import check_preset
+from foremask.media.presets import check_result
 from foremask.media.probe import check_length, frame_bytes, probe
 from foremask.media.reader import VideoReader
-from foremask.options import Excerpt, MaskOptions, Quality
+from foremask.options import Excerpt, JobSpec, Limits, Quality, Resources, ResultKind
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.matting.edges import refine
@@ -43,16 +44,16 @@ _SUFFIX: Final = ".cache"
 _UNFINISHED: Final = ".unfinished"  # follows the suffix of a cache whose run was stopped
 
 
-def network_for(options: MaskOptions) -> Network:
-    whole = TIERS[options.quality].runs_whole_network
-    return network_at(options.model or model_path(), options.device, whole=whole)
+def network_for(quality: Quality, resources: Resources) -> Network:
+    whole = TIERS[quality].runs_whole_network
+    return network_at(resources.model or model_path(), resources.device, whole=whole)
 
 
 @contextmanager
 def opened_cache(
-    source: Path, options: MaskOptions, span: Span | None = None
+    path: Path | None, source: Path, spec: JobSpec, resources: Resources, span: Span | None = None
 ) -> Iterator[NetworkCache | None]:
-    """Open the cache of network results at ``options.cache``, or yield None if this is None.
+    """Open the cache of network results at ``path``, or yield None if this is None.
 
     A file has the results for one clip or excerpt, quality, network and foremask version. A file
     with other results is replaced. A directory has a file for each combination; above 4 GiB
@@ -60,16 +61,15 @@ def opened_cache(
     ``.unfinished``, until the next run ends. Raises FieldInvalid if the file is no cache, and
     ModelUnavailable.
     """
-    path = options.cache
     if path is None:
         yield None
         return
-    identity = _identity_of(source, options, span)
+    identity = _identity(source, spec, resources, span)
     in_folder = path.is_dir()
     if in_folder:
         name = hashlib.blake2b(json.dumps(identity).encode(), digest_size=16).hexdigest()
         path /= f"{name}{_SUFFIX}"
-    most_bytes = options.cache_bytes
+    most_bytes = resources.cache_bytes
     unfinished = path.with_name(f"{path.name}{_UNFINISHED}")
     try:
         with ExitStack() as held:
@@ -95,16 +95,19 @@ def opened_cache(
             _trim(path.parent)
 
 
-def _identity_of(source: Path, options: MaskOptions, span: Span | None) -> dict[str, str]:
-    model = options.model or model_path()
+def _identity(
+    source: Path, spec: JobSpec, resources: Resources, span: Span | None
+) -> dict[str, str]:
+    """What a cache of network results depends on."""
+    model = resources.model or model_path()
     return {
         "foremask": foremask.__version__,
         "source": sha256_of(source),
         "model": _model_digest(model, model.stat().st_mtime_ns),
         "spec": repr(spec_of(model)),
-        "runtime": network_for(options).runtime,
-        "tier": repr(TIERS[options.quality]),
-        "part": repr((options.excerpt, span)),
+        "runtime": network_for(spec.quality, resources).runtime,
+        "tier": repr(TIERS[spec.quality]),
+        "part": repr((spec.excerpt, span)),
     }
 
 
@@ -148,13 +151,16 @@ _QUEUE_BYTES: Final = 16_000_000  # Frames between two stages.
 _AHEAD_BYTES: Final = 100_000_000  # Frames that wait for their backdrops.
 
 
-type Mask = NDArray[Any]
+type RoughMask = NDArray[Any]
 """An upright mask of any size: `Alpha`, or `Levels` if it comes from a stored mask."""
 
-type ImageMasker = Callable[[Iterable[Image]], Iterator[Mask]]
+type ImageMasker = Callable[[Iterable[Image]], Iterator[RoughMask]]
 """Yields a mask for each image, in order; it may read ahead."""
 
-type Refiner = Callable[[Iterable[tuple[Frame, Mask]]], Iterator[tuple[Frame, Levels]]]
+type OnPicked = Callable[[list[PickedAnchor]], None]
+"""Gets the anchors of each window, once they are decided."""
+
+type Refiner = Callable[[Iterable[tuple[Frame, RoughMask]]], Iterator[tuple[Frame, Levels]]]
 """Yields masks of the size and coded orientation of their frames, in order; it may read ahead."""
 
 
@@ -174,79 +180,141 @@ def refine_edges(
         yield frame, refine(coded, frame.luma())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MaskingPlan:
-    """The clip, the options and the functions of one masking.
+    """The functions that make the masks of one clip, and what they need.
 
     With ``decodes_once``, each decoded frame stays in memory until its mask is made. Otherwise the
-    clip is decoded a second time, to pair frames with masks.
+    clip is decoded a second time, to pair frames with masks. The refiner puts the background behind
+    each frame's soft edges into ``behind``, by frame index, if it estimates it.
     """
 
+    spec: JobSpec
     source: Path
     clip: Clip
-    options: MaskOptions
+    limits: Limits
     span: Span | None
     masker: ImageMasker
     refiner: Refiner
     runtime: str
-    decodes_once: bool
-    work: Work
+    decodes_once: bool = False
+    work: Work = field(default_factory=Work)
+    behind: dict[int, Behind] = field(default_factory=dict)
 
     def check_limits(self, frame: Frame) -> None:
         """Raise an error of `check_length` if the frames up to this one exceed the limits."""
-        clip, limits = self.clip, self.options.limits
-        check_length(clip, limits, None, frame.index + 1)
-        elapsed_s = frame.time_s - clip.start_s
-        if elapsed_s > limits.max_duration_s:
-            check_length(clip, limits, elapsed_s + 1 / (clip.fps or 1), None)
+        check_length(self.clip, self.limits, None, frame.index + 1)
+        elapsed_s = frame.time_s - self.clip.start_s
+        if elapsed_s > self.limits.max_duration_s:
+            check_length(self.clip, self.limits, elapsed_s + 1 / (self.clip.fps or 1), None)
 
 
-def checked_clip(source: Path, options: MaskOptions) -> Clip:
-    clip = probe(source, options.limits)
-    check_preset(clip, options.preset, options.limits.memory_bytes)
-    check_hints(options.hints, clip)
+def checked_clip(source: Path, spec: JobSpec, limits: Limits) -> Clip:
+    """Read the clip's properties. Raises an error if it cannot be masked or written."""
+    clip = probe(source, limits)
+    check_result(clip, spec.form, spec.kind, limits.memory_bytes)
+    check_hints(spec.hints, clip)
     return clip
 
 
 @contextmanager
 def opened_plan(
+    spec: JobSpec,
     source: Path,
     clip: Clip,
-    options: MaskOptions,
+    resources: Resources,
+    *,
+    cache: Path | None = None,
     span: Span | None = None,
     masker: ImageMasker | None = None,
     refiner: Refiner | None = None,
-    on_picked: Callable[[list[PickedAnchor]], None] | None = None,
+    on_picked: OnPicked | None = None,
 ) -> Iterator[MaskingPlan]:
-    runtime, work, decodes_once = "own masker", Work(), False  # a caller's masker may lag
-    with opened_cache(source, options, span) as cache:
+    """Plan the masking of ``clip`` by the network, or by ``masker`` and ``refiner``."""
+    behind: dict[int, Behind] = {}
+    ahead = ahead_frames(frame_bytes(clip), spec.quality)
+    if refiner is None and spec.kind is not ResultKind.MASK and spec.quality is Quality.BEST:
+        # With `behind`, estimating colours takes twice as long.
+        refiner = partial(refine_edges, ahead_frames=ahead, behind=behind)
+    with opened_cache(cache, source, spec, resources, span) as store:
+        plan = MaskingPlan(
+            spec=spec,
+            source=source,
+            clip=clip,
+            limits=resources.limits,
+            span=span,
+            masker=masker or no_masks,
+            refiner=refiner or partial(refine_edges, ahead_frames=ahead),
+            runtime="own masker",
+            behind=behind,
+        )
         if masker is None:
-            network, tier = network_for(options), TIERS[options.quality]
-            runtime = network.runtime
-            asks = cache is None or not cache.is_complete
-            work = Work(tier.anchors_per_frame, asks=asks, on_picked=on_picked)
-            guidance, hints, quality = None, options.hints, options.quality
-            if hints:
-                opened, size_px = partial(VideoReader, source, options.excerpt), upright_size(clip)
-                guidance = guidance_of_frames(opened, hints, size_px, network, quality, cache)
-                clip = replace(clip, warnings=(*clip.warnings, *remarks(guidance)))
-            masker = partial(
-                mask_images,
-                network=network,
-                tier=tier,
-                guidance=guidance,
-                cache=cache,
-                is_wanted=lambda image: span is None or span.holds(pts_of(image)),
-                observer=work,
-                flows_ahead=3 * queue_frames(clip),
-            )
-            decodes_once = tier.keeps_frames and LAG_FRAMES * frame_bytes(clip) <= WINDOW_BYTES
-        if refiner is None:
-            ahead = ahead_frames(frame_bytes(clip), options.quality)
-            refiner = partial(refine_edges, ahead_frames=ahead)
-        if options.excerpt is not None:
-            clip = _shortened(clip, options.excerpt)
-        yield MaskingPlan(source, clip, options, span, masker, refiner, runtime, decodes_once, work)
+            plan = _with_network(plan, resources, store, on_picked)
+        if spec.excerpt is not None:
+            plan = replace(plan, clip=_shortened(plan.clip, spec.excerpt))
+        yield plan
+
+
+def no_masks(_: Iterable[Image]) -> Iterator[RoughMask]:
+    yield from ()
+
+
+def _with_network(
+    plan: MaskingPlan, resources: Resources, store: NetworkCache | None, on_picked: OnPicked | None
+) -> MaskingPlan:
+    spec = plan.spec
+    clip = plan.clip
+    network = network_for(spec.quality, resources)
+    tier = TIERS[spec.quality]
+    asks = store is None or not store.is_complete
+    work = Work(tier.anchors_per_frame, asks=asks, on_picked=on_picked)
+    guidance = None
+    if spec.hints:
+        opened = partial(VideoReader, plan.source, spec.excerpt)
+        guidance = guidance_of_frames(
+            opened, spec.hints, upright_size(clip), network, spec.quality, store
+        )
+        clip = replace(clip, warnings=(*clip.warnings, *remarks(guidance)))
+    masker = partial(
+        mask_images,
+        network=network,
+        tier=tier,
+        guidance=guidance,
+        cache=store,
+        is_wanted=lambda image: plan.span is None or plan.span.holds(pts_of(image)),
+        observer=work,
+        flows_ahead=3 * queue_frames(clip),
+    )
+    return replace(
+        plan,
+        clip=clip,
+        masker=masker,
+        runtime=network.runtime,
+        decodes_once=tier.keeps_frames and LAG_FRAMES * frame_bytes(clip) <= WINDOW_BYTES,
+        work=work,
+    )
+
+
+@contextmanager
+def plan_of_stored_mask(
+    spec: JobSpec, source: Path, clip: Clip, limits: Limits, mask: Path
+) -> Iterator[MaskingPlan]:
+    """Plan a run with the stored ``mask`` of ``clip``. An excerpt applies to both videos."""
+    with VideoReader(mask, spec.excerpt) as masks:
+        plan = MaskingPlan(
+            spec=spec,
+            source=source,
+            clip=clip,
+            limits=limits,
+            span=None,
+            masker=partial(stored_masks, masks),
+            refiner=coded_masks,
+            runtime="stored mask",
+            decodes_once=True,
+        )
+        if spec.excerpt is not None:
+            plan = replace(plan, clip=_shortened(clip, spec.excerpt))
+        yield plan
 
 
 def _shortened(clip: Clip, excerpt: Excerpt) -> Clip:

@@ -18,7 +18,9 @@ from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import BLOCK_FRAMES
 
 # On six clips, inference took 0.75-0.82 of the time, decision 0.11-0.18 and writing 0.02-0.07.
-ASKED_SHARE, DECIDED_SHARE, WRITTEN_SHARE = 0.8, 0.15, 0.05
+ASKED_SHARE: Final = 0.8
+DECIDED_SHARE: Final = 0.15
+WRITTEN_SHARE: Final = 0.05
 LEAST_SHARE: Final = 0.05  # The time left is estimated from this share of the frames on.
 EXPECTED_FRAMES: Final = 6  # The expected pace weighs as much as this many measured frames.
 
@@ -39,7 +41,7 @@ class Progress:
     left_s: float | None = field(default=None, compare=False)
 
 
-OnFrame = Callable[[Progress], object]
+OnProgress = Callable[[Progress], object]
 
 
 @dataclass(slots=True)
@@ -58,7 +60,9 @@ class Stage:
         pace_s = self.pace_s
         if expected_s is not None:
             pace_s = (EXPECTED_FRAMES * expected_s + self.spent_s) / (EXPECTED_FRAMES + self.frames)
-        return pace_s * (total - self.frames) if pace_s else None
+        if not pace_s:
+            return None
+        return pace_s * (total - self.frames)
 
 
 @dataclass(slots=True)
@@ -92,7 +96,8 @@ class Work(Observer):
 
     def ask_to(self, frame: int) -> None:
         if frame > self._block_start:
-            self._block_start, self._in_block = frame, 0
+            self._block_start = frame
+            self._in_block = 0
             self.asked.frames = max(self.asked.frames, frame)
 
     def decide_to(self, frame: int, find: Callable[[], list[PickedAnchor]]) -> None:
@@ -107,7 +112,8 @@ class Work(Observer):
         with self._lock:
             now_s = time.monotonic()
             stage.frames = max(stage.frames, frames)
-            stage.spent_s += now_s - (now_s if self._at_s is None else self._at_s)
+            if self._at_s is not None:
+                stage.spent_s += now_s - self._at_s
             self._at_s = now_s
 
     def done(self, read: int) -> float:
@@ -126,10 +132,12 @@ class Work(Observer):
             return self.written.left_s(total, None)
         if not self.asked.spent_s:
             return None
-        a_frame_s = self.asked.pace_s / ASKED_SHARE
+        a_frame_s = None
+        if self.asks:
+            a_frame_s = self.asked.pace_s / ASKED_SHARE
         left_s = self.asked.left_s(total, None) or 0.0
         for stage, share in (self.decided, DECIDED_SHARE), (self.written, WRITTEN_SHARE):
-            stage_s = stage.left_s(total, share * a_frame_s if self.asks else None)
+            stage_s = stage.left_s(total, a_frame_s and share * a_frame_s)
             if stage_s is None:
                 return None
             left_s += stage_s
@@ -140,7 +148,7 @@ class Work(Observer):
 class ProgressCounter:
     clip: Clip
     span: Span | None
-    on_frame: OnFrame
+    on_progress: OnProgress
     newest: Callable[[], Alpha | None]
     work: Work
     read: int = 0
@@ -158,14 +166,17 @@ class ProgressCounter:
         self.report()
 
     def report(self) -> None:
-        total = self.read if self.ended else self.clip.expected_frames
+        total = self.clip.expected_frames
+        if self.ended:
+            total = self.read
         is_known = self.ended or self.clip.frames is not None
         done = int(self.work.done(self.read) + 1e-6)
         if done > self.last:
             self.last = done
-            is_early = total is None or done < LEAST_SHARE * total
-            left_s = None if is_early or total is None else self.work.left_s(total)
-            self.on_frame(Progress(done, total, self.newest(), is_known, left_s))
+            left_s = None
+            if total is not None and done >= LEAST_SHARE * total:
+                left_s = self.work.left_s(total)
+            self.on_progress(Progress(done, total, self.newest(), is_known, left_s))
 
 
 @dataclass(slots=True)
@@ -175,10 +186,15 @@ class Statistics:
 
     def note(self, mask: NDArray[Any], time_s: float) -> None:
         """``mask`` is an `Alpha` or `Levels`; all masks of a clip are of one type."""
-        kind, white = (np.int16, 255) if mask.dtype == np.uint8 else (np.float32, 1)
-        coverage, change = float(mask.mean()) / white, 0.0
+        white = 1
+        of_difference: type[np.number[Any]] = np.float32
+        if mask.dtype == np.uint8:
+            white = 255
+            of_difference = np.int16
+        coverage = float(mask.mean()) / white
+        change = 0.0
         if self.last is not None and self.last.shape == mask.shape:
-            difference = np.subtract(mask, self.last, dtype=kind)
+            difference = np.subtract(mask, self.last, dtype=of_difference)
             change = float(np.abs(difference, out=difference).mean()) / white
         self.strip.append((time_s, coverage, change))
         self.last = mask

@@ -1,6 +1,5 @@
 """Lists the things (objects) of a clip: their boxes, and whether they are in the mask."""
 
-import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,10 +13,10 @@ from foremask.errors import NoFrames, OutputFailed
 from foremask.hints.kinds import MOST_HINTS, Point, upright_size
 from foremask.masking.hinting import shown
 from foremask.masking.outputs import check_output, written_whole
-from foremask.masking.pipeline import mask_video
+from foremask.masking.pipeline import run
 from foremask.masking.plan import checked_clip, opened_plan
 from foremask.media.reader import VideoReader
-from foremask.options import MaskOptions
+from foremask.options import Files, JobSpec, Quality, Resources
 from foremask.types import Rgb
 from foremask.vision.drawing import as_png, draw_box, stacked
 from foremask.vision.temporal.places import box_of, grown, middle_of
@@ -76,8 +75,10 @@ class _Found:
 
     def _count(self, frame: int, placed: NDArray[np.int32], inside: NDArray[np.bool_]) -> None:
         rows, columns = placed.shape
-        self.grid_px, self.frames = placed.size, self.frames + 1
-        across, down = self.size[0] / columns, self.size[1] / rows
+        self.grid_px = placed.size
+        self.frames += 1
+        across = self.size[0] / columns
+        down = self.size[1] / rows
         for number in np.unique(placed[placed > 0]):
             here = placed == number
             track = self.tracks.setdefault(int(number), _ThingTrack())
@@ -106,13 +107,16 @@ class _Found:
                 )
 
 
-def things_of(source: Path, options: MaskOptions) -> list[Thing]:
+def things_of(
+    source: Path, quality: Quality, resources: Resources, cache: Path | None = None
+) -> list[Thing]:
     """List the things, the largest first; mask the clip, but write no mask."""
-    clip = checked_clip(source, options)
+    spec = JobSpec(quality=quality)
+    clip = checked_clip(source, spec, resources.limits)
     found = _Found(upright_size(clip))
     with (
-        opened_plan(source, clip, options, on_picked=found.add) as plan,
-        VideoReader(source, options.excerpt) as reader,
+        opened_plan(spec, source, clip, resources, cache=cache, on_picked=found.add) as plan,
+        VideoReader(source) as reader,
     ):
         for _ in plan.masker(map(shown, reader)):
             pass
@@ -122,10 +126,17 @@ def things_of(source: Path, options: MaskOptions) -> list[Thing]:
 
 
 def masks_of_things(
-    source: Path, things: list[Thing], folder: Path, options: MaskOptions, *, replace: bool = False
+    source: Path,
+    things: list[Thing],
+    folder: Path,
+    spec: JobSpec,
+    resources: Resources,
+    *,
+    cache: Path | None = None,
+    replace: bool = False,
 ) -> list[Path]:
     """Write a mask video for each thing, as ``thing-3.mp4``; all share the network's results."""
-    targets = [folder / f"thing-{thing.number}{options.preset.suffix}" for thing in things]
+    targets = [folder / f"thing-{thing.number}{spec.form.suffix}" for thing in things]
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -133,7 +144,7 @@ def masks_of_things(
     for target in targets:
         check_output(target, source, replace=replace)
     with TemporaryDirectory() as kept:
-        options = dataclasses.replace(options, cache=options.cache or Path(kept) / "network")
+        cache = cache or Path(kept) / "network"
         for thing, target in zip(things, targets, strict=True):
             others = [
                 msgspec.structs.replace(each.hint, negative=True)
@@ -141,8 +152,9 @@ def masks_of_things(
                 if each is not thing
             ]
             hints = (thing.hint, *others[: MOST_HINTS - 1])
-            alone = dataclasses.replace(options, hints=hints)
-            mask_video(source, target, alone, replace=replace)
+            alone = msgspec.structs.replace(spec, hints=hints)
+            files = Files(source=source, target=target, cache=cache, replace=replace)
+            run(alone, files, resources=resources)
     return targets
 
 
@@ -160,8 +172,9 @@ def things_picture(
         for frame in reader:
             if frame.index in wanted or not rows:
                 scale = CELL_PX / max(frame.width, frame.height)
-                size = max(1, round(frame.width * scale)), max(1, round(frame.height * scale))
-                rows.append(frame.rgb(*size).copy())
+                width = max(1, round(frame.width * scale))
+                height = max(1, round(frame.height * scale))
+                rows.append(frame.rgb(width, height).copy())
                 _draw_boxes(rows[-1], things, frame.index, scale)
             if frame.index >= max(wanted, default=0):
                 break

@@ -198,7 +198,7 @@ def check_format(clip: Clip, form: Form, memory_bytes: int | None = None) -> Non
 
 
 def check_result(clip: Clip, form: Form, kind: ResultKind, memory_bytes: int | None) -> None:
-    if kind is ResultKind.MASK:
+    if kind is ResultKind.MASK and form in MASK_FORMS:
         check_preset(clip, Preset(form), memory_bytes)
     else:
         check_format(clip, form, memory_bytes)

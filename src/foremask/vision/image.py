@@ -7,7 +7,7 @@ import numpy as np
 
 from foremask.types import Image, Rgb
 
-type Box = tuple[float, float, float, float]
+type UnitBox = tuple[float, float, float, float]
 """Left, top, right and bottom, as fractions (0 to 1) of an image's width and height."""
 
 
@@ -50,7 +50,7 @@ class MirroredImage:
 @dataclass(frozen=True, slots=True)
 class Cropped:
     image: Image
-    box: Box
+    box: UnitBox
 
     @property
     def width(self) -> int:

@@ -200,8 +200,10 @@ def test_a_background_that_breaks_ends_the_job_with_the_frame(worker: Running, o
     error = finished(worker, answer)["error"]
     assert (error["code"], error["reason"], error["param"]) == (422, "corrupt", "background_url")
     assert " frames, at " in error["details"]
-    (row,) = worker.sql("select result from jobs where id = %s", answer.json()["request_id"])
-    assert "background_url" not in row["result"]  # it has ended
+    (row,) = worker.sql(
+        "select background_url from jobs where id = %s", answer.json()["request_id"]
+    )
+    assert row["background_url"] is None  # it has ended
 
 
 def test_a_zoom_fills_the_picture(worker: Running, origin: str, tmp_path: Path) -> None:

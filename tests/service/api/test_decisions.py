@@ -299,7 +299,9 @@ def test_a_cancelled_job_reads_410(client: httpx.Client, job: dict[str, str]) ->
 def test_a_record_that_cannot_be_read_is_unknown(
     service: Running, client: httpx.Client, job: dict[str, str]
 ) -> None:
-    service.sql("update jobs set preset = 'none' where id = %s", job["request_id"])
+    service.sql(
+        'update jobs set spec = spec || \'{"form": "none"}\' where id = %s', job["request_id"]
+    )
     answer = client.get(job["status_url"])
     body = answer.json()
     error = body.pop("error")

@@ -294,9 +294,10 @@ def test_one_call_uploads_the_clip_and_starts_its_job(service: Running, drawn: P
     job = answer.json()["request_id"]
     new = {key: size for key, size in stored(service).items() if key not in before}
     assert new == {f"uploads/{job}/{job}.mp4": (drawn / "good.mp4").stat().st_size}
-    (row,) = service.sql("select quality, name, source_key, result from jobs where id = %s", job)
-    assert (row["quality"], row["name"], [row["source_key"]]) == ("fast", "my dog.mp4", list(new))
-    assert [(each["x"], each["y"]) for each in row["result"]["hints"]] == [(3, 4)]
+    (row,) = service.sql("select spec, name, source_key from jobs where id = %s", job)
+    assert (row["name"], [row["source_key"]]) == ("my dog.mp4", list(new))
+    assert row["spec"]["quality"] == "fast"
+    assert [(each["x"], each["y"]) for each in row["spec"]["hints"]] == [(3, 4)]
     asyncio.run(complete(service, job, drawn / "good.mp4"))
     status = http.get(answer.json()["status_url"], headers=service.headers).json()
     assert status["status"] == "COMPLETED"

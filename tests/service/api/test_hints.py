@@ -38,7 +38,7 @@ def test_a_job_by_key_points_is_refined_with_more_hints(worker: Running, good: s
     assert status["status"] == "COMPLETED", status
     assert status["result"]["mask_url"] == status["result"]["video_url"]
     asked = [Point(5, 24, frame=9), Point(60, 2, frame=9, negative=True)]
-    assert list(REQUESTS[-1].options.hints) == asked
+    assert list(REQUESTS[-1].spec.hints) == asked
     assert KEPT[-1] == b"said. "
     more = {"type": "point", "x": 1, "y": 1, "time_s": 0.1}
     path = f"/v2/status/{status['request_id']}/refine"
@@ -46,7 +46,7 @@ def test_a_job_by_key_points_is_refined_with_more_hints(worker: Running, good: s
     assert_refused(post(worker, path, video=good), *FIELD, "hints")
     refined = finished(worker, post(worker, path, video=good, hints=[more]))
     assert refined["status"] == "COMPLETED", refined
-    assert list(REQUESTS[-1].options.hints) == [*asked, Point(1, 1, time_s=0.1)]
+    assert list(REQUESTS[-1].spec.hints) == [*asked, Point(1, 1, time_s=0.1)]
     assert KEPT[-1] == b"said. said. "  # what the network said for the first is known
 
 

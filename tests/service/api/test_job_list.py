@@ -9,7 +9,7 @@ from foremask.service.jobs import retention, steps
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.steps import Beat
 from foremask.service.jobs.tokens import TokenLimits
-from foremask.service.sandbox.messages import Progress
+from foremask.service.sandbox.messages import ChildProgress
 from foremask.service.worker.job_stages import MAX_NEWEST_BYTES, PNG_HEAD, StepProgress
 from tests.service.api.conftest import PATH, Running, assert_refused, http, post
 from tests.service.api.worker import complete, upload
@@ -61,7 +61,7 @@ def test_the_jobs_of_a_token_come_newest_first_with_their_names(
     assert "source_url" not in gone
     assert "source_url" not in remade  # its source is the mask
 
-    service.sql("update jobs set quality = 'of old' where id = %s", made[2])
+    service.sql('update jobs set spec = spec || \'{"quality": "of old"}\' where id = %s', made[2])
     shown, _ = page()
     assert [each["status"] for each in shown] == ["IN_PROGRESS", "UNKNOWN", "ERROR", "COMPLETED"]
     assert shown[1]["error"]["reason"] == "internal"
@@ -170,6 +170,6 @@ async def test_a_childs_picture_is_bounded() -> None:
     advance = StepProgress()
     png = PNG_HEAD + bytes(100)
     for picture in (png, b"<svg>", PNG_HEAD + bytes(MAX_NEWEST_BYTES), b""):
-        await advance.note_frames(Progress(1, picture))
+        await advance.note_frames(ChildProgress(1, picture))
     assert advance.take_newest() == png
     assert advance.take_newest() is None

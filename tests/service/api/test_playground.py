@@ -20,9 +20,9 @@ from playwright.sync_api import Browser, Page, Request, Route, expect
 
 from foremask.errors import ERROR_TABLE
 from foremask.hints.kinds import Box, Paint, Point
-from foremask.masking.pipeline import mask_video
+from foremask.masking.pipeline import run
 from foremask.media.verify import verify
-from foremask.options import MaskOptions, Preset, ResultKind
+from foremask.options import Files, Form, JobSpec, ResultKind
 from foremask.service.api.pages import SITE, STATIC, read_folder
 from foremask.types import Rgb
 from foremask.vision.temporal.frame_hints import read_paint
@@ -85,7 +85,8 @@ def test_it_is_light_and_travels_packed_and_once(service: Running) -> None:
 @pytest.mark.weights
 def test_a_samples_mask_is_made_by_this_version(tmp_path: Path) -> None:
     """If it is not, make all of them anew, by the commands in the samples' NOTICE."""
-    mask_video(SAMPLES / "bird.webm", tmp_path / "mask.webm", MaskOptions(preset=Preset.WEBM_VP9))
+    files = Files(source=SAMPLES / "bird.webm", target=tmp_path / "mask.webm")
+    run(JobSpec(form=Form.WEBM_VP9), files)
     pairs = zip(masks_of(SAMPLES / "bird-mask.webm"), masks_of(tmp_path / "mask.webm"), strict=True)
     for number, (ours, now) in enumerate(pairs):
         both, either = (ours > 127) & (now > 127), (ours > 127) | (now > 127)
@@ -154,7 +155,7 @@ def test_the_programs_of_the_page_run_as_they_stand(
     if language != "curl":
         path.write_bytes(http.get(said.strip()).content)
     assert verify(disc, path, ResultKind(path.stem))
-    hints = REQUESTS[-1].options.hints
+    hints = REQUESTS[-1].spec.hints
     assert [(hint.frame, hint.negative) for hint in hints] == [(2, True)]
 
 
@@ -511,7 +512,7 @@ def test_a_job_whose_record_cannot_be_read_has_ended(
     page: Page, service: Running, disc: Path
 ) -> None:
     job = post(service, "/foreground_mask", video=upload(service, disc)).json()["request_id"]
-    service.sql("update jobs set preset = 'none' where id = %s", job)
+    service.sql('update jobs set spec = spec || \'{"form": "none"}\' where id = %s', job)
     page.goto(f"{service.url}/?job={job}")
     expect(page.locator("#job-error")).to_contain_text(f"report request {job}")
     expect(page.locator("#job-title")).to_have_text("Failed")
@@ -595,7 +596,7 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
         mask(page, clip)
         expect(page.locator("#strip-legend")).to_be_visible()
         expect(page.locator("#views")).to_be_visible()
-        assert REQUESTS[-1].options.hints == ()
+        assert REQUESTS[-1].spec.hints == ()
 
         go_to(page, 0)
         before_marks = page.locator("#canvas").bounding_box()
@@ -650,7 +651,7 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
             Box(x=200, y=60, width=120, height=121, frame=23),
             Point(159, 110, frame=23, negative=True),
         ]
-        assert list(REQUESTS[-1].options.hints) == marked
+        assert list(REQUESTS[-1].spec.hints) == marked
         expect(page.locator("#code-text")).to_contain_text('"hints":[{"type":"point","x":60')
 
         expect(page.get_by_role("button", name="Apply to the clip")).to_be_disabled()
@@ -660,7 +661,7 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
         expect(said).to_contain_text("Point out at 20, 20, @11: not in the mask")
         apply(page)
         marked.append(Point(20, 20, frame=11, negative=True))
-        assert list(REQUESTS[-1].options.hints) == marked
+        assert list(REQUESTS[-1].spec.hints) == marked
 
         page.reload()  # the marks stay; without one of them the clip is masked anew
         expect(page.locator("#result")).to_be_visible()
@@ -668,7 +669,7 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
         expect(page.locator("#mark-list button")).to_have_count(5)
         page.get_by_role("button", name="Undo").click()
         apply(page)
-        assert list(REQUESTS[-1].options.hints) == marked[:-1]
+        assert list(REQUESTS[-1].spec.hints) == marked[:-1]
 
 
 def test_marks_before_the_mask_go_with_it(page: Page, service: Running, tmp_path: Path) -> None:
@@ -692,7 +693,7 @@ def test_marks_before_the_mask_go_with_it(page: Page, service: Running, tmp_path
         expect(page.locator("#mark-list button")).to_have_text(["point out @0"])
         page.get_by_role("button", name="Make the mask").click()
         expect(page.locator("#result")).to_be_visible()
-        assert list(REQUESTS[-1].options.hints) == [Point(60, 120, frame=0, negative=True)]
+        assert list(REQUESTS[-1].spec.hints) == [Point(60, 120, frame=0, negative=True)]
 
 
 def test_a_brush_paints_what_is_put_in_and_what_is_taken_out(
@@ -718,7 +719,7 @@ def test_a_brush_paints_what_is_put_in_and_what_is_taken_out(
         )
         audit(page)
         apply(page)
-        (paint,) = REQUESTS[-1].options.hints  # strokes of one frame are one paint
+        (paint,) = REQUESTS[-1].spec.hints  # strokes of one frame are one paint
         assert isinstance(paint, Paint)
         levels = read_paint(paint.png)
         assert levels is not None

@@ -13,8 +13,8 @@ from benchmarks.stand_in import OPERATIONS
 from foremask.errors import ForemaskError
 from foremask.fetch.client import Outbound
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.steps import IngestDone, JobClip, JobReport, MaskDone, StepArgs
-from foremask.service.sandbox.messages import CutOut, Mask, Progress, Refused, Request
+from foremask.service.jobs.steps import IngestDone, JobClip, JobReport, MaskDone, StoredSegment
+from foremask.service.sandbox.messages import ChildProgress, Make, Refusal, Request
 from foremask.service.sandbox.pool import MediaPool, OnProgress
 from foremask.service.storage.objects import STRIP, sibling_key
 from foremask.service.worker.job_stages import WorkerContext
@@ -24,7 +24,7 @@ from tests.service.worker.conftest import LOOPBACK, announce_slots
 from tests.support.jobs import done
 from tests.support.patience import PATIENT, wait_until
 
-REQUESTS: list[Mask | CutOut] = []
+REQUESTS: list[Make] = []
 """The requests that the masker got, oldest first."""
 KEPT: list[bytes] = []
 """The masker's files for later jobs, oldest first."""
@@ -34,19 +34,19 @@ class RedIsForeground:
     async def run[R](
         self, request: Request[R], *, on_progress: OnProgress | None = None, **_: object
     ) -> R:
-        assert isinstance(request, Mask | CutOut)
+        assert isinstance(request, Make)
         REQUESTS.append(request)
-        if request.kept is not None:
+        if request.files.cache is not None:
             known = b"" if request.known is None else request.known.read_bytes()
             KEPT.append(known + b"said. ")
-            request.kept.write_bytes(KEPT[-1])
+            request.files.cache.write_bytes(KEPT[-1])
         try:
             mask: Callable[..., Any] = OPERATIONS[type(request)]
             report = await asyncio.to_thread(mask, request, NoParent())
         except ForemaskError as error:
-            raise Refused.of(error).error() from error
+            raise Refusal.of(error).error() from error
         if on_progress is not None:
-            await on_progress(Progress(report.frames_out))
+            await on_progress(ChildProgress(report.frames_out))
         return cast(R, report)
 
 
@@ -108,7 +108,7 @@ async def complete(service: Running, job: str, mask: Path) -> str:
     strip.write_text("[[0.0, 0.25, 0.0]]")
     await objects.put(sibling_key(key, STRIP), strip)
     async with service.database() as database:
-        found = IngestDone(JobClip(frames=25), f"sources/{job}/source", (StepArgs(),))
+        found = IngestDone(JobClip(frames=25), f"sources/{job}/source", (StoredSegment(),))
         await done(database, job, "ingest", found)
         report = JobReport(frames_in=25, frames_out=25)
         await done(database, job, "segment", MaskDone(key, 25, report))

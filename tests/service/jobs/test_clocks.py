@@ -16,7 +16,7 @@ from foremask.service.jobs.steps import (
     JobReport,
     PartDone,
     Step,
-    StepArgs,
+    StoredSegment,
 )
 from foremask.service.jobs.tokens import TokenLimits, charge_rate, create_token, token_hash
 from tests.support.jobs import WAITING, begun, cancel_all, new_job
@@ -73,7 +73,7 @@ class Service:
     async def cut(self, segments: int) -> str:
         """A job whose segments may begin."""
         step = await self.running()
-        found = IngestDone(JobClip(), "sources/x", (StepArgs(),) * segments)
+        found = IngestDone(JobClip(), "sources/x", (StoredSegment(),) * segments)
         await steps.finish(self.database, step, found)
         return step.job
 

@@ -96,7 +96,7 @@ class Service(RuleBasedStateMachine):
         mine = f"{step.name}/{step.attempt}"
         segments = self.jobs[step.job]
         if step.stage == "ingest":
-            args = tuple(steps.StepArgs(source_key=str(n)) for n in range(segments))
+            args = tuple(steps.StoredSegment(key=str(n)) for n in range(segments))
             return steps.IngestDone(steps.JobClip(frames=segments), mine, args)
         if step.stage == "segment" and segments > 1:
             return steps.PartDone(mine, 1, steps.JobReport(frames_out=1))

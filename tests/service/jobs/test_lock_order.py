@@ -8,7 +8,7 @@ import pytest
 from foremask.service.jobs import steps
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.steps import Beat, IngestDone, JobClip, Step, StepArgs
+from foremask.service.jobs.steps import Beat, IngestDone, JobClip, Step, StoredSegment
 from tests.support.jobs import WAITING, begun, done, new_job
 from tests.support.patience import until
 
@@ -22,7 +22,7 @@ async def held(database: Database, token: uuid.UUID) -> list[Step]:
     found = []
     for _ in range(2):
         job = await admit(database, new_job(token))
-        cut = IngestDone(JobClip(), "sources/x", tuple(StepArgs() for _ in range(SEGMENTS)))
+        cut = IngestDone(JobClip(), "sources/x", tuple(StoredSegment() for _ in range(SEGMENTS)))
         await done(database, job, "ingest", cut)
         found += [
             await begun(database, job, "segment", LEASE_S, number=number)

@@ -9,7 +9,7 @@ from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.jobs.records import ASK_EVERY_S, Ends, status_body
-from foremask.service.jobs.steps import Beat, IngestDone, JobClip, StepArgs
+from foremask.service.jobs.steps import Beat, IngestDone, JobClip, StoredSegment
 from foremask.service.jobs.tokens import create_token, token_hash
 from foremask.service.observability import metrics
 from tests.support.jobs import CountingDatabase, begun, done, new_job
@@ -37,7 +37,7 @@ async def test_where_the_header_has_no_count_of_frames_progress_moves_by_the_dur
     database: Database,
 ) -> None:
     _, name = await admitted(database)
-    await done(database, name, "ingest", IngestDone(JobClip(), "sources/x", (StepArgs(),)))
+    await done(database, name, "ingest", IngestDone(JobClip(), "sources/x", (StoredSegment(),)))
     step = await begun(database, name, "segment", 1000.0)
     clip = '{"duration_s": 2, "fps": 30}'
     await database.all("update jobs set clip = %s::jsonb where id = %s", (clip, name))

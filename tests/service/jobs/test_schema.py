@@ -93,9 +93,9 @@ async def test_jobs_results_and_tokens_of_an_old_database_are_all_there(old_data
     await migrate(old_database)
     async with Database(old_database, connections=2, **PATIENT) as database:
         await check_schema(database)
-        found = await value(database, "select result from jobs where id = %s", (name(4),))
-        assert found["hints"] == [{"time_s": 0.5}, {"frame": 1, "time_s": None}]
-        assert (await records.read_any(database, name(4))).form is Form.PNG_ZIP
+        found = await value(database, "select spec from jobs where id = %s", (name(4),))
+        assert found["hints"] == [{"time_s": 0.5}, {"frame": 1}]
+        assert (await records.read_any(database, name(4))).spec.form is Form.PNG_ZIP
         jobs = {number: await records.read_any(database, name(number)) for number in range(1, 8)}
         states = "completed failed cancelled queued running completed running"
         assert [job.status for job in jobs.values()] == [Status(each) for each in states.split()]
@@ -103,7 +103,7 @@ async def test_jobs_results_and_tokens_of_an_old_database_are_all_there(old_data
         assert first.result_key == f"results/{name(1)}/segment-1/{name(1)}.mp4"
         assert first.report is not None
         assert (first.report.bytes, first.report.coverage, first.name) == (700, 0.25, "clip.mp4")
-        assert (jobs[6].kind, jobs[6].name) == (ResultKind.CUTOUT, "holiday.mp4")
+        assert (jobs[6].spec.kind, jobs[6].name) == (ResultKind.CUTOUT, "holiday.mp4")
         assert jobs[2].error is not None
         assert (jobs[2].error.reason, jobs[2].error.details) == ("corrupt", "broken at frame 7")
         keyed = await charge_rate(database, ALPHA, "first")
@@ -164,7 +164,7 @@ async def test_a_clip_that_was_cut_and_is_cut_no_more_is_masked_again_in_one_pie
     async with Database(old_database, connections=2, **PATIENT) as database:
         step = await steps.claim(database, "masks", "worker")
         assert step is not None
-        assert (step.job, step.number, step.args.source_key) == (name(5), 0, None)
+        assert (step.job, step.number, step.args.key) == (name(5), 0, None)
         assert await steps.claim(database, "masks", "worker") is None
         await steps.finish(database, step, MaskDone("results/x", 1, JobReport(frames_out=1)))
         assert (await records.read_any(database, name(5))).status is Status.COMPLETED

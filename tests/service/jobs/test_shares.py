@@ -10,7 +10,14 @@ from foremask.errors import CorruptVideo
 from foremask.service.jobs import records, steps
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.steps import IngestDone, JobClip, JobReport, PartDone, Step, StepArgs
+from foremask.service.jobs.steps import (
+    IngestDone,
+    JobClip,
+    JobReport,
+    PartDone,
+    Step,
+    StoredSegment,
+)
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.observability import metrics
 from tests.support.jobs import cancel_all, new_job, value
@@ -157,7 +164,7 @@ async def test_masks_are_shared_apart_from_files(tokens: Tokens) -> None:
     for token in (a, a, a, b):
         await tokens.submit(token)
         step = await tokens.claimed()
-        found = IngestDone(JobClip(), "x", (StepArgs(),))
+        found = IngestDone(JobClip(), "x", (StoredSegment(),))
         await steps.finish(tokens.database, lasted(step, 5.0), found)
     assert {(await tokens.claimed("masks")).token for _ in range(2)} == {a, b}
 
@@ -165,7 +172,7 @@ async def test_masks_are_shared_apart_from_files(tokens: Tokens) -> None:
 async def test_a_job_has_a_limited_number_of_segments_in_flight(tokens: Tokens) -> None:
     await tokens.submit(await tokens.new("a"))
     ingest = await tokens.claimed()
-    await steps.finish(tokens.database, ingest, IngestDone(JobClip(), "x", (StepArgs(),) * 6))
+    await steps.finish(tokens.database, ingest, IngestDone(JobClip(), "x", (StoredSegment(),) * 6))
     in_flight = (
         "select count(*) from steps where job = %s and stage = 'segment'"
         " and status in ('todo', 'running')"

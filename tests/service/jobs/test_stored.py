@@ -8,7 +8,7 @@ from foremask.errors import StorageQuota, WorkerCrashed
 from foremask.service.jobs import admission, retention, steps
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.steps import IngestDone, JobClip, JobReport, MaskDone, StepArgs
+from foremask.service.jobs.steps import IngestDone, JobClip, JobReport, MaskDone, StoredSegment
 from foremask.service.jobs.tokens import create_token
 from tests.support.jobs import begun, done, new_job, value
 
@@ -25,7 +25,7 @@ def job(token: uuid.UUID, size: int, **facts: Any) -> NewJob:  # noqa: ANN401
 
 
 async def masked(database: Database, name: str, clip: int, report: JobReport) -> None:
-    found = IngestDone(JobClip(size_bytes=clip), "sources/x", (StepArgs(),))
+    found = IngestDone(JobClip(size_bytes=clip), "sources/x", (StoredSegment(),))
     await done(database, name, "ingest", found)
     await done(database, name, "segment", MaskDone("results/x", 1, report))
 
@@ -136,7 +136,7 @@ async def test_a_job_counts_no_upload_twice_and_a_background_as_it_was_fetched(
     assert (caught.value.limit, caught.value.actual) == (counted - 1, counted)
     made = await admit(database, new, storage_limit=counted)
     assert await bytes_of(database, token) == counted
-    found = IngestDone(JobClip(size_bytes=100), "sources/x", (StepArgs(),), fetched_bytes=41)
+    found = IngestDone(JobClip(size_bytes=100), "sources/x", (StoredSegment(),), fetched_bytes=41)
     await done(database, made, "ingest", found)
     assert await bytes_of(database, token) == 341
     await done(database, made, "segment", MaskDone("results/x", 1, JobReport(frames_out=1)))

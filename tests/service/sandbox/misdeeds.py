@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 
 from foremask.errors import CorruptVideo
-from foremask.service.sandbox.messages import Input, Operation, Output, Parent, Request
+from foremask.options import Input, Output
+from foremask.service.sandbox.messages import Executor, Parent, Request
 from foremask.service.sandbox.pool import MediaPool
 
 ROOT = Path(__file__).parents[3]
@@ -268,7 +269,7 @@ def _garble(request: Garble, _: Parent) -> None:
     time.sleep(60)
 
 
-OPERATIONS: dict[type[Request[Any]], Operation] = {
+OPERATIONS: dict[type[Request[Any]], Executor] = {
     TryAll: _try_all,
     InAThread: _in_a_thread,
     Copy: _copy,

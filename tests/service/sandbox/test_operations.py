@@ -13,15 +13,24 @@ import pytest
 from foremask.errors import ClipRefused, ModelUnavailable, ServiceUnavailable
 from foremask.facts import SegmentPlan
 from foremask.media.verify import verify
-from foremask.options import Device, Limits, MaskOptions, Matte, Quality, ResultKind, ResultOptions
+from foremask.options import (
+    Device,
+    Files,
+    Form,
+    JobSpec,
+    Limits,
+    Matte,
+    Quality,
+    Resources,
+    ResultKind,
+)
 from foremask.service.sandbox.messages import (
+    ChildProgress,
     Cut,
-    CutOut,
     Load,
-    Mask,
+    Make,
     Probe,
     ProbeBackground,
-    Progress,
 )
 from foremask.service.sandbox.pool import MediaPool
 from foremask.service.worker.process import readable_of
@@ -62,14 +71,18 @@ async def test_the_network_masks_in_the_sandbox_as_it_does_outside(
     if variables:
         monkeypatch.setenv(*variables)
     model, outside, inside = model_path(), tmp_path / "outside.mp4", tmp_path / "job" / "inside.mp4"
-    reported: list[Progress] = []
+    reported: list[ChildProgress] = []
 
-    async def note(progress: Progress) -> None:
+    async def note(progress: ChildProgress) -> None:
         reported.append(progress)
 
-    options = MaskOptions(quality=Quality.FAST, model=model, limits=LIMITS)
+    make = Make(
+        JobSpec(quality=Quality.FAST),
+        Files(source=clip, target=inside),
+        Resources(model=model, limits=LIMITS),
+    )
     async with confined(tmp_path / "slots", readable=[model.parent]) as pool:
-        report = await pool.run(Mask(clip, inside, options), on_progress=note)
+        report = await pool.run(make, on_progress=note)
     assert (report.frames_in, report.frames_out) == (4, 4)
     words = "-m", "foremask", "mask", clip, "-o", outside, "--quality", "fast"
     await asyncio.to_thread(ran, sys.executable, *words, env=environ_with())
@@ -86,11 +99,16 @@ async def test_the_network_masks_in_the_sandbox_as_it_does_outside(
 async def test_a_cut_out_over_a_video_is_made_in_the_sandbox(clip: Path, tmp_path: Path) -> None:
     behind = synth.write(tmp_path / "behind.mp4", synth.Spec(pts=synth.even(2, Fraction(15))))
     model, target = model_path(), tmp_path / "job" / "made.webm"
-    result = ResultOptions(kind=ResultKind.COMPOSITE, matte=Matte(feather_px=2.0))
-    options = MaskOptions(quality=Quality.BEST, model=model, limits=LIMITS)
+    spec = JobSpec(
+        kind=ResultKind.COMPOSITE,
+        form=Form.WEBM_VP9,
+        quality=Quality.BEST,
+        matte=Matte(feather_px=2.0),
+    )
+    files = Files(source=clip, target=target, background=behind)
     async with confined(tmp_path / "slots", readable=[model.parent]) as pool:
         await pool.run(ProbeBackground(behind, LIMITS))
-        report = await pool.run(CutOut(clip, target, "webm_vp9", options, result, behind))
+        report = await pool.run(Make(spec, files, Resources(model=model, limits=LIMITS)))
     assert (report.kind, report.frames_out) == ("composite", 4)
     verify(clip, target, ResultKind.COMPOSITE)
 
@@ -132,8 +150,10 @@ async def test_a_child_keeps_nothing_that_it_compiles(
     weights = networks.isnet(tmp_path / "models")
     directory = tmp_path / "models" / "compiled"
     directory.mkdir()
-    options, readable = MaskOptions(quality=Quality.FAST, model=weights), readable_of(weights)
+    files = Files(source=clip, target=tmp_path / "job" / "mask.mp4")
+    make = Make(JobSpec(quality=Quality.FAST), files, Resources(model=weights))
+    readable = readable_of(weights)
     async with confined(tmp_path / "slots", sandbox=sandbox, readable=readable) as pool:
-        report = await pool.run(Mask(clip, tmp_path / "job" / "mask.mp4", options))
+        report = await pool.run(make)
     assert report.frames_out == 4
     assert list(directory.iterdir()) == []

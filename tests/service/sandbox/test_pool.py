@@ -19,7 +19,7 @@ from foremask.machine.process_setup import NUMERICS, ONE_THREAD
 from foremask.options import Limits
 from foremask.service.sandbox import messages
 from foremask.service.sandbox.confine import Level, check_level
-from foremask.service.sandbox.messages import Progress
+from foremask.service.sandbox.messages import ChildProgress
 from foremask.service.sandbox.pool import MAX_FILES, ChildDied, JobDirectory, MediaPool, start
 from foremask.service.worker.process import readable_of
 from foremask.settings import ByteCount, Sandbox
@@ -62,9 +62,9 @@ def left_in(scratch: Path) -> list[Path]:
 async def test_paths_are_the_callers_on_both_sides(pool: MediaPool, tmp_path: Path) -> None:
     source, target = tmp_path / "a clip.mp4", tmp_path / "job" / "mask.mp4"
     source.write_bytes(b"frames")
-    reported: list[Progress] = []
+    reported: list[ChildProgress] = []
 
-    async def note(progress: Progress) -> None:
+    async def note(progress: ChildProgress) -> None:
         reported.append(progress)
 
     theirs, its, size = await pool.run(Copy(source, target), on_progress=note)
@@ -72,7 +72,7 @@ async def test_paths_are_the_callers_on_both_sides(pool: MediaPool, tmp_path: Pa
     assert theirs.parent.parent == its.parent.parent != tmp_path
     assert target.read_bytes() == b"frames"
     assert list(target.parent.iterdir()) == [target]  # what was not declared is not collected
-    assert reported == [Progress(1)]
+    assert reported == [ChildProgress(1)]
     assert (await pool.run(Facts())).files == []  # the next job does not see the clip
 
 

@@ -13,6 +13,7 @@ from dataclasses import replace
 from foremask.errors import CorruptVideo, NotAVideo
 from foremask.facts import Clip, Report, SegmentPlan, Written
 from foremask.hints.kinds import frame_beyond
+from foremask.options import Files, JobSpec
 from foremask.service.sandbox import messages
 from foremask.service.sandbox.pool import ChildDied, OnProgress
 
@@ -91,9 +92,18 @@ class TextMedia:
                 pending = []
         request.target.write_text("\n".join(["clip 0", *kept]) + "\n")
 
-    async def _mask(self, request: messages.Mask, on_progress: OnProgress | None) -> Report:
+    async def _make(self, request: messages.Make, on_progress: OnProgress | None) -> Report:
+        files = request.files
+        if files.mask is None:
+            return await self._masked(request.spec, files, on_progress)
+        text = files.mask.read_text()
+        files.target.write_text(text)
+        frames = text.count("mask ")
+        return replace(REPORT, frames_in=frames, frames_out=frames)
+
+    async def _masked(self, spec: JobSpec, files: Files, on_progress: OnProgress | None) -> Report:
         masked: list[str] = []
-        for line in request.source.read_text().splitlines()[1:]:
+        for line in files.source.read_text().splitlines()[1:]:
             word, _, value = line.partition(" ")
             if word == "die":
                 raise ChildDied("the media child died")
@@ -102,23 +112,13 @@ class TextMedia:
             else:
                 masked.append(f"mask {value}\n")
                 if on_progress is not None:
-                    await on_progress(messages.Progress(len(masked), left_s=100.0))
-        for number, hint in enumerate(request.options.hints):
+                    await on_progress(messages.ChildProgress(len(masked), left_s=100.0))
+        for number, hint in enumerate(spec.hints):
             if (hint.frame or 0) >= len(masked):
-                raise frame_beyond(request.options.hints, number, len(masked))
-        request.target.write_text("".join(masked))
+                raise frame_beyond(spec.hints, number, len(masked))
+        for target in filter(None, (files.target, files.mask_target)):
+            target.write_text("".join(masked))
         return replace(REPORT, frames_in=len(masked), frames_out=len(masked))
-
-    async def _cutout(self, request: messages.CutOut, on_progress: OnProgress | None) -> Report:
-        if request.mask is not None:
-            text = request.mask.read_text()
-            request.target.write_text(text)
-            frames = text.count("mask ")
-            return replace(REPORT, frames_in=frames, frames_out=frames)
-        mask = messages.Mask(request.source, request.mask_target or request.target, request.options)
-        report = await self._mask(mask, on_progress)
-        request.target.write_bytes(mask.target.read_bytes())
-        return report
 
     async def _join(self, request: messages.Join, _: OnProgress | None) -> Written:
         joined = "".join(part.read_text() for part in request.parts)

@@ -4,19 +4,20 @@ from pathlib import Path
 from typing import LiteralString
 
 import pytest
+from msgspec import structs
 from structlog.testing import capture_logs
 
 from foremask.facts import Report
 from foremask.hints.kinds import Point
 from foremask.media.presets import KEPT_MASK
-from foremask.options import Form, Preset, ResultKind, ResultOptions
+from foremask.options import Form, JobSpec, ResultKind
 from foremask.service.jobs import deliveries, steps
 from foremask.service.jobs.database import Database, Row
 from foremask.service.jobs.records import JobError, Record, Status
-from foremask.service.jobs.steps import JobClip, JobResult
+from foremask.service.jobs.steps import JobClip
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
-from foremask.service.sandbox.messages import Mask
+from foremask.service.sandbox.messages import Make
 from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.objects import Objects
 from foremask.service.worker import maintenance, queues
@@ -36,29 +37,28 @@ def error_of(record: Record) -> JobError:
     return record.error
 
 
-CUTOUT = ResultOptions(ResultKind.CUTOUT)
-ZOOM = ResultOptions(ResultKind.CUTOUT, auto_zoom=True)
+CUTOUT = JobSpec(kind=ResultKind.CUTOUT, form=Form.WEBM_VP9)
 
 
 @pytest.mark.parametrize(
-    ("slots", "form", "options", "segments"),
+    ("slots", "spec", "segments"),
     [
-        (0, Preset.MP4_H264, ResultOptions(), 0),
-        (1, Preset.MP4_H264, ResultOptions(), 0),
-        (2, Preset.MP4_H264, ResultOptions(), 2),
+        (0, JobSpec(), 0),
+        (1, JobSpec(), 0),
+        (2, JobSpec(), 2),
         # Seven segments, of which four are in flight, would take as long as four larger ones.
-        (7, Preset.MP4_H264, ResultOptions(), 4),
-        (100, Preset.MP4_H264, ResultOptions(), 12),
-        (7, Preset.GIF, ResultOptions(), 0),
-        (7, Form.PNG_ZIP, CUTOUT, 0),
-        (7, Form.WEBM_VP9, ZOOM, 0),
+        (7, JobSpec(), 4),
+        (100, JobSpec(), 12),
+        (7, JobSpec(form=Form.GIF), 0),
+        (7, structs.replace(CUTOUT, form=Form.PNG_ZIP), 0),
+        (7, structs.replace(CUTOUT, auto_zoom=True), 0),
     ],
 )
 async def test_two_free_slots_cut_a_clip_unless_its_result_must_be_made_whole(
-    caller: Caller, slots: int, form: Form, options: ResultOptions, segments: int
+    caller: Caller, slots: int, spec: JobSpec, segments: int
 ) -> None:
     await announce_slots(caller.database, slots)
-    record = await caller.served(caller.site.clip(117), preset=form, result=JobResult(options))
+    record = await caller.served(caller.site.clip(117), spec=spec)
     assert await caller.result(record) == stand_in.mask(117)
     assert record.report is not None
     assert (record.report.frames_out, record.report.segments) == (117, segments or None)
@@ -68,7 +68,7 @@ async def test_two_free_slots_cut_a_clip_unless_its_result_must_be_made_whole(
 
 
 async def test_a_mask_is_stored_once_in_whatever_preset(caller: Caller) -> None:
-    record = await caller.served(caller.site.clip(3), preset=KEPT_MASK)
+    record = await caller.served(caller.site.clip(3), spec=JobSpec(form=Form(KEPT_MASK)))
     assert record.report is not None
     assert record.report.mask_bytes is None
 
@@ -76,10 +76,10 @@ async def test_a_mask_is_stored_once_in_whatever_preset(caller: Caller) -> None:
 class KeepingMedia(stand_in.TextMedia):
     cache: Path
 
-    async def _mask(self, request: Mask, on_progress: OnProgress | None) -> Report:
-        assert request.kept is not None
-        request.kept.hardlink_to(self.cache)
-        return await super()._mask(request, on_progress)
+    async def _make(self, request: Make, on_progress: OnProgress | None) -> Report:
+        assert request.files.cache is not None
+        request.files.cache.hardlink_to(self.cache)
+        return await super()._make(request, on_progress)
 
 
 async def test_a_network_cache_without_room_fails_no_job(caller: Caller, tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ async def test_a_job_without_a_frame_for_too_long_and_one_over_its_time_end(
     assert details in error.details
 
 
-@pytest.mark.parametrize("operation", ["", "probe", "plan", "cut", "mask", "join"])
+@pytest.mark.parametrize("operation", ["", "probe", "plan", "cut", "make", "join"])
 async def test_any_stage_can_be_cancelled(caller: Caller, tmp_path: Path, operation: str) -> None:
     caller.site.files["/a.mp4"] = stand_in.clip(35)
     media = stand_in.TextMedia(slow=operation)
@@ -251,8 +251,8 @@ async def test_a_late_hint_has_its_callers_name(
     caller: Caller, frames: tuple[int, int], param: str
 ) -> None:
     """A key point comes first, in a field of its own."""
-    result = JobResult(hints=tuple(Point(1, 1, frame=each) for each in frames), key_points=1)
-    error = error_of(await caller.served(caller.site.clip(3), result=result))
+    spec = JobSpec(hints=tuple(Point(1, 1, frame=each) for each in frames))
+    error = error_of(await caller.served(caller.site.clip(3), spec=spec, key_points=1))
     assert (error.code, error.param) == (422, param)
     assert error.details == f"{param} is 9, and the clip ends with frame 2."
 

@@ -9,11 +9,10 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from foremask.facts import Written
-from foremask.options import Form, ResultKind, ResultOptions
+from foremask.options import Form, JobSpec, ResultKind
 from foremask.service.jobs import retention
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Status
-from foremask.service.jobs.steps import JobResult
 from foremask.service.sandbox.messages import Join
 from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.objects import MASK, sibling_key
@@ -27,8 +26,7 @@ from tests.support.patience import until, until_so
 
 EACH = 5
 CUTOUT: dict[str, Any] = {
-    "preset": Form.WEBM_VP9,
-    "result": JobResult(ResultOptions(ResultKind.CUTOUT)),
+    "spec": JobSpec(kind=ResultKind.CUTOUT, form=Form.WEBM_VP9),
 }
 KINDS: tuple[dict[str, Any], ...] = {}, CUTOUT
 
@@ -115,7 +113,7 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
         records_of = [await caller.record(job) for job in (*done, *lost)]
         assert {each.status for each in records_of} == {Status.COMPLETED}
         kept = {each.result_key or "" for each in records_of}
-        cut_out = [each for each in records_of if each.kind is ResultKind.CUTOUT]
+        cut_out = [each for each in records_of if each.spec.kind is ResultKind.CUTOUT]
         assert all(each.report and each.report.mask_bytes for each in cut_out)
         kept |= {sibling_key(each.result_key or "", MASK) for each in cut_out}
         # A stale attempt may still be tidying up.

@@ -82,7 +82,7 @@ async def test_a_job_is_one_trace_from_its_callers_span_to_the_webhook(
     names = {each.span_id: each.name for each in spans}
     tree = [(each.name, names.get(each.parent_span_id, "")) for each in spans]
     root = "POST foreground_mask"
-    segment = [("segment", root)] + [(each, "segment") for each in ("load", "mask", "store")]
+    segment = [("segment", root)] + [(each, "segment") for each in ("load", "make", "store")]
     ingest = ["fetch", "probe", "plan", "cut", "cut", "store", "store", "store"]
     join = ["load", "load", "load", "join", "store"]
     assert sorted(tree) == sorted(

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from foremask.options import MaskOptions
+from foremask.options import Device
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.compiled_networks import KEPT_FILES, SIZES_PX, CompiledNetworks
 from foremask.vision.network.devices import network_at
@@ -118,7 +118,7 @@ def test_of_many_compiled_networks_the_newest_are_kept(redness: Path, kept_in: P
 def test_a_network_of_ones_own_has_no_directory_beside_it(redness: Path) -> None:
     assert compiled_dir_of(redness) is None
     network_at.cache_clear()
-    network_at(redness, MaskOptions().device, whole=False)
+    network_at(redness, Device(), whole=False)
     assert sorted(each.name for each in redness.parent.iterdir()) == [
         "redness.onnx",
         "redness.onnx.json",

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from foremask.errors import FieldInvalid, PresetUnknown, VideoInvalid, VideoMissing, WebhookInvalid
 from foremask.fetch.connections import MAX_URL_BYTES
@@ -14,15 +14,14 @@ from foremask.options import (
     Background,
     Despill,
     Form,
+    JobSpec,
     Matte,
     Preset,
     Quality,
     ResultKind,
-    ResultOptions,
     with_alpha,
 )
 from foremask.service.api.openapi import SHOWN_PATTERN
-from foremask.service.jobs.steps import JobResult
 
 MOST_SHOWN_HINTS: Final = 16  # limit for a preview; the network runs four times per point
 ALPHA_FORMATS: Final = tuple(form for form in ALPHA_FORMS if form is not Form.PNG_FILES)
@@ -126,15 +125,21 @@ class JobBody(Matte, frozen=True, kw_only=True):
         bool, Meta(description="Wait for the job's end: 200 with the status, or 202 after 25 s.")
     ] = False
 
-    def wanted(self) -> tuple[Form, JobResult]:
+    def spec(self) -> JobSpec:
         raise NotImplementedError
 
 
 class JobRequest(JobBody, frozen=True, kw_only=True):
     output_container_and_codec: MaskForm = Preset.MP4_H264
 
-    def wanted(self) -> tuple[Form, JobResult]:
-        return Form(self.output_container_and_codec), _mask(self, self.hints)
+    def spec(self) -> JobSpec:
+        _check_mask(self)
+        return JobSpec(
+            form=Form(self.output_container_and_codec),
+            quality=self.quality,
+            hints=self.hints,
+            matte=_matte(self),
+        )
 
 
 class KeyPoint(Struct, frozen=True):
@@ -150,13 +155,12 @@ class MaskByKeyPointsRequest(JobRequest, frozen=True, kw_only=True):
     frame_index: Annotated[kinds.FrameNumber, Meta(description="The points' frame, from 0.")] = 0
     auto_trim: Annotated[bool, Meta(description="Ignored; the whole clip is masked.")] = False
 
-    def wanted(self) -> tuple[Form, JobResult]:
+    def spec(self) -> JobSpec:
         points = tuple(
             kinds.Point(each.x, each.y, frame=self.frame_index, negative=each.type == "negative")
             for each in self.key_points
         )
-        form = Form(self.output_container_and_codec)
-        return form, _mask(self, points + self.hints, len(points))
+        return structs.replace(super().spec(), hints=points + self.hints)
 
 
 class CutOutBody(JobBody, frozen=True, kw_only=True):
@@ -171,39 +175,41 @@ class RemoveBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
         Meta(description="Default: Transparent if the format has alpha, else Black."),
     ] = None
 
-    def wanted(self) -> tuple[Form, JobResult]:
+    def spec(self) -> JobSpec:
         color = self.background_color
         if color is None:
-            has_alpha = self.output_container_and_codec in ALPHA_FORMATS
-            color = BackgroundColor.TRANSPARENT if has_alpha else BackgroundColor.BLACK
-        named = None if color is BackgroundColor.TRANSPARENT else color.lower()
-        return _cut_out(self, named)
+            color = BackgroundColor.BLACK
+            if self.output_container_and_codec in ALPHA_FORMATS:
+                color = BackgroundColor.TRANSPARENT
+        if color is BackgroundColor.TRANSPARENT:
+            return _cut_out(self, ResultKind.CUTOUT, None)
+        return _cut_out(self, ResultKind.COMPOSITE, color.lower())
 
 
 class GreenScreenRequest(CutOutBody, frozen=True, kw_only=True):
     green_shade: GreenShade = GreenShade.BROADCAST_GREEN
     output_container_and_codec: ResultForm = "mp4_h264"
 
-    def wanted(self) -> tuple[Form, JobResult]:
-        return _cut_out(self, self.green_shade.value)
+    def spec(self) -> JobSpec:
+        return _cut_out(self, ResultKind.COMPOSITE, self.green_shade.value)
 
 
 class ReplaceBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
     background_url: BackgroundUrl | None = None
     background: BackgroundName | None = None
 
-    def wanted(self) -> tuple[Form, JobResult]:
+    def spec(self) -> JobSpec:
         if self.background_url is None and self.background is None:
             raise FieldInvalid(
                 f"The field 'background_url' is missing; it is {_URL}.", param="background_url"
             )
-        named, url = _background(self)
-        if named is None and url is None:
+        named = _background(self)
+        if named is None and self.background_url is None:
             raise FieldInvalid(
                 "background cannot be transparent here; POST to /v2/video/edit/remove_background.",
                 param="background",
             )
-        return _cut_out(self, named, url)
+        return _cut_out(self, ResultKind.COMPOSITE, named)
 
 
 class ConvertRequest(Matte, frozen=True, kw_only=True):
@@ -221,26 +227,31 @@ class ConvertRequest(Matte, frozen=True, kw_only=True):
     auto_zoom: ZoomField = False
     preserve_audio: SoundField = True
 
-    def wanted(self) -> tuple[Form, JobResult]:
+    def spec(self) -> JobSpec:
         if self.kind is ResultKind.MASK:
-            name = self.output_container_and_codec or Preset.MP4_H264
-            if name not in list(Preset):
-                raise PresetUnknown(
-                    f"output_container_and_codec must be one of {', '.join(Preset)}.",
-                    param="output_container_and_codec",
-                )
-            return Form(name), _mask(self, ())
-        named, url = _background(self)
-        if self.kind is ResultKind.COMPOSITE and named is None and url is None:
+            return self._mask_spec()
+        named = _background(self)
+        is_opaque = named is not None or self.background_url is not None
+        if self.kind is ResultKind.COMPOSITE and not is_opaque:
             raise FieldInvalid(
                 "A composite needs 'background' or 'background_url'.", param="background"
             )
-        if self.kind is ResultKind.CUTOUT and (named is not None or url is not None):
+        if self.kind is ResultKind.CUTOUT and is_opaque:
             raise FieldInvalid(
                 "A cutout has no background: leave it out, or ask for the kind composite.",
                 param="background",
             )
-        return _cut_out(self, named, url)
+        return _cut_out(self, self.kind, named)
+
+    def _mask_spec(self) -> JobSpec:
+        name = self.output_container_and_codec or Preset.MP4_H264
+        if name not in list(Preset):
+            raise PresetUnknown(
+                f"output_container_and_codec must be one of {', '.join(Preset)}.",
+                param="output_container_and_codec",
+            )
+        _check_mask(self)
+        return JobSpec(form=Form(name), matte=_matte(self))
 
 
 class RefineRequest(Struct, frozen=True):
@@ -276,42 +287,45 @@ def _matte(body: Matte) -> Matte:
     return Matte(*(getattr(body, name) for name in Matte.__struct_fields__))
 
 
-def _mask(body: Matte, hints: tuple[kinds.Hint, ...], key_points: int = 0) -> JobResult:
+def _check_mask(body: Matte) -> None:
     if body.despill is not Despill.NONE:
         raise FieldInvalid(
             "A mask has no colours: leave despill out, or ask for a cut-out.", param="despill"
         )
-    return JobResult(ResultOptions(matte=_matte(body)), hints=hints, key_points=key_points)
 
 
 def _cut_out(
-    body: CutOutBody | ConvertRequest, background: str | None, url: str | None = None
-) -> tuple[Form, JobResult]:
-    name = body.output_container_and_codec or Preset.WEBM_VP9
-    hints = body.hints if isinstance(body, CutOutBody) else ()
-    is_transparent = background is None and url is None
-    kind = ResultKind.CUTOUT if is_transparent else ResultKind.COMPOSITE
-    form = with_alpha(name, ALPHA_FORMATS) if is_transparent else Form(name)
-    options = ResultOptions(
+    body: CutOutBody | ConvertRequest, kind: ResultKind, background: str | None
+) -> JobSpec:
+    form = Form(body.output_container_and_codec or Form.WEBM_VP9)
+    if kind is ResultKind.CUTOUT:
+        form = with_alpha(form, ALPHA_FORMATS)
+    spec = JobSpec(
         kind=kind,
+        form=form,
         background=background,
         matte=_matte(body),
         auto_zoom=body.auto_zoom,
         keep_sound=body.preserve_audio,
     )
-    return form, JobResult(options, background_url=url, hints=hints)
+    if isinstance(body, CutOutBody):
+        return structs.replace(spec, quality=body.quality, hints=body.hints)
+    return spec
 
 
-def _background(body: ReplaceBackgroundRequest | ConvertRequest) -> tuple[str | None, str | None]:
-    text, url = body.background, body.background_url
-    if text is not None and url is not None:
-        raise FieldInvalid("Send 'background' or 'background_url', not both.", param="background")
+def _background(body: ReplaceBackgroundRequest | ConvertRequest) -> str | None:
+    """Return the background's name; None if it is a file, transparent or missing."""
+    text = body.background
     if text is None:
-        return None, url
+        return None
+    if body.background_url is not None:
+        raise FieldInvalid("Send 'background' or 'background_url', not both.", param="background")
     if not Background.is_named(text):
         raise FieldInvalid(
             f"background must be one of transparent, {', '.join(COLOURS)}, #rrggbb, blur,"
             " blur:RADIUS_PX, original, original:BRIGHTNESS; a file goes into background_url.",
             param="background",
         )
-    return (None if Background.parse(text) is None else text.strip().lower()), None
+    if Background.parse(text) is None:
+        return None
+    return text.strip().lower()

@@ -59,11 +59,16 @@ async def read_call[B: Struct](
     made a job is not counted. Errors of the token come first, then of the rate limit, the body and
     the Idempotency-Key.
     """
-    service, token = request.service, read_token(request)
-    key = None if operation is None else request.headers.get("idempotency-key")
+    service = request.service
+    token = read_token(request)
+    key = None
+    if operation is not None:
+        key = request.headers.get("idempotency-key")
     is_good = key is None or re.fullmatch(rf"[!-~]{{1,{MAX_KEY_LENGTH}}}", key) is not None
     grant = await tokens.charge_rate(service.database, token, key if is_good else None)
-    request.facts.grant, request.facts.owner = grant, (owner := str(grant.token_id))
+    owner = str(grant.token_id)
+    request.facts.grant = grant
+    request.facts.owner = owner
     takes_clip = operation is not None and issubclass(kind, JobBody)
     if takes_clip and _content_type(request)[0] == FORM:
         is_new = grant.request_id is None and is_good
@@ -92,7 +97,8 @@ def read_token(request: ApiRequest) -> bytes:
     token = (headers.get("api_token") or headers.get("x-api-key") or "").strip()
     if not token:
         scheme, _, credentials = headers.get("authorization", "").partition(" ")
-        token = credentials.strip() if scheme.lower() == "bearer" else ""
+        if scheme.lower() == "bearer":
+            token = credentials.strip()
     if not token:
         raise errors.TokenMissing(
             "The request carries no token. Send the token in the header api_token, or as"
@@ -120,7 +126,9 @@ async def read_body[B: Struct](
         raise errors.ContentTypeWrong(
             f"The body is declared as {declared[:100] or 'nothing'}; send application/json."
         )
-    body, fields = decode_object(raw or (b"{}" if may_be_empty else b""), kind)
+    if may_be_empty and not raw:
+        raw = b"{}"
+    body, fields = decode_object(raw, kind)
     _note_unknown(request, fields, kind)
     return body, _digest(fields, operation)
 
@@ -138,11 +146,14 @@ def _digest(fields: dict[str, Any], operation: str | None) -> bytes:
 
 def _content_length(request: ApiRequest) -> int:
     declared = request.headers.get("content-length", "")
-    return int(declared) if re.fullmatch(r"[0-9]{1,18}", declared) else 0
+    if re.fullmatch(r"[0-9]{1,18}", declared) is None:
+        return 0
+    return int(declared)
 
 
 async def _read(request: ApiRequest) -> bytes:
-    size, body = _content_length(request), bytearray()
+    size = _content_length(request)
+    body = bytearray()
     if size <= MAX_BODY_BYTES:
         async with AsyncExitStack() as turn:
             async for chunk in request.stream():
@@ -200,7 +211,8 @@ async def _read_clip[B: Struct](
     In the body, ``video`` is a link to the clip. The SHA-256 covers fields and clip. With
     ``stores``, the clip is stored. Fields before the clip are validated before the clip is read.
     """
-    service, most = request.service, request.service.limits.max_bytes
+    service = request.service
+    most = service.limits.max_bytes
     declared_bytes = declared_size(request, most + MAX_BODY_BYTES)
     form = await open_form(request, MAX_BODY_BYTES)
     if form.file.name != "video":
@@ -254,7 +266,9 @@ def _value(texts: list[str]) -> object:
         values = [parse(text.encode()) if text.startswith(("[", "{")) else text for text in texts]
     except errors.BadJson:
         return texts[0]
-    return values[0] if len(values) == 1 and not isinstance(values[0], dict) else values
+    if len(values) == 1 and not isinstance(values[0], dict):
+        return values[0]
+    return values
 
 
 async def store(
@@ -343,10 +357,13 @@ async def _read_fields(
 ) -> tuple[list[tuple[str, str]], multipart.MultipartSegment | None]:
     """Return the fields before the next file, and that file or None."""
     fields: list[tuple[str, str]] = []
-    name, value, size = "", bytearray(), 0
+    name = ""
+    value = bytearray()
+    size = 0
     async for event in events:
         if isinstance(event, multipart.MultipartSegment):
-            name, value = event.name, bytearray()
+            name = event.name
+            value = bytearray()
             if event.filename is not None or name == "file":
                 return fields, event
         elif event is None:

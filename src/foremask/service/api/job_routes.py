@@ -1,9 +1,10 @@
 """Handlers that start jobs, probe and download clips, and preview masks."""
 
 import time
-from collections.abc import Awaitable, Callable
-from contextlib import suppress
-from typing import Any, Literal
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
 
 from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
@@ -14,18 +15,18 @@ from msgspec import Struct, structs
 from foremask import errors
 from foremask.facts import Clip
 from foremask.hints.kinds import check_hints
-from foremask.options import REENCODE_ONLY, Form, Quality, ResultKind
+from foremask.options import JobSpec, ResultKind
 from foremask.service.api import bodies, calls
 from foremask.service.api.calls import Call, read_call
 from foremask.service.api.context import ApiRequest, Service, json_answer, while_connected
 from foremask.service.api.openapi import SUBMISSION, Operation, starts
-from foremask.service.api.probing import Source
+from foremask.service.api.probing import Location
 from foremask.service.api.status_routes import completed
 from foremask.service.jobs import admission, records
 from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.records import Accepted, Answer, Record
-from foremask.service.jobs.steps import JobClip, JobResult
-from foremask.service.observability.traces import span
+from foremask.service.jobs.steps import JobClip
+from foremask.service.observability.traces import TraceSpan, span
 from foremask.service.sandbox.messages import Preview
 from foremask.service.storage.objects import MASK, NETWORK, sibling_key
 
@@ -41,8 +42,6 @@ SUBMIT_PATHS = (
     "/v2/video/generate/foreground_mask",
     "/foreground_mask",
 )
-
-type Make[B] = Callable[[Call[B]], Awaitable[NewJob]]
 
 
 @starts(*SUBMIT_PATHS, body=bodies.JobRequest)
@@ -93,37 +92,38 @@ async def mask_by_key_points(request: ApiRequest) -> ASGIResponse:
 
 async def _start_from_clip(request: ApiRequest, kind: type[bodies.JobBody]) -> ASGIResponse:
     operation = request.scope["path_template"].rpartition("/")[2]  # aliases share this name
-    return await _start(request, kind, operation, _job_of_clip)
+    async with _submission(request, kind, operation) as submission:
+        if submission.is_new:
+            await submission.admit(await _job_of_clip(submission.call))
+    return await submission.answer()
 
 
 async def _job_of_clip(call: Call[bodies.JobBody], *, now: bool = False) -> NewJob:
-    body, service = call.body, call.service
-    form, result = body.wanted()
+    body = call.body
+    job = _new_job(
+        call,
+        body.spec(),
+        Location(url=body.video),
+        background_url=getattr(body, "background_url", None),
+        key_points=len(getattr(body, "key_points", ())),
+    )
     if body.webhook_url is not None:
-        await service.outbound.check_webhook(body.webhook_url, call.owner)
+        await call.service.outbound.check_webhook(body.webhook_url, call.owner)
     with span("probe"):
-        job = _new_job(call, form, body.quality, result, Source(url=body.video))
-        return await service.prober.probe(job, now=now)
+        return await call.service.prober.probe(job, now=now)
 
 
-def _new_job(
-    call: Call[Any],
-    form: Form,
-    quality: Quality | Literal["kept"],
-    result: JobResult,
-    source: Source,
-) -> NewJob:
+def _new_job(call: Call[Any], spec: JobSpec, source: Location, **more: Any) -> NewJob:  # noqa: ANN401
     return NewJob(
         request_id=call.request_id,
         token_id=call.grant.token_id,
-        preset=form,
+        spec=spec,
         video_url=source.url,
         source_key=source.key,
-        quality=quality,
         webhook_url=getattr(call.body, "webhook_url", None),
         idempotency_key=call.idempotency_key,
         body_hash=call.body_hash,
-        result=result,
+        **more,
     )
 
 
@@ -140,31 +140,34 @@ async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespons
     network does not run again, so the job takes seconds. Cut-out and composite jobs also store a
     mask, to which their matte options are not applied.
     """
+    operation = f"convert {request_id}"
+    async with _submission(request, bodies.ConvertRequest, operation) as submission:
+        if submission.is_new:
+            await submission.admit(await _conversion(submission.call, request_id))
+    return await submission.answer()
 
-    async def make(call: Call[bodies.ConvertRequest]) -> NewJob:
-        service = call.service
-        form, result = call.body.wanted()
-        record = await completed(service, call.token_hash, request_id)
-        mask = await _stored_mask(service, record)
-        is_mask = result.options.kind is ResultKind.MASK
-        source = Source() if is_mask else await _source_of(service, record, call.body.video)
-        job = _new_job(call, form, REENCODE_ONLY, result, source)
-        if not is_mask:
-            job = await service.prober.probe(job)
-            if job.clip is not None and job.source_key is None:
-                fetched_bytes = job.fetched_bytes + job.clip.size_bytes
-                job = structs.replace(job, fetched_bytes=fetched_bytes)
-        asked = structs.replace(job.result, clip_key=job.source_key)
-        clip = JobClip(frames=record.frames_total)
-        return structs.replace(job, source_key=mask, result=asked, clip=clip)
 
-    return await _start(request, bodies.ConvertRequest, f"convert {request_id}", make)
+async def _conversion(call: Call[bodies.ConvertRequest], request_id: str) -> NewJob:
+    service = call.service
+    spec = call.body.spec()
+    record = await completed(service, call.token_hash, request_id)
+    mask_key = await _stored_mask(service, record)
+    clip = JobClip(frames=record.frames_total)
+    if spec.kind is ResultKind.MASK:
+        return _new_job(call, spec, Location(), mask_key=mask_key, clip=clip)
+    source = await _source_of(service, record, call.body.video)
+    job = _new_job(call, spec, source, mask_key=mask_key, background_url=call.body.background_url)
+    job = await service.prober.probe(job)
+    fetched_bytes = job.fetched_bytes
+    if job.clip is not None and job.source_key is None:
+        fetched_bytes += job.clip.size_bytes
+    return structs.replace(job, clip=clip, fetched_bytes=fetched_bytes)
 
 
 async def _stored_mask(service: Service, record: Record) -> str:
     """Return the key of the job's mask. Raises RequestUnknown if it is lost."""
     key = record.result_key or ""
-    if record.kind is not ResultKind.MASK:
+    if record.spec.kind is not ResultKind.MASK:
         _check_has_mask(record)
         key = sibling_key(key, MASK)
     try:
@@ -180,22 +183,21 @@ async def _stored_mask(service: Service, record: Record) -> str:
 def _check_has_mask(record: Record) -> None:
     if record.report is None or not record.report.mask_bytes:
         raise errors.FieldInvalid(
-            f"The mask of this {record.kind} is not stored, since its frames are too large: submit"
-            " the clip to /v2/video/segment/foreground_mask, and convert that.",
+            f"The mask of this {record.spec.kind} is not stored, since its frames are too large:"
+            " submit the clip to /v2/video/segment/foreground_mask, and convert that.",
             param="request_id",
         )
 
 
-async def _source_of(service: Service, record: Record, video: str | None) -> Source:
+async def _source_of(service: Service, record: Record, video: str | None) -> Location:
     """Return the source at the URL ``video`` or, if that is None, the job's stored upload."""
     if video is not None:
-        return Source(url=video)
-    result = await records.result_of(service.database, record.request_id)
-    key = result.clip_key or record.source_key  # a conversion's source_key is a mask
+        return Location(url=video)
+    key = record.source_key
     if key is not None and key.startswith("uploads/"):
         with suppress(errors.ObjectLost):
             await service.objects.head(key)
-            return Source(key=key)
+            return Location(key=key)
     raise errors.VideoMissing(
         "The clip of this mask is no longer stored: send its URL in the field 'video'.",
         param="video",
@@ -210,78 +212,108 @@ async def _source_of(service: Service, record: Record, video: str | None) -> Sou
 )
 async def refine(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Repeat a completed job with additional hints."""
-
-    async def make(call: Call[bodies.RefineRequest]) -> NewJob:
-        service = call.service
-        check_hints(call.body.hints)
-        record = await completed(service, call.token_hash, request_id)
-        before = await records.result_of(service.database, request_id)
-        _check_can_be_made_again(record.quality, before)
-        known = sibling_key(record.result_key or "", NETWORK)
-        hints = (*before.hints, *call.body.hints)
-        asked = structs.replace(before, network_key=known, hints=hints)
-        source = await _source_of(service, record, call.body.video)
-        job = _new_job(call, record.form, Quality(record.quality), asked, source)
-        return await service.prober.probe(job)
-
-    return await _start(request, bodies.RefineRequest, f"refine {request_id}", make)
+    operation = f"refine {request_id}"
+    async with _submission(request, bodies.RefineRequest, operation) as submission:
+        if submission.is_new:
+            await submission.admit(await _refinement(submission.call, request_id))
+    return await submission.answer()
 
 
-def _check_can_be_made_again(quality: str, result: JobResult) -> None:
-    if quality == REENCODE_ONLY:
+async def _refinement(call: Call[bodies.RefineRequest], request_id: str) -> NewJob:
+    service = call.service
+    check_hints(call.body.hints)
+    record = await completed(service, call.token_hash, request_id)
+    _check_can_be_made_again(record)
+    before = await records.hints_of(service.database, request_id)
+    job = _new_job(
+        call,
+        structs.replace(record.spec, hints=(*before, *call.body.hints)),
+        await _source_of(service, record, call.body.video),
+        background_key=record.background_key,
+        network_key=sibling_key(record.result_key or "", NETWORK),
+        key_points=record.key_points,
+    )
+    return await service.prober.probe(job)
+
+
+def _check_can_be_made_again(record: Record) -> None:
+    if record.mask_key is not None:
         raise errors.FieldInvalid(
             "This request converted a stored mask; refine the request that made the mask.",
             param="request_id",
         )
-    options = result.options
-    behind = options.background is not None or result.background_key is not None
-    if options.kind is ResultKind.COMPOSITE and not behind:
+    is_uploaded = (record.background_key or "").startswith("uploads/")
+    has_background = record.spec.background is not None or is_uploaded
+    if record.spec.kind is ResultKind.COMPOSITE and not has_background:
         raise errors.FieldInvalid(
             "The background's URL is kept no longer: submit the clip again with these hints.",
             param="request_id",
         )
 
 
-async def _start[B: Struct](
-    request: ApiRequest, kind: type[B], operation: str, make: Make[B]
-) -> ASGIResponse:
-    """Start a job, and wait for its end if the body has ``sync``.
+@dataclass(slots=True)
+class _Submission[B: Struct]:
+    """A request that starts a job; ``made`` is the id of its job, once there is one.
 
     A request with the Idempotency-Key of an earlier job returns that job and counts against no
     limit. The operation is hashed with the body, so a key is valid for one operation only.
     """
-    service, own = request.service, request.id
+
+    request: ApiRequest
+    call: Call[B]
+    trace: TraceSpan
+    hold_until: float
+    made: str | None
+
+    @property
+    def is_new(self) -> bool:
+        return self.made is None
+
+    async def admit(self, job: NewJob) -> None:
+        service = self.request.service
+        job = structs.replace(job, traceparent=self.trace.traceparent)
+        self.trace.note(preset=job.spec.form.value)
+        service.objects.check_free(2 * (job.clip.size_bytes if job.clip else 0))
+        with span("admit"):
+            self.made = await admission.admit(service.database, job, service.storage_limit)
+
+    async def answer(self) -> ASGIResponse:
+        """Wait for the job's end if the body has ``sync``, and return its status."""
+        service = self.request.service
+        made = self.made or ""
+        if getattr(self.call.body, "sync", False):
+            await service.ends.wait(made, self.hold_until - time.monotonic())
+            record = await records.read(service.database, self.call.token_hash, made)
+            if record.status.ended:
+                return json_answer(records.status_body(record, service.objects.link))
+        return json_answer(Accepted(made, f"{service.settings.base_url}/v2/status/{made}"), 202)
+
+
+@asynccontextmanager
+async def _submission[B: Struct](
+    request: ApiRequest, kind: type[B], operation: str
+) -> AsyncGenerator[_Submission[B]]:
+    """Read the request. At the end, discard the clip of a request that made no job of its own."""
     header = request.headers.get("traceparent")
     with span(f"POST {operation.partition(' ')[0]}", header, is_first=True) as trace:
         try:
             call = await read_call(request, kind, operation)
             hold_until = time.monotonic() + HOLD_S
-            made = call.grant.request_id
-            if made is None:
-                job = structs.replace(await make(call), traceparent=trace.traceparent)
-                trace.note(preset=job.preset.value)
-                service.objects.check_free(2 * (job.clip.size_bytes if job.clip else 0))
-                with span("admit"):
-                    made = await admission.admit(service.database, job, service.storage_limit)
+            submission = _Submission(request, call, trace, hold_until, call.grant.request_id)
+            yield submission
         except errors.ServiceUnavailable:  # the job may have been stored, and needs its clip
             if request.facts.clip_key is not None:
-                calls.look_later(service, request.facts.clip_key)
+                calls.look_later(request.service, request.facts.clip_key)
             raise
         except errors.ForemaskError as error:
-            service.note_refused(own, error)
+            request.service.note_refused(request.id, error)
             await calls.discard_clip(request)
             raise
-        if made != own:
+        if submission.made != request.id:
             await calls.discard_clip(request)
-            trace.note(job=made)
+            trace.note(job=submission.made)
         else:
             await calls.keep_clip(request)
-    if getattr(call.body, "sync", False):
-        await service.ends.wait(made, hold_until - time.monotonic())
-        record = await records.read(service.database, call.token_hash, made)
-        if record.status.ended:
-            return json_answer(records.status_body(record, service.objects.link))
-    return json_answer(Accepted(made, f"{service.settings.base_url}/v2/status/{made}"), 202)
 
 
 @Operation("jobs", "The clip's properties.", Answer[Clip], SUBMISSION, bodies.JobRequest).at(
@@ -314,13 +346,11 @@ async def show_clip(request: ApiRequest) -> ASGIApp:
     """
     call = await read_call(request, bodies.JobRequest)
     service = call.service
-    form, result = call.body.wanted()
+    spec = call.body.spec()
     most_bytes = min(SHOWN_BYTES, service.limits.max_bytes)
 
     async def send_clip(scope: Scope, receive: Receive, send: Send) -> None:
-        async with service.prober.show(
-            call.body.video, form, result.options.kind, call.owner, most_bytes
-        ) as shown:
+        async with service.prober.show(call.body.video, spec, call.owner, most_bytes) as shown:
             headers = {
                 "Cache-Control": "no-store",
                 "Content-Length": str(shown.size),

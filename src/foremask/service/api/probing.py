@@ -13,10 +13,10 @@ from foremask import errors
 from foremask.fetch.client import Outbound
 from foremask.fetch.connections import BUDGET_BYTES, MAX_READ_BYTES, RangeUnavailable, check_size
 from foremask.fetch.fairness import FairSemaphore
-from foremask.hints.kinds import Hint
-from foremask.options import Form, Limits, MaskOptions, Quality, ResultKind
+from foremask.hints.kinds import Hint, check_hints
+from foremask.options import JobSpec, Limits, Quality, Resources
 from foremask.service.jobs.admission import NewJob
-from foremask.service.jobs.steps import JobResult
+from foremask.service.jobs.steps import hints_as_sent
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import span
 from foremask.service.sandbox import messages
@@ -26,7 +26,8 @@ from foremask.service.storage.objects import Objects
 BUDGET_S = 8.0
 PROBES_AT_ONCE = 4  # a few suffice: a probe mostly waits for the network
 PROBES_PER_OWNER = 2
-SHOWS_AT_ONCE, SHOWS_PER_OWNER = 64, 4  # calls of `show`; each holds 1 MiB in memory
+SHOWS_AT_ONCE = 64  # calls of `show`; each holds 1 MiB in memory
+SHOWS_PER_OWNER = 4
 PLACE_S = 3.0
 PREVIEW_PLACE_S = 45.0  # one picture is masked at a time, so others wait
 PREVIEWS_WAITING = 16  # per token; each holds 1 MiB and a connection
@@ -37,17 +38,18 @@ log = structlog.get_logger(__name__)
 
 class Previewer:
     def __init__(self, pool: MediaPool, find_model: Callable[[], Path], memory_bytes: int) -> None:
-        self._pool, self._find_model, self._memory_bytes = pool, find_model, memory_bytes
+        self._pool = pool
+        self._find_model = find_model
+        self._memory_bytes = memory_bytes
         self._places = FairSemaphore(1, 1, metrics.HELD_BACK.labels("preview").inc)
 
     async def mask(
         self, picture: bytes, quality: Quality, hints: Sequence[Hint], owner: str
     ) -> messages.Preview:
         limits = Limits(memory_bytes=self._memory_bytes)
-        options = MaskOptions(
-            quality=quality, hints=tuple(hints), model=self._find_model(), limits=limits
-        )
-        request = messages.MaskPicture(picture, options)
+        resources = Resources(model=self._find_model(), limits=limits)
+        spec = JobSpec(quality=quality, hints=tuple(hints))
+        request = messages.MaskPicture(picture, spec, resources)
         if self._places.waiting(owner) >= PREVIEWS_WAITING:
             raise errors.Overloaded(
                 f"{PREVIEWS_WAITING} pictures of this token wait already. Send it again.",
@@ -63,7 +65,7 @@ class Previewer:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Location:
     """A clip or a background, at a URL or in our object store. At least one field is None."""
 
     url: str | None = None
@@ -91,7 +93,10 @@ class Prober:
     def __init__(
         self, outbound: Outbound, objects: Objects, pool: MediaPool, limits: Limits
     ) -> None:
-        self._outbound, self._objects, self._pool, self._limits = outbound, objects, pool, limits
+        self._outbound = outbound
+        self._objects = objects
+        self._pool = pool
+        self._limits = limits
         held_back = metrics.HELD_BACK.labels("probe").inc
         self._places = FairSemaphore(PROBES_AT_ONCE, PROBES_PER_OWNER, held_back)
         self._shows = FairSemaphore(SHOWS_AT_ONCE, SHOWS_PER_OWNER)
@@ -105,10 +110,13 @@ class Prober:
         clip is in our store, ``source_key`` is set instead of ``video_url``. Raises errors of
         hints, clip or background.
         """
-        owner, key = str(job.token_id), job.source_key
-        source = self._locate(job.video_url or "", "video") if key is None else Source(key=key)
-        job.result.check_hints()
-        request = messages.Probe(None, self._limits, job.preset, job.result.options.kind)
+        owner = str(job.token_id)
+        source = Location(key=job.source_key)
+        if job.source_key is None:
+            source = self._locate(job.video_url or "", "video")
+        with hints_as_sent(job.key_points):
+            check_hints(job.spec.hints)
+        request = messages.Probe(None, self._limits, job.spec.form, job.spec.kind)
         clip = None
         try:
             _, clip = await self._ask(source, "video", owner, request)
@@ -120,12 +128,13 @@ class Prober:
                 raise errors.UrlUnreachable(
                     f"{undecided} A job would be accepted.", param="video", limit=undecided.limit
                 ) from None
-        result, fetched_bytes = await self._background(job.result, owner)
-        result.check_hints(clip)
-        job = replace(job, video_url=source.url, source_key=source.key)
-        return replace(job, clip=clip, result=result, fetched_bytes=fetched_bytes)
+        if job.background_url is not None:
+            job = await self._with_background(job, job.background_url)
+        with hints_as_sent(job.key_points):
+            check_hints(job.spec.hints, clip)
+        return replace(job, video_url=source.url, source_key=source.key, clip=clip)
 
-    def _locate(self, url: str, param: str) -> Source:
+    def _locate(self, url: str, param: str) -> Location:
         """Return the source at ``url``. Raises UrlForbidden for an invalid link to this service."""
         try:
             key = self._objects.signer.key_of(url)
@@ -133,26 +142,30 @@ class Prober:
             raise errors.UrlForbidden(
                 f"{error.details} An upload's file_url is good for one day.", param=param
             ) from None
-        return Source(url=url) if key is None else Source(key=key)
+        if key is None:
+            return Location(url=url)
+        return Location(key=key)
 
-    async def _background(self, asked: JobResult, owner: str) -> tuple[JobResult, int]:
-        if asked.background_url is None:
-            return asked, 0
-        source, size = self._locate(asked.background_url, "background_url"), 0
+    async def _with_background(self, job: NewJob, url: str) -> NewJob:
+        source = self._locate(url, "background_url")
+        size = 0
         request = messages.ProbeBackground(None, self._limits)
         try:
             with span("probe background"):
-                size, _ = await self._ask(source, "background_url", owner, request)
+                size, _ = await self._ask(source, "background_url", str(job.token_id), request)
         except (errors.ClipRefused, errors.VideoInvalid) as error:
             raise errors.BackgroundInvalid.of(error) from error
         except (errors.Overloaded, _Undecided):
             pass  # a worker probes the background later
-        result = replace(asked, background_url=source.url, background_key=source.key)
-        return result, size if source.key is None else 0
+        if source.key is not None:
+            size = 0
+        return replace(
+            job, background_url=source.url, background_key=source.key, fetched_bytes=size
+        )
 
     @asynccontextmanager
     async def show(
-        self, url: str, form: Form, kind: ResultKind, owner: str, max_bytes: int
+        self, url: str, spec: JobSpec, owner: str, max_bytes: int
     ) -> AsyncGenerator[OpenedFile]:
         """Probe and open a clip of up to ``max_bytes``. Raises UrlUnreachable after `BUDGET_S`."""
         source = self._locate(url, "video")
@@ -162,7 +175,8 @@ class Prober:
                 async with asyncio.timeout(BUDGET_S):
                     opened = self._opened(source, "video", owner, max_bytes)
                     file = await stack.enter_async_context(opened)
-                    await self._run(messages.Probe(None, self._limits, form, kind), file, owner)
+                    request = messages.Probe(None, self._limits, spec.form, spec.kind)
+                    await self._run(request, file, owner)
             except RangeUnavailable as unavailable:
                 raise errors.UrlUnreachable(
                     f"{unavailable} A job would be accepted.", param="video"
@@ -176,7 +190,7 @@ class Prober:
             yield file
 
     async def _ask[R](
-        self, source: Source, param: str, owner: str, request: messages.Request[R]
+        self, source: Location, param: str, owner: str, request: messages.Request[R]
     ) -> tuple[int, R]:
         try:
             async with (
@@ -195,7 +209,7 @@ class Prober:
 
     @asynccontextmanager
     async def _opened(
-        self, source: Source, param: str, owner: str, max_bytes: int
+        self, source: Location, param: str, owner: str, max_bytes: int
     ) -> AsyncGenerator[OpenedFile]:
         if (key := source.key) is None:
             async with self._outbound.open_range_reader(
@@ -215,7 +229,9 @@ class Prober:
 
         async def read_at(offset: int, length: int) -> bytes:
             length = min(length, MAX_READ_BYTES, size - offset)
-            return await self._objects.read(key, offset, length) if length > 0 <= offset else b""
+            if offset < 0 or length <= 0:
+                return b""
+            return await self._objects.read(key, offset, length)
 
         yield OpenedFile(size, read_at, self._objects.stream(key))
 

@@ -16,14 +16,14 @@ from msgspec import Meta, Struct
 
 from foremask.errors import FieldInvalid, ObjectLost, RequestUnknown, ServiceUnavailable
 from foremask.hints.decoding import decode
-from foremask.options import REENCODE_ONLY, Quality
+from foremask.options import Quality
 from foremask.service.api.bodies import FORMS, RenameRequest
 from foremask.service.api.calls import file_name, read_call, read_token
 from foremask.service.api.context import ApiRequest, Service, json_answer
 from foremask.service.api.openapi import Operation
 from foremask.service.jobs import records
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.records import Answer, JobStatus, Record
+from foremask.service.jobs.records import Answer, JobStatus, Record, Status
 from foremask.service.storage.objects import STRIP, sibling_key
 
 PAGE, MAX_PAGE = 20, 100
@@ -190,7 +190,7 @@ async def delete_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResp
 
 async def _whole_entry(service: Service, record: Record) -> ASGIResponse:
     entry = _entry(record, service.objects.signer.link)
-    if record.source_key is not None and not record.source_key.startswith("results/"):  # a mask
+    if record.source_key is not None and record.mask_key is None:
         with suppress(ObjectLost):
             await service.objects.head(record.source_key)
             entry.source_url = service.objects.signer.link(record.source_key, LINK_S)
@@ -199,15 +199,16 @@ async def _whole_entry(service: Service, record: Record) -> ASGIResponse:
 
 def _entry(record: Record, link: Callable[[str, int, str], str]) -> ListedJob:
     status = records.status_body(record, link, LINK_S)
+    is_known = record.status is not Status.UNREADABLE
     if status.result is not None:
         status.result.report = None
     return ListedJob(
         **msgspec.structs.asdict(status),
-        output_container_and_codec=record.preset or None,
+        output_container_and_codec=record.spec.form if is_known else None,
         created_at=record.created_at,
         ended_at=record.ended_at,
         name=record.name,
-        quality=None if record.quality == REENCODE_ONLY else Quality(record.quality),
+        quality=record.spec.quality if is_known and record.mask_key is None else None,
     )
 
 

@@ -2,14 +2,13 @@
 
 import uuid
 from datetime import datetime
-from typing import Literal
 
 import msgspec
 
 from foremask import errors
-from foremask.options import Form, Quality
+from foremask.options import JobSpec
 from foremask.service.jobs.database import Database, on_disk
-from foremask.service.jobs.steps import PLAIN_MASK, JobResult, Step, StoredClip
+from foremask.service.jobs.steps import Step, StoredClip
 from foremask.service.jobs.tokens import refuse_token
 
 COLUMNS = {"request_id": "id", "token_id": "token", "fetched_bytes": "fetched"}
@@ -22,16 +21,19 @@ DEAD_AFTER_S = 120.0  # an API process reports every 5 s
 class NewJob(msgspec.Struct, frozen=True, kw_only=True, rename=COLUMNS):
     request_id: str
     token_id: uuid.UUID
-    preset: Form
+    spec: JobSpec
     video_url: str | None = None
-    source_key: str | None = None  # key of the uploaded clip, or of a stored mask to reuse
-    quality: Quality | Literal["kept"] = Quality.BALANCED
+    source_key: str | None = None  # of the uploaded clip
+    mask_key: str | None = None  # of a stored mask to use instead of the network
+    background_url: str | None = None
+    background_key: str | None = None
+    network_key: str | None = None  # of an earlier job's network results
+    key_points: int = 0  # number of leading hints that come from the request's `key_points`
     webhook_url: str | None = None
     idempotency_key: str | None = None
     body_hash: bytes | None = None
     clip: StoredClip | None = None  # None if the clip could not be probed in time
     traceparent: str | None = None  # the W3C header of the request's first span
-    result: JobResult = PLAIN_MASK  # a mask with default options, stored as null
     fetched_bytes: int = 0  # to download for the background, and for the clip if a mask is reused
 
 
@@ -44,8 +46,6 @@ async def admit(database: Database, job: NewJob, storage_limit: int = NO_LIMIT) 
     columns = msgspec.to_builtins(job)
     if job.body_hash is not None:
         columns["body_hash"] = f"\\x{job.body_hash.hex()}"
-    if job.result == PLAIN_MASK:
-        columns["result"] = None
     row = await database.row_of("admit", columns, QUEUE_LIMIT, storage_limit)
     assert row is not None  # noqa: S101  # the SQL function always returns a row
     refuse(row["outcome"], row["allowed"], row["counted"])
@@ -194,4 +194,7 @@ def limit_of_token(setting: int | None, disk: tuple[int, int] | None) -> int:
     """Return ``setting``. If it is None, return a quarter of the disk; a bucket has no limit."""
     if setting is not None:
         return setting
-    return NO_LIMIT if disk is None else disk[0] // 4
+    if disk is None:
+        return NO_LIMIT
+    total_bytes, _ = disk
+    return total_bytes // 4

@@ -15,9 +15,10 @@ import structlog
 from msgspec import Meta, Struct, convert
 
 from foremask import errors
-from foremask.options import REENCODE_ONLY, Form, Quality, ResultKind
+from foremask.hints.kinds import Hint
+from foremask.options import JobSpec, ResultKind
 from foremask.service.jobs.database import Database, Row
-from foremask.service.jobs.steps import JobReport, JobResult
+from foremask.service.jobs.steps import JobReport
 
 log = structlog.get_logger(__name__)
 
@@ -61,21 +62,18 @@ class Record:
     queue_position: int | None  # 1 is next; None unless queued
     eta_s: float | None
     idle_s: float | None  # time since a running job's last progress; None below IDLE_S
-    kind: ResultKind
-    preset: str  # a Form's name
+    spec: JobSpec  # without its hints: `hints_of` reads them
     result_key: str | None  # None before the job completes, and after its result has expired
     report: JobReport | None
     error: JobError | None
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
-    quality: str
     name: str | None  # the clip's file name
-    source_key: str | None  # of the stored clip or mask, which may be deleted
-
-    @property
-    def form(self) -> Form:
-        return Form(self.preset)
+    source_key: str | None  # of the stored clip, which may be deleted
+    mask_key: str | None  # of the stored mask that the job used instead of the network
+    background_key: str | None
+    key_points: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +93,9 @@ class Attempt:
 # queue_position: a token's n-th queued job waits for n - 1 jobs of each token of the same priority,
 # and for all jobs of tokens of higher priority. At most 1000 jobs of a token are counted.
 _RECORD = """
-    j.id as request_id, j.token as token_id, j.status, j.stage, j.frames_total, j.preset, j.report,
-    j.error, coalesce(j.result -> 'options' ->> 'kind', 'mask') as kind,
-    j.created_at, j.started_at, j.ended_at, j.quality, j.name, j.source_key,
+    j.id as request_id, j.token as token_id, j.status, j.stage, j.frames_total, j.report, j.error,
+    j.spec - 'hints' as spec, j.created_at, j.started_at, j.ended_at, j.name, j.source_key,
+    j.mask_key, j.background_key, j.key_points,
     case when j.expired_at is null then j.result_key end as result_key,
     case when j.status = 'running' then (
         select extract(epoch from clock() - max(s.moved_at))::float8 from steps s
@@ -174,11 +172,11 @@ async def of_token(
             left join jobs b on b.id = %s and b.token = t.id
             left join lateral (
                 select j.* from jobs j where j.token = t.id and {_NOT_DELETED}
-                and j.seq < coalesce(b.seq, 1::bigint << 62) and (%s or j.quality <> %s)
+                and j.seq < coalesce(b.seq, 1::bigint << 62) and (%s or j.mask_key is null)
                 and (%s = '' or starts_with(j.idempotency_key, %s))
                 order by j.seq desc limit %s) j on true
             where t.hash = %s and is_good(t) order by j.seq desc""",  # noqa: S608  # constants
-        (before, conversions, REENCODE_ONLY, key_prefix, key_prefix, limit, token_hash),
+        (before, conversions, key_prefix, key_prefix, limit, token_hash),
     )
     if not rows:
         raise errors.TokenInvalid("the token is unknown, revoked or expired")
@@ -197,7 +195,9 @@ async def read_any(database: Database, request_id: str) -> Record:
 
 
 async def latest(database: Database, most: int, *, unfinished: bool) -> list[Record]:
-    waiting = "where j.status in ('queued', 'running')" if unfinished else ""
+    waiting = ""
+    if unfinished:
+        waiting = "where j.status in ('queued', 'running')"
     rows = await database.all(
         f"select {_RECORD} from jobs j {waiting} order by j.created_at desc limit %s",  # noqa: S608
         (most,),
@@ -205,15 +205,19 @@ async def latest(database: Database, most: int, *, unfinished: bool) -> list[Rec
     return [_record(row) for row in rows]
 
 
-async def result_of(database: Database, request_id: str) -> JobResult:
-    """Read a job's `JobResult`; after the job's end, ``background_url`` is None."""
-    row = await database.one("select result from jobs where id = %s", (request_id,))
-    return msgspec.convert((row or {}).get("result") or {}, JobResult)
+async def hints_of(database: Database, request_id: str) -> tuple[Hint, ...]:
+    row = await database.one(
+        "select spec -> 'hints' as hints from jobs where id = %s", (request_id,)
+    )
+    return msgspec.convert(row["hints"] if row else [], tuple[Hint, ...])
 
 
 async def newest_mask(database: Database, request_id: str) -> bytes | None:
     row = await database.one("select png from newest_masks where job = %s", (request_id,))
-    return None if row is None else row["png"]
+    if row is None:
+        return None
+    png: bytes = row["png"]
+    return png
 
 
 async def cancel(database: Database, token_hash: bytes, request_id: str) -> Record:
@@ -263,35 +267,47 @@ def _record(row: Row) -> Record:
         log.exception("job.unreadable", job=job)
         error = errors.Internal(f"The record of this job cannot be read; report request {job}.")
         kept = ("request_id", "token_id", "created_at", "ended_at", "name")
-        unknown = {"status": "unreadable", "stage": "unreadable", "progress": 0, "frames_done": 0}
-        form = {"kind": "mask", "preset": "", "quality": REENCODE_ONLY, "error": error.facts()}
-        row = dict.fromkeys(row) | unknown | form | {name: row[name] for name in kept}
+        unknown: Row = {
+            "status": "unreadable",
+            "stage": "unreadable",
+            "progress": 0,
+            "frames_done": 0,
+        }
+        unknown |= {"spec": {}, "key_points": 0, "error": error.facts()}
+        row = dict.fromkeys(row) | unknown | {name: row[name] for name in kept}
         return msgspec.convert(row, Record)
 
 
 def _readable(row: Row) -> Record:
-    if row["quality"] != REENCODE_ONLY:
-        Quality(row["quality"])
-    Form(row["preset"])
-    status, stage = Status(row["status"]), row["stage"]
+    status = Status(row["status"])
+    stage = row["stage"]
     report = msgspec.convert(row["report"], JobReport | None)
     total: int | None = row["frames_total"]
     if total is None and status is Status.RUNNING and row["frames_expected"]:
         total = max(1, round(row["frames_expected"]))  # as `Clip.expected_frames`
     done: int = row["frames_done"] or 0
     if status is Status.COMPLETED:
-        done = total = (report.frames_out if report else 0) or total or 0
+        if report is not None and report.frames_out:
+            total = report.frames_out
+        total = total or 0
+        done = total
     elif total is not None:
         done = min(done, total)  # the clip's header may declare too few frames
     silent_s: float = row["idle_s"] or 0.0
-    idle_s = round(silent_s) if silent_s >= IDLE_S else None
-    left_s = 0.0 if stage == "join" else row["eta_s"]  # joining takes seconds
+    idle_s = None
+    if silent_s >= IDLE_S:
+        idle_s = round(silent_s)
+    left_s = row["eta_s"]
+    if stage == "join":
+        left_s = 0.0  # joining takes seconds
+    if idle_s:
+        left_s = None
     computed = {
         "progress": _progress(status, stage, done, total),
         "frames_done": done,
         "frames_total": total,
         "idle_s": idle_s,
-        "eta_s": None if idle_s or left_s is None else round(left_s, 1),
+        "eta_s": None if left_s is None else round(left_s, 1),
     }
     return msgspec.convert(row | computed, Record)
 
@@ -302,8 +318,11 @@ def _progress(status: Status, stage: str, done: int, total: int | None) -> int:
     if status is not Status.RUNNING:
         return 0
     if stage == "segment":
-        return 2 + int(95 * done / total) if total else 2  # ingest and join share the other 5 %
-    return 98 if stage == "join" else 1
+        share = done / total if total else 0.0
+        return 2 + int(95 * share)  # ingest and join share the other 5 %
+    if stage == "join":
+        return 98
+    return 1
 
 
 ASK_EVERY_S = 0.25
@@ -404,7 +423,9 @@ def file_name(record: Record) -> str:
     """Return the result's file name, such as flower.mask.mp4; "" if the clip has no name."""
     stem = (record.name or "").rpartition(".")[0] or record.name
     suffix = (record.result_key or "").rpartition(".")[2]
-    return f"{stem}.{record.kind.value}.{suffix}" if stem else ""
+    if not stem:
+        return ""
+    return f"{stem}.{record.spec.kind.value}.{suffix}"
 
 
 def status_body(
@@ -413,11 +434,15 @@ def status_body(
     """Make a job's status. ``link`` returns a URL for a key, a lifetime in s and a file name."""
     if record.status is Status.UNREADABLE:
         return JobStatus(request_id=record.request_id, status="UNKNOWN", error=record.error)
-    url = link(record.result_key, link_s, file_name(record)) if record.result_key else None
-    mask_url = url if url and record.kind is ResultKind.MASK else None  # clients read either field
     word: Word = "ERROR" if record.status.ended else "IN_PROGRESS"
     error = record.error
-    if record.status is Status.COMPLETED and url is not None:
+    result = None
+    if record.result_key is not None:
+        url = link(record.result_key, link_s, file_name(record))
+        result = Result(url, record.spec.kind, report=record.report)
+        if record.spec.kind is ResultKind.MASK:
+            result.mask_url = url  # clients read either field
+    if record.status is Status.COMPLETED and result is not None:
         word = "COMPLETED"
     elif record.status is Status.COMPLETED:  # not "COMPLETED", which promises a URL
         gone = errors.ResultExpired(
@@ -434,6 +459,6 @@ def status_body(
         queue_position=record.queue_position,
         eta_s=record.eta_s,
         idle_s=record.idle_s,
-        result=None if url is None else Result(url, record.kind, mask_url, record.report),
+        result=result,
         error=error,
     )

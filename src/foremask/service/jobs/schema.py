@@ -12,7 +12,7 @@ import psycopg
 from foremask.errors import ServiceUnavailable
 from foremask.service.jobs.database import Database
 
-VERSION = 25
+VERSION = 26
 OLDEST = 16  # oldest tables that can be upgraded, those of commit 427503c
 MIGRATING = 0x666F7265  # "fore": key of the advisory lock held while the schema changes
 WAIT_S = 0.2  # lock timeout, and pause before a retry; below PostgreSQL's deadlock_timeout (1 s)

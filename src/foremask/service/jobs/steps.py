@@ -15,8 +15,7 @@ import msgspec
 
 from foremask.errors import FieldInvalid, ForemaskError, TimedOut, WorkerCrashed
 from foremask.facts import Clip, SoundTrack, Span
-from foremask.hints.kinds import Hint, check_hints
-from foremask.options import Form, ResultOptions
+from foremask.options import JobSpec
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import ALIVE_FOR_S
 from foremask.service.jobs.schema import VERSION
@@ -25,6 +24,7 @@ from foremask.service.observability import metrics
 
 class JobClip(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
     frames: int | None = None
+    start_s: float = 0.0
     size_bytes: int = 0
     warnings: tuple[str, ...] = ()
 
@@ -60,53 +60,45 @@ class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     network_bytes: int | None = None
 
 
-class JobResult(msgspec.Struct, frozen=True, omit_defaults=True):
-    options: ResultOptions = ResultOptions()
-    background_url: str | None = None
-    background_key: str | None = None
-    clip_key: str | None = None  # key of the stored clip, if the job reuses a stored mask
-    hints: tuple[Hint, ...] = ()
-    key_points: int = 0  # number of leading hints that come from the request's `key_points`
-    network_key: str | None = None  # key of an earlier job's network results
+@contextmanager
+def hints_as_sent(key_points: int) -> Iterator[None]:
+    """Name the request's field, such as ``key_points[0]``, in errors about hints.
 
-    def check_hints(self, clip: Clip | None = None) -> None:
-        with self.hints_as_sent():
-            check_hints(self.hints, clip)
+    The first hints, ``key_points`` in number, come from the field of this name.
+    """
 
-    @contextmanager
-    def hints_as_sent(self) -> Iterator[None]:
-        """Name the request's field, such as ``key_points[0]``, in errors about ``hints``."""
+    def name(found: re.Match[str]) -> str:
+        number = int(found[1]) - key_points
+        if number >= 0:
+            return f"hints[{number}]{found[2]}"
+        if found[2]:
+            return "frame_index"
+        return f"key_points[{found[1]}]"
 
-        def name(found: re.Match[str]) -> str:
-            number = int(found[1]) - self.key_points
-            if number >= 0:
-                return f"hints[{number}]{found[2]}"
-            return "frame_index" if found[2] else f"key_points[{found[1]}]"
-
-        try:
-            yield
-        except FieldInvalid as error:
-            place = r"hints\[(\d+)\]((?:\.frame\b)?)"
-            error.details = re.sub(place, name, error.details)
-            error.param = error.param and re.sub(place, name, error.param)
-            raise
+    try:
+        yield
+    except FieldInvalid as error:
+        field_of_hint = r"hints\[(\d+)\]((?:\.frame\b)?)"
+        error.details = re.sub(field_of_hint, name, error.details)
+        error.param = error.param and re.sub(field_of_hint, name, error.param)
+        raise
 
 
-PLAIN_MASK: Final = JobResult()
+class StoredSegment(msgspec.Struct, frozen=True, omit_defaults=True):
+    """A span of the clip and the key of its file; both are None for the whole clip."""
+
+    span: Span | None = None
+    key: str | None = None
 
 
-class StepArgs(msgspec.Struct, frozen=True, omit_defaults=True):
-    span: Span | None = None  # None: the whole clip
-    source_key: str | None = None  # key of the segment file, or of the clip if a mask is reused
-    background_key: str | None = None
-    clip_start_s: float | None = None  # first timestamp of the whole clip
-    result: JobResult = PLAIN_MASK
+WHOLE_CLIP: Final = (StoredSegment(),)
 
 
 class IngestDone(msgspec.Struct, frozen=True):
     clip: StoredClip | None
     source_key: str | None
-    segments: tuple[StepArgs, ...]
+    segments: tuple[StoredSegment, ...]
+    background_key: str | None = None
     fetched_bytes: int = 0  # downloaded for the background, and for the clip if a mask is reused
 
 
@@ -143,11 +135,15 @@ class Step:
     number: int
     token: uuid.UUID
     attempt: int
-    args: StepArgs
+    args: StoredSegment  # of a stage "segment"
+    spec: JobSpec
     video_url: str | None
     source_key: str | None
-    preset: str  # a Form's name
-    quality: str  # a Quality, or options.REENCODE_ONLY
+    mask_key: str | None  # of a stored mask to use instead of the network
+    background_url: str | None
+    background_key: str | None
+    network_key: str | None  # of an earlier job's network results
+    key_points: int
     clip: JobClip | None
     traceparent: str | None  # the W3C header of the job's first span
     used_s: float  # running time of the job before this attempt
@@ -163,16 +159,8 @@ class Step:
         return self.job, self.stage, self.number, self.attempt
 
     @property
-    def options(self) -> ResultOptions:
-        return self.args.result.options
-
-    @property
     def seconds(self) -> float:
         return time.monotonic() - self.taken_at
-
-    @property
-    def form(self) -> Form:
-        return Form(self.preset)
 
 
 async def claim(
@@ -204,7 +192,9 @@ async def free_slots(database: Database) -> int:
                 where stage = 'segment' and status in ('todo', 'running')) as free""",
         (ALIVE_FOR_S,),
     )
-    return max(0, int(row["free"])) if row else 0
+    if row is None:
+        return 0
+    return max(0, int(row["free"]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +216,7 @@ async def renew(
     held = await database.all(
         """select * from renew_steps(%s, %s, %s, %s::integer[], %s::integer[], %s::bigint[],
                %s::float8[], %s::float8[], %s::bytea[])""",
-        (lease_s, *map(list, zip(*rows, strict=True))),
+        [lease_s, *([row[column] for row in rows] for column in range(len(rows[0])))],
     )
     return {(row["job"], row["stage"], row["number"], row["attempt"]) for row in held}
 
@@ -301,7 +291,12 @@ async def recover(
     )
     row = await database.row_of(
         f"recover_{VERSION}",
-        *(worker, lease_s, LOST_TICKET_S, wall_clock_s, MAX_CRASHES),
-        *(crashed.facts(), timed_out.facts()),
+        worker,
+        lease_s,
+        LOST_TICKET_S,
+        wall_clock_s,
+        MAX_CRASHES,
+        crashed.facts(),
+        timed_out.facts(),
     )
-    return Recovered(**row) if row else Recovered()
+    return Recovered(**(row or {}))

@@ -24,7 +24,7 @@ _provider: "TracerProvider | None" = None
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
+class TraceSpan:
     real: "trace.Span | None" = None
     traceparent: str | None = None  # the W3C header; None if there is no span
 
@@ -74,14 +74,14 @@ def close_traces() -> None:
 @contextmanager
 def span(
     name: str, traceparent: str | None = None, *, is_first: bool = False, **facts: Fact
-) -> Iterator[Span]:
+) -> Iterator[TraceSpan]:
     """Open a child of the span in ``traceparent`` or, if that is None, of the current span.
 
     If there is no valid parent, the span is recorded only if ``is_first``. Its attributes are
     ``facts``, structlog's context and the reason of an error, but not the error's message.
     """
     if _provider is None:
-        yield Span()
+        yield TraceSpan()
         return
     from opentelemetry import trace
     from opentelemetry.context import Context
@@ -91,7 +91,7 @@ def span(
     if is_first or traceparent is not None:
         above = header.extract({"traceparent": traceparent or ""}, Context())
     if not is_first and not trace.get_current_span(above).get_span_context().is_valid:
-        yield Span()
+        yield TraceSpan()
         return
     with _provider.get_tracer("foremask", version("foremask")).start_as_current_span(
         name,
@@ -101,7 +101,7 @@ def span(
         set_status_on_exception=False,
     ) as real:
         header.inject(headers)
-        made = Span(real, headers.get("traceparent"))  # absent if OTEL_SDK_DISABLED is set
+        made = TraceSpan(real, headers.get("traceparent"))  # absent if OTEL_SDK_DISABLED is set
         made.note(**structlog.contextvars.get_contextvars() | facts)
         try:
             yield made

@@ -33,24 +33,25 @@ def main() -> None:
     confine.cap(setup.memory_bytes + _BEYOND_MEMORY_BYTES, setup.file_bytes)
     level = confine.Level()
     if setup.confined:
-        inputs, own = Path("../in").resolve(), Path.cwd()
+        inputs = Path("../in").resolve()
+        own = Path.cwd()
         readable = [inputs, *setup.read, *setup.import_from, *confine.python_paths()]
         level = confine.confine(readable, [own], setup.landlock_at_most)
     compiled_networks.only_read()  # other processes could load what a hijacked child writes
     operations = import_module(setup.execution).OPERATIONS
     decoder = messages.decoder(reduce(or_, operations))
 
-    def executed(job: messages.Job) -> messages.FromChild:
+    def executed(job: messages.Envelope) -> messages.FromChild:
         try:
             request = decoder.decode(job.request)
-            return messages.Result(messages.encoded(operations[type(request)](request, parent)))
+            return messages.Success(messages.encoded(operations[type(request)](request, parent)))
         except ForemaskError as error:
-            return messages.Refused.of(error)
+            return messages.Refusal.of(error)
         except Exception as error:  # noqa: BLE001  # the parent logs it and kills this process
             return messages.Broken(type(error).__name__, traceback.format_exc(limit=-12)[-8000:])
 
     parent.send(messages.Ready(level))
-    while isinstance(job := parent.receive(), messages.Job):
+    while isinstance(job := parent.receive(), messages.Envelope):
         parent.send(executed(job))
 
 

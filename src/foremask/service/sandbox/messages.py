@@ -16,8 +16,20 @@ from typing import Annotated, Any, ClassVar, Final, Self, get_args, get_type_hin
 import msgspec
 
 from foremask.errors import BY_REASON, ForemaskError, Internal
-from foremask.facts import Clip, Report, SegmentGrid, SegmentPlan, Span, Written
-from foremask.options import Device, Limits, MaskOptions, Matte, Preset, ResultKind, ResultOptions
+from foremask.facts import Clip, Report, Segment, SegmentGrid, SegmentPlan, Written
+from foremask.options import (
+    Device,
+    Files,
+    Form,
+    Input,
+    JobSpec,
+    Limits,
+    Matte,
+    Output,
+    Preset,
+    Resources,
+    ResultKind,
+)
 from foremask.service.sandbox.confine import Level
 
 MAX_FRAME_BYTES = 4 << 20
@@ -25,11 +37,6 @@ LENGTH_BYTES = 4
 MAX_LEFT_S = 1e6
 _PROGRESS_EVERY_S: Final = 0.2
 _PICTURE_EVERY_S: Final = 1.5
-
-Input = Annotated[Path, "input"]
-"""An input file. The child reads a link to it or a copy."""
-Output = Annotated[Path, "output"]
-"""An output file. The child writes it elsewhere, and the pool moves it to this path."""
 
 
 class Request[R](msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=True):
@@ -44,17 +51,16 @@ class Request[R](msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=Tr
 
 
 class Probe(Request[Clip], frozen=True):
-    """Read a clip's header. Refuse a clip that cannot be masked or written as ``preset``.
+    """Read a clip's header. Refuse a clip that cannot be masked or written as ``form``.
 
-    ``preset`` is the name of a `Form`. If ``source`` is None, the child gets the file's
-    ``size`` bytes from its parent.
+    If ``source`` is None, the child gets the file's ``size`` bytes from its parent.
     """
 
     outlives_refusal = True
 
     source: Input | None
     limits: Limits
-    preset: str | None = None
+    form: Form | None = None
     kind: ResultKind = ResultKind.MASK
     size: int = 0
 
@@ -74,19 +80,18 @@ class Load(Request[None], frozen=True):
     device: Device = Device()
 
 
-class Mask(Request[Report], frozen=True):
-    """Mask a clip, or a span of it.
+class Make(Request[Report], frozen=True):
+    """Make what ``spec`` asks for, as `masking.pipeline.run` does.
 
-    ``known`` is an earlier job's cache of network results. The child copies it to ``kept`` and
-    adds new results there.
+    ``known`` is an earlier job's cache of network results. The child copies it to ``files.cache``
+    and adds new results there.
     """
 
-    source: Input
-    target: Output
-    options: MaskOptions
-    span: Span | None = None
+    spec: JobSpec
+    files: Files
+    resources: Resources
+    segment: Segment | None = None
     known: Input | None = None
-    kept: Output | None = None
 
 
 class Preview(msgspec.Struct, frozen=True):
@@ -101,28 +106,8 @@ class MaskPicture(Request[Preview], frozen=True):
     """Mask one encoded picture. All hints apply to this picture."""
 
     picture: bytes
-    options: MaskOptions
-
-
-class CutOut(Request[Report], frozen=True):
-    """Cut the subject out of a clip, or of a span of it, as `masking.cut_out` does.
-
-    The network does not run if a finished ``mask`` is given. `Mask` explains ``known`` and
-    ``kept``. A ``background`` file replaces the background of ``result``.
-    """
-
-    source: Input
-    target: Output
-    preset: str
-    options: MaskOptions
-    result: ResultOptions
-    background: Input | None = None
-    mask: Input | None = None
-    span: Span | None = None
-    clip_start_s: float | None = None
-    mask_target: Output | None = None
-    known: Input | None = None
-    kept: Output | None = None
+    spec: JobSpec
+    resources: Resources
 
 
 class Plan(Request[tuple[SegmentPlan, ...]], frozen=True):
@@ -143,7 +128,7 @@ class Join(Request[Written], frozen=True):
     parts: tuple[Input, ...]
     source: Input
     target: Output
-    preset: str
+    form: Form
     kind: ResultKind = ResultKind.MASK
     keep_sound: bool = True
 
@@ -161,22 +146,32 @@ def result_of[R](request: Request[R], value: msgspec.Raw) -> R:
     return decoder(kind).decode(value)
 
 
-def with_paths[Q: Request[Any]](request: Q, mark: str, move: Callable[[Path], Path]) -> Q:
+def with_paths[S: msgspec.Struct](request: S, mark: str, move: Callable[[Path], Path]) -> S:
     """Apply ``move`` to the `Input` paths if ``mark`` is "input", else to the `Output` paths."""
 
-    def moved(value: Path | tuple[Path, ...] | None) -> Path | tuple[Path, ...] | None:
-        if isinstance(value, tuple):
-            return tuple(map(move, value))
-        return None if value is None else move(value)
+    def moved(value: object) -> object:
+        match value:
+            case Path():
+                return move(value)
+            case tuple():
+                return tuple(map(moved, value))
+            case Files():
+                return with_paths(value, mark, move)
+            case _:
+                return value
 
     changes = {name: moved(getattr(request, name)) for name in _marked(type(request), mark)}
     return msgspec.structs.replace(request, **changes)
 
 
 @cache
-def _marked(kind: type[Request[Any]], mark: str) -> tuple[str, ...]:
+def _marked(kind: type[msgspec.Struct], mark: str) -> tuple[str, ...]:
+    """Return the names of the fields that have the mark, or are `Files`."""
+
     def has_mark(hint: object) -> bool:
-        return mark in getattr(hint, "__metadata__", ()) or any(map(has_mark, get_args(hint)))
+        if hint is Files or mark in getattr(hint, "__metadata__", ()):
+            return True
+        return any(map(has_mark, get_args(hint)))
 
     hints = get_type_hints(kind, include_extras=True)
     return tuple(name for name in kind.__struct_fields__ if has_mark(hints[name]))
@@ -196,11 +191,11 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
     level: Level
 
 
-class Job(msgspec.Struct, tag=True, frozen=True):
+class Envelope(msgspec.Struct, tag=True, frozen=True):
     request: msgspec.Raw  # decoded by the OPERATIONS of `Setup.execution`
 
 
-class Progress(msgspec.Struct, tag=True, frozen=True):
+class ChildProgress(msgspec.Struct, tag=True, frozen=True):
     frames_done: int
     newest_png: bytes = b""  # a small picture of the newest mask; usually empty
     left_s: Annotated[float, msgspec.Meta(ge=0, le=MAX_LEFT_S)] | None = None
@@ -215,11 +210,11 @@ class Data(msgspec.Struct, tag=True, frozen=True):
     data: bytes  # at most the size of `ReadAt`; empty at the end of the file
 
 
-class Result(msgspec.Struct, tag=True, frozen=True):
+class Success(msgspec.Struct, tag=True, frozen=True):
     value: msgspec.Raw
 
 
-class Refused(msgspec.Struct, tag=True, frozen=True):
+class Refusal(msgspec.Struct, tag=True, frozen=True):
     reason: str
     details: str
     param: str | None
@@ -229,7 +224,9 @@ class Refused(msgspec.Struct, tag=True, frozen=True):
     @classmethod
     def of(cls, error: ForemaskError) -> Self:
         # The library's `background` is `background_url` in the API.
-        param = "background_url" if error.param == "background" else error.param
+        param = error.param
+        if param == "background":
+            param = "background_url"
         return cls(error.reason, error.details, param, error.limit, error.actual)
 
     def error(self) -> ForemaskError:
@@ -244,8 +241,8 @@ class Broken(msgspec.Struct, tag=True, frozen=True):
     trace: str
 
 
-type FromParent = Setup | Job | Data
-type FromChild = Ready | Progress | ReadAt | Result | Refused | Broken
+type FromParent = Setup | Envelope | Data
+type FromChild = Ready | ChildProgress | ReadAt | Success | Refusal | Broken
 
 
 def _plain(value: object) -> object:
@@ -278,7 +275,9 @@ from_child: msgspec.msgpack.Decoder[FromChild] = decoder(FromChild.__value__)
 
 
 def framed(message: FromParent | FromChild | Request[Any]) -> bytes:
-    body = _encoder.encode(Job(encoded(message)) if isinstance(message, Request) else message)
+    if isinstance(message, Request):
+        message = Envelope(encoded(message))
+    body = _encoder.encode(message)
     return len(body).to_bytes(LENGTH_BYTES, "big") + body
 
 
@@ -312,7 +311,7 @@ class Parent:
         draw_newest: Callable[[], bytes] | None = None,
         left_s: float | None = None,
     ) -> None:
-        """Send a `Progress` at most every 0.2 s, with a picture at most every 1.5 s."""
+        """Send a `ChildProgress` at most every 0.2 s, with a picture at most every 1.5 s."""
         now_s = time.monotonic()
         if now_s - self._progress_sent_s < _PROGRESS_EVERY_S:
             return
@@ -321,8 +320,9 @@ class Parent:
         if draw_newest is not None and now_s - self._picture_sent_s >= _PICTURE_EVERY_S:
             self._picture_sent_s = now_s
             png = draw_newest()
-        left_s = None if left_s is None else min(left_s, MAX_LEFT_S)
-        self.send(Progress(frames_done, png, left_s))
+        if left_s is not None:
+            left_s = min(left_s, MAX_LEFT_S)
+        self.send(ChildProgress(frames_done, png, left_s))
 
     def read_at(self, offset: int, size: int) -> bytes:
         self.send(ReadAt(offset, size))
@@ -332,5 +332,5 @@ class Parent:
         return answer.data[:size]
 
 
-type Operation = Callable[[Any, Parent], object]
+type Executor = Callable[[Any, Parent], object]
 """Executes a request and returns the result. May raise a ForemaskError."""

@@ -36,7 +36,7 @@ FILE_BYTES = 32 << 30  # limit on each file that a child writes
 MAX_FILES: Final = 64  # limit for a child's directory; an operation writes a few files
 _LOCK: Final = "lock"
 
-OnProgress = Callable[[messages.Progress], Awaitable[object]]
+OnProgress = Callable[[messages.ChildProgress], Awaitable[object]]
 ReadRemote = Callable[[int, int], Awaitable[bytes]]
 
 
@@ -65,7 +65,8 @@ class JobDirectory:
     """A job's directories of input and output files. The child works in ``writable``."""
 
     def __init__(self, parent: Path) -> None:
-        self.readable, self.writable = parent / "in", parent / "out"
+        self.readable = parent / "in"
+        self.writable = parent / "out"
         self.readable.mkdir(parents=True)
         self.writable.mkdir()
 
@@ -144,7 +145,7 @@ class Child:
         stall_s: float,
         on_progress: OnProgress | None = None,
         read_at: ReadRemote | None = None,
-    ) -> R | messages.Refused:
+    ) -> R | messages.Refusal:
         """Return the result, or the `Refused` of a request that ``outlives_refusal``.
 
         Raises the errors of `MediaPool.run`. An error leaves the child unusable.
@@ -152,17 +153,17 @@ class Child:
         await self.send(request)
         while True:
             match await self.receive(stall_s, "No frame was done"):
-                case messages.Progress() as progress:
+                case messages.ChildProgress() as progress:
                     if on_progress is not None:
                         await on_progress(progress)
                 case messages.ReadAt(offset, size) if read_at is not None:
                     await self.send(messages.Data(await read_at(offset, size)))
-                case messages.Result(value):
+                case messages.Success(value):
                     with self._translated():
                         return messages.result_of(request, value)
-                case messages.Refused(reason=OutputFailed.reason, details=details):
+                case messages.Refusal(reason=OutputFailed.reason, details=details):
                     raise ServiceUnavailable(details)  # the disk is full or broken
-                case messages.Refused() as refused:
+                case messages.Refusal() as refused:
                     if request.outlives_refusal:
                         return refused
                     raise refused.error()
@@ -203,11 +204,14 @@ class Child:
         self.watch.cancel()
         self.writer.close()
         status = await self.process.wait()
-        how = f"signal {-status}" if status < 0 else f"exit status {status}"
+        how = f"exit status {status}"
+        if status < 0:
+            how = f"signal {-status}"
         return f"{how}\n{(await self.log).decode(errors='replace')}".strip()
 
     async def watch_limits(self) -> None:
-        statm, page = Path(f"/proc/{self.process.pid}/statm"), os.sysconf("SC_PAGE_SIZE")
+        statm = Path(f"/proc/{self.process.pid}/statm")
+        page = os.sysconf("SC_PAGE_SIZE")
         while self.is_alive and self.over_limit is None:
             await asyncio.sleep(WATCH_S)
             with contextlib.suppress(OSError, IndexError):  # the child ended, or there is no /proc
@@ -228,11 +232,11 @@ class Child:
             raise self.over_limit or died from error
 
     def _out_of_memory(self, actual: int | None) -> Internal:
-        gib, limit = self.memory_bytes / (1 << 30), self.memory_bytes
+        gib = self.memory_bytes / (1 << 30)
         details = (
             f"The clip needs over {gib:.1f} GiB of memory: send it smaller, or ask for mp4_h264."
         )
-        return Internal(details, limit=limit, actual=actual)
+        return Internal(details, limit=self.memory_bytes, actual=actual)
 
 
 async def start(setup: messages.Setup, directory: JobDirectory) -> Child:
@@ -333,8 +337,12 @@ class MediaPool:
         prepare: messages.Request[None] | None = None,
         landlock_at_most: int | None = None,
     ) -> None:
-        self._slots, self._sandbox, self._stall_s = slots, sandbox, stall_s
-        self._jobs_per_child, self._spares, self._prepare = jobs_per_child, spares, prepare
+        self._slots = slots
+        self._sandbox = sandbox
+        self._stall_s = stall_s
+        self._jobs_per_child = jobs_per_child
+        self._spares = spares
+        self._prepare = prepare
         self._setup = messages.Setup(
             sandbox is not Sandbox.OFF,
             memory_bytes or share_of_memory(slots),
@@ -345,7 +353,7 @@ class MediaPool:
             landlock_at_most,
         )
         self._directory = own_directory(scratch, "slots-")
-        self._places = asyncio.Semaphore(slots)
+        self._semaphore = asyncio.Semaphore(slots)
         self._free: list[_ChildSlot] = []  # the most recently used slot is last
         self._all: tuple[_ChildSlot, ...] = ()
         self._clearing: set[asyncio.Task[None]] = set()
@@ -353,7 +361,9 @@ class MediaPool:
 
     async def __aenter__(self) -> Self:
         self.level = level_of(self._sandbox)
-        write_log = log.info if self.level.full else log.warning
+        write_log = log.info
+        if not self.level.full:
+            write_log = log.warning
         write_log("sandbox", wanted=str(self._sandbox), confined_by=str(self.level))
         own = await asyncio.to_thread(self._directory.__enter__)
         slots = range(self._slots)
@@ -393,7 +403,7 @@ class MediaPool:
         ends. Other errors come from the operation, ``on_progress`` or ``read_at``. A cancellation
         kills the child.
         """
-        await self._places.acquire()
+        await self._semaphore.acquire()
         child_slot = self._take(owner)
         try:
             async with self._borrowed(child_slot, owner) as child:
@@ -405,17 +415,19 @@ class MediaPool:
             clearing = asyncio.create_task(self._give_back(child_slot))
             self._clearing.add(clearing)
             clearing.add_done_callback(self._clearing.discard)
-        if isinstance(result, messages.Refused):
+        if isinstance(result, messages.Refusal):
             raise result.error()
         return result
 
     def _take(self, owner: str) -> _ChildSlot:
         """Take a free slot. Prefer a child of this owner, then an unused child, then no child."""
-        preference = {owner: 3, None: 2}
-        chosen = max(
-            reversed(self._free),
-            key=lambda each: 1 if each.child is None else preference.get(each.child.owner, 0),
-        )
+
+        def preference(child_slot: _ChildSlot) -> int:
+            if child_slot.child is None:
+                return 1
+            return {owner: 3, None: 2}.get(child_slot.child.owner, 0)
+
+        chosen = max(reversed(self._free), key=preference)
         self._free.remove(chosen)
         return chosen
 
@@ -433,11 +445,14 @@ class MediaPool:
         finally:
             self._get_spare(child_slot)
             self._free.append(child_slot)
-            self._places.release()
+            self._semaphore.release()
 
     async def _end(self, child_slot: _ChildSlot) -> str:
-        child, child_slot.child = child_slot.child, None
-        return await child.end() if child is not None else ""
+        child = child_slot.child
+        child_slot.child = None
+        if child is None:
+            return ""
+        return await child.end()
 
     @asynccontextmanager
     async def _borrowed(self, child_slot: _ChildSlot, owner: str) -> AsyncGenerator[Child]:
@@ -459,7 +474,8 @@ class MediaPool:
             await self._end(child_slot)
 
     async def _next(self, child_slot: _ChildSlot) -> Child:
-        spare, child_slot.spare = child_slot.spare, None
+        spare = child_slot.spare
+        child_slot.spare = None
         if spare is not None:
             with contextlib.suppress(ChildDied, ForemaskError):  # the spare child may have failed
                 child = await spare

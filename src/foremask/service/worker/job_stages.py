@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
@@ -15,10 +15,10 @@ import structlog
 from msgspec import structs
 
 from foremask import errors
-from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentPlan, Written
+from foremask.facts import SEGMENT_GRID, Clip, Report, Segment, SegmentPlan, Written
 from foremask.fetch.client import Outbound
 from foremask.media.presets import KEPT_MASK
-from foremask.options import REENCODE_ONLY, Limits, MaskOptions, Preset, Quality, ResultKind
+from foremask.options import Files, Form, Limits, Preset, Resources, ResultKind
 from foremask.service.jobs import admission, steps
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import Fleet
@@ -31,7 +31,7 @@ from foremask.service.storage.objects import MASK, NETWORK, STRIP, Objects, chec
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 MAX_NEWEST_BYTES = 32 << 10
 # Network results of a job, up to `cache_bytes`, are stored for a day: `/refine` reuses them.
-SERVICE_MASKING = MaskOptions(limits=Limits(), cache_bytes=256 << 20)
+SERVICE_RESOURCES = Resources(limits=Limits(), cache_bytes=256 << 20)
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +72,7 @@ class WorkerContext:
     scratch: Path
     worker: str
     result_ttl_s: float
-    masking: MaskOptions = SERVICE_MASKING  # defaults; a step sets quality, preset, matte and hints
+    resources: Resources = SERVICE_RESOURCES
     storage_limit: int = admission.NO_LIMIT
     timing: Timing = field(default_factory=Timing)
     # The API token of each queue's last claimed step, whose child process can be used again.
@@ -97,7 +97,7 @@ class StepProgress:
         """Seconds since the last progress, without the time that the machine was suspended."""
         return time.monotonic() - self.moved_at
 
-    async def note_frames(self, progress: messages.Progress) -> None:
+    async def note_frames(self, progress: messages.ChildProgress) -> None:
         if progress.frames_done != self.frames_done:
             self.frames_done = progress.frames_done
             self.move()
@@ -109,10 +109,13 @@ class StepProgress:
 
     @property
     def left_s(self) -> float | None:
-        return None if self.ends_at is None else max(0.0, self.ends_at - time.monotonic())
+        if self.ends_at is None:
+            return None
+        return max(0.0, self.ends_at - time.monotonic())
 
     def take_newest(self) -> bytes | None:
-        png, self.newest_png = self.newest_png, None
+        png = self.newest_png
+        self.newest_png = None
         return png
 
 
@@ -120,10 +123,15 @@ class RunningStep:
     def __init__(
         self, work: WorkerContext, step: steps.Step, scratch: Path, progress: StepProgress
     ) -> None:
-        self.work, self.step, self.scratch, self.progress = work, step, scratch, progress
-        self.limits = work.masking.limits
-        self.source, self.background = scratch / "source", scratch / "background"
+        self.work = work
+        self.step = step
+        self.scratch = scratch
+        self.progress = progress
+        self.limits = work.resources.limits
+        self.source = scratch / "source"
+        self.background = scratch / "background"
         self.mask = scratch / f"beside{KEPT_MASK.suffix}"  # stored with a cut-out or a composite
+        self.target = scratch / f"{step.spec.kind}{step.spec.form.suffix}"
 
     async def run(self) -> steps.StepDone:
         # Make the directory here, so that a full disk is recorded as the error of this attempt.
@@ -131,40 +139,32 @@ class RunningStep:
         stages = {"ingest": self.ingest, "segment": self.segment, "join": self.join}
         return await stages[self.step.stage]()
 
-    @property
-    def target(self) -> Path:
-        return self.scratch / f"{self.step.options.kind}{self.step.form.suffix}"
-
     async def ingest(self) -> steps.IngestDone:
-        step, asked, options = self.step, self.step.args.result, self.step.options
-        by_stored_mask = step.quality == REENCODE_ONLY
+        step = self.step
+        spec = step.spec
+        by_stored_mask = step.mask_key is not None
+        if by_stored_mask and spec.kind is ResultKind.MASK:
+            return steps.IngestDone(step.clip, None, steps.WHOLE_CLIP)
         fetched_bytes = 0
-        if by_stored_mask and options.kind is ResultKind.MASK:
-            return steps.IngestDone(step.clip, step.source_key, (steps.StepArgs(),))
-        clip_key = asked.clip_key if by_stored_mask else step.source_key
         size_bytes = step.clip.size_bytes if step.clip else 0
-        await self._fetch(clip_key, step.video_url, "video", self.source, 2 * size_bytes)
-        clip = await self._run(messages.Probe(self.source, self.limits, step.preset, options.kind))
-        source_key = clip_key or f"sources/{step.job}/{step.attempt}/source"
-        if clip_key is None:
+        await self._fetch(step.source_key, step.video_url, "video", self.source, 2 * size_bytes)
+        clip = await self._run(messages.Probe(self.source, self.limits, spec.form, spec.kind))
+        source_key = step.source_key
+        if source_key is None:
+            source_key = f"sources/{step.job}/{step.attempt}/source"
             await self.work.objects.put(source_key, self.source)
             if by_stored_mask:
                 fetched_bytes += clip.size_bytes
         background_key = await self._fetch_background()
-        if background_key is not None and background_key != asked.background_key:
+        if background_key != step.background_key:
             fetched_bytes += self.background.stat().st_size
         if by_stored_mask:
-            whole = steps.StepArgs(source_key=source_key, background_key=background_key)
-            return steps.IngestDone(step.clip, step.source_key, (whole,), fetched_bytes)
+            return steps.IngestDone(
+                step.clip, source_key, steps.WHOLE_CLIP, background_key, fetched_bytes
+            )
         segments = await self._cut(await self._plan(clip))
         self.progress.move()
-        if options.kind is not ResultKind.MASK:
-            start_s = float(clip.start_s)
-            segments = tuple(
-                structs.replace(each, background_key=background_key, clip_start_s=start_s)
-                for each in segments
-            )
-        return steps.IngestDone(clip, source_key, segments, fetched_bytes)
+        return steps.IngestDone(clip, source_key, segments, background_key, fetched_bytes)
 
     async def _fetch(
         self, key: str | None, url: str | None, param: str, target: Path, needed_bytes: int = 0
@@ -194,7 +194,8 @@ class RunningStep:
 
     async def _fetch_background(self) -> str | None:
         """Check and store the background file; return its key, or None if the job has none."""
-        key, url = self.step.args.result.background_key, self.step.args.result.background_url
+        key = self.step.background_key
+        url = self.step.background_url
         if url is None and key is None:
             return None
         try:
@@ -214,11 +215,11 @@ class RunningStep:
         clip. Parts of GIFs and PNGs cannot be joined. Matroska cannot store parts of a cut-out that
         starts before time 0.
         """
-        options, form = self.step.options, self.step.form
-        if self.step.args.result.hints or options.auto_zoom or form.suffix in (".gif", ".zip"):
+        spec = self.step.spec
+        if spec.hints or spec.auto_zoom or spec.form in (Form.GIF, Form.PNG_ZIP):
             return ()
         free = await steps.free_slots(self.work.database)
-        if free < 2 or (options.kind is ResultKind.CUTOUT and clip.start_s < 0):
+        if free < 2 or (spec.kind is ResultKind.CUTOUT and clip.start_s < 0):
             return ()
         spans = await self._run(messages.Plan(self.source, free, SEGMENT_GRID))
         left_over = len(spans) % steps.IN_FLIGHT  # segments beyond a multiple of IN_FLIGHT
@@ -227,9 +228,9 @@ class RunningStep:
             spans = await self._run(messages.Plan(self.source, most, SEGMENT_GRID))
         return spans
 
-    async def _cut(self, spans: tuple[SegmentPlan, ...]) -> tuple[steps.StepArgs, ...]:
+    async def _cut(self, spans: tuple[SegmentPlan, ...]) -> tuple[steps.StoredSegment, ...]:
         if len(spans) < 2:
-            return (steps.StepArgs(),)
+            return steps.WHOLE_CLIP
         segments = []
         for number, part in enumerate(spans):
             target = self.scratch / f"segment-{number}"
@@ -237,80 +238,70 @@ class RunningStep:
             key = f"segments/{self.step.job}/{self.step.attempt}/{number}"
             await self.work.objects.put(key, target)
             await asyncio.to_thread(target.unlink)
-            segments.append(steps.StepArgs(span=part, source_key=key))
+            segments.append(steps.StoredSegment(part, key))
         return tuple(segments)
 
     async def segment(self) -> steps.PartDone | steps.MaskDone:
-        step, mask, whole, background = self.step, self.mask, self.step.args.span is None, None
-        await self._load(step.source_key if whole else step.args.source_key, self.source)
-        if step.args.background_key is not None:
-            background = await self._load(step.args.background_key, self.background)
-        self.progress.move()
-        if step.quality == REENCODE_ONLY:
-            return await self._of_stored_mask(background)
-        request = self._masking(background)
-        if whole:
+        step = self.step
+        if step.mask_key is not None:
+            return await self._of_stored_mask(step.mask_key)
+        if step.args.span is None:
+            await self._load(step.source_key, self.source)
+            request = messages.Make(step.spec, await self._files(), self.work.resources)
             request = await self._with_network(request)
+        else:
+            await self._load(step.args.key, self.source)
+            segment = Segment(step.args.span, step.clip.start_s if step.clip else 0.0)
+            request = messages.Make(step.spec, await self._files(), self.work.resources, segment)
         began = time.monotonic()
-        with step.args.result.hints_as_sent():
-            masked = await self._run(request, self.work.masks)
-        metrics.FRAMES.labels(step.quality).inc(max(0, masked.frames_out))
-        metrics.MASKING_SECONDS.labels(step.quality).inc(time.monotonic() - began)
-        report = report_of(masked)
-        if not whole:
+        with steps.hints_as_sent(step.key_points):
+            made = await self._run(request, self.work.masks)
+        metrics.FRAMES.labels(step.spec.quality).inc(max(0, made.frames_out))
+        metrics.MASKING_SECONDS.labels(step.spec.quality).inc(time.monotonic() - began)
+        report = report_of(made)
+        if step.args.span is not None:
             return await self._store_part(report)
-        if step.options.auto_zoom:
-            made = await self._by_mask(self.source, mask, background)
-            report = structs.replace(made, stage_cpu_s=report.stage_cpu_s, runtime=report.runtime)
-        return await self._store_result(report, mask, request.kept)
+        return await self._store_result(report, self.mask, request.files.cache)
 
-    async def _with_network(
-        self, request: messages.Mask | messages.CutOut
-    ) -> messages.Mask | messages.CutOut:
+    async def _files(self) -> Files:
+        """Load the background, if there is one, and name the files of a run."""
+        background = None
+        if self.step.background_key is not None:
+            background = await self._load(self.step.background_key, self.background)
+        self.progress.move()
+        mask_target = None
+        if self.step.spec.kind is not ResultKind.MASK:
+            mask_target = self.mask
+        return Files(
+            source=self.source, target=self.target, background=background, mask_target=mask_target
+        )
+
+    async def _with_network(self, request: messages.Make) -> messages.Make:
         """Let the request store network results, and reuse those of an earlier job if available."""
         known = None
         with suppress(errors.ObjectLost, errors.ServiceUnavailable, OSError):
-            known = await self._load(self.step.args.result.network_key, self.scratch / "known")
-        return structs.replace(request, known=known, kept=self.scratch / "network.zip")
+            known = await self._load(self.step.network_key, self.scratch / "known")
+        files = structs.replace(request.files, cache=self.scratch / "network.zip")
+        return structs.replace(request, files=files, known=known)
 
-    def _masking(self, background: Path | None) -> messages.Mask | messages.CutOut:
-        step, result, hints = self.step, self.step.options, self.step.args.result.hints
-        found = replace(self.work.masking, quality=Quality(step.quality), hints=hints)
-        if result.kind is ResultKind.MASK:
-            options = replace(found, preset=Preset(step.preset), matte=result.matte)
-            return messages.Mask(self.source, self.target, options, step.args.span)
-        if result.auto_zoom:  # the crop is computed from the whole mask
-            return messages.Mask(self.source, self.mask, replace(found, preset=KEPT_MASK))
-        return messages.CutOut(
-            self.source,
-            self.target,
-            step.preset,
-            found,
-            result,
-            background,
-            span=step.args.span,
-            clip_start_s=step.args.clip_start_s,
-            mask_target=self.mask,
-        )
-
-    async def _of_stored_mask(self, background: Path | None) -> steps.MaskDone:
-        step, mask = self.step, self.source
-        if step.options.kind is ResultKind.MASK:
-            preset, memory_bytes = Preset(step.preset), self.limits.memory_bytes
-            recode = messages.Recode(mask, self.target, preset, memory_bytes, step.options.matte)
+    async def _of_stored_mask(self, mask_key: str) -> steps.MaskDone:
+        spec = self.step.spec
+        mask = await self._load(mask_key, self.scratch / "mask")
+        if spec.kind is ResultKind.MASK:
+            recode = messages.Recode(
+                mask, self.target, Preset(spec.form), self.limits.memory_bytes, spec.matte
+            )
             return await self._store_result(report_of(await self._run(recode)))
-        clip = await self._load(step.args.source_key, self.scratch / "clip")
-        return await self._store_result(await self._by_mask(clip, mask, background), mask)
-
-    async def _by_mask(self, source: Path, mask: Path, background: Path | None) -> steps.JobReport:
-        step, masking = self.step, MaskOptions(limits=self.limits)
-        request = messages.CutOut(
-            source, self.target, step.preset, masking, step.options, background, mask
-        )
-        return report_of(await self._run(request))
+        await self._load(self.step.source_key, self.source)
+        files = structs.replace(await self._files(), mask=mask, mask_target=None)
+        made = await self._run(messages.Make(spec, files, self.work.resources))
+        return await self._store_result(report_of(made), mask)
 
     async def join(self) -> steps.MaskDone:
-        step, options, parts, masks = self.step, self.step.options, list[Path](), list[Path]()
+        step = self.step
+        spec = step.spec
+        parts: list[Path] = []
+        masks: list[Path] = []
         results = await steps.segment_results(self.work.database, step.job)
         source = await self._load(step.source_key, self.source)
         for number, result in enumerate(results):
@@ -320,12 +311,11 @@ class RunningStep:
                 mask = self.scratch / f"mask-{number}{self.mask.suffix}"
                 masks.append(await self._load(result.mask_key, mask))
             self.progress.move()
-        made, target, has_sound = tuple(parts), self.target, options.keep_sound
         joined = await self._run(
-            messages.Join(made, source, target, step.preset, options.kind, has_sound)
+            messages.Join(tuple(parts), source, self.target, spec.form, spec.kind, spec.keep_sound)
         )
         if len(masks) == len(parts):
-            await self._run(messages.Join(tuple(masks), source, self.mask, KEPT_MASK))
+            await self._run(messages.Join(tuple(masks), source, self.mask, Form(KEPT_MASK)))
         report = joined_report([result.report for result in results], joined)
         return await self._store_result(report, self.mask)
 
@@ -342,7 +332,8 @@ class RunningStep:
 
     async def _store_part(self, report: steps.JobReport) -> steps.PartDone:
         place = f"parts/{self.step.job}/{self.step.number}/{self.step.attempt}"
-        key, mask_key = f"{place}/part", None
+        key = f"{place}/part"
+        mask_key = None
         await self.work.objects.put(key, self.target)
         if self.mask.exists():
             mask_key = f"{place}/mask"
@@ -353,7 +344,9 @@ class RunningStep:
         self, report: steps.JobReport, mask: Path | None = None, kept: Path | None = None
     ) -> steps.MaskDone:
         # The key names the attempt, so that attempts do not overwrite each other's results.
-        step, objects, target = self.step, self.work.objects, self.target
+        step = self.step
+        objects = self.work.objects
+        target = self.target
         attempt = f"{step.stage}-{step.attempt}"
         key = f"results/{step.job}/{attempt}/{step.job}{target.suffix}"
         files = (target, mask, kept)
@@ -394,7 +387,9 @@ class RunningStep:
 
 
 def _size_of(path: Path | None) -> int:
-    return path.stat().st_size if path is not None and path.exists() else 0
+    if path is None or not path.exists():
+        return 0
+    return path.stat().st_size
 
 
 def report_of(done: Report | Written) -> steps.JobReport:

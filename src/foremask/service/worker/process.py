@@ -15,7 +15,7 @@ from foremask.errors import SettingsInvalid
 from foremask.fetch.client import Outbound
 from foremask.machine import process_setup
 from foremask.machine.hardware import nvidia_cards, share_of_memory
-from foremask.options import MaskOptions, Runtime
+from foremask.options import Resources, Runtime
 from foremask.service.jobs import admission
 from foremask.service.jobs.database import Database, OtherTables
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting
@@ -26,7 +26,7 @@ from foremask.service.sandbox.messages import Load
 from foremask.service.sandbox.pool import MediaPool, own_directory
 from foremask.service.storage.objects import open_objects
 from foremask.service.worker.compilation import compile_ahead
-from foremask.service.worker.job_stages import SERVICE_MASKING, MediaRunner, WorkerContext
+from foremask.service.worker.job_stages import SERVICE_RESOURCES, MediaRunner, WorkerContext
 from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import serve_queues
 from foremask.settings import Sandbox, Settings
@@ -65,7 +65,7 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
         await compile_ahead(model)
     job_memory = settings.job_memory or share_of_memory(slots)
     limits = settings.limits(job_memory)
-    masking = replace(SERVICE_MASKING, device=settings.device, limits=limits, model=model)
+    resources = replace(SERVICE_RESOURCES, device=settings.device, limits=limits, model=model)
     async with (
         MediaPool(scratch, sandbox=settings.sandbox) as files,
         MediaPool(
@@ -77,7 +77,7 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
             spares=load is not None and job_memory >= SPARE_FROM_BYTES,
             prepare=load,
         ) as masks,
-        open_work(settings, scratch, masks, files, masking) as work,
+        open_work(settings, scratch, masks, files, resources) as work,
     ):
         if load is not None and settings.device.runtime not in (Runtime.AUTO, Runtime.CPU):
             await masks.run(load)  # fail now: a worker that cannot mask would fail all jobs
@@ -101,7 +101,7 @@ async def open_work(
     scratch: Path,
     masks: MediaRunner,
     files: MediaRunner,
-    masking: MaskOptions = SERVICE_MASKING,
+    resources: Resources = SERVICE_RESOURCES,
 ) -> AsyncIterator[WorkerContext]:
     if settings.database_url is None:
         raise SettingsInvalid("a worker needs the URL of a database", param="FOREMASK_DATABASE_URL")
@@ -122,7 +122,7 @@ async def open_work(
                 outbound=outbound,
                 masks=masks,
                 files=files,
-                masking=masking,
+                resources=resources,
                 scratch=steps,
                 worker=process_setup.name(),
                 result_ttl_s=settings.result_ttl_s,

@@ -26,7 +26,7 @@ from foremask.service.jobs.process_totals import Fleet
 from foremask.service.jobs.records import status_body
 from foremask.service.jobs.steps import Beat, Step, StepKey
 from foremask.service.observability import metrics
-from foremask.service.observability.traces import Span, span
+from foremask.service.observability.traces import TraceSpan, span
 from foremask.service.sandbox.pool import ChildDied
 from foremask.service.worker.job_stages import RunningStep, StepProgress, WorkerContext
 
@@ -160,7 +160,7 @@ async def run_step(work: WorkerContext, step: Step, leases: Leases) -> None:
 
 
 async def _run_with_lease(
-    work: WorkerContext, step: Step, scratch: Path, leases: Leases, made: Span
+    work: WorkerContext, step: Step, scratch: Path, leases: Leases, made: TraceSpan
 ) -> str:
     """Run the step until it ends or its lease is lost; record and return the outcome."""
     step_log = log.bind(step=step.name, attempt=step.attempt)

@@ -1,6 +1,6 @@
--- The service's tables and functions, version 25 (jobs/schema.py). A row of Procrastinate is only a ticket: it makes
+-- The service's tables and functions, version 26 (jobs/schema.py). A row of Procrastinate is only a ticket: it makes
 -- one worker look for work in one queue (docs/adr/0020). A changed statement needs a new version, also in the names of
--- claim_step_25 and recover_25, so that older workers claim nothing. upgrade.sql changes older tables and functions.
+-- claim_step_26 and recover_26, so that older workers claim nothing. upgrade.sql changes older tables and functions.
 
 create table tokens (
     id              uuid primary key,
@@ -31,12 +31,15 @@ create table jobs (
                     check (status in ('queued', 'running', 'completed', 'failed', 'cancelled')),
     stage           text not null default 'queued',
     priority        smallint not null,
-    video_url       text,                               -- deleted when the job ends: it may contain a secret
-    source_key      text,
+    spec            jsonb not null,                     -- a JobSpec (options.py)
+    video_url       text,                               -- URLs are deleted when the job ends: they may contain secrets
+    source_key      text,                               -- keys are those of stored files
+    mask_key        text,                               -- a mask to use instead of the network
+    background_url  text,
+    background_key  text,
+    network_key     text,                               -- an earlier job's network results
+    key_points      integer not null default 0,         -- number of leading hints from the field of this name
     name            text,                               -- the clip's file name
-    preset          text not null,
-    quality         text not null,
-    result          jsonb,                              -- a JobResult (jobs/steps.py); null for a plain mask
     webhook_url     text,
     idempotency_key text,
     body_hash       bytea,
@@ -275,7 +278,9 @@ begin
     if outcome is not null then return next; return; end if;
     -- The name of the uploaded file or of an earlier job, or the last part of a URL's path if that ends in .mp4 etc.
     -- Other parts of a URL may be secret, and must not be stored longer than the URL.
-    if n.source_key is not null then
+    if n.mask_key is not null then
+        n.name := (select name from jobs where id = split_part(n.mask_key, '/', 2));
+    elsif n.source_key is not null then
         n.name := coalesce((select name from uploads where key = n.source_key),
                            (select name from jobs where id = split_part(n.source_key, '/', 2)));
     else
@@ -351,7 +356,7 @@ returns boolean language plpgsql as $$
 declare j jobs; v_files boolean;
 begin
     update jobs set status = p_status, stage = p_status, error = p_error, result_key = p_result_key, report = p_report,
-        ended_at = clock(), video_url = null, result = result - 'background_url'
+        ended_at = clock(), video_url = null, background_url = null
     where id = p_job and status in ('queued', 'running') returning * into j;
     if not found then return false; end if;
     update tokens set unfinished = unfinished - 1 where id = j.token;
@@ -387,7 +392,6 @@ begin
         masking_at = case when p_stage = 'segment' then coalesce(masking_at, clock()) else masking_at end
     where id = p_job and (status = 'queued' or stage <> p_stage);
     return to_jsonb(j) || to_jsonb(s) || jsonb_build_object(
-        'args', s.args || case when j.result is null then '{}' else jsonb_build_object('result', j.result) end,
         'used_s', greatest(0, coalesce(extract(epoch from least(clock(),
             (select last_at + interval '10 seconds' from housekeeping)) - j.deadline_from), 0)));
 end $$;
@@ -396,7 +400,7 @@ end $$;
 -- worker served last (p_last) may be 5 s of virtual time ahead of others: for another token, the worker must start a
 -- child (0.5 s) and load the network. A token that was idle is served first for at most 10 s of virtual time. `held`
 -- is the number of tokens that were skipped because they have `per_token` running steps.
-create function claim_step_25(p_queue text, p_worker text, p_lease_s float8, p_last uuid)
+create function claim_step_26(p_queue text, p_worker text, p_lease_s float8, p_last uuid)
 returns table (step jsonb, held integer) language plpgsql as $$
 declare q queues; r record;
 begin
@@ -470,6 +474,7 @@ begin
     perform charge_share(p_stage, j.token, p_seconds);
     if p_stage = 'ingest' then
         update jobs set clip = p_result -> 'clip', source_key = p_result ->> 'source_key',
+            background_key = p_result ->> 'background_key',
             frames_total = coalesce((p_result -> 'clip' ->> 'frames')::bigint, frames_total),
             fetched = coalesce((p_result ->> 'fetched_bytes')::bigint, fetched),
             reserved = coalesce((p_result -> 'clip' ->> 'size_bytes')::bigint, reserved)
@@ -560,7 +565,7 @@ end $$;
 
 -- Shift times after the clock was set, retry steps whose leases expired, replace lost tickets, and end jobs over their
 -- time limit. If another call is running, return at once. `alone`: the last call was also p_worker's, or long ago.
-create function recover_25(p_worker text, p_lease_s float8, p_patience_s float8, p_wall_clock_s float8,
+create function recover_26(p_worker text, p_lease_s float8, p_patience_s float8, p_wall_clock_s float8,
                            p_max_crashes integer, p_crashed jsonb, p_timed_out jsonb)
 returns table (lost integer, woken integer, timed_out integer, alone boolean) language plpgsql as $$
 declare
