@@ -28,7 +28,7 @@ from foremask.vision.temporal.correction import Shown, measured
 from foremask.vision.temporal.frame_hints import CROP_PX, Mark, Seed, crops_round
 from foremask.vision.temporal.grids import Grid
 from foremask.vision.temporal.places import depth_of, middle_of
-from foremask.vision.temporal.regions import FOREGROUND, Features
+from foremask.vision.temporal.regions import FOREGROUND, RegionFeatures
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.verdict import Trees, judge
 from foremask.weights.catalogue import model_path
@@ -46,7 +46,7 @@ class Lesson:
     each candidate's J with it.
     """
 
-    features: Features
+    features: RegionFeatures
     gains: NDArray[np.float32]
     likenesses: NDArray[np.float32]
     weight: float

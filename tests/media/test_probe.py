@@ -14,7 +14,7 @@ import pytest
 from foremask import errors
 from foremask.facts import Clip
 from foremask.media import boxes, ebml
-from foremask.media.demux import Window
+from foremask.media.demux import ReadWindow
 from foremask.media.presets import RECIPES, check_preset, encoder_options, pixel_format
 from foremask.media.probe import check_length, probe
 from foremask.media.verify import verify
@@ -221,14 +221,14 @@ def test_a_window_never_gives_more_than_it_was_asked_for() -> None:
             return super().read((size or 0) + 100)
 
     data = bytes(range(256)) * 1000
-    window = Window(Eager(data), max_bytes=1 << 20)
+    window = ReadWindow(Eager(data), max_bytes=1 << 20)
     assert window.read(7) == data[:7]
     assert window.read_at(65_530, 20) == data[65_530:65_550]
     assert len(window.read(100)) == 100
 
 
 def test_a_window_ends_where_its_budget_ends() -> None:
-    window = Window(io.BytesIO(bytes(1 << 20)), max_bytes=200_000)
+    window = ReadWindow(io.BytesIO(bytes(1 << 20)), max_bytes=200_000)
     with pytest.raises(OSError, match="200000"):
         window.read_at(0, 1 << 20)
 
@@ -241,7 +241,7 @@ def test_a_hostile_box_tree_ends() -> None:
         b"\0\0\0\1moov\xff\xff\xff\xff\xff\xff\xff\xff",
         b"\0\0\0\x02free" * 5000,
     ):
-        boxes.survey(Window(io.BytesIO(data)).read_at, len(data))
+        boxes.survey(ReadWindow(io.BytesIO(data)).read_at, len(data))
 
 
 def test_a_hostile_matroska_tail_ends() -> None:

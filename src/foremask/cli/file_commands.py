@@ -121,10 +121,10 @@ def _mask_of(source: Path, made: Path | None) -> Path:
     if made is not None:
         check_clip(made)
         return made
-    return mask_beside(source)
+    return mask_next_to(source)
 
 
-def mask_beside(source: Path) -> Path:
+def mask_next_to(source: Path) -> Path:
     """Return the file that `foremask mask` makes of ``source``. Raises Usage if there is none."""
     likely = [source.with_name(f"{source.stem}.mask{suffix}") for suffix in PRESET_OF_SUFFIX]
     for path in likely:

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 
 from foremask.cli import model_commands
 from foremask.cli.exits import Usage
-from foremask.cli.file_commands import mask_beside
+from foremask.cli.file_commands import mask_next_to
 from foremask.cli.sources import check_there
 from foremask.errors import ForemaskError
 from foremask.hints.kinds import Box, Point
@@ -78,8 +78,8 @@ def _described(invalid: ValidationError) -> str:
     place = place.removeprefix(".")
     if wrong["type"] == "missing":
         return f"{place} is missing"
-    said = wrong["msg"].replace("Input should", "it should")
-    return f"{place} is {reprlib.repr(wrong['input'])}; {said}"
+    reason = wrong["msg"].replace("Input should", "it should")
+    return f"{place} is {reprlib.repr(wrong['input'])}; {reason}"
 
 
 class McpTools:
@@ -171,7 +171,7 @@ class McpTools:
             if not 1 <= moments <= MOST_MOMENTS:
                 raise Usage(f"moments is 1 to {MOST_MOMENTS}, and not {moments}")
             source = self._clip(clip)
-            made = self._clip(str(mask_beside(source)) if mask is None else mask)
+            made = self._clip(str(mask_next_to(source)) if mask is None else mask)
             sheet = draw_sheet(source, made, moments)
             return [Image(data=sheet.png, format="png"), *sheet.warnings]
 

@@ -72,7 +72,7 @@ class Source(Protocol):
     def seek(self, offset: int, whence: int = 0, /) -> int: ...
 
 
-class Window:
+class ReadWindow:
     """Reads and caches a source in aligned blocks, so that a remote header takes few requests.
 
     ``read`` returns at most ``size`` bytes: PyAV would write more bytes beyond its buffer. After
@@ -151,8 +151,8 @@ def _is_text(head: bytes) -> bool:
     return all(each.isprintable() or each in "\t\n\r\f" for each in text)
 
 
-def _head(source: Path | Window) -> bytes:
-    if isinstance(source, Window):
+def _head(source: Path | ReadWindow) -> bytes:
+    if isinstance(source, ReadWindow):
         return source.read_at(0, 12)
     with source.open("rb") as file:
         return file.read(12)
@@ -163,7 +163,7 @@ def _is_picture(head: bytes) -> bool:
     return is_webp or head.startswith(_PICTURE_HEADS)
 
 
-def recognise(window: Window, *, any_format: bool = False) -> Container:
+def recognise(window: ReadWindow, *, any_format: bool = False) -> Container:
     """Return the container of a file by its content; raises a subclass of ClipRefused.
 
     With ``any_format``, unknown content is `Container.OTHER`, unless it is text or a playlist.
@@ -190,7 +190,9 @@ def recognise(window: Window, *, any_format: bool = False) -> Container:
     return container
 
 
-def open_container(container: Container, source: Path | Window, **options: str) -> InputContainer:
+def open_container(
+    container: Container, source: Path | ReadWindow, **options: str
+) -> InputContainer:
     """Open ``source`` as ``container``, with a demuxer that may open no other files."""
     is_other = container is Container.OTHER
     demuxer = _DEMUXER.get(container)
@@ -252,7 +254,7 @@ class OpenClip:
 def open_clip(path: Path) -> OpenClip:
     """Open a clip in any `Container`, even if `probe.probe` refuses the clip."""
     with path.open("rb") as file:
-        window = Window(file)
+        window = ReadWindow(file)
         container = recognise(window, any_format=True)
     return OpenClip(container, open_container(container, path), window.size)
 

@@ -18,7 +18,7 @@ from foremask import errors
 from foremask.facts import AudioTrack, Clip
 from foremask.media import ebml
 from foremask.media.colour import FULL_RANGE, HLG, PQ
-from foremask.media.demux import Container, OpenClip, Source, Window, open_container, recognise
+from foremask.media.demux import Container, OpenClip, ReadWindow, Source, open_container, recognise
 from foremask.media.frames import Orientation
 from foremask.options import UNLIMITED, Limits
 
@@ -44,7 +44,7 @@ def probe(source: Path | Source, limits: Limits = UNLIMITED) -> Clip:
 
 
 def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:
-    window = Window(source, max_bytes=_MAX_HEADER_BYTES)
+    window = ReadWindow(source, max_bytes=_MAX_HEADER_BYTES)
     if window.size > limits.max_bytes:
         details = f"The file has {window.size} bytes; at most {limits.max_bytes} are taken."
         raise errors.FileTooLarge(details, limit=limits.max_bytes, actual=window.size)

@@ -44,20 +44,15 @@ def prefetch[T](
     gets the thread's processor time in seconds.
     """
     stop = stop or threading.Event()
-    ready, begun = _Queue[T](size, stop), threading.Event()
+    ready = _Queue[T](size, stop)
+    begun = threading.Event()
     failures: list[BaseException] = []
 
     def work() -> None:
         _of_thread.stop = stop
         begun.set()
         try:
-            for item in items:
-                ready.put(item)
-        except BaseException as error:  # noqa: BLE001  (raised in the reader)
-            failures.append(error)
-        try:
-            if failures and isinstance(items, Generator):
-                items.close()
+            failures.extend(_passed_on(items, ready))
         finally:
             if costs is not None:
                 costs[stage] = time.thread_time()
@@ -76,6 +71,18 @@ def prefetch[T](
         stop.set()
         if begun.is_set():
             thread.join()
+
+
+def _passed_on[T](items: Iterable[T], ready: "_Queue[T]") -> list[BaseException]:
+    """Put the items into the queue; return the error that ended them, for the reader to raise."""
+    try:
+        for item in items:
+            ready.put(item)
+    except BaseException as error:  # noqa: BLE001  (raised in the reader)
+        if isinstance(items, Generator):
+            items.close()
+        return [error]
+    return []
 
 
 def _start(thread: threading.Thread, begun: threading.Event) -> None:

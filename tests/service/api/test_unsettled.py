@@ -20,7 +20,7 @@ from tests.support.patience import wait_until
 
 pytestmark = pytest.mark.slow
 
-hasty = serves({"api.calls.DOUBT_S": 0.5, "api.unsettled.SETTLE_EVERY_S": 0.2})
+hasty = serves({"api.calls.SETTLED_AFTER_S": 0.5, "api.unsettled.SETTLE_EVERY_S": 0.2})
 
 
 @pytest.fixture

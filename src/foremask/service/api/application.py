@@ -225,16 +225,16 @@ async def _serve(settings: Settings) -> None:
     async with open_service(settings) as service:
         log.info("api.started", sandbox=service.sandbox, at=settings.base_url)
         reporter = CountReporter("api", 0, service.sandbox, service.process_id)
-        beside = {
+        background = {
             asyncio.create_task(keep_reporting(service.database, reporter)),
             asyncio.create_task(keep_settling(service)),
         }
         try:
             await Server(create_app(service), settings, service.ends.stop).serve()
         finally:
-            for task in beside:
+            for task in background:
                 task.cancel()
-            await asyncio.wait(beside)
+            await asyncio.wait(background)
 
 
 @asynccontextmanager

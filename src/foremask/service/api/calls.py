@@ -27,7 +27,9 @@ MAX_KEY_LENGTH = 255
 MAX_BODY_BYTES = 1 << 20
 SMALL_BODY_BYTES = 64 << 10
 PLACE_S = 3.0  # a large body waits so long for its turn
-DOUBT_S = 60.0  # after this time, a call that the database did not answer has ended or failed
+SETTLED_AFTER_S = (
+    60.0  # after this time, a call that the database did not answer has ended or failed
+)
 FORM = "multipart/form-data"
 FILE_S = 86_400  # lifetime of links to uploads
 MAX_FIELDS = 128
@@ -303,26 +305,26 @@ async def store(
             await reserve(declared)
             await service.objects.put(key, counted())
     except BaseException:
-        look_later(service, key)
+        settle_later(service, key)
         await asyncio.shield(admission.give_back(service.database, key))
         service.unsettled.pop(key, None)
         raise
     try:
         await admission.reserve(service.database, key, size, NO_LIMIT)
     except errors.ServiceUnavailable:
-        look_later(service, key)
+        settle_later(service, key)
         raise
 
 
-def look_later(service: Service, key: str) -> None:
+def settle_later(service: Service, key: str) -> None:
     """Let `keep_settling` decide about an upload after calls of the database have ended."""
-    service.unsettled[key] = asyncio.get_running_loop().time() + DOUBT_S
+    service.unsettled[key] = asyncio.get_running_loop().time() + SETTLED_AFTER_S
 
 
 async def discard_clip(request: ApiRequest) -> None:
     service, key = request.service, request.facts.clip_key
     if key is not None:
-        look_later(service, key)
+        settle_later(service, key)
         await service.objects.delete(key)
         await admission.give_back(service.database, key)
         service.unsettled.pop(key, None)
@@ -334,7 +336,7 @@ async def keep_clip(request: ApiRequest) -> None:
         try:
             await admission.settle(service.database, key)
         except errors.ServiceUnavailable:
-            look_later(service, key)  # the job is accepted: `keep_settling` finds it
+            settle_later(service, key)  # the job is accepted: `keep_settling` finds it
 
 
 async def open_form(request: ApiRequest, most_bytes: int) -> FileForm:

@@ -136,7 +136,7 @@ async def receive_upload(request: ApiRequest) -> None:
     try:
         await admission.settle(service.database, upload.key)
     except errors.ServiceUnavailable:
-        calls.look_later(service, upload.key)
+        calls.settle_later(service, upload.key)
         raise
 
 

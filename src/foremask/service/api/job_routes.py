@@ -303,7 +303,7 @@ async def _submission[B: Struct](
             yield submission
         except errors.ServiceUnavailable:  # the job may have been stored, and needs its clip
             if request.facts.clip_key is not None:
-                calls.look_later(request.service, request.facts.clip_key)
+                calls.settle_later(request.service, request.facts.clip_key)
             raise
         except errors.ForemaskError as error:
             request.service.note_refused(request.id, error)

@@ -17,7 +17,7 @@ from foremask.vision.temporal.appearance import SURE
 from foremask.vision.temporal.frame_hints import CROP_SHARES, NEAR_PX, Seed
 from foremask.vision.temporal.grids import RegionPlane, RegionRgb
 from foremask.vision.temporal.places import MOST_SHARE, Place, depth_of, grown, part_at
-from foremask.vision.temporal.regions import FOREGROUND, MOST_LOGIT, Features, Link, slopes
+from foremask.vision.temporal.regions import FOREGROUND, MOST_LOGIT, Link, RegionFeatures, slopes
 from foremask.vision.temporal.things import OTHER_SHARE
 from foremask.vision.temporal.verdict import fitted_trees
 
@@ -113,7 +113,7 @@ class _Wrong:
 
 def measured(
     point: Seed, shown: Shown, opposite: Sequence[Seed] = ()
-) -> tuple[list[Candidate], Features]:
+) -> tuple[list[Candidate], RegionFeatures]:
     """The candidates for a point, and the features of each; no candidates if the mask is right.
 
     Candidates have no pixels that are nearer to an ``opposite`` point, or farther from the point
@@ -209,7 +209,7 @@ def _features(
     wrong: _Wrong,
     cues: Mapping[str, Sequence[RegionPlane]],
     candidates: Sequence[Candidate],
-) -> Features:
+) -> RegionFeatures:
     compared = {"opinions": shown.mean(), "classifier": shown.logit, "decision": shown.log_odds}
     compared |= {f"crop {k}": each for k, each in enumerate(point.crops)}
     if not point.positive:

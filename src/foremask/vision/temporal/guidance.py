@@ -247,10 +247,10 @@ class _Places:
             thing = _parts_on(self._ask_on_anchor(start, place) > FOREGROUND, place)
             is_thing = bool((thing & place).sum() > MOST_SHARE * (thing | place).sum())
         self.planes[start] = np.where(place, number, self.planes[start])
-        self._carry(range(start + 1, after), -1, place, number, is_thing=is_thing)
-        self._carry(range(start - 1, before, -1), 1, place, number, is_thing=is_thing)
+        self._follow(range(start + 1, after), -1, place, number, is_thing=is_thing)
+        self._follow(range(start - 1, before, -1), 1, place, number, is_thing=is_thing)
 
-    def _carry(
+    def _follow(
         self, order: range, offset: int, place: Place, number: np.float32, *, is_thing: bool
     ) -> None:
         """Carry a place along these anchors; the link ``offset`` leads to the one it comes from."""

@@ -28,7 +28,7 @@ MOST_LOGIT = 5.0  # the logits of `appearance` are clipped to ±5
 _BORDERS = ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]))
 _NEIGHBOURS = (*_BORDERS, *(each[::-1] for each in _BORDERS))
 
-type Features = dict[str, NDArray[np.float32]]
+type RegionFeatures = dict[str, NDArray[np.float32]]
 """An array for each feature name, with one value for each region."""
 
 
@@ -145,7 +145,7 @@ class Scene:
         return np.asarray(np.mean(list(self.opinions.values()), axis=0), np.float32)
 
 
-def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, Features]]:
+def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, RegionFeatures]]:
     """The regions of each anchor of a window, and their features; unknown features are NaN."""
     means = [scene.mean() for scene in scenes]
     frames = np.cumsum([0, *(scene.links[1].frames for scene in scenes[:-1])])
@@ -192,7 +192,7 @@ def _undecided(
 
 def _measured(
     index: int, scene: Scene, means: Sequence[Alpha], usual: np.float32, undecided: np.float32
-) -> tuple[Regions, Features]:
+) -> tuple[Regions, RegionFeatures]:
     """``usual`` is the subject's usual motion round this anchor (`_usual_motion`)."""
     opinions, mean = list(scene.opinions.values()), means[index]
     levels = [np.asarray(scene.logit > level, np.float32) for level in LOGIT_LEVELS]
@@ -200,7 +200,7 @@ def _measured(
     logit = np.clip(scene.logit, -MOST_LOGIT, MOST_LOGIT)
     regions = cut.joined([*opinions, logit * np.float32(ALIKE / ALIKE_LOGIT)])
     moved, most = regions.mean(scene.motion), np.max(opinions, axis=0)
-    features: Features = {view: _of_view(regions, scene, view) for view in View}
+    features: RegionFeatures = {view: _of_view(regions, scene, view) for view in View}
     features |= {
         "mean": regions.mean(mean),
         "most": regions.mean(most),
@@ -242,7 +242,9 @@ def _of_view(regions: Regions, scene: Scene, view: View) -> NDArray[np.float32]:
     return opinion
 
 
-def _of_neighbours(regions: Regions, scene: Scene, index: int, means: Sequence[Alpha]) -> Features:
+def _of_neighbours(
+    regions: Regions, scene: Scene, index: int, means: Sequence[Alpha]
+) -> RegionFeatures:
     """Mean and smallest opinion of the anchors before and after, and the mean continuity."""
     votes: list[NDArray[np.float32]] = []
     weights: list[NDArray[np.float32]] = []
@@ -262,7 +264,7 @@ def _of_neighbours(regions: Regions, scene: Scene, index: int, means: Sequence[A
     }
 
 
-def _of_shape(regions: Regions, scene: Scene, mean: Alpha) -> Features:
+def _of_shape(regions: Regions, scene: Scene, mean: Alpha) -> RegionFeatures:
     """Size, thickness, elongation, and the picture's contrast along the outline."""
     rows, columns = mean.shape
     inner = np.ones(mean.shape, np.uint8)
@@ -289,7 +291,9 @@ def slopes(lab: NDArray[np.float32]) -> Alpha:
     return np.asarray(both[0] + both[1], np.float32)
 
 
-def _of_part(regions: Regions, name: str, picked: Place, mean: Alpha, motion: Alpha) -> Features:
+def _of_part(
+    regions: Regions, name: str, picked: Place, mean: Alpha, motion: Alpha
+) -> RegionFeatures:
     """The mean opinion and motion of the connected part of ``picked`` that a region is in."""
     labels, areas = labelled(picked)
     part = np.zeros(len(regions.sizes), np.intp)

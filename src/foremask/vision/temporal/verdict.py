@@ -17,7 +17,14 @@ from foremask.types import Alpha, Levels
 from foremask.vision.resample import as_levels, resized
 from foremask.vision.temporal.flow import LEAST_WEIGHT, warp
 from foremask.vision.temporal.places import OUTLINE_PX, grown, labelled
-from foremask.vision.temporal.regions import FOREGROUND, MOST_LOGIT, Features, Link, Scene, measure
+from foremask.vision.temporal.regions import (
+    FOREGROUND,
+    MOST_LOGIT,
+    Link,
+    RegionFeatures,
+    Scene,
+    measure,
+)
 from foremask.vision.temporal.tier import CLOSE_FRAMES
 
 type Judge = Callable[[Sequence[Scene]], list[Alpha]]
@@ -51,7 +58,7 @@ class Trees:
             np.array(table[name], np.int32) for name in ("feature", "left", "right")
         )
 
-    def log_odds(self, features: Features) -> NDArray[np.float32]:
+    def log_odds(self, features: RegionFeatures) -> NDArray[np.float32]:
         table = np.stack([features[name] for name in self._names], axis=1)
         width = self._left.shape[1]
         roots = np.arange(len(self._left))[None] * width
