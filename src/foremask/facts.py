@@ -1,6 +1,7 @@
 """Dataclasses that describe clips, spans and masks."""
 
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final
 
 
@@ -46,6 +47,18 @@ class Clip:
     audio: tuple[AudioTrack, ...]
     size_bytes: int
     warnings: tuple[str, ...]
+
+    @property
+    def tick_s(self) -> Fraction:
+        """Seconds of a tick of ``time_base``."""
+        numerator, denominator = self.time_base
+        return Fraction(numerator, denominator)
+
+    @property
+    def pixel_aspect(self) -> Fraction:
+        """The width of a pixel divided by its height."""
+        width, height = self.sample_aspect_ratio
+        return Fraction(width, height)
 
     @property
     def expected_frames(self) -> int | None:

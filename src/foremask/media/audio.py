@@ -236,8 +236,9 @@ class Copier:
         """Bytes of a sample of all channels."""
         codec = self._out.codec_context
         bits = re.search(r"\d+", codec.codec.canonical_name)
-        one_bytes = int(bits[0]) // 8 if bits else 1  # A-law and mu-law have no number
-        return one_bytes * codec.channels
+        if bits is None:  # A-law and mu-law
+            return codec.channels
+        return int(bits[0]) // 8 * codec.channels
 
 
 type Write = Callable[[AnyPacket | None], None]
@@ -290,7 +291,9 @@ class Sound:
     def mux_until(self, time_s: Fraction | None) -> None:
         """Mux the packets up to ``time_s``, or all remaining packets if it is None."""
         while packet := self._next or self._read():
-            stamp = packet.dts if packet.dts is not None else packet.pts
+            stamp = packet.dts
+            if stamp is None:
+                stamp = packet.pts
             base = fraction(packet.time_base)
             if stamp is not None and time_s is not None and base and stamp * base > time_s:
                 self._next = packet

@@ -36,9 +36,12 @@ def _walk(
     """Yield depth, kind, body start and body end of boxes; enter only `_TO_THE_SAMPLE_ENTRIES`."""
     while start < end:
         head = read_at(start, 16)
-        length, kind, body = int.from_bytes(head[:4]), head[4:8], start + 8
-        if length == 1:
-            length, body = int.from_bytes(head[8:16]), start + 16
+        length = int.from_bytes(head[:4])
+        kind = head[4:8]
+        body = start + 8
+        if length == 1:  # the length has 64 bits and follows the kind
+            length = int.from_bytes(head[8:16])
+            body = start + 16
         elif length == 0:  # the box extends to the end
             length = end - start
         box_end = max(body, start + length)

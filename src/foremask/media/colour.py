@@ -1,7 +1,7 @@
 """Converts decoded frames of any matrix, range and bit depth to RGB or luma; tone-maps HDR."""
 
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 import av
 import cv2
@@ -46,9 +46,16 @@ def resize(plane: Plane, width: int, height: int) -> Plane:
 
 
 # FFmpeg's constants. Matrices and transfer functions have the numbers of ITU-T H.273.
-LIMITED_RANGE, FULL_RANGE = 1, 2
-BT709, UNKNOWN, BT470BG, BT601, BT2020_NCL, BT2020_CL = 1, 2, 5, 6, 9, 10
-PQ, HLG = 16, 18
+LIMITED_RANGE: Final = 1
+FULL_RANGE: Final = 2
+BT709: Final = 1
+UNKNOWN: Final = 2
+BT470BG: Final = 5
+BT601: Final = 6
+BT2020_NCL: Final = 9
+BT2020_CL: Final = 10
+PQ: Final = 16
+HLG: Final = 18
 
 _KR_KB = {BT709: (0.2126, 0.0722), BT2020_NCL: (0.2627, 0.0593), BT2020_CL: (0.2627, 0.0593)}
 _KR_KB_601 = (0.299, 0.114)
@@ -59,7 +66,8 @@ _BT2020_TO_BT709 = np.array(
 
 def to_rgb(frame: av.VideoFrame, width: int, height: int) -> Rgb:
     """Return the resized picture in coded orientation; tone-map HDR to BT.709."""
-    name, bits = frame.format.name, bits_of(frame)
+    name = frame.format.name
+    bits = bits_of(frame)
     if _is_hdr(frame):
         light = _light(frame, width, height)
         return np.asarray(_gamma(4096, 255)[(light * 4095).astype(np.uint16)], np.uint8)
@@ -85,24 +93,32 @@ def bits_of(frame: av.VideoFrame) -> int:
 
 
 def to_deep_rgb(frame: av.VideoFrame) -> DeepRgb:
-    size = frame.width, frame.height
+    width = frame.width
+    height = frame.height
     if _is_hdr(frame):
-        return _gamma(65536, 65535)[(_light(frame, *size) * 65535).astype(np.uint16)]
+        light = _light(frame, width, height)
+        return _gamma(65536, 65535)[(light * 65535).astype(np.uint16)]
     if _has_planes(frame.format.name):
-        return np.asarray(_from_planes(frame, *size, deep=True), np.uint16)
-    return np.asarray(_by_swscale(frame, "rgb48le", *size), np.uint16)
+        return np.asarray(_from_planes(frame, width, height, deep=True), np.uint16)
+    return np.asarray(_by_swscale(frame, "rgb48le", width, height), np.uint16)
 
 
 def to_luma(frame: av.VideoFrame) -> Luma:
-    name, bits = frame.format.name, bits_of(frame)
+    name = frame.format.name
+    bits = bits_of(frame)
     if not _is_yuv(name):
         rgb = to_rgb(frame, frame.width, frame.height)
         return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), np.uint8)
     plane = plane_of(frame, 0)
     if bits == 8:
-        full = is_full(frame) or name == "gray"
-        return np.asarray(plane if full else cv2.LUT(plane, _stretch()), np.uint8)
-    low, high = (0, (1 << bits) - 1) if is_full(frame) else (16 << (bits - 8), 235 << (bits - 8))
+        if is_full(frame) or name == "gray":
+            return np.asarray(plane, np.uint8)
+        return np.asarray(cv2.LUT(plane, _stretch()), np.uint8)
+    low = 16 << (bits - 8)
+    high = 235 << (bits - 8)
+    if is_full(frame):
+        low = 0
+        high = (1 << bits) - 1
     scale = 255 / (high - low)
     plane = np.maximum(plane, low)  # convertScaleAbs makes negative values positive
     return np.asarray(cv2.convertScaleAbs(plane, alpha=scale, beta=-low * scale), np.uint8)
@@ -139,8 +155,13 @@ def _yuv_to_rgb(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
     kg = 1 - kr - kb
     top = (1 << bits) - 1
     step = 1 << (bits - 8)
-    luma = 1.0 if full else top / (219 * step)
-    chroma = 1.0 if full else top / (224 * step)
+    luma = top / (219 * step)
+    chroma = top / (224 * step)
+    black = 16 * step
+    if full:
+        luma = 1.0
+        chroma = 1.0
+        black = 0
     turn = np.array(
         [
             [luma, 0, chroma * 2 * (1 - kr)],
@@ -148,14 +169,17 @@ def _yuv_to_rgb(matrix: int, full: bool, bits: int) -> NDArray[np.float32]:
             [luma, chroma * 2 * (1 - kb), 0],
         ]
     )
-    origin = np.array([0 if full else 16 * step, 128 * step, 128 * step])
+    origin = np.array([black, 128 * step, 128 * step])
     return np.hstack([turn, -(turn @ origin)[:, None]]).astype(np.float32)
 
 
 def _matrix_of(frame: av.VideoFrame) -> int:
-    if frame.colorspace == UNKNOWN:  # guess the matrix from the size, as players do
-        return BT709 if frame.height >= 720 or frame.width >= 1280 else BT601
-    return frame.colorspace
+    if frame.colorspace != UNKNOWN:
+        return frame.colorspace
+    # Guess the matrix from the size, as players do.
+    if frame.height >= 720 or frame.width >= 1280:
+        return BT709
+    return BT601
 
 
 def _from_planes(frame: av.VideoFrame, width: int, height: int, *, deep: bool = False) -> Plane:
@@ -170,11 +194,14 @@ def _from_planes(frame: av.VideoFrame, width: int, height: int, *, deep: bool = 
 
 
 def _by_swscale(frame: av.VideoFrame, form: str, width: int, height: int) -> NDArray[Any]:
+    matrix = None
+    if _is_yuv(frame.format.name):
+        matrix = _matrix_of(frame)
     return frame.reformat(
         width,
         height,
         form,
-        src_colorspace=_matrix_of(frame) if _is_yuv(frame.format.name) else None,
+        src_colorspace=matrix,
         interpolation="AREA" if width < frame.width else "BILINEAR",
         dst_color_range=FULL_RANGE,
     ).to_ndarray()

@@ -62,7 +62,8 @@ _PICTURE: Final = "The file is a picture; a video is wanted here. `foremask cuto
 _NONE_OF_OURS: Final = "The file is none of mp4, mov, webm, avi and gif, whatever its name says."
 _UNREADABLE: Final = "The file is no video that FFmpeg reads here, whatever its name says."
 _Y4M: Final = b"YUV4MPEG2 "
-_BLOCK_BYTES, _MAX_BLOCKS = 1 << 16, 64
+_BLOCK_BYTES: Final = 1 << 16
+_MAX_BLOCKS: Final = 64  # 4 MiB: a header that is read in pieces is fetched once
 
 
 class Source(Protocol):
@@ -101,15 +102,19 @@ class ReadWindow:
 
     def read(self, size: int = -1) -> bytes:
         left = max(0, self.size - self._position)
-        size = left if size < 0 else min(size, left)
+        if size < 0 or size > left:
+            size = left
+        if not size:
+            return b""
         index, offset = divmod(self._position, _BLOCK_BYTES)
-        piece = self._block(index)[offset : offset + size] if size else b""
+        piece = self._block(index)[offset : offset + size]
         self._position += len(piece)
         return piece
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Read ``size`` bytes, or fewer at the end of the file, without moving the position."""
-        keep, self._position = self._position, offset
+        keep = self._position
+        self._position = offset
         pieces = []
         while size > 0 and (piece := self.read(size)):
             pieces.append(piece)
@@ -132,9 +137,13 @@ def sniff(head: bytes) -> Container | None:
             return Container.MOV
         if head[8:12] in _STILL_BRANDS:
             return None
-        return Container.MOV if head[8:12] == b"qt  " else Container.MP4
+        if head[8:12] == b"qt  ":
+            return Container.MOV
+        return Container.MP4
     if head[:4] == b"\x1aE\xdf\xa3":
-        return Container.WEBM if _WEBM.search(head[:128]) else Container.MKV
+        if _WEBM.search(head[:128]):
+            return Container.WEBM
+        return Container.MKV
     if head[:4] == b"RIFF" and head[8:12] in (b"AVI ", b"AVIX"):
         return Container.AVI
     if head[:6] in (b"GIF87a", b"GIF89a"):
@@ -196,7 +205,9 @@ def open_container(
     """Open ``source`` as ``container``, with a demuxer that may open no other files."""
     is_other = container is Container.OTHER
     demuxer = _DEMUXER.get(container)
-    options["format_whitelist"] = _OTHER_DEMUXERS if is_other else _OUR_DEMUXERS
+    options["format_whitelist"] = _OUR_DEMUXERS
+    if is_other:
+        options["format_whitelist"] = _OTHER_DEMUXERS
     if demuxer == "mov":
         options |= _NO_OUTSIDE_FILES
     target: Any = source

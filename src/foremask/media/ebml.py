@@ -9,15 +9,26 @@ from typing import Final
 from foremask.errors import Internal
 from foremask.media.boxes import ReadAt
 
+# IDs of elements: RFC 9559.
+_SEGMENT: Final = b"\x18\x53\x80\x67"
+_TRACKS: Final = b"\x16\x54\xae\x6b"
+_TRACK: Final = b"\xae"
+_VIDEO: Final = b"\xe0"
+_WIDTH: Final = b"\xb0"
+_HEIGHT: Final = b"\xba"
+_DISPLAY_WIDTH: Final = b"\x54\xb0"
+_DISPLAY_HEIGHT: Final = b"\x54\xba"
+_DISPLAY_UNIT: Final = b"\x54\xb2"
 _CLUSTER: Final = b"\x1f\x43\xb6\x75"
 _CUES: Final = b"\x1c\x53\xbb\x6b"
-_SEGMENT, _TRACKS, _TRACK, _VIDEO = b"\x18\x53\x80\x67", b"\x16\x54\xae\x6b", b"\xae", b"\xe0"
-_WIDTH, _HEIGHT, _CRC, _VOID = b"\xb0", b"\xba", b"\xbf", b"\xec"
-_DISPLAY_WIDTH, _DISPLAY_HEIGHT, _DISPLAY_UNIT = b"\x54\xb0", b"\x54\xba", b"\x54\xb2"
-_HEAD_BYTES: Final = 1 << 20
-_TIMESTAMP, _BLOCK_GROUP, _SIMPLE_BLOCK = b"\xe7", b"\xa0", b"\xa3"
-_TAIL_BYTES: Final = 1 << 20
-_MAX_TAIL_BYTES: Final = 16 << 20
+_TIMESTAMP: Final = b"\xe7"
+_BLOCK_GROUP: Final = b"\xa0"
+_SIMPLE_BLOCK: Final = b"\xa3"
+_CRC: Final = b"\xbf"
+_VOID: Final = b"\xec"
+_HEAD_BYTES: Final = 1 << 20  # The tracks are in the first few hundred bytes.
+_TAIL_BYTES: Final = 1 << 20  # Read at once, from the end.
+_MAX_TAIL_BYTES: Final = 16 << 20  # A cluster of FFmpeg's has at most 5 MiB, a browser's less.
 
 
 def declared_size(head: bytes) -> int:
@@ -28,13 +39,16 @@ def declared_size(head: bytes) -> int:
         length, width = _number(head, at)
     except ValueError:
         return 0
-    is_unknown = length == (1 << 7 * width) - 1
-    return 0 if is_unknown else at + width + length
+    if length == (1 << 7 * width) - 1:  # unknown
+        return 0
+    return at + width + length
 
 
 def _number(data: bytes | bytearray, at: int) -> tuple[int, int]:
     """Return the EBML number at an offset and its length; raises ValueError if invalid."""
-    length = 9 - data[at].bit_length() if at < len(data) else 9
+    if at >= len(data):
+        raise ValueError("no EBML number here")
+    length = 9 - data[at].bit_length()
     if length > 8 or at + length > len(data):
         raise ValueError("no EBML number here")
     value = data[at] & (0xFF >> length)
@@ -43,7 +57,8 @@ def _number(data: bytes | bytearray, at: int) -> tuple[int, int]:
 
 def last_block_ticks(read_at: ReadAt, size: int) -> int | None:
     """Return the latest block timestamp of the file's last 16 MiB, in ticks (usually 1 ms)."""
-    tail, start = b"", size
+    tail = b""
+    start = size
     while start > 0 and len(tail) < _MAX_TAIL_BYTES:
         step = min(_TAIL_BYTES, start)
         start -= step
@@ -83,7 +98,8 @@ def set_aspect(path: Path, aspect: Fraction) -> None:
         inside = dict(_elements(head, video_at, video_end))
         void_at, void_end = dict(_elements(head, video_end, track_end)).get(_VOID, (0, 0))
         void_at -= 9  # the element's header: one byte of ID, eight of size
-        width, height = (int.from_bytes(head[slice(*inside[kind])]) for kind in (_WIDTH, _HEIGHT))
+        width = _integer(head, inside[_WIDTH])
+        height = _integer(head, inside[_HEIGHT])
         wide = max(1, round(width * aspect))
         display = _DISPLAY_WIDTH + b"\x83" + wide.to_bytes(3)
         display += _DISPLAY_HEIGHT + b"\x82" + height.to_bytes(2)
@@ -101,6 +117,11 @@ def set_aspect(path: Path, aspect: Fraction) -> None:
         file.write(head)
 
 
+def _integer(data: bytearray, body: tuple[int, int]) -> int:
+    start, end = body
+    return int.from_bytes(data[start:end])
+
+
 def _elements(
     data: bytes | bytearray, at: int, end: int
 ) -> Iterator[tuple[bytes, tuple[int, int]]]:
@@ -115,7 +136,8 @@ def _elements(
 
 
 def _find(data: bytes | bytearray, kinds: tuple[bytes, ...]) -> tuple[int, int]:
-    at, end = 0, len(data)
+    at = 0
+    end = len(data)
     for wanted in kinds:
         for kind, body in _elements(data, at, end):
             if kind == wanted:

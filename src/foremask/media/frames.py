@@ -37,17 +37,33 @@ class Orientation:
     @property
     def rotation(self) -> int:
         """Clockwise rotation in degrees; if `mirrored`, a flip in x precedes it."""
-        if self.transposed:
-            return 90 if self.flipped_x else 270
-        return 180 if self.flipped_y else 0
+        match self.transposed, self.flipped_x, self.flipped_y:
+            case True, True, _:
+                return 90
+            case True, False, _:
+                return 270
+            case _, _, True:
+                return 180
+            case _:
+                return 0
 
     def to_upright(self, coded: NDArray[Any]) -> NDArray[Any]:
-        turned = coded.swapaxes(0, 1) if self.transposed else coded
-        return turned[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1]
+        if self.transposed:
+            coded = coded.swapaxes(0, 1)
+        return self._flipped(coded)
 
     def to_coded(self, upright: NDArray[Any]) -> NDArray[Any]:
-        turned = upright[:: -1 if self.flipped_y else 1, :: -1 if self.flipped_x else 1]
-        return turned.swapaxes(0, 1) if self.transposed else turned
+        coded = self._flipped(upright)
+        if self.transposed:
+            coded = coded.swapaxes(0, 1)
+        return coded
+
+    def _flipped(self, picture: NDArray[Any]) -> NDArray[Any]:
+        if self.flipped_y:
+            picture = picture[::-1]
+        if self.flipped_x:
+            picture = picture[:, ::-1]
+        return picture
 
 
 @dataclass(slots=True, eq=False)
@@ -76,17 +92,21 @@ class Frame:
 
     @property
     def width(self) -> int:
-        coded = self.decoded
-        return coded.height if self.orientation.transposed else coded.width
+        if self.orientation.transposed:
+            return self.decoded.height
+        return self.decoded.width
 
     @property
     def height(self) -> int:
-        coded = self.decoded
-        return coded.width if self.orientation.transposed else coded.height
+        if self.orientation.transposed:
+            return self.decoded.width
+        return self.decoded.height
 
     def rgb(self, width: int, height: int) -> Rgb:
-        coded = (height, width) if self.orientation.transposed else (width, height)
-        picture = colour.to_rgb(self.decoded, *coded)
+        if self.orientation.transposed:
+            picture = colour.to_rgb(self.decoded, height, width)
+        else:
+            picture = colour.to_rgb(self.decoded, width, height)
         return np.ascontiguousarray(self.orientation.to_upright(picture))
 
     @property
@@ -114,5 +134,6 @@ def frame_of(pixels: Rgb, index: int, *, exact: bool = False) -> Frame:
     decoded = drawn.reformat(
         format="yuv420p", dst_colorspace=colour.BT709, src_color_range=full, dst_color_range=full
     )
-    decoded.color_range, decoded.colorspace = full, colour.BT709
+    decoded.color_range = full
+    decoded.colorspace = colour.BT709
     return Frame(decoded, index, index, 1, Fraction(1), Orientation())

@@ -41,21 +41,27 @@ class MaskFile:
         self._target = target
         self.recipe = recipe
         self.clip = clip
-        self.time_base = recipe.time_base or Fraction(*clip.time_base)
+        self.time_base = recipe.time_base or clip.tick_s
         self.size = clip.width, clip.height
-        self.aspect = Fraction(*clip.sample_aspect_ratio)
+        self.aspect = clip.pixel_aspect
         self.turn = Orientation()
         if recipe.is_gif:
             self.turn = Orientation.from_matrix(clip.matrix)
             if self.turn.transposed:
-                self.size, self.aspect = self.size[::-1], 1 / self.aspect
+                self.size = clip.height, clip.width
+                self.aspect = 1 / self.aspect
         self._is_part = part
-        muxer = _part_muxer(recipe) if part else recipe.muxer
-        options = {} if part else dict(recipe.muxer_options)
+        muxer = recipe.muxer
+        options = dict(recipe.muxer_options)
+        if part:
+            muxer = _part_muxer(recipe)
+            options = {}
         if muxer in ("mp4", "mov"):
             options["movie_timescale"] = str(movie_timescale(self.time_base))
         self.output = av.open(f"file:{target}", "w", format=muxer, container_options=options)
-        self._source = None if part or recipe.is_gif else source
+        self._source = source
+        if part or recipe.is_gif:
+            self._source = None
         self._sound: Sound | None = None
         self._excerpt = excerpt
         self._held: AnyPacket | None = None
@@ -81,7 +87,8 @@ class MaskFile:
         if not self._is_part and not self.recipe.is_gif:
             stream.set_display_matrix(self.clip.matrix)
         if self._source is not None:
-            muxer, start_s = self.recipe.muxer, self.clip.start_s
+            muxer = self.recipe.muxer
+            start_s = self.clip.start_s
             self._sound = Sound(self._source, self.output, muxer, self._excerpt, start_s)
 
     def take(self, parts: Iterable[Path]) -> None:
@@ -98,7 +105,8 @@ class MaskFile:
                     if packet.pts is not None and packet.size:
                         base = Fraction(packet.time_base.numerator, packet.time_base.denominator)
                         packet.pts = packet.dts = round(packet.pts * base / self.time_base)
-                        packet.time_base, packet.stream = self.time_base, stream
+                        packet.time_base = self.time_base
+                        packet.stream = stream
                         self.put(packet)
 
     def put(self, packet: AnyPacket) -> None:
@@ -156,7 +164,7 @@ class MaskFile:
             duration_s=float((end_pts - (self._first_pts or 0)) * self.time_base),
             duration_drift_ms=round(1000 * drift_s, 3),
             audio=self._audio(),
-            sound_warnings=tuple(self._sound.warnings) if self._sound else (),
+            sound_warnings=self._sound_warnings(),
             sha256=digest,
             bytes=self._target.stat().st_size,
         )
@@ -165,14 +173,19 @@ class MaskFile:
         if self._sound is not None:
             self._sound.close()
 
+    def _sound_warnings(self) -> tuple[str, ...]:
+        if self._sound is None:
+            return ()
+        return tuple(self._sound.warnings)
+
     def _audio(self) -> tuple[SoundTrack, ...]:
         if self._sound is not None:
             return tuple(self._sound.tracks)
         if self._is_part:
             return ()
-        return left_out(
-            self.clip, "gif has no sound" if self.recipe.is_gif else "it was asked for without"
-        )
+        if self.recipe.is_gif:
+            return left_out(self.clip, "gif has no sound")
+        return left_out(self.clip, "it was asked for without")
 
 
 def left_out(clip: Clip, why: str) -> tuple[SoundTrack, ...]:
@@ -195,4 +208,6 @@ def _part_muxer(recipe: Recipe) -> str:
     """Return NUT, which supports every time base, but neither ProRes nor the alpha of VP9."""
     if recipe.encoder.name == "prores_ks":
         return "mov"
-    return "matroska" if recipe.metadata.get("alpha_mode") else "nut"
+    if recipe.metadata.get("alpha_mode"):
+        return "matroska"
+    return "nut"

@@ -92,13 +92,16 @@ def pack_pictures(
             stream = out.add_stream_from_template(first, opaque=True)
         else:
             stream = out.add_stream("png", fps, {"compression_level": "1"}, pix_fmt="rgb24")
-            stream.width, stream.height = first.width, first.height
+            stream.width = first.width
+            stream.height = first.height
         stream.time_base = 1 / fps
         for number, path in enumerate(pictures):
             for packet in _packets(path, number, first, None if copies else stream):
                 packet.pts = packet.dts = number
-                packet.time_base, packet.duration = 1 / fps, 1
-                packet.stream, packet.is_keyframe = stream, True
+                packet.time_base = 1 / fps
+                packet.duration = 1
+                packet.stream = stream
+                packet.is_keyframe = True
                 out.mux(packet)
             on_picture(number + 1)
 
@@ -172,7 +175,9 @@ def _decoded(file: InputContainer, name: str, index: int) -> Frame:
     except (av.FFmpegError, StopIteration) as error:
         raise errors.CorruptVideo(f"{name} breaks before its picture is whole.") from error
     matrix = decoded.side_data.get(Type.DISPLAYMATRIX)
-    orientation = Orientation.from_matrix(struct.unpack("<9i", bytes(matrix)) if matrix else None)
+    orientation = Orientation()
+    if matrix:
+        orientation = Orientation.from_matrix(struct.unpack("<9i", bytes(matrix)))
     return Frame(decoded, index, index, 1, Fraction(1), orientation)
 
 
@@ -203,7 +208,8 @@ class BackgroundVideo:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._frames = self._repeated()
-        self._shown, self._ahead = next(self._frames), next(self._frames)
+        self._shown = next(self._frames)
+        self._ahead = next(self._frames)
 
     def close(self) -> None:
         self._frames.close()
@@ -211,7 +217,8 @@ class BackgroundVideo:
     def at(self, elapsed: Fraction) -> Frame:
         """Return the frame to show after ``elapsed`` seconds, which must not decrease."""
         while elapsed >= self._ahead[0]:
-            self._shown, self._ahead = self._ahead, next(self._frames)
+            self._shown = self._ahead
+            self._ahead = next(self._frames)
         return self._shown[1]
 
     def _repeated(self) -> Generator[tuple[Fraction, Frame]]:
@@ -219,9 +226,11 @@ class BackgroundVideo:
         try:
             while True:
                 with VideoReader(self._path) as reader:
-                    first_pts, at = None, start
+                    first_pts: int | None = None
+                    at = start
                     for frame in reader:
-                        first_pts = frame.pts if first_pts is None else first_pts
+                        if first_pts is None:
+                            first_pts = frame.pts
                         at = start + (frame.pts - first_pts) * reader.time_base
                         yield at, frame
                     length = (reader.end or 0) - (first_pts or 0) * reader.time_base

@@ -69,7 +69,9 @@ class PngSequenceWriter:
     """
 
     def __init__(self, target: Path, clip: Clip, pattern: str, *, into_zip: bool) -> None:
-        self._target, self._clip, self._pattern = target, clip, pattern
+        self._target = target
+        self._clip = clip
+        self._pattern = pattern
         self._zip = None
         if into_zip:
             with writing():

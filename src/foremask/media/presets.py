@@ -207,14 +207,17 @@ def check_result(clip: Clip, form: Form, kind: ResultKind, memory_bytes: int | N
 def has_memory_for_mask(clip: Clip, form: Form, memory_bytes: int | None = None) -> bool:
     """Whether a mask in `KEPT_MASK` can be encoded at the same time as ``form``."""
     there = available_memory() if memory_bytes is None else memory_bytes
-    pictures, mask = RECIPES[stand_in(form)].encoder, RECIPES[KEPT_MASK].encoder
+    pictures = RECIPES[stand_in(form)].encoder
+    mask = RECIPES[KEPT_MASK].encoder
     per_pixel = _PICTURE_BYTES_PER_PIXEL + pictures.bytes_per_pixel + mask.bytes_per_pixel
     return per_pixel * clip.pixels <= there and max(clip.width, clip.height) <= mask.max_side_px
 
 
 def check_late(clip: Clip, frame: int, late_s: float, *, is_end: bool = False) -> None:
     """Raise PresetUnsuitable if a frame of a gif, or the gif's end, is too late."""
-    most_s = _GIF_END_LATE_S if is_end else _GIF_LATE_S
+    most_s = _GIF_LATE_S
+    if is_end:
+        most_s = _GIF_END_LATE_S
     if late_s > most_s:
         reason = (
             "it counts in hundredths of a second, and around frame"

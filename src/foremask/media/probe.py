@@ -55,7 +55,9 @@ def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:
         )
     if container is Container.GIF:
         window.max_bytes = max(_MAX_HEADER_BYTES, limits.max_bytes)
-    quick = {} if path else {"probesize": str(1 << 20), "analyzeduration": "0"}
+    quick: dict[str, str] = {}
+    if path is None:  # a remote clip: read no more of it than its header
+        quick = {"probesize": str(1 << 20), "analyzeduration": "0"}
     with open_container(container, path or window, **quick) as demuxer:
         clip = clip_of(OpenClip(container, demuxer, window.size))
     if container is Container.GIF and not clip.pixels:  # FFmpeg reports a huge size as 0
@@ -64,7 +66,7 @@ def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:
     if clip.duration_s is None and container is Container.WEBM:
         ticks = ebml.last_block_ticks(window.read_at, window.size)
         if ticks is not None:
-            end_s = ticks / 1000 + (1 / clip.fps if clip.fps else 0.0)
+            end_s = ticks / 1000 + _nominal_s(clip)
             clip = replace(clip, duration_s=end_s - clip.start_s)
     _refuse(clip, limits)
     return clip
@@ -85,7 +87,8 @@ def _refuse(clip: Clip, limits: Limits) -> None:
             f"The video is {clip.codec} in {clip.container};"
             " send H.264, HEVC, VP9, AV1 or Photo-JPEG (or an animated gif)."
         )
-    side_px, most_px = max(clip.width, clip.height), limits.max_side_px
+    side_px = max(clip.width, clip.height)
+    most_px = limits.max_side_px
     if side_px > most_px:
         details = f"The video is {clip.width}x{clip.height}; a side may have {most_px} pixels."
         raise errors.ResolutionTooLarge(details, limit=most_px, actual=side_px)
@@ -96,8 +99,7 @@ def _refuse(clip: Clip, limits: Limits) -> None:
 
 def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: int | None) -> None:
     """Raise DurationTooLong, TooManyFrames or ResolutionTooLarge if ``limits`` are exceeded."""
-    frame_s = 1 / clip.fps if clip.fps else 0.0
-    longest_s = _NTSC * limits.max_duration_s + frame_s + _ROUNDING_S
+    longest_s = _NTSC * limits.max_duration_s + _nominal_s(clip) + _ROUNDING_S
     if duration_s is not None and duration_s > longest_s:
         raise errors.DurationTooLong(
             f"The video lasts {duration_s:.2f} s; at most {limits.max_duration_s:g} s are taken.",
@@ -114,6 +116,13 @@ def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: i
             limit=limits.max_frame_pixels,
             actual=frames * clip.pixels,
         )
+
+
+def _nominal_s(clip: Clip) -> float:
+    """The duration of a frame at the clip's frame rate, or 0 if this is unknown."""
+    if not clip.fps:
+        return 0.0
+    return 1 / clip.fps
 
 
 def fraction(value: AVRational | Fraction | None) -> Fraction | None:
@@ -209,12 +218,15 @@ def _is_variable(track: VideoStream) -> bool:
     if len(times) > 3 and len(times) >= track.frames > 0:
         steps = [later - sooner for sooner, later in pairwise(times)]
         return max(steps) - min(steps) > max(1, 0.05 * sum(steps) / len(steps))
-    average, base = fraction(track.average_rate), fraction(track.base_rate)
+    average = fraction(track.average_rate)
+    base = fraction(track.base_rate)
     return bool(average and base and abs(average / base - 1) > Fraction(1, 100))
 
 
 def language_of(sound: AudioStream) -> str | None:
-    return None if sound.language == "und" else _text_of(sound.language)
+    if sound.language == "und":
+        return None
+    return _text_of(sound.language)
 
 
 def _text_of(value: str | None) -> str | None:
@@ -226,6 +238,9 @@ def _text_of(value: str | None) -> str | None:
 def _audio(sound: AudioStream) -> AudioTrack:
     codec = sound.codec_context
     time_base = fraction(sound.time_base) or Fraction(1)
+    duration_s: float | None = None
+    if sound.duration:
+        duration_s = float(sound.duration * time_base)
     return AudioTrack(
         codec=codec.codec.canonical_name,
         channels=codec.channels,
@@ -233,7 +248,7 @@ def _audio(sound: AudioStream) -> AudioTrack:
         language=language_of(sound),
         title=_text_of(sound.metadata.get("title")),
         start_s=float((sound.start_time or 0) * time_base),
-        duration_s=float(sound.duration * time_base) if sound.duration else None,
+        duration_s=duration_s,
     )
 
 

@@ -34,16 +34,21 @@ class VideoReader:
 
     def __init__(self, path: Path, excerpt: Excerpt | None = None) -> None:
         self._is_stream = is_stream = path.is_fifo() or path.is_char_device()
-        self._opened = open_stream(path) if is_stream else open_clip(path)
+        if is_stream:
+            self._opened = open_stream(path)
+        else:
+            self._opened = open_clip(path)
         with ExitStack() as refused:
             refused.enter_context(self._opened)
             self._is_cut_off = not is_stream and _is_cut_off(path, self._opened.container)
             self._track = self._opened.track
             self.clip: Clip = clip_of(self._opened)
             refused.pop_all()
-        self._span = None if excerpt is None else _span_of(excerpt, self.clip)
+        self._span: Span | None = None
+        if excerpt is not None:
+            self._span = _span_of(excerpt, self.clip)
         self.orientation = Orientation.from_matrix(self.clip.matrix)
-        self.time_base = Fraction(*self.clip.time_base)
+        self.time_base = self.clip.tick_s
         self.warnings: list[str] = []
         self.end: Fraction | None = None
         self.unmoved_end: Fraction | None = None
@@ -137,7 +142,9 @@ class VideoReader:
         own = (last + shown) * self.time_base
         if declared is None or declared <= last * self.time_base:
             return own
-        return declared if frames >= (self.clip.frames or 0) else min(declared, own)
+        if frames < (self.clip.frames or 0):
+            return min(declared, own)
+        return declared
 
     @property
     def declared_end(self) -> Fraction | None:
@@ -146,7 +153,9 @@ class VideoReader:
         if self.clip.frames is not None and track.duration:
             return ((track.start_time or 0) + track.duration) * self.time_base
         tagged = tagged_end_s(track)
-        return None if tagged is None else round(tagged / self.time_base) * self.time_base
+        if tagged is None:
+            return None
+        return round(tagged / self.time_base) * self.time_base
 
     def _decoded(self) -> Iterator[tuple[av.VideoFrame, int | None]]:
         done = 0
@@ -168,7 +177,8 @@ class VideoReader:
                     # incomplete; on more, they do not.
                     if not packet.is_corrupt:
                         raise
-                    cut, frames = error, []
+                    cut = error
+                    frames = []
                 for decoded in frames:
                     last = heapq.heappop(waiting) if waiting else decoded.pts
                     yield decoded, last
@@ -186,7 +196,8 @@ class VideoReader:
         if remark not in self.warnings:
             self.warnings.append(remark)
         scaled = decoded.reformat(self.clip.width, self.clip.height, interpolation="BILINEAR")
-        scaled.color_trc, scaled.color_primaries = decoded.color_trc, decoded.color_primaries
+        scaled.color_trc = decoded.color_trc
+        scaled.color_primaries = decoded.color_primaries
         scaled.duration = decoded.duration
         return scaled
 
@@ -194,7 +205,9 @@ class VideoReader:
         declared = self.clip.frames
         # Without a DURATION tag, the declared duration may be that of a longer sound track.
         is_videos = not self.clip.audio or "DURATION" in self._track.metadata
-        lasts_s = self.clip.duration_s if is_videos else None
+        lasts_s: float | None = None
+        if is_videos:
+            lasts_s = self.clip.duration_s
         if declared is not None and frames < declared:
             self.warnings.append(f"the file declares {declared} frames and holds {frames}")
         elif declared is None and lasts_s and self.clip.fps:
@@ -224,7 +237,9 @@ class _RisingTimes:
     def next(self, declared: int | None) -> int:
         self.moved = 0
         if declared is None:
-            pts = self.last + self._nominal if self._has_begun else 0
+            pts = 0
+            if self._has_begun:
+                pts = self.last + self._nominal
         elif self._has_begun and declared <= self.last:
             pts = self.last + 1
             self._note(pts, declared)
@@ -256,14 +271,16 @@ class _RisingTimes:
 
 
 def _span_of(excerpt: Excerpt, clip: Clip) -> Span:
-    time_base = Fraction(*clip.time_base)
+    time_base = clip.tick_s
     origin = round(Fraction(clip.start_s) / time_base)
 
     def first_from(moment_s: float) -> int:
         return origin + ceil(Fraction(moment_s).limit_denominator(1_000_000) / time_base)
 
-    end_s = excerpt.end_s
-    return Span(first_from(excerpt.start_s), None if end_s is None else first_from(end_s))
+    first_pts = first_from(excerpt.start_s)
+    if excerpt.end_s is None:
+        return Span(first_pts, None)
+    return Span(first_pts, first_from(excerpt.end_s))
 
 
 def _is_cut_off(path: Path, container: Container) -> bool:

@@ -4,7 +4,6 @@ import shutil
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
 
@@ -33,10 +32,10 @@ def plan(path: Path, most: int, grid: SegmentGrid = SEGMENT_GRID) -> list[Segmen
     groups = [bisect_left(shown, key) for key in keys]
     gaps = [after - before for before, after in pairwise([*groups, len(shown)])]
     can_cut = can_cut and max(gaps, default=0) <= grid.least_frames and bool(keys)
-    windows = len(shown) // grid.window_frames if can_cut else 0
+    windows = len(shown) // grid.window_frames
     most = min(most, 1 + len(shown) // grid.frames_per_cut)
     number = min(most, windows * grid.window_frames // grid.least_frames)
-    if number < 2:
+    if not can_cut or number < 2:
         return [SegmentPlan(min([0, *keys[:1]]), None)]
     each, more = divmod(windows, number)
     starts = [grid.window_frames * (each * k + min(k, more)) for k in range(number)]
@@ -51,23 +50,32 @@ def _segment(
 ) -> SegmentPlan:
     shown_from = shown[max(0, start - context_frames)]
     before = [key for key in keys if key <= shown_from]
-    limits = [None if k >= len(shown) else shown[k] for k in (end, end + context_frames)]
-    end_pts, shown_until = limits
-    # In an open group of pictures, some frames are shown before the keyframe that precedes them in
-    # the file. So copy one more group.
-    after = [] if shown_until is None else [key for key in keys if key >= shown_until]
+    end_pts = _at(shown, end)
+    shown_until = _at(shown, end + context_frames)
+    after: list[int] = []
+    if shown_until is not None:
+        after = [key for key in keys if key >= shown_until]
     return SegmentPlan(
-        shown[start] if start else min(0, shown[0]),
-        end_pts,
-        shown_from if start else None,
-        shown_until,
-        before[-1] if before else keys[0],
-        after[1] if len(after) > 1 else None,
+        first_pts=shown[start] if start else min(0, shown[0]),
+        end_pts=end_pts,
+        shown_from_pts=shown_from if start else None,
+        shown_until_pts=shown_until,
+        copy_from_pts=before[-1] if before else keys[0],
+        # In an open group of pictures, some frames are shown before the keyframe that precedes
+        # them in the file. So copy one more group.
+        copy_until_pts=_at(after, 1),
     )
 
 
+def _at(pts: list[int], number: int) -> int | None:
+    if number >= len(pts):
+        return None
+    return pts[number]
+
+
 def cut(path: Path, segment: SegmentPlan, target: Path) -> None:
-    start, stop = segment.copy_from_pts, segment.copy_until_pts
+    start = segment.copy_from_pts
+    stop = segment.copy_until_pts
     if start is None:
         with writing():
             shutil.copyfile(path, target)
@@ -93,10 +101,12 @@ def cut(path: Path, segment: SegmentPlan, target: Path) -> None:
 def _copied(source: OpenClip, target: Path) -> Iterator[tuple[OutputContainer, VideoStream]]:
     clip = clip_of(source)
     options = {
-        "movie_timescale": str(movie_timescale(Fraction(*clip.time_base))),
+        "movie_timescale": str(movie_timescale(clip.tick_s)),
         "video_track_timescale": str(clip.time_base[1]),
     }
-    muxer = "mov" if clip.codec == "mjpeg" else "mp4"  # both muxers keep every pts
+    muxer = "mp4"
+    if clip.codec == "mjpeg":  # mp4 does not hold it; both muxers keep every pts
+        muxer = "mov"
     with writing(), av.open(f"file:{target}", "w", format=muxer, container_options=options) as out:
         copy = out.add_stream_from_template(source.track, opaque=True)
         copy.time_base = source.track.time_base
@@ -116,16 +126,18 @@ def join(
 ) -> Written:
     """Join ``parts`` (no gifs or PNGs) with the audio of ``source`` by copying packets."""
     with VideoReader(source) as reader:
-        clip, end = reader.clip, reader.declared_end
-    sound = source if keep_sound else None
-    with MaskFile(target, recipe_of(form, kind), clip, sound, part=False) as file:
+        clip = reader.clip
+        end = reader.declared_end
+    recipe = recipe_of(form, kind)
+    with MaskFile(target, recipe, clip, source if keep_sound else None, part=False) as file:
         file.take(parts)
         return file.finish(end)
 
 
 def _timestamps(path: Path) -> tuple[bool, list[int], list[int]]:
     """Return whether the clip can be cut, and the sorted pts of frames and of keyframes."""
-    shown, keys = list[int](), list[int]()
+    shown = list[int]()
+    keys = list[int]()
     with open_clip(path) as opened:
         track = opened.track
         for packet in opened.demuxer.demux(track):

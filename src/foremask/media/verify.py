@@ -93,7 +93,7 @@ def _same_size(found: tuple[int, int], wanted: tuple[int, int]) -> PromiseKept:
 def _picture(wanted: Clip, found: Clip) -> Iterator[PromiseKept]:
     width = wanted.width
     height = wanted.height
-    aspect = Fraction(*wanted.sample_aspect_ratio)
+    aspect = wanted.pixel_aspect
     orientation = Orientation.from_matrix(wanted.matrix)
     turn = _turned(orientation.rotation, orientation.mirrored)
     if found.container == "gif":  # its pictures are upright
@@ -106,14 +106,16 @@ def _picture(wanted: Clip, found: Clip) -> Iterator[PromiseKept]:
     yield check("rotation", found_turn == turn, found_turn, turn)
     if found.container == "gif":
         return  # players ignore the aspect that a gif declares
-    found_aspect = Fraction(*found.sample_aspect_ratio)
+    found_aspect = found.pixel_aspect
     pixel = Fraction(1, round(found.width * aspect) or 1)  # WebM rounds display sizes
     is_near = abs(found_aspect / aspect - 1) <= max(Fraction(1, 500), pixel)
     yield check("aspect", is_near, f"{found_aspect}", f"{aspect}")
 
 
 def _turned(degrees: int, mirrored: bool) -> str:
-    return f"{degrees} degrees{', mirrored' if mirrored else ''}"
+    if mirrored:
+        return f"{degrees} degrees, mirrored"
+    return f"{degrees} degrees"
 
 
 def _frames(
@@ -167,12 +169,15 @@ def _level_fault(decoded: av.VideoFrame) -> str | None:
     if decoded.format.name == "bgra":  # the format of decoded gifs
         blue, green, red = np.moveaxis(decoded.to_ndarray(), 2, 0)[:3]
         has_colour = not (np.array_equal(blue, green) and np.array_equal(green, red))
-        return "has a colour" if has_colour else None
+        if has_colour:
+            return "has a colour"
+        return None
     if is_full(decoded):
         return "says that its range is full, and not limited"
     step = 1 << (decoded.format.components[0].bits - 8)
     luma = plane_of(decoded, 0)
-    darkest, brightest = luma.min() / step, luma.max() / step
+    darkest = luma.min() / step
+    brightest = luma.max() / step
     if darkest < _BLACK - _BEYOND or brightest > _WHITE + _BEYOND:
         return f"has luma from {darkest:g} to {brightest:g}; black is {_BLACK} and white {_WHITE}"
     for chroma in (plane_of(decoded, 1), plane_of(decoded, 2)):
@@ -183,7 +188,9 @@ def _level_fault(decoded: av.VideoFrame) -> str | None:
 
 def _alpha_fault(decoded: av.VideoFrame) -> str | None:
     has_alpha = any(component.is_alpha for component in decoded.format.components)
-    return None if has_alpha else f"has no alpha: it is {decoded.format.name}"
+    if has_alpha:
+        return None
+    return f"has no alpha: it is {decoded.format.name}"
 
 
 def _alpha_blocks(made: Path) -> PromiseKept:
@@ -253,7 +260,9 @@ def _sound_tracks(path: Path) -> list[_Sound]:
         tracks = [track for track in clip.demuxer.streams.audio if track.codec_context]
         starts: dict[int, float] = {}
         ends: dict[int, Fraction] = {}
-        packets = clip.demuxer.demux(tracks) if tracks else iter(())
+        packets: Iterator[AnyPacket] = iter(())
+        if tracks:  # without a track, `demux` gives the packets of all
+            packets = clip.demuxer.demux(tracks)
         try:
             for packet in packets:
                 if packet.is_corrupt:  # masks are made without such packets

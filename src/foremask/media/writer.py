@@ -53,8 +53,9 @@ class VideoWriter:
         self._kind = kind
         self._recipe = presets.recipe_of(form, kind)
         self._file = MaskFile(target, self._recipe, clip, source, part=part, excerpt=excerpt)
-        self.coded = presets.encoded_size(self._recipe.encoder, *self._file.size)
-        self.format = presets.pixel_format(self._recipe.encoder, *self._file.size)
+        width, height = self._file.size
+        self.coded = presets.encoded_size(self._recipe.encoder, width, height)
+        self.format = presets.pixel_format(self._recipe.encoder, width, height)
         self._crop: BitStreamFilterContext | None = None
         self._origin: Fraction | None = None
         self._last_pts: int | None = None
@@ -65,17 +66,21 @@ class VideoWriter:
             unfinished.pop_all()
 
     def _open(self, clip: Clip) -> tuple[Any, Any]:
-        file, encoder = self._file, self._recipe.encoder
+        file = self._file
+        encoder = self._recipe.encoder
+        width, height = self.coded
         is_padded = self.coded != file.size
-        # A padded stream needs its own container: the stream of ``file`` has the cropped size.
-        home = av.open(os.devnull, "w", format="null") if is_padded else file.output
+        home = file.output
+        if is_padded:  # it needs its own container: the stream of ``file`` has the cropped size
+            home = av.open(os.devnull, "w", format="null")
         rate = Fraction(clip.fps).limit_denominator(1001) or Fraction(25)
         stream: Any = home.add_stream(encoder.name, rate=rate)
         codec = stream.codec_context
-        codec.width, codec.height = self.coded
+        codec.width = width
+        codec.height = height
         codec.pix_fmt = self.format
         codec.time_base = file.time_base
-        codec.options = presets.encoder_options(encoder, *self.coded)
+        codec.options = presets.encoder_options(encoder, width, height)
         codec.sample_aspect_ratio = file.aspect
         codec.flags |= Flags.frame_duration
         if self.format == "gray":
@@ -87,7 +92,9 @@ class VideoWriter:
             codec.global_quality = encoder.global_quality
         if clip.pixels > presets.HUGE_PIXELS:
             codec.thread_count = 1
-        return codec, self._cropped(home, stream) if is_padded else stream
+        if is_padded:
+            stream = self._cropped(home, stream)
+        return codec, stream
 
     def _cropped(self, home: OutputContainer, padded: VideoStream) -> VideoStream:
         """Add an output stream that tells decoders to crop the padding."""
@@ -95,11 +102,13 @@ class VideoWriter:
         home.start_encoding()
         cropped = self._file.output.add_stream_from_template(padded, opaque=True)
         width, height = self._file.size
-        right, bottom = self.coded[0] - width, self.coded[1] - height
+        right = self.coded[0] - width
+        bottom = self.coded[1] - height
         self._crop = BitStreamFilterContext(
             f"hevc_metadata=crop_right={right}:crop_bottom={bottom}", padded, cropped
         )
-        cropped.codec_context.width, cropped.codec_context.height = width, height
+        cropped.codec_context.width = width
+        cropped.codec_context.height = height
         return cropped
 
     def __enter__(self) -> Self:
@@ -114,7 +123,8 @@ class VideoWriter:
         height, width = turned.shape[:2]
         if (width, height) != self._file.size:
             raise Internal(f"a picture of {width}x{height} came for a video of {self._file.size}")
-        right, bottom = self.coded[0] - width, self.coded[1] - height
+        right = self.coded[0] - width
+        bottom = self.coded[1] - height
         if right or bottom:
             turned = cv2.copyMakeBorder(turned, 0, bottom, 0, right, cv2.BORDER_REPLICATE)
         return turned  # type: ignore[no-any-return]
@@ -125,8 +135,10 @@ class VideoWriter:
     def put(self, picture: av.VideoFrame, frame: Frame) -> None:
         time_base = self._file.time_base
         moment = frame.pts * frame.time_base
-        if self._origin is None:  # a gif begins at time zero, even if its source does not
-            self._origin = moment if self._recipe.is_gif else Fraction(0)
+        if self._origin is None:
+            self._origin = Fraction(0)
+            if self._recipe.is_gif:  # it begins at time zero, even if its source does not
+                self._origin = moment
         pts = round((moment - self._origin) / time_base)
         if self._last_pts is not None and pts <= self._last_pts:
             pts = self._last_pts + 1  # the output's time base may be coarser than the source's
@@ -151,11 +163,9 @@ class VideoWriter:
     def _encode(self, picture: av.VideoFrame | None) -> Iterator[AnyPacket]:
         encoded = self._codec.encode(picture)
         if self._crop is not None:
-            encoded = [
-                cropped
-                for packet in ([*encoded, None] if picture is None else encoded)
-                for cropped in self._crop.filter(packet)
-            ]
+            if picture is None:
+                encoded = [*encoded, None]
+            encoded = [cropped for packet in encoded for cropped in self._crop.filter(packet)]
         for packet in encoded:
             packet.stream = self._stream
             packet.time_base = self._file.time_base
@@ -172,23 +182,28 @@ class MaskWriter(VideoWriter):
 
     @cached_property
     def _canvas(self) -> av.VideoFrame:
-        picture = av.VideoFrame(*self.coded, self.format)
+        width, height = self.coded
+        picture = av.VideoFrame(width, height, self.format)
         if self.format == "gray":
             picture.color_range = FULL_RANGE
             return picture
+        neutral = 1 << (picture.format.components[0].bits - 1)
         for index in (1, 2):
-            plane_of(picture, index).fill(512 if picture.format.components[0].bits > 8 else 128)
+            plane_of(picture, index).fill(neutral)
         return tagged(picture)
 
     def write(self, mask: Levels, frame: Frame) -> None:
-        framed, picture = self.framed(mask), self._canvas
+        framed = self.framed(mask)
+        picture = self._canvas
         picture.make_writable()  # copies the buffer if the encoder still uses it
         luma = plane_of(picture, 0)
         if self.format == "gray":
             luma[:] = framed
         else:
-            deep = picture.format.components[0].bits > 8
-            cv2.LUT(framed, _TO_LIMITED_10 if deep else _TO_LIMITED, dst=luma)
+            levels: NDArray[Any] = _TO_LIMITED
+            if picture.format.components[0].bits > 8:
+                levels = _TO_LIMITED_10
+            cv2.LUT(framed, levels, dst=luma)
         self.put(picture, frame)
 
 
@@ -212,10 +227,12 @@ class LiveWriter:
             self._stream.height, self._stream.width = pixels.shape[:2]
             self._stream.pix_fmt = "yuv420p"
             self._stream.codec_context.time_base = frame.time_base
-        full, limited = FULL_RANGE, LIMITED_RANGE
         drawn = av.VideoFrame.from_ndarray(pixels, "gray" if pixels.ndim == 2 else "rgb24")
         picture = drawn.reformat(
-            format="yuv420p", dst_colorspace=BT709, src_color_range=full, dst_color_range=limited
+            format="yuv420p",
+            dst_colorspace=BT709,
+            src_color_range=FULL_RANGE,
+            dst_color_range=LIMITED_RANGE,
         )
         picture.pts = frame.pts - self._first_pts
         picture.time_base = frame.time_base
@@ -246,7 +263,9 @@ def recode(
         with MaskWriter(target, preset, reader.clip, mask) as writer:
             for frame in reader:
                 levels = frame.luma()
-                writer.write(levels if change is None else change(levels), frame)
+                if change is not None:
+                    levels = change(levels)
+                writer.write(levels, frame)
                 on_frame(frame.index + 1, reader.clip.expected_frames)
             return writer.finish(reader.end)
 
@@ -260,12 +279,16 @@ class ColourWriter(VideoWriter):
 
     @cached_property
     def _alpha(self) -> "_AlphaEncoder | None":
-        return _AlphaEncoder(*self.coded) if self._recipe.metadata else None
+        if not self._recipe.metadata:
+            return None
+        width, height = self.coded
+        return _AlphaEncoder(width, height)
 
     @cached_property
     def _palette(self) -> Graph:
         graph = Graph()
-        form, time_base = av.VideoFormat("rgba"), Fraction(1, 100)
+        form = av.VideoFormat("rgba")
+        time_base = Fraction(1, 100)  # a gif's
         width, height = self.coded
         source = graph.add_buffer(width=width, height=height, format=form, time_base=time_base)
         split = graph.add("split", "2")
@@ -298,7 +321,9 @@ class ColourWriter(VideoWriter):
     def _picture(self, colours: Any, levels: Levels | None) -> av.VideoFrame:  # noqa: ANN401
         form = self.format
         if self._recipe.is_gif:
-            alpha = np.full(colours.shape[:2], 255, np.uint8) if levels is None else levels
+            alpha = levels
+            if alpha is None:
+                alpha = np.full(colours.shape[:2], 255, np.uint8)
             merged = np.asarray(cv2.merge([*cv2.split(colours), alpha]), np.uint8)
             self._palette.vpush(av.VideoFrame.from_ndarray(merged, "rgba"))
             return self._palette.vpull()
@@ -325,8 +350,11 @@ class _AlphaEncoder:
 
     def __init__(self, width: int, height: int) -> None:
         codec: Any = av.CodecContext.create(ALPHA_OF_VP9.name, "w")
-        codec.width, codec.height, codec.pix_fmt = width, height, "yuva420p"
-        codec.time_base, codec.options = Fraction(1, 25), ALPHA_OF_VP9.options
+        codec.width = width
+        codec.height = height
+        codec.pix_fmt = "yuva420p"
+        codec.time_base = Fraction(1, 25)  # its packets are read, not their times
+        codec.options = ALPHA_OF_VP9.options
         self._codec = codec
         self._canvas = av.VideoFrame(width, height, "yuva420p")
         for index in range(3):
