@@ -411,16 +411,17 @@ def test_a_folder_for_a_matting_tool_is_made_once_and_kept(here: Path, run: Run)
     assert "name a directory of its own" in again.err
     assert "is there already, and whole" in run(*words, "--skip-existing").out
     assert checksums(here / "for") == made
-    assert run("verify", words[1], "for/clip 10").out == "kept: files: all of frames.csv\n"
+    composite = ("--kind", "composite")
+    assert "kept: frames: 3\n" in run("verify", words[1], "for/clip 10", *composite).out
     (here / "for/clip 10/Input/000003.png").unlink()
     one = [words[0], words[1], *words[3:], "--skip-existing"]
     assert "no whole folder" in run(*one, code=Exit.OUTPUT_FAILED).err
-    broken = run("verify", words[1], "for/clip 10", code=Exit.PROMISE_BROKEN)
-    assert "clip 10 lacks Input/000003.png" in broken.err
+    broken = run("verify", words[1], "for/clip 10", *composite, code=Exit.PROMISE_BROKEN)
+    assert "names Input/000003.png, and it is not there" in broken.err
     zipfile.ZipFile("empty.zip", "w").close()
     run("verify", words[1], "empty.zip", "--kind", "cutout", code=Exit.PROMISE_BROKEN)
     lacks = run("cutout", words[1], "-o", "empty.zip", "--skip-existing", code=Exit.OUTPUT_FAILED)
-    assert "(empty.zip lacks frames.csv.)" in lacks.err
+    assert "There is no frames.csv." in lacks.err
 
 
 def test_all_options_are_hints_the_file_first(tmp_path: Path) -> None:

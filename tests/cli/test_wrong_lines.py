@@ -80,7 +80,7 @@ LINES = [
     ("cutout clip.mp4 -o cut.png", 2, "frames/%04d.png"),
     ("cutout clip.mp4 --background pink", 2, "none of transparent, black"),
     ("cutout clip.mp4 --background notes.txt", 3, "The background notes.txt"),
-    ("cutout clip.mp4 --mask photo.jpg", 3, "no video that FFmpeg reads"),
+    ("cutout clip.mp4 --mask photo.jpg", 3, "a video is wanted here"),
     ("cutout clip.mp4 --gamma nan", 2, "gamma is nan; it may be from 0.1 to"),
     ("cutout clip.mp4 -o %04d.png", 6, "name a directory of its own"),
     ("cutout clip.mp4 --background blur:0", 2, "from 1 to 200"),

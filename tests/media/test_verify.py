@@ -283,7 +283,7 @@ def test_a_sequence_that_is_no_cut_out_of_the_clip_is_refused(
 
 
 def test_a_sequence_of_pictures_is_no_mask(tmp_path: Path) -> None:
-    with pytest.raises(PromiseBroken, match="cut-out"):
+    with pytest.raises(PromiseBroken, match="A mask is a video"):
         verify(*cut_out(tmp_path, "made.zip"))
 
 

@@ -20,7 +20,7 @@ from foremask.media.promises import ROUNDING_S, PromiseKept, check, check_moment
 from foremask.media.reader import VideoReader
 from foremask.options import ResultKind
 
-_ZIP_HEAD: Final = b"PK\x03\x04"
+_ZIP_HEADS: Final = (b"PK\x03\x04", b"PK\x05\x06")  # of a zip, and of an empty one
 _PNG_HEAD: Final = struct.Struct(">8s4x4sII")  # signature, name of the first chunk, width, height
 _PNG_SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _PNG_END: Final = b"\0\0\0\0IEND\xaeB`\x82"
@@ -42,7 +42,7 @@ def is_sequence(mask: Path) -> bool:
     if mask.is_dir():
         return True
     with mask.open("rb") as file:
-        return file.read(len(_ZIP_HEAD)) == _ZIP_HEAD
+        return file.read(4) in _ZIP_HEADS
 
 
 def verify_pngs(source: Path, mask: Path, kind: ResultKind) -> Iterator[PromiseKept]:
@@ -51,7 +51,10 @@ def verify_pngs(source: Path, mask: Path, kind: ResultKind) -> Iterator[PromiseK
     The memory is that of one frame and one PNG, whatever the zip declares.
     """
     if kind is ResultKind.MASK:
-        details = "A mask is a video; a sequence of PNGs is a cut-out: ask for that kind."
+        details = (
+            "A mask is a video. Ask for the kind cutout for a sequence of PNGs, "
+            "or composite for the folder of a matting tool."
+        )
         raise PromiseBroken(details, param="container")
     with _opened_folder(mask) as folder, VideoReader(source) as reader:
         yield PromiseKept("container", "PNG sequence")

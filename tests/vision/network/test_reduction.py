@@ -62,7 +62,7 @@ def test_the_pulled_weights_run_reduced_and_whole_and_ones_own_whole(
     one, other = (session.infer(scene) for session in (reduced, whole))
     assert np.abs(one.alpha - other.alpha).mean() < 0.01
     for ours, theirs in zip(one.features, other.features, strict=True):
-        assert (ours * theirs).sum() > 0.97 * np.linalg.norm(ours) * np.linalg.norm(theirs)
+        assert (ours * theirs).sum() > 0.96 * np.linalg.norm(ours) * np.linalg.norm(theirs)
 
 
 @pytest.mark.weights

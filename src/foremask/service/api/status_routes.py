@@ -14,7 +14,13 @@ from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 from msgspec import Meta, Struct
 
-from foremask.errors import FieldInvalid, ObjectLost, RequestUnknown, ServiceUnavailable
+from foremask.errors import (
+    FieldInvalid,
+    ObjectLost,
+    RequestRefused,
+    RequestUnknown,
+    ServiceUnavailable,
+)
 from foremask.hints.decoding import decode
 from foremask.options import Quality
 from foremask.service.api.bodies import FORMS, RenameRequest
@@ -86,13 +92,15 @@ async def methods(request: ApiRequest, request_id: FromPath[str]) -> Response[No
     return Response(None, status_code=204, headers={"Allow": allowed})
 
 
-@Operation("jobs", "The job is known; it may have failed.", JobStatus).at("GET", STATUS_PATH)
+@Operation("jobs", "The job is known; it may have failed.", JobStatus, (RequestRefused,)).at(
+    "GET", STATUS_PATH
+)
 async def read_status(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Read the status of a job."""
     return await _status_after(records.read, request, request_id)
 
 
-@Operation("jobs", "The status of the job.", JobStatus).at("DELETE", STATUS_PATH)
+@Operation("jobs", "The status of the job.", JobStatus, (RequestRefused,)).at("DELETE", STATUS_PATH)
 async def cancel(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Cancel a job.
 
