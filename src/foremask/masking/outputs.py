@@ -100,8 +100,8 @@ def written_whole(target: Path, *, replace: bool = False) -> Iterator[Path]:
     """Yield the path of a hidden file beside ``target``; rename it to ``target`` on success.
 
     After an error, the hidden file is deleted. A killed process leaves its hidden file and that
-    file's lock, and the next writer of ``target`` deletes both. Raises OutputFailed, also if ``target`` has appeared
-    meanwhile and ``replace`` is not set.
+    file's lock, and the next writer of ``target`` deletes both. Raises OutputFailed, also if
+    ``target`` has appeared meanwhile and ``replace`` is not set.
     """
     part = target.with_name(
         f".{target.stem}.{secrets.token_hex(_UNIQUE_BYTES)}.part{target.suffix}"
