@@ -53,7 +53,7 @@ def test_what_the_camera_does_is_no_motion_and_what_a_thing_does_is() -> None:
     x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
     flow = np.stack([2 + 1.5 * x, 1 + 1.5 * y], axis=-1).astype(np.float32)
     flow[30:50, 60:90] += (4, -3)
-    moved = motion.residual(flow)
+    moved = motion.residual(flow, np.zeros((height, width), np.float32))
     assert moved.shape == (45, 80)
     assert moved[17:23, 32:43].min() > 1.5
     assert np.median(moved) < 0.1

@@ -108,7 +108,7 @@ def chroma(rgb: Rgb) -> Chroma:
     return np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2Lab)[..., 1:], np.uint8, order="C")
 
 
-def residual(flow: Flow, subject: Alpha | None = None) -> Alpha:
+def residual(flow: Flow, subject: Alpha) -> Alpha:
     """The motion of each cell of a (45, 80) grid relative to the camera's, on a log1p scale.
 
     The camera's motion is a quadratic field, fitted by iterated reweighting with a Cauchy weight.
@@ -133,11 +133,10 @@ def residual(flow: Flow, subject: Alpha | None = None) -> Alpha:
     return np.log1p(distance / (1.5 * spread + 0.3)).reshape(height, width).astype(np.float32)
 
 
-def _background(subject: Alpha | None) -> NDArray[np.float64]:
+def _background(subject: Alpha) -> NDArray[np.float64]:
     """For each cell of `residual`, in a column, the likelihood that it shows no subject."""
-    everywhere = np.ones((RESIDUAL_SIZE[0] * RESIDUAL_SIZE[1], 1))
-    if subject is None:
-        return everywhere
     small = cv2.resize(subject, RESIDUAL_SIZE, interpolation=cv2.INTER_AREA)
     background = 1 - small.reshape(-1, 1).astype(np.float64)
-    return background if (background > LIKELY).mean() >= LEAST_BACKGROUND else everywhere
+    if (background > LIKELY).mean() < LEAST_BACKGROUND:
+        return np.ones_like(background)
+    return background
