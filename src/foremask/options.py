@@ -478,7 +478,8 @@ def file_behind(background: str) -> Path | None:
 class Files(msgspec.Struct, frozen=True, kw_only=True):
     """The files of one run.
 
-    ``mask`` is a mask of ``source`` to use instead of the network. ``mask_target`` is a second
+    ``mask`` is a mask of ``source`` to use instead of the network; if a mask is asked for, it is
+    written again and ``source`` is not read. ``mask_target`` is a second
     output: the mask without matte options, if memory suffices for a second encoder. ``cache`` is a
     file for the network's results, or a directory of such files. An existing ``target`` is an
     error unless ``replace``.

@@ -13,8 +13,9 @@ from foremask.masking.pipeline import run
 from foremask.masking.report import Progress, ProgressCounter, Work
 from foremask.media.frames import frame_of
 from foremask.media.probe import probe
+from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
-from foremask.options import Files, JobSpec, Limits, Quality, Resources
+from foremask.options import Files, Form, JobSpec, Limits, Preset, Quality, Resources
 from foremask.types import Alpha, Image
 from foremask.weights.catalogue import model_path
 from tests.support import synth
@@ -211,3 +212,23 @@ def test_a_masker_that_needs_no_pictures_holds_nothing_up(tmp_path: Path) -> Non
 
     report = synth.mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=known)
     assert report.frames_out == 60
+
+
+@pytest.mark.parametrize("wanted", Preset)
+@pytest.mark.parametrize("kept", [Preset.MP4_H264, Preset.MOV_PRORESKS, Preset.MKV_VP9])
+def test_every_preset_comes_from_every_other(kept: Preset, wanted: Preset, tmp_path: Path) -> None:
+    spec = Spec(pts=synth.even(10, Fraction(25)), last_duration=1200, turn=(90, False))
+    source = synth.write(tmp_path / "a.mp4", dataclasses.replace(spec, sound=(Tone(),)))
+    first, other = tmp_path / f"first{kept.suffix}", tmp_path / f"other{wanted.suffix}"
+    synth.mask(source, first, kept)
+    reported: list[int] = []
+    files = Files(source=first, target=other, mask=first)
+    report = run(JobSpec(form=Form(wanted)), files, lambda now: reported.append(now.frames_done))
+    assert (report.frames_in, report.frames_out, len(report.strip)) == (10, 10, 10)
+    assert 0 < report.coverage < 1
+    assert reported == list(range(1, 11))
+    verify(source, other)
+    with VideoReader(first) as wanted_frames, VideoReader(other) as found_frames:
+        for before, after in zip(wanted_frames, found_frames, strict=True):
+            difference = before.rgb(48, 64).astype(int) - after.rgb(48, 64)
+            assert np.abs(difference).mean() < 1.5

@@ -14,9 +14,7 @@ from hypothesis import strategies as st
 
 from foremask import errors
 from foremask.media.probe import probe
-from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
-from foremask.media.writer import recode
 from foremask.options import Limits, Preset
 from tests.support import synth
 from tests.support.synth import Spec, Tone
@@ -216,21 +214,3 @@ def test_random_clips_keep_every_promise(
         assert preset is Preset.GIF
     else:
         verify(source, target)
-
-
-@pytest.mark.parametrize("wanted", Preset)
-@pytest.mark.parametrize("kept", [Preset.MP4_H264, Preset.MOV_PRORESKS, Preset.MKV_VP9])
-def test_every_preset_comes_from_every_other(kept: Preset, wanted: Preset, tmp_path: Path) -> None:
-    spec = Spec(pts=synth.even(10, Fraction(25)), last_duration=1200, turn=(90, False))
-    source = synth.write(tmp_path / "a.mp4", replace(spec, sound=(Tone(),)))
-    first, other = tmp_path / f"first{kept.suffix}", tmp_path / f"other{wanted.suffix}"
-    synth.mask(source, first, kept)
-    reported: list[int] = []
-    written = recode(first, other, wanted, lambda done, _: reported.append(done))
-    assert written.frames_out == 10
-    assert reported == list(range(1, 11))
-    verify(source, other)
-    with VideoReader(first) as wanted_frames, VideoReader(other) as found_frames:
-        for before, after in zip(wanted_frames, found_frames, strict=True):
-            difference = before.rgb(48, 64).astype(int) - after.rgb(48, 64)
-            assert np.abs(difference).mean() < 1.5

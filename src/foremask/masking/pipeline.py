@@ -22,6 +22,7 @@ from foremask.masking.plan import (
 from foremask.masking.report import OnProgress, Progress
 from foremask.masking.stages import MatteWriter, run_plan
 from foremask.masking.stills import write_picture
+from foremask.masking.stored_mask import write_again
 from foremask.media.presets import KEPT_MASK
 from foremask.media.writer import MaskWriter
 from foremask.options import (
@@ -51,14 +52,17 @@ def run(
     """Make what ``spec`` asks for of ``files.source``, and write it to ``files.target``.
 
     `foremask.mask_video` and `foremask.cut_out` describe the outputs, the errors and
-    ``on_progress``. With a ``segment``, the source is a segment from `segments.cut`, and the target
-    is a part for `segments.join`. ``masker`` and ``refiner`` replace the network and the refinement
-    of edges.
+    ``on_progress``. A mask of ``files.mask`` is that mask in another form or with other edges, and
+    the source is not read. With a ``segment``, the source is a segment from `segments.cut`, and the
+    target is a part for `segments.join`. ``masker`` and ``refiner`` replace the network and the
+    refinement of edges.
     """
     sources = [each for each in (files.source, files.mask) if each is not None]
     check_target(spec, files.target, sources, background=files.background, replace=files.replace)
     if spec.form is Form.PNG:
         return write_picture(spec, files, resources)
+    if spec.kind is ResultKind.MASK and files.mask is not None:
+        return write_again(spec, files, files.mask, on_progress, resources.limits)
     if spec.auto_zoom and files.mask is None:
         return _zoomed(spec, files, on_progress, resources, masker, refiner)
     clip = checked_clip(files.source, spec, resources.limits)

@@ -19,7 +19,7 @@ from foremask.facts import Clip, Span
 from foremask.hints.kinds import check_hints, upright_size
 from foremask.masking.hinting import guidance_of_frames, pts_of, remarks
 from foremask.masking.report import Work
-from foremask.masking.stored_mask import coded_masks, stored_masks
+from foremask.masking.stored_mask import STORED_MASK, coded_masks, stored_masks
 from foremask.media.frames import Frame
 from foremask.media.presets import check_result
 from foremask.media.probe import check_length, frame_bytes, probe
@@ -309,7 +309,7 @@ def plan_of_stored_mask(
             span=None,
             masker=partial(stored_masks, masks),
             refiner=coded_masks,
-            runtime="stored mask",
+            runtime=STORED_MASK,
             decodes_once=True,
         )
         if spec.excerpt is not None:

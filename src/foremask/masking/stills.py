@@ -14,6 +14,7 @@ from foremask.masking.cut_out import FrameCutter, background_of, opened_backgrou
 from foremask.masking.hinting import guidance_of_frame
 from foremask.masking.outputs import written_whole
 from foremask.masking.plan import network_for, refine_edges
+from foremask.masking.stored_mask import STORED_MASK
 from foremask.media.frames import Frame
 from foremask.media.pictures import read_picture
 from foremask.media.png_sequence import colour_png
@@ -110,7 +111,7 @@ def write_picture(spec: JobSpec, files: Files, resources: Resources) -> Report:
         known = read_picture(files.mask)
         verify(files.source, files.mask)
         levels = np.ascontiguousarray(known.orientation.to_upright(known.luma()))
-        runtime = "stored mask"
+        runtime = STORED_MASK
     if spec.kind is ResultKind.MASK:
         png = as_png(levels)
     else:

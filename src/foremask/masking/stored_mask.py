@@ -1,5 +1,6 @@
-"""Reads a stored mask of a clip, to use instead of the network."""
+"""Reads a stored mask of a clip, to use instead of the network, or to write it again."""
 
+import time
 from collections.abc import Iterable, Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -9,13 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.errors import FieldInvalid
-from foremask.facts import Clip
+from foremask.facts import Clip, Report
+from foremask.masking.outputs import written_whole
+from foremask.masking.report import OnProgress, Progress, Statistics, report_of
 from foremask.media.frames import Frame, Orientation
+from foremask.media.presets import check_preset
 from foremask.media.reader import VideoReader
-from foremask.options import Matte
+from foremask.media.writer import MaskWriter
+from foremask.options import Files, JobSpec, Limits, Matte, Preset
 from foremask.types import Image, Levels
 from foremask.vision.matting.matte import adjusted
 
+STORED_MASK: Final = "stored mask"  # the `Report.runtime` of a result without a network
+_SAMPLED: Final = 8  # of a mask written again, the report's means are of each 8th row and column
 _SUBJECT: Final = 6  # least level (0 to 255) of the subject, for `subject_crop`
 
 type Crop = tuple[slice, slice]
@@ -35,6 +42,32 @@ def stored_masks(masks: Iterable[Frame], images: Iterable[Image]) -> Iterator[Le
                 f" {image.width}x{image.height}"
             )
         yield np.array(found.orientation.to_upright(found.luma()))  # a copy, to free the frame
+
+
+def write_again(
+    spec: JobSpec, files: Files, mask: Path, on_progress: OnProgress, limits: Limits
+) -> Report:
+    """Write ``mask`` in the form and with the edges of ``spec``.
+
+    Its sound is kept, except in a gif. Raises CorruptVideo or PresetUnsuitable.
+    """
+    started_s = time.thread_time()
+    preset = Preset(spec.form)
+    statistics = Statistics()
+    with VideoReader(mask) as reader:
+        check_preset(reader.clip, preset, limits.memory_bytes)
+        with (
+            written_whole(files.target, replace=files.replace) as part,
+            MaskWriter(part, preset, reader.clip, mask) as writer,
+        ):
+            for frame in reader:
+                levels = adjusted(frame.luma(), spec.matte)
+                statistics.note(levels[::_SAMPLED, ::_SAMPLED].copy(), frame.time_s)
+                writer.write(levels, frame)
+                on_progress(Progress(frame.index + 1, reader.clip.expected_frames))
+            written = writer.finish(reader.end)
+        cpu_s = {"encode": time.thread_time() - started_s}
+        return report_of(reader.clip, STORED_MASK, statistics, written, (), cpu_s, spec.kind)
 
 
 def _do_not_belong(why: str) -> FieldInvalid:

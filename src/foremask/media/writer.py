@@ -1,7 +1,7 @@
 """Encodes masks or colour frames as video, with the times and audio of the source."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, suppress
 from fractions import Fraction
 from functools import cached_property
@@ -26,8 +26,7 @@ from foremask.media.colour import BT709, FULL_RANGE, LIMITED_RANGE, plane_of, ta
 from foremask.media.frames import Frame
 from foremask.media.mask_file import MaskFile
 from foremask.media.packets import AnyPacket, writing
-from foremask.media.presets import ALPHA_OF_VP9, BLOCK_ADDITIONAL, check_preset
-from foremask.media.reader import VideoReader
+from foremask.media.presets import ALPHA_OF_VP9, BLOCK_ADDITIONAL
 from foremask.options import Excerpt, Form, Preset, ResultKind
 from foremask.types import DeepRgb, Levels, Rgb
 
@@ -243,31 +242,6 @@ class LiveWriter:
     def close(self) -> None:
         with suppress(av.FFmpegError, OSError):  # the pipe's reader may have ended
             self._output.close()
-
-
-def recode(
-    mask: Path,
-    target: Path,
-    preset: Preset,
-    on_frame: Callable[[int, int | None], None],
-    memory_bytes: int | None = None,
-    change: Callable[[Levels], Levels] | None = None,
-) -> Written:
-    """Re-encode ``mask`` to ``target`` in ``preset``, applying ``change`` to each frame.
-
-    ``on_frame`` gets the number of frames done and, if known, the total. The audio is kept,
-    except in a gif. Raises CorruptVideo or PresetUnsuitable.
-    """
-    with VideoReader(mask) as reader:
-        check_preset(reader.clip, preset, memory_bytes)
-        with MaskWriter(target, preset, reader.clip, mask) as writer:
-            for frame in reader:
-                levels = frame.luma()
-                if change is not None:
-                    levels = change(levels)
-                writer.write(levels, frame)
-                on_frame(frame.index + 1, reader.clip.expected_frames)
-            return writer.finish(reader.end)
 
 
 _TO_10_BITS: Final = np.rint(np.arange(256) * (1023 / 255)).astype(np.uint16)

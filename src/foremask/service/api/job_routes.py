@@ -1,9 +1,10 @@
 """Handlers that start jobs, probe and download clips, and preview masks."""
 
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from litestar.params import FromPath
@@ -92,9 +93,22 @@ async def mask_by_key_points(request: ApiRequest) -> ASGIResponse:
 
 async def _start_from_clip(request: ApiRequest, kind: type[bodies.JobBody]) -> ASGIResponse:
     operation = request.scope["path_template"].rpartition("/")[2]  # aliases share this name
+    return await _start(request, kind, operation, _job_of_clip)
+
+
+async def _start[B: Struct](
+    request: ApiRequest,
+    kind: type[B],
+    operation: str,
+    job_of: Callable[[Call[B]], Awaitable[NewJob]],
+) -> ASGIResponse:
+    """Admit the job that ``job_of`` makes of the call; every job starts here.
+
+    The operation is hashed with the body, so an Idempotency-Key is valid for one operation only.
+    """
     async with _submission(request, kind, operation) as submission:
-        if submission.is_new:
-            await submission.admit(await _job_of_clip(submission.call))
+        if submission.made is None:
+            await submission.admit(await job_of(submission.call))
     return await submission.answer()
 
 
@@ -140,11 +154,8 @@ async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespons
     network does not run again, so the job takes seconds. Cut-out and composite jobs also store a
     mask, to which their matte options are not applied.
     """
-    operation = f"convert {request_id}"
-    async with _submission(request, bodies.ConvertRequest, operation) as submission:
-        if submission.is_new:
-            await submission.admit(await _conversion(submission.call, request_id))
-    return await submission.answer()
+    job_of = partial(_conversion, request_id=request_id)
+    return await _start(request, bodies.ConvertRequest, f"convert {request_id}", job_of)
 
 
 async def _conversion(call: Call[bodies.ConvertRequest], request_id: str) -> NewJob:
@@ -212,11 +223,8 @@ async def _source_of(service: Service, record: Record, video: str | None) -> Loc
 )
 async def refine(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
     """Repeat a completed job with additional hints."""
-    operation = f"refine {request_id}"
-    async with _submission(request, bodies.RefineRequest, operation) as submission:
-        if submission.is_new:
-            await submission.admit(await _refinement(submission.call, request_id))
-    return await submission.answer()
+    job_of = partial(_refinement, request_id=request_id)
+    return await _start(request, bodies.RefineRequest, f"refine {request_id}", job_of)
 
 
 async def _refinement(call: Call[bodies.RefineRequest], request_id: str) -> NewJob:
@@ -256,7 +264,7 @@ class _Submission[B: Struct]:
     """A request that starts a job; ``made`` is the id of its job, once there is one.
 
     A request with the Idempotency-Key of an earlier job returns that job and counts against no
-    limit. The operation is hashed with the body, so a key is valid for one operation only.
+    limit.
     """
 
     request: ApiRequest
@@ -264,10 +272,6 @@ class _Submission[B: Struct]:
     trace: TraceSpan
     hold_until: float
     made: str | None
-
-    @property
-    def is_new(self) -> bool:
-        return self.made is None
 
     async def admit(self, job: NewJob) -> None:
         service = self.request.service

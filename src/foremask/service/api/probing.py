@@ -110,12 +110,15 @@ class Prober:
         clip is in our store, ``source_key`` is set instead of ``video_url``. Raises errors of
         hints, clip or background.
         """
+        with hints_as_sent(job.key_points):
+            return await self._probed(job, now=now)
+
+    async def _probed(self, job: NewJob, *, now: bool) -> NewJob:
         owner = str(job.token_id)
         source = Location(key=job.source_key)
         if job.source_key is None:
             source = self._locate(job.video_url or "", "video")
-        with hints_as_sent(job.key_points):
-            check_hints(job.spec.hints)
+        check_hints(job.spec.hints)
         request = messages.Probe(None, self._limits, job.spec.form, job.spec.kind)
         clip = None
         try:
@@ -130,8 +133,7 @@ class Prober:
                 ) from None
         if job.background_url is not None:
             job = await self._with_background(job, job.background_url)
-        with hints_as_sent(job.key_points):
-            check_hints(job.spec.hints, clip)
+        check_hints(job.spec.hints, clip)
         return replace(job, video_url=source.url, source_key=source.key, clip=clip)
 
     def _locate(self, url: str, param: str) -> Location:

@@ -11,8 +11,6 @@ from foremask.media import segments
 from foremask.media.pictures import check_background
 from foremask.media.presets import check_result
 from foremask.media.probe import probe
-from foremask.media.writer import recode
-from foremask.options import Matte
 from foremask.service.sandbox import messages
 from foremask.service.sandbox.messages import Parent
 
@@ -112,22 +110,6 @@ def reporting(parent: Parent) -> "OnProgress":
     return on_progress
 
 
-def _recode(request: messages.Recode, parent: Parent) -> Written:
-    change = None
-    if request.matte != Matte():
-        from foremask.vision.matting.matte import adjusted
-
-        change = partial(adjusted, matte=request.matte)
-    return recode(
-        request.source,
-        request.target,
-        request.preset,
-        lambda done, _: parent.progress(done),
-        request.memory_bytes,
-        change,
-    )
-
-
 def _join(request: messages.Join, _: Parent) -> Written:
     return segments.join(
         request.parts,
@@ -148,5 +130,4 @@ OPERATIONS: Final[Mapping[type[messages.Request[Any]], messages.Executor]] = {
     messages.Plan: lambda asked, _: tuple(segments.plan(asked.source, asked.most, asked.grid)),
     messages.Cut: lambda asked, _: segments.cut(asked.source, asked.span, asked.target),
     messages.Join: _join,
-    messages.Recode: _recode,
 }

@@ -24,9 +24,7 @@ from foremask.options import (
     Input,
     JobSpec,
     Limits,
-    Matte,
     Output,
-    Preset,
     Resources,
     ResultKind,
 )
@@ -131,14 +129,6 @@ class Join(Request[Written], frozen=True):
     form: Form
     kind: ResultKind = ResultKind.MASK
     keep_sound: bool = True
-
-
-class Recode(Request[Written], frozen=True):
-    source: Input
-    target: Output
-    preset: Preset
-    memory_bytes: int | None = None
-    matte: Matte = Matte()
 
 
 def result_of[R](request: Request[R], value: msgspec.Raw) -> R:

@@ -18,7 +18,7 @@ from foremask import errors
 from foremask.facts import SEGMENT_GRID, Clip, Report, Segment, SegmentPlan, Written
 from foremask.fetch.client import Outbound
 from foremask.media.presets import KEPT_MASK
-from foremask.options import Files, Form, Limits, Preset, Resources, ResultKind
+from foremask.options import Files, Form, Limits, Resources, ResultKind
 from foremask.service.jobs import admission, steps
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.process_totals import Fleet
@@ -287,15 +287,15 @@ class RunningStep:
     async def _of_stored_mask(self, mask_key: str) -> steps.MaskDone:
         spec = self.step.spec
         mask = await self._load(mask_key, self.scratch / "mask")
-        if spec.kind is ResultKind.MASK:
-            recode = messages.Recode(
-                mask, self.target, Preset(spec.form), self.limits.memory_bytes, spec.matte
-            )
-            return await self._store_result(report_of(await self._run(recode)))
-        await self._load(self.step.source_key, self.source)
         files = structs.replace(await self._files(), mask=mask, mask_target=None)
+        beside = None
+        if spec.kind is ResultKind.MASK:
+            files = structs.replace(files, source=mask)  # its clip may be deleted
+        else:
+            await self._load(self.step.source_key, self.source)
+            beside = mask
         made = await self._run(messages.Make(spec, files, self.work.resources))
-        return await self._store_result(report_of(made), mask)
+        return await self._store_result(report_of(made), beside)
 
     async def join(self) -> steps.MaskDone:
         step = self.step
