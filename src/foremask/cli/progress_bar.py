@@ -13,11 +13,11 @@ if TYPE_CHECKING:  # importing rich takes a quarter of a command's start-up time
 
 PLAIN_EVERY_S = 5.0
 RATE_OVER_S = 20.0
-type Unit = Literal["frames", "pictures", "MB"]
+type Unit = Literal["frames", "pictures", "networks", "MB"]
 
 
 class OnStep(Protocol):
-    """``done`` and ``total`` count frames, pictures or bytes. An unknown ``total`` is None.
+    """``done`` and ``total`` count frames and the like, or bytes. An unknown ``total`` is None.
 
     If ``left_s`` is None, the time left is estimated from the rate, except for frames.
     """

@@ -3,6 +3,7 @@
 import mmap
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -294,14 +295,22 @@ def _capabilities(unit: str) -> tuple[str, ...]:
     return tuple(_core().get_property(unit, "OPTIMIZATION_CAPABILITIES"))
 
 
-def compile_ahead(path: Path, kept_in: Path) -> None:
+def compile_ahead(
+    path: Path, kept_in: Path, on_network: Callable[[int, int], object] = lambda done, total: None
+) -> None:
+    """Compile and keep the networks; ``on_network`` gets how many are done, and of how many."""
     networks = CompiledNetworks(kept_in, path)
     if not networks.can_keep():
         return
     with networks.alone():
         if not networks.missing():
             return
+        total = 2 * len(SIZES_PX)
+        done = 0
         for whole in (False, True):
+            on_network(done, total)
             session = Session(path, kept_in=kept_in, whole=whole)
             for size in SIZES_PX:
                 session._request((size, size))
+                done += 1
+                on_network(done, total)
