@@ -328,11 +328,19 @@ class BackgroundKind(StrEnum):
     ORIGINAL = "original"
 
 
+class Fit(StrEnum):
+    """How a picture of another shape fills the frame."""
+
+    COVER = "cover"  # centred, as large as it must be; opposite sides are cut off
+    STRETCH = "stretch"  # to the frame's width and height
+
+
 @dataclass(frozen=True, slots=True)
 class Background:
     kind: BackgroundKind
     colour: tuple[int, int, int] = (0, 0, 0)
-    file: Path | None = None  # a picture or a video, centred and scaled to cover the frame
+    file: Path | None = None  # a picture or a video
+    fit: Fit = Fit.COVER  # of the file
     amount: float = 0.0  # the radius of a blur in pixels, or the original's brightness (0 to 1)
 
     @staticmethod
@@ -430,10 +438,11 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a job makes of a clip or a picture; `masking.run` makes it.
 
     ``background`` is a text for `Background.parse` that names no file. If it is None, a composite
-    is made over the file `Files.background`. ``excerpt`` is None for the whole clip. The frames
-    and times of ``hints`` count from its start. ``auto_zoom`` crops every frame to one rectangle
-    that contains the subject in all frames. ``matte`` applies to a mask, or to the alpha of a
-    cut-out or composite; a mask ignores its ``despill``.
+    is made over the file `Files.background`, which ``background_fit`` brings to the frame's size.
+    ``remarks`` are added to the report's warnings. ``excerpt`` is None for the whole clip. The
+    frames and times of ``hints`` count from its start. ``auto_zoom`` crops every frame to one
+    rectangle that contains the subject in all frames. ``matte`` applies to a mask, or to the alpha
+    of a cut-out or composite; a mask ignores its ``despill``.
     """
 
     kind: ResultKind = ResultKind.MASK
@@ -442,6 +451,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     hints: tuple[Hint, ...] = ()
     matte: Matte = NO_MATTE
     background: str | None = None
+    background_fit: Fit = Fit.COVER
+    remarks: tuple[str, ...] = ()
     auto_zoom: bool = False
     keep_sound: bool = True
     excerpt: Excerpt | None = None

@@ -61,7 +61,7 @@ def write_cut_out(
 
 def background_of(spec: JobSpec, files: Files) -> Background | None:
     if files.background is not None:
-        return Background(BackgroundKind.FILE, file=files.background)
+        return Background(BackgroundKind.FILE, file=files.background, fit=spec.background_fit)
     if spec.background is None:
         return None
     return Background.parse(spec.background)
@@ -184,7 +184,7 @@ def opened_background(
     elif background.file is None:
         raise Internal("a background from a file has no file")
     elif is_picture(background.file):
-        fitted = cache(partial(tools.covering, read_background(background.file)))
+        fitted = cache(partial(tools.fitted, read_background(background.file), background.fit))
         yield lambda _, picture, __: fitted(picture.shape[1], picture.shape[0])
     else:
         with closing(BackgroundVideo(background.file)) as video:
@@ -193,6 +193,7 @@ def opened_background(
                 start_pts = round(Fraction(clip_start_s) / frame.time_base)
                 shown = video.at((frame.pts - start_pts) * frame.time_base)
                 height, width = picture.shape[:2]
-                return tools.covering(shown.rgb(shown.width, shown.height), width, height)
+                behind = shown.rgb(shown.width, shown.height)
+                return tools.fitted(behind, background.fit, width, height)
 
             yield moving

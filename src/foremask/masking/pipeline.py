@@ -66,6 +66,7 @@ def run(
     if spec.auto_zoom and files.mask is None:
         return _zoomed(spec, files, on_progress, resources, masker, refiner)
     clip = checked_clip(files.source, spec, resources.limits)
+    clip = dataclasses.replace(clip, warnings=(*clip.warnings, *spec.remarks))
     span = None if segment is None else segment.span
     with _opened_plan(spec, files, clip, resources, span, masker, refiner) as plan:
         if spec.form in TOOL_FORMS:

@@ -30,7 +30,6 @@ REMOVE, SCREEN, REPLACE = (
 )
 MASK = "/v2/video/segment/foreground_mask"
 URL, INVALID, FORM = "background_url", "background_invalid", "output_container_and_codec"
-TRANSPARENT = {"background_color": "Transparent"}  # in a preset that has no alpha
 RED, BLUE = (220, 30, 30), (0, 100, 200)
 SUBJECT = (24, 12)  # a pixel of the subject on the first frame
 
@@ -42,6 +41,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     blue = np.full((48, 64, 3), BLUE[::-1], np.uint8)  # OpenCV's order
     for name in ("behind.png", "behind.jpg", "behind.webp"):
         cv2.imwrite(str(folder / name), blue)
+    wide = np.pad(blue, ((0, 0), (32, 32), (0, 0)))  # black at the sides
+    cv2.imwrite(str(folder / "wide.png"), wide)
     behind = Spec(pts=synth.even(3, Fraction(15)))
     synth.write(folder / "behind.mp4", behind, [np.full((48, 64, 3), BLUE, np.uint8)] * 3)
     clips.write(folder / "long.mp4", frames=61 * 2, rate=2)
@@ -104,6 +105,24 @@ def test_a_cut_out_is_transparent_in_each_preset_with_alpha(
         assert [track.language for track in synth.describe(tmp_path / "cut").audio] == ["eng"]
 
 
+@pytest.mark.parametrize("preset", ["mp4_h264", "mov_h265"])
+def test_transparent_is_white_with_a_warning_in_a_preset_without_alpha(
+    worker: Running, origin: str, tmp_path: Path, preset: str
+) -> None:
+    """As the hosted service's page says: the request is taken, and the colour falls back."""
+    body: dict[str, Any] = {
+        "video": f"{origin}/clip.mp4",
+        "background_color": "Transparent",
+        FORM: preset,
+    }
+    result = finished(worker, post(worker, REMOVE, **body))["result"]
+    assert result["kind"] == "composite"
+    (warning,) = [each for each in result["report"]["warnings"] if "alpha" in each]
+    assert warning.startswith(f"{preset} has no alpha: the background is white")
+    (tmp_path / "made").write_bytes(http.get(result["video_url"]).content)
+    assert corner(tmp_path / "made").min() >= 249
+
+
 def test_each_colour_and_each_shade_is_a_known_background() -> None:
     assert {each.lower() for each in (*BackgroundColor, *GreenShade)} - {"transparent"} <= {
         *COLOURS
@@ -121,6 +140,8 @@ def test_each_colour_and_each_shade_is_a_known_background() -> None:
         (REPLACE, {URL: "ORIGIN/behind.jpg"}, BLUE),
         (REPLACE, {URL: "ORIGIN/behind.webp"}, BLUE),
         (REPLACE, {URL: "ORIGIN/behind.mp4"}, BLUE),
+        (REPLACE, {URL: "ORIGIN/wide.png"}, (0, 0, 0)),
+        (REPLACE, {URL: "ORIGIN/wide.png", "background_fit": "cover"}, BLUE),
         (REPLACE, {"background": "#123456"}, (0x12, 0x34, 0x56)),
     ],
 )
@@ -157,8 +178,6 @@ def test_an_uploaded_picture_may_be_behind_and_the_sound_left_out(
         (REMOVE, {"background_color": "Pink"}, "field_invalid", "background_color"),
         (REMOVE, {"auto_zoom": "yes"}, "field_invalid", "auto_zoom"),
         (REMOVE, {"output_container_and_codec": "png_files"}, "preset_unknown", FORM),
-        (REMOVE, TRANSPARENT | {"output_container_and_codec": "mov_h265"}, "preset_cannot", FORM),
-        (REMOVE, TRANSPARENT | {"output_container_and_codec": "mp4_h264"}, "preset_cannot", FORM),
         (SCREEN, {"green_shade": "green"}, "field_invalid", "green_shade"),
         (REPLACE, {}, "field_invalid", URL),
         (REPLACE, {URL: "ftp://a.example/a.png"}, "url_scheme", URL),
@@ -171,6 +190,7 @@ def test_an_uploaded_picture_may_be_behind_and_the_sound_left_out(
         (REPLACE, {URL: "ORIGIN/half.png"}, INVALID, URL),
         (REPLACE, {"background": "/etc/passwd"}, "field_invalid", "background"),
         (REPLACE, {"background": "transparent"}, "field_invalid", "background"),
+        (REPLACE, {"background_fit": "contain"}, "field_invalid", "background_fit"),
         (REPLACE, {"background": "#\ud800"}, "field_invalid", "background"),
         (REPLACE, {"background": "blur:nan"}, "field_invalid", "background"),
         (REPLACE, {"background": "blur:" + 9999 * "9"}, "field_invalid", "background"),

@@ -13,6 +13,7 @@ from foremask.options import (
     AnyCase,
     Background,
     Despill,
+    Fit,
     Form,
     JobSpec,
     Matte,
@@ -60,7 +61,14 @@ BackgroundUrl = Annotated[
     str,
     _url(
         "A picture (jpg, png, webp) or a video (mp4, mov, webm, avi, gif; 60 s at most), which is"
-        " centred and scaled to cover the frame. A video loops."
+        " scaled to the frame as background_fit says. A video loops."
+    ),
+]
+FitField = Annotated[
+    Fit,
+    Meta(
+        description="How a background_url of another shape fills the frame: stretched to it, or"
+        " centred, covering it and cut off at the sides."
     ),
 ]
 BackgroundName = Annotated[
@@ -181,9 +189,16 @@ class RemoveBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
             color = BackgroundColor.BLACK
             if self.output_container_and_codec in ALPHA_FORMATS:
                 color = BackgroundColor.TRANSPARENT
-        if color is BackgroundColor.TRANSPARENT:
+        if color is not BackgroundColor.TRANSPARENT:
+            return _cut_out(self, ResultKind.COMPOSITE, color.lower())
+        if self.output_container_and_codec in ALPHA_FORMATS:
             return _cut_out(self, ResultKind.CUTOUT, None)
-        return _cut_out(self, ResultKind.COMPOSITE, color.lower())
+        on_white = _cut_out(self, ResultKind.COMPOSITE, "white")
+        remark = (
+            f"{self.output_container_and_codec} has no alpha: the background is white instead of"
+            f" transparent; {', '.join(ALPHA_FORMATS)} can be transparent"
+        )
+        return structs.replace(on_white, remarks=(remark,))
 
 
 class GreenScreenRequest(CutOutBody, frozen=True, kw_only=True):
@@ -197,6 +212,7 @@ class GreenScreenRequest(CutOutBody, frozen=True, kw_only=True):
 class ReplaceBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
     background_url: BackgroundUrl | None = None
     background: BackgroundName | None = None
+    background_fit: FitField = Fit.STRETCH
 
     def spec(self) -> JobSpec:
         if self.background_url is None and self.background is None:
@@ -209,7 +225,8 @@ class ReplaceBackgroundRequest(CutOutBody, frozen=True, kw_only=True):
                 "background cannot be transparent here; POST to /v2/video/edit/remove_background.",
                 param="background",
             )
-        return _cut_out(self, ResultKind.COMPOSITE, named)
+        composite = _cut_out(self, ResultKind.COMPOSITE, named)
+        return structs.replace(composite, background_fit=self.background_fit)
 
 
 class ConvertRequest(Matte, frozen=True, kw_only=True):
@@ -224,6 +241,7 @@ class ConvertRequest(Matte, frozen=True, kw_only=True):
     ] = None
     background_url: BackgroundUrl | None = None
     background: BackgroundName | None = None
+    background_fit: FitField = Fit.COVER
     auto_zoom: ZoomField = False
     preserve_audio: SoundField = True
 
@@ -241,7 +259,7 @@ class ConvertRequest(Matte, frozen=True, kw_only=True):
                 "A cutout has no background: leave it out, or ask for the kind composite.",
                 param="background",
             )
-        return _cut_out(self, self.kind, named)
+        return structs.replace(_cut_out(self, self.kind, named), background_fit=self.background_fit)
 
     def _mask_spec(self) -> JobSpec:
         name = self.output_container_and_codec or Preset.MP4_H264

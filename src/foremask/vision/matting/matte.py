@@ -6,7 +6,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from foremask.options import Despill, Matte
+from foremask.options import Despill, Fit, Matte
 from foremask.types import DeepRgb, Levels, Rgb
 
 
@@ -114,9 +114,13 @@ def deepened(colours: Rgb, picture: Rgb, deep: DeepRgb, share: Levels) -> DeepRg
     return np.clip(np.rint(finer, out=finer), 0, 65535).astype(np.uint16)
 
 
-def covering(picture: Rgb, width: int, height: int) -> Rgb:
-    """Scale ``picture`` to cover ``width`` by ``height``, and crop opposite sides equally."""
+def fitted(picture: Rgb, fit: Fit, width: int, height: int) -> Rgb:
+    """Scale ``picture`` to ``width`` by ``height``; to cover it, opposite sides are cropped."""
     rows, columns = picture.shape[:2]
+    if fit is Fit.STRETCH:
+        shrinks = rows * columns > width * height
+        how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+        return np.asarray(cv2.resize(picture, (width, height), interpolation=how), np.uint8)
     scale = max(width / columns, height / rows)
     shown_columns = max(1, min(columns, round(width / scale)))
     shown_rows = max(1, min(rows, round(height / scale)))

@@ -15,7 +15,7 @@ export function callOf(body, seen = { view: "mask", backing: { kind: "checker" }
     const ofCutOut = { ...fields, output_container_and_codec: "webm_vp9", ...matte };
     return { path: "video/edit/remove_background", fields: ofCutOut, file: "cutout.webm" };
   }
-  const behind = kind === "picture" ? { background_url: "https://example.com/background.jpg" } : { background: kind === "colour" ? colour : kind };
+  const behind = kind === "picture" ? { background_url: "https://example.com/background.jpg", background_fit: "cover" } : { background: kind === "colour" ? colour : kind };
   const composite = { ...fields, output_container_and_codec: "mp4_h264", ...behind, ...matte };
   return { path: "video/edit/replace_background", fields: composite, file: "composite.mp4" };
 }
