@@ -30,57 +30,80 @@ class Named(ArrayImage):
 
 
 class Recorded:
-    """A network that asks ``session`` once about each view of a `Named` picture.
+    """A network that asks ``session`` once about each view of a picture.
 
-    Answers are kept in ``folder`` and read from there later. ``asked`` counts inferences as the product would
-    make them, kept or not; one at half the columns and rows counts as a quarter.
+    Answers are kept in ``folder`` and read from there later, or in memory if it is None. ``asked`` counts
+    inferences as the product would make them, kept or not; one at half the columns and rows counts as a quarter.
     """
 
     runtime = "recorded"
     any_size = True
 
-    def __init__(self, session: Callable[[], Session], folder: Path) -> None:
+    def __init__(self, session: Callable[[], Session], folder: Path | None = None) -> None:
         self._session = session
-        self._folder = folder
+        self._answers: dict[str, NetworkOutput] | _Folder = {}
+        if folder is not None:
+            self._answers = _Folder(folder)
         self.asked = 0.0
-        folder.mkdir(parents=True, exist_ok=True)
 
     def knows(self, image: Image) -> bool:
         """Whether the answer to the whole picture is kept."""
-        return self._path(image, None).exists()
+        return _question(image, None) in self._answers
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
         columns, rows = size or (OWN_PX, OWN_PX)
         self.asked += columns * rows / OWN_PX**2
-        path = self._path(image, size)
-        if not path.exists():
+        question = _question(image, size)
+        if question not in self._answers:
             output = self._session().infer(image, size)
-            _write(path, output, with_features=isinstance(image, Named))
-        return _read(path)
+            is_whole = isinstance(image, Named) and size is None
+            features = tuple(each.copy() for each in output.features) if is_whole else ()
+            self._answers[question] = NetworkOutput(output.alpha, features)
+        return self._answers[question]
 
-    def _path(self, image: Image, size: InputSize | None) -> Path:
-        if isinstance(image, Named):
-            return self._folder / f"{image.name}.npz"
-        if isinstance(image, MirroredImage):
-            return self._folder / f"{_name_of(image.image)} mirrored.npz"
-        if isinstance(image, Cropped):
-            box = hashlib.sha256(repr((image.box, size)).encode()).hexdigest()[:12]
-            return self._folder / f"{_name_of(image.image)} crop {box}.npz"
-        raise TypeError(f"{type(image).__name__} is no view of a named picture")
+
+def _question(image: Image, size: InputSize | None) -> str:
+    if isinstance(image, Cropped):
+        box = hashlib.sha256(repr((image.box, size)).encode()).hexdigest()[:12]
+        return f"{_name_of(image.image)} crop {box}"
+    at_size = "" if size is None else f" {size[0]}x{size[1]}"
+    if isinstance(image, MirroredImage):
+        return f"{_name_of(image.image)} mirrored{at_size}"
+    return _name_of(image) + at_size
 
 
 def _name_of(image: Image) -> str:
     if isinstance(image, Named):
         return image.name
-    raise TypeError(f"{type(image).__name__} has no name")
+    return hashlib.sha256(image.rgb(64, 64).tobytes()).hexdigest()  # an anchor's reduced picture
 
 
-def _write(path: Path, output: NetworkOutput, *, with_features: bool) -> None:
+class _Folder:
+    """Answers by question, each in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        path.mkdir(parents=True, exist_ok=True)
+
+    def __contains__(self, question: str) -> bool:
+        return self._file(question).exists()
+
+    def __getitem__(self, question: str) -> NetworkOutput:
+        return _read(self._file(question))
+
+    def __setitem__(self, question: str, output: NetworkOutput) -> None:
+        _write(self._file(question), output)
+
+    def _file(self, question: str) -> Path:
+        return self._path / f"{question}.npz"
+
+
+def _write(path: Path, output: NetworkOutput) -> None:
     levels = np.rint(output.alpha * np.float32(MOST_LEVEL)).astype(np.uint16)
     png = cv2.imencode(".png", levels, [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
     planes = {f"feature{k}": each.astype(np.float16) for k, each in enumerate(output.features)}
     part = path.with_suffix(".part.npz")
-    np.savez(part, alpha=png, **(planes if with_features else {}))  # type: ignore[arg-type]
+    np.savez(part, alpha=png, **planes)  # type: ignore[arg-type]
     part.replace(path)
 
 

@@ -18,8 +18,9 @@ import numpy as np
 
 from benchmarks.clips import DATA, Clip, clips_in
 from benchmarks.machine import run
+from benchmarks.quality.answers import Named, named
 from benchmarks.quality.scores import FOREGROUND, Scores, region_similarity, score, wrong_places
-from benchmarks.quality.tiers import Numbered, resolved
+from benchmarks.quality.tiers import resolved
 from foremask.options import Quality
 from foremask.types import Alpha, Image
 from foremask.vision.image import Cropped
@@ -74,7 +75,7 @@ def anywhere_on(truth: Alpha) -> Click:
 
 
 def masks_of(
-    images: list[Numbered],
+    images: list[Named],
     network: Network,
     quality: Quality,
     clicks: Sequence[Click],
@@ -88,11 +89,13 @@ def masks_of(
         mark = Mark(number, each.positive, (each.x + 0.5) / width, (each.y + 0.5) / height)
         by_frame.setdefault(each.frame, []).append(mark)
     hinted = [(frame, images[frame], marks) for frame, marks in by_frame.items()]
-    guidance = read_hints(
-        hinted, network, tier, lambda image: getattr(image, "number", None), cache
-    )
+    guidance = read_hints(hinted, network, tier, _frame_of, cache)
     alphas = mask_images(images, network, tier, guidance=guidance, cache=cache)
     return resolved(images, alphas, tier)
+
+
+def _frame_of(image: Image) -> int | None:
+    return int(image.name) if isinstance(image, Named) else None
 
 
 def curve(
@@ -105,7 +108,7 @@ def curve(
     alone: bool,
 ) -> list[Scores]:
     """The scores after each number of clicks; ``folder`` keeps the network's results."""
-    images = [Numbered(frame, number) for number, frame in enumerate(clip.frames())]
+    images = named(clip.frames())
     truths = clip.truths()
     made: list[Click] = []
     found: list[Scores] = []

@@ -8,6 +8,7 @@ place that a click corrects, less the share that it spoils. ``--write`` writes c
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,13 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from benchmarks.clips import Clip
 from benchmarks.machine import run
 from benchmarks.quality import folds
-from benchmarks.quality.answers import named
+from benchmarks.quality.answers import Recorded, named
 from benchmarks.quality.lessons import LEAST_SUBJECT_PX, Take, on_grid, scenes_of
 from benchmarks.quality.scores import Binary, region_similarity, wrong_places
-from benchmarks.quality.tiers import Remembering
+from benchmarks.quality.tiers import session
 from foremask.options import Quality
 from foremask.vision.network.opinions import infer_part
-from foremask.vision.network.session import Network, Session
+from foremask.vision.network.session import Network
 from foremask.vision.temporal.correction import Shown, measured
 from foremask.vision.temporal.frame_hints import CROP_PX, Mark, Seed, crops_round
 from foremask.vision.temporal.grids import Grid
@@ -31,7 +32,6 @@ from foremask.vision.temporal.places import depth_of, middle_of
 from foremask.vision.temporal.regions import FOREGROUND, RegionFeatures
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.verdict import Trees, judge
-from foremask.weights.catalogue import model_path
 
 LEAST_PX, LEAST_SHARE = 12, 0.003  # of the subject: smaller wrong places teach nothing
 INEXACT_DEPTH, INEXACT_WEIGHT = 0.5, 0.25
@@ -125,13 +125,15 @@ def mended(lessons: Sequence[Lesson], trees: Trees) -> float:
 
 
 def main(*, write: bool = False) -> None:
-    clips, session = folds.clips_by_name(), Session(model_path(), whole=True)
+    clips = folds.clips_by_name()
     regions = {name: folds.lessons_on(name) for fold in folds.FOLDS for name in fold}
     lessons: dict[str, list[Lesson]] = {}
     for fold in folds.FOLDS:
         trees = Trees(folds.fitted(folds.left_out(fold, regions)))
         for name in fold:
-            lessons[name] = list(lessons_of(clips[name], Remembering(session), trees))
+            lessons[name] = list(
+                lessons_of(clips[name], Recorded(partial(session, whole=True)), trees)
+            )
     found: list[float] = []
     for fold in folds.FOLDS:
         trees = Trees(fitted(folds.left_out(fold, lessons)))

@@ -7,6 +7,7 @@ Clips with a truth are scored against it; all clips are measured for steadiness.
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache, partial
 from pathlib import Path
 
 import cv2
@@ -14,15 +15,15 @@ import numpy as np
 
 from benchmarks.clips import DATA, Clip, clips_in
 from benchmarks.machine import facts, header, row, run
+from benchmarks.quality.answers import Named, Recorded, named
 from benchmarks.quality.scores import Scores, score
 from benchmarks.quality.steadiness import Steadiness, steadiness
 from foremask.options import Quality
-from foremask.types import Alpha, Image
-from foremask.vision.image import ArrayImage, Cropped, MirroredImage, UnitBox
+from foremask.types import Alpha
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.matting.edges import refine
 from foremask.vision.matting.outline import resolve_outlines
-from foremask.vision.network.session import InputSize, Network, NetworkOutput, Precision, Session
+from foremask.vision.network.session import Network, Precision, Session
 from foremask.vision.resample import as_alpha, as_levels
 from foremask.vision.temporal.tier import TIERS, Tier
 from foremask.vision.temporal.windows import mask_images
@@ -31,46 +32,6 @@ from foremask.weights.catalogue import model_path
 BASE = "per frame"
 FOLDERS = tuple(DATA / each for each in ("davis", "alpha", "clips"))
 TRUTH = "truth"  # measured like a mask: what it has is the error of the measure
-
-
-@dataclass(frozen=True, slots=True)
-class Numbered(ArrayImage):
-    """A still with a number, under which network results are kept."""
-
-    number: int = 0
-
-
-type Question = tuple[int, bool, UnitBox | None, InputSize | None]
-
-
-class Remembering:
-    """A session that infers each view of a picture once, and keeps the result for other tiers.
-
-    ``asked`` counts inferences; one at half the columns and rows counts as a quarter.
-    """
-
-    def __init__(self, session: Session) -> None:
-        self._session, self.runtime, self.any_size = session, session.runtime, session.any_size
-        self._outputs: dict[Question, NetworkOutput] = {}
-        self.asked = 0.0
-
-    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        own_px = self._session.spec.size_px
-        columns, rows = size or (own_px, own_px)
-        self.asked += columns * rows / own_px**2
-        original = image.image if isinstance(image, MirroredImage | Cropped) else image
-        if isinstance(original, Numbered):
-            number = original.number
-        else:  # an anchor's picture, of which a crop is inferred
-            number = hash(original.rgb(64, 64).tobytes())
-        box = image.box if isinstance(image, Cropped) else None
-        question = number, isinstance(image, MirroredImage), box, size
-        if question not in self._outputs:
-            output = self._session.infer(image, size)
-            as_it_is = image is original and size is None
-            kept = tuple(each.copy() for each in output.features) if as_it_is else ()
-            self._outputs[question] = NetworkOutput(output.alpha, kept)
-        return self._outputs[question]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,29 +45,33 @@ class Row:
     steady: Steadiness | None = None
 
 
-def per_frame(images: list[Numbered], session: Session) -> list[Alpha]:
+def per_frame(images: list[Named], session: Session) -> list[Alpha]:
     """The masks of an image tool: each frame alone, enlarged linearly."""
     size = (images[0].width, images[0].height)
     return [np.asarray(cv2.resize(session.infer(each).alpha, size), np.float32) for each in images]
 
 
-def by_tier(images: list[Numbered], network: Network, tier: Quality) -> list[Alpha]:
+def by_tier(images: list[Named], network: Network, tier: Quality) -> list[Alpha]:
     """The masks of foremask, before encoding."""
     return resolved(images, mask_images(images, network, TIERS[tier]), TIERS[tier])
 
 
-def resolved(images: list[Numbered], alphas: Iterable[Alpha], tier: Tier) -> list[Alpha]:
+def resolved(images: list[Named], alphas: Iterable[Alpha], tier: Tier) -> list[Alpha]:
     ahead_frames = BACKDROP_REACH_FRAMES if tier.uses_backdrop else None
     pairs = resolve_outlines(zip(images, alphas, strict=True), ahead_frames)
     grey = ((alpha, cv2.cvtColor(image.pixels, cv2.COLOR_RGB2GRAY)) for image, alpha, _ in pairs)
     return [as_alpha(refine(alpha, np.asarray(luma, np.uint8))) for alpha, luma in grey]
 
 
-def rows_of(
-    clip: Clip, base: Session, sessions: Sequence[Session], tiers: Sequence[Quality]
-) -> list[Row]:
-    images = [Numbered(frame, number) for number, frame in enumerate(clip.frames())]
-    truths, networks = clip.truths(), [Remembering(each) for each in sessions]
+@cache
+def session(*, whole: bool) -> Session:
+    return Session(model_path(None), whole=whole)
+
+
+def rows_of(clip: Clip, base: Session, tiers: Sequence[Quality]) -> list[Row]:
+    images = named(clip.frames())
+    truths = clip.truths()
+    networks = [Recorded(partial(session, whole=each)) for each in (False, True)]
     masks: dict[str, list[Alpha]] = {}
     asked: dict[str, float] = {}
     if truths:
@@ -165,11 +130,9 @@ def steadiness_table(rows: list[Row]) -> None:
 
 
 def main(*, data: Sequence[Path] = FOLDERS, tiers: Sequence[Quality] = tuple(Quality)) -> None:
-    model = model_path(None)
-    base = Session(model, precision=Precision.BF16, whole=True)
-    sessions = [Session(model, whole=each) for each in (False, True)]
+    base = Session(model_path(None), precision=Precision.BF16, whole=True)
     for folder in data:
-        rows = [each for clip in clips_in(folder) for each in rows_of(clip, base, sessions, tiers)]
+        rows = [each for clip in clips_in(folder) for each in rows_of(clip, base, tiers)]
         print(f"\n### {folder.name}\n")
         if any(each.scores for each in rows):
             for table in (summary, by_clip):

@@ -37,6 +37,11 @@ pytestmark = pytest.mark.slow
 README = ROOT / "README.md"
 
 
+def block_with(page: Path, language: str, words: str) -> str:
+    """The page's first block of code in ``language`` that has ``words``."""
+    return next(block for block in blocks(page, language) if words in block)
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     synth.write(tmp_path / "clip.mp4", synth.Spec(width=128, height=96, sound=(synth.Tone(),)))
@@ -45,7 +50,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.weights
 def test_the_library_example_masks(folder: Path) -> None:
-    (example,) = blocks(README, "python")
+    example = block_with(README, "python", "mask_video")
     done = fresh(example, cwd=folder, timeout=300)
     assert done.stdout.startswith("10 frames, ")
     assert verify(folder / "clip.mp4", folder / "mask.mp4")
@@ -54,14 +59,11 @@ def test_the_library_example_masks(folder: Path) -> None:
 @pytest.mark.weights
 @pytest.mark.postgres
 def test_the_service_example_submits_and_downloads(folder: Path, served: Served) -> None:
-    first, second = blocks(README, "sh")
-    exports, command = first.strip().split("\n")
-    assert command == "make run"
-    served.start(
-        **dict(word.split("=", 1) for word in exports.split()[1:]) | {"FOREMASK_MODEL_FILE": ""}
-    )
+    variables = re.findall(r"(FOREMASK_\w+)=(\S+)", block_with(README, "sh", "make run"))
+    served.start(**dict(variables) | {"FOREMASK_MODEL_FILE": ""})
     wait_until(lambda: answers(f"http://127.0.0.1:{served.port}/readyz"))
-    script = second.replace(":8000", f":{served.port}")
+    script = block_with(README, "sh", "foremask submit")
+    script = script.replace(":8000", f":{served.port}")
     script = script.replace(".venv/bin/foremask", f"{sys.executable} -m foremask")
     assert str(served.port) in script
     shell(script, folder)
@@ -163,14 +165,14 @@ def test_the_python_verification_takes_the_vector_of_the_page() -> None:
     page = (DOCS / "webhooks.md").read_text(encoding="utf-8")
     assert all(f"`{each}`" in page for each in (TOKEN, JOB, AT, BODY, SIGNATURE))
     space: dict[str, Callable[..., bool]] = {}
-    source, _receiver = blocks(DOCS / "webhooks.md", "python")
+    source = block_with(DOCS / "webhooks.md", "python", "def is_genuine")
     exec(source, space)  # noqa: S102  # it is the documentation that is tested
     is_genuine = space["is_genuine"]
     assert [is_genuine(body.encode(), HEADERS, *more) for body, *more in ASKED] == GENUINE
 
 
 def test_the_javascript_verification_works(tmp_path: Path) -> None:
-    (source,) = blocks(DOCS / "webhooks.md", "javascript")
+    source = block_with(DOCS / "webhooks.md", "javascript", "isGenuine")
     lowered = json.dumps({name.lower(): value for name, value in HEADERS.items()})
     (tmp_path / "webhook.mjs").write_text(source)
     (tmp_path / "try.mjs").write_text(

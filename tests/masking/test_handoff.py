@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from foremask.errors import ForemaskError
+from foremask.errors import CorruptVideo
 from foremask.facts import Report
 from foremask.masking.plan import ImageMasker
 from foremask.options import Excerpt, Form, JobSpec, MattingTool
@@ -102,6 +102,6 @@ def test_a_tool_that_is_given_one_mask_is_given_one_with_something_in_it(
 
 def test_a_clip_that_breaks_leaves_nothing(tmp_path: Path) -> None:
     broken = synth.broken(tmp_path / "broken.mp4", synth.write(tmp_path / "clip.mp4"))
-    with pytest.raises(ForemaskError):
+    with pytest.raises(CorruptVideo):
         hand_off(broken, tmp_path / "shot", MattingTool.VIDEOMAMA)
     assert {each.name for each in tmp_path.iterdir()} == {"clip.mp4", "broken.mp4"}

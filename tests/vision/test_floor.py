@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 from benchmarks.clips import DATA, Clip
-from benchmarks.quality.answers import named
+from benchmarks.quality.answers import Recorded, named
 from benchmarks.quality.lessons import Take, coming_close, on_grid
 from benchmarks.quality.scores import region_similarity, score
-from benchmarks.quality.tiers import Numbered, Remembering, by_tier
+from benchmarks.quality.tiers import by_tier
 
 from foremask.options import Quality
 from foremask.vision.image import ArrayImage
@@ -46,15 +46,12 @@ def test_masks_of_real_clips_are_no_worse_than_they_were(name: str, session: Ses
     clip = Clip(DATA / name)
     if not clip.path.is_dir():
         pytest.skip(f"{clip.path} is not there: set FOREMASK_DATA")  # where CI is set, a failure
-    images = [
-        Numbered(ArrayImage(frame).rgb(*SIZE), number)
-        for number, frame in enumerate(islice(clip.frames(), FRAMES))
-    ]
+    images = named(ArrayImage(frame).rgb(*SIZE) for frame in islice(clip.frames(), FRAMES))
     truths = [
         np.asarray(cv2.resize(truth, SIZE, interpolation=cv2.INTER_AREA), np.float32)
         for truth in clip.truths()[:FRAMES]
     ]
-    network = Remembering(session)
+    network = Recorded(lambda: session)
     for quality, (j, f) in FLOORS[name].items():
         found = score(by_tier(images, network, Quality(quality)), truths)
         assert found.j > j - MARGIN, quality

@@ -60,7 +60,10 @@ def test_what_the_subject_hides_is_taken_from_frames_that_show_it() -> None:
 
 def test_a_subject_that_never_leaves_hides_what_is_behind_it() -> None:
     pairs = ((ArrayImage(shown(0)), disc(0)) for _ in range(6))
-    assert not backdrops(pairs)[3].background(np.nonzero(disc(0) > 0.9)).known.any()
+    backdrop = backdrops(pairs)[3]
+    assert not backdrop.background(np.nonzero(disc(0) > 0.9)).known.any()
+    far_away = np.nonzero(disc(9) > 0.9)
+    assert backdrop.background(far_away).known.all()
 
 
 def test_nothing_is_seen_across_a_cut() -> None:
@@ -76,11 +79,15 @@ def test_nothing_is_seen_across_a_cut() -> None:
 
 def test_a_ground_that_is_another_in_each_frame_is_not_believed() -> None:
     rng = np.random.default_rng(9)
-    pairs = (
+    one_ground = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    same = ((ArrayImage(one_ground), disc(number)) for number in range(6))
+    others = (
         (ArrayImage(rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)), disc(number))
         for number in range(6)
     )
-    assert not backdrops(pairs)[3].background(np.nonzero(disc(3) > 0.5)).known.any()
+    cells = np.nonzero(disc(3) > 0.5)
+    assert backdrops(same)[3].background(cells).known.any()
+    assert not backdrops(others)[3].background(cells).known.any()
 
 
 def test_an_outline_over_a_colourful_ground_is_found_by_what_is_behind_it() -> None:

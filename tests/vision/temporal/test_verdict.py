@@ -10,7 +10,7 @@ from foremask.vision.temporal.verdict import (
     Trees,
     along_flow,
     compose,
-    decided,
+    hardened,
     judge,
     subject_continuity,
     with_thin_parts,
@@ -225,7 +225,7 @@ def test_nothing_is_half_there_far_from_an_outline() -> None:
     alpha[70:100, 80:110] = 0.6
     alpha[40:140, 220:300] = 0.4
     alpha[40:140, 160] = 0.5
-    result = decided(alpha)
+    result = hardened(alpha)
     assert result[85, 95] == 1
     assert result[:, 220:300].max() == 0
     assert result[90, 160] == 0.5
