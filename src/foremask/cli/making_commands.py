@@ -188,7 +188,8 @@ def live(
         background: The background, given as for `foremask cutout`.
         device: Device for the network: auto, cpu...
     """
-    behind, runs_on = Background.parse(background), Device.parse(device)
+    behind = Background.parse(background)
+    runs_on = Device.parse(device)
     _check_live(source, output)
     from foremask.masking.live import LiveReport, mask_live
     from foremask.vision.network.devices import network_at

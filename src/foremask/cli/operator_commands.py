@@ -192,7 +192,8 @@ def list_(*, as_json: AsJson = False) -> None:
 
 
 def _described(token: Token) -> str:
-    limits, quota = token.limits, token.limits.quota
+    limits = token.limits
+    quota = token.limits.quota
     expired = token.expires_at is not None and token.expires_at <= datetime.now(UTC)
     state = "revoked" if token.revoked_at is not None else "expired" if expired else "good"
     return (

@@ -36,7 +36,8 @@ def progress_bar(
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
 
-    label, console = printable(label), console or Console(stderr=True)
+    label = printable(label)
+    console = console or Console(stderr=True)
     progress = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -47,7 +48,8 @@ def progress_bar(
         speed_estimate_period=RATE_OVER_S,
         transient=True,
     )
-    task, last_s = progress.add_task(label, total=None, text=""), time.monotonic()
+    task = progress.add_task(label, total=None, text="")
+    last_s = time.monotonic()
 
     def step(done: int, total: int | None, /, left_s: float | None = None) -> None:
         nonlocal last_s
@@ -69,7 +71,8 @@ def _described(task: "Task", unit: Unit, left_s: float | None) -> str:
     amount = f"{task.completed / scale:.{digits}f}"
     if task.total is not None:
         amount += f"/{task.total / scale:.{digits}f}"
-    words, rate = [f"{amount} {unit}"], (task.speed or 0.0) / scale
+    words = [f"{amount} {unit}"]
+    rate = (task.speed or 0.0) / scale
     # Estimates from rates below 0.05 are unreliable.
     if left_s is None and unit != "frames" and rate >= 0.05:
         words.append(f"{rate:.1f} {unit}/s")

@@ -142,7 +142,8 @@ class RemoteClient:
 
     def download(self, url: str, target: Path, sha256: str | None, on_bytes: OnBytes) -> None:
         """Write a file to ``target``. Raises OutputFailed if ``sha256`` is given and differs."""
-        done, digest = 0, hashlib.sha256()
+        done = 0
+        digest = hashlib.sha256()
         with _translated(url), self._client.stream("GET", url) as answer:
             if answer.status_code != 200:
                 raise self._refusal(answer)

@@ -154,7 +154,8 @@ def _numbered(pattern: Path) -> ClipSource:
     by_number = {int(match[1]): path for path, match in matches if match and path.is_file()}
     if not by_number:
         raise Usage(f"no file matches {pattern}")
-    first, last = min(by_number), max(by_number)
+    first = min(by_number)
+    last = max(by_number)
     gap = next((number for number in range(first, last) if number not in by_number), None)
     if gap is not None:
         raise Usage(f"{pattern} goes from {first} to {last}, and {gap} is missing")
@@ -225,7 +226,8 @@ def local_clip(
         from foremask.media.pictures import pack_pictures  # av is slow to import
 
         with spool_folder() as folder:
-            path, total = folder / "source.mov", len(source.pictures)
+            path = folder / "source.mov"
+            total = len(source.pictures)
             with progress_bar("read", "pictures", shows=shows) as show:
                 pack_pictures(source.pictures, Fraction(fps), path, lambda done: show(done, total))
             yield path

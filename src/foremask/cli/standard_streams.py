@@ -54,7 +54,8 @@ def spooled_input(head: bytes) -> Iterator[Path]:
     with spool_folder() as folder:
         path = folder / "stdin"
         with path.open("wb") as file:
-            piece, source = head, sys.stdin.buffer
+            piece = head
+            source = sys.stdin.buffer
             while piece:
                 if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
                     raise OutputFailed(

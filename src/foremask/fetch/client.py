@@ -94,7 +94,8 @@ class Outbound:
         """
         try:
             parsed = connections.parse(url)
-            host, port = parsed.raw_host.decode("ascii"), connections.port_of(parsed)
+            host = parsed.raw_host.decode("ascii")
+            port = connections.port_of(parsed)
             await self._backend(owner).checked_addresses(host, port)
         except (errors.UrlRefused, errors.VideoInvalid) as refused:
             raise errors.WebhookInvalid(refused.details, param="webhook_url") from refused
@@ -128,7 +129,11 @@ class Outbound:
         or sent; UrlTooSlow below `MIN_BYTES_PER_S`; UrlUnreachable if the origin stops sending,
         closes the connection, or takes longer than ``deadline_s``.
         """
-        size, waited_s, window, held = 0, 0.0, (0.0, 0), bytearray()
+        size = 0
+        waited_s = 0.0
+        window_start_s = 0.0  # of `waited_s`
+        window_start_size = 0
+        held = bytearray()
 
         async def write_held() -> None:
             if size == len(held):  # the first piece
@@ -151,7 +156,8 @@ class Outbound:
                 size += len(chunk)
                 held += chunk
                 connections.check_size(size, max_bytes)
-                seconds, came = waited_s - window[0], size - window[1]
+                seconds = waited_s - window_start_s
+                came = size - window_start_size
                 if seconds >= SPEED_WINDOW_S:
                     if came < MIN_BYTES_PER_S * seconds:
                         raise errors.UrlTooSlow(
@@ -160,7 +166,8 @@ class Outbound:
                             limit=MIN_BYTES_PER_S,
                             actual=round(came / seconds),
                         )
-                    window = (waited_s, size)
+                    window_start_s = waited_s
+                    window_start_size = size
                 if len(held) >= WRITE_BYTES:
                     await write_held()
                 asked_s = time.monotonic()

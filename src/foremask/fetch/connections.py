@@ -318,7 +318,9 @@ class RangeReader:
     """
 
     def __init__(self, pool: httpcore2.AsyncConnectionPool, url: httpx2.URL, param: str) -> None:
-        self._pool, self._url, self._param = pool, url, param
+        self._pool = pool
+        self._url = url
+        self._param = param
         self._blocks: dict[int, bytes] = {}
         self._read_until = self._ahead_bytes = BLOCK_BYTES
         self._version = b""
@@ -354,7 +356,8 @@ class RangeReader:
             n = min(n, self.size - offset)
         if n <= 0 or offset < 0:
             return b""
-        first, last = offset // BLOCK_BYTES, (offset + n - 1) // BLOCK_BYTES
+        first = offset // BLOCK_BYTES
+        last = (offset + n - 1) // BLOCK_BYTES
         missing = [index for index in range(first, last + 1) if index not in self._blocks]
         if missing:
             await self._fetch(missing[0] * BLOCK_BYTES, (missing[-1] + 1) * BLOCK_BYTES)
@@ -403,7 +406,8 @@ class RangeReader:
             raise RangeUnavailable(too_large)
         if self.size not in (None, len(data)):
             raise errors.UrlUnreachable(f"The origin sent {len(data)} of {self.size} bytes.")
-        self.size, self.bytes_read = len(data), 0
+        self.size = len(data)
+        self.bytes_read = 0
         self._keep(0, data)
         return self.size
 

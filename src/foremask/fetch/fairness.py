@@ -19,7 +19,9 @@ class FairSemaphore:
     def __init__(
         self, places: int, per_owner: int, on_wait: Callable[[], object] | None = None
     ) -> None:
-        self._free, self.per_owner, self._on_wait = places, per_owner, on_wait
+        self._free = places
+        self.per_owner = per_owner
+        self._on_wait = on_wait
         self._held: Counter[str] = Counter()
         self._waiting: list[tuple[str, asyncio.Future[None]]] = []
         self._turns = 0

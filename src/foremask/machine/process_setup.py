@@ -30,7 +30,9 @@ NUMERICS: Final = (
 """Variables that can change a mask slightly; sandboxed children get them (docs/adr/0041)."""
 # Options from <malloc.h>. The process keeps freed memory for the next frames: otherwise, the kernel
 # takes a tenth of all processor time to clear it (docs/adr/0057).
-_TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENA_MAX = -1, -3, -8
+_TRIM_THRESHOLD = -1
+_MMAP_THRESHOLD = -3
+_ARENA_MAX = -8
 _KEPT_BYTES: Final = 1 << 30
 _LARGEST_KEPT_BYTES: Final = 32 << 20  # the largest value that every glibc accepts
 _SMALLEST_MAPPED_BYTES: Final = 64 << 10  # a block of a body or a file, or more

@@ -67,7 +67,8 @@ class Cropped:
         scale = min(1.0, max(width / self.width, height / self.height))
         columns = max(1, round(self.image.width * scale))
         rows = max(1, round(self.image.height * scale))
-        left, top = int(self.box[0] * columns), int(self.box[1] * rows)
+        left = int(self.box[0] * columns)
+        top = int(self.box[1] * rows)
         right = max(left + 1, round(self.box[2] * columns))
         bottom = max(top + 1, round(self.box[3] * rows))
         part = self.image.rgb(columns, rows)[top:bottom, left:right]

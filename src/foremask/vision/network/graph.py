@@ -15,7 +15,8 @@ from foremask.weights.catalogue import ModelSpec
 ISNET_TAPS = ("/stage3/Add", "/stage4/Add", "/stage5/Add")
 # The mask is the output of IS-Net's second-to-last decoder stage: docs/adr/0050
 ISNET_MASK = "1890"
-RANGES, REDUCED_RANGES = "isnet_int8.json", "isnet_reduced_int8.json"
+RANGES = "isnet_int8.json"
+REDUCED_RANGES = "isnet_reduced_int8.json"
 FAKE_QUANTIZE_LEVELS = 255  # of weights in 8 bits: -127 to 127
 MOST_WEIGHT = 63
 """The largest weight in 8 bits.
@@ -52,7 +53,8 @@ def scale_by_factors(network: ov.Model) -> None:
     for node in network.get_ops():
         if node.get_type_name() != "Interpolate":
             continue
-        before, after = node.input(0).get_shape(), node.output(0).shape
+        before = node.input(0).get_shape()
+        after = node.output(0).shape
         factors = np.array([after[2] / before[2], after[3] / before[3]], np.float32)
         how = node.get_attributes()
         scaled = opset13.interpolate(

@@ -46,7 +46,9 @@ class FileStore:
     def __init__(
         self, path: Path, identity: str, known: zipfile.ZipFile | None, most_bytes: int
     ) -> None:
-        self._path, self._identity, self._most_bytes = path, identity, most_bytes
+        self._path = path
+        self._identity = identity
+        self._most_bytes = most_bytes
         self._known = self._archive = known
         self._file: IO[bytes] | None = None  # a copy of the known file, with the new arrays
         self._has_failed = False
@@ -119,7 +121,8 @@ class FileStore:
         with suppress(OSError):
             if self._file is not None:
                 self._file.close()
-        self._archive, self._file = self._known, None
+        self._archive = self._known
+        self._file = None
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from foremask.vision.network.session import (
 from foremask.weights.catalogue import ModelSpec, spec_of
 
 if TYPE_CHECKING:
-    from onnx import GraphProto, ModelProto, TensorProto  # an extra
+    from onnx import GraphProto, ModelProto, NodeProto, TensorProto  # an extra
 
 INSTALL = {
     Runtime.ONNXRUNTIME: "pip install 'foremask[onnxruntime]'",
@@ -161,16 +161,7 @@ def adapted(network: "ModelProto", spec: ModelSpec, precision: Precision) -> "Mo
         helper.make_node("Sub", ["picture_nchw", "picture_mean"], ["picture_centred"]),
         helper.make_node("Mul", ["picture_centred", "picture_scale"], [graph.input[0].name]),
     ]
-    nodes = {node.name: node for node in graph.node}
-    after, names = [], []
-    for level, tap in enumerate(ISNET_TAPS):
-        turned, name = f"turned_{level}", f"features_{level}"
-        after += [
-            helper.make_node("Transpose", [nodes[tap].output[0]], [turned], perm=[0, 2, 3, 1]),
-            helper.make_node("Cast", [turned], [name], to=TensorProto.FLOAT),
-        ]
-        names.append(name)
-    ordered = [*before, *graph.node, *after]
+    ordered = [*before, *graph.node, *_feature_nodes(graph)]
     del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
     graph.node.extend(ordered)
     graph.initializer.extend(
@@ -182,10 +173,26 @@ def adapted(network: "ModelProto", spec: ModelSpec, precision: Precision) -> "Mo
     )
     sides: list[str | int | None] = ["batch", "height", "width", 3]
     graph.input.append(helper.make_tensor_value_info(PICTURE, TensorProto.UINT8, sides))
+    features = [_feature_name(level) for level in range(len(ISNET_TAPS))]
     graph.output.extend(
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (mask, *names)
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in (mask, *features)
     )
     return network
+
+
+def _feature_name(level: int) -> str:
+    return f"features_{level}"
+
+
+def _feature_nodes(graph: "GraphProto") -> "Iterator[NodeProto]":
+    """Nodes that return each level of encoder features as (batch, h, w, channels) float32."""
+    from onnx import TensorProto, helper
+
+    nodes = {node.name: node for node in graph.node}
+    for level, tap in enumerate(ISNET_TAPS):
+        turned = f"turned_{level}"
+        yield helper.make_node("Transpose", [nodes[tap].output[0]], [turned], perm=[0, 2, 3, 1])
+        yield helper.make_node("Cast", [turned], [_feature_name(level)], to=TensorProto.FLOAT)
 
 
 def _scale_by_factors(network: "ModelProto") -> None:
@@ -200,7 +207,8 @@ def _scale_by_factors(network: "ModelProto") -> None:
     for node in network.graph.node:
         if node.op_type != "Resize" or len(node.input) < 4 or not node.input[3]:
             continue
-        before, after = shapes[node.input[0]], shapes[node.output[0]]
+        before = shapes[node.input[0]]
+        after = shapes[node.output[0]]
         factors = np.array([1, 1, after[2] / before[2], after[3] / before[3]], np.float32)
         name = f"{node.name}_factors"
         network.graph.initializer.append(numpy_helper.from_array(factors, name))

@@ -65,7 +65,8 @@ def box_round_subject(stretched: Levels, second: Levels) -> CropBox | None:
     """Return the box, with a margin, of the masks' overlap or, if this is small, of one mask."""
     rows, columns = stretched.shape
     least = LEAST_SUBJECT_SHARE * stretched.size
-    ours, theirs = stretched > 127, second > 127
+    ours = stretched > 127
+    theirs = second > 127
     both = ours & theirs
     if both.sum() > max(least, AGREED_SHARE * ours.sum()):
         picked = both

@@ -40,13 +40,19 @@ def reduce(network: ov.Model) -> None:
 
 
 def _replace(old: Node, parts: Mapping[str, NDArray[Any]]) -> None:
-    name, how = old.get_friendly_name(), old.get_attributes()
-    source, weights = old.input(0).get_source_output(), weights_of(old)
-    strides, pads, dilations = how["strides"], how["pads_begin"], how["dilations"]
+    name = old.get_friendly_name()
+    how = old.get_attributes()
+    source = old.input(0).get_source_output()
+    weights = weights_of(old)
+    strides = how["strides"]
+    pads = how["pads_begin"]
+    dilations = how["dilations"]
     if name == _SECOND:
         first = _producer_of(old.input(0), "Convolution")
-        source, weights = first.input(0).get_source_output(), folded(weights_of(first), weights)
-        strides, pads = [2, 2], [3, 3]
+        source = first.input(0).get_source_output()
+        weights = folded(weights_of(first), weights)
+        strides = [2, 2]
+        pads = [3, 3]
     if "taps" in parts:
         small, source = _before_enlargement(source)
         early, weights = np.split(weights, 2, axis=1)

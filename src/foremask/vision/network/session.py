@@ -95,8 +95,11 @@ class Session:
     ) -> None:
         self.spec = spec_of(path)
         self._own_size = self.spec.size_px, self.spec.size_px
-        self._path, self._unit, self._threads = path, unit, threads
-        self._asked_precision, self._whole = precision, whole
+        self._path = path
+        self._unit = unit
+        self._threads = threads
+        self._asked_precision = precision
+        self._whole = whole
         if unit != "CPU" and unit not in units():  # units() loads all devices' plugins
             raise DeviceUnavailable(f"OpenVINO finds no {unit}")
         self._kept = None

@@ -45,7 +45,8 @@ class Basis:
 
     @classmethod
     def fit(cls, anchors: Sequence[Features]) -> "Basis":
-        means, axes = [], []
+        means = []
+        axes = []
         for level, keep in zip(zip(*anchors, strict=True), COMPONENTS, strict=False):
             flat = [each.reshape(-1, each.shape[2]) for each in level]
             few = [each[:: max(1, len(each) // BASIS_PIXELS)] for each in flat]
@@ -122,7 +123,8 @@ class Appearance:
     """
 
     def __init__(self, window: str, store: Store) -> None:
-        self._window, self._store = window, store
+        self._window = window
+        self._store = store
         self._basis = Basis.kept_in(store, window)
         self._features: dict[int, Features] = {}  # by frame, until the basis is fitted
         self._projected: dict[int, list[NDArray[np.float16]]] = {}
@@ -200,7 +202,8 @@ def _training_samples(
     sure = [each.motion[mask > SURE] for each, mask in zip(anchors, masks, strict=True)]
     together = np.concatenate(sure)
     static_level = STILL_SHARE * float(np.median(together)) if together.size else 0.0
-    rows, labels = [], []
+    rows = []
+    labels = []
     for anchor, mask in zip(anchors, masks, strict=True):
         maps = anchor.levels()
         moving = anchor.motion >= static_level
@@ -208,7 +211,8 @@ def _training_samples(
             there = np.flatnonzero(known)
             if there.size:
                 picked = rng.choice(there, min(there.size, SAMPLES[label]), replace=False)
-                row, column = picked // GRID, picked % GRID
+                row = picked // GRID
+                column = picked % GRID
                 parts = [m[row * len(m) // GRID, column * m.shape[1] // GRID] for m in maps]
                 rows.append(np.concatenate(parts, axis=1))
                 labels.append(np.full(picked.size, label, np.float32))
@@ -238,7 +242,8 @@ def _train(
     x: Samples, y: Samples, weight: Samples, rng: np.random.Generator
 ) -> tuple[Samples, Samples, Maps]:
     """Train by Adam (Kingma and Ba, 2015); return the inputs' mean and deviation, and weights."""
-    mean, deviation = x.mean(axis=0), x.std(axis=0) + np.float32(0.3)
+    mean = x.mean(axis=0)
+    deviation = x.std(axis=0) + np.float32(0.3)
     x = (x - mean) / deviation
     target = y * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / 2
     shapes = [(x.shape[1], HIDDEN), (HIDDEN,), (HIDDEN, 1), (1,)]

@@ -12,7 +12,9 @@ PHOTOMETRIC_SCALE = 4.0  # difference of luma at which trust falls to 1/e: docs/
 PHOTOMETRIC_WINDOW_PX = 3
 CHROMA_SCALE = 10.0  # summed difference of Lab's a and b at which continuity falls to 1/e
 CONTINUITY_EXPONENT = 0.25  # of trust, which is too low (0.1) where texture moves by half a pixel
-PATCH_STRIDE_PX, VARIATIONAL_ITERATIONS = 4, 1  # masks are as good as with 3, 3: docs/adr/0050
+# With a stride of 3 and 3 iterations, masks are no better: docs/adr/0050
+PATCH_STRIDE_PX = 4
+VARIATIONAL_ITERATIONS = 1
 RESIDUAL_SIZE = (80, 45)  # columns, rows for fitting the camera's motion, which is smooth
 ROBUST_ITERATIONS = 8
 LEAST_BACKGROUND = 0.1  # share of the picture from which the camera's motion can be fitted

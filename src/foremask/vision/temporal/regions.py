@@ -99,7 +99,8 @@ class Regions:
 
     def over_border(self, value: Callable[[Any, Any], NDArray[Any]]) -> NDArray[np.float32]:
         """For each region, the mean over its border of ``value(pixels inside, pixels across)``."""
-        total, length = np.zeros(len(self.sizes)), np.zeros(len(self.sizes))
+        total = np.zeros(len(self.sizes))
+        length = np.zeros(len(self.sizes))
         for here, there in _NEIGHBOURS:
             differ = self.labels[here] != self.labels[there]
             mine = self.labels[here][differ]
@@ -194,12 +195,14 @@ def _measured(
     index: int, scene: Scene, means: Sequence[Alpha], usual: np.float32, undecided: np.float32
 ) -> tuple[Regions, RegionFeatures]:
     """``usual`` is the subject's usual motion round this anchor (`_usual_motion`)."""
-    opinions, mean = list(scene.opinions.values()), means[index]
+    opinions = list(scene.opinions.values())
+    mean = means[index]
     levels = [np.asarray(scene.logit > level, np.float32) for level in LOGIT_LEVELS]
     cut = Regions.of([*opinions, *levels])
     logit = np.clip(scene.logit, -MOST_LOGIT, MOST_LOGIT)
     regions = cut.joined([*opinions, logit * np.float32(ALIKE / ALIKE_LOGIT)])
-    moved, most = regions.mean(scene.motion), np.max(opinions, axis=0)
+    moved = regions.mean(scene.motion)
+    most = np.max(opinions, axis=0)
     features: RegionFeatures = {view: _of_view(regions, scene, view) for view in View}
     features |= {
         "mean": regions.mean(mean),
@@ -256,7 +259,8 @@ def _of_neighbours(
     if not weights:
         unknown = np.full(len(regions.sizes), np.nan, np.float32)
         return dict.fromkeys(("near", "near, least", "near, trust"), unknown)
-    each, weight = np.stack(votes), np.stack(weights)
+    each = np.stack(votes)
+    weight = np.stack(weights)
     return {
         "near": (each * weight).sum(axis=0) / weight.sum(axis=0),
         "near, least": each.min(axis=0),

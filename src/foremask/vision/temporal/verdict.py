@@ -84,7 +84,8 @@ def judge(scenes: Sequence[Scene], trees: Trees | None = None) -> list[Alpha]:
     """Return, for each scene, the log odds that a pixel is foreground, on the scenes' grid."""
     trees = trees or fitted_trees("verdict")
     planes = [regions.spread(trees.log_odds(features)) for regions, features in measure(scenes)]
-    links, logits = [scene.links for scene in scenes], [scene.logit for scene in scenes]
+    links = [scene.links for scene in scenes]
+    logits = [scene.logit for scene in scenes]
     return [
         with_thin_parts(plane, scene.mean())
         for plane, scene in zip(along_flow(planes, links, logits), scenes, strict=True)
@@ -165,7 +166,7 @@ def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
     return as_levels(weighted / total)
 
 
-def decided(alpha: Alpha) -> Alpha:
+def hardened(alpha: Alpha) -> Alpha:
     """Round ``alpha`` to 0 or 1 at more than `BAND_SHARE` of the diagonal from the outline."""
     rows, columns = alpha.shape
     radius = max(2, round(BAND_SHARE * float(np.hypot(rows, columns))))

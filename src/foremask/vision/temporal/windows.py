@@ -32,7 +32,7 @@ from foremask.vision.temporal.observer import Observer
 from foremask.vision.temporal.propagation import propagate
 from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import BLOCK_FRAMES, CONTEXT_FRAMES, TIERS, Tier
-from foremask.vision.temporal.verdict import Judge, decided, judge
+from foremask.vision.temporal.verdict import Judge, hardened, judge
 
 WINDOW_FRAMES = SEGMENT_GRID.window_frames
 LAG_FRAMES = WINDOW_FRAMES + CONTEXT_FRAMES + 3 * BLOCK_FRAMES + DELAY_FRAMES
@@ -246,7 +246,7 @@ def _masks_of_window(
         return {}
     masks, evidence = _masks_of_anchors(window, earlier, stop, tools)
     for alpha in _propagated(window, masks, stop, tools):
-        yield decided(alpha)
+        yield hardened(alpha)
     return evidence
 
 
