@@ -322,8 +322,8 @@ class EmptyFile(ClipRefused):
 
 
 class NoFrames(ClipRefused):
-    means = "The video track has no frame."
-    remedy = "Check the export that made the file, or choose an earlier --start."
+    means = "The video track has no frame, or none in the part that was asked for."
+    remedy = "Check the export that made the file, or choose an earlier start."
 
 
 class ContainerUnsupported(ClipRefused, status=415):

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from foremask.errors import FieldInvalid, PresetUnsuitable
-from foremask.hints.kinds import Hint
+from foremask.hints.kinds import MOST_SECONDS, Hint, check_range
 
 
 class Preset(StrEnum):
@@ -197,6 +197,18 @@ class Excerpt:
 
     start_s: float = 0.0
     end_s: float | None = None
+
+    @classmethod
+    def of(cls, start_s: float, end_s: float | None) -> Self | None:
+        """Return the excerpt, or None for the whole clip. Raises FieldInvalid."""
+        check_range("start_s", start_s, 0.0, MOST_SECONDS)
+        if end_s is None:
+            return cls(start_s) if start_s else None
+        check_range("end_s", end_s, 0.0, MOST_SECONDS)
+        if end_s <= start_s:
+            details = f"the excerpt from {start_s:g} s to {end_s:g} s is empty"
+            raise FieldInvalid(details, param="end_s", limit=start_s, actual=end_s)
+        return cls(start_s, end_s)
 
 
 class AnyCase(StrEnum):
@@ -490,16 +502,17 @@ class Files(msgspec.Struct, frozen=True, kw_only=True):
     """The files of one run.
 
     ``mask`` is a mask of ``source`` to use instead of the network; if a mask is asked for, it is
-    written again and ``source`` is not read. ``mask_target`` is a second
-    output: the mask without matte options, if memory suffices for a second encoder. ``cache`` is a
-    file for the network's results, or a directory of such files. An existing ``target`` is an
-    error unless ``replace``.
+    written again and ``source`` is not read. If ``mask_is_excerpt``, it has the frames of
+    `JobSpec.excerpt` only. ``mask_target`` is a second output: the mask without matte options, if
+    memory suffices for a second encoder. ``cache`` is a file for the network's results, or a
+    directory of such files. An existing ``target`` is an error unless ``replace``.
     """
 
     source: Input
     target: Output
     background: Input | None = None
     mask: Input | None = None
+    mask_is_excerpt: bool = False
     mask_target: Output | None = None
     cache: Output | None = None
     replace: bool = False

@@ -15,6 +15,7 @@ import pytest
 from foremask.cli.exits import Exit
 from tests.service.api.conftest import Running, clip_origin, drawn, service
 from tests.service.api.worker import working
+from tests.support import synth
 from tests.support.http_server import Handler, free_port, serving
 from tests.support.programs import Run
 
@@ -59,6 +60,16 @@ def test_a_file_is_uploaded_and_its_mask_comes_back(
     there = run(*words, code=Exit.OUTPUT_FAILED)  # and not that nobody answers
     assert "exists already" in there.err
     assert (here / "mask.webm").read_bytes() == mask
+
+
+def test_a_part_of_a_file_is_submitted(
+    service: Running, drawn: Path, here: Path, tmp_path: Path, run: Run
+) -> None:
+    wrong = run("submit", drawn / "good.mp4", "--start", "0.2", "--end", "0.1", code=Exit.USAGE)
+    assert "--end 0.1 is not after --start 0.2" in wrong.err
+    with working(service, tmp_path):
+        run("submit", drawn / "good.mp4", "-o", "mask.mp4", "--start", "0.08", "--end", "0:00.2")
+    assert len(synth.decode_grey(here / "mask.mp4")) == 3  # of 25 a second
 
 
 def test_a_job_is_read_and_cancelled(clip_origin: str, here: Path, run: Run) -> None:

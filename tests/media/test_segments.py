@@ -135,6 +135,23 @@ def test_an_excerpt_has_its_frames_and_begins_at_zero(
         assert float(time) == pytest.approx(index / 30, abs=tolerance_s)
 
 
+@pytest.mark.parametrize(("suffix", "codec"), [(".mp4", "h264"), (".webm", "vp9")])
+@pytest.mark.parametrize("exact", [True, False], ids=["exact", "three decimals"])
+def test_excerpts_that_meet_at_a_frames_time_share_no_frame_and_lose_none(
+    tmp_path: Path, suffix: str, codec: str, *, exact: bool
+) -> None:
+    """WebM rounds times to milliseconds, and so do people: the frame at 2/3 s is shown at 0.667."""
+    source = numbered_clip(tmp_path / f"a{suffix}", replace(EVEN, codec=codec))
+    for number in range(1, NUMBERED - 1):
+        moments_s = [number / 30, (number + 1) / 30]
+        if not exact:
+            moments_s = [round(moment, 3) for moment in moments_s]
+        with VideoReader(source, Excerpt(*moments_s)) as reader:
+            frames = [(synth.number_of(frame.luma()), float(frame.time_s)) for frame in reader]
+        assert [shown for shown, _ in frames] == [number]
+        assert frames[0][1] == pytest.approx(0, abs=0.00051)
+
+
 @pytest.mark.parametrize("preset", [Preset.MP4_H264, Preset.MKV_H264, Preset.WEBM_VP9])
 def test_the_sound_of_an_excerpt_is_what_is_heard_in_it(tmp_path: Path, preset: Preset) -> None:
     source = numbered_clip(tmp_path / "a.mp4", replace(EVEN, sound=(Tone(seconds=3),)))

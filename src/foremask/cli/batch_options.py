@@ -157,13 +157,7 @@ class BatchOptions:
     @property
     def excerpt(self) -> Excerpt | None:
         """The part from --start to --end. Raises Usage for an invalid time."""
-        if self.start is None and self.end is None:
-            return None
-        start_s = _seconds(self.start or "0")
-        end_s = None if self.end is None else _seconds(self.end)
-        if end_s is not None and end_s <= start_s:
-            raise Usage(f"--end {self.end} is not after --start {self.start or 0}")
-        return Excerpt(start_s, end_s)
+        return parse_excerpt(self.start, self.end)
 
     @property
     def rate(self) -> Fraction:
@@ -174,6 +168,17 @@ class BatchOptions:
         raise Usage(
             f"--fps is a rate up to {MAX_FPS}, as 25, 23.976 or 30000/1001, and not {self.fps!r}"
         )
+
+
+def parse_excerpt(start: str | None, end: str | None) -> Excerpt | None:
+    """Return the part from ``start`` to ``end``, like 62.5 or 1:02.5. Raises Usage."""
+    if start is None and end is None:
+        return None
+    start_s = _seconds(start or "0")
+    end_s = None if end is None else _seconds(end)
+    if end_s is not None and end_s <= start_s:
+        raise Usage(f"--end {end} is not after --start {start or 0}")
+    return Excerpt(start_s, end_s)
 
 
 def _seconds(text: str) -> float:

@@ -106,7 +106,7 @@ class RemoteClient:
     def __exit__(self, *_: object) -> None:
         self._client.close()
 
-    def submit(self, fields: Mapping[str, str]) -> str:
+    def submit(self, fields: Mapping[str, str | float]) -> str:
         """Submit a job and return its id. A retry after a lost response makes no second job."""
         asked = "POST", "/v2/video/segment/foreground_mask", fields, str(uuid.uuid4())
         try:
@@ -167,7 +167,7 @@ class RemoteClient:
             )
 
     def _call(
-        self, method: str, path: str, fields: Mapping[str, str] | None = None, key: str = ""
+        self, method: str, path: str, fields: Mapping[str, str | float] | None = None, key: str = ""
     ) -> bytes:
         headers = self._headers | ({"idempotency-key": key} if key else {})
         url = self._base + path

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import msgspec
 from cyclopts import Parameter
 
-from foremask.cli.batch_options import AsJson, ByPreset, Force, Output, Shown, Switch
+from foremask.cli.batch_options import AsJson, ByPreset, Force, Output, Shown, Switch, parse_excerpt
 from foremask.cli.exits import Exit, ServerUnreachable, Usage, answer, exit_code, note, say
 from foremask.cli.products import make_folder, mask_product, plan_jobs
 from foremask.cli.progress_bar import progress_bar
@@ -61,6 +61,8 @@ def submit(
     output: Annotated[str | None, Parameter(name=("--output", "-o"))] = None,
     preset: ByPreset = None,
     quality: Quality = Quality.BALANCED,
+    start: str | None = None,
+    end: str | None = None,
     wait: Switch = False,
     force: Force = False,
     as_json: AsJson = False,
@@ -73,9 +75,12 @@ def submit(
         output: A file, a folder/ or a template, as for `foremask mask`; implies --wait.
         preset: Container and codec (docs/media.md). By default, OUTPUT's suffix decides.
         quality: Mask quality; better masks take more time.
+        start: Begin at this time of the clip: 62.5 or 1:02.5.
+        end: End before this time of the clip.
         wait: Wait for the mask and download it, by default to the path that `foremask mask` uses.
     """
     clip, target, preset = _planned(source, output, preset)
+    excerpt = parse_excerpt(start, end)
     file = None if clip.is_url else clip.path
     wait = wait or output is not None
     if wait:
@@ -87,7 +92,15 @@ def submit(
         if file is not None:
             with progress_bar("upload", "MB") as show:
                 url = client.upload(file, show)
-        fields = {"video": url, "output_container_and_codec": str(preset), "quality": str(quality)}
+        fields: dict[str, str | float] = {
+            "video": url,
+            "output_container_and_codec": str(preset),
+            "quality": str(quality),
+        }
+        if excerpt is not None:
+            fields["start_s"] = excerpt.start_s
+        if excerpt is not None and excerpt.end_s is not None:
+            fields["end_s"] = excerpt.end_s
         job = client.submit(fields)
         if wait:
             note(f"job {job}")

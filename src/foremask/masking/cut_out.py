@@ -43,7 +43,8 @@ def write_cut_out(
     spec = plan.spec
     crop = None
     if files.mask is not None and spec.auto_zoom:
-        crop = subject_crop(files.mask, plan.clip, spec.matte)
+        part = None if files.mask_is_excerpt else spec.excerpt
+        crop = subject_crop(files.mask, plan.clip, spec.matte, part)
     clip_start_s = plan.clip.start_s
     if segment is not None:
         clip_start_s = segment.clip_start_s
@@ -111,7 +112,14 @@ def _opened_mask(
         return
     with (
         written_whole(target) as whole,
-        MaskWriter(whole, KEPT_MASK, plan.clip, plan.source, part=is_part) as writer,
+        MaskWriter(
+            whole,
+            KEPT_MASK,
+            plan.clip,
+            plan.source,
+            part=is_part,
+            excerpt=plan.spec.excerpt,
+        ) as writer,
     ):
         yield [writer]
 

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from foremask.errors import FieldInvalid
 from foremask.facts import Clip, Report
-from foremask.hints.kinds import MOST_SECONDS, Hint, check_hints, check_range
+from foremask.hints.kinds import Hint, check_hints
 from foremask.masking.cut_out import FrameCutter, opened_background
 from foremask.masking.hinting import guidance_of_frames
 from foremask.masking.outputs import check_output, check_png, written_whole
@@ -123,7 +123,7 @@ def mask_video(
     """
     form = None if preset is None else Form(_member(Preset, preset, "preset"))
     chosen, resources = _chosen(**network)
-    spec = JobSpec(quality=chosen, hints=tuple(hints), excerpt=_excerpt(start_s, end_s))
+    spec = JobSpec(quality=chosen, hints=tuple(hints), excerpt=Excerpt.of(start_s, end_s))
     made = _target(Path(source), target, f".mask{(form or spec.form).suffix}")
     spec = msgspec.structs.replace(spec, form=form_for(made, spec.kind, form))
     files = Files(source=Path(source), target=made, cache=_path(cache), replace=replace)
@@ -165,7 +165,7 @@ def cut_out(
         JobSpec.of_cut_out(fspath(background), matte, keep_sound=keep_sound),
         quality=chosen,
         hints=tuple(hints),
-        excerpt=_excerpt(start_s, end_s),
+        excerpt=Excerpt.of(start_s, end_s),
     )
     form = None if preset is None else form_named(preset)
     made, form = _cut_out_target(path, target, spec, form)
@@ -410,18 +410,6 @@ def _member[E: (Preset, Quality, ResultKind)](kind: type[E], value: str, name: s
     except ValueError:
         known = ", ".join(each.value for each in kind)
         raise FieldInvalid(f"{name} is one of {known}, not {value!r}", param=name) from None
-
-
-def _excerpt(start_s: float, end_s: float | None) -> Excerpt | None:
-    if not start_s and end_s is None:
-        return None
-    check_range("start_s", start_s, 0.0, MOST_SECONDS)
-    if end_s is not None:
-        check_range("end_s", end_s, 0.0, MOST_SECONDS)
-    if end_s is not None and end_s <= start_s:
-        details = f"the excerpt from {start_s:g} s to {end_s:g} s is empty"
-        raise FieldInvalid(details, param="end_s")
-    return Excerpt(start_s, end_s)
 
 
 def _cut_out_arrays(

@@ -87,7 +87,14 @@ def _opened_plan(
     refiner: Refiner | None,
 ) -> Iterator[MaskingPlan]:
     if files.mask is not None:
-        with plan_of_stored_mask(spec, files.source, clip, resources.limits, files.mask) as plan:
+        with plan_of_stored_mask(
+            spec,
+            files.source,
+            clip,
+            resources.limits,
+            files.mask,
+            mask_is_excerpt=files.mask_is_excerpt,
+        ) as plan:
             yield plan
         return
     with opened_plan(
@@ -111,14 +118,18 @@ def _zoomed(
     masker: ImageMasker | None,
     refiner: Refiner | None,
 ) -> Report:
-    """Make the mask of the whole clip first: it decides what all frames are cropped to."""
+    """Make the mask of all frames first: it decides what each of them is cropped to."""
     mask = files.mask_target
     if mask is None:
         raise Internal("auto_zoom needs a file for the mask")
-    whole = JobSpec(form=Form(KEPT_MASK), quality=spec.quality, hints=spec.hints)
+    whole = JobSpec(
+        form=Form(KEPT_MASK), quality=spec.quality, hints=spec.hints, excerpt=spec.excerpt
+    )
     by_network = Files(source=files.source, target=mask, cache=files.cache)
     masked = run(whole, by_network, on_progress, resources, masker=masker, refiner=refiner)
-    by_mask = msgspec.structs.replace(files, mask=mask, mask_target=None, cache=None)
+    by_mask = msgspec.structs.replace(
+        files, mask=mask, mask_is_excerpt=True, mask_target=None, cache=None
+    )
     report = run(spec, by_mask, on_progress, resources)
     return dataclasses.replace(report, stage_cpu_s=masked.stage_cpu_s, runtime=masked.runtime)
 

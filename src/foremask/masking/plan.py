@@ -22,9 +22,9 @@ from foremask.masking.report import Work
 from foremask.masking.stored_mask import STORED_MASK, coded_masks, stored_masks
 from foremask.media.frames import Frame
 from foremask.media.presets import check_result
-from foremask.media.probe import check_length, frame_bytes, probe
+from foremask.media.probe import check_length, excerpt_of, frame_bytes, probe
 from foremask.media.reader import VideoReader
-from foremask.options import Excerpt, JobSpec, Limits, Quality, Resources, ResultKind
+from foremask.options import JobSpec, Limits, Quality, Resources, ResultKind
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.matting.edges import refine
@@ -204,16 +204,19 @@ class MaskingPlan:
     def check_limits(self, frame: Frame) -> None:
         """Raise an error of `check_length` if the frames up to this one exceed the limits."""
         check_length(self.clip, self.limits, None, frame.index + 1)
-        elapsed_s = frame.time_s - self.clip.start_s
+        elapsed_s = frame.time_s
+        if self.spec.excerpt is None:  # the times of an excerpt count from zero
+            elapsed_s -= self.clip.start_s
         if elapsed_s > self.limits.max_duration_s:
             check_length(self.clip, self.limits, elapsed_s + 1 / (self.clip.fps or 1), None)
 
 
 def checked_clip(source: Path, spec: JobSpec, limits: Limits) -> Clip:
     """Read the clip's properties. Raises an error if it cannot be masked or written."""
-    clip = probe(source, limits)
-    check_result(clip, spec.form, spec.kind, limits.memory_bytes)
-    check_hints(spec.hints, clip)
+    clip = probe(source, limits, spec.excerpt)
+    part = excerpt_of(clip, spec.excerpt)
+    check_result(part, spec.form, spec.kind, limits.memory_bytes)
+    check_hints(spec.hints, part)
     return clip
 
 
@@ -250,9 +253,7 @@ def opened_plan(
         )
         if masker is None:
             plan = _with_network(plan, resources, store, on_picked)
-        if spec.excerpt is not None:
-            plan = replace(plan, clip=_shortened(plan.clip, spec.excerpt))
-        yield plan
+        yield replace(plan, clip=excerpt_of(plan.clip, spec.excerpt))
 
 
 def no_masks(_: Iterable[Image]) -> Iterator[RoughMask]:
@@ -297,14 +298,15 @@ def _with_network(
 
 @contextmanager
 def plan_of_stored_mask(
-    spec: JobSpec, source: Path, clip: Clip, limits: Limits, mask: Path
+    spec: JobSpec, source: Path, clip: Clip, limits: Limits, mask: Path, *, mask_is_excerpt: bool
 ) -> Iterator[MaskingPlan]:
-    """Plan a run with the stored ``mask`` of ``clip``. An excerpt applies to both videos."""
-    with VideoReader(mask, spec.excerpt) as masks:
-        plan = MaskingPlan(
+    """Plan a run with the stored ``mask`` of ``clip``, or of its excerpt."""
+    part = None if mask_is_excerpt else spec.excerpt
+    with VideoReader(mask, part) as masks:
+        yield MaskingPlan(
             spec=spec,
             source=source,
-            clip=clip,
+            clip=excerpt_of(clip, spec.excerpt),
             limits=limits,
             span=None,
             masker=partial(stored_masks, masks),
@@ -312,15 +314,6 @@ def plan_of_stored_mask(
             runtime=STORED_MASK,
             decodes_once=True,
         )
-        if spec.excerpt is not None:
-            plan = replace(plan, clip=_shortened(clip, spec.excerpt))
-        yield plan
-
-
-def _shortened(clip: Clip, excerpt: Excerpt) -> Clip:
-    ends_s = [end for end in (clip.duration_s, excerpt.end_s) if end is not None]
-    duration_s = max(0.0, min(ends_s) - excerpt.start_s) if ends_s else None
-    return replace(clip, frames=None, duration_s=duration_s)
 
 
 def queue_frames(clip: Clip) -> int:

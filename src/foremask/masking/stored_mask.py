@@ -17,7 +17,7 @@ from foremask.media.frames import Frame, Orientation
 from foremask.media.presets import check_preset
 from foremask.media.reader import VideoReader
 from foremask.media.writer import MaskWriter
-from foremask.options import Files, JobSpec, Limits, Matte, Preset
+from foremask.options import Excerpt, Files, JobSpec, Limits, Matte, Preset
 from foremask.types import Image, Levels
 from foremask.vision.matting.matte import adjusted
 
@@ -79,12 +79,17 @@ def coded_masks(pairs: Iterable[tuple[Frame, Levels]]) -> Iterator[tuple[Frame, 
         yield frame, np.ascontiguousarray(frame.orientation.to_coded(levels))
 
 
-def subject_crop(mask: Path, clip: Clip, matte: Matte) -> Crop | None:
-    """Return the smallest crop that contains the subject in all frames; None if there is none."""
+def subject_crop(
+    mask: Path, clip: Clip, matte: Matte, excerpt: Excerpt | None = None
+) -> Crop | None:
+    """Return the smallest crop that contains the subject in all frames; None if there is none.
+
+    The frames are those of the mask's ``excerpt``, if one is given.
+    """
     rows = np.zeros(0, np.intp)
     columns = np.zeros(0, np.intp)
     turn = Orientation.from_matrix(clip.matrix)
-    with VideoReader(mask) as masks:
+    with VideoReader(mask, excerpt) as masks:
         for found in masks:
             upright = found.orientation.to_upright(found.luma())
             levels = np.ascontiguousarray(turn.to_coded(upright))

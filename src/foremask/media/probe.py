@@ -20,7 +20,7 @@ from foremask.media import ebml
 from foremask.media.colour import FULL_RANGE, HLG, PQ
 from foremask.media.demux import Container, OpenClip, ReadWindow, Source, open_container, recognise
 from foremask.media.frames import Orientation
-from foremask.options import UNLIMITED, Limits
+from foremask.options import UNLIMITED, Excerpt, Limits
 
 ACCEPTED_CODECS: Final = ("h264", "hevc", "vp9", "av1", "mjpeg", "gif")
 _MAX_HEADER_BYTES: Final = 64 << 20
@@ -31,19 +31,23 @@ MAX_TEXT: Final = 256  # characters of a title or a language
 _TAGGED_DURATION: Final = re.compile(r"(\d+):(\d\d):(\d\d\.\d+)\0?")
 
 
-def probe(source: Path | Source, limits: Limits = UNLIMITED) -> Clip:
+def probe(
+    source: Path | Source, limits: Limits = UNLIMITED, excerpt: Excerpt | None = None
+) -> Clip:
     """Read the properties of a clip from its header.
+
+    Limits of length are those of the ``excerpt``, if one is given.
 
     Raises EmptyFile, FileTooLarge, NotAVideo, ContainerUnsupported, CorruptVideo, EncryptedVideo,
     NoVideoStream, CodecUnsupported, ResolutionTooLarge, DurationTooLong, TooManyFrames or NoFrames.
     """
     if isinstance(source, Path):
         with source.open("rb") as file:
-            return _probe(file, limits, source)
-    return _probe(source, limits, None)
+            return _probe(file, limits, excerpt, source)
+    return _probe(source, limits, excerpt, None)
 
 
-def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:
+def _probe(source: Source, limits: Limits, excerpt: Excerpt | None, path: Path | None) -> Clip:
     window = ReadWindow(source, max_bytes=_MAX_HEADER_BYTES)
     if window.size > limits.max_bytes:
         details = f"The file has {window.size} bytes; at most {limits.max_bytes} are taken."
@@ -68,8 +72,26 @@ def _probe(source: Source, limits: Limits, path: Path | None) -> Clip:
         if ticks is not None:
             end_s = ticks / 1000 + _nominal_s(clip)
             clip = replace(clip, duration_s=end_s - clip.start_s)
-    _refuse(clip, limits)
+    _refuse(clip, limits, excerpt)
     return clip
+
+
+def excerpt_of(clip: Clip, excerpt: Excerpt | None) -> Clip:
+    """Return the properties of the excerpt, or of the whole clip if there is none.
+
+    ``start_s`` remains the clip's. Raises NoFrames if the excerpt begins after the clip's end.
+    """
+    if excerpt is None:
+        return clip
+    length_s = clip.duration_s
+    if length_s is not None and excerpt.start_s >= length_s:
+        details = (
+            f"The clip lasts {length_s:.3f} s: no frame is shown from {excerpt.start_s:g} s on."
+        )
+        raise errors.NoFrames(details, param="start_s", limit=length_s, actual=excerpt.start_s)
+    ends_s = [end for end in (length_s, excerpt.end_s) if end is not None]
+    duration_s = min(ends_s) - excerpt.start_s if ends_s else None
+    return replace(clip, frames=None, duration_s=duration_s)
 
 
 def frame_bytes(clip: Clip) -> int:
@@ -80,7 +102,7 @@ def frame_bytes(clip: Clip) -> int:
     return clip.pixels * layout.padded_bits_per_pixel // 8
 
 
-def _refuse(clip: Clip, limits: Limits) -> None:
+def _refuse(clip: Clip, limits: Limits, excerpt: Excerpt | None) -> None:
     is_ours = clip.codec in ACCEPTED_CODECS and (clip.codec == "gif") == (clip.container == "gif")
     if not is_ours and not limits.any_format:
         raise errors.CodecUnsupported(
@@ -94,7 +116,8 @@ def _refuse(clip: Clip, limits: Limits) -> None:
         raise errors.ResolutionTooLarge(details, limit=most_px, actual=side_px)
     if not clip.width or not clip.height or clip.frames == 0:
         raise errors.NoFrames("The video track has no frame.", actual=0)
-    check_length(clip, limits, clip.duration_s, clip.expected_frames)
+    part = excerpt_of(clip, excerpt)
+    check_length(part, limits, part.duration_s, part.expected_frames)
 
 
 def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: int | None) -> None:

@@ -20,6 +20,9 @@ from foremask.media.presets import HUGE_PIXELS
 from foremask.media.probe import clip_of, tagged_end_s
 from foremask.options import Excerpt
 
+# Some containers, and people, round times to milliseconds: a frame so near to an excerpt's start or
+# end is taken as the frame at it.
+_ROUNDING_S: Final = Fraction(6, 10_000)
 _SEEK_MARGIN_S: Final = 1  # seek earlier, since an index may have dts, which precede pts
 _SEEKABLE: Final = (Container.MP4, Container.MOV, Container.WEBM, Container.MKV)
 
@@ -45,8 +48,10 @@ class VideoReader:
             self.clip: Clip = clip_of(self._opened)
             refused.pop_all()
         self._span: Span | None = None
+        self._nearest = Span(0, None)  # the frames of `_span`, if their times were rounded
         if excerpt is not None:
             self._span = _span_of(excerpt, self.clip)
+            self._nearest = _span_of(excerpt, self.clip, _ROUNDING_S)
         self.orientation = Orientation.from_matrix(self.clip.matrix)
         self.time_base = self.clip.tick_s
         self.warnings: list[str] = []
@@ -81,6 +86,7 @@ class VideoReader:
         if self.clip.fps:
             nominal = max(1, round(1 / (Fraction(self.clip.fps) * self.time_base)))
         times = _RisingTimes(nominal, self.time_base)
+        begins_pts = 0
         index = 0
         damaged = 0
         duration = 0
@@ -89,11 +95,13 @@ class VideoReader:
                 pts = times.next(declared_pts)
                 duration = decoded.duration
                 if span is not None:
-                    if pts < span.first_pts:
+                    if pts < self._nearest.first_pts:
                         continue
-                    if not span.holds(pts):
+                    if not self._nearest.holds(pts):
                         break
-                    pts -= span.first_pts
+                    if not index:
+                        begins_pts = min(pts, span.first_pts)
+                    pts -= begins_pts
                 damaged += decoded.is_corrupt
                 if (decoded.width, decoded.height) != (self.clip.width, self.clip.height):
                     decoded = self._rescaled(decoded)
@@ -114,7 +122,7 @@ class VideoReader:
                 self.warnings.append(times.warning)
         duration = duration or nominal
         if span is not None:
-            self._end_excerpt(span, index, times.last, duration)
+            self._end_excerpt(span, begins_pts, index, times.last, duration)
             return
         if not index:
             raise NoFrames("The video track has no frame that can be decoded.", actual=0)
@@ -127,11 +135,11 @@ class VideoReader:
         if self._opened.container in _SEEKABLE and before_pts > (self._track.start_time or 0):
             self._opened.demuxer.seek(before_pts, stream=self._track, backward=True)
 
-    def _end_excerpt(self, span: Span, frames: int, last: int, shown: int) -> None:
-        begins = span.first_pts * self.time_base
+    def _end_excerpt(self, span: Span, begins_pts: int, frames: int, last: int, shown: int) -> None:
+        begins = begins_pts * self.time_base
         if not frames:
-            start_s = float(begins) - self.clip.start_s
-            raise NoFrames(f"No frame is shown from {start_s:g} s on.", param="start", actual=0)
+            start_s = float(span.first_pts * self.time_base) - self.clip.start_s
+            raise NoFrames(f"No frame is shown from {start_s:g} s on.", param="start_s", actual=0)
         end = self.declared_end or (last + shown) * self.time_base
         if span.end_pts is not None:
             end = min(end, span.end_pts * self.time_base)
@@ -270,12 +278,13 @@ class _RisingTimes:
         return f"{float(ticks * self._time_base):.3f} s"
 
 
-def _span_of(excerpt: Excerpt, clip: Clip) -> Span:
+def _span_of(excerpt: Excerpt, clip: Clip, earlier_s: Fraction = Fraction(0)) -> Span:
     time_base = clip.tick_s
     origin = round(Fraction(clip.start_s) / time_base)
 
     def first_from(moment_s: float) -> int:
-        return origin + ceil(Fraction(moment_s).limit_denominator(1_000_000) / time_base)
+        exact_s = Fraction(moment_s).limit_denominator(1_000_000)
+        return origin + ceil((exact_s - earlier_s) / time_base)
 
     first_pts = first_from(excerpt.start_s)
     if excerpt.end_s is None:

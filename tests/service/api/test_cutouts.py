@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import cv2
 import httpx
 import numpy as np
@@ -303,3 +304,99 @@ def test_a_finished_cut_out_becomes_every_other_kind(
 def levels(path: Path) -> list[NDArray[np.int64]]:
     with VideoReader(path) as reader:
         return [np.asarray(frame.luma(), np.int64) for frame in reader]
+
+
+# A part of the clip
+
+PART = {"start_s": 1.5, "end_s": 2.0}
+FRAMES = list(range(45, 60))
+"""Its frames, at 30 a second."""
+
+
+@pytest.fixture(scope="module")
+def numbered(files: Path) -> Path:
+    """A clip of red numbers: the worker's network masks what is red, so a mask shows them."""
+    spec = Spec(96, 32, tuple(range(90)), Fraction(1, 30), 1, sound=(Tone(seconds=3),))
+    pictures = [synth.numbered(number) for number in range(90)]
+    for picture in pictures:
+        picture[:, :, 1:] = 0
+    return synth.write(files / "numbered.mp4", spec, pictures)
+
+
+def check_part(path: Path) -> None:
+    with VideoReader(path) as reader:
+        frames = [(synth.number_of(f.rgb(96, 32)[:, :, 0]), float(f.time_s)) for f in reader]
+    assert [number for number, _ in frames] == FRAMES
+    assert [time_s for _, time_s in frames] == pytest.approx(
+        [index / 30 for index in range(15)], abs=0.0011
+    )
+    with av.open(str(path)) as opened:
+        heard_s = [frame.time or 0.0 for frame in opened.decode(audio=0)]
+    assert heard_s[0] == pytest.approx(0, abs=0.05)  # sound is cut between packets
+    assert heard_s[-1] == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_part_of_a_clip_has_its_frames_and_its_sound_in_every_kind(
+    worker: Running, numbered: Path, tmp_path: Path
+) -> None:
+    url = upload(worker, numbered)
+    mask = finished(worker, post(worker, MASK, video=url, **PART))
+    (tmp_path / "mask.mp4").write_bytes(http.get(mask["result"]["video_url"]).content)
+    check_part(tmp_path / "mask.mp4")
+    assert mask["frames_total"] == 15
+    listed = http.get(f"{worker.url}/v2/jobs/{mask['request_id']}", headers=worker.headers).json()
+    assert {name: listed[name] for name in PART} == PART
+
+    convert = f"/v2/status/{mask['request_id']}/convert"
+    answer = post(worker, convert, output_container_and_codec="mkv_vp9")
+    check_part(made(worker, answer, tmp_path / "mask.mkv"))
+    composite = finished(worker, post(worker, convert, kind="composite", background="black"))
+    (tmp_path / "black.webm").write_bytes(http.get(composite["result"]["video_url"]).content)
+    check_part(tmp_path / "black.webm")
+    again = f"/v2/status/{composite['request_id']}/convert"
+    answer = post(worker, again, kind="composite", background="blue", preserve_audio=True)
+    check_part(made(worker, answer, tmp_path / "blue.webm"))
+
+    last = [{"type": "point", "x": 5, "y": 5, "frame": 14}]
+    refined = post(worker, f"/v2/status/{mask['request_id']}/refine", hints=last)
+    check_part(made(worker, refined, tmp_path / "refined.mp4"))
+
+
+@pytest.mark.parametrize("zoom", [False, True])
+def test_the_mask_beside_a_cut_out_of_a_part_is_of_that_part(
+    worker: Running, numbered: Path, tmp_path: Path, *, zoom: bool
+) -> None:
+    cut = finished(
+        worker, post(worker, REMOVE, video=upload(worker, numbered), **PART, auto_zoom=zoom)
+    )
+    assert cut["result"]["report"]["frames_out"] == 15
+    answer = post(worker, f"/v2/status/{cut['request_id']}/convert")
+    check_part(made(worker, answer, tmp_path / "mask.mp4"))
+
+
+def test_a_clip_may_be_longer_than_a_minute_where_its_part_is_not(
+    worker: Running, origin: str
+) -> None:
+    video = f"{origin}/long.mp4"  # 61 s
+    assert_refused(post(worker, MASK, video=video), 400, "duration_too_long")
+    assert_refused(post(worker, MASK, video=video, end_s=60.9), 400, "duration_too_long")
+    probed = post(worker, "/v2/video/probe", video=video, start_s=50).json()["result"]
+    assert probed["duration_s"] == pytest.approx(11)
+    status = finished(worker, post(worker, MASK, video=video, start_s=50))
+    assert status["result"]["report"]["frames_out"] == 22
+
+
+@pytest.mark.parametrize(
+    ("body", "reason", "param"),
+    [
+        ({"start_s": -1}, "field_invalid", "start_s"),
+        ({"start_s": 2, "end_s": 2}, "field_invalid", "end_s"),
+        ({"end_s": "2"}, "field_invalid", "end_s"),
+        ({"start_s": 3.1}, "no_frames", "start_s"),
+    ],
+)
+def test_a_part_that_is_none_is_refused(
+    worker: Running, numbered: Path, body: dict[str, Any], reason: str, param: str
+) -> None:
+    answer = post(worker, MASK, video=upload(worker, numbered), **body)
+    assert_refused(answer, 422, reason, param)

@@ -22,7 +22,7 @@ from foremask.errors import ERROR_TABLE
 from foremask.hints.kinds import Box, Paint, Point
 from foremask.masking.pipeline import run
 from foremask.media.verify import verify
-from foremask.options import Files, Form, JobSpec, ResultKind
+from foremask.options import Excerpt, Files, Form, JobSpec, ResultKind
 from foremask.service.api.pages import SITE, STATIC, read_folder
 from foremask.types import Rgb
 from foremask.vision.temporal.frame_hints import read_paint
@@ -461,6 +461,96 @@ def test_source_and_mask_are_of_the_same_moment(
             return is_there and (white & red).sum() / (white | red).sum() > 0.95
 
         wait_for(page, is_in_step, f"frame {number}: source and mask differ")
+
+
+def disc_at(page: Page) -> float:
+    """The column of the disc's middle, as the player shows it; 60 + 200 / 23 a frame."""
+    shown = pixels(page).astype(int)
+    return float(np.nonzero(shown[:, :, 0] - shown[:, :, 1] > 80)[1].mean())
+
+
+def are_in_step(page: Page, number: int, first: int) -> None:
+    """On frame ``number`` of the part, source and mask are frame ``first + number`` of the clip."""
+    go_to(page, number)
+    expected = pytest.approx(60 + 200 * (first + number) / 23, abs=3)
+    for view in ("Source", "Mask"):
+        page.get_by_role("radio", name=view).check()
+
+        def is_there(view: str = view) -> bool:
+            if view == "Source":
+                return disc_at(page) == expected
+            white = pixels(page)[:, :, 0] > 127
+            return bool(white.any()) and np.nonzero(white)[1].mean() == expected
+
+        wait_for(page, is_there, f"{view} of frame {number}")
+
+
+@pytest.mark.parametrize("name", ["disc.webm", "late.mp4"])
+def test_a_part_of_a_clip_is_chosen_masked_and_opened_again(
+    page: Page, browser: Browser, service: Running, tmp_path: Path, name: str
+) -> None:
+    late = {"start": 30_000} if name == "late.mp4" else {}
+    spec = dataclasses.replace(SPEC, pts=synth.even(24, Fraction(24), **late))
+    with working(service, tmp_path):
+        drop(page, synth.write(tmp_path / name, spec))
+        expect(page.locator("#verdict")).to_contain_text("24 fps")
+        go_to(page, 6)
+        page.get_by_role("button", name="Start here").click()
+        go_to(page, 17)
+        page.get_by_role("button", name="End here").click()
+        expect(page.locator("#trim-start")).to_have_value("0:00.250")
+        expect(page.locator("#trim-end")).to_have_value("0:00.750")
+        expect(page.locator("#trim-said")).to_have_text("0.5 s of the clip")
+        expect(page.locator("#code-text")).to_contain_text('"start_s":0.25,"end_s":0.75')
+        go_to(page, 9)
+        page.get_by_role("button", name="Mark the subject").click()
+        page.locator("#marks").press("Enter")
+        expect(page.locator("#mark-list")).to_contain_text("point in @9")
+        REQUESTS.clear()
+        page.get_by_role("button", name="Make the mask").click()
+        expect(page.locator("#result-name")).to_have_text(f"{name} · 12 frames · 0.5 s")
+        expect(page.locator("#strip-legend")).to_be_visible()
+        (made,) = (each.spec for each in REQUESTS)
+        assert made.excerpt == Excerpt(0.25, 0.75)
+        assert [hint.frame for hint in made.hints] == [3]
+        expect(page.locator("#mark-list")).to_contain_text("point in @3")
+        page.get_by_role("button", name="Mark the subject").click()
+        expect(page.locator("#total")).to_have_text("of 0 to 11")
+        expect(page.locator("#trim-here")).to_be_hidden()
+        for number in (0, 5, 11):
+            are_in_step(page, number, 6)
+        link = page.url
+
+        page.goto("about:blank")
+        page.goto(link)
+        expect(page.locator("#views")).to_be_visible()
+        for number in (11, 0, 4):
+            are_in_step(page, number, 6)
+        page.get_by_text("Another quality", exact=True).click()
+        REQUESTS.clear()
+        page.get_by_role("button", name="Fast", exact=True).click()
+        wait_for(page, lambda: bool(REQUESTS), "the second mask")
+        assert REQUESTS[0].spec.excerpt == made.excerpt
+        assert REQUESTS[0].spec.hints == made.hints
+
+
+def test_a_minute_of_a_longer_clip_is_masked(page: Page, service: Running, tmp_path: Path) -> None:
+    with working(service, tmp_path):
+        clip = clips.write(tmp_path / "long.mp4", frames=61 * 2, rate=2)
+        drop(page, clip)
+        expect(page.locator("#verdict")).to_contain_text("A minute of it is masked at most")
+        expect(page.locator("#trim-end")).to_have_value("1:00.000")
+        page.locator("#trim-start").fill("1.50.5")
+        page.locator("#trim-start").press("Tab")
+        expect(page.locator("#trim-error")).to_have_text("Write a time as 62.5 or 1:02.5.")
+        page.locator("#trim-end").fill("")
+        page.locator("#trim-end").press("Tab")
+        page.locator("#trim-start").fill("55,5")
+        page.locator("#trim-start").press("Tab")
+        expect(page.locator("#trim-error")).to_be_hidden()
+        expect(page.locator("#trim-start")).to_have_value("0:55.500")
+        page.get_by_role("button", name="Make the mask").click()
+        expect(page.locator("#result-name")).to_have_text("long.mp4 · 11 frames · 5.5 s")
 
 
 def test_a_pasted_url_is_shown_without_asking_its_host(

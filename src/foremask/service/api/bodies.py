@@ -13,6 +13,7 @@ from foremask.options import (
     AnyCase,
     Background,
     Despill,
+    Excerpt,
     Fit,
     Form,
     JobSpec,
@@ -99,6 +100,14 @@ HintList = Annotated[
 ]
 QualityField = Annotated[Quality, Meta(description="Trade speed for precision: docs/quality.md.")]
 SoundField = Annotated[bool, Meta(description="Whether to keep the clip's sound.")]
+StartField = Annotated[
+    float,
+    Meta(ge=0, le=kinds.MOST_SECONDS, description="Leave out what is shown before this second."),
+]
+EndField = Annotated[
+    float,
+    Meta(ge=0, le=kinds.MOST_SECONDS, description="Leave out what is shown from this second on."),
+]
 ZoomField = Annotated[
     bool, Meta(description="Crop to one rectangle that contains the subject in every frame.")
 ]
@@ -128,6 +137,8 @@ class JobBody(Matte, frozen=True, kw_only=True):
     video: Video
     quality: QualityField = Quality.BALANCED
     hints: HintList = ()
+    start_s: StartField = 0.0
+    end_s: EndField | None = None
     webhook_url: WebhookUrl | None = None
     sync: Annotated[
         bool, Meta(description="Wait for the job's end: 200 with the status, or 202 after 25 s.")
@@ -147,6 +158,7 @@ class JobRequest(JobBody, frozen=True, kw_only=True):
             quality=self.quality,
             hints=self.hints,
             matte=_matte(self),
+            excerpt=Excerpt.of(self.start_s, self.end_s),
         )
 
 
@@ -327,7 +339,8 @@ def _cut_out(
         keep_sound=body.preserve_audio,
     )
     if isinstance(body, CutOutBody):
-        return structs.replace(spec, quality=body.quality, hints=body.hints)
+        excerpt = Excerpt.of(body.start_s, body.end_s)
+        return structs.replace(spec, quality=body.quality, hints=body.hints, excerpt=excerpt)
     return spec
 
 

@@ -160,8 +160,9 @@ async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespons
 
 async def _conversion(call: Call[bodies.ConvertRequest], request_id: str) -> NewJob:
     service = call.service
-    spec = call.body.spec()
+    asked = call.body.spec()
     record = await completed(service, call.token_hash, request_id)
+    spec = structs.replace(asked, excerpt=record.spec.excerpt)
     mask_key = await _stored_mask(service, record)
     clip = JobClip(frames=record.frames_total)
     if spec.kind is ResultKind.MASK:

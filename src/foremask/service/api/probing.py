@@ -119,7 +119,7 @@ class Prober:
         if job.source_key is None:
             source = self._locate(job.video_url or "", "video")
         check_hints(job.spec.hints)
-        request = messages.Probe(None, self._limits, job.spec.form, job.spec.kind)
+        request = self._probe_of(job.spec)
         clip = None
         try:
             _, clip = await self._ask(source, "video", owner, request)
@@ -135,6 +135,9 @@ class Prober:
             job = await self._with_background(job, job.background_url)
         check_hints(job.spec.hints, clip)
         return replace(job, video_url=source.url, source_key=source.key, clip=clip)
+
+    def _probe_of(self, spec: JobSpec) -> messages.Probe:
+        return messages.Probe(None, self._limits, spec.form, spec.kind, spec.excerpt)
 
     def _locate(self, url: str, param: str) -> Location:
         """Return the source at ``url``. Raises UrlForbidden for an invalid link to this service."""
@@ -177,8 +180,7 @@ class Prober:
                 async with asyncio.timeout(BUDGET_S):
                     opened = self._opened(source, "video", owner, max_bytes)
                     file = await stack.enter_async_context(opened)
-                    request = messages.Probe(None, self._limits, spec.form, spec.kind)
-                    await self._run(request, file, owner)
+                    await self._run(self._probe_of(spec), file, owner)
             except RangeUnavailable as unavailable:
                 raise errors.UrlUnreachable(
                     f"{unavailable} A job would be accepted.", param="video"

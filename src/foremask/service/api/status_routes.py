@@ -22,7 +22,7 @@ from foremask.errors import (
     ServiceUnavailable,
 )
 from foremask.hints.decoding import decode
-from foremask.options import Quality
+from foremask.options import Excerpt, Quality
 from foremask.service.api.bodies import FORMS, RenameRequest
 from foremask.service.api.calls import file_name, read_call, read_token
 from foremask.service.api.context import ApiRequest, Service, json_answer
@@ -60,6 +60,8 @@ class ListedJob(JobStatus, kw_only=True):
     ended_at: datetime | None = None
     name: Annotated[str, Meta(description="The clip's file name, if known.")] | None = None
     quality: Annotated[Quality, Meta(description="Absent for a conversion.")] | None = None
+    start_s: Annotated[float, Meta(description="Absent for the clip's start.")] | None = None
+    end_s: Annotated[float, Meta(description="Absent for the clip's end.")] | None = None
     source_url: (
         Annotated[str, Meta(description="A link to the clip while it is stored.")] | None
     ) = None
@@ -210,6 +212,7 @@ def _entry(record: Record, link: Callable[[str, int, str], str]) -> ListedJob:
     is_known = record.status is not Status.UNREADABLE
     if status.result is not None:
         status.result.report = None
+    excerpt = record.spec.excerpt or Excerpt()
     return ListedJob(
         **msgspec.structs.asdict(status),
         output_container_and_codec=record.spec.form if is_known else None,
@@ -217,6 +220,8 @@ def _entry(record: Record, link: Callable[[str, int, str], str]) -> ListedJob:
         ended_at=record.ended_at,
         name=record.name,
         quality=record.spec.quality if is_known and record.mask_key is None else None,
+        start_s=excerpt.start_s or None,
+        end_s=excerpt.end_s,
     )
 
 

@@ -10,7 +10,7 @@ from foremask.facts import Clip, Report, Written
 from foremask.media import segments
 from foremask.media.pictures import check_background
 from foremask.media.presets import check_result
-from foremask.media.probe import probe
+from foremask.media.probe import excerpt_of, probe
 from foremask.service.sandbox import messages
 from foremask.service.sandbox.messages import Parent
 
@@ -46,7 +46,8 @@ class RemoteFile:
 
 
 def _probe(request: messages.Probe, parent: Parent) -> Clip:
-    clip = probe(request.source or RemoteFile(parent.read_at, request.size), request.limits)
+    source = request.source or RemoteFile(parent.read_at, request.size)
+    clip = excerpt_of(probe(source, request.limits, request.excerpt), request.excerpt)
     if request.form is not None:
         check_result(clip, request.form, request.kind, request.limits.memory_bytes)
     return clip

@@ -19,6 +19,7 @@ from foremask.errors import BY_REASON, ForemaskError, Internal
 from foremask.facts import Clip, Report, Segment, SegmentGrid, SegmentPlan, Written
 from foremask.options import (
     Device,
+    Excerpt,
     Files,
     Form,
     Input,
@@ -51,6 +52,8 @@ class Request[R](msgspec.Struct, frozen=True, tag=True, forbid_unknown_fields=Tr
 class Probe(Request[Clip], frozen=True):
     """Read a clip's header. Refuse a clip that cannot be masked or written as ``form``.
 
+    With an ``excerpt``, limits of length and the returned properties are those of the excerpt.
+
     If ``source`` is None, the child gets the file's ``size`` bytes from its parent.
     """
 
@@ -60,6 +63,7 @@ class Probe(Request[Clip], frozen=True):
     limits: Limits
     form: Form | None = None
     kind: ResultKind = ResultKind.MASK
+    excerpt: Excerpt | None = None
     size: int = 0
 
 

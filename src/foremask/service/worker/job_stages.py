@@ -148,7 +148,8 @@ class RunningStep:
         fetched_bytes = 0
         size_bytes = step.clip.size_bytes if step.clip else 0
         await self._fetch(step.source_key, step.video_url, "video", self.source, 2 * size_bytes)
-        clip = await self._run(messages.Probe(self.source, self.limits, spec.form, spec.kind))
+        probe = messages.Probe(self.source, self.limits, spec.form, spec.kind, spec.excerpt)
+        clip = await self._run(probe)
         source_key = step.source_key
         if source_key is None:
             source_key = f"sources/{step.job}/{step.attempt}/source"
@@ -212,11 +213,13 @@ class RunningStep:
         """Plan at most one segment per free slot. Fewer than two mean that the clip is not cut.
 
         With fewer than two free slots, cutting saves no time. Hints and auto zoom need the whole
-        clip. Parts of GIFs and PNGs cannot be joined. Matroska cannot store parts of a cut-out that
-        starts before time 0.
+        clip. An excerpt is made in one piece. Parts of GIFs and PNGs cannot be joined. Matroska
+        cannot store parts of a cut-out that starts before time 0.
         """
         spec = self.step.spec
-        if spec.hints or spec.auto_zoom or spec.form in (Form.GIF, Form.PNG_ZIP):
+        if spec.hints or spec.auto_zoom or spec.excerpt is not None:
+            return ()
+        if spec.form in (Form.GIF, Form.PNG_ZIP):
             return ()
         free = await steps.free_slots(self.work.database)
         if free < 2 or (spec.kind is ResultKind.CUTOUT and clip.start_s < 0):
@@ -287,7 +290,9 @@ class RunningStep:
     async def _of_stored_mask(self, mask_key: str) -> steps.MaskDone:
         spec = self.step.spec
         mask = await self._load(mask_key, self.scratch / "mask")
-        files = structs.replace(await self._files(), mask=mask, mask_target=None)
+        files = structs.replace(
+            await self._files(), mask=mask, mask_is_excerpt=True, mask_target=None
+        )
         beside = None
         if spec.kind is ResultKind.MASK:
             files = structs.replace(files, source=mask)  # its clip may be deleted

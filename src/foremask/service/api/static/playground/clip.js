@@ -3,6 +3,7 @@ import { ask, askJson, clear, explain, submission, upload } from "./api.js";
 import { bytes, find, make, seconds, show } from "./dom.js";
 import { preset } from "./choices.js";
 import { needToken, refuse } from "./token.js";
+import { isWhole, partFields, setPart } from "./trim.js";
 
 const MAX_BYTES = 2 ** 30;
 
@@ -11,6 +12,7 @@ const MAX_BYTES = 2 ** 30;
 export const clip = { video: "", blob: null, facts: null, name: "", busy: false, refused: false };
 let attempt = new AbortController();
 let tell = () => {};
+let long_s = 0; // how long the clip is where the service takes only a part of it
 
 const isPicture = (file) => file.type.startsWith("image/") && file.type !== "image/gif";
 
@@ -83,6 +85,7 @@ function begin(blob, name) {
   sayFile(blob);
   find("url").value = "";
   find("file").value = "";
+  long_s = 0;
   show(find("verdict"), false);
   show(find("upload"), false);
   tell();
@@ -143,7 +146,7 @@ function nameIn(url) {
 // The clip of a URL, through the service: no other host hears of this page.
 export async function bring(url, signal = attempt.signal) {
   try {
-    const blob = await (await ask("POST", "/v2/playground/clip", { video: url }, signal)).blob();
+    const blob = await (await ask("POST", "/v2/playground/clip", { video: url, ...(long_s ? partFields() : {}) }, signal)).blob();
     if (signal.aborted) return;
     clip.blob = blob;
     tell();
@@ -153,16 +156,22 @@ export async function bring(url, signal = attempt.signal) {
 }
 
 async function probe(signal) {
-  const wanted = submission({ video: clip.video, output_container_and_codec: preset() });
+  const wanted = submission({ video: clip.video, output_container_and_codec: preset(), ...(long_s ? partFields() : {}) });
   try {
     const { result } = await askJson("POST", "/v2/video/probe", wanted, signal);
     clear(find("clip-error"), find("url"));
     clear(find("preset-error"), find("preset"));
-    Object.assign(clip, { facts: result, busy: false });
-    say(describe(result));
+    const facts = long_s ? { ...result, duration_s: long_s } : result;
+    Object.assign(clip, { facts, busy: false });
+    say(describe(facts) + (long_s ? `. A minute of it is masked at most: choose where it starts and ends.` : ""));
     tell();
     return true;
   } catch (error) {
+    if (error.reason === "duration_too_long" && isWhole()) {
+      long_s = error.actual;
+      setPart({ end_s: error.limit });
+      return probe(signal);
+    }
     // An upload is in the service's own store: if that is too slow to look at it, the service is busy, and a job is accepted.
     if (error.reason !== "url_unreachable" || atFault() !== "file") {
       no(error);

@@ -3,7 +3,7 @@ import { find, make, show } from "./dom.js";
 import { compareWith } from "./stage.js";
 
 const MOST = 12;
-const results = []; // of this tab, the newest first: { id, form, name, frames, label }
+const results = []; // of this tab, the newest first: { id, form, name, of, label }, `of` the same where they have the same frames
 let asked = 0;
 /** @type {(result: object) => Promise<string>} */
 let linkOf = async () => "";
@@ -20,7 +20,7 @@ export function offerOthers(result) {
   if (known >= 0) results.splice(known, 1);
   results.unshift(result);
   results.length = Math.min(results.length, MOST);
-  const others = results.filter(({ id, name, frames }) => id !== result.id && name === result.name && frames === result.frames);
+  const others = results.filter(({ id, name, of }) => id !== result.id && name === result.name && of === result.of);
   find("against").replaceChildren(make("option", { value: "", textContent: "Source" }),
     ...others.map(({ id, label }) => make("option", { value: id, textContent: label })));
   show(find("against"), others.length > 0);

@@ -57,8 +57,19 @@ export function setUpHints(onApply, onChange) {
   board.addEventListener("keydown", onKey);
 }
 
-// The marks as a body's `hints`.
-export const hintFields = () => hintsOf(marks);
+// The marks as a body's `hints`; those on the frames from `first` up to `end`, counted from `first`.
+export const hintFields = (first = 0, end = Infinity) => hintsOf(countedFrom(first, end));
+
+const countedFrom = (first, end) =>
+  marks.filter(({ frame }) => frame >= first && frame < end).map((mark) => ({ ...mark, frame: mark.frame - first }));
+
+// From now on the clip is these frames alone.
+export function countMarksFrom(first, end) {
+  marks = countedFrom(first, end);
+  unseen.clear();
+  warmed = -1;
+  render();
+}
 
 // Strokes that follow each other on one frame are one paint. Another `scale` is that of a smaller picture.
 function hintsOf(list, { width, height } = find("canvas"), scale = 1) {

@@ -4,7 +4,7 @@ import { canShow, chooseQuality, preset, quality, qualityLabel, setUpChoices } f
 import { atFault, bring, clip, forgetClip, probeAgain, restore, setUpClip, takeFile } from "./clip.js";
 import { offerOthers, setUpCompare } from "./compare.js";
 import { find, prefersStill, seconds, show } from "./dom.js";
-import { hintFields, marksBecame, offerMarks, setUpHints, showMarksOf } from "./hints.js";
+import { countMarksFrom, hintFields, marksBecame, offerMarks, setUpHints, showMarksOf } from "./hints.js";
 import { follow, leave, setUpJob } from "./job.js";
 import { matteFields, setUpMatte, resetMatte } from "./matte.js";
 import { clipUrl, keepClipUrl, keepThumbnail, marksOf } from "./memory.js";
@@ -13,12 +13,14 @@ import { convert, renderSeen, setUpResult, showResult } from "./result.js";
 import { hideSamples, sampleShown, setUpSamples, showSamples } from "./samples.js";
 import { cutOutPicture, leaveStill, setUpStill } from "./still.js";
 import { setUpSnippets, showFields } from "./snippets.js";
-import { describe, dropPicture, seen, setMatte, setUpStage, maskShown, showMask, showSource, showStrip, takeThumbnail } from "./stage.js";
+import { cutTo, describe, dropPicture, frameFrom, seen, setMatte, setUpStage, maskShown, showMask, showSource, showStrip, takeThumbnail } from "./stage.js";
 import { needToken, refuse, setUpToken } from "./token.js";
+import { isWhole, offerTrim, part, partFields, partLength_s, setPart, setUpTrim } from "./trim.js";
 
 const SETTLED_MS = 2500; // a first picture that takes longer is not waited for
 
 let shown = null; // what the player plays: a blob or a URL
+let opened = Promise.resolve(); // once the player has the clip
 let wanted = preset();
 let done = null; // the last mask that was shown, as `showMask` was called
 let ordered = false; // the mask is to be made as soon as the clip is there
@@ -37,6 +39,7 @@ setUpHints(correct, onForm);
 setUpResult(tryAgain, startAnew);
 setUpSnippets();
 setUpStage(onSeen);
+setUpTrim(onForm);
 setUpCompare(({ id, form }) => playable(id, form));
 setUpRecent((id) => open(id, true), (id) => id === current && find("job-form").hidden && startAnew());
 setUpSamples((file) => {
@@ -74,8 +77,31 @@ function fields() {
     output_container_and_codec: preset(),
     quality: quality(),
     webhook_url: find("webhook").value.trim(),
-    hints: hintFields(),
+    hints: hintFields(...(part.cut ? [] : framesOfPart())),
+    ...partFields(),
   });
+}
+
+// The first frame of the part, and the one after its last.
+function framesOfPart() {
+  return [frameFrom(part.start_s), part.end_s === null ? Infinity : frameFrom(part.end_s)];
+}
+
+// What is known of the part, by what is known of the clip.
+function partFacts(facts) {
+  if (isWhole() || !facts?.fps) return facts; // of a job that was opened again, they are the part's own
+  const length_s = partLength_s();
+  return { ...facts, duration_s: length_s, frames: Math.max(1, Math.round(length_s * facts.fps)) || undefined };
+}
+
+// The player plays the part alone from now on, and marks count from its start.
+async function cutClip() {
+  if (part.cut || isWhole()) return;
+  countMarksFrom(...framesOfPart());
+  part.cut = true;
+  offerTrim(false, clip.facts?.duration_s ?? null);
+  await cutTo(part);
+  describe(partFacts(clip.facts));
 }
 
 function onSeen() {
@@ -104,6 +130,7 @@ function panel(name) {
 
 function renderMarks() {
   const marksFrames = clip.facts && !clip.facts.vfr; // at varying times a frame's number is known by its mask only
+  offerTrim(Boolean(clip.facts && !find("job-form").hidden && !part.cut), clip.facts?.duration_s ?? null);
   offerMarks(!sampleShown() && Boolean(clip.video) && Boolean(done ? done[0] : marksFrames), Boolean(done && !find("result").hidden));
 }
 
@@ -118,20 +145,28 @@ async function onClip() {
   if (clip.video === "") {
     done = null;
     showMarksOf("");
+    setPart();
   }
   if (ordered && clip.facts) {
     ordered = false;
     submit();
   }
   renderMarks();
-  if (shown === clip.blob && clip.blob) return describe(clip.facts);
+  if (shown === clip.blob && clip.blob) return describe(part.cut ? partFacts(clip.facts) : clip.facts);
   if (sampleShown()) return;
   shown = clip.blob;
   if (clip.busy) panel("job-form"); // a clip that was dropped while a result was shown
-  await showSource(clip.blob, clip.facts, clip.name);
-  if (shown === clip.blob) describe(clip.facts); // they may have come while the clip was loaded
+  opened = openClip(clip.blob);
+  await opened;
+  if (shown !== clip.blob) return;
+  describe(part.cut ? partFacts(clip.facts) : clip.facts); // they may have come while the clip was loaded
   if (done) await showMask(...done); // the clip of a URL came after its mask
   renderMarks();
+}
+
+async function openClip(blob) {
+  await showSource(blob, clip.facts, clip.name);
+  if (shown === blob && part.cut) await cutTo(part);
 }
 
 // Beside a result, a picture is a background; else it is cut out.
@@ -177,8 +212,10 @@ async function submit() {
   try {
     const id = await order("/v2/video/segment/foreground_mask", body);
     if (!here(clip.video).startsWith("/v2/files/")) keepClipUrl(id, clip.video);
+    const known = partFacts(facts);
+    await cutClip();
     remember(id);
-    await watch(id, { name, preset: body.output_container_and_codec, quality: body.quality, facts });
+    await watch(id, { name, preset: body.output_container_and_codec, quality: body.quality, facts: known });
   } catch (error) {
     panel("job-form");
     if (error.reason?.startsWith("token_")) refuse(error);
@@ -245,6 +282,7 @@ async function open(id, remember) {
   const url = clipUrl(id);
   const facts = job.frames_total ? { frames: job.frames_total } : {};
   restore(job.source_url ? here(job.source_url) : "", job.name ?? "", facts);
+  setPart(job, Boolean(job.start_s || job.end_s)); // the clip is still being opened
   if (job.source_url) clip.video = job.source_url;
   else if (url) {
     clip.video = url;
@@ -256,7 +294,7 @@ async function open(id, remember) {
   await watch(id, { name: job.name ?? "", preset: job.output_container_and_codec, quality: job.quality, facts, when: job.created_at });
 }
 
-const PLACES = { video: ["clip-error"], webhook_url: ["webhook-error", "webhook"], output_container_and_codec: ["preset-error", "preset"] };
+const PLACES = { video: ["clip-error"], start_s: ["trim-error", "trim-start"], end_s: ["trim-error", "trim-end"], webhook_url: ["webhook-error", "webhook"], output_container_and_codec: ["preset-error", "preset"] };
 
 function fieldOf(error) {
   if (error.param === "webhook_url" || error.param === "output_container_and_codec") find("options-fold").open = true;
@@ -287,10 +325,11 @@ async function finish(status, { name, preset: form, quality: asked, facts, when,
   if (kind && kind !== "mask") return showOther(id, name);
   askJson("GET", `/v2/status/${id}/strip`).then(({ result }) => current === id && showStrip(result.frames)).catch(() => {});
   const url = await playable(id, form).catch(() => "");
+  await Promise.race([opened, new Promise((resolve) => setTimeout(resolve, SETTLED_MS))]);
   if (current !== id) return;
   done = [url, facts, report, { playing: !prefersStill() }];
   await showMask(...done);
-  offerOthers({ id, form, name, frames: report.frames_out, label: labelOf(id, asked, when) });
+  offerOthers({ id, form, name, of: JSON.stringify([report.frames_out, partFields()]), label: labelOf(id, asked, when) });
   renderMarks();
   if (innerWidth < 960) find("stage").scrollIntoView({ block: "start" });
   await maskShown();

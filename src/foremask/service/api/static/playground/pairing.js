@@ -10,6 +10,8 @@ class Track {
     this.compositor = compositor;
     this.frames = []; // { time_s, texture, reported }, the newest last
     this.onFrame = onFrame;
+    this.offset_s = 0; // of the video's own time at the pair's zero
+    this.first_s = null; // the video's own time of the first frame that it has reported
     this.seeking = false;
     this.kept = 0;
     this.abandon = () => {};
@@ -20,12 +22,13 @@ class Track {
       const { kept } = this;
       setTimeout(() => {
         if (this.kept !== kept || this.seeking || !this.video.paused || !this.loaded) return;
-        this.keep(this.video.currentTime, false); // a busy browser may not report the frame that it sought
+        this.keep(this.now_s, false); // a busy browser may not report the frame that it sought
         onFrame();
       }, MISSED_MS);
     });
     const next = (_, { mediaTime }) => {
-      this.keep(mediaTime, true);
+      this.first_s = Math.min(this.first_s ?? mediaTime, mediaTime);
+      this.keep(mediaTime - this.offset_s, true);
       this.video.requestVideoFrameCallback(next);
       onFrame();
     };
@@ -42,6 +45,20 @@ class Track {
 
   get loaded() {
     return this.video.src !== "";
+  }
+
+  get now_s() {
+    return this.video.currentTime - this.offset_s;
+  }
+
+  set now_s(time_s) {
+    this.video.currentTime = time_s + this.offset_s;
+  }
+
+  // The video's time at the pair's zero is another one now.
+  rebase(offset_s) {
+    for (const frame of this.frames) frame.time_s += this.offset_s - offset_s;
+    this.offset_s = offset_s;
   }
 
   // The video once it has a picture; null where it was closed, or opened anew, before.
@@ -64,6 +81,8 @@ class Track {
     this.video.removeAttribute("src");
     this.video.load();
     for (const { texture } of this.frames.splice(0)) this.compositor.drop(texture);
+    this.offset_s = 0;
+    this.first_s = null;
   }
 }
 
@@ -79,6 +98,8 @@ export class Pair {
     this.shown = null;
     this.still = null; // the textures of a picture and its mask
     this.wanted_s = null;
+    this.from_s = 0; // what is played
+    this.until_s = Infinity;
     this.planned = false;
     this.looping = true;
     this.playing = false; // as asked for; a video that has ended says that it is paused
@@ -116,6 +137,7 @@ export class Pair {
   }
 
   draw() {
+    if (this.playing && this.leader.now_s >= this.until_s && !this.leader.seeking) this.atEnd();
     const found = this.match();
     const fresh = found && (found.time_s !== this.shown?.time_s || ["source", "mask", "other"].some((name) => found[name] !== this.shown[name]));
     if (fresh) this.shown = found;
@@ -151,8 +173,8 @@ export class Pair {
     const [leader, ...followers] = this.tracks;
     for (const track of followers) {
       const [ours, theirs] = [leader.video, track.video];
-      const late_s = ours.currentTime - theirs.currentTime;
-      if (Math.abs(late_s) > JUMP_S && !track.seeking && !ours.ended) theirs.currentTime = ours.currentTime;
+      const late_s = leader.now_s - track.now_s;
+      if (Math.abs(late_s) > JUMP_S && !track.seeking && !ours.ended) track.now_s = leader.now_s;
       theirs.playbackRate = ours.playbackRate * (Math.abs(late_s) < NUDGE_S ? 1 : late_s > 0 ? 1.1 : 0.9);
       if (theirs.paused && !theirs.ended) theirs.play().catch(() => {});
     }
@@ -160,7 +182,8 @@ export class Pair {
 
   async play() {
     this.playing = true;
-    if (this.leader.video.ended) this.jump(0);
+    const { video, now_s } = this.leader;
+    if (video.ended || now_s >= this.until_s || now_s < this.from_s) this.jump(this.from_s);
     await Promise.all(this.tracks.map((track) => track.video.play().catch(() => {})));
   }
 
@@ -190,13 +213,15 @@ export class Pair {
   }
 
   jump(time_s) {
-    for (const { video } of this.tracks) video.currentTime = time_s;
+    for (const track of this.tracks) track.now_s = time_s;
   }
 
   close() {
     this.shown = null;
     this.wanted_s = null;
     this.playing = false;
+    this.from_s = 0;
+    this.until_s = Infinity;
     for (const track of this.tracks) track.close();
     for (const texture of this.still ?? []) this.compositor.drop(texture);
     this.still = null;

@@ -7,11 +7,12 @@ import { Strip } from "./strip.js";
 
 const REACHED_MS = 8000; // a busy browser seeks slowly
 export const MOST_SENT = 900_000; // characters; the service takes a body of 1 MiB
+const REPORTED_MS = 500; // a clip that was just opened tells when its first frame is
 const SWEEP_MS = 3600;
 const LABELS = { source: "Source", mask: "Mask", cutout: "Cut-out", overlay: "Outline" };
 let compositor, pair, strip;
 let toldOfView = () => {};
-const frames = { times_s: null, fps: 30, count: 1, known: false, first_s: null, now: 0, asked: null }; // `count` is a guess until it is `known`
+const frames = { times_s: null, fps: 30, vfr: false, count: 1, known: false, first_s: null, now: 0, asked: null }; // `count` is a guess until it is `known`
 const urls = { source: "", mask: "" };
 const previews = new Map(); // by frame, textures that are shown instead of the mask
 const marking = { on: false, view: "cutout", wipe: true, tell: () => {} };
@@ -136,12 +137,12 @@ export async function showMask(url, facts, report, { playing = true, wipe = fals
   describe(facts, report);
   if (!url) return note("This browser cannot play this format: download the mask, or make it in another one.");
   try {
-    const at_s = pair.source.loaded ? pair.source.video.currentTime : 0;
+    const at_s = pair.source.loaded ? pair.source.now_s : 0;
     if (!(await open(pair.mask, url))) return;
     setPreview(); // the mask is made with the marks now
     await sought(pair.mask.video); // a person may have sought a frame while the mask loaded
     setWipe(pair.source.loaded ? centre() : 0.5); // before it seeks: until it has, it shows nothing
-    if (pair.source.loaded) pair.mask.video.currentTime = at_s;
+    if (pair.source.loaded) pair.mask.now_s = at_s;
   } catch {
     return note("This browser cannot play this mask: download it, or make it in another format.");
   }
@@ -224,6 +225,7 @@ function closeAll() {
   Object.assign(urls, { source: "", mask: "" });
   Object.assign(frames, { times_s: null, count: 1, known: false, first_s: null, now: 0, asked: null });
   strip.data = null;
+  strip.part = [0, Infinity];
   for (const name of ["frame", "transport", "views", "strip-legend", "wipe", "tag-left", "tag-right"]) show(find(name), false);
   note("");
 }
@@ -232,6 +234,7 @@ function closeAll() {
 export function describe(facts, report) {
   if (!pair) return;
   frames.fps = facts?.fps || report?.fps || 30;
+  frames.vfr = Boolean(facts?.vfr);
   const length_s = facts?.duration_s ?? (pair.leader.loaded ? pair.leader.video.duration : 0);
   frames.known = report?.frames_out !== undefined;
   frames.count = report?.frames_out ?? facts?.frames ?? Math.max(1, Math.round(length_s * frames.fps));
@@ -302,6 +305,49 @@ function renderNumber() {
   const [, coverage, change] = strip.rows?.[now] ?? [0, 0, 0];
   find("strip-coverage").textContent = `foreground ${percent(coverage)}`;
   find("strip-flicker").textContent = `change ${percent(change)}`;
+}
+
+// A part of the clip
+
+// When the frame that is shown begins, and when the one after it does, in seconds from the clip's first frame.
+export function momentHere() {
+  const { now, fps, first_s } = frames;
+  if (!frames.vfr) return { from_s: thousandths(now / fps), until_s: thousandths((now + 1) / fps) };
+  const from_s = pair.shown.time_s - (first_s ?? 0);
+  return { from_s: thousandths(from_s), until_s: thousandths(from_s + 0.001) };
+}
+
+const thousandths = (time_s) => Math.round(1000 * time_s) / 1000; // as near as the service needs
+
+export const goToMoment = (time_s) => pair?.source.loaded && goTo(frameFrom(time_s));
+
+// The first frame that is shown from this moment on.
+export const frameFrom = (time_s) => Math.round(time_s * frames.fps);
+
+// The part of the clip that is played over and over, and that the strip shows.
+export function showPart({ start_s, end_s }) {
+  if (!pair) return;
+  const begins_s = frames.first_s ?? 0;
+  pair.from_s = start_s ? begins_s + start_s : 0;
+  pair.until_s = end_s === null ? Infinity : begins_s + end_s;
+  strip.part = [frameFrom(start_s), end_s === null ? Infinity : frameFrom(end_s)];
+  strip.draw();
+}
+
+// From now on the player knows the part alone: its mask counts frames and times from the part's start.
+export async function cutTo(part) {
+  if (!pair?.source.loaded) return;
+  const { start_s, end_s } = part;
+  setPreview();
+  pair.stop();
+  renderPlay();
+  const until_ms = performance.now() + REPORTED_MS;
+  while (pair.source.first_s === null && performance.now() < until_ms) await new Promise((resolve) => setTimeout(resolve, 30));
+  pair.source.rebase((pair.source.first_s ?? 0) + start_s);
+  Object.assign(frames, { first_s: 0, now: 0, asked: null, times_s: null });
+  showPart({ start_s: 0, end_s: end_s === null ? null : end_s - start_s });
+  pair.seek(0.5 / frames.fps);
+  await sought(pair.source.video);
 }
 
 // Marks and previews
@@ -532,6 +578,8 @@ function onKey(event) {
     z: () => find("zoom").click(),
     w: () => find("wipe-on").click(),
     h: () => find("mark").hidden || find("mark").click(),
+    i: () => find("trim-here").hidden || find("trim-here").click(),
+    o: () => find("trim-to-here").hidden || find("trim-to-here").click(),
   };
   if (!event.target.matches("button, input")) keys[" "] = togglePlay;
   const act = keys[event.key.toLowerCase()];

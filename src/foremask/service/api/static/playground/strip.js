@@ -6,6 +6,7 @@ export class Strip {
     this.rows = null;
     this.now = 0;
     this.count = 1;
+    this.part = [0, Infinity]; // the first frame that is masked, and the one after the last
     this.stale = true;
     const jump = (event) => {
       const box = element.getBoundingClientRect();
@@ -80,10 +81,17 @@ export class Strip {
     }
     if (!rows) {
       const tall = Math.round(4 * devicePixelRatio);
-      for (const [name, share] of [["--line", 1], ["--accent", (now + 0.5) / count]]) {
+      const [first, end] = this.part.map((each) => Math.min(count, each) * step);
+      const line = (name, from, until, thick) => {
         pen.fillStyle = colour(name);
-        pen.fillRect(0, (height - tall) / 2, Number(share) * width, tall);
+        pen.fillRect(from, (height - thick) / 2, Math.max(0, until - from), thick);
+      };
+      line("--line", 0, width, tall);
+      if (first > 0 || end < width) {
+        line("--edge", first, end, 3 * tall);
+        for (const at of [first, end - tall / 2]) line("--ink", at, at + tall / 2, height);
       }
+      line("--accent", first, Math.min(end, (now + 0.5) * step), tall);
     }
     pen.fillStyle = colour("--ink");
     const thick = Math.max(2 * devicePixelRatio, Math.min(step, 3 * devicePixelRatio));
