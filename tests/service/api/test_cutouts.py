@@ -308,7 +308,7 @@ def levels(path: Path) -> list[NDArray[np.int64]]:
 
 # A part of the clip
 
-PART = {"start_s": 1.5, "end_s": 2.0}
+PART: dict[str, Any] = {"start_s": 1.5, "end_s": 2.0}
 FRAMES = list(range(45, 60))
 """Its frames, at 30 a second."""
 

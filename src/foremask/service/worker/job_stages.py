@@ -293,14 +293,14 @@ class RunningStep:
         files = structs.replace(
             await self._files(), mask=mask, mask_is_excerpt=True, mask_target=None
         )
-        beside = None
+        sibling = None
         if spec.kind is ResultKind.MASK:
             files = structs.replace(files, source=mask)  # its clip may be deleted
         else:
             await self._load(self.step.source_key, self.source)
-            beside = mask
+            sibling = mask
         made = await self._run(messages.Make(spec, files, self.work.resources))
-        return await self._store_result(report_of(made), beside)
+        return await self._store_result(report_of(made), sibling)
 
     async def join(self) -> steps.MaskDone:
         step = self.step
