@@ -71,6 +71,7 @@ async def running(
     slots: int = 1,
     connections: int = 2000,
     plenty: bool = True,
+    objects_url: str | None = None,
 ) -> AsyncIterator[Service]:
     """Yield a service below ``root`` whose APIs are ready; a process that dies is started again.
 
@@ -81,7 +82,7 @@ async def running(
     settings = Settings(
         data_dir=root,
         database_url=postgres.url,
-        objects_url=(root / "objects").absolute().as_uri(),
+        objects_url=objects_url or (root / "objects").absolute().as_uri(),
         port=free_port(),
         allow_private=Networks.parse("127.0.0.0/8"),
         bootstrap_token=TOKEN,

@@ -2,9 +2,10 @@
 
 The API, three workers, their media children and PostgreSQL are real; only the network is replaced
 by a cheap masker. Jobs of all kinds have webhooks, the database's clock is changed at times, and
-at the end all results expire. ``--seed`` determines what is hit and when; ``--slow`` multiplies
-all times. The exit code is 1 if a job was lost, was done twice, failed for a wrong reason or sent
-no webhook, or if a file remains in the store.
+at the end all results expire. The database also refuses writes or has no connection left; with
+``--bucket``, the files are in an S3 server, which at times answers 503. ``--seed`` determines what
+is hit and when; ``--slow`` multiplies all times. The exit code is 1 if a job was lost, was done
+twice, failed for a wrong reason or sent no webhook, or if a file remains in the store.
 """
 
 import asyncio
@@ -14,17 +15,19 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, LiteralString
 
 import httpx2
+import psycopg
 from PIL import Image
 from tests.support import synth
-from tests.support.http_server import serving_files
+from tests.support.http_server import s3_server, serving_files
+from tests.support.origin import head
 from tests.support.programs import children
 
 from benchmarks.machine import run
@@ -32,6 +35,7 @@ from benchmarks.service import MASK_PATH, Service, caller_of, pid, running, work
 from foremask.facts import SEGMENT_GRID
 from foremask.service.jobs import process_totals, records
 from foremask.service.jobs.database import Database, Row
+from foremask.service.storage.objects import Objects, open_objects
 
 WORKERS, SLOTS = 3, 2
 RAGE_S = 900.0  # strikes go on until all jobs have ended, at most so long
@@ -58,14 +62,21 @@ STRIKES = {
     "kill a backend": 1,  # the server then recovers all
     "pause PostgreSQL": 1,
     "set the clock": 1,
+    "forbid writes": 1,
+    "take all connections": 1,
+    "refuse objects": 2,  # only with a bucket
 }
-PAUSES_S = {"worker": (2.0, 12.0), "child": (0.5, 4.0), "PostgreSQL": (1.0, 8.0)}
+PAUSES_S = {"worker": (2.0, 12.0), "child": (0.5, 4.0), "PostgreSQL": (1.0, 12.0)}
+READ_ONLY_S = 10.0
+NO_CONNECTION_S = (2.0, 10.0)
+NO_OBJECTS_S = (2.0, 12.0)
 BAD = (
     *("lost", "joined or finished twice", "wrong reasons", "jobs that nobody asked for"),
     *("results that do not decode to every frame", "jobs without their webhook"),
     *("jobs that did not expire", "files that stay", "bytes that stay counted"),
 )
 """What must be none."""
+PLACES = ("uploads", "sources", "segments", "parts", "results")
 
 
 @dataclass
@@ -73,17 +84,18 @@ class Monkey:
     service: Service
     chance: random.Random
     slow: float
+    bucket: "Bucket | None"
     hits: Counter[str] = field(default_factory=Counter)
 
     async def rage(self) -> None:
         while True:
             await asyncio.sleep(self.slow * self.chance.uniform(0.5, 2.0))
-            (strike,) = self.chance.choices(list(STRIKES), list(STRIKES.values()))
-            deed, _, victim = strike.partition(" ")
-            if deed == "set":
+            strikes = STRIKES if self.bucket else {**STRIKES, "refuse objects": 0}
+            (strike,) = self.chance.choices(list(strikes), list(strikes.values()))
+            if await self.refuse(strike):
                 self.hits[strike] += 1
-                await set_clock(self.service.database, self.chance.choice(SHIFTS_S))
                 continue
+            deed, _, victim = strike.partition(" ")
             pids = self.find(victim.removeprefix("a ").removeprefix("the "), deed)
             if not pids:
                 continue
@@ -96,6 +108,22 @@ class Monkey:
                 await asyncio.sleep(self.chance.uniform(*PAUSES_S[victim.removeprefix("a ")]))
             finally:
                 send(pids, signal.SIGCONT)
+
+    async def refuse(self, strike: str) -> bool:
+        """Let the database or the bucket refuse what it is asked; False for another strike."""
+        match strike:
+            case "set the clock":
+                await set_clock(self.service.database, self.chance.choice(SHIFTS_S))
+            case "forbid writes":
+                await forbid_writes(self.service.postgres.url, READ_ONLY_S)
+            case "take all connections":
+                seconds = self.chance.uniform(*NO_CONNECTION_S)
+                await take_all_connections(self.service.postgres.url, seconds)
+            case "refuse objects" if self.bucket is not None:
+                await self.bucket.refuse(self.chance.uniform(*NO_OBJECTS_S))
+            case _:
+                return False
+        return True
 
     def find(self, victim: str, deed: str) -> list[int]:
         workers = [found for each in self.service.workers if (found := pid(each))]
@@ -119,6 +147,99 @@ def send(pids: Sequence[int], number: signal.Signals) -> None:
     for each in pids:
         with suppress(ProcessLookupError):
             os.kill(each, number)
+
+
+async def forbid_writes(url: str, seconds: float) -> None:
+    """Let PostgreSQL refuse writes, as a standby does."""
+
+    async def turn(state: LiteralString) -> None:
+        while True:  # the server may be starting
+            with suppress(psycopg.OperationalError):
+                async with await psycopg.AsyncConnection.connect(url, autocommit=True) as by:
+                    await by.execute(f"alter system set default_transaction_read_only = {state}")
+                    await by.execute("select pg_reload_conf()")
+                    return
+            await asyncio.sleep(0.2)
+
+    try:
+        await turn("on")
+        await asyncio.sleep(seconds)
+    finally:
+        await asyncio.shield(turn("off"))
+
+
+async def take_all_connections(url: str, seconds: float) -> None:
+    """End all sessions, and hold every connection that the server allows."""
+    until = time.monotonic() + seconds
+    async with AsyncExitStack() as stack:
+        is_first = True
+        while time.monotonic() < until:
+            try:
+                connecting = psycopg.AsyncConnection.connect(url, autocommit=True)
+                held = await stack.enter_async_context(await connecting)
+                if is_first:
+                    await held.execute(
+                        "select pg_terminate_backend(pid) from pg_stat_activity"
+                        " where backend_type = 'client backend' and pid <> pg_backend_pid()"
+                    )
+                is_first = False
+            except psycopg.OperationalError:
+                await asyncio.sleep(0.1)
+
+
+@dataclass
+class Bucket:
+    """Relays connections to an S3 server at ``port``, and answers 503 while it refuses."""
+
+    port: int
+    is_refusing: bool = False
+    open_ones: set[asyncio.StreamWriter] = field(default_factory=set)
+
+    async def refuse(self, seconds: float) -> None:
+        self.is_refusing = True
+        try:
+            for writer in list(self.open_ones):
+                writer.close()
+            await asyncio.sleep(seconds)
+        finally:
+            self.is_refusing = False
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.open_ones.add(writer)
+        try:
+            if self.is_refusing:
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(head("503 Slow Down", Content_Length=0, Connection="close"))
+                await writer.drain()
+                return
+            theirs, to_it = await asyncio.open_connection("127.0.0.1", self.port)
+            await asyncio.gather(copy(reader, to_it), copy(theirs, writer))
+        except (OSError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            self.open_ones.discard(writer)
+            writer.close()
+
+
+async def copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while block := await reader.read(1 << 16):
+            writer.write(block)
+            await writer.drain()
+    finally:
+        writer.close()
+
+
+@asynccontextmanager
+async def bucket_of(root: Path) -> AsyncIterator[Bucket]:
+    """Yield a bucket of a real S3 server, and name it in this process's environment."""
+    with s3_server(root) as store:
+        bucket = Bucket(int(store["AWS_ENDPOINT"].rpartition(":")[2]))
+        relay = await asyncio.start_server(bucket.serve, "127.0.0.1", 0)
+        port = relay.sockets[0].getsockname()[1]
+        os.environ.update(store | {"AWS_ENDPOINT": f"http://127.0.0.1:{port}"})
+        async with relay:
+            yield bucket
 
 
 async def set_clock(database: Database, shift_s: float) -> None:
@@ -184,23 +305,32 @@ def draw_clips(folder: Path) -> None:
     (folder / "cut.mp4").write_bytes(whole[: len(whole) // 2])
 
 
-async def measure(jobs: int, seed: int, slow: float, root: Path) -> dict[str, Any]:
+async def measure(
+    jobs: int, seed: int, slow: float, root: Path, *, in_bucket: bool
+) -> dict[str, Any]:
     chance = random.Random(seed)  # noqa: S311  # a repeatable run
     draw_clips(root / "clips")
     kinds = chance.choices(list(SHARES), list(SHARES.values()), k=jobs)
     moments = accumulate(chance.expovariate(1 / (slow * ARRIVAL_S)) for _ in kinds)
     with serving_files(root / "clips") as site:
-        async with (
-            running(root, workers=WORKERS, slots=SLOTS) as service,
-            caller_of(service.ports[0], timeout_s=30) as client,
-        ):
+        async with AsyncExitStack() as stack:
+            bucket = None
+            if in_bucket:
+                (root / "s3").mkdir()
+                bucket = await stack.enter_async_context(bucket_of(root / "s3"))
+            url = "s3://chaos/foremask" if in_bucket else None
+            starting = running(root, workers=WORKERS, slots=SLOTS, objects_url=url)
+            service = await stack.enter_async_context(starting)
+            client = await stack.enter_async_context(caller_of(service.ports[0], timeout_s=30))
             database, caller = service.database, Caller(client, site)
+            settings = service.settings
+            objects = await open_objects(settings.store_url, settings.base_url)
 
             async def send_later(number: int, kind: str, moment_s: float) -> list[tuple[str, str]]:
                 await asyncio.sleep(moment_s)
                 return await caller.submit(kind, f"job-{number}")
 
-            began, monkey = time.monotonic(), Monkey(service, chance, slow)
+            began, monkey = time.monotonic(), Monkey(service, chance, slow, bucket)
             raging = asyncio.create_task(monkey.rage())
             coming = enumerate(zip(kinds, moments, strict=True))
             sent = await asyncio.gather(*(send_later(n, *job) for n, job in coming))
@@ -216,8 +346,8 @@ async def measure(jobs: int, seed: int, slow: float, root: Path) -> dict[str, An
                 "jobs": jobs,
                 "hits": dict(monkey.hits),
                 **caller.again,
-                **await judge(kinds_of, database, root / "objects"),
-                **await expire(database, root / "objects"),
+                **await judge(kinds_of, database, objects, root),
+                **await expire(database, objects, root / "objects"),
             }
 
 
@@ -247,7 +377,9 @@ async def left_of(database: Database, waiting: LiteralString) -> list[Row]:
     return rows
 
 
-async def judge(kinds: dict[str, str], database: Database, objects: Path) -> dict[str, Any]:
+async def judge(
+    kinds: dict[str, str], database: Database, objects: Objects, root: Path
+) -> dict[str, Any]:
     ends: Counter[str] = Counter()
     lost, wrong, broken = [], [], []
     accepted = [each for each in kinds if ":" not in each]
@@ -266,7 +398,9 @@ async def judge(kinds: dict[str, str], database: Database, objects: Path) -> dic
         elif ended not in (EXPECTED.get(kind), "worker_crashed"):
             wrong.append((kind, f"{ended}: {record.error and record.error.details}"))
         elif record.result_key is not None:
-            shown = await asyncio.to_thread(synth.shown_at, objects / record.result_key)
+            result = root / "result"
+            await objects.get(record.result_key, result)
+            shown = await asyncio.to_thread(synth.shown_at, result)
             if len(shown) != FRAMES.get(kind, FRAMES["short"]):
                 broken.append((request_id, len(shown)))
     twice = await database.all(
@@ -295,7 +429,7 @@ async def judge(kinds: dict[str, str], database: Database, objects: Path) -> dic
     }
 
 
-async def expire(database: Database, objects: Path) -> dict[str, Any]:
+async def expire(database: Database, objects: Objects, folder: Path) -> dict[str, Any]:
     """Let all results be forty days old; return what remains stored and counted."""
     await database.all("update jobs set ended_at = ended_at - interval '40 days'")
     rows = await left_of(
@@ -303,7 +437,9 @@ async def expire(database: Database, objects: Path) -> dict[str, Any]:
         "select id from jobs where swept_at is null"
         " or (result_key is not null and expired_at is null)",
     )
-    left = await asyncio.to_thread(files_below, objects)
+    left = await asyncio.to_thread(files_below, folder)  # unfinished ones too, if it is no bucket
+    if objects.disk() is None:
+        left = [stored["path"] for place in PLACES async for stored in objects.list(place)]
     counted = await database.one("select sum(stored)::bigint as n from tokens")
     return {
         "jobs that did not expire": len(rows),
@@ -316,9 +452,9 @@ def files_below(folder: Path) -> list[str]:
     return [str(each.relative_to(folder)) for each in folder.rglob("*") if each.is_file()]
 
 
-def main(*, jobs: int = 200, seed: int = 7, slow: float = 1.0) -> int:
+def main(*, jobs: int = 200, seed: int = 7, slow: float = 1.0, bucket: bool = False) -> int:
     with workplace() as root:
-        found = asyncio.run(measure(jobs, seed, slow, root))
+        found = asyncio.run(measure(jobs, seed, slow, root, in_bucket=bucket))
     print(json.dumps(found, indent=2))
     return int(any(found[each] for each in BAD) or not found["accepted"])
 

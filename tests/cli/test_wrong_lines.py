@@ -29,6 +29,8 @@ LINES = [
     ("mask clip.mp4 -o out.avi", 2, "let it end in .mp4, .webm, .mov, .mkv, .gif"),
     ("mask clip.mp4 -o no/such/out.mp4", 6, "there is no directory no/such"),
     ("mask clip.mp4 -o {stem", 2, "cannot be read: it knows {stem}"),
+    ("mask clip.mp4 -o {stem:99999999999}.mp4", 2, "cannot be read: it knows {stem}"),
+    ("mask clip.mp4 -o {stem.__class__}.mp4", 2, "cannot be read: it knows {stem}"),
     ("mask photo.jpg -o mask.jpg", 2, "the mask of a picture is a PNG"),
     (
         "mask made.mp4",

@@ -31,7 +31,7 @@ from foremask.fetch import client, connections
 from foremask.fetch.client import Outbound, Resolve, is_public
 from foremask.fetch.connections import RangeUnavailable
 from foremask.fetch.fairness import FairSemaphore
-from tests.support.origin import Origin, Request, gives, head, listening, redirects, says
+from tests.support.origin import Answer, Origin, Request, gives, head, listening, redirects, says
 from tests.support.patience import PATIENCE_S, running
 
 LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
@@ -335,6 +335,50 @@ async def test_a_webhooks_answer_is_not_waited_for(outbound: Outbound, origin: O
     origin.answers["/never"] = says(b"", pause_s=5)
     with pytest.raises(UrlUnreachable):
         await outbound.post(origin.url("/never"), b"{}", {}, timeout_s=0.3)
+
+
+async def floods(_: Request, writer: asyncio.StreamWriter) -> None:
+    """One header that does not end."""
+    writer.write(b"HTTP/1.1 200 OK\r\nX-Long: ")
+    while True:
+        writer.write(b"a" * 65_536)
+        await writer.drain()
+
+
+async def announces(_: Request, writer: asyncio.StreamWriter) -> None:
+    while True:
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 64)
+        await writer.drain()
+
+
+async def is_silent(_: Request, writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(PATIENCE_S)
+
+
+POST_S = 1.0
+RECEIVERS: dict[str, tuple[Answer, type[ForemaskError]]] = {
+    "redirects to another machine": (redirects("http://169.254.169.254/"), UrlStatus),
+    "never answers": (is_silent, UrlUnreachable),
+    "sends its head slowly": (says(*[b"H"] * 1000, pause_s=0.01), UrlUnreachable),
+    "sends a head without end": (floods, UrlRefused),
+    "announces an answer without end": (announces, UrlStatus),
+    "says that the file is empty": (says(head("416 No", Content_Range="bytes */0")), EmptyFile),
+    "switches protocols": (says(head("101 Switching Protocols", Upgrade="x")), UrlUnreachable),
+    "does not speak HTTP": (says(b"220 mail.example ESMTP\r\n"), UrlUnreachable),
+}
+
+
+@pytest.mark.parametrize("receiver", RECEIVERS)
+async def test_an_attempt_at_a_webhook_ends_whatever_the_receiver_does(
+    outbound: Outbound, origin: Origin, receiver: str
+) -> None:
+    origin.answers["/hook"], kind = RECEIVERS[receiver]
+    began = asyncio.get_running_loop().time()
+    with pytest.raises(kind) as caught:
+        await outbound.post(origin.url("/hook"), bytes(100_000), {}, timeout_s=POST_S)
+    assert caught.value.param == "webhook_url"
+    assert asyncio.get_running_loop().time() - began < POST_S + PATIENCE_S / 10
+    assert len(origin.requests) <= 1
 
 
 # Where we do not go

@@ -1,9 +1,10 @@
 import resource
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ import pytest
 from numpy.typing import NDArray
 
 from foremask.errors import OutputFailed, PresetUnsuitable, PromiseBroken
-from foremask.facts import SegmentGrid
+from foremask.facts import Segment, SegmentGrid, Written
 from foremask.media.colour import plane_of
 from foremask.media.png_sequence import PngSequenceWriter
-from foremask.media.presets import BLOCK_ADDITIONAL, check_preset
+from foremask.media.presets import BLOCK_ADDITIONAL, KEPT_MASK, check_preset
 from foremask.media.reader import VideoReader
-from foremask.media.segments import cut, plan
+from foremask.media.segments import cut, join, plan
 from foremask.media.verify import verify
-from foremask.media.writer import ColourWriter, MaskWriter
+from foremask.media.writer import ColourWriter, MaskWriter, recode
 from foremask.options import ALPHA_FORMS, PNG_FORMS, Form, Preset, ResultKind
 from foremask.types import Levels, Rgb
 from tests.support import synth
@@ -249,6 +250,50 @@ def test_numbered_pngs_have_straight_alpha_and_a_table_of_times(tmp_path: Path) 
             blue, green, red, alpha = cv2.split(decoded)
             assert np.array_equal(cv2.merge([red, green, blue]), picture)
             assert np.array_equal(alpha, levels)
+
+
+@pytest.mark.parametrize("into_zip", [True, False])
+def test_a_disk_that_fills_up_under_pngs_is_said_as_such(tmp_path: Path, into_zip: bool) -> None:
+    source = synth.write(tmp_path / "a.mp4", Spec(pts=(0, 1000)))
+    target = tmp_path
+    if into_zip:
+        target = tmp_path / "made.zip"
+
+    def write_all() -> int:
+        with (
+            VideoReader(source) as reader,
+            PngSequenceWriter(target, reader.clip, "%d.png", into_zip=into_zip) as writer,
+        ):
+            for frame in reader:
+                writer.write(frame.rgb(64, 48), None, frame)
+            return writer.finish(reader.end).bytes
+
+    most = write_all()
+    if not into_zip:
+        most = (tmp_path / "2.png").stat().st_size
+    for left in (0, most // 3, most - 1):
+        with disk_of(left), pytest.raises(OutputFailed, match="cannot be written"):
+            write_all()
+
+
+def test_a_disk_that_fills_up_where_a_mask_is_joined_or_written_anew(tmp_path: Path) -> None:
+    source = synth.write(tmp_path / "a.mp4", Spec(sound=(Tone(seconds=0.4),)))
+    mask = tmp_path / "mask.mkv"
+    synth.mask(source, mask, KEPT_MASK)
+    target = tmp_path / "made.mp4"
+    parts = [tmp_path / "part.mp4"]
+    span = plan(source, 1, SegmentGrid(6, 2, 6))[0]
+    synth.mask(source, parts[0], Preset.MP4_H264, segment=Segment(span, 0.0))
+    by_recoding = partial(recode, mask, target, Preset.MP4_H264, lambda _done, _total: None)
+    by_joining = partial(join, parts, source, target, Preset.MP4_H264)
+    makers: list[Callable[[], Written]] = [by_recoding, by_joining]
+    for make in makers:
+        most = make().bytes
+        for left in (0, most // 3, most - 1):
+            target.unlink(missing_ok=True)
+            with disk_of(left), pytest.raises(OutputFailed, match="cannot be written"):
+                make()
+            assert not target.exists()
 
 
 @pytest.mark.parametrize("form", VIDEOS)

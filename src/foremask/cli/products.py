@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import Formatter
 from typing import Final
 
 from foremask.cli.exits import Usage
@@ -173,11 +174,19 @@ def _job(
 def _filled(template: str, source: ClipSource, suffix: str) -> str:
     path = source.path
     values = {"stem": path.stem, "name": path.name, "dir": str(path.parent), "ext": suffix}
+    known = ", ".join(f"{{{name}}}" for name in values)
+    wrong = Usage(f"the OUTPUT template {template!r} cannot be read: it knows {known}")
     try:
-        return template.format(**values)
-    except (LookupError, ValueError, AttributeError, TypeError):
-        known = ", ".join(f"{{{name}}}" for name in values)
-        raise Usage(f"the OUTPUT template {template!r} cannot be read: it knows {known}") from None
+        pieces = list(Formatter().parse(template))
+    except ValueError:
+        raise wrong from None
+    filled = ""
+    for text, name, width, conversion in pieces:
+        # Widths are no use here, and one of 99999999999 would take as much memory.
+        if width or conversion or name not in (None, *values):
+            raise wrong
+        filled += text + ("" if name is None else values[name])
+    return filled
 
 
 def make_folder(target: Path, output: str | None) -> None:

@@ -52,6 +52,13 @@ def give_memory_back() -> None:
     _set_memory(largest_kept_bytes=_SMALLEST_MAPPED_BYTES, kept_bytes=_SMALLEST_MAPPED_BYTES)
 
 
+def trim_memory() -> None:
+    """Return free pages to the kernel, those below memory in use too, which ``free`` keeps."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:  # only glibc has it
+        trim(0)
+
+
 def _set_memory(*, largest_kept_bytes: int, kept_bytes: int) -> None:
     if sys.platform != "linux":
         return

@@ -5,6 +5,7 @@ import hashlib
 import io
 import re
 import zipfile
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Final, Self
@@ -85,7 +86,8 @@ class PngSequenceWriter:
 
     def __exit__(self, *_: object) -> None:
         if self._zip is not None:
-            self._zip.close()
+            with suppress(OSError):  # if `finish` has not closed it, the zip is not kept
+                self._zip.close()
 
     def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
         upright = frame.orientation.to_upright

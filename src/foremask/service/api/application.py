@@ -52,6 +52,7 @@ OWN_FILES = 256  # file descriptors for other uses than client connections
 IDLE_S = 65.0  # nginx closes an idle connection after 60 s, and must do so first
 STOP_S = 10  # lets a running probe end, which takes up to 8 s
 DATABASE_CALL_S = 4.0
+TRIM_EVERY_S = 10.0  # a trim takes a millisecond for each MiB that it returns
 
 _SLASHES = re.compile(r"//+")
 _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
@@ -221,6 +222,13 @@ def run(settings: Settings) -> None:
     uvloop.run(_serve(settings))
 
 
+async def keep_trimming() -> None:
+    """Return memory of clients that are gone. Runs until cancelled."""
+    while True:
+        await asyncio.sleep(TRIM_EVERY_S)
+        process_setup.trim_memory()
+
+
 async def _serve(settings: Settings) -> None:
     async with open_service(settings) as service:
         log.info("api.started", sandbox=service.sandbox, at=settings.base_url)
@@ -228,6 +236,7 @@ async def _serve(settings: Settings) -> None:
         background = {
             asyncio.create_task(keep_reporting(service.database, reporter)),
             asyncio.create_task(keep_settling(service)),
+            asyncio.create_task(keep_trimming()),
         }
         try:
             await Server(create_app(service), settings, service.ends.stop).serve()
