@@ -3,7 +3,7 @@
 import difflib
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import EnumType
 from pathlib import Path
 from typing import Annotated, Any, Final, get_args
@@ -47,39 +47,6 @@ class LogFormat(AnyCase):
     JSON = "json"
 
 
-class Seconds(int):
-    """A duration, written as ``45``, ``45s``, ``30m``, ``12h`` or ``30d``."""
-
-    @classmethod
-    def parse(cls, text: str) -> "Seconds":
-        match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
-        if match is None:
-            raise ValueError("a duration such as 45s, 30m, 12h or 30d")
-        return cls(int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]])
-
-
-class ByteCount(int):
-    """A number of bytes, written as ``1000``, ``500M``, ``20G`` or ``2T``; 1K is 1024."""
-
-    @classmethod
-    def parse(cls, text: str) -> "ByteCount":
-        match = re.fullmatch(r"([0-9]{1,12})([KMGT]?)", text.upper())
-        if match is None:
-            raise ValueError("a number of bytes such as 500M, 20G or 2T")
-        return cls(int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[match[2]])
-
-
-class Networks(tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]):
-    """IP networks, written as ``127.0.0.0/8,fd00::/8``."""
-
-    @classmethod
-    def parse(cls, text: str) -> "Networks":
-        try:
-            return cls(ipaddress.ip_network(part.strip()) for part in text.split(","))
-        except ValueError as error:
-            raise ValueError(f"networks such as 127.0.0.0/8,10.0.0.0/8 ({error})") from None
-
-
 def _url(*schemes: str) -> Meta:
     named = " or ".join(f"{scheme}://" for scheme in schemes)
     return Meta(pattern=f"^({'|'.join(schemes)})://", title=f"a URL that starts with {named}")
@@ -108,13 +75,13 @@ class Settings(Struct, frozen=True, kw_only=True):
     port: Annotated[int, _whole(1, 65535)] = 8000
     workers: Annotated[int, _whole(1, 256)] = 1
     connections: Annotated[int, _whole(16, 100_000)] = 2000
-    allow_private: Networks = Networks()
+    allow_private: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     bootstrap_token: Token | None = None
-    result_ttl_s: Seconds = Seconds(30 * 86400)
+    result_ttl_s: int = 30 * 86400
     inputs: Inputs = Inputs.CONTRACT
     max_frames: Annotated[int, _whole(1, 10_000_000)] = 60 * 120
-    job_memory: ByteCount | None = None
-    storage_per_token: ByteCount | None = None
+    job_memory: int | None = None
+    storage_per_token: int | None = None
     sandbox: Sandbox = Sandbox.BEST_EFFORT
     device: Device = Device()
     model_dir: Path = field(default_factory=paths.cache_dir)
@@ -184,23 +151,59 @@ def _converted(name: str, value: object) -> Any:  # noqa: ANN401  # the field's 
     kind = FIELDS[name]
     text = str(value).strip()  # a token from a file may end in a newline
     try:
-        if kind is Device:
-            return Device.parse(text)
-        return msgspec.convert(text, kind, strict=False, dec_hook=_parse)
-    except (msgspec.ValidationError, FieldInvalid) as error:
+        if name in _PARSERS:
+            return _PARSERS[name](text)
+        return msgspec.convert(text, kind, strict=False, dec_hook=_path)
+    except (msgspec.ValidationError, ValueError) as error:
         metas = get_args(kind) + sum(map(get_args, get_args(kind)), ())
         expected = next((meta.title for meta in metas if isinstance(meta, Meta)), str(error))
         if isinstance(kind, EnumType):
             expected = "one of " + ", ".join(kind)
-        if kind is Device:
-            expected = f"one of {DEVICE_GRAMMAR}"
         got = "the value is not" if name in SECRETS else f"{str(value)!r} is not"
         where = variable(name)
         raise SettingsInvalid(f"{where}: {got} {expected}", param=where) from None
 
 
-def _parse(kind: type[Any], text: str) -> object:
-    return Path(text).expanduser().absolute() if kind is Path else kind.parse(text)
+def _path(_kind: type[Any], text: str) -> Path:
+    return Path(text).expanduser().absolute()
+
+
+def _seconds(text: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,9})([smhd]?)", text)
+    if match is None:
+        raise ValueError("a duration such as 45s, 30m, 12h or 30d")
+    return int(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}[match[2]]
+
+
+def _byte_count(text: str) -> int:
+    match = re.fullmatch(r"([0-9]{1,12})([KMGT]?)", text.upper())
+    if match is None:
+        raise ValueError("a number of bytes such as 500M, 20G or 2T")
+    return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[match[2]]
+
+
+def _networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+    try:
+        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"networks such as 127.0.0.0/8,10.0.0.0/8 ({error})") from None
+
+
+def _device(text: str) -> Device:
+    try:
+        return Device.parse(text)
+    except FieldInvalid:
+        raise ValueError(f"one of {DEVICE_GRAMMAR}") from None
+
+
+_PARSERS: Final[dict[str, Callable[[str], object]]] = {
+    "allow_private": _networks,
+    "result_ttl_s": _seconds,
+    "job_memory": _byte_count,
+    "storage_per_token": _byte_count,
+    "device": _device,
+}
+"""Fields whose text msgspec does not read. A ValueError says which texts are valid."""
 
 
 def _refuse(name: str) -> str:

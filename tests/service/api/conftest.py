@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import importlib
+import ipaddress
 import multiprocessing
 import multiprocessing.context
 import resource
@@ -21,7 +22,7 @@ from foremask.service.api.application import run
 from foremask.service.jobs.database import Database, Row
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.storage.objects import Objects, open_objects
-from foremask.settings import Networks, Settings
+from foremask.settings import Settings
 from tests.service.api import clips
 from tests.support.http_server import answers, free_port
 from tests.support.patience import PATIENCE_S, PATIENT, wait_until
@@ -31,7 +32,7 @@ http = httpx.Client(timeout=PATIENCE_S, limits=httpx.Limits(max_keepalive_connec
 TOKEN = "a-known-token-for-tests"
 PATH = "/v2/video/segment/foreground_mask"
 PLENTY = TokenLimits(rate_per_minute=600_000, burst=100_000, concurrent=100_000)
-LOOPBACK = Networks.parse("127.0.0.0/8")
+LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"),)
 STARTS = {"sandbox.pool.START_S": PATIENCE_S}  # a busy machine takes minutes to start a child
 
 

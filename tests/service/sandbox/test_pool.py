@@ -16,13 +16,12 @@ import uvloop
 from foremask.cli.exits import Exit, exit_code
 from foremask.errors import CorruptVideo, Internal, SettingsInvalid, TimedOut, UrlUnreachable
 from foremask.machine.process_setup import NUMERICS, ONE_THREAD
-from foremask.options import Limits
 from foremask.service.sandbox import messages
 from foremask.service.sandbox.confine import Level, check_level
 from foremask.service.sandbox.messages import ChildProgress
 from foremask.service.sandbox.pool import MAX_FILES, ChildDied, JobDirectory, MediaPool, start
 from foremask.service.worker.process import readable_of
-from foremask.settings import ByteCount, Sandbox
+from foremask.settings import Sandbox
 from foremask.weights.catalogue import side_car_of
 from tests.service.sandbox.misdeeds import (
     Copy,
@@ -373,8 +372,3 @@ async def test_a_thread_too_reads_of_a_model_of_ones_own_only_the_file(tmp_path:
     async with confined(tmp_path / "scratch", readable=readable_of(model)) as pool:
         outcomes = [await pool.run(InAThread(path)) for path in paths]
     assert outcomes == ["allowed", "allowed", "PermissionError"]
-
-
-def test_a_number_of_the_settings_crosses_as_a_number() -> None:
-    sent = messages.encoded(Limits(memory_bytes=ByteCount.parse("20G")))
-    assert messages.decoder(Limits).decode(sent) == Limits(memory_bytes=20 << 30)
