@@ -230,7 +230,9 @@ if PROMTOOL is not None:  # Debian's package promtool; CI installs it
 def test_every_label_that_is_asked_for_exists() -> None:
     """A misspelt label matches nothing, and an alert on it never fires."""
     text = ALERTS.read_text(encoding="utf-8") + DASHBOARD
-    for name, braces in re.findall(r"\b(foremask_[a-z_0-9]+)\{([^}]*)\}", text.replace('\\"', '"')):
+    asked = re.findall(r"\b(foremask_[a-z_0-9]+)\{([^}]*)\}", text.replace('\\"', '"'))
+    assert asked
+    for name, braces in asked:
         (known,) = (LABELS[each] for each in metrics_of(name))
         labels = set(re.findall(r"(\w+)\s*(?:=~|!~|!=|=)", braces))
         assert labels <= set(known), (name, labels)

@@ -282,7 +282,7 @@ async def test_endless_framing_has_an_end(
             await writer.drain()
 
     origin.answers["/clip.mp4"] = endless
-    with pytest.raises(UrlStatus, match="hardly any content"):
+    with pytest.raises(UrlStatus):
         await fetched(outbound, origin.url())
 
 

@@ -47,8 +47,9 @@ def test_a_copy_keeps_every_promise(tmp_path: Path) -> None:
 def test_an_avi_is_no_mask(tmp_path: Path) -> None:
     spec = Spec(time_base=Fraction(1, 30), pts=tuple(range(9)), last_duration=1)
     source = synth.write(tmp_path / "source.avi", spec)
-    with pytest.raises(PromiseBroken, match="avi"):
+    with pytest.raises(PromiseBroken) as broken:
         verify(source, source)
+    assert broken.value.param == "container"
 
 
 def test_levels_beyond_black_and_white_are_named(tmp_path: Path) -> None:
@@ -283,8 +284,9 @@ def test_a_sequence_that_is_no_cut_out_of_the_clip_is_refused(
 
 
 def test_a_sequence_of_pictures_is_no_mask(tmp_path: Path) -> None:
-    with pytest.raises(PromiseBroken, match="A mask is a video"):
+    with pytest.raises(PromiseBroken) as broken:
         verify(*cut_out(tmp_path, "made.zip"))
+    assert broken.value.param == "container"
 
 
 def test_half_a_mask_with_a_zip_behind_it_is_no_sequence(tmp_path: Path) -> None:

@@ -133,7 +133,7 @@ def test_a_disk_that_fills_up_leaves_no_mask(tmp_path: Path, preset: Preset, asp
     size_bytes = synth.mask(source, target, preset).bytes
     target.unlink()
     for left in (0, size_bytes // 3, size_bytes - 300, size_bytes - 1):
-        with disk_of(left), pytest.raises(OutputFailed, match="cannot be written"):
+        with disk_of(left), pytest.raises(OutputFailed):
             synth.mask(source, target, preset)
         assert not target.exists()
 
@@ -301,8 +301,9 @@ def test_a_cut_out_keeps_its_promises(tmp_path: Path, form: Form) -> None:
     made = cut_out(tmp_path, form, replace(SPEC, turn=(90, False)))
     promises = [kept.promise for kept in verify(tmp_path / "source.mp4", made, ResultKind.CUTOUT)]
     assert ("alpha" in promises) == (synth.describe(made).codec == "vp9")
-    with pytest.raises(PromiseBroken, match=r"colour|alpha"):
+    with pytest.raises(PromiseBroken) as broken:
         verify(tmp_path / "source.mp4", made)
+    assert broken.value.param == "levels"
 
 
 def test_alpha_that_is_no_picture_is_refused(tmp_path: Path) -> None:
@@ -318,5 +319,6 @@ def test_alpha_that_is_no_picture_is_refused(tmp_path: Path) -> None:
                 packet.set_sidedata(side)
                 packet.stream = stream
                 written.mux(packet)
-    with pytest.raises(PromiseBroken, match="The alpha of frame 0 cannot be decoded"):
+    with pytest.raises(PromiseBroken) as broken:
         verify(tmp_path / "source.mp4", spoiled, ResultKind.CUTOUT)
+    assert broken.value.param == "alpha"

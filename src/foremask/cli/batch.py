@@ -84,8 +84,9 @@ def _jobs(
     made = [each for each in sources if each.is_named_as_made]  # a shell's * matches outputs too
     if len(made) < len(sources):
         sources = [each for each in sources if each not in made]
-        for each in made if not asked.quiet else ():
-            note(f"warning: {each.named} is named like an output and is left out")
+        if not asked.quiet:
+            for each in made:
+                note(f"warning: {each.named} is named like an output and is left out")
     picture = next((each for each in sources if each.is_picture), None)
     if picture is not None and asked.excerpt is not None:
         raise Usage(f"{picture.named} is a picture: leave out --start and --end")
@@ -196,15 +197,18 @@ class Batch:
             cache=self.cache,
             replace=self.asked.force,
         )
-        number = f"{self.begun}/{len(self.jobs)} {job.source.path.name}"
-        label = self.product.bar if self.is_one else number
+        label = self.product.bar
+        if not self.is_one:
+            label = f"{self.begun}/{len(self.jobs)} {job.source.path.name}"
         started_s = time.monotonic()
         with progress_bar(label, "frames", shows=not self.asked.quiet) as show:
 
             def on_progress(progress: "Progress") -> None:
-                total = progress.frames_total if progress.total_is_known else None
-                of_total = "" if total is None else f" of {total}"
-                self.reached = f"{progress.frames_done}{of_total} frames"
+                total = None
+                self.reached = f"{progress.frames_done} frames"
+                if progress.total_is_known and progress.frames_total is not None:
+                    total = progress.frames_total
+                    self.reached = f"{progress.frames_done} of {total} frames"
                 show(progress.frames_done, total, progress.left_s)
 
             spec = msgspec.structs.replace(self.spec, form=job.form)
@@ -240,9 +244,16 @@ class Batch:
 
     def _describe(self, job: OutputJob, report: Report) -> None:
         took_s = self.took_s
-        tell, target = (note, "standard output") if job.is_sent else (say, job.target)
+        tell = say
+        target = str(job.target)
+        if job.is_sent:
+            tell = note
+            target = "standard output"
+        about = ""
+        if not self.is_one:
+            about = f"{job.source.named}: "
         for remark in report.warnings:
-            note(f"warning: {remark if self.is_one else f'{job.source.named}: {remark}'}")
+            note(f"warning: {about}{remark}")
         if job.form is Form.PNG:
             tell(f"{target}: a picture; made in {took_s:.1f} s")
         else:
@@ -281,21 +292,30 @@ class Batch:
     def _answer_json(self, job: OutputJob, facts: dict[str, Any]) -> None:
         print_json({"input": job.source.named, "output": str(job.target)} | facts, indent=None)
 
+    def _note_stop(self) -> None:
+        text = "stopped"
+        if self.reached:
+            text += f" at {self.reached}"
+        if self.cache is not None and self.product.mask is None:
+            note(f"{text}; the same command goes on")
+        else:
+            note(f"{text}; the same command begins anew")
+
     def _summarise(self, how: str) -> None:
-        if self.is_one and how == "stopped":
-            goes_on = self.cache is not None and self.product.mask is None
-            next_time = "goes on" if goes_on else "begins anew"
-            reached = f" at {self.reached}" if self.reached else ""
-            note(f"stopped{reached}; the same command {next_time}")
-        if self.is_one or (self.asked.quiet and not self.failures):
+        if self.is_one:
+            if how == "stopped":
+                self._note_stop()
+            return
+        if self.asked.quiet and not self.failures:
             return
         counts = Counter(self.outcomes)
         counts["not begun"] = len(self.jobs) - self.begun
         counts["broken off"] = self.begun - len(self.outcomes)
         text = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-        if how == "stopped":
-            skipping = "" if self.asked.skip_existing else " with --skip-existing"
-            text += f"; the same command{skipping} goes on"
+        if how == "stopped" and self.asked.skip_existing:
+            text += "; the same command goes on"
+        elif how == "stopped":
+            text += "; the same command with --skip-existing goes on"
         lines = [f"{how}: {text}"]
         exists = self._existing()
         if exists:

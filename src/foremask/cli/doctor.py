@@ -68,7 +68,10 @@ def _cpu(_: Settings) -> Found:
 
 def _memory(_: Settings) -> Found:
     memory = hardware.total_memory()
-    return "ok" if memory >= LEAST_MEMORY_BYTES else "note", f"{memory / 2**30:.1f} GiB"
+    found = f"{memory / 2**30:.1f} GiB"
+    if memory < LEAST_MEMORY_BYTES:
+        return "note", found
+    return "ok", found
 
 
 def _model(settings: Settings) -> Found:
@@ -117,7 +120,10 @@ def _disk(folder: Path) -> Found:
     if not os.access(there, os.W_OK):
         return "bad", f"{folder} cannot be written to"
     free = shutil.disk_usage(there).free
-    return "ok" if free >= LEAST_FREE_BYTES else "note", f"{free / 1e9:.1f} GB free at {folder}"
+    found = f"{free / 1e9:.1f} GB free at {folder}"
+    if free < LEAST_FREE_BYTES:
+        return "note", found
+    return "ok", found
 
 
 def _service(_: Settings) -> Found:

@@ -171,8 +171,9 @@ class McpTools:
             if not 1 <= moments <= MOST_MOMENTS:
                 raise Usage(f"moments is 1 to {MOST_MOMENTS}, and not {moments}")
             source = self._clip(clip)
-            made = self._clip(str(mask_next_to(source)) if mask is None else mask)
-            sheet = draw_sheet(source, made, moments)
+            if mask is None:
+                mask = str(mask_next_to(source))
+            sheet = draw_sheet(source, self._clip(mask), moments)
             return [Image(data=sheet.png, format="png"), *sheet.warnings]
 
     async def _made(

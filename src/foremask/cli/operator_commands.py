@@ -193,11 +193,13 @@ def list_(*, as_json: AsJson = False) -> None:
 
 def _described(token: Token) -> str:
     limits = token.limits
-    quota = token.limits.quota
-    expired = token.expires_at is not None and token.expires_at <= datetime.now(UTC)
-    state = "revoked" if token.revoked_at is not None else "expired" if expired else "good"
+    state = "good"
+    if token.revoked_at is not None:
+        state = "revoked"
+    elif token.expires_at is not None and token.expires_at <= datetime.now(UTC):
+        state = "expired"
     return (
-        f"{token.prefix}…  {state:<8}  {token.used}/{quota or 'any'} jobs, "
+        f"{token.prefix}…  {state:<8}  {token.used}/{limits.quota or 'any'} jobs, "
         f"{limits.rate_per_minute} a minute, {limits.concurrent} at once, "
         f"priority {limits.priority}, share {limits.share}  {token.name}"
     )

@@ -67,7 +67,11 @@ def progress_bar(
 
 
 def _described(task: "Task", unit: Unit, left_s: float | None) -> str:
-    scale, digits = (1e6, 1) if unit == "MB" else (1, 0)
+    scale = 1.0
+    digits = 0
+    if unit == "MB":
+        scale = 1e6
+        digits = 1
     amount = f"{task.completed / scale:.{digits}f}"
     if task.total is not None:
         amount += f"/{task.total / scale:.{digits}f}"

@@ -139,12 +139,15 @@ def cancel(
 ) -> Exit:
     with server.client() as client:
         status, body = client.status(job, "DELETE")
-    is_cancelled = status.problem.reason == "cancelled"
-    had_ended = ", since it had ended" * (status.status in ("COMPLETED", "ERROR"))
-    remains = f"not cancelled{had_ended}: {_described(status)}"
-    line = f"{job} is cancelled" if is_cancelled else remains
-    answer(msgspec.json.decode(body), [line], as_json=as_json)
-    return Exit.OK if is_cancelled else Exit.INTERNAL
+    facts = msgspec.json.decode(body)
+    if status.problem.reason == "cancelled":
+        answer(facts, [f"{job} is cancelled"], as_json=as_json)
+        return Exit.OK
+    why = ""
+    if status.status in ("COMPLETED", "ERROR"):
+        why = ", since it had ended"
+    answer(facts, [f"not cancelled{why}: {_described(status)}"], as_json=as_json)
+    return Exit.INTERNAL
 
 
 def _planned(
@@ -211,7 +214,9 @@ def _answer(status: RemoteStatus, body: bytes, *, as_json: bool) -> Exit:
     if has_failed and not as_json:
         raise ServerRefused(status.problem)
     answer(msgspec.json.decode(body), [_described(status)], as_json=as_json)
-    return exit_code(ServerRefused(status.problem)) if has_failed else Exit.OK
+    if has_failed:
+        return exit_code(ServerRefused(status.problem))
+    return Exit.OK
 
 
 def _described(status: RemoteStatus) -> str:

@@ -140,10 +140,10 @@ def _in_folder(folder: Path, *, recursive: bool, joined: bool) -> Iterator[ClipS
             pictures.setdefault(path.parent, []).append(path)
         else:
             yield source
-    for place, files in pictures.items():
-        called = place if place.name else place.absolute()
-        below = Path() if place == folder else place.relative_to(folder).parent
-        yield ClipSource(f"{place}/", called, below, tuple(files))
+    for parent, files in pictures.items():
+        called = parent if parent.name else parent.absolute()
+        below = parent.relative_to(folder).parent  # Path(), for `folder` itself
+        yield ClipSource(f"{parent}/", called, below, tuple(files))
 
 
 def _numbered(pattern: Path) -> ClipSource:
@@ -190,8 +190,10 @@ def _natural_order(path: Path) -> list[tuple[int, str]]:
 
 def check_there(path: Path) -> None:
     try:
+        if not path.exists():
+            raise Usage(f"there is no file {path}")
         if not path.is_file():
-            raise Usage(f"{path} is not a file" if path.exists() else f"there is no file {path}")
+            raise Usage(f"{path} is not a file")
         path.open("rb").close()
     except OSError as error:
         raise Usage(f"{path} cannot be read: {error.strerror}") from None

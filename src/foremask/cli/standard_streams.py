@@ -25,11 +25,15 @@ def named(words: Sequence[str]) -> list[str]:
     for word in words:  # an empty INPUT would mean the current folder
         if not word or (word.startswith("--") and word.endswith("=")):
             raise Usage(f"{word!r} is empty: is a variable of the shell not set?")
-    before = ["", *words]
-    return [
-        word if word != "-" else (STANDARD_OUTPUT if last in ("-o", "--output") else STANDARD_INPUT)
-        for last, word in zip(before, words, strict=False)
-    ]
+    paths = []
+    for last, word in zip(["", *words], words, strict=False):
+        if word != "-":
+            paths.append(word)
+        elif last in ("-o", "--output"):
+            paths.append(STANDARD_OUTPUT)
+        else:
+            paths.append(STANDARD_INPUT)
+    return paths
 
 
 def check_standard_input() -> None:
@@ -70,8 +74,9 @@ def spooled_input(head: bytes) -> Iterator[Path]:
 @contextmanager
 def spool_folder() -> Iterator[Path]:
     # Clips may be large: use /var/tmp, since /tmp may be in memory.
-    usual = "/var/tmp" if os.access("/var/tmp", os.W_OK) else None  # noqa: S108
-    place = None if "TMPDIR" in os.environ else usual
+    place = None
+    if "TMPDIR" not in os.environ and os.access("/var/tmp", os.W_OK):  # noqa: S108
+        place = "/var/tmp"  # noqa: S108
     with tempfile.TemporaryDirectory(prefix="foremask-", dir=place) as folder:
         yield Path(folder)
 

@@ -70,7 +70,9 @@ def _is_ipv6(host: str) -> bool:
 
 
 def port_of(url: httpx2.URL) -> int:
-    return url.port if url.port is not None else (443 if url.scheme == "https" else 80)
+    if url.port is not None:
+        return url.port
+    return {"http": 80, "https": 443}[url.scheme]
 
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})

@@ -180,10 +180,14 @@ def check_preset(clip: Clip, preset: Preset, memory_bytes: int | None = None) ->
 
     ``memory_bytes`` is the memory for masking; None means the free memory of this machine.
     """
-    there = available_memory() if memory_bytes is None else memory_bytes
+    there = _memory(memory_bytes)
     obstacle = _obstacle(clip, preset, there)
     if obstacle is not None:
         raise _cannot(clip, preset, there, *obstacle)
+
+
+def _memory(memory_bytes: int | None) -> int:
+    return available_memory() if memory_bytes is None else memory_bytes
 
 
 def stand_in(form: Form) -> Preset:
@@ -193,7 +197,7 @@ def stand_in(form: Form) -> Preset:
 
 def check_format(clip: Clip, form: Form, memory_bytes: int | None = None) -> None:
     """As `check_preset`, for colour video, which needs more memory than masks."""
-    there = available_memory() if memory_bytes is None else memory_bytes
+    there = _memory(memory_bytes)
     check_preset(clip, stand_in(form), there - _PICTURE_BYTES_PER_PIXEL * clip.pixels)
 
 
@@ -206,7 +210,7 @@ def check_result(clip: Clip, form: Form, kind: ResultKind, memory_bytes: int | N
 
 def has_memory_for_mask(clip: Clip, form: Form, memory_bytes: int | None = None) -> bool:
     """Whether a mask in `KEPT_MASK` can be encoded at the same time as ``form``."""
-    there = available_memory() if memory_bytes is None else memory_bytes
+    there = _memory(memory_bytes)
     pictures = RECIPES[stand_in(form)].encoder
     mask = RECIPES[KEPT_MASK].encoder
     per_pixel = _PICTURE_BYTES_PER_PIXEL + pictures.bytes_per_pixel + mask.bytes_per_pixel

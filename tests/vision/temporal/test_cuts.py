@@ -95,8 +95,11 @@ def test_boundaries_are_decided_two_pictures_late() -> None:
             drawn = frame + 1
             yield frame, image, None
 
+    decided = []
     for frame, _ in starts_of_shots(images()):
         assert drawn <= frame + 1 + DELAY_FRAMES
+        decided.append(frame)
+    assert decided == list(range(20))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 2), (16, 16), (30, 24), (40, 1000), (1920, 8)])

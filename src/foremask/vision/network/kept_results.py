@@ -139,7 +139,10 @@ def open_file_store(
     for file in sorted(each for each in CODE.rglob("*") if each.suffix in (".py", ".json", ".npz")):
         code.update(file.read_bytes())
     wanted = json.dumps({"code": code.hexdigest(), **identity}, sort_keys=True, default=str)
-    known, found = opened_store(path) if path.exists() else (None, "")
+    known: zipfile.ZipFile | None = None
+    found = ""
+    if path.exists():
+        known, found = opened_store(path)
     store = FileStore(path, wanted, known if found == wanted else None, most_bytes)
     try:
         yield store

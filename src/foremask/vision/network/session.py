@@ -167,8 +167,10 @@ class Session:
         is_reduced = of_isnet and not self._whole and sha256_of(self._path) == ISNET.sha256
         if is_reduced:
             reduce(network)
-        if precision is Precision.INT8:
-            quantize(network, REDUCED_RANGES if is_reduced else RANGES)
+        if precision is Precision.INT8 and is_reduced:
+            quantize(network, REDUCED_RANGES)
+        elif precision is Precision.INT8:
+            quantize(network, RANGES)
         is_cut = not self.spec.sigmoid and cut_before_enlargement(network)
         return network, Facts(of_isnet, is_reduced, is_cut, precision, _capabilities(self._unit))
 

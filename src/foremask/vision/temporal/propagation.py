@@ -41,8 +41,12 @@ def step_from(steps: Steps, frame: int, direction: int) -> Flow | None:
     other = steps.get(frame + direction)
     if other is None:
         return None
-    packed = steps[frame].to_previous if direction < 0 else other.from_previous
-    return None if packed is None else packed.astype(np.float32)
+    packed = other.from_previous
+    if direction < 0:
+        packed = steps[frame].to_previous
+    if packed is None:
+        return None
+    return packed.astype(np.float32)
 
 
 def propagate(first: int, steps: Steps, masks: Mapping[int, Levels], per_side: int) -> list[Alpha]:
@@ -107,7 +111,9 @@ def flow_between(steps: Steps, here: int, there: int) -> Flow:
         if step is None:
             return nothing
         flow = step if flow is None else chained(flow, step)
-    return nothing if flow is None else flow
+    if flow is None:
+        return nothing
+    return flow
 
 
 def motion_of(steps: Steps, frame: int, subject: Alpha) -> Alpha:
