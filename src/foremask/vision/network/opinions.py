@@ -37,9 +37,9 @@ def ask(
 ) -> dict[View, Levels]:
     """Run the network on the image and, if the mask is uncertain, on its mirror image and a crop.
 
-    Both limits are of `uncertainty`. ``grid`` is the size of the masks: columns, rows.
-    `cropped_box` chooses the crop. ``on_features`` gets the encoder features of the image before
-    the network runs again, to free their 27 MB early.
+    ``mirrored_above`` and ``cropped_above`` are limits of `uncertainty`. ``grid`` is the size of
+    the masks: columns, rows. `cropped_box` chooses the crop. ``on_features`` gets the encoder
+    features of the image before the network runs again, to free their 27 MB early.
     """
     output = network.infer(image)
     undecided = uncertainty(output.alpha)

@@ -120,8 +120,9 @@ def _span(middle: float, length: float, most: int) -> slice:
 class FrameHints:
     """What one frame's hints choose or ban, and what they correct.
 
-    ``contradicted`` has number pairs of a hint and a later one against it. A point chooses or bans
-    no thing after ``first_correction``, the number of the clip's first correction.
+    ``contradicted`` has pairs of numbers: of a hint, and of a later hint that contradicts it. A
+    point chooses or bans no thing after ``first_correction``, the number of the clip's first
+    correction.
     """
 
     opinions: Mapping[View, MaskLevels]

@@ -253,7 +253,10 @@ class _Places:
     def _follow(
         self, order: range, offset: int, place: Place, number: np.float32, *, is_thing: bool
     ) -> None:
-        """Carry a place along these anchors; the link ``offset`` leads to the one it comes from."""
+        """Carry a place along the anchors in ``order``.
+
+        The link ``offset`` of an anchor leads back to the anchor that the place comes from.
+        """
         here = place
         held = 1.0
         for index in order:

@@ -256,7 +256,7 @@ def _masks_of_anchors(
     """The masks of the anchors, by frame, and the evidence on those of the next window too."""
     decisions = decide(window, tools)
     plain = {frame: decision.mask for frame, decision in decisions.items()}
-    unchanged = {frame: plain[frame] for frame in window.asked()}  # not on anchors added for hints
+    unchanged = {frame: plain[frame] for frame in window.asked()}  # no anchors added for hints
     if tools.guidance is None:
         tools.observer.decide_to(stop, partial(_foreground, window, plain, plain, tools))
         return unchanged, {}
