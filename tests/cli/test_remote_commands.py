@@ -1,7 +1,6 @@
 import gzip
 import json
 import re
-import resource
 import signal
 import threading
 import time
@@ -214,6 +213,7 @@ def test_the_status_of_a_cut_out_has_its_link(here: Path, run: Run) -> None:
         assert run("status", "job", "--server", url).out == "COMPLETED: http://127.0.0.1/a.mov\n"
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize(
     ("status", "body", "headers"),
     [
@@ -238,6 +238,8 @@ def test_the_status_of_a_cut_out_has_its_link(here: Path, run: Run) -> None:
 def test_a_hostile_server_is_named_and_nothing_else_happens(
     here: Path, run: Run, status: int, body: bytes, headers: dict[str, str]
 ) -> None:
+    import resource
+
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with answering(status, body, headers) as url:
         has_ended = b'"video_url": "' in body  # else it would wait for the end

