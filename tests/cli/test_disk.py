@@ -1,14 +1,16 @@
-"""Commands on a disk, a pipe or a directory that takes nothing: one sentence each, and no trace."""
+"""Commands on a disk, a pipe or a directory that takes nothing: one sentence each, no trace."""
 
 import subprocess
 import sys
 from pathlib import Path
 
+import cv2
 import pytest
 
 from foremask.cli.exits import Exit
 from tests.support import synth
-from tests.support.programs import environ_with, ran
+from tests.support.disks import disk_of
+from tests.support.programs import Run, environ_with, ran
 
 FULL = "standard output cannot be written: No space left on device"
 
@@ -60,3 +62,30 @@ def test_a_deleted_working_directory_is_said(tmp_path: Path, model: Path) -> Non
     )
     assert done.returncode == Exit.USAGE
     assert "the working directory was deleted" in done.stderr
+
+
+@pytest.mark.linux
+@pytest.mark.parametrize(
+    "line",
+    [
+        "mask photo.png -o made.png",
+        "cutout photo.png -o made.png",
+        "cutout clip.mp4 --mask mask.mp4 -o made.zip",
+        "sheet clip.mp4 mask.mp4 -o made.png",
+        "tracks clip.mp4 -o made.png",
+    ],
+)
+def test_a_full_disk_under_pictures_is_said(
+    tmp_path: Path, model: Path, monkeypatch: pytest.MonkeyPatch, run: Run, line: str
+) -> None:
+    spec = synth.Spec(pts=(0, 1000, 2000))
+    synth.write(tmp_path / "clip.mp4", spec)
+    synth.write(tmp_path / "mask.mp4", spec, synth.greys(spec))
+    cv2.imwrite(str(tmp_path / "photo.png"), synth.disc(64, 48, 0.5)[0])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FOREMASK_MODEL_FILE", str(model))
+    before = set(tmp_path.iterdir())
+    with disk_of(40):
+        said = run(*line.split(), code=Exit.OUTPUT_FAILED).err
+    assert "cannot be written: File too large" in said
+    assert set(tmp_path.iterdir()) == before

@@ -1,3 +1,4 @@
+import pytest
 from msgspec.structs import replace
 
 from foremask.machine.hardware import available_memory, share_of_memory
@@ -52,6 +53,7 @@ print(held, resident_mib() - before)
 """
 
 
+@pytest.mark.linux
 def test_free_memory_below_memory_in_use_is_returned() -> None:
     """One block in a hundred is kept of 64 MiB."""
     held_mib, left_mib = map(float, fresh(KEEPS_SOME).stdout.split())

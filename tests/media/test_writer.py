@@ -1,6 +1,5 @@
 import zipfile
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from functools import partial
@@ -35,6 +34,7 @@ from foremask.options import (
 )
 from foremask.types import Levels, Rgb
 from tests.support import synth
+from tests.support.disks import disk_of
 from tests.support.synth import Spec, Tone
 
 
@@ -120,19 +120,6 @@ def test_a_gif_is_refused_where_it_would_come_late(tmp_path: Path, where: str) -
     with pytest.raises(PresetUnsuitable, match=r"ms late; use one of mp4_h264"):
         synth.mask(source, target, Preset.GIF)
     assert not target.exists()
-
-
-@contextmanager
-def disk_of(size_bytes: int) -> Iterator[None]:
-    """The kernel lets no file grow beyond ``size_bytes``."""
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.linux

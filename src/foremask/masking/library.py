@@ -20,7 +20,7 @@ from foremask.facts import Clip, Report
 from foremask.hints.kinds import Hint, check_hints
 from foremask.masking.cut_out import FrameCutter, opened_background
 from foremask.masking.hinting import guidance_of_frames
-from foremask.masking.outputs import check_output, check_png, written_whole
+from foremask.masking.outputs import check_output, check_png, write_whole
 from foremask.masking.pipeline import no_progress, run
 from foremask.masking.plan import ahead_frames, network_for, refine_edges
 from foremask.masking.report import OnProgress
@@ -310,8 +310,7 @@ def contact_sheet(
     check_output(sheet, Path(source), Path(mask), replace=replace)
     check_png(sheet)
     drawn = draw_sheet(Path(source), Path(mask), moments)
-    with written_whole(sheet, replace=replace) as part:
-        part.write_bytes(drawn.png)
+    write_whole(sheet, drawn.png, replace=replace)
     return drawn.warnings
 
 

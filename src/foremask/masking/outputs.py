@@ -120,6 +120,12 @@ def written_whole(target: Path, *, replace: bool = False) -> Iterator[Path]:
                 part.unlink(missing_ok=True)
 
 
+def write_whole(target: Path, content: bytes, *, replace: bool = False) -> None:
+    """Write ``content`` as `written_whole` does. Raises OutputFailed, also on a full disk."""
+    with written_whole(target, replace=replace) as part, _translated(target):
+        part.write_bytes(content)
+
+
 def _lock_of(part: Path) -> Path:
     return part.with_name(f"{part.name}{_LOCK_SUFFIX}")
 

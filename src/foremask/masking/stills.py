@@ -12,7 +12,7 @@ from foremask.facts import Report
 from foremask.hints.kinds import check_hints
 from foremask.masking.cut_out import FrameCutter, background_of, opened_background
 from foremask.masking.hinting import guidance_of_frame
-from foremask.masking.outputs import written_whole
+from foremask.masking.outputs import write_whole
 from foremask.masking.plan import network_for, refine_edges
 from foremask.masking.stored_mask import STORED_MASK
 from foremask.media.frames import Frame
@@ -118,8 +118,7 @@ def write_picture(spec: JobSpec, files: Files, resources: Resources) -> Report:
         background = background_of(spec, files)
         colours, alpha = cut_out_frame(frame, background, spec.matte, levels, deep=True)
         png = colour_png(colours, alpha)
-    with written_whole(files.target, replace=files.replace) as part:
-        part.write_bytes(png)
+    write_whole(files.target, png, replace=files.replace)
     coverage = float(levels.mean()) / 255
     return Report(
         frames_in=1,

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from foremask.errors import NoFrames, OutputFailed
 from foremask.hints.kinds import MOST_HINTS, Point, upright_size
 from foremask.masking.hinting import shown
-from foremask.masking.outputs import check_output, written_whole
+from foremask.masking.outputs import check_output, write_whole
 from foremask.masking.pipeline import run
 from foremask.masking.plan import checked_clip, opened_plan
 from foremask.media.reader import VideoReader
@@ -178,8 +178,7 @@ def things_picture(
                 _draw_boxes(rows[-1], things, frame.index, scale)
             if frame.index >= max(wanted, default=0):
                 break
-    with written_whole(target, replace=replace) as part:
-        part.write_bytes(as_png(stacked(rows)))
+    write_whole(target, as_png(stacked(rows)), replace=replace)
 
 
 def _draw_boxes(picture: Rgb, things: list[Thing], frame: int, scale: float) -> None:

@@ -1,4 +1,5 @@
 import asyncio
+import errno
 import fcntl
 import os
 import re
@@ -202,3 +203,18 @@ async def test_s3_signs_its_own_links(s3: str) -> None:
     assert (answer.status_code, len(answer.content)) == (206, 10)
     assert answer.headers["content-type"] == "video/mp4"
     assert answer.headers["content-disposition"] == 'attachment; filename="9.mp4"'
+
+
+async def test_a_disk_that_fails_when_it_is_synced_is_a_store_that_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network file system says only then that it is full."""
+    store = await open_objects((tmp_path / "objects").as_uri(), BASE_URL)
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    (tmp_path / "file").write_bytes(b"content")
+    with pytest.raises(ServiceUnavailable):
+        await store.put("results/a/a.mp4", tmp_path / "file")

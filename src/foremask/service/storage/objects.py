@@ -233,8 +233,8 @@ class Objects:
                 chunk_size=self.part_bytes,
                 max_concurrency=PARTS_AT_ONCE,
             )
-        if self._root is not None:
-            await asyncio.to_thread(flush, self._root, key)
+            if self._root is not None:
+                await asyncio.to_thread(flush, self._root, key)
 
     async def get(self, key: str, path: Path) -> None:
         """Copy the object to the file ``path``. After an error, the file may be incomplete."""
