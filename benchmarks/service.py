@@ -1,6 +1,7 @@
 """Starts the real service on loopback for a measurement, and serves clips to it."""
 
 import asyncio
+import ipaddress
 import os
 import statistics
 import sys
@@ -18,7 +19,7 @@ from foremask.service.jobs.database import Database
 from foremask.service.jobs.tokens import TokenLimits
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.service.run.serve import Member, environment, prepare
-from foremask.settings import Networks, Settings, variable
+from foremask.settings import Settings, variable
 
 ROOT = Path(__file__).parents[1]
 TOKEN = "a-token-for-one-measurement"  # noqa: S105
@@ -84,7 +85,7 @@ async def running(
         database_url=postgres.url,
         objects_url=objects_url or (root / "objects").absolute().as_uri(),
         port=free_port(),
-        allow_private=Networks.parse("127.0.0.0/8"),
+        allow_private=(ipaddress.ip_network("127.0.0.0/8"),),
         bootstrap_token=TOKEN,
         connections=connections,
     )
