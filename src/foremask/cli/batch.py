@@ -55,7 +55,7 @@ def run_batch(
         if asked.skip_existing:
             raise Usage("-o - is always written: leave out --skip-existing")
         standard_streams.check_standard_output(as_json=asked.as_json)
-    return Batch(
+    return _Batch(
         command=command,
         jobs=jobs,
         product=product,
@@ -98,7 +98,7 @@ def _is_there(word: str) -> bool:
 
 
 @dataclass(slots=True, kw_only=True)
-class Batch:
+class _Batch:
     command: str
     jobs: list[OutputJob]
     product: Product

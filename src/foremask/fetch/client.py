@@ -1,7 +1,8 @@
 """An HTTP client for range reads, downloads and webhooks, to allowed addresses only.
 
-For each connection, also after a redirect, `PinnedBackend` resolves the host name once and connects
-only to an address that it has checked. Proxies and netrc files of the environment are ignored.
+For each connection, also after a redirect, `_PinnedBackend` resolves the host name once and
+connects only to an address that it has checked. Proxies and netrc files of the environment are
+ignored.
 """
 
 import asyncio
@@ -194,8 +195,8 @@ class Outbound:
             ssl_context=self._tls, max_connections=2, network_backend=self._backend(owner)
         )
 
-    def _backend(self, owner: str) -> "PinnedBackend":
-        return PinnedBackend(self._allow_private, functools.partial(self._addresses_for, owner))
+    def _backend(self, owner: str) -> "_PinnedBackend":
+        return _PinnedBackend(self._allow_private, functools.partial(self._addresses_for, owner))
 
     async def _addresses_for(self, owner: str, host: str, port: int) -> Sequence[str]:
         try:
@@ -245,7 +246,7 @@ def _port_refused(port: int) -> errors.UrlNotAllowed:
     )
 
 
-class PinnedBackend(httpcore2.AnyIOBackend):
+class _PinnedBackend(httpcore2.AnyIOBackend):
     def __init__(self, allow_private: tuple[IpNetwork, ...], resolve: Resolve) -> None:
         self._allow_private = allow_private
         self._resolve = resolve

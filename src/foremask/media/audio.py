@@ -84,7 +84,7 @@ def layout_of(track: AudioStream) -> av.AudioLayout:
 _BY_TIMESTAMPS: Final = {"async": "1", "min_hard_comp": "0.1"}
 
 
-class Transcoder:
+class _Transcoder:
     """Transcodes audio packets to the codec of the stream ``out``, and passes them to ``mux``.
 
     A packet that cannot be decoded is left out, and ``warn`` gets a message.
@@ -151,7 +151,7 @@ class Transcoder:
             self._mux(encoded)
 
 
-class Copier:
+class _Copier:
     """Passes audio packets to ``mux`` for the stream ``out``, as they are but for two cases.
 
     A packet whose timestamp does not rise, which no muxer takes, is moved to the end of the packet
@@ -365,7 +365,7 @@ class Sound:
             self.tracks.append(SoundTrack(name, name, "kept", "copied packet by packet", language))
         else:
             out = self._encoder(track)
-            self._writers[track.index] = Transcoder(out, self._mux, self._warn).write
+            self._writers[track.index] = _Transcoder(out, self._mux, self._warn).write
             written = out.codec_context.codec.canonical_name
             why = f"{self._muxer} cannot carry {name}"
             self.tracks.append(SoundTrack(name, written, "transcoded", why, language))
@@ -377,13 +377,13 @@ class Sound:
             out.metadata["language"] = BIBLIOGRAPHIC.get(language, language)
         out.disposition = track.disposition
 
-    def _copier(self, out: AudioStream, codec: str) -> Copier:
+    def _copier(self, out: AudioStream, codec: str) -> _Copier:
         fills_gaps = self._muxer == "mov" and codec.startswith("pcm_")
         least_s = Fraction(0)
         if self._muxer in ("webm", "matroska"):
             # Matroska rounds to 1 ms. FFmpeg would write 20 ms for a last packet of 0 ms.
             least_s = Fraction(1, 1000)
-        return Copier(out, self._mux, self._warn, fills_gaps=fills_gaps, least_s=least_s)
+        return _Copier(out, self._mux, self._warn, fills_gaps=fills_gaps, least_s=least_s)
 
     def _encoder(self, track: AudioStream) -> AudioStream:
         codec = track.codec_context
