@@ -445,7 +445,7 @@ async def test_names_of_a_dead_zone_leave_look_ups_for_others(
     origin: Origin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(client, "RESOLVE_S", 0.3)
-    monkeypatch.setattr(client, "PLACE_S", 0.2)
+    monkeypatch.setattr(client, "SLOT_S", 0.2)
     real, over = socket.getaddrinfo, threading.Event()
 
     def look_up(host: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
@@ -464,7 +464,7 @@ async def test_names_of_a_dead_zone_leave_look_ups_for_others(
         ]
         await asyncio.sleep(0.05)
         monkeypatch.setattr(client, "RESOLVE_S", PATIENCE_S)
-        monkeypatch.setattr(client, "PLACE_S", PATIENCE_S)
+        monkeypatch.setattr(client, "SLOT_S", PATIENCE_S)
         for _ in range(20):
             await outbound.check_webhook(origin.url(host="alive.example"), owner="b")
         reported = await asyncio.gather(*asked, return_exceptions=True)

@@ -74,12 +74,14 @@ class _Server(MCPServer):
 def _described(invalid: ValidationError) -> str:
     """The first wrong argument, in one line; pydantic's text has several, with links."""
     wrong = invalid.errors()[0]
-    place = "".join(f"[{each}]" if isinstance(each, int) else f".{each}" for each in wrong["loc"])
-    place = place.removeprefix(".")
+    argument = "".join(
+        f"[{each}]" if isinstance(each, int) else f".{each}" for each in wrong["loc"]
+    )
+    argument = argument.removeprefix(".")
     if wrong["type"] == "missing":
-        return f"{place} is missing"
+        return f"{argument} is missing"
     reason = wrong["msg"].replace("Input should", "it should")
-    return f"{place} is {reprlib.repr(wrong['input'])}; {reason}"
+    return f"{argument} is {reprlib.repr(wrong['input'])}; {reason}"
 
 
 class McpTools:

@@ -74,10 +74,10 @@ def spooled_input(head: bytes) -> Iterator[Path]:
 @contextmanager
 def spool_folder() -> Iterator[Path]:
     # Clips may be large: use /var/tmp, since /tmp may be in memory.
-    place = None
+    parent = None
     if "TMPDIR" not in os.environ and os.access("/var/tmp", os.W_OK):  # noqa: S108
-        place = "/var/tmp"  # noqa: S108
-    with tempfile.TemporaryDirectory(prefix="foremask-", dir=place) as folder:
+        parent = "/var/tmp"  # noqa: S108
+    with tempfile.TemporaryDirectory(prefix="foremask-", dir=parent) as folder:
         yield Path(folder)
 
 

@@ -27,7 +27,7 @@ SPEED_WINDOW_S = 10.0
 WRITE_BYTES = 1 << 20
 MAX_RESOLUTIONS = 32  # look-ups at once; a silent name server blocks a thread for up to 30 s
 MAX_RESOLUTIONS_PER_OWNER = 8
-PLACE_S = 2.0
+SLOT_S = 2.0
 PORTS = (80, 443)
 RESOLVE_S = 5.0
 
@@ -77,7 +77,7 @@ class Outbound:
         on_wait: Callable[[], object] | None = None,
     ) -> None:
         self._threads = ThreadPoolExecutor(MAX_RESOLUTIONS, thread_name_prefix="resolve")
-        self._places = FairSemaphore(MAX_RESOLUTIONS, MAX_RESOLUTIONS_PER_OWNER, on_wait)
+        self._slots = FairSemaphore(MAX_RESOLUTIONS, MAX_RESOLUTIONS_PER_OWNER, on_wait)
         self._allow_private = tuple(allow_private)
         self._resolve: Resolve = resolve or self._by_system
         self._tls = tls or httpcore2.default_ssl_context(_trust_env=False)
@@ -91,7 +91,7 @@ class Outbound:
     async def check_webhook(self, url: str, owner: str = "") -> None:
         """Raise WebhookInvalid if `post` would refuse the URL or its host's current addresses.
 
-        Sends no request. Raises Overloaded if the name look-up does not begin within `PLACE_S`.
+        Sends no request. Raises Overloaded if the name look-up does not begin within `SLOT_S`.
         """
         try:
             parsed = connections.parse(url)
@@ -200,17 +200,17 @@ class Outbound:
 
     async def _addresses_for(self, owner: str, host: str, port: int) -> Sequence[str]:
         try:
-            async with asyncio.timeout(PLACE_S):
-                await self._places.acquire(owner)
+            async with asyncio.timeout(SLOT_S):
+                await self._slots.acquire(owner)
         except TimeoutError:
             raise errors.Overloaded(
-                f"No name could be looked up within {PLACE_S:g} s; send the same request again.",
+                f"No name could be looked up within {SLOT_S:g} s; send the same request again.",
                 limit=MAX_RESOLUTIONS_PER_OWNER,
             ) from None
         resolving = asyncio.ensure_future(self._resolve(host, port))
 
         def over(done: asyncio.Future[Sequence[str]]) -> None:
-            self._places.release(owner)  # the place is taken until the thread has ended
+            self._slots.release(owner)  # the slot is taken until the thread has ended
             if not done.cancelled():
                 done.exception()  # asyncio would log an exception that is never retrieved
 

@@ -1,4 +1,4 @@
-"""A semaphore whose places are shared fairly between owners, such as API tokens."""
+"""A semaphore whose slots are shared fairly between owners, such as API tokens."""
 
 import asyncio
 from collections import Counter
@@ -9,17 +9,17 @@ from foremask.errors import Overloaded
 
 
 class FairSemaphore:
-    """A semaphore for one event loop; each owner holds at most ``per_owner`` of its ``places``.
+    """A semaphore for one event loop; each owner holds at most ``per_owner`` of its ``slots``.
 
-    A free place goes to the waiting owner that holds the fewest places. Among equals it goes to the
-    owner that was given its last place longest ago. ``on_wait`` is called for each caller that has
+    A free slot goes to the waiting owner that holds the fewest slots. Among equals it goes to the
+    owner that was given its last slot longest ago. ``on_wait`` is called for each caller that has
     to wait.
     """
 
     def __init__(
-        self, places: int, per_owner: int, on_wait: Callable[[], object] | None = None
+        self, slots: int, per_owner: int, on_wait: Callable[[], object] | None = None
     ) -> None:
-        self._free = places
+        self._free = slots
         self.per_owner = per_owner
         self._on_wait = on_wait
         self._held: Counter[str] = Counter()
@@ -43,8 +43,8 @@ class FairSemaphore:
             raise
 
     @asynccontextmanager
-    async def place(self, owner: str, seconds: float, done: str) -> AsyncGenerator[None]:
-        """Hold a place during the block. Raises Overloaded if none is free within ``seconds``."""
+    async def slot(self, owner: str, seconds: float, done: str) -> AsyncGenerator[None]:
+        """Hold a slot during the block. Raises Overloaded if none is free within ``seconds``."""
         try:
             async with asyncio.timeout(seconds):
                 await self.acquire(owner)

@@ -15,7 +15,7 @@ from msgspec import inspect
 
 from foremask.errors import BadJson, FieldInvalid, ForemaskError
 
-_PLACE: Final = re.compile(r".* - at `\$(.*)`$", re.DOTALL)
+_PATH: Final = re.compile(r".* - at `\$(.*)`$", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
 _STEP: Final = re.compile(r"\.(\w+)|\[(\d+)\]")
 _MOST_ACTUAL: Final = 1e18
@@ -107,8 +107,8 @@ def decode[T](value: object, kind: type[T], name: str = "", *, strict: bool = Tr
 
 def _refusal(problem: str, value: Any, kind: Any, name: str) -> ForemaskError:  # noqa: ANN401
     path = ""
-    if (place := _PLACE.search(problem)) is not None:
-        path = place[1]
+    if (found := _PATH.search(problem)) is not None:
+        path = found[1]
     missing = _MISSING.match(problem)
     if missing:
         path += f".{missing[1]}"

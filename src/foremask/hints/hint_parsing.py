@@ -57,9 +57,9 @@ def hints_of_file(path: Path) -> tuple[Hint, ...]:
 
 def parse_point_or_box[H: (Point, Box)](kind: type[H], text: str, *, negative: bool = False) -> H:
     """Read ``x,y`` or ``x,y,width,height``; ``@12``, ``@0.5s`` or ``@0:01`` may follow."""
-    place, moment = _parted(text)
+    numbers, moment = _parted(text)
     try:
-        return kind(*map(float, place.split(",")), negative=negative, **moment)
+        return kind(*map(float, numbers.split(",")), negative=negative, **moment)
     except (TypeError, ValueError):
         raise FieldInvalid(f"{text!r} is no hint: write {_EXAMPLES[kind]}", param="hints") from None
 
@@ -72,18 +72,18 @@ def parse_paint(text: str) -> Paint:
 
 
 def _parted(text: str) -> tuple[str, dict[str, Any]]:
-    place, at, moment = text.rpartition("@")
+    before, at, moment = text.rpartition("@")
     if not at:
         return text, {}
     moment = moment.strip()
     if re.fullmatch(r"\d{1,12}", moment):
-        return place, {"frame": int(moment)}
+        return before, {"frame": int(moment)}
     seconds = seconds_of(moment.removesuffix("s"))
     if seconds is None or not (moment.endswith("s") or ":" in moment):
         raise FieldInvalid(
             f"the moment of {text!r} is written as 12 (a frame), 0.5s or 00:01.5", param="hints"
         )
-    return place, {"time_s": seconds}
+    return before, {"time_s": seconds}
 
 
 def seconds_of(text: str) -> float | None:

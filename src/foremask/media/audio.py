@@ -308,13 +308,13 @@ class Sound:
         if self._muxer not in HOLD_NO_EMPTY_TRACK:
             return
         why = f"it is empty, and {self._muxer} holds no empty track"
-        for index, place in self._track_of_stream.items():
-            if index in self._muxed:
+        for stream, number in self._track_of_stream.items():
+            if stream in self._muxed:
                 continue
-            track = self.tracks[place]
-            self.tracks[place] = replace(track, action="dropped", written_as=None, why=why)
+            track = self.tracks[number]
+            self.tracks[number] = replace(track, action="dropped", written_as=None, why=why)
             self._warn(
-                f"sound track {place + 1} of {len(self.tracks)} ({track.codec})"
+                f"sound track {number + 1} of {len(self.tracks)} ({track.codec})"
                 f" was left out: {why}; mkv and webm keep it"
             )
 

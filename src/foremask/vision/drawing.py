@@ -19,9 +19,9 @@ def draw_box(
     shade = np.array([[[70 * number % 180, 190, 235]]], np.uint8)  # OpenCV has hues from 0 to 179
     colour = cv2.cvtColor(shade, cv2.COLOR_HSV2RGB)[0, 0].tolist()
     cv2.rectangle(picture, corner, opposite, colour, 2)
-    place = corner[0] + 4, max(16, corner[1] + 18)
+    origin = corner[0] + 4, max(16, corner[1] + 18)
     for ink, thickness_px in (((0, 0, 0), 4), (colour, 2)):
-        cv2.putText(picture, label, place, cv2.FONT_HERSHEY_SIMPLEX, 0.6, ink, thickness_px)
+        cv2.putText(picture, label, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.6, ink, thickness_px)
 
 
 def row_of(rgb: Rgb, mask: Rgb) -> Rgb:
@@ -40,8 +40,8 @@ def row_of(rgb: Rgb, mask: Rgb) -> Rgb:
 def captioned(picture: Rgb, caption: str) -> Rgb:
     """Return the picture below a white strip of `CAPTION_PX` with a line of text."""
     strip = np.full((CAPTION_PX, picture.shape[1], 3), 255, np.uint8)
-    place = GAP_PX, CAPTION_PX - 7
-    cv2.putText(strip, caption, place, cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
+    origin = GAP_PX, CAPTION_PX - 7
+    cv2.putText(strip, caption, origin, cv2.FONT_HERSHEY_SIMPLEX, 0.55, (0, 0, 0), 1, cv2.LINE_AA)
     return np.vstack([strip, picture])
 
 

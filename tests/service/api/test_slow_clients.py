@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 MIB = 1 << 20
 LARGE_BODIES = 40
-few_places = serves({"api.context.LARGE_BODIES": LARGE_BODIES, "api.calls.PLACE_S": 0.5})
+few_slots = serves({"api.context.LARGE_BODIES": LARGE_BODIES, "api.calls.SLOT_S": 0.5})
 
 
 def begun_upload(service: Running, sent_bytes: int) -> bytes:
@@ -75,44 +75,44 @@ def test_slow_uploads_hold_little_memory_and_give_it_back(service: Running) -> N
     wait_until(lambda: service.memory_bytes < 1.1 * before)
 
 
-def test_large_bodies_of_one_token_leave_places_to_another(few_places: Running) -> None:
-    mine = dataclasses.replace(few_places, token=few_places.new_token()["api_token"])
+def test_large_bodies_of_one_token_leave_slots_to_another(few_slots: Running) -> None:
+    mine = dataclasses.replace(few_slots, token=few_slots.new_token()["api_token"])
     most = LARGE_BODIES // 4
     reserved = """select 1 as one from uploads u join tokens t on t.id = u.token
         where t.hash = %s and bytes > 1"""
-    with crowd_of(few_places, most) as crowd:
+    with crowd_of(few_slots, most) as crowd:
         for each in crowd:
             each.sendall(begun_upload(mine, MIB))
-        wait_until(lambda: len(few_places.sql(reserved, token_hash(mine.token))) == most)
+        wait_until(lambda: len(few_slots.sql(reserved, token_hash(mine.token))) == most)
         for late in (begun_upload(mine, MIB), begun_json(mine.token)):
-            with dial(few_places) as raw:
+            with dial(few_slots) as raw:
                 raw.sendall(late)
                 assert first_answer(raw).startswith(b"HTTP/1.1 503")
-        assert send(form(few_places), bytes(MIB)).status_code == 204
+        assert send(form(few_slots), bytes(MIB)).status_code == 204
     wait_until(lambda: send(form(mine), b"x").status_code == 204)
 
 
-def test_readers_of_one_link_are_bounded_and_hold_little_memory(few_places: Running) -> None:
-    given = form(few_places)
+def test_readers_of_one_link_are_bounded_and_hold_little_memory(few_slots: Running) -> None:
+    given = form(few_slots)
     assert send(given, bytes(32 * MIB)).status_code == 204
     asked = begun_download(given["file_url"])
     assert len(http.get(given["file_url"]).content) == 32 * MIB
-    before = few_places.memory_bytes
-    crowd = [small_window(few_places) for _ in range(DOWNLOADS_PER_LINK)]
+    before = few_slots.memory_bytes
+    crowd = [small_window(few_slots) for _ in range(DOWNLOADS_PER_LINK)]
     try:
         for each in crowd:
             each.sendall(asked)
         for each in crowd:
             assert each.recv(100).startswith(b"HTTP/1.1 200 OK")
-        with dial(few_places) as late:
+        with dial(few_slots) as late:
             late.sendall(asked)
             assert first_answer(late).startswith(b"HTTP/1.1 503")
-        assert few_places.memory_bytes - before < DOWNLOADS_PER_LINK * MIB // 2
+        assert few_slots.memory_bytes - before < DOWNLOADS_PER_LINK * MIB // 2
     finally:
         for each in crowd:
             each.close()
     wait_until(lambda: http.get(given["file_url"]).status_code == 200)
-    wait_until(lambda: few_places.memory_bytes < 1.1 * before)
+    wait_until(lambda: few_slots.memory_bytes < 1.1 * before)
 
 
 hasty = serves({"api.connection.STALLED_S": 0.5})

@@ -26,7 +26,7 @@ MAX_TOKEN_LENGTH = 512
 MAX_KEY_LENGTH = 255
 MAX_BODY_BYTES = 1 << 20
 SMALL_BODY_BYTES = 64 << 10
-PLACE_S = 3.0  # a large body waits so long for its turn
+SLOT_S = 3.0  # a large body waits so long for its turn
 SETTLED_AFTER_S = (
     60.0  # after this time, a call that the database did not answer has ended or failed
 )
@@ -175,9 +175,9 @@ async def _read(request: ApiRequest) -> bytes:
 
 
 def _large_body(request: ApiRequest, done: str) -> AbstractAsyncContextManager[None]:
-    """Hold one of the places of large bodies. Raises Overloaded if none is free in `PLACE_S`."""
+    """Hold one of the slots for large bodies. Raises Overloaded if none is free in `SLOT_S`."""
     owner = request.facts.owner or ""
-    return request.service.large_bodies.place(owner, PLACE_S, done)
+    return request.service.large_bodies.slot(owner, SLOT_S, done)
 
 
 # Forms with one file

@@ -67,8 +67,8 @@ class Service:
 
     def __post_init__(self) -> None:
         self.ends = Ends(self.database)
-        places = min(LARGE_BODIES, LARGE_BODIES_BYTES // self.objects.part_bytes)
-        self.large_bodies = FairSemaphore(places, places // 4)
+        slots = min(LARGE_BODIES, LARGE_BODIES_BYTES // self.objects.part_bytes)
+        self.large_bodies = FairSemaphore(slots, slots // 4)
         self.downloads = FairSemaphore(DOWNLOADS, DOWNLOADS_PER_LINK)
 
     def note_refused(self, request_id: str, error: errors.ForemaskError) -> None:

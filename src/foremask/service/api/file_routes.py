@@ -20,7 +20,7 @@ from foremask.service.api.calls import (
     FORM,
     MAX_FORM_BYTES,
     MAX_NAME_LENGTH,
-    PLACE_S,
+    SLOT_S,
     read_call,
 )
 from foremask.service.api.context import ApiRequest, json_answer
@@ -188,7 +188,7 @@ async def get_file(request: ApiRequest, key: FromPath[str]) -> ASGIApp:
 
     async def send_file(scope: Scope, receive: Receive, send: Send) -> None:
         async with (
-            service.downloads.place(key, PLACE_S, "sent"),
+            service.downloads.slot(key, SLOT_S, "sent"),
             aclosing(service.objects.stream(key, start, stop - start)) as blocks,
         ):
             answer = ASGIStreamingResponse(iterator=blocks, status_code=status, headers=headers)

@@ -138,8 +138,8 @@ async def page(request: ApiRequest) -> ASGIResponse:
     folder, _, name = request.scope["path"].strip("/").partition("/")
     has_site = bool(read_folder(SITE))
     if folder == "docs" and not (has_site and name):
-        place = "/docs/index.html" if has_site else "/reference"
-        headers = {"Location": place, "Cache-Control": "no-cache"}
+        location = "/docs/index.html" if has_site else "/reference"
+        headers = {"Location": location, "Cache-Control": "no-cache"}
         return ASGIResponse(status_code=302, headers=headers)
     if folder in ("", "reference"):
         folder, name = "static", "reference.html" if folder else "index.html"

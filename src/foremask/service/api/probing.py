@@ -28,8 +28,8 @@ PROBES_AT_ONCE = 4  # a few suffice: a probe mostly waits for the network
 PROBES_PER_OWNER = 2
 SHOWS_AT_ONCE = 64  # calls of `show`; each holds 1 MiB in memory
 SHOWS_PER_OWNER = 4
-PLACE_S = 3.0
-PREVIEW_PLACE_S = 45.0  # one picture is masked at a time, so others wait
+SLOT_S = 3.0
+PREVIEW_SLOT_S = 45.0  # one picture is masked at a time, so others wait
 PREVIEWS_WAITING = 16  # per token; each holds 1 MiB and a connection
 WALL_CLOCK_S = 30.0
 
@@ -41,7 +41,7 @@ class Previewer:
         self._pool = pool
         self._find_model = find_model
         self._memory_bytes = memory_bytes
-        self._places = FairSemaphore(1, 1, metrics.HELD_BACK.labels("preview").inc)
+        self._slots = FairSemaphore(1, 1, metrics.HELD_BACK.labels("preview").inc)
 
     async def mask(
         self, picture: bytes, quality: Quality, hints: Sequence[Hint], owner: str
@@ -50,12 +50,12 @@ class Previewer:
         resources = Resources(model=self._find_model(), limits=limits)
         spec = JobSpec(quality=quality, hints=tuple(hints))
         request = messages.MaskPicture(picture, spec, resources)
-        if self._places.waiting(owner) >= PREVIEWS_WAITING:
+        if self._slots.waiting(owner) >= PREVIEWS_WAITING:
             raise errors.Overloaded(
                 f"{PREVIEWS_WAITING} pictures of this token wait already. Send it again.",
                 limit=PREVIEWS_WAITING,
             )
-        async with self._places.place(owner, PREVIEW_PLACE_S, "masked"):
+        async with self._slots.slot(owner, PREVIEW_SLOT_S, "masked"):
             try:
                 return await self._pool.run(request, wall_clock_s=WALL_CLOCK_S, owner=owner)
             except (ChildDied, errors.TimedOut):
@@ -98,7 +98,7 @@ class Prober:
         self._pool = pool
         self._limits = limits
         held_back = metrics.HELD_BACK.labels("probe").inc
-        self._places = FairSemaphore(PROBES_AT_ONCE, PROBES_PER_OWNER, held_back)
+        self._slots = FairSemaphore(PROBES_AT_ONCE, PROBES_PER_OWNER, held_back)
         self._shows = FairSemaphore(SHOWS_AT_ONCE, SHOWS_PER_OWNER)
 
     async def probe(self, job: NewJob, *, now: bool = False) -> NewJob:
@@ -175,7 +175,7 @@ class Prober:
         """Probe and open a clip of up to ``max_bytes``. Raises UrlUnreachable after `BUDGET_S`."""
         source = self._locate(url, "video")
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._shows.place(owner, PLACE_S, "shown"))
+            await stack.enter_async_context(self._shows.slot(owner, SLOT_S, "shown"))
             try:
                 async with asyncio.timeout(BUDGET_S):
                     opened = self._opened(source, "video", owner, max_bytes)
@@ -240,7 +240,7 @@ class Prober:
         yield OpenedFile(size, read_at, self._objects.stream(key))
 
     async def _run[R](self, request: messages.Request[R], file: OpenedFile, owner: str) -> R:
-        async with self._places.place(owner, PLACE_S, "probed"):
+        async with self._slots.slot(owner, SLOT_S, "probed"):
             return await self._pool.run(
                 replace(request, size=file.size),
                 read_at=file.read_at,

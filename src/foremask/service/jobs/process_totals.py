@@ -21,7 +21,7 @@ log = structlog.get_logger(__name__)
 @dataclass(slots=True)
 class Fleet:
     workers: int = 1  # live worker processes
-    place: int = 0  # the index of this process among the live workers
+    index: int = 0  # the index of this process among the live workers
 
 
 @dataclass(slots=True)
@@ -51,7 +51,8 @@ class CountReporter:
         )
         self._reported = counted
         if fleet is not None and row is not None:
-            fleet.workers, fleet.place = max(1, row["workers"]), row["place"]
+            fleet.workers = max(1, row["workers"])
+            fleet.index = row["place"]
 
 
 async def keep_reporting(

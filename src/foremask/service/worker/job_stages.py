@@ -336,12 +336,12 @@ class RunningStep:
         return done
 
     async def _store_part(self, report: steps.JobReport) -> steps.PartDone:
-        place = f"parts/{self.step.job}/{self.step.number}/{self.step.attempt}"
-        key = f"{place}/part"
+        prefix = f"parts/{self.step.job}/{self.step.number}/{self.step.attempt}"
+        key = f"{prefix}/part"
         mask_key = None
         await self.work.objects.put(key, self.target)
         if self.mask.exists():
-            mask_key = f"{place}/mask"
+            mask_key = f"{prefix}/mask"
             await self.work.objects.put(mask_key, self.mask)
         return steps.PartDone(key, report.frames_out, report, mask_key)
 

@@ -224,7 +224,7 @@ async def _recorded(
 
 async def _tidy(work: WorkerContext, step: Step) -> None:
     """Delete the files of an unsuccessful attempt, since its job may already be swept."""
-    places = {
+    prefixes = {
         "ingest": (f"sources/{step.job}/{step.attempt}", f"segments/{step.job}/{step.attempt}"),
         "segment": (
             f"parts/{step.job}/{step.number}/{step.attempt}",
@@ -235,8 +235,8 @@ async def _tidy(work: WorkerContext, step: Step) -> None:
     try:
         # A successful `finish` that is repeated after a lost connection also reports "stale".
         if not await steps.is_done(work.database, step):
-            for place in places[step.stage]:
-                await work.objects.delete_under(place)
+            for prefix in prefixes[step.stage]:
+                await work.objects.delete_under(prefix)
     except errors.ServiceUnavailable as error:
         log.warning("step.not_tidied", step=step.name, details=error.details)
 
@@ -288,7 +288,7 @@ async def serve_queues(work: WorkerContext, at_once: Mapping[str, int], drain_s:
 
 def is_listener(fleet: Fleet, now_s: float) -> bool:
     turn = int(now_s // TURN_S)
-    return (fleet.place - turn * LISTENERS) % fleet.workers < LISTENERS
+    return (fleet.index - turn * LISTENERS) % fleet.workers < LISTENERS
 
 
 def poll_s(fleet: Fleet, now_s: float) -> float:

@@ -129,8 +129,8 @@ class CompiledNetworks:
         return 0
 
     def can_keep(self) -> bool:
-        place = self.directory if self.directory.exists() else self.directory.parent
-        return _may_keep and place.is_dir() and os.access(place, os.W_OK | os.X_OK)
+        folder = self.directory if self.directory.exists() else self.directory.parent
+        return _may_keep and folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:

@@ -128,8 +128,8 @@ def quantize(network: ov.Model, ranges: str) -> None:
     nodes = {node.get_friendly_name(): node for node in network.get_ops()}
     table = resources.files("foremask.vision.network").joinpath(ranges).read_text()
     for row in json.loads(table):
-        places = [place.rpartition(":") for place in row["into"]]
-        inputs = [nodes[name].input(int(port)) for name, _, port in places]
+        ports = [port.rpartition(":") for port in row["into"]]
+        inputs = [nodes[name].input(int(port)) for name, _, port in ports]
         source = inputs[0].get_source_output()
         number = source.get_element_type().to_dtype().type  # float16, as in IS-Net's file
         ends = [number(row["low"]), number(row["high"])]
