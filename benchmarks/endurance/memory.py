@@ -1,29 +1,33 @@
-"""Measures the memory of a connection, an upload, a download and a job, each 200 times at once.
+"""Measures the memory of a connection, an upload, a download, a shown clip and a job, 200 of each.
 
 ``python -m benchmarks.endurance.memory [--count 200]`` prints the table of docs/operations.md. The
 exit code is 1 if a process keeps over 10 % more than before.
 """
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
-from tests.support.origin import Request, head, listening
+from tests.support import synth
+from tests.support.origin import Request, gives, head, listening
 
 from benchmarks.endurance.beside import MOST_KEPT, memory_mib
 from benchmarks.endurance.readers import stored_file
-from benchmarks.endurance.slow_clients import Crowd, silent, slow_readers, slow_uploads
+from benchmarks.endurance.slow_clients import Crowd, download_of, silent, slow_readers, slow_uploads
 from benchmarks.machine import header, row, run
 from benchmarks.service import MASK_PATH, PLENTY, Service, caller_of, running, workplace
 from foremask.service.api.context import DOWNLOADS_PER_LINK
+from foremask.service.api.probing import SHOWS_AT_ONCE, SHOWS_PER_OWNER
 from foremask.service.jobs.tokens import create_token
 from foremask.service.run.serve import Member
 
 HOLD_S = 5.0
 RELEASE_S = 60.0
 PER_TOKEN = 50  # uploads; a token has 64 at once
+SHOWN_BYTES = 32 << 20
 
 type Opened = Callable[[], AbstractAsyncContextManager[object]]
 
@@ -33,14 +37,16 @@ async def measure(root: Path, count: int) -> bool:
         port, api, worker = service.ports[0], service.apis[0], service.workers[0]
         tokens = [
             (await create_token(service.database, f"t{number}", PLENTY))[0]
-            for number in range(1 + count // PER_TOKEN)
+            for number in range(max(1 + count // PER_TOKEN, SHOWS_AT_ONCE // SHOWS_PER_OWNER))
         ]
         async with caller_of(port) as client:
             links = [await stored_file(client) for _ in range(1 + count // DOWNLOADS_PER_LINK)]
+        downloads = [download_of(link) for link in links for _ in range(DOWNLOADS_PER_LINK)]
         kinds: dict[str, tuple[Member, Opened]] = {
             "API, a silent connection": (api, lambda: silent(port, count)),
             "API, a slow upload": (api, lambda: slow_uploads(port, tokens, count)),
-            "API, a slow download": (api, lambda: readers(port, links, count)),
+            "API, a slow download": (api, lambda: slow_readers(port, downloads[:count])),
+            "API, a clip that is shown": (api, lambda: shown(port, tokens, root, count)),
             "API, a job": (api, lambda: jobs(service, count)),
             "worker, a job that waits for its origin": (worker, lambda: jobs(service, count)),
         }
@@ -71,22 +77,22 @@ async def released(member: Member, before: float) -> float:
 
 
 @asynccontextmanager
-async def readers(port: int, links: list[str], count: int) -> AsyncIterator[Crowd]:
-    """Read each link `DOWNLOADS_PER_LINK` times at once, ``count`` times in all."""
-    whole = Crowd([])
-    opened = []
-    for number in range(0, count, DOWNLOADS_PER_LINK):
-        several = min(DOWNLOADS_PER_LINK, count - number)
-        part = slow_readers(port, links[number // DOWNLOADS_PER_LINK], several)
-        crowd = await part.__aenter__()
-        opened.append(part)
-        whole.streams += crowd.streams
-        whole.refused += crowd.refused
-    try:
-        yield whole
-    finally:
-        for part in opened:
-            await part.__aexit__(None, None, None)
+async def shown(port: int, tokens: list[str], root: Path, count: int) -> AsyncIterator[Crowd]:
+    """Let the API show a clip of 32 MiB, which it reads from its origin, and read it slowly."""
+    clip = await asyncio.to_thread(synth.write, root / "shown.mp4")
+    size = SHOWN_BYTES
+    data = clip.read_bytes() + size.to_bytes(4, "big") + b"free" + bytes(size - 8)
+    async with listening() as origin:
+        origin.answers["/a.mp4"] = gives(data)
+        body = json.dumps({"video": origin.url("/a.mp4")})
+        requests = [
+            f"POST /v2/playground/clip HTTP/1.1\r\nHost: a\r\napi_token: {token}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+            for token in tokens
+            for _ in range(SHOWS_PER_OWNER)
+        ]
+        async with slow_readers(port, requests[: min(count, SHOWS_AT_ONCE)]) as crowd:
+            yield crowd
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx2
 
 from benchmarks.endurance.beside import beside
-from benchmarks.endurance.slow_clients import get_form, slow_readers
+from benchmarks.endurance.slow_clients import download_of, get_form, slow_readers
 from benchmarks.machine import run
 from benchmarks.service import caller_of
 
@@ -35,7 +35,7 @@ def attack(port: int, _: Path, told: Connection) -> None:
     async def read() -> None:
         async with caller_of(port) as client:
             link = await stored_file(client)
-        async with slow_readers(port, link, COUNT) as crowd:
+        async with slow_readers(port, COUNT * [download_of(link)]) as crowd:
             told.send(f"{crowd} of {COUNT} downloads")
             await asyncio.sleep(FOREVER_S)
 

@@ -79,13 +79,16 @@ async def slow_uploads(port: int, tokens: Sequence[str], count: int) -> AsyncIte
         yield crowd
 
 
-@asynccontextmanager
-async def slow_readers(port: int, url: str, count: int) -> AsyncIterator[Crowd]:
-    """Download one file ``count`` times, each 2 KiB a second."""
-    crowd = Crowd([])
+def download_of(url: str) -> bytes:
     parts = urlsplit(url)
-    request = f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
-    for _ in range(count):
+    return f"GET {parts.path}?{parts.query} HTTP/1.1\r\nHost: a\r\n\r\n".encode()
+
+
+@asynccontextmanager
+async def slow_readers(port: int, requests: Sequence[bytes]) -> AsyncIterator[Crowd]:
+    """Send each request on a connection of its own, and read the answers at 2 KiB a second."""
+    crowd = Crowd([])
+    for request in requests:
         raw = socket.socket()
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, SMALL_WINDOW_BYTES)
         raw.setblocking(False)

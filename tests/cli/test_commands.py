@@ -22,6 +22,7 @@ from foremask.machine.hardware import nvidia_cards
 from foremask.service.run.bundled_postgres import bundled_binaries, server_version
 from foremask.weights import catalogue
 from tests.support import networks, synth
+from tests.support.http_server import free_port
 from tests.support.programs import Run, fresh
 
 WITHOUT_THE_EXTRA = """import json, sys
@@ -88,6 +89,10 @@ def test_a_service_that_cannot_be_says_so_before_it_starts(
             assert f"port {port}" in run.refused(command, "--port", port)
     monkeypatch.setenv("FOREMASK_DATA_DIR", str(clip / "data"))
     assert "set FOREMASK_DATA_DIR" in run.refused("serve", "--port", port)
+    assert "set FOREMASK_DATA_DIR" in run.refused("jobs")
+    monkeypatch.setenv("FOREMASK_DATABASE_URL", "postgresql://127.0.0.1:9/none")
+    for line in (("api", "--port", free_port()), ("worker", "--queues", "webhooks")):
+        assert "set FOREMASK_DATA_DIR" in run.refused(*line)
 
 
 def test_probe_says_what_the_service_would_say(run: Run, tmp_path: Path) -> None:

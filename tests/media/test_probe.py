@@ -19,12 +19,17 @@ from foremask.media import boxes, ebml
 from foremask.media.demux import ReadWindow
 from foremask.media.presets import RECIPES, check_preset, encoder_options, pixel_format
 from foremask.media.probe import check_length, probe
+from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
 from foremask.options import UNLIMITED, Limits, Preset
 from tests.support import synth
 from tests.support.synth import Spec, Tone
 
 NTSC = Spec(pts=synth.even(30, Fraction(30_000, 1001)), last_duration=1001)
+
+
+def resident_mib() -> float:
+    return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) / 256
 
 
 class Stingy(io.BytesIO):
@@ -165,6 +170,22 @@ def test_a_gif_that_is_too_large_is_told_so(tmp_path: Path, frames: int) -> None
     with pytest.raises(errors.ResolutionTooLarge) as refused:
         probe(path)
     assert (refused.value.limit, refused.value.actual) == (16_000, 20_000)
+
+
+@pytest.mark.linux
+@pytest.mark.slow
+def test_a_gif_of_as_many_frames_as_can_be_counted_is_read_in_the_memory_of_one(
+    tmp_path: Path,
+) -> None:
+    head = b"GIF89a" + struct.pack("<HHBBB", 64, 64, 0x80, 0, 0) + b"\xff\0\0\xff\xff\xff"
+    patch = b"\x2c" + struct.pack("<HHHHB", 0, 0, 1, 1, 0) + b"\2\2\x44\1\0"
+    path = tmp_path / "long.gif"
+    path.write_bytes(head + (b"\x21\xf9\4\4\2\0\0\0" + patch) * 65_536 + b";")
+    with VideoReader(path) as reader:
+        next(iter(reader))
+        before = resident_mib()
+        assert sum(1 for _ in reader) == 65_535
+        assert resident_mib() < before + 8
 
 
 def test_one_frame_more_than_the_limit_is_tolerated(tmp_path: Path) -> None:

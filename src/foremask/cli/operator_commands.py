@@ -13,7 +13,7 @@ from cyclopts.validators import Number
 
 from foremask.cli.batch_options import AsJson, Switch
 from foremask.cli.exits import Exit, answer, note, print_json, say
-from foremask.cli.service_checks import version_of
+from foremask.cli.service_checks import check_data_dir, version_of
 from foremask.errors import SettingsInvalid
 from foremask.service.jobs import deliveries, records, tokens
 from foremask.service.jobs.database import Database
@@ -40,6 +40,7 @@ def database_url(settings: Settings) -> Iterator[str]:
     server = EmbeddedPostgres(settings.data_dir, settings.postgres_bin)
     with ExitStack() as stack:
         try:
+            check_data_dir(settings)
             server.start()
             stack.callback(server.stop)
         except SettingsInvalid:  # a running foremask may hold the database's lock

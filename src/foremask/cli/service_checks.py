@@ -1,8 +1,10 @@
-"""Checks of the service for ``foremask doctor``: database, address, open files, sandbox, device."""
+"""Checks of the service: database, address, open files, sandbox, device, data directory."""
 
 import asyncio
+import tempfile
 from typing import TYPE_CHECKING, Final
 
+from foremask.errors import SettingsInvalid
 from foremask.machine.hardware import nvidia_cards
 from foremask.options import Runtime
 from foremask.service.jobs.database import Database
@@ -88,6 +90,20 @@ def _device(settings: Settings) -> "Found":
         return None
     hidden = "confined workers use the processor, since the sandbox hides the card"
     return "note", f"{hidden}: docs/deployment.md has how a worker gets one"
+
+
+def check_data_dir(settings: Settings) -> None:
+    """Raise SettingsInvalid unless files can be made in the data directory, which is made."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=settings.data_dir):
+            pass
+    except OSError as error:
+        raise SettingsInvalid(
+            f"{settings.data_dir} cannot be written to ({error.strerror}): set FOREMASK_DATA_DIR"
+            " to a directory that can be",
+            param="FOREMASK_DATA_DIR",
+        ) from error
 
 
 SERVICE_CHECKS: Final["Checks"] = [_database, _address, _files, _sandbox, _device]

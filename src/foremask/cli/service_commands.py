@@ -2,7 +2,6 @@
 
 import os
 import socket
-import tempfile
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +10,7 @@ from msgspec.structs import replace
 
 from foremask.cli import model_commands
 from foremask.cli.exits import say
+from foremask.cli.service_checks import check_data_dir
 from foremask.errors import SettingsInvalid
 from foremask.service.api.application import run
 from foremask.service.observability.logs import configure_logs
@@ -43,7 +43,7 @@ def serve(
     if settings.is_local and not os.environ.get(variable("inputs")):
         settings = replace(settings, inputs=Inputs.ALL)  # docs/adr/0121
     _check_address(settings)
-    _check_data_dir(settings)
+    check_data_dir(settings)
     model_commands.ready(settings)
     configure_logs(settings.log_level, "serve", form=settings.log_format)
     run_all(settings, say)
@@ -52,6 +52,7 @@ def serve(
 def api(*, host: Host = None, port: Port = None) -> None:
     settings = read_settings(os.environ, host=host, port=port)
     _check_address(settings)
+    check_data_dir(settings)
     configure_logs(settings.log_level, "api", form=settings.log_format)
     open_traces(settings.otlp_url, "api")
     run(settings)
@@ -65,6 +66,7 @@ def worker(*, queues: str = ",".join(QUEUES), workers: Workers = None) -> None:
         queues: The queues that the worker takes work from, separated by commas.
     """
     settings = read_settings(os.environ, workers=workers)
+    check_data_dir(settings)
     configure_logs(settings.log_level, "worker", form=settings.log_format)
     wanted = [each.strip() for each in queues.split(",") if each.strip()]
     if "masks" in wanted:
@@ -88,17 +90,4 @@ def _check_address(settings: Settings) -> None:
             f"the API cannot listen on port {settings.port} of {settings.host}"
             f" ({error.strerror}): stop what has it, or set another FOREMASK_PORT",
             param="FOREMASK_PORT",
-        ) from error
-
-
-def _check_data_dir(settings: Settings) -> None:
-    try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=settings.data_dir):
-            pass
-    except OSError as error:
-        raise SettingsInvalid(
-            f"{settings.data_dir} cannot be written to ({error.strerror}): set FOREMASK_DATA_DIR"
-            " to a directory that can be",
-            param="FOREMASK_DATA_DIR",
         ) from error
