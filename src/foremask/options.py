@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Final, Self, get_type_hints
+from typing import Annotated, Final, Literal, Self, get_args, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -33,16 +33,8 @@ class Preset(StrEnum):
         return Form(self).suffix
 
 
-class MattingTool(StrEnum):
-    """Programs that refine rough masks on a GPU: docs/recipes.md."""
-
-    CORRIDORKEY = "corridorkey"
-    MATANYONE = "matanyone"
-    VIDEOMAMA = "videomama"
-
-
 class Form(StrEnum):
-    """How a result is written: a `Preset`, PNGs, or the folder of a `MattingTool`.
+    """How a result is written: a `Preset`, PNGs, or a folder of a `ToolForm`.
 
     Whether the file has alpha depends on the kind of the result. Alpha is straight; in a GIF it is
     only 0 or 1.
@@ -83,7 +75,9 @@ ALPHA_FORMS: Final = (
 )
 """The forms of a cut-out."""
 MASK_FORMS: Final = tuple(Form(preset) for preset in Preset)
-TOOL_FORMS: Final = tuple(Form(tool) for tool in MattingTool)
+ToolForm = Literal[Form.CORRIDORKEY, Form.MATANYONE, Form.VIDEOMAMA]
+"""Folders for programs that refine rough masks on a GPU: docs/recipes.md."""
+TOOL_FORMS: Final[tuple[Form, ...]] = get_args(ToolForm)
 PNG_FORMS: Final = (Form.PNG_ZIP, Form.PNG_FILES)
 _CLIP_FORMS: Final = tuple(form for form in Form if form in ALPHA_FORMS or form in MASK_FORMS)
 

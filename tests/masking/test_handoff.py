@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from foremask.errors import CorruptVideo
 from foremask.facts import Report
 from foremask.masking.plan import ImageMasker
-from foremask.options import Excerpt, Form, JobSpec, MattingTool
+from foremask.options import TOOL_FORMS, Excerpt, Form, JobSpec
 from foremask.types import Alpha, Image
 from tests.support import synth
 
@@ -37,29 +37,27 @@ def numbered(folder: str) -> list[str]:
 
 
 LAYOUTS = {
-    MattingTool.CORRIDORKEY: (
+    Form.CORRIDORKEY: (
         numbered("Input"),
         {"hard": numbered("VideoMamaMaskHint"), "soft": numbered("AlphaHint")},
     ),
-    MattingTool.MATANYONE: (numbered("video/shot"), {"hard": ["mask/shot.png"]}),
-    MattingTool.VIDEOMAMA: (numbered("image/shot"), {"hard": numbered("mask/shot")}),
+    Form.MATANYONE: (numbered("video/shot"), {"hard": ["mask/shot.png"]}),
+    Form.VIDEOMAMA: (numbered("image/shot"), {"hard": numbered("mask/shot")}),
 }
 
 
 def hand_off(
     clip: Path,
     folder: Path,
-    tool: MattingTool,
+    tool: Form,
     masker: ImageMasker = synth.red_is_foreground,
     excerpt: Excerpt | None = None,
 ) -> Report:
-    return synth.mask(clip, folder, JobSpec(form=Form(tool), excerpt=excerpt), masker)
+    return synth.mask(clip, folder, JobSpec(form=tool, excerpt=excerpt), masker)
 
 
-@pytest.mark.parametrize("tool", list(MattingTool))
-def test_each_mask_is_white_where_its_own_upright_frame_is_red(
-    tmp_path: Path, tool: MattingTool
-) -> None:
+@pytest.mark.parametrize("tool", TOOL_FORMS)
+def test_each_mask_is_white_where_its_own_upright_frame_is_red(tmp_path: Path, tool: Form) -> None:
     clip, folder = synth.write(tmp_path / "clip.mp4", TURNED), tmp_path / "shot"
     hand_off(clip, folder, tool)
     frames, masks = LAYOUTS[tool]
@@ -77,7 +75,7 @@ def test_each_mask_is_white_where_its_own_upright_frame_is_red(
 
 def test_an_excerpt_has_its_own_times(tmp_path: Path) -> None:
     clip, folder = synth.write(tmp_path / "clip.mp4", TURNED), tmp_path / "50%03d {x}"
-    report = hand_off(clip, folder, MattingTool.CORRIDORKEY, excerpt=Excerpt(0.2))
+    report = hand_off(clip, folder, Form.CORRIDORKEY, excerpt=Excerpt(0.2))
     rows = list(csv.DictReader((folder / "frames.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == report.frames_out < 12
     assert [row["file"] for row in rows] == numbered("Input")[: len(rows)]
@@ -90,18 +88,18 @@ def nothing(pictures: Iterable[Image], /) -> Iterator[Alpha]:
         yield np.zeros((picture.height, picture.width), np.float32)
 
 
-@pytest.mark.parametrize("tool", list(MattingTool))
+@pytest.mark.parametrize("tool", TOOL_FORMS)
 def test_a_tool_that_is_given_one_mask_is_given_one_with_something_in_it(
-    tmp_path: Path, tool: MattingTool
+    tmp_path: Path, tool: Form
 ) -> None:
     clip = synth.write(tmp_path / "clip.mp4", synth.Spec(pts=(0, 1000)))
     report = hand_off(clip, tmp_path / "50%03d", tool, nothing)
     warned = any("--start" in each for each in report.warnings)
-    assert warned == (tool is MattingTool.MATANYONE)
+    assert warned == (tool is Form.MATANYONE)
 
 
 def test_a_clip_that_breaks_leaves_nothing(tmp_path: Path) -> None:
     broken = synth.broken(tmp_path / "broken.mp4", synth.write(tmp_path / "clip.mp4"))
     with pytest.raises(CorruptVideo):
-        hand_off(broken, tmp_path / "shot", MattingTool.VIDEOMAMA)
+        hand_off(broken, tmp_path / "shot", Form.VIDEOMAMA)
     assert {each.name for each in tmp_path.iterdir()} == {"clip.mp4", "broken.mp4"}

@@ -32,7 +32,7 @@ from foremask.options import (
     Device,
     JobSpec,
     Matte,
-    MattingTool,
+    ToolForm,
     form_named,
 )
 from foremask.settings import read_settings
@@ -42,7 +42,7 @@ def mask(
     *inputs: Input,
     preset: ByPreset = None,
     tool: Annotated[
-        MattingTool | None, Parameter(name="--for", show_choices=False, show_default=False)
+        ToolForm | None, Parameter(name="--for", show_choices=False, show_default=False)
     ] = None,
     asked: BatchOptions = BatchOptions(),  # noqa: B008  (frozen)
 ) -> Exit:

@@ -16,9 +16,9 @@ from foremask.options import (
     Form,
     JobSpec,
     Matte,
-    MattingTool,
     Preset,
     ResultKind,
+    ToolForm,
     file_behind,
     form_for,
 )
@@ -79,11 +79,9 @@ def mask_product(preset: Preset | None) -> Product:
     return Product(spec=JobSpec(), form=form, name="mask", ending="mask", bar="mask", done="masked")
 
 
-def folder_product(tool: MattingTool) -> Product:
+def folder_product(tool: ToolForm) -> Product:
     """Folders that a matting tool reads (docs/recipes.md)."""
-    return Product(
-        spec=JobSpec(), form=Form(tool), name="folder", ending=tool, bar="mask", done="masked"
-    )
+    return Product(spec=JobSpec(), form=tool, name="folder", ending=tool, bar="mask", done="masked")
 
 
 def cut_out_product(background: str, matte: Matte, form: Form | None, mask: Path | None) -> Product:
