@@ -15,8 +15,9 @@ import { cutOutPicture, leaveStill, setUpStill } from "./still.js";
 import { setUpSnippets, showFields } from "./snippets.js";
 import { cutTo, describe, dropPicture, frameFrom, seen, setMatte, setUpStage, maskShown, showMask, showSource, showStrip, takeThumbnail } from "./stage.js";
 import { needToken, refuse, setUpToken } from "./token.js";
-import { isWhole, offerTrim, part, partFields, partLength_s, setPart, setUpTrim } from "./trim.js";
+import { beginsAt, isWhole, offerTrim, part, partFields, partLength_s, setPart, setUpTrim } from "./trim.js";
 
+const OPENED_MS = 15000; // a clip that takes longer comes after its mask
 const SETTLED_MS = 2500; // a first picture that takes longer is not waited for
 
 let shown = null; // what the player plays: a blob or a URL
@@ -317,6 +318,7 @@ async function finish(status, { name, preset: form, quality: asked, facts, when,
     preset: form,
     quality: asked,
     video: clipUrl(id),
+    from: beginsAt(),
     can: Boolean(clip.video),
     said: took_s > 1.5 ? `Done in ${seconds(took_s)}` : "Done",
   });
@@ -325,7 +327,7 @@ async function finish(status, { name, preset: form, quality: asked, facts, when,
   if (kind && kind !== "mask") return showOther(id, name);
   askJson("GET", `/v2/status/${id}/strip`).then(({ result }) => current === id && showStrip(result.frames)).catch(() => {});
   const url = await playable(id, form).catch(() => "");
-  await Promise.race([opened, new Promise((resolve) => setTimeout(resolve, SETTLED_MS))]);
+  await Promise.race([opened, new Promise((resolve) => setTimeout(resolve, OPENED_MS))]);
   if (current !== id) return;
   done = [url, facts, report, { playing: !prefersStill() }];
   await showMask(...done);

@@ -36,14 +36,14 @@ export function setUpResult(onAgain, onNew) {
   }
 }
 
-// `can` says whether the clip can be sent again; `video` is its URL where the service has no copy.
-export function showResult(status, { name, preset, quality, video, can, said }) {
+// `can` says whether the clip can be sent again; `video` is its URL where the service has no copy, `from` says where a part of it begins.
+export function showResult(status, { name, preset, quality, video, from, can, said }) {
   const { report = {}, video_url: link, kind = "mask" } = status.result;
   const base = (name || "clip").replace(/\.[^.]*$/, "");
   Object.assign(job, { id: status.request_id, kind, base, preset, video, made: new Map() });
   if (link) job.made.set(keyOf({ output_container_and_codec: preset }), { id: job.id, url: here(link), bytes: report.bytes });
   find("result-title").textContent = said;
-  find("result-name").textContent = [name, report.frames_out && `${report.frames_out} frames`, report.duration_s && seconds(report.duration_s)].filter(Boolean).join(" · ");
+  find("result-name").textContent = [name, report.frames_out && `${report.frames_out} frames`, report.duration_s && seconds(report.duration_s), from].filter(Boolean).join(" · ");
   find("other").value = preset;
   find("mask-make").firstChild.textContent = { mask: "Mask", cutout: "Cut-out" }[kind] ?? "Composite";
   show(find("mask-make").lastChild, kind === "mask");

@@ -8,11 +8,12 @@ import { Strip } from "./strip.js";
 const REACHED_MS = 8000; // a busy browser seeks slowly
 export const MOST_SENT = 900_000; // characters; the service takes a body of 1 MiB
 const REPORTED_MS = 500; // a clip that was just opened tells when its first frame is
+const INSIDE_S = 0.002; // a video that is sought at a frame's very edge may show the one before
 const SWEEP_MS = 3600;
 const LABELS = { source: "Source", mask: "Mask", cutout: "Cut-out", overlay: "Outline" };
 let compositor, pair, strip;
 let toldOfView = () => {};
-const frames = { times_s: null, fps: 30, vfr: false, count: 1, known: false, first_s: null, now: 0, asked: null }; // `count` is a guess until it is `known`
+const frames = { times_s: null, fps: 30, vfr: false, start_s: null, cut: false, count: 1, known: false, first_s: null, now: 0, asked: null }; // `count` is a guess until it is `known`
 const urls = { source: "", mask: "" };
 const previews = new Map(); // by frame, textures that are shown instead of the mask
 const marking = { on: false, view: "cutout", wipe: true, tell: () => {} };
@@ -152,7 +153,7 @@ export async function showMask(url, facts, report, { playing = true, wipe = fals
   for (const input of find("view-choice").querySelectorAll("input")) input.disabled = !both && input.value !== "mask";
   find("wipe-on").disabled = !both;
   choose(/** @type {HTMLInputElement} */ (document.querySelector("[name=view]:checked")).value);
-  pair.jump(frames.asked === null ? 0 : momentOf(frames.asked)); // somebody may have gone to a frame meanwhile
+  pair.jump(frames.asked === null ? pair.from_s : momentOf(frames.asked)); // somebody may have gone to a frame meanwhile
   if (playing) pair.play().then(renderPlay);
   fit();
 }
@@ -223,7 +224,7 @@ function closeAll() {
   renderPlay();
   if (urls.source.startsWith("blob:")) URL.revokeObjectURL(urls.source);
   Object.assign(urls, { source: "", mask: "" });
-  Object.assign(frames, { times_s: null, count: 1, known: false, first_s: null, now: 0, asked: null });
+  Object.assign(frames, { times_s: null, start_s: null, cut: false, count: 1, known: false, first_s: null, now: 0, asked: null });
   strip.data = null;
   strip.part = [0, Infinity];
   for (const name of ["frame", "transport", "views", "strip-legend", "wipe", "tag-left", "tag-right"]) show(find(name), false);
@@ -235,6 +236,7 @@ export function describe(facts, report) {
   if (!pair) return;
   frames.fps = facts?.fps || report?.fps || 30;
   frames.vfr = Boolean(facts?.vfr);
+  frames.start_s = facts?.start_s ?? null;
   const length_s = facts?.duration_s ?? (pair.leader.loaded ? pair.leader.video.duration : 0);
   frames.known = report?.frames_out !== undefined;
   frames.count = report?.frames_out ?? facts?.frames ?? Math.max(1, Math.round(length_s * frames.fps));
@@ -250,7 +252,7 @@ function note(text) {
 // Frames and times
 
 function startAt(time_s) {
-  frames.first_s = Math.min(frames.first_s ?? time_s, time_s);
+  if (!frames.cut) frames.first_s = Math.min(frames.first_s ?? time_s, time_s);
 }
 
 function onShow(time_s, reported) {
@@ -328,7 +330,7 @@ export const frameFrom = (time_s) => Math.round(time_s * frames.fps);
 export function showPart({ start_s, end_s }) {
   if (!pair) return;
   const begins_s = frames.first_s ?? 0;
-  pair.from_s = start_s ? begins_s + start_s : 0;
+  pair.from_s = start_s || frames.cut ? begins_s + start_s + INSIDE_S : 0;
   pair.until_s = end_s === null ? Infinity : begins_s + end_s;
   strip.part = [frameFrom(start_s), end_s === null ? Infinity : frameFrom(end_s)];
   strip.draw();
@@ -341,13 +343,21 @@ export async function cutTo(part) {
   setPreview();
   pair.stop();
   renderPlay();
-  const until_ms = performance.now() + REPORTED_MS;
-  while (pair.source.first_s === null && performance.now() < until_ms) await new Promise((resolve) => setTimeout(resolve, 30));
-  pair.source.rebase((pair.source.first_s ?? 0) + start_s);
-  Object.assign(frames, { first_s: 0, now: 0, asked: null, times_s: null });
+  pair.source.rebase((await firstOfSource()) + start_s);
+  Object.assign(frames, { first_s: 0, now: 0, asked: null, times_s: null, cut: true });
   showPart({ start_s: 0, end_s: end_s === null ? null : end_s - start_s });
   pair.seek(0.5 / frames.fps);
   await sought(pair.source.video);
+}
+
+// The time of the clip's first frame, as the browser counts: by the clip's own times, or from 0.
+async function firstOfSource() {
+  const until_ms = performance.now() + REPORTED_MS;
+  while (pair.source.first_s === null && performance.now() < until_ms) await new Promise((resolve) => setTimeout(resolve, 30));
+  const { start_s, fps } = frames;
+  const reported_s = pair.source.first_s ?? 0;
+  if (start_s === null) return reported_s; // of a job that was opened again: the first frame has just been shown
+  return reported_s < start_s - 0.5 / fps ? 0 : start_s;
 }
 
 // Marks and previews

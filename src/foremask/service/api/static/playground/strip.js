@@ -87,7 +87,7 @@ export class Strip {
         pen.fillRect(from, (height - thick) / 2, Math.max(0, until - from), thick);
       };
       line("--line", 0, width, tall);
-      if (first > 0 || end < width) {
+      if (this.part[0] > 0 || this.part[1] < count) {
         line("--edge", first, end, 3 * tall);
         for (const at of [first, end - tall / 2]) line("--ink", at, at + tall / 2, height);
       }

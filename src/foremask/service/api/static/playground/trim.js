@@ -75,6 +75,9 @@ function momentOf(text) {
   return found ? 60 * Number(found[1] ?? 0) + Number(found[2].replace(",", ".")) : undefined;
 }
 
+// Where the part begins, for people; nothing where it begins with the clip.
+export const beginsAt = () => (part.start_s ? `from ${textOf(part.start_s)}` : "");
+
 const textOf = (time_s) => `${Math.floor(time_s / 60)}:${(time_s % 60).toFixed(3).padStart(6, "0")}`;
 
 function render() {
