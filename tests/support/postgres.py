@@ -4,7 +4,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import LiteralString
 from unittest.mock import patch
@@ -59,6 +59,23 @@ def read_only(server: EmbeddedPostgres) -> Iterator[None]:
         yield
     finally:
         turn("off")
+
+
+@contextmanager
+def without_connections(server: EmbeddedPostgres) -> Iterator[None]:
+    """End all sessions, and hold every connection that the server allows."""
+    with ExitStack() as held:
+        for _ in range(3):  # a pool may be quicker than we are, twice
+            with suppress(psycopg.OperationalError):
+                while True:
+                    by = held.enter_context(psycopg.connect(server.url, autocommit=True))
+                    by.execute(
+                        "select pg_terminate_backend(pid) from pg_stat_activity where backend_type"
+                        " = 'client backend' and application_name <> 'held'"
+                        " and pid <> pg_backend_pid()"
+                    )
+                    by.execute("set application_name = 'held'")
+        yield
 
 
 def installed() -> list[Path]:

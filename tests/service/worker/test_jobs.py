@@ -29,7 +29,7 @@ from tests.service.worker.conftest import Caller, Risen, announce_slots, working
 from tests.service.worker.stand_in import TextMedia
 from tests.support.jobs import begun, cancel_all, value
 from tests.support.patience import PATIENCE_S, running, until, until_so
-from tests.support.postgres import read_only
+from tests.support.postgres import read_only, without_connections
 
 
 def error_of(record: Record) -> JobError:
@@ -324,6 +324,26 @@ async def test_a_database_that_refuses_writes_only_delays(
         ("segment", "unavailable"),
         ("segment", "done"),
     ]
+
+
+async def test_a_database_without_a_free_connection_only_delays(
+    caller: Caller, postgres: EmbeddedPostgres, database_url: str
+) -> None:
+    frames = asyncio.Semaphore(2)
+    media = TextMedia(pause=lambda _: frames.acquire())
+    request_id = await caller.submit(caller.site.clip(8, pause_s=1))
+    async with (
+        Database(database_url, patience_s=0.1) as impatient,
+        working(replace(caller.work, database=impatient, masks=media)),
+    ):
+        await caller.masking(request_id, 2)
+        with capture_logs() as logs, without_connections(postgres):
+            for _ in range(16):
+                frames.release()
+            await until_so(lambda: "step.unrecorded" in [each["event"] for each in logs])
+        record = await caller.ended(request_id)
+    assert await caller.result(record) == stand_in.mask(8)
+    assert {outcome for _, outcome in await caller.outcomes(request_id)} <= {"done", "unavailable"}
 
 
 async def test_a_worker_without_a_scratch_directory_only_delays(caller: Caller) -> None:
