@@ -23,10 +23,10 @@ from foremask.service.storage.objects import Objects
 from foremask.service.worker import maintenance, queues
 from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import Leases, do_next
-from tests.media.test_writer import disk_of
 from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, Risen, announce_slots, working
 from tests.service.worker.stand_in import TextMedia
+from tests.support.disks import disk_of
 from tests.support.jobs import begun, cancel_all, value
 from tests.support.patience import PATIENCE_S, running, until, until_so
 from tests.support.postgres import read_only, without_connections

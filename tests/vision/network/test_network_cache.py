@@ -23,7 +23,7 @@ from foremask.vision.temporal import appearance, windows
 from foremask.vision.temporal.frame_hints import Mark, read_hints
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import mask_images
-from tests.media.test_writer import disk_of
+from tests.support.disks import disk_of
 from tests.support.networks import Drawn
 from tests.vision.temporal.test_guidance import apart
 
