@@ -54,6 +54,13 @@ def test_help_loads_nothing_heavy() -> None:
     assert ran.stdout.endswith("set()\n")
 
 
+def test_help_begins_with_what_most_people_want(run: Run) -> None:
+    lines = run().out.splitlines()
+    named = [line.split()[1] for line in lines if line.startswith("│ ") and line[2] != " "]
+    assert named[:2] == ["mask", "cutout"]
+    assert named[-11:-8] == ["cancel", "status", "submit"]  # jobs on another machine, by themselves
+
+
 @pytest.mark.slow
 def test_without_the_server_extra_files_are_masked_and_the_service_says_what_is_missing(
     clip: Path,

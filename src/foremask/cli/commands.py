@@ -20,6 +20,7 @@ from foremask.cli.exits import Exit, ExtraMissing, Misused, Usage, has_server_ex
 from foremask.cli.sources import is_clip_name
 from foremask.errors import ForemaskError, Internal, OutputFailed
 
+REMOTE_GROUP = "Jobs on another machine"
 SERVICE_GROUP = "Service commands, which need the server extra"
 app = App(
     name="foremask",
@@ -29,8 +30,8 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-app.command(making_commands.mask, help_format="plaintext")
-app.command(making_commands.cutout, help_format="plaintext")
+app.command(making_commands.mask, help_format="plaintext", sort_key=1)  # the first in the help
+app.command(making_commands.cutout, help_format="plaintext", sort_key=2)
 app.command(making_commands.tracks)
 app.command(making_commands.live)
 app.command(file_commands.probe)
@@ -63,7 +64,8 @@ LAZY = {
     "doctor": ("doctor", "Check whether this machine can mask and serve; exit with 1 if not."),
 }
 for _name, (_module, _help) in LAZY.items():
-    app.command(f"foremask.cli.{_module}:{_name}", name=_name, help=_help)
+    _group = REMOTE_GROUP if _module == "remote_commands" else None
+    app.command(f"foremask.cli.{_module}:{_name}", name=_name, help=_help, group=_group)
 for _name, (_module, _help) in SERVICE.items():
     # After a slip, cyclopts imports every command, to say which one was meant.
     _command = f"foremask.cli.{_module}:{_name}" if has_server_extra() else _not_installed
