@@ -3,7 +3,7 @@
 import os
 import sys
 from contextlib import suppress
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -115,7 +115,16 @@ def cutout(
         if len(inputs) != 1:
             raise Usage("--mask is of one clip: name one INPUT")
     form = None if preset is None else form_named(preset)
-    matte = Matte(*astuple(edges))
+    matte = Matte(
+        invert=edges.invert,
+        black=edges.black,
+        white=edges.white,
+        gamma=edges.gamma,
+        min_part_px=edges.min_part,
+        grow_px=edges.grow,
+        feather_px=edges.feather,
+        despill=edges.despill,
+    )
     return run_batch("cutout", inputs, asked, cut_out_product(background, matte, form, mask))
 
 

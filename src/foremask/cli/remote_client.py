@@ -6,6 +6,7 @@ import re
 import uuid
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
@@ -108,11 +109,12 @@ class RemoteClient:
 
     def submit(self, fields: Mapping[str, str | float]) -> str:
         """Submit a job and return its id. A retry after a lost response makes no second job."""
-        asked = "POST", "/v2/video/segment/foreground_mask", fields, str(uuid.uuid4())
+        path = "/v2/video/segment/foreground_mask"
+        call = partial(self._call, "POST", path, fields, key=str(uuid.uuid4()))
         try:
-            body = self._call(*asked)
+            body = call()
         except ServerUnreachable:
-            body = self._call(*asked)
+            body = call()
         return self._read(body, _Accepted).request_id
 
     def status(self, job: str, method: str = "GET") -> tuple[RemoteStatus, bytes]:
