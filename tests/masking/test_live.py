@@ -8,10 +8,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
-from fcntl import ioctl
 from fractions import Fraction
 from pathlib import Path
-from termios import FIONREAD
 from typing import Any
 
 import av
@@ -80,9 +78,13 @@ def test_a_disc_in_a_pipe_gives_a_mask_for_each_frame_until_ctrl_c(model: Path) 
     assert ", 0 dropped" in said  # may be written, and not yet counted
 
 
+@pytest.mark.linux
 @pytest.mark.slow
 @pytest.mark.parametrize("begun", [b"", b"nut/multimedia container"])
 def test_ctrl_c_ends_the_wait_for_a_camera_that_gives_no_frame(model: Path, begun: bytes) -> None:
+    from fcntl import ioctl
+    from termios import FIONREAD
+
     os.mkfifo("camera")
     command = [sys.executable, "-c", AT_A_TERMINAL, "live", "camera"]
     with (

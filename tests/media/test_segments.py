@@ -181,6 +181,7 @@ CUT_OFF = {
 }
 
 
+@pytest.mark.linux
 @pytest.mark.parametrize("kind", CUT_OFF)
 def test_what_is_left_of_a_file_that_is_cut_off_is_read_with_a_warning(
     tmp_path: Path, kind: str
