@@ -234,6 +234,26 @@ class RequestTooSlow(BadRequest, status=408):
     remedy = "Send the whole request without long pauses."
 
 
+class MessageInvalid(BadRequest):
+    means = "A message of a live stream is neither a frame nor a command, or its JPEG is broken."
+    remedy = "Send each frame as 24 bytes of header and a JPEG: docs/live.md has their layout."
+
+
+class FrameTooLarge(BadRequest, status=413):
+    means = "A frame of a live stream has more pixels or bytes than the limit."
+    remedy = "Scale the frames down before they are sent; 854x480 is enough for a camera."
+
+
+class StreamIdle(BadRequest, status=408):
+    means = "A live stream sent no frame, or took no mask, for too long."
+    remedy = "Open a new stream, and keep sending frames and reading masks."
+
+
+class StreamExpired(BadRequest, status=403):
+    means = "A live stream ran for as long as the service allows."
+    remedy = "Open a new stream; the operator sets `FOREMASK_STREAM_TIME`."
+
+
 class UrlScheme(UrlRefused):
     means = "The URL is neither http nor https."
     remedy = "Use an http or https URL."

@@ -75,6 +75,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     port: Annotated[int, _whole(1, 65535)] = 8000
     workers: Annotated[int, _whole(1, 256)] = 1
     connections: Annotated[int, _whole(16, 100_000)] = 2000
+    streams: Annotated[int, _whole(0, 64)] = 1
+    stream_fps: Annotated[int, _whole(1, 240)] = 30
+    stream_pixels: Annotated[int, _whole(256, 33_177_600)] = 1920 * 1080
+    stream_time_s: int = 3600
     allow_private: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
     bootstrap_token: Token | None = None
     result_ttl_s: int = 30 * 86400
@@ -199,6 +203,7 @@ def _device(text: str) -> Device:
 _PARSERS: Final[dict[str, Callable[[str], object]]] = {
     "allow_private": _networks,
     "result_ttl_s": _seconds,
+    "stream_time_s": _seconds,
     "job_memory": _byte_count,
     "storage_per_token": _byte_count,
     "device": _device,

@@ -208,7 +208,7 @@ LABELS = {name: labels for name, _, labels, _ in all_metrics()}
 
 def test_the_dashboard_is_one_screen_of_every_metric_and_no_other() -> None:
     assert metrics_of(" ".join(SHOWN)) == LABELS.keys()
-    assert len({panel["id"] for panel in PANELS}) == len({p["title"] for p in PANELS}) == 14
+    assert len({panel["id"] for panel in PANELS}) == len({p["title"] for p in PANELS}) == 16
     assert {panel["datasource"]["uid"] for panel in PANELS} == {"${datasource}"}
     assert max(p["gridPos"]["y"] + p["gridPos"]["h"] for p in PANELS) <= 25
 

@@ -22,14 +22,14 @@ from foremask.service.api.pages import read_folder
 from tests.documentation.pages import DOCS
 from tests.documentation.site import build
 from tests.documentation.test_docs import ROOT, blocks
-from tests.service.api.conftest import Running, clip_origin, drawn, good, service
+from tests.service.api.conftest import Running, clip_origin, drawn, good, serves, service
 from tests.service.api.worker import completed
 from tests.service.run.test_serve import Served, served
 from tests.support import synth
 from tests.support.browser import browsing, strict_page
 from tests.support.http_server import Handler, answers, serving, serving_files
 from tests.support.patience import PATIENCE_S, wait_until
-from tests.support.programs import NODE, fresh, ran, shell
+from tests.support.programs import NODE, environ_with, fresh, ran, shell
 
 __all__ = ["clip_origin", "drawn", "good", "served", "service"]  # fixtures
 pytestmark = pytest.mark.slow
@@ -159,6 +159,36 @@ def test_every_curl_line_works(service: Running, good: str, drawn: Path, tmp_pat
         assert (answered[number], line) == (expected, line)
     assert (tmp_path / "mask.mp4").read_bytes() == (drawn / "good.mp4").read_bytes()
     assert (tmp_path / "part.bin").stat().st_size == 100
+
+
+live_service = serves(own_model=True)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    drawn, _ = synth.disc(160, 120, 0.5)
+    cv2.imwrite(str(tmp_path / "frame.jpg"), cv2.cvtColor(drawn, cv2.COLOR_RGB2BGR))
+    return tmp_path / "frame.jpg"
+
+
+def test_the_python_client_of_a_live_stream_works(live_service: Running, picture: Path) -> None:
+    (source,) = blocks(DOCS / "live.md", "python")
+    assert len(source.splitlines()) <= 15
+    address = live_service.url.replace("http", "ws", 1)
+    fresh(source, address, live_service.token, picture)
+    mask = cv2.imread(str(picture.with_suffix(".mask.jpg")), cv2.IMREAD_UNCHANGED)
+    assert mask is not None
+    assert mask.shape == (120, 160)
+
+
+def test_the_curl_client_of_a_live_stream_works(live_service: Running, picture: Path) -> None:
+    (source,) = blocks(DOCS / "live.md", "bash")
+    assert len(source.splitlines()) <= 15
+    environ = environ_with(ADDRESS=live_service.url, TOKEN=live_service.token, WAIT="60")
+    ran("bash", "-c", source, cwd=picture.parent, env=environ)
+    mask = cv2.imread(str(picture.with_name("mask.jpg")), cv2.IMREAD_UNCHANGED)
+    assert mask is not None
+    assert mask.shape == (120, 160)
 
 
 def test_the_python_verification_takes_the_vector_of_the_page() -> None:

@@ -19,8 +19,8 @@ import pytest
 from foremask.cli.commands import main
 from foremask.cli.exits import Exit
 from foremask.masking.live import (
+    MOST_KEPT,
     MOST_UNREAD,
-    MOST_WAITING,
     LiveMasker,
     LiveReport,
     NewestFrames,
@@ -28,6 +28,7 @@ from foremask.masking.live import (
 from foremask.media.frames import Frame, frame_of
 from foremask.media.writer import LiveWriter
 from foremask.types import Alpha, Image
+from foremask.vision.resample import as_alpha
 from tests.support import networks, synth
 from tests.support.networks import Drawn
 from tests.support.patience import PATIENCE_S
@@ -167,38 +168,94 @@ def test_a_stream_that_breaks_says_so_after_its_last_frame() -> None:
         list(frames)
 
 
-def test_what_comes_while_the_network_is_busy_waits_for_its_answer_and_not_for_ever() -> None:
-    """The answer moves along with the disc; then the network is asked about the newest frame."""
-    may_answer, shown = threading.Event(), MOST_WAITING + 8
+NEVER_LATE_S = 1e9
+
+
+def masked_while_busy(shown: int, came_s: float) -> tuple[dict[int, Alpha], list[int], LiveMasker]:
+    """Mask a disc: the network answers about frame 0, and then when all frames have come.
+
+    Returns the masks, the frames about which the network was asked, and the masker.
+    """
+    may_answer = threading.Event()
 
     def patient(image: Image) -> Alpha:
-        assert may_answer.wait(PATIENCE_S)
+        assert isinstance(image, Frame)
+        assert image.index == 0 or may_answer.wait(PATIENCE_S)
         return (image.rgb(WIDTH, HEIGHT)[..., 0] > 190).astype(np.float32)
 
     network = Drawn(patient)
     masker = LiveMasker(network)
-    drawn = [synth.disc(WIDTH, HEIGHT, index / 80) for index in range(shown + 1)]
-
     masks: dict[int, Alpha] = {}
 
     def camera() -> Iterator[tuple[Frame, float] | None]:
-        for index in range(shown):
-            yield frame_of(drawn[index][0], index), 0.0
-        may_answer.set()
+        yield frame_of(DISCS[0][0], 0), came_s
         while not masks:
             yield None
-        yield frame_of(drawn[shown][0], shown), 0.0
+        for index in range(1, shown):
+            yield frame_of(DISCS[index][0], index), came_s
+        may_answer.set()
+        while masker.is_busy:
+            yield None
 
     for (frame, _), mask in masker.masks(camera()):
         masks[frame.index] = mask
     masker.close()
-    assert [*masks] == [*range(MOST_WAITING), shown]
     asked = [image.index for image in network.asked if isinstance(image, Frame)]
-    assert asked == [0, shown]
-    assert masker.dropped == shown - MOST_WAITING
-    for index, mask in masks.items():
-        found, right = mask > 0.5, drawn[index][1] > 127
-        assert (found & right).sum() / (found | right).sum() > 0.6  # unmoved: 0.44 at the end
+    return masks, asked, masker
+
+
+DISCS = [synth.disc(WIDTH, HEIGHT, index / 80) for index in range(MOST_KEPT + 8)]
+
+
+def least_overlap(masks: dict[int, Alpha]) -> float:
+    pairs = [(mask > 0.5, DISCS[index][1] > 127) for index, mask in masks.items()]
+    return float(min((found & right).sum() / (found | right).sum() for found, right in pairs))
+
+
+def test_frames_wait_for_the_next_mask_of_the_network_and_get_it_and_the_last_one() -> None:
+    masks, asked, masker = masked_while_busy(10, NEVER_LATE_S)
+    assert [*masks] == [*range(10)]
+    assert asked == [0, 1, 9]
+    assert masker.dropped == 0
+    assert least_overlap(masks) > 0.85
+
+
+def test_frames_that_have_waited_for_too_long_get_the_last_mask_along_the_flow() -> None:
+    masks, asked, masker = masked_while_busy(17, 0.0)
+    assert [*masks] == [*range(17)]
+    assert asked == [0, 1]
+    assert masker.dropped == 0
+    assert least_overlap(masks) > 0.6  # unmoved: 0.44 at the end
+
+
+def test_an_answer_about_a_frame_that_is_out_already_counts_for_later_ones() -> None:
+    """Each frame is late at once; the network answers about it when its mask is out."""
+    masker = LiveMasker(Drawn(lambda image: as_alpha(image.rgb(64, 64)[..., 0])))
+
+    def camera() -> Iterator[tuple[Frame, float] | None]:
+        for index in range(6):
+            yield frame_of(DISCS[index][0], index), 0.0
+            for _ in range(4):
+                time.sleep(0.02)
+                yield None
+
+    assert [frame.index for (frame, _), _ in masker.masks(camera())] == [*range(6)]
+    masker.close()
+
+
+def test_what_comes_when_the_network_does_not_answer_is_dropped_and_counted() -> None:
+    masks, _, masker = masked_while_busy(MOST_KEPT + 8, 0.0)
+    assert [*masks] == [*range(MOST_KEPT)]
+    assert masker.dropped == 8
+
+
+def test_a_stream_may_change_its_size() -> None:
+    wide = frame_of(DISCS[0][0], 0)
+    high = frame_of(np.ascontiguousarray(np.rot90(DISCS[0][0])), 1)
+    masker = LiveMasker(Drawn(lambda image: as_alpha(image.rgb(64, 64)[..., 0])))
+    shapes = [mask.shape for _, mask in masker.masks([(wide, 0.0), (high, 0.0), (wide, 0.0)])]
+    masker.close()
+    assert shapes == [(120, 160), (160, 120), (120, 160)]
 
 
 def test_a_report_of_many_dropped_frames_says_what_to_change() -> None:

@@ -69,7 +69,7 @@ def npm_chromium() -> Path:
 
 
 @contextmanager
-def browsing() -> Generator[Browser]:
+def browsing(*flags: str) -> Generator[Browser]:
     path, environ = next(filter(None, map(shutil.which, NAMES)), None), dict(os.environ)
     if path is None:
         home = npm_chromium()
@@ -77,7 +77,7 @@ def browsing() -> Generator[Browser]:
         environ |= {"LD_LIBRARY_PATH": str(home / "lib"), "FONTCONFIG_PATH": str(home)}
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=path, args=list(FLAGS), env={**environ}
+            executable_path=path, args=[*FLAGS, *flags], env={**environ}
         )
         try:
             yield browser

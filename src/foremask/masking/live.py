@@ -17,16 +17,14 @@ from foremask.masking.plan import refine_edges
 from foremask.media.frames import Frame
 from foremask.media.reader import VideoReader
 from foremask.media.writer import LiveWriter
-from foremask.options import NO_MATTE, Background, Quality
-from foremask.types import Alpha, Flow, Image, Luma
+from foremask.options import NO_MATTE, Background
+from foremask.types import Alpha, Image
 from foremask.vision.network.session import Network
-from foremask.vision.resample import resized
-from foremask.vision.temporal.flow import FlowEstimator, resize_flow, warp
-from foremask.vision.temporal.grids import grid_of
-from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.live_window import LiveWindow, live_mask
 
 MOST_UNREAD: Final = 4
-MOST_WAITING: Final = 16  # about half a second at 30 fps
+MOST_KEPT: Final = 48  # frames from the last one of known mask on; each takes 1 MB
+LATEST_S: Final = 0.4  # with the time of a mask itself, 95 % of the masks are at most 0.5 s late
 POLL_S: Final = 0.01
 
 type TimedFrame = tuple[Frame, float]
@@ -118,68 +116,81 @@ class NewestFrames:
 class LiveMasker:
     """Masks frames without look-ahead.
 
-    Whenever the network is free, it runs on the newest frame. Up to `MOST_WAITING` frames, that
-    frame included, wait for its mask. Optical flow then warps the mask to the others. Further
-    frames are dropped, and counted in ``dropped``.
+    Whenever the network is free, it runs on the newest frame. Frames before that one wait for its
+    mask for up to `LATEST_S`; then optical flow brings it, and the network's mask before, to them.
+    A frame that has waited for so long gets only the mask before. If the network does not answer
+    for `MOST_KEPT` frames, further ones are dropped, and counted in ``dropped``.
     """
 
     def __init__(self, network: Network) -> None:
         self.dropped = 0
         self._network = network
         self._threads = ThreadPoolExecutor(1, "foremask network")
-        self._flow = FlowEstimator()
-        self._grey: Luma | None = None
-        self._mask: Alpha | None = None  # mask of the last yielded frame
+        self._window = LiveWindow()
+        self._waiting: deque[tuple[int, TimedFrame]] = deque()
+        self._count = 0
+        self._answer: Future[Alpha] | None = None
+        self._asked = 0  # number of the frame of `_answer`
+
+    @property
+    def is_busy(self) -> bool:
+        return bool(self._waiting)
 
     def close(self) -> None:
         self._threads.shutdown(cancel_futures=True)
 
     def masks(self, frames: Iterable[TimedFrame | None]) -> Iterator[tuple[TimedFrame, Alpha]]:
         """Yield frames in order, except dropped frames, each with its small upright mask."""
-        answer: Future[Alpha] | None = None
-        waiting: list[tuple[TimedFrame, Flow | None]] = []
+        size: tuple[int, int] | None = None
         for newest in frames:
-            answered, ready = (waiting, answer) if answer and answer.done() else ([], None)
-            if newest is None:
-                waiting, answer = ([], None) if answered else (waiting, answer)
-            elif answered or answer is None:
-                waiting = [(newest, self._flow_from_last(newest[0]))]
-                answer = self._threads.submit(self._infer, newest[0])
-            elif len(waiting) < MOST_WAITING:
-                waiting.append((newest, self._flow_from_last(newest[0])))
-            else:
-                self.dropped += 1
-            yield from self._moved(answered, ready)
-        yield from self._moved(waiting, answer)
+            if newest is not None:
+                frame = newest[0]
+                if size not in (None, (frame.width, frame.height)):
+                    yield from self._rest()
+                    self._window = LiveWindow()
+                size = frame.width, frame.height
+            if self._answer is not None and self._answer.done():
+                yield from self._answered(self._answer.result())
+            if newest is not None:
+                self._add(newest)
+            if self._answer is None and self._waiting:
+                self._asked, (image, _) = self._waiting[-1]
+                self._answer = self._threads.submit(self._infer, image)
+            yield from self._late()
+        yield from self._rest()
+
+    def _add(self, newest: TimedFrame) -> None:
+        if len(self._window) >= MOST_KEPT:
+            self.dropped += 1
+            return
+        self._window.add(self._count, newest[0])
+        self._waiting.append((self._count, newest))
+        self._count += 1
 
     def _infer(self, image: Image) -> Alpha:
-        grid = grid_of(image, TIERS[Quality.FAST].mask_area_px)
-        return resized(self._network.infer(image).alpha, *grid)
+        return live_mask(self._network.infer(image).alpha, image)
 
-    def _flow_from_last(self, frame: Frame) -> Flow | None:
-        luma = np.ascontiguousarray(frame.orientation.to_upright(frame.luma()))
-        small = resized(luma, *grid_of(frame, TIERS[Quality.FAST].flow_area_px))
-        before, self._grey = self._grey, small.astype(np.uint8)
-        return None if before is None else self._flow(self._grey, before)
+    def _answered(self, alpha: Alpha) -> Iterator[tuple[TimedFrame, Alpha]]:
+        self._answer = None
+        yield from self._given(self._window.learn(self._asked, alpha))
 
-    def _moved(
-        self, waiting: list[tuple[TimedFrame, Flow | None]], answer: Future[Alpha] | None
-    ) -> Iterator[tuple[TimedFrame, Alpha]]:
-        """Warp the last mask to each frame; blend the network's mask in at the first frame."""
-        new = answer.result() if waiting and answer else None
-        for frame, flow in waiting:
-            if self._mask is not None and flow is not None:
-                self._mask = warp(self._mask, resize_flow(flow, *self._mask.shape[::-1]))
-            if new is not None:
-                old = new if self._mask is None else self._mask
-                self._mask = new + (old - new) * np.maximum(_certainty(old) - _certainty(new), 0)
-                new = None
-            assert self._mask is not None  # noqa: S101  # the very first frame has an answer
-            yield frame, self._mask
+    def _late(self) -> Iterator[tuple[TimedFrame, Alpha]]:
+        """Yield the frames that have waited for `LATEST_S`, if there is any mask yet."""
+        late_s = time.monotonic() - LATEST_S
+        late = [number for number, (_, came_s) in self._waiting if came_s < late_s]
+        if late and self._window.knows_any:
+            yield from self._given(self._window.extrapolated(late[-1]))
 
+    def _rest(self) -> Iterator[tuple[TimedFrame, Alpha]]:
+        if self._answer is not None:
+            yield from self._answered(self._answer.result())
+        if self._waiting:
+            yield from self._given(self._window.extrapolated(self._waiting[-1][0]))
 
-def _certainty(mask: Alpha) -> Alpha:
-    return np.abs(2 * mask - 1)
+    def _given(self, masks: Iterable[Alpha]) -> Iterator[tuple[TimedFrame, Alpha]]:
+        """Yield the frames that have waited longest, each with its mask."""
+        for mask in masks:
+            yield self._waiting.popleft()[1], mask
 
 
 def _opened(source: Path) -> VideoReader:

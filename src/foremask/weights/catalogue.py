@@ -98,6 +98,12 @@ def compiled_dir_of(path: Path) -> Path | None:
     return path.parent / "compiled" if pulled else None
 
 
+def files_of(path: Path) -> list[Path]:
+    """The files and the directory that a process reads which loads the network at ``path``."""
+    compiled = compiled_dir_of(path)
+    return [path, side_car_of(path), *([compiled] if compiled else [])]
+
+
 def spec_of(path: Path) -> ModelSpec:
     side_car = side_car_of(path)
     if not side_car.is_file():

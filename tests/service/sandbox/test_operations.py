@@ -32,10 +32,9 @@ from foremask.service.sandbox.messages import (
     ProbeBackground,
 )
 from foremask.service.sandbox.pool import MediaPool
-from foremask.service.worker.process import readable_of
 from foremask.settings import Sandbox
 from foremask.vision.network.session import Session
-from foremask.weights.catalogue import compiled_dir_of, model_path, sha256_of
+from foremask.weights.catalogue import compiled_dir_of, files_of, model_path, sha256_of
 from tests.support import networks, synth
 from tests.support.programs import environ_with, ran
 
@@ -157,7 +156,7 @@ async def test_a_child_keeps_nothing_that_it_compiles(
     directory.mkdir()
     files = Files(source=clip, target=tmp_path / "job" / "mask.mp4")
     make = Make(JobSpec(quality=Quality.FAST), files, Resources(model=weights))
-    readable = readable_of(weights)
+    readable = files_of(weights)
     async with confined(tmp_path / "slots", sandbox=sandbox, readable=readable) as pool:
         report = await pool.run(make)
     assert report.frames_out == 4

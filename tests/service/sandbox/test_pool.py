@@ -20,9 +20,8 @@ from foremask.service.sandbox import messages
 from foremask.service.sandbox.confine import Level, check_level
 from foremask.service.sandbox.messages import ChildProgress
 from foremask.service.sandbox.pool import MAX_FILES, ChildDied, JobDirectory, MediaPool, start
-from foremask.service.worker.process import readable_of
 from foremask.settings import Sandbox
-from foremask.weights.catalogue import side_car_of
+from foremask.weights.catalogue import files_of, side_car_of
 from tests.service.sandbox.misdeeds import (
     Copy,
     Do,
@@ -160,7 +159,7 @@ async def test_a_start_that_is_cancelled_says_so_though_its_child_has_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, turns: int
 ) -> None:
     monkeypatch.setattr(sys, "executable", shutil.which("true"))
-    setup = messages.Setup(False, 1 << 30, 1 << 30, "", (), (), None)
+    setup = messages.Setup(False, 1 << 30, 1 << 30, "", 0, (), (), None)
     starting = asyncio.create_task(start(setup, JobDirectory(tmp_path)))
     before = children(os.getpid())
     for _ in range(turns):
@@ -369,6 +368,6 @@ async def test_a_thread_too_reads_of_a_model_of_ones_own_only_the_file(tmp_path:
     beside.write_bytes(b"not yours")
     side_car_of(model).write_text("{}")
     paths = model, side_car_of(model), beside
-    async with confined(tmp_path / "scratch", readable=readable_of(model)) as pool:
+    async with confined(tmp_path / "scratch", readable=files_of(model)) as pool:
         outcomes = [await pool.run(InAThread(path)) for path in paths]
     assert outcomes == ["allowed", "allowed", "PermissionError"]

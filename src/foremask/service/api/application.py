@@ -29,11 +29,20 @@ from foremask import errors
 from foremask.fetch.client import Outbound
 from foremask.machine import process_setup
 from foremask.machine.hardware import share_of_memory
-from foremask.service.api import file_routes, job_routes, operator_routes, pages, status_routes
+from foremask.service.api import (
+    file_routes,
+    job_routes,
+    operator_routes,
+    pages,
+    status_routes,
+    stream_routes,
+)
 from foremask.service.api.connection import Connection, Gate
 from foremask.service.api.context import FACTS, ApiRequest, RequestFacts, Service, answer_of
 from foremask.service.api.openapi import Operation, build
 from foremask.service.api.probing import PROBES_AT_ONCE, Previewer, Prober
+from foremask.service.api.stream_connection import StreamConnection
+from foremask.service.api.streams import MAX_MESSAGE_BYTES, Streams
 from foremask.service.api.unsettled import keep_settling
 from foremask.service.jobs.admission import limit_of_token
 from foremask.service.jobs.database import Database
@@ -41,10 +50,10 @@ from foremask.service.jobs.process_totals import CountReporter, keep_reporting
 from foremask.service.jobs.schema import check_schema
 from foremask.service.observability import metrics
 from foremask.service.observability.metrics import answered, refused
-from foremask.service.sandbox.pool import MediaPool
+from foremask.service.sandbox.pool import STREAM_NICENESS, MediaPool
 from foremask.service.storage.objects import open_objects
 from foremask.settings import Settings
-from foremask.weights.catalogue import ISNET, model_path, side_car_of
+from foremask.weights.catalogue import ISNET, files_of, model_path
 
 log = structlog.get_logger(__name__)
 
@@ -53,6 +62,7 @@ IDLE_S = 65.0  # nginx closes an idle connection after 60 s, and must do so firs
 STOP_S = 10  # lets a running probe end, which takes up to 8 s
 DATABASE_CALL_S = 4.0
 TRIM_EVERY_S = 10.0  # a trim takes a millisecond for each MiB that it returns
+STREAM_STALL_S = 30.0  # the start of the network takes seconds, and a frame a fraction of one
 
 _SLASHES = re.compile(r"//+")
 _HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"no-referrer"))
@@ -63,6 +73,8 @@ class RequestMiddleware:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == ScopeType.WEBSOCKET:
+            stream_routes.hide_token(scope)
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
@@ -204,7 +216,7 @@ def create_app(service: Service) -> ASGIApp:
         Exception: on_crash,
     }
     app = Litestar(
-        route_handlers=HANDLERS,
+        route_handlers=[*HANDLERS, stream_routes.stream],
         request_class=ApiRequest,
         state=State({"service": service}, deep_copy=False),
         exception_handlers=error_handlers,
@@ -268,9 +280,19 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         MediaPool(
             settings.data_dir / "scratch" / "api-preview",
             sandbox=settings.sandbox,
-            readable=[model, side_car_of(model)],
+            readable=files_of(model),
             memory_bytes=preview_bytes,
         ) as preview_pool,
+        MediaPool(
+            settings.data_dir / "scratch" / "api-stream",
+            slots=settings.streams,
+            sandbox=settings.sandbox,
+            readable=files_of(model),
+            memory_bytes=preview_bytes,
+            stall_s=STREAM_STALL_S,
+            spares=True,
+            niceness=STREAM_NICENESS,
+        ) as stream_pool,
     ):
         if await database.answers():  # otherwise start anyway: /readyz reports the failure
             await check_schema(database)
@@ -285,6 +307,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             Prober(outbound, objects, pool, limits),
             limits,
             Previewer(preview_pool, find_model, preview_bytes),
+            Streams(stream_pool, find_model, settings, preview_bytes),
             str(pool.level),
             limit_of_token(settings.storage_per_token, objects.disk()),
         )
@@ -304,7 +327,9 @@ class Server(uvicorn.Server):
                 http=partial(Connection, Gate(limit, IDLE_S, min(limit, backlog))),  # type: ignore[arg-type]
                 host=settings.host,
                 port=settings.port,
-                ws="none",
+                ws=StreamConnection,
+                ws_max_size=MAX_MESSAGE_BYTES,
+                ws_per_message_deflate=False,  # JPEGs are small already, and bombs would be large
                 access_log=False,
                 log_config=None,
                 server_header=False,

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import multipart
+from litestar.connection import ASGIConnection
 from msgspec import Struct
 
 from foremask import errors
@@ -90,7 +91,7 @@ async def read_call[B: Struct](
     return Call(service, request.id, token, grant, owner, body, digest, key)
 
 
-def read_token(request: ApiRequest) -> bytes:
+def read_token(request: ASGIConnection[Any, Any, Any, Any]) -> bytes:
     """Return the SHA-256 of the request's token. Raises TokenMissing or TokenInvalid.
 
     Only hashes are compared, which prevents timing attacks.

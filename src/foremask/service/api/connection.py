@@ -217,6 +217,11 @@ class Connection(HttpToolsProtocol):
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
+            if self._should_upgrade():
+                self._forget()
+                self._set_timer(0.0)
+                self.handle_websocket_upgrade()
+                return
             if self.cycle is not None:  # respond without the upgrade, then close
                 self.cycle.keep_alive = False
         except httptools.HttpParserError as error:
@@ -269,12 +274,19 @@ class Connection(HttpToolsProtocol):
             self._stop_parsing(
                 errors.HttpInvalid(f"The request has {self._hosts} Host headers, and needs one.")
             )
-        if self._over_limit and self.url.partition(b"?")[0] not in HEALTH:
+        is_upgrade = self.parser.should_upgrade() and self._should_upgrade()
+        is_health = self.url.partition(b"?")[0] in HEALTH and not is_upgrade
+        if self._over_limit and not is_health:
             self._stop_parsing(
                 errors.ServiceUnavailable(
                     f"All {self._gate.limit} connections are in use; try again in a moment.",
                     limit=self._gate.limit,
                 )
+            )
+        cycle: RequestResponseCycle | None = self.cycle
+        if is_upgrade and cycle is not None and not cycle.response_complete:
+            self._stop_parsing(
+                errors.HttpInvalid("A WebSocket begins when earlier requests are answered.")
             )
         if len(self.pipeline) >= MAX_PIPELINED:
             self._stop_parsing(

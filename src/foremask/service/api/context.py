@@ -19,6 +19,7 @@ from foremask.fetch.client import Outbound
 from foremask.fetch.fairness import FairSemaphore
 from foremask.options import Limits
 from foremask.service.api.probing import Previewer, Prober
+from foremask.service.api.streams import Streams
 from foremask.service.jobs import admission
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.records import Ends
@@ -55,6 +56,7 @@ class Service:
     prober: Prober
     limits: Limits
     previewer: Previewer
+    streams: Streams
     sandbox: str = "none"
     storage_limit: int = admission.NO_LIMIT  # in bytes, for each token
     ends: Ends = field(init=False)

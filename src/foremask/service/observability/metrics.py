@@ -38,6 +38,20 @@ DATABASE_UP = prometheus.Gauge(
 DISK_FREE = prometheus.Gauge(
     "foremask_disk_free_bytes", "Free space of the local store's disk; NaN with a bucket"
 )
+STREAMS = prometheus.Gauge("foremask_streams", "Live streams that hold a slot")
+STREAM_FRAMES = prometheus.Counter(
+    "foremask_stream_frames_total",
+    "Frames of live streams: received, masked, dropped",
+    ("outcome",),
+)
+STREAM_LATENESS = prometheus.Histogram(
+    "foremask_stream_lateness_seconds",
+    "From a live frame's arrival until its mask is sent",
+    buckets=(0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1, 2, 5),
+)
+STREAMS_ENDED = prometheus.Counter(
+    "foremask_streams_ended_total", "Live streams that ended, by the close code", ("code",)
+)
 NOW: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "foremask_jobs": ("Jobs that have not ended", ("status",)),
     "foremask_queue_depth": ("Steps that wait for a worker", ("queue",)),
@@ -82,6 +96,7 @@ OBJECT_ERRORS = _Together(
 HELD_BACK_BY: Final = (
     "probe",
     "preview",
+    "stream",
     "resolver",
     "files",
     "webhooks",
@@ -90,7 +105,7 @@ HELD_BACK_BY: Final = (
     "too_many_frames",
     "url_too_slow",
 )
-"""Values of the label ``limit`` that start at 0: five limits, and the reasons of four errors."""
+"""Values of the label ``limit`` that start at 0: six limits, and the reasons of four errors."""
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "DELETE", "PUT", "PATCH", "OPTIONS"})
 
 # Start these series at 0: Prometheus does not count the first value of a series as an increase.
@@ -98,6 +113,8 @@ for _outcome in ("delivered", "pending", "given_up"):
     WEBHOOK_ATTEMPTS.labels(_outcome)
 for _limit in HELD_BACK_BY:
     HELD_BACK.labels(_limit)
+for _outcome in ("received", "masked", "dropped"):
+    STREAM_FRAMES.labels(_outcome)
 for _quality in Quality:
     FRAMES.labels(_quality)
     MASKING_SECONDS.labels(_quality)

@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+from contextlib import suppress
 from functools import reduce
 from importlib import import_module
 from operator import or_
@@ -14,7 +15,6 @@ from foremask.machine import process_setup
 from foremask.service.sandbox import confine, messages
 from foremask.vision.network import compiled_networks
 
-_NICENESS: Final = 2  # gives heartbeats and HTTP responses priority over masking
 _BEYOND_MEMORY_BYTES: Final = 32 << 30  # address space for stacks, arenas and mapped files
 
 
@@ -28,7 +28,9 @@ def main() -> None:
     setup = parent.receive()
     if not isinstance(setup, messages.Setup):
         return
-    os.nice(_NICENESS)
+    os.nice(setup.niceness)
+    with suppress(OSError):  # the kernel may group sessions, and this process has its own
+        Path("/proc/self/autogroup").write_text(str(setup.niceness))
     sys.path[:0] = map(str, setup.import_from)
     confine.cap(setup.memory_bytes + _BEYOND_MEMORY_BYTES, setup.file_bytes)
     level = confine.Level()

@@ -99,6 +99,12 @@ def _mask_picture(request: messages.MaskPicture, _: Parent) -> messages.Preview:
     return messages.Preview(as_png(levels), width, height)
 
 
+def _stream(request: messages.MaskStream, parent: Parent) -> None:
+    from foremask.service.sandbox.live_frames import mask_stream
+
+    mask_stream(request, parent)
+
+
 def reporting(parent: Parent) -> "OnProgress":
     from foremask.vision.drawing import small_png
 
@@ -128,6 +134,7 @@ OPERATIONS: Final[Mapping[type[messages.Request[Any]], messages.Executor]] = {
     messages.Load: _load,
     messages.Make: _make,
     messages.MaskPicture: _mask_picture,
+    messages.MaskStream: _stream,
     messages.Plan: lambda asked, _: tuple(segments.plan(asked.source, asked.most, asked.grid)),
     messages.Cut: lambda asked, _: segments.cut(asked.source, asked.span, asked.target),
     messages.Join: _join,

@@ -112,6 +112,15 @@ class MaskPicture(Request[Preview], frozen=True):
     resources: Resources
 
 
+class MaskStream(Request[None], frozen=True):
+    """Mask the JPEGs that the child asks for by `NextFrame`, until a `NoFrame` that is ``last``."""
+
+    outlives_refusal = True
+
+    resources: Resources
+    max_pixels: int
+
+
 class Plan(Request[tuple[SegmentPlan, ...]], frozen=True):
     """Divide a clip into at most ``most`` spans."""
 
@@ -176,6 +185,7 @@ class Setup(msgspec.Struct, tag=True, frozen=True):
     memory_bytes: int
     file_bytes: int
     execution: str
+    niceness: int
     read: tuple[Path, ...]
     import_from: tuple[Path, ...]
     landlock_at_most: int | None  # lets tests imitate older kernels
@@ -202,6 +212,26 @@ class ReadAt(msgspec.Struct, tag=True, frozen=True):
 
 class Data(msgspec.Struct, tag=True, frozen=True):
     data: bytes  # at most the size of `ReadAt`; empty at the end of the file
+
+
+class NextFrame(msgspec.Struct, tag=True, frozen=True):
+    """Asks for the next frame of a `MaskStream`, which may take ``wait_s`` to come."""
+
+    wait_s: Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class StreamedFrame(msgspec.Struct, tag=True, frozen=True):
+    number: int  # rises from frame to frame
+    jpeg: bytes
+
+
+class NoFrame(msgspec.Struct, tag=True, frozen=True):
+    last: bool  # the stream has ended
+
+
+class StreamedMask(msgspec.Struct, tag=True, frozen=True):
+    number: int  # of the `StreamedFrame`
+    jpeg: bytes
 
 
 class Success(msgspec.Struct, tag=True, frozen=True):
@@ -235,8 +265,10 @@ class Broken(msgspec.Struct, tag=True, frozen=True):
     trace: str
 
 
-type FromParent = Setup | Envelope | Data
-type FromChild = Ready | ChildProgress | ReadAt | Success | Refusal | Broken
+type FromParent = Setup | Envelope | Data | StreamedFrame | NoFrame
+type FromChild = (
+    Ready | ChildProgress | ReadAt | NextFrame | StreamedMask | Success | Refusal | Broken
+)
 
 
 def _plain(value: object) -> object:

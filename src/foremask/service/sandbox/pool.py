@@ -33,11 +33,17 @@ WATCH_S = 0.25
 LOG_BYTES = 8 << 10
 FILE_BYTES = 32 << 30  # limit on each file that a child writes
 
+# A stream's child gets three times the processor time of a job's, where both want it; heartbeats
+# and HTTP responses come before both.
+STREAM_NICENESS: Final = 1
+JOB_NICENESS: Final = 6
 MAX_FILES: Final = 64  # limit for a child's directory; an operation writes a few files
 _LOCK: Final = "lock"
 
 OnProgress = Callable[[messages.ChildProgress], Awaitable[object]]
 ReadRemote = Callable[[int, int], Awaitable[bytes]]
+Converse = Callable[[messages.NextFrame | messages.StreamedMask], Awaitable[Any]]
+"""Takes a message of a stream's child; returns the reply, or None."""
 
 
 @contextmanager
@@ -145,6 +151,7 @@ class Child:
         stall_s: float,
         on_progress: OnProgress | None = None,
         read_at: ReadRemote | None = None,
+        converse: Converse | None = None,
     ) -> R | messages.Refusal:
         """Return the result, or the `Refused` of a request that ``outlives_refusal``.
 
@@ -158,6 +165,12 @@ class Child:
                         await on_progress(progress)
                 case messages.ReadAt(offset, size) if read_at is not None:
                     await self.send(messages.Data(await read_at(offset, size)))
+                case messages.NextFrame() | messages.StreamedMask() as message if (
+                    converse is not None
+                ):
+                    reply = await converse(message)
+                    if reply is not None:
+                        await self.send(reply)
                 case messages.Success(value):
                     with self._translated():
                         return messages.result_of(request, value)
@@ -335,6 +348,7 @@ class MediaPool:
         import_from: Sequence[Path] = (),
         spares: bool = False,
         prepare: messages.Request[None] | None = None,
+        niceness: int = JOB_NICENESS,
         landlock_at_most: int | None = None,
     ) -> None:
         self._slots = slots
@@ -348,6 +362,7 @@ class MediaPool:
             memory_bytes or share_of_memory(slots),
             FILE_BYTES,
             execution,
+            niceness,
             tuple(readable),
             tuple(import_from),
             landlock_at_most,
@@ -392,15 +407,17 @@ class MediaPool:
         *,
         on_progress: OnProgress | None = None,
         read_at: ReadRemote | None = None,
+        converse: Converse | None = None,
         wall_clock_s: float = 600.0,
         owner: str = "",
     ) -> R:
         """Execute the request in a child, store its output files, and return its result.
 
-        ``read_at`` reads the file of a probe whose ``source`` is None. Raises TimedOut after
-        ``wall_clock_s``, or if the child sends nothing for ``stall_s``. Raises Internal if the
-        child exceeds a limit, ServiceUnavailable if the disk is full, and ChildDied if the child
-        ends. Other errors come from the operation, ``on_progress`` or ``read_at``. A cancellation
+        ``read_at`` reads the file of a probe whose ``source`` is None. ``converse`` gives the
+        frames of a stream, and takes its masks. Raises TimedOut after ``wall_clock_s``, or if the
+        child sends nothing for ``stall_s``. Raises Internal if the child exceeds a limit,
+        ServiceUnavailable if the disk is full, and ChildDied if the child ends. Other errors come
+        from the operation, ``on_progress``, ``read_at`` or ``converse``. A cancellation
         kills the child.
         """
         await self._semaphore.acquire()
@@ -409,7 +426,7 @@ class MediaPool:
             async with self._borrowed(child_slot, owner) as child:
                 staged = await asyncio.to_thread(child_slot.directory.stage, request)
                 async with within(wall_clock_s, "The work was not done"):
-                    result = await child.ask(staged, self._stall_s, on_progress, read_at)
+                    result = await child.ask(staged, self._stall_s, on_progress, read_at, converse)
                 await asyncio.to_thread(child_slot.directory.collect, request)
         finally:
             clearing = asyncio.create_task(self._give_back(child_slot))

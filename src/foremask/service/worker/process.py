@@ -30,7 +30,7 @@ from foremask.service.worker.job_stages import SERVICE_RESOURCES, MediaRunner, W
 from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import serve_queues
 from foremask.settings import Sandbox, Settings
-from foremask.weights.catalogue import compiled_dir_of, model_path, side_car_of
+from foremask.weights.catalogue import files_of, model_path
 
 QUEUES = ("files", "masks", "webhooks")  # files: the steps ingest and join; masks: segment
 FILES_AT_ONCE = 8  # an ingest mostly waits for the origin server
@@ -58,7 +58,7 @@ def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, slots: int = 
 async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
     scratch = settings.data_dir / "scratch" / "worker"
     model = model_path(settings.model_dir, settings.model_file) if "masks" in queues else None
-    readable = readable_of(model) if model else []
+    readable = files_of(model) if model else []
     check_device(settings.device, settings.sandbox)
     load = Load(model, settings.device) if model else None
     if model and settings.device.runtime in (Runtime.AUTO, Runtime.CPU):
@@ -87,12 +87,6 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
 def _may_use_gpu(settings: Settings) -> bool:
     takes_card = settings.device.runtime is Runtime.AUTO and settings.sandbox is Sandbox.OFF
     return is_gpu(settings.device) or (takes_card and bool(nvidia_cards()))
-
-
-def readable_of(model: Path) -> list[Path]:
-    """The paths of the network's files, which masking children read."""
-    compiled = compiled_dir_of(model)
-    return [model, side_car_of(model), *([compiled] if compiled else [])]
 
 
 @asynccontextmanager

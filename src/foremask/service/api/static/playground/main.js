@@ -1,5 +1,6 @@
 // The playground: samples, clip, job, player, result, in this order.
 import { askJson, clear, complain, explain, here, order, submission } from "./api.js";
+import { setUpCamera } from "./camera.js";
 import { canShow, chooseQuality, preset, quality, qualityLabel, setUpChoices } from "./choices.js";
 import { atFault, bring, clip, forgetClip, probeAgain, restore, setUpClip, takeFile } from "./clip.js";
 import { offerOthers, setUpCompare } from "./compare.js";
@@ -43,6 +44,7 @@ setUpStage(onSeen);
 setUpTrim(onForm);
 setUpCompare(({ id, form }) => playable(id, form));
 setUpRecent((id) => open(id, true), (id) => id === current && find("job-form").hidden && startAnew());
+setUpCamera();
 setUpSamples((file) => {
   ordered = true;
   takeFile(file);

@@ -41,6 +41,7 @@ export function setUpStage(onView) {
   }, note);
   setUpTransport();
   document.addEventListener("keydown", (event) => {
+    if (document.documentElement.dataset.mode === "camera") return;
     if (event.target === document.body || find("stage").contains(event.target)) onKey(event);
   });
 }

@@ -1,0 +1,56 @@
+"""Handles the WebSocket of live streams: checks the token, and closes with a code and a reason."""
+
+import time
+from urllib.parse import parse_qsl
+
+import structlog
+from litestar import websocket
+from litestar.types import WebSocketScope
+
+from foremask import errors
+from foremask.service.api.calls import read_token
+from foremask.service.api.streams import LiveStream, Socket, close
+from foremask.service.jobs import tokens
+from foremask.service.observability import metrics
+from foremask.service.sandbox.pool import ChildDied
+
+log = structlog.get_logger(__name__)
+
+
+def hide_token(scope: WebSocketScope) -> None:
+    """Move the token from the query to the headers, which are not logged."""
+    query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
+    scope["query_string"] = b""
+    if token := query.get("api_token"):
+        scope["headers"] = [*scope["headers"], (b"api_token", token.encode("latin-1", "replace"))]
+
+
+@websocket("/")
+async def stream(socket: Socket) -> None:
+    service = socket.app.state.service
+    await socket.accept()
+    live = LiveStream(socket, service.settings)
+    began_s = time.monotonic()
+    problem: errors.ForemaskError | ChildDied | None = None
+    try:
+        grant = await tokens.charge_rate(service.database, read_token(socket))
+        await service.streams.run(live, str(grant.token_id))
+    except errors.ForemaskError as error:
+        problem = error
+    except ChildDied as died:
+        log.warning("stream.died", notes=getattr(died, "__notes__", []))
+        problem = died
+    except Exception:
+        log.exception("stream.crashed")
+        problem = errors.Internal("Something went wrong here.")
+    code = await close(socket, problem)  # if it is not closed yet
+    metrics.STREAMS_ENDED.labels(str(code)).inc()
+    log.info(
+        "stream.ended",
+        code=code,
+        reason=str(problem or ""),
+        received=live.received,
+        masked=live.masked,
+        dropped=live.dropped,
+        seconds=round(time.monotonic() - began_s, 1),
+    )

@@ -1,0 +1,55 @@
+"""Masks the frames of a live stream in a confined child, which asks its parent for each."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from typing import Final
+
+from foremask.masking.live import POLL_S, LiveMasker, TimedFrame
+from foremask.masking.plan import network_for, refine_edges
+from foremask.media.jpegs import JpegDecoder, grey_jpeg
+from foremask.options import Quality
+from foremask.service.sandbox.messages import (
+    MaskStream,
+    NextFrame,
+    NoFrame,
+    Parent,
+    StreamedFrame,
+    StreamedMask,
+)
+
+QUIET_S: Final = 0.5  # between two questions while nothing is to do
+
+
+def mask_stream(request: MaskStream, parent: Parent) -> None:
+    """Send a mask of each frame that the masker does not drop.
+
+    Raises MessageInvalid, FrameTooLarge or ModelUnavailable.
+    """
+    network = network_for(Quality.FAST, request.resources)
+    with closing(LiveMasker(network)) as masker:
+        frames = _frames(parent, JpegDecoder(request.max_pixels), masker)
+        for (frame, _), alpha in masker.masks(frames):
+            ((_, coded),) = refine_edges([(frame, alpha)])
+            mask = grey_jpeg(frame.orientation.to_upright(coded))
+            parent.send(StreamedMask(frame.index, mask))
+
+
+def _frames(
+    parent: Parent, decoder: JpegDecoder, masker: LiveMasker
+) -> Iterator[TimedFrame | None]:
+    while True:
+        wait_s = QUIET_S
+        if masker.is_busy:
+            wait_s = POLL_S
+        parent.send(NextFrame(wait_s))
+        match parent.receive():
+            case StreamedFrame(number, jpeg):
+                yield decoder.decode(jpeg, number), time.monotonic()
+            case NoFrame(last=False):
+                yield None
+            case NoFrame():
+                return
+            case _:
+                sys.exit(1)  # the parent is gone
