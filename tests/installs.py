@@ -124,7 +124,8 @@ def first_mask(way: str, python: str, wheel: Path, clip: Path, home: Path) -> st
         case "uv":
             run(UV, "tool", "install", "--quiet", "--python", python, str(wheel), env=environ)
         case "pipx":
-            pipx = (UV, "tool", "run", "--quiet", "pipx", "install", "--quiet", "--python", python)
+            tool = (UV, "tool", "run", "--quiet", "--python", sys.executable, "pipx")
+            pipx = (*tool, "install", "--quiet", "--python", python)
             run(*pipx, str(wheel), env=environ)
         case _:
             run(python, "-m", "venv", str(home / "tools"), env=environ)
