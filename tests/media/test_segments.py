@@ -150,6 +150,9 @@ def test_excerpts_that_meet_at_a_frames_time_share_no_frame_and_lose_none(
             frames = [(synth.number_of(frame.luma()), float(frame.time_s)) for frame in reader]
         assert [shown for shown, _ in frames] == [number]
         assert frames[0][1] == pytest.approx(0, abs=0.00051)
+        assert reader.end is not None
+        tick_s = 0.001 if suffix == ".webm" else 0.00001
+        assert float(reader.end) == pytest.approx(1 / 30, abs=tick_s)  # its rate stays what it was
 
 
 @pytest.mark.parametrize("preset", [Preset.MP4_H264, Preset.MKV_H264, Preset.WEBM_VP9])

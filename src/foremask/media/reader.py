@@ -3,6 +3,7 @@
 import heapq
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from fractions import Fraction
 from math import ceil
 from pathlib import Path
@@ -98,9 +99,10 @@ class VideoReader:
                     if pts < self._nearest.first_pts:
                         continue
                     if not self._nearest.holds(pts):
+                        span = replace(span, end_pts=self._nearer(pts, span.end_pts or 0))
                         break
                     if not index:
-                        begins_pts = min(pts, span.first_pts)
+                        begins_pts = self._nearer(pts, span.first_pts)
                     pts -= begins_pts
                 damaged += decoded.is_corrupt
                 if (decoded.width, decoded.height) != (self.clip.width, self.clip.height):
@@ -134,6 +136,12 @@ class VideoReader:
         before_pts = first_pts - round(_SEEK_MARGIN_S / self.time_base)
         if self._opened.container in _SEEKABLE and before_pts > (self._track.start_time or 0):
             self._opened.demuxer.seek(before_pts, stream=self._track, backward=True)
+
+    def _nearer(self, pts: int, asked_pts: int) -> int:
+        """Return the frame's ``pts`` if the time that was asked for is that time rounded."""
+        if (pts - asked_pts) * self.time_base <= _ROUNDING_S:
+            return pts
+        return asked_pts
 
     def _end_excerpt(self, span: Span, begins_pts: int, frames: int, last: int, shown: int) -> None:
         begins = begins_pts * self.time_base
