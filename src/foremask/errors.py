@@ -328,7 +328,7 @@ class PresetUnsuitable(ClipRefused, reason="preset_cannot", param="output_contai
 
 class DurationTooLong(ClipRefused, status=400):
     means = "The clip is longer than the limit."
-    remedy = "Cut it: `ffmpeg -i clip.mp4 -t 60 -c copy short.mp4`"
+    remedy = "Mask a part of it: `start_s` and `end_s`, as `foremask submit --start --end`."
 
 
 class TooManyFrames(ClipRefused, status=400):
