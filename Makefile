@@ -57,7 +57,7 @@ test: .venv/.dev ## run every test, or those with MARKS='not data'
 	$(PYTEST)
 
 elsewhere: .venv/.dev ## the library's and commands' tests where modules of POSIX and the service's packages are hidden
-	PYTHONPATH=tests/elsewhere .venv/bin/python -m pytest --numprocesses $(JOBS) -m 'not (linux or weights or data)' $(ELSEWHERE)
+	PYTHONPATH="$(CURDIR)/tests/elsewhere" .venv/bin/python -m pytest --numprocesses $(JOBS) -m 'not (linux or weights or data)' $(ELSEWHERE)
 
 wheel: .venv/.dev $(SITE_BUILT) ## install the wheel where nothing else is, and mask with it [SERVER=1: and serve]
 	@PATH="$(CURDIR)/.uv/bin:$$PATH" .venv/bin/python -m benchmarks.endurance.wheel $(if $(SERVER),--server)

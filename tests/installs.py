@@ -126,7 +126,7 @@ def first_mask(way: str, python: str, wheel: Path, clip: Path, home: Path) -> st
         case "pipx":
             tool = (UV, "tool", "run", "--quiet", "--python", sys.executable, "pipx")
             pipx = (*tool, "install", "--quiet", "--python", python)
-            run(*pipx, str(wheel), env=environ)
+            run(*pipx, str(wheel), env=environ | {"PATH": os.environ["PATH"]})  # it is a script
         case _:
             run(python, "-m", "venv", str(home / "tools"), env=environ)
             pip = str(home / "tools" / "bin" / "pip")

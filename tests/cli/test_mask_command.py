@@ -18,6 +18,7 @@ import cv2
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from _pytest.mark import ParameterSet
 
 from foremask.cli import standard_streams
 from foremask.cli.batch_options import HintOptions
@@ -129,9 +130,12 @@ OTHERS: list[tuple[tuple[str, ...], int, set[str]]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("words", "code", "made"), MAKES + OTHERS, ids=[" ".join(row[0]) for row in MAKES + OTHERS]
-)
+def row_of(words: tuple[str, ...], code: int, made: set[str]) -> ParameterSet:
+    marks = [pytest.mark.linux] if "--threads" in words else []  # others choose no cores
+    return pytest.param(words, code, made, marks=marks, id=" ".join(words))
+
+
+@pytest.mark.parametrize(("words", "code", "made"), [row_of(*row) for row in MAKES + OTHERS])
 def test_what_is_made_is_whole_and_nothing_else_changes(
     here: Path, words: tuple[str, ...], code: int, made: set[str]
 ) -> None:
