@@ -45,7 +45,7 @@ class LiveWindow:
     def extrapolated(self, last: int) -> list[Alpha]:
         """The masks of the frames after the known one, to ``last``, which becomes the known one."""
         (known,) = self._known
-        masks = self._from(known, last)[1:]
+        masks = self._propagated(known, last, self._known)[1:]
         self._known = {last: as_levels(masks[-1])}
         return masks
 
@@ -58,27 +58,36 @@ class LiveWindow:
         """
         masks: list[Alpha] = []
         known = min(self._known, default=None)
-        if known is None or known < number:
-            self._known[number] = as_levels(alpha)
-            masks = [alpha]
-            if known is not None:
-                masks = self._from(known, number)[1:]
-            self._known = {number: as_levels(masks[-1])}
+        if known is None:
+            mask = alpha
+            masks = [mask]
+        elif known < number:
+            before = self._propagated(known, number, self._known)[-1]
+            mask = _surer(alpha, before)
+            both = self._known | {number: as_levels(mask)}
+            masks = [*self._propagated(known, number, both)[1:], mask]
         else:
-            before = as_alpha(self._known[known])
-            self._known = {number: as_levels(alpha)}
-            now = self._from(number, known)[-1]
-            self._known = {known: as_levels((now + before) / np.float32(2))}
+            now = self._propagated(number, known, {number: as_levels(alpha)})[-1]
+            mask = _surer(now, as_alpha(self._known[known]))
+        self._known = {max(number, known or 0): as_levels(mask)}
         (first,) = self._known
         self._steps = {each: step for each, step in self._steps.items() if each >= first}
         return masks
 
-    def _from(self, first: int, last: int) -> list[Alpha]:
+    def _propagated(self, first: int, last: int, known: dict[int, Levels]) -> list[Alpha]:
+        """The masks from the frame ``first`` to ``last``, or to the frame before another known."""
         steps = {number: self._steps[number] for number in range(first, last + 1)}
-        masks = propagate(first, steps, self._known, 1)
-        if last in self._known:
-            masks += propagate(last, steps, self._known, 1)
-        return masks
+        return propagate(first, steps, known, 1)
+
+
+def _surer(new: Alpha, old: Alpha) -> Alpha:
+    """The new mask where it is as certain as the old one; else the old one counts, too."""
+    share = np.maximum(_certainty(old) - _certainty(new), np.float32(0))
+    return np.asarray(new + (old - new) * share, np.float32)
+
+
+def _certainty(mask: Alpha) -> Alpha:
+    return np.abs(2 * mask - 1)
 
 
 def live_mask(alpha: Alpha, image: Image) -> Alpha:
