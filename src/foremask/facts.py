@@ -1,8 +1,10 @@
-"""Dataclasses that describe clips, spans and masks."""
+"""What is known of clips, spans and masks."""
 
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Final
+
+import msgspec
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,27 +155,32 @@ class Written:
     bytes: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The statistics of a finished mask, cut-out or composite.
 
     ``stage_cpu_s`` is the CPU time of each stage's thread, without codecs' threads. ``coverage``
     is the mean alpha of all frames. ``flicker`` is the mean change of alpha from frame to frame.
     ``strip`` has a tuple for each frame: time in seconds, mean alpha, and change of alpha.
+
+    The service sets the other fields: the number of segments, if the clip was cut; the size of the
+    mask that is stored with a cut-out or composite; and that of the stored network results.
     """
 
     frames_in: int
     frames_out: int
-    duration_s: float = 0.0
-    fps: float = 0.0
-    duration_drift_ms: float = 0.0
-    audio: tuple[SoundTrack, ...] = ()
-    warnings: tuple[str, ...] = ()
+    duration_s: float
+    fps: float
+    duration_drift_ms: float
+    audio: tuple[SoundTrack, ...]
+    warnings: tuple[str, ...]
     coverage: float
-    flicker: float = 0.0
-    strip: tuple[tuple[float, float, float], ...]
+    flicker: float
+    strip: tuple[tuple[float, float, float], ...] = ()
     runtime: str
     stage_cpu_s: dict[str, float]
     sha256: str
     bytes: int
-    kind: str = "mask"  # mask, cutout or composite
+    kind: str  # mask, cutout or composite
+    segments: int | None = None
+    mask_bytes: int | None = None
+    network_bytes: int | None = None

@@ -17,7 +17,7 @@ with suppress(ImportError):  # its program is named for the system
     os.environ["IMAGEIO_FFMPEG_EXE"] = imageio_ffmpeg.get_ffmpeg_exe()
 sysconfig.get_config_vars()  # reads a file that is named for the system
 _POSIX = ("fcntl", "grp", "pty", "pwd", "resource", "syslog", "termios", "tty")
-_SERVICE = ("procrastinate", "psycopg", "structlog", "uvloop")  # the service is for Linux
+_SERVICE = ("psycopg", "structlog", "uvloop")  # the service is for Linux
 for _name in (*_POSIX, *_SERVICE):
     sys.modules[_name] = None  # type: ignore[assignment]  # cannot be imported
 for _name in [each for each in vars(os) if each.startswith("sched_")]:

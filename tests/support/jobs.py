@@ -5,10 +5,12 @@ from uuid import UUID, uuid4
 
 import msgspec
 
+from foremask.facts import Report
 from foremask.options import JobSpec
 from foremask.service.jobs import steps
 from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.database import Database, Params, Row
+from foremask.service.jobs.life import Event, change
 from foremask.service.jobs.steps import Step, StepDone
 
 WAITING: LiteralString = "select pid from pg_locks where not granted"
@@ -33,7 +35,10 @@ async def begun(
 ) -> Step:
     """Begin a step of the job, although another step may be next in the queue."""
     return msgspec.convert(
-        await database.value_of("begin_step", job, stage, number, worker, lease_s), Step
+        await database.value_of(
+            "begin_step", change(Event.CLAIMED), job, stage, number, worker, lease_s
+        ),
+        Step,
     )
 
 
@@ -42,10 +47,32 @@ async def done(database: Database, job: str, stage: str, result: StepDone) -> No
 
 
 async def cancel_all(database: Database) -> None:
-    await database.all(
-        "select end_job(id, 'cancelled', null, null, null) from jobs where ended_at is null"
-    )
-    await database.all("delete from procrastinate_jobs")
+    for row in await database.all("select id from jobs where ended_at is null"):
+        await cancel(database, row["id"])
+
+
+async def cancel(database: Database, job: str) -> None:
+    await database.value_of("end_job", job, change(Event.CANCELLED))
+
+
+def report_of(frames: int = 1, **facts: Any) -> Report:  # noqa: ANN401
+    usual: dict[str, Any] = {
+        "frames_in": frames,
+        "frames_out": frames,
+        "duration_s": frames / 25,
+        "fps": 25.0,
+        "duration_drift_ms": 0.0,
+        "audio": (),
+        "warnings": (),
+        "coverage": 0.5,
+        "flicker": 0.0,
+        "runtime": "none",
+        "stage_cpu_s": {},
+        "sha256": "",
+        "bytes": 0,
+        "kind": "mask",
+    }
+    return Report(**usual | facts)
 
 
 class CountingDatabase(Database):

@@ -53,7 +53,7 @@ class ExtraMissing(errors.BadRequest, reason="extra_missing"):
 
 
 def has_server_extra() -> bool:
-    return find_spec("procrastinate") is not None  # a package of the server extra
+    return find_spec("psycopg") is not None  # a package of the server extra
 
 
 class ServerUnreachable(errors.Failed, reason="server_unreachable"):

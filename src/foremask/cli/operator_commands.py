@@ -17,7 +17,8 @@ from foremask.cli.service_checks import check_data_dir, version_of
 from foremask.errors import SettingsInvalid
 from foremask.service.jobs import deliveries, records, tokens
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.records import Attempt, Record, Status
+from foremask.service.jobs.life import Status
+from foremask.service.jobs.records import Attempt, Record
 from foremask.service.jobs.schema import check_schema
 from foremask.service.jobs.schema import migrate as bring_up
 from foremask.service.jobs.tokens import Token, TokenLimits

@@ -1,10 +1,10 @@
 """Writes frames and masks of a clip in the folder layouts of GPU matting tools."""
 
-import dataclasses
 from pathlib import Path
 from typing import Final
 
 import numpy as np
+from msgspec import structs
 
 from foremask.facts import Clip, Report
 from foremask.masking.outputs import directory_written_whole
@@ -43,7 +43,7 @@ def write_folder(plan: MaskingPlan, target: Path, on_progress: OnProgress) -> Re
         writer = _HandOffWriter(part, plan.clip, _LAYOUTS[form], target.absolute().name)
         report = run_plan(plan, [writer], on_progress)
     if form is Form.MATANYONE and writer.first_is_empty:
-        return dataclasses.replace(report, warnings=(*report.warnings, _FIRST_IS_EMPTY))
+        return structs.replace(report, warnings=(*report.warnings, _FIRST_IS_EMPTY))
     return report
 
 

@@ -1,10 +1,8 @@
 """The Python library: masks and cut-outs of clips, pictures and arrays."""
 
-import dataclasses
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from functools import wraps
 from itertools import chain, islice
 from os import PathLike, fspath
@@ -81,8 +79,7 @@ class NetworkOptions(TypedDict, total=False):
     model: FilePath | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class FileReport(Report):
+class FileReport(Report, frozen=True, kw_only=True):
     """The report of a mask or cut-out, and the path of its file."""
 
     target: Path
@@ -383,8 +380,7 @@ def _made(
     spec: JobSpec, files: Files, on_progress: OnProgress | None, resources: Resources
 ) -> FileReport:
     report = run(spec, files, on_progress or no_progress, resources)
-    facts = {each.name: getattr(report, each.name) for each in dataclasses.fields(report)}
-    return FileReport(**facts, target=files.target)
+    return FileReport(**msgspec.structs.asdict(report), target=files.target)
 
 
 def _frame(image: ArrayLike | FilePath) -> Frame:

@@ -131,7 +131,7 @@ def _zoomed(
         files, mask=mask, mask_is_excerpt=True, mask_target=None, cache=None
     )
     report = run(spec, by_mask, on_progress, resources)
-    return dataclasses.replace(report, stage_cpu_s=masked.stage_cpu_s, runtime=masked.runtime)
+    return msgspec.structs.replace(report, stage_cpu_s=masked.stage_cpu_s, runtime=masked.runtime)
 
 
 def _write_mask(plan: MaskingPlan, files: Files, on_progress: OnProgress) -> Report:

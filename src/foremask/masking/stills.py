@@ -123,7 +123,13 @@ def write_picture(spec: JobSpec, files: Files, resources: Resources) -> Report:
     return Report(
         frames_in=1,
         frames_out=1,
+        duration_s=0.0,
+        fps=0.0,
+        duration_drift_ms=0.0,
+        audio=(),
+        warnings=(),
         coverage=coverage,
+        flicker=0.0,
         strip=((0.0, round(coverage, 4), 0.0),),
         runtime=runtime,
         stage_cpu_s={"mask": round(time.thread_time() - started, 3)},

@@ -13,7 +13,7 @@ from benchmarks.stand_in import OPERATIONS
 from foremask.errors import ForemaskError
 from foremask.fetch.client import Outbound
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.steps import IngestDone, JobClip, JobReport, MaskDone, StoredSegment
+from foremask.service.jobs.steps import IngestDone, JobClip, MaskDone, StoredSegment
 from foremask.service.sandbox.messages import ChildProgress, Make, Refusal, Request
 from foremask.service.sandbox.pool import MediaPool, OnProgress
 from foremask.service.storage.objects import STRIP, sibling_key
@@ -21,7 +21,7 @@ from foremask.service.worker.job_stages import WorkerContext
 from foremask.service.worker.queues import serve_queues
 from tests.service.api.conftest import PATH, Running, http, post
 from tests.service.worker.conftest import LOOPBACK, announce_slots
-from tests.support.jobs import done
+from tests.support.jobs import done, report_of
 from tests.support.patience import PATIENT, wait_until
 
 REQUESTS: list[Make] = []
@@ -110,8 +110,8 @@ async def complete(service: Running, job: str, mask: Path) -> str:
     async with service.database() as database:
         found = IngestDone(JobClip(frames=25), f"sources/{job}/source", (StoredSegment(),))
         await done(database, job, "ingest", found)
-        report = JobReport(frames_in=25, frames_out=25)
-        await done(database, job, "segment", MaskDone(key, 25, report))
+        report = report_of(25)
+        await done(database, job, "segment", MaskDone(key, report))
     return key
 
 

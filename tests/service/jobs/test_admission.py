@@ -11,7 +11,7 @@ from foremask.service.jobs import deliveries, process_totals
 from foremask.service.jobs.admission import admit, claim_upload, new_upload, reserve
 from foremask.service.jobs.database import Database, Params, Row
 from foremask.service.jobs.tokens import TokenLimits, charge_rate, create_token, token_hash
-from tests.support.jobs import new_job, value
+from tests.support.jobs import cancel, new_job, value
 from tests.support.patience import PATIENT
 
 
@@ -95,7 +95,7 @@ async def test_a_job_is_admitted_and_its_webhook_sent_again_once_though_the_answ
     assert await value(database, "select used from tokens where id = %s", (token,)) == 1
     with pytest.raises(RequestUnknown):
         await deliveries.redeliver(forgetful, job)
-    await database.all("select end_job(%s, 'cancelled', null, null, null)", (job,))
+    await cancel(database, job)
     for expected in (2, 3):
         await deliveries.redeliver(forgetful, job)
         number = "select count(*) from deliveries where job = %s"

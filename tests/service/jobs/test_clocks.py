@@ -8,18 +8,17 @@ from foremask.errors import CorruptVideo
 from foremask.service.jobs import deliveries, process_totals, records, retention, steps
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.records import Status
+from foremask.service.jobs.life import Event, Status
 from foremask.service.jobs.steps import (
     Beat,
     IngestDone,
     JobClip,
-    JobReport,
     PartDone,
     Step,
     StoredSegment,
 )
 from foremask.service.jobs.tokens import TokenLimits, charge_rate, create_token, token_hash
-from tests.support.jobs import WAITING, begun, cancel_all, new_job
+from tests.support.jobs import WAITING, begun, cancel, cancel_all, new_job, report_of
 from tests.support.patience import until
 
 HOUR_S = 3600.0
@@ -44,13 +43,13 @@ class Service:
 
     async def tended(self, seconds: float) -> steps.Recovered:
         """So much time passes, and a worker recovers all the while."""
-        lost = woken = timed_out = 0
+        lost = timed_out = 0
         for _ in range(round(seconds / (LEASE_S / 3))):
             await self.shift(LEASE_S / 3)
             each = await self.recover()
-            lost, woken = lost + each.lost, woken + each.woken
+            lost += each.lost
             timed_out += each.timed_out
-        return steps.Recovered(lost, woken, timed_out)
+        return steps.Recovered(lost, timed_out)
 
     async def running(self) -> Step:
         _, token = await create_token(self.database, "any")
@@ -63,9 +62,10 @@ class Service:
         return step
 
     async def fail(self, step: Step, retry_s: float | None = None) -> None:
-        await steps.fail(
-            self.database, step, CorruptVideo("x"), outcome="unavailable", retry_s=retry_s
-        )
+        event = Event.FAILED
+        if retry_s is not None:
+            event = Event.UNAVAILABLE
+        await steps.fail(self.database, step, CorruptVideo("x"), event, retry_s=retry_s or 0.0)
 
     async def is_running(self, step: Step) -> bool:
         return (await records.read_any(self.database, step.job)).status is Status.RUNNING
@@ -192,23 +192,12 @@ async def test_what_was_due_before_the_clock_was_set_back_is_due_afterwards(
 async def test_what_came_while_every_worker_was_away_waits_no_longer(service: Service) -> None:
     cancelled = await service.running()
     await service.shift(HOUR_S)
-    await service.database.all(
-        "select end_job(%s, 'cancelled', null, null, null)", (cancelled.job,)
-    )
+    await cancel(service.database, cancelled.job)
     await admit(service.database, new_job(cancelled.token))
-    await service.database.all("delete from procrastinate_jobs")  # as an upgrade does
     await service.shift(HOUR_S)
     await service.recover()
     assert await deliveries.begin(service.database) is not None
-    assert (await service.tended(LEASE_S / 3)).woken == 1
-
-
-async def test_a_lost_ticket_does_not_wait_for_another_step_of_the_token(service: Service) -> None:
-    slow = await service.running()
-    await admit(service.database, new_job(slow.token))
-    await service.database.all("delete from procrastinate_jobs")
-    await steps.renew(service.database, [Beat(slow, 1)], HOUR_S)
-    assert (await service.tended(LEASE_S / 3)).woken == 1
+    assert (await service.claimed()).token == cancelled.token
 
 
 async def test_who_sees_that_the_clock_was_set_locks_jobs_before_steps(service: Service) -> None:
@@ -246,7 +235,7 @@ async def test_the_time_left_counts_the_segments_that_have_not_begun(
             await steps.renew(database, [Beat(each, 1, 0.0, left * HOUR_S) for each in began], 1e7)
             assert await service.left_h(job) == pytest.approx(ends - hour - 1 + left, abs=0.1)
         for each in began:
-            await steps.finish(database, each, PartDone("x", 1, JobReport(frames_out=1)))
+            await steps.finish(database, each, PartDone("x", report_of(1)))
     assert await service.left_h(job) is None  # they are joined
 
 

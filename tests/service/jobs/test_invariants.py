@@ -16,9 +16,9 @@ from foremask.errors import CorruptVideo, WorkerCrashed
 from foremask.service.jobs import records, steps
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database, Params, Row
-from foremask.service.jobs.records import Status
+from foremask.service.jobs.life import Event, Status
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
-from tests.support.jobs import new_job
+from tests.support.jobs import new_job, report_of
 from tests.support.patience import PATIENT
 
 LEASE_S = 1000.0  # only `pause` lets one run out
@@ -63,17 +63,9 @@ class Service(RuleBasedStateMachine):
         self.jobs[self.do(admit(self.database, new))] = segments
 
     @precondition(lambda self: self.jobs)
-    @rule(pick=PICK)
-    def begin(self, pick: int) -> None:
-        rows = self.ask(
-            """select id, queue_name from procrastinate_jobs
-               where status = 'todo' and queue_name <> 'webhooks' order by id"""
-        )
-        if not rows:
-            return
-        row = rows[pick % len(rows)]
-        self.ask("delete from procrastinate_jobs where id = %s", (row["id"],))
-        step = self.do(steps.claim(self.database, row["queue_name"], "worker", LEASE_S))
+    @rule(queue=st.sampled_from(["files", "masks"]))
+    def begin(self, queue: str) -> None:
+        step = self.do(steps.claim(self.database, queue, "worker", LEASE_S))
         if step is not None:
             assert step.name not in self.holder
             assert step.job not in self.ended
@@ -99,8 +91,8 @@ class Service(RuleBasedStateMachine):
             args = tuple(steps.StoredSegment(key=str(n)) for n in range(segments))
             return steps.IngestDone(steps.JobClip(frames=segments), mine, args)
         if step.stage == "segment" and segments > 1:
-            return steps.PartDone(mine, 1, steps.JobReport(frames_out=1))
-        return steps.MaskDone(mine, segments, steps.JobReport(frames_out=segments))
+            return steps.PartDone(mine, report_of(1))
+        return steps.MaskDone(mine, report_of(segments))
 
     @precondition(lambda self: self.began)
     @rule(pick=PICK)
@@ -120,8 +112,7 @@ class Service(RuleBasedStateMachine):
             self.database,
             step,
             WorkerCrashed("crashed") if crashed else CorruptVideo("broken"),
-            outcome="crashed" if crashed else "failed",
-            retry_s=0.0 if crashed else None,
+            Event.CRASHED if crashed else Event.FAILED,
         )
         self.let_go(step, self.do(reported))
 
@@ -135,10 +126,6 @@ class Service(RuleBasedStateMachine):
             (step.job, step.stage, step.number),
         )
         self.paused.add(step.name)
-
-    @rule()
-    def lose_tickets(self) -> None:
-        self.ask("delete from procrastinate_jobs")
 
     @rule()
     def recover(self) -> None:
@@ -186,8 +173,8 @@ class Service(RuleBasedStateMachine):
             if len(self.ended) == len(self.jobs):
                 break
             self.recover()
-            for _ in range(8):
-                self.begin(0)
+            for queue in ("files", "masks") * 4:
+                self.begin(queue)
             for step in [each for each in self.began if self.holds(each)]:
                 self.finish(self.began.index(step))
         assert len(self.ended) == len(self.jobs)

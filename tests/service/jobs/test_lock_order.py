@@ -9,7 +9,7 @@ from foremask.service.jobs import steps
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.steps import Beat, IngestDone, JobClip, Step, StoredSegment
-from tests.support.jobs import WAITING, begun, done, new_job
+from tests.support.jobs import WAITING, begun, cancel, done, new_job
 from tests.support.patience import until
 
 SEGMENTS = 3
@@ -43,7 +43,7 @@ def renewal(database: Database, held: list[Step]) -> Awaitable[object]:
 
 
 def end_of_a_job(database: Database, held: list[Step]) -> Awaitable[object]:
-    return database.all("select end_job(%s, 'cancelled', null, null, null)", (held[0].job,))
+    return cancel(database, held[0].job)
 
 
 def rescue(database: Database, _: list[Step]) -> Awaitable[steps.Recovered]:

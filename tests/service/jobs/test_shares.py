@@ -10,17 +10,17 @@ from foremask.errors import CorruptVideo
 from foremask.service.jobs import records, steps
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
+from foremask.service.jobs.life import IN_FLIGHT
 from foremask.service.jobs.steps import (
     IngestDone,
     JobClip,
-    JobReport,
     PartDone,
     Step,
     StoredSegment,
 )
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.observability import metrics
-from tests.support.jobs import cancel_all, new_job, value
+from tests.support.jobs import cancel_all, new_job, report_of, value
 
 HELD_BACK = "foremask_held_back_total", (("limit", "files"),)
 
@@ -147,18 +147,6 @@ async def test_one_token_holds_a_limited_number_of_file_steps(tokens: Tokens) ->
     assert (await tokens.claimed()).token == a
 
 
-async def test_a_token_has_at_most_as_many_tickets_as_steps_at_once(tokens: Tokens) -> None:
-    await tokens.allow(4)
-    await tokens.submit(await tokens.new("a"), 50)
-    tickets = "select id from procrastinate_jobs where queue_name = 'files' order by id"
-    for left in range(50, 0, -1):
-        first, *others = await tokens.database.all(tickets)
-        assert 1 + len(others) == min(4, left)
-        await tokens.database.all("delete from procrastinate_jobs where id = %s", (first["id"],))
-        await tokens.served(1)
-    assert await tokens.database.all(tickets) == []
-
-
 async def test_masks_are_shared_apart_from_files(tokens: Tokens) -> None:
     a, b = await tokens.new("a"), await tokens.new("b")
     for token in (a, a, a, b):
@@ -179,8 +167,8 @@ async def test_a_job_has_a_limited_number_of_segments_in_flight(tokens: Tokens) 
     )
     for left in range(6, 0, -1):
         counted = await value(tokens.database, in_flight, (ingest.job,))
-        assert counted == min(steps.IN_FLIGHT, left)
-        part = PartDone("x", 1, JobReport(frames_out=1))
+        assert counted == min(IN_FLIGHT, left)
+        part = PartDone("x", report_of(1))
         await steps.finish(tokens.database, await tokens.claimed("masks"), part)
 
 

@@ -5,12 +5,14 @@ from typing import Any
 import pytest
 
 from foremask.errors import StorageQuota, WorkerCrashed
+from foremask.facts import Report
 from foremask.service.jobs import admission, retention, steps
 from foremask.service.jobs.admission import NewJob, admit
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.steps import IngestDone, JobClip, JobReport, MaskDone, StoredSegment
+from foremask.service.jobs.life import Event
+from foremask.service.jobs.steps import IngestDone, JobClip, MaskDone, StoredSegment
 from foremask.service.jobs.tokens import create_token
-from tests.support.jobs import begun, done, new_job, value
+from tests.support.jobs import begun, cancel, done, new_job, report_of, value
 
 KINDS: tuple[retention.Kind, ...] = "sources", "network", "result"
 
@@ -24,10 +26,10 @@ def job(token: uuid.UUID, size: int, **facts: Any) -> NewJob:  # noqa: ANN401
     return new_job(token, clip=JobClip(size_bytes=size), **facts)
 
 
-async def masked(database: Database, name: str, clip: int, report: JobReport) -> None:
+async def masked(database: Database, name: str, clip: int, made: Report) -> None:
     found = IngestDone(JobClip(size_bytes=clip), "sources/x", (StoredSegment(),))
     await done(database, name, "ingest", found)
-    await done(database, name, "segment", MaskDone("results/x", 1, report))
+    await done(database, name, "segment", MaskDone("results/x", made))
 
 
 async def test_uploads_over_the_quota_of_their_token_are_refused(database: Database) -> None:
@@ -56,13 +58,13 @@ async def test_a_jobs_files_count_until_they_are_deleted(
     with pytest.raises(StorageQuota):
         await admit(database, job(token, 1), storage_limit=300)
     unknown = await admit(database, new_job(token), storage_limit=300)
-    report = JobReport(frames_out=1, bytes=7, mask_bytes=3, network_bytes=50)
+    report = report_of(1, bytes=7, mask_bytes=3, network_bytes=50)
     await masked(database, unknown, 30, report)
     assert await bytes_of(database, token) == 420
     for kind, left in zip(KINDS, (360, 310, 300), strict=True):
         await retention.deleted(database, kind, unknown)
         assert await bytes_of(database, token) == left
-    await database.all("select end_job(%s, 'cancelled', null, null, null)", (made,))
+    await cancel(database, made)
     assert await bytes_of(database, token) == 200
     await retention.deleted(database, "sources", made)
     assert await bytes_of(database, token) == 0
@@ -72,7 +74,7 @@ async def test_sizes_that_are_no_numbers_stop_no_sweep(
     database: Database, token: uuid.UUID
 ) -> None:
     made = await admit(database, job(token, 100))
-    await masked(database, made, 30, JobReport(frames_out=1, bytes=7))
+    await masked(database, made, 30, report_of(1, bytes=7))
     await database.all("alter table jobs disable trigger count_stored")
     await database.all(
         """update jobs set clip = '{"size_bytes": "many"}',
@@ -99,7 +101,7 @@ async def test_a_worker_that_has_lost_its_step_stores_nothing(
 ) -> None:
     made = await admit(database, job(token, 10))
     stale = await begun(database, made)
-    await steps.fail(database, stale, WorkerCrashed("it was away"), outcome="lost", retry_s=0.0)
+    await steps.fail(database, stale, WorkerCrashed("it was away"), Event.LOST)
     current = await begun(database, made)
     assert await admission.reserve_result(database, current, 40, 0, 200)
     assert not await admission.reserve_result(database, stale, 100, 0, 200)
@@ -139,7 +141,7 @@ async def test_a_job_counts_no_upload_twice_and_a_background_as_it_was_fetched(
     found = IngestDone(JobClip(size_bytes=100), "sources/x", (StoredSegment(),), fetched_bytes=41)
     await done(database, made, "ingest", found)
     assert await bytes_of(database, token) == 341
-    await done(database, made, "segment", MaskDone("results/x", 1, JobReport(frames_out=1)))
+    await done(database, made, "segment", MaskDone("results/x", report_of(1)))
     await retention.deleted(database, "sources", made)
     assert await bytes_of(database, token) == 0
 
@@ -191,13 +193,3 @@ async def test_records_stay_a_week_after_their_result_or_30_days_after_a_failure
     forgotten = set(await retention.forget_records(database, 86_400))
     assert forgotten >= {week_old, failed_long_ago}
     assert not forgotten & {fresh, owed, unswept, failed_lately}
-
-
-async def test_rows_of_the_queue_that_nobody_will_finish_are_dropped(
-    database: Database, token: uuid.UUID
-) -> None:
-    await admit(database, new_job(token))
-    await database.all("update procrastinate_jobs set status = 'succeeded'")
-    await admit(database, new_job(token))
-    await retention.drop_dead_engine_rows(database)
-    assert await value(database, "select bool_and(status = 'todo') from procrastinate_jobs")

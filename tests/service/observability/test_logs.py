@@ -35,7 +35,7 @@ def test_a_line_has_its_context(lines: io.StringIO) -> None:
 
 
 def test_a_librarys_line_looks_like_ours_if_it_is_a_warning(lines: io.StringIO) -> None:
-    logging.getLogger("procrastinate.worker").info("chatter")
+    logging.getLogger("psycopg.pool").info("chatter")
     logging.getLogger("uvicorn.error").warning("port %d is taken", 8000)
     line = json.loads(lines.getvalue())
     assert (line["event"], line["level"]) == ("port 8000 is taken", "warning")

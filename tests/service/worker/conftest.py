@@ -14,7 +14,8 @@ from foremask.fetch.client import Outbound
 from foremask.service.jobs import records
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.records import Record, Status
+from foremask.service.jobs.life import Status
+from foremask.service.jobs.records import Record
 from foremask.service.jobs.tokens import TokenLimits, create_token, token_hash
 from foremask.service.observability import metrics
 from foremask.service.storage.objects import open_objects

@@ -10,6 +10,8 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
+from msgspec import structs
+
 from foremask.errors import CorruptVideo, NotAVideo
 from foremask.facts import Clip, Report, SegmentPlan, Written
 from foremask.hints.kinds import frame_beyond
@@ -27,7 +29,7 @@ CLIP = Clip(
 REPORT = Report(
     frames_in=0, frames_out=0, duration_s=0.0, fps=25.0, duration_drift_ms=0.0,
     audio=(), warnings=(), coverage=0.5, flicker=0.0, strip=(),
-    runtime="text", stage_cpu_s={}, sha256="", bytes=0,
+    runtime="text", stage_cpu_s={}, sha256="", bytes=0, kind="mask",
 )  # fmt: skip
 
 
@@ -99,7 +101,7 @@ class TextMedia:
         text = files.mask.read_text()
         files.target.write_text(text)
         frames = text.count("mask ")
-        return replace(REPORT, frames_in=frames, frames_out=frames)
+        return structs.replace(REPORT, frames_in=frames, frames_out=frames)
 
     async def _masked(self, spec: JobSpec, files: Files, on_progress: OnProgress | None) -> Report:
         masked: list[str] = []
@@ -118,7 +120,7 @@ class TextMedia:
                 raise frame_beyond(spec.hints, number, len(masked))
         for target in filter(None, (files.target, files.mask_target)):
             target.write_text("".join(masked))
-        return replace(REPORT, frames_in=len(masked), frames_out=len(masked))
+        return structs.replace(REPORT, frames_in=len(masked), frames_out=len(masked))
 
     async def _join(self, request: messages.Join, _: OnProgress | None) -> Written:
         joined = "".join(part.read_text() for part in request.parts)

@@ -9,7 +9,7 @@ import pytest
 
 from foremask.service.jobs import records
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.records import Status
+from foremask.service.jobs.life import Status
 from tests.service.worker.conftest import Caller, working
 from tests.service.worker.stand_in import TextMedia
 from tests.support.patience import PATIENCE_S, until_so

@@ -3,7 +3,7 @@
 import pytest
 from structlog.testing import capture_logs
 
-from foremask.service.jobs import steps
+from foremask.service.jobs.life import MAX_CRASHES
 from foremask.service.worker.queues import Leases, do_next
 from tests.service.worker import stand_in
 from tests.service.worker.conftest import Caller, working
@@ -26,7 +26,7 @@ async def test_a_full_disk_only_delays(caller: Caller, stage: str) -> None:
         async with working(caller.work):
             await until(
                 lambda: caller.outcomes(request_id),
-                lambda outcomes: outcomes.count(failed) > steps.MAX_CRASHES + 1,
+                lambda outcomes: outcomes.count(failed) > MAX_CRASHES + 1,
             )
     async with working(caller.work):
         record = await caller.ended(request_id)

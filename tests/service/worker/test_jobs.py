@@ -13,7 +13,8 @@ from foremask.media.presets import KEPT_MASK
 from foremask.options import Form, JobSpec, ResultKind
 from foremask.service.jobs import deliveries, steps
 from foremask.service.jobs.database import Database, Row
-from foremask.service.jobs.records import JobError, Record, Status
+from foremask.service.jobs.life import MAX_CRASHES, Status
+from foremask.service.jobs.records import JobError, Record
 from foremask.service.jobs.steps import JobClip
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
@@ -113,7 +114,7 @@ async def test_a_poison_clip_is_given_up_and_hurts_no_other(caller: Caller) -> N
     assert await caller.result(good) == stand_in.mask(35)
     assert (error_of(ended).code, error_of(ended).reason) == (500, "worker_crashed")
     crashed = [each for each in await caller.outcomes(poison) if each[1] == "crashed"]
-    assert crashed == [("segment", "crashed")] * steps.MAX_CRASHES
+    assert crashed == [("segment", "crashed")] * MAX_CRASHES
 
 
 @pytest.mark.parametrize(
@@ -292,7 +293,7 @@ async def test_a_store_that_is_away_only_delays(caller: Caller, tmp_path: Path) 
     (tmp_path / "objects").write_bytes(b"no directory")
     async with working(caller.work):
         request_id = await caller.submit(caller.site.clip(3))
-        await until(lambda: caller.outcomes(request_id), lambda o: len(o) > steps.MAX_CRASHES + 1)
+        await until(lambda: caller.outcomes(request_id), lambda o: len(o) > MAX_CRASHES + 1)
         (tmp_path / "objects").unlink()
         (tmp_path / "elsewhere").rename(tmp_path / "objects")
         record = await caller.ended(request_id)

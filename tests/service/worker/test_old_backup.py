@@ -11,7 +11,7 @@ import pytest
 from foremask.errors import RequestUnknown
 from foremask.service.jobs import records
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.records import Status
+from foremask.service.jobs.life import Status
 from foremask.service.run.bundled_postgres import bundled_binaries
 from foremask.service.worker.queues import Leases, do_next
 from tests.service.worker import stand_in

@@ -193,7 +193,8 @@ def on_framework(request: ApiRequest, error: HTTPException) -> Response[bytes]:
         details = f"{lead}; /reference lists those that there are."
         return problem(request, errors.PathUnknown(details))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allow, method = (error.headers or {}).get("allow", ""), request.scope["method"]
+        allow = (error.headers or {}).get("allow", "")
+        method = request.scope["method"]
         wrong = errors.MethodNotAllowed(f"This path does not take {method[:16]}; it takes {allow}.")
         wrong.allow = allow
         return problem(request, wrong)

@@ -68,7 +68,10 @@ async def read_call[B: Struct](
     if operation is not None:
         key = request.headers.get("idempotency-key")
     is_good = key is None or re.fullmatch(rf"[!-~]{{1,{MAX_KEY_LENGTH}}}", key) is not None
-    grant = await tokens.charge_rate(service.database, token, key if is_good else None)
+    known_key = None
+    if is_good:
+        known_key = key
+    grant = await tokens.charge_rate(service.database, token, known_key)
     owner = str(grant.token_id)
     request.facts.grant = grant
     request.facts.owner = owner
@@ -323,7 +326,8 @@ def settle_later(service: Service, key: str) -> None:
 
 
 async def discard_clip(request: ApiRequest) -> None:
-    service, key = request.service, request.facts.clip_key
+    service = request.service
+    key = request.facts.clip_key
     if key is not None:
         settle_later(service, key)
         await service.objects.delete(key)
@@ -332,7 +336,8 @@ async def discard_clip(request: ApiRequest) -> None:
 
 
 async def keep_clip(request: ApiRequest) -> None:
-    service, key = request.service, request.facts.clip_key
+    service = request.service
+    key = request.facts.clip_key
     if key is not None:
         try:
             await admission.settle(service.database, key)

@@ -54,7 +54,9 @@ class Gate:
         if oldest is not None and now - self.idle_since[oldest] >= GRACE_S:
             return oldest
         slowest = self._slowest_body(now)
-        return oldest if slowest is None and connections > self.limit + self.burst else slowest
+        if slowest is None and connections > self.limit + self.burst:
+            return oldest
+        return slowest
 
     def _slowest_body(self, now: float) -> "Connection | None":
         """Return the connection whose request body arrives slowest, or None.
@@ -135,7 +137,9 @@ class Connection(HttpToolsProtocol):
     def owner(self) -> str | None:
         """The id of the request's token, or None until the token or upload form is verified."""
         facts: RequestFacts | None = self.scope["state"].get(FACTS)
-        return None if facts is None else facts.owner
+        if facts is None:
+            return None
+        return facts.owner
 
     def _await_request(self, seconds: float) -> None:
         self._gate.idle_since[self] = self.loop.time()
@@ -146,7 +150,9 @@ class Connection(HttpToolsProtocol):
         """Call `_late` after ``seconds``; with 0, cancel the timer."""
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self.loop.call_later(seconds, self._late) if seconds else None
+        self._timer = None
+        if seconds:
+            self._timer = self.loop.call_later(seconds, self._late)
 
     def _late(self) -> None:
         self._timer = None
@@ -225,7 +231,9 @@ class Connection(HttpToolsProtocol):
             if self.cycle is not None:  # respond without the upgrade, then close
                 self.cycle.keep_alive = False
         except httptools.HttpParserError as error:
-            first = data if self._requests == before else b""
+            first = b""
+            if self._requests == before:
+                first = data
             self._refuse(self._refusal or self._described(error, first))
             return
         if self._framing_bytes > MAX_HEAD_BYTES + FRAMING_PER_BODY_BYTE * self.body_bytes:
@@ -235,7 +243,9 @@ class Connection(HttpToolsProtocol):
         if isinstance(error, httptools.HttpParserInvalidMethodError) and _METHOD.match(data):
             allow = errors.MethodNotAllowed.allow
             return errors.MethodNotAllowed(f"No path takes this method; there are {allow}.")
-        detail = "" if isinstance(error, httptools.HttpParserCallbackError) else f": {error}"
+        detail = f": {error}"
+        if isinstance(error, httptools.HttpParserCallbackError):
+            detail = ""
         return errors.HttpInvalid(f"This is not a request of HTTP/1.1{detail}.")
 
     def _too_large(self) -> errors.HeadersTooLarge:
@@ -300,7 +310,8 @@ class Connection(HttpToolsProtocol):
             self.cycle.keep_alive = False
         self._gate.idle_since.pop(self, None)
         self._gate.body_since[self] = self.loop.time()
-        self._window_bytes, self._body_s = 0, 0.0
+        self._window_bytes = 0
+        self._body_s = 0.0
         self._set_timer(BODY_WINDOW_S)
 
     def on_body(self, body: bytes) -> None:
@@ -349,7 +360,8 @@ class Connection(HttpToolsProtocol):
 
 
 def _answer(error: errors.ForemaskError, default_headers: list[tuple[bytes, bytes]]) -> bytes:
-    request_id, status = str(uuid.uuid4()), error.status
+    request_id = str(uuid.uuid4())
+    status = error.status
     headers, body = answer_of(error, request_id)
     headers |= {
         "Content-Length": str(len(body)),

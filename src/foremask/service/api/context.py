@@ -135,7 +135,8 @@ async def while_connected[T](receive: Receive, work: Coroutine[Any, Any, T]) -> 
         while (await receive())["type"] != "http.disconnect":
             pass
 
-    working, leaving = asyncio.create_task(work), asyncio.create_task(gone())
+    working = asyncio.create_task(work)
+    leaving = asyncio.create_task(gone())
     try:
         await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
     finally:

@@ -92,7 +92,8 @@ async def metrics(request: ApiRequest) -> ASGIResponse:
     Counters are summed over all processes. If the database does not respond, only the metrics of
     this API process are returned.
     """
-    service, shown = request.service, m.LOCAL
+    service = request.service
+    shown = m.LOCAL
     disk = service.objects.disk()
     m.DISK_FREE.set(math.nan if disk is None else disk[1])
     try:

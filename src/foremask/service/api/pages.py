@@ -42,7 +42,8 @@ TYPES = {
 SMALLER_BY_GZIP = frozenset({".html", ".css", ".js", ".svg", ".json", ".md", ".txt", ".xml"})
 STYLE_HASHES = "style-hashes.txt"  # hashes of styles that the site's JavaScript adds
 _INLINE_SCRIPT = re.compile(rb"<script>(.*?)</script>", re.DOTALL)
-STATIC, SITE = (Path(__file__).with_name(name) for name in ("static", "site"))
+STATIC = Path(__file__).with_name("static")
+SITE = Path(__file__).with_name("site")
 _RANGE = re.compile(r"bytes=(?:([0-9]{1,18})-([0-9]{0,18})|-([0-9]{1,18}))")
 
 
@@ -63,12 +64,14 @@ def select_bytes(
     if wanted is None or request_headers.get("if-range", etag) != etag:
         return 200, 0, size
     first, last, suffix = wanted.groups()
-    if suffix is not None:
-        start, stop = max(0, size - int(suffix)), size
-    else:
-        start, stop = int(first), min(int(last) + 1, size) if last else size
-        if last and int(last) < start:
+    stop = size
+    start = max(0, size - int(suffix or 0))
+    if first is not None:
+        start = int(first)
+    if last:
+        if int(last) < start:
             return 200, 0, size  # RFC 9110 ignores an invalid range
+        stop = min(int(last) + 1, size)
     if start >= stop:
         raise RangeInvalid(
             f"The file has {size} bytes, and the range begins behind them.",
@@ -96,18 +99,21 @@ class Page:
             "Cross-Origin-Opener-Policy": "same-origin",
             "Vary": "Accept-Encoding",
         }
-        asked, size = request.headers, len(self.content)
-        status, start, stop = select_bytes(asked, size, self.etag, headers)
+        asked = request.headers
+        status, start, stop = select_bytes(asked, len(self.content), self.etag, headers)
         body = self.content[start:stop]
         if status == 200 and self.gzipped and "gzip" in asked.get("accept-encoding", ""):
-            body, headers["Content-Encoding"] = self.gzipped, "gzip"
+            body = self.gzipped
+            headers["Content-Encoding"] = "gzip"
         return ASGIResponse(body=body, status_code=status, headers=headers)
 
 
 @cache
 def read_folder(root: Path) -> dict[str, Page]:
     styles = root / STYLE_HASHES
-    allowed = styles.read_text(encoding="utf-8").split() if styles.is_file() else []
+    allowed: list[str] = []
+    if styles.is_file():
+        allowed = styles.read_text(encoding="utf-8").split()
     return {
         path.relative_to(root).as_posix(): page_of(path.read_bytes(), path.suffix, allowed)
         for path in root.rglob("*")
@@ -117,9 +123,13 @@ def read_folder(root: Path) -> dict[str, Page]:
 
 def page_of(content: bytes, suffix: str, styles: Iterable[str] = ()) -> Page:
     """Return a page whose policy allows its inline scripts and the style hashes ``styles``."""
-    packed = gzip.compress(content, mtime=0) if suffix in SMALLER_BY_GZIP else None
+    packed = None
+    if suffix in SMALLER_BY_GZIP:
+        packed = gzip.compress(content, mtime=0)
     etag = f'"{hashlib.sha256(content).hexdigest()[:16]}"'
-    scripts = _INLINE_SCRIPT.findall(content) if suffix == ".html" else []
+    scripts: list[bytes] = []
+    if suffix == ".html":
+        scripts = _INLINE_SCRIPT.findall(content)
     digests = [base64.b64encode(hashlib.sha256(each).digest()).decode() for each in scripts]
     policy = POLICY.format(hashes=_allow(digests), styles=_allow(styles))
     return Page(content, packed, TYPES[suffix], etag, policy)
@@ -136,14 +146,26 @@ def _allow(digests: Iterable[str]) -> str:
 )
 async def page(request: ApiRequest) -> ASGIResponse:
     folder, _, name = request.scope["path"].strip("/").partition("/")
-    has_site = bool(read_folder(SITE))
-    if folder == "docs" and not (has_site and name):
-        location = "/docs/index.html" if has_site else "/reference"
-        headers = {"Location": location, "Cache-Control": "no-cache"}
-        return ASGIResponse(status_code=302, headers=headers)
-    if folder in ("", "reference"):
-        folder, name = "static", "reference.html" if folder else "index.html"
-    found = read_folder(SITE if folder == "docs" else STATIC).get(name)
+    pages = read_folder(STATIC)
+    match folder:
+        case "":
+            name = "index.html"
+        case "reference":
+            name = "reference.html"
+        case "docs":
+            pages = read_folder(SITE)
+            if not pages:
+                return _moved("/reference")
+            if not name:
+                return _moved("/docs/index.html")
+        case _:  # static
+            pass
+    found = pages.get(name)
     if found is None:
         raise PathUnknown("There is no such page; /reference lists the API.")
     return found.answer(request)
+
+
+def _moved(location: str) -> ASGIResponse:
+    headers = {"Location": location, "Cache-Control": "no-cache"}
+    return ASGIResponse(status_code=302, headers=headers)

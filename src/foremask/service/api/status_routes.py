@@ -29,10 +29,12 @@ from foremask.service.api.context import ApiRequest, Service, json_answer
 from foremask.service.api.openapi import Operation
 from foremask.service.jobs import records
 from foremask.service.jobs.database import Database
-from foremask.service.jobs.records import Answer, JobStatus, Record, Status
+from foremask.service.jobs.life import Status
+from foremask.service.jobs.records import Answer, JobStatus, Record
 from foremask.service.storage.objects import STRIP, sibling_key
 
-PAGE, MAX_PAGE = 20, 100
+PAGE = 20
+MAX_PAGE = 100
 LINK_S = 86_400
 STORE_ANSWERS_S = 1.0  # a store that takes longer counts as not having lost the object
 MAX_STRIP_BYTES = 4 << 20
@@ -115,7 +117,8 @@ async def cancel(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse
 async def _status_after(
     act: Callable[[Database, bytes, str], Awaitable[Record]], request: ApiRequest, job: str
 ) -> ASGIResponse:
-    service, token = request.service, read_token(request)
+    service = request.service
+    token = read_token(request)
     try:
         record = await act(service.database, token, _possible(job))
     except RequestUnknown:
@@ -192,7 +195,8 @@ async def delete_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResp
     The result and the record are deleted. An unfinished job is cancelled first. An uploaded clip
     stays stored, and is deleted later like any upload.
     """
-    service, token = request.service, read_token(request)
+    service = request.service
+    token = read_token(request)
     record = await records.delete(service.database, token, _possible(request_id))
     await service.objects.delete_under(f"results/{request_id}")
     return await _whole_entry(service, record)

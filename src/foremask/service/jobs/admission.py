@@ -8,6 +8,7 @@ import msgspec
 from foremask import errors
 from foremask.options import JobSpec
 from foremask.service.jobs.database import Database, on_disk
+from foremask.service.jobs.life import Event, change
 from foremask.service.jobs.steps import Step, StoredClip
 from foremask.service.jobs.tokens import refuse_token
 
@@ -46,7 +47,8 @@ async def admit(database: Database, job: NewJob, storage_limit: int = NO_LIMIT) 
     columns = msgspec.to_builtins(job)
     if job.body_hash is not None:
         columns["body_hash"] = f"\\x{job.body_hash.hex()}"
-    row = await database.row_of("admit", columns, QUEUE_LIMIT, storage_limit)
+    admitted = change(Event.ADMITTED)
+    row = await database.row_of("admit", columns, admitted, QUEUE_LIMIT, storage_limit)
     assert row is not None  # noqa: S101  # the SQL function always returns a row
     refuse(row["outcome"], row["allowed"], row["counted"])
     await on_disk(database)

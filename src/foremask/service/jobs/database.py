@@ -31,10 +31,6 @@ RETRY_EVERY_S = 0.1
 READ_ONLY = "the database is read-only; nothing was lost, try again in a moment"
 
 
-class Refused(Exception):  # not a ForemaskError, as users never see it
-    """A SQL function of Procrastinate raised an exception; foremask's SQL functions raise none."""
-
-
 class OtherTables(ServiceUnavailable):
     """Another version of foremask migrated the database after this process started."""
 
@@ -74,19 +70,20 @@ class Database:
 
     async def one(self, statement: LiteralString, params: Params = ()) -> Row | None:
         rows = await self.all(statement, params)
-        return rows[0] if rows else None
+        if not rows:
+            return None
+        return rows[0]
 
     async def all(self, statement: LiteralString, params: Params = ()) -> list[Row]:
         loop = asyncio.get_running_loop()
-        last, end = loop.time() + self.patience_s, loop.time() + self.call_s
+        last = loop.time() + self.patience_s
+        end = loop.time() + self.call_s
         is_counted = False
         while True:
             try:
                 return await self._within(end - loop.time(), statement, params)
-            except psycopg.errors.RaiseException as error:
-                raise Refused(str(error)) from error
             except (
-                psycopg.errors.UndefinedFunction,
+                psycopg.errors.UndefinedFunction,  # also raised by the function `check_version`
                 psycopg.errors.UndefinedTable,
                 psycopg.errors.UndefinedColumn,
             ) as error:
@@ -108,8 +105,8 @@ class Database:
 
     async def notifications(
         self, channels: Iterable[str], quiet_s: float
-    ) -> AsyncGenerator[tuple[str, str] | None]:
-        """Yield the channel and payload of each notification, received on an extra connection.
+    ) -> AsyncGenerator[str | None]:
+        """Yield the channel of each notification, received on an extra connection.
 
         Yields None when the connection starts to listen, and every ``quiet_s`` while it works.
         Raises ServiceUnavailable if the connection is lost.
@@ -123,7 +120,7 @@ class Database:
                 while True:
                     yield None
                     async for each in connection.notifies(timeout=quiet_s):
-                        yield each.channel, each.payload
+                        yield each.channel
                     await connection.execute("select 1")
         except psycopg.OperationalError as error:
             raise ServiceUnavailable(f"the database is listened to no more: {error}") from error
@@ -131,7 +128,7 @@ class Database:
     async def row_of(self, function: LiteralString, *args: object) -> Row | None:
         """Call a SQL function; Structs and dictionaries become jsonb."""
         marks = ", ".join("%s" for _ in args)
-        values = [json_value(it) if isinstance(it, Struct | dict) else it for it in args]
+        values = [_as_parameter(each) for each in args]
         return await self.one(f"select * from {function}({marks})", values)  # noqa: S608  # literals
 
     async def value_of(self, function: LiteralString, *args: object) -> Any:  # noqa: ANN401
@@ -165,7 +162,9 @@ class Database:
     async def _ask(self, statement: LiteralString, params: Params) -> list[Row]:
         async with self._pool.connection() as connection:
             cursor = await connection.execute(statement, params)
-            return await cursor.fetchall() if cursor.description else []
+            if cursor.description is None:  # the statement returns no rows
+                return []
+            return await cursor.fetchall()
 
     def _let_go(self, asking: asyncio.Task[list[Row]]) -> None:
         self._left.discard(asking)
@@ -191,6 +190,12 @@ async def check_writable(database: Database) -> None:
 async def on_disk(database: Database) -> None:
     """Wait until all earlier commits are on the disk; concurrent callers share one flush."""
     await database.all("select pg_logical_emit_message(true, 'foremask', '')")
+
+
+def _as_parameter(value: object) -> object:
+    if isinstance(value, Struct | dict):
+        return json_value(value)
+    return value
 
 
 def json_value(value: object) -> Jsonb:

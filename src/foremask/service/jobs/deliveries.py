@@ -36,7 +36,9 @@ async def begin(database: Database) -> Delivery | None:
     if row is not None and row["id"] is None:  # all tokens with a due attempt are at their limit
         metrics.HELD_BACK.labels("webhooks").inc()
         return None
-    return None if row is None else Delivery(**row)
+    if row is None:
+        return None
+    return Delivery(**row)
 
 
 async def freeze(database: Database, delivery: int, payload: bytes) -> bytes:
@@ -45,7 +47,9 @@ async def freeze(database: Database, delivery: int, payload: bytes) -> bytes:
         "update deliveries set payload = coalesce(payload, %s) where id = %s returning payload",
         (payload, delivery),
     )
-    return payload if row is None else bytes(row["payload"])
+    if row is None:
+        return payload
+    return bytes(row["payload"])
 
 
 async def record(database: Database, delivery: Delivery, http_status: int | None) -> str:
@@ -53,10 +57,14 @@ async def record(database: Database, delivery: Delivery, http_status: int | None
 
     The status is ``delivered`` after 2xx, ``pending`` if a retry is queued, or else ``given_up``.
     """
-    delivered = http_status is not None and 200 <= http_status < 300
-    last = delivery.attempt >= len(SCHEDULE_S)
-    status = "delivered" if delivered else "given_up" if last else "pending"
-    wait_s = float(SCHEDULE_S[delivery.attempt]) if status == "pending" else 0.0
+    wait_s = 0.0
+    if http_status is not None and 200 <= http_status < 300:
+        status = "delivered"
+    elif delivery.attempt >= len(SCHEDULE_S):
+        status = "given_up"
+    else:
+        status = "pending"
+        wait_s = float(SCHEDULE_S[delivery.attempt])
     await database.value_of("delivery_ended", delivery.id, delivery.attempt, status, wait_s)
     return status
 
@@ -74,6 +82,6 @@ async def redeliver(database: Database, request_id: str) -> None:
                select job, token, url, payload, clock() from deliveries d where id = %s
                and not exists (select from deliveries x where x.job = d.job and x.id > d.id)
                returning id)
-           select send_ticket('webhooks') from made""",
+           select wake('webhooks') from made""",
         (row["id"],),
     )

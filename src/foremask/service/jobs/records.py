@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
-from enum import StrEnum
 from typing import Annotated, Literal
 from weakref import WeakValueDictionary
 
@@ -15,27 +14,15 @@ import structlog
 from msgspec import Meta, Struct, convert
 
 from foremask import errors
+from foremask.facts import Report
 from foremask.hints.kinds import Hint
 from foremask.options import JobSpec, ResultKind
 from foremask.service.jobs.database import Database, Row
-from foremask.service.jobs.steps import JobReport
+from foremask.service.jobs.life import Event, Status, change
 
 log = structlog.get_logger(__name__)
 
 IDLE_S = 60.0  # a shorter time without progress is normal, and not reported
-
-
-class Status(StrEnum):
-    QUEUED = "queued"
-    RUNNING = "running"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
-    UNREADABLE = "unreadable"  # the job's row cannot be decoded
-
-    @property
-    def ended(self) -> bool:
-        return self not in (Status.QUEUED, Status.RUNNING)
 
 
 class JobError(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -64,7 +51,7 @@ class Record:
     idle_s: float | None  # time since a running job's last progress; None below IDLE_S
     spec: JobSpec  # without its hints: `hints_of` reads them
     result_key: str | None  # None before the job completes, and after its result has expired
-    report: JobReport | None
+    report: Report | None
     error: JobError | None
     created_at: datetime
     started_at: datetime | None
@@ -209,7 +196,9 @@ async def hints_of(database: Database, request_id: str) -> tuple[Hint, ...]:
     row = await database.one(
         "select spec -> 'hints' as hints from jobs where id = %s", (request_id,)
     )
-    return msgspec.convert(row["hints"] if row else [], tuple[Hint, ...])
+    if row is None:
+        return ()
+    return msgspec.convert(row["hints"], tuple[Hint, ...])
 
 
 async def newest_mask(database: Database, request_id: str) -> bytes | None:
@@ -225,7 +214,8 @@ async def cancel(database: Database, token_hash: bytes, request_id: str) -> Reco
     record = await read(database, token_hash, request_id)
     if record.ended_at is None:
         error = errors.JobCancelled("the job was cancelled by its owner")
-        await database.value_of("end_job", request_id, "cancelled", error.facts(), None, None)
+        cancelled = change(Event.CANCELLED, {"error": error.facts()})
+        await database.value_of("end_job", request_id, cancelled)
         record = await read(database, token_hash, request_id)
     return record
 
@@ -281,7 +271,7 @@ def _record(row: Row) -> Record:
 def _readable(row: Row) -> Record:
     status = Status(row["status"])
     stage = row["stage"]
-    report = msgspec.convert(row["report"], JobReport | None)
+    report = msgspec.convert(row["report"], Report | None)
     total: int | None = row["frames_total"]
     if total is None and status is Status.RUNNING and row["frames_expected"]:
         total = max(1, round(row["frames_expected"]))  # as `Clip.expected_frames`
@@ -400,7 +390,7 @@ class Result(Struct, omit_defaults=True):
     video_url: Annotated[str, Meta(description="A signed link to the result.")]
     kind: ResultKind
     mask_url: Annotated[str, Meta(description="video_url, if it is a mask.")] | None = None
-    report: JobReport | None = None
+    report: Report | None = None
 
 
 class JobStatus(Struct, kw_only=True, omit_defaults=True):
@@ -434,7 +424,9 @@ def status_body(
     """Make a job's status. ``link`` returns a URL for a key, a lifetime in s and a file name."""
     if record.status is Status.UNREADABLE:
         return JobStatus(request_id=record.request_id, status="UNKNOWN", error=record.error)
-    word: Word = "ERROR" if record.status.ended else "IN_PROGRESS"
+    word: Word = "IN_PROGRESS"
+    if record.status.ended:
+        word = "ERROR"
     error = record.error
     result = None
     if record.result_key is not None:

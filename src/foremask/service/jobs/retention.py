@@ -7,7 +7,6 @@ from foremask.service.jobs.database import Database, Row
 RECORD_EXTRA_S = 7 * 86400  # time from a result's deletion to that of the job's row
 FAILED_KEPT_S = 30 * 86400
 NETWORK_KEPT_S = 86400  # `/refine` reuses network results, about 0.02 MB a frame
-ENGINE_DEAD_S = 60.0
 AT_ONCE = 50
 
 type Kind = Literal["sources", "network", "result"]
@@ -68,13 +67,3 @@ async def forget_records(database: Database, result_ttl_s: float) -> list[str]:
         (RECORD_EXTRA_S, max(FAILED_KEPT_S, result_ttl_s)),
     )
     return [row["id"] for row in rows]
-
-
-async def drop_dead_engine_rows(database: Database) -> None:
-    await database.all(
-        """delete from procrastinate_jobs p where p.status <> 'todo' and (
-               p.status <> 'doing' or not exists (
-                   select from procrastinate_workers w where w.id = p.worker_id
-                   and w.last_heartbeat > now() - make_interval(secs => %s)))""",
-        (ENGINE_DEAD_S,),
-    )

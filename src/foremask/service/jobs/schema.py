@@ -5,25 +5,26 @@ import re
 import time
 from collections.abc import Iterable
 from importlib import resources
-from pathlib import Path
 
 import psycopg
 
 from foremask.errors import ServiceUnavailable
-from foremask.service.jobs.database import Database
+from foremask.service.jobs.database import Database, Row
 
-VERSION = 26
+VERSION = 27
 OLDEST = 16  # oldest tables that can be upgraded, those of commit 427503c
 MIGRATING = 0x666F7265  # "fore": key of the advisory lock held while the schema changes
 WAIT_S = 0.2  # lock timeout, and pause before a retry; below PostgreSQL's deadlock_timeout (1 s)
 PATIENCE_S = 120.0
-ENGINE = "procrastinate/"
+SQL = resources.files("foremask.service.jobs") / "sql"
 
 
 async def migrate(url: str) -> list[str]:
-    """Create or upgrade our tables and Procrastinate's; return the names of the applied scripts.
+    """Create or upgrade the tables and functions; return the names of the applied scripts.
 
-    Each script is one transaction; concurrent callers wait for each other. Raises
+    A new database gets ``tables.sql``. An older one gets the scripts in ``migrations`` of later
+    versions, in their order. Both then get ``functions.sql``. Each script is one transaction, the
+    last one with the functions; concurrent callers wait for each other. Raises
     ServiceUnavailable if the database cannot be reached, is not in UTF-8, has tables newer than
     `VERSION` or older than `OLDEST`, or if other processes lock a table for `PATIENCE_S`.
     """
@@ -45,23 +46,21 @@ async def migrate(url: str) -> list[str]:
         )
         cursor = await connection.execute("select name from schema_scripts")
         applied = {name for (name,) in await cursor.fetchall()}
-        scripts = _engine_scripts(applied) | {f"foremask/{VERSION}": _script(_version(applied))}
-        missing = {name: sql for name, sql in scripts.items() if name not in applied}
+        scripts = _scripts_after(_version(applied))
         await connection.execute(f"set lock_timeout = '{WAIT_S}s'".encode())
-        for name, sql in missing.items():
-            await _apply(connection, name, sql)
-    return [name for name, sql in missing.items() if sql]
+        for name, script in scripts.items():
+            await _apply(connection, name, script)
+    return list(scripts)
 
 
-async def _apply(connection: psycopg.AsyncConnection, name: str, sql: str) -> None:
+async def _apply(connection: psycopg.AsyncConnection, name: str, script: str) -> None:
     # A script that waits for a lock while it holds others can deadlock with another process. So it
     # is rolled back at its lock timeout, and starts again.
     end = time.monotonic() + PATIENCE_S
     while True:
         try:
             async with connection.transaction():
-                if sql:
-                    await connection.execute(sql.encode())
+                await connection.execute(script.encode())
                 await connection.execute("insert into schema_scripts (name) values (%s)", (name,))
                 return
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected) as error:
@@ -75,28 +74,23 @@ async def _apply(connection: psycopg.AsyncConnection, name: str, sql: str) -> No
 async def check_schema(database: Database) -> None:
     """Raise ServiceUnavailable unless the tables are of version `VERSION`."""
     known = await database.one("select to_regclass('schema_scripts') is not null as there")
-    rows = await database.all("select name from schema_scripts") if known and known["there"] else []
+    rows: list[Row] = []
+    if known is not None and known["there"]:
+        rows = await database.all("select name from schema_scripts")
     found = _version(row["name"] for row in rows)
     if found > VERSION:
         raise _newer(found)
     if found < VERSION:
-        has = f"tables of version {found}" if found else "no tables of foremask"
+        has = "no tables of foremask"
+        if found:
+            has = f"tables of version {found}"
         raise ServiceUnavailable(
             f"the database has {has}: run `foremask migrate` for version {VERSION}"
         )
 
 
-def _engine_scripts(applied: Iterable[str]) -> dict[str, str]:
-    from procrastinate.schema import SchemaManager  # imported here: the API does not need it
-
-    changes = sorted(Path(SchemaManager.get_migrations_path()).glob("*.sql"))
-    if any(name.startswith(ENGINE) for name in applied):
-        return {ENGINE + each.name: each.read_text(encoding="utf-8") for each in changes}
-    whole = {ENGINE + "schema.sql": str(SchemaManager.get_schema())}
-    return whole | {ENGINE + each.name: "" for each in changes}
-
-
-def _script(found: int) -> str:
+def _scripts_after(found: int) -> dict[str, str]:
+    """Return the scripts that bring tables of version ``found`` (0: none) to `VERSION`."""
     if found > VERSION:
         raise _newer(found)
     if 0 < found < OLDEST:
@@ -104,13 +98,21 @@ def _script(found: int) -> str:
             f"the database has tables of version {found}, older than {OLDEST}:"
             " run the `foremask migrate` of commit 427503c first"
         )
-    sql = resources.files(__package__) / "sql"
-    whole = (sql / "schema.sql").read_text(encoding="utf-8")
+    latest = f"foremask/{VERSION}"
+    functions = (SQL / "functions.sql").read_text(encoding="utf-8")
     if not found:
-        return whole
-    functions = whole[whole.index("\n-- Functions.") :]
-    functions = re.sub(r"(?m)^create (function|trigger)", r"create or replace \1", functions)
-    return (sql / "upgrade.sql").read_text(encoding="utf-8") + functions
+        return {latest: (SQL / "tables.sql").read_text(encoding="utf-8") + functions}
+    numbered = {_version([each.name]): each for each in (SQL / "migrations").iterdir()}
+    later = {
+        f"foremask/{number}": numbered[number].read_text(encoding="utf-8")
+        for number in sorted(numbered)
+        if number > found
+    }
+    if later:
+        later[latest] += re.sub(
+            r"(?m)^create (function|trigger)", r"create or replace \1", functions
+        )
+    return later
 
 
 def _newer(found: int) -> ServiceUnavailable:

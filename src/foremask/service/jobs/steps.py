@@ -9,14 +9,15 @@ import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from foremask.errors import FieldInvalid, ForemaskError, TimedOut, WorkerCrashed
-from foremask.facts import Clip, SoundTrack, Span
+from foremask.facts import Clip, Report, Span
 from foremask.options import JobSpec
 from foremask.service.jobs.database import Database
+from foremask.service.jobs.life import MAX_CRASHES, Change, Event, change
 from foremask.service.jobs.process_totals import ALIVE_FOR_S
 from foremask.service.jobs.schema import VERSION
 from foremask.service.observability import metrics
@@ -30,34 +31,6 @@ class JobClip(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 type StoredClip = Clip | JobClip  # stored as either type, read as a JobClip
-
-
-class JobReport(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """``mask_bytes`` is the size of the mask that is stored with a cut-out or composite.
-
-    ``network_bytes`` is the size of the stored network results, or None if they are deleted.
-    """
-
-    frames_out: int
-    frames_in: int | None = None
-    duration_s: float | None = None
-    fps: float | None = None
-    duration_drift_ms: float | None = None
-    audio: tuple[SoundTrack, ...] | None = None
-    sound_warnings: tuple[str, ...] | None = None
-    warnings: tuple[str, ...] | None = None
-    coverage: float | None = None
-    flicker: float | None = None
-    # A segment's (seconds, coverage, change) by frame; None for a job.
-    strip: tuple[tuple[float, float, float], ...] | None = None
-    kind: str | None = None
-    runtime: str | None = None
-    stage_cpu_s: dict[str, float] | None = None
-    segments: int | None = None
-    sha256: str | None = None
-    bytes: int | None = None
-    mask_bytes: int | None = None
-    network_bytes: int | None = None
 
 
 @contextmanager
@@ -101,18 +74,31 @@ class IngestDone(msgspec.Struct, frozen=True):
     background_key: str | None = None
     fetched_bytes: int = 0  # downloaded for the background, and for the clip if a mask is reused
 
+    @property
+    def columns(self) -> dict[str, Any]:
+        """The job's columns that are known now. A result is about as large as its clip."""
+        known: dict[str, Any] = {
+            "clip": self.clip,
+            "source_key": self.source_key,
+            "background_key": self.background_key,
+            "fetched": self.fetched_bytes,
+        }
+        if self.clip is not None and self.clip.frames is not None:
+            known["frames_total"] = self.clip.frames
+        if self.clip is not None and self.clip.size_bytes:
+            known["reserved"] = self.clip.size_bytes
+        return known
+
 
 class PartDone(msgspec.Struct, frozen=True, omit_defaults=True):
     key: str
-    frames: int
-    report: JobReport
+    report: Report
     mask_key: str | None = None  # key of the mask, if stored with a cut-out
 
 
 class MaskDone(msgspec.Struct, frozen=True):
     result_key: str
-    frames: int
-    report: JobReport
+    report: Report
 
 
 type StepDone = IngestDone | PartDone | MaskDone
@@ -120,9 +106,6 @@ type StepDone = IngestDone | PartDone | MaskDone
 
 LEASE_S = 5.0  # allows one missed renewal; the steps of a dead worker restart after 3 to 7 s
 RENEW_S = 2.0
-LOST_TICKET_S = 10.0  # a ready step that waits so long gets a new ticket (Procrastinate row)
-MAX_CRASHES = 3
-IN_FLIGHT = 4  # limit on a job's running and ready segments, so that other jobs get workers
 
 
 type StepKey = tuple[str, str, int, int]  # job, stage, number, attempt
@@ -176,7 +159,8 @@ async def claim(
     seconds and share comes first. The token ``last``, which this worker served last, may be 5 s
     ahead of others. Raises OtherTables after a migration to another version.
     """
-    row = await database.row_of(f"claim_step_{VERSION}", queue, worker, lease_s, last)
+    begun = change(Event.CLAIMED)
+    row = await database.row_of("claim_step", VERSION, begun, queue, worker, lease_s, last)
     if row is None:
         return None
     metrics.HELD_BACK.labels("files").inc(row["held"])
@@ -223,28 +207,38 @@ async def renew(
 
 async def finish(database: Database, step: Step, done: StepDone) -> bool:
     """Record the step's result and queue the next steps; return False if the attempt is stale."""
-    return bool(await database.value_of("finish_step", *step.key, done, IN_FLIGHT, step.seconds))
+    match done:
+        case IngestDone():
+            what = change(Event.STORED, done.columns, steps=done.segments)
+        case PartDone():
+            what = change(Event.PART_MADE, result=done, frames=done.report.frames_out)
+        case MaskDone():
+            columns = {"result_key": done.result_key, "report": done.report}
+            what = change(Event.RESULT_MADE, columns, frames=done.report.frames_out)
+    return await _end_attempt(database, step, what)
+
+
+async def _end_attempt(database: Database, step: Step, what: Change) -> bool:
+    ended = await database.value_of("end_attempt", *step.key, what, step.seconds)
+    return bool(ended)
 
 
 async def fail(
     database: Database,
     step: Step,
     error: ForemaskError,
+    event: Event = Event.FAILED,
     *,
-    outcome: str = "failed",
-    retry_s: float | None = None,
+    retry_s: float = 0.0,
 ) -> bool:
     """Record a failed attempt; return False if it is stale.
 
-    If ``retry_s`` is None or the step has crashed `MAX_CRASHES` times, the job ends with ``error``.
-    Otherwise, the step is retried after ``retry_s``.
+    `life.LIFE` says for each ``event`` whether the step is tried again, which is after ``retry_s``,
+    or whether the job ends with ``error``.
     """
-    facts = error.facts()
-    return bool(
-        await database.value_of(
-            "fail_step", *step.key, outcome, facts, retry_s, MAX_CRASHES, step.seconds
-        )
-    )
+    facts = {"error": error.facts()}
+    what = change(event, facts, details=error.details, retry_s=retry_s)
+    return await _end_attempt(database, step, what)
 
 
 async def charge_lost(database: Database, step: Step) -> None:
@@ -273,7 +267,6 @@ async def segment_results(database: Database, request_id: str) -> list[PartDone]
 @dataclass(frozen=True, slots=True)
 class Recovered:
     lost: int = 0  # attempts whose lease had expired
-    woken: int = 0  # tickets that were replaced
     timed_out: int = 0  # jobs that reached their time limit
     alone: bool = field(default=False, compare=False)  # last call: this worker's, or long ago
 
@@ -281,7 +274,7 @@ class Recovered:
 async def recover(
     database: Database, wall_clock_s: float, lease_s: float = LEASE_S, worker: str = ""
 ) -> Recovered:
-    """Retry steps of dead workers, replace lost tickets, end jobs that ran for ``wall_clock_s``."""
+    """Retry the steps of dead workers, and end jobs that ran for ``wall_clock_s``."""
     crashed = WorkerCrashed(
         f"the worker process died or hung: crash {{crashes}} of the {MAX_CRASHES} that fail a job"
     )
@@ -290,13 +283,12 @@ async def recover(
         limit=wall_clock_s,
     )
     row = await database.row_of(
-        f"recover_{VERSION}",
+        "recover",
+        VERSION,
         worker,
         lease_s,
-        LOST_TICKET_S,
         wall_clock_s,
-        MAX_CRASHES,
-        crashed.facts(),
-        timed_out.facts(),
+        change(Event.LOST, {"error": crashed.facts()}, details=crashed.details),
+        change(Event.TIMED_OUT, {"error": timed_out.facts()}),
     )
     return Recovered(**(row or {}))

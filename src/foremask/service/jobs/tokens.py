@@ -65,7 +65,8 @@ async def charge_rate(database: Database, token_hash: bytes, key: str | None = N
             f"more requests than the token's rate allows; try again in {row['wait_s']:.1f} s",
             limit=row["allowed"],
         )
-        error.retry_after_s, error.reset_s = row["wait_s"], row["reset_s"]
+        error.retry_after_s = row["wait_s"]
+        error.reset_s = row["reset_s"]
         raise error
     refuse_token(row["outcome"], row["allowed"])
     return msgspec.convert(row, Grant)

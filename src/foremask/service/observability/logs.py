@@ -10,7 +10,7 @@ from structlog.types import EventDict, Processor
 from foremask.settings import LogFormat, LogLevel
 
 # Libraries whose INFO messages repeat those of foremask.
-QUIETED = ("uvicorn.error", "uvicorn.access", "procrastinate", "psycopg.pool", "httpcore", "httpx")
+QUIETED = ("uvicorn.error", "uvicorn.access", "psycopg.pool", "httpcore", "httpx")
 
 # Local variables in a traceback may hold API tokens.
 _TRACEBACK = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)

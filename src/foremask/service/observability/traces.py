@@ -87,16 +87,21 @@ def span(
     from opentelemetry.context import Context
     from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-    above, header, headers = None, TraceContextTextMapPropagator(), dict[str, str]()
+    above: Context | None = None
+    header = TraceContextTextMapPropagator()
+    headers: dict[str, str] = {}
     if is_first or traceparent is not None:
         above = header.extract({"traceparent": traceparent or ""}, Context())
     if not is_first and not trace.get_current_span(above).get_span_context().is_valid:
         yield TraceSpan()
         return
+    kind = trace.SpanKind.INTERNAL
+    if is_first:
+        kind = trace.SpanKind.SERVER
     with _provider.get_tracer("foremask", version("foremask")).start_as_current_span(
         name,
         above,
-        trace.SpanKind.SERVER if is_first else trace.SpanKind.INTERNAL,
+        kind,
         record_exception=False,  # the message may hold a URL
         set_status_on_exception=False,
     ) as real:

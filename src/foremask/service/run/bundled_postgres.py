@@ -72,7 +72,9 @@ class EmbeddedPostgres:
     @property
     def pid(self) -> int | None:
         process = self._process
-        return process.pid if process is not None and process.poll() is None else None
+        if process is None or process.poll() is not None:
+            return None
+        return process.pid
 
     def start(self) -> None:
         """Make the database if there is none, start the server, and wait until it is ready.
@@ -227,10 +229,13 @@ class Home:
 def prepare_home(data_dir: Path) -> Home:
     root = data_dir / "postgres"
     root.parent.mkdir(parents=True, exist_ok=True)
-    uid, gid, run_as = os.geteuid(), os.getegid(), dict[str, Any]()
+    uid = os.geteuid()
+    gid = os.getegid()
+    run_as: dict[str, Any] = {}
     if uid == 0:
         user = _unprivileged()
-        uid, gid = user.pw_uid, user.pw_gid
+        uid = user.pw_uid
+        gid = user.pw_gid
         run_as = {"user": uid, "group": gid, "extra_groups": []}
         above = (root.parent.resolve(), *root.parent.resolve().parents)
         is_reachable = all(each.stat().st_mode & stat.S_IXOTH for each in above)
@@ -291,7 +296,8 @@ def runnable(binaries: Path, home: Home) -> Path:
 
 
 def _copied(binaries: Path, home: Home) -> Path:
-    packages, copy = binaries.parents[2], home.programs
+    packages = binaries.parents[2]
+    copy = home.programs
     shutil.rmtree(copy, ignore_errors=True)
     # The programs find their libraries by a relative RPATH, so both are copied.
     for part in (binaries.parent.relative_to(packages), Path(f"{WHEEL}.libs")):
@@ -343,7 +349,8 @@ def server_version(binaries: Path, run_as: dict[str, Any] | None = None) -> tupl
 
 def end_with_us(number: signal.Signals) -> Callable[[], None]:
     """Return a ``preexec_fn``. The child gets signal ``number`` when the parent thread ends."""
-    libc, parent = ctypes.CDLL(None), os.getpid()
+    libc = ctypes.CDLL(None)
+    parent = os.getpid()
 
     def arrange() -> None:
         libc.prctl(1, number)  # PR_SET_PDEATHSIG

@@ -19,7 +19,8 @@ from foremask.settings import Sandbox
 _LIBRARY: Final = "libseccomp.so.2"  # ABI unchanged since 2012: docs/adr/0042
 _ALLOW: Final = 0x7FFF_0000
 _ERRNO: Final = 0x0005_0000
-_NOT_EQUAL, _MASKED_EQUAL = 1, 7
+_NOT_EQUAL: Final = 1
+_MASKED_EQUAL: Final = 7
 _UNKNOWN_CALL: Final = -1
 _INT: Final = 0xFFFF_FFFF
 
@@ -57,24 +58,50 @@ def bits_are(argument: int, mask: int, value: int) -> When:
 
 
 # From the Linux headers; these numbers are the same on x86-64 and ARM.
-_LANDLOCK_CREATE_RULESET, _LANDLOCK_ADD_RULE, _LANDLOCK_RESTRICT_SELF = 444, 445, 446
+_LANDLOCK_CREATE_RULESET = 444
+_LANDLOCK_ADD_RULE = 445
+_LANDLOCK_RESTRICT_SELF = 446
 _RULESET_VERSION = 1
 _PATH_BENEATH = 1
-_EXECUTE, _WRITE_FILE, _READ_FILE, _READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
-_REMOVE_FILE, _MAKE_REG = 1 << 5, 1 << 8
+_EXECUTE = 1 << 0
+_WRITE_FILE = 1 << 1
+_READ_FILE = 1 << 2
+_READ_DIR = 1 << 3
+_REMOVE_FILE = 1 << 5
+_MAKE_REG = 1 << 8
 _TRUNCATE = 1 << 14
 _FILE_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}  # number of rights by Landlock version
+_TCP = 0b11  # bind and connect
+_SIGNALS_AND_SOCKETS = 0b11
 _READ = _READ_FILE | _READ_DIR
 _WRITE = _READ | _WRITE_FILE | _REMOVE_FILE | _MAKE_REG | _TRUNCATE
 _OF_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_GET_SECCOMP, _PR_SET_NO_NEW_PRIVS = 1, 4, 21, 38
-_PR_SET_MM, _PR_SET_CHILD_SUBREAPER, _PR_SCHED_CORE, _PR_SET_PTRACER = 35, 36, 62, 0x5961_6D61
+_PR_SET_PDEATHSIG = 1
+_PR_SET_DUMPABLE = 4
+_PR_GET_SECCOMP = 21
+_PR_SET_MM = 35
+_PR_SET_CHILD_SUBREAPER = 36
+_PR_SET_NO_NEW_PRIVS = 38
+_PR_SCHED_CORE = 62
+_PR_SET_PTRACER = 0x5961_6D61
 _CLONE_THREAD = 0x0001_0000
 _CLONE_NEW = 0x7E02_0000  # the CLONE_NEW* flags of clone
-_F_SETFL, _F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY = 4, 8, 10, 15, 1024, 1026
-_FIOASYNC, _FIOSETOWN, _SIOCSPGRP = 0x5452, 0x8901, 0x8902
-_TIOCSCTTY, _TIOCSPGRP, _TIOCSTI, _TIOCLINUX = 0x540E, 0x5410, 0x5412, 0x541C
-_FS_SETFLAGS, _FS_SETFLAGS_32, _FS_SETXATTR = 0x4008_6602, 0x4004_6602, 0x401C_5820
+_F_SETFL = 4
+_F_SETOWN = 8
+_F_SETSIG = 10
+_F_SETOWN_EX = 15
+_F_SETLEASE = 1024
+_F_NOTIFY = 1026
+_FIOASYNC = 0x5452
+_FIOSETOWN = 0x8901
+_SIOCSPGRP = 0x8902
+_TIOCSCTTY = 0x540E
+_TIOCSPGRP = 0x5410
+_TIOCSTI = 0x5412
+_TIOCLINUX = 0x541C
+_FS_SETFLAGS = 0x4008_6602
+_FS_SETFLAGS_32 = 0x4004_6602
+_FS_SETXATTR = 0x401C_5820
 _FS_ENABLE_VERITY = 0x4080_6685
 _ACCESS_MODE = 0b11  # in the flags of open; if both bits are set, only ioctl can use the file
 
@@ -167,7 +194,9 @@ def cap(address_space_bytes: int, file_bytes: int) -> None:
         (resource.RLIMIT_CORE, 0),
     ):
         hard = resource.getrlimit(kind)[1]
-        most = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        most = wanted
+        if hard != resource.RLIM_INFINITY:
+            most = min(wanted, hard)
         resource.setrlimit(kind, (most, most))
 
 
@@ -210,17 +239,21 @@ def python_paths() -> list[Path]:
 def _restrict_files(
     libc: ctypes.CDLL, read: Iterable[Path], write: Iterable[Path], at_most: int | None
 ) -> int:
-    there = _landlock_version()
-    version = there if at_most is None else min(there, at_most)
+    version = _landlock_version()
+    if at_most is not None:
+        version = min(version, at_most)
     if version == 0:
         return 0
     known = (1 << _FILE_RIGHTS_BY_ABI.get(version, 16)) - 1
     # A ruleset denies access to files. It also denies TCP from version 4 on, and from version 6 on
     # signals to other processes and connections to their abstract sockets. The struct grew, too.
-    attributes = struct.pack("QQQ", known, 3 if version >= 4 else 0, 3 if version >= 6 else 0)
-    size = 8 if version < 4 else 16 if version < 6 else 24
+    attributes = struct.pack("Q", known)
+    if version >= 4:
+        attributes += struct.pack("Q", _TCP)
+    if version >= 6:
+        attributes += struct.pack("Q", _SIGNALS_AND_SOCKETS)
     ruleset = libc.syscall(
-        _LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(size), ctypes.c_uint32(0)
+        _LANDLOCK_CREATE_RULESET, attributes, ctypes.c_size_t(len(attributes)), ctypes.c_uint32(0)
     )
     if ruleset < 0:
         return 0
@@ -241,8 +274,9 @@ def _allow(libc: ctypes.CDLL, ruleset: int, path: Path, rights: int) -> None:
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return
     try:
-        of_it = rights if path.is_dir() else rights & _OF_A_FILE
-        rule = struct.pack("<Qi", of_it, there)
+        if not path.is_dir():
+            rights &= _OF_A_FILE
+        rule = struct.pack("<Qi", rights, there)
         if libc.syscall(_LANDLOCK_ADD_RULE, ruleset, _PATH_BENEATH, rule, ctypes.c_uint32(0)) != 0:
             raise OSError(ctypes.get_errno(), "cannot allow a path in the sandbox", str(path))
     finally:
@@ -259,7 +293,11 @@ def _seccomp() -> ctypes.CDLL | None:
         library.seccomp_init.restype = ctypes.c_void_p
         library.seccomp_syscall_resolve_name.argtypes = (ctypes.c_char_p,)
         library.seccomp_rule_add_array.argtypes = (
-            *(ctypes.c_void_p, ctypes.c_uint32, ctypes.c_int, ctypes.c_uint, ctypes.c_void_p),
+            ctypes.c_void_p,
+            ctypes.c_uint32,
+            ctypes.c_int,
+            ctypes.c_uint,
+            ctypes.c_void_p,
         )
         library.seccomp_load.argtypes = (ctypes.c_void_p,)
     except (OSError, AttributeError):  # AttributeError: another library of this name
@@ -279,9 +317,9 @@ def _restrict_calls(library: ctypes.CDLL) -> None:
             number = _YOUNG_CALLS.get(call, _UNKNOWN_CALL)
         if number < 0:
             return
-        compared = (When * len(conditions))(*conditions)
-        action, count = _ERRNO | error, len(conditions)
-        if failed := library.seccomp_rule_add_array(rules, action, number, count, compared):
+        count = len(conditions)
+        compared = (When * count)(*conditions)
+        if failed := library.seccomp_rule_add_array(rules, _ERRNO | error, number, count, compared):
             raise OSError(-failed, f"no seccomp rule for {call}: {os.strerror(-failed)}")
 
     for call in _DENIED:
@@ -320,8 +358,10 @@ def _drop_capabilities(libc: ctypes.CDLL) -> None:
 def _landlock_version() -> int:
     if sys.platform != "linux":
         return 0
-    ask = None, ctypes.c_size_t(0), ctypes.c_uint32(_RULESET_VERSION)
-    return max(0, int(_libc().syscall(_LANDLOCK_CREATE_RULESET, *ask)))
+    version = _libc().syscall(
+        _LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_RULESET_VERSION)
+    )
+    return max(0, int(version))
 
 
 def _libc() -> ctypes.CDLL:
@@ -354,7 +394,9 @@ def check_level(wanted: Sandbox, level: Level) -> None:
 
 
 def level_of(wanted: Sandbox) -> Level:
-    level = Level() if wanted is Sandbox.OFF else available()
+    level = Level()
+    if wanted is not Sandbox.OFF:
+        level = available()
     check_level(wanted, level)
     return level
 

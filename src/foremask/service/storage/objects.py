@@ -45,7 +45,9 @@ _HALF_WRITTEN = re.compile(r"#\d+$")
 FILES_PATH = "/v2/files/"
 FORM_PATH = "/v2/uploads"
 STEP_S = 3600  # links expire at multiples of this, so that repeated links are equal (for caches)
-NETWORK, STRIP, MASK = "network.zip", "strip.json", "mask"
+NETWORK = "network.zip"
+STRIP = "strip.json"
+MASK = "mask"
 _KEY = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
 
 
@@ -213,8 +215,11 @@ class Objects:
     def __init__(self, store: ObjectStore, signer: Signer) -> None:
         self._store = store
         self._root = _root(store)
-        self.part_bytes = BUCKET_PART_BYTES if self._root is None else LOCAL_PART_BYTES
-        self.block_bytes = BUCKET_BLOCK_BYTES if self._root is None else LOCAL_BLOCK_BYTES
+        self.part_bytes = LOCAL_PART_BYTES
+        self.block_bytes = LOCAL_BLOCK_BYTES
+        if self._root is None:
+            self.part_bytes = BUCKET_PART_BYTES
+            self.block_bytes = BUCKET_BLOCK_BYTES
         self.signer = signer
 
     async def put(self, key: str, content: Path | AsyncIterable[bytes]) -> None:
@@ -253,7 +258,9 @@ class Objects:
         """Yield ``length`` bytes (by default, all to the end) from ``offset``, in blocks."""
         # One request for each block: a slow reader must not occupy a connection to the store.
         size = (await self.head(key))["size"]
-        stop = size if length is None else min(offset + length, size)
+        stop = size
+        if length is not None:
+            stop = min(offset + length, size)
         while offset < stop:
             asked = min(block_bytes or self.block_bytes, stop - offset)
             block = await self.read(key, offset, asked)

@@ -21,6 +21,7 @@ from foremask.media.presets import KEPT_MASK
 from foremask.options import Files, Form, Limits, Resources, ResultKind
 from foremask.service.jobs import admission, steps
 from foremask.service.jobs.database import Database
+from foremask.service.jobs.life import IN_FLIGHT
 from foremask.service.jobs.process_totals import Fleet
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import span
@@ -225,8 +226,8 @@ class RunningStep:
         if free < 2 or (spec.kind is ResultKind.CUTOUT and clip.start_s < 0):
             return ()
         spans = await self._run(messages.Plan(self.source, free, SEGMENT_GRID))
-        left_over = len(spans) % steps.IN_FLIGHT  # segments beyond a multiple of IN_FLIGHT
-        if len(spans) > steps.IN_FLIGHT and left_over:
+        left_over = len(spans) % IN_FLIGHT  # segments beyond a multiple of IN_FLIGHT
+        if len(spans) > IN_FLIGHT and left_over:
             most = len(spans) - left_over
             spans = await self._run(messages.Plan(self.source, most, SEGMENT_GRID))
         return spans
@@ -261,10 +262,9 @@ class RunningStep:
             made = await self._run(request, self.work.masks)
         metrics.FRAMES.labels(step.spec.quality).inc(max(0, made.frames_out))
         metrics.MASKING_SECONDS.labels(step.spec.quality).inc(time.monotonic() - began)
-        report = report_of(made)
         if step.args.span is not None:
-            return await self._store_part(report)
-        return await self._store_result(report, self.mask, request.files.cache)
+            return await self._store_part(made)
+        return await self._store_result(made, self.mask, request.files.cache)
 
     async def _files(self) -> Files:
         """Load the background, if there is one, and name the files of a run."""
@@ -300,7 +300,7 @@ class RunningStep:
             await self._load(self.step.source_key, self.source)
             sibling = mask
         made = await self._run(messages.Make(spec, files, self.work.resources))
-        return await self._store_result(report_of(made), sibling)
+        return await self._store_result(made, sibling)
 
     async def join(self) -> steps.MaskDone:
         step = self.step
@@ -335,7 +335,7 @@ class RunningStep:
         self.progress.move()
         return done
 
-    async def _store_part(self, report: steps.JobReport) -> steps.PartDone:
+    async def _store_part(self, report: Report) -> steps.PartDone:
         prefix = f"parts/{self.step.job}/{self.step.number}/{self.step.attempt}"
         key = f"{prefix}/part"
         mask_key = None
@@ -343,10 +343,10 @@ class RunningStep:
         if self.mask.exists():
             mask_key = f"{prefix}/mask"
             await self.work.objects.put(mask_key, self.mask)
-        return steps.PartDone(key, report.frames_out, report, mask_key)
+        return steps.PartDone(key, report, mask_key)
 
     async def _store_result(
-        self, report: steps.JobReport, mask: Path | None = None, kept: Path | None = None
+        self, report: Report, mask: Path | None = None, kept: Path | None = None
     ) -> steps.MaskDone:
         # The key names the attempt, so that attempts do not overwrite each other's results.
         step = self.step
@@ -373,11 +373,11 @@ class RunningStep:
                 report = structs.replace(report, network_bytes=kept_bytes)
             except (errors.ObjectLost, errors.ServiceUnavailable) as error:  # e.g. a full disk
                 log.warning("step.network_results_not_kept", reason=str(error.__cause__))
-        warnings = [*(step.clip.warnings if step.clip else ()), *(report.warnings or ())]
+        warnings = [*(step.clip.warnings if step.clip else ()), *report.warnings]
         report = structs.replace(
-            report, strip=None, bytes=size, warnings=tuple(dict.fromkeys(warnings))
+            report, strip=(), bytes=size, warnings=tuple(dict.fromkeys(warnings))
         )
-        return steps.MaskDone(key, report.frames_out, report)
+        return steps.MaskDone(key, report)
 
     def _left_s(self) -> float:
         used_s = self.step.used_s + self.step.seconds
@@ -397,25 +397,26 @@ def _size_of(path: Path | None) -> int:
     return path.stat().st_size
 
 
-def report_of(done: Report | Written) -> steps.JobReport:
-    return msgspec.convert(done, steps.JobReport, from_attributes=True)
-
-
-def joined_report(parts: Sequence[steps.JobReport], joined: Written) -> steps.JobReport:
+def joined_report(parts: Sequence[Report], joined: Written) -> Report:
     """Combine the reports of the parts and the joined file; means are weighted by frames."""
     frames = max(1, sum(part.frames_out for part in parts))
     cpu_s = Counter[str]()
     for part in parts:
-        cpu_s.update(part.stage_cpu_s or {})
-    warnings = [each for part in parts for each in part.warnings or ()]
-    written = structs.asdict(report_of(joined))
-    changes = {name: value for name, value in written.items() if value is not None} | {
-        "frames_in": sum(part.frames_in or 0 for part in parts),
-        "coverage": sum((part.coverage or 0.0) * part.frames_out for part in parts) / frames,
-        "flicker": sum((part.flicker or 0.0) * part.frames_out for part in parts) / frames,
-        "stage_cpu_s": dict(sorted(cpu_s.items())),
-        "strip": tuple(row for part in parts for row in part.strip or ()),
-        "warnings": tuple(dict.fromkeys(warnings)),
-        "segments": len(parts),
-    }
-    return structs.replace(parts[0], **changes)
+        cpu_s.update(part.stage_cpu_s)
+    warnings = [each for part in parts for each in part.warnings]
+    return structs.replace(
+        parts[0],
+        frames_in=sum(part.frames_in for part in parts),
+        frames_out=joined.frames_out,
+        duration_s=joined.duration_s,
+        duration_drift_ms=joined.duration_drift_ms,
+        audio=joined.audio,
+        warnings=tuple(dict.fromkeys([*warnings, *joined.sound_warnings])),
+        coverage=sum(part.coverage * part.frames_out for part in parts) / frames,
+        flicker=sum(part.flicker * part.frames_out for part in parts) / frames,
+        strip=tuple(row for part in parts for row in part.strip),
+        stage_cpu_s=dict(sorted(cpu_s.items())),
+        sha256=joined.sha256,
+        bytes=joined.bytes,
+        segments=len(parts),
+    )

@@ -15,12 +15,13 @@ from foremask.service.observability import metrics
 from foremask.service.storage.objects import NETWORK, sibling_key
 from foremask.service.worker.job_stages import WorkerContext
 
-ENGINE_S = 60.0
+RECORDS_S = 60.0
 ABANDONED_S = 60.0
 UPLOADS_S = 3600.0
 FORM_KEPT = timedelta(hours=1)
 UPLOAD_KEPT = timedelta(days=3)  # an upload's URL is valid for a day; a job may read the file later
-TENDING, SLOWEST = 4, 10.0  # beyond 4 workers, pauses grow, up to 10 times as long
+TENDING = 4  # with more workers, pauses are longer
+SLOWEST = 10.0  # at most so many times as long
 KINDS = ("sources", "segments", "parts", "results")
 
 log = structlog.get_logger(__name__)
@@ -28,13 +29,13 @@ log = structlog.get_logger(__name__)
 
 async def run_maintenance(work: WorkerContext) -> None:
     """Run until cancelled. Raises OtherTables, in an ExceptionGroup, after a migration."""
-    # As Procrastinate jobs, these tasks would wait for a slot (docs/adr/0020). Deletions have their
-    # own tasks: if they delayed `_recover`, it would renew the leases of dead workers.
+    # Deletions have tasks of their own: if they delayed `_recover`, it would renew the leases of
+    # dead workers.
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(_repeat(work, work.timing.recover_every_s, _recover))
         for sweep in (sweep_sources, sweep_results):
             tasks.create_task(_repeat(work, work.timing.sweep_every_s, sweep))
-        tasks.create_task(_repeat(work, ENGINE_S, _forget))
+        tasks.create_task(_repeat(work, RECORDS_S, _forget))
         tasks.create_task(_repeat(work, ABANDONED_S, sweep_abandoned))
         tasks.create_task(_repeat(work, UPLOADS_S, sweep_uploads))
 
@@ -53,7 +54,9 @@ async def _repeat(
             log.warning("maintenance.unavailable", details=error.details)
         except Exception:
             log.exception("maintenance.failed", sweep=do.__name__)
-        slower = 1.0 if is_alone else min(max(1.0, work.fleet.workers / TENDING), SLOWEST)
+        slower = 1.0
+        if not is_alone:
+            slower = min(max(1.0, work.fleet.workers / TENDING), SLOWEST)
         await asyncio.sleep(every_s * slower * random.uniform(0.5, 1.5))  # noqa: S311
 
 
@@ -65,14 +68,12 @@ async def _recover(work: WorkerContext) -> bool:
         log.warning(
             "maintenance.recovered",
             lost=recovered.lost,
-            woken=recovered.woken,
             timed_out=recovered.timed_out,
         )
     return recovered.alone
 
 
 async def _forget(work: WorkerContext) -> None:
-    await retention.drop_dead_engine_rows(work.database)
     for request_id in await retention.forget_records(work.database, work.result_ttl_s):
         await _delete(work, request_id, KINDS)
 

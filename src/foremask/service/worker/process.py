@@ -57,13 +57,20 @@ def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, slots: int = 
 
 async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
     scratch = settings.data_dir / "scratch" / "worker"
-    model = model_path(settings.model_dir, settings.model_file) if "masks" in queues else None
-    readable = files_of(model) if model else []
+    model: Path | None = None
+    readable: list[Path] = []
+    load: Load | None = None
     check_device(settings.device, settings.sandbox)
-    load = Load(model, settings.device) if model else None
+    if "masks" in queues:
+        model = model_path(settings.model_dir, settings.model_file)
+        readable = files_of(model)
+        load = Load(model, settings.device)
     if model and settings.device.runtime in (Runtime.AUTO, Runtime.CPU):
         await compile_ahead(model)
     job_memory = settings.job_memory or share_of_memory(slots)
+    child_memory = job_memory
+    if _may_use_gpu(settings):
+        child_memory += GPU_ADDRESSES_BYTES
     limits = settings.limits(job_memory)
     resources = replace(SERVICE_RESOURCES, device=settings.device, limits=limits, model=model)
     async with (
@@ -73,7 +80,7 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
             slots=slots,
             sandbox=settings.sandbox,
             readable=readable,
-            memory_bytes=job_memory + (GPU_ADDRESSES_BYTES if _may_use_gpu(settings) else 0),
+            memory_bytes=child_memory,
             spares=load is not None and job_memory >= SPARE_FROM_BYTES,
             prepare=load,
         ) as masks,
@@ -134,13 +141,16 @@ async def work_until_stopped(
 
     def stop() -> None:
         stop_requested.set()
-        # Without a database, Procrastinate would wait for ever to unregister its worker.
+        # Without a database, the steps that are under way cannot be given back.
         loop.call_later(LEAVE_S, os._exit, os.EX_TEMPFAIL)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     log.info("worker.started", worker=work.worker, queues=list(queues), slots=slots)
-    reporter = CountReporter("worker", slots if "masks" in queues else 0, sandbox)
+    mask_slots = 0
+    if "masks" in queues:
+        mask_slots = slots
+    reporter = CountReporter("worker", mask_slots, sandbox)
     reporting = asyncio.create_task(keep_reporting(work.database, reporter, work.fleet))
     is_outdated = False
     try:

@@ -1,27 +1,23 @@
-"""Serves a worker's queues with Procrastinate, whose jobs are called tickets here."""
+"""Serves a worker's queues: listens to PostgreSQL, claims what is ready, and runs it."""
 
 import asyncio
 import shutil
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any
 
 import msgspec
 import structlog
-from procrastinate import App, PsycopgConnector, sql
-from procrastinate.connector import Notify
-from procrastinate.exceptions import NoResult
-from procrastinate.manager import get_channel_for_queues
-from procrastinate.worker import Worker
 
 from foremask import errors
 from foremask.service.jobs import deliveries, records, steps
-from foremask.service.jobs.database import Database, OtherTables, Refused
+from foremask.service.jobs.database import OtherTables
 from foremask.service.jobs.deliveries import sign
+from foremask.service.jobs.life import Event
 from foremask.service.jobs.process_totals import Fleet
 from foremask.service.jobs.records import status_body
 from foremask.service.jobs.steps import Beat, Step, StepKey
@@ -32,14 +28,15 @@ from foremask.service.worker.job_stages import RunningStep, StepProgress, Worker
 
 WEBHOOK_S = 10.0
 RESTART_S = 1.0
-HEARTBEAT_S = 10.0  # Procrastinate forgets a worker that is silent for 30 s
-LISTENERS = 2  # workers that listen at a time: few, since a notification announces only one ticket
+LISTENERS = 2  # workers that listen at a time: few, since all that listen ask for the same step
 TURN_S = 30.0  # after this time, other workers listen, so that all get steps
 POLLS_PER_S = 20.0  # polls of each queue by all workers that do not listen
 POLL_S = 1.0, 5.0  # least and most time between polls of a worker that does not listen
 LISTENERS_POLL_S = 2.0  # listeners poll too, since no notification says that a retry is due
-NEVER_S = 1e9
-EVERY_JOB = '{"type": "job_inserted", "job_id": 0}'  # makes Procrastinate fetch all tickets
+CHANNEL = "foremask_"  # and the queue's name: the channel of its notifications
+
+type OnClaim = Callable[[], None]
+"""Is called when something has been claimed; the rest of the call is an attempt at it."""
 
 log = structlog.get_logger(__name__)
 
@@ -68,8 +65,11 @@ class Leases:
             await asyncio.sleep(work.timing.renew_s)
             for _, progress, lost in self._held.values():
                 if progress.idle_s > work.timing.stall_s and not lost.done():
-                    done, idle_s = progress.frames_done, progress.idle_s
-                    text = f"no frame was finished for {idle_s:.0f} s after {done} frames"
+                    idle_s = progress.idle_s
+                    text = (
+                        f"no frame was finished for {idle_s:.0f} s"
+                        f" after {progress.frames_done} frames"
+                    )
                     limit = work.timing.stall_s
                     lost.set_exception(errors.WorkerCrashed(text, limit=limit, actual=idle_s))
             asked = {key: held for key, held in self._held.items() if not held[2].done()}
@@ -86,10 +86,15 @@ class Leases:
                     lost.set_result(None)
 
 
-async def deliver_next(work: WorkerContext) -> None:
+def no_matter() -> None: ...
+
+
+async def deliver_next(work: WorkerContext, on_claim: OnClaim = no_matter) -> None:
+    """Claim the next due webhook and send it, if any is due."""
     delivery = await deliveries.begin(work.database)
     if delivery is None:
         return
+    on_claim()
     with (
         structlog.contextvars.bound_contextvars(
             request_id=delivery.request_id, attempt=delivery.attempt
@@ -127,7 +132,9 @@ async def deliver_next(work: WorkerContext) -> None:
         )
 
 
-async def do_next(work: WorkerContext, queue: str, leases: Leases) -> None:
+async def do_next(
+    work: WorkerContext, queue: str, leases: Leases, on_claim: OnClaim = no_matter
+) -> None:
     """Claim the next step of the queue and run it, if any step is ready (docs/adr/0090)."""
     try:
         step = await steps.claim(
@@ -136,6 +143,7 @@ async def do_next(work: WorkerContext, queue: str, leases: Leases) -> None:
     except OtherTables:
         return  # run_maintenance raises OtherTables too, which ends the worker
     if step is not None:
+        on_claim()
         work.last_served[queue] = step.token
         await run_step(work, step, leases)
 
@@ -182,14 +190,12 @@ async def _run_with_lease(
                 return "stale"
     except asyncio.CancelledError:
         leaving = errors.ServiceUnavailable("the worker was stopped")
-        giving_back = steps.fail(work.database, step, leaving, outcome="given back", retry_s=0.0)
-        await asyncio.shield(giving_back)
+        await asyncio.shield(steps.fail(work.database, step, leaving, Event.GIVEN_BACK))
         raise
     except Exception as error:  # noqa: BLE001  # the one catch-all: every error is recorded
-        known, outcome, retry_s = _classified(work, step, error)
+        known, event, retry_s = _classified(work, step, error)
         kept = await _recorded(
-            lambda: steps.fail(work.database, step, known, outcome=outcome, retry_s=retry_s),
-            step_log,
+            lambda: steps.fail(work.database, step, known, event, retry_s=retry_s), step_log
         )
         if not kept:
             metrics.FENCED.inc()
@@ -202,7 +208,7 @@ async def _run_with_lease(
             notes=getattr(error, "__notes__", None),  # the child's traceback or stderr
             exc_info=not isinstance(error, errors.ForemaskError | ChildDied | OSError),
         )
-        return outcome
+        return event
     else:
         return "done"
     finally:
@@ -243,27 +249,28 @@ async def _tidy(work: WorkerContext, step: Step) -> None:
 
 def _classified(
     work: WorkerContext, step: Step, error: Exception
-) -> tuple[errors.ForemaskError, str, float | None]:
+) -> tuple[errors.ForemaskError, Event, float]:
+    """Return the error to record, its event, and the seconds until the next attempt."""
     timing = work.timing
     match error:
         # An unreachable store or a full disk is not the clip's fault: retry until the time limit.
         case errors.ServiceUnavailable() | errors.Overloaded() | errors.StorageFull():
-            return error, "unavailable", timing.unavailable_retry_s
+            return error, Event.UNAVAILABLE, timing.unavailable_retry_s
         case OSError():
             known = errors.ServiceUnavailable(f"the worker's disk says: {error}")
-            return known, "unavailable", timing.unavailable_retry_s
+            return known, Event.UNAVAILABLE, timing.unavailable_retry_s
         case errors.UrlUnreachable():
-            return error, "crashed", timing.unreachable_retry_s
+            return error, Event.CRASHED, timing.unreachable_retry_s
         case ChildDied():
             died = errors.WorkerCrashed(f"the process that worked on this clip died: {error}")
-            return died, "crashed", 0.0
+            return died, Event.CRASHED, 0.0
         case errors.Failed() if not isinstance(error, errors.ObjectLost | errors.TimedOut):
-            return error, "crashed", 0.0
+            return error, Event.CRASHED, 0.0
         case errors.ForemaskError():
-            return error, "failed", None
+            return error, Event.FAILED, 0.0
         case _:
             unforeseen = f"an unforeseen error; quote the request id {step.job}"
-            return errors.Internal(unforeseen), "crashed", 0.0
+            return errors.Internal(unforeseen), Event.CRASHED, 0.0
 
 
 async def _stop(task: asyncio.Future[Any]) -> None:
@@ -273,17 +280,21 @@ async def _stop(task: asyncio.Future[Any]) -> None:
 
 
 async def serve_queues(work: WorkerContext, at_once: Mapping[str, int], drain_s: float) -> None:
-    """Run up to ``at_once`` tasks of each queue; when cancelled, give them ``drain_s`` to end."""
-    connector, leases = SharedConnector(work.database, work.fleet, at_once), Leases()
-    app = App(connector=connector)
-    for name in ("files", "masks"):
-        app.task(name=name, queue=name)(partial(do_next, work, name, leases))
-    app.task(name="webhooks", queue="webhooks")(partial(deliver_next, work))
+    """Run up to ``at_once`` attempts of each queue.
+
+    When this call is cancelled, they have ``drain_s`` to end.
+    """
+    leases = Leases()
+    wakes = {queue: asyncio.Event() for queue in at_once}
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(leases.keep(work))
-        tasks.create_task(connector.keep_listening())
+        tasks.create_task(_keep_listening(work, wakes))
         for queue, number in at_once.items():
-            tasks.create_task(_serve_queue(app, work.fleet, queue, number, drain_s))
+            attempt = partial(do_next, work, queue, leases)
+            if queue == "webhooks":
+                attempt = partial(deliver_next, work)
+            served = _Queue(queue, work.fleet, attempt, number, wakes[queue])
+            tasks.create_task(served.serve(drain_s))
 
 
 def is_listener(fleet: Fleet, now_s: float) -> bool:
@@ -298,113 +309,88 @@ def poll_s(fleet: Fleet, now_s: float) -> float:
     return min(max(fleet.workers / POLLS_PER_S, shortest), longest)
 
 
-class SharedConnector(PsycopgConnector):
-    """Runs Procrastinate's statements on the worker's connections, and listens on another one.
-
-    If a connection is lost, the statement is repeated. If the result with a ticket is lost,
-    `steps.recover` replaces the ticket.
-    """
-
-    def __init__(self, database: Database, fleet: Fleet, queues: Iterable[str]) -> None:
-        super().__init__()
-        self._database, self._fleet = database, fleet
-        self._channels = list(get_channel_for_queues(queues))
-        self._heard: dict[str, Notify] = {}
-
-    async def execute_query_async(self, query: LiteralString, **arguments: Any) -> None:  # noqa: ANN401
-        await self.execute_query_all_async(query, **arguments)
-
-    async def execute_query_one_async(
-        self,
-        query: LiteralString,
-        **arguments: Any,  # noqa: ANN401
-    ) -> dict[str, Any]:
-        rows = await self.execute_query_all_async(query, **arguments)
-        if not rows:
-            raise NoResult
-        return rows[0]
-
-    async def execute_query_all_async(
-        self,
-        query: LiteralString,
-        **arguments: Any,  # noqa: ANN401
-    ) -> list[dict[str, Any]]:
-        while True:
+async def _keep_listening(work: WorkerContext, wakes: Mapping[str, asyncio.Event]) -> None:
+    while True:
+        if is_listener(work.fleet, time.time()):
             try:
-                return await self._database.all(query, self._wrap_json(arguments))
-            except Refused:
-                if query != sql.queries["finish_job"]:  # refused if the ticket's row is missing
-                    raise
-                return []
-            except OtherTables:
-                raise
+                await _listen(work, wakes)
             except errors.ServiceUnavailable as error:
-                # Procrastinate would end, and cancel steps that are under way.
-                log.warning("queue.waits", details=error.details)
-            await asyncio.sleep(RESTART_S)
-
-    async def listen_notify(self, on_notification: Notify, channels: Iterable[str]) -> None:
-        """Let `keep_listening` call ``on_notification`` for the channels, until cancelled."""
-        mine = dict.fromkeys(channels, on_notification)
-        self._heard |= mine
-        try:
-            await asyncio.sleep(NEVER_S)
-        finally:
-            for channel in mine:
-                self._heard.pop(channel, None)
-
-    async def keep_listening(self) -> None:
-        while True:
-            if is_listener(self._fleet, time.time()):
-                try:
-                    await self._listen()
-                except errors.ServiceUnavailable as error:
-                    log.info("queue.not_listening", error=error.details)
-            await asyncio.sleep(RESTART_S)
-
-    async def _listen(self) -> None:
-        notifications = self._database.notifications(self._channels, TURN_S / 4)
-        async with aclosing(notifications):
-            async for notification in notifications:
-                if notification is None:
-                    if not is_listener(self._fleet, time.time()):
-                        return
-                    heard = [(channel, EVERY_JOB) for channel in self._heard]
-                else:
-                    heard = [notification]
-                for channel, payload in heard:
-                    if (hear := self._heard.get(channel)) is not None:
-                        await hear(channel=channel, payload=payload)
-
-
-async def _serve_queue(app: App, fleet: Fleet, queue: str, at_once: int, drain_s: float) -> None:
-    """Serve one queue until cancelled; restart when Procrastinate loses the database."""
-    while True:
-        worker = Worker(
-            app,
-            queues=[queue],
-            name=queue,
-            concurrency=at_once,
-            fetch_job_polling_interval=POLL_S[0],
-            abort_job_polling_interval=NEVER_S,
-            update_heartbeat_interval=HEARTBEAT_S,
-            delete_jobs="always",
-            shutdown_graceful_timeout=drain_s,
-            install_signal_handlers=False,
-        )
-        pacing = asyncio.create_task(_pace(worker, fleet))
-        try:
-            await worker.run()  # type: ignore[no-untyped-call]
-        except Exception as error:  # noqa: BLE001  # Procrastinate passes on errors of its driver
-            log.warning("queue.lost", queue=queue, error=repr(error))
-            if (task := asyncio.current_task()) and task.cancelling():
-                return  # cancelled: Procrastinate failed to unregister the worker
-        finally:
-            pacing.cancel()
+                log.info("queue.not_listening", error=error.details)
         await asyncio.sleep(RESTART_S)
 
 
-async def _pace(worker: Worker, fleet: Fleet) -> None:
-    while True:
-        worker.fetch_job_polling_interval = poll_s(fleet, time.time())
-        await asyncio.sleep(RESTART_S)
+async def _listen(work: WorkerContext, wakes: Mapping[str, asyncio.Event]) -> None:
+    """Wake the queues that notifications name, while it is this worker's turn to listen."""
+    channels = {CHANNEL + queue: wake for queue, wake in wakes.items()}
+    notifications = work.database.notifications(channels, TURN_S / 4)
+    async with aclosing(notifications):
+        async for channel in notifications:
+            if channel is not None:
+                channels[channel].set()
+                continue
+            if not is_listener(work.fleet, time.time()):
+                return
+            for wake in wakes.values():  # something may have come before the worker listened
+                wake.set()
+
+
+class _Queue:
+    """Claims what is ready in one queue, one after the other, and runs up to ``at_once`` of it."""
+
+    def __init__(
+        self,
+        name: str,
+        fleet: Fleet,
+        attempt: Callable[[OnClaim], Awaitable[None]],
+        at_once: int,
+        wake: asyncio.Event,
+    ) -> None:
+        self._name = name
+        self._fleet = fleet
+        self._attempt = attempt
+        self._at_once = at_once
+        self._wake = wake
+        self._running: set[asyncio.Task[None]] = set()
+
+    async def serve(self, drain_s: float) -> None:
+        try:
+            while True:
+                self._wake.clear()
+                if len(self._running) < self._at_once and await self._begins():
+                    continue
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(poll_s(self._fleet, time.time())):
+                        await self._wake.wait()
+        finally:
+            await self._drain(drain_s)
+
+    async def _begins(self) -> bool:
+        """Start an attempt, and return whether there was anything to claim."""
+        claimed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        attempt = asyncio.create_task(self._run(claimed))
+        self._running.add(attempt)
+        attempt.add_done_callback(partial(self._ended, claimed))
+        # If this call is cancelled, the attempt has time to give back what it has claimed.
+        return await asyncio.shield(claimed)
+
+    async def _run(self, claimed: asyncio.Future[bool]) -> None:
+        try:
+            await self._attempt(partial(claimed.set_result, True))
+        except Exception as error:  # noqa: BLE001  # the next attempt may succeed
+            log.warning("queue.lost", queue=self._name, error=repr(error))
+        finally:
+            if not claimed.done():
+                claimed.set_result(False)
+
+    def _ended(self, claimed: asyncio.Future[bool], attempt: asyncio.Task[None]) -> None:
+        self._running.discard(attempt)
+        if claimed.done() and claimed.result():
+            self._wake.set()  # its slot is free
+
+    async def _drain(self, drain_s: float) -> None:
+        if self._running:
+            await asyncio.wait(self._running, timeout=drain_s)
+        for attempt in self._running:
+            attempt.cancel()
+        if self._running:
+            await asyncio.wait(self._running)

@@ -1,6 +1,5 @@
--- Upgrades the tables of version 16 (commit 427503c) or of a later one, and skips changes that were made before. Drops
--- the functions named here and the triggers that call them; schema.sql then makes the new functions. Deletes all
--- tickets (rows of Procrastinate); `recover` sends new tickets for waiting steps.
+-- From version 16 (commit 427503c) or a later one to 26; changes that were made before are skipped. Drops the functions
+-- named here and the triggers that call them; functions.sql then makes the new ones.
 
 do $$
 declare
@@ -80,4 +79,3 @@ alter table processes drop column if exists told, drop column if exists name, se
     add column if not exists report bigint not null default 0;
 alter table uploads add column if not exists claim text;
 alter table housekeeping add column if not exists worker text;
-delete from procrastinate_jobs;

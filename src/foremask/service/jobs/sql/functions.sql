@@ -1,192 +1,24 @@
--- The service's tables and functions, version 26 (jobs/schema.py). A row of Procrastinate is only a ticket: it makes
--- one worker look for work in one queue (docs/adr/0020). A changed statement needs a new version, also in the names of
--- claim_step_26 and recover_26, so that older workers claim nothing. upgrade.sql changes older tables and functions.
+-- The functions of version 27 (schema.py), in which what must happen together is one call. `foremask migrate` makes
+-- them anew after the tables. Each call is its own transaction, so a caller that is killed or paused leaves none open
+-- (docs/adr/0021). Against deadlocks, all lock a job first, then its token, then its steps in key order. `recover`
+-- locks several jobs: in the order of their ids, or only those that are not locked.
+-- A `p_change` is a Change of life.py, which says what an event does to a job and its steps.
 
-create table tokens (
-    id              uuid primary key,
-    name            text not null,
-    prefix          text not null,
-    hash            bytea not null unique,              -- SHA-256; the token itself is never stored
-    webhook_key     bytea not null,                     -- HMAC-SHA256(token, 'bria-webhook-signing-v1')
-    rate_per_minute integer not null check (rate_per_minute > 0),
-    burst           integer not null check (burst > 0),
-    concurrent      integer not null check (concurrent > 0),
-    priority        smallint not null default 0,
-    share           integer not null default 1 check (share > 0),
-    quota           bigint,                             -- jobs in all; null: unlimited
-    used            bigint not null default 0,
-    unfinished      bigint not null default 0,          -- number of queued and running jobs
-    stored          bigint not null default 0,          -- bytes of its jobs and uploads
-    due_at          timestamptz not null default 'epoch',  -- GCRA: when the next request is due
-    created_at      timestamptz not null default now(),
-    expires_at      timestamptz,
-    revoked_at      timestamptz
-) with (fillfactor = 50);
+-- The version of these functions, `VERSION` of schema.py.
+create function schema_version() returns integer immutable language sql as $$ select 27 $$;
 
-create table jobs (
-    id              text primary key,
-    seq             bigint generated always as identity,
-    token           uuid not null references tokens,
-    status          text not null default 'queued'
-                    check (status in ('queued', 'running', 'completed', 'failed', 'cancelled')),
-    stage           text not null default 'queued',
-    priority        smallint not null,
-    spec            jsonb not null,                     -- a JobSpec (options.py)
-    video_url       text,                               -- URLs are deleted when the job ends: they may contain secrets
-    source_key      text,                               -- keys are those of stored files
-    mask_key        text,                               -- a mask to use instead of the network
-    background_url  text,
-    background_key  text,
-    network_key     text,                               -- an earlier job's network results
-    key_points      integer not null default 0,         -- number of leading hints from the field of this name
-    name            text,                               -- the clip's file name
-    webhook_url     text,
-    idempotency_key text,
-    body_hash       bytea,
-    traceparent     text,                               -- the W3C header of its first span
-    clip            jsonb,                              -- the clip's properties: a Clip or JobClip
-    frames_total    bigint,
-    result_key      text,
-    report          jsonb,
-    error           jsonb,
-    fetched         bigint not null default 0,          -- bytes of a background, and of the clip of a reused mask
-    reserved        bigint not null default 0,          -- bytes reserved for its result until it ends
-    stored          bigint not null default 0,          -- bytes, computed from the row by `count_stored`
-    created_at      timestamptz not null default now(),
-    started_at      timestamptz,
-    deadline_from   timestamptz,                        -- started_at; `recover` shifts it if the clock was set
-    masking_at      timestamptz,
-    ended_at        timestamptz,
-    swept_at        timestamptz,                        -- source and segments deleted
-    expired_at      timestamptz,                        -- result deleted
-    unique (token, idempotency_key)
-) with (fillfactor = 70);
-create index jobs_queued on jobs (token, seq) where status = 'queued';
-create index jobs_running on jobs (started_at) where status = 'running';
-create index jobs_unswept on jobs (ended_at) where ended_at is not null and swept_at is null;
-create index jobs_ended on jobs (ended_at) where ended_at is not null;
-create index jobs_of_token on jobs (token, seq desc);
-create index jobs_with_network on jobs (ended_at) where report ? 'network_bytes';
-
--- One unit of work of a job, done by one worker at a time: ingest, each segment, join.
-create table steps (
-    job         text not null references jobs on delete cascade,
-    stage       text not null check (stage in ('ingest', 'segment', 'join')),
-    number      integer not null default 0,
-    token       uuid not null,                          -- token and seq are copies from the job's row
-    seq         bigint not null,
-    status      text not null check (status in ('waiting', 'todo', 'running', 'done', 'dropped')),
-    attempt     integer not null default 0,             -- number of the newest; writes of older ones are refused
-    crashes     integer not null default 0,             -- attempts that crashed or were lost
-    args        jsonb not null default '{}',
-    result      jsonb,
-    frames_done bigint not null default 0,
-    lease_until timestamptz,
-    moved_at    timestamptz,                            -- time of the last progress: a frame or a byte
-    ends_at     timestamptz,                            -- its end, as its worker estimates
-    ready_at    timestamptz not null default 'epoch',   -- earliest time of the next attempt after a failed one
-    touched_at  timestamptz not null default now(),
-    primary key (job, stage, number)
-) with (fillfactor = 50);
-create index steps_running on steps (lease_until) where status = 'running';
-create index steps_todo on steps (touched_at) where status = 'todo';
-create index steps_turn on steps (token, (stage = 'segment'), (attempt = 0), (stage <> 'join'), seq, number)
-    where status = 'todo';
-create index steps_files on steps (token) where status in ('todo', 'running') and stage <> 'segment';
-
--- The history of a job: one row for each attempt at a step.
-create table attempts (
-    job        text not null references jobs on delete cascade,
-    stage      text not null,
-    number     integer not null,
-    attempt    integer not null,
-    worker     text,
-    started_at timestamptz not null default now(),
-    ended_at   timestamptz,
-    outcome    text,
-    details    text,
-    primary key (job, stage, number, attempt)
-);
-
-create table deliveries (
-    id         bigint generated always as identity primary key,
-    job        text not null references jobs on delete cascade,
-    token      uuid not null,
-    url        text not null,
-    status     text not null default 'pending' check (status in ('pending', 'delivered', 'given_up')),
-    attempt    integer not null default 0,
-    next_at    timestamptz not null default now(),
-    held_until timestamptz,                             -- end of the lease of the attempt under way
-    payload    bytea                                    -- made by the first attempt; all attempts send it
-);
-create index deliveries_job on deliveries (job);
-create index deliveries_pending on deliveries (next_at) where status = 'pending';
-create index deliveries_held on deliveries (token) where held_until is not null;
-create index deliveries_turn on deliveries (token, next_at) where status = 'pending';
-
--- Fair shares between tokens (docs/adr/0090): start-time fair queueing, in seconds divided by a token's share.
-create table queues (
-    queue     text primary key,
-    clock     float8 not null default 0,                -- the virtual time at which the newest claim began
-    per_token integer                                   -- limit on a token's running steps or attempts; null: none
-);
-insert into queues (queue, per_token) values ('files', 4), ('masks', null), ('webhooks', 4);
-
-create table shares (
-    token  uuid not null references tokens on delete cascade,
-    queue  text not null references queues,
-    passed float8 not null default 0,                   -- the virtual time up to which the token has been served
-    primary key (token, queue)
-) with (fillfactor = 50);
-
-create table uploads (
-    key     text primary key,
-    token   uuid not null references tokens on delete cascade,
-    bytes   bigint not null default 0,                  -- the reserved size, then the actual size
-    name    text,
-    claim   text,                                       -- id of the request that uploads the file
-    made_at timestamptz not null default now()
-);
-create index uploads_made on uploads (made_at);
-
--- One row: when `recover` was last called, and by which worker.
-create table housekeeping (
-    id      boolean primary key default true check (id),
-    last_at timestamptz not null default now(),
-    worker  text
-);
-insert into housekeeping default values;
-
--- Sums of the counters of all processes, for metrics only (docs/adr/0070).
-create table counts (
-    sample text not null,                               -- such as foremask_step_seconds_bucket
-    labels jsonb not null,
-    value  float8 not null,
-    primary key (sample, labels)
-) with (fillfactor = 50);
-
-create table processes (
-    id      uuid primary key,                           -- new at each start of the process
-    kind    text not null,
-    slots   integer not null,
-    sandbox text not null,
-    report  bigint not null default 0,                  -- number of its newest report; a repeated report adds nothing
-    seen_at timestamptz not null default now()
-) with (fillfactor = 50);
-
--- A small picture of a running job's newest mask. It may be lost in a crash, so no write-ahead log is needed.
-create unlogged table newest_masks (
-    job text primary key,                               -- no foreign key: its lock could deadlock with end_job
-    png bytea not null check (length(png) <= 32768)
-);
-
--- Functions. Each call is its own transaction, so a caller that is killed or paused leaves none open (docs/adr/0021).
--- Against deadlocks, all lock a job first, then its token, then its steps in key order. `recover` locks several jobs:
--- in the order of their ids, or only those that are not locked.
+-- Called by `claim_step` and `recover`, so that a worker of another version does nothing and ends.
+create function check_version(p_version integer) returns void language plpgsql as $$
+begin
+    if p_version <> schema_version() then
+        raise exception 'the functions are of version %', schema_version() using errcode = 'undefined_function';
+    end if;
+end $$;
 
 -- The clock for leases, rates and deadlines. Tests replace this function.
 create function clock() returns timestamptz language sql as $$ select clock_timestamp() $$;
 
+-- Whether a token may be used: it is not revoked and has not expired.
 create function is_good(t tokens) returns boolean language sql as $$
     select t.revoked_at is null and (t.expires_at is null or t.expires_at > clock())
 $$;
@@ -197,25 +29,21 @@ create function bytes_of(p_facts jsonb, variadic p_names text[]) returns bigint 
     from unnest(p_names) name
 $$;
 
+-- The queue of the steps of a stage: 'masks' have the neural network, and 'files' the rest.
 create function queue_of(p_stage text) returns text immutable language sql as $$
     select case p_stage when 'segment' then 'masks' else 'files' end
 $$;
 
--- Insert a Procrastinate row, which makes one worker look for work. A superfluous row costs three statements.
-create function send_ticket(p_queue text, p_delay_s float8 default 0) returns void language sql as $$
-    select procrastinate_defer_jobs_v1(array[row(p_queue, p_queue, 0, null, null, '{}',
-        case when p_delay_s > 0 then now() + make_interval(secs => p_delay_s) end)::procrastinate_job_to_defer_v1])
-$$;
+-- Tell the workers that listen that a queue has something to do. Others find it when they next look.
+create function wake(p_queue text) returns void language sql as $$ select pg_notify('foremask_' || p_queue, '') $$;
 
--- The number of a token's ready and running steps in 'files', at most per_token + 1. Only per_token of them have a
--- ticket or a worker; a step that ends passes its ticket on.
-create function files_of(p_token uuid) returns bigint language sql as $$
-    select count(*) from (select from steps where token = p_token and status in ('todo', 'running')
-        and stage <> 'segment' limit 1 + (select per_token from queues where queue = 'files')) few
-$$;
-
-create function pass_ticket(p_token uuid) returns void language sql as $$
-    select send_ticket('files') from queues where queue = 'files' and files_of(p_token) >= per_token
+-- Add the steps of a stage, with their arguments. The first p_in_flight are ready, the others wait for those.
+create function add_steps(j jobs, p_stage text, p_args jsonb, p_in_flight integer) returns void language sql as $$
+    insert into steps (job, stage, number, token, seq, status, args, touched_at)
+    select j.id, p_stage, ordinality - 1, j.token, j.seq,
+        case when ordinality <= p_in_flight then 'todo' else 'waiting' end, value, clock()
+    from jsonb_array_elements(p_args) with ordinality;
+    select wake(queue_of(p_stage))
 $$;
 
 -- Count a request against the token's rate (GCRA): it is due at due_at, and may come up to burst - 1 intervals early.
@@ -251,7 +79,7 @@ begin
 end $$;
 
 -- Insert the job with the columns in p_job and its first step, or return why the job is refused.
-create function admit(p_job jsonb, p_queue_limit integer, p_storage_limit bigint)
+create function admit(p_job jsonb, p_change jsonb, p_queue_limit integer, p_storage_limit bigint)
 returns table (outcome text, request_id text, allowed bigint, counted bigint) language plpgsql as $$
 declare n jobs := jsonb_populate_record(null::jobs, p_job); t tokens; j jobs; v_bytes bigint; v_waiting bigint;
 begin
@@ -289,12 +117,10 @@ begin
     end if;
     -- Release the token's lock before the commit is on the disk; the caller waits for that (docs/adr/0021).
     perform set_config('synchronous_commit', 'off', true);
-    n.status := 'queued'; n.stage := 'queued'; n.priority := t.priority; n.created_at := clock();
+    n.status := p_change ->> 'job'; n.stage := n.status; n.priority := t.priority; n.created_at := clock();
     n.frames_total := n.clip ->> 'frames';
     insert into jobs overriding user value values (n.*) returning seq into n.seq;
-    insert into steps (job, stage, token, seq, status, touched_at)
-    values (n.id, 'ingest', n.token, n.seq, 'todo', clock());
-    perform send_ticket('files') from queues where queue = 'files' and files_of(n.token) <= per_token;
+    perform add_steps(n, p_change ->> 'adds', '[{}]', 1);
     update tokens set used = used + 1, unfinished = unfinished + 1 where id = n.token;
     outcome := 'admitted'; request_id := n.id;
     return next;
@@ -351,46 +177,48 @@ begin
 end $$;
 
 -- End a job; every job ends here. An ended job is not changed.
-create function end_job(p_job text, p_status text, p_error jsonb, p_result_key text, p_report jsonb)
-returns boolean language plpgsql as $$
-declare j jobs; v_files boolean;
+create function end_job(p_job text, p_change jsonb) returns boolean language plpgsql as $$
+declare j jobs;
 begin
-    update jobs set status = p_status, stage = p_status, error = p_error, result_key = p_result_key, report = p_report,
-        ended_at = clock(), video_url = null, background_url = null
-    where id = p_job and status in ('queued', 'running') returning * into j;
-    if not found then return false; end if;
+    select * into j from jobs where id = p_job for update;
+    if not found or j.ended_at is not null or (not p_change ? 'step' and not p_change -> 'of' ? j.status) then
+        return false;
+    end if;
+    j := jsonb_populate_record(j, coalesce(p_change -> 'columns', '{}'));
+    update jobs set status = p_change ->> 'job', stage = p_change ->> 'job', error = j.error,
+        result_key = j.result_key, report = j.report, ended_at = clock(), video_url = null, background_url = null
+    where id = p_job;
     update tokens set unfinished = unfinished - 1 where id = j.token;
     update attempts a set ended_at = clock(), outcome = 'dropped' where a.job = p_job and a.ended_at is null;
-    select count(*) > 0 into v_files from steps where job = p_job and status = 'running' and stage <> 'segment';
     perform from steps where job = p_job and status <> 'done' order by stage, number for update;
     update steps set status = 'dropped' where job = p_job and status <> 'done';
     delete from newest_masks where job = p_job;
-    if v_files then perform pass_ticket(j.token); end if;
     if j.webhook_url is not null then
         insert into deliveries (job, token, url, next_at) values (p_job, j.token, j.webhook_url, clock());
-        perform send_ticket('webhooks');
+        perform wake('webhooks');
     end if;
     return true;
 end $$;
 
 -- Claim this step unless it has ended or is claimed. If the clock was set forward since the last `recover`, that does
 -- not count as used time.
-create function begin_step(p_job text, p_stage text, p_number integer, p_worker text, p_lease_s float8)
+create function begin_step(p_change jsonb, p_job text, p_stage text, p_number integer, p_worker text,
+                           p_lease_s float8)
 returns jsonb language plpgsql as $$
 declare j jobs; s steps;
 begin
     select * into j from jobs where id = p_job for update;
-    update steps set status = 'running', attempt = attempt + 1, frames_done = 0, ends_at = null,
+    update steps set status = p_change ->> 'step', attempt = attempt + 1, frames_done = 0, ends_at = null,
         lease_until = clock() + make_interval(secs => p_lease_s), moved_at = clock(), touched_at = clock()
-    where job = p_job and stage = p_stage and number = p_number and status = 'todo'
-    and j.status in ('queued', 'running') returning * into s;
+    where job = p_job and stage = p_stage and number = p_number and p_change -> 'of' ? status
+    and j.ended_at is null returning * into s;
     if not found then return null; end if;
     insert into attempts (job, stage, number, attempt, worker, started_at)
     values (p_job, p_stage, p_number, s.attempt, p_worker, clock());
-    update jobs set status = 'running', stage = p_stage, started_at = coalesce(started_at, clock()),
+    update jobs set status = p_change ->> 'job', stage = p_stage, started_at = coalesce(started_at, clock()),
         deadline_from = coalesce(deadline_from, greatest(clock(), (select last_at from housekeeping))),  -- if set back
         masking_at = case when p_stage = 'segment' then coalesce(masking_at, clock()) else masking_at end
-    where id = p_job and (status = 'queued' or stage <> p_stage);
+    where id = p_job and stage <> p_stage;
     return to_jsonb(j) || to_jsonb(s) || jsonb_build_object(
         'used_s', greatest(0, coalesce(extract(epoch from least(clock(),
             (select last_at + interval '10 seconds' from housekeeping)) - j.deadline_from), 0)));
@@ -400,10 +228,16 @@ end $$;
 -- worker served last (p_last) may be 5 s of virtual time ahead of others: for another token, the worker must start a
 -- child (0.5 s) and load the network. A token that was idle is served first for at most 10 s of virtual time. `held`
 -- is the number of tokens that were skipped because they have `per_token` running steps.
-create function claim_step_26(p_queue text, p_worker text, p_lease_s float8, p_last uuid)
+create function claim_step(p_version integer, p_change jsonb, p_queue text, p_worker text, p_lease_s float8,
+                           p_last uuid)
 returns table (step jsonb, held integer) language plpgsql as $$
 declare q queues; r record;
 begin
+    perform check_version(p_version);
+    if not exists (select from steps where status = 'todo' and (stage = 'segment') = (p_queue = 'masks')
+            and ready_at <= clock()) then
+        return;  -- without the lock of the queue, since idle workers ask often
+    end if;
     held := 0;
     select * into q from queues where queue = p_queue for update;
     for r in
@@ -423,7 +257,7 @@ begin
             held := held + 1;
             continue;
         end if;
-        step := begin_step(r.job, r.stage, r.number, p_worker, p_lease_s);
+        step := begin_step(p_change, r.job, r.stage, r.number, p_worker, p_lease_s);
         continue when step is null;
         update queues set clock = greatest(q.clock, r.begins) where queue = p_queue;
         insert into shares as h (token, queue, passed) values (r.token, p_queue, r.begins + 1.0 / r.share)
@@ -459,74 +293,54 @@ returns table (job text, stage text, number integer, attempt integer) language s
     select o.job, o.stage, o.number, o.attempt from ours o
 $$;
 
-create function finish_step(p_job text, p_stage text, p_number integer, p_attempt integer, p_result jsonb,
-                            p_in_flight integer, p_seconds float8)
+-- Record how an attempt ended. Return false, and change nothing, if it has lost its lease.
+create function end_attempt(p_job text, p_stage text, p_number integer, p_attempt integer, p_change jsonb,
+                            p_seconds float8)
 returns boolean language plpgsql as $$
-declare j jobs;
+declare j jobs; s steps; v_is_done boolean := p_change ->> 'step' = 'done'; v_ends_job boolean;
 begin
     select * into j from jobs where id = p_job for update;
-    update steps set status = 'done', result = p_result, lease_until = null,
-        frames_done = coalesce((p_result ->> 'frames')::bigint, frames_done)
-    where job = p_job and stage = p_stage and number = p_number and attempt = p_attempt and status = 'running';
-    if not found then return false; end if;  -- a stale attempt, or the job has ended
-    update attempts a set ended_at = clock(), outcome = 'done'
+    select * into s from steps where job = p_job and stage = p_stage and number = p_number and attempt = p_attempt
+        and p_change -> 'of' ? status;
+    if not found then return false; end if;  -- another attempt has begun, or the job has ended
+    s.crashes := s.crashes + (p_change ? 'crash')::integer;
+    p_change := replace(p_change::text, '{crashes}', s.crashes::text)::jsonb;  -- in the error
+    update attempts a set ended_at = clock(), outcome = case when v_is_done then 'done' else p_change ->> 'event' end,
+        details = p_change ->> 'details'
     where a.job = p_job and a.stage = p_stage and a.number = p_number and a.attempt = p_attempt;
     perform charge_share(p_stage, j.token, p_seconds);
-    if p_stage = 'ingest' then
-        update jobs set clip = p_result -> 'clip', source_key = p_result ->> 'source_key',
-            background_key = p_result ->> 'background_key',
-            frames_total = coalesce((p_result -> 'clip' ->> 'frames')::bigint, frames_total),
-            fetched = coalesce((p_result ->> 'fetched_bytes')::bigint, fetched),
-            reserved = coalesce((p_result -> 'clip' ->> 'size_bytes')::bigint, reserved)
-        where id = p_job;
-        insert into steps (job, stage, number, token, seq, status, args, touched_at)
-        select p_job, 'segment', ordinality - 1, j.token, j.seq,
-            case when ordinality <= p_in_flight then 'todo' else 'waiting' end, value, clock()
-        from jsonb_array_elements(p_result -> 'segments') with ordinality;
-        perform send_ticket('masks') from steps where job = p_job and stage = 'segment' and status = 'todo';
-    elsif p_stage = 'join' or p_result ? 'result_key' then
-        perform end_job(p_job, 'completed', null, p_result ->> 'result_key', p_result -> 'report');
+    v_ends_job := p_change ? 'job' and (not p_change ? 'crash' or s.crashes >= (p_change ->> 'most_crashes')::integer);
+    if v_is_done or not v_ends_job then  -- else `end_job` drops it with the others, in their order
+        update steps set status = p_change ->> 'step', result = p_change -> 'result', crashes = s.crashes,
+            frames_done = case when v_is_done then coalesce((p_change ->> 'frames')::bigint, frames_done) else 0 end,
+            lease_until = null, touched_at = clock(),
+            ready_at = clock() + make_interval(secs => coalesce((p_change ->> 'retry_s')::float8, 0))
+        where job = p_job and stage = p_stage and number = p_number;
+    end if;
+    if v_ends_job then
+        perform end_job(p_job, p_change);
+    elsif not v_is_done then
+        perform wake(queue_of(p_stage)) where not p_change ? 'retry_s';  -- a later retry is found by looking
     else
-        update steps set status = 'todo', touched_at = clock()
-        where job = p_job and stage = 'segment' and number = (
-            select min(number) from steps where job = p_job and stage = 'segment' and status = 'waiting');
+        perform write_columns(p_job, p_change -> 'columns') where p_change ? 'columns';
+        update steps set status = 'todo', touched_at = clock() where job = p_job and stage = p_stage and number = (
+            select min(number) from steps where job = p_job and stage = p_stage and status = 'waiting');
         if found then
-            perform send_ticket('masks');
-        elsif not exists (select from steps where job = p_job and stage = 'segment' and status <> 'done') then
-            insert into steps (job, stage, token, seq, status, touched_at)
-            values (p_job, 'join', j.token, j.seq, 'todo', clock());  -- all segments are done
-            perform send_ticket('files');
+            perform wake(queue_of(p_stage));
+        elsif not exists (select from steps where job = p_job and stage = p_stage and status <> 'done') then
+            perform add_steps(j, p_change ->> 'adds', p_change -> 'steps', (p_change ->> 'in_flight')::integer);
         end if;
     end if;
-    if p_stage <> 'segment' then perform pass_ticket(j.token); end if;
     return true;
 end $$;
 
--- Record a failed attempt. Retry it after p_retry_s, or end the job if that is null or after p_max_crashes crashes.
-create function fail_step(p_job text, p_stage text, p_number integer, p_attempt integer, p_outcome text, p_error jsonb,
-                          p_retry_s float8, p_max_crashes integer, p_seconds float8)
-returns boolean language plpgsql as $$
-declare j jobs; s steps;
-begin
-    select * into j from jobs where id = p_job for update;
-    select * into s from steps
-    where job = p_job and stage = p_stage and number = p_number and attempt = p_attempt and status = 'running';
-    if not found then return false; end if;
-    if p_outcome in ('crashed', 'lost') then s.crashes := s.crashes + 1; end if;
-    p_error := jsonb_set(p_error, '{details}', to_jsonb(replace(p_error ->> 'details', '{crashes}', s.crashes::text)));
-    update attempts a set ended_at = clock(), outcome = p_outcome, details = p_error ->> 'details'
-    where a.job = p_job and a.stage = p_stage and a.number = p_number and a.attempt = p_attempt;
-    perform charge_share(p_stage, j.token, p_seconds);
-    if p_retry_s is null or s.crashes >= p_max_crashes then
-        perform end_job(p_job, 'failed', p_error, null, null);
-    else
-        update steps set status = 'todo', crashes = s.crashes, lease_until = null, frames_done = 0,
-            touched_at = clock(), ready_at = clock() + make_interval(secs => p_retry_s)
-        where job = p_job and stage = p_stage and number = p_number;
-        perform send_ticket(queue_of(p_stage), p_retry_s);
-    end if;
-    return true;
-end $$;
+-- Write those of a job's columns that p_columns names, as far as an ingest may know them.
+create function write_columns(p_job text, p_columns jsonb) returns void language sql as $$
+    update jobs j set (clip, frames_total, source_key, background_key, fetched, reserved) = (
+        select n.clip, n.frames_total, n.source_key, n.background_key, n.fetched, n.reserved
+        from jsonb_populate_record(j, p_columns) n)
+    where id = p_job
+$$;
 
 -- Claim the next due webhook. If all tokens with a due webhook are at their limit, return a row without id.
 create function take_delivery(p_held_s float8)
@@ -535,6 +349,7 @@ returns table (id bigint, request_id text, url text, attempt integer, payload by
 language plpgsql as $$
 declare v_id bigint; v_held boolean;
 begin
+    if not exists (select from deliveries d where d.status = 'pending' and d.next_at <= clock()) then return; end if;
     perform from queues where queue = 'webhooks' for update;
     select d.id, d.held into v_id, v_held
     from tokens t cross join lateral (
@@ -553,28 +368,23 @@ end $$;
 
 -- Record how an attempt ended. If p_status is 'pending', retry after p_wait_s. A stale attempt changes nothing.
 create function delivery_ended(p_delivery bigint, p_attempt integer, p_status text, p_wait_s float8)
-returns void language plpgsql as $$
-declare v_token uuid;
-begin
-    update deliveries d set status = p_status, held_until = null, next_at = clock() + make_interval(secs => p_wait_s)
-    where d.id = p_delivery and d.attempt = p_attempt and d.status = 'pending' returning token into v_token;
-    if p_status = 'pending' and found then perform send_ticket('webhooks', p_wait_s); end if;
-    perform send_ticket('webhooks') where exists (
-        select from deliveries d where d.token = v_token and d.status = 'pending' and d.next_at <= clock());
-end $$;
+returns void language sql as $$
+    update deliveries set status = p_status, held_until = null, next_at = clock() + make_interval(secs => p_wait_s)
+    where id = p_delivery and attempt = p_attempt and status = 'pending'
+$$;
 
--- Shift times after the clock was set, retry steps whose leases expired, replace lost tickets, and end jobs over their
--- time limit. If another call is running, return at once. `alone`: the last call was also p_worker's, or long ago.
-create function recover_26(p_worker text, p_lease_s float8, p_patience_s float8, p_wall_clock_s float8,
-                           p_max_crashes integer, p_crashed jsonb, p_timed_out jsonb)
-returns table (lost integer, woken integer, timed_out integer, alone boolean) language plpgsql as $$
+-- Shift times after the clock was set, retry steps whose leases expired, and end jobs over their time limit. If another
+-- call is running, return at once. `alone`: the last call was also p_worker's, or long ago.
+create function recover(p_version integer, p_worker text, p_lease_s float8, p_wall_clock_s float8, p_lost jsonb,
+                        p_timed_out jsonb)
+returns table (lost integer, timed_out integer, alone boolean) language plpgsql as $$
 declare
     v_now timestamptz := clock();
-    v_old timestamptz := v_now - make_interval(secs => p_patience_s);
     v_over timestamptz := v_now - make_interval(secs => p_wall_clock_s);
     v_last timestamptz; v_gap interval; v_jobs text[]; r record;
 begin
-    lost := 0; woken := 0; timed_out := 0;
+    perform check_version(p_version);
+    lost := 0; timed_out := 0;
     select last_at, worker is not distinct from p_worker into v_last, alone from housekeeping for update skip locked;
     if not found then return; end if;
     update housekeeping set last_at = v_now, worker = p_worker;
@@ -597,25 +407,6 @@ begin
         update processes set seen_at = least(seen_at, v_now) where seen_at > v_now and v_gap < interval '0';
         return next; return;
     end if;
-    -- Make sure that each queue has a ticket for each step or webhook that has waited long, but at most 20.
-    for r in
-        select waiting.queue, least(waiting.n, 20) - (select count(*) from procrastinate_jobs p
-            where p.queue_name = waiting.queue and p.status = 'todo' and coalesce(p.scheduled_at <= now(), true)) as n
-        from (
-            select queue_of(s.stage) as queue, count(*) as n from steps s
-            where s.status = 'todo' and s.touched_at < v_old and s.ready_at < v_old
-            and (s.stage = 'segment' or s.token not in (    -- these get tickets from steps that end
-                select x.token from steps x where x.status = 'running' and x.stage <> 'segment'
-                group by 1 having count(*) >= (select per_token from queues where queue = 'files')))
-            group by 1
-            union all
-            select 'webhooks', count(*) from deliveries d
-            where d.status = 'pending' and d.next_at < v_old
-            and not exists (select from deliveries x where x.token = d.token and x.held_until > v_now)) waiting
-    loop
-        perform send_ticket(r.queue) from generate_series(1, r.n);
-        woken := woken + greatest(r.n, 0);
-    end loop;
     -- Skip jobs that another call has locked; the next `recover` handles them.
     select array_agg(id) into v_jobs from (
         select id from jobs where status = 'running' and (deadline_from < v_over or id in (
@@ -625,11 +416,11 @@ begin
         select job, stage, number, attempt from steps
         where job = any(v_jobs) and status = 'running' and lease_until < v_now order by lease_until
     loop
-        if fail_step(r.job, r.stage, r.number, r.attempt, 'lost', p_crashed, 0, p_max_crashes, p_lease_s) then
+        if end_attempt(r.job, r.stage, r.number, r.attempt, p_lost, p_lease_s) then
             lost := lost + 1;
         end if;
     end loop;
-    select count(end_job(id, 'failed', p_timed_out, null, null)) into timed_out from jobs
+    select count(*) filter (where end_job(id, p_timed_out)) into timed_out from jobs
     where id = any(v_jobs) and status = 'running' and deadline_from < v_over;
     return next;
 end $$;
