@@ -1,15 +1,16 @@
 """Handles the WebSocket of live streams: checks the token, and closes with a code and a reason."""
 
 import time
+from typing import Any
 from urllib.parse import parse_qsl
 
 import structlog
-from litestar import websocket
+from litestar import WebSocket, websocket
 from litestar.types import WebSocketScope
 
 from foremask import errors
 from foremask.service.api.calls import read_token
-from foremask.service.api.streams import LiveStream, Socket, close
+from foremask.service.api.streams import LiveStream, close
 from foremask.service.jobs import tokens
 from foremask.service.observability import metrics
 from foremask.service.sandbox.pool import ChildDied
@@ -26,7 +27,7 @@ def hide_token(scope: WebSocketScope) -> None:
 
 
 @websocket("/")
-async def stream(socket: Socket) -> None:
+async def stream(socket: WebSocket[Any, Any, Any]) -> None:
     service = socket.app.state.service
     await socket.accept()
     live = LiveStream(socket, service.settings)
