@@ -1,7 +1,7 @@
 """What the trees of `foremask.vision.temporal.verdict` learn from: regions of labelled clips.
 
-Each clip is shown whole, backwards, and coming close (`coming_close`): the clips themselves have
-few subjects that fill a third of the picture.
+Each clip is shown whole and coming close (`coming_close`): the clips themselves have few subjects
+that fill a third of the picture.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,22 +32,18 @@ BLURRED_PX: Final = 2.5  # standard deviation at the end of every second lesson
 
 @dataclass(frozen=True, slots=True)
 class Take:
-    """A clip as it is shown: whole, backwards, or coming close; pictures are named for `answers`."""
+    """A clip as it is shown: whole, or coming close; pictures are named for `answers`."""
 
     images: list[Named]
     truths: list[Alpha]
-
-    def backwards(self) -> "Take":
-        """The frames in reverse order, as many whole blocks as there are: the anchors are the same."""
-        count = (len(self.images) - 1) // BLOCK_FRAMES * BLOCK_FRAMES + 1
-        return Take(self.images[:count][::-1], self.truths[:count][::-1])
+    comes_close: bool = False
 
 
 def takes_of(clip: Clip, number: int) -> list[Take]:
     """The takes of a clip; its number chooses how close and how blurred the subject ends."""
     whole = Take(named(clip.frames()), clip.truths())
     close = coming_close(whole, CLOSE_SHARES[number % 3 > 0], blurred=number % 2 == 1)
-    return [whole, whole.backwards(), close, close.backwards()]
+    return [whole, close]
 
 
 def coming_close(take: Take, share: float, *, blurred: bool) -> Take:
@@ -76,7 +72,7 @@ def coming_close(take: Take, share: float, *, blurred: bool) -> Take:
             pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), deviation_px), np.uint8)
         images.append(Named(pixels, f"close{at:05d}"))
         masks.append(np.clip(_enlarged(truth, middle / (2 * whole), scale, cv2.INTER_LINEAR), 0, 1))
-    return Take(images, masks)
+    return Take(images, masks, comes_close=True)
 
 
 def _subject(truths: Sequence[Alpha]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -109,12 +105,16 @@ def _enlarged[Plane: NDArray[np.uint8] | NDArray[np.float32]](
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
-    """Regions of one take: their features, whether each is foreground, and their weights."""
+    """Regions of one take: their features, whether each is foreground, and their weights.
+
+    ``comes_close`` is that of the take.
+    """
 
     names: list[str]
     features: NDArray[np.float32]
     foreground: NDArray[np.bool_]
     weights: NDArray[np.float32]
+    comes_close: bool
 
 
 class _Seen(Exception):
@@ -144,15 +144,15 @@ def lessons_of(take: Take, network: Network, tier: Tier) -> Iterator[Lesson]:
     Trees fitted on both do not depend on when the tier asks for more views.
     """
     scenes = scenes_of(take, network, tier)
-    yield lesson(scenes, take.truths)
-    yield lesson([_seen_alone(each) for each in scenes], take.truths)
+    yield lesson(scenes, take)
+    yield lesson([_seen_alone(each) for each in scenes], take)
 
 
 def _seen_alone(scene: Scene) -> Scene:
     return replace(scene, opinions={View.STRETCHED: scene.opinions[View.STRETCHED]}, box=None)
 
 
-def lesson(scenes: Sequence[Scene], truths: Sequence[Alpha]) -> Lesson:
+def lesson(scenes: Sequence[Scene], take: Take) -> Lesson:
     """Weigh a region by the root of its share of the subject, less where its pixels disagree.
 
     With the share itself, thin regions would have no weight. Each frame of a take weighs the same.
@@ -161,7 +161,7 @@ def lesson(scenes: Sequence[Scene], truths: Sequence[Alpha]) -> Lesson:
     frame = 0
     for scene, (regions, found) in zip(scenes, measure(scenes), strict=True):
         rows, columns = scene.motion.shape
-        truth = on_grid((columns, rows), truths[frame]) > FOREGROUND
+        truth = on_grid((columns, rows), take.truths[frame]) > FOREGROUND
         share = regions.mean(truth.astype(np.float32))
         kept = regions.sizes >= LEAST_REGION_PX
         subject = np.float32(max(LEAST_SUBJECT_PX, int(truth.sum())))
@@ -171,7 +171,13 @@ def lesson(scenes: Sequence[Scene], truths: Sequence[Alpha]) -> Lesson:
         weights.append(counted[kept])
         frame += scene.links[1].frames if 1 in scene.links else 0
     each = np.asarray(np.concatenate(weights) / len(scenes), np.float32)
-    return Lesson(list(found), np.concatenate(features), np.concatenate(foreground), each)
+    return Lesson(
+        names=list(found),
+        features=np.concatenate(features),
+        foreground=np.concatenate(foreground),
+        weights=each,
+        comes_close=take.comes_close,
+    )
 
 
 def on_grid(grid: tuple[int, int], truth: Alpha) -> Alpha:

@@ -37,6 +37,8 @@ LEAST_PX, LEAST_SHARE = 12, 0.003  # of the subject: smaller wrong places teach 
 INEXACT_DEPTH, INEXACT_WEIGHT = 0.5, 0.25
 LEAST_GAIN, MOST_GAIN = -0.5, 1.2  # what spoils more is just as wrong
 
+FITTING = {"learning_rate": 0.1, "max_leaf_nodes": 12, "min_samples_leaf": 80, "max_iter": 200}
+
 
 @dataclass(frozen=True, slots=True)
 class Lesson:
@@ -107,9 +109,7 @@ def fitted(lessons: Sequence[Lesson]) -> dict[str, Any]:
     """
     gains = np.concatenate([each.gains for each in lessons]).clip(LEAST_GAIN, MOST_GAIN)
     weights = [np.full(len(each.gains), each.weight / len(each.gains)) for each in lessons]
-    model = HistGradientBoostingRegressor(
-        learning_rate=0.1, max_leaf_nodes=12, min_samples_leaf=80, **folds.FITTING
-    ).fit(
+    model = HistGradientBoostingRegressor(**(folds.FITTING | FITTING)).fit(
         np.concatenate([np.stack(list(each.features.values()), axis=1) for each in lessons]),
         gains + np.concatenate([each.likenesses for each in lessons]),
         sample_weight=np.concatenate(weights),
