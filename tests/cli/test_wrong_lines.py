@@ -57,7 +57,7 @@ LINES = [
     ("mask clip.mp4 --device gpu", 2, "device is one of auto, cpu, cuda[:N]"),
     ("mask clip.mp4 --model missing.onnx", 5, "missing.onnx"),
     ("mask clip.mp4 --start 1:2:3:4", 2, "a time is written as 12.5"),
-    ("mask clip.mp4 --start 90", 3, "No frame is shown from 90 s on"),
+    ("mask clip.mp4 --start 90", 3, "no frame is shown from 90 s on"),
     ("mask photo.jpg --start 1", 2, "photo.jpg is a picture: leave out --start and --end"),
     ("mask clip.mp4 --threads 0", 2, "--threads is 1 or more"),
     ("mask clip.mp4 -o m.mp4 --preset webm_vp9", 2, "webm_vp9 writes .webm"),
