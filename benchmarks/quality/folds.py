@@ -138,13 +138,13 @@ def mean_of(tables: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "depth": max(table["depth"] for table in tables),
     }
     for column in COLUMNS:
-        share = len(tables) if column == "value" else 1
-        mean[column] = [
-            [float(f"{each / share:.6g}") if share > 1 else each for each in nodes]
-            + [0] * (width - len(nodes))
-            for table in tables
-            for nodes in table[column]
-        ]
+        mean[column] = []
+        for table in tables:
+            for nodes in table[column]:
+                padded = [*nodes, *[0] * (width - len(nodes))]
+                if column == "value":
+                    padded = [float(f"{each / len(tables):.6g}") for each in padded]
+                mean[column].append(padded)
     return mean
 
 

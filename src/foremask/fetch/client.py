@@ -158,15 +158,8 @@ class Outbound:
                 held += chunk
                 connections.check_size(size, max_bytes)
                 seconds = waited_s - window_start_s
-                came = size - window_start_size
                 if seconds >= SPEED_WINDOW_S:
-                    if came < MIN_BYTES_PER_S * seconds:
-                        raise errors.UrlTooSlow(
-                            f"The host sent {came / seconds:.0f} bytes a second over {seconds:.0f}"
-                            f" s; at least {MIN_BYTES_PER_S} are needed.",
-                            limit=MIN_BYTES_PER_S,
-                            actual=round(came / seconds),
-                        )
+                    _check_pace(size - window_start_size, seconds)
                     window_start_s = waited_s
                     window_start_size = size
                 if len(held) >= WRITE_BYTES:
@@ -224,6 +217,17 @@ class Outbound:
         )
         found = await asyncio.get_running_loop().run_in_executor(self._threads, ask_system)
         return list(dict.fromkeys(str(answer[4][0]) for answer in found))
+
+
+def _check_pace(came: int, seconds: float) -> None:
+    """Raise UrlTooSlow if ``came`` bytes in ``seconds`` are below `MIN_BYTES_PER_S`."""
+    if came < MIN_BYTES_PER_S * seconds:
+        raise errors.UrlTooSlow(
+            f"The host sent {came / seconds:.0f} bytes a second over {seconds:.0f} s; at least"
+            f" {MIN_BYTES_PER_S} are needed.",
+            limit=MIN_BYTES_PER_S,
+            actual=round(came / seconds),
+        )
 
 
 @asynccontextmanager

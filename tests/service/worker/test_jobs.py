@@ -1,4 +1,6 @@
 import asyncio
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import LiteralString
@@ -302,8 +304,12 @@ async def test_a_store_that_is_away_only_delays(caller: Caller, tmp_path: Path) 
     assert reported == {("ingest", "unavailable")}
 
 
-async def test_a_database_that_refuses_writes_only_delays(
-    caller: Caller, postgres: EmbeddedPostgres, database_url: str
+@pytest.mark.parametrize("trouble", [read_only, without_connections])
+async def test_a_result_that_the_database_does_not_take_only_delays(
+    caller: Caller,
+    postgres: EmbeddedPostgres,
+    database_url: str,
+    trouble: Callable[[EmbeddedPostgres], AbstractContextManager[None]],
 ) -> None:
     """The worker goes on, and the segment whose result could not be counted is no crash."""
     frames = asyncio.Semaphore(2)
@@ -314,31 +320,7 @@ async def test_a_database_that_refuses_writes_only_delays(
         working(replace(caller.work, database=impatient, masks=media)),
     ):
         await caller.masking(request_id, 2)
-        with capture_logs() as logs, read_only(postgres):
-            for _ in range(16):
-                frames.release()
-            await until_so(lambda: "step.unrecorded" in [each["event"] for each in logs])
-        record = await caller.ended(request_id)
-    assert await caller.result(record) == stand_in.mask(8)
-    assert await caller.outcomes(request_id) == [
-        ("ingest", "done"),
-        ("segment", "unavailable"),
-        ("segment", "done"),
-    ]
-
-
-async def test_a_database_without_a_free_connection_only_delays(
-    caller: Caller, postgres: EmbeddedPostgres, database_url: str
-) -> None:
-    frames = asyncio.Semaphore(2)
-    media = TextMedia(pause=lambda _: frames.acquire())
-    request_id = await caller.submit(caller.site.clip(8, pause_s=1))
-    async with (
-        Database(database_url, patience_s=0.1) as impatient,
-        working(replace(caller.work, database=impatient, masks=media)),
-    ):
-        await caller.masking(request_id, 2)
-        with capture_logs() as logs, without_connections(postgres):
+        with capture_logs() as logs, trouble(postgres):
             for _ in range(16):
                 frames.release()
             await until_so(lambda: "step.unrecorded" in [each["event"] for each in logs])
