@@ -172,7 +172,7 @@ def picture(tmp_path: Path) -> Path:
 
 
 def test_the_python_client_of_a_live_stream_works(live_service: Running, picture: Path) -> None:
-    (source,) = blocks(DOCS / "live.md", "python")
+    source = block_with(DOCS / "live.md", "python", "import")
     assert len(source.splitlines()) <= 15
     address = live_service.url.replace("http", "ws", 1)
     fresh(source, address, live_service.token, picture)
@@ -182,7 +182,7 @@ def test_the_python_client_of_a_live_stream_works(live_service: Running, picture
 
 
 def test_the_curl_client_of_a_live_stream_works(live_service: Running, picture: Path) -> None:
-    (source,) = blocks(DOCS / "live.md", "bash")
+    source = block_with(DOCS / "live.md", "bash", "curl")
     assert len(source.splitlines()) <= 15
     environ = environ_with(ADDRESS=live_service.url, TOKEN=live_service.token, WAIT="60")
     ran("bash", "-c", source, cwd=picture.parent, env=environ)
