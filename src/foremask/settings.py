@@ -90,6 +90,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     device: Device = Device()
     model_dir: Path = field(default_factory=paths.cache_dir)
     model_file: Path | None = None
+    network: str = "isnet"
     otlp_url: HttpUrl | None = None
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.AUTO

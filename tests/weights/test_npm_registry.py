@@ -6,18 +6,16 @@ import pytest
 import trustme
 
 from foremask.errors import ModelUnavailable
-from foremask.weights import npm_registry as under_test
+from foremask.weights import download as under_test
 from foremask.weights.npm_registry import download
 from tests.support.npm_registry import (
+    PACKAGE,
     PACKED,
     RECORD_PATH,
     TARBALL_PATH,
-    TINY,
     Registry,
     npm_registry,
 )
-
-PACKAGE = TINY.package
 
 
 @pytest.fixture

@@ -167,7 +167,7 @@ class _Batch:
                         f" {job.source.named} ({fault})"
                     )
             if self.product.mask is None and self.resources.model is None:
-                model = model_commands.ready(self.settings, asked.network.model)
+                model = model_commands.ready(self.settings, asked.network)
                 self.resources = replace(self.resources, model=model)
             if not job.is_sent:
                 return self._made(job, clip)

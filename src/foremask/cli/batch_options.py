@@ -14,6 +14,7 @@ from foremask.hints.hint_parsing import hints_of_file, parse_paint, parse_point_
 from foremask.hints.kinds import Box, Hint, Point, check_hints
 from foremask.machine import paths, process_setup
 from foremask.options import Device, Excerpt, Preset, Quality, Resources
+from foremask.weights.catalogue import NetworkName
 
 Shown = Parameter(show_default=False)
 Flag = Parameter(negative="", show_default=False)
@@ -37,6 +38,7 @@ class NetworkChoice:
     Args:
         quality: Mask quality: fast, balanced (default) or best.
         device: Device for the network: auto, cpu...
+        network: The network, by its name: `foremask models` lists them.
         model: An ONNX model of your own (docs/models.md).
         threads: Use at most this many processor cores.
         cache: File or folder where network results are cached.
@@ -47,6 +49,7 @@ class NetworkChoice:
         Quality.BALANCED
     )
     device: str = "auto"
+    network: Annotated[NetworkName | str | None, Parameter(show_choices=False)] = None
     model: Path | None = None
     threads: int | None = None
     cache: Annotated[Path | None, Shown] = None

@@ -75,19 +75,26 @@ def _memory(_: Settings) -> Found:
 
 
 def _model(settings: Settings) -> Found:
-    path = catalogue.model_path(settings.model_dir, settings.model_file)
+    path = catalogue.model_path(settings.model_dir, settings.model_file, settings.network)
     spec = catalogue.spec_of(path)
     if settings.model_file is not None:
         return "ok", f"your own, {path}, {spec.size_px} px"
-    if catalogue.sha256_of(path) == catalogue.ISNET.sha256:
-        return "ok", f"{catalogue.ISNET.name}, checksum right, {path}"
-    return "bad", f"{path} is damaged: remove it, then `foremask models pull`"
+    model = catalogue.model_named(settings.network, settings.model_dir)
+    if model.sha256 is None:
+        return "ok", f"{model.name}, your own, {path}, {spec.size_px} px"
+    if catalogue.sha256_of(path) == model.sha256:
+        return "ok", f"{model.name}, checksum right, {path}"
+    return "bad", f"{path} is damaged: remove it, then `foremask models pull {model.name}`"
+
+
+def _is_isnet(settings: Settings) -> bool:
+    return settings.model_file is None and settings.network == catalogue.ISNET.name
 
 
 def _compiled(settings: Settings) -> Found:
     networks = CompiledNetworks.of(settings.model_dir / catalogue.ISNET.file_name)
     on_processor = settings.device.runtime in (Runtime.AUTO, Runtime.CPU)
-    if settings.model_file is not None or networks is None or not on_processor:
+    if not _is_isnet(settings) or networks is None or not on_processor:
         return None
     kept = f"{networks.kept_bytes() / 1e6:.0f} MB in {networks.directory}"
     missing = ", ".join(networks.missing())
@@ -109,9 +116,10 @@ def _runtime(settings: Settings) -> Found:
 
     runtime = settings.device.runtime
     if runtime is Runtime.CPU or (runtime is Runtime.AUTO and not nvidia_cards()):
-        reduced = " reduced" if settings.model_file is None else ""
-        return "ok", f"openvino CPU {best_precision(is_isnet=not settings.model_file)}{reduced}"
-    model = catalogue.model_path(settings.model_dir, settings.model_file)
+        is_isnet = _is_isnet(settings)
+        reduced = " reduced" if is_isnet else ""
+        return "ok", f"openvino CPU {best_precision(is_isnet=is_isnet)}{reduced}"
+    model = catalogue.model_path(settings.model_dir, settings.model_file, settings.network)
     return "ok", network_at(model, settings.device, whole=False).runtime  # this loads the network
 
 

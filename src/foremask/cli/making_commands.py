@@ -153,7 +153,7 @@ def tracks(
         check_output(output, source, replace=force)
     cache = network.cache_of(is_one=True)
     resources = replace(
-        network.resources(), model=model_commands.ready(read_settings(os.environ), network.model)
+        network.resources(), model=model_commands.ready(read_settings(os.environ), network)
     )
     things = thing_list.things_of(source, network.quality, resources, cache)
     if output is not None:

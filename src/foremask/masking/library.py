@@ -53,6 +53,7 @@ from foremask.vision.network.devices import network_at
 from foremask.vision.prefetch import tee
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
+from foremask.weights.catalogue import model_path
 
 MOST_WAITING: Final = 2 * LAG_FRAMES  # in frames, above the lag of any mask
 
@@ -71,11 +72,13 @@ class NetworkOptions(TypedDict, total=False):
     """Arguments of every function that runs the network.
 
     ``quality`` is ``fast``, ``balanced`` (the default) or ``best``. ``device`` is ``auto`` (the
-    default) or another name in docs/cli.md. ``model`` is the path of another ONNX file.
+    default) or another name in docs/cli.md. ``network`` is a name that `foremask models` lists, by
+    default ``isnet``. ``model`` is the path of another ONNX file.
     """
 
     quality: QualityName
     device: Device | str
+    network: str | None
     model: FilePath | None
 
 
@@ -333,10 +336,11 @@ class Masker:
         *,
         quality: QualityName = "balanced",
         device: Device | str = "auto",
+        network: str | None = None,
         model: FilePath | None = None,
         preload: bool = True,
     ) -> None:
-        self.network = NetworkOptions(quality=quality, device=device, model=model)
+        self.network = NetworkOptions(quality=quality, device=device, network=network, model=model)
         chosen, resources = _chosen(**self.network)
         if preload:
             network_for(chosen, resources)
@@ -360,11 +364,19 @@ class Masker:
 
 
 def _chosen(
-    quality: QualityName = "balanced", device: Device | str = "auto", model: FilePath | None = None
+    quality: QualityName = "balanced",
+    device: Device | str = "auto",
+    network: str | None = None,
+    model: FilePath | None = None,
 ) -> tuple[Quality, Resources]:
     if not isinstance(device, Device):
         device = Device.parse(device)
-    return _member(Quality, quality, "quality"), Resources(device=device, model=_path(model))
+    path = _path(model)
+    if network is not None:
+        if path is not None:
+            raise FieldInvalid("name a network or a model, and not both", param="network")
+        path = model_path(network=network)
+    return _member(Quality, quality, "quality"), Resources(device=device, model=path)
 
 
 def _cut_out_target(

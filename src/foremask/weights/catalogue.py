@@ -1,29 +1,32 @@
 """The catalogue of neural networks, and the files of their weights."""
 
-import base64
 import contextlib
-import errno
+import difflib
 import hashlib
-import json
-import os
-import shutil
-import tarfile
-from dataclasses import dataclass
+import re
+from functools import cache
+from importlib import resources
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import Meta, Struct
 
-from foremask.errors import ModelUnavailable
+from foremask.errors import FieldInvalid, ModelUnavailable
 from foremask.machine import paths
-from foremask.machine.locks import locked
-from foremask.weights.npm_registry import OnBytes, Package, download
+from foremask.weights.npm_registry import Package
 
 type Divisor = Annotated[float, Meta(gt=0)]
+type NetworkName = Literal["isnet", "u2net", "u2netp"]
+"""The names of the catalogue, for the completion of a shell."""
+type Url = Annotated[str, Meta(pattern="^https?://")]
+
+SIDE_CAR: Final = ".onnx.json"
+"""The end of a side car's name, after the network's."""
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ModelSpec(Struct, frozen=True, forbid_unknown_fields=True):
     """The input and output formats of a network; the defaults are IS-Net's.
 
     The input is an RGB picture in NCHW order, stretched to a square with sides of ``size_px``; its
@@ -38,37 +41,101 @@ class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     sigmoid: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """A network; ``resource`` is the key of its weights in the package's resources.json."""
-
-    name: str
-    file_name: str
-    size_bytes: int
-    sha256: str
-    spec: ModelSpec
-    package: Package
-    resource: str
+class Licence(Struct, frozen=True, forbid_unknown_fields=True):
+    licence: str
+    said_at: Url
 
 
-ISNET = Model(
-    name="isnet",
-    file_name="isnet-general-fp16.onnx",
-    size_bytes=88_188_479,
-    sha256="b6e8497ba978a6f5fbb647e419d2696cd80df5a23cb6a8ea532021911bd76acb",
-    spec=ModelSpec(),
-    package=Package(
-        name="@imgly/background-removal-data",
-        version="1.4.5",
-        size_bytes=136_455_985,
-        sha512="iRXZpPd7YirbJ4eOZ3SlvbdJkAc/LxVjzWLMHOezmRrVThPJPdPc+Y2kHEAVFEVvpDIuvBDyOfTTFBSJT2QR5w==",
-    ),
-    resource="/models/medium",
-)
+class Model(ModelSpec, frozen=True, kw_only=True):
+    """A network: what its side car says, or its entry in the catalogue, which has the same form.
+
+    The weights come as a file from ``urls``, of which the first one that answers is used, or in an
+    npm ``package``, of which ``resource`` is their key in resources.json.
+    """
+
+    name: str = ""
+    """Not from the side car: it is the name of the file, or of the entry."""
+    purpose: str = ""
+    file: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+    size_bytes: int | None = None
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
+    memory_bytes: int | None = None
+    """The most memory of a process that runs the network on the CPU in 32 bits, as measured."""
+    code: Licence | None = None
+    weights: Licence | None = None
+    urls: tuple[Url, ...] = ()
+    package: Package | None = None
+    resource: str | None = None
+
+    @property
+    def spec(self) -> ModelSpec:
+        return ModelSpec(*(getattr(self, each) for each in ModelSpec.__struct_fields__))
+
+    @property
+    def file_name(self) -> str:
+        return self.file or f"{self.name}.onnx"
+
+    @property
+    def download_bytes(self) -> int:
+        """The bytes of the download, which are more than the file's if it comes in a package."""
+        return self.package.size_bytes if self.package else self.size_bytes or 0
+
+    @property
+    def can_be_pulled(self) -> bool:
+        comes = self.package is not None or bool(self.urls)
+        return comes and self.size_bytes is not None and self.sha256 is not None
+
+    def is_pulled(self, model_dir: Path) -> bool:
+        """Return whether the weights are in ``model_dir``, with all their bytes."""
+        with contextlib.suppress(OSError):
+            status = (model_dir / self.file_name).stat()
+            return status.st_size == (self.size_bytes or status.st_size)
+        return False
 
 
-def model_path(model_dir: Path | None = None, model_file: Path | None = None) -> Path:
-    """The path of the weights: ``model_file`` if given, else that of `ISNET` in ``model_dir``.
+@cache
+def catalogue() -> dict[str, Model]:
+    raw = resources.files("foremask.weights").joinpath("networks.json").read_bytes()
+    entries = msgspec.json.decode(raw, type=dict[str, Model])
+    return {name: _named(name, entry) for name, entry in entries.items()}
+
+
+def _named(name: str, entry: Model) -> Model:
+    return msgspec.structs.replace(entry, name=name)
+
+
+ISNET: Final = catalogue()["isnet"]
+
+
+def models(model_dir: Path | None = None) -> list[Model]:
+    """The networks that have names: the catalogue's, and those with a side car in ``model_dir``."""
+    own = (path.name.removesuffix(SIDE_CAR) for path in _dir(model_dir).glob(f"*{SIDE_CAR}"))
+    names = [*catalogue(), *sorted(name for name in own if NAME.fullmatch(name))]
+    return [model_named(name, model_dir) for name in dict.fromkeys(names)]
+
+
+def model_named(name: str, model_dir: Path | None = None) -> Model:
+    """Return the network ``name``; a side car in ``model_dir`` comes before the catalogue.
+
+    Raises FieldInvalid if there is none, and ModelUnavailable if the side car cannot be read.
+    """
+    if NAME.fullmatch(name):
+        side_car = _dir(model_dir) / f"{name}{SIDE_CAR}"
+        if side_car.is_file():
+            return _named(name, _read(side_car))
+        if name in catalogue():
+            return catalogue()[name]
+    near = difflib.get_close_matches(name, catalogue(), n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise FieldInvalid(
+        f"no network is named {name[:64]!r}: {hint}`foremask models` lists them", param="network"
+    )
+
+
+def model_path(
+    model_dir: Path | None = None, model_file: Path | None = None, network: str = ISNET.name
+) -> Path:
+    """The path of the weights: ``model_file`` if given, else of ``network`` in ``model_dir``.
 
     Raises ModelUnavailable, with the remedy, if the file is missing or incomplete.
     """
@@ -76,16 +143,20 @@ def model_path(model_dir: Path | None = None, model_file: Path | None = None) ->
         if not model_file.is_file():
             raise ModelUnavailable(f"FOREMASK_MODEL_FILE names {model_file}, and no file is there")
         return model_file
-    path = (model_dir or paths.cache_dir()) / ISNET.file_name
-    if not _is_whole(path, ISNET):
-        raise ModelUnavailable(
-            f"the model is not in {path.parent}: `foremask models pull` fetches it (136 MB, once)"
-        )
-    return path
+    model = model_named(network, model_dir)
+    folder = _dir(model_dir)
+    if model.is_pulled(folder):
+        return folder / model.file_name
+    remedy = f"put {model.file_name} there, beside its side car"
+    if model.can_be_pulled:
+        named = "" if model.name == ISNET.name else f" {model.name}"
+        megabytes = max(1, round(model.download_bytes / 1e6))
+        remedy = f"`foremask models pull{named}` fetches it ({megabytes} MB, once)"
+    raise ModelUnavailable(f"the model {model.name} is not in {folder}: {remedy}")
 
 
-def is_pulled(model_dir: Path) -> bool:
-    return _is_whole(model_dir / ISNET.file_name, ISNET)
+def _dir(model_dir: Path | None) -> Path:
+    return model_dir or paths.cache_dir()
 
 
 def side_car_of(path: Path) -> Path:
@@ -93,8 +164,8 @@ def side_car_of(path: Path) -> Path:
 
 
 def compiled_dir_of(path: Path) -> Path | None:
-    """The directory for compiled forms of the pulled weights; None for other or missing weights."""
-    pulled = path.name == ISNET.file_name and _is_whole(path, ISNET)
+    """The directory for compiled forms of IS-Net's weights; None for other or missing weights."""
+    pulled = path.name == ISNET.file_name and ISNET.is_pulled(path.parent)
     return path.parent / "compiled" if pulled else None
 
 
@@ -105,11 +176,22 @@ def files_of(path: Path) -> list[Path]:
 
 
 def spec_of(path: Path) -> ModelSpec:
+    """The formats of the network at ``path``: its side car's, or the catalogue's, or IS-Net's.
+
+    A file is the catalogue's if it has the name and the number of bytes.
+    """
     side_car = side_car_of(path)
-    if not side_car.is_file():
-        return ISNET.spec
+    if side_car.is_file():
+        return _read(side_car).spec
+    for model in catalogue().values():
+        if path.name == model.file_name and model.is_pulled(path.parent):
+            return model.spec
+    return ISNET.spec
+
+
+def _read(side_car: Path) -> Model:
     try:
-        return msgspec.json.decode(side_car.read_bytes(), type=ModelSpec)
+        return msgspec.json.decode(side_car.read_bytes(), type=Model)
     except (msgspec.MsgspecError, OSError) as error:
         raise ModelUnavailable(f"{side_car}: {error}; docs/models.md lists the fields") from error
 
@@ -117,97 +199,3 @@ def spec_of(path: Path) -> ModelSpec:
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def pull(
-    model_dir: Path | None = None,
-    on_bytes: OnBytes = lambda done, total: None,
-    *,
-    model: Model = ISNET,
-    tarball: Path | None = None,
-) -> Path:
-    """Download the weights into ``model_dir``, unless they are there, and return their path.
-
-    A ``tarball`` replaces the download. Of two pulls at the same time, one downloads and one waits.
-    ``on_bytes`` may raise to abort. Raises ModelUnavailable with the remedy.
-    """
-    target = (model_dir or paths.cache_dir()) / model.file_name
-    if _is_whole(target, model):
-        return target
-    staging = target.with_name(f".pull-{model.name}")
-    try:
-        staging.mkdir(parents=True, exist_ok=True)
-        on_bytes(0, model.package.size_bytes)
-        with locked(target.with_name(f".pull-{model.name}.lock")):
-            if not _is_whole(target, model):
-                staging.mkdir(exist_ok=True)  # another pull may have removed it
-                package = tarball or download(model.package, staging, on_bytes)
-                _check_tarball(package, model, ours=tarball is None)
-                part = staging / "weights.part"
-                _unpack(package, part, model)
-                part.replace(target)
-            shutil.rmtree(staging, ignore_errors=True)
-    except OSError as error:
-        raise ModelUnavailable(_remedy_for(error, target.parent)) from error
-    return target
-
-
-def _is_whole(path: Path, model: Model) -> bool:
-    with contextlib.suppress(OSError):
-        return path.stat().st_size == model.size_bytes
-    return False
-
-
-def _remedy_for(error: OSError, model_dir: Path) -> str:
-    elsewhere = "set FOREMASK_MODEL_DIR to a directory that"
-    match error.errno:
-        case errno.ENOSPC | errno.EDQUOT:
-            return f"the disk is full at {model_dir}: free 300 MB, or {elsewhere} has them"
-        case errno.EACCES | errno.EPERM | errno.EROFS:
-            return f"{model_dir} cannot be written to: {elsewhere} can be"
-        case errno.ENOTDIR | errno.EEXIST:
-            return f"{model_dir} is not a directory: {elsewhere} is one"
-        case _:
-            return str(error)
-
-
-def _check_tarball(package: Path, model: Model, *, ours: bool) -> None:
-    with package.open("rb") as file:
-        found = hashlib.file_digest(file, "sha512").digest()
-    wanted = base64.b64decode(model.package.sha512)
-    if found != wanted:
-        size_bytes = package.stat().st_size
-        if ours:
-            package.unlink()
-        raise ModelUnavailable(
-            f"{package.name} is not the package that is wanted ({size_bytes} bytes of "
-            f"{model.package.size_bytes}, SHA-512 {found.hex()[:16]}… instead of "
-            f"{wanted.hex()[:16]}…): nothing of it is used; pull again"
-        )
-
-
-def _unpack(package: Path, part: Path, model: Model) -> None:
-    with tarfile.open(package, "r:gz") as archive, part.open("wb") as weights:
-        offsets = _offsets(archive, package, model)
-        for member in archive.getmembers():
-            chunk = archive.extractfile(member) if member.name in offsets else None
-            if chunk is not None:
-                weights.seek(offsets[member.name])
-                shutil.copyfileobj(chunk, weights)
-        weights.flush()
-        os.fsync(weights.fileno())
-    if part.stat().st_size != model.size_bytes or sha256_of(part) != model.sha256:
-        raise ModelUnavailable(
-            f"the weights in {package.name} are not {model.size_bytes} bytes with SHA-256 "
-            f"{model.sha256[:16]}…: nothing of them is used"
-        )
-
-
-def _offsets(archive: tarfile.TarFile, package: Path, model: Model) -> dict[str, int]:
-    for member in archive.getmembers():
-        file = archive.extractfile(member) if member.name.endswith("/resources.json") else None
-        if file is not None:
-            chunks = json.load(file)[model.resource]["chunks"]
-            folder = member.name.removesuffix("resources.json")
-            return {folder + each["hash"]: int(each["offsets"][0]) for each in chunks}
-    raise ModelUnavailable(f"{package.name} has no resources.json")

@@ -53,7 +53,7 @@ from foremask.service.observability.metrics import answered, refused
 from foremask.service.sandbox.pool import STREAM_NICENESS, MediaPool
 from foremask.service.storage.objects import open_objects
 from foremask.settings import Settings
-from foremask.weights.catalogue import ISNET, files_of, model_path
+from foremask.weights.catalogue import files_of, model_named, model_path
 
 log = structlog.get_logger(__name__)
 
@@ -265,7 +265,9 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
         raise errors.SettingsInvalid(
             "The API needs the URL of a database.", param="FOREMASK_DATABASE_URL"
         )
-    model = settings.model_file or settings.model_dir / ISNET.file_name
+    model = settings.model_file
+    if model is None:
+        model = settings.model_dir / model_named(settings.network, settings.model_dir).file_name
     preview_bytes = settings.job_memory or share_of_memory(1)
     async with (
         Database(settings.database_url, connections=16, call_s=DATABASE_CALL_S) as database,
@@ -299,7 +301,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             await check_schema(database)
         objects = await open_objects(settings.store_url, settings.base_url)
         limits = settings.limits(settings.job_memory or share_of_memory(settings.workers))
-        find_model = partial(model_path, settings.model_dir, settings.model_file)
+        find_model = partial(model_path, settings.model_dir, settings.model_file, settings.network)
         yield Service(
             settings,
             database,

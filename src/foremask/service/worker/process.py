@@ -62,7 +62,7 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
     load: Load | None = None
     check_device(settings.device, settings.sandbox)
     if "masks" in queues:
-        model = model_path(settings.model_dir, settings.model_file)
+        model = model_path(settings.model_dir, settings.model_file, settings.network)
         readable = files_of(model)
         load = Load(model, settings.device)
     if model and settings.device.runtime in (Runtime.AUTO, Runtime.CPU):
