@@ -47,6 +47,8 @@ NETWORKS = tuple(map(ipaddress.ip_network, ("127.0.0.0/8", "fd00::/8")))
         ("SANDBOX", "require", "sandbox", Sandbox.REQUIRE),
         ("PORT", "80", "port", 80),
         ("MODEL_FILE", "", "model_file", None),
+        ("NETWORK", "u2net", "network", "u2net"),
+        ("NETWORKS", "u2net, ben2,", "networks", ("u2net", "ben2")),
         ("DEVICE", "openvino:gpu.1", "device", Device(Runtime.OPENVINO, "GPU.1")),
     ],
 )

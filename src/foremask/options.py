@@ -448,7 +448,8 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     ``remarks`` are added to the report's warnings. ``excerpt`` is None for the whole clip. The
     frames and times of ``hints`` count from its start. ``auto_zoom`` crops every frame to one
     rectangle that contains the subject in all frames. ``matte`` applies to a mask, or to the alpha
-    of a cut-out or composite; a mask ignores its ``despill``.
+    of a cut-out or composite; a mask ignores its ``despill``. ``network`` is the name of a network
+    that the service allows; its worker finds the file for `Resources.model`.
     """
 
     kind: ResultKind = ResultKind.MASK
@@ -462,6 +463,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     auto_zoom: bool = False
     keep_sound: bool = True
     excerpt: Excerpt | None = None
+    network: str | None = None
 
     @classmethod
     def of_cut_out(

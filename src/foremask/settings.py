@@ -91,6 +91,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     model_dir: Path = field(default_factory=paths.cache_dir)
     model_file: Path | None = None
     network: str = "isnet"
+    networks: tuple[str, ...] = ()
     otlp_url: HttpUrl | None = None
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.AUTO
@@ -187,7 +188,11 @@ def _byte_count(text: str) -> int:
     return int(match[1]) << {"": 0, "K": 10, "M": 20, "G": 30, "T": 40}[match[2]]
 
 
-def _networks(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(filter(None, map(str.strip, text.split(",")))))
+
+
+def _address_ranges(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
     try:
         return tuple(ipaddress.ip_network(part.strip()) for part in text.split(","))
     except ValueError as error:
@@ -202,7 +207,8 @@ def _device(text: str) -> Device:
 
 
 _PARSERS: Final[dict[str, Callable[[str], object]]] = {
-    "allow_private": _networks,
+    "allow_private": _address_ranges,
+    "networks": _names,
     "result_ttl_s": _seconds,
     "stream_time_s": _seconds,
     "job_memory": _byte_count,

@@ -36,6 +36,13 @@ def ready(settings: Settings, chosen: NetworkChoice | None = None) -> Path:
     return bring(settings.model_dir, model_named(network or settings.network, settings.model_dir))
 
 
+def ready_for_jobs(settings: Settings) -> None:
+    """Download what is missing of the networks that a job may use."""
+    ready(settings)
+    for name in settings.networks:
+        bring(settings.model_dir, model_named(name, settings.model_dir))
+
+
 def bring(model_dir: Path, model: Model, brought: Path | None = None) -> Path:
     if brought is None and not model.is_pulled(model_dir) and model.can_be_pulled:
         note(
@@ -70,7 +77,7 @@ class Listed:
 
 def _facts(model: Model, folder: Path) -> Listed:
     is_here = model.is_pulled(folder)
-    size_bytes = model.size_bytes or 0
+    size_bytes = model.size_bytes
     if is_here:
         size_bytes = (folder / model.file_name).stat().st_size
     runs_here = None

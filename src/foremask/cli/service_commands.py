@@ -44,7 +44,7 @@ def serve(
         settings = replace(settings, inputs=Inputs.ALL)  # docs/adr/0121
     _check_address(settings)
     check_data_dir(settings)
-    model_commands.ready(settings)
+    model_commands.ready_for_jobs(settings)
     configure_logs(settings.log_level, "serve", form=settings.log_format)
     run_all(settings, say)
 
@@ -70,7 +70,7 @@ def worker(*, queues: str = ",".join(QUEUES), workers: Workers = None) -> None:
     configure_logs(settings.log_level, "worker", form=settings.log_format)
     wanted = [each.strip() for each in queues.split(",") if each.strip()]
     if "masks" in wanted:
-        model_commands.ready(settings)
+        model_commands.ready_for_jobs(settings)
     open_traces(settings.otlp_url, "worker")
     run_worker(settings, wanted, settings.workers)
     close_traces()

@@ -17,7 +17,10 @@ from foremask.machine import paths
 from foremask.weights.npm_registry import Package
 
 type Divisor = Annotated[float, Meta(gt=0)]
-type NetworkName = Literal["isnet", "u2net", "u2netp"]
+type NetworkName = Literal[
+    "isnet", "birefnet-lite", "birefnet", "birefnet-portrait", "birefnet-matting", "ben2",
+    "u2net", "u2netp",
+]  # fmt: skip
 """The names of the catalogue, for the completion of a shell."""
 type Url = Annotated[str, Meta(pattern="^https?://")]
 
@@ -57,7 +60,8 @@ class Model(ModelSpec, frozen=True, kw_only=True):
     """Not from the side car: it is the name of the file, or of the entry."""
     purpose: str = ""
     file: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
-    size_bytes: int | None = None
+    size_bytes: Annotated[int, Meta(ge=0)] = 0
+    """0 if the side car does not say it: a file of any size is then the network."""
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
     memory_bytes: int | None = None
     """The most memory of a process that runs the network on the CPU in 32 bits, as measured."""
@@ -78,12 +82,12 @@ class Model(ModelSpec, frozen=True, kw_only=True):
     @property
     def download_bytes(self) -> int:
         """The bytes of the download, which are more than the file's if it comes in a package."""
-        return self.package.size_bytes if self.package else self.size_bytes or 0
+        return self.package.size_bytes if self.package else self.size_bytes
 
     @property
     def can_be_pulled(self) -> bool:
         comes = self.package is not None or bool(self.urls)
-        return comes and self.size_bytes is not None and self.sha256 is not None
+        return comes and self.size_bytes > 0 and self.sha256 is not None
 
     def is_pulled(self, model_dir: Path) -> bool:
         """Return whether the weights are in ``model_dir``, with all their bytes."""

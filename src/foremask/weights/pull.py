@@ -76,7 +76,7 @@ def _weights(model: Model, staging: Path, on_bytes: OnBytes, brought: Path | Non
     return part
 
 
-def _has_size(path: Path, size_bytes: int | None) -> bool:
+def _has_size(path: Path, size_bytes: int) -> bool:
     return path.stat().st_size == size_bytes
 
 
@@ -92,7 +92,7 @@ def _download(model: Model, part: Path, on_bytes: OnBytes) -> None:
     refusals = []
     for url in model.urls:
         coming = Download(_File(model, url), part, on_bytes)
-        if shutil.disk_usage(part.parent).free < (model.size_bytes or 0) - coming.here_bytes():
+        if shutil.disk_usage(part.parent).free < model.size_bytes - coming.here_bytes():
             raise OSError(errno.ENOSPC, "No space left on device")
         try:
             coming.run()
@@ -113,7 +113,7 @@ class _File:
     def __init__(self, model: Model, url: str) -> None:
         self._model = model
         self._url = url
-        self.size_bytes = model.size_bytes or 0
+        self.size_bytes = model.size_bytes
 
     def client(self) -> "httpx2.Client":
         import httpx2
@@ -150,7 +150,7 @@ def _check(part: Path, model: Model, source: str) -> None:
 
 def _remedy_for(error: OSError, model_dir: Path, model: Model) -> str:
     elsewhere = "set FOREMASK_MODEL_DIR to a directory that"
-    needed_mb = (model.download_bytes + (model.size_bytes or 0)) // 1_000_000 + 50
+    needed_mb = (model.download_bytes + model.size_bytes) // 1_000_000 + 50
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
             return f"the disk is full at {model_dir}: free {needed_mb} MB, or {elsewhere} has them"

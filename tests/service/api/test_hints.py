@@ -75,6 +75,8 @@ def test_a_refinement_and_a_conversion_are_safe_to_send_again(worker: Running, g
         (POINTS, {"key_points": []}, "key_points"),
         (POINTS, {"key_points": [{"x": 0, "y": 0}], "hints": [TWO_MOMENTS]}, "hints[0].time_s"),
         (POINTS, {}, "key_points"),
+        (MASK, {"network": "u2net"}, "network"),
+        (REMOVE, {"network": "../u2net"}, "network"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_field_and_starts_nothing(

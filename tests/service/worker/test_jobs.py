@@ -3,7 +3,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import LiteralString
+from typing import Any, LiteralString
 
 import pytest
 from msgspec import structs
@@ -20,7 +20,7 @@ from foremask.service.jobs.records import JobError, Record
 from foremask.service.jobs.steps import JobClip
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
-from foremask.service.sandbox.messages import Make
+from foremask.service.sandbox.messages import Make, Request
 from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.objects import Objects
 from foremask.service.worker import maintenance, queues
@@ -68,6 +68,33 @@ async def test_two_free_slots_cut_a_clip_unless_its_result_must_be_made_whole(
     assert (record.progress, record.frames_done, record.frames_total) == (100, 117, 117)
     masked = [("join", "done")] * bool(segments) + [("segment", "done")] * (segments or 1)
     assert sorted(await caller.outcomes(record.request_id)) == [("ingest", "done"), *masked]
+
+
+class NotingModels(TextMedia):
+    """Notes the network's file of each request to make something."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.models: list[Path | None] = []
+
+    async def run[R](self, request: Request[R], **more: Any) -> R:  # noqa: ANN401
+        if isinstance(request, Make):
+            self.models.append(request.resources.model)
+        return await super().run(request, **more)
+
+
+async def test_a_jobs_network_is_the_file_that_its_worker_has_by_this_name(
+    caller: Caller, tmp_path: Path
+) -> None:
+    media = NotingModels()
+    work = replace(caller.work, masks=media, networks={"hats": tmp_path / "hats.onnx"})
+    url = caller.site.clip(3)
+    assert (await caller.served(url, work, spec=JobSpec(network="hats"))).error is None
+    assert (await caller.served(url, work, spec=JobSpec())).error is None
+    assert media.models == [tmp_path / "hats.onnx", None]
+    record = await caller.served(url, work, spec=JobSpec(network="coats"))
+    assert error_of(record).reason == "model_unavailable"
+    assert media.models == [tmp_path / "hats.onnx", None]
 
 
 async def test_a_mask_is_stored_once_in_whatever_preset(caller: Caller) -> None:

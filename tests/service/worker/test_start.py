@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from foremask.errors import DeviceUnavailable, SettingsInvalid
+from foremask.errors import DeviceUnavailable, ModelUnavailable, SettingsInvalid
 from foremask.machine.hardware import nvidia_cards
 from foremask.service.run.serve import serve
 from foremask.service.worker.compilation import compile_ahead
@@ -70,3 +70,18 @@ def test_without_its_device_a_worker_does_not_start(
     }
     with pytest.raises((SettingsInvalid, DeviceUnavailable), match=problem):
         start(read_settings(environ))
+
+
+def test_a_worker_does_not_start_without_a_network_that_jobs_may_name(
+    tmp_path: Path, database_url: str
+) -> None:
+    networks.redness(tmp_path)
+    environ = {
+        "FOREMASK_DATA_DIR": str(tmp_path),
+        "FOREMASK_DATABASE_URL": database_url,
+        "FOREMASK_MODEL_DIR": str(tmp_path),
+        "FOREMASK_NETWORK": "redness",
+        "FOREMASK_NETWORKS": "redness,u2net",
+    }
+    with pytest.raises(ModelUnavailable, match="`foremask models pull u2net` fetches it"):
+        run_worker(read_settings(environ))

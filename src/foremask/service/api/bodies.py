@@ -99,6 +99,9 @@ HintList = Annotated[
     ),
 ]
 QualityField = Annotated[Quality, Meta(description="Trade speed for precision: docs/quality.md.")]
+NetworkField = Annotated[
+    str, _says("a network's name that this service allows, FOREMASK_NETWORKS", max_length=64)
+]
 SoundField = Annotated[bool, Meta(description="Whether to keep the clip's sound.")]
 StartField = Annotated[
     float,
@@ -136,6 +139,7 @@ class GreenShade(AnyCase):
 class JobBody(Matte, frozen=True, kw_only=True):
     video: Video
     quality: QualityField = Quality.BALANCED
+    network: NetworkField | None = None
     hints: HintList = ()
     start_s: StartField = 0.0
     end_s: EndField | None = None
@@ -156,6 +160,7 @@ class JobRequest(JobBody, frozen=True, kw_only=True):
         return JobSpec(
             form=Form(self.output_container_and_codec),
             quality=self.quality,
+            network=self.network,
             hints=self.hints,
             matte=_matte(self),
             excerpt=Excerpt.of(self.start_s, self.end_s),
@@ -340,7 +345,9 @@ def _cut_out(
     )
     if isinstance(body, CutOutBody):
         excerpt = Excerpt.of(body.start_s, body.end_s)
-        return structs.replace(spec, quality=body.quality, hints=body.hints, excerpt=excerpt)
+        return structs.replace(
+            spec, quality=body.quality, network=body.network, hints=body.hints, excerpt=excerpt
+        )
     return spec
 
 

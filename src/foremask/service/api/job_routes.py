@@ -30,6 +30,7 @@ from foremask.service.jobs.steps import JobClip
 from foremask.service.observability.traces import TraceSpan, span
 from foremask.service.sandbox.messages import Preview
 from foremask.service.storage.objects import MASK, NETWORK, sibling_key
+from foremask.settings import Settings
 
 SHOWN_BYTES = 128 << 20
 _PICTURE_HEADS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n")
@@ -114,6 +115,7 @@ async def _start[B: Struct](
 
 async def _job_of_clip(call: Call[bodies.JobBody], *, now: bool = False) -> NewJob:
     body = call.body
+    _check_network(body.network, call.service.settings)
     job = _new_job(
         call,
         body.spec(),
@@ -125,6 +127,18 @@ async def _job_of_clip(call: Call[bodies.JobBody], *, now: bool = False) -> NewJ
         await call.service.outbound.check_webhook(body.webhook_url, call.owner)
     with span("probe"):
         return await call.service.prober.probe(job, now=now)
+
+
+def _check_network(name: str | None, settings: Settings) -> None:
+    """Raise FieldInvalid for a network that the operator does not allow."""
+    allowed = set(settings.networks)
+    if settings.model_file is None:
+        allowed.add(settings.network)
+    if name is not None and name not in allowed:
+        here = ", ".join(sorted(allowed)) or "none"
+        raise errors.FieldInvalid(
+            f"This service has no network {name!r} for jobs; it has: {here}.", param="network"
+        )
 
 
 def _new_job(call: Call[Any], spec: JobSpec, source: Location, **more: Any) -> NewJob:  # noqa: ANN401

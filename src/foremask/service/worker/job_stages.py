@@ -3,9 +3,9 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
@@ -74,6 +74,7 @@ class WorkerContext:
     worker: str
     result_ttl_s: float
     resources: Resources = SERVICE_RESOURCES
+    networks: Mapping[str, Path] = field(default_factory=dict)  # that a job may name
     storage_limit: int = admission.NO_LIMIT
     timing: Timing = field(default_factory=Timing)
     # The API token of each queue's last claimed step, whose child process can be used again.
@@ -251,12 +252,12 @@ class RunningStep:
             return await self._of_stored_mask(step.mask_key)
         if step.args.span is None:
             await self._load(step.source_key, self.source)
-            request = messages.Make(step.spec, await self._files(), self.work.resources)
+            request = messages.Make(step.spec, await self._files(), self._resources())
             request = await self._with_network(request)
         else:
             await self._load(step.args.key, self.source)
             segment = Segment(step.args.span, step.clip.start_s if step.clip else 0.0)
-            request = messages.Make(step.spec, await self._files(), self.work.resources, segment)
+            request = messages.Make(step.spec, await self._files(), self._resources(), segment)
         began = time.monotonic()
         with steps.hints_as_sent(step.key_points):
             made = await self._run(request, self.work.masks)
@@ -265,6 +266,18 @@ class RunningStep:
         if step.args.span is not None:
             return await self._store_part(made)
         return await self._store_result(made, self.mask, request.files.cache)
+
+    def _resources(self) -> Resources:
+        """Return the worker's resources, with the network that the job names."""
+        name = self.step.spec.network
+        if name is None:
+            return self.work.resources
+        if name not in self.work.networks:
+            raise errors.ModelUnavailable(
+                f"the job names the network {name}, and this worker has no such network: set"
+                " FOREMASK_NETWORKS the same for the API and the workers"
+            )
+        return replace(self.work.resources, model=self.work.networks[name])
 
     async def _files(self) -> Files:
         """Load the background, if there is one, and name the files of a run."""

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -58,12 +58,14 @@ def run_worker(settings: Settings, queues: Sequence[str] = QUEUES, slots: int = 
 async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
     scratch = settings.data_dir / "scratch" / "worker"
     model: Path | None = None
+    networks: dict[str, Path] = {}
     readable: list[Path] = []
     load: Load | None = None
     check_device(settings.device, settings.sandbox)
     if "masks" in queues:
         model = model_path(settings.model_dir, settings.model_file, settings.network)
-        readable = files_of(model)
+        networks = _networks(settings, model)
+        readable = [file for path in {model, *networks.values()} for file in files_of(path)]
         load = Load(model, settings.device)
     if model and settings.device.runtime in (Runtime.AUTO, Runtime.CPU):
         await compile_ahead(model)
@@ -84,11 +86,19 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
             spares=load is not None and job_memory >= SPARE_FROM_BYTES,
             prepare=load,
         ) as masks,
-        open_work(settings, scratch, masks, files, resources) as work,
+        open_work(settings, scratch, masks, files, resources, networks) as work,
     ):
         if load is not None and settings.device.runtime not in (Runtime.AUTO, Runtime.CPU):
             await masks.run(load)  # fail now: a worker that cannot mask would fail all jobs
         await work_until_stopped(work, queues, slots, sandbox=str(masks.level))
+
+
+def _networks(settings: Settings, model: Path) -> dict[str, Path]:
+    """The files of the networks that a job may name. Raises ModelUnavailable."""
+    found = {name: model_path(settings.model_dir, network=name) for name in settings.networks}
+    if settings.model_file is None:
+        found[settings.network] = model
+    return found
 
 
 def _may_use_gpu(settings: Settings) -> bool:
@@ -103,6 +113,7 @@ async def open_work(
     masks: MediaRunner,
     files: MediaRunner,
     resources: Resources = SERVICE_RESOURCES,
+    networks: Mapping[str, Path] | None = None,
 ) -> AsyncIterator[WorkerContext]:
     if settings.database_url is None:
         raise SettingsInvalid("a worker needs the URL of a database", param="FOREMASK_DATABASE_URL")
@@ -124,6 +135,7 @@ async def open_work(
                 masks=masks,
                 files=files,
                 resources=resources,
+                networks=networks or {},
                 scratch=steps,
                 worker=process_setup.name(),
                 result_ttl_s=settings.result_ttl_s,

@@ -12,6 +12,7 @@ from foremask.errors import DeviceUnavailable, ModelUnavailable
 from foremask.options import Device, Runtime
 from foremask.types import Image
 from foremask.vision.network.graph import ISNET_MASK, ISNET_TAPS
+from foremask.vision.network.onnx_file import check_is_data
 from foremask.vision.network.session import (
     InputSize,
     NetworkOutput,
@@ -54,6 +55,7 @@ class OnnxSession:
         import onnx
 
         self.precision = Precision.F32
+        check_is_data(path)
         try:
             network = onnx.load(path, load_external_data=False)
             self._is_isnet = {node.name for node in network.graph.node}.issuperset(ISNET_TAPS)

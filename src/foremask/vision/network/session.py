@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from foremask.errors import DeviceUnavailable, ModelUnavailable
 from foremask.types import Alpha, Image
 from foremask.vision.network.compiled_networks import SIZES_PX, CompiledNetworks, Facts
+from foremask.vision.network.deformable import DEFORM_CONV
 from foremask.vision.network.graph import (
     RANGES,
     REDUCED_RANGES,
@@ -28,6 +29,7 @@ from foremask.vision.network.graph import (
     scale_by_factors,
     with_preprocessing,
 )
+from foremask.vision.network.onnx_file import check_is_data
 from foremask.vision.network.reduction import reduce
 from foremask.vision.prefetch import raise_if_stopped
 from foremask.vision.resample import resized
@@ -159,6 +161,7 @@ class Session:
         return compiled
 
     def _transformed(self) -> tuple[ov.Model, Facts]:
+        check_is_data(self._path)
         network = pruned(_core().read_model(self._path), self.spec)
         of_isnet = is_isnet(network)
         precision = self._asked_precision or best_precision(self._unit, is_isnet=of_isnet)
@@ -270,7 +273,9 @@ def as_alpha(output: NDArray[Any], *, sigmoid: bool) -> Alpha:
 def _core() -> ov.Core:
     # Never destroyed: OpenVINO gives the thread that makes a core a stack for signal handlers. If
     # another thread destroys the core, the first one crashes at its next signal, such as Ctrl-C.
-    return ov.Core()
+    core = ov.Core()
+    core.add_extension(DEFORM_CONV)
+    return core
 
 
 def units() -> list[str]:
