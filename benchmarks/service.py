@@ -73,6 +73,7 @@ async def running(
     connections: int = 2000,
     plenty: bool = True,
     objects_url: str | None = None,
+    streams: int = 1,
 ) -> AsyncIterator[Service]:
     """Yield a service below ``root`` whose APIs are ready; a process that dies is started again.
 
@@ -88,6 +89,7 @@ async def running(
         allow_private=(ipaddress.ip_network("127.0.0.0/8"),),
         bootstrap_token=TOKEN,
         connections=connections,
+        streams=streams,
     )
     async with AsyncExitStack() as stack:
         stack.callback(postgres.stop)

@@ -1,7 +1,8 @@
-"""Measures the memory of a connection, an upload, a download, a shown clip and a job, 200 of each.
+"""Measures the memory of connections, uploads, downloads, shown clips, live streams and jobs.
 
-``python -m benchmarks.endurance.memory [--count 200]`` prints the table of docs/operations.md. The
-exit code is 1 if a process keeps over 10 % more than before.
+``python -m benchmarks.endurance.memory [--count 200] [--only ROW]`` opens so many of each that work
+slowly, and prints the table of docs/operations.md. The exit code is 1 if a process keeps over 10 %
+more than before.
 """
 
 import asyncio
@@ -16,9 +17,16 @@ from tests.support.origin import Request, gives, head, listening
 
 from benchmarks.endurance.beside import MOST_KEPT, memory_mib
 from benchmarks.endurance.readers import stored_file
-from benchmarks.endurance.slow_clients import Crowd, download_of, silent, slow_readers, slow_uploads
+from benchmarks.endurance.slow_clients import (
+    Crowd,
+    download_of,
+    silent,
+    slow_readers,
+    slow_streams,
+    slow_uploads,
+)
 from benchmarks.machine import header, row, run
-from benchmarks.service import MASK_PATH, PLENTY, Service, caller_of, running, workplace
+from benchmarks.service import MASK_PATH, PLENTY, TOKEN, Service, caller_of, running, workplace
 from foremask.service.api.context import DOWNLOADS_PER_LINK
 from foremask.service.api.probing import SHOWS_AT_ONCE, SHOWS_PER_OWNER
 from foremask.service.jobs.tokens import create_token
@@ -28,12 +36,13 @@ HOLD_S = 5.0
 RELEASE_S = 60.0
 PER_TOKEN = 50  # uploads; a token has 64 at once
 SHOWN_BYTES = 32 << 20
+STREAMS = 8  # each has a child process from the start
 
 type Opened = Callable[[], AbstractAsyncContextManager[object]]
 
 
-async def measure(root: Path, count: int) -> bool:
-    async with running(root, workers=1) as service:
+async def measure(root: Path, count: int, only: str) -> bool:
+    async with running(root, workers=1, streams=STREAMS) as service:
         port, api, worker = service.ports[0], service.apis[0], service.workers[0]
         tokens = [
             (await create_token(service.database, f"t{number}", PLENTY))[0]
@@ -47,12 +56,15 @@ async def measure(root: Path, count: int) -> bool:
             "API, a slow upload": (api, lambda: slow_uploads(port, tokens, count)),
             "API, a slow download": (api, lambda: slow_readers(port, downloads[:count])),
             "API, a clip that is shown": (api, lambda: shown(port, tokens, root, count)),
+            "API, a live stream": (api, lambda: slow_streams(port, TOKEN, min(count, STREAMS))),
             "API, a job": (api, lambda: jobs(service, count)),
             "worker, a job that waits for its origin": (worker, lambda: jobs(service, count)),
         }
         header("what", "at once", "before, MiB", "with all, MiB", "each, KiB", "after, MiB")
         kept = False
         for name, (member, opened) in kinds.items():
+            if only not in name:
+                continue
             async with opened():  # the first time, code and pools are loaded
                 await asyncio.sleep(1.0)
             await asyncio.sleep(HOLD_S)
@@ -119,9 +131,9 @@ async def jobs(service: Service, count: int) -> AsyncIterator[None]:
                     await client.delete(f"/v2/status/{answer.json()['request_id']}")
 
 
-def main(*, count: int = 200) -> int:
+def main(*, count: int = 200, only: str = "") -> int:
     with workplace() as root:
-        return int(asyncio.run(measure(root, count)))
+        return int(asyncio.run(measure(root, count, only)))
 
 
 if __name__ == "__main__":

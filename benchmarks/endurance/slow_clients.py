@@ -123,6 +123,25 @@ async def silent(port: int, count: int) -> AsyncIterator[Crowd]:
 
 
 @asynccontextmanager
+async def slow_streams(port: int, token: str, count: int) -> AsyncIterator[Crowd]:
+    """Open live streams, each with half a frame of 512 KiB, whose rest comes very slowly."""
+    crowd = Crowd([])
+    handshake = (
+        f"GET /?api_token={token} HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\n"
+        "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+    )
+    frame_bytes = 512 << 10
+    frame = b"\x82\xff" + frame_bytes.to_bytes(8, "big") + bytes(4) + bytes(frame_bytes // 2)
+    for _ in range(count):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(handshake.encode() + frame)
+        crowd.streams.append((reader, writer))
+    async with _kept_up(crowd, bytes(1)):
+        yield crowd
+
+
+@asynccontextmanager
 async def _kept_up(crowd: Crowd, sent: bytes) -> AsyncIterator[None]:
     """Send ``sent``, or read a KiB, on each connection now and then; close all at the end."""
 

@@ -316,8 +316,11 @@ class FileTooLarge(ClipRefused, status=413):
 
 
 class ResolutionTooLarge(ClipRefused, status=413):
-    means = "A side of the picture is longer than the limit."
-    remedy = "Scale it down: `ffmpeg -i clip.mp4 -vf scale=3840:-2 small.mp4`"
+    means = "A side of the picture is longer than the limit, or all frames have too many pixels."
+    remedy = (
+        "Scale it down: `ffmpeg -i clip.mp4 -vf "
+        "scale=3840:3840:force_original_aspect_ratio=decrease:force_divisible_by=2 small.mp4`"
+    )
 
 
 class PresetUnsuitable(ClipRefused, reason="preset_cannot", param="output_container_and_codec"):

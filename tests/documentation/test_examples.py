@@ -191,6 +191,26 @@ def test_the_curl_client_of_a_live_stream_works(live_service: Running, picture: 
     assert mask.shape == (120, 160)
 
 
+def test_the_virtual_camera_gets_the_subject_over_a_picture(folder: Path, model: Path) -> None:
+    """From a file instead of a camera, and into a file instead of a device."""
+    *_, recipe = block_with(DOCS / "live.md", "bash", "v4l2").splitlines()
+    recipe = recipe.replace("/dev/video0", "clip.mp4").replace("-f v4l2", "-f rawvideo")
+    recipe = recipe.replace("/dev/video9", "camera.yuv")
+    programs = f"""
+        ffmpeg() {{ {imageio_ffmpeg.get_ffmpeg_exe()} -nostdin -loglevel error "$@"; }}
+        foremask() {{ {sys.executable} -m foremask "$@"; }}
+        """
+    cv2.imwrite(str(folder / "beach.jpg"), np.full((96, 128, 3), (200, 80, 30), np.uint8))
+    shell(programs + recipe, folder, environ_with(FOREMASK_MODEL_FILE=str(model)))
+    yuv = np.fromfile(folder / "camera.yuv", np.uint8).reshape(-1, 96 + 48, 128)
+    first = cv2.cvtColor(yuv[0], cv2.COLOR_YUV2RGB_I420)
+    assert len(yuv) > 1
+    assert np.abs(first[4, 4].astype(int) - (30, 80, 200)).max() < 12  # the picture
+    disc, right = synth.disc(128, 96, 0.0)
+    inside = right > 127
+    assert np.abs(first[inside].mean(0) - disc[inside].mean(0)).max() < 40
+
+
 def test_the_python_verification_takes_the_vector_of_the_page() -> None:
     page = (DOCS / "webhooks.md").read_text(encoding="utf-8")
     assert all(f"`{each}`" in page for each in (TOKEN, JOB, AT, BODY, SIGNATURE))

@@ -112,7 +112,10 @@ def _refuse(clip: Clip, limits: Limits, excerpt: Excerpt | None) -> None:
     side_px = max(clip.width, clip.height)
     most_px = limits.max_side_px
     if side_px > most_px:
-        details = f"The video is {clip.width}x{clip.height}; a side may have {most_px} pixels."
+        details = (
+            f"The video is {clip.width}x{clip.height}; a side may have {most_px} pixels."
+            " Scale it down."
+        )
         raise errors.ResolutionTooLarge(details, limit=most_px, actual=side_px)
     if not clip.width or not clip.height or clip.frames == 0:
         raise errors.NoFrames("The video track has no frame.", actual=0)
@@ -135,7 +138,7 @@ def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: i
     if frames is not None and frames * clip.pixels > limits.max_frame_pixels:
         raise errors.ResolutionTooLarge(
             f"{frames} frames of {clip.width}x{clip.height} are {frames * clip.pixels} pixels;"
-            f" at most {limits.max_frame_pixels} in all are taken.",
+            f" at most {limits.max_frame_pixels} in all are taken. Scale it down, or send a part.",
             limit=limits.max_frame_pixels,
             actual=frames * clip.pixels,
         )

@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed
 
 from foremask.errors import MessageInvalid
 from foremask.service.api.stream_messages import close_reason
-from foremask.service.jobs.tokens import TokenLimits
+from foremask.service.jobs.tokens import PREFIX_LENGTH, TokenLimits, revoke_token
 from foremask.types import Rgb
 from tests.service.api.conftest import TOKEN, Running, http, serves
 from tests.service.api.live_client import KIND, jpeg, message, stream
@@ -32,6 +32,7 @@ HANDSHAKE = (
 QUICK = {
     "api.streams.IDLE_S": 3.0,
     "api.streams.PLACE_S": 1.0,
+    "api.streams.TOKEN_CHECK_S": 0.5,
     "api.stream_connection.STALLED_S": 2.0,
 }
 
@@ -90,6 +91,21 @@ def test_the_header_api_token_is_taken_too_and_a_wrong_token_is_1008(service: Ru
             code, reason = client.end()
             assert (code, client.said[0]["reason"]) == (1008, wanted)
             assert reason.startswith(client.said[0]["message"][:40])
+
+
+def test_a_stream_ends_soon_after_its_token_is_revoked(service: Running) -> None:
+    secret = service.new_token()["api_token"]
+    with stream(service.url, secret) as client:
+        client.send(1, jpeg(disc()[0]))
+        assert next(client.masks()).frame_id == 1
+        service.ask(lambda database: revoke_token(database, secret[:PREFIX_LENGTH]))
+        with suppress(ConnectionClosed):
+            for frame_id in range(2, 1000):
+                client.send(frame_id, jpeg(disc()[0]))
+                time.sleep(0.05)
+        code, reason = client.end()
+    assert (code, client.said[-1]["reason"]) == (1008, "token_invalid")
+    assert reason == "the token was revoked, or has expired, while this stream ran"
 
 
 def test_a_burst_is_answered_in_order_once_each_and_newest_first_when_behind(

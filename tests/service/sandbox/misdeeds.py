@@ -243,6 +243,9 @@ def _do(request: Do, parent: Parent) -> None:
             for done in range(100):
                 time.sleep(0.25)
                 parent.progress(done)
+        case "compute":
+            while True:
+                pass
         case "grow slowly" | "grow":
             kept = []
             while True:

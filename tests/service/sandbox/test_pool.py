@@ -147,6 +147,18 @@ async def test_a_stall_kills_and_frames_that_advance_last_to_the_time_limit(tmp_
             assert is_gone(victim)
 
 
+async def test_processor_time_has_an_end_which_waiting_does_not_use_up(tmp_path: Path) -> None:
+    async with pool_of_misdeeds(tmp_path) as pool:
+        with pytest.raises(TimedOut) as caught:
+            await pool.run(Do("dribble"), processor_s=1.0, wall_clock_s=4.0)
+        assert caught.value.limit == 4.0
+        with pytest.raises(TimedOut) as caught:
+            await pool.run(Do("compute"), processor_s=1.0)
+        assert caught.value.limit == 1.0
+        assert "1 s of processor time" in caught.value.details
+        await pool.run(Facts(), processor_s=1.0)
+
+
 async def test_cancelling_kills_at_once(pool: MediaPool) -> None:
     victim = await pid(pool)
     async with running(pool.run(Do("hang"))):

@@ -310,7 +310,7 @@ async def open_service(settings: Settings) -> AsyncIterator[Service]:
             Prober(outbound, objects, pool, limits),
             limits,
             Previewer(preview_pool, find_model, preview_bytes),
-            Streams(stream_pool, find_model, settings, preview_bytes),
+            Streams(stream_pool, database, find_model, settings, preview_bytes),
             str(pool.level),
             limit_of_token(settings.storage_per_token, objects.disk()),
         )

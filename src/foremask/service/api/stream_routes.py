@@ -35,7 +35,7 @@ async def stream(socket: WebSocket[Any, Any, Any]) -> None:
     problem: errors.ForemaskError | ChildDied | None = None
     try:
         grant = await tokens.charge_rate(service.database, read_token(socket))
-        await service.streams.run(live, str(grant.token_id))
+        await service.streams.run(live, grant.token_id)
     except errors.ForemaskError as error:
         problem = error
     except ChildDied as died:

@@ -8,6 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from litestar import WebSocket
 from litestar.exceptions import WebSocketException
@@ -29,6 +30,8 @@ from foremask.service.api.stream_messages import (
     header_of,
     text_of,
 )
+from foremask.service.jobs.database import Database
+from foremask.service.jobs.tokens import is_valid
 from foremask.service.observability import metrics
 from foremask.service.sandbox import messages
 from foremask.service.sandbox.pool import ChildDied, MediaPool
@@ -37,6 +40,7 @@ from foremask.settings import Settings
 IDLE_S = 10.0  # a stream without a frame for so long has ended
 PLACE_S = 5.0  # a new stream waits so long for a slot
 MOST_WAITING = 8  # streams of one token that wait for a slot
+TOKEN_CHECK_S = 10.0  # a token that was revoked ends its streams so soon
 LAST_S = 5.0  # the last masks of a stream may take
 MOST_UNREAD = 4  # frames that wait for the child
 MOST_UNANSWERED = 64  # frames that the child may hold
@@ -70,11 +74,13 @@ class Streams:
     def __init__(
         self,
         pool: MediaPool,
+        database: Database,
         find_model: Callable[[], Path],
         settings: Settings,
         memory_bytes: int,
     ) -> None:
         self.pool = pool
+        self._database = database
         self.settings = settings
         self._find_model = find_model
         self._memory_bytes = memory_bytes
@@ -86,8 +92,19 @@ class Streams:
         limits = Limits(memory_bytes=self._memory_bytes)
         return Resources(self.settings.device, self._find_model(), limits)
 
-    async def run(self, stream: "LiveStream", owner: str) -> None:
+    async def check_token(self, token_id: UUID) -> None:
+        """Look at the token every `TOKEN_CHECK_S`; raise TokenInvalid when it is not valid."""
+        while True:
+            await asyncio.sleep(TOKEN_CHECK_S)
+            with suppress(errors.ServiceUnavailable):  # the database may be away for a while
+                if not await is_valid(self._database, token_id):
+                    raise errors.TokenInvalid(
+                        "the token was revoked, or has expired, while this stream ran"
+                    )
+
+    async def run(self, stream: "LiveStream", token_id: UUID) -> None:
         """Mask the stream until it ends. Raises Overloaded if no slot is free."""
+        owner = str(token_id)
         most = self.settings.streams
         if not most or self._places.waiting(owner) >= MOST_WAITING:
             raise errors.Overloaded(
@@ -102,7 +119,7 @@ class Streams:
             ) from None
         try:
             with metrics.STREAMS.track_inprogress():
-                await stream.run(self, owner)
+                await stream.run(self, token_id)
         finally:
             self._places.release(owner)
 
@@ -159,27 +176,34 @@ class LiveStream:
         """Frames that got no mask, and will get none."""
         return self.received - self.masked - len(self._unread) - len(self._unanswered)
 
-    async def run(self, streams: Streams, owner: str) -> None:
+    async def run(self, streams: Streams, token_id: UUID) -> None:
         """Mask frames until the client ends the stream, or an error does; then close the stream.
 
         Raises ForemaskError or ChildDied, after telling the client.
         """
         most_s = float(self._settings.stream_time_s)
         reading = asyncio.create_task(self._read())
-        masking = asyncio.create_task(self._mask(streams, owner, most_s + 2 * LAST_S))
+        masking = asyncio.create_task(self._mask(streams, str(token_id), most_s + 2 * LAST_S))
+        checking = asyncio.create_task(streams.check_token(token_id))
         both = {masking, reading}
         try:
-            done, _ = await asyncio.wait(both, timeout=most_s, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(
+                {*both, checking}, timeout=most_s, return_when=asyncio.FIRST_COMPLETED
+            )
             if not done:
                 raise errors.StreamExpired(
                     f"session limit reached: a stream may last {most_s:g} s.", limit=most_s
                 )
-            (masking if masking in done else reading).result()
+            for ended in (checking, masking, reading):
+                if ended in done:
+                    ended.result()
+                    break
         except (errors.ForemaskError, ChildDied) as error:
             self._unread.clear()
             await close(self._socket, error)
             raise
         finally:
+            checking.cancel()
             reading.cancel()
             self._has_ended = True
             self._changed.set()

@@ -72,6 +72,16 @@ async def charge_rate(database: Database, token_hash: bytes, key: str | None = N
     return msgspec.convert(row, Grant)
 
 
+async def is_valid(database: Database, token_id: uuid.UUID) -> bool:
+    """Whether the token is neither revoked nor expired; counts nothing."""
+    row = await database.one(
+        """select 1 from tokens where id = %s and revoked_at is null
+           and (expires_at is null or expires_at > clock())""",
+        (token_id,),
+    )
+    return row is not None
+
+
 def refuse_token(outcome: str, allowed: int | None) -> None:
     if outcome == "invalid":
         raise errors.TokenInvalid("the token is unknown, revoked or expired")

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import fcntl
 import itertools
+import math
 import os
 import shutil
 import socket
@@ -127,7 +128,10 @@ class ChildDied(Exception):
 
 @dataclass(slots=True)
 class Child:
-    """A child process. It is killed when it exceeds ``memory_bytes`` or `MAX_FILES`."""
+    """A child process. It is killed when it exceeds a limit.
+
+    These are ``memory_bytes``, `MAX_FILES`, and the processor time that `allow` gives a request.
+    """
 
     process: asyncio.subprocess.Process
     reader: asyncio.StreamReader
@@ -137,7 +141,9 @@ class Child:
     owner: str | None = None  # id of the token whose jobs it runs, if any
     level: Level = field(default_factory=Level)
     jobs: int = 0
-    over_limit: Internal | None = None  # set when the child exceeds a limit
+    over_limit: ForemaskError | None = None  # set when the child exceeds a limit
+    _processor_limit_s: float = math.inf  # of one request
+    _processor_until_s: float = math.inf
     log: asyncio.Task[bytes] = field(init=False)
     watch: asyncio.Task[None] = field(init=False)
 
@@ -189,6 +195,11 @@ class Child:
                 case other:
                     raise ChildDied(f"the media child sent {type(other).__name__}")
 
+    def allow(self, processor_s: float) -> None:
+        """Allow the next request so much processor time, of all threads together."""
+        self._processor_limit_s = processor_s
+        self._processor_until_s = self._processor_time_s() + processor_s
+
     async def receive(self, stall_s: float, problem: str) -> messages.FromChild:
         with self._translated():
             async with within(stall_s, problem):
@@ -234,7 +245,20 @@ class Child:
             if self.directory.has_too_many_files:
                 details = f"The clip made its process write more than {MAX_FILES} files."
                 self.over_limit = Internal(details, limit=MAX_FILES)
+            if self._processor_time_s() > self._processor_until_s:
+                most_s = self._processor_limit_s
+                details = f"The work was not done within {most_s:g} s of processor time."
+                self.over_limit = TimedOut(details, limit=most_s)
         self._kill()
+
+    def _processor_time_s(self) -> float:
+        """The processor time that the child has used; 0 where there is no /proc."""
+        with contextlib.suppress(OSError):
+            stat = Path(f"/proc/{self.process.pid}/stat").read_text()
+            after_name = stat.rpartition(")")[2].split()
+            user, system = after_name[11:13]
+            return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+        return 0.0
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
@@ -409,13 +433,15 @@ class MediaPool:
         read_at: ReadRemote | None = None,
         converse: Converse | None = None,
         wall_clock_s: float = 600.0,
+        processor_s: float = math.inf,
         owner: str = "",
     ) -> R:
         """Execute the request in a child, store its output files, and return its result.
 
         ``read_at`` reads the file of a probe whose ``source`` is None. ``converse`` gives the
-        frames of a stream, and takes its masks. Raises TimedOut after ``wall_clock_s``, or if the
-        child sends nothing for ``stall_s``. Raises Internal if the child exceeds a limit,
+        frames of a stream, and takes its masks. Raises TimedOut after ``wall_clock_s``, after
+        ``processor_s`` of the child's processor time, which a busy machine makes last longer, or if
+        the child sends nothing for ``stall_s``. Raises Internal if the child exceeds a limit,
         ServiceUnavailable if the disk is full, and ChildDied if the child ends. Other errors come
         from the operation, ``on_progress``, ``read_at`` or ``converse``. A cancellation
         kills the child.
@@ -425,6 +451,7 @@ class MediaPool:
         try:
             async with self._borrowed(child_slot, owner) as child:
                 staged = await asyncio.to_thread(child_slot.directory.stage, request)
+                child.allow(processor_s)
                 async with within(wall_clock_s, "The work was not done"):
                     result = await child.ask(staged, self._stall_s, on_progress, read_at, converse)
                 await asyncio.to_thread(child_slot.directory.collect, request)
