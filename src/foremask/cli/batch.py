@@ -263,11 +263,11 @@ class _Batch:
                 f" {job.form}; made in {took_s:.1f} s ({report.frames_out / took_s:.1f} fps)"
             )
         if self.asked.verbose:
-            costs = ", ".join(f"{stage} {cost:.1f} s" for stage, cost in report.stage_cpu_s.items())
+            costs = _costs(report)
             sound = ", ".join(f"{track.codec} {track.action}" for track in report.audio) or "none"
             tell(
                 f"  foreground {report.coverage:.1%}, flicker {report.flicker:.4f}, sound: {sound}",
-                f"  {report.runtime}; processor time: {costs}",
+                f"  {report.runtime}; processor time in ms a frame: {costs}",
                 f"  {report.bytes} bytes, sha256 {report.sha256}",
             )
 
@@ -326,3 +326,11 @@ class _Batch:
             if job not in exists
         ]
         note(*lines)
+
+
+def _costs(report: Report) -> str:
+    """The processor time of each stage, the longest first, and of all together."""
+    stages = sorted(report.stage_cpu_s.items(), key=lambda each: -each[1])
+    named = [("all", sum(report.stage_cpu_s.values())), *stages]
+    ms_per_s = 1000 / max(1, report.frames_in)
+    return ", ".join(f"{stage} {cost * ms_per_s:.1f}" for stage, cost in named)

@@ -1,7 +1,6 @@
 """Runs a plan in stages, which run in threads: decode, infer, refine and write."""
 
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from fractions import Fraction
@@ -11,6 +10,8 @@ import numpy as np
 
 from foremask.errors import Internal
 from foremask.facts import Report, Span, Written
+from foremask.machine import stopwatch
+from foremask.machine.stopwatch import DECODE, ENCODE
 from foremask.masking.hinting import shown
 from foremask.masking.plan import WINDOW_BYTES, MaskingPlan, RoughMask, queue_frames
 from foremask.masking.report import OnProgress, ProgressCounter, Statistics, report_of
@@ -33,23 +34,26 @@ class FrameWriter(Protocol):
 
 def run_plan(plan: MaskingPlan, writers: Sequence[FrameWriter], on_progress: OnProgress) -> Report:
     """Mask the clip, and pass each mask to all writers; report the first writer's file."""
-    with _Stages(plan, on_progress) as stages:
-        masked_frames = stages.masked_frames()
-        started = time.thread_time()
-        for frame, mask in masked_frames:
-            for writer in writers:
-                writer.write(mask, frame)
+    with (
+        stopwatch.counting() as watch,
+        stopwatch.stage(ENCODE),
+        _Stages(plan, on_progress) as stages,
+    ):
+        for frame, mask in stages.masked_frames():
+            with stopwatch.starting_encoders():
+                for writer in writers:
+                    writer.write(mask, frame)
             plan.check_limits(frame)
             stages.progress.wrote()
         written, *_ = [writer.finish(stages.end) for writer in writers]
-        stages.cpu_s["encode"] = time.thread_time() - started
+        cpu_s = watch.total()
     return report_of(
         plan.clip,
         plan.runtime,
         stages.statistics,
         written,
         stages.reader.warnings,
-        stages.cpu_s,
+        cpu_s,
         plan.spec.kind,
     )
 
@@ -74,7 +78,6 @@ class _Stages:
         self._stop = threading.Event()
         self._stack = ExitStack()
         self.reader = self._stack.enter_context(self._opened())
-        self.cpu_s: dict[str, float] = {}
         self.statistics = Statistics()
         self.progress = ProgressCounter(plan.clip, plan.span, on_progress, self._newest, plan.work)
 
@@ -107,11 +110,11 @@ class _Stages:
         ahead = queue_frames(plan.clip)
         analysed, frames = self._decoded()
         counted = self.progress.counting(analysed)
-        images = self._ahead(map(shown, counted), ahead, "decode for the network")
-        masks = self._ahead(plan.masker(images), 2 * ahead, "infer")
+        images = self._ahead(map(shown, counted), ahead, DECODE)
+        masks = self._ahead(plan.masker(images), 2 * ahead, "decide")
         pairs = _paired(frames, masks, plan.span, self.statistics)
         refined = plan.refiner(pairs)
-        return self._ahead(refined, min(2, ahead), "refine", self.progress.report)
+        return self._ahead(refined, min(2, ahead), "edges", self.progress.report)
 
     def _decoded(self) -> tuple[Iterator[Frame], Iterator[Frame]]:
         analysed = self._around_span(self.reader)
@@ -120,7 +123,7 @@ class _Stages:
             return tee(analysed, self._stop, size)
         again = self._stack.enter_context(self._opened())
         return analysed, self._ahead(
-            self._around_span(again), queue_frames(self._plan.clip), "decode"
+            self._around_span(again), queue_frames(self._plan.clip), f"{DECODE} again"
         )
 
     def _opened(self) -> VideoReader:
@@ -138,9 +141,7 @@ class _Stages:
     def _ahead[T](
         self, items: Iterable[T], size: int, stage: str, meanwhile: Callable[[], None] = do_nothing
     ) -> Iterator[T]:
-        return self._stack.enter_context(
-            prefetch(items, size, stage, self.cpu_s, self._stop, meanwhile)
-        )
+        return self._stack.enter_context(prefetch(items, size, stage, self._stop, meanwhile))
 
 
 def _paired(

@@ -8,6 +8,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
+from foremask.machine.stopwatch import DECODE, stage
 from foremask.media import colour
 from foremask.types import DeepRgb, Luma, Rgb
 
@@ -102,6 +103,7 @@ class Frame:
             return self.decoded.width
         return self.decoded.height
 
+    @stage(DECODE)
     def rgb(self, width: int, height: int) -> Rgb:
         if self.orientation.transposed:
             picture = colour.to_rgb(self.decoded, height, width)
@@ -117,6 +119,7 @@ class Frame:
         picture = colour.to_deep_rgb(self.decoded)
         return np.ascontiguousarray(self.orientation.to_upright(picture))
 
+    @stage(DECODE)
     def luma(self) -> Luma:
         """Return full-size luma in coded orientation; it may be a view of the decoder's memory."""
         return colour.to_luma(self.decoded)

@@ -2,9 +2,11 @@
 
 import queue
 import threading
-import time
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager
+
+from foremask.machine import stopwatch
+from foremask.machine.stopwatch import WAITING
 
 
 class _End: ...
@@ -32,7 +34,6 @@ def prefetch[T](
     items: Iterable[T],
     size: int,
     stage: str,
-    costs: dict[str, float] | None = None,
     stop: threading.Event | None = None,
     meanwhile: Callable[[], None] = do_nothing,
 ) -> Iterator[Iterator[T]]:
@@ -40,22 +41,23 @@ def prefetch[T](
 
     The caller gets the errors of ``items``. While the caller waits for an item, it runs
     ``meanwhile`` every 0.1 s. Setting ``stop`` ends the thread, which closes ``items`` if they are
-    a generator. Leaving the ``with`` block sets ``stop`` and joins the thread. ``costs[stage]``
-    gets the thread's processor time in seconds.
+    a generator. Leaving the ``with`` block sets ``stop`` and joins the thread. A stopwatch of the
+    caller counts the thread's processor time for ``stage``, outside of the stages of ``items``.
     """
     stop = stop or threading.Event()
     ready = _Queue[T](size, stop)
     begun = threading.Event()
     failures: list[BaseException] = []
+    watch = stopwatch.current()
 
     def work() -> None:
         _of_thread.stop = stop
         begun.set()
         try:
-            failures.extend(_passed_on(items, ready))
+            stopwatch.join(watch)
+            with stopwatch.stage(stage):
+                failures.extend(_passed_on(items, ready))
         finally:
-            if costs is not None:
-                costs[stage] = time.thread_time()
             ready.end()
 
     def read() -> Iterator[T]:
@@ -125,6 +127,7 @@ class _Queue[T]:
         self._room = threading.Semaphore(size)
         self._items: queue.SimpleQueue[T | _End] = queue.SimpleQueue()
 
+    @stopwatch.stage(WAITING)
     def put(self, item: T) -> None:
         while not self._stop.is_set():
             if self._room.acquire(timeout=0.1):
@@ -135,10 +138,14 @@ class _Queue[T]:
     def end(self) -> None:
         self._items.put(_End())
 
+    @stopwatch.stage(WAITING)
+    def _next(self) -> "T | _End":
+        return self._items.get(timeout=0.1)
+
     def read(self, meanwhile: Callable[[], None]) -> Iterator[T]:
         while not self._stop.is_set():
             try:
-                item = self._items.get(timeout=0.1)
+                item = self._next()
             except queue.Empty:
                 meanwhile()
                 continue

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from foremask.machine.stopwatch import stage
 from foremask.types import Alpha, Image, Luma, Rgb
 
 # Only frames at these distances, before and after, are searched for the background.
@@ -59,6 +60,7 @@ class Backdrop:
     def rgb(self) -> Rgb:
         return self.views[self.here].rgb
 
+    @stage("backdrop")
     def background(self, cells: Cells) -> FoundBackground:
         """Return each cell's background from the nearest usable frame where it is visible."""
         count = len(cells[0])
@@ -151,6 +153,7 @@ def _with_backdrop[P: Image](
     return image, alpha, Backdrop(tuple(views), here)
 
 
+@stage("backdrop")
 def _view_of(image: Image, alpha: Alpha, before: _Neighbour | None) -> _Neighbour:
     rows, columns = alpha.shape
     rgb = image.rgb(columns, rows)

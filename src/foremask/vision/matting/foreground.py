@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from foremask.machine.stopwatch import stage
 from foremask.types import Alpha, Levels, Rgb
 from foremask.vision.matting.backdrop import Backdrop, sampled
 
@@ -54,6 +55,7 @@ def behind_edges(alpha: Alpha, backdrop: Backdrop) -> Behind:
     return Behind(colours, known)
 
 
+@stage("colours")
 def foreground_colours(rgb: Rgb, levels: Levels, behind: Behind | None = None) -> Rgb:
     """Estimate the foreground's colours in ``rgb``, whose alpha is ``levels``.
 

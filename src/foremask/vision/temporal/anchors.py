@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from foremask.machine.stopwatch import stage
 from foremask.types import Image
 from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.opinions import View
@@ -80,6 +81,7 @@ def links_between(
     grid = window.grids.region
     colours = {frame: chroma(steps[frame].small) for frame in frames}
 
+    @stage("flow")
     def link(here: int, there: int) -> Link:
         flow = flow_between(steps, here, there)
         trusted = trust(luma(steps[here].small), luma(steps[there].small), flow)

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from foremask.machine.stopwatch import stage
 from foremask.types import Alpha, Levels, Rgb
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.network_cache import Store, check_planes
@@ -151,6 +152,7 @@ class Appearance:
             for level, planes in enumerate(levels):
                 self._store.setdefault(f"{self._window}/{frame}/{level}", planes)
 
+    @stage("classifier")
     def learn(self, frame: int, features: Features) -> None:
         if self._basis is not None:
             self._projected[frame] = self._basis.project(features)
@@ -164,6 +166,7 @@ class Appearance:
         self._projected = {frame: basis.project(each) for frame, each in self._features.items()}
         self._features = {}
 
+    @stage("classifier")
     def logits(
         self, masks: Mapping[int, Levels], smalls: Sequence[Rgb], motions: Sequence[Alpha]
     ) -> list[Alpha]:

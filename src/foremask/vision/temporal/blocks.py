@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
+from foremask.machine.stopwatch import stage
 from foremask.options import Quality
 from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage
@@ -136,6 +137,7 @@ class Blocks:
         if disagree > self._tools.tier.disagreement:
             heapq.heappush(gaps, _Gap(-disagree, first, last))
 
+    @stage("propagation")
     def _moved(self, anchor: int, frame: int) -> Alpha:
         """An anchor's mean mask, moved to another frame, on the flow grid."""
         mask = self.grids.flow.resized(as_alpha(self.anchors[anchor].mean()))
@@ -154,6 +156,7 @@ class Blocks:
         self._tools.observer.add_anchor(anchor.mean())
         self._anchor_count += 1
 
+    @stage("network")
     def _answers(self, image: Image, frame: int) -> dict[View, MaskLevels]:
         tier = self._tools.tier
         mirrored_above = tier.mirrored_above

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from foremask.machine.stopwatch import stage
 from foremask.types import Alpha, Flow, Luma, Rgb
 
 PHOTOMETRIC_SCALE = 4.0  # difference of luma at which trust falls to 1/e: docs/adr/0050
@@ -40,6 +41,7 @@ class FlowEstimator:
         self._dis.setPatchStride(PATCH_STRIDE_PX)
         self._dis.setVariationalRefinementIterations(iterations)
 
+    @stage("flow")
     def __call__(self, here: Luma, there: Luma) -> Flow:
         """The displacement of each pixel of ``here`` to its position in ``there``, in pixels."""
         nothing = np.zeros((*here.shape, 2), np.float32)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from foremask.machine.stopwatch import stage
 from foremask.types import Alpha, Flow, Levels, Rgb
 from foremask.vision.resample import resized
 from foremask.vision.temporal.flow import (
@@ -49,6 +50,7 @@ def step_from(steps: Steps, frame: int, direction: int) -> Flow | None:
     return packed.astype(np.float32)
 
 
+@stage("propagation")
 def propagate(first: int, steps: Steps, masks: Mapping[int, Levels], per_side: int) -> list[Alpha]:
     """The masks of the anchor ``first`` and of the frames up to the next anchor, or to the end.
 
@@ -116,6 +118,7 @@ def flow_between(steps: Steps, here: int, there: int) -> Flow:
     return flow
 
 
+@stage("flow")
 def motion_of(steps: Steps, frame: int, subject: Alpha) -> Alpha:
     """Each cell's motion relative to the camera, to the frame before or after: the smaller one.
 

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from foremask.machine.stopwatch import stage
 from foremask.types import Alpha, Flow, Rgb
 from foremask.vision.network.opinions import CropBox, View
 from foremask.vision.temporal.flow import LEAST_WEIGHT, warp
@@ -146,6 +147,7 @@ class Scene:
         return np.asarray(np.mean(list(self.opinions.values()), axis=0), np.float32)
 
 
+@stage("regions")
 def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, RegionFeatures]]:
     """The regions of each anchor of a window, and their features; unknown features are NaN."""
     means = [scene.mean() for scene in scenes]

@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from foremask.machine.stopwatch import stage
 from foremask.types import Alpha, Levels
 from foremask.vision.resample import as_levels, resized
 from foremask.vision.temporal.flow import LEAST_WEIGHT, warp
@@ -58,6 +59,7 @@ class Trees:
             np.array(table[name], np.int32) for name in ("feature", "left", "right")
         )
 
+    @stage("trees")
     def log_odds(self, features: RegionFeatures) -> NDArray[np.float32]:
         table = np.stack([features[name] for name in self._names], axis=1)
         width = self._left.shape[1]
@@ -92,6 +94,7 @@ def judge(scenes: Sequence[Scene], trees: Trees | None = None) -> list[Alpha]:
     ]
 
 
+@stage("time pass")
 def along_flow(
     evidence: Sequence[Alpha], links: Sequence[Mapping[int, Link]], logits: Sequence[Alpha]
 ) -> list[Alpha]:
@@ -131,6 +134,7 @@ def _chance(logit: Alpha) -> Alpha:
     return np.asarray(1 / (1 + np.exp(-np.clip(logit, -MOST_LOGIT, MOST_LOGIT))), np.float32)
 
 
+@stage("time pass")
 def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
     """Make the thin parts of a thing foreground if `LEAST_KEPT` of its thick part is foreground.
 
@@ -148,6 +152,7 @@ def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
     return np.where(to_body, np.abs(log_odds), log_odds)
 
 
+@stage("time pass")
 def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
     """Make a mask that is foreground where ``log_odds`` (on any grid) are positive.
 
@@ -166,6 +171,7 @@ def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
     return as_levels(weighted / total)
 
 
+@stage("propagation")
 def hardened(alpha: Alpha) -> Alpha:
     """Round ``alpha`` to 0 or 1 at more than `BAND_SHARE` of the diagonal from the outline."""
     rows, columns = alpha.shape

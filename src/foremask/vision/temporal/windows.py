@@ -14,6 +14,7 @@ from functools import partial
 import numpy as np
 
 from foremask.facts import SEGMENT_GRID
+from foremask.machine import stopwatch
 from foremask.options import Quality
 from foremask.types import Alpha, Image
 from foremask.vision.network.network_cache import NetworkCache
@@ -66,7 +67,9 @@ def mask_images(
     images wait with their flow while the network runs.
     """
     with (
-        ThreadPoolExecutor(THREADS) as threads,
+        ThreadPoolExecutor(
+            THREADS, initializer=stopwatch.join, initargs=(stopwatch.current(),)
+        ) as threads,
         prefetch(
             incoming_frames(images, is_wanted, tier, threads), flows_ahead, "flow"
         ) as arriving,
