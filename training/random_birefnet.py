@@ -110,9 +110,11 @@ def main() -> None:
     if asked.native:
         use_native_operator()
     else:
-        from deform_conv2d_onnx_exporter import register_deform_conv2d_onnx_op
+        import deform_conv2d_onnx_exporter as exporter
+        from torch.onnx import JitScalarType
 
-        register_deform_conv2d_onnx_op()
+        exporter.JitScalarType = JitScalarType  # it looks where older versions of PyTorch have it
+        exporter.register_deform_conv2d_onnx_op()
     picture = torch.randn(1, 3, SIZE_PX, SIZE_PX)
     with torch.no_grad():
         torch.onnx.export(

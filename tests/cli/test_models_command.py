@@ -1,9 +1,11 @@
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 import foremask
+from foremask.cli.exits import Exit
 from tests.support import networks, synth
 from tests.support.programs import Run
 
@@ -29,6 +31,30 @@ def test_models_lists_what_there_is_and_what_is_here(run: Run, folder: Path) -> 
     shown = run("models").out
     assert "isnet                88 MB, not here, " in shown
     assert "redness               0 MB, here, memory not measured\n" in shown
+
+
+def test_models_says_which_network_is_too_large_for_this_machine(run: Run, folder: Path) -> None:
+    for name, memory_bytes in (("hats", 2**20), ("coats", 2**50)):
+        (folder / f"{name}.onnx.json").write_text(json.dumps({"memory_bytes": memory_bytes}))
+    listed = {each["name"]: each for each in json.loads(run("models", "--json").out)}
+    assert listed["hats"]["runs_here"] is True
+    assert listed["coats"]["runs_here"] is False
+    assert listed["redness"]["runs_here"] is None
+    assert "needs 1125899.9 GB of memory, more than this machine gives" in run("models").out
+
+
+def test_doctor_names_a_network_for_jobs_that_is_missing(
+    run: Run, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOREMASK_NETWORK", "redness")
+    monkeypatch.setenv("FOREMASK_NETWORKS", "redness")
+    assert re.search(r"^ok +networks +for jobs: redness$", run("doctor", code=None).out, re.M)
+    monkeypatch.setenv("FOREMASK_NETWORKS", "redness,u2netp")
+    shown = run("doctor", code=Exit.INTERNAL).out
+    assert re.search(
+        r"^bad +networks .*u2netp is not in .*`foremask models pull u2netp`", shown, re.M
+    )
+    assert folder.is_dir()
 
 
 def test_a_network_is_chosen_by_its_name(run: Run, folder: Path) -> None:

@@ -71,6 +71,16 @@ def test_a_part_of_a_file_is_submitted(
     assert len(synth.decode_grey(here / "mask.mp4")) == 3  # of 25 a second
 
 
+def test_a_network_that_the_server_has_not_is_refused_by_it(
+    service: Running, clip_origin: str, here: Path, run: Run
+) -> None:
+    url = f"{clip_origin}/good.mp4"
+    refused = run.refused("submit", url, "--network", "u2net")
+    assert "This service has no network 'u2net' for jobs; it has: isnet." in refused
+    run("cancel", run("submit", url, "--network", service.settings.network).out.strip())
+    assert list(here.iterdir()) == []
+
+
 def test_a_job_is_read_and_cancelled(clip_origin: str, here: Path, run: Run) -> None:
     job = run("submit", f"{clip_origin}/good.mp4").out.strip()
     assert run("status", job).out.startswith("IN_PROGRESS: ")

@@ -29,7 +29,7 @@ type Checks = list[Callable[[Settings], Found]]
 
 def doctor(*, as_json: AsJson = False) -> Exit:
     settings = read_settings(os.environ)
-    checks: Checks = [_versions, _cpu, _memory, _model, _compiled, _devices, _runtime]
+    checks: Checks = [_versions, _cpu, _memory, _model, _networks, _compiled, _devices, _runtime]
     checks += [_data, _models]
     if has_server_extra():
         from foremask.cli.service_checks import SERVICE_CHECKS  # needs foremask[server]
@@ -85,6 +85,15 @@ def _model(settings: Settings) -> Found:
     if catalogue.sha256_of(path) == model.sha256:
         return "ok", f"{model.name}, checksum right, {path}"
     return "bad", f"{path} is damaged: remove it, then `foremask models pull {model.name}`"
+
+
+def _networks(settings: Settings) -> Found:
+    """The networks that a job may choose."""
+    for name in settings.networks:
+        catalogue.model_path(settings.model_dir, network=name)
+    if settings.networks:
+        return "ok", f"for jobs: {', '.join(settings.networks)}"
+    return None
 
 
 def _is_isnet(settings: Settings) -> bool:

@@ -61,6 +61,7 @@ def submit(
     output: Annotated[str | None, Parameter(name=("--output", "-o"))] = None,
     preset: ByPreset = None,
     quality: Quality = Quality.BALANCED,
+    network: str | None = None,
     start: str | None = None,
     end: str | None = None,
     wait: Switch = False,
@@ -75,6 +76,7 @@ def submit(
         output: A file, a folder/ or a template, as for `foremask mask`; implies --wait.
         preset: Container and codec (docs/media.md). By default, OUTPUT's suffix decides.
         quality: Mask quality; better masks take more time.
+        network: A network by name, one of those that the server allows.
         start: Begin at this time of the clip: 62.5 or 1:02.5.
         end: End before this time of the clip.
         wait: Wait for the mask and download it, by default to the path that `foremask mask` uses.
@@ -97,6 +99,8 @@ def submit(
             "output_container_and_codec": str(preset),
             "quality": str(quality),
         }
+        if network is not None:
+            fields["network"] = network
         if excerpt is not None:
             fields["start_s"] = excerpt.start_s
         if excerpt is not None and excerpt.end_s is not None:

@@ -72,16 +72,30 @@ def test_without_its_device_a_worker_does_not_start(
         start(read_settings(environ))
 
 
-def test_a_worker_does_not_start_without_a_network_that_jobs_may_name(
-    tmp_path: Path, database_url: str
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("u2net", "`foremask models pull u2net` fetches it"),
+        (
+            "hats",
+            r"hats takes 1125899\.9 GB, and a job may take 2\.1 GB: raise FOREMASK_JOB_MEMORY",
+        ),
+    ],
+)
+def test_a_worker_does_not_start_with_a_network_that_jobs_may_name_and_it_cannot_run(
+    tmp_path: Path, database_url: str, name: str, problem: str
 ) -> None:
     networks.redness(tmp_path)
+    (tmp_path / "hats.onnx").write_bytes(b"large")
+    (tmp_path / "hats.onnx.json").write_text(f'{{"memory_bytes": {2**50}}}')
     environ = {
         "FOREMASK_DATA_DIR": str(tmp_path),
         "FOREMASK_DATABASE_URL": database_url,
         "FOREMASK_MODEL_DIR": str(tmp_path),
         "FOREMASK_NETWORK": "redness",
-        "FOREMASK_NETWORKS": "redness,u2net",
+        "FOREMASK_NETWORKS": f"redness,{name}",
+        "FOREMASK_JOB_MEMORY": "2G",
+        "FOREMASK_DEVICE": "cpu",
     }
-    with pytest.raises(ModelUnavailable, match="`foremask models pull u2net` fetches it"):
+    with pytest.raises((ModelUnavailable, SettingsInvalid), match=problem):
         run_worker(read_settings(environ))

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -30,7 +30,7 @@ from foremask.service.worker.job_stages import SERVICE_RESOURCES, MediaRunner, W
 from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import serve_queues
 from foremask.settings import Sandbox, Settings
-from foremask.weights.catalogue import files_of, model_path
+from foremask.weights.catalogue import files_of, model_named, model_path
 
 QUEUES = ("files", "masks", "webhooks")  # files: the steps ingest and join; masks: segment
 FILES_AT_ONCE = 8  # an ingest mostly waits for the origin server
@@ -67,9 +67,11 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
         networks = _networks(settings, model)
         readable = [file for path in {model, *networks.values()} for file in files_of(path)]
         load = Load(model, settings.device)
+    job_memory = settings.job_memory or share_of_memory(slots)
+    if not _may_use_gpu(settings):
+        _check_memory(networks, settings, job_memory)
     if model and settings.device.runtime in (Runtime.AUTO, Runtime.CPU):
         await compile_ahead(model)
-    job_memory = settings.job_memory or share_of_memory(slots)
     child_memory = job_memory
     if _may_use_gpu(settings):
         child_memory += GPU_ADDRESSES_BYTES
@@ -99,6 +101,19 @@ def _networks(settings: Settings, model: Path) -> dict[str, Path]:
     if settings.model_file is None:
         found[settings.network] = model
     return found
+
+
+def _check_memory(networks: Iterable[str], settings: Settings, job_memory: int) -> None:
+    """Raise SettingsInvalid for a network that would run out of a job's memory on any clip."""
+    for name in networks:
+        needed = model_named(name, settings.model_dir).memory_bytes or 0
+        if needed > job_memory:
+            raise SettingsInvalid(
+                f"the network {name} takes {needed / 1e9:.1f} GB, and a job may take"
+                f" {job_memory / 1e9:.1f} GB: raise FOREMASK_JOB_MEMORY, start fewer workers, or"
+                " leave the network out",
+                param="FOREMASK_NETWORKS",
+            )
 
 
 def _may_use_gpu(settings: Settings) -> bool:
