@@ -59,7 +59,8 @@ class Model(ModelSpec, frozen=True, kw_only=True):
     name: str = ""
     """Not from the side car: it is the name of the file, or of the entry."""
     purpose: str = ""
-    file: Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")] | None = None
+    file: str | None = None
+    """The catalogue's IS-Net only: other weights are in ``NAME.onnx``."""
     size_bytes: Annotated[int, Meta(ge=0)] = 0
     """0 if the side car does not say it: a file of any size is then the network."""
     sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
@@ -101,11 +102,7 @@ class Model(ModelSpec, frozen=True, kw_only=True):
 def catalogue() -> dict[str, Model]:
     raw = resources.files("foremask.weights").joinpath("networks.json").read_bytes()
     entries = msgspec.json.decode(raw, type=dict[str, Model])
-    return {name: _named(name, entry) for name, entry in entries.items()}
-
-
-def _named(name: str, entry: Model) -> Model:
-    return msgspec.structs.replace(entry, name=name)
+    return {name: msgspec.structs.replace(each, name=name) for name, each in entries.items()}
 
 
 ISNET: Final = catalogue()["isnet"]
@@ -126,7 +123,7 @@ def model_named(name: str, model_dir: Path | None = None) -> Model:
     if NAME.fullmatch(name):
         side_car = _dir(model_dir) / f"{name}{SIDE_CAR}"
         if side_car.is_file():
-            return _named(name, _read(side_car))
+            return msgspec.structs.replace(_read(side_car), name=name, file=None)
         if name in catalogue():
             return catalogue()[name]
     near = difflib.get_close_matches(name, catalogue(), n=1)
