@@ -1,7 +1,10 @@
-"""Resizes planes, and converts masks between `Levels` and `Alpha`."""
+"""Resizes planes, and converts them between `Levels`, `Alpha` and half floats."""
+
+from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from foremask.types import Alpha, Levels, Luma
 
@@ -23,3 +26,20 @@ def as_levels(alpha: Alpha) -> Levels:
 
 def alpha_on(levels: Levels, columns: int, rows: int) -> Alpha:
     return resized(levels, columns, rows) * np.float32(1 / 255)
+
+
+def in_half(planes: NDArray[np.float32 | np.float16]) -> NDArray[np.float16]:
+    """Round to half floats. OpenCV has the same result as NumPy, in a tenth of the time."""
+    return np.asarray(_converted(planes, cv2.CV_16F), np.float16)
+
+
+def in_single(planes: NDArray[np.float32 | np.float16]) -> NDArray[np.float32]:
+    """Widen half floats. OpenCV has the same result as NumPy, in a tenth of the time."""
+    return np.asarray(_converted(planes, cv2.CV_32F), np.float32)
+
+
+def _converted(planes: NDArray[np.float32 | np.float16], depth: int) -> NDArray[Any]:
+    # OpenCV's type annotations exclude half floats, and numbers as summands.
+    rows: Any = planes.reshape(len(planes), -1)
+    nothing: Any = 0.0
+    return np.asarray(cv2.add(rows, nothing, dtype=depth)).reshape(planes.shape)

@@ -111,6 +111,17 @@ def test_the_mirror_image_is_asked_on_as_long_as_it_finds_other_things() -> None
 
 
 @pytest.mark.slow
+def test_of_a_picture_that_stays_the_network_is_asked_once() -> None:
+    """And once more with its mirror image, at the start; the 17 later anchors repeat the answer."""
+    (image, truth), *_ = moving_disc(1)
+    network = Drawn()
+    masks = list(mask_images([image] * 61, network, TIERS[Quality.BALANCED]))
+    assert len(network.asked) <= 3
+    assert min(overlap(mask, truth) for mask in masks) > 0.95
+    np.testing.assert_array_equal(masks[0], masks[60])
+
+
+@pytest.mark.slow
 def test_a_network_that_blinks_does_not_make_the_mask_blink() -> None:
     images, truths = zip(*moving_disc(40), strict=True)
     network = Drawn(lambda image: red(image) * (len(network.asked) not in (5, 11, 12)))

@@ -218,8 +218,9 @@ def _residual(here: _Neighbour, there: _Neighbour, homography: Homography) -> fl
     both = (np.asarray(hidden, np.uint8) | here.hidden[::SAMPLE_CELLS, ::SAMPLE_CELLS]) == 0
     if not both.any():
         return np.inf
-    difference = cv2.absdiff(colours_here, colours_there)[both].astype(np.float32)
-    return float((difference * difference).sum(axis=1).mean()) / 255**2
+    difference = cv2.absdiff(colours_here, colours_there)
+    squares = cv2.multiply(difference, difference, dtype=cv2.CV_32F)
+    return float(cv2.transform(squares, np.ones((1, 3)))[both].mean()) / 255**2
 
 
 def sampled(plane: NDArray[Any], x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ Its inputs are features of the network, colours, motion and position. `verdict` 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -16,7 +17,7 @@ from foremask.vision.image import ArrayImage
 from foremask.vision.network.network_cache import Store, check_planes
 from foremask.vision.network.session import Features
 from foremask.vision.prefetch import raise_if_stopped
-from foremask.vision.resample import resized
+from foremask.vision.resample import in_half, in_single, resized
 from foremask.vision.temporal.flow import STILL_SHARE
 
 GRID = 128  # the side of the classifier's grid, and of the finest level of features
@@ -90,17 +91,20 @@ class Basis:
     def project(self, features: Features) -> list[NDArray[np.float16]]:
         projected = []
         for level, mean, axes in zip(features, self.means, self.axes, strict=False):
-            flat = level.reshape(-1, level.shape[2]).astype(np.float32, copy=False)
-            rows = flat @ axes - mean @ axes
-            projected.append(rows.reshape(*level.shape[:2], -1).astype(np.float16))
+            single = level
+            if level.dtype == np.float16:
+                single = in_single(level)
+            rows = single.reshape(-1, level.shape[2]) @ axes
+            rows -= mean @ axes
+            projected.append(in_half(rows.reshape(*level.shape[:2], -1)))
         return projected
 
 
 def colours(rgb: Rgb) -> NDArray[np.float16]:
     """A picture of any size as (GRID, GRID, 3) of CIE Lab, centred, scaled to about ±2."""
     square = ArrayImage(rgb).rgb(GRID, GRID)
-    lab = cv2.cvtColor(square, cv2.COLOR_RGB2Lab).astype(np.float32) / 64 - 2
-    return lab.astype(np.float16)
+    lab = np.asarray(cv2.cvtColor(square, cv2.COLOR_RGB2Lab), np.float32)
+    return in_half(lab * np.float32(1 / 64) - np.float32(2))
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,12 +113,16 @@ class AnchorFeatures:
     colours: NDArray[np.float16]
     motion: Alpha  # (GRID, GRID), as the colours
 
-    def levels(self) -> Maps:
+    def levels(self) -> list[NDArray[np.float16 | np.float32]]:
         """The classifier's inputs as maps (h, w, channels), each at its own resolution."""
-        x, y = np.meshgrid(np.linspace(-1, 1, GRID), np.linspace(-1, 1, GRID))
-        position = (np.stack([x, y], axis=-1) * POSITION_WEIGHT).astype(np.float32)
-        near = [self.colours.astype(np.float32), self.motion[..., None], position]
-        return [*(each.astype(np.float32) for each in self.features), np.concatenate(near, axis=-1)]
+        near = [in_single(self.colours), self.motion[..., None], _position()]
+        return [*self.features, np.concatenate(near, axis=-1)]
+
+
+@cache
+def _position() -> NDArray[np.float32]:
+    x, y = np.meshgrid(np.linspace(-1, 1, GRID), np.linspace(-1, 1, GRID))
+    return (np.stack([x, y], axis=-1) * POSITION_WEIGHT).astype(np.float32)
 
 
 class Appearance:
@@ -157,7 +165,19 @@ class Appearance:
         if self._basis is not None:
             self._projected[frame] = self._basis.project(features)
             return
-        self._features[frame] = tuple(each.astype(np.float16) for each in features)
+        self._features[frame] = tuple(in_half(each) for each in features)
+        if len(self._features) >= BASIS_ANCHORS:
+            self._fit()
+
+    def knows(self, frame: int) -> bool:
+        return frame in self._features or frame in self._projected
+
+    def repeat(self, frame: int, before: int) -> None:
+        """Learn a frame that looks like the known frame ``before``."""
+        if self._basis is not None:
+            self._projected[frame] = self._projected[before]
+            return
+        self._features[frame] = self._features[before]
         if len(self._features) >= BASIS_ANCHORS:
             self._fit()
 
@@ -216,7 +236,8 @@ def _training_samples(
                 picked = rng.choice(there, min(there.size, SAMPLES[label]), replace=False)
                 row = picked // GRID
                 column = picked % GRID
-                parts = [m[row * len(m) // GRID, column * m.shape[1] // GRID] for m in maps]
+                places = [(row * len(m) // GRID, column * m.shape[1] // GRID) for m in maps]
+                parts = [in_single(m[place]) for m, place in zip(maps, places, strict=True)]
                 rows.append(np.concatenate(parts, axis=1))
                 labels.append(np.full(picked.size, label, np.float32))
     if not labels:
@@ -228,14 +249,19 @@ def _training_samples(
     return np.concatenate(rows), y, w
 
 
-def _predicted(maps: Maps, mean: Samples, deviation: Samples, weights: Maps) -> Alpha:
+def _predicted(
+    maps: Sequence[NDArray[np.float16 | np.float32]],
+    mean: Samples,
+    deviation: Samples,
+    weights: Maps,
+) -> Alpha:
     """Logits of the trained classifier; its first layer runs at the resolution of each level."""
     into, bias, out, last = weights
     scaled = into / deviation[:, None]
     hidden = np.zeros((GRID, GRID, HIDDEN), np.float32) + (bias - mean @ scaled)
     start = 0
     for each in maps:
-        part = each @ scaled[start : start + each.shape[2]]
+        part = in_single(each) @ scaled[start : start + each.shape[2]]
         hidden += part if part.shape[0] == GRID else cv2.resize(part, (GRID, GRID))
         start += each.shape[2]
     return np.asarray((np.maximum(hidden, 0) @ out + last)[..., 0], np.float32)

@@ -6,9 +6,11 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
+
 from foremask.machine.stopwatch import stage
 from foremask.options import Quality
-from foremask.types import Alpha, Image
+from foremask.types import Alpha, Image, Rgb
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.network_cache import check_opinions
 from foremask.vision.network.opinions import View, ask, disagreement
@@ -36,13 +38,23 @@ class _Gap(NamedTuple):
     last: int
 
 
+class _Asked(NamedTuple):
+    """A frame that the network was asked about, and its picture on the mask grid."""
+
+    picture: Rgb
+    frame: int
+    opinions: Mapping[View, MaskLevels]
+
+
 class Blocks:
     """Chooses the anchors of a shot and asks the network about them, a block at a time.
 
     The first frame of the shot is a block by itself. Each later block goes from the last frame of
     the previous block to the next multiple of `BLOCK_FRAMES`, or to the end of the shot.
     ``on_features`` gets the encoder features (27 MB) of each frame that the network runs on; it
-    is not asked about a frame for which ``known`` returns masks, of an earlier run.
+    is not asked about a frame for which ``known`` returns masks, of an earlier run. Nor is it asked
+    about a picture that equals the one before, unless ``on_repeat``, which gets both frames, says
+    that it lacks the features of that.
     """
 
     def __init__(
@@ -50,6 +62,7 @@ class Blocks:
         tools: Tools,
         first: IncomingFrame,
         on_features: Callable[[int, Features], None],
+        on_repeat: Callable[[int, int], bool],
         known: Callable[[int], Mapping[View, MaskLevels]],
     ) -> None:
         self.grids = Grids.of(first.image, tools.tier)
@@ -57,6 +70,8 @@ class Blocks:
         self.anchors: dict[int, Anchor] = {}
         self._tools = tools
         self._on_features = on_features
+        self._on_repeat = on_repeat
+        self._asked: dict[float, _Asked] = {}  # the newest, by the limit for the mirror image
         self._known = known
         self._waiting = {first.number: first}
         self._first = first.number  # of the block
@@ -157,12 +172,17 @@ class Blocks:
         self._anchor_count += 1
 
     @stage("network")
-    def _answers(self, image: Image, frame: int) -> dict[View, MaskLevels]:
+    def _answers(self, image: Image, frame: int) -> Mapping[View, MaskLevels]:
         tier = self._tools.tier
         mirrored_above = tier.mirrored_above
         if frame % PROBED_FRAMES == 0 or self._mirror_differs:
             mirrored_above = tier.probed_above
-        return ask(
+        picture = self.grids.mask.rgb(image)
+        before = self._asked.get(mirrored_above)
+        is_repeat = before is not None and np.array_equal(picture, before.picture)
+        if before is not None and is_repeat and self._on_repeat(frame, before.frame):
+            return before.opinions
+        opinions = ask(
             self._tools.network,
             image,
             self.grids.mask,
@@ -170,6 +190,8 @@ class Blocks:
             cropped_above=tier.cropped_above,
             on_features=partial(self._on_features, frame),
         )
+        self._asked[mirrored_above] = _Asked(picture, frame, opinions)
+        return opinions
 
     def _anchor(self, incoming: IncomingFrame, opinions: Mapping[View, MaskLevels]) -> Anchor:
         guidance = self._tools.guidance

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Alpha, Flow, Image, Luma, Rgb
+from foremask.vision.resample import in_half, in_single
 from foremask.vision.temporal.flow import LEAST_SIDE_PX, FlowEstimator, luma, warp
 from foremask.vision.temporal.grids import grid_of, size_of
 from foremask.vision.temporal.propagation import FrameFlow
@@ -93,14 +94,14 @@ def _with_flow(
         back = ahead = None
         if before is not None:
             forward_later = threads.submit(estimate_forward, before, grey)
-            back = estimate_back(grey, before).astype(np.float16)
-            ahead = forward_later.result().astype(np.float16)
+            back = in_half(estimate_back(grey, before))
+            ahead = in_half(forward_later.result())
         before = grey
         incoming = IncomingFrame(image, number, is_wanted, FrameFlow(small, back, ahead))
         if back is None:
             yield incoming, small, None
         else:
-            yield incoming, small, back.astype(np.float32)
+            yield incoming, small, in_single(back)
 
 
 @dataclass(slots=True)

@@ -45,8 +45,8 @@ class FlowEstimator:
     def __call__(self, here: Luma, there: Luma) -> Flow:
         """The displacement of each pixel of ``here`` to its position in ``there``, in pixels."""
         nothing = np.zeros((*here.shape, 2), np.float32)
-        if min(here.shape) < LEAST_SIDE_PX:
-            return nothing
+        if min(here.shape) < LEAST_SIDE_PX or np.array_equal(here, there):
+            return nothing  # for equal pictures, DIS would too
         return np.asarray(self._dis.calc(here, there, nothing), np.float32)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from foremask.options import Quality
 from foremask.types import Alpha, Image, Levels, Luma
-from foremask.vision.resample import as_alpha, as_levels, resized
+from foremask.vision.resample import as_alpha, as_levels, in_half, resized
 from foremask.vision.temporal.flow import FlowEstimator, luma
 from foremask.vision.temporal.grids import grid_of
 from foremask.vision.temporal.propagation import FrameFlow, propagate
@@ -38,8 +38,8 @@ class LiveWindow:
         if before is None:
             self._steps[number] = FrameFlow(small, None, None)
             return
-        there = self._flow(grey, before).astype(np.float16)
-        back = self._flow(before, grey).astype(np.float16)
+        there = in_half(self._flow(grey, before))
+        back = in_half(self._flow(before, grey))
         self._steps[number] = FrameFlow(small, there, back)
 
     def extrapolated(self, last: int) -> list[Alpha]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from foremask.machine.stopwatch import stage
 from foremask.types import Alpha, Flow, Levels, Rgb
-from foremask.vision.resample import resized
+from foremask.vision.resample import in_single, resized
 from foremask.vision.temporal.flow import (
     LEAST_WEIGHT,
     STILL_SHARE,
@@ -47,7 +47,7 @@ def step_from(steps: Steps, frame: int, direction: int) -> Flow | None:
         packed = steps[frame].to_previous
     if packed is None:
         return None
-    return packed.astype(np.float32)
+    return in_single(packed)
 
 
 @stage("propagation")

@@ -136,7 +136,9 @@ class _Shot:
         if first.number >= (here + 1) * WINDOW_FRAMES - CONTEXT_FRAMES:
             self._open.add(here + 1, first.number)
         # Blocks know the open windows and not the shot: a reference cycle would delay freeing them.
-        self._blocks = Blocks(tools, first, self._open.collect, self._open.kept_opinions)
+        self._blocks = Blocks(
+            tools, first, self._open.collect, self._open.repeat, self._open.kept_opinions
+        )
 
     def add(self, incoming: IncomingFrame) -> Iterator[Window]:
         """Add a frame; yield the window whose anchors have all been asked with it, if any.
@@ -215,6 +217,15 @@ class _OpenWindows:
         """Give the network's features of a frame to the classifiers of its windows."""
         for window in self._around(frame):
             window.appearance.learn(frame, features)
+
+    def repeat(self, frame: int, before: int) -> bool:
+        """Give a frame the features of an equal one; False if a window of it lacks them."""
+        around = self._around(frame)
+        if not all(window.appearance.knows(before) for window in around):
+            return False
+        for window in around:
+            window.appearance.repeat(frame, before)
+        return True
 
     def kept_opinions(self, frame: int) -> dict[View, MaskLevels]:
         """An earlier run's opinions of a frame; none if a classifier still needs its features."""
