@@ -13,6 +13,7 @@ import zipfile
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import imageio_ffmpeg
@@ -20,7 +21,6 @@ import numpy as np
 import pytest
 from _pytest.mark import ParameterSet
 
-from foremask.cli import standard_streams
 from foremask.cli.batch_options import HintOptions
 from foremask.cli.commands import main
 from foremask.cli.exits import Exit
@@ -529,11 +529,28 @@ def test_the_mask_of_a_pipe_wants_a_name(
     assert reason in run("mask", "-", code=Exit.USAGE).err
 
 
+class DiskUsage(NamedTuple):
+    """What `shutil.disk_usage` returns."""
+
+    total: int
+    used: int
+    free: int
+
+
 def test_a_pipe_without_end_is_stopped_before_the_disk_is_full(
     here: Path, monkeypatch: pytest.MonkeyPatch, run: Run
 ) -> None:
-    monkeypatch.setattr(standard_streams, "LEAST_FREE_BYTES", 1 << 60)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: DiskUsage(100 << 30, 0, 1 << 29))
     pipe(monkeypatch, bytes(200_000))
     stopped = run("mask", "-", "-o", "m.mp4", code=Exit.OUTPUT_FAILED)
-    assert "which is nearly full after 0 MB" in stopped.err
+    assert "which is nearly full after 0 MB: 537 of 107374 MB are free" in stopped.err
     assert not list(here.glob("*m.mp4*"))
+
+
+def test_a_small_tmp_takes_a_small_clip_from_a_pipe(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: DiskUsage(64 << 20, 0, 60 << 20))
+    pipe(monkeypatch, (here / "clip 10.mov").read_bytes())
+    assert main(["mask", "-", "-o", "m.mp4"]) == Exit.OK
+    assert verify(here / "clip 10.mov", here / "m.mp4")

@@ -16,6 +16,7 @@ STANDARD_INPUT: Final = "/dev/stdin"
 STANDARD_OUTPUT: Final = "/dev/stdout"
 EMPTY: Final = "standard input is empty: the program before the pipe sent nothing"
 LEAST_FREE_BYTES: Final = 1 << 30
+LEAST_FREE_SHARE: Final = 0.1  # of a disk that is smaller than 10 GiB, such as a /tmp in memory
 _HEAD_BYTES: Final = 4096
 _PIECE_BYTES: Final = 1 << 20
 
@@ -53,7 +54,7 @@ def read_head() -> bytes:
 def spooled_input(head: bytes) -> Iterator[Path]:
     """Save ``head``, which has been read already, and the rest of standard input to a file.
 
-    Raises OutputFailed if the disk has less than 1 GiB left.
+    Raises OutputFailed if the disk has less than 1 GiB left, and less than a tenth of its size.
     """
     with spool_folder() as folder:
         path = folder / "stdin"
@@ -61,10 +62,12 @@ def spooled_input(head: bytes) -> Iterator[Path]:
             piece = head
             source = sys.stdin.buffer
             while piece:
-                if shutil.disk_usage(folder).free < LEAST_FREE_BYTES:
+                disk = shutil.disk_usage(folder)
+                if disk.free < min(LEAST_FREE_BYTES, LEAST_FREE_SHARE * disk.total):
                     raise OutputFailed(
                         f"standard input is kept in {folder.parent}, which is nearly full after"
-                        f" {file.tell() / 1e6:.0f} MB; TMPDIR may name another directory"
+                        f" {file.tell() / 1e6:.0f} MB: {disk.free / 1e6:.0f} of"
+                        f" {disk.total / 1e6:.0f} MB are free; TMPDIR may name another directory"
                     )
                 file.write(piece)
                 piece = source.read(_PIECE_BYTES)
