@@ -1,3 +1,4 @@
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ import pytest
 import foremask
 from foremask.cli.exits import Exit
 from tests.support import networks, synth
+from tests.support.file_server import CONTENT, PATH, file_server
 from tests.support.programs import Run
 
 
@@ -41,6 +43,24 @@ def test_models_says_which_network_is_too_large_for_this_machine(run: Run, folde
     assert listed["coats"]["runs_here"] is False
     assert listed["redness"]["runs_here"] is None
     assert "needs 1125899.9 GB of memory, more than this machine gives" in run("models").out
+
+
+def test_pull_brings_a_network_by_its_name_or_from_a_file(run: Run, folder: Path) -> None:
+    with file_server() as server:
+        entry = {"size_bytes": len(CONTENT), "sha256": hashlib.sha256(CONTENT).hexdigest()}
+        entry["urls"] = [f"{server.url}{PATH}"]
+        for name in ("hats", "coats"):
+            (folder / f"{name}.onnx.json").write_text(json.dumps(entry))
+        pulled = run("models", "pull", "hats")
+        assert pulled.out == f"{folder / 'hats.onnx'}\n"
+        assert "the weights of hats are not in " in pulled.err
+        assert "0 MB are downloaded, once" in pulled.err
+        run("models", "pull", "coats", "--from", folder / "hats.onnx")
+        assert len(server.asked) == 1
+    assert (folder / "coats.onnx").read_bytes() == CONTENT
+    assert "did you mean u2net?" in run.refused("models", "pull", "u2netq")
+    wrong = run.refused("models", "pull", "u2netp", "--from", folder / "hats.onnx", code=5)
+    assert "hats.onnx is not the weights of u2netp" in wrong
 
 
 def test_doctor_names_a_network_for_jobs_that_is_missing(
