@@ -11,6 +11,7 @@ BiRefNet. The published files have deformable convolutions written out in many o
 
 import argparse
 import json
+import os
 import sys
 import types
 from pathlib import Path
@@ -38,6 +39,7 @@ def module(name: str, **contents: object) -> None:
 
 def network(sources: Path, backbone: str) -> torch.nn.Module:
     sys.path.insert(0, str(sources))
+    os.chdir(sources)  # config.py reads a file train.sh, here or one folder up
     module("huggingface_hub", PyTorchModelHubMixin=NotAHub)
     module("kornia")
     module("kornia.filters", laplacian=None)
@@ -106,7 +108,8 @@ def main() -> None:
     parser.add_argument("target", type=Path)
     parser.add_argument("--native", action="store_true")
     asked = parser.parse_args()
-    made = network(asked.sources, asked.backbone)
+    target = asked.target.absolute()
+    made = network(asked.sources.absolute(), asked.backbone)
     if asked.native:
         use_native_operator()
     else:
@@ -118,11 +121,11 @@ def main() -> None:
     picture = torch.randn(1, 3, SIZE_PX, SIZE_PX)
     with torch.no_grad():
         torch.onnx.export(
-            made, (picture,), str(asked.target), dynamo=False,
+            made, (picture,), str(target), dynamo=False,
             opset_version=19 if asked.native else 17,
             input_names=["input_image"], output_names=["output_image"],
         )  # fmt: skip
-    side_car = asked.target.with_name(asked.target.name + ".json")
+    side_car = target.with_name(target.name + ".json")
     side_car.write_text(json.dumps(IMAGENET | {"size_px": SIZE_PX, "sigmoid": True}))
     print(f"{sum(each.numel() for each in made.parameters()) / 1e6:.1f} million parameters")
 
