@@ -14,7 +14,8 @@ import numpy as np
 
 from foremask.types import Image
 from foremask.vision.image import ArrayImage, Cropped, MirroredImage
-from foremask.vision.network.session import InputSize, NetworkOutput, Session
+from foremask.vision.network.network import InputSize, NetworkOutput
+from foremask.vision.network.session import Session
 from foremask.weights.catalogue import ISNET
 
 KEPT = Path(__file__).parents[1] / "results/answers"

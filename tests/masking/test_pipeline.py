@@ -19,6 +19,7 @@ from foremask.options import Files, Form, JobSpec, Limits, Preset, Quality, Reso
 from foremask.types import Alpha, Image
 from foremask.weights.catalogue import model_path
 from tests.support import synth
+from tests.support.programs import fresh
 from tests.support.synth import Spec, Tone
 
 
@@ -246,3 +247,23 @@ def test_every_preset_comes_from_every_other(kept: Preset, wanted: Preset, tmp_p
         for before, after in zip(wanted_frames, found_frames, strict=True):
             difference = before.rgb(48, 64).astype(int) - after.rgb(48, 64)
             assert np.abs(difference).mean() < 1.5
+
+
+WRITE_AGAIN = """
+import sys
+from pathlib import Path
+from foremask.masking.pipeline import run
+from foremask.options import Files, Form, JobSpec
+source, mask, target = map(Path, sys.argv[1:])
+run(JobSpec(form=Form.WEBM_VP9), Files(source=source, mask=mask, target=target))
+print("openvino" in sys.modules)
+"""
+
+
+def test_a_stored_mask_is_written_again_without_openvino(tmp_path: Path) -> None:
+    source = synth.write(tmp_path / "a.mp4")
+    mask = tmp_path / "mask.mp4"
+    synth.mask(source, mask)
+    target = tmp_path / "again.webm"
+    assert fresh(WRITE_AGAIN, str(source), str(mask), str(target)).stdout == "False\n"
+    verify(source, target)

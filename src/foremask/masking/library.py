@@ -49,7 +49,6 @@ from foremask.options import (
     form_named,
 )
 from foremask.types import Alpha, Levels, Rgb, Rgba
-from foremask.vision.network.devices import network_at
 from foremask.vision.prefetch import tee
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
@@ -353,6 +352,8 @@ class Masker:
 
     def close(self) -> None:
         """Free the network's memory; the Masker's next call loads the network again."""
+        from foremask.vision.network.devices import network_at  # loads OpenVINO
+
         network_at.cache_clear()
 
     mask_video = _as_method(mask_video)

@@ -30,10 +30,9 @@ from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.matting.edges import refine
 from foremask.vision.matting.foreground import Behind, behind_edges
 from foremask.vision.matting.outline import resolve_outlines
-from foremask.vision.network.devices import network_at
 from foremask.vision.network.kept_results import FileStore, NotACacheError, open_file_store
+from foremask.vision.network.network import Network
 from foremask.vision.network.network_cache import NetworkCache
-from foremask.vision.network.session import Network
 from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
@@ -45,6 +44,9 @@ _UNFINISHED: Final = ".unfinished"  # follows the suffix of a cache whose run wa
 
 
 def network_for(quality: Quality, resources: Resources) -> Network:
+    # Loading OpenVINO takes a fifth of the time in which a stored mask is written again.
+    from foremask.vision.network.devices import network_at
+
     whole = TIERS[quality].runs_whole_network
     return network_at(resources.model or model_path(), resources.device, whole=whole)
 

@@ -11,16 +11,10 @@ from foremask.errors import DeviceUnavailable, FieldInvalid, ModelUnavailable
 from foremask.options import Device, Quality, Runtime
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.devices import devices, network_at
+from foremask.vision.network.network import InputSize, Network, NetworkOutput
 from foremask.vision.network.onnx_session import PICTURE, OnnxSession, adapted
 from foremask.vision.network.opinions import View, ask
-from foremask.vision.network.session import (
-    InputSize,
-    Network,
-    NetworkOutput,
-    Precision,
-    Session,
-    cpu_float,
-)
+from foremask.vision.network.session import Precision, Session, cpu_float
 from foremask.vision.prefetch import StoppedError, prefetch
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import mask_images

@@ -13,8 +13,8 @@ from numpy.typing import DTypeLike
 
 from foremask.types import Image, Levels
 from foremask.vision.network.kept_results import COMPLETE, FileStore, NotACacheError, Planes
+from foremask.vision.network.network import Network
 from foremask.vision.network.opinions import CropBox, View, ask, infer_part
-from foremask.vision.network.session import Network
 from foremask.vision.resample import as_levels
 
 ALWAYS: Final = -1.0  # below every uncertainty, so `ask` gives all views (a crop only of a subject)

@@ -5,11 +5,10 @@ import sys
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import numpy as np
 import openvino as ov
@@ -29,6 +28,7 @@ from foremask.vision.network.graph import (
     scale_by_factors,
     with_preprocessing,
 )
+from foremask.vision.network.network import InputSize, NetworkOutput
 from foremask.vision.network.onnx_file import check_is_data
 from foremask.vision.network.reduction import reduce
 from foremask.vision.prefetch import raise_if_stopped
@@ -37,43 +37,12 @@ from foremask.weights.catalogue import ISNET, ModelSpec, sha256_of, spec_of
 
 STOPS_WITHIN_MS = 50
 
-type Features = tuple[NDArray[np.float32 | np.float16], ...]
-"""Encoder features, each (h, w, C), the highest resolution first; may be empty."""
-
-type InputSize = tuple[int, int]
-"""Columns and rows of a network's input; IS-Net takes multiples of 64."""
-
 
 class Precision(StrEnum):
     INT8 = "int8"  # Half the time of F32 with AVX2, a quarter or less with VNNI or AMX.
     BF16 = "bf16"  # Needs AVX512-BF16 or AMX.
     F16 = "f16"  # For GPUs and NPUs.
     F32 = "f32"
-
-
-@dataclass(frozen=True, slots=True)
-class NetworkOutput:
-    alpha: Alpha
-    features: Features
-
-
-class Network(Protocol):
-    @property
-    def runtime(self) -> str:
-        """Runtime, device and precision, and ``reduced`` for a smaller IS-Net than the file's."""
-        ...
-
-    @property
-    def any_size(self) -> bool:
-        """Whether `infer` takes other input sizes than the network's own."""
-        ...
-
-    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
-        """Segment one image, stretched to ``size`` or, by default, to the network's own size.
-
-        If `any_size` is false, ``size`` is ignored. At other sizes, features may be missing.
-        """
-        ...
 
 
 class Session:
