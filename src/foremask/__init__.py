@@ -6,7 +6,7 @@
     cut_out_frames, cut_out_image cut-outs of RGB arrays, as uint8 RGBA
     Masker                        these functions as methods that share one loaded network
     find_things                   the objects in a clip, each with a hint that selects it
-    Point, Box, Paint             hints: what is foreground, or not, in one frame
+    Point, Box, Paint, Text       hints: what is foreground, or not, in one frame; and words for it
     read_frames, read_masks       frames and masks of a file, with timestamps
     probe, verify, contact_sheet  a clip's properties; checks of a mask; pictures of clip and mask
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from foremask.hints.kinds import Hint as Hint
     from foremask.hints.kinds import Paint as Paint
     from foremask.hints.kinds import Point as Point
+    from foremask.hints.kinds import Text as Text
     from foremask.masking.library import FileReport as FileReport
     from foremask.masking.library import Masker as Masker
     from foremask.masking.library import NetworkOptions as NetworkOptions
@@ -65,7 +66,7 @@ _HOMES = {
     "errors": "ClipRefused DeviceUnavailable FieldInvalid ForemaskError ModelUnavailable"
     " OutputFailed PromiseBroken",
     "facts": "Clip Report",
-    "hints.kinds": "Box Hint Paint Point",
+    "hints.kinds": "Box Hint Paint Point Text",
     "masking.library": "FileReport Masker NetworkOptions contact_sheet cut_out cut_out_frames"
     " cut_out_image find_things mask_frames mask_image mask_video probe read_frames read_masks"
     " verify",

@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from foremask.errors import FieldInvalid, PresetUnsuitable
-from foremask.hints.kinds import MOST_SECONDS, Hint, check_range
+from foremask.hints.kinds import MOST_SECONDS, Hint, check_range, marked_hints, words_of
 
 
 class Preset(StrEnum):
@@ -114,6 +114,14 @@ class Quality(StrEnum):
     FAST = "fast"
     BALANCED = "balanced"
     BEST = "best"
+
+
+TrackerName = Literal[
+    "sam2.1-tiny", "sam2.1-small", "sam2.1-base-plus", "sam2.1-large", "edgetam", "sam3"
+]
+"""A network that follows what a person marks or names: docs/models.md#trackers."""
+TRACKER_NAMES: Final[tuple[TrackerName, ...]] = get_args(TrackerName)
+DEFAULT_TRACKER: Final[TrackerName] = "sam2.1-tiny"  # of words without a tracker
 
 
 class Runtime(StrEnum):
@@ -449,13 +457,15 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     frames and times of ``hints`` count from its start. ``auto_zoom`` crops every frame to one
     rectangle that contains the subject in all frames. ``matte`` applies to a mask, or to the alpha
     of a cut-out or composite; a mask ignores its ``despill``. ``network`` is the name of a network
-    that the service allows; its worker finds the file for `Resources.model`.
+    that the service allows; its worker finds the file for `Resources.model`. A
+    ``tracker`` follows the hints instead of the network; it needs one.
     """
 
     kind: ResultKind = ResultKind.MASK
     form: Form = Form.MP4_H264
     quality: Quality = Quality.BALANCED
     hints: tuple[Hint, ...] = ()
+    tracker: TrackerName | None = None
     matte: Matte = NO_MATTE
     background: str | None = None
     background_fit: Fit = Fit.COVER
@@ -464,6 +474,24 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     keep_sound: bool = True
     excerpt: Excerpt | None = None
     network: str | None = None
+
+    @property
+    def chosen_tracker(self) -> TrackerName | None:
+        """The tracker that makes the masks; None if the network makes them.
+
+        Words without a ``tracker`` choose `DEFAULT_TRACKER`. Raises FieldInvalid if the tracker has
+        nothing to follow.
+        """
+        words = words_of(self.hints)
+        if self.tracker is None:
+            return DEFAULT_TRACKER if words else None
+        if not words and all(hint.negative for hint in marked_hints(self.hints)):
+            raise FieldInvalid(
+                f"{self.tracker} follows what is marked, and no hint marks the subject: add a"
+                " point, a box, a paint or words",
+                param="hints",
+            )
+        return self.tracker
 
     @classmethod
     def of_cut_out(
@@ -516,9 +544,13 @@ class Files(msgspec.Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What a run may use. ``model`` is an ONNX file; None is IS-Net in the user's cache."""
+    """What a run may use. ``model`` is an ONNX file; None is IS-Net in the user's cache.
+
+    ``tracker_dir`` is the folder of the trackers' folders; None is the user's cache.
+    """
 
     device: Device = Device()
     model: Path | None = None
     limits: Limits = UNLIMITED
     cache_bytes: int = 2 << 30  # largest size of a cache file
+    tracker_dir: Path | None = None

@@ -13,7 +13,14 @@ from msgspec import Meta, Struct, field
 
 from foremask.errors import FieldInvalid, SettingsInvalid
 from foremask.machine import paths
-from foremask.options import DEVICE_GRAMMAR, AnyCase, Device, Limits
+from foremask.options import (
+    DEVICE_GRAMMAR,
+    TRACKER_NAMES,
+    AnyCase,
+    Device,
+    Limits,
+    TrackerName,
+)
 
 PREFIX: Final = "FOREMASK_"
 NOT_OURS: Final = frozenset({"FOREMASK_DATA", "FOREMASK_SERVER", "FOREMASK_TOKEN"})
@@ -89,9 +96,10 @@ class Settings(Struct, frozen=True, kw_only=True):
     sandbox: Sandbox = Sandbox.BEST_EFFORT
     device: Device = Device()
     model_dir: Path = field(default_factory=paths.cache_dir)
-    model_file: Path | None = None
     network: str = "isnet"
     networks: tuple[str, ...] = ()
+    model_file: Path | None = None
+    trackers: tuple[TrackerName, ...] = ()
     otlp_url: HttpUrl | None = None
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.AUTO
@@ -199,6 +207,14 @@ def _address_ranges(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Ne
         raise ValueError(f"networks such as 127.0.0.0/8,10.0.0.0/8 ({error})") from None
 
 
+def _trackers(text: str) -> tuple[TrackerName, ...]:
+    named = [part.strip() for part in text.split(",")]
+    known = {str(name): name for name in TRACKER_NAMES}
+    if not set(named) <= set(known):
+        raise ValueError(f"trackers such as sam2.1-tiny,edgetam; there are {', '.join(known)}")
+    return tuple(known[name] for name in named)
+
+
 def _device(text: str) -> Device:
     try:
         return Device.parse(text)
@@ -214,6 +230,7 @@ _PARSERS: Final[dict[str, Callable[[str], object]]] = {
     "job_memory": _byte_count,
     "storage_per_token": _byte_count,
     "device": _device,
+    "trackers": _trackers,
 }
 """Fields whose text msgspec does not read. A ValueError says which texts are valid."""
 

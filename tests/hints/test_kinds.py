@@ -11,7 +11,16 @@ from hypothesis import strategies as st
 
 from foremask.errors import FieldInvalid
 from foremask.hints.hint_parsing import hints_of_file, hints_of_json
-from foremask.hints.kinds import MOST_HINTS, MOST_PAINT_BYTES, Box, Hint, Paint, Point, check_hints
+from foremask.hints.kinds import (
+    MOST_HINTS,
+    MOST_PAINT_BYTES,
+    Box,
+    Hint,
+    Paint,
+    Point,
+    Text,
+    check_hints,
+)
 from foremask.media.probe import probe
 from tests.support import synth
 
@@ -26,12 +35,14 @@ def test_json_has_the_same_words(tmp_path: Path) -> None:
         {"type": "point", "x": 1, "y": 2.5, "frame": 3, "negative": True, "more": "ignored"},
         {"type": "box", "x": 1, "y": 2, "width": 3, "height": 4, "time_s": 0.5},
         {"type": "paint", "file": "mask.png"},
+        {"type": "text", "text": "the red car"},
     ]
     (tmp_path / "hints.json").write_text(json.dumps({"hints": rows}))
     expected: tuple[Hint, ...] = (
         Point(1, 2.5, frame=3, negative=True),
         Box(1, 2, 3, 4, time_s=0.5),
         Paint(PNG),
+        Text("the red car"),
     )
     assert hints_of_file(tmp_path / "hints.json") == expected
     rows[2] = {"type": "paint", "png": PNG_TEXT}
@@ -66,6 +77,9 @@ def test_a_paint_is_read_no_further_than_it_may_be(tmp_path: Path) -> None:
         ([POINT | {"frame": 1, "time_s": 1}], "hints[0].time_s", None, None),
         ([{"type": "box", "x": 1, "y": 2, "width": 0, "height": 4}], "hints[0].width", 1, 0),
         ([{"type": "paint", "png": "?"}], "hints[0].png", None, None),
+        ([{"type": "text", "text": ""}], "hints[0].text", None, None),
+        ([{"type": "text", "text": " "}], "hints[0].text", 1, 0),
+        ([{"type": "text", "text": "car " * 51}], "hints[0].text", 200, 204),
         ([{"type": "paint", "png": "\ud800"}], "hints[0].png", None, None),
         ([{"type": "\ud800", "x": 1, "y": 2}], "hints[0].type", None, None),
         ([{"type": "x - at `$.frame`", "x": 1, "y": 2}], "hints[0].type", None, None),
@@ -81,14 +95,15 @@ def test_a_refusal_names_the_element_the_value_and_the_range(
     assert (error.param, error.limit, error.actual) == (param, limit, actual)
 
 
-FIELDS = ("x", "y", "width", "height", "frame", "time_s", "negative", "png", "unknown")
+FIELDS = ("x", "y", "width", "height", "frame", "time_s", "negative", "png", "text", "unknown")
 ANYTHING = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(), inner, max_size=2),
 )
 VALUES = st.integers(-1, 20_000) | st.floats() | st.just(PNG_TEXT) | ANYTHING
 ALMOST_HINTS = st.fixed_dictionaries(
-    {"type": st.sampled_from(["point", "box", "paint"])}, optional=dict.fromkeys(FIELDS, VALUES)
+    {"type": st.sampled_from(["point", "box", "paint", "text"])},
+    optional=dict.fromkeys(FIELDS, VALUES),
 )
 
 

@@ -20,6 +20,7 @@ from foremask.cli.progress_bar import progress_bar
 from foremask.cli.sources import find_sources, local_clip
 from foremask.errors import ForemaskError, Internal, OutputExists
 from foremask.facts import Report
+from foremask.hints.kinds import marked_hints
 from foremask.masking.outputs import check_target
 from foremask.options import Files, Form, JobSpec, Resources
 from foremask.settings import Settings, read_settings
@@ -39,12 +40,16 @@ def run_batch(
     jobs = _jobs(command, tuple(map(str, inputs)), asked, product)
     hints = asked.hinted.parsed()
     is_one = len(jobs) == 1
-    if hints and (asked.skip_existing or not is_one):
+    if marked_hints(hints) and (asked.skip_existing or not is_one):
         raise Usage("hints are of one clip: name one INPUT, and leave out --skip-existing")
     spec = msgspec.structs.replace(
-        product.spec, quality=asked.network.quality, excerpt=asked.excerpt, hints=hints
+        product.spec,
+        quality=asked.network.quality,
+        excerpt=asked.excerpt,
+        hints=hints,
+        tracker=asked.hinted.tracker,
     )
-    resources = asked.network.resources()
+    resources = replace(asked.network.resources(), tracker_dir=settings.model_dir)
     cache = asked.network.cache_of(is_one=is_one)
     if asked.skip_existing and (asked.start or asked.end):
         raise Usage("--skip-existing checks whole masks: leave out --start and --end")
@@ -166,7 +171,8 @@ class _Batch:
                         f"{job.target} exists already and is no whole {self.product.name} of"
                         f" {job.source.named} ({fault})"
                     )
-            if self.product.mask is None and self.resources.model is None:
+            needs_network = self.product.mask is None and self.spec.chosen_tracker is None
+            if needs_network and self.resources.model is None:
                 model = model_commands.ready(self.settings, asked.network)
                 self.resources = replace(self.resources, model=model)
             if not job.is_sent:

@@ -11,9 +11,9 @@ from cyclopts import Parameter
 from foremask.cli.exits import Usage
 from foremask.errors import FieldInvalid
 from foremask.hints.hint_parsing import hints_of_file, parse_paint, parse_point_or_box, seconds_of
-from foremask.hints.kinds import Box, Hint, Point, check_hints
+from foremask.hints.kinds import Box, Hint, Point, Text, check_hints
 from foremask.machine import paths, process_setup
-from foremask.options import Device, Excerpt, Preset, Quality, Resources
+from foremask.options import Device, Excerpt, Preset, Quality, Resources, TrackerName
 from foremask.weights.catalogue import NetworkName
 
 Shown = Parameter(show_default=False)
@@ -98,6 +98,8 @@ class HintOptions:
         box: A box around the subject: x,y,width,height@FRAME.
         paint: A rough mask: mask.png@FRAME (docs/hints.md).
         hints: A JSON file of hints.
+        say: Words for the subject, such as "the red car".
+        tracker: Follow the hints by sam2.1-tiny, edgetam... (docs/models.md).
     """
 
     point: Annotated[list[str] | None, Flag] = None
@@ -105,6 +107,8 @@ class HintOptions:
     box: Annotated[list[str] | None, Flag] = None
     paint: Annotated[list[str] | None, Flag] = None
     hints: Annotated[Path | None, Shown] = None
+    say: Annotated[list[str] | None, Flag] = None
+    tracker: Annotated[TrackerName | None, Parameter(show_choices=False, show_default=False)] = None
 
     def parsed(self) -> tuple[Hint, ...]:
         """Return all hints, those of the JSON file first. Raises Usage for an invalid hint."""
@@ -114,6 +118,7 @@ class HintOptions:
             hints += [parse_point_or_box(Box, each) for each in self.box or ()]
             hints += [parse_point_or_box(Point, each) for each in self.point or ()]
             hints += [parse_point_or_box(Point, each, negative=True) for each in self.against or ()]
+            hints += [Text(each) for each in self.say or ()]
             check_hints(hints)
         except FieldInvalid as error:
             raise Usage(error.details) from None

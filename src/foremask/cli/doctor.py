@@ -18,6 +18,7 @@ from foremask.options import Runtime
 from foremask.settings import Settings, read_settings
 from foremask.vision.network.compiled_networks import CompiledNetworks
 from foremask.weights import catalogue
+from foremask.weights.trackers import readable_folders
 
 CPU_FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 LEAST_FREE_BYTES = 5 << 30  # enough for a few of the largest accepted clips and masks
@@ -30,7 +31,7 @@ type Checks = list[Callable[[Settings], Found]]
 def doctor(*, as_json: AsJson = False) -> Exit:
     settings = read_settings(os.environ)
     checks: Checks = [_versions, _cpu, _memory, _model, _networks, _compiled, _devices, _runtime]
-    checks += [_data, _models]
+    checks += [_trackers, _data, _models]
     if has_server_extra():
         from foremask.cli.service_checks import SERVICE_CHECKS  # needs foremask[server]
 
@@ -130,6 +131,13 @@ def _runtime(settings: Settings) -> Found:
         return "ok", f"openvino CPU {best_precision(is_isnet=is_isnet)}{reduced}"
     model = catalogue.model_path(settings.model_dir, settings.model_file, settings.network)
     return "ok", network_at(model, settings.device, whole=False).runtime  # this loads the network
+
+
+def _trackers(settings: Settings) -> Found:
+    if not settings.trackers:
+        return None
+    folders = readable_folders(settings.trackers, settings.model_dir)
+    return "ok", ", ".join(folder.name for folder in folders)
 
 
 def _disk(folder: Path) -> Found:

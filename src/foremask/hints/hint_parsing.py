@@ -11,14 +11,14 @@ from msgspec import Meta
 
 from foremask.errors import FieldInvalid
 from foremask.hints.decoding import decode, number, without_nulls
-from foremask.hints.kinds import MOST_HINTS, Box, Hint, Paint, Point, check_hints
+from foremask.hints.kinds import MOST_HINTS, Box, Hint, Paint, Point, Text, check_hints
 
 _TIME: Final = re.compile(r"(?:(?:(\d{1,9}):)?(\d{1,2}):)?(\d{1,9}(?:\.\d{0,9})?|\.\d{1,9})")
 _EXAMPLES: Final = {
     Point: "x,y@frame, as 640,360@12",
     Box: "x,y,width,height@frame, as 40,60,200,300@12",
 }
-Hints = Annotated[list[Point | Box | Paint], Meta(max_length=MOST_HINTS)]
+Hints = Annotated[list[Point | Box | Paint | Text], Meta(max_length=MOST_HINTS)]
 
 
 def hints_of_json(value: object) -> tuple[Hint, ...]:

@@ -1,7 +1,8 @@
-"""Hints: points, boxes and paints by which a user marks the subject on some frames of a clip.
+"""Hints: points, boxes, paints and words by which a user says what the subject of a clip is.
 
 Coordinates are pixels of the upright picture, from its upper left corner. A hint is on one frame.
-The frame's number or time counts from the first frame that is masked.
+The frame's number or time counts from the first frame that is masked. Words are of the whole clip,
+and only a tracker understands them.
 """
 
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ MOST_PIXELS: Final = 16_000  # longest side of a picture or clip
 MOST_FRAMES: Final = 1_000_000_000
 MOST_SECONDS: Final = 1_000_000_000.0
 MOST_PAINT_BYTES: Final = 512 << 10
+MOST_LETTERS: Final = 200  # of words; Grounding DINO reads 256 parts of words
 _PNG_HEAD: Final = b"\x89PNG\r\n\x1a\n"
 
 
@@ -94,7 +96,31 @@ class Paint(_OnFrame, frozen=True, tag_field="type", tag="paint"):
         return int.from_bytes(self.png[16:20], "big"), int.from_bytes(self.png[20:24], "big")
 
 
-type Hint = Point | Box | Paint
+class Text(msgspec.Struct, frozen=True, tag_field="type", tag="text"):
+    """Words that name the subject, such as "the red car". A tracker follows what they name."""
+
+    text: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=MOST_LETTERS,
+            description="What is masked, in English words.",
+            extra={"text": f"from 1 to {MOST_LETTERS} characters"},
+        ),
+    ]
+
+
+type MarkedHint = Point | Box | Paint
+"""A hint on a frame."""
+type Hint = MarkedHint | Text
+
+
+def marked_hints(hints: Sequence[Hint]) -> list[MarkedHint]:
+    return [hint for hint in hints if not isinstance(hint, Text)]
+
+
+def words_of(hints: Sequence[Hint]) -> list[str]:
+    return [hint.text for hint in hints if isinstance(hint, Text)]
 
 
 def check_hints(
@@ -117,9 +143,12 @@ def check_hints(
     for number, hint in enumerate(hints):
         where = f"hints[{number}]"
         given: object = hint
-        if not isinstance(given, Point | Box | Paint):
+        if not isinstance(given, Point | Box | Paint | Text):
             details = f"{where} is a {type(given).__name__}; write foremask.Point(x=640, y=360)"
             raise FieldInvalid(details, param=where)
+        if isinstance(hint, Text):
+            check_range(f"{where}.text", len(hint.text.strip()), 1, MOST_LETTERS)
+            continue
         _check_moment(where, hint, frames, duration_s)
         if isinstance(hint, Paint):
             _check_paint(where, hint, size_px)
@@ -131,7 +160,7 @@ def check_hints(
             check_range(f"{where}.height", hint.height, 1, height - hint.y)
 
 
-def _check_moment(where: str, hint: Hint, frames: int, duration_s: float) -> None:
+def _check_moment(where: str, hint: MarkedHint, frames: int, duration_s: float) -> None:
     if hint.time_s is not None and hint.frame is not None:
         raise FieldInvalid(
             f"{where} has a frame and a time_s: leave one out.", param=f"{where}.time_s"
@@ -174,8 +203,7 @@ def _check_paint(where: str, paint: Paint, size: tuple[int, int] | None) -> None
             raise FieldInvalid(details, param=f"{where}.png", limit=wanted, actual=side)
 
 
-def frame_beyond(hints: Sequence[Hint], number: int, frames: int) -> FieldInvalid:
-    hint = hints[number]
+def frame_beyond(hint: MarkedHint, number: int, frames: int) -> FieldInvalid:
     name = "frame"
     value: float = hint.frame or 0
     limit: int | None = frames - 1

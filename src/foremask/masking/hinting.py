@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from foremask.errors import FieldInvalid
-from foremask.hints.kinds import Box, Hint, Paint, frame_beyond
+from foremask.hints.kinds import Box, Hint, MarkedHint, Paint, Text, frame_beyond
 from foremask.media.frames import Frame
 from foremask.media.presets import HUGE_PIXELS
 from foremask.options import Quality
@@ -107,11 +107,29 @@ def _follow_back(
     scout.end_shot()
 
 
+def marks_of_frames(
+    opened: Callable[[], AbstractContextManager[Iterable[Frame]]],
+    hints: Sequence[Hint],
+    size_px: tuple[int, int],
+) -> dict[int, list[Mark]]:
+    """The marks of each hinted frame, by its pts. Raises the errors of `guidance_of_frames`."""
+    if all(isinstance(hint, Text) for hint in hints):
+        return {}
+    with opened() as frames:
+        return {frame.pts: marks for frame, marks in _hinted_frames(frames, hints, size_px)}
+
+
+def marks_of_frame(frame: Frame, hints: Sequence[Hint]) -> list[Mark]:
+    """The marks of all hints, even of hints that name other frames."""
+    marked = {at: hint for at, hint in enumerate(hints) if not isinstance(hint, Text)}
+    return _marks(marked, (frame.width, frame.height))
+
+
 def guidance_of_frame(
     frame: Frame, hints: Sequence[Hint], network: Network, quality: Quality
 ) -> Guidance:
     """Run the network on a frame, and apply all hints to it, even hints that name other frames."""
-    marks = _marks(dict(enumerate(hints)), (frame.width, frame.height))
+    marks = marks_of_frame(frame, hints)
     return read_hints([(frame.pts, shown(frame), marks)], network, TIERS[quality], pts_of)
 
 
@@ -139,7 +157,7 @@ def shown(frame: Frame) -> Image:
 def _hinted_frames(
     frames: Iterable[Frame], hints: Sequence[Hint], size_px: tuple[int, int]
 ) -> Iterator[tuple[Frame, list[Mark]]]:
-    waiting = dict(enumerate(hints))
+    waiting = {at: hint for at, hint in enumerate(hints) if not isinstance(hint, Text)}
     for frame, next_s in _with_ends(frames):
         here = [number for number, hint in waiting.items() if _is_on(hint, frame, next_s)]
         if here:
@@ -147,10 +165,10 @@ def _hinted_frames(
         if not waiting:
             return
     number = min(waiting)
-    raise frame_beyond(hints, number, frame.index + 1)
+    raise frame_beyond(waiting[number], number, frame.index + 1)
 
 
-def _is_on(hint: Hint, frame: Frame, next_s: float) -> bool:
+def _is_on(hint: MarkedHint, frame: Frame, next_s: float) -> bool:
     """Whether the hint is on the frame, which ends at ``next_s``; earlier hints are used up."""
     if hint.time_s is None:
         return (hint.frame or 0) == frame.index
@@ -172,7 +190,7 @@ def _with_ends(frames: Iterable[Frame]) -> Iterator[tuple[Frame, float]]:
         yield before, before.time_s - first_s + length_s + 1e-6
 
 
-def _marks(hints: Mapping[int, Hint], size_px: tuple[int, int]) -> list[Mark]:
+def _marks(hints: Mapping[int, MarkedHint], size_px: tuple[int, int]) -> list[Mark]:
     """Return one mark per point or box, and two per paint, for white and black pixels."""
     width, height = size_px
     marks = []

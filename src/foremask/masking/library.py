@@ -2,29 +2,30 @@
 
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import nullcontext
-from functools import wraps
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial, wraps
 from itertools import chain, islice
 from os import PathLike, fspath
 from pathlib import Path
 from typing import Any, Concatenate, Final, Literal, Self, TypedDict, Unpack
 
-import msgspec
 import numpy as np
+from msgspec import structs
 from numpy.typing import ArrayLike, NDArray
 
 from foremask.errors import FieldInvalid
 from foremask.facts import Clip, Report
-from foremask.hints.kinds import Hint, check_hints
+from foremask.hints.kinds import Hint, check_hints, marked_hints
 from foremask.masking.cut_out import FrameCutter, opened_background
 from foremask.masking.hinting import guidance_of_frames
 from foremask.masking.outputs import check_output, check_png, write_whole
 from foremask.masking.pipeline import no_progress, run
-from foremask.masking.plan import ahead_frames, network_for, refine_edges
+from foremask.masking.plan import ImageMasker, ahead_frames, network_for, refine_edges
 from foremask.masking.report import OnProgress
 from foremask.masking.sheet import draw_sheet
 from foremask.masking.stills import cut_out_frame, mask_frame
 from foremask.masking.thing_list import Thing, things_of
+from foremask.masking.tracked_masker import tracked_masker
 from foremask.media import probe as probing
 from foremask.media import verify as verifying
 from foremask.media.frames import Frame, frame_of
@@ -33,6 +34,7 @@ from foremask.media.promises import PromiseKept
 from foremask.media.reader import VideoReader
 from foremask.options import (
     NO_MATTE,
+    TRACKER_NAMES,
     Background,
     Device,
     Excerpt,
@@ -44,6 +46,7 @@ from foremask.options import (
     Quality,
     Resources,
     ResultKind,
+    TrackerName,
     file_behind,
     form_for,
     form_named,
@@ -72,13 +75,15 @@ class NetworkOptions(TypedDict, total=False):
 
     ``quality`` is ``fast``, ``balanced`` (the default) or ``best``. ``device`` is ``auto`` (the
     default) or another name in docs/cli.md. ``network`` is a name that `foremask models` lists, by
-    default ``isnet``. ``model`` is the path of another ONNX file.
+    default ``isnet``. ``model`` is the path of another ONNX file. A ``tracker``, such as
+    ``sam2.1-tiny``, follows the hints instead of the network (docs/models.md#trackers).
     """
 
     quality: QualityName
     device: Device | str
     network: str | None
     model: FilePath | None
+    tracker: TrackerName | None
 
 
 class FileReport(Report, frozen=True, kw_only=True):
@@ -122,9 +127,9 @@ def mask_video(
     """
     form = None if preset is None else Form(_member(Preset, preset, "preset"))
     chosen, resources = _chosen(**network)
-    spec = JobSpec(quality=chosen, hints=tuple(hints), excerpt=Excerpt.of(start_s, end_s))
+    spec = structs.replace(chosen, hints=tuple(hints), excerpt=Excerpt.of(start_s, end_s))
     made = _target(Path(source), target, f".mask{(form or spec.form).suffix}")
-    spec = msgspec.structs.replace(spec, form=form_for(made, spec.kind, form))
+    spec = structs.replace(spec, form=form_for(made, spec.kind, form))
     files = Files(source=Path(source), target=made, cache=_path(cache), replace=replace)
     return _made(spec, files, on_progress, resources)
 
@@ -160,9 +165,10 @@ def cut_out(
     """
     path = Path(source)
     chosen, resources = _chosen(**network)
-    spec = msgspec.structs.replace(
+    spec = structs.replace(
         JobSpec.of_cut_out(fspath(background), matte, keep_sound=keep_sound),
-        quality=chosen,
+        quality=chosen.quality,
+        tracker=chosen.tracker,
         hints=tuple(hints),
         excerpt=Excerpt.of(start_s, end_s),
     )
@@ -176,7 +182,7 @@ def cut_out(
         cache=_path(cache),
         replace=replace,
     )
-    spec = msgspec.structs.replace(spec, form=form)
+    spec = structs.replace(spec, form=form)
     return _made(spec, files, on_progress, resources)
 
 
@@ -192,7 +198,7 @@ def mask_frames(
     for an invalid frame, and ModelUnavailable.
     """
     chosen, resources = _chosen(**network)
-    spec = JobSpec(quality=chosen, hints=tuple(hints))
+    spec = structs.replace(chosen, hints=tuple(hints))
     masked = _masked(iter(frames), spec, resources)
     return (levels.astype(np.float32) / np.float32(255) for _, levels in masked)
 
@@ -206,7 +212,7 @@ def mask_image(
     ClipRefused if the file is no picture.
     """
     chosen, resources = _chosen(**network)
-    spec = JobSpec(quality=chosen, hints=tuple(hints))
+    spec = structs.replace(chosen, hints=tuple(hints))
     levels = mask_frame(_frame(image), spec, resources)
     return levels.astype(np.float32) / np.float32(255)
 
@@ -226,7 +232,7 @@ def cut_out_frames(
     """
     behind = Background.parse(fspath(background))
     chosen, resources = _chosen(**network)
-    spec = JobSpec(quality=chosen, hints=tuple(hints))
+    spec = structs.replace(chosen, hints=tuple(hints))
     return _cut_out_arrays(frames, behind, matte, spec, resources)
 
 
@@ -246,7 +252,7 @@ def cut_out_image(
     behind = Background.parse(fspath(background))
     frame = _frame(image)
     chosen, resources = _chosen(**network)
-    spec = JobSpec(quality=chosen, hints=tuple(hints))
+    spec = structs.replace(chosen, hints=tuple(hints))
     levels = mask_frame(frame, spec, resources)
     colours, alpha = cut_out_frame(frame, behind, matte, levels)
     return _as_rgba(colours, alpha)
@@ -295,7 +301,7 @@ def find_things(
     the errors of `mask_video`, except OutputFailed.
     """
     chosen, resources = _chosen(**network)
-    return things_of(Path(source), chosen, resources, _path(cache))
+    return things_of(Path(source), chosen.quality, resources, _path(cache))
 
 
 def contact_sheet(
@@ -337,12 +343,15 @@ class Masker:
         device: Device | str = "auto",
         network: str | None = None,
         model: FilePath | None = None,
+        tracker: TrackerName | None = None,
         preload: bool = True,
     ) -> None:
-        self.network = NetworkOptions(quality=quality, device=device, network=network, model=model)
+        self.network = NetworkOptions(
+            quality=quality, device=device, network=network, model=model, tracker=tracker
+        )
         chosen, resources = _chosen(**self.network)
-        if preload:
-            network_for(chosen, resources)
+        if preload and tracker is None:
+            network_for(chosen.quality, resources)
 
     def __enter__(self) -> Self:
         return self
@@ -369,7 +378,8 @@ def _chosen(
     device: Device | str = "auto",
     network: str | None = None,
     model: FilePath | None = None,
-) -> tuple[Quality, Resources]:
+    tracker: TrackerName | None = None,
+) -> tuple[JobSpec, Resources]:
     if not isinstance(device, Device):
         device = Device.parse(device)
     path = _path(model)
@@ -377,7 +387,11 @@ def _chosen(
         if path is not None:
             raise FieldInvalid("name a network or a model, and not both", param="network")
         path = model_path(network=network)
-    return _member(Quality, quality, "quality"), Resources(device=device, model=path)
+    if tracker is not None and tracker not in TRACKER_NAMES:
+        known = ", ".join(TRACKER_NAMES)
+        raise FieldInvalid(f"tracker is one of {known}, not {tracker!r}", param="tracker")
+    spec = JobSpec(quality=_member(Quality, quality, "quality"), tracker=tracker)
+    return spec, Resources(device=device, model=path)
 
 
 def _cut_out_target(
@@ -393,7 +407,7 @@ def _made(
     spec: JobSpec, files: Files, on_progress: OnProgress | None, resources: Resources
 ) -> FileReport:
     report = run(spec, files, on_progress or no_progress, resources)
-    return FileReport(**msgspec.structs.asdict(report), target=files.target)
+    return FileReport(**structs.asdict(report), target=files.target)
 
 
 def _frame(image: ArrayLike | FilePath) -> Frame:
@@ -448,21 +462,16 @@ def _masked(
     if first is None:
         return
     height, width = _checked_picture(first, 0, None).shape[:2]
-    network = network_for(spec.quality, resources)
     frames = (
         frame_of(_checked_picture(array, index, (height, width)), index)
         for index, array in enumerate(chain([first], arrays))
     )
-    guidance = None
     begin: list[Frame] = []
     if spec.hints:
         begin = list(islice(frames, _hinted_until(spec.hints, (width, height))))
-        guidance = guidance_of_frames(
-            lambda: nullcontext(begin), spec.hints, (width, height), network, spec.quality
-        )
     stop = threading.Event()
     shown, waiting = tee(chain(begin, frames), stop, MOST_WAITING)
-    masks = mask_images(shown, network, TIERS[spec.quality], guidance=guidance)
+    masks = _masker(spec, resources, begin, (width, height))(shown)
     pairs = ((next(waiting), alpha) for alpha in masks)
     ahead = ahead_frames(3 * height * width // 2, spec.quality)
     try:
@@ -471,9 +480,27 @@ def _masked(
         stop.set()
 
 
+def _masker(
+    spec: JobSpec, resources: Resources, begin: list[Frame], size_px: tuple[int, int]
+) -> ImageMasker:
+    """Mask by the tracker or the network; all hints are on frames of ``begin``."""
+
+    def opened() -> AbstractContextManager[Iterable[Frame]]:
+        return nullcontext(begin)
+
+    if spec.chosen_tracker is not None:
+        return tracked_masker(spec, resources, opened, size_px)
+    network = network_for(spec.quality, resources)
+    guidance = None
+    if spec.hints:
+        guidance = guidance_of_frames(opened, spec.hints, size_px, network, spec.quality)
+    return partial(mask_images, network=network, tier=TIERS[spec.quality], guidance=guidance)
+
+
 def _hinted_until(hints: Sequence[Hint], size_px: tuple[int, int]) -> int:
     check_hints(hints, size_px=size_px)
-    for number, hint in enumerate(hints):
+    marked = marked_hints(hints)
+    for number, hint in enumerate(marked):
         if hint.time_s is not None or (hint.frame or 0) >= MOST_WAITING:
             raise FieldInvalid(
                 f"hints[{number}] must be on one of the first {MOST_WAITING} frames, by its number:"
@@ -482,7 +509,7 @@ def _hinted_until(hints: Sequence[Hint], size_px: tuple[int, int]) -> int:
                 limit=MOST_WAITING - 1,
                 actual=hint.frame,
             )
-    return 1 + max(hint.frame or 0 for hint in hints)
+    return 1 + max((hint.frame or 0 for hint in marked), default=0)
 
 
 def _checked_picture(array: ArrayLike, index: int, shape: tuple[int, int] | None) -> Rgb:

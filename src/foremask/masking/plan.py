@@ -20,6 +20,7 @@ from foremask.hints.kinds import check_hints, upright_size
 from foremask.masking.hinting import guidance_of_frames, pts_of, remarks
 from foremask.masking.report import Work
 from foremask.masking.stored_mask import STORED_MASK, coded_masks, stored_masks
+from foremask.masking.tracked_masker import tracked_masker
 from foremask.media.frames import Frame
 from foremask.media.presets import check_result
 from foremask.media.probe import check_length, excerpt_of, frame_bytes, probe
@@ -34,7 +35,7 @@ from foremask.vision.network.kept_results import FileStore, NotACacheError, open
 from foremask.vision.network.network import Network
 from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.temporal.things import PickedAnchor
-from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.tier import TIERS, Tier
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 from foremask.weights.catalogue import model_path, sha256_of, spec_of
 
@@ -188,7 +189,8 @@ class MaskingPlan:
 
     With ``decodes_once``, each decoded frame stays in memory until its mask is made. Otherwise the
     clip is decoded a second time, to pair frames with masks. The refiner puts the background behind
-    each frame's soft edges into ``behind``, by frame index, if it estimates it.
+    each frame's soft edges into ``behind``, by frame index, if it estimates it. ``remarks`` gets
+    warnings for the report from the masker while it runs.
     """
 
     spec: JobSpec
@@ -202,6 +204,7 @@ class MaskingPlan:
     decodes_once: bool = False
     work: Work = field(default_factory=Work)
     behind: dict[int, Behind] = field(default_factory=dict)
+    remarks: list[str] = field(default_factory=list)
 
     def check_limits(self, frame: Frame) -> None:
         """Raise an error of `check_length` if the frames up to this one exceed the limits."""
@@ -235,12 +238,18 @@ def opened_plan(
     refiner: Refiner | None = None,
     on_picked: OnPicked | None = None,
 ) -> Iterator[MaskingPlan]:
-    """Plan the masking of ``clip`` by the network, or by ``masker`` and ``refiner``."""
+    """Plan the masking of ``clip`` by the network, by ``masker`` and ``refiner``, or by a tracker.
+
+    A tracker makes the masks if the spec names one, or has words. It uses no ``cache``.
+    """
     behind: dict[int, Behind] = {}
     ahead = ahead_frames(frame_bytes(clip), spec.quality)
     if refiner is None and spec.kind is not ResultKind.MASK and spec.quality is Quality.BEST:
         # With `behind`, estimating colours takes twice as long.
         refiner = partial(refine_edges, ahead_frames=ahead, behind=behind)
+    by_tracker = masker is None and spec.chosen_tracker is not None
+    if by_tracker:
+        cache = None
     with opened_cache(cache, source, spec, resources, span) as store:
         plan = MaskingPlan(
             spec=spec,
@@ -253,7 +262,9 @@ def opened_plan(
             runtime="own masker",
             behind=behind,
         )
-        if masker is None:
+        if by_tracker:
+            plan = _with_tracker(plan, resources)
+        elif masker is None:
             plan = _with_network(plan, resources, store, on_picked)
         yield replace(plan, clip=excerpt_of(plan.clip, spec.excerpt))
 
@@ -293,9 +304,29 @@ def _with_network(
         clip=clip,
         masker=masker,
         runtime=network.runtime,
-        decodes_once=tier.keeps_frames and LAG_FRAMES * frame_bytes(clip) <= WINDOW_BYTES,
+        decodes_once=_decodes_once(clip, tier),
         work=work,
     )
+
+
+def _with_tracker(plan: MaskingPlan, resources: Resources) -> MaskingPlan:
+    clip = plan.clip
+    opened = partial(VideoReader, plan.source, plan.spec.excerpt)
+    masker = tracked_masker(
+        plan.spec, resources, opened, upright_size(clip), flows_ahead=3 * queue_frames(clip)
+    )
+    return replace(
+        plan,
+        masker=masker,
+        runtime=masker.runtime,
+        decodes_once=_decodes_once(clip, TIERS[plan.spec.quality]),
+        work=masker.work,
+        remarks=masker.remarks,
+    )
+
+
+def _decodes_once(clip: Clip, tier: Tier) -> bool:
+    return tier.keeps_frames and LAG_FRAMES * frame_bytes(clip) <= WINDOW_BYTES
 
 
 @contextmanager

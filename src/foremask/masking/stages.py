@@ -52,7 +52,7 @@ def run_plan(plan: MaskingPlan, writers: Sequence[FrameWriter], on_progress: OnP
         plan.runtime,
         stages.statistics,
         written,
-        stages.reader.warnings,
+        (*stages.reader.warnings, *plan.remarks),
         cpu_s,
         plan.spec.kind,
     )

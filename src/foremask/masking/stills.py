@@ -15,6 +15,7 @@ from foremask.masking.hinting import guidance_of_frame
 from foremask.masking.outputs import write_whole
 from foremask.masking.plan import network_for, refine_edges
 from foremask.masking.stored_mask import STORED_MASK
+from foremask.masking.tracked_masker import tracked_masker_of_picture, tracker_for
 from foremask.media.frames import Frame
 from foremask.media.pictures import read_picture
 from foremask.media.png_sequence import colour_png
@@ -26,6 +27,7 @@ from foremask.vision.drawing import as_png
 from foremask.vision.image import Cropped, MirroredImage, UnitBox
 from foremask.vision.network.network import InputSize, Network, NetworkOutput
 from foremask.vision.network.network_cache import NetworkCache
+from foremask.vision.temporal.grids import MaskAlpha
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
@@ -58,16 +60,27 @@ def mask_frame(
     frame: Frame, spec: JobSpec, resources: Resources, picture: OnePicture | None = None
 ) -> Levels:
     """Return the upright mask with all hints applied; ``picture`` caches the network's results."""
+    if spec.hints:
+        check_hints(spec.hints, size_px=(frame.width, frame.height))
+    if spec.chosen_tracker is not None:
+        (alpha,) = tracked_masker_of_picture(spec, resources, frame)([frame])
+    else:
+        alpha = _alpha_by_network(frame, spec, resources, picture)
+    ((_, levels),) = refine_edges([(frame, alpha)])
+    return np.ascontiguousarray(frame.orientation.to_upright(levels))
+
+
+def _alpha_by_network(
+    frame: Frame, spec: JobSpec, resources: Resources, picture: OnePicture | None
+) -> MaskAlpha:
     network = picture or OnePicture(frame, network_for(spec.quality, resources))
     guidance = None
     if spec.hints:
-        check_hints(spec.hints, size_px=(frame.width, frame.height))
         guidance = guidance_of_frame(frame, spec.hints, network, spec.quality)
     (alpha,) = mask_images(
         [frame], network, TIERS[spec.quality], guidance=guidance, cache=network.cache
     )
-    ((_, levels),) = refine_edges([(frame, alpha)])
-    return np.ascontiguousarray(frame.orientation.to_upright(levels))
+    return alpha
 
 
 _LAST: Final[dict[tuple[str, str], OnePicture]] = {}
@@ -104,9 +117,8 @@ def write_picture(spec: JobSpec, files: Files, resources: Resources) -> Report:
     started = time.thread_time()
     frame = read_picture(files.source)
     if files.mask is None:
-        picture = OnePicture(frame, network_for(spec.quality, resources))
-        levels = mask_frame(frame, spec, resources, picture)
-        runtime = picture.runtime
+        levels = mask_frame(frame, spec, resources)
+        runtime = runtime_of(spec, resources)
     else:
         known = read_picture(files.mask)
         verify(files.source, files.mask)
@@ -137,6 +149,12 @@ def write_picture(spec: JobSpec, files: Files, resources: Resources) -> Report:
         bytes=len(png),
         kind=spec.kind.value,
     )
+
+
+def runtime_of(spec: JobSpec, resources: Resources) -> str:
+    if spec.chosen_tracker is not None:
+        return tracker_for(spec, resources).runtime
+    return network_for(spec.quality, resources).runtime
 
 
 def cut_out_frame(

@@ -22,6 +22,7 @@ from tests.service.api.worker import KEPT, REQUESTS, worker
 __all__ = ["worker"]  # a fixture
 
 MASK, POINTS = (f"/v2/video/segment/{name}" for name in ("foreground_mask", "mask_by_key_points"))
+PROMPT = "/v2/video/segment/mask_by_prompt"
 REMOVE, PREVIEW = "/v2/video/edit/remove_background", "/v2/video/segment/preview"
 FIELD = (422, "field_invalid")
 BOX = {"type": "box", "y": 0, "width": 9, "height": 9}
@@ -85,6 +86,22 @@ def test_what_cannot_be_is_refused_with_the_field_and_starts_nothing(
     error = assert_refused(post(service, path, video=good, **body), *FIELD, param)
     if param.endswith((".x", ".width")):
         assert {"limit", "actual"} <= set(error)
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        (PROMPT, {"prompt": "the red disc"}, "hints"),
+        (MASK, {"hints": [{"type": "text", "text": "the red disc"}]}, "hints"),
+        (MASK, {"hints": [BOX | {"x": 1}], "tracker": "edgetam"}, "tracker"),
+    ],
+)
+def test_words_and_trackers_are_refused_with_what_the_operator_can_do(
+    service: Running, good: str, path: str, body: dict[str, Any], param: str
+) -> None:
+    error = assert_refused(post(service, path, video=good, **body), *FIELD, param)
+    assert "pip install 'foremask[sam]'" in error["details"]
+    assert "FOREMASK_TRACKERS=sam2.1-tiny" in error["details"]
 
 
 def encoded(picture: NDArray[np.uint8], kind: str) -> str:

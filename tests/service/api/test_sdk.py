@@ -169,4 +169,4 @@ def test_a_tool_that_we_have_nothing_for_says_what_there_is(service: Running) ->
     clip = "http://example.com/clip.mp4"
     failed, text = called(service, "video_mask_by_prompt", video=clip, prompt="the dog")
     assert failed
-    assert "Bria API error 404: foremask takes no text: POST /v2/video/segment/" in text
+    assert "Bria API error 422: This server follows no words and has no trackers." in text

@@ -14,7 +14,7 @@ from msgspec import structs
 
 from foremask.errors import CorruptVideo, NotAVideo
 from foremask.facts import Clip, Report, SegmentPlan, Written
-from foremask.hints.kinds import frame_beyond
+from foremask.hints.kinds import frame_beyond, marked_hints
 from foremask.options import Files, JobSpec
 from foremask.service.sandbox import messages
 from foremask.service.sandbox.pool import ChildDied, OnProgress
@@ -115,9 +115,9 @@ class TextMedia:
                 masked.append(f"mask {value}\n")
                 if on_progress is not None:
                     await on_progress(messages.ChildProgress(len(masked), left_s=100.0))
-        for number, hint in enumerate(spec.hints):
+        for number, hint in enumerate(marked_hints(spec.hints)):
             if (hint.frame or 0) >= len(masked):
-                raise frame_beyond(spec.hints, number, len(masked))
+                raise frame_beyond(hint, number, len(masked))
         for target in filter(None, (files.target, files.mask_target)):
             target.write_text("".join(masked))
         return structs.replace(REPORT, frames_in=len(masked), frames_out=len(masked))

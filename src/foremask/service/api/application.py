@@ -181,7 +181,6 @@ def on_foremask_error(request: ApiRequest, error: errors.ForemaskError) -> Respo
 _INSTEAD = "POST /v2/video/segment/foreground_mask masks what `hints` point at"
 # Bria's MCP server calls these endpoints of Bria's API, which foremask does not have.
 _HOSTED_ONLY = {
-    "/v2/video/segment/mask_by_prompt": f"foremask takes no text: {_INSTEAD}",
     "/v2/video/edit/increase_resolution": f"foremask does not enlarge videos: {_INSTEAD}",
     "/v2/video/edit/erase": f"foremask does not erase things: {_INSTEAD}",
 }

@@ -21,6 +21,7 @@ from foremask.options import (
     Preset,
     Quality,
     ResultKind,
+    TrackerName,
     with_alpha,
 )
 from foremask.service.api.openapi import SHOWN_PATTERN
@@ -90,12 +91,20 @@ ResultForm = Annotated[
         extra={"invalid": PresetUnknown},
     ),
 ]
-Hints = tuple[kinds.Point | kinds.Box | kinds.Paint, ...]
+ShownHints = tuple[kinds.Point | kinds.Box | kinds.Paint, ...]
 HintList = Annotated[
-    Hints,
+    tuple[kinds.Point | kinds.Box | kinds.Paint | kinds.Text, ...],
     Meta(
         max_length=kinds.MOST_HINTS,
-        description="Marks on the subject or the background: docs/hints.md.",
+        description="Marks on the subject or the background, and words for the subject:"
+        " docs/hints.md.",
+    ),
+]
+TrackerField = Annotated[
+    TrackerName | None,
+    Meta(
+        description="Follow the hints by this network, where the operator allows it:"
+        " docs/models.md#trackers."
     ),
 ]
 QualityField = Annotated[Quality, Meta(description="Trade speed for precision: docs/quality.md.")]
@@ -141,6 +150,7 @@ class JobBody(Matte, frozen=True, kw_only=True):
     quality: QualityField = Quality.BALANCED
     network: NetworkField | None = None
     hints: HintList = ()
+    tracker: TrackerField = None
     start_s: StartField = 0.0
     end_s: EndField | None = None
     webhook_url: WebhookUrl | None = None
@@ -162,6 +172,7 @@ class JobRequest(JobBody, frozen=True, kw_only=True):
             quality=self.quality,
             network=self.network,
             hints=self.hints,
+            tracker=self.tracker,
             matte=_matte(self),
             excerpt=Excerpt.of(self.start_s, self.end_s),
         )
@@ -186,6 +197,23 @@ class MaskByKeyPointsRequest(JobRequest, frozen=True, kw_only=True):
             for each in self.key_points
         )
         return structs.replace(super().spec(), hints=points + self.hints)
+
+
+class MaskByPromptRequest(JobRequest, frozen=True, kw_only=True):
+    prompt: Annotated[
+        str,
+        Meta(
+            min_length=1,
+            max_length=kinds.MOST_LETTERS,
+            description="What is masked, in English words.",
+            extra={"text": f"from 1 to {kinds.MOST_LETTERS} characters"},
+        ),
+    ]
+    auto_trim: Annotated[bool, Meta(description="Ignored; the whole clip is masked.")] = False
+
+    def spec(self) -> JobSpec:
+        words = kinds.Text(self.prompt)
+        return structs.replace(super().spec(), hints=(*self.hints, words))
 
 
 class CutOutBody(JobBody, frozen=True, kw_only=True):
@@ -297,7 +325,7 @@ class RefineRequest(Struct, frozen=True):
 class PreviewRequest(Struct, frozen=True):
     picture: Annotated[bytes, _says("a JPEG or PNG in base64", min_length=1)]
     hints: Annotated[
-        Hints, Meta(max_length=MOST_SHOWN_HINTS, description="Frame and time are ignored.")
+        ShownHints, Meta(max_length=MOST_SHOWN_HINTS, description="Frame and time are ignored.")
     ] = ()
     quality: QualityField = Quality.BALANCED
 
@@ -346,7 +374,12 @@ def _cut_out(
     if isinstance(body, CutOutBody):
         excerpt = Excerpt.of(body.start_s, body.end_s)
         return structs.replace(
-            spec, quality=body.quality, network=body.network, hints=body.hints, excerpt=excerpt
+            spec,
+            quality=body.quality,
+            network=body.network,
+            hints=body.hints,
+            tracker=body.tracker,
+            excerpt=excerpt,
         )
     return spec
 

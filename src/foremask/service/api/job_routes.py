@@ -1,7 +1,7 @@
 """Handlers that start jobs, probe and download clips, and preview masks."""
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -15,8 +15,8 @@ from msgspec import Struct, structs
 
 from foremask import errors
 from foremask.facts import Clip
-from foremask.hints.kinds import check_hints
-from foremask.options import JobSpec, ResultKind
+from foremask.hints.kinds import check_hints, words_of
+from foremask.options import JobSpec, ResultKind, TrackerName
 from foremask.service.api import bodies, calls
 from foremask.service.api.calls import Call, read_call
 from foremask.service.api.context import ApiRequest, Service, json_answer, while_connected
@@ -92,6 +92,12 @@ async def mask_by_key_points(request: ApiRequest) -> ASGIResponse:
     return await _start_from_clip(request, bodies.MaskByKeyPointsRequest)
 
 
+@starts("/v2/video/segment/mask_by_prompt", body=bodies.MaskByPromptRequest)
+async def mask_by_prompt(request: ApiRequest) -> ASGIResponse:
+    """Mask what words name in all frames, where the operator has set FOREMASK_TRACKERS."""
+    return await _start_from_clip(request, bodies.MaskByPromptRequest)
+
+
 async def _start_from_clip(request: ApiRequest, kind: type[bodies.JobBody]) -> ASGIResponse:
     operation = request.scope["path_template"].rpartition("/")[2]  # aliases share this name
     return await _start(request, kind, operation, _job_of_clip)
@@ -145,7 +151,7 @@ def _new_job(call: Call[Any], spec: JobSpec, source: Location, **more: Any) -> N
     return NewJob(
         request_id=call.request_id,
         token_id=call.grant.token_id,
-        spec=spec,
+        spec=_with_allowed_tracker(spec, call.service.settings.trackers),
         video_url=source.url,
         source_key=source.key,
         webhook_url=getattr(call.body, "webhook_url", None),
@@ -153,6 +159,27 @@ def _new_job(call: Call[Any], spec: JobSpec, source: Location, **more: Any) -> N
         body_hash=call.body_hash,
         **more,
     )
+
+
+def _with_allowed_tracker(spec: JobSpec, allowed: Sequence[TrackerName]) -> JobSpec:
+    """Name the tracker that follows the job's words. Raises FieldInvalid if none may."""
+    param = "hints" if spec.tracker is None else "tracker"
+    if spec.tracker is None and not words_of(spec.hints):
+        return spec
+    if not allowed:
+        raise errors.FieldInvalid(
+            "This server follows no words and has no trackers. Its operator can add them: `pip"
+            " install 'foremask[sam]'`, the weights as docs/models.md says, and"
+            " FOREMASK_TRACKERS=sam2.1-tiny.",
+            param=param,
+        )
+    if spec.tracker is not None and spec.tracker not in allowed:
+        raise errors.FieldInvalid(
+            f"The trackers of this server are {', '.join(allowed)}; {spec.tracker} is not.",
+            param=param,
+        )
+    followed = structs.replace(spec, tracker=spec.tracker or allowed[0])
+    return structs.replace(followed, tracker=followed.chosen_tracker)
 
 
 @starts(

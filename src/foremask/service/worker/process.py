@@ -31,6 +31,7 @@ from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import serve_queues
 from foremask.settings import Sandbox, Settings
 from foremask.weights.catalogue import files_of, model_named, model_path
+from foremask.weights.trackers import readable_folders
 
 QUEUES = ("files", "masks", "webhooks")  # files: the steps ingest and join; masks: segment
 FILES_AT_ONCE = 8  # an ingest mostly waits for the origin server
@@ -66,6 +67,8 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
         model = model_path(settings.model_dir, settings.model_file, settings.network)
         networks = _networks(settings, model)
         readable = [file for path in {model, *networks.values()} for file in files_of(path)]
+        if settings.trackers:
+            readable += readable_folders(settings.trackers, settings.model_dir)
         load = Load(model, settings.device)
     job_memory = settings.job_memory or share_of_memory(slots)
     if not _may_use_gpu(settings):
@@ -76,7 +79,13 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
     if _may_use_gpu(settings):
         child_memory += GPU_ADDRESSES_BYTES
     limits = settings.limits(job_memory)
-    resources = replace(SERVICE_RESOURCES, device=settings.device, limits=limits, model=model)
+    resources = replace(
+        SERVICE_RESOURCES,
+        device=settings.device,
+        limits=limits,
+        model=model,
+        tracker_dir=settings.model_dir,
+    )
     async with (
         MediaPool(scratch, sandbox=settings.sandbox) as files,
         MediaPool(
