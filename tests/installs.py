@@ -55,11 +55,11 @@ def main() -> int:
         wheel = asked.wheel or built(work)
         failed += resolve(wheel)
         clip = synth.write(work / "clip.mp4", synth.Spec(160, 96, sound=(synth.Tone(),)))
-        for python in asked.pythons:
+        for number, python in enumerate(asked.pythons):
             for way in asked.way or WAYS:
                 began = time.monotonic()
                 try:
-                    said = first_mask(way, python, wheel, clip, work / f"{way}-{Path(python).name}")
+                    said = first_mask(way, python, wheel, clip, work / f"{way}-{number}")
                 except (subprocess.SubprocessError, OSError) as error:
                     failed += 1
                     output = getattr(error, "output", "") or ""

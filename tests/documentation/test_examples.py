@@ -5,6 +5,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Generator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import cv2
 import imageio_ffmpeg
 import numpy as np
 import pytest
+from benchmarks.clips import frames_of, masks_of
 from playwright.sync_api import Browser
 
 import foremask
@@ -261,6 +263,16 @@ def made_by_ffmpeg(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_what_ffmpeg_makes_has_the_times_of_the_clip(made_by_ffmpeg: Path, name: str) -> None:
     times = [float(time_s) for time_s in synth.shown_at(made_by_ffmpeg / name)]
     assert times == pytest.approx([at * float(SPEC.time_base) for at in SPEC.pts], abs=0.001)
+
+
+def test_at_a_constant_rate_clip_and_mask_have_the_same_frames(made_by_ffmpeg: Path) -> None:
+    clip, mask = (synth.shown_at(made_by_ffmpeg / f"{name}.30.mp4") for name in ("clip", "mask"))
+    assert clip == mask == [Fraction(number, 30) for number in range(len(clip))]
+    pictures = frames_of(made_by_ffmpeg / "clip.30.mp4")
+    masks = masks_of(made_by_ffmpeg / "mask.30.mp4")
+    for picture, white in zip(pictures, masks, strict=True):
+        red = picture[..., 0].astype(int) - picture[..., 1] > 80
+        assert (red == (white > 127)).mean() > 0.98
 
 
 GREEN = (0, 177, 64)

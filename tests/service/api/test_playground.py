@@ -537,9 +537,47 @@ def test_a_part_of_a_clip_is_chosen_masked_and_opened_again(
         assert REQUESTS[0].spec.hints == made.hints
 
 
+# Times of 24 frames a second, cut to milliseconds as some writers do, and a phone's own.
+CUT_TO_MS = tuple(30 * (number * 1000 // 24) for number in range(24))
+PHONE = tuple(np.cumsum([0, *([997, 1009, 2017, 514, 1511, 3001, 613, 1205] * 3)])[:24].tolist())
+
+
+@pytest.mark.parametrize("pts", [CUT_TO_MS, PHONE], ids=["milliseconds", "phone"])
+def test_a_part_begins_and_ends_with_the_frames_that_were_shown(
+    page: Page, service: Running, tmp_path: Path, pts: tuple[int, ...]
+) -> None:
+    spec = dataclasses.replace(SPEC, pts=pts, codec="h264")
+
+    def shown_after(presses: int) -> int:
+        for _ in range(presses):
+            before = page.input_value("#number")
+            page.locator("#forward").click()
+            expect(page.locator("#number")).not_to_have_value(before)
+        page.wait_for_timeout(500)
+        return round((disc_at(page) - 60) / 200 * 23)
+
+    with working(service, tmp_path):
+        drop(page, synth.write(tmp_path / "part.mp4", spec))
+        expect(page.locator("#verdict")).to_contain_text("fps")
+        if pts == PHONE:
+            expect(page.locator("#verdict")).to_contain_text("mark the subject after a first mask")
+        first = shown_after(4)
+        page.get_by_role("button", name="Start here").click()
+        last = shown_after(11)
+        page.get_by_role("button", name="End here").click()
+        assert last > first
+        REQUESTS.clear()
+        page.get_by_role("button", name="Make the mask").click()
+        expect(page.locator("#result-name")).to_contain_text(f"{last - first + 1} frames")
+        expect(page.locator("#strip-legend")).to_be_visible()
+        for number in (0, last - first):
+            are_in_step(page, number, first)
+
+
 def test_a_minute_of_a_longer_clip_is_masked(page: Page, service: Running, tmp_path: Path) -> None:
     with working(service, tmp_path):
         clip = clips.write(tmp_path / "long.mp4", frames=61 * 2, rate=2)
+        expect(page.locator("#file-hint")).to_contain_text("so much of a longer clip")
         drop(page, clip)
         expect(page.locator("#verdict")).to_contain_text("A minute of it is masked at most")
         expect(page.locator("#trim-end")).to_have_value("1:00.000")
@@ -789,8 +827,16 @@ def test_marks_before_the_mask_go_with_it(page: Page, service: Running, tmp_path
         page.get_by_role("button", name="Try again").click()
         expect(page.locator("#mark-said")).to_contain_text("Point out at 60, 120, @0: not in")
         expect(page.locator("#mark-list button")).to_have_text(["point out @0"])
+        page.get_by_role("button", name="Undo").click()
+        refuses(page, "preview", 503, "overloaded", "others are")
+        page.keyboard.down("Alt")
+        page.mouse.click(*at(page, 60, 120))
+        page.keyboard.up("Alt")
+        expect(page.locator("#mark-list button")).to_have_text(["point out @0, not masked"])
         page.get_by_role("button", name="Make the mask").click()
         expect(page.locator("#result")).to_be_visible()
+        expect(page.locator("#mark-list button")).to_have_text(["point out @0"])
+        expect(page.locator("#mark-said")).not_to_contain_text("not masked yet")
         assert list(REQUESTS[-1].spec.hints) == [Point(60, 120, frame=0, negative=True)]
 
 
@@ -877,9 +923,14 @@ def test_a_picture_is_cut_out_and_saved(page: Page, service: Running, tmp_path: 
         body["hints"] = [{"type": "point", "x": 60, "y": 120}]
         route.continue_(post_data=json.dumps(body))
 
-    page.route("**/preview", add_point)
+    refuses(page, "preview", 503, "overloaded", "others are")
     drop(page, tmp_path / "sun.png")
+    expect(page.locator("#still-title")).to_have_text("Not cut out")
+    page.unroute("**/preview")
+    page.route("**/preview", add_point)
+    page.get_by_role("button", name="Try again").click()
     expect(page.locator("#still-title")).to_have_text("Done")
+    expect(page.get_by_role("button", name="Try again")).to_be_hidden()
     page.get_by_role("radio", name="Mask").check()
     shows(page, (60, 120), (255, 255, 255))
     shows(page, (300, 20), (0, 0, 0))

@@ -163,7 +163,8 @@ async function probe(signal) {
     clear(find("preset-error"), find("preset"));
     const facts = long_s ? { ...result, duration_s: long_s } : result;
     Object.assign(clip, { facts, busy: false });
-    say(describe(facts) + (long_s ? `. A minute of it is masked at most: choose where it starts and ends.` : ""));
+    const later = facts.vfr ? ". Its rate varies: mark the subject after a first mask." : "";
+    say(describe(facts) + later + (long_s ? `. A minute of it is masked at most: choose where it starts and ends.` : ""));
     tell();
     return true;
   } catch (error) {

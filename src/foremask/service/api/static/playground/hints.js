@@ -68,6 +68,7 @@ export function countMarksFrom(first, end) {
   marks = countedFrom(first, end);
   unseen.clear();
   warmed = -1;
+  if (!find("marks").hidden) say(manual());
   render();
 }
 
@@ -102,6 +103,8 @@ export function marksBecame(id) {
   undone = false;
   if (marks.length) keepMarks(id, marks);
   asked.abort();
+  unseen.clear();
+  if (!find("marks").hidden) say(manual());
   render();
 }
 

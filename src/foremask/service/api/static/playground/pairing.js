@@ -3,6 +3,7 @@ const KEPT = 4; // textures of each video; more than one lags behind the other b
 const NUDGE_S = 0.03;
 const JUMP_S = 0.3;
 const MISSED_MS = 250;
+const AGAIN_S = 0.001;
 
 class Track {
   constructor(compositor, onFrame) {
@@ -14,15 +15,25 @@ class Track {
     this.first_s = null; // the video's own time of the first frame that it has reported
     this.seeking = false;
     this.kept = 0;
+    this.asksAgain = false; // the browser seeks once more, since it did not report the frame
     this.abandon = () => {};
-    this.video.addEventListener("seeking", () => (this.seeking = true));
+    let before = 0; // frames kept when the seek began: the one that is sought is often reported before its end
+    this.video.addEventListener("seeking", () => {
+      this.seeking = true;
+      before = this.kept;
+    });
     this.video.addEventListener("seeked", () => {
       this.seeking = false;
       onFrame();
-      const { kept } = this;
+      const kept = before;
       setTimeout(() => {
         if (this.kept !== kept || this.seeking || !this.video.paused || !this.loaded) return;
-        this.keep(this.now_s, false); // a busy browser may not report the frame that it sought
+        if (!this.asksAgain) {
+          this.asksAgain = true;
+          this.video.currentTime += AGAIN_S; // a busy browser may not report the frame that it sought
+          return;
+        }
+        this.keep(this.now_s, false);
         onFrame();
       }, MISSED_MS);
     });
@@ -52,6 +63,7 @@ class Track {
   }
 
   set now_s(time_s) {
+    this.asksAgain = false;
     this.video.currentTime = time_s + this.offset_s;
   }
 

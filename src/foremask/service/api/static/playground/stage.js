@@ -312,15 +312,20 @@ function renderNumber() {
 
 // A part of the clip
 
-// When the frame that is shown begins, and when the one after it does, in seconds from the clip's first frame.
+// When the frame that is shown begins, and a moment from which on it is no longer shown, in seconds from the clip's
+// first frame. The service takes a time that is 0.6 ms off as a frame's own.
 export function momentHere() {
-  const { now, fps, first_s } = frames;
-  if (!frames.vfr) return { from_s: thousandths(now / fps), until_s: thousandths((now + 1) / fps) };
-  const from_s = pair.shown.time_s - (first_s ?? 0);
-  return { from_s: thousandths(from_s), until_s: thousandths(from_s + 0.001) };
+  const { now, fps, first_s, vfr } = frames;
+  const shown_s = pair.shown.time_s - (first_s ?? 0);
+  if (vfr) return { from_s: thousandths(shown_s), until_s: thousandths(shown_s + 0.002) };
+  const isItsOwn = pair.shown.reported && Math.abs(shown_s - now / fps) < 0.5 / fps;
+  const from_s = isItsOwn ? shown_s : now / fps;
+  const isRounded = Math.abs(from_s - now / fps) < 0.0011; // at most: some writers cut times to milliseconds
+  const until_s = isRounded ? (now + 1) / fps : from_s + 1 / fps;
+  return { from_s: thousandths(from_s), until_s: Math.floor(1000 * until_s + 0.01) / 1000 };
 }
 
-const thousandths = (time_s) => Math.round(1000 * time_s) / 1000; // as near as the service needs
+const thousandths = (time_s) => Math.round(1000 * time_s) / 1000;
 
 export const goToMoment = (time_s) => pair?.source.loaded && goTo(frameFrom(time_s));
 

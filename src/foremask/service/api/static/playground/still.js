@@ -7,11 +7,13 @@ import { needToken, refuse } from "./token.js";
 
 const MOST_PX = 1024; // of a side, as the service is sent it
 let asked = 0;
+let picked = null; // the picture's file
 let saved = { name: "", blob: null };
 
 // `onNew` asks for another clip.
 export function setUpStill(onNew) {
   find("still-new").addEventListener("click", onNew);
+  find("still-again").addEventListener("click", () => cutOutPicture(picked));
   find("still-save").addEventListener("click", () => {
     const link = make("a", { href: URL.createObjectURL(saved.blob), download: saved.name });
     link.click();
@@ -23,12 +25,12 @@ export function leaveStill() {
   asked += 1;
 }
 
-// Answers whether it was cut out.
 export async function cutOutPicture(file) {
   const mine = (asked += 1);
+  picked = file;
   find("still-name").textContent = file.name;
   find("still-title").textContent = "Looking for the subject …";
-  show(find("still-save"), false);
+  for (const id of ["still-save", "still-again"]) show(find(id), false);
   try {
     const picture = await createImageBitmap(file);
     await needToken();
@@ -51,6 +53,7 @@ export async function cutOutPicture(file) {
   } catch (error) {
     if (mine !== asked) return;
     find("still-title").textContent = "Not cut out";
+    show(find("still-again"), error.reason !== undefined);
     if (error.reason?.startsWith("token_")) refuse(error);
     else complain(error.reason === undefined ? new Error("This browser cannot read this picture.") : error);
   }
