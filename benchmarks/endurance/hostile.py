@@ -18,12 +18,14 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import partial
 from itertools import islice, takewhile
 from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 from PIL import Image
 from tests.support import synth
@@ -236,6 +238,27 @@ def bombs() -> Iterator[Case]:
             yield Case("gif bombs", f"{frames} x {side}{name}", data)
 
 
+def extremes() -> Iterator[Case]:
+    """MOVs of one JPEG again and again: the largest sides for two seconds, and too many frames."""
+    for side, frames, fps in ((16_000, 8, 4), (64, 7200, 120), (64, 100_000, 2000)):
+        picture = np.full((side, side), 90, np.uint8)
+        picture[side // 4 : side // 2] = 220
+        jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
+        written = io.BytesIO()
+        with av.open(written, "w", format="mov") as file:
+            track = file.add_stream("mjpeg", rate=fps)
+            track.width = track.height = side
+            track.pix_fmt = "yuvj420p"
+            for number in range(frames):
+                packet = av.Packet(jpeg)
+                packet.stream = track
+                packet.time_base = Fraction(1, fps)
+                packet.pts = packet.dts = number
+                packet.duration = 1
+                file.mux(packet)
+        yield Case("extremes", f"{frames} x {side}", written.getvalue())
+
+
 def giants(good: dict[str, bytes]) -> Iterator[Case]:
     """Headers that declare 65535 px, or the largest value of their field, in both directions."""
     width, height = synth.Spec().width, synth.Spec().height
@@ -367,6 +390,7 @@ def main(*, mutations: int = 2000, seed: int = 1, seconds: float = 1e9, only: st
         *collected(),
         *disguised(good),
         *bombs(),
+        *extremes(),
         *giants(good),
         *truncated(good, dice),
         *mutated(good | more, dice, mutations),
