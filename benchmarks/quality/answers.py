@@ -14,7 +14,7 @@ import numpy as np
 
 from foremask.types import Image
 from foremask.vision.image import ArrayImage, Cropped, MirroredImage
-from foremask.vision.network.network import InputSize, NetworkOutput
+from foremask.vision.network.network_protocol import InputSize, NetworkOutput
 from foremask.vision.network.session import Session
 from foremask.weights.catalogue import ISNET
 

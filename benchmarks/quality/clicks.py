@@ -25,8 +25,8 @@ from foremask.options import Quality
 from foremask.types import Alpha, Image
 from foremask.vision.image import Cropped
 from foremask.vision.network.kept_results import open_file_store
-from foremask.vision.network.network import InputSize, Network, NetworkOutput
 from foremask.vision.network.network_cache import NetworkCache
+from foremask.vision.network.network_protocol import InputSize, Network, NetworkOutput
 from foremask.vision.network.session import Session
 from foremask.vision.temporal.frame_hints import Mark, read_hints
 from foremask.vision.temporal.places import middle_of

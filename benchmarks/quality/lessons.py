@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from benchmarks.clips import Clip
 from benchmarks.quality.answers import Named, named
 from foremask.types import Alpha
-from foremask.vision.network.network import Network
+from foremask.vision.network.network_protocol import Network
 from foremask.vision.network.opinions import View
 from foremask.vision.temporal.regions import FOREGROUND, Scene, measure
 from foremask.vision.temporal.tier import BLOCK_FRAMES, Tier

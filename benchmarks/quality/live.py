@@ -20,7 +20,7 @@ from foremask.masking.live import LATEST_S, SMALLER_GAIN, SMALLER_PX, is_slow
 from foremask.masking.plan import refine_edges
 from foremask.media.frames import Frame, frame_of
 from foremask.types import Alpha
-from foremask.vision.network.network import InputSize
+from foremask.vision.network.network_protocol import InputSize
 from foremask.vision.network.session import Session
 from foremask.vision.resample import as_alpha
 from foremask.vision.temporal.live_window import LiveWindow, live_mask

@@ -23,7 +23,7 @@ from benchmarks.quality.lessons import LEAST_SUBJECT_PX, Take, on_grid, scenes_o
 from benchmarks.quality.scores import Binary, region_similarity, wrong_places
 from benchmarks.quality.tiers import session
 from foremask.options import Quality
-from foremask.vision.network.network import Network
+from foremask.vision.network.network_protocol import Network
 from foremask.vision.network.opinions import infer_part
 from foremask.vision.temporal.correction import Shown, measured
 from foremask.vision.temporal.frame_hints import CROP_PX, Mark, Seed, crops_round

@@ -23,7 +23,7 @@ from foremask.types import Alpha
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.matting.edges import refine
 from foremask.vision.matting.outline import resolve_outlines
-from foremask.vision.network.network import Network
+from foremask.vision.network.network_protocol import Network
 from foremask.vision.network.session import Precision, Session
 from foremask.vision.resample import as_alpha, as_levels
 from foremask.vision.temporal.tier import TIERS, Tier

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.network import InputSize, NetworkOutput
+from foremask.vision.network.network_protocol import InputSize, NetworkOutput
 from foremask.weights.catalogue import ISNET, model_path
 
 SIZE_PX = 64

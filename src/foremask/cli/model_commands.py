@@ -110,7 +110,7 @@ def _lines(listed: Listed) -> list[str]:
         lines.append(f"    {listed.purpose}")
     for part, licence in (("code", listed.code), ("weights", listed.weights)):
         if licence is not None:
-            lines.append(f"    {part}: {licence.licence} ({licence.said_at})")
+            lines.append(f"    {part}: {licence.licence} ({licence.stated_at})")
     return lines
 
 

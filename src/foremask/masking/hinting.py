@@ -12,8 +12,8 @@ from foremask.media.presets import HUGE_PIXELS
 from foremask.options import Quality
 from foremask.types import Image, Rgb
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.network import Network
 from foremask.vision.network.network_cache import NetworkCache
+from foremask.vision.network.network_protocol import Network
 from foremask.vision.temporal.frame_hints import Guidance, Mark, read_hints, read_paint
 from foremask.vision.temporal.observer import Observer
 from foremask.vision.temporal.things import PickedAnchor, Scout

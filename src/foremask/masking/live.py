@@ -19,7 +19,7 @@ from foremask.media.reader import VideoReader
 from foremask.media.writer import LiveWriter
 from foremask.options import NO_MATTE, Background
 from foremask.types import Alpha, Image
-from foremask.vision.network.network import InputSize, Network
+from foremask.vision.network.network_protocol import InputSize, Network
 from foremask.vision.temporal.live_window import LiveWindow, live_mask
 
 MOST_UNREAD: Final = 4

@@ -32,8 +32,8 @@ from foremask.vision.matting.edges import refine
 from foremask.vision.matting.foreground import Behind, behind_edges
 from foremask.vision.matting.outline import resolve_outlines
 from foremask.vision.network.kept_results import FileStore, NotACacheError, open_file_store
-from foremask.vision.network.network import Network
 from foremask.vision.network.network_cache import NetworkCache
+from foremask.vision.network.network_protocol import Network
 from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import TIERS, Tier
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images

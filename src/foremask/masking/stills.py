@@ -25,8 +25,8 @@ from foremask.options import Background, Files, JobSpec, Matte, Quality, Resourc
 from foremask.types import DeepRgb, Image, Levels, Rgb
 from foremask.vision.drawing import as_png
 from foremask.vision.image import Cropped, MirroredImage, UnitBox
-from foremask.vision.network.network import InputSize, Network, NetworkOutput
 from foremask.vision.network.network_cache import NetworkCache
+from foremask.vision.network.network_protocol import InputSize, Network, NetworkOutput
 from foremask.vision.temporal.grids import MaskAlpha
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import mask_images

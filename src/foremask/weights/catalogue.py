@@ -46,7 +46,7 @@ class ModelSpec(Struct, frozen=True, forbid_unknown_fields=True):
 
 class Licence(Struct, frozen=True, forbid_unknown_fields=True):
     licence: str
-    said_at: Url
+    stated_at: Url
 
 
 class Model(ModelSpec, frozen=True, kw_only=True):

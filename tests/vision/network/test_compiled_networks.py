@@ -10,7 +10,7 @@ from foremask.options import Device
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.compiled_networks import KEPT_FILES, SIZES_PX, CompiledNetworks
 from foremask.vision.network.devices import network_at
-from foremask.vision.network.network import NetworkOutput
+from foremask.vision.network.network_protocol import NetworkOutput
 from foremask.vision.network.opinions import CLOSER_PX
 from foremask.vision.network.session import Session
 from foremask.weights.catalogue import ISNET, compiled_dir_of

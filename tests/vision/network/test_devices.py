@@ -11,7 +11,7 @@ from foremask.errors import DeviceUnavailable, FieldInvalid, ModelUnavailable
 from foremask.options import Device, Quality, Runtime
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.devices import devices, network_at
-from foremask.vision.network.network import InputSize, Network, NetworkOutput
+from foremask.vision.network.network_protocol import InputSize, Network, NetworkOutput
 from foremask.vision.network.onnx_session import PICTURE, OnnxSession, adapted
 from foremask.vision.network.opinions import View, ask
 from foremask.vision.network.session import Precision, Session, cpu_float

@@ -16,8 +16,8 @@ from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage
 from foremask.vision.network import kept_results
 from foremask.vision.network.kept_results import NotACacheError, open_file_store
-from foremask.vision.network.network import InputSize, NetworkOutput
 from foremask.vision.network.network_cache import NetworkCache, Store
+from foremask.vision.network.network_protocol import InputSize, NetworkOutput
 from foremask.vision.prefetch import StoppedError
 from foremask.vision.temporal import appearance, windows
 from foremask.vision.temporal.frame_hints import Mark, read_hints

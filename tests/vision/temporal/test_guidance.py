@@ -11,7 +11,7 @@ import pytest
 from foremask.options import Quality
 from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage, Cropped, MirroredImage
-from foremask.vision.network.network import Network
+from foremask.vision.network.network_protocol import Network
 from foremask.vision.temporal.correction import Shown, place_of
 from foremask.vision.temporal.frame_hints import Mark, Seed, read_hints
 from foremask.vision.temporal.guidance import evidence_of

@@ -10,7 +10,7 @@ import pytest
 from foremask.options import Quality
 from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage, MirroredImage
-from foremask.vision.network.network import InputSize, NetworkOutput
+from foremask.vision.network.network_protocol import InputSize, NetworkOutput
 from foremask.vision.temporal import windows
 from foremask.vision.temporal.grids import grid_of
 from foremask.vision.temporal.observer import Observer

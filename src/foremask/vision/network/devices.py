@@ -7,7 +7,7 @@ from pathlib import Path
 from foremask.errors import DeviceUnavailable
 from foremask.machine.hardware import nvidia_cards
 from foremask.options import Device, Runtime
-from foremask.vision.network.network import Network
+from foremask.vision.network.network_protocol import Network
 from foremask.vision.network.onnx_session import OnnxSession
 from foremask.vision.network.session import Session, units
 from foremask.weights.catalogue import compiled_dir_of

@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike
 
 from foremask.types import Image, Levels
 from foremask.vision.network.kept_results import COMPLETE, FileStore, NotACacheError, Planes
-from foremask.vision.network.network import Network
+from foremask.vision.network.network_protocol import Network
 from foremask.vision.network.opinions import CropBox, View, ask, infer_part
 from foremask.vision.resample import as_levels
 

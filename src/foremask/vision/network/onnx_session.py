@@ -12,7 +12,7 @@ from foremask.errors import DeviceUnavailable, ModelUnavailable
 from foremask.options import Device, Runtime
 from foremask.types import Image
 from foremask.vision.network.graph import ISNET_MASK, ISNET_TAPS
-from foremask.vision.network.network import InputSize, NetworkOutput
+from foremask.vision.network.network_protocol import InputSize, NetworkOutput
 from foremask.vision.network.onnx_file import check_is_data
 from foremask.vision.network.session import Precision, as_alpha, as_input, check_mask
 from foremask.weights.catalogue import ModelSpec, spec_of

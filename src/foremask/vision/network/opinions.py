@@ -8,7 +8,7 @@ import numpy as np
 
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.image import Cropped, MirroredImage
-from foremask.vision.network.network import Features, Network
+from foremask.vision.network.network_protocol import Features, Network
 from foremask.vision.resample import as_levels, resized
 
 CLOSER_PX = 768  # The network's input size for a crop. Masks are worse with 512: docs/adr/0050.

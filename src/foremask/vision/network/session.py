@@ -28,7 +28,7 @@ from foremask.vision.network.graph import (
     scale_by_factors,
     with_preprocessing,
 )
-from foremask.vision.network.network import InputSize, NetworkOutput
+from foremask.vision.network.network_protocol import InputSize, NetworkOutput
 from foremask.vision.network.onnx_file import check_is_data
 from foremask.vision.network.reduction import reduce
 from foremask.vision.prefetch import raise_if_stopped

@@ -8,8 +8,8 @@ import numpy as np
 
 from foremask.machine.stopwatch import stage
 from foremask.types import Image
-from foremask.vision.network.network import Network
 from foremask.vision.network.network_cache import NetworkCache
+from foremask.vision.network.network_protocol import Network
 from foremask.vision.network.opinions import View
 from foremask.vision.temporal.appearance import Appearance
 from foremask.vision.temporal.flow import chroma, continuity, luma, trust

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from foremask.machine.stopwatch import stage
 from foremask.types import Alpha, Levels, Rgb
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.network import Features
 from foremask.vision.network.network_cache import Store, check_planes
+from foremask.vision.network.network_protocol import Features
 from foremask.vision.prefetch import raise_if_stopped
 from foremask.vision.resample import in_half, in_single, resized
 from foremask.vision.temporal.flow import STILL_SHARE

@@ -12,8 +12,8 @@ from foremask.machine.stopwatch import stage
 from foremask.options import Quality
 from foremask.types import Alpha, Image, Rgb
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.network import Features
 from foremask.vision.network.network_cache import check_opinions
+from foremask.vision.network.network_protocol import Features
 from foremask.vision.network.opinions import View, ask, disagreement
 from foremask.vision.resample import as_alpha
 from foremask.vision.temporal.anchors import Anchor, Tools

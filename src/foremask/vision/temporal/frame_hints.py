@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Image, Levels
-from foremask.vision.network.network import Network
 from foremask.vision.network.network_cache import KeptAnswers, NetworkCache
+from foremask.vision.network.network_protocol import Network
 from foremask.vision.network.opinions import CropBox, View
 from foremask.vision.resample import as_alpha, as_levels
 from foremask.vision.temporal.grids import Grid, MaskLevels, RegionPlane, grid_of, region_grid

@@ -17,8 +17,8 @@ from foremask.facts import SEGMENT_GRID
 from foremask.machine import stopwatch
 from foremask.options import Quality
 from foremask.types import Alpha, Image
-from foremask.vision.network.network import Features, Network
 from foremask.vision.network.network_cache import NetworkCache
+from foremask.vision.network.network_protocol import Features, Network
 from foremask.vision.network.opinions import View
 from foremask.vision.prefetch import StoppedError, prefetch
 from foremask.vision.temporal.anchors import Tools, Window, links_between
