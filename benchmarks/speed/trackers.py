@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from transformers import EdgeTamVideoConfig, PreTrainedTokenizerBase
 
 MEASURED: tuple[TrackerName, ...] = ("sam2.1-tiny", "edgetam")
-SEEN_FRAMES = 12  # more than the 7 frames whose memories the networks look at
+SEEN_FRAMES = 8  # more than the 7 frames whose memories the networks look at
 CLIP_FRAMES = 48
 SPEC = synth.Spec(1280, 720, pts=tuple(range(0, CLIP_FRAMES * 1000, 1000)))
 MIDDLE = Point(180, 360)

@@ -1,6 +1,7 @@
 """Loads networks of Hugging Face's transformers from folders here, never from the network."""
 
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +19,8 @@ IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
 IMAGENET_DEVIATION: Final = (0.229, 0.224, 0.225)
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers is imported
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+# torch makes a directory for compiled code, which the service's confined child may not: name one.
+os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", tempfile.gettempdir())
 
 
 def torch_device(device: Device) -> "torch.device":
