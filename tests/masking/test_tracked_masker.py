@@ -15,7 +15,7 @@ from foremask.masking.tracked_masker import TrackedMasker
 from foremask.media.probe import probe
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
-from foremask.options import Files, JobSpec, Quality, Resources
+from foremask.options import Files, Form, JobSpec, Quality, Resources, ResultKind
 from foremask.vision.temporal.tier import TIERS
 from tests.support import synth
 from tests.support.trackers import ColourTracker
@@ -63,6 +63,21 @@ def test_words_and_trackers_without_their_files_say_the_commands_that_bring_them
     assert f"`{command} --local-dir {tmp_path / 'none' / 'edgetam'}`" in missing.value.details
     with pytest.raises(ModelUnavailable, match=r"facebook/sam2\.1-hiera-tiny"):
         run(JobSpec(hints=(Text("a disc"),)), files, resources=nowhere)
+
+
+def test_a_zoomed_cut_out_is_by_its_tracker_too(tmp_path: Path) -> None:
+    """Its mask is made first, by a spec of its own."""
+    source = synth.write(tmp_path / "clip.mp4", SPEC)
+    files = Files(source=source, target=tmp_path / "a.webm", mask_target=tmp_path / "mask.mkv")
+    asked = JobSpec(
+        kind=ResultKind.CUTOUT,
+        form=Form.WEBM_VP9,
+        hints=(Point(22, 45),),
+        tracker="edgetam",
+        auto_zoom=True,
+    )
+    with pytest.raises(ModelUnavailable, match="yonigozlan/EdgeTAM-hf"):
+        run(asked, files, resources=Resources(tracker_dir=tmp_path / "none"))
 
 
 def test_only_a_tracker_s_masker_warns_and_only_with_the_last_mask(tmp_path: Path) -> None:

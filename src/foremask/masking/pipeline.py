@@ -123,7 +123,11 @@ def _zoomed(
     if mask is None:
         raise Internal("auto_zoom needs a file for the mask")
     whole = JobSpec(
-        form=Form(KEPT_MASK), quality=spec.quality, hints=spec.hints, excerpt=spec.excerpt
+        form=Form(KEPT_MASK),
+        quality=spec.quality,
+        hints=spec.hints,
+        tracker=spec.tracker,
+        excerpt=spec.excerpt,
     )
     by_network = Files(source=files.source, target=mask, cache=files.cache)
     masked = run(whole, by_network, on_progress, resources, masker=masker, refiner=refiner)
