@@ -165,7 +165,7 @@ def test_remove_video_background_makes_a_cut_out(
 
 
 @pytest.mark.slow
-def test_a_tool_that_we_have_nothing_for_says_what_there_is(service: Running) -> None:
+def test_video_mask_by_prompt_says_what_the_operator_can_add(service: Running) -> None:
     clip = "http://example.com/clip.mp4"
     failed, text = called(service, "video_mask_by_prompt", video=clip, prompt="the dog")
     assert failed
