@@ -7,7 +7,8 @@ FieldInvalid, and a ``text`` that says what the field must be, by default made f
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
 import msgspec
@@ -232,3 +233,27 @@ def _clash(info: inspect.Type, value: Any) -> tuple[float | None, float | None]:
     if isinstance(value, str):
         return longest, len(value.encode("utf-8", "replace"))
     return longest, len(value)
+
+
+@contextmanager
+def hints_as_sent(key_points: int) -> Iterator[None]:
+    """Name the request's field, such as ``key_points[0]``, in errors about hints.
+
+    The first hints, ``key_points`` in number, come from the field of this name.
+    """
+
+    def name(found: re.Match[str]) -> str:
+        number = int(found[1]) - key_points
+        if number >= 0:
+            return f"hints[{number}]{found[2]}"
+        if found[2]:
+            return "frame_index"
+        return f"key_points[{found[1]}]"
+
+    try:
+        yield
+    except FieldInvalid as error:
+        field_of_hint = r"hints\[(\d+)\]((?:\.frame\b)?)"
+        error.details = re.sub(field_of_hint, name, error.details)
+        error.param = error.param and re.sub(field_of_hint, name, error.param)
+        raise

@@ -228,7 +228,8 @@ def cut_out_frames(
     """Yield each frame's subject as uint8 of shape (height, width, 4), with straight alpha.
 
     `cut_out` describes ``background``. Over a background, alpha is 255 everywhere. Chroma has
-    half the resolution, as in 4:2:0 video. `mask_frames` describes other arguments and errors.
+    half the resolution, as in 4:2:0 video. The other arguments and the errors are those
+    of `mask_frames`.
     """
     behind = Background.parse(fspath(background))
     chosen, resources = _chosen(**network)

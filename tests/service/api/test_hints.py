@@ -6,8 +6,8 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from litestar.types import HTTPDisconnectEvent
 from numpy.typing import NDArray
+from starlette.types import Message
 
 from foremask.errors import JobCancelled, Overloaded
 from foremask.hints.kinds import Point
@@ -177,7 +177,7 @@ async def test_a_preview_ends_when_its_caller_hangs_up() -> None:
     pool = OneAtATime()
     hung_up = asyncio.Event()
 
-    async def receive() -> HTTPDisconnectEvent:
+    async def receive() -> Message:
         await hung_up.wait()
         return {"type": "http.disconnect"}
 

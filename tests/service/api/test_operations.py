@@ -93,7 +93,7 @@ async def api_over(
     settings = Settings(data_dir=data_dir)
     parts = (settings, database, objects, outbound, NoVerdict(), Limits())
     app = create_app(Service(*parts, None, None))  # type: ignore[arg-type]  # it masks no picture
-    transport = httpx.ASGITransport(app=app)  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url=settings.base_url) as client:
         yield client
 

@@ -6,13 +6,13 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AbstractAsyncContextManager, AsyncExitStack
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import multipart
-from litestar.connection import ASGIConnection
 from msgspec import Struct
+from starlette.requests import HTTPConnection
 
 from foremask import errors
 from foremask.hints.decoding import decode, decode_object, parse
@@ -43,6 +43,8 @@ type _Event = multipart.MultipartSegment | bytearray | bytes | None
 
 @dataclass(frozen=True, slots=True)
 class Call[B]:
+    """A request whose token, rate, body and key are good."""
+
     service: Service
     request_id: str
     token_hash: bytes
@@ -51,6 +53,31 @@ class Call[B]:
     body: B
     body_hash: bytes
     idempotency_key: str | None
+
+
+@asynccontextmanager
+async def submission[B: Struct](
+    request: ApiRequest, kind: type[B], operation: str
+) -> AsyncGenerator[Call[B]]:
+    """Read a request that starts a job. The block sets `RequestFacts.job`.
+
+    At the end, the clip of the request's form is kept if the job is this request's own, and
+    discarded if the request failed or an earlier one has started the job.
+    """
+    try:
+        yield await read_call(request, kind, operation)
+    except errors.ServiceUnavailable:  # the job may have been stored, and needs its clip
+        if request.facts.clip_key is not None:
+            settle_later(request.service, request.facts.clip_key)
+        raise
+    except errors.ForemaskError as error:
+        request.service.note_refused(request.id, error)
+        await _discard_clip(request)
+        raise
+    if request.facts.job == request.id:
+        await _keep_clip(request)
+    else:
+        await _discard_clip(request)
 
 
 async def read_call[B: Struct](
@@ -75,6 +102,7 @@ async def read_call[B: Struct](
     owner = str(grant.token_id)
     request.facts.grant = grant
     request.facts.owner = owner
+    request.facts.job = grant.request_id
     takes_clip = operation is not None and issubclass(kind, JobBody)
     if takes_clip and _content_type(request)[0] == FORM:
         is_new = grant.request_id is None and is_good
@@ -94,7 +122,7 @@ async def read_call[B: Struct](
     return Call(service, request.id, token, grant, owner, body, digest, key)
 
 
-def read_token(request: ASGIConnection[Any, Any, Any, Any]) -> bytes:
+def read_token(request: HTTPConnection) -> bytes:
     """Return the SHA-256 of the request's token. Raises TokenMissing or TokenInvalid.
 
     Only hashes are compared, which prevents timing attacks.
@@ -325,7 +353,7 @@ def settle_later(service: Service, key: str) -> None:
     service.unsettled[key] = asyncio.get_running_loop().time() + SETTLED_AFTER_S
 
 
-async def discard_clip(request: ApiRequest) -> None:
+async def _discard_clip(request: ApiRequest) -> None:
     service = request.service
     key = request.facts.clip_key
     if key is not None:
@@ -335,7 +363,7 @@ async def discard_clip(request: ApiRequest) -> None:
         service.unsettled.pop(key, None)
 
 
-async def keep_clip(request: ApiRequest) -> None:
+async def _keep_clip(request: ApiRequest) -> None:
     service = request.service
     key = request.facts.clip_key
     if key is not None:

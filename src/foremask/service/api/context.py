@@ -8,11 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
-from litestar import Request
-from litestar.connection.base import empty_receive, empty_send
-from litestar.datastructures import State
-from litestar.response.base import ASGIResponse
-from litestar.types import Receive, Scope, Send
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import Receive
 
 from foremask import errors
 from foremask.fetch.client import Outbound
@@ -34,6 +32,7 @@ DOWNLOADS = 1000  # at once, by signed links
 DOWNLOADS_PER_LINK = 16
 MOST_REFUSED = 2000  # ids of refused requests, some 300 bytes each
 FACTS = "foremask"  # key of `RequestFacts` in the state of the ASGI scope
+SERVICE = "service"  # key of `Service` in this state
 
 
 @dataclass(slots=True)
@@ -45,6 +44,8 @@ class RequestFacts:
     grant: Grant | None = None
     unknown_fields: list[str] = field(default_factory=list)
     clip_key: str | None = None  # storage key of the form's clip
+    job: str | None = None  # the job that this request has started, or an earlier one with its key
+    route: str = "unknown"  # the path's pattern, with parameter names
 
 
 @dataclass(slots=True)
@@ -86,23 +87,25 @@ class Service:
             raise errors.RequestRefused(details, param="request_id")
 
 
-class ApiRequest(Request[Any, Any, State]):
-    def __init__(
-        self, scope: Scope, receive: Receive = empty_receive, send: Send = empty_send
-    ) -> None:
-        super().__init__(scope, receive, send)
-        self.service: Service = self.app.state.service
-        self.facts: RequestFacts = scope["state"][FACTS]
-        self.id = self.facts.id
+class ApiRequest(Request):
+    @property
+    def service(self) -> Service:
+        service: Service = self.scope["state"][SERVICE]
+        return service
+
+    @property
+    def facts(self) -> RequestFacts:
+        facts: RequestFacts = self.scope["state"][FACTS]
+        return facts
+
+    @property
+    def id(self) -> str:
+        return self.facts.id
 
 
-def json_answer(content: object, status_code: int = 200) -> ASGIResponse:
-    return ASGIResponse(
-        body=msgspec.json.encode(content),
-        status_code=status_code,
-        headers={"Cache-Control": "no-store"},
-        media_type="application/json",
-    )
+def json_answer(content: object, status_code: int = 200) -> Response:
+    headers = {"Cache-Control": "no-store", "Content-Type": "application/json"}
+    return Response(msgspec.json.encode(content), status_code, headers)
 
 
 def answer_of(error: errors.ForemaskError, request_id: str) -> tuple[dict[str, str], bytes]:

@@ -5,12 +5,9 @@ from contextlib import aclosing
 from typing import Annotated
 from urllib.parse import quote
 
-from litestar import HttpMethod
-from litestar.params import FromPath
-from litestar.response.base import ASGIResponse
-from litestar.response.streaming import ASGIStreamingResponse
-from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Meta, Struct
+from starlette.responses import Response, StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from foremask import errors
 from foremask.service.api import calls
@@ -61,7 +58,7 @@ class UploadForm(Struct):
     UploadRequest,
     body_required=False,
 ).at("POST", "/v2/video/upload")
-async def start_upload(request: ApiRequest) -> ASGIResponse:
+async def start_upload(request: ApiRequest) -> Response:
     """Get a form for an upload."""
     call = await read_call(request, UploadRequest, may_be_empty=True)
     service = call.service
@@ -108,7 +105,7 @@ async def start_upload(request: ApiRequest) -> ASGIResponse:
     },
     needs_token=False,
 ).at("POST", FORM_PATH, status=204)
-async def receive_upload(request: ApiRequest) -> None:
+async def receive_upload(request: ApiRequest) -> Response:
     """Upload a file with a signed form.
 
     The form's signature replaces the token. Send all fields before the file.
@@ -138,6 +135,7 @@ async def receive_upload(request: ApiRequest) -> None:
     except errors.ServiceUnavailable:
         calls.settle_later(service, upload.key)
         raise
+    return Response(status_code=204)
 
 
 class FileQuery(Struct):
@@ -161,10 +159,9 @@ class FileQuery(Struct):
     ),
     needs_token=False,
 ).at("GET", FILES_PATH + "{key:path}")
-async def get_file(request: ApiRequest, key: FromPath[str]) -> ASGIApp:
+async def get_file(request: ApiRequest, key: str) -> ASGIApp:
     """Download a result or an upload by its signed link."""
     service = request.service
-    key = key.lstrip("/")
     query = request.query_params
     service.objects.signer.check_link(key, query.get("expires", ""), query.get("signature", ""))
     try:
@@ -175,23 +172,23 @@ async def get_file(request: ApiRequest, key: FromPath[str]) -> ASGIApp:
         ) from None
     headers = {
         "Cache-Control": "private, max-age=3600",
-        "Content-Disposition": _disposition(key.rpartition("/")[2], query.getall("name", [])),
+        "Content-Disposition": _disposition(key.rpartition("/")[2], query.getlist("name")),
         "Content-Security-Policy": "sandbox; default-src 'none'",
     }
     etag = stored["e_tag"] or '""'
     status, start, stop = select_bytes(request.headers, stored["size"], etag, headers)
     if status == 304:
-        return ASGIResponse(status_code=304, headers=headers)
+        return Response(status_code=304, headers=headers)
     headers |= {"Content-Type": media_type(key), "Content-Length": str(stop - start)}
-    if request.method == HttpMethod.HEAD:
-        return ASGIResponse(status_code=status, headers=headers, is_head_response=True)
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers)
 
     async def send_file(scope: Scope, receive: Receive, send: Send) -> None:
         async with (
             service.downloads.slot(key, SLOT_S, "sent"),
             aclosing(service.objects.stream(key, start, stop - start)) as blocks,
         ):
-            answer = ASGIStreamingResponse(iterator=blocks, status_code=status, headers=headers)
+            answer = StreamingResponse(blocks, status, headers)
             await answer(scope, receive, send)
 
     return send_file

@@ -1,17 +1,14 @@
 """Handlers that start jobs, probe and download clips, and preview masks."""
 
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
-from litestar.params import FromPath
-from litestar.response.base import ASGIResponse
-from litestar.response.streaming import ASGIStreamingResponse
-from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Struct, structs
+from starlette.responses import Response, StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from foremask import errors
 from foremask.facts import Clip
@@ -27,7 +24,7 @@ from foremask.service.jobs import admission, records
 from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.records import Accepted, Answer, Record
 from foremask.service.jobs.steps import JobClip
-from foremask.service.observability.traces import TraceSpan, span
+from foremask.service.observability.traces import span
 from foremask.service.sandbox.messages import Preview
 from foremask.service.storage.objects import MASK, NETWORK, sibling_key
 from foremask.settings import Settings
@@ -47,30 +44,30 @@ SUBMIT_PATHS = (
 
 
 @starts(*SUBMIT_PATHS, body=bodies.JobRequest)
-async def submit(request: ApiRequest) -> ASGIResponse:
+async def submit(request: ApiRequest) -> Response:
     """Start a job that masks a clip.
 
     The service probes the clip for up to 8 s, and refuses a clip that it cannot mask. If the probe
     takes longer, the job is accepted, and its status reports any error. To upload the clip with
     the request, send a form with the file 'video' after all fields.
     """
-    return await _start_from_clip(request, bodies.JobRequest)
+    return await _start(request, bodies.JobRequest, _job_of_clip)
 
 
 @starts("/v2/video/edit/remove_background", body=bodies.RemoveBackgroundRequest)
-async def remove_background(request: ApiRequest) -> ASGIResponse:
+async def remove_background(request: ApiRequest) -> Response:
     """Cut the subject out.
 
     The result has straight alpha, or one colour as background. Status, errors, webhooks and limits
     are the same as for foreground_mask.
     """
-    return await _start_from_clip(request, bodies.RemoveBackgroundRequest)
+    return await _start(request, bodies.RemoveBackgroundRequest, _job_of_clip)
 
 
 @starts("/v2/video/edit/green_screen", body=bodies.GreenScreenRequest)
-async def green_screen(request: ApiRequest) -> ASGIResponse:
+async def green_screen(request: ApiRequest) -> Response:
     """Put the subject in front of a green or blue screen."""
-    return await _start_from_clip(request, bodies.GreenScreenRequest)
+    return await _start(request, bodies.GreenScreenRequest, _job_of_clip)
 
 
 @starts(
@@ -78,45 +75,71 @@ async def green_screen(request: ApiRequest) -> ASGIResponse:
     body=bodies.ReplaceBackgroundRequest,
     refused=(errors.BackgroundInvalid,),
 )
-async def replace_background(request: ApiRequest) -> ASGIResponse:
+async def replace_background(request: ApiRequest) -> Response:
     """Put the subject in front of a picture or a video.
 
     Send either background_url or background.
     """
-    return await _start_from_clip(request, bodies.ReplaceBackgroundRequest)
+    return await _start(request, bodies.ReplaceBackgroundRequest, _job_of_clip)
 
 
 @starts("/v2/video/segment/mask_by_key_points", body=bodies.MaskByKeyPointsRequest)
-async def mask_by_key_points(request: ApiRequest) -> ASGIResponse:
+async def mask_by_key_points(request: ApiRequest) -> Response:
     """Mask an object in all frames, given points on one frame."""
-    return await _start_from_clip(request, bodies.MaskByKeyPointsRequest)
+    return await _start(request, bodies.MaskByKeyPointsRequest, _job_of_clip)
 
 
 @starts("/v2/video/segment/mask_by_prompt", body=bodies.MaskByPromptRequest)
-async def mask_by_prompt(request: ApiRequest) -> ASGIResponse:
+async def mask_by_prompt(request: ApiRequest) -> Response:
     """Mask what words name in all frames, where the operator has set FOREMASK_TRACKERS."""
-    return await _start_from_clip(request, bodies.MaskByPromptRequest)
-
-
-async def _start_from_clip(request: ApiRequest, kind: type[bodies.JobBody]) -> ASGIResponse:
-    operation = request.scope["path_template"].rpartition("/")[2]  # aliases share this name
-    return await _start(request, kind, operation, _job_of_clip)
+    return await _start(request, bodies.MaskByPromptRequest, _job_of_clip)
 
 
 async def _start[B: Struct](
-    request: ApiRequest,
-    kind: type[B],
-    operation: str,
-    job_of: Callable[[Call[B]], Awaitable[NewJob]],
-) -> ASGIResponse:
-    """Admit the job that ``job_of`` makes of the call; every job starts here.
+    request: ApiRequest, kind: type[B], job_of: Callable[[Call[B]], Awaitable[NewJob]]
+) -> Response:
+    """Admit the job that ``job_of`` makes of the call; every job starts here."""
+    operation = _operation(request)
+    traceparent = request.headers.get("traceparent")
+    with span(f"POST {operation.partition(' ')[0]}", traceparent, is_first=True) as trace:
+        async with calls.submission(request, kind, operation) as call:
+            hold_until = time.monotonic() + HOLD_S
+            if request.facts.job is None:
+                job = structs.replace(await job_of(call), traceparent=trace.traceparent)
+                trace.note(preset=job.spec.form.value)
+                request.facts.job = await _admit(call.service, job)
+        if request.facts.job != request.id:
+            trace.note(job=request.facts.job)
+    return await _status_of(request.facts.job, call, hold_until)
+
+
+def _operation(request: ApiRequest) -> str:
+    """Return ``foreground_mask`` for all its aliases, and ``convert ID`` for a job's conversion.
 
     The operation is hashed with the body, so an Idempotency-Key is valid for one operation only.
     """
-    async with _submission(request, kind, operation) as submission:
-        if submission.made is None:
-            await submission.admit(await job_of(submission.call))
-    return await submission.answer()
+    name = request.facts.route.rpartition("/")[2]
+    return " ".join([name, *request.path_params.values()])
+
+
+async def _admit(service: Service, job: NewJob) -> str:
+    clip_bytes = 0
+    if job.clip is not None:
+        clip_bytes = job.clip.size_bytes
+    service.objects.check_free(2 * clip_bytes)
+    with span("admit"):
+        return await admission.admit(service.database, job, service.storage_limit)
+
+
+async def _status_of(job: str, call: Call[Any], hold_until: float) -> Response:
+    """Wait for the job's end if the body has ``sync``, and return its status."""
+    service = call.service
+    if getattr(call.body, "sync", False):
+        await service.ends.wait(job, hold_until - time.monotonic())
+        record = await records.read(service.database, call.token_hash, job)
+        if record.status.ended:
+            return json_answer(records.status_body(record, service.objects.link))
+    return json_answer(Accepted(job, f"{service.settings.base_url}/v2/status/{job}"), 202)
 
 
 async def _job_of_clip(call: Call[bodies.JobBody], *, now: bool = False) -> NewJob:
@@ -188,15 +211,14 @@ def _with_allowed_tracker(spec: JobSpec, allowed: Sequence[TrackerName]) -> JobS
     has_clip=False,
     refused=(errors.BackgroundInvalid, errors.RequestUnknown),
 )
-async def convert(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
+async def convert(request: ApiRequest, request_id: str) -> Response:
     """Make another result from the stored mask of a completed job.
 
     The result is a mask in another format or with matte options, or a cut-out or composite. The
     network does not run again, so the job takes seconds. Cut-out and composite jobs also store a
     mask, to which their matte options are not applied.
     """
-    job_of = partial(_conversion, request_id=request_id)
-    return await _start(request, bodies.ConvertRequest, f"convert {request_id}", job_of)
+    return await _start(request, bodies.ConvertRequest, partial(_conversion, request_id=request_id))
 
 
 async def _conversion(call: Call[bodies.ConvertRequest], request_id: str) -> NewJob:
@@ -263,10 +285,9 @@ async def _source_of(service: Service, record: Record, video: str | None) -> Loc
     has_clip=False,
     refused=(errors.RequestUnknown,),
 )
-async def refine(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
+async def refine(request: ApiRequest, request_id: str) -> Response:
     """Repeat a completed job with additional hints."""
-    job_of = partial(_refinement, request_id=request_id)
-    return await _start(request, bodies.RefineRequest, f"refine {request_id}", job_of)
+    return await _start(request, bodies.RefineRequest, partial(_refinement, request_id=request_id))
 
 
 async def _refinement(call: Call[bodies.RefineRequest], request_id: str) -> NewJob:
@@ -301,71 +322,10 @@ def _check_can_be_made_again(record: Record) -> None:
         )
 
 
-@dataclass(slots=True)
-class _Submission[B: Struct]:
-    """A request that starts a job; ``made`` is the id of its job, once there is one.
-
-    A request with the Idempotency-Key of an earlier job returns that job and counts against no
-    limit.
-    """
-
-    request: ApiRequest
-    call: Call[B]
-    trace: TraceSpan
-    hold_until: float
-    made: str | None
-
-    async def admit(self, job: NewJob) -> None:
-        service = self.request.service
-        job = structs.replace(job, traceparent=self.trace.traceparent)
-        self.trace.note(preset=job.spec.form.value)
-        service.objects.check_free(2 * (job.clip.size_bytes if job.clip else 0))
-        with span("admit"):
-            self.made = await admission.admit(service.database, job, service.storage_limit)
-
-    async def answer(self) -> ASGIResponse:
-        """Wait for the job's end if the body has ``sync``, and return its status."""
-        service = self.request.service
-        made = self.made or ""
-        if getattr(self.call.body, "sync", False):
-            await service.ends.wait(made, self.hold_until - time.monotonic())
-            record = await records.read(service.database, self.call.token_hash, made)
-            if record.status.ended:
-                return json_answer(records.status_body(record, service.objects.link))
-        return json_answer(Accepted(made, f"{service.settings.base_url}/v2/status/{made}"), 202)
-
-
-@asynccontextmanager
-async def _submission[B: Struct](
-    request: ApiRequest, kind: type[B], operation: str
-) -> AsyncGenerator[_Submission[B]]:
-    """Read the request. At the end, discard the clip of a request that made no job of its own."""
-    header = request.headers.get("traceparent")
-    with span(f"POST {operation.partition(' ')[0]}", header, is_first=True) as trace:
-        try:
-            call = await read_call(request, kind, operation)
-            hold_until = time.monotonic() + HOLD_S
-            submission = _Submission(request, call, trace, hold_until, call.grant.request_id)
-            yield submission
-        except errors.ServiceUnavailable:  # the job may have been stored, and needs its clip
-            if request.facts.clip_key is not None:
-                calls.settle_later(request.service, request.facts.clip_key)
-            raise
-        except errors.ForemaskError as error:
-            request.service.note_refused(request.id, error)
-            await calls.discard_clip(request)
-            raise
-        if submission.made != request.id:
-            await calls.discard_clip(request)
-            trace.note(job=submission.made)
-        else:
-            await calls.keep_clip(request)
-
-
 @Operation("jobs", "The clip's properties.", Answer[Clip], SUBMISSION, bodies.JobRequest).at(
     "POST", "/v2/video/probe"
 )
-async def probe(request: ApiRequest) -> ASGIResponse:
+async def probe(request: ApiRequest) -> Response:
     """Check a clip without starting a job.
 
     The body is foreground_mask's. The response has the clip's properties, or the error that
@@ -403,7 +363,7 @@ async def show_clip(request: ApiRequest) -> ASGIApp:
                 "Content-Security-Policy": "sandbox; default-src 'none'",
                 "Content-Type": "application/octet-stream",
             }
-            answer = ASGIStreamingResponse(iterator=shown.blocks, status_code=200, headers=headers)
+            answer = StreamingResponse(shown.blocks, headers=headers)
             await answer(scope, receive, send)
 
     return send_clip
@@ -416,7 +376,7 @@ async def show_clip(request: ApiRequest) -> ASGIApp:
     (errors.FieldInvalid, errors.ModelUnavailable),
     bodies.PreviewRequest,
 ).at("POST", "/v2/video/segment/preview")
-async def preview(request: ApiRequest) -> ASGIResponse:
+async def preview(request: ApiRequest) -> Response:
     """Mask one picture and return the mask.
 
     The preview shows the effect of up to 16 hints before a job is started. All hints apply to this

@@ -1,17 +1,16 @@
-"""Builds the OpenAPI 3.1 document from routes that `Operation.at` has made."""
+"""Joins handlers to their paths and documentation, and builds the OpenAPI 3.1 document of them."""
 
 import copy
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
-from litestar import HttpMethod, route
-from litestar.handlers import HTTPRouteHandler
 from msgspec import Struct
+from starlette.types import ASGIApp
 
 from foremask import errors
 from foremask.errors import ERROR_TABLE, ForemaskError
@@ -39,6 +38,8 @@ _PATH_PARAMETER = re.compile(r"\{(\w+):\w+\}")
 type Json = dict[str, Any]
 type Shape = type[Struct] | Json  # a Struct, or a `content` object of OpenAPI
 type Reasons = tuple[type[ForemaskError], ...]
+type Answering = Callable[..., Awaitable[ASGIApp]]
+"""Takes an `ApiRequest` and the path's parameters by name, and returns the answer."""
 
 SHOWN_PATTERN: Final = "x-shown-pattern"  # JSON schema key; its value replaces ``pattern``
 ALWAYS = (errors.Internal, errors.ServiceUnavailable, errors.Overloaded, errors.StorageFull)
@@ -64,8 +65,19 @@ _IDEMPOTENCY_KEY: Final[Json] = {
 
 
 @dataclass(frozen=True, slots=True)
+class Handler:
+    """Answers ``method`` at ``paths``, which are aliases. A handler of GET answers HEAD, too."""
+
+    function: Answering
+    method: str
+    paths: tuple[str, ...]
+    status: int  # of the usual answer, for the documentation
+    operation: "Operation | None"  # None for a page
+
+
+@dataclass(frozen=True, slots=True)
 class Operation:
-    """Documents one route. Its handler's docstring becomes the summary and the description."""
+    """Documents a handler, whose docstring becomes the summary and the description."""
 
     tag: str
     success: str  # a description of the response
@@ -79,11 +91,13 @@ class Operation:
     parameters: tuple[Json, ...] = ()
     needs_token: bool = True
 
-    def at(self, method: str, *paths: str, status: int = 200) -> route:
-        """Return a route whose ``paths`` are aliases. A GET route also accepts HEAD."""
-        methods = [HttpMethod(method)] + [HttpMethod.HEAD] * (method == "GET")
-        opt = {"method": method, "paths": paths, "operation": self}
-        return route(list(paths), http_method=methods, status_code=status, opt=opt)
+    def at(self, method: str, *paths: str, status: int = 200) -> Callable[[Answering], Handler]:
+        """Return a decorator that makes a function the `Handler` at ``paths``."""
+
+        def handler(function: Answering) -> Handler:
+            return Handler(function, method, paths, status, self)
+
+        return handler
 
     @property
     def reasons(self) -> Reasons:
@@ -93,8 +107,13 @@ class Operation:
         return (*_TOKEN, *body, *self.refused, *ALWAYS)
 
 
-def starts(*paths: str, body: type[Struct], has_clip: bool = True, refused: Reasons = ()) -> route:
-    """Return a route that starts a job. With ``has_clip``, it accepts a form and ``sync``."""
+def starts(
+    *paths: str, body: type[Struct], has_clip: bool = True, refused: Reasons = ()
+) -> Callable[[Answering], Handler]:
+    """Return a decorator for a handler that starts a job.
+
+    With ``has_clip``, the handler accepts a form and ``sync``.
+    """
     operation = Operation(
         "jobs",
         "The job exists.",
@@ -108,14 +127,16 @@ def starts(*paths: str, body: type[Struct], has_clip: bool = True, refused: Reas
     return operation.at("POST", *paths, status=202)
 
 
-def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
+def build(handlers: Iterable[Handler]) -> Json:
     paths: Json = {}
-    documented = [each for each in handlers if "operation" in each.opt]
-    for handler in documented:
-        method = handler.opt["method"].lower()
-        for path in handler.opt["paths"]:
-            described = _described(handler.opt["operation"], handler, path)
-            paths.setdefault(_PATH_PARAMETER.sub(r"{\1}", path), {})[method] = described
+    operations: list[Operation] = []
+    for handler in handlers:
+        if handler.operation is None:
+            continue
+        operations.append(handler.operation)
+        for path in handler.paths:
+            described = _described(handler.operation, handler, path)
+            paths.setdefault(path_format(path), {})[handler.method.lower()] = described
     return {
         "openapi": "3.1.0",
         "info": {
@@ -130,10 +151,15 @@ def build(handlers: Iterable[HTTPRouteHandler]) -> Json:
         "tags": [{"name": name, "description": text} for name, text in _TAGS.items()],
         "paths": paths,
         "components": {
-            "schemas": _shapes([each.opt["operation"] for each in documented]),
+            "schemas": _shapes(operations),
             "securitySchemes": _TOKEN_HEADERS,
         },
     }
+
+
+def path_format(path: str) -> str:
+    """Return the path without the types of its parameters, such as ``/v2/files/{key}``."""
+    return _PATH_PARAMETER.sub(r"{\1}", path)
 
 
 def _shapes(operations: list[Operation]) -> Json:
@@ -200,12 +226,12 @@ def _errors() -> str:
     return "\n".join([fold, head, *rows, "\n</details>"])
 
 
-def _described(operation: Operation, handler: HTTPRouteHandler, path: str) -> Json:
-    summary, _, more = (handler.fn.__doc__ or "").partition("\n")
-    name = handler.handler_name
-    if path != handler.opt["paths"][0]:
+def _described(operation: Operation, handler: Handler, path: str) -> Json:
+    summary, _, more = (handler.function.__doc__ or "").partition("\n")
+    name = handler.function.__name__
+    if path != handler.paths[0]:
         name += f"_by_{path.strip('/').removeprefix('v2/video/').partition('/')[0]}"
-    answers = {handler.status_code: (operation.success, operation.success_shape)} | operation.others
+    answers = {handler.status: (operation.success, operation.success_shape)} | operation.others
     responses = {
         str(status): {"description": says} | ({"content": _content(shape)} if shape else {})
         for status, (says, shape) in answers.items()

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from litestar.response.base import ASGIResponse
 from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+from starlette.responses import Response
 
 from foremask.errors import ServiceUnavailable
 from foremask.service.api.context import ApiRequest, json_answer
@@ -37,7 +37,7 @@ class Readiness(Struct):
 
 
 @Operation("operations", "The process responds.", Health, needs_token=False).at("GET", "/healthz")
-async def healthz() -> ASGIResponse:
+async def healthz(_: ApiRequest) -> Response:
     """Check that the API process responds."""
     return json_answer(Health())
 
@@ -49,7 +49,7 @@ async def healthz() -> ASGIResponse:
     others={503: ("The service is not ready; the checks say why.", Readiness)},
     needs_token=False,
 ).at("GET", "/readyz")
-async def readyz(request: ApiRequest) -> ASGIResponse:
+async def readyz(request: ApiRequest) -> Response:
     """Check that the database, its tables and the object store are ready for jobs."""
     service = request.service
     database, objects = await asyncio.gather(
@@ -86,7 +86,7 @@ async def _outcome(check: Awaitable[object]) -> str:
     ALWAYS,
     needs_token=False,
 ).at("GET", "/metrics")
-async def metrics(request: ApiRequest) -> ASGIResponse:
+async def metrics(request: ApiRequest) -> Response:
     """Read the Prometheus metrics.
 
     Counters are summed over all processes. If the database does not respond, only the metrics of
@@ -103,10 +103,8 @@ async def metrics(request: ApiRequest) -> ASGIResponse:
         m.DATABASE_UP.set(0)
     else:
         m.DATABASE_UP.set(1)
-    headers = {"Cache-Control": "no-store"}
-    return ASGIResponse(
-        body=generate_latest(OursFirst(shown)), media_type=CONTENT_TYPE_LATEST, headers=headers
-    )
+    headers = {"Cache-Control": "no-store", "Content-Type": CONTENT_TYPE_LATEST}
+    return Response(generate_latest(OursFirst(shown)), headers=headers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-from litestar import HttpMethod, route
-from litestar.response.base import ASGIResponse
+from starlette.responses import Response
 
 from foremask.errors import PathUnknown, RangeInvalid
 from foremask.service.api.context import ApiRequest
+from foremask.service.api.openapi import Handler
 
 POLICY = (
     "default-src 'none'; script-src 'self'{hashes}; style-src 'self'{styles};"
@@ -91,7 +91,7 @@ class Page:
     etag: str
     policy: str
 
-    def answer(self, request: ApiRequest) -> ASGIResponse:
+    def answer(self, request: ApiRequest) -> Response:
         headers = {
             "Cache-Control": "no-cache",
             "Content-Security-Policy": self.policy,
@@ -105,7 +105,7 @@ class Page:
         if status == 200 and self.gzipped and "gzip" in asked.get("accept-encoding", ""):
             body = self.gzipped
             headers["Content-Encoding"] = "gzip"
-        return ASGIResponse(body=body, status_code=status, headers=headers)
+        return Response(body, status, headers)
 
 
 @cache
@@ -139,26 +139,20 @@ def _allow(digests: Iterable[str]) -> str:
     return "".join(f" 'sha256-{each}'" for each in dict.fromkeys(digests))
 
 
-@route(
-    ["/", "/reference", "/static/{name:path}", "/docs", "/docs/{name:path}"],
-    http_method=[HttpMethod.GET, HttpMethod.HEAD],
-    status_code=200,
-)
-async def page(request: ApiRequest) -> ASGIResponse:
-    folder, _, name = request.scope["path"].strip("/").partition("/")
+async def answer_page(request: ApiRequest, name: str = "") -> Response:
     pages = read_folder(STATIC)
-    match folder:
-        case "":
+    match request.facts.route:
+        case "/":
             name = "index.html"
-        case "reference":
+        case "/reference":
             name = "reference.html"
-        case "docs":
+        case "/docs" | "/docs/{name}":
             pages = read_folder(SITE)
             if not pages:
                 return _moved("/reference")
             if not name:
                 return _moved("/docs/index.html")
-        case _:  # static
+        case _:  # a file of /static
             pass
     found = pages.get(name)
     if found is None:
@@ -166,6 +160,10 @@ async def page(request: ApiRequest) -> ASGIResponse:
     return found.answer(request)
 
 
-def _moved(location: str) -> ASGIResponse:
+def _moved(location: str) -> Response:
     headers = {"Location": location, "Cache-Control": "no-cache"}
-    return ASGIResponse(status_code=302, headers=headers)
+    return Response(status_code=302, headers=headers)
+
+
+PATHS = ("/", "/reference", "/static/{name:path}", "/docs", "/docs/{name:path}")
+HANDLER = Handler(answer_page, "GET", PATHS, 200, operation=None)

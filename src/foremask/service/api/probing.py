@@ -13,10 +13,10 @@ from foremask import errors
 from foremask.fetch.client import Outbound
 from foremask.fetch.connections import BUDGET_BYTES, MAX_READ_BYTES, RangeUnavailable, check_size
 from foremask.fetch.fairness import FairSemaphore
+from foremask.hints.decoding import hints_as_sent
 from foremask.hints.kinds import Hint, check_hints
 from foremask.options import JobSpec, Limits, Quality, Resources
 from foremask.service.jobs.admission import NewJob
-from foremask.service.jobs.steps import hints_as_sent
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import span
 from foremask.service.sandbox import messages

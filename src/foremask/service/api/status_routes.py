@@ -9,10 +9,8 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 import msgspec
-from litestar import Response, route
-from litestar.params import FromPath
-from litestar.response.base import ASGIResponse
 from msgspec import Meta, Struct
+from starlette.responses import Response
 
 from foremask.errors import (
     FieldInvalid,
@@ -88,24 +86,16 @@ class JobsQuery(Struct):
     ] = ""
 
 
-@route([STATUS_PATH, JOB_PATH], http_method="OPTIONS", status_code=204)
-async def methods(request: ApiRequest, request_id: FromPath[str]) -> Response[None]:
-    """Return all methods of the path. Litestar's default lists those of only one handler."""
-    is_status = request.scope["path_template"].startswith("/v2/status")
-    allowed = "DELETE, GET, HEAD, OPTIONS" if is_status else "DELETE, GET, HEAD, OPTIONS, POST"
-    return Response(None, status_code=204, headers={"Allow": allowed})
-
-
 @Operation("jobs", "The job is known; it may have failed.", JobStatus, (RequestRefused,)).at(
     "GET", STATUS_PATH
 )
-async def read_status(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
+async def read_status(request: ApiRequest, request_id: str) -> Response:
     """Read the status of a job."""
     return await _status_after(records.read, request, request_id)
 
 
 @Operation("jobs", "The status of the job.", JobStatus, (RequestRefused,)).at("DELETE", STATUS_PATH)
-async def cancel(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
+async def cancel(request: ApiRequest, request_id: str) -> Response:
     """Cancel a job.
 
     The job's status becomes ERROR, with code 410 and reason 'cancelled'. A job that has ended
@@ -116,7 +106,7 @@ async def cancel(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse
 
 async def _status_after(
     act: Callable[[Database, bytes, str], Awaitable[Record]], request: ApiRequest, job: str
-) -> ASGIResponse:
+) -> Response:
     service = request.service
     token = read_token(request)
     try:
@@ -144,7 +134,7 @@ async def _is_lost(service: Service, key: str) -> bool:
 @Operation("jobs", "A page of jobs.", Answer[JobPage], (FieldInvalid,), query=JobsQuery).at(
     "GET", "/v2/jobs"
 )
-async def list_jobs(request: ApiRequest) -> ASGIResponse:
+async def list_jobs(request: ApiRequest) -> Response:
     """List the token's jobs, newest first."""
     service = request.service
     token = read_token(request)
@@ -163,7 +153,7 @@ async def list_jobs(request: ApiRequest) -> ASGIResponse:
 
 
 @Operation("jobs", "The job.", ListedJob).at("GET", JOB_PATH)
-async def read_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
+async def read_job(request: ApiRequest, request_id: str) -> Response:
     """Read a job's entry in the job list.
 
     While the clip is stored, the response has a link to it. Links to the result and to the clip
@@ -176,7 +166,7 @@ async def read_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIRespon
 @Operation("jobs", "The job.", ListedJob, (FieldInvalid, RequestUnknown), RenameRequest).at(
     "POST", JOB_PATH
 )
-async def rename_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
+async def rename_job(request: ApiRequest, request_id: str) -> Response:
     """Rename a job."""
     call = await read_call(request, RenameRequest)
     service = call.service
@@ -189,7 +179,7 @@ async def rename_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResp
 
 
 @Operation("jobs", "The deleted job.", ListedJob).at("DELETE", JOB_PATH)
-async def delete_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
+async def delete_job(request: ApiRequest, request_id: str) -> Response:
     """Delete a job.
 
     The result and the record are deleted. An unfinished job is cancelled first. An uploaded clip
@@ -202,7 +192,7 @@ async def delete_job(request: ApiRequest, request_id: FromPath[str]) -> ASGIResp
     return await _whole_entry(service, record)
 
 
-async def _whole_entry(service: Service, record: Record) -> ASGIResponse:
+async def _whole_entry(service: Service, record: Record) -> Response:
     entry = _entry(record, service.objects.signer.link)
     if record.source_key is not None and record.mask_key is None:
         with suppress(ObjectLost):
@@ -230,7 +220,7 @@ def _entry(record: Record, link: Callable[[str, int, str], str]) -> ListedJob:
 
 
 @Operation("jobs", "Coverage and change by frame.", Answer[Strip]).at("GET", f"{STATUS_PATH}/strip")
-async def read_strip(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
+async def read_strip(request: ApiRequest, request_id: str) -> Response:
     """Read the mask's coverage and change for each frame of a completed job.
 
     Coverage is the mean of the frame's mask. Change is the mean absolute difference between this
@@ -249,7 +239,7 @@ async def read_strip(request: ApiRequest, request_id: FromPath[str]) -> ASGIResp
 @Operation("jobs", "The picture, or null.", Answer[NewestMask]).at(
     "GET", f"{STATUS_PATH}/newest_mask"
 )
-async def read_newest_mask(request: ApiRequest, request_id: FromPath[str]) -> ASGIResponse:
+async def read_newest_mask(request: ApiRequest, request_id: str) -> Response:
     """Get the newest mask of a running job.
 
     The mask is small, and its edges are not refined. It is null before the first mask and after

@@ -1,15 +1,15 @@
 """Handles the WebSocket of live streams: checks the token, and closes with a code and a reason."""
 
 import time
-from typing import Any
 from urllib.parse import parse_qsl
 
 import structlog
-from litestar import WebSocket, websocket
-from litestar.types import WebSocketScope
+from starlette.types import Scope
+from starlette.websockets import WebSocket
 
 from foremask import errors
 from foremask.service.api.calls import read_token
+from foremask.service.api.context import SERVICE, Service
 from foremask.service.api.streams import LiveStream, close
 from foremask.service.jobs import tokens
 from foremask.service.observability import metrics
@@ -18,7 +18,7 @@ from foremask.service.sandbox.pool import ChildDied
 log = structlog.get_logger(__name__)
 
 
-def hide_token(scope: WebSocketScope) -> None:
+def hide_token(scope: Scope) -> None:
     """Move the token from the query to the headers, which are not logged."""
     query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
     scope["query_string"] = b""
@@ -26,9 +26,8 @@ def hide_token(scope: WebSocketScope) -> None:
         scope["headers"] = [*scope["headers"], (b"api_token", token.encode("latin-1", "replace"))]
 
 
-@websocket("/")
-async def stream(socket: WebSocket[Any, Any, Any]) -> None:
-    service = socket.app.state.service
+async def stream(socket: WebSocket) -> None:
+    service: Service = socket.scope["state"][SERVICE]
     await socket.accept()
     live = LiveStream(socket, service.settings)
     began_s = time.monotonic()

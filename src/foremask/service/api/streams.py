@@ -7,11 +7,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
-from litestar import WebSocket
-from litestar.exceptions import WebSocketException
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketDisconnected
 from uvicorn.protocols.utils import ClientDisconnected
 
 from foremask import errors
@@ -47,13 +45,11 @@ MOST_UNANSWERED = 64  # frames that the child may hold
 MAX_MESSAGE_BYTES = messages.MAX_FRAME_BYTES - 1024
 READ_FASTER = 4  # frames above the rate are dropped; above this multiple, they are not read
 
-GONE = (WebSocketException, ClientDisconnected)
+GONE = (WebSocketDisconnect, WebSocketDisconnected, ClientDisconnected)
 """What sending to a client raises that has closed its stream."""
 
-type Socket = WebSocket[Any, Any, Any]
 
-
-async def close(socket: Socket, error: errors.ForemaskError | ChildDied | None) -> int:
+async def close(socket: WebSocket, error: errors.ForemaskError | ChildDied | None) -> int:
     """Close the stream, and tell its client why; returns the close code."""
     code = ENDED
     reason = ""
@@ -157,7 +153,7 @@ class Rate:
 class LiveStream:
     """One stream: frames that wait for the child, and frames that the child has."""
 
-    def __init__(self, socket: Socket, settings: Settings) -> None:
+    def __init__(self, socket: WebSocket, settings: Settings) -> None:
         self.received = 0
         self.masked = 0
         self._socket = socket

@@ -3,17 +3,15 @@
 An attempt that has lost the lease of its step is stale, and its writes are refused.
 """
 
-import re
 import time
 import uuid
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import msgspec
 
-from foremask.errors import FieldInvalid, ForemaskError, TimedOut, WorkerCrashed
+from foremask.errors import ForemaskError, TimedOut, WorkerCrashed
 from foremask.facts import Clip, Report, Span
 from foremask.options import JobSpec
 from foremask.service.jobs.database import Database
@@ -31,30 +29,6 @@ class JobClip(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
 
 
 type StoredClip = Clip | JobClip  # stored as either type, read as a JobClip
-
-
-@contextmanager
-def hints_as_sent(key_points: int) -> Iterator[None]:
-    """Name the request's field, such as ``key_points[0]``, in errors about hints.
-
-    The first hints, ``key_points`` in number, come from the field of this name.
-    """
-
-    def name(found: re.Match[str]) -> str:
-        number = int(found[1]) - key_points
-        if number >= 0:
-            return f"hints[{number}]{found[2]}"
-        if found[2]:
-            return "frame_index"
-        return f"key_points[{found[1]}]"
-
-    try:
-        yield
-    except FieldInvalid as error:
-        field_of_hint = r"hints\[(\d+)\]((?:\.frame\b)?)"
-        error.details = re.sub(field_of_hint, name, error.details)
-        error.param = error.param and re.sub(field_of_hint, name, error.param)
-        raise
 
 
 class StoredSegment(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -17,6 +17,7 @@ from msgspec import structs
 from foremask import errors
 from foremask.facts import SEGMENT_GRID, Clip, Report, Segment, SegmentPlan, Written
 from foremask.fetch.client import Outbound
+from foremask.hints.decoding import hints_as_sent
 from foremask.media.presets import KEPT_MASK
 from foremask.options import Files, Form, Limits, Resources, ResultKind
 from foremask.service.jobs import admission, steps
@@ -259,7 +260,7 @@ class RunningStep:
             segment = Segment(step.args.span, step.clip.start_s if step.clip else 0.0)
             request = messages.Make(step.spec, await self._files(), self._resources(), segment)
         began = time.monotonic()
-        with steps.hints_as_sent(step.key_points):
+        with hints_as_sent(step.key_points):
             made = await self._run(request, self.work.masks)
         metrics.FRAMES.labels(step.spec.quality).inc(max(0, made.frames_out))
         metrics.MASKING_SECONDS.labels(step.spec.quality).inc(time.monotonic() - began)

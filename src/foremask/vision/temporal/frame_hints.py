@@ -1,7 +1,7 @@
 """Reads the hints of a clip from their frames, before the clip is masked.
 
-A hint is a mark in shares of the picture, and then a seed on the region grid. Together, the seeds
-of a clip tell whether a seed chooses a thing, bans a thing or corrects a place.
+A hint becomes a mark, in shares of the picture, and then a seed, on the region grid. Whether a seed
+chooses a thing, bans one or corrects a part of the mask follows from all seeds of the clip.
 """
 
 import math
