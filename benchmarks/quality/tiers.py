@@ -46,10 +46,10 @@ class Row:
     steady: Steadiness | None = None
 
 
-def per_frame(images: list[Named], session: Session) -> list[Alpha]:
+def per_frame(images: list[Named], network: Network) -> list[Alpha]:
     """The masks of an image tool: each frame alone, enlarged linearly."""
     size = (images[0].width, images[0].height)
-    return [np.asarray(cv2.resize(session.infer(each).alpha, size), np.float32) for each in images]
+    return [np.asarray(cv2.resize(network.infer(each).alpha, size), np.float32) for each in images]
 
 
 def by_tier(images: list[Named], network: Network, tier: Quality) -> list[Alpha]:
