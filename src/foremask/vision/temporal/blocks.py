@@ -6,8 +6,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
-
 from foremask.machine.stopwatch import stage
 from foremask.options import Quality
 from foremask.types import Alpha, Image, Rgb
@@ -18,7 +16,7 @@ from foremask.vision.network.opinions import View, ask, disagreement
 from foremask.vision.resample import as_alpha
 from foremask.vision.temporal.anchors import Anchor, Tools
 from foremask.vision.temporal.cuts import IncomingFrame
-from foremask.vision.temporal.flow import warp
+from foremask.vision.temporal.flow import differ_by_at_most, warp
 from foremask.vision.temporal.grids import Grids, MaskLevels, grid_of
 from foremask.vision.temporal.propagation import FrameFlow, flow_between
 from foremask.vision.temporal.tier import BLOCK_FRAMES, CLOSE_FRAMES, TIERS
@@ -27,6 +25,7 @@ from foremask.vision.temporal.tier import BLOCK_FRAMES, CLOSE_FRAMES, TIERS
 # frames while the last mirrored and plain masks differ by more than `DIFFERING_SHARE`.
 PROBED_FRAMES = 2 * BLOCK_FRAMES  # the lengths of windows and contexts are multiples of this
 DIFFERING_SHARE = 0.3  # docs/adr/0050
+REPEATED_LEVELS = 6  # a picture of which no pixel differs more is a repeat: coding a still does so
 KEPT_AREA_PX = TIERS[Quality.BEST].mask_area_px  # of the images that are kept for crops
 
 
@@ -53,7 +52,7 @@ class Blocks:
     the previous block to the next multiple of `BLOCK_FRAMES`, or to the end of the shot.
     ``on_features`` gets the encoder features (27 MB) of each frame that the network runs on; it
     is not asked about a frame for which ``known`` returns masks, of an earlier run. Nor is it asked
-    about a picture that equals the one before, unless ``on_repeat``, which gets both frames, says
+    about a picture that repeats the one before, unless ``on_repeat``, which gets both frames, says
     that it lacks the features of that.
     """
 
@@ -179,7 +178,9 @@ class Blocks:
             mirrored_above = tier.probed_above
         picture = self.grids.mask.rgb(image)
         before = self._asked.get(mirrored_above)
-        is_repeat = before is not None and np.array_equal(picture, before.picture)
+        is_repeat = before is not None and differ_by_at_most(
+            REPEATED_LEVELS, picture, before.picture
+        )
         if before is not None and is_repeat and self._on_repeat(frame, before.frame):
             return before.opinions
         opinions = ask(

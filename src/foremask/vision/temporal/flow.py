@@ -22,6 +22,7 @@ LEAST_BACKGROUND = 0.1  # share of the picture from which the camera's motion ca
 LIKELY = 0.3  # likelihood of background above which a cell tells how well the camera's motion fits
 LEAST_WEIGHT = 1e-3  # the smallest weight in a weighted mean
 STILL_SHARE = 0.3  # a motion below this share of the usual motion counts as none
+STILL_LEVELS = 2  # a picture of which no pixel differs more is still; coding changes it so much
 LEAST_SIDE_PX = 16  # a picture with a shorter side gets zero flow
 
 type Chroma = NDArray[np.uint8]
@@ -45,9 +46,13 @@ class FlowEstimator:
     def __call__(self, here: Luma, there: Luma) -> Flow:
         """The displacement of each pixel of ``here`` to its position in ``there``, in pixels."""
         nothing = np.zeros((*here.shape, 2), np.float32)
-        if min(here.shape) < LEAST_SIDE_PX or np.array_equal(here, there):
+        if min(here.shape) < LEAST_SIDE_PX or differ_by_at_most(STILL_LEVELS, here, there):
             return nothing  # for equal pictures, DIS would too
         return np.asarray(self._dis.calc(here, there, nothing), np.float32)
+
+
+def differ_by_at_most(levels: int, here: Luma | Rgb, there: Luma | Rgb) -> bool:
+    return bool(cv2.absdiff(here, there).max() <= levels)
 
 
 @lru_cache(maxsize=8)

@@ -219,7 +219,7 @@ class _OpenWindows:
             window.appearance.learn(frame, features)
 
     def repeat(self, frame: int, before: int) -> bool:
-        """Give a frame the features of an equal one; False if a window of it lacks them."""
+        """Give a frame the features of one that it repeats; False if a window of it lacks them."""
         around = self._around(frame)
         if not all(window.appearance.knows(before) for window in around):
             return False
