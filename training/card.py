@@ -15,12 +15,13 @@ import numpy as np
 
 from training.pictures import SOURCES_THAT_JUDGE, Archive
 
-SAMPLES_A_ROW = 100
+SAMPLES_A_ROW = 500
 PROMPTS = {
     "one click": ("click, 1 clicks",),
     "more clicks": ("click, ",),
     "automatic mask and clicks": ("automatic mask, ", "own answer, "),
     "moved mask": ("moved mask, ",),
+    "small error": ("small error, ",),
     "other things": ("other things, ",),
     "box or stroke": ("box, ", "stroke, "),
 }

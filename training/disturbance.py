@@ -90,3 +90,42 @@ def disturbed(mask: Map, other: Map | None, rng: np.random.Generator) -> Map:
         caught = other * (smooth_noise(mask.shape, extent_px / 2, rng) > rng.normal(0, 0.7))
         worse = np.maximum(worse, caught)
     return worse.astype(np.float32)
+
+
+def alike(rgb: Map, seed: tuple[int, int], reach_px: float, tolerance: float) -> Map:
+    """The connected pixels round ``seed`` (row, column) whose colours are near its own."""
+    height, width = rgb.shape[:2]
+    rows, columns = np.mgrid[0:height, 0:width]
+    far = np.hypot(rows - seed[0], columns - seed[1]) > reach_px
+    barred = np.pad(far.astype(np.uint8), 1, constant_values=1)
+    how = 4 | cv2.FLOODFILL_FIXED_RANGE | cv2.FLOODFILL_MASK_ONLY | (2 << 8)
+    nearness = (tolerance,) * 3
+    cv2.floodFill(rgb.copy(), barred, seed[::-1], 0, nearness, nearness, how)
+    found = (barred[1:-1, 1:-1] == 2).astype(np.uint8)
+    return cv2.morphologyEx(found, cv2.MORPH_CLOSE, np.ones((3, 3), np.uint8)).astype(np.float32)
+
+
+def with_small_errors(mask: Map, rgb: Map, rng: np.random.Generator) -> Map:
+    """A mask that is nearly right: one or two patches of the picture are missing or too many.
+
+    ``rgb`` is the picture in 0 to 1, of the mask's size. Patches too many lie at the thing or,
+    less often, anywhere.
+    """
+    rows, columns = np.nonzero(mask > 0.5)
+    extent_px = float(max(np.ptp(rows), np.ptp(columns), 8))
+    wrong = edged(mask, extent_px, rng.uniform(0, 0.3), rng)
+    reach = np.ones((2 * round(0.1 * extent_px) + 3,) * 2, np.uint8)
+    for _ in range(rng.integers(1, 3)):
+        places = mask > 0.5
+        adds = rng.random() < 0.5
+        if adds:
+            around = cv2.dilate(mask, reach) > 0.5
+            places = ~places & (around if rng.random() < 0.7 else True)
+        if not places.any():
+            continue
+        seeds = np.argwhere(places)
+        row, column = seeds[rng.integers(len(seeds))].tolist()
+        reach_px = max(3.0, extent_px * rng.uniform(0.06, 0.3))
+        patch = alike(rgb, (row, column), reach_px, rng.uniform(0.04, 0.25)) * places
+        wrong = np.maximum(wrong, patch) if adds else np.minimum(wrong, 1 - patch)
+    return wrong.astype(np.float32)

@@ -46,21 +46,23 @@ class Prompts(nn.Module):
 class Answers(nn.Module):
     """Logits of the four answers, each with a guess of its J.
 
-    An answer is IS-Net's own side output of the features plus a change that starts at zero.
+    An answer is IS-Net's own side output of the features plus a change that starts at zero. The
+    change is made of the features and once more of the prompts, so that an earlier mask is kept
+    where nothing speaks against it.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.hidden = nn.Conv2d(64, ANSWER_FEATURES, 3, padding=1)
+        self.hidden = nn.Conv2d(64 + CHANNELS, ANSWER_FEATURES, 3, padding=1)
         self.change = nn.Conv2d(ANSWER_FEATURES, ANSWERS, 3, padding=1)
         self.score_hidden = nn.Linear(2 * ANSWER_FEATURES + 2, SCORE_FEATURES)
         self.score = nn.Linear(SCORE_FEATURES, 1)
         nn.init.zeros_(self.change.weight)
         nn.init.zeros_(self.change.bias)
 
-    def forward(self, features: Tensor, own: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, features: Tensor, own: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 4, h, w) logits and (B, 4) logits of J."""
-        hidden = F.relu(self.hidden(features))
+        hidden = F.relu(self.hidden(torch.cat([features, prompts], 1)))
         logits = own + self.change(hidden)
         masks = torch.sigmoid(logits.detach())
         area = masks.mean((2, 3))
@@ -87,7 +89,8 @@ class PromptedNetwork(nn.Module):
     def forward(self, stage2: Tensor, prompts: Tensor) -> tuple[Tensor, Tensor]:
         """Logits and scores from the encoder's output and (B, CHANNELS, h, w) of the same size."""
         features = self.decoder(stage2, self.prompts(prompts))
-        return self.answers(features, self.decoder.side2(features, adapt=False))
+        own = self.decoder.side2(features, adapt=False)
+        return self.answers(features, own, prompts)
 
     @torch.no_grad()
     def automatic_mask(self, stage2: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from training.answers import GROUP, PART, THING
-from training.disturbance import disturbed
+from training.disturbance import disturbed, with_small_errors
 from training.pictures import UNKNOWN, Archive, Bgr, LabelledPicture, network_input
 from training.places import Region, as_people_click, click_at
 from training.prompts import Map, Prompt
@@ -17,12 +17,13 @@ SOURCE_SHARES = {"voc": 0.62, "coco": 0.24, "clothing": 0.14}
 SOURCES_OF_PARTS = {"clothing"}
 
 KIND_SHARES = {
-    "click": 0.42,  # a single click: three answers
-    "automatic mask": 0.14,  # IS-Net's answer as the earlier mask, and a click
-    "moved mask": 0.2,  # a mask from another frame, alone or with a click
-    "other things": 0.1,  # a mask with one thing too many or too few, and a click that says so
-    "box": 0.07,
-    "stroke": 0.07,
+    "click": 0.36,  # a single click: three answers
+    "automatic mask": 0.12,  # IS-Net's answer as the earlier mask, and a click
+    "moved mask": 0.18,  # a mask from another frame, alone or with a click
+    "small error": 0.14,  # a mask that is nearly right, and a click in what is wrong
+    "other things": 0.08,  # a mask with one thing too many or too few, and a click that says so
+    "box": 0.06,
+    "stroke": 0.06,
 }
 LEAST_AREA = 0.004
 """Smaller things, as a share of the picture, are never meant."""
@@ -224,6 +225,11 @@ def add_prompt(sample: Sample, target: Region, other: Map | None, rng: np.random
     elif sample.kind == "moved mask":
         sample.prompt.earlier = disturbed(target.astype(np.float32), other, rng)
         sample.wants_click = rng.random() < 0.3
+    elif sample.kind == "small error":
+        half = sample.target.shape[::-1]
+        rgb = cv2.resize(sample.image.transpose(1, 2, 0) + 0.5, half, interpolation=cv2.INTER_AREA)
+        sample.prompt.earlier = with_small_errors(sample.target, rgb, rng)
+        sample.wants_click = True
     elif sample.kind == "other things" and other is not None:
         both = np.maximum(sample.target, other)
         if rng.random() < 0.5:

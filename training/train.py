@@ -42,7 +42,7 @@ WARM_UP_STEPS = 30
 AVERAGED_STEPS = 200
 """The file holds a running average of the values over about so many steps."""
 SIDES = (256, 384, 512)
-SIDE_SHARES = ((0.45, 0.45, 0.1), (0.1, 0.5, 0.4))
+SIDE_SHARES = ((0.6, 0.35, 0.05), (0.1, 0.5, 0.4))
 LARGER_FROM_SAMPLES = 30_000
 """From here on the second shares hold: a sample at 512 costs four times one at 256."""
 ROUNDS = (1, 2, 3, 4, 6, 8)
