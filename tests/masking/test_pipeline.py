@@ -194,6 +194,7 @@ def test_a_size_that_changes_on_the_way_is_scaled_to_the_first(tmp_path: Path) -
 
 
 @pytest.mark.slow
+@pytest.mark.weights
 @pytest.mark.parametrize(("quality", "decodes"), [(Quality.FAST, 1), (Quality.BEST, 2)])
 def test_frames_that_may_wait_for_their_masks_are_decoded_once(
     tmp_path: Path, quality: Quality, decodes: int

@@ -38,7 +38,7 @@ class NetworkChoice:
     Args:
         quality: Mask quality: fast, balanced (default) or best.
         device: Device for the network: auto, cpu...
-        network: The network, by its name: `foremask models` lists them.
+        network: A network that `foremask models` lists.
         model: An ONNX model of your own (docs/models.md).
         threads: Use at most this many processor cores.
         cache: File or folder where network results are cached.
@@ -99,7 +99,7 @@ class HintOptions:
         paint: A rough mask: mask.png@FRAME (docs/hints.md).
         hints: A JSON file of hints.
         say: Words for the subject, such as "the red car".
-        tracker: Follow the hints by sam2.1-tiny, edgetam... (docs/models.md).
+        tracker: Follow hints by sam2.1-tiny, edgetam...
     """
 
     point: Annotated[list[str] | None, Flag] = None

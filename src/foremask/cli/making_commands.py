@@ -55,7 +55,7 @@ def mask(
     Args:
         inputs: Files, folders, globs, URLs; - is standard input.
         preset: mp4_h264, webm_vp9, mov_proresks, ... (docs/media.md).
-        tool: Make folders for a matting tool: corridorkey, matanyone or videomama.
+        tool: Folders for corridorkey, matanyone or videomama.
     """
     if tool is None:
         return run_batch("mask", inputs, asked, mask_product(preset))

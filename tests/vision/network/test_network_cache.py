@@ -104,6 +104,7 @@ def test_a_file_that_is_full_or_of_another_clip_changes_no_mask(tmp_path: Path) 
 
 
 @pytest.mark.slow
+@pytest.mark.linux
 def test_a_disk_that_is_full_costs_no_mask_and_is_logged_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
