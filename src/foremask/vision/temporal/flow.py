@@ -47,7 +47,7 @@ class FlowEstimator:
         """The displacement of each pixel of ``here`` to its position in ``there``, in pixels."""
         nothing = np.zeros((*here.shape, 2), np.float32)
         if min(here.shape) < LEAST_SIDE_PX or differ_by_at_most(STILL_LEVELS, here, there):
-            return nothing  # for equal pictures, DIS would too
+            return nothing
         return np.asarray(self._dis.calc(here, there, nothing), np.float32)
 
 
