@@ -150,7 +150,9 @@ class OneAtATime:
         self.is_at_work, self.goes_on = asyncio.Event(), asyncio.Semaphore(0)
         self.previewer = Previewer(self, Path, 0)  # type: ignore[arg-type]
 
-    async def run(self, request: MaskPicture, *, wall_clock_s: float, owner: str) -> Preview:
+    async def run(
+        self, request: MaskPicture, *, wall_clock_s: float, processor_s: float, owner: str
+    ) -> Preview:
         self.begun.append(owner)
         self.is_at_work.set()
         await self.goes_on.acquire()
