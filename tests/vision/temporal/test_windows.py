@@ -111,7 +111,7 @@ def test_the_mirror_image_is_asked_on_as_long_as_it_finds_other_things() -> None
 
 
 @pytest.mark.slow
-def test_of_a_picture_that_stays_the_network_is_asked_once() -> None:
+def test_a_picture_that_stays_is_asked_about_every_24_frames() -> None:
     """Coding changes it by two levels. The mirror image is asked about too, at the start."""
     (image, truth), *_ = moving_disc(1)
     coded = ArrayImage(image.pixels + (np.arange(3) == 1).astype(np.uint8) * np.uint8(2))
@@ -284,11 +284,44 @@ def test_a_clip_that_is_cut_has_the_masks_of_the_whole_one(
         shots[cut_at:] = [small(image) for image, _ in moving_disc(80, seed=5)][cut_at:]
     whole = list(mask_images(shots, Unsure(), TIERS[quality]))
     for first, end in ((0, 48), (48, 80)):
-        shown = shots[max(0, first - 27) : end + 27]
-        own = {id(image) for image in shots[first:end]}
-        is_wanted = partial(lambda own, image: id(image) in own, own)
-        masks = list(mask_images(shown, Unsure(), TIERS[quality], is_wanted=is_wanted))
-        assert len(masks) == len(shown)
-        before = min(first, 27)
-        for mask, same in zip(masks[before:], whole[first:end], strict=False):
-            np.testing.assert_array_equal(mask, same)
+        assert_same_masks(shots, first, end, whole, quality)
+
+
+def assert_same_masks(
+    shots: Sequence[Image], first: int, end: int, whole: Sequence[Alpha], quality: Quality
+) -> None:
+    """Frames ``first`` to ``end``, masked with only their context, have the masks of the clip."""
+    shown = shots[max(0, first - 27) : end + 27]
+    own = {id(image) for image in shots[first:end]}
+    masks = list(
+        mask_images(shown, Unsure(), TIERS[quality], is_wanted=lambda image: id(image) in own)
+    )
+    assert len(masks) == len(shown)
+    before = min(first, 27)
+    for mask, same in zip(masks[before:], whole[first:end], strict=False):
+        np.testing.assert_array_equal(mask, same)
+
+
+def coded_still(frames: int) -> list[ArrayImage]:
+    """A disc that stands still; coding changes each picture by up to two levels."""
+    (image, _), *_ = moving_disc(1)
+    noise = np.random.default_rng(3)
+    shape = image.pixels.shape
+    changes = [noise.integers(0, 3, shape, np.uint8) for _ in range(frames)]
+    return [small(ArrayImage(image.pixels + change)) for change in changes]
+
+
+@pytest.mark.parametrize("quality", [Quality.FAST, Quality.BEST])
+@pytest.mark.parametrize("stays_from", [0, 70])
+@pytest.mark.slow
+def test_a_picture_that_stays_has_the_same_masks_where_its_clip_is_cut(
+    monkeypatch: pytest.MonkeyPatch, quality: Quality, stays_from: int
+) -> None:
+    """The network says something else of each picture, so it shows which one was asked about."""
+    monkeypatch.setattr(windows, "WINDOW_FRAMES", 48)
+    monkeypatch.setattr(windows, "CONTEXT_FRAMES", 24)
+    shots = [small(image) for image, _ in moving_disc(stays_from)]
+    shots += coded_still(150)[stays_from:]
+    whole = list(mask_images(shots, Unsure(), TIERS[quality]))
+    for first, end in ((48, 96), (96, 150)):
+        assert_same_masks(shots, first, end, whole, quality)

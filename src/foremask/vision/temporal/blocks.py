@@ -22,7 +22,9 @@ from foremask.vision.temporal.propagation import FrameFlow, flow_between
 from foremask.vision.temporal.tier import BLOCK_FRAMES, CLOSE_FRAMES, TIERS
 
 # `Tier.probed_above` applies to frames whose number is a multiple of `PROBED_FRAMES`, and to all
-# frames while the last mirrored and plain masks differ by more than `DIFFERING_SHARE`.
+# frames while the last mirrored and plain masks differ by more than `DIFFERING_SHARE`. Later frames
+# can repeat such a frame, which is always asked about itself: so a part of a clip that begins with
+# one has the masks of the whole clip.
 PROBED_FRAMES = 2 * BLOCK_FRAMES  # the lengths of windows and contexts are multiples of this
 DIFFERING_SHARE = 0.3  # docs/adr/0050
 REPEATED_LEVELS = 6  # a picture of which no pixel differs more is a repeat: coding a still does so
@@ -37,11 +39,11 @@ class _Gap(NamedTuple):
     last: int
 
 
-class _Asked(NamedTuple):
-    """A frame that the network was asked about, and its picture on the mask grid."""
+class _Reference(NamedTuple):
+    """A frame that other frames can repeat, with its picture on the mask grid."""
 
-    picture: Rgb
     frame: int
+    picture: Rgb
     opinions: Mapping[View, MaskLevels]
 
 
@@ -52,8 +54,8 @@ class Blocks:
     the previous block to the next multiple of `BLOCK_FRAMES`, or to the end of the shot.
     ``on_features`` gets the encoder features (27 MB) of each frame that the network runs on; it
     is not asked about a frame for which ``known`` returns masks, of an earlier run. Nor is it asked
-    about a picture that repeats the one before, unless ``on_repeat``, which gets both frames, says
-    that it lacks the features of that.
+    about a picture that repeats that of the newest reference, unless ``on_repeat``, which gets both
+    frames, says that it lacks the features of the reference.
     """
 
     def __init__(
@@ -70,7 +72,7 @@ class Blocks:
         self._tools = tools
         self._on_features = on_features
         self._on_repeat = on_repeat
-        self._asked: dict[float, _Asked] = {}  # the newest, by the limit for the mirror image
+        self._reference: _Reference | None = None  # the newest
         self._known = known
         self._waiting = {first.number: first}
         self._first = first.number  # of the block
@@ -159,31 +161,38 @@ class Blocks:
 
     def _ask(self, frame: int) -> None:
         incoming = self._waiting[frame]
+        picture = self.grids.mask.rgb(incoming.image)
         opinions = self._known(frame)
         check_opinions(f"{frame}", opinions, self.grids.mask)
         if not opinions:
-            opinions = self._answers(incoming.image, frame)
+            opinions = self._repeated(frame, picture) or self._answers(incoming.image, frame)
             self._tools.cache.keep_opinions(f"{frame}", opinions)
+        if self._reference is None or frame % PROBED_FRAMES == 0:
+            self._reference = _Reference(frame, picture, opinions)
         anchor = self._anchor(incoming, opinions)
         self.anchors[frame] = anchor
         self._compare(anchor)
         self._tools.observer.add_anchor(anchor.mean())
         self._anchor_count += 1
 
+    def _repeated(self, frame: int, picture: Rgb) -> Mapping[View, MaskLevels]:
+        """The opinions of the reference if the frame repeats it, else none."""
+        reference = self._reference
+        if reference is None or frame % PROBED_FRAMES == 0:
+            return {}
+        if not differ_by_at_most(REPEATED_LEVELS, picture, reference.picture):
+            return {}
+        if not self._on_repeat(frame, reference.frame):
+            return {}
+        return reference.opinions
+
     @stage("network")
-    def _answers(self, image: Image, frame: int) -> Mapping[View, MaskLevels]:
+    def _answers(self, image: Image, frame: int) -> dict[View, MaskLevels]:
         tier = self._tools.tier
         mirrored_above = tier.mirrored_above
         if frame % PROBED_FRAMES == 0 or self._mirror_differs:
             mirrored_above = tier.probed_above
-        picture = self.grids.mask.rgb(image)
-        before = self._asked.get(mirrored_above)
-        is_repeat = before is not None and differ_by_at_most(
-            REPEATED_LEVELS, picture, before.picture
-        )
-        if before is not None and is_repeat and self._on_repeat(frame, before.frame):
-            return before.opinions
-        opinions = ask(
+        return ask(
             self._tools.network,
             image,
             self.grids.mask,
@@ -191,8 +200,6 @@ class Blocks:
             cropped_above=tier.cropped_above,
             on_features=partial(self._on_features, frame),
         )
-        self._asked[mirrored_above] = _Asked(picture, frame, opinions)
-        return opinions
 
     def _anchor(self, incoming: IncomingFrame, opinions: Mapping[View, MaskLevels]) -> Anchor:
         guidance = self._tools.guidance
