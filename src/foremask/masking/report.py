@@ -22,6 +22,7 @@ ASKED_SHARE: Final = 0.8
 DECIDED_SHARE: Final = 0.15
 WRITTEN_SHARE: Final = 0.05
 LEAST_SHARE: Final = 0.05  # The time left is estimated from this share of the frames on.
+SIGN_OF_LIFE_S: Final = 30.0  # of a run; the service gives one up after 300 s of silence
 EXPECTED_FRAMES: Final = 6  # The expected pace weighs as much as this many measured frames.
 
 
@@ -72,7 +73,8 @@ class Work(Observer):
     The time between two calls of `_add` counts for the later call's stage. So the sum of all stages
     is the time since the first call, although stages overlap. ``anchors_per_frame`` is the limit of
     the quality, None for a masker without anchors. ``asks`` is False if the cache has all results
-    of the network, so that inference takes no time.
+    of the network, so that inference takes no time. ``anchors`` counts all that were made, also
+    again.
     """
 
     anchors_per_frame: float | None = None
@@ -81,6 +83,7 @@ class Work(Observer):
     decided: Stage = field(default_factory=Stage)
     written: Stage = field(default_factory=Stage)
     newest: Levels | None = field(default=None, repr=False)
+    anchors: int = 0
     on_picked: Callable[[list[PickedAnchor]], None] | None = None
     _in_block: int = 0
     _block_start: int = 0
@@ -90,6 +93,7 @@ class Work(Observer):
     def add_anchor(self, levels: Levels) -> None:
         """Count an anchor as 1 / ``anchors_per_frame`` frames, at most to the end of its block."""
         self.newest = levels
+        self.anchors += 1
         self._in_block += 1
         frames = min(self._in_block / (self.anchors_per_frame or 1), BLOCK_FRAMES)
         self._add(self.asked, self._block_start + frames)
@@ -146,6 +150,11 @@ class Work(Observer):
 
 @dataclass(slots=True)
 class ProgressCounter:
+    """Reports each further frame, and every `SIGN_OF_LIFE_S` that anchors are made meanwhile.
+
+    A tracker can take minutes to follow a thing back, and no further frame is done in that time.
+    """
+
     clip: Clip
     span: Span | None
     on_progress: OnProgress
@@ -154,6 +163,8 @@ class ProgressCounter:
     read: int = 0
     last: int = 0
     ended: bool = False
+    _anchors: int = 0  # at the last report
+    _reported_s: float = field(default_factory=lambda: time.monotonic())
 
     def counting(self, frames: Iterable[Frame]) -> Iterator[Frame]:
         for frame in frames:
@@ -171,12 +182,18 @@ class ProgressCounter:
             total = self.read
         is_known = self.ended or self.clip.frames is not None
         done = int(self.work.done(self.read) + 1e-6)
-        if done > self.last:
-            self.last = done
+        if done > self.last or self._is_at_work():
+            self.last = max(self.last, done)
+            self._anchors = self.work.anchors
+            self._reported_s = time.monotonic()
             left_s = None
             if total is not None and done >= LEAST_SHARE * total:
                 left_s = self.work.left_s(total)
-            self.on_progress(Progress(done, total, self.newest(), is_known, left_s))
+            self.on_progress(Progress(self.last, total, self.newest(), is_known, left_s))
+
+    def _is_at_work(self) -> bool:
+        is_silent = time.monotonic() - self._reported_s >= SIGN_OF_LIFE_S
+        return is_silent and self.work.anchors > self._anchors
 
 
 @dataclass(slots=True)

@@ -4,12 +4,13 @@ from collections.abc import Generator
 from pathlib import Path
 
 import av
+import cv2
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.service.api.conftest import TOKEN, Running, serves
 from tests.support import synth
-from tests.support.browser import browsing, strict_page
+from tests.support.browser import browsing, screenshot, strict_page
 from tests.support.patience import wait_until
 
 WIDTH, HEIGHT = 320, 240
@@ -124,7 +125,7 @@ def test_it_fits_on_screens_and_phones(
         page.get_by_role("radio", name="Camera").check()
         page.get_by_role("button", name="Start the camera").click()
         expect(page.locator("#camera-facts")).to_contain_text("frames a second")
-        page.screenshot(path=tmp_path / f"camera-{width}-{scheme}.png")
+        cv2.imwrite(str(tmp_path / f"camera-{width}-{scheme}.png"), screenshot(page))
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate(CLIPPED) == []
 

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from foremask.masking.report import Work
 from foremask.options import Quality
 from foremask.types import Alpha, Image, Rgb
 from foremask.vision.image import ArrayImage
@@ -104,6 +105,16 @@ def test_a_thing_marked_later_is_tracked_back_to_the_start_of_its_shot() -> None
     images = clip(60)
     masks = tracked(images, {50: [point(blue_at(50))]})
     assert min(overlap(mask, inside(blue_at(k))) for k, mask in enumerate(masks)) > 0.85
+
+
+def test_each_frame_that_is_tracked_back_counts_as_work() -> None:
+    """It takes minutes with a large tracker, and a run that shows no work is given up."""
+    images = clip(60)
+    work = Work()
+    marks_on = marks_of(images, {50: [point(blue_at(50))]})
+    list(track_images(images, ColourTracker(), TIER, marks_on, observer=work))
+    forwards = len({*range(0, 60, 4), 50})
+    assert work.anchors == forwards + len(range(0, 50, 4))
 
 
 def test_no_mask_crosses_a_cut_backwards() -> None:

@@ -15,9 +15,7 @@ from foremask.vision.tracking.tracker import Masks, Prompt, PromptBox, PromptPoi
 SAME_BOX: Final = 0.5  # a box that overlaps a thing's box by more is of that thing
 PAINT_POINTS: Final = 6  # most points that stand for the light, or the dark, pixels of a paint
 _INSIDE: Final = 127  # a mask's higher levels are in the thing
-_PAINT_SIDE_PX: Final = (
-    256  # a paint is reduced to this longer side before points are taken from it
-)
+_PAINT_SIDE_PX: Final = 256  # the longer side of the reduced paint that points are taken from
 
 
 @dataclass(slots=True)

@@ -170,6 +170,7 @@ class _TrackedClip:
             rows, columns = anchor.mask.shape
             masks = track.advance(_of_jpeg(anchor.jpeg))
             anchor.mask = np.maximum(anchor.mask, _together(masks, Grid(columns, rows)))
+            self._observer.add_anchor(anchor.mask)
 
     def _masks_before(self, shot: _Shot, end: int) -> Iterator[MaskAlpha]:
         """Yield the masks of the gaps between anchors that end before frame ``end``."""
