@@ -2,9 +2,11 @@
 
 ``python -m benchmarks.quality.networks FILE`` shows the 29 labelled clips of FOREMASK_DATA whole to
 one quality. FILE is an ONNX file with its side-car (docs/models.md). The trees of the decision were
-fitted on IS-Net's answers: here they meet another network's.
+fitted on IS-Net's answers: here they meet another network's. A clip takes minutes: with ``--kept``,
+a run that was ended goes on with the clips that are not in that file of JSON lines.
 """
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -32,26 +34,40 @@ def scores_of(clip: Clip, network: Recorded, quality: Quality) -> tuple[Scores, 
 
 
 def main(
-    file: Path, *, quality: Quality = Quality.BALANCED, only: tuple[str, ...] = (), threads: int = 1
+    file: Path,
+    *,
+    quality: Quality = Quality.BALANCED,
+    only: tuple[str, ...] = (),
+    threads: int = 1,
+    kept: Path | None = None,
 ) -> None:
-    """Score ``file``; ``only`` names the clips, all without it."""
+    """Score ``file``; ``only`` names the clips, all without it. ``kept`` is read and added to."""
     session = Session(file, threads=threads)
     header("clip", "single frames", quality, "difference", "dtSSD, single", "dtSSD", "asked")
-    found = []
+    known: dict[str, list[float]] = {}
+    if kept is not None and kept.exists():
+        known = dict(map(json.loads, kept.read_text().splitlines()))
+    found = {}
     for clip in [each for folder in ("davis", "more") for each in clips_in(DATA / folder)]:
         if only and clip.name not in only:
             continue
-        network = Recorded(lambda: session)
-        network.any_size = session.any_size
-        single, ours, asked = scores_of(clip, network, quality)
-        found.append([single.jf, ours.jf, ours.jf - single.jf, single.dtssd, ours.dtssd, asked])
-        row(clip.name, *_cells(found[-1]))
-    row("mean", *_cells(np.mean(found, axis=0).tolist()))
+        values = known.get(clip.name)
+        if values is None:
+            network = Recorded(lambda: session)
+            network.any_size = session.any_size
+            single, ours, asked = scores_of(clip, network, quality)
+            values = [single.jf, ours.jf, single.dtssd, ours.dtssd, asked]
+            if kept is not None:
+                with kept.open("a") as file_of_lines:
+                    file_of_lines.write(json.dumps([clip.name, values]) + "\n")
+        found[clip.name] = values
+        row(clip.name, *_cells(values))
+    row("mean", *_cells(np.mean(list(found.values()), axis=0).tolist()))
 
 
 def _cells(values: list[float]) -> list[str]:
-    single, ours, difference, single_dtssd, dtssd, asked = values
-    scores = [f"{single:.1f}", f"{ours:.1f}", f"{difference:+.1f}"]
+    single, ours, single_dtssd, dtssd, asked = values
+    scores = [f"{single:.1f}", f"{ours:.1f}", f"{ours - single:+.1f}"]
     return [*scores, f"{single_dtssd:.2f}", f"{dtssd:.2f}", f"{asked:.2f}"]
 
 
