@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 SIZE_PX = 1024
 BACKBONES = {"swin_v1_l": 3, "swin_v1_t": 6}  # where the sources' list of backbones has them
@@ -59,6 +60,18 @@ def network(sources: Path, backbone: str) -> torch.nn.Module:
 
     torch.manual_seed(0)
     return BiRefNet(bb_pretrained=False).eval()
+
+
+def use_fixed_sizes() -> None:
+    """Make the sizes of enlarged planes constants of the graph: the exporter must know them."""
+    interpolate = functional.interpolate
+
+    def interpolated(picture: Tensor, size: Value = None, **more: Value) -> Tensor:
+        if size is not None:
+            size = [int(each) for each in size]
+        return interpolate(picture, size=size, **more)
+
+    functional.interpolate = interpolated
 
 
 class DeformConv(torch.autograd.Function):
@@ -110,6 +123,7 @@ def main() -> None:
     asked = parser.parse_args()
     target = asked.target.absolute()
     made = network(asked.sources.absolute(), asked.backbone)
+    use_fixed_sizes()
     if asked.native:
         use_native_operator()
     else:
