@@ -81,8 +81,12 @@ LINES = [
     ("mask clip.mp4 --tracker sam2", 2, 'Choose from: "sam2.1-tiny", "sam2.1-small"'),
     ("mask clip.mp4 --tracker edgetam", 2, "edgetam follows what is marked, and no hint marks"),
     ("mask clip.mp4 --tracker edgetam --not 1,2", 2, "no hint marks the subject"),
-    ("mask clip.mp4 --tracker edgetam --point 1,2", 5, "hf download yonigozlan/EdgeTAM-hf"),
-    ('mask clip.mp4 --say "the red disc"', 5, "hf download facebook/sam2.1-hiera-tiny"),
+    (
+        "mask clip.mp4 --tracker edgetam --point 1,2",
+        5,
+        "`foremask models pull edgetam` fetches its weights",
+    ),
+    ('mask clip.mp4 --say "the red disc"', 5, "`foremask models pull sam2.1-tiny`"),
     ('mask clip.mp4 --say " "', 2, "hints[0].text"),
     # cut-outs
     ("cutout clip.mp4 -o cut.mp4", 3, "mp4_h264 cannot be transparent"),

@@ -59,9 +59,8 @@ def test_words_and_trackers_without_their_files_say_the_commands_that_bring_them
     nowhere = Resources(tracker_dir=tmp_path / "none")
     with pytest.raises(ModelUnavailable) as missing:
         run(asked, files, resources=nowhere)
-    command = "hf download yonigozlan/EdgeTAM-hf --include '*.json' '*.txt' '*.safetensors'"
-    assert f"`{command} --local-dir {tmp_path / 'none' / 'edgetam'}`" in missing.value.details
-    with pytest.raises(ModelUnavailable, match=r"facebook/sam2\.1-hiera-tiny"):
+    assert "`foremask models pull edgetam` fetches its weights (56 MB," in missing.value.details
+    with pytest.raises(ModelUnavailable, match=r"`foremask models pull sam2\.1-tiny`"):
         run(JobSpec(hints=(Text("a disc"),)), files, resources=nowhere)
 
 
@@ -76,7 +75,7 @@ def test_a_zoomed_cut_out_is_by_its_tracker_too(tmp_path: Path) -> None:
         tracker="edgetam",
         auto_zoom=True,
     )
-    with pytest.raises(ModelUnavailable, match="yonigozlan/EdgeTAM-hf"):
+    with pytest.raises(ModelUnavailable, match="foremask models pull edgetam"):
         run(asked, files, resources=Resources(tracker_dir=tmp_path / "none"))
 
 

