@@ -68,14 +68,14 @@ def guidance_of_frames(
 
     tier = TIERS[quality]
     guidance = read_hints(hinted(), network, tier, pts_of, cache)
-    late = {
-        number: choice
+    late = [
+        number
         for pts, number in numbers.items()
-        if (choice := guidance.frames[pts].choice) is not None and number >= REACH_FRAMES
-    }
+        if number >= REACH_FRAMES and guidance.frames[pts].choice is not None
+    ]
     if not late:
         return guidance
-    scout = Scout(late)
+    scout = Scout(REACH_FRAMES)
     with opened() as frames:
         _follow_back(frames, network, tier, guidance, cache, scout, max(late))
     return replace(guidance, brought=scout.found)

@@ -54,7 +54,8 @@ class _ThingTrack:
     boxes: list[ThingBox] = field(default_factory=list)
     cells: int = 0
     cells_in_mask: int = 0
-    best: tuple[bool, int] = (False, 0)  # whether it is apart, and its area, where ``hint`` is
+    # where ``hint`` is: whether it is in the mask, whether it is apart, and its area
+    best: tuple[bool, bool, int] = (False, False, 0)
     hint: Point | None = None
 
 
@@ -96,7 +97,8 @@ class _Found:
                 )
             )
             near = grown(here, APART_PX) & ~here
-            found = not (placed[near] > 0).any(), area
+            is_apart = not (placed[near] > 0).any()
+            found = bool(inside[middle_of(here)]), is_apart, area
             if found > track.best:
                 track.best = found
                 row, column = middle_of(here)
@@ -152,6 +154,8 @@ def masks_of_things(
                 if each is not thing
             ]
             hints = (thing.hint, *others[: MOST_HINTS - 1])
+            if not thing.in_mask:  # its point chooses nothing: the others go first
+                hints = (*others[: MOST_HINTS - 1], thing.hint)
             alone = msgspec.structs.replace(spec, hints=hints)
             files = Files(source=source, target=target, cache=cache, replace=replace)
             run(alone, files, resources=resources)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import cv2
 import numpy as np
 import pytest
@@ -40,8 +42,9 @@ def test_a_choice_is_brought_back_by_frames_past_where_the_thing_is_hidden() -> 
     frames = [4, 8, *HIDDEN, 12, 16, 20]
     around = zip(frames, [0, *frames], [*frames[1:], 24], strict=False)
     whole = anchor(20, 16).picked.astype(np.float32)
-    scout = Scout({20: np.round(cv2.resize(whole, None, fx=0.5, fy=0.5))})
-    scout.add([anchor(*each) for each in around])
+    scout = Scout(20)
+    *before, last = [anchor(*each) for each in around]
+    scout.add([*before, replace(last, choice=whole)])
     scout.end_shot()
     assert {4, 8, 12, 16} <= set(scout.found)
 

@@ -122,7 +122,7 @@ class FrameHints:
 
     ``contradicted`` has pairs of numbers: of a hint, and of a later hint that contradicts it. A
     point chooses or bans no thing after ``first_correction``, the number of the clip's first
-    correction.
+    correction. `on_mask` gives the hints as they act on the frame's mask.
     """
 
     opinions: Mapping[View, MaskLevels]
@@ -134,10 +134,23 @@ class FrameHints:
     masks: Sequence[RegionPlane]  # all opinions and crops
     first_correction: float = math.inf
 
+    def on_mask(self, mask: RegionPlane) -> "FrameHints":
+        """The same hints, of which the first one in must be on ``mask`` to choose a thing.
+
+        Beside the mask it adds what it is on, and all points after it correct.
+        """
+        positive = [each for each in self.seeds if each.positive]
+        if not positive:
+            return self
+        first = min(positive, key=lambda each: each.number)
+        if (mask[first.place] > FOREGROUND).mean() > 0.5:
+            return self
+        return replace(self, first_correction=min(self.first_correction, first.number))
+
     @property
     def _chooses(self) -> bool:
         first = min((each.number for each in self.seeds if each.positive), default=0)
-        return first <= self.first_correction and self._finds_several
+        return first < self.first_correction and self._finds_several
 
     @cached_property
     def _finds_several(self) -> bool:

@@ -4,6 +4,7 @@ Masks are decided without hints first. Then the flow carries chosen and banned t
 places from the hinted frames to the other anchors, where they are evidence that changes the masks.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,7 +19,7 @@ from foremask.vision.temporal.anchors import Tools, Window, links_between
 from foremask.vision.temporal.correction import Shown, place_of
 from foremask.vision.temporal.decision import Decision
 from foremask.vision.temporal.flow import warp
-from foremask.vision.temporal.frame_hints import Guidance, Seed
+from foremask.vision.temporal.frame_hints import FrameHints, Guidance, Seed
 from foremask.vision.temporal.grids import MaskLevels, RegionPlane, size_of
 from foremask.vision.temporal.places import MOST_SHARE, OUTLINE_PX, Place, grown, labelled
 from foremask.vision.temporal.regions import FOREGROUND, Link
@@ -48,13 +49,15 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True)
 class HintedMasks:
-    """The masks of a window's anchors after hints, with the evidence; both by frame.
+    """The masks of a window's anchors after hints, with the evidence; all by frame.
 
-    ``changed`` says whether there is evidence on any pixel.
+    ``choices`` has the planes of what the hints of a frame choose (1) and ban (-1). ``changed``
+    says whether there is evidence on any pixel.
     """
 
     masks: dict[int, MaskLevels]
     evidence: dict[int, Evidence]
+    choices: dict[int, RegionPlane]
     changed: bool
 
 
@@ -88,8 +91,13 @@ def apply_hints(
             alone[part.box] = part.mask
         return window.grids.region.alpha(alone)
 
-    corrections = _corrections(window)
-    evidence = evidence_of(_choices(window, guidance), corrections, before, shown, ask_on_anchor)
+    acting = _on_masks(window, shown)
+    stated = [_choice(each) for each in acting]
+    corrections = [_corrections(each) for each in acting]
+    choices: Sequence[RegionPlane | None] = stated
+    if all(each is None for each in stated):
+        choices = [guidance.brought_to(frame, window.grids.region) for frame in frames]
+    evidence = evidence_of(choices, corrections, before, shown, ask_on_anchor)
     masks = {}
     changed = False
     for frame, known, found in zip(frames, shown, evidence, strict=True):
@@ -101,33 +109,41 @@ def apply_hints(
             outlines = [*hints.opinions.values(), *hints.crops]
         outlines += crops[frame]
         masks[frame] = _changed_mask(decisions[frame].mask, outlines, log_odds, reached)
-    return HintedMasks(masks, dict(zip(frames, evidence, strict=True)), changed)
+    return HintedMasks(
+        masks=masks,
+        evidence=dict(zip(frames, evidence, strict=True)),
+        choices={
+            frame: choice
+            for frame, choice in zip(frames, stated, strict=True)
+            if choice is not None
+        },
+        changed=changed,
+    )
 
 
-def _corrections(window: Window) -> list[Sequence[Seed]]:
-    corrections: list[Sequence[Seed]] = []
-    for anchor in window.anchors.values():
+def _on_masks(window: Window, shown: Sequence[Shown]) -> list[FrameHints | None]:
+    """The hints of each anchor, as they act on the masks that were decided without them."""
+    found: list[FrameHints | None] = []
+    for anchor, known in zip(window.anchors.values(), shown, strict=True):
         if anchor.hints is None:
-            corrections.append(())
+            found.append(None)
         else:
-            corrections.append(anchor.hints.corrections)
-    return corrections
+            found.append(anchor.hints.on_mask(known.mask))
+    first = min((each.first_correction for each in found if each is not None), default=math.inf)
+    return [each and replace(each, first_correction=first) for each in found]
 
 
-def _choices(window: Window, guidance: Guidance) -> list[RegionPlane | None]:
-    """The plane of chosen and banned things of each anchor; None on anchors without any.
+def _corrections(hints: FrameHints | None) -> Sequence[Seed]:
+    if hints is None:
+        return ()
+    return hints.corrections
 
-    If no anchor of the window has hints, these are the planes that later windows brought.
-    """
-    choices: list[RegionPlane | None] = []
-    for anchor in window.anchors.values():
-        if anchor.hints is None:
-            choices.append(None)
-        else:
-            choices.append(anchor.hints.choice)
-    if any(each is not None for each in choices):
-        return choices
-    return [guidance.brought_to(frame, window.grids.region) for frame in window.anchors]
+
+def _choice(hints: FrameHints | None) -> RegionPlane | None:
+    """The plane of the things that a frame's hints choose and ban."""
+    if hints is None:
+        return None
+    return hints.choice
 
 
 def _shown(window: Window, frame: int, decision: Decision, links: Mapping[int, Link]) -> Shown:

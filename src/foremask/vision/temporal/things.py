@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from foremask.facts import SEGMENT_GRID
 from foremask.vision.temporal.flow import warp_labels
-from foremask.vision.temporal.grids import Grid, RegionPlane, size_of
+from foremask.vision.temporal.grids import Grid, RegionPlane
 from foremask.vision.temporal.places import Place, labelled
 from foremask.vision.temporal.regions import FOREGROUND, Link
 
@@ -49,12 +49,14 @@ class PickedAnchor:
 
     ``inside`` is the foreground of its mask. ``picked`` also has the foreground of the mask before
     hints, and of the network's mean mask. ``links`` lead to the anchors before (-1) and after (1).
+    ``choice`` is 1 on what the frame's hints choose, -1 on what they ban; None if they do neither.
     """
 
     frame: int
     picked: Place
     inside: Place
     links: Mapping[int, Link]
+    choice: RegionPlane | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,12 +179,12 @@ class Follower:
 class Scout:
     """Follows chosen and banned things back to the start of their shot (docs/adr/0050).
 
-    ``choices`` has planes by frame number: 1 on chosen things, -1 on banned things. ``found`` gets
-    such planes for the anchors without choices, on a coarse region grid.
+    Only choices of frames from ``first`` on are followed. ``found`` gets, by frame, a plane for
+    each anchor without a choice: 1 on chosen things, -1 on banned ones, on a coarse region grid.
     """
 
-    def __init__(self, choices: Mapping[int, RegionPlane]) -> None:
-        self._choices = choices
+    def __init__(self, first: int) -> None:
+        self._first = first
         self._shot: dict[int, PickedAnchor] = {}
         self.found: dict[int, NDArray[np.int8]] = {}
 
@@ -201,17 +203,16 @@ class Scout:
         anchors = list(self._shot.values())
         choices = [self._choice(each) for each in anchors]
         if any(choice is not None for choice in choices):
-            for anchor, side in zip(anchors, followed(anchors, choices, 1), strict=True):
-                if anchor.frame not in self._choices and _is_separate(anchor.picked, side):
+            sides_back = followed(anchors, choices, 1)
+            for anchor, choice, side in zip(anchors, choices, sides_back, strict=True):
+                if choice is None and _is_separate(anchor.picked, side):
                     self.found[anchor.frame] = side.astype(np.int8)
         self._shot = {}
 
     def _choice(self, anchor: PickedAnchor) -> RegionPlane | None:
-        choice = self._choices.get(anchor.frame)
-        if choice is None:
+        if anchor.frame < self._first:
             return None
-        grid = size_of(anchor.picked)
-        return np.asarray(cv2.resize(choice, grid, interpolation=cv2.INTER_NEAREST), np.float32)
+        return anchor.choice
 
 
 def _coarse(anchor: PickedAnchor) -> PickedAnchor:
@@ -225,7 +226,10 @@ def _coarse(anchor: PickedAnchor) -> PickedAnchor:
         flow = grid.flow(link.flow).astype(np.float16)
         trust = grid.resized(link.trust).astype(np.float16)
         links = {1: Link(flow, trust, trust, link.frames)}  # type: ignore[arg-type]
-    return PickedAnchor(anchor.frame, picked, picked, links)
+    choice = anchor.choice
+    if choice is not None:
+        choice = np.rint(grid.resized(choice))
+    return PickedAnchor(anchor.frame, picked, picked, links, choice)
 
 
 def _is_separate(picked: Place, side: RegionPlane) -> bool:

@@ -27,7 +27,7 @@ from foremask.vision.temporal.blocks import Blocks
 from foremask.vision.temporal.cuts import DELAY_FRAMES, IncomingFrame, incoming_frames
 from foremask.vision.temporal.decision import decide, is_decided
 from foremask.vision.temporal.frame_hints import Guidance
-from foremask.vision.temporal.grids import MaskAlpha, MaskLevels, grid_of
+from foremask.vision.temporal.grids import MaskAlpha, MaskLevels, RegionPlane, grid_of
 from foremask.vision.temporal.guidance import Evidence, apply_hints
 from foremask.vision.temporal.observer import Observer
 from foremask.vision.temporal.propagation import propagate
@@ -272,16 +272,17 @@ def _masks_of_anchors(
     plain = {frame: decision.mask for frame, decision in decisions.items()}
     unchanged = {frame: plain[frame] for frame in window.asked()}  # no anchors added for hints
     if tools.guidance is None:
-        tools.observer.decide_to(stop, partial(_foreground, window, plain, plain, tools))
+        tools.observer.decide_to(stop, partial(_foreground, window, plain, plain, {}, tools))
         return unchanged, {}
     before = earlier.get(min(window.anchors))
     hinted = apply_hints(window, decisions, tools.guidance, before, tools)
     shared_from = window.own.stop - CONTEXT_FRAMES
     evidence = {frame: each for frame, each in hinted.evidence.items() if frame >= shared_from}
+    foreground = partial(_foreground, window, plain)
     if not hinted.changed:
-        tools.observer.decide_to(stop, partial(_foreground, window, plain, plain, tools))
+        tools.observer.decide_to(stop, partial(foreground, plain, hinted.choices, tools))
         return unchanged, evidence
-    tools.observer.decide_to(stop, partial(_foreground, window, plain, hinted.masks, tools))
+    tools.observer.decide_to(stop, partial(foreground, hinted.masks, hinted.choices, tools))
     return hinted.masks, evidence
 
 
@@ -305,6 +306,7 @@ def _foreground(
     window: Window,
     plain: Mapping[int, MaskLevels],
     masks: Mapping[int, MaskLevels],
+    choices: Mapping[int, RegionPlane],
     tools: Tools,
 ) -> list[PickedAnchor]:
     """The foreground of each anchor: of its mask, without hints too, and of the network."""
@@ -317,5 +319,5 @@ def _foreground(
         picked = inside | (grid.resized(plain[frame]) > 127)
         if anchor.opinions:
             picked |= grid.resized(anchor.mean()) > 127
-        result.append(PickedAnchor(frame, picked, inside, links))
+        result.append(PickedAnchor(frame, picked, inside, links, choices.get(frame)))
     return result
