@@ -29,8 +29,8 @@ CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # a point's crops, as shares of the pi
 # The margin on each side of a box's crop, as a share of the box's larger side; by eye.
 BOX_MARGIN_SHARE = 0.15
 NEAR_PX = 3  # on the region grid, pixels within this distance of a point or place are near
-# A negative point bans a whole thing if no view has less alpha there, and if it is deeper in the
-# thing than this share of its greatest depth. docs/adr/0050 has how often 0.9 was wrong.
+# A negative point bans one of several things if no view has less alpha there, and if it is deeper
+# in the thing than this share of its greatest depth. docs/adr/0050 has how often 0.9 was wrong.
 CERTAIN = 0.95
 MIDDLE = 0.65
 LIGHT = 191  # a paint's pixel above this level is on the subject
@@ -158,8 +158,12 @@ class FrameHints:
         positive = [each for each in self.seeds if each.positive]
         if not positive or not all(self._is_on_found(each) for each in positive):
             return False
+        return self._finds_beside(np.any([self._extent(each) for each in positive], axis=0))
+
+    def _finds_beside(self, place: Place) -> bool:
+        """Whether the network finds a thing beside those on a place, no smaller than a quarter."""
         labels, areas = labelled(self.found, connectivity=4)
-        marked = np.unique(np.concatenate([labels[self._extent(each)] for each in positive]))
+        marked = np.unique(labels[place])
         marked = marked[marked > 0]
         others = np.setdiff1d(np.arange(1, len(areas)), marked)
         return bool(others.size and areas[others].max() > OTHER_SHARE * areas[marked].sum())
@@ -217,6 +221,8 @@ class FrameHints:
             return False
         part = part_at(self.found, seed.row, seed.column)
         if not part.any() or self.least[seed.row, seed.column] < CERTAIN:
+            return False
+        if not self._finds_beside(part):
             return False
         if any((each.place & part).any() for each in self.seeds if each.positive):
             return False
