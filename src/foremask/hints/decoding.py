@@ -28,7 +28,7 @@ def without_nulls(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """Make a JSON object without nulls. A picture's ``data:`` URL becomes its base64 text."""
     return {
         name: value.rpartition(",")[2]
-        if name in ("png", "picture") and isinstance(value, str)
+        if name in ("png", "picture", "mask") and isinstance(value, str)
         else value
         for name, value in pairs
         if value is not None

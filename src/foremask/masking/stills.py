@@ -3,11 +3,13 @@
 import hashlib
 import io
 import time
+from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 import numpy as np
 
-from foremask.errors import ResolutionTooLarge
+from foremask.errors import CorruptVideo, FieldInvalid, ResolutionTooLarge
 from foremask.facts import Report
 from foremask.hints.kinds import check_hints
 from foremask.masking.cut_out import FrameCutter, background_of, opened_background
@@ -22,13 +24,17 @@ from foremask.media.png_sequence import colour_png
 from foremask.media.presets import HUGE_PIXELS
 from foremask.media.verify import verify
 from foremask.options import Background, Files, JobSpec, Matte, Quality, Resources, ResultKind
-from foremask.types import DeepRgb, Image, Levels, Rgb
+from foremask.types import Alpha, DeepRgb, Image, Levels, Rgb
 from foremask.vision.drawing import as_png
 from foremask.vision.image import Cropped, MirroredImage, UnitBox
 from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.network_protocol import InputSize, Network, NetworkOutput
-from foremask.vision.temporal.grids import MaskAlpha
+from foremask.vision.resample import as_alpha
+from foremask.vision.temporal.grids import Grid, MaskAlpha, size_of
+from foremask.vision.temporal.places import OUTLINE_PX, grown
+from foremask.vision.temporal.regions import Scene
 from foremask.vision.temporal.tier import TIERS
+from foremask.vision.temporal.verdict import MOST_LOG_ODDS, Judge, judge
 from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
 
@@ -70,15 +76,43 @@ def mask_frame(
     return np.ascontiguousarray(frame.orientation.to_upright(levels))
 
 
+def correct_mask(
+    picture: OnePicture, before: Levels, spec: JobSpec, resources: Resources
+) -> Levels:
+    """Return ``before``, the picture's upright mask, as the hints of ``spec`` correct it.
+
+    What no hint reaches is returned as it came.
+    """
+    frame = picture.frame
+    check_hints(spec.hints, size_px=(frame.width, frame.height))
+
+    def as_before(scenes: Sequence[Scene]) -> list[Alpha]:
+        alpha = as_alpha(before)
+        sides = [size_of(scene.logit).resized(alpha) * 2 - 1 for scene in scenes]
+        return [np.float32(MOST_LOG_ODDS) * each for each in sides]
+
+    without = msgspec.structs.replace(spec, hints=())
+    plain = _alpha_by_network(frame, without, resources, picture, as_before)
+    hinted = _alpha_by_network(frame, spec, resources, picture, as_before)
+    ((_, levels),) = refine_edges([(frame, hinted)])
+    reached = grown(plain != hinted, OUTLINE_PX).astype(np.float32)
+    changed = Grid(frame.width, frame.height).resized(reached) > 0
+    return np.where(changed, frame.orientation.to_upright(levels), before)
+
+
 def _alpha_by_network(
-    frame: Frame, spec: JobSpec, resources: Resources, picture: OnePicture | None
+    frame: Frame,
+    spec: JobSpec,
+    resources: Resources,
+    picture: OnePicture | None,
+    judge: Judge = judge,
 ) -> MaskAlpha:
     network = picture or OnePicture(frame, network_for(spec.quality, resources))
     guidance = None
     if spec.hints:
         guidance = guidance_of_frame(frame, spec.hints, network, spec.quality)
     (alpha,) = mask_images(
-        [frame], network, TIERS[spec.quality], guidance=guidance, cache=network.cache
+        [frame], network, TIERS[spec.quality], judge, guidance, cache=network.cache
     )
     return alpha
 
@@ -106,6 +140,21 @@ def last_picture(file: bytes, quality: Quality, resources: Resources) -> OnePict
         _LAST.clear()
         _LAST[asked] = OnePicture(frame, network_for(quality, resources))
     return _LAST[asked]
+
+
+def read_mask(file: bytes, picture: OnePicture, resources: Resources) -> Levels:
+    """Decode a mask of the picture. Raises FieldInvalid for what is none, or of another size."""
+    try:
+        mask = read_picture(io.BytesIO(file), resources.limits)
+    except CorruptVideo as error:
+        raise FieldInvalid(f"mask: {error.details}", param="mask") from None
+    size = picture.frame.width, picture.frame.height
+    if (mask.width, mask.height) != size:
+        raise FieldInvalid(
+            f"mask has {mask.width}x{mask.height} pixels, its picture {size[0]}x{size[1]}.",
+            param="mask",
+        )
+    return np.ascontiguousarray(mask.rgb(*size)[..., 0])
 
 
 def write_picture(spec: JobSpec, files: Files, resources: Resources) -> Report:

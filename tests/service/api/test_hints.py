@@ -128,6 +128,37 @@ def test_a_preview_is_the_mask_of_one_picture(service: Running) -> None:
     assert_refused(post(service, PREVIEW, picture=text, hints=outside), *FIELD, "hints[0].x")
 
 
+def test_a_preview_corrects_the_mask_of_a_result_and_nothing_else_of_it(
+    service: Running,
+) -> None:
+    picture = np.full((96, 192, 3), 90, np.uint8)
+    for x in (40, 140):
+        cv2.circle(picture, (x, 48), 22, (30, 30, 220), -1)  # blue first
+    before = np.zeros((96, 192), np.uint8)
+    cv2.circle(before, (40, 48), 22, (251,), -1)
+    before[10:20, 80:90] = 77
+    pictures = {"picture": encoded(picture, ".png"), "mask": encoded(before, ".png")}
+    masks = []
+    for negative, x in ((False, 140), (True, 40)):
+        hint = {"type": "point", "x": x, "y": 48, "negative": negative}
+        answer = post(service, PREVIEW, **pictures, hints=[hint])
+        assert answer.status_code == 200, answer.text
+        png = base64.b64decode(answer.json()["result"]["mask"])
+        mask = cv2.imdecode(np.frombuffer(png, np.uint8), 0)
+        assert mask is not None
+        masks.append(mask)
+    added, removed = masks
+    assert added[48, 140] > 250
+    np.testing.assert_array_equal(added[:, :100], before[:, :100])
+    assert removed[48, 40] < 5
+    assert (removed <= before).all()
+    np.testing.assert_array_equal(removed[:, 70:], before[:, 70:])
+    small = encoded(before[:48], ".png")
+    for other, details in ((small, "48"), ("AAAA", "PNG"), (encoded(before, ".png")[:80], "mask")):
+        answer = post(service, PREVIEW, picture=pictures["picture"], mask=other)
+        assert details in assert_refused(answer, *FIELD, "mask")["details"]
+
+
 def test_the_cost_of_a_preview_is_bounded_before_it_starts(service: Running) -> None:
     hint = {"type": "point", "x": 4, "y": 4}
 

@@ -745,6 +745,11 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
         middle = [{"type": "point", "x": 160, "y": 120}]
         looks = [each["picture"] for each in asked if each["hints"] == middle]
         assert asked[-1]["picture"] in looks  # the service saw it before the first click
+        png = base64.b64decode(asked[-1]["mask"].partition(",")[2])  # of the result, to correct
+        sent = cv2.imdecode(np.frombuffer(png, np.uint8), 0)
+        assert sent is not None
+        assert sent.shape == (240, 320)
+        assert (int(sent[120, 60]), int(sent[20, 160])) == (255, 0)
         tinted = pixels(page)[120, 60].astype(int)
         dark = pixels(page)[20, 160].astype(int)
         assert tinted[0] > 200, tinted
@@ -795,6 +800,12 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
         page.get_by_text("Out", exact=True).click()
         page.mouse.click(*at(page, 20, 20))
         expect(said).to_contain_text("Point out at 20, 20, @11: not in the mask")
+        assert [each["x"] for each in asked[-1]["hints"]] == [20]
+        go_to(page, 0)  # its marks are in the mask already
+        page.mouse.click(*at(page, 30, 30))
+        expect(said).to_contain_text("Point out at 30, 30, @0: not in the mask")
+        assert [each["x"] for each in asked[-1]["hints"]] == [30]
+        page.get_by_role("button", name="Undo").click()
         apply(page)
         marked.append(Point(20, 20, frame=11, negative=True))
         assert list(REQUESTS[-1].spec.hints) == marked

@@ -327,6 +327,10 @@ class PreviewRequest(Struct, frozen=True):
     hints: Annotated[
         ShownHints, Meta(max_length=MOST_SHOWN_HINTS, description="Frame and time are ignored.")
     ] = ()
+    mask: Annotated[
+        bytes | None,
+        _says("the picture's mask in a result, a JPEG or PNG in base64, for hints to correct"),
+    ] = None
     quality: QualityField = Quality.BALANCED
 
 

@@ -380,15 +380,20 @@ async def preview(request: ApiRequest) -> Response:
     """Mask one picture and return the mask.
 
     The preview shows the effect of up to 16 hints before a job is started. All hints apply to this
-    picture, whatever their frame or time. The service masks one picture at a time.
+    picture, whatever their frame or time. With the picture's `mask` in a result, it shows what
+    hints change of that mask. The service masks one picture at a time.
     """
     call = await read_call(request, bodies.PreviewRequest)
     body = call.body
     if not body.picture.startswith(_PICTURE_HEADS):
         raise errors.FieldInvalid("picture is neither a JPEG nor a PNG.", param="picture")
+    if body.mask is not None and not body.mask.startswith(_PICTURE_HEADS):
+        raise errors.FieldInvalid("mask is neither a JPEG nor a PNG.", param="mask")
     check_hints(body.hints)
     try:
-        masking = call.service.previewer.mask(body.picture, body.quality, body.hints, call.owner)
+        masking = call.service.previewer.mask(
+            body.picture, body.quality, body.hints, call.owner, body.mask
+        )
         made = await while_connected(request.receive, masking)
     except (errors.CorruptVideo, errors.ResolutionTooLarge) as error:
         raise errors.FieldInvalid(

@@ -45,12 +45,17 @@ class Previewer:
         self._slots = FairSemaphore(1, 1, metrics.HELD_BACK.labels("preview").inc)
 
     async def mask(
-        self, picture: bytes, quality: Quality, hints: Sequence[Hint], owner: str
+        self,
+        picture: bytes,
+        quality: Quality,
+        hints: Sequence[Hint],
+        owner: str,
+        mask: bytes | None = None,
     ) -> messages.Preview:
         limits = Limits(memory_bytes=self._memory_bytes)
         resources = Resources(model=self._find_model(), limits=limits)
         spec = JobSpec(quality=quality, hints=tuple(hints))
-        request = messages.MaskPicture(picture, spec, resources)
+        request = messages.MaskPicture(picture, spec, resources, mask)
         if self._slots.waiting(owner) >= PREVIEWS_WAITING:
             raise errors.Overloaded(
                 f"{PREVIEWS_WAITING} pictures of this token wait already. Send it again.",

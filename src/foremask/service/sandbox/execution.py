@@ -90,11 +90,17 @@ def _copy_known(request: messages.Make) -> None:
 
 
 def _mask_picture(request: messages.MaskPicture, _: Parent) -> messages.Preview:
-    from foremask.masking.stills import last_picture, mask_frame
+    from foremask.masking.stills import correct_mask, last_picture, mask_frame, read_mask
     from foremask.vision.drawing import as_png
 
-    picture = last_picture(request.picture, request.spec.quality, request.resources)
-    levels = mask_frame(picture.frame, request.spec, request.resources, picture)
+    spec = request.spec
+    resources = request.resources
+    picture = last_picture(request.picture, spec.quality, resources)
+    if request.mask is None:
+        levels = mask_frame(picture.frame, spec, resources, picture)
+    else:
+        before = read_mask(request.mask, picture, resources)
+        levels = correct_mask(picture, before, spec, resources)
     height, width = levels.shape
     return messages.Preview(as_png(levels), width, height)
 

@@ -105,11 +105,12 @@ class Preview(msgspec.Struct, frozen=True):
 
 
 class MaskPicture(Request[Preview], frozen=True):
-    """Mask one encoded picture. All hints apply to this picture."""
+    """Mask one encoded picture, or correct its encoded mask. All hints apply to this picture."""
 
     picture: bytes
     spec: JobSpec
     resources: Resources
+    mask: bytes | None = None
 
 
 class MaskStream(Request[None], frozen=True):

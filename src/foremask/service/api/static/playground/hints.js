@@ -4,7 +4,7 @@ import { drawStrokes, goOn, paintOf, strokeAt } from "./brush.js";
 import { quality } from "./choices.js";
 import { find, make, percent, radios, show } from "./dom.js";
 import { keepMarks, marksOf } from "./memory.js";
-import { canMark, goTo, pauseHere, reached, setMarking, setPreview, shownFrame, takeFrame } from "./stage.js";
+import { canMark, goTo, pauseHere, reached, setMarking, setPreview, shownFrame, takeFrame, takeMask } from "./stage.js";
 
 const MOST = 64; // as the service takes
 const MOST_SHOWN = 16; // as a preview takes
@@ -324,7 +324,7 @@ function changed(frame) {
   render();
   tell();
   if (frame === null) return;
-  if (marks.some((mark) => mark.frame === frame)) preview(frame);
+  if (marks.some((mark) => mark.frame === frame && !isInResult(mark))) preview(frame);
   else {
     unseen.delete(frame);
     setPreview(frame, null);
@@ -332,11 +332,14 @@ function changed(frame) {
   }
 }
 
-// A preview of the frame by its own marks: the frame alone, as the clip's mask is decided from many.
+// Whether the mask that is shown was made with a mark, and with none that has been taken away since.
+const isInResult = (mark) => mark.applied && !undone;
+
+// A preview of the frame by its new marks: what they change of the result's mask or, without a result, of the frame's own.
 async function preview(frame) {
   asked = new AbortController();
   const { signal } = asked;
-  const ours = marks.filter((mark) => mark.frame === frame);
+  const ours = marks.filter((mark) => mark.frame === frame && !isInResult(mark));
   const last = ours.at(-1);
   busy = last;
   unseen.delete(frame);
@@ -347,9 +350,10 @@ async function preview(frame) {
   if (signal.aborted) return;
   if (!there) return fail(frame, "the player does not reach this frame.");
   const picture = takeFrame(PICTURE_PX);
-  const hints = hintsOf(ours, picture, picture.scale).slice(-MOST_SHOWN);
+  const body = { picture: picture.url, hints: hintsOf(ours, picture, picture.scale).slice(-MOST_SHOWN), quality: quality() };
+  const mask = undone ? null : takeMask(PICTURE_PX);
   try {
-    const { result } = await askJson("POST", "/v2/video/segment/preview", { picture: picture.url, hints, quality: quality() }, signal);
+    const { result } = await askJson("POST", "/v2/video/segment/preview", mask ? { ...body, mask } : body, signal);
     const image = Object.assign(new Image(), { src: `data:image/png;base64,${result.mask}` });
     await image.decode();
     if (signal.aborted) return;

@@ -1,12 +1,13 @@
 // The stage: one canvas for source and mask, its views and wipe, and the transport below it.
 import { currentBacking, setUpBacking, takePicture } from "./backing.js";
-import { Compositor, VIEWS } from "./compositor.js";
+import { Compositor, NEUTRAL, VIEWS } from "./compositor.js";
 import { find, make, percent, prefersStill, radios, show } from "./dom.js";
 import { Pair } from "./pairing.js";
 import { Strip } from "./strip.js";
 
 const REACHED_MS = 8000; // a busy browser seeks slowly
 export const MOST_SENT = 900_000; // characters; the service takes a body of 1 MiB
+const MOST_MASK_SENT = 140_000; // beside such a picture
 const REPORTED_MS = 500; // a clip that was just opened tells when its first frame is
 const INSIDE_S = 0.002; // a video that is sought at a frame's very edge may show the one before
 const SWEEP_MS = 3600;
@@ -407,6 +408,16 @@ export function takeFrame(most_px) {
   const url = copy.toDataURL("image/jpeg", 0.92);
   const small = url.length < MOST_SENT ? url : copy.toDataURL("image/jpeg", 0.6);
   return { url: small, width: copy.width, height: copy.height, scale: copy.width / find("canvas").width };
+}
+
+// The mask of the frame that is shown, as it is in the result, as a data URL of the same size; null where there is none.
+export function takeMask(most_px) {
+  const { source, mask } = pair.shown;
+  if (!mask) return null;
+  const settings = { view: VIEWS.indexOf("mask"), wipe: 0, matte: { ...NEUTRAL } };
+  const copy = copyOf(most_px, () => compositor.draw(source, mask), settings);
+  const url = copy.toDataURL("image/png");
+  return url.length < MOST_MASK_SENT ? url : copy.toDataURL("image/jpeg", 0.9);
 }
 
 // A picture that is shown instead of a frame's mask, or null to take it away; without a frame, all go.
