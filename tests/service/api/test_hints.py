@@ -141,7 +141,8 @@ def test_a_preview_corrects_the_mask_of_a_result_and_nothing_else_of_it(
     masks = []
     for negative, x in ((False, 140), (True, 40)):
         hint = {"type": "point", "x": x, "y": 48, "negative": negative}
-        answer = post(service, PREVIEW, **pictures, hints=[hint])
+        body: dict[str, Any] = {**pictures, "hints": [hint]}
+        answer = post(service, PREVIEW, **body)
         assert answer.status_code == 200, answer.text
         png = base64.b64decode(answer.json()["result"]["mask"])
         mask = cv2.imdecode(np.frombuffer(png, np.uint8), 0)
