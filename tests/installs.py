@@ -1,8 +1,9 @@
 """The package as strangers install it: one command masks a clip, without npm and without a cache.
 
-Run ``python -m tests.installs [--wheel FILE] [--way uv|pipx|pip] [PYTHON...]``. It builds the
-wheel, resolves it for each system and beside what others have installed, and then installs it in
-each way into an empty environment of each interpreter, with an empty model directory and no npm.
+Run ``python -m tests.installs [--wheel FILE] [--way uv|pipx|pip] [--npm VERSION] [PYTHON...]``. It
+builds the wheel, resolves it for each system and beside what others have installed, and then
+installs it in each way into an empty environment of each interpreter, with an empty model directory
+and no npm, or with an old one.
 """
 
 import argparse
@@ -48,10 +49,15 @@ def main() -> int:
     options.add_argument("pythons", nargs="*", default=[sys.executable])
     options.add_argument("--way", action="append", choices=WAYS)
     options.add_argument("--wheel", type=Path, help="a built wheel")
+    options.add_argument("--npm", help="a version of npm that is first on PATH; by default none")
     asked = options.parse_args()
     failed = 0
     with tempfile.TemporaryDirectory(dir="/var/tmp", ignore_cleanup_errors=True) as name:
         work = Path(name)
+        path = work / "path"
+        path.mkdir()
+        if asked.npm:
+            add_npm(asked.npm, work, path)
         wheel = asked.wheel or built(work)
         failed += resolve(wheel)
         clip = synth.write(work / "clip.mp4", synth.Spec(160, 96, sound=(synth.Tone(),)))
@@ -59,7 +65,7 @@ def main() -> int:
             for way in asked.way or WAYS:
                 began = time.monotonic()
                 try:
-                    said = first_mask(way, python, wheel, clip, work / f"{way}-{number}")
+                    said = first_mask(way, python, wheel, clip, work / f"{way}-{number}", path)
                 except (subprocess.SubprocessError, OSError) as error:
                     failed += 1
                     output = getattr(error, "output", "") or ""
@@ -100,17 +106,24 @@ def resolve(wheel: Path) -> int:
     return failed
 
 
-def first_mask(way: str, python: str, wheel: Path, clip: Path, home: Path) -> str:
-    """Install, and mask with an empty cache and no npm; return what each step took."""
+def add_npm(version: str, work: Path, path: Path) -> None:
+    """Put npm of this version, and the machine's node, into the folder ``path``."""
+    run("npm", "install", "--silent", "--prefix", str(work / "npm"), f"npm@{version}")
+    (path / "npm").symlink_to(work / "npm" / "node_modules" / "npm" / "bin" / "npm-cli.js")
+    (path / "node").symlink_to(shutil.which("node") or "node")
+    print("npm", run("npm", "--version", env={"PATH": str(path)}).strip())  # noqa: T201
+
+
+def first_mask(way: str, python: str, wheel: Path, clip: Path, home: Path, path: Path) -> str:
+    """Install, and mask with an empty cache; on PATH is ``path`` alone. Return what each took."""
     (home / "bin").mkdir(parents=True)
-    (home / "path").mkdir()
     environ = {
         name: text
         for name, text in os.environ.items()
         if not name.startswith(("FOREMASK_", "PYTHONPATH", "VIRTUAL_ENV", "XDG_"))
     }
     environ |= {
-        "PATH": os.pathsep.join([str(home / "bin"), str(home / "path")]),  # neither npm nor node
+        "PATH": os.pathsep.join([str(home / "bin"), str(path)]),
         "HOME": str(home),
         "UV_TOOL_DIR": str(home / "tools"),
         "UV_TOOL_BIN_DIR": str(home / "bin"),
@@ -118,7 +131,6 @@ def first_mask(way: str, python: str, wheel: Path, clip: Path, home: Path) -> st
         "PIPX_HOME": str(home / "pipx"),
         "PIPX_BIN_DIR": str(home / "bin"),
     }
-    assert shutil.which("npm", path=environ["PATH"]) is None
     began = time.monotonic()
     match way:
         case "uv":

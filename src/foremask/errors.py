@@ -332,11 +332,15 @@ class PresetUnsuitable(ClipRefused, reason="preset_cannot", param="output_contai
 class DurationTooLong(ClipRefused, status=400):
     means = "The clip is longer than the limit."
     remedy = "Mask a part of it: `start_s` and `end_s`, as `foremask submit --start --end`."
+    cli_remedy = "`foremask submit --start --end` does."
 
 
 class TooManyFrames(ClipRefused, status=400):
     means = "The clip has more frames than the limit."
-    remedy = "Lower the frame rate: `ffmpeg -i clip.mp4 -r 60 new.mp4`"
+    remedy = (
+        "Mask a part of it by `start_s` and `end_s`, or lower the frame rate:"
+        " `ffmpeg -i clip.mp4 -r 60 new.mp4`"
+    )
 
 
 class EmptyFile(ClipRefused):

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 import foremask
 from foremask import Box, Paint, Point
+from foremask.errors import FieldInvalid
 from foremask.masking.library import FileReport
 from tests.support import synth
 
@@ -49,6 +50,23 @@ def paint(x: int, level: int) -> bytes:
     levels = np.full((HEIGHT, WIDTH), 128, np.uint8)
     cv2.circle(levels, (x, 48), 24, level, -1)
     return cv2.imencode(".png", levels)[1].tobytes()
+
+
+def test_a_hint_beyond_the_part_is_refused_and_the_error_says_from_where_frames_count(
+    tmp_path: Path, model: Path
+) -> None:
+    """Frame 7 is in the clip of 9 frames, and not in the part from its 5th frame on."""
+    clip = synth.write(
+        tmp_path / "clip.mp4", synth.Spec(WIDTH, HEIGHT, pts=tuple(range(0, 9_000, 1_000)))
+    )
+    hints = [Point(40, 48, frame=0), Point(40, 48, frame=7)]
+    with pytest.raises(FieldInvalid) as caught:
+        foremask.mask_video(clip, tmp_path / "m.mp4", model=model, start_s=4 / 30, hints=hints)
+    assert caught.value.param == "hints[1].frame"
+    assert caught.value.details == (
+        "hints[1].frame is 7, and the last frame that is masked is 4; frames count from the first"
+        " that is."
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,18 @@ import itertools
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from foremask.vision.prefetch import StoppedError, prefetch, raise_if_stopped, tee
+from foremask.vision.prefetch import (
+    StoppedError,
+    prefetch,
+    raise_if_stopped,
+    stoppable,
+    tee,
+    unless_stopped,
+)
 from tests.support.patience import wait_until
 
 
@@ -33,6 +41,54 @@ def test_a_stage_that_is_stopped_tells_its_reader() -> None:
         stop.set()
         with pytest.raises(StoppedError):
             next(numbers)
+
+
+def test_long_work_that_is_stopped_does_not_begin_what_it_has_not_begun() -> None:
+    stop = threading.Event()
+    over = threading.Event()
+    begun: list[int] = []
+
+    def work(number: int) -> int:
+        begun.append(number)
+        if number == 2:
+            stop.set()
+        if number == 3:
+            over.wait()
+        return number
+
+    def worked() -> Iterator[int]:
+        with ThreadPoolExecutor(1) as threads:
+            try:
+                yield from list(stoppable(threads.map(work, range(100))))
+            finally:
+                over.set()
+
+    assert list(stoppable([1, 2])) == [1, 2]  # nothing to stop in this thread
+    with prefetch(worked(), 1, "stopped", stop=stop) as read, pytest.raises(StoppedError):
+        next(read)
+    assert max(begun) <= 3
+
+
+def test_work_that_nothing_breaks_off_is_not_waited_for_after_a_stop() -> None:
+    stop = threading.Event()
+    may_end = threading.Event()
+    ended = threading.Event()
+
+    def compiled() -> int:
+        stop.set()
+        may_end.wait()
+        ended.set()
+        return 1
+
+    def networks() -> Iterator[int]:
+        yield unless_stopped(compiled)
+
+    with prefetch(networks(), 1, "stopped", stop=stop) as read, pytest.raises(StoppedError):
+        next(read)
+    assert not ended.is_set()
+    may_end.set()
+    wait_until(ended.is_set)
+    assert unless_stopped(lambda: 2) == 2
 
 
 def test_a_stopped_stage_closes_its_generator_and_long_work_in_it_ends() -> None:

@@ -212,7 +212,8 @@ def frame_beyond(hint: MarkedHint, number: int, frames: int) -> FieldInvalid:
         value = hint.time_s
         limit = None
     return FieldInvalid(
-        f"hints[{number}].{name} is {value:g}, and the clip ends with frame {frames - 1}.",
+        f"hints[{number}].{name} is {value:g}, and the last frame that is masked is {frames - 1};"
+        " frames count from the first that is.",
         param=f"hints[{number}].{name}",
         limit=limit,
         actual=value,

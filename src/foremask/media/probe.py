@@ -128,7 +128,8 @@ def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: i
     longest_s = _NTSC * limits.max_duration_s + _nominal_s(clip) + _ROUNDING_S
     if duration_s is not None and duration_s > longest_s:
         raise errors.DurationTooLong(
-            f"The video lasts {duration_s:.2f} s; at most {limits.max_duration_s:g} s are taken.",
+            f"{duration_s:.2f} s are to be masked; at most {limits.max_duration_s:g} s are taken."
+            " Choose a part of the video by start_s and end_s.",
             limit=limits.max_duration_s,
             actual=round(duration_s, 3),
         )

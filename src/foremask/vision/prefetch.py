@@ -3,6 +3,7 @@
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 
 from foremask.machine import stopwatch
@@ -24,6 +25,34 @@ def raise_if_stopped() -> None:
     stop: threading.Event | None = getattr(_of_thread, "stop", None)
     if stop is not None and stop.is_set():
         raise StoppedError
+
+
+def stoppable[T](items: Iterable[T]) -> Iterator[T]:
+    """The items of long work; between two of them, it ends with StoppedError as `raise_if_stopped`.
+
+    ``items`` are then closed if they are a generator, as those of an executor's ``map`` are: what
+    it has not begun is cancelled.
+    """
+    try:
+        for item in items:
+            raise_if_stopped()
+            yield item
+    finally:
+        if isinstance(items, Generator):
+            items.close()
+
+
+def unless_stopped[T](work: Callable[[], T]) -> T:
+    """Do ``work``, which nothing can break off, in a thread of its own; return its result.
+
+    Ctrl-C and a stop, as by `raise_if_stopped`, end the wait at once, and the work goes on unseen.
+    """
+    threads = ThreadPoolExecutor(1, "foremask work")
+    done = threads.submit(work)
+    threads.shutdown(wait=False)
+    while not wait([done], timeout=0.05).done:
+        raise_if_stopped()
+    return done.result()
 
 
 def do_nothing() -> None: ...

@@ -72,7 +72,7 @@ def test_the_page_comes_from_here_and_goes_nowhere_else(service: Running) -> Non
 def test_it_is_light_and_travels_packed_and_once(service: Running) -> None:
     files = read_folder(STATIC).items()
     packed = [page.gzipped for name, page in files if not name.startswith("reference")]
-    assert sum(map(len, filter(None, packed))) < 77_000
+    assert sum(map(len, filter(None, packed))) < 79_000
     first = http.get(service.url)
     assert first.headers["content-encoding"] == "gzip"
     again = http.get(service.url, headers={"If-None-Match": first.headers["etag"]})
@@ -550,9 +550,9 @@ def test_a_part_begins_and_ends_with_the_frames_that_were_shown(
 
     def shown_after(presses: int) -> int:
         for _ in range(presses):
-            before = page.input_value("#number")
+            before = page.locator("#time").inner_text()
             page.locator("#forward").click()
-            expect(page.locator("#number")).not_to_have_value(before)
+            expect(page.locator("#time")).not_to_have_text(before)
         page.wait_for_timeout(500)
         return round((disc_at(page) - 60) / 200 * 23)
 
@@ -574,13 +574,109 @@ def test_a_part_begins_and_ends_with_the_frames_that_were_shown(
             are_in_step(page, number, first)
 
 
+# A phone's times, then a screen's that stands still for 1.6 s and moves on quickly.
+SCREEN = (*PHONE[:8], *(PHONE[8] + 48_000 + 250 * number for number in range(16)))
+
+
+@pytest.mark.parametrize("pts", [PHONE, SCREEN], ids=["phone", "screen"])
+def test_a_step_goes_to_the_next_frame_where_the_rate_varies(
+    page: Page, tmp_path: Path, pts: tuple[int, ...]
+) -> None:
+    drop(page, synth.write(tmp_path / "vfr.mp4", dataclasses.replace(SPEC, pts=pts, codec="h264")))
+    expect(page.locator("#verdict")).to_contain_text("varying")
+    expect(page.locator("#number")).to_be_hidden()  # which frame of the clip it is is not known
+    expect(page.locator("#time")).to_be_visible()
+
+    def steps_to(number: int) -> None:
+        at_s = pytest.approx(pts[number] / 30_000, abs=0.002)
+
+        def is_there() -> bool:
+            told_s = float(page.locator("#time").inner_text().removeprefix("0:"))
+            return round((disc_at(page) - 60) / 200 * 23) == number and told_s == at_s
+
+        wait_for(page, is_there, f"frame {number} is not shown")
+
+    steps_to(0)
+    for number in range(1, 12):
+        page.locator("#forward").click()
+        steps_to(number)
+    for number in (10, 9, 8, 7):
+        page.locator("#back").click()
+        steps_to(number)
+    for _ in range(2):  # at once: each counts
+        page.locator("#strip").press("ArrowRight")
+    steps_to(9)
+
+
+def test_marks_outside_of_the_part_are_said_to_be_left_out_and_come_back_with_the_form(
+    page: Page, service: Running, disc: Path
+) -> None:
+    drop(page, disc)
+    expect(page.locator("#verdict")).to_contain_text("24 fps")
+    page.locator("#quality-fast").check()
+    for number in (2, 9):
+        go_to(page, number)
+        if number == 2:
+            page.get_by_role("button", name="Mark the subject").click()
+        page.locator("#marks").press("Enter")
+        expect(page.locator("#mark-list")).to_contain_text(f"point in @{number}")
+    expect(page.locator("#trim-marks")).to_be_hidden()
+    go_to(page, 6)
+    page.get_by_role("button", name="Start here").click()
+    expect(page.locator("#trim-marks")).to_have_text(
+        "1 mark is outside of this part and does not count."
+    )
+    expect(page.locator("#mark-list")).to_contain_text("point in @2, outside of the part")
+    page.get_by_text("Format and webhook").click()
+    page.locator("#preset").select_option("webm_vp9")
+    page.get_by_role("button", name="Make the mask").click()
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#job-title")).to_have_text("Cancelled")
+    link = page.url
+
+    def is_the_form_again() -> None:
+        page.get_by_role("button", name="Change settings").click()
+        expect(page.locator("#verdict")).to_contain_text("24 fps")
+        expect(page.locator("#trim-start")).to_have_value("0:00.250")
+        expect(page.locator("#quality-fast")).to_be_checked()
+        expect(page.locator("#preset")).to_have_value("webm_vp9")
+        expect(page.locator("#mark-list")).to_contain_text("point in @9")
+        go_to(page, 6)
+        expected = pytest.approx(60 + 200 * 6 / 23, abs=3)
+        wait_for(page, lambda: disc_at(page) == expected, "the clip is not whole")
+        assert "job=" not in page.url
+
+    is_the_form_again()
+    expect(page.locator("#mark-list")).to_contain_text("point in @2, outside of the part")
+    expect(page.locator("#code-text")).to_contain_text('"start_s":0.25')
+    page.goto("about:blank")
+    page.goto(link)
+    expect(page.locator("#job-title")).to_have_text("Cancelled")
+    is_the_form_again()
+
+
 def test_a_minute_of_a_longer_clip_is_masked(page: Page, service: Running, tmp_path: Path) -> None:
     with working(service, tmp_path):
         clip = clips.write(tmp_path / "long.mp4", frames=61 * 2, rate=2)
         expect(page.locator("#file-hint")).to_contain_text("so much of a longer clip")
         drop(page, clip)
-        expect(page.locator("#verdict")).to_contain_text("A minute of it is masked at most")
+        expect(page.locator("#verdict")).to_contain_text("At most 1 min of it is masked at once")
         expect(page.locator("#trim-end")).to_have_value("1:00.000")
+        expect(page.get_by_role("button", name="The first 1 min")).to_be_hidden()
+        page.locator("#trim-end").fill("")
+        page.locator("#trim-end").press("Tab")  # 61 s are too long: the start follows
+        expect(page.locator("#trim-start")).to_have_value("0:01.000")
+        expect(page.locator("#trim-said")).to_have_text(
+            "1 min of the clip, the most that is masked at once"
+        )
+        page.get_by_role("button", name="The first 1 min").click()
+        expect(page.locator("#trim-start")).to_have_value("")
+        expect(page.locator("#trim-end")).to_have_value("1:00.000")
+        page.locator("#trim-start").fill("0.5")
+        page.locator("#trim-start").press("Tab")
+        page.locator("#trim-end").fill("0:61")
+        page.locator("#trim-end").press("Tab")
+        expect(page.locator("#trim-start")).to_have_value("0:01.000")
         page.locator("#trim-start").fill("1.50.5")
         page.locator("#trim-start").press("Tab")
         expect(page.locator("#trim-error")).to_have_text("Write a time as 62.5 or 1:02.5.")

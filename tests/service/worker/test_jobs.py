@@ -284,7 +284,10 @@ async def test_a_late_hint_has_its_callers_name(
     spec = JobSpec(hints=tuple(Point(1, 1, frame=each) for each in frames))
     error = error_of(await caller.served(caller.site.clip(3), spec=spec, key_points=1))
     assert (error.code, error.param) == (422, param)
-    assert error.details == f"{param} is 9, and the clip ends with frame 2."
+    assert error.details == (
+        f"{param} is 9, and the last frame that is masked is 2;"
+        " frames count from the first that is."
+    )
 
 
 async def test_the_last_of_many_workers_looks_after_leases_as_one_alone(

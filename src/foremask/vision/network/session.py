@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from enum import StrEnum
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +31,7 @@ from foremask.vision.network.graph import (
 from foremask.vision.network.network_protocol import InputSize, NetworkOutput
 from foremask.vision.network.onnx_file import check_is_data
 from foremask.vision.network.reduction import reduce
-from foremask.vision.prefetch import raise_if_stopped
+from foremask.vision.prefetch import raise_if_stopped, unless_stopped
 from foremask.vision.resample import resized
 from foremask.weights.catalogue import ISNET, ModelSpec, sha256_of, spec_of
 
@@ -85,7 +85,9 @@ class Session:
     def _request(self, size: InputSize) -> Any:  # noqa: ANN401  OpenVINO ships no types
         if size not in self._requests:
             try:
-                compiled = self._imported(size) or self._compiled(size)
+                compiled = self._imported(size)
+                if compiled is None:
+                    compiled = unless_stopped(partial(self._compiled, size))  # takes seconds
             except (RuntimeError, KeyError) as error:
                 reason = str(error).strip().splitlines()[-1][:200]
                 raise ModelUnavailable(

@@ -11,6 +11,7 @@ from foremask.types import Image
 from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.network_protocol import Network
 from foremask.vision.network.opinions import View
+from foremask.vision.prefetch import stoppable
 from foremask.vision.temporal.appearance import Appearance
 from foremask.vision.temporal.flow import chroma, continuity, luma, trust
 from foremask.vision.temporal.frame_hints import FrameHints, Guidance
@@ -95,4 +96,4 @@ def links_between(
                 found[offset] = link(frames[index], frames[index + offset])
         return found
 
-    return list(threads.map(links, range(len(frames))))
+    return list(stoppable(threads.map(links, range(len(frames)))))

@@ -16,7 +16,7 @@ from foremask.types import Alpha, Levels, Rgb
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.network_cache import Store, check_planes
 from foremask.vision.network.network_protocol import Features
-from foremask.vision.prefetch import raise_if_stopped
+from foremask.vision.prefetch import raise_if_stopped, stoppable
 from foremask.vision.resample import in_half, in_single, resized
 from foremask.vision.temporal.flow import STILL_SHARE
 
@@ -49,7 +49,7 @@ class Basis:
     def fit(cls, anchors: Sequence[Features]) -> "Basis":
         means = []
         axes = []
-        for level, keep in zip(zip(*anchors, strict=True), COMPONENTS, strict=False):
+        for level, keep in stoppable(zip(zip(*anchors, strict=True), COMPONENTS, strict=False)):
             flat = [each.reshape(-1, each.shape[2]) for each in level]
             few = [each[:: max(1, len(each) // BASIS_PIXELS)] for each in flat]
             rows = np.concatenate(few).astype(np.float32)
@@ -182,8 +182,10 @@ class Appearance:
             self._fit()
 
     def _fit(self) -> None:
-        self._basis = basis = Basis.fit(list(self._features.values()))
-        self._projected = {frame: basis.project(each) for frame, each in self._features.items()}
+        basis = Basis.fit(list(self._features.values()))
+        known = stoppable(self._features.items())
+        self._projected = {frame: basis.project(each) for frame, each in known}
+        self._basis = basis  # only now: `keep` writes no half of it
         self._features = {}
 
     @stage("classifier")
@@ -195,7 +197,7 @@ class Appearance:
             self._fit()
         anchors = [
             AnchorFeatures(self._projected[frame], colours(small), resized(motion, GRID, GRID))
-            for frame, small, motion in zip(masks, smalls, motions, strict=True)
+            for frame, small, motion in stoppable(zip(masks, smalls, motions, strict=True))
         ]
         return subject_logits(anchors, list(masks.values()))
 
@@ -212,7 +214,7 @@ def subject_logits(anchors: Sequence[AnchorFeatures], masks: Sequence[Levels]) -
     if samples is None:
         return [np.zeros((GRID, GRID), np.float32)] * len(anchors)
     trained = _train(*samples, rng)
-    return [_predicted(anchor.levels(), *trained) for anchor in anchors]
+    return [_predicted(anchor.levels(), *trained) for anchor in stoppable(anchors)]
 
 
 def _training_samples(
@@ -227,7 +229,7 @@ def _training_samples(
     static_level = STILL_SHARE * float(np.median(together)) if together.size else 0.0
     rows = []
     labels = []
-    for anchor, mask in zip(anchors, masks, strict=True):
+    for anchor, mask in stoppable(zip(anchors, masks, strict=True)):
         maps = anchor.levels()
         moving = anchor.motion >= static_level
         for label, known in enumerate((mask < 1 - SURE, (mask > SURE) & moving)):

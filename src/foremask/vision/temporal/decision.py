@@ -10,6 +10,7 @@ from foremask.types import Alpha
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.network_cache import NetworkCache, check_planes
 from foremask.vision.network.opinions import CropBox, View, cropped_box
+from foremask.vision.prefetch import stoppable
 from foremask.vision.resample import as_alpha, as_levels
 from foremask.vision.temporal.anchors import Tools, Window, links_between
 from foremask.vision.temporal.appearance import GRID
@@ -34,22 +35,25 @@ def decide(window: Window, tools: Tools) -> dict[int, Decision]:
     """Decide the anchors that have opinions, and propagate their masks to the other anchors."""
     frames = window.asked()
     subjects = [as_alpha(window.anchors[frame].mean()) for frame in frames]
-    motions = list(tools.threads.map(partial(motion_of, window.steps), frames, subjects))
+    moving = tools.threads.map(partial(motion_of, window.steps), frames, subjects)
+    motions = list(stoppable(moving))
     logits = _logits(window, frames, motions, tools.cache)
     links = links_between(window, frames, tools.threads)
     scenes = [
         _scene(window, frame, motion, logit, links_of_frame)
-        for frame, motion, logit, links_of_frame in zip(frames, motions, logits, links, strict=True)
+        for frame, motion, logit, links_of_frame in stoppable(
+            zip(frames, motions, logits, links, strict=True)
+        )
     ]
     log_odds = tools.judge(scenes)
     opinions = [list(window.anchors[frame].opinions.values()) for frame in frames]
-    masks = list(tools.threads.map(compose, opinions, log_odds))
+    masks = list(stoppable(tools.threads.map(compose, opinions, log_odds)))
     decided = {
         frame: Decision(masks[k], opinions[k], scenes[k].logit, log_odds[k])
         for k, frame in enumerate(frames)
     }
     further = [frame for frame in window.anchors if frame not in decided]
-    propagated = {frame: _propagated(window, frame, decided, tools) for frame in further}
+    propagated = {frame: _propagated(window, frame, decided, tools) for frame in stoppable(further)}
     return {frame: decided.get(frame) or propagated[frame] for frame in window.anchors}
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from foremask.machine.stopwatch import stage
 from foremask.types import Alpha, Flow, Rgb
 from foremask.vision.network.opinions import CropBox, View
+from foremask.vision.prefetch import stoppable
 from foremask.vision.temporal.flow import LEAST_WEIGHT, warp
 from foremask.vision.temporal.places import Labels, Place, labelled
 from foremask.vision.temporal.tier import BLOCK_FRAMES, CONTEXT_FRAMES
@@ -155,7 +156,10 @@ def measure(scenes: Sequence[Scene]) -> list[tuple[Regions, RegionFeatures]]:
     apart_frames = np.abs(frames[:, None] - frames)
     usual = _usual_motion(scenes, means, apart_frames <= BLOCK_FRAMES)
     undecided = _undecided(scenes, means, apart_frames <= CONTEXT_FRAMES)
-    return [_measured(k, scene, means, usual[k], undecided[k]) for k, scene in enumerate(scenes)]
+    return [
+        _measured(k, scene, means, usual[k], undecided[k])
+        for k, scene in stoppable(enumerate(scenes))
+    ]
 
 
 def _usual_motion(

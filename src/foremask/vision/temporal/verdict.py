@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from foremask.machine.stopwatch import stage
 from foremask.types import Alpha, Levels
+from foremask.vision.prefetch import stoppable
 from foremask.vision.resample import as_levels, resized
 from foremask.vision.temporal.flow import LEAST_WEIGHT, warp
 from foremask.vision.temporal.places import OUTLINE_PX, grown, labelled
@@ -107,7 +108,7 @@ def along_flow(
     total = list(planes)
     for order, offset in ((range(len(planes)), -1), (range(len(planes) - 1, -1, -1), 1)):
         message: Alpha | None = None
-        for index in order:
+        for index in stoppable(order):
             link = links[index].get(offset)
             if message is None or link is None:
                 message = planes[index]

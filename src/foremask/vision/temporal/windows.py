@@ -20,7 +20,7 @@ from foremask.types import Alpha, Image
 from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.network_protocol import Features, Network
 from foremask.vision.network.opinions import View
-from foremask.vision.prefetch import StoppedError, prefetch
+from foremask.vision.prefetch import StoppedError, prefetch, stoppable
 from foremask.vision.temporal.anchors import Tools, Window, links_between
 from foremask.vision.temporal.appearance import Appearance
 from foremask.vision.temporal.blocks import Blocks
@@ -313,7 +313,7 @@ def _foreground(
     grid = window.grids.region
     result = []
     links_of_anchors = links_between(window, list(masks), tools.threads)
-    for frame, links in zip(masks, links_of_anchors, strict=True):
+    for frame, links in stoppable(zip(masks, links_of_anchors, strict=True)):
         anchor = window.anchors[frame]
         inside = grid.resized(masks[frame]) > 127
         picked = inside | (grid.resized(plain[frame]) > 127)

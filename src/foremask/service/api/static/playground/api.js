@@ -100,7 +100,6 @@ function send(path, form, onProgress, signal) {
 const WAYS_OUT = {
   url_private: "The service fetches from public addresses only; its operator can allow others with FOREMASK_ALLOW_PRIVATE.",
   webhook_invalid: "For a receiver of your own network, the operator sets FOREMASK_ALLOW_PRIVATE.",
-  duration_too_long: "Choose a part of it, by its start and end.",
   container_unsupported: "Most files change container without loss: `ffmpeg -i clip.mkv -c copy clip.mp4`. A service of your own takes all with FOREMASK_INPUTS=all.",
   codec_unsupported: "Encode it anew: `ffmpeg -i clip.mov -c:v libx264 -crf 16 clip.mp4`",
   video_invalid: "Paste the whole address of a file: it begins with https.",

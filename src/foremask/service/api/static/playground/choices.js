@@ -36,6 +36,10 @@ export function chooseQuality(value) {
 }
 
 export const preset = () => find("preset").value;
+export function choosePreset(name) {
+  find("preset").value = name;
+  explainPreset();
+}
 
 export function canShow(name) {
   const { plays } = PRESETS[name] ?? { plays: "" };

@@ -13,6 +13,7 @@ export const clip = { video: "", blob: null, facts: null, name: "", busy: false,
 let attempt = new AbortController();
 let tell = () => {};
 let long_s = 0; // how long the clip is where the service takes only a part of it
+let most_s = null; // how long such a part may be
 
 const isPicture = (file) => file.type.startsWith("image/") && file.type !== "image/gif";
 
@@ -56,8 +57,8 @@ export function setUpClip(onChange, onPicture) {
 }
 
 // The preset is part of the verdict: not each can carry each clip.
-export function probeAgain() {
-  if (clip.video) probe(attempt.signal);
+export async function probeAgain() {
+  if (clip.video) await probe(attempt.signal);
 }
 
 // The clip of a job that is opened again: nothing has to be sent.
@@ -161,16 +162,17 @@ async function probe(signal) {
     const { result } = await askJson("POST", "/v2/video/probe", wanted, signal);
     clear(find("clip-error"), find("url"));
     clear(find("preset-error"), find("preset"));
-    const facts = long_s ? { ...result, duration_s: long_s } : result;
+    const facts = long_s ? { ...result, duration_s: long_s, most_s } : result;
     Object.assign(clip, { facts, busy: false });
     const later = facts.vfr ? ". Its rate varies: mark the subject after a first mask." : "";
-    say(describe(facts) + later + (long_s ? `. A minute of it is masked at most: choose where it starts and ends.` : ""));
+    say(describe(facts) + later + (long_s ? `. At most ${seconds(most_s)} of it is masked at once: choose where the part starts and ends.` : ""));
     tell();
     return true;
   } catch (error) {
-    if (error.reason === "duration_too_long" && isWhole()) {
+    if (error.reason === "duration_too_long" && !long_s) {
       long_s = error.actual;
-      setPart({ end_s: error.limit });
+      most_s = error.limit;
+      if (isWhole()) setPart({ end_s: most_s });
       return probe(signal);
     }
     // An upload is in the service's own store: if that is too slow to look at it, the service is busy, and a job is accepted.

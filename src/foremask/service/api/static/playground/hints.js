@@ -20,6 +20,8 @@ const COVERS = 127;
 
 // In the order in which they were made. `applied`: the job that is shown has been made with it.
 let marks = [];
+let outside = []; // the marks that were not in the part, since the clip is the part alone
+const part = { first: 0, end: Infinity }; // its first frame, and the one after its last
 let undone = false; // a mark was taken away that the job that is shown was made with
 let tool = "point";
 let drag = null; // what is drawn just now: a box or a stroke
@@ -57,15 +59,36 @@ export function setUpHints(onApply, onChange) {
   board.addEventListener("keydown", onKey);
 }
 
-// The marks as a body's `hints`; those on the frames from `first` up to `end`, counted from `first`.
-export const hintFields = (first = 0, end = Infinity) => hintsOf(countedFrom(first, end));
+// The marks as a body's `hints`: those in the part of the clip, counted from its start.
+export const hintFields = () => hintsOf(marks.filter(isInPart).map((mark) => ({ ...mark, frame: mark.frame - part.first })));
 
-const countedFrom = (first, end) =>
-  marks.filter(({ frame }) => frame >= first && frame < end).map((mark) => ({ ...mark, frame: mark.frame - first }));
+const isInPart = ({ frame }) => frame >= part.first && frame < part.end;
 
-// From now on the clip is these frames alone.
-export function countMarksFrom(first, end) {
-  marks = countedFrom(first, end);
+// The part that will be masked: marks outside of it do not count. Answers how many these are.
+export function keepMarksWithin([first, end]) {
+  Object.assign(part, { first, end });
+  renderList();
+  return marks.filter((mark) => !isInPart(mark)).length;
+}
+
+// From now on the clip is its part alone.
+export function countMarksFromPart() {
+  outside = marks.filter((mark) => !isInPart(mark));
+  countAnew(marks.filter(isInPart), -part.first);
+}
+
+// The clip is whole again, and its part begins with the frame `first`.
+export function countMarksFromClip(first) {
+  const others = outside;
+  countAnew(marks, first);
+  marks.unshift(...others);
+  outside = [];
+  render();
+}
+
+function countAnew(those, by) {
+  marks = those.map((mark) => ({ ...mark, frame: mark.frame + by }));
+  Object.assign(part, { first: 0, end: Infinity });
   unseen.clear();
   warmed = -1;
   if (!find("marks").hidden) say(manual());
@@ -312,6 +335,7 @@ function replaceAll(others) {
   busy = null;
   unseen.clear();
   marks = others;
+  outside = [];
   undone = false;
   warmed = -1;
   setPreview();
@@ -451,7 +475,8 @@ function renderList() {
   const before = list.children.length;
   list.replaceChildren(...marks.map((mark) => {
     const failed = unseen.has(mark.frame);
-    const text = `${wordsOf(mark).toLowerCase()} @${mark.frame}${failed ? ", not masked" : ""}`;
+    const why = isInPart(mark) ? failed && ", not masked" : ", outside of the part";
+    const text = `${wordsOf(mark).toLowerCase()} @${mark.frame}${why || ""}`;
     const button = make("button", { type: "button", className: mark.negative ? "not" : "this", textContent: text });
     button.title = `${nameOf(mark)}; leads to its frame`;
     button.addEventListener("click", () => goTo(mark.frame));

@@ -9,13 +9,14 @@ const ENDS = { cancelled: "Cancelled", result_expired: "Expired" };
 let current = "";
 let expected = 0; // frames, where the clip's header has no count
 
-// `onAgain` and `onNew` are the buttons below a job that has failed.
-export function setUpJob(onAgain, onNew) {
+// `onAgain`, `onBack` and `onNew` are the buttons below a job that has failed.
+export function setUpJob(onAgain, onBack, onNew) {
   find("job-cancel").addEventListener("click", async () => {
     find("job-cancel").disabled = true;
     await askJson("DELETE", `/v2/status/${current}`).catch(() => {});
   });
   find("job-again").addEventListener("click", onAgain);
+  find("job-back").addEventListener("click", onBack);
   find("job-new").addEventListener("click", onNew);
 }
 
@@ -34,7 +35,7 @@ export async function follow(requestId, name, again, frames = 0) {
   show(find("job-look"), false);
   clear(find("job-error"));
   find("job-name").textContent = name;
-  for (const id of ["job-again", "job-new"]) show(find(id), false);
+  for (const id of ["job-again", "job-back", "job-new"]) show(find(id), false);
   for (const id of ["job", "job-bar", "job-cancel", "job-hint"]) show(find(id));
   find("job-said").textContent = find("job-hint").textContent = "";
   find("job-cancel").disabled = false;
@@ -88,7 +89,7 @@ function end(title, again) {
   show(find("job-cancel"), false);
   show(find("job-bar"), false);
   show(find("job-look"), false);
-  show(find("job-again"), again);
+  for (const id of ["job-again", "job-back"]) show(find(id), again);
   show(find("job-new"));
 }
 

@@ -1,11 +1,11 @@
 // The playground: samples, clip, job, player, result, in this order.
 import { askJson, clear, complain, explain, here, order, submission } from "./api.js";
 import { setUpCamera } from "./camera.js";
-import { canShow, chooseQuality, preset, quality, qualityLabel, setUpChoices } from "./choices.js";
+import { canShow, choosePreset, chooseQuality, preset, PRESETS, quality, qualityLabel, setUpChoices } from "./choices.js";
 import { atFault, bring, clip, forgetClip, probeAgain, restore, setUpClip, takeFile } from "./clip.js";
 import { offerOthers, setUpCompare } from "./compare.js";
 import { find, prefersStill, seconds, show } from "./dom.js";
-import { countMarksFrom, hintFields, marksBecame, offerMarks, setUpHints, showMarksOf } from "./hints.js";
+import { countMarksFromClip, countMarksFromPart, hintFields, keepMarksWithin, marksBecame, offerMarks, setUpHints, showMarksOf } from "./hints.js";
 import { follow, leave, setUpJob } from "./job.js";
 import { matteFields, setUpMatte, resetMatte } from "./matte.js";
 import { clipUrl, keepClipUrl, keepThumbnail, marksOf } from "./memory.js";
@@ -32,7 +32,7 @@ const made = { preset: "", quality: "" }; // as that job was asked to
 setUpChoices(onForm);
 setUpClip(onClip, onPicture);
 setUpStill(startAnew);
-setUpJob(() => submit(), startAnew);
+setUpJob(() => submit(), changeSettings, startAnew);
 setUpMatte((matte) => {
   setMatte(matte);
   onSeen();
@@ -80,13 +80,15 @@ function fields() {
     output_container_and_codec: preset(),
     quality: quality(),
     webhook_url: find("webhook").value.trim(),
-    hints: hintFields(...(part.cut ? [] : framesOfPart())),
+    hints: hintFields(),
     ...partFields(),
   });
 }
 
-// The first frame of the part, and the one after its last.
+// The first frame of the part, and the one after its last, as the player counts them.
+/** @returns {[number, number]} */
 function framesOfPart() {
+  if (part.cut) return [0, Infinity];
   return [frameFrom(part.start_s), part.end_s === null ? Infinity : frameFrom(part.end_s)];
 }
 
@@ -100,7 +102,7 @@ function partFacts(facts) {
 // The player plays the part alone from now on, and marks count from its start.
 async function cutClip() {
   if (part.cut || isWhole()) return;
-  countMarksFrom(...framesOfPart());
+  countMarksFromPart();
   part.cut = true;
   offerTrim(false, clip.facts?.duration_s ?? null);
   await cutTo(part);
@@ -116,10 +118,16 @@ function onForm() {
   show(find("options"), clip.busy || clip.video !== "");
   find("go").disabled = !clip.facts && !clip.busy;
   find("go").textContent = ordered && clip.busy ? "Starts when the clip is there" : "Make the mask";
+  sayMarksOutside(keepMarksWithin(framesOfPart()));
   showFields(fields(), seen(), matteFields());
   if (wanted === preset()) return;
   wanted = preset();
   probeAgain();
+}
+
+function sayMarksOutside(count) {
+  find("trim-marks").textContent = count === 1 ? "1 mark is outside of this part and does not count." : `${count} marks are outside of this part and do not count.`;
+  show(find("trim-marks"), count > 0);
 }
 
 // Which card the panel shows; the others go.
@@ -133,7 +141,7 @@ function panel(name) {
 
 function renderMarks() {
   const marksFrames = clip.facts && !clip.facts.vfr; // at varying times a frame's number is known by its mask only
-  offerTrim(Boolean(clip.facts && !find("job-form").hidden && !part.cut), clip.facts?.duration_s ?? null);
+  offerTrim(Boolean(clip.facts && !find("job-form").hidden && !part.cut), clip.facts?.duration_s ?? null, clip.facts?.most_s ?? null);
   offerMarks(!sampleShown() && Boolean(clip.video) && Boolean(done ? done[0] : marksFrames), Boolean(done && !find("result").hidden));
 }
 
@@ -199,6 +207,27 @@ function leaveAll(remember) {
   if (remember && jobInAddress()) history.pushState(null, "", "/");
   shown = null;
   forgetClip();
+}
+
+// Back to the form of a job that has failed: clip, part, marks and choices are as they were.
+async function changeSettings() {
+  current = "";
+  leave();
+  done = null;
+  if (made.preset in PRESETS) choosePreset(made.preset);
+  panel("job-form");
+  history.pushState(null, "", "/");
+  find("job-form-title").focus();
+  const wasCut = part.cut;
+  const { video } = clip;
+  setPart(part);
+  if (!clip.facts?.codec) await probeAgain();
+  if (current || clip.video !== video) return; // another job or clip was opened meanwhile
+  if (wasCut) countMarksFromClip(framesOfPart()[0]);
+  opened = openClip(shown);
+  await opened;
+  renderMarks();
+  onForm();
 }
 
 function tryAgain(value) {

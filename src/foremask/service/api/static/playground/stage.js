@@ -2,6 +2,7 @@
 import { currentBacking, setUpBacking, takePicture } from "./backing.js";
 import { Compositor, NEUTRAL, VIEWS } from "./compositor.js";
 import { find, make, percent, prefersStill, radios, show } from "./dom.js";
+import { Neighbours } from "./neighbours.js";
 import { Pair } from "./pairing.js";
 import { Strip } from "./strip.js";
 
@@ -13,6 +14,9 @@ const INSIDE_S = 0.002; // a video that is sought at a frame's very edge may sho
 const SWEEP_MS = 3600;
 const LABELS = { source: "Source", mask: "Mask", cutout: "Cut-out", overlay: "Outline" };
 let compositor, pair, strip;
+let beside = null; // finds the frames beside the one that is shown, where their times are not known
+let stepped = Promise.resolve(); // once the last step is done
+let begins_s = NaN; // when the frame begins to which the last step led
 let toldOfView = () => {};
 const frames = { times_s: null, fps: 30, vfr: false, start_s: null, cut: false, count: 1, known: false, first_s: null, now: 0, asked: null }; // `count` is a guess until it is `known`
 const urls = { source: "", mask: "" };
@@ -33,7 +37,7 @@ export function setUpStage(onView) {
   }
   pair = new Pair(compositor, onShow);
   pair.insteadOfMask = (time_s) => previews.get(frameAt(time_s)) ?? null;
-  strip = new Strip(find("strip"), goTo, togglePlay);
+  strip = new Strip(find("strip"), goTo, step, togglePlay);
   radios(find("view-choice"), "view", VIEWS.map((value) => ({ value, label: LABELS[value] })), "cutout", choose);
   setUpWipe();
   setUpBacking(compositor, () => {
@@ -221,6 +225,9 @@ async function open(track, url) {
 function closeAll() {
   setPreview();
   sweeping = 0;
+  beside?.close();
+  beside = null;
+  begins_s = NaN;
   pair.close();
   find("stage").classList.remove("still");
   renderPlay();
@@ -261,10 +268,13 @@ function onShow(time_s, reported) {
   if (reported) startAt(time_s);
   const shown = frameAt(time_s);
   if (pair.playing) frames.asked = null;
-  if (frames.asked !== null && frames.asked !== shown) return; // of an earlier seek, and late
+  if (frames.asked !== null && frames.asked !== shown && !isUncounted()) return; // of an earlier seek, and late
   frames.now = shown;
   renderNumber();
 }
+
+// Where the rate varies, only a mask's report tells which frame is when.
+const isUncounted = () => frames.vfr && !frames.times_s;
 
 const frameAt = (time_s) => indexAt(time_s - (frames.times_s ? (frames.first_s ?? time_s) : 0));
 
@@ -298,11 +308,43 @@ export function goTo(index) {
   renderNumber();
 }
 
+// One frame on or back, as it is in the clip.
+function step(by) {
+  if (!isUncounted() || !pair.source.loaded) return goTo(frames.now + by);
+  pair.stop();
+  renderPlay();
+  stepped = stepped.then(() => stepUncounted(by));
+}
+
+async function stepUncounted(by) {
+  const { offset_s } = pair.source;
+  beside ??= new Neighbours(urls.source);
+  const mine = beside;
+  await sought(pair.source.video);
+  const here_s = isNear(begins_s) ? begins_s + offset_s : await mine.beginOf(pair.shown.time_s + offset_s + INSIDE_S / 2);
+  if (here_s === null) return goTo(frames.now + by); // this browser tells no frame's time
+  const found_s = await (by < 0 ? mine.before(here_s) : mine.after(here_s, 1 / frames.fps));
+  if (found_s === null || mine !== beside) return;
+  begins_s = found_s - offset_s;
+  frames.asked = null;
+  pair.seek(begins_s + INSIDE_S / 2);
+  const until_ms = performance.now() + REACHED_MS;
+  while (!isNear(begins_s) && performance.now() < until_ms) await new Promise((resolve) => setTimeout(resolve, 30));
+}
+
+// Whether the frame that is shown is the one that begins at this moment.
+const isNear = (time_s) => Math.abs(pair.shown?.time_s - time_s) < INSIDE_S;
+
+// When the frame that is shown begins, in seconds from the clip's first frame.
+const shownFrom_s = () => Math.max(0, (isNear(begins_s) ? begins_s : pair.shown.time_s) - (frames.first_s ?? 0));
+
 function renderNumber() {
   const { now, count, known, times_s, fps } = frames;
+  show(find("number-label"), !isUncounted());
   if (document.activeElement !== find("number")) find("number").value = now;
   find("total").textContent = known ? `of 0 to ${count - 1}` : "";
-  const at_s = times_s ? times_s[now] : now / fps;
+  let at_s = times_s ? times_s[now] : now / fps;
+  if (isUncounted() && pair.shown) at_s = shownFrom_s();
   find("time").textContent = `${Math.floor(at_s / 60)}:${(at_s % 60).toFixed(3).padStart(6, "0")}`;
   strip.moveTo(now, count, known);
   if (marking.on) marking.tell();
@@ -316,8 +358,8 @@ function renderNumber() {
 // When the frame that is shown begins, and a moment from which on it is no longer shown, in seconds from the clip's
 // first frame. The service takes a time that is 0.6 ms off as a frame's own.
 export function momentHere() {
-  const { now, fps, first_s, vfr } = frames;
-  const shown_s = pair.shown.time_s - (first_s ?? 0);
+  const { now, fps, vfr } = frames;
+  const shown_s = shownFrom_s();
   if (vfr) return { from_s: thousandths(shown_s), until_s: thousandths(shown_s + 0.002) };
   const isItsOwn = pair.shown.reported && Math.abs(shown_s - now / fps) < 0.5 / fps;
   const from_s = isItsOwn ? shown_s : now / fps;
@@ -530,8 +572,8 @@ function placeHandle() {
 
 function setUpTransport() {
   find("play").addEventListener("click", togglePlay);
-  find("back").addEventListener("click", () => goTo(frames.now - 1));
-  find("forward").addEventListener("click", () => goTo(frames.now + 1));
+  find("back").addEventListener("click", () => step(-1));
+  find("forward").addEventListener("click", () => step(1));
   const goToNumber = () => goTo(parseInt(find("number").value.replace("@", ""), 10) || 0);
   find("number").addEventListener("change", goToNumber);
   find("number").addEventListener("keydown", (event) => {
@@ -597,8 +639,8 @@ function onKey(event) {
   if (find("transport").hidden || event.ctrlKey || event.metaKey || event.altKey) return;
   if (event.target.matches("input, select, textarea") && !event.target.matches("[type=radio], [type=checkbox]")) return;
   const keys = {
-    ",": () => goTo(frames.now - 1),
-    ".": () => goTo(frames.now + 1),
+    ",": () => step(-1),
+    ".": () => step(1),
     k: togglePlay,
     l: () => find("loop").click(),
     m: () => find("sound").click(),

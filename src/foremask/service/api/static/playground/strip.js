@@ -1,6 +1,7 @@
 // The strip under the stage: how much is foreground and how much changes, frame by frame; a place to jump to.
 export class Strip {
-  constructor(element, onJump, onToggle) {
+  // `onJump` gets a frame's number, `onStep` -1 or 1.
+  constructor(element, onJump, onStep, onToggle) {
     this.element = element;
     this.canvas = element.querySelector("canvas");
     this.rows = null;
@@ -22,14 +23,13 @@ export class Strip {
     element.addEventListener("keydown", (event) => {
       if (event.key === " ") onToggle();
       const tenth = Math.max(1, Math.round(this.count / 10));
-      const to = {
-        ArrowLeft: this.now - 1, ArrowDown: this.now - 1, ArrowRight: this.now + 1, ArrowUp: this.now + 1,
-        PageDown: this.now - tenth, PageUp: this.now + tenth, Home: 0, End: this.count - 1,
-      }[event.key];
-      if (to === undefined && event.key !== " ") return;
+      const by = { ArrowLeft: -1, ArrowDown: -1, ArrowRight: 1, ArrowUp: 1 }[event.key];
+      const to = { PageDown: this.now - tenth, PageUp: this.now + tenth, Home: 0, End: this.count - 1 }[event.key];
+      if (by === undefined && to === undefined && event.key !== " ") return;
       event.preventDefault();
       event.stopPropagation();
-      if (to !== undefined) onJump(to);
+      if (by !== undefined) onStep(by);
+      else if (to !== undefined) onJump(to);
     });
     new ResizeObserver(() => this.draw()).observe(element);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());

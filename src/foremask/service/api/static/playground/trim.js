@@ -7,6 +7,7 @@ import { goToMoment, momentHere, showPart } from "./stage.js";
 // part alone, since a job was ordered with it.
 export const part = { start_s: 0, end_s: null, cut: false };
 let length_s = null; // of the clip, where it is known
+let most_s = null; // of a part, where the clip is longer than what is masked at once
 let tell = () => {};
 
 export function setUpTrim(onChange) {
@@ -14,8 +15,11 @@ export function setUpTrim(onChange) {
   for (const id of ["trim-start", "trim-end"]) find(id).addEventListener("change", onTyped);
   find("trim-here").addEventListener("click", () => change({ start_s: momentHere().from_s }));
   find("trim-to-here").addEventListener("click", () => change({ end_s: momentHere().until_s }));
-  find("trim-clear").addEventListener("click", () => change({ start_s: 0, end_s: null }));
+  find("trim-clear").addEventListener("click", () => change(longest()));
 }
+
+// As much of the clip as is masked at once, from its start.
+const longest = () => ({ start_s: 0, end_s: most_s });
 
 export const isWhole = () => part.start_s === 0 && part.end_s === null;
 
@@ -30,9 +34,10 @@ export function setPart({ start_s = 0, end_s = null } = {}, cut = false) {
   render();
 }
 
-// Offered for a clip of this length that is not masked yet.
-export function offerTrim(can, clipLength_s = null) {
+// Offered for a clip of this length that is not masked yet; the service may mask at most a part of it at once.
+export function offerTrim(can, clipLength_s = null, mostAtOnce_s = null) {
   length_s = clipLength_s;
+  most_s = mostAtOnce_s;
   for (const id of ["trim", "trim-here", "trim-to-here"]) show(find(id), can);
   render();
 }
@@ -49,6 +54,11 @@ function change(changed) {
     else wanted.start_s = 0;
   }
   if (length_s !== null && wanted.start_s >= length_s) return refuse("trim-start", `The clip lasts ${seconds(length_s)}: start before its end.`);
+  // The other end follows where the part is longer than what is masked at once.
+  if (most_s !== null && (wanted.end_s ?? length_s) - wanted.start_s > most_s) {
+    if ("start_s" in changed) wanted.end_s = wanted.start_s + most_s;
+    else wanted.start_s = (wanted.end_s ?? length_s) - most_s;
+  }
   setPart(wanted);
   tell();
 }
@@ -84,7 +94,11 @@ function render() {
   find("trim-start").value = part.start_s ? textOf(part.start_s) : "";
   find("trim-end").value = part.end_s === null ? "" : textOf(part.end_s);
   find("trim-end").placeholder = length_s === null ? "its end" : textOf(length_s);
-  show(find("trim-clear"), !isWhole());
-  find("trim-said").textContent = isWhole() || Number.isNaN(partLength_s()) ? "" : `${seconds(partLength_s())} of the clip`;
+  const { start_s, end_s } = longest();
+  find("trim-clear").textContent = most_s === null ? "All of it" : `The first ${seconds(most_s)}`;
+  show(find("trim-clear"), part.start_s !== start_s || part.end_s !== end_s);
+  const isMost = most_s !== null && partLength_s() > most_s - 0.001;
+  const said = `${seconds(partLength_s())} of the clip${isMost ? ", the most that is masked at once" : ""}`;
+  find("trim-said").textContent = isWhole() || Number.isNaN(partLength_s()) ? "" : said;
   if (!part.cut) showPart(part);
 }
