@@ -3,6 +3,7 @@
 import dataclasses
 import socket
 import time
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -21,9 +22,9 @@ LARGE_BODIES = 40
 few_slots = serves({"api.context.LARGE_BODIES": LARGE_BODIES, "api.calls.SLOT_S": 0.5})
 
 
-def begun_upload(service: Running, sent_bytes: int) -> bytes:
+def begun_upload(given: dict[str, Any], sent_bytes: int) -> bytes:
     """A request that uploads a clip of some 64 MiB, up to its first ``sent_bytes``."""
-    body, headers = packed(form(service), bytes(sent_bytes))
+    body, headers = packed(given, bytes(sent_bytes))
     head = (
         f"POST /v2/uploads HTTP/1.1\r\nHost: a\r\nContent-Type: {headers['content-type']}\r\n"
         f"Content-Length: {64 * MIB}\r\n\r\n"
@@ -66,9 +67,10 @@ def test_slow_uploads_hold_little_memory_and_give_it_back(service: Running) -> N
     mine = dataclasses.replace(service, token=service.new_token()["api_token"])
     assert send(form(mine), bytes(8 * MIB)).status_code == 204
     before = service.memory_bytes
-    with crowd_of(service, 60) as crowd:
-        for each in crowd:
-            each.sendall(begun_upload(mine, 3 * MIB))
+    forms = [form(mine) for _ in range(60)]
+    with crowd_of(service, len(forms)) as crowd:
+        for each, given in zip(crowd, forms, strict=True):
+            each.sendall(begun_upload(given, 3 * MIB))
         time.sleep(1.0)
         held = service.memory_bytes - before
     assert held < 40 * MIB
@@ -81,9 +83,10 @@ def test_200_slow_uploads_leave_no_memory_behind(service: Running) -> None:
     senders = [dataclasses.replace(service, token=token) for token in tokens]
     assert send(form(service), bytes(8 * MIB)).status_code == 204
     before = service.memory_bytes
-    with crowd_of(service, 200) as crowd:
-        for number, each in enumerate(crowd):
-            each.sendall(begun_upload(senders[number % len(senders)], MIB))
+    forms = [form(sender) for sender in senders for _ in range(50)]
+    with crowd_of(service, len(forms)) as crowd:  # a connection that is silent for 10 s is closed
+        for each, given in zip(crowd, forms, strict=True):
+            each.sendall(begun_upload(given, MIB))
         time.sleep(1.0)
     wait_until(lambda: service.memory_bytes < 1.1 * before)
 
@@ -93,11 +96,12 @@ def test_large_bodies_of_one_token_leave_slots_to_another(few_slots: Running) ->
     most = LARGE_BODIES // 4
     reserved = """select 1 as one from uploads u join tokens t on t.id = u.token
         where t.hash = %s and bytes > 1"""
+    forms = [form(mine) for _ in range(most + 1)]
     with crowd_of(few_slots, most) as crowd:
-        for each in crowd:
-            each.sendall(begun_upload(mine, MIB))
+        for each, given in zip(crowd, forms, strict=False):
+            each.sendall(begun_upload(given, MIB))
         wait_until(lambda: len(few_slots.sql(reserved, token_hash(mine.token))) == most)
-        for late in (begun_upload(mine, MIB), begun_json(mine.token)):
+        for late in (begun_upload(forms[-1], MIB), begun_json(mine.token)):
             with dial(few_slots) as raw:
                 raw.sendall(late)
                 assert first_answer(raw).startswith(b"HTTP/1.1 503")

@@ -104,7 +104,7 @@ def stored_is(service: Running, expected: dict[str, int]) -> bool:
 def test_a_stop_answers_those_who_upload(own_database: str, tmp_path: Path) -> None:
     with running(own_database, tmp_path, {"api.connection.STOPPING_S": 1.0}) as service:
         with dial(service) as raw:
-            raw.sendall(begun_upload(service, MIB))
+            raw.sendall(begun_upload(form(service), MIB))
             wait_until(lambda: service.sql("select 1 as one from uploads where bytes > 0"))
             service.process.terminate()
             heard = b""
