@@ -8,12 +8,15 @@ import os
 import socket
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import uvloop
 
+from foremask.machine.hardware import share_of_memory
 from foremask.service.sandbox.pool import MediaPool
+from foremask.service.worker.job_stages import SERVICE_RESOURCES
 from foremask.service.worker.process import QUEUES, open_work, work_until_stopped
 from foremask.settings import Settings, read_settings
 
@@ -31,6 +34,8 @@ def look_up(host: str, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # as 
 async def work(settings: Settings, slots: int = 1) -> None:
     """As worker.run_worker; a confined child masks without the network."""
     scratch = settings.data_dir / "scratch" / "worker"
+    limits = settings.limits(settings.job_memory or share_of_memory(slots))
+    resources = replace(SERVICE_RESOURCES, limits=limits)
     async with (
         MediaPool(scratch, sandbox=settings.sandbox) as files,
         MediaPool(
@@ -40,7 +45,7 @@ async def work(settings: Settings, slots: int = 1) -> None:
             execution="benchmarks.stand_in",
             import_from=[Path(__file__).parents[1]],
         ) as masks,
-        open_work(settings, scratch, masks, files) as means,
+        open_work(settings, scratch, masks, files, resources) as means,
     ):
         await work_until_stopped(means, QUEUES, slots, sandbox=str(masks.level))
 

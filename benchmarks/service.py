@@ -74,6 +74,7 @@ async def running(
     plenty: bool = True,
     objects_url: str | None = None,
     streams: int = 1,
+    max_frames: int = 7200,
 ) -> AsyncIterator[Service]:
     """Yield a service below ``root`` whose APIs are ready; a process that dies is started again.
 
@@ -90,6 +91,7 @@ async def running(
         bootstrap_token=TOKEN,
         connections=connections,
         streams=streams,
+        max_frames=max_frames,
     )
     async with AsyncExitStack() as stack:
         stack.callback(postgres.stop)

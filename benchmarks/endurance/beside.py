@@ -5,6 +5,7 @@ is at full strength, and is then killed when B is done.
 """
 
 import asyncio
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from pathlib import Path
 import httpx2
 from tests.support import synth
 from tests.support.origin import gives, listening
+from tests.support.programs import children
 
 from benchmarks.service import (
     MASK_PATH,
@@ -63,6 +65,16 @@ def memory_mib(member: Member) -> float:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) / 1024
     return 0.0
+
+
+def family_mib(member: Member) -> float:
+    """The resident memory of a process and its children, of which some may just have ended."""
+    total = memory_mib(member)
+    for child in children(pid(member) or 0):
+        with suppress(OSError):
+            pages = int(Path(f"/proc/{child}/statm").read_text().split()[1])
+            total += pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+    return total
 
 
 async def submit_in_turn(client: httpx2.AsyncClient, video: str) -> Times:

@@ -370,10 +370,15 @@ async def until_ended(
 
 
 async def left_of(database: Database, waiting: LiteralString) -> list[Row]:
-    """Return the rows that the query finds after `STUCK_S`; none as soon as it finds none."""
-    until = time.monotonic() + STUCK_S
-    while (rows := await database.all(waiting)) and time.monotonic() < until:  # noqa: ASYNC110
+    """Wait until the query finds no row, or as many for `STUCK_S`; return the rows."""
+    rows = await database.all(waiting)
+    since = time.monotonic()
+    while rows and time.monotonic() - since < STUCK_S:
         await asyncio.sleep(1.0)
+        before = len(rows)
+        rows = await database.all(waiting)
+        if len(rows) < before:
+            since = time.monotonic()
     return rows
 
 
@@ -410,7 +415,7 @@ async def judge(
     unknown = await database.all(
         "select id from jobs where not id = any(%s) and idempotency_key is not null", (accepted,)
     )
-    await left_of(database, "select 1 from deliveries where status = 'pending' limit 1")
+    await left_of(database, "select id from deliveries where status = 'pending'")
     silent = await database.all(
         """select id from jobs j where webhook_url is not null and 1 <> (
                select count(*) from deliveries d where d.job = j.id and d.status = 'delivered')"""

@@ -1,10 +1,12 @@
 """Gives broken and malicious files to the sandboxed probe and masker, and counts the outcomes.
 
-``python -m benchmarks.endurance.hostile [--mutations 2000] [--seed 1] [--only ROW]`` prints a
-table; ``--only mutated --seconds 600`` with several seeds makes a long run in parts. A file must
-be refused with an error of foremask, or masked with all of its frames. No file may end the parent
-process, make it hang, or give a mask whose report is false. Backgrounds, masks for ``verify`` and
-kept network results are mutated too. A cheap masker replaces the network.
+``python -m benchmarks.endurance.hostile [--mutations 2000] [--seed 1] [--only ROW] [--gib 3]``
+prints a table; ``--only mutated --seconds 600`` with several seeds makes a long run in parts. A
+file must be refused with an error of foremask, or masked with all of its frames. No file may end
+the parent process, make it hang, or give a mask whose report is false. Backgrounds, masks for
+``verify`` and kept network results are mutated too. A cheap masker replaces the network. A mask may
+take ``--gib`` of memory: ``--only extremes --gib 9`` masks the largest frames instead of refusing
+them.
 """
 
 import asyncio
@@ -17,7 +19,7 @@ import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from itertools import islice, takewhile
@@ -27,6 +29,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from tests.support import synth
 
@@ -37,7 +40,17 @@ from foremask.errors import Failed, ForemaskError
 from foremask.facts import Clip, Report
 from foremask.media.pictures import check_background, is_picture, read_background
 from foremask.media.verify import verify
-from foremask.options import Files, Form, Input, JobSpec, Limits, Output, Resources, ResultKind
+from foremask.options import (
+    UNLIMITED,
+    Files,
+    Form,
+    Input,
+    JobSpec,
+    Limits,
+    Output,
+    Resources,
+    ResultKind,
+)
 from foremask.service.sandbox import execution
 from foremask.service.sandbox.messages import Executor, Make, Parent, Probe, Request
 from foremask.service.sandbox.pool import ChildDied, MediaPool
@@ -48,8 +61,7 @@ from foremask.vision.network.network_cache import NetworkCache
 MEDIA = DATA / "media"
 ROOT = Path(__file__).parents[2]
 WALL_CLOCK_S = 60.0
-STALL_S = 20.0
-MEMORY_BYTES = 3 << 30
+LONG_S = 1800.0  # for what a command takes
 SLOTS = 2
 LIMITS = Limits()
 ARRAYS = ("plain", "features")
@@ -105,6 +117,8 @@ class Case:
     name: str
     data: bytes
     frames: int | None = None  # that the file had before it was cut
+    limits: Limits = LIMITS
+    wall_clock_s: float = WALL_CLOCK_S
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,24 +253,54 @@ def bombs() -> Iterator[Case]:
 
 
 def extremes() -> Iterator[Case]:
-    """MOVs of one JPEG again and again: the largest sides for two seconds, and too many frames."""
-    for side, frames, fps in ((16_000, 8, 4), (64, 7200, 120), (64, 100_000, 2000)):
-        picture = np.full((side, side), 90, np.uint8)
-        picture[side // 4 : side // 2] = 220
-        jpeg = cv2.imencode(".jpg", picture)[1].tobytes()
-        written = io.BytesIO()
-        with av.open(written, "w", format="mov") as file:
-            track = file.add_stream("mjpeg", rate=fps)
-            track.width = track.height = side
-            track.pix_fmt = "yuvj420p"
-            for number in range(frames):
-                packet = av.Packet(jpeg)
-                packet.stream = track
-                packet.time_base = Fraction(1, fps)
-                packet.pts = packet.dts = number
-                packet.duration = 1
-                file.mux(packet)
-        yield Case("extremes", f"{frames} x {side}", written.getvalue())
+    """The largest sides, and too many frames for the service; a command takes those, too."""
+    for side, frames, fps in ((16_000, 8, 4), (64, 7200, 120)):
+        yield Case("extremes", f"{frames} x {side}", jpegs(side, frames, fps), wall_clock_s=LONG_S)
+    for name, data in (
+        ("100000 x 64", jpegs(64, 100_000, 2000)),
+        ("65536 x 64 gif", long_gif(64, 65_536)),
+    ):
+        yield Case("extremes", name, data)
+        yield Case("extremes", f"{name}, no limit", data, None, UNLIMITED, LONG_S)
+
+
+def jpegs(side: int, frames: int, fps: int) -> bytes:
+    """A MOV of one JPEG again and again."""
+    jpeg = cv2.imencode(".jpg", banded(side))[1].tobytes()
+    written = io.BytesIO()
+    with av.open(written, "w", format="mov") as file:
+        track = file.add_stream("mjpeg", rate=fps)
+        track.width = track.height = side
+        track.pix_fmt = "yuvj420p"
+        for number in range(frames):
+            packet = av.Packet(jpeg)
+            packet.stream = track
+            packet.time_base = Fraction(1, fps)
+            packet.pts = packet.dts = number
+            packet.duration = 1
+            file.mux(packet)
+    return written.getvalue()
+
+
+def long_gif(side: int, frames: int) -> bytes:
+    written = io.BytesIO()
+    with av.open(written, "w", format="gif") as file:
+        track = file.add_stream("gif", rate=50)
+        track.width = track.height = side
+        track.pix_fmt = "gray"
+        for number in range(frames):
+            picture = np.roll(banded(side), number, axis=0)
+            frame = av.VideoFrame.from_ndarray(picture, format="gray")
+            frame.pts = number
+            file.mux(track.encode(frame))
+        file.mux(track.encode())
+    return written.getvalue()
+
+
+def banded(side: int) -> NDArray[np.uint8]:
+    picture = np.full((side, side), 90, np.uint8)
+    picture[side // 4 : side // 2] = 220
+    return picture
 
 
 def giants(good: dict[str, bytes]) -> Iterator[Case]:
@@ -301,7 +345,7 @@ def mutated(good: dict[str, bytes], dice: random.Random, count: int) -> Iterator
         yield Case(f"mutated {name}", f"number {number}", bytes(data))
 
 
-async def end_of(case: Case, pool: MediaPool, folder: Path) -> Ending:
+async def end_of(case: Case, pool: MediaPool, folder: Path, memory_bytes: int) -> Ending:
     """Probe the bytes as the API does, then mask them as a worker does; only read other files."""
     began_s = time.monotonic()
 
@@ -318,15 +362,16 @@ async def end_of(case: Case, pool: MediaPool, folder: Path) -> Ending:
             await asyncio.to_thread(source.write_bytes, case.data)
             request = Read(kind, source, folder / "good.mp4", target)
             return ended(await pool.run(request, wall_clock_s=WALL_CLOCK_S))
-        probing = Probe(None, LIMITS, size=len(case.data))
+        limits = replace(case.limits, memory_bytes=memory_bytes)
+        probing = Probe(None, limits, form=JobSpec().form, size=len(case.data))
         clip = await pool.run(probing, read_at=read_at, wall_clock_s=WALL_CLOCK_S)
         await asyncio.to_thread(source.write_bytes, case.data)
         files = Files(source=source, target=target)
-        make_mask = Make(JobSpec(), files, Resources(limits=LIMITS))
-        report = await pool.run(make_mask, wall_clock_s=WALL_CLOCK_S)
+        make_mask = Make(JobSpec(), files, Resources(limits=limits))
+        report = await pool.run(make_mask, wall_clock_s=case.wall_clock_s)
         wrong = await asyncio.to_thread(untruth, case, clip, report, target)
     except Failed as error:
-        if error.limit == MEMORY_BYTES:
+        if error.limit == memory_bytes:
             return ended("over the memory limit")
         return ended(error.reason, f"{error} {getattr(error, '__notes__', '')}")
     except ForemaskError as error:
@@ -352,7 +397,9 @@ def untruth(case: Case, clip: Clip | None, report: Report, target: Path) -> str:
     return ""
 
 
-async def endings_of(cases: list[Case], good: bytes, seconds: float) -> tuple[str, list[Ending]]:
+async def endings_of(
+    cases: list[Case], good: bytes, seconds: float, memory_bytes: int
+) -> tuple[str, list[Ending]]:
     """Run the cases for at most ``seconds``; return the level of the sandbox and all endings."""
     waiting, endings, until = iter(cases), list[Ending](), time.monotonic() + seconds
     with tempfile.TemporaryDirectory() as name:
@@ -362,8 +409,7 @@ async def endings_of(cases: list[Case], good: bytes, seconds: float) -> tuple[st
             folder / "slots",
             slots=SLOTS,
             sandbox=Sandbox.REQUIRE,
-            memory_bytes=MEMORY_BYTES,
-            stall_s=STALL_S,
+            memory_bytes=memory_bytes,
             execution="benchmarks.endurance.hostile",
             import_from=[ROOT],
         ) as pool:
@@ -371,7 +417,7 @@ async def endings_of(cases: list[Case], good: bytes, seconds: float) -> tuple[st
 
             async def work() -> None:
                 for case in takewhile(lambda _: time.monotonic() < until, waiting):
-                    endings.append(await end_of(case, pool, folder))
+                    endings.append(await end_of(case, pool, folder, memory_bytes))
                     if len(endings) % 100 == 0:
                         print(f"{len(endings)} of {len(cases)}", file=sys.stderr, flush=True)
 
@@ -379,7 +425,9 @@ async def endings_of(cases: list[Case], good: bytes, seconds: float) -> tuple[st
     return level, endings
 
 
-def main(*, mutations: int = 2000, seed: int = 1, seconds: float = 1e9, only: str = "") -> int:
+def main(
+    *, mutations: int = 2000, seed: int = 1, seconds: float = 1e9, only: str = "", gib: int = 3
+) -> int:
     if not MEDIA.is_dir():
         raise SystemExit(f"{MEDIA} is not there: set FOREMASK_DATA")
     dice = random.Random(seed)  # noqa: S311
@@ -396,7 +444,7 @@ def main(*, mutations: int = 2000, seed: int = 1, seconds: float = 1e9, only: st
         *mutated(good | more, dice, mutations),
     ]
     cases = [case for case in cases if case.row.startswith(only)]
-    level, endings = asyncio.run(endings_of(cases, good["mp4 h264"], seconds))
+    level, endings = asyncio.run(endings_of(cases, good["mp4 h264"], seconds, gib << 30))
     rows: dict[str, list[Ending]] = defaultdict(list)
     for each in endings:
         rows[each.case.row].append(each)

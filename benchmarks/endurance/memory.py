@@ -1,8 +1,8 @@
 """Measures the memory of connections, uploads, downloads, shown clips, live streams and jobs.
 
 ``python -m benchmarks.endurance.memory [--count 200] [--only ROW]`` opens so many of each that work
-slowly, and prints the table of docs/operations.md. The exit code is 1 if a process keeps over 10 %
-more than before.
+slowly, masks a short and a long clip, and prints the table of docs/operations.md. A cheap masker
+replaces the network. The exit code is 1 if a process keeps over 10 % more than before.
 """
 
 import asyncio
@@ -10,12 +10,13 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from fractions import Fraction
 from pathlib import Path
 
 from tests.support import synth
 from tests.support.origin import Request, gives, head, listening
 
-from benchmarks.endurance.beside import MOST_KEPT, memory_mib
+from benchmarks.endurance.beside import MOST_KEPT, family_mib, memory_mib
 from benchmarks.endurance.readers import stored_file
 from benchmarks.endurance.slow_clients import (
     Crowd,
@@ -37,12 +38,15 @@ RELEASE_S = 60.0
 PER_TOKEN = 50  # uploads; a token has 64 at once
 SHOWN_BYTES = 32 << 20
 STREAMS = 8  # each has a child process from the start
+JOB_FRAMES = (1000, 10_000)
+JOB_FPS = Fraction(200)  # a clip has 60 s at most
 
 type Opened = Callable[[], AbstractAsyncContextManager[object]]
 
 
 async def measure(root: Path, count: int, only: str) -> bool:
-    async with running(root, workers=1, streams=STREAMS) as service:
+    most = max(JOB_FRAMES)
+    async with running(root, workers=1, streams=STREAMS, max_frames=most) as service:
         port, api, worker = service.ports[0], service.apis[0], service.workers[0]
         tokens = [
             (await create_token(service.database, f"t{number}", PLENTY))[0]
@@ -77,7 +81,44 @@ async def measure(root: Path, count: int, only: str) -> bool:
             kept = kept or after > MOST_KEPT * before
             each = (during - before) * 1024 / max(1, number)
             row(name, number, f"{before:.0f}", f"{during:.0f}", f"{each:.0f}", f"{after:.0f}")
+        for frames in JOB_FRAMES:
+            name = f"worker and its children, a job of {frames} frames"
+            if only not in name:
+                continue
+            await peak_of_job(service, root, 100)
+            before = await settled(worker)
+            peak = await peak_of_job(service, root, frames)
+            after = await settled(worker)
+            kept = kept or after > MOST_KEPT * before
+            each = (peak - before) * 1024
+            row(name, 1, f"{before:.0f}", f"{peak:.0f}", f"{each:.0f}", f"{after:.0f}")
         return kept
+
+
+async def settled(worker: Member) -> float:
+    """The memory of the worker and its children, after the next spare child has started."""
+    await asyncio.sleep(HOLD_S)
+    return family_mib(worker)
+
+
+async def peak_of_job(service: Service, root: Path, frames: int) -> float:
+    """Mask a clip; return the most memory that the worker and its children had together."""
+    spec = synth.Spec(320, 180, synth.even(frames, JOB_FPS))
+    clip = await asyncio.to_thread(synth.write, root / "job.mp4", spec)
+    async with listening() as origin, caller_of(service.ports[0]) as client:
+        origin.answers["/a.mp4"] = gives(clip.read_bytes())
+        answer = await client.post(MASK_PATH, json={"video": origin.url("/a.mp4")})
+        answer.raise_for_status()
+        status = {"status": "IN_PROGRESS"}
+        peak = 0.0
+        while status["status"] == "IN_PROGRESS":
+            for _ in range(10):
+                await asyncio.sleep(0.1)
+                peak = max(peak, family_mib(service.workers[0]))
+            status = (await client.get(f"/v2/status/{answer.json()['request_id']}")).json()
+    if status["status"] != "COMPLETED":
+        raise SystemExit(f"a job of {frames} frames failed: {status}")
+    return peak
 
 
 async def released(member: Member, before: float) -> float:

@@ -20,7 +20,7 @@ from tests.support.origin import gives, listening
 from tests.support.programs import children
 
 from benchmarks.clips import DATA, frames_of
-from benchmarks.endurance.beside import memory_mib
+from benchmarks.endurance.beside import family_mib
 from benchmarks.machine import header, row, run
 from benchmarks.service import MASK_PATH, TOKEN, caller_of, pid, quantiles, running, workplace
 from foremask.service.run.serve import Member
@@ -71,15 +71,6 @@ def processor_s(member: Member) -> float:
     return total / os.sysconf("SC_CLK_TCK")
 
 
-def resident_mib(member: Member) -> float:
-    """The memory of the process and its children."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    total = memory_mib(member)
-    for child in children(pid(member) or 0):
-        total += int(Path(f"/proc/{child}/statm").read_text().split()[1]) * page / (1 << 20)
-    return total
-
-
 async def mask_for_ever(port: int, root: Path, fps: float) -> None:
     """Submit the same clip again, whenever its mask is done."""
     pictures = list(frames_of(CLIP))
@@ -113,9 +104,9 @@ async def measure(root: Path, seconds: float, fps: float, *, beside_a_job: bool)
             await asyncio.sleep(0.1)
         await asyncio.sleep(WARM_S)
         sent.counts = True
-        before = [resident_mib(api), processor_s(api), processor_s(worker)]
+        before = [family_mib(api), processor_s(api), processor_s(worker)]
         await asyncio.sleep(seconds)
-        after = [resident_mib(api), processor_s(api), processor_s(worker)]
+        after = [family_mib(api), processor_s(api), processor_s(worker)]
         sent.counts = False
         sent.ends = True
         await both

@@ -141,6 +141,8 @@ async def test_what_cannot_be_is_a_sentence(footage: Path) -> None:
             ({"clip": "clip.mp4", "qualty": "best"}, "mask has no qualty; it has clip, output,"),
             ({"clip": "clip.mp4", "quality": "high"}, "quality is 'high'; it should be 'fast',"),
             ({"clip": "clip.mp4", "points": [{"x": "a", "y": 1}]}, "points[0].x is 'a'; it should"),
+            ({"clip": "clip.mp4", "start_s": 1e308}, "start_s is 1e+308; it may be from 0 to"),
+            ({"clip": "clip.mp4", "end_s": 1e308}, "end_s is 1e+308; it may be from 0 to"),
         ):
             assert said in await refusal(server, "mask", **wrong)
 

@@ -13,7 +13,7 @@ import ssl
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 
 import httpcore2
 
@@ -192,6 +192,8 @@ class Outbound:
         return _PinnedBackend(self._allow_private, functools.partial(self._addresses_for, owner))
 
     async def _addresses_for(self, owner: str, host: str, port: int) -> Sequence[str]:
+        with suppress(ValueError):
+            return [str(ipaddress.ip_address(host))]  # other spellings of an address are looked up
         try:
             async with asyncio.timeout(SLOT_S):
                 await self._slots.acquire(owner)

@@ -120,6 +120,19 @@ def test_a_database_that_refuses_writes_is_not_ready(
     assert post(service, PATH, video=good).status_code == 202
 
 
+def test_a_signing_key_that_was_replaced_is_not_ready(service: Running) -> None:
+    key = service.settings.data_dir / "objects" / "signing-key"
+    kept = key.read_bytes()
+    key.write_bytes(bytes(32))
+    try:
+        answer = http.get(f"{service.url}/readyz")
+    finally:
+        key.write_bytes(kept)
+    assert answer.status_code == 503
+    assert "another signing key" in answer.json()["checks"]["objects"]
+    assert http.get(f"{service.url}/readyz").status_code == 200
+
+
 def test_the_metrics_count_answers_and_jobs(service: Running, good: str) -> None:
     for path in ("/random-1", "/random-2", "/v2/status/random-3"):
         http.get(service.url + path)
