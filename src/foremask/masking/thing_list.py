@@ -54,7 +54,8 @@ class _ThingTrack:
     boxes: list[ThingBox] = field(default_factory=list)
     cells: int = 0
     cells_in_mask: int = 0
-    # where ``hint`` is: whether it is in the mask, whether it is apart, and its area
+    # on the frame of ``hint``: whether the thing's middle is in the mask, whether the thing is
+    # apart from others, and its area
     best: tuple[bool, bool, int] = (False, False, 0)
     hint: Point | None = None
 
@@ -154,7 +155,8 @@ def masks_of_things(
                 if each is not thing
             ]
             hints = (thing.hint, *others[: MOST_HINTS - 1])
-            if not thing.in_mask:  # its point chooses nothing: the others go first
+            # Beside the mask a point corrects, and no point after it bans: so it comes last.
+            if not thing.in_mask:
                 hints = (*others[: MOST_HINTS - 1], thing.hint)
             alone = msgspec.structs.replace(spec, hints=hints)
             files = Files(source=source, target=target, cache=cache, replace=replace)

@@ -36,7 +36,7 @@ def probe(
 ) -> Clip:
     """Read the properties of a clip from its header.
 
-    Limits of length are those of the ``excerpt``, if one is given.
+    If an ``excerpt`` is given, the limits of length apply to it, and not to the whole clip.
 
     Raises EmptyFile, FileTooLarge, NotAVideo, ContainerUnsupported, CorruptVideo, EncryptedVideo,
     NoVideoStream, CodecUnsupported, ResolutionTooLarge, DurationTooLong, TooManyFrames or NoFrames.

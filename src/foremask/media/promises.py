@@ -1,4 +1,4 @@
-"""Defines a promise that a check found kept, and the helper that raises PromiseBroken."""
+"""Checks single promises of a mask: returns each that is kept, raises PromiseBroken otherwise."""
 
 from dataclasses import dataclass
 from typing import Final

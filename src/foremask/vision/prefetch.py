@@ -28,10 +28,9 @@ def raise_if_stopped() -> None:
 
 
 def stoppable[T](items: Iterable[T]) -> Iterator[T]:
-    """The items of long work; between two of them, it ends with StoppedError as `raise_if_stopped`.
+    """Yield the items of long work, and call `raise_if_stopped` before each.
 
-    ``items`` are then closed if they are a generator, as those of an executor's ``map`` are: what
-    it has not begun is cancelled.
+    A generator is closed at the end. An executor's ``map`` then cancels what it has not begun.
     """
     try:
         for item in items:
@@ -43,9 +42,10 @@ def stoppable[T](items: Iterable[T]) -> Iterator[T]:
 
 
 def unless_stopped[T](work: Callable[[], T]) -> T:
-    """Do ``work``, which nothing can break off, in a thread of its own; return its result.
+    """Do ``work``, which cannot be interrupted, in a thread of its own; return its result.
 
-    Ctrl-C and a stop, as by `raise_if_stopped`, end the wait at once, and the work goes on unseen.
+    Ctrl-C and a stop (`raise_if_stopped`) end the wait at once. The work then goes on, and its
+    result is lost.
     """
     threads = ThreadPoolExecutor(1, "foremask work")
     done = threads.submit(work)

@@ -25,7 +25,7 @@ class HubFiles:
     """The files of a network on the Hugging Face Hub, and the folder that they lie in here."""
 
     folder: str
-    """Its name, too."""
+    """The name of the network, too."""
     repository: str
     revision: str
     """The commit of the repository."""

@@ -329,7 +329,7 @@ class PreviewRequest(Struct, frozen=True):
     ] = ()
     mask: Annotated[
         bytes | None,
-        _says("the picture's mask in a result, a JPEG or PNG in base64, for hints to correct"),
+        _says("the picture's mask from a result, a JPEG or PNG in base64; hints correct it"),
     ] = None
     quality: QualityField = Quality.BALANCED
 

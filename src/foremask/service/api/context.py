@@ -75,7 +75,7 @@ class Service:
         self.downloads = FairSemaphore(DOWNLOADS, DOWNLOADS_PER_LINK)
 
     def note_refused(self, request_id: str, error: errors.ForemaskError) -> None:
-        """Let `check_not_refused` know the id, until `MOST_REFUSED` later ones are."""
+        """Note a refusal for `check_not_refused`; the newest `MOST_REFUSED` are kept."""
         if len(self._refused) >= MOST_REFUSED:
             del self._refused[next(iter(self._refused))]
         self._refused[request_id] = f"{error.details} [{error.reason}]"

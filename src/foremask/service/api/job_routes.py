@@ -380,8 +380,8 @@ async def preview(request: ApiRequest) -> Response:
     """Mask one picture and return the mask.
 
     The preview shows the effect of up to 16 hints before a job is started. All hints apply to this
-    picture, whatever their frame or time. With the picture's `mask` in a result, it shows what
-    hints change of that mask. The service masks one picture at a time.
+    picture, whatever their frame or time. If `mask` has the picture's mask from a result, the
+    answer is that mask, corrected by the hints. The service masks one picture at a time.
     """
     call = await read_call(request, bodies.PreviewRequest)
     body = call.body

@@ -186,7 +186,7 @@ def _shapes(operations: list[Operation]) -> Json:
 
 
 def _without_null(shapes: Json) -> None:
-    """Remove null from the types of fields that default to None: such fields are omitted."""
+    """Remove null from the types of optional fields: an answer leaves out what is None."""
     for shape in shapes.values():
         for name, described in shape.get("properties", {}).items():
             if described.get("default", ...) is None:

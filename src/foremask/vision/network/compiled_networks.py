@@ -72,7 +72,7 @@ class CompiledNetworks:
 
     @classmethod
     def of(cls, weights: Path) -> "CompiledNetworks | None":
-        """The cache for the catalogue's weights; None for other or missing weights."""
+        """The cache for IS-Net's weights; None for other or missing weights."""
         directory = compiled_dir_of(weights)
         return cls(directory, weights) if directory else None
 

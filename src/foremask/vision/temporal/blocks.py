@@ -22,9 +22,9 @@ from foremask.vision.temporal.propagation import FrameFlow, flow_between
 from foremask.vision.temporal.tier import BLOCK_FRAMES, CLOSE_FRAMES, TIERS
 
 # `Tier.probed_above` applies to frames whose number is a multiple of `PROBED_FRAMES`, and to all
-# frames while the last mirrored and plain masks differ by more than `DIFFERING_SHARE`. Later frames
-# can repeat such a frame, which is always asked about itself: so a part of a clip that begins with
-# one has the masks of the whole clip.
+# frames while the last mirrored and plain masks differ by more than `DIFFERING_SHARE`. The network
+# is always asked about an anchor with such a number, and only such an anchor (or the shot's first)
+# can be repeated by later ones. So a part of a clip that begins there has the whole clip's masks.
 PROBED_FRAMES = 2 * BLOCK_FRAMES  # the lengths of windows and contexts are multiples of this
 DIFFERING_SHARE = 0.3  # docs/adr/0050
 REPEATED_LEVELS = 6  # a picture of which no pixel differs more is a repeat: coding a still does so
@@ -54,8 +54,8 @@ class Blocks:
     the previous block to the next multiple of `BLOCK_FRAMES`, or to the end of the shot.
     ``on_features`` gets the encoder features (27 MB) of each frame that the network runs on; it
     is not asked about a frame for which ``known`` returns masks, of an earlier run. Nor is it asked
-    about a picture that repeats that of the newest reference, unless ``on_repeat``, which gets both
-    frames, says that it lacks the features of the reference.
+    about a frame whose picture repeats that of the newest reference. ``on_repeat`` then gets both
+    frames; if it returns False, as it lacks the reference's features, the network is asked.
     """
 
     def __init__(

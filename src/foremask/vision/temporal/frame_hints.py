@@ -29,8 +29,9 @@ CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # a point's crops, as shares of the pi
 # The margin on each side of a box's crop, as a share of the box's larger side; by eye.
 BOX_MARGIN_SHARE = 0.15
 NEAR_PX = 3  # on the region grid, pixels within this distance of a point or place are near
-# A negative point bans one of several things if no view has less alpha there, and if it is deeper
-# in the thing than this share of its greatest depth. docs/adr/0050 has how often 0.9 was wrong.
+# A negative point bans one of several things if all views have at least `CERTAIN` alpha there, and
+# if its depth is over `MIDDLE` of the thing's greatest depth. docs/adr/0050 says how often 0.9 was
+# wrong instead of 0.95.
 CERTAIN = 0.95
 MIDDLE = 0.65
 LIGHT = 191  # a paint's pixel above this level is on the subject
@@ -120,9 +121,9 @@ def _span(middle: float, length: float, most: int) -> slice:
 class FrameHints:
     """What one frame's hints choose or ban, and what they correct.
 
-    ``contradicted`` has pairs of numbers: of a hint, and of a later hint that contradicts it. A
-    point chooses or bans no thing after ``first_correction``, the number of the clip's first
-    correction. `on_mask` gives the hints as they act on the frame's mask.
+    ``contradicted`` has pairs of numbers: of a hint, and of a later hint that contradicts it.
+    ``first_correction`` is the number of the clip's first correction; no point after it chooses or
+    bans a thing.
     """
 
     opinions: Mapping[View, MaskLevels]
@@ -135,9 +136,10 @@ class FrameHints:
     first_correction: float = math.inf
 
     def on_mask(self, mask: RegionPlane) -> "FrameHints":
-        """The same hints, of which the first one in must be on ``mask`` to choose a thing.
+        """The same hints, as they act on ``mask``, which was decided without them.
 
-        Beside the mask it adds what it is on, and all points after it correct.
+        If most of the first positive hint lies beside the mask, it adds what it is on instead of
+        choosing, and all points after it correct.
         """
         positive = [each for each in self.seeds if each.positive]
         if not positive:
@@ -161,7 +163,7 @@ class FrameHints:
         return self._finds_beside(np.any([self._extent(each) for each in positive], axis=0))
 
     def _finds_beside(self, place: Place) -> bool:
-        """Whether the network finds a thing beside those on a place, no smaller than a quarter."""
+        """Whether the network finds a thing elsewhere, over a quarter as large as those here."""
         labels, areas = labelled(self.found, connectivity=4)
         marked = np.unique(labels[place])
         marked = marked[marked > 0]
