@@ -296,7 +296,9 @@ def read_masks(mask: FilePath) -> Iterator[tuple[int, Alpha]]:
 def find_things(
     source: FilePath, *, cache: FilePath | None = None, **network: Unpack[NetworkOptions]
 ) -> list[Thing]:
-    """List the things of a clip, the largest first, each with a hint that selects it.
+    """List the things of a clip, the largest first, each with a point on it as a hint.
+
+    Such a hint chooses a thing that is in the mask, and adds one that is not.
 
     The clip is masked, but no mask is written. Later calls with hints can use the ``cache``. Raises
     the errors of `mask_video`, except OutputFailed.

@@ -38,7 +38,7 @@ class ThingBox(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Thing(msgspec.Struct, frozen=True, kw_only=True):
-    """``coverage`` is the thing's mean share of the picture; ``hint`` selects the thing."""
+    """``coverage`` is the thing's mean share of the picture; ``hint`` is a point on the thing."""
 
     number: int
     first_frame: int
