@@ -208,7 +208,7 @@ class Excerpt:
             return cls(start_s) if start_s else None
         check_range("end_s", end_s, 0.0, MOST_SECONDS)
         if end_s <= start_s:
-            details = f"the excerpt from {start_s:g} s to {end_s:g} s is empty"
+            details = f"the part from {start_s:g} s to {end_s:g} s is empty"
             raise FieldInvalid(details, param="end_s", limit=start_s, actual=end_s)
         return cls(start_s, end_s)
 
