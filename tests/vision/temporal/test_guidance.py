@@ -396,6 +396,9 @@ DECIDED: dict[str, tuple[Scene, list[tuple[int, float, float, bool]], int, Share
     "a point out after a correction takes away no whole thing": (
         horse, [(8, 150 + 8 + 84, 78, True), (8, 158, 90, False)], 14, (0.5, 1), SOME,
     ),
+    "a point in on a thing that was banned brings it back, and drops no other": (
+        apart, [(0, 240 + sway(0), 98, False), (8, 240 + sway(8), 98, True)], 14, ALL, ALL,
+    ),
     "a point on a crumb chooses nothing": (
         with_crumb, [(5, 255, 100, True)], 14, (0.97, 1), SOME,
     ),

@@ -187,19 +187,23 @@ class FrameHints:
 
         If a thing is chosen, all others that the network finds are banned.
         """
-        plane = np.zeros(self.found.shape, np.float32)
+        plane = self.bans
         if self._chooses:
             ours = [self._extent(each) for each in self.seeds if each.positive]
             chosen = np.asarray(np.any(ours, axis=0))
             labels, _ = labelled(self.found, connectivity=4)
-            plane[self.found & ~np.isin(labels, labels[chosen])] = -1
-            plane[chosen] = 1
-        for each in self.seeds:
-            if self._bans(each):
-                plane[self._extent(each)] = -1
-        if not plane.any():
-            return None
+            others = self.found & ~np.isin(labels, labels[chosen])
+            side = np.where(others, np.float32(-1), chosen.astype(np.float32))
+            plane = side if plane is None else np.where(plane == 0, side, plane)
         return plane
+
+    @cached_property
+    def bans(self) -> RegionPlane | None:
+        """-1 on the things that negative points ban, 0 elsewhere; None if all are 0."""
+        banned = [self._extent(each) for each in self.seeds if self._bans(each)]
+        if not banned:
+            return None
+        return -np.any(banned, axis=0).astype(np.float32)
 
     def corrects(self, seed: Seed) -> bool:
         """Whether a seed is a point that corrects the mask, and does not choose or ban a thing."""

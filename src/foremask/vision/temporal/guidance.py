@@ -122,15 +122,24 @@ def apply_hints(
 
 
 def _on_masks(window: Window, shown: Sequence[Shown]) -> list[FrameHints | None]:
-    """The hints of each anchor, as they act on the masks that were decided without them."""
+    """The hints of each anchor, as they act on the masks that are left by what hints ban."""
+    hints = [anchor.hints for anchor in window.anchors.values()]
+    bans = [None if each is None else each.bans for each in hints]
     found: list[FrameHints | None] = []
-    for anchor, known in zip(window.anchors.values(), shown, strict=True):
-        if anchor.hints is None:
+    for each, known, side in zip(hints, shown, _sides(shown, bans), strict=True):
+        if each is None:
             found.append(None)
         else:
-            found.append(anchor.hints.on_mask(known.mask))
+            found.append(each.on_mask(_with_side(known, side).mask))
     first = min((each.first_correction for each in found if each is not None), default=math.inf)
     return [each and replace(each, first_correction=first) for each in found]
+
+
+def _sides(shown: Sequence[Shown], choices: Sequence[RegionPlane | None]) -> Sequence[RegionPlane]:
+    """The side of each pixel of each anchor, by what is chosen and banned on some of them."""
+    if all(each is None for each in choices):
+        return [np.zeros(each.mask.shape, np.float32) for each in shown]
+    return sides([_picked(frame, each) for frame, each in enumerate(shown)], choices)
 
 
 def _corrections(hints: FrameHints | None) -> Sequence[Seed]:
@@ -208,10 +217,9 @@ def evidence_of(
     choices = list(choices)
     if before is not None and choices[0] is None:
         choices[0] = before.side
-    found = [np.zeros(each.mask.shape, np.float32) for each in shown]
-    if any(each is not None for each in choices):
-        found = sides([_picked(frame, each) for frame, each in enumerate(shown)], choices)
-    places = _Places(shown, ask_on_anchor)
+    found = _sides(shown, choices)
+    decided = [_with_side(each, side) for each, side in zip(shown, found, strict=True)]
+    places = _Places(decided, ask_on_anchor)
     if before is not None:
         for number in sorted(np.unique(before.places[before.places != 0]), key=abs):
             places.add(0, before.places == number, float(np.sign(number)))
@@ -313,9 +321,22 @@ def _parts_on(places: Place, place: Place) -> Place:
     return np.asarray(places & (shared > PART * areas)[labels])
 
 
+def _with_side(shown: Shown, side: RegionPlane) -> Shown:
+    """The frame with the mask after what hints choose and ban, for corrections to start from."""
+    mask = np.where(_banned(side), np.float32(0), shown.mask)
+    return replace(shown, mask=np.where(side > 0, np.float32(1), mask))
+
+
+def _banned(side: RegionPlane) -> Place:
+    return grown(side < 0, OUTLINE_PX) & (side <= 0)
+
+
 def _decided_by(shown: Shown, evidence: Evidence) -> tuple[RegionPlane, Place]:
-    """A plane that is positive on the foreground after hints, and the pixels that hints decide."""
-    out = grown(evidence.side < 0, OUTLINE_PX) & (evidence.side <= 0)
+    """A plane that is positive on the foreground after hints, and the pixels that hints decide.
+
+    What a correction adds counts more than what is banned there: points correct after they ban.
+    """
+    out = _banned(evidence.side) & (evidence.places <= 0)
     taken = (evidence.side > 0) & (shown.mask <= FOREGROUND)
     side = np.where(out, np.float32(-1), np.where(taken, np.float32(1), evidence.places))
     log_odds = np.where(side == 0, shown.mask - np.float32(FOREGROUND), side).astype(np.float32)
