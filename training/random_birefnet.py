@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.onnx.symbolic_helper import parse_args
 
 SIZE_PX = 1024
 BACKBONES = {"swin_v1_l": 3, "swin_v1_t": 6}  # where the sources' list of backbones has them
@@ -74,42 +75,19 @@ def use_fixed_sizes() -> None:
     functional.interpolate = interpolated
 
 
-class DeformConv(torch.autograd.Function):
-    """Exported as one operator; its value does not matter for the graph."""
-
-    @staticmethod
-    def forward(
-        _: object, picture: Tensor, weights: Tensor, _offset: Tensor, _mask: Tensor,
-        _padding: int, height: int, width: int,
-    ) -> Tensor:  # fmt: skip
-        return picture.new_zeros(1, weights.shape[0], height, width)
-
-    @staticmethod
-    def symbolic(
-        graph: Value, picture: Value, weights: Value, offset: Value, mask: Value,
-        padding: int, height: int, width: int,
-    ) -> Value:  # fmt: skip
-        outputs, _, *kernel = weights.type().sizes()
-        bias = graph.op("Constant", value_t=torch.zeros(outputs))
-        made = graph.op(
-            "DeformConv", picture, weights, offset, bias, mask,
-            kernel_shape_i=kernel, pads_i=[padding] * 4,
-        )  # fmt: skip
-        made.setType(weights.type().with_sizes([1, outputs, height, width]))
-        return made
-
-
-def use_native_operator() -> None:
-    from models.modules import deform_conv
-
-    def deform_conv2d(
-        *, offset: Tensor, weight: Tensor, mask: Tensor, padding: int, **more: Value
-    ) -> Tensor:
-        picture = more["input"]
-        height, width = picture.shape[2:]
-        return DeformConv.apply(picture, weight, offset, mask, padding, height, width)
-
-    deform_conv.deform_conv2d = deform_conv2d
+@parse_args(*"vvvvv", *"iiiiiiii", "b")
+def deform_conv(
+    graph: Value, picture: Value, weights: Value, offset: Value, mask: Value, bias: Value,
+    stride_y: int, stride_x: int, pad_y: int, pad_x: int, dilation_y: int, dilation_x: int,
+    groups: int, offset_groups: int, _uses_mask: bool,
+) -> Value:  # fmt: skip
+    """torchvision's operator as ONNX's."""
+    return graph.op(
+        "DeformConv", picture, weights, offset, bias, mask,
+        kernel_shape_i=weights.type().sizes()[2:], strides_i=[stride_y, stride_x],
+        pads_i=[pad_y, pad_x, pad_y, pad_x], dilations_i=[dilation_y, dilation_x],
+        group_i=groups, offset_group_i=offset_groups,
+    )  # fmt: skip
 
 
 def main() -> None:
@@ -125,7 +103,7 @@ def main() -> None:
     made = network(asked.sources.absolute(), asked.backbone)
     use_fixed_sizes()
     if asked.native:
-        use_native_operator()
+        torch.onnx.register_custom_op_symbolic("torchvision::deform_conv2d", deform_conv, 19)
     else:
         import deform_conv2d_onnx_exporter as exporter
         from torch.onnx import JitScalarType

@@ -192,8 +192,8 @@ def _with_allowed_tracker(spec: JobSpec, allowed: Sequence[TrackerName]) -> JobS
     if not allowed:
         raise errors.FieldInvalid(
             "This server follows no words and has no trackers. Its operator can add them: `pip"
-            " install 'foremask[sam]'`, the weights as docs/models.md says, and"
-            " FOREMASK_TRACKERS=sam2.1-tiny.",
+            " install 'foremask[sam]'`, `foremask models pull sam2.1-tiny`, the same for"
+            " grounding-dino-tiny, and FOREMASK_TRACKERS=sam2.1-tiny.",
             param=param,
         )
     if spec.tracker is not None and spec.tracker not in allowed:
