@@ -160,9 +160,9 @@ class FrameHints:
         positive = [each for each in self.seeds if each.positive]
         if not positive or not all(self._is_on_found(each) for each in positive):
             return False
-        return self._finds_beside(np.any([self._extent(each) for each in positive], axis=0))
+        return self._finds_elsewhere(np.any([self._extent(each) for each in positive], axis=0))
 
-    def _finds_beside(self, place: Place) -> bool:
+    def _finds_elsewhere(self, place: Place) -> bool:
         """Whether the network finds a thing elsewhere, over a quarter as large as those here."""
         labels, areas = labelled(self.found, connectivity=4)
         marked = np.unique(labels[place])
@@ -228,7 +228,7 @@ class FrameHints:
         part = part_at(self.found, seed.row, seed.column)
         if not part.any() or self.least[seed.row, seed.column] < CERTAIN:
             return False
-        if not self._finds_beside(part):
+        if not self._finds_elsewhere(part):
             return False
         if any((each.place & part).any() for each in self.seeds if each.positive):
             return False
