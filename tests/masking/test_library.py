@@ -213,7 +213,7 @@ def test_hints_on_arrays_choose_and_must_be_early(model: Path) -> None:
     assert left[8][48, 98] < 0.1
     assert foremask.mask_image(pair[0], model=model, hints=[foremask.Point(30, 48)])[48, 98] < 0.1
     for hint, said in (
-        (foremask.Point(1, 1, frame=99), "ends with frame 11"),
+        (foremask.Point(1, 1, frame=99), "last frame that is masked is 11"),
         (foremask.Point(1, 1, frame=9999), f"one of the first {library.MOST_WAITING} frames"),
         (foremask.Point(1, 1, time_s=0.5), "arrays have no times"),
         (foremask.Point(999, 1), r"hints\[0\]\.x"),
