@@ -79,46 +79,55 @@ def apply_hints(
         for frame, links_of_frame in zip(frames, links, strict=True)
     ]
     crops: dict[int, list[MaskLevels]] = {frame: [] for frame in frames}
-
-    def ask_on_anchor(index: int, place: Place) -> RegionPlane:
-        mask = decisions[frames[index]].mask
-        part = _asked_round(window, frames[index], place, tools)
-        alone = np.zeros_like(mask)
-        if part is not None:
-            over = mask.copy()
-            over[part.box] = part.mask
-            crops[frames[index]].append(over)
-            alone[part.box] = part.mask
-        return window.grids.region.alpha(alone)
-
     acting = _on_masks(window, shown)
     stated = [_choice(each) for each in acting]
     corrections = [_corrections(each) for each in acting]
     choices: Sequence[RegionPlane | None] = stated
     if all(each is None for each in stated):
         choices = [guidance.brought_to(frame, window.grids.region) for frame in frames]
+    ask_on_anchor = partial(_ask_on_anchor, window, decisions, crops, tools)
     evidence = evidence_of(choices, corrections, before, shown, ask_on_anchor)
     masks = {}
     changed = False
     for frame, known, found in zip(frames, shown, evidence, strict=True):
         log_odds, reached = _decided_by(known, found)
         changed |= bool(reached.any())
-        hints = window.anchors[frame].hints
-        outlines = [*decisions[frame].opinions]
-        if hints is not None:
-            outlines = [*hints.opinions.values(), *hints.crops]
-        outlines += crops[frame]
+        outlines = _outlines(window, frame, decisions[frame]) + crops[frame]
         masks[frame] = _changed_mask(decisions[frame].mask, outlines, log_odds, reached)
+    by_frame = dict(zip(frames, stated, strict=True))
     return HintedMasks(
         masks=masks,
         evidence=dict(zip(frames, evidence, strict=True)),
-        choices={
-            frame: choice
-            for frame, choice in zip(frames, stated, strict=True)
-            if choice is not None
-        },
+        choices={frame: choice for frame, choice in by_frame.items() if choice is not None},
         changed=changed,
     )
+
+
+def _ask_on_anchor(
+    window: Window,
+    decisions: Mapping[int, Decision],
+    crops: Mapping[int, list[MaskLevels]],
+    tools: Tools,
+    index: int,
+    place: Place,
+) -> RegionPlane:
+    """Ask the network round a place; its mask there is added to ``crops``, on the decided one."""
+    frame = list(window.anchors)[index]
+    mask = decisions[frame].mask
+    alone = np.zeros_like(mask)
+    part = _asked_round(window, frame, place, tools)
+    if part is not None:
+        crops[frame].append(part.on(mask))
+        alone = part.on(alone)
+    return window.grids.region.alpha(alone)
+
+
+def _outlines(window: Window, frame: int, decision: Decision) -> list[MaskLevels]:
+    """The masks whose outlines a changed mask of the frame may take."""
+    hints = window.anchors[frame].hints
+    if hints is None:
+        return [*decision.opinions]
+    return [*hints.opinions.values(), *hints.crops]
 
 
 def _on_masks(window: Window, shown: Sequence[Shown]) -> list[FrameHints | None]:
@@ -177,6 +186,11 @@ class _Part:
 
     box: CropBox
     mask: MaskLevels
+
+    def on(self, mask: MaskLevels) -> MaskLevels:
+        whole = mask.copy()
+        whole[self.box] = self.mask
+        return whole
 
 
 def _asked_round(window: Window, frame: int, place: Place, tools: Tools) -> _Part | None:
