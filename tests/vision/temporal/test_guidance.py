@@ -347,6 +347,21 @@ def test_two_places_of_the_window_before_are_followed_apart() -> None:
         np.testing.assert_array_equal(each.places > 0, things[0] | things[1])
 
 
+def test_where_places_of_two_frames_meet_the_nearer_hint_counts() -> None:
+    """The later hint's place grew over what the earlier one had removed, 20 frames away."""
+    nothing = np.zeros((HEIGHT, WIDTH), np.float32)
+    still = Link(np.zeros((HEIGHT, WIDTH, 2), np.float32), nothing + 1, nothing + 1, 4)
+    a, b = disc(60, 90, 20), disc(260, 90, 20)
+    frame = Shown(background(1), nothing, [nothing], nothing, nothing - 6)
+    links = [{-1: still, 1: still}] * 3
+    shown = [replace(frame, links=each) for each in ({1: still}, *links, {-1: still})]
+    out = [Seed(0, False, 0, 0, [], a, has_size=True)]
+    both = [Seed(1, True, 0, 0, [], a | b, has_size=True)]
+    found = evidence_of([None] * 5, [out, [], [], [], both], None, shown, lambda *_: nothing)
+    assert [np.sign(each.places[a].mean()) for each in found] == [-1, -1, 1, 1, 1]
+    assert [np.sign(each.places[b].mean()) for each in found] == [0, 1, 1, 1, 1]
+
+
 @pytest.mark.parametrize("positive", [True, False])
 def test_only_a_place_that_is_added_grows_where_a_crop_shows_two_things_as_one(
     *, positive: bool

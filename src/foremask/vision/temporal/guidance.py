@@ -246,11 +246,14 @@ def evidence_of(
 
 
 class _Places:
-    """The corrected places on the anchors of a window; later hints override earlier hints.
+    """The corrected places on the anchors of a window; of hints on one frame, the later overrides.
+
+    Where places of different frames meet, the one with the nearer hint counts.
 
     The flow carries a place to the other anchors. If a crop round the place shows it as a thing,
     crops of the other anchors give its shape there, for the first `MOST_ASKED` places of a window.
-    A place that is removed may not grow by crops, because a crop can show two things as one.
+    A place that is removed may not grow by crops, because a crop can show two things as one. A
+    place that is added may not grow over what other hints remove.
     No place is carried to or past a frame with an earlier hint: the user has corrected that frame.
     """
 
@@ -311,13 +314,22 @@ class _Places:
             if found is not None:
                 if number < 0:
                     found &= grown(here, OUTLINE_PX)
+                else:
+                    found &= here | (self.planes[index] >= 0)
                 here = found
                 held = 1.0
             elif here.any():
                 held *= float(trusted[here].mean())
             if held < LEAST_HELD or not here.any():
                 return
-            self.planes[index] = np.where(here, number, self.planes[index])
+            free = here & ~self._has_nearer(index)
+            self.planes[index] = np.where(free, number, self.planes[index])
+
+    def _has_nearer(self, index: int) -> Place:
+        """The pixels of an anchor with a place whose hint is nearer than the newest place's."""
+        away = np.abs(np.array(self._starts) - index)
+        places = np.abs(self.planes[index]).astype(np.intp)
+        return np.asarray(np.append(np.inf, away)[places] < away[-1])
 
     def _found(self, index: int, came: RegionPlane) -> Place | None:
         """What a crop shows at the place ``came`` > 0; None if it covers at most `PART` of this."""
