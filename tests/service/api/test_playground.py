@@ -561,6 +561,7 @@ def test_a_part_begins_and_ends_with_the_frames_that_were_shown(
         expect(page.locator("#verdict")).to_contain_text("fps")
         if pts == PHONE:
             expect(page.locator("#verdict")).to_contain_text("mark the subject after a first mask")
+        wait_for(page, lambda: disc_at(page) > 0, "no frame is shown")
         first = shown_after(4)
         page.get_by_role("button", name="Start here").click()
         last = shown_after(11)

@@ -310,7 +310,7 @@ export function goTo(index) {
 
 // One frame on or back, as it is in the clip.
 function step(by) {
-  if (!isUncounted() || !pair.source.loaded || !pair.shown) return goTo(frames.now + by);
+  if (!isUncounted() || !pair.source.loaded) return goTo(frames.now + by);
   pair.stop();
   renderPlay();
   stepped = stepped.then(() => stepUncounted(by));
@@ -321,7 +321,9 @@ async function stepUncounted(by) {
   beside ??= new Neighbours(urls.source);
   const mine = beside;
   await sought(pair.source.video);
-  if (!pair.shown) return; // the clip was closed
+  const waits_until_ms = performance.now() + REACHED_MS;
+  while (!pair.shown && mine === beside && performance.now() < waits_until_ms) await new Promise((resolve) => setTimeout(resolve, 30));
+  if (!pair.shown || mine !== beside) return; // no frame has come, or the clip was closed
   const here_s = isNear(begins_s) ? begins_s + offset_s : await mine.beginOf(pair.shown.time_s + offset_s + INSIDE_S / 2);
   if (here_s === null) return goTo(frames.now + by); // this browser tells no frame's time
   const found_s = await (by < 0 ? mine.before(here_s) : mine.after(here_s, 1 / frames.fps));
