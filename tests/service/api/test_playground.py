@@ -619,6 +619,38 @@ def test_a_step_goes_to_the_next_frame_where_the_rate_varies(
     steps_to(9)
 
 
+# A busy browser: the report of the frame before comes late, in place of the sought frame's.
+LATE_REPORTS = """
+    const native = HTMLVideoElement.prototype.requestVideoFrameCallback;
+    const told = new WeakMap();
+    HTMLVideoElement.prototype.requestVideoFrameCallback = function (call) {
+        return native.call(this, (now, metadata) => {
+            const before = told.get(this);
+            const isLate = before && !before.isLate && before.mediaTime !== metadata.mediaTime;
+            const mediaTime = isLate ? before.mediaTime : metadata.mediaTime;
+            told.set(this, { mediaTime, isLate });
+            call(now, { mediaTime });
+        });
+    };
+"""
+
+
+def test_a_step_whose_frame_was_not_reported_is_taken_all_the_same(
+    browser: Browser, service: Running, tmp_path: Path
+) -> None:
+    clip = synth.write(tmp_path / "vfr.mp4", dataclasses.replace(SPEC, pts=PHONE, codec="h264"))
+    with strict_page(browser, service.url, reduced_motion="reduce") as page:
+        page.add_init_script(LATE_REPORTS)
+        page.goto(f"{service.url}/#token={TOKEN}")
+        page.wait_for_selector("html[data-ready]")
+        drop(page, clip)
+        expect(page.locator("#verdict")).to_contain_text("varying")
+        for number in (1, 2, 3):
+            page.locator("#forward").click()
+            told = f"0:{PHONE[number] / 30_000:06.3f}"
+            expect(page.locator("#time")).to_have_text(told)
+
+
 def test_marks_outside_of_the_part_are_said_to_be_left_out_and_come_back_with_the_form(
     page: Page, service: Running, disc: Path
 ) -> None:

@@ -3,7 +3,7 @@ const KEPT = 4; // textures of each video; more than one lags behind the other b
 const NUDGE_S = 0.03;
 const JUMP_S = 0.3;
 const MISSED_MS = 250;
-const AGAIN_S = 0.001;
+const AGAIN_S = 0.0005; // less than what a frame that is sought by its begin may be off by
 
 class Track {
   constructor(compositor, onFrame) {
@@ -17,17 +17,20 @@ class Track {
     this.kept = 0;
     this.asksAgain = false; // the browser seeks once more, since it did not report the frame
     this.abandon = () => {};
-    let before = 0; // frames kept when the seek began: the one that is sought is often reported before its end
+    let before = null; // what was kept when the seek began: the frame that is sought is often reported before its end
     this.video.addEventListener("seeking", () => {
       this.seeking = true;
-      before = this.kept;
+      before = { kept: this.kept, time_s: this.frames.at(-1)?.time_s };
     });
     this.video.addEventListener("seeked", () => {
       this.seeking = false;
       onFrame();
-      const kept = before;
+      const { kept, time_s } = before;
       setTimeout(() => {
-        if (this.kept !== kept || this.seeking || !this.video.paused || !this.loaded) return;
+        if (this.seeking || !this.video.paused || !this.loaded) return;
+        const isReported = this.kept !== kept;
+        const isSought = isReported && (this.asksAgain || this.frames.at(-1)?.time_s !== time_s); // else late, of the frame before
+        if (isSought) return;
         if (!this.asksAgain) {
           this.asksAgain = true;
           this.video.currentTime += AGAIN_S; // a busy browser may not report the frame that it sought
