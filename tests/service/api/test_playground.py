@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import pytest
 from benchmarks.clips import masks_of
-from playwright.sync_api import Browser, Page, Request, Route, expect
+from playwright.sync_api import Browser, JSHandle, Page, Request, Route, expect
 
 from foremask.errors import ERROR_TABLE
 from foremask.hints.kinds import Box, Paint, Point
@@ -183,9 +183,9 @@ def page(browser: Browser, service: Running) -> Generator[Page]:
         yield page
 
 
-def drop(page: Page, path: Path) -> None:
+def transfer_of(page: Page, path: Path) -> JSHandle:
     packed = base64.b64encode(path.read_bytes()).decode()
-    transfer = page.evaluate_handle(
+    return page.evaluate_handle(
         """([name, packed]) => {
             const bytes = Uint8Array.from(atob(packed), (each) => each.charCodeAt(0));
             const transfer = new DataTransfer();
@@ -196,7 +196,10 @@ def drop(page: Page, path: Path) -> None:
         }""",
         [path.name, packed],
     )
-    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer})
+
+
+def drop(page: Page, path: Path) -> None:
+    page.dispatch_event("#drop", "drop", {"dataTransfer": transfer_of(page, path)})
 
 
 def mask(page: Page, clip: Path, verdict: str = "vp9") -> None:
@@ -649,6 +652,38 @@ def test_a_step_whose_frame_was_not_reported_is_taken_all_the_same(
             page.locator("#forward").click()
             told = f"0:{PHONE[number] / 30_000:06.3f}"
             expect(page.locator("#time")).to_have_text(told)
+
+
+KEEP_VIDEOS = """
+    const createElement = document.createElement;
+    window.videos = [];
+    document.createElement = function (...args) {
+        const made = createElement.apply(this, args);
+        if (made instanceof HTMLVideoElement) window.videos.push(made);
+        return made;
+    };
+"""
+DROP_AS_IT_SEEKS = """(dataTransfer) => {
+    const drop = new DragEvent("drop", { dataTransfer, bubbles: true });
+    const dropIt = () => document.body.dispatchEvent(drop);
+    window.videos[0].addEventListener("seeking", dropIt, { once: true });
+}"""
+
+
+def test_a_clip_that_comes_while_the_sample_seeks_can_be_sought(
+    browser: Browser, service: Running, disc: Path
+) -> None:
+    with strict_page(browser, service.url, reduced_motion="reduce") as page:
+        page.add_init_script(KEEP_VIDEOS)
+        page.goto(f"{service.url}/#token={TOKEN}")
+        page.wait_for_selector("html[data-ready]")
+        expect(page.locator("#views")).to_be_visible()
+        page.evaluate(DROP_AS_IT_SEEKS, transfer_of(page, disc))
+        go_to(page, 20)
+        expect(page.locator("#verdict")).to_contain_text("24 fps")
+        go_to(page, 6)
+        expected = pytest.approx(60 + 200 * 6 / 23, abs=3)
+        wait_for(page, lambda: disc_at(page) == expected, "frame 6 is not shown")
 
 
 def test_marks_outside_of_the_part_are_said_to_be_left_out_and_come_back_with_the_form(

@@ -13,17 +13,14 @@ class Track {
     this.onFrame = onFrame;
     this.offset_s = 0; // of the video's own time at the pair's zero
     this.first_s = null; // the video's own time of the first frame that it has reported
-    this.seeking = false;
     this.kept = 0;
     this.asksAgain = false; // the browser seeks once more, since it did not report the frame
     this.abandon = () => {};
     let before = null; // what was kept when the seek began: the frame that is sought is often reported before its end
     this.video.addEventListener("seeking", () => {
-      this.seeking = true;
       before = { kept: this.kept, time_s: this.frames.at(-1)?.time_s };
     });
     this.video.addEventListener("seeked", () => {
-      this.seeking = false;
       onFrame();
       const { kept, time_s } = before;
       setTimeout(() => {
@@ -59,6 +56,11 @@ class Track {
 
   get loaded() {
     return this.video.src !== "";
+  }
+
+  // A video that is closed while it seeks tells of no end; it says itself that it seeks no longer.
+  get seeking() {
+    return this.video.seeking;
   }
 
   get now_s() {
