@@ -1,5 +1,4 @@
 import base64
-import contextlib
 import dataclasses
 import json
 import os
@@ -222,17 +221,6 @@ def wait_for(page: Page, condition: Callable[[], bool], what: str) -> None:
     while not condition():
         assert time.monotonic() < until, what
         page.wait_for_timeout(100)
-
-
-def press(page: Page, button: str) -> None:
-    """Press a button that steps; again where a busy browser has lost the step after 20 s."""
-    before = page.locator("#time").inner_text()
-    until = time.monotonic() + PATIENCE_S
-    while page.locator("#time").inner_text() == before:
-        assert time.monotonic() < until, f"{button} leads nowhere"
-        page.locator(button).click()
-        with contextlib.suppress(AssertionError):
-            expect(page.locator("#time")).not_to_have_text(before, timeout=20_000)
 
 
 def off_by(page: Page, at: tuple[int, int], colour: tuple[int, int, int]) -> int:
@@ -565,7 +553,9 @@ def test_a_part_begins_and_ends_with_the_frames_that_were_shown(
 
     def shown_after(presses: int) -> int:
         for _ in range(presses):
-            press(page, "#forward")
+            before = page.locator("#time").inner_text()
+            page.locator("#forward").click()
+            expect(page.locator("#time")).not_to_have_text(before)
         page.wait_for_timeout(500)
         return round((disc_at(page) - 60) / 200 * 23)
 
@@ -612,10 +602,10 @@ def test_a_step_goes_to_the_next_frame_where_the_rate_varies(
 
     steps_to(0)
     for number in range(1, 12):
-        press(page, "#forward")
+        page.locator("#forward").click()
         steps_to(number)
     for number in (10, 9, 8, 7):
-        press(page, "#back")
+        page.locator("#back").click()
         steps_to(number)
     for _ in range(2):  # at once: each counts
         page.locator("#strip").press("ArrowRight")

@@ -1,7 +1,6 @@
 // The frames beside one, in a clip whose rate varies: a second video of it is sought until it shows another frame.
 const APART_S = 0.002; // no frame is shorter
 const TOLD_MS = 500;
-const OPENED_MS = 5000; // a busy browser may open a second video late, or never
 const TRIES = 8;
 const NUDGE_S = 0.0001;
 
@@ -10,8 +9,7 @@ export class Neighbours {
   constructor(url) {
     this.video = Object.assign(document.createElement("video"), { muted: true, playsInline: true, preload: "auto", src: url });
     this.opened = new Promise((resolve) => {
-      this.video.onloadeddata = this.video.onerror = resolve;
-      setTimeout(resolve, OPENED_MS);
+      this.video.onloadeddata = this.video.onerror = this.video.onemptied = resolve; // emptied: by `close`
     });
   }
 

@@ -325,6 +325,7 @@ async function stepUncounted(by) {
   while (!pair.shown && mine === beside && performance.now() < waits_until_ms) await new Promise((resolve) => setTimeout(resolve, 30));
   if (!pair.shown || mine !== beside) return; // no frame has come, or the clip was closed
   const here_s = isNear(begins_s) ? begins_s + offset_s : await mine.beginOf(pair.shown.time_s + offset_s + INSIDE_S / 2);
+  if (mine !== beside) return;
   if (here_s === null) return goTo(frames.now + by); // this browser tells no frame's time
   const found_s = await (by < 0 ? mine.before(here_s) : mine.after(here_s, 1 / frames.fps));
   if (found_s === null || mine !== beside) return;
