@@ -193,9 +193,16 @@ async function sought(video) {
 }
 
 // Waits until the canvas shows the mask.
-export async function maskShown() {
-  const until_ms = performance.now() + REACHED_MS;
-  while (pair && !pair.shown?.mask && performance.now() < until_ms) await new Promise((resolve) => setTimeout(resolve, 30));
+export const maskShown = () => comesTrue(() => !pair || pair.shown?.mask);
+
+// Waits until the condition is true; false where it has not become so in time.
+async function comesTrue(condition, most_ms = REACHED_MS) {
+  const until_ms = performance.now() + most_ms;
+  while (!condition()) {
+    if (performance.now() > until_ms) return false;
+    await new Promise((resolve) => setTimeout(resolve, 30));
+  }
+  return true;
 }
 
 // Each frame's time, coverage and change, where the service has told them.
@@ -321,8 +328,7 @@ async function stepUncounted(by) {
   beside ??= new Neighbours(urls.source);
   const mine = beside;
   await sought(pair.source.video);
-  const waits_until_ms = performance.now() + REACHED_MS;
-  while (!pair.shown && mine === beside && performance.now() < waits_until_ms) await new Promise((resolve) => setTimeout(resolve, 30));
+  await comesTrue(() => pair.shown || mine !== beside);
   if (!pair.shown || mine !== beside) return; // no frame has come, or the clip was closed
   const here_s = isNear(begins_s) ? begins_s + offset_s : await mine.beginOf(pair.shown.time_s + offset_s + INSIDE_S / 2);
   if (mine !== beside) return;
@@ -332,8 +338,7 @@ async function stepUncounted(by) {
   begins_s = found_s - offset_s;
   frames.asked = null;
   pair.seek(begins_s + INSIDE_S / 2);
-  const until_ms = performance.now() + REACHED_MS;
-  while (!isNear(begins_s) && performance.now() < until_ms) await new Promise((resolve) => setTimeout(resolve, 30));
+  await comesTrue(() => isNear(begins_s) || mine !== beside);
 }
 
 // Whether the frame that is shown is the one that begins at this moment.
@@ -405,8 +410,7 @@ export async function cutTo(part) {
 
 // The time of the clip's first frame, as the browser counts: by the clip's own times, or from 0.
 async function firstOfSource() {
-  const until_ms = performance.now() + REPORTED_MS;
-  while (pair.source.first_s === null && performance.now() < until_ms) await new Promise((resolve) => setTimeout(resolve, 30));
+  await comesTrue(() => pair.source.first_s !== null, REPORTED_MS);
   const { start_s, fps } = frames;
   const reported_s = pair.source.first_s ?? 0;
   if (start_s === null) return reported_s; // of a job that was opened again: the first frame has just been shown
@@ -439,14 +443,7 @@ export function setMarking(on, onFrame) {
 }
 
 // Waits until the canvas shows the frame; false where it does not come.
-export async function reached(index) {
-  const until_ms = performance.now() + REACHED_MS;
-  while (!pair.shown || frameAt(pair.shown.time_s) !== index) {
-    if (performance.now() > until_ms) return false;
-    await new Promise((resolve) => setTimeout(resolve, 30));
-  }
-  return true;
-}
+export const reached = (index) => comesTrue(() => pair.shown && frameAt(pair.shown.time_s) === index);
 
 // The frame that is shown as a data URL, at most so large; `scale` leads from the clip's pixels to the picture's.
 export function takeFrame(most_px) {
