@@ -47,17 +47,17 @@ def make(files: HubFiles, folder: Path) -> None:
 
     torch.manual_seed(0)
     builders: dict[str, Callable[[], transformers.PreTrainedModel]] = {
-        TRACKERS["sam2.1-tiny"].folder: lambda: transformers.Sam2VideoModel(
+        TRACKERS["sam2.1-tiny"].name: lambda: transformers.Sam2VideoModel(
             transformers.Sam2VideoConfig()
         ),
-        TRACKERS["edgetam"].folder: lambda: transformers.EdgeTamVideoModel(_edgetam()),
-        WORDS.folder: lambda: transformers.GroundingDinoForObjectDetection(
+        TRACKERS["edgetam"].name: lambda: transformers.EdgeTamVideoModel(_edgetam()),
+        WORDS.name: lambda: transformers.GroundingDinoForObjectDetection(
             transformers.GroundingDinoConfig()
         ),
     }
-    builders[files.folder]().save_pretrained(folder / files.folder)
+    builders[files.name]().save_pretrained(folder / files.name)
     if files is WORDS:
-        tokenizer().save_pretrained(folder / files.folder)
+        tokenizer().save_pretrained(folder / files.name)
 
 
 def _edgetam() -> "EdgeTamVideoConfig":
@@ -129,7 +129,7 @@ def measure_words(resources: Resources, *, quick: bool) -> None:
         started = clock()
         find(image)
         seconds.append(clock() - started)
-    machine.row(WORDS.folder, f"{loaded_s:.1f}", "", f"{median(seconds):.1f}", "", "", memory())
+    machine.row(WORDS.name, f"{loaded_s:.1f}", "", f"{median(seconds):.1f}", "", "", memory())
 
 
 def whole_clip(name: TrackerName, hints: tuple[Hint, ...], resources: Resources) -> float:
@@ -152,7 +152,7 @@ def main(
     """Measure each network in a process of its own; ``only`` names the one of this process."""
     if only is not None and folder is not None:
         resources = Resources(device=Device.parse(device), tracker_dir=folder)
-        if only == WORDS.folder:
+        if only == WORDS.name:
             measure_words(resources, quick=quick)
         else:
             name = next(name for name in TRACKERS if name == only)
@@ -172,12 +172,12 @@ def main(
     with tempfile.TemporaryDirectory() as made:
         measured = [TRACKERS[name] for name in MEASURED]
         if folder is not None:
-            measured = [each for each in TRACKERS.values() if (folder / each.folder).is_dir()]
+            measured = [each for each in TRACKERS.values() if (folder / each.name).is_dir()]
         for files in (*measured, WORDS):
             if folder is None:
                 make(files, Path(made))
             program = [sys.executable, "-m", "benchmarks.speed.trackers"]
-            where = ["--folder", str(folder or made), "--only", files.folder, "--device", device]
+            where = ["--folder", str(folder or made), "--only", files.name, "--device", device]
             subprocess.run([*program, *where, *["--quick"] * quick], check=True)  # noqa: S603
 
 

@@ -58,9 +58,9 @@ def bring(model_dir: Path, model: Model, brought: Path | None = None) -> Path:
 def bring_tracker(model_dir: Path, files: HubFiles, brought: Path | None) -> Path:
     if brought is not None and not brought.is_dir():
         raise Usage(f"{brought} is not a folder: a tracker's files come in one")
-    if brought is None and not files.are_in(model_dir / files.folder):
+    if brought is None and not files.are_in(model_dir / files.name):
         note(
-            f"{files.folder} is not in {model_dir} yet: {files.size_bytes / 1e6:.0f} MB come from"
+            f"{files.name} is not in {model_dir} yet: {files.size_bytes / 1e6:.0f} MB come from"
             f" {files.page} ({files.licence}), once"
         )
         if files.is_gated:
@@ -118,13 +118,13 @@ def _facts_of_tracker(files: HubFiles, folder: Path) -> Listed:
     if not has_extra():
         missing = EXTRA
     return Listed(
-        name=files.folder,
+        name=files.name,
         purpose=files.purpose,
         code=licence,
         weights=licence,
         size_bytes=files.size_bytes,
         download_bytes=files.size_bytes,
-        is_here=files.are_in(folder / files.folder),
+        is_here=files.are_in(folder / files.name),
         memory_bytes=files.memory_bytes,
         runs_here=_has_memory(files.memory_bytes),
         missing=missing,

@@ -43,14 +43,14 @@ def pull_files(
     abort. Raises ModelUnavailable with the remedy.
     """
     root = model_dir or paths.cache_dir()
-    folder = root / files.folder
+    folder = root / files.name
     if files.are_in(folder):
         return folder
-    staging = root / f".pull-{files.folder}"
+    staging = root / f".pull-{files.name}"
     try:
         staging.mkdir(parents=True, exist_ok=True)
         on_bytes(0, files.size_bytes)
-        with locked(root / f".pull-{files.folder}.lock"):
+        with locked(root / f".pull-{files.name}.lock"):
             if not files.are_in(folder):
                 staging.mkdir(exist_ok=True)  # another pull may have removed it
                 if brought is None:
@@ -70,7 +70,7 @@ def _copy(files: HubFiles, staging: Path, brought: Path) -> None:
     missing = [name for name in (*files.others, WEIGHTS) if not (brought / name).is_file()]
     if missing:
         raise ModelUnavailable(
-            f"{brought} is not the folder of {files.folder}: it has no {', '.join(missing)}"
+            f"{brought} is not the folder of {files.name}: it has no {', '.join(missing)}"
         )
     for name in (*files.others, WEIGHTS):
         shutil.copyfile(brought / name, staging / name)
@@ -82,7 +82,7 @@ def _download(files: HubFiles, staging: Path, on_bytes: OnBytes) -> None:
         import huggingface_hub  # noqa: F401
     except ImportError as error:
         raise ModelUnavailable(
-            f"`pip install '{EXTRA}'` brings huggingface_hub, which fetches {files.folder}"
+            f"`pip install '{EXTRA}'` brings huggingface_hub, which fetches {files.name}"
         ) from error
     for name in files.others:
         small = _HubFile(files, name)
@@ -105,7 +105,7 @@ def _check(files: HubFiles, staging: Path, source: str) -> None:
     if size_bytes != files.size_bytes or found != files.sha256:
         weights.unlink()
         raise ModelUnavailable(
-            f"{WEIGHTS} from {source} is not the weights of {files.folder} ({size_bytes} bytes of"
+            f"{WEIGHTS} from {source} is not the weights of {files.name} ({size_bytes} bytes of"
             f" {files.size_bytes}, SHA-256 {found[:16]}… instead of {files.sha256[:16]}…): nothing"
             " of it is used"
         )
@@ -179,7 +179,7 @@ class _HubFile:
     def refusal(self, what: str, arrived: str) -> ModelUnavailable:
         files = self._files
         return ModelUnavailable(
-            f"{self._name} of {files.folder} comes from {self.host}, which {what}: {arrived}check"
+            f"{self._name} of {files.name} comes from {self.host}, which {what}: {arrived}check"
             " the network, HTTPS_PROXY and HF_ENDPOINT, or bring the folder from another machine:"
-            f" `foremask models pull {files.folder} --from FOLDER`"
+            f" `foremask models pull {files.name} --from FOLDER`"
         )

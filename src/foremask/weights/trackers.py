@@ -24,8 +24,8 @@ _HUB: Final = "https://huggingface.co"
 class HubFiles:
     """The files of a network on the Hugging Face Hub, and the folder that they lie in here."""
 
-    folder: str
-    """The name of the network, too."""
+    name: str
+    """Of the network, and of the folder."""
     repository: str
     revision: str
     """The commit of the repository."""
@@ -51,9 +51,9 @@ class HubFiles:
         return has_weights and (folder / _CONFIG).is_file()
 
 
-_ALL: Final = (
+_TRACKERS: Final = (
     HubFiles(
-        folder="sam2.1-tiny",
+        name="sam2.1-tiny",
         repository="facebook/sam2.1-hiera-tiny",
         revision="de431c4043854a71d8101e17995dfe596bf101a5",
         size_bytes=155_908_064,
@@ -61,28 +61,28 @@ _ALL: Final = (
         memory_bytes=1_610_000_000,
     ),
     HubFiles(
-        folder="sam2.1-small",
+        name="sam2.1-small",
         repository="facebook/sam2.1-hiera-small",
         revision="ee5bba1d82bb8749febdf90f45e84b687142ba03",
         size_bytes=184_305_280,
         sha256="0a4067b11ce1e23d5229203f11c718a823060d15a4b23fa2372a7d4b77cbbc60",
     ),
     HubFiles(
-        folder="sam2.1-base-plus",
+        name="sam2.1-base-plus",
         repository="facebook/sam2.1-hiera-base-plus",
         revision="b7320756a13354e7530a63935656d35b2f91a290",
         size_bytes=323_476_296,
         sha256="2012733a0de5d03efd1bba550a2847c4551be9ef2e0d497c83074df66189f780",
     ),
     HubFiles(
-        folder="sam2.1-large",
+        name="sam2.1-large",
         repository="facebook/sam2.1-hiera-large",
         revision="665f8e2ad61cf5f53d65644ff27c8ee525124610",
         size_bytes=897_897_416,
         sha256="dc407dce21301fd94abb395c5099b4f2c455fdc8a8f261ac3d0ea6d4cd197230",
     ),
     HubFiles(
-        folder="edgetam",
+        name="edgetam",
         repository="yonigozlan/EdgeTAM-hf",
         revision="c266ce53b3fc00f0f495b583f6a116c4e57f53bb",
         size_bytes=55_912_824,
@@ -90,7 +90,7 @@ _ALL: Final = (
         memory_bytes=1_500_000_000,
     ),
     HubFiles(
-        folder="sam3",
+        name="sam3",
         repository="facebook/sam3",
         revision="3c879f39826c281e95690f02c7821c4de09afae7",
         size_bytes=3_439_938_512,
@@ -99,9 +99,8 @@ _ALL: Final = (
         is_gated=True,
     ),
 )
-TRACKERS: Final[Mapping[TrackerName, HubFiles]] = dict(zip(TRACKER_NAMES, _ALL, strict=True))
 WORDS: Final = HubFiles(
-    folder="grounding-dino-tiny",
+    name="grounding-dino-tiny",
     repository="IDEA-Research/grounding-dino-tiny",
     revision="a2bb814dd30d776dcf7e30523b00659f4f141c71",
     size_bytes=689_359_096,
@@ -116,8 +115,9 @@ WORDS: Final = HubFiles(
     ),
 )
 """Grounding DINO, which finds the boxes of what words name."""
-HUB_FILES: Final[Mapping[str, HubFiles]] = {each.folder: each for each in (*_ALL, WORDS)}
+HUB_FILES: Final[Mapping[str, HubFiles]] = {each.name: each for each in (*_TRACKERS, WORDS)}
 """All of them by name: what `foremask models` lists beside the networks."""
+TRACKERS: Final[Mapping[TrackerName, HubFiles]] = {name: HUB_FILES[name] for name in TRACKER_NAMES}
 
 
 def has_extra() -> bool:
@@ -129,18 +129,18 @@ def folder_of(files: HubFiles, tracker_dir: Path | None) -> Path:
 
     ``tracker_dir`` is the folder of all trackers, by default the user's cache.
     """
-    folder = (tracker_dir or paths.cache_dir()) / files.folder
+    folder = (tracker_dir or paths.cache_dir()) / files.name
     remedies = []
     if not has_extra():
         remedies.append(f"`pip install '{EXTRA}'` brings {' and '.join(_PACKAGES)}")
     if not files.are_in(folder):
         gate = f", for accounts that {files.page} has let in" if files.is_gated else ""
         remedies.append(
-            f"`foremask models pull {files.folder}` fetches its weights"
+            f"`foremask models pull {files.name}` fetches its weights"
             f" ({files.size_bytes / 1e6:.0f} MB, {files.licence}{gate})"
         )
     if remedies:
-        raise ModelUnavailable(f"{files.folder} is not here: {', then '.join(remedies)}")
+        raise ModelUnavailable(f"{files.name} is not here: {', then '.join(remedies)}")
     return folder
 
 
