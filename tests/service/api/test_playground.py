@@ -1013,6 +1013,10 @@ def test_marks_before_the_mask_go_with_it(page: Page, service: Running, tmp_path
         expect(page.locator("#mark-list button")).to_have_text(["point out @0"])
         expect(page.locator("#mark-said")).not_to_contain_text("not masked yet")
         assert list(REQUESTS[-1].spec.hints) == [Point(60, 120, frame=0, negative=True)]
+        expect(page.locator("#strip-legend")).to_be_visible()
+        expect(page.locator("#view-overlay")).to_be_checked()  # what is left out can be seen
+        page.get_by_role("button", name="Mark the subject").click()
+        expect(page.get_by_role("radio", name="Cut-out")).to_be_checked()
 
 
 def test_a_brush_paints_what_is_put_in_and_what_is_taken_out(

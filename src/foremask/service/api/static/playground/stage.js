@@ -158,7 +158,8 @@ export async function showMask(url, facts, report, { playing = true, wipe = fals
   show(find("views"));
   for (const input of find("view-choice").querySelectorAll("input")) input.disabled = !both && input.value !== "mask";
   find("wipe-on").disabled = !both;
-  choose(/** @type {HTMLInputElement} */ (document.querySelector("[name=view]:checked")).value);
+  if (marking.on && both) chooseView("overlay");
+  else choose(/** @type {HTMLInputElement} */ (document.querySelector("[name=view]:checked")).value);
   pair.jump(frames.asked === null ? pair.from_s : momentOf(frames.asked)); // somebody may have gone to a frame meanwhile
   if (playing) pair.play().then(renderPlay);
   fit();
