@@ -1019,6 +1019,22 @@ def test_marks_before_the_mask_go_with_it(page: Page, service: Running, tmp_path
         expect(page.get_by_role("radio", name="Cut-out")).to_be_checked()
 
 
+def test_on_a_phone_what_is_said_of_a_mark_hides_none_of_the_picture(
+    page: Page, disc: Path
+) -> None:
+    page.set_viewport_size({"width": 390, "height": 844})
+    drop(page, disc)
+    expect(page.locator("#verdict")).to_contain_text("vp9")
+    page.get_by_role("button", name="Mark the subject").click()
+    page.locator("#marks").press("Enter")
+    expect(page.locator("#mark-said")).to_contain_text("Point in at 160, 120, @0: in the mask")
+    said = page.locator("#mark-said").bounding_box()
+    picture = page.locator("#canvas").bounding_box()
+    assert said is not None
+    assert picture is not None
+    assert said["y"] >= picture["y"] + picture["height"]
+
+
 def test_a_brush_paints_what_is_put_in_and_what_is_taken_out(
     page: Page, service: Running, tmp_path: Path
 ) -> None:
