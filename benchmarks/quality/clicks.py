@@ -27,6 +27,7 @@ from foremask.vision.image import Cropped
 from foremask.vision.network.kept_results import open_file_store
 from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.network_protocol import InputSize, Network, NetworkOutput
+from foremask.vision.network.prompted import prompted_network
 from foremask.vision.network.session import Session
 from foremask.vision.temporal.frame_hints import Mark, read_hints
 from foremask.vision.temporal.places import middle_of
@@ -90,7 +91,8 @@ def masks_of(
         mark = Mark(number, each.positive, (each.x + 0.5) / width, (each.y + 0.5) / height)
         by_frame.setdefault(each.frame, []).append(mark)
     hinted = [(frame, images[frame], marks) for frame, marks in by_frame.items()]
-    guidance = read_hints(hinted, network, tier, _frame_of, cache)
+    finder = prompted_network(model_path(None))
+    guidance = read_hints(hinted, network, tier, _frame_of, cache, finder)
     alphas = mask_images(images, network, tier, guidance=guidance, cache=cache)
     return resolved(images, alphas, tier)
 

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-FOLDER = Path(__file__).parents[2] / "training"
-FILE = FOLDER / "isnet_prompts.npz"
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "src/foremask/vision/network/isnet_prompts.npz"
+CARD = ROOT / "training/isnet_prompts.json"
 RANK = 8
 
 
@@ -20,7 +21,7 @@ def arrays() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def card() -> dict[str, Any]:
-    return dict(json.loads(FILE.with_suffix(".json").read_text(encoding="utf-8")))
+    return dict(json.loads(CARD.read_text(encoding="utf-8")))
 
 
 def test_the_file_is_at_most_5_mb_in_16_bits(arrays: dict[str, Any]) -> None:

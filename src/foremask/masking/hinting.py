@@ -12,6 +12,7 @@ from foremask.media.presets import HUGE_PIXELS
 from foremask.options import Quality
 from foremask.types import Image, Rgb
 from foremask.vision.image import ArrayImage
+from foremask.vision.network.finder import MaskFinder
 from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.network_protocol import Network
 from foremask.vision.temporal.frame_hints import Guidance, Mark, read_hints, read_paint
@@ -50,6 +51,7 @@ def guidance_of_frames(
     size_px: tuple[int, int],
     network: Network,
     quality: Quality,
+    finder: MaskFinder,
     cache: NetworkCache | None = None,
 ) -> Guidance:
     """Run the network on the hinted frames. Raises FieldInvalid for a hint after the last frame.
@@ -67,7 +69,7 @@ def guidance_of_frames(
                 yield frame.pts, shown(frame), marks
 
     tier = TIERS[quality]
-    guidance = read_hints(hinted(), network, tier, pts_of, cache)
+    guidance = read_hints(hinted(), network, tier, pts_of, cache, finder)
     late = [
         number
         for pts, number in numbers.items()
@@ -126,11 +128,12 @@ def marks_of_frame(frame: Frame, hints: Sequence[Hint]) -> list[Mark]:
 
 
 def guidance_of_frame(
-    frame: Frame, hints: Sequence[Hint], network: Network, quality: Quality
+    frame: Frame, hints: Sequence[Hint], network: Network, quality: Quality, finder: MaskFinder
 ) -> Guidance:
     """Run the network on a frame, and apply all hints to it, even hints that name other frames."""
     marks = marks_of_frame(frame, hints)
-    return read_hints([(frame.pts, shown(frame), marks)], network, TIERS[quality], pts_of)
+    hinted = [(frame.pts, shown(frame), marks)]
+    return read_hints(hinted, network, TIERS[quality], pts_of, finder=finder)
 
 
 def remarks(guidance: Guidance) -> tuple[str, ...]:

@@ -20,7 +20,13 @@ from foremask.masking.cut_out import FrameCutter, opened_background
 from foremask.masking.hinting import guidance_of_frames
 from foremask.masking.outputs import check_output, check_png, write_whole
 from foremask.masking.pipeline import no_progress, run
-from foremask.masking.plan import ImageMasker, ahead_frames, network_for, refine_edges
+from foremask.masking.plan import (
+    ImageMasker,
+    ahead_frames,
+    mask_finder_for,
+    network_for,
+    refine_edges,
+)
 from foremask.masking.report import OnProgress
 from foremask.masking.sheet import draw_sheet
 from foremask.masking.stills import cut_out_frame, mask_frame
@@ -496,7 +502,8 @@ def _masker(
     network = network_for(spec.quality, resources)
     guidance = None
     if spec.hints:
-        guidance = guidance_of_frames(opened, spec.hints, size_px, network, spec.quality)
+        finder = mask_finder_for(resources)
+        guidance = guidance_of_frames(opened, spec.hints, size_px, network, spec.quality, finder)
     return partial(mask_images, network=network, tier=TIERS[spec.quality], guidance=guidance)
 
 

@@ -31,13 +31,14 @@ from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.matting.edges import refine
 from foremask.vision.matting.foreground import Behind, behind_edges
 from foremask.vision.matting.outline import resolve_outlines
+from foremask.vision.network.finder import MaskFinder, Unmoved
 from foremask.vision.network.kept_results import FileStore, NotACacheError, open_file_store
 from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.network_protocol import Network
 from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import TIERS, Tier
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
-from foremask.weights.catalogue import model_path, sha256_of, spec_of
+from foremask.weights.catalogue import ISNET, model_path, sha256_of, spec_of
 
 _MOST_BYTES: Final = 4 << 30  # limit for all caches in a directory
 _SUFFIX: Final = ".cache"
@@ -50,6 +51,16 @@ def network_for(quality: Quality, resources: Resources) -> Network:
 
     whole = TIERS[quality].runs_whole_network
     return network_at(resources.model or model_path(), resources.device, whole=whole)
+
+
+def mask_finder_for(resources: Resources) -> MaskFinder:
+    """What finds corrected things again; without IS-Net's weights nothing is asked."""
+    folder = (resources.model or model_path()).parent
+    if not ISNET.is_pulled(folder):
+        return Unmoved()
+    from foremask.vision.network.prompted import prompted_network
+
+    return prompted_network(folder / ISNET.file_name)
 
 
 @contextmanager
@@ -286,7 +297,13 @@ def _with_network(
     if spec.hints:
         opened = partial(VideoReader, plan.source, spec.excerpt)
         guidance = guidance_of_frames(
-            opened, spec.hints, upright_size(clip), network, spec.quality, store
+            opened,
+            spec.hints,
+            upright_size(clip),
+            network,
+            spec.quality,
+            mask_finder_for(resources),
+            store,
         )
         clip = replace(clip, warnings=(*clip.warnings, *remarks(guidance)))
     masker = partial(

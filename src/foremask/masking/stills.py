@@ -15,7 +15,7 @@ from foremask.hints.kinds import check_hints
 from foremask.masking.cut_out import FrameCutter, background_of, opened_background
 from foremask.masking.hinting import guidance_of_frame
 from foremask.masking.outputs import write_whole
-from foremask.masking.plan import network_for, refine_edges
+from foremask.masking.plan import mask_finder_for, network_for, refine_edges
 from foremask.masking.stored_mask import STORED_MASK
 from foremask.masking.tracked_masker import tracked_masker_of_picture, tracker_for
 from foremask.media.frames import Frame
@@ -110,7 +110,8 @@ def _alpha_by_network(
     network = picture or OnePicture(frame, network_for(spec.quality, resources))
     guidance = None
     if spec.hints:
-        guidance = guidance_of_frame(frame, spec.hints, network, spec.quality)
+        finder = mask_finder_for(resources)
+        guidance = guidance_of_frame(frame, spec.hints, network, spec.quality, finder)
     (alpha,) = mask_images(
         [frame], network, TIERS[spec.quality], judge, guidance, cache=network.cache
     )

@@ -3,7 +3,7 @@
 import mmap
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from functools import cache, partial
@@ -109,7 +109,7 @@ class Session:
         how = self._properties(Precision(facts.precision))
         blob = ov.Tensor(np.frombuffer(mapped, np.uint8)[start:], shared_memory=True)
         try:
-            compiled = _core().import_model(blob, self._unit, how)
+            compiled = openvino_core().import_model(blob, self._unit, how)
         except (RuntimeError, ValueError):  # the caller then compiles the network
             return None
         self._facts = facts
@@ -123,7 +123,7 @@ class Session:
         if size != self._own_size:
             network = ov.Model(network.outputs[:1], network.get_parameters())
         network.reshape([1, 3, size[1], size[0]])
-        compiled = _core().compile_model(
+        compiled = openvino_core().compile_model(
             with_preprocessing(network, self.spec), self._unit, self._properties(self.precision)
         )
         if self._kept and self._kept.can_keep():
@@ -133,7 +133,7 @@ class Session:
 
     def _transformed(self) -> tuple[ov.Model, Facts]:
         check_is_data(self._path)
-        network = pruned(_core().read_model(self._path), self.spec)
+        network = pruned(openvino_core().read_model(self._path), self.spec)
         of_isnet = is_isnet(network)
         precision = self._asked_precision or best_precision(self._unit, is_isnet=of_isnet)
         if of_isnet:
@@ -178,7 +178,7 @@ class Session:
             outputs = [np.empty(tuple(port.shape), np.float32) for port in request.model_outputs]
             for number, each in enumerate(outputs):  # saves OpenVINO's own buffers, 27 MB
                 request.set_output_tensor(number, ov.Tensor(each, shared_memory=True))
-            _run(request, pixels)
+            run_request(request, [pixels])
             if size in self._mapped and sys.platform != "win32":
                 # OpenVINO has copied most weights: free the file's pages.
                 self._mapped[size].madvise(mmap.MADV_DONTNEED)
@@ -191,9 +191,9 @@ class Session:
         return NetworkOutput(alpha, tuple(each[0] for each in outputs[1:]))
 
 
-def _run(request: Any, pixels: NDArray[np.uint8]) -> None:  # noqa: ANN401
+def run_request(request: Any, inputs: Sequence[NDArray[Any]]) -> None:  # noqa: ANN401
     """Infer; end early, with StoppedError, if the thread's work is no longer wanted."""
-    request.start_async([pixels])
+    request.start_async(list(inputs))
     try:
         while not request.wait_for(STOPS_WITHIN_MS):
             raise_if_stopped()
@@ -241,7 +241,7 @@ def as_alpha(output: NDArray[Any], *, sigmoid: bool) -> Alpha:
 
 
 @cache
-def _core() -> ov.Core:
+def openvino_core() -> ov.Core:
     # Never destroyed: OpenVINO gives the thread that makes a core a stack for signal handlers. If
     # another thread destroys the core, the first one crashes at its next signal, such as Ctrl-C.
     core = ov.Core()
@@ -251,7 +251,7 @@ def _core() -> ov.Core:
 
 def units() -> list[str]:
     """Return OpenVINO's names of this machine's devices, and ``AUTO``, which chooses one."""
-    found = [str(each) for each in _core().available_devices]
+    found = [str(each) for each in openvino_core().available_devices]
     # OpenVINO lists a single GPU or NPU without a number, but accepts the number 0 too.
     numbered = [f"{each}.0" for each in found if each in ("GPU", "NPU")]
     kinds = dict.fromkeys(each.partition(".")[0] for each in found)
@@ -273,7 +273,7 @@ def best_precision(unit: str = "CPU", *, is_isnet: bool) -> Precision:
 
 
 def _capabilities(unit: str) -> tuple[str, ...]:
-    return tuple(_core().get_property(unit, "OPTIMIZATION_CAPABILITIES"))
+    return tuple(openvino_core().get_property(unit, "OPTIMIZATION_CAPABILITIES"))
 
 
 def compile_ahead(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Image, Levels
+from foremask.vision.network.finder import MaskFinder, Unmoved
 from foremask.vision.network.network_cache import KeptAnswers, NetworkCache
 from foremask.vision.network.network_protocol import Network
 from foremask.vision.network.opinions import CropBox, View
@@ -251,11 +252,13 @@ class FrameHints:
 class Guidance:
     """The hints on the frames of a clip; ``key_of`` gives an image's key in ``frames``.
 
+    ``finder`` finds corrected things again on other frames.
     ``brought`` has, by frame number, planes of what later frames' hints choose (1) or ban (-1).
     """
 
     frames: Mapping[Hashable, FrameHints]
     key_of: Callable[[Image], Hashable]
+    finder: MaskFinder = field(default_factory=Unmoved)
     brought: Mapping[int, NDArray[np.int8]] = field(default_factory=dict)
 
     @property
@@ -285,6 +288,7 @@ def read_hints(
     tier: Tier,
     key_of: Callable[[Image], Hashable],
     cache: NetworkCache | None = None,
+    finder: MaskFinder | None = None,
 ) -> Guidance:
     """Run the network on the hinted images, and decide what each of their hints does.
 
@@ -300,7 +304,7 @@ def read_hints(
     ]
     first = min(corrections, default=math.inf)
     frames = {key: replace(each, first_correction=first) for key, each in read.items()}
-    return Guidance(frames, key_of)
+    return Guidance(frames, key_of, finder or Unmoved())
 
 
 def _read_frame(

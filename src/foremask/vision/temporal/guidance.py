@@ -1,7 +1,7 @@
 """Applies the hints on some frames to all frames of a clip (docs/adr/0050).
 
-Masks are decided without hints first. Then the flow carries chosen and banned things and corrected
-places from the hinted frames to the other anchors, where they are evidence that changes the masks.
+Masks are decided without hints first. Then chosen and banned things are followed from the hinted
+frames to the other anchors, and corrections are spread to them.
 """
 
 import math
@@ -12,24 +12,22 @@ from functools import partial
 import numpy as np
 
 from foremask.vision.image import ArrayImage
+from foremask.vision.network.finder import Click, MaskFinder, find_again
 from foremask.vision.network.network_cache import KeptAnswers
 from foremask.vision.network.opinions import CLOSER_PX, CropBox, box_round_subject
 from foremask.vision.resample import as_levels
 from foremask.vision.temporal.anchors import Tools, Window, links_between
-from foremask.vision.temporal.correction import Shown, place_of
+from foremask.vision.temporal.correction import AskRound, Shown, place_of
 from foremask.vision.temporal.decision import Decision
-from foremask.vision.temporal.flow import warp
 from foremask.vision.temporal.frame_hints import FrameHints, Guidance, Seed
 from foremask.vision.temporal.grids import MaskLevels, RegionPlane, size_of
-from foremask.vision.temporal.places import MOST_SHARE, OUTLINE_PX, Place, grown, labelled
+from foremask.vision.temporal.places import OUTLINE_PX, Place, grown, labelled, part_at
 from foremask.vision.temporal.regions import FOREGROUND, Link
+from foremask.vision.temporal.spreading import FindAgain, Spreading
 from foremask.vision.temporal.things import PickedAnchor, sides
-from foremask.vision.temporal.verdict import compose, subject_continuity
+from foremask.vision.temporal.verdict import compose
 
-PART = 0.3  # a part belongs to a place if more than this share of it lies there; by eye
-# A place is carried on while the product of its mean continuities is above this: docs/adr/0050.
-LEAST_HELD = 0.5
-MOST_ASKED = 8  # places of a window that crops follow; bounds what 64 hints cost
+MOST_OUT = 0.5  # a point out that would take a larger share of the mask is not understood
 
 type AskOnAnchor = Callable[[int, Place], RegionPlane]
 """Runs the network round a place on the anchor with this index; alpha is 0 outside the crop."""
@@ -39,12 +37,13 @@ type AskOnAnchor = Callable[[int, Place], RegionPlane]
 class Evidence:
     """What hints say of each pixel of an anchor.
 
-    ``side`` is 1 on chosen things and -1 on banned ones. ``places`` has a different number on each
-    corrected place: positive if the place is added to the mask, negative if it is removed.
+    ``side`` is 1 on chosen things and -1 on banned ones. ``mask`` is the foreground after hints,
+    and ``corrected`` where corrections have made it another.
     """
 
     side: RegionPlane
-    places: RegionPlane
+    mask: Place
+    corrected: Place
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +85,8 @@ def apply_hints(
     if all(each is None for each in stated):
         choices = [guidance.brought_to(frame, window.grids.region) for frame in frames]
     ask_on_anchor = partial(_ask_on_anchor, window, decisions, crops, tools)
-    evidence = evidence_of(choices, corrections, before, shown, ask_on_anchor)
+    find_on_anchor = partial(_find_on_anchor, window, guidance.finder, crops)
+    evidence = evidence_of(choices, corrections, before, shown, ask_on_anchor, find_on_anchor)
     masks = {}
     changed = False
     for frame, known, found in zip(frames, shown, evidence, strict=True):
@@ -120,6 +120,24 @@ def _ask_on_anchor(
         crops[frame].append(part.on(mask))
         alone = part.on(alone)
     return window.grids.region.alpha(alone)
+
+
+def _find_on_anchor(
+    window: Window,
+    finder: MaskFinder,
+    crops: Mapping[int, list[MaskLevels]],
+    index: int,
+    moved: RegionPlane,
+    clicks: Sequence[Click] = (),
+) -> RegionPlane:
+    """Find what a moved mask shows; the mask of it is added to ``crops``, for its outline."""
+    frame = list(window.anchors)[index]
+    image = window.anchors[frame].image
+    if image is None:
+        return moved
+    found = as_levels(find_again(finder, image, window.grids.mask.resized(moved), clicks))
+    crops[frame].append(found)
+    return window.grids.region.alpha(found)
 
 
 def _outlines(window: Window, frame: int, decision: Decision) -> list[MaskLevels]:
@@ -222,6 +240,7 @@ def evidence_of(
     before: Evidence | None,
     shown: Sequence[Shown],
     ask_on_anchor: AskOnAnchor,
+    find_again: FindAgain,
 ) -> list[Evidence]:
     """The evidence on each anchor of a window.
 
@@ -233,118 +252,67 @@ def evidence_of(
         choices[0] = before.side
     found = _sides(shown, choices)
     decided = [_with_side(each, side) for each, side in zip(shown, found, strict=True)]
-    places = _Places(decided, ask_on_anchor)
-    if before is not None:
-        for number in sorted(np.unique(before.places[before.places != 0]), key=abs):
-            places.add(0, before.places == number, float(np.sign(number)))
-    seeds = [(seed, index) for index, some in enumerate(corrections) for seed in some]
-    for seed, index in sorted(seeds, key=lambda item: item[0].number):
-        points = [each for each in corrections[index] if not (each.has_size or each.chooses)]
-        opposite = [each for each in points if each.positive != seed.positive]
-        places.correct(index, seed, opposite)
-    return [Evidence(side, numbers) for side, numbers in zip(found, places.planes, strict=True)]
+    masks = [np.asarray(each.mask > FOREGROUND) for each in decided]
+    spreading = Spreading(masks, [each.links for each in shown], find_again)
+    if before is not None and before.corrected.any():
+        spreading.correct(0, np.where(before.corrected, before.mask, masks[0]))
+    hinted = [index for index, seeds in enumerate(corrections) if seeds]
+    for index in sorted(hinted, key=lambda each: min(seed.number for seed in corrections[each])):
+        ask_round = partial(ask_on_anchor, index)
+        mask = spreading.masks[index]
+        find = partial(find_again, index)
+        spreading.correct(
+            index, _corrected(mask, decided[index], corrections[index], ask_round, find)
+        )
+    evidence = zip(found, spreading.masks, spreading.corrected, strict=True)
+    return [Evidence(side, mask, corrected) for side, mask, corrected in evidence]
 
 
-class _Places:
-    """The corrected places on the anchors of a window; of hints on one frame, the later overrides.
-
-    Where places of different frames meet, the one with the nearer hint counts.
-
-    The flow carries a place to the other anchors. If a crop round the place shows it as a thing,
-    crops of the other anchors give its shape there, for the first `MOST_ASKED` places of a window.
-    A place that is removed may not grow by crops, because a crop can show two things as one. A
-    place that is added may not grow over what other hints remove.
-    No place is carried to or past a frame with an earlier hint: the user has corrected that frame.
-    """
-
-    def __init__(self, shown: Sequence[Shown], ask_on_anchor: AskOnAnchor) -> None:
-        self._shown = shown
-        self._ask_on_anchor = ask_on_anchor
-        self._starts: list[int] = []  # the anchor of each place's hint
-        self.planes = [np.zeros(each.mask.shape, np.float32) for each in shown]
-
-    def correct(self, index: int, seed: Seed, opposite: Sequence[Seed]) -> None:
-        """Add the place that a seed corrects; ``opposite`` has the points of the opposite sign."""
+def _corrected(
+    mask: Place,
+    shown: Shown,
+    seeds: Sequence[Seed],
+    ask_round: AskRound,
+    find: Callable[[RegionPlane, Sequence[Click]], RegionPlane],
+) -> Place:
+    """An anchor's mask after its corrections, each of which starts from those before it."""
+    points = [each for each in seeds if not (each.has_size or each.chooses)]
+    for seed in sorted(seeds, key=lambda each: each.number):
         place: Place | None = seed.place
         if not seed.has_size:
-            plane = self.planes[index]
-            shown = self._shown[index]
-            mask = np.where(plane == 0, shown.mask, plane > 0).astype(np.float32)
-            ask_round = partial(self._ask_on_anchor, index)
-            place = place_of(seed, replace(shown, mask=mask), opposite, ask_round)
+            place = _clicked(
+                mask, seed, [each for each in points if each.number <= seed.number], find
+            )
+            if not place.any():
+                opposite = [each for each in points if each.positive != seed.positive]
+                now = replace(shown, mask=mask.astype(np.float32))
+                place = place_of(seed, now, opposite, ask_round)
         if place is not None:
-            self.add(index, place, 1 if seed.positive else -1)
-
-    def add(self, start: int, place: Place, side: float) -> None:
-        """Add a place on the anchor ``start``, and carry it to the anchors before and after it."""
-        if not place.any():
-            return
-        before = max((k for k in self._starts if k < start), default=-1)
-        after = min((k for k in self._starts if k > start), default=len(self.planes))
-        self._starts.append(start)
-        number = np.float32(side * len(self._starts))
-        is_thing = False
-        if len(self._starts) <= MOST_ASKED:
-            thing = _parts_on(self._ask_on_anchor(start, place) > FOREGROUND, place)
-            is_thing = bool((thing & place).sum() > MOST_SHARE * (thing | place).sum())
-        self.planes[start] = np.where(place, number, self.planes[start])
-        self._follow(range(start + 1, after), -1, place, number, is_thing=is_thing)
-        self._follow(range(start - 1, before, -1), 1, place, number, is_thing=is_thing)
-
-    def _follow(
-        self, order: range, offset: int, place: Place, number: np.float32, *, is_thing: bool
-    ) -> None:
-        """Carry a place along the anchors in ``order``.
-
-        The link ``offset`` of an anchor leads back to the anchor that the place comes from.
-        """
-        here = place
-        held = 1.0
-        for index in order:
-            link = self._shown[index].links.get(offset)
-            if link is None:
-                return
-            logit = self._shown[index].logit
-            trusted = subject_continuity(link, logit, self._shown[index + offset].logit)
-            came = warp(np.where(here, np.float32(1), np.float32(-1)), link.flow)
-            here = came > 0
-            found = None
-            if is_thing:
-                found = self._found(index, came * trusted)
-            if found is not None:
-                if number < 0:
-                    found &= grown(here, OUTLINE_PX)
-                else:
-                    found &= here | (self.planes[index] >= 0)
-                here = found
-                held = 1.0
-            elif here.any():
-                held *= float(trusted[here].mean())
-            if held < LEAST_HELD or not here.any():
-                return
-            free = here & ~self._has_nearer(index)
-            self.planes[index] = np.where(free, number, self.planes[index])
-
-    def _has_nearer(self, index: int) -> Place:
-        """The pixels of an anchor with a place whose hint is nearer than the newest place's."""
-        away = np.abs(np.array(self._starts) - index)
-        places = np.abs(self.planes[index]).astype(np.intp)
-        return np.asarray(np.append(np.inf, away)[places] < away[-1])
-
-    def _found(self, index: int, came: RegionPlane) -> Place | None:
-        """What a crop shows at the place ``came`` > 0; None if it covers at most `PART` of this."""
-        place = came > 0
-        found = _parts_on(self._ask_on_anchor(index, place) + came / 2 > FOREGROUND, place)
-        if (found & place).sum() <= PART * place.sum():
-            return None
-        return found
+            mask = mask | place if seed.positive else mask & ~place
+    return mask
 
 
-def _parts_on(places: Place, place: Place) -> Place:
-    """The connected parts of ``places`` with more than `PART` of their area on ``place``."""
-    labels, areas = labelled(places, connectivity=4)
-    shared = np.bincount(labels[place], minlength=len(areas))
-    return np.asarray(places & (shared > PART * areas)[labels])
+def _clicked(
+    mask: Place,
+    seed: Seed,
+    points: Sequence[Seed],
+    find: Callable[[RegionPlane, Sequence[Click]], RegionPlane],
+) -> Place:
+    """The part round a point in which the network, which is told all points, corrects the mask."""
+    rows, columns = mask.shape
+    clicks = [
+        Click((each.column + 0.5) / columns, (each.row + 0.5) / rows, each.positive)
+        for each in points
+    ]
+    found = find(mask.astype(np.float32), clicks) > FOREGROUND
+    wrong = (found != mask) & (mask != seed.positive)
+    nothing = np.zeros_like(mask)
+    if not wrong[seed.row, seed.column]:
+        return nothing
+    place = part_at(wrong, seed.row, seed.column)
+    if not seed.positive and place.sum() > MOST_OUT * mask.sum():
+        return nothing
+    return place
 
 
 def _with_side(shown: Shown, side: RegionPlane) -> Shown:
@@ -358,13 +326,12 @@ def _banned(side: RegionPlane) -> Place:
 
 
 def _decided_by(shown: Shown, evidence: Evidence) -> tuple[RegionPlane, Place]:
-    """A plane that is positive on the foreground after hints, and the pixels that hints decide.
-
-    What a correction adds counts more than what is banned there: points correct after they ban.
-    """
-    out = _banned(evidence.side) & (evidence.places <= 0)
-    taken = (evidence.side > 0) & (shown.mask <= FOREGROUND)
-    side = np.where(out, np.float32(-1), np.where(taken, np.float32(1), evidence.places))
+    """A plane that is positive on the foreground after hints, and the pixels that hints decide."""
+    inside = shown.mask > FOREGROUND
+    out = grown(inside & ~evidence.mask, OUTLINE_PX) | _banned(evidence.side)
+    out &= ~evidence.mask
+    taken = evidence.mask & ~inside
+    side = np.where(out, np.float32(-1), taken.astype(np.float32))
     log_odds = np.where(side == 0, shown.mask - np.float32(FOREGROUND), side).astype(np.float32)
     return log_odds, side != 0
 

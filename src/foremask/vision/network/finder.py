@@ -1,0 +1,91 @@
+"""Finds in a picture what an earlier mask shows, or what clicks make of it."""
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from foremask.types import Alpha, Image
+from foremask.vision.image import Cropped
+from foremask.vision.network.opinions import CropBox
+
+# A crop's sides in those of what it is round, its least sides as shares of the picture's, its least
+# ratio of sides, and the share of the picture above which the whole picture is shown.
+CROP_SIDES: Final = 1.4
+LEAST_SHARE: Final = 0.2
+NARROWEST: Final = 0.6
+MOST_SHARE: Final = 0.7
+_FOREGROUND: Final = 0.5
+
+
+class Click(NamedTuple):
+    """A point of the picture that what is meant has or, if not ``inside``, lacks."""
+
+    x: float  # of the picture's width, from 0 to 1
+    y: float  # and of its height
+    inside: bool
+
+
+class MaskFinder(Protocol):
+    def find(self, image: Image, earlier: Alpha, clicks: Sequence[Click] = ()) -> Alpha:
+        """The mask of what ``earlier``, a mask of about this image, shows; of the same shape.
+
+        ``clicks`` say what is wrong in the earlier mask.
+        """
+        ...
+
+
+class Unmoved:
+    """Finds what is shown where the earlier mask has it, where there is no network to ask."""
+
+    def find(self, image: Image, earlier: Alpha, clicks: Sequence[Click] = ()) -> Alpha:
+        return earlier
+
+
+def find_again(
+    finder: MaskFinder, image: Image, earlier: Alpha, clicks: Sequence[Click] = ()
+) -> Alpha:
+    """`MaskFinder.find`, in a crop round the earlier mask and the clicks if it is no large one.
+
+    The mask is empty outside the crop.
+    """
+    rows, columns = earlier.shape
+    place = earlier > _FOREGROUND
+    for click in clicks:
+        place[min(rows - 1, int(click.y * rows)), min(columns - 1, int(click.x * columns))] = True
+    box = _box_round(place)
+    if box is None:
+        return finder.find(image, earlier, clicks)
+    down, across = box
+    clicks = [
+        Click(
+            (each.x * columns - across.start) / (across.stop - across.start),
+            (each.y * rows - down.start) / (down.stop - down.start),
+            each.inside,
+        )
+        for each in clicks
+    ]
+    part = (across.start / columns, down.start / rows, across.stop / columns, down.stop / rows)
+    found = np.zeros_like(earlier)
+    found[box] = finder.find(Cropped(image, part), np.ascontiguousarray(earlier[box]), clicks)
+    return found
+
+
+def _box_round(place: NDArray[np.bool_]) -> CropBox | None:
+    """The rows and columns of a crop round a place, as in training; None if it is nearly all."""
+    rows, columns = place.shape
+    left, top, width, height = cv2.boundingRect(place.astype(np.uint8))
+    tall = max(height * CROP_SIDES, rows * LEAST_SHARE)
+    wide = max(width * CROP_SIDES, columns * LEAST_SHARE)
+    tall = max(tall, NARROWEST * wide)
+    wide = max(wide, NARROWEST * tall)
+    if not width or min(tall, rows) * min(wide, columns) > MOST_SHARE * rows * columns:
+        return None
+    middle_row = top + height / 2
+    middle_column = left + width / 2
+    return (
+        slice(int(max(0, middle_row - tall / 2)), int(min(rows, middle_row + tall / 2))),
+        slice(int(max(0, middle_column - wide / 2)), int(min(columns, middle_column + wide / 2))),
+    )

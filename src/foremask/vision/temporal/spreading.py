@@ -1,0 +1,94 @@
+"""Spreads what hints correct on a frame to the anchors before and after it.
+
+The corrected mask of an anchor moves to the next one with the flow. There a network finds again
+what the moved mask shows, so that a correction keeps the shape of its thing (docs/adr/0172). What
+it finds counts only where the moved correction is: elsewhere the decided mask stays.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from foremask.vision.network.finder import Click
+from foremask.vision.temporal.flow import warp
+from foremask.vision.temporal.grids import RegionPlane
+from foremask.vision.temporal.places import Place, labelled
+from foremask.vision.temporal.regions import FOREGROUND, Link
+
+HERE = 0.5  # a part counts as corrected if more than this share of it is on the moved correction
+
+
+class FindAgain(Protocol):
+    def __call__(
+        self, index: int, mask: RegionPlane, clicks: Sequence[Click] = (), /
+    ) -> RegionPlane:
+        """Find on the anchor with this index what a mask of about this anchor shows."""
+        ...
+
+
+class Spreading:
+    """The masks of a window's anchors, as corrections change them.
+
+    ``masks`` has the foreground of each anchor, and ``corrected`` where it is another than decided.
+    """
+
+    def __init__(
+        self,
+        decided: Sequence[Place],
+        links: Sequence[Mapping[int, Link]],
+        find_again: FindAgain,
+    ) -> None:
+        self._decided = decided
+        self._links = links
+        self._find_again = find_again
+        self._starts: list[int] = []
+        self.masks = list(decided)
+        self.corrected = [np.zeros_like(each) for each in decided]
+
+    def correct(self, start: int, mask: Place) -> None:
+        """Give an anchor its mask after all hints on it, and spread what that corrects.
+
+        It spreads up to an anchor that was corrected before. Where corrections of two starts meet,
+        those of the nearer one count; at the same distance, those of the earlier call.
+        """
+        self.masks[start] = mask
+        self.corrected[start] = mask != self._decided[start]
+        for order, offset in (
+            (range(start + 1, len(self.masks)), -1),
+            (range(start - 1, -1, -1), 1),
+        ):
+            for index in order:
+                if index in self._starts or not self._follow(index, offset, abs(index - start)):
+                    break
+        self._starts.append(start)
+
+    def _follow(self, index: int, offset: int, distance: int) -> bool:
+        """Take over the corrections of the anchor at ``offset``; False if none of them is left."""
+        link = self._links[index].get(offset)
+        if link is None:
+            return False
+        came = warp(self.corrected[index + offset].astype(np.float32), link.flow) > FOREGROUND
+        if not came.any():
+            return False
+        moved = warp(self.masks[index + offset].astype(np.float32), link.flow)
+        mask = moved > FOREGROUND
+        if mask.any():
+            mask = self._find_again(index, moved) > FOREGROUND
+        corrected = _parts_on(mask != self._decided[index], came)
+        is_left = bool(corrected.any())
+        mask = np.where(corrected, mask, self._decided[index])
+        if any(abs(index - each) <= distance for each in self._starts):
+            known = self.corrected[index]
+            mask = np.where(known, self.masks[index], mask)
+            corrected |= known
+        self.masks[index] = mask
+        self.corrected[index] = corrected
+        return is_left
+
+
+def _parts_on(places: Place, place: Place) -> Place:
+    """The connected parts of ``places`` with more than `HERE` of their area on ``place``."""
+    labels, areas = labelled(places, connectivity=4)
+    shared = np.bincount(labels[place], minlength=len(areas))
+    return np.asarray(places & (shared > HERE * areas)[labels])

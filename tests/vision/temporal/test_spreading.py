@@ -1,0 +1,90 @@
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from foremask.vision.network.finder import Click
+from foremask.vision.temporal.grids import RegionPlane
+from foremask.vision.temporal.places import Place
+from foremask.vision.temporal.regions import Link
+from foremask.vision.temporal.spreading import Spreading
+
+HEIGHT, WIDTH = 120, 200
+
+
+def disc(x: int, y: int, radius: int) -> Place:
+    rows, columns = np.indices((HEIGHT, WIDTH))
+    return np.asarray(np.hypot(columns - x, rows - y) <= radius)
+
+
+STILL = Link(
+    np.zeros((HEIGHT, WIDTH, 2), np.float32),
+    np.ones((HEIGHT, WIDTH), np.float32),
+    np.ones((HEIGHT, WIDTH), np.float32),
+    4,
+)
+LEFT = disc(50, 60, 20)
+RIGHT = disc(140, 60, 20)
+NOTHING = np.zeros((HEIGHT, WIDTH), np.bool_)
+
+
+def links(count: int) -> list[dict[int, Link]]:
+    return [
+        {offset: STILL for offset in (-1, 1) if 0 <= index + offset < count}
+        for index in range(count)
+    ]
+
+
+def as_moved(_: int, moved: RegionPlane, clicks: Sequence[Click] = (), /) -> RegionPlane:
+    return moved
+
+
+def spread(
+    decided: Sequence[Place], corrections: Sequence[tuple[int, Place]], shown: Place | None = None
+) -> list[Place]:
+    """The masks after corrections; ``shown``, if given, is what the network finds everywhere."""
+
+    def find_again(_: int, moved: RegionPlane, clicks: Sequence[Click] = (), /) -> RegionPlane:
+        return moved if shown is None else shown.astype(np.float32)
+
+    spreading = Spreading(decided, links(len(decided)), find_again)
+    for start, mask in corrections:
+        spreading.correct(start, mask)
+    return spreading.masks
+
+
+@pytest.mark.parametrize("start", [0, 2, 4])
+def test_a_thing_that_is_taken_out_on_one_anchor_is_out_on_all(start: int) -> None:
+    for mask in spread([LEFT | RIGHT] * 5, [(start, LEFT)]):
+        np.testing.assert_array_equal(mask, LEFT)
+
+
+def test_a_correction_takes_the_shape_that_the_network_finds() -> None:
+    larger = disc(140, 60, 22)
+    *_, last = spread([LEFT] * 3, [(0, LEFT | RIGHT)], shown=LEFT | larger)
+    np.testing.assert_array_equal(last, LEFT | larger)
+
+
+def test_what_the_network_loses_elsewhere_stays_in_the_mask() -> None:
+    *_, last = spread([LEFT] * 3, [(0, LEFT | RIGHT)], shown=RIGHT)
+    np.testing.assert_array_equal(last, LEFT | RIGHT)
+
+
+def test_a_correction_ends_where_the_decided_mask_agrees_with_it() -> None:
+    decided = [LEFT | RIGHT, LEFT, LEFT | RIGHT]
+    masks = spread(decided, [(0, LEFT)])
+    np.testing.assert_array_equal(masks[1], LEFT)
+    np.testing.assert_array_equal(masks[2], LEFT | RIGHT)
+
+
+def test_where_corrections_of_two_anchors_meet_the_nearer_one_counts() -> None:
+    """The left disc is out at the first anchor, and both are in at the last one."""
+    masks = spread([LEFT] * 5, [(0, NOTHING), (4, LEFT | RIGHT)])
+    assert [bool(each[LEFT].any()) for each in masks] == [False, False, False, True, True]
+    assert [bool(each[RIGHT].any()) for each in masks] == [False, True, True, True, True]
+
+
+def test_nothing_spreads_over_a_cut() -> None:
+    spreading = Spreading([LEFT | RIGHT] * 2, [{}, {}], as_moved)
+    spreading.correct(0, LEFT)
+    np.testing.assert_array_equal(spreading.masks[1], LEFT | RIGHT)
