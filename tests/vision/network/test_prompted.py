@@ -54,6 +54,16 @@ def test_what_an_earlier_mask_shows_is_found_where_it_is_now(network: PromptedNe
 
 
 @pytest.mark.weights
+def test_what_has_moved_by_almost_half_its_width_is_found_by_a_second_look(
+    network: PromptedNetwork,
+) -> None:
+    x, y = LEFT
+    earlier = disc(x - 40, y + 8)
+    assert similarity(network.find(picture(), earlier), disc(x, y)) < 0.9
+    assert similarity(find_again(network, picture(), earlier), disc(x, y)) > 0.9
+
+
+@pytest.mark.weights
 def test_one_of_two_equal_things_is_found_alone(network: PromptedNetwork) -> None:
     found = find_again(network, picture(), disc(*RIGHT, radius=40))
     assert similarity(found, disc(*RIGHT)) > 0.9

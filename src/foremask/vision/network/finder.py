@@ -17,6 +17,7 @@ CROP_SIDES: Final = 1.4
 LEAST_SHARE: Final = 0.2
 NARROWEST: Final = 0.6
 MOST_SHARE: Final = 0.7
+NEAR: Final = 0.75  # intersection over union with the earlier mask: docs/adr/0172
 _FOREGROUND: Final = 0.5
 
 
@@ -49,8 +50,24 @@ def find_again(
 ) -> Alpha:
     """`MaskFinder.find`, in a crop round the earlier mask and the clicks if it is no large one.
 
-    The mask is empty outside the crop.
+    The mask is empty outside the crop. Without clicks, it is looked at once more, round what was
+    found, if this has moved far from the earlier mask.
     """
+    found = _find_close(finder, image, earlier, clicks)
+    if clicks or _similarity(found, earlier) > NEAR:
+        return found
+    return _find_close(finder, image, found, ())
+
+
+def _similarity(one: Alpha, other: Alpha) -> float:
+    """Intersection over union of the foregrounds; 1 if both are empty."""
+    ours = one > _FOREGROUND
+    theirs = other > _FOREGROUND
+    either = int((ours | theirs).sum())
+    return int((ours & theirs).sum()) / either if either else 1.0
+
+
+def _find_close(finder: MaskFinder, image: Image, earlier: Alpha, clicks: Sequence[Click]) -> Alpha:
     rows, columns = earlier.shape
     place = earlier > _FOREGROUND
     for click in clicks:
