@@ -21,12 +21,9 @@ from foremask.cli.exits import Exit
 from foremask.masking.live import (
     MOST_KEPT,
     MOST_UNREAD,
-    SLOW_S,
-    SMALLER_PX,
     LiveMasker,
     LiveReport,
     NewestFrames,
-    is_slow,
 )
 from foremask.media.frames import Frame, frame_of
 from foremask.media.writer import LiveWriter
@@ -245,22 +242,6 @@ def test_an_answer_about_a_frame_that_is_out_already_counts_for_later_ones() -> 
 
     assert [frame.index for (frame, _), _ in masker.masks(camera())] == [*range(6)]
     masker.close()
-
-
-def test_a_slow_network_gets_a_smaller_input_until_it_would_be_fast_without() -> None:
-    def slow(image: Image) -> Alpha:
-        time.sleep(2 * SLOW_S)
-        return as_alpha(image.rgb(64, 64)[..., 0])
-
-    network = Drawn(slow)
-    network.any_size = True
-    masker = LiveMasker(network)
-    for index in range(2):
-        assert list(masker.masks([(frame_of(DISCS[index][0], index), NEVER_LATE_S)]))
-    masker.close()
-    assert network.sizes == [None, (SMALLER_PX, SMALLER_PX)]
-    assert is_slow(0.9 * SLOW_S, was_smaller=True)  # the whole input takes 1.4 times as long
-    assert not is_slow(0.6 * SLOW_S, was_smaller=True)
 
 
 def test_what_comes_when_the_network_does_not_answer_is_dropped_and_counted() -> None:

@@ -19,16 +19,13 @@ from foremask.media.reader import VideoReader
 from foremask.media.writer import LiveWriter
 from foremask.options import NO_MATTE, Background
 from foremask.types import Alpha, Image
-from foremask.vision.network.network_protocol import InputSize, Network
+from foremask.vision.network.network_protocol import Network
 from foremask.vision.temporal.live_window import LiveWindow, live_mask
 
 MOST_UNREAD: Final = 4
 MOST_KEPT: Final = 48  # frames from the last one of known mask on; each takes 1 MB
 LATEST_S: Final = 0.4  # with the time of a mask itself, 95 % of the masks are at most 0.5 s late
 POLL_S: Final = 0.01
-SLOW_S: Final = 0.15  # of an answer: above, a smaller input in less time gives better masks
-SMALLER_PX: Final = 768  # side of the smaller input; it is compiled already, for crops
-SMALLER_GAIN: Final = 1.55  # the whole input takes so many times as long
 
 type TimedFrame = tuple[Frame, float]
 """A frame, and its arrival time in seconds of `time.monotonic`."""
@@ -116,21 +113,13 @@ class NewestFrames:
             yield newest
 
 
-def is_slow(answer_s: float, *, was_smaller: bool) -> bool:
-    """Whether the whole input takes longer than `SLOW_S`."""
-    if was_smaller:
-        answer_s *= SMALLER_GAIN
-    return answer_s > SLOW_S
-
-
 class LiveMasker:
     """Masks frames without look-ahead.
 
     Whenever the network is free, it runs on the newest frame. Frames before that one wait for its
     mask for up to `LATEST_S`; then optical flow brings it, and the network's mask before, to them.
     A frame that has waited for so long gets only the mask before. If the network does not answer
-    for `MOST_KEPT` frames, further ones are dropped, and counted in ``dropped``. A network that
-    takes longer than `SLOW_S` gets an input of `SMALLER_PX`, if it takes any size.
+    for `MOST_KEPT` frames, further ones are dropped, and counted in ``dropped``.
     """
 
     def __init__(self, network: Network) -> None:
@@ -142,7 +131,6 @@ class LiveMasker:
         self._count = 0
         self._answer: Future[Alpha] | None = None
         self._asked = 0  # number of the frame of `_answer`
-        self._is_slow = False
 
     @property
     def is_busy(self) -> bool:
@@ -180,14 +168,7 @@ class LiveMasker:
         self._count += 1
 
     def _infer(self, image: Image) -> Alpha:
-        size: InputSize | None = None
-        if self._is_slow and self._network.any_size:
-            size = SMALLER_PX, SMALLER_PX
-        began_s = time.monotonic()
-        alpha = self._network.infer(image, size).alpha
-        answer_s = time.monotonic() - began_s
-        self._is_slow = is_slow(answer_s, was_smaller=size is not None)
-        return live_mask(alpha, image)
+        return live_mask(self._network.infer(image).alpha, image)
 
     def _answered(self, alpha: Alpha) -> Iterator[tuple[TimedFrame, Alpha]]:
         self._answer = None
