@@ -27,6 +27,7 @@ from foremask.vision.temporal.spreading import FindAgain, Spreading
 from foremask.vision.temporal.things import PickedAnchor, sides
 from foremask.vision.temporal.verdict import compose
 
+CRUMB_SHARE = 0.1  # what is left at a place's border, and is smaller in area, goes with it; by eye
 MOST_OUT = 0.5  # a point out that would take a larger share of the mask is not understood
 
 type AskOnAnchor = Callable[[int, Place], RegionPlane]
@@ -310,9 +311,18 @@ def _clicked(
     if not wrong[seed.row, seed.column]:
         return nothing
     place = part_at(wrong, seed.row, seed.column)
+    place |= _crumbs(place, mask != seed.positive)
     if not seed.positive and place.sum() > MOST_OUT * mask.sum():
         return nothing
     return place
+
+
+def _crumbs(place: Place, like_it: Place) -> Place:
+    """The small parts that are left of ``like_it`` at a place's border, without the place."""
+    labels, areas = labelled(like_it & ~place, connectivity=4)
+    touches = np.bincount(labels[grown(place, 1)], minlength=len(areas)) > 0
+    touches[0] = False
+    return np.asarray((touches & (areas < CRUMB_SHARE * place.sum()))[labels])
 
 
 def _with_side(shown: Shown, side: RegionPlane) -> Shown:
