@@ -2,7 +2,8 @@
 
 ``python -m benchmarks.quality.live [--clips NAME ...] [--data FOLDER]`` runs the network once on
 each frame of whole clips, and then lets a clock of its own decide which of these answers come in
-time: what a mask costs beside the network is not in the lateness.
+time: what a mask costs beside the network is not in the lateness. A slow network gets the smaller
+input.
 """
 
 from collections import deque
@@ -15,10 +16,11 @@ import numpy as np
 from benchmarks.clips import DATA, Clip
 from benchmarks.machine import header, row, run
 from benchmarks.quality.scores import score
-from foremask.masking.live import LATEST_S
+from foremask.masking.live import LATEST_S, SLOW_S, SMALLER_GAIN, SMALLER_PX
 from foremask.masking.plan import refine_edges
 from foremask.media.frames import Frame, frame_of
 from foremask.types import Alpha
+from foremask.vision.network.network_protocol import InputSize
 from foremask.vision.network.session import Session
 from foremask.vision.resample import as_alpha
 from foremask.vision.temporal.live_window import LiveWindow, live_mask
@@ -69,6 +71,10 @@ class Stream:
             self.masks.append(mask)
 
 
+def answers_of(session: Session, frames: Sequence[Frame], size: InputSize | None) -> list[Alpha]:
+    return [live_mask(session.infer(frame, size).alpha, frame) for frame in frames]
+
+
 def jf_of(frames: Sequence[Frame], masks: Sequence[Alpha], truths: list[Alpha]) -> float:
     refined = refine_edges(zip(frames, masks, strict=True))
     return score([as_alpha(levels) for _, levels in refined], truths).jf
@@ -84,11 +90,16 @@ def main(*, clips: Sequence[str] = CLIPS, data: Path = DATA / "davis") -> None:
     for name in clips:
         clip = Clip(data / name)
         frames = [frame_of(pixels, index) for index, pixels in enumerate(clip.frames())]
-        answers = [live_mask(session.infer(frame).alpha, frame) for frame in frames]
+        answers = answers_of(session, frames, None)
+        smaller = answers_of(session, frames, (SMALLER_PX, SMALLER_PX))
         found = [jf_of(frames, answers, clip.truths())]
         for place, network_s in enumerate(NETWORK_S):
-            stream = Stream(answers)
-            stream.run(frames, network_s)
+            if network_s > SLOW_S:
+                stream = Stream(smaller)
+                stream.run(frames, network_s / SMALLER_GAIN)
+            else:
+                stream = Stream(answers)
+                stream.run(frames, network_s)
             found.append(jf_of(frames, stream.masks, clip.truths()))
             late[place] += stream.late_s
         table.append(found)

@@ -6,9 +6,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,11 @@ from foremask.cli.exits import Exit
 from foremask.masking.live import (
     MOST_KEPT,
     MOST_UNREAD,
+    SLOW_S,
+    SMALLER_GAIN,
+    SMALLER_PX,
+    SWITCHES_AFTER,
+    InputChoice,
     LiveMasker,
     LiveReport,
     NewestFrames,
@@ -242,6 +248,53 @@ def test_an_answer_about_a_frame_that_is_out_already_counts_for_later_ones() -> 
 
     assert [frame.index for (frame, _), _ in masker.masks(camera())] == [*range(6)]
     masker.close()
+
+
+def test_a_network_that_stays_slow_gets_a_smaller_input() -> None:
+    def slow(image: Image) -> Alpha:
+        time.sleep(1.1 * SLOW_S)
+        return as_alpha(image.rgb(64, 64)[..., 0])
+
+    for any_size in (True, False):
+        network = Drawn(slow)
+        network.any_size = any_size
+        masker = LiveMasker(network)
+        for index in range(SWITCHES_AFTER + 1):
+            assert list(masker.masks([(frame_of(DISCS[index][0], index), NEVER_LATE_S)]))
+        masker.close()
+        last = (SMALLER_PX, SMALLER_PX) if any_size else None
+        assert network.sizes == [None] * SWITCHES_AFTER + [last]
+
+
+def inputs_chosen(whole_s: Iterable[float], smaller_takes: float) -> list[bool]:
+    """Whether each answer had the smaller input, which takes ``smaller_takes`` of ``whole_s``."""
+    choice = InputChoice()
+    chosen: list[bool] = []
+    for each_s in whole_s:
+        chosen.append(choice.is_smaller)
+        choice.learn(smaller_takes * each_s if choice.is_smaller else each_s)
+    return chosen
+
+
+@pytest.mark.parametrize("smaller_takes", [0.45, 0.5, 1 / SMALLER_GAIN, 0.6, 0.65])
+@pytest.mark.parametrize("whole_s", [0.2, 0.25, 0.29, 0.31, 0.32, 0.35, 0.4])
+def test_the_input_changes_once_at_most_while_the_network_is_as_quick_as_before(
+    whole_s: float, smaller_takes: float
+) -> None:
+    steady = inputs_chosen([whole_s] * 100, smaller_takes)
+    assert steady == [number >= SWITCHES_AFTER and whole_s > SLOW_S for number in range(100)]
+    uneven = inputs_chosen([0.8 * whole_s, 1.2 * whole_s] * 50, smaller_takes)
+    assert sum(before != after for before, after in pairwise(uneven)) <= 1
+
+
+def test_a_few_slow_answers_do_not_change_the_input() -> None:
+    assert not any(inputs_chosen(([9.0] * (SWITCHES_AFTER - 1) + [0.1]) * 10, 0.56))
+
+
+def test_a_network_that_becomes_fast_gets_the_whole_input_again() -> None:
+    chosen = inputs_chosen([0.5] * 20 + [0.2] * 20, 0.56)
+    assert chosen[20 + SWITCHES_AFTER - 1]
+    assert not any(chosen[20 + SWITCHES_AFTER :])
 
 
 def test_what_comes_when_the_network_does_not_answer_is_dropped_and_counted() -> None:

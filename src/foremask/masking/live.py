@@ -19,13 +19,18 @@ from foremask.media.reader import VideoReader
 from foremask.media.writer import LiveWriter
 from foremask.options import NO_MATTE, Background
 from foremask.types import Alpha, Image
-from foremask.vision.network.network_protocol import Network
+from foremask.vision.network.network_protocol import InputSize, Network
 from foremask.vision.temporal.live_window import LiveWindow, live_mask
 
 MOST_UNREAD: Final = 4
 MOST_KEPT: Final = 48  # frames from the last one of known mask on; each takes 1 MB
 LATEST_S: Final = 0.4  # with the time of a mask itself, 95 % of the masks are at most 0.5 s late
 POLL_S: Final = 0.01
+SLOW_S: Final = 0.3  # of an answer: above, a smaller input in less time gives better masks
+FAST_S: Final = 0.24  # below, the whole input is used again; if it were `SLOW_S`, inputs would flip
+SMALLER_PX: Final = 768  # side of the smaller input; it is compiled ahead, for crops
+SMALLER_GAIN: Final = 1.8  # the whole input takes so many times as long
+SWITCHES_AFTER: Final = 5  # answers in a row
 
 type TimedFrame = tuple[Frame, float]
 """A frame, and its arrival time in seconds of `time.monotonic`."""
@@ -113,13 +118,35 @@ class NewestFrames:
             yield newest
 
 
+class InputChoice:
+    """Chooses the network's input by the times of its answers.
+
+    The smaller input is chosen once `SWITCHES_AFTER` answers in a row took longer than `SLOW_S`.
+    The whole input is chosen again once it would have taken less than `FAST_S` as many times.
+    """
+
+    def __init__(self) -> None:
+        self.is_smaller = False
+        self._against = 0  # answers in a row that ask for the other input
+
+    def learn(self, answer_s: float) -> None:
+        """Take the time of an answer about the chosen input."""
+        whole_is_fast = self.is_smaller and SMALLER_GAIN * answer_s < FAST_S
+        whole_is_slow = not self.is_smaller and answer_s > SLOW_S
+        self._against = self._against + 1 if whole_is_fast or whole_is_slow else 0
+        if self._against == SWITCHES_AFTER:
+            self.is_smaller = not self.is_smaller
+            self._against = 0
+
+
 class LiveMasker:
     """Masks frames without look-ahead.
 
     Whenever the network is free, it runs on the newest frame. Frames before that one wait for its
     mask for up to `LATEST_S`; then optical flow brings it, and the network's mask before, to them.
     A frame that has waited for so long gets only the mask before. If the network does not answer
-    for `MOST_KEPT` frames, further ones are dropped, and counted in ``dropped``.
+    for `MOST_KEPT` frames, further ones are dropped, and counted in ``dropped``. A network that
+    takes longer than `SLOW_S` gets an input of `SMALLER_PX`, if it takes any size.
     """
 
     def __init__(self, network: Network) -> None:
@@ -131,6 +158,7 @@ class LiveMasker:
         self._count = 0
         self._answer: Future[Alpha] | None = None
         self._asked = 0  # number of the frame of `_answer`
+        self._input = InputChoice()
 
     @property
     def is_busy(self) -> bool:
@@ -168,7 +196,13 @@ class LiveMasker:
         self._count += 1
 
     def _infer(self, image: Image) -> Alpha:
-        return live_mask(self._network.infer(image).alpha, image)
+        size: InputSize | None = None
+        if self._input.is_smaller and self._network.any_size:
+            size = SMALLER_PX, SMALLER_PX
+        began_s = time.monotonic()
+        alpha = self._network.infer(image, size).alpha
+        self._input.learn(time.monotonic() - began_s)
+        return live_mask(alpha, image)
 
     def _answered(self, alpha: Alpha) -> Iterator[tuple[TimedFrame, Alpha]]:
         self._answer = None
