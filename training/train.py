@@ -43,26 +43,20 @@ AVERAGED_STEPS = 200
 """The file holds a running average of the values over about so many steps."""
 SIDES = (256, 384, 512)
 SIDE_SHARES = ((0.6, 0.35, 0.05), (0.1, 0.5, 0.4))
-LARGER_FROM_SAMPLES = 11_600
+LARGER_FROM_SAMPLES = 30_000
 """From here on the second shares hold: a sample at 512 costs four times one at 256."""
-FALLING_S = 3600
-"""In the last hour of a sitting the rates fall in a line to their last share."""
 ROUNDS = (1, 2, 3, 4, 6, 8)
 ROUND_SHARES = (0.5, 0.25, 0.12, 0.06, 0.04, 0.03)
 SAVE_EVERY_S = 600
 LOG_EVERY_STEPS = 25
 
 
-def rate_share(samples: int, steps_of_sitting: int, seconds_left: float) -> float:
-    """A cosine from 1 over all sittings; each sitting begins with a short rise, ends with a fall.
-
-    The fall makes the file of a sitting as good as its samples allow, whether or not more follow.
-    """
+def rate_share(samples: int, steps_of_sitting: int) -> float:
+    """A cosine from 1 over all sittings, with a short rise at the start of each."""
     done = min(1.0, samples / SCHEDULE_SAMPLES)
     cosine = 0.5 * (1 + math.cos(math.pi * done))
-    rise = min(1.0, (steps_of_sitting + 1) / WARM_UP_STEPS)
-    fall = min(1.0, max(0.0, seconds_left / FALLING_S))
-    return LAST_RATE_SHARE + (1 - LAST_RATE_SHARE) * cosine * rise * fall
+    share = LAST_RATE_SHARE + (1 - LAST_RATE_SHARE) * cosine
+    return share * min(1.0, (steps_of_sitting + 1) / WARM_UP_STEPS)
 
 
 def end_of_sitting(until: str) -> float:
@@ -213,7 +207,7 @@ def main() -> None:
     saved = time.monotonic()
     while time.time() < end and not stops:
         side = int(rng.choice(SIDES, p=SIDE_SHARES[progress.samples >= LARGER_FROM_SAMPLES]))
-        share = rate_share(progress.samples, trainer.steps, end - time.time())
+        share = rate_share(progress.samples, trainer.steps)
         count, reached = trainer.step(samples.batch(PICTURES_A_STEP, side), share)
         progress.samples += count
         progress.pictures += PICTURES_A_STEP

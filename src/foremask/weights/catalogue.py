@@ -173,11 +173,11 @@ def compiled_dir_of(path: Path) -> Path | None:
 def files_of(path: Path) -> list[Path]:
     """The files and the directory that a process reads which loads the network at ``path``.
 
-    IS-Net's weights are among them, if they are in the same directory: hints need them.
+    IS-Net's weights in the same directory are among them, there or not: hints need them.
     """
     compiled = compiled_dir_of(path)
-    isnet = [path.parent / ISNET.file_name] if ISNET.is_pulled(path.parent) else []
-    return [*dict.fromkeys([path, side_car_of(path), *isnet, *([compiled] if compiled else [])])]
+    isnet = path.parent / ISNET.file_name
+    return [*dict.fromkeys([path, side_car_of(path), isnet, *([compiled] if compiled else [])])]
 
 
 def spec_of(path: Path) -> ModelSpec:

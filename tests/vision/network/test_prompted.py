@@ -1,5 +1,6 @@
 """The network that reads prompts, with IS-Net's real weights, on drawn discs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from foremask.errors import ModelUnavailable
+from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.finder import Click, Unmoved, find_again
 from foremask.vision.network.prompted import PromptedNetwork, prompted_network
@@ -86,6 +88,19 @@ def test_a_click_adds_the_thing_that_it_is_on_or_takes_it_out(
 def test_the_mask_has_the_earlier_masks_shape(network: PromptedNetwork) -> None:
     earlier = np.asarray(cv2.resize(disc(*LEFT), (101, 57)), np.float32)
     assert find_again(network, picture(), earlier).shape == (57, 101)
+
+
+def test_what_is_gone_is_not_looked_for_in_the_whole_picture() -> None:
+    class Nothing:
+        asked = 0
+
+        def find(self, image: Image, earlier: Alpha, clicks: Sequence[Click] = ()) -> Alpha:
+            self.asked += 1
+            return np.zeros_like(earlier)
+
+    finder = Nothing()
+    assert not find_again(finder, picture(), disc(*LEFT)).any()
+    assert finder.asked == 1
 
 
 def test_another_network_is_refused_with_the_remedy(tmp_path: Path) -> None:

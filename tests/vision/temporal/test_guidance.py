@@ -366,6 +366,39 @@ def test_two_places_of_the_window_before_are_followed_apart() -> None:
         np.testing.assert_array_equal(each.mask, things[0] | things[1])
 
 
+def test_a_frame_whose_hints_change_nothing_does_not_end_another_frames_correction() -> None:
+    """The box on the second anchor is round what is in the mask already."""
+    a, b = disc(60, 90, 20), disc(260, 90, 20)
+    mask = (a | b).astype(np.float32)
+    still = Link(np.zeros((HEIGHT, WIDTH, 2), np.float32), mask * 0 + 1, mask * 0 + 1, 4)
+    frame = Shown(background(1), mask, [mask], mask * 0, 6 * mask - 3)
+    links = {1: still}, {-1: still, 1: still}, {-1: still}
+    shown = [replace(frame, links=each) for each in links]
+    kept = [Seed(0, True, 0, 0, [], a, has_size=True)]
+    out = [Seed(1, False, 0, 0, [], b, has_size=True)]
+    found = evidence_of([None] * 3, [[], kept, out], None, shown, lambda *_: mask, as_moved)
+    for each in found:
+        np.testing.assert_array_equal(each.mask, a)
+
+
+@pytest.mark.parametrize("has_point_out", [False, True])
+def test_a_hole_in_what_a_point_adds_is_filled_unless_a_point_out_is_in_it(
+    *, has_point_out: bool
+) -> None:
+    whole, hole = disc(160, 90, 50), disc(180, 90, 8)
+    nothing = np.zeros((HEIGHT, WIDTH), np.float32)
+    ring = (whole & ~hole).astype(np.float32)
+
+    def finds_ring(_: int, moved: np.ndarray, clicks: Sequence[Click] = (), /) -> np.ndarray:
+        return ring if any(each.inside for each in clicks) else moved
+
+    points = [Seed(0, False, 90, 180, [nothing] * 4, hole)] if has_point_out else []
+    points.append(Seed(1, True, 90, 120, [nothing] * 4, disc(120, 90, 3)))
+    frame = Shown(background(1), nothing, [nothing], nothing, nothing - 6)
+    (found,) = evidence_of([None], [points], None, [frame], lambda *_: nothing, finds_ring)
+    np.testing.assert_array_equal(found.mask, whole & ~hole if has_point_out else whole)
+
+
 def with_crumb(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A disc, and a crumb that the network has too."""
     rgb = background(1)

@@ -84,6 +84,26 @@ def test_where_corrections_of_two_anchors_meet_the_nearer_one_counts() -> None:
     assert [bool(each[RIGHT].any()) for each in masks] == [False, True, True, True, True]
 
 
+def test_what_a_later_call_takes_back_is_gone_where_it_is_nearer() -> None:
+    masks = spread([LEFT] * 9, [(0, LEFT | RIGHT), (4, LEFT)])
+    assert [bool(each[RIGHT].any()) for each in masks] == [True] * 3 + [False] * 6
+
+
+def test_a_window_asks_a_bounded_number_of_times() -> None:
+    asked = 0
+
+    def count(_: int, moved: RegionPlane, clicks: Sequence[Click] = (), /) -> RegionPlane:
+        nonlocal asked
+        asked += 1
+        return moved
+
+    anchors = 60
+    spreading = Spreading([LEFT | RIGHT] * anchors, links(anchors), count)
+    for start in range(anchors):
+        spreading.correct(start, LEFT)
+    assert asked <= 8 * anchors
+
+
 def test_nothing_spreads_over_a_cut() -> None:
     spreading = Spreading([LEFT | RIGHT] * 2, [{}, {}], as_moved)
     spreading.correct(0, LEFT)

@@ -31,7 +31,7 @@ class Click(NamedTuple):
 
 class MaskFinder(Protocol):
     def find(self, image: Image, earlier: Alpha, clicks: Sequence[Click] = ()) -> Alpha:
-        """The mask of what ``earlier``, a mask of about this image, shows; of the same shape.
+        """The mask of what ``earlier``, of this image or a near one, shows; of the same shape.
 
         ``clicks`` say what is wrong in the earlier mask.
         """
@@ -39,7 +39,7 @@ class MaskFinder(Protocol):
 
 
 class Unmoved:
-    """Finds what is shown where the earlier mask has it, where there is no network to ask."""
+    """Returns the earlier mask as it is; used if there is no network to ask."""
 
     def find(self, image: Image, earlier: Alpha, clicks: Sequence[Click] = ()) -> Alpha:
         return earlier
@@ -54,7 +54,8 @@ def find_again(
     found, if this has moved far from the earlier mask.
     """
     found = _find_close(finder, image, earlier, clicks)
-    if clicks or _similarity(found, earlier) > NEAR:
+    is_lost = not (found > _FOREGROUND).any()
+    if clicks or is_lost or _similarity(found, earlier) > NEAR:
         return found
     return _find_close(finder, image, found, ())
 

@@ -252,7 +252,7 @@ class FrameHints:
 class Guidance:
     """The hints on the frames of a clip; ``key_of`` gives an image's key in ``frames``.
 
-    ``finder`` finds corrected things again on other frames.
+    ``finder`` reads points on their frames, and finds corrected masks again on others.
     ``brought`` has, by frame number, planes of what later frames' hints choose (1) or ban (-1).
     """
 

@@ -85,8 +85,9 @@ def apply_hints(
     choices: Sequence[RegionPlane | None] = stated
     if all(each is None for each in stated):
         choices = [guidance.brought_to(frame, window.grids.region) for frame in frames]
+    found_masks: dict[int, MaskLevels] = {}
     ask_on_anchor = partial(_ask_on_anchor, window, decisions, crops, tools)
-    find_on_anchor = partial(_find_on_anchor, window, guidance.finder, crops)
+    find_on_anchor = partial(_find_on_anchor, window, guidance.finder, found_masks)
     evidence = evidence_of(choices, corrections, before, shown, ask_on_anchor, find_on_anchor)
     masks = {}
     changed = False
@@ -94,6 +95,8 @@ def apply_hints(
         log_odds, reached = _decided_by(known, found)
         changed |= bool(reached.any())
         outlines = _outlines(window, frame, decisions[frame]) + crops[frame]
+        if frame in found_masks:
+            outlines.append(found_masks[frame])
         masks[frame] = _changed_mask(decisions[frame].mask, outlines, log_odds, reached)
     by_frame = dict(zip(frames, stated, strict=True))
     return HintedMasks(
@@ -126,18 +129,18 @@ def _ask_on_anchor(
 def _find_on_anchor(
     window: Window,
     finder: MaskFinder,
-    crops: Mapping[int, list[MaskLevels]],
+    found_masks: dict[int, MaskLevels],
     index: int,
     moved: RegionPlane,
     clicks: Sequence[Click] = (),
 ) -> RegionPlane:
-    """Find what a moved mask shows; the mask of it is added to ``crops``, for its outline."""
+    """Find what a moved mask shows; ``found_masks`` gets its mask, for its outline."""
     frame = list(window.anchors)[index]
     image = window.anchors[frame].image
     if image is None:
         return moved
     found = as_levels(find_again(finder, image, window.grids.mask.resized(moved), clicks))
-    crops[frame].append(found)
+    found_masks[frame] = found
     return window.grids.region.alpha(found)
 
 
@@ -241,7 +244,7 @@ def evidence_of(
     before: Evidence | None,
     shown: Sequence[Shown],
     ask_on_anchor: AskOnAnchor,
-    find_again: FindAgain,
+    find_on_anchor: FindAgain,
 ) -> list[Evidence]:
     """The evidence on each anchor of a window.
 
@@ -254,17 +257,17 @@ def evidence_of(
     found = _sides(shown, choices)
     decided = [_with_side(each, side) for each, side in zip(shown, found, strict=True)]
     masks = [np.asarray(each.mask > FOREGROUND) for each in decided]
-    spreading = Spreading(masks, [each.links for each in shown], find_again)
+    spreading = Spreading(masks, [each.links for each in shown], find_on_anchor)
     if before is not None and before.corrected.any():
         spreading.correct(0, np.where(before.corrected, before.mask, masks[0]))
     hinted = [index for index, seeds in enumerate(corrections) if seeds]
     for index in sorted(hinted, key=lambda each: min(seed.number for seed in corrections[each])):
         ask_round = partial(ask_on_anchor, index)
-        mask = spreading.masks[index]
-        find = partial(find_again, index)
-        spreading.correct(
-            index, _corrected(mask, decided[index], corrections[index], ask_round, find)
-        )
+        find = partial(find_on_anchor, index)
+        before_it = spreading.masks[index]
+        mask = _corrected(before_it, decided[index], corrections[index], ask_round, find)
+        if (mask != before_it).any():
+            spreading.correct(index, mask)
     evidence = zip(found, spreading.masks, spreading.corrected, strict=True)
     return [Evidence(side, mask, corrected) for side, mask, corrected in evidence]
 
@@ -281,9 +284,8 @@ def _corrected(
     for seed in sorted(seeds, key=lambda each: each.number):
         place: Place | None = seed.place
         if not seed.has_size:
-            place = _clicked(
-                mask, seed, [each for each in points if each.number <= seed.number], find
-            )
+            known = [each for each in points if each.number <= seed.number]
+            place = np.zeros_like(mask) if seed.chooses else _clicked(mask, seed, known, find)
             if not place.any():
                 opposite = [each for each in points if each.positive != seed.positive]
                 now = replace(shown, mask=mask.astype(np.float32))
@@ -299,7 +301,7 @@ def _clicked(
     points: Sequence[Seed],
     find: Callable[[RegionPlane, Sequence[Click]], RegionPlane],
 ) -> Place:
-    """The part round a point in which the network, which is told all points, corrects the mask."""
+    """The part round a point in which the network, which is told ``points``, corrects the mask."""
     rows, columns = mask.shape
     clicks = [
         Click((each.column + 0.5) / columns, (each.row + 0.5) / rows, each.positive)
@@ -311,17 +313,17 @@ def _clicked(
     if not wrong[seed.row, seed.column]:
         return nothing
     place = part_at(wrong, seed.row, seed.column)
-    place |= _crumbs(place, mask != seed.positive)
+    place |= _crumbs(place, mask != seed.positive, points)
     if not seed.positive and place.sum() > MOST_OUT * mask.sum():
         return nothing
     return place
 
 
-def _crumbs(place: Place, like_it: Place) -> Place:
-    """The small parts that are left of ``like_it`` at a place's border, without the place."""
+def _crumbs(place: Place, like_it: Place, points: Sequence[Seed]) -> Place:
+    """The small parts of ``like_it`` that are left at a place's border, and have no other point."""
     labels, areas = labelled(like_it & ~place, connectivity=4)
     touches = np.bincount(labels[grown(place, 1)], minlength=len(areas)) > 0
-    touches[0] = False
+    touches[[0, *(labels[each.row, each.column] for each in points)]] = False
     return np.asarray((touches & (areas < CRUMB_SHARE * place.sum()))[labels])
 
 

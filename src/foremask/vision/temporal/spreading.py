@@ -16,7 +16,9 @@ from foremask.vision.temporal.grids import RegionPlane
 from foremask.vision.temporal.places import Place, labelled
 from foremask.vision.temporal.regions import FOREGROUND, Link
 
-HERE = 0.5  # a part counts as corrected if more than this share of it is on the moved correction
+# A part counts as corrected if more than this share of it is on the moved correction.
+LEAST_ON_CORRECTION = 0.5
+MOST_ASKED = 8  # for each anchor of a window, on the mean; bounds what 64 hints cost
 
 
 class FindAgain(Protocol):
@@ -42,53 +44,64 @@ class Spreading:
         self._decided = decided
         self._links = links
         self._find_again = find_again
+        self._left = MOST_ASKED * len(decided)
         self._starts: list[int] = []
         self.masks = list(decided)
         self.corrected = [np.zeros_like(each) for each in decided]
 
     def correct(self, start: int, mask: Place) -> None:
-        """Give an anchor its mask after all hints on it, and spread what that corrects.
+        """Give an anchor its mask after all hints on it, and spread what that changes.
 
         It spreads up to an anchor that was corrected before. Where corrections of two starts meet,
         those of the nearer one count; at the same distance, those of the earlier call.
         """
+        changed = (mask != self._decided[start]) | (mask != self.masks[start])
         self.masks[start] = mask
         self.corrected[start] = mask != self._decided[start]
         for order, offset in (
             (range(start + 1, len(self.masks)), -1),
             (range(start - 1, -1, -1), 1),
         ):
+            here = changed
             for index in order:
-                if index in self._starts or not self._follow(index, offset, abs(index - start)):
+                if index in self._starts:
+                    break
+                here = self._follow(index, offset, here, abs(index - start))
+                if not here.any():
                     break
         self._starts.append(start)
 
-    def _follow(self, index: int, offset: int, distance: int) -> bool:
-        """Take over the corrections of the anchor at ``offset``; False if none of them is left."""
+    def _follow(self, index: int, offset: int, changed: Place, distance: int) -> Place:
+        """Take over what was ``changed`` on the anchor at ``offset``; return what that changes."""
         link = self._links[index].get(offset)
+        nothing = np.zeros_like(changed)
         if link is None:
-            return False
-        came = warp(self.corrected[index + offset].astype(np.float32), link.flow) > FOREGROUND
+            return nothing
+        came = warp(changed.astype(np.float32), link.flow) > FOREGROUND
         if not came.any():
-            return False
-        moved = warp(self.masks[index + offset].astype(np.float32), link.flow)
-        mask = moved > FOREGROUND
-        if mask.any():
-            mask = self._find_again(index, moved) > FOREGROUND
-        corrected = _parts_on(mask != self._decided[index], came)
-        is_left = bool(corrected.any())
-        mask = np.where(corrected, mask, self._decided[index])
+            return nothing
+        found = self._found(index, warp(self.masks[index + offset].astype(np.float32), link.flow))
+        corrected = _parts_on(found != self._decided[index], came)
+        mask = np.where(corrected, found, self._decided[index])
+        before = self.masks[index]
         if any(abs(index - each) <= distance for each in self._starts):
             known = self.corrected[index]
-            mask = np.where(known, self.masks[index], mask)
+            mask = np.where(known, before, mask)
             corrected |= known
         self.masks[index] = mask
         self.corrected[index] = corrected
-        return is_left
+        return np.asarray(corrected | (mask != before))
+
+    def _found(self, index: int, moved: RegionPlane) -> Place:
+        place = np.asarray(moved > FOREGROUND)
+        if not place.any() or not self._left:
+            return place
+        self._left -= 1
+        return np.asarray(self._find_again(index, moved) > FOREGROUND)
 
 
 def _parts_on(places: Place, place: Place) -> Place:
-    """The connected parts of ``places`` with more than `HERE` of their area on ``place``."""
+    """The connected parts of ``places`` that are mostly on ``place``."""
     labels, areas = labelled(places, connectivity=4)
     shared = np.bincount(labels[place], minlength=len(areas))
-    return np.asarray(places & (shared > HERE * areas)[labels])
+    return np.asarray(places & (shared > LEAST_ON_CORRECTION * areas)[labels])
