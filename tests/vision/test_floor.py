@@ -31,8 +31,9 @@ FLOORS = {
 }
 """J and F of the first 16 frames at 427 x 240, before encoding, with 8 bits by AVX2.
 
-Where 32 bits had less, that, and where VNNI with bfloat16 had less (2 of 16 numbers), that. The trees are fitted on whole clips, so a clip's start may lose: these
-floors find what breaks, `benchmarks.quality.folds` says what is better.
+Where 32 bits had less, or VNNI with bfloat16 (2 of 16 numbers), that. The trees are fitted on whole
+clips, so a clip's start may lose: these floors find what breaks, `benchmarks.quality.folds` says
+what is better.
 """
 
 
