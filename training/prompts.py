@@ -61,7 +61,7 @@ def nearness(drawn: Map) -> Map:
     if not (drawn > 0.5).any():
         return np.zeros_like(drawn)
     distance = cv2.distanceTransform((drawn <= 0.5).astype(np.uint8), cv2.DIST_L2, 5)
-    return np.exp(-distance / (REACH * drawn.shape[0])).astype(np.float32)
+    return np.asarray(np.exp(-distance / (REACH * drawn.shape[0])), np.float32)
 
 
 def resized(mask: Map, side: int) -> Map:
@@ -70,7 +70,7 @@ def resized(mask: Map, side: int) -> Map:
         return mask
     larger = min(mask.shape) > side
     method = cv2.INTER_AREA if larger else cv2.INTER_LINEAR
-    return cv2.resize(mask, (side, side), interpolation=method)
+    return np.asarray(cv2.resize(mask, (side, side), interpolation=method), np.float32)
 
 
 def rendered(prompt: Prompt, side: int) -> NDArray[np.float32]:

@@ -4,8 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+
+from foremask.vision.network import prompted
+from foremask.vision.network.finder import Click
+from training import prompts
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "src/foremask/vision/network/isnet_prompts.npz"
@@ -60,3 +65,12 @@ def test_the_card_is_that_of_the_file(arrays: dict[str, Any], card: dict[str, An
     assert "trained on" not in card["data"]["pedestrians"]
     parts = {part for numbers in card["numbers"].values() for part in numbers}
     assert {"clips", "moved masks", "stills, several", "stills, subject"} <= parts
+
+
+def test_the_product_draws_a_prompt_as_training_does() -> None:
+    earlier = np.zeros((240, 427), np.float32)
+    cv2.circle(earlier, (200, 100), 60, 1.0, -1)
+    points = [(0.5, 0.4, True), (0.9, 0.75, False), (0.02, 0.99, False)]
+    asked = prompts.Prompt([prompts.Click(*point) for point in points], earlier=earlier)
+    ours = prompted.prompt_of(earlier, [Click(*point) for point in points])
+    np.testing.assert_allclose(ours, prompts.rendered(asked, prompted.PROMPT_PX), atol=1e-5)

@@ -54,7 +54,10 @@ def network_for(quality: Quality, resources: Resources) -> Network:
 
 
 def mask_finder_for(resources: Resources) -> MaskFinder:
-    """What finds corrected things again; without IS-Net's weights nothing is asked."""
+    """What reads points and finds corrected masks again.
+
+    Without IS-Net's weights beside the network's, this is `Unmoved`: corrections follow the flow.
+    """
     folder = (resources.model or model_path()).parent
     if not ISNET.is_pulled(folder):
         return Unmoved()

@@ -13,11 +13,11 @@ from foremask.vision.network.opinions import CropBox
 
 # A crop's sides in those of what it is round, its least sides as shares of the picture's, its least
 # ratio of sides, and the share of the picture above which the whole picture is shown.
-CROP_SIDES: Final = 1.4
-LEAST_SHARE: Final = 0.2
-NARROWEST: Final = 0.6
-MOST_SHARE: Final = 0.7
-NEAR: Final = 0.75  # intersection over union with the earlier mask: docs/adr/0172
+_CROP_SIDES: Final = 1.4
+_LEAST_CROP: Final = 0.2
+_NARROWEST: Final = 0.6
+_MOST_CROP: Final = 0.7
+_SAME_PLACE: Final = 0.75  # intersection over union with the earlier mask: docs/adr/0172
 _FOREGROUND: Final = 0.5
 
 
@@ -55,7 +55,7 @@ def find_again(
     """
     found = _find_close(finder, image, earlier, clicks)
     is_lost = not (found > _FOREGROUND).any()
-    if clicks or is_lost or _similarity(found, earlier) > NEAR:
+    if clicks or is_lost or _similarity(found, earlier) > _SAME_PLACE:
         return found
     return _find_close(finder, image, found, ())
 
@@ -95,11 +95,11 @@ def _box_round(place: NDArray[np.bool_]) -> CropBox | None:
     """The rows and columns of a crop round a place, as in training; None if it is nearly all."""
     rows, columns = place.shape
     left, top, width, height = cv2.boundingRect(place.astype(np.uint8))
-    tall = max(height * CROP_SIDES, rows * LEAST_SHARE)
-    wide = max(width * CROP_SIDES, columns * LEAST_SHARE)
-    tall = max(tall, NARROWEST * wide)
-    wide = max(wide, NARROWEST * tall)
-    if not width or min(tall, rows) * min(wide, columns) > MOST_SHARE * rows * columns:
+    tall = max(height * _CROP_SIDES, rows * _LEAST_CROP)
+    wide = max(width * _CROP_SIDES, columns * _LEAST_CROP)
+    tall = max(tall, _NARROWEST * wide)
+    wide = max(wide, _NARROWEST * tall)
+    if not width or min(tall, rows) * min(wide, columns) > _MOST_CROP * rows * columns:
         return None
     middle_row = top + height / 2
     middle_column = left + width / 2

@@ -80,7 +80,7 @@ class PromptedNetwork:
 
     def find(self, image: Image, earlier: Alpha, clicks: Sequence[Click] = ()) -> Alpha:
         rows, columns = earlier.shape
-        prompt = _prompt(earlier, clicks)[None]
+        prompt = prompt_of(earlier, clicks)[None]
         pixels = image.rgb(SIDE_PX, SIDE_PX).astype(np.float32) / 255 - np.float32(0.5)
         picture = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
         with self._busy:
@@ -90,8 +90,8 @@ class PromptedNetwork:
         return np.asarray(alpha, np.float32)
 
 
-def _prompt(earlier: Alpha, clicks: Sequence[Click]) -> NDArray[np.float32]:
-    """The planes of a prompt, as in training."""
+def prompt_of(earlier: Alpha, clicks: Sequence[Click]) -> NDArray[np.float32]:
+    """The planes of a prompt, as training draws them; (PLANES, PROMPT_PX, PROMPT_PX)."""
     prompt = np.zeros((PLANES, PROMPT_PX, PROMPT_PX), np.float32)
     rows, columns = np.indices((PROMPT_PX, PROMPT_PX)) + 0.5
     for click in clicks:

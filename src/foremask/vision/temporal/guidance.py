@@ -282,14 +282,16 @@ def _corrected(
     """An anchor's mask after its corrections, each of which starts from those before it."""
     points = [each for each in seeds if not (each.has_size or each.chooses)]
     for seed in sorted(seeds, key=lambda each: each.number):
-        place: Place | None = seed.place
-        if not seed.has_size:
+        place: Place | None = None
+        if seed.has_size:
+            place = seed.place
+        elif not seed.chooses:
             known = [each for each in points if each.number <= seed.number]
-            place = np.zeros_like(mask) if seed.chooses else _clicked(mask, seed, known, find)
-            if not place.any():
-                opposite = [each for each in points if each.positive != seed.positive]
-                now = replace(shown, mask=mask.astype(np.float32))
-                place = place_of(seed, now, opposite, ask_round)
+            place = _clicked(mask, seed, known, find)
+        if place is None:
+            opposite = [each for each in points if each.positive != seed.positive]
+            now = replace(shown, mask=mask.astype(np.float32))
+            place = place_of(seed, now, opposite, ask_round)
         if place is not None:
             mask = mask | place if seed.positive else mask & ~place
     return mask
@@ -300,8 +302,11 @@ def _clicked(
     seed: Seed,
     points: Sequence[Seed],
     find: Callable[[RegionPlane, Sequence[Click]], RegionPlane],
-) -> Place:
-    """The part round a point in which the network, which is told ``points``, corrects the mask."""
+) -> Place | None:
+    """The part round a point in which the network, which is told ``points``, corrects the mask.
+
+    None if it corrects nothing there, or would take out more than `MOST_OUT` of the mask.
+    """
     rows, columns = mask.shape
     clicks = [
         Click((each.column + 0.5) / columns, (each.row + 0.5) / rows, each.positive)
@@ -309,13 +314,12 @@ def _clicked(
     ]
     found = find(mask.astype(np.float32), clicks) > FOREGROUND
     wrong = (found != mask) & (mask != seed.positive)
-    nothing = np.zeros_like(mask)
     if not wrong[seed.row, seed.column]:
-        return nothing
+        return None
     place = part_at(wrong, seed.row, seed.column)
     place |= _crumbs(place, mask != seed.positive, points)
     if not seed.positive and place.sum() > MOST_OUT * mask.sum():
-        return nothing
+        return None
     return place
 
 
