@@ -183,7 +183,7 @@ def pull(
     networks = CompiledNetworks.of(path)
     on_processor = settings.device.runtime in (Runtime.AUTO, Runtime.CPU)
     if on_processor and networks is not None and networks.missing() and networks.can_keep():
-        from foremask.vision.network.session import compile_ahead  # importing OpenVINO is slow
+        from foremask.vision.network.compile_ahead import compile_ahead  # loads OpenVINO
 
         note("the network is compiled for this processor, once")
         try:

@@ -10,8 +10,10 @@ from foremask.options import Device
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.compiled_networks import KEPT_FILES, SIZES_PX, CompiledNetworks
 from foremask.vision.network.devices import network_at
+from foremask.vision.network.finder import Click
 from foremask.vision.network.network_protocol import NetworkOutput
 from foremask.vision.network.opinions import CLOSER_PX
+from foremask.vision.network.prompted import PromptedNetwork
 from foremask.vision.network.session import Session
 from foremask.weights.catalogue import ISNET, compiled_dir_of
 from tests.support import networks
@@ -32,6 +34,7 @@ def kept_in(tmp_path: Path) -> Path:
 def spoil(weights: Path) -> None:
     """Make the weights unreadable for OpenVINO; their size and time stay."""
     before = weights.stat()
+    weights.unlink()  # it may be a link to the real weights
     weights.write_bytes(bytes(before.st_size))
     os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
 
@@ -140,9 +143,28 @@ def test_answers_are_the_same_with_a_kept_network(tmp_path: Path) -> None:
     for _ in range(2):
         session = Session(isnet, kept_in=directory)
         answers.append([session.infer(image, (size_px, size_px)) for size_px in SIZES_PX])
-        assert CompiledNetworks(directory, isnet).missing() == ["whole 1024 px", "whole 768 px"]
+        missing = ["whole 1024 px", "whole 768 px", "prompted 512 px"]
+        assert CompiledNetworks(directory, isnet).missing() == missing
     for mine, other, levels in zip(*answers, (3, 0), strict=True):
         np.testing.assert_array_equal(mine.alpha, other.alpha)
         assert len(mine.features) == levels
         for feature, same in zip(mine.features, other.features, strict=True):
             np.testing.assert_array_equal(feature, same)
+
+
+@pytest.mark.weights
+def test_a_kept_network_reads_prompts_as_the_compiled_one_without_the_weights(
+    tmp_path: Path,
+) -> None:
+    isnet = networks.isnet(tmp_path / "models")
+    directory = compiled_dir_of(isnet)
+    assert directory is not None
+    image = ArrayImage(np.random.default_rng(7).integers(0, 256, (180, 320, 3), np.uint8))
+    earlier = np.zeros((90, 160), np.float32)
+    earlier[30:60, 40:80] = 1
+    clicks = [Click(0.7, 0.5, inside=True)]
+    compiled = PromptedNetwork(isnet, kept_in=directory).find(image, earlier, clicks)
+    assert "prompted 512 px" not in CompiledNetworks(directory, isnet).missing()
+    spoil(isnet)
+    kept = PromptedNetwork(isnet, kept_in=directory).find(image, earlier, clicks)
+    np.testing.assert_array_equal(kept, compiled)

@@ -12,7 +12,7 @@ from foremask.machine import process_setup
 from foremask.service.sandbox import confine
 from foremask.vision.network.compiled_networks import CompiledNetworks
 
-COMPILE_S = 120.0  # includes waiting: workers compile one after the other, 12 s each
+COMPILE_S = 120.0  # includes waiting: workers compile one after the other, 15 s each
 
 log = structlog.get_logger(__name__)
 
@@ -47,9 +47,9 @@ async def compile_ahead(model: Path) -> None:
 def main() -> None:
     confine.die_with(parent_pid=int(sys.argv[3]))
     process_setup.prepare()
-    from foremask.vision.network.session import compile_ahead as compile_here  # loads OpenVINO
+    from foremask.vision.network.compile_ahead import compile_ahead as here  # loads OpenVINO
 
-    compile_here(Path(sys.argv[1]), Path(sys.argv[2]))
+    here(Path(sys.argv[1]), Path(sys.argv[2]))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import secrets
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
@@ -25,11 +26,12 @@ from foremask.machine.locks import locked
 from foremask.weights.catalogue import compiled_dir_of, spec_of
 
 SIZES_PX: Final = (1024, 768)  # Side of IS-Net's square input, for a picture and for a crop.
-KEPT_FILES: Final = 8  # For each of two versions or machines, two files per input size.
+PROMPTED_PX: Final = 512  # Side of the input of the network that reads prompts.
 ABANDONED_AFTER_S: Final = 600
 _SOURCES: Final = (
     *("session.py", "graph.py", "isnet_int8.json"),
     *("reduction.py", "isnet_reduced.npz", "isnet_reduced_int8.json"),
+    *("prompted.py", "isnet_prompts.npz"),
 )
 _HEADER_BYTES: Final = 64 << 10
 # The file is written in small pieces. Linux may cache one large write() as large folios, and map
@@ -45,6 +47,22 @@ _CPU_FACTS: Final = frozenset(
     ]
 )
 _KERNEL_CHOICE: Final = ("ONEDNN_", "DNNL_")  # prefixes of environment variables of oneDNN
+
+
+class Form(StrEnum):
+    """The networks that are made of IS-Net's weights."""
+
+    REDUCED = ""
+    WHOLE = "whole"
+    PROMPTED = "prompted"
+
+
+COMPILED: Final = (
+    *((form, size_px) for form in (Form.REDUCED, Form.WHOLE) for size_px in SIZES_PX),
+    (Form.PROMPTED, PROMPTED_PX),
+)
+"""The networks that are compiled ahead, and the sides of their inputs."""
+KEPT_FILES: Final = 2 * len(COMPILED)  # for each of two versions or machines
 
 
 class Facts(msgspec.Struct, frozen=True):
@@ -68,7 +86,7 @@ class CompiledNetworks:
     weights: Path
     precision: str | None = None
     threads: int = 0
-    whole: bool = False
+    form: Form = Form.REDUCED
 
     @classmethod
     def of(cls, weights: Path) -> "CompiledNetworks | None":
@@ -114,13 +132,11 @@ class CompiledNetworks:
             self._remove_oldest()
 
     def missing(self) -> list[str]:
-        """Name the networks without a file, the smaller and the whole IS-Net of each size."""
-        kinds = {"": replace(self, whole=False), "whole ": replace(self, whole=True)}
+        """Name the networks of `COMPILED` without a file."""
         return [
-            f"{kind}{size} px"
-            for kind, networks in kinds.items()
-            for size in SIZES_PX
-            if networks.read((size, size)) is None
+            f"{form} {size_px} px".lstrip()
+            for form, size_px in COMPILED
+            if replace(self, form=form).read((size_px, size_px)) is None
         ]
 
     def kept_bytes(self) -> int:
@@ -150,7 +166,7 @@ class CompiledNetworks:
                 _digest_of_sources(),
                 (self.weights.name, weights.st_size, weights.st_mtime_ns),
                 repr(spec_of(self.weights)),
-                (self.precision, self.threads, self.whole, size),
+                (self.precision, self.threads, self.form, size),
                 (_cpu(), hardware.cores(), _variables()),
             )
         except (OSError, ModelUnavailable, metadata.PackageNotFoundError):

@@ -4,9 +4,10 @@ The network is IS-Net with changed weights behind its second stage, and with lay
 prompts. ``training/`` trains what differs from IS-Net's own weights (docs/adr/0172).
 """
 
+import mmap
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -19,14 +20,33 @@ from openvino import opset13
 
 from foremask.errors import ModelUnavailable
 from foremask.types import Alpha, Image
+from foremask.vision.network.compiled_networks import (
+    PROMPTED_PX,
+    CompiledNetworks,
+    Facts,
+    Form,
+)
 from foremask.vision.network.finder import Click
 from foremask.vision.network.graph import scale_by_factors
 from foremask.vision.network.onnx_file import check_is_data
 from foremask.vision.network.reduction import Node, Port, Weights, weights_of
-from foremask.vision.network.session import openvino_core, run_request
+from foremask.vision.network.session import (
+    Precision,
+    capabilities,
+    cpu_float,
+    free_pages,
+    imported_from,
+    keep,
+    openvino_core,
+    processor_properties,
+    run_request,
+)
+from foremask.vision.prefetch import unless_stopped
 from foremask.vision.resample import resized
+from foremask.weights.catalogue import compiled_dir_of
 
-SIDE_PX: Final = 512
+SIDE_PX: Final = PROMPTED_PX
+_SIZE: Final = SIDE_PX, SIDE_PX
 PROMPT_PX: Final = SIDE_PX // 4
 TABLE: Final = "isnet_prompts.npz"
 # The planes of a prompt are marks in and out, nearness to each, an earlier mask, whether there is
@@ -61,20 +81,18 @@ type Table = Mapping[str, NDArray[Any]]
 class PromptedNetwork:
     """Threads may share it; a lock lets one infer at a time.
 
-    ``weights`` is IS-Net's file. Raises ModelUnavailable if it is missing or another network.
+    ``weights`` is IS-Net's file, ``kept_in`` the directory of compiled networks. Raises
+    ModelUnavailable if the weights are missing or another network's.
     """
 
-    def __init__(self, weights: Path) -> None:
-        check_is_data(weights)
-        try:
-            network = with_prompts(openvino_core().read_model(weights), read_table())
-            how: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
-            how |= {"ENABLE_CPU_PINNING": False}
-            compiled = openvino_core().compile_model(network, "CPU", how)
-        except (RuntimeError, KeyError) as error:
-            raise ModelUnavailable(
-                f"{weights.name} is not IS-Net, whose weights hints need: foremask models pull"
-            ) from error
+    def __init__(self, weights: Path, *, kept_in: Path | None = None) -> None:
+        kept = CompiledNetworks(kept_in, weights, form=Form.PROMPTED) if kept_in else None
+        imported = imported_from(kept, _SIZE) if kept else None
+        self._mapped: mmap.mmap | None = None  # kept open for OpenVINO
+        if imported:
+            compiled, _, self._mapped = imported
+        else:
+            compiled = unless_stopped(partial(_compiled, weights, kept))
         self._request = compiled.create_infer_request()
         self._busy = threading.Lock()
 
@@ -86,8 +104,32 @@ class PromptedNetwork:
         with self._busy:
             run_request(self._request, [picture, prompt])
             logits = np.array(self._request.get_output_tensor(0).data[0, 0], np.float32)
+            if self._mapped is not None:
+                free_pages(self._mapped)
         alpha = 1 / (1 + np.exp(-np.clip(resized(logits, columns, rows), -30, 30)))
         return np.asarray(alpha, np.float32)
+
+
+def _compiled(weights: Path, kept: CompiledNetworks | None) -> Any:  # noqa: ANN401
+    check_is_data(weights)
+    precision = Precision(cpu_float())
+    try:
+        network = with_prompts(openvino_core().read_model(weights), read_table())
+        compiled = openvino_core().compile_model(network, "CPU", processor_properties(precision))
+    except (RuntimeError, KeyError) as error:
+        raise ModelUnavailable(
+            f"{weights.name} is not IS-Net, whose weights hints need: foremask models pull"
+        ) from error
+    if kept:
+        facts = Facts(
+            is_isnet=True,
+            is_reduced=False,
+            enlargement_is_cut=False,
+            precision=precision,
+            capabilities=capabilities("CPU"),
+        )
+        keep(compiled, kept, _SIZE, facts)
+    return compiled
 
 
 def prompt_of(earlier: Alpha, clicks: Sequence[Click]) -> NDArray[np.float32]:
@@ -111,8 +153,8 @@ def prompt_of(earlier: Alpha, clicks: Sequence[Click]) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=1)
 def prompted_network(weights: Path) -> PromptedNetwork:
-    """The network of this process; compiling it takes about two seconds."""
-    return PromptedNetwork(weights)
+    """The network of this process."""
+    return PromptedNetwork(weights, kept_in=compiled_dir_of(weights))
 
 
 def read_table() -> Table:

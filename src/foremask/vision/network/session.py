@@ -3,7 +3,7 @@
 import mmap
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from enum import StrEnum
 from functools import cache, partial
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from foremask.errors import DeviceUnavailable, ModelUnavailable
 from foremask.types import Alpha, Image
-from foremask.vision.network.compiled_networks import SIZES_PX, CompiledNetworks, Facts
+from foremask.vision.network.compiled_networks import CompiledNetworks, Facts, Form
 from foremask.vision.network.deformable import DEFORM_CONV
 from foremask.vision.network.graph import (
     RANGES,
@@ -75,12 +75,17 @@ class Session:
             raise DeviceUnavailable(f"OpenVINO finds no {unit}")
         self._kept = None
         if kept_in is not None and unit == "CPU":
-            self._kept = CompiledNetworks(kept_in, path, precision, threads, whole)
+            form = Form.WHOLE if whole else Form.REDUCED
+            self._kept = CompiledNetworks(kept_in, path, precision, threads, form)
         self._network: ov.Model | None = None
         self._requests: dict[InputSize, Any] = {}
         self._mapped: dict[InputSize, mmap.mmap] = {}  # kept open for OpenVINO
         self._busy = threading.Lock()
-        self._request(self._own_size)
+        self.load(self._own_size)
+
+    def load(self, size: InputSize) -> None:
+        """Get ready for inputs of this size: import what is kept, or compile for seconds."""
+        self._request(size)
 
     def _request(self, size: InputSize) -> Any:  # noqa: ANN401  OpenVINO ships no types
         if size not in self._requests:
@@ -100,20 +105,10 @@ class Session:
         return self._requests[size]
 
     def _imported(self, size: InputSize) -> Any:  # noqa: ANN401  OpenVINO ships no types
-        kept = self._kept.read(size) if self._kept else None
-        if kept is None:
+        imported = imported_from(self._kept, size, self._threads) if self._kept else None
+        if imported is None:
             return None
-        facts, mapped, start = kept
-        if facts.capabilities != _capabilities(self._unit):
-            return None
-        how = self._properties(Precision(facts.precision))
-        blob = ov.Tensor(np.frombuffer(mapped, np.uint8)[start:], shared_memory=True)
-        try:
-            compiled = openvino_core().import_model(blob, self._unit, how)
-        except (RuntimeError, ValueError):  # the caller then compiles the network
-            return None
-        self._facts = facts
-        self._mapped[size] = mapped
+        compiled, self._facts, self._mapped[size] = imported
         return compiled
 
     def _compiled(self, size: InputSize) -> Any:  # noqa: ANN401  OpenVINO ships no types
@@ -126,9 +121,8 @@ class Session:
         compiled = openvino_core().compile_model(
             with_preprocessing(network, self.spec), self._unit, self._properties(self.precision)
         )
-        if self._kept and self._kept.can_keep():
-            with suppress(RuntimeError):  # some networks cannot be exported
-                self._kept.keep(size, self._facts, compiled.export_model().getbuffer())
+        if self._kept:
+            keep(compiled, self._kept, size, self._facts)
         return compiled
 
     def _transformed(self) -> tuple[ov.Model, Facts]:
@@ -146,15 +140,12 @@ class Session:
         elif precision is Precision.INT8:
             quantize(network, RANGES)
         is_cut = not self.spec.sigmoid and cut_before_enlargement(network)
-        return network, Facts(of_isnet, is_reduced, is_cut, precision, _capabilities(self._unit))
+        return network, Facts(of_isnet, is_reduced, is_cut, precision, capabilities(self._unit))
 
     def _properties(self, precision: Precision) -> dict[str, Any]:
-        how: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if self._unit == "CPU":
-            how["INFERENCE_NUM_THREADS"] = self._threads
-            how["ENABLE_CPU_PINNING"] = False  # pinned threads spin while other processes wait
-            how["INFERENCE_PRECISION_HINT"] = "f32" if precision is Precision.F32 else cpu_float()
-        return how
+            return processor_properties(precision, self._threads)
+        return {"PERFORMANCE_HINT": "LATENCY"}
 
     @property
     def precision(self) -> Precision:
@@ -179,9 +170,8 @@ class Session:
             for number, each in enumerate(outputs):  # saves OpenVINO's own buffers, 27 MB
                 request.set_output_tensor(number, ov.Tensor(each, shared_memory=True))
             run_request(request, [pixels])
-            if size in self._mapped and sys.platform != "win32":
-                # OpenVINO has copied most weights: free the file's pages.
-                self._mapped[size].madvise(mmap.MADV_DONTNEED)
+            if size in self._mapped:
+                free_pages(self._mapped[size])
         mask = outputs[0]
         check_mask(mask, size, self._path, request.model_outputs[0].get_any_name())
         is_cut = self._facts.enlargement_is_cut
@@ -189,6 +179,47 @@ class Session:
             mask = resized(mask[0, 0], *size)
         alpha = as_alpha(mask, sigmoid=self.spec.sigmoid or is_cut)
         return NetworkOutput(alpha, tuple(each[0] for each in outputs[1:]))
+
+
+def processor_properties(precision: Precision, threads: int = 0) -> dict[str, Any]:
+    """How OpenVINO compiles and imports a network for the processor; 0 threads are all."""
+    return {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,  # pinned threads spin while other processes wait
+        "INFERENCE_PRECISION_HINT": "f32" if precision is Precision.F32 else cpu_float(),
+    }
+
+
+def imported_from(
+    networks: CompiledNetworks, size: InputSize, threads: int = 0
+) -> tuple[Any, Facts, mmap.mmap] | None:
+    """The kept network for the processor, or None; it reads the mapped file as long as it runs."""
+    kept = networks.read(size)
+    if kept is None:
+        return None
+    facts, mapped, start = kept
+    if facts.capabilities != capabilities("CPU"):
+        return None
+    how = processor_properties(Precision(facts.precision), threads)
+    blob = ov.Tensor(np.frombuffer(mapped, np.uint8)[start:], shared_memory=True)
+    try:
+        return openvino_core().import_model(blob, "CPU", how), facts, mapped
+    except (RuntimeError, ValueError):  # the caller then compiles the network
+        return None
+
+
+def keep(compiled: Any, networks: CompiledNetworks, size: InputSize, facts: Facts) -> None:  # noqa: ANN401
+    """Write a network that was compiled for the processor, if this process may."""
+    if networks.can_keep():
+        with suppress(RuntimeError):  # some networks cannot be exported
+            networks.keep(size, facts, compiled.export_model().getbuffer())
+
+
+def free_pages(mapped: mmap.mmap) -> None:
+    """Free the memory of a mapped file: OpenVINO has copied most of its weights."""
+    if sys.platform != "win32":
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 def run_request(request: Any, inputs: Sequence[NDArray[Any]]) -> None:  # noqa: ANN401
@@ -259,39 +290,18 @@ def units() -> list[str]:
 
 
 def cpu_float() -> str:
-    return "bf16" if "BF16" in _capabilities("CPU") else "f32"
+    return "bf16" if "BF16" in capabilities("CPU") else "f32"
 
 
 def best_precision(unit: str = "CPU", *, is_isnet: bool) -> Precision:
     """Return the fastest precision with good masks. Only IS-Net can be quantized to int8."""
-    capabilities = _capabilities(unit)
-    if is_isnet and "INT8" in capabilities:
+    has = capabilities(unit)
+    if is_isnet and "INT8" in has:
         return Precision.INT8
     if unit.startswith(("GPU", "NPU")):
         return Precision.F16
-    return Precision.BF16 if "BF16" in capabilities else Precision.F32
+    return Precision.BF16 if "BF16" in has else Precision.F32
 
 
-def _capabilities(unit: str) -> tuple[str, ...]:
+def capabilities(unit: str) -> tuple[str, ...]:
     return tuple(openvino_core().get_property(unit, "OPTIMIZATION_CAPABILITIES"))
-
-
-def compile_ahead(
-    path: Path, kept_in: Path, on_network: Callable[[int, int], object] = lambda done, total: None
-) -> None:
-    """Compile and keep the networks; ``on_network`` gets how many are done, and of how many."""
-    networks = CompiledNetworks(kept_in, path)
-    if not networks.can_keep():
-        return
-    with networks.alone():
-        if not networks.missing():
-            return
-        total = 2 * len(SIZES_PX)
-        done = 0
-        for whole in (False, True):
-            on_network(done, total)
-            session = Session(path, kept_in=kept_in, whole=whole)
-            for size in SIZES_PX:
-                session._request((size, size))
-                done += 1
-                on_network(done, total)
