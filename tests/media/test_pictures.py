@@ -111,6 +111,20 @@ def test_a_callers_picture_that_is_too_large_is_refused_before_it_is_decoded(
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10
 
 
+@pytest.mark.linux
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+def test_a_picture_of_more_pixels_than_are_wanted_is_not_decoded(tmp_path: Path, name: str) -> None:
+    """A body of 1 MiB can hold a PNG of 9000 by 9000 pixels, which took seconds to refuse."""
+    path = declared(tmp_path / name, 9000, 9000)
+    import resource
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    refused = errors.ResolutionTooLarge if name == "a.png" else errors.CorruptVideo
+    with path.open("rb") as file, pytest.raises(refused, match="3072 pixels"):
+        read_picture(file, Limits(), 64 * 48)
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 << 10
+
+
 # Frames
 
 
@@ -160,6 +174,13 @@ def test_grey_survives_formats_without_chroma(pixel_format: str) -> None:
 def test_a_shrunk_picture_does_not_alias() -> None:
     board = 255 * (np.indices((48, 64, 1)).sum(0) % 2)
     np.testing.assert_allclose(frame_of(board, "yuv444p").rgb(8, 6), 128, atol=3)
+
+
+@pytest.mark.parametrize("size", [(1, 16_000), (16_000, 1)])
+def test_the_longest_line_is_shrunk_too(size: tuple[int, int]) -> None:
+    """FFmpeg refuses a filter of so many pixels, unless it averages."""
+    line = av.VideoFrame.from_ndarray(np.full(size[::-1], 77, np.uint8), "gray")
+    np.testing.assert_array_equal(frame_from(line).rgb(64, 64), 77)
 
 
 def test_hdr_white_is_bright_and_black_is_black() -> None:

@@ -38,9 +38,14 @@ from foremask.vision.temporal.verdict import MOST_LOG_ODDS, Judge, judge
 from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
 
+MOST_CROPS: Final = 64  # 1 MiB each; the 16 hints of a preview have 48
+
 
 class OnePicture:
-    """A `Network` that runs only once on each crop, mirror image and input size of a picture."""
+    """A `Network` that runs only once on a picture, its mirror image and its last crops.
+
+    Of the crops round hints, the newest `MOST_CROPS` are kept, each in each input size.
+    """
 
     def __init__(self, frame: Frame, network: Network) -> None:
         self.frame = frame
@@ -51,6 +56,7 @@ class OnePicture:
         self._outputs: dict[
             tuple[type[Image], UnitBox | None, InputSize | None], NetworkOutput
         ] = {}
+        self._crops = 0
 
     def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
         box = image.box if isinstance(image, Cropped) else None
@@ -59,7 +65,15 @@ class OnePicture:
             output = self._network.infer(image, size)
             kept = () if isinstance(image, Cropped | MirroredImage) else output.features
             self._outputs[asked] = NetworkOutput(output.alpha, kept)
+            if box is not None:
+                self._forget_crop()
         return self._outputs[asked]
+
+    def _forget_crop(self) -> None:
+        if self._crops < MOST_CROPS:
+            self._crops += 1
+            return
+        del self._outputs[next(asked for asked in self._outputs if asked[1] is not None)]
 
 
 def mask_frame(
@@ -130,14 +144,7 @@ def last_picture(file: bytes, quality: Quality, resources: Resources) -> OnePict
     digest = hashlib.blake2b(file).hexdigest()
     asked = digest, f"{resources.model or model_path()} {resources.device} {quality}"
     if asked not in _LAST:
-        frame = read_picture(io.BytesIO(file), resources.limits)
-        if frame.width * frame.height > HUGE_PIXELS:
-            raise ResolutionTooLarge(
-                f"The picture has {frame.width}x{frame.height} pixels; at most {HUGE_PIXELS} are"
-                " masked.",
-                limit=HUGE_PIXELS,
-                actual=frame.width * frame.height,
-            )
+        frame = read_picture(io.BytesIO(file), resources.limits, HUGE_PIXELS)
         _LAST.clear()
         _LAST[asked] = OnePicture(frame, network_for(quality, resources))
     return _LAST[asked]
@@ -145,11 +152,12 @@ def last_picture(file: bytes, quality: Quality, resources: Resources) -> OnePict
 
 def read_mask(file: bytes, picture: OnePicture, resources: Resources) -> Levels:
     """Decode the picture's mask. Raises FieldInvalid if it is no picture, or of another size."""
-    try:
-        mask = read_picture(io.BytesIO(file), resources.limits)
-    except CorruptVideo as error:
-        raise FieldInvalid(f"mask: {error.details}", param="mask") from None
     size = picture.frame.width, picture.frame.height
+    try:
+        mask = read_picture(io.BytesIO(file), resources.limits, size[0] * size[1])
+    except (CorruptVideo, ResolutionTooLarge) as error:
+        details = f"mask: {error.details} Its picture is {size[0]}x{size[1]}."
+        raise FieldInvalid(details, param="mask") from None
     if (mask.width, mask.height) != size:
         raise FieldInvalid(
             f"mask has {mask.width}x{mask.height} pixels, its picture {size[0]}x{size[1]}.",

@@ -58,6 +58,7 @@ PQ: Final = 16
 HLG: Final = 18
 
 _KR_KB = {BT709: (0.2126, 0.0722), BT2020_NCL: (0.2627, 0.0593), BT2020_CL: (0.2627, 0.0593)}
+_MOST_SHRUNK = 64  # times, by swscale's bilinear filter, which fails above some 150
 _KR_KB_601 = (0.299, 0.114)
 _BT2020_TO_BT709 = np.array(
     [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
@@ -197,12 +198,13 @@ def _by_swscale(frame: av.VideoFrame, form: str, width: int, height: int) -> NDA
     matrix = None
     if _is_yuv(frame.format.name):
         matrix = _matrix_of(frame)
+    is_far = height * _MOST_SHRUNK < frame.height
     return frame.reformat(
         width,
         height,
         form,
         src_colorspace=matrix,
-        interpolation="AREA" if width < frame.width else "BILINEAR",
+        interpolation="AREA" if width < frame.width or is_far else "BILINEAR",
         dst_color_range=FULL_RANGE,
     ).to_ndarray()
 

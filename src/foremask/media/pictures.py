@@ -39,6 +39,7 @@ _AVIF_BRANDS: Final = (b"avif", b"avis")
 _COPIED: Final = ("png", "mjpeg", "tiff")  # codecs that a mov can hold
 _FROM_CALLERS: Final = ("png_pipe", "jpeg_pipe", "webp_pipe")
 HEAD_BYTES: Final = 12
+_PNG_HEAD_BYTES: Final = 24  # with width and height
 MAX_PICTURE_BYTES: Final = 64 << 20
 MAX_PICTURE_PIXELS: Final = 100_000_000
 
@@ -57,17 +58,20 @@ def is_picture(path: Path) -> bool:
         return picture_demuxer(file.read(HEAD_BYTES)) is not None
 
 
-def read_picture(source: Path | Source, limits: Limits = UNLIMITED) -> Frame:
+def read_picture(
+    source: Path | Source, limits: Limits = UNLIMITED, most_pixels: int = MAX_PICTURE_PIXELS
+) -> Frame:
     """Read a picture file as a frame, with the orientation that the file declares.
 
     Without ``limits.any_format``, the file must be a PNG, JPEG or WebP of at most
-    `MAX_PICTURE_BYTES` and `MAX_PICTURE_PIXELS`. Raises CorruptVideo, FileTooLarge or
-    ResolutionTooLarge.
+    `MAX_PICTURE_BYTES` and ``most_pixels``; a larger one is not decoded. Raises CorruptVideo,
+    FileTooLarge or ResolutionTooLarge.
     """
     name = source.name if isinstance(source, Path) else "The picture"
     with ExitStack() as stack:
         file = stack.enter_context(source.open("rb")) if isinstance(source, Path) else source
-        return _decoded(stack.enter_context(_opened(file, name, limits)), name, 0)
+        opened = stack.enter_context(_opened(file, name, limits, most_pixels))
+        return _decoded(opened, name, 0)
 
 
 def pack_pictures(
@@ -130,17 +134,26 @@ def _packets(
         return [av.Packet(bytes(packet)) for packet in file.demux(track) if packet.size][:1]
 
 
-def _opened(file: Source, name: str, limits: Limits = UNLIMITED) -> InputContainer:
+def _opened(
+    file: Source,
+    name: str,
+    limits: Limits = UNLIMITED,
+    most_pixels: int = MAX_PICTURE_PIXELS,
+) -> InputContainer:
     file.seek(0)
-    demuxer = picture_demuxer(file.read(HEAD_BYTES))
+    head = file.read(_PNG_HEAD_BYTES)
+    demuxer = picture_demuxer(head[:HEAD_BYTES])
     is_limited = not limits.any_format
     if demuxer is None or (is_limited and demuxer not in _FROM_CALLERS):
         raise errors.CorruptVideo(f"{name} is no picture that is read here.")
     if is_limited and (size := file.seek(0, 2)) > MAX_PICTURE_BYTES:
         details = f"{name} has {size} bytes; at most {MAX_PICTURE_BYTES} are taken."
         raise errors.FileTooLarge(details, limit=MAX_PICTURE_BYTES, actual=size)
+    if is_limited and head[12:16] == b"IHDR" and len(head) == _PNG_HEAD_BYTES:
+        width, height = struct.unpack(">II", head[16:])
+        _check_size(width, height, name, limits, most_pixels)
     file.seek(0)
-    bound = {"max_pixels": str(MAX_PICTURE_PIXELS)} if is_limited else {}
+    bound = {"max_pixels": str(most_pixels)} if is_limited else {}
     try:
         opened: InputContainer = av.open(file, "r", format=demuxer, options=bound)
     except (av.FFmpegError, ValueError) as error:
@@ -150,23 +163,30 @@ def _opened(file: Source, name: str, limits: Limits = UNLIMITED) -> InputContain
         if not opened.streams.video:
             raise errors.CorruptVideo(f"{name} has no picture in it.")
         if is_limited:
-            _check_size(opened.streams.video[0], name, limits)
+            track = opened.streams.video[0]
+            _check_size(track.width, track.height, name, limits, most_pixels)
+            track.codec_context.options = bound
         refused.pop_all()
     return opened
 
 
-def _check_size(track: VideoStream, name: str, limits: Limits) -> None:
-    side_px = max(track.width, track.height)
+def _check_size(width: int, height: int, name: str, limits: Limits, most_pixels: int) -> None:
+    side_px = max(width, height)
     if not side_px:  # FFmpeg could not read the size
-        details = f"{name} cannot be decoded, or has more than {MAX_PICTURE_PIXELS} pixels."
-        raise errors.CorruptVideo(details, limit=MAX_PICTURE_PIXELS)
+        details = f"{name} cannot be decoded, or has more than {most_pixels} pixels."
+        raise errors.CorruptVideo(details, limit=most_pixels)
     if side_px > limits.max_side_px:
         raise errors.ResolutionTooLarge(
-            f"{name} is {track.width}x{track.height}; a side may have {limits.max_side_px} pixels.",
+            f"{name} is {width}x{height}; a side may have {limits.max_side_px} pixels.",
             limit=limits.max_side_px,
             actual=side_px,
         )
-    track.codec_context.options = {"max_pixels": str(MAX_PICTURE_PIXELS)}
+    if width * height > most_pixels:
+        raise errors.ResolutionTooLarge(
+            f"{name} is {width}x{height}; it may have {most_pixels} pixels.",
+            limit=most_pixels,
+            actual=width * height,
+        )
 
 
 def _decoded(file: InputContainer, name: str, index: int) -> Frame:

@@ -154,8 +154,16 @@ def test_a_preview_corrects_the_mask_of_a_result_and_nothing_else_of_it(
     assert removed[48, 40] < 5
     assert (removed <= before).all()
     np.testing.assert_array_equal(removed[:, 70:], before[:, 70:])
-    small = encoded(before[:48], ".png")
-    for other, details in ((small, "48"), ("AAAA", "PNG"), (encoded(before, ".png")[:80], "mask")):
+    wide, tall = np.zeros((2, 20_000), np.uint8), np.zeros((6000, 6000), np.uint8)
+    for other, details in (
+        (encoded(before[:48], ".png"), "192x48 pixels, its picture 192x96"),
+        ("AAAA", "PNG"),
+        (encoded(before, ".png")[:80], "mask"),
+        (encoded(before, ".png")[:28], "cannot be"),  # up to its width
+        (encoded(wide, ".png"), "20000x2; a side may have 16000"),
+        (encoded(tall, ".png"), "6000x6000; it may have 18432 pixels. Its picture is 192x96."),
+        (encoded(tall, ".jpg"), "has more than 18432 pixels. Its picture is 192x96."),
+    ):
         answer = post(service, PREVIEW, picture=pictures["picture"], mask=other)
         assert details in assert_refused(answer, *FIELD, "mask")["details"]
 
