@@ -136,11 +136,14 @@ async def test_what_cannot_be_is_a_sentence(footage: Path) -> None:
         sheet = {"clip": "clip.mp4", "mask": "clip.mp4", "moments": 11}
         assert "moments is 1 to 10" in await refusal(server, "contact_sheet", **sheet)
         assert "name the mask" in await refusal(server, "contact_sheet", clip="clip.mp4")
+        late, side = {"x": 1, "y": 1, "frame": 3}, {"width": 9, "height": 9}
         for wrong, said in (
             ({}, "clip is missing [usage]"),
             ({"clip": "clip.mp4", "qualty": "best"}, "mask has no qualty; it has clip, output,"),
             ({"clip": "clip.mp4", "quality": "high"}, "quality is 'high'; it should be 'fast',"),
             ({"clip": "clip.mp4", "points": [{"x": "a", "y": 1}]}, "points[0].x is 'a'; it should"),
+            ({"clip": "clip.mp4", "points": [late]}, "points[0] has no frame [usage]"),
+            ({"clip": "clip.mp4", "boxes": [late | side]}, "boxes[0] has no frame [usage]"),
             ({"clip": "clip.mp4", "start_s": 1e308}, "start_s is 1e+308; it may be from 0 to"),
             ({"clip": "clip.mp4", "end_s": 1e308}, "end_s is 1e+308; it may be from 0 to"),
         ):

@@ -14,7 +14,7 @@ from anyio import CapacityLimiter, from_thread, to_thread
 from mcp.server.mcpserver import Context, Image, MCPServer
 from mcp.server.mcpserver.exceptions import ToolError
 from mcp.types import CallToolResult, InputRequiredResult
-from pydantic import ValidationError
+from pydantic import ConfigDict, ValidationError, with_config
 
 from foremask.cli import model_commands
 from foremask.cli.exits import Usage
@@ -34,10 +34,12 @@ INSTRUCTIONS = (
     " another thing is the subject, mask again with a point on it. Paths are relative to {root}."
 )
 MOST_MOMENTS = 10  # rows of a contact sheet
+_NOTHING_ELSE = ConfigDict(extra="forbid")
 
 type QualityWord = Literal["fast", "balanced", "best"]
 
 
+@with_config(_NOTHING_ELSE)
 class PointAt(TypedDict):
     """A point on the subject; if ``negative``, outside it. (0, 0) is the upper left corner."""
 
@@ -47,6 +49,7 @@ class PointAt(TypedDict):
     negative: NotRequired[bool]
 
 
+@with_config(_NOTHING_ELSE)
 class BoxAt(PointAt):
     """A rectangle around the subject; x and y are its upper left corner."""
 
@@ -80,6 +83,9 @@ def _described(invalid: ValidationError) -> str:
     argument = argument.removeprefix(".")
     if wrong["type"] == "missing":
         return f"{argument} is missing"
+    if wrong["type"] == "extra_forbidden":
+        where, _, name = argument.rpartition(".")
+        return f"{where} has no {name}"
     reason = wrong["msg"].replace("Input should", "it should")
     return f"{argument} is {reprlib.repr(wrong['input'])}; {reason}"
 
