@@ -38,14 +38,18 @@ RELEASE_S = 60.0
 PER_TOKEN = 50  # uploads; a token has 64 at once
 SHOWN_BYTES = 32 << 20
 STREAMS = 8  # each has a child process from the start
-JOB_FRAMES = (1000, 10_000)
-JOB_FPS = Fraction(200)  # a clip has 60 s at most
+JOBS = {
+    1000: ((320, 180), Fraction(200)),
+    10_000: ((320, 180), Fraction(200)),
+    100_000: ((64, 48), Fraction(2000)),
+}
+"""Sizes and rates by numbers of frames; a clip has 60 s at most."""
 
 type Opened = Callable[[], AbstractAsyncContextManager[object]]
 
 
 async def measure(root: Path, count: int, only: str) -> bool:
-    most = max(JOB_FRAMES)
+    most = max(JOBS)
     async with running(root, workers=1, streams=STREAMS, max_frames=most) as service:
         port, api, worker = service.ports[0], service.apis[0], service.workers[0]
         tokens = [
@@ -81,8 +85,8 @@ async def measure(root: Path, count: int, only: str) -> bool:
             kept = kept or after > MOST_KEPT * before
             each = (during - before) * 1024 / max(1, number)
             row(name, number, f"{before:.0f}", f"{during:.0f}", f"{each:.0f}", f"{after:.0f}")
-        for frames in JOB_FRAMES:
-            name = f"worker and its children, a job of {frames} frames"
+        for frames, ((width, height), _) in JOBS.items():
+            name = f"worker and its children, a job of {frames} frames at {width}x{height}"
             if only not in name:
                 continue
             await peak_of_job(service, root, 100)
@@ -103,7 +107,8 @@ async def settled(worker: Member) -> float:
 
 async def peak_of_job(service: Service, root: Path, frames: int) -> float:
     """Mask a clip; return the most memory that the worker and its children had together."""
-    spec = synth.Spec(320, 180, synth.even(frames, JOB_FPS))
+    size, fps = JOBS.get(frames, JOBS[1000])  # fewer come first, so that code is loaded
+    spec = synth.Spec(*size, synth.even(frames, fps))
     clip = await asyncio.to_thread(synth.write, root / "job.mp4", spec)
     async with listening() as origin, caller_of(service.ports[0]) as client:
         origin.answers["/a.mp4"] = gives(clip.read_bytes())

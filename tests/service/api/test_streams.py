@@ -321,6 +321,31 @@ def test_two_hundred_connections_that_never_speak_shut_nobody_out(service: Runni
             assert next(client.masks()).frame_id == 1
 
 
+def test_two_hundred_streams_with_half_a_frame_hold_little_memory_and_give_it_back(
+    service: Running,
+) -> None:
+    """They have 64 MiB on the way. The rest of a frame never comes, and one slot is there."""
+    half = b"\x82\xff" + (512 << 10).to_bytes(8) + bytes(4) + bytes(320 << 10)
+    asked = HANDSHAKE.format(token=TOKEN).encode() + half
+
+    def opened_at_once(count: int) -> int:
+        with ExitStack() as opened:
+            for _ in range(count):
+                raw = socket.create_connection(("127.0.0.1", service.settings.port))
+                opened.enter_context(raw).setblocking(False)
+                raw.send(asked)  # as much as the kernel takes
+            time.sleep(1.0)
+            return service.memory_bytes
+
+    opened_at_once(20)  # code and pools are loaded
+    before = service.memory_bytes
+    assert opened_at_once(200) - before < 16 << 20
+    wait_until(lambda: service.memory_bytes < 1.1 * before)
+    with stream(service.url, TOKEN) as client:
+        client.send(1, jpeg(disc()[0]))
+        assert next(client.masks()).frame_id == 1
+
+
 def test_a_token_over_its_rate_is_told_to_try_later(service: Running) -> None:
     headers = service.new_token(TokenLimits(rate_per_minute=1, burst=1))
     with stream(service.url, headers["api_token"]) as client:
