@@ -143,14 +143,26 @@ def test_a_pull_compiles_the_network_and_says_so_after(
     assert compiled["found"].endswith(f" MB in {tmp_path / 'compiled'}")
 
 
-def test_doctor_finds_the_missing_model(
+def test_doctor_says_that_the_missing_model_comes_by_itself(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("FOREMASK_MODEL_DIR", str(tmp_path))
-    out = run("doctor", code=Exit.INTERNAL).out
-    assert re.search(r"^bad   model .*`foremask models pull`", out, re.MULTILINE)
+    model = doctor(run)["model"]
+    assert model["verdict"] == "note"
+    remedy = r"first command .* downloads it .*`foremask models pull isnet`"
+    assert re.search(remedy, model["found"])
+    out = run("doctor", code=Exit.OK).out
     for name in ("versions", "cpu", "memory", "devices    cpu,", "database", "data", "sandbox"):
         assert re.search(rf"^\w+ +{name} ", out, re.MULTILINE), name
+
+
+def test_doctor_says_that_a_network_of_ones_own_has_no_isnet_beside_it(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FOREMASK_MODEL_FILE", str(networks.redness(tmp_path)))
+    corrections = doctor(run)["corrections"]
+    assert corrections["verdict"] == "note"
+    assert f"{catalogue.ISNET.file_name} is not in {tmp_path}" in corrections["found"]
 
 
 @pytest.mark.parametrize(

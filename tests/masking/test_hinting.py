@@ -98,3 +98,14 @@ def test_the_latest_of_two_contradicting_hints_counts_and_the_report_says_so(
     report, shares = masked(tmp_path, model, list(range(20)), *hints)
     assert shares[:, 1].mean() > 0.95
     assert "hints[1] contradicts hints[0]: the later one counts" in report.warnings
+
+
+@pytest.mark.parametrize("corrects", [False, True])
+def test_the_report_says_that_corrections_follow_the_motion_where_isnet_is_missing(
+    model: Path, tmp_path: Path, *, corrects: bool
+) -> None:
+    """The point chooses one of the two discs, and the paint corrects the mask."""
+    hints = [Paint(paint(40, 255)) if corrects else Point(40, 48)]
+    report, _ = masked(tmp_path, model, list(range(20)), *hints)
+    said = [each for each in report.warnings if "corrections follow the motion alone" in each]
+    assert len(said) == corrects

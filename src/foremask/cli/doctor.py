@@ -30,8 +30,8 @@ type Checks = list[Callable[[Settings], Found]]
 
 def doctor(*, as_json: AsJson = False) -> Exit:
     settings = read_settings(os.environ)
-    checks: Checks = [_versions, _cpu, _memory, _model, _networks, _compiled, _devices, _runtime]
-    checks += [_trackers, _data, _models]
+    checks: Checks = [_versions, _cpu, _memory, _model, _networks, _corrections]
+    checks += [_compiled, _devices, _runtime, _trackers, _data, _models]
     if has_server_extra():
         from foremask.cli.service_checks import SERVICE_CHECKS  # needs foremask[server]
 
@@ -76,6 +76,14 @@ def _memory(_: Settings) -> Found:
 
 
 def _model(settings: Settings) -> Found:
+    if settings.model_file is None:
+        model = catalogue.model_named(settings.network, settings.model_dir)
+        if model.can_be_pulled and not model.is_pulled(settings.model_dir):
+            size = f"{model.download_bytes / 1e6:.0f} MB, once"
+            return "note", (
+                f"{model.name} is not in {settings.model_dir} yet: the first command that needs it"
+                f" downloads it ({size}), or `foremask models pull {model.name}` does so now"
+            )
     path = catalogue.model_path(settings.model_dir, settings.model_file, settings.network)
     spec = catalogue.spec_of(path)
     if settings.model_file is not None:
@@ -99,6 +107,17 @@ def _networks(settings: Settings) -> Found:
 
 def _is_isnet(settings: Settings) -> bool:
     return settings.model_file is None and settings.network == catalogue.ISNET.name
+
+
+def _corrections(settings: Settings) -> Found:
+    """Whether the network that finds corrected masks again is there; it needs IS-Net's weights."""
+    folder = settings.model_file.parent if settings.model_file else settings.model_dir
+    if _is_isnet(settings) or catalogue.ISNET.is_pulled(folder):
+        return None
+    return "note", (
+        f"{catalogue.ISNET.file_name} is not in {folder}: hints that correct a mask follow"
+        " the motion alone"
+    )
 
 
 def _compiled(settings: Settings) -> Found:

@@ -12,7 +12,7 @@ from foremask.media.presets import HUGE_PIXELS
 from foremask.options import Quality
 from foremask.types import Image, Rgb
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.finder import MaskFinder
+from foremask.vision.network.finder import MaskFinder, Unmoved
 from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.network_protocol import Network
 from foremask.vision.temporal.frame_hints import Guidance, Mark, read_hints, read_paint
@@ -20,6 +20,7 @@ from foremask.vision.temporal.observer import Observer
 from foremask.vision.temporal.things import PickedAnchor, Scout
 from foremask.vision.temporal.tier import CONTEXT_FRAMES, TIERS, Tier
 from foremask.vision.temporal.windows import WINDOW_FRAMES, mask_images
+from foremask.weights.catalogue import ISNET
 
 REACH_FRAMES: Final = WINDOW_FRAMES + CONTEXT_FRAMES + 1
 """A hint before this frame is in the clip's first window or its context."""
@@ -137,11 +138,20 @@ def guidance_of_frame(
 
 
 def remarks(guidance: Guidance) -> tuple[str, ...]:
-    return tuple(
+    """The warnings about what the hints cannot do."""
+    found = [
         f"hints[{later}] contradicts hints[{earlier}]: the later one counts"
         for each in guidance.frames.values()
         for earlier, later in each.contradicted
-    )
+    ]
+    corrections = [seed for each in guidance.frames.values() for seed in each.corrections]
+    corrects = any(each.has_size or not each.chooses for each in corrections)
+    if corrects and isinstance(guidance.finder, Unmoved):
+        found.append(
+            "corrections follow the motion alone: the network that finds them again needs"
+            f" {ISNET.file_name} in the folder of the network that masks"
+        )
+    return tuple(found)
 
 
 def pts_of(image: object) -> int:
