@@ -116,7 +116,7 @@ class TokenMissing(Denied, param="api_token"):
 
 class TokenInvalid(Denied, param="api_token"):
     means = "The token is unknown, revoked or expired."
-    remedy = "`foremask token list` shows the valid tokens; `foremask token create` makes one."
+    remedy = "`foremask token list` says which are valid; `foremask token create` makes one."
 
 
 class QuotaExhausted(Denied):

@@ -76,7 +76,7 @@ def opened_cache(
     with other results is replaced. A directory has a file for each combination; above 4 GiB
     in total, the least recently used files are deleted. A run that is stopped leaves a second file,
     ``.unfinished``, until the next run ends. Raises FieldInvalid if the file is no cache, and
-    ModelUnavailable.
+    ModelUnavailable if the network's weights are missing.
     """
     if path is None:
         yield None

@@ -56,9 +56,9 @@ def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list
     """Check size, aspect, rotation, frames, levels, every pts, the last duration and the sound.
 
     Times are those that the files store, even where they do not rise. Frames of a cut-out must
-    have alpha; their levels are not checked. For a picture, only the size is checked; for a PNG
-    sequence, all but the sound. Raises PromiseBroken for the first check that fails; its ``param``
-    names the check.
+    have alpha; their levels are not checked. For a picture, only the size is checked. For a PNG
+    sequence, aspect, rotation and sound are not checked. Raises PromiseBroken for the first check
+    that fails; its ``param`` names the check.
     """
     if is_sequence(mask):
         return list(verify_pngs(source, mask, kind))
@@ -265,7 +265,7 @@ def _sound_tracks(path: Path) -> list[_Sound]:
             packets = clip.demuxer.demux(tracks)
         try:
             for packet in packets:
-                if packet.is_corrupt:  # masks are made without such packets
+                if packet.is_corrupt:  # a copied track is written without such packets
                     continue
                 index = packet.stream.index
                 start_s = None if index in starts else _first_sample_s(packet)

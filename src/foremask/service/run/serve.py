@@ -97,7 +97,8 @@ async def _greet(settings: Settings, page: str, say: Say) -> None:
             _, writer = await asyncio.open_connection(host, settings.port)
         await asyncio.sleep(0.05)
     writer.close()
-    await _wait_for_workers(settings)  # the link is the last line, after those of their start
+    # Workers print lines when they start. The link comes after these, as the last line.
+    await _wait_for_workers(settings)
     say(f"Clips are decoded in a sandbox: {level_of(settings.sandbox)}")
     say(f"foremask listens on {settings.base_url}; stop it with Ctrl-C")
     say(f"Try it in a browser: {page}")

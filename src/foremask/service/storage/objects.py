@@ -362,7 +362,7 @@ def _root(store: ObjectStore) -> Path | None:
 
 @contextmanager
 def _translated(key: str) -> Generator[None]:
-    """Raise a ForemaskError for an error of the store, whose text may contain credentials."""
+    """Raise a ForemaskError instead of the store's error, whose text may contain credentials."""
     try:
         yield
     except FileNotFoundError as error:

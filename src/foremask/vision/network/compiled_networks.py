@@ -132,7 +132,7 @@ class CompiledNetworks:
             self._remove_oldest()
 
     def missing(self) -> list[str]:
-        """Name the networks of `COMPILED` without a file."""
+        """Name the networks of `COMPILED` that have no compiled file yet."""
         return [
             f"{form} {size_px} px".lstrip()
             for form, size_px in COMPILED
