@@ -346,6 +346,46 @@ def test_two_hundred_streams_with_half_a_frame_hold_little_memory_and_give_it_ba
         assert next(client.masks()).frame_id == 1
 
 
+def frame(kind: int, payload: bytes, *, is_last: bool) -> bytes:
+    """A frame of a client, with a mask of zeros."""
+    return bytes([is_last << 7 | kind, 0x80 | len(payload)]) + bytes(4) + payload
+
+
+TINY_FRAMES = {
+    "pings": (b"", frame(9, b"", is_last=True)),
+    "parts of a message": (frame(2, b"", is_last=False), frame(0, b"", is_last=False)),
+    "commands": (b"", frame(1, b'{"type": "debug"}', is_last=True)),
+}
+
+
+@pytest.mark.parametrize(("first", "each"), TINY_FRAMES.values(), ids=TINY_FRAMES)
+def test_frames_of_hardly_any_bytes_end_the_connection(
+    service: Running, first: bytes, each: bytes
+) -> None:
+    """One connection kept the API from every other call for 15 s, at 5 µs a frame."""
+    with socket.create_connection(("127.0.0.1", service.settings.port), 120) as raw:
+        raw.sendall(HANDSHAKE.format(token=TOKEN).encode())
+        heard = raw.recv(4096)
+        assert heard.startswith(b"HTTP/1.1 101")
+        raw.sendall(first + 2000 * each)
+        with suppress(ConnectionError):
+            while block := raw.recv(1 << 16):
+                heard += block
+    assert b"\x03\xf0The frames of this connection have " in heard  # 1008
+
+
+def test_a_picture_in_small_frames_is_masked(service: Running) -> None:
+    sent = message(1, jpeg(np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8)))
+    parts = [sent[at : at + 256] for at in range(0, len(sent), 256)]
+    with stream(service.url, TOKEN) as client:
+        for number in range(8):
+            client.socket.send(parts)
+            assert next(client.masks()).frame_id == 1, number
+        client.say(type="stop")
+        assert client.end() == (1000, "")
+    assert 8 * len(parts) > 2000
+
+
 def test_a_token_over_its_rate_is_told_to_try_later(service: Running) -> None:
     headers = service.new_token(TokenLimits(rate_per_minute=1, burst=1))
     with stream(service.url, headers["api_token"]) as client:

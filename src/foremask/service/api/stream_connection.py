@@ -7,12 +7,16 @@ from typing import Any
 from uvicorn._types import ASGIReceiveEvent, ASGISendEvent
 from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.http11 import Request
 
-from foremask.errors import StreamIdle
-from foremask.service.api.stream_messages import close_code
+from foremask.errors import MessageInvalid, StreamIdle
+from foremask.service.api.stream_messages import close_code, close_reason
 
 STALLED_S = 10.0  # a client that takes less than 64 KiB in this time is too slow
+FRAMES = 1000  # each costs the event loop some 5 µs, however small it is
+LEAST_FRAME_BYTES = 256  # mean size of all further frames
+PARSED_BYTES = 16 << 10  # at once
 LINGER_S = 1.0  # unread bytes at a close would reset the connection and lose the reason
 LINGER_BYTES = 16 << 20
 _log = logging.getLogger(__name__)
@@ -23,6 +27,8 @@ class StreamConnection(WebSocketsSansIOProtocol):
     _stall: asyncio.TimerHandle | None = None
     _has_failed = False
     _lingered_bytes = 0
+    _frames = 0
+    _payload_bytes = 0
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
         super().__init__(*args, **kwargs)
@@ -35,12 +41,39 @@ class StreamConnection(WebSocketsSansIOProtocol):
             self.transport.pause_reading()
 
     def data_received(self, data: bytes) -> None:
-        if not self._has_failed:
-            super().data_received(data)
-            return
-        self._lingered_bytes += len(data)
+        for at in range(0, len(data), PARSED_BYTES):
+            if self._has_failed:
+                self._linger(len(data) - at)
+                return
+            super().data_received(data[at : at + PARSED_BYTES])
+
+    def _linger(self, received_bytes: int) -> None:
+        self._lingered_bytes += received_bytes
         if self._lingered_bytes > LINGER_BYTES:
             self.transport.abort()
+
+    def handle_events(self) -> None:
+        for event in self.conn.events:
+            if isinstance(event, Frame):
+                self._frames += 1
+                self._payload_bytes += len(event.data)
+        super().handle_events()
+        if self._frames > FRAMES + self._payload_bytes / LEAST_FRAME_BYTES:
+            self._end_tiny_frames()
+
+    def _end_tiny_frames(self) -> None:
+        mean_bytes = self._payload_bytes / self._frames
+        error = MessageInvalid(
+            f"The frames of this connection have {mean_bytes:.0f} bytes; at least"
+            f" {LEAST_FRAME_BYTES} are needed.",
+            limit=LEAST_FRAME_BYTES,
+        )
+        self.conn.fail(close_code(error), close_reason(error))
+        if self.conn.close_sent is None:  # the handshake is not answered yet
+            self._has_failed = True
+            self.transport.abort()
+        else:
+            self.handle_parser_exception()
 
     def handle_parser_exception(self) -> None:
         """Close with the code that the library has chosen, such as 1009, and read on a while."""
