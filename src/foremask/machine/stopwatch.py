@@ -16,7 +16,7 @@ DECODE: Final = "decode"
 ENCODE: Final = "encode"
 NETWORK: Final = "network"
 WAITING: Final = "waiting"
-_TASKS: Final = Path("/proc/self/task")  # of Linux: the threads of this process
+_TASKS: Final = Path("/proc/self/task")  # on Linux: the threads of this process
 _OWN_NAME: Final = Path("/proc/thread-self/comm")
 _FFMPEG: Final = "av:"  # starts the names that FFmpeg gives its threads
 

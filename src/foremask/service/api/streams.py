@@ -306,7 +306,7 @@ class LiveStream:
         self.masked += 1
         try:
             await self._socket.send_bytes(frame.header + jpeg)
-        except GONE:  # as `_read` will find
+        except GONE:  # the client has left; `_read` notices it too
             return
         lateness_s = time.monotonic() - frame.came_s
         metrics.STREAM_FRAMES.labels("masked").inc()
