@@ -1,3 +1,4 @@
+import io
 import zlib
 from fractions import Fraction
 from pathlib import Path
@@ -15,6 +16,7 @@ from foremask.media.pictures import check_background, pack_pictures, read_pictur
 from foremask.media.reader import VideoReader
 from foremask.options import Limits
 from foremask.types import Rgb
+from foremask.vision.drawing import as_png
 from tests.support import synth
 
 
@@ -174,6 +176,14 @@ def test_grey_survives_formats_without_chroma(pixel_format: str) -> None:
 def test_a_shrunk_picture_does_not_alias() -> None:
     board = 255 * (np.indices((48, 64, 1)).sum(0) % 2)
     np.testing.assert_allclose(frame_of(board, "yuv444p").rgb(8, 6), 128, atol=3)
+
+
+def test_a_picture_of_just_the_wanted_pixels_is_decoded_at_any_width() -> None:
+    """The mask of a preview may have as many pixels as its picture, of for instance 854 by 480."""
+    for width in (1, 63, 64, 854, 961):
+        levels = np.full((480, width), 77, np.uint8)
+        read = read_picture(io.BytesIO(as_png(levels)), Limits(), levels.size)
+        assert (read.width, read.height) == (width, 480)
 
 
 @pytest.mark.parametrize("size", [(1, 16_000), (16_000, 1)])

@@ -42,6 +42,7 @@ HEAD_BYTES: Final = 12
 _PNG_HEAD_BYTES: Final = 24  # with width and height
 MAX_PICTURE_BYTES: Final = 64 << 20
 MAX_PICTURE_PIXELS: Final = 100_000_000
+_ALIGNED_PX: Final = 128  # FFmpeg counts rows as long as its buffers, which are aligned
 
 
 def picture_demuxer(head: bytes) -> str | None:
@@ -153,7 +154,9 @@ def _opened(
         width, height = struct.unpack(">II", head[16:])
         _check_size(width, height, name, limits, most_pixels)
     file.seek(0)
-    bound = {"max_pixels": str(most_pixels)} if is_limited else {}
+    bound = {}
+    if is_limited:
+        bound["max_pixels"] = str(most_pixels + _ALIGNED_PX * limits.max_side_px)
     try:
         opened: InputContainer = av.open(file, "r", format=demuxer, options=bound)
     except (av.FFmpegError, ValueError) as error:
