@@ -136,6 +136,23 @@ def test_an_endless_line_ends_soon(few: Running, sent: bytes) -> None:
     assert http.get(f"{few.url}/healthz").status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/v2/uploads", "/v2/video/probe", "/nowhere"])
+def test_chunks_of_hardly_any_bytes_end_the_connection(few: Running, path: str) -> None:
+    """Four bodies of them kept the API from all other calls for 8 s, also without a token."""
+    head = f"POST {path} HTTP/1.1\r\nHost: a\r\napi_token: {few.token}\r\n"
+    head += "Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+    heard = reply_to(few, head.encode(), 6000 * b"1\r\n \r\n")
+    assert b'"details":"The chunks of this body have 1 bytes; at least 64 are needed."' in heard
+
+
+def test_a_body_in_small_chunks_is_read(few: Running) -> None:
+    body = b"{" + b" " * 400_000 + b"}"
+    parts = (body[at : at + 64] for at in range(0, len(body), 64))
+    headers = few.headers | {"content-type": "application/json"}
+    answer = http.post(f"{few.url}/v2/video/probe", content=parts, headers=headers)
+    assert_refused(answer, 422, "video_missing", "video")
+
+
 def test_the_silent_make_room(few: Running) -> None:
     with crowd_of(few, 3 * LIMIT):
         for _ in range(5):

@@ -20,6 +20,8 @@ MAX_TARGET_BYTES = 16 << 10
 MAX_HEAD_BYTES = 64 << 10
 MAX_PIPELINED = 16
 FRAMING_PER_BODY_BYTE = 8  # a chunk of one byte has 5 bytes of framing
+CHUNKS = 4096  # of a body; each costs the event loop some 3 µs, however small it is
+LEAST_CHUNK_BYTES = 64  # mean size of all further chunks
 HEAD_S = 10.0
 BODY_WINDOW_S = 10.0
 BODY_BYTES_PER_S = 256  # minimum rate within each window
@@ -84,7 +86,8 @@ def least_body_bytes(seconds: float) -> float:
 
 class Connection(HttpToolsProtocol):
     body_bytes = 0
-    _head_bytes = _framing_bytes = _window_bytes = _lingered_bytes = _requests = _hosts = 0
+    _head_bytes = _framing_bytes = _window_bytes = _lingered_bytes = 0
+    _requests = _hosts = _chunks = 0
     _body_s = 0.0
     _over_limit = _refused = _heard = False
     _refusal: errors.ForemaskError | None = None
@@ -260,7 +263,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._head_bytes = self.body_bytes = self._hosts = 0
+        self._head_bytes = self.body_bytes = self._hosts = self._chunks = 0
 
     def on_url(self, url: bytes) -> None:
         super().on_url(url)
@@ -313,6 +316,18 @@ class Connection(HttpToolsProtocol):
         self._window_bytes = 0
         self._body_s = 0.0
         self._set_timer(BODY_WINDOW_S)
+
+    def on_chunk_header(self) -> None:
+        self._chunks += 1
+        if self._chunks > CHUNKS + self.body_bytes / LEAST_CHUNK_BYTES:
+            mean_bytes = self.body_bytes / self._chunks
+            self._stop_parsing(
+                errors.HttpInvalid(
+                    f"The chunks of this body have {mean_bytes:.0f} bytes; at least"
+                    f" {LEAST_CHUNK_BYTES} are needed.",
+                    limit=LEAST_CHUNK_BYTES,
+                )
+            )
 
     def on_body(self, body: bytes) -> None:
         self._framing_bytes -= len(body)
