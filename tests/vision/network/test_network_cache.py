@@ -15,6 +15,7 @@ from foremask.options import Quality
 from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage
 from foremask.vision.network import kept_results
+from foremask.vision.network.finder import Click, MaskFinder
 from foremask.vision.network.kept_results import NotACacheError, open_file_store
 from foremask.vision.network.network_cache import NetworkCache, Store
 from foremask.vision.network.network_protocol import InputSize, NetworkOutput
@@ -25,7 +26,7 @@ from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import mask_images
 from tests.support.disks import disk_of
 from tests.support.networks import Drawn
-from tests.vision.temporal.test_guidance import apart
+from tests.vision.temporal.test_guidance import Colours, apart
 
 TIER = replace(
     TIERS[Quality.BALANCED], mask_area_px=160 * 90, flow_area_px=160 * 90, cropped_above=0.0
@@ -51,14 +52,26 @@ def key_of(image: Image) -> int:
     return PLACES[id(image)]
 
 
+class Finder(Colours):
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def find(self, image: Image, earlier: Alpha, clicks: Sequence[Click] = ()) -> Alpha:
+        self.asked += 1
+        return super().find(image, earlier, clicks)
+
+
 def masks(
-    marks: Mapping[int, Sequence[Mark]], network: Network, store: Store | None = None
+    marks: Mapping[int, Sequence[Mark]],
+    network: Network,
+    store: Store | None = None,
+    finder: MaskFinder | None = None,
 ) -> list[Alpha]:
     cache = None if store is None else NetworkCache(store)
     guidance = None
     if marks:
         hinted = [(frame, IMAGES[frame], each) for frame, each in marks.items()]
-        guidance = read_hints(hinted, network, TIER, key_of, cache)
+        guidance = read_hints(hinted, network, TIER, key_of, cache, finder)
     return list(mask_images(IMAGES, network, TIER, guidance=guidance, cache=cache))
 
 
@@ -86,6 +99,24 @@ def test_masks_are_the_same_with_and_without_what_is_kept() -> None:
         len(refined.asked) == 7
     )  # the hinted frame in three views, and four crops round the point
     np.testing.assert_array_equal(masks(CLICKS, Network()), masks(CLICKS, Network(), store))
+
+
+@pytest.mark.slow
+def test_masks_that_were_found_again_are_not_looked_for_by_the_next_run() -> None:
+    """The third run has one more box, on a later frame: only what this changes is asked."""
+    box = {7: [Mark(0, False, 40 / 320, 40 / 180, 80 / 320, 88 / 180)]}
+    more = {**box, 21: [Mark(1, False, 220 / 320, 80 / 180, 20 / 320, 40 / 180)]}
+    store = dict[str, np.ndarray]()
+    asked = []
+    for marks in (box, box, more):
+        alone, after = Finder(), Finder()
+        plain = masks(marks, Network(), finder=alone)
+        np.testing.assert_array_equal(plain, masks(marks, Network(), store, after))
+        asked.append((alone.asked, after.asked))
+    (first, same), (_, none), (all_, rest) = asked
+    assert first == same > 0
+    assert none == 0
+    assert 0 < rest < all_
 
 
 @pytest.mark.slow

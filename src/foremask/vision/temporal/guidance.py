@@ -4,6 +4,7 @@ Masks are decided without hints first. Then chosen and banned things are followe
 frames to the other anchors, and corrections are spread to them.
 """
 
+import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +13,8 @@ from functools import partial
 import numpy as np
 
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.finder import Click, MaskFinder, find_again
-from foremask.vision.network.network_cache import KeptAnswers
+from foremask.vision.network.finder import Click, MaskFinder, Unmoved, find_again
+from foremask.vision.network.network_cache import KeptAnswers, check_planes
 from foremask.vision.network.opinions import CLOSER_PX, CropBox, box_round_subject
 from foremask.vision.resample import as_levels
 from foremask.vision.temporal.anchors import Tools, Window, links_between
@@ -87,7 +88,7 @@ def apply_hints(
         choices = [guidance.brought_to(frame, window.grids.region) for frame in frames]
     found_masks: dict[int, MaskLevels] = {}
     ask_on_anchor = partial(_ask_on_anchor, window, decisions, crops, tools)
-    find_on_anchor = partial(_find_on_anchor, window, guidance.finder, found_masks)
+    find_on_anchor = partial(_find_on_anchor, window, guidance.finder, found_masks, tools)
     evidence = evidence_of(choices, corrections, before, shown, ask_on_anchor, find_on_anchor)
     masks = {}
     changed = False
@@ -130,18 +131,34 @@ def _find_on_anchor(
     window: Window,
     finder: MaskFinder,
     found_masks: dict[int, MaskLevels],
+    tools: Tools,
     index: int,
     moved: RegionPlane,
     clicks: Sequence[Click] = (),
 ) -> RegionPlane:
-    """Find what a moved mask shows; ``found_masks`` gets its mask, for its outline."""
+    """Find what a moved mask shows, unless the cache knows it from a run with the same question.
+
+    ``found_masks`` gets the found mask, for its outline.
+    """
     frame = list(window.anchors)[index]
     image = window.anchors[frame].image
-    if image is None:
+    if image is None or isinstance(finder, Unmoved):
         return moved
-    found = as_levels(find_again(finder, image, window.grids.mask.resized(moved), clicks))
+    grid = window.grids.mask
+    name = f"found {frame}/{_digest_of(moved, clicks)}"
+    found = tools.cache.get(name)
+    if found is None:
+        found = as_levels(find_again(finder, image, grid.resized(moved), clicks))
+        tools.cache.put(name, found)
+    check_planes(name, found, grid.shape, np.uint8)
     found_masks[frame] = found
     return window.grids.region.alpha(found)
+
+
+def _digest_of(mask: RegionPlane, clicks: Sequence[Click]) -> str:
+    asked = hashlib.blake2b(np.ascontiguousarray(mask), digest_size=16)
+    asked.update(repr([(each.x, each.y, each.inside) for each in clicks]).encode())
+    return asked.hexdigest()
 
 
 def _outlines(window: Window, frame: int, decision: Decision) -> list[MaskLevels]:
