@@ -115,6 +115,9 @@ class Connection(HttpToolsProtocol):
         self._set_timer(0.0)
         self.resume_writing()
         super().connection_lost(exc)
+        # A cycle holds its request's head and this connection.
+        self.cycle = None  # type: ignore[assignment]
+        self.pipeline.clear()
 
     def shutdown(self) -> None:
         super().shutdown()
