@@ -8,13 +8,19 @@ import pytest
 
 from foremask.options import Device
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.compiled_networks import KEPT_FILES, SIZES_PX, CompiledNetworks
+from foremask.vision.network.compiled_networks import (
+    HINTED_PX,
+    KEPT_FILES,
+    SIZES_PX,
+    CompiledNetworks,
+)
 from foremask.vision.network.devices import network_at
 from foremask.vision.network.finder import Click
 from foremask.vision.network.network_protocol import NetworkOutput
 from foremask.vision.network.opinions import CLOSER_PX
 from foremask.vision.network.prompted import PromptedNetwork
 from foremask.vision.network.session import Session
+from foremask.vision.temporal.frame_hints import CROP_PX
 from foremask.weights.catalogue import ISNET, compiled_dir_of
 from tests.support import networks
 
@@ -131,6 +137,7 @@ def test_a_network_of_ones_own_has_no_directory_beside_it(redness: Path) -> None
 
 def test_what_is_compiled_ahead_is_what_masking_runs() -> None:
     assert (ISNET.spec.size_px, CLOSER_PX) == SIZES_PX
+    assert CROP_PX == HINTED_PX
 
 
 @pytest.mark.weights
@@ -143,7 +150,7 @@ def test_answers_are_the_same_with_a_kept_network(tmp_path: Path) -> None:
     for _ in range(2):
         session = Session(isnet, kept_in=directory)
         answers.append([session.infer(image, (size_px, size_px)) for size_px in SIZES_PX])
-        missing = ["whole 1024 px", "whole 768 px", "prompted 512 px"]
+        missing = ["512 px", "whole 1024 px", "whole 768 px", "prompted 512 px"]
         assert CompiledNetworks(directory, isnet).missing() == missing
     for mine, other, levels in zip(*answers, (3, 0), strict=True):
         np.testing.assert_array_equal(mine.alpha, other.alpha)

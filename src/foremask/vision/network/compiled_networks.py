@@ -26,6 +26,7 @@ from foremask.machine.locks import locked
 from foremask.weights.catalogue import compiled_dir_of, spec_of
 
 SIZES_PX: Final = (1024, 768)  # Side of IS-Net's square input, for a picture and for a crop.
+HINTED_PX: Final = 512  # Side of IS-Net's input for a crop round a hint.
 PROMPTED_PX: Final = 512  # Side of the input of the network that reads prompts.
 ABANDONED_AFTER_S: Final = 600
 _SOURCES: Final = (
@@ -58,7 +59,8 @@ class Form(StrEnum):
 
 
 COMPILED: Final = (
-    *((form, size_px) for form in (Form.REDUCED, Form.WHOLE) for size_px in SIZES_PX),
+    *((Form.REDUCED, size_px) for size_px in (*SIZES_PX, HINTED_PX)),
+    *((Form.WHOLE, size_px) for size_px in SIZES_PX),
     (Form.PROMPTED, PROMPTED_PX),
 )
 """The networks that are compiled ahead, and the sides of their inputs."""
