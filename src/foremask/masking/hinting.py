@@ -101,6 +101,7 @@ def _follow_back(
         network,
         tier,
         guidance=guidance,
+        finder=guidance.finder,
         cache=cache,
         observer=_Scouting(scout),
     )

@@ -369,10 +369,12 @@ class Masker:
         self.close()
 
     def close(self) -> None:
-        """Free the network's memory; the Masker's next call loads the network again."""
+        """Free the networks' memory; the Masker's next call loads them again."""
         from foremask.vision.network.devices import network_at  # loads OpenVINO
+        from foremask.vision.network.prompted import prompted_network
 
         network_at.cache_clear()
+        prompted_network.cache_clear()
 
     mask_video = _as_method(mask_video)
     cut_out = _as_method(cut_out)
@@ -500,11 +502,12 @@ def _masker(
     if spec.chosen_tracker is not None:
         return tracked_masker(spec, resources, opened, size_px)
     network = network_for(spec.quality, resources)
+    finder = mask_finder_for(resources)
     guidance = None
     if spec.hints:
-        finder = mask_finder_for(resources)
         guidance = guidance_of_frames(opened, spec.hints, size_px, network, spec.quality, finder)
-    return partial(mask_images, network=network, tier=TIERS[spec.quality], guidance=guidance)
+    tier = TIERS[spec.quality]
+    return partial(mask_images, network=network, tier=tier, guidance=guidance, finder=finder)
 
 
 def _hinted_until(hints: Sequence[Hint], size_px: tuple[int, int]) -> int:

@@ -54,9 +54,10 @@ def network_for(quality: Quality, resources: Resources) -> Network:
 
 
 def mask_finder_for(resources: Resources) -> MaskFinder:
-    """What reads points and finds corrected masks again.
+    """What reads points, finds corrected masks again, and looks again at unsure masks.
 
-    Without IS-Net's weights beside the network's, this is `Unmoved`: corrections follow the flow.
+    Without IS-Net's weights beside the network's, this is `Unmoved`: corrections follow the flow,
+    and unsure masks stay as they are.
     """
     folder = (resources.model or model_path()).parent
     if not ISNET.is_pulled(folder):
@@ -296,6 +297,7 @@ def _with_network(
     tier = TIERS[spec.quality]
     asks = store is None or not store.is_complete
     work = Work(tier.anchors_per_frame, asks=asks, on_picked=on_picked)
+    finder = mask_finder_for(resources)
     guidance = None
     if spec.hints:
         opened = partial(VideoReader, plan.source, spec.excerpt)
@@ -305,7 +307,7 @@ def _with_network(
             upright_size(clip),
             network,
             spec.quality,
-            mask_finder_for(resources),
+            finder,
             store,
         )
         clip = replace(clip, warnings=(*clip.warnings, *remarks(guidance)))
@@ -314,6 +316,7 @@ def _with_network(
         network=network,
         tier=tier,
         guidance=guidance,
+        finder=finder,
         cache=store,
         is_wanted=lambda image: plan.span is None or plan.span.holds(pts_of(image)),
         observer=work,

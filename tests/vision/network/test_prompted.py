@@ -105,7 +105,7 @@ def test_what_is_gone_is_not_looked_for_in_the_whole_picture() -> None:
 
 def test_another_network_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match="models pull"):
-        PromptedNetwork(redness(tmp_path))
+        PromptedNetwork(redness(tmp_path)).load()
 
 
 def test_without_a_network_the_earlier_mask_is_what_is_found() -> None:

@@ -21,7 +21,7 @@ def compile_ahead(
         for done, (form, size_px) in enumerate(COMPILED):
             on_network(done, len(COMPILED))
             if form is Form.PROMPTED:
-                PromptedNetwork(path, kept_in=kept_in)
+                PromptedNetwork(path, kept_in=kept_in).load()
             else:
                 session = Session(path, kept_in=kept_in, whole=form is Form.WHOLE)
                 session.load((size_px, size_px))

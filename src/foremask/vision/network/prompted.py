@@ -27,13 +27,13 @@ from foremask.vision.network.compiled_networks import (
     Form,
 )
 from foremask.vision.network.finder import Click
-from foremask.vision.network.graph import scale_by_factors
+from foremask.vision.network.graph import RANGES, quantize, scale_by_factors
 from foremask.vision.network.onnx_file import check_is_data
 from foremask.vision.network.reduction import Node, Port, Weights, weights_of
 from foremask.vision.network.session import (
     Precision,
+    best_precision,
     capabilities,
-    cpu_float,
     free_pages,
     imported_from,
     keep,
@@ -81,20 +81,36 @@ type Table = Mapping[str, NDArray[Any]]
 class PromptedNetwork:
     """Threads may share it; a lock lets one infer at a time.
 
-    ``weights`` is IS-Net's file, ``kept_in`` the directory of compiled networks. Raises
-    ModelUnavailable if the weights are missing or another network's.
+    ``weights`` is IS-Net's file, ``kept_in`` the directory of compiled networks. The network is
+    loaded when it is first asked: many clips never do. Then, ModelUnavailable is raised if the
+    weights are missing or another network's.
     """
 
     def __init__(self, weights: Path, *, kept_in: Path | None = None) -> None:
-        kept = CompiledNetworks(kept_in, weights, form=Form.PROMPTED) if kept_in else None
-        imported = imported_from(kept, _SIZE) if kept else None
+        self._weights = weights
+        self._kept_in = kept_in
         self._mapped: mmap.mmap | None = None  # kept open for OpenVINO
-        if imported:
-            compiled, _, self._mapped = imported
-        else:
-            compiled = unless_stopped(partial(_compiled, weights, kept))
-        self._request = compiled.create_infer_request()
+        self._request: Any = None
         self._busy = threading.Lock()
+
+    def load(self) -> None:
+        """Load the network now, and keep it compiled."""
+        with self._busy:
+            self._loaded()
+
+    def _loaded(self) -> Any:  # noqa: ANN401  OpenVINO ships no types
+        """The request; the caller holds the lock."""
+        if self._request is None:
+            kept = None
+            if self._kept_in is not None:
+                kept = CompiledNetworks(self._kept_in, self._weights, form=Form.PROMPTED)
+            imported = imported_from(kept, _SIZE) if kept else None
+            if imported:
+                compiled, _, self._mapped = imported
+            else:
+                compiled = unless_stopped(partial(_compiled, self._weights, kept))
+            self._request = compiled.create_infer_request()
+        return self._request
 
     def find(self, image: Image, earlier: Alpha, clicks: Sequence[Click] = ()) -> Alpha:
         rows, columns = earlier.shape
@@ -102,8 +118,9 @@ class PromptedNetwork:
         pixels = image.rgb(SIDE_PX, SIDE_PX).astype(np.float32) / 255 - np.float32(0.5)
         picture = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
         with self._busy:
-            run_request(self._request, [picture, prompt])
-            logits = np.array(self._request.get_output_tensor(0).data[0, 0], np.float32)
+            request = self._loaded()
+            run_request(request, [picture, prompt])
+            logits = np.array(request.get_output_tensor(0).data[0, 0], np.float32)
             if self._mapped is not None:
                 free_pages(self._mapped)
         alpha = 1 / (1 + np.exp(-np.clip(resized(logits, columns, rows), -30, 30)))
@@ -112,9 +129,9 @@ class PromptedNetwork:
 
 def _compiled(weights: Path, kept: CompiledNetworks | None) -> Any:  # noqa: ANN401
     check_is_data(weights)
-    precision = Precision(cpu_float())
+    precision = best_precision(is_isnet=True)
     try:
-        network = with_prompts(openvino_core().read_model(weights), read_table())
+        network = with_prompts(openvino_core().read_model(weights), read_table(), precision)
         compiled = openvino_core().compile_model(network, "CPU", processor_properties(precision))
     except (RuntimeError, KeyError) as error:
         raise ModelUnavailable(
@@ -163,16 +180,19 @@ def read_table() -> Table:
         return {name: each.astype(np.float32) for name, each in np.load(file).items()}
 
 
-def with_prompts(network: ov.Model, table: Table) -> ov.Model:
+def with_prompts(network: ov.Model, table: Table, precision: Precision) -> ov.Model:
     """The network of two inputs, picture (1, 3, S, S) and prompt, whose output is (1, 1, S/4, S/4).
 
-    The output has the logits of the answer. ``network`` is IS-Net, and is changed.
+    The output has the logits of the answer. ``network`` is IS-Net, and is changed. In 8 bits, the
+    ranges of IS-Net's own activations are used (docs/adr/0172).
     """
     scale_by_factors(network)
     network.reshape([1, 3, SIDE_PX, SIDE_PX])
     nodes = {node.get_friendly_name(): node for node in network.get_ops()}
     for trained, layer in _adapted_layers():
         _adapt(nodes[f"{layer}/conv_s1/Conv/WithoutBiases"], table, f"decoder.{trained}")
+    if precision is Precision.INT8:
+        quantize(network, RANGES)
     prompt = opset13.parameter([1, PLANES, PROMPT_PX, PROMPT_PX], np.float32, "prompt")
     features = nodes["/stage2d/Add"].output(0)
     own = nodes["/side2/Conv"].output(0)

@@ -8,6 +8,7 @@ import numpy as np
 
 from foremask.machine.stopwatch import stage
 from foremask.types import Image
+from foremask.vision.network.finder import MaskFinder
 from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.network_protocol import Network
 from foremask.vision.network.opinions import View
@@ -31,6 +32,7 @@ class Tools:
     tier: Tier
     judge: Judge
     guidance: Guidance | None
+    finder: MaskFinder
     cache: NetworkCache
     threads: ThreadPoolExecutor
     observer: Observer
@@ -41,7 +43,8 @@ class Anchor:
     """A frame whose mask is propagated to the frames around it.
 
     ``opinions`` are the network's masks; an anchor that was added for hints has none. ``image`` is
-    there, reduced, if any hint of the clip corrects a mask: crops of it may be asked about.
+    there, reduced, if a network may look at it again: where decisions may be unsure, and where any
+    hint of the clip corrects a mask.
     """
 
     opinions: Mapping[View, MaskLevels]

@@ -10,6 +10,7 @@ from foremask.machine.stopwatch import stage
 from foremask.options import Quality
 from foremask.types import Alpha, Image, Rgb
 from foremask.vision.image import ArrayImage
+from foremask.vision.network.finder import Unmoved
 from foremask.vision.network.network_cache import check_opinions
 from foremask.vision.network.network_protocol import Features
 from foremask.vision.network.opinions import View, ask, disagreement
@@ -28,7 +29,7 @@ from foremask.vision.temporal.tier import BLOCK_FRAMES, CLOSE_FRAMES, TIERS
 PROBED_FRAMES = 2 * BLOCK_FRAMES  # the lengths of windows and contexts are multiples of this
 DIFFERING_SHARE = 0.3  # docs/adr/0050
 REPEATED_LEVELS = 6  # a picture of which no pixel differs more is a repeat: coding a still does so
-KEPT_AREA_PX = TIERS[Quality.BEST].mask_area_px  # of the images that are kept for crops
+KEPT_AREA_PX = TIERS[Quality.BEST].mask_area_px  # of the images that are kept for corrections
 
 
 class _Gap(NamedTuple):
@@ -204,13 +205,14 @@ class Blocks:
     def _anchor(self, incoming: IncomingFrame, opinions: Mapping[View, MaskLevels]) -> Anchor:
         guidance = self._tools.guidance
         small = incoming.frame_flow.small
-        if guidance is None:
-            return Anchor(opinions, small)
         image = None
-        if guidance.corrects:
+        if guidance is not None and guidance.corrects:
             grid = grid_of(incoming.image, KEPT_AREA_PX)
             image = ArrayImage(grid.rgb(incoming.image))
-        return Anchor(opinions, small, image, guidance.on(incoming.image))
+        elif not isinstance(self._tools.finder, Unmoved):
+            image = ArrayImage(self.grids.mask.rgb(incoming.image))
+        hints = None if guidance is None else guidance.on(incoming.image)
+        return Anchor(opinions, small, image, hints)
 
     def _compare(self, anchor: Anchor) -> None:
         """Note whether the mirror image, if it was asked about, finds other things."""

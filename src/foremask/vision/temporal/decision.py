@@ -18,7 +18,7 @@ from foremask.vision.temporal.flow import warp
 from foremask.vision.temporal.grids import Grid, MaskLevels, RegionPlane, size_of
 from foremask.vision.temporal.propagation import flow_between, motion_of, propagate
 from foremask.vision.temporal.regions import Link, Scene
-from foremask.vision.temporal.verdict import compose
+from foremask.vision.temporal.second_look import SecondLook, look_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Decision:
     mask: MaskLevels
     opinions: Sequence[MaskLevels]  # the network's, or the mean propagated from other anchors
     logit: RegionPlane  # by `appearance`
-    log_odds: RegionPlane  # by `verdict`
+    log_odds: RegionPlane  # by `verdict`, after a second look
 
 
 def decide(window: Window, tools: Tools) -> dict[int, Decision]:
@@ -45,9 +45,10 @@ def decide(window: Window, tools: Tools) -> dict[int, Decision]:
             zip(frames, motions, logits, links, strict=True)
         )
     ]
-    log_odds = tools.judge(scenes)
+    looks = look_again(window, frames, tools.judge(scenes), tools)
+    log_odds = [look.log_odds for look in looks]
     opinions = [list(window.anchors[frame].opinions.values()) for frame in frames]
-    masks = list(stoppable(tools.threads.map(compose, opinions, log_odds)))
+    masks = list(stoppable(tools.threads.map(SecondLook.mask, looks, opinions)))
     decided = {
         frame: Decision(masks[k], opinions[k], scenes[k].logit, log_odds[k])
         for k, frame in enumerate(frames)
