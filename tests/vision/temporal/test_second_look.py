@@ -46,7 +46,9 @@ def left_half(scenes: Sequence[Scene], *, sure_by: float) -> list[Alpha]:
     return decided
 
 
-def masks_of(finder: FindsRed | None, sure_by: float, store: dict[str, np.ndarray] | None = None) -> list[Alpha]:
+def masks_of(
+    finder: FindsRed | None, sure_by: float, store: dict[str, np.ndarray] | None = None
+) -> list[Alpha]:
     judge = partial(left_half, sure_by=sure_by)
     tier = TIERS[Quality.BALANCED]
     cache = None if store is None else NetworkCache(store)
