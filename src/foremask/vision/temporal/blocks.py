@@ -205,12 +205,13 @@ class Blocks:
     def _anchor(self, incoming: IncomingFrame, opinions: Mapping[View, MaskLevels]) -> Anchor:
         guidance = self._tools.guidance
         small = incoming.frame_flow.small
+        corrects = guidance is not None and guidance.corrects
         image = None
-        if guidance is not None and guidance.corrects:
-            grid = grid_of(incoming.image, KEPT_AREA_PX)
-            image = ArrayImage(grid.rgb(incoming.image))
-        elif not isinstance(self._tools.finder, Unmoved):
-            image = ArrayImage(self.grids.mask.rgb(incoming.image))
+        if corrects or not isinstance(self._tools.finder, Unmoved):
+            kept = grid_of(incoming.image, KEPT_AREA_PX)
+            image = ArrayImage(kept.rgb(incoming.image))
+            if not corrects:
+                image = ArrayImage(self.grids.mask.rgb(image))
         hints = None if guidance is None else guidance.on(incoming.image)
         return Anchor(opinions, small, image, hints)
 

@@ -4,7 +4,6 @@ Masks are decided without hints first. Then chosen and banned things are followe
 frames to the other anchors, and corrections are spread to them.
 """
 
-import hashlib
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,13 +12,14 @@ from functools import partial
 import numpy as np
 
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.finder import Click, MaskFinder, Unmoved, find_again
-from foremask.vision.network.network_cache import KeptAnswers, check_planes
+from foremask.vision.network.finder import Click, MaskFinder, Unmoved
+from foremask.vision.network.network_cache import KeptAnswers
 from foremask.vision.network.opinions import CLOSER_PX, CropBox, box_round_subject
 from foremask.vision.resample import as_levels
 from foremask.vision.temporal.anchors import Tools, Window, links_between
 from foremask.vision.temporal.correction import AskRound, Shown, place_of
 from foremask.vision.temporal.decision import Decision
+from foremask.vision.temporal.finding import found_on
 from foremask.vision.temporal.frame_hints import FrameHints, Guidance, Seed
 from foremask.vision.temporal.grids import MaskLevels, RegionPlane, size_of
 from foremask.vision.temporal.places import OUTLINE_PX, Place, grown, labelled, part_at
@@ -145,20 +145,9 @@ def _find_on_anchor(
     if image is None or isinstance(finder, Unmoved):
         return moved
     grid = window.grids.mask
-    name = f"found {frame}/{_digest_of(moved, clicks)}"
-    found = tools.cache.get(name)
-    if found is None:
-        found = as_levels(find_again(finder, image, grid.resized(moved), clicks))
-        tools.cache.put(name, found)
-    check_planes(name, found, grid.shape, np.uint8)
+    found = found_on(image, f"{frame}", moved, grid, finder, tools.cache, clicks)
     found_masks[frame] = found
     return window.grids.region.alpha(found)
-
-
-def _digest_of(mask: RegionPlane, clicks: Sequence[Click]) -> str:
-    asked = hashlib.blake2b(np.ascontiguousarray(mask), digest_size=16)
-    asked.update(repr([(each.x, each.y, each.inside) for each in clicks]).encode())
-    return asked.hexdigest()
 
 
 def _outlines(window: Window, frame: int, decision: Decision) -> list[MaskLevels]:

@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 
 from foremask.machine.stopwatch import stage
-from foremask.vision.network.finder import Unmoved, find_again
-from foremask.vision.network.network_cache import check_planes
+from foremask.vision.image import ArrayImage
+from foremask.vision.network.finder import Unmoved
 from foremask.vision.prefetch import stoppable
-from foremask.vision.resample import as_levels
 from foremask.vision.temporal.anchors import Tools, Window
+from foremask.vision.temporal.finding import found_on
 from foremask.vision.temporal.grids import MaskLevels, RegionPlane, size_of
 from foremask.vision.temporal.places import OUTLINE_PX, Place, grown, labelled
 from foremask.vision.temporal.regions import FOREGROUND
@@ -83,13 +83,10 @@ def _looked_at(window: Window, frame: int, log_odds: RegionPlane, tools: Tools) 
     image = window.anchors[frame].image
     if image is None or isinstance(tools.finder, Unmoved):
         return _unchanged(log_odds)
-    name = f"{window.name}/found {frame}"
-    found = tools.cache.get(name)
-    if found is None:
-        decided = window.grids.mask.resized((log_odds > 0).astype(np.float32))
-        found = as_levels(find_again(tools.finder, image, decided))
-        tools.cache.put(name, found)
-    check_planes(name, found, window.grids.mask.shape, np.uint8)
+    grid = window.grids.mask
+    decided = (log_odds > 0).astype(np.float32)
+    picture = ArrayImage(grid.rgb(image))  # as large without hints that need a larger one
+    found = found_on(picture, f"{frame} again", decided, grid, tools.finder, tools.cache)
     inside = window.grids.region.alpha(found) > FOREGROUND
     changed = thick_parts(inside != (log_odds > 0))
     turned = np.where(inside, np.abs(log_odds), -np.abs(log_odds))
