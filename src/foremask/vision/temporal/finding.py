@@ -1,4 +1,4 @@
-"""Finds again on an anchor what a mask shows, by a network that is given the mask; keeps answers."""
+"""Finds again on an anchor what a mask shows, by a network that gets the mask; keeps answers."""
 
 import hashlib
 from collections.abc import Sequence
