@@ -14,7 +14,6 @@ import math
 import signal
 import time
 from collections import defaultdict
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TextIO
 
@@ -33,13 +32,13 @@ from training.prompts import rendered
 from training.samples import Sample, Samples
 
 PICTURES_A_STEP = 2
-ADAPTER_RATE = 5e-4
-NEW_LAYER_RATE = 1e-3
+ADAPTER_RATE = 2e-4
+NEW_LAYER_RATE = 4e-4
 LAST_RATE_SHARE = 0.02
 SCHEDULE_SAMPLES = 100_000
 WARM_UP_STEPS = 30
 """Adam's moments start anew at each sitting."""
-AVERAGED_STEPS = 200
+AVERAGED_STEPS = 600
 """The file holds a running average of the values over about so many steps."""
 SIDES = (256, 384, 512)
 SIDE_SHARES = ((0.6, 0.35, 0.05), (0.1, 0.5, 0.4))
@@ -81,21 +80,13 @@ class Trainer:
         groups = [{"params": of_adapters}, {"params": new}]
         self.optimiser = torch.optim.AdamW(groups, betas=(0.9, 0.99), weight_decay=0.0)
         self.steps = 0
-        # bf16 pays only where the processor multiplies it; elsewhere it is emulated.
-        self.half_precision = torch.backends.mkldnn.is_available() and has_bf16()
-
-    def precision(self) -> torch.autocast | nullcontext[None]:
-        if self.half_precision:
-            return torch.autocast("cpu", dtype=torch.bfloat16)
-        return nullcontext()
 
     def step(self, samples: list[Sample], share: float) -> tuple[int, list[tuple[str, float]]]:
         """One step; returns the number of answers with a gradient, and (prompt, J) of each."""
         for group, rate in zip(self.optimiser.param_groups, self.full_rates, strict=True):
             group["lr"] = rate * share
         images = torch.from_numpy(np.stack([sample.image for sample in samples]))
-        with self.precision():
-            stage2 = self.network.encode(images)
+        stage2 = self.network.encode(images)
         self.give_earlier_masks(samples, stage2)
         rounds = int(self.rng.choice(ROUNDS, p=ROUND_SHARES))
         trained_rounds = min(rounds, 2)
@@ -123,8 +114,7 @@ class Trainer:
         """IS-Net's automatic masks, and the first clicks on masks that are there already."""
         wanting = [i for i, sample in enumerate(samples) if sample.wants_automatic_mask]
         if wanting:
-            with self.precision():
-                own = self.network.automatic_mask(stage2[wanting]).float().numpy()
+            own = self.network.automatic_mask(stage2[wanting]).numpy()
             for i, mask in zip(wanting, own, strict=True):
                 samples[i].prompt.earlier = mask[0]
         for sample in samples:
@@ -137,10 +127,10 @@ class Trainer:
         """Logits at half the side, and scores."""
         side = stage2.shape[-1]
         prompts = torch.from_numpy(np.stack([rendered(s.prompt, side) for s in samples]))
-        with torch.set_grad_enabled(trains), self.precision():
+        with torch.set_grad_enabled(trains):
             logits, scores = self.network(stage2, prompts)
-            logits = F.interpolate(logits.float(), scale_factor=2, mode="bilinear")
-        return logits, scores.float()
+            logits = F.interpolate(logits, scale_factor=2, mode="bilinear")
+        return logits, scores
 
     def follow(self) -> None:
         """Move the average towards the values; early in a sitting faster."""
@@ -148,11 +138,6 @@ class Trainer:
         with torch.no_grad():
             for name, value in self.parameters.items():
                 self.average[name].lerp_(value, pace)
-
-
-def has_bf16() -> bool:
-    flags = Path("/proc/cpuinfo")
-    return flags.exists() and "avx512_bf16" in flags.read_text()
 
 
 def described(sample: Sample) -> str:
