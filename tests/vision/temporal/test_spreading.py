@@ -77,6 +77,37 @@ def test_a_correction_ends_where_the_decided_mask_agrees_with_it() -> None:
     np.testing.assert_array_equal(masks[2], LEFT | RIGHT)
 
 
+BUMP = disc(70, 60, 5) & ~LEFT
+
+
+def test_a_hole_that_is_nearly_closed_on_one_anchor_stays_filled_after_it() -> None:
+    hole = disc(50, 60, 10)
+    rest = disc(50, 60, 5)
+    for mask in spread([LEFT & ~hole, LEFT & ~hole, LEFT & ~rest, LEFT & ~hole], [(0, LEFT)]):
+        np.testing.assert_array_equal(mask, LEFT)
+
+
+@pytest.mark.parametrize(
+    ("decided", "mask"),
+    [(LEFT, LEFT | BUMP), (LEFT | BUMP, LEFT)],
+    ids=["added", "taken away"],
+)
+def test_a_change_of_the_outline_ends_where_the_network_does_not_find_it(
+    decided: Place, mask: Place
+) -> None:
+    *_, last = spread([decided] * 3, [(0, mask)], shown=decided)
+    np.testing.assert_array_equal(last, decided)
+
+
+def test_a_thing_of_which_the_network_finds_more_than_was_taken_away_stays_whole() -> None:
+    """Two thirds of the right disc are taken away on the first anchor."""
+    columns = np.indices((HEIGHT, WIDTH))[1]
+    *_, last = spread(
+        [LEFT | RIGHT] * 3, [(0, LEFT | (RIGHT & (columns < 135)))], shown=LEFT | RIGHT
+    )
+    np.testing.assert_array_equal(last, LEFT | RIGHT)
+
+
 def test_where_corrections_of_two_anchors_meet_the_nearer_one_counts() -> None:
     """The left disc is out at the first anchor, and both are in at the last one."""
     masks = spread([LEFT] * 5, [(0, NOTHING), (4, LEFT | RIGHT)])

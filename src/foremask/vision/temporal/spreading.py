@@ -18,6 +18,9 @@ from foremask.vision.temporal.regions import FOREGROUND, Link
 
 # A part counts as corrected if more than this share of it is on the moved correction.
 LEAST_ON_CORRECTION = 0.5
+# A correction that the decided mask agrees with is carried on if more than this share of its
+# connected part still differs. So a hole that is nearly closed on one anchor stays filled after it.
+LEAST_DIFFERENT = 0.2
 MOST_ASKED = 8  # for each anchor of a window, on the mean; bounds what 64 hints cost
 
 
@@ -72,7 +75,7 @@ class Spreading:
         self._starts.append(start)
 
     def _follow(self, index: int, offset: int, changed: Place, distance: int) -> Place:
-        """Take over what was ``changed`` on the anchor at ``offset``; return what that changes."""
+        """Take over what was ``changed`` on the anchor at ``offset``; return what to carry on."""
         link = self._links[index].get(offset)
         nothing = np.zeros_like(changed)
         if link is None:
@@ -80,8 +83,9 @@ class Spreading:
         came = warp(changed.astype(np.float32), link.flow) > FOREGROUND
         if not came.any():
             return nothing
-        found = self._found(index, warp(self.masks[index + offset].astype(np.float32), link.flow))
-        corrected = _parts_on(found != self._decided[index], came)
+        moved = warp(self.masks[index + offset].astype(np.float32), link.flow)
+        found = self._found(index, moved)
+        corrected = _parts_on(found != self._decided[index], came, LEAST_ON_CORRECTION)
         mask = np.where(corrected, found, self._decided[index])
         before = self.masks[index]
         if any(abs(index - each) <= distance for each in self._starts):
@@ -90,7 +94,9 @@ class Spreading:
             corrected |= known
         self.masks[index] = mask
         self.corrected[index] = corrected
-        return np.asarray(corrected | (mask != before))
+        agrees = came & (mask == (moved > FOREGROUND))
+        carried = _parts_on(agrees | corrected, corrected, LEAST_DIFFERENT)
+        return np.asarray(corrected | (mask != before) | carried)
 
     def _found(self, index: int, moved: RegionPlane) -> Place:
         place = np.asarray(moved > FOREGROUND)
@@ -100,8 +106,8 @@ class Spreading:
         return np.asarray(self._find_again(index, moved) > FOREGROUND)
 
 
-def _parts_on(places: Place, place: Place) -> Place:
-    """The connected parts of ``places`` that are mostly on ``place``."""
+def _parts_on(places: Place, place: Place, least_share: float) -> Place:
+    """The connected parts of ``places`` of which more than ``least_share`` is on ``place``."""
     labels, areas = labelled(places, connectivity=4)
     shared = np.bincount(labels[place], minlength=len(areas))
-    return np.asarray(places & (shared > LEAST_ON_CORRECTION * areas)[labels])
+    return np.asarray(places & (shared > least_share * areas)[labels])
