@@ -32,6 +32,7 @@ from benchmarks.quality.scores import (
 from benchmarks.quality.wholeness import Wholeness, wholeness
 from foremask.options import Quality
 from foremask.vision.network.opinions import View
+from foremask.vision.network.prompted import PromptedNetwork, prompted_network
 from foremask.vision.network.session import Session
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.verdict import Trees, fitted_trees, judge
@@ -87,6 +88,10 @@ def clips_by_name() -> dict[str, Clip]:
 @cache
 def session() -> Session:
     return Session(model_path(), threads=1)
+
+
+def finder() -> PromptedNetwork:
+    return prompted_network(model_path())
 
 
 def network_on(name: str) -> Recorded:
@@ -190,7 +195,8 @@ def score_on(name: str, table: Mapping[str, Any] | None) -> list[Found]:
     found = []
     for quality in QUALITIES:
         network.asked = 0
-        masks = list(mask_images(images, network, TIERS[quality], partial(judge, trees=trees)))
+        by_trees = partial(judge, trees=trees)
+        masks = list(mask_images(images, network, TIERS[quality], by_trees, finder=finder()))
         asked = network.asked / len(images)  # before single frames are read
         rows, columns = masks[0].shape
         truths = [on_grid((columns, rows), truth) for truth in clip.truths()]

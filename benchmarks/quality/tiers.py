@@ -24,6 +24,7 @@ from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.matting.edges import refine
 from foremask.vision.matting.outline import resolve_outlines
 from foremask.vision.network.network_protocol import Network
+from foremask.vision.network.prompted import prompted_network
 from foremask.vision.network.session import Precision, Session
 from foremask.vision.resample import as_alpha, as_levels
 from foremask.vision.temporal.tier import TIERS, Tier
@@ -54,7 +55,9 @@ def per_frame(images: list[Named], network: Network) -> list[Alpha]:
 
 def by_tier(images: list[Named], network: Network, tier: Quality) -> list[Alpha]:
     """The masks of foremask, before encoding."""
-    return resolved(images, mask_images(images, network, TIERS[tier]), TIERS[tier])
+    finder = prompted_network(model_path())
+    masks = mask_images(images, network, TIERS[tier], finder=finder)
+    return resolved(images, masks, TIERS[tier])
 
 
 def resolved(images: list[Named], alphas: Iterable[Alpha], tier: Tier) -> list[Alpha]:
