@@ -35,6 +35,7 @@ from foremask.vision.network.finder import MaskFinder, Unmoved
 from foremask.vision.network.kept_results import FileStore, NotACacheError, open_file_store
 from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.network_protocol import Network
+from foremask.vision.temporal.frame_hints import Guidance
 from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import TIERS, Tier
 from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
@@ -54,10 +55,10 @@ def network_for(quality: Quality, resources: Resources) -> Network:
 
 
 def mask_finder_for(resources: Resources) -> MaskFinder:
-    """What reads points, finds corrected masks again, and looks again at unsure masks.
+    """What reads points, finds corrected masks again, and rechecks uncertain masks.
 
     Without IS-Net's weights beside the network's, this is `Unmoved`: corrections follow the flow,
-    and unsure masks stay as they are.
+    and uncertain masks stay as they are.
     """
     folder = (resources.model or model_path()).parent
     if not ISNET.is_pulled(folder):
@@ -300,16 +301,7 @@ def _with_network(
     finder = mask_finder_for(resources)
     guidance = None
     if spec.hints:
-        opened = partial(VideoReader, plan.source, spec.excerpt)
-        guidance = guidance_of_frames(
-            opened,
-            spec.hints,
-            upright_size(clip),
-            network,
-            spec.quality,
-            finder,
-            store,
-        )
+        guidance = _guidance(plan, network, finder, store)
         clip = replace(clip, warnings=(*clip.warnings, *remarks(guidance)))
     masker = partial(
         mask_images,
@@ -330,6 +322,15 @@ def _with_network(
         decodes_once=_decodes_once(clip, tier),
         work=work,
     )
+
+
+def _guidance(
+    plan: MaskingPlan, network: Network, finder: MaskFinder, store: NetworkCache | None
+) -> Guidance:
+    spec = plan.spec
+    opened = partial(VideoReader, plan.source, spec.excerpt)
+    size_px = upright_size(plan.clip)
+    return guidance_of_frames(opened, spec.hints, size_px, network, spec.quality, finder, store)
 
 
 def _with_tracker(plan: MaskingPlan, resources: Resources) -> MaskingPlan:

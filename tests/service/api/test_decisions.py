@@ -167,7 +167,7 @@ def test_the_length_of_a_url_is_that_of_its_bytes(client: httpx.Client, good: st
             assert (error["limit"], error["actual"]) == (8192, len(url.encode()))
 
 
-def test_a_long_body_is_refused_before_its_type_is_looked_at(client: httpx.Client) -> None:
+def test_a_long_body_is_refused_before_its_type_is_rechecked(client: httpx.Client) -> None:
     declared = client.post(PATH, content=b" " * ((1 << 20) + 1))
     assert assert_refused(declared, 413, "body_too_large")["limit"] == 1 << 20
     counted = client.post(PATH, content=iter([b" " * 65_536] * 20), headers=JSON)

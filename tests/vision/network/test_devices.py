@@ -248,7 +248,7 @@ def test_every_view_finds_the_thing_where_it_is() -> None:
         (-1, -1, [None, None, (768, 768)]),
     ],
 )
-def test_more_is_asked_only_where_the_first_answer_is_unsure_and_features_do_not_wait_for_it(
+def test_more_is_asked_only_where_the_first_answer_is_uncertain_and_features_do_not_wait_for_it(
     mirrored_above: float, cropped_above: float, sizes: list[InputSize | None]
 ) -> None:
     network = RedNetwork()

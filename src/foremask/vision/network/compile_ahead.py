@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from foremask.vision.network.compiled_networks import COMPILED, CompiledNetworks, Form
+from foremask.vision.network.compiled_networks import COMPILED, CompiledForm, CompiledNetworks
 from foremask.vision.network.prompted import PromptedNetwork
 from foremask.vision.network.session import Session
 
@@ -20,9 +20,9 @@ def compile_ahead(
             return
         for done, (form, size_px) in enumerate(COMPILED):
             on_network(done, len(COMPILED))
-            if form is Form.PROMPTED:
+            if form is CompiledForm.PROMPTED:
                 PromptedNetwork(path, kept_in=kept_in).load()
             else:
-                session = Session(path, kept_in=kept_in, whole=form is Form.WHOLE)
+                session = Session(path, kept_in=kept_in, whole=form is CompiledForm.WHOLE)
                 session.load((size_px, size_px))
         on_network(len(COMPILED), len(COMPILED))

@@ -50,7 +50,7 @@ _CPU_FACTS: Final = frozenset(
 _KERNEL_CHOICE: Final = ("ONEDNN_", "DNNL_")  # prefixes of environment variables of oneDNN
 
 
-class Form(StrEnum):
+class CompiledForm(StrEnum):
     """The networks that are made of IS-Net's weights."""
 
     REDUCED = ""
@@ -59,9 +59,9 @@ class Form(StrEnum):
 
 
 COMPILED: Final = (
-    *((Form.REDUCED, size_px) for size_px in (*SIZES_PX, HINTED_PX)),
-    *((Form.WHOLE, size_px) for size_px in SIZES_PX),
-    (Form.PROMPTED, PROMPTED_PX),
+    *((CompiledForm.REDUCED, size_px) for size_px in (*SIZES_PX, HINTED_PX)),
+    *((CompiledForm.WHOLE, size_px) for size_px in SIZES_PX),
+    (CompiledForm.PROMPTED, PROMPTED_PX),
 )
 """The networks that are compiled ahead, and the sides of their inputs."""
 KEPT_FILES: Final = 2 * len(COMPILED)  # for each of two versions or machines
@@ -88,7 +88,7 @@ class CompiledNetworks:
     weights: Path
     precision: str | None = None
     threads: int = 0
-    form: Form = Form.REDUCED
+    form: CompiledForm = CompiledForm.REDUCED
 
     @classmethod
     def of(cls, weights: Path) -> "CompiledNetworks | None":

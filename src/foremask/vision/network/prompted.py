@@ -22,9 +22,9 @@ from foremask.errors import ModelUnavailable
 from foremask.types import Alpha, Image
 from foremask.vision.network.compiled_networks import (
     PROMPTED_PX,
+    CompiledForm,
     CompiledNetworks,
     Facts,
-    Form,
 )
 from foremask.vision.network.finder import Click
 from foremask.vision.network.graph import RANGES, quantize, scale_by_factors
@@ -103,7 +103,7 @@ class PromptedNetwork:
         if self._request is None:
             kept = None
             if self._kept_in is not None:
-                kept = CompiledNetworks(self._kept_in, self._weights, form=Form.PROMPTED)
+                kept = CompiledNetworks(self._kept_in, self._weights, form=CompiledForm.PROMPTED)
             imported = imported_from(kept, _SIZE) if kept else None
             if imported:
                 compiled, _, self._mapped = imported

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from foremask.errors import DeviceUnavailable, ModelUnavailable
 from foremask.types import Alpha, Image
-from foremask.vision.network.compiled_networks import CompiledNetworks, Facts, Form
+from foremask.vision.network.compiled_networks import CompiledForm, CompiledNetworks, Facts
 from foremask.vision.network.deformable import DEFORM_CONV
 from foremask.vision.network.graph import (
     RANGES,
@@ -75,7 +75,7 @@ class Session:
             raise DeviceUnavailable(f"OpenVINO finds no {unit}")
         self._kept = None
         if kept_in is not None and unit == "CPU":
-            form = Form.WHOLE if whole else Form.REDUCED
+            form = CompiledForm.WHOLE if whole else CompiledForm.REDUCED
             self._kept = CompiledNetworks(kept_in, path, precision, threads, form)
         self._network: ov.Model | None = None
         self._requests: dict[InputSize, Any] = {}

@@ -43,8 +43,8 @@ class Anchor:
     """A frame whose mask is propagated to the frames around it.
 
     ``opinions`` are the network's masks; an anchor that was added for hints has none. ``image`` is
-    there, reduced, if a network may look at it again: where decisions may be unsure, and where any
-    hint of the clip corrects a mask.
+    there, reduced, if a network may be asked about it again: to recheck it, or because a hint of
+    the clip corrects a mask.
     """
 
     opinions: Mapping[View, MaskLevels]

@@ -17,8 +17,8 @@ from foremask.vision.temporal.appearance import GRID
 from foremask.vision.temporal.flow import warp
 from foremask.vision.temporal.grids import Grid, MaskLevels, RegionPlane, size_of
 from foremask.vision.temporal.propagation import flow_between, motion_of, propagate
+from foremask.vision.temporal.recheck import Rechecked, recheck
 from foremask.vision.temporal.regions import Link, Scene
-from foremask.vision.temporal.second_look import SecondLook, look_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Decision:
     mask: MaskLevels
     opinions: Sequence[MaskLevels]  # the network's, or the mean propagated from other anchors
     logit: RegionPlane  # by `appearance`
-    log_odds: RegionPlane  # by `verdict`, after a second look
+    log_odds: RegionPlane  # by `verdict`, after the recheck
 
 
 def decide(window: Window, tools: Tools) -> dict[int, Decision]:
@@ -45,10 +45,10 @@ def decide(window: Window, tools: Tools) -> dict[int, Decision]:
             zip(frames, motions, logits, links, strict=True)
         )
     ]
-    looks = look_again(window, frames, tools.judge(scenes), tools)
-    log_odds = [look.log_odds for look in looks]
+    rechecked = recheck(window, frames, tools.judge(scenes), tools)
+    log_odds = [each.log_odds for each in rechecked]
     opinions = [list(window.anchors[frame].opinions.values()) for frame in frames]
-    masks = list(stoppable(tools.threads.map(SecondLook.mask, looks, opinions)))
+    masks = list(stoppable(tools.threads.map(Rechecked.mask, rechecked, opinions)))
     decided = {
         frame: Decision(masks[k], opinions[k], scenes[k].logit, log_odds[k])
         for k, frame in enumerate(frames)

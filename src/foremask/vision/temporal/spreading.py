@@ -18,7 +18,7 @@ from foremask.vision.temporal.regions import FOREGROUND, Link
 
 # A part counts as corrected if more than this share of it is on the moved correction.
 LEAST_ON_CORRECTION = 0.5
-# A correction that the decided mask agrees with is carried on if more than this share of its
+# A correction that the decided mask agrees with goes on if more than this share of its
 # connected part still differs. So a hole that is nearly closed on one anchor stays filled after it.
 LEAST_DIFFERENT = 0.2
 MOST_ASKED = 8  # for each anchor of a window, on the mean; bounds what 64 hints cost
@@ -75,7 +75,7 @@ class Spreading:
         self._starts.append(start)
 
     def _follow(self, index: int, offset: int, changed: Place, distance: int) -> Place:
-        """Take over what was ``changed`` on the anchor at ``offset``; return what to carry on."""
+        """Take over what was ``changed`` on the anchor at ``offset``; return what goes on."""
         link = self._links[index].get(offset)
         nothing = np.zeros_like(changed)
         if link is None:
@@ -95,8 +95,8 @@ class Spreading:
         self.masks[index] = mask
         self.corrected[index] = corrected
         agrees = came & (mask == (moved > FOREGROUND))
-        carried = _parts_on(agrees | corrected, corrected, LEAST_DIFFERENT)
-        return np.asarray(corrected | (mask != before) | carried)
+        continued = _parts_on(agrees | corrected, corrected, LEAST_DIFFERENT)
+        return np.asarray(corrected | (mask != before) | continued)
 
     def _found(self, index: int, moved: RegionPlane) -> Place:
         place = np.asarray(moved > FOREGROUND)

@@ -64,7 +64,7 @@ def mask_images(
     them are context, and get empty masks. A span of a clip between two multiples of `WINDOW_FRAMES`
     gets the same masks as in the clip, if ``context_frames`` of `SEGMENT_GRID` are on both sides.
 
-    ``finder`` looks again at anchors whose decision is unsure; without it, no network does.
+    ``finder`` rechecks anchors whose decision is uncertain; without it, none is rechecked.
     ``cache`` has the network's results of an earlier run over the same images, also of one that
     was stopped, or gets those of this run; masks are the same without it. At most ``flows_ahead``
     images wait with their flow while the network runs.

@@ -12,8 +12,8 @@ from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.finder import Click
 from foremask.vision.network.network_cache import NetworkCache
+from foremask.vision.temporal.recheck import is_uncertain, thick_parts
 from foremask.vision.temporal.regions import Scene
-from foremask.vision.temporal.second_look import is_unsure, thick_parts
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import mask_images
 from tests.support.networks import Drawn, red
@@ -85,20 +85,20 @@ def test_answers_are_kept_and_masks_are_the_same_without_asking_again() -> None:
     ("sure_by", "area", "expected"),
     [(1.9, 1.0, True), (2.1, 1.0, False), (1.9, 0.0, False)],
 )
-def test_a_decision_is_unsure_where_small_log_odds_cover_more_than_the_subject(
+def test_a_decision_is_uncertain_where_small_log_odds_cover_more_than_the_subject(
     sure_by: float, area: float, *, expected: bool
 ) -> None:
     inside = disc(WIDTH / 2, HEIGHT / 2, 40 * area)
-    assert is_unsure(np.where(inside, sure_by, -sure_by).astype(np.float32)) is expected
+    assert is_uncertain(np.where(inside, sure_by, -sure_by).astype(np.float32)) is expected
 
 
-def test_unsure_ground_of_less_than_one_and_a_half_subjects_is_left() -> None:
+def test_uncertain_ground_of_less_than_one_and_a_half_subjects_is_left() -> None:
     log_odds = np.full((100, 100), -5, np.float32)
     log_odds[:10] = 5  # 1,000 pixels
     log_odds[20:34] = -1  # 1,400
-    assert not is_unsure(log_odds)
+    assert not is_uncertain(log_odds)
     log_odds[34:36] = -1
-    assert is_unsure(log_odds)
+    assert is_uncertain(log_odds)
 
 
 def test_thin_parts_of_a_place_are_dropped_and_thick_ones_kept_whole() -> None:
@@ -111,7 +111,7 @@ def test_thin_parts_of_a_place_are_dropped_and_thick_ones_kept_whole() -> None:
     assert not thick_parts(np.zeros_like(place)).any()
 
 
-def test_a_picture_in_another_size_than_the_mask_grid_is_looked_at_too() -> None:
+def test_a_picture_in_another_size_than_the_mask_grid_is_rechecked_too() -> None:
     large = [ArrayImage(image.rgb(1280, 720)) for image in IMAGES]
     finder = FindsRed()
     judge = partial(left_half, sure_by=1.0)

@@ -1,7 +1,7 @@
-"""Looks again at anchors whose decision is unsure, with a network that has seen the decided mask.
+"""Rechecks anchors whose decision is uncertain, by a network that gets the decided mask.
 
 The network that reads prompts (docs/adr/0172) finds on the picture what the decided mask shows. So
-a limb that no opinion was sure of comes back, and a crumb goes. Where the decision is sure, the
+a limb that no opinion was sure of comes back, and a crumb goes. Where the decision is certain, the
 network is not asked: there it has nothing to add, and now and then drops one of several things.
 Its outlines are coarser than those of opinions, so it changes thick parts only.
 """
@@ -25,15 +25,15 @@ from foremask.vision.temporal.regions import FOREGROUND
 from foremask.vision.temporal.tier import BLOCK_FRAMES
 from foremask.vision.temporal.verdict import THIN_PX, compose
 
-UNSURE_LOG_ODDS: Final = 2.0
-# Area of unsure log odds above which an anchor is looked at again, in areas of the decided mask.
-MOST_UNSURE: Final = 1.5
+UNCERTAIN_LOG_ODDS: Final = 2.0
+# Area of uncertain log odds above which an anchor is rechecked, in areas of the decided mask.
+MOST_UNCERTAIN: Final = 1.5
 LEAST_SUBJECT_PX: Final = 50  # a smaller subject counts as this large
 
 
 @dataclass(frozen=True, slots=True)
-class SecondLook:
-    """The log odds of an anchor after a second look, and what that was.
+class Rechecked:
+    """The log odds of an anchor after the recheck, and what changed them.
 
     ``found`` is the network's mask, None if it was not asked. In the ``changed`` places, the log
     odds have another sign than before.
@@ -55,31 +55,31 @@ class SecondLook:
         return np.where(near, compose([*opinions, self.found], self.log_odds), plain)
 
 
-def look_again(
+def recheck(
     window: Window, frames: Sequence[int], log_odds: Sequence[RegionPlane], tools: Tools
-) -> list[SecondLook]:
-    """Ask `Tools.finder` about the unsure ones of these anchors; keep its answers.
+) -> list[Rechecked]:
+    """Ask `Tools.finder` about the uncertain ones of these anchors; keep its answers.
 
     Anchors that give no frame of the window its mask stay as they are.
     """
     near = range(window.own.start - BLOCK_FRAMES, window.own.stop + BLOCK_FRAMES + 1)
     return [
-        _looked_at(window, frame, plane, tools)
-        if frame in near and is_unsure(plane)
+        _rechecked(window, frame, plane, tools)
+        if frame in near and is_uncertain(plane)
         else _unchanged(plane)
         for frame, plane in stoppable(zip(frames, log_odds, strict=True))
     ]
 
 
-def is_unsure(log_odds: RegionPlane) -> bool:
-    """Whether the decision on an anchor is so unsure that the network may know better."""
+def is_uncertain(log_odds: RegionPlane) -> bool:
+    """Whether the decision on an anchor is so uncertain that the network may know better."""
     subject_px = int((log_odds > 0).sum())
-    unsure_px = int((np.abs(log_odds) < UNSURE_LOG_ODDS).sum())
-    return subject_px > 0 and unsure_px > MOST_UNSURE * max(LEAST_SUBJECT_PX, subject_px)
+    uncertain_px = int((np.abs(log_odds) < UNCERTAIN_LOG_ODDS).sum())
+    return subject_px > 0 and uncertain_px > MOST_UNCERTAIN * max(LEAST_SUBJECT_PX, subject_px)
 
 
-@stage("second look")
-def _looked_at(window: Window, frame: int, log_odds: RegionPlane, tools: Tools) -> SecondLook:
+@stage("recheck")
+def _rechecked(window: Window, frame: int, log_odds: RegionPlane, tools: Tools) -> Rechecked:
     image = window.anchors[frame].image
     if image is None or isinstance(tools.finder, Unmoved):
         return _unchanged(log_odds)
@@ -90,11 +90,11 @@ def _looked_at(window: Window, frame: int, log_odds: RegionPlane, tools: Tools) 
     inside = window.grids.region.alpha(found) > FOREGROUND
     changed = thick_parts(inside != (log_odds > 0))
     turned = np.where(inside, np.abs(log_odds), -np.abs(log_odds))
-    return SecondLook(np.where(changed, turned, log_odds), found, changed)
+    return Rechecked(np.where(changed, turned, log_odds), found, changed)
 
 
-def _unchanged(log_odds: RegionPlane) -> SecondLook:
-    return SecondLook(log_odds, None, np.zeros(log_odds.shape, bool))
+def _unchanged(log_odds: RegionPlane) -> Rechecked:
+    return Rechecked(log_odds, None, np.zeros(log_odds.shape, bool))
 
 
 def thick_parts(place: Place) -> Place:
