@@ -135,7 +135,7 @@ def _compiled(weights: Path, kept: CompiledNetworks | None) -> Any:  # noqa: ANN
         compiled = openvino_core().compile_model(network, "CPU", processor_properties(precision))
     except (RuntimeError, KeyError) as error:
         raise ModelUnavailable(
-            f"{weights.name} is not IS-Net, whose weights hints need: foremask models pull"
+            f"{weights.name} is not IS-Net, whose weights this needs: foremask models pull"
         ) from error
     if kept:
         facts = Facts(

@@ -44,9 +44,9 @@ class Rechecked:
     changed: Place
 
     def mask(self, opinions: Sequence[MaskLevels]) -> MaskLevels:
-        """The mask of these log odds; its outline comes from the opinions, or from what was found.
+        """The mask of these log odds; its outline comes from the opinions.
 
-        The latter is so round the changed places only.
+        Round the changed places, what was found counts as one more opinion.
         """
         plain = compose(opinions, self.log_odds)
         if self.found is None:
@@ -85,7 +85,7 @@ def _rechecked(window: Window, frame: int, log_odds: RegionPlane, tools: Tools) 
         return _unchanged(log_odds)
     grid = window.grids.mask
     decided = (log_odds > 0).astype(np.float32)
-    picture = ArrayImage(grid.rgb(image))  # as large without hints that need a larger one
+    picture = ArrayImage(grid.rgb(image))  # corrections keep a larger image; the answer is the same
     found = found_on(picture, f"{frame} again", decided, grid, tools.finder, tools.cache)
     inside = window.grids.region.alpha(found) > FOREGROUND
     changed = thick_parts(inside != (log_odds > 0))

@@ -18,8 +18,9 @@ from foremask.vision.temporal.regions import FOREGROUND, Link
 
 # A part counts as corrected if more than this share of it is on the moved correction.
 LEAST_ON_CORRECTION = 0.5
-# A correction that the decided mask agrees with goes on if more than this share of its
-# connected part still differs. So a hole that is nearly closed on one anchor stays filled after it.
+# Where the decided mask agrees with a correction, it moves on only together with what still
+# differs, if that is more than this share of both. A hole that the decided mask nearly closes on
+# one anchor so stays filled after it.
 LEAST_DIFFERENT = 0.2
 MOST_ASKED = 8  # for each anchor of a window, on the mean; bounds what 64 hints cost
 
@@ -75,7 +76,7 @@ class Spreading:
         self._starts.append(start)
 
     def _follow(self, index: int, offset: int, changed: Place, distance: int) -> Place:
-        """Take over what was ``changed`` on the anchor at ``offset``; return what goes on."""
+        """Take over what was ``changed`` on the anchor at ``offset``; return what moves on."""
         link = self._links[index].get(offset)
         nothing = np.zeros_like(changed)
         if link is None:
