@@ -79,7 +79,7 @@ def _described(task: "Task", unit: Unit, left_s: float | None) -> str:
     rate = (task.speed or 0.0) / scale
     # Estimates from rates below 0.05 are unreliable.
     if left_s is None and unit != "frames" and rate >= 0.05:
-        if unit != "networks":  # there are four
+        if unit != "networks":  # there are six
             words.append(f"{rate:.1f} {unit}/s")
         left_s = task.time_remaining or None
     if left_s is not None:

@@ -316,7 +316,7 @@ _BUDGET = f"{BUDGET_BYTES >> 20} MiB"
 class RangeReader:
     """Reads parts of a remote file, and at most `BUDGET_BYTES`.
 
-    If the origin ignores Range, the first MiB is read, and for any other part the whole file.
+    If the origin ignores Range, `open` reads the first MiB; any other part needs the whole file.
     """
 
     def __init__(self, pool: httpcore2.AsyncConnectionPool, url: httpx2.URL, param: str) -> None:

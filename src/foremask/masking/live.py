@@ -26,7 +26,8 @@ MOST_UNREAD: Final = 4
 MOST_KEPT: Final = 48  # frames from the last one of known mask on; each takes 1 MB
 LATEST_S: Final = 0.4  # with the time of a mask itself, 95 % of the masks are at most 0.5 s late
 POLL_S: Final = 0.01
-SLOW_S: Final = 0.3  # of an answer: above, a smaller input in less time gives better masks
+# If an answer takes longer, a smaller input is used: its answers come sooner, so masks are better.
+SLOW_S: Final = 0.3
 FAST_S: Final = 0.24  # below, the whole input is used again; if it were `SLOW_S`, inputs would flip
 SMALLER_PX: Final = 768  # side of the smaller input; it is compiled ahead, for crops
 SMALLER_GAIN: Final = 1.8  # the whole input takes so many times as long

@@ -38,7 +38,7 @@ from foremask.vision.temporal.verdict import MOST_LOG_ODDS, Judge, judge
 from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
 
-MOST_CROPS: Final = 64  # 1 MiB each; the 16 hints of a preview have 48
+MOST_CROPS: Final = 64  # 1 MiB each; the 16 points that a preview takes have four each
 
 
 class OnePicture:

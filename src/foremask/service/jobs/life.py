@@ -57,7 +57,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an event does; it does nothing unless the step, or else the job, is in a state ``of``.
 
     A job that ends drops its steps, forgets its URLs and queues its webhook. A step that is done
-    makes the next waiting step of its stage ready. When all of its stage are done, the steps of
+    makes the next waiting step of its stage ready. When all steps of its stage are done, those of
     the next stage are added, and the first `IN_FLIGHT` of them are ready.
     """
 

@@ -159,7 +159,7 @@ class Child:
         read_at: ReadRemote | None = None,
         converse: Converse | None = None,
     ) -> R | messages.Refusal:
-        """Return the result, or the `Refused` of a request that ``outlives_refusal``.
+        """Return the result, or the `Refusal` of a request that ``outlives_refusal``.
 
         Raises the errors of `MediaPool.run`. An error leaves the child unusable.
         """

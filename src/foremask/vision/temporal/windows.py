@@ -248,7 +248,10 @@ class _OpenWindows:
 def _masks_of_windows(
     windows: Iterable[Window], evidence: EvidenceByFrame, end: int | None, tools: Tools
 ) -> Generator[MaskAlpha, None, EvidenceByFrame]:
-    """Yield the masks before frame ``end``; take and return the evidence of the last window."""
+    """Yield the masks before frame ``end``, and return the evidence of the last window.
+
+    ``evidence`` is that of the window before the first.
+    """
     for window in windows:
         evidence = yield from _masks_of_window(window, evidence, end, tools)
     return evidence
