@@ -37,6 +37,8 @@ class ForemaskError(Exception):
         if reason or "remedy" in vars(cls):
             cls.reason = reason or re.sub(r"\B[A-Z]", r"_\g<0>", cls.__name__).lower()
             cls.cli_remedy = cls.cli_remedy or cls.remedy
+            if taken := BY_REASON.get(cls.reason):
+                raise TypeError(f"{taken.__name__} has the reason {cls.reason} already")
             BY_REASON[cls.reason] = cls
 
     def __init__(

@@ -17,7 +17,7 @@ from rich.console import Console
 from foremask.cli.exits import Exit, Usage, exit_code, show_error
 from foremask.cli.progress_bar import Unit, progress_bar
 from foremask.cli.service_checks import NEWEST_MINOR
-from foremask.errors import BY_REASON, Busy, CodecUnsupported, Denied, Ended, Failed
+from foremask.errors import BY_REASON, Busy, CodecUnsupported, Denied, Ended, Failed, TokenMissing
 from foremask.machine.hardware import nvidia_cards
 from foremask.service.run.bundled_postgres import bundled_binaries, server_version
 from foremask.weights import catalogue
@@ -114,6 +114,12 @@ def test_every_error_has_an_exit_code_of_its_kind() -> None:
     internal = {kind for kind in BY_REASON.values() if exit_code(kind("x")) is Exit.INTERNAL}
     ours = Denied | Busy | Failed | Ended
     assert internal == {kind for kind in BY_REASON.values() if issubclass(kind, ours)}
+
+
+def test_no_second_error_has_a_reason_that_is_taken() -> None:
+    with pytest.raises(TypeError, match="TokenMissing has the reason token_missing"):
+        type("Again", (Denied,), {}, reason="token_missing")
+    assert BY_REASON["token_missing"] is TokenMissing
 
 
 def test_every_error_has_a_remedy_and_it_is_in_the_line(capsys: pytest.CaptureFixture[str]) -> None:
