@@ -46,6 +46,7 @@ def cut() -> Scene:
     return frames[:40] + more[:40], masks[:40] + their[:40]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "scene",
     [walk(), walk(88, 0, pan=2), walk(step=4), walk(-64, 3), walk(10, 2, pillar=True), cut()],

@@ -29,6 +29,7 @@ def commanded(folder: Path, model: Path, line: str, output: Path) -> tuple[int, 
     return done.returncode, done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "line",
     [
@@ -47,6 +48,7 @@ def test_a_full_standard_output_is_said(tmp_path: Path, model: Path, line: str) 
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_a_deleted_working_directory_is_said(tmp_path: Path, model: Path) -> None:
     clip = synth.write(tmp_path / "clip.mp4")
     gone = tmp_path / "gone"

@@ -7,7 +7,7 @@ from typing import Any
 import anyio
 import pytest
 from mcp import Client
-from mcp_types import TextContent
+from mcp_types import ImageContent, TextContent
 
 from foremask.cli.mcp_server import McpTools
 from foremask.machine import paths
@@ -46,7 +46,7 @@ async def refusal(server: Client, tool: str, **arguments: object) -> str:
 
 
 @pytest.mark.slow
-def test_the_inspector_lists_and_calls_the_tools(footage: Path) -> None:
+def test_the_inspector_lists_the_tools_and_calls_one(footage: Path) -> None:
     inspector = [NODE, str(packages() / INSPECTOR), "--cli", sys.executable, "-m", "foremask"]
     inspector += ["mcp", "--folder", str(footage), "--connect-timeout", "0"]
     inspector += ["-e", f"FOREMASK_MODEL_FILE={footage.parent / 'redness.onnx'}"]
@@ -55,20 +55,27 @@ def test_the_inspector_lists_and_calls_the_tools(footage: Path) -> None:
     def asked(method: str, *more: str) -> Any:  # noqa: ANN401
         return json.loads(ran(*inspector, "--method", method, *more).stdout)
 
-    def called(tool: str, *words: str) -> Any:  # noqa: ANN401
-        given = [part for word in words for part in ("--tool-arg", word)]
-        return asked("tools/call", "--tool-name", tool, *given)
-
     tools = [tool["name"] for tool in asked("tools/list", "--strict")["tools"]]
     assert tools == ["mask", "cutout", "probe", "contact_sheet"]
-    made = called("mask", "clip=clip.mp4", 'points=[{"x": 20, "y": 24}]')
+    given = ["--tool-arg", "clip=clip.mp4", "--tool-arg", 'points=[{"x": 20, "y": 24}]']
+    made = asked("tools/call", "--tool-name", "mask", *given)
     assert made["structuredContent"]["frames"] == 10
-    box = 'boxes=[{"x": 2, "y": 2, "width": 60, "height": 44}]'
-    called("cutout", "clip=clip.mp4", box, "background=white", "output=cut.mp4")
-    (picture,) = called("contact_sheet", "clip=clip.mp4")["content"]
-    assert base64.b64decode(picture["data"]).startswith(b"\x89PNG")
-    facts = called("probe", "clip=clip.mp4")["structuredContent"]
-    assert (facts["width"], facts["frames"]) == (64, 10)
+    verify(footage / "clip.mp4", footage / "clip.mask.mp4")
+
+
+async def test_each_tool_answers_with_what_it_made(footage: Path) -> None:
+    clip = {"clip": "clip.mp4"}
+    box = {"x": 2, "y": 2, "width": 60, "height": 44}
+    async with in_process(footage) as server:
+        made = await server.call_tool("mask", clip | {"points": [{"x": 20, "y": 24}]})
+        assert (made.structured_content or {})["frames"] == 10
+        white = {"boxes": [box], "background": "white", "output": "cut.mp4"}
+        assert not (await server.call_tool("cutout", clip | white)).is_error
+        (picture,) = (await server.call_tool("contact_sheet", clip)).content
+        assert isinstance(picture, ImageContent)
+        assert base64.b64decode(picture.data).startswith(b"\x89PNG")
+        facts = (await server.call_tool("probe", clip)).structured_content or {}
+        assert (facts["width"], facts["frames"]) == (64, 10)
     verify(footage / "clip.mp4", footage / "clip.mask.mp4")
     verify(footage / "clip.mp4", footage / "cut.mp4", ResultKind.COMPOSITE)
 

@@ -5,6 +5,8 @@ import sys
 import threading
 from pathlib import Path
 
+import pytest
+
 from foremask.machine.locks import locked
 from foremask.media.verify import verify
 from tests.support import synth
@@ -28,6 +30,7 @@ print(json.dumps([code, [each.name for each in pathlib.Path().iterdir() if each.
 """
 
 
+@pytest.mark.slow
 def test_a_clip_is_masked_without_modules_of_posix_and_calls_of_linux(
     tmp_path: Path, model: Path
 ) -> None:

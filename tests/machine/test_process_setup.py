@@ -28,6 +28,7 @@ print(faults() - before, cv2.getNumThreads(), "openvino.tools.ovc.convert" in sy
 """
 
 
+@pytest.mark.slow
 def test_frames_use_memory_again_opencv_has_one_thread_and_openvino_no_converter() -> None:
     """The thread makes 150 planes of 2025 pages each; hardly a page is new."""
     pages, *libraries = fresh(PROGRAM).stdout.split()
@@ -53,6 +54,7 @@ print(held, resident_mib() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.linux
 def test_free_memory_below_memory_in_use_is_returned() -> None:
     """One block in a hundred is kept of 64 MiB."""
@@ -61,6 +63,7 @@ def test_free_memory_below_memory_in_use_is_returned() -> None:
     assert left_mib < 6
 
 
+@pytest.mark.slow
 def test_no_two_processes_have_the_same_name() -> None:
     """Two containers may share a host's name, and both be process 1."""
     program = (

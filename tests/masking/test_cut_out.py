@@ -149,6 +149,7 @@ TURNED = Spec(
 )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "background"),
     [

@@ -26,6 +26,7 @@ def clip(tmp_path: Path) -> Path:
     return synth.write(tmp_path / "clip.mov", SPEC)
 
 
+@pytest.mark.slow
 def test_importing_the_package_loads_nothing() -> None:
     program = (
         f"import sys; sys.path[:0] = {sys.path!r}; before = set(sys.modules); import foremask; "

@@ -70,6 +70,7 @@ def test_a_file_that_came_meanwhile_is_not_lost(tmp_path: Path) -> None:
     assert names(tmp_path) == ["mask.mp4"]
 
 
+@pytest.mark.slow
 def test_what_a_killed_masking_left_is_removed_by_the_next(tmp_path: Path) -> None:
     target = tmp_path / "mask.mp4"
     target.write_text("the old one")

@@ -17,7 +17,6 @@ from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
 from foremask.options import Files, Form, JobSpec, Limits, Preset, Quality, Resources
 from foremask.types import Alpha, Image
-from foremask.weights.catalogue import model_path
 from tests.support import synth
 from tests.support.programs import fresh
 from tests.support.synth import Spec, Tone
@@ -217,16 +216,14 @@ def test_a_size_that_changes_on_the_way_is_scaled_to_the_first(tmp_path: Path) -
     assert any("changes size" in warning for warning in report.warnings)
 
 
-@pytest.mark.slow
-@pytest.mark.weights
 @pytest.mark.parametrize(("quality", "decodes"), [(Quality.FAST, 1), (Quality.BEST, 2)])
 def test_frames_that_may_wait_for_their_masks_are_decoded_once(
-    tmp_path: Path, quality: Quality, decodes: int
+    tmp_path: Path, model: Path, quality: Quality, decodes: int
 ) -> None:
     source = long_clip(tmp_path, 4)
     target = tmp_path / "mask.mp4"
     files = Files(source=source, target=target)
-    report = run(JobSpec(quality=quality), files, resources=Resources(model=model_path()))
+    report = run(JobSpec(quality=quality), files, resources=Resources(model=model))
     assert sum(stage.startswith("decode") for stage in report.stage_cpu_s) == decodes
     assert {"network", "flow", "classifier", "regions", "trees", "time pass", "propagation"} <= set(
         report.stage_cpu_s
@@ -288,6 +285,7 @@ print("openvino" in sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_a_stored_mask_is_written_again_without_openvino(tmp_path: Path) -> None:
     source = synth.write(tmp_path / "a.mp4")
     mask = tmp_path / "mask.mp4"

@@ -1,7 +1,7 @@
 """Small networks whose answers are known."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,9 @@ from onnx import TensorProto, helper
 
 from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage
+from foremask.vision.network.compiled_networks import COMPILED, CompiledForm, CompiledNetworks
 from foremask.vision.network.network_protocol import InputSize, NetworkOutput
-from foremask.weights.catalogue import ISNET, model_path
+from foremask.weights.catalogue import ISNET, compiled_dir_of, model_path
 
 SIZE_PX = 64
 
@@ -102,3 +103,19 @@ def isnet(folder: Path) -> Path:
     path = folder / ISNET.file_name
     path.symlink_to(model_path())
     return path
+
+
+def copy_compiled(
+    pulled: Path, weights: Path, but: Iterable[tuple[CompiledForm, int]] = ()
+) -> None:
+    """Keep for ``weights``, a link to ``pulled``, what is compiled from the latter, if anything."""
+    theirs, ours = compiled_dir_of(pulled), compiled_dir_of(weights)
+    assert theirs is not None
+    assert ours is not None
+    for form, size_px in set(COMPILED).difference(but):
+        size = size_px, size_px
+        found = CompiledNetworks(theirs, pulled, form=form).read(size)
+        if found is not None:
+            facts, mapped, start = found
+            blob = memoryview(mapped)[start:]
+            CompiledNetworks(ours, weights, form=form).keep(size, facts, blob)

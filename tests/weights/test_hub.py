@@ -196,6 +196,7 @@ def test_a_folder_from_another_machine_is_checked_and_copied(tmp_path: Path) -> 
     assert names_in(brought) == ["config.json", WEIGHTS, "pytorch_model.bin", "vocab.txt"]
 
 
+@pytest.mark.slow
 def test_the_command_asks_the_hub_of_the_environment_and_says_the_gate(tmp_path: Path) -> None:
     files = TRACKERS["sam3"]
     with hub_of(files.repository, files.revision, {}) as hub:

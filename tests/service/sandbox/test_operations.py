@@ -137,7 +137,8 @@ async def test_mutated_clips_are_taken_or_refused(clip: Path, tmp_path: Path) ->
 @pytest.mark.weights
 async def test_a_child_runs_the_compiled_network_without_the_weights(tmp_path: Path) -> None:
     isnet = networks.isnet(tmp_path / "models")
-    Session(isnet, kept_in=compiled_dir_of(isnet))
+    networks.copy_compiled(model_path(), isnet)
+    Session(isnet, kept_in=compiled_dir_of(isnet))  # compiles it, if it was not compiled before
     kept = [isnet.parent / "compiled"]
     async with confined(tmp_path / "kept", readable=kept) as pool:
         await pool.run(Load(isnet, Device()))

@@ -9,6 +9,7 @@ import pytest
 
 from foremask.errors import DeviceUnavailable, FieldInvalid, ModelUnavailable
 from foremask.options import Device, Quality, Runtime
+from foremask.types import Image
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.devices import devices, network_at
 from foremask.vision.network.network_protocol import InputSize, Network, NetworkOutput
@@ -94,26 +95,40 @@ def test_isnet_takes_pictures_of_any_size_in_batches_in_16_bits_as_in_32() -> No
     assert [each.shape for each in features[Precision.F16]] == shapes
 
 
+class Observed:
+    """Passes on a network's answers, and keeps the shapes of the last features."""
+
+    def __init__(self, network: Network) -> None:
+        self.runtime = network.runtime
+        self.any_size = network.any_size
+        self.shapes: list[tuple[int, ...]] = []
+        self._network = network
+
+    def infer(self, image: Image, size: InputSize | None = None) -> NetworkOutput:
+        output = self._network.infer(image, size)
+        if output.features:
+            self.shapes = [each.shape for each in output.features]
+        return output
+
+
 @pytest.mark.weights
 def test_all_runtimes_make_the_same_masks_with_the_same_memory() -> None:
     path = model_path()
-    scene, truths = zip(*moving_disc(2), strict=True)
+    ((image, truth),) = moving_disc(1)
     sessions: list[Network] = [
         Session(path, precision=Precision.INT8),
         Session(path, precision=Precision(cpu_float())),
         OnnxSession(path, Device(Runtime.ONNXRUNTIME)),
     ]
-    masks = {"drawn": np.stack(truths)}
-    for session in sessions:
-        features = session.infer(scene[0]).features
-        assert [each.shape for each in features] == [(128, 128, 256), (64, 64, 512), (32, 32, 512)]
-        alphas = mask_images(scene, session, TIERS[Quality.FAST])
-        masks[session.runtime] = np.stack([alpha > 0.5 for alpha in alphas])
+    masks = {"drawn": truth}
+    for session in map(Observed, sessions):
+        (alpha,) = mask_images([image], session, TIERS[Quality.FAST])
+        assert session.shapes == [(128, 128, 256), (64, 64, 512), (32, 32, 512)]
+        masks[session.runtime] = alpha > 0.5
     for one, other in combinations(masks, 2):
-        both = (masks[one] & masks[other]).sum(axis=(1, 2))
-        either = (masks[one] | masks[other]).sum(axis=(1, 2))
-        assert both.min() > 0
-        assert (both / either).min() >= 0.97, (one, other)
+        both = (masks[one] & masks[other]).sum()
+        either = (masks[one] | masks[other]).sum()
+        assert both / either >= 0.97, (one, other)
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnxruntime"])
@@ -166,6 +181,7 @@ assert "onnxruntime" not in sys.modules
 """
 
 
+@pytest.mark.slow
 def test_importing_the_runtimes_calls_nobody() -> None:
     assert fresh(NOBODY_IS_CALLED).stderr == ""
 
@@ -186,6 +202,7 @@ except KeyboardInterrupt:
 """
 
 
+@pytest.mark.slow
 def test_ctrl_c_after_another_thread_ended_the_network_is_no_crash(redness: Path) -> None:
     assert fresh(ITS_MAKER_GETS_A_SIGNAL, redness).stdout == "interrupted\n"
 

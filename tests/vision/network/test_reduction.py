@@ -1,3 +1,5 @@
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from shutil import copyfile
 
@@ -47,17 +49,26 @@ def test_taps_move_within_a_kernel() -> None:
     np.testing.assert_array_equal(turned, weights[:, :, ::-1, ::-1])
 
 
+type Sessions = Callable[[Precision], Session]
+
+
+@pytest.fixture(scope="module")
+def reduced_at() -> Sessions:
+    """Compiling takes seconds, so each precision is compiled once."""
+    return cache(lambda precision: Session(model_path(), precision=precision))
+
+
 @pytest.mark.weights
 @pytest.mark.parametrize("precision", [Precision.INT8, Precision(cpu_float())])
-def test_the_pulled_weights_run_reduced_and_whole_and_ones_own_whole(
-    precision: Precision, tmp_path: Path
+def test_the_pulled_weights_run_reduced_and_ones_own_whole(
+    reduced_at: Sessions, precision: Precision, tmp_path: Path
 ) -> None:
     own = copyfile(model_path(), tmp_path / "own.onnx")
     with own.open("ab") as file:
         file.write(b"\x12\x03own")  # ModelProto.producer_name, of 3 bytes
-    reduced, whole = (Session(path, precision=precision) for path in (model_path(), own))
+    reduced = reduced_at(precision)
+    whole = Session(own, precision=precision)
     assert reduced.runtime == f"{whole.runtime} reduced"
-    assert Session(model_path(), precision=precision, whole=True).runtime == whole.runtime
     scene, _ = next(iter(moving_disc(1)))
     one, other = (session.infer(scene) for session in (reduced, whole))
     assert np.abs(one.alpha - other.alpha).mean() < 0.01
@@ -66,12 +77,11 @@ def test_the_pulled_weights_run_reduced_and_whole_and_ones_own_whole(
 
 
 @pytest.mark.weights
-def test_eight_bits_overflow_on_no_processor() -> None:
+def test_eight_bits_overflow_on_no_processor(reduced_at: Sessions) -> None:
     """Without VNNI, sums of two products are cut at 16 bits, which once ruined masks."""
     *_, frame = frames_of(SCENES / "animal.webm")
     masks = [
-        Session(model_path(), precision=each).infer(ArrayImage(frame)).alpha
-        for each in (Precision.INT8, Precision.F32)
+        reduced_at(each).infer(ArrayImage(frame)).alpha for each in (Precision.INT8, Precision.F32)
     ]
     assert masks[1].mean() > 0.05
     assert np.abs(masks[0] - masks[1]).mean() < 0.008
