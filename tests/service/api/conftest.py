@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import importlib
 import ipaddress
 import multiprocessing
 import multiprocessing.context
@@ -18,12 +17,12 @@ import httpx
 import msgspec
 import pytest
 
-from foremask.service.api.application import run
 from foremask.service.jobs.database import Database, Row
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.storage.objects import Objects, open_objects
 from foremask.settings import Settings
 from tests.service.api import clips
+from tests.service.api.process import run_with
 from tests.support.http_server import answers, free_port
 from tests.support.patience import PATIENCE_S, PATIENT, wait_until
 
@@ -76,14 +75,6 @@ class Running:
     def new_token(self, limits: TokenLimits = PLENTY, secret: str | None = None) -> dict[str, str]:
         made, _ = self.ask(lambda database: create_token(database, "test", limits, secret=secret))
         return {"api_token": made}
-
-
-def run_with(settings: Settings, constants: Mapping[str, float]) -> None:
-    """Run the API with other values of the constants ``module.NAME``."""
-    for name, number in constants.items():
-        module, _, constant = name.rpartition(".")
-        setattr(importlib.import_module(f"foremask.service.{module}"), constant, number)
-    run(settings)
 
 
 @contextmanager
