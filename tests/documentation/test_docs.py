@@ -113,12 +113,24 @@ def test_every_code_block_is_run_or_says_why_not(page: Path) -> None:
         assert any(page.name in each and f'"{language}"' in each for each in sources), language
 
 
-@pytest.mark.weights
-@pytest.mark.parametrize("name", ["README.md", "docs/cli.md", "docs/quickstart.md"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("README.md", marks=pytest.mark.slow),
+        pytest.param("docs/cli.md", marks=pytest.mark.slow),
+        pytest.param("docs/quickstart.md", marks=pytest.mark.weights),  # with IS-Net
+    ],
+)
 def test_the_lines_that_call_foremask_work(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    name: str,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     page = ROOT / name
+    if name != "docs/quickstart.md":
+        monkeypatch.setenv("FOREMASK_MODEL_FILE", str(model))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("FOREMASK_ALLOW_PRIVATE", "127.0.0.0/8")
     (tmp_path / "footage").mkdir()
