@@ -64,7 +64,14 @@ ODDER = {"15x15 HEVC": hevc_of_15_pixels, "no duration, no rate": webm_of_a_brow
 """What no encoder writes as it is, of ten frames each."""
 
 
-@pytest.mark.parametrize("preset", Preset)
+ONE_OF_EACH = {Preset.MP4_H264, Preset.MOV_PRORESKS, Preset.WEBM_VP9, Preset.GIF}
+"""Presets that differ in container and codec; the other five are not in `make quick`."""
+
+
+@pytest.mark.parametrize(
+    "preset",
+    [pytest.param(each, marks=() if each in ONE_OF_EACH else pytest.mark.slow) for each in Preset],
+)
 @pytest.mark.parametrize("what", [*ODD, *ODDER])
 def test_odd_clips_keep_every_promise(tmp_path: Path, what: str, preset: Preset) -> None:
     target = tmp_path / f"mask{preset.suffix}"
