@@ -1,7 +1,7 @@
 """Jobs with words and trackers, where the operator allows two trackers."""
 
 from foremask.hints.kinds import Point, Text
-from tests.service.api.conftest import Running, assert_refused, post, serves
+from tests.service.api.conftest import Running, assert_refused, http, post, serves
 from tests.service.api.test_cutouts import finished
 from tests.service.api.worker import REQUESTS, worker
 
@@ -11,7 +11,18 @@ MASK, PROMPT = (f"/v2/video/segment/{name}" for name in ("foreground_mask", "mas
 FIELD = (422, "field_invalid")
 POINT = {"type": "point", "x": 5, "y": 24}
 
-service = serves(trackers=("edgetam", "sam2.1-tiny"))
+service = serves(trackers=("edgetam", "sam2.1-tiny"), networks=("u2net", "isnet"))
+
+
+def test_a_client_reads_which_networks_and_trackers_it_may_name(service: Running) -> None:
+    answer = http.get(f"{service.url}/v2/models", headers=service.headers)
+    assert answer.json()["result"] == {
+        "networks": ["isnet", "u2net"],
+        "trackers": ["edgetam", "sam2.1-tiny"],
+        "default_network": "isnet",
+    }
+    stranger = {"api_token": "fm_of-nobody-at-all"}
+    assert_refused(http.get(f"{service.url}/v2/models", headers=stranger), 403, "token_invalid")
 
 
 def test_words_are_followed_by_the_first_tracker_that_is_allowed(
@@ -33,6 +44,8 @@ def test_a_refinement_keeps_the_job_s_tracker(worker: Running, good: str) -> Non
     spec = REQUESTS[-1].spec
     assert spec.hints == (Point(5, 24), Text("the red disc"))
     assert spec.tracker == "sam2.1-tiny"
+    entry = http.get(f"{worker.url}/v2/jobs/{first['request_id']}", headers=worker.headers).json()
+    assert (entry["tracker"], "network" in entry) == ("sam2.1-tiny", False)
 
 
 def test_other_trackers_and_trackers_without_a_subject_are_refused(

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -55,9 +55,11 @@ class NoParent:
 
 
 @contextmanager
-def working(service: Running, scratch: Path) -> Generator[None]:
+def working(service: Running, scratch: Path, *, networks: Sequence[str] = ()) -> Generator[None]:
+    """``networks`` are those that jobs may name, all of which take red for the foreground."""
     stop_requested = threading.Event()
-    work = _work(service, scratch, stop_requested)
+    files = dict.fromkeys(networks, scratch)
+    work = _work(service, scratch, stop_requested, files)
     thread = threading.Thread(target=asyncio.run, args=(work,))
     thread.start()
     try:
@@ -74,7 +76,9 @@ def worker(service: Running, tmp_path_factory: pytest.TempPathFactory) -> Genera
         yield service
 
 
-async def _work(service: Running, scratch: Path, stop_requested: threading.Event) -> None:
+async def _work(
+    service: Running, scratch: Path, stop_requested: threading.Event, networks: dict[str, Path]
+) -> None:
     async with (
         MediaPool(scratch / "files") as files,
         Database(service.database_url, **PATIENT) as database,
@@ -90,6 +94,7 @@ async def _work(service: Running, scratch: Path, stop_requested: threading.Event
             scratch=scratch / "files",
             worker="test",
             result_ttl_s=0,
+            networks=networks,
         )
         queue_workers = asyncio.create_task(
             serve_queues(work, {"files": 2, "masks": 1, "webhooks": 2}, 0.0)

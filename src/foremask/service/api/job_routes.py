@@ -4,9 +4,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from msgspec import Struct, structs
+from msgspec import Meta, Struct, structs
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -20,7 +20,7 @@ from foremask.service.api.context import ApiRequest, Service, json_answer, while
 from foremask.service.api.openapi import SUBMISSION, Operation, starts
 from foremask.service.api.probing import Location
 from foremask.service.api.status_routes import completed
-from foremask.service.jobs import admission, records
+from foremask.service.jobs import admission, records, tokens
 from foremask.service.jobs.admission import NewJob
 from foremask.service.jobs.records import Accepted, Answer, Record
 from foremask.service.jobs.steps import JobClip
@@ -160,14 +160,18 @@ async def _job_of_clip(call: Call[bodies.JobBody], *, now: bool = False) -> NewJ
 
 def _check_network(name: str | None, settings: Settings) -> None:
     """Raise FieldInvalid for a network that the operator does not allow."""
-    allowed = set(settings.networks)
-    if settings.model_file is None:
-        allowed.add(settings.network)
+    allowed = _networks(settings)
     if name is not None and name not in allowed:
         here = ", ".join(sorted(allowed)) or "none"
         raise errors.FieldInvalid(
             f"This service has no network {name!r} for jobs; it has: {here}.", param="network"
         )
+
+
+def _networks(settings: Settings) -> tuple[str, ...]:
+    """Return the networks that a job may name, the default first if it has a name."""
+    default = (settings.network,) if settings.model_file is None else ()
+    return tuple(dict.fromkeys((*default, *settings.networks)))
 
 
 def _new_job(call: Call[Any], spec: JobSpec, source: Location, **more: Any) -> NewJob:  # noqa: ANN401
@@ -320,6 +324,27 @@ def _check_can_be_made_again(record: Record) -> None:
             "The background's URL is kept no longer: submit the clip again with these hints.",
             param="request_id",
         )
+
+
+class Models(Struct):
+    networks: Annotated[tuple[str, ...], Meta(description="Values that `network` may have.")]
+    trackers: Annotated[
+        tuple[TrackerName, ...],
+        Meta(description="Values that `tracker` may have; the first follows words."),
+    ]
+    default_network: Annotated[
+        str | None, Meta(description="Null if it is a file of the operator's own.")
+    ]
+
+
+@Operation("jobs", "The names.", Answer[Models], of_request=False).at("GET", "/v2/models")
+async def list_models(request: ApiRequest) -> Response:
+    """List the networks and trackers that jobs may name."""
+    settings = request.service.settings
+    await tokens.check(request.service.database, calls.read_token(request))
+    default = settings.network if settings.model_file is None else None
+    models = Models(_networks(settings), settings.trackers, default)
+    return json_answer(Answer(request.id, models))
 
 
 @Operation("jobs", "The clip's properties.", Answer[Clip], SUBMISSION, bodies.JobRequest).at(

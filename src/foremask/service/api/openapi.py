@@ -90,6 +90,7 @@ class Operation:
     query: type[Struct] | None = None
     parameters: tuple[Json, ...] = ()
     needs_token: bool = True
+    of_request: bool = True  # without a body: it names a request, which may be unknown
 
     def at(self, method: str, *paths: str, status: int = 200) -> Callable[[Answering], Handler]:
         """Return a decorator that makes a function the `Handler` at ``paths``."""
@@ -103,8 +104,10 @@ class Operation:
     def reasons(self) -> Reasons:
         if not self.needs_token:
             return self.refused
-        body = (errors.RequestUnknown,) if self.body is None else (*_RATE, *_BODY)
-        return (*_TOKEN, *body, *self.refused, *ALWAYS)
+        more: Reasons = (errors.RequestUnknown,) if self.of_request else ()
+        if self.body is not None:
+            more = (*_RATE, *_BODY)
+        return (*_TOKEN, *more, *self.refused, *ALWAYS)
 
 
 def starts(

@@ -60,6 +60,8 @@ class ListedJob(JobStatus, kw_only=True):
     ended_at: datetime | None = None
     name: Annotated[str, Meta(description="The clip's file name, if known.")] | None = None
     quality: Annotated[Quality, Meta(description="Absent for a conversion.")] | None = None
+    network: Annotated[str, Meta(description="Absent unless the job named one.")] | None = None
+    tracker: Annotated[str, Meta(description="Absent unless one followed the hints.")] | None = None
     start_s: Annotated[float, Meta(description="Absent for the clip's start.")] | None = None
     end_s: Annotated[float, Meta(description="Absent for the clip's end.")] | None = None
     source_url: (
@@ -214,6 +216,8 @@ def _entry(record: Record, link: Callable[[str, int, str], str]) -> ListedJob:
         ended_at=record.ended_at,
         name=record.name,
         quality=record.spec.quality if is_known and record.mask_key is None else None,
+        network=record.spec.network,
+        tracker=record.spec.tracker,
         start_s=excerpt.start_s or None,
         end_s=excerpt.end_s,
     )

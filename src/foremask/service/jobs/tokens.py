@@ -82,6 +82,13 @@ async def is_valid(database: Database, token_id: uuid.UUID) -> bool:
     return row is not None
 
 
+async def check(database: Database, token_hash: bytes) -> None:
+    """Raise TokenInvalid for an unknown, revoked or expired token; counts nothing."""
+    row = await database.one("select 1 from tokens t where hash = %s and is_good(t)", (token_hash,))
+    if row is None:
+        refuse_token("invalid", None)
+
+
 def refuse_token(outcome: str, allowed: int | None) -> None:
     if outcome == "invalid":
         raise errors.TokenInvalid("the token is unknown, revoked or expired")

@@ -9,6 +9,7 @@ import { countMarksFromClip, countMarksFromPart, hintFields, keepMarksWithin, ma
 import { follow, leave, setUpJob } from "./job.js";
 import { matteFields, setUpMatte, resetMatte } from "./matte.js";
 import { clipUrl, keepClipUrl, keepThumbnail, marksOf } from "./memory.js";
+import { chooseModels, modelFields, modelLabel, setUpModels } from "./models.js";
 import { linkTo, markShown, renewRecent, setUpRecent } from "./recent.js";
 import { convert, renderSeen, setUpResult, showResult } from "./result.js";
 import { hideSamples, sampleShown, setUpSamples, showSamples } from "./samples.js";
@@ -27,9 +28,10 @@ let wanted = preset();
 let done = null; // the last mask that was shown, as `showMask` was called
 let ordered = false; // the mask is to be made as soon as the clip is there
 let current = ""; // the job that is shown
-const made = { preset: "", quality: "" }; // as that job was asked to
+const made = { preset: "", quality: "", network: "", tracker: "" }; // as that job was asked to
 
 setUpChoices(onForm);
+setUpModels(onForm);
 setUpClip(onClip, onPicture);
 setUpStill(startAnew);
 setUpJob(() => submit(), changeSettings, startAnew);
@@ -79,6 +81,7 @@ function fields() {
     video: clip.video,
     output_container_and_codec: preset(),
     quality: quality(),
+    ...modelFields(),
     webhook_url: find("webhook").value.trim(),
     hints: hintFields(),
     ...partFields(),
@@ -135,6 +138,7 @@ function panel(name) {
   leaveStill();
   for (const id of ["job-form", "job", "result", "still"]) show(find(id), id === name);
   document.documentElement.dataset.panel = name;
+  find(name === "result" ? "models-of-result" : "models-of-form").append(find("models"));
   markShown(name === "job-form" ? "" : current);
   renderMarks();
 }
@@ -238,7 +242,7 @@ function tryAgain(value) {
 async function submit() {
   const body = fields();
   const { facts, name } = clip;
-  for (const [place, field] of [["webhook-error", "webhook"], ["preset-error", "preset"], ["clip-error", "url"], ["clip-error", "file"]])
+  for (const [place, field] of [["webhook-error", "webhook"], ["preset-error", "preset"], ["clip-error", "url"], ["clip-error", "file"], ["models-error", "network"], ["models-error", "tracker"]])
     clear(find(place), field && find(field));
   find("go").disabled = true;
   try {
@@ -247,7 +251,7 @@ async function submit() {
     const known = partFacts(facts);
     await cutClip();
     remember(id);
-    await watch(id, { name, preset: body.output_container_and_codec, quality: body.quality, facts: known });
+    await watch(id, { name, preset: body.output_container_and_codec, quality: body.quality, models: modelFields(), facts: known });
   } catch (error) {
     panel("job-form");
     if (error.reason?.startsWith("token_")) refuse(error);
@@ -267,18 +271,19 @@ function remember(id) {
 
 // Marks act on the whole clip: a job that goes on from the one that is shown, or one that begins anew.
 async function correct(hints, anew) {
-  if (anew) return submit();
+  const { network, tracker } = modelFields();
+  if (anew || network !== made.network || tracker !== made.tracker) return submit();
   const video = clipUrl(current);
   const id = await order(`/v2/status/${current}/refine`, submission({ hints, video }));
   if (video) keepClipUrl(id, video);
   remember(id);
-  await watch(id, { name: clip.name, ...made, facts: clip.facts });
+  await watch(id, { name: clip.name, ...made, models: modelFields(), facts: clip.facts });
 }
 
 // Follows a job to its end and shows what it made.
-async function watch(id, { name, preset: form, quality: asked, facts, when = new Date().toISOString() }) {
+async function watch(id, { name, preset: form, quality: asked, models, facts, when = new Date().toISOString() }) {
   current = id;
-  Object.assign(made, { preset: form, quality: asked });
+  Object.assign(made, { preset: form, quality: asked, ...models });
   panel("job");
   find("job-title").focus();
   renewRecent();
@@ -323,10 +328,11 @@ async function open(id, remember) {
   current = id;
   showMarksOf(id);
   if (job.quality) chooseQuality(job.quality);
-  await watch(id, { name: job.name ?? "", preset: job.output_container_and_codec, quality: job.quality, facts, when: job.created_at });
+  chooseModels(job);
+  await watch(id, { name: job.name ?? "", preset: job.output_container_and_codec, quality: job.quality, models: { network: job.network ?? "", tracker: job.tracker ?? "" }, facts, when: job.created_at });
 }
 
-const PLACES = { video: ["clip-error"], start_s: ["trim-error", "trim-start"], end_s: ["trim-error", "trim-end"], webhook_url: ["webhook-error", "webhook"], output_container_and_codec: ["preset-error", "preset"] };
+const PLACES = { video: ["clip-error"], start_s: ["trim-error", "trim-start"], end_s: ["trim-error", "trim-end"], network: ["models-error", "network"], tracker: ["models-error", "tracker"], hints: ["models-error", "tracker"], webhook_url: ["webhook-error", "webhook"], output_container_and_codec: ["preset-error", "preset"] };
 
 function fieldOf(error) {
   if (error.param === "webhook_url" || error.param === "output_container_and_codec") find("options-fold").open = true;
@@ -374,7 +380,7 @@ async function finish(status, { name, preset: form, quality: asked, facts, when,
 function labelOf(id, asked, when) {
   const marks = marksOf(id)?.length ?? 0;
   const time = new Date(when).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-  return [qualityLabel(asked), marks && `${marks} mark${marks > 1 ? "s" : ""}`, time].filter(Boolean).join(" · ");
+  return [qualityLabel(asked), modelLabel(made), marks && `${marks} mark${marks > 1 ? "s" : ""}`, time].filter(Boolean).join(" · ");
 }
 
 // A cut-out or a composite that another program has ordered: the player shows it as a clip.
