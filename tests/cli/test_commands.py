@@ -110,6 +110,12 @@ def test_probe_says_what_the_service_would_say(run: Run, tmp_path: Path) -> None
         synth.Spec(pts=tuple(range(62)), time_base=Fraction(1), last_duration=1),
     )
     assert re.search(r"the service would refuse it.*\[duration_too_long\]", run("probe", long).out)
+    matroska = synth.write(tmp_path / "short.mkv", synth.Spec())
+    said = run("probe", matroska).out
+    assert "a service on this machine would accept it\none that others reach would refuse" in said
+    assert "[container_unsupported]" in said
+    asked = json.loads(run("probe", matroska, "--json").out)
+    assert (asked["local_service"], asked["service"]["code"]) == ("accepted", 415)
 
 
 def test_every_error_has_an_exit_code_of_its_kind() -> None:

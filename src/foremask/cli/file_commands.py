@@ -41,13 +41,14 @@ def probe(source: Annotated[str, Parameter(name="INPUT")], /, *, as_json: AsJson
         check_clip(clip_source.path)
     with local_clip(clip_source, read_settings(os.environ)) as file:
         clip: dict[str, Any] = msgspec.to_builtins(probe_clip(file))
-        try:
-            probe_clip(file, Limits())
-        except ForemaskError as refused:
-            shown = ("code", "reason", "message", "details")
-            clip["service"] = {name: refused.facts()[name] for name in shown}
-        else:
-            clip["service"] = "accepted"
+        for name, limits in (("service", Limits()), ("local_service", Limits(any_format=True))):
+            try:
+                probe_clip(file, limits)
+            except ForemaskError as refused:
+                shown = ("code", "reason", "message", "details")
+                clip[name] = {fact: refused.facts()[fact] for fact in shown}
+            else:
+                clip[name] = "accepted"
     answer(clip, _described(clip), as_json=as_json)
 
 
@@ -149,5 +150,9 @@ def _described(clip: dict[str, Any]) -> Iterator[str]:
     verdict = clip["service"]
     if verdict == "accepted":
         yield "the service would accept it"
-    else:
-        yield f"the service would refuse it: {verdict['details']} [{verdict['reason']}]"
+        return
+    who = "the service"
+    if clip["local_service"] == "accepted":
+        yield "a service on this machine would accept it"
+        who = "one that others reach"
+    yield f"{who} would refuse it: {verdict['details']} [{verdict['reason']}]"

@@ -983,6 +983,30 @@ def test_a_subject_is_marked_on_frames_and_the_clip_follows(
         assert list(REQUESTS[-1].spec.hints) == marked[:-1]
 
 
+def test_the_marked_frame_stays_when_its_mask_is_made(
+    browser: Browser, service: Running, tmp_path: Path
+) -> None:
+    clip = synth.write(tmp_path / "disc.webm", SPEC)
+    size = {"width": 1280, "height": 800}
+    with working(service, tmp_path), strict_page(browser, service.url, viewport=size) as page:
+        page.context.set_default_timeout(WAIT_MS)
+        page.goto(f"{service.url}/#token={TOKEN}")
+        page.wait_for_selector("html[data-ready]")
+        drop(page, clip)
+        expect(page.locator("#verdict")).to_contain_text("vp9")
+        go_to(page, 9)
+        page.get_by_role("button", name="Mark the subject").click()
+        page.mouse.click(*at(page, 140, 120))
+        expect(page.locator("#mark-said")).to_contain_text("@9: in the mask")
+        page.get_by_role("button", name="Make the mask").click()
+        expect(page.locator("#strip-legend")).to_be_visible()
+        expect(page.locator("#view-overlay")).to_be_checked()
+        page.wait_for_timeout(1000)
+        expect(page.locator("#number")).to_have_value("9")
+        expect(page.get_by_role("button", name="Play", exact=True)).to_be_visible()
+        expect(page.locator("#marks .point")).to_have_count(1)
+
+
 def test_marks_before_the_mask_go_with_it(page: Page, service: Running, tmp_path: Path) -> None:
     clip = synth.write(tmp_path / "disc.webm", SPEC)
     refuses(page, "preview", 503, "overloaded", "others are")

@@ -143,8 +143,8 @@ export async function showMask(url, facts, report, { playing = true, wipe = fals
   find("wipe-on").checked = wipe && !marking.on;
   describe(facts, report);
   if (!url) return note("This browser cannot play this format: download the mask, or make it in another one.");
+  const at_s = pair.source.loaded ? pair.source.now_s : 0;
   try {
-    const at_s = pair.source.loaded ? pair.source.now_s : 0;
     if (!(await open(pair.mask, url))) return;
     setPreview(); // the mask is made with the marks now
     await sought(pair.mask.video); // a person may have sought a frame while the mask loaded
@@ -160,8 +160,9 @@ export async function showMask(url, facts, report, { playing = true, wipe = fals
   find("wipe-on").disabled = !both;
   if (marking.on && both) chooseView("overlay");
   else choose(/** @type {HTMLInputElement} */ (document.querySelector("[name=view]:checked")).value);
-  pair.jump(frames.asked === null ? pair.from_s : momentOf(frames.asked)); // somebody may have gone to a frame meanwhile
-  if (playing) pair.play().then(renderPlay);
+  const begins_s = marking.on && both ? at_s : pair.from_s; // a marked frame stays, to be compared with its preview
+  pair.jump(frames.asked === null ? begins_s : momentOf(frames.asked)); // somebody may have gone to a frame meanwhile
+  if (playing && !marking.on) pair.play().then(renderPlay);
   fit();
 }
 
