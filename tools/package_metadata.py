@@ -2,8 +2,8 @@
 
 A package page shows no file of a repository, so a relative link or picture is broken there. The
 variable FOREMASK_REPOSITORY_URL, which the release workflow sets, names the repository that builds
-the package; a build from an sdist has it from the sdist. Without one, links become plain text and
-pictures their captions.
+the package; a build from an sdist has it from the sdist. Without one, links become plain text,
+pictures within a line their captions, and others are left out with the credit below them.
 """
 
 import os
@@ -16,6 +16,7 @@ from hatchling.metadata.plugin.interface import MetadataHookInterface
 
 VARIABLE = "FOREMASK_REPOSITORY_URL"
 _LINK = re.compile(r"(!?)\[([^\]]*)\]\((?!https?:|#|mailto:)([^)]+)\)")
+_PICTURE = re.compile(r"^!\[[^\]]*\]\([^)]+\)\n\n(?:\*Clip: .*\n\n)?", re.MULTILINE)
 
 
 class PackageMetadata(MetadataHookInterface):
@@ -53,4 +54,6 @@ def page_of(readme: str, repository: str, tag: str) -> str:
             return f"*{text}*" if picture else text
         return f"{picture}[{text}]({repository}/{'raw' if picture else 'blob'}/{tag}/{target})"
 
+    if not repository:
+        readme = _PICTURE.sub("", readme)
     return _LINK.sub(linked, readme)

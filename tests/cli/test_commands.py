@@ -81,7 +81,7 @@ def test_without_the_server_extra_files_are_masked_and_the_service_says_what_is_
     errors = [line for line in ran.stderr.splitlines() if line.startswith("error: ")]
     assert "set FOREMASK_SERVER" in errors[0]
     assert errors[1:] == [
-        f"error: `foremask {command}` is of the service, which is not installed."
+        f"error: `foremask {command}` needs the service, which is not installed."
         " Install it: pip install 'foremask[server]' [extra_missing]"
         for command in ("serve", "token", "worker")
     ]

@@ -122,7 +122,10 @@ def test_links_of_the_packages_page_are_absolute_or_plain() -> None:
         " [e](https://e.example) [f](#f)"
     )
     assert page(readme, "", "v1") == "a *c* [e](https://e.example) [f](#f)"
-    whole = page((ROOT / "README.md").read_text(encoding="utf-8"), REPOSITORY, "v1")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "Blender" not in page(text, "", "v1")  # the credit of a picture that is not there
+    whole = page(text, REPOSITORY, "v1")
+    assert "Blender" in whole
     assert not re.findall(r"\]\((?!https?://|#)[^)]*\)", whole)
     for path in re.findall(rf"{REPOSITORY}/(?:raw|blob)/v1/([^)#]+)", whole):
         assert (ROOT / path).exists(), path

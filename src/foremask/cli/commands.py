@@ -185,7 +185,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     command = _command_of(words)
     if command in SERVICE and not has_server_extra():  # even --help would import the module
-        show_error(ExtraMissing(f"`foremask {command}` is of the service, which is not installed"))
+        show_error(ExtraMissing(f"`foremask {command}` needs the service, which is not installed"))
         return Exit.USAGE
     _terminated.clear()
     before = signal.signal(signal.SIGTERM, _leave)

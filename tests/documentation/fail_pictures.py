@@ -1,0 +1,160 @@
+"""Makes docs/pictures/fails.webp, real clips that fail with their remedies, and prints the numbers.
+
+``python -m tests.documentation.fail_pictures [FILM]`` masks three clips made from the page's
+samples, ``balanced`` and with the real network: by itself, and with each set of marks. For each, it
+prints the share of the picture that is white in the first, middle and last mask, and the
+share of the first mask's added pixels that the marks added on these frames, too.
+"""
+
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+from benchmarks.clips import frames_of, masks_of
+from numpy.typing import NDArray
+
+import foremask
+from foremask.hints.kinds import Box, Hint, Paint, Point
+from foremask.service.api.pages import STATIC
+from foremask.types import Rgb
+
+PICTURE = Path(__file__).parents[2] / "docs" / "pictures" / "fails.webp"
+SAMPLES = STATIC / "samples"
+BEHIND = (60, 180, 60)
+WIDTH_PX, GAP_PX = 400, 6
+
+type Masks = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, slots=True)
+class Film:
+    name: str
+    sample: str
+    change: Callable[[Rgb], Rgb]
+    first: int
+    """Frames of the sample before this one are left out."""
+    shown: int
+    marks: dict[str, tuple[Hint, ...]] = field(default_factory=dict)
+    """By the remedy's name; the first is drawn."""
+    whole: bool = False
+    """The remedy that is drawn is the mask of the sample, changed as the film is."""
+
+
+def body(picture: Rgb) -> Rgb:
+    return picture[180:480, 160:560]
+
+
+def grey_blossom(picture: Rgb) -> Rgb:
+    grey = cv2.cvtColor(picture[20:320, 140:500], cv2.COLOR_RGB2GRAY)
+    return np.asarray(cv2.merge([grey] * 3), np.uint8)
+
+
+def leaves(*polygons: list[tuple[int, int]]) -> Paint:
+    """White on these leaves of the third film's first frame; clear elsewhere."""
+    board = np.zeros((360, 640, 4), np.uint8)
+    for polygon in polygons:
+        cv2.fillPoly(board, [np.array(polygon)], (255, 255, 255, 255))
+    return Paint(cv2.imencode(".png", board)[1].tobytes())
+
+
+LEAVES = (
+    [(165, 236), (200, 207), (270, 202), (325, 240), (300, 262), (210, 268)],
+    [(395, 130), (455, 48), (520, 58), (500, 110), (440, 180), (395, 190)],
+    [(402, 262), (425, 262), (480, 310), (494, 355), (450, 355), (405, 290)],
+    [(42, 354), (90, 285), (140, 255), (195, 255), (150, 290), (90, 330)],
+)
+FILMS = (
+    Film("body", "person", body, 0, 30, {"badge": (Point(148, 172),)}, whole=True),
+    Film(
+        "grey", "flower", grey_blossom, 7, 24,
+        {"box": (Box(105, 80, 150, 140),), "point": (Point(220, 150),)},
+    ),
+    Film(
+        "plant", "flower", lambda picture: picture, 7, 24,
+        {
+            "points": tuple(Point(x, y) for x, y in ((250, 238), (460, 110), (450, 310), (110, 295))),
+            "paint": (leaves(*LEAVES),),
+            "box": (Box(35, 40, 490, 318),),
+        },
+    ),
+)  # fmt: skip
+
+
+def main(names: list[str]) -> None:
+    with tempfile.TemporaryDirectory(prefix="foremask-fails-") as folder:
+        rows = [drawn(film, Path(folder)) for film in FILMS if not names or film.name in names]
+    if names:
+        return
+    line = np.full((GAP_PX, rows[0].shape[1], 3), 255, np.uint8)
+    picture = np.vstack([part for row in rows for part in (row, line)][:-1])
+    cv2.imwrite(str(PICTURE), picture[..., ::-1], [cv2.IMWRITE_WEBP_QUALITY, 80])
+
+
+def drawn(film: Film, folder: Path) -> Rgb:
+    """Mask the film, print the numbers, and draw its row."""
+    clip = folder / f"{film.name}.mp4"
+    originals = list(frames_of(SAMPLES / f"{film.sample}.webm"))[film.first :]
+    pictures = [film.change(picture) for picture in originals]
+    write(clip, pictures)
+    plain = masked(clip)
+    say(film.name, "alone", plain, plain)
+    repaired = {name: masked(clip, hints) for name, hints in film.marks.items()}
+    if film.whole:
+        source = folder / f"{film.name}-whole.mp4"
+        write(source, originals)
+        found = masked(source)
+        repaired = {"whole": np.stack([film.change(mask) for mask in found]), **repaired}  # type: ignore[arg-type]
+    for name, masks in repaired.items():
+        say(film.name, name, masks, plain)
+    columns = [pictures[film.shown]]
+    for masks in (plain, next(iter(repaired.values()))):
+        alpha = masks[film.shown][..., None] / np.float32(255)
+        columns.append((pictures[film.shown] * alpha + np.array(BEHIND) * (1 - alpha)).astype(np.uint8))
+    return np.hstack([part for column in columns for part in (sized(column), gap(sized(column)))][:-1])
+
+
+def sized(picture: Rgb) -> Rgb:
+    height = round(picture.shape[0] * WIDTH_PX / picture.shape[1])
+    return np.asarray(cv2.resize(picture, (WIDTH_PX, height), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def gap(picture: Rgb) -> Rgb:
+    return np.full((picture.shape[0], GAP_PX, 3), 255, np.uint8)
+
+
+def masked(clip: Path, hints: tuple[Hint, ...] = ()) -> Masks:
+    target = clip.with_suffix(".mask.mp4")
+    target.unlink(missing_ok=True)
+    foremask.mask_video(clip, target, hints=hints, cache=clip.with_suffix(".cache"))
+    return np.stack(list(masks_of(target)))
+
+
+def say(film: str, name: str, masks: Masks, plain: Masks) -> None:
+    white, before = masks > 127, plain > 127
+    added = white & ~before
+    at = (0, len(masks) // 2, len(masks) - 1)
+    shares = ", ".join(f"{100 * white[frame].mean():.1f} %" for frame in at)
+    more = ", ".join(f"{100 * added[frame].mean():.1f} %" for frame in at)
+    least = f"{100 * added.mean(axis=(1, 2)).min():.1f} %"
+    print(f"{film:6} {name:8} white {shares}; added {more}, least {least}")  # noqa: T201
+
+
+def write(path: Path, pictures: list[Rgb]) -> None:
+    with av.open(path, "w") as target:
+        height, width = pictures[0].shape[:2]
+        stream = target.add_stream("libx264", Fraction(24), {"crf": "8"})
+        stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+        for picture in pictures:
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format="rgb24")
+            target.mux(stream.encode(frame))
+        target.mux(stream.encode())
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
