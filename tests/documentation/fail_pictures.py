@@ -8,7 +8,7 @@ share of the first mask's added pixels that the marks added on these frames, too
 
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
@@ -36,23 +36,22 @@ type Masks = NDArray[np.uint8]
 class Film:
     name: str
     sample: str
-    change: Callable[[Rgb], Rgb]
     first: int
     """Frames of the sample before this one are left out."""
     shown: int
     marks: dict[str, tuple[Hint, ...]] = field(default_factory=dict)
-    """By the remedy's name; the first is drawn."""
-    whole: bool = False
+    """By the remedy's name; the first is drawn, if nothing below is."""
+    before: tuple[Hint, ...] = ()
+    """The marks of the failure."""
+    change: Callable[[Rgb], Rgb] = lambda picture: picture
+    is_cut: bool = False
     """The remedy that is drawn is the mask of the sample, changed as the film is."""
+    window: tuple[slice, slice] | None = None
+    """The remedy that is drawn is the mask of this part of the film, over that of the failure."""
 
 
 def body(picture: Rgb) -> Rgb:
     return picture[180:480, 160:560]
-
-
-def grey_blossom(picture: Rgb) -> Rgb:
-    grey = cv2.cvtColor(picture[20:320, 140:500], cv2.COLOR_RGB2GRAY)
-    return np.asarray(cv2.merge([grey] * 3), np.uint8)
 
 
 def leaves(*polygons: list[tuple[int, int]]) -> Paint:
@@ -69,21 +68,22 @@ LEAVES = (
     [(402, 262), (425, 262), (480, 310), (494, 355), (450, 355), (405, 290)],
     [(42, 354), (90, 285), (140, 255), (195, 255), (150, 290), (90, 330)],
 )
+ON_LEAVES = tuple(Point(x, y) for x, y in ((250, 238), (460, 110), (450, 310), (110, 295)))
 FILMS = (
-    Film("body", "person", body, 0, 30, {"badge": (Point(148, 172),)}, whole=True),
+    Film("body", "person", 0, 30, {"badge": (Point(148, 172),)}, change=body, is_cut=True),
     Film(
-        "grey", "flower", grey_blossom, 7, 24,
-        {"box": (Box(105, 80, 150, 140),), "point": (Point(220, 150),)},
-    ),
-    Film(
-        "plant", "flower", lambda picture: picture, 7, 24,
+        "plant",
+        "flower",
+        7,
+        24,
         {
-            "points": tuple(Point(x, y) for x, y in ((250, 238), (460, 110), (450, 310), (110, 295))),
+            "points": ON_LEAVES,
             "paint": (leaves(*LEAVES),),
             "box": (Box(35, 40, 490, 318),),
         },
     ),
-)  # fmt: skip
+    Film("leaf", "flower", 7, 24, before=ON_LEAVES, window=np.s_[20:260, 380:620]),
+)
 
 
 def main(names: list[str]) -> None:
@@ -102,26 +102,38 @@ def drawn(film: Film, folder: Path) -> Rgb:
     originals = list(frames_of(SAMPLES / f"{film.sample}.webm"))[film.first :]
     pictures = [film.change(picture) for picture in originals]
     write(clip, pictures)
-    plain = masked(clip)
-    say(film.name, "alone", plain, plain)
+    plain = masked(clip, film.before)
+    say(film.name, "before", plain, plain)
     repaired = {name: masked(clip, hints) for name, hints in film.marks.items()}
-    if film.whole:
-        source = folder / f"{film.name}-whole.mp4"
-        write(source, originals)
-        found = masked(source)
-        repaired = {"whole": np.stack([film.change(mask) for mask in found]), **repaired}  # type: ignore[arg-type]
+    part = clip.with_suffix(".part.mp4")
+    if film.is_cut:
+        write(part, originals)
+        found = masked(part)
+        repaired = {"whole": np.stack([film.change(mask) for mask in found]), **repaired}
+    if film.window is not None:
+        write(part, [picture[film.window] for picture in pictures])
+        joined = plain.copy()
+        there = joined[:, *film.window]
+        np.maximum(there, masked(part), out=there)
+        repaired["part"] = joined
     for name, masks in repaired.items():
         say(film.name, name, masks, plain)
     columns = [pictures[film.shown]]
     for masks in (plain, next(iter(repaired.values()))):
         alpha = masks[film.shown][..., None] / np.float32(255)
-        columns.append((pictures[film.shown] * alpha + np.array(BEHIND) * (1 - alpha)).astype(np.uint8))
-    return np.hstack([part for column in columns for part in (sized(column), gap(sized(column)))][:-1])
+        columns.append(
+            (pictures[film.shown] * alpha + np.array(BEHIND) * (1 - alpha)).astype(np.uint8)
+        )
+    return np.hstack(
+        [part for column in columns for part in (sized(column), gap(sized(column)))][:-1]
+    )
 
 
 def sized(picture: Rgb) -> Rgb:
     height = round(picture.shape[0] * WIDTH_PX / picture.shape[1])
-    return np.asarray(cv2.resize(picture, (WIDTH_PX, height), interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(
+        cv2.resize(picture, (WIDTH_PX, height), interpolation=cv2.INTER_AREA), np.uint8
+    )
 
 
 def gap(picture: Rgb) -> Rgb:
