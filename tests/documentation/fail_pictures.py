@@ -1,9 +1,9 @@
 """Makes docs/pictures/fails.webp, real clips that fail with their remedies, and prints the numbers.
 
-``python -m tests.documentation.fail_pictures [FILM]`` masks three clips made from the page's
-samples, ``balanced`` and with the real network: by itself, and with each set of marks. For each, it
-prints the share of the picture that is white in the first, middle and last mask, and the
-share of the first mask's added pixels that the marks added on these frames, too.
+``python -m tests.documentation.fail_pictures [FILM]`` masks clips made from the page's samples,
+``balanced`` and with the real network: by themselves, and with each remedy. For each, it prints
+which share of the picture is white in the first, middle and last mask, and which share the remedy
+has added on these frames and, at the least, on any.
 """
 
 import sys
