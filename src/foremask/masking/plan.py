@@ -297,7 +297,7 @@ def _with_network(
     network = network_for(spec.quality, resources)
     tier = TIERS[spec.quality]
     asks = store is None or not store.is_complete
-    work = Work(tier.anchors_per_frame, asks=asks, on_picked=on_picked)
+    work = Work(1 / tier.stride, asks=asks, on_picked=on_picked)
     finder = mask_finder_for(resources)
     guidance = None
     if spec.hints:

@@ -71,7 +71,7 @@ class Work(Observer):
     """The progress of inference, decision and writing, timed by one clock.
 
     The time between two calls of `_add` counts for the later call's stage. So the sum of all stages
-    is the time since the first call, although stages overlap. ``anchors_per_frame`` is the limit of
+    is the time since the first call, although stages overlap. ``anchors_per_frame`` is the least of
     the quality, None for a masker without anchors. ``asks`` is False if the cache has all results
     of the network, so that inference takes no time. ``anchors`` counts an anchor each time that its
     mask is made: a tracker that follows a thing back makes it once more.

@@ -130,20 +130,39 @@ def test_a_network_that_blinks_does_not_make_the_mask_blink() -> None:
     assert min(overlap(*pair) for pair in zip(masks, truths, strict=True)) > 0.75
 
 
-@pytest.mark.slow
-def test_the_look_that_is_left_goes_where_the_masks_disagree_most() -> None:
-    """A disc passes in six frames, too fast for flow: an anchor is added between two."""
+def passing_disc() -> tuple[list[ArrayImage], list[np.ndarray]]:
+    """A disc passes in six frames of 36, too fast for flow."""
     still = background(1)
     images, truths = [], []
     for frame in range(36):
         truth = disc(40 + 50 * (frame - 15), 90) & (15 <= frame <= 20)
         rgb = still.copy()
+        rgb[:8, :8] = 7 * frame  # no frame repeats another
         rgb[truth] = (210, 40, 40)
         images.append(ArrayImage(rgb))
         truths.append(truth)
-    tier = replace(TIERS[Quality.BALANCED], stride=4, anchors_per_frame=0.3)
-    masks = list(mask_images(images, Drawn(), tier))
+    return images, truths
+
+
+@pytest.mark.slow
+def test_anchors_are_added_where_the_masks_disagree_most() -> None:
+    images, truths = passing_disc()
+    masks = list(mask_images(images, Drawn(), TIERS[Quality.BALANCED]))
     assert min(overlap(masks[frame], truths[frame]) for frame in (16, 18, 20)) > 0.9
+
+
+@pytest.mark.slow
+def test_an_anchor_must_be_worth_more_the_more_there_are() -> None:
+    images, _ = passing_disc()
+    asked = {}
+    for price in (0.1, 4.0, 1e6):
+        network = Drawn()
+        tier = replace(TIERS[Quality.BALANCED], anchor_price=price)
+        list(mask_images(images, network, tier))
+        asked[price] = len(network.asked)
+    evenly = 1 + len(images) // TIERS[Quality.BALANCED].stride
+    assert asked[1e6] == evenly
+    assert evenly < asked[4.0] < asked[0.1] < len(images)
 
 
 def test_the_memory_of_a_shot_goes_when_it_ends_without_the_garbage_collector() -> None:

@@ -116,14 +116,14 @@ class Blocks:
                 del kept[frame]
 
     def _ask_block(self) -> None:
-        """Ask about evenly spaced frames and, up to a limit, between masks that differ."""
+        """Ask about evenly spaced frames and, while it is worth its price, between masks."""
         between = _spaced(self._first, self._last, self._tools.tier.stride)
         for frame in (self._last, *between):
             self._ask(frame)
         gaps: list[_Gap] = []
         for first, last in itertools.pairwise([self._first, *between, self._last]):
             self._queue_gap(gaps, first, last)
-        while gaps and self._anchor_count < self._tools.tier.anchors_per_frame * self._frame_count:
+        while gaps and -gaps[0].agreement > self._least_disagreement():
             gap = heapq.heappop(gaps)
             middle = (gap.first + gap.last) // 2
             self._ask(middle)
@@ -146,13 +146,17 @@ class Blocks:
                 self.anchors[frame] = self._anchor(self._waiting[frame], {})
 
     def _queue_gap(self, gaps: list[_Gap], first: int, last: int) -> None:
-        """Queue the gap between two anchors if their masks, propagated to its middle, disagree."""
+        """Queue the gap between two anchors by how far their masks disagree in its middle."""
         if last - first < 2:
             return
         middle = (first + last) // 2
         disagree = disagreement(self._moved(first, middle), self._moved(last, middle))
-        if disagree > self._tools.tier.disagreement:
-            heapq.heappush(gaps, _Gap(-disagree, first, last))
+        heapq.heappush(gaps, _Gap(-disagree, first, last))
+
+    def _least_disagreement(self) -> float:
+        """The disagreement that a gap must exceed; it rises with the number of anchors so far."""
+        share = self._anchor_count / self._frame_count
+        return self._tools.tier.anchor_price * share**2
 
     @stage("propagation")
     def _moved(self, anchor: int, frame: int) -> Alpha:

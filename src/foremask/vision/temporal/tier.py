@@ -16,8 +16,9 @@ class Tier:
     """The settings of a quality. An anchor is a frame whose mask is propagated to other frames."""
 
     stride: int  # the largest distance of neighbouring anchors, in frames
-    disagreement: float  # if two anchors' masks differ by more, a frame between becomes an anchor
-    anchors_per_frame: float  # while there are fewer, `disagreement` adds anchors
+    # A frame between two anchors becomes one if their masks differ there by more than this, times
+    # the square of the number of anchors a frame so far.
+    anchor_price: float
     mirrored_above: float = 0.5  # uncertainty above which the network also gets the mirror image
     cropped_above: float = 1.0  # uncertainty above which it also gets a crop; none is above 1.0
     probed_above: float = 0.05  # replaces ``mirrored_above`` on some frames: see `blocks`
@@ -30,14 +31,11 @@ class Tier:
 
 
 TIERS = {
-    Quality.FAST: Tier(stride=12, disagreement=0.2, anchors_per_frame=0.17, probed_above=0.5),
-    Quality.BALANCED: Tier(
-        stride=CLOSE_FRAMES, disagreement=0.4, anchors_per_frame=0.28, uses_backdrop=True
-    ),
+    Quality.FAST: Tier(stride=12, anchor_price=12.0, probed_above=0.5),
+    Quality.BALANCED: Tier(stride=CLOSE_FRAMES, anchor_price=4.0, uses_backdrop=True),
     Quality.BEST: Tier(
         stride=2,
-        disagreement=0.1,
-        anchors_per_frame=0.55,
+        anchor_price=1.5,
         mirrored_above=0.3,
         cropped_above=0.13,
         anchors_per_side=2,
