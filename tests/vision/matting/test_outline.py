@@ -105,6 +105,21 @@ def test_any_size_comes_back_in_its_own_size(height: int, width: int) -> None:
     assert (levels == 255).all()
 
 
+@pytest.mark.parametrize(("height", "width"), [(720, 1280), (480, 854), (719, 1279)])
+def test_rows_without_a_subject_change_nothing_in_the_others(height: int, width: int) -> None:
+    """They are left out, unless a speck in the corners needs them: the disc's mask is the same."""
+    luma = np.random.default_rng(5).integers(0, 256, (height, width)).astype(np.uint8)
+    alpha = disc(3, 180, 320)
+    speckled = alpha.copy()
+    speckled[[0, -1], 0] = 1
+    levels = refine(alpha, luma)
+    all_rows = refine(speckled, luma)
+    away = np.s_[:, width // 10 :]
+    np.testing.assert_array_equal(levels[away], all_rows[away])
+    assert all_rows[0, 0] > 127
+    assert levels[0].max() == 0
+
+
 @pytest.mark.parametrize(("height", "width"), [(720, 1280), (719, 1279), (2161, 3841)])
 def test_strips_leave_no_seam(height: int, width: int) -> None:
     alpha = np.add.outer(np.linspace(0.1, 0.5, 180), np.linspace(0, 0.4, 320)).astype(np.float32)

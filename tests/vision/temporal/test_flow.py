@@ -2,10 +2,12 @@ from dataclasses import replace
 
 import cv2
 import numpy as np
+import pytest
 
 from foremask.types import Flow, Levels, Rgb
 from foremask.vision.temporal import flow as motion
 from foremask.vision.temporal.propagation import FrameFlow, flow_between, propagate
+from foremask.vision.temporal.reach import reach
 from tests.vision.temporal.test_windows import background
 
 HEIGHT, WIDTH = 24, 40
@@ -90,6 +92,34 @@ def test_a_mask_moves_with_its_subject() -> None:
     assert len(found) == 4
     for number, alpha in enumerate(found):
         np.testing.assert_allclose(alpha, stripe(8 + 2 * number) / 255, atol=0.01)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_foreground_comes_only_from_within_its_reach(seed: int) -> None:
+    """Blobs anywhere, the border too, along a rough flow: what is left out would be background."""
+    rng = np.random.default_rng(seed)
+    masks = []
+    for _ in range(2):
+        blobs = cv2.GaussianBlur(rng.random((HEIGHT, WIDTH)), (9, 9), 0)
+        masks.append(np.where(blobs > np.quantile(blobs, 0.97), 255, 60).astype(np.uint8))
+    rough = rng.normal(0, 3, (HEIGHT // 4, WIDTH // 4, 2)).astype(np.float32)
+    flow = np.asarray(cv2.resize(rough, (WIDTH // 2, HEIGHT // 2)), np.float32)
+    moved = motion.warp(masks[1], motion.resize_flow(flow, WIDTH, HEIGHT))
+    part = reach([(masks[0], None), (masks[1], flow)], beyond_px=0)
+    assert part is not None
+    found = np.maximum(masks[0], moved) > 127
+    assert found[part].sum() == found.sum() > 0
+
+
+def test_what_is_near_a_small_subject_gets_the_masks_of_the_whole_picture() -> None:
+    steps = shot(9, step=2.0)
+    masks = {0: stripe(8), 4: stripe(16), 8: stripe(24)}
+    plain = propagate(4, steps, masks, per_side=2)
+    near = propagate(4, steps, masks, per_side=2, outline_px=3)
+    for whole, part in zip(plain, near, strict=True):
+        beside = cv2.dilate((whole > 0.5).astype(np.uint8), np.ones((7, 7))) > 0
+        np.testing.assert_array_equal(part[beside], whole[beside])
+        assert not part[:, -8:].any()
 
 
 def test_an_anchor_of_another_colour_counts_for_nothing() -> None:

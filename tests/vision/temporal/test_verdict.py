@@ -163,6 +163,12 @@ def test_trees_add_up_what_their_leaves_say_and_stay_within_their_bound() -> Non
     half = np.full(3, 0.5, np.float32)
     odds = Trees(split).log_odds({"colour": np.array([0.5, 0.6, np.nan], np.float32), "mean": half})
     np.testing.assert_allclose(odds, [-1.75, 1.25, -1.75])
+    # A split that only separates what is missing from what is there.
+    known = Trees(split | {"threshold": [[np.inf, 0, 0]], "missing_left": [[0, 0, 0]]})
+    odds = known.log_odds({"colour": np.array([0.0, 99.0, np.nan], np.float32), "mean": half})
+    np.testing.assert_allclose(
+        odds, [-1.75, -1.75, 1.25], err_msg="only what is missing goes right"
+    )
     sure = Trees(split | {"value": [[0, -20, 10]]})
     odds = sure.log_odds({"colour": np.array([0.0, 1.0, 1.0], np.float32), "mean": half})
     np.testing.assert_allclose(odds, [-MOST_LOG_ODDS, MOST_LOG_ODDS, MOST_LOG_ODDS])

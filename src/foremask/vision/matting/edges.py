@@ -25,18 +25,39 @@ def refine(alpha: Alpha, luma: Luma) -> Levels:
     alpha stays constant, whatever the texture.
     """
     height, width = luma.shape
-    rows, columns = alpha.shape
-    guide = resized(luma, columns, rows) * np.float32(1 / 255)
-    slope = _slope(alpha, guide)
-    offset = alpha - slope * guide
+    levels = np.zeros((height, width), np.uint8)
+    band, pixels = _band(alpha, height)
+    if band.start == band.stop:
+        return levels
+    guide = resized(luma[pixels], alpha.shape[1], band.stop - band.start) * np.float32(1 / 255)
+    slope = np.zeros_like(alpha)
+    offset = np.zeros_like(alpha)
+    slope[band] = _slope(alpha[band], guide)
+    offset[band] = alpha[band] - slope[band] * guide
     stretch = np.float32(1 / (1 - 2 * FLAT))
     slope *= stretch  # no factor of 255, since luma and levels have the same range
     offset = (offset - np.float32(FLAT)) * np.float32(255 * stretch)
-    levels = np.empty((height, width), np.uint8)
-    for pixels, slopes, offsets in _strips(slope, offset, height, width):
+    for pixels, slopes, offsets in _strips(slope, offset, band, height, width):
         detail = cv2.multiply(luma[pixels], slopes, dtype=cv2.CV_32F)
         levels[pixels] = cv2.add(detail, offsets, dtype=cv2.CV_8U)  # also rounds and clips
     return levels
+
+
+def _band(alpha: Alpha, height: int) -> tuple[slice, slice]:
+    """The mask rows, and the frame rows, outside of which alpha and its slope are 0.
+
+    Both ranges end where a mask row and a frame row end together.
+    """
+    rows = len(alpha)
+    inside = np.flatnonzero(cv2.reduce(alpha, 1, cv2.REDUCE_MAX))
+    if not inside.size:
+        return slice(0, 0), slice(0, 0)
+    unit = rows // gcd(rows, height)
+    margin = 2 * RADIUS_PX + 1  # of the slope's two means, and of the interpolation
+    first = max(0, int(inside[0]) - margin) // unit
+    end = -(-min(rows, int(inside[-1]) + 1 + margin) // unit)
+    frame_unit = unit * height // rows
+    return slice(first * unit, end * unit), slice(first * frame_unit, end * frame_unit)
 
 
 def _slope(alpha: Alpha, guide: Alpha) -> Alpha:
@@ -53,9 +74,9 @@ def _slope(alpha: Alpha, guide: Alpha) -> Alpha:
 
 
 def _strips(
-    slope: Alpha, offset: Alpha, height: int, width: int
+    slope: Alpha, offset: Alpha, band: slice, height: int, width: int
 ) -> Iterator[tuple[slice, Alpha, Alpha]]:
-    """Yield each strip's range of frame rows, and both planes upsampled linearly to it.
+    """Yield the frame rows of each strip that is in ``band``, and both planes upsampled to it.
 
     Strips end where a mask row and a frame row end together. If such strips would be too large,
     their ends are rounded to frame rows.
@@ -68,6 +89,8 @@ def _strips(
     step = unit * max(1, min(STRIP_CELLS, most) // unit)
     for top in range(0, rows, step):
         bottom = min(rows, top + step)
+        if bottom <= band.start or top >= band.stop:
+            continue
         above = max(0, top - unit)
         below = min(rows, bottom + unit)
         start, first, stop, end = (

@@ -53,6 +53,8 @@ class Anchor:
     hints: FrameHints | None = None
 
     def mean(self) -> MaskLevels:
+        if len(self.opinions) == 1:
+            return next(iter(self.opinions.values()))
         mean = np.mean(list(self.opinions.values()), axis=0, dtype=np.float32)
         return np.asarray(np.rint(mean), np.uint8)
 

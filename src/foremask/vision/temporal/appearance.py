@@ -288,7 +288,9 @@ def _train(
     for step in range(1, STEPS + 1):
         raise_if_stopped()
         batch = rng.integers(0, len(x), BATCH)
-        gradients = _gradients(weights, x[batch], target[batch], weight[batch])
+        gradients = _gradients(
+            weights, x.take(batch, axis=0), target.take(batch), weight.take(batch)
+        )
         for i, gradient in enumerate(gradients):
             first[i] += np.float32(0.1) * (gradient - first[i])
             second[i] += np.float32(0.001) * (gradient * gradient - second[i])

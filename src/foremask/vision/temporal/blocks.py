@@ -9,7 +9,7 @@ from typing import NamedTuple
 from foremask.machine.stopwatch import stage
 from foremask.options import Quality
 from foremask.types import Alpha, Image, Rgb
-from foremask.vision.image import ArrayImage
+from foremask.vision.image import ArrayImage, ShrunkImage
 from foremask.vision.network.finder import Unmoved
 from foremask.vision.network.network_cache import check_opinions
 from foremask.vision.network.network_protocol import Features
@@ -18,7 +18,7 @@ from foremask.vision.resample import as_alpha
 from foremask.vision.temporal.anchors import Anchor, Tools
 from foremask.vision.temporal.cuts import IncomingFrame
 from foremask.vision.temporal.flow import differ_by_at_most, warp
-from foremask.vision.temporal.grids import Grids, MaskLevels, grid_of
+from foremask.vision.temporal.grids import Grid, Grids, MaskLevels, grid_of
 from foremask.vision.temporal.propagation import FrameFlow, flow_between
 from foremask.vision.temporal.tier import BLOCK_FRAMES, CLOSE_FRAMES, TIERS
 
@@ -211,11 +211,10 @@ class Blocks:
         small = incoming.frame_flow.small
         corrects = guidance is not None and guidance.corrects
         image = None
-        if corrects or not isinstance(self._tools.finder, Unmoved):
-            kept = grid_of(incoming.image, KEPT_AREA_PX)
-            image = ArrayImage(kept.rgb(incoming.image))
-            if not corrects:
-                image = ArrayImage(self.grids.mask.rgb(image))
+        if corrects:
+            image = _kept(incoming.image, grid_of(incoming.image, KEPT_AREA_PX))
+        elif not isinstance(self._tools.finder, Unmoved):
+            image = _kept(incoming.image, self.grids.mask)
         hints = None if guidance is None else guidance.on(incoming.image)
         return Anchor(opinions, small, image, hints)
 
@@ -225,6 +224,17 @@ class Blocks:
             plain = as_alpha(anchor.opinions[View.STRETCHED])
             mirrored = as_alpha(anchor.opinions[View.MIRRORED])
             self._mirror_differs = disagreement(plain, mirrored) > DIFFERING_SHARE
+
+
+def _kept(image: Image, grid: Grid) -> Image:
+    """The image on a grid, to be asked about again, which few are.
+
+    A small image is reduced only then: it waits for its mask anyway, and takes no more memory.
+    """
+    most = grid_of(image, KEPT_AREA_PX)
+    if most == (image.width, image.height):
+        return ShrunkImage(image, *grid)
+    return ArrayImage(grid.rgb(ArrayImage(most.rgb(image))))
 
 
 def _spaced(first: int, last: int, stride: int) -> list[int]:

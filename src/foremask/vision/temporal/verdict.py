@@ -19,6 +19,7 @@ from foremask.vision.prefetch import stoppable
 from foremask.vision.resample import as_levels, resized
 from foremask.vision.temporal.flow import LEAST_WEIGHT, warp
 from foremask.vision.temporal.places import OUTLINE_PX, grown, labelled
+from foremask.vision.temporal.reach import part_around
 from foremask.vision.temporal.regions import (
     FOREGROUND,
     MOST_LOGIT,
@@ -38,7 +39,7 @@ EVIDENCE_SHARE = np.float32(0.2)  # weight of one anchor's log odds, low since a
 THIN_PX = 2 * OUTLINE_PX + 1  # narrower parts of a thing are thin; on the grid of the regions
 LEAST_KEPT = 0.8
 SHARPNESS = 12.0  # an opinion opposite to the verdict keeps e^-12 of its weight
-BAND_SHARE = 0.007
+BAND_SHARE = 0.007  # of the diagonal
 
 
 class Trees:
@@ -52,27 +53,29 @@ class Trees:
         self._names: list[str] = table["names"]
         self._bias: float = table["bias"]
         self._depth: int = table["depth"]
-        self._missing_left = np.array(table["missing_left"], bool)
         self._threshold, self._value = (
-            np.array(table[name], np.float32) for name in ("threshold", "value")
+            np.ravel(np.array(table[name], np.float32)) for name in ("threshold", "value")
         )
-        self._feature, self._left, self._right = (
-            np.array(table[name], np.int32) for name in ("feature", "left", "right")
+        feature, left, right = (
+            np.array(table[name], np.intp) for name in ("feature", "left", "right")
         )
+        self._roots = np.arange(len(left)) * left.shape[1]
+        ends = [right, left]  # of a node, by whether it sends a region left
+        self._next = np.stack([self._roots[:, None] + end for end in ends], axis=-1).ravel()
+        # `log_odds` has two columns of each feature, the second for nodes that send NaN left.
+        sends_left = np.array(table["missing_left"], bool)
+        self._column = np.ravel(feature + len(self._names) * sends_left)
 
     @stage("trees")
     def log_odds(self, features: RegionFeatures) -> NDArray[np.float32]:
-        table = np.stack([features[name] for name in self._names], axis=1)
-        width = self._left.shape[1]
-        roots = np.arange(len(self._left))[None] * width
-        row = np.arange(len(table))[:, None] * len(self._names)
-        left, right = (np.ravel(roots.T + each) for each in (self._left, self._right))
-        node = np.repeat(roots, len(table), axis=0)
+        known = np.stack([features[name] for name in self._names], axis=1)
+        # NaN is not at most a threshold, even an infinite one, so it goes right; -inf goes left.
+        table = np.hstack([known, np.where(np.isnan(known), np.float32(-np.inf), known)])
+        row = np.arange(len(table))[:, None] * table.shape[1]
+        node = np.repeat(self._roots[None], len(table), axis=0)
         for _ in range(self._depth):
-            found = table.take(row + self._feature.take(node))
-            goes_left = found <= self._threshold.take(node)
-            goes_left |= np.isnan(found) & self._missing_left.take(node)
-            node = np.where(goes_left, left.take(node), right.take(node))
+            goes_left = table.take(row + self._column.take(node)) <= self._threshold.take(node)
+            node = self._next.take(2 * node + goes_left)
         total = self._value.take(node).sum(axis=1, dtype=np.float64) + self._bias
         return np.clip(total, -MOST_LOG_ODDS, MOST_LOG_ODDS).astype(np.float32)
 
@@ -172,11 +175,23 @@ def compose(opinions: Sequence[Levels], log_odds: Alpha) -> Levels:
     return as_levels(weighted / total)
 
 
+def outline_px(shape: tuple[int, ...]) -> int:
+    """The distance from the outline, in pixels of a mask of this shape, where `hardened` ends."""
+    return max(2, round(BAND_SHARE * float(np.hypot(shape[0], shape[1]))))
+
+
 @stage("propagation")
 def hardened(alpha: Alpha) -> Alpha:
-    """Round ``alpha`` to 0 or 1 at more than `BAND_SHARE` of the diagonal from the outline."""
-    rows, columns = alpha.shape
-    radius = max(2, round(BAND_SHARE * float(np.hypot(rows, columns))))
+    """Round ``alpha`` to 0 or 1 at more than `outline_px` from the outline."""
+    radius = outline_px(alpha.shape)
+    result = np.zeros_like(alpha)
+    part = part_around(alpha > 0.5, 2 * radius)
+    if part is not None:
+        result[part] = _hardened(alpha[part], radius)
+    return result
+
+
+def _hardened(alpha: Alpha, radius: int) -> Alpha:
     side = (alpha > 0.5).astype(np.float32)
     near = cv2.blur(side, (2 * radius + 1, 2 * radius + 1))
     distance = np.abs(1 - 2 * near)  # from the outline, in radii

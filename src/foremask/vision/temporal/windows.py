@@ -34,7 +34,7 @@ from foremask.vision.temporal.observer import Observer
 from foremask.vision.temporal.propagation import propagate
 from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import BLOCK_FRAMES, CONTEXT_FRAMES, TIERS, Tier
-from foremask.vision.temporal.verdict import Judge, hardened, judge
+from foremask.vision.temporal.verdict import Judge, hardened, judge, outline_px
 
 WINDOW_FRAMES = SEGMENT_GRID.window_frames
 LAG_FRAMES = WINDOW_FRAMES + CONTEXT_FRAMES + 3 * BLOCK_FRAMES + DELAY_FRAMES
@@ -301,7 +301,13 @@ def _propagated(
     ends = itertools.pairwise([*masks, stop])
     gaps = [frame for frame, after in ends if frame < stop and after > first]
     per_side = tools.tier.anchors_per_side
-    between = partial(propagate, steps=window.steps, masks=masks, per_side=per_side)
+    between = partial(
+        propagate,
+        steps=window.steps,
+        masks=masks,
+        per_side=per_side,
+        outline_px=outline_px(window.grids.mask.shape),
+    )
     numbers = itertools.count(gaps[0])
     for batch in itertools.batched(gaps, 2 * THREADS):
         for alpha in itertools.chain.from_iterable(tools.threads.map(between, batch)):
