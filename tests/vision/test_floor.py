@@ -33,8 +33,8 @@ FLOORS = {
 
 The least of AVX2 and AVX-512 with VNNI, of 32 bits and bfloat16 beside the 8, and of OpenBLAS's
 kernels with OPENBLAS_CORETYPE set and unset: their rounding alone moves kite-walk by 2 J. The trees
-are fitted on whole clips, so a clip's start may lose, as kite-walk in ``fast`` lost 6 J when added
-anchors got a price (0.8 J&F on the whole clip): these floors find what breaks,
+are fitted on whole clips, so a clip's start may lose: kite-walk's lost 6 J in ``fast`` when added
+anchors got a price, and the whole clip nothing. These floors find what breaks,
 `benchmarks.quality.folds` says what is better.
 """
 
