@@ -1,4 +1,4 @@
-"""Implementations of `Image`: an array, a shrunk or mirrored image, and a crop."""
+"""Implementations of `Image`: an array, a mirrored image and a crop."""
 
 from dataclasses import dataclass
 
@@ -29,19 +29,6 @@ class ArrayImage:
         shrinks = width <= self.width and height <= self.height
         how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
         return np.asarray(cv2.resize(self.pixels, (width, height), interpolation=how), np.uint8)
-
-
-@dataclass(frozen=True, slots=True)
-class ShrunkImage:
-    """An image as the picture of a smaller size, which is made whenever it is asked for."""
-
-    image: Image
-    width: int
-    height: int
-
-    def rgb(self, width: int, height: int) -> Rgb:
-        whole = ArrayImage(self.image.rgb(self.image.width, self.image.height))
-        return ArrayImage(whole.rgb(self.width, self.height)).rgb(width, height)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from foremask.machine.stopwatch import stage
 from foremask.options import Quality
 from foremask.types import Alpha, Image, Rgb
-from foremask.vision.image import ArrayImage, ShrunkImage
+from foremask.vision.image import ArrayImage
 from foremask.vision.network.finder import Unmoved
 from foremask.vision.network.network_cache import check_opinions
 from foremask.vision.network.network_protocol import Features
@@ -116,7 +116,7 @@ class Blocks:
                 del kept[frame]
 
     def _ask_block(self) -> None:
-        """Ask about evenly spaced frames and, while it is worth its price, between masks."""
+        """Ask about evenly spaced frames, and between those that disagree more than the price."""
         between = _spaced(self._first, self._last, self._tools.tier.stride)
         for frame in (self._last, *between):
             self._ask(frame)
@@ -227,13 +227,8 @@ class Blocks:
 
 
 def _kept(image: Image, grid: Grid) -> Image:
-    """The image on a grid, to be asked about again, which few are.
-
-    A small image is reduced only then: it waits for its mask anyway, and takes no more memory.
-    """
+    """The image on a grid, to be asked about again; by way of the size that corrections keep."""
     most = grid_of(image, KEPT_AREA_PX)
-    if most == (image.width, image.height):
-        return ShrunkImage(image, *grid)
     return ArrayImage(grid.rgb(ArrayImage(most.rgb(image))))
 
 
