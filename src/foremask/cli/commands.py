@@ -175,9 +175,20 @@ def _misused(error: CycloptsError, words: Sequence[str]) -> Misused:
     details = " ".join(str(error).split())
     if isinstance(error, cyclopts.UnusedCliTokensError):
         details = f"`foremask {_command_of(words)}` takes no {' '.join(error.unused_tokens or ())}"
+    elif isinstance(error, cyclopts.MissingArgumentError) and error.keyword is None:
+        details = _missing(error.argument)
     elif isinstance(error, cyclopts.UnknownCommandError) and is_clip_name(words[0]):
         details = f"there is no command {words[0]}; did you mean `foremask mask {words[0]}`?"
     return Misused(details)
+
+
+def _missing(argument: cyclopts.Argument | None) -> str:
+    name = "an argument" if argument is None else argument.name
+    about = None if argument is None else argument.parameter.help
+    if not about:
+        return f"{name} is missing"
+    about = about.rstrip(".")
+    return f"{name} is missing ({about[0].lower()}{about[1:]})"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

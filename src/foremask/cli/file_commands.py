@@ -14,12 +14,20 @@ from cyclopts import Parameter
 
 from foremask.cli.batch_options import AsJson, Clip, Force, Output
 from foremask.cli.exits import Usage, answer, note, say
-from foremask.cli.sources import ClipSource, check_clip, check_there, local_clip
+from foremask.cli.products import PNG
+from foremask.cli.sources import (
+    PICTURE_SUFFIXES,
+    ClipSource,
+    check_clip,
+    check_there,
+    local_clip,
+)
 from foremask.errors import ForemaskError
 from foremask.machine import paths
-from foremask.options import PRESET_OF_SUFFIX, Limits, ResultKind
+from foremask.options import ALPHA_FORMS, PRESET_OF_SUFFIX, Limits, ResultKind
 from foremask.settings import read_settings
 
+ClipOrUrl = Annotated[str, Parameter(name="INPUT", help="The clip: a file, or an http(s) URL.")]
 Mask = Annotated[
     Path | None,
     Parameter(
@@ -27,13 +35,20 @@ Mask = Annotated[
     ),
 ]
 
+Made = Annotated[
+    Path | None,
+    Parameter(
+        name="MASK",
+        help=(
+            "The mask or cut-out: a video, a picture, or a zip or folder of PNGs; by default"
+            " clip.mask.mp4 (or clip.cutout.webm, ...) beside the clip."
+        ),
+    ),
+]
 
-def probe(source: Annotated[str, Parameter(name="INPUT")], /, *, as_json: AsJson = False) -> None:
-    """Show a clip's properties, and whether the service would accept the clip.
 
-    Args:
-        source: The clip: a file, or an http(s) URL.
-    """
+def probe(source: ClipOrUrl, /, *, as_json: AsJson = False) -> None:
+    """Show a clip's properties, and whether the service would accept the clip."""
     from foremask.media.probe import probe as probe_clip
 
     clip_source = ClipSource(source, Path(source))
@@ -53,8 +68,8 @@ def probe(source: Annotated[str, Parameter(name="INPUT")], /, *, as_json: AsJson
 
 
 def verify(
-    source: Annotated[Path, Parameter(name="SOURCE")],
-    made: Annotated[Path, Parameter(name="MASK")],
+    source: Annotated[Path, Parameter(name="SOURCE", help="The clip.")],
+    made: Made = None,
     /,
     *,
     kind: ResultKind = ResultKind.MASK,
@@ -63,14 +78,14 @@ def verify(
     """Check that a mask or cut-out has every promised property (docs/media.md).
 
     Args:
-        source: The clip.
-        made: The mask or cut-out: a video, a picture, or a zip or folder of PNGs.
         kind: mask, cutout (each frame has alpha) or composite (over a background).
     """
     from foremask.media.verify import verify as check
 
     check_there(source)
-    if not made.is_dir():  # `check_there` refuses a folder
+    if made is None:
+        made = made_next_to(source, kind)
+    elif not made.is_dir():  # `check_there` refuses a folder
         check_there(made)
     kept = check(source, made, kind)
     answer(kept, (f"kept: {each.promise}: {each.found}" for each in kept), as_json=as_json)
@@ -122,16 +137,28 @@ def _mask_of(source: Path, made: Path | None) -> Path:
     if made is not None:
         check_clip(made)
         return made
-    return mask_next_to(source)
+    return made_next_to(source)
 
 
-def mask_next_to(source: Path) -> Path:
-    """Return the file that `foremask mask` makes of ``source``. Raises Usage if there is none."""
-    likely = [source.with_name(f"{source.stem}.mask{suffix}") for suffix in PRESET_OF_SUFFIX]
+def made_next_to(source: Path, kind: ResultKind = ResultKind.MASK) -> Path:
+    """Return the file that `foremask mask` or `cutout` makes of ``source`` without an OUTPUT.
+
+    Raises Usage if there is none.
+    """
+    command = name = "mask"
+    suffixes = list(PRESET_OF_SUFFIX)
+    if kind is not ResultKind.MASK:
+        command = "cutout"
+        name = "cut-out"
+        suffixes = [*dict.fromkeys([form.suffix for form in ALPHA_FORMS] + suffixes)]
+    if source.suffix.lower() in PICTURE_SUFFIXES:
+        suffixes = [PNG]
+    likely = [source.with_name(f"{source.stem}.{command}{suffix}") for suffix in suffixes]
     for path in likely:
         if path.is_file():
             return path
-    raise Usage(f"there is no {likely[0]}: name the mask, or make it with foremask mask {source}")
+    made_by = f"foremask {command} {source}"
+    raise Usage(f"there is no {likely[0]}: name the {name}, or make it with {made_by}")
 
 
 def _described(clip: dict[str, Any]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from pydantic import ConfigDict, ValidationError, with_config
 
 from foremask.cli import model_commands
 from foremask.cli.exits import Usage
-from foremask.cli.file_commands import mask_next_to
+from foremask.cli.file_commands import made_next_to
 from foremask.cli.sources import check_there
 from foremask.errors import ForemaskError
 from foremask.hints.kinds import Box, Point
@@ -180,7 +180,7 @@ class McpTools:
                 raise Usage(f"moments is 1 to {MOST_MOMENTS}, and not {moments}")
             source = self._clip(clip)
             if mask is None:
-                mask = str(mask_next_to(source))
+                mask = str(made_next_to(source))
             sheet = draw_sheet(source, self._clip(mask), moments)
             return [Image(data=sheet.png, format="png"), *sheet.warnings]
 

@@ -189,9 +189,15 @@ def _natural_order(path: Path) -> list[tuple[int, str]]:
 
 
 def check_there(path: Path) -> None:
+    """Raise Usage if ``path`` is no file that can be read, and say what to name instead."""
+    if path.parts and path.parts[0] in ("http:", "https:"):
+        url = path.as_posix().replace(":/", "://", 1)  # a path has no empty parts
+        raise Usage(f"{url} is a URL: download it, and name the file")
     try:
         if not path.exists():
             raise Usage(f"there is no file {path}")
+        if path.is_dir():
+            raise Usage(f"{path} is a folder: name a file in it")
         if not path.is_file():
             raise Usage(f"{path} is not a file")
         path.open("rb").close()

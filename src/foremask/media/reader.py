@@ -2,7 +2,7 @@
 
 import heapq
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from fractions import Fraction
 from math import ceil
@@ -12,7 +12,7 @@ from typing import Final, Self
 import av
 from av.codec.context import ThreadType
 
-from foremask.errors import CorruptVideo, NoFrames, StreamUnsupported
+from foremask.errors import ClipRefused, CorruptVideo, NoFrames, StreamUnsupported
 from foremask.facts import Clip, Span
 from foremask.media import boxes, ebml
 from foremask.media.demux import Container, open_clip, open_stream
@@ -284,6 +284,28 @@ class _RisingTimes:
 
     def _text(self, ticks: int) -> str:
         return f"{float(ticks * self._time_base):.3f} s"
+
+
+class NamedReader(VideoReader):
+    """Puts the file's name before the details of an error, for who reads several files."""
+
+    def __init__(self, path: Path) -> None:
+        self._name = path.name
+        with self._naming():
+            super().__init__(path)
+
+    def __iter__(self) -> Iterator[Frame]:
+        with self._naming():
+            yield from super().__iter__()
+
+    @contextmanager
+    def _naming(self) -> Iterator[None]:
+        try:
+            yield
+        except ClipRefused as error:
+            error.details = f"{self._name}: {error.details}"
+            error.args = (error.details,)
+            raise
 
 
 def _span_of(excerpt: Excerpt, clip: Clip, earlier_s: Fraction = Fraction(0)) -> Span:

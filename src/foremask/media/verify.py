@@ -23,7 +23,7 @@ from foremask.media.pictures import HEAD_BYTES, is_picture, read_picture
 from foremask.media.presets import BLOCK_ADDITIONAL
 from foremask.media.probe import fraction, language_of
 from foremask.media.promises import ROUNDING_S, PromiseKept, check, check_moment
-from foremask.media.reader import VideoReader
+from foremask.media.reader import NamedReader, VideoReader
 from foremask.media.verify_pngs import is_sequence, verify_pngs
 from foremask.options import ResultKind
 
@@ -58,7 +58,8 @@ def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list
     Times are those that the files store, even where they do not rise. Frames of a cut-out must
     have alpha; their levels are not checked. For a picture, only the size is checked. For a PNG
     sequence, aspect, rotation and sound are not checked. Raises PromiseBroken for the first check
-    that fails; its ``param`` names the check.
+    that fails; its ``param`` names the check. Raises ClipRefused, whose ``details`` begin with the
+    file's name, if one of the two cannot be read.
     """
     if is_sequence(mask):
         return list(verify_pngs(source, mask, kind))
@@ -66,7 +67,7 @@ def verify(source: Path, mask: Path, kind: ResultKind = ResultKind.MASK) -> list
         picture = read_picture(source)
         found = read_picture(mask)
         return [_same_size((found.width, found.height), (picture.width, picture.height))]
-    with VideoReader(source) as wanted, VideoReader(mask) as masks:
+    with NamedReader(source) as wanted, NamedReader(mask) as masks:
         form = masks.clip.container
         if form not in _TOLERANCE_S:
             raise PromiseBroken(f"No mask is a {form} file.", param="container")

@@ -17,7 +17,7 @@ from foremask.media.frames import Frame
 from foremask.media.pictures import read_picture
 from foremask.media.png_sequence import COLUMNS, TABLE
 from foremask.media.promises import ROUNDING_S, PromiseKept, check, check_moment
-from foremask.media.reader import VideoReader
+from foremask.media.reader import NamedReader, VideoReader
 from foremask.options import ResultKind
 
 _ZIP_HEADS: Final = (b"PK\x03\x04", b"PK\x05\x06")  # of a zip, and of an empty one
@@ -56,7 +56,7 @@ def verify_pngs(source: Path, mask: Path, kind: ResultKind) -> Iterator[PromiseK
             "or composite for the folder of a matting tool."
         )
         raise PromiseBroken(details, param="container")
-    with _opened_folder(mask) as folder, VideoReader(source) as reader:
+    with _opened_folder(mask) as folder, NamedReader(source) as reader:
         yield PromiseKept("container", "PNG sequence")
         yield from _compared(reader, folder, kind)
 
