@@ -284,6 +284,8 @@ def test_a_token_is_shown_once_listed_and_revoked(
             [(6.0, 6, None, None), (12.0, 12, 80, None), (18.0, 18, 80, 42.0)],
             ["it: 6 frames", "it: 12/80 frames", "it: 18/80 frames, 0:42 left"],
         ),
+        # nothing is done yet, and the number of frames is known
+        ("frames", [(6.0, 0, 80, None)], ["it: 0/80 frames"]),
     ],
 )
 def test_away_from_a_terminal_progress_is_plain_lines(
@@ -299,6 +301,14 @@ def test_away_from_a_terminal_progress_is_plain_lines(
         for now_s, done, total, left_s in shown:  # noqa: B007  # read by the clock
             show(done, total, left_s=left_s)
     assert stream.getvalue().splitlines() == lines
+
+
+def test_an_estimated_number_of_frames_is_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    stream = io.StringIO()
+    with progress_bar("it", "frames", Console(file=stream, force_terminal=True, width=80)) as show:
+        show(0, 80, is_estimate=True)
+    assert "0 of about 80 frames" in stream.getvalue()
 
 
 def test_on_a_terminal_progress_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:

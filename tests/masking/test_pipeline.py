@@ -15,7 +15,7 @@ from foremask.media.frames import frame_of
 from foremask.media.probe import probe
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
-from foremask.options import Files, Form, JobSpec, Limits, Preset, Quality, Resources
+from foremask.options import Excerpt, Files, Form, JobSpec, Limits, Preset, Quality, Resources
 from foremask.types import Alpha, Image
 from tests.support import synth
 from tests.support.programs import fresh
@@ -126,6 +126,26 @@ def test_progress_never_goes_back_and_ends_with_all_frames(tmp_path: Path) -> No
     assert {(each.frames_total, each.total_is_known) for each in reported} == {(60, True)}
     assert (done[-1], reported[-1].left_s) == (60, 0)
     assert threads == {threading.get_ident()}
+
+
+def test_the_number_of_frames_is_told_before_a_frame_is_masked(tmp_path: Path) -> None:
+    heard: list[Progress] = []
+
+    def masker(images: Iterable[Image], /) -> Iterator[Alpha]:
+        assert heard == [Progress(0, 60)]
+        yield from synth.red_is_foreground(images)
+
+    synth.mask(long_clip(tmp_path), tmp_path / "mask.mp4", masker=masker, on_progress=heard.append)
+
+
+def test_the_number_of_frames_of_an_excerpt_is_told_as_an_estimate(tmp_path: Path) -> None:
+    heard: list[Progress] = []
+    clip = long_clip(tmp_path)
+    synth.mask(
+        clip, tmp_path / "mask.mp4", JobSpec(excerpt=Excerpt(0, 1)), on_progress=heard.append
+    )
+    assert heard[0] == Progress(0, 30, total_is_known=False)
+    assert heard[-1] == Progress(30, 30)
 
 
 def test_progress_moves_while_nothing_is_written_yet(tmp_path: Path) -> None:

@@ -210,18 +210,25 @@ class _Batch:
         with progress_bar(label, "frames", shows=not self.asked.quiet) as show:
 
             def on_progress(progress: "Progress") -> None:
-                total = None
-                self.reached = f"{progress.frames_done} frames"
-                if progress.total_is_known and progress.frames_total is not None:
-                    total = progress.frames_total
-                    self.reached = f"{progress.frames_done} of {total} frames"
-                show(progress.frames_done, total, progress.left_s)
+                self._note_progress(progress)
+                show(
+                    progress.frames_done,
+                    progress.frames_total,
+                    progress.left_s,
+                    is_estimate=not progress.total_is_known,
+                )
 
             spec = msgspec.structs.replace(self.spec, form=job.form)
             report = run(spec, files, on_progress, self.resources)
         self.took_s = time.monotonic() - started_s
         self.reached = ""
         return report
+
+    def _note_progress(self, progress: "Progress") -> None:
+        self.reached = f"{progress.frames_done} frames"
+        if progress.frames_total is not None:
+            about = "" if progress.total_is_known else "about "
+            self.reached = f"{progress.frames_done} of {about}{progress.frames_total} frames"
 
     def _fault_of(self, clip: Path, job: OutputJob) -> str | None:
         from foremask.media.verify import verify

@@ -20,9 +20,18 @@ class OnStep(Protocol):
     """``done`` and ``total`` count frames and the like, or bytes. An unknown ``total`` is None.
 
     If ``left_s`` is None, the time left is estimated from the rate, except for frames.
+    ``is_estimate`` marks a ``total`` that may be wrong.
     """
 
-    def __call__(self, done: int, total: int | None, /, left_s: float | None = None) -> None: ...
+    def __call__(
+        self,
+        done: int,
+        total: int | None,
+        /,
+        left_s: float | None = None,
+        *,
+        is_estimate: bool = False,
+    ) -> None: ...
 
 
 @contextmanager
@@ -31,7 +40,7 @@ def progress_bar(
 ) -> Iterator[OnStep]:
     """Show the progress of a block on standard error, unless ``shows`` is False."""
     if not shows:
-        yield lambda _done, _total, left_s=None: None
+        yield lambda _done, _total, left_s=None, *, is_estimate=False: None
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn
@@ -51,11 +60,18 @@ def progress_bar(
     task = progress.add_task(label, total=None, text="")
     last_s = time.monotonic()
 
-    def step(done: int, total: int | None, /, left_s: float | None = None) -> None:
+    def step(
+        done: int,
+        total: int | None,
+        /,
+        left_s: float | None = None,
+        *,
+        is_estimate: bool = False,
+    ) -> None:
         nonlocal last_s
         total = None if total is None else max(done, total)
         progress.update(task, completed=done, total=total)
-        text = _described(progress.tasks[task], unit, left_s)
+        text = _described(progress.tasks[task], unit, left_s, is_estimate=is_estimate)
         if console.is_terminal:
             progress.update(task, text=text)
         elif time.monotonic() - last_s >= PLAIN_EVERY_S:
@@ -66,7 +82,7 @@ def progress_bar(
         yield step
 
 
-def _described(task: "Task", unit: Unit, left_s: float | None) -> str:
+def _described(task: "Task", unit: Unit, left_s: float | None, *, is_estimate: bool) -> str:
     scale = 1.0
     digits = 0
     if unit == "MB":
@@ -74,7 +90,8 @@ def _described(task: "Task", unit: Unit, left_s: float | None) -> str:
         digits = 1
     amount = f"{task.completed / scale:.{digits}f}"
     if task.total is not None:
-        amount += f"/{task.total / scale:.{digits}f}"
+        amount += " of about " if is_estimate else "/"
+        amount += f"{task.total / scale:.{digits}f}"
     words = [f"{amount} {unit}"]
     rate = (task.speed or 0.0) / scale
     # Estimates from rates below 0.05 are unreliable.

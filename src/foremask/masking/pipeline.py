@@ -24,6 +24,7 @@ from foremask.masking.stages import MatteWriter, run_plan
 from foremask.masking.stills import write_picture
 from foremask.masking.stored_mask import write_again
 from foremask.media.presets import KEPT_MASK
+from foremask.media.probe import excerpt_of
 from foremask.media.writer import MaskWriter
 from foremask.options import (
     TOOL_FORMS,
@@ -67,6 +68,8 @@ def run(
         return _zoomed(spec, files, on_progress, resources, masker, refiner)
     clip = checked_clip(files.source, spec, resources.limits)
     clip = dataclasses.replace(clip, warnings=(*clip.warnings, *spec.remarks))
+    part = excerpt_of(clip, spec.excerpt)
+    on_progress(Progress(0, part.expected_frames, total_is_known=part.frames is not None))
     span = None if segment is None else segment.span
     with _opened_plan(spec, files, clip, resources, span, masker, refiner) as plan:
         if spec.form in TOOL_FORMS:

@@ -30,6 +30,7 @@ EXPECTED_FRAMES: Final = 6  # The expected pace weighs as much as this many meas
 class Progress:
     """``frames_done`` is the weighted mean progress of inference, decision and writing, in frames.
 
+    It is 0 in the first report, which comes before the network is loaded.
     ``frames_total`` is None if unknown, and an estimate unless ``total_is_known``. ``left_s`` is
     the estimated time left in seconds, None while it cannot be estimated. ``newest`` is a small
     upright preview of the latest mask; do not change its pixels.
