@@ -764,6 +764,7 @@ def test_a_minute_of_a_longer_clip_is_masked(page: Page, service: Running, tmp_p
 def test_a_pasted_url_is_shown_without_asking_its_host(
     open_service: Running, browser: Browser, disc: Path
 ) -> None:
+    other = synth.write(disc.with_name("other.mp4"))
     with clips.serving(disc.parent) as host:
         page = browser.new_page()
         asked: list[str] = []
@@ -775,6 +776,10 @@ def test_a_pasted_url_is_shown_without_asking_its_host(
         expect(page.locator("#frame")).to_be_visible()
         shows(page, (60, 120), (220, 30, 30))
         assert all(url.startswith((open_service.url, "blob:")) for url in asked)
+        # another URL can be given without a reload
+        page.get_by_label("The URL of a clip").fill(f"{host}/{other.name}")
+        page.get_by_role("button", name="Open").click()
+        expect(page.locator("#verdict")).to_contain_text("h264 in mp4")
         page.close()
 
 
