@@ -140,7 +140,7 @@ def test_sampled_traces_are_whole(monkeypatch: pytest.MonkeyPatch, collector: Co
 def test_nothing_of_opentelemetry_is_loaded_while_traces_are_off() -> None:
     code = """
 import json, sys
-import foremask.cli.service_commands
+import foremask.service.api.application, foremask.service.worker.process
 from foremask.service.observability.traces import open_traces, span
 open_traces(None, "api")
 with span("a", is_first=True) as first, span("b") as told:
