@@ -284,3 +284,17 @@ def test_a_hostile_matroska_tail_ends() -> None:
     rng = np.random.default_rng(1)
     data = b"\x1f\x43\xb6\x75".join(rng.bytes(50) for _ in range(2000))
     assert _reads(partial(ebml.last_block_ticks, size=len(data)), data) == 1
+
+
+def test_a_file_that_was_cut_off_behind_its_header_is_told_by_the_probe(tmp_path: Path) -> None:
+    """Its frames up to the cut are masked all the same, so it is not refused."""
+    fast = synth.Spec(pts=synth.even(60, Fraction(30)), muxer_options={"movflags": "faststart"})
+    whole = synth.write(tmp_path / "whole.mp4", fast)
+    data = whole.read_bytes()
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(data[:-500])
+    there = f"{len(data) - 500} of {len(data)} bytes are there, and the end is missing"
+    assert probe(whole).warnings == ()
+    assert probe(cut).warnings == (f"the file was cut off: {there}",)
+    with cut.open("rb") as remote:
+        assert probe(remote).warnings == probe(cut).warnings

@@ -24,10 +24,13 @@ def survey(read_at: ReadAt, size: int) -> tuple[bool, bool]:
     return has_header, encrypted
 
 
-def declared_size(read_at: ReadAt, size: int) -> int:
-    """Return the end offset of the last top-level box, from the boxes' declared lengths."""
-    boxes = islice(_walk(read_at, 0, size, 0), 50 * _MAX_BOXES)  # fragmented files have many boxes
-    return max((end for depth, _, _, end in boxes if depth == 0), default=0)
+def declared_size(read_at: ReadAt, size: int, most_boxes: int = 50 * _MAX_BOXES) -> int:
+    """Return the end offset of the last top-level box, from the boxes' declared lengths.
+
+    At most ``most_boxes`` are read; fragmented files have many.
+    """
+    boxes = islice(_walk(read_at, 0, size, len(_TO_THE_SAMPLE_ENTRIES)), most_boxes)
+    return max((end for _, _, _, end in boxes), default=0)
 
 
 def _walk(

@@ -16,7 +16,7 @@ from av.video.stream import VideoStream
 
 from foremask import errors
 from foremask.facts import AudioTrack, Clip
-from foremask.media import ebml
+from foremask.media import boxes, ebml
 from foremask.media.colour import FULL_RANGE, HLG, PQ
 from foremask.media.demux import Container, OpenClip, ReadWindow, Source, open_container, recognise
 from foremask.media.frames import Orientation
@@ -24,6 +24,7 @@ from foremask.options import UNLIMITED, Excerpt, Limits
 
 ACCEPTED_CODECS: Final = ("h264", "hevc", "vp9", "av1", "mjpeg", "gif")
 _MAX_HEADER_BYTES: Final = 64 << 20
+_FIRST_BOXES: Final = 6  # ftyp, moov, free, mdat; each may be a request to a remote file's host
 _NTSC: Final = 1.001  # At 30000/1001 fps, 1800 frames last 60.06 s, and count as a minute.
 _ROUNDING_S: Final = 0.002  # Headers round durations to milliseconds.
 _MAX_ESTIMATED_FPS: Final = 1000  # FFmpeg's guess may be the time base, such as 90,000 per second.
@@ -72,6 +73,11 @@ def _probe(source: Source, limits: Limits, excerpt: Excerpt | None, path: Path |
         if ticks is not None:
             end_s = ticks / 1000 + _nominal_s(clip)
             clip = replace(clip, duration_s=end_s - clip.start_s)
+    if container in (Container.MP4, Container.MOV):
+        declared = boxes.declared_size(window.read_at, window.size, _FIRST_BOXES)
+        if declared > window.size:
+            there = f"{window.size} of {declared} bytes are there, and the end is missing"
+            clip = replace(clip, warnings=(*clip.warnings, f"the file was cut off: {there}"))
     _refuse(clip, limits, excerpt)
     return clip
 

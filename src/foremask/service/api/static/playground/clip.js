@@ -165,7 +165,8 @@ async function probe(signal) {
     const facts = long_s ? { ...result, duration_s: long_s, most_s } : result;
     Object.assign(clip, { facts, busy: false });
     const later = facts.vfr ? ". Its rate varies: mark the subject after a first mask." : "";
-    say(describe(facts) + later + (long_s ? `. At most ${seconds(most_s)} of it is masked at once: choose where the part starts and ends.` : ""));
+    const faults = (facts.warnings ?? []).filter((each) => each.startsWith("the file was cut off")).map((each) => `. Note: ${each}`).join("");
+    say(describe(facts) + faults + later + (long_s ? `. At most ${seconds(most_s)} of it is masked at once: choose where the part starts and ends.` : ""));
     tell();
     return true;
   } catch (error) {
