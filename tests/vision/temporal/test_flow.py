@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from foremask.types import Flow, Levels, Rgb
+from foremask.types import Flow, Levels, Luma, Rgb
 from foremask.vision.temporal import flow as motion
 from foremask.vision.temporal.propagation import FrameFlow, flow_between, propagate
 from foremask.vision.temporal.reach import reach
@@ -22,6 +22,16 @@ def test_flow_points_to_where_a_pixel_is_in_the_other_picture() -> None:
     there = np.roll(here, (2, 3), axis=(0, 1))
     flow = motion.FlowEstimator()(here, there)
     np.testing.assert_allclose(np.median(flow[20:-20, 20:-20], axis=(0, 1)), [3, 2], atol=0.1)
+
+
+def test_a_plain_disc_is_followed_over_one_and_a_half_times_its_width() -> None:
+    def picture(x: int) -> Luma:
+        ground = np.full((216, 384), 90, np.uint8)
+        return np.asarray(cv2.circle(ground, (x, 100), 14, 230, cv2.FILLED, cv2.LINE_AA), np.uint8)
+
+    flow = motion.FlowEstimator()(picture(150), picture(150 + 42))
+    disc = picture(150) > 90
+    np.testing.assert_allclose(np.median(flow[disc], axis=0), [42, 0], atol=0.5)
 
 
 def test_labels_keep_their_numbers_and_nothing_comes_from_outside() -> None:

@@ -9,6 +9,7 @@ from foremask.vision.temporal.verdict import (
     MOST_LOG_ODDS,
     Trees,
     along_flow,
+    as_wholes,
     compose,
     hardened,
     judge,
@@ -262,3 +263,34 @@ def test_the_thin_parts_of_a_kept_body_are_kept_and_those_of_another_are_not() -
     refused[14:18, 20:24] = 2  # less than 0.8 of the other body
     expected[14:18, 20:24] = True
     np.testing.assert_array_equal(with_thin_parts(refused, mean) > 0, expected)
+
+
+def test_a_hole_that_the_opinions_do_not_have_is_filled_and_one_that_they_have_stays() -> None:
+    odds = plane(-3)
+    odds[2:18, 2:26] = 3
+    odds[6:10, 6:10] = odds[6:10, 16:20] = -3
+    odds[14:20, 10:14] = -3  # to the border of the picture or of the subject: no hole
+    mean = np.where(odds > 0, 0.9, 0.1).astype(np.float32)
+    mean[6:10, 6:10] = mean[14:20, 10:14] = 0.7
+    expected = odds > 0
+    expected[6:10, 6:10] = True
+    filled = as_wholes(odds, mean)
+    np.testing.assert_array_equal(filled > 0, expected)
+    np.testing.assert_array_equal(np.abs(filled), 3)
+
+
+def test_a_small_island_goes_unless_the_opinions_are_sure_of_it() -> None:
+    odds = np.full((100, 100), -2, np.float32)
+    odds[10:60, 10:60] = 2  # 2,500 pixels, of which the next three are 0.4, 0.4 and 2.5 percent
+    for left, side in ((70, 3), (80, 3), (88, 8)):
+        odds[80 : 80 + side, left : left + side] = 2
+    mean = np.where(odds > 0, 0.6, 0.1).astype(np.float32)
+    mean[80:83, 80:83] = 0.95
+    expected = odds > 0
+    expected[80:83, 70:73] = False
+    np.testing.assert_array_equal(as_wholes(odds, mean) > 0, expected)
+
+
+@pytest.mark.parametrize("odds", [-1, 1], ids=["nothing", "everything"])
+def test_a_picture_without_holes_or_islands_keeps_its_log_odds(odds: int) -> None:
+    np.testing.assert_array_equal(as_wholes(plane(odds), plane(0.6)), odds)

@@ -117,7 +117,7 @@ class CutFinder:
     """Decides for each frame, in order, whether a shot starts there. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._flow = FlowEstimator(iterations=0)
+        self._flow = FlowEstimator(at_any_brightness=True)
         self._before: deque[_View] = deque(maxlen=SIDE_FRAMES)
         self._from_here: deque[_View | None] = deque()  # None: contrast too low
         self._count = 0

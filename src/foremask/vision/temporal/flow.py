@@ -13,9 +13,7 @@ PHOTOMETRIC_SCALE = 4.0  # difference of luma at which trust falls to 1/e: docs/
 PHOTOMETRIC_WINDOW_PX = 3
 CHROMA_SCALE = 10.0  # summed difference of Lab's a and b at which continuity falls to 1/e
 CONTINUITY_EXPONENT = 0.25  # of trust, which is too low (0.1) where texture moves by half a pixel
-# With a stride of 3 and 3 iterations, masks are no better: docs/adr/0050
-PATCH_STRIDE_PX = 4
-VARIATIONAL_ITERATIONS = 1
+PATCH_STRIDE_PX = 5  # docs/adr/0050
 RESIDUAL_SIZE = (80, 45)  # columns, rows for fitting the camera's motion, which is smooth
 ROBUST_ITERATIONS = 8
 LEAST_BACKGROUND = 0.1  # share of the picture from which the camera's motion can be fitted
@@ -37,14 +35,16 @@ class FlowEstimator:
     """Estimates dense flow between grey pictures of one size. Not thread-safe.
 
     The method is DIS (Kroeger et al., ECCV 2016) with OpenCV's preset ``medium``, except for the
-    settings below (docs/adr/0050).
+    settings below (docs/adr/0050). If ``at_any_brightness``, patches are compared without their
+    means: slower, and less accurate between pictures of one brightness.
     """
 
-    def __init__(self, iterations: int = VARIATIONAL_ITERATIONS) -> None:
+    def __init__(self, *, at_any_brightness: bool = False) -> None:
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._dis.setFinestScale(0)
         self._dis.setPatchStride(PATCH_STRIDE_PX)
-        self._dis.setVariationalRefinementIterations(iterations)
+        self._dis.setUseMeanNormalization(at_any_brightness)
+        self._dis.setVariationalRefinementIterations(0)
 
     @stage("flow")
     def __call__(self, here: Luma, there: Luma) -> Flow:
