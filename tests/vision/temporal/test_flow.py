@@ -132,6 +132,19 @@ def test_what_is_near_a_small_subject_gets_the_masks_of_the_whole_picture() -> N
         assert not part[:, -8:].any()
 
 
+def test_a_hole_that_the_flow_tears_is_filled_and_one_of_the_anchor_moves() -> None:
+    steps = shot(3)
+    back = np.zeros((HEIGHT, WIDTH, 2), np.float16)
+    back[10, 20] = -20, 0  # to the ground beside the subject
+    steps[1] = replace(steps[1], to_previous=back)
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[2:22, 2:38] = 255
+    mask[10, 0:4] = 0
+    mask[6, 30] = 0
+    found = propagate(0, steps, {0: mask}, per_side=1)[1] > 0.5
+    np.testing.assert_array_equal(found, mask > 0)
+
+
 def test_an_anchor_of_another_colour_counts_for_nothing() -> None:
     white, black = np.full((HEIGHT, WIDTH), 255, np.uint8), np.zeros((HEIGHT, WIDTH), np.uint8)
     steps = shot(3)

@@ -9,6 +9,8 @@ from foremask.types import Alpha
 MOST_SHARE = 0.5  # two places are the same if they share more than this share of their union
 OUTLINE_PX = 2  # assumed error of an outline, in pixels of the region grid
 
+SMALL_SHARE = 0.005  # a part with a smaller share of a place is small: docs/adr/0050
+
 type Place = NDArray[np.bool_]
 """A set of pixels, on the region grid unless it is said otherwise."""
 type Labels = NDArray[np.int32]
@@ -20,6 +22,19 @@ def labelled(place: Place, connectivity: int = 8) -> tuple[Labels, NDArray[np.in
     count, labels = cv2.connectedComponents(place.astype(np.uint8), connectivity=connectivity)
     numbers = np.asarray(labels, np.int32)
     return numbers, np.bincount(numbers.ravel(), minlength=count).astype(np.int32)
+
+
+def gaps_of(place: Place) -> tuple[Labels, NDArray[np.int32], NDArray[np.bool_]]:
+    """What a place leaves free: connected parts, their areas, and which of them are holes.
+
+    Diagonals do not connect. A hole does not reach the border of the picture.
+    """
+    labels, areas = labelled(~place, connectivity=4)
+    is_hole = np.ones(len(areas), bool)
+    is_hole[0] = False
+    for border in (labels[0], labels[-1], labels[:, 0], labels[:, -1]):
+        is_hole[border] = False
+    return labels, areas, is_hole
 
 
 def part_at(place: Place, row: int, column: int) -> Place:

@@ -21,6 +21,7 @@ from foremask.vision.temporal.flow import (
     trust,
     warp,
 )
+from foremask.vision.temporal.places import SMALL_SHARE, gaps_of
 from foremask.vision.temporal.reach import on_grid, reach
 
 type PackedFlow = NDArray[np.float16]
@@ -64,7 +65,8 @@ def propagate(
     """The masks of the anchor ``first`` and of the frames up to the next anchor, or to the end.
 
     Each mask is a weighted mean of the masks of the ``per_side`` nearest anchors on each side,
-    warped to the frame. The weight is `trust`; on an anchor, its own mask has the weight 1.
+    warped to the frame. The weight is `trust`; on an anchor, its own mask has the weight 1. On the
+    other frames, small holes are filled that none of these anchors has.
     ``masks`` has the anchors' masks by frame. No mask crosses a cut. If ``outline_px`` is given,
     alpha may be 0 where no foreground (above 0.5) is within this distance.
     """
@@ -129,8 +131,29 @@ def _mean(
         trusted_here = resized(trusted, width, height)[part] + np.float32(LEAST_WEIGHT)
         total += trusted_here * warp(masks[source], resize_flow(flow, width, height), part=part)
         weight += trusted_here
-    mean[part] = total / (255 * weight)
+    alpha = total / (255 * weight)
+    if frame not in masks:
+        _fill_torn(alpha, [(masks[source], flow) for source, flow in paths.items()], part)
+    mean[part] = alpha
     return mean
+
+
+def _fill_torn(alpha: Alpha, moved: Sequence[tuple[Levels, Flow]], part: Part) -> None:
+    """Fill the small holes that no moved mask has: the flow has torn them open.
+
+    ``alpha`` is the given part of a frame, to which the masks are moved by their flows.
+    """
+    found = alpha > 0.5
+    gaps, areas, is_hole = gaps_of(found)
+    torn = is_hole & (areas < SMALL_SHARE * found.sum())
+    if not torn.any():
+        return
+    for mask, flow in moved:
+        labels, _, is_hole_of_mask = gaps_of(mask > 127)
+        holes = is_hole_of_mask[labels].astype(np.uint8)
+        here = warp(holes, resize_flow(flow, mask.shape[1], mask.shape[0]), part=part) > 0
+        torn[gaps[here]] = False
+    alpha[torn[gaps]] = 1
 
 
 def flow_between(steps: Steps, here: int, there: int) -> Flow:

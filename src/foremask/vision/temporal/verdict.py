@@ -18,7 +18,14 @@ from foremask.types import Alpha, Levels
 from foremask.vision.prefetch import stoppable
 from foremask.vision.resample import as_levels, resized
 from foremask.vision.temporal.flow import LEAST_WEIGHT, warp
-from foremask.vision.temporal.places import OUTLINE_PX, Labels, Place, grown, labelled
+from foremask.vision.temporal.places import (
+    OUTLINE_PX,
+    SMALL_SHARE,
+    Labels,
+    gaps_of,
+    grown,
+    labelled,
+)
 from foremask.vision.temporal.reach import part_around
 from foremask.vision.temporal.regions import (
     FOREGROUND,
@@ -39,7 +46,6 @@ LEAST_CONTINUITY = 0.1  # `subject_continuity` leaves a lower continuity as it i
 EVIDENCE_SHARE = np.float32(0.2)  # weight of one anchor's log odds, low since anchors share errors
 THIN_PX = 2 * OUTLINE_PX + 1  # narrower parts of a thing are thin; on the grid of the regions
 LEAST_KEPT = 0.8
-SMALL_SHARE = 0.005  # an island with a smaller share of the foreground is small: docs/adr/0050
 SHARPNESS = 12.0  # an opinion opposite to the verdict keeps e^-12 of its weight
 BAND_SHARE = 0.007  # of the diagonal
 
@@ -162,27 +168,22 @@ def with_thin_parts(log_odds: Alpha, mean: Alpha) -> Alpha:
 def as_wholes(log_odds: Alpha, mean: Alpha) -> Alpha:
     """Fill the holes that the opinions do not have, and drop small islands that few are sure of.
 
-    A hole is a connected part of the background that does not reach the picture's border. It is
-    filled if ``mean``, of the opinions, is foreground on the average over the hole. An island goes
-    if it has less than `SMALL_SHARE` of the foreground and a ``mean`` of less than `SURE`.
+    A hole is filled if ``mean``, of the opinions, is foreground on the average over it. An island
+    goes if it has less than `SMALL_SHARE` of the foreground and a ``mean`` of less than `SURE`.
     """
     found = log_odds > 0
-    gaps, gap_means = _parts(~found, mean, connectivity=4)
-    fills = gap_means > FOREGROUND
-    for border in (gaps[0], gaps[-1], gaps[:, 0], gaps[:, -1]):
-        fills[border] = False
-    parts, means = _parts(found, mean, connectivity=8)
-    areas = np.bincount(parts[found], minlength=len(means))
-    drops = (areas < SMALL_SHARE * found.sum()) & (means < SURE)
-    fills[0] = drops[0] = False  # 0 stands for the pixels of no part
+    gaps, gap_areas, is_hole = gaps_of(found)
+    fills = is_hole & (_means(gaps, gap_areas, mean) > FOREGROUND)
+    parts, areas = labelled(found)
+    drops = (areas < SMALL_SHARE * found.sum()) & (_means(parts, areas, mean) < SURE)
+    drops[0] = False  # of the pixels of no part
     kept = np.where(fills[gaps], np.abs(log_odds), log_odds)
     return np.where(drops[parts], -np.abs(log_odds), kept)
 
 
-def _parts(place: Place, mean: Alpha, connectivity: int) -> tuple[Labels, NDArray[np.float64]]:
-    """The connected parts of a place, and what ``mean`` is over each on the average."""
-    labels, areas = labelled(place, connectivity)
-    return labels, np.bincount(labels.ravel(), mean.ravel(), len(areas)) / np.maximum(areas, 1)
+def _means(labels: Labels, areas: NDArray[np.int32], plane: Alpha) -> NDArray[np.float64]:
+    """The mean of a plane over each labelled part."""
+    return np.bincount(labels.ravel(), plane.ravel(), len(areas)) / np.maximum(areas, 1)
 
 
 @stage("time pass")
