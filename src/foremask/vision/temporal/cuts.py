@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Flow, Image, Luma, Rgb
 from foremask.vision.resample import in_half, in_single
-from foremask.vision.temporal.flow import LEAST_SIDE_PX, FlowEstimator, luma, warp
+from foremask.vision.temporal.flow import LEAST_SIDE_PX, PATCH_STRIDE_PX, FlowEstimator, luma, warp
 from foremask.vision.temporal.grids import grid_of, size_of
 from foremask.vision.temporal.propagation import FrameFlow
 from foremask.vision.temporal.tier import SIDE_FRAMES, Tier
@@ -117,7 +117,7 @@ class CutFinder:
     """Decides for each frame, in order, whether a shot starts there. Not thread-safe."""
 
     def __init__(self) -> None:
-        self._flow = FlowEstimator(at_any_brightness=True)
+        self._flow = FlowEstimator(at_any_brightness=True, least_stride_px=PATCH_STRIDE_PX)
         self._before: deque[_View] = deque(maxlen=SIDE_FRAMES)
         self._from_here: deque[_View | None] = deque()  # None: contrast too low
         self._count = 0

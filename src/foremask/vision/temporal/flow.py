@@ -1,5 +1,6 @@
 """Optical flow between frames, its confidence, and motion other than the camera's."""
 
+import math
 from functools import lru_cache
 
 import cv2
@@ -13,7 +14,11 @@ PHOTOMETRIC_SCALE = 4.0  # difference of luma at which trust falls to 1/e: docs/
 PHOTOMETRIC_WINDOW_PX = 3
 CHROMA_SCALE = 10.0  # summed difference of Lab's a and b at which continuity falls to 1/e
 CONTINUITY_EXPONENT = 0.25  # of trust, which is too low (0.1) where texture moves by half a pixel
-PATCH_STRIDE_PX = 5  # docs/adr/0050
+# Patches are `PATCH_STRIDE_PX` apart on pictures of `STRIDE_AREA_PX` or more (docs/adr/0050), and
+# closer on smaller ones, where a subject has fewer pixels, but at least `LEAST_STRIDE_PX`.
+PATCH_STRIDE_PX = 5
+STRIDE_AREA_PX = 384 * 216
+LEAST_STRIDE_PX = 2
 RESIDUAL_SIZE = (80, 45)  # columns, rows for fitting the camera's motion, which is smooth
 ROBUST_ITERATIONS = 8
 LEAST_BACKGROUND = 0.1  # share of the picture from which the camera's motion can be fitted
@@ -36,15 +41,18 @@ class FlowEstimator:
 
     The method is DIS (Kroeger et al., ECCV 2016) with OpenCV's preset ``medium``, except for the
     settings below (docs/adr/0050). If ``at_any_brightness``, patches are compared without their
-    means: slower, and less accurate between pictures of one brightness.
+    means: slower, and less accurate between pictures of one brightness. Patches on small pictures
+    are at least ``least_stride_px`` apart.
     """
 
-    def __init__(self, *, at_any_brightness: bool = False) -> None:
+    def __init__(
+        self, *, at_any_brightness: bool = False, least_stride_px: int = LEAST_STRIDE_PX
+    ) -> None:
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._dis.setFinestScale(0)
-        self._dis.setPatchStride(PATCH_STRIDE_PX)
         self._dis.setUseMeanNormalization(at_any_brightness)
         self._dis.setVariationalRefinementIterations(0)
+        self._least_stride_px = least_stride_px
 
     @stage("flow")
     def __call__(self, here: Luma, there: Luma) -> Flow:
@@ -52,6 +60,8 @@ class FlowEstimator:
         nothing = np.zeros((*here.shape, 2), np.float32)
         if min(here.shape) < LEAST_SIDE_PX or differ_by_at_most(STILL_LEVELS, here, there):
             return nothing
+        stride_px = round(PATCH_STRIDE_PX * math.sqrt(here.size / STRIDE_AREA_PX))
+        self._dis.setPatchStride(min(max(stride_px, self._least_stride_px), PATCH_STRIDE_PX))
         return np.asarray(self._dis.calc(here, there, nothing), np.float32)
 
 
