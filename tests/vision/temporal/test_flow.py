@@ -6,6 +6,7 @@ import pytest
 
 from foremask.types import Flow, Levels, Luma, Rgb
 from foremask.vision.temporal import flow as motion
+from foremask.vision.temporal.places import gaps_of, has_holes
 from foremask.vision.temporal.propagation import FrameFlow, flow_between, propagate
 from foremask.vision.temporal.reach import reach
 from tests.vision.temporal.test_windows import background
@@ -143,6 +144,19 @@ def test_a_hole_that_the_flow_tears_is_filled_and_one_of_the_anchor_moves() -> N
     mask[6, 30] = 0
     found = propagate(0, steps, {0: mask}, per_side=1)[1] > 0.5
     np.testing.assert_array_equal(found, mask > 0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_place_has_holes_if_one_of_its_gaps_is_a_hole(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    counts = {True: 0, False: 0}
+    for _ in range(100):
+        blurred = cv2.GaussianBlur(rng.random(rng.integers(3, 24, 2)), (3, 3), 0)
+        place = blurred > np.quantile(blurred, rng.uniform(0.2, 0.8))
+        expected = bool(gaps_of(place)[2].any())
+        assert has_holes(place) == expected
+        counts[expected] += 1
+    assert min(counts.values()) > 5
 
 
 def test_an_anchor_of_another_colour_counts_for_nothing() -> None:

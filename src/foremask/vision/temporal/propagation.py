@@ -21,7 +21,7 @@ from foremask.vision.temporal.flow import (
     trust,
     warp,
 )
-from foremask.vision.temporal.places import SMALL_SHARE, gaps_of
+from foremask.vision.temporal.places import SMALL_SHARE, gaps_of, has_holes
 from foremask.vision.temporal.reach import on_grid, reach
 
 type PackedFlow = NDArray[np.float16]
@@ -144,11 +144,15 @@ def _fill_torn(alpha: Alpha, moved: Sequence[tuple[Levels, Flow]], part: Part) -
     ``alpha`` is the given part of a frame, to which the masks are moved by their flows.
     """
     found = alpha > 0.5
+    if not has_holes(found):
+        return
     gaps, areas, is_hole = gaps_of(found)
     torn = is_hole & (areas < SMALL_SHARE * found.sum())
     if not torn.any():
         return
     for mask, flow in moved:
+        if not has_holes(mask > 127):
+            continue
         labels, _, is_hole_of_mask = gaps_of(mask > 127)
         holes = is_hole_of_mask[labels].astype(np.uint8)
         here = warp(holes, resize_flow(flow, mask.shape[1], mask.shape[0]), part=part) > 0
