@@ -151,9 +151,10 @@ def _fill_torn(alpha: Alpha, moved: Sequence[tuple[Levels, Flow]], part: Part) -
     if not torn.any():
         return
     for mask, flow in moved:
-        if not has_holes(mask > 127):
+        place = mask > 127
+        if not has_holes(place):
             continue
-        labels, _, is_hole_of_mask = gaps_of(mask > 127)
+        labels, _, is_hole_of_mask = gaps_of(place)
         holes = is_hole_of_mask[labels].astype(np.uint8)
         here = warp(holes, resize_flow(flow, mask.shape[1], mask.shape[0]), part=part) > 0
         torn[gaps[here]] = False

@@ -100,9 +100,10 @@ def judge(scenes: Sequence[Scene], trees: Trees | None = None) -> list[Alpha]:
     planes = [regions.spread(trees.log_odds(features)) for regions, features in measure(scenes)]
     links = [scene.links for scene in scenes]
     logits = [scene.logit for scene in scenes]
+    means = [scene.mean() for scene in scenes]
     return [
-        as_wholes(with_thin_parts(plane, scene.mean()), scene.mean())
-        for plane, scene in zip(along_flow(planes, links, logits), scenes, strict=True)
+        as_wholes(with_thin_parts(plane, mean), mean)
+        for plane, mean in zip(along_flow(planes, links, logits), means, strict=True)
     ]
 
 
