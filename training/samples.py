@@ -244,8 +244,9 @@ def add_prompt(sample: Sample, target: Region, other: Map | None, rng: np.random
             sample.prompt.clicks = click_on(target, rng).clicks
     elif sample.kind == "stroke":
         sample.prompt.stroke_in = stroke_on(target, rng)
-        if rng.random() < 0.3 and (~target).any():
-            sample.prompt.stroke_out = stroke_on(~target & (sample.known > 0.5), rng)
+        outside = ~target & (sample.known > 0.5)
+        if rng.random() < 0.3 and outside.any():
+            sample.prompt.stroke_out = stroke_on(outside, rng)
 
 
 class Samples:
