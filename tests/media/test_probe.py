@@ -1,5 +1,6 @@
 import io
 import math
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import replace
@@ -280,21 +281,111 @@ def test_a_hostile_box_tree_ends() -> None:
         assert _reads(partial(boxes.survey, size=len(data)), data) <= len(data)
 
 
+def test_a_hostile_fragmented_file_is_read_in_a_few_places() -> None:
+    fragment = b"\0\0\0\x18moof\0\0\0\x10mfhd" + bytes(8)
+    for data in (b"\0\0\0\x08moof" * 5000, fragment * 5000, fragment + b"\0\0\0\x08free" * 5000):
+        search = partial(boxes.declared_size_nearby, size=len(data))
+        assert _reads(search, data) <= 13
+
+
 def test_a_hostile_matroska_tail_ends() -> None:
     rng = np.random.default_rng(1)
     data = b"\x1f\x43\xb6\x75".join(rng.bytes(50) for _ in range(2000))
     assert _reads(partial(ebml.last_block_ticks, size=len(data)), data) == 1
+    unknown = b"\x01" + 7 * b"\xff"
+    live = b"\x1aE\xdf\xa3\x80\x18\x53\x80\x67" + unknown
+    cluster = b"\x1f\x43\xb6\x75" + unknown
+    for tail in (data, cluster * 5000, cluster + b"\xe7\x81\0" + b"\xa3\x80" * 2_000_000):
+        hostile = live + tail
+        reads = len(hostile) // (1 << 20) + 2
+        assert _reads(partial(ebml.declared_size, size=len(hostile)), hostile) <= reads
 
 
-def test_a_file_that_was_cut_off_behind_its_header_is_told_by_the_probe(tmp_path: Path) -> None:
+def _muxed(spec: Spec, **muxer_options: str) -> Spec:
+    return replace(spec, muxer_options=muxer_options)
+
+
+TWO_S = Spec(pts=synth.even(60, Fraction(30)))
+TWO_S_VP9 = replace(TWO_S, codec="vp9")
+LIVE = {"live": "1", "write_crc32": "0"}
+FORMS: dict[str, tuple[str, Spec]] = {
+    "index first": ("a.mp4", _muxed(TWO_S, movflags="faststart")),
+    "QuickTime": ("a.mov", _muxed(TWO_S, movflags="faststart")),
+    "fragments": ("a.mp4", _muxed(TWO_S, movflags="frag_keyframe+empty_moov")),
+    "fragments of QuickTime": ("a.mov", _muxed(TWO_S, movflags="frag_keyframe+empty_moov")),
+    "no index of fragments": ("a.mp4", _muxed(TWO_S, movflags="frag_keyframe+skip_trailer")),
+    "index before the fragments": ("a.mp4", _muxed(TWO_S, movflags="frag_keyframe+global_sidx")),
+    "DASH": ("a.mp4", _muxed(TWO_S, movflags="dash+frag_keyframe")),
+    "CMAF": ("a.mp4", _muxed(TWO_S, movflags="cmaf+frag_keyframe")),
+    "a frame a fragment": ("a.mp4", _muxed(TWO_S, movflags="frag_every_frame+empty_moov")),
+    "WebM": ("a.webm", TWO_S_VP9),
+    "WebM, index first": ("a.webm", _muxed(TWO_S_VP9, cues_to_front="1")),
+    "live WebM": ("a.webm", _muxed(TWO_S_VP9, **LIVE)),
+    "Matroska": ("a.mkv", TWO_S),
+    "live Matroska": ("a.mkv", _muxed(TWO_S, **LIVE)),
+}
+"""Of these, any part with the header and a frame can be masked."""
+
+
+def _cut_off(path: Path) -> int | None:
+    """Return how many bytes a file has had at least, as the probe says; None if nothing."""
+    told = probe(path).warnings
+    with path.open("rb") as remote:
+        assert probe(remote).warnings == told
+    if not told:
+        return None
+    words = r"the file was cut off: (\d+) of at least (\d+) bytes are there, and the end is missing"
+    match = re.fullmatch(words, *told)
+    assert match is not None, told
+    assert int(match[1]) == path.stat().st_size
+    return int(match[2])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_file_that_was_cut_off_behind_its_header_is_told_by_the_probe(
+    tmp_path: Path, form: str
+) -> None:
     """Its frames up to the cut are masked all the same, so it is not refused."""
-    fast = synth.Spec(pts=synth.even(60, Fraction(30)), muxer_options={"movflags": "faststart"})
-    whole = synth.write(tmp_path / "whole.mp4", fast)
+    name, spec = FORMS[form]
+    whole = synth.write(tmp_path / name, spec)
     data = whole.read_bytes()
-    cut = tmp_path / "cut.mp4"
-    cut.write_bytes(data[:-500])
-    there = f"{len(data) - 500} of {len(data)} bytes are there, and the end is missing"
-    assert probe(whole).warnings == ()
-    assert probe(cut).warnings == (f"the file was cut off: {there}",)
-    with cut.open("rb") as remote:
-        assert probe(remote).warnings == probe(cut).warnings
+    assert _cut_off(whole) is None
+    cut = tmp_path / f"cut{whole.suffix}"
+    for missing in (600, len(data) // 3):
+        cut.write_bytes(data[:-missing])
+        declared = _cut_off(cut)
+        assert declared is not None
+        assert len(data) - missing < declared <= len(data)
+
+
+def test_a_live_recording_is_cut_off_only_if_a_frame_of_it_is(tmp_path: Path) -> None:
+    """Browsers declare the size neither of the segment nor of a cluster."""
+    written = synth.write(tmp_path / "a.webm", _muxed(TWO_S_VP9, **LIVE)).read_bytes()
+    sized = re.compile(b"(\x1f\x43\xb6\x75)[\x40-\x7f].", re.DOTALL)
+    data, clusters = sized.subn(lambda found: found[1] + b"\x01" + 7 * b"\xff", written)
+    assert clusters == 5
+    live = tmp_path / "live.webm"
+    live.write_bytes(data)
+    with av.open(str(live)) as opened:
+        last_bytes = [packet.size for packet in opened.demux() if packet.size][-1]
+    assert _cut_off(live) is None
+    for missing in (1, last_bytes // 2, last_bytes):
+        live.write_bytes(data[:-missing])
+        assert _cut_off(live) == len(data)
+    block_at = data.rindex(b"\xa3", 0, -last_bytes)
+    live.write_bytes(data[:block_at])
+    assert _cut_off(live) is None
+
+
+def test_what_a_camera_appends_to_a_whole_file_does_not_make_it_cut_off(tmp_path: Path) -> None:
+    """It has no box's name, and its first bytes are no length."""
+    for form, (name, spec) in FORMS.items():
+        whole = synth.write(tmp_path / name, spec)
+        whole.write_bytes(whole.read_bytes() + b"\x7f\xff\xff\xf0SEFT" + bytes(range(100)))
+        assert _cut_off(whole) is None, form
+
+
+def test_a_recording_that_was_ended_as_a_plain_mp4_is_not_cut_off(tmp_path: Path) -> None:
+    """Its one mdat box has the fragments' boxes inside."""
+    hybrid = _muxed(TWO_S, movflags="hybrid_fragmented+frag_keyframe")
+    assert _cut_off(synth.write(tmp_path / "a.mp4", hybrid)) is None

@@ -1,5 +1,6 @@
 """Reads Matroska elements that FFmpeg does not report, and writes the display size."""
 
+import re
 import zlib
 from collections.abc import Iterator
 from fractions import Fraction
@@ -26,22 +27,86 @@ _BLOCK_GROUP: Final = b"\xa0"
 _SIMPLE_BLOCK: Final = b"\xa3"
 _CRC: Final = b"\xbf"
 _VOID: Final = b"\xec"
+_AT_THE_END: Final = {
+    *(_CLUSTER, _CUES, _TIMESTAMP, _BLOCK_GROUP, _SIMPLE_BLOCK, _CRC, _VOID),
+    *(b"\xa7", b"\xab", b"\xaf"),  # of a cluster: Position, PrevSize, EncryptedBlock
+    *(b"\x12\x54\xc3\x67", b"\x11\x4d\x9b\x74"),  # of the segment: Tags, SeekHead
+    *(b"\x10\x43\xa7\x70", b"\x19\x41\xa4\x69"),  # Chapters, Attachments
+}
+_CLUSTER_START: Final = re.compile(
+    _CLUSTER
+    + rb"(?:[\x80-\xff]|[\x40-\x7f].|[\x20-\x3f].{2}|[\x10-\x1f].{3}|[\x08-\x0f].{4}"
+    + rb"|[\x04-\x07].{5}|[\x02\x03].{6}|\x01.{7})(?:\xe7[\x81-\x88]|\xbf\x84)",
+    re.DOTALL,
+)
+"""A cluster's ID, its size, and its timestamp or CRC; four bytes of a frame may be like the ID."""
+_OVERLAP_BYTES: Final = 16
+_MAX_ELEMENTS: Final = 100_000
+_DOCUMENT_BYTES: Final = 64  # The document's header and the segment's are shorter.
 _HEAD_BYTES: Final = 1 << 20  # The tracks are in the first few hundred bytes.
 _TAIL_BYTES: Final = 1 << 20  # Read at once, from the end.
 _MAX_TAIL_BYTES: Final = 16 << 20  # A cluster of FFmpeg's has at most 5 MiB, a browser's less.
 
 
-def declared_size(head: bytes) -> int:
-    """Return the segment's end offset, or 0 if it is not declared, as in live recordings."""
+def declared_size(read_at: ReadAt, size: int, tail_bytes: int = _MAX_TAIL_BYTES) -> int:
+    """Return the segment's end offset, or if it is not declared, that of the last element.
+
+    It is more than ``size`` only if the file was cut off. Live recordings do not declare the
+    segment's size, and some not the clusters': of ``tail_bytes``, the elements behind the start of
+    the last cluster are read. It is 0 if nothing is declared.
+    """
+    head = read_at(0, _DOCUMENT_BYTES)
     try:
         length, width = _number(head, 4)
         at = 4 + width + length + 4  # after the header's body and the segment's ID
         length, width = _number(head, at)
     except ValueError:
         return 0
-    if length == (1 << 7 * width) - 1:  # unknown
+    if head[at - 4 : at] != _SEGMENT:
         return 0
-    return at + width + length
+    if not _is_unknown(length, width):
+        return at + width + length
+    return _end_of_last_cluster(read_at, size, tail_bytes)
+
+
+def _is_unknown(size: int, width: int) -> bool:
+    return size == (1 << 7 * width) - 1
+
+
+def _end_of_last_cluster(read_at: ReadAt, size: int, tail_bytes: int) -> int:
+    tail = b""
+    start = size
+    while start > 0 and len(tail) < tail_bytes:
+        step = min(_TAIL_BYTES, start)
+        start -= step
+        tail = read_at(start, step) + tail
+        found = [each.start() for each in _CLUSTER_START.finditer(tail[: step + _OVERLAP_BYTES])]
+        if found:
+            return start + _declared_end(tail, found[-1])
+    return 0
+
+
+def _declared_end(data: bytes, at: int) -> int:
+    """Return the end of the last element from the cluster at an offset on, which may be unknown."""
+    end = 0
+    for _ in range(_MAX_ELEMENTS):
+        if at >= len(data):
+            break
+        width = 9 - data[at].bit_length()
+        kind = data[at : at + width]
+        if kind not in _AT_THE_END:  # a recorder's own data, or zeros
+            break
+        try:
+            length, number_width = _number(data, at + width)
+        except ValueError:
+            break
+        at += width + number_width
+        if not _is_unknown(length, number_width):
+            at += length
+            end = at
+        elif kind != _CLUSTER:
+            break
+    return end
 
 
 def _number(data: bytes | bytearray, at: int) -> tuple[int, int]:

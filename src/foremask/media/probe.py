@@ -24,7 +24,7 @@ from foremask.options import UNLIMITED, Excerpt, Limits
 
 ACCEPTED_CODECS: Final = ("h264", "hevc", "vp9", "av1", "mjpeg", "gif")
 _MAX_HEADER_BYTES: Final = 64 << 20
-_FIRST_BOXES: Final = 6  # ftyp, moov, free, mdat; each may be a request to a remote file's host
+_REMOTE_TAIL_BYTES: Final = 1 << 20
 _NTSC: Final = 1.001  # At 30000/1001 fps, 1800 frames last 60.06 s, and count as a minute.
 _ROUNDING_S: Final = 0.002  # Headers round durations to milliseconds.
 _MAX_ESTIMATED_FPS: Final = 1000  # FFmpeg's guess may be the time base, such as 90,000 per second.
@@ -73,13 +73,33 @@ def _probe(source: Source, limits: Limits, excerpt: Excerpt | None, path: Path |
         if ticks is not None:
             end_s = ticks / 1000 + _nominal_s(clip)
             clip = replace(clip, duration_s=end_s - clip.start_s)
-    if container in (Container.MP4, Container.MOV):
-        declared = boxes.declared_size(window.read_at, window.size, _FIRST_BOXES)
-        if declared > window.size:
-            there = f"{window.size} of {declared} bytes are there, and the end is missing"
-            clip = replace(clip, warnings=(*clip.warnings, f"the file was cut off: {there}"))
+    declared = _declared_size(container, window, source, is_remote=path is None)
+    if declared > window.size:
+        there = f"{window.size} of at least {declared} bytes are there, and the end is missing"
+        clip = replace(clip, warnings=(*clip.warnings, f"the file was cut off: {there}"))
     _refuse(clip, limits, excerpt)
     return clip
+
+
+def _declared_size(
+    container: Container, window: ReadWindow, source: Source, *, is_remote: bool
+) -> int:
+    """Return the size that the file had at least before any cut; of a remote one, little is read."""
+
+    def read_at(offset: int, size: int) -> bytes:  # few bytes in each of many places
+        source.seek(offset)
+        return source.read(size)
+
+    match container:
+        case Container.MP4 | Container.MOV if is_remote:
+            return boxes.declared_size_nearby(window.read_at, window.size)
+        case Container.MP4 | Container.MOV:
+            return boxes.declared_size(read_at, window.size)
+        case Container.WEBM | Container.MKV if is_remote:
+            return ebml.declared_size(window.read_at, window.size, _REMOTE_TAIL_BYTES)
+        case Container.WEBM | Container.MKV:
+            return ebml.declared_size(read_at, window.size)
+    return 0
 
 
 def excerpt_of(clip: Clip, excerpt: Excerpt | None) -> Clip:

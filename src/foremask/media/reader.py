@@ -335,7 +335,7 @@ def _is_cut_off(path: Path, container: Container) -> bool:
             case Container.MP4 | Container.MOV:
                 return boxes.declared_size(read_at, size) > size
             case Container.WEBM | Container.MKV:
-                return ebml.declared_size(read_at(0, 64)) > size
+                return ebml.declared_size(read_at, size) > size
             case Container.GIF:
                 return not read_at(max(0, size - 64), 64).rstrip(b"\0").endswith(b";")
             case Container.AVI | Container.OTHER:  # the sizes in AVI are often wrong
