@@ -380,7 +380,23 @@ class NoVideoStream(ClipRefused):
 
 class CorruptVideo(ClipRefused, reason="corrupt"):
     means = "The file cannot be read, from the start or from a named frame on."
-    remedy = "This mends many files: `ffmpeg -i clip.mp4 -c copy new.mp4`"
+    remedy = (
+        "If it plays elsewhere, this mends many files: `ffmpeg -i clip.mp4 -c copy new.mp4`."
+        " An mp4 or mov without a moov box plays nowhere, and FFmpeg cannot mend it: copy, download"
+        " or export it once more. A camera may finish it when its card is put back."
+    )
+    cli_remedy = (
+        "If it plays elsewhere, this mends many files: `ffmpeg -i clip.mp4 -c copy new.mp4`"
+    )
+
+
+class IndexMissing(CorruptVideo):
+    means = "An mp4 or mov has no moov box, the index, which is written last."
+    cli_remedy = (
+        "Copy, download or export it once more: ffmpeg cannot mend it. If a camera stopped while it"
+        " wrote it, put the card back, and the camera may finish it; or"
+        " `untrunc WHOLE.mp4 CUT.mp4` may, with a whole file of the same camera."
+    )
 
 
 class EncryptedVideo(ClipRefused, reason="encrypted"):

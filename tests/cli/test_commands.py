@@ -48,9 +48,11 @@ def doctor(run: Run) -> dict[str, dict[str, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("command", ["", "live", "mask", "models", "serve", "worker"])
+@pytest.mark.parametrize(
+    "command", ["", "live", "mask", "models", "serve", "worker", "token", "jobs", "migrate"]
+)
 def test_help_loads_nothing_heavy(command: str) -> None:
-    heavy = {"numpy", "av", "cv2", "openvino", "psycopg", "httpx2", "markdown_it"}
+    heavy = {"numpy", "av", "cv2", "openvino", "psycopg", "structlog", "httpx2", "markdown_it"}
     ran = fresh(
         "import sys; from foremask.cli.commands import main; main([*sys.argv[1:], '--help'])\n"
         f"print({heavy} & {{*sys.modules}} or 'set()')",
@@ -64,6 +66,16 @@ def test_help_begins_with_what_most_people_want(run: Run) -> None:
     named = [line.split()[1] for line in lines if line.startswith("│ ") and line[2] != " "]
     assert named[:2] == ["mask", "cutout"]
     assert named[-11:-8] == ["cancel", "status", "submit"]  # jobs on another machine, by themselves
+
+
+def test_no_command_that_cannot_mend_a_file_is_named_as_its_remedy(run: Run, clip: Path) -> None:
+    """FFmpeg copies many files that do not play, but none without an index."""
+    whole = clip.read_bytes()
+    clip.write_bytes(whole[: whole.index(b"moov") - 4])
+    told = run.refused("probe", clip, code=Exit.CLIP_REFUSED)
+    assert "no moov box" in told
+    assert "ffmpeg cannot mend it" in told
+    assert "ffmpeg -i" not in told
 
 
 @pytest.mark.slow

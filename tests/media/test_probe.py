@@ -335,8 +335,9 @@ def _cut_off(path: Path) -> int | None:
     if not told:
         return None
     words = r"the file was cut off: (\d+) of at least (\d+) bytes are there, and the end is missing"
-    match = re.fullmatch(words, *told)
-    assert match is not None, told
+    (said,) = told
+    match = re.fullmatch(words, said)
+    assert match is not None, said
     assert int(match[1]) == path.stat().st_size
     return int(match[2])
 

@@ -1,11 +1,14 @@
-"""``foremask token``, ``jobs``, ``job``, ``webhook``, ``migrate``: read and change the database."""
+"""``foremask token``, ``jobs``, ``job``, ``webhook``, ``migrate``: read and change the database.
+
+Each command imports what it runs: the database's modules take half a second, even for ``--help``.
+"""
 
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 from cyclopts import App, Parameter
@@ -13,17 +16,14 @@ from cyclopts.validators import Number
 
 from foremask.cli.batch_options import AsJson, Switch
 from foremask.cli.exits import Exit, answer, note, print_json, say
-from foremask.cli.service_checks import check_data_dir, version_of
 from foremask.errors import SettingsInvalid
-from foremask.service.jobs import deliveries, records, tokens
-from foremask.service.jobs.database import Database
 from foremask.service.jobs.life import Status
-from foremask.service.jobs.records import Attempt, Record
-from foremask.service.jobs.schema import check_schema
-from foremask.service.jobs.schema import migrate as bring_up
-from foremask.service.jobs.tokens import Token, TokenLimits
-from foremask.service.run.bundled_postgres import EmbeddedPostgres
 from foremask.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from foremask.service.jobs.database import Database
+    from foremask.service.jobs.records import Attempt, Record
+    from foremask.service.jobs.tokens import Token
 
 FOLLOW_S: Final = 0.5
 JobId = Annotated[str, Parameter(name="ID", help="The job's ID.")]
@@ -38,6 +38,9 @@ def database_url(settings: Settings) -> Iterator[str]:
     if settings.database_url is not None:
         yield settings.database_url
         return
+    from foremask.cli.service_checks import check_data_dir, version_of
+    from foremask.service.run.bundled_postgres import EmbeddedPostgres
+
     server = EmbeddedPostgres(settings.data_dir, settings.postgres_bin)
     with ExitStack() as stack:
         try:
@@ -50,8 +53,10 @@ def database_url(settings: Settings) -> Iterator[str]:
         yield server.url
 
 
-def ask[T](work: Callable[[Database], Awaitable[T]]) -> T:
+def ask[T](work: "Callable[[Database], Awaitable[T]]") -> T:
     """Run ``work`` on the database. Raises ServiceUnavailable for tables of another version."""
+    from foremask.service.jobs.database import Database
+    from foremask.service.jobs.schema import check_schema
 
     async def opened(url: str) -> T:
         async with Database(url, connections=1) as database:
@@ -74,6 +79,8 @@ def jobs(
         last: The largest number of jobs to list.
         unfinished: List only queued and running jobs.
     """
+    from foremask.service.jobs import records
+
     found = ask(lambda database: records.latest(database, last, unfinished=unfinished))
     lines = [f"{_moment(each.created_at)}  {_line_of(each)}" for each in found]
     answer(found, lines or ["no jobs"], as_json=as_json)
@@ -85,8 +92,9 @@ def job(request_id: JobId, /, *, follow: Switch = False, as_json: AsJson = False
     Args:
         follow: Print changes until the job ends. The exit code is 0 if the job has a result.
     """
+    from foremask.service.jobs import records
 
-    async def show(database: Database) -> Record:
+    async def show(database: "Database") -> "Record":
         record = await records.read_any(database, request_id)
         if as_json:
             attempts = await records.history(database, request_id)
@@ -113,7 +121,7 @@ def job(request_id: JobId, /, *, follow: Switch = False, as_json: AsJson = False
     return Exit.INTERNAL if lost else Exit.OK
 
 
-def _events_of(attempt: Attempt) -> Iterator[tuple[datetime, str]]:
+def _events_of(attempt: "Attempt") -> Iterator[tuple[datetime, str]]:
     name = f"{attempt.stage} {attempt.number}, attempt {attempt.attempt}"
     yield attempt.started_at, f"{name}: begun by {attempt.worker}"
     if attempt.ended_at is not None:
@@ -123,7 +131,7 @@ def _events_of(attempt: Attempt) -> Iterator[tuple[datetime, str]]:
         yield attempt.ended_at, f"{name}: {outcome}"
 
 
-def _line_of(record: Record) -> str:
+def _line_of(record: "Record") -> str:
     words = [record.request_id, record.status.value]
     if record.status is Status.RUNNING:
         words.append(f"{record.stage} {record.progress} %")
@@ -168,7 +176,9 @@ def create(
         quota: The most jobs in all, by default unlimited.
         days: Days until the token expires, by default never.
     """
-    limits = TokenLimits(
+    from foremask.service.jobs import tokens
+
+    limits = tokens.TokenLimits(
         rate_per_minute=rate_per_minute,
         burst=burst,
         concurrent=concurrent,
@@ -187,13 +197,15 @@ def create(
 @token.command(name="list")
 def list_(*, as_json: AsJson = False) -> None:
     """List the first characters, the limits and the use of each token."""
+    from foremask.service.jobs import tokens
+
     known = ask(tokens.list_tokens)
     if not known:
         note("There is no token yet: foremask token create makes one.")
     answer(known, map(_described, known), as_json=as_json)
 
 
-def _described(token: Token) -> str:
+def _described(token: "Token") -> str:
     limits = token.limits
     state = "good"
     if token.revoked_at is not None:
@@ -214,11 +226,15 @@ def revoke(which: str, /) -> None:
     Args:
         which: The token's first characters, as `foremask token list` shows them, or its id.
     """
+    from foremask.service.jobs import tokens
+
     token = ask(lambda database: tokens.revoke_token(database, which.removesuffix("…")))
     say(f"{token.prefix}… is revoked")
 
 
 def migrate() -> None:
+    from foremask.service.jobs.schema import migrate as bring_up
+
     with database_url(read_settings(os.environ)) as url:
         applied = asyncio.run(bring_up(url))
     say(*[f"applied {name}" for name in applied] or ["nothing to do"])
@@ -227,5 +243,7 @@ def migrate() -> None:
 @webhook.command
 def redeliver(request_id: JobId, /) -> None:
     """Send a job's webhook again, with the same id and bytes."""
+    from foremask.service.jobs import deliveries
+
     ask(lambda database: deliveries.redeliver(database, request_id))
     say(f"{request_id}: its webhook is on its way")

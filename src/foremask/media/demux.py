@@ -195,7 +195,7 @@ def recognise(window: ReadWindow, *, any_format: bool = False) -> Container:
             raise errors.EncryptedVideo("The video is protected by DRM; send it unprotected.")
         if not has_header:
             details = "The file has no moov box: it was cut off, or never finished; send it whole."
-            raise errors.CorruptVideo(details)
+            raise errors.IndexMissing(details)
     return container
 
 

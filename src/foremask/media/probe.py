@@ -84,7 +84,7 @@ def _probe(source: Source, limits: Limits, excerpt: Excerpt | None, path: Path |
 def _declared_size(
     container: Container, window: ReadWindow, source: Source, *, is_remote: bool
 ) -> int:
-    """Return the size that the file had at least before any cut; of a remote one, little is read."""
+    """Return the size that the file had at least before any cut; little of a remote one is read."""
 
     def read_at(offset: int, size: int) -> bytes:  # few bytes in each of many places
         source.seek(offset)
@@ -99,7 +99,8 @@ def _declared_size(
             return ebml.declared_size(window.read_at, window.size, _REMOTE_TAIL_BYTES)
         case Container.WEBM | Container.MKV:
             return ebml.declared_size(read_at, window.size)
-    return 0
+        case Container.GIF | Container.AVI | Container.OTHER:
+            return 0
 
 
 def excerpt_of(clip: Clip, excerpt: Excerpt | None) -> Clip:

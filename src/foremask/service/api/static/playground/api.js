@@ -114,6 +114,7 @@ const WAYS_OUT = {
 
 function wayOutOf(error, field) {
   if (/is a picture/.test(error.message)) return "Save it and drop it here: the page cuts pictures out.";
+  if (/has no moov box/.test(error.message)) return "Copy or export it once more: FFmpeg cannot mend it. A camera may finish it when its card is put back.";
   if (error.reason === "not_a_video" && field?.id === "file") return "Choose a video or a picture.";
   return WAYS_OUT[error.reason];
 }
