@@ -804,6 +804,20 @@ def test_an_error_stands_beside_its_field_with_a_way_out(
     assert set(ids) == {f"reason-{kind.reason}" for kind in ERROR_TABLE}
 
 
+def test_a_clip_that_was_cut_off_is_told_and_can_be_masked(
+    page: Page, disc: Path, tmp_path: Path
+) -> None:
+    whole = disc.read_bytes()
+    cut = tmp_path / "cut.webm"
+    cut.write_bytes(whole[:-500])
+    there = f"{len(whole) - 500} of at least {len(whole)} bytes are there, and the end is missing"
+    drop(page, cut)
+    expect(page.locator("#verdict")).to_contain_text(f"Note: the file was cut off: {there}")
+    expect(page.get_by_role("button", name="Make the mask")).to_be_enabled()
+    drop(page, disc)
+    expect(page.locator("#verdict")).not_to_contain_text("cut off")
+
+
 def test_a_busy_service_takes_an_upload_without_a_verdict(
     page: Page, service: Running, disc: Path, tmp_path: Path
 ) -> None:
