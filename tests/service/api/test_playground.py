@@ -1237,6 +1237,11 @@ def test_the_reference_shows_the_api_and_tries_it(service: Running, browser: Bro
         other.wait_for_selector("html[data-ready]")
         page.goto(f"{service.url}/reference#reason-duration_too_long")
         expect(page.get_by_label("Your token")).to_have_value(TOKEN)  # the other tab's
+        other.get_by_role("link", name="API").click()
+        third = page.context.new_page()  # no tab shows the page any more
+        third.goto(f"{service.url}/reference")
+        expect(third.get_by_label("Your token")).to_have_value(TOKEN)
+        third.close()
         expect(page.locator("#reason-duration_too_long")).to_be_in_viewport()
         page.locator("#operations-jobs-submit > summary").click()
         submit = page.locator("#operations-jobs-submit")
@@ -1244,7 +1249,6 @@ def test_the_reference_shows_the_api_and_tries_it(service: Running, browser: Bro
         expect(submit.get_by_label("Body")).to_have_value(
             re.compile("https://example.com/clip.mp4")
         )
-        page.get_by_label("Your token").fill(service.token)
         page.locator("#operations-jobs-read_status > summary").click()
         read = page.locator("#operations-jobs-read_status")
         read.get_by_label("request_id").fill("no-such-request")

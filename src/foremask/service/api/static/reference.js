@@ -176,11 +176,15 @@ for (const { name: tag, description } of tags) {
 }
 find("reference").append(make("h3", { textContent: "Errors" }), make("details", { id: "errors" }, make("summary", { textContent: "Every reason, and what to do" }), table("Errors", ["Reason", "Status", "Meaning", "What to do"], errors)));
 find("calls").append(make("strong", { textContent: "Errors" }), make("a", { href: "#errors", textContent: "Every reason" }));
-find("token").value = sessionStorage.getItem("foremask-token") ?? localStorage.getItem("foremask-token") ?? "";
+const held = sessionStorage.getItem("foremask-token") ?? localStorage.getItem("foremask-token") ?? "";
+find("token").value = held;
 
-// A page of this browser that has a token in another tab tells it.
+// A tab of this browser that has a token of the page's tells it; what is typed here is not told.
 const tabs = new BroadcastChannel("foremask-token");
-tabs.addEventListener("message", ({ data }) => (find("token").value ||= data.token ?? ""));
+tabs.addEventListener("message", ({ data }) => {
+  if (data !== "ask") find("token").value ||= data.token ?? "";
+  else if (held) tabs.postMessage({ token: held });
+});
 tabs.postMessage("ask");
 
 // Opens what the address names.
