@@ -103,6 +103,41 @@ def test_what_is_gone_is_not_looked_for_in_the_whole_picture() -> None:
     assert finder.asked == 1
 
 
+class Remembering:
+    """Returns the earlier mask, and keeps what it was asked."""
+
+    def __init__(self) -> None:
+        self.shape = (0, 0)
+        self.clicks: Sequence[Click] = ()
+
+    def find(self, image: Image, earlier: Alpha, clicks: Sequence[Click] = ()) -> Alpha:
+        self.shape = earlier.shape
+        self.clicks = clicks
+        return earlier
+
+
+def test_a_click_on_what_is_missing_is_looked_at_in_a_square_round_it() -> None:
+    finder = Remembering()
+    before = disc(*LEFT)
+    found = find_again(finder, picture(), before, [Click(340 / WIDTH, 0.5, inside=True)])
+    assert finder.shape == (HEIGHT, HEIGHT)
+    assert finder.clicks == [Click(0.5, 0.5, inside=True)]
+    np.testing.assert_array_equal(found, before)  # what lies outside the square stays
+
+
+def test_at_the_pictures_edge_the_square_is_as_large() -> None:
+    finder = Remembering()
+    find_again(finder, picture(), disc(*LEFT), [Click(1 - 27 / WIDTH, 0.1, inside=True)])
+    assert finder.shape == (HEIGHT, HEIGHT)
+    assert finder.clicks == [Click(pytest.approx(0.9), 0.1, inside=True)]
+
+
+def test_a_click_on_what_is_too_much_is_looked_at_with_all_of_the_mask() -> None:
+    finder = Remembering()
+    find_again(finder, picture(), disc(*LEFT, radius=20), [Click(0.3, 0.5, inside=False)])
+    assert 1.4 * 41 <= finder.shape[0] < HEIGHT / 2
+
+
 def test_another_network_is_refused_with_the_remedy(tmp_path: Path) -> None:
     with pytest.raises(ModelUnavailable, match="models pull"):
         PromptedNetwork(redness(tmp_path)).load()

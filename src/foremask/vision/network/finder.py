@@ -48,10 +48,12 @@ class Unmoved:
 def find_again(
     finder: MaskFinder, image: Image, earlier: Alpha, clicks: Sequence[Click] = ()
 ) -> Alpha:
-    """`MaskFinder.find`, in a crop round the earlier mask and the clicks if it is no large one.
+    """`MaskFinder.find` in a crop of the image; outside it, the earlier foreground stays.
 
-    The mask is empty outside the crop. Without clicks, it is looked at once more, round what was
-    found, if this has moved far from the earlier mask.
+    If the last click is inside, the crop is the largest square round it. Otherwise it has all of
+    the earlier mask and all clicks, or is the whole image if that is nearly as large. Without
+    clicks, the image is looked at once more, round what was found, if this has moved far from the
+    earlier mask.
     """
     found = _find_close(finder, image, earlier, clicks)
     is_lost = not (found > _FOREGROUND).any()
@@ -70,10 +72,7 @@ def _similarity(one: Alpha, other: Alpha) -> float:
 
 def _find_close(finder: MaskFinder, image: Image, earlier: Alpha, clicks: Sequence[Click]) -> Alpha:
     rows, columns = earlier.shape
-    place = earlier > _FOREGROUND
-    for click in clicks:
-        place[min(rows - 1, int(click.y * rows)), min(columns - 1, int(click.x * columns))] = True
-    box = _box_round(place)
+    box = _crop(earlier, clicks)
     if box is None:
         return finder.find(image, earlier, clicks)
     down, across = box
@@ -86,9 +85,31 @@ def _find_close(finder: MaskFinder, image: Image, earlier: Alpha, clicks: Sequen
         for each in clicks
     ]
     part = (across.start / columns, down.start / rows, across.stop / columns, down.stop / rows)
-    found = np.zeros_like(earlier)
+    found = np.where(earlier > _FOREGROUND, earlier, np.float32(0))
     found[box] = finder.find(Cropped(image, part), np.ascontiguousarray(earlier[box]), clicks)
     return found
+
+
+def _crop(earlier: Alpha, clicks: Sequence[Click]) -> CropBox | None:
+    """The rows and columns to look at, as in `find_again`; None for the whole picture."""
+    rows, columns = earlier.shape
+    if clicks and clicks[-1].inside:
+        return _square_round(clicks[-1], rows, columns)
+    place = earlier > _FOREGROUND
+    for click in clicks:
+        place[min(rows - 1, int(click.y * rows)), min(columns - 1, int(click.x * columns))] = True
+    return _box_round(place)
+
+
+def _square_round(click: Click, rows: int, columns: int) -> CropBox:
+    """The largest square of the picture, with the click as near to its middle as can be.
+
+    The thing at a click is found better in it than in a crop round all of the mask: docs/adr/0172.
+    """
+    side = min(rows, columns)
+    top = min(max(0, round(click.y * rows - side / 2)), rows - side)
+    left = min(max(0, round(click.x * columns - side / 2)), columns - side)
+    return slice(top, top + side), slice(left, left + side)
 
 
 def _box_round(place: NDArray[np.bool_]) -> CropBox | None:

@@ -1,8 +1,9 @@
 """Propagates the masks of anchors to every frame, along the optical flow."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import cv2
 import numpy as np
@@ -40,6 +41,9 @@ class FrameFlow:
 type Steps = Mapping[int, FrameFlow]
 """The flows of consecutive frames, by frame number."""
 
+type HolesOf = Callable[[int], Levels | None]
+"""1 in the holes of the mask of the anchor with this number; None if it has none."""
+
 
 def step_from(steps: Steps, frame: int, direction: int) -> Flow | None:
     """The flow from a frame to the one before (-1) or after (1); None across a cut or an end."""
@@ -76,8 +80,9 @@ def propagate(
     earlier = _paths(steps, anchors, range(anchors[max(0, gap - per_side)], end), per_side)
     beyond = anchors[min(len(anchors) - 1, gap + per_side)]
     later = _paths(steps, anchors, range(max(end - 1, beyond), first - 1, -1), per_side)
+    holes_of = cache(lambda anchor: _holes_of(masks[anchor]))
     return [
-        _mean(each, masks, earlier[each] | later[each], steps, outline_px)
+        _mean(each, masks, earlier[each] | later[each], steps, outline_px, holes_of)
         for each in range(first, end)
     ]
 
@@ -108,6 +113,7 @@ def _mean(
     paths: Mapping[int, Flow],
     steps: Steps,
     outline_px: int | None,
+    holes_of: HolesOf,
 ) -> Alpha:
     height, width = next(iter(masks.values())).shape
     mean = np.zeros((height, width), np.float32)
@@ -133,30 +139,37 @@ def _mean(
         weight += trusted_here
     alpha = total / (255 * weight)
     if frame not in masks:
-        _fill_torn(alpha, [(masks[source], flow) for source, flow in paths.items()], part)
+        sources = ((holes_of(source), flow) for source, flow in paths.items())
+        moved_holes = [(holes, flow) for holes, flow in sources if holes is not None]
+        _fill_torn(alpha, moved_holes, part)
     mean[part] = alpha
     return mean
 
 
-def _fill_torn(alpha: Alpha, moved: Sequence[tuple[Levels, Flow]], part: Part) -> None:
-    """Fill the small holes that no moved mask has: the flow has torn them open.
+def _holes_of(mask: Levels) -> Levels | None:
+    """1 in the holes of an anchor's mask, 0 elsewhere; None if it has none."""
+    place = mask > 127
+    if not has_holes(place):
+        return None
+    labels, _, is_hole = gaps_of(place)
+    return is_hole[labels].astype(np.uint8)
 
-    ``alpha`` is the given part of a frame, to which the masks are moved by their flows.
+
+def _fill_torn(alpha: Alpha, moved_holes: Sequence[tuple[Levels, Flow]], part: Part) -> None:
+    """Fill the small holes of a frame that no anchor has: the flow has torn them open.
+
+    ``alpha`` is the given part of the frame. ``moved_holes`` has the holes of each anchor that has
+    any, and the flow that moves them to the frame.
     """
     found = alpha > 0.5
     if not has_holes(found):
         return
     gaps, areas, is_hole = gaps_of(found)
     torn = is_hole & (areas < SMALL_SHARE * found.sum())
-    if not torn.any():
-        return
-    for mask, flow in moved:
-        place = mask > 127
-        if not has_holes(place):
-            continue
-        labels, _, is_hole_of_mask = gaps_of(place)
-        holes = is_hole_of_mask[labels].astype(np.uint8)
-        here = warp(holes, resize_flow(flow, mask.shape[1], mask.shape[0]), part=part) > 0
+    for holes, flow in moved_holes:
+        if not torn.any():
+            return
+        here = warp(holes, resize_flow(flow, holes.shape[1], holes.shape[0]), part=part) > 0
         torn[gaps[here]] = False
     alpha[torn[gaps]] = 1
 
