@@ -119,7 +119,8 @@ class Remembering:
 def test_a_click_on_what_is_missing_is_looked_at_in_a_square_round_it() -> None:
     finder = Remembering()
     before = disc(*LEFT)
-    found = find_again(finder, picture(), before, [Click(340 / WIDTH, 0.5, inside=True)])
+    clicks = [Click(x / WIDTH, 0.5, inside=True) for x in (20, 340)]
+    found = find_again(finder, picture(), before, clicks)
     assert finder.shape == (HEIGHT, HEIGHT)
     assert finder.clicks == [Click(0.5, 0.5, inside=True)]
     np.testing.assert_array_equal(found, before)  # what lies outside the square stays

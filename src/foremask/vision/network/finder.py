@@ -50,10 +50,10 @@ def find_again(
 ) -> Alpha:
     """`MaskFinder.find` in a crop of the image; outside it, the earlier foreground stays.
 
-    If the last click is inside, the crop is the largest square round it. Otherwise it has all of
-    the earlier mask and all clicks, or is the whole image if that is nearly as large. Without
-    clicks, the image is looked at once more, round what was found, if this has moved far from the
-    earlier mask.
+    If the last click is inside, the crop is the largest square round it, and clicks outside the
+    square are left out. Otherwise the crop has all of the earlier mask and all clicks, or is the
+    whole image if that is nearly as large. Without clicks, the image is looked at once more, round
+    what was found, if this has moved far from the earlier mask.
     """
     found = _find_close(finder, image, earlier, clicks)
     is_lost = not (found > _FOREGROUND).any()
@@ -84,6 +84,7 @@ def _find_close(finder: MaskFinder, image: Image, earlier: Alpha, clicks: Sequen
         )
         for each in clicks
     ]
+    clicks = [each for each in clicks if 0 <= each.x < 1 and 0 <= each.y < 1]
     part = (across.start / columns, down.start / rows, across.stop / columns, down.stop / rows)
     found = np.where(earlier > _FOREGROUND, earlier, np.float32(0))
     found[box] = finder.find(Cropped(image, part), np.ascontiguousarray(earlier[box]), clicks)
