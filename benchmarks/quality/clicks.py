@@ -1,12 +1,15 @@
 """Measures what each click gains: a simulated person clicks where the mask is most wrong.
 
-``python -m benchmarks.quality.clicks FOLDER [CLIP ...] [--data FOLDER] [--clicks 0 1 2 4 8] [--frames N] [--alone]``
-masks each clip without hints. It takes the frame with the lowest J and the largest connected wrong place in it,
-and clicks at the point of that place that is farthest from its border: a positive click where the subject is
-missing, else a negative one. The clip is masked again with all clicks so far. Prints J&F after each number of
-clicks. FOLDER keeps the network's results for later calls. With ``--frames``, each of N frames that are spread over
-a clip is measured as a clip of one frame. With ``--alone``, the network finds nothing in whole
-pictures, and the first click is at a random point of the subject in the first frame.
+``python -m benchmarks.quality.clicks FOLDER [CLIP ...] [--data FOLDER] [--clicks 0 1 2 4 8]
+[--frames N] [--alone]`` masks each clip without hints. It takes the frame with the lowest J and the
+largest connected wrong place in it, and clicks at the point of that place that is farthest from its
+border: a positive click where the subject is missing, else a negative one. The clip is masked again
+with all clicks so far. Prints J&F after each number of clicks. FOLDER keeps the network's results
+for later calls.
+
+With ``--frames``, each of N frames that are spread over a clip is measured as a clip of one frame.
+With ``--alone``, the network finds nothing in whole pictures, and the first click is at a random
+point of the subject in the first frame.
 """
 
 import time
@@ -103,7 +106,7 @@ def _frame_of(image: Image) -> int | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class Clicked:
     """What is clicked: a clip, or one frame of it."""
 
     name: str
@@ -111,19 +114,19 @@ class Shown:
     truths: list[Alpha]
 
 
-def shown_of(clip: Clip, frames: int) -> Iterator[Shown]:
+def clicked_of(clip: Clip, frames: int) -> Iterator[Clicked]:
     """The clip, or if ``frames`` is not 0, as many frames that are spread over it."""
     pictures = list(clip.frames())
     truths = clip.truths()
     if not frames:
-        yield Shown(clip.name, named(iter(pictures)), truths)
+        yield Clicked(clip.name, named(iter(pictures)), truths)
     for k in range(frames):
         number = int((k + 0.5) / frames * len(pictures))
-        yield Shown(f"{clip.name} {number}", named(iter([pictures[number]])), [truths[number]])
+        yield Clicked(f"{clip.name} {number}", named(iter([pictures[number]])), [truths[number]])
 
 
 def curve(
-    shown: Shown,
+    clicked: Clicked,
     session: Session,
     quality: Quality,
     clicks: int,
@@ -132,21 +135,21 @@ def curve(
     alone: bool,
 ) -> list[Scores]:
     """The scores after each number of clicks; ``folder`` keeps the network's results."""
-    images = shown.images
-    truths = shown.truths
+    images = clicked.images
+    truths = clicked.truths
     made: list[Click] = []
     found: list[Scores] = []
     while True:
         network = Blind(session) if alone else session
         began = time.process_time()
-        identity = {"clip": shown.name, "quality": quality, "runtime": network.runtime}
+        identity = {"clip": clicked.name, "quality": quality, "runtime": network.runtime}
         identity |= {"alone": f"{alone}"}
-        with open_file_store(folder / f"{shown.name}.zip", identity, MOST_BYTES) as store:
+        with open_file_store(folder / f"{clicked.name}.zip", identity, MOST_BYTES) as store:
             masks = masks_of(images, network, quality, made, NetworkCache(store))
         scores = score(masks, truths)
         found.append(scores)
         print(
-            f"{shown.name:16} {len(made)} J {scores.j:6.2f} F {scores.f:6.2f} J&F {scores.jf:6.2f}"
+            f"{clicked.name:16} {len(made)} J {scores.j:6.2f} F {scores.f:6.2f} J&F {scores.jf:6.2f}"
             f" worst {scores.j_worst:5.1f} {time.process_time() - began:.1f} cpu-s"
             f" {made[-1] if made else ''}",
             flush=True,
@@ -176,9 +179,9 @@ def main(
     if missing:
         raise SystemExit(f"{data} has no {', '.join(missing)}: it has {', '.join(clips)}")
     curves = [
-        curve(shown, session, quality, max(clicks), folder, alone=alone)
+        curve(clicked, session, quality, max(clicks), folder, alone=alone)
         for name in names or clips
-        for shown in shown_of(clips[name], frames)
+        for clicked in clicked_of(clips[name], frames)
     ]
     for count in clicks:
         j, jf = (np.mean([getattr(each[count], of) for each in curves]) for of in ("j", "jf"))

@@ -74,16 +74,23 @@ def _is_unknown(size: int, width: int) -> bool:
 
 
 def _end_of_last_cluster(read_at: ReadAt, size: int, tail_bytes: int) -> int:
-    tail = b""
-    start = size
-    while start > 0 and len(tail) < tail_bytes:
-        step = min(_TAIL_BYTES, start)
-        start -= step
-        tail = read_at(start, step) + tail
-        found = [each.start() for each in _CLUSTER_START.finditer(tail[: step + _OVERLAP_BYTES])]
+    for start, tail in _growing_tail(read_at, size, tail_bytes):
+        new = tail[: _TAIL_BYTES + _OVERLAP_BYTES]
+        found = [each.start() for each in _CLUSTER_START.finditer(new)]
         if found:
             return start + _declared_end(tail, found[-1])
     return 0
+
+
+def _growing_tail(read_at: ReadAt, size: int, most_bytes: int) -> Iterator[tuple[int, bytes]]:
+    """Yield the file's last MiB and where it starts, then its last two MiB, and so on."""
+    tail = b""
+    start = size
+    while start > 0 and len(tail) < most_bytes:
+        step = min(_TAIL_BYTES, start)
+        start -= step
+        tail = read_at(start, step) + tail
+        yield start, tail
 
 
 def _declared_end(data: bytes, at: int) -> int:
@@ -122,12 +129,7 @@ def _number(data: bytes | bytearray, at: int) -> tuple[int, int]:
 
 def last_block_ticks(read_at: ReadAt, size: int) -> int | None:
     """Return the latest block timestamp of the file's last 16 MiB, in ticks (usually 1 ms)."""
-    tail = b""
-    start = size
-    while start > 0 and len(tail) < _MAX_TAIL_BYTES:
-        step = min(_TAIL_BYTES, start)
-        start -= step
-        tail = read_at(start, step) + tail
+    for _, tail in _growing_tail(read_at, size, _MAX_TAIL_BYTES):
         at = len(tail)
         while (at := tail.rfind(_CLUSTER, 0, at)) >= 0:
             ticks = list(_cluster_ticks(tail, at + 4))

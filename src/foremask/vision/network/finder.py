@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from foremask.types import Alpha, Image
 from foremask.vision.image import Cropped
-from foremask.vision.network.opinions import CropBox
+from foremask.vision.network.opinions import CropBox, span_round
 
 # A crop's sides in those of what it is round, its least sides as shares of the picture's, its least
 # ratio of sides, and the share of the picture above which the whole picture is shown.
@@ -92,25 +92,20 @@ def _find_close(finder: MaskFinder, image: Image, earlier: Alpha, clicks: Sequen
 
 
 def _crop(earlier: Alpha, clicks: Sequence[Click]) -> CropBox | None:
-    """The rows and columns to look at, as in `find_again`; None for the whole picture."""
+    """The crop of `find_again`; None for the whole picture.
+
+    What a click means is found better in a large square round it than in a crop that has to have
+    all of the mask: docs/adr/0172.
+    """
     rows, columns = earlier.shape
     if clicks and clicks[-1].inside:
-        return _square_round(clicks[-1], rows, columns)
+        x, y, _ = clicks[-1]
+        side = min(rows, columns)
+        return span_round(y * rows, side, rows), span_round(x * columns, side, columns)
     place = earlier > _FOREGROUND
     for click in clicks:
         place[min(rows - 1, int(click.y * rows)), min(columns - 1, int(click.x * columns))] = True
     return _box_round(place)
-
-
-def _square_round(click: Click, rows: int, columns: int) -> CropBox:
-    """The largest square of the picture, with the click as near to its middle as can be.
-
-    The thing at a click is found better in it than in a crop round all of the mask: docs/adr/0172.
-    """
-    side = min(rows, columns)
-    top = min(max(0, round(click.y * rows - side / 2)), rows - side)
-    left = min(max(0, round(click.x * columns - side / 2)), columns - side)
-    return slice(top, top + side), slice(left, left + side)
 
 
 def _box_round(place: NDArray[np.bool_]) -> CropBox | None:

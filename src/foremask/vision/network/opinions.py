@@ -1,5 +1,6 @@
 """Runs the network on an image, its mirror image and a crop of it (docs/adr/0050)."""
 
+import math
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
@@ -19,6 +20,16 @@ LEAST_SUBJECT_SHARE = 0.0003  # A subject with a smaller share of the picture ge
 
 type CropBox = tuple[slice, slice]
 """Rows and columns of a mask's grid."""
+
+
+def span_round(middle: float, length: float, most: int) -> slice:
+    """The pixels of a side of a crop, round its middle; moved inside a picture of ``most`` pixels.
+
+    A fractional length is rounded up.
+    """
+    length = min(length, most)
+    first = min(max(0.0, middle - length / 2), most - length)
+    return slice(int(first), min(most, math.ceil(first + length)))
 
 
 class View(StrEnum):

@@ -17,7 +17,7 @@ from foremask.types import Image, Levels
 from foremask.vision.network.finder import MaskFinder, Unmoved
 from foremask.vision.network.network_cache import KeptAnswers, NetworkCache
 from foremask.vision.network.network_protocol import Network
-from foremask.vision.network.opinions import CropBox, View
+from foremask.vision.network.opinions import CropBox, View, span_round
 from foremask.vision.resample import as_alpha, as_levels
 from foremask.vision.temporal.grids import Grid, MaskLevels, RegionPlane, grid_of, region_grid
 from foremask.vision.temporal.places import Place, depth_of, labelled, part_at
@@ -109,13 +109,10 @@ def crops_round(mark: Mark, grid: Grid) -> list[CropBox]:
         sizes = [(width + margin, height + margin)]
     else:
         sizes = [(share * min(grid), share * min(grid)) for share in CROP_SHARES]
-    return [(_span(y, down, grid.rows), _span(x, across, grid.columns)) for across, down in sizes]
-
-
-def _span(middle: float, length: float, most: int) -> slice:
-    length = min(length, most)
-    first = min(max(0.0, middle - length / 2), most - length)
-    return slice(int(first), min(most, int(np.ceil(first + length))))
+    return [
+        (span_round(y, down, grid.rows), span_round(x, across, grid.columns))
+        for across, down in sizes
+    ]
 
 
 @dataclass(frozen=True)
