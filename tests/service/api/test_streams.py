@@ -275,8 +275,8 @@ def test_an_idle_stream_ends_with_4008(service: Running) -> None:
 
 
 def test_a_stream_of_more_than_its_time_ends_with_4003(short: Running) -> None:
+    began_s = time.monotonic()
     with stream(short.url, TOKEN) as client:
-        began_s = time.monotonic()
         masks = client.masks()
         number = 0
         with suppress(ConnectionClosed):
