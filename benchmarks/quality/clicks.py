@@ -120,6 +120,7 @@ def clicked_of(clip: Clip, frames: int) -> Iterator[Clicked]:
     truths = clip.truths()
     if not frames:
         yield Clicked(clip.name, named(iter(pictures)), truths)
+        return
     for k in range(frames):
         number = int((k + 0.5) / frames * len(pictures))
         yield Clicked(f"{clip.name} {number}", named(iter([pictures[number]])), [truths[number]])
@@ -149,8 +150,9 @@ def curve(
         scores = score(masks, truths)
         found.append(scores)
         print(
-            f"{clicked.name:16} {len(made)} J {scores.j:6.2f} F {scores.f:6.2f} J&F {scores.jf:6.2f}"
-            f" worst {scores.j_worst:5.1f} {time.process_time() - began:.1f} cpu-s"
+            f"{clicked.name:16} {len(made)} J {scores.j:6.2f} F {scores.f:6.2f}"
+            f" J&F {scores.jf:6.2f} worst {scores.j_worst:5.1f}"
+            f" {time.process_time() - began:.1f} cpu-s"
             f" {made[-1] if made else ''}",
             flush=True,
         )

@@ -24,7 +24,7 @@ from foremask.vision.temporal.live_window import LiveWindow, live_mask
 
 MOST_UNREAD: Final = 4
 MOST_KEPT: Final = 48  # frames from the last one of known mask on; each takes 1 MB
-LATEST_S: Final = 0.4  # on two busy cores, a mask itself may take 0.2 s more: docs/faq.md
+LATEST_S: Final = 0.4  # docs/faq.md says how late masks then are on two cores
 POLL_S: Final = 0.01
 # If an answer takes longer, a smaller input is used: its answers come sooner, so masks are better.
 SLOW_S: Final = 0.3
