@@ -190,7 +190,7 @@ def score_on(name: str, table: Mapping[str, Any] | None) -> list[Found]:
     """Mask a whole clip in each quality by the trees of ``table``, or by those that are shipped."""
     clip = clips_by_name()[name]
     images = named(clip.frames())
-    trees = fitted_trees("verdict") if table is None else Trees(table)
+    trees = fitted_trees() if table is None else Trees(table)
     network = network_on(name)
     found = []
     for quality in QUALITIES:

@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.compiled_networks import COMPILED, CompiledForm, CompiledNetworks
+from foremask.vision.network.finder import Click
 from foremask.vision.network.network_protocol import InputSize, NetworkOutput
 from foremask.weights.catalogue import ISNET, compiled_dir_of, model_path
 
@@ -20,6 +21,13 @@ SIZE_PX = 64
 def red(image: Image, side_px: int = 128) -> Alpha:
     rgb = image.rgb(side_px, side_px).astype(int)
     return (rgb[..., 0] > rgb[..., 1] + 60).astype(np.float32)
+
+
+class KnowsNoThing:
+    """Part of a `MaskFinder`: finds no thing at a click."""
+
+    def thing_at(self, image: Image, click: Click, shape: tuple[int, int]) -> Alpha:
+        return np.zeros(shape, np.float32)
 
 
 class Drawn:

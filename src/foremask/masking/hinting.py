@@ -130,12 +130,17 @@ def marks_of_frame(frame: Frame, hints: Sequence[Hint]) -> list[Mark]:
 
 
 def guidance_of_frame(
-    frame: Frame, hints: Sequence[Hint], network: Network, quality: Quality, finder: MaskFinder
+    frame: Frame,
+    hints: Sequence[Hint],
+    network: Network,
+    quality: Quality,
+    finder: MaskFinder,
+    cache: NetworkCache,
 ) -> Guidance:
     """Run the network on a frame, and apply all hints to it, even hints that name other frames."""
     marks = marks_of_frame(frame, hints)
     hinted = [(frame.pts, shown(frame), marks)]
-    return read_hints(hinted, network, TIERS[quality], pts_of, finder=finder)
+    return read_hints(hinted, network, TIERS[quality], pts_of, cache, finder)
 
 
 def remarks(guidance: Guidance) -> tuple[str, ...]:

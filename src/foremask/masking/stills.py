@@ -38,13 +38,13 @@ from foremask.vision.temporal.verdict import MOST_LOG_ODDS, Judge, judge
 from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
 
-MOST_CROPS: Final = 64  # 1 MiB each; the 16 points that a preview takes have four each
+MOST_CROPS: Final = 16  # 1 MiB each; a preview takes so many hints, and each box has one
 
 
 class OnePicture:
     """A `Network` that runs only once on a picture, its mirror image and its last crops.
 
-    Of the crops round hints, the newest `MOST_CROPS` are kept, each in each input size.
+    Of the crops round boxes, the newest `MOST_CROPS` are kept, each in each input size.
     """
 
     def __init__(self, frame: Frame, network: Network) -> None:
@@ -125,7 +125,9 @@ def _alpha_by_network(
     guidance = None
     if spec.hints:
         finder = mask_finder_for(resources)
-        guidance = guidance_of_frame(frame, spec.hints, network, spec.quality, finder)
+        guidance = guidance_of_frame(
+            frame, spec.hints, network, spec.quality, finder, network.cache
+        )
     (alpha,) = mask_images(
         [frame], network, TIERS[spec.quality], judge, guidance, cache=network.cache
     )

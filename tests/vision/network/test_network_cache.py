@@ -34,6 +34,8 @@ TIER = replace(
 IMAGES = [ArrayImage(ArrayImage(apart(t)[0]).rgb(160, 90)) for t in range(30)]
 PLACES = {id(image): number for number, image in enumerate(IMAGES)}
 CLICK = {7: [Mark(0, True, 80 / 320, 84 / 180)]}  # 7 is no anchor
+BOX = {7: [Mark(1, False, 40 / 320, 40 / 180, 80 / 320, 88 / 180)]}
+BOTH = {7: [*CLICK[7], *BOX[7]]}
 CLICKS = {**CLICK, 14: [Mark(1, False, 240 / 320, 98 / 180)]}
 
 
@@ -91,24 +93,21 @@ def test_masks_are_the_same_with_and_without_what_is_kept() -> None:
     store, first = dict[str, np.ndarray](), Network()
     plain = masks({}, first, store)
     np.testing.assert_array_equal(plain, masks({}, Network()))
-    hinted = masks(CLICK, Network())
+    hinted = masks(BOX, Network())
     assert not np.array_equal(hinted, plain)
     refined = Network()
-    np.testing.assert_array_equal(hinted, masks(CLICK, refined, store))
-    assert (
-        len(refined.asked) == 7
-    )  # the hinted frame in three views, and four crops round the point
+    np.testing.assert_array_equal(hinted, masks(BOX, refined, store))
+    assert len(refined.asked) == 4  # the hinted frame in three views, and a crop round the box
     np.testing.assert_array_equal(masks(CLICKS, Network()), masks(CLICKS, Network(), store))
 
 
 @pytest.mark.slow
 def test_masks_that_were_found_again_are_not_looked_for_by_the_next_run() -> None:
     """The third run has one more box, on a later frame: only what this changes is asked."""
-    box = {7: [Mark(0, False, 40 / 320, 40 / 180, 80 / 320, 88 / 180)]}
-    more = {**box, 21: [Mark(1, False, 220 / 320, 80 / 180, 20 / 320, 40 / 180)]}
+    more = {**BOX, 21: [Mark(2, False, 220 / 320, 80 / 180, 20 / 320, 40 / 180)]}
     store = dict[str, np.ndarray]()
     asked = []
-    for marks in (box, box, more):
+    for marks in (BOX, BOX, more):
         alone, after = Finder(), Finder()
         plain = masks(marks, Network(), finder=alone)
         np.testing.assert_array_equal(plain, masks(marks, Network(), store, after))
@@ -266,6 +265,7 @@ SHAPES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
         ("0:0/logits", "a column is missing"),
         ("hinted 7/stretched", "64 bits"),
         ("part", "one number"),
+        ("thing 7", "a column is missing"),
     ],
 )
 def test_kept_results_of_another_shape_are_refused(
@@ -275,7 +275,7 @@ def test_kept_results_of_another_shape_are_refused(
     spoilt = next(each for each in store if name in each)
     store[spoilt] = SHAPES[shape](store[spoilt])
     with pytest.raises(NotACacheError, match=f"are damaged at {spoilt}"):
-        masks(CLICK, Network(), store)
+        masks(BOTH, Network(), store, Finder())
 
 
 @pytest.fixture(scope="module")
@@ -284,7 +284,7 @@ def hinted_store() -> dict[str, np.ndarray]:
         shorten(patched)
         store = dict[str, np.ndarray]()
         masks({}, Network(), store)
-        masks(CLICK, Network(), store)
+        masks(BOTH, Network(), store, Finder())
     return store
 
 

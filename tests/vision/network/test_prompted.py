@@ -10,10 +10,10 @@ import pytest
 from foremask.errors import ModelUnavailable
 from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.finder import Click, Unmoved, find_again
+from foremask.vision.network.finder import Click, Unmoved, find_again, find_thing
 from foremask.vision.network.prompted import PromptedNetwork, prompted_network
 from foremask.weights.catalogue import model_path
-from tests.support.networks import redness
+from tests.support.networks import KnowsNoThing, redness
 
 WIDTH, HEIGHT = 480, 270
 LEFT, RIGHT = (150, 140), (340, 130)
@@ -91,7 +91,7 @@ def test_the_mask_has_the_earlier_masks_shape(network: PromptedNetwork) -> None:
 
 
 def test_what_is_gone_is_not_looked_for_in_the_whole_picture() -> None:
-    class Nothing:
+    class Nothing(KnowsNoThing):
         asked = 0
 
         def find(self, image: Image, earlier: Alpha, clicks: Sequence[Click] = ()) -> Alpha:
@@ -103,7 +103,7 @@ def test_what_is_gone_is_not_looked_for_in_the_whole_picture() -> None:
     assert finder.asked == 1
 
 
-class Remembering:
+class Remembering(KnowsNoThing):
     """Returns the earlier mask, and keeps what it was asked."""
 
     def __init__(self) -> None:
@@ -137,6 +137,14 @@ def test_a_click_on_what_is_too_much_is_looked_at_with_all_of_the_mask() -> None
     finder = Remembering()
     find_again(finder, picture(), disc(*LEFT, radius=20), [Click(0.3, 0.5, inside=False)])
     assert 1.4 * 41 <= finder.shape[0] < HEIGHT / 2
+
+
+def test_the_thing_at_a_click_is_found_without_a_mask() -> None:
+    """In a square of two thirds of the picture's height round it: the other disc is not in it."""
+    click = Click(LEFT[0] / WIDTH, LEFT[1] / HEIGHT, inside=True)
+    found = find_thing(prompted_network(model_path()), picture(), click, (HEIGHT, WIDTH))
+    assert similarity(found, disc(*LEFT)) > 0.9
+    assert not find_thing(Remembering(), picture(), click, (HEIGHT, WIDTH)).any()
 
 
 def test_another_network_is_refused_with_the_remedy(tmp_path: Path) -> None:

@@ -13,9 +13,8 @@ from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage, Cropped, MirroredImage
 from foremask.vision.network.finder import Click
 from foremask.vision.network.network_protocol import Network
-from foremask.vision.temporal.correction import Shown, place_of
 from foremask.vision.temporal.frame_hints import Mark, Seed, read_hints
-from foremask.vision.temporal.guidance import evidence_of
+from foremask.vision.temporal.guidance import Shown, evidence_of
 from foremask.vision.temporal.places import labelled
 from foremask.vision.temporal.regions import Link
 from foremask.vision.temporal.tier import TIERS, Tier
@@ -56,6 +55,9 @@ class Colours:
             is_kept[0] = False
             kept[is_kept[labels]] = 1
         return kept
+
+    def thing_at(self, image: Image, click: Click, shape: tuple[int, int]) -> Alpha:
+        return self.find(image, np.zeros(shape, np.float32), [click])
 
 
 def painted(rgb: np.ndarray, truth: np.ndarray, shift: int) -> None:
@@ -310,43 +312,6 @@ def test_a_thing_that_the_network_finds_once_is_followed_by_crops() -> None:
         assert (mask & a).sum() >= 0.95 * a.sum(), t
 
 
-@pytest.mark.parametrize("picture", ["black", "a wall"])
-def test_a_point_on_what_no_crop_has_takes_a_compact_place(picture: str) -> None:
-    """No candidate has an end there: without a limit all of the picture were the subject."""
-    rgb = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
-    if picture == "a wall":
-        noise = np.random.default_rng(0).normal(0, 3, rgb.shape)
-        rgb[:] = 150 + np.linspace(0, 25, WIDTH)[:, None] + noise
-    nothing = np.zeros((HEIGHT, WIDTH), np.float32)
-    frame = Shown(rgb, nothing, [nothing], nothing, nothing - 6)
-    click = Seed(0, True, 90, 160, [nothing] * 4, nothing > 0)
-    place = place_of(click, frame, [], lambda _: nothing)
-    assert place is not None
-    contours, _ = cv2.findContours(place.astype(np.uint8), 0, 2)
-    round_it = cv2.contourArea(cv2.convexHull(np.concatenate(contours)))
-    assert 0.001 * place.size < place.sum() < 0.02 * place.size
-    assert place.sum() > 0.9 * round_it
-
-
-@pytest.mark.parametrize("beyond", [disc(0, 0, 0), disc(220, 150, 9)], ids=["alone", "and a box"])
-def test_a_point_out_on_a_spot_takes_no_more_than_the_spot_also_near_a_boxs_corner(
-    beyond: np.ndarray,
-) -> None:
-    """Inside a body the mask's border is far away: the point ends where the colours do."""
-    body, spot, rgb = disc(160, 90, 60), disc(160, 90, 9), background(1)
-    painted(rgb, body, 0)
-    rgb[spot] = (20, 30, 150)
-    mask = body.astype(np.float32)
-    frame = Shown(rgb, mask, [mask], mask, 6 * mask - 3)
-    claims = [Seed(1, False, 90, 160, [mask] * 4, spot)]
-    if beyond.any():
-        claims.insert(0, Seed(0, True, 86, 156, [mask], beyond, has_size=True))
-    (hinted,) = evidence_of([None], [claims], None, [frame], lambda *_: mask, as_moved)
-    assert hinted.mask[beyond].all()
-    assert (~hinted.mask)[spot].mean() >= 0.7
-    assert (~hinted.mask)[body & ~spot].mean() <= 0.002
-
-
 def as_moved(_: int, moved: np.ndarray, clicks: Sequence[Click] = (), /) -> np.ndarray:
     """In place of the network: what is shown is where the flow brings it."""
     return moved
@@ -356,10 +321,10 @@ def test_two_places_of_the_window_before_are_followed_apart() -> None:
     nothing = np.zeros((HEIGHT, WIDTH), np.float32)
     things = disc(60, 90, 20), disc(260, 90, 20)
     link = Link(np.zeros((HEIGHT, WIDTH, 2), np.float32), nothing + 1, nothing + 1, 4)
-    frame = Shown(background(1), nothing, [nothing], nothing, nothing - 6)
-    boxes = [Seed(k, True, 0, 0, [], thing, has_size=True) for k, thing in enumerate(things)]
+    frame = Shown(nothing, [nothing])
+    boxes = [Seed(k, True, 0, 0, nothing, thing, has_size=True) for k, thing in enumerate(things)]
     links = {1: link}, {-1: link, 1: link}, {-1: link}
-    window = [replace(frame, links=each) for each in links], lambda *_: nothing, as_moved
+    window = [replace(frame, links=each) for each in links], as_moved
     before = evidence_of([None] * 3, [boxes, [], []], None, *window)
     after = evidence_of([None] * 3, [[]] * 3, before[-1], *window)
     for each in [*before, *after]:
@@ -371,12 +336,12 @@ def test_a_frame_whose_hints_change_nothing_does_not_end_another_frames_correcti
     a, b = disc(60, 90, 20), disc(260, 90, 20)
     mask = (a | b).astype(np.float32)
     still = Link(np.zeros((HEIGHT, WIDTH, 2), np.float32), mask * 0 + 1, mask * 0 + 1, 4)
-    frame = Shown(background(1), mask, [mask], mask * 0, 6 * mask - 3)
+    frame = Shown(mask, [mask])
     links = {1: still}, {-1: still, 1: still}, {-1: still}
     shown = [replace(frame, links=each) for each in links]
-    kept = [Seed(0, True, 0, 0, [], a, has_size=True)]
-    out = [Seed(1, False, 0, 0, [], b, has_size=True)]
-    found = evidence_of([None] * 3, [[], kept, out], None, shown, lambda *_: mask, as_moved)
+    kept = [Seed(0, True, 0, 0, mask * 0, a, has_size=True)]
+    out = [Seed(1, False, 0, 0, mask * 0, b, has_size=True)]
+    found = evidence_of([None] * 3, [[], kept, out], None, shown, as_moved)
     for each in found:
         np.testing.assert_array_equal(each.mask, a)
 
@@ -392,11 +357,40 @@ def test_a_hole_in_what_a_point_adds_is_filled_unless_a_point_out_is_in_it(
     def finds_ring(_: int, moved: np.ndarray, clicks: Sequence[Click] = (), /) -> np.ndarray:
         return ring if any(each.inside for each in clicks) else moved
 
-    points = [Seed(0, False, 90, 180, [nothing] * 4, hole)] if has_point_out else []
-    points.append(Seed(1, True, 90, 120, [nothing] * 4, disc(120, 90, 3)))
-    frame = Shown(background(1), nothing, [nothing], nothing, nothing - 6)
-    (found,) = evidence_of([None], [points], None, [frame], lambda *_: nothing, finds_ring)
+    points = [Seed(0, False, 90, 180, nothing, hole)] if has_point_out else []
+    points.append(Seed(1, True, 90, 120, nothing, disc(120, 90, 3)))
+    frame = Shown(nothing, [nothing])
+    (found,) = evidence_of([None], [points], None, [frame], finds_ring)
     np.testing.assert_array_equal(found.mask, whole & ~hole if has_point_out else whole)
+
+
+def test_a_point_adds_nothing_against_which_the_network_is_surer_than_against_the_point() -> None:
+    """What reads the point takes the head and the fence that touches it."""
+    head, fence = disc(140, 90, 20), disc(170, 90, 20)
+    mask = disc(100, 90, 30).astype(np.float32)
+    opinion = np.maximum(mask, np.where(head, np.float32(0.4), np.float32(0)))
+    both = np.maximum(mask, head | fence).astype(np.float32)
+    point = Seed(0, True, 90, 140, both, disc(140, 90, 3))
+    shown = [Shown(mask, [opinion])]
+    (found,) = evidence_of([None], [[point]], None, shown, lambda *_: both)
+    np.testing.assert_array_equal(found.mask, (mask > 0) | head)
+
+
+def test_a_point_out_takes_no_place_that_has_a_point_in() -> None:
+    """Both the answer with the mask and the thing at the point have the earlier point in them."""
+    dog, other = disc(100, 90, 30), disc(240, 90, 40)
+    mask = (dog | other).astype(np.float32)
+    points = [
+        Seed(0, True, 80, 110, mask * 0, disc(110, 80, 3)),
+        Seed(1, False, 100, 90, dog.astype(np.float32), disc(90, 100, 3)),
+    ]
+    unsure = mask * np.float32(0.5)
+
+    def drops_dog(_: int, moved: np.ndarray, clicks: Sequence[Click] = (), /) -> np.ndarray:
+        return other.astype(np.float32) if not clicks[-1].inside else moved
+
+    (found,) = evidence_of([None], [points], None, [Shown(mask, [unsure])], drops_dog)
+    np.testing.assert_array_equal(found.mask, mask > 0)
 
 
 def with_crumb(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -16,7 +16,7 @@ from foremask.vision.temporal.recheck import is_uncertain, thick_parts
 from foremask.vision.temporal.regions import Scene
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import mask_images
-from tests.support.networks import Drawn, red
+from tests.support.networks import Drawn, KnowsNoThing, red
 from tests.vision.temporal.test_windows import HEIGHT, WIDTH, disc, moving_disc, overlap
 
 FRAMES = 13
@@ -24,7 +24,7 @@ SHOWN = list(moving_disc(FRAMES))
 IMAGES = [image for image, _ in SHOWN]
 
 
-class FindsRed:
+class FindsRed(KnowsNoThing):
     """Finds all that is red, whatever the earlier mask shows."""
 
     def __init__(self) -> None:

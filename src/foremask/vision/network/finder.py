@@ -17,6 +17,7 @@ _CROP_SIDES: Final = 1.4
 _LEAST_CROP: Final = 0.2
 _NARROWEST: Final = 0.6
 _MOST_CROP: Final = 0.7
+_THING_SIDES: Final = 2 / 3  # of the picture's smaller side: the square that shows a clicked thing
 _SAME_PLACE: Final = 0.75  # intersection over union with the earlier mask: docs/adr/0172
 _FOREGROUND: Final = 0.5
 
@@ -37,12 +38,30 @@ class MaskFinder(Protocol):
         """
         ...
 
+    def thing_at(self, image: Image, click: Click, shape: tuple[int, int]) -> Alpha:
+        """The thing that a click in the image is on; of ``shape`` (rows, columns)."""
+        ...
+
 
 class Unmoved:
-    """Returns the earlier mask as it is; used if there is no network to ask."""
+    """Returns the earlier mask as it is; used if there is no network to ask. It knows no things."""
 
     def find(self, image: Image, earlier: Alpha, clicks: Sequence[Click] = ()) -> Alpha:
         return earlier
+
+    def thing_at(self, image: Image, click: Click, shape: tuple[int, int]) -> Alpha:
+        return np.zeros(shape, np.float32)
+
+
+def find_thing(finder: MaskFinder, image: Image, click: Click, shape: tuple[int, int]) -> Alpha:
+    """`MaskFinder.thing_at` in a square round the click; 0 outside it."""
+    box = _square_round(click, shape, _THING_SIDES)
+    (inside,) = _in_crop([click], box, shape)
+    down, across = box
+    size = (down.stop - down.start, across.stop - across.start)
+    found = np.zeros(shape, np.float32)
+    found[box] = finder.thing_at(_cropped(image, box, shape), inside, size)
+    return found
 
 
 def find_again(
@@ -71,12 +90,31 @@ def _similarity(one: Alpha, other: Alpha) -> float:
 
 
 def _find_close(finder: MaskFinder, image: Image, earlier: Alpha, clicks: Sequence[Click]) -> Alpha:
-    rows, columns = earlier.shape
+    shape = (earlier.shape[0], earlier.shape[1])
     box = _crop(earlier, clicks)
     if box is None:
         return finder.find(image, earlier, clicks)
+    found = np.where(earlier > _FOREGROUND, earlier, np.float32(0))
+    found[box] = finder.find(
+        _cropped(image, box, shape),
+        np.ascontiguousarray(earlier[box]),
+        _in_crop(clicks, box, shape),
+    )
+    return found
+
+
+def _cropped(image: Image, box: CropBox, shape: tuple[int, int]) -> Cropped:
+    rows, columns = shape
     down, across = box
-    clicks = [
+    part = (across.start / columns, down.start / rows, across.stop / columns, down.stop / rows)
+    return Cropped(image, part)
+
+
+def _in_crop(clicks: Sequence[Click], box: CropBox, shape: tuple[int, int]) -> list[Click]:
+    """The clicks that a crop has, in shares of its sides."""
+    rows, columns = shape
+    down, across = box
+    moved = [
         Click(
             (each.x * columns - across.start) / (across.stop - across.start),
             (each.y * rows - down.start) / (down.stop - down.start),
@@ -84,11 +122,7 @@ def _find_close(finder: MaskFinder, image: Image, earlier: Alpha, clicks: Sequen
         )
         for each in clicks
     ]
-    clicks = [each for each in clicks if 0 <= each.x < 1 and 0 <= each.y < 1]
-    part = (across.start / columns, down.start / rows, across.stop / columns, down.stop / rows)
-    found = np.where(earlier > _FOREGROUND, earlier, np.float32(0))
-    found[box] = finder.find(Cropped(image, part), np.ascontiguousarray(earlier[box]), clicks)
-    return found
+    return [each for each in moved if 0 <= each.x < 1 and 0 <= each.y < 1]
 
 
 def _crop(earlier: Alpha, clicks: Sequence[Click]) -> CropBox | None:
@@ -99,13 +133,17 @@ def _crop(earlier: Alpha, clicks: Sequence[Click]) -> CropBox | None:
     """
     rows, columns = earlier.shape
     if clicks and clicks[-1].inside:
-        x, y, _ = clicks[-1]
-        side = min(rows, columns)
-        return span_round(y * rows, side, rows), span_round(x * columns, side, columns)
+        return _square_round(clicks[-1], (rows, columns), 1)
     place = earlier > _FOREGROUND
     for click in clicks:
         place[min(rows - 1, int(click.y * rows)), min(columns - 1, int(click.x * columns))] = True
     return _box_round(place)
+
+
+def _square_round(click: Click, shape: tuple[int, int], sides: float) -> CropBox:
+    rows, columns = shape
+    side = sides * min(shape)
+    return span_round(click.y * rows, side, rows), span_round(click.x * columns, side, columns)
 
 
 def _box_round(place: NDArray[np.bool_]) -> CropBox | None:

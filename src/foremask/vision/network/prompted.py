@@ -55,7 +55,11 @@ PLANES: Final = 7
 _NEARNESS: Final = 2
 _EARLIER: Final = 4
 _HAS_EARLIER: Final = 5
-_REFINED: Final = 3  # of the four answers, the one to a prompt with an earlier mask
+# Of the four answers that are trained: the one to a prompt with an earlier mask, and of the three
+# to a single click, the thing.
+_ANSWERS: Final = (3, 1)
+_REFINED: Final = 0
+_THING: Final = 1
 # The stages whose outputs get an addition from the prompt. The output of a stage is its last sum.
 _PROMPTED: Final = ("stage2", "stage3", "stage4", "stage5")
 _STAGE_DEPTHS: Final = {"stage3": 5, "stage4": 4, "stage4d": 4, "stage3d": 5, "stage2d": 6}
@@ -76,6 +80,8 @@ DISC_PX: Final = 2.5  # the radius of a mark
 REACH: Final = 0.1  # the distance at which nearness is 1/e, as a share of the side
 
 type Table = Mapping[str, NDArray[Any]]
+type Prompt = NDArray[np.float32]
+"""(PLANES, PROMPT_PX, PROMPT_PX)"""
 
 
 class PromptedNetwork:
@@ -113,14 +119,21 @@ class PromptedNetwork:
         return self._request
 
     def find(self, image: Image, earlier: Alpha, clicks: Sequence[Click] = ()) -> Alpha:
-        rows, columns = earlier.shape
-        prompt = prompt_of(earlier, clicks)[None]
+        return self._answer(
+            image, prompt_of(earlier, clicks), _REFINED, (earlier.shape[0], earlier.shape[1])
+        )
+
+    def thing_at(self, image: Image, click: Click, shape: tuple[int, int]) -> Alpha:
+        return self._answer(image, marks_of([click]), _THING, shape)
+
+    def _answer(self, image: Image, prompt: Prompt, answer: int, shape: tuple[int, int]) -> Alpha:
+        rows, columns = shape
         pixels = image.rgb(SIDE_PX, SIDE_PX).astype(np.float32) / 255 - np.float32(0.5)
         picture = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
         with self._busy:
             request = self._loaded()
-            run_request(request, [picture, prompt])
-            logits = np.array(request.get_output_tensor(0).data[0, 0], np.float32)
+            run_request(request, [picture, prompt[None]])
+            logits = np.array(request.get_output_tensor(0).data[0, answer], np.float32)
             if self._mapped is not None:
                 free_pages(self._mapped)
         alpha = 1 / (1 + np.exp(-np.clip(resized(logits, columns, rows), -30, 30)))
@@ -149,8 +162,17 @@ def _compiled(weights: Path, kept: CompiledNetworks | None) -> Any:  # noqa: ANN
     return compiled
 
 
-def prompt_of(earlier: Alpha, clicks: Sequence[Click]) -> NDArray[np.float32]:
-    """The planes of a prompt, as training draws them; (PLANES, PROMPT_PX, PROMPT_PX)."""
+def prompt_of(earlier: Alpha, clicks: Sequence[Click]) -> Prompt:
+    """The planes of an earlier mask and what clicks say of it, as training draws them."""
+    prompt = marks_of(clicks)
+    method = cv2.INTER_AREA if min(earlier.shape) > PROMPT_PX else cv2.INTER_LINEAR
+    prompt[_EARLIER] = cv2.resize(earlier, (PROMPT_PX, PROMPT_PX), interpolation=method)
+    prompt[_HAS_EARLIER] = 1
+    return prompt
+
+
+def marks_of(clicks: Sequence[Click]) -> Prompt:
+    """The planes of clicks without an earlier mask."""
     prompt = np.zeros((PLANES, PROMPT_PX, PROMPT_PX), np.float32)
     rows, columns = np.indices((PROMPT_PX, PROMPT_PX)) + 0.5
     for click in clicks:
@@ -162,9 +184,6 @@ def prompt_of(earlier: Alpha, clicks: Sequence[Click]) -> NDArray[np.float32]:
             unmarked = (prompt[plane] <= _FOREGROUND).astype(np.uint8)
             away = cv2.distanceTransform(unmarked, cv2.DIST_L2, 5)
             prompt[plane + _NEARNESS] = np.exp(-away / (REACH * PROMPT_PX))
-    method = cv2.INTER_AREA if min(earlier.shape) > PROMPT_PX else cv2.INTER_LINEAR
-    prompt[_EARLIER] = cv2.resize(earlier, (PROMPT_PX, PROMPT_PX), interpolation=method)
-    prompt[_HAS_EARLIER] = 1
     return prompt
 
 
@@ -181,10 +200,10 @@ def read_table() -> Table:
 
 
 def with_prompts(network: ov.Model, table: Table, precision: Precision) -> ov.Model:
-    """The network of two inputs, picture (1, 3, S, S) and prompt, whose output is (1, 1, S/4, S/4).
+    """The network of two inputs, picture (1, 3, S, S) and prompt, whose output is (1, 2, S/4, S/4).
 
-    The output has the logits of the answer. ``network`` is IS-Net, and is changed. In 8 bits, the
-    ranges of IS-Net's own activations are used (docs/adr/0172).
+    The output has the logits of the `_ANSWERS`. ``network`` is IS-Net, and is changed. In 8 bits,
+    the ranges of IS-Net's own activations are used (docs/adr/0172).
     """
     scale_by_factors(network)
     network.reshape([1, 3, SIDE_PX, SIDE_PX])
@@ -198,7 +217,7 @@ def with_prompts(network: ov.Model, table: Table, precision: Precision) -> ov.Mo
     own = nodes["/side2/Conv"].output(0)
     for stage, addition in zip(_PROMPTED, _additions(prompt, table), strict=True):
         _add(nodes[f"/{stage}/Add"], addition)
-    logits = _answer(features, own, prompt, table)
+    logits = _answers(features, own, prompt, table)
     return ov.Model([logits], [*network.get_parameters(), prompt])
 
 
@@ -250,15 +269,15 @@ def _add(stage: Node, addition: Node) -> None:
         each.replace_source_output(total.output(0))
 
 
-def _answer(features: Port, own: Port, prompt: Node, table: Table) -> Node:
+def _answers(features: Port, own: Port, prompt: Node, table: Table) -> Node:
     """The logits: IS-Net's own of the changed features, and a change that reads the prompt."""
     joined = opset13.concat([opset13.convert(features, np.float32), prompt], 1)
     hidden = opset13.relu(_convolved(joined.output(0), table, "answers.hidden"))
-    refined = {
-        "answers.change.weight": table["answers.change.weight"][_REFINED : _REFINED + 1],
-        "answers.change.bias": table["answers.change.bias"][_REFINED : _REFINED + 1],
+    used = {
+        "answers.change.weight": table["answers.change.weight"][list(_ANSWERS)],
+        "answers.change.bias": table["answers.change.bias"][list(_ANSWERS)],
     }
-    change = _convolved(hidden.output(0), refined, "answers.change")
+    change = _convolved(hidden.output(0), used, "answers.change")
     return opset13.add(opset13.convert(own, np.float32), change)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from foremask.types import Image
-from foremask.vision.network.finder import Click, MaskFinder, find_again
+from foremask.vision.network.finder import Click, MaskFinder, find_again, find_thing
 from foremask.vision.network.network_cache import NetworkCache, check_planes
 from foremask.vision.resample import as_levels
 from foremask.vision.temporal.grids import Grid, MaskLevels, RegionPlane
@@ -32,6 +32,19 @@ def found_on(
     found = cache.get(name)
     if found is None:
         found = as_levels(find_again(finder, image, grid.resized(mask), clicks))
+        cache.put(name, found)
+    check_planes(name, found, grid.shape, np.uint8)
+    return found
+
+
+def thing_on(
+    image: Image, key: str, click: Click, grid: Grid, finder: MaskFinder, cache: NetworkCache
+) -> MaskLevels:
+    """The mask, on ``grid``, of the thing that a click in the image is on; kept as `found_on`."""
+    name = f"thing {key}/{click.x},{click.y}"
+    found = cache.get(name)
+    if found is None:
+        found = as_levels(find_thing(finder, image, click, grid.shape))
         cache.put(name, found)
     check_planes(name, found, grid.shape, np.uint8)
     return found

@@ -14,19 +14,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Image, Levels
-from foremask.vision.network.finder import MaskFinder, Unmoved
+from foremask.vision.network.finder import Click, MaskFinder, Unmoved
 from foremask.vision.network.network_cache import KeptAnswers, NetworkCache
 from foremask.vision.network.network_protocol import Network
 from foremask.vision.network.opinions import CropBox, View, span_round
 from foremask.vision.resample import as_alpha, as_levels
+from foremask.vision.temporal.finding import thing_on
 from foremask.vision.temporal.grids import Grid, MaskLevels, RegionPlane, grid_of, region_grid
 from foremask.vision.temporal.places import Place, depth_of, labelled, part_at
 from foremask.vision.temporal.regions import FOREGROUND
 from foremask.vision.temporal.things import LEAST_SHARE, NEITHER, OTHER_SHARE
 from foremask.vision.temporal.tier import Tier
 
-CROP_PX = 512  # the network's input size for a crop; no other is recorded as tried
-CROP_SHARES = (1 / 6, 1 / 3, 2 / 3, 1.0)  # a point's crops, as shares of the picture's smaller side
+CROP_PX = 512  # the network's input size for a box's crop; no other is recorded as tried
 # The margin on each side of a box's crop, as a share of the box's larger side; by eye.
 BOX_MARGIN_SHARE = 0.15
 NEAR_PX = 3  # on the region grid, pixels within this distance of a point or place are near
@@ -64,14 +64,16 @@ class Seed:
     """A mark on the region grid.
 
     ``place`` lies in a box or paint, or is a small disc round a point. A point that ``chooses`` a
-    thing adds the thing if the mask lacks it, and corrects nothing else.
+    thing adds the thing if the mask lacks it, and corrects nothing else. ``thing`` is what the
+    network that reads points finds at a point, or without it, what the other one finds in the
+    picture; nothing for a box or paint.
     """
 
     number: int
     positive: bool
     row: int
     column: int
-    crops: Sequence[RegionPlane]  # the mean mask with a crop round the mark in it, smallest first
+    thing: RegionPlane
     place: Place
     has_size: bool = False
     chooses: bool = False
@@ -96,23 +98,17 @@ def read_paint(png: bytes) -> Levels | None:
     return grey
 
 
-def crops_round(mark: Mark, grid: Grid) -> list[CropBox]:
-    """Several crops round a point, one round a box, none round a paint; on the mask grid."""
-    if mark.levels is not None:
-        return []
+def crop_round(mark: Mark, grid: Grid) -> CropBox:
+    """The crop round a box, on the mask grid."""
     width = mark.width * grid.columns
     height = mark.height * grid.rows
     x = mark.x * grid.columns + width / 2
     y = mark.y * grid.rows + height / 2
-    if mark.is_box:
-        margin = 2 * BOX_MARGIN_SHARE * max(width, height)
-        sizes = [(width + margin, height + margin)]
-    else:
-        sizes = [(share * min(grid), share * min(grid)) for share in CROP_SHARES]
-    return [
-        (span_round(y, down, grid.rows), span_round(x, across, grid.columns))
-        for across, down in sizes
-    ]
+    margin = 2 * BOX_MARGIN_SHARE * max(width, height)
+    return (
+        span_round(y, height + margin, grid.rows),
+        span_round(x, width + margin, grid.columns),
+    )
 
 
 @dataclass(frozen=True)
@@ -125,12 +121,12 @@ class FrameHints:
     """
 
     opinions: Mapping[View, MaskLevels]
-    crops: Sequence[MaskLevels]  # the mean of the opinions, with a mark's crop in it
+    crops: Sequence[MaskLevels]  # the things at points; the opinions' mean with a box's crop in it
     seeds: Sequence[Seed]
     contradicted: Sequence[tuple[int, int]]
     found: Place  # the foreground of the mean of the opinions
     least: RegionPlane  # the smallest opinion
-    masks: Sequence[RegionPlane]  # all opinions and crops
+    masks: Sequence[RegionPlane]  # all opinions, things and crops
     first_correction: float = math.inf
 
     def on_mask(self, mask: RegionPlane) -> "FrameHints":
@@ -292,41 +288,47 @@ def read_hints(
     All points after the clip's first correction are corrections.
     """
     cache = cache or NetworkCache()
+    finder = finder or Unmoved()
     read = {}
     for key, image, marks in hinted:
         mask_grid = grid_of(image, tier.mask_area_px)
-        read[key] = _read_frame(image, marks, KeptAnswers(cache, f"{key}", network), mask_grid)
+        kept = KeptAnswers(cache, f"{key}", network)
+        read[key] = _read_frame(image, marks, kept, finder, mask_grid)
     corrections = [
         seed.number for each in read.values() for seed in each.seeds if each.corrects(seed)
     ]
     first = min(corrections, default=math.inf)
     frames = {key: replace(each, first_correction=first) for key, each in read.items()}
-    return Guidance(frames, key_of, finder or Unmoved())
+    return Guidance(frames, key_of, finder)
 
 
 def _read_frame(
-    image: Image, marks: Sequence[Mark], network: KeptAnswers, mask_grid: Grid
+    image: Image, marks: Sequence[Mark], network: KeptAnswers, finder: MaskFinder, mask_grid: Grid
 ) -> FrameHints:
-    """Run the network on a hinted image, and on crops round its marks."""
+    """Ask about a hinted image, the things at its points, and crops round its boxes."""
     grid = region_grid(mask_grid)
     opinions = network.ask(image, mask_grid)
     mean = np.mean([as_alpha(each) for each in opinions.values()], axis=0).astype(np.float32)
     views = [grid.alpha(each) for each in opinions.values()]
     masks = list(views)
     crops: list[MaskLevels] = []
-    crops_by_mark: list[list[RegionPlane]] = []
-    for mark in marks:
-        crops_by_mark.append([])
-        for box in crops_round(mark, mask_grid):
-            crop = as_levels(mean)
-            crop[box] = network.infer_part(image, mask_grid.shape, box, CROP_PX)
-            crops.append(crop)
-            crops_by_mark[-1].append(grid.alpha(crop))
-        masks += crops_by_mark[-1]
     seeds: list[Seed] = []
     contradicted: list[tuple[int, int]] = []
-    for mark, crops_of_mark in zip(marks, crops_by_mark, strict=True):
-        seed = _seed(mark, crops_of_mark, masks, grid)
+    for mark in marks:
+        thing = np.zeros(grid.shape, np.float32)
+        if mark.is_box:
+            box = crop_round(mark, mask_grid)
+            crops.append(as_levels(mean))
+            crops[-1][box] = network.infer_part(image, mask_grid.shape, box, CROP_PX)
+            masks.append(grid.alpha(crops[-1]))
+        elif mark.levels is None:
+            crops.append(as_levels(mean))
+            if not isinstance(finder, Unmoved):
+                click = Click(mark.x, mark.y, inside=True)
+                crops[-1] = thing_on(image, network.key, click, mask_grid, finder, network.cache)
+            thing = grid.alpha(crops[-1])
+            masks.append(thing)
+        seed = _seed(mark, thing, masks, grid)
         if not seed.place.any():
             continue
         if mark.levels is None:
@@ -350,9 +352,7 @@ def _contradict(earlier: Seed, later: Seed) -> bool:
     return bool(earlier.positive != later.positive and shared > 0.5 * smaller)
 
 
-def _seed(
-    mark: Mark, crops: Sequence[RegionPlane], masks: Sequence[RegionPlane], grid: Grid
-) -> Seed:
+def _seed(mark: Mark, thing: RegionPlane, masks: Sequence[RegionPlane], grid: Grid) -> Seed:
     row = min(grid.rows - 1, int(mark.y * grid.rows))
     column = min(grid.columns - 1, int(mark.x * grid.columns))
     if mark.levels is not None:
@@ -364,7 +364,7 @@ def _seed(
         cv2.circle(disc, (column, row), NEAR_PX, 1, -1)
         place = disc > 0
     has_size = mark.is_box or mark.levels is not None
-    return Seed(mark.number, mark.positive, row, column, crops, place, has_size)
+    return Seed(mark.number, mark.positive, row, column, thing, place, has_size)
 
 
 def _painted(paint: Levels, grid: Grid, *, positive: bool) -> Place:

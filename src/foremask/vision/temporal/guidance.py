@@ -6,33 +6,47 @@ frames to the other anchors, and corrections are spread to them.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
-from foremask.vision.image import ArrayImage
 from foremask.vision.network.finder import Click, MaskFinder, Unmoved
-from foremask.vision.network.network_cache import KeptAnswers
-from foremask.vision.network.opinions import CLOSER_PX, CropBox, box_round_subject
-from foremask.vision.resample import as_levels
 from foremask.vision.temporal.anchors import Tools, Window, links_between
-from foremask.vision.temporal.correction import AskRound, Shown, place_of
 from foremask.vision.temporal.decision import Decision
 from foremask.vision.temporal.finding import found_on
 from foremask.vision.temporal.frame_hints import FrameHints, Guidance, Seed
 from foremask.vision.temporal.grids import MaskLevels, RegionPlane, size_of
-from foremask.vision.temporal.places import OUTLINE_PX, Place, grown, labelled, part_at
+from foremask.vision.temporal.places import (
+    MOST_SHARE,
+    OUTLINE_PX,
+    Place,
+    grown,
+    labelled,
+    part_at,
+)
 from foremask.vision.temporal.regions import FOREGROUND, Link
 from foremask.vision.temporal.spreading import FindAgain, Spreading
-from foremask.vision.temporal.things import PickedAnchor, sides
+from foremask.vision.temporal.things import OTHER_SHARE, PickedAnchor, sides
 from foremask.vision.temporal.verdict import compose
 
 CRUMB_SHARE = 0.1  # what is left at a place's border, and is smaller in area, goes with it; by eye
-MOST_OUT = 0.5  # a point out that would take a larger share of the mask is not understood
+MOST_OUT = 0.5  # a point out that would take a larger share of a thing is not understood
 
-type AskOnAnchor = Callable[[int, Place], RegionPlane]
-"""Runs the network round a place on the anchor with this index; alpha is 0 outside the crop."""
+LEAST_OPINION = 0.01  # a surer opinion counts as this sure
+MOST_SURER = 2.0  # in log odds: docs/adr/0172
+
+type Find = Callable[[RegionPlane, Sequence[Click]], RegionPlane]
+"""Finds on one anchor what a mask shows, with what clicks say of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """An anchor: its mask before corrections, and what the network has said of it."""
+
+    mask: RegionPlane
+    opinions: Sequence[RegionPlane]
+    links: Mapping[int, Link] = field(default_factory=dict)  # to anchors before (-1), after (1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +93,6 @@ def apply_hints(
         _shown(window, frame, decisions[frame], links_of_frame)
         for frame, links_of_frame in zip(frames, links, strict=True)
     ]
-    crops: dict[int, list[MaskLevels]] = {frame: [] for frame in frames}
     acting = _on_masks(window, shown)
     stated = [_choice(each) for each in acting]
     corrections = [_corrections(each) for each in acting]
@@ -87,15 +100,14 @@ def apply_hints(
     if all(each is None for each in stated):
         choices = [guidance.brought_to(frame, window.grids.region) for frame in frames]
     found_masks: dict[int, MaskLevels] = {}
-    ask_on_anchor = partial(_ask_on_anchor, window, decisions, crops, tools)
     find_on_anchor = partial(_find_on_anchor, window, guidance.finder, found_masks, tools)
-    evidence = evidence_of(choices, corrections, before, shown, ask_on_anchor, find_on_anchor)
+    evidence = evidence_of(choices, corrections, before, shown, find_on_anchor)
     masks = {}
     changed = False
     for frame, known, found in zip(frames, shown, evidence, strict=True):
         log_odds, reached = _decided_by(known, found)
         changed |= bool(reached.any())
-        outlines = _outlines(window, frame, decisions[frame]) + crops[frame]
+        outlines = _outlines(window, frame, decisions[frame])
         if frame in found_masks:
             outlines.append(found_masks[frame])
         masks[frame] = _changed_mask(decisions[frame].mask, outlines, log_odds, reached)
@@ -106,25 +118,6 @@ def apply_hints(
         choices={frame: choice for frame, choice in by_frame.items() if choice is not None},
         changed=changed,
     )
-
-
-def _ask_on_anchor(
-    window: Window,
-    decisions: Mapping[int, Decision],
-    crops: Mapping[int, list[MaskLevels]],
-    tools: Tools,
-    index: int,
-    place: Place,
-) -> RegionPlane:
-    """Ask the network round a place; its mask there is added to ``crops``, on the decided one."""
-    frame = list(window.anchors)[index]
-    mask = decisions[frame].mask
-    alone = np.zeros_like(mask)
-    part = _asked_round(window, frame, place, tools)
-    if part is not None:
-        crops[frame].append(part.on(mask))
-        alone = part.on(alone)
-    return window.grids.region.alpha(alone)
 
 
 def _find_on_anchor(
@@ -198,39 +191,7 @@ def _shown(window: Window, frame: int, decision: Decision, links: Mapping[int, L
     opinions = decision.opinions
     if anchor.hints is not None:
         opinions = list(anchor.hints.opinions.values())
-    return Shown(
-        rgb=grid.rgb(ArrayImage(anchor.small)),
-        mask=grid.alpha(decision.mask),
-        opinions=[grid.alpha(each) for each in opinions],
-        logit=decision.logit,
-        log_odds=decision.log_odds,
-        links=links,
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Part:
-    """The network's mask of a crop; ``box`` has its rows and columns on the mask grid."""
-
-    box: CropBox
-    mask: MaskLevels
-
-    def on(self, mask: MaskLevels) -> MaskLevels:
-        whole = mask.copy()
-        whole[self.box] = self.mask
-        return whole
-
-
-def _asked_round(window: Window, frame: int, place: Place, tools: Tools) -> _Part | None:
-    """Run the network on a crop round a place; None if the place is too small for a crop."""
-    grid = window.grids.mask
-    around = as_levels(grid.resized(place.astype(np.float32)))
-    box = box_round_subject(around, around)
-    image = window.anchors[frame].image
-    if box is None or image is None:
-        return None
-    kept = KeptAnswers(tools.cache, f"anchor {frame}", tools.network)
-    return _Part(box, kept.infer_part(image, grid.shape, box, CLOSER_PX))
+    return Shown(grid.alpha(decision.mask), [grid.alpha(each) for each in opinions], links)
 
 
 def _changed_mask(
@@ -249,7 +210,6 @@ def evidence_of(
     corrections: Sequence[Sequence[Seed]],
     before: Evidence | None,
     shown: Sequence[Shown],
-    ask_on_anchor: AskOnAnchor,
     find_on_anchor: FindAgain,
 ) -> list[Evidence]:
     """The evidence on each anchor of a window.
@@ -261,57 +221,74 @@ def evidence_of(
     if before is not None and choices[0] is None:
         choices[0] = before.side
     found = _sides(shown, choices)
-    decided = [_with_side(each, side) for each, side in zip(shown, found, strict=True)]
-    masks = [np.asarray(each.mask > FOREGROUND) for each in decided]
+    masks = [
+        _with_side(each, side).mask > FOREGROUND for each, side in zip(shown, found, strict=True)
+    ]
     spreading = Spreading(masks, [each.links for each in shown], find_on_anchor)
     if before is not None and before.corrected.any():
         spreading.correct(0, np.where(before.corrected, before.mask, masks[0]))
     hinted = [index for index, seeds in enumerate(corrections) if seeds]
     for index in sorted(hinted, key=lambda each: min(seed.number for seed in corrections[each])):
-        ask_round = partial(ask_on_anchor, index)
-        find = partial(find_on_anchor, index)
         before_it = spreading.masks[index]
-        mask = _corrected(before_it, decided[index], corrections[index], ask_round, find)
+        opinion = np.mean(shown[index].opinions, axis=0, dtype=np.float32)
+        find = partial(find_on_anchor, index)
+        mask = _corrected(before_it, corrections[index], opinion, find)
         if (mask != before_it).any():
             spreading.correct(index, mask)
     evidence = zip(found, spreading.masks, spreading.corrected, strict=True)
     return [Evidence(side, mask, corrected) for side, mask, corrected in evidence]
 
 
-def _corrected(
-    mask: Place,
-    shown: Shown,
-    seeds: Sequence[Seed],
-    ask_round: AskRound,
-    find: Callable[[RegionPlane, Sequence[Click]], RegionPlane],
-) -> Place:
-    """An anchor's mask after its corrections, each of which starts from those before it."""
+def _corrected(mask: Place, seeds: Sequence[Seed], opinion: RegionPlane, find: Find) -> Place:
+    """An anchor's mask after its corrections, each of which starts from those before it.
+
+    ``opinion`` is what the network that masks says of the anchor.
+    """
     points = [each for each in seeds if not (each.has_size or each.chooses)]
     for seed in sorted(seeds, key=lambda each: each.number):
-        place: Place | None = None
+        place: Place | None
         if seed.has_size:
             place = seed.place
-        elif not seed.chooses:
+        elif seed.chooses:
+            place = _new_thing(mask, seed)
+        else:
             known = [each for each in points if each.number <= seed.number]
-            place = _clicked(mask, seed, known, find)
-        if place is None:
-            opposite = [each for each in points if each.positive != seed.positive]
-            now = replace(shown, mask=mask.astype(np.float32))
-            place = place_of(seed, now, opposite, ask_round)
+            place = _clicked(mask, seed, known, _as_sure(seed, opinion), find)
         if place is not None:
             mask = mask | place if seed.positive else mask & ~place
     return mask
 
 
-def _clicked(
-    mask: Place,
-    seed: Seed,
-    points: Sequence[Seed],
-    find: Callable[[RegionPlane, Sequence[Click]], RegionPlane],
-) -> Place | None:
-    """The part round a point in which the network, which is told ``points``, corrects the mask.
+def _new_thing(mask: Place, seed: Seed) -> Place | None:
+    """The thing at a point, unless the mask has most of it."""
+    thing = part_at(seed.thing > FOREGROUND, seed.row, seed.column)
+    if (thing & mask).sum() > MOST_SHARE * thing.sum():
+        return None
+    return thing
 
-    None if it corrects nothing there, or would take out more than `MOST_OUT` of the mask.
+
+def _as_sure(seed: Seed, opinion: RegionPlane) -> Place:
+    """Where the opinion speaks against a point by at most `MOST_SURER` more than at the point.
+
+    A point on a horse's head that the opinion half has does so not add the fence behind it.
+    """
+    clipped = np.clip(opinion, LEAST_OPINION, 1 - LEAST_OPINION)
+    against = np.log(clipped / (1 - clipped))
+    if seed.positive:
+        against = -against
+    found = against <= np.median(against[seed.place]) + MOST_SURER
+    found[seed.row, seed.column] = True
+    return np.asarray(found)
+
+
+def _clicked(
+    mask: Place, seed: Seed, points: Sequence[Seed], may_change: Place, find: Find
+) -> Place | None:
+    """What a point changes: the part round it in which the network corrects the mask.
+
+    The network is told ``points``. If it corrects nothing there, it is what the thing at the point
+    has of the wrong pixels. Only ``may_change`` does, but for crumbs. None if that is nothing, has
+    a point that says the opposite, or is too much to go.
     """
     rows, columns = mask.shape
     clicks = [
@@ -319,14 +296,30 @@ def _clicked(
         for each in points
     ]
     found = find(mask.astype(np.float32), clicks) > FOREGROUND
-    wrong = (found != mask) & (mask != seed.positive)
-    if not wrong[seed.row, seed.column]:
-        return None
-    place = part_at(wrong, seed.row, seed.column)
-    place |= _crumbs(place, mask != seed.positive, points)
-    if not seed.positive and place.sum() > MOST_OUT * mask.sum():
-        return None
-    return place
+    other = mask != seed.positive
+    opposite = [each for each in points if each.positive != seed.positive]
+    most_px = mask.size if seed.positive else _most_out_px(mask, seed, points)
+    for wrong in (found != mask, seed.thing > FOREGROUND):
+        place = part_at(wrong & other & may_change, seed.row, seed.column)
+        is_opposed = any(place[each.row, each.column] for each in opposite)
+        if place.any() and not is_opposed:
+            place |= _crumbs(place, other, points)
+            if place.sum() <= most_px:
+                return place
+    return None
+
+
+def _most_out_px(mask: Place, seed: Seed, points: Sequence[Seed]) -> float:
+    """How much a point out may take: of the only large part of a mask `MOST_OUT`, else all.
+
+    A part that also has a point in counts as the only one.
+    """
+    part = part_at(mask, seed.row, seed.column)
+    has_other = (mask & ~part).sum() > OTHER_SHARE * part.sum()
+    is_kept = any(each.positive and part[each.row, each.column] for each in points)
+    if has_other and not is_kept:
+        return mask.size
+    return MOST_OUT * int(mask.sum())
 
 
 def _crumbs(place: Place, like_it: Place, points: Sequence[Seed]) -> Place:

@@ -88,15 +88,15 @@ class Trees:
         return np.clip(total, -MOST_LOG_ODDS, MOST_LOG_ODDS).astype(np.float32)
 
 
-@lru_cache(maxsize=2)
-def fitted_trees(name: str) -> Trees:
-    file = resources.files("foremask.vision.temporal").joinpath(f"{name}.json")
+@lru_cache(maxsize=1)
+def fitted_trees() -> Trees:
+    file = resources.files("foremask.vision.temporal").joinpath("verdict.json")
     return Trees(json.loads(file.read_text()))
 
 
 def judge(scenes: Sequence[Scene], trees: Trees | None = None) -> list[Alpha]:
     """Return, for each scene, the log odds that a pixel is foreground, on the scenes' grid."""
-    trees = trees or fitted_trees("verdict")
+    trees = trees or fitted_trees()
     planes = [regions.spread(trees.log_odds(features)) for regions, features in measure(scenes)]
     links = [scene.links for scene in scenes]
     logits = [scene.logit for scene in scenes]
