@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from foremask.machine.stopwatch import stage
 from foremask.types import Alpha, Levels, Rgb
-from foremask.vision.matting.backdrop import Backdrop, sampled
+from foremask.vision.matting.backdrop import Backdrop, cells_of, sampled
 
 type Colours = NDArray[np.float32]
 """(H, W, 3) float32, 0 to 255."""
@@ -46,7 +46,7 @@ class Behind:
 def behind_edges(alpha: Alpha, backdrop: Backdrop) -> Behind:
     """Take the background at soft cells of ``alpha``, and beside them, from other frames."""
     soft = ((alpha > SOFT_ALPHA) & (alpha < 1 - SOFT_ALPHA)).astype(np.uint8)
-    cells = np.nonzero(cv2.dilate(soft, np.ones((3, 3), np.uint8)))
+    cells = cells_of(np.asarray(cv2.dilate(soft, np.ones((3, 3), np.uint8))))
     found = backdrop.background(cells)
     colours = np.zeros((*alpha.shape, 3), np.uint8)
     known = np.zeros(alpha.shape, np.uint8)

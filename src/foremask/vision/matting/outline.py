@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Alpha, Image, Rgb
-from foremask.vision.matting.backdrop import Backdrop, FoundBackground, with_backdrops
+from foremask.vision.matting.backdrop import Backdrop, FoundBackground, cells_of, with_backdrops
 from foremask.vision.resample import resized
 
 SURE: Final = 0.95  # Higher alpha is foreground, and alpha under 1 - SURE is background.
@@ -58,7 +58,7 @@ def resolve_outline(alpha: Alpha, image: Image, backdrop: Backdrop | None = None
         background = None
     else:
         rgb = backdrop.rgb
-        background = backdrop.background(np.nonzero(undecided))
+        background = backdrop.background(cells_of(undecided))
     result[box] = _resolved(alpha[box], undecided[box], rgb[box], background)
     return result
 
@@ -76,8 +76,8 @@ def _around(cells: NDArray[np.bool_]) -> tuple[slice, slice]:
 def _resolved(
     alpha: Alpha, undecided: NDArray[np.bool_], rgb: Rgb, background: FoundBackground | None
 ) -> Alpha:
-    """``background`` has an entry per undecided cell, in the order of `numpy.nonzero`."""
-    cells = np.nonzero(undecided)
+    """``background`` has an entry per undecided cell, in the order of `cells_of`."""
+    cells = cells_of(undecided)
     rows, columns = (max(1, length // 2) for length in alpha.shape)
     small = cv2.resize(rgb, (columns, rows), interpolation=cv2.INTER_AREA)
     small = _weighted_colours(small * np.float32(1 / 255))
