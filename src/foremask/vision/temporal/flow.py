@@ -1,7 +1,7 @@
 """Optical flow between frames, its confidence, and motion other than the camera's."""
 
 import math
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import cv2
 import numpy as np
@@ -153,29 +153,38 @@ def residual(flow: Flow, subject: Alpha) -> Alpha:
     fills the picture; it is ignored if it leaves less than `LEAST_BACKGROUND` of the cells.
     """
     width, height = RESIDUAL_SIZE
-    x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
-    terms = np.stack([np.ones_like(x), x, y, x * y, x * x, y * y], axis=-1).reshape(-1, 6)
+    terms = _quadratic_terms()
     small = cv2.resize(flow, RESIDUAL_SIZE, interpolation=cv2.INTER_AREA).reshape(-1, 2)
-    moved = small.astype(np.float64)
+    moved = small.T.astype(np.float64, order="C")
     background = _background(subject)
+    is_likely = background > LIKELY
     weight = background
     for _ in range(ROBUST_ITERATIONS):
         weighted = terms * weight
         model = np.linalg.solve(
-            weighted.T @ weighted + 1e-9 * np.eye(6), weighted.T @ (moved * weight)
+            weighted @ weighted.T + 1e-9 * np.eye(len(terms)), weighted @ (moved * weight).T
         )
-        x, y = (moved - terms @ model).T
+        x, y = moved - model.T @ terms
         distance = np.sqrt(x * x + y * y)
-        spread = float(np.median(distance[background[:, 0] > LIKELY])) + 0.05
-        weight = background / np.sqrt(1 + (distance[:, None] / spread) ** 2)
+        spread = float(np.median(distance[is_likely])) + 0.05
+        weight = background / np.sqrt(1 + (distance / spread) ** 2)
     relative = np.log1p(distance / (1.5 * spread + 0.3))
     return np.asarray(relative.reshape(height, width), np.float32)
 
 
+@cache
+def _quadratic_terms() -> NDArray[np.float64]:
+    """The terms of a quadratic field, in rows: NumPy weights these in half the time of columns."""
+    width, height = RESIDUAL_SIZE
+    x, y = np.meshgrid(np.linspace(-1, 1, width), np.linspace(-1, 1, height))
+    terms = [np.ones_like(x), x, y, x * y, x * x, y * y]
+    return np.stack([term.ravel() for term in terms])
+
+
 def _background(subject: Alpha) -> NDArray[np.float64]:
-    """For each cell of `residual`, in a column, the likelihood that it shows no subject."""
+    """For each cell of `residual` the likelihood that it shows no subject."""
     small = cv2.resize(subject, RESIDUAL_SIZE, interpolation=cv2.INTER_AREA)
-    background = 1 - small.reshape(-1, 1).astype(np.float64)
+    background = 1 - small.ravel().astype(np.float64)
     if (background > LIKELY).mean() < LEAST_BACKGROUND:
         return np.ones_like(background)
     return background
