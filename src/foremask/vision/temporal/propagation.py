@@ -23,7 +23,7 @@ from foremask.vision.temporal.flow import (
     warp,
 )
 from foremask.vision.temporal.places import SMALL_SHARE, gaps_of, has_holes
-from foremask.vision.temporal.reach import on_grid, reach
+from foremask.vision.temporal.reach import on_grid, part_around, reach
 
 type PackedFlow = NDArray[np.float16]
 """A `Flow` in half the memory: a window keeps two for each frame."""
@@ -129,17 +129,19 @@ def _mean(
     if frame in masks:
         total += masks[frame][part]
         weight += 1
+    enlarged: dict[int, Flow] = {}
     for source, flow in paths.items():
+        enlarged[source] = resize_flow(flow, width, height)
         cells = on_grid(part, mean.shape, flow.shape)
         trusted = np.zeros(flow.shape[:2], np.float32)
         trusted[cells] = trust(steps[frame].small, steps[source].small, flow, cells)
         # where no anchor is trusted, all count equally
         trusted_here = resized(trusted, width, height)[part] + np.float32(LEAST_WEIGHT)
-        total += trusted_here * warp(masks[source], resize_flow(flow, width, height), part=part)
+        total += trusted_here * warp(masks[source], enlarged[source], part=part)
         weight += trusted_here
     alpha = total / (255 * weight)
     if frame not in masks:
-        sources = ((holes_of(source), flow) for source, flow in paths.items())
+        sources = ((holes_of(source), flow) for source, flow in enlarged.items())
         moved_holes = [(holes, flow) for holes, flow in sources if holes is not None]
         _fill_torn(alpha, moved_holes, part)
     mean[part] = alpha
@@ -159,7 +161,7 @@ def _fill_torn(alpha: Alpha, moved_holes: Sequence[tuple[Levels, Flow]], part: P
     """Fill the small holes of a frame that no anchor has: the flow has torn them open.
 
     ``alpha`` is the given part of the frame. ``moved_holes`` has the holes of each anchor that has
-    any, and the flow that moves them to the frame.
+    any, and the flow, on their grid, that moves them to the frame.
     """
     found = alpha > 0.5
     if not has_holes(found):
@@ -167,11 +169,21 @@ def _fill_torn(alpha: Alpha, moved_holes: Sequence[tuple[Levels, Flow]], part: P
     gaps, areas, is_hole = gaps_of(found)
     torn = is_hole & (areas < SMALL_SHARE * found.sum())
     for holes, flow in moved_holes:
-        if not torn.any():
+        box = part_around(torn[gaps], 0)
+        if box is None:
             return
-        here = warp(holes, resize_flow(flow, holes.shape[1], holes.shape[0]), part=part) > 0
-        torn[gaps[here]] = False
+        here = warp(holes, flow, part=_within(part, box)) > 0
+        torn[gaps[box][here]] = False
     alpha[torn[gaps]] = 1
+
+
+def _within(part: Part, inner: Part) -> Part:
+    """The part of a plane that is ``inner`` in ``part`` of it."""
+    rows, columns = (
+        slice(outer.start + each.start, outer.start + each.stop)
+        for outer, each in zip(part, inner, strict=True)
+    )
+    return rows, columns
 
 
 def flow_between(steps: Steps, here: int, there: int) -> Flow:
