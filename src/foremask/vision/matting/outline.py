@@ -83,25 +83,27 @@ def _resolved(
     small = _weighted_colours(small * np.float32(1 / 255))
     inside = _side(alpha > SURE, small)
     outside = _side(alpha < 1 - SURE, small)
-    near = tuple(
+    near_row, near_column = (
         at * half // full
         for at, half, full in zip(cells, (rows, columns), alpha.shape, strict=True)
     )
-    back = outside.mean[near]
-    back_variance = outside.variance[near]
-    share = np.minimum(inside.share[near], outside.share[near])
+    near = near_row * columns + near_column
+    front = inside.at(near)
+    back = outside.at(near)
+    share = np.minimum(front.share, back.share)
     if background is not None:
         known = background.known
-        back[known] = _weighted_colours(background.colour[known])
-        back_variance[known] = background.variance[known]
-        share[known] = inside.share[near][known]
-    across = inside.mean[near] - back
-    distance = (across * across).sum(axis=1)
-    beyond = _weighted_colours(rgb[cells] * np.float32(1 / 255)) - back
-    estimate = (beyond * across).sum(axis=1) / (distance + np.float32(1e-6))
+        back.mean[known] = _weighted_colours(background.colour[known])
+        back.variance[known] = background.variance[known]
+        share[known] = front.share[known]
+    across = front.mean - back.mean
+    distance = _dot(across, across)
+    beyond = _weighted_colours(rgb[cells] * np.float32(1 / 255)) - back.mean
+    estimate = _dot(beyond, across) / (distance + np.float32(1e-6))
     estimate = np.clip(0.5 + np.float32(HARDENING) * (estimate - 0.5), 0, 1)
-    off_line = ((beyond - estimate[:, None] * across) ** 2).sum(axis=1)
-    spread = inside.variance[near] + back_variance
+    missed = beyond - estimate[:, None] * across
+    off_line = _dot(missed, missed)
+    spread = front.variance + back.variance
     misfit = np.float32(MISFIT_WEIGHT) * (spread + off_line)
     weight = distance / (distance + misfit + np.float32(1e-6))
     weight[share < 1e-6] = 0  # no sure foreground, or no sure background
@@ -119,6 +121,20 @@ class _Side:
     mean: NDArray[np.float32]
     variance: NDArray[np.float32]
     share: NDArray[np.float32]
+
+    def at(self, cells: NDArray[np.intp]) -> "_Side":
+        """The values of some cells, which are given by their flat indices."""
+        return _Side(
+            self.mean.reshape(-1, 3).take(cells, axis=0),
+            self.variance.take(cells),
+            self.share.take(cells),
+        )
+
+
+def _dot(one: NDArray[np.float32], other: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The dot product of each row; NumPy's sum over an axis of three takes three times as long."""
+    red, green, blue = (one * other).T
+    return np.asarray(red + green + blue, np.float32)
 
 
 def _side(sure: NDArray[np.bool_], small: NDArray[np.float32]) -> _Side:
