@@ -80,7 +80,7 @@ DISC_PX: Final = 2.5  # the radius of a mark
 REACH: Final = 0.1  # the distance at which nearness is 1/e, as a share of the side
 
 type Table = Mapping[str, NDArray[Any]]
-type Prompt = NDArray[np.float32]
+type PromptPlanes = NDArray[np.float32]
 """(PLANES, PROMPT_PX, PROMPT_PX)"""
 
 
@@ -126,7 +126,9 @@ class PromptedNetwork:
     def thing_at(self, image: Image, click: Click, shape: tuple[int, int]) -> Alpha:
         return self._answer(image, marks_of([click]), _THING, shape)
 
-    def _answer(self, image: Image, prompt: Prompt, answer: int, shape: tuple[int, int]) -> Alpha:
+    def _answer(
+        self, image: Image, prompt: PromptPlanes, answer: int, shape: tuple[int, int]
+    ) -> Alpha:
         rows, columns = shape
         pixels = image.rgb(SIDE_PX, SIDE_PX).astype(np.float32) / 255 - np.float32(0.5)
         picture = np.ascontiguousarray(pixels.transpose(2, 0, 1)[None])
@@ -162,7 +164,7 @@ def _compiled(weights: Path, kept: CompiledNetworks | None) -> Any:  # noqa: ANN
     return compiled
 
 
-def prompt_of(earlier: Alpha, clicks: Sequence[Click]) -> Prompt:
+def prompt_of(earlier: Alpha, clicks: Sequence[Click]) -> PromptPlanes:
     """The planes of an earlier mask and what clicks say of it, as training draws them."""
     prompt = marks_of(clicks)
     method = cv2.INTER_AREA if min(earlier.shape) > PROMPT_PX else cv2.INTER_LINEAR
@@ -171,7 +173,7 @@ def prompt_of(earlier: Alpha, clicks: Sequence[Click]) -> Prompt:
     return prompt
 
 
-def marks_of(clicks: Sequence[Click]) -> Prompt:
+def marks_of(clicks: Sequence[Click]) -> PromptPlanes:
     """The planes of clicks without an earlier mask."""
     prompt = np.zeros((PLANES, PROMPT_PX, PROMPT_PX), np.float32)
     rows, columns = np.indices((PROMPT_PX, PROMPT_PX)) + 0.5

@@ -20,7 +20,14 @@ from foremask.vision.network.network_protocol import Network
 from foremask.vision.network.opinions import CropBox, View, span_round
 from foremask.vision.resample import as_alpha, as_levels
 from foremask.vision.temporal.finding import thing_on
-from foremask.vision.temporal.grids import Grid, MaskLevels, RegionPlane, grid_of, region_grid
+from foremask.vision.temporal.grids import (
+    Grid,
+    MaskLevels,
+    RegionPlane,
+    grid_of,
+    region_grid,
+    size_of,
+)
 from foremask.vision.temporal.places import Place, depth_of, labelled, part_at
 from foremask.vision.temporal.regions import FOREGROUND
 from foremask.vision.temporal.things import LEAST_SHARE, NEITHER, OTHER_SHARE
@@ -66,7 +73,7 @@ class Seed:
     ``place`` lies in a box or paint, or is a small disc round a point. A point that ``chooses`` a
     thing adds the thing if the mask lacks it, and corrects nothing else. ``thing`` is what the
     network that reads points finds at a point, or without it, what the other one finds in the
-    picture; nothing for a box or paint.
+    picture; it is not used for boxes and paints.
     """
 
     number: int
@@ -315,20 +322,11 @@ def _read_frame(
     seeds: list[Seed] = []
     contradicted: list[tuple[int, int]] = []
     for mark in marks:
-        thing = np.zeros(grid.shape, np.float32)
-        if mark.is_box:
-            box = crop_round(mark, mask_grid)
-            crops.append(as_levels(mean))
-            crops[-1][box] = network.infer_part(image, mask_grid.shape, box, CROP_PX)
-            masks.append(grid.alpha(crops[-1]))
-        elif mark.levels is None:
-            crops.append(as_levels(mean))
-            if not isinstance(finder, Unmoved):
-                click = Click(mark.x, mark.y, inside=True)
-                crops[-1] = thing_on(image, network.key, click, mask_grid, finder, network.cache)
-            thing = grid.alpha(crops[-1])
-            masks.append(thing)
-        seed = _seed(mark, thing, masks, grid)
+        crop = _found_round(mark, image, as_levels(mean), network, finder)
+        if crop is not None:
+            crops.append(crop)
+            masks.append(grid.alpha(crop))
+        seed = _seed(mark, masks, grid)
         if not seed.place.any():
             continue
         if mark.levels is None:
@@ -346,13 +344,33 @@ def _read_frame(
     )
 
 
+def _found_round(
+    mark: Mark, image: Image, mean: MaskLevels, network: KeptAnswers, finder: MaskFinder
+) -> MaskLevels | None:
+    """The thing at a point, or ``mean`` with a crop round a box in it; None for a paint.
+
+    Where no network reads points, what is at a point is ``mean``.
+    """
+    grid = size_of(mean)
+    if mark.is_box:
+        box = crop_round(mark, grid)
+        mean[box] = network.infer_part(image, grid.shape, box, CROP_PX)
+    elif mark.levels is not None:
+        return None
+    elif not isinstance(finder, Unmoved):
+        click = Click(mark.x, mark.y, inside=True)
+        return thing_on(image, network.key, click, grid, finder, network.cache)
+    return mean
+
+
 def _contradict(earlier: Seed, later: Seed) -> bool:
     shared = (earlier.place & later.place).sum()
     smaller = min(earlier.place.sum(), later.place.sum())
     return bool(earlier.positive != later.positive and shared > 0.5 * smaller)
 
 
-def _seed(mark: Mark, thing: RegionPlane, masks: Sequence[RegionPlane], grid: Grid) -> Seed:
+def _seed(mark: Mark, masks: Sequence[RegionPlane], grid: Grid) -> Seed:
+    """``masks`` ends with what was looked at for this mark."""
     row = min(grid.rows - 1, int(mark.y * grid.rows))
     column = min(grid.columns - 1, int(mark.x * grid.columns))
     if mark.levels is not None:
@@ -364,7 +382,7 @@ def _seed(mark: Mark, thing: RegionPlane, masks: Sequence[RegionPlane], grid: Gr
         cv2.circle(disc, (column, row), NEAR_PX, 1, -1)
         place = disc > 0
     has_size = mark.is_box or mark.levels is not None
-    return Seed(mark.number, mark.positive, row, column, thing, place, has_size)
+    return Seed(mark.number, mark.positive, row, column, masks[-1], place, has_size)
 
 
 def _painted(paint: Levels, grid: Grid, *, positive: bool) -> Place:
