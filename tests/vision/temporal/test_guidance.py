@@ -393,6 +393,22 @@ def test_a_point_out_takes_no_place_that_has_a_point_in() -> None:
     np.testing.assert_array_equal(found.mask, mask > 0)
 
 
+def test_a_boxs_place_does_not_depend_on_points_elsewhere() -> None:
+    image = ArrayImage(apart(0)[0])
+    box = Mark(0, True, 40 / WIDTH, 40 / HEIGHT, 80 / WIDTH, 90 / HEIGHT)
+    points = [Mark(k, True, (230 + 3 * k) / WIDTH, 98 / HEIGHT) for k in range(1, 10)]
+    places = []
+    for marks in ([box], [box, *points], [*points, box]):
+        guidance = read_hints([(0, image, marks)], Drawn(colours), TIER, id, finder=Colours())
+        (seed,) = (each for each in guidance.frames[0].seeds if each.number == 0)
+        places.append(seed.place)
+    disc_alone = disc(80, 84, RADIUS)
+    there = cv2.resize(places[0].astype(np.uint8), (WIDTH, HEIGHT)) > 0
+    assert (there ^ disc_alone).sum() < 0.05 * disc_alone.sum()
+    for each in places[1:]:
+        np.testing.assert_array_equal(each, places[0])
+
+
 def with_crumb(t: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A disc, and a crumb that the network has too."""
     rgb = background(1)

@@ -323,10 +323,12 @@ def _read_frame(
     contradicted: list[tuple[int, int]] = []
     for mark in marks:
         crop = _found_round(mark, image, as_levels(mean), network, finder)
+        found = np.zeros(grid.shape, np.float32)
         if crop is not None:
+            found = grid.alpha(crop)
             crops.append(crop)
-            masks.append(grid.alpha(crop))
-        seed = _seed(mark, masks, grid)
+            masks.append(found)
+        seed = _seed(mark, views, found, grid)
         if not seed.place.any():
             continue
         if mark.levels is None:
@@ -369,20 +371,20 @@ def _contradict(earlier: Seed, later: Seed) -> bool:
     return bool(earlier.positive != later.positive and shared > 0.5 * smaller)
 
 
-def _seed(mark: Mark, masks: Sequence[RegionPlane], grid: Grid) -> Seed:
-    """``masks`` ends with what was looked at for this mark."""
+def _seed(mark: Mark, views: Sequence[RegionPlane], found: RegionPlane, grid: Grid) -> Seed:
+    """``found`` is what was found round the mark."""
     row = min(grid.rows - 1, int(mark.y * grid.rows))
     column = min(grid.columns - 1, int(mark.x * grid.columns))
     if mark.levels is not None:
         place = _painted(mark.levels, grid, positive=mark.positive)
     elif mark.is_box:
-        place = _in_box(mark, masks, grid)
+        place = _in_box(mark, [*views, found], grid)
     else:
         disc = np.zeros(grid.shape, np.uint8)
         cv2.circle(disc, (column, row), NEAR_PX, 1, -1)
         place = disc > 0
     has_size = mark.is_box or mark.levels is not None
-    return Seed(mark.number, mark.positive, row, column, masks[-1], place, has_size)
+    return Seed(mark.number, mark.positive, row, column, found, place, has_size)
 
 
 def _painted(paint: Levels, grid: Grid, *, positive: bool) -> Place:
