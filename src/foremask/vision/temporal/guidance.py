@@ -270,7 +270,7 @@ def _new_thing(mask: Place, seed: Seed) -> Place | None:
 def _as_sure(seed: Seed, opinion: RegionPlane) -> Place:
     """Where the opinion speaks against a point by at most `MOST_SURER` more than at the point.
 
-    A point on a horse's head that the opinion half has does so not add the fence behind it.
+    So a point out in the gap between two dogs, which is less sure, does not take the dogs.
     """
     clipped = np.clip(opinion, LEAST_OPINION, 1 - LEAST_OPINION)
     against = np.log(clipped / (1 - clipped))
@@ -286,9 +286,9 @@ def _clicked(
 ) -> Place | None:
     """What a point changes: the part round it in which the network corrects the mask.
 
-    The network is told ``points``. If it corrects nothing there, it is what the thing at the point
-    has of the wrong pixels. Only ``may_change`` does, but for crumbs. None if that is nothing, has
-    a point that says the opposite, or is too much to go.
+    The network is told ``points``. If it corrects nothing there, the part is that of the thing at
+    the point. Pixels outside ``may_change`` stay as they are, except crumbs. None if there is no
+    such part, or if it has a point that says the opposite or is too large to be taken out.
     """
     rows, columns = mask.shape
     clicks = [
@@ -296,14 +296,14 @@ def _clicked(
         for each in points
     ]
     found = find(mask.astype(np.float32), clicks) > FOREGROUND
-    other = mask != seed.positive
+    unlike = mask != seed.positive
     opposite = [each for each in points if each.positive != seed.positive]
     most_px = mask.size if seed.positive else _most_out_px(mask, seed, points)
     for wrong in (found != mask, seed.thing > FOREGROUND):
-        place = part_at(wrong & other & may_change, seed.row, seed.column)
+        place = part_at(wrong & unlike & may_change, seed.row, seed.column)
         is_opposed = any(place[each.row, each.column] for each in opposite)
         if place.any() and not is_opposed:
-            place |= _crumbs(place, other, points)
+            place |= _crumbs(place, unlike, points)
             if place.sum() <= most_px:
                 return place
     return None
