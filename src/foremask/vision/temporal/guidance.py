@@ -283,12 +283,13 @@ def _as_sure(seed: Seed, opinion: RegionPlane) -> Place:
 
 def _clicked(
     mask: Place, seed: Seed, points: Sequence[Seed], may_change: Place, find: Find
-) -> Place | None:
+) -> Place:
     """What a point changes: the part round it in which the network corrects the mask.
 
     The network is told ``points``. If it corrects nothing there, the part is that of the thing at
-    the point. Pixels outside ``may_change`` stay as they are, except crumbs. None if there is no
-    such part, or if it has a point that says the opposite or is too large to be taken out.
+    the point. Pixels outside ``may_change`` stay as they are, except crumbs. A part does not count
+    if it has a point that says the opposite, or is too large to be taken out. If none counts, the
+    spot round the point changes, so that the point itself is always as asked.
     """
     rows, columns = mask.shape
     clicks = [
@@ -306,7 +307,7 @@ def _clicked(
             place |= _crumbs(place, unlike, points)
             if place.sum() <= most_px:
                 return place
-    return None
+    return np.asarray(seed.place & unlike)
 
 
 def _most_out_px(mask: Place, seed: Seed, points: Sequence[Seed]) -> float:
