@@ -27,6 +27,7 @@ from foremask.options import Background, Files, JobSpec, Matte, Quality, Resourc
 from foremask.types import Alpha, DeepRgb, Image, Levels, Rgb
 from foremask.vision.drawing import as_png
 from foremask.vision.image import Cropped, MirroredImage, UnitBox
+from foremask.vision.network.kept_results import Planes
 from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.network_protocol import InputSize, Network, NetworkOutput
 from foremask.vision.resample import as_alpha
@@ -38,6 +39,7 @@ from foremask.vision.temporal.verdict import MOST_LOG_ODDS, Judge, judge
 from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
 
+MOST_ANSWERS: Final = 128  # planes of a quarter of a MiB; a preview with 16 points adds 32
 MOST_CROPS: Final = 16  # 1 MiB each; a preview takes so many hints, and each box has one
 
 
@@ -52,7 +54,8 @@ class OnePicture:
         self._network = network
         self.runtime = network.runtime
         self.any_size = network.any_size
-        self.cache = NetworkCache({})
+        self._answers: dict[str, Planes] = {}
+        self.cache = NetworkCache(self._answers)
         self._outputs: dict[
             tuple[type[Image], UnitBox | None, InputSize | None], NetworkOutput
         ] = {}
@@ -68,6 +71,11 @@ class OnePicture:
             if box is not None:
                 self._forget_crop()
         return self._outputs[asked]
+
+    def forget_answers(self) -> None:
+        """Forget what hints have asked if it is much: each point on a picture adds to it."""
+        if len(self._answers) > MOST_ANSWERS:
+            self._answers.clear()
 
     def _forget_crop(self) -> None:
         if self._crops < MOST_CROPS:
@@ -149,6 +157,7 @@ def last_picture(file: bytes, quality: Quality, resources: Resources) -> OnePict
         frame = read_picture(io.BytesIO(file), resources.limits, HUGE_PIXELS)
         _LAST.clear()
         _LAST[asked] = OnePicture(frame, network_for(quality, resources))
+    _LAST[asked].forget_answers()
     return _LAST[asked]
 
 

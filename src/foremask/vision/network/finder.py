@@ -44,7 +44,7 @@ class MaskFinder(Protocol):
 
 
 class Unmoved:
-    """Returns the earlier mask as it is; used if there is no network to ask. It knows no things."""
+    """Returns the earlier mask as it is, and no thing; used if there is no network to ask."""
 
     def find(self, image: Image, earlier: Alpha, clicks: Sequence[Click] = ()) -> Alpha:
         return earlier

@@ -31,7 +31,7 @@ from foremask.vision.temporal.things import OTHER_SHARE, PickedAnchor, sides
 from foremask.vision.temporal.verdict import compose
 
 CRUMB_SHARE = 0.1  # what is left at a place's border, and is smaller in area, goes with it; by eye
-MOST_OUT = 0.5  # a point out that would take a larger share of a thing is not understood
+MOST_OUT = 0.5  # of a mask with one large part: a point out that would take more is not followed
 
 LEAST_OPINION = 0.01  # a surer opinion counts as this sure
 MOST_SURER = 2.0  # in log odds: docs/adr/0172
@@ -270,7 +270,7 @@ def _new_thing(mask: Place, seed: Seed) -> Place | None:
 def _as_sure(seed: Seed, opinion: RegionPlane) -> Place:
     """Where the opinion speaks against a point by at most `MOST_SURER` more than at the point.
 
-    So a point out in the gap between two dogs, which is less sure, does not take the dogs.
+    So a point out in the gap between a woman and a dog, which is less sure, takes neither.
     """
     clipped = np.clip(opinion, LEAST_OPINION, 1 - LEAST_OPINION)
     against = np.log(clipped / (1 - clipped))
