@@ -23,6 +23,7 @@ STILL = Link(
     np.ones((HEIGHT, WIDTH), np.float32),
     4,
 )
+UNSURE = np.full((HEIGHT, WIDTH), 0.5, np.float32)
 LEFT = disc(50, 60, 20)
 RIGHT = disc(140, 60, 20)
 NOTHING = np.zeros((HEIGHT, WIDTH), np.bool_)
@@ -40,14 +41,22 @@ def as_moved(_: int, moved: RegionPlane, clicks: Sequence[Click] = (), /) -> Reg
 
 
 def spread(
-    decided: Sequence[Place], corrections: Sequence[tuple[int, Place]], shown: Place | None = None
+    decided: Sequence[Place],
+    corrections: Sequence[tuple[int, Place]],
+    shown: Place | None = None,
+    opinion: RegionPlane = UNSURE,
 ) -> list[Place]:
-    """The masks after corrections; ``shown``, if given, is what the network finds everywhere."""
+    """The masks after corrections.
+
+    ``shown``, if given, is what the network that reads prompts finds everywhere, and ``opinion``
+    what the network that masks says everywhere.
+    """
 
     def find_again(_: int, moved: RegionPlane, clicks: Sequence[Click] = (), /) -> RegionPlane:
         return moved if shown is None else shown.astype(np.float32)
 
-    spreading = Spreading(decided, links(len(decided)), find_again)
+    opinions = [opinion] * len(decided)
+    spreading = Spreading(decided, opinions, links(len(decided)), find_again)
     for start, mask in corrections:
         spreading.correct(start, mask)
     return spreading.masks
@@ -70,14 +79,43 @@ def test_what_the_network_loses_elsewhere_stays_in_the_mask() -> None:
     np.testing.assert_array_equal(last, LEFT | RIGHT)
 
 
+BUMP = disc(70, 60, 5) & ~LEFT
+POST = disc(140, 60, 12)
+HORSE = RIGHT & ~POST
+
+
+def test_what_is_taken_out_takes_nothing_that_the_opinions_are_surer_of() -> None:
+    """A post is taken out on the first anchor; further on, the network loses the horse with it."""
+    opinion = np.where(HORSE, np.float32(0.98), UNSURE)
+    for mask in spread([LEFT | RIGHT] * 3, [(0, LEFT | HORSE)], shown=LEFT, opinion=opinion):
+        np.testing.assert_array_equal(mask, LEFT | HORSE)
+
+
+def test_a_correction_that_only_takes_out_adds_nothing_further_on() -> None:
+    """Further on, the network finds a patch beside the part that was taken out."""
+    out, patch = LEFT & disc(70, 60, 8), disc(73, 60, 4) & ~LEFT
+    for mask in spread([LEFT] * 3, [(0, LEFT & ~out)], shown=(LEFT & ~out) | patch):
+        np.testing.assert_array_equal(mask, LEFT & ~out)
+
+
+def test_a_correction_that_only_adds_takes_nothing_out_further_on() -> None:
+    """Further on, the network loses a patch beside the part that was added."""
+    patch = LEFT & disc(68, 60, 3)
+    for mask in spread([LEFT] * 3, [(0, LEFT | BUMP)], shown=(LEFT | BUMP) & ~patch):
+        np.testing.assert_array_equal(mask, LEFT | BUMP)
+
+
+def test_a_correction_of_what_the_opinions_are_sure_of_spreads_all_the_same() -> None:
+    opinion = np.where(LEFT | RIGHT, np.float32(0.99), np.float32(0.01))
+    for mask in spread([LEFT | RIGHT] * 3, [(0, LEFT)], opinion=opinion):
+        np.testing.assert_array_equal(mask, LEFT)
+
+
 def test_a_correction_ends_where_the_decided_mask_agrees_with_it() -> None:
     decided = [LEFT | RIGHT, LEFT, LEFT | RIGHT]
     masks = spread(decided, [(0, LEFT)])
     np.testing.assert_array_equal(masks[1], LEFT)
     np.testing.assert_array_equal(masks[2], LEFT | RIGHT)
-
-
-BUMP = disc(70, 60, 5) & ~LEFT
 
 
 def test_a_hole_that_is_nearly_closed_on_one_anchor_stays_filled_after_it() -> None:
@@ -129,13 +167,13 @@ def test_a_window_asks_a_bounded_number_of_times() -> None:
         return moved
 
     anchors = 60
-    spreading = Spreading([LEFT | RIGHT] * anchors, links(anchors), count)
+    spreading = Spreading([LEFT | RIGHT] * anchors, [UNSURE] * anchors, links(anchors), count)
     for start in range(anchors):
         spreading.correct(start, LEFT)
     assert asked <= 8 * anchors
 
 
 def test_nothing_spreads_over_a_cut() -> None:
-    spreading = Spreading([LEFT | RIGHT] * 2, [{}, {}], as_moved)
+    spreading = Spreading([LEFT | RIGHT] * 2, [UNSURE] * 2, [{}, {}], as_moved)
     spreading.correct(0, LEFT)
     np.testing.assert_array_equal(spreading.masks[1], LEFT | RIGHT)

@@ -26,15 +26,17 @@ from foremask.vision.temporal.places import (
     part_at,
 )
 from foremask.vision.temporal.regions import FOREGROUND, Link
-from foremask.vision.temporal.spreading import FindAgain, Spreading
+from foremask.vision.temporal.spreading import (
+    MOST_SURER,
+    FindAgain,
+    Spreading,
+    log_odds_of,
+)
 from foremask.vision.temporal.things import OTHER_SHARE, PickedAnchor, sides
 from foremask.vision.temporal.verdict import compose
 
 CRUMB_SHARE = 0.1  # what is left at a place's border, and is smaller in area, goes with it; by eye
 MOST_OUT = 0.5  # of a mask with one large part: a point out that would take more is not followed
-
-LEAST_OPINION = 0.01  # a surer opinion counts as this sure
-MOST_SURER = 2.0  # in log odds: docs/adr/0172
 
 type Find = Callable[[RegionPlane, Sequence[Click]], RegionPlane]
 """Finds on one anchor what a mask shows, with what clicks say of it."""
@@ -224,15 +226,15 @@ def evidence_of(
     masks = [
         _with_side(each, side).mask > FOREGROUND for each, side in zip(shown, found, strict=True)
     ]
-    spreading = Spreading(masks, [each.links for each in shown], find_on_anchor)
+    opinions = [np.mean(each.opinions, axis=0, dtype=np.float32) for each in shown]
+    spreading = Spreading(masks, opinions, [each.links for each in shown], find_on_anchor)
     if before is not None and before.corrected.any():
         spreading.correct(0, np.where(before.corrected, before.mask, masks[0]))
     hinted = [index for index, seeds in enumerate(corrections) if seeds]
     for index in sorted(hinted, key=lambda each: min(seed.number for seed in corrections[each])):
         before_it = spreading.masks[index]
-        opinion = np.mean(shown[index].opinions, axis=0, dtype=np.float32)
         find = partial(find_on_anchor, index)
-        mask = _corrected(before_it, corrections[index], opinion, find)
+        mask = _corrected(before_it, corrections[index], opinions[index], find)
         if (mask != before_it).any():
             spreading.correct(index, mask)
     evidence = zip(found, spreading.masks, spreading.corrected, strict=True)
@@ -272,10 +274,8 @@ def _as_sure(seed: Seed, opinion: RegionPlane) -> Place:
 
     So a point out in the gap between a woman and a dog, which is less sure, takes neither.
     """
-    clipped = np.clip(opinion, LEAST_OPINION, 1 - LEAST_OPINION)
-    against = np.log(clipped / (1 - clipped))
-    if seed.positive:
-        against = -against
+    log_odds = log_odds_of(opinion)
+    against = -log_odds if seed.positive else log_odds
     found = against <= np.median(against[seed.place]) + MOST_SURER
     found[seed.row, seed.column] = True
     return np.asarray(found)

@@ -2,10 +2,13 @@
 
 The corrected mask of an anchor moves to the next one with the flow. There a network finds again
 what the moved mask shows, so that a correction keeps the shape of its thing (docs/adr/0172). What
-it finds counts only where the moved correction is: elsewhere the decided mask stays.
+it finds counts only where the moved correction is, and within the correction's `Limits`: elsewhere
+the decided mask stays.
 """
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -22,6 +25,8 @@ LEAST_ON_CORRECTION = 0.5
 # differs, if that is more than this share of both. A hole that the decided mask nearly closes on
 # one anchor so stays filled after it.
 LEAST_DIFFERENT = 0.2
+LEAST_OPINION = 0.01  # a surer opinion counts as this sure
+MOST_SURER = 2.0  # in log odds: docs/adr/0172
 MOST_ASKED = 8  # for each anchor of a window, on the mean; bounds what 64 hints cost
 
 
@@ -33,19 +38,34 @@ class FindAgain(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a correction may do on further anchors: nothing that it does not do where it began.
+
+    It removes no pixel that is foreground by more than ``most_sure``, the log odds of the opinions.
+    So a post that is taken out does not take the horse that comes out from behind it.
+    """
+
+    adds: bool
+    most_sure: float  # -inf if it removes nothing
+
+
 class Spreading:
     """The masks of a window's anchors, as corrections change them.
 
-    ``masks`` has the foreground of each anchor, and ``corrected`` where it is another than decided.
+    ``opinions`` has what the network that masks says of each anchor. ``masks`` has the foreground
+    of each anchor, and ``corrected`` where it is another than decided.
     """
 
     def __init__(
         self,
         decided: Sequence[Place],
+        opinions: Sequence[RegionPlane],
         links: Sequence[Mapping[int, Link]],
         find_again: FindAgain,
     ) -> None:
         self._decided = decided
+        self._opinions = opinions
         self._links = links
         self._find_again = find_again
         self._left = MOST_ASKED * len(decided)
@@ -62,6 +82,7 @@ class Spreading:
         changed = (mask != self._decided[start]) | (mask != self.masks[start])
         self.masks[start] = mask
         self.corrected[start] = mask != self._decided[start]
+        limits = self._limits(start)
         for order, offset in (
             (range(start + 1, len(self.masks)), -1),
             (range(start - 1, -1, -1), 1),
@@ -70,12 +91,22 @@ class Spreading:
             for index in order:
                 if index in self._starts:
                     break
-                here = self._follow(index, offset, here, abs(index - start))
+                here = self._follow(index, offset, here, abs(index - start), limits)
                 if not here.any():
                     break
         self._starts.append(start)
 
-    def _follow(self, index: int, offset: int, changed: Place, distance: int) -> Place:
+    def _limits(self, start: int) -> Limits:
+        mask = self.masks[start]
+        removed = self._decided[start] & ~mask
+        most_sure = -math.inf
+        if removed.any():
+            most_sure = float(np.median(log_odds_of(self._opinions[start])[removed])) + MOST_SURER
+        return Limits(adds=bool((mask & ~self._decided[start]).any()), most_sure=most_sure)
+
+    def _follow(
+        self, index: int, offset: int, changed: Place, distance: int, limits: Limits
+    ) -> Place:
         """Take over what was ``changed`` on the anchor at ``offset``; return what moves on."""
         link = self._links[index].get(offset)
         nothing = np.zeros_like(changed)
@@ -85,9 +116,13 @@ class Spreading:
         if not came.any():
             return nothing
         moved = warp(self.masks[index + offset].astype(np.float32), link.flow)
+        decided = self._decided[index]
         found = self._found(index, moved)
-        corrected = _parts_on(found != self._decided[index], came, LEAST_ON_CORRECTION)
-        mask = np.where(corrected, found, self._decided[index])
+        found = found | (decided & (log_odds_of(self._opinions[index]) > limits.most_sure))
+        if not limits.adds:
+            found &= decided
+        corrected = _parts_on(found != decided, came, LEAST_ON_CORRECTION)
+        mask = np.where(corrected, found, decided)
         before = self.masks[index]
         if any(abs(index - each) <= distance for each in self._starts):
             known = self.corrected[index]
@@ -105,6 +140,12 @@ class Spreading:
             return place
         self._left -= 1
         return np.asarray(self._find_again(index, moved) > FOREGROUND)
+
+
+def log_odds_of(opinion: RegionPlane) -> RegionPlane:
+    """The log odds that a pixel is foreground, by an opinion of up to `LEAST_OPINION`."""
+    clipped = np.clip(opinion, LEAST_OPINION, 1 - LEAST_OPINION)
+    return np.asarray(np.log(clipped / (1 - clipped)), np.float32)
 
 
 def _parts_on(places: Place, place: Place, least_share: float) -> Place:
