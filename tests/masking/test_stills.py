@@ -2,8 +2,16 @@
 
 import numpy as np
 
-from foremask.masking.stills import MOST_ANSWERS, MOST_CROPS, OnePicture
+from foremask.hints.kinds import Point
+from foremask.masking.stills import (
+    MOST_ANSWERS,
+    MOST_CROPS,
+    OnePicture,
+    correct_mask,
+    mask_frame,
+)
 from foremask.media.frames import frame_of
+from foremask.options import JobSpec, Resources
 from foremask.types import Image
 from foremask.vision.image import Cropped
 from tests.support.networks import Drawn
@@ -32,3 +40,16 @@ def test_a_picture_is_inferred_once_and_of_its_crops_the_newest_are_kept() -> No
     assert network.asked == [frame, *crops]
     picture.infer(crops[0])
     assert network.asked[-1] == crops[0]
+
+
+def test_a_picture_that_was_corrected_is_masked_as_if_it_had_not_been() -> None:
+    """A correction needs no classifier; a mask of the same picture does."""
+    rgb = np.zeros((96, 128, 3), np.uint8)
+    rgb[30:70, 40:90, 0] = 255
+    picture, untouched = (OnePicture(frame_of(rgb, 0), Drawn()) for _ in range(2))
+    nothing = np.zeros((96, 128), np.uint8)
+    corrected = correct_mask(picture, nothing, JobSpec(hints=(Point(60, 50),)), Resources())
+    assert corrected[50, 60] == 255
+    masks = [mask_frame(each.frame, JobSpec(), Resources(), each) for each in (picture, untouched)]
+    assert masks[0][50, 60] == 255
+    np.testing.assert_array_equal(*masks)

@@ -114,8 +114,8 @@ def correct_mask(
         return [np.float32(MOST_LOG_ODDS) * each for each in sides]
 
     without = msgspec.structs.replace(spec, hints=())
-    plain = _alpha_by_network(frame, without, resources, picture, as_before)
-    hinted = _alpha_by_network(frame, spec, resources, picture, as_before)
+    plain = _alpha_by_network(frame, without, resources, picture, before_hints=as_before)
+    hinted = _alpha_by_network(frame, spec, resources, picture, before_hints=as_before)
     ((_, levels),) = refine_edges([(frame, hinted)])
     reached = grown(plain != hinted, OUTLINE_PX).astype(np.float32)
     changed = Grid(frame.width, frame.height).resized(reached) > 0
@@ -127,8 +127,10 @@ def _alpha_by_network(
     spec: JobSpec,
     resources: Resources,
     picture: OnePicture | None,
-    judge: Judge = judge,
+    *,
+    before_hints: Judge | None = None,
 ) -> MaskAlpha:
+    """The mask with all hints. ``before_hints`` gives the mask that they correct, if known."""
     network = picture or OnePicture(frame, network_for(spec.quality, resources))
     guidance = None
     if spec.hints:
@@ -137,7 +139,13 @@ def _alpha_by_network(
             frame, spec.hints, network, spec.quality, finder, network.cache
         )
     (alpha,) = mask_images(
-        [frame], network, TIERS[spec.quality], judge, guidance, cache=network.cache
+        [frame],
+        network,
+        TIERS[spec.quality],
+        before_hints or judge,
+        guidance,
+        cache=network.cache,
+        learns_appearance=before_hints is None,
     )
     return alpha
 

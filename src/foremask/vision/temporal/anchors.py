@@ -26,11 +26,15 @@ from foremask.vision.temporal.verdict import Judge
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tools:
-    """What all steps use; ``threads`` are for flow and propagation."""
+    """What all steps use; ``threads`` are for flow and propagation.
+
+    ``learns_appearance`` is false where ``judge`` does not read `Scene.logit`.
+    """
 
     network: Network
     tier: Tier
     judge: Judge
+    learns_appearance: bool
     guidance: Guidance | None
     finder: MaskFinder
     cache: NetworkCache

@@ -37,7 +37,7 @@ def decide(window: Window, tools: Tools) -> dict[int, Decision]:
     subjects = [as_alpha(window.anchors[frame].mean()) for frame in frames]
     moving = tools.threads.map(partial(motion_of, window.steps), frames, subjects)
     motions = list(stoppable(moving))
-    logits = _logits(window, frames, motions, tools.cache)
+    logits = _logits(window, frames, motions, tools)
     links = links_between(window, frames, tools.threads)
     scenes = [
         _scene(window, frame, motion, logit, links_of_frame)
@@ -68,18 +68,20 @@ def is_decided(window_name: str, cache: NetworkCache) -> bool:
 
 
 def _logits(
-    window: Window, frames: Sequence[int], motions: Sequence[Alpha], cache: NetworkCache
+    window: Window, frames: Sequence[int], motions: Sequence[Alpha], tools: Tools
 ) -> list[Alpha]:
     """What the window's classifier says of each anchor, on the classifier's grid."""
+    if not tools.learns_appearance:
+        return [np.zeros((GRID, GRID), np.float32)] * len(frames)
     name = logits_name(window.name)
-    if is_decided(window.name, cache):
-        kept = cache.kept(name)
+    if is_decided(window.name, tools.cache):
+        kept = tools.cache.kept(name)
         check_planes(name, kept, (len(frames), GRID, GRID), np.float32)
         return list(kept)
     means = {frame: window.anchors[frame].mean() for frame in frames}
     smalls = [window.anchors[frame].small for frame in frames]
     logits = window.appearance.logits(means, smalls, motions)
-    cache.put(name, np.stack(logits))
+    tools.cache.put(name, np.stack(logits))
     return logits
 
 

@@ -55,6 +55,8 @@ def mask_images(
     cache: NetworkCache | None = None,
     observer: Observer | None = None,
     flows_ahead: int = BLOCK_FRAMES,
+    *,
+    learns_appearance: bool = True,
 ) -> Iterator[MaskAlpha]:
     """Yield one mask for each image, in order, on the grid of `Tier.mask_area_px`.
 
@@ -67,7 +69,8 @@ def mask_images(
     ``finder`` rechecks anchors whose decision is uncertain; without it, none is rechecked.
     ``cache`` has the network's results of an earlier run over the same images, also of one that
     was stopped, or gets those of this run; masks are the same without it. At most ``flows_ahead``
-    images wait with their flow while the network runs.
+    images wait with their flow while the network runs. Without ``learns_appearance``, no classifier
+    is trained, and the logits that ``judge`` gets are 0.
     """
     with (
         ThreadPoolExecutor(
@@ -81,6 +84,7 @@ def mask_images(
             network=network,
             tier=tier,
             judge=judge,
+            learns_appearance=learns_appearance,
             guidance=guidance,
             finder=finder or Unmoved(),
             cache=cache or NetworkCache(),
@@ -116,7 +120,8 @@ def _masks_of_clip(arriving: Iterable[IncomingFrame], tools: Tools) -> Iterator[
                 evidence = yield from _masks_of_windows(complete, evidence, end, tools)
         if shot is not None:
             yield from _masks_of_windows(shot.rest(is_last=True), evidence, end, tools)
-            tools.cache.finish()
+            if tools.learns_appearance:
+                tools.cache.finish()
         if after:
             yield from itertools.repeat(_empty_mask(incoming.image, tools.tier), after)
     except (StoppedError, GeneratorExit):
