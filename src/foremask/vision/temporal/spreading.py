@@ -2,8 +2,8 @@
 
 The corrected mask of an anchor moves to the next one with the flow. There a network finds again
 what the moved mask shows, so that a correction keeps the shape of its thing (docs/adr/0172). What
-it finds counts only where the moved correction is, and within the correction's `Limits`: elsewhere
-the decided mask stays.
+it finds counts only where the moved correction is, and within its `CorrectionLimits`: elsewhere the
+decided mask stays.
 """
 
 import math
@@ -39,7 +39,7 @@ class FindAgain(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CorrectionLimits:
     """What a correction may do on further anchors: nothing that it does not do where it began.
 
     It removes no pixel that is foreground by more than ``most_sure``, the log odds of the opinions.
@@ -96,16 +96,18 @@ class Spreading:
                     break
         self._starts.append(start)
 
-    def _limits(self, start: int) -> Limits:
+    def _limits(self, start: int) -> CorrectionLimits:
         mask = self.masks[start]
         removed = self._decided[start] & ~mask
         most_sure = -math.inf
         if removed.any():
             most_sure = float(np.median(log_odds_of(self._opinions[start])[removed])) + MOST_SURER
-        return Limits(adds=bool((mask & ~self._decided[start]).any()), most_sure=most_sure)
+        return CorrectionLimits(
+            adds=bool((mask & ~self._decided[start]).any()), most_sure=most_sure
+        )
 
     def _follow(
-        self, index: int, offset: int, changed: Place, distance: int, limits: Limits
+        self, index: int, offset: int, changed: Place, distance: int, limits: CorrectionLimits
     ) -> Place:
         """Take over what was ``changed`` on the anchor at ``offset``; return what moves on."""
         link = self._links[index].get(offset)
