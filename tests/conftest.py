@@ -6,10 +6,17 @@ import sys
 from collections.abc import Generator, Iterator
 from importlib.util import find_spec
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from foremask.machine.process_setup import ONE_THREAD
 from tests.support.programs import Run
+
+# As foremask's own processes do: OpenBLAS's threads use the cores while they wait, which the
+# other tests need. OpenBLAS reads this when it loads, and processes that tests start do not get it.
+with patch.dict(os.environ, ONE_THREAD):
+    import numpy as np  # noqa: F401
 
 if find_spec("psycopg") is not None:  # the tests of the library run without the server extra
     from tests.support.databases import database, database_url, postgres, template, token
