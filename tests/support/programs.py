@@ -8,6 +8,7 @@ from asyncio.subprocess import Process
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -89,6 +90,7 @@ def is_gone(process: int) -> bool:
     return stat.rpartition(")")[2].split()[0] in "ZX"
 
 
+@cache
 def packages() -> Path:
     """Install the packages that tools/js pins once, and return their folder node_modules."""
     folder = _ROOT / "tools/js/node_modules"

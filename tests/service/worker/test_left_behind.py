@@ -40,7 +40,7 @@ class CancelledWhileJoined(TextMedia):
 
     async def _join(self, request: Join, on_progress: OnProgress | None) -> Written:
         joined = await super()._join(request, on_progress)
-        for job in self.jobs:
+        for job in tuple(self.jobs):  # the test empties it meanwhile
             await self.caller.cancel(job)
             await sweep_sources(self.caller.work)
         return joined
