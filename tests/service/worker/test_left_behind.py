@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from foremask.facts import Written
 from foremask.options import Form, JobSpec, ResultKind
-from foremask.service.jobs import retention
+from foremask.service.jobs import retention, steps
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.life import Status
 from foremask.service.sandbox.messages import Join
@@ -81,6 +81,7 @@ async def test_after_jobs_of_all_endings_there_is_what_retention_says_and_nothin
     caller: Caller, tmp_path: Path
 ) -> None:
     work, site, page = caller.work, caller.site, caller.site.page()
+    await steps.recover(work.database, work.timing.wall_clock_s)  # after a gap, leases are renewed
     site.files |= {"/short": stand_in.clip(5), "/long": stand_in.clip(25)}
     short, long = f"{site.url}/short", f"{site.url}/long"
     cancelled = [await caller.submit(short) for _ in range(EACH)]
