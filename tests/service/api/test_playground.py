@@ -1151,6 +1151,29 @@ def test_two_results_of_a_clip_are_seen_side_by_side(
     shows(page, (60, 20), (160, 160, 160))
 
 
+def test_a_late_answer_does_not_replace_the_list_of_jobs_that_was_asked_for_after_it(
+    page: Page, service: Running, disc: Path
+) -> None:
+    video = upload(service, disc, "video/webm")
+    made = post(service, "/foreground_mask", video=video).json()["request_id"]
+    page.reload()
+    of_programs = page.get_by_label("Jobs of programs, too")
+    of_programs.check()
+    link = page.locator(f"#recent-list a[href$='{made}']")
+    expect(link).to_be_visible()
+    held: list[Route] = []
+    page.route("**/v2/jobs?*key_prefix=*", lambda route: held.append(route))
+    of_programs.uncheck()
+    wait_for(page, lambda: bool(held), "the request for this page's jobs")
+    with page.expect_response(lambda answer: "/v2/jobs?" in answer.url):
+        of_programs.check()
+    with page.expect_response(lambda answer: "key_prefix=" in answer.url):
+        held[0].continue_()
+    page.wait_for_timeout(300)
+    expect(link).to_be_visible()
+    http.delete(f"{service.url}/v2/jobs/{made}", headers=service.headers)
+
+
 def test_a_picture_is_cut_out_and_saved(page: Page, service: Running, tmp_path: Path) -> None:
     picture, _ = synth.disc(320, 240, 0)
     cv2.imwrite(str(tmp_path / "sun.png"), picture[:, :, ::-1])

@@ -13,6 +13,7 @@ let opened = () => {};
 /** @type {(id: string) => void} */
 let deleted = () => {};
 let shown = "";
+let renewals = 0;
 
 // `onOpen(id)` is called for a click on a job, `onDelete(id)` once it is deleted.
 export function setUpRecent(onOpen, onDelete) {
@@ -31,10 +32,13 @@ export function setUpRecent(onOpen, onDelete) {
 
 // Asks for the newest jobs; without a token there are none.
 export async function renewRecent() {
+  const renewal = ++renewals;
   if (!token()) return render([], null, false);
   const { jobs, next: following } = await page(null).catch(() => ({ jobs: [], next: null }));
+  if (renewal !== renewals) return; // a later call was answered first, or will be
   if (jobs.length === 0 && !all) {
     const others = await page(null, true).catch(() => ({ jobs: [] }));
+    if (renewal !== renewals) return;
     show(find("recent-all-label"), others.jobs.length > 0);
   } else show(find("recent-all-label"));
   render(jobs, following, false);
