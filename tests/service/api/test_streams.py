@@ -76,6 +76,16 @@ def test_each_jpeg_gets_a_grey_jpeg_of_its_size_with_its_header(service: Running
     assert client.said == []
 
 
+def test_a_stream_that_is_ended_before_its_child_has_started_gets_its_mask(
+    service: Running,
+) -> None:
+    with stream(service.url, TOKEN) as client:
+        client.send(1, jpeg(disc()[0]))
+        client.say(type="stop")
+        assert next(client.masks()).frame_id == 1
+        assert client.end() == (1000, "")
+
+
 def test_the_header_api_token_is_taken_too_and_a_wrong_token_is_1008(service: Running) -> None:
     for token, headers, wanted in (
         (None, {"api_token": TOKEN}, None),

@@ -161,7 +161,7 @@ class LiveStream:
         self._unread: deque[Waiting] = deque()
         self._unanswered: dict[int, Waiting] = {}
         self._changed = asyncio.Event()
-        self._idle = asyncio.timeout(None)
+        self._idle: asyncio.Timeout | None = None  # while messages are read
         self._has_started = False  # the child has asked for a frame
         self._has_ended = False
         self._is_debugged = False
@@ -225,9 +225,8 @@ class LiveStream:
         fps = self._settings.stream_fps
         taken = Rate(fps, MOST_UNREAD)
         read = Rate(READ_FASTER * fps, READ_FASTER * fps)
-        self._idle = asyncio.timeout(IDLE_S)
         try:
-            async with self._idle:
+            async with asyncio.timeout(IDLE_S) as self._idle:
                 while True:
                     message = await self._socket.receive()
                     if message["type"] != "websocket.receive":
@@ -250,9 +249,13 @@ class LiveStream:
             ) from None
         except GONE:
             return
+        finally:
+            self._idle = None
 
     def _restart_idle(self) -> None:
         """Allow `IDLE_S` from now, or from when the child, which is slow to start, is there."""
+        if self._idle is None:
+            return
         when_s = None
         if self._has_started:
             when_s = asyncio.get_running_loop().time() + IDLE_S
