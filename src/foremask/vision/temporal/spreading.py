@@ -145,7 +145,7 @@ class Spreading:
 
 
 def log_odds_of(opinion: RegionPlane) -> RegionPlane:
-    """The log odds that a pixel is foreground, by an opinion of up to `LEAST_OPINION`."""
+    """The log odds of an opinion that a pixel is foreground; at most those of `LEAST_OPINION`."""
     clipped = np.clip(opinion, LEAST_OPINION, 1 - LEAST_OPINION)
     return np.asarray(np.log(clipped / (1 - clipped)), np.float32)
 
