@@ -25,7 +25,7 @@ LEAST_ON_CORRECTION = 0.5
 # differs, if that is more than this share of both. A hole that the decided mask nearly closes on
 # one anchor so stays filled after it.
 LEAST_DIFFERENT = 0.2
-LEAST_OPINION = 0.01  # a surer opinion counts as this sure
+LEAST_OPINION = 0.01  # a surer opinion, of either side, counts as this sure
 MOST_SURER = 2.0  # in log odds: docs/adr/0172
 MOST_ASKED = 8  # for each anchor of a window, on the mean; bounds what 64 hints cost
 
@@ -42,8 +42,8 @@ class FindAgain(Protocol):
 class CorrectionLimits:
     """What a correction may do on further anchors: nothing that it does not do where it began.
 
-    It removes no pixel that is foreground by more than ``most_sure``, the log odds of the opinions.
-    So a post that is taken out does not take the horse that comes out from behind it.
+    It removes no pixel for which the log odds of the opinions are above ``most_sure``. So a post
+    that is taken out does not take the horse that comes out from behind it.
     """
 
     adds: bool
@@ -145,7 +145,7 @@ class Spreading:
 
 
 def log_odds_of(opinion: RegionPlane) -> RegionPlane:
-    """The log odds of an opinion that a pixel is foreground; at most those of `LEAST_OPINION`."""
+    """The log odds that a pixel is foreground, by an opinion; `LEAST_OPINION` bounds them."""
     clipped = np.clip(opinion, LEAST_OPINION, 1 - LEAST_OPINION)
     return np.asarray(np.log(clipped / (1 - clipped)), np.float32)
 
