@@ -86,6 +86,15 @@ def test_a_stream_that_is_ended_before_its_child_has_started_gets_its_mask(
         assert client.end() == (1000, "")
 
 
+def test_an_error_in_what_came_before_the_end_is_told(service: Running) -> None:
+    with stream(service.url, TOKEN) as client:
+        client.send(1, jpeg(disc()[0])[:400])
+        client.say(type="stop")
+        code, reason = client.end()
+    assert code == 1008
+    assert client.said[0]["reason"] == "message_invalid", reason
+
+
 def test_the_header_api_token_is_taken_too_and_a_wrong_token_is_1008(service: Running) -> None:
     for token, headers, wanted in (
         (None, {"api_token": TOKEN}, None),

@@ -175,7 +175,8 @@ class LiveStream:
     async def run(self, streams: Streams, token_id: UUID) -> None:
         """Mask frames until the client ends the stream, or an error does; then close the stream.
 
-        Raises ForemaskError or ChildDied, after telling the client.
+        Raises ForemaskError or ChildDied. The client is told at once, or by the caller if it had
+        ended the stream itself.
         """
         most_s = float(self._settings.stream_time_s)
         reading = asyncio.create_task(self._read())
@@ -206,11 +207,14 @@ class LiveStream:
             await asyncio.wait(both, timeout=LAST_S)  # a child that ends serves the next stream
             masking.cancel()
             await asyncio.wait(both)
+            late_error = None
             if not masking.cancelled():
-                masking.exception()  # the first error counts
+                late_error = masking.exception()
             self._unread.clear()
             self._unanswered.clear()
             metrics.STREAM_FRAMES.labels("dropped").inc(self.dropped)
+        if late_error is not None:  # the client had ended the stream before
+            raise late_error
 
     async def _mask(self, streams: Streams, owner: str, most_s: float) -> None:
         await self._changed.wait()  # a client that sends no frame starts no process
