@@ -3,7 +3,8 @@
 ``python -m benchmarks.quality.networks FILE`` shows the 29 labelled clips of FOREMASK_DATA whole to
 one quality. FILE is an ONNX file with its side-car (docs/models.md). The trees of the decision were
 fitted on IS-Net's answers: here they meet another network's. A clip takes minutes: with ``--kept``,
-a run that was ended goes on with the clips that are not in that file of JSON lines.
+a run that was ended goes on with the clips that are not in that file of JSON lines. With
+``--answers``, the network's answers are kept in that folder, and a later run asks nothing.
 """
 
 import json
@@ -43,8 +44,12 @@ def main(
     only: tuple[str, ...] = (),
     threads: int = 1,
     kept: Path | None = None,
+    answers: Path | None = None,
 ) -> None:
-    """Score ``file``; ``only`` names the clips, all without it. ``kept`` is read and added to."""
+    """Score ``file``; ``only`` names the clips, all without it.
+
+    ``kept`` and ``answers`` are read and added to; ``answers`` must be of the same ``file``.
+    """
     session = Session(file, threads=threads)
     header("clip", "single frames", quality, "difference", "dtSSD, single", "dtSSD", "asked")
     known: dict[str, list[float]] = {}
@@ -56,7 +61,8 @@ def main(
             continue
         values = known.get(clip.name)
         if values is None:
-            network = Recorded(lambda: session)
+            folder = None if answers is None else answers / clip.name
+            network = Recorded(lambda: session, folder)
             network.any_size = session.any_size
             single, ours, asked = scores_of(clip, network, quality)
             values = [single.jf, ours.jf, single.dtssd, ours.dtssd, asked]
