@@ -160,7 +160,7 @@ class _Batch:
         is_kept = asked.skip_existing and job.target.exists()
         if not (is_kept or job.is_sent):
             make_folder(job.target, asked.output)
-            self._check_target(job)  # before the download; `make` checks again after it
+            self._check_target(job)  # before the download; `run` checks again after it
         with local_clip(job.source, self.settings, self.rate, shows=not asked.quiet) as clip:
             if is_kept:
                 fault = self._fault_of(clip, job)

@@ -26,7 +26,7 @@ from foremask.options import (
 )
 from foremask.service.api.openapi import SHOWN_PATTERN
 
-MOST_SHOWN_HINTS: Final = 16  # limit for a preview; the network runs four times per point
+MOST_SHOWN_HINTS: Final = 16  # limit for a preview; the network runs twice per point
 ALPHA_FORMATS: Final = tuple(form for form in ALPHA_FORMS if form is not Form.PNG_FILES)
 """The forms of a transparent result. PNG_FILES is a directory, which cannot be downloaded."""
 FORMS: Final = tuple(dict.fromkeys([*map(str, Preset), *map(str, ALPHA_FORMATS)]))
@@ -179,7 +179,7 @@ class JobRequest(JobBody, frozen=True, kw_only=True):
 
 
 class KeyPoint(Struct, frozen=True):
-    """A position in pixels from the top left corner of the frame as players show it."""
+    """A position in pixels, from the top left corner of the upright frame."""
 
     x: Annotated[int, Meta(ge=0, le=kinds.MOST_PIXELS - 1)]
     y: Annotated[int, Meta(ge=0, le=kinds.MOST_PIXELS - 1)]

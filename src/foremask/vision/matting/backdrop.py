@@ -35,7 +35,7 @@ type Homography = NDArray[np.float64]
 
 
 def cells_of(place: NDArray[Any]) -> Cells:
-    """The cells where ``place`` is not 0, as `numpy.nonzero` finds them in five times the time."""
+    """The cells where ``place`` is not 0: `numpy.nonzero` in a fifth of its time."""
     return np.unravel_index(np.flatnonzero(place), place.shape)
 
 
@@ -93,7 +93,10 @@ class Backdrop:
         return FoundBackground(colour, variance, known)
 
     def _neighbours(self) -> Iterator[tuple[_Neighbour, Homography]]:
-        """The usable frames and the camera's motion to each, by turns before and after."""
+        """The frames to which the camera's motion is known, with it: earlier, later, by turns.
+
+        Nearer frames come first.
+        """
         earlier = self._earlier()
         later = self._later()
         for _ in NEIGHBOUR_OFFSETS:

@@ -11,19 +11,17 @@ from foremask.types import Alpha, Image
 from foremask.vision.image import Cropped
 from foremask.vision.network.opinions import CropBox, span_round
 
-# A crop's sides in those of what it is round, its least sides as shares of the picture's, its least
-# ratio of sides, and the share of the picture above which the whole picture is shown.
-_CROP_SIDES: Final = 1.4
-_LEAST_CROP: Final = 0.2
-_NARROWEST: Final = 0.6
-_MOST_CROP: Final = 0.7
+_CROP_SIDES: Final = 1.4  # a crop's sides, divided by those of what is in it
+_LEAST_CROP: Final = 0.2  # of the picture's sides: a crop's sides are at least as long
+_NARROWEST: Final = 0.6  # a crop's shorter side, at least, divided by its longer one
+_MOST_CROP: Final = 0.7  # of the picture's area: instead of a larger crop, all is shown
 _THING_SIDES: Final = 2 / 3  # of the picture's smaller side: the square that shows a clicked thing
 _SAME_PLACE: Final = 0.75  # intersection over union with the earlier mask: docs/adr/0172
 _FOREGROUND: Final = 0.5
 
 
 class Click(NamedTuple):
-    """A point of the picture that what is meant has or, if not ``inside``, lacks."""
+    """A point of the picture: on the thing that is meant or, if not ``inside``, off it."""
 
     x: float  # of the picture's width, from 0 to 1
     y: float  # and of its height
@@ -32,9 +30,9 @@ class Click(NamedTuple):
 
 class MaskFinder(Protocol):
     def find(self, image: Image, earlier: Alpha, clicks: Sequence[Click] = ()) -> Alpha:
-        """The mask of what ``earlier``, of this image or a near one, shows; of the same shape.
+        """The mask, in this image, of the thing that ``earlier`` shows; of the same shape.
 
-        ``clicks`` say what is wrong in the earlier mask.
+        ``earlier`` is a mask of this image or of a near one. ``clicks`` say what is wrong in it.
         """
         ...
 

@@ -272,7 +272,7 @@ def _add(stage: Node, addition: Node) -> None:
 
 
 def _answers(features: Port, own: Port, prompt: Node, table: Table) -> Node:
-    """The logits: IS-Net's own of the changed features, and a change that reads the prompt."""
+    """IS-Net's own logits, made of the changed features, plus a change that reads the prompt."""
     joined = opset13.concat([opset13.convert(features, np.float32), prompt], 1)
     hidden = opset13.relu(_convolved(joined.output(0), table, "answers.hidden"))
     used = {

@@ -110,7 +110,8 @@ def resize_flow(flow: Flow, width: int, height: int) -> Flow:
 def trust(here: Luma | Rgb, there: Luma | Rgb, flow: Flow, part: Part = WHOLE) -> Alpha:
     """The similarity of ``here`` and ``there`` warped along ``flow``: 1 where both are equal.
 
-    The result has the cells of ``part``, of which those at its border miss their neighbours.
+    The result has the cells of ``part``. Each is a mean with its neighbours, of which those outside
+    of ``part`` are replaced by mirrored ones.
     """
     differ = _difference(here, there, flow, part).astype(np.float32)
     if differ.ndim == 3:

@@ -237,7 +237,10 @@ class FrameHints:
         return bool(depth[seed.row, seed.column] > MIDDLE * depth.max())
 
     def _extent(self, seed: Seed) -> Place:
-        """The place of a box or paint; for a point, the pixels in most masks' parts round it."""
+        """The place of a box or paint; for a point, the part round it that most masks agree on.
+
+        Only masks that show something at the point count.
+        """
         if seed.has_size:
             return seed.place
         holding = [
@@ -395,7 +398,10 @@ def _painted(paint: Levels, grid: Grid, *, positive: bool) -> Place:
 
 
 def _in_box(mark: Mark, masks: Sequence[RegionPlane], grid: Grid) -> Place:
-    """All of a negative box; of a positive one, what a third of the masks has, if this is any."""
+    """The whole of a negative box; in a positive box, what at least a third of ``masks`` shows.
+
+    If that is nothing, the whole of the positive box.
+    """
     left = round(mark.x * grid.columns)
     top = round(mark.y * grid.rows)
     right = max(left + 1, round((mark.x + mark.width) * grid.columns))

@@ -35,8 +35,11 @@ from foremask.vision.temporal.spreading import (
 from foremask.vision.temporal.things import OTHER_SHARE, PickedAnchor, sides
 from foremask.vision.temporal.verdict import compose
 
-CRUMB_SHARE = 0.1  # what is left at a place's border, and is smaller in area, goes with it; by eye
-MOST_OUT = 0.5  # of a mask with one large part: a point out that would take more is not followed
+# What a click changes includes adjoining leftovers under this share of its area; set by eye.
+CRUMB_SHARE = 0.1
+# A negative point takes out at most this share of a mask with one large part. If what it is on is
+# larger, only the spot round the point is taken out.
+MOST_OUT = 0.5
 
 type Find = Callable[[RegionPlane, Sequence[Click]], RegionPlane]
 """Finds on one anchor what a mask shows, with what clicks say of it."""
@@ -154,7 +157,7 @@ def _outlines(window: Window, frame: int, decision: Decision) -> list[MaskLevels
 
 
 def _on_masks(window: Window, shown: Sequence[Shown]) -> list[FrameHints | None]:
-    """The hints of each anchor, as they act on the masks that are left by what hints ban."""
+    """The hints of each anchor, as they act on its mask without the things that hints ban."""
     hints = [anchor.hints for anchor in window.anchors.values()]
     bans = [None if each is None else each.bans for each in hints]
     found: list[FrameHints | None] = []
@@ -199,7 +202,7 @@ def _shown(window: Window, frame: int, decision: Decision, links: Mapping[int, L
 def _changed_mask(
     mask: MaskLevels, outlines: Sequence[MaskLevels], log_odds: RegionPlane, reached: Place
 ) -> MaskLevels:
-    """The mask with evidence where it has reached; ``outlines`` give the new outline."""
+    """``mask``, decided anew where ``reached``; the new outline is composed of ``outlines``."""
     grid = size_of(mask)
     changed = grid.resized(reached.astype(np.float32)) > 0
     inside = grid.resized(grown(log_odds > 0, OUTLINE_PX).astype(np.float32)) > 0
@@ -272,7 +275,8 @@ def _new_thing(mask: Place, seed: Seed) -> Place | None:
 def _as_sure(seed: Seed, opinion: RegionPlane) -> Place:
     """Where the opinion speaks against a point by at most `MOST_SURER` more than at the point.
 
-    So a point out in the gap between a woman and a dog, which is less sure, takes neither.
+    In the gap between a woman and a dog the opinion is less sure than on them, so a negative point
+    there takes out neither.
     """
     log_odds = log_odds_of(opinion)
     against = -log_odds if seed.positive else log_odds
@@ -286,10 +290,11 @@ def _clicked(
 ) -> Place:
     """What a point changes: the part round it in which the network corrects the mask.
 
-    The network is told ``points``. If it corrects nothing there, the part is that of the thing at
-    the point. Pixels outside ``may_change`` stay as they are, except crumbs. A part does not count
-    if it has a point that says the opposite, or is too large to be taken out. If none counts, the
-    spot round the point changes, so that the point itself is always as asked.
+    The network is told ``points``. If it corrects nothing there, or that part does not count, the
+    part is that of the thing at the point. A part does not count if it has a point that says the
+    opposite, or is too large to be taken out. If neither counts, the spot round the point changes,
+    so that the point itself is always as asked. Pixels outside ``may_change`` stay as they are,
+    except crumbs.
     """
     rows, columns = mask.shape
     clicks = [
@@ -311,9 +316,10 @@ def _clicked(
 
 
 def _most_out_px(mask: Place, seed: Seed, points: Sequence[Seed]) -> float:
-    """How much a point out may take: of the only large part of a mask `MOST_OUT`, else all.
+    """How much of the mask a negative point may take out.
 
-    A part that also has a point in counts as the only one.
+    All, if the mask has large parts elsewhere and its part here has no positive point on it;
+    otherwise `MOST_OUT` of it.
     """
     part = part_at(mask, seed.row, seed.column)
     has_other = (mask & ~part).sum() > OTHER_SHARE * part.sum()
@@ -324,7 +330,7 @@ def _most_out_px(mask: Place, seed: Seed, points: Sequence[Seed]) -> float:
 
 
 def _crumbs(place: Place, like_it: Place, points: Sequence[Seed]) -> Place:
-    """The small parts of ``like_it`` that are left at a place's border, and have no other point."""
+    """The small parts of ``like_it`` that adjoin ``place`` and have no point on them."""
     labels, areas = labelled(like_it & ~place, connectivity=4)
     touches = np.bincount(labels[grown(place, 1)], minlength=len(areas)) > 0
     touches[[0, *(labels[each.row, each.column] for each in points)]] = False
@@ -332,7 +338,7 @@ def _crumbs(place: Place, like_it: Place, points: Sequence[Seed]) -> Place:
 
 
 def _with_side(shown: Shown, side: RegionPlane) -> Shown:
-    """The frame with the mask after what hints choose and ban, for corrections to start from."""
+    """The anchor with chosen things in its mask and banned ones out: corrections start there."""
     mask = np.where(_banned(side), np.float32(0), shown.mask)
     return replace(shown, mask=np.where(side > 0, np.float32(1), mask))
 

@@ -21,20 +21,21 @@ from foremask.vision.temporal.regions import FOREGROUND, Link
 
 # A part counts as corrected if more than this share of it is on the moved correction.
 LEAST_ON_CORRECTION = 0.5
-# Where the decided mask agrees with a correction, it moves on only together with what still
-# differs, if that is more than this share of both. A hole that the decided mask nearly closes on
-# one anchor so stays filled after it.
+# Where the decided mask agrees with a correction, the correction moves on only in parts of which
+# more than this share still differs. So a hole stays filled after an anchor on which the decided
+# mask nearly closes it by itself.
 LEAST_DIFFERENT = 0.2
 LEAST_OPINION = 0.01  # a surer opinion, of either side, counts as this sure
 MOST_SURER = 2.0  # in log odds: docs/adr/0172
-MOST_ASKED = 8  # for each anchor of a window, on the mean; bounds what 64 hints cost
+# Questions to the network for each anchor of a window, on the mean: 64 hints would ask more.
+MOST_ASKED = 8
 
 
 class FindAgain(Protocol):
     def __call__(
         self, index: int, mask: RegionPlane, clicks: Sequence[Click] = (), /
     ) -> RegionPlane:
-        """Find on the anchor with this index what a mask of about this anchor shows."""
+        """Find on the anchor with this index the thing that a mask, moved to it, shows."""
         ...
 
 

@@ -20,21 +20,23 @@ from foremask.vision.temporal.places import Place, labelled
 from foremask.vision.temporal.regions import FOREGROUND, Link
 
 # For numbers without a reason here, no measurement is recorded: they were set by eye.
-LEAST_SHARE = 0.0004  # a part with a smaller share of the picture is no thing
-OTHER_SHARE = 0.25  # a part with a smaller share of the subject is no other thing: docs/adr/0050
+LEAST_SHARE = 0.0004  # a part that is a smaller share of the picture is not a thing
+# A part whose area is at most this share of the subject's is not another thing: docs/adr/0050.
+OTHER_SHARE = 0.25
 # A part holds a thing if the flow brings more than this share of the thing into it. With 0.25, a
 # fast thing was lost.
 OVERLAP = 0.15
-# A part also holds a hidden or touching thing if they should overlap by this share of the smaller.
+# A part also holds a hidden or touching thing if it overlaps the place where that is expected by
+# more than this share of the smaller of the two.
 HELD_SHARE = 0.25
-NEITHER = 2  # choice of a pixel that is neither chosen nor banned, even if it was before
+NEITHER = 2  # in a plane of choices: neither, and its thing takes nothing over from before
 LEAST_CHOSEN_PX = 8  # a choice of no more pixels does not decide the part that they are in
 SAME_SHARE = 0.3  # a thing that fills a larger share of a new one has become the new one
 HIDDEN_FRAMES = 80  # hidden longer, a thing is forgotten; partly hidden longer, it counts as whole
-# A thing that shrinks below this share within a frame is partly hidden. The share is of a frame and
-# not of an anchor, since anchors are unequally far apart.
+# A thing that shrinks below this share within a frame is partly hidden. It is counted per
+# frame, since anchors are unequally far apart.
 WHOLE = 0.99
-MOST_ANCHORS = 2000  # of a shot, kept in memory (180 kB each); older anchors get no things
+MOST_ANCHORS = 2000  # of a shot, kept in memory (180 kB each); on older ones no things are found
 COARSE = 2  # the region grid has this many times the columns and rows of the scout's grid
 
 type Things = NDArray[np.int32]
@@ -47,8 +49,9 @@ type Position = NDArray[np.float64]
 class PickedAnchor:
     """An anchor's foreground, on the region grid.
 
-    ``inside`` is the foreground of its mask. ``picked`` also has the foreground of the mask before
-    hints, and of the network's mean mask. ``links`` lead to the anchors before (-1) and after (1).
+    ``inside`` is the foreground of its mask. ``picked`` also has foreground of the mask before
+    hints, and of the network's mean mask; `guidance` leaves out what touches the mask. ``links``
+    lead to the anchors before (-1) and after (1).
     ``choice`` is 1 on what the frame's hints choose, -1 on what they ban; None if they do neither.
     """
 
