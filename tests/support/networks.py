@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from foremask.vision.image import ArrayImage
 from foremask.vision.network.compiled_networks import COMPILED, CompiledForm, CompiledNetworks
 from foremask.vision.network.finder import Click
 from foremask.vision.network.network_protocol import InputSize, NetworkOutput
+from foremask.vision.network.session import Precision, Session, best_precision
 from foremask.weights.catalogue import ISNET, compiled_dir_of, model_path
 
 SIZE_PX = 64
@@ -111,6 +113,18 @@ def isnet(folder: Path) -> Path:
     path = folder / ISNET.file_name
     path.symlink_to(model_path())
     return path
+
+
+@cache
+def reduced_isnet(precision: Precision) -> Session:
+    """The smaller IS-Net; compiling takes seconds, so a process compiles each precision once.
+
+    The usual precision was compiled when the weights were pulled.
+    """
+    pulled = model_path()
+    if precision is best_precision(is_isnet=True):
+        return Session(pulled, kept_in=compiled_dir_of(pulled))
+    return Session(pulled, precision=precision)
 
 
 def copy_compiled(

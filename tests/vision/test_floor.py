@@ -13,10 +13,10 @@ from benchmarks.quality.tiers import by_tier
 
 from foremask.options import Quality
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.session import Session
+from foremask.vision.network.session import Session, best_precision
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import mask_images
-from foremask.weights.catalogue import model_path
+from tests.support.networks import reduced_isnet
 
 pytestmark = [pytest.mark.data, pytest.mark.weights, pytest.mark.slow]
 
@@ -42,7 +42,7 @@ nothing and 0.6 J&F. These floors find what breaks,
 
 @pytest.fixture(scope="module")
 def session() -> Session:
-    return Session(model_path())
+    return reduced_isnet(best_precision(is_isnet=True))
 
 
 @pytest.mark.parametrize("name", FLOORS)

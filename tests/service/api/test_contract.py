@@ -17,10 +17,12 @@ from foremask.options import Preset
 from foremask.service.api.application import HANDLERS
 from foremask.service.api.openapi import build
 from foremask.service.api.routing import endpoints_of
-from tests.service.api.conftest import PATH, Running, http
+from tests.service.api.conftest import PATH, Running, http, serves
 from tests.service.api.worker import complete
 from tests.support.programs import NODE, packages, ran
 
+service = serves({"api.probing.BUDGET_S": 1.0})
+"""Waits less for made-up hosts: four of them took 20 of 30 s, and 2 of 29 operations were tried."""
 PAGES = {"/", "/reference", "/static/{name}", "/docs", "/docs/{name}"}
 
 
@@ -63,9 +65,9 @@ def test_the_document_knows_presets_and_reasons() -> None:
 
 def test_a_machine_that_tries_everything_finds_nothing(service: Running) -> None:
     """``python -m benchmarks.endurance.contract`` tries for longer."""
-    cases, failures = examine(service.url, service.token, examples=5, seconds=30)
+    cases, failures = examine(service.url, service.token, examples=5, seconds=15)
     assert not failures, failures[-6000:]
-    assert cases > 20  # 374 in 25 s on two busy cores
+    assert cases > 20  # 808 of all operations on two cores
 
 
 @pytest.mark.slow

@@ -311,13 +311,18 @@ def test_a_stream_of_more_than_its_time_ends_with_4003(short: Running) -> None:
 
 
 def test_a_reader_that_takes_no_mask_is_ended(service: Running) -> None:
-    """It sends noise, whose masks are large, and reads nothing."""
-    noise = np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8)
+    """It sends red and grey cells, as large as the network's, whose masks are large; reads nothing.
+
+    Of the noise of single pixels the network makes a black mask: hundreds of them fill no buffer.
+    """
+    is_red = np.random.default_rng(1).integers(0, 2, (48, 64, 1)) > 0
+    cells = np.where(is_red, (250, 10, 10), (120, 120, 120)).astype(np.uint8)
+    picture = np.repeat(np.repeat(cells, 10, axis=0), 10, axis=1)
     raw = socket.create_connection(("127.0.0.1", service.settings.port))
     raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     with raw:
         raw.sendall(HANDSHAKE.format(token=TOKEN).encode())
-        payload = message(1, jpeg(noise, 60))
+        payload = message(1, jpeg(picture, 60))
         framed = b"\x82\xff" + len(payload).to_bytes(8, "big") + bytes(4) + payload
         raw.settimeout(60)
         with suppress(ConnectionError):  # the service closes it

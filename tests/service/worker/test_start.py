@@ -12,8 +12,12 @@ from foremask.service.run.serve import serve
 from foremask.service.worker.compilation import compile_ahead
 from foremask.service.worker.process import run_worker
 from foremask.settings import Settings, read_settings
-from foremask.vision.network.compiled_networks import CompiledNetworks
-from foremask.weights.catalogue import ISNET
+from foremask.vision.network.compiled_networks import (
+    HINTED_PX,
+    CompiledForm,
+    CompiledNetworks,
+)
+from foremask.weights.catalogue import ISNET, model_path
 from tests.support import networks
 
 pytestmark = pytest.mark.slow
@@ -21,11 +25,15 @@ pytestmark = pytest.mark.slow
 
 @pytest.mark.weights
 async def test_what_is_missing_is_compiled_once(tmp_path: Path) -> None:
+    """All but one were compiled when the weights were pulled."""
     isnet = networks.isnet(tmp_path / "models")
+    networks.copy_compiled(model_path(), isnet, but=[(CompiledForm.REDUCED, HINTED_PX)])
+    compiled = CompiledNetworks(isnet.parent / "compiled", isnet)
+    assert f"{HINTED_PX} px" in compiled.missing()
     with capture_logs() as logs:
         await compile_ahead(isnet)
     assert [each["event"] for each in logs] == ["network.compiled"]
-    assert CompiledNetworks(isnet.parent / "compiled", isnet).missing() == []
+    assert compiled.missing() == []
     with capture_logs() as logs:
         await compile_ahead(isnet)
     assert logs == []

@@ -116,8 +116,8 @@ def test_all_runtimes_make_the_same_masks_with_the_same_memory() -> None:
     path = model_path()
     ((image, truth),) = moving_disc(1)
     sessions: list[Network] = [
-        Session(path, precision=Precision.INT8),
-        Session(path, precision=Precision(cpu_float())),
+        networks.reduced_isnet(Precision.INT8),
+        networks.reduced_isnet(Precision(cpu_float())),
         OnnxSession(path, Device(Runtime.ONNXRUNTIME)),
     ]
     masks = {"drawn": truth}

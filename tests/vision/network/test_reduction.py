@@ -1,5 +1,3 @@
-from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 from shutil import copyfile
 
@@ -14,6 +12,7 @@ from foremask.vision.image import ArrayImage
 from foremask.vision.network.reduction import before_enlargement, folded
 from foremask.vision.network.session import Precision, Session, cpu_float
 from foremask.weights.catalogue import model_path
+from tests.support.networks import reduced_isnet
 from tests.vision.temporal.test_windows import moving_disc
 
 SCENES = Path(__file__).parents[3] / "benchmarks/scenes"
@@ -49,24 +48,15 @@ def test_taps_move_within_a_kernel() -> None:
     np.testing.assert_array_equal(turned, weights[:, :, ::-1, ::-1])
 
 
-type Sessions = Callable[[Precision], Session]
-
-
-@pytest.fixture(scope="module")
-def reduced_at() -> Sessions:
-    """Compiling takes seconds, so each precision is compiled once."""
-    return cache(lambda precision: Session(model_path(), precision=precision))
-
-
 @pytest.mark.weights
 @pytest.mark.parametrize("precision", [Precision.INT8, Precision(cpu_float())])
 def test_the_pulled_weights_run_reduced_and_ones_own_whole(
-    reduced_at: Sessions, precision: Precision, tmp_path: Path
+    precision: Precision, tmp_path: Path
 ) -> None:
     own = copyfile(model_path(), tmp_path / "own.onnx")
     with own.open("ab") as file:
         file.write(b"\x12\x03own")  # ModelProto.producer_name, of 3 bytes
-    reduced = reduced_at(precision)
+    reduced = reduced_isnet(precision)
     whole = Session(own, precision=precision)
     assert reduced.runtime == f"{whole.runtime} reduced"
     scene, _ = next(iter(moving_disc(1)))
@@ -77,12 +67,11 @@ def test_the_pulled_weights_run_reduced_and_ones_own_whole(
 
 
 @pytest.mark.weights
-def test_eight_bits_overflow_on_no_processor(reduced_at: Sessions) -> None:
+def test_eight_bits_overflow_on_no_processor() -> None:
     """Without VNNI, sums of two products are cut at 16 bits, which once ruined masks."""
     *_, frame = frames_of(SCENES / "animal.webm")
-    masks = [
-        reduced_at(each).infer(ArrayImage(frame)).alpha for each in (Precision.INT8, Precision.F32)
-    ]
+    networks = [reduced_isnet(each) for each in (Precision.INT8, Precision.F32)]
+    masks = [network.infer(ArrayImage(frame)).alpha for network in networks]
     assert masks[1].mean() > 0.05
     assert np.abs(masks[0] - masks[1]).mean() < 0.008
 

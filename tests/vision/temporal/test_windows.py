@@ -171,14 +171,16 @@ def test_the_memory_of_a_shot_goes_when_it_ends_without_the_garbage_collector() 
     images = [still for still in stills for _ in range(13)]
     gc.collect()
     gc.disable()
+    gc.freeze()  # what is there before is not among the objects below: millions, in a long run
     try:
         most = 0
         for _ in mask_images(images, Drawn(), TIERS[Quality.BALANCED]):
             flows = sum(isinstance(each, FrameFlow) for each in gc.get_objects())
             most = max(most, flows)
     finally:
+        gc.unfreeze()
         gc.enable()
-    assert most < 60
+    assert 13 < most < 60
 
 
 @pytest.mark.slow
