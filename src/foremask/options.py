@@ -522,6 +522,11 @@ def file_behind(background: str) -> Path | None:
     return Path(background)
 
 
+def unfinished_cache(cache: Path) -> Path:
+    """The file beside ``cache`` that a run has which was stopped, and its next run needs too."""
+    return cache.with_name(f"{cache.name}.unfinished")
+
+
 class Files(msgspec.Struct, frozen=True, kw_only=True):
     """The files of one run.
 

@@ -25,7 +25,7 @@ from foremask.media.frames import Frame
 from foremask.media.presets import check_result
 from foremask.media.probe import check_length, excerpt_of, frame_bytes, probe
 from foremask.media.reader import VideoReader
-from foremask.options import JobSpec, Limits, Quality, Resources, ResultKind
+from foremask.options import JobSpec, Limits, Quality, Resources, ResultKind, unfinished_cache
 from foremask.types import Alpha, Image, Levels
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.matting.edges import refine
@@ -43,7 +43,6 @@ from foremask.weights.catalogue import ISNET, model_path, sha256_of, spec_of
 
 _MOST_BYTES: Final = 4 << 30  # limit for all caches in a directory
 _SUFFIX: Final = ".cache"
-_UNFINISHED: Final = ".unfinished"  # follows the suffix of a cache whose run was stopped
 
 
 def network_for(quality: Quality, resources: Resources) -> Network:
@@ -89,7 +88,7 @@ def opened_cache(
         name = hashlib.blake2b(json.dumps(identity).encode(), digest_size=16).hexdigest()
         path /= f"{name}{_SUFFIX}"
     most_bytes = resources.cache_bytes
-    unfinished = path.with_name(f"{path.name}{_UNFINISHED}")
+    unfinished = unfinished_cache(path)
     try:
         with ExitStack() as held:
             store = _opened_store(held, path, identity, most_bytes, replaces=in_folder)

@@ -22,6 +22,7 @@ from foremask.options import (
     Quality,
     Resources,
     ResultKind,
+    unfinished_cache,
 )
 from foremask.service.sandbox.messages import (
     ChildProgress,
@@ -33,9 +34,11 @@ from foremask.service.sandbox.messages import (
 )
 from foremask.service.sandbox.pool import MediaPool
 from foremask.settings import Sandbox
+from foremask.vision.network.kept_results import opened_store
 from foremask.vision.network.session import Session
 from foremask.weights.catalogue import compiled_dir_of, files_of, model_path, sha256_of
 from tests.support import networks, synth
+from tests.support.patience import running
 from tests.support.programs import environ_with, ran
 
 pytestmark = pytest.mark.slow
@@ -91,6 +94,30 @@ async def test_the_network_masks_in_the_sandbox_as_it_does_outside(
     assert newest is not None
     assert (newest.ndim, max(newest.shape)) == (2, 64)
     assert newest.max() > 200 > 50 > newest.min()
+
+
+@pytest.mark.weights
+async def test_of_a_run_that_is_stopped_the_networks_results_come_out(tmp_path: Path) -> None:
+    """Those of frames whose masks are decided, and the features of the others."""
+    clip = synth.write(tmp_path / "clip.mp4", synth.Spec(pts=synth.even(200, Fraction(30))))
+    model, cache = model_path(), tmp_path / "job" / "network.zip"
+    files = Files(source=clip, target=tmp_path / "job" / "mask.mp4", cache=cache)
+    make = Make(JobSpec(), files, Resources(model=model, limits=LIMITS))
+    has_begun = asyncio.Event()
+
+    async def note(progress: ChildProgress) -> None:
+        if progress.frames_done >= 20:
+            has_begun.set()
+
+    async with confined(tmp_path / "slots", readable=[model.parent]) as pool:
+        async with running(pool.run(make, on_progress=note)):
+            await has_begun.wait()
+        assert not files.target.exists()
+        for kept in (cache, unfinished_cache(cache)):
+            archive, _ = opened_store(kept)
+            assert archive is not None
+            with archive:
+                assert archive.namelist(), kept
 
 
 @pytest.mark.weights

@@ -181,6 +181,25 @@ async def test_any_stage_can_be_cancelled(caller: Caller, tmp_path: Path, operat
     assert None not in [each[1] for each in await caller.outcomes(request_id)]
 
 
+async def test_after_a_stop_the_next_worker_goes_on_where_the_first_one_was(
+    caller: Caller, tmp_path: Path
+) -> None:
+    """Of 5 frames, the first worker masks 3: the second waits for the network twice."""
+    request_id = await caller.submit(caller.site.clip(5, pause_s=1))
+    frames = asyncio.Semaphore(3)
+    media = stand_in.TextMedia(pause=lambda _: frames.acquire(), keeps=True)
+    held = replace(caller.work, masks=media)
+    async with working(held):
+        await caller.masking(request_id, 3)
+    frames.release()
+    frames.release()
+    async with working(replace(held, worker="second")):
+        record = await caller.ended(request_id)
+        left = f"objects/parts/{request_id}/**/*"
+        await until_so(lambda: not any(each.is_file() for each in tmp_path.glob(left)))
+    assert await caller.result(record) == stand_in.mask(5)
+
+
 async def test_a_stopped_worker_gives_its_step_back(caller: Caller) -> None:
     request_id = await caller.submit(caller.site.clip(5, pause_s=1))
     frames = asyncio.Semaphore(1)

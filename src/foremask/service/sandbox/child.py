@@ -1,6 +1,7 @@
 """The process that reads untrusted files; it confines itself before it imports media libraries."""
 
 import os
+import signal
 import sys
 import traceback
 from contextlib import suppress
@@ -19,6 +20,7 @@ _BEYOND_MEMORY_BYTES: Final = 32 << 30  # address space for stacks, arenas and m
 
 
 def main() -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # SIGINT may be ignored: by `nohup &`
     confine.die_with(parent_pid=int(sys.argv[2]))
     process_setup.prepare()
     channel = int(sys.argv[1])
@@ -58,4 +60,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with suppress(KeyboardInterrupt):
+        main()

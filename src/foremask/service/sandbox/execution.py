@@ -11,6 +11,7 @@ from foremask.media import segments
 from foremask.media.pictures import check_background
 from foremask.media.presets import check_result
 from foremask.media.probe import excerpt_of, probe
+from foremask.options import unfinished_cache
 from foremask.service.sandbox import messages
 from foremask.service.sandbox.messages import Parent
 
@@ -76,17 +77,20 @@ def _make(request: messages.Make, parent: Parent) -> Report:
 
 
 def _copy_known(request: messages.Make) -> None:
-    known = request.known
     kept = request.files.cache
-    if known is None or kept is None:
+    if kept is None:
         return
     from foremask.vision.network.kept_results import NotACacheError, opened_store
 
-    try:
-        opened_store(known)
-        shutil.copyfile(known, kept)
-    except (OSError, NotACacheError):
-        kept.unlink(missing_ok=True)  # without earlier results, the job is only slower
+    unfinished = unfinished_cache(kept)
+    for known, copy in ((request.known, kept), (request.known_unfinished, unfinished)):
+        if known is None:
+            continue
+        try:
+            opened_store(known)
+            shutil.copyfile(known, copy)
+        except (OSError, NotACacheError):
+            copy.unlink(missing_ok=True)  # without earlier results, the job is only slower
 
 
 def _mask_picture(request: messages.MaskPicture, _: Parent) -> messages.Preview:

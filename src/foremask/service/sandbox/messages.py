@@ -85,8 +85,9 @@ class Load(Request[None], frozen=True):
 class Make(Request[Report], frozen=True):
     """Make what ``spec`` asks for, as `masking.pipeline.run` does.
 
-    ``known`` is an earlier job's cache of network results. The child copies it to ``files.cache``
-    and adds new results there.
+    ``known`` is the cache of network results of an earlier job or attempt, and
+    ``known_unfinished`` its `unfinished_cache`. The child copies both to those of ``files.cache``
+    and adds new results there. Both are stored after a cancellation, too.
     """
 
     spec: JobSpec
@@ -94,6 +95,7 @@ class Make(Request[Report], frozen=True):
     resources: Resources
     segment: Segment | None = None
     known: Input | None = None
+    known_unfinished: Input | None = None
 
 
 class Preview(msgspec.Struct, frozen=True):

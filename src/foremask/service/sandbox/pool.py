@@ -22,6 +22,7 @@ import structlog
 from foremask.errors import ForemaskError, Internal, OutputFailed, ServiceUnavailable, TimedOut
 from foremask.machine import process_setup
 from foremask.machine.hardware import share_of_memory
+from foremask.options import unfinished_cache
 from foremask.service.sandbox import messages
 from foremask.service.sandbox.confine import Level, check_level, level_of
 from foremask.service.sandbox.messages import Request, with_paths
@@ -31,6 +32,7 @@ log = structlog.get_logger(__name__)
 
 START_S = 60.0  # timeout; Python and its libraries load slowly from a busy disk
 WATCH_S = 0.25
+SAVE_S = 2.0  # timeout of a child that is told to stop, to save its cache of network results
 LOG_BYTES = 8 << 10
 FILE_BYTES = 32 << 30  # limit on each file that a child writes
 
@@ -112,14 +114,23 @@ class JobDirectory:
         """Move the outputs to the paths in ``request``. Ignores what is not a regular file."""
 
         def move(path: Path) -> Path:
-            written = self.writable / path.name
-            with contextlib.suppress(FileNotFoundError):
-                if stat.S_ISREG(written.lstat().st_mode):
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    shutil.move(written, path)
+            self._move(path)
             return path
 
         with_paths(request, "output", move)
+
+    def collect_cache(self, cache: Path) -> None:
+        """Move the network's results that a child has saved when it was told to stop."""
+        with contextlib.suppress(OSError):
+            self._move(cache)
+            self._move(unfinished_cache(cache))
+
+    def _move(self, path: Path) -> None:
+        written = self.writable / path.name
+        with contextlib.suppress(FileNotFoundError):
+            if stat.S_ISREG(written.lstat().st_mode):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                shutil.move(written, path)
 
 
 class ChildDied(Exception):
@@ -214,6 +225,14 @@ class Child:
     @property
     def is_alive(self) -> bool:
         return self.process.returncode is None
+
+    async def stop(self) -> None:
+        """Let the child save its cache of network results and exit, for up to `SAVE_S`."""
+        with contextlib.suppress(ProcessLookupError):
+            self.process.terminate()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(SAVE_S):
+                await self.process.wait()
 
     def end(self) -> asyncio.Future[str]:
         """Kill the child. The future's result has the exit status and the end of stderr."""
@@ -444,7 +463,7 @@ class MediaPool:
         the child sends nothing for ``stall_s``. Raises Internal if the child exceeds a limit,
         ServiceUnavailable if the disk is full, and ChildDied if the child ends. Other errors come
         from the operation, ``on_progress``, ``read_at`` or ``converse``. A cancellation
-        kills the child.
+        kills the child. The child of a `messages.Make` with a cache first has `SAVE_S` to save it.
         """
         await self._semaphore.acquire()
         child_slot = self._take(owner)
@@ -452,8 +471,16 @@ class MediaPool:
             async with self._borrowed(child_slot, owner) as child:
                 staged = await asyncio.to_thread(child_slot.directory.stage, request)
                 child.allow(processor_s)
-                async with within(wall_clock_s, "The work was not done"):
-                    result = await child.ask(staged, self._stall_s, on_progress, read_at, converse)
+                try:
+                    async with within(wall_clock_s, "The work was not done"):
+                        result = await child.ask(
+                            staged, self._stall_s, on_progress, read_at, converse
+                        )
+                except asyncio.CancelledError:
+                    if isinstance(request, messages.Make) and request.files.cache is not None:
+                        await child.stop()
+                        child_slot.directory.collect_cache(request.files.cache)
+                    raise
                 await asyncio.to_thread(child_slot.directory.collect, request)
         finally:
             clearing = asyncio.create_task(self._give_back(child_slot))

@@ -19,7 +19,7 @@ from foremask.facts import SEGMENT_GRID, Clip, Report, Segment, SegmentPlan, Wri
 from foremask.fetch.client import Outbound
 from foremask.hints.decoding import hints_as_sent
 from foremask.media.presets import KEPT_MASK
-from foremask.options import Files, Form, Limits, Resources, ResultKind
+from foremask.options import Files, Form, Limits, Resources, ResultKind, unfinished_cache
 from foremask.service.jobs import admission, steps
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.life import IN_FLIGHT
@@ -32,6 +32,7 @@ from foremask.service.storage.objects import MASK, NETWORK, STRIP, Objects, chec
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 MAX_NEWEST_BYTES = 32 << 10
+KEEP_S = 5.0  # a worker that is stopped waits so long for the store
 # Network results of a job, up to `cache_bytes`, are stored for a day: `/refine` reuses them.
 SERVICE_RESOURCES = Resources(limits=Limits(), cache_bytes=256 << 20)
 
@@ -135,6 +136,7 @@ class RunningStep:
         self.background = scratch / "background"
         self.mask = scratch / f"beside{KEPT_MASK.suffix}"  # stored with a cut-out or a composite
         self.target = scratch / f"{step.spec.kind}{step.spec.form.suffix}"
+        self.network = scratch / NETWORK
 
     async def run(self) -> steps.StepDone:
         # Make the directory here, so that a full disk is recorded as the error of this attempt.
@@ -294,12 +296,40 @@ class RunningStep:
         )
 
     async def _with_network(self, request: messages.Make) -> messages.Make:
-        """Let the request store network results, and reuse those of an earlier job if available."""
-        known = None
+        """Let the request store network results, and reuse those of before if available.
+
+        These are the results of an attempt that was stopped, else those of an earlier job.
+        """
+        files = structs.replace(request.files, cache=self.network)
+        request = structs.replace(request, files=files)
+        stopped = self.scratch / "stopped"
+        known = await self._known(self._stopped_key(self.network), stopped)
+        if known is None:
+            known = await self._known(self.step.network_key, self.scratch / "known")
+            return structs.replace(request, known=known)
+        unfinished = unfinished_cache(stopped)
+        unfinished_key = self._stopped_key(unfinished_cache(self.network))
+        return structs.replace(
+            request, known=known, known_unfinished=await self._known(unfinished_key, unfinished)
+        )
+
+    async def _known(self, key: str | None, target: Path) -> Path | None:
         with suppress(errors.ObjectLost, errors.ServiceUnavailable, OSError):
-            known = await self._load(self.step.network_key, self.scratch / "known")
-        files = structs.replace(request.files, cache=self.scratch / "network.zip")
-        return structs.replace(request, files=files, known=known)
+            return await self._load(key, target)
+        return None
+
+    def _stopped_key(self, cache: Path) -> str:
+        return f"parts/{self.step.job}/{cache.name}"
+
+    async def keep_network(self) -> None:
+        """Store the network's results of a run that was stopped, for the next attempt."""
+        try:
+            async with asyncio.timeout(KEEP_S):
+                for path in (self.network, unfinished_cache(self.network)):
+                    if await asyncio.to_thread(path.exists):
+                        await self.work.objects.put(self._stopped_key(path), path)
+        except (errors.ObjectLost, errors.ServiceUnavailable, OSError) as error:
+            log.warning("step.network_results_not_kept", reason=repr(error))
 
     async def _of_stored_mask(self, mask_key: str) -> steps.MaskDone:
         spec = self.step.spec

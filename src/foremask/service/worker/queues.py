@@ -173,7 +173,8 @@ async def _run_with_lease(
     """Run the step until it ends or its lease is lost; record and return the outcome."""
     step_log = log.bind(step=step.name, attempt=step.attempt)
     advance = StepProgress()
-    doing = asyncio.ensure_future(RunningStep(work, step, scratch, advance).run())
+    running = RunningStep(work, step, scratch, advance)
+    doing = asyncio.ensure_future(running.run())
     try:
         with leases.held(step, advance) as lost:
             either: set[asyncio.Future[Any]] = {doing, lost}
@@ -189,6 +190,8 @@ async def _run_with_lease(
                 step_log.warning("step.stale")
                 return "stale"
     except asyncio.CancelledError:
+        await _stop(doing)
+        await running.keep_network()  # before another worker may claim the step
         leaving = errors.ServiceUnavailable("the worker was stopped")
         await asyncio.shield(steps.fail(work.database, step, leaving, Event.GIVEN_BACK))
         raise
