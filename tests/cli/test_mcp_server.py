@@ -151,6 +151,19 @@ async def test_what_cannot_be_is_a_sentence(footage: Path) -> None:
             ({"clip": "clip.mp4", "points": [{"x": "a", "y": 1}]}, "points[0].x is 'a'; it should"),
             ({"clip": "clip.mp4", "points": [late]}, "points[0] has no frame [usage]"),
             ({"clip": "clip.mp4", "boxes": [late | side]}, "boxes[0] has no frame [usage]"),
+            ({"clip": "clip.mp4", "points": "abc"}, "points is 'abc'; it should be a list [usage]"),
+            ({"clip": "clip.mp4", "points": 5}, "points is 5; it should be a list [usage]"),
+            (
+                {"clip": "clip.mp4", "boxes": {"x": 1}},
+                "boxes is {'x': 1}; it should be a list [usage]",
+            ),
+            (
+                {"clip": "clip.mp4", "points": ["a"]},
+                "points[0] is 'a'; it should be an object [usage]",
+            ),
+            ({"clip": "clip.mp4", "replace": "x"}, "replace is 'x'; it should be true or false ["),
+            ({"clip": "clip.mp4", "end_s": [1]}, "end_s is [1]; it should be a number [usage]"),
+            ({"clip": 5}, "clip is 5; it should be a string [usage]"),
             ({"clip": "clip.mp4", "start_s": 1e308}, "start_s is 1e+308; it may be from 0 to"),
             ({"clip": "clip.mp4", "end_s": 1e308}, "end_s is 1e+308; it may be from 0 to"),
         ):

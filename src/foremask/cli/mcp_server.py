@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Final, Literal, NotRequired, TypedDict
 
 import msgspec
 from anyio import CapacityLimiter, from_thread, to_thread
@@ -57,6 +57,19 @@ class BoxAt(PointAt):
     height: float
 
 
+# Pydantic names Python's types to a model that knows those of JSON.
+JSON_NAMES: Final = {
+    "sequence_str": "a list",
+    "is_instance_of": "a list",  # only points and boxes have such a type, Sequence
+    "dict_type": "an object",
+    "float_parsing": "a number",
+    "float_type": "a number",
+    "bool_parsing": "true or false",
+    "bool_type": "true or false",
+    "string_type": "a string",
+}
+
+
 class _Server(MCPServer):
     async def call_tool(
         self, name: str, arguments: dict[str, Any], context: Context | None = None
@@ -86,7 +99,11 @@ def _described(invalid: ValidationError) -> str:
     if wrong["type"] == "extra_forbidden":
         where, _, name = argument.rpartition(".")
         return f"{where} has no {name}"
-    reason = wrong["msg"].replace("Input should", "it should")
+    expected = JSON_NAMES.get(wrong["type"])
+    if expected is not None:
+        reason = f"it should be {expected}"
+    else:
+        reason = wrong["msg"].replace("Input should", "it should")
     return f"{argument} is {reprlib.repr(wrong['input'])}; {reason}"
 
 
