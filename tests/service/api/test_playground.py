@@ -414,6 +414,30 @@ SHIFTS = """() => new Promise((resolve) => new PerformanceObserver((list) =>
     .observe({ type: "layout-shift", buffered: true }) || setTimeout(() => resolve(0), 1000))"""
 
 
+def test_on_a_phone_nothing_moves_while_the_scripts_come(
+    browser: Browser, service: Running
+) -> None:
+    """Recent is beside the other links, where the text of a running job sends its reader."""
+    size = {"width": 390, "height": 844}
+    with strict_page(browser, service.url, viewport=size, reduced_motion="reduce") as page:
+
+        def late(route: Route) -> None:
+            page.wait_for_timeout(500)
+            route.continue_()
+
+        page.route("**/main.js", late)
+        page.goto(f"{service.url}/#token={TOKEN}")
+        page.wait_for_selector("html[data-ready]")
+        expect(page.locator("#views")).to_be_visible()
+        assert page.evaluate(SHIFTS) < 0.05
+        bar = page.locator("nav").bounding_box()
+        recent = page.locator("#recent-link").evaluate(
+            "(link) => { link.hidden = false; return link.getBoundingClientRect().height }"
+        )
+        assert recent > 0
+        assert page.locator("nav").bounding_box() == bar
+
+
 def test_the_first_screen_stays_in_place_and_goes_to_any_frame(page: Page) -> None:
     expect(page.locator("#views")).to_be_visible()
     assert page.evaluate(SHIFTS) < 0.02
