@@ -1,6 +1,7 @@
 """One picture that is masked again and again, with other hints each time."""
 
 import numpy as np
+import pytest
 
 from foremask.hints.kinds import Point
 from foremask.masking.stills import (
@@ -42,6 +43,7 @@ def test_a_picture_is_inferred_once_and_of_its_crops_the_newest_are_kept() -> No
     assert network.asked[-1] == crops[0]
 
 
+@pytest.mark.weights
 def test_a_picture_that_was_corrected_is_masked_as_if_it_had_not_been() -> None:
     """A correction needs no classifier; a mask of the same picture does."""
     rgb = np.zeros((96, 128, 3), np.uint8)

@@ -139,6 +139,7 @@ def test_a_click_on_what_is_too_much_is_looked_at_with_all_of_the_mask() -> None
     assert 1.4 * 41 <= finder.shape[0] < HEIGHT / 2
 
 
+@pytest.mark.weights
 def test_the_thing_at_a_click_is_found_without_a_mask() -> None:
     """In a square of two thirds of the picture's height round it: the other disc is not in it."""
     click = Click(LEFT[0] / WIDTH, LEFT[1] / HEIGHT, inside=True)
