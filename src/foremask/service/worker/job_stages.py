@@ -32,7 +32,7 @@ from foremask.service.storage.objects import MASK, NETWORK, STRIP, Objects, chec
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 MAX_NEWEST_BYTES = 32 << 10
-KEEP_S = 5.0  # a worker that is stopped waits so long for the store
+KEEP_S = 3.0  # a worker that is stopped waits so long for the store
 # Network results of a job, up to `cache_bytes`, are stored for a day: `/refine` reuses them.
 SERVICE_RESOURCES = Resources(limits=Limits(), cache_bytes=256 << 20)
 
