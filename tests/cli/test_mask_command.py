@@ -446,7 +446,7 @@ def test_all_options_are_hints_the_file_first(tmp_path: Path) -> None:
         paint=[f"{tmp_path / 'a@2.png'}@7", f"{tmp_path / 'a@2.png'}"],
         hints=tmp_path / "hints.json",
     )
-    assert options.parsed() == (
+    assert tuple(options.parsed().values()) == (
         Point(1, 2),
         Paint(png, frame=7),
         Paint(png),
@@ -456,6 +456,12 @@ def test_all_options_are_hints_the_file_first(tmp_path: Path) -> None:
         Point(1, 2, time_s=3602),
         Point(9, 8, time_s=0.5, negative=True),
     )
+
+
+def test_a_warning_names_a_hint_as_it_was_typed(here: Path, run: Run) -> None:
+    words = ("--point", "30,20@1", "--not", "30,20@1", "--quality", "fast")
+    said = run("mask", "clip 10.mov", "-o", "m.mp4", *words).err
+    assert "--not 30,20@1 contradicts --point 30,20@1: the later one counts" in said
 
 
 def test_a_cut_out_is_described_verified_and_never_replaced(here: Path, run: Run) -> None:

@@ -75,7 +75,7 @@ LINES = [
     ("mask photo.jpg --for videomama -o new", 2, "--fps makes a folder of them a clip"),
     # hints
     ("mask clip.mp4 --point 1", 2, "write x,y@frame"),
-    ("mask clip.mp4 --point 1,1@99", 2, "hints[0].frame is 99; it may be from 0 to 2"),
+    ("mask clip.mp4 --point 1,1@99", 2, "the frame of --point 1,1@99 is 99; it may be from 0 to 2"),
     ("mask clip.mp4 --point 1,2@1.5", 2, "the moment of '1,2@1.5' is written as"),
     ("mask clip.mp4 --hints notes.txt", 2, "are not JSON"),
     ("mask clip.mp4 --tracker sam2", 2, 'Choose from: "sam2.1-tiny", "sam2.1-small"'),
@@ -87,7 +87,7 @@ LINES = [
         "`foremask models pull edgetam` fetches its weights",
     ),
     ('mask clip.mp4 --say "the red disc"', 5, "`foremask models pull sam2.1-tiny`"),
-    ('mask clip.mp4 --say " "', 2, "hints[0].text"),
+    ('mask clip.mp4 --say " "', 2, "the text of --say ' '"),
     # cut-outs
     ("cutout clip.mp4 -o cut.mp4", 3, "mp4_h264 cannot be transparent"),
     ("cutout clip.mp4 -o cut.png", 2, "frames/%04d.png"),

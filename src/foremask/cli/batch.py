@@ -20,6 +20,7 @@ from foremask.cli.progress_bar import progress_bar
 from foremask.cli.sources import find_sources, local_clip
 from foremask.errors import ForemaskError, Internal, OutputExists
 from foremask.facts import Report
+from foremask.hints.decoding import as_typed, hints_as_typed
 from foremask.hints.kinds import marked_hints
 from foremask.masking.outputs import check_target
 from foremask.options import Files, Form, JobSpec, Resources
@@ -38,7 +39,8 @@ def run_batch(
     if asked.quiet and asked.verbose:
         raise Usage("--quiet and --verbose cannot both be")
     jobs = _jobs(command, tuple(map(str, inputs)), asked, product)
-    hints = asked.hinted.parsed()
+    typed = asked.hinted.parsed()
+    hints = tuple(typed.values())
     is_one = len(jobs) == 1
     if marked_hints(hints) and (asked.skip_existing or not is_one):
         raise Usage("hints are of one clip: name one INPUT, and leave out --skip-existing")
@@ -70,6 +72,7 @@ def run_batch(
         cache=cache,
         rate=rate,
         settings=settings,
+        hints_typed=tuple(typed),
     ).run()
 
 
@@ -113,6 +116,7 @@ class _Batch:
     cache: Path | None
     rate: Fraction  # frames per second of an image sequence
     settings: Settings
+    hints_typed: tuple[str, ...]
     failures: list[tuple[OutputJob, ForemaskError]] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
     begun: int = 0
@@ -219,7 +223,8 @@ class _Batch:
                 )
 
             spec = msgspec.structs.replace(self.spec, form=job.form)
-            report = run(spec, files, on_progress, self.resources)
+            with hints_as_typed(self.hints_typed):
+                report = run(spec, files, on_progress, self.resources)
         self.took_s = time.monotonic() - started_s
         self.reached = ""
         return report
@@ -266,7 +271,7 @@ class _Batch:
         if not self.is_one:
             about = f"{job.source.named}: "
         for remark in report.warnings:
-            note(f"warning: {about}{remark}")
+            note(f"warning: {about}{as_typed(remark, self.hints_typed)}")
         if job.form is Form.PNG:
             tell(f"{target}: a picture; made in {took_s:.1f} s")
         else:

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from foremask.cli.exits import Usage
 from foremask.errors import FieldInvalid
+from foremask.hints.decoding import hints_as_typed
 from foremask.hints.hint_parsing import hints_of_file, parse_paint, parse_point_or_box, seconds_of
 from foremask.hints.kinds import Box, Hint, Point, Text, check_hints
 from foremask.machine import paths, process_setup
@@ -110,19 +111,28 @@ class HintOptions:
     say: Annotated[list[str] | None, Flag] = None
     tracker: Annotated[TrackerName | None, Parameter(show_choices=False, show_default=False)] = None
 
-    def parsed(self) -> tuple[Hint, ...]:
-        """Return all hints, those of the JSON file first. Raises Usage for an invalid hint."""
+    def parsed(self) -> dict[str, Hint]:
+        """Return all hints by what was typed, such as ``--point 640,360@12``.
+
+        Those of the JSON file are first. Raises Usage for an invalid hint.
+        """
+        hints: dict[str, Hint] = {}
         try:
-            hints: list[Hint] = [] if self.hints is None else list(hints_of_file(self.hints))
-            hints += [parse_paint(each) for each in self.paint or ()]
-            hints += [parse_point_or_box(Box, each) for each in self.box or ()]
-            hints += [parse_point_or_box(Point, each) for each in self.point or ()]
-            hints += [parse_point_or_box(Point, each, negative=True) for each in self.against or ()]
-            hints += [Text(each) for each in self.say or ()]
-            check_hints(hints)
+            if self.hints is not None:
+                for number, hint in enumerate(hints_of_file(self.hints)):
+                    hints[f"hints[{number}] of {self.hints}"] = hint
+            hints |= {f"--paint {each}": parse_paint(each) for each in self.paint or ()}
+            hints |= {f"--box {each}": parse_point_or_box(Box, each) for each in self.box or ()}
+            for each in self.point or ():
+                hints[f"--point {each}"] = parse_point_or_box(Point, each)
+            for each in self.against or ():
+                hints[f"--not {each}"] = parse_point_or_box(Point, each, negative=True)
+            hints |= {f"--say {each!r}": Text(each) for each in self.say or ()}
+            with hints_as_typed(tuple(hints)):
+                check_hints(tuple(hints.values()))
         except FieldInvalid as error:
             raise Usage(error.details) from None
-        return tuple(hints)
+        return hints
 
 
 @Parameter(name="*")

@@ -7,7 +7,7 @@ FieldInvalid, and a ``text`` that says what the field must be, by default made f
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, NoReturn
 
@@ -233,6 +233,31 @@ def _clash(info: inspect.Type, value: Any) -> tuple[float | None, float | None]:
     if isinstance(value, str):
         return longest, len(value.encode("utf-8", "replace"))
     return longest, len(value)
+
+
+def as_typed(text: str, typed: Sequence[str]) -> str:
+    """``text`` with ``the frame of --point 640,360@12``, say, instead of ``hints[0].frame``.
+
+    ``typed`` are the command line's words for each hint.
+    """
+
+    def name(found: re.Match[str]) -> str:
+        words = typed[int(found[1])]
+        if found[2] is None:
+            return words
+        return f"the {found[2]} of {words}"
+
+    return re.sub(r"hints\[(\d+)\](?:\.(\w+))?", name, text)
+
+
+@contextmanager
+def hints_as_typed(typed: Sequence[str]) -> Iterator[None]:
+    """Name a command line's hints in errors by what was typed: `as_typed`."""
+    try:
+        yield
+    except FieldInvalid as error:
+        error.details = as_typed(error.details, typed)
+        raise
 
 
 @contextmanager

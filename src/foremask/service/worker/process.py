@@ -38,8 +38,8 @@ FILES_AT_ONCE = 8  # an ingest mostly waits for the origin server
 WEBHOOKS_AT_ONCE = 16  # a receiver that hangs blocks only its own attempt
 SPARE_FROM_BYTES = 4 << 30  # a slot with so much memory has a spare child: docs/adr/0041
 DRAIN_S = 3.0  # time for steps to end after a stop signal; other workers repeat unfinished steps
-# Longest time from a stop signal to the exit: `DRAIN_S`, a child's `SAVE_S`, the store's `KEEP_S`, and
-# two seconds in which the steps are given back.
+# Longest time from a stop signal to the exit: `DRAIN_S`, a child's `SAVE_S`, the store's `KEEP_S`,
+# and two seconds in which the steps are given back.
 LEAVE_S = 10.0
 DATABASE_PATIENCE_S = 60.0
 DATABASE_CONNECTIONS = 1  # statements are short; a listening worker opens one more
