@@ -24,6 +24,9 @@ from foremask.masking.pipeline import run
 from foremask.media.verify import verify
 from foremask.options import Excerpt, Files, Form, JobSpec, ResultKind
 from foremask.service.api.pages import SITE, STATIC, read_folder
+from foremask.service.jobs import steps
+from foremask.service.jobs.database import Database
+from foremask.service.jobs.steps import Beat, IngestDone, JobClip, StoredSegment
 from foremask.types import Rgb
 from foremask.vision.temporal.frame_hints import read_paint
 from tests.service.api import clips
@@ -31,6 +34,7 @@ from tests.service.api.conftest import TOKEN, Running, assert_refused, http, pos
 from tests.service.api.worker import REQUESTS, upload, working
 from tests.support import synth
 from tests.support.browser import browsing, strict_page
+from tests.support.jobs import begun, done
 from tests.support.patience import PATIENCE_S
 from tests.support.programs import NODE, packages, ran
 
@@ -345,6 +349,9 @@ def test_from_a_dropped_clip_to_a_link_that_opens_elsewhere(
         with av.open(str(tmp_path / "seen.mp4")) as made:
             last = [frame.to_ndarray(format="rgb24") for frame in made.decode(video=0)][23]
         assert np.sqrt(((last - canvas) ** 2).mean()) < 255 / 10 ** (28 / 20)  # 28 dB
+        expect(page.locator("#uses").get_by_text("Premiere")).to_have_count(1)
+        download(page, "Premiere, Resolve, After Effects", tmp_path / "cut.mov")
+        assert verify(disc, tmp_path / "cut.mov", ResultKind.CUTOUT)
         download(page, "Cut-out for the web", tmp_path / "cut.webm")
         assert verify(disc, tmp_path / "cut.webm", ResultKind.CUTOUT)
         assert download(page, "Mask", tmp_path / "mask.mp4") == "disc.mask.mp4"
@@ -862,6 +869,29 @@ def test_a_job_whose_record_cannot_be_read_has_ended(
     http.delete(f"{service.url}/v2/jobs/{job}", headers=service.headers)
 
 
+def test_a_mask_that_is_shown_while_the_job_runs_is_said_not_to_be_the_result(
+    page: Page, service: Running, disc: Path
+) -> None:
+    job = post(service, "/foreground_mask", video=upload(service, disc)).json()["request_id"]
+    png = cv2.imencode(".png", np.full((240, 320), 255, np.uint8))[1].tobytes()
+
+    async def answer(database: Database) -> None:
+        found = IngestDone(JobClip(frames=24), f"sources/{job}/source", (StoredSegment(),))
+        await done(database, job, "ingest", found)
+        step = await begun(database, job, "segment")
+        assert await steps.renew(database, [Beat(step, 1, newest_png=png)])
+
+    service.ask(answer)
+    page.goto(f"{service.url}/?job={job}")
+    look = page.get_by_role("figure")
+    expect(look).to_contain_text("Not the result: the network's first answer for one frame.")
+    width = "(picture) => picture.complete && picture.naturalWidth"
+    assert look.get_by_role("img").evaluate(width) == 320
+    audit(page)
+    http.delete(f"{service.url}/v2/status/{job}", headers=service.headers)
+    expect(look).to_be_hidden()
+
+
 def test_a_wrong_token_is_told_at_once(page: Page) -> None:
     page.get_by_role("button", name="Token").click()
     page.get_by_role("button", name="Forget it").click()
@@ -1084,6 +1114,18 @@ def test_marks_before_the_mask_go_with_it(page: Page, service: Running, tmp_path
         expect(page.locator("#view-overlay")).to_be_checked()  # what is left out can be seen
         page.get_by_role("button", name="Mark the subject").click()
         expect(page.get_by_role("radio", name="Cut-out")).to_be_checked()
+
+
+def test_a_look_that_takes_long_is_explained(page: Page, disc: Path) -> None:
+    page.clock.install()
+    page.route("**/preview", lambda route: None)  # it is never answered
+    drop(page, disc)
+    page.get_by_role("button", name="Mark the subject").click()
+    page.mouse.click(*at(page, 60, 120))
+    said = page.locator("#mark-said")
+    expect(said).to_have_text("Point in at 60, 120, @0: looking …")
+    page.clock.fast_forward(4000)
+    expect(said).to_contain_text("still looking … The first look loads the network")
 
 
 def test_on_a_phone_what_is_said_of_a_mark_hides_none_of_the_picture(

@@ -22,7 +22,7 @@ from foremask.service.run.bundled_postgres import EmbeddedPostgres, end_with_us
 from foremask.service.sandbox.confine import check_device, level_of
 from foremask.settings import Settings, variable
 
-WORKERS_S = 15.0  # for their start; the service is greeted without them after it
+WORKERS_S = 40.0  # for their start; the service is greeted without them after it
 STOP_S = 20.0  # the API and the workers stop within 10 s
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSE_S = 10.0
@@ -85,6 +85,7 @@ async def _serve(settings: Settings, postgres: EmbeddedPostgres | None, say: Say
     async with asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(each) for each in work]
         await stop_requested.wait()
+        say("Stopping; jobs that are not done go on at the next start")
         for task in running:
             task.cancel()
 

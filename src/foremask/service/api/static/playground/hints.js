@@ -11,6 +11,7 @@ const MOST_SHOWN = 16; // as a preview takes
 const PICTURE_PX = 1024; // the network sees no more
 const ROUSE_PX = 64;
 const REST_MS = 300; // a frame that is looked at so long may be marked
+const LATE_MS = 4000; // a look that takes so long is explained
 const IDLE_MS = 1000; // whoever masks a dropped clip at once has both cores for that
 const TOOLS = [{ value: "point", label: "Point" }, { value: "box", label: "Box" }, { value: "brush", label: "Brush" }];
 const SIDES = [{ value: "in", label: "In" }, { value: "out", label: "Out" }];
@@ -368,6 +369,9 @@ async function preview(frame) {
   busy = last;
   unseen.delete(frame);
   say(`${nameOf(last)}: looking …`);
+  setTimeout(() => {
+    if (busy === last) say(`${nameOf(last)}: still looking … The first look loads the network, and a clip that is being masked slows it down.`);
+  }, LATE_MS);
   render();
   await warm;
   const there = await reached(frame);
