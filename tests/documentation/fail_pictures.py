@@ -1,9 +1,9 @@
 """Makes docs/pictures/fails.webp, real clips that fail with their remedies, and prints the numbers.
 
-``python -m tests.documentation.fail_pictures [FILM]`` masks clips made from the page's samples,
-``balanced`` and with the real network: by themselves, and with each remedy. For each, it prints
-which share of the picture is white in the first, middle and last mask, and which share the remedy
-has added on these frames and, at the least, on any.
+``python -m tests.documentation.fail_pictures [FILM]`` masks clips made from two of the page's
+samples and one of Intel's, ``balanced`` and with the real network: by themselves, and with each
+remedy. For each, it prints which share of the picture is white in the first, middle and last mask,
+and which share the remedy has added on these frames and, at the least, on any.
 """
 
 import sys
@@ -16,7 +16,7 @@ from pathlib import Path
 import av
 import cv2
 import numpy as np
-from benchmarks.clips import frames_of, masks_of
+from benchmarks.clips import DATA, frames_of, masks_of
 from numpy.typing import NDArray
 
 import foremask
@@ -35,17 +35,15 @@ type Masks = NDArray[np.uint8]
 @dataclass(frozen=True, slots=True)
 class Film:
     name: str
-    sample: str
+    clip: Path
     first: int
-    """Frames of the sample before this one are left out."""
+    """Frames of the clip before this one are left out."""
     shown: int
     marks: dict[str, tuple[Hint, ...]] = field(default_factory=dict)
     """By the remedy's name; the first is drawn, if nothing below is."""
-    before: tuple[Hint, ...] = ()
-    """The marks of the failure."""
     change: Callable[[Rgb], Rgb] = lambda picture: picture
     is_cut: bool = False
-    """The remedy that is drawn is the mask of the sample, changed as the film is."""
+    """The remedy that is drawn is the mask of the clip, changed as the film is."""
     window: tuple[slice, slice] | None = None
     """The remedy that is drawn is the mask of this part of the film, over that of the failure."""
 
@@ -68,12 +66,22 @@ LEAVES = (
     [(402, 262), (425, 262), (480, 310), (494, 355), (450, 355), (405, 290)],
     [(42, 354), (90, 285), (140, 255), (195, 255), (150, 290), (90, 330)],
 )
+CAR_PARK = DATA / "media/intel-sample-videos/person-bicycle-car-detection.gif"
+ON_PEOPLE = (Point(332, 14, frame=8), Point(180, 8, frame=8))
 ON_LEAVES = tuple(Point(x, y) for x, y in ((250, 238), (460, 110), (450, 310), (110, 295)))
 FILMS = (
-    Film("body", "person", 0, 30, {"badge": (Point(148, 172),)}, change=body, is_cut=True),
+    Film(
+        "body",
+        SAMPLES / "person.webm",
+        0,
+        30,
+        {"badge": (Point(148, 172, frame=40),)},
+        change=body,
+        is_cut=True,
+    ),
     Film(
         "plant",
-        "flower",
+        SAMPLES / "flower.webm",
         7,
         24,
         {
@@ -82,7 +90,7 @@ FILMS = (
             "box": (Box(35, 40, 490, 318),),
         },
     ),
-    Film("leaf", "flower", 7, 24, before=ON_LEAVES, window=np.s_[20:260, 380:620]),
+    Film("cyclist", CAR_PARK, 0, 8, {"points": ON_PEOPLE}, window=np.s_[0:110, 260:480]),
 )
 
 
@@ -99,10 +107,10 @@ def main(names: list[str]) -> None:
 def drawn(film: Film, folder: Path) -> Rgb:
     """Mask the film, print the numbers, and draw its row."""
     clip = folder / f"{film.name}.mp4"
-    originals = list(frames_of(SAMPLES / f"{film.sample}.webm"))[film.first :]
+    originals = list(frames_of(film.clip))[film.first :]
     pictures = [film.change(picture) for picture in originals]
     write(clip, pictures)
-    plain = masked(clip, film.before)
+    plain = masked(clip)
     say(film.name, "before", plain, plain)
     repaired = {name: masked(clip, hints) for name, hints in film.marks.items()}
     part = clip.with_suffix(".part.mp4")
@@ -115,7 +123,7 @@ def drawn(film: Film, folder: Path) -> Rgb:
         joined = plain.copy()
         there = joined[:, *film.window]
         np.maximum(there, masked(part), out=there)
-        repaired["part"] = joined
+        repaired = {"part": joined, **repaired}
     for name, masks in repaired.items():
         say(film.name, name, masks, plain)
     columns = [pictures[film.shown]]

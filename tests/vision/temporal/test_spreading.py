@@ -111,11 +111,28 @@ def test_a_correction_of_what_the_opinions_are_sure_of_spreads_all_the_same() ->
         np.testing.assert_array_equal(mask, LEFT)
 
 
-def test_a_correction_ends_where_the_decided_mask_agrees_with_it() -> None:
-    decided = [LEFT | RIGHT, LEFT, LEFT | RIGHT]
-    masks = spread(decided, [(0, LEFT)])
-    np.testing.assert_array_equal(masks[1], LEFT)
-    np.testing.assert_array_equal(masks[2], LEFT | RIGHT)
+@pytest.mark.parametrize(("agreeing", "after"), [(4, LEFT), (5, LEFT | RIGHT)])
+def test_a_correction_goes_on_after_four_anchors_on_which_the_decided_mask_agrees(
+    agreeing: int, after: Place
+) -> None:
+    decided = [LEFT | RIGHT, *[LEFT] * agreeing, LEFT | RIGHT]
+    *before, last = spread(decided, [(0, LEFT)])
+    for mask in before:
+        np.testing.assert_array_equal(mask, LEFT)
+    np.testing.assert_array_equal(last, after)
+
+
+def test_where_the_decided_mask_agrees_nothing_is_asked() -> None:
+    asked: list[int] = []
+
+    def find_again(index: int, moved: RegionPlane, clicks: Sequence[Click] = (), /) -> RegionPlane:
+        asked.append(index)
+        return moved
+
+    decided = [LEFT | RIGHT, LEFT, LEFT, LEFT | RIGHT]
+    spreading = Spreading(decided, [UNSURE] * 4, links(4), find_again)
+    spreading.correct(0, LEFT)
+    assert asked == [3]
 
 
 def test_a_hole_that_is_nearly_closed_on_one_anchor_stays_filled_after_it() -> None:

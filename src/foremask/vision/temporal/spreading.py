@@ -21,10 +21,10 @@ from foremask.vision.temporal.regions import FOREGROUND, Link
 
 # A part counts as corrected if more than this share of it is on the moved correction.
 LEAST_ON_CORRECTION = 0.5
-# Where the decided mask agrees with a correction, the correction moves on only in parts of which
-# more than this share still differs. So a hole stays filled after an anchor on which the decided
-# mask nearly closes it by itself.
-LEAST_DIFFERENT = 0.2
+# Where the decided mask agrees with a correction, the correction rests: it moves on, and changes
+# nothing. So a hole that closes by itself and opens again is filled again. It ends after so many
+# anchors in a row on which it rests.
+MOST_RESTING = 4
 LEAST_OPINION = 0.01  # a surer opinion, of either side, counts as this sure
 MOST_SURER = 2.0  # in log odds: docs/adr/0172
 # Questions to the network for each anchor of a window, on the mean: 64 hints would ask more.
@@ -89,11 +89,15 @@ class Spreading:
             (range(start - 1, -1, -1), 1),
         ):
             here = changed
+            resting = 0
             for index in order:
                 if index in self._starts:
                     break
                 here = self._follow(index, offset, here, abs(index - start), limits)
-                if not here.any():
+                resting += 1
+                if self.corrected[index].any():
+                    resting = 0
+                if resting > MOST_RESTING or not here.any():
                     break
         self._starts.append(start)
 
@@ -120,10 +124,12 @@ class Spreading:
             return nothing
         moved = warp(self.masks[index + offset].astype(np.float32), link.flow)
         decided = self._decided[index]
-        found = self._found(index, moved)
-        found = found | (decided & (log_odds_of(self._opinions[index]) > limits.most_sure))
-        if not limits.adds:
-            found &= decided
+        found = decided
+        if _parts_on((moved > FOREGROUND) != decided, came, LEAST_ON_CORRECTION).any():
+            found = self._found(index, moved)
+            found = found | (decided & (log_odds_of(self._opinions[index]) > limits.most_sure))
+            if not limits.adds:
+                found &= decided
         corrected = _parts_on(found != decided, came, LEAST_ON_CORRECTION)
         mask = np.where(corrected, found, decided)
         before = self.masks[index]
@@ -133,9 +139,8 @@ class Spreading:
             corrected |= known
         self.masks[index] = mask
         self.corrected[index] = corrected
-        agrees = came & (mask == (moved > FOREGROUND))
-        continued = _parts_on(agrees | corrected, corrected, LEAST_DIFFERENT)
-        return np.asarray(corrected | (mask != before) | continued)
+        rests = came & (mask == (moved > FOREGROUND))
+        return np.asarray(corrected | (mask != before) | rests)
 
     def _found(self, index: int, moved: RegionPlane) -> Place:
         place = np.asarray(moved > FOREGROUND)
