@@ -308,7 +308,7 @@ class BackgroundInvalid(ForemaskError, status=422, param="background_url"):
 
 
 class NotAVideo(ClipRefused):
-    means = "The file is a web page or other text, and not a video."
+    means = "The file is a web page or other text, or the host sends it compressed."
     remedy = "Name the video file itself, not a page that shows it."
 
 
@@ -498,7 +498,10 @@ class OutputExists(OutputFailed):
 
 
 class SettingsInvalid(ForemaskError):
-    means = "A setting is unknown, or has an invalid value."
+    means = (
+        "A setting is unknown, has an invalid value, or cannot be used on this machine; `details`"
+        " says which."
+    )
     remedy = "[Settings](settings.md) lists all names and their values."
     cli_remedy = "docs/settings.md lists all settings."
 

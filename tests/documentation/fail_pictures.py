@@ -53,7 +53,7 @@ def body(picture: Rgb) -> Rgb:
 
 
 def leaves(*polygons: list[tuple[int, int]]) -> Paint:
-    """White on these leaves of the third film's first frame; clear elsewhere."""
+    """White on these leaves of the second film's first frame; clear elsewhere."""
     board = np.zeros((360, 640, 4), np.uint8)
     for polygon in polygons:
         cv2.fillPoly(board, [np.array(polygon)], (255, 255, 255, 255))

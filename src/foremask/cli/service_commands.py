@@ -1,6 +1,7 @@
 """``foremask serve``, ``api``, ``worker``: run the service's processes.
 
-Each command imports what it runs: together these modules take half a second, even for ``--help``.
+Each command imports what it runs when it runs. At the top of this module, the imports would cost
+half a second, even for ``--help``.
 """
 
 import os

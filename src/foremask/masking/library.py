@@ -164,10 +164,12 @@ def cut_out(
     is cut out into clip.cutout.webm beside it, and photo.jpg into photo.cutout.png. Alpha is
     straight. Size, frames, times and sound are those of the source. A ``target`` like
     ``frames/%04d.png`` makes the directory ``frames``, which must be empty or new. ``mask`` is a
-    mask file to use instead of the network. Other arguments are those of `mask_video`.
+    mask file to use instead of the network. ``matte`` works on the alpha, and without
+    ``keep_sound`` the result has no sound. Other arguments are those of `mask_video`.
 
     Raises the errors of `mask_video`, PresetUnsuitable for a transparent cut-out in a preset
-    without alpha, and FieldInvalid for a background that cannot be read.
+    without alpha, FieldInvalid for a background picture that cannot be read, and ClipRefused for
+    such a video.
     """
     path = Path(source)
     chosen, resources = _chosen(**network)
@@ -234,8 +236,11 @@ def cut_out_frames(
     """Yield each frame's subject as uint8 of shape (height, width, 4), with straight alpha.
 
     `cut_out` describes ``background``. Over a background, alpha is 255 everywhere. Chroma has
-    half the resolution, as in 4:2:0 video. The other arguments and the errors are those
-    of `mask_frames`.
+    half the resolution, as in 4:2:0 video. ``matte`` works on the alpha, as in `cut_out`. The
+    other arguments are those of `mask_frames`.
+
+    Raises the errors of `mask_frames`, FieldInvalid for an invalid background, and ClipRefused
+    for a background video that cannot be read.
     """
     behind = Background.parse(fspath(background))
     chosen, resources = _chosen(**network)

@@ -28,12 +28,13 @@ EXPECTED_FRAMES: Final = 6  # The expected pace weighs as much as this many meas
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """``frames_done`` is the weighted mean progress of inference, decision and writing, in frames.
+    """How far a run has come.
 
-    It is 0 in the first report, which comes before the network is loaded.
-    ``frames_total`` is None if unknown, and an estimate unless ``total_is_known``. ``left_s`` is
-    the estimated time left in seconds, None while it cannot be estimated. ``newest`` is a small
-    upright preview of the latest mask; do not change its pixels.
+    ``frames_done`` counts a frame in three parts: when it is inferred, decided and written. Each
+    part weighs as much as its time. The number is 0 in the first report, which comes before the
+    network is loaded. ``frames_total`` is None if unknown, and an estimate unless
+    ``total_is_known``. ``left_s`` is the estimated time left in seconds, None while it cannot be
+    estimated. ``newest`` is a small upright preview of the latest mask; do not change its pixels.
     """
 
     frames_done: int

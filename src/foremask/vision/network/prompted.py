@@ -204,8 +204,9 @@ def read_table() -> Table:
 def with_prompts(network: ov.Model, table: Table, precision: Precision) -> ov.Model:
     """The network of two inputs, picture (1, 3, S, S) and prompt, whose output is (1, 2, S/4, S/4).
 
-    The output has the logits of the `_ANSWERS`. ``network`` is IS-Net, and is changed. In 8 bits,
-    the ranges of IS-Net's own activations are used (docs/adr/0172).
+    The output has the logits of the `_ANSWERS`. ``network`` is IS-Net as its file has it; this
+    function changes it in place. In 8 bits, the ranges of IS-Net's own activations are used
+    (docs/adr/0172).
     """
     scale_by_factors(network)
     network.reshape([1, 3, SIDE_PX, SIDE_PX])
