@@ -61,7 +61,7 @@ def main() -> int:
         wheel = asked.wheel or built(work)
         failed += resolve(wheel)
         clip = synth.write(work / "clip.mp4", synth.Spec(160, 96, sound=(synth.Tone(),)))
-        for number, python in enumerate(asked.pythons):
+        for number, python in enumerate(map(interpreter, asked.pythons)):
             for way in asked.way or WAYS:
                 began = time.monotonic()
                 try:
@@ -74,6 +74,13 @@ def main() -> int:
                 took_s = time.monotonic() - began
                 print(f"{way:<5} {version:<8} {took_s:4.0f} s  {said}", flush=True)  # noqa: T201
     return int(failed > 0)
+
+
+def interpreter(asked: str) -> str:
+    """The path of a Python by its path or version, such as ``3.12``, among those on PATH."""
+    if Path(asked).exists():
+        return asked
+    return run(UV, "python", "find", "--system", asked).strip()
 
 
 def built(folder: Path) -> Path:
