@@ -35,8 +35,8 @@ PICTURES_A_STEP = 2
 RATE = 5e-4
 WARM_UP_STEPS = 30
 AVERAGED_STEPS = 200
-SIDES = (448, 512, 640)
-SIDE_SHARES = (0.3, 0.35, 0.35)
+SIDES = (768, 1024)
+SIDE_SHARES = (0.5, 0.5)
 SIDE2_SHARE = 0.3  # of the loss
 LEAST_ALIKE = 0.8
 """From this J on, IS-Net's own answer says where the outline is, which labels do not."""
