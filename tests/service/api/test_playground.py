@@ -1194,8 +1194,8 @@ def test_two_results_of_a_clip_are_seen_side_by_side(
         expect(listed).to_have_count(before)  # a program's job pushes no other out
         page.get_by_label("Jobs of programs, too").check()
         page.locator(f"#recent-list a[href$='{made}']").click()
+        expect(page.get_by_label("Left of the wipe")).to_be_visible()  # the name is the same
         expect(page.locator("#result-name")).to_contain_text("pair.webm")
-    expect(page.get_by_label("Left of the wipe")).to_be_visible()
     page.get_by_role("radio", name="Mask").check()
     go_to(page, 0)
     shows(page, (60, 120), (0, 0, 0))
