@@ -21,7 +21,7 @@ FOREMASK := .venv/bin/foremask
 ELSEWHERE := tests/hints tests/machine/test_other_systems.py tests/masking tests/media tests/vision tests/weights \
   tests/cli/test_disk.py tests/cli/test_mask_command.py tests/cli/test_tracks_command.py
 # Three processes by default, each with a PostgreSQL of its own and up to 2 GB for networks. Tests wait for two fifths of
-# their time: on two cores, three processes took 530 s where two took 597. JOBS=0 is one, in this process.
+# their time: on two cores, three processes took 530 and 585 s where two took 597. JOBS=0 is one, in this process.
 JOBS ?= 3
 # Some containers forbid bytecode; hundreds of processes of the tests would then compile all that they import.
 PYTEST = env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -m pytest --numprocesses $(JOBS) --dist worksteal $(if $(MARKS),-m '$(MARKS)')
