@@ -19,6 +19,7 @@ import torch.nn.functional as F  # noqa: N812
 from numpy.typing import NDArray
 from torch import Tensor
 
+from training.losses import mask_loss
 from training.natural_network import NaturalNetwork
 from training.pictures import (
     UNKNOWN,
@@ -115,17 +116,6 @@ def recoloured(bgr: Bgr, rng: Random) -> Bgr:
     return bgr
 
 
-def loss_of(logits: Tensor, target: Tensor, known: Tensor, weighed: Tensor) -> Tensor:
-    """Cross-entropy where ``weighed``, and soft IoU where ``known``; means over pictures."""
-    probability = torch.sigmoid(logits)
-    entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    weight = weighed * (0.25 + 1.5 * (probability - target).abs().detach().sqrt())
-    entropy = (entropy * weight).sum((-2, -1)) / weighed.sum((-2, -1)).clamp(min=1)
-    both = (probability * target * known).sum((-2, -1))
-    either = ((probability + target - probability * target) * known).sum((-2, -1))
-    return (2 * entropy + 1 - (both + 1) / (either + 1)).mean()
-
-
 def with_outline(own: Tensor, target: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
     """Targets and their places, with IS-Net's own answer round the outline, where it is good."""
     target, weighed = target.clone(), known.clone()
@@ -156,8 +146,8 @@ def step(network: NaturalNetwork, pictures: Pictures, side: int) -> Tensor:
     target, weighed = with_outline(own, subject, known)
     size = target.shape[-2:]
     large, small = (F.interpolate(x.float(), size=size, mode="bilinear")[:, 0] for x in sides)
-    loss = loss_of(large, target, known, weighed)
-    return loss + SIDE2_SHARE * loss_of(small, target, known, weighed)
+    loss = mask_loss(large, target, known, weighed).mean()
+    return loss + SIDE2_SHARE * mask_loss(small, target, known, weighed).mean()
 
 
 def main() -> None:
