@@ -2,8 +2,8 @@
 
 ``python -m benchmarks.quality.live [--clips NAME ...] [--data FOLDER]`` runs the network once on
 each frame of whole clips, and then lets a clock of its own decide which of these answers come in
-time: what a mask costs beside the network is not in the lateness. A slow network gets the smaller
-input.
+time: what a mask costs beside the network is not in the lateness. A slow network gets a smaller
+input, as in `foremask.masking.live`.
 """
 
 from collections import deque
@@ -16,7 +16,7 @@ import numpy as np
 from benchmarks.clips import DATA, Clip
 from benchmarks.machine import header, row, run
 from benchmarks.quality.scores import score
-from foremask.masking.live import LATEST_S, SLOW_S, SMALLER_GAIN, SMALLER_PX
+from foremask.masking.live import LATEST_S, LIVE_INPUTS, LiveInput
 from foremask.masking.plan import refine_edges
 from foremask.media.frames import Frame, frame_of
 from foremask.types import Alpha
@@ -71,6 +71,11 @@ class Stream:
             self.masks.append(mask)
 
 
+def input_at(network_s: float) -> LiveInput:
+    """The input of a network that takes so long for its own one."""
+    return next(each for each in LIVE_INPUTS if network_s <= each.slow_s)
+
+
 def answers_of(session: Session, frames: Sequence[Frame], size: InputSize | None) -> list[Alpha]:
     return [live_mask(session.infer(frame, size).alpha, frame) for frame in frames]
 
@@ -90,16 +95,12 @@ def main(*, clips: Sequence[str] = CLIPS, data: Path = DATA / "davis") -> None:
     for name in clips:
         clip = Clip(data / name)
         frames = [frame_of(pixels, index) for index, pixels in enumerate(clip.frames())]
-        answers = answers_of(session, frames, None)
-        smaller = answers_of(session, frames, (SMALLER_PX, SMALLER_PX))
-        found = [jf_of(frames, answers, clip.truths())]
+        answers = {each: answers_of(session, frames, each.size) for each in LIVE_INPUTS}
+        found = [jf_of(frames, answers[LIVE_INPUTS[0]], clip.truths())]
         for place, network_s in enumerate(NETWORK_S):
-            if network_s > SLOW_S:
-                stream = Stream(smaller)
-                stream.run(frames, network_s / SMALLER_GAIN)
-            else:
-                stream = Stream(answers)
-                stream.run(frames, network_s)
+            chosen = input_at(network_s)
+            stream = Stream(answers[chosen])
+            stream.run(frames, network_s * chosen.share)
             found.append(jf_of(frames, stream.masks, clip.truths()))
             late[place] += stream.late_s
         table.append(found)

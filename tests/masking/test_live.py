@@ -9,7 +9,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +19,9 @@ import pytest
 from foremask.cli.commands import main
 from foremask.cli.exits import Exit
 from foremask.masking.live import (
+    LIVE_INPUTS,
     MOST_KEPT,
     MOST_UNREAD,
-    SLOW_S,
-    SMALLER_GAIN,
-    SMALLER_PX,
     SWITCHES_AFTER,
     InputChoice,
     LiveMasker,
@@ -235,6 +232,27 @@ def test_frames_that_have_waited_for_too_long_get_the_last_mask_along_the_flow()
     assert least_overlap(masks) > 0.6  # unmoved: 0.44 at the end
 
 
+def test_the_network_is_asked_again_before_the_masks_of_its_answer_are_used() -> None:
+    """What is done with a mask takes tens of milliseconds, in which the network would be idle."""
+    network = Drawn(lambda image: as_alpha(image.rgb(64, 64)[..., 0]))
+    masker = LiveMasker(network)
+
+    def camera() -> Iterator[tuple[Frame, float] | None]:
+        for index in range(2):
+            yield frame_of(DISCS[index][0], index), NEVER_LATE_S
+        while masker.is_busy:
+            yield None
+
+    masks = masker.masks(camera())
+    next(masks)
+    until_s = time.monotonic() + PATIENCE_S
+    while len(network.asked) < 2 and time.monotonic() < until_s:
+        time.sleep(0.01)
+    assert len(network.asked) == 2
+    assert len(list(masks)) == 1
+    masker.close()
+
+
 def test_an_answer_about_a_frame_that_is_out_already_counts_for_later_ones() -> None:
     """Each frame is late at once; the network answers about it when its mask is out."""
     masker = LiveMasker(Drawn(lambda image: as_alpha(image.rgb(64, 64)[..., 0])))
@@ -252,7 +270,7 @@ def test_an_answer_about_a_frame_that_is_out_already_counts_for_later_ones() -> 
 
 def test_a_network_that_stays_slow_gets_a_smaller_input() -> None:
     def slow(image: Image) -> Alpha:
-        time.sleep(1.1 * SLOW_S)
+        time.sleep(1.1 * LIVE_INPUTS[0].slow_s)
         return as_alpha(image.rgb(64, 64)[..., 0])
 
     for any_size in (True, False):
@@ -262,39 +280,54 @@ def test_a_network_that_stays_slow_gets_a_smaller_input() -> None:
         for index in range(SWITCHES_AFTER + 1):
             assert list(masker.masks([(frame_of(DISCS[index][0], index), NEVER_LATE_S)]))
         masker.close()
-        last = (SMALLER_PX, SMALLER_PX) if any_size else None
+        last = LIVE_INPUTS[1].size if any_size else None
         assert network.sizes == [None] * SWITCHES_AFTER + [last]
 
 
-def inputs_chosen(whole_s: Iterable[float], smaller_takes: float) -> list[bool]:
-    """Whether each answer had the smaller input, which takes ``smaller_takes`` of ``whole_s``."""
+def inputs_chosen(whole_s: Iterable[float], slower: float = 1.0) -> list[int]:
+    """Which of `LIVE_INPUTS` each answer had; smaller ones take ``slower`` times their share."""
+    sizes = [each.size for each in LIVE_INPUTS]
     choice = InputChoice()
-    chosen: list[bool] = []
+    chosen: list[int] = []
     for each_s in whole_s:
-        chosen.append(choice.is_smaller)
-        choice.learn(smaller_takes * each_s if choice.is_smaller else each_s)
+        number = sizes.index(choice.size)
+        chosen.append(number)
+        answer_s = each_s * LIVE_INPUTS[number].share
+        if number > 0:
+            answer_s *= slower
+        choice.learn(answer_s)
     return chosen
 
 
-@pytest.mark.parametrize("smaller_takes", [0.45, 0.5, 1 / SMALLER_GAIN, 0.6, 0.65])
-@pytest.mark.parametrize("whole_s", [0.2, 0.25, 0.29, 0.31, 0.32, 0.35, 0.4])
-def test_the_input_changes_once_at_most_while_the_network_is_as_quick_as_before(
-    whole_s: float, smaller_takes: float
+@pytest.mark.parametrize(
+    ("whole_s", "chosen_last"), [(0.2, 0), (0.23, 0), (0.25, 1), (0.34, 1), (0.36, 2), (0.5, 2)]
+)
+def test_the_input_changes_after_some_answers_to_the_one_of_the_networks_time(
+    whole_s: float, chosen_last: int
 ) -> None:
-    steady = inputs_chosen([whole_s] * 100, smaller_takes)
-    assert steady == [number >= SWITCHES_AFTER and whole_s > SLOW_S for number in range(100)]
-    uneven = inputs_chosen([0.8 * whole_s, 1.2 * whole_s] * 50, smaller_takes)
-    assert sum(before != after for before, after in pairwise(uneven)) <= 1
+    chosen = inputs_chosen([whole_s] * 100)
+    assert chosen == [min(number // SWITCHES_AFTER, chosen_last) for number in range(100)]
+
+
+@pytest.mark.parametrize("slower", [0.85, 0.9, 1.0, 1.1, 1.2])
+@pytest.mark.parametrize("whole_s", [0.2, 0.25, 0.29, 0.34, 0.36, 0.4, 0.5])
+def test_no_input_comes_again_while_the_network_is_as_quick_as_before(
+    whole_s: float, slower: float
+) -> None:
+    for times_s in ([whole_s] * 100, [0.8 * whole_s, 1.2 * whole_s] * 50):
+        chosen = inputs_chosen(times_s, slower)
+        assert chosen == sorted(chosen)
 
 
 def test_a_few_slow_answers_do_not_change_the_input() -> None:
-    assert not any(inputs_chosen(([9.0] * (SWITCHES_AFTER - 1) + [0.1]) * 10, 0.56))
+    assert not any(inputs_chosen(([9.0] * (SWITCHES_AFTER - 1) + [0.1]) * 10))
 
 
 def test_a_network_that_becomes_fast_gets_the_whole_input_again() -> None:
-    chosen = inputs_chosen([0.5] * 20 + [0.2] * 20, 0.56)
-    assert chosen[20 + SWITCHES_AFTER - 1]
-    assert not any(chosen[20 + SWITCHES_AFTER :])
+    chosen = inputs_chosen([0.5] * 20 + [0.15] * 20)
+    assert chosen[20] == 2
+    assert chosen[20 + 2 * SWITCHES_AFTER - 1] == 1
+    assert not any(chosen[20 + 2 * SWITCHES_AFTER :])
 
 
 def test_what_comes_when_the_network_does_not_answer_is_dropped_and_counted() -> None:

@@ -1,5 +1,6 @@
 """Masks a live stream: runs the network on some frames, and warps their masks to the others."""
 
+import math
 import threading
 import time
 from collections import Counter, deque
@@ -19,19 +20,39 @@ from foremask.media.reader import VideoReader
 from foremask.media.writer import LiveWriter
 from foremask.options import NO_MATTE, Background
 from foremask.types import Alpha, Image
+from foremask.vision.network.compiled_networks import LIVE_PX
 from foremask.vision.network.network_protocol import InputSize, Network
+from foremask.vision.network.opinions import CLOSER_PX
 from foremask.vision.temporal.live_window import LiveWindow, live_mask
 
 MOST_UNREAD: Final = 4
 MOST_KEPT: Final = 48  # frames from the last one of known mask on; each takes 1 MB
 LATEST_S: Final = 0.4  # docs/faq.md says how late masks then are on two cores
 POLL_S: Final = 0.01
-# If an answer takes longer, a smaller input is used: its answers come sooner, so masks are better.
-SLOW_S: Final = 0.3
-FAST_S: Final = 0.24  # below, the whole input is used again; if it were `SLOW_S`, inputs would flip
-SMALLER_PX: Final = 768  # side of the smaller input; it is compiled ahead, for crops
-SMALLER_GAIN: Final = 1.8  # the whole input takes so many times as long
-SWITCHES_AFTER: Final = 5  # answers in a row
+SWITCHES_AFTER: Final = 5  # answers in a row that ask for another input
+FAST_SHARE: Final = 0.8  # of `LiveInput.slow_s`; if it were 1, inputs would flip
+
+
+@dataclass(frozen=True, slots=True)
+class LiveInput:
+    """A size of the network's input.
+
+    ``share`` is its time as a share of that of the network's own input. From ``slow_s`` on, which
+    is the time of the network's own input, the next smaller one gives better masks, because its
+    answers come sooner: docs/quality.md.
+    """
+
+    size: InputSize | None  # None is the network's own
+    share: float
+    slow_s: float
+
+
+LIVE_INPUTS: Final = (
+    LiveInput(None, 1.0, slow_s=0.24),
+    LiveInput((LIVE_PX, LIVE_PX), 0.7, slow_s=0.35),
+    LiveInput((CLOSER_PX, CLOSER_PX), 0.53, slow_s=math.inf),
+)
+"""From large to small; all are compiled ahead."""
 
 type TimedFrame = tuple[Frame, float]
 """A frame, and its arrival time in seconds of `time.monotonic`."""
@@ -122,21 +143,34 @@ class NewestFrames:
 class InputChoice:
     """Chooses the network's input by the times of its answers.
 
-    The smaller input is chosen once `SWITCHES_AFTER` answers in a row took longer than `SLOW_S`.
-    The whole input is chosen again once it would have taken less than `FAST_S` as many times.
+    The next smaller one of `LIVE_INPUTS` is chosen once `SWITCHES_AFTER` answers in a row took so
+    long that the network's own input would take ``slow_s``; the next larger one, once it would
+    take less than `FAST_SHARE` of that input's ``slow_s`` as often.
     """
 
     def __init__(self) -> None:
-        self.is_smaller = False
+        self._chosen = 0
         self._against = 0  # answers in a row that ask for the other input
+
+    @property
+    def size(self) -> InputSize | None:
+        return LIVE_INPUTS[self._chosen].size
 
     def learn(self, answer_s: float) -> None:
         """Take the time of an answer about the chosen input."""
-        whole_is_fast = self.is_smaller and SMALLER_GAIN * answer_s < FAST_S
-        whole_is_slow = not self.is_smaller and answer_s > SLOW_S
-        self._against = self._against + 1 if whole_is_fast or whole_is_slow else 0
+        chosen = LIVE_INPUTS[self._chosen]
+        whole_s = answer_s / chosen.share
+        wanted = self._chosen
+        if whole_s > chosen.slow_s:
+            wanted += 1
+        elif self._chosen and whole_s < FAST_SHARE * LIVE_INPUTS[self._chosen - 1].slow_s:
+            wanted -= 1
+        if wanted == self._chosen:
+            self._against = 0
+            return
+        self._against += 1
         if self._against == SWITCHES_AFTER:
-            self.is_smaller = not self.is_smaller
+            self._chosen = wanted
             self._against = 0
 
 
@@ -146,8 +180,8 @@ class LiveMasker:
     Whenever the network is free, it runs on the newest frame. Frames before that one wait for its
     mask for up to `LATEST_S`; then optical flow brings it, and the network's mask before, to them.
     A frame that has waited for so long gets only the mask before. If the network does not answer
-    for `MOST_KEPT` frames, further ones are dropped, and counted in ``dropped``. A network that
-    takes longer than `SLOW_S` gets an input of `SMALLER_PX`, if it takes any size.
+    for `MOST_KEPT` frames, further ones are dropped, and counted in ``dropped``. A slow network
+    gets a smaller input (`LIVE_INPUTS`), if it takes any size.
     """
 
     def __init__(self, network: Network) -> None:
@@ -158,7 +192,7 @@ class LiveMasker:
         self._waiting: deque[tuple[int, TimedFrame]] = deque()
         self._count = 0
         self._answer: Future[Alpha] | None = None
-        self._asked = 0  # number of the frame of `_answer`
+        self._asked = -1  # number of the last frame that the network got
         self._input = InputChoice()
 
     @property
@@ -178,36 +212,51 @@ class LiveMasker:
                     yield from self._rest()
                     self._window = LiveWindow()
                 size = frame.width, frame.height
-            if self._answer is not None and self._answer.done():
-                yield from self._answered(self._answer.result())
+            number = None
             if newest is not None:
-                self._add(newest)
-            if self._answer is None and self._waiting:
-                self._asked, (image, _) = self._waiting[-1]
-                self._answer = self._threads.submit(self._infer, image)
+                number = self._arrived(newest)
+            asked = self._asked
+            alpha = self._new_answer()
+            self._ask()  # now: flow and masks take tens of milliseconds
+            if alpha is not None:
+                yield from self._given(self._window.learn(asked, alpha))
+            if newest is not None and number is not None:
+                self._window.add(number, newest[0])
             yield from self._late()
         yield from self._rest()
 
-    def _add(self, newest: TimedFrame) -> None:
+    def _arrived(self, newest: TimedFrame) -> int | None:
+        """Let the frame wait, and number it; None if it is dropped."""
         if len(self._window) >= MOST_KEPT:
             self.dropped += 1
-            return
-        self._window.add(self._count, newest[0])
-        self._waiting.append((self._count, newest))
+            return None
+        number = self._count
+        self._waiting.append((number, newest))
         self._count += 1
+        return number
+
+    def _new_answer(self) -> Alpha | None:
+        """The network's mask of the frame `_asked`, once."""
+        if self._answer is None or not self._answer.done():
+            return None
+        alpha = self._answer.result()
+        self._answer = None
+        return alpha
+
+    def _ask(self) -> None:
+        """Run the network on the newest frame, if it is free and does not know this frame."""
+        if self._answer is None and self._waiting and self._waiting[-1][0] > self._asked:
+            self._asked, (image, _) = self._waiting[-1]
+            self._answer = self._threads.submit(self._infer, image)
 
     def _infer(self, image: Image) -> Alpha:
         size: InputSize | None = None
-        if self._input.is_smaller and self._network.any_size:
-            size = SMALLER_PX, SMALLER_PX
+        if self._network.any_size:
+            size = self._input.size
         began_s = time.monotonic()
         alpha = self._network.infer(image, size).alpha
         self._input.learn(time.monotonic() - began_s)
         return live_mask(alpha, image)
-
-    def _answered(self, alpha: Alpha) -> Iterator[tuple[TimedFrame, Alpha]]:
-        self._answer = None
-        yield from self._given(self._window.learn(self._asked, alpha))
 
     def _late(self) -> Iterator[tuple[TimedFrame, Alpha]]:
         """Yield the frames that have waited for `LATEST_S`, if there is any mask yet."""
@@ -218,7 +267,9 @@ class LiveMasker:
 
     def _rest(self) -> Iterator[tuple[TimedFrame, Alpha]]:
         if self._answer is not None:
-            yield from self._answered(self._answer.result())
+            alpha = self._answer.result()
+            self._answer = None
+            yield from self._given(self._window.learn(self._asked, alpha))
         if self._waiting:
             yield from self._given(self._window.extrapolated(self._waiting[-1][0]))
 

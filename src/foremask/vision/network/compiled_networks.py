@@ -26,6 +26,7 @@ from foremask.machine.locks import locked
 from foremask.weights.catalogue import compiled_dir_of, spec_of
 
 SIZES_PX: Final = (1024, 768)  # Side of IS-Net's square input, for a picture and for a crop.
+LIVE_PX: Final = 896  # Side of IS-Net's input for a live stream, on most machines.
 HINTED_PX: Final = 512  # Side of IS-Net's input for a crop round a hint.
 PROMPTED_PX: Final = 512  # Side of the input of the network that reads prompts.
 ABANDONED_AFTER_S: Final = 600
@@ -59,7 +60,7 @@ class CompiledForm(StrEnum):
 
 
 COMPILED: Final = (
-    *((CompiledForm.REDUCED, size_px) for size_px in (*SIZES_PX, HINTED_PX)),
+    *((CompiledForm.REDUCED, size_px) for size_px in (*SIZES_PX, LIVE_PX, HINTED_PX)),
     *((CompiledForm.WHOLE, size_px) for size_px in SIZES_PX),
     (CompiledForm.PROMPTED, PROMPTED_PX),
 )

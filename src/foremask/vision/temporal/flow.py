@@ -19,6 +19,7 @@ CONTINUITY_EXPONENT = 0.25  # of trust, which is too low (0.1) where texture mov
 PATCH_STRIDE_PX = 5
 STRIDE_AREA_PX = 384 * 216
 LEAST_STRIDE_PX = 2
+DESCENT_STEPS = 25
 RESIDUAL_SIZE = (80, 45)  # columns, rows for fitting the camera's motion, which is smooth
 ROBUST_ITERATIONS = 8
 LEAST_BACKGROUND = 0.1  # share of the picture from which the camera's motion can be fitted
@@ -42,16 +43,21 @@ class FlowEstimator:
     The method is DIS (Kroeger et al., ECCV 2016) with OpenCV's preset ``medium``, except for the
     settings below (docs/adr/0050). If ``at_any_brightness``, patches are compared without their
     means: slower, and less accurate between pictures of one brightness. Patches on small pictures
-    are at least ``least_stride_px`` apart.
+    are at least ``least_stride_px`` apart, and each takes ``descent_steps`` to its place.
     """
 
     def __init__(
-        self, *, at_any_brightness: bool = False, least_stride_px: int = LEAST_STRIDE_PX
+        self,
+        *,
+        at_any_brightness: bool = False,
+        least_stride_px: int = LEAST_STRIDE_PX,
+        descent_steps: int = DESCENT_STEPS,
     ) -> None:
         self._dis = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         self._dis.setFinestScale(0)
         self._dis.setUseMeanNormalization(at_any_brightness)
         self._dis.setVariationalRefinementIterations(0)
+        self._dis.setGradientDescentIterations(descent_steps)
         self._least_stride_px = least_stride_px
 
     @stage("flow")

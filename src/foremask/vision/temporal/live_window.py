@@ -7,17 +7,20 @@ from foremask.types import Alpha, Image, Levels, Luma
 from foremask.vision.resample import as_alpha, as_levels, in_half, resized
 from foremask.vision.temporal.flow import FlowEstimator, luma
 from foremask.vision.temporal.grids import grid_of
-from foremask.vision.temporal.propagation import FrameFlow, propagate
+from foremask.vision.temporal.propagation import FrameFlow, propagate, propagate_to
 from foremask.vision.temporal.tier import TIERS
 
-TIER = TIERS[Quality.FAST]
+MASK_AREA_PX = TIERS[Quality.FAST].mask_area_px
+# Half of the time of `fast`'s flow, for 0.4 J&F: the network gets it, and is asked more often.
+FLOW_AREA_PX = 288 * 162
+DESCENT_STEPS = 12
 
 
 class LiveWindow:
     """Consecutive frames of one size, from the last one whose mask is known."""
 
     def __init__(self) -> None:
-        self._flow = FlowEstimator()
+        self._flow = FlowEstimator(descent_steps=DESCENT_STEPS)
         self._steps: dict[int, FrameFlow] = {}
         self._known: dict[int, Levels] = {}  # one frame's mask, once there is one
         self._grey: Luma | None = None
@@ -31,7 +34,7 @@ class LiveWindow:
 
     def add(self, number: int, image: Image) -> None:
         """Append a frame, whose ``number`` follows the last one's."""
-        small = image.rgb(*grid_of(image, TIER.flow_area_px))
+        small = image.rgb(*grid_of(image, FLOW_AREA_PX))
         grey = luma(small)
         before = self._grey
         self._grey = grey
@@ -62,12 +65,12 @@ class LiveWindow:
             mask = alpha
             masks = [mask]
         elif known < number:
-            before = self._propagated(known, number, self._known)[-1]
+            before = propagate_to(number, self._steps, known, self._known[known])
             mask = _surer(alpha, before)
             both = self._known | {number: as_levels(mask)}
             masks = [*self._propagated(known, number, both)[1:], mask]
         else:
-            now = self._propagated(number, known, {number: as_levels(alpha)})[-1]
+            now = propagate_to(known, self._steps, number, as_levels(alpha))
             mask = _surer(now, as_alpha(self._known[known]))
         self._known = {max(number, known or 0): as_levels(mask)}
         (first,) = self._known
@@ -92,4 +95,4 @@ def _certainty(mask: Alpha) -> Alpha:
 
 def live_mask(alpha: Alpha, image: Image) -> Alpha:
     """Resample the network's mask to the grid of masks."""
-    return resized(alpha, *grid_of(image, TIER.mask_area_px))
+    return resized(alpha, *grid_of(image, MASK_AREA_PX))

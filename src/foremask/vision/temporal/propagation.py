@@ -87,6 +87,17 @@ def propagate(
     ]
 
 
+@stage("propagation")
+def propagate_to(frame: int, steps: Steps, source: int, mask: Levels) -> Alpha:
+    """The mask of one frame: that of ``source``, warped to it; 0 if there is a cut between them."""
+    direction = 1
+    if frame < source:
+        direction = -1
+    paths = _paths(steps, [source], range(source, frame + direction, direction), 1)
+    masks = {source: mask}
+    return _mean(frame, masks, paths[frame], steps, None, lambda _: _holes_of(mask))
+
+
 def _paths(
     steps: Steps, anchors: Sequence[int], frames: range, per_side: int
 ) -> dict[int, dict[int, Flow]]:
