@@ -1,9 +1,10 @@
 """Write IS-Net with the adapters of the network for natural pictures added to its weights.
 
-    python -m training.merge WEIGHTS DELTA TARGET.onnx
+    python -m training.merge WEIGHTS DELTA SHARE TARGET.onnx
 
 An adapter is a convolution of low rank, so it adds to a convolution's weights: the file that is
-written runs as IS-Net does, and costs the same.
+written runs as IS-Net does, and costs the same. What is added is multiplied by SHARE: with 0 the
+network is IS-Net, with 1 the trained one.
 """
 
 import sys
@@ -19,7 +20,9 @@ from training.natural_network import NaturalNetwork
 
 
 def main() -> None:
-    weights_file, delta, target = (Path(each) for each in sys.argv[1:4])
+    weights_file, delta = (Path(each) for each in sys.argv[1:3])
+    share = float(sys.argv[3])
+    target = Path(sys.argv[4])
     network = NaturalNetwork(weights_file)
     load(delta, network)
     names = {
@@ -34,15 +37,17 @@ def main() -> None:
         node = nodes[names[layer.weight.detach().numpy().tobytes()]]
         down, up = (each.detach().numpy() for each in (layer.down, layer.up))
         change = np.einsum("or,rchw->ochw", up[:, :, 0, 0], down)
-        replace(constants[node.input[1]], layer.weight.detach().numpy() + change)
+        add(constants[node.input[1]], share * change)
         assert layer.bias is not None
-        replace(constants[node.input[2]], layer.bias.detach().numpy())
+        bias = constants[node.input[2]]
+        add(bias, share * (layer.bias.detach().numpy() - numpy_helper.to_array(bias)))
     onnx.save(model, target)
 
 
-def replace(constant: onnx.TensorProto, values: np.ndarray) -> None:
-    of_type = numpy_helper.to_array(constant).dtype
-    constant.CopyFrom(numpy_helper.from_array(values.astype(of_type), constant.name))
+def add(constant: onnx.TensorProto, values: np.ndarray) -> None:
+    before = numpy_helper.to_array(constant)
+    after = before.astype(np.float32) + values
+    constant.CopyFrom(numpy_helper.from_array(after.astype(before.dtype), constant.name))
 
 
 if __name__ == "__main__":
