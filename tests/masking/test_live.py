@@ -323,6 +323,11 @@ def test_a_few_slow_answers_do_not_change_the_input() -> None:
     assert not any(inputs_chosen(([9.0] * (SWITCHES_AFTER - 1) + [0.1]) * 10))
 
 
+def test_answers_that_ask_for_a_larger_and_a_smaller_input_in_turns_change_nothing() -> None:
+    chosen = inputs_chosen([0.3] * SWITCHES_AFTER + [0.1, 0.6] * 20)
+    assert chosen[SWITCHES_AFTER:] == [1] * 40
+
+
 def test_a_network_that_becomes_fast_gets_the_whole_input_again() -> None:
     chosen = inputs_chosen([0.5] * 20 + [0.15] * 20)
     assert chosen[20] == 2

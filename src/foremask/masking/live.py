@@ -5,7 +5,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,7 +29,7 @@ MOST_UNREAD: Final = 4
 MOST_KEPT: Final = 48  # frames from the last one of known mask on; each takes 1 MB
 LATEST_S: Final = 0.4  # docs/faq.md says how late masks then are on two cores
 POLL_S: Final = 0.01
-SWITCHES_AFTER: Final = 5  # answers in a row that ask for another input
+SWITCHES_AFTER: Final = 5  # answers in a row that ask for the same other input
 FAST_SHARE: Final = 0.8  # of `LiveInput.slow_s`; if it were 1, inputs would flip
 
 
@@ -150,7 +150,8 @@ class InputChoice:
 
     def __init__(self) -> None:
         self._chosen = 0
-        self._against = 0  # answers in a row that ask for the other input
+        self._wanted = 0
+        self._in_a_row = 0  # answers that asked for the wanted input
 
     @property
     def size(self) -> InputSize | None:
@@ -165,13 +166,12 @@ class InputChoice:
             wanted += 1
         elif self._chosen and whole_s < FAST_SHARE * LIVE_INPUTS[self._chosen - 1].slow_s:
             wanted -= 1
-        if wanted == self._chosen:
-            self._against = 0
-            return
-        self._against += 1
-        if self._against == SWITCHES_AFTER:
+        if wanted != self._wanted:
+            self._wanted = wanted
+            self._in_a_row = 0
+        self._in_a_row += 1
+        if self._in_a_row >= SWITCHES_AFTER:
             self._chosen = wanted
-            self._against = 0
 
 
 class LiveMasker:
@@ -267,8 +267,9 @@ class LiveMasker:
 
     def _rest(self) -> Iterator[tuple[TimedFrame, Alpha]]:
         if self._answer is not None:
-            alpha = self._answer.result()
-            self._answer = None
+            wait([self._answer])
+        alpha = self._new_answer()
+        if alpha is not None:
             yield from self._given(self._window.learn(self._asked, alpha))
         if self._waiting:
             yield from self._given(self._window.extrapolated(self._waiting[-1][0]))
