@@ -21,7 +21,7 @@ import scipy.io
 from numpy.typing import NDArray
 
 from training import pictures
-from training.pictures import UNKNOWN, LabelledPicture, Labels, decoded
+from training.pictures import UNKNOWN, LabelledPicture, Labels, decoded, voc_classes
 
 VOC_PICTURES = (
     "ivanvoid+TinyPascalSegmantation",
@@ -30,7 +30,6 @@ VOC_PICTURES = (
 )
 VOC_MASKS = "zzq96+Nested-unet"
 VOC_MASKS_COMMIT = "57e85f684455450631906bae1dd6016c58edac04"  # a later commit deletes them
-VOC_OUTLINE = (192, 224, 224)  # BGR
 COCO = (
     "developer0hye+COCO128",
     "Obmutescence+COCO-MINI",
@@ -107,16 +106,6 @@ def connected_parts(classes: NDArray[np.uint8], least: float = LEAST_PART) -> La
                 count += 1
                 labels[inside] = count
     return labels
-
-
-def voc_classes(mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """VOC's colours as numbers; the outlines that divide things are unknown."""
-    if mask.ndim == 2:
-        return mask
-    blue, green, red = np.moveaxis(mask[..., :3] // 64, -1, 0)
-    classes = (red + 4 * green + 16 * blue).astype(np.uint8)
-    classes[(mask[..., :3] == VOC_OUTLINE).all(-1)] = UNKNOWN
-    return classes
 
 
 def voc(snapshots: Path) -> Iterator[LabelledPicture]:

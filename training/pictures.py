@@ -14,6 +14,7 @@ LONG_SIDE_PX = 640
 SOURCES_THAT_JUDGE = {"pedestrians"}
 UNKNOWN = 255
 """The value of pixels whose label nobody knows; 0 is the background, 1 to 254 are things."""
+VOC_OUTLINE = (192, 224, 224)  # BGR
 
 Bgr = NDArray[np.uint8]
 Labels = NDArray[np.uint8]
@@ -93,6 +94,21 @@ def decoded(data: bytes, flags: int) -> NDArray[np.uint8]:
     if pixels is None:
         raise ValueError(f"{len(data)} bytes are no picture")
     return pixels
+
+
+def voc_classes(mask: NDArray[np.uint8]) -> Labels:
+    """The numbers of VOC's classes, 1 to 20, from its colours; the outlines of things are UNKNOWN.
+
+    The highest bits of red, green and blue are bits 0 to 2 of a number, the next ones bits 3 to 5.
+    """
+    if mask.ndim == 2:
+        return mask
+    classes = np.zeros(mask.shape[:2], np.uint8)
+    for channel, first_bit in ((2, 0), (1, 1), (0, 2)):
+        plane = mask[..., channel]
+        classes |= (plane >> 7 & 1) << first_bit | (plane >> 6 & 1) << first_bit + 3
+    classes[(mask[..., :3] == VOC_OUTLINE).all(-1)] = UNKNOWN
+    return classes
 
 
 def network_input(bgr: Bgr, side: int) -> NDArray[np.float32]:
