@@ -2,9 +2,12 @@ import ast
 import re
 from collections import defaultdict
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from foremask.errors import REASONS
 
 SRC = Path(__file__).parents[1] / "src" / "foremask"
 FILES = sorted(SRC.rglob("*.py"))
@@ -101,3 +104,28 @@ def test_every_room_has_its_tests() -> None:
     rooms = {path.parent.relative_to(SRC) for path in FILES} - {Path()}
     missing = [room for room in rooms if not (SRC.parents[1] / "tests" / room).is_dir()]
     assert not missing
+
+
+def test_every_reason_in_the_code_is_known_and_of_the_errors_class() -> None:
+    """An unknown one would raise KeyError, and only where somebody meets that error.
+
+    Without a reason, an error of a kind that has several would have that of ForemaskError.
+    """
+    import_module("foremask.cli.exits")  # adds the reasons of commands
+    kinds = {each.name: each.kind.__name__ for each in REASONS.values()}
+    unnamed = {"ForemaskError"} | {
+        each.kind.__name__
+        for each in REASONS.values()
+        if each.kind.usual_reason == "internal" and each.name != "internal"
+    }
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Name(id=kind) | ast.Attribute(attr=kind)):
+                    given = [each.value for each in node.keywords if each.arg == "reason"]
+                    assert given or kind not in unnamed, f"{path}:{node.lineno}"
+                    for reason in given:
+                        if kind in kinds.values() and isinstance(reason, ast.Constant):
+                            assert kinds.get(str(reason.value)) == kind, f"{path}:{node.lineno}"
+                case _:
+                    pass

@@ -1,6 +1,7 @@
 import io
 import json
 import os
+import pickle
 import re
 import signal
 import socket
@@ -14,10 +15,19 @@ import psycopg
 import pytest
 from rich.console import Console
 
-from foremask.cli.exits import Exit, Usage, exit_code, show_error
+from foremask.cli.exits import Exit, exit_code, show_error
 from foremask.cli.progress_bar import Unit, progress_bar
 from foremask.cli.service_checks import NEWEST_MINOR
-from foremask.errors import BY_REASON, Busy, CodecUnsupported, Denied, Ended, Failed, TokenMissing
+from foremask.errors import (
+    ERROR_TABLE,
+    REASONS,
+    Busy,
+    ClipRefused,
+    Denied,
+    Ended,
+    Failed,
+    ForemaskError,
+)
 from foremask.machine.hardware import nvidia_cards
 from foremask.service.run.bundled_postgres import bundled_binaries, server_version
 from foremask.vision.network.compiled_networks import COMPILED
@@ -134,20 +144,30 @@ def test_probe_says_what_the_service_would_say(run: Run, tmp_path: Path) -> None
 
 
 def test_every_error_has_an_exit_code_of_its_kind() -> None:
-    internal = {kind for kind in BY_REASON.values() if exit_code(kind("x")) is Exit.INTERNAL}
+    known = REASONS.values()
+    internal = {each.name for each in known if exit_code(each.error("x")) is Exit.INTERNAL}
     ours = Denied | Busy | Failed | Ended
-    assert internal == {kind for kind in BY_REASON.values() if issubclass(kind, ours)}
+    assert internal == {each.name for each in known if issubclass(each.kind, ours)}
 
 
-def test_no_second_error_has_a_reason_that_is_taken() -> None:
-    with pytest.raises(TypeError, match="TokenMissing has the reason token_missing"):
-        type("Again", (Denied,), {}, reason="token_missing")
-    assert BY_REASON["token_missing"] is TokenMissing
+def test_an_error_without_a_reason_is_internal_and_a_copy_is_whole() -> None:
+    """A library's caller may raise one to cancel, and get one out of another process."""
+    assert ForemaskError("enough").reason == "internal"
+    error = ClipRefused("no frame", reason="no_frames", limit=2)
+    copied = pickle.loads(pickle.dumps(error))  # noqa: S301  # our own
+    assert (type(copied), copied.facts()) == (ClipRefused, error.facts())
+
+
+def test_no_two_errors_have_one_reason() -> None:
+    names = [each.name for each in ERROR_TABLE]
+    assert len(set(names)) == len(names)
 
 
 def test_every_error_has_a_remedy_and_it_is_in_the_line(capsys: pytest.CaptureFixture[str]) -> None:
-    assert [kind for kind in BY_REASON.values() if not kind.cli_remedy] == [Usage]
-    show_error(CodecUnsupported("The codec is cinepak"))
+    without = [each.name for each in REASONS.values() if not each.error("x").cli_remedy]
+    assert without == ["usage"]
+    assert all(each.means and each.remedy for each in ERROR_TABLE)
+    show_error(ClipRefused("The codec is cinepak", reason="codec_unsupported"))
     assert capsys.readouterr().err == (
         "error: The codec is cinepak. Encode it anew: "
         "`ffmpeg -i clip.mov -c:v libx264 -crf 16 clip.mp4` [codec_unsupported]\n"

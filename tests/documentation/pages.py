@@ -36,9 +36,9 @@ def _wrapped(paragraph: str) -> str:
 
 def errors_page() -> str:
     entries = [
-        f"## {kind.reason}\n\n{_wrapped(f'**{kind.status}.** {kind.means}')}"
-        f"\n\n{_wrapped(kind.remedy)}\n"
-        for kind in ERROR_TABLE
+        f"## {each.name}\n\n{_wrapped(f'**{each.status}.** {each.means}')}"
+        f"\n\n{_wrapped(each.remedy)}\n"
+        for each in ERROR_TABLE
     ]
     return ERRORS.format(entries="\n".join(entries))
 

@@ -11,28 +11,14 @@ from typing import Any
 import pytest
 import trustme
 
-from foremask.errors import (
-    EmptyFile,
-    FileTooLarge,
-    ForemaskError,
-    NotAVideo,
-    Overloaded,
-    UrlNotAllowed,
-    UrlPrivate,
-    UrlRefused,
-    UrlScheme,
-    UrlStatus,
-    UrlTooSlow,
-    UrlUnreachable,
-    VideoInvalid,
-    WebhookInvalid,
-)
+from foremask.errors import ERROR_TABLE, ForemaskError, UrlRefused
 from foremask.fetch import client, connections
 from foremask.fetch.client import Outbound, Resolve, is_public
 from foremask.fetch.connections import RangeUnavailable
 from foremask.fetch.fairness import FairSemaphore
 from tests.support.origin import Answer, Origin, Request, gives, head, listening, redirects, says
 from tests.support.patience import PATIENCE_S, running
+from tests.support.refusals import refused
 
 LOOPBACK = ipaddress.ip_network("127.0.0.0/8")
 CLIP = bytes(range(256)) * 4096  # 1 MiB
@@ -115,7 +101,7 @@ async def test_a_size_that_is_no_number_is_the_origins_fault(
 ) -> None:
     sent = head("206 Part", Content_Range=f"bytes 0-9/{size}", Content_Length=10)
     origin.answers["/clip.mp4"] = says(sent, CLIP[:10])
-    with pytest.raises(UrlStatus):
+    with refused("url_status"):
         await opened_at(outbound, origin.url())
 
 
@@ -159,31 +145,34 @@ async def test_a_short_file_without_ranges_can_be_read_whole(
 # Origins that cannot be used
 
 LIES = {
-    "it answers 304 unasked": (says(head("304 No", Content_Length=0)), UrlStatus),
-    "it redirects nowhere": (says(head("302 No", Content_Length=0)), UrlStatus),
-    "it redirects to no URL": (redirects("http://["), UrlStatus),
-    "it calls itself HTML": (gives(CLIP, Content_Type="text/html; charset=utf-8"), NotAVideo),
-    "it calls itself an error": (gives(CLIP, Content_Type="application/problem+json"), NotAVideo),
+    "it answers 304 unasked": (says(head("304 No", Content_Length=0)), "url_status"),
+    "it redirects nowhere": (says(head("302 No", Content_Length=0)), "url_status"),
+    "it redirects to no URL": (redirects("http://["), "url_status"),
+    "it calls itself HTML": (gives(CLIP, Content_Type="text/html; charset=utf-8"), "not_a_video"),
+    "it calls itself an error": (
+        gives(CLIP, Content_Type="application/problem+json"),
+        "not_a_video",
+    ),
     "it is HTML, called a video": (
         gives(b"\n <!DOCTYPE html><p>Log in", Content_Type="video/mp4"),
-        NotAVideo,
+        "not_a_video",
     ),
-    "it is JSON, called a video": (gives(b'{"error": 1}', Content_Type="video/mp4"), NotAVideo),
-    "it is compressed": (gives(CLIP, Content_Encoding="gzip"), NotAVideo),
-    "it is empty and has no length": (says(head(Connection="close")), EmptyFile),
-    "it breaks off": (says(head(Content_Length=len(CLIP)), CLIP[:1000]), UrlUnreachable),
+    "it is JSON, called a video": (gives(b'{"error": 1}', Content_Type="video/mp4"), "not_a_video"),
+    "it is compressed": (gives(CLIP, Content_Encoding="gzip"), "not_a_video"),
+    "it is empty and has no length": (says(head(Connection="close")), "empty_file"),
+    "it breaks off": (says(head(Content_Length=len(CLIP)), CLIP[:1000]), "url_unreachable"),
     "it breaks off in chunks": (
         says(head(Transfer_Encoding="chunked"), b"10\r\n0123"),
-        UrlUnreachable,
+        "url_unreachable",
     ),
-    "it closes at once": (says(), UrlUnreachable),
-    "it speaks no HTTP": (says(b"220 mail.example ESMTP\r\n"), UrlUnreachable),
-    "its head has no end": (says(head()[:-2] + b"X-Long: " + b"a" * 200_000), UrlUnreachable),
-    "it declares too much": (gives(CLIP * 2), FileTooLarge),
-    "it sends too much undeclared": (says(head(Connection="close"), CLIP, CLIP), FileTooLarge),
+    "it closes at once": (says(), "url_unreachable"),
+    "it speaks no HTTP": (says(b"220 mail.example ESMTP\r\n"), "url_unreachable"),
+    "its head has no end": (says(head()[:-2] + b"X-Long: " + b"a" * 200_000), "url_unreachable"),
+    "it declares too much": (gives(CLIP * 2), "file_too_large"),
+    "it sends too much undeclared": (says(head(Connection="close"), CLIP, CLIP), "file_too_large"),
     "it sends too much in chunks": (
         says(head(Transfer_Encoding="chunked"), b"200001\r\n" + CLIP * 2 + b"0\r\n"),
-        FileTooLarge,
+        "file_too_large",
     ),
 }
 
@@ -195,14 +184,13 @@ NOT_IN_ITS_FIRST_RANGE = (
 
 @pytest.mark.parametrize("lie", LIES)
 async def test_a_bad_origin_has_a_name(outbound: Outbound, origin: Origin, lie: str) -> None:
-    origin.answers["/clip.mp4"], kind = LIES[lie]
-    with pytest.raises(ForemaskError) as caught:
+    origin.answers["/clip.mp4"], reason = LIES[lie]
+    with refused(reason) as caught:
         await fetched(outbound, origin.url(), max_bytes=3 << 19)
-    assert type(caught.value) is kind
     assert caught.value.param == "video"
     assert "127.0.0.1" not in str(caught.value)
     if lie.partition(" ")[2] not in NOT_IN_ITS_FIRST_RANGE:
-        with pytest.raises(kind):
+        with refused(reason):
             await opened_at(outbound, origin.url(), 3 << 19)
 
 
@@ -213,7 +201,7 @@ async def test_a_silent_or_slow_origin_has_an_end(
     origin.answers["/slow"] = says(head(Content_Length=50), *[b"a"] * 50, pause_s=0.05)
     for path, idle_s, deadline_s in (("/silent", 0.2, PATIENCE_S), ("/slow", PATIENCE_S, 0.3)):
         monkeypatch.setattr(connections, "IDLE_S", idle_s)
-        with pytest.raises(UrlUnreachable) as caught:
+        with refused("url_unreachable") as caught:
             await fetched(outbound, origin.url(path), deadline_s=deadline_s)
         assert caught.value.limit == min(idle_s, deadline_s)
 
@@ -224,7 +212,7 @@ async def test_an_origin_below_the_least_speed_is_too_slow(
     monkeypatch.setattr(client, "SPEED_WINDOW_S", 0.4)
     monkeypatch.setattr(client, "MIN_BYTES_PER_S", 1000)
     origin.answers["/slow"] = says(head(Content_Length=500), *[b"a"] * 500, pause_s=0.05)
-    with pytest.raises(UrlTooSlow) as caught:
+    with refused("url_too_slow") as caught:
         await fetched(outbound, origin.url("/slow"))
     assert caught.value.limit == 1000
     assert 0 <= (caught.value.actual or 0) < 30
@@ -248,11 +236,11 @@ async def test_tiny_chunks_are_refused_and_do_not_stop_others(
             await asyncio.sleep(0)
 
     async with running(take_turns()):
-        with pytest.raises(UrlStatus, match="in chunks of 8 bytes; at least 512") as refused:
+        with refused("url_status", match="in chunks of 8 bytes; at least 512") as caught:
             await fetched(outbound, origin.url())
-        assert refused.value.param == "video"
+        assert caught.value.param == "video"
         before = turns
-        with pytest.raises(UrlStatus, match="in chunks of 8 bytes"):
+        with refused("url_status", match="in chunks of 8 bytes"):
             async with outbound.open_range_reader(origin.url(), max_bytes=GIB):
                 pass
     assert before > 8
@@ -282,7 +270,7 @@ async def test_endless_framing_has_an_end(
             await writer.drain()
 
     origin.answers["/clip.mp4"] = endless
-    with pytest.raises(UrlStatus):
+    with refused("url_status"):
         await fetched(outbound, origin.url())
 
 
@@ -314,7 +302,7 @@ async def test_a_file_that_changes_between_two_ranges_is_noticed(
     origin.answers["/clip.mp4"], later, reason = CHANGES[changed]
     async with outbound.open_range_reader(origin.url(), max_bytes=GIB) as reader:
         origin.answers["/clip.mp4"] = later
-        with pytest.raises(UrlStatus, match=reason):
+        with refused("url_status", match=reason):
             await reader.read_at(500_000, 100)
 
 
@@ -323,7 +311,7 @@ async def test_a_file_that_changes_between_two_ranges_is_noticed(
 
 async def test_a_webhook_is_not_redirected(outbound: Outbound, origin: Origin) -> None:
     origin.answers["/hook"] = redirects("/other")
-    with pytest.raises(UrlStatus) as caught:
+    with refused("url_status") as caught:
         await outbound.post(origin.url("/hook"), b"{}", {}, timeout_s=PATIENCE_S)
     assert (caught.value.actual, caught.value.param) == (302, "webhook_url")
     assert len(origin.requests) == 1
@@ -333,7 +321,7 @@ async def test_a_webhooks_answer_is_not_waited_for(outbound: Outbound, origin: O
     origin.answers["/endless"] = says(head(Connection="close"), *[CLIP] * 100, pause_s=0.1)
     assert await outbound.post(origin.url("/endless"), b"{}", {}, timeout_s=PATIENCE_S) == 200
     origin.answers["/never"] = says(b"", pause_s=5)
-    with pytest.raises(UrlUnreachable):
+    with refused("url_unreachable"):
         await outbound.post(origin.url("/never"), b"{}", {}, timeout_s=0.3)
 
 
@@ -356,15 +344,16 @@ async def is_silent(_: Request, writer: asyncio.StreamWriter) -> None:
 
 
 POST_S = 1.0
-RECEIVERS: dict[str, tuple[Answer, type[ForemaskError]]] = {
-    "redirects to another machine": (redirects("http://169.254.169.254/"), UrlStatus),
-    "never answers": (is_silent, UrlUnreachable),
-    "sends its head slowly": (says(*[b"H"] * 1000, pause_s=0.01), UrlUnreachable),
-    "sends a head without end": (floods, UrlRefused),
-    "announces an answer without end": (announces, UrlStatus),
-    "says that the file is empty": (says(head("416 No", Content_Range="bytes */0")), EmptyFile),
-    "switches protocols": (says(head("101 Switching Protocols", Upgrade="x")), UrlUnreachable),
-    "does not speak HTTP": (says(b"220 mail.example ESMTP\r\n"), UrlUnreachable),
+ANY_OF_URLS = tuple(each.name for each in ERROR_TABLE if issubclass(each.kind, UrlRefused))
+RECEIVERS: dict[str, tuple[Answer, *tuple[str, ...]]] = {
+    "redirects to another machine": (redirects("http://169.254.169.254/"), "url_status"),
+    "never answers": (is_silent, "url_unreachable"),
+    "sends its head slowly": (says(*[b"H"] * 1000, pause_s=0.01), "url_unreachable"),
+    "sends a head without end": (floods, *ANY_OF_URLS),
+    "announces an answer without end": (announces, "url_status"),
+    "says that the file is empty": (says(head("416 No", Content_Range="bytes */0")), "empty_file"),
+    "switches protocols": (says(head("101 Switching Protocols", Upgrade="x")), "url_unreachable"),
+    "does not speak HTTP": (says(b"220 mail.example ESMTP\r\n"), "url_unreachable"),
 }
 
 
@@ -372,12 +361,12 @@ RECEIVERS: dict[str, tuple[Answer, type[ForemaskError]]] = {
 async def test_an_attempt_at_a_webhook_ends_whatever_the_receiver_does(
     outbound: Outbound, origin: Origin, receiver: str
 ) -> None:
-    origin.answers["/hook"], kind = RECEIVERS[receiver]
+    origin.answers["/hook"], *reasons = RECEIVERS[receiver]
     timeout_s = PATIENCE_S  # what is refused for its content is refused before
-    if kind is UrlUnreachable:
+    if reasons == ["url_unreachable"]:
         timeout_s = POST_S
     began = asyncio.get_running_loop().time()
-    with pytest.raises(kind) as caught:
+    with refused(*reasons) as caught:
         await outbound.post(origin.url("/hook"), bytes(100_000), {}, timeout_s=timeout_s)
     assert caught.value.param == "webhook_url"
     assert asyncio.get_running_loop().time() - began < PATIENCE_S
@@ -414,13 +403,13 @@ async def test_tls_is_for_the_host_that_was_named() -> None:
         assert await fetched(outbound, origin.url(host="good.example.")) == CLIP
         assert asked == ["good.example", "good.example"]
         assert origin.requests[0].headers["host"] == f"good.example:{origin.port}"
-        with pytest.raises(UrlUnreachable, match="TLS"):
+        with refused("url_unreachable", match="TLS"):
             await fetched(outbound, origin.url(host="bad.example"))
     async with (
         listening(tls=server) as origin,
         Outbound(allow_private=[LOOPBACK], resolve=at_loopback) as trusting_the_system,
     ):
-        with pytest.raises(UrlUnreachable, match="TLS"):
+        with refused("url_unreachable", match="TLS"):
             await fetched(trusting_the_system, origin.url(host="good.example"))
         assert origin.requests == []
 
@@ -429,9 +418,9 @@ async def test_a_name_may_not_move_between_two_look_ups(origin: Origin) -> None:
     """DNS rebinding: what was public when it was checked is private when it is connected to."""
     async with Outbound(resolve=resolving(["93.184.215.14"], ["127.0.0.1"])) as outbound:
         await outbound.check_webhook("http://moving.example/hook")
-        with pytest.raises(UrlPrivate):
+        with refused("url_private"):
             await outbound.post("http://moving.example/hook", b"{}", {}, timeout_s=PATIENCE_S)
-        with pytest.raises(UrlPrivate):
+        with refused("url_private"):
             await fetched(outbound, "http://moving.example/clip.mp4")
     assert origin.connections == 0
 
@@ -449,7 +438,7 @@ async def test_an_address_is_reached_while_no_name_is_looked_up(origin: Origin) 
     origin.answers["/clip.mp4"] = gives(CLIP)
     async with Outbound(allow_private=[LOOPBACK], resolve=resolving([])) as outbound:
         assert await fetched(outbound, origin.url()) == CLIP
-        with pytest.raises(WebhookInvalid):
+        with refused("webhook_invalid"):
             await outbound.check_webhook(origin.url(host="named.example"))
 
 
@@ -482,12 +471,12 @@ async def test_names_of_a_dead_zone_leave_look_ups_for_others(
         reported = await asyncio.gather(*asked, return_exceptions=True)
         over.set()
         await asyncio.sleep(0.2)
-    kinds = [type(each) for each in reported]
+    reasons = [each.reason for each in reported if isinstance(each, ForemaskError)]
     del reported, asked
     gc.collect()
     assert complaints == []  # nobody is left to hear of what the threads find too late
-    assert kinds.count(WebhookInvalid) == client.MAX_RESOLUTIONS_PER_OWNER
-    assert kinds.count(Overloaded) == 50 - client.MAX_RESOLUTIONS_PER_OWNER
+    assert reasons.count("webhook_invalid") == client.MAX_RESOLUTIONS_PER_OWNER
+    assert reasons.count("overloaded") == 50 - client.MAX_RESOLUTIONS_PER_OWNER
 
 
 async def test_who_gives_up_waiting_takes_no_place_along() -> None:
@@ -512,10 +501,10 @@ async def test_an_open_network_opens_its_ports_and_nothing_else(origin: Origin) 
     origin.answers["/clip.mp4"] = gives(CLIP)
     async with Outbound(allow_private=[LOOPBACK]) as outbound:
         assert await fetched(outbound, origin.url()) == CLIP
-        with pytest.raises(UrlPrivate):
+        with refused("url_private"):
             await fetched(outbound, "http://10.0.0.1/")
     async with Outbound(allow_private=[LOOPBACK], resolve=resolving(["93.184.215.14"])) as outbound:
-        with pytest.raises(UrlNotAllowed):
+        with refused("url_not_allowed"):
             await fetched(outbound, "http://far.example:8080/")
 
 
@@ -580,15 +569,15 @@ def test_the_public_internet_is_public(address: str) -> None:
     assert is_public(ipaddress.ip_address(address))
 
 
-FORMS: dict[type[ForemaskError], tuple[str, ...]] = {
-    UrlNotAllowed: (
+FORMS = {
+    "url_not_allowed": (
         "http://user@HOST/", "http://user:secret@HOST/", "http://@HOST/",
         "http://example.com@HOST/", "http://example.com:80@HOST/", "http://example.com\\@HOST/",
         "http://1.1.1.1 &@HOST# @3.3.3.3/", "http://HOST:22/", "http://HOST:5432/",
         "http://HOST:8000/", "https://HOST:6443/", "http://HOST:00022/",
         "http://HOST%2f@example.com/",
     ),
-    VideoInvalid: (
+    "video_invalid": (
         "http://HOST:0/", "http://HOST:65536/", "http://HOST:80:80/", "http://HOST:-80/",
         "http:///HOST/", "http:HOST/", "http:/HOST/", "//HOST/", "HOST/clip.mp4", "",
         " http://HOST/", "http://HOST\t/", "http://HO\nST/", "http://HOST\r\nX-Header: 1/",
@@ -599,18 +588,18 @@ FORMS: dict[type[ForemaskError], tuple[str, ...]] = {
         "http://[::1%25lo]/", "http://[fe80::1%lo]/", "http://[v1.127.0.0.1]/",
         "http://" + "a." * 130 + "example/", "http://HOST/" + "a" * 8192,
     ),
-    UrlPrivate: ("http://HOST:\uff18\uff10/",),
-    UrlUnreachable: (
+    "url_private": ("http://HOST:\uff18\uff10/",),
+    "url_unreachable": (
         "http://a..b.example/", "http://none.example/", "http://" + "a" * 64 + ".example/",
     ),
-    UrlScheme: (
+    "url_scheme": (
         "file:///etc/passwd", "ftp://HOST/", "gopher://HOST:6379/_INFO",
         "unix:///var/run/docker.sock", "http+unix://%2fvar%2frun%2fdocker.sock/",
         "data:video/mp4;base64,AAAA", "concat:http://HOST/a|http://HOST/b", "javascript:alert(1)",
         "ws://HOST/", "hTTpx://HOST/",
     ),
 }  # fmt: skip
-REFUSED_FORMS = {form: kind for kind, forms in FORMS.items() for form in forms}
+REFUSED_FORMS = {form: reason for reason, forms in FORMS.items() for form in forms}
 
 
 async def named(host: str, port: int) -> Sequence[str]:
@@ -654,9 +643,9 @@ async def test_a_private_address_is_refused_in_every_spelling(
 ) -> None:
     for url in (f"http://{host}/clip.mp4", f"https://{host}:{origin.port}/clip.mp4"):
         *direct, checked = await refusals(strict, url)
-        assert [type(error) for error in direct] == [UrlPrivate] * 3
+        assert [error.reason for error in direct] == ["url_private"] * 3
         assert [error.param for error in direct] == ["video", "video", "webhook_url"]
-        assert (type(checked), checked.param) == (WebhookInvalid, "webhook_url")
+        assert (checked.reason, checked.param) == ("webhook_invalid", "webhook_url")
         for error in (*direct, checked):
             assert not any(part in error.details for part in ("127", "169.254", "10.0", "::", host))
     assert origin.connections == 0
@@ -668,26 +657,26 @@ async def test_a_trick_in_the_url_has_its_own_reason(
 ) -> None:
     url = form.replace("HOST", "127.0.0.1")
     *direct, checked = await refusals(strict, url)
-    assert {type(error) for error in direct} == {REFUSED_FORMS[form]}
-    assert (type(checked), checked.param) == (WebhookInvalid, "webhook_url")
+    assert {error.reason for error in direct} == {REFUSED_FORMS[form]}
+    assert (checked.reason, checked.param) == ("webhook_invalid", "webhook_url")
     assert origin.connections == 0
 
 
 @pytest.mark.parametrize(
-    ("target", "kind"),
+    ("target", "reasons"),
     [
-        ("http://127.0.0.1:{port}/", UrlPrivate),
-        ("http://localhost:{port}/", UrlPrivate),
-        ("http://169.254.169.254/latest/meta-data/", UrlPrivate),
-        ("//127.0.0.1:{port}/", UrlPrivate),
-        ("http://user@127.0.0.1:{port}/", UrlNotAllowed),
-        ("http://127.0.0.1:22/", UrlNotAllowed),
-        ("file:///etc/passwd", UrlScheme),
-        ("http://127.0.0.1:{port}\\@example.com/", UrlRefused),
+        ("http://127.0.0.1:{port}/", ("url_private",)),
+        ("http://localhost:{port}/", ("url_private",)),
+        ("http://169.254.169.254/latest/meta-data/", ("url_private",)),
+        ("//127.0.0.1:{port}/", ("url_private",)),
+        ("http://user@127.0.0.1:{port}/", ("url_not_allowed",)),
+        ("http://127.0.0.1:22/", ("url_not_allowed",)),
+        ("file:///etc/passwd", ("url_scheme",)),
+        ("http://127.0.0.1:{port}\\@example.com/", ANY_OF_URLS),
     ],
 )
 async def test_a_redirect_is_a_new_address_to_check(
-    monkeypatch: pytest.MonkeyPatch, target: str, kind: type[ForemaskError]
+    monkeypatch: pytest.MonkeyPatch, target: str, reasons: tuple[str, ...]
 ) -> None:
     here = ipaddress.ip_network("127.0.0.2/32")
     async with (
@@ -698,8 +687,8 @@ async def test_a_redirect_is_a_new_address_to_check(
         monkeypatch.setattr(client, "PORTS", (80, 443, secret.port))
         origin.answers |= {"/1": redirects("/2"), "/2": redirects("/3")}
         origin.answers["/3"] = redirects(target.format(port=secret.port))
-        with pytest.raises(kind):
+        with refused(*reasons):
             await fetched(outbound, origin.url("/1"))
-        with pytest.raises(kind):
+        with refused(*reasons):
             await opened_at(outbound, origin.url("/1"))
         assert secret.connections == 0

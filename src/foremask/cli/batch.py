@@ -294,7 +294,7 @@ class _Batch:
         self.outcomes.append("failed")
         exists = self._existing()
         if job in exists:
-            error.cli_remedy = EXISTS_REMEDY  # type: ignore[misc]
+            error.cli_remedy = EXISTS_REMEDY
         if job not in exists[1:]:  # of several, the first says it
             show_error(error, self.command, "" if self.is_one else job.source.named)
         if self.asked.as_json:
@@ -337,7 +337,9 @@ class _Batch:
         lines = [f"{how}: {text}"]
         exists = self._existing()
         if exists:
-            lines.append(f"  failed: {len(exists)} outputs exist already [{OutputExists.reason}]")
+            lines.append(
+                f"  failed: {len(exists)} outputs exist already [{OutputExists.usual_reason}]"
+            )
         lines += [
             f"  failed: {job.source.named} [{error.reason}]"
             for job, error in self.failures

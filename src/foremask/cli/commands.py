@@ -16,9 +16,9 @@ import cyclopts
 from cyclopts import App, CycloptsError, Parameter
 
 from foremask.cli import exits, file_commands, making_commands, model_commands, standard_streams
-from foremask.cli.exits import Exit, ExtraMissing, Misused, Usage, has_server_extra, show_error
+from foremask.cli.exits import Exit, Usage, extra_missing, has_server_extra, show_error
 from foremask.cli.sources import is_clip_name
-from foremask.errors import ForemaskError, Internal, OutputFailed
+from foremask.errors import BadRequest, ForemaskError, Internal, OutputFailed
 
 REMOTE_GROUP = "Jobs on another machine"
 SERVICE_GROUP = "Service commands, which need the server extra"
@@ -99,7 +99,7 @@ def mcp(*, folder: Annotated[list[Path], Parameter(negative="")]) -> None:
         folder: A folder for clips and masks. Repeat --folder for several folders.
     """
     if find_spec("mcp") is None:
-        raise ExtraMissing("`foremask mcp` needs the package mcp", "mcp")
+        raise extra_missing("`foremask mcp` needs the package mcp", "mcp")
     from foremask.cli.mcp_server import McpTools
 
     McpTools(folder).server().run()
@@ -172,7 +172,7 @@ def _command_of(words: Sequence[str]) -> str:
     return next((word for word in words if not word.startswith("-")), "")
 
 
-def _misused(error: CycloptsError, words: Sequence[str]) -> Misused:
+def _misused(error: CycloptsError, words: Sequence[str]) -> Usage:
     details = " ".join(str(error).split())
     if isinstance(error, cyclopts.UnusedCliTokensError):
         details = f"`foremask {_command_of(words)}` takes no {' '.join(error.unused_tokens or ())}"
@@ -180,7 +180,7 @@ def _misused(error: CycloptsError, words: Sequence[str]) -> Misused:
         details = _missing(error.argument)
     elif isinstance(error, cyclopts.UnknownCommandError) and is_clip_name(words[0]):
         details = f"there is no command {words[0]}; did you mean `foremask mask {words[0]}`?"
-    return Misused(details)
+    return Usage(details, cli_remedy=BadRequest.usual_cli_remedy)
 
 
 def _missing(argument: cyclopts.Argument | None) -> str:
@@ -197,7 +197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     command = _command_of(words)
     if command in SERVICE and not has_server_extra():  # even --help would import the module
-        show_error(ExtraMissing(f"`foremask {command}` needs the service, which is not installed"))
+        show_error(extra_missing(f"`foremask {command}` needs the service, which is not installed"))
         return Exit.USAGE
     _terminated.clear()
     before = signal.signal(signal.SIGTERM, _leave)

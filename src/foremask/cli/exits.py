@@ -38,31 +38,36 @@ _OF_KINDS: Final[dict[Exit, tuple[type[ForemaskError], ...]]] = {
 }
 
 
-class Usage(errors.BadRequest, reason="usage"):
-    cli_remedy = ""
+class Usage(errors.BadRequest):
+    usual_reason = "usage"
+    usual_cli_remedy = ""
 
 
-class Misused(Usage):
-    cli_remedy = errors.BadRequest.cli_remedy
-
-
-class ExtraMissing(errors.BadRequest, reason="extra_missing"):
-    def __init__(self, details: str, extra: str = "server") -> None:
-        super().__init__(details)
-        self.cli_remedy = f"Install it: pip install 'foremask[{extra}]'"  # type: ignore[misc]
+def extra_missing(details: str, extra: str = "server") -> errors.BadRequest:
+    remedy = f"Install it: pip install 'foremask[{extra}]'"
+    return errors.BadRequest(details, reason="extra_missing", cli_remedy=remedy)
 
 
 def has_server_extra() -> bool:
     return find_spec("psycopg") is not None  # a package of the server extra
 
 
-class ServerUnreachable(errors.Failed, reason="server_unreachable"):
-    cli_remedy = "Check FOREMASK_SERVER or --server, and whether the service runs there."
+class ServerUnreachable(errors.Failed):
+    usual_reason = "server_unreachable"
+    usual_cli_remedy = "Check FOREMASK_SERVER or --server, and whether the service runs there."
+
+
+errors.REASONS.update(
+    usage=errors.Reason("usage", Usage, 422),
+    extra_missing=errors.Reason("extra_missing", errors.BadRequest, 422),
+    server_unreachable=errors.Reason("server_unreachable", ServerUnreachable, 500),
+)
 
 
 def exit_code(error: ForemaskError) -> Exit:
     # Errors that a server reports are all of one class, so the reason selects the exit code.
-    kind = errors.BY_REASON.get(error.reason, ForemaskError)
+    known = errors.REASONS.get(error.reason)
+    kind = ForemaskError if known is None else known.kind
     return next((code for code, of in _OF_KINDS.items() if issubclass(kind, of)), Exit.INTERNAL)
 
 

@@ -75,8 +75,8 @@ class _Refusal(Struct):
 
 class ServerRefused(ForemaskError):
     def __init__(self, problem: RemoteProblem) -> None:
-        super().__init__(problem.details)
-        self.reason = problem.reason  # type: ignore[misc]
+        super().__init__(problem.details, cli_remedy="")
+        self.reason = problem.reason  # may be of a newer server, and unknown here
 
 
 class RemoteClient:

@@ -89,7 +89,7 @@ class Outbound:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def check_webhook(self, url: str, owner: str = "") -> None:
-        """Raise WebhookInvalid if `post` would refuse the URL or its host's current addresses.
+        """Raise webhook_invalid if `post` would refuse the URL or its host's current addresses.
 
         Sends no request. Raises Overloaded if the name look-up does not begin within `SLOT_S`.
         """
@@ -99,13 +99,15 @@ class Outbound:
             port = connections.port_of(parsed)
             await self._backend(owner).checked_addresses(host, port)
         except (errors.UrlRefused, errors.VideoInvalid) as refused:
-            raise errors.WebhookInvalid(refused.details, param="webhook_url") from refused
+            raise errors.BadRequest(
+                refused.details, reason="webhook_invalid", param="webhook_url"
+            ) from refused
 
     @asynccontextmanager
     async def open_range_reader(
         self, url: str, *, max_bytes: int, param: str = "video", owner: str = ""
     ) -> AsyncGenerator[RangeReader]:
-        """Open a remote file. Raises FileTooLarge if its declared size is over ``max_bytes``."""
+        """Open a remote file. Raises file_too_large if its declared size is over ``max_bytes``."""
         async with self._connections(owner) as pool:
             with named(param):
                 reader = RangeReader(pool, connections.parse(url), param)
@@ -126,9 +128,9 @@ class Outbound:
         """Download ``url``, and call ``write`` with each piece, in another thread.
 
         ``on_bytes(done, total)`` gets byte counts; ``total`` is None if unknown. An exception in
-        ``on_bytes`` cancels the download. Raises FileTooLarge for more than ``max_bytes``, declared
-        or sent; UrlTooSlow below `MIN_BYTES_PER_S`; UrlUnreachable if the origin stops sending,
-        closes the connection, or takes longer than ``deadline_s``.
+        ``on_bytes`` cancels the download. Raises file_too_large for more than ``max_bytes``,
+        declared or sent; url_too_slow below `MIN_BYTES_PER_S`; url_unreachable if the origin stops
+        sending, closes the connection, or takes longer than ``deadline_s``.
         """
         size = 0
         waited_s = 0.0
@@ -172,7 +174,7 @@ class Outbound:
     ) -> int:
         """POST ``body``, follow no redirect, and return the response's 2xx status.
 
-        Raises UrlForbidden or UrlStatus for another status, and UrlUnreachable without a response.
+        Raises url_forbidden or url_status for another status, url_unreachable without a response.
         """
         lines = [(name.encode("ascii"), text.encode("latin-1")) for name, text in headers.items()]
         async with (
@@ -222,11 +224,12 @@ class Outbound:
 
 
 def _check_pace(came: int, seconds: float) -> None:
-    """Raise UrlTooSlow if ``came`` bytes in ``seconds`` are below `MIN_BYTES_PER_S`."""
+    """Raise url_too_slow if ``came`` bytes in ``seconds`` are below `MIN_BYTES_PER_S`."""
     if came < MIN_BYTES_PER_S * seconds:
-        raise errors.UrlTooSlow(
+        raise errors.UrlRefused(
             f"The host sent {came / seconds:.0f} bytes a second over {seconds:.0f} s; at least"
             f" {MIN_BYTES_PER_S} are needed.",
+            reason="url_too_slow",
             limit=MIN_BYTES_PER_S,
             actual=round(came / seconds),
         )
@@ -239,15 +242,19 @@ async def _deadline(param: str, seconds: float) -> AsyncGenerator[None]:
             with named(param):
                 yield
     except TimeoutError as error:
-        raise errors.UrlUnreachable(
-            f"The host was not done within {seconds:g} s.", param=param, limit=seconds
+        raise errors.UrlRefused(
+            f"The host was not done within {seconds:g} s.",
+            reason="url_unreachable",
+            param=param,
+            limit=seconds,
         ) from error
 
 
-def _port_refused(port: int) -> errors.UrlNotAllowed:
-    return errors.UrlNotAllowed(
+def _port_refused(port: int) -> errors.UrlRefused:
+    return errors.UrlRefused(
         f"Port {port} is not 80 or 443; the operator can open addresses of other ports with"
         " FOREMASK_ALLOW_PRIVATE.",
+        reason="url_not_allowed",
         actual=port,
     )
 
@@ -258,22 +265,25 @@ class _PinnedBackend(httpcore2.AnyIOBackend):
         self._resolve = resolve
 
     async def checked_addresses(self, host: str, port: int) -> list[str]:
-        """Return the addresses of ``host``. Raises UrlPrivate, UrlNotAllowed or UrlUnreachable."""
+        """Return ``host``'s addresses. Raises url_private, url_not_allowed or url_unreachable."""
         if port not in PORTS and not self._allow_private:
             raise _port_refused(port)
         try:
             texts = await self._resolve(host, port)
             addresses = [ipaddress.ip_address(text) for text in texts]
         except (OSError, ValueError) as error:  # also TimeoutError and UnicodeError
-            raise errors.UrlUnreachable("The host name cannot be resolved.") from error
+            raise errors.UrlRefused(
+                "The host name cannot be resolved.", reason="url_unreachable"
+            ) from error
         if not addresses:
-            raise errors.UrlUnreachable("The host name has no address.")
+            raise errors.UrlRefused("The host name has no address.", reason="url_unreachable")
         not_allowed = [a for a in addresses if not any(a in net for net in self._allow_private)]
         if not_allowed and port not in PORTS:
             raise _port_refused(port)
         if not all(map(is_public, not_allowed)):
-            raise errors.UrlPrivate(
-                "The host is not on the public internet. Use a URL that anyone can reach."
+            raise errors.UrlRefused(
+                "The host is not on the public internet. Use a URL that anyone can reach.",
+                reason="url_private",
             )
         return [str(address) for address in addresses]
 

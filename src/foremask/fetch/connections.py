@@ -37,7 +37,7 @@ _AUTHORITY = re.compile(r"[^/?#]*//([^/?#]*)")
 
 
 def parse(url: str) -> httpx2.URL:
-    """Parse an absolute URL. Raises VideoInvalid, UrlScheme or UrlNotAllowed."""
+    """Parse an absolute URL. Raises VideoInvalid, url_scheme or url_not_allowed."""
     authority = _AUTHORITY.match(url)
     try:
         long = len(url.encode()) > MAX_URL_BYTES
@@ -49,13 +49,14 @@ def parse(url: str) -> httpx2.URL:
             "The URL is too long.", limit=MAX_URL_BYTES, actual=len(url.encode())
         )
     if parsed.scheme and parsed.scheme not in ("http", "https"):
-        raise errors.UrlScheme("Only http and https URLs are taken.")
+        raise errors.UrlRefused("Only http and https URLs are taken.", reason="url_scheme")
     host = parsed.raw_host.decode("ascii")
     if not parsed.scheme or not host or authority is None or not 0 < port_of(parsed) < 1 << 16:
         raise errors.VideoInvalid("This is not a URL with a scheme, a host and, at most, a port.")
     if "@" in authority[1]:
-        raise errors.UrlNotAllowed(
-            "A URL with a user name or a password is not taken; use a signed URL."
+        raise errors.UrlRefused(
+            "A URL with a user name or a password is not taken; use a signed URL.",
+            reason="url_not_allowed",
         )
     if len(host) > 253 or not (_HOST.fullmatch(host) or _is_ipv6(host)):
         raise errors.VideoInvalid("The URL has no valid host name.")
@@ -96,9 +97,10 @@ class MeasuredStream(httpcore2.AsyncNetworkStream):
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
         if self._left_bytes <= 0:
-            raise errors.UrlStatus(
+            raise errors.UrlRefused(
                 f"The host sent over {FRAMING_BYTES} bytes of headers and chunk sizes, and hardly"
                 " any content.",
+                reason="url_status",
                 limit=FRAMING_BYTES,
             )
         data = await self._stream.read(min(max_bytes, self._at_once_bytes), timeout)
@@ -144,7 +146,7 @@ class Reply:
         return int(declared) if re.fullmatch(r"[0-9]{1,18}", declared) else None
 
     async def chunks(self) -> AsyncGenerator[bytes]:
-        """Yield the body. Raises UrlStatus if it comes in tiny chunks."""
+        """Yield the body. Raises url_status if it comes in tiny chunks."""
         count = size = 0
         stream: MeasuredStream = self.response.extensions["network_stream"]
         with translated_errors():
@@ -154,9 +156,10 @@ class Reply:
                 size += len(chunk)
                 stream.credit(len(chunk))
                 if count > CHUNKS + size / LEAST_CHUNK_BYTES:
-                    raise errors.UrlStatus(
+                    raise errors.UrlRefused(
                         f"The host sends the file in chunks of {size / count:.0f} bytes;"
                         f" at least {LEAST_CHUNK_BYTES} are needed.",
+                        reason="url_status",
                         limit=LEAST_CHUNK_BYTES,
                     )
                 if count % CHUNKS_AT_ONCE == 0:
@@ -174,21 +177,26 @@ class Reply:
 
 @contextmanager
 def translated_errors() -> Generator[None]:
-    """Raise network errors as UrlUnreachable, without their texts, which contain addresses."""
+    """Raise network errors as url_unreachable, without their texts, which contain addresses."""
     try:
         yield
     except (httpcore2.ConnectTimeout, httpcore2.ConnectError) as error:
         if any(isinstance(cause, ssl.SSLError) for cause in _causes(error)):
-            raise errors.UrlUnreachable(
-                "No TLS connection could be made; see whether the certificate is for this host."
+            raise errors.UrlRefused(
+                "No TLS connection could be made; see whether the certificate is for this host.",
+                reason="url_unreachable",
             ) from error
-        raise errors.UrlUnreachable("The host does not accept a connection.") from error
+        raise errors.UrlRefused(
+            "The host does not accept a connection.", reason="url_unreachable"
+        ) from error
     except httpcore2.TimeoutException as error:
-        raise errors.UrlUnreachable(
-            f"The host fell silent for {IDLE_S:g} s.", limit=IDLE_S
+        raise errors.UrlRefused(
+            f"The host fell silent for {IDLE_S:g} s.", reason="url_unreachable", limit=IDLE_S
         ) from error
     except (httpcore2.NetworkError, httpcore2.ProtocolError, OSError) as error:
-        raise errors.UrlUnreachable("The host broke off, or does not speak HTTP.") from error
+        raise errors.UrlRefused(
+            "The host broke off, or does not speak HTTP.", reason="url_unreachable"
+        ) from error
 
 
 @contextmanager
@@ -208,43 +216,51 @@ def _causes(error: BaseException | None) -> Generator[BaseException]:
 
 
 def check_status(answer: Reply) -> None:
-    """Raise UrlForbidden, UrlStatus or EmptyFile unless the status is 2xx."""
+    """Raise url_forbidden, url_status or empty_file unless the status is 2xx."""
     status = answer.status
     if 200 <= status < 300:
         return
     if status == httpx2.codes.RANGE_NOT_SATISFIABLE and "*/0" in answer.header("content-range"):
-        raise errors.EmptyFile("The file has no bytes.")
-    kind = errors.UrlForbidden if status in (401, 403) else errors.UrlStatus
-    raise kind(f"The host answered with status {status}.", actual=status)
+        raise errors.ClipRefused("The file has no bytes.", reason="empty_file")
+    reason = "url_forbidden" if status in (401, 403) else "url_status"
+    raise errors.UrlRefused(
+        f"The host answered with status {status}.", reason=reason, actual=status
+    )
 
 
 def check_type(answer: Reply) -> None:
-    """Raise NotAVideo if the headers declare a web page, JSON or a compressed body."""
+    """Raise not_a_video if the headers declare a web page, JSON or a compressed body."""
     media_type = answer.header("content-type").partition(";")[0].strip().lower()
     if media_type in _PAGE_TYPES or media_type.endswith("+json"):
-        raise errors.NotAVideo(f"The host sent {media_type}. Use the URL of the video file itself.")
+        raise errors.ClipRefused(
+            f"The host sent {media_type}. Use the URL of the video file itself.",
+            reason="not_a_video",
+        )
     coding = answer.header("content-encoding").strip().lower()
     if coding in _COMPRESSED:
-        raise errors.NotAVideo(
-            f"The host sent the file compressed ({coding}), though not asked to."
+        raise errors.ClipRefused(
+            f"The host sent the file compressed ({coding}), though not asked to.",
+            reason="not_a_video",
         )
 
 
 def check_content(head: bytes) -> None:
-    """Raise NotAVideo if the first bytes are HTML or JSON, EmptyFile if there are none."""
+    """Raise not_a_video if the first bytes are HTML or JSON, empty_file if there are none."""
     if not head:
-        raise errors.EmptyFile("The file has no bytes.")
+        raise errors.ClipRefused("The file has no bytes.", reason="empty_file")
     text = head[:512].removeprefix(b"\xef\xbb\xbf").lstrip()
     if _PAGE.match(text) or _JSON.match(text):
-        raise errors.NotAVideo(
-            "The host sent a web page or JSON. Use the URL of the video file itself."
+        raise errors.ClipRefused(
+            "The host sent a web page or JSON. Use the URL of the video file itself.",
+            reason="not_a_video",
         )
 
 
 def check_size(size: int | None, max_bytes: int) -> None:
     if size is not None and size > max_bytes:
-        raise errors.FileTooLarge(
+        raise errors.ClipRefused(
             f"The file has {size} bytes or more; the limit is {max_bytes}.",
+            reason="file_too_large",
             limit=max_bytes,
             actual=size,
         )
@@ -300,9 +316,13 @@ async def get(
             try:
                 url = parse(str(url.join(target)))
             except (httpx2.InvalidURL, ValueError, errors.VideoInvalid) as error:
-                raise errors.UrlStatus("The origin redirects to what is not a URL.") from error
-    raise errors.UrlUnreachable(
-        f"The origin redirects more than {MAX_REDIRECTS} times.", limit=MAX_REDIRECTS
+                raise errors.UrlRefused(
+                    "The origin redirects to what is not a URL.", reason="url_status"
+                ) from error
+    raise errors.UrlRefused(
+        f"The origin redirects more than {MAX_REDIRECTS} times.",
+        reason="url_unreachable",
+        limit=MAX_REDIRECTS,
     )
 
 
@@ -351,7 +371,7 @@ class RangeReader:
         """Read ``n`` bytes at ``offset``; fewer at the end of the file, and at most 1 MiB.
 
         Raises RangeUnavailable if all reads together exceed `BUDGET_BYTES`, or if the origin
-        ignores Range and the whole file does. Raises UrlStatus if the file changed.
+        ignores Range and the whole file does. Raises url_status if the file changed.
         """
         n = min(n, MAX_READ_BYTES)
         if self.size is not None:
@@ -407,7 +427,9 @@ class RangeReader:
         if len(data) > BUDGET_BYTES:
             raise RangeUnavailable(too_large)
         if self.size not in (None, len(data)):
-            raise errors.UrlUnreachable(f"The origin sent {len(data)} of {self.size} bytes.")
+            raise errors.UrlRefused(
+                f"The origin sent {len(data)} of {self.size} bytes.", reason="url_unreachable"
+            )
         self.size = len(data)
         self.bytes_read = 0
         self._keep(0, data)
@@ -419,7 +441,7 @@ class RangeReader:
             async with send(self._pool, "GET", self._url, ()) as answer:
                 check_status(answer)
                 if self.size not in (None, answer.length) or answer.header("etag") != self.etag:
-                    raise errors.UrlStatus(_CHANGED)
+                    raise errors.UrlRefused(_CHANGED, reason="url_status")
                 yield answer
 
     def _keep(self, start: int, data: bytes) -> None:
@@ -437,11 +459,12 @@ class RangeReader:
                 is_range = answer.status == httpx2.codes.PARTIAL_CONTENT
                 whole = _whole(answer, start) if is_range else None
                 if whole != self.size or answer.header("etag") != self.etag:
-                    raise errors.UrlStatus(_CHANGED)
+                    raise errors.UrlRefused(_CHANGED, reason="url_status")
                 data = await answer.read(stop - start)
             if len(data) < stop - start:
-                raise errors.UrlUnreachable(
-                    f"The origin sent {len(data)} of {stop - start} bytes from byte {start} on."
+                raise errors.UrlRefused(
+                    f"The origin sent {len(data)} of {stop - start} bytes from byte {start} on.",
+                    reason="url_unreachable",
                 )
         return data
 
@@ -449,8 +472,9 @@ class RangeReader:
 def _whole(answer: Reply, start: int) -> int:
     given = _CONTENT_RANGE.fullmatch(answer.header("content-range"))
     if given is None or int(given[1]) != start or given[3] == "*":
-        raise errors.UrlStatus(
+        raise errors.UrlRefused(
             "The origin answers a range request with another range than the one asked for.",
+            reason="url_status",
             actual=answer.status,
         )
     return int(given[3])

@@ -1,7 +1,7 @@
 """Turns JSON into a Struct, or raises an error with the field and its allowed values.
 
-A field's ``Meta(extra=…)`` may set the error classes ``missing`` and ``invalid``, by default
-FieldInvalid, and a ``text`` that says what the field must be, by default made from its type.
+A field's ``Meta(extra=…)`` may set the reasons ``missing`` and ``invalid``, by default
+field_invalid, and a ``text`` that says what the field must be, by default made from its type.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any, Final, NoReturn
 import msgspec
 from msgspec import inspect
 
-from foremask.errors import BadJson, FieldInvalid, ForemaskError
+from foremask.errors import REASONS, BadJson, FieldInvalid, ForemaskError
 
 _PATH: Final = re.compile(r".* - at `\$(.*)`$", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
@@ -93,7 +93,8 @@ def decode[T](value: object, kind: type[T], name: str = "", *, strict: bool = Tr
     """Convert ``value`` to ``kind``; ``name`` is the path of ``value`` in errors.
 
     Numbers and booleans may be strings if ``strict`` is False, as for a query string. Raises
-    FieldInvalid or the field's own error; ``param`` is the field's path, such as ``hints[3].x``.
+    FieldInvalid or the error of the field's own reason; ``param`` is the field's path, such as
+    ``hints[3].x``.
     """
     try:
         return msgspec.convert(value, kind, strict=strict)
@@ -124,10 +125,10 @@ def _refusal(problem: str, value: Any, kind: Any, name: str) -> ForemaskError:  
     expected = extra.get("text") or _described(info)
     if missing:
         details = f"The field '{param}' is missing; it is {expected}."
-        return extra.get("missing", FieldInvalid)(details, param=param)  # type: ignore[no-any-return]
+        return REASONS[extra.get("missing", "field_invalid")].error(details, param)
     limit, actual = _clash(info, value)
     details = f"{param} must be {expected}."
-    return extra.get("invalid", FieldInvalid)(details, param=param, limit=limit, actual=actual)  # type: ignore[no-any-return]
+    return REASONS[extra.get("invalid", "field_invalid")].error(details, param, limit, actual)
 
 
 def _extra(info: inspect.Type) -> dict[str, Any]:

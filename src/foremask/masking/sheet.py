@@ -7,7 +7,7 @@ from typing import Final
 
 import numpy as np
 
-from foremask.errors import FieldInvalid, NoFrames
+from foremask.errors import ClipRefused, FieldInvalid
 from foremask.facts import Clip
 from foremask.media.probe import probe
 from foremask.media.reader import VideoReader
@@ -52,7 +52,9 @@ def draw_sheet(source: Path, mask: Path, moments: int) -> Sheet:
                 masked_until = frame.index
             rows.append(captioned(row_of(frame.rgb(width, height), drawn), caption))
     if masked_until is None:
-        raise NoFrames(f"{source.name} and {mask.name} have no frame in common")
+        raise ClipRefused(
+            f"{source.name} and {mask.name} have no frame in common", reason="no_frames"
+        )
     return Sheet(as_png(stacked(rows)), _warnings(clip, made))
 
 

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from foremask.errors import NoFrames, OutputFailed
+from foremask.errors import ClipRefused, OutputFailed
 from foremask.hints.kinds import MOST_HINTS, Point, upright_size
 from foremask.masking.hinting import shown
 from foremask.masking.outputs import check_output, write_whole
@@ -124,7 +124,7 @@ def things_of(
         for _ in plan.masker(map(shown, reader)):
             pass
     if not found.frames:
-        raise NoFrames(f"{source.name} has no frames")
+        raise ClipRefused(f"{source.name} has no frames", reason="no_frames")
     return _listed(found)
 
 

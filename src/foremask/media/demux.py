@@ -61,6 +61,15 @@ _PICTURE_HEADS: Final = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"II*\0", b"MM\0
 _PICTURE: Final = "The file is a picture; a video is wanted here. `foremask cutout` takes pictures."
 _NONE_OF_OURS: Final = "The file is none of mp4, mov, webm, avi and gif, whatever its name says."
 _UNREADABLE: Final = "The file is no video that FFmpeg reads here, whatever its name says."
+_NO_INDEX_REMEDY: Final = (
+    "Copy, download or export it once more: ffmpeg cannot mend it. If a camera stopped while it"
+    " wrote it, put the card back, and the camera may finish it; or"
+    " `untrunc WHOLE.mp4 CUT.mp4` may, with a whole file of the same camera."
+)
+STREAM_REMEDY: Final = (
+    "A pipe is read from its start, and the index of an mp4 may be at the file's end:"
+    " `ffmpeg -i clip.mp4 -c copy -f nut - | foremask live -`"
+)
 _Y4M: Final = b"YUV4MPEG2 "
 _BLOCK_BYTES: Final = 1 << 16
 _MAX_BLOCKS: Final = 64  # 4 MiB: a header that is read in pieces is fetched once
@@ -178,24 +187,28 @@ def recognise(window: ReadWindow, *, any_format: bool = False) -> Container:
     With ``any_format``, unknown content is `Container.OTHER`, unless it is text or a playlist.
     """
     if not window.size:
-        raise errors.EmptyFile("The file has no bytes.", actual=0)
+        raise errors.ClipRefused("The file has no bytes.", reason="empty_file", actual=0)
     head = window.read_at(0, 4096)
     container = sniff(head)
     if container is None:
         is_list = head.lstrip().startswith(_LISTS)
         if not is_list and not head.startswith(_Y4M) and _is_text(head):
-            raise errors.NotAVideo("The file is text, whatever its name says.")
+            raise errors.ClipRefused(
+                "The file is text, whatever its name says.", reason="not_a_video"
+            )
         if any_format and not is_list:
             return Container.OTHER
         details = _PICTURE if _is_picture(head) else _NONE_OF_OURS
-        raise errors.ContainerUnsupported(details)
+        raise errors.ClipRefused(details, reason="container_unsupported")
     if container in (Container.MP4, Container.MOV):
         has_header, is_encrypted = boxes.survey(window.read_at, window.size)
         if is_encrypted:
-            raise errors.EncryptedVideo("The video is protected by DRM; send it unprotected.")
+            raise errors.ClipRefused(
+                "The video is protected by DRM; send it unprotected.", reason="encrypted"
+            )
         if not has_header:
             details = "The file has no moov box: it was cut off, or never finished; send it whole."
-            raise errors.IndexMissing(details)
+            raise errors.CorruptVideo(details, cli_remedy=_NO_INDEX_REMEDY)
     return container
 
 
@@ -221,7 +234,7 @@ def open_container(
     except (av.FFmpegError, OSError, ValueError) as error:
         if is_other:
             details = _PICTURE if _is_picture(_head(source)) else _UNREADABLE
-            raise errors.ContainerUnsupported(details) from error
+            raise errors.ClipRefused(details, reason="container_unsupported") from error
         details = f"The file looks like {container} but cannot be read: {_reason(error)}."
         raise errors.CorruptVideo(details) from error
     return opened
@@ -249,8 +262,9 @@ class OpenClip:
         stills = Disposition.attached_pic | Disposition.timed_thumbnails
         tracks = [each for each in self.demuxer.streams.video if not each.disposition & stills]
         if not tracks:
-            raise errors.NoVideoStream(
-                "The file has no video track: only sound, or a cover picture."
+            raise errors.ClipRefused(
+                "The file has no video track: only sound, or a cover picture.",
+                reason="no_video_stream",
             )
         defaults = (track for track in tracks if track.disposition & Disposition.default)
         return next(defaults, tracks[0])
@@ -282,8 +296,12 @@ def open_stream(path: Path) -> OpenClip:
             poll.register(pipe, select.POLLIN)
             ((_, events),) = poll.poll()
             if not events & select.POLLIN:  # only POLLHUP: the writer has ended without a byte
-                raise errors.EmptyFile(f"{path} has no bytes.", actual=0)
+                raise errors.ClipRefused(f"{path} has no bytes.", reason="empty_file", actual=0)
             opened = av.open(f"pipe:{pipe}", "r", container_options=asked)
     except (av.FFmpegError, OSError) as error:
-        raise errors.StreamUnsupported(f"{path} gives no video: {_reason(error)}.") from error
+        raise errors.ClipRefused(
+            f"{path} gives no video: {_reason(error)}.",
+            reason="container_unsupported",
+            cli_remedy=STREAM_REMEDY,
+        ) from error
     return OpenClip(Container.OTHER, opened, 0)

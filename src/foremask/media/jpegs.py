@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from av.sidedata.sidedata import Type
 
-from foremask.errors import FrameTooLarge, MessageInvalid
+from foremask.errors import BadRequest
 from foremask.media.frames import Frame, Orientation
 from foremask.types import Levels
 
@@ -31,27 +31,31 @@ class JpegDecoder:
         self._decoder.options = {"err_detect": "explode", "max_pixels": str(max_pixels)}
 
     def decode(self, jpeg: bytes, number: int) -> Frame:
-        """Return the picture as frame ``number``. Raises MessageInvalid or FrameTooLarge."""
+        """Return the picture as frame ``number``. Raises message_invalid or frame_too_large."""
         width, height, components = _size_of(jpeg)
         if width * height > self._max_pixels:
-            raise FrameTooLarge(
+            raise BadRequest(
                 f"A frame is {width}x{height}; at most {self._max_pixels} pixels in all are taken.",
+                reason="frame_too_large",
                 limit=self._max_pixels,
                 actual=width * height,
             )
         if components not in _COMPONENTS:
-            raise MessageInvalid(f"A JPEG has {components} components; send YCbCr or grey.")
+            raise BadRequest(
+                f"A JPEG has {components} components; send YCbCr or grey.", reason="message_invalid"
+            )
         scans = jpeg.count(bytes([0xFF, _SCAN]))
         if scans > MAX_SCANS:
-            raise MessageInvalid(
+            raise BadRequest(
                 f"A JPEG has {scans} scans; at most {MAX_SCANS} are taken.",
+                reason="message_invalid",
                 limit=MAX_SCANS,
                 actual=scans,
             )
         try:
             (decoded,) = self._decoder.decode(av.Packet(jpeg))
         except (av.FFmpegError, ValueError):
-            raise MessageInvalid("A frame's JPEG is broken.") from None
+            raise BadRequest("A frame's JPEG is broken.", reason="message_invalid") from None
         orientation = Orientation()
         if matrix := decoded.side_data.get(Type.DISPLAYMATRIX):
             orientation = Orientation.from_matrix(tuple(np.frombuffer(bytes(matrix), "<i4")))
@@ -75,7 +79,9 @@ def _size_of(jpeg: bytes) -> tuple[int, int, int]:
                 return width, height, jpeg[at + 9]
             break
         at += 2 + int.from_bytes(jpeg[at + 2 : at + 4], "big")
-    raise MessageInvalid("A frame's payload is not a JPEG with a size in its header.")
+    raise BadRequest(
+        "A frame's payload is not a JPEG with a size in its header.", reason="message_invalid"
+    )
 
 
 def grey_jpeg(levels: Levels) -> bytes:

@@ -66,7 +66,7 @@ def read_picture(
 
     Without ``limits.any_format``, the file must be a PNG, JPEG or WebP of at most
     `MAX_PICTURE_BYTES` and ``most_pixels``; a larger one is not decoded. Raises CorruptVideo,
-    FileTooLarge or ResolutionTooLarge.
+    ResolutionTooLarge or another ClipRefused.
     """
     name = source.name if isinstance(source, Path) else "The picture"
     with ExitStack() as stack:
@@ -149,7 +149,9 @@ def _opened(
         raise errors.CorruptVideo(f"{name} is no picture that is read here.")
     if is_limited and (size := file.seek(0, 2)) > MAX_PICTURE_BYTES:
         details = f"{name} has {size} bytes; at most {MAX_PICTURE_BYTES} are taken."
-        raise errors.FileTooLarge(details, limit=MAX_PICTURE_BYTES, actual=size)
+        raise errors.ClipRefused(
+            details, reason="file_too_large", limit=MAX_PICTURE_BYTES, actual=size
+        )
     if is_limited and head[12:16] == b"IHDR" and len(head) == _PNG_HEAD_BYTES:
         width, height = struct.unpack(">II", head[16:])
         _check_size(width, height, name, limits, most_pixels)
@@ -260,5 +262,11 @@ class BackgroundVideo:
                     start = max(start + length, at + reader.time_base)
         except errors.ClipRefused as error:
             details = f"The background {self._path.name}: {error.details}"
-            numbers = {"limit": error.limit, "actual": error.actual}
-            raise type(error)(details, param="background", **numbers) from error
+            raise type(error)(
+                details,
+                reason=error.reason,
+                param="background",
+                limit=error.limit,
+                actual=error.actual,
+                cli_remedy=error.cli_remedy,
+            ) from error

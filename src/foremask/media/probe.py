@@ -39,8 +39,7 @@ def probe(
 
     If an ``excerpt`` is given, the limits of length apply to it, and not to the whole clip.
 
-    Raises EmptyFile, FileTooLarge, NotAVideo, ContainerUnsupported, CorruptVideo, EncryptedVideo,
-    NoVideoStream, CodecUnsupported, ResolutionTooLarge, DurationTooLong, TooManyFrames or NoFrames.
+    Raises ClipRefused: CorruptVideo, ResolutionTooLarge, or by another of its reasons.
     """
     if isinstance(source, Path):
         with source.open("rb") as file:
@@ -52,11 +51,14 @@ def _probe(source: Source, limits: Limits, excerpt: Excerpt | None, path: Path |
     window = ReadWindow(source, max_bytes=_MAX_HEADER_BYTES)
     if window.size > limits.max_bytes:
         details = f"The file has {window.size} bytes; at most {limits.max_bytes} are taken."
-        raise errors.FileTooLarge(details, limit=limits.max_bytes, actual=window.size)
+        raise errors.ClipRefused(
+            details, reason="file_too_large", limit=limits.max_bytes, actual=window.size
+        )
     container = recognise(window, any_format=limits.any_format)
     if container is Container.MKV and not limits.any_format:
-        raise errors.ContainerUnsupported(
-            "The file is Matroska (mkv); send mp4, mov, webm, avi or gif."
+        raise errors.ClipRefused(
+            "The file is Matroska (mkv); send mp4, mov, webm, avi or gif.",
+            reason="container_unsupported",
         )
     if container is Container.GIF:
         window.max_bytes = max(_MAX_HEADER_BYTES, limits.max_bytes)
@@ -106,7 +108,7 @@ def _declared_size(
 def excerpt_of(clip: Clip, excerpt: Excerpt | None) -> Clip:
     """Return the properties of the excerpt, or of the whole clip if there is none.
 
-    ``start_s`` remains the clip's. Raises NoFrames if the excerpt begins after the clip's end.
+    ``start_s`` remains the clip's. Raises no_frames if the excerpt begins after the clip's end.
     """
     if excerpt is None:
         return clip
@@ -115,7 +117,9 @@ def excerpt_of(clip: Clip, excerpt: Excerpt | None) -> Clip:
         details = (
             f"The clip lasts {length_s:.3f} s: no frame is shown from {excerpt.start_s:g} s on."
         )
-        raise errors.NoFrames(details, param="start_s", limit=length_s, actual=excerpt.start_s)
+        raise errors.ClipRefused(
+            details, reason="no_frames", param="start_s", limit=length_s, actual=excerpt.start_s
+        )
     ends_s = [end for end in (length_s, excerpt.end_s) if end is not None]
     duration_s = min(ends_s) - excerpt.start_s if ends_s else None
     return replace(clip, frames=None, duration_s=duration_s)
@@ -132,9 +136,10 @@ def frame_bytes(clip: Clip) -> int:
 def _refuse(clip: Clip, limits: Limits, excerpt: Excerpt | None) -> None:
     is_ours = clip.codec in ACCEPTED_CODECS and (clip.codec == "gif") == (clip.container == "gif")
     if not is_ours and not limits.any_format:
-        raise errors.CodecUnsupported(
+        raise errors.ClipRefused(
             f"The video is {clip.codec} in {clip.container};"
-            " send H.264, HEVC, VP9, AV1 or Photo-JPEG (or an animated gif)."
+            " send H.264, HEVC, VP9, AV1 or Photo-JPEG (or an animated gif).",
+            reason="codec_unsupported",
         )
     side_px = max(clip.width, clip.height)
     most_px = limits.max_side_px
@@ -145,24 +150,27 @@ def _refuse(clip: Clip, limits: Limits, excerpt: Excerpt | None) -> None:
         )
         raise errors.ResolutionTooLarge(details, limit=most_px, actual=side_px)
     if not clip.width or not clip.height or clip.frames == 0:
-        raise errors.NoFrames("The video track has no frame.", actual=0)
+        raise errors.ClipRefused("The video track has no frame.", reason="no_frames", actual=0)
     part = excerpt_of(clip, excerpt)
     check_length(part, limits, part.duration_s, part.expected_frames)
 
 
 def check_length(clip: Clip, limits: Limits, duration_s: float | None, frames: int | None) -> None:
-    """Raise DurationTooLong, TooManyFrames or ResolutionTooLarge if ``limits`` are exceeded."""
+    """Raise duration_too_long, too_many_frames or ResolutionTooLarge if ``limits`` are exceeded."""
     longest_s = _NTSC * limits.max_duration_s + _nominal_s(clip) + _ROUNDING_S
     if duration_s is not None and duration_s > longest_s:
-        raise errors.DurationTooLong(
+        raise errors.ClipRefused(
             f"{duration_s:.2f} s are to be masked; at most {limits.max_duration_s:g} s are taken."
             " Choose a part of the video by start_s and end_s.",
+            reason="duration_too_long",
             limit=limits.max_duration_s,
             actual=round(duration_s, 3),
         )
     if frames is not None and frames > limits.max_frames + 1:  # allow one extra frame
         details = f"The video has {frames} frames or more; at most {limits.max_frames} are taken."
-        raise errors.TooManyFrames(details, limit=limits.max_frames, actual=frames)
+        raise errors.ClipRefused(
+            details, reason="too_many_frames", limit=limits.max_frames, actual=frames
+        )
     if frames is not None and frames * clip.pixels > limits.max_frame_pixels:
         raise errors.ResolutionTooLarge(
             f"{frames} frames of {clip.width}x{clip.height} are {frames * clip.pixels} pixels;"
@@ -189,9 +197,11 @@ def clip_of(opened: OpenClip) -> Clip:
     track = opened.track
     codec = track.codec_context
     if codec is None:
-        raise errors.CodecUnsupported("The video codec is unknown.")
+        raise errors.ClipRefused("The video codec is unknown.", reason="codec_unsupported")
     if "encryption_init_info" in codec.coded_side_data:
-        raise errors.EncryptedVideo("The video is protected by DRM; send it unprotected.")
+        raise errors.ClipRefused(
+            "The video is protected by DRM; send it unprotected.", reason="encrypted"
+        )
     time_base = fraction(track.time_base) or Fraction(1, 1000)
     display = codec.coded_side_data.get("display_matrix")
     matrix = struct.unpack("<9i", display[:36]) if display else None

@@ -19,11 +19,18 @@ class PromiseKept:
     found: str
 
 
-def check(promise: str, kept: bool, found: str, wanted: str, **numbers: float) -> PromiseKept:
+def check(
+    promise: str,
+    kept: bool,
+    found: str,
+    wanted: str,
+    limit: float | None = None,
+    actual: float | None = None,
+) -> PromiseKept:
     """Raise PromiseBroken with both values, unless ``kept`` is true."""
     if not kept:
         details = f"The {promise} of the mask is {found}; that of the source is {wanted}."
-        raise PromiseBroken(details, param=promise, **numbers)
+        raise PromiseBroken(details, param=promise, limit=limit, actual=actual)
     return PromiseKept(promise, found)
 
 

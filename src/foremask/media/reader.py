@@ -12,10 +12,10 @@ from typing import Final, Self
 import av
 from av.codec.context import ThreadType
 
-from foremask.errors import ClipRefused, CorruptVideo, NoFrames, StreamUnsupported
+from foremask.errors import ClipRefused, CorruptVideo
 from foremask.facts import Clip, Span
 from foremask.media import boxes, ebml
-from foremask.media.demux import Container, open_clip, open_stream
+from foremask.media.demux import STREAM_REMEDY, Container, open_clip, open_stream
 from foremask.media.frames import Frame, Orientation
 from foremask.media.presets import HUGE_PIXELS
 from foremask.media.probe import clip_of, tagged_end_s
@@ -74,7 +74,7 @@ class VideoReader:
         self._opened.demuxer.close()
 
     def __iter__(self) -> Iterator[Frame]:
-        """Yield the frames; raises CorruptVideo if decoding fails, NoFrames if there are none.
+        """Yield the frames; raises CorruptVideo if decoding fails, no_frames if there are none.
 
         A truncated file causes only a warning. A missing pts becomes the previous pts plus one
         nominal frame. A pts that does not rise becomes the previous pts plus one tick, with a
@@ -127,7 +127,9 @@ class VideoReader:
             self._end_excerpt(span, begins_pts, index, times.last, duration)
             return
         if not index:
-            raise NoFrames("The video track has no frame that can be decoded.", actual=0)
+            raise ClipRefused(
+                "The video track has no frame that can be decoded.", reason="no_frames", actual=0
+            )
         self._note_missing(index, times.last)
         self.end = self._end(index, times.last, duration)
         self.unmoved_end = self._end(index, times.last - times.moved, duration)
@@ -147,7 +149,12 @@ class VideoReader:
         begins = begins_pts * self.time_base
         if not frames:
             start_s = float(span.first_pts * self.time_base) - self.clip.start_s
-            raise NoFrames(f"No frame is shown from {start_s:g} s on.", param="start_s", actual=0)
+            raise ClipRefused(
+                f"No frame is shown from {start_s:g} s on.",
+                reason="no_frames",
+                param="start_s",
+                actual=0,
+            )
         end = self.declared_end or (last + shown) * self.time_base
         if span.end_pts is not None:
             end = min(end, span.end_pts * self.time_base)
@@ -202,7 +209,9 @@ class VideoReader:
         except (av.FFmpegError, OSError) as error:
             if self._is_stream and not done:
                 details = f"The stream breaks before its first frame: {error.strerror}."
-                raise StreamUnsupported(details) from error
+                raise ClipRefused(
+                    details, reason="container_unsupported", cli_remedy=STREAM_REMEDY
+                ) from error
             time_s = float((last or 0) * self.time_base)
             details = f"The video breaks after {done} frames, at {time_s:.3f} s: {error.strerror}."
             raise CorruptVideo(details, actual=done) from error

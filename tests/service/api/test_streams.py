@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from websockets.exceptions import ConnectionClosed
 
-from foremask.errors import MessageInvalid
+from foremask.errors import BadRequest
 from foremask.service.api.stream_messages import close_reason
 from foremask.service.jobs.tokens import PREFIX_LENGTH, TokenLimits, revoke_token
 from foremask.types import Rgb
@@ -427,4 +427,4 @@ def test_a_token_over_its_rate_is_told_to_try_later(service: Running) -> None:
 
 
 def test_a_close_reason_fits_into_its_frame() -> None:
-    assert len(close_reason(MessageInvalid("é" * 100)).encode()) <= 123
+    assert len(close_reason(BadRequest("é" * 100, reason="message_invalid")).encode()) <= 123

@@ -6,7 +6,7 @@ from typing import LiteralString
 import psycopg
 import pytest
 
-from foremask.errors import LinkInvalid, RateLimited, RequestUnknown, TooManyJobs
+from foremask.errors import Busy, LinkInvalid, RequestUnknown
 from foremask.service.jobs import deliveries, process_totals
 from foremask.service.jobs.admission import admit, claim_upload, new_upload, reserve
 from foremask.service.jobs.database import Database, Params, Row
@@ -20,7 +20,8 @@ async def test_the_cap_on_unfinished_jobs_holds_under_concurrency(database: Data
     answers = await asyncio.gather(
         *(admit(database, new_job(token.id)) for _ in range(40)), return_exceptions=True
     )
-    refused = [each for each in answers if isinstance(each, TooManyJobs)]
+    refused = [each for each in answers if isinstance(each, Busy)]
+    assert {each.reason for each in refused} == {"too_many_jobs"}
     assert (len(answers) - len(refused), len(refused)) == (7, 33)
     assert (refused[0].limit, refused[0].actual) == (7, 7)
 
@@ -50,8 +51,8 @@ async def test_the_rate_is_exact_over_two_nodes(database: Database, database_url
             )
             asked = (charge_rate(node, token_hash(secret)) for node in [database, other] * 20)
             answers = await asyncio.gather(*asked, return_exceptions=True)
-            refused = [each for each in answers if isinstance(each, RateLimited)]
-            assert len(refused) == 40 - due
+            refused = [each for each in answers if isinstance(each, Busy)]
+            assert [each.reason for each in refused] == ["rate_limited"] * (40 - due)
             assert {round(each.retry_after_s, 6) for each in refused} == {0.01}
             assert {round(each.reset_s, 6) for each in refused} == {0.3}
 

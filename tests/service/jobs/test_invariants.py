@@ -12,7 +12,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from foremask.errors import CorruptVideo, WorkerCrashed
+from foremask.errors import CorruptVideo, Failed
 from foremask.service.jobs import records, steps
 from foremask.service.jobs.admission import admit
 from foremask.service.jobs.database import Database, Params, Row
@@ -111,7 +111,7 @@ class Service(RuleBasedStateMachine):
         reported = steps.fail(
             self.database,
             step,
-            WorkerCrashed("crashed") if crashed else CorruptVideo("broken"),
+            Failed("crashed", reason="worker_crashed") if crashed else CorruptVideo("broken"),
             Event.CRASHED if crashed else Event.FAILED,
         )
         self.let_go(step, self.do(reported))

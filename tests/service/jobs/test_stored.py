@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from foremask.errors import StorageQuota, WorkerCrashed
+from foremask.errors import Failed
 from foremask.facts import Report
 from foremask.service.jobs import admission, retention, steps
 from foremask.service.jobs.admission import NewJob, admit
@@ -13,6 +13,7 @@ from foremask.service.jobs.life import Event
 from foremask.service.jobs.steps import IngestDone, JobClip, MaskDone, StoredSegment
 from foremask.service.jobs.tokens import create_token
 from tests.support.jobs import begun, cancel, done, new_job, report_of, value
+from tests.support.refusals import refused
 
 KINDS: tuple[retention.Kind, ...] = "sources", "network", "result"
 
@@ -38,7 +39,7 @@ async def test_uploads_over_the_quota_of_their_token_are_refused(database: Datab
     for key, token in (("uploads/1", a), ("uploads/2", a), ("uploads/3", b)):
         await admission.new_upload(database, key, token.id)
     await admission.reserve(database, "uploads/1", 60, 100)
-    with pytest.raises(StorageQuota) as caught:
+    with refused("storage_quota") as caught:
         await admission.reserve(database, "uploads/2", 41, 100)
     assert (caught.value.limit, caught.value.actual) == (100, 101)
     assert caught.value.retry_after_s > 1
@@ -55,7 +56,7 @@ async def test_a_jobs_files_count_until_they_are_deleted(
 ) -> None:
     made = await admit(database, job(token, 100), storage_limit=300)
     assert await bytes_of(database, token) == 300
-    with pytest.raises(StorageQuota):
+    with refused("storage_quota"):
         await admit(database, job(token, 1), storage_limit=300)
     unknown = await admit(database, new_job(token), storage_limit=300)
     report = report_of(1, bytes=7, mask_bytes=3, network_bytes=50)
@@ -101,7 +102,7 @@ async def test_a_worker_that_has_lost_its_step_stores_nothing(
 ) -> None:
     made = await admit(database, job(token, 10))
     stale = await begun(database, made)
-    await steps.fail(database, stale, WorkerCrashed("it was away"), Event.LOST)
+    await steps.fail(database, stale, Failed("it was away", reason="worker_crashed"), Event.LOST)
     current = await begun(database, made)
     assert await admission.reserve_result(database, current, 40, 0, 200)
     assert not await admission.reserve_result(database, stale, 100, 0, 200)
@@ -133,7 +134,7 @@ async def test_a_job_counts_no_upload_twice_and_a_background_as_it_was_fetched(
     database: Database, token: uuid.UUID, facts: dict[str, Any], counted: int
 ) -> None:
     new = job(token, 100, **facts)
-    with pytest.raises(StorageQuota) as caught:
+    with refused("storage_quota") as caught:
         await admit(database, new, storage_limit=counted - 1)
     assert (caught.value.limit, caught.value.actual) == (counted - 1, counted)
     made = await admit(database, new, storage_limit=counted)

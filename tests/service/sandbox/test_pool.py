@@ -14,7 +14,7 @@ import pytest
 import uvloop
 
 from foremask.cli.exits import Exit, exit_code
-from foremask.errors import CorruptVideo, Internal, SettingsInvalid, TimedOut, UrlUnreachable
+from foremask.errors import CorruptVideo, Internal, SettingsInvalid, TimedOut, UrlRefused
 from foremask.machine.process_setup import NUMERICS, ONE_THREAD
 from foremask.service.sandbox import messages
 from foremask.service.sandbox.confine import Level, check_level
@@ -35,6 +35,7 @@ from tests.service.sandbox.misdeeds import (
 )
 from tests.support.patience import running, wait_until
 from tests.support.programs import children, fresh, is_gone
+from tests.support.refusals import refused
 
 pytestmark = pytest.mark.slow
 
@@ -76,10 +77,10 @@ async def test_paths_are_the_callers_on_both_sides(pool: MediaPool, tmp_path: Pa
 
 async def test_what_the_reader_raises_comes_out_of_run(pool: MediaPool) -> None:
     async def read_at(offset: int, size: int) -> bytes:
-        raise UrlUnreachable(f"broke off at {offset} of {size}")
+        raise UrlRefused(f"broke off at {offset} of {size}", reason="url_unreachable")
 
     before = await pid(pool)
-    with pytest.raises(UrlUnreachable):
+    with refused("url_unreachable"):
         await pool.run(Do("read"), read_at=read_at)
     assert is_gone(before)
 

@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from msgspec import structs
 
-from foremask.errors import CorruptVideo, NotAVideo
+from foremask.errors import ClipRefused, CorruptVideo
 from foremask.facts import Clip, Report, SegmentPlan, Written
 from foremask.hints.kinds import frame_beyond, marked_hints
 from foremask.options import Files, JobSpec
@@ -75,7 +75,7 @@ class TextMedia:
     async def _probe(self, request: messages.Probe, _: OnProgress | None) -> Clip:
         text = request.source.read_text() if request.source else ""
         if not text.startswith("clip "):
-            raise NotAVideo("this is no clip", param="video")
+            raise ClipRefused("this is no clip", reason="not_a_video", param="video")
         frames = int(text.split()[1])
         if text.count("frame ") != frames:
             raise CorruptVideo(f"{text.count('frame ')} of {frames} frames are there")

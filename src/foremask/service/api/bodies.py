@@ -4,7 +4,7 @@ from typing import Annotated, Any, Final, Literal
 
 from msgspec import Meta, Struct, structs
 
-from foremask.errors import FieldInvalid, PresetUnknown, VideoInvalid, VideoMissing, WebhookInvalid
+from foremask.errors import BadRequest, FieldInvalid
 from foremask.fetch.connections import MAX_URL_BYTES
 from foremask.hints import kinds
 from foremask.options import (
@@ -41,23 +41,27 @@ def _says(text: str, **limits: Any) -> Meta:  # noqa: ANN401
     return Meta(description=f"{text[0].upper()}{text[1:]}.", extra={"text": text}, **limits)
 
 
-def _url(description: str, **errors: type[Exception]) -> Meta:
+def _url(description: str, **reasons: str) -> Meta:
     return Meta(
         pattern=_CLEAN,
         max_length=MAX_URL_BYTES,
         description=description,
-        extra={"text": _URL, **errors},
+        extra={"text": _URL, **reasons},
         extra_json_schema={SHOWN_PATTERN: _HTTP, "examples": ["https://example.com/clip.mp4"]},
     )
 
 
 Video = Annotated[
     str,
-    _url("An http(s) URL, or an upload's file_url.", missing=VideoMissing, invalid=VideoInvalid),
+    _url(
+        "An http(s) URL, or an upload's file_url.", missing="video_missing", invalid="video_invalid"
+    ),
 ]
 WebhookUrl = Annotated[
     str,
-    _url("Receives a signed POST with the final status: docs/webhooks.md.", invalid=WebhookInvalid),
+    _url(
+        "Receives a signed POST with the final status: docs/webhooks.md.", invalid="webhook_invalid"
+    ),
 ]
 BackgroundUrl = Annotated[
     str,
@@ -82,13 +86,13 @@ BackgroundName = Annotated[
 ]
 MaskForm = Annotated[
     Preset,
-    Meta(description="Container and codec of the mask video.", extra={"invalid": PresetUnknown}),
+    Meta(description="Container and codec of the mask video.", extra={"invalid": "preset_unknown"}),
 ]
 ResultForm = Annotated[
     Literal[FORMS],  # type: ignore[valid-type]
     Meta(
         description=f"Container and codec. {', '.join(ALPHA_FORMATS)} can be transparent.",
-        extra={"invalid": PresetUnknown},
+        extra={"invalid": "preset_unknown"},
     ),
 ]
 ShownHints = tuple[kinds.Point | kinds.Box | kinds.Paint, ...]
@@ -309,8 +313,9 @@ class ConvertRequest(Matte, frozen=True, kw_only=True):
     def _mask_spec(self) -> JobSpec:
         name = self.output_container_and_codec or Preset.MP4_H264
         if name not in list(Preset):
-            raise PresetUnknown(
+            raise BadRequest(
                 f"output_container_and_codec must be one of {', '.join(Preset)}.",
+                reason="preset_unknown",
                 param="output_container_and_codec",
             )
         _check_mask(self)

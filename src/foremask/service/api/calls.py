@@ -123,7 +123,7 @@ async def read_call[B: Struct](
 
 
 def read_token(request: HTTPConnection) -> bytes:
-    """Return the SHA-256 of the request's token. Raises TokenMissing or TokenInvalid.
+    """Return the SHA-256 of the request's token. Raises token_missing or token_invalid.
 
     Only hashes are compared, which prevents timing attacks.
     """
@@ -134,13 +134,14 @@ def read_token(request: HTTPConnection) -> bytes:
         if scheme.lower() == "bearer":
             token = credentials.strip()
     if not token:
-        raise errors.TokenMissing(
+        raise errors.Denied(
             "The request carries no token. Send the token in the header api_token, or as"
             " 'Authorization: Bearer TOKEN', or in x-api-key (some proxies drop headers with an"
-            " underscore)."
+            " underscore).",
+            reason="token_missing",
         )
     if len(token) > MAX_TOKEN_LENGTH:
-        raise errors.TokenInvalid("The token is unknown, revoked or expired.")
+        raise errors.Denied("The token is unknown, revoked or expired.", reason="token_invalid")
     return hashlib.sha256(token.encode()).digest()
 
 
@@ -152,13 +153,14 @@ async def read_body[B: Struct](
 ) -> tuple[B, bytes]:
     """Return the decoded JSON body, of at most 1 MiB, and its `_digest`.
 
-    Raises BodyTooLarge, ContentTypeWrong, BadJson or errors of fields, in this order.
+    Raises body_too_large, content_type, BadJson or errors of fields, in this order.
     """
     raw = await _read(request)
     declared, _ = _content_type(request)
     if declared != "application/json" and (raw or not may_be_empty):
-        raise errors.ContentTypeWrong(
-            f"The body is declared as {declared[:100] or 'nothing'}; send application/json."
+        raise errors.BadRequest(
+            f"The body is declared as {declared[:100] or 'nothing'}; send application/json.",
+            reason="content_type",
         )
     if may_be_empty and not raw:
         raw = b"{}"
@@ -198,8 +200,9 @@ async def _read(request: ApiRequest) -> bytes:
                 if size > MAX_BODY_BYTES:
                     break
     if size > MAX_BODY_BYTES:
-        raise errors.BodyTooLarge(
+        raise errors.BadRequest(
             f"The body has {size} bytes or more and may have {MAX_BODY_BYTES}; upload a video.",
+            reason="body_too_large",
             limit=MAX_BODY_BYTES,
             actual=size,
         )
@@ -228,13 +231,13 @@ class FileForm:
         return (self.file.content_type or "").lower()
 
     async def content(self) -> AsyncGenerator[bytes]:
-        """Yield the file's bytes. Raises FormInvalid if the body ends inside the file."""
+        """Yield the file's bytes. Raises bad_form if the body ends inside the file."""
         async for event in self.events:
             if event is None:
                 return
             assert not isinstance(event, multipart.MultipartSegment)  # noqa: S101
             yield bytes(event)
-        raise errors.FormInvalid("The form broke off inside the file.")
+        raise errors.BadRequest("The form broke off inside the file.", reason="bad_form")
 
 
 async def _read_clip[B: Struct](
@@ -250,8 +253,8 @@ async def _read_clip[B: Struct](
     declared_bytes = declared_size(request, most + MAX_BODY_BYTES)
     form = await open_form(request, MAX_BODY_BYTES)
     if form.file.name != "video":
-        raise errors.FormInvalid(
-            f"The file is in the part {form.file.name[:64]!r}, not in 'video'."
+        raise errors.BadRequest(
+            f"The file is in the part {form.file.name[:64]!r}, not in 'video'.", reason="bad_form"
         )
     key = upload_key(request, form.media_type)
     link = service.objects.signer.link(key, FILE_S)
@@ -275,7 +278,9 @@ async def _read_clip[B: Struct](
             pass
     behind, second = await _read_fields(form.events, MAX_BODY_BYTES)
     if second is not None:
-        raise errors.FormInvalid("The form has a second file; a job has one clip.")
+        raise errors.BadRequest(
+            "The form has a second file; a job has one clip.", reason="bad_form"
+        )
     fields = _values(form.fields + behind)
     body = decode(fields | {"video": link}, kind, strict=False)
     _note_unknown(request, fields, kind)
@@ -310,8 +315,8 @@ async def store(
 ) -> None:
     """Store the file and reserve its size from the token's quota. An error undoes both.
 
-    The caller settles what is stored. Raises FileTooLarge over ``most`` bytes, StorageQuota,
-    StorageFull or Overloaded.
+    The caller settles what is stored. Raises file_too_large over ``most`` bytes,
+    storage_quota, storage_full or Overloaded.
     """
     service = request.service
     size = reserved = 0
@@ -376,15 +381,19 @@ async def _keep_clip(request: ApiRequest) -> None:
 async def open_form(request: ApiRequest, most_bytes: int) -> FileForm:
     """Read the fields before the file, of at most ``most_bytes`` in all.
 
-    Raises ContentTypeWrong or FormInvalid.
+    Raises content_type or bad_form.
     """
     kind, options = _content_type(request)
     if kind != FORM or not options.get("boundary"):
-        raise errors.ContentTypeWrong(f"An upload is a form: send 'Content-Type: {FORM}'.")
+        raise errors.BadRequest(
+            f"An upload is a form: send 'Content-Type: {FORM}'.", reason="content_type"
+        )
     events = _events(request, options["boundary"])
     fields, file = await _read_fields(events, most_bytes)
     if file is None:
-        raise errors.FormInvalid("The form has no file, which comes after all fields.")
+        raise errors.BadRequest(
+            "The form has no file, which comes after all fields.", reason="bad_form"
+        )
     return FileForm(fields, file, events)
 
 
@@ -408,8 +417,10 @@ async def _read_fields(
             value += event
             size += len(event)
             if size > most_bytes:
-                raise errors.FormInvalid(
-                    f"The form's fields have over {most_bytes} bytes.", limit=most_bytes
+                raise errors.BadRequest(
+                    f"The form's fields have over {most_bytes} bytes.",
+                    reason="bad_form",
+                    limit=most_bytes,
                 )
     return fields, None
 
@@ -439,20 +450,21 @@ async def _events(request: ApiRequest, boundary: str) -> AsyncGenerator[_Event]:
             yield event
     except (multipart.MultipartError, ValueError) as error:
         why = next(iter(error.args), "")  # the parser's message
-        raise errors.FormInvalid(f"The form cannot be read: {why}.") from None
+        raise errors.BadRequest(f"The form cannot be read: {why}.", reason="bad_form") from None
 
 
 def declared_size(request: ApiRequest, most: int) -> int:
-    """Return the Content-Length, or 0. Raises FileTooLarge if the file must exceed ``most``."""
+    """Return the Content-Length, or 0. Raises file_too_large if the file must exceed ``most``."""
     size = _content_length(request)
     if size > most + MAX_FORM_BYTES:
         raise _too_large(most, size)
     return size
 
 
-def _too_large(max_bytes: int, size: int) -> errors.FileTooLarge:
-    return errors.FileTooLarge(
+def _too_large(max_bytes: int, size: int) -> errors.ClipRefused:
+    return errors.ClipRefused(
         f"The file has {size} bytes or more; at most {max_bytes} are taken.",
+        reason="file_too_large",
         param="file",
         limit=max_bytes,
         actual=size,

@@ -167,7 +167,7 @@ class Connection(HttpToolsProtocol):
         if self in self._gate.idle_since:
             if self._heard and not self._owes_body():
                 details = f"The headers were not complete after {HEAD_S:g} s."
-                self._refuse(errors.RequestTooSlow(details, limit=HEAD_S))
+                self._refuse(errors.BadRequest(details, reason="request_too_slow", limit=HEAD_S))
             else:
                 self.transport.close()
         elif self._owes_body():
@@ -177,21 +177,23 @@ class Connection(HttpToolsProtocol):
             self._window_bytes = 0
             self._set_timer(BODY_WINDOW_S)
 
-    def _slowness(self) -> errors.RequestTooSlow | None:
+    def _slowness(self) -> errors.BadRequest | None:
         self._body_s += BODY_WINDOW_S
         for came, least, seconds in (
             (self._window_bytes, BODY_BYTES_PER_S * BODY_WINDOW_S, BODY_WINDOW_S),
             (self.body_bytes, least_body_bytes(self._body_s), self._body_s),
         ):
             if came < least:
-                return errors.RequestTooSlow(
+                return errors.BadRequest(
                     f"{came} bytes of the body came in {seconds:g} s; at least {least:.0f} must.",
+                    reason="request_too_slow",
                     limit=least,
                     actual=came,
                 )
         if self.owner is None:
-            return errors.RequestTooSlow(
+            return errors.BadRequest(
                 f"After {self._body_s:g} s the form's fields have not come, which are its first.",
+                reason="request_too_slow",
                 limit=self._body_s,
             )
         return None
@@ -252,11 +254,12 @@ class Connection(HttpToolsProtocol):
         detail = f": {error}"
         if isinstance(error, httptools.HttpParserCallbackError):
             detail = ""
-        return errors.HttpInvalid(f"This is not a request of HTTP/1.1{detail}.")
+        return errors.BadRequest(f"This is not a request of HTTP/1.1{detail}.", reason="bad_http")
 
-    def _too_large(self) -> errors.HeadersTooLarge:
-        return errors.HeadersTooLarge(
+    def _too_large(self) -> errors.BadRequest:
+        return errors.BadRequest(
             f"The request line and the headers have over {MAX_HEAD_BYTES} bytes in all.",
+            reason="headers_too_large",
             limit=MAX_HEAD_BYTES,
         )
 
@@ -272,8 +275,9 @@ class Connection(HttpToolsProtocol):
         super().on_url(url)
         if len(self.url) > MAX_TARGET_BYTES:
             self._stop_parsing(
-                errors.TargetTooLong(
+                errors.BadRequest(
                     f"The request line has over {MAX_TARGET_BYTES} bytes.",
+                    reason="target_too_long",
                     limit=MAX_TARGET_BYTES,
                 )
             )
@@ -288,7 +292,9 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         if self._hosts > 1 or (self._hosts == 0 and self.parser.get_http_version() == "1.1"):
             self._stop_parsing(
-                errors.HttpInvalid(f"The request has {self._hosts} Host headers, and needs one.")
+                errors.BadRequest(
+                    f"The request has {self._hosts} Host headers, and needs one.", reason="bad_http"
+                )
             )
         is_upgrade = self.parser.should_upgrade() and self._should_upgrade()
         is_health = self.url.partition(b"?")[0] in HEALTH and not is_upgrade
@@ -302,12 +308,15 @@ class Connection(HttpToolsProtocol):
         cycle: RequestResponseCycle | None = self.cycle
         if is_upgrade and cycle is not None and not cycle.response_complete:
             self._stop_parsing(
-                errors.HttpInvalid("A WebSocket begins when earlier requests are answered.")
+                errors.BadRequest(
+                    "A WebSocket begins when earlier requests are answered.", reason="bad_http"
+                )
             )
         if len(self.pipeline) >= MAX_PIPELINED:
             self._stop_parsing(
-                errors.HttpInvalid(
+                errors.BadRequest(
                     f"Over {MAX_PIPELINED} requests were sent without waiting for an answer.",
+                    reason="bad_http",
                     limit=MAX_PIPELINED,
                 )
             )
@@ -325,9 +334,10 @@ class Connection(HttpToolsProtocol):
         if self._chunks > CHUNKS + self.body_bytes / LEAST_CHUNK_BYTES:
             mean_bytes = self.body_bytes / self._chunks
             self._stop_parsing(
-                errors.HttpInvalid(
+                errors.BadRequest(
                     f"The chunks of this body have {mean_bytes:.0f} bytes; at least"
                     f" {LEAST_CHUNK_BYTES} are needed.",
+                    reason="bad_http",
                     limit=LEAST_CHUNK_BYTES,
                 )
             )

@@ -84,7 +84,7 @@ class Service:
         why = self._refused.get(request_id)
         if why is not None:
             details = f"This request was refused, and there is no job: {why}"
-            raise errors.RequestRefused(details, param="request_id")
+            raise errors.BadRequest(details, reason="request_refused", param="request_id")
 
 
 class ApiRequest(Request):
@@ -112,13 +112,13 @@ def answer_of(error: errors.ForemaskError, request_id: str) -> tuple[dict[str, s
     headers = {"Content-Type": "application/json", "Cache-Control": "no-store"}
     body: dict[str, object] = {"request_id": request_id, "error": error.facts()}
     match error:
-        case errors.RateLimited():
+        case errors.Busy(reason="rate_limited"):
             headers["RateLimit-Limit"] = f"{error.limit or 0:.0f}"
             headers["RateLimit-Remaining"] = "0"
             headers["RateLimit-Reset"] = str(math.ceil(error.reset_s))
         case errors.ServiceUnavailable():
             headers["Retry-After"] = "1"
-        case errors.RangeInvalid():
+        case errors.BadRequest(reason="range_invalid"):
             headers["Content-Range"] = f"bytes */{error.limit:.0f}"
         case errors.MethodNotAllowed():
             headers["Allow"] = error.allow
@@ -132,7 +132,7 @@ def answer_of(error: errors.ForemaskError, request_id: str) -> tuple[dict[str, s
 
 
 async def while_connected[T](receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Run ``work``. If the client disconnects, cancel ``work`` and raise JobCancelled."""
+    """Run ``work``. If the client disconnects, cancel ``work`` and raise Ended."""
 
     async def gone() -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -147,5 +147,5 @@ async def while_connected[T](receive: Receive, work: Coroutine[Any, Any, T]) -> 
         leaving.cancel()
         await asyncio.wait({working, leaving})
     if was_cancelled:
-        raise errors.JobCancelled("The caller has hung up.")
+        raise errors.Ended("The caller has hung up.", reason="cancelled")
     return working.result()

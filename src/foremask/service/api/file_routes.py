@@ -54,7 +54,7 @@ class UploadForm(Struct):
     "uploads",
     "The form.",
     Answer[UploadForm],
-    (errors.FieldInvalid,),
+    ("field_invalid",),
     UploadRequest,
     body_required=False,
 ).at("POST", "/v2/video/upload")
@@ -84,11 +84,11 @@ async def start_upload(request: ApiRequest) -> Response:
     "uploads",
     "The file is stored.",
     refused=(
-        errors.LinkInvalid,
-        errors.ContentTypeWrong,
-        errors.FormInvalid,
-        errors.FieldInvalid,
-        errors.FileTooLarge,
+        "link_invalid",
+        "content_type",
+        "bad_form",
+        "field_invalid",
+        "file_too_large",
         *ALWAYS,
     ),
     body={
@@ -150,7 +150,7 @@ class FileQuery(Struct):
     "jobs",
     "The whole file.",
     _FILE,
-    (errors.LinkInvalid, errors.RequestUnknown, errors.RangeInvalid, *ALWAYS),
+    ("link_invalid", "request_unknown", "range_invalid", *ALWAYS),
     others={206: ("The bytes of the range.", _FILE), 304: ("The cache is current.", {})},
     query=FileQuery,
     parameters=tuple(

@@ -73,7 +73,7 @@ async def green_screen(request: ApiRequest) -> Response:
 @starts(
     "/v2/video/edit/replace_background",
     body=bodies.ReplaceBackgroundRequest,
-    refused=(errors.BackgroundInvalid,),
+    refused=("background_invalid",),
 )
 async def replace_background(request: ApiRequest) -> Response:
     """Put the subject in front of a picture or a video.
@@ -213,7 +213,7 @@ def _with_allowed_tracker(spec: JobSpec, allowed: Sequence[TrackerName]) -> JobS
     "/v2/status/{request_id:str}/convert",
     body=bodies.ConvertRequest,
     has_clip=False,
-    refused=(errors.BackgroundInvalid, errors.RequestUnknown),
+    refused=("background_invalid", "request_unknown"),
 )
 async def convert(request: ApiRequest, request_id: str) -> Response:
     """Make another result from the stored mask of a completed job.
@@ -277,8 +277,9 @@ async def _source_of(service: Service, record: Record, video: str | None) -> Loc
         with suppress(errors.ObjectLost):
             await service.objects.head(key)
             return Location(key=key)
-    raise errors.VideoMissing(
+    raise errors.BadRequest(
         "The clip of this mask is no longer stored: send its URL in the field 'video'.",
+        reason="video_missing",
         param="video",
     )
 
@@ -287,7 +288,7 @@ async def _source_of(service: Service, record: Record, video: str | None) -> Loc
     "/v2/status/{request_id:str}/refine",
     body=bodies.RefineRequest,
     has_clip=False,
-    refused=(errors.RequestUnknown,),
+    refused=("request_unknown",),
 )
 async def refine(request: ApiRequest, request_id: str) -> Response:
     """Repeat a completed job with additional hints."""
@@ -398,7 +399,7 @@ async def show_clip(request: ApiRequest) -> ASGIApp:
     "jobs",
     "The mask.",
     Answer[Preview],
-    (errors.FieldInvalid, errors.ModelUnavailable),
+    ("field_invalid", "model_unavailable"),
     bodies.PreviewRequest,
 ).at("POST", "/v2/video/segment/preview")
 async def preview(request: ApiRequest) -> Response:

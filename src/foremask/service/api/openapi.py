@@ -12,8 +12,7 @@ import msgspec
 from msgspec import Struct
 from starlette.types import ASGIApp
 
-from foremask import errors
-from foremask.errors import ERROR_TABLE, ForemaskError
+from foremask.errors import ERROR_TABLE, REASONS, ClipRefused, UrlRefused
 from foremask.service.jobs.records import Accepted, JobStatus, Problem
 
 _REF = "#/components/schemas/{name}"
@@ -37,25 +36,24 @@ _PATH_PARAMETER = re.compile(r"\{(\w+):\w+\}")
 
 type Json = dict[str, Any]
 type Shape = type[Struct] | Json  # a Struct, or a `content` object of OpenAPI
-type Reasons = tuple[type[ForemaskError], ...]
+type Reasons = tuple[str, ...]
 type Answering = Callable[..., Awaitable[ASGIApp]]
 """Takes an `ApiRequest` and the path's parameters by name, and returns the answer."""
 
 SHOWN_PATTERN: Final = "x-shown-pattern"  # JSON schema key; its value replaces ``pattern``
-ALWAYS = (errors.Internal, errors.ServiceUnavailable, errors.Overloaded, errors.StorageFull)
+ALWAYS = ("internal", "unavailable", "overloaded", "storage_full")
 SUBMISSION: Final[Reasons] = (
-    errors.VideoMissing,
-    errors.VideoInvalid,
-    errors.PresetUnknown,
-    errors.FieldInvalid,
-    errors.WebhookInvalid,
-    *errors.UrlRefused.__subclasses__(),
-    *errors.ClipRefused.__subclasses__(),
+    "video_missing",
+    "video_invalid",
+    "preset_unknown",
+    "field_invalid",
+    "webhook_invalid",
+    *(each.name for each in ERROR_TABLE if issubclass(each.kind, UrlRefused | ClipRefused)),
 )
-_TOKEN = (errors.TokenMissing, errors.TokenInvalid)
-_RATE = (errors.RateLimited, errors.QuotaExhausted)
-_BODY = (errors.BodyTooLarge, errors.ContentTypeWrong, errors.BadJson)
-_ADMISSION = (errors.IdempotencyMismatch, errors.TooManyJobs, errors.QueueFull, errors.StorageQuota)
+_TOKEN = ("token_missing", "token_invalid")
+_RATE = ("rate_limited", "quota_exhausted")
+_BODY = ("body_too_large", "content_type", "bad_json")
+_ADMISSION = ("idempotency_mismatch", "too_many_jobs", "queue_full", "storage_quota")
 _IDEMPOTENCY_KEY: Final[Json] = {
     "name": "Idempotency-Key",
     "in": "header",
@@ -104,7 +102,7 @@ class Operation:
     def reasons(self) -> Reasons:
         if not self.needs_token:
             return self.refused
-        more: Reasons = (errors.RequestUnknown,) if self.of_request else ()
+        more: Reasons = ("request_unknown",) if self.of_request else ()
         if self.body is not None:
             more = (*_RATE, *_BODY)
         return (*_TOKEN, *more, *self.refused, *ALWAYS)
@@ -121,7 +119,7 @@ def starts(
         "jobs",
         "The job exists.",
         Accepted,
-        (*SUBMISSION, *refused, *_ADMISSION, *((errors.FormInvalid,) if has_clip else ())),
+        (*SUBMISSION, *refused, *_ADMISSION, *(("bad_form",) if has_clip else ())),
         body,
         {200: ("With sync, the job has ended.", JobStatus)} if has_clip else {},
         has_clip=has_clip,
@@ -220,9 +218,9 @@ def _simplify(part: object) -> None:
 def _errors() -> str:
     """Return a Markdown table of all errors. The playground links to its rows."""
     rows = [
-        f'| <span id="reason-{kind.reason}">`{kind.reason}`</span> | {kind.status} '
-        f"| {kind.means} | {kind.remedy} |"
-        for kind in ERROR_TABLE
+        f'| <span id="reason-{each.name}">`{each.name}`</span> | {each.status} '
+        f"| {each.means} | {each.remedy} |"
+        for each in ERROR_TABLE
     ]
     head = "| reason | status | what it means | what to do |\n|---|---|---|---|"
     fold = '<details id="errors"><summary>All errors</summary>\n'
@@ -240,7 +238,7 @@ def _described(operation: Operation, handler: Handler, path: str) -> Json:
         for status, (says, shape) in answers.items()
     }
     reasons = operation.reasons
-    refused = sorted({kind.status for kind in reasons})
+    refused = sorted({REASONS[name].status for name in reasons})
     described: Json = {
         "operationId": name,
         "tags": [operation.tag],
@@ -286,12 +284,12 @@ def _content(shape: Shape) -> Json:
 
 
 def _refusal(code: int, refused: Reasons) -> Json:
-    kinds = [kind for kind in ERROR_TABLE if kind in refused and kind.status == code]
-    lines = [f"* `{kind.reason}`: {kind.means}" for kind in kinds]
+    known = [each for each in ERROR_TABLE if each.name in refused and each.status == code]
+    lines = [f"* `{each.name}`: {each.means}" for each in known]
     error = {
         "properties": {
             "code": {"enum": [code]},  # some client generators fail on a numeric const
-            "reason": {"enum": [kind.reason for kind in kinds]},
+            "reason": {"enum": [each.name for each in known]},
         }
     }
     schema = {"allOf": [{"$ref": _REF.format(name="Problem")}, {"properties": {"error": error}}]}

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from starlette.responses import Response
 
-from foremask.errors import PathUnknown, RangeInvalid
+from foremask.errors import BadRequest
 from foremask.service.api.context import ApiRequest
 from foremask.service.api.openapi import Handler
 
@@ -53,8 +53,8 @@ def select_bytes(
     """Return the status (200, 206 or 304), and start and stop of the bytes to send (RFC 9110).
 
     The function adds headers to ``response_headers``. It selects the whole file if the request has
-    several ranges, another unit than bytes, or an If-Range other than ``etag``. Raises RangeInvalid
-    if the range begins after the file's end.
+    several ranges, another unit than bytes, or an If-Range other than ``etag``. Raises
+    range_invalid if the range begins after the file's end.
     """
     response_headers |= {"Accept-Ranges": "bytes", "ETag": etag}
     known = request_headers.get("if-none-match", "").split(",")
@@ -73,8 +73,9 @@ def select_bytes(
             return 200, 0, size  # RFC 9110 ignores an invalid range
         stop = min(int(last) + 1, size)
     if start >= stop:
-        raise RangeInvalid(
+        raise BadRequest(
             f"The file has {size} bytes, and the range begins behind them.",
+            reason="range_invalid",
             param="Range",
             limit=size,
             actual=start,
@@ -156,7 +157,7 @@ async def answer_page(request: ApiRequest, name: str = "") -> Response:
             pass
     found = pages.get(name)
     if found is None:
-        raise PathUnknown("There is no such page; /reference lists the API.")
+        raise BadRequest("There is no such page; /reference lists the API.", reason="path_unknown")
     return found.answer(request)
 
 

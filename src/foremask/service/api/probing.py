@@ -120,7 +120,7 @@ class Prober:
         """Return ``job`` with the results of probing its clip and its background.
 
         ``clip`` is None if the probe has no result in `BUDGET_S`, or if too many probes run. If
-        ``now``, UrlUnreachable or Overloaded is raised instead. ``fetched_bytes`` is the
+        ``now``, url_unreachable or Overloaded is raised instead. ``fetched_bytes`` is the
         background's size, or 0 if the background is in our store or its size is unknown. If the
         clip is in our store, ``source_key`` is set instead of ``video_url``. Raises errors of
         hints, clip or background.
@@ -143,8 +143,11 @@ class Prober:
                 raise
         except _Undecided as undecided:
             if now:
-                raise errors.UrlUnreachable(
-                    f"{undecided} A job would be accepted.", param="video", limit=undecided.limit
+                raise errors.UrlRefused(
+                    f"{undecided} A job would be accepted.",
+                    reason="url_unreachable",
+                    param="video",
+                    limit=undecided.limit,
                 ) from None
         if job.background_url is not None:
             job = await self._with_background(job, job.background_url)
@@ -155,12 +158,14 @@ class Prober:
         return messages.Probe(None, self._limits, spec.form, spec.kind, spec.excerpt)
 
     def _locate(self, url: str, param: str) -> Location:
-        """Return the source at ``url``. Raises UrlForbidden for an invalid link to this service."""
+        """Return the source at ``url``. Raises url_forbidden for an invalid link to our files."""
         try:
             key = self._objects.signer.key_of(url)
         except errors.LinkInvalid as error:
-            raise errors.UrlForbidden(
-                f"{error.details} An upload's file_url is good for one day.", param=param
+            raise errors.UrlRefused(
+                f"{error.details} An upload's file_url is good for one day.",
+                reason="url_forbidden",
+                param=param,
             ) from None
         if key is None:
             return Location(url=url)
@@ -187,7 +192,7 @@ class Prober:
     async def show(
         self, url: str, spec: JobSpec, owner: str, max_bytes: int
     ) -> AsyncGenerator[OpenedFile]:
-        """Probe and open a clip of up to ``max_bytes``. Raises UrlUnreachable after `BUDGET_S`."""
+        """Probe and open a clip of up to ``max_bytes``. Raises url_unreachable after `BUDGET_S`."""
         source = self._locate(url, "video")
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._shows.slot(owner, SLOT_S, "shown"))
@@ -197,12 +202,15 @@ class Prober:
                     file = await stack.enter_async_context(opened)
                     await self._run(self._probe_of(spec), file, owner)
             except RangeUnavailable as unavailable:
-                raise errors.UrlUnreachable(
-                    f"{unavailable} A job would be accepted.", param="video"
+                raise errors.UrlRefused(
+                    f"{unavailable} A job would be accepted.",
+                    reason="url_unreachable",
+                    param="video",
                 ) from None
             except (TimeoutError, ChildDied):
-                raise errors.UrlUnreachable(
+                raise errors.UrlRefused(
                     f"The clip could not be read in {BUDGET_S:.0f} s. A job would be accepted.",
+                    reason="url_unreachable",
                     param="video",
                 ) from None
             await stack.enter_async_context(aclosing(file.blocks))
@@ -240,8 +248,9 @@ class Prober:
         try:
             size = (await self._objects.head(key))["size"]
         except errors.ObjectLost:
-            raise errors.UrlStatus(
+            raise errors.UrlRefused(
                 "Nothing is stored at this URL, or no longer; upload it again.",
+                reason="url_status",
                 param=param,
             ) from None
         check_size(size, max_bytes)

@@ -162,7 +162,9 @@ async def _answer_unknown_path(scope: Scope, receive: Receive, send: Send) -> No
         await WebSocketClose()(scope, receive, send)
         return
     lead = _HOSTED_ONLY.get(scope["path"], "There is no such path")
-    raise errors.PathUnknown(f"{lead}; /reference lists those that there are.")
+    raise errors.BadRequest(
+        f"{lead}; /reference lists those that there are.", reason="path_unknown"
+    )
 
 
 def _answer_to(error: BaseException, request: ApiRequest) -> Response:
@@ -196,7 +198,7 @@ def _log_failure(error: errors.ForemaskError) -> None:
 
 def _problem(error: errors.ForemaskError, request: ApiRequest) -> Response:
     headers, body = answer_of(error, request.id)
-    if isinstance(error, errors.PathUnknown) and "text/html" in request.headers.get("accept", ""):
+    if error.reason == "path_unknown" and "text/html" in request.headers.get("accept", ""):
         page = pages.read_folder(pages.STATIC)["missing.html"]
         headers = {"Content-Type": page.media_type, "Content-Security-Policy": page.policy}
         body = page.content

@@ -15,7 +15,6 @@ from starlette.responses import Response
 from foremask.errors import (
     FieldInvalid,
     ObjectLost,
-    RequestRefused,
     RequestUnknown,
     ServiceUnavailable,
 )
@@ -88,7 +87,7 @@ class JobsQuery(Struct):
     ] = ""
 
 
-@Operation("jobs", "The job is known; it may have failed.", JobStatus, (RequestRefused,)).at(
+@Operation("jobs", "The job is known; it may have failed.", JobStatus, ("request_refused",)).at(
     "GET", STATUS_PATH
 )
 async def read_status(request: ApiRequest, request_id: str) -> Response:
@@ -96,7 +95,9 @@ async def read_status(request: ApiRequest, request_id: str) -> Response:
     return await _status_after(records.read, request, request_id)
 
 
-@Operation("jobs", "The status of the job.", JobStatus, (RequestRefused,)).at("DELETE", STATUS_PATH)
+@Operation("jobs", "The status of the job.", JobStatus, ("request_refused",)).at(
+    "DELETE", STATUS_PATH
+)
 async def cancel(request: ApiRequest, request_id: str) -> Response:
     """Cancel a job.
 
@@ -133,7 +134,7 @@ async def _is_lost(service: Service, key: str) -> bool:
     return False
 
 
-@Operation("jobs", "A page of jobs.", Answer[JobPage], (FieldInvalid,), query=JobsQuery).at(
+@Operation("jobs", "A page of jobs.", Answer[JobPage], ("field_invalid",), query=JobsQuery).at(
     "GET", "/v2/jobs"
 )
 async def list_jobs(request: ApiRequest) -> Response:
@@ -165,7 +166,7 @@ async def read_job(request: ApiRequest, request_id: str) -> Response:
     return await _whole_entry(request.service, record)
 
 
-@Operation("jobs", "The job.", ListedJob, (FieldInvalid, RequestUnknown), RenameRequest).at(
+@Operation("jobs", "The job.", ListedJob, ("field_invalid", "request_unknown"), RenameRequest).at(
     "POST", JOB_PATH
 )
 async def rename_job(request: ApiRequest, request_id: str) -> Response:
@@ -258,7 +259,7 @@ async def read_newest_mask(request: ApiRequest, request_id: str) -> Response:
 
 
 async def job_of(service: Service, token: bytes, job: str) -> Record:
-    """Read the token's job with the id ``job``. Raises TokenInvalid or RequestUnknown."""
+    """Read the token's job with the id ``job``. Raises token_invalid or RequestUnknown."""
     return await records.read(service.database, token, _possible(job))
 
 

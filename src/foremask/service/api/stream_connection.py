@@ -10,7 +10,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 from websockets.http11 import Request
 
-from foremask.errors import MessageInvalid, StreamIdle
+from foremask.errors import BadRequest
 from foremask.service.api.stream_messages import close_code, close_reason
 
 STALLED_S = 10.0  # a client that takes less than 64 KiB in this time is too slow
@@ -63,9 +63,10 @@ class StreamConnection(WebSocketsSansIOProtocol):
 
     def _end_tiny_frames(self) -> None:
         mean_bytes = self._payload_bytes / self._frames
-        error = MessageInvalid(
+        error = BadRequest(
             f"The frames of this connection have {mean_bytes:.0f} bytes; at least"
             f" {LEAST_FRAME_BYTES} are needed.",
+            reason="message_invalid",
             limit=LEAST_FRAME_BYTES,
         )
         self.conn.fail(close_code(error), close_reason(error))
@@ -123,7 +124,9 @@ class StreamConnection(WebSocketsSansIOProtocol):
         if self.close_sent or self.transport.is_closing():
             self.transport.abort()
             return
-        error = StreamIdle(f"No mask was taken for {STALLED_S:g} s.", limit=STALLED_S)
+        error = BadRequest(
+            f"No mask was taken for {STALLED_S:g} s.", reason="stream_idle", limit=STALLED_S
+        )
         code = close_code(error)
         self.queue.put_nowait(
             {"type": "websocket.disconnect", "code": code, "reason": error.details}

@@ -19,16 +19,20 @@ MAX_REASON_BYTES: Final = 123  # RFC 6455: a close frame has at most 125 bytes
 
 ENDED: Final = 1000
 _POLICY: Final = 1008
-_CLOSE_CODES: Final[dict[type[errors.ForemaskError], int]] = {
-    errors.StreamExpired: 4003,
-    errors.StreamIdle: 4008,
-    errors.Busy: 1013,
-    errors.Failed: 1011,
-}
 
 
 def close_code(error: errors.ForemaskError) -> int:
-    return next((code for kind, code in _CLOSE_CODES.items() if isinstance(error, kind)), _POLICY)
+    match error:
+        case errors.BadRequest(reason="stream_expired"):
+            return 4003
+        case errors.BadRequest(reason="stream_idle"):
+            return 4008
+        case errors.Busy():
+            return 1013
+        case errors.Failed():
+            return 1011
+        case _:
+            return _POLICY
 
 
 def close_reason(error: errors.ForemaskError) -> str:
@@ -36,23 +40,29 @@ def close_reason(error: errors.ForemaskError) -> str:
 
 
 def header_of(message: bytes) -> bytes:
-    """Return the header of a message that carries a video frame. Raises MessageInvalid."""
+    """Return the header of a message that carries a video frame. Raises message_invalid."""
     if len(message) <= HEADER.size:
-        raise errors.MessageInvalid(
+        raise errors.BadRequest(
             f"A message has {len(message)} bytes; a frame has {HEADER.size} of header and a JPEG.",
+            reason="message_invalid",
             limit=HEADER.size,
             actual=len(message),
         )
     magic, *kind, _, _ = HEADER.unpack_from(message)
     if magic != MAGIC:
-        raise errors.MessageInvalid("A message does not begin with the four bytes BRIA.")
+        raise errors.BadRequest(
+            "A message does not begin with the four bytes BRIA.", reason="message_invalid"
+        )
     wanted = (VERSION, REMOVE_BACKGROUND, VIDEO, JPEG)
     for name, got, want in zip(
         ("version", "application", "media", "codec"), kind, wanted, strict=True
     ):
         if got != want:
-            raise errors.MessageInvalid(
-                f"A message has {name} {got}; only {name} {want} is taken.", limit=want, actual=got
+            raise errors.BadRequest(
+                f"A message has {name} {got}; only {name} {want} is taken.",
+                reason="message_invalid",
+                limit=want,
+                actual=got,
             )
     return message[: HEADER.size]
 
@@ -70,18 +80,20 @@ _commands: Final[msgspec.json.Decoder[Command]] = msgspec.json.Decoder(Stop | De
 
 
 def command_of(text: str) -> Command:
-    """Raises MessageInvalid."""
+    """Raises message_invalid."""
     if len(text) > MAX_TEXT:
-        raise errors.MessageInvalid(
+        raise errors.BadRequest(
             f"A text message has {len(text)} characters; at most {MAX_TEXT} are taken.",
+            reason="message_invalid",
             limit=MAX_TEXT,
             actual=len(text),
         )
     try:
         return _commands.decode(text)
     except (msgspec.DecodeError, RecursionError):
-        raise errors.MessageInvalid(
-            'A text message is neither {"type": "stop"} nor {"type": "debug", "enabled": true}.'
+        raise errors.BadRequest(
+            'A text message is neither {"type": "stop"} nor {"type": "debug", "enabled": true}.',
+            reason="message_invalid",
         ) from None
 
 

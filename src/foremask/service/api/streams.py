@@ -89,13 +89,14 @@ class Streams:
         return Resources(self.settings.device, self._find_model(), limits)
 
     async def check_token(self, token_id: UUID) -> None:
-        """Look at the token every `TOKEN_CHECK_S`; raise TokenInvalid when it is not valid."""
+        """Look at the token every `TOKEN_CHECK_S`; raise token_invalid when it is not valid."""
         while True:
             await asyncio.sleep(TOKEN_CHECK_S)
             with suppress(errors.ServiceUnavailable):  # the database may be away for a while
                 if not await is_valid(self._database, token_id):
-                    raise errors.TokenInvalid(
-                        "the token was revoked, or has expired, while this stream ran"
+                    raise errors.Denied(
+                        "the token was revoked, or has expired, while this stream ran",
+                        reason="token_invalid",
                     )
 
     async def run(self, stream: "LiveStream", token_id: UUID) -> None:
@@ -188,8 +189,10 @@ class LiveStream:
                 {*both, checking}, timeout=most_s, return_when=asyncio.FIRST_COMPLETED
             )
             if not done:
-                raise errors.StreamExpired(
-                    f"session limit reached: a stream may last {most_s:g} s.", limit=most_s
+                raise errors.BadRequest(
+                    f"session limit reached: a stream may last {most_s:g} s.",
+                    reason="stream_expired",
+                    limit=most_s,
                 )
             for ended in (checking, masking, reading):
                 if ended in done:
@@ -225,7 +228,7 @@ class LiveStream:
             )
 
     async def _read(self) -> None:
-        """Read messages until the client ends the stream. Raises StreamIdle or MessageInvalid."""
+        """Read messages until the client ends the stream. Raises stream_idle or message_invalid."""
         fps = self._settings.stream_fps
         taken = Rate(fps, MOST_UNREAD)
         read = Rate(READ_FASTER * fps, READ_FASTER * fps)
@@ -248,8 +251,10 @@ class LiveStream:
                                 self._is_debugged = enabled
                     await asyncio.sleep(read.wait_s())
         except TimeoutError:
-            raise errors.StreamIdle(
-                f"session timeout: no frame came within {IDLE_S:g} s.", limit=IDLE_S
+            raise errors.BadRequest(
+                f"session timeout: no frame came within {IDLE_S:g} s.",
+                reason="stream_idle",
+                limit=IDLE_S,
             ) from None
         except GONE:
             return

@@ -42,7 +42,8 @@ async def admit(database: Database, job: NewJob, storage_limit: int = NO_LIMIT) 
     """Insert a job with its first step; return the job's id once both are on the disk.
 
     Returns the existing job's id for a known Idempotency-Key with the same body. Raises
-    TokenInvalid, QuotaExhausted, IdempotencyMismatch, TooManyJobs, StorageQuota or QueueFull.
+    token_invalid, quota_exhausted, idempotency_mismatch, too_many_jobs, storage_quota or
+    queue_full.
     """
     columns = msgspec.to_builtins(job)
     if job.body_hash is not None:
@@ -61,19 +62,20 @@ def refuse(outcome: str, allowed: int | None = None, counted: int | None = None)
         case "invalid" | "quota":
             refuse_token(outcome, allowed)
         case "mismatch":
-            raise errors.IdempotencyMismatch(
+            raise errors.BadRequest(
                 "this Idempotency-Key was used before with another body;"
-                " use a new key for a new request"
+                " use a new key for a new request",
+                reason="idempotency_mismatch",
             )
         case "concurrent":
             details = f"{counted} jobs of this token are unfinished, of {allowed} that it may have"
-            raise errors.TooManyJobs(details, limit=allowed, actual=counted)
+            raise errors.Busy(details, reason="too_many_jobs", limit=allowed, actual=counted)
         case "storage":
             details = f"the token's uploads and results would take {counted} bytes, of {allowed}"
-            raise errors.StorageQuota(details, limit=allowed, actual=counted)
+            raise errors.Busy(details, reason="storage_quota", limit=allowed, actual=counted)
         case "queue":
             details = f"{counted} jobs are unfinished, of {allowed} that the service takes"
-            raise errors.QueueFull(details, limit=allowed, actual=counted)
+            raise errors.Busy(details, reason="queue_full", limit=allowed, actual=counted)
         case _:
             pass
 
@@ -123,7 +125,7 @@ async def claim_upload(database: Database, key: str, claim: str, name: str | Non
 
 
 async def reserve(database: Database, key: str, size: int, limit: int) -> None:
-    """Set the upload's size. Raises StorageQuota if its token would store over ``limit`` bytes."""
+    """Set the upload's size. Raises storage_quota if its token would store over ``limit`` bytes."""
     row = await database.row_of("reserve_upload", key, size, limit)
     if row is not None and not row["ok"]:
         refuse("storage", limit, row["counted"] + size)

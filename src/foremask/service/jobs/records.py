@@ -125,7 +125,7 @@ _NOT_DELETED = "j.expired_at is distinct from 'epoch'"
 
 
 async def read(database: Database, token_hash: bytes, request_id: str) -> Record:
-    """Read a job of the token. Raises TokenInvalid, or RequestUnknown if deleted or not found."""
+    """Read a job of the token. Raises token_invalid, or RequestUnknown if deleted or not found."""
     row = await database.one(
         f"""select {_RECORD} from tokens t
             left join jobs j on j.id = %s and j.token = t.id and {_NOT_DELETED}
@@ -133,7 +133,7 @@ async def read(database: Database, token_hash: bytes, request_id: str) -> Record
         (request_id, token_hash),
     )
     if row is None:
-        raise errors.TokenInvalid("the token is unknown, revoked or expired")
+        raise errors.Denied("the token is unknown, revoked or expired", reason="token_invalid")
     if row["request_id"] is None:
         raise _unknown(request_id)
     return _record(row)
@@ -152,7 +152,7 @@ async def of_token(
 
     If ``before`` is a job's id, only older jobs are returned. Jobs that reuse a stored mask are
     only returned if ``conversions``. If ``key_prefix`` is not empty, only jobs are returned whose
-    Idempotency-Key begins with it. Raises TokenInvalid, or RequestUnknown for an unknown job.
+    Idempotency-Key begins with it. Raises token_invalid, or RequestUnknown for an unknown job.
     """
     rows = await database.all(
         f"""select b.seq as before, {_RECORD} from tokens t
@@ -166,7 +166,7 @@ async def of_token(
         (before, conversions, key_prefix, key_prefix, limit, token_hash),
     )
     if not rows:
-        raise errors.TokenInvalid("the token is unknown, revoked or expired")
+        raise errors.Denied("the token is unknown, revoked or expired", reason="token_invalid")
     if before is not None and rows[0]["before"] is None:
         raise errors.RequestUnknown(
             f"no request {before[:64]!r} of this token to go on behind", param="before"
@@ -213,7 +213,7 @@ async def cancel(database: Database, token_hash: bytes, request_id: str) -> Reco
     """Cancel the job unless it has ended. Raises the errors of `read`."""
     record = await read(database, token_hash, request_id)
     if record.ended_at is None:
-        error = errors.JobCancelled("the job was cancelled by its owner")
+        error = errors.Ended("the job was cancelled by its owner", reason="cancelled")
         cancelled = change(Event.CANCELLED, {"error": error.facts()})
         await database.value_of("end_job", request_id, cancelled)
         record = await read(database, token_hash, request_id)
@@ -437,8 +437,9 @@ def status_body(
     if record.status is Status.COMPLETED and result is not None:
         word = "COMPLETED"
     elif record.status is Status.COMPLETED:  # not "COMPLETED", which promises a URL
-        gone = errors.ResultExpired(
-            "The result was kept for its time, or was lost, and is deleted; submit it again."
+        gone = errors.Ended(
+            "The result was kept for its time, or was lost, and is deleted; submit it again.",
+            reason="result_expired",
         )
         error = convert(gone.facts(), JobError)
     return JobStatus(

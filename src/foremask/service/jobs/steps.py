@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
-from foremask.errors import ForemaskError, TimedOut, WorkerCrashed
+from foremask.errors import Failed, ForemaskError, TimedOut
 from foremask.facts import Clip, Report, Span
 from foremask.options import JobSpec
 from foremask.service.jobs.database import Database
@@ -249,8 +249,9 @@ async def recover(
     database: Database, wall_clock_s: float, lease_s: float = LEASE_S, worker: str = ""
 ) -> Recovered:
     """Retry the steps of dead workers, and end jobs that ran for ``wall_clock_s``."""
-    crashed = WorkerCrashed(
-        f"the worker process died or hung: crash {{crashes}} of the {MAX_CRASHES} that fail a job"
+    crashed = Failed(
+        f"the worker process died or hung: crash {{crashes}} of the {MAX_CRASHES} that fail a job",
+        reason="worker_crashed",
     )
     timed_out = TimedOut(
         f"the job was not done after {wall_clock_s:.0f} s, the longest that one may take",

@@ -56,13 +56,14 @@ async def charge_rate(database: Database, token_hash: bytes, key: str | None = N
     """Check the token and count one request against its rate limit, which all API processes share.
 
     A request is not counted if an earlier request with the same Idempotency-Key ``key`` made a job.
-    Raises TokenInvalid, QuotaExhausted or RateLimited.
+    Raises token_invalid, quota_exhausted or rate_limited.
     """
     row = await database.row_of("charge_rate", token_hash, key)
     assert row is not None  # noqa: S101  # the SQL function always returns a row
     if row["outcome"] == "rate":
-        error = errors.RateLimited(
+        error = errors.Busy(
             f"more requests than the token's rate allows; try again in {row['wait_s']:.1f} s",
+            reason="rate_limited",
             limit=row["allowed"],
         )
         error.retry_after_s = row["wait_s"]
@@ -83,7 +84,7 @@ async def is_valid(database: Database, token_id: uuid.UUID) -> bool:
 
 
 async def check(database: Database, token_hash: bytes) -> None:
-    """Raise TokenInvalid for an unknown, revoked or expired token; counts nothing."""
+    """Raise token_invalid for an unknown, revoked or expired token; counts nothing."""
     row = await database.one("select 1 from tokens t where hash = %s and is_good(t)", (token_hash,))
     if row is None:
         refuse_token("invalid", None)
@@ -91,10 +92,10 @@ async def check(database: Database, token_hash: bytes) -> None:
 
 def refuse_token(outcome: str, allowed: int | None) -> None:
     if outcome == "invalid":
-        raise errors.TokenInvalid("the token is unknown, revoked or expired")
+        raise errors.Denied("the token is unknown, revoked or expired", reason="token_invalid")
     if outcome == "quota":
         details = f"the token's quota of {allowed} jobs is used up"
-        raise errors.QuotaExhausted(details, limit=allowed)
+        raise errors.Denied(details, reason="quota_exhausted", limit=allowed)
 
 
 def webhook_key(secret: str) -> bytes:

@@ -25,7 +25,7 @@ QUIET_S: Final = 0.5  # between two questions while nothing is to do
 def mask_stream(request: MaskStream, parent: Parent) -> None:
     """Send a mask of each frame that the masker does not drop.
 
-    Raises MessageInvalid, FrameTooLarge or ModelUnavailable.
+    Raises message_invalid, frame_too_large or ModelUnavailable.
     """
     network = network_for(Quality.FAST, request.resources)
     with closing(LiveMasker(network)) as masker:

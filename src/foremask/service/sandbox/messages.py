@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Final, Self, get_args, get_type_hin
 
 import msgspec
 
-from foremask.errors import BY_REASON, ForemaskError, Internal
+from foremask.errors import REASONS, ForemaskError, Internal
 from foremask.facts import Clip, Report, Segment, SegmentGrid, SegmentPlan, Written
 from foremask.options import (
     Device,
@@ -257,10 +257,10 @@ class Refusal(msgspec.Struct, tag=True, frozen=True):
         return cls(error.reason, error.details, param, error.limit, error.actual)
 
     def error(self) -> ForemaskError:
-        kind = BY_REASON.get(self.reason)
-        if kind is None:
+        known = REASONS.get(self.reason)
+        if known is None:
             return Internal(f"Something unforeseen happened ({self.reason[:40]}).")
-        return kind(self.details[:2000], param=self.param, limit=self.limit, actual=self.actual)
+        return known.error(self.details[:2000], self.param, self.limit, self.actual)
 
 
 class Broken(msgspec.Struct, tag=True, frozen=True):

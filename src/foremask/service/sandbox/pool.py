@@ -191,7 +191,7 @@ class Child:
                 case messages.Success(value):
                     with self._translated():
                         return messages.result_of(request, value)
-                case messages.Refusal(reason=OutputFailed.reason, details=details):
+                case messages.Refusal(reason=OutputFailed.usual_reason, details=details):
                     raise ServiceUnavailable(details)  # the disk is full or broken
                 case messages.Refusal() as refused:
                     if request.outlives_refusal:

@@ -25,7 +25,7 @@ import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import AzureStore, GCSStore, LocalStore, ObjectStore, S3Store, from_url
 
-from foremask.errors import LinkInvalid, ObjectLost, ServiceUnavailable, StorageFull
+from foremask.errors import Busy, LinkInvalid, ObjectLost, ServiceUnavailable
 from foremask.options import MEDIA_TYPES
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import span
@@ -129,12 +129,13 @@ class Signer:
 
 
 def check_free(directory: Path, size: int) -> None:
-    """Raise StorageFull if ``size`` bytes more would leave less free space than the reserve."""
+    """Raise storage_full if ``size`` bytes more would leave less free space than the reserve."""
     usage = shutil.disk_usage(directory)
     kept = min(int(RESERVE_SHARE * usage.total), RESERVE_BYTES)
     if usage.free - size < kept:
-        raise StorageFull(
+        raise Busy(
             f"The disk has {usage.free} bytes free; {size} are needed beside {kept} in reserve.",
+            reason="storage_full",
             limit=kept,
             actual=usage.free,
         )

@@ -49,7 +49,7 @@ class Leases:
     def held(self, step: Step, progress: StepProgress) -> Iterator[asyncio.Future[None]]:
         """Let `keep` renew the step's lease during the block.
 
-        The future gets None when the lease is lost, or WorkerCrashed when the step stalls.
+        The future gets None when the lease is lost, or worker_crashed when the step stalls.
         """
         lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         attempt = step.key
@@ -71,7 +71,9 @@ class Leases:
                         f" after {progress.frames_done} frames"
                     )
                     limit = work.timing.stall_s
-                    lost.set_exception(errors.WorkerCrashed(text, limit=limit, actual=idle_s))
+                    lost.set_exception(
+                        errors.Failed(text, reason="worker_crashed", limit=limit, actual=idle_s)
+                    )
             asked = {key: held for key, held in self._held.items() if not held[2].done()}
             beats = [
                 Beat(step, now.frames_done, now.idle_s, now.left_s, now.take_newest())
@@ -121,7 +123,7 @@ async def deliver_next(work: WorkerContext, on_claim: OnClaim = no_matter) -> No
             status = await work.outbound.post(delivery.url, body, headers, timeout_s=WEBHOOK_S)
         except errors.ForemaskError as error:
             problem = error.details
-            if isinstance(error, errors.UrlForbidden | errors.UrlStatus) and error.actual:
+            if error.reason in ("url_forbidden", "url_status") and error.actual:
                 status = int(error.actual)
         seconds = time.monotonic() - began
         outcome = await deliveries.record(work.database, delivery, status)
@@ -182,7 +184,7 @@ async def _run_with_lease(
             if not doing.done():
                 await _stop(doing)
                 step_log.info("step.lost", reason=lost.exception() or "taken away")
-                lost.result()  # raises WorkerCrashed if the step made no progress
+                lost.result()  # raises worker_crashed if the step made no progress
                 return "lost"
             done = doing.result()
             if not await _recorded(lambda: steps.finish(work.database, step, done), step_log):
@@ -257,15 +259,17 @@ def _classified(
     timing = work.timing
     match error:
         # An unreachable store or a full disk is not the clip's fault: retry until the time limit.
-        case errors.ServiceUnavailable() | errors.Overloaded() | errors.StorageFull():
+        case errors.ServiceUnavailable() | errors.Busy(reason="overloaded" | "storage_full"):
             return error, Event.UNAVAILABLE, timing.unavailable_retry_s
         case OSError():
             known = errors.ServiceUnavailable(f"the worker's disk says: {error}")
             return known, Event.UNAVAILABLE, timing.unavailable_retry_s
-        case errors.UrlUnreachable():
+        case errors.UrlRefused(reason="url_unreachable"):
             return error, Event.CRASHED, timing.unreachable_retry_s
         case ChildDied():
-            died = errors.WorkerCrashed(f"the process that worked on this clip died: {error}")
+            died = errors.Failed(
+                f"the process that worked on this clip died: {error}", reason="worker_crashed"
+            )
             return died, Event.CRASHED, 0.0
         case errors.Failed() if not isinstance(error, errors.ObjectLost | errors.TimedOut):
             return error, Event.CRASHED, 0.0
