@@ -129,7 +129,9 @@ async def test_the_page_shows_the_sums_in_order(database: Database) -> None:
     await CountReporter("worker", 1, "none").report(database)
     await database.all("insert into counts values ('foremask_of_another_version_total', '{}', 7)")
     totals, now = await process_totals.totals(database), await process_totals.now(database)
-    text = generate_latest(operator_routes.OfAllProcesses(totals, now)).decode()
+    text = generate_latest(
+        operator_routes.OursFirst(operator_routes.of_all_processes(totals, now))
+    ).decode()
     buckets = [
         float(line.rpartition(" ")[2])
         for line in text.splitlines()

@@ -9,7 +9,6 @@ from typing import Literal
 from msgspec import Struct
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
-from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from foremask.errors import ServiceUnavailable
@@ -93,16 +92,17 @@ async def metrics(request: ApiRequest) -> Response:
     this API process are returned.
     """
     service = request.service
-    shown = m.LOCAL
     disk = service.objects.disk()
     m.DISK_FREE.set(math.nan if disk is None else disk[1])
     try:
         totals = await process_totals.totals(service.database)
-        shown = OfAllProcesses(totals, await process_totals.now(service.database))
+        now = await process_totals.now(service.database)
     except ServiceUnavailable:
         m.DATABASE_UP.set(0)
+        shown = m.LOCAL.collect()
     else:
         m.DATABASE_UP.set(1)
+        shown = of_all_processes(totals, now)
     headers = {"Cache-Control": "no-store", "Content-Type": CONTENT_TYPE_LATEST}
     return Response(generate_latest(OursFirst(shown)), headers=headers)
 
@@ -111,36 +111,32 @@ async def metrics(request: ApiRequest) -> Response:
 class OursFirst:
     """Our metrics before those of Python and of the process."""
 
-    shown: Collector
+    families: Iterable[Metric]
 
-    def collect(self) -> Iterable[Metric]:
-        return sorted(self.shown.collect(), key=lambda each: not each.name.startswith("foremask_"))
+    def collect(self) -> list[Metric]:
+        return sorted(self.families, key=lambda each: not each.name.startswith("foremask_"))
 
 
-@dataclass(frozen=True, slots=True)
-class OfAllProcesses:
-    totals: dict[Series, float]
-    now: Now
+def of_all_processes(totals: dict[Series, float], now: Now) -> Iterator[Metric]:
+    yield from m.LOCAL.collect()
+    for name, (says, labels) in m.NOW.items():
+        gauge = GaugeMetricFamily(name, says, labels=labels)
+        for (of, values), number in now.items():
+            if of == name:
+                gauge.add_metric(values, number)
+        yield gauge
+    for family in m.SHARED.collect():
+        yield _summed(family, totals)
 
-    def collect(self) -> Iterator[Metric]:
-        yield from m.LOCAL.collect()
-        for name, (says, labels) in m.NOW.items():
-            gauge = GaugeMetricFamily(name, says, labels=labels)
-            for (of, values), number in self.now.items():
-                if of == name:
-                    gauge.add_metric(values, number)
-            yield gauge
-        for family in m.SHARED.collect():
-            yield self._summed(family)
 
-    def _summed(self, family: Metric) -> Metric:
-        known = {m.series(sample): 0.0 for sample in family.samples}
-        names = {family.name + ending for ending in ("_total", "_bucket", "_sum", "_count")}
-        known |= {series: value for series, value in self.totals.items() if series[0] in names}
-        shown = Metric(family.name, family.documentation, family.type)
-        for (name, labels), value in sorted(known.items(), key=_order):
-            shown.add_sample(name, dict(labels), value)
-        return shown
+def _summed(family: Metric, totals: dict[Series, float]) -> Metric:
+    known = {m.series(sample): 0.0 for sample in family.samples}
+    names = {family.name + ending for ending in ("_total", "_bucket", "_sum", "_count")}
+    known |= {series: value for series, value in totals.items() if series[0] in names}
+    shown = Metric(family.name, family.documentation, family.type)
+    for (name, labels), value in sorted(known.items(), key=_order):
+        shown.add_sample(name, dict(labels), value)
+    return shown
 
 
 def _order(item: tuple[Series, float]) -> tuple[object, ...]:

@@ -283,16 +283,16 @@ class LiveStream:
         self._changed.set()
 
     async def _converse(
-        self, message: messages.NextFrame | messages.StreamedMask
-    ) -> messages.StreamedFrame | messages.NoFrame | None:
+        self, message: messages.NextFrame | messages.StreamedPicture
+    ) -> messages.StreamedPicture | messages.NoFrame | None:
         match message:
             case messages.NextFrame(wait_s):
                 return await self._next(wait_s)
-            case messages.StreamedMask(number, jpeg):
+            case messages.StreamedPicture(number, jpeg):
                 await self._send(number, jpeg)
                 return None
 
-    async def _next(self, wait_s: float) -> messages.StreamedFrame | messages.NoFrame:
+    async def _next(self, wait_s: float) -> messages.StreamedPicture | messages.NoFrame:
         if not self._has_started:
             self._has_started = True
             self._restart_idle()
@@ -307,7 +307,7 @@ class LiveStream:
         self._unanswered[first.number] = first
         if len(self._unanswered) > MOST_UNANSWERED:
             del self._unanswered[next(iter(self._unanswered))]
-        return messages.StreamedFrame(first.number, first.jpeg)
+        return messages.StreamedPicture(first.number, first.jpeg)
 
     async def _send(self, number: int, jpeg: bytes) -> None:
         frame = self._unanswered.get(number)

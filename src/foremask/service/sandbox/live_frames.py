@@ -15,8 +15,7 @@ from foremask.service.sandbox.messages import (
     NextFrame,
     NoFrame,
     Parent,
-    StreamedFrame,
-    StreamedMask,
+    StreamedPicture,
 )
 
 QUIET_S: Final = 0.5  # between two questions while nothing is to do
@@ -33,7 +32,7 @@ def mask_stream(request: MaskStream, parent: Parent) -> None:
         for (frame, _), alpha in masker.masks(frames):
             ((_, coded),) = refine_edges([(frame, alpha)])
             mask = grey_jpeg(frame.orientation.to_upright(coded))
-            parent.send(StreamedMask(frame.index, mask))
+            parent.send(StreamedPicture(frame.index, mask))
 
 
 def _frames(
@@ -45,7 +44,7 @@ def _frames(
             wait_s = POLL_S
         parent.send(NextFrame(wait_s))
         match parent.receive():
-            case StreamedFrame(number, jpeg):
+            case StreamedPicture(number, jpeg):
                 yield decoder.decode(jpeg, number), time.monotonic()
             case NoFrame(last=False):
                 yield None

@@ -223,18 +223,15 @@ class NextFrame(msgspec.Struct, tag=True, frozen=True):
     wait_s: Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 
-class StreamedFrame(msgspec.Struct, tag=True, frozen=True):
+class StreamedPicture(msgspec.Struct, tag=True, frozen=True):
+    """A frame from the parent, or from the child the mask of the frame with this number."""
+
     number: int  # rises from frame to frame
     jpeg: bytes
 
 
 class NoFrame(msgspec.Struct, tag=True, frozen=True):
     last: bool  # the stream has ended
-
-
-class StreamedMask(msgspec.Struct, tag=True, frozen=True):
-    number: int  # of the `StreamedFrame`
-    jpeg: bytes
 
 
 class Success(msgspec.Struct, tag=True, frozen=True):
@@ -268,9 +265,9 @@ class Broken(msgspec.Struct, tag=True, frozen=True):
     trace: str
 
 
-type FromParent = Setup | Envelope | Data | StreamedFrame | NoFrame
+type FromParent = Setup | Envelope | Data | StreamedPicture | NoFrame
 type FromChild = (
-    Ready | ChildProgress | ReadAt | NextFrame | StreamedMask | Success | Refusal | Broken
+    Ready | ChildProgress | ReadAt | NextFrame | StreamedPicture | Success | Refusal | Broken
 )
 
 

@@ -45,7 +45,7 @@ _LOCK: Final = "lock"
 
 OnProgress = Callable[[messages.ChildProgress], Awaitable[object]]
 ReadRemote = Callable[[int, int], Awaitable[bytes]]
-Converse = Callable[[messages.NextFrame | messages.StreamedMask], Awaitable[Any]]
+Converse = Callable[[messages.NextFrame | messages.StreamedPicture], Awaitable[Any]]
 """Takes a message of a stream's child; returns the reply, or None."""
 
 
@@ -182,7 +182,7 @@ class Child:
                         await on_progress(progress)
                 case messages.ReadAt(offset, size) if read_at is not None:
                     await self.send(messages.Data(await read_at(offset, size)))
-                case messages.NextFrame() | messages.StreamedMask() as message if (
+                case messages.NextFrame() | messages.StreamedPicture() as message if (
                     converse is not None
                 ):
                     reply = await converse(message)
