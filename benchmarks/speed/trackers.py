@@ -27,7 +27,8 @@ from foremask.hints.kinds import Hint, Point, Text
 from foremask.masking.pipeline import run
 from foremask.masking.tracked_masker import finder_for, tracker_for
 from foremask.options import Device, Files, JobSpec, Resources, Runtime, TrackerName
-from foremask.vision.tracking.tracker import Prompt, PromptBox, PromptPoint
+from foremask.vision.network.finder import Click
+from foremask.vision.tracking.tracker import Prompt, PromptBox
 from foremask.weights.trackers import TRACKERS, WORDS, HubFiles
 
 if TYPE_CHECKING:
@@ -91,7 +92,7 @@ def measure_tracker(name: TrackerName, resources: Resources, *, quick: bool) -> 
     track = tracker.begin()
     seconds: list[float] = []
     prompts = {
-        0: Prompt(0, (PromptPoint(0.2, 0.5),)),
+        0: Prompt(0, (Click(0.2, 0.5, inside=True),)),
         SEEN_FRAMES: Prompt(1, box=PromptBox(0.5, 0.2, 0.8, 0.9)),
     }
     for number, (image, _) in enumerate(moving_disc(3 if quick else 2 * SEEN_FRAMES)):

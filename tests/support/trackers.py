@@ -48,7 +48,7 @@ class ColourTrack:
                 middle = ((box.left + box.right) / 2, (box.top + box.bottom) / 2)
                 thing.colours.append(self._at(*middle))
             for point in prompt.points:
-                colours = thing.colours if point.positive else thing.others
+                colours = thing.colours if point.inside else thing.others
                 colours.append(self._at(point.x, point.y))
         return self._masks()
 

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from foremask.types import Levels
+from foremask.vision.network.finder import Click
 from foremask.vision.temporal.frame_hints import DARK, LIGHT, Mark
-from foremask.vision.tracking.tracker import Masks, Prompt, PromptBox, PromptPoint
+from foremask.vision.tracking.tracker import Masks, Prompt, PromptBox
 
 SAME_BOX: Final = 0.5  # a box that overlaps a thing's box by more is of that thing
 PAINT_POINTS: Final = 6  # most points that stand for the light, or the dark, pixels of a paint
@@ -21,7 +22,7 @@ _PAINT_SIDE_PX: Final = 256  # the longer side of the reduced paint that points 
 @dataclass(slots=True)
 class _Marked:
     box: PromptBox | None = None
-    points: list[PromptPoint] = field(default_factory=list)
+    points: list[Click] = field(default_factory=list)
 
 
 def prompts_of(marks: Sequence[Mark], masks: Masks) -> list[Prompt]:
@@ -42,15 +43,15 @@ def prompts_of(marks: Sequence[Mark], masks: Masks) -> list[Prompt]:
                 thing = fresh
                 fresh += 1
             marked.setdefault(thing, _Marked()).box = box
-    against: list[PromptPoint] = []
-    loose: list[PromptPoint] = []
+    against: list[Click] = []
+    loose: list[Click] = []
     for point in _points(marks):
         owners = [thing for thing, each in marked.items() if each.box and _holds(each.box, point)]
         if not owners:
             owners = [thing for thing, mask in masks.items() if _is_in(mask, point)]
         for thing in owners:
             marked.setdefault(thing, _Marked()).points.append(point)
-        if not owners and point.positive:
+        if not owners and point.inside:
             loose.append(point)
         elif not owners:
             against.append(point)
@@ -90,20 +91,20 @@ def painted(levels: Levels, marks: Iterable[Mark]) -> Levels:
     return result
 
 
-def _points(marks: Sequence[Mark]) -> list[PromptPoint]:
-    points: list[PromptPoint] = []
+def _points(marks: Sequence[Mark]) -> list[Click]:
+    points: list[Click] = []
     for mark in marks:
         if mark.levels is not None:
             points += _points_of_paint(mark.levels, positive=mark.positive)
         elif not mark.is_box:
-            points.append(PromptPoint(mark.x, mark.y, mark.positive))
+            points.append(Click(mark.x, mark.y, mark.positive))
         elif not mark.positive:
             middle = mark.x + mark.width / 2
-            points.append(PromptPoint(middle, mark.y + mark.height / 2, positive=False))
+            points.append(Click(middle, mark.y + mark.height / 2, inside=False))
     return points
 
 
-def _points_of_paint(paint: Levels, *, positive: bool) -> list[PromptPoint]:
+def _points_of_paint(paint: Levels, *, positive: bool) -> list[Click]:
     """The deepest points of the painted pixels, which cover them in discs, the largest first."""
     height, width = paint.shape
     scale = min(1.0, _PAINT_SIDE_PX / max(height, width))
@@ -117,17 +118,18 @@ def _points_of_paint(paint: Levels, *, positive: bool) -> list[PromptPoint]:
         row, column = np.unravel_index(int(depth.argmax()), depth.shape)
         if not depth[row, column]:
             break
-        point = (float(column - 0.5) / size[0], float(row - 0.5) / size[1])
-        points.append(PromptPoint(*point, positive=positive))
+        x = float(column - 0.5) / size[0]
+        y = float(row - 0.5) / size[1]
+        points.append(Click(x, y, inside=positive))
         cv2.circle(left, (int(column), int(row)), int(2 * depth[row, column]) + 1, 0, -1)
     return points
 
 
-def _holds(box: PromptBox, point: PromptPoint) -> bool:
+def _holds(box: PromptBox, point: Click) -> bool:
     return box.holds(point.x, point.y)
 
 
-def _is_in(mask: Levels, point: PromptPoint) -> bool:
+def _is_in(mask: Levels, point: Click) -> bool:
     rows, columns = mask.shape
     row = min(rows - 1, int(point.y * rows))
     column = min(columns - 1, int(point.x * columns))

@@ -96,7 +96,7 @@ class SamTrack:
 
         session = self._session
         for prompt in prompts:
-            labels = [int(point.positive) for point in prompt.points]
+            labels = [int(point.inside) for point in prompt.points]
             places = [(point.x, point.y) for point in prompt.points]
             if prompt.box is not None:
                 box = prompt.box

@@ -212,7 +212,7 @@ def _of_new_things(
 
 
 def _is_positive(prompt: Prompt) -> bool:
-    return prompt.box is not None or any(point.positive for point in prompt.points)
+    return prompt.box is not None or any(point.inside for point in prompt.points)
 
 
 def _together(masks: Masks, grid: Grid) -> MaskLevels:

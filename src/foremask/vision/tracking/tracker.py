@@ -9,18 +9,10 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from foremask.types import Image, Levels
+from foremask.vision.network.finder import Click
 
 type Masks = Mapping[int, Levels]
 """The mask of each thing by its number, all on one grid of any size."""
-
-
-@dataclass(frozen=True, slots=True)
-class PromptPoint:
-    """A point on a thing or, if not ``positive``, outside it; in shares of the picture's sides."""
-
-    x: float
-    y: float
-    positive: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +47,7 @@ class Prompt:
     """What is marked of one thing on one frame. A thing begins with its first prompt."""
 
     thing: int
-    points: tuple[PromptPoint, ...] = ()
+    points: tuple[Click, ...] = ()
     box: PromptBox | None = None
 
 
