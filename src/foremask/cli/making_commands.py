@@ -3,7 +3,7 @@
 import os
 import sys
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -64,38 +64,19 @@ def mask(
     return run_batch("mask", inputs, asked, folder_product(tool))
 
 
-@Parameter(name="*")
-@dataclass(frozen=True, slots=True)
-class EdgeOptions:
-    """Adjustments of the mask and of the colours (docs/cutouts.md).
-
-    Args:
-        invert: Keep the background and cut away the subject.
-        black: The largest alpha that becomes 0; 0 to 0.99.
-        white: The smallest alpha that becomes 1; 0.01 to 1.
-        gamma: Above 1, make soft edges more opaque; 0.1 to 10.
-        min_part: Remove connected parts smaller than this, in pixels.
-        grow: Move the outline outwards; -50 to 50 pixels.
-        feather: Soften the outline by 0 to 100 pixels to each side.
-        despill: Remove the colour of a green or blue screen from the subject.
-    """
-
-    invert: Switch = False
-    black: float = 0.0
-    white: float = 1.0
-    gamma: float = 1.0
-    min_part: int = 0
-    grow: float = 0.0
-    feather: float = 0.0
-    despill: Despill = Despill.NONE
-
-
 def cutout(
     *inputs: Input,
     background: str = "transparent",
     mask: Annotated[Path | None, Shown] = None,
     preset: Annotated[str | None, Parameter(name_transform=str.lower)] = None,
-    edges: EdgeOptions = EdgeOptions(),
+    invert: Switch = False,
+    black: float = 0.0,
+    white: float = 1.0,
+    gamma: float = 1.0,
+    min_part: int = 0,
+    grow: float = 0.0,
+    feather: float = 0.0,
+    despill: Despill = Despill.NONE,
     asked: BatchOptions = BatchOptions(),  # noqa: B008
 ) -> Exit:
     """Cut out the subject: make the background transparent, or replace it.
@@ -109,6 +90,14 @@ def cutout(
         background: A colour by name or #rrggbb; blur:RADIUS; original:BRIGHTNESS; or a file.
         mask: Use this existing mask of INPUT instead of the network.
         preset: webm_vp9 mkv_vp9 mov_proresks gif png_zip png_files (more with --background).
+        invert: Keep the background and cut away the subject.
+        black: The largest alpha that becomes 0; 0 to 0.99.
+        white: The smallest alpha that becomes 1; 0.01 to 1.
+        gamma: Above 1, make soft edges more opaque; 0.1 to 10.
+        min_part: Remove connected parts smaller than this, in pixels.
+        grow: Move the outline outwards; -50 to 50 pixels.
+        feather: Soften the outline by 0 to 100 pixels to each side.
+        despill: Remove the colour of a green or blue screen from the subject.
     """
     if mask is not None:
         check_there(mask)
@@ -116,14 +105,14 @@ def cutout(
             raise Usage("--mask is of one clip: name one INPUT")
     form = None if preset is None else form_named(preset)
     matte = Matte(
-        invert=edges.invert,
-        black=edges.black,
-        white=edges.white,
-        gamma=edges.gamma,
-        min_part_px=edges.min_part,
-        grow_px=edges.grow,
-        feather_px=edges.feather,
-        despill=edges.despill,
+        invert=invert,
+        black=black,
+        white=white,
+        gamma=gamma,
+        min_part_px=min_part,
+        grow_px=grow,
+        feather_px=feather,
+        despill=despill,
     )
     return run_batch("cutout", inputs, asked, cut_out_product(background, matte, form, mask))
 
