@@ -42,7 +42,8 @@ def make(request: Make, parent: Parent, masker: ImageMasker) -> Report:
         files,
         execution.reporting(parent),
         request.resources,
-        request.segment,
+        request.span,
+        request.clip_start_s,
         masker=masker,
         refiner=synth.stretched,
     )

@@ -124,14 +124,6 @@ class SegmentPlan(Span):
 
 
 @dataclass(frozen=True, slots=True)
-class Segment:
-    """The span that one step masks, and the first timestamp of the whole clip."""
-
-    span: Span
-    clip_start_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class SoundTrack:
     """A sound track of the source; ``action`` is ``kept``, ``transcoded`` or ``dropped``."""
 

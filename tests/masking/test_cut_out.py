@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from foremask import errors
-from foremask.facts import Report, Segment, SegmentGrid
+from foremask.facts import Report, SegmentGrid, Span
 from foremask.masking.pipeline import run
 from foremask.masking.plan import ImageMasker
 from foremask.media import segments
@@ -38,12 +38,19 @@ def cut(
     mask: Path | None = None,
     matte: Matte = NO_MATTE,
     masker: ImageMasker = synth.red_is_foreground,
-    segment: Segment | None = None,
+    span: Span | None = None,
 ) -> Report:
     spec = JobSpec.of_cut_out(background, matte)
     spec = replace(spec, form=form or form_for(target, spec.kind, None))
     files = Files(source=source, target=target, background=file_behind(background), mask=mask)
-    return run(spec, files, segment=segment, masker=masker, refiner=synth.stretched)
+    return run(
+        spec,
+        files,
+        span=span,
+        clip_start_s=None if span is None else 0.0,
+        masker=masker,
+        refiner=synth.stretched,
+    )
 
 
 @pytest.fixture
@@ -171,7 +178,7 @@ def test_parts_of_a_clip_join_to_what_the_whole_would_be(
     for number, span in enumerate(segments.plan(clip, 4, SegmentGrid(14, 9, 14))):
         piece, part = tmp_path / f"piece{number}", tmp_path / f"part{number}"
         segments.cut(clip, span, piece)
-        cut(piece, part, background, form=form, segment=Segment(span, 0.0))
+        cut(piece, part, background, form=form, span=span)
         parts.append(part)
     assert len(parts) > 2
     target = tmp_path / f"joined{form.suffix}"

@@ -9,7 +9,7 @@ from pathlib import Path
 import av
 import pytest
 
-from foremask.facts import Segment, SegmentGrid
+from foremask.facts import SegmentGrid
 from foremask.media.reader import VideoReader
 from foremask.media.segments import cut, join, plan
 from foremask.media.verify import verify
@@ -47,7 +47,7 @@ def test_parts_join_to_the_mask_of_the_whole(tmp_path: Path, kind: str, preset: 
     for number, span in enumerate(plan(source, 4, GRID)):
         piece, part = tmp_path / f"piece{number}", tmp_path / f"part{number}"
         cut(source, span, piece)
-        synth.mask(piece, part, preset, synth.bright_is_foreground, segment=Segment(span, 0.0))
+        synth.mask(piece, part, preset, synth.bright_is_foreground, span=span, clip_start_s=0.0)
         parts.append(part)
     assert len(parts) > 2
     target = tmp_path / f"mask{preset.suffix}"
@@ -96,7 +96,7 @@ def test_a_span_costs_a_masker_little_more_than_its_own_frames(tmp_path: Path) -
             yield from synth.bright_is_foreground([picture])
 
     report = synth.mask(
-        tmp_path / "piece", tmp_path / "part", masker=counting, segment=Segment(spans[1], 0.0)
+        tmp_path / "piece", tmp_path / "part", masker=counting, span=spans[1], clip_start_s=0.0
     )
     assert (len(spans), report.frames_out, len(observed)) == (3, 30, 54)
 

@@ -13,7 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from foremask.errors import OutputFailed, PresetUnsuitable, PromiseBroken
-from foremask.facts import Report, Segment, SegmentGrid, Written
+from foremask.facts import Report, SegmentGrid, Written
 from foremask.masking.stored_mask import write_again
 from foremask.media.colour import plane_of
 from foremask.media.png_sequence import PngSequenceWriter
@@ -285,7 +285,7 @@ def test_a_disk_that_fills_up_where_a_mask_is_joined_or_written_anew(tmp_path: P
     target = tmp_path / "made.mp4"
     parts = [tmp_path / "part.mp4"]
     span = plan(source, 1, SegmentGrid(6, 2, 6))[0]
-    synth.mask(source, parts[0], Preset.MP4_H264, segment=Segment(span, 0.0))
+    synth.mask(source, parts[0], Preset.MP4_H264, span=span, clip_start_s=0.0)
     files = Files(source=source, target=target, mask=mask)
     by_recoding = partial(write_again, JobSpec(), files, mask, lambda _progress: None, UNLIMITED)
     by_joining = partial(join, parts, source, target, Preset.MP4_H264)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from foremask.errors import Internal
-from foremask.facts import Report, Segment
+from foremask.facts import Report
 from foremask.masking.outputs import directory_written_whole, written_whole
 from foremask.masking.plan import MaskingPlan
 from foremask.masking.report import OnProgress
@@ -33,28 +33,27 @@ DrawBackground = Callable[[Frame, Rgb, Levels], Rgb]
 
 
 def write_cut_out(
-    plan: MaskingPlan, files: Files, on_progress: OnProgress, segment: Segment | None
+    plan: MaskingPlan, files: Files, on_progress: OnProgress, clip_start_s: float | None = None
 ) -> Report:
     """Write the cut-out or composite and, if ``files`` has a ``mask_target``, its mask.
 
     With a stored mask and ``auto_zoom``, all frames are cropped to the smallest box that contains
-    the subject. A ``segment`` is written as a part for `segments.join`.
+    the subject. A span is written as a part for `segments.join`; ``clip_start_s`` is then the first
+    timestamp of the whole clip.
     """
     spec = plan.spec
     crop = None
     if files.mask is not None and spec.auto_zoom:
         part = None if files.mask_is_excerpt else spec.excerpt
         crop = subject_crop(files.mask, plan.clip, spec.matte, part)
-    clip_start_s = plan.clip.start_s
-    if segment is not None:
-        clip_start_s = segment.clip_start_s
-    elif spec.excerpt is not None:  # its times count from zero
-        clip_start_s = 0.0
-    is_part = segment is not None
+    if clip_start_s is None:
+        clip_start_s = plan.clip.start_s
+        if spec.excerpt is not None:  # its times count from zero
+            clip_start_s = 0.0
     with (
         opened_background(background_of(spec, files), clip_start_s) as drawn,
-        _opened_writer(plan, files, crop, is_part=is_part) as writer,
-        _opened_mask(plan, files.mask_target, is_part=is_part) as masks,
+        _opened_writer(plan, files, crop) as writer,
+        _opened_mask(plan, files.mask_target) as masks,
     ):
         cutter = FrameCutter(spec.matte, drawn, plan.behind, deep=spec.form in PNG_FORMS)
         return run_plan(plan, [CutOutWriter(writer, cutter, crop), *masks], on_progress)
@@ -70,7 +69,7 @@ def background_of(spec: JobSpec, files: Files) -> Background | None:
 
 @contextmanager
 def _opened_writer(
-    plan: MaskingPlan, files: Files, crop: Crop | None, *, is_part: bool
+    plan: MaskingPlan, files: Files, crop: Crop | None
 ) -> Iterator[ColourWriter | PngSequenceWriter]:
     spec = plan.spec
     clip = plan.clip
@@ -95,7 +94,7 @@ def _opened_writer(
                 clip,
                 plan.source if spec.keep_sound else None,
                 kind=spec.kind,
-                part=is_part,
+                part=plan.span is not None,
                 excerpt=spec.excerpt,
             )
         with writer:
@@ -103,9 +102,7 @@ def _opened_writer(
 
 
 @contextmanager
-def _opened_mask(
-    plan: MaskingPlan, target: Path | None, *, is_part: bool
-) -> Iterator[list[MaskWriter]]:
+def _opened_mask(plan: MaskingPlan, target: Path | None) -> Iterator[list[MaskWriter]]:
     memory_bytes = plan.limits.memory_bytes
     if target is None or not has_memory_for_mask(plan.clip, plan.spec.form, memory_bytes):
         yield []
@@ -117,7 +114,7 @@ def _opened_mask(
             KEPT_MASK,
             plan.clip,
             plan.source,
-            part=is_part,
+            part=plan.span is not None,
             excerpt=plan.spec.excerpt,
         ) as writer,
     ):

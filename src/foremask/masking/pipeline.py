@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import msgspec
 
 from foremask.errors import Internal
-from foremask.facts import Clip, Report, Segment, Span
+from foremask.facts import Clip, Report, Span
 from foremask.masking.cut_out import write_cut_out
 from foremask.masking.handoff import write_folder
 from foremask.masking.outputs import check_target, written_whole
@@ -20,7 +20,7 @@ from foremask.masking.plan import (
     plan_of_stored_mask,
 )
 from foremask.masking.report import OnProgress, Progress
-from foremask.masking.stages import MatteWriter, run_plan
+from foremask.masking.stages import run_plan
 from foremask.masking.stills import write_picture
 from foremask.masking.stored_mask import write_again
 from foremask.media.presets import KEPT_MASK
@@ -45,7 +45,8 @@ def run(
     files: Files,
     on_progress: OnProgress = no_progress,
     resources: Resources = Resources(),  # noqa: B008  (frozen)
-    segment: Segment | None = None,
+    span: Span | None = None,
+    clip_start_s: float | None = None,
     *,
     masker: ImageMasker | None = None,
     refiner: Refiner | None = None,
@@ -54,8 +55,9 @@ def run(
 
     `foremask.mask_video` and `foremask.cut_out` describe the outputs, the errors and
     ``on_progress``. If a mask of a clip is wanted and ``files.mask`` is given, that mask is written
-    in the form and with the edges of ``spec``, and the source is not read. With a ``segment``, the
-    source is a segment from `segments.cut`, and the target is a part for `segments.join`.
+    in the form and with the edges of ``spec``, and the source is not read. With a ``span``, the
+    source is a segment from `segments.cut`, and the target is a part for `segments.join`;
+    ``clip_start_s`` is then the first timestamp of the whole clip.
     ``masker`` and ``refiner`` replace the network and the refinement of edges.
     """
     sources = [each for each in (files.source, files.mask) if each is not None]
@@ -70,13 +72,12 @@ def run(
     clip = dataclasses.replace(clip, warnings=(*clip.warnings, *spec.remarks))
     part = excerpt_of(clip, spec.excerpt)
     on_progress(Progress(0, part.expected_frames, total_is_known=part.frames is not None))
-    span = None if segment is None else segment.span
     with _opened_plan(spec, files, clip, resources, span, masker, refiner) as plan:
         if spec.form in TOOL_FORMS:
             return write_folder(plan, files.target, on_progress)
         if spec.kind is ResultKind.MASK:
             return _write_mask(plan, files, on_progress)
-        return write_cut_out(plan, files, on_progress, segment)
+        return write_cut_out(plan, files, on_progress, clip_start_s)
 
 
 @contextmanager
@@ -154,4 +155,4 @@ def _write_mask(plan: MaskingPlan, files: Files, on_progress: OnProgress) -> Rep
             excerpt=spec.excerpt,
         ) as writer,
     ):
-        return run_plan(plan, [MatteWriter(writer, spec.matte)], on_progress)
+        return run_plan(plan, [writer], on_progress, spec.matte)

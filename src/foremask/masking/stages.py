@@ -18,7 +18,7 @@ from foremask.masking.report import OnProgress, ProgressCounter, Statistics, rep
 from foremask.media.frames import Frame
 from foremask.media.probe import frame_bytes
 from foremask.media.reader import VideoReader
-from foremask.options import Matte
+from foremask.options import NO_MATTE, Matte
 from foremask.types import Alpha, Levels
 from foremask.vision.matting.matte import adjusted
 from foremask.vision.prefetch import do_nothing, prefetch, tee
@@ -32,8 +32,16 @@ class FrameWriter(Protocol):
     def finish(self, end: Fraction | None) -> Written: ...
 
 
-def run_plan(plan: MaskingPlan, writers: Sequence[FrameWriter], on_progress: OnProgress) -> Report:
-    """Mask the clip, and pass each mask to all writers; report the first writer's file."""
+def run_plan(
+    plan: MaskingPlan,
+    writers: Sequence[FrameWriter],
+    on_progress: OnProgress,
+    matte: Matte = NO_MATTE,
+) -> Report:
+    """Mask the clip; pass each mask, changed by ``matte``, to all writers.
+
+    Report the first writer's file; coverage and flicker are those of the masks as they were.
+    """
     with (
         stopwatch.counting() as watch,
         stopwatch.stage(ENCODE),
@@ -41,8 +49,9 @@ def run_plan(plan: MaskingPlan, writers: Sequence[FrameWriter], on_progress: OnP
     ):
         for frame, mask in stages.masked_frames():
             with stopwatch.starting_encoders():
+                shown = adjusted(mask, matte)
                 for writer in writers:
-                    writer.write(mask, frame)
+                    writer.write(shown, frame)
             plan.check_limits(frame)
             stages.progress.wrote()
         written, *_ = [writer.finish(stages.end) for writer in writers]
@@ -56,18 +65,6 @@ def run_plan(plan: MaskingPlan, writers: Sequence[FrameWriter], on_progress: OnP
         cpu_s,
         plan.spec.kind,
     )
-
-
-class MatteWriter:
-    """Changes each mask by ``matte`` before ``writer`` writes it."""
-
-    def __init__(self, writer: FrameWriter, matte: Matte) -> None:
-        self._writer = writer
-        self._matte = matte
-        self.finish = writer.finish
-
-    def write(self, mask: Levels, frame: Frame) -> None:
-        self._writer.write(adjusted(mask, self._matte), frame)
 
 
 class _Stages:

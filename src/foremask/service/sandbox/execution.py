@@ -73,7 +73,14 @@ def _make(request: messages.Make, parent: Parent) -> Report:
 
     _copy_known(request)
     on_progress = reporting(parent)
-    return run(request.spec, request.files, on_progress, request.resources, request.segment)
+    return run(
+        request.spec,
+        request.files,
+        on_progress,
+        request.resources,
+        request.span,
+        request.clip_start_s,
+    )
 
 
 def _copy_known(request: messages.Make) -> None:

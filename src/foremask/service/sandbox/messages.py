@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, Final, Self, get_args, get_type_hin
 import msgspec
 
 from foremask.errors import REASONS, ForemaskError, Internal
-from foremask.facts import Clip, Report, Segment, SegmentGrid, SegmentPlan, Written
+from foremask.facts import Clip, Report, SegmentGrid, SegmentPlan, Span, Written
 from foremask.options import (
     Device,
     Excerpt,
@@ -93,7 +93,8 @@ class Make(Request[Report], frozen=True):
     spec: JobSpec
     files: Files
     resources: Resources
-    segment: Segment | None = None
+    span: Span | None = None
+    clip_start_s: float | None = None
     known: Input | None = None
     known_unfinished: Input | None = None
 

@@ -15,7 +15,7 @@ import structlog
 from msgspec import structs
 
 from foremask import errors
-from foremask.facts import SEGMENT_GRID, Clip, Report, Segment, SegmentPlan, Written
+from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentPlan, Written
 from foremask.fetch.client import Outbound
 from foremask.hints.decoding import hints_as_sent
 from foremask.media.presets import KEPT_MASK
@@ -259,8 +259,13 @@ class RunningStep:
             request = await self._with_network(request)
         else:
             await self._load(step.args.key, self.source)
-            segment = Segment(step.args.span, step.clip.start_s if step.clip else 0.0)
-            request = messages.Make(step.spec, await self._files(), self._resources(), segment)
+            request = messages.Make(
+                step.spec,
+                await self._files(),
+                self._resources(),
+                step.args.span,
+                step.clip.start_s if step.clip else 0.0,
+            )
         began = time.monotonic()
         with hints_as_sent(step.key_points):
             made = await self._run(request, self.work.masks)
