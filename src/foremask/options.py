@@ -335,13 +335,6 @@ def with_alpha(name: str, known: Sequence[Form] = ALPHA_FORMS) -> Form:
     )
 
 
-class BackgroundKind(StrEnum):
-    COLOUR = "colour"
-    FILE = "file"
-    BLUR = "blur"
-    ORIGINAL = "original"
-
-
 class Fit(StrEnum):
     """How a picture of another shape fills the frame."""
 
@@ -351,11 +344,13 @@ class Fit(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    kind: BackgroundKind
-    colour: tuple[int, int, int] = (0, 0, 0)
+    """A colour, a file, or the clip itself: blurred, or as bright as ``brightness`` (0 to 1)."""
+
+    colour: tuple[int, int, int] | None = None
     file: Path | None = None  # a picture or a video
     fit: Fit = Fit.COVER  # of the file
-    amount: float = 0.0  # the radius of a blur in pixels, or the original's brightness (0 to 1)
+    blur_px: float | None = None  # the radius
+    brightness: float = 1.0
 
     @staticmethod
     def is_named(text: str) -> bool:
@@ -381,14 +376,14 @@ class Background:
                     " original and original:BRIGHTNESS.",
                     param="background",
                 )
-            return cls(BackgroundKind.FILE, file=Path(text))
+            return cls(file=Path(text))
         if word == "transparent":
             return None
         if word == "blur":
-            return cls(BackgroundKind.BLUR, amount=_amount(text, amount, 24.0, (1.0, 200.0)))
+            return cls(blur_px=_amount(text, amount, 24.0, (1.0, 200.0)))
         if word == "original":
-            return cls(BackgroundKind.ORIGINAL, amount=_amount(text, amount, 0.35, (0.0, 1.0)))
-        return cls(BackgroundKind.COLOUR, COLOURS.get(word) or _colour(text.strip()))
+            return cls(brightness=_amount(text, amount, 0.35, (0.0, 1.0)))
+        return cls(COLOURS.get(word) or _colour(text.strip()))
 
 
 COLOURS: Final = {

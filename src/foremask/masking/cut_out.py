@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 
-from foremask.errors import Internal
 from foremask.facts import Report
 from foremask.masking.outputs import directory_written_whole, written_whole
 from foremask.masking.plan import MaskingPlan
@@ -23,7 +22,7 @@ from foremask.media.pictures import BackgroundVideo, is_picture, read_background
 from foremask.media.png_sequence import PngSequenceWriter
 from foremask.media.presets import KEPT_MASK, has_memory_for_mask
 from foremask.media.writer import ColourWriter, MaskWriter
-from foremask.options import PNG_FORMS, Background, BackgroundKind, Files, Form, JobSpec, Matte
+from foremask.options import PNG_FORMS, Background, Files, Form, JobSpec, Matte
 from foremask.types import DeepRgb, Levels, Rgb
 from foremask.vision.matting import matte as tools
 from foremask.vision.matting.foreground import Behind, foreground_colours
@@ -61,7 +60,7 @@ def write_cut_out(
 
 def background_of(spec: JobSpec, files: Files) -> Background | None:
     if files.background is not None:
-        return Background(BackgroundKind.FILE, file=files.background, fit=spec.background_fit)
+        return Background(file=files.background, fit=spec.background_fit)
     if spec.background is None:
         return None
     return Background.parse(spec.background)
@@ -180,14 +179,14 @@ def opened_background(
 ) -> Iterator[DrawBackground | None]:
     if background is None:
         yield None
-    elif background.kind is BackgroundKind.COLOUR:
-        yield lambda _, picture, __: np.full_like(picture, background.colour)
-    elif background.kind is BackgroundKind.BLUR:
-        yield lambda _, picture, levels: tools.blurred(picture, levels, background.amount)
-    elif background.kind is BackgroundKind.ORIGINAL:
-        yield lambda _, picture, __: tools.dimmed(picture, background.amount)
+    elif background.colour is not None:
+        colour = background.colour
+        yield lambda _, picture, __: np.full_like(picture, colour)
+    elif background.blur_px is not None:
+        radius_px = background.blur_px
+        yield lambda _, picture, levels: tools.blurred(picture, levels, radius_px)
     elif background.file is None:
-        raise Internal("a background from a file has no file")
+        yield lambda _, picture, __: tools.dimmed(picture, background.brightness)
     elif is_picture(background.file):
         fitted = cache(partial(tools.fitted, read_background(background.file), background.fit))
         yield lambda _, picture, __: fitted(picture.shape[1], picture.shape[0])
