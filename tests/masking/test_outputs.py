@@ -13,7 +13,7 @@ import pytest
 from foremask import errors
 from foremask.masking.library import contact_sheet
 from foremask.masking.outputs import check_output, written_whole
-from foremask.masking.sheet import SHEET_CELL_PX, draw_sheet
+from foremask.masking.sheet import SHEET_CELL_PX, draw_sheet, warnings_of
 from foremask.vision.drawing import CAPTION_PX, GAP_PX, TINT
 from tests.support import synth
 
@@ -133,12 +133,11 @@ def test_a_sheet_warns_of_a_mask_that_ends_early_and_still_shows_the_rest_of_the
 ) -> None:
     half = synth.Spec(pts=tuple(range(0, 5000, 1000)))
     mask = synth.write(tmp_path / "mask.mp4", half, synth.greys(half))
-    assert draw_sheet(clip, clip, 2).warnings == ()
-    sheet = draw_sheet(clip, mask, 10)
-    (said,) = sheet.warnings
+    assert warnings_of(clip, clip) == ()
+    (said,) = warnings_of(clip, mask)
     assert re.fullmatch(r"the mask has 0\.\d\d s, and the clip has 0\.\d\d s", said)
-    drawn = cv2.imdecode(np.frombuffer(sheet.png, np.uint8), cv2.IMREAD_COLOR)
-    whole = cv2.imdecode(np.frombuffer(draw_sheet(clip, clip, 10).png, np.uint8), 1)
+    drawn = cv2.imdecode(np.frombuffer(draw_sheet(clip, mask, 10), np.uint8), cv2.IMREAD_COLOR)
+    whole = cv2.imdecode(np.frombuffer(draw_sheet(clip, clip, 10), np.uint8), 1)
     assert drawn is not None
     assert whole is not None
     assert drawn.shape == whole.shape

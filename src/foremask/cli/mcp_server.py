@@ -24,7 +24,7 @@ from foremask.errors import ForemaskError
 from foremask.hints.kinds import Box, Point
 from foremask.masking.library import FileReport, cut_out, mask_video
 from foremask.masking.report import Progress
-from foremask.masking.sheet import draw_sheet
+from foremask.masking.sheet import draw_sheet, warnings_of
 from foremask.media import probe as probing
 from foremask.options import Background
 from foremask.settings import read_settings
@@ -198,8 +198,9 @@ class McpTools:
             source = self._clip(clip)
             if mask is None:
                 mask = str(made_next_to(source))
-            sheet = draw_sheet(source, self._clip(mask), moments)
-            return [Image(data=sheet.png, format="png"), *sheet.warnings]
+            made = self._clip(mask)
+            warnings = warnings_of(source, made)
+            return [Image(data=draw_sheet(source, made, moments), format="png"), *warnings]
 
     async def _made(
         self,

@@ -28,7 +28,7 @@ from foremask.masking.plan import (
     refine_edges,
 )
 from foremask.masking.report import OnProgress
-from foremask.masking.sheet import draw_sheet
+from foremask.masking.sheet import draw_sheet, warnings_of
 from foremask.masking.stills import cut_out_frame, mask_frame
 from foremask.masking.thing_list import Thing, things_of
 from foremask.masking.tracked_masker import tracked_masker
@@ -328,9 +328,9 @@ def contact_sheet(
     sheet = Path(target)
     check_output(sheet, Path(source), Path(mask), replace=replace)
     check_png(sheet)
-    drawn = draw_sheet(Path(source), Path(mask), moments)
-    write_whole(sheet, drawn.png, replace=replace)
-    return drawn.warnings
+    warnings = warnings_of(Path(source), Path(mask))
+    write_whole(sheet, draw_sheet(Path(source), Path(mask), moments), replace=replace)
+    return warnings
 
 
 def _as_method[**P, R](function: Callable[P, R]) -> Callable[Concatenate["Masker", P], R]:

@@ -1,6 +1,5 @@
 """Draws contact sheets: source, mask, overlay and cut-out at several times of a clip."""
 
-from dataclasses import dataclass
 from itertools import chain, islice, repeat
 from pathlib import Path
 from typing import Final
@@ -8,7 +7,6 @@ from typing import Final
 import numpy as np
 
 from foremask.errors import ClipRefused, FieldInvalid
-from foremask.facts import Clip
 from foremask.media.probe import probe
 from foremask.media.reader import VideoReader
 from foremask.types import Rgb
@@ -18,21 +16,15 @@ MOST_MOMENTS: Final = 100
 SHEET_CELL_PX: Final = 480  # longer side of each picture
 
 
-@dataclass(frozen=True, slots=True)
-class Sheet:
-    png: bytes
-    warnings: tuple[str, ...]
-
-
-def draw_sheet(source: Path, mask: Path, moments: int) -> Sheet:
-    """Draw a row for each moment, with its frame's number and time.
+def draw_sheet(source: Path, mask: Path, moments: int) -> bytes:
+    """Draw a PNG with a row for each moment, with its frame's number and time.
 
     Moments are evenly spaced from frame 0 on. Times count from the clip's first frame. Where the
     mask has ended, the row's mask is black.
     """
     if not 1 <= moments <= MOST_MOMENTS:
         raise FieldInvalid(f"{moments} moments are asked for; 1 to {MOST_MOMENTS} can be shown")
-    clip, made = probe(source), probe(mask)
+    clip = probe(source)
     step = max(1, (clip.expected_frames or 1) // moments)
     rows: list[Rgb] = []
     masked_until: int | None = None
@@ -55,12 +47,15 @@ def draw_sheet(source: Path, mask: Path, moments: int) -> Sheet:
         raise ClipRefused(
             f"{source.name} and {mask.name} have no frame in common", reason="no_frames"
         )
-    return Sheet(as_png(stacked(rows)), _warnings(clip, made))
+    return as_png(stacked(rows))
 
 
-def _warnings(clip: Clip, mask: Clip) -> tuple[str, ...]:
-    if clip.duration_s is None or mask.duration_s is None:
+def warnings_of(source: Path, mask: Path) -> tuple[str, ...]:
+    """Say if the mask ends before its clip."""
+    clip = probe(source)
+    made = probe(mask)
+    if clip.duration_s is None or made.duration_s is None:
         return ()
-    if clip.duration_s - mask.duration_s < 1.5 / (clip.fps or 1):
+    if clip.duration_s - made.duration_s < 1.5 / (clip.fps or 1):
         return ()
-    return (f"the mask has {mask.duration_s:.2f} s, and the clip has {clip.duration_s:.2f} s",)
+    return (f"the mask has {made.duration_s:.2f} s, and the clip has {clip.duration_s:.2f} s",)
