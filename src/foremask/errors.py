@@ -103,6 +103,7 @@ class BadRequest(ForemaskError):
     """The request itself is wrong."""
 
     usual_cli_remedy = "`foremask COMMAND --help` has the usage."
+    allow = "GET, HEAD, POST, DELETE, OPTIONS"  # the Allow header of method_not_allowed
 
 
 class FieldInvalid(BadRequest, ValueError):
@@ -130,11 +131,6 @@ class BadJson(BadRequest):
 
 class RequestUnknown(BadRequest):
     usual_reason = "request_unknown"
-
-
-class MethodNotAllowed(BadRequest):
-    usual_reason = "method_not_allowed"
-    allow = "GET, HEAD, POST, DELETE, OPTIONS"  # the value of the Allow header
 
 
 class Denied(ForemaskError):
@@ -304,7 +300,7 @@ ERROR_TABLE: Final = (
     ),
     Reason(
         "method_not_allowed",
-        MethodNotAllowed,
+        BadRequest,
         405,
         means="The path does not take this method.",
         remedy="The `Allow` header of the answer names the methods.",

@@ -249,8 +249,9 @@ class Connection(HttpToolsProtocol):
 
     def _described(self, error: httptools.HttpParserError, data: bytes) -> errors.ForemaskError:
         if isinstance(error, httptools.HttpParserInvalidMethodError) and _METHOD.match(data):
-            allow = errors.MethodNotAllowed.allow
-            return errors.MethodNotAllowed(f"No path takes this method; there are {allow}.")
+            allow = errors.BadRequest.allow
+            details = f"No path takes this method; there are {allow}."
+            return errors.BadRequest(details, reason="method_not_allowed")
         detail = f": {error}"
         if isinstance(error, httptools.HttpParserCallbackError):
             detail = ""

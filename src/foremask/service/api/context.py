@@ -120,7 +120,7 @@ def answer_of(error: errors.ForemaskError, request_id: str) -> tuple[dict[str, s
             headers["Retry-After"] = "1"
         case errors.BadRequest(reason="range_invalid"):
             headers["Content-Range"] = f"bytes */{error.limit:.0f}"
-        case errors.MethodNotAllowed():
+        case errors.BadRequest(reason="method_not_allowed"):
             headers["Allow"] = error.allow
         case errors.RequestUnknown():
             body["status"] = "NOT_FOUND"  # Bria's API document requires it

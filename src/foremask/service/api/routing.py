@@ -139,8 +139,9 @@ class PathEndpoint:
         allow = ", ".join(sorted([*self.methods, "OPTIONS"]))
         if request.method == "OPTIONS":
             return Response(status_code=204, headers={"Allow": allow})
-        wrong = errors.MethodNotAllowed(
-            f"This path does not take {request.method[:16]}; it takes {allow}."
+        wrong = errors.BadRequest(
+            f"This path does not take {request.method[:16]}; it takes {allow}.",
+            reason="method_not_allowed",
         )
         wrong.allow = allow
         raise wrong
