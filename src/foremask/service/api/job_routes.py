@@ -18,7 +18,6 @@ from foremask.service.api import bodies, calls
 from foremask.service.api.calls import Call, read_call
 from foremask.service.api.context import ApiRequest, Service, json_answer, while_connected
 from foremask.service.api.openapi import SUBMISSION, Operation, starts
-from foremask.service.api.probing import Location
 from foremask.service.api.status_routes import completed
 from foremask.service.jobs import admission, records, tokens
 from foremask.service.jobs.admission import NewJob
@@ -148,7 +147,7 @@ async def _job_of_clip(call: Call[bodies.JobBody], *, now: bool = False) -> NewJ
     job = _new_job(
         call,
         body.spec(),
-        Location(url=body.video),
+        video_url=body.video,
         background_url=getattr(body, "background_url", None),
         key_points=len(getattr(body, "key_points", ())),
     )
@@ -174,13 +173,11 @@ def _networks(settings: Settings) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*default, *settings.networks)))
 
 
-def _new_job(call: Call[Any], spec: JobSpec, source: Location, **more: Any) -> NewJob:  # noqa: ANN401
+def _new_job(call: Call[Any], spec: JobSpec, **more: Any) -> NewJob:  # noqa: ANN401
     return NewJob(
         request_id=call.request_id,
         token_id=call.grant.token_id,
         spec=_with_allowed_tracker(spec, call.service.settings.trackers),
-        video_url=source.url,
-        source_key=source.key,
         webhook_url=getattr(call.body, "webhook_url", None),
         idempotency_key=call.idempotency_key,
         body_hash=call.body_hash,
@@ -233,9 +230,15 @@ async def _conversion(call: Call[bodies.ConvertRequest], request_id: str) -> New
     mask_key = await _stored_mask(service, record)
     clip = JobClip(frames=record.frames_total)
     if spec.kind is ResultKind.MASK:
-        return _new_job(call, spec, Location(), mask_key=mask_key, clip=clip)
-    source = await _source_of(service, record, call.body.video)
-    job = _new_job(call, spec, source, mask_key=mask_key, background_url=call.body.background_url)
+        return _new_job(call, spec, mask_key=mask_key, clip=clip)
+    job = _new_job(
+        call,
+        spec,
+        video_url=call.body.video,
+        source_key=None if call.body.video else await _stored_upload(service, record),
+        mask_key=mask_key,
+        background_url=call.body.background_url,
+    )
     job = await service.prober.probe(job)
     fetched_bytes = job.fetched_bytes
     if job.clip is not None and job.source_key is None:
@@ -268,15 +271,13 @@ def _check_has_mask(record: Record) -> None:
         )
 
 
-async def _source_of(service: Service, record: Record, video: str | None) -> Location:
-    """Return the source at the URL ``video`` or, if that is None, the job's stored upload."""
-    if video is not None:
-        return Location(url=video)
+async def _stored_upload(service: Service, record: Record) -> str:
+    """Return the key of the clip that was uploaded for the job. Raises video_missing."""
     key = record.source_key
     if key is not None and key.startswith("uploads/"):
         with suppress(errors.ObjectLost):
             await service.objects.head(key)
-            return Location(key=key)
+            return key
     raise errors.BadRequest(
         "The clip of this mask is no longer stored: send its URL in the field 'video'.",
         reason="video_missing",
@@ -304,7 +305,8 @@ async def _refinement(call: Call[bodies.RefineRequest], request_id: str) -> NewJ
     job = _new_job(
         call,
         structs.replace(record.spec, hints=(*before, *call.body.hints)),
-        await _source_of(service, record, call.body.video),
+        video_url=call.body.video,
+        source_key=None if call.body.video else await _stored_upload(service, record),
         background_key=record.background_key,
         network_key=sibling_key(record.result_key or "", NETWORK),
         key_points=record.key_points,

@@ -80,14 +80,6 @@ class Previewer:
 
 
 @dataclass(frozen=True, slots=True)
-class Location:
-    """A clip or a background, at a URL or in our object store. At least one field is None."""
-
-    url: str | None = None
-    key: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class OpenedFile:
     size: int
     read_at: Callable[[int, int], Awaitable[bytes]]  # (offset, length)
@@ -130,14 +122,15 @@ class Prober:
 
     async def _probed(self, job: NewJob, *, now: bool) -> NewJob:
         owner = str(job.token_id)
-        source = Location(key=job.source_key)
-        if job.source_key is None:
-            source = self._locate(job.video_url or "", "video")
+        url = job.video_url
+        key = job.source_key or self._key_of(url or "", "video")
+        if key is not None:
+            url = None
         check_hints(job.spec.hints)
         request = self._probe_of(job.spec)
         clip = None
         try:
-            _, clip = await self._ask(source, "video", owner, request)
+            _, clip = await self._ask(url, key, "video", owner, request)
         except errors.Overloaded:
             if now:
                 raise
@@ -152,53 +145,51 @@ class Prober:
         if job.background_url is not None:
             job = await self._with_background(job, job.background_url)
         check_hints(job.spec.hints, clip)
-        return replace(job, video_url=source.url, source_key=source.key, clip=clip)
+        return replace(job, video_url=url, source_key=key, clip=clip)
 
     def _probe_of(self, spec: JobSpec) -> messages.Probe:
         return messages.Probe(None, self._limits, spec.form, spec.kind, spec.excerpt)
 
-    def _locate(self, url: str, param: str) -> Location:
-        """Return the source at ``url``. Raises url_forbidden for an invalid link to our files."""
+    def _key_of(self, url: str, param: str) -> str | None:
+        """Return the key of our file at ``url``, or None for another URL.
+
+        Raises url_forbidden for an invalid link to our files.
+        """
         try:
-            key = self._objects.signer.key_of(url)
+            return self._objects.signer.key_of(url)
         except errors.LinkInvalid as error:
             raise errors.UrlRefused(
                 f"{error.details} An upload's file_url is good for one day.",
                 reason="url_forbidden",
                 param=param,
             ) from None
-        if key is None:
-            return Location(url=url)
-        return Location(key=key)
 
     async def _with_background(self, job: NewJob, url: str) -> NewJob:
-        source = self._locate(url, "background_url")
+        key = self._key_of(url, "background_url")
         size = 0
         request = messages.ProbeBackground(None, self._limits)
         try:
             with span("probe background"):
-                size, _ = await self._ask(source, "background_url", str(job.token_id), request)
+                size, _ = await self._ask(url, key, "background_url", str(job.token_id), request)
         except (errors.ClipRefused, errors.VideoInvalid) as error:
             raise errors.BackgroundInvalid.of(error) from error
         except (errors.Overloaded, _Undecided):
             pass  # a worker probes the background later
-        if source.key is not None:
-            size = 0
-        return replace(
-            job, background_url=source.url, background_key=source.key, fetched_bytes=size
-        )
+        if key is not None:
+            return replace(job, background_url=None, background_key=key, fetched_bytes=0)
+        return replace(job, background_url=url, background_key=None, fetched_bytes=size)
 
     @asynccontextmanager
     async def show(
         self, url: str, spec: JobSpec, owner: str, max_bytes: int
     ) -> AsyncGenerator[OpenedFile]:
         """Probe and open a clip of up to ``max_bytes``. Raises url_unreachable after `BUDGET_S`."""
-        source = self._locate(url, "video")
+        key = self._key_of(url, "video")
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._shows.slot(owner, SLOT_S, "shown"))
             try:
                 async with asyncio.timeout(BUDGET_S):
-                    opened = self._opened(source, "video", owner, max_bytes)
+                    opened = self._opened(url, key, "video", owner, max_bytes)
                     file = await stack.enter_async_context(opened)
                     await self._run(self._probe_of(spec), file, owner)
             except RangeUnavailable as unavailable:
@@ -217,12 +208,17 @@ class Prober:
             yield file
 
     async def _ask[R](
-        self, source: Location, param: str, owner: str, request: messages.Request[R]
+        self,
+        url: str | None,
+        key: str | None,
+        param: str,
+        owner: str,
+        request: messages.Request[R],
     ) -> tuple[int, R]:
         try:
             async with (
                 asyncio.timeout(BUDGET_S),
-                self._opened(source, param, owner, self._limits.max_bytes) as file,
+                self._opened(url, key, param, owner, self._limits.max_bytes) as file,
             ):
                 return file.size, await self._run(request, file, owner)
         except TimeoutError:
@@ -236,11 +232,12 @@ class Prober:
 
     @asynccontextmanager
     async def _opened(
-        self, source: Location, param: str, owner: str, max_bytes: int
+        self, url: str | None, key: str | None, param: str, owner: str, max_bytes: int
     ) -> AsyncGenerator[OpenedFile]:
-        if (key := source.key) is None:
+        """Open our file ``key`` or, if that is None, the file at ``url``."""
+        if key is None:
             async with self._outbound.open_range_reader(
-                source.url or "", max_bytes=max_bytes, param=param, owner=owner
+                url or "", max_bytes=max_bytes, param=param, owner=owner
             ) as reader:
                 size = await reader.read_whole() if reader.size is None else reader.size
                 yield OpenedFile(size, reader.read_at, reader.stream())
