@@ -16,7 +16,7 @@ from foremask.types import Image
 from foremask.vision.temporal.frame_hints import Mark
 from foremask.vision.temporal.grids import MaskAlpha
 from foremask.vision.temporal.tier import BLOCK_FRAMES, TIERS, Tier
-from foremask.vision.tracking.tracked_masks import BACK_FRAMES, Finder, Findings, track_images
+from foremask.vision.tracking.tracked_masks import BACK_FRAMES, Finder, track_images
 from foremask.vision.tracking.tracker import Tracker
 from foremask.weights.trackers import TRACKERS, WORDS, folder_of
 
@@ -45,18 +45,23 @@ class TrackedMasker:
         return self.tracker.runtime
 
     def __call__(self, images: Iterable[Image]) -> Iterator[MaskAlpha]:
-        findings = Findings()
+        remarks = [_nothing_found(self.hints)]
+
+        def on_begun(begun_on: int, masked_from: int) -> None:
+            nonlocal remarks
+            remarks = _followed_back(begun_on, masked_from)
+
         yield from track_images(
             images,
             self.tracker,
             self.tier,
             lambda image: self.marks.get(pts_of(image), ()),
             find=self.find,
-            findings=findings,
+            on_begun=on_begun,
             observer=self.work,
             flows_ahead=self.flows_ahead,
         )
-        self.remarks += remarks_of(self.hints, findings)
+        self.remarks += remarks
 
 
 def tracked_masker(
@@ -106,15 +111,17 @@ def finder_for(spec: JobSpec, resources: Resources) -> Finder | None:
     return lambda image: network.boxes(image, words)
 
 
-def remarks_of(hints: Sequence[Hint], findings: Findings) -> list[str]:
+def _nothing_found(hints: Sequence[Hint]) -> str:
     words = " or ".join(f'"{text}"' for text in words_of(hints))
-    if findings.begun_on is None:
-        return [f"nothing in the clip was found for {words or 'the hints'}: the mask is empty"]
-    if not findings.masked_from:
+    return f"nothing in the clip was found for {words or 'the hints'}: the mask is empty"
+
+
+def _followed_back(begun_on: int, masked_from: int) -> list[str]:
+    if not masked_from:
         return []
     return [
-        f"what is marked begins on frame {findings.begun_on}, and was followed back to frame"
-        f" {findings.masked_from}: the masks before it are empty (at most {BACK_FRAMES} frames, and"
+        f"what is marked begins on frame {begun_on}, and was followed back to frame"
+        f" {masked_from}: the masks before it are empty (at most {BACK_FRAMES} frames, and"
         " no cut, are followed back)"
     ]
 

@@ -13,7 +13,13 @@ from foremask.vision.image import ArrayImage
 from foremask.vision.temporal.frame_hints import Mark
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES
-from foremask.vision.tracking.tracked_masks import BACK_FRAMES, FIND_FRAMES, Findings, track_images
+from foremask.vision.tracking.tracked_masks import (
+    BACK_FRAMES,
+    FIND_FRAMES,
+    OnBegun,
+    no_matter,
+    track_images,
+)
 from foremask.vision.tracking.tracker import PromptBox
 from tests.support.trackers import ColourTracker
 
@@ -71,10 +77,10 @@ def marks_of(
 
 
 def tracked(
-    images: Sequence[ArrayImage], marks: dict[int, list[Mark]], findings: Findings | None = None
+    images: Sequence[ArrayImage], marks: dict[int, list[Mark]], on_begun: OnBegun = no_matter
 ) -> list[Alpha]:
     marks_on = marks_of(images, marks)
-    return list(track_images(images, ColourTracker(), TIER, marks_on, findings=findings))
+    return list(track_images(images, ColourTracker(), TIER, marks_on, on_begun=on_begun))
 
 
 def overlap(alpha: Alpha, truth: np.ndarray) -> float:
@@ -129,13 +135,13 @@ def test_no_mask_crosses_a_cut_backwards() -> None:
 @pytest.mark.slow
 def test_masks_begin_so_many_frames_before_a_late_mark_and_the_run_says_where() -> None:
     images = clip(260)
-    findings = Findings()
-    masks = tracked(images, {240: [point(red_at(240))]}, findings)
-    assert findings.begun_on == 240
-    assert findings.masked_from is not None
-    assert 240 - BACK_FRAMES - 2 * TIER.stride <= findings.masked_from <= 240 - BACK_FRAMES
+    begun: list[tuple[int, int]] = []
+    masks = tracked(images, {240: [point(red_at(240))]}, lambda *found: begun.append(found))
+    ((begun_on, masked_from),) = begun
+    assert begun_on == 240
+    assert 240 - BACK_FRAMES - 2 * TIER.stride <= masked_from <= 240 - BACK_FRAMES
     empty = [k for k, mask in enumerate(masks) if not mask.any()]
-    assert empty == list(range(findings.masked_from))
+    assert empty == list(range(masked_from))
 
 
 @pytest.mark.slow

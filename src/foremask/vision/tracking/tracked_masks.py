@@ -39,12 +39,11 @@ type Finder = Callable[[Image], Sequence[PromptBox]]
 """Returns the boxes of what a person's words name on an image."""
 
 
-@dataclass(slots=True)
-class Findings:
-    """What a run has found out: the first frame with a thing, and the first frame with a mask."""
+type OnBegun = Callable[[int, int], object]
+"""Gets the first frame with a thing, and the frame to which that was followed back."""
 
-    begun_on: int | None = None
-    masked_from: int | None = None
+
+def no_matter(_begun_on: int, _masked_from: int) -> None: ...
 
 
 def track_images(
@@ -53,7 +52,7 @@ def track_images(
     tier: Tier,
     marks_on: Callable[[Image], Sequence[Mark]],
     find: Finder | None = None,
-    findings: Findings | None = None,
+    on_begun: OnBegun = no_matter,
     observer: Observer | None = None,
     flows_ahead: int = BLOCK_FRAMES,
 ) -> Iterator[MaskAlpha]:
@@ -69,7 +68,7 @@ def track_images(
             incoming_frames(images, lambda _: True, tier, threads), flows_ahead, "flow"
         ) as arriving,
     ):
-        clip = _TrackedClip(tracker, tier, marks_on, find, findings or Findings(), observer)
+        clip = _TrackedClip(tracker, tier, marks_on, find, on_begun, observer)
         for incoming in arriving:
             yield from clip.add(incoming)
         yield from clip.end_shot()
@@ -100,14 +99,15 @@ class _TrackedClip:
         tier: Tier,
         marks_on: Callable[[Image], Sequence[Mark]],
         find: Finder | None,
-        findings: Findings,
+        on_begun: OnBegun,
         observer: Observer | None,
     ) -> None:
         self._tracker = tracker
         self._tier = tier
         self._marks_on = marks_on
         self._find = find
-        self._findings = findings
+        self._on_begun = on_begun
+        self._has_begun = False
         self._observer = observer or Observer()
         self._track = tracker.begin()
         self._shot: _Shot | None = None
@@ -152,9 +152,9 @@ class _TrackedClip:
         if begun:
             self._track_back(shot, image, begun)
         shot.anchors.append(_Anchor(incoming.number, _as_jpeg(image), mask))
-        if begun and self._findings.begun_on is None:
-            self._findings.begun_on = incoming.number
-            self._findings.masked_from = shot.first_waiting
+        if begun and not self._has_begun:
+            self._has_begun = True
+            self._on_begun(incoming.number, shot.first_waiting)
         self._observer.add_anchor(mask)
 
     def _track_back(self, shot: _Shot, image: Image, begun: Sequence[Prompt]) -> None:
