@@ -35,8 +35,9 @@ def reduced(picture: LabelledPicture) -> LabelledPicture | None:
     labels = picture.labels.astype(np.uint8)
     if scale < 1:
         size = (round(width * scale), round(height * scale))
-        bgr = cv2.resize(bgr, size, interpolation=cv2.INTER_AREA)
-        labels = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+        bgr = np.asarray(cv2.resize(bgr, size, interpolation=cv2.INTER_AREA), np.uint8)
+        nearest = cv2.resize(labels, size, interpolation=cv2.INTER_NEAREST)
+        labels = np.asarray(nearest, np.uint8)
     if not ((labels > 0) & (labels < UNKNOWN)).any():
         return None
     return LabelledPicture(picture.name, bgr, labels)
@@ -93,7 +94,7 @@ def decoded(data: bytes, flags: int) -> NDArray[np.uint8]:
     pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     if pixels is None:
         raise ValueError(f"{len(data)} bytes are no picture")
-    return pixels
+    return np.asarray(pixels, np.uint8)
 
 
 def voc_classes(mask: NDArray[np.uint8]) -> Labels:
