@@ -120,7 +120,7 @@ $(JS)/.ready: tools/js/package.json tools/js/package-lock.json | .venv/.dev
 	@node=$(NODE) && cd tools/js && "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
-src/foremask/service/api/site/index.html: zensical.toml llms.txt CHANGELOG.md CONTRIBUTING.md tests/documentation/site.py $(wildcard docs/*.* docs/adr/* docs/pictures/*) | .venv/.ready
+src/foremask/service/api/site/index.html: zensical.toml llms.txt CHANGELOG.md CONTRIBUTING.md tests/documentation/site.py $(wildcard docs/*.* docs/adr/* docs/research/* docs/pictures/*) | .venv/.ready
 	@.venv/bin/python -m tests.documentation.site >/dev/null || echo 'The documentation could not be built; /docs/ leads to the API reference instead'
 
 .uv/bin/uv:

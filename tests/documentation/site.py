@@ -59,7 +59,8 @@ def build(target: Path) -> None:
             text = page_for_the_site(page_file.read_text(encoding="utf-8"))
             plain[page_file.relative_to(pages)] = text
             text = with_tabs(text)
-            if page_file.parent.name == "adr" or page_file.stem in ("changelog", "our-own-code"):
+            is_background = page_file.parent.name in ("adr", "research")
+            if is_background or page_file.stem in ("changelog", "our-own-code"):
                 text = NOT_SEARCHED + text
             page_file.write_text(text, encoding="utf-8")
         shutil.copy(ROOT / "zensical.toml", folder)
