@@ -127,10 +127,16 @@ async def test_a_network_cache_without_room_fails_no_job(caller: Caller, tmp_pat
 async def test_slots_that_others_wait_for_are_not_free(caller: Caller) -> None:
     await announce_slots(caller.database, 2)
     request_id = await caller.submit(caller.site.clip(5))
-    await do_next(caller.work, "files", Leases())
-    assert await steps.free_slots(caller.database) == 1
+    await begun(caller.database, request_id)
+    assert await steps.free_slots(caller.database, request_id) == 2
+    assert await steps.free_slots(caller.database, "another") == 1
     await caller.cancel(request_id)
-    assert await steps.free_slots(caller.database) == 2
+    assert await steps.free_slots(caller.database, "another") == 2
+    request_id = await caller.submit(caller.site.clip(5))
+    await do_next(caller.work, "files", Leases())
+    assert await steps.free_slots(caller.database, "another") == 1
+    await caller.cancel(request_id)
+    assert await steps.free_slots(caller.database, "another") == 2
 
 
 async def test_a_poison_clip_is_given_up_and_hurts_no_other(caller: Caller) -> None:

@@ -141,14 +141,18 @@ async def claim(
     return msgspec.convert(row["step"], Step | None)
 
 
-async def free_slots(database: Database) -> int:
-    """Return the slots of all live workers minus the segments that run or are ready, at least 0."""
+async def free_slots(database: Database, job: str) -> int:
+    """Return the slots of all live workers that no other job than ``job`` needs, at least 0.
+
+    A segment that runs or is ready needs one. So does an ingest under way, whose clip comes next.
+    """
     row = await database.one(
         """select (select coalesce(sum(slots), 0) from processes
                 where kind = 'worker' and seen_at > clock() - make_interval(secs => %s))
             - (select count(*) from steps
-                where stage = 'segment' and status in ('todo', 'running')) as free""",
-        (ALIVE_FOR_S,),
+                where job <> %s and (status = 'running' and stage = 'ingest'
+                    or status in ('todo', 'running') and stage = 'segment')) as free""",
+        (ALIVE_FOR_S, job),
     )
     if row is None:
         return 0

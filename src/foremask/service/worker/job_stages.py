@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,7 +19,7 @@ from foremask.facts import SEGMENT_GRID, Clip, Report, SegmentPlan, Written
 from foremask.fetch.client import Outbound
 from foremask.hints.decoding import hints_as_sent
 from foremask.media.presets import KEPT_MASK
-from foremask.options import Files, Form, Limits, Resources, ResultKind, unfinished_cache
+from foremask.options import Files, Form, JobSpec, Limits, Resources, ResultKind, unfinished_cache
 from foremask.service.jobs import admission, steps
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.life import IN_FLIGHT
@@ -66,22 +66,40 @@ class MediaRunner(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WorkerContext:
-    database: Database
+class StepContext:
+    """What a step works with. No database is among it, so a step can run where none is reached."""
+
     objects: Objects
     outbound: Outbound
     masks: MediaRunner  # executes requests that run the neural network
     files: MediaRunner  # executes all other requests, so that ingesting does not wait for masking
     scratch: Path
-    worker: str
-    result_ttl_s: float
     resources: Resources = SERVICE_RESOURCES
     networks: Mapping[str, Path] = field(default_factory=dict)  # that a job may name
-    storage_limit: int = admission.NO_LIMIT
     timing: Timing = field(default_factory=Timing)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerContext(StepContext):
+    database: Database
+    worker: str
+    result_ttl_s: float
+    storage_limit: int = admission.NO_LIMIT
     # The API token of each queue's last claimed step, whose child process can be used again.
     last_served: dict[str, UUID] = field(default_factory=dict)
     fleet: Fleet = field(default_factory=Fleet)
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the database knows that a step needs, read before the step begins."""
+
+    free_slots: int = 0  # of an ingest: segments that can be masked at once
+    results: Sequence[steps.PartDone] = ()  # of a join
+
+
+type Reserve = Callable[[int, int], Awaitable[bool]]
+"""Reserves bytes for the result, and then optional bytes; returns whether the latter fit."""
 
 
 @dataclass(slots=True)
@@ -125,10 +143,16 @@ class StepProgress:
 
 class RunningStep:
     def __init__(
-        self, work: WorkerContext, step: steps.Step, scratch: Path, progress: StepProgress
+        self,
+        work: StepContext,
+        step: steps.Step,
+        scratch: Path,
+        progress: StepProgress,
+        reserve: Reserve,
     ) -> None:
         self.work = work
         self.step = step
+        self.reserve = reserve
         self.scratch = scratch
         self.progress = progress
         self.limits = work.resources.limits
@@ -138,13 +162,18 @@ class RunningStep:
         self.target = scratch / f"{step.spec.kind}{step.spec.form.suffix}"
         self.network = scratch / NETWORK
 
-    async def run(self) -> steps.StepDone:
+    async def run(self, given: Given) -> steps.StepDone:
         # Make the directory here, so that a full disk is recorded as the error of this attempt.
         await asyncio.to_thread(self.scratch.mkdir, 0o700)
-        stages = {"ingest": self.ingest, "segment": self.segment, "join": self.join}
-        return await stages[self.step.stage]()
+        match self.step.stage:
+            case "ingest":
+                return await self.ingest(given.free_slots)
+            case "segment":
+                return await self.segment()
+            case _:
+                return await self.join(given.results)
 
-    async def ingest(self) -> steps.IngestDone:
+    async def ingest(self, free_slots: int) -> steps.IngestDone:
         step = self.step
         spec = step.spec
         by_stored_mask = step.mask_key is not None
@@ -168,7 +197,7 @@ class RunningStep:
             return steps.IngestDone(
                 step.clip, source_key, steps.WHOLE_CLIP, background_key, fetched_bytes
             )
-        segments = await self._cut(await self._plan(clip))
+        segments = await self._cut(await self._plan(clip, free_slots))
         self.progress.move()
         return steps.IngestDone(clip, source_key, segments, background_key, fetched_bytes)
 
@@ -214,20 +243,18 @@ class RunningStep:
             await self.work.objects.put(key, self.background)
         return key
 
-    async def _plan(self, clip: Clip) -> tuple[SegmentPlan, ...]:
+    async def _plan(self, clip: Clip, free: int) -> tuple[SegmentPlan, ...]:
         """Plan at most one segment per free slot. Fewer than two mean that the clip is not cut.
 
-        With fewer than two free slots, cutting saves no time. Hints and auto zoom need the whole
-        clip. An excerpt is made in one piece. Parts of GIFs and PNGs cannot be joined. Matroska
-        cannot store parts of a cut-out that starts before time 0.
+        With fewer than two free slots, cutting saves no time. Matroska cannot store parts of a
+        cut-out that starts before time 0.
         """
         spec = self.step.spec
-        if spec.hints or spec.auto_zoom or spec.excerpt is not None:
-            return ()
-        if spec.form in (Form.GIF, Form.PNG_ZIP):
-            return ()
-        free = await steps.free_slots(self.work.database)
-        if free < 2 or (spec.kind is ResultKind.CUTOUT and clip.start_s < 0):
+        if (
+            free < 2
+            or not may_be_cut(spec)
+            or (spec.kind is ResultKind.CUTOUT and clip.start_s < 0)
+        ):
             return ()
         spans = await self._run(messages.Plan(self.source, free, SEGMENT_GRID))
         left_over = len(spans) % IN_FLIGHT  # segments beyond a multiple of IN_FLIGHT
@@ -351,12 +378,11 @@ class RunningStep:
         made = await self._run(messages.Make(spec, files, self.work.resources))
         return await self._store_result(made, sibling)
 
-    async def join(self) -> steps.MaskDone:
+    async def join(self, results: Sequence[steps.PartDone]) -> steps.MaskDone:
         step = self.step
         spec = step.spec
         parts: list[Path] = []
         masks: list[Path] = []
-        results = await steps.segment_results(self.work.database, step.job)
         source = await self._load(step.source_key, self.source)
         for number, result in enumerate(results):
             part = self.scratch / f"part-{number}{self.target.suffix}"
@@ -405,9 +431,7 @@ class RunningStep:
         key = f"results/{step.job}/{attempt}/{step.job}{target.suffix}"
         files = (target, mask, kept)
         size, mask_bytes, kept_bytes = [await asyncio.to_thread(_size_of, each) for each in files]
-        has_room = await admission.reserve_result(
-            self.work.database, step, size + mask_bytes, kept_bytes, self.work.storage_limit
-        )
+        has_room = await self.reserve(size + mask_bytes, kept_bytes)
         await objects.put(key, target)
         if report.strip:
             strip_file = target.with_name("strip.json")
@@ -438,6 +462,17 @@ class RunningStep:
                 actual=used_s,
             )
         return limit_s - used_s
+
+
+def may_be_cut(spec: JobSpec) -> bool:
+    """Whether the job's clip may be masked in segments.
+
+    Hints and auto zoom need the whole clip. An excerpt is made in one piece. Parts of GIFs and
+    PNGs cannot be joined.
+    """
+    if spec.hints or spec.auto_zoom or spec.excerpt is not None:
+        return False
+    return spec.form not in (Form.GIF, Form.PNG_ZIP)
 
 
 def _size_of(path: Path | None) -> int:

@@ -14,17 +14,23 @@ import msgspec
 import structlog
 
 from foremask import errors
-from foremask.service.jobs import deliveries, records, steps
+from foremask.service.jobs import admission, deliveries, records, steps
 from foremask.service.jobs.database import OtherTables
 from foremask.service.jobs.deliveries import sign
 from foremask.service.jobs.life import Event
 from foremask.service.jobs.process_totals import Fleet
 from foremask.service.jobs.records import status_body
-from foremask.service.jobs.steps import Beat, Step, StepKey
+from foremask.service.jobs.steps import Beat, Step, StepDone, StepKey
 from foremask.service.observability import metrics
 from foremask.service.observability.traces import TraceSpan, span
 from foremask.service.sandbox.pool import ChildDied
-from foremask.service.worker.job_stages import RunningStep, StepProgress, WorkerContext
+from foremask.service.worker.job_stages import (
+    Given,
+    RunningStep,
+    StepProgress,
+    WorkerContext,
+    may_be_cut,
+)
 
 WEBHOOK_S = 10.0
 RESTART_S = 1.0
@@ -175,8 +181,16 @@ async def _run_with_lease(
     """Run the step until it ends or its lease is lost; record and return the outcome."""
     step_log = log.bind(step=step.name, attempt=step.attempt)
     advance = StepProgress()
-    running = RunningStep(work, step, scratch, advance)
-    doing = asyncio.ensure_future(running.run())
+    running = RunningStep(
+        work,
+        step,
+        scratch,
+        advance,
+        lambda size, optional: admission.reserve_result(
+            work.database, step, size, optional, work.storage_limit
+        ),
+    )
+    doing = asyncio.ensure_future(_run_with_given(work, running))
     try:
         with leases.held(step, advance) as lost:
             either: set[asyncio.Future[Any]] = {doing, lost}
@@ -218,6 +232,17 @@ async def _run_with_lease(
         return "done"
     finally:
         await _stop(doing)
+
+
+async def _run_with_given(work: WorkerContext, running: RunningStep) -> StepDone:
+    """Read from the database what the step needs, and run it."""
+    step = running.step
+    given = Given()
+    if step.stage == "ingest" and step.mask_key is None and may_be_cut(step.spec):
+        given = Given(free_slots=await steps.free_slots(work.database, step.job))
+    elif step.stage == "join":
+        given = Given(results=await steps.segment_results(work.database, step.job))
+    return await running.run(given)
 
 
 async def _recorded(
