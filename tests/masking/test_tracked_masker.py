@@ -10,6 +10,7 @@ from foremask.errors import FieldInvalid, ModelUnavailable
 from foremask.facts import Report
 from foremask.hints.kinds import Hint, Point, Text, upright_size
 from foremask.masking.hinting import marks_of_frames
+from foremask.masking.library import Masker
 from foremask.masking.pipeline import run
 from foremask.masking.tracked_masker import TrackedMasker
 from foremask.media.probe import probe
@@ -62,6 +63,15 @@ def test_words_and_trackers_without_their_files_say_the_commands_that_bring_them
     assert "`foremask models pull edgetam` fetches its weights (56 MB," in missing.value.details
     with pytest.raises(ModelUnavailable, match=r"`foremask models pull sam2\.1-tiny`"):
         run(JobSpec(hints=(Text("a disc"),)), files, resources=nowhere)
+
+
+def test_a_masker_that_preloads_a_tracker_says_what_it_lacks_before_the_first_clip(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(ModelUnavailable, match="foremask models pull edgetam"):
+        Masker(tracker="edgetam")
+    Masker(tracker="edgetam", preload=False).close()
 
 
 def test_a_zoomed_cut_out_is_by_its_tracker_too(tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ from foremask.masking.report import OnProgress
 from foremask.masking.sheet import draw_sheet, warnings_of
 from foremask.masking.stills import cut_out_frame, mask_frame
 from foremask.masking.thing_list import Thing, things_of
-from foremask.masking.tracked_masker import tracked_masker
+from foremask.masking.tracked_masker import forget_trackers, load_tracker, tracked_masker
 from foremask.media import probe as probing
 from foremask.media import verify as verifying
 from foremask.media.frames import Frame, frame_of
@@ -346,8 +346,8 @@ def _as_method[**P, R](function: Callable[P, R]) -> Callable[Concatenate["Masker
 class Masker:
     """Library functions that share one quality and one network.
 
-    With ``preload``, the constructor loads the network. Threads may share a Masker. A process
-    holds one network at a time: a call of a Masker with another network loads that network again.
+    With ``preload``, the constructor loads the network or the tracker. Threads may share a Masker.
+    A process holds one of each at a time: a call of a Masker with another one loads it again.
     """
 
     def __init__(
@@ -364,7 +364,9 @@ class Masker:
             quality=quality, device=device, network=network, model=model, tracker=tracker
         )
         chosen, resources = _chosen(**self.network)
-        if preload and tracker is None:
+        if preload and tracker is not None:
+            load_tracker(tracker, resources)
+        elif preload:
             network_for(chosen.quality, resources)
 
     def __enter__(self) -> Self:
@@ -380,6 +382,7 @@ class Masker:
 
         network_at.cache_clear()
         prompted_network.cache_clear()
+        forget_trackers()
 
     mask_video = _as_method(mask_video)
     cut_out = _as_method(cut_out)

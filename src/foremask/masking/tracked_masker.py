@@ -98,8 +98,18 @@ def tracked_masker_of_picture(spec: JobSpec, resources: Resources, frame: Frame)
 
 def tracker_for(spec: JobSpec, resources: Resources) -> Tracker:
     """Load the job's tracker; the last one is cached. Raises ModelUnavailable."""
-    name = spec.chosen_tracker or DEFAULT_TRACKER
+    return load_tracker(spec.chosen_tracker or DEFAULT_TRACKER, resources)
+
+
+def load_tracker(name: TrackerName, resources: Resources) -> Tracker:
+    """Load a tracker; the last one is cached. Raises ModelUnavailable."""
     return _loaded(name, folder_of(TRACKERS[name], resources.tracker_dir), resources.device)
+
+
+def forget_trackers() -> None:
+    """Free the memory of the cached tracker, and of what finds words."""
+    _loaded.cache_clear()
+    _loaded_words.cache_clear()
 
 
 def finder_for(spec: JobSpec, resources: Resources) -> Finder | None:

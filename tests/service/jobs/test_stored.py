@@ -47,7 +47,7 @@ async def test_uploads_over_the_quota_of_their_token_are_refused(database: Datab
     await admission.reserve(database, "uploads/3", 100, 100)
     await admission.reserve(database, "uploads/1", 10, 100)  # less came than was declared
     assert await bytes_of(database, a.id) == 50
-    await admission.forget(database, datetime.now(UTC) + timedelta(days=1))
+    await admission.forget(database, datetime.now(UTC) + timedelta(days=1), ())
     assert await bytes_of(database, a.id) == 0
 
 
@@ -122,7 +122,7 @@ async def test_a_days_forms_are_forgotten_at_once_whosever_they_are(
     await database.all("update tokens set stored = 5000 where id = %s", (token,))
     await admission.new_upload(database, "uploads/late", b.id)
     await admission.reserve(database, "uploads/late", 70, 100)
-    await admission.forget(database, datetime.now(UTC) + timedelta(minutes=1))
+    await admission.forget(database, datetime.now(UTC) + timedelta(minutes=1), ())
     assert (await bytes_of(database, token), await bytes_of(database, b.id)) == (0, 0)
 
 

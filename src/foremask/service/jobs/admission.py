@@ -1,6 +1,7 @@
 """Adds jobs and uploads to the database, within the limits of a token."""
 
 import uuid
+from collections.abc import Collection
 from datetime import datetime
 
 import msgspec
@@ -176,20 +177,22 @@ async def reserve_result(
     return bool(await database.value_of("reserve_result", *step.key, size, optional, limit))
 
 
-async def forget(database: Database, before: datetime) -> None:
+async def forget(database: Database, before: datetime, kept: Collection[str]) -> None:
+    """Delete the rows of older uploads, but for those with the keys ``kept``."""
     gone = FORGOTTEN_AT_ONCE
     while gone == FORGOTTEN_AT_ONCE:
         rows = await database.all(
             """with gone as (
                    delete from uploads where key in (
-                       select key from uploads where made_at < %s order by made_at limit %s)
+                       select key from uploads where made_at < %s and key <> all(%s)
+                       order by made_at limit %s)
                    returning token, bytes),
                freed as (
                    update tokens t set stored = t.stored - g.bytes
                    from (select token, sum(bytes)::bigint as bytes from gone group by 1) g
                    where t.id = g.token)
                select count(*) as n from gone""",
-            (before, FORGOTTEN_AT_ONCE),
+            (before, list(kept), FORGOTTEN_AT_ONCE),
         )
         gone = rows[0]["n"]
 

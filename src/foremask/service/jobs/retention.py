@@ -35,6 +35,15 @@ async def due(database: Database, kind: Kind, kept_s: float = 0.0) -> list[tuple
     return [(row["id"], row["result_key"]) for row in rows]
 
 
+async def uploads_in_use(database: Database) -> set[str]:
+    """Return the keys of the uploads that unfinished jobs read."""
+    rows = await database.all(
+        """select key from jobs, unnest(array[source_key, background_key]) key
+           where status in ('queued', 'running') and key like 'uploads/%%'"""
+    )
+    return {row["key"] for row in rows}
+
+
 async def deleted(database: Database, kind: Kind, request_id: str) -> Row | None:
     """Record that the files are deleted; return None if that was recorded before.
 

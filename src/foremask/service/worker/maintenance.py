@@ -19,7 +19,8 @@ RECORDS_S = 60.0
 ABANDONED_S = 60.0
 UPLOADS_S = 3600.0
 FORM_KEPT = timedelta(hours=1)
-UPLOAD_KEPT = timedelta(days=3)  # an upload's URL is valid for a day; a job may read the file later
+# Longer than an upload's URL is valid, which is a day: no new job can name an older upload.
+UPLOAD_KEPT = timedelta(days=3)
 TENDING = 4  # with more workers, pauses are longer
 SLOWEST = 10.0  # at most so many times as long
 KINDS = ("sources", "segments", "parts", "results")
@@ -113,12 +114,14 @@ async def sweep_results(work: WorkerContext) -> None:
 
 
 async def sweep_uploads(work: WorkerContext) -> None:
+    """Delete uploads older than `UPLOAD_KEPT`, but for those that unfinished jobs read."""
     before = datetime.now(UTC) - UPLOAD_KEPT
     uploads = work.objects.list("uploads")
     old = [each["path"] async for each in uploads if each["last_modified"] < before]
-    await work.objects.delete(*old)
+    in_use = await retention.uploads_in_use(work.database)
+    await work.objects.delete(*[path for path in old if path not in in_use])
     await work.objects.delete_half_written("uploads", before)
-    await admission.forget(work.database, before - FORM_KEPT)
+    await admission.forget(work.database, before - FORM_KEPT, in_use)
 
 
 async def _delete(work: WorkerContext, request_id: str, kinds: Sequence[str]) -> None:
