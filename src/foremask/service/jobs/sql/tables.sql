@@ -1,4 +1,4 @@
--- The service's tables of version 27 (schema.py), for a new database. `migrations` change older tables to these.
+-- The service's tables of version 27 (schema.py).
 
 create table tokens (
     id              uuid primary key,
