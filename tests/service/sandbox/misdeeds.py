@@ -1,6 +1,7 @@
 """What a clip that has taken over its child would try, as requests of their own."""
 
 import ctypes
+import errno
 import fcntl
 import os
 import signal
@@ -25,10 +26,19 @@ ROOT = Path(__file__).parents[3]
 PTRACE_ATTACH = 16
 F_SETOWN_EX, FIOASYNC, TIOCSTI = 15, 0x5452, 0x5412
 FS_IOC_SETFLAGS = 0x4008_6602
+FS_IOC_SETVERSION, FS_IOC32_SETVERSION = 0x4008_7602, 0x4004_7602
+IPC_RMID, IPC_STAT, SETVAL = 0, 2, 16
+MAP_ANONYMOUS, MAP_PRIVATE, MAP_LOCKED, MAP_HUGETLB = 0x20, 2, 0x2000, 0x4_0000
+UPROBES = {"x86_64": (335, 336), "aarch64": ()}[os.uname().machine]
+"""No filter sees these calls of the kernel's own probes. They kill any other caller."""
+LAST_CALL = 511  # numbers from 512 on are of the x32 ABI
+X32 = 1 << 30
 UPPER_BITS = 1 << 32
 PR_SET_PDEATHSIG, PR_SET_DUMPABLE = 1, 4
 IOCTL = {"x86_64": 16, "aarch64": 29}[os.uname().machine]
 MIGRATE_PAGES = {"x86_64": 256, "aarch64": 238}[os.uname().machine]
+MEMBARRIER = {"x86_64": 324, "aarch64": 283}[os.uname().machine]
+GETPID = {"x86_64": 39, "aarch64": 172}[os.uname().machine]
 FCHMODAT2, SETXATTRAT, FILE_SETATTR = 452, 463, 469
 AT_FDCWD = -100
 
@@ -44,6 +54,12 @@ class TryAll(Request[dict[str, str]], frozen=True):
     source: Input
     target: Output
     outside: Path
+
+
+class CallAll(Request[list[int]], frozen=True):
+    """Call each number but ``skipped``; the answer has those that the kernel does not lack."""
+
+    skipped: tuple[int, ...]
 
 
 class InAThread(Request[str], frozen=True):
@@ -101,7 +117,12 @@ def _attempts(request: TryAll) -> dict[str, Callable[[], object]]:
     def open_at(flags: int) -> None:
         os.close(os.open(outside, flags))
 
+    def mapped(how: int) -> None:
+        libc.mmap.restype = ctypes.c_ssize_t
+        call("mmap", None, ctypes.c_size_t(4096), 1, MAP_PRIVATE | MAP_ANONYMOUS | how, -1, 0)
+
     flags = (ctypes.c_long * 1)()
+    own_fd = os.open(own, os.O_RDWR)
     return {
         "read a file outside": lambda: outside.read_bytes(),
         "list a directory outside": lambda: list(outside.parent.iterdir()),
@@ -182,6 +203,35 @@ def _attempts(request: TryAll) -> dict[str, Callable[[], object]]:
             f"/proc/self/task/{os.getpid()}/net/unix"
         ).read_bytes(),
         "make a directory": lambda: (own.parent / "deep").mkdir(),
+        "ask for semaphores": lambda: call("semget", 0x666D, 1, 0o1600),
+        "set a semaphore": lambda: call("semctl", 0, 0, SETVAL, 1),
+        "remove semaphores": lambda: call("semctl", 0, 0, IPC_RMID),
+        "wait for a semaphore": lambda: call("semtimedop", 0, bytes(6), 1, bytes(16)),
+        "ask for a queue": lambda: call("msgget", 0x666D, 0o1600),
+        "remove a queue": lambda: call("msgctl", 0, IPC_RMID, 0),
+        "send to a queue": lambda: call("msgsnd", 0, bytes(16), 1, 0),
+        "take from a queue": lambda: call("msgrcv", 0, bytes(16), 1, 0, 0),
+        "see shared memory": lambda: call("shmctl", 0, IPC_STAT, bytes(256)),
+        "set the version of what it may read": lambda: fcntl.ioctl(
+            os.open(request.source, os.O_RDONLY), FS_IOC_SETVERSION, bytes(8)
+        ),
+        "set the version by the 32-bit form": lambda: fcntl.ioctl(
+            os.open(request.source, os.O_RDONLY), FS_IOC32_SETVERSION, bytes(8)
+        ),
+        "list extended attributes outside": lambda: os.listxattr(outside),
+        "read an extended attribute outside": lambda: os.getxattr(outside, "user.x"),
+        "hold a path outside": lambda: open_at(os.O_PATH),
+        "go outside": lambda: os.chdir(outside.parent),
+        "lower its parent's priority": lambda: os.setpriority(os.PRIO_PROCESS, parent, 19),
+        "watch a directory": lambda: call("inotify_init"),
+        "lock memory": lambda: call("mlockall", 1),
+        "map locked memory": lambda: mapped(MAP_LOCKED),
+        "take reserved huge pages": lambda: mapped(MAP_HUGETLB),
+        "lock a part of a file": lambda: fcntl.lockf(own_fd, fcntl.LOCK_EX),
+        "start a timer": lambda: signal.setitimer(signal.ITIMER_REAL, 60),
+        "write all disks": lambda: call("syncfs", own_fd),
+        "disturb all processors": lambda: syscall(MEMBARRIER, 1, 0, 0),
+        "use another ABI": lambda: syscall(X32 | GETPID),
     }
 
 
@@ -194,8 +244,24 @@ def _outcome(attempt: Callable[[], object]) -> str:
     try:
         attempt()
     except OSError as error:
+        if error.errno in (errno.EPERM, errno.EACCES, errno.ENOSYS):
+            return "denied"
         return type(error).__name__
     return "allowed"
+
+
+def _call_all(request: CallAll, _: Parent) -> list[int]:
+    libc = ctypes.CDLL(None, use_errno=True)
+    nothing = [ctypes.c_long(-1)] * 6
+    there = []
+    for number in range(LAST_CALL + 1):
+        if number in (*request.skipped, *UPROBES):
+            continue
+        ctypes.set_errno(0)
+        libc.syscall(ctypes.c_long(number), *nothing)
+        if ctypes.get_errno() != errno.ENOSYS:
+            there.append(number)
+    return there
 
 
 def _in_a_thread(request: InAThread, _: Parent) -> str:
@@ -274,6 +340,7 @@ def _garble(request: Garble, _: Parent) -> None:
 
 OPERATIONS: dict[type[Request[Any]], Executor] = {
     TryAll: _try_all,
+    CallAll: _call_all,
     InAThread: _in_a_thread,
     Copy: _copy,
     Facts: _facts,

@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import sys
 import time
 from collections.abc import AsyncGenerator
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import pytest
@@ -16,13 +18,14 @@ import uvloop
 from foremask.cli.exits import Exit, exit_code
 from foremask.errors import CorruptVideo, Internal, SettingsInvalid, TimedOut, UrlRefused
 from foremask.machine.process_setup import NUMERICS, ONE_THREAD
-from foremask.service.sandbox import messages
+from foremask.service.sandbox import messages, system_calls
 from foremask.service.sandbox.confine import Level, check_level
 from foremask.service.sandbox.messages import ChildProgress
 from foremask.service.sandbox.pool import MAX_FILES, ChildDied, JobDirectory, MediaPool, start
 from foremask.settings import Sandbox
 from foremask.weights.catalogue import files_of, side_car_of
 from tests.service.sandbox.misdeeds import (
+    CallAll,
     Copy,
     Do,
     Facts,
@@ -295,14 +298,22 @@ async def test_every_misdeed_is_denied(tmp_path: Path, landlock: int | None) -> 
     async with confined(tmp_path / "scratch", landlock_at_most=landlock) as pool:
         request = TryAll(tmp_path / "in.mp4", tmp_path / "job" / "out.mp4", outside)
         outcomes = await pool.run(request)
-    assert len(outcomes) >= 55
-    assert {name: how for name, how in outcomes.items() if how != "PermissionError"} == {
+    assert len(outcomes) >= 80
+    assert {name: how for name, how in outcomes.items() if how != "denied"} == {
         "resolve a name": "gaierror"
     }
     assert outside.read_bytes() == b"not yours"
     assert (tmp_path / "in.mp4").read_bytes() == b"the clip"
     assert sorted(os.listdir(outside.parent)) == ["outside"]  # noqa: PTH208
     assert (tmp_path / "job" / "out.mp4").read_bytes() == b"mine"
+
+
+async def test_a_call_that_is_not_listed_does_not_exist(tmp_path: Path) -> None:
+    library = ctypes.CDLL("libseccomp.so.2")
+    names = [*chain(*system_calls.ALLOWED.values()), *system_calls.allowed_with(0)]
+    numbers = {library.seccomp_syscall_resolve_name(name.encode()) for name in names}
+    async with confined(tmp_path) as pool:
+        assert await pool.run(CallAll(tuple(numbers))) == []
 
 
 @pytest.mark.parametrize("kernels", ["", "OPENBLAS_CORETYPE=Haswell"])
@@ -383,4 +394,4 @@ async def test_a_thread_too_reads_of_a_model_of_ones_own_only_the_file(tmp_path:
     paths = model, side_car_of(model), beside
     async with confined(tmp_path / "scratch", readable=files_of(model)) as pool:
         outcomes = [await pool.run(InAThread(path)) for path in paths]
-    assert outcomes == ["allowed", "allowed", "PermissionError"]
+    assert outcomes == ["allowed", "allowed", "denied"]

@@ -14,29 +14,15 @@ from typing import Final
 
 from foremask.errors import SettingsInvalid
 from foremask.options import Device
+from foremask.service.sandbox import system_calls
 from foremask.settings import Sandbox
 
 _LIBRARY: Final = "libseccomp.so.2"  # ABI unchanged since 2012: docs/adr/0042
 _ALLOW: Final = 0x7FFF_0000
 _ERRNO: Final = 0x0005_0000
-_NOT_EQUAL: Final = 1
+_LACKS_CALL: Final = _ERRNO | errno.ENOSYS  # libraries then use another call, or go without
+_BAD_ARCHITECTURE: Final = 2  # the attribute of a filter: what 32-bit and x32 calls lead to
 _MASKED_EQUAL: Final = 7
-_UNKNOWN_CALL: Final = -1
-_INT: Final = 0xFFFF_FFFF
-
-# System calls that an older libseccomp lacks. Numbers from 424 on are the same on x86-64 and ARM.
-_YOUNG_CALLS: Final = {
-    "process_madvise": 440,
-    "mount_setattr": 442,
-    "quotactl_fd": 443,
-    "memfd_secret": 447,
-    "process_mrelease": 448,
-    "fchmodat2": 452,
-    "setxattrat": 463,
-    "removexattrat": 466,
-    "open_tree_attr": 467,
-    "file_setattr": 469,
-}
 
 
 class When(ctypes.Structure):
@@ -46,15 +32,6 @@ class When(ctypes.Structure):
         ("first", ctypes.c_uint64),
         ("second", ctypes.c_uint64),
     )
-
-
-def is_int(argument: int, value: int) -> When:
-    """Match an argument of type int. The kernel ignores its upper 32 bits."""
-    return When(argument, _MASKED_EQUAL, _INT, value & _INT)
-
-
-def bits_are(argument: int, mask: int, value: int) -> When:
-    return When(argument, _MASKED_EQUAL, mask, value)
 
 
 # From the Linux headers; these numbers are the same on x86-64 and ARM.
@@ -79,73 +56,7 @@ _OF_A_FILE = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE
 _PR_SET_PDEATHSIG = 1
 _PR_SET_DUMPABLE = 4
 _PR_GET_SECCOMP = 21
-_PR_SET_MM = 35
-_PR_SET_CHILD_SUBREAPER = 36
 _PR_SET_NO_NEW_PRIVS = 38
-_PR_SCHED_CORE = 62
-_PR_SET_PTRACER = 0x5961_6D61
-_CLONE_THREAD = 0x0001_0000
-_CLONE_NEW = 0x7E02_0000  # the CLONE_NEW* flags of clone
-_F_SETFL = 4
-_F_SETOWN = 8
-_F_SETSIG = 10
-_F_SETOWN_EX = 15
-_F_SETLEASE = 1024
-_F_NOTIFY = 1026
-_FIOASYNC = 0x5452
-_FIOSETOWN = 0x8901
-_SIOCSPGRP = 0x8902
-_TIOCSCTTY = 0x540E
-_TIOCSPGRP = 0x5410
-_TIOCSTI = 0x5412
-_TIOCLINUX = 0x541C
-_FS_SETFLAGS = 0x4008_6602
-_FS_SETFLAGS_32 = 0x4004_6602
-_FS_SETXATTR = 0x401C_5820
-_FS_ENABLE_VERITY = 0x4080_6685
-_ACCESS_MODE = 0b11  # in the flags of open; if both bits are set, only ioctl can use the file
-
-# System calls that masking never makes. Without them, a hijacked process cannot use the network,
-# control other processes or change file attributes.
-_DENIED = (
-    *("socket", "socketpair", "connect", "bind", "listen", "accept", "accept4"),
-    *("sendmsg", "sendmmsg"),
-    *("execve", "execveat", "fork", "vfork"),
-    *("ptrace", "process_vm_readv", "process_vm_writev", "process_madvise", "process_mrelease"),
-    *("pidfd_open", "pidfd_getfd", "pidfd_send_signal", "kcmp", "perf_event_open"),
-    *("kill", "tkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "setpriority", "ioprio_set"),
-    *("chmod", "fchmod", "fchmodat", "fchmodat2", "chown", "fchown", "lchown", "fchownat"),
-    *("setxattr", "lsetxattr", "fsetxattr", "removexattr", "lremovexattr", "fremovexattr"),
-    *("utime", "utimes", "futimesat", "utimensat", "truncate", "mknod", "mknodat", "fanotify_init"),
-    *("mount", "umount2", "pivot_root", "chroot", "setns", "unshare", "move_mount", "open_tree"),
-    *("fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr", "swapon", "swapoff", "quotactl"),
-    *("name_to_handle_at", "open_by_handle_at", "inotify_init", "inotify_init1", "personality"),
-    *("bpf", "userfaultfd", "keyctl", "add_key", "request_key", "lookup_dcookie", "syslog", "acct"),
-    *("io_uring_setup", "io_uring_enter", "io_uring_register"),
-    *("init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot"),
-    *("settimeofday", "clock_settime", "clock_adjtime", "adjtimex", "sethostname", "setdomainname"),
-    *("iopl", "ioperm", "modify_ldt", "vhangup", "nfsservctl"),
-    *("shmget", "shmat", "shmctl", "msgget", "msgsnd", "msgrcv", "semget", "semop", "mq_open"),
-    *("setuid", "setgid", "setreuid", "setregid", "setresuid", "setresgid", "setgroups", "capset"),
-    *("setfsuid", "setfsgid", "setsid", "setpgid"),
-    *("setxattrat", "removexattrat", "file_setattr", "open_tree_attr", "quotactl_fd"),
-    *("memfd_create", "memfd_secret", "migrate_pages", "move_pages"),
-    *("sched_setscheduler", "sched_setparam", "sched_setattr"),
-    *("mkdir", "mkdirat", "symlink", "symlinkat", "link", "linkat"),
-)
-_DENIED_CONTROLS: Final = {  # denied values of the second argument
-    # fcntl can make any process the owner of a file, and the kernel sends signals to the owner.
-    # Landlock prevents this only from version 6 on.
-    "fcntl": (_F_SETOWN, _F_SETSIG, _F_SETOWN_EX, _F_SETLEASE, _F_NOTIFY),
-    "ioctl": (
-        *(_FIOASYNC, _FIOSETOWN, _SIOCSPGRP, _TIOCSCTTY, _TIOCSPGRP, _TIOCSTI, _TIOCLINUX),
-        *(_FS_SETFLAGS, _FS_SETFLAGS_32, _FS_SETXATTR, _FS_ENABLE_VERITY),
-    ),
-}
-_DENIED_OPTIONS: Final = (  # options of prctl that weaken the sandbox
-    *(_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_MM, _PR_SET_CHILD_SUBREAPER),
-    *(_PR_SCHED_CORE, _PR_SET_PTRACER),
-)
 _OF_ITSELF: Final = (
     *("cgroup", "cmdline", "environ", "maps", "mountinfo", "mounts", "stat", "statm", "status"),
     *("fd", "limits", "smaps_rollup", "auxv"),
@@ -203,7 +114,7 @@ def cap(address_space_bytes: int, file_bytes: int) -> None:
 def confine(
     read: Iterable[Path], write: Iterable[Path], landlock_at_most: int | None = None
 ) -> Level:
-    """Deny this process all files outside ``read`` and ``write``, and the calls in `_DENIED`.
+    """Deny this process files outside ``read`` and ``write``, and calls outside system_calls.py.
 
     Missing paths are ignored. ``landlock_at_most`` limits the version of Landlock. Returns the
     level that was reached. Raises RuntimeError if the process has other threads, which
@@ -299,6 +210,7 @@ def _seccomp() -> ctypes.CDLL | None:
             ctypes.c_uint,
             ctypes.c_void_p,
         )
+        library.seccomp_attr_set.argtypes = (ctypes.c_void_p, ctypes.c_int, ctypes.c_uint32)
         library.seccomp_load.argtypes = (ctypes.c_void_p,)
     except (OSError, AttributeError):  # AttributeError: another library of this name
         return None
@@ -306,45 +218,30 @@ def _seccomp() -> ctypes.CDLL | None:
 
 
 def _restrict_calls(library: ctypes.CDLL) -> None:
-    rules = library.seccomp_init(_ALLOW)
+    rules = library.seccomp_init(_LACKS_CALL)
     if rules is None:
         raise OSError("libseccomp cannot begin a filter")
+    if failed := library.seccomp_attr_set(rules, _BAD_ARCHITECTURE, _LACKS_CALL):
+        raise OSError(-failed, "seccomp cannot refuse the calls of other architectures")
 
-    def refuse(call: str, *conditions: When, error: int = errno.EPERM) -> None:
-        """Let ``call`` fail if all conditions hold. Ignores calls that this machine lacks."""
+    def allow(call: str, bits: system_calls.Bits) -> None:
+        """Allow ``call`` if all ``bits`` match. Ignores calls that this machine lacks."""
         number = library.seccomp_syscall_resolve_name(call.encode())
-        if number == _UNKNOWN_CALL:
-            number = _YOUNG_CALLS.get(call, _UNKNOWN_CALL)
         if number < 0:
             return
-        count = len(conditions)
-        compared = (When * count)(*conditions)
-        if failed := library.seccomp_rule_add_array(rules, _ERRNO | error, number, count, compared):
+        conditions = (
+            When(argument, _MASKED_EQUAL, mask, value) for argument, (mask, value) in bits.items()
+        )
+        compared = (When * len(bits))(*conditions)
+        if failed := library.seccomp_rule_add_array(rules, _ALLOW, number, len(bits), compared):
             raise OSError(-failed, f"no seccomp rule for {call}: {os.strerror(-failed)}")
 
-    for call in _DENIED:
-        refuse(call)
-    # clone may only start a thread. seccomp cannot read the flags of clone3 and openat2, which are
-    # behind a pointer. Both calls fail with ENOSYS, so that the C library uses clone and openat.
-    refuse("clone", bits_are(0, _CLONE_THREAD, 0))
-    for kind in (1 << bit for bit in range(32) if _CLONE_NEW >> bit & 1):
-        refuse("clone", bits_are(0, kind, kind))
-    for call in ("clone3", "openat2"):
-        refuse(call, error=errno.ENOSYS)
-    refuse("tgkill", When(0, _NOT_EQUAL, os.getpid()))  # abort() must work
-    refuse("prlimit64", When(0, _NOT_EQUAL, 0))
-    # Id 0 is the calling thread. Other ids may belong to other processes.
-    refuse("sched_setaffinity", When(0, _NOT_EQUAL, 0))
-    for call, requests in _DENIED_CONTROLS.items():
-        for request in requests:
-            refuse(call, is_int(1, request))
-    refuse("fcntl", is_int(1, _F_SETFL), bits_are(2, os.O_ASYNC, os.O_ASYNC))
-    for option in _DENIED_OPTIONS:
-        refuse("prctl", is_int(0, option))
-    # Before version 3, Landlock allows O_TRUNC when a file is opened for reading or for ioctl.
-    for call, flags in (("open", 1), ("openat", 2)):
-        refuse(call, bits_are(flags, _ACCESS_MODE | os.O_TRUNC, os.O_RDONLY | os.O_TRUNC))
-        refuse(call, bits_are(flags, _ACCESS_MODE, _ACCESS_MODE))
+    for names in system_calls.ALLOWED.values():
+        for call in names:
+            allow(call, {})
+    for call, conditions in system_calls.allowed_with(os.getpid()).items():
+        for bits in conditions:
+            allow(call, bits)
     if failed := library.seccomp_load(rules):
         raise OSError(-failed, f"seccomp filter not loaded: {os.strerror(-failed)}")
 
