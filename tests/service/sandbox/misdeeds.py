@@ -3,6 +3,7 @@
 import ctypes
 import errno
 import fcntl
+import itertools
 import os
 import signal
 import socket
@@ -13,13 +14,14 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import msgspec
 
 from foremask.errors import CorruptVideo
 from foremask.options import Input, Output
-from foremask.service.sandbox.messages import Executor, Parent, Request
+from foremask.service.sandbox.messages import ChildProgress, Executor, Parent, Request
 from foremask.service.sandbox.pool import MediaPool
 
 ROOT = Path(__file__).parents[3]
@@ -309,6 +311,15 @@ def _do(request: Do, parent: Parent) -> None:
             for done in range(100):
                 time.sleep(0.25)
                 parent.progress(done)
+        case "start threads":
+            while True:
+                Thread(target=time.sleep, args=(60,), daemon=True).start()
+        case "send":
+            for done in itertools.count():
+                parent.send(ChildProgress(done))
+        case "send much":
+            while True:
+                parent.send(ChildProgress(1, bytes(3 << 20)))
         case "compute":
             while True:
                 pass

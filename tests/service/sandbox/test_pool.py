@@ -21,7 +21,15 @@ from foremask.machine.process_setup import NUMERICS, ONE_THREAD
 from foremask.service.sandbox import messages, system_calls
 from foremask.service.sandbox.confine import Level, check_level
 from foremask.service.sandbox.messages import ChildProgress
-from foremask.service.sandbox.pool import MAX_FILES, ChildDied, JobDirectory, MediaPool, start
+from foremask.service.sandbox.pool import (
+    MAX_FILES,
+    MAX_MESSAGES_PER_S,
+    MAX_THREADS,
+    ChildDied,
+    JobDirectory,
+    MediaPool,
+    start,
+)
 from foremask.settings import Sandbox
 from foremask.weights.catalogue import files_of, side_car_of
 from tests.service.sandbox.misdeeds import (
@@ -223,6 +231,28 @@ async def test_a_child_that_makes_too_many_files_is_killed(pool: MediaPool, tmp_
     assert is_gone(victim)
     assert await pid(pool) != victim
     assert left_in(tmp_path / "scratch") == []
+
+
+@pytest.mark.parametrize(
+    ("deed", "limit", "reason"),
+    [
+        ("start threads", MAX_THREADS, "threads"),
+        ("send", MAX_MESSAGES_PER_S, "messages a second"),
+        ("send much", MAX_MESSAGES_PER_S, "messages a second"),
+    ],
+)
+async def test_a_child_that_floods_is_ended_and_another_job_goes_on(
+    tmp_path: Path, deed: str, limit: int, reason: str
+) -> None:
+    async with pool_of_misdeeds(tmp_path, slots=2, stall_s=60.0) as pool:
+        other = asyncio.create_task(pool.run(Do("dribble")))
+        began_s = time.monotonic()
+        with pytest.raises(Internal, match=reason) as caught:
+            await pool.run(Do(deed), owner="flooder")
+        assert time.monotonic() - began_s < 20
+        assert caught.value.limit == limit
+        assert not other.done()
+        await other
 
 
 async def test_an_unforeseen_error_is_internal_with_its_trace_as_a_note(pool: MediaPool) -> None:

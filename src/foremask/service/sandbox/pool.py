@@ -11,6 +11,7 @@ import socket
 import stat
 import sys
 import tempfile
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -41,6 +42,9 @@ FILE_BYTES = 32 << 30  # limit on each file that a child writes
 STREAM_NICENESS: Final = 1
 JOB_NICENESS: Final = 6
 MAX_FILES: Final = 64  # limit for a child's directory; an operation writes a few files
+MAX_THREADS: Final = 256 + 16 * (os.cpu_count() or 1)  # codecs and networks start some per core
+MAX_MESSAGES_PER_S: Final = 1000  # a stream of 240 frames a second sends 600
+MAX_MESSAGE_BYTES_PER_S: Final = 64 << 20
 _LOCK: Final = "lock"
 
 OnProgress = Callable[[messages.ChildProgress], Awaitable[object]]
@@ -133,6 +137,25 @@ class JobDirectory:
                 shutil.move(written, path)
 
 
+@dataclass(slots=True)
+class _Inbox:
+    """Counts a child's messages. It may send a second's worth of them at once."""
+
+    messages_left: float = MAX_MESSAGES_PER_S
+    bytes_left: float = MAX_MESSAGE_BYTES_PER_S
+    counted_s: float = field(default_factory=time.monotonic)
+
+    def is_flooded_by(self, message_bytes: int) -> bool:
+        now_s = time.monotonic()
+        passed_s = min(1.0, now_s - self.counted_s)
+        self.counted_s = now_s
+        most = MAX_MESSAGES_PER_S
+        self.messages_left = min(most, self.messages_left + most * passed_s) - 1
+        most = MAX_MESSAGE_BYTES_PER_S
+        self.bytes_left = min(most, self.bytes_left + most * passed_s) - message_bytes
+        return min(self.messages_left, self.bytes_left) < 0
+
+
 class ChildDied(Exception):
     """A child ended or sent an invalid message. Another attempt may succeed."""
 
@@ -141,7 +164,8 @@ class ChildDied(Exception):
 class Child:
     """A child process. It is killed when it exceeds a limit.
 
-    These are ``memory_bytes``, `MAX_FILES`, and the processor time that `allow` gives a request.
+    These are ``memory_bytes``, `MAX_FILES`, `MAX_THREADS`, `MAX_MESSAGES_PER_S`,
+    `MAX_MESSAGE_BYTES_PER_S`, and the processor time that `allow` gives a request.
     """
 
     process: asyncio.subprocess.Process
@@ -155,6 +179,7 @@ class Child:
     over_limit: ForemaskError | None = None  # set when the child exceeds a limit
     _processor_limit_s: float = math.inf  # of one request
     _processor_until_s: float = math.inf
+    _inbox: _Inbox = field(default_factory=_Inbox)
     log: asyncio.Task[bytes] = field(init=False)
     watch: asyncio.Task[None] = field(init=False)
 
@@ -209,13 +234,20 @@ class Child:
     def allow(self, processor_s: float) -> None:
         """Allow the next request so much processor time, of all threads together."""
         self._processor_limit_s = processor_s
-        self._processor_until_s = self._processor_time_s() + processor_s
+        self._processor_until_s = self._processor_time_and_threads()[0] + processor_s
 
     async def receive(self, stall_s: float, problem: str) -> messages.FromChild:
         with self._translated():
             async with within(stall_s, problem):
                 size = messages.body_bytes(await self.reader.readexactly(messages.LENGTH_BYTES))
-                return messages.from_child.decode(await self.reader.readexactly(size))
+                message = messages.from_child.decode(await self.reader.readexactly(size))
+        # The child waits for the answer to a ReadAt, and a probe has a few seconds for all of them.
+        if not isinstance(message, messages.ReadAt) and self._inbox.is_flooded_by(size):
+            details = f"The clip made its process send over {MAX_MESSAGES_PER_S} messages a second."
+            self.over_limit = Internal(details, limit=MAX_MESSAGES_PER_S)
+            self._kill()
+            raise self.over_limit
+        return message
 
     async def send(self, message: messages.FromParent | messages.Request[Any]) -> None:
         with self._translated():
@@ -264,20 +296,24 @@ class Child:
             if self.directory.has_too_many_files:
                 details = f"The clip made its process write more than {MAX_FILES} files."
                 self.over_limit = Internal(details, limit=MAX_FILES)
-            if self._processor_time_s() > self._processor_until_s:
+            processor_s, threads = self._processor_time_and_threads()
+            if threads > MAX_THREADS:
+                details = f"The clip made its process start more than {MAX_THREADS} threads."
+                self.over_limit = Internal(details, limit=MAX_THREADS, actual=threads)
+            if processor_s > self._processor_until_s:
                 most_s = self._processor_limit_s
                 details = f"The work was not done within {most_s:g} s of processor time."
                 self.over_limit = TimedOut(details, limit=most_s)
         self._kill()
 
-    def _processor_time_s(self) -> float:
-        """The processor time that the child has used; 0 where there is no /proc."""
+    def _processor_time_and_threads(self) -> tuple[float, int]:
+        """The seconds that the child has computed, and its threads; 0 where there is no /proc."""
         with contextlib.suppress(OSError):
             stat = Path(f"/proc/{self.process.pid}/stat").read_text()
             after_name = stat.rpartition(")")[2].split()
             user, system = after_name[11:13]
-            return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
-        return 0.0
+            return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK"), int(after_name[17])
+        return 0.0, 0
 
     @contextmanager
     def _translated(self) -> Iterator[None]:
