@@ -7,7 +7,7 @@ Clips with a truth are scored against it; all clips are measured for steadiness.
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -68,20 +68,19 @@ def resolved(images: list[Named], alphas: Iterable[Alpha], tier: Tier) -> list[A
 
 
 @cache
-def session(*, whole: bool) -> Session:
-    return Session(model_path(None), whole=whole)
+def session() -> Session:
+    return Session(model_path(None))
 
 
 def rows_of(clip: Clip, base: Session, tiers: Sequence[Quality]) -> list[Row]:
     images = named(clip.frames())
     truths = clip.truths()
-    networks = [Recorded(partial(session, whole=each)) for each in (False, True)]
+    network = Recorded(session)
     masks: dict[str, list[Alpha]] = {}
     asked: dict[str, float] = {}
     if truths:
         masks, asked = {TRUTH: truths, BASE: per_frame(images, base)}, {BASE: 1.0}
     for tier in tiers:
-        network = networks[TIERS[tier].runs_whole_network]
         network.asked = 0
         masks[tier] = by_tier(images, network, tier)
         asked[tier] = network.asked / len(images)

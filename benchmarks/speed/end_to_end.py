@@ -95,7 +95,7 @@ def one_run(source: Path, quality: Quality) -> list[float]:
     """Mask a file in this process with a loaded network; return ms and cpu-ms a frame, and MiB."""
     process_setup.prepare()
     resources = Resources(model=model_path())
-    network_for(quality, resources)
+    network_for(resources)
     before_mib = peak_mib()
     started, cpu = time.monotonic(), time.process_time()
     with tempfile.TemporaryDirectory() as folder:

@@ -34,7 +34,7 @@ def measured(path: Path, device: str, inferences: int) -> dict[str, object]:
     process_setup.prepare()
     picture = np.random.default_rng(0).integers(0, 256, PICTURE).astype(np.uint8)
     began = time.monotonic()
-    network = network_at(path, Device.parse(device), whole=True)
+    network = network_at(path, Device.parse(device))
     load_s = time.monotonic() - began
     walls = []
     cpus = []

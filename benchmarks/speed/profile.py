@@ -32,7 +32,7 @@ def costs(source: Path, quality: Quality) -> dict[str, float]:
     from foremask.masking.pipeline import run as run_masking  # after `prepare`, before the clock
     from foremask.masking.plan import network_for
 
-    network_for(quality, Resources())
+    network_for(Resources())
     started_s = time.process_time()
     with tempfile.TemporaryDirectory() as folder:
         files = Files(source=source, target=Path(folder) / "mask.mp4")

@@ -149,7 +149,7 @@ def _runtime(settings: Settings) -> Found:
         reduced = " reduced" if is_isnet else ""
         return "ok", f"openvino CPU {best_precision(is_isnet=is_isnet)}{reduced}"
     model = catalogue.model_path(settings.model_dir, settings.model_file, settings.network)
-    return "ok", network_at(model, settings.device, whole=False).runtime  # this loads the network
+    return "ok", network_at(model, settings.device).runtime  # this loads the network
 
 
 def _trackers(settings: Settings) -> Found:

@@ -192,7 +192,7 @@ def live(
     from foremask.masking.live import LiveReport, mask_live
     from foremask.vision.network.devices import network_at
 
-    network = network_at(model_commands.ready(read_settings(os.environ)), runs_on, whole=False)
+    network = network_at(model_commands.ready(read_settings(os.environ)), runs_on)
     note(f"live: {source}, until Ctrl-C")
     report = LiveReport()
     try:

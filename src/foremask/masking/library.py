@@ -363,11 +363,11 @@ class Masker:
         self.network = NetworkOptions(
             quality=quality, device=device, network=network, model=model, tracker=tracker
         )
-        chosen, resources = _chosen(**self.network)
+        _, resources = _chosen(**self.network)
         if preload and tracker is not None:
             load_tracker(tracker, resources)
         elif preload:
-            network_for(chosen.quality, resources)
+            network_for(resources)
 
     def __enter__(self) -> Self:
         return self
@@ -509,7 +509,7 @@ def _masker(
 
     if spec.chosen_tracker is not None:
         return tracked_masker(spec, resources, opened, size_px)
-    network = network_for(spec.quality, resources)
+    network = network_for(resources)
     finder = mask_finder_for(resources)
     guidance = None
     if spec.hints:

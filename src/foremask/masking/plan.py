@@ -45,12 +45,11 @@ _MOST_BYTES: Final = 4 << 30  # limit for all caches in a directory
 _SUFFIX: Final = ".cache"
 
 
-def network_for(quality: Quality, resources: Resources) -> Network:
+def network_for(resources: Resources) -> Network:
     # Loading OpenVINO takes a fifth of the time in which a stored mask is written again.
     from foremask.vision.network.devices import network_at
 
-    whole = TIERS[quality].runs_whole_network
-    return network_at(resources.model or model_path(), resources.device, whole=whole)
+    return network_at(resources.model or model_path(), resources.device)
 
 
 def mask_finder_for(resources: Resources) -> MaskFinder:
@@ -123,7 +122,7 @@ def _identity(
         "source": sha256_of(source),
         "model": _model_digest(model, model.stat().st_mtime_ns),
         "spec": repr(spec_of(model)),
-        "runtime": network_for(spec.quality, resources).runtime,
+        "runtime": network_for(resources).runtime,
         "tier": repr(TIERS[spec.quality]),
         "part": repr((spec.excerpt, span)),
     }
@@ -293,7 +292,7 @@ def _with_network(
 ) -> MaskingPlan:
     spec = plan.spec
     clip = plan.clip
-    network = network_for(spec.quality, resources)
+    network = network_for(resources)
     tier = TIERS[spec.quality]
     asks = store is None or not store.is_complete
     work = Work(1 / tier.stride, asks=asks, on_picked=on_picked)

@@ -23,7 +23,7 @@ from foremask.media.pictures import read_picture
 from foremask.media.png_sequence import colour_png
 from foremask.media.presets import HUGE_PIXELS
 from foremask.media.verify import verify
-from foremask.options import Background, Files, JobSpec, Matte, Quality, Resources, ResultKind
+from foremask.options import Background, Files, JobSpec, Matte, Resources, ResultKind
 from foremask.types import Alpha, DeepRgb, Image, Levels, Rgb
 from foremask.vision.drawing import as_png
 from foremask.vision.image import Cropped, MirroredImage, UnitBox
@@ -131,7 +131,7 @@ def _alpha_by_network(
     before_hints: Judge | None = None,
 ) -> MaskAlpha:
     """The mask with all hints. ``before_hints`` gives the mask that they correct, if known."""
-    network = picture or OnePicture(frame, network_for(spec.quality, resources))
+    network = picture or OnePicture(frame, network_for(resources))
     guidance = None
     if spec.hints:
         finder = mask_finder_for(resources)
@@ -153,18 +153,18 @@ def _alpha_by_network(
 _LAST: Final[dict[tuple[str, str], OnePicture]] = {}
 
 
-def last_picture(file: bytes, quality: Quality, resources: Resources) -> OnePicture:
+def last_picture(file: bytes, resources: Resources) -> OnePicture:
     """Return the picture in ``file``; the last picture is cached.
 
     Raises CorruptVideo if ``file`` is no picture, ResolutionTooLarge above 33 megapixels, and
     ModelUnavailable.
     """
     digest = hashlib.blake2b(file).hexdigest()
-    asked = digest, f"{resources.model or model_path()} {resources.device} {quality}"
+    asked = digest, f"{resources.model or model_path()} {resources.device}"
     if asked not in _LAST:
         frame = read_picture(io.BytesIO(file), resources.limits, HUGE_PIXELS)
         _LAST.clear()
-        _LAST[asked] = OnePicture(frame, network_for(quality, resources))
+        _LAST[asked] = OnePicture(frame, network_for(resources))
     _LAST[asked].forget_answers()
     return _LAST[asked]
 
@@ -231,7 +231,7 @@ def write_picture(spec: JobSpec, files: Files, resources: Resources) -> Report:
 def runtime_of(spec: JobSpec, resources: Resources) -> str:
     if spec.chosen_tracker is not None:
         return tracker_for(spec, resources).runtime
-    return network_for(spec.quality, resources).runtime
+    return network_for(resources).runtime
 
 
 def cut_out_frame(

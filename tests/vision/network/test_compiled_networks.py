@@ -128,7 +128,7 @@ def test_of_many_compiled_networks_the_newest_are_kept(redness: Path, kept_in: P
 def test_a_network_of_ones_own_has_no_directory_beside_it(redness: Path) -> None:
     assert compiled_dir_of(redness) is None
     network_at.cache_clear()
-    network_at(redness, Device(), whole=False)
+    network_at(redness, Device())
     assert sorted(each.name for each in redness.parent.iterdir()) == [
         "redness.onnx",
         "redness.onnx.json",
@@ -150,7 +150,7 @@ def test_answers_are_the_same_with_a_kept_network(tmp_path: Path) -> None:
     for _ in range(2):
         session = Session(isnet, kept_in=directory)
         answers.append([session.infer(image, (size_px, size_px)) for size_px in SIZES_PX])
-        missing = ["896 px", "512 px", "whole 1024 px", "whole 768 px", "prompted 512 px"]
+        missing = ["896 px", "512 px", "prompted 512 px"]
         assert CompiledNetworks(directory, isnet).missing() == missing
     for mine, other, levels in zip(*answers, (3, 0), strict=True):
         np.testing.assert_array_equal(mine.alpha, other.alpha)

@@ -61,16 +61,16 @@ def test_a_device_that_is_not_here_is_said_with_those_that_are(redness: Path, te
     if Device.parse(text.removesuffix(":1")) in devices():
         pytest.skip(f"this machine has {text}")
     with pytest.raises(DeviceUnavailable, match=rf"{text}.*Here are: cpu, .*onnxruntime"):
-        network_at(redness, Device.parse(text), whole=False)
+        network_at(redness, Device.parse(text))
 
 
 def test_a_network_file_is_opened_once_though_it_is_asked_for_twice(redness: Path) -> None:
-    first = network_at(redness, Device(), whole=False)
-    assert network_at(redness, Device(), whole=False) is first
+    first = network_at(redness, Device())
+    assert network_at(redness, Device()) is first
 
 
 def test_openvino_chooses_and_the_report_says_what(redness: Path) -> None:
-    network = network_at(redness, Device.parse("openvino:AUTO"), whole=False)
+    network = network_at(redness, Device.parse("openvino:AUTO"))
     assert network.runtime.startswith("openvino ")
     assert network.runtime.split()[1] in {"CPU", "GPU", "NPU"}
 
@@ -209,7 +209,7 @@ def test_ctrl_c_after_another_thread_ended_the_network_is_no_crash(redness: Path
 
 @pytest.mark.weights
 def test_an_inference_that_is_no_longer_wanted_ends_and_the_next_is_right() -> None:
-    network = network_at(model_path(), Device(), whole=False)
+    network = network_at(model_path(), Device())
     before = network.infer(networks.half_red())
     stop = threading.Event()
     heard: list[str] = []

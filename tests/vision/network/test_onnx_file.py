@@ -63,7 +63,7 @@ def test_a_file_that_is_more_than_data_is_refused(
     change(model)
     path.write_bytes(model.SerializeToString())
     with pytest.raises(ModelUnavailable, match=reason):
-        network_at(path, Device.parse(device), whole=False)
+        network_at(path, Device.parse(device))
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 from benchmarks.clips import frames_of
 
-from foremask.masking.plan import network_for
-from foremask.options import Quality, Resources
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.reduction import before_enlargement, folded
 from foremask.vision.network.session import Precision, Session, cpu_float
@@ -74,9 +72,3 @@ def test_eight_bits_overflow_on_no_processor() -> None:
     masks = [network.infer(ArrayImage(frame)).alpha for network in networks]
     assert masks[1].mean() > 0.05
     assert np.abs(masks[0] - masks[1]).mean() < 0.008
-
-
-@pytest.mark.weights
-def test_best_runs_the_whole_network_and_the_others_the_smaller_one() -> None:
-    of = {each: network_for(each, Resources()).runtime for each in Quality}
-    assert of[Quality.FAST] == of[Quality.BALANCED] == f"{of[Quality.BEST]} reduced"

@@ -65,7 +65,7 @@ def _probe_background(request: messages.ProbeBackground, parent: Parent) -> None
 def _load(request: messages.Load, _: Parent) -> None:
     from foremask.vision.network.devices import network_at
 
-    network_at(request.model, request.device, whole=False)
+    network_at(request.model, request.device)
 
 
 def _make(request: messages.Make, parent: Parent) -> Report:
@@ -106,7 +106,7 @@ def _mask_picture(request: messages.MaskPicture, _: Parent) -> messages.Preview:
 
     spec = request.spec
     resources = request.resources
-    picture = last_picture(request.picture, spec.quality, resources)
+    picture = last_picture(request.picture, resources)
     if request.mask is None:
         levels = mask_frame(picture.frame, spec, resources, picture)
     else:

@@ -9,7 +9,6 @@ from typing import Final
 from foremask.masking.live import POLL_S, LiveMasker, TimedFrame
 from foremask.masking.plan import network_for, refine_edges
 from foremask.media.jpegs import JpegDecoder, grey_jpeg
-from foremask.options import Quality
 from foremask.service.sandbox.messages import (
     MaskStream,
     NextFrame,
@@ -26,7 +25,7 @@ def mask_stream(request: MaskStream, parent: Parent) -> None:
 
     Raises message_invalid, frame_too_large or ModelUnavailable.
     """
-    network = network_for(Quality.FAST, request.resources)
+    network = network_for(request.resources)
     with closing(LiveMasker(network)) as masker:
         frames = _frames(parent, JpegDecoder(request.max_pixels), masker)
         for (frame, _), alpha in masker.masks(frames):

@@ -23,6 +23,6 @@ def compile_ahead(
             if form is CompiledForm.PROMPTED:
                 PromptedNetwork(path, kept_in=kept_in).load()
             else:
-                session = Session(path, kept_in=kept_in, whole=form is CompiledForm.WHOLE)
+                session = Session(path, kept_in=kept_in)
                 session.load((size_px, size_px))
         on_network(len(COMPILED), len(COMPILED))

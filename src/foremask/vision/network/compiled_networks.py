@@ -55,13 +55,11 @@ class CompiledForm(StrEnum):
     """The networks that are made of IS-Net's weights."""
 
     REDUCED = ""
-    WHOLE = "whole"
     PROMPTED = "prompted"
 
 
 COMPILED: Final = (
     *((CompiledForm.REDUCED, size_px) for size_px in (*SIZES_PX, LIVE_PX, HINTED_PX)),
-    *((CompiledForm.WHOLE, size_px) for size_px in SIZES_PX),
     (CompiledForm.PROMPTED, PROMPTED_PX),
 )
 """The networks that are compiled ahead, and the sides of their inputs."""

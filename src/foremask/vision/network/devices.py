@@ -14,19 +14,19 @@ from foremask.weights.catalogue import compiled_dir_of
 
 
 @lru_cache(maxsize=1)
-def network_at(path: Path, device: Device, *, whole: bool) -> Network:
+def network_at(path: Path, device: Device) -> Network:
     """Load the network; the last network is cached. Raises ModelUnavailable or DeviceUnavailable.
 
-    The device ``auto`` is CUDA or, if CUDA cannot be used, the CPU. ``whole``: see `Session`.
+    The device ``auto`` is CUDA or, if CUDA cannot be used, the CPU.
     """
     try:
         match device.runtime:
             case Runtime.CPU:
-                return _on_processor(path, whole)
+                return _on_processor(path)
             case Runtime.OPENVINO:
-                return Session(path, unit=device.unit, whole=whole)
+                return Session(path, unit=device.unit)
             case Runtime.AUTO:
-                return _fastest(path, whole)
+                return _fastest(path)
             case _:
                 return OnnxSession(path, device)
     except DeviceUnavailable as error:
@@ -36,18 +36,18 @@ def network_at(path: Path, device: Device, *, whole: bool) -> Network:
         ) from error
 
 
-def _fastest(path: Path, whole: bool) -> Network:
+def _fastest(path: Path) -> Network:
     cuda = Device(Runtime.CUDA)
     # Look for a card before `devices` imports ONNX Runtime. The import is slow, and loses signals
     # that arrive meanwhile.
     if nvidia_cards() and cuda in devices():
         with suppress(DeviceUnavailable):  # the driver may be unsuitable
             return OnnxSession(path, cuda)
-    return _on_processor(path, whole)
+    return _on_processor(path)
 
 
-def _on_processor(path: Path, whole: bool) -> Session:
-    return Session(path, kept_in=compiled_dir_of(path), whole=whole)
+def _on_processor(path: Path) -> Session:
+    return Session(path, kept_in=compiled_dir_of(path))
 
 
 def devices() -> list[Device]:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from foremask.errors import DeviceUnavailable, ModelUnavailable
 from foremask.types import Alpha, Image
-from foremask.vision.network.compiled_networks import CompiledForm, CompiledNetworks, Facts
+from foremask.vision.network.compiled_networks import CompiledNetworks, Facts
 from foremask.vision.network.deformable import DEFORM_CONV
 from foremask.vision.network.graph import (
     RANGES,
@@ -50,7 +50,8 @@ class Session:
 
     ``unit`` is OpenVINO's name of the device, for instance ``CPU``, ``GPU.1`` or ``AUTO``. The
     default precision is `best_precision`. ``kept_in`` is the directory of compiled networks for
-    the CPU. The catalogue's IS-Net is made smaller (`reduction.reduce`), unless ``whole`` is set.
+    the CPU. The catalogue's IS-Net is made smaller (`reduction.reduce`), unless ``whole`` is set,
+    which is for benchmarks: the whole network is not kept.
     Raises DeviceUnavailable, and ModelUnavailable if the file cannot be run.
     """
 
@@ -74,9 +75,8 @@ class Session:
         if unit != "CPU" and unit not in units():  # units() loads all devices' plugins
             raise DeviceUnavailable(f"OpenVINO finds no {unit}")
         self._kept = None
-        if kept_in is not None and unit == "CPU":
-            form = CompiledForm.WHOLE if whole else CompiledForm.REDUCED
-            self._kept = CompiledNetworks(kept_in, path, precision, threads, form)
+        if kept_in is not None and unit == "CPU" and not whole:
+            self._kept = CompiledNetworks(kept_in, path, precision, threads)
         self._network: ov.Model | None = None
         self._requests: dict[InputSize, Any] = {}
         self._mapped: dict[InputSize, mmap.mmap] = {}  # kept open for OpenVINO

@@ -26,7 +26,6 @@ class Tier:
     mask_area_px: int = 640 * 360  # area of the grid on which masks are propagated
     flow_area_px: int = 384 * 216  # area of the grid on which optical flow is estimated
     uses_backdrop: bool = False  # estimate outlines with the background that other frames show
-    runs_whole_network: bool = False  # and not the smaller IS-Net: better, but slower
     keeps_frames: bool = True  # frames may wait in memory for masks, so that a clip is decoded once
 
 
@@ -42,7 +41,6 @@ TIERS = {
         mask_area_px=960 * 540,
         flow_area_px=512 * 288,
         uses_backdrop=True,
-        runs_whole_network=True,
         keeps_frames=False,
     ),
 }
