@@ -97,7 +97,7 @@ def masks_of(
     hinted = [(frame, images[frame], marks) for frame, marks in by_frame.items()]
     finder = prompted_network(model_path(None))
     guidance = read_hints(hinted, network, tier, _frame_of, cache, finder)
-    alphas = mask_images(images, network, tier, guidance=guidance, finder=finder, cache=cache)
+    alphas = mask_images(images, network, tier, guidance=guidance, cache=cache)
     return resolved(images, alphas, tier)
 
 

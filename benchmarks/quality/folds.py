@@ -32,7 +32,6 @@ from benchmarks.quality.scores import (
 from benchmarks.quality.wholeness import Wholeness, wholeness
 from foremask.options import Quality
 from foremask.vision.network.opinions import View
-from foremask.vision.network.prompted import PromptedNetwork, prompted_network
 from foremask.vision.network.session import Session
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.verdict import Trees, fitted_trees, judge
@@ -88,10 +87,6 @@ def clips_by_name() -> dict[str, Clip]:
 @cache
 def session() -> Session:
     return Session(model_path(), threads=1)
-
-
-def finder() -> PromptedNetwork:
-    return prompted_network(model_path())
 
 
 def network_on(name: str) -> Recorded:
@@ -196,7 +191,7 @@ def score_on(name: str, table: Mapping[str, Any] | None) -> list[Found]:
     for quality in QUALITIES:
         network.asked = 0
         by_trees = partial(judge, trees=trees)
-        masks = list(mask_images(images, network, TIERS[quality], by_trees, finder=finder()))
+        masks = list(mask_images(images, network, TIERS[quality], by_trees))
         asked = network.asked / len(images)  # before single frames are read
         rows, columns = masks[0].shape
         truths = [on_grid((columns, rows), truth) for truth in clip.truths()]

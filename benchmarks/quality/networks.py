@@ -18,11 +18,9 @@ from benchmarks.quality.answers import Recorded, named
 from benchmarks.quality.scores import Scores, score
 from benchmarks.quality.tiers import per_frame, resolved
 from foremask.options import Quality
-from foremask.vision.network.prompted import prompted_network
 from foremask.vision.network.session import Session
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import mask_images
-from foremask.weights.catalogue import model_path
 
 
 def scores_of(clip: Clip, network: Recorded, quality: Quality) -> tuple[Scores, Scores, float]:
@@ -31,8 +29,7 @@ def scores_of(clip: Clip, network: Recorded, quality: Quality) -> tuple[Scores, 
     truths = clip.truths()
     network.asked = 0
     tier = TIERS[quality]
-    finder = prompted_network(model_path())
-    masks = resolved(images, mask_images(images, network, tier, finder=finder), tier)
+    masks = resolved(images, mask_images(images, network, tier), tier)
     asked = network.asked / len(images)
     return score(per_frame(images, network), truths), score(masks, truths), asked
 

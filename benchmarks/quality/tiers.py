@@ -24,7 +24,6 @@ from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.matting.edges import refine
 from foremask.vision.matting.outline import resolve_outlines
 from foremask.vision.network.network_protocol import Network
-from foremask.vision.network.prompted import prompted_network
 from foremask.vision.network.session import Precision, Session
 from foremask.vision.resample import as_alpha, as_levels
 from foremask.vision.temporal.tier import TIERS, Tier
@@ -55,8 +54,7 @@ def per_frame(images: list[Named], network: Network) -> list[Alpha]:
 
 def by_tier(images: list[Named], network: Network, tier: Quality) -> list[Alpha]:
     """The masks of foremask, before encoding."""
-    finder = prompted_network(model_path())
-    masks = mask_images(images, network, TIERS[tier], finder=finder)
+    masks = mask_images(images, network, TIERS[tier])
     return resolved(images, masks, TIERS[tier])
 
 

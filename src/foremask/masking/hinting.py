@@ -101,7 +101,6 @@ def _follow_back(
         network,
         tier,
         guidance=guidance,
-        finder=guidance.finder,
         cache=cache,
         observer=_Scouting(scout),
     )

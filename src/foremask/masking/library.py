@@ -515,7 +515,7 @@ def _masker(
     if spec.hints:
         guidance = guidance_of_frames(opened, spec.hints, size_px, network, spec.quality, finder)
     tier = TIERS[spec.quality]
-    return partial(mask_images, network=network, tier=tier, guidance=guidance, finder=finder)
+    return partial(mask_images, network=network, tier=tier, guidance=guidance)
 
 
 def _hinted_until(hints: Sequence[Hint], size_px: tuple[int, int]) -> int:

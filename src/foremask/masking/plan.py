@@ -53,10 +53,9 @@ def network_for(resources: Resources) -> Network:
 
 
 def mask_finder_for(resources: Resources) -> MaskFinder:
-    """What reads points, finds corrected masks again, and rechecks uncertain masks.
+    """What reads points and finds corrected masks again.
 
-    Without IS-Net's weights beside the network's, this is `Unmoved`: corrections follow the flow,
-    and uncertain masks stay as they are.
+    Without IS-Net's weights beside the network's, this is `Unmoved`: corrections follow the flow.
     """
     folder = (resources.model or model_path()).parent
     if not ISNET.is_pulled(folder):
@@ -306,7 +305,6 @@ def _with_network(
         network=network,
         tier=tier,
         guidance=guidance,
-        finder=finder,
         cache=store,
         is_wanted=lambda image: plan.span is None or plan.span.holds(pts_of(image)),
         observer=work,

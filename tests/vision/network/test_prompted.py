@@ -56,7 +56,7 @@ def test_what_an_earlier_mask_shows_is_found_where_it_is_now(network: PromptedNe
 
 
 @pytest.mark.weights
-def test_what_has_moved_by_almost_half_its_width_is_found_by_a_recheck(
+def test_what_has_moved_by_almost_half_its_width_is_found_again(
     network: PromptedNetwork,
 ) -> None:
     x, y = LEFT

@@ -8,7 +8,6 @@ import numpy as np
 
 from foremask.machine.stopwatch import stage
 from foremask.types import Image
-from foremask.vision.network.finder import MaskFinder
 from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.network_protocol import Network
 from foremask.vision.network.opinions import View
@@ -36,7 +35,6 @@ class Tools:
     judge: Judge
     learns_appearance: bool
     guidance: Guidance | None
-    finder: MaskFinder
     cache: NetworkCache
     threads: ThreadPoolExecutor
     observer: Observer
@@ -47,8 +45,7 @@ class Anchor:
     """A frame whose mask is propagated to the frames around it.
 
     ``opinions`` are the network's masks; an anchor that was added for hints has none. ``image`` is
-    there, reduced, if a network may be asked about it again: to recheck it, or because a hint of
-    the clip corrects a mask.
+    there, reduced, if a hint of the clip corrects a mask.
     """
 
     opinions: Mapping[View, MaskLevels]

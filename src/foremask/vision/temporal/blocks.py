@@ -10,7 +10,6 @@ from foremask.machine.stopwatch import stage
 from foremask.options import Quality
 from foremask.types import Alpha, Image, Rgb
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.finder import Unmoved
 from foremask.vision.network.network_cache import check_opinions
 from foremask.vision.network.network_protocol import Features
 from foremask.vision.network.opinions import View, ask, disagreement
@@ -18,7 +17,7 @@ from foremask.vision.resample import as_alpha
 from foremask.vision.temporal.anchors import Anchor, Tools
 from foremask.vision.temporal.cuts import IncomingFrame
 from foremask.vision.temporal.flow import differ_by_at_most, warp
-from foremask.vision.temporal.grids import Grid, Grids, MaskLevels, grid_of
+from foremask.vision.temporal.grids import Grids, MaskLevels, grid_of
 from foremask.vision.temporal.propagation import FrameFlow, flow_between
 from foremask.vision.temporal.tier import BLOCK_FRAMES, CLOSE_FRAMES, TIERS
 
@@ -209,12 +208,9 @@ class Blocks:
     def _anchor(self, incoming: IncomingFrame, opinions: Mapping[View, MaskLevels]) -> Anchor:
         guidance = self._tools.guidance
         small = incoming.frame_flow.small
-        corrects = guidance is not None and guidance.corrects
         image = None
-        if corrects:
-            image = _kept(incoming.image, grid_of(incoming.image, KEPT_AREA_PX))
-        elif not isinstance(self._tools.finder, Unmoved):
-            image = _kept(incoming.image, self.grids.mask)
+        if guidance is not None and guidance.corrects:
+            image = ArrayImage(grid_of(incoming.image, KEPT_AREA_PX).rgb(incoming.image))
         hints = None if guidance is None else guidance.on(incoming.image)
         return Anchor(opinions, small, image, hints)
 
@@ -224,12 +220,6 @@ class Blocks:
             plain = as_alpha(anchor.opinions[View.STRETCHED])
             mirrored = as_alpha(anchor.opinions[View.MIRRORED])
             self._mirror_differs = disagreement(plain, mirrored) > DIFFERING_SHARE
-
-
-def _kept(image: Image, grid: Grid) -> Image:
-    """The image on a grid, to be asked about again; by way of the size that corrections keep."""
-    most = grid_of(image, KEPT_AREA_PX)
-    return ArrayImage(grid.rgb(ArrayImage(most.rgb(image))))
 
 
 def _spaced(first: int, last: int, stride: int) -> list[int]:

@@ -17,8 +17,8 @@ from foremask.vision.temporal.appearance import GRID
 from foremask.vision.temporal.flow import warp
 from foremask.vision.temporal.grids import Grid, MaskLevels, RegionPlane, size_of
 from foremask.vision.temporal.propagation import flow_between, motion_of, propagate
-from foremask.vision.temporal.recheck import Rechecked, recheck
 from foremask.vision.temporal.regions import Link, Scene
+from foremask.vision.temporal.verdict import compose
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Decision:
     mask: MaskLevels
     opinions: Sequence[MaskLevels]  # the network's, or the mean propagated from other anchors
     logit: RegionPlane  # by `appearance`
-    log_odds: RegionPlane  # by `verdict`, after the recheck
+    log_odds: RegionPlane  # by `verdict`
 
 
 def decide(window: Window, tools: Tools) -> dict[int, Decision]:
@@ -45,10 +45,9 @@ def decide(window: Window, tools: Tools) -> dict[int, Decision]:
             zip(frames, motions, logits, links, strict=True)
         )
     ]
-    rechecked = recheck(window, frames, tools.judge(scenes), tools)
-    log_odds = [each.log_odds for each in rechecked]
+    log_odds = tools.judge(scenes)
     opinions = [list(window.anchors[frame].opinions.values()) for frame in frames]
-    masks = list(stoppable(tools.threads.map(Rechecked.mask, rechecked, opinions)))
+    masks = list(stoppable(tools.threads.map(compose, opinions, log_odds)))
     decided = {
         frame: Decision(masks[k], opinions[k], scenes[k].logit, log_odds[k])
         for k, frame in enumerate(frames)

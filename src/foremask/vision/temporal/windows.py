@@ -17,7 +17,6 @@ from foremask.facts import SEGMENT_GRID
 from foremask.machine import stopwatch
 from foremask.options import Quality
 from foremask.types import Alpha, Image
-from foremask.vision.network.finder import MaskFinder, Unmoved
 from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.network_protocol import Features, Network
 from foremask.vision.network.opinions import View
@@ -50,7 +49,6 @@ def mask_images(
     tier: Tier = TIERS[Quality.BALANCED],
     judge: Judge = judge,
     guidance: Guidance | None = None,
-    finder: MaskFinder | None = None,
     is_wanted: Callable[[Image], bool] = lambda _: True,
     cache: NetworkCache | None = None,
     observer: Observer | None = None,
@@ -66,7 +64,6 @@ def mask_images(
     them are context, and get empty masks. A span of a clip between two multiples of `WINDOW_FRAMES`
     gets the same masks as in the clip, if ``context_frames`` of `SEGMENT_GRID` are on both sides.
 
-    ``finder`` rechecks anchors whose decision is uncertain; without it, none is rechecked.
     ``cache`` has the network's results of an earlier run over the same images, also of one that
     was stopped, or gets those of this run; masks are the same without it. At most ``flows_ahead``
     images wait with their flow while the network runs. Without ``learns_appearance``, no classifier
@@ -86,7 +83,6 @@ def mask_images(
             judge=judge,
             learns_appearance=learns_appearance,
             guidance=guidance,
-            finder=finder or Unmoved(),
             cache=cache or NetworkCache(),
             threads=threads,
             observer=observer or Observer(),
