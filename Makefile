@@ -64,8 +64,8 @@ elsewhere: .venv/.dev ## the library's and commands' tests where modules of POSI
 wheel: .venv/.dev $(SITE_BUILT) ## install the wheel where nothing else is, and mask with it [SERVER=1: and serve]
 	@PATH="$(CURDIR)/.uv/bin:$$PATH" .venv/bin/python -m benchmarks.endurance.wheel $(if $(SERVER),--server)
 
-installs: .venv/.dev ## install the wheel by uv, pipx and pip, without npm, and mask [PYTHONS='3.12 3.13' NPM=6: others, an old npm]
-	@PATH="$(CURDIR)/.uv/bin:$$PATH" .venv/bin/python -m tests.installs $(if $(NPM),--npm $(NPM)) $(PYTHONS)
+installs: .venv/.dev ## install the wheel by uv, pipx and pip, and mask [PYTHONS='3.12 3.13': others]
+	@PATH="$(CURDIR)/.uv/bin:$$PATH" .venv/bin/python -m tests.installs $(PYTHONS)
 
 starts: .venv/.dev ## make run and make mask in fresh clones: root, a user, odd paths, no HOME, a small /tmp
 	.venv/bin/python -m tests.starts $(if $(filter command environment,$(origin PYTHON)),--python '$(PYTHON)') $(ONLY)

@@ -1,9 +1,8 @@
-"""The package as strangers install it: one command masks a clip, without npm and without a cache.
+"""The package as strangers install it: one command masks a clip, without a cache.
 
-Run ``python -m tests.installs [--wheel FILE] [--way uv|pipx|pip] [--npm VERSION] [PYTHON...]``. It
-builds the wheel, resolves it for each system and beside what others have installed, and then
-installs it in each way into an empty environment of each interpreter, with an empty model directory
-and no npm, or with an old one.
+Run ``python -m tests.installs [--wheel FILE] [--way uv|pipx|pip] [PYTHON...]``. It builds the
+wheel, resolves it for each system and beside what others have installed, and then installs it in
+each way into an empty environment of each interpreter, with an empty model directory.
 """
 
 import argparse
@@ -49,15 +48,12 @@ def main() -> int:
     options.add_argument("pythons", nargs="*", default=[sys.executable])
     options.add_argument("--way", action="append", choices=WAYS)
     options.add_argument("--wheel", type=Path, help="a built wheel")
-    options.add_argument("--npm", help="a version of npm that is first on PATH; by default none")
     asked = options.parse_args()
     failed = 0
     with tempfile.TemporaryDirectory(dir="/var/tmp", ignore_cleanup_errors=True) as name:
         work = Path(name)
         path = work / "path"
         path.mkdir()
-        if asked.npm:
-            add_npm(asked.npm, work, path)
         wheel = asked.wheel or built(work)
         failed += resolve(wheel)
         clip = synth.write(work / "clip.mp4", synth.Spec(160, 96, sound=(synth.Tone(),)))
@@ -111,14 +107,6 @@ def resolve(wheel: Path) -> int:
         beside = f", beside {name}" if name else ""
         print(f"resolves for {version}, {system}{beside}: {outcome}", flush=True)  # noqa: T201
     return failed
-
-
-def add_npm(version: str, work: Path, path: Path) -> None:
-    """Put npm of this version, and the machine's node, into the folder ``path``."""
-    run("npm", "install", "--silent", "--prefix", str(work / "npm"), f"npm@{version}")
-    (path / "npm").symlink_to(work / "npm" / "node_modules" / "npm" / "bin" / "npm-cli.js")
-    (path / "node").symlink_to(shutil.which("node") or "node")
-    print("npm", run("npm", "--version", env={"PATH": str(path)}).strip())  # noqa: T201
 
 
 def first_mask(way: str, python: str, wheel: Path, clip: Path, home: Path, path: Path) -> str:

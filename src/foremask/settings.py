@@ -25,7 +25,7 @@ from foremask.options import (
 PREFIX: Final = "FOREMASK_"
 NOT_OURS: Final = frozenset({"FOREMASK_DATA", "FOREMASK_SERVER", "FOREMASK_TOKEN"})
 """Variables of tests and of `foremask submit`, which are not settings."""
-SECRETS: Final = frozenset({"database_url", "objects_url", "bootstrap_token", "otlp_url"})
+SECRETS: Final = frozenset({"database_url", "objects_url", "mirror", "bootstrap_token", "otlp_url"})
 """Fields whose values are left out of ``repr`` and of errors."""
 
 
@@ -96,6 +96,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     sandbox: Sandbox = Sandbox.BEST_EFFORT
     device: Device = Device()
     model_dir: Path = field(default_factory=paths.cache_dir)
+    mirror: HttpUrl | None = None
     network: str = "isnet"
     networks: tuple[str, ...] = ()
     model_file: Path | None = None

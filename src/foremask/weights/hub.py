@@ -9,20 +9,15 @@ import errno
 import json
 import os
 import shutil
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
-from urllib.parse import urlsplit
+from typing import Final
 
 from foremask.errors import ModelUnavailable
 from foremask.machine import paths
 from foremask.machine.locks import locked
-from foremask.weights.download import Download, OnBytes, file_client, refused_with
+from foremask.weights.download import Download, NotDownloaded, OnBytes, host_of, refused
 from foremask.weights.pull import check_weights, remedy_for
 from foremask.weights.trackers import EXTRA, WEIGHTS, HubFiles
-
-if TYPE_CHECKING:  # importing httpx2 takes a tenth of a second
-    import httpx2
 
 _MOST_SMALL_BYTES: Final = 64 * 2**20  # of a configuration or vocabulary
 
@@ -78,27 +73,67 @@ def _copy(files: HubFiles, staging: Path, brought: Path) -> None:
 def _download(files: HubFiles, staging: Path, on_bytes: OnBytes) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # before the library is imported
     try:
-        import huggingface_hub  # noqa: F401
+        from huggingface_hub import constants, get_token, hf_hub_url
     except ImportError as error:
         raise ModelUnavailable(
             f"`pip install '{EXTRA}'` brings huggingface_hub, which fetches {files.name}"
         ) from error
-    for name in files.others:
-        small = _HubFile(files, name)
-        small.ask_size()
-        Download(small, staging / name, lambda done, total: None).run()
-    weights = _HubFile(files, WEIGHTS)
-    weights.size_bytes = files.size_bytes
-    download = Download(weights, staging / WEIGHTS, on_bytes)
-    if shutil.disk_usage(staging).free < files.size_bytes - download.here_bytes():
-        raise OSError(errno.ENOSPC, "No space left on device")
-    download.run()
-    _check(files, staging, weights.host)
+    token = get_token()
+    login = {} if token is None else {"authorization": f"Bearer {token}"}
+    for name in (*files.others, WEIGHTS):
+        url = hf_hub_url(
+            files.repository, name, revision=files.revision, endpoint=constants.ENDPOINT
+        )
+        try:
+            if name == WEIGHTS:
+                weights = Download(url, staging / name, files.size_bytes, on_bytes, login)
+                if shutil.disk_usage(staging).free < files.size_bytes - weights.here_bytes():
+                    raise OSError(errno.ENOSPC, "No space left on device")
+                weights.run()
+                _check(files, staging, host_of(url))
+            else:
+                Download(url, staging / name, _size_of(url), lambda done, total: None, login).run()
+        except NotDownloaded as error:
+            raise _refusal(files, name, error) from error
+
+
+def _size_of(url: str) -> int:
+    """The size of a small file. Raises NotDownloaded if the hub does not say it."""
+    import httpx2
+    from huggingface_hub import get_hf_file_metadata
+    from huggingface_hub.errors import HfHubHTTPError
+
+    host = host_of(url)
+    try:
+        size_bytes = get_hf_file_metadata(url).size
+    except HfHubHTTPError as error:
+        raise refused(host, error.response.status_code) from error
+    except httpx2.TransportError as error:
+        raise NotDownloaded(f"{host} cannot be reached ({error})") from error
+    if not size_bytes or size_bytes > _MOST_SMALL_BYTES:
+        raise NotDownloaded(f"{host} says that it has {size_bytes} bytes")
+    return size_bytes
+
+
+def _refusal(files: HubFiles, name: str, error: NotDownloaded) -> ModelUnavailable:
+    login_hint = ""
+    if error.status in (401, 403):
+        login_hint = " to this login (`hf auth login` or HF_TOKEN sets another)"
+        if files.is_gated:
+            login_hint = (
+                " without the login of an account that was let in"
+                f" (ask at {files.page}, then `hf auth login` here)"
+            )
+    return ModelUnavailable(
+        f"{name} of {files.name} could not be downloaded: {error}{login_hint}. Check the network,"
+        " HTTPS_PROXY and HF_ENDPOINT, or bring the folder from another machine:"
+        f" `foremask models pull {files.name} --from FOLDER`"
+    )
 
 
 def _check(files: HubFiles, staging: Path, source: str) -> None:
     """Delete what is wrong, and raise ModelUnavailable."""
-    check_weights(staging / WEIGHTS, files, f"{WEIGHTS} from {source}")
+    check_weights(staging / WEIGHTS, files, files.name, f"{WEIGHTS} from {source}")
     for name in files.others:
         if name.endswith(".json"):
             try:
@@ -108,68 +143,3 @@ def _check(files: HubFiles, staging: Path, source: str) -> None:
                 raise ModelUnavailable(
                     f"{name} from {source} is no JSON ({error}): nothing of it is used"
                 ) from error
-
-
-class _HubFile:
-    """A file of a repository on the hub: an `Origin`."""
-
-    def __init__(self, files: HubFiles, name: str) -> None:
-        from huggingface_hub import constants, hf_hub_url
-
-        self._files = files
-        self._name = name
-        self._url = hf_hub_url(
-            files.repository, name, revision=files.revision, endpoint=constants.ENDPOINT
-        )
-        self.size_bytes = 0
-        self.host = urlsplit(self._url).netloc
-
-    @property
-    def login_hint(self) -> str:
-        if self._files.is_gated:
-            return (
-                " without the login of an account that was let in"
-                f" (ask at {self._files.page}, then `hf auth login` here)"
-            )
-        return " to this login (`hf auth login` or HF_TOKEN sets another)"
-
-    def ask_size(self) -> None:
-        """Raises ModelUnavailable if the hub does not say it."""
-        import httpx2
-        from huggingface_hub import get_hf_file_metadata
-        from huggingface_hub.errors import HfHubHTTPError
-
-        refusal = partial(self.refusal, arrived="")
-        try:
-            size_bytes = get_hf_file_metadata(self._url).size
-        except HfHubHTTPError as error:
-            what = refused_with(error.response.status_code, self.login_hint)
-            raise refusal(what) from error
-        except httpx2.TransportError as error:
-            raise refusal(f"cannot be reached ({error})") from error
-        if not size_bytes or size_bytes > _MOST_SMALL_BYTES:
-            raise refusal(f"says that it has {size_bytes} bytes")
-        self.size_bytes = size_bytes
-
-    def client(self) -> "httpx2.Client":
-        return file_client()
-
-    def url(self, download: Download, client: "httpx2.Client") -> str:
-        return self._url
-
-    def login_for(self, url: str) -> dict[str, str]:
-        """The user's login at the hub; the client sends it to no other host."""
-        from huggingface_hub import get_token
-
-        token = get_token()
-        if token is None:
-            return {}
-        return {"authorization": f"Bearer {token}"}
-
-    def refusal(self, what: str, arrived: str) -> ModelUnavailable:
-        files = self._files
-        return ModelUnavailable(
-            f"{self._name} of {files.name} comes from {self.host}, which {what}: {arrived}check"
-            " the network, HTTPS_PROXY and HF_ENDPOINT, or bring the folder from another machine:"
-            f" `foremask models pull {files.name} --from FOLDER`"
-        )

