@@ -110,8 +110,9 @@ site: .venv/.dev ## build the documentation as a web site, for /docs/ or for hos
 bench: .venv/.dev ## print quality, speed and the comparison with peers (long)
 	.venv/bin/python -m benchmarks
 
-chaos: .venv/.dev ## kill and pause every part while 200 jobs run, and count what was lost
-	.venv/bin/python -m benchmarks.endurance.chaos
+JOBS ?= 200
+chaos: .venv/.dev ## kill and pause every part while jobs run, and count what was lost: make chaos [JOBS=200]
+	.venv/bin/python -m benchmarks.endurance.chaos --jobs $(JOBS)
 
 clean: ## remove the environment
 	rm -rf .venv .uv $(JS)

@@ -129,6 +129,12 @@ def _attempts(request: TryAll) -> dict[str, Callable[[], object]]:
         "read a file outside": lambda: outside.read_bytes(),
         "list a directory outside": lambda: list(outside.parent.iterdir()),
         "read the passwords": lambda: Path("/etc/passwd").read_bytes(),
+        "list the folder that Python is installed in": lambda: list(
+            Path(sys.base_prefix).iterdir()
+        ),
+        "list the programs beside Python": lambda: list(Path(sys.base_prefix, "bin").iterdir()),
+        "read Python's program": lambda: Path(sys.executable).read_bytes(),
+        "list the machine's settings": lambda: list(Path("/usr/local/etc").iterdir()),
         "read the parent's environment": lambda: Path(f"/proc/{parent}/environ").read_bytes(),
         "read the parent's memory": lambda: Path(f"/proc/{parent}/mem").open("rb"),
         "read through its own root": lambda: Path("/proc/self/root/etc/passwd").read_bytes(),

@@ -7,6 +7,7 @@ import resource
 import signal
 import struct
 import sys
+import sysconfig
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,13 +139,16 @@ def confine(
 
 def python_paths() -> list[Path]:
     """Return the paths that Python and its libraries read while they run."""
-    named = [sys.prefix, sys.base_prefix, sys.exec_prefix, *filter(os.path.isabs, sys.path)]
+    names = ("stdlib", "platstdlib", "purelib", "platlib")
+    named = [sysconfig.get_path(name) for name in names]
+    named += [sysconfig.get_config_var("LIBDIR") or "", *sys.path]
+    libraries = filter(os.path.isabs, named)  # no prefix: all of /usr can be below it
     system = ["/usr/lib", "/usr/lib64", "/lib", "/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache"]
     itself = [f"/proc/self/{name}" for name in _OF_ITSELF]
     kernel = ["/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/sys/devices/system"]
     devices = ["/dev/urandom", "/dev/null", "/dev/zero"]
     here = str(Path(__file__).parents[2])
-    return [Path(name) for name in (*named, *system, *itself, *kernel, *devices, here)]
+    return [Path(name) for name in (*libraries, *system, *itself, *kernel, *devices, here)]
 
 
 def _restrict_files(
