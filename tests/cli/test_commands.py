@@ -185,7 +185,7 @@ def test_a_pull_compiles_the_network_and_says_so_after(
     monkeypatch.setenv("FOREMASK_MODEL_DIR", str(tmp_path))
     compiled = doctor(run)["compiled"]
     assert compiled["verdict"] == "note"
-    missing = "1024 px, 768 px, 896 px, 512 px, whole 1024 px, whole 768 px, prompted 512 px"
+    missing = "1024 px, 768 px, 896 px, 512 px, prompted 512 px"
     assert f": {missing}, so each" in compiled["found"]
     networks.copy_compiled(pulled, weights, but=dict(COMPILED).items())
     assert doctor(run)["compiled"]["verdict"] == "note"
