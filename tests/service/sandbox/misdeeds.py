@@ -58,6 +58,21 @@ class TryAll(Request[dict[str, str]], frozen=True):
     outside: Path
 
 
+class Seen(msgspec.Struct, frozen=True):
+    """What a confined child can learn of paths outside."""
+
+    size: int
+    owner: int
+    is_readable: bool
+    leads_to: Path
+    sees_parent: bool
+
+
+class Look(Request[Seen], frozen=True):
+    outside: Path
+    link: Path
+
+
 class CallAll(Request[list[int]], frozen=True):
     """Call each number but ``skipped``; the answer has those that the kernel does not lack."""
 
@@ -248,6 +263,17 @@ def _try_all(request: TryAll, _: Parent) -> dict[str, str]:
     return {name: _outcome(attempt) for name, attempt in _attempts(request).items()}
 
 
+def _look(request: Look, _: Parent) -> Seen:
+    facts = request.outside.stat()
+    return Seen(
+        size=facts.st_size,
+        owner=facts.st_uid,
+        is_readable=os.access(request.outside, os.R_OK),
+        leads_to=request.link.readlink(),
+        sees_parent=Path(f"/proc/{os.getppid()}").exists(),
+    )
+
+
 def _outcome(attempt: Callable[[], object]) -> str:
     try:
         attempt()
@@ -357,6 +383,7 @@ def _garble(request: Garble, _: Parent) -> None:
 
 OPERATIONS: dict[type[Request[Any]], Executor] = {
     TryAll: _try_all,
+    Look: _look,
     CallAll: _call_all,
     InAThread: _in_a_thread,
     Copy: _copy,

@@ -41,6 +41,8 @@ from tests.service.sandbox.misdeeds import (
     InAThread,
     Lie,
     Litter,
+    Look,
+    Seen,
     TryAll,
     pool_of_misdeeds,
 )
@@ -336,6 +338,17 @@ async def test_every_misdeed_is_denied(tmp_path: Path, landlock: int | None) -> 
     assert (tmp_path / "in.mp4").read_bytes() == b"the clip"
     assert sorted(os.listdir(outside.parent)) == ["outside"]  # noqa: PTH208
     assert (tmp_path / "job" / "out.mp4").read_bytes() == b"mine"
+
+
+async def test_of_paths_outside_a_child_learns_what_the_threat_model_says(tmp_path: Path) -> None:
+    outside, link = tmp_path / "private" / "outside", tmp_path / "private" / "link"
+    outside.parent.mkdir()
+    outside.write_bytes(b"not yours")
+    link.symlink_to(outside)
+    async with confined(tmp_path / "scratch") as pool:
+        assert await pool.run(Look(outside, link)) == Seen(
+            size=9, owner=os.getuid(), is_readable=True, leads_to=outside, sees_parent=True
+        )
 
 
 async def test_a_call_that_is_not_listed_does_not_exist(tmp_path: Path) -> None:
