@@ -38,12 +38,6 @@ COCO = (
     "lizhogn+tiny_coco_dataset",
 )
 COCO_AS_POLYGONS = "lightly-ai+coco128_yolo"
-ALIVE = (1, 2, 3, 4, 6, 7, 8, 10, 12, 13, 14, 15, 17, 19)
-"""VOC's classes of people, animals and vehicles; others are furniture, plants, bottles, screens."""
-LEAST_SUBJECT = 0.01  # of the picture
-LEAST_THING = 0.03  # of the picture
-LEAST_OF_LARGEST = 0.25
-OUTLINE_PX = 5
 LEAST_PART = 0.002
 """Connected parts below this share of the picture become unknown."""
 MOST_THINGS = 200
@@ -112,51 +106,6 @@ def voc(snapshots: Path) -> Iterator[LabelledPicture]:
     """Pictures of VOC 2012 whose things are the connected parts of VOC's and SBD's classes."""
     for picture in voc_pictures(snapshots):
         yield replace(picture, labels=connected_parts(picture.labels))
-
-
-def subjects(snapshots: Path) -> Iterator[LabelledPicture]:
-    """Pictures of VOC 2012 with one label: what a person would take for the foreground."""
-    for picture in voc_pictures(snapshots):
-        labels = subject_of(picture.labels)
-        if labels is not None:
-            yield replace(picture, labels=labels)
-
-
-def subject_of(classes: Labels) -> Labels | None:
-    """1 on the foreground, UNKNOWN where it is open; None where there is no foreground to speak of.
-
-    The foreground is people, animals and vehicles, or in a picture without them its other things.
-    A part below a quarter of the largest is open: a crowd behind a subject, for example. So is a
-    small thing that touches the subject, such as a bottle in a hand, and the outline, which is
-    coarse.
-    """
-    alive = np.isin(classes, ALIVE)
-    things = (classes > 0) & (classes != UNKNOWN) & ~alive
-    labels = np.where(classes == UNKNOWN, np.uint8(UNKNOWN), np.uint8(0))
-    main = alive
-    if alive.mean() <= LEAST_SUBJECT:
-        main = things
-        labels[alive] = UNKNOWN
-    if main.mean() <= LEAST_SUBJECT:
-        return None
-    if main is alive:
-        near = cv2.dilate(alive.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
-        for part in parts_of(things):
-            if part.mean() < LEAST_THING and near[part].any():
-                labels[part] = UNKNOWN
-    parts = parts_of(main)
-    largest = max(part.sum() for part in parts)
-    for part in parts:
-        labels[part] = 1 if part.sum() > LEAST_OF_LARGEST * largest else UNKNOWN
-    square = np.ones((OUTLINE_PX, OUTLINE_PX), np.uint8)
-    outline = cv2.morphologyEx((labels == 1).astype(np.uint8), cv2.MORPH_GRADIENT, square) > 0
-    labels[outline] = UNKNOWN
-    return labels
-
-
-def parts_of(mask: NDArray[np.bool_]) -> list[NDArray[np.bool_]]:
-    count, of_pixel = cv2.connectedComponents(mask.astype(np.uint8))
-    return [of_pixel == part for part in range(1, count)]
 
 
 def voc_pictures(snapshots: Path) -> Iterator[LabelledPicture]:
@@ -290,7 +239,6 @@ def pedestrians(snapshots: Path) -> Iterator[LabelledPicture]:
 
 READERS = {
     "voc": voc,
-    "subjects": subjects,
     "coco": coco,
     "clothing": clothing,
     "pedestrians": pedestrians,

@@ -12,20 +12,12 @@ LEAST_LOSS_SHARE = 0.5
 SCORE_SHARE = 0.3
 
 
-def mask_loss(
-    logits: Tensor, target: Tensor, known: Tensor, weighed: Tensor | None = None
-) -> Tensor:
-    """Cross-entropy, less for pixels that are nearly right, and soft IoU; means over pixels.
-
-    Soft IoU counts the ``known`` pixels, and cross-entropy those that are ``weighed``, by default
-    the same.
-    """
-    if weighed is None:
-        weighed = known
+def mask_loss(logits: Tensor, target: Tensor, known: Tensor) -> Tensor:
+    """Cross-entropy, less where it is nearly right, and soft IoU; means over known pixels."""
     probability = torch.sigmoid(logits)
     entropy = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    weight = weighed * (0.25 + 1.5 * (probability - target).abs().detach().sqrt())
-    entropy = (entropy * weight).sum((-2, -1)) / weighed.sum((-2, -1)).clamp(min=1)
+    weight = known * (0.25 + 1.5 * (probability - target).abs().detach().sqrt())
+    entropy = (entropy * weight).sum((-2, -1)) / known.sum((-2, -1)).clamp(min=1)
     both = (probability * target * known).sum((-2, -1))
     either = ((probability + target - probability * target) * known).sum((-2, -1))
     return 2 * entropy + 1 - (both + 1) / (either + 1)
