@@ -48,10 +48,9 @@ def run_plan(
         _Stages(plan, on_progress) as stages,
     ):
         for frame, mask in stages.masked_frames():
-            with stopwatch.starting_encoders():
-                shown = adjusted(mask, matte)
-                for writer in writers:
-                    writer.write(shown, frame)
+            adjusted_mask = adjusted(mask, matte)
+            for writer in writers:
+                writer.write(adjusted_mask, frame)
             plan.check_limits(frame)
             stages.progress.wrote()
         written, *_ = [writer.finish(stages.end) for writer in writers]
