@@ -153,7 +153,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     ``stage_cpu_s`` is the processor time of each stage; ``libraries`` is that of threads that the
     network and the codecs start. Together they are that of the process while it masked.
     ``coverage`` is the mean alpha of all frames. ``flicker`` is the mean change of alpha from frame
-    to frame. ``strip`` has a tuple for each frame: time in seconds, mean alpha, and change of alpha.
+    to frame. ``strip`` has a tuple for each frame: time in seconds, mean alpha, change of alpha.
 
     The service sets the other fields: the number of segments, if the clip was cut; the size of the
     mask that is stored with a cut-out or composite; and that of the stored network results.

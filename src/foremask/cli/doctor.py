@@ -3,13 +3,12 @@
 import os
 import platform
 import shutil
-from collections.abc import Callable
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
-from typing import Literal
 
 from foremask.cli.batch_options import AsJson
+from foremask.cli.checks import Check, CheckResult
 from foremask.cli.exits import Exit, answer, has_server_extra
 from foremask.errors import ForemaskError
 from foremask.machine import hardware
@@ -23,14 +22,11 @@ from foremask.weights.trackers import readable_folders
 CPU_FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 LEAST_FREE_BYTES = 5 << 30  # enough for a few of the largest accepted clips and masks
 LEAST_MEMORY_BYTES = 4 << 30
-type Found = tuple[Literal["ok", "note", "bad"], str] | None
-type Checks = list[Callable[[Settings], Found]]
-"""A check that raises ForemaskError is reported as bad; a result of None is not reported."""
 
 
 def doctor(*, as_json: AsJson = False) -> Exit:
     settings = read_settings(os.environ)
-    checks: Checks = [_versions, _cpu, _memory, _model, _networks, _corrections]
+    checks: list[Check] = [_versions, _cpu, _memory, _model, _networks, _corrections]
     checks += [_compiled, _devices, _runtime, _trackers, _data, _models]
     if has_server_extra():
         from foremask.cli.service_checks import SERVICE_CHECKS  # needs foremask[server]
@@ -51,12 +47,12 @@ def doctor(*, as_json: AsJson = False) -> Exit:
     return Exit.INTERNAL if any(each["verdict"] == "bad" for each in facts) else Exit.OK
 
 
-def _versions(_: Settings) -> Found:
+def _versions(_: Settings) -> CheckResult:
     ours = ", ".join(f"{name} {version(name)}" for name in ("foremask", "openvino", "av"))
     return "ok", f"{ours}, Python {platform.python_version()}"
 
 
-def _cpu(_: Settings) -> Found:
+def _cpu(_: Settings) -> CheckResult:
     lines: list[str] = []
     with suppress(FileNotFoundError):  # only Linux has the file
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").split("\n\n")[0].splitlines()
@@ -67,7 +63,7 @@ def _cpu(_: Settings) -> Found:
     return "ok", f"{hardware.cores()} cores of {name}; {', '.join(has) or 'no wide vectors'}"
 
 
-def _memory(_: Settings) -> Found:
+def _memory(_: Settings) -> CheckResult:
     memory = hardware.total_memory()
     found = f"{memory / 2**30:.1f} GiB"
     if memory < LEAST_MEMORY_BYTES:
@@ -75,7 +71,7 @@ def _memory(_: Settings) -> Found:
     return "ok", found
 
 
-def _model(settings: Settings) -> Found:
+def _model(settings: Settings) -> CheckResult:
     if settings.model_file is None:
         model = catalogue.model_named(settings.network, settings.model_dir)
         if model.can_be_pulled and not model.is_pulled(settings.model_dir):
@@ -96,7 +92,7 @@ def _model(settings: Settings) -> Found:
     return "bad", f"{path} is damaged: remove it, then `foremask models pull {model.name}`"
 
 
-def _networks(settings: Settings) -> Found:
+def _networks(settings: Settings) -> CheckResult:
     """The networks that a job may choose."""
     for name in settings.networks:
         catalogue.model_path(settings.model_dir, network=name)
@@ -109,7 +105,7 @@ def _is_isnet(settings: Settings) -> bool:
     return settings.model_file is None and settings.network == catalogue.ISNET.name
 
 
-def _corrections(settings: Settings) -> Found:
+def _corrections(settings: Settings) -> CheckResult:
     """Whether the network that finds corrected masks again is there; it needs IS-Net's weights."""
     folder = settings.model_file.parent if settings.model_file else settings.model_dir
     if _is_isnet(settings) or catalogue.ISNET.is_pulled(folder):
@@ -120,7 +116,7 @@ def _corrections(settings: Settings) -> Found:
     )
 
 
-def _compiled(settings: Settings) -> Found:
+def _compiled(settings: Settings) -> CheckResult:
     networks = CompiledNetworks.of(settings.model_dir / catalogue.ISNET.file_name)
     on_processor = settings.device.runtime in (Runtime.AUTO, Runtime.CPU)
     if not _is_isnet(settings) or networks is None or not on_processor:
@@ -133,13 +129,13 @@ def _compiled(settings: Settings) -> Found:
     return "note", f"{slow}; `foremask models pull` keeps it ({kept})"
 
 
-def _devices(_: Settings) -> Found:
+def _devices(_: Settings) -> CheckResult:
     from foremask.vision.network.devices import devices  # importing OpenVINO takes a second
 
     return "ok", ", ".join(map(str, devices()))
 
 
-def _runtime(settings: Settings) -> Found:
+def _runtime(settings: Settings) -> CheckResult:
     from foremask.vision.network.devices import network_at
     from foremask.vision.network.session import best_precision
 
@@ -152,14 +148,14 @@ def _runtime(settings: Settings) -> Found:
     return "ok", network_at(model, settings.device).runtime  # this loads the network
 
 
-def _trackers(settings: Settings) -> Found:
+def _trackers(settings: Settings) -> CheckResult:
     if not settings.trackers:
         return None
     folders = readable_folders(settings.trackers, settings.model_dir)
     return "ok", ", ".join(folder.name for folder in folders)
 
 
-def _disk(folder: Path) -> Found:
+def _disk(folder: Path) -> CheckResult:
     there = next(each for each in (folder, *folder.parents) if each.exists())
     if not os.access(there, os.W_OK):
         return "bad", f"{folder} cannot be written to"
@@ -170,13 +166,13 @@ def _disk(folder: Path) -> Found:
     return "ok", found
 
 
-def _service(_: Settings) -> Found:
+def _service(_: Settings) -> CheckResult:
     return "note", "not installed: pip install 'foremask[server]' adds it"
 
 
-def _data(settings: Settings) -> Found:
+def _data(settings: Settings) -> CheckResult:
     return _disk(settings.data_dir)
 
 
-def _models(settings: Settings) -> Found:
+def _models(settings: Settings) -> CheckResult:
     return _disk(settings.model_dir)

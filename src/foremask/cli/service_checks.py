@@ -2,8 +2,9 @@
 
 import asyncio
 import tempfile
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from foremask.cli.checks import Check, CheckResult
 from foremask.errors import SettingsInvalid
 from foremask.machine.hardware import nvidia_cards
 from foremask.options import Runtime
@@ -13,14 +14,11 @@ from foremask.service.sandbox import confine
 from foremask.service.sandbox.confine import check_device, check_level
 from foremask.settings import Sandbox, Settings
 
-if TYPE_CHECKING:
-    from foremask.cli.doctor import Checks, Found
-
 NEWEST_MINOR = {15: 20, 16: 15, 17: 12, 18: 6}  # PostgreSQL versions of November 2026
 LEAST_OPEN_FILES = 1024  # file descriptors besides one for each connection
 
 
-def _database(settings: Settings) -> "Found":
+def _database(settings: Settings) -> CheckResult:
     if settings.database_url is not None:
         number = asyncio.run(version_of(settings.database_url))
         if number is None:
@@ -53,7 +51,7 @@ async def version_of(url: str) -> int | None:
         return int(row["number"]) if row else None
 
 
-def _address(settings: Settings) -> "Found":
+def _address(settings: Settings) -> CheckResult:
     everywhere = settings.host in ("0.0.0.0", "::")  # noqa: S104  # compared, not bound
     links = f"links begin with {settings.base_url}"
     if everywhere and settings.public_url is None:
@@ -61,7 +59,7 @@ def _address(settings: Settings) -> "Found":
     return "ok", links
 
 
-def _files(settings: Settings) -> "Found":
+def _files(settings: Settings) -> CheckResult:
     import resource  # not on Windows
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -73,7 +71,7 @@ def _files(settings: Settings) -> "Found":
     return "note", f"{found}: {few}; raise `ulimit -Hn` or LimitNOFILE"
 
 
-def _sandbox(settings: Settings) -> "Found":
+def _sandbox(settings: Settings) -> CheckResult:
     level = confine.available()
     if settings.sandbox is Sandbox.OFF:
         return "note", f"off, though this machine has {level}"
@@ -83,7 +81,7 @@ def _sandbox(settings: Settings) -> "Found":
     return "note", f"{level} only: docs/security.md has what that leaves open"
 
 
-def _device(settings: Settings) -> "Found":
+def _device(settings: Settings) -> CheckResult:
     check_device(settings.device, settings.sandbox)
     takes_card = settings.device.runtime is Runtime.AUTO and nvidia_cards()
     if not takes_card or settings.sandbox is Sandbox.OFF:
@@ -106,4 +104,4 @@ def check_data_dir(settings: Settings) -> None:
         ) from error
 
 
-SERVICE_CHECKS: Final["Checks"] = [_database, _address, _files, _sandbox, _device]
+SERVICE_CHECKS: Final[list[Check]] = [_database, _address, _files, _sandbox, _device]

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-import foremask
 from foremask.errors import FieldInvalid
 from foremask.facts import Clip, Span
 from foremask.hints.kinds import check_hints, upright_size
@@ -117,7 +117,7 @@ def _identity(
     """What a cache of network results depends on."""
     model = resources.model or model_path()
     return {
-        "foremask": foremask.__version__,
+        "foremask": version("foremask"),
         "source": sha256_of(source),
         "model": _model_digest(model, model.stat().st_mtime_ns),
         "spec": repr(spec_of(model)),

@@ -1,6 +1,6 @@
 // Calls to the service that served this page, and its refusals.
 import { find, make, show, toast } from "./dom.js";
-import { token } from "./token.js";
+import { token } from "./held-token.js";
 
 export class Refusal extends Error {
   // `told` is the body's error object: code, reason, details, and param where a field is at fault.

@@ -1,6 +1,7 @@
 // The camera, masked live: frames go over a WebSocket as JPEGs, their masks come back (docs/live.md).
 import { find, radios, show } from "./dom.js";
-import { needToken, token } from "./token.js";
+import { token } from "./held-token.js";
+import { needToken } from "./token.js";
 
 const HEADER_BYTES = 24;
 const MAGIC = 0x42524941; // BRIA

@@ -1,7 +1,7 @@
 // The network, and the tracker that follows the marks: offered where the service has more than one way.
 import { askJson } from "./api.js";
 import { find, make, show } from "./dom.js";
-import { token } from "./token.js";
+import { token } from "./held-token.js";
 
 let usual = null; // the network of jobs that name none; null is a file of the operator's
 

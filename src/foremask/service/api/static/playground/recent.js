@@ -3,7 +3,7 @@ import { askJson, complain, OURS } from "./api.js";
 import { find, make, setUpMenu, show } from "./dom.js";
 import { forget, marksOf, thumbnail } from "./memory.js";
 import { qualityLabel } from "./choices.js";
-import { token } from "./token.js";
+import { token } from "./held-token.js";
 
 const PAGE = 6;
 let next = null;

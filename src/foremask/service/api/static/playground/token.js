@@ -1,21 +1,18 @@
-// The token: from the address's fragment, from what the user types; kept where the user says.
+// Asks for the token: takes it from the address's fragment, or from what the user types.
 import { find, show } from "./dom.js";
 import { forgetAll } from "./memory.js";
 import { askJson, clear, explain } from "./api.js";
+import { carry, drop, hold, isKept, token } from "./held-token.js";
 
-const KEY = "foremask-token";
-let held = sessionStorage.getItem(KEY) ?? localStorage.getItem(KEY) ?? "";
 const waiting = [];
-
-export const token = () => held;
 
 // The reference in another tab of this browser asks for it.
 const tabs = new BroadcastChannel("foremask-token");
-tabs.addEventListener("message", ({ data }) => data === "ask" && held && tabs.postMessage({ token: held }));
+tabs.addEventListener("message", ({ data }) => data === "ask" && token() && tabs.postMessage({ token: token() }));
 
 // Resolves once there is a token that the service knows.
 export function needToken() {
-  if (held) return Promise.resolve();
+  if (token()) return Promise.resolve();
   open();
   return new Promise((resolve) => waiting.push(resolve));
 }
@@ -29,11 +26,11 @@ export async function setUpToken() {
     use(find("token").value.trim());
   });
   find("token-forget").addEventListener("click", forget);
-  find("token-keep").checked = localStorage.getItem(KEY) !== null;
-  find("token-keep").addEventListener("change", () => held && hold(held, find("token-keep").checked));
+  find("token-keep").checked = isKept();
+  find("token-keep").addEventListener("change", () => token() && keep(token()));
   render();
-  if (given && given !== held) return held ? offer(given) : use(given);
-  if (!held) return; // it is asked for when it is needed
+  if (given && given !== token()) return token() ? offer(given) : use(given);
+  if (!token()) return; // it is asked for when it is needed
   const doubt = await doubts();
   if (doubt) refuse(doubt);
 }
@@ -59,14 +56,14 @@ function open(shown = true) {
 
 async function use(text) {
   clear(find("token-error"), find("token"));
-  const before = held;
-  held = text;
+  const before = token();
+  carry(text);
   const doubt = await doubts();
   if (doubt) {
-    held = before;
+    carry(before);
     return refuse(doubt);
   }
-  hold(text, find("token-keep").checked);
+  keep(text);
   find("token").value = "";
   open(false);
   for (const resolve of waiting.splice(0)) resolve();
@@ -82,18 +79,13 @@ async function doubts() {
   return null;
 }
 
-function hold(text, keep) {
-  held = text;
-  sessionStorage.setItem(KEY, text);
-  if (keep) localStorage.setItem(KEY, text);
-  else localStorage.removeItem(KEY);
+function keep(text) {
+  hold(text, find("token-keep").checked);
   render();
 }
 
 function forget() {
-  held = "";
-  sessionStorage.removeItem(KEY);
-  localStorage.removeItem(KEY);
+  drop();
   forgetAll();
   find("token-keep").checked = false;
   render();
@@ -101,9 +93,9 @@ function forget() {
 }
 
 function render() {
-  const kept = localStorage.getItem(KEY) !== null;
+  const held = token();
   find("token-held").textContent = held
-    ? `In use: ${held.slice(0, 6)}… ${kept ? "It stays in this browser until you forget it." : "It goes when this tab closes."}`
+    ? `In use: ${held.slice(0, 6)}… ${isKept() ? "It stays in this browser until you forget it." : "It goes when this tab closes."}`
     : "";
   show(find("token-held"), Boolean(held));
   show(find("token-forget"), Boolean(held));
