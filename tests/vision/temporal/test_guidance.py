@@ -321,7 +321,7 @@ def test_two_places_of_the_window_before_are_followed_apart() -> None:
     nothing = np.zeros((HEIGHT, WIDTH), np.float32)
     things = disc(60, 90, 20), disc(260, 90, 20)
     link = Link(np.zeros((HEIGHT, WIDTH, 2), np.float32), nothing + 1, nothing + 1, 4)
-    frame = Shown(nothing, [nothing])
+    frame = Shown(nothing, [nothing], nothing)
     boxes = [Seed(k, True, 0, 0, nothing, thing, has_size=True) for k, thing in enumerate(things)]
     links = {1: link}, {-1: link, 1: link}, {-1: link}
     window = [replace(frame, links=each) for each in links], as_moved
@@ -336,7 +336,7 @@ def test_a_frame_whose_hints_change_nothing_does_not_end_another_frames_correcti
     a, b = disc(60, 90, 20), disc(260, 90, 20)
     mask = (a | b).astype(np.float32)
     still = Link(np.zeros((HEIGHT, WIDTH, 2), np.float32), mask * 0 + 1, mask * 0 + 1, 4)
-    frame = Shown(mask, [mask])
+    frame = Shown(mask, [mask], 0 * mask)
     links = {1: still}, {-1: still, 1: still}, {-1: still}
     shown = [replace(frame, links=each) for each in links]
     kept = [Seed(0, True, 0, 0, mask * 0, a, has_size=True)]
@@ -359,7 +359,7 @@ def test_a_hole_in_what_a_point_adds_is_filled_unless_a_point_out_is_in_it(
 
     points = [Seed(0, False, 90, 180, nothing, hole)] if has_point_out else []
     points.append(Seed(1, True, 90, 120, nothing, disc(120, 90, 3)))
-    frame = Shown(nothing, [nothing])
+    frame = Shown(nothing, [nothing], nothing)
     (found,) = evidence_of([None], [points], None, [frame], finds_ring)
     np.testing.assert_array_equal(found.mask, whole & ~hole if has_point_out else whole)
 
@@ -371,7 +371,7 @@ def test_a_point_adds_nothing_against_which_the_network_is_surer_than_against_th
     opinion = np.maximum(mask, np.where(head, np.float32(0.4), np.float32(0)))
     both = np.maximum(mask, head | fence).astype(np.float32)
     point = Seed(0, True, 90, 140, both, disc(140, 90, 3))
-    shown = [Shown(mask, [opinion])]
+    shown = [Shown(mask, [opinion], 0 * mask)]
     (found,) = evidence_of([None], [[point]], None, shown, lambda *_: both)
     np.testing.assert_array_equal(found.mask, (mask > 0) | head)
 
@@ -389,7 +389,7 @@ def test_a_point_out_takes_no_place_that_has_a_point_in_but_a_spot() -> None:
     def drops_dog(_: int, moved: np.ndarray, clicks: Sequence[Click] = (), /) -> np.ndarray:
         return other.astype(np.float32) if not clicks[-1].inside else moved
 
-    (found,) = evidence_of([None], [points], None, [Shown(mask, [unsure])], drops_dog)
+    (found,) = evidence_of([None], [points], None, [Shown(mask, [unsure], 0 * mask)], drops_dog)
     np.testing.assert_array_equal(found.mask, (dog | other) & ~points[1].place)
 
 

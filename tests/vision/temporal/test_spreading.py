@@ -24,6 +24,7 @@ STILL = Link(
     4,
 )
 UNSURE = np.full((HEIGHT, WIDTH), 0.5, np.float32)
+EVEN = np.zeros((HEIGHT, WIDTH), np.float32)
 LEFT = disc(50, 60, 20)
 RIGHT = disc(140, 60, 20)
 NOTHING = np.zeros((HEIGHT, WIDTH), np.bool_)
@@ -56,7 +57,7 @@ def spread(
         return moved if shown is None else shown.astype(np.float32)
 
     opinions = [opinion] * len(decided)
-    spreading = Spreading(decided, opinions, links(len(decided)), find_again)
+    spreading = Spreading(decided, opinions, [EVEN] * len(decided), links(len(decided)), find_again)
     for start, mask in corrections:
         spreading.correct(start, mask)
     return spreading.masks
@@ -130,7 +131,7 @@ def test_where_the_decided_mask_agrees_nothing_is_asked() -> None:
         return moved
 
     decided = [LEFT | RIGHT, LEFT, LEFT, LEFT | RIGHT]
-    spreading = Spreading(decided, [UNSURE] * 4, links(4), find_again)
+    spreading = Spreading(decided, [UNSURE] * 4, [EVEN] * 4, links(4), find_again)
     spreading.correct(0, LEFT)
     assert asked == [3]
 
@@ -184,13 +185,40 @@ def test_a_window_asks_a_bounded_number_of_times() -> None:
         return moved
 
     anchors = 60
-    spreading = Spreading([LEFT | RIGHT] * anchors, [UNSURE] * anchors, links(anchors), count)
+    spreading = Spreading(
+        [LEFT | RIGHT] * anchors, [UNSURE] * anchors, [EVEN] * anchors, links(anchors), count
+    )
     for start in range(anchors):
         spreading.correct(start, LEFT)
     assert asked <= 8 * anchors
 
 
+def test_a_part_that_grows_to_more_than_twice_its_area_further_on_is_not_added() -> None:
+    grown, larger = disc(140, 60, 27), disc(140, 60, 30)  # 1.8 and 2.2 times as large as RIGHT
+    *_, last = spread([LEFT] * 3, [(0, LEFT | RIGHT)], shown=LEFT | grown)
+    np.testing.assert_array_equal(last, LEFT | grown)
+    *_, last = spread([LEFT] * 3, [(0, LEFT | RIGHT)], shown=LEFT | larger)
+    np.testing.assert_array_equal(last, LEFT)
+
+
+@pytest.mark.parametrize(
+    ("sliver", "is_clicked", "spreads"),
+    [(disc(50, 60, 5), True, False), (disc(50, 60, 5), False, True), (LEFT, True, True)],
+    ids=["clicked", "painted", "not larger than the mask"],
+)
+def test_what_a_click_on_a_sliver_adds_stays_on_its_anchor_if_it_is_unlike_the_subject(
+    *, sliver: Place, is_clicked: bool, spreads: bool
+) -> None:
+    """A click on what is left of a hidden subject adds the tree before it."""
+    tree = np.where(RIGHT, np.float32(-3), np.float32(3))
+    spreading = Spreading([sliver, LEFT, LEFT], [UNSURE] * 3, [tree] * 3, links(3), as_moved)
+    spreading.correct(0, sliver | RIGHT, is_clicked=is_clicked)
+    first, *_, last = spreading.masks
+    np.testing.assert_array_equal(first, sliver | RIGHT)
+    assert bool((last & RIGHT).any()) == spreads
+
+
 def test_nothing_spreads_over_a_cut() -> None:
-    spreading = Spreading([LEFT | RIGHT] * 2, [UNSURE] * 2, [{}, {}], as_moved)
+    spreading = Spreading([LEFT | RIGHT] * 2, [UNSURE] * 2, [EVEN] * 2, [{}, {}], as_moved)
     spreading.correct(0, LEFT)
     np.testing.assert_array_equal(spreading.masks[1], LEFT | RIGHT)

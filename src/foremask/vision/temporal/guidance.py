@@ -47,10 +47,11 @@ type Find = Callable[[RegionPlane, Sequence[Click]], RegionPlane]
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """An anchor: its mask before corrections, and what the network has said of it."""
+    """An anchor: its mask before corrections, and what network and `appearance` said of it."""
 
     mask: RegionPlane
     opinions: Sequence[RegionPlane]
+    logit: RegionPlane
     links: Mapping[int, Link] = field(default_factory=dict)  # to anchors before (-1), after (1)
 
 
@@ -196,7 +197,8 @@ def _shown(window: Window, frame: int, decision: Decision, links: Mapping[int, L
     opinions = decision.opinions
     if anchor.hints is not None:
         opinions = list(anchor.hints.opinions.values())
-    return Shown(grid.alpha(decision.mask), [grid.alpha(each) for each in opinions], links)
+    planes = [grid.alpha(each) for each in opinions]
+    return Shown(grid.alpha(decision.mask), planes, decision.logit, links)
 
 
 def _changed_mask(
@@ -230,7 +232,9 @@ def evidence_of(
         _with_side(each, side).mask > FOREGROUND for each, side in zip(shown, found, strict=True)
     ]
     opinions = [np.mean(each.opinions, axis=0, dtype=np.float32) for each in shown]
-    spreading = Spreading(masks, opinions, [each.links for each in shown], find_on_anchor)
+    logits = [each.logit for each in shown]
+    links = [each.links for each in shown]
+    spreading = Spreading(masks, opinions, logits, links, find_on_anchor)
     if before is not None and before.corrected.any():
         spreading.correct(0, np.where(before.corrected, before.mask, masks[0]))
     hinted = [index for index, seeds in enumerate(corrections) if seeds]
@@ -239,7 +243,8 @@ def evidence_of(
         find = partial(find_on_anchor, index)
         mask = _corrected(before_it, corrections[index], opinions[index], find)
         if (mask != before_it).any():
-            spreading.correct(index, mask)
+            has_place = any(seed.positive and seed.has_size for seed in corrections[index])
+            spreading.correct(index, mask, is_clicked=not has_place)
     evidence = zip(found, spreading.masks, spreading.corrected, strict=True)
     return [Evidence(side, mask, corrected) for side, mask, corrected in evidence]
 

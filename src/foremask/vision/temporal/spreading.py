@@ -27,6 +27,13 @@ LEAST_ON_CORRECTION = 0.5
 MOST_RESTING = 4
 LEAST_OPINION = 0.01  # a surer opinion, of either side, counts as this sure
 MOST_SURER = 2.0  # in log odds: docs/adr/0172
+# A part that is added further on has at most so many times the area that was added where the
+# correction began. A click on an arm may otherwise end as a whole crowd: docs/adr/0172.
+MOST_GROWTH = 2.0
+# What a click adds stays on its anchor if it is more than twice the mask, and if the classifier
+# finds it less like the subject than this logit.
+MOST_ADDED = 2.0
+UNLIKE_LOGIT = -2.0
 # Questions to the network for each anchor of a window, on the mean: 64 hints would ask more.
 MOST_ASKED = 8
 
@@ -44,29 +51,33 @@ class CorrectionLimits:
     """What a correction may do on further anchors: nothing that it does not do where it began.
 
     It removes no pixel for which the log odds of the opinions are above ``most_sure``. So a post
-    that is taken out does not take the horse that comes out from behind it.
+    that is taken out does not take the horse that comes out from behind it. It adds no part
+    of more than ``most_added`` pixels.
     """
 
-    adds: bool
+    most_added: float  # 0 if it adds nothing
     most_sure: float  # -inf if it removes nothing
 
 
 class Spreading:
     """The masks of a window's anchors, as corrections change them.
 
-    ``opinions`` has what the network that masks says of each anchor. ``masks`` has the foreground
-    of each anchor, and ``corrected`` where it is another than decided.
+    ``opinions`` has what the network that masks says of each anchor, and ``logits`` what
+    `appearance` says. ``masks`` has the foreground of each anchor, and ``corrected`` where it is
+    another than decided.
     """
 
     def __init__(
         self,
         decided: Sequence[Place],
         opinions: Sequence[RegionPlane],
+        logits: Sequence[RegionPlane],
         links: Sequence[Mapping[int, Link]],
         find_again: FindAgain,
     ) -> None:
         self._decided = decided
         self._opinions = opinions
+        self._logits = logits
         self._links = links
         self._find_again = find_again
         self._left = MOST_ASKED * len(decided)
@@ -74,8 +85,11 @@ class Spreading:
         self.masks = list(decided)
         self.corrected = [np.zeros_like(each) for each in decided]
 
-    def correct(self, start: int, mask: Place) -> None:
+    def correct(self, start: int, mask: Place, *, is_clicked: bool = False) -> None:
         """Give an anchor its mask after all hints on it, and spread what that changes.
+
+        What ``is_clicked`` does not spread if it is far larger than the mask and unlike the
+        subject: it was meant for a sliver of the subject, and the network added what hides it.
 
         It spreads up to an anchor that was corrected before. Where corrections of two starts meet,
         those of the nearer one count; at the same distance, those of the earlier call.
@@ -83,6 +97,8 @@ class Spreading:
         changed = (mask != self._decided[start]) | (mask != self.masks[start])
         self.masks[start] = mask
         self.corrected[start] = mask != self._decided[start]
+        if is_clicked:
+            changed &= ~self._taken_for_subject(start)
         limits = self._limits(start)
         for order, offset in (
             (range(start + 1, len(self.masks)), -1),
@@ -107,9 +123,20 @@ class Spreading:
         most_sure = -math.inf
         if removed.any():
             most_sure = float(np.median(log_odds_of(self._opinions[start])[removed])) + MOST_SURER
-        return CorrectionLimits(
-            adds=bool((mask & ~self._decided[start]).any()), most_sure=most_sure
-        )
+        added = mask & ~self._decided[start]
+        return CorrectionLimits(MOST_GROWTH * float(added.sum()), most_sure)
+
+    def _taken_for_subject(self, start: int) -> Place:
+        """What is added to an anchor, if it is far larger than the mask and unlike the subject.
+
+        An empty mask has no subject that could be meant.
+        """
+        decided = self._decided[start]
+        added = self.masks[start] & ~decided
+        is_larger = 0 < MOST_ADDED * decided.sum() < added.sum()
+        if is_larger and self._logits[start][added].mean() < UNLIKE_LOGIT:
+            return added
+        return np.zeros_like(added)
 
     def _follow(
         self, index: int, offset: int, changed: Place, distance: int, limits: CorrectionLimits
@@ -128,8 +155,7 @@ class Spreading:
         if _parts_on((moved > FOREGROUND) != decided, came, LEAST_ON_CORRECTION).any():
             found = self._found(index, moved)
             found = found | (decided & (log_odds_of(self._opinions[index]) > limits.most_sure))
-            if not limits.adds:
-                found &= decided
+            found = found & ~_larger_parts(found & ~decided, limits.most_added)
         corrected = _parts_on(found != decided, came, LEAST_ON_CORRECTION)
         mask = np.where(corrected, found, decided)
         before = self.masks[index]
@@ -161,3 +187,9 @@ def _parts_on(places: Place, place: Place, least_share: float) -> Place:
     labels, areas = labelled(places, connectivity=4)
     shared = np.bincount(labels[place], minlength=len(areas))
     return np.asarray(places & (shared > least_share * areas)[labels])
+
+
+def _larger_parts(places: Place, most_px: float) -> Place:
+    """The connected parts of ``places`` with more than ``most_px`` pixels."""
+    labels, areas = labelled(places, connectivity=4)
+    return np.asarray(places & (areas > most_px)[labels])
