@@ -112,6 +112,16 @@ def test_the_header_api_token_is_taken_too_and_a_wrong_token_is_1008(service: Ru
             assert reason.startswith(client.said[0]["message"][:40])
 
 
+def test_the_token_is_taken_by_the_name_oauth_of_the_hosted_services_newest_example(
+    service: Running,
+) -> None:
+    with stream(f"{service.url}/?oauth={TOKEN}", None) as client:
+        client.say(type="stop")
+        assert client.end() == (1000, "")
+    with stream(f"{service.url}/?oauth=wrong", None) as client:
+        assert client.end()[0] == 1008
+
+
 def test_a_stream_ends_soon_after_its_token_is_revoked(service: Running) -> None:
     secret = service.new_token()["api_token"]
     with stream(service.url, secret) as client:

@@ -19,10 +19,13 @@ log = structlog.get_logger(__name__)
 
 
 def hide_token(scope: Scope) -> None:
-    """Move the token from the query to the headers, which are not logged."""
+    """Move the token from the query to the headers, which are not logged.
+
+    Its name is ``api_token``, or ``oauth`` as in the hosted stream's newest example.
+    """
     query = dict(parse_qsl(scope["query_string"].decode("latin-1")))
     scope["query_string"] = b""
-    if token := query.get("api_token"):
+    if token := query.get("api_token") or query.get("oauth"):
         scope["headers"] = [*scope["headers"], (b"api_token", token.encode("latin-1", "replace"))]
 
 
