@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import ctypes
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -25,6 +26,7 @@ from foremask.service.sandbox.pool import (
     MAX_FILES,
     MAX_MESSAGES_PER_S,
     MAX_THREADS,
+    WATCH_S,
     ChildDied,
     JobDirectory,
     MediaPool,
@@ -204,6 +206,22 @@ async def test_memory_has_an_end(tmp_path: Path, deed: str) -> None:
             await pool.run(Do(deed))
     assert caught.value.limit == 256 << 20
     assert "0.2 GiB" in caught.value.details
+
+
+async def test_limits_hold_after_this_process_was_short_of_file_descriptors(tmp_path: Path) -> None:
+    async with pool_of_misdeeds(tmp_path, memory_bytes=256 << 20) as pool:
+        await pid(pool)  # the child is there
+        most, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        growing = asyncio.create_task(pool.run(Do("grow slowly")))
+        await asyncio.sleep(WATCH_S / 2)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+        try:
+            await asyncio.sleep(2 * WATCH_S)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+        with pytest.raises(Internal) as caught:
+            await growing
+    assert caught.value.limit == 256 << 20
 
 
 @pytest.mark.parametrize(("files", "depth"), [(50_000, 0), (0, 100)])
