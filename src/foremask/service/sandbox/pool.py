@@ -88,7 +88,7 @@ class JobDirectory:
         try:
             with os.scandir(self.writable) as entries:
                 return len(list(itertools.islice(entries, MAX_FILES + 1))) > MAX_FILES
-        except OSError:  # the directory is gone, or no file descriptor is free: the next look counts
+        except OSError:  # the directory is gone, or no descriptor is free: the next look counts
             return False
 
     def clear(self) -> None:
