@@ -19,7 +19,7 @@ export UV_SYSTEM_CERTS ?= $(if $(CA_BUNDLE),1,0)
 FOREMASK := .venv/bin/foremask
 # What runs on Windows and macOS: everything but the service. The others there need the server extra.
 ELSEWHERE := tests/hints tests/machine/test_other_systems.py tests/masking tests/media tests/vision tests/weights \
-  tests/cli/test_disk.py tests/cli/test_mask_command.py tests/cli/test_tracks_command.py
+  tests/cli/test_disk.py tests/cli/test_mask_command.py tests/cli/test_tracks_command.py integrations/trackers/tracker_tests
 # Three processes by default, each with a PostgreSQL of its own and up to 2 GB for networks. Tests wait for two fifths of
 # their time: on two cores, three processes took 530 and 585 s where two took 597. JOBS=0 is one, in this process.
 JOBS ?= 3

@@ -77,11 +77,6 @@ def test_a_flag_wins_over_the_environment_unless_it_is_none() -> None:
         ("FOREMASK_RESULT_TTL", "a month", "a duration such as"),
         ("FOREMASK_JOB_MEMORY", "much", "a number of bytes such as"),
         ("FOREMASK_DEVICE", "abacus", "one of auto, cpu"),
-        (
-            "FOREMASK_TRACKERS",
-            "sam2",
-            "trackers such as sam2.1-tiny,edgetam; there are sam2.1-tiny",
-        ),
         ("FOREMASK_ALLOW_PRIVATE", "10.0.0.1/8", "host bits set"),
         ("FOREMASK_SANDBOX", "on", "one of require, best-effort, even-root, off"),
         ("FOREMASK_PUBLIC_URL", "masks.example.com", "http:// or https://"),

@@ -116,12 +116,7 @@ class Quality(StrEnum):
     BEST = "best"
 
 
-TrackerName = Literal[
-    "sam2.1-tiny", "sam2.1-small", "sam2.1-base-plus", "sam2.1-large", "edgetam", "sam3"
-]
-"""A network that follows what a person marks or names: docs/models.md#trackers."""
-TRACKER_NAMES: Final[tuple[TrackerName, ...]] = get_args(TrackerName)
-DEFAULT_TRACKER: Final[TrackerName] = "sam2.1-tiny"  # of words without a tracker
+DEFAULT_TRACKER: Final = "sam2.1-tiny"  # of words without a tracker: docs/models.md#trackers
 
 
 class Runtime(StrEnum):
@@ -460,7 +455,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     form: Form = Form.MP4_H264
     quality: Quality = Quality.BALANCED
     hints: tuple[Hint, ...] = ()
-    tracker: TrackerName | None = None
+    tracker: str | None = None
     matte: Matte = NO_MATTE
     background: str | None = None
     background_fit: Fit = Fit.COVER
@@ -471,7 +466,7 @@ class JobSpec(msgspec.Struct, frozen=True, kw_only=True):
     network: str | None = None
 
     @property
-    def chosen_tracker(self) -> TrackerName | None:
+    def chosen_tracker(self) -> str | None:
         """The tracker that makes the masks; None if the network makes them.
 
         Words without a ``tracker`` choose `DEFAULT_TRACKER`. Raises FieldInvalid if the tracker has

@@ -15,11 +15,9 @@ from foremask.errors import FieldInvalid, SettingsInvalid
 from foremask.machine import paths
 from foremask.options import (
     DEVICE_GRAMMAR,
-    TRACKER_NAMES,
     AnyCase,
     Device,
     Limits,
-    TrackerName,
 )
 
 PREFIX: Final = "FOREMASK_"
@@ -100,7 +98,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     network: str = "isnet"
     networks: tuple[str, ...] = ()
     model_file: Path | None = None
-    trackers: tuple[TrackerName, ...] = ()
+    trackers: tuple[str, ...] = ()
     otlp_url: HttpUrl | None = None
     log_level: LogLevel = LogLevel.INFO
     log_format: LogFormat = LogFormat.AUTO
@@ -208,14 +206,6 @@ def _address_ranges(text: str) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Ne
         raise ValueError(f"networks such as 127.0.0.0/8,10.0.0.0/8 ({error})") from None
 
 
-def _trackers(text: str) -> tuple[TrackerName, ...]:
-    named = [part.strip() for part in text.split(",")]
-    known = {str(name): name for name in TRACKER_NAMES}
-    if not set(named) <= set(known):
-        raise ValueError(f"trackers such as sam2.1-tiny,edgetam; there are {', '.join(known)}")
-    return tuple(known[name] for name in named)
-
-
 def _device(text: str) -> Device:
     try:
         return Device.parse(text)
@@ -231,7 +221,7 @@ _PARSERS: Final[dict[str, Callable[[str], object]]] = {
     "job_memory": _byte_count,
     "storage_per_token": _byte_count,
     "device": _device,
-    "trackers": _trackers,
+    "trackers": _names,
 }
 """Fields whose text msgspec does not read. A ValueError says which texts are valid."""
 

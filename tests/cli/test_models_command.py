@@ -1,14 +1,12 @@
 import hashlib
 import json
 import re
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 import foremask
 from foremask.cli.exits import Exit
-from foremask.options import TRACKER_NAMES
 from tests.support import networks, synth
 from tests.support.file_server import CONTENT, PATH, file_server
 from tests.support.programs import Run
@@ -35,27 +33,6 @@ def test_models_lists_what_there_is_and_what_is_here(run: Run, folder: Path) -> 
     shown = run("models").out
     assert "isnet                 88 MB, not here, " in shown
     assert "redness                0 MB, here, memory not measured\n" in shown
-
-
-def test_models_lists_trackers_and_what_they_want(run: Run, folder: Path) -> None:
-    (folder / "edgetam").mkdir()
-    (folder / "edgetam" / "config.json").write_text("{}")
-    (folder / "edgetam" / "model.safetensors").write_bytes(b"")
-    listed = {each["name"]: each for each in json.loads(run("models", "--json").out)}
-    names = [name for name in listed if name in (*TRACKER_NAMES, "grounding-dino-tiny")]
-    assert names == [*TRACKER_NAMES, "grounding-dino-tiny"]
-    assert [name for name in names if listed[name]["is_here"]] == ["edgetam"]
-    assert listed["sam3"]["weights"]["licence"] == "SAM License"
-    shown = run("models").out
-    assert "sam2.1-tiny          156 MB, not here, needs 1.6 GB of memory" in shown
-    assert ("wants foremask[sam]" in shown) == (find_spec("torch") is None)
-
-
-def test_a_tracker_is_pulled_from_a_folder_and_not_from_a_file(run: Run, folder: Path) -> None:
-    file = folder / "redness.onnx"
-    assert "is not a folder" in run.refused("models", "pull", "sam3", "--from", file)
-    wrong = run.refused("models", "pull", "sam3", "--from", folder, code=5)
-    assert "is not the folder of sam3: it has no config.json, model.safetensors" in wrong
 
 
 def test_models_says_which_network_is_too_large_for_this_machine(run: Run, folder: Path) -> None:

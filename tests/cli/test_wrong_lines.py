@@ -78,15 +78,14 @@ LINES = [
     ("mask clip.mp4 --point 1,1@99", 2, "the frame of --point 1,1@99 is 99; it may be from 0 to 2"),
     ("mask clip.mp4 --point 1,2@1.5", 2, "the moment of '1,2@1.5' is written as"),
     ("mask clip.mp4 --hints notes.txt", 2, "are not JSON"),
-    ("mask clip.mp4 --tracker sam2", 2, 'Choose from: "sam2.1-tiny", "sam2.1-small"'),
     ("mask clip.mp4 --tracker edgetam", 2, "edgetam follows what is marked, and no hint marks"),
     ("mask clip.mp4 --tracker edgetam --not 1,2", 2, "no hint marks the subject"),
     (
         "mask clip.mp4 --tracker edgetam --point 1,2",
         5,
-        "`foremask models pull edgetam` fetches its weights",
+        "`pip install ./integrations/trackers`",
     ),
-    ('mask clip.mp4 --say "the red disc"', 5, "`foremask models pull sam2.1-tiny`"),
+    ('mask clip.mp4 --say "the red disc"', 5, "`pip install ./integrations/trackers`"),
     ('mask clip.mp4 --say " "', 2, "the text of --say ' '"),
     # cut-outs
     ("cutout clip.mp4 -o cut.mp4", 3, "mp4_h264 cannot be transparent"),

@@ -14,7 +14,7 @@ from foremask.hints.decoding import hints_as_typed
 from foremask.hints.hint_parsing import hints_of_file, parse_paint, parse_point_or_box, seconds_of
 from foremask.hints.kinds import Box, Hint, Point, Text, check_hints
 from foremask.machine import paths, process_setup
-from foremask.options import Device, Excerpt, Preset, Quality, Resources, TrackerName
+from foremask.options import Device, Excerpt, Preset, Quality, Resources
 from foremask.weights.catalogue import NetworkName
 
 Shown = Parameter(show_default=False)
@@ -100,7 +100,7 @@ class HintOptions:
         paint: A rough mask: mask.png@FRAME (docs/hints.md).
         hints: A JSON file of hints.
         say: Words for the subject, such as "the red car".
-        tracker: Follow hints by sam2.1-tiny, edgetam...
+        tracker: Follow hints by sam2.1-tiny, edgetam... (docs/models.md#trackers).
     """
 
     point: Annotated[list[str] | None, Flag] = None
@@ -109,7 +109,7 @@ class HintOptions:
     paint: Annotated[list[str] | None, Flag] = None
     hints: Annotated[Path | None, Shown] = None
     say: Annotated[list[str] | None, Flag] = None
-    tracker: Annotated[TrackerName | None, Parameter(show_choices=False, show_default=False)] = None
+    tracker: Annotated[str | None, Shown] = None
 
     def parsed(self) -> dict[str, Hint]:
         """Return all hints by what was typed, such as ``--point 640,360@12``.

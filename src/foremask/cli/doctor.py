@@ -13,11 +13,11 @@ from foremask.cli.exits import Exit, answer, has_server_extra
 from foremask.errors import ForemaskError
 from foremask.machine import hardware
 from foremask.machine.hardware import nvidia_cards
+from foremask.masking.trackers import tracker_folders
 from foremask.options import Runtime
 from foremask.settings import Settings, read_settings
 from foremask.vision.network.compiled_networks import CompiledNetworks
 from foremask.weights import catalogue
-from foremask.weights.trackers import readable_folders
 
 CPU_FEATURES = ("avx2", "avx512f", "avx_vnni", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 LEAST_FREE_BYTES = 5 << 30  # enough for a few of the largest accepted clips and masks
@@ -151,7 +151,7 @@ def _runtime(settings: Settings) -> CheckResult:
 def _trackers(settings: Settings) -> CheckResult:
     if not settings.trackers:
         return None
-    folders = readable_folders(settings.trackers, settings.model_dir)
+    folders = tracker_folders(settings.trackers, settings.model_dir)
     return "ok", ", ".join(folder.name for folder in folders)
 
 

@@ -1,4 +1,4 @@
-"""``foremask models``: lists networks and trackers, and downloads, checks and compiles weights."""
+"""``foremask models``: lists networks, and downloads, checks and compiles weights."""
 
 import os
 from dataclasses import dataclass
@@ -13,15 +13,13 @@ from foremask.cli.progress_bar import progress_bar
 from foremask.cli.sources import check_there
 from foremask.errors import ForemaskError
 from foremask.machine import hardware
-from foremask.options import Runtime, TrackerName
+from foremask.options import Runtime
 from foremask.settings import Settings, read_settings
 from foremask.vision.network.compiled_networks import CompiledNetworks
 from foremask.weights.catalogue import Licence, Model, NetworkName, model_named, model_path, models
-from foremask.weights.hub import pull_files
 from foremask.weights.pull import pull as pull_weights
-from foremask.weights.trackers import EXTRA, HUB_FILES, HubFiles, WordsName, has_extra
 
-app = App(name="models", help="The networks and trackers, and their weights on this machine.")
+app = App(name="models", help="The networks, and their weights on this machine.")
 
 
 def ready(settings: Settings, chosen: NetworkChoice | None = None) -> Path:
@@ -56,26 +54,11 @@ def bring(settings: Settings, model: Model, brought: Path | None = None) -> Path
         return pull_weights(folder, show, model=model, brought=brought, mirror=settings.mirror)
 
 
-def bring_tracker(model_dir: Path, files: HubFiles, brought: Path | None) -> Path:
-    if brought is not None and not brought.is_dir():
-        raise Usage(f"{brought} is not a folder: a tracker's files come in one")
-    if brought is None and not files.are_in(model_dir / files.name):
-        note(
-            f"{files.name} is not in {model_dir} yet: {files.size_bytes / 1e6:.0f} MB come from"
-            f" {files.page} ({files.licence}), once"
-        )
-        if files.is_gated:
-            note(f"only for accounts that were let in: ask at {files.page}, then `hf auth login`")
-    with progress_bar("weights", "MB") as show:
-        return pull_files(files, model_dir, show, brought=brought)
-
-
 @app.default
 def list_(*, as_json: AsJson = False) -> None:
-    """List the networks that foremask knows, yours in FOREMASK_MODEL_DIR, and the trackers."""
+    """List the networks that foremask knows, and yours in FOREMASK_MODEL_DIR."""
     folder = read_settings(os.environ).model_dir
     facts = [_facts(model, folder) for model in models(folder)]
-    facts += [_facts_of_tracker(files, folder) for files in HUB_FILES.values()]
     answer(facts, [line for each in facts for line in _lines(each)], as_json=as_json)
 
 
@@ -91,8 +74,6 @@ class Listed:
     memory_bytes: int | None
     runs_here: bool | None
     """Whether this machine's memory suffices; None if nobody has measured what is needed."""
-    missing: str | None = None
-    """The extra that is not installed, without which the network does not run."""
 
 
 def _facts(model: Model, folder: Path) -> Listed:
@@ -113,25 +94,6 @@ def _facts(model: Model, folder: Path) -> Listed:
     )
 
 
-def _facts_of_tracker(files: HubFiles, folder: Path) -> Listed:
-    licence = Licence(files.licence, files.page)
-    missing = None
-    if not has_extra():
-        missing = EXTRA
-    return Listed(
-        name=files.name,
-        purpose=files.purpose,
-        code=licence,
-        weights=licence,
-        size_bytes=files.size_bytes,
-        download_bytes=files.size_bytes,
-        is_here=files.are_in(folder / files.name),
-        memory_bytes=files.memory_bytes,
-        runs_here=_has_memory(files.memory_bytes),
-        missing=missing,
-    )
-
-
 def _has_memory(needed_bytes: int | None) -> bool | None:
     if needed_bytes is None:
         return None
@@ -147,8 +109,6 @@ def _lines(listed: Listed) -> list[str]:
         runs = f"needs {listed.memory_bytes / 1e9:.1f} GB of memory"
         if not listed.runs_here:
             runs += ", more than this machine gives"
-    if listed.missing is not None:
-        runs += f", wants {listed.missing}"
     lines = [f"{listed.name:<19} {listed.size_bytes / 1e6:>4.0f} MB, {here}, {runs}"]
     if listed.purpose:
         lines.append(f"    {listed.purpose}")
@@ -160,26 +120,21 @@ def _lines(listed: Listed) -> list[str]:
 
 @app.command
 def pull(
-    network: NetworkName | TrackerName | WordsName | str | None = None,
+    network: NetworkName | str | None = None,
     /,
     *,
     brought: Annotated[Path | None, Parameter(name="--from")] = None,
 ) -> None:
-    """Download and check the weights of a network or tracker; compile IS-Net for this processor.
+    """Download and check the weights of a network; compile IS-Net for this processor.
 
     Args:
         network: A name that `foremask models` lists; without it, FOREMASK_NETWORK or isnet.
-        brought: From another machine: weights, the archive with them, or a tracker's folder.
+        brought: From another machine: weights, or the archive with them.
     """
     settings = read_settings(os.environ)
-    name = network or settings.network
-    tracker = HUB_FILES.get(name)
-    if tracker is not None:
-        say(str(bring_tracker(settings.model_dir, tracker, brought)))
-        return
     if brought is not None:
         check_there(brought)
-    model = model_named(name, settings.model_dir)
+    model = model_named(network or settings.network, settings.model_dir)
     path = bring(settings, model, brought)
     networks = CompiledNetworks.of(path)
     on_processor = settings.device.runtime in (Runtime.AUTO, Runtime.CPU)

@@ -31,7 +31,7 @@ from foremask.masking.report import OnProgress
 from foremask.masking.sheet import draw_sheet, warnings_of
 from foremask.masking.stills import cut_out_frame, mask_frame
 from foremask.masking.thing_list import Thing, things_of
-from foremask.masking.tracked_masker import forget_trackers, load_tracker, tracked_masker
+from foremask.masking.trackers import forget_trackers, load_tracker, tracked_masker
 from foremask.media import probe as probing
 from foremask.media import verify as verifying
 from foremask.media.frames import Frame, frame_of
@@ -40,7 +40,6 @@ from foremask.media.promises import PromiseKept
 from foremask.media.reader import VideoReader
 from foremask.options import (
     NO_MATTE,
-    TRACKER_NAMES,
     Background,
     Device,
     Excerpt,
@@ -52,7 +51,6 @@ from foremask.options import (
     Quality,
     Resources,
     ResultKind,
-    TrackerName,
     file_behind,
     form_for,
     form_named,
@@ -89,7 +87,7 @@ class NetworkOptions(TypedDict, total=False):
     device: Device | str
     network: str | None
     model: FilePath | None
-    tracker: TrackerName | None
+    tracker: str | None
 
 
 class FileReport(Report, frozen=True, kw_only=True):
@@ -357,7 +355,7 @@ class Masker:
         device: Device | str = "auto",
         network: str | None = None,
         model: FilePath | None = None,
-        tracker: TrackerName | None = None,
+        tracker: str | None = None,
         preload: bool = True,
     ) -> None:
         self.network = NetworkOptions(
@@ -397,7 +395,7 @@ def _chosen(
     device: Device | str = "auto",
     network: str | None = None,
     model: FilePath | None = None,
-    tracker: TrackerName | None = None,
+    tracker: str | None = None,
 ) -> tuple[JobSpec, Resources]:
     if not isinstance(device, Device):
         device = Device.parse(device)
@@ -406,9 +404,6 @@ def _chosen(
         if path is not None:
             raise FieldInvalid("name a network or a model, and not both", param="network")
         path = model_path(network=network)
-    if tracker is not None and tracker not in TRACKER_NAMES:
-        known = ", ".join(TRACKER_NAMES)
-        raise FieldInvalid(f"tracker is one of {known}, not {tracker!r}", param="tracker")
     spec = JobSpec(quality=_member(Quality, quality, "quality"), tracker=tracker)
     return spec, Resources(device=device, model=path)
 

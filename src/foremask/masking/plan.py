@@ -20,7 +20,7 @@ from foremask.hints.kinds import check_hints, upright_size
 from foremask.masking.hinting import guidance_of_frames, pts_of, remarks
 from foremask.masking.report import Work
 from foremask.masking.stored_mask import STORED_MASK, coded_masks, stored_masks
-from foremask.masking.tracked_masker import tracked_masker
+from foremask.masking.trackers import tracked_masker
 from foremask.media.frames import Frame
 from foremask.media.presets import check_result
 from foremask.media.probe import check_length, excerpt_of, frame_bytes, probe

@@ -17,7 +17,7 @@ from foremask.masking.hinting import guidance_of_frame
 from foremask.masking.outputs import write_whole
 from foremask.masking.plan import mask_finder_for, network_for, refine_edges
 from foremask.masking.stored_mask import STORED_MASK
-from foremask.masking.tracked_masker import tracked_masker_of_picture, tracker_for
+from foremask.masking.trackers import tracked_masker_of_picture, tracker_for
 from foremask.media.frames import Frame
 from foremask.media.pictures import read_picture
 from foremask.media.png_sequence import colour_png

@@ -101,7 +101,7 @@ def test_words_and_trackers_are_refused_with_what_the_operator_can_do(
     service: Running, good: str, path: str, body: dict[str, Any], param: str
 ) -> None:
     error = assert_refused(post(service, path, video=good, **body), *FIELD, param)
-    assert "pip install 'foremask[sam]'" in error["details"]
+    assert "pip install ./integrations/trackers" in error["details"]
     assert "FOREMASK_TRACKERS=sam2.1-tiny" in error["details"]
 
 

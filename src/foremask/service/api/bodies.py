@@ -21,7 +21,6 @@ from foremask.options import (
     Preset,
     Quality,
     ResultKind,
-    TrackerName,
     with_alpha,
 )
 from foremask.service.api.openapi import SHOWN_PATTERN
@@ -105,11 +104,8 @@ HintList = Annotated[
     ),
 ]
 TrackerField = Annotated[
-    TrackerName | None,
-    Meta(
-        description="Follow the hints by this network, where the operator allows it:"
-        " docs/models.md#trackers."
-    ),
+    str,
+    _says("a tracker's name that this service allows, FOREMASK_TRACKERS", max_length=64),
 ]
 QualityField = Annotated[Quality, Meta(description="Trade speed for precision: docs/quality.md.")]
 NetworkField = Annotated[
@@ -154,7 +150,7 @@ class JobBody(Matte, frozen=True, kw_only=True):
     quality: QualityField = Quality.BALANCED
     network: NetworkField | None = None
     hints: HintList = ()
-    tracker: TrackerField = None
+    tracker: TrackerField | None = None
     start_s: StartField = 0.0
     end_s: EndField | None = None
     webhook_url: WebhookUrl | None = None

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from foremask import errors
 from foremask.facts import Clip
 from foremask.hints.kinds import check_hints, words_of
-from foremask.options import JobSpec, ResultKind, TrackerName
+from foremask.options import JobSpec, ResultKind
 from foremask.service.api import bodies, calls
 from foremask.service.api.calls import Call, read_call
 from foremask.service.api.context import ApiRequest, Service, json_answer, while_connected
@@ -185,7 +185,7 @@ def _new_job(call: Call[Any], spec: JobSpec, **more: Any) -> NewJob:  # noqa: AN
     )
 
 
-def _with_allowed_tracker(spec: JobSpec, allowed: Sequence[TrackerName]) -> JobSpec:
+def _with_allowed_tracker(spec: JobSpec, allowed: Sequence[str]) -> JobSpec:
     """Name the tracker that follows the job's words. Raises FieldInvalid if none may."""
     param = "hints" if spec.tracker is None else "tracker"
     if spec.tracker is None and not words_of(spec.hints):
@@ -193,7 +193,7 @@ def _with_allowed_tracker(spec: JobSpec, allowed: Sequence[TrackerName]) -> JobS
     if not allowed:
         raise errors.FieldInvalid(
             "This server follows no words and has no trackers. Its operator can add them: `pip"
-            " install 'foremask[sam]'`, `foremask models pull sam2.1-tiny`, the same for"
+            " install ./integrations/trackers`, `foremask-trackers pull sam2.1-tiny`, the same for"
             " grounding-dino-tiny, and FOREMASK_TRACKERS=sam2.1-tiny.",
             param=param,
         )
@@ -332,7 +332,7 @@ def _check_can_be_made_again(record: Record) -> None:
 class Models(Struct):
     networks: Annotated[tuple[str, ...], Meta(description="Values that `network` may have.")]
     trackers: Annotated[
-        tuple[TrackerName, ...],
+        tuple[str, ...],
         Meta(description="Values that `tracker` may have; the first follows words."),
     ]
     default_network: Annotated[

@@ -15,6 +15,7 @@ from foremask.errors import SettingsInvalid
 from foremask.fetch.client import Outbound
 from foremask.machine import process_setup
 from foremask.machine.hardware import nvidia_cards, share_of_memory
+from foremask.masking.trackers import tracker_folders
 from foremask.options import Resources, Runtime
 from foremask.service.jobs import admission
 from foremask.service.jobs.database import Database, OtherTables
@@ -31,7 +32,6 @@ from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import serve_queues
 from foremask.settings import Sandbox, Settings
 from foremask.weights.catalogue import files_of, model_named, model_path
-from foremask.weights.trackers import readable_folders
 
 QUEUES = ("files", "masks", "webhooks")  # files: the steps ingest and join; masks: segment
 FILES_AT_ONCE = 8  # an ingest mostly waits for the origin server
@@ -70,7 +70,7 @@ async def _work(settings: Settings, queues: Sequence[str], slots: int) -> None:
         networks = _networks(settings, model)
         readable = [file for path in {model, *networks.values()} for file in files_of(path)]
         if settings.trackers:
-            readable += readable_folders(settings.trackers, settings.model_dir)
+            readable += tracker_folders(settings.trackers, settings.model_dir)
         load = Load(model, settings.device)
     job_memory = settings.job_memory or share_of_memory(slots)
     if not _may_use_gpu(settings):

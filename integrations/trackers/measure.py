@@ -1,11 +1,11 @@
 """Measures what a tracker costs: a frame that it sees, memory, and a whole clip.
 
-``python -m benchmarks.speed.trackers`` builds the published architectures from the configurations
-of `transformers`, with random weights, saves them as safetensors, and loads them by foremask's own
-path. Time and memory do not depend on the weights; the masks mean nothing. It needs foremask[sam]
-and no network. With ``--folder``, it measures the weights that are there instead. ``--quick``
-measures the first frames of one thing only. Seconds are of processor time on a processor, which
-other work on the machine changes little, and of the clock on a card.
+``PYTHONPATH=. python integrations/trackers/measure.py`` builds the published architectures from the
+configurations of `transformers`, with random weights, saves them as safetensors, and loads them as
+a run does. Time and memory do not depend on the weights; the masks mean nothing. It needs this
+package and no network. With ``--folder``, it measures the weights that are there instead.
+``--quick`` measures the first frames of one thing only. Seconds are of processor time on a
+processor, which other work on the machine changes little, and of the clock on a card.
 """
 
 import resource
@@ -19,17 +19,18 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING
 
+from foremask_trackers.files import TRACKERS, WORDS, HubFiles, TrackerName, folder_of
+from foremask_trackers.sam import SamTracker
+from foremask_trackers.tracker import Prompt, PromptBox
+from foremask_trackers.words import WordFinder
 from tests.support import synth
 from tests.vision.temporal.test_windows import moving_disc
 
 from benchmarks import machine
-from foremask.hints.kinds import Hint, Point, Text
+from foremask.hints.kinds import Hint, Point
 from foremask.masking.pipeline import run
-from foremask.masking.tracked_masker import finder_for, tracker_for
-from foremask.options import Device, Files, JobSpec, Resources, Runtime, TrackerName
+from foremask.options import Device, Files, JobSpec, Resources, Runtime
 from foremask.vision.network.finder import Click
-from foremask.vision.tracking.tracker import Prompt, PromptBox
-from foremask.weights.trackers import TRACKERS, WORDS, HubFiles
 
 if TYPE_CHECKING:
     from transformers import EdgeTamVideoConfig, PreTrainedTokenizerBase
@@ -72,7 +73,7 @@ def _edgetam() -> "EdgeTamVideoConfig":
 
 
 def tokenizer() -> "PreTrainedTokenizerBase":
-    """A tokenizer of letters whose special tokens have BERT's numbers, as Grounding DINO expects."""
+    """A tokenizer of letters whose special tokens have the numbers that Grounding DINO expects."""
     import transformers
 
     names = {0: "[PAD]", 100: "[UNK]", 101: "[CLS]", 102: "[SEP]", 103: "[MASK]"}
@@ -87,7 +88,7 @@ def tokenizer() -> "PreTrainedTokenizerBase":
 def measure_tracker(name: TrackerName, resources: Resources, *, quick: bool) -> None:
     clock = clock_for(resources.device)
     started = clock()
-    tracker = tracker_for(JobSpec(hints=(MIDDLE,), tracker=name), resources)
+    tracker = SamTracker(name, folder_of(TRACKERS[name], resources.tracker_dir), resources.device)
     loaded_s = clock() - started
     track = tracker.begin()
     seconds: list[float] = []
@@ -119,16 +120,14 @@ def clock_for(device: Device) -> Callable[[], float]:
 
 
 def measure_words(resources: Resources, *, quick: bool) -> None:
-    spec = JobSpec(hints=(Text("the red disc"),))
     clock = clock_for(resources.device)
     started = clock()
-    find = finder_for(spec, resources)
+    finder = WordFinder(folder_of(WORDS, resources.tracker_dir), resources.device)
     loaded_s = clock() - started
-    assert find is not None  # noqa: S101
     seconds = []
     for image, _ in moving_disc(1 if quick else 3):
         started = clock()
-        find(image)
+        finder.boxes(image, ["the red disc"])
         seconds.append(clock() - started)
     machine.row(WORDS.name, f"{loaded_s:.1f}", "", f"{median(seconds):.1f}", "", "", memory())
 
@@ -177,7 +176,7 @@ def main(
         for files in (*measured, WORDS):
             if folder is None:
                 make(files, Path(made))
-            program = [sys.executable, "-m", "benchmarks.speed.trackers"]
+            program = [sys.executable, __file__]
             where = ["--folder", str(folder or made), "--only", files.name, "--device", device]
             subprocess.run([*program, *where, *["--quick"] * quick], check=True)  # noqa: S603
 

@@ -11,10 +11,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from foremask.options import Device, TrackerName
+from foremask.options import Device
 from foremask.types import Image, Levels
-from foremask.vision.tracking.tracker import Masks, Prompt
-from foremask.vision.tracking.transformers_files import (
+from foremask_trackers.files import TrackerName
+from foremask_trackers.tracker import Masks, Prompt
+from foremask_trackers.transformers_files import (
     IMAGENET_DEVIATION,
     IMAGENET_MEAN,
     loaded_model,

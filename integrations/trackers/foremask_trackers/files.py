@@ -2,20 +2,20 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 from foremask.errors import ModelUnavailable
 from foremask.machine import paths
-from foremask.options import TRACKER_NAMES, TrackerName
 
+TrackerName = Literal[
+    "sam2.1-tiny", "sam2.1-small", "sam2.1-base-plus", "sam2.1-large", "edgetam", "sam3"
+]
 type WordsName = Literal["grounding-dino-tiny"]
 
-EXTRA: Final = "foremask[sam]"
+TRACKER_NAMES: Final[tuple[TrackerName, ...]] = get_args(TrackerName)
 WEIGHTS: Final = "model.safetensors"
 _CONFIG: Final = "config.json"
-_PACKAGES: Final = ("torch", "transformers")
 _WEIGHTS: Final = (WEIGHTS, "model.safetensors.index.json")  # one file, or your own in parts
 _HUB: Final = "https://huggingface.co"
 
@@ -116,34 +116,20 @@ WORDS: Final = HubFiles(
 )
 """Grounding DINO, which finds the boxes of what words name."""
 HUB_FILES: Final[Mapping[str, HubFiles]] = {each.name: each for each in (*_TRACKERS, WORDS)}
-"""All of them by name: what `foremask models` lists beside the networks."""
+"""All of them by name."""
 TRACKERS: Final[Mapping[TrackerName, HubFiles]] = {name: HUB_FILES[name] for name in TRACKER_NAMES}
 
 
-def has_extra() -> bool:
-    return all(find_spec(name) is not None for name in _PACKAGES)
-
-
 def folder_of(files: HubFiles, tracker_dir: Path | None) -> Path:
-    """Return the folder with the files. Raises ModelUnavailable with the commands that bring them.
+    """Return the folder with the files. Raises ModelUnavailable with the command that brings them.
 
     ``tracker_dir`` is the folder of all trackers, by default the user's cache.
     """
     folder = (tracker_dir or paths.cache_dir()) / files.name
-    remedies = []
-    if not has_extra():
-        remedies.append(f"`pip install '{EXTRA}'` brings {' and '.join(_PACKAGES)}")
     if not files.are_in(folder):
         gate = f", for accounts that {files.page} has let in" if files.is_gated else ""
-        remedies.append(
-            f"`foremask models pull {files.name}` fetches its weights"
+        raise ModelUnavailable(
+            f"{files.name} is not here: `foremask-trackers pull {files.name}` fetches its weights"
             f" ({files.size_bytes / 1e6:.0f} MB, {files.licence}{gate})"
         )
-    if remedies:
-        raise ModelUnavailable(f"{files.name} is not here: {', then '.join(remedies)}")
     return folder
-
-
-def readable_folders(names: tuple[TrackerName, ...], tracker_dir: Path) -> list[Path]:
-    """The folders that a process reads which runs these trackers, with words."""
-    return [folder_of(files, tracker_dir) for files in (*(TRACKERS[each] for each in names), WORDS)]

@@ -17,7 +17,7 @@ from foremask.machine import paths
 from foremask.machine.locks import locked
 from foremask.weights.download import Download, NotDownloaded, OnBytes, host_of, refused
 from foremask.weights.pull import check_weights, remedy_for
-from foremask.weights.trackers import EXTRA, WEIGHTS, HubFiles
+from foremask_trackers.files import WEIGHTS, HubFiles
 
 _MOST_SMALL_BYTES: Final = 64 * 2**20  # of a configuration or vocabulary
 
@@ -72,12 +72,8 @@ def _copy(files: HubFiles, staging: Path, brought: Path) -> None:
 
 def _download(files: HubFiles, staging: Path, on_bytes: OnBytes) -> None:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")  # before the library is imported
-    try:
-        from huggingface_hub import constants, get_token, hf_hub_url
-    except ImportError as error:
-        raise ModelUnavailable(
-            f"`pip install '{EXTRA}'` brings huggingface_hub, which fetches {files.name}"
-        ) from error
+    from huggingface_hub import constants, get_token, hf_hub_url
+
     token = get_token()
     login = {} if token is None else {"authorization": f"Bearer {token}"}
     for name in (*files.others, WEIGHTS):
@@ -127,7 +123,7 @@ def _refusal(files: HubFiles, name: str, error: NotDownloaded) -> ModelUnavailab
     return ModelUnavailable(
         f"{name} of {files.name} could not be downloaded: {error}{login_hint}. Check the network,"
         " HTTPS_PROXY and HF_ENDPOINT, or bring the folder from another machine:"
-        f" `foremask models pull {files.name} --from FOLDER`"
+        f" `foremask-trackers pull {files.name} --from FOLDER`"
     )
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from foremask.errors import ModelUnavailable
 from foremask.options import Device
 from foremask.types import Image
-from foremask.vision.tracking.prompts import SAME_BOX
-from foremask.vision.tracking.tracker import PromptBox
-from foremask.vision.tracking.transformers_files import (
+from foremask_trackers.prompts import SAME_BOX
+from foremask_trackers.tracker import PromptBox
+from foremask_trackers.transformers_files import (
     IMAGENET_DEVIATION,
     IMAGENET_MEAN,
     first_line,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from foremask.types import Levels
 from foremask.vision.network.finder import Click
 from foremask.vision.temporal.frame_hints import DARK, LIGHT, Mark
-from foremask.vision.tracking.tracker import Masks, Prompt, PromptBox
+from foremask_trackers.tracker import Masks, Prompt, PromptBox
 
 SAME_BOX: Final = 0.5  # a box that overlaps a thing's box by more is of that thing
 PAINT_POINTS: Final = 6  # most points that stand for the light, or the dark, pixels of a paint

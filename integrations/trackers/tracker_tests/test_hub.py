@@ -1,20 +1,20 @@
 import hashlib
-import sys
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
+from foremask_trackers.commands import main
+from foremask_trackers.files import HUB_FILES, TRACKER_NAMES, TRACKERS, WEIGHTS, HubFiles
+from foremask_trackers.hub import pull_files
+from tests.support.http_server import free_port
+from tests.weights.test_pull import disk_of
 
 from foremask.errors import ModelUnavailable
 from foremask.weights import download
-from foremask.weights.hub import pull_files
-from foremask.weights.trackers import HUB_FILES, TRACKERS, WEIGHTS, HubFiles
-from tests.support.http_server import free_port
-from tests.support.hub_server import Hub, hub_of
-from tests.support.programs import environ_with, ran
-from tests.weights.test_pull import disk_of
+from tracker_tests.hub_server import Hub, hub_of
 
 NUMBERS = bytes(range(256)) * 400
 CONFIG = b'{"model_type": "sam2_video"}'
@@ -157,14 +157,6 @@ def test_a_hub_that_cannot_be_reached_is_named_with_the_ways_that_are_left(
         pull_files(FILES, tmp_path)
 
 
-def test_without_the_extra_the_command_that_brings_it_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "huggingface_hub", None)  # its import fails
-    with pytest.raises(ModelUnavailable, match=r"`pip install 'foremask\[sam\]'` brings"):
-        pull_files(FILES, tmp_path)
-
-
 @pytest.mark.linux
 def test_a_full_disk_is_named_and_what_has_come_is_kept(tmp_path: Path, hub: Hub) -> None:
     with (
@@ -194,20 +186,52 @@ def test_a_folder_from_another_machine_is_checked_and_copied(tmp_path: Path) -> 
     assert names_in(brought) == ["config.json", WEIGHTS, "pytorch_model.bin", "vocab.txt"]
 
 
-@pytest.mark.slow
-def test_the_command_asks_the_hub_of_the_environment_and_says_the_gate(tmp_path: Path) -> None:
+def test_the_command_asks_the_hub_of_the_environment_and_says_the_gate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = TRACKERS["sam3"]
+    monkeypatch.setenv("FOREMASK_MODEL_DIR", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["foremask-trackers", "pull", "sam3"])
     with hub_of(files.repository, files.revision, {}) as hub:
         hub.refuses = 403
-        environ = environ_with(HF_ENDPOINT=hub.url, FOREMASK_MODEL_DIR=str(tmp_path))
-        command = (sys.executable, "-m", "foremask", "models", "pull", "sam3")
-        pulled = ran(*command, env=environ, check=False)
-    assert pulled.returncode == 5
-    assert "3440 MB come from https://huggingface.co/facebook/sam3 (SAM License)" in pulled.stderr
-    assert "only for accounts that were let in" in pulled.stderr
-    assert "refuses it (403)" in pulled.stderr
-    assert "Traceback" not in pulled.stderr
+        use(hub.url, monkeypatch)
+        assert main() == 5
+    said = capsys.readouterr().err
+    assert "3440 MB come from https://huggingface.co/facebook/sam3 (SAM License)" in said
+    assert "only for accounts that were let in" in said
+    assert "refuses it (403)" in said
     assert [each.path for each in hub.asked] == [f"{hub.root}config.json"]
+
+
+def test_the_command_lists_what_there_is_and_what_is_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "edgetam").mkdir()
+    (tmp_path / "edgetam" / "config.json").write_text("{}")
+    (tmp_path / "edgetam" / WEIGHTS).write_bytes(b"")
+    monkeypatch.setenv("FOREMASK_MODEL_DIR", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["foremask-trackers", "--json"])
+    assert main() == 0
+    listed = json.loads(capsys.readouterr().out)
+    assert [each["name"] for each in listed] == [*TRACKER_NAMES, "grounding-dino-tiny"]
+    assert [each["name"] for each in listed if each["is_here"]] == ["edgetam"]
+    monkeypatch.setattr("sys.argv", ["foremask-trackers"])
+    assert main() == 0
+    assert "sam2.1-tiny          156 MB, not here, needs 1.6 GB" in capsys.readouterr().out
+
+
+def test_a_tracker_is_pulled_from_a_folder_and_not_from_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FOREMASK_MODEL_DIR", str(tmp_path / "models"))
+    file = tmp_path / "sam3"
+    file.write_bytes(b"")
+    monkeypatch.setattr("sys.argv", ["foremask-trackers", "pull", "sam3", "--from", str(file)])
+    assert main() == 2
+    assert "is not a folder" in capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", ["foremask-trackers", "pull", "sam3", "--from", str(tmp_path)])
+    assert main() == 5
+    assert "is not the folder of sam3: it has no config.json" in capsys.readouterr().err
 
 
 def test_each_tracker_is_pinned_to_a_commit_and_to_the_hash_of_its_weights() -> None:

@@ -26,8 +26,8 @@ from foremask.vision.temporal.propagation import FrameFlow, propagate
 from foremask.vision.temporal.tier import BLOCK_FRAMES, Tier
 from foremask.vision.temporal.verdict import hardened
 from foremask.vision.temporal.windows import THREADS, WINDOW_FRAMES
-from foremask.vision.tracking.prompts import known_thing, painted, prompts_of
-from foremask.vision.tracking.tracker import Masks, Prompt, PromptBox, Tracker
+from foremask_trackers.prompts import known_thing, painted, prompts_of
+from foremask_trackers.tracker import Masks, Prompt, PromptBox, Tracker
 
 BACK_FRAMES: Final = WINDOW_FRAMES
 FIND_FRAMES: Final = 48  # words are looked for on each frame of this distance

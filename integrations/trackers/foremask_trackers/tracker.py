@@ -1,4 +1,4 @@
-"""The side of a tracker that the rest of foremask sees: frames and prompts in, coarse masks out.
+"""What this package asks of a network: frames and prompts in, coarse masks out.
 
 A tracker is a network that follows what a person marked, such as SAM 2. `tracked_masks` makes the
 masks of a clip with it.

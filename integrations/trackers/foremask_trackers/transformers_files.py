@@ -57,7 +57,7 @@ def loaded_model(class_name: str, folder: Path, device: "torch.device", **config
     except AttributeError as error:
         raise ModelUnavailable(
             f"transformers {transformers.__version__} has no {class_name}:"
-            " `pip install -U 'foremask[sam]'` brings one that has"
+            " `pip install -U transformers` brings one that has"
         ) from error
     except (OSError, ValueError, RuntimeError, ImportError) as error:
         raise ModelUnavailable(f"{folder} cannot be loaded: {first_line(error)}") from error

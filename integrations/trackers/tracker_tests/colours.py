@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from foremask_trackers.tracker import Masks, Prompt
 
 from foremask.types import Image, Levels, Rgb
-from foremask.vision.tracking.tracker import Masks, Prompt
 
 SIDE_PX = 128
 ALIKE = 40  # the largest difference of a channel between pixels of one colour

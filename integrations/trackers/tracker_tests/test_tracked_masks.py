@@ -5,6 +5,14 @@ from collections.abc import Callable, Iterator, Sequence
 import cv2
 import numpy as np
 import pytest
+from foremask_trackers.tracked_masks import (
+    BACK_FRAMES,
+    FIND_FRAMES,
+    OnBegun,
+    no_matter,
+    track_images,
+)
+from foremask_trackers.tracker import PromptBox
 
 from foremask.masking.report import Work
 from foremask.options import Quality
@@ -13,15 +21,7 @@ from foremask.vision.image import ArrayImage
 from foremask.vision.temporal.frame_hints import Mark
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.windows import LAG_FRAMES
-from foremask.vision.tracking.tracked_masks import (
-    BACK_FRAMES,
-    FIND_FRAMES,
-    OnBegun,
-    no_matter,
-    track_images,
-)
-from foremask.vision.tracking.tracker import PromptBox
-from tests.support.trackers import ColourTracker
+from tracker_tests.colours import ColourTracker
 
 WIDTH, HEIGHT = 160, 90
 RED = (200, 30, 40)
