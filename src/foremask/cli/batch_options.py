@@ -100,7 +100,7 @@ class HintOptions:
         paint: A rough mask: mask.png@FRAME (docs/hints.md).
         hints: A JSON file of hints.
         say: Words for the subject, such as "the red car".
-        tracker: Follow hints by sam2.1-tiny, edgetam... (docs/models.md#trackers).
+        tracker: Follow hints by sam2.1-tiny, edgetam...
     """
 
     point: Annotated[list[str] | None, Flag] = None

@@ -13,7 +13,6 @@ from foremask.cli.exits import Exit, answer, has_server_extra
 from foremask.errors import ForemaskError
 from foremask.machine import hardware
 from foremask.machine.hardware import nvidia_cards
-from foremask.masking.trackers import tracker_folders
 from foremask.options import Runtime
 from foremask.settings import Settings, read_settings
 from foremask.vision.network.compiled_networks import CompiledNetworks
@@ -151,6 +150,8 @@ def _runtime(settings: Settings) -> CheckResult:
 def _trackers(settings: Settings) -> CheckResult:
     if not settings.trackers:
         return None
+    from foremask.masking.trackers import tracker_folders  # brings the networks' libraries
+
     folders = tracker_folders(settings.trackers, settings.model_dir)
     return "ok", ", ".join(folder.name for folder in folders)
 
