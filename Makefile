@@ -102,10 +102,10 @@ format: .venv/.dev ## format the code and apply the safe fixes
 	.venv/bin/ruff check --fix
 
 docs: .venv/.dev ## write the generated pages of docs/ anew
-	.venv/bin/python -m tests.documentation.pages
+	.venv/bin/python -m tools.pages
 
 site: .venv/.dev ## build the documentation as a web site, for /docs/ or for hosting: make site [SITE=folder]
-	.venv/bin/python -m tests.documentation.site $(SITE)
+	.venv/bin/python -m tools.docs_site $(SITE)
 
 bench: .venv/.dev ## print quality, speed and the comparison with peers (long)
 	.venv/bin/python -m benchmarks
@@ -121,8 +121,8 @@ $(JS)/.ready: tools/js/package.json tools/js/package-lock.json | .venv/.dev
 	@node=$(NODE) && cd tools/js && "$$node/bin/node" "$$node/lib/node_modules/npm/bin/npm-cli.js" ci --ignore-scripts --no-audit --no-fund --silent
 	@touch $@
 
-src/foremask/service/api/site/index.html: zensical.toml llms.txt CHANGELOG.md CONTRIBUTING.md tests/documentation/site.py $(wildcard docs/*.* docs/adr/* docs/research/* docs/pictures/*) | .venv/.ready
-	@.venv/bin/python -m tests.documentation.site >/dev/null || echo 'The documentation could not be built; /docs/ leads to the API reference instead'
+src/foremask/service/api/site/index.html: zensical.toml llms.txt CHANGELOG.md CONTRIBUTING.md tools/docs_site.py $(wildcard docs/*.* docs/adr/* docs/research/* docs/pictures/*) | .venv/.ready
+	@.venv/bin/python -m tools.docs_site >/dev/null || echo 'The documentation could not be built; /docs/ leads to the API reference instead'
 
 .uv/bin/uv:
 	@test -n '$(PYTHON)' || { echo 'foremask needs Python 3.12 or newer, and none was found on PATH. Install python3.12 (or newer) and its venv module, or name one: make PYTHON=/path/to/python3.13 setup'; exit 2; }

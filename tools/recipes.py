@@ -16,7 +16,6 @@ TEMPLATES = {
     "deploy/recipes/conda.yaml": "conda-forge/recipe.yaml",
     "deploy/recipes/homebrew.rb": "homebrew/Formula/foremask.rb",
 }
-FOLDERS = {"integrations/comfyui": "comfyui", "integrations/space": "space"}
 
 
 def main() -> None:
@@ -39,10 +38,11 @@ def write(sdist: Path, repository: str, target: Path) -> None:
         made = target / name
         made.parent.mkdir(parents=True, exist_ok=True)
         made.write_text(text, encoding="utf-8")
-    for source, name in FOLDERS.items():
-        shutil.rmtree(target / name, ignore_errors=True)
-        shutil.copytree(ROOT / source, target / name, ignore=shutil.ignore_patterns("__pycache__"))
     nodes = target / "comfyui"
+    shutil.rmtree(nodes, ignore_errors=True)
+    shutil.copytree(
+        ROOT / "integrations/comfyui", nodes, ignore=shutil.ignore_patterns("__pycache__")
+    )
     shutil.copy(ROOT / "LICENSE", nodes)
     if repository:  # the registry wants one
         pyproject = nodes / "pyproject.toml"

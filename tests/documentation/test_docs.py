@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from tools.pages import DOCS, GENERATED, all_metrics
 
 from foremask.cli.commands import app, main
 from foremask.service.api.application import HANDLERS
 from foremask.settings import NOT_OURS, VARIABLES, read_settings
-from tests.documentation.pages import DOCS, GENERATED, all_metrics
 from tests.service.api.clips import serving
 from tests.support import synth
 from tests.support.programs import ran

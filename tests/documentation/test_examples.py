@@ -15,14 +15,14 @@ import numpy as np
 import pytest
 from benchmarks.clips import frames_of, masks_of
 from playwright.sync_api import Browser
+from tools.docs_site import build
+from tools.pages import DOCS
 
 import foremask
 from foremask.masking.pipeline import run
 from foremask.media.verify import verify
 from foremask.options import Files, JobSpec
 from foremask.service.api.pages import read_folder
-from tests.documentation.pages import DOCS
-from tests.documentation.site import build
 from tests.documentation.test_docs import ROOT, blocks
 from tests.service.api.conftest import Running, clip_origin, drawn, good, serves, service
 from tests.service.api.worker import completed

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from foremask.service.api.pages import STYLE_HASHES
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 PACKAGED = ROOT / "src/foremask/service/api/site"
 """Where the API looks for the site; git ignores it, and a wheel that is built after it has it."""

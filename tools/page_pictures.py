@@ -1,4 +1,4 @@
-"""Makes the page's pictures in docs/pictures: ``python -m tests.documentation.page_pictures LINK``.
+"""Makes the page's pictures in docs/pictures: ``python -m tools.page_pictures LINK``.
 
 LINK is the one that ``make run`` prints, with its token; the service masks with the real network.
 """
@@ -9,11 +9,11 @@ from pathlib import Path
 
 import cv2
 from playwright.sync_api import Page, expect
-
-from foremask.service.api.pages import STATIC
 from tests.support.browser import browsing, screenshot
 
-PICTURES = Path(__file__).parents[2] / "docs" / "pictures"
+from foremask.service.api.pages import STATIC
+
+PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 SIZE = {"width": 1280, "height": 800}
 WAIT_MS = 600_000
 REST_MS = 1500

@@ -1,6 +1,6 @@
 """Makes docs/pictures/fails.webp, real clips that fail with their remedies, and prints the numbers.
 
-``python -m tests.documentation.fail_pictures [FILM]`` masks clips made from two of the page's
+``python -m tools.fail_pictures [FILM]`` masks clips made from two of the page's
 samples and one of Intel's, ``balanced`` and with the real network: by themselves, and with each
 remedy. For each, it prints which share of the picture is white in the first, middle and last mask,
 and which share the remedy has added on these frames and, at the least, on any.
@@ -24,7 +24,7 @@ from foremask.hints.kinds import Box, Hint, Paint, Point
 from foremask.service.api.pages import STATIC
 from foremask.types import Rgb
 
-PICTURE = Path(__file__).parents[2] / "docs" / "pictures" / "fails.webp"
+PICTURE = Path(__file__).parents[1] / "docs" / "pictures" / "fails.webp"
 SAMPLES = STATIC / "samples"
 BEHIND = (60, 180, 60)
 WIDTH_PX, GAP_PX = 400, 6
@@ -162,7 +162,7 @@ def say(film: str, name: str, masks: Masks, plain: Masks) -> None:
     shares = ", ".join(f"{100 * white[frame].mean():.1f} %" for frame in at)
     more = ", ".join(f"{100 * added[frame].mean():.1f} %" for frame in at)
     least = f"{100 * added.mean(axis=(1, 2)).min():.1f} %"
-    print(f"{film:6} {name:8} white {shares}; added {more}, least {least}")  # noqa: T201
+    print(f"{film:6} {name:8} white {shares}; added {more}, least {least}")
 
 
 def write(path: Path, pictures: list[Rgb]) -> None:

@@ -16,7 +16,7 @@ from foremask.cli.commands import app
 from foremask.errors import ERROR_TABLE
 from foremask.service.observability import metrics
 
-DOCS = Path(__file__).parents[2] / "docs"
+DOCS = Path(__file__).parents[1] / "docs"
 
 ERRORS = """# Errors
 
