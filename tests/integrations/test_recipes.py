@@ -1,20 +1,17 @@
 """The files by which others find and install foremask; no validator needs an account."""
 
-import importlib.util
 import re
 import shutil
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.version import Version
+from tools.package_metadata import page_of
+from tools.recipes import write
 
-from foremask.media.verify import verify
-from foremask.options import ResultKind
-from tests.support import synth
 from tests.support.programs import ran
 
 ROOT = Path(__file__).parents[2]
@@ -24,21 +21,12 @@ REPOSITORY = "https://example.org/someone/foremask"
 CONDA_NAMES = {"opencv-python-headless": "py-opencv"}
 
 
-def module(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    loaded = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(loaded)
-    return loaded
-
-
 @pytest.fixture(scope="module")
 def recipes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("recipes")
     sdist = folder / f"foremask-{VERSION}.tar.gz"
     sdist.write_bytes(b"")
-    module(ROOT / "tools" / "recipes.py").write(sdist, REPOSITORY, folder / "made")
+    write(sdist, REPOSITORY, folder / "made")
     return folder / "made"
 
 
@@ -92,39 +80,16 @@ def test_the_citation_names_the_version_and_each_author() -> None:
     assert {"title", "message", "authors", "license"} <= set(cited)
 
 
-def test_the_space_names_its_program_and_what_it_needs() -> None:
-    space = ROOT / "integrations" / "space"
-    front = yaml.safe_load((space / "README.md").read_text(encoding="utf-8").split("---")[1])
-    assert (space / front["app_file"]).is_file()
-    assert front["sdk"] == "gradio"
-    assert len(front["short_description"]) <= 60
-    (needed,) = (space / "requirements.txt").read_text().split()
-    assert Version(VERSION) in Requirement(needed).specifier
-
-
-@pytest.mark.weights
-def test_the_space_masks_and_cuts_out(tmp_path: Path) -> None:
-    clip = synth.write(tmp_path / "clip.mp4", synth.Spec(160, 96, pts=(0, 1000, 2000)))
-    space = module(ROOT / "integrations" / "space" / "app.py")
-    mask, cut, said = space.masked(str(clip))
-    assert verify(clip, Path(mask))
-    assert verify(clip, Path(cut), ResultKind.CUTOUT)
-    assert said.startswith("3 frames, ")
-    with pytest.raises(ValueError, match="Choose a clip"):
-        space.masked(None)
-
-
 def test_links_of_the_packages_page_are_absolute_or_plain() -> None:
-    page = module(ROOT / "tools" / "package_metadata.py").page_of
     readme = "[a](docs/a.md#b) ![c](d.webp) [e](https://e.example) [f](#f)"
-    assert page(readme, "https://r.example", "v1") == (
+    assert page_of(readme, "https://r.example", "v1") == (
         "[a](https://r.example/blob/v1/docs/a.md#b) ![c](https://r.example/raw/v1/d.webp)"
         " [e](https://e.example) [f](#f)"
     )
-    assert page(readme, "", "v1") == "a *c* [e](https://e.example) [f](#f)"
+    assert page_of(readme, "", "v1") == "a *c* [e](https://e.example) [f](#f)"
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "Blender" not in page(text, "", "v1")  # the credit of a picture that is not there
-    whole = page(text, REPOSITORY, "v1")
+    assert "Blender" not in page_of(text, "", "v1")  # the credit of a picture that is not there
+    whole = page_of(text, REPOSITORY, "v1")
     assert "Blender" in whole
     assert not re.findall(r"\]\((?!https?://|#)[^)]*\)", whole)
     for path in re.findall(rf"{REPOSITORY}/(?:raw|blob)/v1/([^)#]+)", whole):
