@@ -1,4 +1,5 @@
 import asyncio
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
@@ -10,6 +11,7 @@ from msgspec import structs
 from structlog.testing import capture_logs
 
 from foremask.facts import Report
+from foremask.fetch import client
 from foremask.hints.kinds import Point
 from foremask.media.presets import KEPT_MASK
 from foremask.options import Form, JobSpec, ResultKind
@@ -27,10 +29,12 @@ from foremask.service.worker import maintenance, queues
 from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import Leases, do_next
 from tests.service.worker import stand_in
-from tests.service.worker.conftest import Caller, Risen, announce_slots, working
+from tests.service.worker.conftest import HURRY, Caller, Risen, announce_slots, working
 from tests.service.worker.stand_in import TextMedia
+from tests.support import origin
 from tests.support.disks import disk_of
 from tests.support.jobs import begun, cancel_all, value
+from tests.support.origin import Request as Asked
 from tests.support.patience import PATIENCE_S, running, until, until_so
 from tests.support.postgres import read_only, without_connections
 
@@ -334,6 +338,38 @@ async def test_the_last_of_many_workers_looks_after_leases_as_one_alone(
         await rows("update steps set lease_until = clock() - interval '1 s' where job = %s")
         await until(lambda: rows("select 1 from attempts where job = %s and outcome = 'lost'"))
     await cancel_all(caller.database)
+
+
+async def test_a_worker_that_was_paused_does_not_blame_the_origin_for_it(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By SIGSTOP, a frozen container or a moved machine: all timeouts have passed after it."""
+    monkeypatch.setattr(client, "SPEED_WINDOW_S", 0.5)
+    monkeypatch.setattr(client, "MIN_BYTES_PER_S", 1 << 20)
+    clip = b"clip 1 " + bytes(2 << 20) + b"\nframe 0\n"
+    has_begun = asyncio.Event()
+
+    async def in_two_pieces(_: Asked, writer: asyncio.StreamWriter) -> None:
+        head = origin.head(Content_Type="video/mp4", Content_Length=len(clip))
+        writer.write(head + clip[:9000])
+        await writer.drain()
+        await asyncio.sleep(0.0 if has_begun.is_set() else 0.2)
+        has_begun.set()
+        writer.write(clip[9000:])
+
+    async with origin.listening() as host:
+        host.answers["/clip.mp4"] = in_two_pieces
+        async with working(replace(caller.work, timing=replace(HURRY, lease_s=1.0))):
+            request_id = await caller.submit(host.url())
+            await until_so(lambda: host.requests)
+            await asyncio.sleep(0.1)
+            time.sleep(2.0)  # noqa: ASYNC251  # the whole process, and the worker in it
+            record = await caller.ended(request_id)
+    assert record.status is Status.COMPLETED, record.error
+    assert (await caller.outcomes(request_id))[:2] == [
+        ("ingest", "unavailable"),
+        ("ingest", "done"),
+    ]
 
 
 async def test_a_lost_source_is_an_error_that_says_so(caller: Caller) -> None:

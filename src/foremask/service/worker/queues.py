@@ -1,6 +1,7 @@
 """Serves a worker's queues: listens to PostgreSQL, claims what is ready, and runs it."""
 
 import asyncio
+import math
 import shutil
 import time
 import uuid
@@ -34,6 +35,7 @@ from foremask.service.worker.job_stages import (
 
 WEBHOOK_S = 10.0
 RESTART_S = 1.0
+TICK_S = 0.5
 LISTENERS = 2  # workers that listen at a time: few, since all that listen ask for the same step
 TURN_S = 30.0  # after this time, other workers listen, so that all get steps
 POLLS_PER_S = 20.0  # polls of each queue by all workers that do not listen
@@ -50,6 +52,8 @@ log = structlog.get_logger(__name__)
 class Leases:
     def __init__(self) -> None:
         self._held: dict[StepKey, tuple[Step, StepProgress, asyncio.Future[None]]] = {}
+        self._ticked_at = math.inf  # on the monotonic clock
+        self._resumed_at = -math.inf  # after the last pause
 
     @contextmanager
     def held(self, step: Step, progress: StepProgress) -> Iterator[asyncio.Future[None]]:
@@ -65,6 +69,22 @@ class Leases:
         finally:
             del self._held[attempt]
             lost.cancel()
+
+    def was_paused(self, step: Step, lease_s: float) -> bool:
+        """Whether this process has stood still during the step, for longer than its lease.
+
+        All timeouts have then passed, although nothing was late.
+        """
+        now_s = time.monotonic()
+        return now_s - self._ticked_at > lease_s or now_s - self._resumed_at < step.seconds
+
+    async def watch_for_pauses(self, lease_s: float) -> None:
+        while True:
+            self._ticked_at = time.monotonic()
+            await asyncio.sleep(TICK_S)
+            now_s = time.monotonic()
+            if now_s - self._ticked_at > lease_s:
+                self._resumed_at = now_s
 
     async def keep(self, work: WorkerContext) -> None:
         while True:
@@ -213,6 +233,9 @@ async def _run_with_lease(
         raise
     except Exception as error:  # noqa: BLE001  # the one catch-all: every error is recorded
         known, event, retry_s = _classified(work, step, error)
+        if leases.was_paused(step, work.timing.lease_s):
+            known = errors.ServiceUnavailable(f"the worker was paused; after it: {known.details}")
+            event, retry_s = Event.UNAVAILABLE, work.timing.unavailable_retry_s
         kept = await _recorded(
             lambda: steps.fail(work.database, step, known, event, retry_s=retry_s), step_log
         )
@@ -320,6 +343,7 @@ async def serve_queues(work: WorkerContext, at_once: Mapping[str, int], drain_s:
     wakes = {queue: asyncio.Event() for queue in at_once}
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(leases.keep(work))
+        tasks.create_task(leases.watch_for_pauses(work.timing.lease_s))
         tasks.create_task(_keep_listening(work, wakes))
         for queue, number in at_once.items():
             attempt = partial(do_next, work, queue, leases)
