@@ -13,8 +13,8 @@ from msgspec import structs
 from tests.support import synth
 
 from foremask.facts import Report
-from foremask.masking.pipeline import run
-from foremask.masking.plan import ImageMasker
+from foremask.masking.run import run
+from foremask.pipeline.values import ImageMasker
 from foremask.service.sandbox import execution
 from foremask.service.sandbox.messages import Executor, Make, Parent, Request
 from foremask.types import Alpha, Image
@@ -45,7 +45,7 @@ def make(request: Make, parent: Parent, masker: ImageMasker) -> Report:
         request.span,
         request.clip_start_s,
         masker=masker,
-        refiner=synth.stretched,
+        change=synth.stretched_edges,
     )
 
 

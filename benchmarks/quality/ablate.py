@@ -22,11 +22,11 @@ from benchmarks.quality.lessons import on_grid
 from benchmarks.quality.scores import Scores, score
 from benchmarks.quality.wholeness import Wholeness, wholeness
 from foremask.options import Quality
+from foremask.pipeline.network_masks import mask_images
 from foremask.types import Alpha
 from foremask.vision.temporal import verdict
 from foremask.vision.temporal.regions import Scene
 from foremask.vision.temporal.tier import TIERS, Tier
-from foremask.vision.temporal.windows import mask_images
 
 ALL_PARTS = "nothing"
 BALANCED = TIERS[Quality.BALANCED]
@@ -55,7 +55,7 @@ PARTS: dict[str, Part] = {
     "time": Part(without="foremask.vision.temporal.verdict.along_flow"),
     "thin parts": Part(without="foremask.vision.temporal.verdict.with_thin_parts"),
     "wholes": Part(without="foremask.vision.temporal.verdict.as_wholes"),
-    "hardening": Part(without="foremask.vision.temporal.windows.hardened"),
+    "hardening": Part(without="foremask.pipeline.stages.propagate.hardened"),
     "mirror image": Part({"mirrored_above": 1.0, "probed_above": 1.0}),
     "crop": Part({"cropped_above": 1.0}),
     "stride": Part({"stride": BALANCED.stride, "anchor_price": BALANCED.anchor_price}),

@@ -26,6 +26,7 @@ from benchmarks.quality.answers import Named, named
 from benchmarks.quality.scores import FOREGROUND, Scores, region_similarity, score, wrong_places
 from benchmarks.quality.tiers import resolved
 from foremask.options import Quality
+from foremask.pipeline.network_masks import mask_images
 from foremask.types import Alpha, Image
 from foremask.vision.image import Cropped
 from foremask.vision.network.kept_results import open_file_store
@@ -36,7 +37,6 @@ from foremask.vision.network.session import Session
 from foremask.vision.temporal.frame_hints import Mark, read_hints
 from foremask.vision.temporal.places import middle_of
 from foremask.vision.temporal.tier import TIERS
-from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
 
 MOST_BYTES = 2 << 30

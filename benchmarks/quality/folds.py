@@ -31,11 +31,11 @@ from benchmarks.quality.scores import (
 )
 from benchmarks.quality.wholeness import Wholeness, wholeness
 from foremask.options import Quality
+from foremask.pipeline.network_masks import mask_images
 from foremask.vision.network.opinions import View
 from foremask.vision.network.session import Session
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.verdict import Trees, fitted_trees, judge
-from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
 
 HERE = Path(__file__).parent

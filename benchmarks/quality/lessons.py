@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from benchmarks.clips import Clip
 from benchmarks.quality.answers import Named, named
+from foremask.pipeline.network_masks import mask_images
 from foremask.types import Alpha
 from foremask.vision.network.network_protocol import Network
 from foremask.vision.network.opinions import View
 from foremask.vision.temporal.regions import FOREGROUND, Scene, measure
 from foremask.vision.temporal.tier import BLOCK_FRAMES, Tier
-from foremask.vision.temporal.windows import mask_images
 
 ALWAYS: Final = -1.0  # below every uncertainty
 LEAST_REGION_PX: Final = 12  # smaller ones teach nothing

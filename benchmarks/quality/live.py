@@ -17,8 +17,9 @@ from benchmarks.clips import DATA, Clip
 from benchmarks.machine import header, row, run
 from benchmarks.quality.scores import score
 from foremask.masking.live import LATEST_S, LIVE_INPUTS, LiveInput
-from foremask.masking.plan import refine_edges
 from foremask.media.frames import Frame, frame_of
+from foremask.pipeline.stages.edges import Edges
+from foremask.pipeline.values import MaskedFrame
 from foremask.types import Alpha
 from foremask.vision.network.network_protocol import InputSize
 from foremask.vision.network.session import Session
@@ -81,7 +82,7 @@ def answers_of(session: Session, frames: Sequence[Frame], size: InputSize | None
 
 
 def jf_of(frames: Sequence[Frame], masks: Sequence[Alpha], truths: list[Alpha]) -> float:
-    refined = refine_edges(zip(frames, masks, strict=True))
+    refined = Edges()(map(MaskedFrame, frames, masks))
     return score([as_alpha(levels) for _, levels in refined], truths).jf
 
 

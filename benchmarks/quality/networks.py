@@ -18,9 +18,9 @@ from benchmarks.quality.answers import Recorded, named
 from benchmarks.quality.scores import Scores, score
 from benchmarks.quality.tiers import per_frame, resolved
 from foremask.options import Quality
+from foremask.pipeline.network_masks import mask_images
 from foremask.vision.network.session import Session
 from foremask.vision.temporal.tier import TIERS
-from foremask.vision.temporal.windows import mask_images
 
 
 def scores_of(clip: Clip, network: Recorded, quality: Quality) -> tuple[Scores, Scores, float]:

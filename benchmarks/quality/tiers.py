@@ -19,6 +19,7 @@ from benchmarks.quality.answers import Named, Recorded, named
 from benchmarks.quality.scores import Scores, score
 from benchmarks.quality.steadiness import Steadiness, steadiness
 from foremask.options import Quality
+from foremask.pipeline.network_masks import mask_images
 from foremask.types import Alpha
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
 from foremask.vision.matting.edges import refine
@@ -27,7 +28,6 @@ from foremask.vision.network.network_protocol import Network
 from foremask.vision.network.session import Precision, Session
 from foremask.vision.resample import as_alpha, as_levels
 from foremask.vision.temporal.tier import TIERS, Tier
-from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
 
 BASE = "per frame"

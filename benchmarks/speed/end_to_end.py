@@ -27,9 +27,9 @@ from benchmarks.clips import DATA, Clip, clips_in
 from benchmarks.machine import facts, header, row, run
 from foremask.machine import process_setup
 from foremask.machine.process_setup import ONE_THREAD
-from foremask.masking.pipeline import run as run_masking
-from foremask.masking.plan import network_for
+from foremask.masking.run import run as run_masking
 from foremask.options import Files, JobSpec, Quality, Resources
+from foremask.pipeline.networks import network_for
 from foremask.weights.catalogue import model_path
 
 PACKAGES: Final = ("rembg==2.0.86", "onnxruntime==1.32.0")

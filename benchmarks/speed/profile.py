@@ -29,8 +29,8 @@ MOST_SHARE: Final = 1.05
 def costs(source: Path, quality: Quality) -> dict[str, float]:
     """Mask a file in this process; return the processor milliseconds a frame by stage."""
     process_setup.prepare()
-    from foremask.masking.pipeline import run as run_masking  # after `prepare`, before the clock
-    from foremask.masking.plan import network_for
+    from foremask.masking.run import run as run_masking  # after `prepare`, before the clock
+    from foremask.pipeline.networks import network_for
 
     network_for(Resources())
     started_s = time.process_time()

@@ -52,13 +52,13 @@ if TYPE_CHECKING:
     from foremask.masking.library import read_frames as read_frames
     from foremask.masking.library import read_masks as read_masks
     from foremask.masking.library import verify as verify
-    from foremask.masking.report import Progress as Progress
     from foremask.masking.thing_list import Thing as Thing
     from foremask.media.promises import PromiseKept as PromiseKept
     from foremask.options import Device as Device
     from foremask.options import Matte as Matte
     from foremask.options import Preset as Preset
     from foremask.options import Quality as Quality
+    from foremask.pipeline.progress import Progress as Progress
 
     __version__: str
 
@@ -70,7 +70,7 @@ _HOMES = {
     "masking.library": "FileReport Masker NetworkOptions contact_sheet cut_out cut_out_frames"
     " cut_out_image find_things mask_frames mask_image mask_video probe read_frames read_masks"
     " verify",
-    "masking.report": "Progress",
+    "pipeline.progress": "Progress",
     "masking.thing_list": "Thing",
     "media.promises": "PromiseKept",
     "options": "Device Matte Preset Quality",

@@ -147,11 +147,25 @@ class Written:
     bytes: int
 
 
+class StageCost(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a stage of a pipeline took in a run.
+
+    ``cpu_s`` is the processor time of its threads, without those of libraries. If a queue is in
+    front of it, ``waiting`` is how many values were in it on the average, of ``room`` at most.
+    """
+
+    stage: str
+    cpu_s: float
+    waiting: float | None = None
+    room: int | None = None
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The statistics of a finished mask, cut-out or composite.
 
     ``stage_cpu_s`` is the processor time of each stage; ``libraries`` is that of threads that the
     network and the codecs start. Together they are that of the process while it masked.
+    ``pipeline`` has the stages in their order, if one process made the masks.
     ``coverage`` is the mean alpha of all frames. ``flicker`` is the mean change of alpha from frame
     to frame. ``strip`` has a tuple for each frame: time in seconds, mean alpha, change of alpha.
 
@@ -174,6 +188,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sha256: str
     bytes: int
     kind: str  # mask, cutout or composite
+    pipeline: tuple[StageCost, ...] = ()
     segments: int | None = None
     mask_bytes: int | None = None
     network_bytes: int | None = None

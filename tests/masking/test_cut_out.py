@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 
 from foremask import errors
 from foremask.facts import Report, SegmentGrid, Span
-from foremask.masking.pipeline import run
-from foremask.masking.plan import ImageMasker
+from foremask.masking.run import run
 from foremask.media import segments
 from foremask.media.colour import plane_of
 from foremask.media.pictures import BackgroundVideo
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
 from foremask.options import NO_MATTE, Files, Form, JobSpec, Matte, file_behind, form_for
+from foremask.pipeline.values import ImageMasker
 from foremask.types import Alpha, Image
 from tests.support import synth
 from tests.support.synth import Spec, Tone
@@ -49,7 +49,7 @@ def cut(
         span=span,
         clip_start_s=None if span is None else 0.0,
         masker=masker,
-        refiner=synth.stretched,
+        change=synth.stretched_edges,
     )
 
 

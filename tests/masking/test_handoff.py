@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 
 from foremask.errors import CorruptVideo
 from foremask.facts import Report
-from foremask.masking.plan import ImageMasker
 from foremask.options import TOOL_FORMS, Excerpt, Form, JobSpec
+from foremask.pipeline.values import ImageMasker
 from foremask.types import Alpha, Image
 from tests.support import synth
 

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 import foremask
-from foremask.masking import library, plan
+from foremask.masking import library
+from foremask.pipeline import cache_file
 from tests.support import synth
 from tests.support.programs import fresh, ran
 
@@ -280,7 +281,7 @@ def test_kept_results_are_read_again_and_are_bounded(
         masked(cache=kept)
     assert not list(kept.iterdir())
     assert masked(cache=kept) == plain
-    monkeypatch.setattr(plan, "_MOST_BYTES", size + size // 2)
+    monkeypatch.setattr(cache_file, "_MOST_BYTES", size + size // 2)
     gone = kept / "gone.cache"
     gone.symlink_to("nowhere")  # as one that another process has just removed
     masked(cache=kept, quality="fast")

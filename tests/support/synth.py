@@ -18,12 +18,13 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from foremask.facts import Clip, Report
-from foremask.masking.pipeline import run
-from foremask.masking.plan import ImageMasker
+from foremask.masking.run import run
 from foremask.media.demux import open_clip
-from foremask.media.frames import Frame, Orientation
+from foremask.media.frames import Orientation
 from foremask.media.probe import clip_of
 from foremask.options import Files, Form, JobSpec, Preset
+from foremask.pipeline.pipeline import Pipeline
+from foremask.pipeline.values import ImageMasker, MaskedFrame
 from foremask.types import Alpha, Image, Levels, Rgb
 
 TIME_BASE = Fraction(1, 30_000)
@@ -241,11 +242,21 @@ def bright_is_foreground(pictures: Iterable[Image], /) -> Iterator[Alpha]:
         yield (picture.rgb(picture.width, picture.height)[:, :, 1] > 127).astype(np.float32)
 
 
-def stretched(pairs: Iterable[tuple[Frame, Alpha]], /) -> Iterator[tuple[Frame, Levels]]:
-    for frame, alpha in pairs:
-        size = frame.decoded.width, frame.decoded.height
-        levels = np.rint(255 * frame.orientation.to_coded(alpha)).astype(np.uint8)
-        yield frame, np.asarray(cv2.resize(levels, size, interpolation=cv2.INTER_LINEAR), np.uint8)
+class Stretched:
+    """Enlarges masks without a look at the picture."""
+
+    name = "edges"
+
+    def __call__(self, masked: Iterator[MaskedFrame], /) -> Iterator[MaskedFrame]:
+        for frame, alpha in masked:
+            size = frame.decoded.width, frame.decoded.height
+            levels = np.rint(255 * frame.orientation.to_coded(alpha)).astype(np.uint8)
+            large = cv2.resize(levels, size, interpolation=cv2.INTER_LINEAR)
+            yield MaskedFrame(frame, np.asarray(large, np.uint8))
+
+
+def stretched_edges(pipeline: Pipeline) -> Pipeline:
+    return pipeline.instead_of("edges", Stretched())
 
 
 def mask(
@@ -260,7 +271,7 @@ def mask(
     if isinstance(asked, Preset):
         asked = JobSpec(form=Form(asked))
     files = Files(source=source, target=target, replace=replace)
-    return run(asked, files, masker=masker, refiner=stretched, **more)
+    return run(asked, files, masker=masker, change=stretched_edges, **more)
 
 
 def sound_only(path: Path) -> Path:

@@ -12,10 +12,10 @@ from benchmarks.quality.scores import Scores, region_similarity, score
 from benchmarks.quality.tiers import by_tier
 
 from foremask.options import Quality
+from foremask.pipeline.network_masks import mask_images
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.session import Session, best_precision
 from foremask.vision.temporal.tier import TIERS
-from foremask.vision.temporal.windows import mask_images
 from tests.support.networks import reduced_isnet
 
 pytestmark = [pytest.mark.data, pytest.mark.weights, pytest.mark.slow]

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from foremask.hints.kinds import Hint, words_of
-from foremask.masking.trackers import Marked
 from foremask.options import Device
+from foremask.pipeline.trackers import Marked
 from foremask.types import Image
 from foremask.vision.temporal.grids import MaskAlpha
 from foremask.vision.temporal.observer import Observer

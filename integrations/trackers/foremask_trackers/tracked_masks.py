@@ -7,25 +7,27 @@ over `BACK_FRAMES` frames: so many frames wait for their masks.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
 import cv2
 import numpy as np
 
+from foremask.pipeline.pipeline import Pipeline, Queue
+from foremask.pipeline.stages.ask import WINDOW_FRAMES
+from foremask.pipeline.stages.shots import Shots
+from foremask.pipeline.threads import Workers
 from foremask.types import Image, Levels
 from foremask.vision.image import ArrayImage
-from foremask.vision.prefetch import prefetch, raise_if_stopped
 from foremask.vision.resample import as_levels, resized
-from foremask.vision.temporal.cuts import IncomingFrame, incoming_frames
+from foremask.vision.stopping import raise_if_stopped
+from foremask.vision.temporal.cuts import IncomingFrame
 from foremask.vision.temporal.frame_hints import Mark
 from foremask.vision.temporal.grids import Grid, MaskAlpha, MaskLevels, grid_of
 from foremask.vision.temporal.observer import Observer
 from foremask.vision.temporal.propagation import FrameFlow, propagate
 from foremask.vision.temporal.tier import BLOCK_FRAMES, Tier
 from foremask.vision.temporal.verdict import hardened
-from foremask.vision.temporal.windows import THREADS, WINDOW_FRAMES
 from foremask_trackers.prompts import known_thing, painted, prompts_of
 from foremask_trackers.tracker import Masks, Prompt, PromptBox, Tracker
 
@@ -63,10 +65,10 @@ def track_images(
     own image. Masks before the first thing, and before what was tracked back, are empty.
     """
     with (
-        ThreadPoolExecutor(THREADS) as threads,
-        prefetch(
-            incoming_frames(images, lambda _: True, tier, threads), flows_ahead, "flow"
-        ) as arriving,
+        Workers() as workers,
+        Pipeline(
+            images, [Shots(tier, lambda _: True, workers), Queue(flows_ahead)]
+        ).running() as arriving,
     ):
         clip = _TrackedClip(tracker, tier, marks_on, find, on_begun, observer)
         for incoming in arriving:

@@ -16,14 +16,14 @@ from tests.support.programs import environ_with, fresh
 from foremask.errors import ModelUnavailable
 from foremask.facts import Report
 from foremask.hints.kinds import Hint, Point, Text, upright_size
-from foremask.masking.hinting import marks_of_frames
-from foremask.masking.pipeline import run
-from foremask.masking.report import Work
-from foremask.masking.trackers import GROUP, Marked, TrackedMasker
+from foremask.masking.run import run
 from foremask.media.probe import probe
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
 from foremask.options import Device, Files, JobSpec, Quality
+from foremask.pipeline.hinting import marks_of_frames
+from foremask.pipeline.progress import Work
+from foremask.pipeline.trackers import GROUP, Marked, TrackedMasker
 from tracker_tests.colours import ColourTracker
 
 PACKAGE = Path(__file__).parents[1]

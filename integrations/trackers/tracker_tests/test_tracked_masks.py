@@ -14,13 +14,13 @@ from foremask_trackers.tracked_masks import (
 )
 from foremask_trackers.tracker import PromptBox
 
-from foremask.masking.report import Work
 from foremask.options import Quality
+from foremask.pipeline.progress import Work
+from foremask.pipeline.stages.ask import LAG_FRAMES
 from foremask.types import Alpha, Image, Rgb
 from foremask.vision.image import ArrayImage
 from foremask.vision.temporal.frame_hints import Mark
 from foremask.vision.temporal.tier import TIERS
-from foremask.vision.temporal.windows import LAG_FRAMES
 from tracker_tests.colours import ColourTracker
 
 WIDTH, HEIGHT = 160, 90

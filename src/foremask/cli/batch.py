@@ -27,7 +27,7 @@ from foremask.options import Files, Form, JobSpec, Resources
 from foremask.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from foremask.masking.report import Progress
+    from foremask.pipeline.progress import Progress
 
 EXISTS_REMEDY: Final = "--skip-existing keeps it if it is whole, --force replaces it."
 
@@ -197,7 +197,7 @@ class _Batch:
         )
 
     def _made(self, job: OutputJob, clip: Path) -> Report:
-        from foremask.masking.pipeline import run  # slow to import
+        from foremask.masking.run import run  # slow to import
 
         files = Files(
             source=clip,

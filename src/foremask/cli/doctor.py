@@ -150,7 +150,7 @@ def _runtime(settings: Settings) -> CheckResult:
 def _trackers(settings: Settings) -> CheckResult:
     if not settings.trackers:
         return None
-    from foremask.masking.trackers import tracker_folders  # brings the networks' libraries
+    from foremask.pipeline.trackers import tracker_folders  # brings the networks' libraries
 
     folders = tracker_folders(settings.trackers, settings.model_dir)
     return "ok", ", ".join(folder.name for folder in folders)

@@ -23,10 +23,10 @@ from foremask.cli.sources import check_there
 from foremask.errors import ForemaskError
 from foremask.hints.kinds import Box, Point
 from foremask.masking.library import FileReport, cut_out, mask_video
-from foremask.masking.report import Progress
 from foremask.masking.sheet import draw_sheet, warnings_of
 from foremask.media import probe as probing
 from foremask.options import Background
+from foremask.pipeline.progress import Progress
 from foremask.settings import read_settings
 
 INSTRUCTIONS = (

@@ -12,10 +12,8 @@ import numpy as np
 
 from foremask.facts import Report
 from foremask.masking.outputs import directory_written_whole, written_whole
-from foremask.masking.plan import MaskingPlan
-from foremask.masking.report import OnProgress
-from foremask.masking.stages import run_plan
 from foremask.masking.stored_mask import Crop, subject_crop
+from foremask.masking.write_masked import write_masked
 from foremask.media import png_sequence
 from foremask.media.frames import Frame
 from foremask.media.pictures import BackgroundVideo, is_picture, read_background
@@ -23,6 +21,8 @@ from foremask.media.png_sequence import PngSequenceWriter
 from foremask.media.presets import KEPT_MASK, has_memory_for_mask
 from foremask.media.writer import ColourWriter, MaskWriter
 from foremask.options import PNG_FORMS, Background, Files, Form, JobSpec, Matte
+from foremask.pipeline.build import Masking
+from foremask.pipeline.progress import OnProgress
 from foremask.types import DeepRgb, Levels, Rgb
 from foremask.vision.matting import matte as tools
 from foremask.vision.matting.foreground import Behind, foreground_colours
@@ -32,7 +32,7 @@ DrawBackground = Callable[[Frame, Rgb, Levels], Rgb]
 
 
 def write_cut_out(
-    plan: MaskingPlan, files: Files, on_progress: OnProgress, clip_start_s: float | None = None
+    masking: Masking, files: Files, on_progress: OnProgress, clip_start_s: float | None = None
 ) -> Report:
     """Write the cut-out or composite and, if ``files`` has a ``mask_target``, its mask.
 
@@ -40,22 +40,22 @@ def write_cut_out(
     the subject. A span is written as a part for `segments.join`; ``clip_start_s`` is then the first
     timestamp of the whole clip.
     """
-    spec = plan.spec
+    spec = masking.spec
     crop = None
     if files.mask is not None and spec.auto_zoom:
         part = None if files.mask_is_excerpt else spec.excerpt
-        crop = subject_crop(files.mask, plan.clip, spec.matte, part)
+        crop = subject_crop(files.mask, masking.clip, spec.matte, part)
     if clip_start_s is None:
-        clip_start_s = plan.clip.start_s
+        clip_start_s = masking.clip.start_s
         if spec.excerpt is not None:  # its times count from zero
             clip_start_s = 0.0
     with (
         opened_background(background_of(spec, files), clip_start_s) as drawn,
-        _opened_writer(plan, files, crop) as writer,
-        _opened_mask(plan, files.mask_target) as masks,
+        _opened_writer(masking, files, crop) as writer,
+        _opened_mask(masking, files.mask_target) as masks,
     ):
-        cutter = FrameCutter(spec.matte, drawn, plan.behind, deep=spec.form in PNG_FORMS)
-        return run_plan(plan, [CutOutWriter(writer, cutter, crop), *masks], on_progress)
+        cutter = FrameCutter(spec.matte, drawn, masking.behind, deep=spec.form in PNG_FORMS)
+        return write_masked(masking, [CutOutWriter(writer, cutter, crop), *masks], on_progress)
 
 
 def background_of(spec: JobSpec, files: Files) -> Background | None:
@@ -68,10 +68,10 @@ def background_of(spec: JobSpec, files: Files) -> Background | None:
 
 @contextmanager
 def _opened_writer(
-    plan: MaskingPlan, files: Files, crop: Crop | None
+    masking: Masking, files: Files, crop: Crop | None
 ) -> Iterator[ColourWriter | PngSequenceWriter]:
-    spec = plan.spec
-    clip = plan.clip
+    spec = masking.spec
+    clip = masking.clip
     if crop is not None:
         height, width = (each.stop - each.start for each in crop)
         clip = dataclasses.replace(clip, width=width, height=height)
@@ -91,9 +91,9 @@ def _opened_writer(
                 made,
                 spec.form,
                 clip,
-                plan.source if spec.keep_sound else None,
+                masking.source if spec.keep_sound else None,
                 kind=spec.kind,
-                part=plan.span is not None,
+                part=masking.span is not None,
                 excerpt=spec.excerpt,
             )
         with writer:
@@ -101,9 +101,9 @@ def _opened_writer(
 
 
 @contextmanager
-def _opened_mask(plan: MaskingPlan, target: Path | None) -> Iterator[list[MaskWriter]]:
-    memory_bytes = plan.limits.memory_bytes
-    if target is None or not has_memory_for_mask(plan.clip, plan.spec.form, memory_bytes):
+def _opened_mask(masking: Masking, target: Path | None) -> Iterator[list[MaskWriter]]:
+    memory_bytes = masking.limits.memory_bytes
+    if target is None or not has_memory_for_mask(masking.clip, masking.spec.form, memory_bytes):
         yield []
         return
     with (
@@ -111,10 +111,10 @@ def _opened_mask(plan: MaskingPlan, target: Path | None) -> Iterator[list[MaskWr
         MaskWriter(
             whole,
             KEPT_MASK,
-            plan.clip,
-            plan.source,
-            part=plan.span is not None,
-            excerpt=plan.spec.excerpt,
+            masking.clip,
+            masking.source,
+            part=masking.span is not None,
+            excerpt=masking.spec.excerpt,
         ) as writer,
     ):
         yield [writer]

@@ -8,12 +8,12 @@ from msgspec import structs
 
 from foremask.facts import Clip, Report
 from foremask.masking.outputs import directory_written_whole
-from foremask.masking.plan import MaskingPlan
-from foremask.masking.report import OnProgress
-from foremask.masking.stages import run_plan
+from foremask.masking.write_masked import write_masked
 from foremask.media.frames import Frame
 from foremask.media.png_sequence import PngSequenceWriter, numbered
 from foremask.options import Form
+from foremask.pipeline.build import Masking
+from foremask.pipeline.progress import OnProgress
 from foremask.types import Levels
 from foremask.vision.drawing import as_png
 
@@ -33,15 +33,15 @@ _LAYOUTS: Final = {
 }
 
 
-def write_folder(plan: MaskingPlan, target: Path, on_progress: OnProgress) -> Report:
+def write_folder(masking: Masking, target: Path, on_progress: OnProgress) -> Report:
     """Write upright 8-bit PNGs, numbered from 1, to the folder ``target`` for a matting tool.
 
     Its ``frames.csv`` has the times of the frames. docs/recipes.md has each tool's steps.
     """
-    form = plan.spec.form
+    form = masking.spec.form
     with directory_written_whole(target) as part:
-        writer = _HandOffWriter(part, plan.clip, _LAYOUTS[form], target.absolute().name)
-        report = run_plan(plan, [writer], on_progress)
+        writer = _HandOffWriter(part, masking.clip, _LAYOUTS[form], target.absolute().name)
+        report = write_masked(masking, [writer], on_progress)
     if form is Form.MATANYONE and writer.first_is_empty:
         return structs.replace(report, warnings=(*report.warnings, _FIRST_IS_EMPTY))
     return report

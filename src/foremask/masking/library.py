@@ -1,9 +1,8 @@
 """The Python library: masks and cut-outs of clips, pictures and arrays."""
 
-import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import partial, wraps
+from functools import wraps
 from itertools import chain, islice
 from os import PathLike, fspath
 from pathlib import Path
@@ -17,21 +16,11 @@ from foremask.errors import FieldInvalid
 from foremask.facts import Clip, Report
 from foremask.hints.kinds import Hint, check_hints, marked_hints
 from foremask.masking.cut_out import FrameCutter, opened_background
-from foremask.masking.hinting import guidance_of_frames
 from foremask.masking.outputs import check_output, check_png, write_whole
-from foremask.masking.pipeline import no_progress, run
-from foremask.masking.plan import (
-    ImageMasker,
-    ahead_frames,
-    mask_finder_for,
-    network_for,
-    refine_edges,
-)
-from foremask.masking.report import OnProgress
+from foremask.masking.run import no_progress, run
 from foremask.masking.sheet import draw_sheet, warnings_of
 from foremask.masking.stills import cut_out_frame, mask_frame
 from foremask.masking.thing_list import Thing, things_of
-from foremask.masking.trackers import forget_trackers, load_tracker, tracked_masker
 from foremask.media import probe as probing
 from foremask.media import verify as verifying
 from foremask.media.frames import Frame, frame_of
@@ -55,10 +44,22 @@ from foremask.options import (
     form_for,
     form_named,
 )
+from foremask.pipeline.build import ahead_frames
+from foremask.pipeline.hinting import guidance_of_frames
+from foremask.pipeline.network_masks import network_stages
+from foremask.pipeline.networks import mask_finder_for, network_for
+from foremask.pipeline.pipeline import Pipeline, Queue, Stage
+from foremask.pipeline.progress import OnProgress
+from foremask.pipeline.stages.ask import LAG_FRAMES
+from foremask.pipeline.stages.decode import Decode
+from foremask.pipeline.stages.edges import Edges
+from foremask.pipeline.stages.mask import Mask
+from foremask.pipeline.stages.pair import Pair
+from foremask.pipeline.threads import BoundedQueue, Workers
+from foremask.pipeline.trackers import forget_trackers, load_tracker, tracked_masker
+from foremask.pipeline.values import MaskedFrame
 from foremask.types import Alpha, Levels, Rgb, Rgba
-from foremask.vision.prefetch import tee
 from foremask.vision.temporal.tier import TIERS
-from foremask.vision.temporal.windows import LAG_FRAMES, mask_images
 from foremask.weights.catalogue import model_path
 
 MOST_WAITING: Final = 2 * LAG_FRAMES  # in frames, above the lag of any mask
@@ -471,7 +472,7 @@ def _as_rgba(colours: NDArray[np.generic], levels: Levels | None) -> Rgba:
 
 def _masked(
     arrays: Iterator[ArrayLike], spec: JobSpec, resources: Resources
-) -> Iterator[tuple[Frame, Levels]]:
+) -> Iterator[MaskedFrame]:
     first = next(arrays, None)
     if first is None:
         return
@@ -483,34 +484,39 @@ def _masked(
     begin: list[Frame] = []
     if spec.hints:
         begin = list(islice(frames, _hinted_until(spec.hints, (width, height))))
-    stop = threading.Event()
-    shown, waiting = tee(chain(begin, frames), stop, MOST_WAITING)
-    masks = _masker(spec, resources, begin, (width, height))(shown)
-    pairs = ((next(waiting), alpha) for alpha in masks)
+    kept = BoundedQueue[Frame](MOST_WAITING)
     ahead = ahead_frames(3 * height * width // 2, spec.quality)
-    try:
-        yield from refine_edges(pairs, ahead)
-    finally:
-        stop.set()
+    with Workers() as workers:
+        stages = [
+            Decode(kept=kept),
+            *_stages(spec, resources, begin, (width, height), workers),
+            Pair(kept),
+            Edges(ahead),
+        ]
+        with Pipeline(chain(begin, frames), stages).running() as masked:
+            yield from masked
 
 
-def _masker(
-    spec: JobSpec, resources: Resources, begin: list[Frame], size_px: tuple[int, int]
-) -> ImageMasker:
-    """Mask by the tracker or the network; all hints are on frames of ``begin``."""
+def _stages(
+    spec: JobSpec,
+    resources: Resources,
+    begin: list[Frame],
+    size_px: tuple[int, int],
+    workers: Workers,
+) -> Sequence[Stage | Queue]:
+    """The stages from images to masks; all hints are on frames of ``begin``."""
 
     def opened() -> AbstractContextManager[Iterable[Frame]]:
         return nullcontext(begin)
 
     if spec.chosen_tracker is not None:
-        return tracked_masker(spec, resources, opened, size_px)
+        return [Mask(tracked_masker(spec, resources, opened, size_px))]
     network = network_for(resources)
     finder = mask_finder_for(resources)
     guidance = None
     if spec.hints:
         guidance = guidance_of_frames(opened, spec.hints, size_px, network, spec.quality, finder)
-    tier = TIERS[spec.quality]
-    return partial(mask_images, network=network, tier=tier, guidance=guidance)
+    return network_stages(workers, network, TIERS[spec.quality], guidance=guidance)
 
 
 def _hinted_until(hints: Sequence[Hint], size_px: tuple[int, int]) -> int:

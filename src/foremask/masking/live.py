@@ -14,11 +14,11 @@ from typing import BinaryIO, Final
 import numpy as np
 
 from foremask.masking.cut_out import FrameCutter, opened_background
-from foremask.masking.plan import refine_edges
 from foremask.media.frames import Frame
 from foremask.media.reader import VideoReader
 from foremask.media.writer import LiveWriter
 from foremask.options import NO_MATTE, Background
+from foremask.pipeline.stages.edges import sharpened
 from foremask.types import Alpha, Image
 from foremask.vision.network.compiled_networks import LIVE_PX
 from foremask.vision.network.network_protocol import InputSize, Network
@@ -310,7 +310,7 @@ def mask_live(
     ):
         cutter, began_s = drawn and FrameCutter(NO_MATTE, drawn), time.monotonic()
         for (frame, came_s), alpha in masker.masks(frames):
-            ((_, coded),) = refine_edges([(frame, alpha)])
+            coded = sharpened(frame, alpha)
             shown = np.ascontiguousarray(frame.orientation.to_upright(coded))
             if cutter is not None:
                 shown = np.asarray(cutter.cut(shown, frame)[0], np.uint8)

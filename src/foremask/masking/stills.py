@@ -13,17 +13,19 @@ from foremask.errors import CorruptVideo, FieldInvalid, ResolutionTooLarge
 from foremask.facts import Report
 from foremask.hints.kinds import check_hints
 from foremask.masking.cut_out import FrameCutter, background_of, opened_background
-from foremask.masking.hinting import guidance_of_frame
 from foremask.masking.outputs import write_whole
-from foremask.masking.plan import mask_finder_for, network_for, refine_edges
-from foremask.masking.stored_mask import STORED_MASK
-from foremask.masking.trackers import tracked_masker_of_picture, tracker_for
 from foremask.media.frames import Frame
 from foremask.media.pictures import read_picture
 from foremask.media.png_sequence import colour_png
 from foremask.media.presets import HUGE_PIXELS
 from foremask.media.verify import verify
 from foremask.options import Background, Files, JobSpec, Matte, Resources, ResultKind
+from foremask.pipeline.hinting import guidance_of_frame
+from foremask.pipeline.network_masks import mask_images
+from foremask.pipeline.networks import mask_finder_for, network_for
+from foremask.pipeline.stages.edges import sharpened
+from foremask.pipeline.stored import STORED_MASK
+from foremask.pipeline.trackers import tracked_masker_of_picture, tracker_for
 from foremask.types import Alpha, DeepRgb, Image, Levels, Rgb
 from foremask.vision.drawing import as_png
 from foremask.vision.image import Cropped, MirroredImage, UnitBox
@@ -36,7 +38,6 @@ from foremask.vision.temporal.places import OUTLINE_PX, grown
 from foremask.vision.temporal.regions import Scene
 from foremask.vision.temporal.tier import TIERS
 from foremask.vision.temporal.verdict import MOST_LOG_ODDS, Judge, judge
-from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import model_path
 
 MOST_ANSWERS: Final = 128  # planes of a quarter of a MiB; a preview with 16 points adds 32
@@ -94,8 +95,7 @@ def mask_frame(
         (alpha,) = tracked_masker_of_picture(spec, resources, frame)([frame])
     else:
         alpha = _alpha_by_network(frame, spec, resources, picture)
-    ((_, levels),) = refine_edges([(frame, alpha)])
-    return np.ascontiguousarray(frame.orientation.to_upright(levels))
+    return np.ascontiguousarray(frame.orientation.to_upright(sharpened(frame, alpha)))
 
 
 def correct_mask(
@@ -116,7 +116,7 @@ def correct_mask(
     without = msgspec.structs.replace(spec, hints=())
     plain = _alpha_by_network(frame, without, resources, picture, before_hints=as_before)
     hinted = _alpha_by_network(frame, spec, resources, picture, before_hints=as_before)
-    ((_, levels),) = refine_edges([(frame, hinted)])
+    levels = sharpened(frame, hinted)
     reached = grown(plain != hinted, OUTLINE_PX).astype(np.float32)
     changed = Grid(frame.width, frame.height).resized(reached) > 0
     return np.where(changed, frame.orientation.to_upright(levels), before)

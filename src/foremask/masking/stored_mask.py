@@ -1,47 +1,29 @@
 """Reads a stored mask of a clip, to use instead of the network, or to write it again."""
 
 import time
-from collections.abc import Iterable, Iterator
-from itertools import zip_longest
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from foremask.errors import FieldInvalid
 from foremask.facts import Clip, Report
 from foremask.masking.outputs import written_whole
-from foremask.masking.report import OnProgress, Progress, Statistics, report_of
-from foremask.media.frames import Frame, Orientation
+from foremask.masking.report import report_of
+from foremask.media.frames import Orientation
 from foremask.media.presets import check_preset
 from foremask.media.reader import VideoReader
 from foremask.media.writer import MaskWriter
 from foremask.options import Excerpt, Files, JobSpec, Limits, Matte, Preset
-from foremask.types import Image, Levels
+from foremask.pipeline.progress import OnProgress, Progress, Statistics
+from foremask.pipeline.stored import STORED_MASK
 from foremask.vision.matting.matte import adjusted
 
-STORED_MASK: Final = "stored mask"  # the `Report.runtime` of a result without a network
 _SAMPLED: Final = 8  # of a mask written again, the report's means are of each 8th row and column
 _SUBJECT: Final = 6  # least level (0 to 255) of the subject, for `subject_crop`
 
 type Crop = tuple[slice, slice]
 """Rows and columns of a coded picture."""
-
-
-def stored_masks(masks: Iterable[Frame], images: Iterable[Image]) -> Iterator[Levels]:
-    """Yield the upright mask of each image. Raises FieldInvalid if sizes or numbers differ."""
-    for image, found in zip_longest(images, masks):
-        if image is None:
-            raise _do_not_belong("The mask goes on after the last frame of the clip")
-        if found is None:
-            raise _do_not_belong("The clip goes on after the last frame of the mask")
-        if (found.width, found.height) != (image.width, image.height):
-            raise _do_not_belong(
-                f"The mask is {found.width}x{found.height} and the clip"
-                f" {image.width}x{image.height}"
-            )
-        yield np.array(found.orientation.to_upright(found.luma()))  # a copy, to free the frame
 
 
 def write_again(
@@ -68,15 +50,6 @@ def write_again(
             written = writer.finish(reader.end)
         cpu_s = {"encode": time.thread_time() - started_s}
         return report_of(reader.clip, STORED_MASK, statistics, written, (), cpu_s, spec.kind)
-
-
-def _do_not_belong(why: str) -> FieldInvalid:
-    return FieldInvalid(f"{why}: they do not belong together.", param="video")
-
-
-def coded_masks(pairs: Iterable[tuple[Frame, Levels]]) -> Iterator[tuple[Frame, Levels]]:
-    for frame, levels in pairs:
-        yield frame, np.ascontiguousarray(frame.orientation.to_coded(levels))
 
 
 def subject_crop(

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from foremask.errors import ClipRefused, OutputFailed
 from foremask.hints.kinds import MOST_HINTS, Point, upright_size
-from foremask.masking.hinting import shown
 from foremask.masking.outputs import check_output, write_whole
-from foremask.masking.pipeline import run
-from foremask.masking.plan import checked_clip, opened_plan
+from foremask.masking.run import run
 from foremask.media.reader import VideoReader
 from foremask.options import Files, JobSpec, Quality, Resources
+from foremask.pipeline.build import checked_clip, opened_masking
+from foremask.pipeline.stages.decode import Decode
 from foremask.types import Rgb
 from foremask.vision.drawing import as_png, draw_box, stacked
 from foremask.vision.temporal.places import box_of, grown, middle_of
@@ -117,12 +117,12 @@ def things_of(
     spec = JobSpec(quality=quality)
     clip = checked_clip(source, spec, resources.limits)
     found = _Found(upright_size(clip))
-    with (
-        opened_plan(spec, source, clip, resources, cache=cache, on_picked=found.add) as plan,
-        VideoReader(source) as reader,
-    ):
-        for _ in plan.masker(map(shown, reader)):
-            pass
+    with opened_masking(spec, source, clip, resources, cache=cache, on_picked=found.add) as masking:
+        # Without frames that wait for their masks, there is nothing to pair.
+        unpaired = masking.pipeline.instead_of("decode", Decode()).without("pair", "edges")
+        with unpaired.running() as masks:
+            for _ in masks:
+                pass
     if not found.frames:
         raise ClipRefused(f"{source.name} has no frames", reason="no_frames")
     return _listed(found)

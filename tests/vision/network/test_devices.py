@@ -9,6 +9,8 @@ import pytest
 
 from foremask.errors import DeviceUnavailable, FieldInvalid, ModelUnavailable
 from foremask.options import Device, Quality, Runtime
+from foremask.pipeline.network_masks import mask_images
+from foremask.pipeline.threads import BoundedQueue, prefetch
 from foremask.types import Image
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.devices import devices, network_at
@@ -16,14 +18,13 @@ from foremask.vision.network.network_protocol import InputSize, Network, Network
 from foremask.vision.network.onnx_session import PICTURE, OnnxSession, adapted
 from foremask.vision.network.opinions import View, ask
 from foremask.vision.network.session import Precision, Session, cpu_float
-from foremask.vision.prefetch import StoppedError, prefetch
+from foremask.vision.stopping import StoppedError
 from foremask.vision.temporal.tier import TIERS
-from foremask.vision.temporal.windows import mask_images
 from foremask.weights.catalogue import ISNET, model_path
+from tests.pipeline.test_network_masks import moving_disc
 from tests.support import networks
 from tests.support.networks import Drawn
 from tests.support.programs import fresh
-from tests.vision.temporal.test_windows import moving_disc
 
 
 @pytest.fixture
@@ -222,7 +223,7 @@ def test_an_inference_that_is_no_longer_wanted_ends_and_the_next_is_right() -> N
             heard.append("stopped")
             raise
 
-    with prefetch(answers(), 1, "infer", stop=stop):
+    with prefetch(answers(), BoundedQueue(1), "infer", stop=stop):
         pass
     assert heard == ["stopped"]
     after = network.infer(networks.half_red())

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from foremask.options import Quality
+from foremask.pipeline.network_masks import mask_images
 from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage
 from foremask.vision.network import kept_results
@@ -19,11 +20,11 @@ from foremask.vision.network.finder import Click, MaskFinder
 from foremask.vision.network.kept_results import NotACacheError, open_file_store
 from foremask.vision.network.network_cache import NetworkCache, Store
 from foremask.vision.network.network_protocol import InputSize, NetworkOutput
-from foremask.vision.prefetch import StoppedError
-from foremask.vision.temporal import appearance, windows
+from foremask.vision.stopping import StoppedError
+from foremask.vision.temporal import appearance
 from foremask.vision.temporal.frame_hints import Mark, read_hints
 from foremask.vision.temporal.tier import TIERS
-from foremask.vision.temporal.windows import mask_images
+from tests.pipeline.test_network_masks import shorten as shorten_windows
 from tests.support.disks import disk_of
 from tests.support.networks import Drawn
 from tests.vision.temporal.test_guidance import Colours, apart
@@ -83,8 +84,7 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def shorten(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(windows, "WINDOW_FRAMES", 24)
-    monkeypatch.setattr(windows, "CONTEXT_FRAMES", 12)
+    shorten_windows(monkeypatch, 24, 12)
     monkeypatch.setattr(appearance, "STEPS", 8)
 
 

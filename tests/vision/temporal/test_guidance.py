@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from foremask.options import Quality
+from foremask.pipeline.network_masks import mask_images
 from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage, Cropped, MirroredImage
 from foremask.vision.network.finder import Click
@@ -18,9 +19,8 @@ from foremask.vision.temporal.guidance import Shown, evidence_of
 from foremask.vision.temporal.places import labelled
 from foremask.vision.temporal.regions import Link
 from foremask.vision.temporal.tier import TIERS, Tier
-from foremask.vision.temporal.windows import mask_images
+from tests.pipeline.test_network_masks import HEIGHT, WIDTH, background, disc
 from tests.support.networks import Drawn, red
-from tests.vision.temporal.test_windows import HEIGHT, WIDTH, background, disc
 
 pytestmark = pytest.mark.slow
 

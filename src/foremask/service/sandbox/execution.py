@@ -19,7 +19,7 @@ _NEWEST_PX: Final = 320
 _READ_BYTES: Final = 256 << 10
 
 if TYPE_CHECKING:
-    from foremask.masking.report import OnProgress, Progress
+    from foremask.pipeline.progress import OnProgress, Progress
 
 
 class RemoteFile:
@@ -69,7 +69,7 @@ def _load(request: messages.Load, _: Parent) -> None:
 
 
 def _make(request: messages.Make, parent: Parent) -> Report:
-    from foremask.masking.pipeline import run
+    from foremask.masking.run import run
 
     _copy_known(request)
     on_progress = reporting(parent)

@@ -7,8 +7,9 @@ from contextlib import closing
 from typing import Final
 
 from foremask.masking.live import POLL_S, LiveMasker, TimedFrame
-from foremask.masking.plan import network_for, refine_edges
 from foremask.media.jpegs import JpegDecoder, grey_jpeg
+from foremask.pipeline.networks import network_for
+from foremask.pipeline.stages.edges import sharpened
 from foremask.service.sandbox.messages import (
     MaskStream,
     NextFrame,
@@ -29,7 +30,7 @@ def mask_stream(request: MaskStream, parent: Parent) -> None:
     with closing(LiveMasker(network)) as masker:
         frames = _frames(parent, JpegDecoder(request.max_pixels), masker)
         for (frame, _), alpha in masker.masks(frames):
-            ((_, coded),) = refine_edges([(frame, alpha)])
+            coded = sharpened(frame, alpha)
             mask = grey_jpeg(frame.orientation.to_upright(coded))
             parent.send(StreamedPicture(frame.index, mask))
 

@@ -15,8 +15,8 @@ from foremask.errors import SettingsInvalid
 from foremask.fetch.client import Outbound
 from foremask.machine import process_setup
 from foremask.machine.hardware import nvidia_cards, share_of_memory
-from foremask.masking.trackers import tracker_folders
 from foremask.options import Resources, Runtime
+from foremask.pipeline.trackers import tracker_folders
 from foremask.service.jobs import admission
 from foremask.service.jobs.database import Database, OtherTables
 from foremask.service.jobs.process_totals import CountReporter, keep_reporting

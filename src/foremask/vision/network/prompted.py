@@ -41,8 +41,8 @@ from foremask.vision.network.session import (
     processor_properties,
     run_request,
 )
-from foremask.vision.prefetch import unless_stopped
 from foremask.vision.resample import resized
+from foremask.vision.stopping import unless_stopped
 from foremask.weights.catalogue import compiled_dir_of
 
 SIDE_PX: Final = PROMPTED_PX

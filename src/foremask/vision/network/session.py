@@ -31,8 +31,8 @@ from foremask.vision.network.graph import (
 from foremask.vision.network.network_protocol import InputSize, NetworkOutput
 from foremask.vision.network.onnx_file import check_is_data
 from foremask.vision.network.reduction import reduce
-from foremask.vision.prefetch import raise_if_stopped, unless_stopped
 from foremask.vision.resample import resized
+from foremask.vision.stopping import raise_if_stopped, unless_stopped
 from foremask.weights.catalogue import ISNET, ModelSpec, sha256_of, spec_of
 
 STOPS_WITHIN_MS = 50

@@ -8,36 +8,14 @@ import numpy as np
 
 from foremask.machine.stopwatch import stage
 from foremask.types import Image
-from foremask.vision.network.network_cache import NetworkCache
-from foremask.vision.network.network_protocol import Network
 from foremask.vision.network.opinions import View
-from foremask.vision.prefetch import stoppable
+from foremask.vision.stopping import stoppable
 from foremask.vision.temporal.appearance import Appearance
 from foremask.vision.temporal.flow import chroma, continuity, luma, trust
-from foremask.vision.temporal.frame_hints import FrameHints, Guidance
+from foremask.vision.temporal.frame_hints import FrameHints
 from foremask.vision.temporal.grids import FlowRgb, Grids, MaskLevels
-from foremask.vision.temporal.observer import Observer
 from foremask.vision.temporal.propagation import Steps, flow_between
 from foremask.vision.temporal.regions import Link
-from foremask.vision.temporal.tier import Tier
-from foremask.vision.temporal.verdict import Judge
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tools:
-    """What all steps use; ``threads`` are for flow and propagation.
-
-    ``learns_appearance`` is false where ``judge`` does not read `Scene.logit`.
-    """
-
-    network: Network
-    tier: Tier
-    judge: Judge
-    learns_appearance: bool
-    guidance: Guidance | None
-    cache: NetworkCache
-    threads: ThreadPoolExecutor
-    observer: Observer
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +43,12 @@ class Window:
     """The frames of one shot that are decided together.
 
     Masks are made of the frames of ``own``; the others, before and after them, are context.
+    ``shot`` is the number of the shot's first frame.
     ``anchors`` are in the order of their frames. Results are kept under ``name``.
     """
 
     name: str
+    shot: int
     own: range
     grids: Grids
     steps: Steps

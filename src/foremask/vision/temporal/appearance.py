@@ -16,8 +16,8 @@ from foremask.types import Alpha, Levels, Rgb
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.network_cache import Store, check_planes
 from foremask.vision.network.network_protocol import Features
-from foremask.vision.prefetch import raise_if_stopped, stoppable
 from foremask.vision.resample import in_half, in_single, resized
+from foremask.vision.stopping import raise_if_stopped, stoppable
 from foremask.vision.temporal.flow import STILL_SHARE
 
 GRID = 128  # the side of the classifier's grid, and of the finest level of features

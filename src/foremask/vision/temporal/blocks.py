@@ -3,6 +3,7 @@
 import heapq
 import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
@@ -10,16 +11,18 @@ from foremask.machine.stopwatch import stage
 from foremask.options import Quality
 from foremask.types import Alpha, Image, Rgb
 from foremask.vision.image import ArrayImage
-from foremask.vision.network.network_cache import check_opinions
-from foremask.vision.network.network_protocol import Features
+from foremask.vision.network.network_cache import NetworkCache, check_opinions
+from foremask.vision.network.network_protocol import Features, Network
 from foremask.vision.network.opinions import View, ask, disagreement
 from foremask.vision.resample import as_alpha
-from foremask.vision.temporal.anchors import Anchor, Tools
+from foremask.vision.temporal.anchors import Anchor
 from foremask.vision.temporal.cuts import IncomingFrame
 from foremask.vision.temporal.flow import differ_by_at_most, warp
+from foremask.vision.temporal.frame_hints import Guidance
 from foremask.vision.temporal.grids import Grids, MaskLevels, grid_of
+from foremask.vision.temporal.observer import Observer
 from foremask.vision.temporal.propagation import FrameFlow, flow_between
-from foremask.vision.temporal.tier import BLOCK_FRAMES, CLOSE_FRAMES, TIERS
+from foremask.vision.temporal.tier import BLOCK_FRAMES, CLOSE_FRAMES, TIERS, Tier
 
 # `Tier.probed_above` applies to frames whose number is a multiple of `PROBED_FRAMES`, and to all
 # frames while the last mirrored and plain masks differ by more than `DIFFERING_SHARE`. The network
@@ -29,6 +32,17 @@ PROBED_FRAMES = 2 * BLOCK_FRAMES  # the lengths of windows and contexts are mult
 DIFFERING_SHARE = 0.3  # docs/adr/0050
 REPEATED_LEVELS = 6  # a picture of which no pixel differs more is a repeat: coding a still does so
 KEPT_AREA_PX = TIERS[Quality.BEST].mask_area_px  # of the images that are kept for corrections
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """Whom the blocks of all shots ask, how often, and who is told."""
+
+    network: Network
+    tier: Tier
+    guidance: Guidance | None
+    cache: NetworkCache
+    observer: Observer
 
 
 class _Gap(NamedTuple):
@@ -60,16 +74,16 @@ class Blocks:
 
     def __init__(
         self,
-        tools: Tools,
+        asking: Asking,
         first: IncomingFrame,
         on_features: Callable[[int, Features], None],
         on_repeat: Callable[[int, int], bool],
         known: Callable[[int], Mapping[View, MaskLevels]],
     ) -> None:
-        self.grids = Grids.of(first.image, tools.tier)
+        self.grids = Grids.of(first.image, asking.tier)
         self.steps: dict[int, FrameFlow] = {first.number: first.frame_flow}
         self.anchors: dict[int, Anchor] = {}
-        self._tools = tools
+        self._asking = asking
         self._on_features = on_features
         self._on_repeat = on_repeat
         self._reference: _Reference | None = None  # the newest
@@ -106,7 +120,7 @@ class Blocks:
         self._ask_block()
         self._first = self._last
         self._waiting.clear()
-        self._tools.observer.ask_to(self._last + 1)
+        self._asking.observer.ask_to(self._last + 1)
         return True
 
     def forget(self, before: int) -> None:
@@ -116,7 +130,7 @@ class Blocks:
 
     def _ask_block(self) -> None:
         """Ask about evenly spaced frames, and between those that disagree more than the price."""
-        between = _spaced(self._first, self._last, self._tools.tier.stride)
+        between = _spaced(self._first, self._last, self._asking.tier.stride)
         for frame in (self._last, *between):
             self._ask(frame)
         gaps: list[_Gap] = []
@@ -132,7 +146,7 @@ class Blocks:
 
     def _add_for_hints(self) -> None:
         """Make hinted frames anchors and, to follow things, fill gaps wider than `CLOSE_FRAMES`."""
-        guidance = self._tools.guidance
+        guidance = self._asking.guidance
         if guidance is None:
             return
         further = [frame for frame, each in self._waiting.items() if guidance.on(each.image)]
@@ -155,7 +169,7 @@ class Blocks:
     def _least_disagreement(self) -> float:
         """The disagreement that a gap must exceed; it rises with the number of anchors so far."""
         share = self._anchor_count / self._frame_count
-        return self._tools.tier.anchor_price * share**2
+        return self._asking.tier.anchor_price * share**2
 
     @stage("propagation")
     def _moved(self, anchor: int, frame: int) -> Alpha:
@@ -170,13 +184,13 @@ class Blocks:
         check_opinions(f"{frame}", opinions, self.grids.mask)
         if not opinions:
             opinions = self._repeated(frame, picture) or self._answers(incoming.image, frame)
-            self._tools.cache.keep_opinions(f"{frame}", opinions)
+            self._asking.cache.keep_opinions(f"{frame}", opinions)
         if self._reference is None or frame % PROBED_FRAMES == 0:
             self._reference = _Reference(frame, picture, opinions)
         anchor = self._anchor(incoming, opinions)
         self.anchors[frame] = anchor
         self._compare(anchor)
-        self._tools.observer.add_anchor(anchor.mean())
+        self._asking.observer.add_anchor(anchor.mean())
         self._anchor_count += 1
 
     def _repeated(self, frame: int, picture: Rgb) -> Mapping[View, MaskLevels]:
@@ -192,12 +206,12 @@ class Blocks:
 
     @stage("network")
     def _answers(self, image: Image, frame: int) -> dict[View, MaskLevels]:
-        tier = self._tools.tier
+        tier = self._asking.tier
         mirrored_above = tier.mirrored_above
         if frame % PROBED_FRAMES == 0 or self._mirror_differs:
             mirrored_above = tier.probed_above
         return ask(
-            self._tools.network,
+            self._asking.network,
             image,
             self.grids.mask,
             mirrored_above=mirrored_above,
@@ -206,7 +220,7 @@ class Blocks:
         )
 
     def _anchor(self, incoming: IncomingFrame, opinions: Mapping[View, MaskLevels]) -> Anchor:
-        guidance = self._tools.guidance
+        guidance = self._asking.guidance
         small = incoming.frame_flow.small
         image = None
         if guidance is not None and guidance.corrects:

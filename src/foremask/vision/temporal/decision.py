@@ -1,6 +1,7 @@
 """Decides the masks of a window's anchors, all of them together."""
 
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
@@ -10,15 +11,15 @@ from foremask.types import Alpha
 from foremask.vision.image import ArrayImage
 from foremask.vision.network.network_cache import NetworkCache, check_planes
 from foremask.vision.network.opinions import CropBox, View, cropped_box
-from foremask.vision.prefetch import stoppable
 from foremask.vision.resample import as_alpha, as_levels
-from foremask.vision.temporal.anchors import Tools, Window, links_between
+from foremask.vision.stopping import stoppable
+from foremask.vision.temporal.anchors import Window, links_between
 from foremask.vision.temporal.appearance import GRID
 from foremask.vision.temporal.flow import warp
 from foremask.vision.temporal.grids import Grid, MaskLevels, RegionPlane, size_of
 from foremask.vision.temporal.propagation import flow_between, motion_of, propagate
 from foremask.vision.temporal.regions import Link, Scene
-from foremask.vision.temporal.verdict import compose
+from foremask.vision.temporal.verdict import Judge, compose
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,29 +32,44 @@ class Decision:
     log_odds: RegionPlane  # by `verdict`
 
 
-def decide(window: Window, tools: Tools) -> dict[int, Decision]:
-    """Decide the anchors that have opinions, and propagate their masks to the other anchors."""
+def decide(
+    window: Window,
+    judge: Judge,
+    cache: NetworkCache,
+    workers: ThreadPoolExecutor,
+    per_side: int,
+    *,
+    learns_appearance: bool = True,
+) -> dict[int, Decision]:
+    """Decide the anchors that have opinions, and propagate their masks to the other anchors.
+
+    ``per_side`` is `Tier.anchors_per_side`. Without ``learns_appearance``, all logits are 0.
+    """
     frames = window.asked()
     subjects = [as_alpha(window.anchors[frame].mean()) for frame in frames]
-    moving = tools.threads.map(partial(motion_of, window.steps), frames, subjects)
+    moving = workers.map(partial(motion_of, window.steps), frames, subjects)
     motions = list(stoppable(moving))
-    logits = _logits(window, frames, motions, tools)
-    links = links_between(window, frames, tools.threads)
+    logits = [np.zeros((GRID, GRID), np.float32)] * len(frames)
+    if learns_appearance:
+        logits = _logits(window, frames, motions, cache)
+    links = links_between(window, frames, workers)
     scenes = [
         _scene(window, frame, motion, logit, links_of_frame)
         for frame, motion, logit, links_of_frame in stoppable(
             zip(frames, motions, logits, links, strict=True)
         )
     ]
-    log_odds = tools.judge(scenes)
+    log_odds = judge(scenes)
     opinions = [list(window.anchors[frame].opinions.values()) for frame in frames]
-    masks = list(stoppable(tools.threads.map(compose, opinions, log_odds)))
+    masks = list(stoppable(workers.map(compose, opinions, log_odds)))
     decided = {
         frame: Decision(masks[k], opinions[k], scenes[k].logit, log_odds[k])
         for k, frame in enumerate(frames)
     }
     further = [frame for frame in window.anchors if frame not in decided]
-    propagated = {frame: _propagated(window, frame, decided, tools) for frame in stoppable(further)}
+    propagated = {
+        frame: _propagated(window, frame, decided, per_side) for frame in stoppable(further)
+    }
     return {frame: decided.get(frame) or propagated[frame] for frame in window.anchors}
 
 
@@ -67,20 +83,18 @@ def is_decided(window_name: str, cache: NetworkCache) -> bool:
 
 
 def _logits(
-    window: Window, frames: Sequence[int], motions: Sequence[Alpha], tools: Tools
+    window: Window, frames: Sequence[int], motions: Sequence[Alpha], cache: NetworkCache
 ) -> list[Alpha]:
     """What the window's classifier says of each anchor, on the classifier's grid."""
-    if not tools.learns_appearance:
-        return [np.zeros((GRID, GRID), np.float32)] * len(frames)
     name = logits_name(window.name)
-    if is_decided(window.name, tools.cache):
-        kept = tools.cache.kept(name)
+    if is_decided(window.name, cache):
+        kept = cache.kept(name)
         check_planes(name, kept, (len(frames), GRID, GRID), np.float32)
         return list(kept)
     means = {frame: window.anchors[frame].mean() for frame in frames}
     smalls = [window.anchors[frame].small for frame in frames]
     logits = window.appearance.logits(means, smalls, motions)
-    tools.cache.put(name, np.stack(logits))
+    cache.put(name, np.stack(logits))
     return logits
 
 
@@ -113,14 +127,14 @@ def _on_grid(box: CropBox, old: Grid, new: Grid) -> CropBox:
 
 
 def _propagated(
-    window: Window, frame: int, decided: Mapping[int, Decision], tools: Tools
+    window: Window, frame: int, decided: Mapping[int, Decision], per_side: int
 ) -> Decision:
     """The decision on an anchor that the network was not asked about, from the anchors around."""
     gap = [each for each in decided if each < frame][-1]
     near = min(decided, key=lambda each: abs(each - frame))
 
     def moved(masks: Mapping[int, MaskLevels]) -> MaskLevels:
-        between = propagate(gap, window.steps, masks, tools.tier.anchors_per_side)
+        between = propagate(gap, window.steps, masks, per_side)
         return as_levels(between[frame - gap])
 
     mask = moved({each: decision.mask for each, decision in decided.items()})

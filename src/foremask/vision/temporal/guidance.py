@@ -6,13 +6,15 @@ frames to the other anchors, and corrections are spread to them.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
 
 from foremask.vision.network.finder import Click, MaskFinder, Unmoved
-from foremask.vision.temporal.anchors import Tools, Window, links_between
+from foremask.vision.network.network_cache import NetworkCache
+from foremask.vision.temporal.anchors import Window, links_between
 from foremask.vision.temporal.decision import Decision
 from foremask.vision.temporal.finding import found_on
 from foremask.vision.temporal.frame_hints import FrameHints, Guidance, Seed
@@ -87,14 +89,15 @@ def apply_hints(
     decisions: Mapping[int, Decision],
     guidance: Guidance,
     before: Evidence | None,
-    tools: Tools,
+    cache: NetworkCache,
+    workers: ThreadPoolExecutor,
 ) -> HintedMasks:
     """Change a window's decisions by the hints on its frames, and by those of other windows.
 
     ``before`` is the evidence that the previous window found on this window's first anchor.
     """
     frames = list(window.anchors)
-    links = links_between(window, frames, tools.threads)
+    links = links_between(window, frames, workers)
     shown = [
         _shown(window, frame, decisions[frame], links_of_frame)
         for frame, links_of_frame in zip(frames, links, strict=True)
@@ -106,7 +109,7 @@ def apply_hints(
     if all(each is None for each in stated):
         choices = [guidance.brought_to(frame, window.grids.region) for frame in frames]
     found_masks: dict[int, MaskLevels] = {}
-    find_on_anchor = partial(_find_on_anchor, window, guidance.finder, found_masks, tools)
+    find_on_anchor = partial(_find_on_anchor, window, guidance.finder, found_masks, cache)
     evidence = evidence_of(choices, corrections, before, shown, find_on_anchor)
     masks = {}
     changed = False
@@ -130,7 +133,7 @@ def _find_on_anchor(
     window: Window,
     finder: MaskFinder,
     found_masks: dict[int, MaskLevels],
-    tools: Tools,
+    cache: NetworkCache,
     index: int,
     moved: RegionPlane,
     clicks: Sequence[Click] = (),
@@ -144,7 +147,7 @@ def _find_on_anchor(
     if image is None or isinstance(finder, Unmoved):
         return moved
     grid = window.grids.mask
-    found = found_on(image, f"{frame}", moved, grid, finder, tools.cache, clicks)
+    found = found_on(image, f"{frame}", moved, grid, finder, cache, clicks)
     found_masks[frame] = found
     return window.grids.region.alpha(found)
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from foremask.machine.stopwatch import stage
 from foremask.types import Alpha, Flow, Rgb
 from foremask.vision.network.opinions import CropBox, View
-from foremask.vision.prefetch import stoppable
+from foremask.vision.stopping import stoppable
 from foremask.vision.temporal.flow import LEAST_WEIGHT, warp
 from foremask.vision.temporal.places import Labels, Place, labelled
 from foremask.vision.temporal.tier import BLOCK_FRAMES, CONTEXT_FRAMES

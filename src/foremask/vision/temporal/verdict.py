@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from foremask.machine.stopwatch import stage
 from foremask.types import Alpha, Levels
-from foremask.vision.prefetch import stoppable
 from foremask.vision.resample import as_levels, resized
+from foremask.vision.stopping import stoppable
 from foremask.vision.temporal.flow import LEAST_WEIGHT, warp
 from foremask.vision.temporal.places import (
     OUTLINE_PX,

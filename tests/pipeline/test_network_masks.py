@@ -8,17 +8,18 @@ import numpy as np
 import pytest
 
 from foremask.options import Quality
+from foremask.pipeline.network_masks import mask_images
+from foremask.pipeline.stages import ask, decide
+from foremask.pipeline.stages.ask import LAG_FRAMES, WINDOW_FRAMES
 from foremask.types import Alpha, Image
 from foremask.vision.image import ArrayImage, MirroredImage
 from foremask.vision.network.network_protocol import InputSize, NetworkOutput
-from foremask.vision.temporal import windows
 from foremask.vision.temporal.grids import grid_of
 from foremask.vision.temporal.observer import Observer
 from foremask.vision.temporal.propagation import FrameFlow
 from foremask.vision.temporal.regions import Scene
 from foremask.vision.temporal.things import PickedAnchor
 from foremask.vision.temporal.tier import TIERS
-from foremask.vision.temporal.windows import LAG_FRAMES, WINDOW_FRAMES, mask_images
 from tests.support.networks import Drawn, red
 
 WIDTH, HEIGHT = 320, 180
@@ -287,6 +288,13 @@ class Unsure(Drawn):
         return NetworkOutput(alpha, (features,))
 
 
+def shorten(monkeypatch: pytest.MonkeyPatch, window_frames: int, context_frames: int) -> None:
+    """Let windows and their contexts be shorter than in clips."""
+    monkeypatch.setattr(ask, "WINDOW_FRAMES", window_frames)
+    for stage in (ask, decide):
+        monkeypatch.setattr(stage, "CONTEXT_FRAMES", context_frames)
+
+
 def small(image: ArrayImage) -> ArrayImage:
     return ArrayImage(image.rgb(96, 54))
 
@@ -298,8 +306,7 @@ def small(image: ArrayImage) -> ArrayImage:
 def test_a_clip_that_is_cut_has_the_masks_of_the_whole_one(
     monkeypatch: pytest.MonkeyPatch, quality: Quality, cut_at: int | None
 ) -> None:
-    monkeypatch.setattr(windows, "WINDOW_FRAMES", 48)
-    monkeypatch.setattr(windows, "CONTEXT_FRAMES", 24)
+    shorten(monkeypatch, 48, 24)
     shots = [small(image) for image, _ in moving_disc(80)]
     if cut_at is not None:
         shots[cut_at:] = [small(image) for image, _ in moving_disc(80, seed=5)][cut_at:]
@@ -317,9 +324,7 @@ def assert_same_masks(
     masks = list(
         mask_images(shown, Unsure(), TIERS[quality], is_wanted=lambda image: id(image) in own)
     )
-    assert len(masks) == len(shown)
-    before = min(first, 27)
-    for mask, same in zip(masks[before:], whole[first:end], strict=False):
+    for mask, same in zip(masks, whole[first:end], strict=True):
         np.testing.assert_array_equal(mask, same)
 
 
@@ -339,8 +344,7 @@ def test_a_picture_that_stays_has_the_same_masks_where_its_clip_is_cut(
     monkeypatch: pytest.MonkeyPatch, quality: Quality, stays_from: int
 ) -> None:
     """The network says something else of each picture, so it shows which one was asked about."""
-    monkeypatch.setattr(windows, "WINDOW_FRAMES", 48)
-    monkeypatch.setattr(windows, "CONTEXT_FRAMES", 24)
+    shorten(monkeypatch, 48, 24)
     shots = [small(image) for image, _ in moving_disc(stays_from)]
     shots += coded_still(150)[stays_from:]
     whole = list(mask_images(shots, Unsure(), TIERS[quality]))

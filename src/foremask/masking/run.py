@@ -11,18 +11,9 @@ from foremask.facts import Clip, Report, Span
 from foremask.masking.cut_out import write_cut_out
 from foremask.masking.handoff import write_folder
 from foremask.masking.outputs import check_target, written_whole
-from foremask.masking.plan import (
-    ImageMasker,
-    MaskingPlan,
-    Refiner,
-    checked_clip,
-    opened_plan,
-    plan_of_stored_mask,
-)
-from foremask.masking.report import OnProgress, Progress
-from foremask.masking.stages import run_plan
 from foremask.masking.stills import write_picture
 from foremask.masking.stored_mask import write_again
+from foremask.masking.write_masked import write_masked
 from foremask.media.presets import KEPT_MASK
 from foremask.media.probe import excerpt_of
 from foremask.media.writer import MaskWriter
@@ -35,6 +26,9 @@ from foremask.options import (
     Resources,
     ResultKind,
 )
+from foremask.pipeline.build import Change, Masking, checked_clip, opened_masking, opened_stored
+from foremask.pipeline.progress import OnProgress, Progress
+from foremask.pipeline.values import ImageMasker
 
 
 def no_progress(_: Progress) -> None: ...
@@ -49,7 +43,7 @@ def run(
     clip_start_s: float | None = None,
     *,
     masker: ImageMasker | None = None,
-    refiner: Refiner | None = None,
+    change: Change | None = None,
 ) -> Report:
     """Make what ``spec`` asks for of ``files.source``, and write it to ``files.target``.
 
@@ -58,7 +52,7 @@ def run(
     in the form and with the edges of ``spec``, and the source is not read. With a ``span``, the
     source is a segment from `segments.cut`, and the target is a part for `segments.join`;
     ``clip_start_s`` is then the first timestamp of the whole clip.
-    ``masker`` and ``refiner`` replace the network and the refinement of edges.
+    ``masker`` replaces the network; ``change`` puts further stages into the pipeline.
     """
     sources = [each for each in (files.source, files.mask) if each is not None]
     check_target(spec, files.target, sources, background=files.background, replace=files.replace)
@@ -67,41 +61,41 @@ def run(
     if spec.kind is ResultKind.MASK and files.mask is not None:
         return write_again(spec, files, files.mask, on_progress, resources.limits)
     if spec.auto_zoom and files.mask is None:
-        return _zoomed(spec, files, on_progress, resources, masker, refiner)
+        return _zoomed(spec, files, on_progress, resources, masker, change)
     clip = checked_clip(files.source, spec, resources.limits)
     clip = dataclasses.replace(clip, warnings=(*clip.warnings, *spec.remarks))
     part = excerpt_of(clip, spec.excerpt)
     on_progress(Progress(0, part.expected_frames, total_is_known=part.frames is not None))
-    with _opened_plan(spec, files, clip, resources, span, masker, refiner) as plan:
+    with _opened(spec, files, clip, resources, span, masker, change) as masking:
         if spec.form in TOOL_FORMS:
-            return write_folder(plan, files.target, on_progress)
+            return write_folder(masking, files.target, on_progress)
         if spec.kind is ResultKind.MASK:
-            return _write_mask(plan, files, on_progress)
-        return write_cut_out(plan, files, on_progress, clip_start_s)
+            return _write_mask(masking, files, on_progress)
+        return write_cut_out(masking, files, on_progress, clip_start_s)
 
 
 @contextmanager
-def _opened_plan(
+def _opened(
     spec: JobSpec,
     files: Files,
     clip: Clip,
     resources: Resources,
     span: Span | None,
     masker: ImageMasker | None,
-    refiner: Refiner | None,
-) -> Iterator[MaskingPlan]:
+    change: Change | None,
+) -> Iterator[Masking]:
     if files.mask is not None:
-        with plan_of_stored_mask(
+        with opened_stored(
             spec,
             files.source,
             clip,
             resources.limits,
             files.mask,
             mask_is_excerpt=files.mask_is_excerpt,
-        ) as plan:
-            yield plan
+        ) as masking:
+            yield masking
         return
-    with opened_plan(
+    with opened_masking(
         spec,
         files.source,
         clip,
@@ -109,9 +103,9 @@ def _opened_plan(
         cache=files.cache,
         span=span,
         masker=masker,
-        refiner=refiner,
-    ) as plan:
-        yield plan
+        change=change,
+    ) as masking:
+        yield masking
 
 
 def _zoomed(
@@ -120,7 +114,7 @@ def _zoomed(
     on_progress: OnProgress,
     resources: Resources,
     masker: ImageMasker | None,
-    refiner: Refiner | None,
+    change: Change | None,
 ) -> Report:
     """Make the mask of all frames first: it decides what each of them is cropped to."""
     mask = files.mask_target
@@ -134,7 +128,7 @@ def _zoomed(
         excerpt=spec.excerpt,
     )
     by_network = Files(source=files.source, target=mask, cache=files.cache)
-    masked = run(whole, by_network, on_progress, resources, masker=masker, refiner=refiner)
+    masked = run(whole, by_network, on_progress, resources, masker=masker, change=change)
     by_mask = msgspec.structs.replace(
         files, mask=mask, mask_is_excerpt=True, mask_target=None, cache=None
     )
@@ -142,17 +136,17 @@ def _zoomed(
     return msgspec.structs.replace(report, stage_cpu_s=masked.stage_cpu_s, runtime=masked.runtime)
 
 
-def _write_mask(plan: MaskingPlan, files: Files, on_progress: OnProgress) -> Report:
-    spec = plan.spec
+def _write_mask(masking: Masking, files: Files, on_progress: OnProgress) -> Report:
+    spec = masking.spec
     with (
         written_whole(files.target, replace=files.replace) as part,
         MaskWriter(
             part,
             Preset(spec.form),
-            plan.clip,
+            masking.clip,
             files.source,
-            part=plan.span is not None,
+            part=masking.span is not None,
             excerpt=spec.excerpt,
         ) as writer,
     ):
-        return run_plan(plan, [writer], on_progress, spec.matte)
+        return write_masked(masking, [writer], on_progress, spec.matte)

@@ -14,10 +14,11 @@ from typing import Final, Protocol
 
 from foremask.errors import ModelUnavailable
 from foremask.hints.kinds import Hint
-from foremask.masking.hinting import marks_of_frame, marks_of_frames, pts_of
-from foremask.masking.report import Work
 from foremask.media.frames import Frame
 from foremask.options import DEFAULT_TRACKER, Device, JobSpec, Quality, Resources
+from foremask.pipeline.hinting import marks_of_frame, marks_of_frames
+from foremask.pipeline.images import pts_of
+from foremask.pipeline.progress import Work
 from foremask.types import Image
 from foremask.vision.temporal.frame_hints import Mark
 from foremask.vision.temporal.grids import MaskAlpha

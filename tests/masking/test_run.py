@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from foremask import errors
-from foremask.masking.pipeline import run
-from foremask.masking.report import Progress, ProgressCounter, Work
+from foremask.masking.run import run
 from foremask.media.frames import frame_of
 from foremask.media.probe import probe
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
 from foremask.options import Excerpt, Files, Form, JobSpec, Limits, Preset, Quality, Resources
+from foremask.pipeline.progress import Progress, ProgressCounter, Statistics, Work
+from foremask.pipeline.stages.decode import Decode
 from foremask.types import Alpha, Image
 from tests.support import synth
 from tests.support.programs import fresh
@@ -48,13 +49,14 @@ def test_the_time_left_is_within_a_fifth_from_the_first_tenth_on(
 ) -> None:
     """Four windows by a clock of ours; of an unusual decision, once the first is made."""
     now_s, told = 0.0, list[tuple[float, float | None]]()
-    monkeypatch.setattr("foremask.masking.report.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("foremask.pipeline.progress.time.monotonic", lambda: now_s)
     work = Work(anchors_per_frame=0.28)  # somewhat more than it will be
     clip = dataclasses.replace(probe(synth.write(tmp_path / "a.mp4")), frames=4 * 144)
+    decode = Decode()
     counter = ProgressCounter(
-        clip, None, lambda progress: told.append((now_s, progress.left_s)), lambda: None, work
+        clip, lambda progress: told.append((now_s, progress.left_s)), work, decode, Statistics()
     )
-    frames = counter.counting(frame_of(np.zeros((2, 2, 3), np.uint8), n) for n in range(4 * 144))
+    frames = decode(frame_of(np.zeros((2, 2, 3), np.uint8), n) for n in range(4 * 144))
     for window in range(4):
         list(islice(frames, 144))
         for anchor in range(1, 37):
@@ -80,14 +82,14 @@ def test_anchors_without_a_further_frame_are_a_sign_of_life_every_30_s(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now_s, told = 0.0, list[int]()
-    monkeypatch.setattr("foremask.masking.report.time.monotonic", lambda: now_s)
+    monkeypatch.setattr("foremask.pipeline.progress.time.monotonic", lambda: now_s)
     work = Work()
     counter = ProgressCounter(
         probe(synth.write(tmp_path / "a.mp4")),
-        None,
         lambda progress: told.append(progress.frames_done),
-        lambda: None,
         work,
+        Decode(),
+        Statistics(),
     )
     for _ in range(10):
         now_s += 9
@@ -285,7 +287,7 @@ def test_every_preset_comes_from_every_other(kept: Preset, wanted: Preset, tmp_p
 WRITE_AGAIN = """
 import sys
 from pathlib import Path
-from foremask.masking.pipeline import run
+from foremask.masking.run import run
 from foremask.options import Files, Form, JobSpec
 source, mask, target = map(Path, sys.argv[1:])
 run(JobSpec(form=Form.WEBM_VP9), Files(source=source, mask=mask, target=target))

@@ -2,16 +2,17 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
 from foremask.errors import FieldInvalid
 from foremask.hints.kinds import Box, Hint, MarkedHint, Paint, Text, frame_beyond
 from foremask.media.frames import Frame
-from foremask.media.presets import HUGE_PIXELS
 from foremask.options import Quality
-from foremask.types import Image, Rgb
-from foremask.vision.image import ArrayImage
+from foremask.pipeline.images import pts_of, shown
+from foremask.pipeline.network_masks import mask_images
+from foremask.pipeline.stages.ask import WINDOW_FRAMES
+from foremask.types import Image
 from foremask.vision.network.finder import MaskFinder, Unmoved
 from foremask.vision.network.network_cache import NetworkCache
 from foremask.vision.network.network_protocol import Network
@@ -19,12 +20,10 @@ from foremask.vision.temporal.frame_hints import Guidance, Mark, read_hints, rea
 from foremask.vision.temporal.observer import Observer
 from foremask.vision.temporal.things import PickedAnchor, Scout
 from foremask.vision.temporal.tier import CONTEXT_FRAMES, TIERS, Tier
-from foremask.vision.temporal.windows import WINDOW_FRAMES, mask_images
 from foremask.weights.catalogue import ISNET
 
 REACH_FRAMES: Final = WINDOW_FRAMES + CONTEXT_FRAMES + 1
 """A hint before this frame is in the clip's first window or its context."""
-_SMALL_PX: Final = 2048
 
 
 class _Scouting(Observer):
@@ -33,17 +32,6 @@ class _Scouting(Observer):
 
     def decide_to(self, frame: int, find: Callable[[], list[PickedAnchor]]) -> None:
         self._scout.add(find())
-
-
-@dataclass(frozen=True, slots=True)
-class ReducedImage:
-    width: int
-    height: int
-    pts: int
-    pixels: Rgb
-
-    def rgb(self, width: int, height: int) -> Rgb:
-        return ArrayImage(self.pixels).rgb(width, height)
 
 
 def guidance_of_frames(
@@ -157,19 +145,6 @@ def remarks(guidance: Guidance) -> tuple[str, ...]:
             f" {ISNET.file_name} in the folder of the network that masks"
         )
     return tuple(found)
-
-
-def pts_of(image: object) -> int:
-    return getattr(image, "pts", 0)
-
-
-def shown(frame: Frame) -> Image:
-    """Reduce a frame above `HUGE_PIXELS` to 2048 pixels on its longer side, for the network."""
-    if frame.width * frame.height <= HUGE_PIXELS:
-        return frame
-    scale = _SMALL_PX / max(frame.width, frame.height)
-    pixels = frame.rgb(max(1, round(frame.width * scale)), max(1, round(frame.height * scale)))
-    return ReducedImage(frame.width, frame.height, frame.pts, pixels)
 
 
 def _hinted_frames(

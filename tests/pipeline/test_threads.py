@@ -6,12 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from foremask.vision.prefetch import (
+from foremask.pipeline.threads import BoundedQueue, prefetch
+from foremask.vision.stopping import (
     StoppedError,
-    prefetch,
     raise_if_stopped,
     stoppable,
-    tee,
     unless_stopped,
 )
 from tests.support.patience import wait_until
@@ -30,17 +29,23 @@ def test_ctrl_c_while_a_thread_starts_leaves_no_thread(monkeypatch: pytest.Monke
         time.sleep(0.3)
 
     monkeypatch.setattr(threading.Thread, "start", interrupted)
-    with pytest.raises(KeyboardInterrupt), prefetch(slow(), 2, "slow"):
+    with pytest.raises(KeyboardInterrupt), prefetch(slow(), BoundedQueue(2), "slow"):
         pass
     assert not any(thread.name == "foremask slow" for thread in threading.enumerate())
 
 
 def test_a_stage_that_is_stopped_tells_its_reader() -> None:
     stop = threading.Event()
-    with prefetch(iter([1]), 2, "stopped", stop=stop) as numbers:
+
+    def stopping() -> Iterator[int]:
         stop.set()
-        with pytest.raises(StoppedError):
-            next(numbers)
+        yield 1
+
+    with (
+        prefetch(stopping(), BoundedQueue(2), "stopped", stop=stop) as numbers,
+        pytest.raises(StoppedError),
+    ):
+        next(numbers)
 
 
 def test_long_work_that_is_stopped_does_not_begin_what_it_has_not_begun() -> None:
@@ -64,7 +69,10 @@ def test_long_work_that_is_stopped_does_not_begin_what_it_has_not_begun() -> Non
                 over.set()
 
     assert list(stoppable([1, 2])) == [1, 2]  # nothing to stop in this thread
-    with prefetch(worked(), 1, "stopped", stop=stop) as read, pytest.raises(StoppedError):
+    with (
+        prefetch(worked(), BoundedQueue(1), "stopped", stop=stop) as read,
+        pytest.raises(StoppedError),
+    ):
         next(read)
     assert max(begun) <= 3
 
@@ -83,7 +91,10 @@ def test_work_that_nothing_breaks_off_is_not_waited_for_after_a_stop() -> None:
     def networks() -> Iterator[int]:
         yield unless_stopped(compiled)
 
-    with prefetch(networks(), 1, "stopped", stop=stop) as read, pytest.raises(StoppedError):
+    with (
+        prefetch(networks(), BoundedQueue(1), "stopped", stop=stop) as read,
+        pytest.raises(StoppedError),
+    ):
         next(read)
     assert not ended.is_set()
     may_end.set()
@@ -111,46 +122,48 @@ def test_a_stopped_stage_closes_its_generator_and_long_work_in_it_ends() -> None
 
     raise_if_stopped()  # nothing to stop in this thread
     for works in (False, True):
-        with prefetch(numbers(works=works), 1, "stopped", stop=stop) as read:
+        with prefetch(numbers(works=works), BoundedQueue(1), "stopped", stop=stop) as read:
             assert next(read) == 1
         stop.clear()
     assert heard == ["closed", "work ended"]
 
 
-def test_what_waits_between_two_readers_is_bounded() -> None:
-    drawn = 0
+def test_what_waits_in_a_queue_is_bounded_and_counted() -> None:
+    put = 0
+    waiting = BoundedQueue[int](4)
 
     def counted() -> Iterator[int]:
-        nonlocal drawn
-        for drawn in range(1, 1001):
-            yield drawn - 1
+        nonlocal put
+        for number in range(1000):
+            waiting.put(number)
+            put = number + 1
+            yield number
+        waiting.end()
 
-    first, second = tee(counted(), threading.Event(), 4)
-    with prefetch(first, 1000, "first") as numbers:
-        wait_until(lambda: drawn == 5)
+    with prefetch(counted(), BoundedQueue(1000), "first") as numbers:
+        wait_until(lambda: put == 4)
         time.sleep(0.3)
-        assert drawn == 5
-        assert list(itertools.islice(second, 10)) == list(range(10))
-        wait_until(lambda: drawn == 15)
-        assert list(second) == list(range(10, 1000))
+        assert put == 4
+        read = waiting.read()
+        assert list(itertools.islice(read, 10)) == list(range(10))
+        wait_until(lambda: put == 14)
+        assert list(read) == list(range(10, 1000))
         assert list(numbers) == list(range(1000))
+    assert 0 < waiting.mean_waiting <= 4
 
 
-def test_a_first_reader_that_waits_for_room_can_be_stopped() -> None:
+def test_a_thread_that_waits_for_room_can_be_stopped() -> None:
     stop = threading.Event()
-    first, _second = tee(itertools.count(), stop, 1)
-    assert next(first) == 0
-    threading.Timer(0.05, stop.set).start()
-    with pytest.raises(StoppedError):
-        next(first)
+    full = BoundedQueue[int](1)
+    full.put(0)
 
+    def blocked() -> Iterator[int]:
+        threading.Timer(0.05, stop.set).start()
+        full.put(1)
+        yield 1
 
-def test_when_the_first_fails_the_second_ends_after_what_was_drawn() -> None:
-    def broken() -> Iterator[int]:
-        yield from (1, 2)
-        raise OSError("the disk is gone")
-
-    first, second = tee(broken(), threading.Event(), 9)
-    with pytest.raises(OSError, match="the disk is gone"):
-        list(first)
-    assert list(second) == [1, 2]
+    with (
+        prefetch(blocked(), BoundedQueue(1), "blocked", stop=stop) as read,
+        pytest.raises(StoppedError),
+    ):
+        next(read)

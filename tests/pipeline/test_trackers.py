@@ -8,9 +8,9 @@ import foremask
 from foremask.errors import FieldInvalid, ModelUnavailable
 from foremask.hints.kinds import Point, Text
 from foremask.masking.library import Masker
-from foremask.masking.pipeline import run
-from foremask.masking.trackers import forget_trackers, tracker_folders
+from foremask.masking.run import run
 from foremask.options import Files, Form, JobSpec, Resources, ResultKind
+from foremask.pipeline.trackers import forget_trackers, tracker_folders
 from tests.support import synth
 
 SPEC = synth.Spec(width=160, height=90, pts=tuple(range(0, 12_000, 1_000)))
@@ -93,7 +93,7 @@ def test_a_tracker_that_is_not_there_or_broken_is_named() -> None:
 def test_without_the_package_the_command_that_brings_it_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("foremask.masking.trackers.entry_points", lambda group: ())
+    monkeypatch.setattr("foremask.pipeline.trackers.entry_points", lambda group: ())
     source = synth.write(tmp_path / "clip.mp4", SPEC)
     files = Files(source=source, target=tmp_path / "mask.mp4")
     for asked in (JobSpec(hints=(Point(1, 1),), tracker="edgetam"), JobSpec(hints=(Text("a"),))):
