@@ -141,6 +141,7 @@ def _run(stage: Stage, values: Iterator[Any]) -> Iterator[Any]:
             if value is _END:
                 return
             yield value
+            del value  # a window is large: it must not wait for the next one
     except Exception as error:
         if not hasattr(error, "__notes__"):
             error.add_note(f"in the stage {stage.name!r} of the pipeline")

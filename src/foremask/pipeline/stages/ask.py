@@ -7,6 +7,7 @@ by hints. So a window read with only its context gets the same masks as in the c
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from foremask.facts import SEGMENT_GRID
@@ -67,14 +68,22 @@ class Ask:
 
 
 def _wanted(windows: Iterator[Window], end: int | None) -> Iterator[Window]:
-    """Yield the windows that make masks of frames before ``end``, and of no others."""
-    for window in windows:
-        own = window.own
-        stop = min(own.stop, max(window.steps) + 1)
-        if end is not None:
-            stop = min(stop, end)
-        if stop > own.start:
-            yield replace(window, own=range(own.start, stop))
+    """The windows that make masks of frames before ``end``, and of no others.
+
+    A generator would hold each window while the next one is asked about.
+    """
+    return filter(_makes_masks, map(partial(_before, end), windows))
+
+
+def _before(end: int | None, window: Window) -> Window:
+    stop = min(window.own.stop, max(window.steps) + 1)
+    if end is not None:
+        stop = min(stop, end)
+    return replace(window, own=range(window.own.start, stop))
+
+
+def _makes_masks(window: Window) -> bool:
+    return len(window.own) > 0
 
 
 class _Shot:

@@ -47,6 +47,7 @@ class Decide:
             shot = window.shot
             masks, evidence = self._decided(window, evidence)
             yield DecidedWindow(window, masks)
+            del window, masks  # they must not be held while the next window is asked about
 
     def _decided(
         self, window: Window, earlier: EvidenceByFrame

@@ -23,8 +23,8 @@ class Propagate:
     name: str = "propagate"
 
     def __call__(self, windows: Iterator[DecidedWindow], /) -> Iterator[MaskAlpha]:
-        for decided in windows:
-            yield from map(hardened, self._propagated(decided))
+        # A loop would hold each window while the next one is asked about.
+        return map(hardened, itertools.chain.from_iterable(map(self._propagated, windows)))
 
     def _propagated(self, decided: DecidedWindow) -> Iterator[Alpha]:
         window = decided.window
