@@ -5,6 +5,7 @@
     mask_frames, mask_image       masks of RGB arrays, as float32 alphas
     cut_out_frames, cut_out_image cut-outs of RGB arrays, as uint8 RGBA
     Masker                        these functions as methods that share one loaded network
+    pipeline_for, change=         the list of stages that makes masks, to look at and to change
     find_things                   the objects in a clip, each with a hint that selects it
     Point, Box, Paint, Text       hints: what is foreground, or not, in one frame; and words for it
     read_frames, read_masks       frames and masks of a file, with timestamps
@@ -12,7 +13,8 @@
 
 Functions that run the network take quality="fast", "balanced" or "best", device="auto" and
 model=FILE; NetworkOptions explains these. Quality has the values of quality=, and Preset has the
-values of preset= for masks. Matte adjusts edges. on_progress is called with a Progress. mask_video
+values of preset= for masks. A Pipeline is a list of Stages and Queues that ends with MaskedFrames.
+Matte adjusts edges. on_progress is called with a Progress. mask_video
 and cut_out return a FileReport (a Report), probe a Clip, find_things a list of Thing, and verify a
 list of PromiseKept. foremask's own errors are subclasses of ForemaskError: ClipRefused,
 FieldInvalid (also a ValueError), OutputFailed, ModelUnavailable, DeviceUnavailable, PromiseBroken.
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from foremask.masking.library import mask_frames as mask_frames
     from foremask.masking.library import mask_image as mask_image
     from foremask.masking.library import mask_video as mask_video
+    from foremask.masking.library import pipeline_for as pipeline_for
     from foremask.masking.library import probe as probe
     from foremask.masking.library import read_frames as read_frames
     from foremask.masking.library import read_masks as read_masks
@@ -58,7 +61,11 @@ if TYPE_CHECKING:
     from foremask.options import Matte as Matte
     from foremask.options import Preset as Preset
     from foremask.options import Quality as Quality
+    from foremask.pipeline.pipeline import Pipeline as Pipeline
+    from foremask.pipeline.pipeline import Queue as Queue
+    from foremask.pipeline.pipeline import Stage as Stage
     from foremask.pipeline.progress import Progress as Progress
+    from foremask.pipeline.values import MaskedFrame as MaskedFrame
 
     __version__: str
 
@@ -68,9 +75,11 @@ _HOMES = {
     "facts": "Clip Report",
     "hints.kinds": "Box Hint Paint Point Text",
     "masking.library": "FileReport Masker NetworkOptions contact_sheet cut_out cut_out_frames"
-    " cut_out_image find_things mask_frames mask_image mask_video probe read_frames read_masks"
-    " verify",
+    " cut_out_image find_things mask_frames mask_image mask_video pipeline_for probe read_frames"
+    " read_masks verify",
+    "pipeline.pipeline": "Pipeline Queue Stage",
     "pipeline.progress": "Progress",
+    "pipeline.values": "MaskedFrame",
     "masking.thing_list": "Thing",
     "media.promises": "PromiseKept",
     "options": "Device Matte Preset Quality",

@@ -288,6 +288,8 @@ class _Batch:
                 f"  {report.runtime}; processor time in ms a frame: {costs}",
                 f"  {report.bytes} bytes, sha256 {report.sha256}",
             )
+        if self.asked.explain:
+            tell(*_explained(report))
 
     def _failed(self, job: OutputJob, error: ForemaskError) -> None:
         self.failures.append((job, error))
@@ -354,3 +356,17 @@ def _costs(report: Report) -> str:
     named = [("all", sum(report.stage_cpu_s.values())), *stages]
     ms_per_s = 1000 / max(1, report.frames_in)
     return ", ".join(f"{stage} {cost * ms_per_s:.1f}" for stage, cost in named)
+
+
+def _explained(report: Report) -> list[str]:
+    """The pipeline's stages in their order: what waited before each, and what each took."""
+    ms_per_s = 1000 / max(1, report.frames_in)
+    lines = ["  stage         CPU ms a frame   waiting before it"]
+    for each in report.pipeline:
+        waited = ""
+        if each.waiting is not None:
+            waited = f"   {each.waiting:.1f} of {each.room}"
+        lines.append(f"  {each.stage:<14}{each.cpu_s * ms_per_s:>14.1f}{waited}")
+    libraries_ms = report.stage_cpu_s.get("libraries", 0.0) * ms_per_s
+    lines.append(f"  {'libraries':<14}{libraries_ms:>14.1f}   (threads of the network and codecs)")
+    return lines

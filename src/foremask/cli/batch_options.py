@@ -151,6 +151,7 @@ class BatchOptions:
         as_json: Print one line of JSON for each INPUT.
         quiet: Show errors only.
         verbose: Show statistics and checksum of each output.
+        explain: Show the stages of each mask, with their time.
     """
 
     # Path lets shells complete file names. The values are str, to keep the final slash of a folder.
@@ -165,6 +166,7 @@ class BatchOptions:
     as_json: Annotated[bool, Flag, Parameter(name="--json")] = False
     quiet: Annotated[bool, Flag, Parameter(name=("--quiet", "-q"))] = False
     verbose: Annotated[bool, Flag, Parameter(name=("--verbose", "-v"))] = False
+    explain: Annotated[bool, Flag] = False
     network: NetworkChoice = NetworkChoice()
     hinted: HintOptions = HintOptions()
 

@@ -1,7 +1,7 @@
 """The Python library: masks and cut-outs of clips, pictures and arrays."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import wraps
 from itertools import chain, islice
 from os import PathLike, fspath
@@ -44,7 +44,7 @@ from foremask.options import (
     form_for,
     form_named,
 )
-from foremask.pipeline.build import ahead_frames
+from foremask.pipeline.build import Change, ahead_frames, checked_clip, opened_masking
 from foremask.pipeline.hinting import guidance_of_frames
 from foremask.pipeline.network_masks import network_stages
 from foremask.pipeline.networks import mask_finder_for, network_for
@@ -113,6 +113,7 @@ def mask_video(
     hints: Sequence[Hint] = (),
     cache: FilePath | None = None,
     on_progress: OnProgress | None = None,
+    change: Change | None = None,
     replace: bool = False,
     **network: Unpack[NetworkOptions],
 ) -> FileReport:
@@ -124,7 +125,8 @@ def mask_video(
     ``hints``, count from ``start_s``. ``hints`` mark foreground or background (docs/hints.md).
     ``cache`` is a file for the network's results, or a directory of such files. Later calls with
     other hints reuse these results. ``on_progress`` is called in the caller's thread; an
-    exception in it cancels the masking. ``target`` appears only when it is complete.
+    exception in it cancels the masking. ``change`` gets the `Pipeline` and returns the one to run,
+    such as one with a stage more (docs/python.md). ``target`` appears only when it is complete.
 
     Raises FileNotFoundError; FieldInvalid for an invalid argument; ClipRefused for a clip
     that cannot be masked; ModelUnavailable if the weights are missing; OutputFailed if
@@ -136,7 +138,7 @@ def mask_video(
     made = _target(Path(source), target, f".mask{(form or spec.form).suffix}")
     spec = structs.replace(spec, form=form_for(made, spec.kind, form))
     files = Files(source=Path(source), target=made, cache=_path(cache), replace=replace)
-    return _made(spec, files, on_progress, resources)
+    return _made(spec, files, on_progress, resources, change)
 
 
 def cut_out(
@@ -153,6 +155,7 @@ def cut_out(
     hints: Sequence[Hint] = (),
     cache: FilePath | None = None,
     on_progress: OnProgress | None = None,
+    change: Change | None = None,
     replace: bool = False,
     **network: Unpack[NetworkOptions],
 ) -> FileReport:
@@ -190,7 +193,29 @@ def cut_out(
         replace=replace,
     )
     spec = structs.replace(spec, form=form)
-    return _made(spec, files, on_progress, resources)
+    return _made(spec, files, on_progress, resources, change)
+
+
+@contextmanager
+def pipeline_for(
+    source: FilePath,
+    *,
+    hints: Sequence[Hint] = (),
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    cache: FilePath | None = None,
+    **network: Unpack[NetworkOptions],
+) -> Iterator[Pipeline]:
+    """Yield the pipeline of a clip's masks, to look at, to change and to run once.
+
+    Run it by ``with pipeline.running() as masked``, and iterate over `MaskedFrame`s; nothing is
+    written. The arguments, and the errors, are those of `mask_video`.
+    """
+    chosen, resources = _chosen(**network)
+    spec = structs.replace(chosen, hints=tuple(hints), excerpt=Excerpt.of(start_s, end_s))
+    clip = checked_clip(Path(source), spec, resources.limits)
+    with opened_masking(spec, Path(source), clip, resources, cache=_path(cache)) as masking:
+        yield masking.pipeline
 
 
 def mask_frames(
@@ -419,9 +444,13 @@ def _cut_out_target(
 
 
 def _made(
-    spec: JobSpec, files: Files, on_progress: OnProgress | None, resources: Resources
+    spec: JobSpec,
+    files: Files,
+    on_progress: OnProgress | None,
+    resources: Resources,
+    change: Change | None,
 ) -> FileReport:
-    report = run(spec, files, on_progress or no_progress, resources)
+    report = run(spec, files, on_progress or no_progress, resources, change=change)
     return FileReport(**structs.asdict(report), target=files.target)
 
 
