@@ -6,8 +6,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-SIDE_PX = 512
-"""The side of the picture as the network is used; it also trains at less."""
 CHANNELS = 7
 """Marks in, marks out, nearness to each, an earlier mask, that there is one, a box."""
 DISC_PX = 2.5
