@@ -19,7 +19,7 @@ LOGO = ROOT / "src/foremask/service/api/static/playground/icon.svg"
 FROM_THE_ROOT = {"CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
 NOT_SEARCHED = "---\nsearch:\n  exclude: true\n---\n\n"
 """Before pages that tell why and what was: a search is for what to do."""
-_OUTSIDE = re.compile(r"\[[^\]]*\]\(\.\./((?:deploy|LICENSE|SECURITY)[^)]*)\)")
+_OUTSIDE = re.compile(r"\[[^\]]*\]\(\.\./((?:deploy|integrations|LICENSE|SECURITY)[^)]*)\)")
 _STYLE_IN_A_SCRIPT = re.compile(r"'(\.[a-z]\{[^'\\]{2000,}\})'")
 _BLOCK = r"\*\*(?:Command line|Python|HTTP)\*\*\n\n(?:<!--.*-->\n)?```\w+\n(?:.*\n)*?```\n"
 _TABS = re.compile(rf"(?:{_BLOCK}\n?){{2,}}")
