@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx2
 from tests.support.http_server import free_port
 from tests.support.patience import PATIENCE_S
+from tests.support.programs import children
 
 from foremask.service.jobs.database import Database
 from foremask.service.jobs.tokens import TokenLimits
@@ -24,6 +25,7 @@ from foremask.settings import Settings, variable
 ROOT = Path(__file__).parents[1]
 TOKEN = "a-token-for-one-measurement"  # noqa: S105
 MASK_PATH = "/v2/video/segment/foreground_mask"
+MOST_KEPT = 1.1  # of the memory before, when a load is over
 PLENTY = TokenLimits(rate_per_minute=6_000_000, burst=1_000_000, concurrent=1_000_000)
 
 
@@ -43,6 +45,23 @@ class Service:
 def pid(member: Member) -> int | None:
     process = member.process
     return process.pid if process and process.returncode is None else None
+
+
+def memory_mib(member: Member) -> float:
+    """The resident memory of a process, or 0 if it does not run."""
+    return _resident_mib(pid(member))
+
+
+def family_mib(member: Member) -> float:
+    """The resident memory of a process and its children, of which some may just have ended."""
+    return memory_mib(member) + sum(map(_resident_mib, children(pid(member) or 0)))
+
+
+def _resident_mib(process: int | None) -> float:
+    with suppress(OSError):
+        pages = int(Path(f"/proc/{process}/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / (1 << 20)
+    return 0.0
 
 
 def caller_of(port: int, token: str = TOKEN, timeout_s: float = 120) -> httpx2.AsyncClient:

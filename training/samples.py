@@ -1,6 +1,6 @@
 """Samples: a crop of a picture, what is meant in it, and the first prompt."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -270,7 +270,3 @@ class Samples:
             if sample is not None:
                 samples.append(sample)
         return samples
-
-    def batches(self, count: int, side: int) -> Iterator[list[Sample]]:
-        while True:
-            yield self.batch(count, side)

@@ -6,7 +6,6 @@ replaces the network. The exit code is 1 if a process keeps over 10 % more than 
 """
 
 import asyncio
-import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -16,18 +15,29 @@ from pathlib import Path
 from tests.support import synth
 from tests.support.origin import Request, gives, head, listening
 
-from benchmarks.endurance.beside import MOST_KEPT, family_mib, memory_mib
-from benchmarks.endurance.readers import stored_file
 from benchmarks.endurance.slow_clients import (
     Crowd,
     download_of,
+    shown_clips,
     silent,
     slow_readers,
     slow_streams,
     slow_uploads,
+    stored_file,
 )
 from benchmarks.machine import header, row, run
-from benchmarks.service import MASK_PATH, PLENTY, TOKEN, Service, caller_of, running, workplace
+from benchmarks.service import (
+    MASK_PATH,
+    MOST_KEPT,
+    PLENTY,
+    TOKEN,
+    Service,
+    caller_of,
+    family_mib,
+    memory_mib,
+    running,
+    workplace,
+)
 from foremask.service.api.context import DOWNLOADS_PER_LINK
 from foremask.service.api.probing import SHOWS_AT_ONCE, SHOWS_PER_OWNER
 from foremask.service.jobs.tokens import create_token
@@ -36,7 +46,6 @@ from foremask.service.run.serve import Member
 HOLD_S = 5.0
 RELEASE_S = 60.0
 PER_TOKEN = 50  # uploads; a token has 64 at once
-SHOWN_BYTES = 32 << 20
 STREAMS = 8  # each has a child process from the start
 JOBS = {
     1000: ((320, 180), Fraction(200)),
@@ -59,11 +68,13 @@ async def measure(root: Path, count: int, only: str) -> bool:
         async with caller_of(port) as client:
             links = [await stored_file(client) for _ in range(1 + count // DOWNLOADS_PER_LINK)]
         downloads = [download_of(link) for link in links for _ in range(DOWNLOADS_PER_LINK)]
+        showing = [token for token in tokens for _ in range(SHOWS_PER_OWNER)]
+        showing = showing[: min(count, SHOWS_AT_ONCE)]
         kinds: dict[str, tuple[Member, Opened]] = {
             "API, a silent connection": (api, lambda: silent(port, count)),
             "API, a slow upload": (api, lambda: slow_uploads(port, tokens, count)),
             "API, a slow download": (api, lambda: slow_readers(port, downloads[:count])),
-            "API, a clip that is shown": (api, lambda: shown(port, tokens, root, count)),
+            "API, a clip that is shown": (api, lambda: shown_clips(port, showing, root)),
             "API, a live stream": (api, lambda: slow_streams(port, TOKEN, min(count, STREAMS))),
             "API, a job": (api, lambda: jobs(service, count)),
             "worker, a job that waits for its origin": (worker, lambda: jobs(service, count)),
@@ -132,25 +143,6 @@ async def released(member: Member, before: float) -> float:
     while (now := memory_mib(member)) > MOST_KEPT * before and time.monotonic() < until:  # noqa: ASYNC110
         await asyncio.sleep(1.0)
     return now
-
-
-@asynccontextmanager
-async def shown(port: int, tokens: list[str], root: Path, count: int) -> AsyncIterator[Crowd]:
-    """Let the API show a clip of 32 MiB, which it reads from its origin, and read it slowly."""
-    clip = await asyncio.to_thread(synth.write, root / "shown.mp4")
-    size = SHOWN_BYTES
-    data = clip.read_bytes() + size.to_bytes(4, "big") + b"free" + bytes(size - 8)
-    async with listening() as origin:
-        origin.answers["/a.mp4"] = gives(data)
-        body = json.dumps({"video": origin.url("/a.mp4")})
-        requests = [
-            f"POST /v2/playground/clip HTTP/1.1\r\nHost: a\r\napi_token: {token}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
-            for token in tokens
-            for _ in range(SHOWS_PER_OWNER)
-        ]
-        async with slow_readers(port, requests[: min(count, SHOWS_AT_ONCE)]) as crowd:
-            yield crowd
 
 
 @asynccontextmanager

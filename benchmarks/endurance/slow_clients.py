@@ -1,19 +1,25 @@
 """Opens connections that send or take very little, and keeps them open."""
 
 import asyncio
+import json
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
+from tests.support import synth
+from tests.support.origin import gives, listening
 
 from benchmarks.service import caller_of
 
 SENT_BYTES = 6 << 20  # of an upload, before it slows down
 DECLARED_BYTES = 512 << 20
+STORED_BYTES = 64 << 20
+SHOWN_BYTES = 32 << 20
 SLOWLY_S = 0.5
 SMALL_WINDOW_BYTES = 4096
 WAIT_S = 20.0
@@ -38,6 +44,18 @@ async def get_form(client: httpx2.AsyncClient) -> dict[str, Any]:
             form: dict[str, Any] = answer.json()["result"]
             return form
         await asyncio.sleep(float(answer.headers.get("retry-after", 1)))
+
+
+async def stored_file(client: httpx2.AsyncClient) -> str:
+    """Upload a file of 64 MiB, and return its link."""
+    form = await get_form(client)
+    answer = await client.post(
+        form["upload_url"],
+        data=form["upload_fields"],
+        files={"file": ("a.mp4", bytes(STORED_BYTES), "video/mp4")},
+    )
+    answer.raise_for_status()
+    return str(form["file_url"])
 
 
 def upload_head(form: dict[str, Any]) -> bytes:
@@ -105,6 +123,23 @@ async def slow_readers(port: int, requests: Sequence[bytes]) -> AsyncIterator[Cr
             _drop(crowd, stream)
     async with _kept_up(crowd, b""):
         yield crowd
+
+
+@asynccontextmanager
+async def shown_clips(port: int, tokens: Sequence[str], root: Path) -> AsyncIterator[Crowd]:
+    """Let the API show a clip of 32 MiB to each token, and read it slowly."""
+    clip = await asyncio.to_thread(synth.write, root / "shown.mp4")
+    data = clip.read_bytes() + SHOWN_BYTES.to_bytes(4, "big") + b"free" + bytes(SHOWN_BYTES - 8)
+    async with listening() as origin:
+        origin.answers["/a.mp4"] = gives(data)
+        body = json.dumps({"video": origin.url("/a.mp4")})
+        requests = [
+            f"POST /v2/playground/clip HTTP/1.1\r\nHost: a\r\napi_token: {token}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n{body}".encode()
+            for token in tokens
+        ]
+        async with slow_readers(port, requests) as crowd:
+            yield crowd
 
 
 @asynccontextmanager

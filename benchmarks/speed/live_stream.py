@@ -20,9 +20,17 @@ from tests.support.origin import gives, listening
 from tests.support.programs import children
 
 from benchmarks.clips import DATA, frames_of
-from benchmarks.endurance.beside import family_mib
 from benchmarks.machine import header, row, run
-from benchmarks.service import MASK_PATH, TOKEN, caller_of, pid, quantiles, running, workplace
+from benchmarks.service import (
+    MASK_PATH,
+    TOKEN,
+    caller_of,
+    family_mib,
+    pid,
+    quantiles,
+    running,
+    workplace,
+)
 from foremask.service.run.serve import Member
 
 CLIP = DATA / "davis" / "parkour"
