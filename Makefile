@@ -62,7 +62,7 @@ elsewhere: .venv/.dev ## the library's and commands' tests where modules of POSI
 	PYTHONPATH="$(CURDIR)/tests/elsewhere" .venv/bin/python -m pytest --numprocesses $(JOBS) -m 'not (linux or weights or data)' $(ELSEWHERE)
 
 wheel: .venv/.dev $(SITE_BUILT) ## install the wheel where nothing else is, and mask with it [SERVER=1: and serve]
-	@PATH="$(CURDIR)/.uv/bin:$$PATH" .venv/bin/python -m benchmarks.endurance.wheel $(if $(SERVER),--server)
+	@PATH="$(CURDIR)/.uv/bin:$$PATH" .venv/bin/python -m tests.installs --way uv $(if $(SERVER),--server)
 
 installs: .venv/.dev ## install the wheel by uv, pipx and pip, and mask [PYTHONS='3.12 3.13': others]
 	@PATH="$(CURDIR)/.uv/bin:$$PATH" .venv/bin/python -m tests.installs $(PYTHONS)

@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx2
@@ -34,12 +34,12 @@ class Service:
     settings: Settings
     postgres: EmbeddedPostgres
     database: Database
-    apis: list[Member] = field(default_factory=list)
-    workers: list[Member] = field(default_factory=list)
+    api: Member
+    workers: list[Member]
 
     @property
-    def ports(self) -> list[int]:
-        return [int(api.environ[variable("port")]) for api in self.apis]
+    def port(self) -> int:
+        return self.settings.port
 
 
 def pid(member: Member) -> int | None:
@@ -86,16 +86,14 @@ def workplace() -> Iterator[Path]:
 async def running(
     root: Path,
     *,
-    apis: int = 1,
     workers: int = 0,
     slots: int = 1,
-    connections: int = 2000,
     plenty: bool = True,
     objects_url: str | None = None,
     streams: int = 1,
     max_frames: int = 7200,
 ) -> AsyncIterator[Service]:
-    """Yield a service below ``root`` whose APIs are ready; a process that dies is started again.
+    """Yield a service below ``root`` whose API is ready; a process that dies is started again.
 
     With ``plenty``, no token has limits.
     """
@@ -108,7 +106,7 @@ async def running(
         port=free_port(),
         allow_private=(ipaddress.ip_network("127.0.0.0/8"),),
         bootstrap_token=TOKEN,
-        connections=connections,
+        connections=2000,
         streams=streams,
         max_frames=max_frames,
     )
@@ -118,17 +116,19 @@ async def running(
         database = await stack.enter_async_context(Database(postgres.url, patience_s=60.0))
         environ = environment(settings, {**os.environ, "PYTHONPATH": str(ROOT)})
         command = (sys.executable, "-m", "benchmarks.member")
-        service = Service(settings, postgres, database)
-        for number in range(apis):
-            port = settings.port if number == 0 else free_port()
-            own = {variable("port"): str(port), variable("data_dir"): str(root / f"api-{number}")}
-            service.apis.append(Member(f"api-{number}", (*command, "api"), environ | own))
         words = (*command, "worker", str(slots))
-        service.workers.extend(Member(f"worker-{n}", words, environ) for n in range(workers))
-        watching = [asyncio.create_task(m.run()) for m in (*service.apis, *service.workers)]
+        own = {variable("data_dir"): str(root / "api")}
+        service = Service(
+            settings,
+            postgres,
+            database,
+            api=Member("api", (*command, "api"), environ | own),
+            workers=[Member(f"worker-{n}", words, environ) for n in range(workers)],
+        )
+        watching = [asyncio.create_task(m.run()) for m in (service.api, *service.workers)]
         watching.append(asyncio.create_task(postgres.watch()))
         try:
-            await asyncio.gather(*(_ready(port) for port in service.ports))
+            await _ready(service.port)
             if plenty:
                 await database.all(
                     "update tokens set rate_per_minute = 6000000, burst = 1000000,"

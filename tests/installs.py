@@ -1,8 +1,9 @@
 """The package as strangers install it: one command masks a clip, without a cache.
 
-Run ``python -m tests.installs [--wheel FILE] [--way uv|pipx|pip] [PYTHON...]``. It builds the
-wheel, resolves it for each system and beside what others have installed, and then installs it in
-each way into an empty environment of each interpreter, with an empty model directory.
+Run ``python -m tests.installs [--wheel FILE] [--way uv|pipx|pip] [--server] [PYTHON...]``. It
+builds the wheel, resolves it for each system and beside what others have installed, and installs it
+in each way into an empty environment of each interpreter, with an empty model directory. With
+``--way``, nothing is resolved; with ``--server``, `foremask[server]` serves a mask, too.
 """
 
 import argparse
@@ -12,10 +13,15 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
+import zipfile
 from pathlib import Path
+from typing import Any
 
 from foremask.media.verify import verify
 from tests.support import synth
+from tests.support.http_server import ask, free_port
+from tests.support.patience import wait_until
 
 ROOT = Path(__file__).parents[1]
 UV = shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
@@ -27,6 +33,10 @@ SYSTEMS = (
     "aarch64-apple-darwin",
     "x86_64-pc-windows-msvc",
 )
+SAMPLES = "foremask/service/api/static/samples/"
+SITE = "foremask/service/api/site/"
+WHEEL_BYTES = 8 << 20  # without samples and documentation
+TOKEN = "a-token-for-one-mask"
 NEIGHBOURS = {
     "ComfyUI": (
         *("torch", "torchvision", "torchaudio", "numpy>=1.25", "einops", "transformers>=4.50.3"),
@@ -48,6 +58,7 @@ def main() -> int:
     options.add_argument("pythons", nargs="*", default=[sys.executable])
     options.add_argument("--way", action="append", choices=WAYS)
     options.add_argument("--wheel", type=Path, help="a built wheel")
+    options.add_argument("--server", action="store_true")
     asked = options.parse_args()
     failed = 0
     with tempfile.TemporaryDirectory(dir="/var/tmp", ignore_cleanup_errors=True) as name:
@@ -55,13 +66,16 @@ def main() -> int:
         path = work / "path"
         path.mkdir()
         wheel = asked.wheel or built(work)
-        failed += resolve(wheel)
+        failed += inspect(wheel)
+        if not asked.way:
+            failed += resolve(wheel)
         clip = synth.write(work / "clip.mp4", synth.Spec(160, 96, sound=(synth.Tone(),)))
         for number, python in enumerate(map(interpreter, asked.pythons)):
             for way in asked.way or WAYS:
                 began = time.monotonic()
+                home = work / f"{way}-{number}"
                 try:
-                    said = first_mask(way, python, wheel, clip, work / f"{way}-{number}", path)
+                    said = first_mask(way, python, wheel, clip, home, path)
                 except (subprocess.SubprocessError, OSError) as error:
                     failed += 1
                     output = getattr(error, "output", "") or ""
@@ -69,6 +83,8 @@ def main() -> int:
                 version = run(python, "-c", "import sys; print(sys.version.split()[0])").strip()
                 took_s = time.monotonic() - began
                 print(f"{way:<5} {version:<8} {took_s:4.0f} s  {said}", flush=True)  # noqa: T201
+        if asked.server:
+            print(served_mask(wheel, work / "server"), flush=True)  # noqa: T201
     return int(failed > 0)
 
 
@@ -83,6 +99,17 @@ def built(folder: Path) -> Path:
     run(UV, "build", "--quiet", "--wheel", "--out-dir", str(folder), str(ROOT))
     (wheel,) = folder.glob("*.whl")
     return wheel
+
+
+def inspect(wheel: Path) -> int:
+    """1 if the wheel has files of others, no types, or more bytes than `WHEEL_BYTES`."""
+    with zipfile.ZipFile(wheel) as archive:
+        files = [f for f in archive.infolist() if not f.filename.startswith((SITE, SAMPLES))]
+    names = [each.filename for each in files]
+    strays = [name for name in names if not name.startswith(("foremask/", "foremask-"))]
+    size = sum(each.compress_size for each in files)
+    print(f"{size / 1e3:.0f} kB without documentation and samples, strays: {strays}")  # noqa: T201
+    return int(bool(strays) or size > WHEEL_BYTES or "foremask/py.typed" not in names)
 
 
 def resolve(wheel: Path) -> int:
@@ -109,15 +136,15 @@ def resolve(wheel: Path) -> int:
     return failed
 
 
-def first_mask(way: str, python: str, wheel: Path, clip: Path, home: Path, path: Path) -> str:
-    """Install, and mask with an empty cache; on PATH is ``path`` alone. Return what each took."""
+def environ_of(home: Path, path: Path) -> dict[str, str]:
+    """Variables under which all is installed into ``home``; on PATH is ``path`` beside its bin."""
     (home / "bin").mkdir(parents=True)
     environ = {
         name: text
         for name, text in os.environ.items()
         if not name.startswith(("FOREMASK_", "PYTHONPATH", "VIRTUAL_ENV", "XDG_"))
     }
-    environ |= {
+    return environ | {
         "PATH": os.pathsep.join([str(home / "bin"), str(path)]),
         "HOME": str(home),
         "UV_TOOL_DIR": str(home / "tools"),
@@ -126,6 +153,11 @@ def first_mask(way: str, python: str, wheel: Path, clip: Path, home: Path, path:
         "PIPX_HOME": str(home / "pipx"),
         "PIPX_BIN_DIR": str(home / "bin"),
     }
+
+
+def first_mask(way: str, python: str, wheel: Path, clip: Path, home: Path, path: Path) -> str:
+    """Install, and mask with an empty cache; on PATH is ``path`` alone. Return what each took."""
+    environ = environ_of(home, path)
     began = time.monotonic()
     match way:
         case "uv":
@@ -147,10 +179,54 @@ def first_mask(way: str, python: str, wheel: Path, clip: Path, home: Path, path:
     run(str(home / "bin" / "foremask"), "mask", str(clip), "-o", str(made), env=environ)
     masked_s = time.monotonic() - began
     verify(clip, made)
+    for words in (
+        *(("--help",), ("models",), ("doctor", "--json"), ("completion", "bash")),
+        *(("cutout", str(clip)), ("verify", str(clip), str(made)), ("probe", str(clip))),
+    ):
+        run(str(home / "bin" / "foremask"), *words, env=environ)
+    clip.with_suffix(".cutout.webm").unlink()
     return (
         f"installed {installed_mb:.0f} MB in {installed_s:.0f} s, weights and first mask in "
         f"{masked_s:.0f} s"
     )
+
+
+def served_mask(wheel: Path, home: Path) -> str:
+    """Install the server extra by uv, and mask a sample of the page over HTTP."""
+    environ = environ_of(home, home / "bin") | {"PATH": os.environ["PATH"]}
+    words = ("tool", "install", "--quiet", "--python", sys.executable)
+    run(UV, *words, f"{wheel}[server]", env=environ)
+    port = free_port()
+    site = f"http://127.0.0.1:{port}"
+    environ |= {
+        "FOREMASK_DATA_DIR": str(home / "data"),
+        "FOREMASK_PORT": str(port),
+        "FOREMASK_BOOTSTRAP_TOKEN": TOKEN,
+        "FOREMASK_ALLOW_PRIVATE": "127.0.0.0/8",
+    }
+    command = [str(home / "bin" / "foremask"), "serve"]
+    with subprocess.Popen(  # noqa: S603
+        command, env=environ, cwd="/", stdout=subprocess.PIPE, text=True
+    ) as service:
+        try:
+            assert service.stdout is not None
+            next(line for line in service.stdout if "listens on" in line)
+            began = time.monotonic()
+            video = f"{site}/static/samples/bird.webm"
+            made = ask(f"{site}/v2/video/segment/foreground_mask", TOKEN, {"video": video})
+
+            def over() -> dict[str, Any] | None:
+                status: dict[str, Any] = ask(made["status_url"], TOKEN)
+                return None if status["status"] == "IN_PROGRESS" else status
+
+            result = wait_until(over)["result"]
+            took_s = time.monotonic() - began
+            urllib.request.urlretrieve(result["mask_url"], home / "mask.mp4")  # noqa: S310
+        finally:
+            service.terminate()
+            service.wait(60)
+    verify(ROOT / "src" / SAMPLES / "bird.webm", home / "mask.mp4")
+    return f"server: POST to its mask in {took_s:.1f} s"
 
 
 def run(*words: str, env: dict[str, str] | None = None) -> str:

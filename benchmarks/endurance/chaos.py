@@ -135,7 +135,7 @@ class Monkey:
                 of_workers = sorted(child for each in workers for child in children(each))
                 return [self.chance.choice(of_workers)] if of_workers else []
             case "API":
-                return [found for each in self.service.apis if (found := pid(each))]
+                return [found] if (found := pid(self.service.api)) else []
             case "PostgreSQL" if server:
                 return [server, *(children(server) if deed == "pause" else [])]
             case "backend" if server and (backends := sorted(children(server))):
@@ -321,7 +321,7 @@ async def measure(
             url = "s3://chaos/foremask" if in_bucket else None
             starting = running(root, workers=WORKERS, slots=SLOTS, objects_url=url)
             service = await stack.enter_async_context(starting)
-            client = await stack.enter_async_context(caller_of(service.ports[0], timeout_s=30))
+            client = await stack.enter_async_context(caller_of(service.port, timeout_s=30))
             database, caller = service.database, Caller(client, site)
             settings = service.settings
             objects = await open_objects(settings.store_url, settings.base_url)

@@ -276,7 +276,7 @@ async def is_borne(name: str, root: Path) -> bool:
     at_once = CLIPS if is_flood else 1
     async with running(root, workers=2, plenty=is_flood) as service, listening() as origin:
         origin.answers["/b.mp4"] = gives(clip)
-        video, port, api = origin.url("/b.mp4"), service.ports[0], service.apis[0]
+        video, port, api = origin.url("/b.mp4"), service.port, service.api
         secret, _ = await create_token(service.database, "b", PLENTY)
         async with caller_of(port, secret) as b:
             await submit(b, video, at_once)  # children are started, caches warm

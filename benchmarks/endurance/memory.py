@@ -60,7 +60,7 @@ type Opened = Callable[[], AbstractAsyncContextManager[object]]
 async def measure(root: Path, count: int, only: str) -> bool:
     most = max(JOBS)
     async with running(root, workers=1, streams=STREAMS, max_frames=most) as service:
-        port, api, worker = service.ports[0], service.apis[0], service.workers[0]
+        port, api, worker = service.port, service.api, service.workers[0]
         tokens = [
             (await create_token(service.database, f"t{number}", PLENTY))[0]
             for number in range(max(1 + count // PER_TOKEN, SHOWS_AT_ONCE // SHOWS_PER_OWNER))
@@ -121,7 +121,7 @@ async def peak_of_job(service: Service, root: Path, frames: int) -> float:
     size, fps = JOBS.get(frames, JOBS[1000])  # fewer come first, so that code is loaded
     spec = synth.Spec(*size, synth.even(frames, fps))
     clip = await asyncio.to_thread(synth.write, root / "job.mp4", spec)
-    async with listening() as origin, caller_of(service.ports[0]) as client:
+    async with listening() as origin, caller_of(service.port) as client:
         origin.answers["/a.mp4"] = gives(clip.read_bytes())
         answer = await client.post(MASK_PATH, json={"video": origin.url("/a.mp4")})
         answer.raise_for_status()
@@ -156,7 +156,7 @@ async def jobs(service: Service, count: int) -> AsyncIterator[None]:
             await writer.drain()
             await asyncio.sleep(0.25)
 
-    async with listening() as origin, caller_of(service.ports[0]) as client:
+    async with listening() as origin, caller_of(service.port) as client:
         origin.answers["/a.mp4"] = drip
         body = {"video": origin.url("/a.mp4")}
         asked = (client.post(MASK_PATH, json=body) for _ in range(count))

@@ -2,7 +2,7 @@
 
 J and F follow the DAVIS evaluation (Perazzi et al., CVPR 2016, sections 5.1 and 5.2, and its
 published code): the first and the last frame of a sequence do not count, and contours match within
-0.008 of the diagonal. dtSSD, MAD and MSE follow Erofeev et al., BMVC 2015, section 3, on alpha in
+0.008 of the diagonal. dtSSD and MAD follow Erofeev et al., BMVC 2015, section 3, on alpha in
 [0, 1].
 """
 
@@ -80,18 +80,16 @@ def temporal_error(masks: Sequence[Alpha], truths: Sequence[Alpha]) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """J, F, their mean, the share of frames with J over 0.5, and the decay of J; in percent.
+    """J, F, their mean, and the lowest J of a frame; in percent.
 
-    ``mae`` and ``mse`` are x 1000 (MAE is the matting field's MAD); ``dtssd`` is x 100.
+    ``mae`` is x 1000 (the matting field's MAD); ``dtssd`` is x 100.
     """
 
     j: float
     f: float
     jf: float
-    j_recall: float
     j_worst: float
     mae: float
-    mse: float
     dtssd: float
 
 
@@ -109,9 +107,7 @@ def score(masks: Sequence[Alpha], truths: Sequence[Alpha]) -> Scores:
         j=100 * float(j.mean()),
         f=100 * float(f.mean()),
         jf=50 * float(j.mean() + f.mean()),
-        j_recall=100 * float((j > 0.5).mean()),
         j_worst=100 * float(j.min()),
         mae=1000 * float(np.mean([np.abs(mask - truth).mean() for mask, truth in pairs])),
-        mse=1000 * float(np.mean([((mask - truth) ** 2).mean() for mask, truth in pairs])),
         dtssd=temporal_error(masks, truths),
     )

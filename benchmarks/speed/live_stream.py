@@ -100,7 +100,7 @@ async def measure(root: Path, seconds: float, fps: float, *, beside_a_job: bool)
     pictures = [jpeg(picture) for picture in frames_of(CLIP)]
     async with AsyncExitStack() as stack:
         service = await stack.enter_async_context(running(root, workers=1))
-        api, worker, port = service.apis[0], service.workers[0], service.ports[0]
+        api, worker, port = service.api, service.workers[0], service.port
         if beside_a_job:
             job = asyncio.create_task(mask_for_ever(port, root, fps))
             stack.callback(job.cancel)

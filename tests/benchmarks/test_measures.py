@@ -104,7 +104,7 @@ def test_the_first_and_the_last_frame_do_not_count_for_j() -> None:
     """DAVIS leaves both out; MAE counts them."""
     right, wrong = square(10).astype(np.float32), square(40).astype(np.float32)
     result = scores.score([wrong, right, right, wrong], [right] * 4)
-    assert result.j == result.f == result.j_recall == 100
+    assert result.j == result.f == result.j_worst == 100
     assert result.mae == pytest.approx(1000 * 2 * 200 / 2400 / 4)
 
 
