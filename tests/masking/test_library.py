@@ -292,3 +292,20 @@ def test_kept_results_are_read_again_and_are_bounded(
     left.mkdir()  # as one that may not be removed
     with pytest.raises(foremask.FieldInvalid, match="is damaged, or no file of kept"):
         masked(cache=kept, quality="fast")
+
+
+def test_a_clip_that_changes_while_it_is_masked_is_refused_and_keeps_nothing(
+    tmp_path: Path, clip: Path, model: Path
+) -> None:
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    target = tmp_path / "mask.mp4"
+
+    def overwrite(progress: foremask.Progress) -> None:
+        if progress.frames_done:
+            clip.write_bytes(b"another clip")
+
+    with pytest.raises(foremask.ClipRefused, match="changed while it was masked"):
+        foremask.mask_video(clip, target, model=model, cache=kept, on_progress=overwrite)
+    assert not target.exists()
+    assert list(kept.iterdir()) == []

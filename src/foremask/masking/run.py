@@ -27,6 +27,7 @@ from foremask.options import (
     ResultKind,
 )
 from foremask.pipeline.build import Change, Masking, checked_clip, opened_masking, opened_stored
+from foremask.pipeline.clip_file import ClipFile
 from foremask.pipeline.progress import OnProgress, Progress
 from foremask.pipeline.values import ImageMasker
 
@@ -62,11 +63,13 @@ def run(
         return write_again(spec, files, files.mask, on_progress, resources.limits)
     if spec.auto_zoom and files.mask is None:
         return _zoomed(spec, files, on_progress, resources, masker, change)
+    clip_file = ClipFile(files.source)
     clip = checked_clip(files.source, spec, resources.limits)
     clip = dataclasses.replace(clip, warnings=(*clip.warnings, *spec.remarks))
     part = excerpt_of(clip, spec.excerpt)
     on_progress(Progress(0, part.expected_frames, total_is_known=part.frames is not None))
-    with _opened(spec, files, clip, resources, span, masker, change) as masking:
+    with _opened(spec, files, clip, resources, span, masker, change) as opened:
+        masking = dataclasses.replace(opened, clip_file=clip_file)
         if spec.form in TOOL_FORMS:
             return write_folder(masking, files.target, on_progress)
         if spec.kind is ResultKind.MASK:

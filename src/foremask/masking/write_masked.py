@@ -27,6 +27,7 @@ def write_masked(
     with stopwatch.counting() as watch, pipeline.running(progress.report) as written_frames:
         for _ in written_frames:
             progress.wrote()
+        masking.clip_file.check()
         with stopwatch.stage(Write.name, is_of_pipeline=True):
             written, *_ = [writer.finish(masking.end) for writer in writers]
             cpu_s = watch.total()

@@ -16,6 +16,7 @@ from foremask.media.probe import check_length, excerpt_of, frame_bytes, probe
 from foremask.media.reader import VideoReader
 from foremask.options import JobSpec, Limits, Quality, Resources, ResultKind
 from foremask.pipeline.cache_file import opened_cache
+from foremask.pipeline.clip_file import ClipFile
 from foremask.pipeline.hinting import guidance_of_frames, remarks
 from foremask.pipeline.images import pts_of
 from foremask.pipeline.network_masks import network_stages
@@ -55,13 +56,15 @@ type Change = Callable[[Pipeline], Pipeline]
 class Masking:
     """The pipeline of one clip, which ends with masks of the frames' size, and what its run needs.
 
-    ``clip`` is the clip or its excerpt, with the warnings about hints. The stage `edges` puts the
-    background behind each frame's soft edges into ``behind``, by frame index, if it estimates it.
-    ``remarks`` gets warnings for the report while the stages run.
+    ``clip`` is the clip or its excerpt, with the warnings about hints. ``clip_file`` is its file as
+    it was before anything was read of it. The stage `edges` puts the background behind each
+    frame's soft edges into ``behind``, by frame index, if it estimates it. ``remarks`` gets
+    warnings for the report while the stages run.
     """
 
     spec: JobSpec
     source: Path
+    clip_file: ClipFile
     clip: Clip
     limits: Limits
     span: Span | None
@@ -198,6 +201,7 @@ def _built(
     return Masking(
         spec=spec,
         source=source,
+        clip_file=ClipFile(source),
         clip=clip,
         limits=limits,
         span=span,

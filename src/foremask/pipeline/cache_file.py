@@ -13,6 +13,7 @@ from typing import Final
 from foremask.errors import FieldInvalid
 from foremask.facts import Span
 from foremask.options import JobSpec, Resources, unfinished_cache
+from foremask.pipeline.clip_file import ClipFile
 from foremask.pipeline.networks import network_for
 from foremask.vision.network.kept_results import FileStore, NotACacheError, open_file_store
 from foremask.vision.network.network_cache import NetworkCache
@@ -38,6 +39,7 @@ def opened_cache(
     if path is None:
         yield None
         return
+    clip_file = ClipFile(source)
     identity = _identity(source, spec, resources, span)
     in_folder = path.is_dir()
     if in_folder:
@@ -49,6 +51,7 @@ def opened_cache(
         with ExitStack() as held:
             store = _opened_store(held, path, identity, most_bytes, replaces=in_folder)
             features = _opened_store(held, unfinished, identity, most_bytes, replaces=True)
+            held.callback(_drop_if_changed, clip_file, store, features)
             cache = NetworkCache(store, features)
             yield cache
             if cache.is_complete:
@@ -67,6 +70,13 @@ def opened_cache(
             with suppress(OSError):
                 os.utime(path)  # time of the last use
             _trim(path.parent)
+
+
+def _drop_if_changed(clip_file: ClipFile, *stores: FileStore) -> None:
+    """Keep nothing of a clip that is another now under the hash of what it was."""
+    if clip_file.has_changed:
+        for store in stores:
+            store.drop()
 
 
 def _identity(

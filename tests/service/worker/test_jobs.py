@@ -22,10 +22,12 @@ from foremask.service.jobs.records import JobError, Record
 from foremask.service.jobs.steps import JobClip
 from foremask.service.jobs.tokens import TokenLimits, create_token
 from foremask.service.run.bundled_postgres import EmbeddedPostgres
+from foremask.service.sandbox import pool
 from foremask.service.sandbox.messages import Make, Request
 from foremask.service.sandbox.pool import OnProgress
 from foremask.service.storage.objects import Objects
 from foremask.service.worker import maintenance, queues
+from foremask.service.worker.job_stages import Timing
 from foremask.service.worker.maintenance import run_maintenance
 from foremask.service.worker.queues import Leases, do_next
 from tests.service.worker import stand_in
@@ -170,6 +172,11 @@ async def test_a_job_without_a_frame_for_too_long_and_one_over_its_time_end(
     error = error_of(await caller.served(caller.site.clip(400, pause_s=pause_s), brief))
     assert (error.code, error.reason) == (500, reason)
     assert details in error.details
+
+
+def test_a_worker_ends_a_silent_attempt_before_its_pool_ends_the_job() -> None:
+    """The step's own limit is a crash, after which it is tried again; the pool's is final."""
+    assert Timing().stall_s < pool.STALL_S
 
 
 @pytest.mark.parametrize("operation", ["", "probe", "plan", "cut", "make", "join"])

@@ -32,6 +32,7 @@ from foremask.settings import Sandbox
 log = structlog.get_logger(__name__)
 
 START_S = 60.0  # timeout; Python and its libraries load slowly from a busy disk
+STALL_S = 480.0  # longer than a worker's own limit, which begins the attempt anew
 WATCH_S = 0.25
 SAVE_S = 2.0  # timeout of a child that is told to stop, to save its cache of network results
 LOG_BYTES = 8 << 10
@@ -421,7 +422,7 @@ class MediaPool:
         sandbox: Sandbox = Sandbox.BEST_EFFORT,
         readable: Sequence[Path] = (),
         memory_bytes: int | None = None,
-        stall_s: float = 300.0,
+        stall_s: float = STALL_S,
         jobs_per_child: int = 50,
         execution: str = "foremask.service.sandbox.execution",
         import_from: Sequence[Path] = (),
