@@ -5,8 +5,7 @@ import ssl
 import tarfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -17,6 +16,7 @@ from foremask.errors import ModelUnavailable
 from foremask.weights import download
 from foremask.weights.catalogue import Archive, Model, model_named, model_path, models, spec_of
 from foremask.weights.pull import pull
+from tests.support.disks import disk_of
 from tests.support.file_server import CONTENT, PATH, FileServer, file_server
 
 
@@ -102,15 +102,18 @@ def test_the_next_pull_goes_on_where_a_stopped_one_ended(
     assert [range_ for _, range_ in server.asked] == [None, "bytes=1000-"]
 
 
+@pytest.mark.parametrize("make", [own, own_in_archive])
 def test_other_bytes_under_the_name_are_refused_and_not_kept(
-    tmp_path: Path, server: FileServer
+    tmp_path: Path, server: FileServer, make: Callable[[FileServer], Model]
 ) -> None:
-    server.content = CONTENT[:-1] + b"?"
+    model = make(server)
+    right = server.content
+    server.content = right[:-1] + b"?"
     with pytest.raises(ModelUnavailable, match=r"is not the weights of own .*SHA-256"):
-        pull(tmp_path, model=own(server))
+        pull(tmp_path, model=model)
     assert not (tmp_path / "own.onnx").exists()
-    server.content = CONTENT
-    assert pull(tmp_path, model=own(server)).read_bytes() == CONTENT
+    server.content = right
+    assert pull(tmp_path, model=model).read_bytes() == CONTENT
 
 
 def test_a_longer_file_under_the_name_is_refused_before_it_has_come(
@@ -232,31 +235,17 @@ def test_two_pulls_at_once_fetch_once(tmp_path: Path, server: FileServer) -> Non
     assert heard == {(0, len(CONTENT))}
 
 
-def test_weights_in_an_archive_are_unpacked_and_nothing_else_stays(
+def test_a_whole_archive_survives_a_failed_pull_and_goes_when_it_is_unpacked(
     tmp_path: Path, server: FileServer
 ) -> None:
-    path = pull(tmp_path, model=own_in_archive(server))
-    assert path.read_bytes() == CONTENT
-    assert left_in(tmp_path) == ["own.onnx"]
-
-
-def test_a_whole_archive_survives_a_failed_pull(tmp_path: Path, server: FileServer) -> None:
     obstacle = tmp_path / ".pull-own" / "weights.part"
     obstacle.mkdir(parents=True)
     with pytest.raises(ModelUnavailable):
         pull(tmp_path, model=own_in_archive(server))
     obstacle.rmdir()
     assert pull(tmp_path, model=own_in_archive(server)).read_bytes() == CONTENT
+    assert left_in(tmp_path) == ["own.onnx"]
     assert server.asked == [(PATH, None)]
-
-
-def test_another_archive_under_the_name_is_refused(tmp_path: Path, server: FileServer) -> None:
-    model = own_in_archive(server)
-    server.content = PACKED[:-1] + b"?"
-    with pytest.raises(ModelUnavailable, match="is not the weights of own"):
-        pull(tmp_path, model=model)
-    server.content = PACKED
-    assert pull(tmp_path, model=model).read_bytes() == CONTENT
 
 
 @pytest.mark.parametrize("content", [PACKED, CONTENT])
@@ -269,19 +258,6 @@ def test_an_archive_or_its_weights_from_another_machine_need_no_server(
     assert pull(tmp_path / "models", model=model, brought=brought).read_bytes() == CONTENT
     assert server.asked == []
     assert brought.exists()
-
-
-@contextmanager
-def disk_of(most_bytes: int) -> Iterator[None]:
-    """No file of this process may become larger, as if the disk were full."""
-    import resource  # only POSIX has it
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 @pytest.mark.linux

@@ -9,8 +9,8 @@ import pytest
 from foremask_trackers.commands import main
 from foremask_trackers.files import HUB_FILES, TRACKER_NAMES, TRACKERS, WEIGHTS, HubFiles
 from foremask_trackers.hub import pull_files
+from tests.support.disks import disk_of
 from tests.support.http_server import free_port
-from tests.weights.test_pull import disk_of
 
 from foremask.errors import ModelUnavailable
 from foremask.weights import download
