@@ -18,6 +18,7 @@ from foremask.errors import REASONS, BadJson, FieldInvalid, ForemaskError
 
 _PATH: Final = re.compile(r".* - at `\$(.*)`$", re.DOTALL)
 _MISSING: Final = re.compile(r"Object missing required field `(\w+)`")
+_HINT: Final = re.compile(r"hints\[(\d+)\](?:\.(\w+))?")
 _STEP: Final = re.compile(r"\.(\w+)|\[(\d+)\]")
 _MOST_ACTUAL: Final = 1e18
 _MOST_WHOLE: Final = float(1 << 53)
@@ -237,27 +238,25 @@ def _clash(info: inspect.Type, value: Any) -> tuple[float | None, float | None]:
 
 
 def as_typed(text: str, typed: Sequence[str]) -> str:
-    """``text`` with ``the frame of --point 640,360@12``, say, instead of ``hints[0].frame``.
+    """``text`` with ``--point 640,360@12``, say, instead of ``hints[0]``.
 
     ``typed`` are the command line's words for each hint.
     """
-
-    def name(found: re.Match[str]) -> str:
-        words = typed[int(found[1])]
-        if found[2] is None:
-            return words
-        return f"the {found[2]} of {words}"
-
-    return re.sub(r"hints\[(\d+)\](?:\.(\w+))?", name, text)
+    for number, words in enumerate(typed):
+        text = text.replace(f"hints[{number}]", words)
+    return text
 
 
 @contextmanager
 def hints_as_typed(typed: Sequence[str]) -> Iterator[None]:
-    """Name a command line's hints in errors by what was typed: `as_typed`."""
+    """Name a command line's hints in errors, such as ``the frame of --point 640,360@12``."""
     try:
         yield
     except FieldInvalid as error:
-        error.details = as_typed(error.details, typed)
+        if hint := _HINT.fullmatch(error.param or ""):
+            words = typed[int(hint[1])]
+            name = f"the {hint[2]} of {words}" if hint[2] else words
+            error.details = error.details.replace(hint[0], name)
         raise
 
 
@@ -267,19 +266,15 @@ def hints_as_sent(key_points: int) -> Iterator[None]:
 
     The first hints, ``key_points`` in number, come from the field of this name.
     """
-
-    def name(found: re.Match[str]) -> str:
-        number = int(found[1]) - key_points
-        if number >= 0:
-            return f"hints[{number}]{found[2]}"
-        if found[2]:
-            return "frame_index"
-        return f"key_points[{found[1]}]"
-
     try:
         yield
     except FieldInvalid as error:
-        field_of_hint = r"hints\[(\d+)\]((?:\.frame\b)?)"
-        error.details = re.sub(field_of_hint, name, error.details)
-        error.param = error.param and re.sub(field_of_hint, name, error.param)
+        if hint := _HINT.fullmatch(error.param or ""):
+            number = int(hint[1]) - key_points
+            name = f"hints[{number}]" if number >= 0 else f"key_points[{hint[1]}]"
+            name += f".{hint[2]}" if hint[2] else ""
+            if number < 0 and hint[2] == "frame":
+                name = "frame_index"
+            error.details = error.details.replace(hint[0], name)
+            error.param = name
         raise
