@@ -14,7 +14,7 @@ from foremask.media.frames import frame_of
 from foremask.media.probe import probe
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
-from foremask.options import Excerpt, Files, Form, JobSpec, Limits, Preset, Quality, Resources
+from foremask.options import MASK_FORMS, Excerpt, Files, Form, JobSpec, Limits, Quality, Resources
 from foremask.pipeline.progress import Progress, ProgressCounter, Statistics, Work
 from foremask.pipeline.stages.decode import Decode
 from foremask.types import Alpha, Image
@@ -264,9 +264,9 @@ def test_a_masker_that_needs_no_pictures_holds_nothing_up(tmp_path: Path) -> Non
     assert report.frames_out == 60
 
 
-@pytest.mark.parametrize("wanted", Preset)
-@pytest.mark.parametrize("kept", [Preset.MP4_H264, Preset.MOV_PRORESKS, Preset.MKV_VP9])
-def test_every_preset_comes_from_every_other(kept: Preset, wanted: Preset, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", MASK_FORMS)
+@pytest.mark.parametrize("kept", [Form.MP4_H264, Form.MOV_PRORESKS, Form.MKV_VP9])
+def test_every_preset_comes_from_every_other(kept: Form, wanted: Form, tmp_path: Path) -> None:
     spec = Spec(pts=synth.even(10, Fraction(25)), last_duration=1200, turn=(90, False))
     source = synth.write(tmp_path / "a.mp4", dataclasses.replace(spec, sound=(Tone(),)))
     first, other = tmp_path / f"first{kept.suffix}", tmp_path / f"other{wanted.suffix}"

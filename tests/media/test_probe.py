@@ -22,7 +22,7 @@ from foremask.media.presets import RECIPES, check_preset, encoder_options, pixel
 from foremask.media.probe import check_length, probe
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
-from foremask.options import UNLIMITED, Limits, Preset
+from foremask.options import MASK_FORMS, UNLIMITED, Form, Limits
 from tests.support import synth
 from tests.support.refusals import refused
 from tests.support.synth import Spec, Tone
@@ -70,7 +70,7 @@ def test_text_of_a_file_is_short_and_is_text(tmp_path: Path) -> None:
     assert clip.audio[2].language == 256 * "\ufffd"
     assert msgspec.json.decode(msgspec.json.encode(clip), type=Clip) == clip
     source, target = tmp_path / "clip.mkv", tmp_path / "mask.mkv"
-    report = synth.mask(source, target, Preset.MKV_H264)
+    report = synth.mask(source, target, Form.MKV_H264)
     assert [track.language for track in report.audio] == [None, None, 256 * "\ufffd"]
     verify(source, target)
     assert [track.title for track in probe(target).audio] == [track.title for track in clip.audio]
@@ -205,27 +205,27 @@ def test_a_frame_too_large_for_the_memory_is_refused_with_the_presets_that_fit(
     tmp_path: Path,
 ) -> None:
     huge = replace(probe(synth.write(tmp_path / "a.mp4", Spec())), width=16_000, height=16_000)
-    for preset in Preset:
+    for preset in MASK_FORMS:
         check_preset(huge, preset, 21 * 10**9)
     fit = r"20480000000 bytes.* 15000000000 .*use one of mp4_h264, mp4_h265, mov_h265, mov_prores"
     with pytest.raises(errors.PresetUnsuitable, match=fit):
-        check_preset(huge, Preset.WEBM_VP9, 15 * 10**9)
+        check_preset(huge, Form.WEBM_VP9, 15 * 10**9)
     with pytest.raises(errors.PresetUnsuitable, match="no preset can"):
-        check_preset(huge, Preset.GIF, 4 * 10**9)
+        check_preset(huge, Form.GIF, 4 * 10**9)
 
 
 def test_an_encoders_own_limit_is_named_with_the_presets_that_can(tmp_path: Path) -> None:
     clip = replace(probe(synth.write(tmp_path / "a.mp4", Spec())), width=16_400, height=64)
     with pytest.raises(errors.PresetUnsuitable, match=r"libx264.*16384.*use one of mp4_h265") as e:
-        check_preset(clip, Preset.MKV_H264)
+        check_preset(clip, Form.MKV_H264)
     assert (e.value.limit, e.value.actual) == (16_384, 16_400)
 
 
 @pytest.mark.parametrize(
-    "preset", [Preset.MP4_H264, Preset.MP4_H265, Preset.WEBM_VP9, Preset.MOV_PRORESKS, Preset.GIF]
+    "preset", [Form.MP4_H264, Form.MP4_H265, Form.WEBM_VP9, Form.MOV_PRORESKS, Form.GIF]
 )
 @pytest.mark.parametrize("upright", [False, True])
-def test_every_encoder_takes_the_longest_side(preset: Preset, upright: bool) -> None:
+def test_every_encoder_takes_the_longest_side(preset: Form, upright: bool) -> None:
     encoder = RECIPES[preset].encoder
     for side_px in (16_000, min(encoder.max_side_px, 16_384)):
         width, height = (64, side_px) if upright else (side_px, 64)

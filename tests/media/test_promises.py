@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from foremask import errors
 from foremask.media.probe import probe
 from foremask.media.verify import verify
-from foremask.options import Limits, Preset
+from foremask.options import MASK_FORMS, Form, Limits
 from tests.support import synth
 from tests.support.refusals import refused
 from tests.support.synth import Spec, Tone
@@ -65,16 +65,19 @@ ODDER = {"15x15 HEVC": hevc_of_15_pixels, "no duration, no rate": webm_of_a_brow
 """What no encoder writes as it is, of ten frames each."""
 
 
-ONE_OF_EACH = {Preset.MP4_H264, Preset.MOV_PRORESKS, Preset.WEBM_VP9, Preset.GIF}
+ONE_OF_EACH = {Form.MP4_H264, Form.MOV_PRORESKS, Form.WEBM_VP9, Form.GIF}
 """Presets that differ in container and codec; the other five are not in `make quick`."""
 
 
 @pytest.mark.parametrize(
     "preset",
-    [pytest.param(each, marks=() if each in ONE_OF_EACH else pytest.mark.slow) for each in Preset],
+    [
+        pytest.param(each, marks=() if each in ONE_OF_EACH else pytest.mark.slow)
+        for each in MASK_FORMS
+    ],
 )
 @pytest.mark.parametrize("what", [*ODD, *ODDER])
-def test_odd_clips_keep_every_promise(tmp_path: Path, what: str, preset: Preset) -> None:
+def test_odd_clips_keep_every_promise(tmp_path: Path, what: str, preset: Form) -> None:
     target = tmp_path / f"mask{preset.suffix}"
     if what in ODD:
         name, spec = ODD[what]
@@ -111,7 +114,7 @@ def test_other_formats_are_masked_but_not_by_the_service(tmp_path: Path, name: s
     even = Spec(128, 96, tuple(range(6)), Fraction(1, 25), last_duration=1)
     source = synth.write(tmp_path / name, replace(even, **REFUSED[name]))
     target = tmp_path / "mask.mkv"
-    report = synth.mask(source, target, Preset.MKV_H264)
+    report = synth.mask(source, target, Form.MKV_H264)
     assert report.frames_out == 6
     assert report.coverage > 0.05
     verify(source, target)
@@ -122,10 +125,10 @@ def test_other_formats_are_masked_but_not_by_the_service(tmp_path: Path, name: s
     assert (opened.codec, opened.width, opened.fps) == (whole.codec, whole.width, whole.fps)
 
 
-@pytest.mark.parametrize("preset", Preset)
+@pytest.mark.parametrize("preset", MASK_FORMS)
 @pytest.mark.parametrize("turn", synth.TURNS.values(), ids=synth.TURNS)
 def test_the_mask_lies_where_the_subject_is(
-    tmp_path: Path, preset: Preset, turn: tuple[int, bool]
+    tmp_path: Path, preset: Form, turn: tuple[int, bool]
 ) -> None:
     spec = Spec(96, 64, turn=turn, options={"crf": "4"}, pts=NTSC[:6])
     source = synth.write(tmp_path / "clip.mov", spec)
@@ -133,15 +136,13 @@ def test_the_mask_lies_where_the_subject_is(
     synth.mask(source, target, preset)
     orientation = synth.orientation_of(spec)
     for found, (_, truth) in zip(synth.decode_grey(target), synth.draw(spec), strict=True):
-        expected = orientation.to_upright(truth) if preset is Preset.GIF else truth
+        expected = orientation.to_upright(truth) if preset is Form.GIF else truth
         disagree = np.abs(found.astype(int) - expected) > 128
         assert disagree.mean() < 0.02
 
 
-@pytest.mark.parametrize("preset", Preset)
-def test_an_empty_sound_track_is_kept_or_counted_as_left_out(
-    tmp_path: Path, preset: Preset
-) -> None:
+@pytest.mark.parametrize("preset", MASK_FORMS)
+def test_an_empty_sound_track_is_kept_or_counted_as_left_out(tmp_path: Path, preset: Form) -> None:
     options = {"movflags": "frag_keyframe+empty_moov"}
     tones = (Tone("mp3", 0.0, language="deu"), Tone("mp3", 0.3))
     source = synth.write(tmp_path / "a.mp4", Spec(sound=tones, muxer_options=options))
@@ -154,8 +155,8 @@ def test_an_empty_sound_track_is_kept_or_counted_as_left_out(
         assert (held, empty.action, empty.written_as) == (1, "dropped", None)
         assert "it is empty" in empty.why
         assert "sound track 1 of 2 (mp3) was left out" in "".join(report.warnings)
-    elif preset is not Preset.GIF:
-        action = "transcoded" if preset is Preset.WEBM_VP9 else "kept"
+    elif preset is not Form.GIF:
+        action = "transcoded" if preset is Form.WEBM_VP9 else "kept"
         assert (held, empty.action) == (2, action)
         assert not report.warnings
     verify(source, target)
@@ -208,9 +209,9 @@ def clips(draw: Any) -> tuple[str, Spec]:  # noqa: ANN401  (hypothesis has no pu
 
 @pytest.mark.slow
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
-@given(clip=clips(), preset=st.sampled_from(list(Preset)))
+@given(clip=clips(), preset=st.sampled_from(MASK_FORMS))
 def test_random_clips_keep_every_promise(
-    tmp_path_factory: pytest.TempPathFactory, clip: tuple[str, Spec], preset: Preset
+    tmp_path_factory: pytest.TempPathFactory, clip: tuple[str, Spec], preset: Form
 ) -> None:
     folder = tmp_path_factory.mktemp("random")
     source = synth.write(folder / clip[0], clip[1])
@@ -219,6 +220,6 @@ def test_random_clips_keep_every_promise(
         synth.mask(source, target, preset)
     except errors.PresetUnsuitable:
         assert not target.exists()
-        assert preset is Preset.GIF
+        assert preset is Form.GIF
     else:
         verify(source, target)

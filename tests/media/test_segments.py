@@ -13,7 +13,7 @@ from foremask.facts import SegmentGrid
 from foremask.media.reader import VideoReader
 from foremask.media.segments import cut, join, plan
 from foremask.media.verify import verify
-from foremask.options import Excerpt, Form, JobSpec, Preset
+from foremask.options import Excerpt, Form, JobSpec
 from foremask.types import Alpha, Image
 from tests.support import synth
 from tests.support.synth import Spec, Tone
@@ -35,12 +35,12 @@ CLIPS: dict[str, tuple[str, Spec]] = {
 @pytest.mark.parametrize(
     ("kind", "preset"),
     [
-        *product(CLIPS, [Preset.MP4_H264, Preset.WEBM_VP9, Preset.MOV_PRORESKS]),
-        ("closed", Preset.MP4_H265),
-        ("closed", Preset.MKV_H264),
+        *product(CLIPS, [Form.MP4_H264, Form.WEBM_VP9, Form.MOV_PRORESKS]),
+        ("closed", Form.MP4_H265),
+        ("closed", Form.MKV_H264),
     ],
 )
-def test_parts_join_to_the_mask_of_the_whole(tmp_path: Path, kind: str, preset: Preset) -> None:
+def test_parts_join_to_the_mask_of_the_whole(tmp_path: Path, kind: str, preset: Form) -> None:
     name, spec = CLIPS[kind]
     source = synth.write(tmp_path / name, spec, (synth.numbered(i) for i in range(FRAMES)))
     parts = []
@@ -112,15 +112,13 @@ def numbered_clip(path: Path, spec: Spec) -> Path:
     return synth.write(path, spec, (synth.numbered(index) for index in range(NUMBERED)))
 
 
-@pytest.mark.parametrize(
-    "preset", [Preset.MP4_H264, Preset.MKV_H264, Preset.MOV_PRORESKS, Preset.GIF]
-)
+@pytest.mark.parametrize("preset", [Form.MP4_H264, Form.MKV_H264, Form.MOV_PRORESKS, Form.GIF])
 @pytest.mark.parametrize(
     ("start_s", "end_s", "first", "end"),
     [(1.5, 2.0, 45, 60), (0.0, 0.1, 0, 3), (2.9, None, 87, 90)],
 )
 def test_an_excerpt_has_its_frames_and_begins_at_zero(
-    tmp_path: Path, preset: Preset, start_s: float, end_s: float | None, first: int, end: int
+    tmp_path: Path, preset: Form, start_s: float, end_s: float | None, first: int, end: int
 ) -> None:
     source = numbered_clip(tmp_path / "a.mp4", replace(EVEN, b_frames=2))
     target = tmp_path / f"mask{preset.suffix}"
@@ -129,7 +127,7 @@ def test_an_excerpt_has_its_frames_and_begins_at_zero(
     found = [synth.number_of(levels) for levels in synth.decode_grey(target)]
     assert found == list(range(first, end))
     assert report.frames_out == end - first
-    tolerance_s = 0.0101 if preset is Preset.GIF else 0.0011
+    tolerance_s = 0.0101 if preset is Form.GIF else 0.0011
     assert report.duration_s == pytest.approx((end - first) / 30, abs=tolerance_s)
     for index, time in enumerate(synth.shown_at(target)):
         assert float(time) == pytest.approx(index / 30, abs=tolerance_s)
@@ -155,8 +153,8 @@ def test_excerpts_that_meet_at_a_frames_time_share_no_frame_and_lose_none(
         assert float(reader.end) == pytest.approx(1 / 30, abs=tick_s)  # its rate stays what it was
 
 
-@pytest.mark.parametrize("preset", [Preset.MP4_H264, Preset.MKV_H264, Preset.WEBM_VP9])
-def test_the_sound_of_an_excerpt_is_what_is_heard_in_it(tmp_path: Path, preset: Preset) -> None:
+@pytest.mark.parametrize("preset", [Form.MP4_H264, Form.MKV_H264, Form.WEBM_VP9])
+def test_the_sound_of_an_excerpt_is_what_is_heard_in_it(tmp_path: Path, preset: Form) -> None:
     source = numbered_clip(tmp_path / "a.mp4", replace(EVEN, sound=(Tone(seconds=3),)))
     target = tmp_path / f"mask{preset.suffix}"
     spec = JobSpec(form=Form(preset), excerpt=Excerpt(1.0, 2.0))

@@ -18,7 +18,7 @@ from foremask.errors import ClipRefused, PromiseBroken
 from foremask.media.png_sequence import TABLE, PngSequenceWriter
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify
-from foremask.options import Preset, ResultKind
+from foremask.options import MASK_FORMS, Form, ResultKind
 from tests.media.test_audio import peak_mb
 from tests.support import synth
 from tests.support.synth import Spec, Tone
@@ -110,8 +110,8 @@ def differing(source: Path, mask: Path) -> set[str]:
     }
 
 
-@pytest.mark.parametrize("preset", [preset for preset in Preset if preset is not Preset.GIF])
-def test_what_verify_accepts_ffmpeg_finds_equal(tmp_path: Path, preset: Preset) -> None:
+@pytest.mark.parametrize("preset", [preset for preset in MASK_FORMS if preset is not Form.GIF])
+def test_what_verify_accepts_ffmpeg_finds_equal(tmp_path: Path, preset: Form) -> None:
     source, target = synth.write(tmp_path / "a.mp4", WHOLE), tmp_path / f"mask{preset.suffix}"
     synth.mask(source, target, preset)
     verify(source, target)
@@ -132,10 +132,10 @@ def test_what_verify_refuses_ffmpeg_finds_different(tmp_path: Path, promise: str
 FAST_CLIPS = {"2000 frames a second": (Fraction(1, 30_000), 15), "10000": (Fraction(1, 10_000), 1)}
 
 
-@pytest.mark.parametrize("preset", [each for each in Preset if each is not Preset.GIF])
+@pytest.mark.parametrize("preset", [each for each in MASK_FORMS if each is not Form.GIF])
 @pytest.mark.parametrize("rate", FAST_CLIPS)
 def test_thousands_of_frames_a_second_are_right_and_said(
-    tmp_path: Path, rate: str, preset: Preset
+    tmp_path: Path, rate: str, preset: Form
 ) -> None:
     """Matroska's milliseconds give several frames one timestamp, off by half a millisecond."""
     time_base, step = FAST_CLIPS[rate]

@@ -24,12 +24,12 @@ from foremask.media.verify import verify
 from foremask.media.writer import ColourWriter, MaskWriter
 from foremask.options import (
     ALPHA_FORMS,
+    MASK_FORMS,
     PNG_FORMS,
     UNLIMITED,
     Files,
     Form,
     JobSpec,
-    Preset,
     ResultKind,
 )
 from foremask.types import Levels, Rgb
@@ -38,7 +38,7 @@ from tests.support.disks import disk_of
 from tests.support.synth import Spec, Tone
 
 
-def write(folder: Path, preset: Preset, masks: list[NDArray[np.uint8]]) -> Path:
+def write(folder: Path, preset: Form, masks: list[NDArray[np.uint8]]) -> Path:
     height, width = masks[0].shape
     pts = synth.even(len(masks), Fraction(30))
     source = synth.write(folder / "a.mp4", Spec(width, height, pts, pixel_format="yuv444p"))
@@ -60,12 +60,12 @@ def subject(width: int, height: int, step: int) -> NDArray[np.uint8]:
     return np.asarray(np.rint(255 * np.clip(0.5 + inside, 0, 1)), np.uint8)
 
 
-WORST = dict.fromkeys(Preset, 1) | dict.fromkeys((Preset.MP4_H264, Preset.MKV_H264), 4)
-WORST[Preset.MOV_PRORESKS], WORST[Preset.GIF] = 2, 0
+WORST = dict.fromkeys(Form, 1) | dict.fromkeys((Form.MP4_H264, Form.MKV_H264), 4)
+WORST[Form.MOV_PRORESKS], WORST[Form.GIF] = 2, 0
 
 
-@pytest.mark.parametrize("preset", Preset)
-def test_nothing_rings_around_a_subject_that_moves(tmp_path: Path, preset: Preset) -> None:
+@pytest.mark.parametrize("preset", MASK_FORMS)
+def test_nothing_rings_around_a_subject_that_moves(tmp_path: Path, preset: Form) -> None:
     masks = [subject(640, 360, step) for step in range(12)]
     target = write(tmp_path, preset, masks)
     for grey, mask in zip(synth.decode_grey(target), masks, strict=True):
@@ -83,16 +83,16 @@ def test_hevc_masks_of_one_column_of_blocks_come_back(
     for seed in range(4):
         rng = np.random.default_rng(seed)
         masks = [255 * rng.integers(0, 2, (height, width), dtype=np.uint8) for _ in range(8)]
-        target = write(tmp_path, Preset.MP4_H265, masks)
+        target = write(tmp_path, Form.MP4_H265, masks)
         for found, mask in zip(synth.decode_grey(target), masks, strict=True):
             assert np.abs(found.astype(int) - mask).max() <= 2
 
 
-TAGS = {Preset.MP4_H264: "avc1", Preset.MP4_H265: "hvc1", Preset.MOV_H265: "hvc1"}
+TAGS = {Form.MP4_H264: "avc1", Form.MP4_H265: "hvc1", Form.MOV_H265: "hvc1"}
 
 
-@pytest.mark.parametrize("preset", [preset for preset in Preset if preset is not Preset.GIF])
-def test_players_find_range_matrix_tag_and_header(tmp_path: Path, preset: Preset) -> None:
+@pytest.mark.parametrize("preset", [preset for preset in MASK_FORMS if preset is not Form.GIF])
+def test_players_find_range_matrix_tag_and_header(tmp_path: Path, preset: Form) -> None:
     """Browsers read limited BT.709 exactly, and Apple's players take HEVC as hvc1 only."""
     target = write(tmp_path, preset, [subject(64, 48, 0)] * 3)
     with av.open(str(target)) as opened:
@@ -116,16 +116,16 @@ def test_a_gif_is_refused_where_it_would_come_late(tmp_path: Path, where: str) -
     spec = Spec(pts=CROWDED[where], last_duration=55)
     source = synth.write(tmp_path / "a.mp4", spec)
     target = tmp_path / "mask.gif"
-    check_preset(synth.describe(source), Preset.GIF)
+    check_preset(synth.describe(source), Form.GIF)
     with pytest.raises(PresetUnsuitable, match=r"ms late; use one of mp4_h264"):
-        synth.mask(source, target, Preset.GIF)
+        synth.mask(source, target, Form.GIF)
     assert not target.exists()
 
 
 @pytest.mark.linux
 @pytest.mark.parametrize("aspect", [1, 2])
-@pytest.mark.parametrize("preset", Preset)
-def test_a_disk_that_fills_up_leaves_no_mask(tmp_path: Path, preset: Preset, aspect: int) -> None:
+@pytest.mark.parametrize("preset", MASK_FORMS)
+def test_a_disk_that_fills_up_leaves_no_mask(tmp_path: Path, preset: Form, aspect: int) -> None:
     spec = Spec(aspect=Fraction(aspect), sound=(Tone(seconds=0.4),))
     source = synth.write(tmp_path / "a.mp4", spec)
     target = tmp_path / f"mask{preset.suffix}"
@@ -157,7 +157,7 @@ RAMPS: list[Levels] = [np.roll(RAMP, 7 * number, 1) for number in range(len(SPEC
 
 def cut_out(
     folder: Path,
-    form: Form | Preset,
+    form: Form,
     spec: Spec = SPEC,
     masks: Iterable[Levels] = RAMPS,
     kind: ResultKind = ResultKind.CUTOUT,
@@ -215,8 +215,8 @@ def test_colours_and_alpha_of_a_webm_have_their_keyframes_together(tmp_path: Pat
         assert packet.is_keyframe == alpha_is_key == (number % 120 == 0)
 
 
-@pytest.mark.parametrize("preset", [Preset.MP4_H264, Preset.MP4_H265, Preset.WEBM_VP9])
-def test_an_opaque_video_has_the_colours_of_its_pictures(tmp_path: Path, preset: Preset) -> None:
+@pytest.mark.parametrize("preset", [Form.MP4_H264, Form.MP4_H265, Form.WEBM_VP9])
+def test_an_opaque_video_has_the_colours_of_its_pictures(tmp_path: Path, preset: Form) -> None:
     """Up to the loss of colour at half resolution; also in HEVC as narrow as one block."""
     made = cut_out(tmp_path, preset, kind=ResultKind.COMPOSITE)
     with VideoReader(tmp_path / "source.mp4") as wanted, VideoReader(made) as found:
@@ -285,10 +285,10 @@ def test_a_disk_that_fills_up_where_a_mask_is_joined_or_written_anew(tmp_path: P
     target = tmp_path / "made.mp4"
     parts = [tmp_path / "part.mp4"]
     span = plan(source, 1, SegmentGrid(6, 2, 6))[0]
-    synth.mask(source, parts[0], Preset.MP4_H264, span=span, clip_start_s=0.0)
+    synth.mask(source, parts[0], Form.MP4_H264, span=span, clip_start_s=0.0)
     files = Files(source=source, target=target, mask=mask)
     by_recoding = partial(write_again, JobSpec(), files, mask, lambda _progress: None, UNLIMITED)
-    by_joining = partial(join, parts, source, target, Preset.MP4_H264)
+    by_joining = partial(join, parts, source, target, Form.MP4_H264)
     makers: list[Callable[[], Written | Report]] = [by_recoding, by_joining]
     for make in makers:
         most = make().bytes

@@ -22,7 +22,7 @@ from foremask.masking.run import run
 from foremask.media.demux import open_clip
 from foremask.media.frames import Orientation
 from foremask.media.probe import clip_of
-from foremask.options import Files, Form, JobSpec, Preset
+from foremask.options import Files, Form, JobSpec
 from foremask.pipeline.pipeline import Pipeline
 from foremask.pipeline.values import ImageMasker, MaskedFrame
 from foremask.types import Alpha, Image, Levels, Rgb
@@ -262,14 +262,14 @@ def stretched_edges(pipeline: Pipeline) -> Pipeline:
 def mask(
     source: Path,
     target: Path,
-    asked: JobSpec | Preset = Preset.MP4_H264,
+    asked: JobSpec | Form = Form.MP4_H264,
     masker: ImageMasker = red_is_foreground,
     *,
     replace: bool = False,
     **more: Any,  # noqa: ANN401
 ) -> Report:
-    if isinstance(asked, Preset):
-        asked = JobSpec(form=Form(asked))
+    if isinstance(asked, Form):
+        asked = JobSpec(form=asked)
     files = Files(source=source, target=target, replace=replace)
     return run(asked, files, masker=masker, change=stretched_edges, **more)
 

@@ -20,7 +20,7 @@ from foremask.cli.remote_client import RemoteClient, RemoteStatus, ServerRefused
 from foremask.cli.sources import ClipSource, find_sources
 from foremask.cli.standard_streams import STANDARD_INPUT
 from foremask.masking.outputs import check_output, written_whole
-from foremask.options import Preset, Quality
+from foremask.options import Form, Preset, Quality
 
 POLL_S: Final = 1.0
 PATIENCE_S: Final = 60.0  # --wait retries for this long if the server is unavailable
@@ -81,7 +81,7 @@ def submit(
         end: End before this time of the clip.
         wait: Wait for the mask and download it, by default to the path that `foremask mask` uses.
     """
-    clip, target, preset = _planned(source, output, preset)
+    clip, target, form = _planned(source, output, preset)
     excerpt = parse_excerpt(start, end)
     file = None if clip.is_url else clip.path
     wait = wait or output is not None
@@ -96,7 +96,7 @@ def submit(
                 url = client.upload(file, show)
         fields: dict[str, str | float] = {
             "video": url,
-            "output_container_and_codec": str(preset),
+            "output_container_and_codec": str(form),
             "quality": str(quality),
         }
         if network is not None:
@@ -156,14 +156,14 @@ def cancel(
 
 def _planned(
     source: str, output: str | None, preset: Preset | None
-) -> tuple[ClipSource, Path, Preset]:
+) -> tuple[ClipSource, Path, Form]:
     if source == STANDARD_INPUT or Path(source).is_dir():
         raise Usage("`submit` takes one INPUT: a file or a URL")
     found = find_sources([source])
     if len(found) != 1 or found[0].pictures or found[0].is_picture:
         raise Usage(f"`submit` takes one clip, and {source} is another thing")
     (job,) = plan_jobs(found, output, mask_product(preset))
-    return job.source, job.target, Preset(job.form)
+    return job.source, job.target, job.form
 
 
 def _finish(

@@ -22,7 +22,6 @@ from foremask.options import (
     Files,
     Form,
     JobSpec,
-    Preset,
     Resources,
     ResultKind,
 )
@@ -124,7 +123,7 @@ def _zoomed(
     if mask is None:
         raise Internal("auto_zoom needs a file for the mask")
     whole = JobSpec(
-        form=Form(KEPT_MASK),
+        form=KEPT_MASK,
         quality=spec.quality,
         hints=spec.hints,
         tracker=spec.tracker,
@@ -145,7 +144,7 @@ def _write_mask(masking: Masking, files: Files, on_progress: OnProgress) -> Repo
         written_whole(files.target, replace=files.replace) as part,
         MaskWriter(
             part,
-            Preset(spec.form),
+            spec.form,
             masking.clip,
             files.source,
             part=masking.span is not None,

@@ -14,7 +14,7 @@ from foremask.media.frames import Orientation
 from foremask.media.presets import check_preset
 from foremask.media.reader import VideoReader
 from foremask.media.writer import MaskWriter
-from foremask.options import Excerpt, Files, JobSpec, Limits, Matte, Preset
+from foremask.options import Excerpt, Files, JobSpec, Limits, Matte
 from foremask.pipeline.progress import OnProgress, Progress, Statistics
 from foremask.pipeline.stored import STORED_MASK
 from foremask.vision.matting.matte import adjusted
@@ -34,13 +34,12 @@ def write_again(
     Its sound is kept, except in a gif. Raises CorruptVideo or PresetUnsuitable.
     """
     started_s = time.thread_time()
-    preset = Preset(spec.form)
     statistics = Statistics()
     with VideoReader(mask) as reader:
-        check_preset(reader.clip, preset, limits.memory_bytes)
+        check_preset(reader.clip, spec.form, limits.memory_bytes)
         with (
             written_whole(files.target, replace=files.replace) as part,
-            MaskWriter(part, preset, reader.clip, mask) as writer,
+            MaskWriter(part, spec.form, reader.clip, mask) as writer,
         ):
             for frame in reader:
                 levels = adjusted(frame.luma(), spec.matte)

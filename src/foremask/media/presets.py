@@ -7,9 +7,9 @@ from typing import Final
 from foremask.errors import PresetUnsuitable
 from foremask.facts import Clip
 from foremask.machine.hardware import available_memory
-from foremask.options import MASK_FORMS, Form, Preset, ResultKind
+from foremask.options import MASK_FORMS, Form, ResultKind
 
-KEPT_MASK: Final = Preset.MOV_H265
+KEPT_MASK: Final = Form.MOV_H265
 """The preset of the mask that is stored with a cut-out: lossless, for later re-encoding."""
 HUGE_PIXELS: Final = 33_000_000
 """Larger frames are decoded and encoded one at a time, since each takes hundreds of MB."""
@@ -91,15 +91,15 @@ _FAST = {"movflags": "+faststart"}
 _CUES = {"cues_to_front": "1"}
 
 RECIPES: Final = {
-    Preset.MP4_H264: Recipe(_X264, "mp4", "avc1", _FAST),
-    Preset.MP4_H265: Recipe(_X265, "mp4", "hvc1", _FAST),
-    Preset.WEBM_VP9: Recipe(_VP9, "webm", None, _CUES),
-    Preset.MOV_H265: Recipe(_X265, "mov", "hvc1", _FAST),
-    Preset.MOV_PRORESKS: Recipe(_PRORES, "mov", None, _FAST),
-    Preset.MKV_H264: Recipe(_X264, "matroska", None, _CUES),
-    Preset.MKV_H265: Recipe(_X265, "matroska", None, _CUES),
-    Preset.MKV_VP9: Recipe(_VP9, "matroska", None, _CUES),
-    Preset.GIF: Recipe(_GIF, "gif", None, {"loop": "0"}, time_base=Fraction(1, 100)),
+    Form.MP4_H264: Recipe(_X264, "mp4", "avc1", _FAST),
+    Form.MP4_H265: Recipe(_X265, "mp4", "hvc1", _FAST),
+    Form.WEBM_VP9: Recipe(_VP9, "webm", None, _CUES),
+    Form.MOV_H265: Recipe(_X265, "mov", "hvc1", _FAST),
+    Form.MOV_PRORESKS: Recipe(_PRORES, "mov", None, _FAST),
+    Form.MKV_H264: Recipe(_X264, "matroska", None, _CUES),
+    Form.MKV_H265: Recipe(_X265, "matroska", None, _CUES),
+    Form.MKV_VP9: Recipe(_VP9, "matroska", None, _CUES),
+    Form.GIF: Recipe(_GIF, "gif", None, {"loop": "0"}, time_base=Fraction(1, 100)),
 }
 
 
@@ -128,20 +128,20 @@ _PRORES_4444: Final = replace(
 )
 _ALPHA_MODE: Final = {"alpha_mode": "1"}
 _ALPHA: Final = {
-    Form.WEBM_VP9: replace(_OPAQUE[Preset.WEBM_VP9], metadata=_ALPHA_MODE),
-    Form.MKV_VP9: replace(_OPAQUE[Preset.MKV_VP9], metadata=_ALPHA_MODE),
-    Form.MOV_PRORESKS: replace(_OPAQUE[Preset.MOV_PRORESKS], encoder=_PRORES_4444),
-    Form.GIF: _OPAQUE[Preset.GIF],
+    Form.WEBM_VP9: replace(_OPAQUE[Form.WEBM_VP9], metadata=_ALPHA_MODE),
+    Form.MKV_VP9: replace(_OPAQUE[Form.MKV_VP9], metadata=_ALPHA_MODE),
+    Form.MOV_PRORESKS: replace(_OPAQUE[Form.MOV_PRORESKS], encoder=_PRORES_4444),
+    Form.GIF: _OPAQUE[Form.GIF],
 }
 
 
-def recipe_of(form: Form | Preset, kind: ResultKind) -> Recipe:
-    """The recipe of a result; raises ValueError for a form that the kind cannot have."""
+def recipe_of(form: Form, kind: ResultKind) -> Recipe:
+    """The recipe of a result; raises KeyError for a form that the kind cannot have."""
     if kind is ResultKind.CUTOUT:
-        return _ALPHA[Form(form)]
+        return _ALPHA[form]
     if kind is ResultKind.COMPOSITE:
-        return _OPAQUE[Preset(form)]
-    return RECIPES[Preset(form)]
+        return _OPAQUE[form]
+    return RECIPES[form]
 
 
 def encoded_size(encoder: Encoder, width: int, height: int) -> tuple[int, int]:
@@ -175,7 +175,7 @@ def encoder_options(encoder: Encoder, width: int, height: int) -> dict[str, str]
     return chosen
 
 
-def check_preset(clip: Clip, preset: Preset, memory_bytes: int | None = None) -> None:
+def check_preset(clip: Clip, preset: Form, memory_bytes: int | None = None) -> None:
     """Raise PresetUnsuitable, naming the presets that fit, if ``preset`` does not fit the clip.
 
     ``memory_bytes`` is the memory for masking; None means the free memory of this machine.
@@ -190,9 +190,9 @@ def _memory(memory_bytes: int | None) -> int:
     return available_memory() if memory_bytes is None else memory_bytes
 
 
-def stand_in(form: Form) -> Preset:
+def stand_in(form: Form) -> Form:
     """The preset that is named as ``form`` or, for PNGs, one with similar limits."""
-    return Preset(form) if form in MASK_FORMS else Preset.MOV_PRORESKS
+    return form if form in MASK_FORMS else Form.MOV_PRORESKS
 
 
 def check_format(clip: Clip, form: Form, memory_bytes: int | None = None) -> None:
@@ -203,7 +203,7 @@ def check_format(clip: Clip, form: Form, memory_bytes: int | None = None) -> Non
 
 def check_result(clip: Clip, form: Form, kind: ResultKind, memory_bytes: int | None) -> None:
     if kind is ResultKind.MASK and form in MASK_FORMS:
-        check_preset(clip, Preset(form), memory_bytes)
+        check_preset(clip, form, memory_bytes)
     else:
         check_format(clip, form, memory_bytes)
 
@@ -227,21 +227,21 @@ def check_late(clip: Clip, frame: int, late_s: float, *, is_end: bool = False) -
             "it counts in hundredths of a second, and around frame"
             f" {frame} the clip has so many that they would be {1000 * late_s:.0f} ms late"
         )
-        raise _cannot(clip, Preset.GIF, available_memory(), reason, most_s, late_s)
+        raise _cannot(clip, Form.GIF, available_memory(), reason, most_s, late_s)
 
 
 def _cannot(
-    clip: Clip, preset: Preset, memory_bytes: int, why: str, limit: float, actual: float
+    clip: Clip, preset: Form, memory_bytes: int, why: str, limit: float, actual: float
 ) -> PresetUnsuitable:
     others = [
-        o.value for o in Preset if o is not preset and _obstacle(clip, o, memory_bytes) is None
+        o.value for o in MASK_FORMS if o is not preset and _obstacle(clip, o, memory_bytes) is None
     ]
     able = f"use one of {', '.join(others)}" if others else "no preset can"
     details = f"{preset.value} cannot carry this clip: {why}; {able}."
     return PresetUnsuitable(details, limit=limit, actual=actual)
 
 
-def _obstacle(clip: Clip, preset: Preset, memory_bytes: int) -> tuple[str, float, float] | None:
+def _obstacle(clip: Clip, preset: Form, memory_bytes: int) -> tuple[str, float, float] | None:
     encoder = RECIPES[preset].encoder
     side_px = max(clip.width, clip.height)
     if side_px > encoder.max_side_px:
@@ -257,7 +257,7 @@ def _obstacle(clip: Clip, preset: Preset, memory_bytes: int) -> tuple[str, float
             f" {memory_bytes} for one mask"
         )
         return reason, memory_bytes, needed
-    if preset is Preset.GIF and clip.fps > _GIF_FPS:
+    if preset is Form.GIF and clip.fps > _GIF_FPS:
         frames = clip.expected_frames or _GIF_FPS
         if frames / _GIF_FPS - frames / clip.fps > _GIF_END_LATE_S:
             reason = f"it shows {_GIF_FPS} frames per second, and the clip has {clip.fps:g}"

@@ -19,7 +19,7 @@ from foremask.media.packets import writing
 from foremask.media.presets import recipe_of
 from foremask.media.probe import ACCEPTED_CODECS, clip_of
 from foremask.media.reader import VideoReader
-from foremask.options import Form, Preset, ResultKind
+from foremask.options import Form, ResultKind
 
 
 def plan(path: Path, most: int, grid: SegmentGrid = SEGMENT_GRID) -> list[SegmentPlan]:
@@ -119,7 +119,7 @@ def join(
     parts: Sequence[Path],
     source: Path,
     target: Path,
-    form: Form | Preset,
+    form: Form,
     kind: ResultKind = ResultKind.MASK,
     *,
     keep_sound: bool = True,

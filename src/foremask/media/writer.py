@@ -27,7 +27,7 @@ from foremask.media.frames import Frame
 from foremask.media.mask_file import MaskFile
 from foremask.media.packets import AnyPacket, writing
 from foremask.media.presets import ALPHA_OF_VP9, BLOCK_ADDITIONAL
-from foremask.options import Excerpt, Form, Preset, ResultKind
+from foremask.options import Excerpt, Form, ResultKind
 from foremask.types import DeepRgb, Levels, Rgb
 
 
@@ -41,7 +41,7 @@ class VideoWriter:
     def __init__(
         self,
         target: Path,
-        form: Form | Preset,
+        form: Form,
         clip: Clip,
         source: Path | None,
         *,

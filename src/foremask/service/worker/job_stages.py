@@ -395,7 +395,7 @@ class RunningStep:
             messages.Join(tuple(parts), source, self.target, spec.form, spec.kind, spec.keep_sound)
         )
         if len(masks) == len(parts):
-            await self._run(messages.Join(tuple(masks), source, self.mask, Form(KEPT_MASK)))
+            await self._run(messages.Join(tuple(masks), source, self.mask, KEPT_MASK))
         report = joined_report([result.report for result in results], joined)
         return await self._store_result(report, self.mask)
 
