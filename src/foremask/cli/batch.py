@@ -2,29 +2,27 @@
 
 import logging
 import os
-import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from foremask.cli import model_commands, standard_streams
+from foremask.cli import standard_streams
 from foremask.cli.batch_options import BatchOptions
 from foremask.cli.exits import Exit, Usage, exit_code, note, print_json, say, show_error
-from foremask.cli.products import OutputJob, Product, make_folder, plan_jobs
-from foremask.cli.progress_bar import progress_bar
-from foremask.cli.sources import find_sources, local_clip
+from foremask.cli.output_maker import Made, Outcome, OutputMaker
+from foremask.cli.products import OutputJob, Product, plan_jobs
+from foremask.cli.sources import find_sources
 from foremask.errors import ForemaskError, Internal, OutputExists
 from foremask.facts import Report
-from foremask.hints.decoding import as_typed, hints_as_typed
+from foremask.hints.decoding import as_typed
 from foremask.hints.kinds import marked_hints
-from foremask.masking.outputs import check_target
-from foremask.options import Files, Form, JobSpec, Resources
-from foremask.settings import Settings, read_settings
+from foremask.options import Form
+from foremask.settings import read_settings
 
 if TYPE_CHECKING:
     from foremask.pipeline.progress import Progress
@@ -62,9 +60,7 @@ def run_batch(
         if asked.skip_existing:
             raise Usage("-o - is always written: leave out --skip-existing")
         standard_streams.check_standard_output(as_json=asked.as_json)
-    return _Batch(
-        command=command,
-        jobs=jobs,
+    maker = OutputMaker(
         product=product,
         asked=asked,
         spec=spec,
@@ -73,7 +69,8 @@ def run_batch(
         rate=rate,
         settings=settings,
         hints_typed=tuple(typed),
-    ).run()
+    )
+    return _Batch(command=command, jobs=jobs, asked=asked, maker=maker).run()
 
 
 def _jobs(
@@ -109,29 +106,22 @@ def _is_there(word: str) -> bool:
 class _Batch:
     command: str
     jobs: list[OutputJob]
-    product: Product
     asked: BatchOptions
-    spec: JobSpec
-    resources: Resources
-    cache: Path | None
-    rate: Fraction  # frames per second of an image sequence
-    settings: Settings
-    hints_typed: tuple[str, ...]
+    maker: OutputMaker
     failures: list[tuple[OutputJob, ForemaskError]] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
     begun: int = 0
-    took_s: float = 0.0  # time to make the last output, without the download
     reached: str = ""  # how far the job at work has come, as `12 of 300 frames`
 
     def run(self) -> Exit:
         how = "stopped"
         logging.disable(logging.WARNING if self.asked.quiet else logging.NOTSET)
         try:
-            for job in self.jobs:
-                self.begun += 1
-                self._run_job(job)
-                if self.failures and self.asked.fail_fast:
-                    break
+            with closing(self._ended()) as ended:
+                for job, outcome in ended:
+                    self._answer(job, outcome)
+                    if self.failures and self.asked.fail_fast:
+                        break
             how = "done"
         except KeyboardInterrupt:
             return Exit.INTERRUPTED
@@ -146,88 +136,26 @@ class _Batch:
     def is_one(self) -> bool:
         return len(self.jobs) == 1
 
-    def _run_job(self, job: OutputJob) -> None:
+    def _ended(self) -> Generator[tuple[OutputJob, Outcome]]:
+        """Run the jobs one after the other."""
+        for job in self.jobs:
+            self.begun += 1
+            yield job, self._outcome(job)
+            self.reached = ""
+
+    def _outcome(self, job: OutputJob) -> Outcome:
+        label = self.maker.product.bar
+        if not self.is_one:
+            label = f"{self.begun}/{len(self.jobs)} {job.source.path.name}"
         try:
-            report = self._outcome(job)
+            return self.maker.make(job, label, self._note_progress)
         except ForemaskError as error:
-            self._failed(job, error)
+            return error
         except Exception as error:
             if self.is_one:
                 raise
             # A bug that one clip triggers must not stop the other jobs.
-            self._failed(job, Internal(f"{type(error).__name__}: {error}"))
-        else:
-            self._answer(job, report)
-
-    def _outcome(self, job: OutputJob) -> Report | None:
-        asked = self.asked
-        is_kept = asked.skip_existing and job.target.exists()
-        if not (is_kept or job.is_sent):
-            make_folder(job.target, asked.output)
-            self._check_target(job)  # before the download; `run` checks again after it
-        with local_clip(job.source, self.settings, self.rate, shows=not asked.quiet) as clip:
-            if is_kept:
-                fault = self._fault_of(clip, job)
-                if fault is None:
-                    return None
-                if not asked.force:
-                    raise OutputExists(
-                        f"{job.target} exists already and is no whole {self.product.name} of"
-                        f" {job.source.named} ({fault})"
-                    )
-            needs_network = self.product.mask is None and self.spec.chosen_tracker is None
-            if needs_network and self.resources.model is None:
-                model = model_commands.ready(self.settings, asked.network)
-                self.resources = replace(self.resources, model=model)
-            if not job.is_sent:
-                return self._made(job, clip)
-            with standard_streams.spool_folder() as folder:
-                made = folder / f"made{job.form.suffix}"
-                report = self._made(replace(job, target=made), clip)
-                standard_streams.send(made)
-                return report
-
-    def _check_target(self, job: OutputJob) -> None:
-        check_target(
-            msgspec.structs.replace(self.spec, form=job.form),
-            job.target,
-            job.source.files,
-            background=self.product.background,
-            replace=self.asked.force,
-        )
-
-    def _made(self, job: OutputJob, clip: Path) -> Report:
-        from foremask.masking.run import run  # slow to import
-
-        files = Files(
-            source=clip,
-            target=job.target,
-            background=self.product.background,
-            mask=self.product.mask,
-            cache=self.cache,
-            replace=self.asked.force,
-        )
-        label = self.product.bar
-        if not self.is_one:
-            label = f"{self.begun}/{len(self.jobs)} {job.source.path.name}"
-        started_s = time.monotonic()
-        with progress_bar(label, "frames", shows=not self.asked.quiet) as show:
-
-            def on_progress(progress: "Progress") -> None:
-                self._note_progress(progress)
-                show(
-                    progress.frames_done,
-                    progress.frames_total,
-                    progress.left_s,
-                    is_estimate=not progress.total_is_known,
-                )
-
-            spec = msgspec.structs.replace(self.spec, form=job.form)
-            with hints_as_typed(self.hints_typed):
-                report = run(spec, files, on_progress, self.resources)
-        self.took_s = time.monotonic() - started_s
-        self.reached = ""
-        return report
+            return Internal(f"{type(error).__name__}: {error}")
 
     def _note_progress(self, progress: "Progress") -> None:
         self.reached = f"{progress.frames_done} frames"
@@ -235,33 +163,29 @@ class _Batch:
             about = "" if progress.total_is_known else "about "
             self.reached = f"{progress.frames_done} of {about}{progress.frames_total} frames"
 
-    def _fault_of(self, clip: Path, job: OutputJob) -> str | None:
-        from foremask.media.verify import verify
-
-        try:
-            verify(clip, job.target, self.product.checked_as)
-        except ForemaskError as error:
-            return error.details
-        return None
-
-    def _answer(self, job: OutputJob, report: Report | None) -> None:
-        outcome = "skipped" if report is None else self.product.done
-        self.outcomes.append(outcome)  # before printing, which may raise BrokenPipeError
+    def _answer(self, job: OutputJob, outcome: Outcome) -> None:
+        if isinstance(outcome, ForemaskError):
+            self._failed(job, outcome)
+            return
+        done = "skipped" if outcome is None else self.maker.product.done
+        self.outcomes.append(done)  # before printing, which may raise BrokenPipeError
         if self.asked.as_json:
-            facts: dict[str, Any] = {"outcome": outcome}
-            if report is not None:
-                facts |= {"seconds": round(self.took_s, 2)} | msgspec.to_builtins(report)
+            facts: dict[str, Any] = {"outcome": done}
+            if outcome is not None:
+                facts["seconds"] = round(outcome.took_s, 2)
+                facts |= msgspec.to_builtins(outcome.report)
                 del facts["strip"]  # too long: one row for each frame
             self._answer_json(job, facts)
         elif self.asked.quiet:
             return
-        elif report is None:
+        elif outcome is None:
             say(f"{job.target}: is there already, and whole")
         else:
-            self._describe(job, report)
+            self._describe(job, outcome)
 
-    def _describe(self, job: OutputJob, report: Report) -> None:
-        took_s = self.took_s
+    def _describe(self, job: OutputJob, made: Made) -> None:
+        report = made.report
+        took_s = made.took_s
         tell = say
         target = str(job.target)
         if job.is_sent:
@@ -271,7 +195,7 @@ class _Batch:
         if not self.is_one:
             about = f"{job.source.named}: "
         for remark in report.warnings:
-            note(f"warning: {about}{as_typed(remark, self.hints_typed)}")
+            note(f"warning: {about}{as_typed(remark, self.maker.hints_typed)}")
         if job.form is Form.PNG:
             tell(f"{target}: a picture; made in {took_s:.1f} s")
         else:
@@ -316,7 +240,7 @@ class _Batch:
         text = "stopped"
         if self.reached:
             text += f" at {self.reached}"
-        if self.cache is not None and self.product.mask is None:
+        if self.maker.cache is not None and self.maker.product.mask is None:
             note(f"{text}; the same command goes on")
         else:
             note(f"{text}; the same command begins anew")
