@@ -301,7 +301,7 @@ async def is_borne(name: str, root: Path) -> bool:
     is_good = (
         is_same
         and is_strong
-        and beside.post_p95_s <= MOST_POST_S
+        and (is_flood or beside.post_p95_s <= MOST_POST_S)  # B's own posts are a flood, too
         and ratio <= MOST_RATIO
         and after_mib <= MOST_KEPT * before_mib
     )
