@@ -1,5 +1,6 @@
 """Streams that are masked as they run: in order, in step, and without anything that piles up."""
 
+import math
 import os
 import signal
 import subprocess
@@ -175,7 +176,9 @@ def test_a_stream_that_breaks_says_so_after_its_last_frame() -> None:
 NEVER_LATE_S = 1e9
 
 
-def masked_while_busy(shown: int, came_s: float) -> tuple[dict[int, Alpha], list[int], LiveMasker]:
+def masked_while_busy(
+    shown: int, came_s: float, deadline_s: float = math.inf
+) -> tuple[dict[int, Alpha], list[int], LiveMasker]:
     """Mask a disc: the network answers about frame 0, and then when all frames have come.
 
     Returns the masks, the frames about which the network was asked, and the masker.
@@ -188,7 +191,7 @@ def masked_while_busy(shown: int, came_s: float) -> tuple[dict[int, Alpha], list
         return (image.rgb(WIDTH, HEIGHT)[..., 0] > 190).astype(np.float32)
 
     network = Drawn(patient)
-    masker = LiveMasker(network)
+    masker = LiveMasker(network, deadline_s)
     masks: dict[int, Alpha] = {}
 
     def camera() -> Iterator[tuple[Frame, float] | None]:
@@ -232,6 +235,42 @@ def test_frames_that_have_waited_for_too_long_get_the_last_mask_along_the_flow()
     assert least_overlap(masks) > 0.6  # unmoved: 0.44 at the end
 
 
+def test_frames_that_would_be_late_are_dropped_but_for_one_in_the_time_of_a_deadline() -> None:
+    """Frame 0 is given, for none was before; all others are late within the next 5 s."""
+    long_ago_s = time.monotonic() - 10
+    masks, _, masker = masked_while_busy(17, long_ago_s, deadline_s=5)
+    assert [*masks] == [0]
+    assert masker.dropped == 16
+    masks, _, masker = masked_while_busy(17, long_ago_s, deadline_s=0.0)
+    assert len(masks) == 17, "a stream that is always late goes on"
+
+
+def test_what_it_takes_to_give_out_a_frame_counts_before_its_deadline() -> None:
+    """Each of 12 frames takes 0.1 s to be written, and all came together 0.6 s before the end."""
+    masker = LiveMasker(Drawn(lambda image: as_alpha(image.rgb(64, 64)[..., 0])), deadline_s=0.6)
+    given_s = list[float]()
+
+    def camera() -> Iterator[tuple[Frame, float] | None]:
+        for index in range(5):  # it learns what writing takes
+            yield frame_of(DISCS[index][0], index), NEVER_LATE_S
+            while masker.is_busy:
+                yield None
+        came_s = time.monotonic()
+        for index in range(5, 17):
+            yield frame_of(DISCS[index][0], index), came_s
+        while masker.is_busy:
+            yield None
+
+    for (frame, came_s), _ in masker.masks(camera()):
+        time.sleep(0.1)
+        if 5 <= frame.index < 16:
+            given_s.append(time.monotonic() - came_s)
+    masker.close()
+    assert given_s, "some are in time"
+    assert sorted(given_s)[-2] < 0.75, "and one is given that is late"
+    assert masker.dropped >= 4
+
+
 def test_the_network_is_asked_again_before_the_masks_of_its_answer_are_used() -> None:
     """What is done with a mask takes tens of milliseconds, in which the network would be idle."""
     network = Drawn(lambda image: as_alpha(image.rgb(64, 64)[..., 0]))
@@ -255,7 +294,7 @@ def test_the_network_is_asked_again_before_the_masks_of_its_answer_are_used() ->
 
 def test_an_answer_about_a_frame_that_is_out_already_counts_for_later_ones() -> None:
     """Each frame is late at once; the network answers about it when its mask is out."""
-    masker = LiveMasker(Drawn(lambda image: as_alpha(image.rgb(64, 64)[..., 0])))
+    masker = LiveMasker(Drawn(lambda image: as_alpha(image.rgb(64, 64)[..., 0])), math.inf)
 
     def camera() -> Iterator[tuple[Frame, float] | None]:
         for index in range(6):
@@ -344,7 +383,7 @@ def test_what_comes_when_the_network_does_not_answer_is_dropped_and_counted() ->
 def test_a_stream_may_change_its_size() -> None:
     wide = frame_of(DISCS[0][0], 0)
     high = frame_of(np.ascontiguousarray(np.rot90(DISCS[0][0])), 1)
-    masker = LiveMasker(Drawn(lambda image: as_alpha(image.rgb(64, 64)[..., 0])))
+    masker = LiveMasker(Drawn(lambda image: as_alpha(image.rgb(64, 64)[..., 0])), math.inf)
     shapes = [mask.shape for _, mask in masker.masks([(wide, 0.0), (high, 0.0), (wide, 0.0)])]
     masker.close()
     assert shapes == [(120, 160), (160, 120), (120, 160)]

@@ -4,7 +4,7 @@ import math
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -27,7 +27,11 @@ from foremask.vision.temporal.live_window import LiveWindow, live_mask
 
 MOST_UNREAD: Final = 4
 MOST_KEPT: Final = 48  # frames from the last one of known mask on; each takes 1 MB
-LATEST_S: Final = 0.4  # docs/faq.md says how late masks then are on two cores
+LATEST_S: Final = 0.3  # so long a frame waits for the network's next mask
+# A frame that gets its mask so long after it came is in time. What is left after `LATEST_S` is for
+# the flow, for the masks of the frames before it, and for whoever writes them.
+DEADLINE_S: Final = 0.45
+GIVE_SHARE: Final = 0.2  # of the newest measurement, in the mean time that a frame takes
 POLL_S: Final = 0.01
 SWITCHES_AFTER: Final = 5  # answers in a row that ask for the same other input
 FAST_SHARE: Final = 0.8  # of `LiveInput.slow_s`; if it were 1, inputs would flip
@@ -179,13 +183,17 @@ class LiveMasker:
 
     Whenever the network is free, it runs on the newest frame. Frames before that one wait for its
     mask for up to `LATEST_S`; then optical flow brings it, and the network's mask before, to them.
-    A frame that has waited for so long gets only the mask before. If the network does not answer
-    for `MOST_KEPT` frames, further ones are dropped, and counted in ``dropped``. A slow network
-    gets a smaller input (`LIVE_INPUTS`), if it takes any size.
+    A frame that has waited for so long gets only the mask before. A frame that cannot be given out
+    within ``deadline_s`` of its coming is dropped, unless none was given out for so long. If the
+    network does not answer for `MOST_KEPT` frames, further ones are dropped, too; ``dropped`` has
+    the number of both. A slow network gets a smaller input (`LIVE_INPUTS`), if it takes any size.
     """
 
-    def __init__(self, network: Network) -> None:
+    def __init__(self, network: Network, deadline_s: float = DEADLINE_S) -> None:
         self.dropped = 0
+        self._deadline_s = deadline_s
+        self._give_s = 0.0  # mean time until the next frame can be given out
+        self._given_at_s = 0.0
         self._network = network
         self._threads = ThreadPoolExecutor(1, "foremask network")
         self._window = LiveWindow()
@@ -274,10 +282,18 @@ class LiveMasker:
         if self._waiting:
             yield from self._given(self._window.extrapolated(self._waiting[-1][0]))
 
-    def _given(self, masks: Iterable[Alpha]) -> Iterator[tuple[TimedFrame, Alpha]]:
-        """Yield the frames that have waited longest, each with its mask."""
+    def _given(self, masks: Sequence[Alpha]) -> Iterator[tuple[TimedFrame, Alpha]]:
+        """Yield the frames that have waited longest, each with its mask, if they are in time."""
         for mask in masks:
-            yield self._waiting.popleft()[1], mask
+            timed = self._waiting.popleft()[1]
+            began_s = time.monotonic()
+            is_late = began_s + self._give_s > timed[1] + self._deadline_s
+            if is_late and began_s < self._given_at_s + self._deadline_s:
+                self.dropped += 1
+                continue
+            yield timed, mask
+            self._given_at_s = time.monotonic()
+            self._give_s += GIVE_SHARE * (self._given_at_s - began_s - self._give_s)
 
 
 def _opened(source: Path) -> VideoReader:

@@ -41,6 +41,7 @@ MOST_WAITING = 8  # streams of one token that wait for a slot
 TOKEN_CHECK_S = 10.0  # a token that was revoked ends its streams so soon
 LAST_S = 5.0  # the last masks of a stream may take
 MOST_UNREAD = 4  # frames that wait for the child
+TOO_OLD_S = 0.2  # a frame that waits longer is skipped if there is a newer one
 MOST_UNANSWERED = 64  # frames that the child may hold
 MAX_MESSAGE_BYTES = messages.MAX_FRAME_BYTES - 1024
 READ_FASTER = 4  # frames above the rate are dropped; above this multiple, they are not read
@@ -301,13 +302,16 @@ class LiveStream:
             with suppress(TimeoutError):
                 async with asyncio.timeout(wait_s):
                     await self._changed.wait()
+        now_s = time.monotonic()
+        while len(self._unread) > 1 and now_s - self._unread[0].came_s > TOO_OLD_S:
+            self._unread.popleft()
         if not self._unread:
             return messages.NoFrame(self._has_ended)
         first = self._unread.popleft()
         self._unanswered[first.number] = first
         if len(self._unanswered) > MOST_UNANSWERED:
             del self._unanswered[next(iter(self._unanswered))]
-        return messages.StreamedPicture(first.number, first.jpeg)
+        return messages.StreamedPicture(first.number, first.jpeg, now_s - first.came_s)
 
     async def _send(self, number: int, jpeg: bytes) -> None:
         frame = self._unanswered.get(number)

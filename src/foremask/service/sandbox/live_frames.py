@@ -44,8 +44,9 @@ def _frames(
             wait_s = POLL_S
         parent.send(NextFrame(wait_s))
         match parent.receive():
-            case StreamedPicture(number, jpeg):
-                yield decoder.decode(jpeg, number), time.monotonic()
+            case StreamedPicture(number, jpeg, age_s):
+                came_s = time.monotonic() - age_s
+                yield decoder.decode(jpeg, number), came_s
             case NoFrame(last=False):
                 yield None
             case NoFrame():

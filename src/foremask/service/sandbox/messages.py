@@ -229,6 +229,7 @@ class StreamedPicture(msgspec.Struct, tag=True, frozen=True):
 
     number: int  # rises from frame to frame
     jpeg: bytes
+    age_s: float = 0.0  # since the frame came
 
 
 class NoFrame(msgspec.Struct, tag=True, frozen=True):
