@@ -17,6 +17,14 @@ from foremask.masking.thing_list import masks_of_things
 from foremask.media.png_sequence import numbered
 from foremask.options import Form, JobSpec, Quality, Resources
 
+COMPRESSIONS = {
+    "zip": OpenEXR.ZIP_COMPRESSION,
+    "zips": OpenEXR.ZIPS_COMPRESSION,
+    "piz": OpenEXR.PIZ_COMPRESSION,
+    "dwaa": OpenEXR.DWAA_COMPRESSION,
+    "dwab": OpenEXR.DWAB_COMPRESSION,
+}
+
 
 def main(words: Sequence[str] | None = None) -> int:
     """The command `foremask-exr`."""
@@ -25,9 +33,18 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("target", type=Path, help="a new folder and a number: frames/%%04d.exr")
     parser.add_argument("--quality", type=Quality, default=Quality.BALANCED)
     parser.add_argument("--model", type=Path, help="an ONNX file of one's own")
+    parser.add_argument("--first-number", type=int, default=1, help="such as 1001; 1 by default")
+    parser.add_argument("--compression", choices=COMPRESSIONS, default="zip")
     given = parser.parse_args(words)
     try:
-        written = write_exr(given.clip, given.target, quality=given.quality, model=given.model)
+        written = write_exr(
+            given.clip,
+            given.target,
+            quality=given.quality,
+            model=given.model,
+            first_number=given.first_number,
+            compression=given.compression,
+        )
     except (foremask.ForemaskError, OSError) as error:
         print(f"error: {getattr(error, 'details', error)}", file=sys.stderr)
         return 1
@@ -36,11 +53,17 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def write_exr(
-    clip: Path, target: Path, *, quality: Quality = Quality.BALANCED, model: Path | None = None
+    clip: Path,
+    target: Path,
+    *,
+    quality: Quality = Quality.BALANCED,
+    model: Path | None = None,
+    first_number: int = 1,
+    compression: str = "zip",
 ) -> int:
     """Write ``target``, like ``frames/%04d.exr``, and return how many frames there are.
 
-    Numbers begin at 1, as compositors count the frames of a movie. R, G, B and A are the cut-out,
+    ``compression`` is one of `COMPRESSIONS`; dwaa and dwab lose a little. R, G, B and A are the cut-out,
     multiplied by alpha as OpenEXR has it; ``thing1.A`` is the largest thing's own alpha, and so
     on. Colours are linear with BT.709's primaries, by sRGB's curve: so Blender and Nuke take a
     movie, and under their sRGB views the subject looks as it did.
@@ -62,14 +85,14 @@ def write_exr(
         )
         pictures = sorted(Path(scratch, "cut").glob("*.png"))
         alphas = zip(*(foremask.read_masks(mask) for mask in masks), strict=True)
-        for number, picture in enumerate(pictures, 1):
+        for number, picture in enumerate(pictures, first_number):
             channels = {"RGBA": _linear(picture)}
             if masks:
                 for thing, (_, alpha) in zip(things, next(alphas), strict=True):
                     channels[f"thing{thing.number}.A"] = alpha.astype(np.float16)
             header = {
                 "type": OpenEXR.scanlineimage,
-                "compression": OpenEXR.ZIP_COMPRESSION,
+                "compression": COMPRESSIONS[compression],
                 "colorInteropID": "lin_rec709_scene",
                 "framesPerSecond": Fraction(facts.fps).limit_denominator(1001),
                 "imageCounter": number,

@@ -524,7 +524,8 @@ class Files(msgspec.Struct, frozen=True, kw_only=True):
     written again and ``source`` is not read. If ``mask_is_excerpt``, it has the frames of
     `JobSpec.excerpt` only. ``mask_target`` is a second output: the mask without matte options, if
     memory suffices for a second encoder. ``cache`` is a file for the network's results, or a
-    directory of such files. An existing ``target`` is an error unless ``replace``.
+    directory of such files. An existing ``target`` is an error unless ``replace``. The numbers of
+    PNGs begin with ``first_number``.
     """
 
     source: Input
@@ -535,6 +536,7 @@ class Files(msgspec.Struct, frozen=True, kw_only=True):
     mask_target: Output | None = None
     cache: Output | None = None
     replace: bool = False
+    first_number: int = 1
 
 
 @dataclass(frozen=True, slots=True)

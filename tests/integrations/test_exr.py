@@ -73,6 +73,21 @@ def test_colours_and_alpha_are_those_of_the_cut_out(
         assert np.array_equal(rows, found["A"])
 
 
+@pytest.mark.parametrize(("compression", "lost"), [("piz", 0.0), ("dwaa", 0.02)])
+def test_the_first_number_and_the_compression_are_chosen(
+    written: Path, clip: Path, model: Path, tmp_path: Path, compression: str, lost: float
+) -> None:
+    words = [str(clip), str(tmp_path / "new" / "s.%04d.exr"), "--model", str(model)]
+    assert exr([*words, "--first-number", "1001", "--compression", compression]) == 0
+    first = tmp_path / "new" / "s.1001.exr"
+    header = OpenEXR.File(str(first)).header()
+    assert header["imageCounter"] == 1001
+    assert header["compression"] == getattr(OpenEXR, f"{compression.upper()}_COMPRESSION")
+    before = channels_of(written / "shot.0001.exr")
+    for name, pixels in channels_of(first).items():
+        assert np.abs(pixels.astype(float) - before[name]).max() <= lost
+
+
 def test_each_thing_has_a_layer(
     written: Path, clip: Path, model: Path, tmp_path: Path, run: Run
 ) -> None:

@@ -37,6 +37,8 @@ from foremask.options import (
 )
 from foremask.settings import read_settings
 
+MOST_NUMBER = 1_000_000_000
+
 
 def mask(
     *inputs: Input,
@@ -69,6 +71,7 @@ def cutout(
     background: str = "transparent",
     mask: Annotated[Path | None, Shown] = None,
     preset: Annotated[str | None, Parameter(name_transform=str.lower)] = None,
+    first_number: Annotated[int | None, Shown] = None,
     invert: Switch = False,
     black: float = 0.0,
     white: float = 1.0,
@@ -90,6 +93,7 @@ def cutout(
         background: A colour by name or #rrggbb; blur:RADIUS; original:BRIGHTNESS; or a file.
         mask: Use this existing mask of INPUT instead of the network.
         preset: webm_vp9 mkv_vp9 mov_proresks gif png_zip png_files (more with --background).
+        first_number: Number of the first PNG, such as 1001; INPUT's own, or else 1.
         invert: Keep the background and cut away the subject.
         black: The largest alpha that becomes 0; 0 to 0.99.
         white: The smallest alpha that becomes 1; 0.01 to 1.
@@ -114,7 +118,10 @@ def cutout(
         feather_px=feather,
         despill=despill,
     )
-    return run_batch("cutout", inputs, asked, cut_out_product(background, matte, form, mask))
+    if first_number is not None and not 0 <= first_number <= MOST_NUMBER:
+        raise Usage(f"--first-number is 0 to {MOST_NUMBER}, and not {first_number}")
+    product = cut_out_product(background, matte, form, mask)
+    return run_batch("cutout", inputs, asked, replace(product, first_number=first_number))
 
 
 def tracks(

@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from math import ceil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -93,6 +94,15 @@ class OutputMaker:
             )
         return False
 
+    def _first_number(self, job: OutputJob) -> int:
+        """The number of the first PNG: a picture keeps its number, from --start on too."""
+        if self.product.first_number is not None:
+            return self.product.first_number
+        skipped = 0
+        if self.spec.excerpt is not None and job.source.pictures:
+            skipped = ceil(self.spec.excerpt.start_s * self.rate - Fraction(1, 1000))
+        return job.source.first_number + skipped
+
     def _made(
         self, job: OutputJob, clip: Path, label: str, on_progress: Callable[["Progress"], None]
     ) -> Made:
@@ -105,6 +115,7 @@ class OutputMaker:
             mask=self.product.mask,
             cache=self.cache,
             replace=self.asked.force,
+            first_number=self._first_number(job),
         )
         started_s = time.monotonic()
         with progress_bar(label, "frames", shows=not self.asked.quiet) as show:

@@ -54,6 +54,7 @@ class Product:
     done: str
     background: Path | None = None
     mask: Path | None = None  # a mask to use instead of the network
+    first_number: int | None = None  # of PNGs; None is that of the source
 
     @property
     def suffix(self) -> str:

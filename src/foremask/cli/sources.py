@@ -35,7 +35,8 @@ class ClipSource:
 
     ``path`` is the file's path. Other inputs have a path, too, from which the output's is made.
     ``below`` is the folder of a file, relative to the folder that was named on the command line.
-    ``head`` has the first bytes of standard input.
+    ``head`` has the first bytes of standard input. ``first_number`` is in the name of the first of
+    the ``pictures``.
     """
 
     named: str
@@ -43,6 +44,7 @@ class ClipSource:
     below: Path = Path()
     pictures: tuple[Path, ...] = ()
     head: bytes = b""
+    first_number: int = 1
 
     @property
     def is_piped(self) -> bool:
@@ -161,7 +163,8 @@ def _numbered(pattern: Path) -> ClipSource:
         raise Usage(f"{pattern} goes from {first} to {last}, and {gap} is missing")
     called = before.rstrip("-_. ") or pattern.parent.name or "frames"
     pictures = tuple(by_number[number] for number in sorted(by_number))
-    return ClipSource(str(pattern), pattern.with_name(called), pictures=pictures)
+    path = pattern.with_name(called)
+    return ClipSource(str(pattern), path, pictures=pictures, first_number=first)
 
 
 def _matching(pattern: str, *, recursive: bool) -> Iterator[ClipSource]:

@@ -85,7 +85,9 @@ def _opened_writer(
             pattern = png_sequence.DEFAULT_PATTERN
             if into_folder:
                 pattern = files.target.name
-            writer = PngSequenceWriter(made, clip, pattern, into_zip=not into_folder)
+            writer = PngSequenceWriter(
+                made, clip, pattern, files.first_number, into_zip=not into_folder
+            )
         else:
             writer = ColourWriter(
                 made,

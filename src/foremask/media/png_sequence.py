@@ -64,12 +64,15 @@ def colour_png(colours: Rgb | DeepRgb, levels: Levels | None) -> bytes:
 
 
 class PngSequenceWriter:
-    """Writes upright PNGs, numbered from 1, and a table of their times.
+    """Writes upright PNGs, numbered from ``first_number``, and a table of their times.
 
     ``target`` is an existing directory or, with ``into_zip``, the zip to create.
     """
 
-    def __init__(self, target: Path, clip: Clip, pattern: str, *, into_zip: bool) -> None:
+    def __init__(
+        self, target: Path, clip: Clip, pattern: str, first_number: int = 1, *, into_zip: bool
+    ) -> None:
+        self._first_number = first_number
         self._target = target
         self._clip = clip
         self._pattern = pattern
@@ -92,8 +95,8 @@ class PngSequenceWriter:
     def write(self, colours: Rgb | DeepRgb, levels: Levels | None, frame: Frame) -> None:
         upright = frame.orientation.to_upright
         png = colour_png(upright(colours), None if levels is None else upright(levels))
+        self.add(numbered(self._pattern, self._first_number + len(self._moments)), png)
         self._moments.append(frame.pts * frame.time_base)
-        self.add(numbered(self._pattern, len(self._moments)), png)
 
     def finish(self, end: Fraction | None) -> Written:
         """Write the table and close the zip; ``end`` is the last frame's end in seconds."""
@@ -124,7 +127,8 @@ class PngSequenceWriter:
         rows = csv.writer(text)
         rows.writerow(COLUMNS)
         ends = [*self._moments[1:], end]
-        for number, (start, stop) in enumerate(zip(self._moments, ends, strict=True), 1):
+        first = self._first_number
+        for number, (start, stop) in enumerate(zip(self._moments, ends, strict=True), first):
             name = numbered(self._pattern, number)
             rows.writerow([name, f"{float(start):.6f}", f"{float(stop - start):.6f}"])
         return text.getvalue().encode()
