@@ -63,10 +63,10 @@ def write_exr(
 ) -> int:
     """Write ``target``, like ``frames/%04d.exr``, and return how many frames there are.
 
-    ``compression`` is one of `COMPRESSIONS`; dwaa and dwab lose a little. R, G, B and A are the cut-out,
-    multiplied by alpha as OpenEXR has it; ``thing1.A`` is the largest thing's own alpha, and so
-    on. Colours are linear with BT.709's primaries, by sRGB's curve: so Blender and Nuke take a
-    movie, and under their sRGB views the subject looks as it did.
+    ``compression`` is one of `COMPRESSIONS`; dwaa and dwab lose a little. R, G, B and A are the
+    cut-out, multiplied by alpha as OpenEXR has it; ``thing1.A`` is the largest thing's own alpha,
+    and so on. Colours are linear with BT.709's primaries, by sRGB's curve: so Blender and Nuke take
+    a movie, and under their sRGB views the subject looks as it did.
     Raises what `foremask.cut_out` raises, and OSError where the folder has files already.
     """
     facts = foremask.probe(clip)
