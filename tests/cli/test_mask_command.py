@@ -137,6 +137,18 @@ OTHERS: list[tuple[tuple[str, ...], int, set[str]]] = [
 ]  # fmt: skip
 
 
+def test_pictures_that_are_a_clip_are_taken_wherever_a_clip_is(here: Path, run: Run) -> None:
+    pictures = "frames/%03d.png"
+    run("mask", pictures, "-o", "m.mp4", "--fps", "30")
+    assert "4 frames" in run("probe", pictures).out
+    assert "kept: pts: within" in run("verify", pictures, "m.mp4", "--fps", "30").out
+    assert "pts" in run("verify", pictures, "m.mp4", code=Exit.PROMISE_BROKEN).err
+    assert run("sheet", pictures, "m.mp4").out.strip() == "frames/frames.sheet.png"
+    assert (here / "frames" / "frames.sheet.png").is_file()
+    assert "frames 0 to" in run("tracks", pictures).out
+    assert "no file matches" in run("probe", "frames/no%03d.png", code=Exit.USAGE).err
+
+
 def row_of(words: tuple[str, ...], code: int, made: set[str]) -> ParameterSet:
     marks = [pytest.mark.linux] if "--threads" in words else []  # others choose no cores
     return pytest.param(words, code, made, marks=marks, id=" ".join(words))

@@ -182,12 +182,15 @@ class BatchOptions:
     @property
     def rate(self) -> Fraction:
         """The frame rate of an image sequence. Raises Usage for an invalid --fps."""
-        with suppress(ValueError, ZeroDivisionError):
-            if 0 < (rate := Fraction(self.fps or "25")) <= MAX_FPS:
-                return rate.limit_denominator(1_000_000)
-        raise Usage(
-            f"--fps is a rate up to {MAX_FPS}, as 25, 23.976 or 30000/1001, and not {self.fps!r}"
-        )
+        return rate_of(self.fps)
+
+
+def rate_of(fps: str | None) -> Fraction:
+    """The frame rate of an image sequence, by default 25. Raises Usage."""
+    with suppress(ValueError, ZeroDivisionError):
+        if 0 < (rate := Fraction(fps or "25")) <= MAX_FPS:
+            return rate.limit_denominator(1_000_000)
+    raise Usage(f"--fps is a rate up to {MAX_FPS}, as 25, 23.976 or 30000/1001, and not {fps!r}")
 
 
 def parse_excerpt(start: str | None, end: str | None) -> Excerpt | None:

@@ -4,6 +4,7 @@ import html
 import os
 import webbrowser
 from collections.abc import Iterator
+from contextlib import nullcontext
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -12,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from cyclopts import Parameter
 
-from foremask.cli.batch_options import AsJson, Clip, Force, Output
+from foremask.cli.batch_options import AsJson, Clip, Force, Output, Shown, rate_of
 from foremask.cli.exits import Usage, answer, note, say
 from foremask.cli.products import PNG
 from foremask.cli.sources import (
@@ -20,7 +21,10 @@ from foremask.cli.sources import (
     ClipSource,
     check_clip,
     check_there,
+    clip_file,
+    is_sequence,
     local_clip,
+    sequence_path,
 )
 from foremask.errors import ForemaskError
 from foremask.machine import paths
@@ -51,10 +55,10 @@ def probe(source: ClipOrUrl, /, *, as_json: AsJson = False) -> None:
     """Show a clip's properties, and whether the service would accept the clip."""
     from foremask.media.probe import probe as probe_clip
 
-    clip_source = ClipSource(source, Path(source))
-    if not clip_source.is_url:
-        check_clip(clip_source.path)
-    with local_clip(clip_source, read_settings(os.environ)) as file:
+    opened = clip_file(Path(source))
+    if "://" in source:
+        opened = local_clip(ClipSource(source, Path(source)), read_settings(os.environ))
+    with opened as file:
         clip: dict[str, Any] = msgspec.to_builtins(probe_clip(file))
         for name, limits in (("service", Limits()), ("local_service", Limits(any_format=True))):
             try:
@@ -73,21 +77,26 @@ def verify(
     /,
     *,
     kind: ResultKind = ResultKind.MASK,
+    fps: Annotated[str | None, Shown] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check that a mask or cut-out has every promised property (docs/media.md).
 
     Args:
         kind: mask, cutout (each frame has alpha) or composite (over a background).
+        fps: The frame rate of pictures that are the clip, as `foremask mask` had it.
     """
     from foremask.media.verify import verify as check
 
-    check_there(source)
+    if not is_sequence(source):
+        check_there(source)
     if made is None:
         made = made_next_to(source, kind)
     elif not made.is_dir():  # `check_there` refuses a folder
         check_there(made)
-    kept = check(source, made, kind)
+    opened = clip_file(source, rate_of(fps)) if is_sequence(source) else nullcontext(source)
+    with opened as clip:
+        kept = check(clip, made, kind)
     answer(kept, (f"kept: {each.promise}: {each.found}" for each in kept), as_json=as_json)
 
 
@@ -108,10 +117,11 @@ def sheet(
     """
     from foremask.masking.library import contact_sheet
 
-    made = _mask_of(source, made)
-    target = output or source.with_name(f"{source.stem}.sheet.png")
-    for remark in contact_sheet(source, made, target, moments=moments, replace=force):
-        note(f"warning: {remark}")
+    with clip_file(source) as clip:
+        made = _mask_of(source, made)
+        target = output or source.with_name(f"{sequence_path(source).stem}.sheet.png")
+        for remark in contact_sheet(clip, made, target, moments=moments, replace=force):
+            note(f"warning: {remark}")
     say(str(target))
 
 
@@ -119,6 +129,7 @@ def open_(source: Clip, made: Mask = None, /) -> None:
     """Show a clip, its mask, and the mask over the clip in the browser."""
     from foremask.media.probe import probe as probe_clip
 
+    check_clip(source)
     made = _mask_of(source, made)
     for each in (source, made):
         probe_clip(each)
@@ -133,7 +144,6 @@ def open_(source: Clip, made: Mask = None, /) -> None:
 
 
 def _mask_of(source: Path, made: Path | None) -> Path:
-    check_clip(source)
     if made is not None:
         check_clip(made)
         return made
@@ -151,9 +161,10 @@ def made_next_to(source: Path, kind: ResultKind = ResultKind.MASK) -> Path:
         command = "cutout"
         name = "cut-out"
         suffixes = [*dict.fromkeys([form.suffix for form in ALPHA_FORMS] + suffixes)]
-    if source.suffix.lower() in PICTURE_SUFFIXES:
+    if source.suffix.lower() in PICTURE_SUFFIXES and not is_sequence(source):
         suffixes = [PNG]
-    likely = [source.with_name(f"{source.stem}.{command}{suffix}") for suffix in suffixes]
+    stem = sequence_path(source).stem
+    likely = [source.with_name(f"{stem}.{command}{suffix}") for suffix in suffixes]
     for path in likely:
         if path.is_file():
             return path

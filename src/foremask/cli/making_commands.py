@@ -25,7 +25,7 @@ from foremask.cli.batch_options import (
 )
 from foremask.cli.exits import Exit, Usage, answer, note
 from foremask.cli.products import cut_out_product, folder_product, mask_product
-from foremask.cli.sources import check_clip, check_there
+from foremask.cli.sources import check_clip, check_there, clip_file
 from foremask.options import (
     Background,
     Despill,
@@ -143,29 +143,24 @@ def tracks(
     from foremask.masking import thing_list
     from foremask.masking.outputs import check_output, check_png
 
-    check_clip(source)
     if output is not None:
         check_png(output)
         check_output(output, source, replace=force)
-    cache = network.cache_of(is_one=True)
-    resources = replace(
-        network.resources(), model=model_commands.ready(read_settings(os.environ), network)
-    )
-    things = thing_list.things_of(source, network.quality, resources, cache)
-    if output is not None:
-        thing_list.things_picture(source, things, output, replace=force)
     made: list[str] = []
-    if masks is not None:
-        paths = thing_list.masks_of_things(
-            source,
-            things,
-            masks,
-            JobSpec(quality=network.quality),
-            resources,
-            cache=cache,
-            replace=force,
+    with clip_file(source) as clip:
+        cache = network.cache_of(is_one=True)
+        resources = replace(
+            network.resources(), model=model_commands.ready(read_settings(os.environ), network)
         )
-        made = list(map(str, paths))
+        things = thing_list.things_of(clip, network.quality, resources, cache)
+        if output is not None:
+            thing_list.things_picture(clip, things, output, replace=force)
+        if masks is not None:
+            spec = JobSpec(quality=network.quality)
+            paths = thing_list.masks_of_things(
+                clip, things, masks, spec, resources, cache=cache, replace=force
+            )
+            made = list(map(str, paths))
     lines = [
         f"{thing.number}: frames {thing.first_frame} to {thing.last_frame},"
         f" {100 * thing.coverage:.1f} % of the picture,"

@@ -1,6 +1,7 @@
 """Finds and checks the inputs of a command line, and yields each input as a local file."""
 
 import glob
+import os
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,7 @@ from foremask.cli.progress_bar import progress_bar
 from foremask.cli.standard_streams import STANDARD_INPUT, read_head, spool_folder, spooled_input
 from foremask.errors import OutputFailed
 from foremask.options import Limits
-from foremask.settings import Settings
+from foremask.settings import Settings, read_settings
 
 DOWNLOAD_S: Final = 3600.0
 _CLIPS: Final = (
@@ -215,6 +216,30 @@ def check_clip(path: Path) -> None:
     check_there(path)
     if is_picture(path):
         raise Usage(f"{path} is a picture: `foremask mask` and `cutout` take it; this takes clips")
+
+
+@contextmanager
+def clip_file(path: Path, fps: Fraction | int = 25) -> Iterator[Path]:
+    """Yield the file of a clip, which may be named as pictures, like ``%04d.png``.
+
+    Raises Usage as `check_clip` does.
+    """
+    if is_sequence(path):
+        with local_clip(_numbered(path), read_settings(os.environ), fps) as packed:
+            yield packed
+    else:
+        check_clip(path)
+        yield path
+
+
+def sequence_path(path: Path) -> Path:
+    """The path from which outputs of a clip are named: that of pictures has no number."""
+    return _numbered(path).path if is_sequence(path) else path
+
+
+def is_sequence(path: Path) -> bool:
+    """Whether the name stands for many pictures, like ``%04d.png``."""
+    return _NUMBERED.fullmatch(path.name) is not None and not path.exists()
 
 
 @contextmanager
