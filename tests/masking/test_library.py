@@ -1,7 +1,9 @@
 import ast
 import json
 import math
+import os
 import pydoc
+import signal
 import sys
 import threading
 import zipfile
@@ -197,6 +199,29 @@ def test_threads_share_a_masker(model: Path) -> None:
         together = list(threads.map(masker.mask_image, 4 * pictures))
     for alpha, expected in zip(together, 4 * alone, strict=True):
         np.testing.assert_array_equal(alpha, expected)
+
+
+@pytest.mark.linux
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_fork_of_a_process_with_a_network_is_told_so_and_does_not_wait_for_ever(
+    model: Path,
+) -> None:
+    pictures = [synth.disc(128, 96, moment)[0] for moment in (0.1, 0.9)]
+    foremask.mask_image(pictures[0], model=model)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(20)  # what waits for threads that are not there waits for ever
+        try:
+            foremask.mask_image(pictures[1], model=model)
+        except foremask.DeviceUnavailable as error:
+            os.write(writing, error.details.encode())
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        assert said.read().endswith("start processes with multiprocessing's method spawn")
 
 
 def test_a_missing_file_is_pythons_own_error(tmp_path: Path) -> None:
