@@ -257,7 +257,7 @@ async def submit(client: httpx2.AsyncClient, video: str, at_once: int) -> Times:
             answer.raise_for_status()
             status = {"status": "IN_PROGRESS"}
             while status["status"] == "IN_PROGRESS":
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05 * at_once)  # as many reads a second, however many
                 status = (await client.get(f"/v2/status/{answer.json()['request_id']}")).json()
             if status["status"] != "COMPLETED":
                 raise SystemExit(f"a clip of B failed: {status}")
