@@ -428,7 +428,7 @@ def test_help_fits_one_screen_with_three_examples_on_top(
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("NO_COLOR", "1")
     shown = run("mask", "--help").out
-    assert shown.count("\n") <= 41
+    assert shown.count("\n") <= 42
     assert "\x1b" not in shown
     assert [line.startswith("foremask mask ") for line in shown.splitlines()[4:7]] == [True] * 3
 

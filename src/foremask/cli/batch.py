@@ -21,7 +21,7 @@ from foremask.errors import ForemaskError, Internal, OutputExists
 from foremask.facts import Report
 from foremask.hints.decoding import as_typed
 from foremask.hints.kinds import marked_hints
-from foremask.options import Form
+from foremask.options import Form, Resources
 from foremask.settings import read_settings
 
 if TYPE_CHECKING:
@@ -49,8 +49,10 @@ def run_batch(
         hints=hints,
         tracker=asked.hinted.tracker,
     )
-    resources = replace(asked.network.resources(), tracker_dir=settings.model_dir)
-    cache = asked.network.cache_of(is_one=is_one)
+    runs_here = asked.ray is None
+    resources = asked.network.resources(runs_here=runs_here)
+    resources = replace(resources, tracker_dir=settings.model_dir)
+    cache = asked.network.cache_of(is_one=is_one and runs_here)
     if asked.skip_existing and (asked.start or asked.end):
         raise Usage("--skip-existing checks whole masks: leave out --start and --end")
     rate = asked.rate
@@ -60,6 +62,8 @@ def run_batch(
         if asked.skip_existing:
             raise Usage("-o - is always written: leave out --skip-existing")
         standard_streams.check_standard_output(as_json=asked.as_json)
+    if not runs_here:
+        _check_for_ray(jobs, resources)
     maker = OutputMaker(
         product=product,
         asked=asked,
@@ -70,7 +74,13 @@ def run_batch(
         settings=settings,
         hints_typed=tuple(typed),
     )
-    return _Batch(command=command, jobs=jobs, asked=asked, maker=maker).run()
+    batch = _Batch(command=command, jobs=jobs, asked=asked, maker=maker)
+    if asked.ray is None:
+        return batch.run()
+    from foremask.cli.ray_batch import cluster
+
+    with cluster(asked.ray, asked.network.threads) as batch.cores_of_a_task:
+        return batch.run()
 
 
 def _jobs(
@@ -98,6 +108,13 @@ def _jobs(
     return plan_jobs(sources, asked.output, product)
 
 
+def _check_for_ray(jobs: list[OutputJob], resources: Resources) -> None:
+    if any(job.is_sent or job.source.is_piped for job in jobs):
+        raise Usage("--ray takes and makes files that all nodes see: leave out -")
+    if resources.device.on_gpu:
+        raise Usage(f"--ray masks on processors: leave out --device {resources.device}")
+
+
 def _is_there(word: str) -> bool:
     return "://" in word or Path(word).exists()
 
@@ -110,7 +127,9 @@ class _Batch:
     maker: OutputMaker
     failures: list[tuple[OutputJob, ForemaskError]] = field(default_factory=list)
     outcomes: list[str] = field(default_factory=list)
+    cores_of_a_task: int | None = None  # of the Ray cluster; None: the jobs run here
     begun: int = 0
+    begun_again: list[OutputJob] = field(default_factory=list)  # by Ray, after a node had died
     reached: str = ""  # how far the job at work has come, as `12 of 300 frames`
 
     def run(self) -> Exit:
@@ -137,11 +156,30 @@ class _Batch:
         return len(self.jobs) == 1
 
     def _ended(self) -> Generator[tuple[OutputJob, Outcome]]:
-        """Run the jobs one after the other."""
+        """Run the jobs, one after the other or on a cluster, and yield each when it has ended."""
+        if self.cores_of_a_task is not None:
+            from foremask.cli.ray_batch import RayBatch
+
+            yield from RayBatch(
+                maker=self.maker,
+                jobs=self.jobs,
+                cores=self.cores_of_a_task,
+                on_begun=self._note_begun,
+                on_lost=self._note_lost,
+            ).ended()
+            return
         for job in self.jobs:
             self.begun += 1
             yield job, self._outcome(job)
             self.reached = ""
+
+    def _note_begun(self, _: OutputJob) -> None:
+        self.begun += 1
+
+    def _note_lost(self, job: OutputJob) -> None:
+        self.begun_again.append(job)
+        if not self.asked.quiet:
+            note(f"warning: {job.source.named}: its process or node died; it begins again")
 
     def _outcome(self, job: OutputJob) -> Outcome:
         label = self.maker.product.bar
@@ -255,6 +293,7 @@ class _Batch:
         counts = Counter(self.outcomes)
         counts["not begun"] = len(self.jobs) - self.begun
         counts["broken off"] = self.begun - len(self.outcomes)
+        counts["begun again"] = len(self.begun_again)
         text = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
         if how == "stopped" and self.asked.skip_existing:
             text += "; the same command goes on"

@@ -56,12 +56,13 @@ class NetworkChoice:
     cache: Annotated[Path | None, Shown] = None
     no_cache: Switch = False
 
-    def resources(self) -> Resources:
+    def resources(self, *, runs_here: bool = True) -> Resources:
         """Check the options of the device. `model_commands.ready` finds the model."""
         if self.threads is not None:
             if self.threads < 1:
                 raise Usage(f"--threads is 1 or more, and not {self.threads}")
-            process_setup.limit_cores(self.threads)
+            if runs_here:
+                process_setup.limit_cores(self.threads)
         return Resources(device=Device.parse(self.device))
 
     def cache_of(self, *, is_one: bool) -> Path | None:
@@ -152,6 +153,7 @@ class BatchOptions:
         quiet: Show errors only.
         verbose: Show statistics and checksum of each output.
         explain: Show the stages of each mask, with their time.
+        ray: Mask on a Ray cluster: auto, local, HOST:PORT.
     """
 
     # Path lets shells complete file names. The values are str, to keep the final slash of a folder.
@@ -167,6 +169,7 @@ class BatchOptions:
     quiet: Annotated[bool, Flag, Parameter(name=("--quiet", "-q"))] = False
     verbose: Annotated[bool, Flag, Parameter(name=("--verbose", "-v"))] = False
     explain: Annotated[bool, Flag] = False
+    ray: Annotated[str | None, Shown] = None
     network: NetworkChoice = NetworkChoice()
     hinted: HintOptions = HintOptions()
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # importing rich takes a quarter of a command's start-up time
 
 PLAIN_EVERY_S = 5.0
 RATE_OVER_S = 20.0
-type Unit = Literal["frames", "pictures", "networks", "MB"]
+type Unit = Literal["frames", "pictures", "networks", "clips", "MB"]
 
 
 class OnStep(Protocol):
