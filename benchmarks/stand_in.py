@@ -13,7 +13,7 @@ from msgspec import structs
 from tests.support import synth
 
 from foremask.facts import Report
-from foremask.masking.run import run
+from foremask.masking.runner import run
 from foremask.pipeline.values import ImageMasker
 from foremask.service.sandbox import execution
 from foremask.service.sandbox.messages import Executor, Make, Parent, Request

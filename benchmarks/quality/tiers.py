@@ -22,7 +22,7 @@ from foremask.options import Quality
 from foremask.pipeline.network_masks import mask_images
 from foremask.types import Alpha
 from foremask.vision.matting.backdrop import BACKDROP_REACH_FRAMES
-from foremask.vision.matting.edges import refine
+from foremask.vision.matting.guided_filter import refine
 from foremask.vision.matting.outline import resolve_outlines
 from foremask.vision.network.network_protocol import Network
 from foremask.vision.network.session import Session

@@ -27,7 +27,7 @@ from benchmarks.clips import DATA, Clip, clips_in
 from benchmarks.machine import facts, header, row, run
 from foremask.machine import process_setup
 from foremask.machine.process_setup import ONE_THREAD
-from foremask.masking.run import run as run_masking
+from foremask.masking.runner import run as run_masking
 from foremask.options import Files, JobSpec, Quality, Resources
 from foremask.pipeline.networks import network_for
 from foremask.weights.catalogue import model_path

@@ -29,7 +29,7 @@ MOST_SHARE: Final = 1.05
 def costs(source: Path, quality: Quality) -> dict[str, float]:
     """Mask a file in this process; return the processor milliseconds a frame by stage."""
     process_setup.prepare()
-    from foremask.masking.run import run as run_masking  # after `prepare`, before the clock
+    from foremask.masking.runner import run as run_masking  # after `prepare`, before the clock
     from foremask.pipeline.networks import network_for
 
     network_for(Resources())

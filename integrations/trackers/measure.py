@@ -23,12 +23,12 @@ from foremask_trackers.files import TRACKERS, WORDS, HubFiles, TrackerName, fold
 from foremask_trackers.sam import SamTracker
 from foremask_trackers.tracker import Prompt, PromptBox
 from foremask_trackers.words import WordFinder
-from tests.pipeline.test_network_masks import moving_disc
+from tests.pipeline.stages.test_network_masks import moving_disc
 from tests.support import synth
 
 from benchmarks import machine
 from foremask.hints.kinds import Hint, Point
-from foremask.masking.run import run
+from foremask.masking.runner import run
 from foremask.options import Device, Files, JobSpec, Resources, Runtime
 from foremask.vision.network.finder import Click
 

@@ -61,10 +61,10 @@ if TYPE_CHECKING:
     from foremask.options import Matte as Matte
     from foremask.options import Preset as Preset
     from foremask.options import Quality as Quality
-    from foremask.pipeline.pipeline import Pipeline as Pipeline
-    from foremask.pipeline.pipeline import Queue as Queue
-    from foremask.pipeline.pipeline import Stage as Stage
     from foremask.pipeline.progress import Progress as Progress
+    from foremask.pipeline.stage_list import Pipeline as Pipeline
+    from foremask.pipeline.stage_list import Queue as Queue
+    from foremask.pipeline.stage_list import Stage as Stage
     from foremask.pipeline.values import MaskedFrame as MaskedFrame
 
     __version__: str
@@ -77,7 +77,7 @@ _HOMES = {
     "masking.library": "FileReport Masker NetworkOptions contact_sheet cut_out cut_out_frames"
     " cut_out_image find_things mask_frames mask_image mask_video pipeline_for probe read_frames"
     " read_masks verify",
-    "pipeline.pipeline": "Pipeline Queue Stage",
+    "pipeline.stage_list": "Pipeline Queue Stage",
     "pipeline.progress": "Progress",
     "pipeline.values": "MaskedFrame",
     "masking.thing_list": "Thing",

@@ -205,7 +205,7 @@ BROKEN_OFF: list[tuple[str, ...]] = [
 
 # Loads the libraries once: ten interpreters that each load them took longer than all the rest.
 ALL_AT_ONCE = """import json, os, signal, sys
-import foremask.masking.cut_out, foremask.masking.run
+import foremask.masking.cut_out, foremask.masking.runner
 from foremask.cli.commands import main
 signal.signal(signal.SIGINT, signal.default_int_handler)
 processes = []

@@ -19,7 +19,7 @@ from tools.docs_site import build
 from tools.pages import DOCS
 
 import foremask
-from foremask.masking.run import run
+from foremask.masking.runner import run
 from foremask.media.verify import verify
 from foremask.options import Files, JobSpec
 from foremask.service.api.pages import read_folder

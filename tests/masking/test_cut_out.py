@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from foremask import errors
 from foremask.facts import Report, SegmentGrid, Span
-from foremask.masking.run import run
+from foremask.masking.runner import run
 from foremask.media import segments
 from foremask.media.colour import plane_of
 from foremask.media.pictures import BackgroundVideo

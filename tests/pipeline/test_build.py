@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 import foremask
-from foremask.masking.run import run
+from foremask.masking.runner import run
 from foremask.options import Files, JobSpec, Resources
 from foremask.pipeline.build import checked_clip, opened_masking
-from foremask.pipeline.pipeline import Pipeline
+from foremask.pipeline.stage_list import Pipeline
 from foremask.pipeline.values import MaskedFrame
 from tests.support import synth
 

@@ -8,7 +8,7 @@ import foremask
 from foremask.errors import FieldInvalid, ModelUnavailable
 from foremask.hints.kinds import Point, Text
 from foremask.masking.library import Masker
-from foremask.masking.run import run
+from foremask.masking.runner import run
 from foremask.options import Files, Form, JobSpec, Resources, ResultKind
 from foremask.pipeline.trackers import forget_trackers, tracker_folders
 from tests.support import synth

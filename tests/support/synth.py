@@ -18,12 +18,12 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from foremask.facts import Clip, Report
-from foremask.masking.run import run
+from foremask.masking.runner import run
 from foremask.media.demux import open_clip
 from foremask.media.frames import Orientation
 from foremask.media.probe import clip_of
 from foremask.options import Files, Form, JobSpec
-from foremask.pipeline.pipeline import Pipeline
+from foremask.pipeline.stage_list import Pipeline
 from foremask.pipeline.values import ImageMasker, MaskedFrame
 from foremask.types import Alpha, Image, Levels, Rgb
 

@@ -13,7 +13,7 @@ from typing import Final
 import cv2
 import numpy as np
 
-from foremask.pipeline.pipeline import Pipeline, Queue
+from foremask.pipeline.stage_list import Pipeline, Queue
 from foremask.pipeline.stages.ask import WINDOW_FRAMES
 from foremask.pipeline.stages.shots import Shots
 from foremask.pipeline.threads import Workers

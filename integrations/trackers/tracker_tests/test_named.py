@@ -16,7 +16,7 @@ from tests.support.programs import environ_with, fresh
 from foremask.errors import ModelUnavailable
 from foremask.facts import Report
 from foremask.hints.kinds import Hint, Point, Text, upright_size
-from foremask.masking.run import run
+from foremask.masking.runner import run
 from foremask.media.probe import probe
 from foremask.media.reader import VideoReader
 from foremask.media.verify import verify

@@ -106,7 +106,7 @@ class OutputMaker:
     def _made(
         self, job: OutputJob, clip: Path, label: str, on_progress: Callable[["Progress"], None]
     ) -> Made:
-        from foremask.masking.run import run  # slow to import
+        from foremask.masking.runner import run  # slow to import
 
         files = Files(
             source=clip,

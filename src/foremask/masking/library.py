@@ -17,7 +17,7 @@ from foremask.facts import Clip, Report
 from foremask.hints.kinds import Hint, check_hints, marked_hints
 from foremask.masking.cut_out import FrameCutter, opened_background
 from foremask.masking.outputs import check_output, check_png, write_whole
-from foremask.masking.run import no_progress, run
+from foremask.masking.runner import no_progress, run
 from foremask.masking.sheet import draw_sheet, warnings_of
 from foremask.masking.stills import cut_out_frame, mask_frame
 from foremask.masking.thing_list import Thing, things_of
@@ -44,12 +44,12 @@ from foremask.options import (
     form_for,
     form_named,
 )
-from foremask.pipeline.build import Change, ahead_frames, checked_clip, opened_masking
+from foremask.pipeline.build import PipelineChange, ahead_frames, checked_clip, opened_masking
 from foremask.pipeline.hinting import guidance_of_frames
 from foremask.pipeline.network_masks import network_stages
 from foremask.pipeline.networks import mask_finder_for, network_for
-from foremask.pipeline.pipeline import Pipeline, Queue, Stage
 from foremask.pipeline.progress import OnProgress
+from foremask.pipeline.stage_list import Pipeline, Queue, Stage
 from foremask.pipeline.stages.ask import LAG_FRAMES
 from foremask.pipeline.stages.decode import Decode
 from foremask.pipeline.stages.edges import Edges
@@ -113,7 +113,7 @@ def mask_video(
     hints: Sequence[Hint] = (),
     cache: FilePath | None = None,
     on_progress: OnProgress | None = None,
-    change: Change | None = None,
+    change: PipelineChange | None = None,
     replace: bool = False,
     **network: Unpack[NetworkOptions],
 ) -> FileReport:
@@ -155,7 +155,7 @@ def cut_out(
     hints: Sequence[Hint] = (),
     cache: FilePath | None = None,
     on_progress: OnProgress | None = None,
-    change: Change | None = None,
+    change: PipelineChange | None = None,
     replace: bool = False,
     **network: Unpack[NetworkOptions],
 ) -> FileReport:
@@ -448,7 +448,7 @@ def _made(
     files: Files,
     on_progress: OnProgress | None,
     resources: Resources,
-    change: Change | None,
+    change: PipelineChange | None,
 ) -> FileReport:
     report = run(spec, files, on_progress or no_progress, resources, change=change)
     return FileReport(**structs.asdict(report), target=files.target)

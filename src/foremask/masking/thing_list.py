@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from foremask.errors import ClipRefused, OutputFailed
 from foremask.hints.kinds import MOST_HINTS, Point, upright_size
 from foremask.masking.outputs import check_output, write_whole
-from foremask.masking.run import run
+from foremask.masking.runner import run
 from foremask.media.reader import VideoReader
 from foremask.options import Files, JobSpec, Quality, Resources
 from foremask.pipeline.build import checked_clip, opened_masking

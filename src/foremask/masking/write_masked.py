@@ -8,7 +8,7 @@ from foremask.masking.report import report_of
 from foremask.options import NO_MATTE, Matte
 from foremask.pipeline.build import Masking
 from foremask.pipeline.progress import OnProgress, ProgressCounter
-from foremask.pipeline.stages.write import FrameWriter, Write
+from foremask.pipeline.stages.encode import Encode, FrameWriter
 
 
 def write_masked(
@@ -23,12 +23,12 @@ def write_masked(
     """
     statistics = masking.pair.statistics
     progress = ProgressCounter(masking.clip, on_progress, masking.work, masking.decode, statistics)
-    pipeline = masking.pipeline.at_end(Write(writers, matte, masking.check_limits))
+    pipeline = masking.pipeline.at_end(Encode(writers, matte, masking.check_limits))
     with stopwatch.counting() as watch, pipeline.running(progress.report) as written_frames:
         for _ in written_frames:
             progress.wrote()
         masking.clip_file.check()
-        with stopwatch.stage(Write.name, is_of_pipeline=True):
+        with stopwatch.stage(Encode.name, is_of_pipeline=True):
             written, *_ = [writer.finish(masking.end) for writer in writers]
             cpu_s = watch.total()
     return report_of(

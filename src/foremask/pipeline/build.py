@@ -21,8 +21,8 @@ from foremask.pipeline.hinting import guidance_of_frames, remarks
 from foremask.pipeline.images import pts_of
 from foremask.pipeline.network_masks import network_stages
 from foremask.pipeline.networks import mask_finder_for, network_for
-from foremask.pipeline.pipeline import Pipeline, Queue, Stage
 from foremask.pipeline.progress import Work
+from foremask.pipeline.stage_list import Pipeline, Queue, Stage
 from foremask.pipeline.stages.ask import LAG_FRAMES
 from foremask.pipeline.stages.decode import Decode
 from foremask.pipeline.stages.edges import Edges, Turn
@@ -48,7 +48,7 @@ _AHEAD_BYTES: Final = 100_000_000  # Frames that wait for their backdrops.
 type OnPicked = Callable[[list[PickedAnchor]], None]
 """Gets the anchors of each window, once they are decided."""
 
-type Change = Callable[[Pipeline], Pipeline]
+type PipelineChange = Callable[[Pipeline], Pipeline]
 """Puts stages of a user into a pipeline, or takes some out."""
 
 
@@ -126,7 +126,7 @@ def opened_masking(
     span: Span | None = None,
     masker: ImageMasker | None = None,
     on_picked: OnPicked | None = None,
-    change: Change | None = None,
+    change: PipelineChange | None = None,
 ) -> Iterator[Masking]:
     """Choose the stages for a clip: masks by the network, by ``masker``, or by a tracker.
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from foremask.options import Quality
-from foremask.pipeline.pipeline import Pipeline, Queue, Stage
+from foremask.pipeline.stage_list import Pipeline, Queue, Stage
 from foremask.pipeline.stages.ask import Ask
 from foremask.pipeline.stages.decide import Decide
 from foremask.pipeline.stages.propagate import Propagate

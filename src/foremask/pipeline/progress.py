@@ -47,7 +47,7 @@ OnProgress = Callable[[Progress], object]
 
 
 @dataclass(slots=True)
-class Stage:
+class StageProgress:
     frames: float = 0
     spent_s: float = 0.0
 
@@ -80,9 +80,9 @@ class Work(Observer):
 
     anchors_per_frame: float | None = None
     asks: bool = True
-    asked: Stage = field(default_factory=Stage)
-    decided: Stage = field(default_factory=Stage)
-    written: Stage = field(default_factory=Stage)
+    asked: StageProgress = field(default_factory=StageProgress)
+    decided: StageProgress = field(default_factory=StageProgress)
+    written: StageProgress = field(default_factory=StageProgress)
     newest: Levels | None = field(default=None, repr=False)
     anchors: int = 0
     on_picked: Callable[[list[PickedAnchor]], None] | None = None
@@ -113,7 +113,7 @@ class Work(Observer):
     def write(self) -> None:
         self._add(self.written, self.written.frames + 1)
 
-    def _add(self, stage: Stage, frames: float) -> None:
+    def _add(self, stage: StageProgress, frames: float) -> None:
         with self._lock:
             now_s = time.monotonic()
             stage.frames = max(stage.frames, frames)

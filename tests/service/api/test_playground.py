@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, JSHandle, Page, Request, Route, expect
 
 from foremask.errors import ERROR_TABLE
 from foremask.hints.kinds import Box, Paint, Point
-from foremask.masking.run import run
+from foremask.masking.runner import run
 from foremask.media.verify import verify
 from foremask.options import Excerpt, Files, Form, JobSpec, ResultKind
 from foremask.service.api.pages import SITE, STATIC, read_folder

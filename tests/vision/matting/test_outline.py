@@ -6,7 +6,7 @@ from foremask.options import Despill
 from foremask.types import Alpha, Levels, Rgb
 from foremask.vision.image import ArrayImage
 from foremask.vision.matting import matte
-from foremask.vision.matting.edges import refine
+from foremask.vision.matting.guided_filter import refine
 from foremask.vision.matting.outline import resolve_outline
 from foremask.vision.resample import resized
 

@@ -21,7 +21,7 @@ from foremask.vision.network.session import Precision, Session, cpu_float
 from foremask.vision.stopping import StoppedError
 from foremask.vision.temporal.tier import TIERS
 from foremask.weights.catalogue import ISNET, model_path
-from tests.pipeline.test_network_masks import moving_disc
+from tests.pipeline.stages.test_network_masks import moving_disc
 from tests.support import networks
 from tests.support.networks import Drawn
 from tests.support.programs import fresh

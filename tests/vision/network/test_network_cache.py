@@ -24,7 +24,7 @@ from foremask.vision.stopping import StoppedError
 from foremask.vision.temporal import appearance
 from foremask.vision.temporal.frame_hints import Mark, read_hints
 from foremask.vision.temporal.tier import TIERS
-from tests.pipeline.test_network_masks import shorten as shorten_windows
+from tests.pipeline.stages.test_network_masks import shorten as shorten_windows
 from tests.support.disks import disk_of
 from tests.support.networks import Drawn
 from tests.vision.temporal.test_guidance import Colours, apart

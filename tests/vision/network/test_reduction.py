@@ -10,7 +10,7 @@ from foremask.vision.image import ArrayImage
 from foremask.vision.network.reduction import before_enlargement, folded
 from foremask.vision.network.session import Precision, Session, cpu_float
 from foremask.weights.catalogue import model_path
-from tests.pipeline.test_network_masks import moving_disc
+from tests.pipeline.stages.test_network_masks import moving_disc
 from tests.support.networks import reduced_isnet
 
 SCENES = Path(__file__).parents[3] / "benchmarks/scenes"

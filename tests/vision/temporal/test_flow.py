@@ -9,7 +9,7 @@ from foremask.vision.temporal import flow as motion
 from foremask.vision.temporal.places import gaps_of, has_holes
 from foremask.vision.temporal.propagation import FrameFlow, flow_between, propagate
 from foremask.vision.temporal.reach import reach
-from tests.pipeline.test_network_masks import background
+from tests.pipeline.stages.test_network_masks import background
 
 HEIGHT, WIDTH = 24, 40
 

@@ -19,7 +19,7 @@ from foremask.vision.temporal.guidance import Shown, evidence_of
 from foremask.vision.temporal.places import labelled
 from foremask.vision.temporal.regions import Link
 from foremask.vision.temporal.tier import TIERS, Tier
-from tests.pipeline.test_network_masks import HEIGHT, WIDTH, background, disc
+from tests.pipeline.stages.test_network_masks import HEIGHT, WIDTH, background, disc
 from tests.support.networks import Drawn, red
 
 pytestmark = pytest.mark.slow

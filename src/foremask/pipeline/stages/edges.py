@@ -8,8 +8,8 @@ import numpy as np
 from foremask.media.frames import Frame
 from foremask.pipeline.values import MaskedFrame
 from foremask.types import Alpha, Levels
-from foremask.vision.matting.edges import refine
 from foremask.vision.matting.foreground import Behind, behind_edges
+from foremask.vision.matting.guided_filter import refine
 from foremask.vision.matting.outline import resolve_outlines
 
 

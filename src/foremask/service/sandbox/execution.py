@@ -69,7 +69,7 @@ def _load(request: messages.Load, _: Parent) -> None:
 
 
 def _make(request: messages.Make, parent: Parent) -> Report:
-    from foremask.masking.run import run
+    from foremask.masking.runner import run
 
     _copy_known(request)
     on_progress = reporting(parent)

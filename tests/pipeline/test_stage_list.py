@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from foremask.machine import stopwatch
-from foremask.pipeline.pipeline import Pipeline, Queue
+from foremask.pipeline.stage_list import Pipeline, Queue
 from foremask.pipeline.threads import Workers
 from tests.support.patience import wait_until
 

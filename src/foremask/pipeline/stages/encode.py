@@ -20,7 +20,7 @@ class FrameWriter(Protocol):
     def finish(self, end: Fraction | None) -> Written: ...
 
 
-class Write:
+class Encode:
     """Passes each mask, changed by ``matte``, to all ``writers``, and yields it unchanged.
 
     ``check`` is called with each frame after it is written.

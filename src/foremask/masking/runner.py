@@ -25,7 +25,13 @@ from foremask.options import (
     Resources,
     ResultKind,
 )
-from foremask.pipeline.build import Change, Masking, checked_clip, opened_masking, opened_stored
+from foremask.pipeline.build import (
+    Masking,
+    PipelineChange,
+    checked_clip,
+    opened_masking,
+    opened_stored,
+)
 from foremask.pipeline.clip_file import ClipFile
 from foremask.pipeline.progress import OnProgress, Progress
 from foremask.pipeline.values import ImageMasker
@@ -43,7 +49,7 @@ def run(
     clip_start_s: float | None = None,
     *,
     masker: ImageMasker | None = None,
-    change: Change | None = None,
+    change: PipelineChange | None = None,
 ) -> Report:
     """Make what ``spec`` asks for of ``files.source``, and write it to ``files.target``.
 
@@ -84,7 +90,7 @@ def _opened(
     resources: Resources,
     span: Span | None,
     masker: ImageMasker | None,
-    change: Change | None,
+    change: PipelineChange | None,
 ) -> Iterator[Masking]:
     if files.mask is not None:
         with opened_stored(
@@ -116,7 +122,7 @@ def _zoomed(
     on_progress: OnProgress,
     resources: Resources,
     masker: ImageMasker | None,
-    change: Change | None,
+    change: PipelineChange | None,
 ) -> Report:
     """Make the mask of all frames first: it decides what each of them is cropped to."""
     mask = files.mask_target

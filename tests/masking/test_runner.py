@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from foremask import errors
-from foremask.masking.run import run
+from foremask.masking.runner import run
 from foremask.media.frames import frame_of
 from foremask.media.probe import probe
 from foremask.media.reader import VideoReader
@@ -287,7 +287,7 @@ def test_every_preset_comes_from_every_other(kept: Form, wanted: Form, tmp_path:
 WRITE_AGAIN = """
 import sys
 from pathlib import Path
-from foremask.masking.run import run
+from foremask.masking.runner import run
 from foremask.options import Files, Form, JobSpec
 source, mask, target = map(Path, sys.argv[1:])
 run(JobSpec(form=Form.WEBM_VP9), Files(source=source, mask=mask, target=target))
