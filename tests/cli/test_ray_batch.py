@@ -83,6 +83,13 @@ def test_a_folder_is_masked_on_two_nodes_though_one_dies(here: Path, run: Run) -
         until(lambda: len(masking(here)) == 2)
         cluster.kill_node()
         out, err = rest.communicate(timeout=PATIENCE_S)
+
+        terminated = started(here, cluster.address, "--force")
+        until(lambda: masking(here))
+        terminated.terminate()
+        terminated.communicate(timeout=PATIENCE_S)
+        assert terminated.returncode == 143
+        assert not masking(here)
     assert rest.returncode == 1, err
     expected = {name: "skipped" if name in kept else "masked" for name in CLIPS}
     assert outcomes(out) == expected | {"text": "failed"}

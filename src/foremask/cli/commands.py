@@ -130,6 +130,10 @@ def _launch(
     except KeyboardInterrupt:
         exits.note("interrupted")
         return Exit.INTERRUPTED
+    except SystemExit:
+        if not _terminated.is_set():
+            raise
+        return Exit.TERMINATED  # Ray raises the SystemExit of `_leave` anew, without its code
     except BrokenPipeError:  # the program that reads our output has ended
         sys.stderr.close()
         return Exit.OK
